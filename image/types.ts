@@ -1,0 +1,85 @@
+// What the pod model and the API edge ask of images.
+
+declare const brand: unique symbol;
+/** `sha256:` and 64 lower-case hex digits, checked. */
+export type Digest = string & { readonly [brand]: "Digest" };
+/** The digest of an image's config: what CRI calls the image's id. */
+export type ImageId = Digest & { readonly [brand]: "Digest" };
+
+export interface ImageUser {
+  /** As the image's config says it: "", "1000", "www-data:users" … */
+  readonly raw: string;
+}
+
+/** What of an image's config (OCI image-spec config.md) a container is made from. */
+export interface ImageConfig {
+  readonly env: readonly string[];
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  readonly workingDir: string;
+  readonly user: string;
+  readonly volumes: readonly string[];
+  readonly stopSignal: string;
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+export interface Image {
+  readonly id: ImageId;
+  /** Normalised names with tag: `docker.io/library/busybox:1`. */
+  readonly tags: readonly string[];
+  /** `repository@sha256:…` */
+  readonly repoDigests: readonly string[];
+  /** Compressed layers plus config and manifest, bytes. */
+  readonly size: bigint;
+  readonly config: ImageConfig;
+  readonly pinned: boolean;
+  /** Layer roots on disk, top layer first, as overlayfs wants them. */
+  readonly layers: readonly string[];
+  readonly chainIds: readonly Digest[];
+}
+
+export interface RegistryAuth {
+  readonly username: string;
+  readonly password: string;
+  /** base64 of user:password */
+  readonly auth: string;
+  readonly identityToken: string;
+  readonly registryToken: string;
+  readonly serverAddress: string;
+}
+
+export interface Snapshot {
+  readonly lower: readonly string[];
+  readonly upper: string;
+  readonly work: string;
+}
+
+export interface FileSystemUse {
+  readonly mountpoint: string;
+  readonly usedBytes: bigint;
+  readonly inodesUsed: bigint;
+  /** Nanoseconds since the epoch. */
+  readonly timestamp: bigint;
+}
+
+export interface ImageStore {
+  /** All images, from memory. */
+  list(): readonly Image[];
+  /** By id, id prefix (unique, 3 digits and more), name with or without tag, or name@digest; from memory. */
+  find(reference: string): Image | undefined;
+  /** Equal pulls share one; durable before it resolves. Rejects with catalogue errors (see facts: RegistryUnavailable prefix). */
+  pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image>;
+  /** Removes every name of the image and the image; content shared with others or used by containers stays until free. Missing is fine. */
+  remove(reference: string): Promise<void>;
+  /** Imports an OCI layout or docker-save archive (tar, maybe gzipped) or an OCI layout directory. */
+  load(path: string, signal: AbortSignal): Promise<readonly Image[]>;
+  /** Makes a container's writable layer; the image's layers cannot go while it exists. */
+  prepareSnapshot(containerId: string, image: ImageId): Promise<Snapshot>;
+  removeSnapshot(containerId: string): Promise<void>;
+  /** Use of a container's writable layer; measured off the event loop, may be some seconds old. */
+  snapshotUse(containerId: string): Promise<FileSystemUse>;
+  /** Containers that have a snapshot on disk, for recovery. */
+  snapshots(): readonly string[];
+  fileSystemUse(): Promise<{ readonly images: FileSystemUse; readonly containers: FileSystemUse }>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,50 @@
+// What a failed step looks like: which object, which step, what the kernel said.
+//
+// Convention: the function that fails fills in step and errno; whoever knows the
+// object (container, pod, layer) adds it on the way up with `about`. Nobody logs
+// and returns: an Error is either returned or answered to the client, once.
+#pragma once
+
+#include <cerrno>
+#include <cstring>
+#include <expected>
+#include <string>
+#include <string_view>
+
+namespace keelson {
+
+// Same words as `kind` in PROTOCOL.md.
+enum class Kind { protocol, busy, not_found, exists, state, invalid, not_executable, system, timeout };
+
+std::string_view to_string(Kind kind);
+
+struct Error {
+  Kind kind = Kind::system;
+  std::string step;     // "mount /proc", "write memory.max"
+  std::string object;   // "container 3f…", empty until somebody knows
+  int error_number = 0; // errno, 0 when the kernel had no part in it
+  std::string detail;   // free words; for kinds without an errno the whole reason
+
+  // One sentence: "container 3f…: mount /proc: Permission denied".
+  std::string message() const;
+};
+
+template <typename T>
+using Result = std::expected<T, Error>;
+using Status = std::expected<void, Error>;
+
+// An Error from errno; call it right behind the failed syscall.
+inline std::unexpected<Error> fail_errno(std::string step, int error_number = errno) {
+  return std::unexpected(Error{Kind::system, std::move(step), {}, error_number, {}});
+}
+
+inline std::unexpected<Error> fail(Kind kind, std::string step, std::string detail) {
+  return std::unexpected(Error{kind, std::move(step), {}, 0, std::move(detail)});
+}
+
+inline std::unexpected<Error> about(Error error, std::string_view object) {
+  if (error.object.empty()) error.object = object;
+  return std::unexpected(std::move(error));
+}
+
+}  // namespace keelson

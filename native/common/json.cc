@@ -1,0 +1,284 @@
+#include "json.h"
+
+#include <charconv>
+
+namespace keelson {
+
+namespace {
+
+constexpr int max_depth = 64;
+const Json null_json;
+const std::vector<Json> no_items;
+const std::vector<std::pair<std::string, Json>> no_members;
+
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+void append_utf8(std::string& out, uint32_t code) {
+  if (code < 0x80) {
+    out += static_cast<char>(code);
+  } else if (code < 0x800) {
+    out += static_cast<char>(0xc0 | (code >> 6));
+    out += static_cast<char>(0x80 | (code & 0x3f));
+  } else if (code < 0x10000) {
+    out += static_cast<char>(0xe0 | (code >> 12));
+    out += static_cast<char>(0x80 | ((code >> 6) & 0x3f));
+    out += static_cast<char>(0x80 | (code & 0x3f));
+  } else {
+    out += static_cast<char>(0xf0 | (code >> 18));
+    out += static_cast<char>(0x80 | ((code >> 12) & 0x3f));
+    out += static_cast<char>(0x80 | ((code >> 6) & 0x3f));
+    out += static_cast<char>(0x80 | (code & 0x3f));
+  }
+}
+
+}  // namespace
+
+bool Json::boolean(bool otherwise) const { return type_ == Type::boolean ? boolean_ : otherwise; }
+
+int64_t Json::integer(int64_t otherwise) const { return type_ == Type::integer ? integer_ : otherwise; }
+
+double Json::real(double otherwise) const {
+  if (type_ == Type::integer) return static_cast<double>(integer_);
+  return type_ == Type::real ? real_ : otherwise;
+}
+
+std::string_view Json::string(std::string_view otherwise) const {
+  return type_ == Type::string ? std::string_view(string_) : otherwise;
+}
+
+const Json& Json::operator[](std::string_view key) const {
+  for (const auto& [name, value] : members_) {
+    if (name == key) return value;
+  }
+  return null_json;
+}
+
+const std::vector<Json>& Json::items() const { return type_ == Type::array ? items_ : no_items; }
+
+const std::vector<std::pair<std::string, Json>>& Json::members() const {
+  return type_ == Type::object ? members_ : no_members;
+}
+
+class JsonParser {
+ public:
+  explicit JsonParser(std::string_view text) : text_(text) {}
+
+  Result<Json> document() {
+    Json root;
+    if (!value(root, 0)) return complaint();
+    skip_space();
+    if (at_ != text_.size()) {
+      why_ = "something follows the document";
+      return complaint();
+    }
+    return root;
+  }
+
+ private:
+  std::unexpected<Error> complaint() const {
+    return fail(Kind::invalid, "parse JSON", why_ + " at byte " + std::to_string(at_));
+  }
+
+  bool wrong(const char* why) {
+    if (why_.empty()) why_ = why;
+    return false;
+  }
+
+  void skip_space() {
+    while (at_ < text_.size() && is_space(text_[at_])) ++at_;
+  }
+
+  bool literal(std::string_view word) {
+    if (text_.substr(at_, word.size()) != word) return wrong("unknown word");
+    at_ += word.size();
+    return true;
+  }
+
+  bool value(Json& out, int depth) {
+    if (depth > max_depth) return wrong("nested deeper than 64 levels");
+    skip_space();
+    if (at_ == text_.size()) return wrong("the text ends early");
+    switch (text_[at_]) {
+      case '{': return object(out, depth);
+      case '[': return array(out, depth);
+      case '"': out.type_ = Json::Type::string; return string(out.string_);
+      case 't': out.type_ = Json::Type::boolean; out.boolean_ = true; return literal("true");
+      case 'f': out.type_ = Json::Type::boolean; out.boolean_ = false; return literal("false");
+      case 'n': return literal("null");
+      default: return number(out);
+    }
+  }
+
+  bool object(Json& out, int depth) {
+    out.type_ = Json::Type::object;
+    ++at_;
+    skip_space();
+    if (at_ < text_.size() && text_[at_] == '}') return ++at_, true;
+    for (;;) {
+      skip_space();
+      if (at_ == text_.size() || text_[at_] != '"') return wrong("a member's name is missing");
+      auto& [name, member] = out.members_.emplace_back();
+      if (!string(name)) return false;
+      skip_space();
+      if (at_ == text_.size() || text_[at_] != ':') return wrong("a colon is missing");
+      ++at_;
+      if (!value(member, depth + 1)) return false;
+      skip_space();
+      if (at_ == text_.size()) return wrong("an object does not end");
+      char next = text_[at_++];
+      if (next == '}') return true;
+      if (next != ',') return --at_, wrong("a comma is missing");
+    }
+  }
+
+  bool array(Json& out, int depth) {
+    out.type_ = Json::Type::array;
+    ++at_;
+    skip_space();
+    if (at_ < text_.size() && text_[at_] == ']') return ++at_, true;
+    for (;;) {
+      if (!value(out.items_.emplace_back(), depth + 1)) return false;
+      skip_space();
+      if (at_ == text_.size()) return wrong("an array does not end");
+      char next = text_[at_++];
+      if (next == ']') return true;
+      if (next != ',') return --at_, wrong("a comma is missing");
+    }
+  }
+
+  bool number(Json& out) {
+    const char* begin = text_.data() + at_;
+    const char* end = text_.data() + text_.size();
+    const char* stop = begin;
+    bool whole = true;
+    while (stop < end && (*stop == '-' || *stop == '+' || *stop == '.' || *stop == 'e' || *stop == 'E' ||
+                          (*stop >= '0' && *stop <= '9'))) {
+      if (*stop == '.' || *stop == 'e' || *stop == 'E') whole = false;
+      ++stop;
+    }
+    if (stop == begin) return wrong("no value here");
+    if (whole) {
+      out.type_ = Json::Type::integer;
+      auto [rest, code] = std::from_chars(begin, stop, out.integer_);
+      if (code != std::errc() || rest != stop) return wrong("not a 64-bit integer");
+    } else {
+      out.type_ = Json::Type::real;
+      auto [rest, code] = std::from_chars(begin, stop, out.real_);
+      if (code != std::errc() || rest != stop) return wrong("not a number");
+    }
+    at_ += static_cast<size_t>(stop - begin);
+    return true;
+  }
+
+  bool unicode_escape(uint32_t& code) {
+    if (at_ + 4 > text_.size()) return wrong("a \\u escape ends early");
+    code = 0;
+    for (int i = 0; i < 4; ++i) {
+      int digit = hex_digit(text_[at_ + static_cast<size_t>(i)]);
+      if (digit < 0) return wrong("a \\u escape has a wrong digit");
+      code = code * 16 + static_cast<uint32_t>(digit);
+    }
+    at_ += 4;
+    return true;
+  }
+
+  bool string(std::string& out) {
+    ++at_;
+    for (;;) {
+      size_t plain = at_;
+      while (plain < text_.size() && text_[plain] != '"' && text_[plain] != '\\') ++plain;
+      out.append(text_, at_, plain - at_);
+      at_ = plain;
+      if (at_ == text_.size()) return wrong("a string does not end");
+      if (text_[at_++] == '"') return true;
+      if (at_ == text_.size()) return wrong("a string does not end");
+      char escape = text_[at_++];
+      switch (escape) {
+        case '"': case '\\': case '/': out += escape; break;
+        case 'b': out += '\b'; break;
+        case 'f': out += '\f'; break;
+        case 'n': out += '\n'; break;
+        case 'r': out += '\r'; break;
+        case 't': out += '\t'; break;
+        case 'u': {
+          uint32_t code = 0;
+          if (!unicode_escape(code)) return false;
+          if (code >= 0xd800 && code < 0xdc00 && text_.substr(at_, 2) == "\\u") {
+            at_ += 2;
+            uint32_t low = 0;
+            if (!unicode_escape(low)) return false;
+            if (low < 0xdc00 || low > 0xdfff) return wrong("half a surrogate pair");
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+          }
+          append_utf8(out, code);
+          break;
+        }
+        default: return wrong("an unknown escape");
+      }
+    }
+  }
+
+  std::string_view text_;
+  size_t at_ = 0;
+  std::string why_;
+};
+
+Result<Json> parse_json(std::string_view text) { return JsonParser(text).document(); }
+
+void JsonWriter::separate() {
+  if (text_.empty()) return;
+  char last = text_.back();
+  if (last != '{' && last != '[' && last != ':') text_ += ',';
+}
+
+JsonWriter& JsonWriter::begin_object() { separate(); text_ += '{'; return *this; }
+JsonWriter& JsonWriter::end_object() { text_ += '}'; return *this; }
+JsonWriter& JsonWriter::begin_array() { separate(); text_ += '['; return *this; }
+JsonWriter& JsonWriter::end_array() { text_ += ']'; return *this; }
+
+JsonWriter& JsonWriter::key(std::string_view name) {
+  value(name);
+  text_ += ':';
+  return *this;
+}
+
+JsonWriter& JsonWriter::value(std::string_view text) {
+  static constexpr char digits[] = "0123456789abcdef";
+  separate();
+  text_ += '"';
+  for (char c : text) {
+    if (c == '"' || c == '\\') {
+      text_ += '\\';
+      text_ += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      text_ += "\\u00";
+      text_ += digits[static_cast<unsigned char>(c) >> 4];
+      text_ += digits[c & 15];
+    } else {
+      text_ += c;
+    }
+  }
+  text_ += '"';
+  return *this;
+}
+
+JsonWriter& JsonWriter::value(int64_t number) {
+  separate();
+  text_ += std::to_string(number);
+  return *this;
+}
+
+JsonWriter& JsonWriter::value(bool truth) {
+  separate();
+  text_ += truth ? "true" : "false";
+  return *this;
+}
+
+}  // namespace keelson

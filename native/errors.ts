@@ -1,0 +1,67 @@
+// The shape of every error that Keelson answers with, and how a package declares its own.
+//
+// Each package has an errors.ts with a catalogue: name, gRPC code, sentence with blanks,
+// remedy. It stands here, in the lowest package, because every other one imports it.
+
+/** The gRPC codes that CRI clients tell apart (https://grpc.io/docs/guides/status-codes/). */
+export type StatusCode =
+  | "Cancelled"
+  | "InvalidArgument"
+  | "DeadlineExceeded"
+  | "NotFound"
+  | "AlreadyExists"
+  | "PermissionDenied"
+  | "ResourceExhausted"
+  | "FailedPrecondition"
+  | "Aborted"
+  | "OutOfRange"
+  | "Unimplemented"
+  | "Internal"
+  | "Unavailable"
+  | "Unauthenticated";
+
+export interface CatalogueEntry {
+  readonly code: StatusCode;
+  /** What happened to which object at which step; `{name}` is a blank. */
+  readonly sentence: string;
+  /** What the reader can do about it; may use the same blanks. */
+  readonly remedy: string;
+}
+
+/** An error with a place in a catalogue. Its message is the sentence and the remedy. */
+export class KeelsonError extends Error {
+  override readonly name: string;
+  readonly code: StatusCode;
+
+  constructor(name: string, code: StatusCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = name;
+    this.code = code;
+  }
+}
+
+type Blanks<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}` ? Name | Blanks<Rest> : never;
+
+type Values<Entry extends CatalogueEntry> = {
+  readonly [Name in Blanks<Entry["sentence"]> | Blanks<Entry["remedy"]>]: string | number;
+};
+
+export type Catalogue<Entries extends Record<string, CatalogueEntry>> = {
+  readonly [Name in keyof Entries]: (values: Values<Entries[Name]>, cause?: unknown) => KeelsonError;
+};
+
+/** Turns entries into functions that make the error: `errors.imageNotFound({ reference })`. */
+export function catalogue<const Entries extends Record<string, CatalogueEntry>>(entries: Entries): Catalogue<Entries>;
+export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Record<string, CatalogueEntry>> {
+  return Object.fromEntries(
+    Object.entries(entries).map(([name, entry]) => [
+      name,
+      (values: Readonly<Record<string, string | number>>, cause?: unknown) =>
+        new KeelsonError(name, entry.code, `${fill(entry.sentence, values)} ${fill(entry.remedy, values)}`, cause),
+    ]),
+  );
+}
+
+function fill(text: string, values: Readonly<Record<string, string | number>>): string {
+  return text.replaceAll(/\{(\w+)\}/g, (blank, name: string) => String(values[name] ?? blank));
+}

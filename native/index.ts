@@ -1,0 +1,6 @@
+// What the rest of Keelson sees of the native side. Nothing outside native/ knows that C++ exists.
+
+export { type CatalogueEntry, catalogue, KeelsonError, type StatusCode } from "./errors.ts";
+export * from "./host.ts";
+export * from "./monitor-client.ts";
+export * from "./unpacker.ts";
