@@ -3,7 +3,7 @@
 //   while ((input = read()) is not empty) {
 //     for (;;) {
 //       Result<Step> step = decoder->step(input);
-//       if (!step) return step.error();
+//       if (!step) return std::unexpected(step.error());
 //       use(step->output);
 //       input = input.subspan(step->consumed);
 //       if (step->idle()) break;  // and input is empty now
@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "common/error.h"
@@ -25,8 +26,8 @@
 namespace keelson {
 
 struct Step {
-  size_t consumed = 0;                // bytes taken from the front of the input
-  std::span<const uint8_t> output;    // valid until the next call, and while the input's memory is
+  size_t consumed = 0;              // bytes taken from the front of the input
+  std::span<const uint8_t> output;  // valid until the next call, and while the input's memory is
 
   // Neither took nor gave: all input is consumed, and only more of it brings the stream on.
   bool idle() const { return consumed == 0 && output.empty(); }
@@ -39,12 +40,18 @@ class Decoder {
   // Decodes a bounded piece (at most 256 KiB of output, or as much as `input` when
   // the stream is plain). Pieces may be cut anywhere. Fails with kind `invalid` when
   // the stream is damaged or asks for what is not supported, and from then on always.
-  virtual Result<Step> step(std::span<const uint8_t> input) = 0;
+  Result<Step> step(std::span<const uint8_t> input);
 
   // To be called when the input has ended and step() is idle: fails with kind
   // `invalid` when the stream has not come to its end. Checksums that the stream carries
   // have been compared by then. An empty stream is valid only when plain.
-  virtual Status finish() = 0;
+  Status finish();
+
+ private:
+  virtual Result<Step> advance(std::span<const uint8_t> input) = 0;
+  virtual Status check_ended() const = 0;
+
+  std::optional<Error> failure_;
 };
 
 enum class Format : uint8_t { plain, gzip, zstd };
