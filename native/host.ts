@@ -1,35 +1,14 @@
-// System calls that Node lacks, from the addon (native/addon/). All of them run off the event loop.
+// System calls that Node lacks, from the addon (native/addon/). They run on libuv's thread pool.
+
+import { createRequire } from "node:module";
+import { addonNotLoaded, fromAddon } from "./host-errors.ts";
+import { type NativePaths, nativePaths } from "./paths.ts";
 
 export interface DiskUsage {
   /** Allocated bytes (512-byte blocks × 512), hard links counted once. */
   readonly bytes: bigint;
+  /** The root included. */
   readonly inodes: bigint;
-}
-
-/** The contract of the addon; implemented in this file. */
-export interface Host {
-  /** Flushes the file system that holds `path` (syncfs(2)). */
-  syncFileSystem(path: string): Promise<void>;
-  /** Reads many small files in one go; a file that is missing or unreadable is null. For cgroup files. */
-  readFiles(paths: readonly string[], limitBytes: number): Promise<(Buffer | null)[]>;
-  /** Walks a tree without following links; bounded by `maxInodes` (rejects past it). */
-  diskUsage(path: string): Promise<DiskUsage>;
-  /** Removes a tree that hostile content may stand in, without following links; missing is fine. */
-  removeTree(path: string): Promise<void>;
-  /**
-   * Reads regular files out of a container's root (layers as overlayfs would show them, top first),
-   * resolved inside the root (openat2 RESOLVE_IN_ROOT) on a detached mount. Missing, not regular or
-   * larger than `limitBytes`: the answer says so.
-   */
-  readFromLayers(layers: readonly string[], paths: readonly string[], limitBytes: number): Promise<LayerFile[]>;
-  /** Unmounts lazily (MNT_DETACH | UMOUNT_NOFOLLOW); not mounted or missing is fine. */
-  unmount(path: string): Promise<void>;
-  /** Compiles an OCI `linux.seccomp` object into a BPF program (struct sock_filter[]) with libseccomp. */
-  compileSeccomp(profileJson: string): Promise<Buffer>;
-  /** A sealed in-memory copy of an executable (memfd, F_SEAL_WRITE…), as a descriptor to run from. */
-  sealedCopy(path: string): Promise<number>;
-  /** statfs-free truth about the host for Status and `keelson check`. */
-  hostCapabilities(): bigint;
 }
 
 export type LayerFile =
@@ -37,3 +16,105 @@ export type LayerFile =
   | { readonly kind: "missing" }
   | { readonly kind: "not-regular" }
   | { readonly kind: "too-large"; readonly size: bigint };
+
+/** Rejections are HostErrors (host-errors.ts): what the kernel refused, at which step, with its errno. */
+export interface Host {
+  /** Flushes the file system that holds `path` (syncfs(2)). */
+  syncFileSystem(path: string): Promise<void>;
+  /**
+   * Reads many small files in one go, for cgroup and procfs files. A file that is missing, unreadable,
+   * not regular, or longer than `limitBytes` (at most 2^30) is null.
+   */
+  readFiles(paths: readonly string[], limitBytes: number): Promise<(Buffer | null)[]>;
+  /**
+   * Measures a tree (or one file) without following links or entering other mounts, at any depth.
+   * Rejects with InvalidArgument past `maxInodes` (default 10 million), with NotFound when nothing is there.
+   */
+  diskUsage(path: string, maxInodes?: bigint): Promise<DiskUsage>;
+  /**
+   * Removes whatever `path` is, at any depth, without following links; hostile content may stand in it.
+   * Missing is fine. A mount point at or inside it rejects (errno EBUSY) and keeps its content.
+   */
+  removeTree(path: string): Promise<void>;
+  /**
+   * Reads regular files out of a container's root (layers as overlayfs would show them, top first),
+   * resolved inside the root (openat2 RESOLVE_IN_ROOT) on a detached mount; nothing but a regular file is
+   * opened. One answer for each path; a file longer than `limitBytes` (at most 2^30) is `too-large`.
+   */
+  readFromLayers(layers: readonly string[], paths: readonly string[], limitBytes: number): Promise<LayerFile[]>;
+  /** Unmounts lazily (MNT_DETACH | UMOUNT_NOFOLLOW); not mounted or missing is fine. */
+  unmount(path: string): Promise<void>;
+  /**
+   * Compiles an OCI `linux.seccomp` object (JSON) into a BPF program (struct sock_filter[], at most 4096)
+   * with libseccomp. System calls that it does not know get the default action. Rejects with
+   * InvalidArgument what a program cannot express (SCMP_ACT_NOTIFY, flags but TSYNC and SPEC_ALLOW).
+   */
+  compileSeccomp(profileJson: string): Promise<Buffer>;
+  /**
+   * A sealed copy of an executable in memory: nobody can change it any more. Answers a close-on-exec
+   * descriptor, the caller's to close; run it as `/proc/self/fd/<fd>`.
+   */
+  sealedCopy(path: string): Promise<number>;
+  /**
+   * An exclusive flock(2) on the file (made when missing, mode 0600): the descriptor that holds it
+   * until closed, also at the process's death; null when another process holds it.
+   */
+  tryLock(path: string): Promise<number | null>;
+  /** The capability bounding set of this process: bit n stands for capability n of capabilities(7). */
+  hostCapabilities(): bigint;
+}
+
+/** Loads the addon. Throws `addonNotLoaded` when it is not built or not for this machine. */
+export function loadHost(paths: NativePaths = nativePaths()): Host {
+  const addon = loadAddon(paths.addon);
+  return {
+    syncFileSystem: (path) => withHostError(() => addon.syncFileSystem(path)),
+    readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
+    diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
+    removeTree: (path) => withHostError(() => addon.removeTree(path)),
+    readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
+    unmount: (path) => withHostError(() => addon.unmount(path)),
+    compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
+    sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
+    tryLock: (path) => withHostError(() => addon.tryLock(path)),
+    hostCapabilities: () => addon.hostCapabilities(),
+  };
+}
+
+function loadAddon(path: string): Host {
+  let addon: unknown;
+  try {
+    addon = createRequire(import.meta.url)(path);
+  } catch (error) {
+    throw addonNotLoaded({ path, reason: error instanceof Error ? error.message : String(error) }, error);
+  }
+  if (!isHost(addon)) throw addonNotLoaded({ path, reason: "it is of another version" });
+  return addon;
+}
+
+const methods = [
+  "syncFileSystem",
+  "readFiles",
+  "diskUsage",
+  "removeTree",
+  "readFromLayers",
+  "unmount",
+  "compileSeccomp",
+  "sealedCopy",
+  "tryLock",
+  "hostCapabilities",
+] as const satisfies readonly (keyof Host)[];
+
+function isHost(addon: unknown): addon is Host {
+  if (typeof addon !== "object" || addon === null) return false;
+  const members = new Map<string, unknown>(Object.entries(addon));
+  return methods.every((name) => typeof members.get(name) === "function");
+}
+
+async function withHostError<Value>(call: () => Promise<Value>): Promise<Value> {
+  try {
+    return await call();
+  } catch (error) {
+    throw fromAddon(error);
+  }
+}

@@ -2,5 +2,7 @@
 
 export { type CatalogueEntry, catalogue, KeelsonError, type StatusCode } from "./errors.ts";
 export * from "./host.ts";
+export { HostError } from "./host-errors.ts";
 export * from "./monitor-client.ts";
+export { type NativePaths, nativePaths } from "./paths.ts";
 export * from "./unpacker.ts";

@@ -1,0 +1,19 @@
+# The Node-API addon, and the test program of its functions (which know nothing of Node).
+ADDON_FUNCTIONS = addon/files.cc addon/tree.cc addon/layers.cc addon/kernel.cc addon/seccomp.cc common/error.cc common/json.cc
+ADDON_OBJECTS = $(addprefix $(BUILD)/addon-objects/,$(ADDON_FUNCTIONS:.cc=.o))
+ADDON_FLAGS = -fPIC -fvisibility=hidden -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
+  -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
+
+all: $(BUILD)/keelson.node
+all-sanitize: $(BUILD)/addon-unit-test
+
+# libstdc++ goes in, so that the module loads wherever Node does; libseccomp is the one library it needs.
+$(BUILD)/keelson.node: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon.o
+	$(CXX) -shared $(CXXFLAGS) -static-libstdc++ -static-libgcc -o $@ $^ -lseccomp
+
+$(BUILD)/addon-unit-test: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon_test.o
+	$(CXX) $(CXXFLAGS) -o $@ $^ -lseccomp
+
+$(BUILD)/addon-objects/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) $(CXXFLAGS) $(ADDON_FLAGS) -c -o $@ $<

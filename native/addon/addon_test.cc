@@ -1,0 +1,289 @@
+// Runs the addon's functions without Node, so that sanitizers see them: `make -C native sanitize`,
+// then build/sanitize/addon-unit-test. Needs root (overlay mounts). Exits 1 at the first claim that does not hold.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+#include <string>
+
+#include "files.h"
+#include "kernel.h"
+#include "layers.h"
+#include "seccomp.h"
+#include "tree.h"
+
+namespace keelson {
+
+namespace {
+
+void claim(bool holds, const char* what, int line) {
+  if (holds) return;
+  fprintf(stderr, "addon_test.cc:%d: does not hold: %s (errno: %s)\n", line, what, strerror(errno));
+  exit(1);
+}
+#define CLAIM(condition) claim((condition), #condition, __LINE__)
+
+template <typename T>
+void claim_ok(const Result<T>& result, int line) {
+  if (result) return;
+  fprintf(stderr, "addon_test.cc:%d: %s\n", line, result.error().message().c_str());
+  exit(1);
+}
+#define CLAIM_OK(result) claim_ok((result), __LINE__)
+
+void write_file(const std::string& path, const std::string& content) {
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  CLAIM(fd && ::write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+}
+
+void make_directory(const std::string& path) { CLAIM(::mkdir(path.c_str(), 0755) == 0); }
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+int open_descriptors() {
+  int count = 0;
+  DIR* list = ::opendir("/proc/self/fd");
+  while (::readdir(list) != nullptr) ++count;
+  ::closedir(list);
+  return count;
+}
+
+// A chain of directories far deeper than PATH_MAX and than the descriptor limit set in main.
+void make_deep_tree(const std::string& path, int depth) {
+  make_directory(path);
+  Fd at(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int i = 0; i < depth; ++i) {
+    CLAIM(::mkdirat(at.get(), "a-level-of-the-deep-tree", 0755) == 0);
+    Fd below(::openat(at.get(), "a-level-of-the-deep-tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    CLAIM(static_cast<bool>(below));
+    at = std::move(below);
+  }
+  Fd leaf(::openat(at.get(), "leaf", O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  CLAIM(static_cast<bool>(leaf));
+}
+
+void deep_trees_take_no_descriptors(const std::string& base) {
+  make_deep_tree(base + "/deep", 3000);
+  Result<TreeUse> use = disk_usage(base + "/deep", 100000);
+  CLAIM_OK(use);
+  CLAIM(use->inodes == 3002);
+  Result<TreeUse> bounded = disk_usage(base + "/deep", 1000);
+  CLAIM(!bounded && bounded.error().kind == Kind::invalid);
+  CLAIM_OK(remove_tree(base + "/deep"));
+  CLAIM(!exists(base + "/deep"));
+}
+
+void links_are_not_followed(const std::string& base) {
+  make_directory(base + "/host");
+  write_file(base + "/host/keep", "precious");
+  make_directory(base + "/tree");
+  CLAIM(::symlink((base + "/host").c_str(), (base + "/tree/link").c_str()) == 0);
+  CLAIM(::symlink((base + "/tree").c_str(), (base + "/treelink").c_str()) == 0);
+  write_file(base + "/tree/big", std::string(100000, 'x'));
+  CLAIM(::link((base + "/tree/big").c_str(), (base + "/tree/again").c_str()) == 0);
+
+  Result<TreeUse> use = disk_usage(base + "/tree", 100);
+  CLAIM_OK(use);
+  CLAIM(use->inodes == 3 && use->bytes >= 100000 && use->bytes < 180000);
+  Result<TreeUse> link = disk_usage(base + "/treelink", 100);
+  CLAIM(link && link->inodes == 1);
+
+  CLAIM_OK(remove_tree(base + "/treelink"));
+  CLAIM(exists(base + "/tree/big"));
+  CLAIM_OK(remove_tree(base + "/tree"));
+  CLAIM(!exists(base + "/tree") && exists(base + "/host/keep"));
+  CLAIM_OK(remove_tree(base + "/tree"));
+  CLAIM(!remove_tree(base + "/host/.."));
+  CLAIM(!remove_tree(base + "/host/"));
+  CLAIM(exists(base + "/host/keep"));
+}
+
+void mount_points_keep_their_content(const std::string& base) {
+  make_directory(base + "/kept");
+  write_file(base + "/kept/file", "kept");
+  make_directory(base + "/around");
+  make_directory(base + "/around/inside");
+  CLAIM(::mount((base + "/kept").c_str(), (base + "/around/inside").c_str(), nullptr, MS_BIND, nullptr) == 0);
+  Status inside = remove_tree(base + "/around");
+  Status itself = remove_tree(base + "/around/inside");
+  CLAIM(!inside && inside.error().error_number == EBUSY);
+  CLAIM(!itself && itself.error().error_number == EBUSY);
+  CLAIM(exists(base + "/kept/file"));
+  CLAIM_OK(unmount(base + "/around/inside"));
+  CLAIM_OK(unmount(base + "/around/inside"));
+  CLAIM_OK(unmount(base + "/around/never-there"));
+  CLAIM_OK(remove_tree(base + "/around"));
+}
+
+std::vector<std::string> make_layers(const std::string& base, int count) {
+  std::vector<std::string> layers;
+  for (int i = 0; i < count; ++i) {
+    layers.push_back(base + "/layer-" + std::to_string(i));
+    make_directory(layers.back());
+    make_directory(layers.back() + "/etc");
+    write_file(layers.back() + "/etc/own-" + std::to_string(i), std::to_string(i));
+    write_file(layers.back() + "/etc/passwd", "of layer " + std::to_string(i));
+  }
+  return layers;
+}
+
+const std::string* text_of(const LayerFile& file) { return std::get_if<std::string>(&file); }
+
+void layers_are_read_as_overlayfs_shows_them(const std::string& base) {
+  std::vector<std::string> layers = make_layers(base, 60);
+  CLAIM(::mknod((layers[0] + "/etc/own-7").c_str(), S_IFCHR, makedev(0, 0)) == 0);
+  Result<std::vector<LayerFile>> files =
+      read_from_layers(layers, {"/etc/passwd", "etc/own-59", "/etc/own-7", "/etc/none", "/etc"}, 100);
+  CLAIM_OK(files);
+  CLAIM(text_of((*files)[0]) != nullptr && *text_of((*files)[0]) == "of layer 0");
+  CLAIM(text_of((*files)[1]) != nullptr && *text_of((*files)[1]) == "59");
+  CLAIM(std::holds_alternative<MissingFile>((*files)[2]));
+  CLAIM(std::holds_alternative<MissingFile>((*files)[3]));
+  CLAIM(std::holds_alternative<NotRegularFile>((*files)[4]));
+
+  // The form that kernels before 6.7 know shows the same, up to its limit.
+  Result<Fd> joined = open_layers(layers, LayerOption::joined);
+  CLAIM_OK(joined);
+  Fd passwd(::openat(joined->get(), "etc/passwd", O_RDONLY | O_CLOEXEC));
+  CLAIM(passwd && read_whole(passwd.get(), 100) == "of layer 0");
+  CLAIM(::faccessat(joined->get(), "etc/own-59", F_OK, 0) == 0);
+  std::vector<std::string> many;
+  for (int i = 0; i < 3; ++i) many.insert(many.end(), layers.begin(), layers.end());
+  Result<Fd> too_many = open_layers(many, LayerOption::joined);
+  CLAIM(!too_many && too_many.error().kind == Kind::invalid);
+  CLAIM(!open_layers({}));
+}
+
+void hostile_files_are_not_opened(const std::string& base) {
+  std::string layer = base + "/hostile";
+  make_directory(layer);
+  write_file(base + "/secret", "of the host");
+  CLAIM(::mkfifo((layer + "/fifo").c_str(), 0644) == 0);
+  CLAIM(::mknod((layer + "/zero").c_str(), S_IFCHR | 0666, makedev(1, 5)) == 0);
+  CLAIM(::mknod((layer + "/whiteout").c_str(), S_IFCHR, makedev(0, 0)) == 0);
+  CLAIM(::symlink("/fifo", (layer + "/to-fifo").c_str()) == 0);
+  CLAIM(::symlink((base + "/secret").c_str(), (layer + "/absolute").c_str()) == 0);
+  CLAIM(::symlink("../secret", (layer + "/relative").c_str()) == 0);
+  CLAIM(::symlink("/loop", (layer + "/loop").c_str()) == 0);
+  CLAIM(::symlink("/proc/self/root", (layer + "/magic").c_str()) == 0);
+  write_file(layer + "/good", "good");
+  CLAIM(::symlink("/../../good", (layer + "/to-good").c_str()) == 0);
+  write_file(layer + "/huge", "");
+  CLAIM(::truncate((layer + "/huge").c_str(), off_t{5} << 30) == 0);
+
+  Result<std::vector<LayerFile>> files = read_from_layers(
+      {layer},
+      {"fifo", "zero", "to-fifo", "whiteout", "absolute", "relative", "loop", "magic/etc/passwd", "../secret", "to-good", "huge"},
+      4096);
+  CLAIM_OK(files);
+  for (size_t i = 0; i < 3; ++i) CLAIM(std::holds_alternative<NotRegularFile>((*files)[i]));
+  for (size_t i = 3; i < 9; ++i) CLAIM(std::holds_alternative<MissingFile>((*files)[i]));
+  CLAIM(text_of((*files)[9]) != nullptr && *text_of((*files)[9]) == "good");
+  const auto* huge = std::get_if<TooLargeFile>(&(*files)[10]);
+  CLAIM(huge != nullptr && huge->size == uint64_t{5} << 30);
+}
+
+void a_fifo_does_not_hold_a_reader(const std::string& base) {
+  CLAIM(::mkfifo((base + "/a-fifo").c_str(), 0644) == 0);
+  write_file(base + "/ten", "0123456789");
+  FileContents contents = read_files({base + "/a-fifo", base + "/none", base + "/ten", "/proc/self/status", base}, 10);
+  CLAIM(!contents[0] && !contents[1] && contents[2] == "0123456789" && !contents[3] && !contents[4]);
+  CLAIM(read_files({base + "/ten"}, 9)[0] == std::nullopt);
+  CLAIM(read_files({"/proc/self/status"}, 1 << 20)[0]->starts_with("Name:"));
+  CLAIM_OK(sync_file_system(base));
+  CLAIM(!sync_file_system(base + "/none"));
+}
+
+void a_sealed_copy_cannot_change(const std::string& base) {
+  Result<Fd> copy = sealed_copy("/bin/true");
+  CLAIM_OK(copy);
+  CLAIM(::write(copy->get(), "x", 1) < 0 && errno == EPERM);
+  CLAIM(::ftruncate(copy->get(), 0) < 0 && errno == EPERM);
+  CLAIM(::mmap(nullptr, 4096, PROT_WRITE, MAP_SHARED, copy->get(), 0) == MAP_FAILED);
+  CLAIM((::fcntl(copy->get(), F_GETFD) & FD_CLOEXEC) != 0);
+  pid_t child = ::fork();
+  if (child == 0) {
+    std::string path = "/proc/self/fd/" + std::to_string(copy->get());
+    ::execl(path.c_str(), "true", nullptr);
+    ::_exit(99);
+  }
+  int status = 0;
+  CLAIM(::waitpid(child, &status, 0) == child && status == 0);
+  CLAIM(!sealed_copy(base) && !sealed_copy("/dev/zero") && !sealed_copy(base + "/none"));
+}
+
+void a_lock_is_held_once(const std::string& base) {
+  Result<Fd> first = try_lock(base + "/lock");
+  CLAIM(first && *first);
+  Result<Fd> second = try_lock(base + "/lock");
+  CLAIM(second && !*second);
+  first->reset();
+  Result<Fd> third = try_lock(base + "/lock");
+  CLAIM(third && *third);
+}
+
+void profiles_are_checked() {
+  Result<std::string> program = compile_seccomp(
+      R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+          {"names":["mkdir","no_such_call","arch_prctl"],"action":"SCMP_ACT_ERRNO","errnoRet":1},
+          {"names":["socket"],"action":"SCMP_ACT_ERRNO","args":[
+            {"index":0,"value":38,"op":"SCMP_CMP_EQ"},{"index":0,"value":40,"op":"SCMP_CMP_EQ"}]}]})");
+  CLAIM_OK(program);
+  CLAIM(!program->empty() && program->size() % sizeof(sock_filter) == 0);
+  for (const char* wrong : {
+           "", "[]", "{", "{}", R"({"defaultAction":"SCMP_ACT_NOTIFY"})",
+           R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_VAX"]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":[7]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG"]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_DANCE"}]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
+               "args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
+               "args":[{"index":1,"value":1,"op":"SCMP_CMP_ABOUT"}]}]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
+               "args":[{"index":1,"value":18446744073709551615,"op":"SCMP_CMP_EQ"}]}]})",
+       }) {
+    Result<std::string> refused = compile_seccomp(wrong);
+    CLAIM(!refused && refused.error().kind == Kind::invalid);
+  }
+}
+
+}  // namespace
+
+int test_all() {
+  struct rlimit few = {256, 256};
+  CLAIM(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  char base[] = "/tmp/keelson-addon-test-XXXXXX";
+  CLAIM(::mkdtemp(base) != nullptr);
+  int before = open_descriptors();
+  deep_trees_take_no_descriptors(base);
+  links_are_not_followed(base);
+  mount_points_keep_their_content(base);
+  layers_are_read_as_overlayfs_shows_them(base);
+  hostile_files_are_not_opened(base);
+  a_fifo_does_not_hold_a_reader(base);
+  a_sealed_copy_cannot_change(base);
+  a_lock_is_held_once(base);
+  profiles_are_checked();
+  CLAIM(bounding_capabilities() != 0);
+  CLAIM(open_descriptors() == before);
+  CLAIM_OK(remove_tree(base));
+  CLAIM(!exists(base));
+  printf("addon: all claims hold\n");
+  return 0;
+}
+
+}  // namespace keelson
+
+int main() { return keelson::test_all(); }

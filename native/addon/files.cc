@@ -1,0 +1,61 @@
+#include "files.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace keelson {
+
+std::optional<std::string> read_whole(int fd, size_t limit) {
+  std::string content;
+  // procfs and cgroupfs say size 0: read until the end, one byte past the limit at most.
+  for (;;) {
+    size_t have = content.size();
+    size_t room = std::min<size_t>(limit + 1 - have, 16384);
+    content.resize(have + room);
+    ssize_t count;
+    do {
+      count = ::read(fd, content.data() + have, room);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) return std::nullopt;
+    content.resize(have + static_cast<size_t>(count));
+    if (count == 0) return content;
+    if (content.size() > limit) {
+      errno = EFBIG;
+      return std::nullopt;
+    }
+  }
+}
+
+FileContents read_files(const std::vector<std::string>& paths, size_t limit) {
+  FileContents contents;
+  contents.reserve(paths.size());
+  for (const std::string& path : paths) {
+    // O_NONBLOCK: a FIFO in the place of a file must not hold the thread.
+    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    struct stat info {};
+    bool readable = fd && ::fstat(fd.get(), &info) == 0 && S_ISREG(info.st_mode);
+    contents.push_back(readable ? read_whole(fd.get(), limit) : std::nullopt);
+  }
+  return contents;
+}
+
+Status sync_file_system(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd) return fail_errno("open it");
+  if (::syncfs(fd.get()) != 0) return fail_errno("flush its file system");
+  return {};
+}
+
+Result<Fd> try_lock(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600));
+  if (!fd) return fail_errno("open the lock file");
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno == EWOULDBLOCK) return Fd();
+  return fail_errno("lock it");
+}
+
+}  // namespace keelson

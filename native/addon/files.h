@@ -1,0 +1,30 @@
+// Reading many small files at once, flushing a file system, the lock of a daemon.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../common/error.h"
+#include "../common/fd.h"
+
+namespace keelson {
+
+using FileContents = std::vector<std::optional<std::string>>;
+
+// One entry for each path: what the file holds, or nothing when it is missing, unreadable,
+// no regular file or longer than `limit` bytes. Meant for cgroup and procfs files.
+FileContents read_files(const std::vector<std::string>& paths, size_t limit);
+
+// Reads up to `limit` bytes from the start; nothing when there are more, or on an error (errno says which).
+std::optional<std::string> read_whole(int fd, size_t limit);
+
+// syncfs(2) of the file system that holds `path`.
+Status sync_file_system(const std::string& path);
+
+// Takes an exclusive flock(2) on the file, made when missing (mode 0600); it holds until the
+// descriptor is closed. No Fd when somebody else has it.
+Result<Fd> try_lock(const std::string& path);
+
+}  // namespace keelson

@@ -1,0 +1,73 @@
+#include "kernel.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U  // Linux 6.3, linux/memfd.h
+#endif
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x0020  // Linux 6.3, linux/fcntl.h
+#endif
+
+namespace keelson {
+
+namespace {
+
+// Where vm.memfd_noexec is 1, only MFD_EXEC gives an executable file; kernels before 6.3 do not know it.
+Fd executable_memory_file(const char* name) {
+  Fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC));
+  if (!fd && errno == EINVAL) fd.reset(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  return fd;
+}
+
+Status seal(int fd) {
+  constexpr int content = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (::fcntl(fd, F_ADD_SEALS, content | F_SEAL_EXEC | F_SEAL_SEAL) == 0) return {};
+  if (errno == EINVAL && ::fcntl(fd, F_ADD_SEALS, content | F_SEAL_SEAL) == 0) return {};
+  return fail_errno("seal the copy");
+}
+
+}  // namespace
+
+Status unmount(const std::string& path) {
+  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
+  if (errno == EINVAL || errno == ENOENT || errno == ENOTDIR) return {};
+  return fail_errno("unmount it");
+}
+
+Result<Fd> sealed_copy(const std::string& path) {
+  Fd source(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  struct stat info {};
+  if (!source || ::fstat(source.get(), &info) != 0) return fail_errno("open it");
+  if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "copy it into memory", "it is not a regular file");
+  std::string name = path.substr(path.rfind('/') + 1).substr(0, 200);  // memfd names end at 249 bytes
+  Fd copy = executable_memory_file(name.c_str());
+  if (!copy) return fail_errno("make a memory file");
+  for (off_t left = info.st_size; left > 0;) {
+    ssize_t count = ::sendfile(copy.get(), source.get(), nullptr, static_cast<size_t>(left));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno("copy it into memory");
+    if (count == 0) return fail(Kind::state, "copy it into memory", "it became shorter meanwhile");
+    left -= count;
+  }
+  if (Status sealed = seal(copy.get()); !sealed) return std::unexpected(sealed.error());
+  return copy;
+}
+
+uint64_t bounding_capabilities() {
+  uint64_t set = 0;
+  for (int capability = 0; capability < 64; ++capability) {
+    int held = ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+    if (held < 0) break;  // EINVAL: past the last one this kernel knows
+    if (held == 1) set |= uint64_t{1} << capability;
+  }
+  return set;
+}
+
+}  // namespace keelson

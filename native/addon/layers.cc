@@ -1,0 +1,132 @@
+#include "layers.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "files.h"
+
+namespace keelson {
+
+namespace {
+
+// fsconfig(2) takes values of at most 255 bytes.
+constexpr size_t longest_value = 255;
+
+std::string through_proc(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
+
+Result<std::vector<Fd>> open_each(const std::vector<std::string>& layers) {
+  std::vector<Fd> opened;
+  for (const std::string& layer : layers) {
+    Fd fd(::open(layer.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) return fail_errno("open layer " + layer);
+    opened.push_back(std::move(fd));
+  }
+  return opened;
+}
+
+Status configure(const Fd& context, const char* key, const std::string& value) {
+  if (::fsconfig(context.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) == 0) return {};
+  return fail_errno(std::string("set overlay option ") + key + "=" + value);
+}
+
+// Before Linux 6.7 all layers go into one value of 255 bytes. Names relative to /proc/self/fd
+// are the shortest there are; they need a working directory, which a thread can have for itself.
+Status set_joined(const Fd& context, const std::vector<Fd>& layers) {
+  std::string joined;
+  for (const Fd& layer : layers) joined += (joined.empty() ? "" : ":") + std::to_string(layer.get());
+  if (joined.size() > longest_value) {
+    return fail(Kind::invalid, "set overlay option lowerdir",
+                std::to_string(layers.size()) + " layers are too many for a kernel before 6.7");
+  }
+  Status outcome;
+  std::thread([&] {
+    if (::unshare(CLONE_FS) != 0) {
+      outcome = fail_errno("unshare the working directory");
+    } else if (::chdir("/proc/self/fd") != 0) {
+      outcome = fail_errno("enter /proc/self/fd");
+    } else {
+      outcome = configure(context, "lowerdir", joined);
+    }
+  }).join();
+  return outcome;
+}
+
+Status set_layers(const Fd& context, const std::vector<Fd>& layers, LayerOption option) {
+  if (option == LayerOption::joined) return set_joined(context, layers);
+  for (const Fd& layer : layers) {
+    Status added = configure(context, "lowerdir+", through_proc(layer));
+    if (!added && added.error().error_number == EINVAL && &layer == &layers.front()) return set_joined(context, layers);
+    if (!added) return added;
+  }
+  return {};
+}
+
+Result<Fd> mount_overlay(const std::vector<Fd>& layers, LayerOption option) {
+  Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
+  if (!context) return fail_errno("open an overlay context");
+  if (Status set = set_layers(context, layers, option); !set) return std::unexpected(set.error());
+  // Hostile layers may carry overlay's own attributes: neither redirects nor metacopies are followed.
+  if (Status set = configure(context, "redirect_dir", "nofollow"); !set) return std::unexpected(set.error());
+  if (Status set = configure(context, "metacopy", "off"); !set) return std::unexpected(set.error());
+  if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno("make the overlay");
+  Fd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC,
+                     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (!mount) return fail_errno("mount the overlay");
+  return mount;
+}
+
+Result<LayerFile> read_one(int root, const std::string& path, size_t limit) {
+  struct open_how how {};
+  how.flags = O_PATH | O_CLOEXEC;  // O_PATH: looking at a FIFO or a device must not open it
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+  Fd found(static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
+  if (!found) {
+    switch (errno) {
+      case ENOENT: case ENOTDIR: case ELOOP: case EXDEV: case ENAMETOOLONG: return MissingFile{};
+      default: return fail_errno("open " + path);
+    }
+  }
+  struct stat info {};
+  if (::fstat(found.get(), &info) != 0) return fail_errno("stat " + path);
+  if (S_ISCHR(info.st_mode) && info.st_rdev == makedev(0, 0)) return MissingFile{};  // a whiteout in a lone layer
+  if (!S_ISREG(info.st_mode)) return NotRegularFile{};
+  if (static_cast<uint64_t>(info.st_size) > limit) return TooLargeFile{static_cast<uint64_t>(info.st_size)};
+  Fd file(::open(through_proc(found).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!file) return fail_errno("open " + path);
+  std::optional<std::string> content = read_whole(file.get(), limit);
+  if (!content) return fail_errno("read " + path);
+  return std::move(*content);
+}
+
+}  // namespace
+
+Result<Fd> open_layers(const std::vector<std::string>& layers, LayerOption option) {
+  if (layers.empty()) return fail(Kind::invalid, "open the layers", "there is none");
+  Result<std::vector<Fd>> opened = open_each(layers);
+  if (!opened) return std::unexpected(opened.error());
+  if (opened->size() == 1) return std::move(opened->front());
+  return mount_overlay(*opened, option);
+}
+
+Result<std::vector<LayerFile>> read_from_layers(const std::vector<std::string>& layers,
+                                                const std::vector<std::string>& paths, size_t limit) {
+  Result<Fd> root = open_layers(layers);
+  if (!root) return std::unexpected(root.error());
+  std::vector<LayerFile> files;
+  for (const std::string& path : paths) {
+    Result<LayerFile> file = read_one(root->get(), path, limit);
+    if (!file) return std::unexpected(file.error());
+    files.push_back(std::move(*file));
+  }
+  return files;
+}
+
+}  // namespace keelson

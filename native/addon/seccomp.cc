@@ -1,0 +1,188 @@
+#include "seccomp.h"
+
+#include <fcntl.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "../common/fd.h"
+#include "../common/json.h"
+#include "files.h"
+
+namespace keelson {
+
+namespace {
+
+// BPF_MAXINSNS instructions of 8 bytes: more the kernel does not load.
+constexpr size_t longest_program = 4096 * 8;
+
+struct FilterRelease {
+  void operator()(void* filter) const { seccomp_release(filter); }
+};
+using Filter = std::unique_ptr<void, FilterRelease>;
+
+std::unexpected<Error> wrong(std::string detail) { return fail(Kind::invalid, "compile seccomp profile", std::move(detail)); }
+
+// libseccomp answers with negative errno values.
+std::unexpected<Error> refused(std::string step, int answer) {
+  return std::unexpected(Error{Kind::system, std::move(step), {}, -answer, "libseccomp"});
+}
+
+Result<uint32_t> parse_action(std::string_view name, const Json& errno_value) {
+  int64_t number = errno_value.integer(EPERM);
+  if (number < 0 || number > 4095) return wrong("errnoRet " + std::to_string(number) + " is not an errno");
+  if (name == "SCMP_ACT_ALLOW") return SCMP_ACT_ALLOW;
+  if (name == "SCMP_ACT_ERRNO") return SCMP_ACT_ERRNO(static_cast<uint16_t>(number));
+  if (name == "SCMP_ACT_LOG") return SCMP_ACT_LOG;
+  if (name == "SCMP_ACT_TRAP") return SCMP_ACT_TRAP;
+  if (name == "SCMP_ACT_TRACE") return SCMP_ACT_TRACE(static_cast<uint16_t>(number));
+  if (name == "SCMP_ACT_KILL" || name == "SCMP_ACT_KILL_THREAD") return SCMP_ACT_KILL_THREAD;
+  if (name == "SCMP_ACT_KILL_PROCESS") return SCMP_ACT_KILL_PROCESS;
+  return wrong("action \"" + std::string(name) + "\" is not supported");
+}
+
+std::optional<scmp_compare> parse_operator(std::string_view name) {
+  static constexpr std::array<std::pair<std::string_view, scmp_compare>, 7> operators{{
+      {"SCMP_CMP_NE", SCMP_CMP_NE},
+      {"SCMP_CMP_LT", SCMP_CMP_LT},
+      {"SCMP_CMP_LE", SCMP_CMP_LE},
+      {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+      {"SCMP_CMP_GE", SCMP_CMP_GE},
+      {"SCMP_CMP_GT", SCMP_CMP_GT},
+      {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ},
+  }};
+  for (const auto& [known, comparison] : operators) {
+    if (known == name) return comparison;
+  }
+  return std::nullopt;
+}
+
+Status check_flags(const Json& flags) {
+  for (const Json& flag : flags.items()) {
+    if (flag.string() == "SECCOMP_FILTER_FLAG_TSYNC" || flag.string() == "SECCOMP_FILTER_FLAG_SPEC_ALLOW") continue;
+    return wrong("flag \"" + std::string(flag.string()) + "\" is not supported");
+  }
+  return {};
+}
+
+// The architecture of the machine is always in; the profile may add its siblings.
+Status add_architectures(void* filter, const Json& architectures) {
+  constexpr std::string_view prefix = "SCMP_ARCH_";
+  for (const Json& item : architectures.items()) {
+    std::string name(item.string());
+    uint32_t token = 0;
+    if (name.starts_with(prefix)) {
+      std::string lower = name.substr(prefix.size());
+      for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+      token = seccomp_arch_resolve_name(lower.c_str());
+    }
+    if (token == 0) return wrong("architecture \"" + name + "\" is unknown");
+    int answer = seccomp_arch_add(filter, token);
+    if (answer != 0 && answer != -EEXIST) return refused("add architecture " + name, answer);
+  }
+  return {};
+}
+
+// Missing stands for 0. common/json.h reads integers to 2^63 - 1; a larger one must not become another number.
+Result<scmp_datum_t> parse_datum(const Json& value) {
+  if (value.is_null()) return 0;
+  int64_t number = value.integer(-1);
+  if (number < 0) return wrong("an argument is compared with a number that is not between 0 and 2^63 - 1");
+  return static_cast<scmp_datum_t>(number);
+}
+
+Result<std::vector<scmp_arg_cmp>> parse_arguments(const Json& arguments) {
+  std::vector<scmp_arg_cmp> comparisons;
+  for (const Json& argument : arguments.items()) {
+    int64_t index = argument["index"].integer(-1);
+    std::optional<scmp_compare> comparison = parse_operator(argument["op"].string());
+    if (index < 0 || index > 5) return wrong("argument index " + std::to_string(index) + " is not between 0 and 5");
+    if (!comparison) return wrong("operator \"" + std::string(argument["op"].string()) + "\" is unknown");
+    Result<scmp_datum_t> value = parse_datum(argument["value"]);
+    if (!value) return std::unexpected(value.error());
+    Result<scmp_datum_t> second_value = parse_datum(argument["valueTwo"]);
+    if (!second_value) return std::unexpected(second_value.error());
+    comparisons.push_back({static_cast<unsigned>(index), *comparison, *value, *second_value});
+  }
+  return comparisons;
+}
+
+bool compares_one_argument_twice(const std::vector<scmp_arg_cmp>& comparisons) {
+  std::array<int, 6> seen{};
+  return std::ranges::any_of(comparisons, [&](const scmp_arg_cmp& one) { return ++seen[one.arg] > 1; });
+}
+
+// libseccomp joins a rule's comparisons by "and" and takes one for each argument; a rule with more
+// means "or", as all runtimes read it.
+int add_rule(void* filter, uint32_t action, int number, const std::vector<scmp_arg_cmp>& comparisons) {
+  if (!compares_one_argument_twice(comparisons)) {
+    return seccomp_rule_add_array(filter, action, number, static_cast<unsigned>(comparisons.size()), comparisons.data());
+  }
+  for (const scmp_arg_cmp& one : comparisons) {
+    if (int answer = seccomp_rule_add_array(filter, action, number, 1, &one); answer != 0) return answer;
+  }
+  return 0;
+}
+
+Status add_rules(void* filter, uint32_t default_action, const Json& rules) {
+  for (const Json& rule : rules.items()) {
+    Result<uint32_t> action = parse_action(rule["action"].string(), rule["errnoRet"]);
+    if (!action) return std::unexpected(action.error());
+    Result<std::vector<scmp_arg_cmp>> comparisons = parse_arguments(rule["args"]);
+    if (!comparisons) return std::unexpected(comparisons.error());
+    if (*action == default_action) continue;  // libseccomp refuses what changes nothing
+    for (const Json& item : rule["names"].items()) {
+      std::string name(item.string());
+      int number = seccomp_syscall_resolve_name(name.c_str());
+      if (number == __NR_SCMP_ERROR) continue;
+      int answer = add_rule(filter, *action, number, *comparisons);
+      if (answer != 0) return refused("add a rule for system call " + name, answer);
+    }
+  }
+  return {};
+}
+
+// libseccomp writes a program to a descriptor only (2.5 has no other way).
+Result<std::string> export_program(void* filter) {
+  Fd file(::memfd_create("seccomp", MFD_CLOEXEC));
+  if (!file) return fail_errno("make a memory file");
+  if (int answer = seccomp_export_bpf(filter, file.get()); answer != 0) return refused("write the program", answer);
+  if (::lseek(file.get(), 0, SEEK_SET) != 0) return fail_errno("rewind the program");
+  std::optional<std::string> program = read_whole(file.get(), longest_program);
+  if (!program && errno == EFBIG) return wrong("the program has more than 4096 instructions");
+  if (!program) return fail_errno("read the program");
+  return std::move(*program);
+}
+
+}  // namespace
+
+Result<std::string> compile_seccomp(std::string_view profile_json) {
+  Result<Json> profile = parse_json(profile_json);
+  if (!profile) return std::unexpected(profile.error());
+  if (!profile->is_object()) return wrong("it is not a JSON object");
+  Result<uint32_t> default_action = parse_action((*profile)["defaultAction"].string(), (*profile)["defaultErrnoRet"]);
+  if (!default_action) return std::unexpected(default_action.error());
+  if (Status checked = check_flags((*profile)["flags"]); !checked) return std::unexpected(checked.error());
+
+  Filter filter(seccomp_init(*default_action));
+  if (!filter) return wrong("libseccomp does not take the default action");
+  // 2: a binary tree of system call numbers; a long list costs a few steps on every call otherwise.
+  if (int answer = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2); answer != 0) {
+    return refused("ask for a binary tree", answer);
+  }
+  if (Status added = add_architectures(filter.get(), (*profile)["architectures"]); !added) {
+    return std::unexpected(added.error());
+  }
+  if (Status added = add_rules(filter.get(), *default_action, (*profile)["syscalls"]); !added) {
+    return std::unexpected(added.error());
+  }
+  return export_program(filter.get());
+}
+
+}  // namespace keelson

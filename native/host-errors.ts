@@ -1,0 +1,65 @@
+// The errors of host.ts: the addon missing, or a system call refused.
+
+import { catalogue, KeelsonError } from "./errors.ts";
+import { type Failure, type FailureKind, parseFailure } from "./failure.ts";
+
+export const { addonNotLoaded } = catalogue({
+  addonNotLoaded: {
+    code: "FailedPrecondition",
+    sentence: "The native addon {path} cannot be loaded: {reason}.",
+    remedy: "Build it with `npm run build:native`, or install the package again for this machine.",
+  },
+});
+
+const failures = catalogue({
+  hostInvalid: {
+    code: "InvalidArgument",
+    sentence: "{message}.",
+    remedy: "Correct the file or value that it names.",
+  },
+  hostNotFound: {
+    code: "NotFound",
+    sentence: "{message}.",
+    remedy: "Somebody removed it, or it was never made.",
+  },
+  hostChanged: {
+    code: "Aborted",
+    sentence: "{message}.",
+    remedy: "Try again when nobody else works on it.",
+  },
+  hostRefused: {
+    code: "Internal",
+    sentence: "{message}.",
+    remedy: "The kernel's reason stands at its end; `keelson check` tells whether this host can do what Keelson needs.",
+  },
+});
+
+const byKind: Readonly<Partial<Record<FailureKind, keyof typeof failures>>> = {
+  invalid: "hostInvalid",
+  not_found: "hostNotFound",
+  state: "hostChanged",
+};
+
+/** A rejection of the addon; `kind`, `step`, `object` and `errno` as in Failure. */
+export class HostError extends KeelsonError {
+  readonly kind: FailureKind;
+  readonly step: string;
+  readonly object: string;
+  readonly errno: number;
+
+  constructor(base: KeelsonError, failure: Failure) {
+    super(base.name, base.code, base.message, base.cause);
+    this.kind = failure.kind;
+    this.step = failure.step;
+    this.object = failure.object;
+    this.errno = failure.errno;
+  }
+}
+
+/** What the addon rejected with, as a HostError; anything else (a TypeError) stays what it is. */
+export function fromAddon(error: unknown): unknown {
+  const failure = parseFailure(error);
+  if (failure === undefined) return error;
+  const base = failures[byKind[failure.kind] ?? "hostRefused"]({ message: failure.message }, error);
+  return new HostError(base, failure);
+}
