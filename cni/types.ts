@@ -38,12 +38,21 @@ export type NetworkReadiness =
   | { readonly ready: true }
   | { readonly ready: false; readonly reason: string; readonly message: string };
 
+/** Where the network reports what it does; fields name the objects. */
+export interface Log {
+  info(message: string, fields: Readonly<Record<string, unknown>>): void;
+  warn(message: string, fields: Readonly<Record<string, unknown>>): void;
+}
+
 export interface Network {
   /** Why pods with a network of their own can or cannot be made now; from memory. */
   readiness(): NetworkReadiness;
   /** ADD of the whole chain; a failed chain is taken back (DEL) before it rejects. The lease is on disk before the first plugin runs. */
   attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment>;
-  /** DEL of the whole chain: every plugin it can, with a time budget of its own; without a lease it is a no-op. What failed stays recorded and is retried. */
+  /**
+   * DEL of the whole chain: every plugin it can, with a time budget of its own; without a lease it is a no-op.
+   * Resolves after the first try in any case: what failed stays recorded (see leases) and is retried until done.
+   */
   detach(sandboxId: string): Promise<void>;
   /** CHECK against the cached result. */
   check(pod: PodNetwork): Promise<void>;

@@ -1,0 +1,204 @@
+// Runs a network's plugins in order: what each gets on stdin, and how one's result reaches the next.
+//
+// CNI spec 1.1.0, section 3, "Execution of Network Configurations".
+
+import { KeelsonError } from "../native/errors.ts";
+import type { CniVersion, NetworkConfig, PluginConfig } from "./config.ts";
+import { errors } from "./errors.ts";
+import { type JsonObject, without } from "./json.ts";
+import { type CniCommand, findPlugin, PluginFailure, runPlugin } from "./plugin.ts";
+import { parseResult } from "./result.ts";
+import { runtimeConfigOf } from "./runtime-config.ts";
+
+/** One pod's side of every call of its network. */
+export interface ChainTarget {
+  readonly containerId: string;
+  /** Path of the namespace, or empty when it is gone. */
+  readonly netns: string;
+  readonly interfaceName: string;
+  readonly args: string;
+  readonly capabilities: JsonObject;
+}
+
+export interface Chain {
+  readonly network: NetworkConfig;
+  readonly binDirs: readonly string[];
+  /** Milliseconds that one plugin may take. */
+  readonly pluginTimeoutMs: number;
+}
+
+/** Plugins of the chain whose file is nowhere to be found. */
+export async function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "binDirs">): Promise<string[]> {
+  const types = [...new Set(network.plugins.map(({ type }) => type))];
+  const found = await Promise.all(types.map((type) => findPlugin(type, binDirs)));
+  return types.filter((_, index) => found[index] === undefined);
+}
+
+/**
+ * ADD through the chain, each plugin's result handed to the next; resolves with the last one's.
+ * `started` is told the index of each plugin before it runs: from then on it is owed a DEL.
+ */
+export async function addChain(
+  chain: Chain,
+  target: ChainTarget,
+  signal: AbortSignal,
+  started: (index: number) => void,
+): Promise<JsonObject> {
+  const { network } = chain;
+  let previous: JsonObject | undefined;
+  for (const [index, plugin] of network.plugins.entries()) {
+    started(index);
+    const output = await run(
+      chain,
+      plugin,
+      "ADD",
+      targetParameters(target),
+      {
+        ...configFor(network, plugin, target.capabilities),
+        ...(previous === undefined ? {} : { prevResult: previous }),
+      },
+      chain.pluginTimeoutMs,
+      signal,
+    );
+    const parsed = parseResult(output, network.cniVersion);
+    if (parsed.kind === "garbage")
+      throw errors.pluginBabbled({ plugin: plugin.type, command: "ADD", reason: parsed.reason });
+    previous = parsed.result;
+  }
+  return previous ?? {};
+}
+
+export interface DelFailure {
+  readonly index: number;
+  readonly error: KeelsonError;
+}
+
+/**
+ * DEL in reverse order for the plugins of these indices. Each is tried, whatever became of the
+ * others; resolves with those that failed. `budgetMs` is for all of them together.
+ */
+export async function delChain(
+  chain: Chain,
+  target: ChainTarget,
+  indices: readonly number[],
+  result: JsonObject | undefined,
+  budgetMs: number,
+): Promise<readonly DelFailure[]> {
+  const { network } = chain;
+  const until = performance.now() + budgetMs;
+  const failures: DelFailure[] = [];
+  const owed = [...network.plugins.entries()].filter(([index]) => indices.includes(index)).reverse();
+  for (const [position, [index, plugin]] of owed.entries()) {
+    // An equal share of what is left: one that hangs must not cost the others their turn.
+    const timeoutMs = Math.max(1, (until - performance.now()) / (owed.length - position));
+    const config = {
+      ...configFor(network, plugin, target.capabilities),
+      ...(result !== undefined && atLeast(network.cniVersion, "0.4.0") ? { prevResult: result } : {}),
+    };
+    try {
+      await run(chain, plugin, "DEL", targetParameters(target), config, timeoutMs);
+    } catch (error) {
+      if (!(error instanceof KeelsonError)) throw error;
+      if (!nothingToClean(error)) failures.push({ index, error });
+    }
+  }
+  return failures;
+}
+
+/** CHECK in order against the result of ADD; rejects with the first failure. Nothing where the network forbids it. */
+export async function checkChain(chain: Chain, target: ChainTarget, result: JsonObject): Promise<void> {
+  const { network } = chain;
+  if (network.disableCheck || !atLeast(network.cniVersion, "0.4.0")) return;
+  for (const plugin of network.plugins)
+    await run(chain, plugin, "CHECK", targetParameters(target), {
+      ...configFor(network, plugin, target.capabilities),
+      prevResult: result,
+    });
+}
+
+/** STATUS in order; rejects with the first failure. Older versions than 1.1.0 have no such command: ready. */
+export async function statusOfChain(chain: Chain): Promise<void> {
+  const { network } = chain;
+  if (!atLeast(network.cniVersion, "1.1.0")) return;
+  for (const plugin of network.plugins) await run(chain, plugin, "STATUS", {}, configFor(network, plugin, {}));
+}
+
+/** Whether the network's plugins understand GC and the administrator lets them. */
+export function collectsGarbage(network: NetworkConfig): boolean {
+  return atLeast(network.cniVersion, "1.1.0") && !network.disableGc;
+}
+
+/** GC: every plugin is tried; resolves with the failures. */
+export async function gcChain(
+  chain: Chain,
+  valid: readonly { readonly containerID: string; readonly ifname: string }[],
+): Promise<readonly KeelsonError[]> {
+  const failures: KeelsonError[] = [];
+  for (const plugin of chain.network.plugins) {
+    const config = { ...configFor(chain.network, plugin, {}), "cni.dev/valid-attachments": valid };
+    try {
+      await run(chain, plugin, "GC", {}, config);
+    } catch (error) {
+      if (!(error instanceof KeelsonError)) throw error;
+      failures.push(error);
+    }
+  }
+  return failures;
+}
+
+async function run(
+  chain: Chain,
+  plugin: PluginConfig,
+  command: CniCommand,
+  parameters: Readonly<Record<string, string>>,
+  config: JsonObject,
+  timeoutMs = chain.pluginTimeoutMs,
+  signal?: AbortSignal,
+): Promise<string> {
+  const path = await findPlugin(plugin.type, chain.binDirs);
+  if (path === undefined)
+    throw errors.pluginMissing({
+      plugin: plugin.type,
+      network: chain.network.name,
+      directories: chain.binDirs.join(", "),
+    });
+  return runPlugin({
+    command,
+    plugin: plugin.type,
+    path,
+    parameters: { ...parameters, CNI_PATH: chain.binDirs.join(":") },
+    config,
+    timeoutMs,
+    ...(signal === undefined ? {} : { signal }),
+  });
+}
+
+function targetParameters(target: ChainTarget): Record<string, string> {
+  return {
+    CNI_CONTAINERID: target.containerId,
+    CNI_NETNS: target.netns,
+    CNI_IFNAME: target.interfaceName,
+    CNI_ARGS: target.args,
+  };
+}
+
+/** Spec section 3, "Deriving request configuration from plugin configuration". */
+function configFor(network: NetworkConfig, plugin: PluginConfig, capabilities: JsonObject): JsonObject {
+  const runtimeConfig = runtimeConfigOf(plugin.config, capabilities);
+  return {
+    ...without(plugin.config, "capabilities"),
+    name: network.name,
+    cniVersion: network.cniVersion,
+    ...(Object.keys(runtimeConfig).length > 0 ? { runtimeConfig } : {}),
+  };
+}
+
+function atLeast(version: CniVersion, floor: CniVersion): boolean {
+  // One digit in each place: they compare as text.
+  return version >= floor;
+}
+
+/** Spec section 5, code 3: the container is unknown, no cleanup is needed. */
+function nothingToClean(error: KeelsonError): boolean {
+  return error.cause instanceof PluginFailure && error.cause.pluginCode === 3;
+}

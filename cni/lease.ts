@@ -1,0 +1,162 @@
+// The network leases on disk: what is attached, and all that a DEL needs.
+//
+// One file for each sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was
+// at ADD, since the files in /etc/cni/net.d may change or go while the pod lives.
+
+import { constants } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { ChainTarget } from "./chain.ts";
+import { isIdentifier, type NetworkConfig, parseNetwork } from "./config.ts";
+import { errors } from "./errors.ts";
+import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
+
+interface Common {
+  readonly network: NetworkConfig;
+  readonly target: ChainTarget;
+  /** Indices of the plugins that are owed a DEL, in the chain's order. */
+  readonly owed: readonly number[];
+}
+
+export type Lease = Common &
+  (
+    | { readonly state: "attaching" }
+    | { readonly state: "attached"; readonly result: JsonObject }
+    | { readonly state: "detach-failed"; readonly lastError: string; readonly result?: JsonObject }
+  );
+
+export interface LeaseStore {
+  get(sandboxId: string): Lease | undefined;
+  all(): readonly Lease[];
+  /** On disk when it resolves, also after a power cut. Rejects with `leaseNotWritten`; the old one stands then. */
+  save(lease: Lease): Promise<void>;
+  /** Forgets the lease. Should a power cut bring the file back, it is detached once more, which is harmless. */
+  remove(sandboxId: string): Promise<void>;
+}
+
+/**
+ * Reads the leases of the directory (made if missing). A file that is not a lease is reported by
+ * `damaged` and left for the administrator.
+ */
+export async function openLeaseStore(
+  directory: string,
+  damaged: (path: string, reason: string) => void,
+): Promise<LeaseStore> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const leases = new Map<string, Lease>();
+  for (const name of await readdir(directory)) {
+    const path = join(directory, name);
+    if (name.endsWith(".tmp")) await rm(path, { force: true });
+    if (!name.endsWith(".json")) continue;
+    const lease = parseLease(await readFile(path, "utf8").catch(() => ""), basename(name, ".json"));
+    if (typeof lease === "string") damaged(path, lease);
+    else leases.set(lease.target.containerId, lease);
+  }
+  const pathOf = (sandboxId: string): string => join(directory, `${sandboxId}.json`);
+  return {
+    get: (sandboxId) => leases.get(sandboxId),
+    all: () => [...leases.values()],
+    async save(lease) {
+      const sandboxId = lease.target.containerId;
+      const isNew = !leases.has(sandboxId);
+      const path = pathOf(sandboxId);
+      try {
+        await replaceFile(path, formatLease(lease));
+        // A name that is replaced is either version, both good; a new one must not be lost.
+        if (isNew) await syncDirectory(directory);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        throw errors.leaseNotWritten({ sandboxId, path, reason }, error);
+      }
+      leases.set(sandboxId, lease);
+    },
+    async remove(sandboxId) {
+      await rm(pathOf(sandboxId), { force: true });
+      leases.delete(sandboxId);
+    },
+  };
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  try {
+    const file = await open(temporary, "w", 0o600);
+    try {
+      await file.writeFile(text);
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function formatLease(lease: Lease): string {
+  const { network, target, owed } = lease;
+  return JSON.stringify({
+    format: 1,
+    state: lease.state,
+    network: {
+      name: network.name,
+      cniVersion: network.cniVersion,
+      disableCheck: network.disableCheck,
+      disableGC: network.disableGc,
+      plugins: network.plugins.map(({ config }) => config),
+    },
+    target,
+    owed,
+    ...("result" in lease ? { result: lease.result } : {}),
+    ...("lastError" in lease ? { lastError: lease.lastError } : {}),
+  });
+}
+
+/** The lease, or what is wrong with the text. */
+function parseLease(text: string, sandboxId: string): Lease | string {
+  const file = parseObject(text);
+  if (file === undefined) return "it is not a JSON object";
+  if (member(file, "format") !== 1) return "it is not of format 1";
+  const network = parseNetwork(JSON.stringify(member(file, "network") ?? null), true);
+  if (network.kind === "invalid") return `its network is not valid: ${network.reason}`;
+  const target = parseTarget(asObject(member(file, "target")));
+  if (target === undefined || target.containerId !== sandboxId || !isIdentifier(sandboxId))
+    return "its target is not that of the sandbox it is named for";
+  const owed = (asArray(member(file, "owed")) ?? []).map(asInteger).filter((index) => index !== undefined);
+  const common = { network: network.network, target, owed };
+  const result = asObject(member(file, "result"));
+  switch (member(file, "state")) {
+    case "attaching":
+      return { ...common, state: "attaching" };
+    case "attached":
+      return result === undefined ? "it has no result" : { ...common, state: "attached", result };
+    case "detach-failed": {
+      const lastError = asString(member(file, "lastError")) ?? "";
+      return { ...common, state: "detach-failed", lastError, ...(result === undefined ? {} : { result }) };
+    }
+    default:
+      return "its state is unknown";
+  }
+}
+
+function parseTarget(target: JsonObject | undefined): ChainTarget | undefined {
+  if (target === undefined) return undefined;
+  const containerId = asString(member(target, "containerId"));
+  const netns = asString(member(target, "netns"));
+  const interfaceName = asString(member(target, "interfaceName"));
+  const args = asString(member(target, "args"));
+  const capabilities = asObject(member(target, "capabilities"));
+  if (containerId === undefined || netns === undefined || interfaceName === undefined) return undefined;
+  if (args === undefined || capabilities === undefined) return undefined;
+  return { containerId, netns, interfaceName, args, capabilities };
+}

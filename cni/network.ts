@@ -1,0 +1,275 @@
+// The network of pods: attach and detach by the plugins of the configured CNI network.
+
+import { join } from "node:path";
+import { KeelsonError } from "../native/errors.ts";
+import { addChain, type ChainTarget, checkChain, collectsGarbage, gcChain, missingPlugins } from "./chain.ts";
+import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
+import { errors } from "./errors.ts";
+import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
+import { openReadiness, type Readiness } from "./readiness.ts";
+import { podAddresses } from "./result.ts";
+import { cniArgs, podCapabilities } from "./runtime-config.ts";
+import { createTeardown, type Teardown } from "./teardown.ts";
+import { createTurns, type Turns } from "./turns.ts";
+import type { Attachment, Log, Network, NetworkReadiness, PodNetwork } from "./types.ts";
+
+/** All in milliseconds. */
+export interface NetworkLimits {
+  /** For one plugin in ADD, CHECK and GC. */
+  readonly pluginMs: number;
+  /** For all DELs of a sandbox together. */
+  readonly teardownMs: number;
+  /** For one plugin in STATUS. */
+  readonly statusMs: number;
+  /** Age of a STATUS answer from which it is asked for anew. */
+  readonly statusAgeMs: number;
+  /** First and longest wait between tries of a teardown that failed. */
+  readonly firstRetryMs: number;
+  readonly longestRetryMs: number;
+}
+
+export const defaultLimits: NetworkLimits = {
+  pluginMs: 60_000,
+  teardownMs: 60_000,
+  statusMs: 10_000,
+  statusAgeMs: 10_000,
+  firstRetryMs: 1000,
+  longestRetryMs: 300_000,
+};
+
+export interface NetworkOptions {
+  /** Directory of the network configuration, such as /etc/cni/net.d; may be missing. */
+  readonly confDir: string;
+  /** Directories of the plugins, such as /opt/cni/bin; the first that has a plugin wins. */
+  readonly binDirs: readonly string[];
+  /** Durable directory; the leases are kept in its `cni/`. */
+  readonly stateDir: string;
+  readonly log: Log;
+  readonly limits?: Partial<NetworkLimits>;
+}
+
+/** Every pod has this one; CRI knows no other. */
+const interfaceName = "eth0";
+/** Sandboxes detached at once by collectGarbage: after a reboot there may be hundreds, each a few processes. */
+const detachedAtOnce = 4;
+
+/**
+ * Reads leases and configuration and follows the configuration directory until `close`. Teardowns
+ * that failed before are resumed; `collectGarbage` is for the caller, who knows which pods live.
+ */
+export async function openNetwork(options: NetworkOptions): Promise<Network> {
+  const { confDir, binDirs, stateDir, log } = options;
+  const limits = { ...defaultLimits, ...options.limits };
+  const leases = await openLeaseStore(join(stateDir, "cni"), (path, reason) =>
+    log.warn("network lease cannot be read; its addresses may be lost to the network", { path, reason }),
+  );
+  const readiness = await openReadiness({
+    confDir,
+    binDirs,
+    statusTimeoutMs: limits.statusMs,
+    statusAgeMs: limits.statusAgeMs,
+    log,
+  });
+  const turns = createTurns();
+  const teardown = createTeardown({
+    leases,
+    binDirs,
+    budgetMs: limits.teardownMs,
+    firstRetryMs: limits.firstRetryMs,
+    longestRetryMs: limits.longestRetryMs,
+    inTurn: turns.take,
+    log,
+  });
+  for (const lease of leases.all()) if (lease.state === "detach-failed") teardown.retryLater(lease.target.containerId);
+  return new CniNetwork({ confDir, binDirs, limits, log, leases, readiness, turns, teardown });
+}
+
+interface Parts {
+  readonly confDir: string;
+  readonly binDirs: readonly string[];
+  readonly limits: NetworkLimits;
+  readonly log: Log;
+  readonly leases: LeaseStore;
+  readonly readiness: Readiness;
+  readonly turns: Turns;
+  readonly teardown: Teardown;
+}
+
+class CniNetwork implements Network {
+  readonly #parts: Parts;
+  readonly #attaching = new Set<Promise<Attachment>>();
+  #collecting: Promise<void> | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  readiness(): NetworkReadiness {
+    return this.#parts.readiness.verdict();
+  }
+
+  attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
+    return this.#parts.turns.take(pod.sandboxId, async () => {
+      // GC must not meet an attachment that its list does not name yet.
+      while (this.#collecting !== undefined) await this.#collecting;
+      const attaching = this.#attach(pod, signal);
+      this.#attaching.add(attaching);
+      try {
+        return await attaching;
+      } finally {
+        this.#attaching.delete(attaching);
+      }
+    });
+  }
+
+  async #attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
+    const { sandboxId } = pod;
+    const { leases, teardown, binDirs, limits } = this.#parts;
+    if (!isIdentifier(sandboxId)) throw errors.badSandboxId({ sandboxId: JSON.stringify(sandboxId) });
+    if (signal.aborted) throw givenUp(sandboxId, signal);
+    const old = leases.get(sandboxId);
+    if (old !== undefined) throw errors.alreadyAttached({ sandboxId, state: old.state });
+
+    const network = await this.#usableNetwork(pod);
+    const target = targetOf(pod);
+    const lease = { network, target, owed: [...network.plugins.keys()] };
+    await leases.save({ ...lease, state: "attaching" });
+    let started = -1;
+    try {
+      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs };
+      const result = await addChain(chain, target, signal, (index) => {
+        started = index;
+      });
+      const parsed = podAddresses(result, interfaceName);
+      if (parsed.kind === "garbage")
+        throw errors.pluginBabbled({ plugin: lastType(network), command: "ADD", reason: parsed.reason });
+      if (parsed.ips.length === 0) throw errors.noAddress({ network: network.name, sandboxId, interfaceName });
+      await leases.save({ ...lease, state: "attached", result });
+      return { ips: parsed.ips, interfaceName };
+    } catch (error) {
+      // Plugins that never ran owe nothing, so that one that is missing cannot block the way back.
+      await this.#forgetUnstarted(lease, started);
+      await teardown.release(sandboxId);
+      throw signal.aborted ? givenUp(sandboxId, signal) : error;
+    }
+  }
+
+  detach(sandboxId: string): Promise<void> {
+    return this.#parts.turns.take(sandboxId, () => this.#parts.teardown.release(sandboxId));
+  }
+
+  check(pod: PodNetwork): Promise<void> {
+    const { leases, binDirs, limits, turns } = this.#parts;
+    return turns.take(pod.sandboxId, async () => {
+      const lease = leases.get(pod.sandboxId);
+      if (lease?.state !== "attached") throw errors.notAttached({ sandboxId: pod.sandboxId });
+      const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs };
+      await checkChain(chain, lease.target, lease.result);
+    });
+  }
+
+  leases(): ReturnType<Network["leases"]> {
+    return this.#parts.leases.all().map((lease) => ({
+      sandboxId: lease.target.containerId,
+      state: lease.state,
+      ...(lease.state === "detach-failed" ? { lastError: lease.lastError } : {}),
+    }));
+  }
+
+  async collectGarbage(livingSandboxIds: ReadonlySet<string>): Promise<void> {
+    const dead = this.#parts.leases
+      .all()
+      .map(({ target }) => target.containerId)
+      .filter((sandboxId) => !livingSandboxIds.has(sandboxId));
+    const waiting = dead.values();
+    const detachInTurn = async (): Promise<void> => {
+      for (const sandboxId of waiting) await this.detach(sandboxId);
+    };
+    await Promise.all(Array.from({ length: detachedAtOnce }, detachInTurn));
+    await this.#tellPlugins();
+  }
+
+  info(): object {
+    const { confDir, binDirs, readiness } = this.#parts;
+    return { confDir, binDirs, ...describe(readiness.config()), readiness: this.readiness(), leases: this.leases() };
+  }
+
+  close(): void {
+    this.#parts.readiness.close();
+    this.#parts.teardown.close();
+  }
+
+  /** The network as configured now, all its plugins present. */
+  async #usableNetwork(pod: PodNetwork): Promise<NetworkConfig> {
+    const { readiness, binDirs } = this.#parts;
+    // A file may have been put there this very moment: only what a fresh look does not find is missing.
+    const seen = readiness.config();
+    const config = seen.kind === "found" ? seen : await readiness.refresh();
+    if (config.kind === "none")
+      throw errors.networkNotReady({ namespace: pod.namespace, name: pod.name, reason: config.reason });
+    const { network } = config;
+    const [missing] = await missingPlugins({ network, binDirs });
+    if (missing !== undefined)
+      throw errors.pluginMissing({ plugin: missing, network: network.name, directories: binDirs.join(", ") });
+    return network;
+  }
+
+  async #forgetUnstarted(lease: Pick<Lease, "network" | "target" | "owed">, started: number): Promise<void> {
+    const { leases, log } = this.#parts;
+    try {
+      await leases.save({ ...lease, owed: lease.owed.filter((index) => index <= started), state: "attaching" });
+    } catch (error) {
+      log.warn("network lease not updated", { sandbox: lease.target.containerId, error: String(error) });
+    }
+  }
+
+  /** GC (spec 1.1.0), with no attachment under way. */
+  async #tellPlugins(): Promise<void> {
+    const { readiness, leases, binDirs, limits, log } = this.#parts;
+    const config = readiness.config();
+    if (config.kind === "none" || !collectsGarbage(config.network)) return;
+    const { network } = config;
+    const collected = Promise.withResolvers<void>();
+    this.#collecting = collected.promise;
+    try {
+      await Promise.allSettled(this.#attaching);
+      const valid = leases
+        .all()
+        .filter((lease) => lease.network.name === network.name && lease.state !== "detach-failed")
+        .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
+      const failures = await gcChain({ network, binDirs, pluginTimeoutMs: limits.pluginMs }, valid);
+      for (const error of failures) log.warn("network plugin's GC failed", { error: error.message });
+    } finally {
+      this.#collecting = undefined;
+      collected.resolve();
+    }
+  }
+}
+
+function targetOf(pod: PodNetwork): ChainTarget {
+  return {
+    containerId: pod.sandboxId,
+    netns: pod.netns,
+    interfaceName,
+    args: cniArgs(pod),
+    capabilities: podCapabilities(pod),
+  };
+}
+
+function givenUp(sandboxId: string, signal: AbortSignal): KeelsonError {
+  const { reason } = signal;
+  return reason instanceof KeelsonError ? reason : errors.cancelled({ command: "ADD", sandboxId }, reason);
+}
+
+function lastType(network: NetworkConfig): string {
+  return network.plugins.at(-1)?.type ?? "";
+}
+
+function describe(config: LoadedConfig): object {
+  if (config.kind === "none") return { config: null, reason: config.reason, rejected: config.rejected };
+  const { name, cniVersion, plugins } = config.network;
+  return {
+    config: { path: config.path, name, cniVersion, plugins: plugins.map(({ type }) => type) },
+    rejected: config.rejected,
+  };
+}

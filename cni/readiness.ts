@@ -1,0 +1,115 @@
+// Keeps the network configuration of the directory in memory, and whether pods can be made with it.
+
+import { KeelsonError } from "../native/errors.ts";
+import { type Chain, missingPlugins, statusOfChain } from "./chain.ts";
+import { type LoadedConfig, loadConfig } from "./config.ts";
+import type { Log, NetworkReadiness } from "./types.ts";
+import { watchDirectories } from "./watch.ts";
+
+export interface ReadinessOptions {
+  readonly confDir: string;
+  readonly binDirs: readonly string[];
+  /** Milliseconds that a plugin's STATUS may take. */
+  readonly statusTimeoutMs: number;
+  /** Age in milliseconds from which an answer to STATUS is asked for anew, when somebody looks. */
+  readonly statusAgeMs: number;
+  readonly log: Log;
+}
+
+export interface Readiness {
+  /** The configuration as last read. */
+  config(): LoadedConfig;
+  /** From memory. A network of spec 1.1.0 is asked for its STATUS behind the answer when the last one is old. */
+  verdict(): NetworkReadiness;
+  /** Reads everything again, now. */
+  refresh(): Promise<LoadedConfig>;
+  close(): void;
+}
+
+/** Reads the directory, then follows it and the plugins' directories. */
+export async function openReadiness(options: ReadinessOptions): Promise<Readiness> {
+  const { confDir, binDirs, log } = options;
+  let config: LoadedConfig = { kind: "none", reason: `${confDir} was not read yet`, rejected: [] };
+  let verdict: NetworkReadiness = notReady("it was not looked at yet");
+  let judgedAt = Number.NEGATIVE_INFINITY;
+  let running: Promise<void> | undefined;
+  let again = false;
+
+  const look = async (): Promise<void> => {
+    const loaded = await loadConfig(confDir);
+    if (describe(loaded) !== describe(config)) report(loaded, log);
+    config = loaded;
+    const judged = await judge(loaded, options);
+    if (describeVerdict(judged) !== describeVerdict(verdict)) reportVerdict(judged, log);
+    verdict = judged;
+    judgedAt = performance.now();
+  };
+  // One look at a time; a change during a look asks for another one after it.
+  const refresh = (): Promise<void> => {
+    again = true;
+    running ??= (async () => {
+      while (again) {
+        again = false;
+        await look();
+      }
+    })().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+  const stopWatching = watchDirectories([confDir, ...binDirs], () => void refresh());
+  await refresh();
+  return {
+    config: () => config,
+    verdict: () => {
+      const hasStatus = config.kind === "found" && config.network.cniVersion >= "1.1.0";
+      if (hasStatus && running === undefined && performance.now() - judgedAt > options.statusAgeMs) void refresh();
+      return verdict;
+    },
+    refresh: async () => {
+      await refresh();
+      return config;
+    },
+    close: stopWatching,
+  };
+}
+
+async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<NetworkReadiness> {
+  if (config.kind === "none") return notReady(config.reason);
+  const { network } = config;
+  const chain: Chain = { network, binDirs: options.binDirs, pluginTimeoutMs: options.statusTimeoutMs };
+  const missing = await missingPlugins(chain);
+  if (missing.length > 0)
+    return notReady(`${config.path} needs ${missing.join(", ")}, missing in ${options.binDirs.join(", ")}`);
+  try {
+    await statusOfChain(chain);
+    return { ready: true };
+  } catch (error) {
+    if (!(error instanceof KeelsonError)) throw error;
+    return notReady(error.message);
+  }
+}
+
+/** The reason is the one that the kubelet and its users know. */
+function notReady(message: string): NetworkReadiness {
+  return { ready: false, reason: "NetworkPluginNotReady", message };
+}
+
+function report(config: LoadedConfig, log: Log): void {
+  for (const { path, reason } of config.rejected) log.warn("network configuration passed over", { path, reason });
+  if (config.kind === "none") log.warn("no network configuration", { reason: config.reason });
+  else log.info("network configuration loaded", { path: config.path, network: config.network.name });
+}
+
+function reportVerdict(verdict: NetworkReadiness, log: Log): void {
+  if (verdict.ready) log.info("network ready", {});
+  else log.warn("network not ready", { reason: verdict.message });
+}
+
+function describe(config: LoadedConfig): string {
+  return JSON.stringify(config);
+}
+
+function describeVerdict(verdict: NetworkReadiness): string {
+  return JSON.stringify(verdict);
+}

@@ -1,0 +1,104 @@
+// What a plugin is told about the pod: CNI_ARGS, and `runtimeConfig` by the capabilities it asks for.
+//
+// Conventions: containernetworking/cni CONVENTIONS.md; the bandwidth annotations are Kubernetes'
+// (concepts/extend-kubernetes/compute-storage-net/network-plugins, "Support traffic shaping").
+
+import { errors } from "./errors.ts";
+import { asObject, type Json, type JsonObject, member } from "./json.ts";
+import type { PodNetwork } from "./types.ts";
+
+/** CNI_ARGS. Throws `badArgument` for a value that would read as another argument. */
+export function cniArgs(pod: PodNetwork): string {
+  const values = [
+    ["K8S_POD_NAMESPACE", "namespace", pod.namespace],
+    ["K8S_POD_NAME", "name", pod.name],
+    ["K8S_POD_INFRA_CONTAINER_ID", "sandbox id", pod.sandboxId],
+    ["K8S_POD_UID", "uid", pod.uid],
+  ] as const;
+  const args = values.map(([key, field, value]) => {
+    if (/[;=\p{Cc}]/u.test(value)) throw errors.badArgument({ field, value: JSON.stringify(value) });
+    return `${key}=${value}`;
+  });
+  return ["IgnoreUnknown=1", ...args].join(";");
+}
+
+/** Every capability that this pod has something for. Throws `badBandwidth`. */
+export function podCapabilities(pod: PodNetwork): JsonObject {
+  const bandwidth = bandwidthOf(pod);
+  // Kubernetes lists ports that are not mapped to the host with host port 0.
+  const portMappings = pod.portMappings
+    .filter(({ hostPort }) => hostPort > 0)
+    .map(({ hostPort, containerPort, protocol, hostIp }) => ({
+      hostPort,
+      containerPort,
+      protocol,
+      ...(hostIp === "" ? {} : { hostIP: hostIp }),
+    }));
+  const { servers, searches, options } = pod.dns;
+  return {
+    ...(portMappings.length > 0 ? { portMappings } : {}),
+    ...(servers.length + searches.length + options.length > 0 ? { dns: { servers, searches, options } } : {}),
+    ...(bandwidth === undefined ? {} : { bandwidth }),
+    ...(pod.cgroupParent === "" ? {} : { cgroupPath: pod.cgroupParent }),
+    "io.kubernetes.cri.pod-annotations": Object.fromEntries(pod.annotations),
+  };
+}
+
+/** The part of the pod's capabilities that this plugin's configuration switches on. */
+export function runtimeConfigOf(plugin: JsonObject, capabilities: JsonObject): JsonObject {
+  const wanted = asObject(member(plugin, "capabilities")) ?? {};
+  return Object.fromEntries(Object.entries(capabilities).filter(([name]) => member(wanted, name) === true));
+}
+
+const ingressAnnotation = "kubernetes.io/ingress-bandwidth";
+const egressAnnotation = "kubernetes.io/egress-bandwidth";
+/** Bits; the bandwidth plugin demands a burst. The largest that it and the kernel's tbf take on every version. */
+const unlimitedBurst = 2 ** 31 - 1;
+
+function bandwidthOf(pod: PodNetwork): Json | undefined {
+  const ingress = rateOf(pod, ingressAnnotation);
+  const egress = rateOf(pod, egressAnnotation);
+  if (ingress === undefined && egress === undefined) return undefined;
+  return {
+    ...(ingress === undefined ? {} : { ingressRate: ingress, ingressBurst: unlimitedBurst }),
+    ...(egress === undefined ? {} : { egressRate: egress, egressBurst: unlimitedBurst }),
+  };
+}
+
+/** Bits per second. */
+function rateOf(pod: PodNetwork, annotation: string): number | undefined {
+  const value = pod.annotations.get(annotation);
+  if (value === undefined) return undefined;
+  const rate = parseQuantity(value);
+  if (rate === undefined || rate < 1e3 || rate > 1e15)
+    throw errors.badBandwidth({
+      annotation,
+      value: JSON.stringify(value),
+      namespace: pod.namespace,
+      name: pod.name,
+    });
+  return Math.ceil(rate);
+}
+
+const multipliers = new Map([
+  ["m", 1e-3],
+  ["", 1],
+  ["k", 1e3],
+  ["M", 1e6],
+  ["G", 1e9],
+  ["T", 1e12],
+  ["P", 1e15],
+  ["Ki", 2 ** 10],
+  ["Mi", 2 ** 20],
+  ["Gi", 2 ** 30],
+  ["Ti", 2 ** 40],
+]);
+
+/** A Kubernetes quantity (apimachinery resource.Quantity), as far as a rate can be one. */
+function parseQuantity(text: string): number | undefined {
+  const parts = /^\+?(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,2})|(m|k|M|G|T|P|Ki|Mi|Gi|Ti)?)$/.exec(text);
+  if (parts === null) return undefined;
+  const [, mantissa, exponent, suffix] = parts;
+  if (exponent !== undefined) return Number(`${mantissa}e${exponent}`);
+  return Number(mantissa) * (multipliers.get(suffix ?? "") ?? Number.NaN);
+}

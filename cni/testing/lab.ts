@@ -1,0 +1,225 @@
+// A network of its own for a test: directories, namespaces, a subnet and a bridge that nobody else has.
+
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import type { Log, PodNetwork } from "../types.ts";
+
+const execute = promisify(execFile);
+/** Where Debian's containernetworking-plugins puts them. */
+export const debianPlugins = "/usr/lib/cni";
+
+export interface Lab extends AsyncDisposable {
+  readonly confDir: string;
+  readonly binDir: string;
+  readonly stateDir: string;
+  /** Of host-local. */
+  readonly dataDir: string;
+  readonly bridge: string;
+  /** Such as "10.91.7": the subnet is its /24. */
+  readonly prefix: string;
+  readonly log: Log & { readonly lines: readonly string[] };
+  writeConfig(fileName: string, content: object | string): Promise<void>;
+  /** Makes Debian's plugins visible in binDir. */
+  install(...types: readonly string[]): Promise<void>;
+  uninstall(type: string): Promise<void>;
+  /** A plugin of shell lines, run after it noted its call. */
+  script(type: string, body: string): Promise<void>;
+  /** The calls of scripts so far, in order. */
+  calls(): Promise<readonly ScriptCall[]>;
+  /** A pod with a fresh network namespace. */
+  pod(overrides?: Partial<PodNetwork>): Promise<PodNetwork>;
+  removeNamespace(pod: PodNetwork): Promise<void>;
+  /** bridge + host-local of the lab, with more plugins behind it; the bridge's own settings may be overridden. */
+  bridgeNetwork(more?: readonly object[], bridge?: object): object;
+  /** Addresses that host-local holds reserved. */
+  reserved(): Promise<readonly string[]>;
+  /** Lines of the host that name this lab: links on its bridge, rules with its subnet or its pods. */
+  traces(): Promise<readonly string[]>;
+}
+
+export interface ScriptCall {
+  readonly type: string;
+  readonly command: string;
+  readonly environment: ReadonlyMap<string, string>;
+  readonly stdin: string;
+}
+
+/** A result that scripts print for ADD. */
+export function addressResult(address: string, cniVersion = "1.0.0"): string {
+  return JSON.stringify({
+    cniVersion,
+    interfaces: [{ name: "eth0", sandbox: "/somewhere" }],
+    ips: [{ address, interface: 0 }],
+  });
+}
+
+export async function run(file: string, ...args: readonly string[]): Promise<string> {
+  const { stdout } = await execute(file, args, { timeout: 20_000, maxBuffer: 16 * 1024 * 1024 });
+  return stdout;
+}
+
+export async function openLab(): Promise<Lab> {
+  const directory = await mkdtemp(join(tmpdir(), "keelson-cni-"));
+  const tag = randomBytes(3).toString("hex");
+  const [high = 0, low = 0] = randomBytes(2);
+  const prefix = `10.${88 + (high % 12)}.${low}`;
+  const bridge = `kt${tag}`;
+  const [confDir, binDir, stateDir, dataDir, callDir] = ["net.d", "bin", "state", "data", "calls"].map((name) =>
+    join(directory, name),
+  ) as [string, string, string, string, string];
+  await Promise.all([confDir, binDir, stateDir, callDir].map((path) => mkdir(path)));
+  const pods: PodNetwork[] = [];
+  let namespaces = 0;
+  const lines: string[] = [];
+  const note =
+    (level: string) =>
+    (message: string, fields: Readonly<Record<string, unknown>>): void => {
+      lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
+    };
+
+  const removeNamespace = async (pod: PodNetwork): Promise<void> => {
+    await run("ip", "netns", "delete", nameOf(pod)).catch(() => "");
+  };
+  return {
+    confDir,
+    binDir,
+    stateDir,
+    dataDir,
+    bridge,
+    prefix,
+    log: { info: note("info"), warn: note("warn"), lines },
+    async writeConfig(fileName, content) {
+      const text = typeof content === "string" ? content : JSON.stringify(content);
+      await writeFile(join(confDir, fileName), text);
+    },
+    async install(...types) {
+      for (const type of types) await symlink(join(debianPlugins, type), join(binDir, type));
+    },
+    async uninstall(type) {
+      await rm(join(binDir, type));
+    },
+    async script(type, body) {
+      const path = join(binDir, type);
+      await rm(path, { force: true });
+      // One directory for each call, named by its time, so that calls sort.
+      const preamble = [
+        "#!/bin/sh",
+        `call=$(mktemp -d ${callDir}/$(date +%s%N).XXXXXX)`,
+        `echo ${type} > $call/type`,
+        "env > $call/env",
+        "cat > $call/stdin",
+      ];
+      await writeFile(path, `${[...preamble, body].join("\n")}\n`, { mode: 0o755 });
+    },
+    async calls() {
+      const names = (await readdir(callDir)).sort();
+      return Promise.all(names.map((name) => readCall(join(callDir, name))));
+    },
+    async pod(overrides = {}) {
+      const sandboxId = randomBytes(32).toString("hex");
+      namespaces += 1;
+      const name = `kt-${tag}-${namespaces}`;
+      await run("ip", "netns", "add", name);
+      // As the monitor leaves it.
+      await run("ip", "-n", name, "link", "set", "lo", "up");
+      const pod: PodNetwork = {
+        sandboxId,
+        netns: `/run/netns/${name}`,
+        name: "web-0",
+        namespace: "default",
+        uid: "0b1c3d5e-0000-4000-8000-000000000001",
+        portMappings: [],
+        dns: { servers: [], searches: [], options: [] },
+        cgroupParent: "",
+        annotations: new Map(),
+        ...overrides,
+      };
+      pods.push(pod);
+      return pod;
+    },
+    removeNamespace,
+    bridgeNetwork: (more = [], overrides = {}) => ({
+      cniVersion: "1.0.0",
+      name: `lab-${tag}`,
+      plugins: [
+        {
+          type: "bridge",
+          bridge,
+          isGateway: true,
+          ipMasq: true,
+          ipam: {
+            type: "host-local",
+            dataDir,
+            ranges: [[{ subnet: `${prefix}.0/24` }]],
+            routes: [{ dst: "0.0.0.0/0" }],
+          },
+          ...overrides,
+        },
+        ...more,
+      ],
+    }),
+    async reserved() {
+      const names = await readdir(join(dataDir, `lab-${tag}`)).catch(() => []);
+      return names.filter((name) => name !== "lock" && !name.startsWith("last_reserved_ip")).sort();
+    },
+    async traces() {
+      const ids = pods.map(({ sandboxId }) => sandboxId.slice(0, 20));
+      const links = (await run("ip", "-o", "link")).split("\n").filter((line) => line.includes(`master ${bridge}`));
+      const rules = (await run("iptables-save")).split("\n");
+      const nft = (await run("nft", "list", "ruleset")).split("\n");
+      const named = [...rules, ...nft].filter(
+        (line) => line.includes(`${prefix}.`) || ids.some((id) => line.includes(id)),
+      );
+      return [...links, ...named];
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(pods.map(removeNamespace));
+      await run("ip", "link", "delete", bridge).catch(() => "");
+      await dropRules(`lab-${tag}`);
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Name of the pod's namespace for `ip -n`. */
+export function nameOf(pod: PodNetwork): string {
+  return pod.netns.slice("/run/netns/".length);
+}
+
+/** Takes back the rules that a failed test left: a comment of each names the network. */
+async function dropRules(network: string): Promise<void> {
+  const rules = (await run("iptables-save", "-t", "nat"))
+    .split("\n")
+    .filter((line) => line.includes(`\\"${network}\\"`));
+  const chains = new Set(rules.map((line) => line.split(" ")[1]).filter((chain) => chain?.startsWith("CNI-")));
+  for (const rule of rules) await run("sh", "-c", `iptables -w -t nat ${rule.replace("-A", "-D")}`);
+  for (const chain of chains) await run("iptables", "-w", "-t", "nat", "-X", String(chain));
+}
+
+/** Waits until the condition holds, at most `deadlineMs`. */
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 10_000) {
+  const until = performance.now() + deadlineMs;
+  while (!(await holds())) {
+    if (performance.now() > until) throw new Error(`not within ${deadlineMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function readCall(directory: string): Promise<ScriptCall> {
+  const read = (name: string): Promise<string> => readFile(join(directory, name), "utf8").catch(() => "");
+  const variables = (await read("env"))
+    .split("\n")
+    .map((line) => /^(\w+)=(.*)$/.exec(line))
+    .flatMap((match) => (match?.[1] === undefined ? [] : [[match[1], match[2] ?? ""] as const]));
+  const environment = new Map(variables);
+  return {
+    type: (await read("type")).trim(),
+    command: environment.get("CNI_COMMAND") ?? "",
+    environment,
+    stdin: await read("stdin"),
+  };
+}

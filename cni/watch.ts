@@ -1,0 +1,104 @@
+// Tells when something changes in one of several directories, also in those that do not exist yet.
+//
+// A directory that is missing is waited for at its nearest ancestor that exists. inotify has no
+// word for "the path now leads elsewhere", so after each event the watches are checked against
+// what stands at the path.
+
+import { type FSWatcher, statSync, watch } from "node:fs";
+import { dirname } from "node:path";
+
+export interface WatchTiming {
+  /** Milliseconds of quiet to wait for after an event: files are written in steps. */
+  readonly quietMs: number;
+  /** Milliseconds after the first event at which quiet is waited for no longer. */
+  readonly latestMs: number;
+  /** Milliseconds until another try where the kernel refuses a watch (fs.inotify.max_user_watches). */
+  readonly retryMs: number;
+}
+
+const timing: WatchTiming = { quietMs: 50, latestMs: 1000, retryMs: 5000 };
+
+/**
+ * Calls `changed` after changes in the directories, or their coming and going, until the returned
+ * function is called. A call may come without a difference; none is missed.
+ */
+export function watchDirectories(
+  directories: readonly string[],
+  changed: () => void,
+  { quietMs, latestMs, retryMs }: WatchTiming = timing,
+): () => void {
+  let quiet: NodeJS.Timeout | undefined;
+  let firstEventAt: number | undefined;
+
+  const fire = (): void => {
+    firstEventAt = undefined;
+    changed();
+  };
+  const noticed = (): void => {
+    const now = performance.now();
+    firstEventAt ??= now;
+    clearTimeout(quiet);
+    quiet = setTimeout(fire, Math.max(0, Math.min(quietMs, firstEventAt + latestMs - now)));
+  };
+  const watches = directories.map((directory) => watchOne(directory, noticed, retryMs));
+  return () => {
+    clearTimeout(quiet);
+    for (const stop of watches) stop();
+  };
+}
+
+function watchOne(directory: string, noticed: () => void, retryMs: number): () => void {
+  let watcher: FSWatcher | undefined;
+  let watched: Place | undefined;
+  let retry: NodeJS.Timeout | undefined;
+
+  const lose = (): void => {
+    watcher?.close();
+    watcher = undefined;
+    watched = undefined;
+    clearTimeout(retry);
+    retry = setTimeout(onEvent, retryMs);
+    retry.unref();
+  };
+  const onEvent = (): void => {
+    aim();
+    noticed();
+  };
+  // A directory may appear between the look and the watch: look again until both agree.
+  const aim = (): void => {
+    for (let place = nearest(directory); !samePlace(place, watched); place = nearest(directory)) {
+      watcher?.close();
+      watched = place;
+      try {
+        watcher = watch(place.path, { persistent: false }, onEvent);
+        watcher.on("error", lose);
+      } catch {
+        lose();
+        return;
+      }
+    }
+  };
+  aim();
+  return () => {
+    clearTimeout(retry);
+    watcher?.close();
+  };
+}
+
+/** A directory that exists, told apart from another one that stands at its path later. */
+interface Place {
+  readonly path: string;
+  readonly device: bigint;
+  readonly inode: bigint;
+}
+
+function nearest(directory: string): Place {
+  const facts = statSync(directory, { bigint: true, throwIfNoEntry: false });
+  if (facts?.isDirectory() || directory === "/")
+    return { path: directory, device: facts?.dev ?? 0n, inode: facts?.ino ?? 0n };
+  return nearest(dirname(directory));
+}
+
+function samePlace(left: Place, right: Place | undefined): boolean {
+  return left.path === right?.path && left.device === right.device && left.inode === right.inode;
+}
