@@ -1,7 +1,7 @@
 // What C++ tells of a failed step (native/common/error.h), as it crosses into TypeScript:
 // in an ERROR frame of the monitor or in a rejection of the addon.
 
-/** The words of `kind` in PROTOCOL.md. */
+/** The words of `kind` in PROTOCOL.md; `limit` is only the unpacker's. */
 export const failureKinds = [
   "protocol",
   "busy",
@@ -12,6 +12,7 @@ export const failureKinds = [
   "not_executable",
   "system",
   "timeout",
+  "limit",
 ] as const;
 export type FailureKind = (typeof failureKinds)[number];
 

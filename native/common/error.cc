@@ -13,6 +13,7 @@ std::string_view to_string(Kind kind) {
     case Kind::not_executable: return "not_executable";
     case Kind::system: return "system";
     case Kind::timeout: return "timeout";
+    case Kind::limit: return "limit";
   }
   return "system";
 }

@@ -13,8 +13,8 @@
 
 namespace keelson {
 
-// Same words as `kind` in PROTOCOL.md.
-enum class Kind { protocol, busy, not_found, exists, state, invalid, not_executable, system, timeout };
+// Same words as `kind` in PROTOCOL.md; `limit` (more than the caller allowed) is only the unpacker's.
+enum class Kind { protocol, busy, not_found, exists, state, invalid, not_executable, system, timeout, limit };
 
 std::string_view to_string(Kind kind);
 

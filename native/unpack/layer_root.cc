@@ -1,0 +1,175 @@
+#include "unpack/layer_root.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <deque>
+#include <vector>
+
+#include "unpack/remove_tree.h"
+#include "unpack/whiteout.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr uint64_t directory_flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+constexpr int most_links = 40;  // as the kernel's own limit, path_resolution(7)
+
+std::string named(std::string_view step, std::string_view name) { return std::string(step) + " " + quoted(name); }
+
+// openat2 answers EAGAIN when a rename elsewhere raced with a `..` of a link; the next try mostly succeeds.
+int open_in_root(int root, const char* path, uint64_t flags) {
+  open_how how{};
+  how.flags = flags;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  for (int attempt = 0;; ++attempt) {
+    long fd = syscall(SYS_openat2, root, path, &how, sizeof how);
+    if (fd >= 0 || (errno != EAGAIN && errno != EINTR) || attempt == 100) return static_cast<int>(fd);
+  }
+}
+
+// Resolves a path component by component, as the kernel would, but makes what is missing: needed for a
+// link whose target no entry has made yet. `real` never holds a link, so each open is a plain walk.
+class PathMaker {
+ public:
+  PathMaker(LayerRoot& root, std::string_view path) : root_(root) { prepend(path); }
+
+  Result<Fd> run() {
+    if (Status opened = reopen(); !opened) return std::unexpected(opened.error());
+    while (!pending_.empty()) {
+      std::string name = std::move(pending_.front());
+      pending_.pop_front();
+      Status stepped = name == ".." ? up() : down(name);
+      if (!stepped) return std::unexpected(stepped.error());
+    }
+    return std::move(current_);
+  }
+
+ private:
+  void prepend(std::string_view path) {
+    std::vector<std::string> components;
+    for (size_t at = 0; at < path.size();) {
+      size_t end = std::min(path.find('/', at), path.size());
+      std::string_view component = path.substr(at, end - at);
+      at = end + 1;
+      if (!component.empty() && component != ".") components.emplace_back(component);
+    }
+    pending_.insert(pending_.begin(), components.begin(), components.end());
+  }
+
+  Status reopen() {
+    Result<Fd> opened = root_.open_directory(real_, false);
+    if (!opened) return std::unexpected(opened.error());
+    current_ = std::move(*opened);
+    return {};
+  }
+
+  Status up() {
+    real_.resize(real_.find('/') == real_.npos ? 0 : real_.rfind('/'));
+    return reopen();
+  }
+
+  Status down(const std::string& name) {
+    struct stat status {};
+    if (fstatat(current_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 && errno != ENOENT) {
+      return fail_errno(named("look at the parent", name));
+    }
+    if (S_ISLNK(status.st_mode)) return follow(name);
+    Result<LayerPath> deeper = LayerPath::parse(real_.empty() ? name : real_ + "/" + name);
+    if (!deeper) return std::unexpected(deeper.error());
+    bool usable = status.st_mode == 0 || S_ISDIR(status.st_mode) || is_overlay_whiteout(status);
+    if (!usable) return fail(Kind::invalid, named("use the parent", name), "it is not a directory");
+    Result<Fd> made = root_.make_directory(current_.get(), name.c_str());
+    if (!made) return std::unexpected(made.error());
+    current_ = std::move(*made);
+    real_ = deeper->text();
+    return {};
+  }
+
+  Status follow(const std::string& name) {
+    if (++links_ > most_links) {
+      return fail(Kind::invalid, named("follow the link", name), "it leads through too many links");
+    }
+    char target[PATH_MAX];
+    ssize_t length = readlinkat(current_.get(), name.c_str(), target, sizeof target);
+    if (length < 0) return fail_errno(named("read the link", name));
+    std::string_view text(target, static_cast<size_t>(length));
+    prepend(text);
+    if (!text.starts_with('/')) return {};
+    real_.clear();
+    return reopen();
+  }
+
+  LayerRoot& root_;
+  std::deque<std::string> pending_;
+  std::string real_;
+  Fd current_;
+  int links_ = 0;
+};
+
+}  // namespace
+
+Result<Fd> LayerRoot::open_directory(std::string_view path, bool follow_last) const {
+  std::string text(path.empty() ? "." : path);
+  int fd = open_in_root(root_, text.c_str(), directory_flags | (follow_last ? 0 : O_NOFOLLOW));
+  if (fd >= 0) return Fd(fd);
+  int reason = errno;
+  bool missing = reason == ENOENT || reason == ENOTDIR || reason == ELOOP;
+  Kind kind = missing ? Kind::not_found : Kind::system;
+  return std::unexpected(Error{kind, named("open the directory", text), {}, reason, {}});
+}
+
+Result<int> LayerRoot::parent_of(const LayerPath& path) {
+  std::string_view parent = path.parent();
+  if (parent.empty()) return root_;
+  if (cached_ && !cache_stale_ && parent == cached_path_) return cached_.get();
+  Result<Fd> opened = open_directory(parent, true);
+  if (!opened && opened.error().kind == Kind::not_found) opened = make_path(parent);
+  if (!opened) return std::unexpected(opened.error());
+  remember(std::string(parent), std::move(*opened));
+  return cached_.get();
+}
+
+Result<Fd> LayerRoot::make_path(std::string_view path) { return PathMaker(*this, path).run(); }
+
+void LayerRoot::remember(const std::string& path, Fd directory) {
+  cached_path_ = path;
+  cached_ = std::move(directory);
+  cache_stale_ = false;
+}
+
+Result<Fd> LayerRoot::make_directory(int parent, const char* name) {
+  bool was_whiteout = false;
+  struct stat status {};
+  if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(status.st_mode)) {
+    was_whiteout = is_overlay_whiteout(status);
+    if (Status removed = remove(parent, name); !removed) return std::unexpected(removed.error());
+    status.st_mode = 0;
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    if (Status taken = inodes_.take(); !taken) return std::unexpected(taken.error());
+    if (mkdirat(parent, name, 0755) != 0) return fail_errno(named("make the directory", name));
+  }
+  Fd directory(openat(parent, name, directory_flags | O_NOFOLLOW));
+  if (!directory) return fail_errno(named("open the directory", name));
+  if (was_whiteout && fsetxattr(directory.get(), opaque_attribute, "y", 1, 0) != 0) {
+    return fail_errno(named("make opaque", name));
+  }
+  return directory;
+}
+
+Status LayerRoot::remove(int parent, const char* name) {
+  cache_stale_ = true;
+  if (unlinkat(parent, name, 0) == 0) return {};
+  if (errno != EISDIR && errno != EPERM) return fail_errno(named("replace", name));
+  return remove_tree(parent, name);
+}
+
+}  // namespace keelson

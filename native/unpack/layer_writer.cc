@@ -1,0 +1,192 @@
+#include "unpack/layer_writer.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "unpack/attributes.h"
+#include "unpack/whiteout.h"
+#include "unpack/write_all.h"
+
+namespace keelson {
+
+namespace {
+
+// Room for the paths of about half a million directories.
+constexpr size_t max_directory_time_bytes = 64 * 1024 * 1024;
+
+mode_t node_type(EntryType type) {
+  switch (type) {
+    case EntryType::character_device: return S_IFCHR;
+    case EntryType::block_device: return S_IFBLK;
+    default: return S_IFIFO;
+  }
+}
+
+}  // namespace
+
+Status LayerWriter::write(const Entry& entry, TarReader& reader) {
+  Status written;
+  if (Result<LayerPath> path = LayerPath::parse(entry.path); path) {
+    written = write_at(entry, *path, reader);
+  } else {
+    written = std::unexpected(path.error());
+  }
+  if (!written) return about(written.error(), "entry " + quoted(entry.path));
+  return {};
+}
+
+Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReader& reader) {
+  if (path.is_root()) return write_root(entry);
+  Result<Whiteout> whiteout = classify_whiteout(path.text());
+  if (!whiteout) return std::unexpected(whiteout.error());
+  if (whiteout->kind == WhiteoutKind::bookkeeping) return {};
+  if (whiteout->kind == WhiteoutKind::opaque && path.parent().empty()) {
+    // overlayfs takes a layer's root as merged, whatever its attributes say: the layers below would show.
+    return fail(Kind::invalid, "read the whiteout", "it hides the whole image below, which overlayfs cannot express");
+  }
+  Result<int> parent = root_.parent_of(path);
+  if (!parent) return std::unexpected(parent.error());
+  if (whiteout->kind == WhiteoutKind::opaque) return write_opaque(*parent);
+  if (whiteout->kind == WhiteoutKind::remove) return write_whiteout(*parent, std::string(whiteout->name));
+  switch (entry.type) {
+    case EntryType::directory: return write_directory(entry, path, *parent);
+    case EntryType::file: return write_file(entry, *parent, path.name(), reader);
+    case EntryType::hard_link: return write_hard_link(entry, *parent, path.name());
+    case EntryType::symlink: return write_symlink(entry, *parent, path.name());
+    case EntryType::character_device:
+    case EntryType::block_device:
+    case EntryType::fifo: return write_node(entry, *parent, path.name());
+  }
+  return {};
+}
+
+// A whiteout speaks of the layers below only: what this layer itself has under the name stays. A directory
+// of this layer then stands alone, so it is opaque.
+Status LayerWriter::write_whiteout(int parent, std::string name) {
+  if (Status taken = inodes_.take(); !taken) return taken;
+  if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
+  if (errno != EEXIST) return fail_errno("make the whiteout");
+  Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (present) return write_opaque(present.get());
+  if (errno == ENOTDIR || errno == ELOOP) return {};
+  return fail_errno("look at what the whiteout names");
+}
+
+Status LayerWriter::write_opaque(int parent) {
+  if (fsetxattr(parent, opaque_attribute, "y", 1, 0) != 0) return fail_errno("make the directory opaque");
+  return {};
+}
+
+Status LayerWriter::write_root(const Entry& entry) {
+  if (entry.type != EntryType::directory) {
+    return fail(Kind::invalid, "make the entry", "it stands in the place of the layer's root and is no directory");
+  }
+  return set_directory(entry, "", root_.descriptor());
+}
+
+Status LayerWriter::write_directory(const Entry& entry, const LayerPath& path, int parent) {
+  Result<Fd> directory = root_.make_directory(parent, path.name());
+  if (!directory) return std::unexpected(directory.error());
+  if (Status set = set_directory(entry, path.text(), directory->get()); !set) return set;
+  root_.remember(path.text(), std::move(*directory));
+  return {};
+}
+
+Status LayerWriter::set_directory(const Entry& entry, const std::string& path, int directory) {
+  directory_time_bytes_ += sizeof(DirectoryTime) + path.size();
+  if (directory_time_bytes_ > max_directory_time_bytes) {
+    return fail(Kind::limit, "remember the directory's times", "the directories' names fill more than 64 MiB");
+  }
+  directory_times_.push_back({path, entry.mtime});
+  return set_attributes(directory, entry);
+}
+
+// Runs `call`, which makes `name`; removes what is in its place first when something is.
+Result<int> LayerWriter::make(int parent, const char* name, const char* step, const std::function<int()>& call) {
+  if (Status taken = inodes_.take(); !taken) return std::unexpected(taken.error());
+  int made = call();
+  if (made < 0 && errno == EEXIST) {
+    if (Status removed = root_.remove(parent, name); !removed) return std::unexpected(removed.error());
+    made = call();
+  }
+  if (made < 0) return fail_errno(step);
+  return made;
+}
+
+Status LayerWriter::write_file(const Entry& entry, int parent, const char* name, TarReader& reader) {
+  Result<int> made = make(parent, name, "make the file", [&] {
+    return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  });
+  if (!made) return std::unexpected(made.error());
+  Fd file(*made);
+  for (;;) {
+    Result<std::span<const uint8_t>> piece = reader.content();
+    if (!piece) return std::unexpected(piece.error());
+    if (piece->empty()) break;
+    if (Status written = write_all(file.get(), *piece, "write the file"); !written) return written;
+    content_bytes_ += piece->size();
+  }
+  if (Status set = set_attributes(file.get(), entry); !set) return set;
+  return set_times(file.get(), entry.mtime);
+}
+
+// The target must be in this layer: the kernel has no links between file systems' layers. Owner, mode and
+// times are the target's; the entry's own are the same in any sane archive.
+Status LayerWriter::write_hard_link(const Entry& entry, int parent, const char* name) {
+  std::string step = "link to " + quoted(entry.link);
+  Result<LayerPath> target = LayerPath::parse(entry.link);
+  if (!target) return fail(target.error().kind, step, target.error().detail);
+  if (target->is_root()) return fail(Kind::invalid, step, "the target is the layer's root");
+  Result<Fd> directory = root_.open_directory(target->parent(), true);
+  struct stat status {};
+  bool found = directory && fstatat(directory->get(), target->name(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!found || is_overlay_whiteout(status)) return fail(Kind::invalid, step, "the target is not in this layer");
+  if (S_ISDIR(status.st_mode)) return fail(Kind::invalid, step, "the target is a directory");
+
+  struct stat present {};
+  bool same = fstatat(parent, name, &present, AT_SYMLINK_NOFOLLOW) == 0 && present.st_ino == status.st_ino;
+  if (same) return {};
+  Result<int> made = make(parent, name, step.c_str(), [&] {
+    return linkat(directory->get(), target->name(), parent, name, 0);
+  });
+  if (!made) return std::unexpected(made.error());
+  return {};
+}
+
+Status LayerWriter::write_symlink(const Entry& entry, int parent, const char* name) {
+  if (entry.link.empty() || entry.link.find('\0') != entry.link.npos) {
+    return fail(Kind::invalid, "make the symbolic link", "its target is empty or holds a NUL byte");
+  }
+  Result<int> made =
+      make(parent, name, "make the symbolic link", [&] { return symlinkat(entry.link.c_str(), parent, name); });
+  if (!made) return std::unexpected(made.error());
+  return set_attributes_of_node(parent, name, entry);
+}
+
+Status LayerWriter::write_node(const Entry& entry, int parent, const char* name) {
+  dev_t device = makedev(entry.major, entry.minor);
+  if (entry.type == EntryType::character_device && device == makedev(0, 0)) {
+    return fail(Kind::invalid, "make the device", "0:0 is overlayfs's own sign for a removed file");
+  }
+  Result<int> made =
+      make(parent, name, "make the node", [&] { return mknodat(parent, name, node_type(entry.type) | 0600, device); });
+  if (!made) return std::unexpected(made.error());
+  return set_attributes_of_node(parent, name, entry);
+}
+
+// At the end, because every file made in a directory changes its times. What a later entry put in a
+// directory's place is left alone.
+Status LayerWriter::finish() {
+  for (const DirectoryTime& wanted : directory_times_) {
+    Result<Fd> directory = root_.open_directory(wanted.path, false);
+    if (!directory && directory.error().kind == Kind::not_found) continue;
+    Status set = directory ? set_times(directory->get(), wanted.mtime) : std::unexpected(directory.error());
+    if (!set) return about(set.error(), "entry " + quoted(wanted.path));
+  }
+  return {};
+}
+
+}  // namespace keelson

@@ -1,0 +1,56 @@
+// Entries of a layer become files below its root, in the form overlayfs wants for a lower directory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "unpack/inode_budget.h"
+#include "unpack/layer_root.h"
+#include "unpack/tar_reader.h"
+
+namespace keelson {
+
+class LayerWriter {
+ public:
+  // `root`: descriptor of the layer's empty directory, open for reading; stays the caller's.
+  LayerWriter(int root, uint64_t max_inodes) : inodes_(max_inodes), root_(root, inodes_) {}
+
+  // Makes what the entry says; takes a file's content from `reader`. A later entry of the same
+  // name replaces an earlier one; two directories of one name become one (layer.md, "Representing Changes").
+  Status write(const Entry& entry, TarReader& reader);
+  // To be called once behind the last entry: directories get their times.
+  Status finish();
+
+  uint64_t inodes() const { return inodes_.used(); }
+  uint64_t content_bytes() const { return content_bytes_; }
+
+ private:
+  struct DirectoryTime {
+    std::string path;
+    timespec mtime;
+  };
+
+  Status write_at(const Entry& entry, const LayerPath& path, TarReader& reader);
+  Status write_whiteout(int parent, std::string name);
+  Status write_opaque(int parent);
+  Status write_directory(const Entry& entry, const LayerPath& path, int parent);
+  Status write_root(const Entry& entry);
+  Status write_file(const Entry& entry, int parent, const char* name, TarReader& reader);
+  Status write_hard_link(const Entry& entry, int parent, const char* name);
+  Status write_symlink(const Entry& entry, int parent, const char* name);
+  Status write_node(const Entry& entry, int parent, const char* name);
+  Status set_directory(const Entry& entry, const std::string& path, int directory);
+  Result<int> make(int parent, const char* name, const char* step, const std::function<int()>& call);
+
+  InodeBudget inodes_;
+  LayerRoot root_;
+  uint64_t content_bytes_ = 0;
+  std::vector<DirectoryTime> directory_times_;
+  size_t directory_time_bytes_ = 0;
+};
+
+}  // namespace keelson

@@ -1,0 +1,172 @@
+#include "unpack/tar_reader.h"
+
+#include "unpack/layer_path.h"
+
+namespace keelson {
+
+namespace {
+
+std::unexpected<Error> bad(std::string detail) {
+  return fail(Kind::invalid, "read the tar entry", std::move(detail));
+}
+
+uint64_t padding_after(uint64_t size) { return (tar_block - size % tar_block) % tar_block; }
+
+std::optional<EntryType> entry_type(char type, const std::string& path) {
+  switch (type) {
+    case '0': return path.ends_with('/') ? EntryType::directory : EntryType::file;  // v7 had no type for directories
+    case '7': return EntryType::file;  // contiguous, POSIX: as a file
+    case '1': return EntryType::hard_link;
+    case '2': return EntryType::symlink;
+    case '3': return EntryType::character_device;
+    case '4': return EntryType::block_device;
+    case '5': return EntryType::directory;
+    case '6': return EntryType::fifo;
+    default: return std::nullopt;
+  }
+}
+
+std::string unknown_type(char type) {
+  if (type == 'S') return "it is a sparse file, which layers may not have here";
+  return "its type " + quoted(std::string_view(&type, 1)) + " has no meaning in a layer";
+}
+
+// chown(2) takes 32-bit ids, and -1 as "leave it".
+bool is_id(int64_t id) { return id >= 0 && id < UINT32_MAX; }
+
+// What the kernel's dev_t holds: 12 bits of major, 20 of minor.
+bool is_device(const TarHeader& header) {
+  return header.major >= 0 && header.major < (1 << 12) && header.minor >= 0 && header.minor < (1 << 20);
+}
+
+}  // namespace
+
+Result<std::optional<Entry>> TarReader::next() {
+  if (Status skipped = stream_.skip(content_left_ + padding_); !skipped) return std::unexpected(skipped.error());
+  content_left_ = padding_ = 0;
+  std::string long_name;
+  std::string long_link;
+  PaxRecords locals;
+  for (;;) {
+    Result<std::optional<TarHeader>> header = this->header();
+    if (!header) return std::unexpected(header.error());
+    if (!*header) return std::nullopt;
+    switch ((*header)->type) {
+      case 'g': {
+        if (Status added = add_globals(**header); !added) return std::unexpected(added.error());
+        break;
+      }
+      case 'x': {
+        Result<std::string> text = extension(**header);
+        if (!text) return std::unexpected(text.error());
+        Result<PaxRecords> records = parse_pax(*text);
+        if (!records) return std::unexpected(records.error());
+        locals = std::move(*records);
+        break;
+      }
+      case 'L':
+      case 'K': {
+        Result<std::string> text = extension(**header);
+        if (!text) return std::unexpected(text.error());
+        text->resize(std::min(text->find('\0'), text->size()));
+        ((*header)->type == 'L' ? long_name : long_link) = std::move(*text);
+        break;
+      }
+      default: {
+        PaxRecords records = globals_;
+        if (!long_name.empty()) records.path = std::move(long_name);
+        if (!long_link.empty()) records.link = std::move(long_link);
+        records.override_with(locals);
+        Result<Entry> made = entry(std::move(**header), records);
+        if (!made) return std::unexpected(made.error());
+        return std::optional<Entry>(std::move(*made));
+      }
+    }
+  }
+}
+
+// The next header, or nothing at the archive's end mark.
+Result<std::optional<TarHeader>> TarReader::header() {
+  TarBlock block;
+  if (Status read = stream_.read_exactly(block); !read) return std::unexpected(read.error());
+  if (is_zero_block(block)) {
+    if (Status read = stream_.read_exactly(block); !read) return std::unexpected(read.error());
+    if (!is_zero_block(block)) return bad("a single zero block stands between entries");
+    return std::nullopt;
+  }
+  Result<TarHeader> header = parse_tar_header(block);
+  if (!header) return std::unexpected(header.error());
+  return std::optional<TarHeader>(std::move(*header));
+}
+
+// The content of an entry that describes the next one.
+Result<std::string> TarReader::extension(const TarHeader& header) {
+  auto size = static_cast<uint64_t>(header.size);
+  if (size > max_pax_bytes) return fail(Kind::limit, "read the tar entry", "a name or PAX header is larger than 1 MiB");
+  std::string text(size, '\0');
+  Status read = stream_.read_exactly({reinterpret_cast<uint8_t*>(text.data()), text.size()});
+  if (read) read = stream_.skip(padding_after(size));
+  if (!read) return std::unexpected(read.error());
+  return text;
+}
+
+Status TarReader::add_globals(const TarHeader& header) {
+  Result<std::string> text = extension(header);
+  if (!text) return std::unexpected(text.error());
+  Result<PaxRecords> records = parse_pax(*text);
+  if (!records) return std::unexpected(records.error());
+  globals_.override_with(*records);
+  if (globals_.weight() > max_pax_bytes) {
+    return fail(Kind::limit, "read the tar entry", "the global PAX headers are larger than 1 MiB");
+  }
+  return {};
+}
+
+Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
+  if (!records.path.empty()) header.path = records.path;
+  if (!records.link.empty()) header.link = records.link;
+  if (records.size) header.size = *records.size;
+  if (records.uid) header.uid = *records.uid;
+  if (records.gid) header.gid = *records.gid;
+  auto complaint = [&header](std::string detail) {
+    return about(bad(std::move(detail)).error(), "entry " + quoted(header.path));
+  };
+
+  std::optional<EntryType> type = entry_type(header.type, header.path);
+  if (!type) return complaint(unknown_type(header.type));
+  if (!is_id(header.uid)) return complaint("its owner " + std::to_string(header.uid) + " is not a user id");
+  if (!is_id(header.gid)) return complaint("its group " + std::to_string(header.gid) + " is not a group id");
+  if (header.size < 0) return complaint("its size is negative");
+  bool device = type == EntryType::character_device || type == EntryType::block_device;
+  if (device && !is_device(header)) return complaint("its device number is out of range");
+
+  Entry entry;
+  entry.type = *type;
+  entry.path = std::move(header.path);
+  entry.link = std::move(header.link);
+  entry.mode = header.mode;
+  entry.uid = static_cast<uint32_t>(header.uid);
+  entry.gid = static_cast<uint32_t>(header.gid);
+  entry.mtime = records.mtime.value_or(timespec{header.mtime, 0});
+  entry.xattrs = records.xattrs;
+  if (device) {
+    entry.major = static_cast<uint32_t>(header.major);
+    entry.minor = static_cast<uint32_t>(header.minor);
+  }
+  // Only files have content; some writers leave a link target's size in the link's header.
+  if (entry.type == EntryType::file) entry.size = static_cast<uint64_t>(header.size);
+  content_left_ = entry.size;
+  padding_ = padding_after(entry.size);
+  return entry;
+}
+
+Result<std::span<const uint8_t>> TarReader::content() {
+  if (content_left_ == 0) return std::span<const uint8_t>{};
+  Result<std::span<const uint8_t>> piece = stream_.take(content_left_);
+  if (!piece) return piece;
+  if (piece->empty()) return fail(Kind::invalid, "read the tar stream", "it ends early");
+  content_left_ -= piece->size();
+  return piece;
+}
+
+}  // namespace keelson

@@ -1,0 +1,56 @@
+// Entries of a tar stream, one after another, with long names and PAX records resolved.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "unpack/pax.h"
+#include "unpack/tar_header.h"
+#include "unpack/tar_stream.h"
+
+namespace keelson {
+
+enum class EntryType { file, hard_link, symlink, character_device, block_device, directory, fifo };
+
+struct Entry {
+  EntryType type = EntryType::file;
+  std::string path;  // as the archive says it
+  std::string link;  // target of hard and symbolic links, as the archive says it
+  uint32_t mode = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  timespec mtime{};
+  uint64_t size = 0;  // content that follows; 0 for all but files
+  uint32_t major = 0;
+  uint32_t minor = 0;
+  std::vector<Xattr> xattrs;
+};
+
+class TarReader {
+ public:
+  explicit TarReader(TarStream& stream) : stream_(stream) {}
+
+  // The next entry, past whatever content of the previous one was not taken; nothing behind the two
+  // zero blocks that end an archive. A stream that ends without them fails as truncated.
+  Result<std::optional<Entry>> next();
+  // The next piece of the current entry's content, valid until the next call; empty at its end.
+  Result<std::span<const uint8_t>> content();
+
+ private:
+  Result<std::optional<TarHeader>> header();
+  Result<std::string> extension(const TarHeader& header);
+  Status add_globals(const TarHeader& header);
+  Result<Entry> entry(TarHeader header, const PaxRecords& records);
+
+  TarStream& stream_;
+  PaxRecords globals_;
+  uint64_t content_left_ = 0;
+  uint64_t padding_ = 0;  // between the content's end and the next block
+};
+
+}  // namespace keelson

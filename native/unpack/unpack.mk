@@ -1,0 +1,20 @@
+# keelson-unpack: the layer unpacker, static but for the sanitizer variant.
+include unpack/codec/codec.mk
+STATIC ?= -static
+UNPACK_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
+
+UNPACK_SOURCES := $(filter-out %_test.cc %_fuzz.cc,$(wildcard unpack/*.cc)) common/error.cc common/json.cc
+UNPACK_OBJECTS := $(UNPACK_SOURCES:%.cc=$(BUILD)/unpack-objects/%.o)
+UNPACK_LINK = $(if $(STATIC),$(STATIC) -s) -pthread
+
+$(BUILD)/unpack-objects/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) $(CXXFLAGS) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
+
+$(BUILD)/keelson-unpack: $(UNPACK_OBJECTS) $(CODEC_OBJECTS)
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK)
+
+.PHONY: unpack
+unpack: $(BUILD)/keelson-unpack
+all: unpack
+all-sanitize: $(BUILD)/keelson-unpack
