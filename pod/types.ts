@@ -225,6 +225,8 @@ export type ContainerPhase =
     }
   | { readonly state: "unknown"; readonly message: string };
 
+export type ExitedPhase = Extract<ContainerPhase, { state: "exited" }>;
+
 export interface ContainerUser {
   readonly uid: bigint;
   readonly gid: bigint;

@@ -1,0 +1,80 @@
+// The host's cgroup hierarchies as the daemon sees them: where a cgroup's directories are, how to empty and remove one.
+// The monitor makes and fills cgroups; this is for stats, and for clearing up after a monitor that died.
+// Sources: cgroups(7), cgroup-v2.rst (cgroup.kill).
+
+import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+export interface CgroupTree {
+  /** True when all controllers are on v2. */
+  readonly unified: boolean;
+  /** Mount point of v2, on a hybrid host too; empty without one. */
+  readonly v2: string;
+  /** Controller name to mount point. */
+  readonly v1: ReadonlyMap<string, string>;
+}
+
+/** Reads /proc/self/mountinfo (proc(5)). */
+export async function detectCgroups(): Promise<CgroupTree> {
+  const v1 = new Map<string, string>();
+  let v2 = "";
+  for (const line of (await readFile("/proc/self/mountinfo", "utf8")).split("\n")) {
+    const [left = "", right = ""] = line.split(" - ");
+    const mountPoint = left.split(" ")[4] ?? "";
+    const [type, , options = ""] = right.split(" ");
+    if (type === "cgroup2") v2 = mountPoint;
+    if (type !== "cgroup") continue;
+    for (const option of options.split(",")) {
+      if (option !== "rw" && option !== "ro") v1.set(option.replace(/^name=/, ""), mountPoint);
+    }
+  }
+  return { unified: v1.size === 0, v2, v1 };
+}
+
+/** Every directory that `cgroup` has, over all hierarchies. */
+export function cgroupDirectories(tree: CgroupTree, cgroup: string): string[] {
+  const roots = new Set([...tree.v1.values(), ...(tree.v2 === "" ? [] : [tree.v2])]);
+  return [...roots].map((root) => join(root, cgroup));
+}
+
+/** Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`. */
+export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number): Promise<void> {
+  const deadline = Date.now() + limitMs;
+  for (;;) {
+    const busy = (await Promise.all(cgroupDirectories(tree, cgroup).map(clearDirectory))).includes(true);
+    if (!busy) return;
+    if (Date.now() > deadline) throw new Error(`processes in cgroup ${cgroup} did not die within ${limitMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** True when it is still there. */
+async function clearDirectory(directory: string): Promise<boolean> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => undefined);
+  if (entries === undefined) return false;
+  const children = entries.filter((entry) => entry.isDirectory()).map((entry) => join(directory, entry.name));
+  const busy = (await Promise.all(children.map(clearDirectory))).includes(true);
+  await killInside(directory);
+  try {
+    await rmdir(directory);
+    return busy;
+  } catch {
+    return true;
+  }
+}
+
+async function killInside(directory: string): Promise<void> {
+  const killed = await writeFile(join(directory, "cgroup.kill"), "1", { flag: "r+" }).then(
+    () => true,
+    () => false,
+  );
+  if (killed) return;
+  const pids = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
+  for (const pid of pids.split("\n").filter((line) => line !== "")) {
+    try {
+      process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}

@@ -1,0 +1,120 @@
+// CreateContainer: from a request to a bundle on disk and a record. No process yet.
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Image } from "../image/types.ts";
+import { bundlePath, Container } from "./container.ts";
+import { type Environment, limits } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { newContainerId } from "./ids.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { containerRecord } from "./sandbox-record.ts";
+import { signalNumber } from "./signals.ts";
+import { resolveAccount } from "./spec/accounts.ts";
+import { buildSpec } from "./spec/build.ts";
+import { encodeSpec } from "./spec/encode.ts";
+import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
+import { UndoStack } from "./undo.ts";
+
+/** Adds the container to its sandbox, or takes everything back and rejects. */
+export async function createContainer(env: Environment, sandbox: Sandbox, config: ContainerConfig): Promise<Container> {
+  if (!sandbox.ready || sandbox.stopping)
+    throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
+  const image = env.images.find(config.image.image);
+  if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
+  const targetPid = targetPidOf(sandbox, config);
+
+  const id = newContainerId();
+  const undo = new UndoStack(limits.undo);
+  try {
+    undo.push("remove the writable layer", async () => await env.images.removeSnapshot(id));
+    const [snapshot, account] = await settled(
+      env.images.prepareSnapshot(id, image.id),
+      resolveAccount(config.security, image.config.user, config.image.image, async (paths, limit) => {
+        return await env.host.readFromLayers(image.layers, paths, limit);
+      }),
+    );
+    const { uid, gid, supplementalGroups } = account;
+    const spec = await buildSpec(sandbox.setup(), {
+      id,
+      config,
+      image,
+      account,
+      hostCapabilities: env.hostCapabilities,
+      ...(targetPid === undefined ? {} : { targetPid }),
+    });
+    const { seccomp } = spec.linux;
+    const seccompFilter = seccomp === undefined ? undefined : await env.filters.path(seccomp);
+
+    const bundle = bundlePath(sandbox, id);
+    undo.push("remove the bundle", async () => await env.host.removeTree(bundle));
+    await writeBundle(bundle, encodeSpec(spec), JSON.stringify(snapshot));
+    const container = containerOf(env, sandbox, id, config, image, { uid, gid, supplementalGroups }, seccompFilter);
+    await makeLogDirectory(container);
+
+    undo.push("remove the record", async () => await env.records.remove(id));
+    await env.records.save(containerRecord(container));
+    return container;
+  } catch (error) {
+    const leftovers = await undo.unwind();
+    for (const { step, reason } of leftovers) env.log("error", `container ${id}: undo failed: ${step}: ${reason}`);
+    throw error;
+  }
+}
+
+/** Waits for both even when one fails, so that no step is still at work while its undo runs. */
+async function settled<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
+  await Promise.allSettled([first, second]);
+  return [await first, await second];
+}
+
+function targetPidOf(sandbox: Sandbox, config: ContainerConfig): number | undefined {
+  const { pid, targetId } = config.security.namespaces;
+  if (pid !== "target") return undefined;
+  const target = sandbox.containers.get(targetId);
+  if (target === undefined)
+    throw podErrors.namespaceTarget({ target: targetId, reason: "this pod has no such container" });
+  if (target.phase.state !== "running")
+    throw podErrors.namespaceTarget({ target: targetId, reason: "it does not run" });
+  return target.phase.pid;
+}
+
+function containerOf(
+  env: Environment,
+  sandbox: Sandbox,
+  id: ContainerId,
+  config: ContainerConfig,
+  image: Image,
+  user: ContainerUser,
+  seccompFilter: string | undefined,
+): Container {
+  const identity = {
+    id,
+    config,
+    createdAt: env.clock(),
+    imageId: image.id,
+    user,
+    stopSignal: stopSignal(config, image),
+    ...(seccompFilter === undefined ? {} : { seccompFilter }),
+  };
+  return new Container(identity, sandbox);
+}
+
+/** CRI's, the image's, SIGTERM; a name this host does not know is passed over. */
+function stopSignal(config: ContainerConfig, image: Image): string {
+  return (
+    [config.stopSignal ?? "", image.config.stopSignal].find((name) => signalNumber(name) !== undefined) ?? "SIGTERM"
+  );
+}
+
+async function writeBundle(bundle: string, config: Buffer, rootfs: string): Promise<void> {
+  await mkdir(join(bundle, "rootfs"), { recursive: true, mode: 0o700 });
+  await Promise.all([
+    writeFile(join(bundle, "config.json"), config, { mode: 0o600 }),
+    writeFile(join(bundle, "rootfs.json"), rootfs, { mode: 0o600 }),
+  ]);
+}
+
+async function makeLogDirectory(container: Container): Promise<void> {
+  if (container.logPath !== "") await mkdir(dirname(container.logPath), { recursive: true, mode: 0o755 });
+}

@@ -1,0 +1,100 @@
+// StartContainer, StopContainer, RemoveContainer: a created container's way to its end.
+
+import { KeelsonError } from "../native/index.ts";
+import { type Container, exitedPhase } from "./container.ts";
+import { type Environment, limits } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { announce } from "./events-of.ts";
+import { containerRecord } from "./sandbox-record.ts";
+import { signalNumber } from "./signals.ts";
+import type { ExitedPhase } from "./types.ts";
+
+/** One message to the pod's monitor. A failure leaves the container exited with code 128, reason StartError. */
+export async function startContainer(env: Environment, container: Container): Promise<void> {
+  const { sandbox, phase } = container;
+  if (phase.state !== "created") {
+    throw podErrors.containerState({ id: container.id, state: phase.state, step: "starting it", wanted: "created" });
+  }
+  const { monitor } = sandbox;
+  if (monitor === undefined || sandbox.stopping)
+    throw podErrors.sandboxNotReady({ id: sandbox.id, step: "starting a container" });
+  try {
+    const run = await monitor.start(
+      {
+        id: container.id,
+        bundle: container.bundle,
+        stdin: container.config.stdin,
+        stdinOnce: container.config.stdinOnce,
+        ...(container.logPath === "" ? {} : { logPath: container.logPath }),
+        ...(container.seccompFilter === undefined ? {} : { seccompFilter: container.seccompFilter }),
+        ...(sandbox.handler.oci === undefined
+          ? {}
+          : {
+              handler: { binary: sandbox.handler.oci.binary, root: `${env.runDirectory}/oci/${sandbox.handler.name}` },
+            }),
+      },
+      { timeoutMs: limits.containerStart },
+    );
+    if (run.state === "running") applyStart(env, container, run.startedAt, run.pid);
+    else applyExit(env, container, exitedPhase(run));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const now = env.clock();
+    applyExit(env, container, {
+      state: "exited",
+      startedAt: 0n,
+      finishedAt: now,
+      exitCode: 128,
+      reason: "StartError",
+      message: reason,
+    });
+    throw error instanceof KeelsonError ? error : podErrors.startFailed({ id: container.id, reason }, error);
+  }
+  await env.records.save(containerRecord(container));
+}
+
+/** The monitor's answer and its event race; whichever comes first counts. */
+export function applyStart(env: Environment, container: Container, startedAt: bigint, pid: number): void {
+  if (container.phase.state !== "created") return;
+  container.setPhase({ state: "running", startedAt, pid });
+  announce(env, container, "started");
+}
+
+export function applyExit(env: Environment, container: Container, phase: ExitedPhase): void {
+  if (container.phase.state === "exited") return;
+  if (container.phase.state === "created" && phase.startedAt !== 0n) announce(env, container, "started");
+  container.setPhase(phase);
+  announce(env, container, "stopped");
+  env.records.save(containerRecord(container)).catch((error: unknown) => {
+    env.log("error", `container ${container.id}: its exit could not be recorded: ${String(error)}`);
+  });
+}
+
+/**
+ * The stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. Later calls may only bring the end
+ * forward. Goes on in the monitor when the caller gives up.
+ */
+export async function stopContainer(env: Environment, container: Container, timeoutMs: number): Promise<void> {
+  if (container.phase.state !== "running") return;
+  const { monitor } = container.sandbox;
+  if (monitor === undefined) return;
+  const signal = signalNumber(container.stopSignal) ?? 15;
+  const exited = await monitor.stop(container.id, signal, timeoutMs, { timeoutMs: timeoutMs + limits.shutdown });
+  applyExit(env, container, exitedPhase(exited));
+}
+
+/** Kills what runs, then removes everything but the log. */
+export async function removeContainer(env: Environment, container: Container): Promise<void> {
+  const { sandbox, id } = container;
+  await stopContainer(env, container, 0);
+  await sandbox.monitor?.delete(id, { timeoutMs: limits.call * 2 }).catch(unlessMissing);
+  await env.host.removeTree(container.bundle);
+  await env.images.removeSnapshot(id);
+  await env.records.remove(id);
+  sandbox.containers.delete(id);
+}
+
+function unlessMissing(error: unknown): void {
+  if (error instanceof KeelsonError && error.code === "NotFound") return;
+  throw error;
+}

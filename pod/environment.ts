@@ -1,0 +1,56 @@
+// What the pod model works with; put together once by openPods and passed to whoever needs it.
+
+import type { Network } from "../cni/types.ts";
+import type { ImageStore } from "../image/types.ts";
+import type { Host } from "../native/index.ts";
+import type { CgroupTree } from "./cgroups.ts";
+import type { EventHub } from "./events.ts";
+import type { Records } from "./records.ts";
+import type { SeccompFilters } from "./spec/seccomp.ts";
+
+/** One structured line of the daemon's log. */
+export type Log = (
+  level: "info" | "warn" | "error",
+  message: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void;
+
+export interface Environment {
+  readonly host: Host;
+  readonly images: ImageStore;
+  readonly network: Network;
+  readonly records: Records;
+  readonly filters: SeccompFilters;
+  readonly cgroups: CgroupTree;
+  readonly events: EventHub;
+  readonly log: Log;
+  /** Nanoseconds since the epoch. */
+  readonly clock: () => bigint;
+  /** `/run/keelson`: volatile. */
+  readonly runDirectory: string;
+  /** Where pods without a cgroup_parent have their cgroup, cgroupfs form. */
+  readonly cgroupRoot: string;
+  readonly hostResolvConf: string;
+  /** Descriptor of the sealed copy of keelson-monitor. */
+  readonly monitorExecutable: number;
+  /** This process's capability bounding set. */
+  readonly hostCapabilities: bigint;
+}
+
+/** Time limits in milliseconds; every wait in pod/ has one of these. */
+export const limits = {
+  /** A short message to a monitor that answers from memory. */
+  call: 5_000,
+  monitorStart: 10_000,
+  containerStart: 60_000,
+  /** All of a sandbox's start, network included. */
+  sandboxStart: 240_000,
+  /** What a monitor may take to kill and clear a whole pod. */
+  shutdown: 20_000,
+  /** One undo step; a network's teardown has its own budget inside. */
+  undo: 90_000,
+  /** How long a request waits for its turn in the pod's queue. */
+  queue: 120_000,
+  /** A finished create that nobody asked for again. */
+  unclaimed: 120_000,
+} as const;

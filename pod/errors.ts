@@ -1,0 +1,166 @@
+// Errors of the pod model, each with its gRPC code and its remedy.
+
+import { catalogue } from "../native/index.ts";
+
+export const podErrors = catalogue({
+  sandboxNotFound: {
+    code: "NotFound",
+    sentence: "Pod sandbox {id} does not exist.",
+    remedy: "List the sandboxes (crictl pods) and use an id from there.",
+  },
+  containerNotFound: {
+    code: "NotFound",
+    sentence: "Container {id} does not exist.",
+    remedy: "List the containers (crictl ps -a) and use an id from there.",
+  },
+  idAmbiguous: {
+    code: "NotFound",
+    sentence: "The id prefix {id} fits more than one {object}.",
+    remedy: "Give more digits.",
+  },
+  idEmpty: {
+    code: "InvalidArgument",
+    sentence: "The request names no {object}.",
+    remedy: "Fill in the id.",
+  },
+  sandboxExists: {
+    code: "AlreadyExists",
+    sentence: "Pod sandbox {id} has the same name, namespace, uid and attempt, and is stopped.",
+    remedy: "Remove it, or run the sandbox with the next attempt.",
+  },
+  handlerUnknown: {
+    code: "InvalidArgument",
+    sentence: "The runtime handler {handler} is not configured.",
+    remedy: "Use one of: {known}; or add it under [runtime.handlers] in the configuration.",
+  },
+  handlerUnable: {
+    code: "InvalidArgument",
+    sentence: "The runtime handler {handler} cannot provide {feature}.",
+    remedy: "Use the handler native, or leave the feature out.",
+  },
+  sandboxNotReady: {
+    code: "FailedPrecondition",
+    sentence: "Pod sandbox {id} is not ready, so {step} is not possible.",
+    remedy: "Run a new sandbox for the pod.",
+  },
+  containerState: {
+    code: "FailedPrecondition",
+    sentence: "Container {id} is {state}, so {step} is not possible.",
+    remedy: "It has to be {wanted}.",
+  },
+  imageMissing: {
+    code: "NotFound",
+    sentence: "The image {image} is not on this node.",
+    remedy: "Pull it first (crictl pull), or load it (keelson image load).",
+  },
+  networkNotReady: {
+    code: "Unavailable",
+    sentence: "Pod {pod} needs a network and there is none: {reason}",
+    remedy: "Put a valid CNI configuration in place, or use the host's network.",
+  },
+  commandMissing: {
+    code: "InvalidArgument",
+    sentence: "Container {container} has no command: neither the request nor the image {image} names one.",
+    remedy: "Set command or args.",
+  },
+  userUnknown: {
+    code: "InvalidArgument",
+    sentence: "Image {image} has no user {user}.",
+    remedy: "Use a numeric user id, or a name from the image's /etc/passwd.",
+  },
+  groupUnknown: {
+    code: "InvalidArgument",
+    sentence: "Image {image} has no group {group}.",
+    remedy: "Use a numeric group id, or a name from the image's /etc/group.",
+  },
+  idOutOfRange: {
+    code: "InvalidArgument",
+    sentence: "The {kind} id {id} is outside 0 to 2147483647.",
+    remedy: "Use an id within that range.",
+  },
+  accountFile: {
+    code: "InvalidArgument",
+    sentence: "{path} of image {image} cannot be used: it is {why}.",
+    remedy: "Rebuild the image with an ordinary {path} of at most 1 MiB, or run as a numeric user.",
+  },
+  capabilityUnknown: {
+    code: "InvalidArgument",
+    sentence: "There is no capability {name}.",
+    remedy: "Use a name from capabilities(7), with or without CAP_, or ALL.",
+  },
+  seccompProfile: {
+    code: "InvalidArgument",
+    sentence: "The seccomp profile {path} cannot be used: {reason}.",
+    remedy: "Give the absolute path of a JSON profile in the form of the OCI runtime spec.",
+  },
+  apparmorUnavailable: {
+    code: "InvalidArgument",
+    sentence: "AppArmor profile {profile} was asked for and this kernel has no AppArmor.",
+    remedy: "Leave the profile out, or run the pod on a node whose kernel has AppArmor.",
+  },
+  mountSource: {
+    code: "InvalidArgument",
+    sentence: "The mount of {source} at {target} cannot be set up: {reason}.",
+    remedy: "Check that the host path exists and is readable.",
+  },
+  mountTarget: {
+    code: "InvalidArgument",
+    sentence: "The mount target {target} is not usable: {reason}.",
+    remedy: "Give an absolute path below the container's root.",
+  },
+  imageMountUnsupported: {
+    code: "Unimplemented",
+    sentence: "The mount at {target} is of an image, which this version cannot do.",
+    remedy: "Use a volume.",
+  },
+  userNamespaceUnsupported: {
+    code: "Unimplemented",
+    sentence: "Pod {pod} asks for a user namespace, which this version cannot give.",
+    remedy: "Leave hostUsers unset or true.",
+  },
+  namespaceTarget: {
+    code: "InvalidArgument",
+    sentence: "The PID namespace of container {target} cannot be joined: {reason}.",
+    remedy: "Name a running container of the same pod.",
+  },
+  deviceMissing: {
+    code: "InvalidArgument",
+    sentence: "The device {path} cannot be given to the container: {reason}.",
+    remedy: "Name a device node of this host, or a directory of them.",
+  },
+  cdiUnsupported: {
+    code: "Unimplemented",
+    sentence: "CDI device {device} was asked for, and this version has no CDI.",
+    remedy: "Pass the device nodes themselves.",
+  },
+  startFailed: {
+    code: "Internal",
+    sentence: "Container {id} could not be started: {reason}.",
+    remedy: "Read the step that failed; the container is left exited with code 128.",
+  },
+  execTimeout: {
+    code: "DeadlineExceeded",
+    sentence: "The command in container {id} did not end within {seconds} s and was killed.",
+    remedy: "Give it more time.",
+  },
+  callerGone: {
+    code: "Cancelled",
+    sentence: "The caller gave up while {step} of {object} was in progress.",
+    remedy: "Ask again: the work goes on and the retry gets its result.",
+  },
+  busy: {
+    code: "DeadlineExceeded",
+    sentence: "{object} is still at work on an earlier request ({step}).",
+    remedy: "Ask again; keelson's log names the stage that is slow.",
+  },
+  stepDeadline: {
+    code: "DeadlineExceeded",
+    sentence: "{step} of {object} took longer than {seconds} s and was taken back.",
+    remedy: "Look at the stage in the sandbox's timeline or the log, then ask again.",
+  },
+  logPathless: {
+    code: "FailedPrecondition",
+    sentence: "Container {id} has no log file.",
+    remedy: "Create it with a log_path, in a sandbox with a log_directory.",
+  },
+});

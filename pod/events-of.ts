@@ -1,0 +1,24 @@
+// Turns what happened to a container or a sandbox into an event with fresh views.
+
+import type { Container } from "./container.ts";
+import type { Environment } from "./environment.ts";
+import type { Sandbox } from "./sandbox.ts";
+import type { EventType } from "./types.ts";
+
+export function announce(env: Environment, container: Container, type: EventType): void {
+  publish(env, container.sandbox, container.id, type);
+}
+
+export function announceSandbox(env: Environment, sandbox: Sandbox, type: EventType): void {
+  publish(env, sandbox, sandbox.id, type);
+}
+
+function publish(env: Environment, sandbox: Sandbox, containerId: string, type: EventType): void {
+  env.events.publish({
+    containerId,
+    type,
+    createdAt: env.clock(),
+    sandbox: sandbox.view(),
+    containers: [...sandbox.containers.values()].map((container) => container.view()),
+  });
+}

@@ -1,0 +1,79 @@
+// What the rest of Keelson sees of the pod model: openPods and its words.
+
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Network } from "../cni/types.ts";
+import type { ImageStore } from "../image/types.ts";
+import type { Host } from "../native/index.ts";
+import { detectCgroups } from "./cgroups.ts";
+import type { Environment, Log } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { EventHub } from "./events.ts";
+import { NodePods } from "./pods.ts";
+import { Records } from "./records.ts";
+import { recover } from "./recovery.ts";
+import type { RuntimeHandler } from "./sandbox.ts";
+import { SeccompFilters } from "./spec/seccomp.ts";
+import type { Pods } from "./types.ts";
+
+export { podErrors } from "./errors.ts";
+export type * from "./types.ts";
+
+export interface PodOptions {
+  readonly host: Host;
+  readonly images: ImageStore;
+  readonly network: Network;
+  readonly log: Log;
+  /** Durable, e.g. /var/lib/keelson. */
+  readonly root: string;
+  /** Volatile, e.g. /run/keelson: empty after a reboot. */
+  readonly runDirectory: string;
+  /** cgroupfs form, e.g. /keelson. */
+  readonly cgroupRoot: string;
+  readonly hostResolvConf: string;
+  /** The keelson-monitor executable. */
+  readonly monitorPath: string;
+  /** OCI runtime binaries by handler name; "native" is always there. */
+  readonly ociHandlers: ReadonlyMap<string, string>;
+  readonly defaultHandler: string;
+  /** Nanoseconds since the epoch. */
+  readonly clock: () => bigint;
+}
+
+/** Recovers what a daemon before this one left, and answers from then on. */
+export async function openPods(options: PodOptions): Promise<Pods> {
+  const { host, images, network, log, clock, runDirectory, cgroupRoot, hostResolvConf } = options;
+  await mkdir(runDirectory, { recursive: true, mode: 0o711 });
+  const env: Environment = {
+    host,
+    images,
+    network,
+    log,
+    clock,
+    runDirectory,
+    cgroupRoot,
+    hostResolvConf,
+    records: await Records.open(join(options.root, "state")),
+    filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
+    cgroups: await detectCgroups(),
+    events: new EventHub(),
+    monitorExecutable: await host.sealedCopy(options.monitorPath),
+    hostCapabilities: host.hostCapabilities(),
+  };
+  const handlers = runtimeHandlers(options.ociHandlers);
+  const fallback = handlers.get(options.defaultHandler);
+  if (fallback === undefined) {
+    throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
+  }
+  const sandboxes = await recover(env, handlers);
+  await network.collectGarbage(
+    new Set([...sandboxes.values()].filter((sandbox) => sandbox.ready).map((sandbox) => sandbox.id)),
+  );
+  return new NodePods(env, handlers, fallback, sandboxes);
+}
+
+function runtimeHandlers(binaries: ReadonlyMap<string, string>): Map<string, RuntimeHandler> {
+  const handlers = new Map<string, RuntimeHandler>([["native", { name: "native" }]]);
+  for (const [name, binary] of binaries) handlers.set(name, { name, oci: { binary } });
+  return handlers;
+}

@@ -1,0 +1,45 @@
+// What "verbose" of the status calls shows of the inside, for crictl inspect and inspectp.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Container } from "./container.ts";
+import type { Environment } from "./environment.ts";
+import type { Sandbox } from "./sandbox.ts";
+
+const specLimit = 4 << 20;
+
+export async function sandboxInfo(env: Environment, sandbox: Sandbox): Promise<object> {
+  const { leftovers, timeline, netnsPath, monitorPid } = sandbox.view();
+  return {
+    pid: monitorPid,
+    runtimeHandler: sandbox.handler.name,
+    podDirectory: sandbox.podDirectory,
+    cgroup: sandbox.cgroup,
+    netns: netnsPath,
+    timeline,
+    leftovers,
+    leases: env.network.leases().filter((lease) => lease.sandboxId === sandbox.id),
+  };
+}
+
+export async function containerInfo(container: Container): Promise<object> {
+  const { phase, bundle, cgroup, sandbox } = container;
+  return {
+    sandboxID: sandbox.id,
+    pid: phase.state === "running" ? phase.pid : 0,
+    runtimeHandler: sandbox.handler.name,
+    bundle,
+    cgroup,
+    runtimeSpec: await runtimeSpec(bundle),
+  };
+}
+
+/** config.json as it stands on disk; null once the bundle is gone. */
+async function runtimeSpec(bundle: string): Promise<unknown> {
+  try {
+    const text = await readFile(join(bundle, "config.json"), "utf8");
+    return text.length > specLimit ? null : JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,372 @@
+// The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
+
+import { setTimeout as delay } from "node:timers/promises";
+import { execSync } from "../native/index.ts";
+import { type Container, containerKey } from "./container.ts";
+import { createContainer } from "./container-create.ts";
+import { removeContainer, startContainer, stopContainer } from "./container-life.ts";
+import { type Environment, limits } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { announce, announceSandbox } from "./events-of.ts";
+import { findById, findIfAny, requireById } from "./ids.ts";
+import { containerInfo, sandboxInfo } from "./info.ts";
+import { type RuntimeHandler, type Sandbox, sandboxKey } from "./sandbox.ts";
+import { newSandbox, startSandbox } from "./sandbox-start.ts";
+import { removeSandbox, stopSandbox } from "./sandbox-stop.ts";
+import { SingleFlight } from "./single-flight.ts";
+import { CgroupReader } from "./stats.ts";
+import type {
+  ContainerConfig,
+  ContainerFilter,
+  ContainerId,
+  ContainerStats,
+  ContainerView,
+  ExecSyncResult,
+  PodEvent,
+  Pods,
+  RuntimeHandlerInfo,
+  SandboxConfig,
+  SandboxFilter,
+  SandboxId,
+  SandboxStats,
+  SandboxView,
+  StringMap,
+} from "./types.ts";
+import { statsOfContainers, statsOfSandboxes } from "./usage.ts";
+import { watchSandbox } from "./watch.ts";
+
+/** Longest grace period that a timer can hold, milliseconds (about 24 days). */
+const longestMs = 2_000_000_000;
+
+export class NodePods implements Pods {
+  readonly #env: Environment;
+  readonly #handlers: ReadonlyMap<string, RuntimeHandler>;
+  readonly #defaultHandler: RuntimeHandler;
+  readonly #sandboxes: Map<string, Sandbox>;
+  /** All containers of all sandboxes, for lookups by id. */
+  readonly #containers = new Map<string, Container>();
+  readonly #sandboxStarts: SingleFlight<Sandbox>;
+  readonly #containerCreates: SingleFlight<Container>;
+  readonly #reader: CgroupReader;
+  readonly #closing = new AbortController();
+
+  constructor(
+    env: Environment,
+    handlers: ReadonlyMap<string, RuntimeHandler>,
+    defaultHandler: RuntimeHandler,
+    recovered: Map<string, Sandbox>,
+  ) {
+    this.#env = env;
+    this.#handlers = handlers;
+    this.#defaultHandler = defaultHandler;
+    this.#sandboxes = recovered;
+    this.#sandboxStarts = new SingleFlight((sandbox) => this.#leftUnclaimed(sandbox));
+    this.#containerCreates = new SingleFlight(() => undefined);
+    this.#reader = new CgroupReader(env.host, env.cgroups, env.clock);
+    for (const sandbox of recovered.values()) {
+      for (const [id, container] of sandbox.containers) this.#containers.set(id, container);
+      if (sandbox.ready) this.#watch(sandbox);
+    }
+  }
+
+  async runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> {
+    const handler = this.#handler(runtimeHandler);
+    const key = sandboxKey(config);
+    const earlier = this.#sandboxes
+      .values()
+      .find((sandbox) => sandbox.key === key && (sandbox.ready || sandbox.visible));
+    if (earlier !== undefined) {
+      if (!earlier.ready) throw podErrors.sandboxExists({ id: earlier.id });
+      earlier.visible = true;
+      return earlier.id;
+    }
+    const object = `pod ${config.metadata.namespace}/${config.metadata.name}`;
+    const sandbox = await this.#sandboxStarts.run(
+      key,
+      object,
+      "starting",
+      signal,
+      async () => await this.#start(config, handler),
+    );
+    this.#claim(sandbox);
+    return sandbox.id;
+  }
+
+  async stopSandbox(id: string, signal: AbortSignal): Promise<void> {
+    const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
+    if (sandbox === undefined) return;
+    await this.#inTurn(sandbox, "stopping", signal, async () => await stopSandbox(this.#env, sandbox));
+  }
+
+  async removeSandbox(id: string, signal: AbortSignal): Promise<void> {
+    const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
+    if (sandbox === undefined) return;
+    await this.#inTurn(sandbox, "removing", signal, async () => await this.#remove(sandbox));
+  }
+
+  sandbox(id: string): SandboxView {
+    return requireById(this.#sandboxes, id, "sandbox").view();
+  }
+
+  sandboxes(filter: SandboxFilter): readonly SandboxView[] {
+    return this.#matchingSandboxes(filter).map((sandbox) => sandbox.view());
+  }
+
+  containersOf(id: SandboxId): readonly ContainerView[] {
+    const sandbox = this.#sandboxes.get(id);
+    return sandbox === undefined ? [] : [...sandbox.containers.values()].map((container) => container.view());
+  }
+
+  async createContainer(sandboxId: string, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> {
+    const sandbox = requireById(this.#sandboxes, sandboxId, "sandbox");
+    this.#claim(sandbox);
+    const key = containerKey(config);
+    const earlier = sandbox.containers.values().find((container) => container.key === key);
+    if (earlier !== undefined) return earlier.id;
+    const object = `container ${config.metadata.name} of pod sandbox ${sandbox.id}`;
+    const container = await this.#containerCreates.run(`${sandbox.id} ${key}`, object, "creating", signal, async () => {
+      return await this.#inTurn(
+        sandbox,
+        `creating container ${config.metadata.name}`,
+        this.#closing.signal,
+        async () => {
+          const created = await createContainer(this.#env, sandbox, config);
+          sandbox.containers.set(created.id, created);
+          this.#containers.set(created.id, created);
+          announce(this.#env, created, "created");
+          return created;
+        },
+      );
+    });
+    return container.id;
+  }
+
+  async startContainer(id: string, signal: AbortSignal): Promise<void> {
+    const container = requireById(this.#containers, id, "container");
+    await this.#inTurn(
+      container.sandbox,
+      `starting container ${container.id}`,
+      signal,
+      async () => await startContainer(this.#env, container),
+    );
+  }
+
+  /** Takes no turn in the queue: a long grace period must not hold up its pod, and a later call may shorten it. */
+  async stopContainer(id: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
+    const container = findIfAny(this.#containers, id, "container");
+    if (container === undefined) return;
+    const timeoutMs =
+      timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Math.max(0, Number(timeoutSeconds) * 1000);
+    await unlessAborted(stopContainer(this.#env, container, timeoutMs), signal, `stopping container ${container.id}`);
+  }
+
+  async removeContainer(id: string, signal: AbortSignal): Promise<void> {
+    const container = findIfAny(this.#containers, id, "container");
+    if (container === undefined) return;
+    await this.#inTurn(container.sandbox, `removing container ${container.id}`, signal, async () => {
+      if (!this.#containers.has(container.id)) return;
+      await removeContainer(this.#env, container);
+      this.#forget(container);
+    });
+  }
+
+  container(id: string): ContainerView {
+    return requireById(this.#containers, id, "container").view();
+  }
+
+  containers(filter: ContainerFilter): readonly ContainerView[] {
+    return this.#matchingContainers(filter).map((container) => container.view());
+  }
+
+  async execSync(
+    id: string,
+    command: readonly string[],
+    timeoutSeconds: bigint,
+    signal: AbortSignal,
+  ): Promise<ExecSyncResult> {
+    const { monitor, container } = this.#running(id, "running a command in it");
+    const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
+    return await execSync(monitor, { id: container.id, args: command, timeoutMs }, signal);
+  }
+
+  async reopenLog(id: string): Promise<void> {
+    const { monitor, container } = this.#running(id, "reopening its log");
+    if (container.logPath === "") throw podErrors.logPathless({ id: container.id });
+    await monitor.reopenLog(container.id, { timeoutMs: limits.call });
+  }
+
+  async containerStats(id: string): Promise<ContainerStats> {
+    const container = requireById(this.#containers, id, "container");
+    const [stats] = await statsOfContainers(this.#env, this.#reader, [container]);
+    if (stats === undefined) throw podErrors.containerNotFound({ id });
+    return stats;
+  }
+
+  async listContainerStats(filter: ContainerFilter): Promise<readonly ContainerStats[]> {
+    const alive = this.#matchingContainers(filter).filter(({ phase }) => phase.state !== "exited");
+    return await statsOfContainers(this.#env, this.#reader, alive);
+  }
+
+  async sandboxStats(id: string): Promise<SandboxStats> {
+    const sandbox = requireById(this.#sandboxes, id, "sandbox");
+    const [stats] = await statsOfSandboxes(this.#env, this.#reader, [sandbox]);
+    if (stats === undefined) throw podErrors.sandboxNotFound({ id });
+    return stats;
+  }
+
+  async listSandboxStats(filter: SandboxFilter): Promise<readonly SandboxStats[]> {
+    const ready = this.#matchingSandboxes(filter).filter((sandbox) => sandbox.ready);
+    return await statsOfSandboxes(this.#env, this.#reader, ready);
+  }
+
+  events(signal: AbortSignal): AsyncIterable<PodEvent> {
+    return this.#env.events.subscribe(signal);
+  }
+
+  runtimeHandlers(): readonly RuntimeHandlerInfo[] {
+    const named = [...this.#handlers.values()].map((handler) => handlerInfo(handler.name, handler));
+    return [handlerInfo("", this.#defaultHandler), ...named];
+  }
+
+  async sandboxInfo(id: string): Promise<object> {
+    return await sandboxInfo(this.#env, requireById(this.#sandboxes, id, "sandbox"));
+  }
+
+  async containerInfo(id: string): Promise<object> {
+    return await containerInfo(requireById(this.#containers, id, "container"));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    for (const sandbox of this.#sandboxes.values()) sandbox.watch.abort();
+  }
+
+  #handler(name: string): RuntimeHandler {
+    const handler = name === "" ? this.#defaultHandler : this.#handlers.get(name);
+    if (handler === undefined)
+      throw podErrors.handlerUnknown({ handler: name, known: [...this.#handlers.keys()].join(", ") });
+    return handler;
+  }
+
+  async #start(config: SandboxConfig, handler: RuntimeHandler): Promise<Sandbox> {
+    const sandbox = newSandbox(this.#env, config, handler);
+    this.#sandboxes.set(sandbox.id, sandbox);
+    try {
+      await startSandbox(this.#env, sandbox);
+    } catch (error) {
+      // With leftovers it stays, not ready, so that it is seen and can be removed.
+      if (sandbox.leftovers.length === 0) this.#sandboxes.delete(sandbox.id);
+      else sandbox.visible = true;
+      throw error;
+    }
+    this.#watch(sandbox);
+    return sandbox;
+  }
+
+  #claim(sandbox: Sandbox): void {
+    if (sandbox.visible) return;
+    sandbox.visible = true;
+    announceSandbox(this.#env, sandbox, "created");
+    announceSandbox(this.#env, sandbox, "started");
+  }
+
+  /** Every caller gave up before the start was done: the retry gets it, or it goes after a while. */
+  #leftUnclaimed(sandbox: Sandbox): void {
+    const reap = async () => {
+      await delay(limits.unclaimed, undefined, { signal: this.#closing.signal, ref: false });
+      if (sandbox.visible) return;
+      this.#env.log("info", `pod sandbox ${sandbox.id} was made, but nobody asked for it again; it is removed`);
+      await this.removeSandbox(sandbox.id, this.#closing.signal);
+    };
+    reap().catch((error: unknown) => {
+      if (!this.#closing.signal.aborted)
+        this.#env.log("error", `pod sandbox ${sandbox.id} could not be reaped: ${String(error)}`);
+    });
+  }
+
+  #watch(sandbox: Sandbox): void {
+    watchSandbox(this.#env, sandbox).catch((error: unknown) => {
+      this.#env.log("error", `pod sandbox ${sandbox.id}: watching its monitor failed: ${String(error)}`);
+    });
+  }
+
+  async #remove(sandbox: Sandbox): Promise<void> {
+    if (!this.#sandboxes.has(sandbox.id)) return;
+    const containers = [...sandbox.containers.values()];
+    await removeSandbox(this.#env, sandbox);
+    for (const container of containers) this.#forget(container);
+    this.#reader.forget(sandbox.cgroup);
+    this.#sandboxes.delete(sandbox.id);
+    if (sandbox.visible) announceSandbox(this.#env, sandbox, "deleted");
+  }
+
+  #forget(container: Container): void {
+    this.#containers.delete(container.id);
+    this.#reader.forget(container.cgroup);
+    announce(this.#env, container, "deleted");
+  }
+
+  /** The queue's turn is the work's, not the caller's: a caller that gives up leaves, begun work goes on. */
+  async #inTurn<T>(sandbox: Sandbox, step: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const turn = sandbox.queue.run(`pod sandbox ${sandbox.id}`, step, signal, limits.queue, work);
+    return await unlessAborted(turn, signal, `${step} (pod sandbox ${sandbox.id})`);
+  }
+
+  #running(id: string, step: string) {
+    const container = requireById(this.#containers, id, "container");
+    const { phase, sandbox } = container;
+    if (phase.state !== "running" || sandbox.monitor === undefined) {
+      throw podErrors.containerState({ id: container.id, state: phase.state, step, wanted: "running" });
+    }
+    return { container, monitor: sandbox.monitor };
+  }
+
+  #matchingSandboxes(filter: SandboxFilter): Sandbox[] {
+    return narrowed(this.#sandboxes, filter.id).filter(
+      (sandbox) =>
+        sandbox.visible &&
+        (filter.state === undefined || filter.state === sandbox.view().state) &&
+        hasLabels(sandbox.config.labels, filter.labels),
+    );
+  }
+
+  #matchingContainers(filter: ContainerFilter): Container[] {
+    return narrowed(this.#containers, filter.id).filter(
+      (container) =>
+        (filter.sandboxId === undefined || container.sandbox.id.startsWith(filter.sandboxId)) &&
+        (filter.state === undefined || filter.state === container.phase.state) &&
+        hasLabels(container.config.labels, filter.labels),
+    );
+  }
+}
+
+/** A filter's id is a unique prefix; a miss narrows to nothing. */
+function narrowed<Item>(items: ReadonlyMap<string, Item>, id: string | undefined): Item[] {
+  if (id === undefined) return [...items.values()];
+  const lookup = findById(items, id);
+  return lookup.kind === "found" ? [lookup.item] : [];
+}
+
+function hasLabels(labels: StringMap, wanted: StringMap): boolean {
+  for (const [name, value] of wanted) if (labels.get(name) !== value) return false;
+  return true;
+}
+
+function handlerInfo(name: string, handler: RuntimeHandler): RuntimeHandlerInfo {
+  return { name, recursiveReadOnlyMounts: handler.oci === undefined, userNamespaces: false };
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, step: string): Promise<T> {
+  let leave: () => void = () => undefined;
+  const gone = new Promise<never>((_, reject) => {
+    const onAbort = () => reject(podErrors.callerGone({ step, object: "the pod" }));
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    leave = () => signal.removeEventListener("abort", onAbort);
+  });
+  try {
+    return await Promise.race([work, gone]);
+  } finally {
+    leave();
+  }
+}

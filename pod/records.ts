@@ -1,0 +1,180 @@
+// What of pods and containers outlives the daemon: one JSON file each below `<root>/state/`.
+//
+// A record is replaced by rename, so a reader sees the old one or the new one. It is not flushed:
+// it has to survive the daemon's death, and after a power cut no pod lives that it could describe.
+
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { ImageId } from "../image/types.ts";
+import type {
+  ContainerConfig,
+  ContainerId,
+  ContainerPhase,
+  ContainerUser,
+  Resources,
+  SandboxConfig,
+  SandboxId,
+} from "./types.ts";
+
+export interface SandboxRecord {
+  readonly kind: "sandbox";
+  readonly id: SandboxId;
+  readonly config: SandboxConfig;
+  readonly handler: string;
+  readonly createdAt: bigint;
+  readonly ready: boolean;
+  readonly ips: readonly string[];
+  readonly monitorPid: number;
+  readonly cgroup: string;
+  readonly hostname: string;
+  readonly timeline: readonly { readonly stage: string; readonly milliseconds: number }[];
+}
+
+export interface ContainerRecord {
+  readonly kind: "container";
+  readonly id: ContainerId;
+  readonly sandboxId: SandboxId;
+  readonly config: ContainerConfig;
+  readonly createdAt: bigint;
+  readonly imageId: ImageId;
+  readonly user: ContainerUser;
+  readonly stopSignal: string;
+  readonly seccompFilter?: string;
+  readonly phase: ContainerPhase;
+  readonly resources?: Resources;
+}
+
+export type ObjectRecord = SandboxRecord | ContainerRecord;
+
+const formatVersion = 1;
+
+interface Pending {
+  record: ObjectRecord;
+  readonly done: Promise<void>;
+}
+
+export class Records {
+  readonly #directory: string;
+  /** The write that has not begun yet, for each id: later saves replace its record. */
+  readonly #pending = new Map<string, Pending>();
+  readonly #running = new Map<string, Promise<void>>();
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  static async open(directory: string): Promise<Records> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return new Records(directory);
+  }
+
+  /** Resolves when this record or a newer one of the same object is in place. */
+  async save(record: ObjectRecord): Promise<void> {
+    const pending = this.#pending.get(record.id);
+    if (pending !== undefined) {
+      pending.record = record;
+      return await pending.done;
+    }
+    const before = this.#running.get(record.id) ?? Promise.resolve();
+    const next: Pending = { record, done: before.catch(() => undefined).then(() => this.#write(next)) };
+    this.#pending.set(record.id, next);
+    await next.done;
+  }
+
+  async remove(id: string): Promise<void> {
+    await (this.#pending.get(id)?.done ?? this.#running.get(id))?.catch(() => undefined);
+    await rm(this.#path(id), { force: true });
+  }
+
+  /** All records; `damaged` names files that are not whole, which are removed. */
+  async load(): Promise<{ readonly records: readonly ObjectRecord[]; readonly damaged: readonly string[] }> {
+    const records: ObjectRecord[] = [];
+    const damaged: string[] = [];
+    for (const name of await readdir(this.#directory)) {
+      const path = join(this.#directory, name);
+      const record = name.endsWith(".json") ? decode(await readFile(path, "utf8")) : undefined;
+      if (record !== undefined) records.push(record);
+      else {
+        if (name.endsWith(".json")) damaged.push(name);
+        await rm(path, { force: true });
+      }
+    }
+    return { records, damaged };
+  }
+
+  async #write(pending: Pending): Promise<void> {
+    const { record } = pending;
+    this.#pending.delete(record.id);
+    const writing = this.#replace(record);
+    this.#running.set(record.id, writing);
+    try {
+      await writing;
+    } finally {
+      if (this.#running.get(record.id) === writing) this.#running.delete(record.id);
+    }
+  }
+
+  async #replace(record: ObjectRecord): Promise<void> {
+    const staged = join(this.#directory, `${record.id}.${randomUUID()}.new`);
+    try {
+      await writeFile(staged, encode(record), { mode: 0o600 });
+      await rename(staged, this.#path(record.id));
+    } catch (error) {
+      await rm(staged, { force: true });
+      throw error;
+    }
+  }
+
+  #path(id: string): string {
+    return join(this.#directory, `${id}.json`);
+  }
+}
+
+function encode(record: ObjectRecord): string {
+  const body = JSON.stringify(record, tag);
+  return JSON.stringify({ version: formatVersion, sha256: checksum(body), body });
+}
+
+/** Undefined for anything but a whole record of this version. */
+function decode(text: string): ObjectRecord | undefined {
+  try {
+    const file: unknown = JSON.parse(text);
+    if (!isObject(file) || file.version !== formatVersion || typeof file.body !== "string") return undefined;
+    if (checksum(file.body) !== file.sha256) return undefined;
+    const record: unknown = JSON.parse(file.body, untag);
+    return isRecord(record) ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The checksum vouches for the rest: only this file writes records, and only of this version. */
+function isRecord(value: unknown): value is ObjectRecord {
+  return isObject(value) && (value.kind === "sandbox" || value.kind === "container") && typeof value.id === "string";
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function checksum(body: string): string {
+  return createHash("sha256").update(body).digest("hex");
+}
+
+/** JSON has no bigint, Map or bytes: they stand as one-member objects. Buffer's own toJSON has run before. */
+function tag(this: unknown, key: string, value: unknown): unknown {
+  const raw = isObject(this) ? this[key] : undefined;
+  if (Buffer.isBuffer(raw)) return { $bytes: raw.toString("base64") };
+  if (typeof value === "bigint") return { $bigint: value.toString() };
+  if (value instanceof Map) return { $map: [...value] };
+  return value;
+}
+
+function untag(_key: string, value: unknown): unknown {
+  if (!isObject(value)) return value;
+  if (typeof value.$bytes === "string") return Buffer.from(value.$bytes, "base64");
+  if (typeof value.$bigint === "string") return BigInt(value.$bigint);
+  if (Array.isArray(value.$map)) return new Map(value.$map);
+  return value;
+}

@@ -1,0 +1,50 @@
+// Taking down what a pod without a monitor leaves: processes, mounts, cgroups, its directory.
+
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { clearCgroup } from "./cgroups.ts";
+import { type Environment, limits } from "./environment.ts";
+
+export interface Remains {
+  readonly podDirectory: string;
+  readonly cgroup: string;
+  /** False when the cgroup is the kubelet's: then only the containers' below it go. */
+  readonly ownsCgroup: boolean;
+  readonly containerIds: readonly string[];
+  readonly monitorPid: number;
+}
+
+/** Ends the processes and undoes the mounts; the pod directory itself stays. */
+export async function clearRemains(env: Environment, remains: Remains): Promise<void> {
+  await killMonitor(remains);
+  const cgroups = remains.ownsCgroup ? [remains.cgroup] : remains.containerIds.map((id) => `${remains.cgroup}/${id}`);
+  await Promise.all(cgroups.map((cgroup) => clearCgroup(env.cgroups, cgroup, limits.shutdown)));
+  for (const mount of await mountsBelow(remains.podDirectory)) await env.host.unmount(mount);
+}
+
+/** Only the pid whose command line names this very pod: the number may be somebody else's by now. */
+async function killMonitor({ monitorPid, podDirectory }: Remains): Promise<void> {
+  if (monitorPid <= 0) return;
+  const commandLine = await readFile(`/proc/${monitorPid}/cmdline`, "utf8").catch(() => "");
+  if (!commandLine.split("\0").includes(podDirectory)) return;
+  try {
+    process.kill(monitorPid, "SIGKILL");
+  } catch {
+    // It has ended meanwhile.
+  }
+}
+
+/** Deepest first. */
+async function mountsBelow(directory: string): Promise<string[]> {
+  const mountinfo = await readFile("/proc/self/mountinfo", "utf8");
+  return mountinfo
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((path) => path.startsWith(`${directory}/`))
+    .reverse();
+}
+
+/** Pod directories on disk, whoever made them. */
+export async function podDirectories(runDirectory: string): Promise<string[]> {
+  return await readdir(join(runDirectory, "pods")).catch(() => []);
+}

@@ -1,0 +1,51 @@
+// Sandboxes and containers as records, and back.
+
+import { join } from "node:path";
+import { Container } from "./container.ts";
+import type { ContainerRecord, SandboxRecord } from "./records.ts";
+import { type RuntimeHandler, Sandbox } from "./sandbox.ts";
+
+export function sandboxRecord(sandbox: Sandbox): SandboxRecord {
+  return {
+    kind: "sandbox",
+    id: sandbox.id,
+    config: sandbox.config,
+    handler: sandbox.handler.name,
+    createdAt: sandbox.createdAt,
+    ready: sandbox.ready,
+    ips: sandbox.ips,
+    monitorPid: sandbox.monitorPid,
+    cgroup: sandbox.cgroup,
+    hostname: sandbox.hostname,
+    timeline: sandbox.timeline,
+  };
+}
+
+export function containerRecord(container: Container): ContainerRecord {
+  const { resources } = container.view();
+  return {
+    kind: "container",
+    id: container.id,
+    sandboxId: container.sandbox.id,
+    config: container.config,
+    createdAt: container.createdAt,
+    imageId: container.imageId,
+    user: container.user,
+    stopSignal: container.stopSignal,
+    ...(container.seccompFilter === undefined ? {} : { seccompFilter: container.seccompFilter }),
+    phase: container.phase,
+    ...(resources === undefined ? {} : { resources }),
+  };
+}
+
+/** Not ready yet: recovery finds out whether its monitor lives. */
+export function sandboxFromRecord(record: SandboxRecord, handler: RuntimeHandler, runDirectory: string): Sandbox {
+  return new Sandbox({ ...record, handler, podDirectory: join(runDirectory, "pods", record.id) });
+}
+
+export function containerFromRecord(record: ContainerRecord, sandbox: Sandbox): Container {
+  const container = new Container(record, sandbox);
+  container.setPhase(record.phase);
+  if (record.resources !== undefined) container.setResources(record.resources);
+  return container;
+}

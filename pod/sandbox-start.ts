@@ -1,0 +1,129 @@
+// RunPodSandbox: the steps from a request to a ready sandbox, each with its undo.
+
+import { mkdir } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { Attachment, PodNetwork } from "../cni/types.ts";
+import { spawnMonitor } from "../native/index.ts";
+import { type Environment, limits } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { writeSandboxFiles } from "./files.ts";
+import { newSandboxId } from "./ids.ts";
+import { clearRemains } from "./remains.ts";
+import { type RuntimeHandler, Sandbox, type Stage } from "./sandbox.ts";
+import { sandboxRecord } from "./sandbox-record.ts";
+import type { SandboxConfig } from "./types.ts";
+import { UndoStack } from "./undo.ts";
+
+export function newSandbox(env: Environment, config: SandboxConfig, handler: RuntimeHandler): Sandbox {
+  const id = newSandboxId();
+  return new Sandbox({
+    id,
+    config,
+    handler,
+    createdAt: env.clock(),
+    podDirectory: join(env.runDirectory, "pods", id),
+    cgroup: config.cgroupParent === "" ? `${env.cgroupRoot}/${id}` : config.cgroupParent,
+    hostname: config.hostname === "" ? hostname() : config.hostname,
+  });
+}
+
+/**
+ * Makes the sandbox ready, or takes everything back and rejects. What could not be taken back is in
+ * the sandbox's leftovers.
+ */
+export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
+  refuseEarly(env, sandbox);
+  const undo = new UndoStack(limits.undo);
+  const budget = new AbortController();
+  const late = podErrors.stepDeadline({
+    step: "start",
+    object: `pod sandbox ${sandbox.id}`,
+    seconds: limits.sandboxStart / 1000,
+  });
+  const timer = setTimeout(() => budget.abort(late), limits.sandboxStart);
+  try {
+    await makeReady(env, sandbox, undo, budget.signal);
+  } catch (error) {
+    const leftovers = await undo.unwind();
+    sandbox.becomeNotReady();
+    sandbox.setLeftovers(leftovers.map(({ step, reason }) => `${step}: ${reason}`));
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function refuseEarly(env: Environment, sandbox: Sandbox): void {
+  const { security, metadata } = sandbox.config;
+  if (security.namespaces.user?.mode === "pod") throw podErrors.userNamespaceUnsupported({ pod: metadata.name });
+  if (!sandbox.ownNetwork) return;
+  const readiness = env.network.readiness();
+  if (!readiness.ready) throw podErrors.networkNotReady({ pod: metadata.name, reason: readiness.message });
+}
+
+/** Each step has a limit of its own; the budget's signal ends it between the steps, so that no step outlives its undo. */
+async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, signal: AbortSignal): Promise<void> {
+  const { podDirectory } = sandbox;
+  const stages: Stage[] = [];
+
+  undo.push("remove the pod directory", async () => await env.host.removeTree(podDirectory));
+  await timed(stages, "files", async () => {
+    await mkdir(join(env.runDirectory, "pods"), { recursive: true, mode: 0o711 });
+    await mkdir(podDirectory, { mode: 0o700 });
+    await writeSandboxFiles(sandbox, env.hostResolvConf);
+  });
+  signal.throwIfAborted();
+
+  const { monitor, pid } = await timed(stages, "monitor", async () => {
+    return await spawnMonitor({ executableFd: env.monitorExecutable, podDirectory, timeoutMs: limits.monitorStart });
+  });
+  undo.push("end the monitor", async () => {
+    await monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(async () => {
+      await clearRemains(env, {
+        podDirectory,
+        cgroup: sandbox.cgroup,
+        ownsCgroup: sandbox.ownsCgroup,
+        containerIds: [],
+        monitorPid: pid,
+      });
+    });
+  });
+  signal.throwIfAborted();
+
+  undo.push("detach the network", async () => await env.network.detach(sandbox.id));
+  const attachment = sandbox.ownNetwork
+    ? await timed(stages, "network", async () => await env.network.attach(podNetwork(sandbox), signal))
+    : none;
+  signal.throwIfAborted();
+
+  sandbox.becomeReady(monitor, pid, attachment.ips, stages);
+  undo.push("remove the record", async () => await env.records.remove(sandbox.id));
+  await env.records.save(sandboxRecord(sandbox));
+}
+
+const none: Attachment = { ips: [], interfaceName: "" };
+
+async function timed<T>(stages: Stage[], stage: string, work: () => Promise<T>): Promise<T> {
+  const begin = performance.now();
+  try {
+    return await work();
+  } finally {
+    stages.push({ stage, milliseconds: Math.round((performance.now() - begin) * 10) / 10 });
+  }
+}
+
+function podNetwork(sandbox: Sandbox): PodNetwork {
+  const { metadata, portMappings, dns, cgroupParent, annotations } = sandbox.config;
+  return {
+    sandboxId: sandbox.id,
+    netns: sandbox.netnsPath,
+    name: metadata.name,
+    namespace: metadata.namespace,
+    uid: metadata.uid,
+    portMappings: portMappings.filter((mapping) => mapping.hostPort > 0),
+    dns: dns ?? { servers: [], searches: [], options: [] },
+    cgroupParent,
+    annotations,
+  };
+}

@@ -1,0 +1,177 @@
+// One sandbox: its identity, its state, its monitor. What changes it stands in sandbox-start.ts and sandbox-stop.ts.
+
+import { join } from "node:path";
+import type { Monitor } from "../native/index.ts";
+import type { Container } from "./container.ts";
+import { PodQueue } from "./queue.ts";
+import type { SandboxSetup } from "./spec/build.ts";
+import type { SandboxConfig, SandboxId, SandboxState, SandboxView } from "./types.ts";
+
+export interface RuntimeHandler {
+  readonly name: string;
+  /** Absent for the native one. */
+  readonly oci?: { readonly binary: string };
+}
+
+export interface Stage {
+  readonly stage: string;
+  readonly milliseconds: number;
+}
+
+export interface SandboxIdentity {
+  readonly id: SandboxId;
+  readonly config: SandboxConfig;
+  readonly handler: RuntimeHandler;
+  readonly createdAt: bigint;
+  /** `/run/keelson/pods/<id>`; PROTOCOL.md tells what is in it. */
+  readonly podDirectory: string;
+  readonly cgroup: string;
+  readonly hostname: string;
+}
+
+export class Sandbox {
+  readonly id: SandboxId;
+  readonly config: SandboxConfig;
+  readonly handler: RuntimeHandler;
+  readonly createdAt: bigint;
+  readonly podDirectory: string;
+  readonly cgroup: string;
+  readonly hostname: string;
+  readonly queue = new PodQueue();
+  readonly containers = new Map<string, Container>();
+  /** Ends the watch over the monitor. */
+  readonly watch = new AbortController();
+
+  /** Hidden from lists until its start is done and claimed by a caller. */
+  visible = false;
+  /** Set by the first stop: nothing new begins in this pod. */
+  stopping = false;
+  #state: SandboxState = "not-ready";
+  #monitor: Monitor | undefined;
+  #monitorPid = 0;
+  #ips: readonly string[] = [];
+  #leftovers: readonly string[] = [];
+  #timeline: readonly Stage[] = [];
+  #view: SandboxView | undefined;
+
+  constructor(identity: SandboxIdentity) {
+    this.id = identity.id;
+    this.config = identity.config;
+    this.handler = identity.handler;
+    this.createdAt = identity.createdAt;
+    this.podDirectory = identity.podDirectory;
+    this.cgroup = identity.cgroup;
+    this.hostname = identity.hostname;
+  }
+
+  /** Equal for a request and its retry. */
+  get key(): string {
+    return sandboxKey(this.config);
+  }
+
+  get monitor(): Monitor | undefined {
+    return this.#monitor;
+  }
+
+  get monitorPid(): number {
+    return this.#monitorPid;
+  }
+
+  get ready(): boolean {
+    return this.#state === "ready";
+  }
+
+  get ownNetwork(): boolean {
+    return this.config.security.namespaces.network !== "node";
+  }
+
+  get ownsCgroup(): boolean {
+    return this.config.cgroupParent === "";
+  }
+
+  get netnsPath(): string {
+    return this.ownNetwork ? join(this.podDirectory, "ns/net") : "";
+  }
+
+  get ips(): readonly string[] {
+    return this.#ips;
+  }
+
+  get leftovers(): readonly string[] {
+    return this.#leftovers;
+  }
+
+  get timeline(): readonly Stage[] {
+    return this.#timeline;
+  }
+
+  becomeReady(monitor: Monitor, monitorPid: number, ips: readonly string[], timeline: readonly Stage[]): void {
+    this.#state = "ready";
+    this.#monitor = monitor;
+    this.#monitorPid = monitorPid;
+    this.#ips = ips;
+    this.#timeline = timeline;
+    this.#view = undefined;
+  }
+
+  becomeNotReady(): void {
+    this.#state = "not-ready";
+    this.#monitor = undefined;
+    this.#monitorPid = 0;
+    this.#ips = [];
+    this.#view = undefined;
+  }
+
+  setLeftovers(leftovers: readonly string[]): void {
+    this.#leftovers = leftovers;
+    this.#view = undefined;
+  }
+
+  /** The same object until something changes. */
+  view(): SandboxView {
+    this.#view ??= {
+      id: this.id,
+      config: this.config,
+      state: this.#state,
+      createdAt: this.createdAt,
+      runtimeHandler: this.handler.name,
+      ips: this.#ips,
+      netnsPath: this.netnsPath,
+      monitorPid: this.#monitorPid,
+      leftovers: this.#leftovers,
+      timeline: this.#timeline,
+    };
+    return this.#view;
+  }
+
+  /** What a container's spec takes from its sandbox. */
+  setup(): SandboxSetup {
+    const { network, pid, ipc } = this.config.security.namespaces;
+    const pin = (name: string) => join(this.podDirectory, "ns", name);
+    return {
+      id: this.id,
+      config: this.config,
+      files: sandboxFiles(this.podDirectory),
+      pinned: {
+        ...(network === "node" ? {} : { network: pin("net"), uts: pin("uts") }),
+        ...(ipc === "node" ? {} : { ipc: pin("ipc") }),
+        ...(pid === "pod" ? { pid: pin("pid") } : {}),
+      },
+      cgroup: this.cgroup,
+      hostname: this.hostname,
+    };
+  }
+}
+
+export function sandboxKey(config: SandboxConfig): string {
+  const { name, namespace, uid, attempt } = config.metadata;
+  return JSON.stringify([name, namespace, uid, attempt]);
+}
+
+export function sandboxFiles(podDirectory: string): SandboxSetup["files"] {
+  return {
+    resolvConf: join(podDirectory, "resolv.conf"),
+    hostname: join(podDirectory, "hostname"),
+    shm: join(podDirectory, "shm"),
+  };
+}

@@ -1,0 +1,60 @@
+// Single flight: a retried create with the same key joins the work in progress and gets its result.
+
+import { podErrors } from "./errors.ts";
+
+interface Flight<T> {
+  readonly work: Promise<T>;
+  callers: number;
+}
+
+/**
+ * The work is the key's, not the caller's: a caller that gives up leaves, the work goes on.
+ * `onUnclaimed` gets a result that no caller waited for any more.
+ */
+export class SingleFlight<T> {
+  readonly #flights = new Map<string, Flight<T>>();
+  readonly #onUnclaimed: (result: T) => void;
+
+  constructor(onUnclaimed: (result: T) => void) {
+    this.#onUnclaimed = onUnclaimed;
+  }
+
+  async run(key: string, object: string, step: string, signal: AbortSignal, start: () => Promise<T>): Promise<T> {
+    const flight = this.#flights.get(key) ?? this.#depart(key, start);
+    flight.callers += 1;
+    try {
+      return await untilAborted(flight.work, signal, () => podErrors.callerGone({ object, step }));
+    } finally {
+      flight.callers -= 1;
+    }
+  }
+
+  #depart(key: string, start: () => Promise<T>): Flight<T> {
+    const work = start();
+    const flight: Flight<T> = { work, callers: 0 };
+    this.#flights.set(key, flight);
+    work.then(
+      (result) => {
+        this.#flights.delete(key);
+        if (flight.callers === 0) this.#onUnclaimed(result);
+      },
+      () => this.#flights.delete(key),
+    );
+    return flight;
+  }
+}
+
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal, gone: () => Error): Promise<T> {
+  if (signal.aborted) throw gone();
+  let leave: () => void = () => undefined;
+  const abort = new Promise<never>((_, reject) => {
+    const onAbort = () => reject(gone());
+    signal.addEventListener("abort", onAbort, { once: true });
+    leave = () => signal.removeEventListener("abort", onAbort);
+  });
+  try {
+    return await Promise.race([work, abort]);
+  } finally {
+    leave();
+  }
+}

@@ -1,0 +1,165 @@
+// From a CRI container to its OCI runtime spec: the one place where all parts of it meet.
+
+import { existsSync } from "node:fs";
+import type { Image } from "../../image/types.ts";
+import { podErrors } from "../errors.ts";
+import type { ContainerConfig, SandboxConfig, SandboxId } from "../types.ts";
+import type { Account } from "./accounts.ts";
+import { capabilitiesFor } from "./capabilities.ts";
+import { planDevices } from "./devices.ts";
+import { planMounts, type SandboxFiles } from "./mounts.ts";
+import type { OciNamespace, OciSpec } from "./oci.ts";
+import { ociResources } from "./resources.ts";
+import { seccompFor } from "./seccomp.ts";
+
+export interface SandboxSetup {
+  readonly id: SandboxId;
+  readonly config: SandboxConfig;
+  readonly files: SandboxFiles;
+  /** Paths of the pinned namespaces; only those the pod has of its own. */
+  readonly pinned: { readonly network?: string; readonly ipc?: string; readonly uts?: string; readonly pid?: string };
+  /** The pod's cgroup in cgroupfs form. */
+  readonly cgroup: string;
+  readonly hostname: string;
+}
+
+export interface ContainerSetup {
+  readonly id: string;
+  readonly config: ContainerConfig;
+  readonly image: Image;
+  readonly account: Account;
+  /** PID of the container whose PID namespace to join, for pid mode "target". */
+  readonly targetPid?: number;
+  /** This process's bounding set (capabilities(7)). */
+  readonly hostCapabilities: bigint;
+}
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** What a request that masks anything gets masked besides (CVE-2018-10892 and kin). */
+const alwaysMasked = [
+  "/proc/acpi",
+  "/proc/asound",
+  "/proc/interrupts",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/sys/devices/virtual/powercap",
+  "/sys/firmware",
+];
+
+export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
+  const { config, account } = container;
+  const { security } = config;
+  refuseUnsupported(config);
+  const capabilities = capabilitiesFor(security, container.hostCapabilities);
+  const [mounts, devices, seccomp] = await Promise.all([
+    planMounts(config, security.namespaces, sandbox.files),
+    planDevices(config),
+    seccompFor(security, capabilities.bounding),
+  ]);
+  return {
+    ociVersion: "1.0.2",
+    process: {
+      terminal: config.tty,
+      user: {
+        uid: Number(account.uid),
+        gid: Number(account.gid),
+        additionalGids: account.supplementalGroups.map(Number),
+      },
+      args: commandLine(container),
+      env: environment(sandbox, container),
+      cwd: config.workingDir || container.image.config.workingDir || "/",
+      capabilities,
+      rlimits: [],
+      noNewPrivileges: security.noNewPrivs && !security.privileged,
+      ...(config.resources === undefined ? {} : { oomScoreAdj: Number(config.resources.oomScoreAdj) }),
+    },
+    root: { path: "rootfs", readonly: security.readonlyRootfs },
+    hostname: sandbox.pinned.uts === undefined ? "" : sandbox.hostname,
+    mounts: mounts.mounts,
+    annotations: {
+      "io.kubernetes.cri.container-type": "container",
+      "io.kubernetes.cri.sandbox-id": sandbox.id,
+      "io.kubernetes.cri.container-name": config.metadata.name,
+    },
+    linux: {
+      namespaces: namespaces(sandbox, container),
+      devices: devices.devices,
+      cgroupsPath: `${sandbox.cgroup}/${container.id}`,
+      resources: ociResources(config.resources, devices.rules),
+      maskedPaths: security.privileged ? [] : maskedPaths(security.maskedPaths),
+      readonlyPaths: security.privileged ? [] : security.readonlyPaths,
+      rootfsPropagation: mounts.rootfsPropagation,
+      ...(seccomp === undefined ? {} : { seccomp }),
+    },
+  };
+}
+
+function refuseUnsupported(config: ContainerConfig): void {
+  const [cdi] = config.cdiDevices;
+  if (cdi !== undefined) throw podErrors.cdiUnsupported({ device: cdi });
+  const { apparmor, privileged } = config.security;
+  if (apparmor?.type === "localhost" && !privileged && !existsSync("/sys/kernel/security/apparmor")) {
+    throw podErrors.apparmorUnavailable({ profile: apparmor.path });
+  }
+}
+
+/** Kubernetes' rule: command replaces the entrypoint (and drops the image's cmd), args replace cmd. */
+function commandLine({ config, image }: ContainerSetup): string[] {
+  const command = config.command.length > 0 ? config.command : image.config.entrypoint;
+  const args = config.args.length > 0 ? config.args : config.command.length > 0 ? [] : image.config.cmd;
+  const line = [...command, ...args];
+  if (line.length === 0) throw podErrors.commandMissing({ container: config.metadata.name, image: config.image.image });
+  return line;
+}
+
+/** Later entries win, so each name stands once: ours, the image's, the request's. */
+function environment(sandbox: SandboxSetup, { config, image, account }: ContainerSetup): Buffer[] {
+  const byName = new Map<string, Buffer>();
+  const put = (entry: Buffer) => {
+    const equals = entry.indexOf("=");
+    byName.set(entry.subarray(0, equals < 0 ? entry.length : equals).toString("latin1"), entry);
+  };
+  put(Buffer.from(defaultPath));
+  put(Buffer.from(`HOSTNAME=${sandbox.hostname}`));
+  put(Buffer.from(`HOME=${account.home}`));
+  if (config.tty) put(Buffer.from("TERM=xterm"));
+  for (const entry of image.config.env) put(Buffer.from(entry));
+  for (const { name, value } of config.envs) put(Buffer.concat([Buffer.from(`${name}=`), value]));
+  return [...byName.values()];
+}
+
+function namespaces(sandbox: SandboxSetup, container: ContainerSetup): OciNamespace[] {
+  const { pinned } = sandbox;
+  const joined = (type: "network" | "ipc" | "uts", path: string | undefined): OciNamespace[] =>
+    path === undefined ? [] : [{ type, path }];
+  return [
+    { type: "mount" },
+    ...joined("network", pinned.network),
+    ...joined("ipc", pinned.ipc),
+    ...joined("uts", pinned.uts),
+    ...pidNamespace(sandbox, container),
+  ];
+}
+
+function pidNamespace(sandbox: SandboxSetup, container: ContainerSetup): OciNamespace[] {
+  switch (container.config.security.namespaces.pid) {
+    case "node":
+      return [];
+    case "container":
+      return [{ type: "pid" }];
+    case "pod":
+      return sandbox.pinned.pid === undefined ? [{ type: "pid" }] : [{ type: "pid", path: sandbox.pinned.pid }];
+    case "target":
+      return [{ type: "pid", path: `/proc/${container.targetPid ?? 0}/ns/pid` }];
+  }
+}
+
+function maskedPaths(requested: readonly string[]): string[] {
+  return requested.length === 0 ? [] : [...new Set([...requested, ...alwaysMasked])];
+}

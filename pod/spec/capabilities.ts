@@ -1,0 +1,122 @@
+// Capability sets of a container. Names and numbers: capabilities(7), linux/capability.h.
+
+import { podErrors } from "../errors.ts";
+import type { ContainerSecurity } from "../types.ts";
+import type { OciCapabilities } from "./oci.ts";
+
+/** Index is the capability's number. */
+export const capabilityNames = [
+  "CAP_CHOWN",
+  "CAP_DAC_OVERRIDE",
+  "CAP_DAC_READ_SEARCH",
+  "CAP_FOWNER",
+  "CAP_FSETID",
+  "CAP_KILL",
+  "CAP_SETGID",
+  "CAP_SETUID",
+  "CAP_SETPCAP",
+  "CAP_LINUX_IMMUTABLE",
+  "CAP_NET_BIND_SERVICE",
+  "CAP_NET_BROADCAST",
+  "CAP_NET_ADMIN",
+  "CAP_NET_RAW",
+  "CAP_IPC_LOCK",
+  "CAP_IPC_OWNER",
+  "CAP_SYS_MODULE",
+  "CAP_SYS_RAWIO",
+  "CAP_SYS_CHROOT",
+  "CAP_SYS_PTRACE",
+  "CAP_SYS_PACCT",
+  "CAP_SYS_ADMIN",
+  "CAP_SYS_BOOT",
+  "CAP_SYS_NICE",
+  "CAP_SYS_RESOURCE",
+  "CAP_SYS_TIME",
+  "CAP_SYS_TTY_CONFIG",
+  "CAP_MKNOD",
+  "CAP_LEASE",
+  "CAP_AUDIT_WRITE",
+  "CAP_AUDIT_CONTROL",
+  "CAP_SETFCAP",
+  "CAP_MAC_OVERRIDE",
+  "CAP_MAC_ADMIN",
+  "CAP_SYSLOG",
+  "CAP_WAKE_ALARM",
+  "CAP_BLOCK_SUSPEND",
+  "CAP_AUDIT_READ",
+  "CAP_PERFMON",
+  "CAP_BPF",
+  "CAP_CHECKPOINT_RESTORE",
+] as const;
+
+/** What a container has when it asks for nothing: the field's usual fourteen. */
+const defaultCapabilities = [
+  "CAP_CHOWN",
+  "CAP_DAC_OVERRIDE",
+  "CAP_FSETID",
+  "CAP_FOWNER",
+  "CAP_MKNOD",
+  "CAP_NET_RAW",
+  "CAP_SETGID",
+  "CAP_SETUID",
+  "CAP_SETFCAP",
+  "CAP_SETPCAP",
+  "CAP_NET_BIND_SERVICE",
+  "CAP_SYS_CHROOT",
+  "CAP_KILL",
+  "CAP_AUDIT_WRITE",
+];
+
+/**
+ * `hostSet` has bit n for capability n: what this process may pass on. A set is clamped to it, so that
+ * "ALL" means all that this host can give. Inheritable stays empty (CVE-2022-24769) but for ambient ones.
+ */
+export function capabilitiesFor(security: ContainerSecurity, hostSet: bigint): OciCapabilities {
+  const host = capabilityNames.filter((_, number) => (hostSet & (1n << BigInt(number))) !== 0n);
+  const set = security.privileged ? new Set<string>(host) : chosen(security, host);
+  const ambient = names(security.addAmbientCapabilities, host);
+  for (const name of ambient) set.add(name);
+  const clamped = host.filter((name) => set.has(name));
+  const clampedAmbient = host.filter((name) => ambient.has(name));
+  return {
+    bounding: clamped,
+    effective: clamped,
+    permitted: clamped,
+    inheritable: clampedAmbient,
+    ambient: clampedAmbient,
+  };
+}
+
+/** ALL first, then the named ones; a named drop wins over a named add. */
+function chosen(security: ContainerSecurity, host: readonly string[]): Set<string> {
+  const { addCapabilities: add, dropCapabilities: drop } = security;
+  const base = drop.some(isAll) ? [] : add.some(isAll) ? host : defaultCapabilities;
+  const set = new Set<string>([
+    ...base,
+    ...names(
+      add.filter((name) => !isAll(name)),
+      host,
+    ),
+  ]);
+  for (const name of names(
+    drop.filter((name) => !isAll(name)),
+    host,
+  ))
+    set.delete(name);
+  return set;
+}
+
+function names(wished: readonly string[], all: readonly string[]): Set<string> {
+  return new Set(wished.flatMap((name) => (isAll(name) ? all : [canonical(name)])));
+}
+
+function isAll(name: string): boolean {
+  return name.toUpperCase() === "ALL";
+}
+
+function canonical(name: string): string {
+  const upper = name.toUpperCase();
+  const full = upper.startsWith("CAP_") ? upper : `CAP_${upper}`;
+  if (!capabilityNames.some((known) => known === full)) throw podErrors.capabilityUnknown({ name });
+  return full;
+}

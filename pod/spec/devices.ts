@@ -1,0 +1,122 @@
+// Devices of a container: the ones asked for, all of the host's for a privileged one, and the cgroup's rules.
+// Sources: CRI v1 Device; OCI config-linux.md ("Devices", "Allowed Device list").
+
+import { lstat, readdir, realpath } from "node:fs/promises";
+import { join } from "node:path";
+import { podErrors } from "../errors.ts";
+import type { ContainerConfig, Device } from "../types.ts";
+import type { OciDevice, OciDeviceRule } from "./oci.ts";
+
+export interface DevicePlan {
+  readonly devices: readonly OciDevice[];
+  readonly rules: readonly OciDeviceRule[];
+}
+
+const maxDevices = 4096;
+
+/** What every container may use: null, zero, full, random, urandom, tty, console, ptmx, ptys; and mknod of anything. */
+const ordinaryRules: readonly OciDeviceRule[] = [
+  { allow: false, access: "rwm" },
+  { allow: true, type: "c", access: "m" },
+  { allow: true, type: "b", access: "m" },
+  ...[
+    [1, 3],
+    [1, 5],
+    [1, 7],
+    [1, 8],
+    [1, 9],
+    [5, 0],
+    [5, 1],
+    [5, 2],
+  ].map(([major = 0, minor = 0]): OciDeviceRule => ({ allow: true, type: "c", major, minor, access: "rwm" })),
+  { allow: true, type: "c", major: 136, access: "rwm" },
+];
+
+export async function planDevices(config: ContainerConfig): Promise<DevicePlan> {
+  const asked = (await Promise.all(config.devices.map(requestedDevices))).flat();
+  const devices = unique(asked.map(({ device }) => device));
+  if (!config.security.privileged) return { devices, rules: [...ordinaryRules, ...asked.map(ruleOf)] };
+  const host = (await walk("/dev", "/dev")).filter((device) => !isContainersOwn(device.path));
+  return { devices: unique([...devices, ...host]), rules: [{ allow: true, access: "rwm" }] };
+}
+
+interface AskedDevice {
+  readonly device: OciDevice;
+  readonly access: string;
+}
+
+async function requestedDevices(wish: Device): Promise<AskedDevice[]> {
+  const target = wish.containerPath || wish.hostPath;
+  const devices = await devicesAt(wish.hostPath, target);
+  const access = wish.permissions === "" ? "rwm" : wish.permissions;
+  return devices.map((device) => ({ device, access }));
+}
+
+/** A node gives one device, a directory all below it. */
+async function devicesAt(hostPath: string, target: string): Promise<OciDevice[]> {
+  try {
+    const real = await realpath(hostPath);
+    const stat = await lstat(real);
+    if (stat.isDirectory()) return await walk(real, target);
+    const device = await nodeAt(real, target);
+    if (device !== undefined) return [device];
+  } catch (error) {
+    throw podErrors.deviceMissing(
+      { path: hostPath, reason: error instanceof Error ? error.message : String(error) },
+      error,
+    );
+  }
+  throw podErrors.deviceMissing({ path: hostPath, reason: "it is not a device" });
+}
+
+async function walk(directory: string, target: string): Promise<OciDevice[]> {
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  const nodes = entries.filter((entry) => entry.isCharacterDevice() || entry.isBlockDevice()).slice(0, maxDevices);
+  const found = await Promise.all(
+    nodes.map(async (entry) => {
+      const path = join(entry.parentPath, entry.name);
+      return await nodeAt(path, join(target, path.slice(directory.length))).catch(() => undefined);
+    }),
+  );
+  return found.filter((device) => device !== undefined);
+}
+
+async function nodeAt(hostPath: string, target: string): Promise<OciDevice | undefined> {
+  const stat = await lstat(hostPath);
+  const type = stat.isCharacterDevice() ? "c" : stat.isBlockDevice() ? "b" : undefined;
+  if (type === undefined) return undefined;
+  return {
+    path: target,
+    type,
+    ...deviceNumber(stat.rdev),
+    fileMode: stat.mode & 0o7777,
+    uid: stat.uid,
+    gid: stat.gid,
+  };
+}
+
+/** makedev(3) taken apart, for the numbers Node gives (below 2^53). */
+function deviceNumber(rdev: number): { major: number; minor: number } {
+  const device = BigInt(rdev);
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
+  const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
+  return { major: Number(major), minor: Number(minor) };
+}
+
+function ruleOf({ device, access }: AskedDevice): OciDeviceRule {
+  return { allow: true, type: device.type === "b" ? "b" : "c", major: device.major, minor: device.minor, access };
+}
+
+/** The container's own devpts, shm, mqueue and console stand in place of the host's. */
+function isContainersOwn(path: string): boolean {
+  return (
+    /^\/dev\/(pts|shm|mqueue)(\/|$)/.test(path) ||
+    path === "/dev/console" ||
+    path === "/dev/ptmx" ||
+    path === "/dev/tty"
+  );
+}
+
+function unique(devices: readonly OciDevice[]): OciDevice[] {
+  return [...new Map(devices.map((device) => [device.path, device])).values()];
+}

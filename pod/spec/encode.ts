@@ -1,0 +1,36 @@
+// config.json as bytes: JSON, but with environment values as the bytes they are.
+
+import { randomUUID } from "node:crypto";
+import type { OciSpec } from "./oci.ts";
+
+/**
+ * Everything but the environment is UTF-8 JSON. An environment value that is not UTF-8 stands in the
+ * file byte for byte (as crun reads it); keelson-monitor takes it as it is.
+ */
+export function encodeSpec(spec: OciSpec): Buffer {
+  const mark = randomUUID();
+  const text = JSON.stringify({ ...spec, process: { ...spec.process, env: mark } });
+  const [before, after] = text.split(`"${mark}"`);
+  if (before === undefined || after === undefined)
+    throw new TypeError("the environment's place in config.json is gone");
+  const environment = spec.process.env.flatMap((entry, index) => [
+    Buffer.from(index === 0 ? '"' : ',"'),
+    jsonBytes(entry),
+    quote,
+  ]);
+  return Buffer.concat([Buffer.from(before), Buffer.from("["), ...environment, Buffer.from("]"), Buffer.from(after)]);
+}
+
+const quote = Buffer.from('"');
+
+function jsonBytes(bytes: Buffer): Buffer {
+  if (!bytes.some(needsEscape)) return bytes;
+  const parts: Buffer[] = [];
+  for (const byte of bytes)
+    parts.push(needsEscape(byte) ? Buffer.from(`\\u${byte.toString(16).padStart(4, "0")}`) : Buffer.of(byte));
+  return Buffer.concat(parts);
+}
+
+function needsEscape(byte: number): boolean {
+  return byte < 0x20 || byte === 0x22 || byte === 0x5c;
+}

@@ -1,0 +1,116 @@
+// A container's mounts: the kernel's file systems, the sandbox's files, and what the request asks for.
+// Sources: OCI config.md ("Mounts"), config-linux.md ("Default Filesystems"); CRI v1 Mount.
+
+import { mkdir, realpath } from "node:fs/promises";
+import { posix } from "node:path";
+import { podErrors } from "../errors.ts";
+import type { ContainerConfig, Mount, NamespaceOptions } from "../types.ts";
+import type { OciLinux, OciMount } from "./oci.ts";
+
+/** Host paths of what the sandbox gives to all its containers. */
+export interface SandboxFiles {
+  readonly resolvConf: string;
+  readonly hostname: string;
+  readonly shm: string;
+}
+
+export interface MountPlan {
+  readonly mounts: readonly OciMount[];
+  readonly rootfsPropagation: OciLinux["rootfsPropagation"];
+}
+
+export async function planMounts(
+  config: ContainerConfig,
+  namespaces: NamespaceOptions,
+  files: SandboxFiles,
+): Promise<MountPlan> {
+  const requested = await Promise.all(config.mounts.map(requestedMount));
+  const taken = new Set(config.mounts.map((mount) => posix.normalize(mount.containerPath)));
+  const own = [...kernelMounts(config, namespaces, files), ...fileMounts(config, files)].filter(
+    (mount) => !taken.has(mount.destination),
+  );
+  return { mounts: [...own, ...byDepth(requested)], rootfsPropagation: rootPropagation(config.mounts) };
+}
+
+function kernelMounts(config: ContainerConfig, namespaces: NamespaceOptions, files: SandboxFiles): OciMount[] {
+  const access = config.security.privileged ? "rw" : "ro";
+  return [
+    { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
+    {
+      destination: "/dev",
+      type: "tmpfs",
+      source: "tmpfs",
+      options: ["nosuid", "strictatime", "mode=755", "size=65536k"],
+    },
+    {
+      destination: "/dev/pts",
+      type: "devpts",
+      source: "devpts",
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
+    {
+      destination: "/sys/fs/cgroup",
+      type: "cgroup",
+      source: "cgroup",
+      options: ["nosuid", "noexec", "nodev", "relatime", access],
+    },
+    {
+      destination: "/dev/shm",
+      type: "bind",
+      source: namespaces.ipc === "node" ? "/dev/shm" : files.shm,
+      options: ["rbind", "rprivate", "rw"],
+    },
+  ];
+}
+
+function fileMounts(config: ContainerConfig, files: SandboxFiles): OciMount[] {
+  const access = config.security.readonlyRootfs ? "ro" : "rw";
+  return [
+    { destination: "/etc/resolv.conf", type: "bind", source: files.resolvConf, options: ["rbind", "rprivate", access] },
+    { destination: "/etc/hostname", type: "bind", source: files.hostname, options: ["rbind", "rprivate", access] },
+  ];
+}
+
+async function requestedMount(mount: Mount): Promise<OciMount> {
+  if (mount.image !== undefined) throw podErrors.imageMountUnsupported({ target: mount.containerPath });
+  if (!mount.containerPath.startsWith("/")) {
+    throw podErrors.mountTarget({ target: mount.containerPath, reason: "it is not absolute" });
+  }
+  const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
+  return {
+    destination: posix.normalize(mount.containerPath),
+    type: "bind",
+    source: await presentSource(mount),
+    options: ["rbind", propagationOption[mount.propagation], access, ...mount.mountOptions],
+  };
+}
+
+const propagationOption = { private: "rprivate", "host-to-container": "rslave", bidirectional: "rshared" } as const;
+
+/** The source with its links resolved. A missing one becomes a directory, as kubelets expect of every runtime. */
+async function presentSource(mount: Mount): Promise<string> {
+  try {
+    await mkdir(mount.hostPath, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error;
+    });
+    return await realpath(mount.hostPath);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw podErrors.mountSource({ source: mount.hostPath, target: mount.containerPath, reason }, error);
+  }
+}
+
+/** A mount below another one's target comes after it, whatever the request's order. */
+function byDepth(mounts: readonly OciMount[]): OciMount[] {
+  const depth = (mount: OciMount) => mount.destination.split("/").filter((part) => part !== "").length;
+  return mounts.toSorted((a, b) => depth(a) - depth(b));
+}
+
+/** The root must pass on what one of its mounts wants to see or to give. */
+function rootPropagation(mounts: readonly Mount[]): OciLinux["rootfsPropagation"] {
+  if (mounts.some((mount) => mount.propagation === "bidirectional")) return "rshared";
+  if (mounts.some((mount) => mount.propagation === "host-to-container")) return "rslave";
+  return "rprivate";
+}

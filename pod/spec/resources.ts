@@ -1,0 +1,37 @@
+// CRI's resources as the OCI spec says them; what CRI leaves unset (0, "") is left out.
+// Sources: CRI v1 LinuxContainerResources; OCI config-linux.md ("Control groups").
+
+import type { Resources } from "../types.ts";
+import type { OciDeviceRule, OciResources } from "./oci.ts";
+
+export function ociResources(resources: Resources | undefined, devices?: readonly OciDeviceRule[]): OciResources {
+  return {
+    ...(devices === undefined ? {} : { devices }),
+    ...(resources === undefined ? {} : limits(resources)),
+  };
+}
+
+function limits(resources: Resources): OciResources {
+  const memory = {
+    ...(resources.memoryLimit === 0n ? {} : { limit: Number(resources.memoryLimit) }),
+    ...(resources.memorySwapLimit === 0n ? {} : { swap: Number(resources.memorySwapLimit) }),
+  };
+  const cpu = {
+    ...(resources.cpuShares === 0n ? {} : { shares: Number(resources.cpuShares) }),
+    ...(resources.cpuQuota === 0n ? {} : { quota: Number(resources.cpuQuota) }),
+    ...(resources.cpuPeriod === 0n ? {} : { period: Number(resources.cpuPeriod) }),
+    ...(resources.cpusetCpus === "" ? {} : { cpus: resources.cpusetCpus }),
+    ...(resources.cpusetMems === "" ? {} : { mems: resources.cpusetMems }),
+  };
+  const hugepageLimits = resources.hugepageLimits.map(({ pageSize, limit }) => ({ pageSize, limit: Number(limit) }));
+  return {
+    ...(isEmpty(memory) ? {} : { memory }),
+    ...(isEmpty(cpu) ? {} : { cpu }),
+    ...(hugepageLimits.length === 0 ? {} : { hugepageLimits }),
+    ...(resources.unified.size === 0 ? {} : { unified: Object.fromEntries(resources.unified) }),
+  };
+}
+
+function isEmpty(section: object): boolean {
+  return Object.keys(section).length === 0;
+}

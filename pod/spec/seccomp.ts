@@ -1,0 +1,89 @@
+// Which seccomp profile a container gets, and its compiled form beside the bundle.
+// Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
+
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, open, rename, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { defaultSeccompProfile, type Host } from "../../native/index.ts";
+import { podErrors } from "../errors.ts";
+import type { ContainerSecurity } from "../types.ts";
+
+const profileLimit = 4 << 20;
+
+/** The `linux.seccomp` object for config.json, or undefined for an unconfined container. */
+export async function seccompFor(
+  security: ContainerSecurity,
+  capabilities: readonly string[],
+): Promise<object | undefined> {
+  if (security.privileged || security.seccomp === undefined) return undefined;
+  switch (security.seccomp.type) {
+    case "unconfined":
+      return undefined;
+    case "runtime-default":
+      return defaultSeccompProfile(new Set(capabilities));
+    case "localhost":
+      return await readProfile(security.seccomp.path);
+  }
+}
+
+async function readProfile(path: string): Promise<object> {
+  const unusable = (reason: string, cause?: unknown) => podErrors.seccompProfile({ path, reason }, cause);
+  const text = await readBounded(path).catch((error: unknown) => {
+    throw unusable(error instanceof Error ? error.message : String(error), error);
+  });
+  let profile: unknown;
+  try {
+    profile = JSON.parse(text);
+  } catch (error) {
+    throw unusable("it is not JSON", error);
+  }
+  if (typeof profile !== "object" || profile === null || !("defaultAction" in profile))
+    throw unusable("it has no defaultAction");
+  return profile;
+}
+
+async function readBounded(path: string): Promise<string> {
+  const file = await open(path, "r");
+  try {
+    const { size } = await file.stat();
+    if (size > profileLimit) throw new RangeError("it is larger than 4 MiB");
+    return await file.readFile("utf8");
+  } finally {
+    await file.close();
+  }
+}
+
+/** Compiles each distinct profile once; the filters are named by the profile's hash and shared by all pods. */
+export class SeccompFilters {
+  readonly #directory: string;
+  readonly #host: Host;
+  readonly #compiled = new Map<string, Promise<string>>();
+
+  /** `directory` is volatile (below /run): libseccomp or the kernel may be another after a reboot. */
+  constructor(directory: string, host: Host) {
+    this.#directory = directory;
+    this.#host = host;
+  }
+
+  /** The path of the profile's compiled filter. */
+  async path(profile: object): Promise<string> {
+    const json = JSON.stringify(profile);
+    const hash = createHash("sha256").update(json).digest("hex");
+    const known = this.#compiled.get(hash);
+    if (known !== undefined) return await known;
+    const compiling = this.#compile(json, join(this.#directory, `${hash}.bpf`));
+    this.#compiled.set(hash, compiling);
+    compiling.catch(() => this.#compiled.delete(hash));
+    return await compiling;
+  }
+
+  async #compile(json: string, path: string): Promise<string> {
+    if ((await stat(path).catch(() => undefined)) !== undefined) return path;
+    const filter = await this.#host.compileSeccomp(json);
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const staged = `${path}.${randomUUID()}`;
+    await writeFile(staged, filter, { mode: 0o600 });
+    await rename(staged, path);
+    return path;
+  }
+}

@@ -1,0 +1,53 @@
+// The undo stack: a request that makes things is a list of steps, each with its undo.
+
+/** What an undo could not take back, in words. */
+export interface Leftover {
+  readonly step: string;
+  readonly reason: string;
+}
+
+interface Undo {
+  readonly step: string;
+  readonly run: () => Promise<void>;
+}
+
+/** Undos run last first, each within its own time limit, whatever became of the caller. */
+export class UndoStack {
+  readonly #undos: Undo[] = [];
+  readonly #limitMs: number;
+
+  /** `limitMs`: how long each undo may take. */
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  push(step: string, run: () => Promise<void>): void {
+    this.#undos.push({ step, run });
+  }
+
+  /** Takes everything back and says what could not be; never rejects. */
+  async unwind(): Promise<Leftover[]> {
+    const leftovers: Leftover[] = [];
+    for (let undo = this.#undos.pop(); undo !== undefined; undo = this.#undos.pop()) {
+      try {
+        await withLimit(undo.run(), this.#limitMs, () => new Error(`not done within ${this.#limitMs} ms`));
+      } catch (error) {
+        leftovers.push({ step: undo.step, reason: error instanceof Error ? error.message : String(error) });
+      }
+    }
+    return leftovers;
+  }
+}
+
+/** Rejects with `late()` when `work` has not settled after `limitMs`; the work itself goes on. */
+export async function withLimit<T>(work: Promise<T>, limitMs: number, late: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(late()), limitMs);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,90 @@
+// ContainerStats, PodSandboxStats and their lists: which cgroups to read, and what becomes of the figures.
+
+import type { Container } from "./container.ts";
+import type { Environment } from "./environment.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { type CgroupReader, type CgroupStats, parseInterfaces } from "./stats.ts";
+import type { ContainerStats, InterfaceStats, SandboxStats } from "./types.ts";
+
+const netDevLimit = 64 << 10;
+
+/** All files of all containers are read in one batch. A container that does not run has its writable layer only. */
+export async function statsOfContainers(
+  env: Environment,
+  reader: CgroupReader,
+  containers: readonly Container[],
+): Promise<ContainerStats[]> {
+  const [figures, layers] = await Promise.all([
+    reader.read(containers.map((container) => container.cgroup)),
+    Promise.all(containers.map(async ({ id }) => await env.images.snapshotUse(id).catch(() => undefined))),
+  ]);
+  return containers.map((container, index) => {
+    const writableLayer = layers[index];
+    return {
+      container: container.view(),
+      ...(container.phase.state === "running" ? measured(figures[index]) : {}),
+      ...(writableLayer === undefined ? {} : { writableLayer }),
+    };
+  });
+}
+
+export async function statsOfSandboxes(
+  env: Environment,
+  reader: CgroupReader,
+  sandboxes: readonly Sandbox[],
+): Promise<SandboxStats[]> {
+  const containers = sandboxes.flatMap((sandbox) => [...sandbox.containers.values()]);
+  const [figures, ofContainers, networks] = await Promise.all([
+    reader.read(sandboxes.map((sandbox) => sandbox.cgroup)),
+    statsOfContainers(env, reader, containers),
+    interfacesOf(env, sandboxes),
+  ]);
+  return sandboxes.map((sandbox, index) => {
+    const own = sandbox.ready ? figures[index] : undefined;
+    const interfaces = networks[index];
+    return {
+      sandbox: sandbox.view(),
+      ...(own === undefined ? {} : { cpu: own.cpu, memory: own.memory, processCount: own.processCount }),
+      ...(own?.ioPressure === undefined ? {} : { ioPressure: own.ioPressure }),
+      ...(interfaces === undefined ? {} : { network: networkStats(env, interfaces) }),
+      containers: ofContainers.filter((stats) => stats.container.sandboxId === sandbox.id),
+    };
+  });
+}
+
+function measured(figures: CgroupStats | undefined): Partial<ContainerStats> {
+  if (figures === undefined) return {};
+  const { cpu, memory, swap, ioPressure } = figures;
+  return { cpu, memory, ...(swap === undefined ? {} : { swap }), ...(ioPressure === undefined ? {} : { ioPressure }) };
+}
+
+/**
+ * A pod's interfaces as one of its own processes has them in /proc; undefined for a pod on the host's
+ * network and for one without a running container.
+ */
+async function interfacesOf(
+  env: Environment,
+  sandboxes: readonly Sandbox[],
+): Promise<(InterfaceStats[] | undefined)[]> {
+  const paths = sandboxes.map((sandbox) =>
+    sandbox.ownNetwork ? `/proc/${runningPid(sandbox) ?? 0}/net/dev` : "/proc/0/net/dev",
+  );
+  const contents = await env.host.readFiles(paths, netDevLimit);
+  return contents.map((content) => (content === null ? undefined : parseInterfaces(content.toString("latin1"))));
+}
+
+function runningPid(sandbox: Sandbox): number | undefined {
+  for (const { phase } of sandbox.containers.values()) if (phase.state === "running") return phase.pid;
+  return undefined;
+}
+
+function networkStats(env: Environment, all: readonly InterfaceStats[]): NonNullable<SandboxStats["network"]> {
+  const interfaces = all.filter(({ name }) => name !== "lo");
+  const primary = interfaces.find(({ name }) => name === "eth0") ?? interfaces[0];
+  const others = interfaces.filter((one) => one !== primary);
+  return {
+    timestamp: env.clock(),
+    ...(primary === undefined ? {} : { defaultInterface: primary }),
+    interfaces: others,
+  };
+}
