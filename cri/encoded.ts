@@ -1,0 +1,53 @@
+// Messages kept as bytes: what did not change since the last answer is not encoded again.
+//
+// protobuf's encoding makes it easy: a message is its fields one after the other, in any order, so
+// encoded fields can be kept apart and joined (https://protobuf.dev/programming-guides/encoding/).
+
+/** A response that is bytes already. */
+export class Encoded {
+  readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
+
+/** A message's generated encoder. */
+export interface Encoder<Message> {
+  encode(message: Message): { finish(): Uint8Array };
+}
+
+/** A message's generated decoder. */
+export interface Decoder<Message> {
+  decode(bytes: Uint8Array): Message;
+}
+
+/** A message field: tag, length, content. `number` is at most 15, so that the tag is one byte. */
+export function messageField(number: number, content: Uint8Array): Buffer {
+  const head: number[] = [(number << 3) | 2];
+  let length = content.length;
+  while (length > 127) {
+    head.push((length & 127) | 128);
+    length >>>= 7;
+  }
+  head.push(length);
+  return Buffer.concat([Buffer.from(head), content]);
+}
+
+/**
+ * Encodes an immutable object as the field `number` of some message, once; the bytes go when the object does.
+ */
+export function fieldCache<Key extends object, Message>(
+  number: number,
+  encoder: Encoder<Message>,
+  describe: (key: Key) => Message,
+): (key: Key) => Buffer {
+  const known = new WeakMap<Key, Buffer>();
+  return (key) => {
+    const held = known.get(key);
+    if (held !== undefined) return held;
+    const bytes = messageField(number, encoder.encode(describe(key)).finish());
+    known.set(key, bytes);
+    return bytes;
+  };
+}

@@ -1,0 +1,121 @@
+// Errors of the API edge, the configuration and start-up, each with its gRPC code and its remedy.
+
+import { catalogue } from "../native/index.ts";
+
+export const criErrors = catalogue({
+  undecodable: {
+    code: "InvalidArgument",
+    sentence: "The request of {method} is not a valid protobuf message: {reason}.",
+    remedy: "Use a client that speaks CRI v1.",
+  },
+  fieldMissing: {
+    code: "InvalidArgument",
+    sentence: "{field} is missing.",
+    remedy: "Set it to {wanted}.",
+  },
+  fieldInvalid: {
+    code: "InvalidArgument",
+    sentence: "{field} is {value}.",
+    remedy: "Set it to {wanted}.",
+  },
+  fieldsConflict: {
+    code: "InvalidArgument",
+    sentence: "{field} cannot be combined with {other}.",
+    remedy: "{remedy}",
+  },
+  notImplemented: {
+    code: "Unimplemented",
+    sentence: "Keelson {version} does not implement {method}.",
+    remedy: "Do without it, or use a later version.",
+  },
+  unforeseen: {
+    code: "Internal",
+    sentence: "{method} failed in a way Keelson does not foresee: {reason}.",
+    remedy: "The daemon's log has the details; please report them.",
+  },
+  responseTooLarge: {
+    code: "ResourceExhausted",
+    sentence: "The answer to {method} has {size} bytes and a message may have {limit}.",
+    remedy: "Narrow the request down with a filter, or let the command print less.",
+  },
+  callCancelled: {
+    code: "Cancelled",
+    sentence: "The client gave up {method} before it ended.",
+    remedy: "Ask again; what was under way is taken back or handed to the retry.",
+  },
+  deadlinePassed: {
+    code: "DeadlineExceeded",
+    sentence: "{method} did not end within the client's deadline.",
+    remedy: "Ask again; what was under way is taken back or handed to the retry.",
+  },
+  stopping: {
+    code: "Unavailable",
+    sentence: "Keelson is stopping, so {method} ends here.",
+    remedy: "Ask again when it is back; pods run on meanwhile.",
+  },
+  socketLive: {
+    code: "FailedPrecondition",
+    sentence: "A server already answers on {path}.",
+    remedy: "Stop that one first, or give this one a path of its own (--socket).",
+  },
+  socketNotSocket: {
+    code: "FailedPrecondition",
+    sentence: "{path} exists and is no socket, so it is left alone.",
+    remedy: "Move it away, or give another path (--socket).",
+  },
+  socketFailed: {
+    code: "Internal",
+    sentence: "Listening on {path} failed: {reason}.",
+    remedy: "Check that the directory can be written to and the path is at most 100 bytes long.",
+  },
+  rootLocked: {
+    code: "FailedPrecondition",
+    sentence: "Another Keelson{holder} works on {root}.",
+    remedy: "Stop it first, or give this one a root of its own (--root, --state and --socket).",
+  },
+  rootUnusable: {
+    code: "FailedPrecondition",
+    sentence: "The directory {root} cannot be used: {reason}.",
+    remedy: "Give a directory on a writable disk (--root); the daemon has to run as root.",
+  },
+  configUnreadable: {
+    code: "InvalidArgument",
+    sentence: "The configuration file {file} cannot be read: {reason}.",
+    remedy: "Check its path and permissions.",
+  },
+  configSyntax: {
+    code: "InvalidArgument",
+    sentence: "The configuration file {file} is not TOML: {reason}.",
+    remedy: "Correct it there; keelson config prints a valid one.",
+  },
+  configUnknownKey: {
+    code: "InvalidArgument",
+    sentence: "The configuration file {file} has an unknown key {key}.",
+    remedy: "{hint}",
+  },
+  configType: {
+    code: "InvalidArgument",
+    sentence: "In the configuration file {file} the key {key} is {value}.",
+    remedy: "Set it to {wanted}.",
+  },
+  usage: {
+    code: "InvalidArgument",
+    sentence: "{problem}.",
+    remedy: "See {help}.",
+  },
+  notRoot: {
+    code: "PermissionDenied",
+    sentence: "keelson {command} needs root and runs as uid {uid}.",
+    remedy: "Run it with sudo.",
+  },
+  daemonUnreachable: {
+    code: "Unavailable",
+    sentence: "No Keelson answers on {socket}: {reason}.",
+    remedy: "Start it (keelson serve), or name its socket (--socket).",
+  },
+  pathMissing: {
+    code: "NotFound",
+    sentence: "There is no file or directory {path}.",
+    remedy: "Check the path.",
+  },
+});

@@ -1,0 +1,18 @@
+// The daemon's log: one JSON object a line on stderr.
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+const severity: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
+
+export type LogFields = Readonly<Record<string, string | number | boolean | bigint | undefined>>;
+
+export type Log = (level: LogLevel, message: string, fields?: LogFields) => void;
+
+/** Lines of `level` and above go to `write`, each with its newline; times are UTC to the millisecond. */
+export function jsonLog(level: LogLevel, write: (line: string) => void, now: () => Date): Log {
+  return (lineLevel, message, fields) => {
+    if (severity[lineLevel] < severity[level]) return;
+    const line = { time: now().toISOString(), level: lineLevel, message, ...fields };
+    write(`${JSON.stringify(line, (_key, value) => (typeof value === "bigint" ? String(value) : value))}\n`);
+  };
+}
