@@ -90,7 +90,7 @@ export async function delChain(
   const owed = [...network.plugins.entries()].filter(([index]) => indices.includes(index)).reverse();
   for (const [position, [index, plugin]] of owed.entries()) {
     // An equal share of what is left: one that hangs must not cost the others their turn.
-    const timeoutMs = Math.max(1, (until - performance.now()) / (owed.length - position));
+    const timeoutMs = Math.max(1, Math.ceil((until - performance.now()) / (owed.length - position)));
     const config = {
       ...configFor(network, plugin, target.capabilities),
       ...(result !== undefined && atLeast(network.cniVersion, "0.4.0") ? { prevResult: result } : {}),

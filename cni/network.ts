@@ -6,6 +6,7 @@ import { addChain, type ChainTarget, checkChain, collectsGarbage, gcChain, missi
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { errors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
+import { endOrphans } from "./orphans.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { podAddresses } from "./result.ts";
 import { cniArgs, podCapabilities } from "./runtime-config.ts";
@@ -54,8 +55,8 @@ const interfaceName = "eth0";
 const detachedAtOnce = 4;
 
 /**
- * Reads leases and configuration and follows the configuration directory until `close`. Teardowns
- * that failed before are resumed; `collectGarbage` is for the caller, who knows which pods live.
+ * Reads leases and configuration and follows the configuration directory until `close`. Plugins that
+ * an earlier daemon left running are killed, teardowns that failed before are resumed; `collectGarbage` is for the caller, who knows which pods live.
  */
 export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { confDir, binDirs, stateDir, log } = options;
@@ -63,6 +64,8 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const leases = await openLeaseStore(join(stateDir, "cni"), (path, reason) =>
     log.warn("network lease cannot be read; its addresses may be lost to the network", { path, reason }),
   );
+  const orphans = await endOrphans(new Set(leases.all().map(({ target }) => target.containerId)));
+  if (orphans.length > 0) log.warn("network plugins of a daemon before this one killed", { pids: orphans });
   const readiness = await openReadiness({
     confDir,
     binDirs,

@@ -1,0 +1,269 @@
+// What plugins are told, by each command and each version of the spec, as scripts see it.
+
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openNetwork } from "./network.ts";
+import { addressResult, type Lab, openLab, type ScriptCall } from "./testing/lab.ts";
+import type { Network, PodNetwork } from "./types.ts";
+
+const never = new AbortController().signal;
+let lab: Lab;
+let networks: Network[];
+
+beforeEach(async () => {
+  lab = await openLab();
+  networks = [];
+});
+afterEach(async () => {
+  for (const network of networks) network.close();
+  await lab[Symbol.asyncDispose]();
+});
+
+async function open(config: object): Promise<Network> {
+  await lab.writeConfig("10-a.conflist", config);
+  const { confDir, binDir, stateDir, log } = lab;
+  const network = await openNetwork({ confDir, binDirs: [binDir, "/nowhere"], stateDir, log });
+  networks.push(network);
+  return network;
+}
+
+async function giver(type: string, address: string): Promise<void> {
+  await lab.script(type, `[ $CNI_COMMAND = ADD ] && echo '${addressResult(address)}'; exit 0`);
+}
+
+function configOf(call: ScriptCall | undefined): Record<string, unknown> {
+  return JSON.parse(call?.stdin ?? "");
+}
+
+test("ADD hands each result on, CHECK and DEL get the last one, each plugin its own configuration", async () => {
+  await giver("one", "10.1.1.1/24");
+  await giver("two", "10.2.2.2/24");
+  const network = await open({
+    cniVersion: "1.0.0",
+    name: "net",
+    plugins: [{ type: "one", mtu: 1400 }, { type: "two" }],
+  });
+  const pod = await lab.pod();
+
+  expect((await network.attach(pod, never)).ips).toEqual(["10.2.2.2"]);
+  await network.check(pod);
+  await network.detach(pod.sandboxId);
+
+  const calls = await lab.calls();
+  expect(calls.map(({ type, command }) => `${type} ${command}`)).toEqual([
+    "one ADD",
+    "two ADD",
+    "one CHECK",
+    "two CHECK",
+    "two DEL",
+    "one DEL",
+  ]);
+  const first = JSON.parse(addressResult("10.1.1.1/24"));
+  const last = JSON.parse(addressResult("10.2.2.2/24"));
+  const one = { cniVersion: "1.0.0", name: "net", type: "one", mtu: 1400 };
+  const two = { cniVersion: "1.0.0", name: "net", type: "two" };
+  expect(calls.map(configOf)).toEqual([
+    one,
+    { ...two, prevResult: first },
+    { ...one, prevResult: last },
+    { ...two, prevResult: last },
+    { ...two, prevResult: last },
+    { ...one, prevResult: last },
+  ]);
+});
+
+test("the environment is the parameters and a search path, nothing of the daemon's", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
+  const pod = await lab.pod();
+  process.env.LD_PRELOAD_OF_TEST = "evil.so";
+  await network.attach(pod, never);
+  delete process.env.LD_PRELOAD_OF_TEST;
+
+  const [call] = await lab.calls();
+  const environment = new Map(call?.environment);
+  // The shell's own.
+  for (const name of ["PWD", "OLDPWD", "SHLVL", "_"]) environment.delete(name);
+  expect(Object.fromEntries(environment)).toEqual({
+    CNI_COMMAND: "ADD",
+    CNI_CONTAINERID: pod.sandboxId,
+    CNI_NETNS: pod.netns,
+    CNI_IFNAME: "eth0",
+    CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=${pod.sandboxId};K8S_POD_UID=${pod.uid}`,
+    CNI_PATH: `${lab.binDir}:/nowhere`,
+    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  });
+});
+
+const rich: Partial<PodNetwork> = {
+  portMappings: [
+    { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIp: "127.0.0.1" },
+    { hostPort: 0, containerPort: 81, protocol: "udp", hostIp: "" },
+  ],
+  dns: { servers: ["10.0.0.10"], searches: ["svc.local"], options: ["ndots:5"] },
+  cgroupParent: "/kubepods/pod1",
+  annotations: new Map([
+    ["kubernetes.io/ingress-bandwidth", "1.5Mi"],
+    ["kubernetes.io/egress-bandwidth", "2e6"],
+    ["__proto__", "polluted"],
+  ]),
+};
+
+test("runtimeConfig holds what a plugin's capabilities ask for, and no more", async () => {
+  await giver("asks", "10.1.1.1/24");
+  await giver("silent", "10.1.1.1/24");
+  const capabilities = {
+    portMappings: true,
+    dns: true,
+    bandwidth: true,
+    cgroupPath: true,
+    ips: true,
+    mac: true,
+    "io.kubernetes.cri.pod-annotations": true,
+  };
+  const network = await open({
+    cniVersion: "1.0.0",
+    name: "net",
+    plugins: [
+      { type: "asks", capabilities },
+      { type: "silent", capabilities: { portMappings: false } },
+    ],
+  });
+  await network.attach(await lab.pod(rich), never);
+
+  const [asks, silent] = await lab.calls();
+  expect(configOf(asks)).toEqual({
+    cniVersion: "1.0.0",
+    name: "net",
+    type: "asks",
+    runtimeConfig: {
+      portMappings: [{ hostPort: 8080, containerPort: 80, protocol: "tcp", hostIP: "127.0.0.1" }],
+      dns: { servers: ["10.0.0.10"], searches: ["svc.local"], options: ["ndots:5"] },
+      bandwidth: { ingressRate: 1572864, ingressBurst: 2147483647, egressRate: 2000000, egressBurst: 2147483647 },
+      cgroupPath: "/kubepods/pod1",
+      "io.kubernetes.cri.pod-annotations": JSON.parse(
+        `{"kubernetes.io/ingress-bandwidth":"1.5Mi","kubernetes.io/egress-bandwidth":"2e6","__proto__":"polluted"}`,
+      ),
+    },
+  });
+  expect(configOf(silent)).not.toHaveProperty("runtimeConfig");
+  expect(configOf(silent)).not.toHaveProperty("capabilities");
+});
+
+test.each(["fast", "10Q", "-5M", "0", "999", "2P", "1e99", ""])("a bandwidth of %j is refused", async (value) => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
+  const annotations = new Map([["kubernetes.io/ingress-bandwidth", value]]);
+  await expect(network.attach(await lab.pod({ annotations }), never)).rejects.toMatchObject({
+    name: "badBandwidth",
+    code: "InvalidArgument",
+  });
+  expect(await lab.calls()).toEqual([]);
+  expect(network.leases()).toEqual([]);
+});
+
+test.each([{ name: "a;IP=10.0.0.1" }, { namespace: "a=b" }, { uid: "x\n" }])(
+  "%j cannot smuggle another argument in",
+  async (overrides) => {
+    await giver("one", "10.1.1.1/24");
+    const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
+    await expect(network.attach(await lab.pod(overrides), never)).rejects.toMatchObject({ name: "badArgument" });
+    expect(await lab.calls()).toEqual([]);
+  },
+);
+
+test.each(["../../etc/cron.d/x", "", "-x", "a b"])("sandbox id %j is refused", async (sandboxId) => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
+  const pod = await lab.pod();
+  await expect(network.attach({ ...pod, sandboxId }, never)).rejects.toMatchObject({ name: "badSandboxId" });
+  expect(await lab.calls()).toEqual([]);
+});
+
+test("version 0.3.1 has no CHECK, and its DEL no prevResult", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "0.3.1", name: "net", plugins: [{ type: "one" }] });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await network.check(pod);
+  await network.detach(pod.sandboxId);
+  const calls = await lab.calls();
+  expect(calls.map(({ command }) => command)).toEqual(["ADD", "DEL"]);
+  expect(configOf(calls[1])).not.toHaveProperty("prevResult");
+});
+
+test("disableCheck is obeyed", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.0.0", disableCheck: true, name: "net", plugins: [{ type: "one" }] });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await network.check(pod);
+  expect((await lab.calls()).map(({ command }) => command)).toEqual(["ADD"]);
+});
+
+test("collectGarbage detaches the dead and names the living to plugins of version 1.1.0", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
+  const [living, dead] = [await lab.pod(), await lab.pod()];
+  await network.attach(living, never);
+  await network.attach(dead, never);
+
+  await network.collectGarbage(new Set([living.sandboxId]));
+
+  expect(network.leases()).toEqual([{ sandboxId: living.sandboxId, state: "attached" }]);
+  const calls = await lab.calls();
+  const [del, gc] = calls.slice(-2);
+  expect(del?.environment.get("CNI_CONTAINERID")).toBe(dead.sandboxId);
+  expect(del?.command).toBe("DEL");
+  expect(gc?.command).toBe("GC");
+  expect(gc?.environment.has("CNI_CONTAINERID")).toBe(false);
+  expect(configOf(gc)).toEqual({
+    cniVersion: "1.1.0",
+    name: "net",
+    type: "one",
+    "cni.dev/valid-attachments": [{ containerID: living.sandboxId, ifname: "eth0" }],
+  });
+});
+
+test("disableGC is obeyed", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.1.0", disableGC: true, name: "net", plugins: [{ type: "one" }] });
+  await network.collectGarbage(new Set());
+  expect((await lab.calls()).map(({ command }) => command)).toEqual(["STATUS"]);
+});
+
+test("an attach waits for a GC under way, whose list could not name it", async () => {
+  await lab.script(
+    "one",
+    `case $CNI_COMMAND in ADD) echo '${addressResult("10.1.1.1/24")}';; GC) sleep 0.3; echo > $call/done;; esac`,
+  );
+  const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
+  const collecting = network.collectGarbage(new Set());
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  let collected = false;
+  void collecting.then(() => {
+    collected = true;
+  });
+  await network.attach(await lab.pod(), never);
+  expect(collected).toBe(true);
+});
+
+test("operations on one sandbox take turns, those on several run side by side", async () => {
+  await lab.script(
+    "one",
+    `[ $CNI_COMMAND = ADD ] && { sleep 0.4; echo '${addressResult("10.1.1.1/24")}'; }; date +%s%N > $call/end; exit 0`,
+  );
+  const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
+  const pods = await Promise.all([lab.pod(), lab.pod(), lab.pod(), lab.pod()]);
+  const from = performance.now();
+  await Promise.all(pods.map((pod) => network.attach(pod, never)));
+  expect(performance.now() - from).toBeLessThan(1200);
+
+  const [pod] = [await lab.pod()];
+  const order: string[] = [];
+  await Promise.all([
+    network.attach(pod, never).then(() => order.push("attached")),
+    network.detach(pod.sandboxId).then(() => order.push("detached")),
+  ]);
+  expect(order).toEqual(["attached", "detached"]);
+  expect(network.leases().map(({ sandboxId }) => sandboxId)).not.toContain(pod.sandboxId);
+});

@@ -1,0 +1,177 @@
+// Which configuration file is taken, which are refused and why, and how changes are noticed.
+
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { loadConfig, parseNetwork } from "./config.ts";
+import { type NetworkLimits, openNetwork } from "./network.ts";
+import { eventually, type Lab, openLab, run } from "./testing/lab.ts";
+import type { Network } from "./types.ts";
+
+let lab: Lab;
+let networks: Network[];
+
+beforeEach(async () => {
+  lab = await openLab();
+  networks = [];
+});
+afterEach(async () => {
+  for (const network of networks) network.close();
+  await lab[Symbol.asyncDispose]();
+});
+
+async function open(limits: Partial<NetworkLimits> = {}): Promise<Network> {
+  const { confDir, binDir, stateDir, log } = lab;
+  const network = await openNetwork({ confDir, binDirs: [binDir], stateDir, log, limits });
+  networks.push(network);
+  return network;
+}
+
+const valid = { cniVersion: "1.0.0", name: "net", plugins: [{ type: "bridge" }] };
+
+test("the first valid file in name order is taken; the refused ones before it are named with the reason", async () => {
+  await lab.writeConfig("00-readme.txt", "not looked at");
+  await lab.writeConfig("10-broken.conflist", "{");
+  await lab.writeConfig("20-single.conf", { cniVersion: "0.3.1", name: "single", type: "ptp" });
+  await lab.writeConfig("30-list.conflist", valid);
+
+  const loaded = await loadConfig(lab.confDir);
+
+  expect(loaded).toMatchObject({
+    kind: "found",
+    path: join(lab.confDir, "20-single.conf"),
+    network: { name: "single", cniVersion: "0.3.1", plugins: [{ type: "ptp" }] },
+    rejected: [{ path: join(lab.confDir, "10-broken.conflist"), reason: "it is not a JSON object" }],
+  });
+});
+
+test.each([
+  [
+    "a type that leads elsewhere (CVE-2021-20206)",
+    { ...valid, plugins: [{ type: "../../bin/sh" }] },
+    /plain file name/,
+  ],
+  ["an absolute type", { ...valid, plugins: [{ type: "/bin/sh" }] }, /plain file name/],
+  ["dot-dot alone", { ...valid, plugins: [{ type: ".." }] }, /plain file name/],
+  [
+    "an IPAM type that leads elsewhere",
+    { ...valid, plugins: [{ type: "ptp", ipam: { type: "../sh" } }] },
+    /"ipam" type/,
+  ],
+  ["a plugin without type", { ...valid, plugins: [{ type: "ptp" }, {}] }, /plugin 2 has no "type"/],
+  ["a plugin that is no object", { ...valid, plugins: [7] }, /plugin 1 is not an object/],
+  ["no plugins", { ...valid, plugins: [] }, /at least one plugin/],
+  ["a name that leads elsewhere", { ...valid, name: "../x" }, /"name" must be/],
+  ["no name", { cniVersion: "1.0.0", plugins: [{ type: "ptp" }] }, /"name" must be/],
+  ["an old version", { ...valid, cniVersion: "0.2.0" }, /names a version of 0\.3\.0/],
+  ["a version to come", { ...valid, cniVersion: "2.0.0" }, /names a version/],
+])("a list with %s is refused", (_, content, reason) => {
+  expect(parseNetwork(JSON.stringify(content), true)).toEqual({
+    kind: "invalid",
+    reason: expect.stringMatching(reason),
+  });
+});
+
+test.each(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])("version %s is spoken", (cniVersion) => {
+  expect(parseNetwork(JSON.stringify({ ...valid, cniVersion }), true)).toMatchObject({ network: { cniVersion } });
+});
+
+test("of several versions the highest spoken one is taken", () => {
+  const content = { ...valid, cniVersion: "0.4.0", cniVersions: ["0.3.1", "1.1.0", "1.0.0", "9.0.0"] };
+  expect(parseNetwork(JSON.stringify(content), true)).toMatchObject({ network: { cniVersion: "1.1.0" } });
+});
+
+test("members named __proto__ stay what they are", () => {
+  const text = `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"ptp","__proto__":{"type":"x"},"ipam":{"__proto__":1}}]}`;
+  const parsed = parseNetwork(text, true);
+  expect(parsed).toMatchObject({ kind: "network" });
+  expect(JSON.stringify(parsed)).toContain(`{"type":"ptp","__proto__":{"type":"x"},"ipam":{"__proto__":1}}`);
+});
+
+test("what is no regular file of sane size is refused without being read", async () => {
+  await run("mkfifo", join(lab.confDir, "10-fifo.conflist"));
+  await mkdir(join(lab.confDir, "20-directory.conflist"));
+  await run("truncate", "-s", "1G", join(lab.confDir, "30-huge.conflist"));
+  const { rejected } = await loadConfig(lab.confDir);
+  expect(rejected.map(({ reason }) => reason)).toEqual([
+    "it is not a regular file",
+    "it is not a regular file",
+    "it is longer than 1048576 bytes",
+  ]);
+});
+
+test("readiness follows the directory: missing, empty, invalid, plugin missing, ready, gone again", async () => {
+  await rm(lab.confDir, { recursive: true });
+  const network = await open();
+  const becomes = (words: RegExp) =>
+    eventually(`readiness says ${words}`, () => {
+      const now = network.readiness();
+      return words.test(now.ready ? "ready" : `${now.reason}: ${now.message}`);
+    });
+  await becomes(/^NetworkPluginNotReady: directory .*net\.d cannot be read: ENOENT/);
+  const pod = await lab.pod();
+  await expect(network.attach(pod, new AbortController().signal)).rejects.toMatchObject({
+    name: "networkNotReady",
+    code: "Unavailable",
+  });
+
+  await mkdir(lab.confDir);
+  await becomes(/no \*\.conflist, \*\.conf or \*\.json file in/);
+  await lab.writeConfig("10-a.conflist", "{}");
+  await becomes(/no valid file in .*10-a\.conflist: "plugins" must be a list/);
+  await lab.writeConfig("10-a.conflist", valid);
+  await becomes(/needs bridge, missing in .*bin/);
+  await expect(network.attach(pod, new AbortController().signal)).rejects.toMatchObject({
+    name: "pluginMissing",
+    code: "FailedPrecondition",
+  });
+  await lab.install("bridge");
+  await becomes(/^ready$/);
+  await rename(lab.confDir, `${lab.confDir}.old`);
+  await becomes(/cannot be read: ENOENT/);
+  await mkdir(lab.confDir);
+  await lab.writeConfig("10-a.conflist", valid);
+  await becomes(/^ready$/);
+  expect(network.info()).toMatchObject({
+    config: { path: join(lab.confDir, "10-a.conflist"), name: "net", plugins: ["bridge"] },
+    readiness: { ready: true },
+  });
+});
+
+test("a directory several levels below what exists is noticed", async () => {
+  const confDir = join(lab.stateDir, "a", "b", "net.d");
+  const network = await openNetwork({ ...lab, confDir, binDirs: [lab.binDir] });
+  networks.push(network);
+  await lab.install("bridge");
+  await mkdir(dirname(confDir), { recursive: true });
+  await mkdir(confDir);
+  await writeFile(join(confDir, "10-a.conflist"), JSON.stringify(valid));
+  await eventually("it is ready", () => network.readiness().ready);
+});
+
+test("a network of version 1.1.0 is ready as its plugins' STATUS says, asked behind the answer", async () => {
+  const shut = join(lab.stateDir, "shut");
+  await lab.script("guard", `[ -e ${shut} ] && { echo '{"code": 50, "msg": "daemon is down"}'; exit 1; }; exit 0`);
+  await writeFile(shut, "");
+  await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });
+  const network = await open({ statusAgeMs: 20 });
+  expect(network.readiness()).toMatchObject({
+    reason: "NetworkPluginNotReady",
+    message: expect.stringContaining("failed STATUS with code 50: daemon is down"),
+  });
+
+  await rm(shut);
+
+  await eventually("it is ready", () => network.readiness().ready);
+  const [call] = await lab.calls();
+  expect(call?.command).toBe("STATUS");
+  expect(JSON.parse(call?.stdin ?? "")).toEqual({ cniVersion: "1.1.0", name: "net", type: "guard" });
+});
+
+test("nobody asks, nothing runs: STATUS is not polled", async () => {
+  await lab.script("guard", "exit 0");
+  await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });
+  await open({ statusAgeMs: 10 });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect((await lab.calls()).length).toBe(1);
+});

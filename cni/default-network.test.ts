@@ -1,0 +1,50 @@
+// The generated network carries pods, and refuses subnets that could not.
+
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { parseNetwork } from "./config.ts";
+import { defaultNetwork } from "./default-network.ts";
+import { openNetwork } from "./network.ts";
+import { debianPlugins, type Lab, nameOf, openLab, run } from "./testing/lab.ts";
+
+let lab: Lab;
+beforeEach(async () => {
+  lab = await openLab();
+});
+afterEach(() => lab[Symbol.asyncDispose]());
+
+test("a pod on it reaches its gateway, and leaves nothing", async () => {
+  const { confDir, stateDir, dataDir, bridge, prefix, log } = lab;
+  await lab.writeConfig("10-keelson.conflist", defaultNetwork({ podCidrs: [`${prefix}.0/24`], bridge, dataDir }));
+  const network = await openNetwork({ confDir, binDirs: [debianPlugins], stateDir, log });
+  const pod = await lab.pod();
+
+  const { ips } = await network.attach(pod, new AbortController().signal);
+
+  expect(ips).toEqual([`${prefix}.2`]);
+  await run("ip", "netns", "exec", nameOf(pod), "busybox", "ping", "-c1", "-W2", `${prefix}.1`);
+  await network.detach(pod.sandboxId);
+  network.close();
+  expect(await lab.traces()).toEqual([]);
+});
+
+test("two families make two ranges, in the order given", () => {
+  const text = defaultNetwork({ podCidrs: ["fd00:10:88::7/64", "10.88.3.9/16"], bridge: "b", dataDir: "/d" });
+  expect(parseNetwork(text, true)).toMatchObject({ kind: "network" });
+  expect(JSON.parse(text).plugins[0].ipam).toEqual({
+    type: "host-local",
+    dataDir: "/d",
+    ranges: [[{ subnet: "fd00:10:88::/64" }], [{ subnet: "10.88.0.0/16" }]],
+    routes: [{ dst: "::/0" }, { dst: "0.0.0.0/0" }],
+  });
+});
+
+test.each([
+  [[], /there is none/],
+  [["10.88.0.0"], /no prefix length/],
+  [["10.88.0.0/33"], /not a subnet/],
+  [["tomorrow/16"], /not a subnet/],
+  [["10.88.0.0/31"], /no room/],
+  [["10.88.0.0/16", "10.99.0.0/16"], /two subnets are of one family/],
+])("pod CIDRs %j are refused", (podCidrs, words) => {
+  expect(() => defaultNetwork({ podCidrs, bridge: "b", dataDir: "/d" })).toThrow(words);
+});
