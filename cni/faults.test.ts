@@ -241,7 +241,7 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
   await writeFile(
     script,
     `import { openNetwork } from ${JSON.stringify(join(import.meta.dirname, "network.ts"))};
-     const log = { info() {}, warn() {} };
+     const log = () => {};
      const network = await openNetwork({ ...${options}, log });
      const pod = ${JSON.stringify({ ...pod, annotations: null })};
      await network.attach({ ...pod, annotations: new Map() }, new AbortController().signal);`,
@@ -254,9 +254,7 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
 
   const network = await open();
   expect(network.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attaching" }]);
-  expect(lab.log.lines.join("\n")).toMatch(
-    /warn network plugins of a daemon before this one killed {"pids":\[\d+,\d+\]}/,
-  );
+  expect(lab.logged.join("\n")).toMatch(/warn network plugins of a daemon before this one killed {"pids":"\d+ \d+"}/);
   await network.collectGarbage(new Set());
 
   expect(network.leases()).toEqual([]);
@@ -274,7 +272,7 @@ test("a lease file that is no lease is named in the log and keeps nobody from st
   const network = await open();
 
   expect(network.leases()).toEqual([]);
-  expect(lab.log.lines.join("\n")).toMatch(/warn network lease cannot be read.*abc\.json.*not a JSON object/);
+  expect(lab.logged.join("\n")).toMatch(/warn network lease cannot be read.*abc\.json.*not a JSON object/);
   expect(await readdir(join(lab.stateDir, "cni"))).toEqual(["abc.json"]);
 });
 

@@ -62,10 +62,11 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { confDir, binDirs, stateDir, log } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const leases = await openLeaseStore(join(stateDir, "cni"), (path, reason) =>
-    log.warn("network lease cannot be read; its addresses may be lost to the network", { path, reason }),
+    log("warn", "network lease cannot be read; its addresses may be lost to the network", { path, reason }),
   );
   const orphans = await endOrphans(new Set(leases.all().map(({ target }) => target.containerId)));
-  if (orphans.length > 0) log.warn("network plugins of a daemon before this one killed", { pids: orphans });
+  if (orphans.length > 0)
+    log("warn", "network plugins of a daemon before this one killed", { pids: orphans.join(" ") });
   const readiness = await openReadiness({
     confDir,
     binDirs,
@@ -222,7 +223,7 @@ class CniNetwork implements Network {
     try {
       await leases.save({ ...lease, owed: lease.owed.filter((index) => index <= started), state: "attaching" });
     } catch (error) {
-      log.warn("network lease not updated", { sandbox: lease.target.containerId, error: String(error) });
+      log("warn", "network lease not updated", { sandbox: lease.target.containerId, error: String(error) });
     }
   }
 
@@ -241,7 +242,7 @@ class CniNetwork implements Network {
         .filter((lease) => lease.network.name === network.name && lease.state !== "detach-failed")
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
       const failures = await gcChain({ network, binDirs, pluginTimeoutMs: limits.pluginMs }, valid);
-      for (const error of failures) log.warn("network plugin's GC failed", { error: error.message });
+      for (const error of failures) log("warn", "network plugin's GC failed", { error: error.message });
     } finally {
       this.#collecting = undefined;
       collected.resolve();

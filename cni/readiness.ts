@@ -96,14 +96,14 @@ function notReady(message: string): NetworkReadiness {
 }
 
 function report(config: LoadedConfig, log: Log): void {
-  for (const { path, reason } of config.rejected) log.warn("network configuration passed over", { path, reason });
-  if (config.kind === "none") log.warn("no network configuration", { reason: config.reason });
-  else log.info("network configuration loaded", { path: config.path, network: config.network.name });
+  for (const { path, reason } of config.rejected) log("warn", "network configuration passed over", { path, reason });
+  if (config.kind === "none") log("warn", "no network configuration", { reason: config.reason });
+  else log("info", "network configuration loaded", { path: config.path, network: config.network.name });
 }
 
 function reportVerdict(verdict: NetworkReadiness, log: Log): void {
-  if (verdict.ready) log.info("network ready", {});
-  else log.warn("network not ready", { reason: verdict.message });
+  if (verdict.ready) log("info", "network ready", {});
+  else log("warn", "network not ready", { reason: verdict.message });
 }
 
 function describe(config: LoadedConfig): string {

@@ -47,13 +47,13 @@ export function createTeardown(options: TeardownOptions): Teardown {
       else await leases.save(failed);
     } catch (error) {
       // The lease on disk is the older one: it owes more, never less.
-      log.warn("network lease not updated", { sandbox: sandboxId, error: String(error) });
+      log("warn", "network lease not updated", { sandbox: sandboxId, error: String(error) });
     }
     if (failed === undefined) {
       delays.delete(sandboxId);
-      log.info("network detached", { sandbox: sandboxId });
+      log("info", "network detached", { sandbox: sandboxId });
     } else {
-      log.warn("network not detached whole, to be retried", { sandbox: sandboxId, error: failed.lastError });
+      log("warn", "network not detached whole, to be retried", { sandbox: sandboxId, error: failed.lastError });
       retryLater(sandboxId);
     }
   };

@@ -21,7 +21,9 @@ export interface Lab extends AsyncDisposable {
   readonly bridge: string;
   /** Such as "10.91.7": the subnet is its /24. */
   readonly prefix: string;
-  readonly log: Log & { readonly lines: readonly string[] };
+  readonly log: Log;
+  /** What was logged so far. */
+  readonly logged: readonly string[];
   writeConfig(fileName: string, content: object | string): Promise<void>;
   /** Makes Debian's plugins visible in binDir. */
   install(...types: readonly string[]): Promise<void>;
@@ -75,12 +77,6 @@ export async function openLab(): Promise<Lab> {
   const pods: PodNetwork[] = [];
   let namespaces = 0;
   const lines: string[] = [];
-  const note =
-    (level: string) =>
-    (message: string, fields: Readonly<Record<string, unknown>>): void => {
-      lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
-    };
-
   const removeNamespace = async (pod: PodNetwork): Promise<void> => {
     await run("ip", "netns", "delete", nameOf(pod)).catch(() => "");
   };
@@ -91,7 +87,8 @@ export async function openLab(): Promise<Lab> {
     dataDir,
     bridge,
     prefix,
-    log: { info: note("info"), warn: note("warn"), lines },
+    log: (level, message, fields) => lines.push(`${level} ${message} ${JSON.stringify(fields)}`),
+    logged: lines,
     async writeConfig(fileName, content) {
       const text = typeof content === "string" ? content : JSON.stringify(content);
       await writeFile(join(confDir, fileName), text);
