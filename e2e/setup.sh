@@ -1,0 +1,45 @@
+#!/bin/sh
+# Brings what a bare Debian machine lacks: Debian packages, npm packages, the native build, the generated code.
+# Usage: e2e/setup.sh [demo|test]. Run again at any time; it does only what is missing or out of date.
+set -eu
+cd "$(dirname "$0")/.."
+purpose=${1:-test}
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Keelson makes namespaces, mounts and cgroups, so this has to run as root: try again with sudo." >&2
+  exit 1
+fi
+
+packages="g++ make libseccomp-dev busybox-static containernetworking-plugins iptables iproute2"
+if [ "$purpose" = test ]; then
+  packages="$packages docker-registry runc crun zstd nftables python3-minimal tini libcap2-bin util-linux procps"
+fi
+
+missing=""
+for package in $packages; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  echo "Installing Debian packages:$missing" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # Debian's own switch: without it the docker-registry package would start a registry of its own.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+  fi
+  # shellcheck disable=SC2086
+  apt-get install -y -qq --no-install-recommends $missing >&2
+fi
+
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  npm ci --no-audit --no-fund >&2
+fi
+
+PATH="$PWD/node_modules/.bin:$PATH"
+export PATH
+make -s -C native -j2 >&2
+if [ ! -e cri/generated/messages.js ] || [ cri/api.proto -nt cri/generated/messages.js ] || [ cri/keelson.proto -nt cri/generated/messages.js ]; then
+  npm run --silent build:proto >&2
+fi
