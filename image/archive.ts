@@ -1,0 +1,231 @@
+// Images out of an archive: an OCI image layout (image-spec image-layout.md) or what `docker save` writes.
+
+import { createHash } from "node:crypto";
+import type { Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type { ArchiveFiles } from "./archive-files.ts";
+import { parseImageConfig } from "./config.ts";
+import { digestOf, hexOf, parseDigest } from "./digest.ts";
+import { errors } from "./errors.ts";
+import { checkBlob } from "./inventory.ts";
+import { type JsonObject, MalformedJson, parseJsonList } from "./json.ts";
+import {
+  chooseManifest,
+  type Descriptor,
+  documentLimit,
+  type IndexEntry,
+  ociConfigType,
+  ociIndexType,
+  ociLayerType,
+  ociManifestType,
+  parseManifest,
+} from "./manifest.ts";
+import { nameAnnotation } from "./names.ts";
+import type { Platform } from "./platform.ts";
+import { formatReference, parseReference } from "./reference.ts";
+import type { ContentSource } from "./source.ts";
+import type { Digest } from "./types.ts";
+
+/** One image found in an archive, ready to be taken into the store. */
+export interface ArchivedImage {
+  readonly manifest: { readonly bytes: Buffer; readonly contentType: string };
+  readonly names: readonly string[];
+  readonly source: ContentSource;
+}
+
+const imageLimit = 1000;
+
+/** Finds the archive's images. `file` is the archive's path for messages. Throws InvalidArgument. */
+export async function archivedImages(
+  files: ArchiveFiles,
+  file: string,
+  platform: Platform,
+  signal: AbortSignal,
+): Promise<readonly ArchivedImage[]> {
+  const reader = new ArchiveReader(files, file, platform, signal);
+  // Recent Docker versions write both; the OCI half is the one that keeps digests.
+  if ((await files.size("index.json")) !== undefined) return reader.ociImages();
+  if ((await files.size("manifest.json")) !== undefined) return reader.dockerImages();
+  throw errors.badArchive({ file, problem: "it has neither index.json nor manifest.json" });
+}
+
+class ArchiveReader {
+  readonly #files: ArchiveFiles;
+  readonly #file: string;
+  readonly #platform: Platform;
+  readonly #signal: AbortSignal;
+
+  constructor(files: ArchiveFiles, file: string, platform: Platform, signal: AbortSignal) {
+    this.#files = files;
+    this.#file = file;
+    this.#platform = platform;
+    this.#signal = signal;
+  }
+
+  async ociImages(): Promise<readonly ArchivedImage[]> {
+    const index = parseManifest(await this.#document("index.json"), ociIndexType, `index.json of ${this.#file}`);
+    const entries = index.kind === "index" ? index.manifests : [];
+    this.#checkCount(entries.length);
+    const source = new ArchiveSource(this.#files, this.#file, new Map());
+    // A tag list may name one manifest many times.
+    const groups = Map.groupBy(entries, (entry) => entry.digest);
+    const images: ArchivedImage[] = [];
+    for (const group of groups.values()) {
+      const [first] = group;
+      if (first === undefined) continue;
+      const manifest = await this.#ociManifest(source, first);
+      images.push({ manifest, source, names: [...new Set(group.flatMap(ociName))] });
+    }
+    return images;
+  }
+
+  async dockerImages(): Promise<readonly ArchivedImage[]> {
+    const bytes = await this.#document("manifest.json");
+    try {
+      const entries = parseJsonList(bytes);
+      this.#checkCount(entries.length);
+      const images: ArchivedImage[] = [];
+      for (const entry of entries) images.push(await this.#dockerImage(entry));
+      return images;
+    } catch (error) {
+      if (error instanceof MalformedJson) {
+        throw errors.malformed({ object: `manifest.json of ${this.#file}`, problem: error.message }, error);
+      }
+      throw error;
+    }
+  }
+
+  async #ociManifest(source: ContentSource, entry: Descriptor): Promise<ArchivedImage["manifest"]> {
+    const object = `${entry.digest} of ${this.#file}`;
+    const bytes = await source.read(entry, this.#signal);
+    const document = parseManifest(bytes, entry.mediaType, object);
+    if (document.kind === "manifest") return { bytes, contentType: entry.mediaType };
+    const chosen = chooseManifest(document, this.#platform, object);
+    return { bytes: await source.read(chosen, this.#signal), contentType: chosen.mediaType };
+  }
+
+  /** docker save has no OCI manifest: one is written for it, over the config and layers as they are. */
+  async #dockerImage(entry: JsonObject): Promise<ArchivedImage> {
+    const configName = entry.string("Config") ?? "";
+    const config = await this.#document(configName);
+    const { diffIds } = parseImageConfig(config, `${configName} of ${this.#file}`);
+    const layerNames = entry.strings("Layers");
+    if (layerNames.length !== diffIds.length) {
+      throw new MalformedJson(`it lists ${layerNames.length} layers and the config ${diffIds.length}`);
+    }
+    const members = new Map<Digest, string>();
+    const layers: Descriptor[] = [];
+    for (const [index, diffId] of diffIds.entries()) {
+      const descriptor = await this.#dockerLayer(layerNames[index] ?? "", diffId);
+      layers.push(descriptor);
+      members.set(descriptor.digest, layerNames[index] ?? "");
+    }
+    const configDescriptor = { mediaType: ociConfigType, digest: digestOf(config), size: config.length };
+    members.set(configDescriptor.digest, configName);
+    const manifest = { schemaVersion: 2, mediaType: ociManifestType, config: configDescriptor, layers };
+    return {
+      manifest: { bytes: Buffer.from(JSON.stringify(manifest)), contentType: ociManifestType },
+      names: entry.strings("RepoTags").map((name) => formatReference(parseReference(name))),
+      source: new ArchiveSource(this.#files, this.#file, members),
+    };
+  }
+
+  async #dockerLayer(name: string, diffId: Digest): Promise<Descriptor> {
+    const size = await this.#files.size(name);
+    if (size === undefined || size === 0) throw this.#missing(name);
+    const [magic] = await (await this.#files.stream(name, 0, Math.min(size, 4))).toArray();
+    const start = Buffer.isBuffer(magic) ? magic : Buffer.alloc(0);
+    const form = compressionOf(start);
+    // Docker's own layers are plain tars, whose digest is the diff id; other tools compress them.
+    const digest = form === "" ? diffId : await this.#digestOf(name, size);
+    return { mediaType: `${ociLayerType}${form}`, digest, size };
+  }
+
+  /** On the event loop, in small pieces: only archives of some build tools need it, and nobody waits beside them. */
+  async #digestOf(name: string, size: number): Promise<Digest> {
+    const hash = createHash("sha256");
+    for await (const chunk of await this.#files.stream(name, 0, size)) {
+      this.#signal.throwIfAborted();
+      hash.update(chunk);
+    }
+    const digest = parseDigest(`sha256:${hash.digest("hex")}`);
+    if (digest === undefined) throw this.#missing(name);
+    return digest;
+  }
+
+  async #document(name: string): Promise<Buffer> {
+    const size = await this.#files.size(name);
+    if (size === undefined) throw this.#missing(name);
+    if (size > documentLimit) throw errors.tooLarge({ object: `${name} of ${this.#file}`, limit: documentLimit });
+    return readAll(this.#files, name, size);
+  }
+
+  #checkCount(count: number): void {
+    const problem = count === 0 ? "it holds no image" : `it holds more than ${imageLimit} images`;
+    if (count === 0 || count > imageLimit) throw errors.badArchive({ file: this.#file, problem });
+  }
+
+  #missing(name: string) {
+    return errors.badArchive({ file: this.#file, problem: `it lacks the file "${name.slice(0, 200)}"` });
+  }
+}
+
+class ArchiveSource implements ContentSource {
+  readonly #files: ArchiveFiles;
+  readonly #file: string;
+  readonly #members: ReadonlyMap<Digest, string>;
+
+  /** `members` names the files of blobs that do not lie where an OCI layout has them. */
+  constructor(files: ArchiveFiles, file: string, members: ReadonlyMap<Digest, string>) {
+    this.#files = files;
+    this.#file = file;
+    this.#members = members;
+  }
+
+  async read(descriptor: Descriptor): Promise<Buffer> {
+    const object = `${descriptor.digest} of ${this.#file}`;
+    if (descriptor.size > documentLimit) throw errors.tooLarge({ object, limit: documentLimit });
+    const name = await this.#locate(descriptor);
+    const bytes = await readAll(this.#files, name, descriptor.size);
+    checkBlob(bytes, descriptor, object);
+    return bytes;
+  }
+
+  async copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void> {
+    const name = await this.#locate(descriptor);
+    await pipeline(await this.#files.stream(name, 0, descriptor.size), sink, { signal });
+  }
+
+  /** The blob's file, which has the descriptor's size. */
+  async #locate(descriptor: Descriptor): Promise<string> {
+    const name = this.#members.get(descriptor.digest) ?? `blobs/sha256/${hexOf(descriptor.digest)}`;
+    const size = await this.#files.size(name);
+    if (size === undefined) throw errors.badArchive({ file: this.#file, problem: `it lacks the file "${name}"` });
+    if (size !== descriptor.size) {
+      throw errors.sizeMismatch({ object: `${name} of ${this.#file}`, actual: size, expected: descriptor.size });
+    }
+    return name;
+  }
+}
+
+/**
+ * The name of an entry of index.json. By the spec the annotation may be a bare tag, which names no repository;
+ * containerd and Docker put the whole name into an annotation of their own.
+ */
+function ociName(entry: IndexEntry): readonly string[] {
+  const written = entry.annotations.get(nameAnnotation) ?? "";
+  const name = entry.annotations.get("io.containerd.image.name") ?? (/[/:]/.test(written) ? written : undefined);
+  return name === undefined ? [] : [formatReference(parseReference(name))];
+}
+
+function compressionOf(start: Buffer): "" | "+gzip" | "+zstd" {
+  if (start.length >= 2 && start.readUInt16BE() === 0x1f8b) return "+gzip";
+  return start.length >= 4 && start.readUInt32LE() === 0xfd2fb528 ? "+zstd" : "";
+}
+
+async function readAll(files: ArchiveFiles, name: string, size: number): Promise<Buffer> {
+  if (size === 0) return Buffer.alloc(0);
+  const chunks: Buffer[] = [];
+  for await (const chunk of await files.stream(name, 0, size)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,176 @@
+// Who we are towards a registry: basic credentials and bearer tokens
+// (distribution's "Token Authentication Specification" and RFC 7235).
+
+import type { IncomingMessage } from "node:http";
+import { errors } from "./errors.ts";
+import type { Endpoint } from "./hosts.ts";
+import { BodyTooLarge, type HttpConnections } from "./http.ts";
+import { MalformedJson, parseJsonObject } from "./json.ts";
+import type { RegistryAuth } from "./types.ts";
+
+export type Credentials =
+  | { readonly kind: "password"; readonly username: string; readonly password: string }
+  /** An OAuth2 refresh token, to be exchanged at the token service. */
+  | { readonly kind: "identity-token"; readonly token: string }
+  /** A bearer token to be used as it is. */
+  | { readonly kind: "registry-token"; readonly token: string };
+
+/** A token answer is small; more is an attack. */
+const tokenAnswerLimit = 128 * 1024;
+
+/** The credentials of a pull request that are meant for `registry`; undefined is anonymous. */
+export function credentialsFor(auth: RegistryAuth | undefined, registry: string): Credentials | undefined {
+  if (auth === undefined) return undefined;
+  if (auth.serverAddress !== "" && hostOf(auth.serverAddress) !== hostOf(registry)) return undefined;
+  if (auth.username !== "") return { kind: "password", username: auth.username, password: auth.password };
+  if (auth.identityToken !== "") return { kind: "identity-token", token: auth.identityToken };
+  if (auth.registryToken !== "") return { kind: "registry-token", token: auth.registryToken };
+  if (auth.auth === "") return undefined;
+  const text = Buffer.from(auth.auth, "base64").toString("utf8");
+  const colon = text.indexOf(":");
+  if (colon < 0) return undefined;
+  // Docker's clients may pad the password with NULs.
+  return { kind: "password", username: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, "") };
+}
+
+/** Answers the challenges of one endpoint for one repository, and remembers the answer. */
+export class Authorizer {
+  readonly #endpoint: Endpoint;
+  readonly #credentials: Credentials | undefined;
+  readonly #repository: string;
+  readonly #connections: HttpConnections;
+  #header: string | undefined;
+  #asking: Promise<string | undefined> | undefined;
+
+  /** Credentials go to a registry's own server only; a mirror has its own in hosts.toml (`header`). */
+  constructor(
+    endpoint: Endpoint,
+    credentials: Credentials | undefined,
+    repository: string,
+    connections: HttpConnections,
+  ) {
+    this.#endpoint = endpoint;
+    this.#credentials = endpoint.isServer ? credentials : undefined;
+    this.#repository = repository;
+    this.#connections = connections;
+    if (this.#credentials?.kind === "registry-token") this.#header = `Bearer ${this.#credentials.token}`;
+  }
+
+  /** The Authorization header to send, if any yet. */
+  get header(): string | undefined {
+    return this.#header;
+  }
+
+  /**
+   * Takes a 401 that came upon `sent` and finds a better answer. False: there is none. Requests that are refused
+   * at once share one token.
+   */
+  async answer(response: IncomingMessage, sent: string | undefined, signal: AbortSignal): Promise<boolean> {
+    if (this.#header !== sent) return this.#header !== undefined;
+    this.#asking ??= this.#ask(parseChallenges(response.headersDistinct["www-authenticate"] ?? []), signal).finally(
+      () => {
+        this.#asking = undefined;
+      },
+    );
+    const header = await this.#asking;
+    this.#header = header;
+    return header !== undefined && header !== sent;
+  }
+
+  async #ask(challenges: readonly Challenge[], signal: AbortSignal): Promise<string | undefined> {
+    if (this.#credentials?.kind === "registry-token") return undefined;
+    const bearer = challenges.find((challenge) => challenge.scheme === "bearer");
+    if (bearer !== undefined) return this.#fetchToken(bearer, signal);
+    const basic = challenges.some((challenge) => challenge.scheme === "basic");
+    return basic && this.#credentials?.kind === "password" ? basicHeader(this.#credentials) : undefined;
+  }
+
+  async #fetchToken(challenge: Challenge, signal: AbortSignal): Promise<string | undefined> {
+    const realm = URL.parse(challenge.parameters.get("realm") ?? "");
+    if (realm === null) return undefined;
+    const isSecure = realm.protocol === "https:";
+    if (!isSecure && !(realm.protocol === "http:" && this.#endpoint.base.startsWith("http://"))) {
+      throw errors.unsafeCredentials({ host: this.#endpoint.host, realm: `${realm.protocol}//${realm.host}` });
+    }
+    const fields = new URLSearchParams();
+    const service = challenge.parameters.get("service");
+    if (service !== undefined) fields.set("service", service);
+    fields.set("scope", challenge.parameters.get("scope") ?? `repository:${this.#repository}:pull`);
+    const headers = new Map([
+      ["Accept", "application/json"],
+      ["User-Agent", "keelson"],
+    ]);
+    // The host's own TLS settings hold for the token service on the same host only.
+    const tls = realm.origin === new URL(this.#endpoint.base).origin ? this.#endpoint.tls : {};
+    const common = { url: realm, headers, tls, signal };
+    if (this.#credentials?.kind === "identity-token") {
+      fields.set("grant_type", "refresh_token");
+      fields.set("refresh_token", this.#credentials.token);
+      fields.set("client_id", "keelson");
+      headers.set("Content-Type", "application/x-www-form-urlencoded");
+      return this.#readToken(
+        await this.#connections.send({ ...common, method: "POST", body: fields.toString() }),
+        signal,
+      );
+    }
+    if (this.#credentials?.kind === "password") headers.set("Authorization", basicHeader(this.#credentials));
+    for (const [name, value] of fields) realm.searchParams.append(name, value);
+    return this.#readToken(await this.#connections.send({ ...common, method: "GET" }), signal);
+  }
+
+  async #readToken(response: IncomingMessage, signal: AbortSignal): Promise<string | undefined> {
+    if (response.statusCode !== 200) {
+      response.destroy();
+      return undefined;
+    }
+    try {
+      const answer = parseJsonObject(await this.#connections.readBody(response, tokenAnswerLimit, signal));
+      const token = answer.string("token") ?? answer.string("access_token") ?? "";
+      // A token is opaque to us, but it must not smuggle in other headers.
+      return /^[\x21-\x7e]+$/.test(token) ? `Bearer ${token}` : undefined;
+    } catch (error) {
+      if (error instanceof MalformedJson || error instanceof BodyTooLarge) {
+        const object = `The token answer of ${this.#endpoint.host}`;
+        throw errors.malformed({ object, problem: error.message }, error);
+      }
+      throw error;
+    }
+  }
+}
+
+interface Challenge {
+  /** Lower case. */
+  readonly scheme: string;
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
+/** Parses WWW-Authenticate headers (RFC 7235 section 4.1); what cannot be read is left out. */
+export function parseChallenges(headers: readonly string[]): readonly Challenge[] {
+  const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
+  const piece = /\s*,?\s*(?:([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|([\w-]+)(?=\s|,|$))/y;
+  for (const header of headers) {
+    piece.lastIndex = 0;
+    for (let match = piece.exec(header); match !== null; match = piece.exec(header)) {
+      const [, name, quoted, plain, scheme] = match;
+      if (scheme !== undefined) challenges.push({ scheme: scheme.toLowerCase(), parameters: new Map() });
+      else if (name !== undefined) {
+        const value = quoted?.replaceAll(/\\(.)/g, "$1") ?? plain ?? "";
+        challenges.at(-1)?.parameters.set(name.toLowerCase(), value);
+      }
+    }
+  }
+  return challenges;
+}
+
+function basicHeader(credentials: { readonly username: string; readonly password: string }): string {
+  return `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
+}
+
+/** The host of a server address as clients write it: `https://index.docker.io/v1/` is docker.io. */
+function hostOf(address: string): string {
+  const host = address
+    .replace(/^https?:\/\//, "")
+    .replace(/\/.*$/, "")
+    .toLowerCase();
+  return host === "index.docker.io" || host === "registry-1.docker.io" ? "docker.io" : host;
+}

@@ -1,0 +1,111 @@
+// The images of this node, in memory: built from names and manifests, found by every kind of reference.
+
+import type { ImageConfigDocument } from "./config.ts";
+import { chainIdsOf, isDigest } from "./digest.ts";
+import type { Needs } from "./inventory.ts";
+import type { Layout } from "./layout.ts";
+import type { Descriptor, Manifest } from "./manifest.ts";
+import type { NameEntry } from "./names.ts";
+import { formatReference, parseReference } from "./reference.ts";
+import type { Digest, Image, ImageId } from "./types.ts";
+
+/** A manifest whose content is whole on disk. */
+export interface StoredManifest {
+  readonly descriptor: Descriptor;
+  readonly manifest: Manifest;
+  readonly document: ImageConfigDocument;
+}
+
+const shortestPrefix = 3;
+
+/** One consistent state; a change makes a new one. */
+export class Catalog {
+  readonly names: readonly NameEntry[];
+  readonly manifests: ReadonlyMap<Digest, StoredManifest>;
+  readonly images: readonly Image[];
+  readonly #byId: ReadonlyMap<string, Image>;
+  readonly #byName: ReadonlyMap<string, Image>;
+
+  /** Names whose manifest is not among `manifests` are left out. */
+  constructor(layout: Layout, names: readonly NameEntry[], manifests: ReadonlyMap<Digest, StoredManifest>) {
+    this.names = names.filter((entry) => manifests.has(entry.manifest.digest));
+    const used = new Set(this.names.map((entry) => entry.manifest.digest));
+    this.manifests = new Map([...manifests].filter(([digest]) => used.has(digest)));
+
+    // One image may have several manifests (other registries, other compression): its config makes it the same.
+    const groups = Map.groupBy(this.manifests.values(), (stored) => stored.manifest.config.digest);
+    const byId = new Map<string, Image>();
+    const byName = new Map<string, Image>();
+    for (const [id, group] of groups) {
+      const own = new Set(group.map((stored) => stored.descriptor.digest));
+      const imageNames = this.names.flatMap(({ manifest, name }) =>
+        name !== undefined && own.has(manifest.digest) ? [name] : [],
+      );
+      const [first] = group;
+      if (first === undefined) continue;
+      const image = makeImage(layout, id, first, imageNames);
+      byId.set(id, image);
+      for (const name of imageNames) byName.set(name, image);
+    }
+    this.#byId = byId;
+    this.#byName = byName;
+    this.images = [...byId.values()];
+  }
+
+  /** By id, unique id prefix, name with or without tag, or name and digest. */
+  find(reference: string): Image | undefined {
+    return this.#byName.get(normalise(reference) ?? "") ?? this.#findById(reference);
+  }
+
+  /** Everything that the images need on disk. */
+  needs(): Needs {
+    const blobs = new Set<Digest>();
+    const layers = new Set<Digest>();
+    for (const { descriptor, manifest, document } of this.manifests.values()) {
+      for (const part of [descriptor, manifest.config, ...manifest.layers]) blobs.add(part.digest);
+      for (const diffId of document.diffIds) layers.add(diffId);
+    }
+    return { blobs, layers };
+  }
+
+  #findById(reference: string): Image | undefined {
+    const hex = reference.replace(/^sha256:/, "");
+    if (hex.length < shortestPrefix || !/^[0-9a-f]{1,64}$/.test(hex)) return undefined;
+    const prefix = `sha256:${hex}`;
+    if (isDigest(prefix)) return this.#byId.get(prefix);
+    const matches = this.images.filter((image) => image.id.startsWith(prefix));
+    return matches.length === 1 ? matches[0] : undefined;
+  }
+}
+
+/**
+ * The layers of a stack as overlayfs takes them, top first. A layer that occurs twice counts where it is topmost:
+ * whatever it holds or hides further down is held or hidden there already, and overlayfs refuses one directory twice.
+ */
+export function overlayOrder(diffIds: readonly Digest[]): readonly Digest[] {
+  return [...new Set(diffIds.toReversed())];
+}
+
+function makeImage(layout: Layout, id: ImageId, stored: StoredManifest, names: readonly string[]): Image {
+  const { descriptor, manifest, document } = stored;
+  const parts = [descriptor, manifest.config, ...manifest.layers];
+  return {
+    id,
+    tags: names.filter((name) => !name.includes("@")).sort(),
+    repoDigests: names.filter((name) => name.includes("@")).sort(),
+    size: BigInt(parts.reduce((sum, part) => sum + part.size, 0)),
+    config: document.config,
+    pinned: false,
+    layers: overlayOrder(document.diffIds).map((diffId) => layout.layerRoot(diffId)),
+    chainIds: chainIdsOf(document.diffIds),
+  };
+}
+
+function normalise(reference: string): string | undefined {
+  try {
+    return formatReference(parseReference(reference));
+  } catch {
+    // An id, or nonsense: no name at any rate.
+    return undefined;
+  }
+}

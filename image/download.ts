@@ -1,0 +1,95 @@
+// A blob's bytes from the network into a stream, resumed by Range (RFC 9110 section 14.2) when the connection breaks.
+
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import type { Writable } from "node:stream";
+import { errors } from "./errors.ts";
+import { ConnectionError, type HttpConnections } from "./http.ts";
+import { backOff, type RetryPolicy } from "./retry.ts";
+
+export interface BlobCopy {
+  /** For messages: `Layer sha256:… of …`. */
+  readonly object: string;
+  /** Bytes that must come, no more and no fewer. */
+  readonly size: number;
+  /** Ended once all bytes are written; not ended on failure. */
+  readonly sink: Writable;
+  readonly retry: RetryPolicy;
+  readonly connections: HttpConnections;
+  /** Asks for the blob from this offset on. */
+  open(offset: number): Promise<IncomingMessage>;
+  readonly signal: AbortSignal;
+}
+
+/** A connection that delivered this much between two breaks counts as working: the tries start anew. */
+const goodProgress = 1024 * 1024;
+/** Milliseconds that the sink may take nothing: a slow disk is no failure, a dead one is. */
+const sinkStallMs = 5 * 60 * 1000;
+
+/** Copies a blob. Rejects with RegistryUnavailable when tries run out, FailedPrecondition when the size is wrong. */
+export async function copyBlob(copy: BlobCopy): Promise<void> {
+  let offset = 0;
+  for (let next = 2; ; next++) {
+    const response = await copy.open(offset);
+    const before = offset;
+    try {
+      let skip = offset - firstByte(response, offset, copy);
+      for await (const chunk of copy.connections.body(response, copy.signal)) {
+        const fresh = skip >= chunk.length ? undefined : chunk.subarray(skip);
+        skip = Math.max(0, skip - chunk.length);
+        if (fresh === undefined) continue;
+        offset += fresh.length;
+        if (offset > copy.size) throw wrongSize(copy, `more than ${copy.size}`);
+        await write(copy, fresh);
+      }
+      if (offset === copy.size) break;
+      // A body that ends early with its own length kept is what the registry has: no second try would add to it.
+      const announced = Number(response.headers["content-length"] ?? Number.NaN);
+      if (response.complete && announced === offset - before) throw wrongSize(copy, offset);
+      throw new ConnectionError(`only ${offset} of ${copy.size} bytes came`, true);
+    } catch (error) {
+      copy.signal.throwIfAborted();
+      if (!(error instanceof ConnectionError)) throw error;
+      if (offset - before >= goodProgress) next = 2;
+      if (next > copy.retry.tries) {
+        throw errors.registryUnavailable({ object: copy.object, problem: error.message }, error);
+      }
+      await backOff(copy.retry, next, 0, copy.signal);
+    }
+  }
+  copy.sink.end();
+}
+
+/** Where the body starts: at the offset asked for, or at 0 when the registry does not know ranges. */
+function firstByte(response: IncomingMessage, offset: number, copy: BlobCopy): number {
+  if (response.statusCode !== 206) return 0;
+  const range = /^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1];
+  if (range === undefined || Number(range) !== offset) {
+    response.destroy();
+    throw errors.registryRefused({
+      object: copy.object,
+      problem: `the registry sent another range than from ${offset}`,
+    });
+  }
+  return offset;
+}
+
+function wrongSize(copy: BlobCopy, actual: number | string): Error {
+  return errors.sizeMismatch({ object: copy.object, actual, expected: copy.size });
+}
+
+/** Writes with back-pressure: the socket is not read on before the sink has room, and that has a deadline too. */
+async function write(copy: BlobCopy, chunk: Buffer): Promise<void> {
+  if (copy.sink.write(chunk)) return;
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), sinkStallMs);
+  try {
+    await once(copy.sink, "drain", { signal: AbortSignal.any([copy.signal, late.signal]) });
+  } catch (error) {
+    copy.signal.throwIfAborted();
+    const problem = `the unpacker took nothing for ${sinkStallMs} ms`;
+    throw late.signal.aborted ? errors.layerRefused({ object: copy.object, problem }, error) : error;
+  } finally {
+    clearTimeout(timer);
+  }
+}

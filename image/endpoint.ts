@@ -1,0 +1,143 @@
+// Requests to one host of a registry: authorization, redirects, and tries again after passing troubles.
+
+import type { IncomingMessage } from "node:http";
+import { Authorizer, type Credentials } from "./auth.ts";
+import type { Endpoint } from "./hosts.ts";
+import { ConnectionError, type HttpConnections } from "./http.ts";
+import { parseJsonObject } from "./json.ts";
+import { backOff, type RetryPolicy } from "./retry.ts";
+
+export type FailureKind = "unavailable" | "refused" | "unauthenticated" | "forbidden" | "missing";
+
+/** One host did not deliver; registry.ts decides whether another one may. */
+export class FetchFailure extends Error {
+  readonly kind: FailureKind;
+  readonly host: string;
+
+  constructor(kind: FailureKind, host: string, problem: string, cause?: unknown) {
+    super(problem, { cause });
+    this.kind = kind;
+    this.host = host;
+  }
+}
+
+export interface EndpointOptions {
+  readonly endpoint: Endpoint;
+  /** As in the reference; mirrors are told it by `?ns=`. */
+  readonly registry: string;
+  readonly repository: string;
+  readonly credentials: Credentials | undefined;
+  readonly connections: HttpConnections;
+  readonly retry: RetryPolicy;
+}
+
+const redirectLimit = 5;
+const errorBodyLimit = 8 * 1024;
+const passing: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
+
+export class EndpointClient {
+  readonly endpoint: Endpoint;
+  readonly #options: EndpointOptions;
+  readonly #authorizer: Authorizer;
+
+  constructor(options: EndpointOptions) {
+    this.endpoint = options.endpoint;
+    this.#options = options;
+    this.#authorizer = new Authorizer(options.endpoint, options.credentials, options.repository, options.connections);
+  }
+
+  /** GETs `<base>/<repository>/<rest>`; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
+  async get(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
+    const { endpoint, registry, repository, retry } = this.#options;
+    const url = new URL(`${endpoint.base}/${repository}/${rest}`);
+    if (!endpoint.isServer) url.searchParams.set("ns", registry);
+    for (let next = 2; ; next++) {
+      let askedMs = 0;
+      try {
+        const response = await this.#authorized(url, headers, signal);
+        const status = response.statusCode ?? 0;
+        if (status === 200 || status === 206) return response;
+        if (!passing.has(status) || next > retry.tries) throw await this.#failure(response, signal);
+        askedMs = Number(response.headers["retry-after"] ?? 0) * 1000 || 0;
+        response.destroy();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof ConnectionError)) throw error;
+        if (!error.transient || next > retry.tries) {
+          throw new FetchFailure("unavailable", endpoint.host, error.message, error);
+        }
+      }
+      await backOff(retry, next, askedMs, signal);
+    }
+  }
+
+  async #authorized(url: URL, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
+    const sent = this.#authorizer.header;
+    const { response, isHome } = await this.#followed(url, headers, sent, signal);
+    // The challenge of a host we were redirected to is none of our credentials' business.
+    const isAsked = response.statusCode === 401 && isHome;
+    if (!isAsked || !(await this.#authorizer.answer(response, sent, signal))) return response;
+    response.destroy();
+    return (await this.#followed(url, headers, this.#authorizer.header, signal)).response;
+  }
+
+  /** Follows redirects; what is meant for this host (credentials, its headers, its TLS settings) stays on this host. */
+  async #followed(
+    start: URL,
+    headers: ReadonlyMap<string, string>,
+    authorization: string | undefined,
+    signal: AbortSignal,
+  ): Promise<{ readonly response: IncomingMessage; readonly isHome: boolean }> {
+    const { endpoint, connections } = this.#options;
+    let url = start;
+    for (let redirects = 0; redirects <= redirectLimit; redirects++) {
+      const isHome = url.origin === start.origin;
+      const all = new Map<string, string | readonly string[]>([["User-Agent", "keelson"], ...headers]);
+      if (isHome) {
+        for (const [name, value] of endpoint.headers) all.set(name, value);
+        if (authorization !== undefined) all.set("Authorization", authorization);
+      }
+      const tls = isHome ? endpoint.tls : {};
+      const response = await connections.send({ method: "GET", url, headers: all, tls, signal });
+      const status = response.statusCode ?? 0;
+      if (status < 300 || status >= 400) return { response, isHome };
+      response.destroy();
+      const target = URL.parse(response.headers.location ?? "", url.href);
+      if (target === null || !/^https?:$/.test(target.protocol)) {
+        throw new FetchFailure("refused", endpoint.host, `it redirects to nowhere (status ${status})`);
+      }
+      if (url.protocol === "https:" && target.protocol === "http:") {
+        throw new FetchFailure("refused", endpoint.host, `it redirects from https to http (${target.host})`);
+      }
+      url = target;
+    }
+    throw new FetchFailure("refused", endpoint.host, `it redirects more than ${redirectLimit} times`);
+  }
+
+  async #failure(response: IncomingMessage, signal: AbortSignal): Promise<FetchFailure> {
+    const status = response.statusCode ?? 0;
+    const problem = `status ${status}${await this.#errorText(response, signal)}`;
+    return new FetchFailure(kindOf(status), this.endpoint.host, problem);
+  }
+
+  /** The first of the spec's `errors`, for people to read. */
+  async #errorText(response: IncomingMessage, signal: AbortSignal): Promise<string> {
+    try {
+      const body = await this.#options.connections.readBody(response, errorBodyLimit, signal);
+      const first = parseJsonObject(body).objects("errors")[0];
+      const words = [first?.string("code"), first?.string("message")].filter(Boolean).join(": ");
+      return words === "" ? "" : `, ${words.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300)}`;
+    } catch {
+      // The status alone must do when the body is no such document.
+      signal.throwIfAborted();
+      return "";
+    }
+  }
+}
+
+function kindOf(status: number): FailureKind {
+  if (status === 401) return "unauthenticated";
+  if (status === 403) return "forbidden";
+  if (status === 404) return "missing";
+  return passing.has(status) || status >= 500 ? "unavailable" : "refused";
+}

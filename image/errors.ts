@@ -1,0 +1,117 @@
+// Every error that images can end in.
+
+import { catalogue } from "../native/index.ts";
+
+export const errors = catalogue({
+  invalidReference: {
+    code: "InvalidArgument",
+    sentence: 'The image reference "{reference}" is not valid: {problem}.',
+    remedy: "Write it as [registry/]repository[:tag][@sha256:digest].",
+  },
+  // The kubelet looks for this very first word (cri-api pkg/errors) to tell the user why.
+  registryUnavailable: {
+    code: "Unavailable",
+    sentence: "RegistryUnavailable: {object} could not be fetched: {problem}.",
+    remedy: "Check that the registry runs and that this node reaches it; mirrors are set up in hosts.toml.",
+  },
+  registryRefused: {
+    code: "FailedPrecondition",
+    sentence: "{object} could not be fetched: {problem}.",
+    remedy: "Ask the registry's operator, or pull from another registry.",
+  },
+  unauthenticated: {
+    code: "Unauthenticated",
+    sentence: "{object} could not be fetched: {host} wants other credentials ({problem}).",
+    remedy: "Give a valid user and password or token for {host} in the pull request (imagePullSecrets in Kubernetes).",
+  },
+  permissionDenied: {
+    code: "PermissionDenied",
+    sentence: "{object} could not be fetched: {host} forbids it ({problem}).",
+    remedy: "Ask for pull rights on this repository of {host}.",
+  },
+  notInRegistry: {
+    code: "NotFound",
+    sentence: "{object} does not exist in the registry ({problem}).",
+    remedy: "Check the repository, the tag and the digest.",
+  },
+  unsafeCredentials: {
+    code: "FailedPrecondition",
+    sentence: "{host} wants its token fetched from {realm}, which would send credentials unencrypted.",
+    remedy: "Have the registry name an https:// token service.",
+  },
+  malformed: {
+    code: "FailedPrecondition",
+    sentence: "{object} is malformed: {problem}.",
+    remedy: "Push or save the image again with a current tool.",
+  },
+  unsupported: {
+    code: "Unimplemented",
+    sentence: "{object} is not supported: {problem}.",
+    remedy: "Use an OCI or Docker schema 2 image with plain, gzip or zstd layers.",
+  },
+  tooLarge: {
+    code: "ResourceExhausted",
+    sentence: "{object} is larger than {limit} bytes.",
+    remedy: "Nothing of it was kept; use a smaller one.",
+  },
+  noPlatform: {
+    code: "NotFound",
+    sentence: "{object} has no image for {platform}, only for {offered}.",
+    remedy: "Pull an image that is built for this node's platform.",
+  },
+  digestMismatch: {
+    code: "FailedPrecondition",
+    sentence: "{object} has digest {actual} instead of {expected}, so it was thrown away.",
+    remedy: "The content is damaged or forged; pull again, and if it stays so, push the image anew.",
+  },
+  sizeMismatch: {
+    code: "FailedPrecondition",
+    sentence: "{object} has {actual} bytes instead of {expected}, so it was thrown away.",
+    remedy: "The content is cut off or forged; pull again, and if it stays so, push the image anew.",
+  },
+  layerRefused: {
+    code: "FailedPrecondition",
+    sentence: "{object} could not be unpacked: {problem}.",
+    remedy: "Nothing of it was kept; build and push the image again.",
+  },
+  cancelled: {
+    code: "Cancelled",
+    sentence: "The pull of {object} was cancelled.",
+    remedy: "Everything it had fetched was removed; pull again.",
+  },
+  invalidHosts: {
+    code: "FailedPrecondition",
+    sentence: "The registry configuration {file} is not valid: {problem}.",
+    remedy: "Correct the file; it is read anew at each pull.",
+  },
+  badArchive: {
+    code: "InvalidArgument",
+    sentence: "The image archive {file} cannot be loaded: {problem}.",
+    remedy: "Give an OCI layout directory, or a tar of one, or the output of docker save.",
+  },
+  noSuchImage: {
+    code: "NotFound",
+    sentence: "There is no image {reference} on this node.",
+    remedy: "Pull it first.",
+  },
+  snapshotExists: {
+    code: "AlreadyExists",
+    sentence: "Container {container} already has a writable layer.",
+    remedy: "Remove the container first.",
+  },
+  noSnapshot: {
+    code: "NotFound",
+    sentence: "Container {container} has no writable layer.",
+    remedy: "It was removed meanwhile; list the containers again.",
+  },
+  invalidContainerId: {
+    code: "InvalidArgument",
+    sentence: 'The container id "{container}" cannot name a writable layer.',
+    remedy: "Container ids are lower-case hex digits.",
+  },
+  storeBusy: {
+    code: "FailedPrecondition",
+    sentence: "Another process works on the image store {root}.",
+    remedy: "Stop the other keelson first, or give this one another root.",
+  },
+});

@@ -1,0 +1,191 @@
+// Where a registry is reached: containerd's hosts.toml layout (its docs/hosts.md).
+//
+// `<directory>/<host>/hosts.toml`, `<directory>/<host>_<port>_/hosts.toml` or `<directory>/_default/hosts.toml`
+// names mirrors, tried in the file's order, and the server, tried last. Read anew at each pull.
+
+import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
+import path from "node:path";
+import { parse, type TomlTable, type TomlValue } from "smol-toml";
+import { errors } from "./errors.ts";
+
+/** TLS settings of one host, as node:tls takes them. */
+export interface TlsSettings {
+  readonly ca?: readonly Buffer[];
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
+  readonly rejectUnauthorized?: boolean;
+}
+
+export interface Endpoint {
+  /** Up to and with `/v2`, without a slash at the end. */
+  readonly base: string;
+  /** Host and port as in the URL. */
+  readonly host: string;
+  readonly canResolve: boolean;
+  readonly canPull: boolean;
+  readonly tls: TlsSettings;
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  /** False for a mirror: it is told the registry's name by `?ns=` and gets none of the registry's credentials. */
+  readonly isServer: boolean;
+}
+
+/** The endpoints to try, in order. Throws FailedPrecondition for a broken hosts.toml. */
+export async function loadEndpoints(directory: string, registry: string): Promise<readonly Endpoint[]> {
+  const portForm = registry.replace(/:([0-9]+)$/, "_$1_");
+  for (const name of new Set([portForm, registry, "_default"])) {
+    const file = path.join(directory, name, "hosts.toml");
+    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
+      throw errors.invalidHosts({ file, problem: `it cannot be read (${error.message})` }, error);
+    });
+    if (text !== undefined) return new HostsFile(file, text).endpoints(registry);
+  }
+  return [makeEndpoint(serverUrl(registry), noSettings, true)];
+}
+
+interface Settings {
+  readonly capabilities: readonly string[];
+  readonly overridePath: boolean;
+  readonly tls: TlsSettings;
+  readonly headers: readonly (readonly [string, string])[];
+}
+
+const noSettings: Settings = { capabilities: ["pull", "resolve"], overridePath: false, tls: {}, headers: [] };
+
+class HostsFile {
+  readonly #file: string;
+  readonly #table: TomlTable;
+
+  constructor(file: string, text: string) {
+    this.#file = file;
+    try {
+      this.#table = parse(text);
+    } catch (error) {
+      throw this.#invalid(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  async endpoints(registry: string): Promise<readonly Endpoint[]> {
+    const found: Endpoint[] = [];
+    const mirrors = this.#table.host;
+    if (mirrors !== undefined && !isTable(mirrors)) throw this.#invalid("host is not a table");
+    for (const [address, table] of Object.entries(mirrors ?? {})) {
+      if (!isTable(table)) throw this.#invalid(`host."${address}" is not a table`);
+      found.push(makeEndpoint(this.#url(address), await this.#settings(table), false));
+    }
+    const server = this.#string(this.#table, "server");
+    const url = server === undefined || server === "" ? serverUrl(registry) : this.#url(server);
+    // A mirror entry for the server's own address carries the server's settings.
+    const own = found.findIndex((endpoint) => endpoint.base === makeEndpoint(url, noSettings, true).base);
+    const described = found[own];
+    if (described !== undefined) return found.with(own, { ...described, isServer: true });
+    return [...found, makeEndpoint(url, await this.#settings(this.#table), true)];
+  }
+
+  #url(address: string): URL {
+    const url = URL.parse(/^https?:\/\//.test(address) ? address : `${defaultScheme(address)}://${address}`);
+    if (url === null || url.username !== "" || url.search !== "")
+      throw this.#invalid(`"${address}" is not a host's URL`);
+    return url;
+  }
+
+  async #settings(table: TomlTable): Promise<Settings> {
+    const capabilities = this.#strings(table, "capabilities");
+    const [cert, key] = await this.#client(table);
+    const ca = await Promise.all(this.#strings(table, "ca").map((name) => this.#read(name)));
+    return {
+      capabilities: capabilities.length > 0 ? capabilities : noSettings.capabilities,
+      overridePath: this.#boolean(table, "override_path"),
+      headers: this.#headers(table),
+      tls: {
+        ...(ca.length > 0 && { ca }),
+        ...(cert && { cert, key: key ?? cert }),
+        ...(this.#boolean(table, "skip_verify") && { rejectUnauthorized: false }),
+      },
+    };
+  }
+
+  /** `client`: one file with both, or a list of `[certificate, key]` pairs, of which the first is used. */
+  async #client(table: TomlTable): Promise<readonly Buffer[]> {
+    const client = table.client;
+    const first = Array.isArray(client) ? client[0] : client;
+    const names = Array.isArray(first) ? first : first === undefined ? [] : [first];
+    return Promise.all(
+      names.map((name) => {
+        if (typeof name !== "string") throw this.#invalid("client does not name files");
+        return this.#read(name);
+      }),
+    );
+  }
+
+  #headers(table: TomlTable): readonly (readonly [string, string])[] {
+    const header = table.header;
+    if (header === undefined) return [];
+    if (!isTable(header)) throw this.#invalid("header is not a table");
+    return Object.keys(header).flatMap((name) => this.#strings(header, name).map((value) => [name, value] as const));
+  }
+
+  #read(name: string): Promise<Buffer> {
+    return readFile(path.resolve(path.dirname(this.#file), name)).catch((error: Error) => {
+      throw this.#invalid(`${name} cannot be read (${error.message})`);
+    });
+  }
+
+  #string(table: TomlTable, key: string): string | undefined {
+    const value = table[key];
+    if (value !== undefined && typeof value !== "string") throw this.#invalid(`${key} is not a string`);
+    return value;
+  }
+
+  #strings(table: TomlTable, key: string): readonly string[] {
+    const value = table[key];
+    const list = Array.isArray(value) ? value : value === undefined ? [] : [value];
+    return list.map((item) => {
+      if (typeof item !== "string") throw this.#invalid(`${key} is not a list of strings`);
+      return item;
+    });
+  }
+
+  #boolean(table: TomlTable, key: string): boolean {
+    const value = table[key] ?? false;
+    if (typeof value !== "boolean") throw this.#invalid(`${key} is not true or false`);
+    return value;
+  }
+
+  #invalid(problem: string) {
+    return errors.invalidHosts({ file: this.#file, problem });
+  }
+}
+
+function isTable(value: TomlValue): value is TomlTable {
+  return typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
+}
+
+function makeEndpoint(url: URL, settings: Settings, isServer: boolean): Endpoint {
+  const prefix = url.pathname.replace(/\/+$/, "");
+  const hasVersion = settings.overridePath || prefix.endsWith("/v2");
+  return {
+    base: `${url.origin}${prefix}${hasVersion ? "" : "/v2"}`,
+    host: url.host,
+    canResolve: settings.capabilities.includes("resolve"),
+    canPull: settings.capabilities.includes("pull"),
+    tls: settings.tls,
+    headers: settings.headers,
+    isServer,
+  };
+}
+
+function serverUrl(registry: string): URL {
+  // Docker Hub's API is not at the name that its images carry.
+  const host = registry === "docker.io" ? "registry-1.docker.io" : registry;
+  return new URL(`${defaultScheme(host)}://${host}`);
+}
+
+/** Plain HTTP unasked is for this machine's own loopback only, as containerd and Docker have it. */
+function defaultScheme(address: string): "http" | "https" {
+  const url = URL.parse(`http://${address}`);
+  const host = url?.hostname ?? "";
+  const isLoopback = host === "localhost" || host === "[::1]" || (isIP(host) === 4 && host.startsWith("127."));
+  return isLoopback && url?.port !== "443" ? "http" : "https";
+}

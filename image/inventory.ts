@@ -1,0 +1,216 @@
+// What content lies on disk (blobs and unpacked layers), who needs it, and the removal of what nobody needs.
+//
+// Content becomes durable only with the image that names it (store.ts commits); what no image, pull
+// or container needs is garbage at any time, after a crash as well.
+
+import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { Host } from "../native/index.ts";
+import { digestOf, isDigest } from "./digest.ts";
+import { errors } from "./errors.ts";
+import {
+  type LayerLimits,
+  type LayerRecord,
+  placeLayer,
+  readLayers,
+  stageLayer,
+  stagingDirectory,
+  type Unpack,
+} from "./layers.ts";
+import type { Layout } from "./layout.ts";
+import type { Descriptor } from "./manifest.ts";
+import { Queue, Slots } from "./scheduling.ts";
+import { SingleFlight } from "./single-flight.ts";
+import type { ContentSource } from "./source.ts";
+import type { Digest } from "./types.ts";
+
+/** Content that somebody needs. */
+export interface Needs {
+  readonly blobs: ReadonlySet<Digest>;
+  readonly layers: ReadonlySet<Digest>;
+}
+
+export interface InventoryOptions {
+  readonly layout: Layout;
+  readonly host: Host;
+  readonly unpack: Unpack;
+  readonly limits: LayerLimits;
+  /** Layers that are fetched and unpacked at the same time, over all pulls. */
+  readonly parallelLayers: number;
+}
+
+export class Inventory {
+  readonly #options: InventoryOptions;
+  readonly #layers: Map<Digest, LayerRecord>;
+  /** Size of each blob in bytes. */
+  readonly #blobs: Map<Digest, number>;
+  readonly #leases = new Set<Needs>();
+  readonly #flights = new SingleFlight<void>();
+  readonly #slots: Slots;
+  /** Everything that moves content in or out or commits an image, one at a time. */
+  readonly queue = new Queue();
+  readonly #working = new Set<Promise<unknown>>();
+
+  private constructor(options: InventoryOptions, layers: Map<Digest, LayerRecord>, blobs: Map<Digest, number>) {
+    this.#options = options;
+    this.#layers = layers;
+    this.#blobs = blobs;
+    this.#slots = new Slots(options.parallelLayers);
+  }
+
+  /** Reads what is there and takes down what was left half-made. */
+  static async open(options: InventoryOptions): Promise<Inventory> {
+    const { layout, host } = options;
+    await host.removeTree(layout.staging);
+    await mkdir(layout.staging, { mode: 0o700 });
+    const blobs = new Map<Digest, number>();
+    for (const name of await readdir(layout.blobs)) {
+      const digest = `sha256:${name}`;
+      if (isDigest(digest)) blobs.set(digest, (await stat(layout.blob(digest))).size);
+    }
+    return new Inventory(options, await readLayers(layout), blobs);
+  }
+
+  /** Protects content from removal until it is given back; take it before asking what is there. */
+  lease(needs: Needs): { release(): void } {
+    this.#leases.add(needs);
+    return { release: () => this.#leases.delete(needs) };
+  }
+
+  hasBlob(descriptor: Descriptor): boolean {
+    return this.#blobs.get(descriptor.digest) === descriptor.size;
+  }
+
+  /** True when the layer is there and this compressed form was seen to be it. */
+  hasLayer(descriptor: Descriptor, diffId: Digest): boolean {
+    return this.hasBlob(descriptor) && this.#layers.get(diffId)?.blobs.includes(descriptor.digest) === true;
+  }
+
+  /** A small blob that is there. */
+  readBlob(digest: Digest): Promise<Buffer> {
+    return readFile(this.#options.layout.blob(digest));
+  }
+
+  /** Adds a manifest or a config. */
+  async addBlob(bytes: Buffer): Promise<void> {
+    const digest = digestOf(bytes);
+    await this.#staged(async (directory) => {
+      const draft = path.join(directory, "blob");
+      await writeFile(draft, bytes, { mode: 0o600 });
+      await this.queue.run(async () => {
+        await rename(draft, this.#options.layout.blob(digest));
+        this.#blobs.set(digest, bytes.length);
+      });
+    });
+  }
+
+  /** Fetches and unpacks a layer unless it is there; several that want the same one share the work. */
+  async addLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
+    const key = `${descriptor.digest} ${diffId}`;
+    while (!this.hasLayer(descriptor, diffId)) {
+      const isJoining = this.#flights.has(key);
+      try {
+        await this.#flights.join(key, signal, (flight) =>
+          this.#slots.run(flight, () => this.#fetchLayer(descriptor, diffId, source, flight)),
+        );
+      } catch (error) {
+        signal.throwIfAborted();
+        // The other's registry or credentials may be to blame: try with our own.
+        if (!isJoining) throw error;
+      }
+    }
+  }
+
+  /** Flushes everything placed so far; what is named after this survives a power cut. */
+  sync(): Promise<void> {
+    return this.#options.host.syncFileSystem(this.#options.layout.root);
+  }
+
+  /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
+  async collect(needed: () => Needs): Promise<void> {
+    const { layout, host } = this.#options;
+    const trash = await stagingDirectory(layout);
+    try {
+      await this.queue.run(async () => {
+        const [blobs, layers] = await Promise.all([readdir(layout.blobs), readdir(layout.layers)]);
+        // No await from here to the end of the choice: a pull that comes now must not count on a victim.
+        const keep = [needed(), ...this.#leases];
+        const isGarbage = (kind: keyof Needs) => (name: string) => {
+          const digest = `sha256:${name}`;
+          return !isDigest(digest) || !keep.some((needs) => needs[kind].has(digest));
+        };
+        const victims = [
+          ...blobs.filter(isGarbage("blobs")).map((name) => ({ directory: layout.blobs, name })),
+          ...layers.filter(isGarbage("layers")).map((name) => ({ directory: layout.layers, name })),
+        ];
+        for (const { directory, name } of victims) {
+          const digest = `sha256:${name}`;
+          if (isDigest(digest)) (directory === layout.blobs ? this.#blobs : this.#layers).delete(digest);
+        }
+        for (const [index, { directory, name }] of victims.entries()) {
+          await rename(path.join(directory, name), path.join(trash, String(index)));
+        }
+      });
+    } finally {
+      await host.removeTree(trash);
+    }
+  }
+
+  /** Bytes and inodes of all blobs and layers, from memory. */
+  use(): { readonly bytes: bigint; readonly inodes: bigint } {
+    let bytes = 0n;
+    let inodes = BigInt(this.#blobs.size);
+    for (const size of this.#blobs.values()) bytes += BigInt(size);
+    for (const layer of this.#layers.values()) {
+      bytes += layer.unpackedBytes;
+      inodes += layer.inodes;
+    }
+    return { bytes, inodes };
+  }
+
+  /** Resolves when no unfinished work is left on disk. */
+  async idle(): Promise<void> {
+    await Promise.allSettled([...this.#working]);
+    await this.queue.idle();
+  }
+
+  async #fetchLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
+    const { layout, unpack, limits } = this.#options;
+    await this.#staged(async (directory) => {
+      const staged = await stageLayer({ descriptor, diffId, source, directory, unpack, limits, signal });
+      await this.queue.run(async () => {
+        signal.throwIfAborted();
+        const record = await placeLayer(layout, staged, this.#layers.get(diffId), descriptor.digest);
+        this.#layers.set(diffId, record);
+        this.#blobs.set(descriptor.digest, descriptor.size);
+      });
+    });
+  }
+
+  /** Gives work a directory that is gone afterwards, whatever happens. */
+  async #staged<Result>(work: (directory: string) => Promise<Result>): Promise<Result> {
+    const task = (async () => {
+      const directory = await stagingDirectory(this.#options.layout);
+      try {
+        return await work(directory);
+      } finally {
+        await this.#options.host.removeTree(directory);
+      }
+    })();
+    this.#working.add(task);
+    try {
+      return await task;
+    } finally {
+      this.#working.delete(task);
+    }
+  }
+}
+
+/** Throws unless a document read from somewhere is what its descriptor says. */
+export function checkBlob(bytes: Buffer, descriptor: Descriptor, object: string): void {
+  if (bytes.length !== descriptor.size) {
+    throw errors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
+  }
+  const actual = digestOf(bytes);
+  if (actual !== descriptor.digest) throw errors.digestMismatch({ object, actual, expected: descriptor.digest });
+}

@@ -1,0 +1,202 @@
+// Layers on disk, unpacked: one directory for each diff id, whatever image and stack it belongs to.
+//
+// A lower layer of overlayfs needs no parent, so equal layers are shared by all images
+// and unpack at the same time, in any order.
+
+import { mkdir, mkdtemp, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { KeelsonError, type LayerReport, type LayerUnpack, type UnpackOptions } from "../native/index.ts";
+import { isDigest } from "./digest.ts";
+import { writeDurably } from "./durable-file.ts";
+import { errors } from "./errors.ts";
+import { MalformedJson, parseJsonObject } from "./json.ts";
+import type { Layout } from "./layout.ts";
+import type { Descriptor } from "./manifest.ts";
+import type { ContentSource } from "./source.ts";
+import type { Digest } from "./types.ts";
+
+export interface LayerLimits {
+  /** Bytes that one layer may inflate to. */
+  readonly bytes: bigint;
+  readonly inodes: bigint;
+}
+
+export type Unpack = (options: UnpackOptions) => LayerUnpack;
+
+export interface LayerRecord {
+  readonly diffId: Digest;
+  /** Compressed forms that were seen to inflate to it. */
+  readonly blobs: readonly Digest[];
+  readonly unpackedBytes: bigint;
+  readonly inodes: bigint;
+}
+
+/** A layer that lies in a staging directory of its own, checked, not yet part of the store. */
+export interface StagedLayer {
+  readonly directory: string;
+  readonly record: LayerRecord;
+}
+
+const recordName = "layer.json";
+const recordLimit = 1024 * 1024;
+/** Milliseconds that the unpacker may take after the last byte was written to it: what it buffers is little. */
+const finishMs = 10 * 60 * 1000;
+
+/**
+ * Streams a blob through the unpacker into a new staging directory: `blob` and `layer/root` in it. Checks digest,
+ * size and diff id. The directory is the caller's to remove, also after a failure: it is made by `directory`.
+ */
+export async function stageLayer(options: {
+  readonly descriptor: Descriptor;
+  readonly diffId: Digest;
+  readonly source: ContentSource;
+  readonly directory: string;
+  readonly unpack: Unpack;
+  readonly limits: LayerLimits;
+  readonly signal: AbortSignal;
+}): Promise<StagedLayer> {
+  const { descriptor, diffId, directory, limits, signal } = options;
+  const object = `Layer ${descriptor.digest}`;
+  await mkdir(path.join(directory, "layer", "root"), { recursive: true, mode: 0o755 });
+  const report = await feed(object, options.source, descriptor, signal, () =>
+    options.unpack({
+      directory: path.join(directory, "layer", "root"),
+      blobPath: path.join(directory, "blob"),
+      maxBytes: limits.bytes,
+      maxInodes: limits.inodes,
+    }),
+  );
+  if (report.size !== BigInt(descriptor.size)) {
+    throw errors.sizeMismatch({ object, actual: String(report.size), expected: descriptor.size });
+  }
+  if (report.digest !== descriptor.digest) {
+    throw errors.digestMismatch({ object, actual: report.digest, expected: descriptor.digest });
+  }
+  if (report.diffId !== diffId) {
+    throw errors.digestMismatch({ object: `${object}, inflated,`, actual: report.diffId, expected: diffId });
+  }
+  const { unpackedBytes, inodes } = report;
+  const record = { diffId, blobs: [descriptor.digest], unpackedBytes, inodes };
+  await writeFile(path.join(directory, "layer", recordName), formatRecord(record), { mode: 0o600 });
+  return { directory, record };
+}
+
+/** Runs the copy and the unpacker against each other; the failure of either ends both. */
+async function feed(
+  object: string,
+  source: ContentSource,
+  descriptor: Descriptor,
+  signal: AbortSignal,
+  start: () => LayerUnpack,
+): Promise<LayerReport> {
+  const stop = new AbortController();
+  const unpack = start();
+  // The pipe breaks when the unpacker gives up; its report says why.
+  unpack.input.on("error", () => undefined);
+  const report = unpack.report.catch((error: unknown) => {
+    const refused = refusal(object, error);
+    stop.abort(refused);
+    throw refused;
+  });
+  try {
+    await source.copy(descriptor, unpack.input, AbortSignal.any([signal, stop.signal]));
+    return await within(finishMs, report, object);
+  } catch (error) {
+    // A sink that broke under the copy: the unpacker's own words come first.
+    const cause = isBrokenPipe(error) ? await report.catch((refused: unknown) => refused) : error;
+    unpack.abort();
+    await report.catch(() => undefined);
+    signal.throwIfAborted();
+    throw stop.signal.aborted ? stop.signal.reason : cause;
+  }
+}
+
+/** The unpacker's own words and code, with the layer they are about. */
+function refusal(object: string, error: unknown): Error {
+  if (error instanceof KeelsonError) {
+    return new KeelsonError(error.name, error.code, `${object}: ${error.message}`, error);
+  }
+  return errors.layerRefused({ object, problem: error instanceof Error ? error.message : String(error) }, error);
+}
+
+/** Waits for a report, with a deadline. Aborting the unpacker is the caller's. */
+async function within(ms: number, report: Promise<LayerReport>, object: string): Promise<LayerReport> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => late.reject(errors.layerRefused({ object, problem: `the unpacker did not end within ${ms} ms` })),
+    ms,
+  );
+  try {
+    return await Promise.race([report, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const brokenPipe: ReadonlySet<string> = new Set([
+  "EPIPE",
+  "ECONNRESET",
+  "ERR_STREAM_DESTROYED",
+  "ERR_STREAM_PREMATURE_CLOSE",
+  "ERR_STREAM_WRITE_AFTER_END",
+]);
+
+function isBrokenPipe(error: unknown): boolean {
+  if (!(error instanceof Error) || !("code" in error)) return false;
+  return brokenPipe.has(String(error.code));
+}
+
+/** Moves a staged layer and its blob to their places; what is there already stays. */
+export async function placeLayer(layout: Layout, staged: StagedLayer, known: LayerRecord | undefined, blob: Digest) {
+  await rename(path.join(staged.directory, "blob"), layout.blob(blob));
+  if (known === undefined) {
+    await rename(path.join(staged.directory, "layer"), layout.layer(staged.record.diffId));
+    return staged.record;
+  }
+  const record = { ...known, blobs: [...new Set([...known.blobs, blob])] };
+  // Images count on this layer already: its record must not be lost to a power cut now.
+  await writeDurably(path.join(layout.layer(known.diffId), recordName), formatRecord(record));
+  return record;
+}
+
+/** Reads the records of all layers on disk; a directory that is not a whole layer is left out. */
+export async function readLayers(layout: Layout): Promise<Map<Digest, LayerRecord>> {
+  const records = new Map<Digest, LayerRecord>();
+  for (const name of await readdir(layout.layers)) {
+    const diffId = `sha256:${name}`;
+    if (!isDigest(diffId)) continue;
+    const record = await readLayerRecord(layout, diffId);
+    if (record !== undefined) records.set(diffId, record);
+  }
+  return records;
+}
+
+function formatRecord(record: LayerRecord): string {
+  const { diffId, blobs, unpackedBytes, inodes } = record;
+  return `${JSON.stringify({ diffId, blobs, unpackedBytes: Number(unpackedBytes), inodes: Number(inodes) })}\n`;
+}
+
+async function readLayerRecord(layout: Layout, diffId: Digest): Promise<LayerRecord | undefined> {
+  const file = path.join(layout.layer(diffId), recordName);
+  try {
+    if ((await stat(file)).size > recordLimit || !(await stat(layout.layerRoot(diffId))).isDirectory())
+      return undefined;
+    const document = parseJsonObject(await readFile(file));
+    if (document.string("diffId") !== diffId) return undefined;
+    return {
+      diffId,
+      blobs: document.strings("blobs").filter(isDigest),
+      unpackedBytes: BigInt(document.count("unpackedBytes") ?? 0),
+      inodes: BigInt(document.count("inodes") ?? 0),
+    };
+  } catch (error) {
+    const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    if (isMissing || error instanceof MalformedJson) return undefined;
+    throw error;
+  }
+}
+
+/** A new directory for one piece of unfinished work. */
+export function stagingDirectory(layout: Layout): Promise<string> {
+  return mkdtemp(path.join(layout.staging, "work-"));
+}

@@ -1,0 +1,58 @@
+// Where things lie below the store's root. The root itself is an OCI image layout (image-spec image-layout.md).
+//
+//   oci-layout, index.json, blobs/sha256/<hex>   manifests, configs and layers as they came
+//   layers/<diff id>/root, layer.json            layers unpacked, in overlayfs form
+//   containers/<container id>/                   writable layers
+//   staging/                                     what is not finished; emptied at start
+
+import { mkdir, readdir } from "node:fs/promises";
+import path from "node:path";
+import { hexOf } from "./digest.ts";
+import { writeDurably } from "./durable-file.ts";
+import type { Digest } from "./types.ts";
+
+export class Layout {
+  readonly root: string;
+  readonly blobs: string;
+  readonly layers: string;
+  readonly containers: string;
+  readonly staging: string;
+  readonly index: string;
+
+  constructor(root: string) {
+    this.root = root;
+    this.blobs = path.join(root, "blobs", "sha256");
+    this.layers = path.join(root, "layers");
+    this.containers = path.join(root, "containers");
+    this.staging = path.join(root, "staging");
+    this.index = path.join(root, "index.json");
+  }
+
+  blob(digest: Digest): string {
+    return path.join(this.blobs, hexOf(digest));
+  }
+
+  layer(diffId: Digest): string {
+    return path.join(this.layers, hexOf(diffId));
+  }
+
+  /** The directory that overlayfs takes as a lower layer. */
+  layerRoot(diffId: Digest): string {
+    return path.join(this.layer(diffId), "root");
+  }
+
+  container(id: string): string {
+    return path.join(this.containers, id);
+  }
+
+  /** Makes the directories, closed to everybody but root: layers hold set-user-id programs (CVE-2021-41103). */
+  async create(): Promise<void> {
+    for (const directory of [this.blobs, this.layers, this.containers, this.staging]) {
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+    }
+    const version = "oci-layout";
+    if (!(await readdir(this.root)).includes(version)) {
+      await writeDurably(path.join(this.root, version), '{"imageLayoutVersion":"1.0.0"}\n');
+    }
+  }
+}

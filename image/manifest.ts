@@ -1,0 +1,168 @@
+// Manifests and indexes: OCI image-spec manifest.md and image-index.md, and Docker's schema 2 forms of both.
+
+import { parseDigest } from "./digest.ts";
+import { errors } from "./errors.ts";
+import { type JsonObject, MalformedJson, parseJsonObject } from "./json.ts";
+import { fitness, formatPlatform, type Platform, readPlatform } from "./platform.ts";
+import type { Digest } from "./types.ts";
+
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+}
+
+export interface IndexEntry extends Descriptor {
+  readonly platform: Platform | undefined;
+  readonly annotations: ReadonlyMap<string, string>;
+}
+
+export interface Manifest {
+  readonly kind: "manifest";
+  readonly mediaType: string;
+  readonly config: Descriptor;
+  /** Bottom first. */
+  readonly layers: readonly Descriptor[];
+}
+
+export interface Index {
+  readonly kind: "index";
+  readonly manifests: readonly IndexEntry[];
+}
+
+/** Largest manifest, index or config that is read, in bytes: what registries themselves accept. */
+export const documentLimit = 4 * 1024 * 1024;
+/** overlayfs takes no more lower layers (OVL_MAX_STACK). */
+export const layerLimit = 500;
+
+export const ociManifestType = "application/vnd.oci.image.manifest.v1+json";
+export const ociIndexType = "application/vnd.oci.image.index.v1+json";
+export const ociConfigType = "application/vnd.oci.image.config.v1+json";
+export const ociLayerType = "application/vnd.oci.image.layer.v1.tar";
+const dockerManifestType = "application/vnd.docker.distribution.manifest.v2+json";
+const dockerIndexType = "application/vnd.docker.distribution.manifest.list.v2+json";
+const dockerConfigType = "application/vnd.docker.container.image.v1+json";
+
+/** What to ask a registry for. */
+export const manifestTypes = [ociManifestType, ociIndexType, dockerManifestType, dockerIndexType] as const;
+
+const manifestKinds: ReadonlyMap<string, "manifest" | "index"> = new Map([
+  [ociManifestType, "manifest"],
+  [dockerManifestType, "manifest"],
+  [ociIndexType, "index"],
+  [dockerIndexType, "index"],
+]);
+
+const layerTypes: ReadonlySet<string> = new Set([
+  ociLayerType,
+  `${ociLayerType}+gzip`,
+  `${ociLayerType}+zstd`,
+  "application/vnd.oci.image.layer.nondistributable.v1.tar",
+  "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+  "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+  "application/vnd.docker.image.rootfs.diff.tar",
+  "application/vnd.docker.image.rootfs.diff.tar.gzip",
+  "application/vnd.docker.image.rootfs.diff.tar.zstd",
+  "application/vnd.docker.image.rootfs.foreign.diff.tar",
+  "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+]);
+
+/**
+ * Parses a manifest or an index. `contentType` is what the registry said it is ("" when nobody did), `object` the
+ * words for messages. A document that could be read as both is refused (CVE-2021-41190), as is one that says
+ * it is something else than the registry did. Layer `urls` are not read at all: content comes from the registry.
+ */
+export function parseManifest(bytes: Buffer, contentType: string, object: string): Manifest | Index {
+  return readDocument(object, bytes, (document) => {
+    if (document.count("schemaVersion") !== 2) {
+      throw errors.unsupported({ object, problem: "only schemaVersion 2 is read, not Docker's schema 1" });
+    }
+    const hasManifests = document.has("manifests");
+    if (hasManifests && (document.has("layers") || document.has("config"))) {
+      throw new MalformedJson("it reads both as a manifest and as an index");
+    }
+    const kind = hasManifests ? "index" : "manifest";
+    const announced = contentType.split(";")[0]?.trim() ?? "";
+    for (const type of [announced, document.string("mediaType") ?? ""]) {
+      const said = manifestKinds.get(type);
+      if (said !== undefined && said !== kind) throw new MalformedJson(`it says it is ${type} and is not`);
+    }
+    return kind === "index" ? readIndex(document) : readManifest(document, announced, object);
+  });
+}
+
+/** Picks the entry for this platform; the first wins among equals, as the spec asks. Throws NotFound. */
+export function chooseManifest(index: Index, host: Platform, object: string): IndexEntry {
+  const images = index.manifests.filter((entry) => manifestKinds.has(entry.mediaType));
+  let best: IndexEntry | undefined;
+  let bestFitness = 0;
+  for (const entry of images) {
+    const fit = entry.platform === undefined ? 0 : fitness(entry.platform, host);
+    if (fit > bestFitness) [best, bestFitness] = [entry, fit];
+  }
+  // An entry without a platform is judged by its config later.
+  best ??= images.find((entry) => entry.platform === undefined);
+  if (best !== undefined) return best;
+  const offered = images.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : []));
+  throw errors.noPlatform({
+    object,
+    platform: formatPlatform(host),
+    offered: offered.slice(0, 20).join(", ") || "nothing",
+  });
+}
+
+/** Runs a reader over a parsed document and gives what it finds wrong the document's name. */
+export function readDocument<Result>(object: string, bytes: Buffer, read: (document: JsonObject) => Result): Result {
+  try {
+    return read(parseJsonObject(bytes));
+  } catch (error) {
+    if (error instanceof MalformedJson) throw errors.malformed({ object, problem: error.message }, error);
+    throw error;
+  }
+}
+
+function readIndex(document: JsonObject): Index {
+  const manifests = document.objects("manifests").map((entry) => {
+    const platform = entry.object("platform");
+    return {
+      ...readDescriptor(entry),
+      platform: platform === undefined ? undefined : readPlatform(platform),
+      annotations: entry.texts("annotations"),
+    };
+  });
+  return { kind: "index", manifests };
+}
+
+function readManifest(document: JsonObject, announced: string, object: string): Manifest {
+  const config = document.object("config");
+  if (config === undefined) throw new MalformedJson("it names no config");
+  const descriptor = readDescriptor(config);
+  if (descriptor.mediaType !== ociConfigType && descriptor.mediaType !== dockerConfigType) {
+    throw errors.unsupported({ object, problem: `its config is ${descriptor.mediaType}, so it is no container image` });
+  }
+  const layers = document.objects("layers").map(readDescriptor);
+  if (layers.length === 0) throw new MalformedJson("it has no layers");
+  if (layers.length > layerLimit) throw new MalformedJson(`it has ${layers.length} layers, more than ${layerLimit}`);
+  for (const layer of layers) {
+    if (!layerTypes.has(layer.mediaType)) {
+      throw errors.unsupported({ object, problem: `its layer ${layer.digest} is ${layer.mediaType}` });
+    }
+  }
+  const said = document.string("mediaType") ?? announced;
+  return {
+    kind: "manifest",
+    mediaType: manifestKinds.has(said) ? said : ociManifestType,
+    config: descriptor,
+    layers,
+  };
+}
+
+function readDescriptor(object: JsonObject): Descriptor {
+  const text = object.string("digest") ?? "";
+  const digest = parseDigest(text);
+  if (digest === undefined) throw new MalformedJson(`"${text.slice(0, 100)}" is not a sha256 digest`);
+  const size = object.count("size");
+  if (size === undefined) throw new MalformedJson(`the descriptor of ${digest} has no size`);
+  return { mediaType: object.string("mediaType") ?? "", digest, size };
+}

@@ -1,0 +1,63 @@
+// Which names stand for which manifests: the layout's index.json, the store's one durable record.
+//
+// Each name is an entry with the annotation org.opencontainers.image.ref.name; a manifest without
+// names has one entry without it.
+
+import { readFile } from "node:fs/promises";
+import { writeDurably } from "./durable-file.ts";
+import { type Descriptor, ociIndexType, parseManifest } from "./manifest.ts";
+import type { Digest } from "./types.ts";
+
+export const nameAnnotation = "org.opencontainers.image.ref.name";
+
+export interface NameEntry {
+  readonly manifest: Descriptor;
+  /** `registry/repository:tag` or `registry/repository@digest`; undefined for a manifest that has none. */
+  readonly name: string | undefined;
+}
+
+/** Reads index.json; a missing file is an empty list. Throws FailedPrecondition for a damaged one. */
+export async function readNames(file: string): Promise<readonly NameEntry[]> {
+  const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (bytes === undefined) return [];
+  const index = parseManifest(bytes, ociIndexType, `The image list ${file}`);
+  return index.kind === "index"
+    ? index.manifests.map((entry) => ({
+        manifest: { mediaType: entry.mediaType, digest: entry.digest, size: entry.size },
+        name: entry.annotations.get(nameAnnotation),
+      }))
+    : [];
+}
+
+/** Replaces index.json; on disk when it resolves. */
+export async function writeNames(file: string, entries: readonly NameEntry[]): Promise<void> {
+  const manifests = entries.map(({ manifest, name }) => ({
+    ...manifest,
+    ...(name !== undefined && { annotations: { [nameAnnotation]: name } }),
+  }));
+  await writeDurably(file, `${JSON.stringify({ schemaVersion: 2, mediaType: ociIndexType, manifests }, null, 2)}\n`);
+}
+
+/** Gives names to a manifest; a name that stood for another one moves. */
+export function withNames(
+  entries: readonly NameEntry[],
+  manifest: Descriptor,
+  names: readonly string[],
+): readonly NameEntry[] {
+  const moved = new Set(names);
+  const kept = entries.filter((entry) => entry.name === undefined || !moved.has(entry.name));
+  const given = names.map((name) => ({ manifest, name }));
+  const all = [...kept, ...given];
+  // A manifest that lost its last name, or came without one, keeps an entry: containers may run from it.
+  const named = new Set(all.flatMap((entry) => (entry.name === undefined ? [] : [entry.manifest.digest])));
+  const nameless = new Map<Digest, NameEntry>();
+  for (const entry of [...entries, { manifest, name: undefined }]) {
+    if (!named.has(entry.manifest.digest)) {
+      nameless.set(entry.manifest.digest, { manifest: entry.manifest, name: undefined });
+    }
+  }
+  return [...all.filter((entry) => entry.name !== undefined), ...nameless.values()];
+}

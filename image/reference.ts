@@ -1,0 +1,81 @@
+// Image references: `[registry/]repository[:tag][@digest]`, with Docker's short forms.
+//
+// The grammar is that of github.com/distribution/reference; `busybox` means
+// `docker.io/library/busybox:latest`.
+
+import { parseDigest } from "./digest.ts";
+import { errors } from "./errors.ts";
+import type { Digest } from "./types.ts";
+
+export interface Reference {
+  /** Host and port, lower case as given: `docker.io`, `127.0.0.1:5000`. */
+  readonly registry: string;
+  readonly repository: string;
+  /** Absent when the reference names a digest: the digest decides then. */
+  readonly tag: string | undefined;
+  readonly digest: Digest | undefined;
+}
+
+const label = /^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?$/;
+const ipv6 = /^\[[0-9a-fA-F:]{2,39}\]$/;
+const pathComponent = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
+const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+const longestName = 255;
+
+/** Parses and normalises. Throws InvalidArgument, which says what is wrong. */
+export function parseReference(text: string): Reference {
+  const problem = (what: string) => errors.invalidReference({ reference: text.slice(0, 300), problem: what });
+  if (text === "") throw problem("it is empty");
+  if (/^(?:sha256:)?[0-9a-f]{64}$/.test(text)) throw problem("it is an image id, not a name");
+
+  const [beforeDigest = "", digestText, ...more] = text.split("@");
+  if (more.length > 0) throw problem("it has more than one @");
+  const digest = parseDigest(digestText);
+  if (digestText !== undefined && digest === undefined) {
+    throw problem("after @ must come sha256: and 64 lower-case hex digits");
+  }
+
+  const colon = beforeDigest.lastIndexOf(":");
+  const hasTag = colon > beforeDigest.lastIndexOf("/");
+  const tag = hasTag ? beforeDigest.slice(colon + 1) : undefined;
+  if (tag !== undefined && !tagPattern.test(tag)) {
+    throw problem("a tag has 1 to 128 letters, digits, dots, dashes and underscores");
+  }
+
+  const { registry, repository } = splitName(hasTag ? beforeDigest.slice(0, colon) : beforeDigest);
+  if (!isRegistry(registry)) throw problem(`"${registry}" is not a host name with an optional port`);
+  if (!repository.split("/").every((component) => pathComponent.test(component))) {
+    throw problem(`"${repository}" is not a repository in lower case`);
+  }
+  if (registry.length + 1 + repository.length > longestName) throw problem("the name is longer than 255 characters");
+  return { registry, repository, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
+}
+
+/** `registry/repository`. */
+export function nameOf(reference: Reference): string {
+  return `${reference.registry}/${reference.repository}`;
+}
+
+/** The whole reference, normalised. */
+export function formatReference(reference: Reference): string {
+  return reference.digest === undefined
+    ? `${nameOf(reference)}:${reference.tag}`
+    : `${nameOf(reference)}@${reference.digest}`;
+}
+
+function splitName(name: string): { registry: string; repository: string } {
+  const slash = name.indexOf("/");
+  const first = slash < 0 ? "" : name.slice(0, slash);
+  // As Docker does it: only what looks like a host is one, `user/app` belongs to docker.io.
+  const isHost = /[.:[]/.test(first) || first === "localhost" || first !== first.toLowerCase();
+  const registry = !isHost || first === "index.docker.io" ? "docker.io" : first;
+  const repository = isHost ? name.slice(slash + 1) : name;
+  const isOfficial = registry === "docker.io" && !repository.includes("/");
+  return { registry, repository: isOfficial ? `library/${repository}` : repository };
+}
+
+function isRegistry(text: string): boolean {
+  const { host = "", port } = /^(?<host>\[.*\]|[^:]*)(?::(?<port>.*))?$/.exec(text)?.groups ?? {};
+  if (port !== undefined && !(/^[0-9]{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65535)) return false;
+  return ipv6.test(host) || host.split(".").every((part) => label.test(part));
+}

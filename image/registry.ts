@@ -1,0 +1,178 @@
+// One repository of a registry, over all its endpoints: Distribution API v2 (OCI distribution-spec, "Pull").
+
+import type { IncomingMessage } from "node:http";
+import type { Writable } from "node:stream";
+import type { Credentials } from "./auth.ts";
+import { digestOf } from "./digest.ts";
+import { copyBlob } from "./download.ts";
+import { EndpointClient, FetchFailure } from "./endpoint.ts";
+import { errors } from "./errors.ts";
+import type { Endpoint } from "./hosts.ts";
+import { BodyTooLarge, ConnectionError, HttpConnections, type Timeouts } from "./http.ts";
+import { type Descriptor, documentLimit, manifestTypes } from "./manifest.ts";
+import { formatReference, type Reference } from "./reference.ts";
+import { backOff, type RetryPolicy } from "./retry.ts";
+import type { ContentSource } from "./source.ts";
+import type { Digest } from "./types.ts";
+
+export interface RegistryOptions {
+  readonly reference: Reference;
+  readonly endpoints: readonly Endpoint[];
+  readonly credentials: Credentials | undefined;
+  readonly timeouts: Timeouts;
+  readonly retry: RetryPolicy;
+}
+
+export interface FetchedManifest {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly contentType: string;
+}
+
+/** Content of one repository. Ask `close` to end its connections. */
+export class RegistrySource implements ContentSource {
+  readonly #options: RegistryOptions;
+  readonly #connections: HttpConnections;
+  /** In the order to try; the one that last delivered comes first. */
+  #clients: readonly EndpointClient[];
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+    this.#connections = new HttpConnections(options.timeouts);
+    const { reference, credentials, retry } = options;
+    this.#clients = options.endpoints.map(
+      (endpoint) =>
+        new EndpointClient({
+          endpoint,
+          registry: reference.registry,
+          repository: reference.repository,
+          credentials,
+          connections: this.#connections,
+          retry,
+        }),
+    );
+  }
+
+  /** The manifest or index that the reference names. */
+  async resolve(signal: AbortSignal): Promise<FetchedManifest> {
+    const { digest, tag } = this.#options.reference;
+    if (digest !== undefined) return this.manifest(digest, signal);
+    const rest = `manifests/${tag}`;
+    return this.#document(rest, formatReference(this.#options.reference), (endpoint) => endpoint.canResolve, signal);
+  }
+
+  /** A manifest by digest, checked against it. */
+  async manifest(digest: Digest, signal: AbortSignal): Promise<FetchedManifest> {
+    const object = `Manifest ${digest} of ${formatReference(this.#options.reference)}`;
+    const found = await this.#document(`manifests/${digest}`, object, (endpoint) => endpoint.canPull, signal);
+    if (found.digest !== digest) throw errors.digestMismatch({ object, actual: found.digest, expected: digest });
+    return found;
+  }
+
+  async read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {
+    const object = `Blob ${descriptor.digest} of ${formatReference(this.#options.reference)}`;
+    if (descriptor.size > documentLimit) throw errors.tooLarge({ object, limit: documentLimit });
+    const { bytes, digest } = await this.#document(
+      `blobs/${descriptor.digest}`,
+      object,
+      (endpoint) => endpoint.canPull,
+      signal,
+    );
+    if (digest !== descriptor.digest) {
+      throw errors.digestMismatch({ object, actual: digest, expected: descriptor.digest });
+    }
+    return bytes;
+  }
+
+  async copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void> {
+    const object = `Layer ${descriptor.digest} of ${formatReference(this.#options.reference)}`;
+    await copyBlob({
+      object,
+      size: descriptor.size,
+      sink,
+      retry: this.#options.retry,
+      connections: this.#connections,
+      open: (offset) => {
+        const headers = new Map(offset > 0 ? [["Range", `bytes=${offset}-`]] : []);
+        return this.#fetch(`blobs/${descriptor.digest}`, headers, object, (endpoint) => endpoint.canPull, signal);
+      },
+      signal,
+    });
+  }
+
+  close(): void {
+    this.#connections.close();
+  }
+
+  async #document(
+    rest: string,
+    object: string,
+    isFit: (endpoint: Endpoint) => boolean,
+    signal: AbortSignal,
+  ): Promise<FetchedManifest> {
+    const headers = new Map([["Accept", rest.startsWith("manifests/") ? manifestTypes.join(", ") : "*/*"]]);
+    for (let next = 2; ; next++) {
+      const response = await this.#fetch(rest, headers, object, isFit, signal);
+      try {
+        const bytes = await this.#connections.readBody(response, documentLimit, signal);
+        return { bytes, digest: digestOf(bytes), contentType: response.headers["content-type"] ?? "" };
+      } catch (error) {
+        if (error instanceof BodyTooLarge) throw errors.tooLarge({ object, limit: documentLimit }, error);
+        if (!(error instanceof ConnectionError)) throw error;
+        if (next > this.#options.retry.tries) {
+          throw errors.registryUnavailable({ object, problem: error.message }, error);
+        }
+        await backOff(this.#options.retry, next, 0, signal);
+      }
+    }
+  }
+
+  /** Tries the endpoints in order. When none delivers, the last one's answer (the registry's own) decides the code. */
+  async #fetch(
+    rest: string,
+    headers: ReadonlyMap<string, string>,
+    object: string,
+    isFit: (endpoint: Endpoint) => boolean,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
+    const failures: FetchFailure[] = [];
+    for (const client of this.#clients) {
+      if (!isFit(client.endpoint)) continue;
+      try {
+        const response = await client.get(rest, headers, signal);
+        this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
+        return response;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof FetchFailure)) throw error;
+        failures.push(error);
+      }
+    }
+    throw explain(object, failures, this.#options.reference.registry);
+  }
+}
+
+function explain(object: string, failures: readonly FetchFailure[], registry: string): Error {
+  const decisive = failures.at(-1);
+  if (decisive === undefined) {
+    return errors.registryUnavailable({ object, problem: `hosts.toml of ${registry} gives no host that may serve it` });
+  }
+  const problem = failures
+    .map((failure) =>
+      failure.message.startsWith(failure.host) ? failure.message : `${failure.host}: ${failure.message}`,
+    )
+    .join("; ");
+  const values = { object, host: decisive.host, problem };
+  switch (decisive.kind) {
+    case "unavailable":
+      return errors.registryUnavailable(values, decisive);
+    case "refused":
+      return errors.registryRefused(values, decisive);
+    case "unauthenticated":
+      return errors.unauthenticated(values, decisive);
+    case "forbidden":
+      return errors.permissionDenied(values, decisive);
+    case "missing":
+      return errors.notInRegistry(values, decisive);
+  }
+}

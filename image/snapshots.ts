@@ -1,0 +1,157 @@
+// Writable layers of containers: `containers/<id>/{upper,work}` and the list of layers below them.
+
+import { chmod, chown, mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { Host } from "../native/index.ts";
+import { isDigest } from "./digest.ts";
+import { errors } from "./errors.ts";
+import { MalformedJson, parseJsonObject } from "./json.ts";
+import { stagingDirectory } from "./layers.ts";
+import type { Layout } from "./layout.ts";
+import { Slots } from "./scheduling.ts";
+import { SingleFlight } from "./single-flight.ts";
+import type { Digest, FileSystemUse, Snapshot } from "./types.ts";
+
+const recordName = "snapshot.json";
+const idPattern = /^[0-9a-f]{1,64}$/;
+/** Milliseconds for which a measured size is given again. */
+const freshMs = 10_000;
+const parallelMeasurements = 2;
+
+export class Snapshots {
+  readonly #layout: Layout;
+  readonly #host: Host;
+  readonly #now: () => number;
+  /** Layers below each container's writable one, top first. */
+  readonly #lower: Map<string, readonly Digest[]>;
+  readonly #measured = new Map<string, FileSystemUse>();
+  readonly #measuring = new SingleFlight<FileSystemUse>();
+  readonly #slots = new Slots(parallelMeasurements);
+
+  private constructor(layout: Layout, host: Host, now: () => number, lower: Map<string, readonly Digest[]>) {
+    this.#layout = layout;
+    this.#host = host;
+    this.#now = now;
+    this.#lower = lower;
+  }
+
+  /** Reads what is there; a half-made snapshot is taken down. `now` gives milliseconds since the epoch. */
+  static async open(layout: Layout, host: Host, now: () => number): Promise<Snapshots> {
+    const lower = new Map<string, readonly Digest[]>();
+    for (const id of await readdir(layout.containers)) {
+      const layers = await readRecord(path.join(layout.container(id), recordName));
+      if (layers === undefined) await host.removeTree(layout.container(id));
+      else lower.set(id, layers);
+    }
+    return new Snapshots(layout, host, now, lower);
+  }
+
+  ids(): readonly string[] {
+    return [...this.#lower.keys()];
+  }
+
+  layersInUse(): ReadonlySet<Digest> {
+    return new Set([...this.#lower.values()].flat());
+  }
+
+  /** `lower` top first, at least one. Throws AlreadyExists. */
+  async prepare(containerId: string, lower: readonly Digest[]): Promise<Snapshot> {
+    if (!idPattern.test(containerId)) throw errors.invalidContainerId({ container: containerId.slice(0, 100) });
+    if (this.#lower.has(containerId)) throw errors.snapshotExists({ container: containerId });
+    // From now on the layers are needed, whatever happens to the image meanwhile.
+    this.#lower.set(containerId, lower);
+    const directory = this.#layout.container(containerId);
+    try {
+      const snapshot = await this.#make(directory, lower);
+      // The record comes last: a directory with it is whole.
+      await writeFile(path.join(directory, recordName), JSON.stringify({ layers: lower }), { mode: 0o600 });
+      return snapshot;
+    } catch (error) {
+      await this.#host.removeTree(directory);
+      this.#lower.delete(containerId);
+      throw error;
+    }
+  }
+
+  /** Missing is fine. */
+  async remove(containerId: string): Promise<void> {
+    if (!this.#lower.has(containerId)) return;
+    const trash = await stagingDirectory(this.#layout);
+    await rename(this.#layout.container(containerId), path.join(trash, "snapshot")).catch(ignoreMissing);
+    this.#lower.delete(containerId);
+    this.#measured.delete(containerId);
+    await this.#host.removeTree(trash);
+  }
+
+  /** At most `freshMs` old. Throws NotFound. */
+  async use(containerId: string): Promise<FileSystemUse> {
+    const known = this.#measured.get(containerId);
+    if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
+    if (!this.#lower.has(containerId)) throw errors.noSnapshot({ container: containerId });
+    return this.#measuring.join(containerId, new AbortController().signal, (signal) =>
+      this.#slots.run(signal, () => this.#measure(containerId)),
+    );
+  }
+
+  /** All of them together. */
+  async totalUse(): Promise<FileSystemUse> {
+    const uses = await Promise.all(
+      this.ids().map((id) =>
+        this.use(id).catch((error: unknown) => {
+          // Removed while it was measured: it uses nothing any more.
+          if (!this.#lower.has(id)) return undefined;
+          throw error;
+        }),
+      ),
+    );
+    let usedBytes = 0n;
+    let inodesUsed = 0n;
+    for (const use of uses) {
+      usedBytes += use?.usedBytes ?? 0n;
+      inodesUsed += use?.inodesUsed ?? 0n;
+    }
+    return this.#stamped(usedBytes, inodesUsed);
+  }
+
+  async #make(directory: string, lower: readonly Digest[]): Promise<Snapshot> {
+    const [top] = lower;
+    if (top === undefined) throw new Error("a snapshot needs a layer below it");
+    const upper = path.join(directory, "upper");
+    const work = path.join(directory, "work");
+    await mkdir(directory, { mode: 0o700 });
+    const [root] = await Promise.all([stat(this.#layout.layerRoot(top)), mkdir(upper), mkdir(work, { mode: 0o700 })]);
+    // The upper directory's owner and mode are what the container sees at its root.
+    await chown(upper, root.uid, root.gid);
+    await chmod(upper, root.mode & 0o7777);
+    return { lower: lower.map((diffId) => this.#layout.layerRoot(diffId)), upper, work };
+  }
+
+  async #measure(containerId: string): Promise<FileSystemUse> {
+    const usage = await this.#host.diskUsage(path.join(this.#layout.container(containerId), "upper"));
+    const use = this.#stamped(usage.bytes, usage.inodes);
+    if (this.#lower.has(containerId)) this.#measured.set(containerId, use);
+    return use;
+  }
+
+  #stamped(usedBytes: bigint, inodesUsed: bigint): FileSystemUse {
+    return { mountpoint: this.#layout.root, usedBytes, inodesUsed, timestamp: BigInt(this.#now()) * 1_000_000n };
+  }
+}
+
+async function readRecord(file: string): Promise<readonly Digest[] | undefined> {
+  try {
+    const layers = parseJsonObject(await readFile(file)).strings("layers");
+    return layers.length > 0 ? layers.filter(isDigest) : undefined;
+  } catch (error) {
+    if (error instanceof MalformedJson || isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!isMissing(error)) throw error;
+}

@@ -1,0 +1,11 @@
+// Where an image's content comes from: a registry (registry.ts) or an archive (archive.ts).
+
+import type { Writable } from "node:stream";
+import type { Descriptor } from "./manifest.ts";
+
+export interface ContentSource {
+  /** The bytes of a small document (`documentLimit`), checked against the descriptor. */
+  read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>;
+  /** Writes a blob of exactly the descriptor's size to `sink` and ends it; the reader of `sink` checks the digest. */
+  copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void>;
+}

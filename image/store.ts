@@ -1,0 +1,388 @@
+// The image store put together: pull, load, list, remove, and the containers' writable layers.
+
+import { closeSync } from "node:fs";
+import { rename } from "node:fs/promises";
+import path from "node:path";
+import { type Host, KeelsonError } from "../native/index.ts";
+import { type ArchivedImage, archivedImages } from "./archive.ts";
+import { openArchive } from "./archive-files.ts";
+import { credentialsFor } from "./auth.ts";
+import { Catalog, overlayOrder, type StoredManifest } from "./catalog.ts";
+import { parseImageConfig } from "./config.ts";
+import { digestOf } from "./digest.ts";
+import { errors } from "./errors.ts";
+import { loadEndpoints } from "./hosts.ts";
+import type { Timeouts } from "./http.ts";
+import { checkBlob, Inventory, type Needs } from "./inventory.ts";
+import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
+import { Layout } from "./layout.ts";
+import { chooseManifest, type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
+import { type NameEntry, readNames, withNames, writeNames } from "./names.ts";
+import { fitness, formatPlatform, type Platform } from "./platform.ts";
+import { formatReference, nameOf, parseReference, type Reference } from "./reference.ts";
+import { RegistrySource } from "./registry.ts";
+import type { RetryPolicy } from "./retry.ts";
+import { SingleFlight } from "./single-flight.ts";
+import { Snapshots } from "./snapshots.ts";
+import type { ContentSource } from "./source.ts";
+import type { Digest, FileSystemUse, Image, ImageId, ImageStore, RegistryAuth, Snapshot } from "./types.ts";
+
+export interface StoreOptions {
+  /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
+  readonly root: string;
+  readonly host: Host;
+  readonly unpack: Unpack;
+  /** Where hosts.toml files lie: `/etc/containerd/certs.d`. */
+  readonly hostsDirectory: string;
+  readonly platform: Platform;
+  readonly timeouts: Timeouts;
+  readonly retry: RetryPolicy;
+  readonly limits: LayerLimits;
+  readonly parallelLayers: number;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Told what was found broken at start and dropped. */
+  readonly onProblem: (sentence: string) => void;
+}
+
+/** What a node should use; each figure can be set apart in StoreOptions. */
+export const storeDefaults = {
+  hostsDirectory: "/etc/containerd/certs.d",
+  timeouts: { connectMs: 10_000, responseMs: 30_000, stallMs: 60_000 },
+  retry: { tries: 5, firstDelayMs: 200, longestDelayMs: 10_000 },
+  limits: { bytes: 64n * 1024n ** 3n, inodes: 4_000_000n },
+  parallelLayers: 4,
+} as const;
+
+/** Opens the store: recovers what is whole, takes down what is not. Throws when another process has it open. */
+export async function openImageStore(options: StoreOptions): Promise<ImageStore> {
+  const layout = new Layout(options.root);
+  await layout.create();
+  const lock = await options.host.tryLock(path.join(options.root, "lock"));
+  if (lock === null) throw errors.storeBusy({ root: options.root });
+  try {
+    const inventory = await Inventory.open({ ...options, layout });
+    const snapshots = await Snapshots.open(layout, options.host, options.now);
+    const catalog = await recoverCatalog(layout, inventory, options.onProblem);
+    const store = new Store(options, layout, lock, inventory, snapshots, catalog);
+    await store.collect();
+    return store;
+  } catch (error) {
+    closeSync(lock);
+    throw error;
+  }
+}
+
+class Store implements ImageStore {
+  readonly #options: StoreOptions;
+  readonly #layout: Layout;
+  /** The descriptor that holds the lock; the lock dies with the process. */
+  readonly #lock: number;
+  readonly #inventory: Inventory;
+  readonly #snapshots: Snapshots;
+  readonly #pulls = new SingleFlight<Image>();
+  readonly #closing = new AbortController();
+  readonly #working = new Set<Promise<unknown>>();
+  #catalog: Catalog;
+  #closed: Promise<void> | undefined;
+
+  constructor(
+    options: StoreOptions,
+    layout: Layout,
+    lock: number,
+    inventory: Inventory,
+    snapshots: Snapshots,
+    catalog: Catalog,
+  ) {
+    this.#options = options;
+    this.#layout = layout;
+    this.#lock = lock;
+    this.#inventory = inventory;
+    this.#snapshots = snapshots;
+    this.#catalog = catalog;
+  }
+
+  list(): readonly Image[] {
+    return this.#catalog.images;
+  }
+
+  find(reference: string): Image | undefined {
+    return this.#catalog.find(reference);
+  }
+
+  async pull(text: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {
+    const reference = parseReference(text);
+    const name = formatReference(reference);
+    try {
+      return await this.#pulls.join(pullKey(name, auth), AbortSignal.any([signal, this.#closing.signal]), (flight) =>
+        this.#tracked(this.#pull(reference, auth, flight)),
+      );
+    } catch (error) {
+      const isOurs = signal.aborted || this.#closing.signal.aborted;
+      throw isOurs && !(error instanceof KeelsonError) ? errors.cancelled({ object: name }, error) : error;
+    }
+  }
+
+  async load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
+    return this.#tracked(this.#load(file, AbortSignal.any([signal, this.#closing.signal])));
+  }
+
+  async remove(reference: string): Promise<void> {
+    await this.#inventory.queue.run(async () => {
+      const image = this.find(reference);
+      if (image === undefined) return;
+      const { names, manifests } = this.#catalog;
+      const isOther = (entry: NameEntry) => manifests.get(entry.manifest.digest)?.manifest.config.digest !== image.id;
+      await this.#change(names.filter(isOther), manifests);
+    });
+    await this.collect();
+  }
+
+  async prepareSnapshot(containerId: string, id: ImageId): Promise<Snapshot> {
+    const stored = this.#catalog.manifests.values().find(({ manifest }) => manifest.config.digest === id);
+    if (stored === undefined) throw errors.noSuchImage({ reference: id });
+    return this.#snapshots.prepare(containerId, overlayOrder(stored.document.diffIds));
+  }
+
+  async removeSnapshot(containerId: string): Promise<void> {
+    const before = this.#snapshots.layersInUse();
+    await this.#snapshots.remove(containerId);
+    // Only the last container of a removed image leaves layers behind.
+    const needed = this.#needs().layers;
+    if ([...before].some((layer) => !needed.has(layer))) await this.collect();
+  }
+
+  snapshotUse(containerId: string): Promise<FileSystemUse> {
+    return this.#snapshots.use(containerId);
+  }
+
+  snapshots(): readonly string[] {
+    return this.#snapshots.ids();
+  }
+
+  async fileSystemUse() {
+    const { bytes, inodes } = this.#inventory.use();
+    const timestamp = BigInt(this.#options.now()) * 1_000_000n;
+    const images = { mountpoint: this.#layout.root, usedBytes: bytes, inodesUsed: inodes, timestamp };
+    return { images, containers: await this.#snapshots.totalUse() };
+  }
+
+  /** Cancels what is under way, waits until its traces are gone, and frees the store for other processes. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  /** Removes content that neither images nor containers nor pulls need. */
+  collect(): Promise<void> {
+    return this.#inventory.collect(() => this.#needs());
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort(errors.cancelled({ object: "everything, since the server stops" }));
+    await Promise.allSettled([...this.#working]);
+    await this.#inventory.idle();
+    closeSync(this.#lock);
+  }
+
+  async #pull(reference: Reference, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {
+    const { hostsDirectory, timeouts, retry, platform } = this.#options;
+    const endpoints = await loadEndpoints(hostsDirectory, reference.registry);
+    const credentials = credentialsFor(auth, reference.registry);
+    const source = new RegistrySource({ reference, endpoints, credentials, timeouts, retry });
+    try {
+      const named = await source.resolve(signal);
+      const object = formatReference(reference);
+      let found = named;
+      const document = parseManifest(found.bytes, found.contentType, object);
+      if (document.kind === "index") {
+        found = await source.manifest(chooseManifest(document, platform, object).digest, signal);
+      }
+      // The digest that the tag stood for, even when that is an index: a pull by it must find this image again.
+      const names = [`${nameOf(reference)}@${named.digest}`];
+      if (reference.tag !== undefined) names.push(object);
+      return await this.#ingest(found, names, source, signal);
+    } finally {
+      source.close();
+    }
+  }
+
+  async #load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
+    const scratch = await stagingDirectory(this.#layout);
+    try {
+      const files = await openArchive(file, scratch, signal);
+      try {
+        const images: Image[] = [];
+        for (const { manifest, names, source } of await archivedImages(files, file, this.#options.platform, signal)) {
+          images.push(await this.#ingest(manifest, names, source, signal));
+        }
+        return images;
+      } finally {
+        await files.close();
+      }
+    } finally {
+      await this.#options.host.removeTree(scratch);
+    }
+  }
+
+  /** Brings an image's content in, makes it durable, and only then names it. Leaves nothing behind on failure. */
+  async #ingest(
+    { bytes, contentType }: ArchivedImage["manifest"],
+    names: readonly string[],
+    source: ContentSource,
+    signal: AbortSignal,
+  ): Promise<Image> {
+    const digest = digestOf(bytes);
+    const object = `Manifest ${digest}`;
+    const manifest = parseManifest(bytes, contentType, object);
+    if (manifest.kind === "index") throw errors.unsupported({ object, problem: "it is an index inside an index" });
+    const descriptor = { mediaType: manifest.mediaType, digest, size: bytes.length };
+    const lease = this.#inventory.lease(needsOf(descriptor, manifest, []));
+    let layerLease: { release(): void } | undefined;
+    try {
+      const config = await source.read(manifest.config, signal);
+      const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
+      checkConfig(manifest, document, this.#options.platform, object);
+      layerLease = this.#inventory.lease(needsOf(descriptor, manifest, document.diffIds));
+      await this.#fetchLayers(manifest, document.diffIds, source, signal);
+      await this.#inventory.addBlob(config);
+      await this.#inventory.addBlob(bytes);
+      return await this.#commit({ descriptor, manifest, document }, names, signal);
+    } finally {
+      lease.release();
+      layerLease?.release();
+      if (!this.#catalog.manifests.has(digest)) await this.collect();
+    }
+  }
+
+  /** All layers at once, as far as the inventory lets them; the first failure stops the others. */
+  async #fetchLayers(
+    manifest: Manifest,
+    diffIds: readonly Digest[],
+    source: ContentSource,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const stop = new AbortController();
+    const either = AbortSignal.any([signal, stop.signal]);
+    const fetches = manifest.layers.map(async (layer, index) => {
+      const diffId = diffIds[index];
+      if (diffId !== undefined) await this.#inventory.addLayer(layer, diffId, source, either);
+    });
+    try {
+      await Promise.all(fetches);
+    } catch (error) {
+      stop.abort(error);
+      await Promise.allSettled(fetches);
+      throw error;
+    }
+  }
+
+  /** From here on the image exists, also after a power cut. */
+  #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
+    return this.#inventory.queue.run(async () => {
+      signal.throwIfAborted();
+      await this.#inventory.sync();
+      const manifests = new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored);
+      await this.#change(withNames(this.#catalog.names, stored.descriptor, names), manifests);
+      const image = this.find(stored.manifest.config.digest);
+      if (image === undefined) throw errors.noSuchImage({ reference: stored.manifest.config.digest });
+      return image;
+    });
+  }
+
+  /** Disk first, then memory. */
+  async #change(names: readonly NameEntry[], manifests: ReadonlyMap<Digest, StoredManifest>): Promise<void> {
+    const catalog = new Catalog(this.#layout, names, manifests);
+    await writeNames(this.#layout.index, catalog.names);
+    this.#catalog = catalog;
+  }
+
+  #needs(): Needs {
+    const { blobs, layers } = this.#catalog.needs();
+    return { blobs, layers: new Set([...layers, ...this.#snapshots.layersInUse()]) };
+  }
+
+  async #tracked<Result>(task: Promise<Result>): Promise<Result> {
+    this.#working.add(task);
+    try {
+      return await task;
+    } finally {
+      this.#working.delete(task);
+    }
+  }
+}
+
+/** Equal pulls have one key: the same image asked for with the same credentials. */
+function pullKey(name: string, auth: RegistryAuth | undefined): string {
+  return `${name} ${JSON.stringify(auth ?? null)}`;
+}
+
+function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: readonly Digest[]): Needs {
+  const blobs = new Set([descriptor, manifest.config, ...manifest.layers].map((part) => part.digest));
+  return { blobs, layers: new Set(diffIds) };
+}
+
+function checkConfig(
+  manifest: Manifest,
+  document: StoredManifest["document"],
+  platform: Platform,
+  object: string,
+): void {
+  const { diffIds, platform: built } = document;
+  if (diffIds.length !== manifest.layers.length) {
+    const problem = `it has ${manifest.layers.length} layers and its config ${diffIds.length} diff ids`;
+    throw errors.malformed({ object, problem });
+  }
+  const isAnywhere = built.os === "" || built.architecture === "";
+  if (!isAnywhere && fitness(built, platform) === 0) {
+    throw errors.noPlatform({ object, platform: formatPlatform(platform), offered: formatPlatform(built) });
+  }
+}
+
+/** Rebuilds the catalog from disk; an image that lacks anything is dropped, and said so. */
+async function recoverCatalog(
+  layout: Layout,
+  inventory: Inventory,
+  onProblem: (sentence: string) => void,
+): Promise<Catalog> {
+  const names = await readNames(layout.index).catch(async (error: unknown) => {
+    if (!(error instanceof KeelsonError)) throw error;
+    await rename(layout.index, `${layout.index}.damaged`);
+    onProblem(`${error.message} It was put aside as ${layout.index}.damaged; images must be pulled again.`);
+    return [];
+  });
+  const manifests = new Map<Digest, StoredManifest>();
+  const groups = Map.groupBy(names, (entry) => entry.manifest.digest);
+  for (const [digest, group] of groups) {
+    const [entry] = group;
+    if (entry === undefined) continue;
+    try {
+      manifests.set(digest, await recoverManifest(inventory, entry.manifest));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const called = group.flatMap(({ name }) => name ?? []).join(", ") || digest;
+      onProblem(`The image ${called} is not whole on disk and was dropped; pull it again. ${reason}`);
+    }
+  }
+  const catalog = new Catalog(layout, names, manifests);
+  if (catalog.names.length !== names.length) await writeNames(layout.index, catalog.names);
+  return catalog;
+}
+
+async function recoverManifest(inventory: Inventory, descriptor: Descriptor): Promise<StoredManifest> {
+  const object = `Manifest ${descriptor.digest}`;
+  const bytes = await inventory.readBlob(descriptor.digest);
+  checkBlob(bytes, descriptor, object);
+  const manifest = parseManifest(bytes, descriptor.mediaType, object);
+  if (manifest.kind === "index") throw errors.unsupported({ object, problem: "it is an index" });
+  const config = await inventory.readBlob(manifest.config.digest);
+  checkBlob(config, manifest.config, `Image config ${manifest.config.digest}`);
+  const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
+  for (const [index, layer] of manifest.layers.entries()) {
+    const diffId = document.diffIds[index];
+    if (diffId === undefined || !inventory.hasLayer(layer, diffId)) {
+      throw new Error(`Its layer ${layer.digest} is missing or damaged.`);
+    }
+  }
+  return { descriptor, manifest, document };
+}

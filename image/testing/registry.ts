@@ -1,0 +1,110 @@
+// For tests: Debian's docker-registry on loopback, with its own storage, optionally with a password.
+
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+
+export interface TestRegistry {
+  /** `127.0.0.1:port`, as in image references. */
+  readonly address: string;
+  /** The Authorization header that pushes need; undefined without a password. */
+  readonly authorization: string | undefined;
+  /** Kills it and removes its storage. */
+  stop(): Promise<void>;
+}
+
+export interface TestRegistryOptions {
+  /** Basic credentials that it demands. */
+  readonly login?: { readonly username: string; readonly password: string };
+  /** Port to listen on; a free one when absent. */
+  readonly port?: number;
+  /** Certificate and key files: it speaks HTTPS then. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
+}
+
+const startDeadlineMs = 20_000;
+
+/** Starts a registry and waits until it answers. */
+export async function startRegistry(options: TestRegistryOptions = {}): Promise<TestRegistry> {
+  const directory = await mkdtemp(path.join(tmpdir(), "keelson-registry-"));
+  const port = options.port ?? (await freePort());
+  const config = path.join(directory, "config.json");
+  // YAML takes JSON.
+  await writeFile(config, JSON.stringify(await configuration(directory, port, options)));
+  const child = spawn("/usr/bin/docker-registry", ["serve", config], { stdio: ["ignore", "ignore", "pipe"] });
+  const complaints: Buffer[] = [];
+  child.stderr.on("data", (chunk: Buffer) => complaints.push(chunk));
+  const stop = async () => {
+    await end(child);
+    await rm(directory, { recursive: true, force: true });
+  };
+  const address = `127.0.0.1:${port}`;
+  const deadline = Date.now() + startDeadlineMs;
+  while (!(await listens(port))) {
+    if (child.exitCode !== null || Date.now() > deadline) {
+      await stop();
+      throw new Error(`docker-registry did not start: ${Buffer.concat(complaints).toString().slice(-2000)}`);
+    }
+    await sleep(20);
+  }
+  const { login } = options;
+  const authorization = login && `Basic ${Buffer.from(`${login.username}:${login.password}`).toString("base64")}`;
+  return { address, authorization, stop };
+}
+
+/** A port of 127.0.0.1 that nobody listened on a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+async function configuration(directory: string, port: number, options: TestRegistryOptions) {
+  const auth = options.login && {
+    htpasswd: { realm: "test", path: await passwordFile(directory, options.login) },
+  };
+  return {
+    version: "0.1",
+    log: { level: "error", accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: path.join(directory, "data") }, delete: { enabled: true } },
+    http: { addr: `127.0.0.1:${port}`, ...(options.tls && { tls: options.tls }) },
+    ...(auth && { auth }),
+  };
+}
+
+/** An htpasswd file; libcrypt makes the bcrypt hash that the registry wants. */
+async function passwordFile(directory: string, login: { username: string; password: string }): Promise<string> {
+  const script = "print crypt($ARGV[0], q($2y$05$keelsonkeelsonkeelsonu))";
+  const { stdout } = await promisify(execFile)("perl", ["-e", script, login.password]);
+  const file = path.join(directory, "htpasswd");
+  await writeFile(file, `${login.username}:${stdout}\n`);
+  return file;
+}
+
+async function listens(port: number): Promise<boolean> {
+  const socket = net.connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, "exit");
+  child.kill("SIGKILL");
+  await gone;
+}

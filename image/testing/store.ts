@@ -1,0 +1,72 @@
+// For tests: a store in a directory of its own, on the real addon and the real unpacker.
+
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
+import { openImageStore, type StoreOptions, storeDefaults } from "../store.ts";
+import type { ImageStore } from "../types.ts";
+import { hostArchitecture } from "./build-image.ts";
+
+export interface TestStore {
+  readonly store: ImageStore;
+  readonly root: string;
+  /** Where hosts.toml files go. */
+  readonly hostsDirectory: string;
+  /** What the store said was broken at start. */
+  readonly problems: readonly string[];
+  /** Opens the same directory again, as after a restart; close the store first. */
+  reopen(): Promise<TestStore>;
+  /** Closes the store and removes its directory. */
+  dispose(): Promise<void>;
+}
+
+/** Quick to give up, so that tests of failures are quick. */
+export const impatient = {
+  timeouts: { connectMs: 2000, responseMs: 2000, stallMs: 700 },
+  retry: { tries: 3, firstDelayMs: 10, longestDelayMs: 50 },
+} as const;
+
+export async function openTestStore(options: Partial<StoreOptions> = {}): Promise<TestStore> {
+  const directory = await mkdtemp(path.join(tmpdir(), "keelson-store-"));
+  return openIn(directory, options);
+}
+
+async function openIn(directory: string, options: Partial<StoreOptions>): Promise<TestStore> {
+  const root = path.join(directory, "image");
+  const hostsDirectory = path.join(directory, "certs.d");
+  const problems: string[] = [];
+  const store = await openImageStore({
+    ...storeDefaults,
+    ...impatient,
+    root,
+    hostsDirectory,
+    host: loadHost(),
+    unpack: (unpackOptions) => unpackLayer(nativePaths().unpacker, unpackOptions),
+    platform: { os: "linux", architecture: hostArchitecture, variant: "" },
+    now: Date.now,
+    onProblem: (sentence) => problems.push(sentence),
+    ...options,
+  });
+  return {
+    store,
+    root,
+    hostsDirectory,
+    problems,
+    reopen: () => openIn(directory, options),
+    dispose: async () => {
+      await store.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Every path below a store's root, but for the insides of unpacked layers and containers. */
+export async function listStore(root: string): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
+    const name = path.relative(root, path.join(entry.parentPath, entry.name));
+    if (!/^(layers|containers)\/[^/]+\/[^/]+\//.test(name)) found.push(name);
+  }
+  return found.sort();
+}
