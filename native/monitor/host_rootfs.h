@@ -1,0 +1,14 @@
+// A container's root mounted on the host at <bundle>/rootfs, for OCI runtime binaries.
+#pragma once
+
+#include <string>
+
+#include "spec.h"
+
+namespace keelson {
+
+Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
+// Not mounted is fine.
+Status unmount_host_rootfs(const std::string& bundle);
+
+}  // namespace keelson

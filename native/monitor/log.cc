@@ -1,0 +1,151 @@
+#include "log.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "clock.h"
+#include "complaints.h"
+
+namespace keelson {
+
+namespace {
+
+// Does not follow a link at the path's end nor wait for a FIFO's reader: a pod that
+// may write to the log directory must not choose what root appends to.
+Result<Fd> open_log_file(const std::string& path, int more_flags) {
+  Fd file(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | more_flags, 0640));
+  if (!file) return fail_errno("open the log " + path);
+  struct stat info{};
+  if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
+  if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "open the log " + path, "it is not a regular file");
+  return file;
+}
+
+}  // namespace
+
+// Formats records into the shared buffer and hands it on when it is full.
+class Log::Batch {
+ public:
+  Batch(Log& log, Stream stream, int64_t time_ns, char* buffer) : log_(log), buffer_(buffer) {
+    prefix_ = rfc3339_utc(time_ns) + (stream == Stream::out ? " stdout F " : " stderr F ");
+  }
+  ~Batch() {
+    if (size_ > 0) log_.flush({buffer_, size_});
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  // One record whose content is `first` and `second` together, at most max_content bytes.
+  void record(char tag, std::string_view first, std::string_view second) {
+    if (size_ + prefix_.size() + first.size() + second.size() + 1 > Scratch::format_size) {
+      log_.flush({buffer_, size_});
+      size_ = 0;
+    }
+    prefix_[prefix_.size() - 2] = tag;
+    append(prefix_);
+    append(first);
+    append(second);
+    buffer_[size_++] = '\n';
+  }
+
+ private:
+  void append(std::string_view bytes) {
+    memcpy(buffer_ + size_, bytes.data(), bytes.size());
+    size_ += bytes.size();
+  }
+
+  Log& log_;
+  char* buffer_;
+  size_t size_ = 0;
+  std::string prefix_;
+};
+
+Result<Log> Log::open(std::string path) {
+  Log log;
+  if (auto fresh = open_log_file(path, O_CREAT | O_EXCL)) {
+    log.file_ = std::move(*fresh);
+    log.created_ = true;
+  } else if (fresh.error().error_number != EEXIST) {
+    return std::unexpected(fresh.error());
+  } else {
+    auto existing = open_log_file(path, 0);
+    if (!existing) return std::unexpected(existing.error());
+    log.file_ = std::move(*existing);
+  }
+  log.path_ = std::move(path);
+  return log;
+}
+
+void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, Scratch& scratch) {
+  Batch batch(*this, stream, time_ns, scratch.for_formatting());
+  std::string& unfinished = unfinished_[static_cast<size_t>(stream)];
+  while (!bytes.empty()) {
+    size_t room = max_content - unfinished.size();
+    // A newline right behind a full record still ends that line: look one byte further.
+    const void* newline = memchr(bytes.data(), '\n', std::min(bytes.size(), room + 1));
+    if (newline != nullptr) {
+      auto length = static_cast<size_t>(static_cast<const char*>(newline) - bytes.data());
+      batch.record('F', unfinished, bytes.substr(0, length));
+      unfinished.clear();
+      bytes.remove_prefix(length + 1);
+    } else if (bytes.size() > room) {
+      batch.record('P', unfinished, bytes.substr(0, room));
+      unfinished.clear();
+      bytes.remove_prefix(room);
+    } else {
+      unfinished += bytes;
+      return;
+    }
+  }
+  if (unfinished.capacity() > 1024) unfinished = std::string();
+}
+
+void Log::end(Stream stream, int64_t time_ns, Scratch& scratch) {
+  std::string unfinished = std::exchange(unfinished_[static_cast<size_t>(stream)], {});
+  if (unfinished.empty()) return;
+  Batch batch(*this, stream, time_ns, scratch.for_formatting());
+  batch.record('P', unfinished, {});
+}
+
+Status Log::reopen() {
+  auto file = open_log_file(path_, O_CREAT);
+  if (!file) return std::unexpected(file.error());
+  file_ = std::move(*file);
+  return {};
+}
+
+void Log::discard() {
+  if (created_) unlink(path_.c_str());
+}
+
+void Log::flush(std::string_view batch) {
+  size_t written = 0;
+  while (written < batch.size()) {
+    ssize_t count = ::write(file_.get(), batch.data() + written, batch.size() - written);
+    if (count > 0) written += static_cast<size_t>(count);
+    else if (count == 0 || errno != EINTR) return drop(batch, written, count == 0 ? ENOSPC : errno);
+  }
+  if (dropped_bytes_ > 0) {
+    complain(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
+    dropped_bytes_ = 0;
+  }
+}
+
+void Log::drop(std::string_view batch, size_t written, int error) {
+  // What was written must end with a whole record, else the next one would join its line.
+  size_t whole = batch.substr(0, written).rfind('\n') + 1;  // npos + 1 is 0: no record went out whole
+  struct stat info{};
+  if (whole < written && fstat(file_.get(), &info) == 0) {
+    auto torn = static_cast<off_t>(written - whole);
+    if (info.st_size < torn || ftruncate(file_.get(), info.st_size - torn) != 0) whole = written;
+  }
+  if (dropped_bytes_ == 0) {
+    complain(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
+  }
+  dropped_bytes_ += batch.size() - whole;
+}
+
+}  // namespace keelson

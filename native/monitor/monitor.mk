@@ -1,0 +1,26 @@
+# keelson-monitor: one static binary from every source of monitor/ and common/.
+# `STATIC=` (as `make sanitize` sets it) links dynamically and keeps symbols.
+STATIC ?= -static
+MONITOR_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
+
+MONITOR_SOURCES := $(filter-out %_test.cc,$(wildcard monitor/*.cc common/*.cc))
+MONITOR_TESTS := $(wildcard monitor/*_test.cc)
+MONITOR_OBJECTS := $(MONITOR_SOURCES:%.cc=$(BUILD)/monitor-objects/%.o)
+MONITOR_TEST_OBJECTS := $(MONITOR_TESTS:%.cc=$(BUILD)/monitor-objects/%.o) \
+	$(filter-out %/main.o,$(MONITOR_OBJECTS))
+MONITOR_LINK := $(if $(STATIC),$(STATIC) -s) -Wl,--gc-sections
+
+$(BUILD)/monitor-objects/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) $(CXXFLAGS) -ffunction-sections -fdata-sections -DKEELSON_VERSION='"$(MONITOR_VERSION)"' -c $< -o $@
+
+$(BUILD)/keelson-monitor: $(MONITOR_OBJECTS)
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
+
+$(BUILD)/monitor-unit-test: $(MONITOR_TEST_OBJECTS)
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
+
+.PHONY: monitor monitor-sanitize
+monitor: $(BUILD)/keelson-monitor
+all: monitor
+all-sanitize: $(BUILD)/keelson-monitor $(BUILD)/monitor-unit-test

@@ -1,0 +1,82 @@
+#include "program.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+
+#include <csignal>
+
+namespace keelson {
+
+namespace {
+
+// Owned by the reaper's handler until the program has ended.
+struct Run {
+  std::move_only_function<void(Result<ProgramEnd>)> done;
+  Loop::Timer limit;
+  bool timed_out = false;
+};
+
+// Our own signal set-up (SIGCHLD blocked, SIGPIPE ignored) is not the program's.
+int set_up(posix_spawn_file_actions_t& files, posix_spawnattr_t& attributes, ProgramStdio stdio) {
+  int error = 0;
+  const int wanted[3] = {stdio.in, stdio.out, stdio.err};
+  for (int fd = 0; fd < 3 && error == 0; ++fd) {
+    error = wanted[fd] >= 0 ? posix_spawn_file_actions_adddup2(&files, wanted[fd], fd)
+                            : posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+  }
+  sigset_t none, pipe_signal;
+  sigemptyset(&none);
+  sigemptyset(&pipe_signal);
+  sigaddset(&pipe_signal, SIGPIPE);
+  if (error == 0) error = posix_spawnattr_setsigmask(&attributes, &none);
+  if (error == 0) error = posix_spawnattr_setsigdefault(&attributes, &pipe_signal);
+  if (error == 0) error = posix_spawnattr_setpgroup(&attributes, 0);
+  if (error == 0) {
+    error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  }
+  return error;
+}
+
+Result<pid_t> spawn(const std::vector<std::string>& argv, ProgramStdio stdio) {
+  std::vector<char*> arguments;
+  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  char* environment[] = {path, nullptr};
+
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  int error = posix_spawn_file_actions_init(&files);
+  if (error != 0) return fail_errno("run " + argv[0], error);
+  error = posix_spawnattr_init(&attributes);
+  pid_t pid = 0;
+  if (error == 0) {
+    error = set_up(files, attributes, stdio);
+    if (error == 0) error = posix_spawn(&pid, argv[0].c_str(), &files, &attributes, arguments.data(), environment);
+    posix_spawnattr_destroy(&attributes);
+  }
+  posix_spawn_file_actions_destroy(&files);
+  if (error != 0) return fail_errno("run " + argv[0], error);
+  return pid;
+}
+
+}  // namespace
+
+void run_program(Loop& loop, Reaper& reaper, const std::vector<std::string>& argv, ProgramStdio stdio,
+                 std::chrono::milliseconds limit, std::move_only_function<void(Result<ProgramEnd>)> done) {
+  auto pid = spawn(argv, stdio);
+  if (!pid) return done(std::unexpected(pid.error()));
+  auto run = std::make_shared<Run>();
+  run->done = std::move(done);
+  run->limit = loop.after(limit, [weak = std::weak_ptr(run), pid = *pid] {
+    if (auto held = weak.lock()) held->timed_out = true;
+    kill(-pid, SIGKILL);
+    kill(pid, SIGKILL);
+  });
+  reaper.expect(*pid, [run](const ProcessExit& exit) {
+    run->limit.cancel();
+    run->done(ProgramEnd{run->timed_out, exit});
+  });
+}
+
+}  // namespace keelson
