@@ -3,6 +3,9 @@
 export { type CatalogueEntry, catalogue, KeelsonError, type StatusCode } from "./errors.ts";
 export * from "./host.ts";
 export { HostError } from "./host-errors.ts";
-export * from "./monitor-client.ts";
+export * from "./monitor.ts";
+export { connectMonitor } from "./monitor-client.ts";
+export { MonitorError } from "./monitor-errors.ts";
+export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./monitor-spawn.ts";
 export { type NativePaths, nativePaths } from "./paths.ts";
 export * from "./unpacker.ts";

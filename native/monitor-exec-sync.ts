@@ -1,0 +1,79 @@
+// Exec to the end with its output collected: kubelet's probes, the hottest call there is.
+//
+// It reads frames as they come, without the streams of a Session.
+
+import { FrameError, FrameType } from "./frames.ts";
+import type { Deadline, ExecSyncRequest, ExecSyncResult } from "./monitor.ts";
+import { MonitorCall, unintelligible } from "./monitor-call.ts";
+import { execMessage, parseOutcome } from "./monitor-messages.ts";
+
+/**
+ * Bytes of stdout and stderr together. A CRI client takes messages of 16 MiB; the rest is room for the
+ * other fields and the transport's framing.
+ */
+const outputLimit = (16 << 20) - (64 << 10);
+
+/** How much later than the monitor's own time limit the daemon stops waiting for it. */
+const graceMs = 5_000;
+
+export function execSync(podDirectory: string, request: ExecSyncRequest, deadline: Deadline): Promise<ExecSyncResult> {
+  return new Promise((resolve, reject) => {
+    const message = execMessage({ ...request, tty: false, stdin: false });
+    const stdout = new Head(outputLimit);
+    const stderr = new Head(outputLimit);
+    const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
+      frame(type, payload) {
+        if (type === FrameType.stdout) stdout.take(payload);
+        else if (type === FrameType.stderr) stderr.take(payload);
+        else if (type === FrameType.started)
+          call.expectWithin(request.timeoutMs === 0 ? undefined : request.timeoutMs + graceMs);
+        else throw new FrameError(`a frame of type ${type} comes out of turn`);
+      },
+      over(outcome) {
+        if (!outcome.answered) return reject(outcome.error);
+        try {
+          const { exitCode } = parseOutcome(outcome.reply);
+          resolve({ ...shareLimit(stdout, stderr), exitCode });
+        } catch (error) {
+          reject(unintelligible(podDirectory, message, error));
+        }
+      },
+    });
+  });
+}
+
+/** The first bytes of a stream; what comes after them is dropped. */
+class Head {
+  readonly #limit: number;
+  #chunks: Buffer[] = [];
+  #length = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  take(payload: Buffer): void {
+    const kept = payload.subarray(0, this.#limit - this.#length);
+    if (kept.length === 0) return;
+    this.#chunks.push(kept);
+    this.#length += kept.length;
+  }
+
+  /** At most `length` of the bytes. */
+  bytes(length: number): Buffer {
+    return Buffer.concat(this.#chunks, Math.min(length, this.#length));
+  }
+}
+
+/** Both outputs within the limit; neither is cut below half of it for the other's sake. */
+function shareLimit(stdout: Head, stderr: Head): { stdout: Buffer; stderr: Buffer } {
+  const half = outputLimit / 2;
+  return {
+    stdout: stdout.bytes(outputLimit - Math.min(stderr.length, half)),
+    stderr: stderr.bytes(outputLimit - Math.min(stdout.length, half)),
+  };
+}

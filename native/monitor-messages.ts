@@ -1,0 +1,157 @@
+// The JSON of the monitor's protocol (PROTOCOL.md, "Calls") as the types of monitor.ts.
+//
+// The monitor is ours but may be older than the daemon: what it sends is checked field by field.
+
+import { FrameError } from "./frames.ts";
+import type { ContainerRun, ExecOutcome, ExecRequest, ExitedRun, MonitorEvent, StartRequest } from "./monitor.ts";
+
+/** The request of a call: `op` and what PROTOCOL.md lists for it. Members that are undefined are left out. */
+export interface CallMessage {
+  readonly op: string;
+  readonly id?: string;
+  readonly [member: string]: unknown;
+}
+
+export interface Ready {
+  readonly pid: number;
+  readonly initPid?: number;
+}
+
+/** The payload of the readiness frame: `{"pid", "init_pid"}`. */
+export function parseReady(message: object): Ready {
+  const pid = integer(message, "pid");
+  const initPid = field(message, "init_pid") === undefined ? 0 : integer(message, "init_pid");
+  return initPid === 0 ? { pid } : { pid, initPid };
+}
+
+export function parseHello(message: object): Ready & { readonly version: string } {
+  return { ...parseReady(message), version: text(message, "version") };
+}
+
+export function parseState(message: object): readonly ContainerRun[] {
+  return list(message, "containers").map(parseRun);
+}
+
+export function parseRun(message: object): ContainerRun {
+  return text(message, "state") === "exited" ? parseExited(message) : parseRunning(message);
+}
+
+export function parseExited(message: object): ExitedRun {
+  if (text(message, "state") !== "exited") throw new FrameError("a container should have exited and has not");
+  return {
+    state: "exited",
+    ...parseIdentity(message),
+    finishedAt: time(message, "finished_at"),
+    exitCode: integer(message, "exit_code"),
+    signal: integer(message, "signal"),
+    oomKilled: truth(message, "oom_killed"),
+  };
+}
+
+function parseRunning(message: object): ContainerRun {
+  if (text(message, "state") !== "running") throw new FrameError("a container is in an unknown state");
+  return { state: "running", ...parseIdentity(message) };
+}
+
+function parseIdentity(message: object) {
+  return {
+    id: text(message, "id"),
+    pid: integer(message, "pid"),
+    startedAt: time(message, "started_at"),
+    tty: truth(message, "tty"),
+  };
+}
+
+/** The REPLY of an exec, or of an attach (which has no `signal`). */
+export function parseOutcome(message: object): ExecOutcome {
+  const signal = field(message, "signal") === undefined ? 0 : integer(message, "signal");
+  return { exitCode: integer(message, "exit_code"), signal };
+}
+
+/** Undefined for a kind of event that this version does not know. */
+export function parseEvent(message: object): MonitorEvent | undefined {
+  switch (text(message, "type")) {
+    case "state":
+      return { type: "state", containers: parseState(message) };
+    case "exited":
+      return { type: "exited", container: parseExited(member(message, "container")) };
+    case "oom":
+      return { type: "oom", id: text(message, "id") };
+    default:
+      return undefined;
+  }
+}
+
+export function startMessage(request: StartRequest): CallMessage {
+  return {
+    op: "start",
+    id: request.id,
+    bundle: request.bundle,
+    log_path: request.logPath,
+    stdin: request.stdin,
+    stdin_once: request.stdinOnce,
+    seccomp_bpf: request.seccompFilter,
+    handler: request.handler,
+  };
+}
+
+export function execMessage(request: ExecRequest): CallMessage {
+  return {
+    op: "exec",
+    id: request.id,
+    args: request.args,
+    tty: request.tty,
+    stdin: request.stdin,
+    timeout_ms: request.timeoutMs,
+    columns: request.columns,
+    rows: request.rows,
+  };
+}
+
+function field(message: object, name: string): unknown {
+  return Object.hasOwn(message, name) ? Reflect.get(message, name) : undefined;
+}
+
+function wrong(name: string, wanted: string): FrameError {
+  return new FrameError(`"${name}" is not ${wanted}`);
+}
+
+function text(message: object, name: string): string {
+  const value = field(message, name);
+  if (typeof value !== "string") throw wrong(name, "a string");
+  return value;
+}
+
+function integer(message: object, name: string): number {
+  const value = field(message, name);
+  if (typeof value !== "number" || !Number.isSafeInteger(value)) throw wrong(name, "an integer");
+  return value;
+}
+
+function truth(message: object, name: string): boolean {
+  const value = field(message, name);
+  if (typeof value !== "boolean") throw wrong(name, "true or false");
+  return value;
+}
+
+/** Nanoseconds since the epoch, as a decimal string. */
+function time(message: object, name: string): bigint {
+  const value = text(message, name);
+  if (!/^\d{1,20}$/.test(value)) throw wrong(name, "a time in nanoseconds");
+  return BigInt(value);
+}
+
+function member(message: object, name: string): object {
+  const value = field(message, name);
+  if (typeof value !== "object" || value === null) throw wrong(name, "an object");
+  return value;
+}
+
+function list(message: object, name: string): object[] {
+  const value = field(message, name);
+  if (!Array.isArray(value)) throw wrong(name, "an array");
+  return value.map((item: unknown) => {
+    if (typeof item !== "object" || item === null) throw wrong(name, "an array of objects");
+    return item;
+  });
+}

@@ -1,0 +1,178 @@
+// Calls that carry streams: exec, attach, port-forward. Back-pressure goes both ways.
+
+import { Duplex, Readable, Writable } from "node:stream";
+import { encodeResize, FrameError, FrameType, maxBytesPayload } from "./frames.ts";
+import type { Deadline, ExecOutcome, Session } from "./monitor.ts";
+import { type CallOutcome, MonitorCall, unintelligible } from "./monitor-call.ts";
+import { type CallMessage, parseOutcome } from "./monitor-messages.ts";
+
+/** What a stream holds for a slow reader before the connection is paused; one chunk (64 KiB) may come on top. */
+const highWaterMark = 64 << 10;
+
+/** Sends exec or attach and resolves once the process runs. `withStdin`: the request asked for it. */
+export function openSession(
+  podDirectory: string,
+  message: CallMessage,
+  withStdin: boolean,
+  deadline: Deadline,
+): Promise<Session> {
+  return new Promise((resolve, reject) => {
+    const done = Promise.withResolvers<ExecOutcome>();
+    // The session may be of no interest any more when it fails.
+    done.promise.catch(() => undefined);
+    let started = false;
+    const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
+      frame(type, payload) {
+        if (type === FrameType.stdout && started) return stdout.take(payload);
+        if (type === FrameType.stderr && started) return stderr.take(payload);
+        if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
+        started = true;
+        call.expectWithin(undefined);
+        resolve({
+          stdin,
+          stdout: stdout.stream,
+          stderr: stderr.stream,
+          resize: (columns, rows) => call.sendEncoded(encodeResize(columns, rows)),
+          done: done.promise,
+          cancel: () => call.cancel(),
+        });
+      },
+      over(outcome) {
+        stdin.destroy();
+        stdout.end();
+        stderr.end();
+        settle(done, outcome, podDirectory, message);
+        if (!started) reject(outcome.answered ? notStarted(podDirectory, message) : outcome.error);
+      },
+    });
+    const flow = new Flow(call);
+    const stdout = new Output(flow);
+    const stderr = new Output(flow);
+    const stdin = inputStream(call);
+    if (!withStdin) stdin.destroy();
+  });
+}
+
+/** Sends port_forward and resolves once the pod's port has accepted. */
+export function openPort(podDirectory: string, message: CallMessage, deadline: Deadline): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    let started = false;
+    const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
+      frame(type, payload) {
+        if (type === FrameType.stdout && started) {
+          if (payload.length > 0 && !duplex.push(payload)) call.pause();
+          return;
+        }
+        if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
+        started = true;
+        call.expectWithin(undefined);
+        resolve(duplex);
+      },
+      over(outcome) {
+        if (!started) reject(outcome.answered ? notStarted(podDirectory, message) : outcome.error);
+        if (outcome.answered) duplex.push(null);
+        else duplex.destroy(started ? outcome.error : undefined);
+      },
+    });
+    const duplex = new Duplex({
+      highWaterMark,
+      read: () => call.resume(),
+      write: (chunk: Buffer, _encoding, sent) => sendBytes(call, chunk, () => sent()),
+      final(sent) {
+        call.send(FrameType.stdinClose, Buffer.alloc(0));
+        sent();
+      },
+      destroy(error, destroyed) {
+        call.cancel();
+        destroyed(error);
+      },
+    });
+  });
+}
+
+function settle(
+  done: PromiseWithResolvers<ExecOutcome>,
+  outcome: CallOutcome,
+  podDirectory: string,
+  message: CallMessage,
+): void {
+  if (!outcome.answered) {
+    done.reject(outcome.error);
+    return;
+  }
+  try {
+    done.resolve(parseOutcome(outcome.reply));
+  } catch (error) {
+    done.reject(unintelligible(podDirectory, message, error));
+  }
+}
+
+function notStarted(podDirectory: string, message: CallMessage): unknown {
+  return unintelligible(podDirectory, message, new FrameError("the answer comes before the start"));
+}
+
+/** Reading from the connection stops while any of the streams that share it is full. */
+class Flow {
+  readonly #call: MonitorCall;
+  readonly #full = new Set<Output>();
+
+  constructor(call: MonitorCall) {
+    this.#call = call;
+  }
+
+  stop(output: Output): void {
+    this.#full.add(output);
+    this.#call.pause();
+  }
+
+  go(output: Output): void {
+    if (this.#full.delete(output) && this.#full.size === 0) this.#call.resume();
+  }
+}
+
+/** One output of a process. */
+class Output {
+  readonly stream: Readable;
+  readonly #flow: Flow;
+
+  constructor(flow: Flow) {
+    this.#flow = flow;
+    this.stream = new Readable({
+      highWaterMark,
+      read: () => flow.go(this),
+      destroy: (error, destroyed) => {
+        flow.go(this);
+        destroyed(error);
+      },
+    });
+  }
+
+  take(payload: Buffer): void {
+    if (this.stream.destroyed || payload.length === 0) return;
+    if (!this.stream.push(payload)) this.#flow.stop(this);
+  }
+
+  end(): void {
+    if (!this.stream.destroyed) this.stream.push(null);
+  }
+}
+
+function inputStream(call: MonitorCall): Writable {
+  return new Writable({
+    highWaterMark,
+    write: (chunk: Buffer, _encoding, sent) => sendBytes(call, chunk, () => sent()),
+    final(sent) {
+      call.send(FrameType.stdinClose, Buffer.alloc(0));
+      sent();
+    },
+  });
+}
+
+/** Sends bytes as STDIN frames; `sent` comes when the kernel has taken the last, or the call is over. */
+function sendBytes(call: MonitorCall, bytes: Buffer, sent: () => void): void {
+  let at = 0;
+  for (; bytes.length - at > maxBytesPayload; at += maxBytesPayload) {
+    call.send(FrameType.stdin, bytes.subarray(at, at + maxBytesPayload));
+  }
+  call.send(FrameType.stdin, bytes.subarray(at), sent);
+}

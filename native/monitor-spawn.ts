@@ -1,0 +1,101 @@
+// Starting a pod's monitor: a process that outlives the daemon, ready before anybody hears of it.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { Readable } from "node:stream";
+import { KeelsonError } from "./errors.ts";
+import { parseFailure } from "./failure.ts";
+import { decodeJson, FrameDecoder, FrameError, FrameType, framesFromMonitor } from "./frames.ts";
+import type { Monitor } from "./monitor.ts";
+import { connectMonitor } from "./monitor-client.ts";
+import { MonitorError, monitorErrors } from "./monitor-errors.ts";
+import { parseReady, type Ready } from "./monitor-messages.ts";
+
+export interface SpawnOptions {
+  /** A sealed copy of keelson-monitor (Host.sealedCopy); it stays open. */
+  readonly executableFd: number;
+  /** Holds sandbox.json (PROTOCOL.md, "Files of a pod"). */
+  readonly podDirectory: string;
+  /** Milliseconds until the sandbox must be up. */
+  readonly timeoutMs: number;
+}
+
+export interface SpawnedMonitor extends Ready {
+  readonly monitor: Monitor;
+}
+
+/** How long a killed monitor may take to be reaped. */
+const reapMs = 5_000;
+
+/**
+ * Starts the monitor in a session of its own and waits until its sandbox is up. Rejects with a MonitorError
+ * when it could not make it (nothing is left then), with `monitorStartTimeout` or `monitorNotStarted` when it
+ * hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
+ */
+export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
+  const child = spawn(`/proc/self/fd/${options.executableFd}`, ["run", options.podDirectory], {
+    argv0: "keelson-monitor",
+    cwd: "/",
+    detached: true,
+    // Nothing of the daemon's environment but the way to OCI runtime binaries.
+    env: { PATH: process.env.PATH },
+    // Its complaints go to monitor.log, which it opens itself.
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+  });
+  const readiness = child.stdio[3];
+  try {
+    const { pid, ...rest } = await ready(child, readiness, options);
+    child.unref();
+    return { monitor: connectMonitor(options.podDirectory), pid, ...rest };
+  } catch (error) {
+    await kill(child);
+    throw error;
+  } finally {
+    readiness?.destroy();
+  }
+}
+
+function ready(child: ChildProcess, readiness: unknown, options: SpawnOptions): Promise<Ready> {
+  const { podDirectory, timeoutMs } = options;
+  const notStarted = (reason: string, cause?: unknown) =>
+    monitorErrors.monitorNotStarted({ podDirectory, reason }, cause);
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs })), timeoutMs);
+    const fail = (error: KeelsonError) => {
+      clearTimeout(timer);
+      reject(error);
+    };
+    child.once("error", (error) => fail(notStarted(error.message, error)));
+    if (!(readiness instanceof Readable)) return fail(notStarted("it has no pipe to say that it is ready"));
+    const decoder = new FrameDecoder(framesFromMonitor);
+    readiness.on("data", (chunk: Buffer) => {
+      try {
+        decoder.push(chunk, (type, payload) => {
+          clearTimeout(timer);
+          resolve(readReadiness(type, payload));
+        });
+      } catch (error) {
+        if (error instanceof KeelsonError) fail(error);
+        else fail(notStarted(error instanceof FrameError ? error.message : String(error), error));
+      }
+    });
+    readiness.on("error", (error) => fail(notStarted(error.message, error)));
+    readiness.on("close", () => fail(notStarted("it ended before it was ready")));
+  });
+}
+
+function readReadiness(type: FrameType, payload: Buffer): Ready {
+  const message = decodeJson(payload);
+  if (type === FrameType.reply) return parseReady(message);
+  const failure = type === FrameType.error ? parseFailure(message) : undefined;
+  if (failure === undefined) throw new FrameError("its first frame is neither REPLY nor ERROR");
+  throw new MonitorError(failure);
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, "exit", { signal: AbortSignal.timeout(reapMs) });
+  child.kill("SIGKILL");
+  // Past the deadline it hangs in the kernel; libuv reaps it whenever it ends.
+  await exited.catch(() => child.unref());
+}
