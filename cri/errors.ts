@@ -90,12 +90,12 @@ export const criErrors = catalogue({
   },
   configUnknownKey: {
     code: "InvalidArgument",
-    sentence: "The configuration file {file} has an unknown key {key}.",
+    sentence: "{file} sets the key {key}, which does not exist.",
     remedy: "{hint}",
   },
   configType: {
     code: "InvalidArgument",
-    sentence: "In the configuration file {file} the key {key} is {value}.",
+    sentence: "{file} sets the key {key} to {value}.",
     remedy: "Set it to {wanted}.",
   },
   usage: {

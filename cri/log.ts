@@ -4,7 +4,7 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 
 const severity: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
-export type LogFields = Readonly<Record<string, string | number | boolean | bigint | undefined>>;
+export type LogFields = Readonly<Record<string, unknown>>;
 
 export type Log = (level: LogLevel, message: string, fields?: LogFields) => void;
 

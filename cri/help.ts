@@ -1,0 +1,131 @@
+// The manual of the command line, one page a command.
+
+import { defaultConfigFile } from "./config.ts";
+
+const commonOptions = `  --config FILE         Read FILE instead of ${defaultConfigFile}; its drop-ins are FILE.d/*.toml.
+  --root DIR            Durable state: images, records of pods, network leases. [/var/lib/keelson]
+  --state DIR           Volatile state: sockets and namespaces of pods. [/run/keelson]
+  --socket PATH         Where CRI is served. [keelson.sock in the state directory]`;
+
+export const overview = `Keelson: a Kubernetes CRI server.
+
+Usage:
+  keelson serve              Run the daemon.
+  keelson check              Say whether this host can run pods, and what to do where not.
+  keelson image load FILE    Import images from an archive into the running daemon's store.
+  keelson config             Print the configuration in force.
+  keelson version            Print the version.
+
+keelson COMMAND --help tells more about each.
+`;
+
+export const pages: ReadonlyMap<string, string> = new Map([
+  [
+    "serve",
+    `keelson serve: run the daemon.
+
+Usage:
+  keelson serve [options]
+
+Serves the Kubernetes Container Runtime Interface (CRI v1) on a unix socket that only root can use.
+At the start it takes up again whatever a daemon before it left: running pods, their logs and exit
+codes; it listens when that is done. SIGTERM or SIGINT ends it: calls in progress have 5 seconds to
+finish, and every pod runs on. Calls and events are logged to stderr, one JSON object a line.
+
+Options:
+${commonOptions}
+  --cni-conf-dir DIR    Where the network's configuration lies; watched for changes. [/etc/cni/net.d]
+  --cni-bin-dir DIR     Where its plugins lie; may be given several times. [/opt/cni/bin, /usr/lib/cni]
+  --registries DIR      Tree of HOST/hosts.toml files: mirrors and TLS of registries.
+                        [/etc/keelson/registries]
+  --log-level LEVEL     debug, info, warn or error. [info]
+
+Flags win over drop-ins, drop-ins over the file, the file over the defaults in brackets.
+
+Files:
+  ${defaultConfigFile}, ${defaultConfigFile}.d/*.toml
+      For what can stand there see keelson config.
+  /var/lib/keelson, /run/keelson/keelson.sock
+
+Exit status:
+  0 after SIGTERM or SIGINT; 1 when it could not start or go on; 2 for a wrong command line.
+
+Examples:
+  keelson serve
+  crictl --runtime-endpoint unix:///run/keelson/keelson.sock pods
+`,
+  ],
+  [
+    "check",
+    `keelson check: say whether this host can run pods.
+
+Usage:
+  keelson check [options]
+
+Looks at the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, cgroups, the
+native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
+ok, warn (it works with less) or fail, with what to do about it. Nothing is changed.
+
+Options:
+  --config FILE         Read FILE instead of ${defaultConfigFile}.
+  --cni-conf-dir DIR, --cni-bin-dir DIR
+                        As for serve.
+
+Exit status:
+  0 when nothing failed; 1 when something did; 2 for a wrong command line.
+`,
+  ],
+  [
+    "image",
+    `keelson image load: import images into the running daemon's store.
+
+Usage:
+  keelson image load [options] FILE
+
+FILE is an OCI image layout (a directory, or a tar of one) or what docker save writes; tars may be
+gzipped. The daemon reads it, so FILE has to be on its host. Every image is checked, unpacked and on
+disk before this returns; its id and names are printed.
+
+Options:
+${commonOptions}
+
+Exit status:
+  0 when all images were loaded; 1 when not, and then none was; 2 for a wrong command line.
+
+Example:
+  keelson image load busybox.tar
+`,
+  ],
+  [
+    "config",
+    `keelson config: print the configuration in force.
+
+Usage:
+  keelson config [options]
+
+Reads what keelson serve would read, checks it, and prints all of it as TOML: a file to start from.
+
+  root, state, socket             Absolute paths.
+  log.level                       debug, info, warn or error.
+  cgroup.root                     Where pods go for which no cgroup is asked; cgroupfs form.
+  cni.conf_dir, cni.bin_dirs      A directory; a list of directories.
+  image.registries_dir            A tree of HOST/hosts.toml files, as containerd reads them.
+  runtime.default_handler         The handler of pods that name none: native, or one of:
+  runtime.handlers.NAME.binary    An OCI runtime (runc, crun …) that pods reach by RuntimeClass NAME.
+
+Options:
+  Those of keelson serve.
+
+Exit status:
+  0, or 1 when the configuration is not valid, or 2 for a wrong command line.
+`,
+  ],
+  [
+    "version",
+    `keelson version: print the version of Keelson and of the Node.js that runs it.
+
+Usage:
+  keelson version
+`,
+  ],
+]);

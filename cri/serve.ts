@@ -1,0 +1,125 @@
+// `keelson serve`: the daemon put together.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { openNetwork } from "../cni/network.ts";
+import { hostPlatform } from "../image/platform.ts";
+import { openImageStore, storeDefaults } from "../image/store.ts";
+import { loadHost, nativePaths, unpackLayer } from "../native/index.ts";
+import { openPods } from "../pod/index.ts";
+import type { Config } from "./config.ts";
+import { imageService, keelsonImageService } from "./image-service.ts";
+import type { Log } from "./log.ts";
+import { imageMethods, keelsonImageMethods, runtimeMethods } from "./methods.ts";
+import { lockRoot } from "./root-lock.ts";
+import { runtimeService } from "./runtime-service.ts";
+import { service, startServer } from "./server.ts";
+import { firstLine } from "./status.ts";
+
+/** How long calls in progress may go on after SIGTERM. Below systemd's 90 s and Kubernetes' habits. */
+const graceMilliseconds = 5000;
+/** How long each part may take to close; the server's grace is within. */
+const closeMilliseconds = 10_000;
+
+/**
+ * Recovers what runs, answers until `stop` aborts, then lets go: no pod ends with the daemon. Rejects
+ * with a sentence when a part cannot be opened, having closed the others.
+ */
+export async function serve(config: Config, version: string, log: Log, stop: AbortSignal): Promise<void> {
+  const started = performance.now();
+  const paths = nativePaths();
+  await using parts = new AsyncDisposableStack();
+  const closing = (part: string, close: () => unknown) => parts.defer(() => bounded(part, close, log));
+
+  const host = loadHost(paths);
+  const lock = await lockRoot(host, config.root);
+  closing("root lock", () => lock.release());
+
+  const images = await openImageStore({
+    ...storeDefaults,
+    root: join(config.root, "image"),
+    host,
+    unpack: (options) => unpackLayer(paths.unpacker, options),
+    hostsDirectory: config.registriesDir,
+    platform: hostPlatform(process.arch, await readFile("/proc/cpuinfo", "utf8")),
+    now: Date.now,
+    onProblem: (sentence) => log("warn", sentence),
+  });
+  closing("image store", () => images.close());
+
+  const network = await openNetwork({
+    confDir: config.cniConfDir,
+    binDirs: config.cniBinDirs,
+    stateDir: config.root,
+    log,
+  });
+  closing("network", () => network.close());
+
+  const pods = await openPods({
+    host,
+    images,
+    network,
+    log,
+    root: config.root,
+    runDirectory: config.state,
+    cgroupRoot: config.cgroupRoot,
+    hostResolvConf: "/etc/resolv.conf",
+    monitorPath: paths.monitor,
+    ociHandlers: config.handlers,
+    defaultHandler: config.defaultHandler,
+    clock: nanoseconds,
+  });
+  closing("pods", () => pods.close());
+
+  const server = await startServer(
+    config.socket,
+    [
+      service(
+        "runtime.v1.RuntimeService",
+        runtimeMethods,
+        runtimeService({ pods, network, version, config, now: nanoseconds }),
+        version,
+      ),
+      service("runtime.v1.ImageService", imageMethods, imageService(images), version),
+      service("keelson.v1.Images", keelsonImageMethods, keelsonImageService(images), version),
+    ],
+    log,
+  );
+  closing("server", () => server.close(graceMilliseconds));
+
+  log("info", "serving", {
+    version,
+    socket: config.socket,
+    pid: process.pid,
+    sandboxes: pods.sandboxes({ labels: new Map() }).length,
+    images: images.list().length,
+    milliseconds: Math.round(performance.now() - started),
+  });
+  await aborted(stop);
+  log("info", "stopping; pods run on");
+}
+
+/** Nanoseconds since the epoch, by the clock that logs and other machines go by. */
+function nanoseconds(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
+}
+
+/** Closes a part, or says that it would not: a stop has to end. */
+async function bounded(part: string, close: () => unknown, log: Log): Promise<void> {
+  const late = sleep(closeMilliseconds, "late", { ref: false });
+  const outcome = await Promise.race([
+    late,
+    (async () => close())().catch((error: unknown) =>
+      log("error", "closing failed", { part, error: firstLine(error) }),
+    ),
+  ]);
+  if (outcome === "late") log("error", "closing takes too long and is left", { part });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
