@@ -167,8 +167,11 @@ class JsonParser {
     if (whole) {
       out.type_ = Json::Type::integer;
       auto [rest, code] = std::from_chars(begin, stop, out.integer_);
-      if (code != std::errc() || rest != stop) return wrong("not a 64-bit integer");
-    } else {
+      // RLIM_INFINITY, 2^64 - 1, is beyond int64_t: it stays readable as a real.
+      if (code == std::errc::result_out_of_range) whole = false;
+      else if (code != std::errc() || rest != stop) return wrong("not a number");
+    }
+    if (!whole) {
       out.type_ = Json::Type::real;
       auto [rest, code] = std::from_chars(begin, stop, out.real_);
       if (code != std::errc() || rest != stop) return wrong("not a number");

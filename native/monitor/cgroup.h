@@ -22,6 +22,8 @@ class CgroupHost {
   bool unified() const { return unified_only_; }              // cgroup v2 alone
   const std::string& v2_root() const { return v2_root_; }     // "" when there is none; ".../unified" on hybrid
   const std::vector<std::pair<std::string, std::string>>& v1() const { return v1_; }  // controller, mount point
+  std::vector<std::string> v1_roots() const;                  // the mount points, each once
+  std::string v1_root(std::string_view controller) const;     // "" when it is not mounted
 
  private:
   bool unified_only_ = false;
@@ -37,9 +39,14 @@ class Cgroup {
   static Cgroup open(const CgroupHost& host, std::string path);
 
   const std::string& path() const { return path_; }
+  const CgroupHost& host() const { return *host_; }
   // O_PATH descriptor for clone3(CLONE_INTO_CGROUP): the v2 directory, or none on a host without one.
   int clone_fd() const { return clone_fd_.get(); }
-  // Moves a process into the v1 hierarchies (all of v1's, no-op on unified): write once for each.
+  // The `tasks` files of the v1 hierarchies (none on unified), for a child that joins by
+  // itself: "0" written by a single thread spares the wait of 10 ms and more for an RCU grace
+  // period that writing another process's id to cgroup.procs costs (see join_v1_cgroups).
+  std::vector<std::string> v1_task_files() const;
+  // Moves another process into the v1 hierarchies (all of v1's, no-op on unified): write once for each.
   Status attach_v1(pid_t pid) const;
   // Applies OCI linux.resources, all or nothing.
   Status apply(const Json& resources);
@@ -54,9 +61,15 @@ class Cgroup {
   Result<bool> remove();
 
  private:
+  Cgroup(const CgroupHost& host, std::string path);
+
   std::string path_;
   const CgroupHost* host_ = nullptr;
   Fd clone_fd_;
 };
+
+class Child;
+// In a child of one thread: moves itself into the hierarchies behind these files.
+void join_v1_cgroups(const Child& child, const std::vector<std::string>& task_files);
 
 }  // namespace keelson

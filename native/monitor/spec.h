@@ -64,6 +64,7 @@ struct MountSpec {
   uint64_t cleared_flags = 0;      // MS_* that an option like "exec" or "rw" takes away
   uint64_t propagation = 0;        // MS_PRIVATE, MS_SLAVE … with MS_REC, 0 for none asked
   uint64_t recursive_set = 0;      // MOUNT_ATTR_* for mount_setattr(AT_RECURSIVE): rro, rnosuid …
+  uint64_t recursive_clear = 0;    // MOUNT_ATTR_* that "rrw", "rexec" … take away from the whole tree
   std::vector<std::string> data;   // what is left for the file system: "mode=755", "size=64k"
   std::vector<IdMapping> uid_mappings;
   std::vector<IdMapping> gid_mappings;

@@ -1,0 +1,20 @@
+// What differs between cgroup v1 and v2: making a directory of a hierarchy usable,
+// and the files that OCI resources are written to. cgroup.cc chooses.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cgroup.h"
+
+namespace keelson {
+
+// For a v1 directory just made: an empty cpuset takes no process, so it gets its parent's.
+Status prepare_v1_directory(const std::string& directory);
+// For a v2 directory that is to have children: its controllers are handed down to them.
+Status delegate_v2_controllers(const std::string& directory);
+
+Status apply_v1(const CgroupHost& host, const std::string& path, const Json& resources);
+Status apply_v2(const CgroupHost& host, const std::string& path, const Json& resources);
+
+}  // namespace keelson

@@ -1,0 +1,30 @@
+// Who the container's process is: user, groups, capabilities, no_new_privs, seccomp.
+#pragma once
+
+#include <linux/filter.h>
+
+#include <vector>
+
+#include "../common/error.h"
+#include "child.h"
+#include "spec.h"
+
+namespace keelson {
+
+struct Credentials {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
+  Capabilities capabilities;  // what the host does not allow is taken out
+  uint64_t host_capabilities = 0;
+  bool no_new_privileges = false;
+  std::vector<sock_filter> filter;  // empty: none
+};
+
+// Reads the filter and asks the kernel what the monitor may pass on.
+Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path);
+
+// The bounding set, groups, user and capabilities, and the filter: behind it only execve is to come.
+void take_credentials(const Child& child, const Credentials& credentials);
+
+}  // namespace keelson

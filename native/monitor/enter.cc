@@ -1,0 +1,104 @@
+// An exec into a living container: the steps from a fresh process to its command, in order.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "descriptors.h"
+#include "launch.h"
+#include "limits.h"
+#include "process.h"
+#include "signals.h"
+#include "terminal.h"
+
+namespace keelson {
+
+namespace {
+
+class ContainerExec final : public ChildProgram {
+ public:
+  ContainerExec(Command command, int container_pidfd, int namespaces, std::vector<std::string> cgroup_files,
+                const Stdio& stdio)
+      : command_(std::move(command)),
+        container_pidfd_(container_pidfd),
+        namespaces_(namespaces),
+        cgroup_files_(std::move(cgroup_files)),
+        stdio_(stdio) {}
+
+  // All of this in a helper that the container cannot see (LaunchOptions::by_helper).
+  void enter(const Child& child) override {
+    // The monitor's memory is nobody else's to read, and its program not to be opened
+    // through /proc/<pid>/exe: execve resets this.
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
+    reset_signals(child);
+    join_v1_cgroups(child, cgroup_files_);
+    // While /proc is still the host's; both are inherited by the process to come.
+    command_.set_score_and_label(child);
+    place_stdio(child, stdio_, command_.process().uid);
+    // No descriptor of the host may be there when the container's mounts and processes are.
+    close_descriptors(child, container_pidfd_);
+    // All at once: either the process is in the container or it is not.
+    if (setns(container_pidfd_, namespaces_) != 0) child.die(Step::join_namespace);
+    close_descriptors(child);
+  }
+
+  [[noreturn]] void run(const Child& child) override {
+    if (setsid() < 0) child.die(Step::start_session);
+    command_.join_keyring(child);
+    if (command_.process().terminal) take_terminal(child, open_own_terminal(child));
+    else open_missing_streams(child, stdio_);
+    close_on_exec(child);
+    set_rlimits(child, command_.process().rlimits);
+    umask(command_.process().umask.value_or(022));
+    bool entered = command_.enter_directory(child, false);
+    command_.become_user(child);
+    if (!entered) command_.enter_directory(child, true);
+    command_.execute(child);
+  }
+
+ private:
+  int open_own_terminal(const Child& child) const {
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) child.die(Step::open_terminal, "/");
+    int slave = open_terminal(child, root, command_.process());
+    close(root);
+    return slave;
+  }
+
+  Command command_;
+  int container_pidfd_;
+  int namespaces_;
+  std::vector<std::string> cgroup_files_;
+  const Stdio& stdio_;
+};
+
+// Those the container has of its own or of its pod; in the host's the monitor is already.
+int namespaces_of(const ContainerSpec& spec) {
+  int flags = 0;
+  for (const NamespaceSpec& space : spec.namespaces) flags |= space.flag;
+  return flags;
+}
+
+}  // namespace
+
+Result<Started> start_exec(const Sandbox&, const ExecRequest& request, const ContainerSpec& spec,
+                           const ProcessSpec& process, const Cgroup& cgroup, Stdio stdio) {
+  const std::string container = "container " + request.id;
+  if (process.args.empty()) {
+    return about(fail(Kind::invalid, "execute a command", "there is no command").error(), container);
+  }
+  Result<Command> command = Command::plan(process, request.id, request.seccomp_filter_path);
+  if (!command) return about(command.error(), container);
+
+  LaunchOptions options;
+  options.cgroup_fd = cgroup.clone_fd();
+  options.by_helper = true;
+  ContainerExec exec(std::move(*command), request.container_pidfd, namespaces_of(spec), cgroup.v1_task_files(), stdio);
+  Result<Started> started = launch(exec, options);
+  if (!started) return about(started.error(), container);
+  return started;
+}
+
+}  // namespace keelson

@@ -1,0 +1,99 @@
+// Overlay and pivot_root. Sources: Documentation/filesystems/overlayfs.rst, pivot_root(2).
+#include "rootfs.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "mount_api.h"
+
+namespace keelson {
+
+namespace {
+
+// Overlay splits its options at commas and its layers at colons, unless a backslash stands before.
+std::string escaped(const std::string& path) {
+  std::string out;
+  for (char c : path) {
+    if (c == ':' || c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+// One directory and nothing to write to is no overlay: it is shown as it is, read-only.
+bool is_plain(const RootfsSpec& spec) { return spec.upper.empty() && spec.lower.size() == 1; }
+
+int plain_mount(const Child& child, const RootfsSpec& spec) {
+  int mount = clone_tree(AT_FDCWD, spec.lower[0].c_str(), false);
+  if (mount < 0) child.die(Step::mount_root, spec.lower[0].c_str());
+  if (change_mount(mount, {MOUNT_ATTR_RDONLY, 0, MS_PRIVATE}, false) != 0) child.die(Step::mount_root);
+  return mount;
+}
+
+// Each layer as a parameter of its own (Linux 6.5): no limit of one page for all names together.
+// -1 with EINVAL on the first layer where the kernel does not know the parameter.
+int overlay_mount(const Child& child, const RootfsSpec& spec, bool* too_old) {
+  int fs = fs_open("overlay");
+  if (fs < 0) child.die(Step::mount_root, "overlay");
+  for (size_t layer = 0; layer < spec.lower.size(); ++layer) {
+    if (fs_set(fs, "lowerdir+", spec.lower[layer].c_str()) == 0) continue;
+    if (layer == 0 && errno == EINVAL) {
+      *too_old = true;
+      close(fs);
+      return -1;
+    }
+    child.die(Step::mount_root, spec.lower[layer].c_str());
+  }
+  if (!spec.upper.empty()) {
+    if (fs_set(fs, "upperdir", spec.upper.c_str()) != 0) child.die(Step::mount_root, spec.upper.c_str());
+    if (fs_set(fs, "workdir", spec.work.c_str()) != 0) child.die(Step::mount_root, spec.work.c_str());
+  }
+  int mount = fs_mount(fs, 0);
+  if (mount < 0) child.die(Step::mount_root);
+  close(fs);
+  return mount;
+}
+
+}  // namespace
+
+RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
+  RootfsPlan plan{spec, std::string(bundle) + "/rootfs", "lowerdir="};
+  for (size_t layer = 0; layer < spec.lower.size(); ++layer) {
+    plan.old_options += (layer == 0 ? "" : ":") + escaped(spec.lower[layer]);
+  }
+  if (!spec.upper.empty()) {
+    plan.old_options += ",upperdir=" + escaped(spec.upper) + ",workdir=" + escaped(spec.work);
+  }
+  return plan;
+}
+
+int mount_rootfs(const Child& child, const RootfsPlan& plan) {
+  bool too_old = false;
+  int root = is_plain(plan.spec) ? plain_mount(child, plan.spec) : overlay_mount(child, plan.spec, &too_old);
+  if (too_old) {
+    if (mount("overlay", plan.mountpoint.c_str(), "overlay", 0, plan.old_options.c_str()) != 0) {
+      child.die(Step::mount_root);
+    }
+    root = open(plan.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) child.die(Step::mount_root);
+    return root;
+  }
+  int target = open(plan.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (target < 0) child.die(Step::mount_root, plan.mountpoint.c_str());
+  if (attach_mount(root, target) != 0) child.die(Step::mount_root, plan.mountpoint.c_str());
+  close(target);
+  return root;
+}
+
+void pivot_to(const Child& child, int root) {
+  if (fchdir(root) != 0) child.die(Step::pivot_root);
+  // The old root comes to lie over the new one at the same place, so no directory for it
+  // is needed inside the image; then it is the one that "." reaches, and is let go.
+  if (syscall(SYS_pivot_root, ".", ".") != 0) child.die(Step::pivot_root);
+  if (umount2(".", MNT_DETACH) != 0) child.die(Step::leave_host_root);
+  if (chdir("/") != 0) child.die(Step::leave_host_root);
+}
+
+}  // namespace keelson

@@ -1,0 +1,210 @@
+// Making and taking down a pod's namespaces. The monitor enters each new namespace for
+// a moment, pins and furnishes it, and goes back to the host's.
+#include "sandbox.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "cgroup.h"
+#include "mount_api.h"
+#include "pod_init.h"
+#include "sysctl.h"
+
+namespace keelson {
+
+namespace {
+
+struct PodNamespace {
+  const char* name;  // in /proc/self/ns and in <pod dir>/ns
+  int flag;
+  Scope SandboxSpec::*scope;
+  Fd Sandbox::*fd;
+};
+
+// Those the monitor can enter itself; a PID namespace is entered by being born.
+constexpr PodNamespace entered[] = {
+    {"net", CLONE_NEWNET, &SandboxSpec::net, &Sandbox::net_ns},
+    {"ipc", CLONE_NEWIPC, &SandboxSpec::ipc, &Sandbox::ipc_ns},
+    {"uts", CLONE_NEWUTS, &SandboxSpec::uts, &Sandbox::uts_ns},
+};
+
+int flags_of(const SandboxSpec& spec) {
+  int flags = 0;
+  for (const PodNamespace& space : entered) {
+    if (spec.*space.scope == Scope::pod) flags |= space.flag;
+  }
+  return flags;
+}
+
+std::string pin_path(const Sandbox& sandbox, const char* name) { return sandbox.pod_dir + "/ns/" + name; }
+std::string shm_path(const Sandbox& sandbox) { return sandbox.pod_dir + "/shm"; }
+
+Result<Fd> pin(const std::string& source, const std::string& path) {
+  Fd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return fail_errno("make " + path);
+  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) return fail_errno("pin " + path);
+  // A pin that the host's peers saw too would keep the namespace alive after us.
+  if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return fail_errno("pin " + path);
+  Fd space(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!space) return fail_errno("open " + path);
+  return space;
+}
+
+Status raise_loopback() {
+  Fd socket_fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket_fd) return fail_errno("open a socket for the loopback interface");
+  ifreq request = {};
+  strcpy(request.ifr_name, "lo");
+  if (ioctl(socket_fd.get(), SIOCGIFFLAGS, &request) != 0) return fail_errno("read the loopback interface's flags");
+  request.ifr_flags |= IFF_UP | IFF_RUNNING;
+  if (ioctl(socket_fd.get(), SIOCSIFFLAGS, &request) != 0) return fail_errno("bring the loopback interface up");
+  return {};
+}
+
+// In the pod's namespaces: everything that is set from inside.
+Status furnish(Sandbox& sandbox) {
+  const SandboxSpec& spec = sandbox.spec;
+  for (const PodNamespace& space : entered) {
+    if (spec.*space.scope != Scope::pod) continue;
+    Result<Fd> pinned = pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name));
+    if (!pinned) return std::unexpected(pinned.error());
+    sandbox.*space.fd = std::move(*pinned);
+  }
+  if (spec.net == Scope::pod) {
+    if (Status up = raise_loopback(); !up) return up;
+  }
+  if (spec.uts == Scope::pod && !spec.hostname.empty() &&
+      sethostname(spec.hostname.data(), spec.hostname.size()) != 0) {
+    return fail_errno("set the hostname " + spec.hostname);
+  }
+  Result<std::vector<Sysctl>> sysctls = check_sysctls(spec.sysctls, flags_of(spec));
+  if (!sysctls) return std::unexpected(sysctls.error());
+  for (const Sysctl& sysctl : *sysctls) {
+    if (int error = write_sysctl(sysctl)) return fail_errno("set the sysctl " + sysctl.file, error);
+  }
+  if (spec.pid == Scope::pod) {
+    Result<pid_t> init = start_pod_init();
+    if (!init) return std::unexpected(init.error());
+    sandbox.init_pid = *init;
+    Result<Fd> pinned = pin("/proc/" + std::to_string(*init) + "/ns/pid", pin_path(sandbox, "pid"));
+    if (!pinned) return std::unexpected(pinned.error());
+    sandbox.pid_ns = std::move(*pinned);
+  }
+  return {};
+}
+
+// Enters new namespaces, furnishes them, and goes back whatever happened inside.
+Status make_namespaces(Sandbox& sandbox) {
+  Fd own[std::size(entered)];
+  for (size_t at = 0; at < std::size(entered); ++at) {
+    own[at] = Fd(open((std::string("/proc/self/ns/") + entered[at].name).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!own[at]) return fail_errno("open the monitor's own namespaces");
+  }
+  if (unshare(flags_of(sandbox.spec)) != 0) return fail_errno("make the pod's namespaces");
+  Status furnished = furnish(sandbox);
+  for (size_t at = 0; at < std::size(entered); ++at) {
+    if (setns(own[at].get(), entered[at].flag) != 0) return fail_errno("go back to the host's namespaces");
+  }
+  return furnished;
+}
+
+Status make_shm(const Sandbox& sandbox) {
+  const std::string path = shm_path(sandbox);
+  if (mkdir(path.c_str(), 0755) != 0) return fail_errno("make " + path);
+  Fd fs(fs_open("tmpfs"));
+  if (!fs) return fail_errno("mount " + path);
+  const std::string size = std::to_string(sandbox.spec.shm_size);
+  if (fs_set(fs.get(), "source", "shm") != 0 || fs_set(fs.get(), "mode", "1777") != 0 ||
+      fs_set(fs.get(), "size", size.c_str()) != 0) {
+    return fail_errno("set the options of " + path);
+  }
+  Fd mounted(fs_mount(fs.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (!mounted) return fail_errno("mount " + path);
+  Fd target(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!target || attach_mount(mounted.get(), target.get()) != 0) return fail_errno("mount " + path);
+  return {};
+}
+
+Status make_cgroup(const SandboxSpec& spec) {
+  if (spec.cgroup.empty()) return {};
+  Result<CgroupHost> host = CgroupHost::detect();
+  if (!host) return std::unexpected(host.error());
+  Result<Cgroup> cgroup = Cgroup::create(*host, spec.cgroup);
+  if (!cgroup) return std::unexpected(cgroup.error());
+  return {};
+}
+
+Status make_all(Sandbox& sandbox) {
+  const std::string pins = sandbox.pod_dir + "/ns";
+  if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
+  if (Status made = make_cgroup(sandbox.spec); !made) return made;
+  if (Status made = make_namespaces(sandbox); !made) return made;
+  if (sandbox.spec.ipc == Scope::pod) return make_shm(sandbox);
+  return {};
+}
+
+// Unmounts what is on `path`; a path on which nothing is mounted, or that is not there, is as wanted.
+Status unmount(const std::string& path) {
+  if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT) return {};
+  return fail_errno("unmount " + path);
+}
+
+Status remove_cgroup_of(const SandboxSpec& spec) {
+  if (!spec.own_cgroup || spec.cgroup.empty()) return {};
+  Result<CgroupHost> host = CgroupHost::detect();
+  if (!host) return std::unexpected(host.error());
+  Cgroup cgroup = Cgroup::open(*host, spec.cgroup);
+  Result<bool> removed = cgroup.remove();
+  if (!removed) return std::unexpected(removed.error());
+  if (!*removed) return fail_errno("remove the cgroup " + spec.cgroup, EBUSY);
+  return {};
+}
+
+}  // namespace
+
+Result<Sandbox> create_sandbox(SandboxSpec spec, const std::string& pod_dir) {
+  const std::string pod = "pod " + spec.id;
+  Sandbox sandbox;
+  sandbox.spec = std::move(spec);
+  sandbox.pod_dir = pod_dir;
+  if (!sandbox.spec.uid_mappings.empty() || !sandbox.spec.gid_mappings.empty()) {
+    return about(fail(Kind::invalid, "make the user namespace", "user namespaces are not supported yet").error(), pod);
+  }
+  if (Status made = make_all(sandbox); !made) {
+    // What the undo could not take back matters less than why it had to.
+    static_cast<void>(destroy_sandbox(sandbox));
+    return about(made.error(), pod);
+  }
+  return sandbox;
+}
+
+Status destroy_sandbox(Sandbox& sandbox) {
+  Status first;
+  auto note = [&](Status status) {
+    if (!status && first) first = std::move(status);
+  };
+  if (sandbox.init_pid > 0) {
+    kill(sandbox.init_pid, SIGKILL);
+    sandbox.init_pid = 0;
+  }
+  note(unmount(shm_path(sandbox)));
+  rmdir(shm_path(sandbox).c_str());
+  for (const char* name : {"net", "ipc", "uts", "pid"}) {
+    const std::string path = pin_path(sandbox, name);
+    note(unmount(path));
+    unlink(path.c_str());
+  }
+  rmdir((sandbox.pod_dir + "/ns").c_str());
+  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns}) fd->reset();
+  note(remove_cgroup_of(sandbox.spec));
+  if (!first) return about(first.error(), "pod " + sandbox.spec.id);
+  return {};
+}
+
+}  // namespace keelson
