@@ -399,8 +399,8 @@ describe("watch", () => {
     const seen: string[] = [];
     for await (const event of monitor().watch(new AbortController().signal)) {
       if (seen.length === 1) {
-        await delay(100);
-        expect(sent).toBeLessThan(total);
+        await delay(1_000);
+        expect(sent).toBeLessThan(total / 2);
       }
       if (event.type === "oom") seen.push(event.id);
     }
