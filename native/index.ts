@@ -6,6 +6,7 @@ export { HostError } from "./host-errors.ts";
 export * from "./monitor.ts";
 export { connectMonitor } from "./monitor-client.ts";
 export { MonitorError } from "./monitor-errors.ts";
+export { parseExited } from "./monitor-messages.ts";
 export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./monitor-spawn.ts";
 export { type NativePaths, nativePaths } from "./paths.ts";
 export * from "./unpacker.ts";

@@ -43,6 +43,8 @@ export const limits = {
   call: 5_000,
   monitorStart: 10_000,
   containerStart: 60_000,
+  /** Until an exec's process runs; how long it may run is the request's to say. */
+  execStart: 30_000,
   /** All of a sandbox's start, network included. */
   sandboxStart: 240_000,
   /** What a monitor may take to kill and clear a whole pod. */

@@ -1,7 +1,6 @@
 // The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
 
 import { setTimeout as delay } from "node:timers/promises";
-import { execSync } from "../native/index.ts";
 import { type Container, containerKey } from "./container.ts";
 import { createContainer } from "./container-create.ts";
 import { removeContainer, startContainer, stopContainer } from "./container-life.ts";
@@ -186,7 +185,10 @@ export class NodePods implements Pods {
   ): Promise<ExecSyncResult> {
     const { monitor, container } = this.#running(id, "running a command in it");
     const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
-    return await execSync(monitor, { id: container.id, args: command, timeoutMs }, signal);
+    return await monitor.execSync(
+      { id: container.id, args: command, timeoutMs },
+      { timeoutMs: limits.execStart, signal },
+    );
   }
 
   async reopenLog(id: string): Promise<void> {

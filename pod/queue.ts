@@ -22,10 +22,13 @@ export class PodQueue {
     try {
       await this.#myTurn(before, object, step, signal, waitMs);
       this.#current = step;
-      return await work();
+      try {
+        return await work();
+      } finally {
+        this.#current = "";
+      }
     } finally {
       this.#waiting -= 1;
-      this.#current = "";
       release();
     }
   }

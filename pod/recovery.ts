@@ -2,7 +2,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { type ContainerRun, connectMonitor, KeelsonError, parseContainerRun } from "../native/index.ts";
+import { type ContainerRun, connectMonitor, type ExitedRun, KeelsonError, parseExited } from "../native/index.ts";
 import { exitedPhase, phaseOf } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import type { ContainerRecord, SandboxRecord } from "./records.ts";
@@ -101,14 +101,13 @@ async function bury(env: Environment, sandbox: Sandbox, record: SandboxRecord): 
 }
 
 /** exits/<id>.json, a ContainerState of PROTOCOL.md. */
-async function exitOnDisk(
-  podDirectory: string,
-  id: string,
-): Promise<Extract<ContainerRun, { state: "exited" }> | undefined> {
-  const text = await readFile(join(podDirectory, "exits", `${id}.json`), "utf8").catch(() => undefined);
-  if (text === undefined) return undefined;
-  const run = parseContainerRun(JSON.parse(text));
-  return run?.state === "exited" ? run : undefined;
+async function exitOnDisk(podDirectory: string, id: string): Promise<ExitedRun | undefined> {
+  try {
+    const record: unknown = JSON.parse(await readFile(join(podDirectory, "exits", `${id}.json`), "utf8"));
+    return typeof record === "object" && record !== null ? parseExited(record) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Pods, bundles and writable layers that no record names: made by a request that the daemon did not live to finish. */

@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
-import { spawnMonitor } from "../native/index.ts";
+import { type SpawnedMonitor, spawnMonitor } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeSandboxFiles } from "./files.ts";
@@ -75,19 +75,15 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   });
   signal.throwIfAborted();
 
-  const { monitor, pid } = await timed(stages, "monitor", async () => {
-    return await spawnMonitor({ executableFd: env.monitorExecutable, podDirectory, timeoutMs: limits.monitorStart });
-  });
+  let spawned: SpawnedMonitor | undefined;
   undo.push("end the monitor", async () => {
-    await monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(async () => {
-      await clearRemains(env, {
-        podDirectory,
-        cgroup: sandbox.cgroup,
-        ownsCgroup: sandbox.ownsCgroup,
-        containerIds: [],
-        monitorPid: pid,
-      });
-    });
+    await spawned?.monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(() => undefined);
+    const { cgroup, ownsCgroup } = sandbox;
+    await clearRemains(env, { podDirectory, cgroup, ownsCgroup, containerIds: [], monitorPid: spawned?.pid ?? 0 });
+  });
+  const { monitor, pid } = await timed(stages, "monitor", async () => {
+    spawned = await spawnMonitor({ executableFd: env.monitorExecutable, podDirectory, timeoutMs: limits.monitorStart });
+    return spawned;
   });
   signal.throwIfAborted();
 

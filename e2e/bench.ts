@@ -1,0 +1,234 @@
+// `npm run bench`: what the hot paths cost on this machine, as p50 and p95, and what the processes weigh.
+//
+// One daemon with an image and a bridge network of its own; nothing else should run meanwhile.
+// Beside the RPCs stand the floors measured in the same run: the CNI plugins alone, and bare crun when it is installed.
+
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { cpus, release, tmpdir } from "node:os";
+import { join } from "node:path";
+import Long from "long";
+import { buildBusyboxImage } from "./fixtures/busybox-image.ts";
+import { type CriClient, connectCri } from "./fixtures/client.ts";
+import { startDaemon } from "./fixtures/daemon.ts";
+
+const rounds = Number(process.env.KEELSON_BENCH_ROUNDS ?? 30);
+const containersForLists = 100;
+const bridge = "keelson-bench0";
+const image = "localhost/bench/busybox:1";
+
+const directory = await mkdtemp(join(tmpdir(), "keelson-bench-"));
+const daemon = await startDaemon({ directory, bridge, subnet: "10.97.0.0/16" });
+const client = connectCri(daemon.socket);
+try {
+  daemon.keelson("image", "load", await buildBusyboxImage(join(directory, "image"), image));
+  print(`keelson, Node ${process.version}, Linux ${release()}, ${cpus().length} × ${cpus()[0]?.model}`);
+  print(`${rounds} rounds; milliseconds`);
+  print("");
+  row("what", "p50", "p95");
+  await benchPodStarts(client);
+  await benchExec(client);
+  await benchLists(client);
+} finally {
+  client.close();
+  await daemon.stop();
+  execFileSync("ip", ["link", "delete", bridge], { stdio: "ignore" });
+  await rm(directory, { recursive: true, force: true });
+}
+
+async function benchPodStarts(cri: CriClient): Promise<void> {
+  const timings = new Map<string, number[]>();
+  const time = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
+    const begin = performance.now();
+    const result = await work();
+    const list = timings.get(name) ?? [];
+    list.push(performance.now() - begin);
+    timings.set(name, list);
+    return result;
+  };
+  for (let round = 0; round < rounds; round += 1) {
+    const config = sandboxConfig(`start-${round}`);
+    const { podSandboxId } = await time("RunPodSandbox", async () => await cri.runPodSandbox({ config }));
+    const { containerId } = await time(
+      "CreateContainer",
+      async () => await cri.createContainer(containerRequest(podSandboxId, config, "c")),
+    );
+    await time("StartContainer", async () => await cri.startContainer({ containerId }));
+    await time(
+      "StopContainer (obeys TERM)",
+      async () => await cri.stopContainer({ containerId, timeout: Long.fromNumber(10) }),
+    );
+    await time("StopPodSandbox", async () => await cri.stopPodSandbox({ podSandboxId }));
+    await time("RemovePodSandbox", async () => await cri.removePodSandbox({ podSandboxId }));
+  }
+  const start = ["RunPodSandbox", "CreateContainer", "StartContainer"].map((name) => timings.get(name) ?? []);
+  for (const [name, values] of timings) report(name, values);
+  report(
+    "pod start in all (the first three)",
+    (start[0] ?? []).map((value, at) => value + (start[1]?.[at] ?? 0) + (start[2]?.[at] ?? 0)),
+  );
+}
+
+async function benchExec(cri: CriClient): Promise<void> {
+  const config = sandboxConfig("exec");
+  const { podSandboxId } = await cri.runPodSandbox({ config });
+  const { containerId } = await cri.createContainer(containerRequest(podSandboxId, config, "c"));
+  await cri.startContainer({ containerId });
+  const times: number[] = [];
+  const before = await cpuMilliseconds();
+  const execs = rounds * 10;
+  for (let round = 0; round < execs; round += 1) {
+    const begin = performance.now();
+    const { exitCode } = await cri.execSync({ containerId, cmd: ["true"] });
+    if (exitCode !== 0) throw new Error(`true answered ${exitCode}`);
+    times.push(performance.now() - begin);
+  }
+  report("ExecSync true", times);
+  row("  CPU of daemon and monitor for each", ((await cpuMilliseconds()) - before) / execs, Number.NaN);
+  await cri.removePodSandbox({ podSandboxId });
+  if (existsSync("/usr/bin/crun")) report("  floor: bare crun exec true", await crunExecTimes());
+}
+
+async function benchLists(cri: CriClient): Promise<void> {
+  const pods: string[] = [];
+  for (let index = 0; index < containersForLists; index += 1) {
+    const config = sandboxConfig(`list-${index}`);
+    const { podSandboxId } = await cri.runPodSandbox({ config });
+    pods.push(podSandboxId);
+    const { containerId } = await cri.createContainer(containerRequest(podSandboxId, config, "c"));
+    await cri.startContainer({ containerId });
+  }
+  const repeat = async (work: () => Promise<unknown>): Promise<number[]> => {
+    const times: number[] = [];
+    for (let round = 0; round < rounds * 5; round += 1) {
+      const begin = performance.now();
+      await work();
+      times.push(performance.now() - begin);
+    }
+    return times;
+  };
+  report("Version", await repeat(async () => await cri.version({})));
+  report(`ListContainers, ${containersForLists}`, await repeat(async () => await cri.listContainers({})));
+  report(`ListPodSandbox, ${containersForLists}`, await repeat(async () => await cri.listPodSandbox({})));
+  report(`ListContainerStats, ${containersForLists}`, await repeat(async () => await cri.listContainerStats({})));
+  report(`ListPodSandboxStats, ${containersForLists}`, await repeat(async () => await cri.listPodSandboxStats({})));
+
+  const monitors = await monitorPids();
+  const pss = await Promise.all(monitors.map(proportionalKilobytes));
+  print("");
+  print(`PSS, kB, with ${containersForLists} pods of one container each:`);
+  row("  daemon", await proportionalKilobytes(daemon.pid), Number.NaN);
+  row("  one monitor (p50, largest)", percentile(pss, 0.5), Math.max(...pss));
+  row(
+    "  all monitors",
+    pss.reduce((sum, value) => sum + value, 0),
+    Number.NaN,
+  );
+  await Promise.all(pods.map(async (podSandboxId) => await cri.removePodSandbox({ podSandboxId }, 240_000)));
+}
+
+function sandboxConfig(name: string) {
+  return {
+    metadata: { name, namespace: "bench", uid: name, attempt: 0 },
+    hostname: name,
+    logDirectory: join(directory, "logs", name),
+    linux: {},
+  };
+}
+
+function containerRequest(podSandboxId: string, sandbox: ReturnType<typeof sandboxConfig>, name: string) {
+  // A shell that waits as PID 1 ignores TERM by the kernel's rule for init; the trap makes it obey.
+  const command = ["sh", "-c", 'trap "exit 0" TERM; sleep 3600 & wait'];
+  return {
+    podSandboxId,
+    sandboxConfig: sandbox,
+    config: { metadata: { name, attempt: 0 }, image: { image }, command, logPath: `${name}.log`, linux: {} },
+  };
+}
+
+/** `crun exec` of the same busybox, 30 times: a whole process each, as a runtime that drives crun pays it. */
+async function crunExecTimes(): Promise<number[]> {
+  const bundle = join(directory, "crun-bundle");
+  const rootfs = join(bundle, "rootfs");
+  execFileSync("mkdir", ["-p", join(rootfs, "bin"), join(rootfs, "proc"), join(rootfs, "dev"), join(rootfs, "sys")]);
+  execFileSync("cp", ["/bin/busybox", join(rootfs, "bin/busybox")]);
+  execFileSync("ln", ["-s", "busybox", join(rootfs, "bin/true")]);
+  execFileSync("ln", ["-s", "busybox", join(rootfs, "bin/sleep")]);
+  execFileSync("crun", ["spec"], { cwd: bundle });
+  const spec = JSON.parse(await readFile(join(bundle, "config.json"), "utf8"));
+  spec.process.terminal = false;
+  spec.process.args = ["/bin/sleep", "3600"];
+  spec.process.capabilities = {};
+  spec.process.rlimits = [];
+  spec.linux.resources = {};
+  execFileSync("tee", [join(bundle, "config.json")], {
+    input: JSON.stringify(spec),
+    stdio: ["pipe", "ignore", "inherit"],
+  });
+  const id = "keelson-bench-crun";
+  const crun = (...args: string[]) =>
+    execFileSync("crun", ["--root", join(directory, "crun-root"), ...args], { stdio: "ignore" });
+  try {
+    crun("run", "--detach", "--bundle", bundle, id);
+  } catch {
+    print(
+      "  (crun does not run here, so its floor is missing: recent crun wants a v1 hugetlb hierarchy on hybrid hosts)",
+    );
+    return [];
+  }
+  try {
+    return Array.from({ length: rounds }, () => {
+      const begin = performance.now();
+      crun("exec", id, "/bin/true");
+      return performance.now() - begin;
+    });
+  } finally {
+    crun("delete", "--force", id);
+  }
+}
+
+/** User and system time of the daemon and of every monitor, with their reaped children; proc(5) stat. */
+async function cpuMilliseconds(): Promise<number> {
+  const pids = [daemon.pid, ...(await monitorPids())];
+  const ticks = await Promise.all(
+    pids.map(async (pid) => {
+      const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]?.split(" ") ?? [];
+      return [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index] ?? 0), 0);
+    }),
+  );
+  return ticks.reduce((sum, value) => sum + value, 0) * 10;
+}
+
+async function monitorPids(): Promise<number[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+  const lines = await Promise.all(
+    pids.map(async (pid) => await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")),
+  );
+  return pids.filter((_, index) => lines[index]?.includes(`\0run\0${directory}`));
+}
+
+/** proc(5) smaps_rollup. */
+async function proportionalKilobytes(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/smaps_rollup`, "utf8");
+  return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1] ?? Number.NaN);
+}
+
+function report(name: string, values: readonly number[]): void {
+  if (values.length > 0) row(name, percentile(values, 0.5), percentile(values, 0.95));
+}
+
+function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+function row(name: string, first: number | string, second: number | string): void {
+  const cell = (value: number | string) =>
+    (typeof value === "string" ? value : Number.isNaN(value) ? "" : value.toFixed(2)).padStart(10);
+  print(`${name.padEnd(42)}${cell(first)}${cell(second)}`);
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

@@ -1,0 +1,59 @@
+import { expect, test } from "vitest";
+import type { LayerFile } from "../../native/index.ts";
+import { plainSecurity } from "../testing/configs.ts";
+import type { ContainerSecurity } from "../types.ts";
+import { resolveAccount } from "./accounts.ts";
+
+const passwd = "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/:\n4294967296:x:0:0::/:\nweb:x:33:34::/var/www:/bin/false\n";
+const group = "root:x:0:\nstaff:x:50:web,other\ndata:x:34:\nextra:x:77:web\n";
+
+async function resolve(imageUser: string, change: Partial<ContainerSecurity> = {}, files = [passwd, group]) {
+  return await resolveAccount({ ...plainSecurity, ...change }, imageUser, "test:1", async () =>
+    files.map((text): LayerFile => ({ kind: "file", content: Buffer.from(text) })),
+  );
+}
+
+test.each([
+  ["", { uid: 0n, gid: 0n, supplementalGroups: [0n], home: "/root" }],
+  ["web", { uid: 33n, gid: 34n, supplementalGroups: [34n, 50n, 77n], home: "/var/www" }],
+  ["33", { uid: 33n, gid: 34n, supplementalGroups: [34n, 50n, 77n], home: "/var/www" }],
+  ["web:staff", { uid: 33n, gid: 50n, supplementalGroups: [50n, 77n], home: "/var/www" }],
+  ["1003:1004", { uid: 1003n, gid: 1004n, supplementalGroups: [1004n], home: "/" }],
+])("the image's USER %j", async (user, account) => {
+  expect(await resolve(user)).toEqual(account);
+});
+
+test("a number is an id and never a name (CVE-2016-3697)", async () => {
+  expect(await resolve("1000")).toMatchObject({ uid: 1000n, gid: 0n });
+});
+
+test.each(["2147483648", "4294967296", "99999999999999999999"])(
+  "the id %s is refused, not wrapped (CVE-2024-40635)",
+  async (user) => {
+    await expect(resolve(user)).rejects.toMatchObject({ code: "InvalidArgument" });
+  },
+);
+
+test("the request goes before the image, and the image's group does not follow a request's user", async () => {
+  expect(await resolve("web:staff", { runAsUser: 5n })).toMatchObject({ uid: 5n, gid: 0n });
+  expect(await resolve("", { runAsUsername: "web" })).toMatchObject({ uid: 33n, gid: 34n });
+  expect(await resolve("", { runAsUser: 33n, runAsGroup: 9n })).toMatchObject({ uid: 33n, gid: 9n });
+});
+
+test("merge adds the image's groups to the request's, strict does not", async () => {
+  const supplementalGroups = [1234n];
+  expect((await resolve("web", { supplementalGroups })).supplementalGroups).toEqual([34n, 50n, 77n, 1234n]);
+  const strict = await resolve("web", { supplementalGroups, supplementalGroupsPolicy: "strict" });
+  expect(strict.supplementalGroups).toEqual([34n, 1234n]);
+});
+
+test("names that the image does not have are errors", async () => {
+  await expect(resolve("nobody-here")).rejects.toThrow("no user nobody-here");
+  await expect(resolve("web:nogroup-here")).rejects.toThrow("no group nogroup-here");
+});
+
+test("a passwd that is no regular file fails only who needs a name (CVE-2024-9676)", async () => {
+  const odd = async (): Promise<LayerFile[]> => [{ kind: "not-regular" }, { kind: "missing" }];
+  await expect(resolveAccount(plainSecurity, "web", "test:1", odd)).rejects.toThrow("not a regular file");
+  expect(await resolveAccount(plainSecurity, "12", "test:1", odd)).toMatchObject({ uid: 12n });
+});
