@@ -120,7 +120,7 @@ export class Authorizer {
 
   async #readToken(response: IncomingMessage, signal: AbortSignal): Promise<string | undefined> {
     if (response.statusCode !== 200) {
-      response.destroy();
+      this.#connections.discard(response);
       return undefined;
     }
     try {

@@ -59,7 +59,7 @@ export class EndpointClient {
         if (status === 200 || status === 206) return response;
         if (!passing.has(status) || next > retry.tries) throw await this.#failure(response, signal);
         askedMs = Number(response.headers["retry-after"] ?? 0) * 1000 || 0;
-        response.destroy();
+        this.#options.connections.discard(response);
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof ConnectionError)) throw error;
@@ -77,7 +77,7 @@ export class EndpointClient {
     // The challenge of a host we were redirected to is none of our credentials' business.
     const isAsked = response.statusCode === 401 && isHome;
     if (!isAsked || !(await this.#authorizer.answer(response, sent, signal))) return response;
-    response.destroy();
+    this.#options.connections.discard(response);
     return (await this.#followed(url, headers, this.#authorizer.header, signal)).response;
   }
 
@@ -101,7 +101,7 @@ export class EndpointClient {
       const response = await connections.send({ method: "GET", url, headers: all, tls, signal });
       const status = response.statusCode ?? 0;
       if (status < 300 || status >= 400) return { response, isHome };
-      response.destroy();
+      connections.discard(response);
       const target = URL.parse(response.headers.location ?? "", url.href);
       if (target === null || !/^https?:$/.test(target.protocol)) {
         throw new FetchFailure("refused", endpoint.host, `it redirects to nowhere (status ${status})`);

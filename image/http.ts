@@ -35,6 +35,9 @@ export class ConnectionError extends Error {
 
 export class BodyTooLarge extends Error {}
 
+/** Bytes that are cheaper to read than a new connection is to make. */
+const drainLimit = 64 * 1024;
+
 /** Connections of one pull, kept alive between requests; `close` ends them. */
 export class HttpConnections {
   readonly #timeouts: Timeouts;
@@ -120,6 +123,12 @@ export class HttpConnections {
       chunks.push(chunk);
     }
     return Buffer.concat(chunks);
+  }
+
+  /** Ends a response nobody reads; a short body is drained, so that its connection serves the next request. */
+  discard(response: IncomingMessage): void {
+    if (Number(response.headers["content-length"] ?? Number.NaN) <= drainLimit) response.resume();
+    else response.destroy();
   }
 
   close(): void {

@@ -103,11 +103,12 @@ async function feed(
     return await within(finishMs, report, object);
   } catch (error) {
     // A sink that broke under the copy: the unpacker's own words come first.
-    const cause = isBrokenPipe(error) ? await report.catch((refused: unknown) => refused) : error;
+    if (isBrokenPipe(error)) await report.catch(() => undefined);
+    const cause = stop.signal.aborted ? stop.signal.reason : error;
     unpack.abort();
     await report.catch(() => undefined);
     signal.throwIfAborted();
-    throw stop.signal.aborted ? stop.signal.reason : cause;
+    throw cause;
   }
 }
 

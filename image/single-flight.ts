@@ -8,12 +8,12 @@ interface Flight<Result> {
 
 /**
  * Flights by key. Whoever asks while one is in the air joins it. A waiter that gives up leaves the others alone;
- * when the last one has gone, the flight is aborted.
+ * the last one aborts the flight, and waits until it has undone what it did.
  */
 export class SingleFlight<Result> {
   readonly #flights = new Map<string, Flight<Result>>();
 
-  /** Joins or starts; `isOwn` in the answer tells which. Rejects with the signal's reason when this waiter gives up. */
+  /** Joins or starts. Rejects with the signal's reason when this waiter gives up. */
   async join(key: string, signal: AbortSignal, start: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
     signal.throwIfAborted();
     const flight = this.#flights.get(key) ?? this.#start(key, start);
@@ -30,6 +30,7 @@ export class SingleFlight<Result> {
         // An aborted flight takes no more passengers, although its undo may still run.
         if (this.#flights.get(key) === flight) this.#flights.delete(key);
         flight.controller.abort(signal.reason);
+        await flight.result.catch(() => undefined);
       }
     }
   }

@@ -240,6 +240,11 @@ class Store implements ImageStore {
     const lease = this.#inventory.lease(needsOf(descriptor, manifest, []));
     let layerLease: { release(): void } | undefined;
     try {
+      const known = this.#catalog.manifests.get(digest);
+      if (known !== undefined) {
+        layerLease = this.#inventory.lease(needsOf(descriptor, manifest, known.document.diffIds));
+        return await this.#commit(known, names, signal);
+      }
       const config = await source.read(manifest.config, signal);
       const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
       checkConfig(manifest, document, this.#options.platform, object);
