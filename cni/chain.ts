@@ -2,7 +2,6 @@
 //
 // CNI spec 1.1.0, section 3, "Execution of Network Configurations".
 
-import { KeelsonError } from "../native/errors.ts";
 import type { CniVersion, NetworkConfig, PluginConfig } from "./config.ts";
 import { errors } from "./errors.ts";
 import { type JsonObject, without } from "./json.ts";
@@ -70,7 +69,7 @@ export async function addChain(
 
 export interface DelFailure {
   readonly index: number;
-  readonly error: KeelsonError;
+  readonly error: unknown;
 }
 
 /**
@@ -98,7 +97,6 @@ export async function delChain(
     try {
       await run(chain, plugin, "DEL", targetParameters(target), config, timeoutMs);
     } catch (error) {
-      if (!(error instanceof KeelsonError)) throw error;
       if (!nothingToClean(error)) failures.push({ index, error });
     }
   }
@@ -132,14 +130,13 @@ export function collectsGarbage(network: NetworkConfig): boolean {
 export async function gcChain(
   chain: Chain,
   valid: readonly { readonly containerID: string; readonly ifname: string }[],
-): Promise<readonly KeelsonError[]> {
-  const failures: KeelsonError[] = [];
+): Promise<readonly unknown[]> {
+  const failures: unknown[] = [];
   for (const plugin of chain.network.plugins) {
     const config = { ...configFor(chain.network, plugin, {}), "cni.dev/valid-attachments": valid };
     try {
       await run(chain, plugin, "GC", {}, config);
     } catch (error) {
-      if (!(error instanceof KeelsonError)) throw error;
       failures.push(error);
     }
   }
@@ -199,6 +196,6 @@ function atLeast(version: CniVersion, floor: CniVersion): boolean {
 }
 
 /** Spec section 5, code 3: the container is unknown, no cleanup is needed. */
-function nothingToClean(error: KeelsonError): boolean {
-  return error.cause instanceof PluginFailure && error.cause.pluginCode === 3;
+function nothingToClean(error: unknown): boolean {
+  return error instanceof Error && error.cause instanceof PluginFailure && error.cause.pluginCode === 3;
 }

@@ -6,6 +6,7 @@
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
+import { sentenceOf } from "./errors.ts";
 import { asArray, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 /** CNI spec versions spoken here, oldest first. */
@@ -50,7 +51,7 @@ export async function loadConfig(directory: string): Promise<LoadedConfig> {
   try {
     names = await readdir(directory);
   } catch (error) {
-    return { kind: "none", reason: `directory ${directory} cannot be read: ${reasonOf(error)}`, rejected };
+    return { kind: "none", reason: `directory ${directory} cannot be read: ${sentenceOf(error)}`, rejected };
   }
   const candidates = names.filter((name) => [".conflist", ".conf", ".json"].includes(extname(name))).sort(byBytes);
   for (const name of candidates) {
@@ -113,7 +114,7 @@ async function readNetwork(path: string): Promise<ParsedConfig> {
     if (facts.size > maxFileBytes) return invalid(`it is longer than ${maxFileBytes} bytes`);
     return parseNetwork(await file.readFile("utf8"), extname(path) === ".conflist");
   } catch (error) {
-    return invalid(`it cannot be read: ${reasonOf(error)}`);
+    return invalid(`it cannot be read: ${sentenceOf(error)}`);
   }
 }
 
@@ -158,8 +159,4 @@ function byBytes(left: string, right: string): number {
 
 function invalid(reason: string): ParsedConfig {
   return { kind: "invalid", reason };
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

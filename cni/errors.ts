@@ -96,3 +96,8 @@ export const errors = catalogue({
     remedy: "Without it addresses could leak, so nothing was attached; make room or repair the file system.",
   },
 });
+
+/** What a thrown value says, without its stack. */
+export function sentenceOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

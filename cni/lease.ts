@@ -8,7 +8,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ChainTarget } from "./chain.ts";
 import { isIdentifier, type NetworkConfig, parseNetwork } from "./config.ts";
-import { errors } from "./errors.ts";
+import { errors, sentenceOf } from "./errors.ts";
 import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 interface Common {
@@ -65,7 +65,7 @@ export async function openLeaseStore(
         // A name that is replaced is either version, both good; a new one must not be lost.
         if (isNew) await syncDirectory(directory);
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = sentenceOf(error);
         throw errors.leaseNotWritten({ sandboxId, path, reason }, error);
       }
       leases.set(sandboxId, lease);

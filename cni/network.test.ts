@@ -143,6 +143,24 @@ test("a host port leads to the pod until it is detached", async () => {
   await expectNothingLeft(network);
 });
 
+test("a chain of bridge, firewall, tuning and portmap takes back what each of them made", async () => {
+  await lab.install("bridge", "host-local", "firewall", "tuning", "portmap");
+  const tuning = { type: "tuning", sysctl: { "net.core.somaxconn": "321" } };
+  await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "firewall" }, tuning, portmap]));
+  const network = await open();
+  const mapping = { hostPort: 38183, containerPort: 80, protocol: "udp", hostIp: "127.0.0.1" } as const;
+  const pod = await lab.pod({ portMappings: [mapping] });
+
+  await network.attach(pod, never);
+
+  expect(await run("ip", "netns", "exec", nameOf(pod), "cat", "/proc/sys/net/core/somaxconn")).toBe("321\n");
+  expect(await run("iptables-save", "-t", "filter")).toContain(`-A CNI-FORWARD -s ${lab.prefix}.2/32 -j ACCEPT`);
+  expect(await run("iptables-save", "-t", "nat")).toContain("38183");
+  await network.detach(pod.sandboxId);
+  expect(await run("iptables-save", "-t", "nat")).not.toContain("38183");
+  await expectNothingLeft(network);
+});
+
 test("bandwidth annotations become shapers on the pod's interface", async () => {
   await lab.install("bridge", "host-local", "bandwidth");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([bandwidth]));

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { KeelsonError } from "../native/errors.ts";
 import { addChain, type ChainTarget, checkChain, collectsGarbage, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
-import { errors } from "./errors.ts";
+import { errors, sentenceOf } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
 import { endOrphans } from "./orphans.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
@@ -223,7 +223,7 @@ class CniNetwork implements Network {
     try {
       await leases.save({ ...lease, owed: lease.owed.filter((index) => index <= started), state: "attaching" });
     } catch (error) {
-      log("warn", "network lease not updated", { sandbox: lease.target.containerId, error: String(error) });
+      log("warn", "network lease not updated", { sandbox: lease.target.containerId, error: sentenceOf(error) });
     }
   }
 
@@ -242,7 +242,7 @@ class CniNetwork implements Network {
         .filter((lease) => lease.network.name === network.name && lease.state !== "detach-failed")
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
       const failures = await gcChain({ network, binDirs, pluginTimeoutMs: limits.pluginMs }, valid);
-      for (const error of failures) log("warn", "network plugin's GC failed", { error: error.message });
+      for (const error of failures) log("warn", "network plugin's GC failed", { error: sentenceOf(error) });
     } finally {
       this.#collecting = undefined;
       collected.resolve();

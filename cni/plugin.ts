@@ -9,7 +9,7 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
-import { errors } from "./errors.ts";
+import { errors, sentenceOf } from "./errors.ts";
 import { asInteger, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
@@ -92,7 +92,7 @@ async function start({ path, command, parameters }: PluginCall): Promise<Child> 
     child.on("error", () => {});
     return child;
   } catch (error) {
-    throw errors.pluginNotStarted({ path, command, reason: error instanceof Error ? error.message : String(error) });
+    throw errors.pluginNotStarted({ path, command, reason: sentenceOf(error) });
   }
 }
 

@@ -1,8 +1,8 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
-import { KeelsonError } from "../native/errors.ts";
 import { type Chain, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
+import { sentenceOf } from "./errors.ts";
 import type { Log, NetworkReadiness } from "./types.ts";
 import { watchDirectories } from "./watch.ts";
 
@@ -85,8 +85,7 @@ async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<N
     await statusOfChain(chain);
     return { ready: true };
   } catch (error) {
-    if (!(error instanceof KeelsonError)) throw error;
-    return notReady(error.message);
+    return notReady(sentenceOf(error));
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { statfs } from "node:fs/promises";
 import { delChain } from "./chain.ts";
+import { sentenceOf } from "./errors.ts";
 import type { Lease, LeaseStore } from "./lease.ts";
 import type { Log } from "./types.ts";
 
@@ -47,7 +48,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
       else await leases.save(failed);
     } catch (error) {
       // The lease on disk is the older one: it owes more, never less.
-      log("warn", "network lease not updated", { sandbox: sandboxId, error: String(error) });
+      log("warn", "network lease not updated", { sandbox: sandboxId, error: sentenceOf(error) });
     }
     if (failed === undefined) {
       delays.delete(sandboxId);
@@ -93,7 +94,7 @@ async function takeDown(lease: Lease, binDirs: readonly string[], budgetMs: numb
     target: lease.target,
     owed: failures.map(({ index }) => index).sort((left, right) => left - right),
     state: "detach-failed",
-    lastError: failures.map(({ error }) => error.message).join(" "),
+    lastError: failures.map(({ error }) => sentenceOf(error)).join(" "),
     ...(result === undefined ? {} : { result }),
   };
 }
