@@ -1,0 +1,216 @@
+// Credentials go where they belong, and nowhere else.
+
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { credentialsFor, parseChallenges } from "./auth.ts";
+import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
+import { openTestStore, type TestStore } from "./testing/store.ts";
+import { type Interception, startWrongRegistry, type WrongRegistry } from "./testing/wrong-registry.ts";
+
+const never = new AbortController().signal;
+const nobody = { username: "", password: "", auth: "", identityToken: "", registryToken: "", serverAddress: "" };
+const ann = { ...nobody, username: "ann", password: "s3cret" };
+const annsHeader = `Basic ${Buffer.from("ann:s3cret").toString("base64")}`;
+const layer = makeLayer(makeTar([{ name: "x", content: "x" }]));
+const image = makeImage({ layers: [layer] });
+
+test("reads challenges of all shapes", () => {
+  const challenges = parseChallenges([
+    'Bearer realm="https://auth.example/token",service="reg",scope="repository:a/b:pull,push"',
+    'Basic realm="a \\"quoted\\", comma", Negotiate, Digest nonce=abc',
+    "",
+  ]);
+  expect(challenges.map(({ scheme, parameters }) => [scheme, ...parameters])).toEqual([
+    ["bearer", ["realm", "https://auth.example/token"], ["service", "reg"], ["scope", "repository:a/b:pull,push"]],
+    ["basic", ["realm", 'a "quoted", comma']],
+    ["negotiate"],
+    ["digest", ["nonce", "abc"]],
+  ]);
+});
+
+test("takes the credentials that are meant for the registry", () => {
+  expect(credentialsFor(undefined, "docker.io")).toBeUndefined();
+  expect(credentialsFor(nobody, "docker.io")).toBeUndefined();
+  const hub = { ...ann, serverAddress: "https://index.docker.io/v1/" };
+  expect(credentialsFor(hub, "docker.io")).toMatchObject({ username: "ann" });
+  expect(credentialsFor(hub, "quay.io")).toBeUndefined();
+  const padded = { ...nobody, auth: Buffer.from("ann:a:b\0\0").toString("base64") };
+  expect(credentialsFor(padded, "quay.io")).toEqual({ kind: "password", username: "ann", password: "a:b" });
+  expect(credentialsFor({ ...nobody, auth: "%%%" }, "quay.io")).toBeUndefined();
+  expect(credentialsFor({ ...nobody, identityToken: "t" }, "quay.io")).toEqual({ kind: "identity-token", token: "t" });
+});
+
+describe("with a token service", () => {
+  let it: TestStore;
+  const running: WrongRegistry[] = [];
+
+  beforeEach(async () => {
+    it = await openTestStore();
+  });
+  afterEach(async () => {
+    await it.dispose();
+    for (const registry of running.splice(0)) await registry.stop();
+  });
+
+  async function start(intercept: Interception): Promise<WrongRegistry> {
+    const registry = await startWrongRegistry(intercept);
+    running.push(registry);
+    registry.add(image, "1");
+    return registry;
+  }
+
+  /** A registry that serves only with one of these tokens, and names the realm. */
+  function guarded(realm: () => string, tokens: ReadonlySet<string>): Interception {
+    return (request, response) => {
+      if (!request.url.startsWith("/v2/")) return false;
+      const token = /^Bearer (.*)$/.exec(request.headers.authorization ?? "")?.[1] ?? "";
+      if (tokens.has(token)) return false;
+      const challenge = `Bearer realm="${realm()}",service="test",scope="repository:team/app:pull"`;
+      response.writeHead(401, { "www-authenticate": challenge, "content-length": 0 }).end();
+      return true;
+    };
+  }
+
+  /** A token service that answers with a token and counts. */
+  function tokenService(token: () => string): Promise<WrongRegistry> {
+    return start((_request, response) => {
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token: token() }));
+      return true;
+    });
+  }
+
+  test("fetches one token with user and password and uses it for everything", async () => {
+    const service = await tokenService(() => "good");
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set(["good"])));
+    await it.store.pull(`${registry.address}/team/app:1`, ann, never);
+    expect(service.requests).toHaveLength(1);
+    expect(service.requests[0]).toMatchObject({
+      method: "GET",
+      url: "/token?service=test&scope=repository%3Ateam%2Fapp%3Apull",
+      headers: { authorization: annsHeader },
+    });
+    const [first, ...others] = registry.requests.map((request) => request.headers.authorization);
+    expect(first).toBeUndefined();
+    expect(new Set(others)).toEqual(new Set(["Bearer good"]));
+  });
+
+  test("fetches an anonymous token without credentials", async () => {
+    const service = await tokenService(() => "anonymous");
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set(["anonymous"])));
+    await it.store.pull(`${registry.address}/team/app:1`, undefined, never);
+    expect(service.requests[0]?.headers.authorization).toBeUndefined();
+  });
+
+  test("fetches another token when the first one runs out", async () => {
+    const tokens = new Set(["token-1"]);
+    let fetched = 0;
+    const service = await tokenService(() => `token-${++fetched}`);
+    const guard = guarded(() => `http://${service.address}/token`, tokens);
+    const registry = await start((request, response) => {
+      if (request.url.includes(layer.digest) && tokens.delete("token-1")) tokens.add("token-2");
+      return guard(request, response);
+    });
+    expect((await it.store.pull(`${registry.address}/team/app:1`, ann, never)).id).toBe(image.id);
+    expect(fetched).toBe(2);
+  });
+
+  test("exchanges an identity token by POST", async () => {
+    const service = await start((_request, response) => {
+      response.writeHead(200).end(JSON.stringify({ access_token: "good" }));
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set(["good"])));
+    await it.store.pull(`${registry.address}/team/app:1`, { ...nobody, identityToken: "refresh me" }, never);
+    expect(service.requests[0]?.method).toBe("POST");
+    expect(new URLSearchParams(service.requests[0]?.body).get("refresh_token")).toBe("refresh me");
+    expect(service.requests[0]?.headers.authorization).toBeUndefined();
+  });
+
+  test("uses a registry token as it is, and takes no for an answer", async () => {
+    const registry = await start(guarded(() => "http://127.0.0.1:1/", new Set(["mine"])));
+    const name = `${registry.address}/team/app:1`;
+    await it.store.pull(name, { ...nobody, registryToken: "mine" }, never);
+    await expect(it.store.pull(name, { ...nobody, registryToken: "other" }, never)).rejects.toMatchObject({
+      code: "Unauthenticated",
+    });
+  });
+
+  test.each([
+    ["status 401", 401, "{}"],
+    ["no JSON", 200, "<html>"],
+    ["a token that smuggles a header", 200, JSON.stringify({ token: "x\r\nX-Evil: 1" })],
+    ["a token that is no text", 200, JSON.stringify({ token: { a: 1 } })],
+    ["an endless answer", 200, `{"token": "${"x".repeat(200_000)}"}`],
+  ])("a token service that answers with %s fails the pull", async (_name, status, body) => {
+    const service = await start((_request, response) => {
+      response.writeHead(status).end(body);
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set()));
+    await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toMatchObject({
+      code: expect.stringMatching(/^(Unauthenticated|FailedPrecondition)$/),
+    });
+  });
+
+  test("a redirect to another host carries no credentials there, whatever that host asks", async () => {
+    const thief = await start((_request, response) => {
+      const realm = `Bearer realm="http://${thief.address}/token",service="thief"`;
+      response.writeHead(401, { "www-authenticate": `${realm}, Basic realm="give"`, "content-length": 0 }).end();
+      return true;
+    });
+    const registry = await start((request, response) => {
+      if (request.headers.authorization !== annsHeader) {
+        response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
+        return true;
+      }
+      if (!request.url.includes("/blobs/")) return false;
+      response.writeHead(307, { location: `http://${thief.address}/steal` }).end();
+      return true;
+    });
+    await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toMatchObject({
+      code: "Unauthenticated",
+    });
+    expect(thief.requests.length).toBeGreaterThan(0);
+    for (const request of thief.requests) expect(request.headers.authorization).toBeUndefined();
+    expect(thief.seen("/token")).toEqual([]);
+  });
+
+  test("content behind a redirect is taken, without credentials", async () => {
+    const storage = await start(() => false);
+    const registry = await start((request, response) => {
+      if (request.headers.authorization !== annsHeader) {
+        response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
+        return true;
+      }
+      if (!request.url.includes("/blobs/")) return false;
+      response.writeHead(302, { location: `http://${storage.address}${request.url}` }).end();
+      return true;
+    });
+    expect((await it.store.pull(`${registry.address}/team/app:1`, ann, never)).id).toBe(image.id);
+    expect(storage.requests).toHaveLength(2);
+    for (const request of storage.requests) expect(request.headers.authorization).toBeUndefined();
+  });
+
+  test("redirects have an end", async () => {
+    const registry = await start((request, response) => {
+      response.writeHead(302, { location: request.url }).end();
+      return true;
+    });
+    await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toThrow(/more than 5 times/);
+  });
+
+  test("urls that a manifest names for a layer are never asked", async () => {
+    const thief = await start(() => false);
+    const manifest = JSON.parse(image.manifest.toString());
+    manifest.layers[0].urls = [`http://${thief.address}/v2/x/blobs/${layer.digest}`];
+    const registry = await start((request, response) => {
+      if (!request.url.includes(layer.digest)) return false;
+      response.writeHead(404).end();
+      return true;
+    });
+    registry.addManifest("urls", Buffer.from(JSON.stringify(manifest)), image.manifestType);
+    await expect(it.store.pull(`${registry.address}/team/app:urls`, ann, never)).rejects.toMatchObject({
+      code: "NotFound",
+    });
+    expect(thief.requests).toEqual([]);
+  });
+});
