@@ -1,0 +1,273 @@
+// Mirrors, servers and TLS as hosts.toml says, against real listeners.
+
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { loadEndpoints } from "./hosts.ts";
+import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
+import { freePort } from "./testing/registry.ts";
+import { openTestStore, type TestStore } from "./testing/store.ts";
+import { type Interception, startWrongRegistry, type WrongRegistry } from "./testing/wrong-registry.ts";
+
+const never = new AbortController().signal;
+const run = promisify(execFile);
+
+describe("endpoints", () => {
+  let directory: string;
+
+  beforeEach(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), "keelson-hosts-"));
+  });
+  afterEach(() => rm(directory, { recursive: true }));
+
+  async function write(host: string, text: string): Promise<void> {
+    await mkdir(path.join(directory, host), { recursive: true });
+    await writeFile(path.join(directory, host, "hosts.toml"), text);
+  }
+
+  test.each([
+    ["docker.io", "https://registry-1.docker.io/v2"],
+    ["quay.io", "https://quay.io/v2"],
+    ["reg.example:5000", "https://reg.example:5000/v2"],
+    ["localhost", "http://localhost/v2"],
+    ["localhost:5000", "http://localhost:5000/v2"],
+    ["127.0.0.1:5000", "http://127.0.0.1:5000/v2"],
+    ["127.9.9.9:5000", "http://127.9.9.9:5000/v2"],
+    ["[::1]:5000", "http://[::1]:5000/v2"],
+    ["localhost:443", "https://localhost/v2"],
+    ["127.evil.example", "https://127.evil.example/v2"],
+    ["10.0.0.1:5000", "https://10.0.0.1:5000/v2"],
+  ])("of %s without a file", async (registry, base) => {
+    const endpoints = await loadEndpoints(directory, registry);
+    expect(endpoints).toMatchObject([{ base, isServer: true, canPull: true, canResolve: true }]);
+  });
+
+  test("are the mirrors in the file's order, then the server", async () => {
+    await writeFile(path.join(directory, "ca.pem"), "a certificate");
+    await write(
+      "docker.io",
+      `server = "https://registry-1.docker.io"
+       [host."http://mirror-b:5000"]
+         capabilities = ["pull"]
+       [host."https://mirror-a/prefix"]
+         ca = "../ca.pem"
+         skip_verify = true
+         override_path = true
+         [host."https://mirror-a/prefix".header]
+           x-one = "1"
+           x-many = ["2", "3"]
+       [host."mirror-c"]`,
+    );
+    expect(await loadEndpoints(directory, "docker.io")).toEqual([
+      expect.objectContaining({ base: "http://mirror-b:5000/v2", canResolve: false, canPull: true, isServer: false }),
+      expect.objectContaining({
+        base: "https://mirror-a/prefix",
+        canResolve: true,
+        tls: { ca: [Buffer.from("a certificate")], rejectUnauthorized: false },
+        headers: [
+          ["x-one", "1"],
+          ["x-many", "2"],
+          ["x-many", "3"],
+        ],
+      }),
+      expect.objectContaining({ base: "https://mirror-c/v2" }),
+      expect.objectContaining({ base: "https://registry-1.docker.io/v2", isServer: true }),
+    ]);
+  });
+
+  test("come from the port's directory, else the plain one, else _default", async () => {
+    const find = async (registry: string) => (await loadEndpoints(directory, registry))[0]?.host;
+    await write("_default", '[host."http://default"]');
+    expect(await find("reg.io:5000")).toBe("default");
+    await write("reg.io:5000", '[host."http://plain"]');
+    expect(await find("reg.io:5000")).toBe("plain");
+    await write("reg.io_5000_", '[host."http://port"]');
+    expect(await find("reg.io:5000")).toBe("port");
+    expect((await loadEndpoints(directory, "other.io")).at(-1)?.base).toBe("https://other.io/v2");
+  });
+
+  test("a section for the server's own address gives the server its settings", async () => {
+    await write("reg.io", 'server = "https://reg.io"\n[host."https://reg.io"]\nskip_verify = true');
+    expect(await loadEndpoints(directory, "reg.io")).toMatchObject([
+      { base: "https://reg.io/v2", isServer: true, tls: { rejectUnauthorized: false } },
+    ]);
+  });
+
+  test.each([
+    ["no TOML", "server ="],
+    ["a host that is no table", 'host = "x"'],
+    ["a server that is no URL", 'server = "https://%%%"'],
+    ["a certificate that is not there", '[host."https://a"]\nca = "missing.pem"'],
+    ["a switch that is a text", '[host."https://a"]\nskip_verify = "yes"'],
+    ["capabilities that are numbers", '[host."https://a"]\ncapabilities = [1]'],
+    ["a password in the URL", 'server = "https://user:pass@reg.io"'],
+  ])("%s is an error that names the file", async (_name, text) => {
+    await write("reg.io", text);
+    await expect(loadEndpoints(directory, "reg.io")).rejects.toMatchObject({
+      code: "FailedPrecondition",
+      message: expect.stringContaining(path.join(directory, "reg.io/hosts.toml")),
+    });
+  });
+});
+
+describe("pulling", () => {
+  const image = makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] });
+  const auth = {
+    username: "ann",
+    password: "s3cret",
+    auth: "",
+    identityToken: "",
+    registryToken: "",
+    serverAddress: "",
+  };
+  let it: TestStore;
+  let certificates: string;
+  const running: WrongRegistry[] = [];
+
+  beforeAll(async () => {
+    certificates = await mkdtemp(path.join(tmpdir(), "keelson-tls-"));
+    const common = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+    const names = ["-subj", "/CN=keelson-test", "-addext", "subjectAltName=IP:127.0.0.1"];
+    const files = ["-keyout", path.join(certificates, "key.pem"), "-out", path.join(certificates, "cert.pem")];
+    await run("openssl", [...common, ...names, ...files]);
+  });
+  afterAll(() => rm(certificates, { recursive: true }));
+  beforeEach(async () => {
+    it = await openTestStore();
+  });
+  afterEach(async () => {
+    await it.dispose();
+    for (const registry of running.splice(0)) await registry.stop();
+  });
+
+  async function start(intercept?: Interception, secure = false): Promise<WrongRegistry> {
+    const read = (name: string) => readFile(path.join(certificates, name));
+    const tls = secure ? { cert: await read("cert.pem"), key: await read("key.pem") } : undefined;
+    const registry = await startWrongRegistry(intercept, tls);
+    running.push(registry);
+    registry.add(image, "1");
+    return registry;
+  }
+
+  async function configure(host: string, text: string): Promise<void> {
+    const directory = path.join(it.hostsDirectory, host.replace(/:(\d+)$/, "_$1_"));
+    await mkdir(directory, { recursive: true });
+    await writeFile(path.join(directory, "hosts.toml"), text);
+  }
+
+  test("a mirror serves, is told the registry's name, and gets its own header but no credentials", async () => {
+    const mirror = await start();
+    await configure(
+      "docker.io",
+      `[host."http://${mirror.address}"]\n[host."http://${mirror.address}".header]\nx-mirror = "yes"`,
+    );
+    const pulled = await it.store.pull("team/app:1", auth, never);
+    expect(pulled.tags).toEqual(["docker.io/team/app:1"]);
+    expect(mirror.requests).toHaveLength(3);
+    for (const request of mirror.requests) {
+      expect(request.url).toMatch(/^\/v2\/team\/app\/.*\?ns=docker\.io$/);
+      expect(request.headers).toMatchObject({ "x-mirror": "yes" });
+      expect(request.headers.authorization).toBeUndefined();
+    }
+  });
+
+  test("a mirror that asks for credentials does not get the registry's", async () => {
+    const mirror = await start((_request, response) => {
+      response.writeHead(401, { "www-authenticate": 'Basic realm="give"' }).end();
+      return true;
+    });
+    const server = await start();
+    await configure("reg.example", `server = "http://${server.address}"\n[host."http://${mirror.address}"]`);
+    await it.store.pull("reg.example/team/app:1", auth, never);
+    for (const request of mirror.requests) expect(request.headers.authorization).toBeUndefined();
+  });
+
+  test("dead and empty mirrors are passed over, and the dead one is not asked again for each layer", async () => {
+    const dead = await freePort();
+    const empty = await start((_request, response) => {
+      response.writeHead(404).end();
+      return true;
+    });
+    const server = await start();
+    await configure(
+      "reg.example",
+      `server = "http://${server.address}"\n[host."http://127.0.0.1:${dead}"]\n[host."http://${empty.address}"]`,
+    );
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    expect(empty.requests).toHaveLength(1);
+    expect(server.requests).toHaveLength(3);
+  });
+
+  test("a mirror that may not resolve serves digests only", async () => {
+    const mirror = await start();
+    const server = await start();
+    await configure(
+      "reg.example",
+      `server = "http://${server.address}"\n[host."http://${mirror.address}"]\ncapabilities = ["pull"]`,
+    );
+    await it.store.pull("reg.example/app:1", undefined, never);
+    expect(mirror.seen("/manifests/1")).toEqual([]);
+    await it.store.pull(`reg.example/app@${image.digest}`, undefined, never);
+  });
+
+  test("when nobody has it, the message tells what each one said", async () => {
+    const dead = await freePort();
+    const server = await start();
+    await configure("reg.example", `server = "http://${server.address}"\n[host."http://127.0.0.1:${dead}"]`);
+    await expect(it.store.pull("reg.example/app:none", undefined, never)).rejects.toMatchObject({
+      code: "NotFound",
+      message: expect.stringMatching(`127.0.0.1:${dead}.*ECONNREFUSED.*${server.address}: status 404`),
+    });
+  });
+
+  test("the certificate counts: unknown is refused, a given CA or skip_verify is taken", async () => {
+    const registry = await start(undefined, true);
+    const name = `${registry.address}/app:1`;
+    const server = `server = "https://${registry.address}"`;
+    await configure(registry.address, server);
+    await expect(it.store.pull(name, undefined, never)).rejects.toMatchObject({
+      message: expect.stringMatching(/^RegistryUnavailable: .*self-signed certificate/),
+    });
+    await configure(registry.address, `${server}\nca = "${certificates}/cert.pem"`);
+    expect((await it.store.pull(name, undefined, never)).id).toBe(image.id);
+    await it.store.remove(name);
+    await configure(registry.address, `${server}\nskip_verify = true`);
+    expect((await it.store.pull(name, undefined, never)).id).toBe(image.id);
+  });
+
+  test("a token service without TLS is refused to a registry with TLS", async () => {
+    const service = await start();
+    const registry = await start((_request, response) => {
+      response.writeHead(401, { "www-authenticate": `Bearer realm="http://${service.address}/token"` }).end();
+      return true;
+    }, true);
+    await configure(registry.address, `server = "https://${registry.address}"\nskip_verify = true`);
+    await expect(it.store.pull(`${registry.address}/app:1`, auth, never)).rejects.toMatchObject({
+      name: "unsafeCredentials",
+    });
+    expect(service.requests).toEqual([]);
+  });
+
+  test("a redirect from https to http is refused", async () => {
+    const plain = await start();
+    const registry = await start((request, response) => {
+      response.writeHead(302, { location: `http://${plain.address}${request.url}` }).end();
+      return true;
+    }, true);
+    await configure(registry.address, `server = "https://${registry.address}"\nskip_verify = true`);
+    await expect(it.store.pull(`${registry.address}/app:1`, undefined, never)).rejects.toThrow(/from https to http/);
+    expect(plain.requests).toEqual([]);
+  });
+
+  test("changes to the file count from the next pull on", async () => {
+    const [one, two] = [await start(), await start()];
+    await configure("reg.example", `server = "http://${one.address}"`);
+    await it.store.pull("reg.example/app:1", undefined, never);
+    await configure("reg.example", `server = "http://${two.address}"`);
+    await it.store.pull("reg.example/app:1", undefined, never);
+    expect(two.requests.length).toBeGreaterThan(0);
+  });
+});
