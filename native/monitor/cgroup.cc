@@ -39,7 +39,8 @@ std::vector<std::string> levels(const std::string& root, const std::string& path
   return all;
 }
 
-enum class Version { v1, v2 };
+// A hybrid host's v2 tree is for membership alone: its controllers are not ours to hand out.
+enum class Version { v1, v2, v2_hybrid };
 
 // Makes the missing levels in one hierarchy and notes them in `made`.
 Status make_levels(const std::string& root, const std::string& path, Version version,
@@ -135,7 +136,9 @@ Result<Cgroup> Cgroup::create(const CgroupHost& host, std::string path) {
   for (const std::string& root : host.v1_roots()) {
     if (status) status = make_levels(root, path, Version::v1, made);
   }
-  if (status && !host.v2_root().empty()) status = make_levels(host.v2_root(), path, Version::v2, made);
+  if (status && !host.v2_root().empty()) {
+    status = make_levels(host.v2_root(), path, host.unified() ? Version::v2 : Version::v2_hybrid, made);
+  }
   if (!status) {
     for (auto directory = made.rbegin(); directory != made.rend(); ++directory) rmdir(directory->c_str());
     return std::unexpected(status.error());

@@ -186,7 +186,10 @@ Result<Started> start_init(const Sandbox&, const InitRequest& request, const Con
   ContainerInit init(spec, std::move(*command), plan_rootfs(rootfs, request.bundle), std::move(*mounts),
                      std::move(*joined), std::move(*sysctls), cgroup.v1_task_files(), stdio);
   Result<Started> started = launch(init, options);
-  if (!started) return about(started.error(), container);
+  if (!started) {
+    forget_failed_mount(rootfs);
+    return about(started.error(), container);
+  }
   return started;
 }
 

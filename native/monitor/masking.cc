@@ -51,7 +51,7 @@ int null_tree(const Child& child) {
 
 int empty_directory(const Child& child) {
   int fs = fs_open("tmpfs");
-  if (fs < 0 || fs_set(fs, "size", "0") != 0 || fs_set(fs, "mode", "755") != 0) child.die(Step::mask_path);
+  if (fs < 0 || fs_set(fs, "size", "4k") != 0 || fs_set(fs, "mode", "755") != 0) child.die(Step::mask_path);
   int tree = fs_mount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   if (tree < 0) child.die(Step::mask_path);
   close(fs);

@@ -4,7 +4,7 @@ STATIC ?= -static
 MONITOR_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
 
 MONITOR_SOURCES := $(filter-out %_test.cc,$(wildcard monitor/*.cc common/*.cc))
-MONITOR_TESTS := $(wildcard monitor/*_test.cc)
+MONITOR_TESTS := $(filter-out monitor/setup_test.cc,$(wildcard monitor/*_test.cc))
 MONITOR_OBJECTS := $(MONITOR_SOURCES:%.cc=$(BUILD)/monitor-objects/%.o)
 MONITOR_TEST_OBJECTS := $(MONITOR_TESTS:%.cc=$(BUILD)/monitor-objects/%.o) \
 	$(filter-out %/main.o,$(MONITOR_OBJECTS))
@@ -20,7 +20,11 @@ $(BUILD)/keelson-monitor: $(MONITOR_OBJECTS)
 $(BUILD)/monitor-unit-test: $(MONITOR_TEST_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
 
+# Starts containers without the monitor around them, for setup*.test.ts.
+$(BUILD)/setup-test: $(BUILD)/monitor-objects/monitor/setup_test.o $(filter-out %/main.o,$(MONITOR_OBJECTS))
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
+
 .PHONY: monitor monitor-sanitize
 monitor: $(BUILD)/keelson-monitor
 all: monitor
-all-sanitize: $(BUILD)/keelson-monitor $(BUILD)/monitor-unit-test
+all-sanitize: $(BUILD)/keelson-monitor $(BUILD)/monitor-unit-test $(BUILD)/setup-test

@@ -25,7 +25,7 @@ namespace {
 void isolate(const Child& child) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
   int fs = fs_open("tmpfs");
-  if (fs < 0 || fs_set(fs, "size", "0") != 0) child.die(Step::mount_root);
+  if (fs < 0 || fs_set(fs, "size", "4k") != 0) child.die(Step::mount_root);
   int root = fs_mount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   int target = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root < 0 || target < 0 || attach_mount(root, target) != 0) child.die(Step::mount_root);

@@ -49,6 +49,10 @@ int overlay_mount(const Child& child, const RootfsSpec& spec, bool* too_old) {
   if (!spec.upper.empty()) {
     if (fs_set(fs, "upperdir", spec.upper.c_str()) != 0) child.die(Step::mount_root, spec.upper.c_str());
     if (fs_set(fs, "workdir", spec.work.c_str()) != 0) child.die(Step::mount_root, spec.work.c_str());
+    // Without it the container's exit would wait until the whole file system below, with all that
+    // other containers and unpacked images have written, is on disk. A writable layer does not
+    // outlive a crash of the host: after it every container is made anew.
+    if (fs_set(fs, "volatile", nullptr) != 0) child.die(Step::mount_root, "volatile");
   }
   int mount = fs_mount(fs, 0);
   if (mount < 0) child.die(Step::mount_root);
@@ -64,9 +68,14 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
     plan.old_options += (layer == 0 ? "" : ":") + escaped(spec.lower[layer]);
   }
   if (!spec.upper.empty()) {
-    plan.old_options += ",upperdir=" + escaped(spec.upper) + ",workdir=" + escaped(spec.work);
+    plan.old_options += ",upperdir=" + escaped(spec.upper) + ",workdir=" + escaped(spec.work) + ",volatile";
   }
   return plan;
+}
+
+void forget_failed_mount(const RootfsSpec& spec) {
+  if (spec.upper.empty()) return;
+  for (const char* mark : {"/work/incompat/volatile", "/work/incompat"}) rmdir((spec.work + mark).c_str());
 }
 
 int mount_rootfs(const Child& child, const RootfsPlan& plan) {

@@ -1,0 +1,245 @@
+// Drives the set-up of processes without the monitor around it, for setup*.test.ts:
+//
+//   setup-test run <pod dir> <bundle> [exec args …]   one pod with one container and, while it runs, one exec
+//   setup-test bench <pod dir> <bundle> <count>       times of start_init and start_exec, in microseconds
+//   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
+//
+// `run` takes <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's;
+// what happened goes to descriptor 3 as one JSON object a line: started, exec, exited, error, destroyed.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "cgroup_files.h"
+#include "device_filter.h"
+#include "process.h"
+
+using namespace keelson;
+
+namespace {
+
+constexpr int news = 3;
+
+void tell(const JsonWriter& line) {
+  std::string text = line.text() + "\n";
+  if (write(news, text.data(), text.size()) < 0) _exit(2);
+}
+
+[[noreturn]] void give_up(const Error& error) {
+  JsonWriter line;
+  line.begin_object().key("event").value("error").key("kind").value(to_string(error.kind));
+  line.key("step").value(error.step).key("errno").value(error.error_number);
+  line.key("message").value(error.message()).end_object();
+  tell(line);
+  exit(1);
+}
+
+template <typename T>
+T must(Result<T> result) {
+  if (!result) give_up(result.error());
+  return std::move(*result);
+}
+
+void must(Status status) {
+  if (!status) give_up(status.error());
+}
+
+int64_t now_us() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
+}
+
+Fd copy_of(int fd) { return Fd(fcntl(fd, F_DUPFD_CLOEXEC, 10)); }
+
+// A stream that the caller closed (`<&-`) is missing, as the protocol allows.
+Stdio own_streams() { return {copy_of(0), copy_of(1), copy_of(2)}; }
+
+// Copies a terminal to stream 1 until its last user is gone (EIO).
+void drain(int terminal) {
+  for (;;) {
+    pollfd readable = {terminal, POLLIN, 0};
+    if (poll(&readable, 1, 10'000) <= 0) return;
+    char part[4096];
+    ssize_t size = read(terminal, part, sizeof part);
+    if (size <= 0 || write(1, part, static_cast<size_t>(size)) < 0) return;
+  }
+}
+
+void wait_and_tell(const char* event, const Started& started) {
+  if (started.terminal) drain(started.terminal.get());
+  siginfo_t info = {};
+  waitid(P_PID, static_cast<id_t>(started.pid), &info, WEXITED);
+  JsonWriter line;
+  line.begin_object().key("event").value(event);
+  line.key("exit_code").value(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status);
+  line.key("signal").value(info.si_code == CLD_EXITED ? 0 : info.si_status).end_object();
+  tell(line);
+}
+
+void remove_now(Cgroup& cgroup) {
+  for (int attempt = 0; attempt < 500; ++attempt) {
+    if (must(cgroup.remove())) return;
+    usleep(1000);
+  }
+  give_up({Kind::timeout, "remove the cgroup", cgroup.path(), EBUSY, {}});
+}
+
+struct Bundle {
+  std::string directory;
+  ContainerSpec spec;
+  RootfsSpec rootfs;
+  std::string filter;  // <bundle>/seccomp.bpf, when it is there
+};
+
+Bundle read_bundle(std::string directory) {
+  Bundle bundle{directory, must(parse_spec(must(read_cgroup_file(directory + "/config.json")))),
+                must(parse_rootfs(must(read_cgroup_file(directory + "/rootfs.json")))), directory + "/seccomp.bpf"};
+  if (access(bundle.filter.c_str(), F_OK) != 0) bundle.filter.clear();
+  return bundle;
+}
+
+Sandbox read_sandbox(const std::string& pod_dir) {
+  return must(create_sandbox(must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
+}
+
+void end_init(Sandbox& sandbox) {
+  pid_t init = sandbox.init_pid;
+  Status destroyed = destroy_sandbox(sandbox);
+  if (init > 0) waitpid(init, nullptr, 0);
+  must(destroyed);
+}
+
+void exec_and_tell(const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup, const Started& container,
+                   std::vector<std::string> args) {
+  ProcessSpec process = bundle.spec.process;
+  process.args = std::move(args);
+  Result<Started> started = start_exec(sandbox, {"test", container.pid, container.pidfd.get(), bundle.filter},
+                                       bundle.spec, process, cgroup, process.terminal ? Stdio{} : own_streams());
+  if (started) return wait_and_tell("exec", *started);
+  JsonWriter line;
+  line.begin_object().key("event").value("exec").key("kind").value(to_string(started.error().kind));
+  line.key("message").value(started.error().message()).end_object();
+  tell(line);
+}
+
+int run(const char* pod_dir, const char* directory, std::vector<std::string> exec_args) {
+  Bundle bundle = read_bundle(directory);
+  Sandbox sandbox = read_sandbox(pod_dir);
+  CgroupHost host = must(CgroupHost::detect());
+  Cgroup cgroup = must(Cgroup::create(host, bundle.spec.cgroups_path));
+  Status applied = cgroup.apply(bundle.spec.resources);
+  Result<Started> started = std::unexpected(Error{});
+  if (applied) {
+    started = start_init(sandbox, {"test", directory, bundle.filter}, bundle.spec, bundle.rootfs, cgroup,
+                         bundle.spec.process.terminal ? Stdio{} : own_streams());
+  } else {
+    started = std::unexpected(applied.error());
+  }
+  if (started) {
+    JsonWriter line;
+    line.begin_object().key("event").value("started").key("pid").value(started->pid).end_object();
+    tell(line);
+    if (!exec_args.empty()) {
+      exec_and_tell(sandbox, bundle, cgroup, *started, std::move(exec_args));
+      kill(started->pid, SIGKILL);
+    }
+    wait_and_tell("exited", *started);
+  }
+  must(cgroup.kill_all());
+  remove_now(cgroup);
+  end_init(sandbox);
+  if (!started) give_up(started.error());
+  JsonWriter line;
+  line.begin_object().key("event").value("destroyed").end_object();
+  tell(line);
+  return 0;
+}
+
+struct Series {
+  const char* name;
+  std::vector<int64_t> times = {};
+
+  void add(int64_t begin) { times.push_back(now_us() - begin); }
+  void print() {
+    std::ranges::sort(times);
+    printf("%-24s p50 %6lld us  p95 %6lld us\n", name, static_cast<long long>(times[times.size() / 2]),
+           static_cast<long long>(times[times.size() * 95 / 100]));
+  }
+};
+
+void reap(const Started& started) { waitid(P_PID, static_cast<id_t>(started.pid), nullptr, WEXITED); }
+
+int bench(const char* pod_dir, const char* directory, int count) {
+  Bundle bundle = read_bundle(directory);
+  int64_t begin = now_us();
+  Sandbox sandbox = read_sandbox(pod_dir);
+  printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
+  CgroupHost host = must(CgroupHost::detect());
+  Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, init{"start_init"}, exec{"start_exec"},
+      death{"kill and reap"}, remove{"Cgroup::remove"};
+  for (int round = 0; round < count; ++round) {
+    begin = now_us();
+    bundle = read_bundle(directory);
+    parse.add(begin);
+    // Every container has a writable layer of its own; to clean a used one takes overlay milliseconds.
+    for (std::string* layer : {&bundle.rootfs.upper, &bundle.rootfs.work}) {
+      *layer += "-" + std::to_string(round);
+      if (mkdir(layer->c_str(), 0755) != 0) give_up(fail_errno("make " + *layer).error());
+    }
+    begin = now_us();
+    Cgroup cgroup = must(Cgroup::create(host, bundle.spec.cgroups_path));
+    create.add(begin);
+    begin = now_us();
+    must(cgroup.apply(bundle.spec.resources));
+    apply.add(begin);
+    begin = now_us();
+    Started container = must(
+        start_init(sandbox, {"test", directory, bundle.filter}, bundle.spec, bundle.rootfs, cgroup, own_streams()));
+    init.add(begin);
+    ProcessSpec process = bundle.spec.process;
+    process.args = {"/bin/true"};
+    for (int time = 0; time < 5; ++time) {
+      begin = now_us();
+      Started run = must(start_exec(sandbox, {"test", container.pid, container.pidfd.get(), bundle.filter},
+                                    bundle.spec, process, cgroup, own_streams()));
+      exec.add(begin);
+      reap(run);
+    }
+    begin = now_us();
+    kill(container.pid, SIGKILL);
+    reap(container);
+    death.add(begin);
+    begin = now_us();
+    remove_now(cgroup);
+    remove.add(begin);
+  }
+  for (Series* series : {&parse, &create, &apply, &init, &exec, &death, &remove}) series->print();
+  end_init(sandbox);
+  return 0;
+}
+
+int filter(const char* cgroup, const char* rules_json) {
+  Fd directory(open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) give_up(fail_errno("open the cgroup").error());
+  must(attach_device_filter(directory.get(), must(parse_device_rules(must(parse_json(rules_json))))));
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  std::vector<std::string> words(arguments, arguments + count);
+  if (count >= 4 && words[1] == "run") return run(arguments[2], arguments[3], {words.begin() + 4, words.end()});
+  if (count == 5 && words[1] == "bench") return bench(arguments[2], arguments[3], atoi(arguments[4]));
+  if (count == 4 && words[1] == "device-filter") return filter(arguments[2], arguments[3]);
+  fputs("usage: setup-test run|bench|device-filter …, see setup_test.cc\n", stderr);
+  return 2;
+}
