@@ -1,0 +1,148 @@
+// An image that counts as present is on disk; what a killed process left is taken down.
+
+import { execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { loadHost } from "../native/index.ts";
+import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
+import { listStore, openTestStore } from "./testing/store.ts";
+import { startWrongRegistry } from "./testing/wrong-registry.ts";
+
+const never = new AbortController().signal;
+const run = promisify(execFile);
+
+test("everything is in place and flushed before a name stands for it", async () => {
+  const registry = await startWrongRegistry();
+  const layers = ["a", "b"].map((name) => makeLayer(makeTar([{ name, content: name }])));
+  const image = makeImage({ layers });
+  registry.add(image, "1");
+  const host = loadHost();
+  const flushed: { readonly paths: readonly string[]; readonly isNamed: boolean }[] = [];
+  const it = await openTestStore({
+    host: {
+      ...host,
+      syncFileSystem: async (directory) => {
+        await host.syncFileSystem(directory);
+        const paths = await listStore(directory);
+        flushed.push({ paths, isNamed: paths.includes("index.json") });
+      },
+    },
+  });
+  await it.store.pull(`${registry.address}/app:1`, undefined, never);
+  expect(flushed).toHaveLength(1);
+  expect(flushed[0]?.isNamed).toBe(false);
+  for (const digest of [image.digest, image.id, ...layers.map((layer) => layer.digest)]) {
+    expect(flushed[0]?.paths).toContain(`blobs/sha256/${digest.slice(7)}`);
+  }
+  for (const layer of layers) expect(flushed[0]?.paths).toContain(`layers/${layer.diffId.slice(7)}/layer.json`);
+  await it.dispose();
+  await registry.stop();
+});
+
+test("a process killed in the middle of a pull leaves nothing that the next one keeps", async () => {
+  const done = makeLayer(makeTar([{ name: "done", content: "done" }]));
+  const held = makeLayer(makeTar([{ name: "held", content: randomBytes(300_000) }]));
+  const registry = await startWrongRegistry((request, response) => {
+    if (!request.url.includes(held.digest)) return false;
+    response.writeHead(200, { "content-length": held.blob.length });
+    response.write(held.blob.subarray(0, 100_000));
+    return true;
+  });
+  registry.add(makeImage({ layers: [done, held] }), "1");
+  const it = await openTestStore();
+  const before = await listStore(it.root);
+  await it.store.close();
+  const program = `
+    import { loadHost, nativePaths, unpackLayer } from "./native/index.ts";
+    import { openImageStore, storeDefaults } from "./image/store.ts";
+    const store = await openImageStore({
+      ...storeDefaults, root: ${JSON.stringify(it.root)}, hostsDirectory: "/nonexistent", host: loadHost(),
+      unpack: (options) => unpackLayer(nativePaths().unpacker, options),
+      platform: { os: "linux", architecture: "amd64", variant: "" }, now: Date.now, onProblem: console.error,
+    });
+    await store.pull("${registry.address}/app:1", undefined, new AbortController().signal);`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    cwd: fileURLToPath(new URL("..", import.meta.url)),
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const placed = async () => {
+    const staging = await readdir(path.join(it.root, "staging"));
+    const layers = await readdir(path.join(it.root, "layers"));
+    return registry.seen(held.digest).length > 0 && staging.length > 0 && layers.length > 0;
+  };
+  while (!(await placed()) && child.exitCode === null) await sleep(10);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  expect(await listStore(it.root)).not.toEqual(before);
+
+  const again = await it.reopen();
+
+  expect(await listStore(it.root)).toEqual(before);
+  expect(again.store.list()).toEqual([]);
+  await again.dispose();
+  await registry.stop();
+});
+
+test("a writable layer mounts over the image's layers, whiteouts included, and keeps the root's mode", async () => {
+  const layers = [
+    makeTar([
+      { name: "./", mode: 0o711 },
+      { name: "kept", content: "kept" },
+      { name: "gone", content: "gone" },
+    ]),
+    makeTar([
+      { name: "./", mode: 0o711 },
+      { name: ".wh.gone", content: "" },
+      { name: "fresh", content: "fresh" },
+    ]),
+  ].map((tar) => makeLayer(tar));
+  const registry = await startWrongRegistry();
+  registry.add(makeImage({ layers }), "1");
+  const it = await openTestStore();
+  const pulled = await it.store.pull(`${registry.address}/app:1`, undefined, never);
+  const { lower, upper, work } = await it.store.prepareSnapshot("c0ffee", pulled.id);
+  const mountpoint = await mkdtemp(path.join(tmpdir(), "keelson-mount-"));
+  const options = `lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work}`;
+  await run("mount", ["-t", "overlay", "keelson-test", "-o", options, mountpoint]);
+  try {
+    expect((await readdir(mountpoint)).sort()).toEqual(["fresh", "kept"]);
+    await writeFile(path.join(mountpoint, "kept"), "changed");
+    await mkdir(path.join(mountpoint, "made"));
+    const { stdout } = await run("stat", ["-c", "%a %u", mountpoint]);
+    expect(stdout.trim()).toBe("711 0");
+  } finally {
+    await run("umount", [mountpoint]);
+    await rm(mountpoint, { recursive: true });
+  }
+  expect(await readFile(path.join(lower[1] ?? "", "kept"), "utf8")).toBe("kept");
+  expect((await readdir(upper)).sort()).toEqual(["kept", "made"]);
+  await it.store.removeSnapshot("c0ffee");
+  expect(await readdir(path.join(it.root, "containers"))).toEqual([]);
+  await it.dispose();
+  await registry.stop();
+});
+
+test("measures writable layers anew when the last figure is old, and not before", async () => {
+  const registry = await startWrongRegistry();
+  registry.add(makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] }), "1");
+  let now = Date.now();
+  const it = await openTestStore({ now: () => now });
+  const pulled = await it.store.pull(`${registry.address}/app:1`, undefined, never);
+  const { upper } = await it.store.prepareSnapshot("abc", pulled.id);
+  const first = await it.store.snapshotUse("abc");
+  await writeFile(path.join(upper, "data"), Buffer.alloc(1_000_000));
+  expect(await it.store.snapshotUse("abc")).toEqual(first);
+  now += 11_000;
+  const second = await it.store.snapshotUse("abc");
+  expect(second.usedBytes - first.usedBytes).toBeGreaterThanOrEqual(1_000_000n);
+  expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(second.usedBytes);
+  await it.dispose();
+  await registry.stop();
+});
