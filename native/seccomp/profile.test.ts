@@ -1,0 +1,254 @@
+// What the default profile does to real processes: compiled by us, and as config.json under runc and crun.
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { loadHost } from "../index.ts";
+import { defaultSeccompProfile, type OciSeccomp } from "./profile.ts";
+import { allowed, broughtByCapability, refused } from "./system-calls.ts";
+
+const host = loadHost();
+const probe = fileURLToPath(new URL("../build/seccomp-probe", import.meta.url));
+const EPERM = 1;
+const ENOSYS = 38;
+const EAFNOSUPPORT = 97;
+
+/** What containerd and CRI-O give a container that asks for nothing. */
+const ordinary = new Set(
+  "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
+    .split(" ")
+    .map((name) => `CAP_${name}`),
+);
+
+let base: string;
+let unfiltered: Map<string, number>;
+
+beforeAll(() => {
+  base = mkdtempSync(join(tmpdir(), "keelson-seccomp-"));
+  unfiltered = parse(execFileSync(probe, { encoding: "utf8" }));
+});
+afterAll(() => {
+  rmSync(base, { recursive: true, force: true });
+});
+
+function parse(output: string): Map<string, number> {
+  return new Map(
+    output
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "))
+      .map(([name, errno]) => [name ?? "", Number(errno)]),
+  );
+}
+
+async function underFilter(profile: OciSeccomp): Promise<Map<string, number>> {
+  const path = join(base, "filter.bpf");
+  writeFileSync(path, await host.compileSeccomp(JSON.stringify(profile)));
+  return parse(execFileSync(probe, [path], { encoding: "utf8" }));
+}
+
+/** The errno of those probes, unfiltered ones as "free". */
+function verdicts(results: Map<string, number>, ...names: string[]): (number | string | undefined)[] {
+  return names.map((name) => (results.get(name) === unfiltered.get(name) ? "free" : results.get(name)));
+}
+
+describe("the lists", () => {
+  it("name each system call once", () => {
+    const all = [...allowed, ...refused, ...new Set([...broughtByCapability.values()].flat())];
+    expect(all.filter((name, at) => all.indexOf(name) !== at)).toEqual([]);
+    expect(all.filter((name) => ["clone", "clone3", "personality", "socket"].includes(name))).toEqual([]);
+  });
+
+  it("name only system calls that exist: libseccomp knows them, or they are newer than Debian's", () => {
+    const known = new Set(
+      [...readFileSync("/usr/include/seccomp-syscalls.h", "utf8").matchAll(/^#define __SNR_(\w+)/gm)].map(
+        ([, name]) => name,
+      ),
+    );
+    const newer = new Set(
+      `cachestat fchmodat2 futex_wait futex_wake futex_requeue getxattrat listxattrat setxattrat removexattrat listmount
+      lsm_get_self_attr lsm_set_self_attr lsm_list_modules map_shadow_stack mseal open_tree_attr quotactl_fd
+      statmount uretprobe uprobe`.split(/\s+/),
+    );
+    const all = [...allowed, ...refused, ...[...broughtByCapability.values()].flat()];
+    expect(all.filter((name) => !known.has(name) && !newer.has(name))).toEqual([]);
+  });
+
+  it("make the same profile whatever the order of the capabilities", () => {
+    const one = defaultSeccompProfile(new Set(["CAP_SYS_TIME", "CAP_BPF"]));
+    expect(JSON.stringify(defaultSeccompProfile(new Set(["CAP_BPF", "CAP_SYS_TIME"])))).toBe(JSON.stringify(one));
+  });
+});
+
+describe("a container with ordinary capabilities", () => {
+  let results: Map<string, number>;
+  beforeAll(async () => {
+    results = await underFilter(defaultSeccompProfile(ordinary));
+  });
+
+  it("makes processes and threads but no namespaces", () => {
+    const free = ["getpid", "execveat", "clone_plain", "thread", "ptrace", "process_vm_readv"];
+    expect(verdicts(results, ...free)).toEqual(free.map(() => "free"));
+    const held = [...results.keys()].filter((name) => /^clone_new/.test(name));
+    expect(held).toHaveLength(9);
+    expect(verdicts(results, ...held)).toEqual(held.map(() => EPERM));
+    expect(verdicts(results, "unshare_uts", "unshare_user", "unshare_nothing", "setns")).toEqual([1, 1, 1, 1]);
+    expect(verdicts(results, "clone3")).toEqual([ENOSYS]);
+  });
+
+  it("is refused what is privileged, with EPERM", () => {
+    const held = `mount umount2 fsopen open_tree pivot_root sethostname bpf perf_event_open kcmp init_module acct reboot
+      settimeofday clock_settime vhangup syslog open_by_handle_at mbind kexec_load swapon iopl io_uring_setup
+      userfaultfd keyctl`.split(/\s+/);
+    expect(verdicts(results, ...held)).toEqual(held.map(() => EPERM));
+    expect(verdicts(results, "chroot", "adjtimex", "modify_ldt")).toEqual(["free", "free", "free"]);
+  });
+
+  it("opens sockets of every family but AF_ALG and AF_VSOCK, high bits or not", () => {
+    for (let family = 0; family < 56; family++) {
+      const wanted = family >= 48 ? ENOSYS : family === 38 || family === 40 ? EAFNOSUPPORT : "free";
+      expect([family, ...verdicts(results, `socket_${family}`)]).toEqual([family, wanted]);
+    }
+    expect(results.get("socket_alg_high_bit")).toBe(EAFNOSUPPORT);
+  });
+
+  it("keeps address space randomisation", () => {
+    const asked = ["personality_ask", "personality_linux", "personality_uname26"];
+    expect(verdicts(results, ...asked)).toEqual(["free", "free", "free"]);
+    const weak = ["personality_no_randomize", "personality_no_randomize_high_bit"];
+    expect(verdicts(results, ...weak)).toEqual([ENOSYS, ENOSYS]);
+  });
+
+  it("sees what the profile does not know as not there", () => {
+    expect(results.get("not_made_yet")).toBe(ENOSYS);
+  });
+
+  it.runIf(process.arch === "x64")(
+    "gets no namespaces through the 32-bit entry, where 32-bit programs still work",
+    () => {
+      expect(verdicts(results, "i386_unshare", "i386_clone_newuser")).toEqual([EPERM, EPERM]);
+      expect(verdicts(results, "i386_getpid", "i386_socketcall")).toEqual(["free", "free"]);
+    },
+  );
+});
+
+describe("a capability", () => {
+  const brings: [string, string[]][] = [
+    [
+      "CAP_SYS_ADMIN",
+      ["unshare_uts", "unshare_user", "setns", "clone_newns", "clone_newuser", "clone3", "mount", "umount2"],
+    ],
+    ["CAP_SYS_ADMIN", ["fsopen", "open_tree", "sethostname", "bpf", "perf_event_open", "syslog", "i386_unshare"]],
+    ["CAP_BPF", ["bpf"]],
+    ["CAP_PERFMON", ["perf_event_open"]],
+    ["CAP_SYSLOG", ["syslog"]],
+    ["CAP_SYS_PTRACE", ["kcmp"]],
+    ["CAP_SYS_MODULE", ["init_module"]],
+    ["CAP_SYS_TIME", ["settimeofday", "clock_settime"]],
+    ["CAP_SYS_BOOT", ["reboot"]],
+    ["CAP_SYS_CHROOT", ["chroot"]],
+    ["CAP_SYS_RAWIO", ["iopl"]],
+    ["CAP_SYS_TTY_CONFIG", ["vhangup"]],
+    ["CAP_SYS_NICE", ["mbind"]],
+    ["CAP_SYS_PACCT", ["acct"]],
+    ["CAP_DAC_READ_SEARCH", ["open_by_handle_at"]],
+  ];
+  for (const [capability, names] of brings) {
+    it(`${capability} brings ${names.join(", ")} and nothing else of the privileged`, async () => {
+      const without = await underFilter(defaultSeccompProfile(new Set()));
+      const results = await underFilter(defaultSeccompProfile(new Set([capability])));
+      expect(verdicts(without, ...names)).not.toContain("free");
+      expect(verdicts(results, ...names)).toEqual(names.map(() => "free"));
+      const changed = [...results.keys()].filter((name) => results.get(name) !== without.get(name));
+      const all = new Set(brings.filter(([name]) => name === capability).flatMap(([, brought]) => brought));
+      const rest = changed.filter((name) => !all.has(name));
+      expect(rest.every((name) => capability === "CAP_SYS_ADMIN" && /^(i386_)?(clone|unshare)_/.test(name))).toBe(true);
+    });
+  }
+
+  it("none brings io_uring, keyrings, AF_ALG or other kernels", async () => {
+    const everything = new Set(broughtByCapability.keys());
+    const results = await underFilter(defaultSeccompProfile(everything));
+    const held = ["io_uring_setup", "keyctl", "userfaultfd", "kexec_load", "swapon", "pivot_root"];
+    expect(verdicts(results, ...held)).toEqual(held.map(() => EPERM));
+    expect(verdicts(results, "socket_38", "socket_40")).toEqual([EAFNOSUPPORT, EAFNOSUPPORT]);
+  });
+});
+
+describe("the same profile in config.json", () => {
+  /** Runs the probe in a container that holds every capability the host allows, so that only seccomp refuses. */
+  function inContainer(runtime: string, profile: OciSeccomp): Map<string, number> {
+    const id = `keelson-seccomp-${process.pid}-${runtime}`;
+    const bundle = mkdtempSync(join(base, "bundle-"));
+    mkdirSync(join(bundle, "rootfs"));
+    copyFileSync(probe, join(bundle, "rootfs/probe"));
+    writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(id, profile)));
+    // crun refuses a hybrid host whose cgroup2 tree has controllers; what it does to cgroups is not the question here.
+    const common = [...(runtime === "crun" ? ["--cgroup-manager=disabled"] : []), "--root", join(bundle, "state")];
+    try {
+      return parse(
+        execFileSync(runtime, [...common, "run", "--bundle", bundle, id], {
+          encoding: "utf8",
+          stdio: ["ignore", "pipe", "pipe"],
+        }),
+      );
+    } finally {
+      try {
+        execFileSync(runtime, [...common, "delete", "--force", id], { stdio: "ignore" });
+      } catch {
+        // Gone already, as it should be after a run.
+      }
+    }
+  }
+
+  function configuration(id: string, profile: OciSeccomp): object {
+    const all = hostCapabilities();
+    return {
+      ociVersion: "1.0.2",
+      process: {
+        args: ["/probe"],
+        cwd: "/",
+        env: [],
+        user: { uid: 0, gid: 0 },
+        noNewPrivileges: true,
+        capabilities: { bounding: all, effective: all, permitted: all },
+      },
+      root: { path: "rootfs" },
+      hostname: "probe",
+      mounts: [{ destination: "/proc", type: "proc", source: "proc" }],
+      linux: {
+        cgroupsPath: `/${id}`,
+        namespaces: [{ type: "pid" }, { type: "mount" }, { type: "uts" }, { type: "ipc" }],
+        seccomp: profile,
+      },
+    };
+  }
+
+  function hostCapabilities(): string[] {
+    const names = [
+      ...readFileSync("/usr/include/linux/capability.h", "utf8").matchAll(/^#define (CAP_[A-Z_]+)\s+(\d+)$/gm),
+    ];
+    const held = host.hostCapabilities();
+    return names.filter(([, , bit]) => (held >> BigInt(bit ?? 0)) & 1n).map(([, name]) => name ?? "");
+  }
+
+  for (const runtime of ["runc", "crun"]) {
+    for (const [who, capabilities] of [
+      ["an ordinary container", ordinary],
+      ["one with CAP_SYS_ADMIN", new Set(["CAP_SYS_ADMIN"])],
+    ] as const) {
+      it(`is accepted by ${runtime} and refuses the same to ${who}`, async () => {
+        const profile = defaultSeccompProfile(capabilities);
+        const ours = await underFilter(profile);
+        const theirs = inContainer(runtime, profile);
+        expect([...theirs.keys()]).toEqual([...ours.keys()]);
+        const refusedBy = (results: Map<string, number>) =>
+          [...results].filter(([name, errno]) => errno !== unfiltered.get(name)).map((each) => each.join(" "));
+        expect(refusedBy(theirs)).toEqual(refusedBy(ours));
+      });
+    }
+  }
+});
