@@ -220,7 +220,7 @@ Result<bool> GzipDecoder::check_content_size() {
 }  // namespace
 
 std::unique_ptr<Decoder> make_gzip_decoder() {
-  return std::make_unique<GzipDecoder>();
+  return std::make_unique_for_overwrite<GzipDecoder>();
 }
 
 }  // namespace keelson

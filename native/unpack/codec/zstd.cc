@@ -283,7 +283,7 @@ void ZstdDecoder::end_frame() {
 }  // namespace
 
 std::unique_ptr<Decoder> make_zstd_decoder() {
-  return std::make_unique<ZstdDecoder>();
+  return std::make_unique_for_overwrite<ZstdDecoder>();
 }
 
 }  // namespace keelson

@@ -1,0 +1,278 @@
+// The codecs' test program: checks of its own, and commands by which codec.test.ts feeds it real streams.
+//
+//   codec-test self                       known answers; prints "ok"
+//   codec-test decode FEED                the stream on stdin, FEED bytes at a time: one result line
+//   codec-test batch FEED                 streams on stdin, each behind its length (u32): a result line each
+//   codec-test splits                     the stream on stdin, cut in two at every place: "ok" when all agree
+//   codec-test damage                     the stream on stdin, cut short everywhere and with every bit flipped
+//
+// A result line is "ok SIZE SHA256" or "KIND SENTENCE". Every piece is fed from memory of its very
+// size, and handed to nothing else, so that AddressSanitizer sees a byte read too many.
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "unpack/codec/bytes.h"
+#include "unpack/codec/crc32.h"
+#include "unpack/codec/decoder.h"
+#include "unpack/codec/sha256.h"
+#include "unpack/codec/xxh64.h"
+
+namespace {
+
+using namespace keelson;
+
+using Bytes = std::span<const uint8_t>;
+
+std::string hex(Bytes bytes) {
+  std::string text;
+  for (uint8_t byte : bytes) {
+    char digits[3];
+    std::snprintf(digits, sizeof digits, "%02x", byte);
+    text += digits;
+  }
+  return text;
+}
+
+Bytes bytes_of(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+// A stream's decoding, a piece at a time.
+class Decoding {
+ public:
+  explicit Decoding(Format format) : decoder_(make_decoder(format)) {}
+
+  Status feed(Bytes piece) {
+    auto memory = std::make_unique<uint8_t[]>(piece.size());
+    std::copy(piece.begin(), piece.end(), memory.get());
+    Bytes input(memory.get(), piece.size());
+    for (;;) {
+      Result<Step> step = decoder_->step(input);
+      if (!step) return std::unexpected(step.error());
+      hash_.update(step->output);
+      size_ += step->output.size();
+      input = input.subspan(step->consumed);
+      if (!step->idle()) continue;
+      if (!input.empty()) return fail(Kind::state, "feed", "idle in spite of input");
+      return {};
+    }
+  }
+
+  // What became of it, in a line.
+  std::string finish(Status fed) {
+    if (fed) fed = decoder_->finish();
+    if (!fed) {
+      Result<Step> again = decoder_->step({});
+      if (fed.error().step.empty() || (again && !again->idle())) return "state not failed for good";
+      return std::string(to_string(fed.error().kind)) + " " + fed.error().message();
+    }
+    return "ok " + std::to_string(size_) + " " + hex(hash_.finish());
+  }
+
+ private:
+  std::unique_ptr<Decoder> decoder_;
+  Sha256 hash_;
+  uint64_t size_ = 0;
+};
+
+std::string decode(Bytes stream, size_t feed) {
+  Decoding decoding(sniff(stream));
+  Status fed;
+  while (fed && !stream.empty()) {
+    Bytes piece = stream.first(std::min(feed, stream.size()));
+    fed = decoding.feed(piece);
+    stream = stream.subspan(piece.size());
+  }
+  return decoding.finish(fed);
+}
+
+std::string decode_in_two(Bytes stream, size_t cut) {
+  Decoding decoding(sniff(stream));
+  Status fed = decoding.feed(stream.first(cut));
+  if (fed) fed = decoding.feed(stream.subspan(cut));
+  return decoding.finish(fed);
+}
+
+std::vector<uint8_t> read_input() {
+  std::vector<uint8_t> all;
+  std::array<uint8_t, 65536> buffer;
+  for (ssize_t size; (size = ::read(0, buffer.data(), buffer.size())) > 0;) {
+    all.insert(all.end(), buffer.begin(), buffer.begin() + size);
+  }
+  return all;
+}
+
+int run_batch(size_t feed) {
+  std::vector<uint8_t> all = read_input();
+  for (Bytes rest = all; rest.size() >= 4;) {
+    size_t size = load<uint32_t>(rest.data());
+    if (size > rest.size() - 4) return 2;
+    std::puts(decode(rest.subspan(4, size), feed).c_str());
+    rest = rest.subspan(4 + size);
+  }
+  return 0;
+}
+
+int run_splits() {
+  std::vector<uint8_t> stream = read_input();
+  std::string whole = decode(stream, stream.size());
+  for (size_t cut = 0; cut <= stream.size(); cut++) {
+    std::string result = decode_in_two(stream, cut);
+    if (result == whole) continue;
+    std::printf("cut at %zu: %s, but whole: %s\n", cut, result.c_str(), whole.c_str());
+    return 1;
+  }
+  std::printf("%s\n", whole.c_str());
+  return 0;
+}
+
+// Prints how many damaged streams were refused as invalid, decoded to the same bytes, and to others.
+class Tally {
+ public:
+  explicit Tally(std::string intact) : intact_(std::move(intact)) {}
+  void count(const std::string& result) {
+    if (result == intact_) same_++;
+    else if (result.starts_with("ok ")) other_++;
+    else if (result.starts_with("invalid ")) refused_++;
+    else wrong_++;
+  }
+  void print(const char* name) const {
+    std::printf("%s %zu refused %zu same %zu other %zu wrong\n", name, refused_, same_, other_, wrong_);
+  }
+
+ private:
+  std::string intact_;
+  size_t refused_ = 0, same_ = 0, other_ = 0, wrong_ = 0;
+};
+
+int run_damage() {
+  std::vector<uint8_t> stream = read_input();
+  Format format = sniff(stream);
+  std::string intact = decode(stream, stream.size());
+  auto decode_as = [&](Bytes damaged) {
+    Decoding decoding(format);
+    return decoding.finish(decoding.feed(damaged));
+  };
+  Tally cut(intact);
+  for (size_t size = 0; size < stream.size(); size++) cut.count(decode_as(Bytes(stream).first(size)));
+  cut.print("cut");
+  Tally flipped(intact);
+  for (uint8_t& byte : stream) {
+    for (unsigned mask : {1, 2, 4, 8, 16, 32, 64, 128, 255}) {
+      byte = static_cast<uint8_t>(byte ^ mask);
+      flipped.count(decode_as(stream));
+      byte = static_cast<uint8_t>(byte ^ mask);
+    }
+  }
+  flipped.print("flipped");
+  return 0;
+}
+
+void expect(bool truth, const char* what) {
+  if (truth) return;
+  std::printf("failed: %s\n", what);
+  std::exit(1);
+}
+
+std::string sha256_in_pieces(Sha256 hash, Bytes bytes, size_t piece) {
+  for (; bytes.size() > piece; bytes = bytes.subspan(piece)) hash.update(bytes.first(piece));
+  hash.update(bytes);
+  return hex(hash.finish());
+}
+
+// FIPS 180-4's examples, and every length around block borders by both ways.
+void check_sha256(Bytes sample) {
+  expect(sha256_in_pieces(Sha256(), bytes_of("abc"), 1) ==
+             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+         "SHA-256 of abc");
+  expect(sha256_in_pieces(Sha256(), {}, 1) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+         "SHA-256 of nothing");
+  Sha256Compress hardware = sha256_hardware();
+  std::printf("SHA-256 in hardware: %s\n", hardware ? "yes" : "no");
+  for (size_t size = 0; size <= 300; size++) {
+    Bytes part = sample.first(size);
+    std::string portable = sha256_in_pieces(Sha256(sha256_portable), part, size + 1);
+    for (size_t piece : {1, 3, 63, 64, 65, 128}) {
+      expect(sha256_in_pieces(Sha256(sha256_portable), part, piece) == portable, "portable SHA-256 in pieces");
+      if (hardware) expect(sha256_in_pieces(Sha256(hardware), part, piece) == portable, "SHA-256 in hardware");
+    }
+  }
+}
+
+void check_crc32(Bytes sample) {
+  expect(crc32(0, bytes_of("123456789")) == 0xcbf43926, "CRC-32's check value");
+  for (size_t size = 0; size <= 300; size++) {
+    for (size_t offset : {0, 1, 7}) {
+      Bytes part = sample.subspan(offset, size);
+      uint32_t whole = crc32_portable(0, part);
+      expect(crc32(0, part) == whole, "CRC-32 by folding");
+      size_t cut = size / 3;
+      expect(crc32(crc32(0, part.first(cut)), part.subspan(cut)) == whole, "CRC-32 in pieces");
+    }
+  }
+}
+
+void check_xxh64(Bytes sample) {
+  Xxh64 hash;
+  expect(hash.digest() == 0xef46db3751d8e999, "XXH64 of nothing");
+  hash.update(bytes_of("abc"));
+  expect(hash.digest() == 0x44bc2cf5ad770999, "XXH64 of abc");
+  Xxh64 whole, pieces;
+  whole.update(sample);
+  for (size_t at = 0, size = 0; at < sample.size(); at += size) {
+    size = std::min<size_t>(size + 1, sample.size() - at);
+    pieces.update(sample.subspan(at, size));
+  }
+  expect(whole.digest() == pieces.digest(), "XXH64 in pieces");
+}
+
+void check_sniff() {
+  expect(sniff({}) == Format::plain, "sniffing nothing");
+  expect(sniff(bytes_of("\x1f\x8b\x08")) == Format::gzip, "sniffing gzip");
+  expect(sniff(bytes_of("\x1f\x8b\x07")) == Format::plain, "sniffing gzip of an unknown method");
+  expect(sniff(bytes_of("\x28\xb5\x2f\xfd")) == Format::zstd, "sniffing zstd");
+  expect(sniff(bytes_of("\x5f\x2a\x4d\x18")) == Format::zstd, "sniffing a skippable frame");
+  expect(sniff(bytes_of("\x28\xb5\x2f")) == Format::plain, "sniffing too little");
+}
+
+int run_self() {
+  std::vector<uint8_t> sample(4096);
+  uint32_t state = 1;
+  for (uint8_t& byte : sample) {
+    state = state * 1664525 + 1013904223;
+    byte = static_cast<uint8_t>(state >> 24);
+  }
+  check_sha256(sample);
+  check_crc32(sample);
+  check_xxh64(sample);
+  check_sniff();
+  std::puts("ok");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string_view command = argc > 1 ? argv[1] : "";
+  size_t feed = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 0;
+  if (command == "self") return run_self();
+  if (command == "splits") return run_splits();
+  if (command == "damage") return run_damage();
+  if (command == "batch" && feed > 0) return run_batch(feed);
+  if (command == "decode" && feed > 0) {
+    std::vector<uint8_t> stream = read_input();
+    std::puts(decode(stream, feed).c_str());
+    return 0;
+  }
+  std::fputs("usage: codec-test self | decode FEED | batch FEED | splits | damage\n", stderr);
+  return 2;
+}
