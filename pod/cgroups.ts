@@ -48,6 +48,11 @@ export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: num
   }
 }
 
+/** Removes the cgroup from the hierarchies where it is empty; where something is inside, it stays. */
+export async function removeEmptyCgroup(tree: CgroupTree, cgroup: string): Promise<void> {
+  await Promise.all(cgroupDirectories(tree, cgroup).map(async (directory) => await rmdir(directory).catch(() => {})));
+}
+
 /** True when it is still there. */
 async function clearDirectory(directory: string): Promise<boolean> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => undefined);

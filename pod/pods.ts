@@ -1,6 +1,7 @@
 // The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
 
 import { setTimeout as delay } from "node:timers/promises";
+import { removeEmptyCgroup } from "./cgroups.ts";
 import { type Container, containerKey } from "./container.ts";
 import { createContainer } from "./container-create.ts";
 import { removeContainer, startContainer, stopContainer } from "./container-life.ts";
@@ -241,6 +242,8 @@ export class NodePods implements Pods {
   async close(): Promise<void> {
     this.#closing.abort();
     for (const sandbox of this.#sandboxes.values()) sandbox.watch.abort();
+    // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
+    await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
   }
 
   #handler(name: string): RuntimeHandler {
