@@ -100,7 +100,10 @@ int in_child(Call call) {
     long answer = call();
     // A clone that worked comes back twice; the second process is of no interest.
     if (static_cast<pid_t>(syscall(SYS_getpid)) != self) _exit(0);
-    _exit(answer < 0 ? errno : 0);
+    int result = answer < 0 ? errno : 0;
+    while (waitpid(-1, nullptr, __WALL) > 0) {
+    }
+    _exit(result);
   }
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {

@@ -1,7 +1,7 @@
 // What the default profile does to real processes: compiled by us, and as config.json under runc and crun.
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -179,6 +179,19 @@ describe("a capability", () => {
 });
 
 describe("the same profile in config.json", () => {
+  // crun refuses a hybrid host whose cgroup2 tree has a controller. Where that is hugetlb, a v1 hierarchy takes it.
+  let hierarchy: string | undefined;
+  beforeAll(() => {
+    const controllers = "/sys/fs/cgroup/unified/cgroup.controllers";
+    if (!existsSync(controllers) || !readFileSync(controllers, "utf8").includes("hugetlb")) return;
+    hierarchy = join(base, "hugetlb");
+    mkdirSync(hierarchy);
+    execFileSync("mount", ["-t", "cgroup", "-o", "hugetlb", "hugetlb", hierarchy], { stdio: "pipe" });
+  });
+  afterAll(() => {
+    if (hierarchy !== undefined) execFileSync("umount", [hierarchy]);
+  });
+
   /** Runs the probe in a container that holds every capability the host allows, so that only seccomp refuses. */
   function inContainer(runtime: string, profile: OciSeccomp): Map<string, number> {
     const id = `keelson-seccomp-${process.pid}-${runtime}`;
@@ -186,8 +199,7 @@ describe("the same profile in config.json", () => {
     mkdirSync(join(bundle, "rootfs"));
     copyFileSync(probe, join(bundle, "rootfs/probe"));
     writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(id, profile)));
-    // crun refuses a hybrid host whose cgroup2 tree has controllers; what it does to cgroups is not the question here.
-    const common = [...(runtime === "crun" ? ["--cgroup-manager=disabled"] : []), "--root", join(bundle, "state")];
+    const common = ["--root", join(bundle, "state")];
     try {
       return parse(
         execFileSync(runtime, [...common, "run", "--bundle", bundle, id], {
@@ -218,7 +230,10 @@ describe("the same profile in config.json", () => {
       },
       root: { path: "rootfs" },
       hostname: "probe",
-      mounts: [{ destination: "/proc", type: "proc", source: "proc" }],
+      mounts: [
+        { destination: "/proc", type: "proc", source: "proc" },
+        { destination: "/dev", type: "tmpfs", source: "tmpfs" },
+      ],
       linux: {
         cgroupsPath: `/${id}`,
         namespaces: [{ type: "pid" }, { type: "mount" }, { type: "uts" }, { type: "ipc" }],
