@@ -1,5 +1,6 @@
 // The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
 
+import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { type Container, containerKey } from "./container.ts";
@@ -22,6 +23,7 @@ import type {
   ContainerStats,
   ContainerView,
   ExecSyncResult,
+  ExecWish,
   PodEvent,
   Pods,
   RuntimeHandlerInfo,
@@ -30,6 +32,7 @@ import type {
   SandboxId,
   SandboxStats,
   SandboxView,
+  Session,
   StringMap,
 } from "./types.ts";
 import { statsOfContainers, statsOfSandboxes } from "./usage.ts";
@@ -196,6 +199,32 @@ export class NodePods implements Pods {
     const { monitor, container } = this.#running(id, "reopening its log");
     if (container.logPath === "") throw podErrors.logPathless({ id: container.id });
     await monitor.reopenLog(container.id, { timeoutMs: limits.call });
+  }
+
+  streamable(id: string): ContainerView {
+    return this.#running(id, "streaming to it").container.view();
+  }
+
+  async exec(id: ContainerId, { command, tty, stdin }: ExecWish, signal: AbortSignal): Promise<Session> {
+    const { monitor } = this.#running(id, "running a command in it");
+    return await monitor.exec({ id, args: command, tty, stdin, timeoutMs: 0 }, { timeoutMs: limits.execStart, signal });
+  }
+
+  async attach(id: ContainerId, stdin: boolean, signal: AbortSignal): Promise<Session> {
+    const { monitor } = this.#running(id, "attaching to it");
+    return await monitor.attach(id, stdin, { timeoutMs: limits.call, signal });
+  }
+
+  forwardable(id: string): SandboxView {
+    const sandbox = requireById(this.#sandboxes, id, "sandbox");
+    if (!sandbox.ready) throw podErrors.sandboxNotReady({ id: sandbox.id, step: "forwarding a port" });
+    return sandbox.view();
+  }
+
+  async portForward(id: SandboxId, port: number, signal: AbortSignal): Promise<Duplex> {
+    const { monitor } = requireById(this.#sandboxes, id, "sandbox");
+    if (monitor === undefined) throw podErrors.sandboxNotReady({ id, step: "forwarding a port" });
+    return await monitor.portForward(port, { timeoutMs: limits.execStart, signal });
   }
 
   async containerStats(id: string): Promise<ContainerStats> {

@@ -3,8 +3,12 @@
 // Values here are checked (the edge parsed them once), immutable, and independent of protobuf.
 // Source of the meanings: CRI v1 (cri/api.proto).
 
+import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";
 import type { FileSystemUse } from "../image/types.ts";
+import type { Session } from "../native/index.ts";
+
+export type { Session } from "../native/index.ts";
 
 declare const brand: unique symbol;
 /** 64 lower-case hex digits. */
@@ -355,6 +359,12 @@ export interface ExecSyncResult {
   readonly exitCode: number;
 }
 
+export interface ExecWish {
+  readonly command: readonly string[];
+  readonly tty: boolean;
+  readonly stdin: boolean;
+}
+
 export interface RuntimeHandlerInfo {
   /** "" is the default one under its empty name. */
   readonly name: string;
@@ -393,6 +403,17 @@ export interface Pods {
     signal: AbortSignal,
   ): Promise<ExecSyncResult>;
   reopenLog(id: string): Promise<void>;
+
+  /** The container an Exec or Attach is for: found, running, and with a terminal or without. */
+  streamable(id: string): ContainerView;
+  /** Starts a command; the session is the caller's to end. Size in characters, 0 for the kernel's default. */
+  exec(id: ContainerId, request: ExecWish, signal: AbortSignal): Promise<Session>;
+  /** Joins a running container's streams; ending the session detaches and nothing else. */
+  attach(id: ContainerId, stdin: boolean, signal: AbortSignal): Promise<Session>;
+  /** The sandbox a PortForward is for: found and ready. */
+  forwardable(id: string): SandboxView;
+  /** A connection to localhost:port in the sandbox's network, 1 to 65535. */
+  portForward(id: SandboxId, port: number, signal: AbortSignal): Promise<Duplex>;
 
   containerStats(id: string): Promise<ContainerStats>;
   listContainerStats(filter: ContainerFilter): Promise<readonly ContainerStats[]>;
