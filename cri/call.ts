@@ -10,6 +10,9 @@ import { firstLine, keelsonError, wireStatus } from "./status.ts";
 /** Bytes a message may have in either direction; what kubelet and crictl use, too. */
 export const messageLimit = 16 * 1024 * 1024;
 
+/** The client counts its deadline from before the request travelled, and resets the stream that much earlier. */
+const deadlineSlack = 100;
+
 /** What an RPC's implementation knows of its call. */
 export interface Call {
   /** Aborts with a KeelsonError when the client gives up, its deadline passes or the server stops. */
@@ -122,7 +125,7 @@ class RunningCall implements Call {
     // grpc-js says "cancelled" for a reset, a lost connection and a passed deadline alike, and after the end too.
     grpcCall.on("cancelled", () => {
       if (!context.inFlight.has(entry)) return;
-      const late = Number(grpcCall.getDeadline()) <= Date.now();
+      const late = Number(grpcCall.getDeadline()) - Date.now() < deadlineSlack;
       controller.abort((late ? criErrors.deadlinePassed : criErrors.callCancelled)({ method: name }));
     });
   }

@@ -29,6 +29,7 @@ export interface RunningServer {
    * Unavailable); then removes the socket. Ends within the grace and two seconds.
    */
   close(graceMilliseconds: number): Promise<void>;
+  callsInFlight(): number;
 }
 
 /** A service of which every method is registered; those without a handler answer Unimplemented. */
@@ -76,6 +77,7 @@ export async function startServer(path: string, services: readonly Service[], lo
   await placeSocket(path, (temporary) => bind(server, temporary));
 
   return {
+    callsInFlight: () => inFlight.size,
     async close(graceMilliseconds) {
       const ended = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       endCalls(inFlight, "stream");

@@ -46,19 +46,20 @@ type Values<Entry extends CatalogueEntry> = {
   readonly [Name in Blanks<Entry["sentence"]> | Blanks<Entry["remedy"]>]: string | number;
 };
 
+/** Each name makes its error, and carries its entry for the reference of errors. */
 export type Catalogue<Entries extends Record<string, CatalogueEntry>> = {
-  readonly [Name in keyof Entries]: (values: Values<Entries[Name]>, cause?: unknown) => KeelsonError;
+  readonly [Name in keyof Entries]: ((values: Values<Entries[Name]>, cause?: unknown) => KeelsonError) & CatalogueEntry;
 };
 
 /** Turns entries into functions that make the error: `errors.imageNotFound({ reference })`. */
 export function catalogue<const Entries extends Record<string, CatalogueEntry>>(entries: Entries): Catalogue<Entries>;
 export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Record<string, CatalogueEntry>> {
   return Object.fromEntries(
-    Object.entries(entries).map(([name, entry]) => [
-      name,
-      (values: Readonly<Record<string, string | number>>, cause?: unknown) =>
-        new KeelsonError(name, entry.code, `${fill(entry.sentence, values)} ${fill(entry.remedy, values)}`, cause),
-    ]),
+    Object.entries(entries).map(([name, entry]) => {
+      const make = (values: Readonly<Record<string, string | number>>, cause?: unknown) =>
+        new KeelsonError(name, entry.code, `${fill(entry.sentence, values)} ${fill(entry.remedy, values)}`, cause);
+      return [name, Object.assign(make, entry)];
+    }),
   );
 }
 

@@ -1,0 +1,42 @@
+// Every package's errors in one place: the reference in ERRORS.md.
+
+import { errors as cniErrors } from "../cni/errors.ts";
+import { errors as imageErrors } from "../image/errors.ts";
+import type { CatalogueEntry } from "../native/errors.ts";
+import { addonNotLoaded } from "../native/host-errors.ts";
+import { monitorErrors } from "../native/monitor-errors.ts";
+import { errors as unpackerErrors } from "../native/unpacker-errors.ts";
+import { podErrors } from "../pod/errors.ts";
+import { criErrors } from "./errors.ts";
+
+/** Catalogues by the part of Keelson that they belong to. */
+export const catalogues: ReadonlyMap<string, Readonly<Record<string, CatalogueEntry>>> = new Map<
+  string,
+  Readonly<Record<string, CatalogueEntry>>
+>([
+  ["The API edge, configuration and start (cri/)", criErrors],
+  ["Sandboxes and containers (pod/)", podErrors],
+  ["Images (image/)", imageErrors],
+  ["Network (cni/)", cniErrors],
+  ["The native side (native/)", { addonNotLoaded, ...monitorErrors, ...unpackerErrors }],
+]);
+
+/** The reference as Markdown. */
+export function errorReference(): string {
+  const parts = [...catalogues].map(([part, entries]) => {
+    const rows = Object.entries(entries).map(
+      ([name, { code, sentence, remedy }]) => `| ${name} | ${code} | ${cell(sentence)} | ${cell(remedy)} |`,
+    );
+    return `## ${part}\n\n| Error | gRPC code | What happened | What to do |\n| --- | --- | --- | --- |\n${rows.join("\n")}\n`;
+  });
+  return `# Errors
+
+Every error that Keelson answers with; words in braces stand for the object at hand. The page is made from the
+packages' catalogues: \`npx vitest run cri/errors.test.ts -u\` writes it anew, and the test holds it to them.
+
+${parts.join("\n")}`;
+}
+
+function cell(text: string): string {
+  return text.replaceAll("|", "\\|");
+}
