@@ -1,6 +1,5 @@
 // A blob's bytes from the network into a stream, resumed by Range (RFC 9110 section 14.2) when the connection breaks.
 
-import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import type { Writable } from "node:stream";
 import { errors } from "./errors.ts";
@@ -80,16 +79,23 @@ function wrongSize(copy: BlobCopy, actual: number | string): Error {
 
 /** Writes with back-pressure: the socket is not read on before the sink has room, and that has a deadline too. */
 async function write(copy: BlobCopy, chunk: Buffer): Promise<void> {
+  copy.signal.throwIfAborted();
   if (copy.sink.write(chunk)) return;
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), sinkStallMs);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  // By hand, since this runs thousands of times per layer: a signal of its own for each wait keeps the collector busy.
+  const giveUp = () => reject(copy.signal.reason);
+  const problem = `the unpacker took nothing for ${sinkStallMs} ms`;
+  const late = () => reject(errors.layerRefused({ object: copy.object, problem }));
+  const timer = setTimeout(late, sinkStallMs);
+  copy.sink.once("drain", resolve);
+  copy.sink.once("error", reject);
+  copy.signal.addEventListener("abort", giveUp);
   try {
-    await once(copy.sink, "drain", { signal: AbortSignal.any([copy.signal, late.signal]) });
-  } catch (error) {
-    copy.signal.throwIfAborted();
-    const problem = `the unpacker took nothing for ${sinkStallMs} ms`;
-    throw late.signal.aborted ? errors.layerRefused({ object: copy.object, problem }, error) : error;
+    await promise;
   } finally {
     clearTimeout(timer);
+    copy.sink.off("drain", resolve);
+    copy.sink.off("error", reject);
+    copy.signal.removeEventListener("abort", giveUp);
   }
 }
