@@ -95,7 +95,8 @@ Result<bool> remove_tree(const std::string& directory, int depth) {
 uint64_t counter(const std::string& file, std::string_view key) {
   Result<std::string> text = read_cgroup_file(file);
   if (!text) return 0;
-  size_t at = text->starts_with(key) ? 0 : text->find("\n" + std::string(key) + " ");
+  // With its blank: "oom_kill_disable" stands above "oom_kill" in v1's memory.oom_control.
+  size_t at = text->starts_with(std::string(key) + " ") ? 0 : text->find("\n" + std::string(key) + " ");
   if (at == text->npos) return 0;
   at += key.size() + (at == 0 ? 1 : 2);
   uint64_t number = 0;

@@ -53,6 +53,7 @@ class Log::Batch {
 
  private:
   void append(std::string_view bytes) {
+    if (bytes.empty()) return;  // an empty view may point nowhere
     memcpy(buffer_ + size_, bytes.data(), bytes.size());
     size_ += bytes.size();
   }

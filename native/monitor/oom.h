@@ -9,11 +9,11 @@ namespace keelson {
 class OomWatch {
  public:
   OomWatch(Loop& loop, const Cgroup& cgroup, Loop::Task on_kill)
-      : loop_(loop), cgroup_(cgroup), on_kill_(std::move(on_kill)), known_kills_(cgroup.oom_kills()) {}
+      : loop_(loop), cgroup_(cgroup), on_kill_(std::move(on_kill)) {}
   Status open();
   // True when there were kills that were not known yet; tells of them.
   bool check();
-  // True when there was any kill since the watch began.
+  // True when there was any kill.
   bool killed() const { return killed_; }
 
  private:
@@ -23,7 +23,8 @@ class OomWatch {
   Loop& loop_;
   const Cgroup& cgroup_;
   Loop::Task on_kill_;
-  uint64_t known_kills_;
+  // The cgroup was made for the container, so every kill counts, also one before the watch began.
+  uint64_t known_kills_ = 0;
   bool killed_ = false;
   Fd events_;
   Loop::Watch watch_;

@@ -1,0 +1,42 @@
+// The little that the unit tests need: named tests, checks that say where they failed, a scratch directory.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keelson::test {
+
+struct Test {
+  std::string_view name;
+  void (*run)();
+};
+
+std::vector<Test> clock_tests();
+std::vector<Test> json_tests();
+std::vector<Test> log_tests();
+std::vector<Test> loop_tests();
+std::vector<Test> protocol_tests();
+
+// Ends the program with the place and both values when they differ.
+void expect_equal(std::string_view actual, std::string_view wanted, const char* file, int line);
+void expect_equal(long actual, long wanted, const char* file, int line);
+void expect_true(bool truth, const char* condition, const char* file, int line);
+
+// A directory of its own, removed when the test has passed.
+class Directory {
+ public:
+  Directory();
+  ~Directory();
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace keelson::test
+
+#define EXPECT_EQUAL(actual, wanted) ::keelson::test::expect_equal((actual), (wanted), __FILE__, __LINE__)
+#define EXPECT(condition) ::keelson::test::expect_true((condition), #condition, __FILE__, __LINE__)
