@@ -70,7 +70,7 @@ describe("readFiles", () => {
     expect(files.slice(1)).toEqual([null, null]);
   });
 
-  it("reads 500 cgroup-like files in a few milliseconds, off the event loop", async () => {
+  it("reads 500 files in one go", async () => {
     const paths = Array.from({ length: 500 }, () => "/proc/self/cgroup");
     const files = await host.readFiles(paths, 65_536);
     expect(files.every((file) => file !== null && file.length > 0)).toBe(true);
