@@ -105,7 +105,7 @@ export const criErrors = catalogue({
   },
   notRoot: {
     code: "PermissionDenied",
-    sentence: "keelson {command} needs root and runs as uid {uid}.",
+    sentence: "The command keelson {command} needs root and runs as uid {uid}.",
     remedy: "Run it with sudo.",
   },
   daemonUnreachable: {

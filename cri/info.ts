@@ -1,4 +1,4 @@
-// The `info` maps of verbose answers: JSON under names, for people and for crictl's templates.
+// The `info` maps of verbose answers: JSON under names, for people and for templates like crictl's {{.info.pid}}.
 
 /** bigints become strings, Maps objects: JSON has neither. */
 export function encodeInfo(pictures: object): Record<string, string> {

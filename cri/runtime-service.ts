@@ -67,7 +67,7 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
     async PodSandboxStatus(request) {
       const view = pods.sandbox(sandboxId(request.podSandboxId));
       const rest = runtime.v1.PodSandboxStatusResponse.encode({
-        info: request.verbose ? encodeInfo(await pods.sandboxInfo(view.id)) : {},
+        info: request.verbose ? encodeInfo({ info: await pods.sandboxInfo(view.id) }) : {},
         timestamp: toLong(now()),
       }).finish();
       const statuses = pods.containersOf(view.id).map(containers.sandboxStatus);
@@ -111,7 +111,7 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
       const view = pods.container(containerId(request.containerId));
       const status = containers.status(view);
       if (!request.verbose) return new Encoded(status);
-      const info = encodeInfo(await pods.containerInfo(view.id));
+      const info = encodeInfo({ info: await pods.containerInfo(view.id) });
       return new Encoded(Buffer.concat([status, runtime.v1.ContainerStatusResponse.encode({ info }).finish()]));
     },
 

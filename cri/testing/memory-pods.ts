@@ -76,6 +76,11 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
     containers,
     execSync: absent,
     async reopenLog() {},
+    streamable: container,
+    exec: absent,
+    attach: absent,
+    forwardable: sandbox,
+    portForward: absent,
     containerStats: absent,
     async listContainerStats() {
       return [...containerViews.values()].map((view) => ({
