@@ -68,15 +68,15 @@ export const criErrors = catalogue({
     sentence: "Listening on {path} failed: {reason}.",
     remedy: "Check that the directory can be written to and the path is at most 100 bytes long.",
   },
-  rootLocked: {
+  directoryLocked: {
     code: "FailedPrecondition",
-    sentence: "Another Keelson{holder} works on {root}.",
-    remedy: "Stop it first, or give this one a root of its own (--root, --state and --socket).",
+    sentence: "Another Keelson{holder} works on {directory}.",
+    remedy: "Stop it first, or give this one directories of its own (--root and --state).",
   },
-  rootUnusable: {
+  directoryUnusable: {
     code: "FailedPrecondition",
-    sentence: "The directory {root} cannot be used: {reason}.",
-    remedy: "Give a directory on a writable disk (--root); the daemon has to run as root.",
+    sentence: "The directory {directory} cannot be used: {reason}.",
+    remedy: "Give directories that can be written to (--root, --state); the daemon has to run as root.",
   },
   configUnreadable: {
     code: "InvalidArgument",

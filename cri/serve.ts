@@ -9,10 +9,10 @@ import { openImageStore, storeDefaults } from "../image/store.ts";
 import { loadHost, nativePaths, unpackLayer } from "../native/index.ts";
 import { openPods } from "../pod/index.ts";
 import type { Config } from "./config.ts";
+import { lockDirectory } from "./directory-lock.ts";
 import { imageService, keelsonImageService } from "./image-service.ts";
 import type { Log } from "./log.ts";
 import { imageMethods, keelsonImageMethods, runtimeMethods } from "./methods.ts";
-import { lockRoot } from "./root-lock.ts";
 import { runtimeService } from "./runtime-service.ts";
 import { service, startServer } from "./server.ts";
 import { firstLine } from "./status.ts";
@@ -33,8 +33,10 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
   const closing = (part: string, close: () => unknown) => parts.defer(() => bounded(part, close, log));
 
   const host = loadHost(paths);
-  const lock = await lockRoot(host, config.root);
-  closing("root lock", () => lock.release());
+  for (const directory of [config.root, config.state]) {
+    const lock = await lockDirectory(host, directory);
+    closing(`lock of ${directory}`, () => lock.release());
+  }
 
   const images = await openImageStore({
     ...storeDefaults,

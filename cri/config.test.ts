@@ -1,0 +1,111 @@
+// The configuration: defaults, file, drop-ins, flags, and every way to get it wrong.
+
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { loadConfig, printConfig } from "./config.ts";
+
+let directory: string;
+let file: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-config-"));
+  file = join(directory, "config.toml");
+});
+
+afterEach(() => rm(directory, { recursive: true }));
+
+test("an empty file means the defaults", async () => {
+  await writeFile(file, "");
+  expect(await loadConfig(file)).toEqual({
+    root: "/var/lib/keelson",
+    state: "/run/keelson",
+    socket: "/run/keelson/keelson.sock",
+    logLevel: "info",
+    cgroupRoot: "/keelson",
+    cniConfDir: "/etc/cni/net.d",
+    cniBinDirs: ["/opt/cni/bin", "/usr/lib/cni"],
+    registriesDir: "/etc/keelson/registries",
+    defaultHandler: "native",
+    handlers: new Map(),
+  });
+});
+
+test("drop-ins win in the order of their names, flags over all", async () => {
+  await writeFile(file, 'root = "/one"\nstate = "/s"\n[runtime.handlers.runc]\nbinary = "/usr/bin/runc"\n');
+  await mkdir(`${file}.d`);
+  await writeFile(`${file}.d/20.toml`, 'root = "/three"\n[log]\nlevel = "warn"\n');
+  await writeFile(
+    `${file}.d/10.toml`,
+    'root = "/two"\n[log]\nlevel = "debug"\n[runtime.handlers.crun]\nbinary = "/c"\n',
+  );
+  await writeFile(`${file}.d/30.toml.bak`, "nonsense");
+  const config = await loadConfig(file, new Map([["log.level", "error"]]));
+  expect(config).toMatchObject({ root: "/three", logLevel: "error", socket: "/s/keelson.sock" });
+  expect([...config.handlers]).toEqual([
+    ["runc", "/usr/bin/runc"],
+    ["crun", "/c"],
+  ]);
+});
+
+test("what is printed says the same when it is read again", async () => {
+  await writeFile(
+    file,
+    'socket = "/x"\n[cni]\nbin_dirs = ["/a"]\n[runtime]\ndefault_handler = "r"\nhandlers.r.binary = "/r"\n',
+  );
+  const config = await loadConfig(file);
+  const again = join(directory, "again.toml");
+  await writeFile(again, printConfig(config));
+  expect(await loadConfig(again)).toEqual(config);
+});
+
+describe("wrong", () => {
+  test.each([
+    ["an unknown key", 'rot = "/x"', "sets the key rot, which does not exist. Did you mean root?"],
+    [
+      "a key in the wrong table",
+      '[cni]\nconf_directory = "/x"',
+      "sets the key cni.conf_directory, which does not exist. Did you mean cni.conf_dir?",
+    ],
+    [
+      "an unknown table",
+      "[plugins.cri]\nx = 1",
+      "sets the key plugins, which does not exist. The known keys are root, state",
+    ],
+    ["an unknown key of a handler", "[runtime.handlers.r]\npath = 1", "sets the key runtime.handlers.r.path"],
+    ["__proto__", "[__proto__]\nroot = 1", "sets the key __proto__, which does not exist"],
+    ["a relative path", 'root = "x"', 'sets the key root to "x". Set it to an absolute path.'],
+    ["a number for a path", "socket = 5", "sets the key socket to 5. Set it to an absolute path."],
+    ["a table for a value", "[root]\nx = 1", "sets the key root to"],
+    [
+      "a value for a table",
+      "log = 1",
+      "sets the key log, which does not exist. The known keys are root, state, socket, log.level",
+    ],
+    [
+      "an unknown level",
+      '[log]\nlevel = "loud"',
+      'sets the key log.level to "loud". Set it to one of debug, info, warn, error.',
+    ],
+    ["a mixed list", '[cni]\nbin_dirs = ["/a", 1]', "sets the key cni.bin_dirs to"],
+    ["no TOML", "root = ", "is not TOML: Invalid TOML document"],
+  ])("%s: named with its file", async (_name, text, sentence) => {
+    await writeFile(file, text);
+    const error = await loadConfig(file).catch((thrown: Error) => thrown);
+    expect(error).toBeInstanceOf(Error);
+    expect(String(error)).toContain(file);
+    expect(String(error)).toContain(sentence);
+  });
+
+  test("a file that was named and is not there", async () => {
+    await expect(loadConfig(file)).rejects.toThrow(`The configuration file ${file} cannot be read: ENOENT`);
+  });
+
+  test("a drop-in is checked like the file", async () => {
+    await writeFile(file, "");
+    await mkdir(`${file}.d`);
+    await writeFile(`${file}.d/a.toml`, "x = 1");
+    await expect(loadConfig(file)).rejects.toThrow(`${file}.d/a.toml sets the key x`);
+  });
+});

@@ -1,0 +1,68 @@
+// Who may have the socket's path: nobody there, a dead one, a living one, something else.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { access, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { placeSocket } from "./socket.ts";
+
+let directory: string;
+let path: string;
+const servers: Server[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-socket-"));
+  path = join(directory, "k.sock");
+});
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) server.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function bind(at: string): Promise<void> {
+  const server = createServer((socket) => socket.on("error", () => {}));
+  servers.push(server);
+  server.listen(at);
+  await once(server, "listening");
+}
+
+test("a socket that a killed server left is replaced", async () => {
+  const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => console.log("up"))`;
+  const child = spawn(process.execPath, ["-e", script]);
+  await once(child.stdout, "data");
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  const stale = await stat(path);
+  await placeSocket(path, bind);
+  expect((await stat(path)).ino).not.toBe(stale.ino);
+  await expect(placeSocket(path, bind)).rejects.toMatchObject({ name: "socketLive" });
+});
+
+test("a living server keeps its socket", async () => {
+  await bind(path);
+  const before = (await stat(path)).ino;
+  await expect(placeSocket(path, bind)).rejects.toThrow(`A server already answers on ${path}. Stop that one first`);
+  expect((await stat(path)).ino).toBe(before);
+});
+
+test("a file that is no socket is left alone", async () => {
+  await writeFile(path, "mine");
+  await expect(placeSocket(path, bind)).rejects.toMatchObject({ name: "socketNotSocket", code: "FailedPrecondition" });
+  await access(path);
+});
+
+test("a path that is too long is said so, and nothing stays behind", async () => {
+  const long = join(directory, "x".repeat(120));
+  await expect(placeSocket(long, bind)).rejects.toMatchObject({ name: "socketFailed" });
+  expect(await readdir(directory)).toEqual([]);
+});
+
+test("a bind that fails leaves nothing behind", async () => {
+  const failing = () => Promise.reject(new Error("no"));
+  await expect(placeSocket(path, failing)).rejects.toThrow("Listening on");
+  expect(await readdir(directory)).toEqual([]);
+});
