@@ -39,7 +39,8 @@ class Decoder {
 
   // Decodes a bounded piece (at most 256 KiB of output, or as much as `input` when
   // the stream is plain). Pieces may be cut anywhere. Fails with kind `invalid` when
-  // the stream is damaged or asks for what is not supported, and from then on always.
+  // the stream is damaged or asks for what is not supported, with kind `system` when there is
+  // no memory for its window; and from then on always.
   Result<Step> step(std::span<const uint8_t> input);
 
   // To be called when the input has ended and step() is idle: fails with kind
