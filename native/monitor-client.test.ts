@@ -115,7 +115,7 @@ describe("in a running container", () => {
   });
   afterAll(async () => {
     await spawned.monitor.shutdown(0, soon);
-    expect(leftovers(pod)).toEqual([]);
+    expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
   });
 
   const shell = (script: string, changes: Partial<ExecRequest> = {}): ExecRequest => ({

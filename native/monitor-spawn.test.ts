@@ -62,7 +62,7 @@ describe("spawnMonitor", () => {
     const { pid } = await connectMonitor(pod).hello(soon);
     expect(pid).toBe(Number(run.stdout));
     await connectMonitor(pod).shutdown(0, soon);
-    expect(leftovers(pod)).toEqual([]);
+    expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
   });
 
   it("tells the pid of the pod's init when the pod shares a PID namespace", async () => {
@@ -71,14 +71,14 @@ describe("spawnMonitor", () => {
     expect(initPid).toBeGreaterThan(pid);
     expect((await monitor.hello(soon)).initPid).toBe(initPid);
     await monitor.shutdown(0, soon);
-    expect(leftovers(pod)).toEqual([]);
+    expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
   });
 
   it("rejects with the monitor's own reason, and nothing is left", async () => {
     const pod = pods.makePod({ namespaces: { net: "elsewhere" } });
     const failing = pods.spawn(pod);
     await expect(failing).rejects.toMatchObject({ kind: "invalid", code: "InvalidArgument" });
-    expect(leftovers(pod)).toEqual([]);
+    expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
     expect(processesNaming(pod)).toEqual([]);
   });
 

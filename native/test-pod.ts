@@ -11,6 +11,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmdirSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -29,6 +30,7 @@ export class TestPods {
   readonly executableFd: number;
   readonly base: string;
   readonly #host: Host;
+  readonly #spawned = new Map<string, number>();
 
   private constructor(host: Host, executableFd: number, base: string) {
     this.#host = host;
@@ -48,8 +50,14 @@ export class TestPods {
     return new TestPods(host, await host.sealedCopy(nativePaths().monitor), base);
   }
 
+  /** Takes down what failed tests, and tests that kill a monitor, have left; then the directory. */
   async remove(): Promise<void> {
     closeSync(this.executableFd);
+    for (const [pod, pid] of this.#spawned) {
+      if (isMonitorOf(pod, pid)) process.kill(pid, "SIGKILL");
+      for (const left of leftovers(pod).mounts) await this.#host.unmount(left);
+      for (const left of leftovers(pod).cgroups) rmdirSync(left);
+    }
     await this.#host.removeTree(this.base);
   }
 
@@ -66,7 +74,9 @@ export class TestPods {
   }
 
   async spawn(podDirectory: string): Promise<SpawnedMonitor> {
-    return await spawnMonitor({ executableFd: this.executableFd, podDirectory, timeoutMs: 10_000 });
+    const spawned = await spawnMonitor({ executableFd: this.executableFd, podDirectory, timeoutMs: 10_000 });
+    this.#spawned.set(podDirectory, spawned.pid);
+    return spawned;
   }
 
   /** A pod for the time of `use`; what it leaves on the host is an error. */
@@ -78,8 +88,9 @@ export class TestPods {
     } finally {
       await spawned.monitor.shutdown(0, soon).catch(() => undefined);
     }
-    const left = leftovers(pod);
-    if (left.length > 0) throw new Error(`the pod left behind: ${left.join(", ")}`);
+    const { mounts, cgroups } = leftovers(pod);
+    if (mounts.length + cgroups.length > 0)
+      throw new Error(`the pod left behind: ${[...mounts, ...cgroups].join(", ")}`);
   }
 
   /** A container's bundle in the pod's directory; answers what to start it with. */
@@ -122,12 +133,26 @@ export class TestPods {
   }
 }
 
-/** What a pod that is gone must not leave on the host: mounts and cgroups. */
-export function leftovers(pod: string): string[] {
-  const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+/** What a pod that is gone must not leave on the host: mount points and cgroups, as paths. */
+export function leftovers(pod: string): { mounts: string[]; cgroups: string[] } {
+  const mounts = readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((mountPoint) => mountPoint.startsWith(`${pod}/`));
   const cgroup = `keelson-client-${pod.slice(-64)}`;
-  const hierarchies = readdirSync("/sys/fs/cgroup").map((name) => join("/sys/fs/cgroup", name, cgroup));
-  return [...mounts.filter((line) => line.includes(pod)), ...hierarchies.filter((path) => existsSync(path))];
+  const cgroups = readdirSync("/sys/fs/cgroup")
+    .map((name) => join("/sys/fs/cgroup", name, cgroup))
+    .filter((path) => existsSync(path));
+  return { mounts, cgroups };
+}
+
+/** True while the process is the one that was spawned for this pod, and no later one with its pid. */
+function isMonitorOf(pod: string, pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(pod);
+  } catch {
+    return false;
+  }
 }
 
 /** What this process has open. */
