@@ -67,7 +67,7 @@ async function runPod(client: CriClient, image: string, root: string): Promise<v
     };
     const web = await container(
       "web",
-      "echo web: serving on $(hostname -i); echo hello from web > index.html; exec httpd -f -p 8080 -h .",
+      "echo web: serving on port 8080 of $(hostname); echo hello from web > index.html; exec httpd -f -p 8080 -h .",
     );
     await container(
       "probe",
