@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import { access, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
@@ -268,10 +268,15 @@ describe("refuses", () => {
   test("links in a layout directory", async () => {
     const layout = path.join(directory, "layout");
     await mkdir(path.join(layout, "blobs/sha256"), { recursive: true });
-    const elsewhere = path.join(directory, "elsewhere");
-    await writeFile(elsewhere, indexOf(named));
-    await symlink(elsewhere, path.join(layout, "index.json"));
-    await expectCleanFailure(layout, { code: "InvalidArgument" });
+    for (const { name, content } of ociEntries(named)) {
+      if (content !== undefined) await writeFile(path.join(layout, name), content);
+    }
+    await rename(path.join(layout, "index.json"), path.join(directory, "elsewhere"));
+    await symlink("../elsewhere", path.join(layout, "index.json"));
+    await expectCleanFailure(layout, {
+      code: "InvalidArgument",
+      message: expect.stringContaining("neither index.json"),
+    });
   });
 
   test("gigabytes of zeros, in little memory", async () => {

@@ -151,6 +151,31 @@ describe("content that is not what it should be", () => {
     });
   });
 
+  test("a layer with other bytes that inflate to the same", () => {
+    const blob = Buffer.from(layer.blob);
+    // The time stamp in the gzip header (RFC 1952 section 2.3).
+    blob[4] = 1;
+    return expectRefused(blob, { name: "digestMismatch", message: expect.not.stringContaining("inflated") });
+  });
+
+  test("a layer that never ends is cut off", async () => {
+    const plain = makeLayer(makeTar([{ name: "good", content: "good" }]), "none");
+    const served = await serve((request, response) => {
+      if (!request.url.includes(plain.digest)) return false;
+      response.writeHead(200);
+      response.write(plain.blob);
+      // Zeros after the end are still a good tar to an unpacker.
+      const more = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(65536)));
+      };
+      response.on("drain", more);
+      more();
+      return true;
+    });
+    served.add(imageOf(plain), "1");
+    await expectCleanFailure(`${served.address}/endless:1`, { name: "sizeMismatch" });
+  });
+
   test("a truncated layer", () =>
     expectRefused(layer.blob.subarray(0, -10), {
       name: "sizeMismatch",
@@ -194,6 +219,12 @@ describe("content that is not what it should be", () => {
     served.add(imageOf(good, layer), "1");
     served.setBlob(layer.digest, randomBytes(layer.blob.length));
     await expectCleanFailure(`${served.address}/mixed:1`, { code: "InvalidArgument" });
+    // One after the other: the good one has its place already when the bad one fails.
+    const single = await openTestStore({ parallelLayers: 1 });
+    const before = await listStore(single.root);
+    await expect(single.store.pull(`${served.address}/mixed:1`, undefined, never)).rejects.toThrow(layer.digest);
+    expect(await listStore(single.root)).toEqual(before);
+    await single.dispose();
   });
 
   test("a layer that reaches outside itself touches nothing of the host", async () => {
@@ -222,7 +253,11 @@ describe("documents that are not what they should be", () => {
   const parsed = JSON.parse(image.manifest.toString());
 
   const cases: readonly (readonly [string, string | object, object])[] = [
-    ["both manifest and index", { ...parsed, manifests: [] }, { name: "malformed" }],
+    [
+      "both manifest and index",
+      { ...parsed, mediaType: undefined, manifests: [] },
+      { message: expect.stringContaining("both as a manifest and as an index") },
+    ],
     [
       "an index that says it is a manifest",
       { schemaVersion: 2, mediaType: parsed.mediaType, manifests: [] },
