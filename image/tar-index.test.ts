@@ -59,6 +59,12 @@ test("reads sizes in base 256, and refuses those that no file has", async () => 
   await expect(index(withSize([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]))).rejects.toThrow(/ends inside/);
 });
 
+test("takes no block for a header whose checksum is wrong", async () => {
+  const tar = makeTar([{ name: "a", content: "abc" }]);
+  tar.write("b", 0);
+  await expect(index(tar)).rejects.toThrow(/no tar header at byte 0/);
+});
+
 test("survives any damage: an answer or MalformedTar, nothing else", async () => {
   const good = makeTar([
     { name: "a", content: "x".repeat(600) },
