@@ -20,6 +20,8 @@ Status configure(int fs, const RootfsSpec& rootfs) {
   if (rootfs.upper.empty()) return {};
   if (fs_set(fs, "upperdir", rootfs.upper.c_str()) != 0) return fail_errno("use the upper directory " + rootfs.upper);
   if (fs_set(fs, "workdir", rootfs.work.c_str()) != 0) return fail_errno("use the work directory " + rootfs.work);
+  // As in rootfs.cc: an unmount must not wait for the whole disk.
+  if (fs_set(fs, "volatile", nullptr) != 0) return fail_errno("mount without syncing");
   return {};
 }
 
@@ -55,6 +57,10 @@ Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
   Fd root(fs_mount(fs.get(), 0));
   if (!root) return fail_errno("mount the layers for " + target);
   return attach_at(root, target);
+}
+
+void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
+  if (unmount_host_rootfs(bundle)) forget_failed_mount(rootfs);
 }
 
 Status unmount_host_rootfs(const std::string& bundle) {

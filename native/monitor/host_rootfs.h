@@ -11,4 +11,7 @@ Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
 // Not mounted is fine.
 Status unmount_host_rootfs(const std::string& bundle);
 
+// After a start that failed: the writable layer can be used for another try.
+void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
+
 }  // namespace keelson

@@ -35,7 +35,8 @@ Result<Started> take_started(const std::string& pid_file, const ConsoleSocket* c
   if (!pid) return std::unexpected(pid.error());
   started.pid = *pid;
   started.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
-  if (!started.pidfd) return fail_errno("open a pidfd of the runtime's process");
+  // ESRCH: it has run and been reaped before its runtime's end was; the Hold keeps how it exited.
+  if (!started.pidfd && errno != ESRCH) return fail_errno("open a pidfd of the runtime's process");
   if (console != nullptr) {
     auto terminal = console->receive();
     if (!terminal) return std::unexpected(terminal.error());
@@ -93,6 +94,7 @@ class OciHandler : public Handler {
   Context& context_;
   std::string id_;
   std::string bundle_;
+  RootfsSpec rootfs_;  // what start() has mounted
   OciRuntime runtime_;
 };
 
@@ -108,9 +110,10 @@ Result<std::shared_ptr<Launch>> OciHandler::prepare(bool terminal) {
 
 void OciHandler::start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) {
   if (Status mounted = mount_host_rootfs(order.rootfs, bundle_); !mounted) return done(std::unexpected(mounted.error()));
+  rootfs_ = order.rootfs;
   auto launch = prepare(spec.process.terminal);
   if (!launch) {
-    (void)unmount_host_rootfs(bundle_);
+    undo_host_rootfs(rootfs_, bundle_);
     return done(std::unexpected(launch.error()));
   }
   std::vector<std::string> arguments{"create", "--bundle", bundle_, "--pid-file", (*launch)->pid_file};
@@ -138,7 +141,7 @@ void OciHandler::start(StartOrder order, const ContainerSpec& spec, Stdio stdio,
 void OciHandler::undo_start(Error error, Done<Launched> done) {
   runtime_.run({"delete", "--force", id_}, {},
                [this, error = std::move(error), done = std::move(done)](Status) mutable {
-                 (void)unmount_host_rootfs(bundle_);
+                 undo_host_rootfs(rootfs_, bundle_);
                  done(std::unexpected(std::move(error)));
                });
 }

@@ -51,7 +51,7 @@ export function encode(type: number, payload: Buffer | string, version = 1): Buf
 export class Call {
   readonly socket: Socket;
   readonly frames: Frame[] = [];
-  private input = Buffer.alloc(0);
+  private input: Buffer = Buffer.alloc(0);
   private arrived = Promise.withResolvers<void>();
   private closed = false;
 
