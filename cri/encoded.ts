@@ -51,3 +51,13 @@ export function fieldCache<Key extends object, Message>(
     return bytes;
   };
 }
+
+/** Items a message of a streamed list carries: few enough to stay far below any client's message limit. */
+const itemsInMessage = 500;
+
+/** A list's encoded items as the messages of its Stream* call: each item once, no message empty (KEP-5825). */
+export function* inMessages(items: readonly Buffer[]): Generator<Encoded> {
+  for (let first = 0; first < items.length; first += itemsInMessage) {
+    yield new Encoded(Buffer.concat(items.slice(first, first + itemsInMessage)));
+  }
+}

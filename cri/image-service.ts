@@ -6,7 +6,7 @@ import { invalid } from "./decode-fields.ts";
 import { decodeAuth, decodeImageSpec } from "./decode-image.ts";
 import { imageEncoder } from "./encode-image.ts";
 import { encodeFileSystemUse } from "./encode-stats.ts";
-import { Encoded } from "./encoded.ts";
+import { Encoded, inMessages } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
 import { encodeInfo } from "./info.ts";
 import { toLong } from "./int64.ts";
@@ -14,11 +14,17 @@ import type { Handlers, imageMethods, keelsonImageMethods } from "./methods.ts";
 
 export function imageService(images: ImageStore): Handlers<typeof imageMethods> {
   const encoder = imageEncoder();
+  const listed = ({ filter }: runtime.v1.ListImagesRequest.$Properties) => {
+    const wanted = filter?.image?.image;
+    return (wanted ? only(images.find(wanted)) : images.list()).map(encoder.image);
+  };
   return {
     async ListImages(request) {
-      const wanted = request.filter?.image?.image;
-      const found = wanted ? only(images.find(wanted)) : images.list();
-      return new Encoded(Buffer.concat(found.map(encoder.image)));
+      return new Encoded(Buffer.concat(listed(request)));
+    },
+
+    async *StreamImages(request) {
+      yield* inMessages(listed(request));
     },
 
     /** A miss is an empty answer, not an error. */

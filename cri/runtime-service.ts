@@ -2,18 +2,20 @@
 
 import type { ContainerStats, PodEvent, Pods, SandboxStats } from "../pod/types.ts";
 import { argument, decodeContainerConfig } from "./decode-container.ts";
-import { bigIntWithin, requiredText, stringMap } from "./decode-fields.ts";
+import { bigIntWithin, present, requiredText, stringMap } from "./decode-fields.ts";
 import { decodeContainerFilter, decodeSandboxFilter } from "./decode-filter.ts";
+import { decodeResources } from "./decode-resources.ts";
 import { decodeSandboxConfig } from "./decode-sandbox.ts";
 import { type ContainerEncoder, containerEncoder } from "./encode-container.ts";
 import { type SandboxEncoder, sandboxEncoder } from "./encode-sandbox.ts";
 import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
-import { Encoded } from "./encoded.ts";
+import { Encoded, inMessages } from "./encoded.ts";
 import { criErrors } from "./errors.ts";
 import { runtime } from "./generated/messages.js";
 import { encodeInfo } from "./info.ts";
 import { toLong } from "./int64.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
+import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
 import { type NodeParts, nodeStatus } from "./node-status.ts";
 
 /** StopContainer and ExecSync: 0 to what an int64 of nanoseconds holds. */
@@ -26,7 +28,7 @@ const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventTyp
   deleted: runtime.v1.ContainerEventType.CONTAINER_DELETED_EVENT,
 };
 
-export interface RuntimeParts extends NodeParts {
+export interface RuntimeParts extends NodeParts, NetworkConfigParts {
   readonly pods: Pods;
   /** Nanoseconds since the epoch. */
   readonly now: () => bigint;
@@ -36,6 +38,7 @@ export function runtimeService(parts: RuntimeParts): Handlers<typeof runtimeMeth
   const encoders = { sandboxes: sandboxEncoder(), containers: containerEncoder() };
   return {
     ...nodeStatus(parts),
+    ...networkConfigCall(parts),
     ...sandboxCalls(parts, encoders),
     ...containerCalls(parts.pods, encoders),
     ...statsAndEvents(parts.pods, encoders),
@@ -77,6 +80,19 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
     async ListPodSandbox(request) {
       return new Encoded(Buffer.concat(pods.sandboxes(decodeSandboxFilter(request.filter)).map(sandboxes.listed)));
     },
+
+    async *StreamPodSandboxes(request) {
+      yield* inMessages(pods.sandboxes(decodeSandboxFilter(request.filter)).map(sandboxes.listed));
+    },
+
+    async UpdatePodSandboxResources(request, call) {
+      const wish = {
+        ...present(decodeResources(request.overhead, "overhead"), (overhead) => ({ overhead })),
+        ...present(decodeResources(request.resources, "resources"), (resources) => ({ resources })),
+      };
+      await pods.updateSandboxResources(sandboxId(request.podSandboxId), wish, call.signal);
+      return {};
+    },
   } satisfies Handlers<typeof runtimeMethods>;
 }
 
@@ -107,6 +123,18 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
       return new Encoded(Buffer.concat(pods.containers(decodeContainerFilter(request.filter)).map(containers.listed)));
     },
 
+    async *StreamContainers(request) {
+      yield* inMessages(pods.containers(decodeContainerFilter(request.filter)).map(containers.listed));
+    },
+
+    async UpdateContainerResources(request, call) {
+      const id = containerId(request.containerId);
+      const resources = decodeResources(request.linux, "linux");
+      if (resources === undefined) throw criErrors.fieldMissing({ field: "linux", wanted: "the resources to set" });
+      await pods.updateContainerResources(id, resources, call.signal);
+      return {};
+    },
+
     async ContainerStatus(request) {
       const view = pods.container(containerId(request.containerId));
       const status = containers.status(view);
@@ -133,14 +161,24 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
 function statsAndEvents(pods: Pods, { sandboxes, containers }: Encoders) {
   const containerStats = (stats: ContainerStats) => encodeContainerStats(stats, containers, 1);
   const sandboxStats = (stats: SandboxStats) => encodeSandboxStats(stats, sandboxes, containers);
+  const listContainerStats = async ({ filter }: runtime.v1.ListContainerStatsRequest.$Properties) =>
+    (await pods.listContainerStats(decodeContainerFilter(filter))).map(containerStats);
+  const listSandboxStats = async ({ filter }: runtime.v1.ListPodSandboxStatsRequest.$Properties) => {
+    const id = filter?.id;
+    const stats = await pods.listSandboxStats({ ...(id ? { id } : {}), labels: stringMap(filter?.labelSelector) });
+    return stats.map(sandboxStats);
+  };
   return {
     async ContainerStats(request) {
       return new Encoded(containerStats(await pods.containerStats(containerId(request.containerId))));
     },
 
     async ListContainerStats(request) {
-      const filter = decodeContainerFilter(request.filter);
-      return new Encoded(Buffer.concat((await pods.listContainerStats(filter)).map(containerStats)));
+      return new Encoded(Buffer.concat(await listContainerStats(request)));
+    },
+
+    async *StreamContainerStats(request) {
+      yield* inMessages(await listContainerStats(request));
     },
 
     async PodSandboxStats(request) {
@@ -148,9 +186,11 @@ function statsAndEvents(pods: Pods, { sandboxes, containers }: Encoders) {
     },
 
     async ListPodSandboxStats(request) {
-      const id = request.filter?.id;
-      const filter = { ...(id ? { id } : {}), labels: stringMap(request.filter?.labelSelector) };
-      return new Encoded(Buffer.concat((await pods.listSandboxStats(filter)).map(sandboxStats)));
+      return new Encoded(Buffer.concat(await listSandboxStats(request)));
+    },
+
+    async *StreamPodSandboxStats(request) {
+      yield* inMessages(await listSandboxStats(request));
     },
 
     async *GetContainerEvents(_request, call) {

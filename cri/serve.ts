@@ -80,7 +80,15 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
       service(
         "runtime.v1.RuntimeService",
         runtimeMethods,
-        runtimeService({ pods, network, version, config, now: nanoseconds }),
+        runtimeService({
+          pods,
+          network,
+          version,
+          config,
+          cniConfDir: config.cniConfDir,
+          dataDir: join(config.root, "host-local"),
+          now: nanoseconds,
+        }),
         version,
       ),
       service("runtime.v1.ImageService", imageMethods, imageService(images), version),

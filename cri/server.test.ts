@@ -18,6 +18,8 @@ const working = new Set(
     "Version, Status, RuntimeConfig, RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox",
     "CreateContainer, StartContainer, StopContainer, RemoveContainer, ContainerStatus, ListContainers, ExecSync",
     "ReopenContainerLog, ContainerStats, ListContainerStats, PodSandboxStats, ListPodSandboxStats, GetContainerEvents",
+    "StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamImages",
+    "UpdateContainerResources, UpdatePodSandboxResources, UpdateRuntimeConfig",
     "ListImages, ImageStatus, PullImage, RemoveImage, ImageFsInfo",
   ].flatMap((line) => line.split(", ")),
 );

@@ -37,6 +37,16 @@ export function cgroupDirectories(tree: CgroupTree, cgroup: string): string[] {
   return [...roots].map((root) => join(root, cgroup));
 }
 
+/** Pids in the cgroup itself, from any hierarchy that has it. */
+export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise<number[]> {
+  const lists = await Promise.all(
+    cgroupDirectories(tree, cgroup).map(
+      async (path) => await readFile(join(path, "cgroup.procs"), "utf8").catch(() => ""),
+    ),
+  );
+  return [...new Set(lists.flatMap((list) => list.split("\n").filter((line) => line !== "")).map(Number))];
+}
+
 /** Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`. */
 export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number): Promise<void> {
   const deadline = Date.now() + limitMs;

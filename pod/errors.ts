@@ -133,6 +133,21 @@ export const podErrors = catalogue({
     sentence: "CDI device {device} was asked for, and this version has no CDI.",
     remedy: "Pass the device nodes themselves.",
   },
+  memoryBelowUse: {
+    code: "InvalidArgument",
+    sentence: "Container {id} uses {used} bytes of memory, so its limit cannot become {limit}.",
+    remedy: "Ask for a higher limit; the old one stays in force.",
+  },
+  swapBelowMemory: {
+    code: "InvalidArgument",
+    sentence: "Container {id} cannot have {swap} bytes of memory and swap together with {limit} of memory alone.",
+    remedy: "Give memory_swap_limit_in_bytes at least the memory limit, or -1.",
+  },
+  updateFailed: {
+    code: "Internal",
+    sentence: "The resources of container {id} could not be updated: {reason}.",
+    remedy: "The old ones stay in force; ask for what this host's cgroups can give.",
+  },
   startFailed: {
     code: "Internal",
     sentence: "Container {id} could not be started: {reason}.",

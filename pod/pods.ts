@@ -12,6 +12,7 @@ import { announce, announceSandbox } from "./events-of.ts";
 import { findById, findIfAny, requireById } from "./ids.ts";
 import { containerInfo, sandboxInfo } from "./info.ts";
 import { type RuntimeHandler, type Sandbox, sandboxKey } from "./sandbox.ts";
+import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import { removeSandbox, stopSandbox } from "./sandbox-stop.ts";
 import { SingleFlight } from "./single-flight.ts";
@@ -26,15 +27,18 @@ import type {
   ExecWish,
   PodEvent,
   Pods,
+  Resources,
   RuntimeHandlerInfo,
   SandboxConfig,
   SandboxFilter,
   SandboxId,
+  SandboxResources,
   SandboxStats,
   SandboxView,
   Session,
   StringMap,
 } from "./types.ts";
+import { updateContainer } from "./update.ts";
 import { statsOfContainers, statsOfSandboxes } from "./usage.ts";
 import { watchSandbox } from "./watch.ts";
 
@@ -179,6 +183,21 @@ export class NodePods implements Pods {
 
   containers(filter: ContainerFilter): readonly ContainerView[] {
     return this.#matchingContainers(filter).map((container) => container.view());
+  }
+
+  async updateContainerResources(id: string, change: Resources, signal: AbortSignal): Promise<void> {
+    const container = requireById(this.#containers, id, "container");
+    await this.#inTurn(container.sandbox, `updating container ${container.id}`, signal, async () => {
+      await updateContainer(this.#env, this.#reader, container, change);
+    });
+  }
+
+  async updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void> {
+    const sandbox = requireById(this.#sandboxes, id, "sandbox");
+    await this.#inTurn(sandbox, "updating its resources", signal, async () => {
+      sandbox.resources = { ...sandbox.resources, ...change };
+      await this.#env.records.save(sandboxRecord(sandbox));
+    });
   }
 
   async execSync(

@@ -15,6 +15,7 @@ import type {
   Resources,
   SandboxConfig,
   SandboxId,
+  SandboxResources,
 } from "./types.ts";
 
 export interface SandboxRecord {
@@ -28,6 +29,7 @@ export interface SandboxRecord {
   readonly monitorPid: number;
   readonly cgroup: string;
   readonly hostname: string;
+  readonly resources: SandboxResources;
   readonly timeline: readonly { readonly stage: string; readonly milliseconds: number }[];
 }
 

@@ -1,5 +1,6 @@
 // Start-up is recovery: from records and what stands in /run to the model, and away with what belongs to neither.
 
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { type ContainerRun, connectMonitor, type ExitedRun, KeelsonError, parseExited } from "../native/index.ts";
@@ -81,6 +82,7 @@ async function adopt(env: Environment, sandbox: Sandbox, runs: readonly Containe
 
 /** The monitor is gone (killed, or the host rebooted): exit records tell what they can, the rest is unknown. */
 async function bury(env: Environment, sandbox: Sandbox, record: SandboxRecord): Promise<void> {
+  await detachWhilePinned(env, sandbox.id, sandbox.netnsPath);
   for (const container of sandbox.containers.values()) {
     const exit = await exitOnDisk(sandbox.podDirectory, container.id);
     if (exit !== undefined && container.phase.state !== "exited") container.setPhase(exitedPhase(exit));
@@ -130,6 +132,7 @@ async function clearStrangePod(env: Environment, podDirectory: string): Promise<
   const id = basename(podDirectory);
   env.log("warn", `pod directory ${podDirectory} has no record; it is taken down`);
   const cgroup = await cgroupOnDisk(podDirectory);
+  await detachWhilePinned(env, id, join(podDirectory, "ns", "net"));
   await connectMonitor(podDirectory)
     .shutdown(0, { timeoutMs: limits.shutdown })
     .catch(() => undefined);
@@ -141,6 +144,14 @@ async function clearStrangePod(env: Environment, podDirectory: string): Promise<
     monitorPid: 0,
   });
   await env.host.removeTree(podDirectory);
+}
+
+/**
+ * Plugins find some of what they made only by looking into the namespace (bridge: its masquerade rules), so
+ * DEL comes before the namespace goes. After a reboot there is none, and collectGarbage does it, a few at a time.
+ */
+async function detachWhilePinned(env: Environment, id: string, netns: string): Promise<void> {
+  if (existsSync(netns)) await env.network.detach(id);
 }
 
 async function cgroupOnDisk(podDirectory: string): Promise<{ path: string; own: boolean } | undefined> {

@@ -17,6 +17,7 @@ export function sandboxRecord(sandbox: Sandbox): SandboxRecord {
     monitorPid: sandbox.monitorPid,
     cgroup: sandbox.cgroup,
     hostname: sandbox.hostname,
+    resources: sandbox.resources,
     timeline: sandbox.timeline,
   };
 }
@@ -40,7 +41,9 @@ export function containerRecord(container: Container): ContainerRecord {
 
 /** Not ready yet: recovery finds out whether its monitor lives. */
 export function sandboxFromRecord(record: SandboxRecord, handler: RuntimeHandler, runDirectory: string): Sandbox {
-  return new Sandbox({ ...record, handler, podDirectory: join(runDirectory, "pods", record.id) });
+  const sandbox = new Sandbox({ ...record, handler, podDirectory: join(runDirectory, "pods", record.id) });
+  sandbox.resources = record.resources;
+  return sandbox;
 }
 
 export function containerFromRecord(record: ContainerRecord, sandbox: Sandbox): Container {

@@ -5,7 +5,7 @@ import type { Monitor } from "../native/index.ts";
 import type { Container } from "./container.ts";
 import { PodQueue } from "./queue.ts";
 import type { SandboxSetup } from "./spec/build.ts";
-import type { SandboxConfig, SandboxId, SandboxState, SandboxView } from "./types.ts";
+import type { SandboxConfig, SandboxId, SandboxResources, SandboxState, SandboxView } from "./types.ts";
 
 export interface RuntimeHandler {
   readonly name: string;
@@ -51,6 +51,8 @@ export class Sandbox {
   #monitorPid = 0;
   #ips: readonly string[] = [];
   #leftovers: readonly string[] = [];
+  /** As updated; the request's own are in the config. */
+  resources: SandboxResources = {};
   #timeline: readonly Stage[] = [];
   #view: SandboxView | undefined;
 

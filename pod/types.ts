@@ -73,6 +73,12 @@ export interface Resources {
   readonly unified: StringMap;
 }
 
+/** What a pod may use in all, and what it costs besides its containers. */
+export interface SandboxResources {
+  readonly overhead?: Resources;
+  readonly resources?: Resources;
+}
+
 export interface SandboxMetadata {
   readonly name: string;
   readonly uid: string;
@@ -394,6 +400,11 @@ export interface Pods {
   removeContainer(id: string, signal: AbortSignal): Promise<void>;
   container(id: string): ContainerView;
   containers(filter: ContainerFilter): readonly ContainerView[];
+
+  /** Sets what `change` names (0 and "" leave as it is), all or nothing; of a created or running container. */
+  updateContainerResources(id: string, change: Resources, signal: AbortSignal): Promise<void>;
+  /** Notes what the kubelet has set on the pod's cgroup; shown by `sandboxInfo`. */
+  updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void>;
 
   /** `timeoutSeconds` 0 is no limit; past it DeadlineExceeded. */
   execSync(

@@ -24,7 +24,15 @@ export async function serveEdge(pods: Pods, images: Partial<ImageStore> = {}): P
   const socket = join(directory, "run/keelson.sock");
   const lines: Edge["lines"] = [];
   const network = { readiness: () => ({ ready: true }) as const, info: () => ({ name: "test" }) };
-  const runtime = runtimeService({ pods, network, version: "1.2.3", config: { root: "/r" }, now: () => 1n });
+  const runtime = runtimeService({
+    pods,
+    network,
+    version: "1.2.3",
+    config: { root: "/r" },
+    cniConfDir: "/nonexistent",
+    dataDir: "/nonexistent",
+    now: () => 1n,
+  });
   const store = Object.assign(Object.create(null), images);
   const server = await startServer(
     socket,

@@ -74,6 +74,8 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
     },
     container,
     containers,
+    updateContainerResources: absent,
+    updateSandboxResources: absent,
     execSync: absent,
     async reopenLog() {},
     streamable: container,

@@ -1,7 +1,7 @@
 // config.json as bytes: JSON, but with environment values as the bytes they are.
 
 import { randomUUID } from "node:crypto";
-import type { OciSpec } from "./oci.ts";
+import type { OciResources, OciSpec } from "./oci.ts";
 
 /**
  * Everything but the environment is UTF-8 JSON. An environment value that is not UTF-8 stands in the
@@ -19,6 +19,17 @@ export function encodeSpec(spec: OciSpec): Buffer {
     quote,
   ]);
   return Buffer.concat([Buffer.from(before), Buffer.from("["), ...environment, Buffer.from("]"), Buffer.from(after)]);
+}
+
+/**
+ * A config.json with other resources (its device rules stay) and another OOM score. Read and written as
+ * Latin-1, so that every byte outside them stays what it is.
+ */
+export function withResources(configJson: Buffer, resources: OciResources, oomScoreAdj: number): Buffer {
+  const spec = JSON.parse(configJson.toString("latin1"));
+  const { devices } = spec.linux.resources;
+  const linux = { ...spec.linux, resources: { ...resources, devices } };
+  return Buffer.from(JSON.stringify({ ...spec, linux, process: { ...spec.process, oomScoreAdj } }), "latin1");
 }
 
 const quote = Buffer.from('"');

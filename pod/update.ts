@@ -1,0 +1,121 @@
+// UpdateContainerResources: the bundle, the cgroup and the record change together or not at all.
+
+import { readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { KeelsonError } from "../native/index.ts";
+import { cgroupProcesses } from "./cgroups.ts";
+import type { Container } from "./container.ts";
+import { type Environment, limits } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { containerRecord } from "./sandbox-record.ts";
+import { withResources } from "./spec/encode.ts";
+import { ociResources } from "./spec/resources.ts";
+import type { CgroupReader } from "./stats.ts";
+import type { Resources } from "./types.ts";
+import { UndoStack } from "./undo.ts";
+
+/** Of a created container the bundle changes, of a running one the cgroup too. */
+export async function updateContainer(
+  env: Environment,
+  reader: CgroupReader,
+  container: Container,
+  change: Resources,
+): Promise<void> {
+  const { id, phase } = container;
+  if (phase.state !== "created" && phase.state !== "running") {
+    throw podErrors.containerState({ id, state: phase.state, step: "updating it", wanted: "created or running" });
+  }
+  const before = container.view().resources;
+  const after = before === undefined ? change : merged(before, change);
+  refuseBadSwap(container, after);
+  if (phase.state === "running") await refuseBelowUse(reader, container, change.memoryLimit);
+
+  const undo = new UndoStack(limits.undo);
+  try {
+    await changeBundle(container, after, undo);
+    if (phase.state === "running") await changeCgroup(env, container, before, change, undo);
+    container.setResources(after);
+    await env.records.save(containerRecord(container));
+  } catch (error) {
+    await undo.unwind();
+    if (before !== undefined) container.setResources(before);
+    if (error instanceof KeelsonError && error.code !== "Internal") throw error;
+    throw podErrors.updateFailed({ id, reason: error instanceof Error ? error.message : String(error) }, error);
+  }
+}
+
+/** Fields that the change leaves unset keep their value. */
+function merged(before: Resources, change: Resources): Resources {
+  const number = (name: "cpuPeriod" | "cpuQuota" | "cpuShares" | "memoryLimit" | "memorySwapLimit" | "oomScoreAdj") =>
+    change[name] === 0n ? before[name] : change[name];
+  return {
+    cpuPeriod: number("cpuPeriod"),
+    cpuQuota: number("cpuQuota"),
+    cpuShares: number("cpuShares"),
+    memoryLimit: number("memoryLimit"),
+    memorySwapLimit: number("memorySwapLimit"),
+    oomScoreAdj: number("oomScoreAdj"),
+    cpusetCpus: change.cpusetCpus || before.cpusetCpus,
+    cpusetMems: change.cpusetMems || before.cpusetMems,
+    hugepageLimits: [
+      ...before.hugepageLimits.filter(
+        ({ pageSize }) => !change.hugepageLimits.some((one) => one.pageSize === pageSize),
+      ),
+      ...change.hugepageLimits,
+    ],
+    unified: new Map([...before.unified, ...change.unified]),
+  };
+}
+
+function refuseBadSwap({ id }: Container, { memoryLimit, memorySwapLimit }: Resources): void {
+  if (memorySwapLimit <= 0n || memoryLimit <= 0n || memorySwapLimit >= memoryLimit) return;
+  throw podErrors.swapBelowMemory({ id, swap: memorySwapLimit.toString(), limit: memoryLimit.toString() });
+}
+
+/** cgroup v2 would kill to get below the new limit. */
+async function refuseBelowUse(reader: CgroupReader, { id, cgroup }: Container, limit: bigint): Promise<void> {
+  if (limit <= 0n) return;
+  const [stats] = await reader.read([cgroup]);
+  const used = stats?.memory.workingSetBytes ?? 0n;
+  if (used > limit) throw podErrors.memoryBelowUse({ id, used: used.toString(), limit: limit.toString() });
+}
+
+async function changeBundle(container: Container, after: Resources, undo: UndoStack): Promise<void> {
+  const path = join(container.bundle, "config.json");
+  const old = await readFile(path);
+  const replace = async (content: Buffer) => {
+    await writeFile(`${path}.new`, content, { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  };
+  undo.push("restore the bundle", async () => await replace(old));
+  await replace(withResources(old, ociResources(after), Number(after.oomScoreAdj)));
+}
+
+/** The monitor applies resources all or nothing; scores are processes' own. */
+async function changeCgroup(
+  env: Environment,
+  container: Container,
+  before: Resources | undefined,
+  change: Resources,
+  undo: UndoStack,
+): Promise<void> {
+  const { monitor } = container.sandbox;
+  if (monitor === undefined)
+    throw podErrors.sandboxNotReady({ id: container.sandbox.id, step: "updating a container" });
+  undo.push("restore the cgroup", async () => {
+    await monitor.update(container.id, ociResources(before), { timeoutMs: limits.call });
+  });
+  await monitor.update(container.id, ociResources(change), { timeoutMs: limits.call });
+  if (change.oomScoreAdj !== 0n) await scoreProcesses(env, container, Number(change.oomScoreAdj));
+}
+
+/** proc(5) oom_score_adj. Without CAP_SYS_RESOURCE the kernel lets nobody lower a score: that is logged, not an error. */
+async function scoreProcesses(env: Environment, { id, cgroup }: Container, score: number): Promise<void> {
+  for (const pid of await cgroupProcesses(env.cgroups, cgroup)) {
+    await writeFile(`/proc/${pid}/oom_score_adj`, String(score)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT" && error.code !== "ESRCH") {
+        env.log("warn", `container ${id}: the OOM score of process ${pid} stays as it is: ${error.message}`);
+      }
+    });
+  }
+}
