@@ -239,6 +239,54 @@ put(member(128, b''))
     ]);
   });
 
+  test("incomplete codes that DEFLATE allows, as other compressors than zlib make them", () => {
+    // Blocks by hand: "a" is 0, the end 10, a match of three 11; the code lengths 18, 1 and 2 are 0, 10 and 11.
+    const script = `
+def block(lengths, distances, body):
+  bits = '1' + '01' + f'{len(lengths) - 257:05b}'[::-1] + f'{len(distances) - 1:05b}'[::-1] + f'{14:04b}'[::-1]
+  for symbol in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1):
+    bits += f'{ {18: 1, 0: 3, 1: 3, 2: 2}.get(symbol, 0):03b}'[::-1]
+  codes = {18: '0', 2: '10', 0: '110', 1: '111'}
+  rest = lengths + distances
+  while rest:
+    zeros = 0
+    while zeros < min(138, len(rest)) and rest[zeros] == 0: zeros += 1
+    if zeros >= 11: bits += codes[18] + f'{zeros - 11:07b}'[::-1]
+    else:
+      zeros = 1
+      bits += codes[rest[0]]
+    rest = rest[zeros:]
+  bits += body
+  return bytes(int(bits[i:i + 8][::-1], 2) for i in range(0, len(bits), 8))
+def judge(raw):
+  d = zlib.decompressobj(-15)
+  try:
+    out = d.decompress(raw)
+    if not d.eof: raise zlib.error('cut short')
+    put(b'V' + b'\\x1f\\x8b\\x08' + bytes(7) + raw + struct.pack('<II', zlib.crc32(out), len(out)))
+  except zlib.error:
+    put(b'I' + b'\\x1f\\x8b\\x08' + bytes(7) + raw + bytes(8))
+zeros = [0] * 97
+lengths = zeros + [1] + [0] * 158 + [2, 2]
+judge(block(lengths, [1], '0' + '110' + '10'))         # the one distance there is
+judge(block(lengths, [1], '0' + '111' + '10'))         # the distance there is not
+judge(block(lengths, [0], '0' + '0' + '10'))           # no distance, and none used
+judge(block(lengths, [0], '0' + '110' + '10'))         # no distance, but a match
+judge(block(lengths, [2], '0' + '1100' + '10'))        # one distance of two bits
+judge(block(lengths, [1, 2], '0' + '110' + '10'))      # two distances and a string over
+judge(block([0] * 256 + [1], [1], '0'))                # nothing but the end
+judge(block([0] * 256 + [2], [1], '00'))               # the end in two bits
+judge(block(zeros + [1] + [0] * 160, [1], '0'))        # no end
+judge(block(zeros + [1] + [0] * 158 + [1, 1], [1], '0'))  # too many codes
+`;
+    const marked = unframe(pythonStreams(script, Buffer.alloc(0)));
+    expect(marked.map((stream) => String.fromCharCode(stream[0] ?? 0)).join("")).toBe("VIVIIIVIII");
+    const results = codec(frame(marked.map((stream) => stream.subarray(1))), "batch", "1000").split("\n");
+    expect(results.map((result) => (result.startsWith("ok ") ? "V" : "I")).join("")).toBe("VIVIIIVIII");
+    expect(results[0]).toBe(verdict(Buffer.from("aaaa")));
+    expect(results[1]).toBe("invalid decode gzip: a code that stands for no symbol");
+  });
+
   test("damaged gzip streams are judged as zlib judges them", { timeout: 120_000 }, () => {
     const script = `
 r = random.Random(7)
