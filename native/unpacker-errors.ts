@@ -33,7 +33,7 @@ export const errors = catalogue({
   unpackerNotStarted: {
     code: "FailedPrecondition",
     sentence: "The unpacker {binary} cannot be started: {problem}.",
-    remedy: "Build it with `npm run build:native`, or install the package again for this machine.",
+    remedy: "If it is missing, run `npm run build:native`; if the host is out of something, give it more.",
   },
   unpackerDied: {
     code: "Internal",

@@ -118,7 +118,7 @@ async function readReport(
   if (failure !== undefined) throw fromUnpacker(failure, directory);
   if (wasAborted()) throw errors.unpackAborted({ directory });
   const how = exit.signal === null ? `exit code ${exit.code}` : `killed by ${exit.signal}`;
-  const words = complaints().trim().replace(/\.$/, "");
+  const words = complaints().trim().replaceAll(/\s+/g, " ").replace(/\.$/, "");
   throw errors.unpackerDied({ directory, how: words === "" ? how : `${how} (${words})` });
 }
 

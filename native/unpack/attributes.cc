@@ -40,8 +40,6 @@ Status set_attributes(int fd, const Entry& entry) {
 
 Status set_attributes_of_node(int parent, const char* name, const Entry& entry) {
   if (fchownat(parent, name, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("set the owner");
-  // A link has no mode of its own; anything else here is no link, so fchmodat follows nothing.
-  if (entry.type != EntryType::symlink && fchmodat(parent, name, entry.mode, 0) != 0) return fail_errno("set the mode");
   for (const Xattr& xattr : entry.xattrs) {
     if (is_for_the_host(xattr.name) || !fits_node(xattr.name)) continue;
     // There is no setxattrat(2) before Linux 6.13; the working directory is nobody else's here.

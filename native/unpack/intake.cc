@@ -27,7 +27,7 @@ Result<size_t> read_some(int fd, std::span<uint8_t> into) {
   }
 }
 
-// Fills ring buffers to the brim, so that small pieces from the decoder cost no hand-over each.
+// Gathers the decoder's small pieces in ring buffers, so that they cost no hand-over each.
 class Outlet {
  public:
   Outlet(BufferRing& ring, uint64_t max_bytes) : ring_(ring), left_(max_bytes), max_bytes_(max_bytes) {}
@@ -77,9 +77,10 @@ class Intake {
       if (piece.empty()) break;
       report.size += piece.size();
       if (Status status = take(piece); !status) return status;
+      // The next read may wait for a slow network: what is known by now can be unpacked, or refused.
+      outlet_.flush();
     }
     if (Status end = decoder_->finish(); !end) return end;
-    outlet_.flush();
     report.digest = hash_.finish();
     return {};
   }

@@ -14,6 +14,7 @@ Result<LayerPath> LayerPath::parse(std::string_view name) {
     at = end + 1;
     if (component.empty() || component == ".") continue;
     if (component == "..") return fail(Kind::invalid, step, "it has a `..` component, which could leave the layer");
+    if (component.size() > max_component_bytes) return fail(Kind::limit, step, "a component is longer than 255 bytes");
     if (++components > max_path_components) return fail(Kind::limit, step, "it is deeper than 256 components");
     if (!path.text_.empty()) path.text_ += '/';
     path.name_at_ = path.text_.size();

@@ -8,8 +8,12 @@
 
 namespace keelson {
 
+constexpr size_t max_path_components = 256;
+constexpr size_t max_path_bytes = 4095;     // PATH_MAX without its NUL
+constexpr size_t max_component_bytes = 255;  // NAME_MAX
+
 // A path inside the layer: components joined by single slashes, none of them empty, `.` or `..`.
-// Empty for the root itself. Bounded: 256 components, 4095 bytes (PATH_MAX without its NUL).
+// Empty for the root itself. Within the bounds above.
 class LayerPath {
  public:
   // Cleans a name from an archive; an absolute one is taken as relative to the root.
@@ -26,9 +30,6 @@ class LayerPath {
   std::string text_;
   size_t name_at_ = 0;
 };
-
-constexpr size_t max_path_components = 256;
-constexpr size_t max_path_bytes = 4095;
 
 // A name for an error message: control characters escaped, cut to a readable length.
 std::string quoted(std::string_view name);

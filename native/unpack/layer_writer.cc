@@ -171,8 +171,8 @@ Status LayerWriter::write_node(const Entry& entry, int parent, const char* name)
   if (entry.type == EntryType::character_device && device == makedev(0, 0)) {
     return fail(Kind::invalid, "make the device", "0:0 is overlayfs's own sign for a removed file");
   }
-  Result<int> made =
-      make(parent, name, "make the node", [&] { return mknodat(parent, name, node_type(entry.type) | 0600, device); });
+  mode_t mode = node_type(entry.type) | entry.mode;  // the umask is 0
+  Result<int> made = make(parent, name, "make the node", [&] { return mknodat(parent, name, mode, device); });
   if (!made) return std::unexpected(made.error());
   return set_attributes_of_node(parent, name, entry);
 }
