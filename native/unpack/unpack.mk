@@ -14,7 +14,11 @@ $(BUILD)/unpack-objects/%.o: %.cc
 $(BUILD)/keelson-unpack: $(UNPACK_OBJECTS) $(CODEC_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK)
 
+# Mutation fuzzing of all but the codecs; fuzz.test.ts runs it for some seconds.
+$(BUILD)/tar-fuzz: $(filter-out %/main.o,$(UNPACK_OBJECTS)) $(CODEC_OBJECTS) $(BUILD)/unpack-objects/unpack/tar_fuzz.o
+	$(CXX) $(CXXFLAGS) $^ -o $@ -pthread
+
 .PHONY: unpack
 unpack: $(BUILD)/keelson-unpack
 all: unpack
-all-sanitize: $(BUILD)/keelson-unpack
+all-sanitize: $(BUILD)/keelson-unpack $(BUILD)/tar-fuzz

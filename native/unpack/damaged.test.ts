@@ -1,0 +1,205 @@
+// Damaged, cut and swollen layers are refused by a clear error, in bounded memory, room and time.
+
+import { spawnSync } from "node:child_process";
+import { lstatSync, mkdirSync, readdirSync } from "node:fs";
+import { constants, gzipSync, zstdCompressSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { paxRecords, type TarEntry, tar, tarEntry } from "./testing/tar.ts";
+import { builds, isPlain, makeWorkbench, refused, type Workbench } from "./testing/workbench.ts";
+
+describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ build, binary }) => {
+  let bench: Workbench;
+  let before: string[];
+  beforeEach(() => {
+    bench = makeWorkbench(binary);
+    before = bench.hostState();
+  });
+  afterEach(() => {
+    expect(bench.hostState()).toEqual(before);
+    bench.remove();
+  });
+
+  describe("headers", () => {
+    const octal = (value: string) => Buffer.from(`${value}\0`);
+    const cases: [string, TarEntry | Buffer, RegExp, string?][] = [
+      ["a wrong checksum", { name: "x", checksumError: 1 }, /read the tar header: its checksum is wrong/],
+      ["no digits in the size", { name: "x", patches: [[124, "12x45678901"]] }, /its size is not a number/],
+      ["a negative size", { name: "x", patches: [[124, Buffer.alloc(12, 0xff)]] }, /its size is negative/],
+      ["a size past 64 bits", { name: "x", patches: [[124, Buffer.alloc(12, 0xbf)]] }, /its size is not a number/],
+      ["an owner of -1", { name: "x", pax: { uid: "4294967295" } }, /its owner 4294967295 is not a user id/],
+      ["a negative group", { name: "x", pax: { gid: "-1" } }, /its group -1 is not a group id/],
+      ["an owner past 64 bits", { name: "x", pax: { uid: "99999999999999999999" } }, /its uid is not a number/],
+      ["a negative PAX size", { name: "x", pax: { size: "-5" } }, /its size is negative/],
+      ["a PAX time in words", { name: "x", pax: { mtime: "noon" } }, /its mtime is not a time/],
+      ["a device past 12 bits", { name: "x", type: "4", patches: [[329, octal("0010000")]] }, /device number is out/],
+      ["an unknown type", { name: "x", type: "V" }, /entry "x": read the tar entry: its type "V" has no meaning/],
+      ["a root that is a file", { name: "./", type: "6" }, /stands in the place of the layer's root/],
+      ["a lone zero block", Buffer.concat([Buffer.alloc(512), tar({ name: "x" })]), /a single zero block/],
+      ["no tar at all", Buffer.alloc(2048, "no tar "), /its checksum is wrong/],
+      ["nothing", Buffer.alloc(0), /it ends early/],
+      ["a PAX record without length", { name: "h", type: "x", content: "path=x\n" }, /a record has no length/],
+      ["a PAX record too long", { name: "h", type: "x", content: "99 path=x\n" }, /a record's length is wrong/],
+      ["a PAX record of length 0", { name: "h", type: "x", content: "0 path=x\n" }, /a record's length is wrong/],
+      ["a PAX length past 64 bits", { name: "h", type: "x", content: `${"9".repeat(30)} a=b\n` }, /no length/],
+      ["a PAX record without newline", { name: "h", type: "x", content: "9 path=xy" }, /a record's length is wrong/],
+      ["a PAX record without key", { name: "h", type: "x", content: "5 =x\n" }, /a record has no key/],
+    ];
+    test.each(cases)("with %s are refused", (_, bytes, message, kind) => {
+      const archive = Buffer.isBuffer(bytes) ? bytes : tar(bytes);
+      expect(bench.unpack(archive, "layer")).toMatchObject(refused(message, kind));
+    });
+
+    test("of sparse files are refused, in constant memory (CVE-2025-58183)", () => {
+      const map = Array.from({ length: 100_000 }, (_, i) => `${i}\n1\n`).join("");
+      const sparse: Record<string, TarEntry> = {
+        old: { name: "x", type: "S", magic: "gnu", patches: [[482, "\x01"]] },
+        "PAX 0.1": {
+          name: "x",
+          pax: { "GNU.sparse.map": map.replaceAll("\n", ","), "GNU.sparse.numblocks": "1000000000" },
+        },
+        "PAX 1.0": {
+          name: "x",
+          content: `1000000000\n${map}`,
+          pax: { "GNU.sparse.major": "1", "GNU.sparse.minor": "0" },
+        },
+      };
+      for (const [name, entry] of Object.entries(sparse)) {
+        expect(bench.unpack(tar(entry), name)).toMatchObject(refused("sparse file, which layers may not have here"));
+      }
+    });
+
+    test("of PAX and long names are bounded at 1 MiB, global ones in sum", () => {
+      const big = Buffer.alloc(1024 * 1024 + 1, "n");
+      for (const type of ["x", "g", "L", "K"]) {
+        const answer = bench.unpack(tar({ name: "h", type, content: big }), `single-${type}`);
+        expect(answer).toMatchObject(refused("larger than 1 MiB", "limit"));
+      }
+      const global = (i: number) => paxRecords({ [`SCHILY.xattr.user.${i}`]: "v".repeat(1000) });
+      const many = Array.from({ length: 1100 }, (_, i): TarEntry => ({ name: "h", type: "g", content: global(i) }));
+      expect(bench.unpack(tar(...many), "sum")).toMatchObject(refused("the global PAX headers are larger", "limit"));
+    });
+  });
+
+  describe("streams cut short", () => {
+    const archive = tar(
+      { name: "d/", type: "5", mode: 0o755 },
+      { name: "file", content: Buffer.alloc(3000, "x") },
+      { name: "long", pax: { path: "p".repeat(120), "SCHILY.xattr.user.a": "b".repeat(600) }, content: "y" },
+      { name: "././@LongLink", type: "L", magic: "gnu", content: `${"n/".repeat(250)}x\0` },
+      { name: "s", type: "2", link: "t" },
+    );
+
+    test("are refused at every block and beside it, plain, gzip and zstd", () => {
+      const cuts = Array.from({ length: archive.length / 512 }, (_, i) => i * 512);
+      const offsets = isPlain(build) ? [-1, 0, 1] : [0];
+      for (const cut of cuts.flatMap((at) => offsets.map((offset) => at + offset)).filter((at) => at >= 0)) {
+        const part = archive.subarray(0, cut);
+        for (const [format, bytes] of [
+          ["plain", part],
+          ["gzip", gzipSync(part)],
+          ["zstd", zstdCompressSync(part)],
+        ] as const) {
+          expect(bench.unpack(bytes, `${format}-${cut}`)).toMatchObject(refused("it ends early"));
+        }
+      }
+    });
+
+    test.each([
+      ["gzip", gzipSync(archive)],
+      ["zstd", zstdCompressSync(archive)],
+    ])("are refused at every byte of the compressed form: %s", (format, whole) => {
+      const step = isPlain(build) ? 1 : 7;
+      for (let cut = 1; cut < whole.length; cut += step) {
+        expect(bench.unpack(whole.subarray(0, cut), `${format}-${cut}`)).toMatchObject({ exitCode: 1, stderr: "" });
+      }
+    });
+
+    test.each([
+      ["gzip", gzipSync(archive)],
+      ["zstd", zstdCompressSync(archive, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })],
+    ])("and such with a byte changed are refused, or unpack to the same: %s", (format, whole) => {
+      const good = bench.unpack(whole, "good").output;
+      const step = isPlain(build) ? 1 : 7;
+      for (let at = 0; at < whole.length; at += step) {
+        const damaged = Buffer.from(whole);
+        damaged[at] = (damaged[at] ?? 0) ^ 0x41;
+        const answer = bench.unpack(damaged, `${format}-${at}`);
+        expect(answer.stderr).toBe("");
+        if (answer.exitCode === 0) expect(answer.output.diff_id).toBe(good.diff_id);
+        else expect(answer).toMatchObject({ exitCode: 1 });
+      }
+    });
+  });
+
+  describe("bombs", () => {
+    /** Runs in 64 MiB of address space, which all of the process must fit into. */
+    const inLittleMemory = (bytes: Buffer, layer: string, maxBytes: number) => {
+      mkdirSync(bench.path(layer));
+      const words = ["--directory", bench.path(layer), "--max-bytes", String(maxBytes), "--max-inodes", "1000"];
+      const command = isPlain(build) ? ["prlimit", "--as=67108864", binary] : [binary];
+      const ran = spawnSync("env", ["--", ...command, ...words], { input: bytes, timeout: 60_000 });
+      return { exitCode: ran.status, output: JSON.parse(ran.stdout.toString()), stderr: ran.stderr.toString() };
+    };
+    const zeros = gzipSync(Buffer.alloc(64 * 1024 * 1024), { level: 9 });
+    const tenGiB = (): Buffer => {
+      const header = tarEntry({ name: "zero", pax: { size: String(160 * 64 * 1024 * 1024) } });
+      return Buffer.concat([gzipSync(header), ...Array.from({ length: 160 }, () => zeros)]);
+    };
+
+    test("a file of 10 GiB of zeros ends at the limit, in constant memory (CVE-2023-25153)", () => {
+      const answer = inLittleMemory(tenGiB(), "layer", 100_000_000);
+      expect(answer).toMatchObject(refused("inflate the layer: it is larger than 100000000 bytes", "limit"));
+      expect(lstatSync(bench.path("layer/zero")).size).toBeLessThanOrEqual(100_000_000);
+    });
+
+    test("zeros behind the end mark end at the limit too", () => {
+      const bytes = Buffer.concat([gzipSync(tar({ name: "x" })), zeros, zeros]);
+      expect(inLittleMemory(bytes, "layer", 100_000_000)).toMatchObject(refused("it is larger than", "limit"));
+    });
+
+    test("a big file is unpacked in constant memory", () => {
+      const header = tarEntry({ name: "zero", pax: { size: String(2 * 64 * 1024 * 1024) } });
+      const bytes = Buffer.concat([gzipSync(header), zeros, zeros, gzipSync(Buffer.alloc(1024))]);
+      expect(inLittleMemory(bytes, "layer", 1e9)).toMatchObject({
+        exitCode: 0,
+        output: { unpacked_bytes: "134217728" },
+      });
+    });
+
+    test("the limit in bytes is the last byte's", () => {
+      const archive = tar({ name: "x", content: "x" });
+      expect(bench.unpack(gzipSync(archive), "fits", { maxBytes: archive.length })).toMatchObject({ exitCode: 0 });
+      const answer = bench.unpack(gzipSync(archive), "past", { maxBytes: archive.length - 1 });
+      expect(answer).toMatchObject(refused("it is larger than 2047 bytes", "limit"));
+    });
+
+    test("100,000 empty files unpack, and end at the limit of inodes", () => {
+      const count = isPlain(build) ? 100_000 : 10_000;
+      const files = tar(...Array.from({ length: count }, (_, i) => ({ name: `d${i % 100}/${i}` })));
+      const limit = { maxInodes: count + 100 };
+      expect(bench.unpack(gzipSync(files), "all", limit)).toMatchObject({
+        exitCode: 0,
+        output: { inodes: String(count + 100) },
+      });
+      const answer = bench.unpack(gzipSync(files), "some", { maxInodes: 5000 });
+      expect(answer).toMatchObject(refused("unpack the layer: it has more than 5000 inodes", "limit"));
+      expect(readdirSync(bench.path("some"), { recursive: true })).toHaveLength(5000);
+    }, 120_000);
+
+    test("the limit of inodes counts parents, links, whiteouts and what is replaced", () => {
+      const many = (entry: (i: number) => TarEntry) =>
+        tar({ name: "f" }, ...Array.from({ length: 20 }, (_, i) => entry(i)));
+      const bombs = {
+        parents: many(() => ({ name: `${"d/".repeat(20)}f` })),
+        hard: many((i) => ({ name: `h${i}`, type: "1", link: "f" })),
+        soft: many((i) => ({ name: `s${i}`, type: "2", link: "f" })),
+        whiteouts: many((i) => ({ name: `.wh.${i}` })),
+        same: many(() => ({ name: "f" })),
+      };
+      for (const [name, bytes] of Object.entries(bombs)) {
+        const answer = bench.unpack(bytes, name, { maxInodes: 10 });
+        expect(answer).toMatchObject(refused("it has more than 10 inodes", "limit"));
+      }
+    });
+  });
+});

@@ -1,0 +1,106 @@
+// A place on disk where the real keelson-unpack works, and what lies around it, for tests.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect } from "vitest";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const built = fileURLToPath(new URL("../../build/", import.meta.url));
+
+/** The plain binary and the one with AddressSanitizer and UndefinedBehaviorSanitizer. */
+export const builds = [
+  { build: "plain", binary: `${built}keelson-unpack` },
+  { build: "sanitize", binary: `${built}sanitize/keelson-unpack` },
+] as const;
+
+/** The other build is some ten times slower and gets smaller shares of the bulk. */
+export const isPlain = (build: string) => build === "plain";
+
+export interface Answer {
+  readonly exitCode: number | null;
+  readonly output: Readonly<Record<string, unknown>>;
+  readonly stderr: string;
+}
+
+/** What an answer that refuses a layer looks like, for toMatchObject. */
+export function refused(message: string | RegExp, kind = "invalid") {
+  return { exitCode: 1, stderr: "", output: { kind, message: expect.stringMatching(message) } };
+}
+
+export interface Workbench {
+  readonly directory: string;
+  /** Unpacks `bytes` into `layer`, which is made; what it printed is parsed. */
+  unpack(bytes: Buffer, layer: string, limits?: { maxBytes?: number; maxInodes?: number; blob?: string }): Answer;
+  /** A directory beside the layers that none of them may touch, with things worth attacking. */
+  readonly host: string;
+  /** Everything about `host` that a change would show in, times of change included. */
+  hostState(): string[];
+  /** What tree.py says of a directory, one line for each inode. */
+  tree(name: string): string[];
+  path(...names: string[]): string;
+  remove(): void;
+}
+
+export function makeWorkbench(binary: string): Workbench {
+  if (!existsSync(binary)) throw new Error(`${binary} is missing: run make -C native all sanitize`);
+  const directory = mkdtempSync(path.join(tmpdir(), "keelson-unpack-test-"));
+  const at = (...names: string[]) => path.join(directory, ...names);
+  mkdirSync(at("host", "etc"), { recursive: true, mode: 0o700 });
+  writeFileSync(at("host", "victim"), "untouched", { mode: 0o600 });
+  writeFileSync(at("host", "etc", "passwd"), "root", { mode: 0o644 });
+  return {
+    directory,
+    host: at("host"),
+    hostState: () => ["", "victim", "etc", "etc/passwd"].map((name) => stateOf(at("host", name))),
+    path: at,
+    tree: (name) => treeOf(at(name)),
+    unpack(bytes, layer, limits = {}) {
+      mkdirSync(at(layer));
+      const words = ["--directory", at(layer), "--max-bytes", String(limits.maxBytes ?? 1e9)];
+      words.push("--max-inodes", String(limits.maxInodes ?? 1e6));
+      if (limits.blob !== undefined) words.push("--blob", limits.blob);
+      const ran = spawnSync(binary, words, { input: bytes, maxBuffer: 1e6, timeout: 120_000 });
+      return { exitCode: ran.status, output: parse(ran.stdout), stderr: ran.stderr.toString() };
+    },
+    remove: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}
+
+function stateOf(file: string): string {
+  const status = lstatSync(file, { bigint: true });
+  const content = status.isDirectory() ? readdirSync(file).sort() : readFileSync(file, "utf8");
+  const { mode, uid, gid, ino, nlink, mtimeNs, ctimeNs } = status;
+  return [file, mode, uid, gid, ino, nlink, mtimeNs, ctimeNs, content].join(" ");
+}
+
+export function treeOf(directory: string): string[] {
+  return runPython("tree.py", directory).trimEnd().split("\n");
+}
+
+/** Fills `directory` with one of everything that a layer may hold. */
+export function makeSourceTree(directory: string): void {
+  mkdirSync(directory);
+  runPython("source-tree.py", directory);
+}
+
+function runPython(script: string, ...words: string[]): string {
+  return execFileSync("python3", [path.join(here, script), ...words], { maxBuffer: 1e9 }).toString();
+}
+
+function parse(text: Buffer): Record<string, unknown> {
+  const value: unknown = JSON.parse(text.toString());
+  if (typeof value !== "object" || value === null) throw new Error(`not an object: ${text}`);
+  return Object.fromEntries(Object.entries(value));
+}

@@ -1,0 +1,364 @@
+// keelson-unpack does with ordinary layers what GNU tar does, and with whiteouts what overlayfs expects.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { paxRecords, type TarEntry, tar } from "./testing/tar.ts";
+import { builds, makeSourceTree, makeWorkbench, treeOf, type Workbench } from "./testing/workbench.ts";
+
+function sha256(bytes: Buffer): string {
+  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}
+
+describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
+  let bench: Workbench;
+  beforeEach(() => {
+    bench = makeWorkbench(binary);
+  });
+  afterEach(() => bench.remove());
+
+  /** Unpacks what must succeed; answers what lies in the layer. */
+  function unpacked(layer: string, ...entries: TarEntry[]): Map<string, Record<string, unknown>> {
+    const answer = bench.unpack(tar(...entries), layer);
+    expect(answer).toMatchObject({ exitCode: 0, stderr: "" });
+    return inodes(bench.path(layer));
+  }
+
+  describe("of a tree with one of everything", () => {
+    const writers = {
+      "GNU tar, PAX": ["--format=posix", "--xattrs", "--xattrs-include=*"],
+      "GNU tar, GNU format": ["--format=gnu"],
+      "GNU tar, PAX, names from the root": ["--format=posix", "--transform=s,^\\.,/,", "--absolute-names"],
+    };
+    test.each(Object.entries(writers))("makes what tar makes: %s", (_, options) => {
+      makeSourceTree(bench.path("source"));
+      const archive = bench.path("layer.tar");
+      execFileSync("tar", [...options, "--numeric-owner", "-C", bench.path("source"), "-cf", archive, "."]);
+      mkdirSync(bench.path("expected"));
+      const extract = ["--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner", "-xpf", archive];
+      execFileSync("tar", ["-C", bench.path("expected"), ...extract], { stdio: "pipe" });
+      const bytes = readFileSync(archive);
+      const answer = bench.unpack(bytes, "layer");
+      expect(answer).toMatchObject({ exitCode: 0, stderr: "" });
+      expect(bench.tree("layer")).toEqual(bench.tree("expected"));
+      expect(bench.tree("layer").length).toBeGreaterThan(40);
+    });
+
+    test("makes again what Python's tarfile packed, nanoseconds and attributes included", () => {
+      makeSourceTree(bench.path("source"));
+      const script = `
+import os, sys, tarfile
+def attributes(member):
+    path = os.path.join(sys.argv[1], member.name)
+    for key in os.listxattr(path, follow_symlinks=False):
+        value = os.getxattr(path, key, follow_symlinks=False)
+        member.pax_headers["SCHILY.xattr." + key] = value.decode("utf-8", "surrogateescape")
+    member.mtime = os.lstat(path).st_mtime_ns / 10**9
+    nanoseconds = os.lstat(path).st_mtime_ns
+    sign = "-" if nanoseconds < 0 else ""
+    member.pax_headers["mtime"] = sign + "%d.%09d" % divmod(abs(nanoseconds), 10**9)
+    return member
+with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+    archive.add(sys.argv[1], ".", filter=attributes)
+`;
+      execFileSync("python3", ["-c", script, bench.path("source"), bench.path("layer.tar")]);
+      expect(bench.unpack(readFileSync(bench.path("layer.tar")), "layer")).toMatchObject({ exitCode: 0 });
+      expect(bench.tree("layer")).toEqual(bench.tree("source"));
+    });
+
+    test.each([
+      ["gzip", gzipSync],
+      ["zstd", zstdCompressSync],
+      ["plain", (bytes: Buffer) => bytes],
+    ])("reports digests, sizes and counts: %s", (_, compress) => {
+      makeSourceTree(bench.path("source"));
+      const plain = execFileSync("tar", ["-C", bench.path("source"), "-cf", "-", "."], { maxBuffer: 1e8 });
+      const fed = compress(plain);
+      const answer = bench.unpack(fed, "layer", { blob: bench.path("blob") });
+      const files = [...inodes(bench.path("source")).values()].flatMap((inode) => inode.content ?? []);
+      const linked = statSync(bench.path("source", "bin/sh")).size;
+      const content = files.filter((part) => typeof part === "number").reduce((sum, size) => sum + size, 0) - linked;
+      expect(answer.output).toEqual({
+        digest: sha256(fed),
+        size: String(fed.length),
+        diff_id: sha256(plain),
+        unpacked_bytes: String(content),
+        inodes: String(treeOf(bench.path("source")).length - 1),
+      });
+      expect(readFileSync(bench.path("blob")).equals(fed)).toBe(true);
+      expect(statSync(bench.path("blob")).mode & 0o777).toBe(0o600);
+    });
+  });
+
+  test("makes missing parents 0755 and root's", () => {
+    const made = unpacked("layer", { name: "a/b/c", content: "x", uid: 5, mode: 0o600 });
+    expect(made.get("a")).toMatchObject({ type: "dir", mode: "0o755", owner: [0, 0] });
+    expect(made.get("a/b")).toMatchObject({ type: "dir", mode: "0o755", owner: [0, 0] });
+    expect(made.get("a/b/c")).toMatchObject({ type: "file", mode: "0o600", owner: [5, 0] });
+  });
+
+  test("gives directories their times after all files are made", () => {
+    const made = unpacked(
+      "layer",
+      { name: "./", type: "5", mode: 0o755, mtime: 1 },
+      { name: "d/", type: "5", mode: 0o755, pax: { mtime: "2.000000003" } },
+      { name: "d/file", content: "x" },
+      { name: "d/again", content: "x" },
+    );
+    expect(made.get(".")).toMatchObject({ mtime: "1000000000" });
+    expect(made.get("d")).toMatchObject({ mtime: "2000000003" });
+  });
+
+  test("reads v7 archives, ustar's prefix, GNU's long names and base-256 numbers", () => {
+    const base256 = (value: number, length: number) => {
+      const bytes = Buffer.alloc(length);
+      bytes.writeUIntBE(value, length - 6, 6);
+      bytes[0] = 0x80;
+      return bytes;
+    };
+    const long = `${"n".repeat(90)}/${"m".repeat(120)}`;
+    const made = unpacked(
+      "layer",
+      { name: "old/", type: "\0", magic: "v7", mode: 0o700 },
+      { name: "old/file", type: "\0", magic: "v7", content: "7" },
+      { name: "inside", prefix: "a/prefix", content: "p" },
+      { name: "gnu", magic: "gnu", prefix: "not/a/prefix", content: "g" },
+      { name: "././@LongLink", type: "L", magic: "gnu", content: `${long}\0` },
+      { name: "cut", magic: "gnu", content: "long" },
+      { name: "././@LongLink", type: "K", magic: "gnu", content: `${"t".repeat(150)}\0` },
+      { name: "link", type: "2", magic: "gnu", link: "cut" },
+      {
+        name: "ids",
+        magic: "gnu",
+        patches: [
+          [108, base256(4_000_000_000, 8)],
+          [116, base256(2_500_000, 8)],
+        ],
+      },
+      { name: "time", patches: [[136, base256(8_589_934_592 + 5, 12)]] },
+      { name: "past", patches: [[136, Buffer.from("fffffffffffffffffffffffe", "hex")]] },
+    );
+    expect(made.get("old")).toMatchObject({ type: "dir", mode: "0o700" });
+    expect(made.get("old/file")).toMatchObject({ type: "file" });
+    expect(made.get("a/prefix/inside")).toMatchObject({ type: "file" });
+    expect(made.get("gnu")).toMatchObject({ type: "file" });
+    expect(made.get(long)).toMatchObject({ type: "file", content: [4, expect.anything()] });
+    expect(made.get("link")).toMatchObject({ type: "link", target: "t".repeat(150) });
+    expect(made.get("ids")).toMatchObject({ owner: [4_000_000_000, 2_500_000] });
+    expect(made.get("time")).toMatchObject({ mtime: "8589934597000000000" });
+    expect(made.get("past")).toMatchObject({ mtime: "-2000000000" });
+  });
+
+  test("obeys local and global PAX records, the local first, and lets an empty one change nothing", () => {
+    const made = unpacked(
+      "layer",
+      { name: "pax_global", type: "g", content: paxRecords({ uid: "1234", gid: "4321", comment: "hello" }) },
+      { name: "global" },
+      { name: "local", pax: { uid: "7", path: "renamed", mtime: "-1.25", atime: "5", "SCHILY.xattr.user.a=b": "" } },
+      { name: "size", content: "12345", pax: { size: "5", path: "" }, patches: [[124, "00000000000\0"]] },
+      { name: "after" },
+    );
+    expect(made.get("global")).toMatchObject({ owner: [1234, 4321] });
+    expect(made.get("renamed")).toMatchObject({ owner: [7, 4321], mtime: "-1250000000" });
+    expect(made.get("size")).toMatchObject({ content: [5, expect.anything()] });
+    expect(made.get("after")).toMatchObject({ owner: [1234, 4321], xattrs: {} });
+  });
+
+  test("hashes what stands behind the end mark, too", () => {
+    const bytes = Buffer.concat([tar({ name: "file", content: "x" }), Buffer.from("anything at all")]);
+    expect(bench.unpack(bytes, "layer").output).toMatchObject({ diff_id: sha256(bytes), inodes: "1" });
+  });
+
+  describe("replaces what an earlier entry made", () => {
+    const file: TarEntry = { name: "x", content: "file" };
+    const directory: TarEntry = { name: "x/", type: "5", mode: 0o700 };
+    const inner: TarEntry = { name: "x/y/z", content: "inner" };
+    const link: TarEntry = { name: "x", type: "2", link: "elsewhere" };
+    const other: TarEntry = { name: "elsewhere/kept", content: "kept" };
+
+    test("a file by a directory, a directory with content by a file", () => {
+      expect(unpacked("one", file, directory, inner).get("x/y/z")).toMatchObject({ type: "file" });
+      expect([...unpacked("two", directory, inner, file).keys()]).toEqual([".", "x"]);
+    });
+
+    test("a directory by a link through which the next entry writes, and back", () => {
+      const through = unpacked("one", other, directory, inner, link, { name: "x/new", content: "n" });
+      expect([...through.keys()].sort()).toEqual([".", "elsewhere", "elsewhere/kept", "elsewhere/new", "x"]);
+      const back = unpacked("two", other, link, directory, inner);
+      expect([...back.keys()].sort()).toEqual([".", "elsewhere", "elsewhere/kept", "x", "x/y", "x/y/z"]);
+    });
+
+    test("a directory by the same directory: its attributes change, its content stays", () => {
+      const made = unpacked("layer", directory, inner, { ...directory, mode: 0o751, uid: 9 });
+      expect(made.get("x")).toMatchObject({ mode: "0o751", owner: [9, 0] });
+      expect(made.has("x/y/z")).toBe(true);
+    });
+
+    test("a link by a file, without writing through it", () => {
+      const made = unpacked("layer", other, { ...link, link: "elsewhere/kept" }, file);
+      expect(made.get("x")).toMatchObject({ type: "file", content: [4, expect.anything()] });
+      expect(readFileSync(bench.path("layer/elsewhere/kept"), "utf8")).toBe("kept");
+    });
+
+    test("a hard link to itself stays what it is; a linked file replaced leaves the other name alone", () => {
+      const hard: TarEntry = { name: "h", type: "1", link: "x" };
+      const made = unpacked("layer", file, hard, hard, { ...hard, name: "x" }, { name: "x", content: "changed" });
+      expect(made.get("h")).toMatchObject({ content: [4, expect.anything()] });
+      expect(made.get("x")).toMatchObject({ content: [7, expect.anything()] });
+    });
+
+    test("a tree deeper than descriptors and path length allow", () => {
+      const step = (count: number) => Array.from({ length: count }, () => "dd").join("/");
+      const hops = Array.from({ length: 10 }, (_, hop): TarEntry[] => [
+        { name: `hop${hop}`, type: "2", link: "x", pax: { linkpath: hop === 0 ? "x" : `hop${hop - 1}/${step(150)}` } },
+        ...Array.from({ length: 150 }, (__, depth): TarEntry => {
+          return { name: "d", type: "5", pax: { path: `hop${hop}/${step(depth + 1)}` } };
+        }),
+      ]).flat();
+      const made = unpacked("layer", directory, ...hops, file);
+      const links = Array.from({ length: 10 }, (_, hop) => `hop${hop}`);
+      expect([...made.keys()].sort()).toEqual([".", "x", ...links].sort());
+    });
+  });
+
+  test("follows links of this layer to directories that nothing has made yet", () => {
+    const made = unpacked(
+      "layer",
+      { name: "lib", type: "2", link: "usr/lib" },
+      { name: "sbin", type: "2", link: "/usr/../../usr/sbin" },
+      { name: "lib/a/libc.so", content: "x" },
+      { name: "sbin/init", content: "x" },
+    );
+    expect([...made.keys()].sort()).toEqual(
+      [".", "lib", "sbin", "usr", "usr/lib", "usr/lib/a", "usr/lib/a/libc.so", "usr/sbin", "usr/sbin/init"].sort(),
+    );
+  });
+
+  describe("whiteouts", () => {
+    const base: TarEntry[] = [
+      { name: "gone", content: "x" },
+      { name: "kept", content: "x" },
+      { name: "dir/a", content: "x" },
+      { name: "dir/b", content: "x" },
+      { name: "opaque/a", content: "x" },
+      { name: "opaque/b/c", content: "x" },
+      { name: "again/old", content: "x" },
+      { name: "after/old", content: "x" },
+      { name: "implied/old", content: "x" },
+    ];
+
+    test("hide through a real overlay mount what they name, and nothing else", () => {
+      unpacked("base", ...base);
+      const upper = unpacked(
+        "upper",
+        { name: ".wh.gone" },
+        { name: "dir/.wh.b" },
+        { name: "opaque/", type: "5", mode: 0o755 },
+        { name: "opaque/new", content: "n" },
+        { name: "opaque/.wh..wh..opq" },
+        { name: "opaque/newer", content: "n" },
+        // Removed and made anew in one layer, in either order: what was below stays hidden.
+        { name: ".wh.again" },
+        { name: "again/", type: "5", mode: 0o755 },
+        { name: "again/new", content: "n" },
+        { name: "after/new", content: "n" },
+        { name: ".wh.after" },
+        { name: ".wh.implied" },
+        { name: "implied/new", content: "n" },
+        { name: ".wh.never-was" },
+      );
+      expect(upper.get("gone")).toMatchObject({ type: "char", device: [0, 0] });
+      expect(upper.get("opaque")).toMatchObject({ xattrs: { "trusted.overlay.opaque": "79" } });
+      expect(overlay(bench, ["upper", "base"])).toEqual(
+        ["after/new", "again/new", "dir/a", "implied/new", "kept", "opaque/new", "opaque/newer"].sort(),
+      );
+    });
+
+    test("leave what the same layer has under the name", () => {
+      const made = unpacked("layer", { name: "x", content: "x" }, { name: ".wh.x" }, { name: ".wh.y" }, { name: "y" });
+      expect(made.get("x")).toMatchObject({ type: "file" });
+      expect(made.get("y")).toMatchObject({ type: "file" });
+    });
+
+    test("AUFS's bookkeeping at the root is left out", () => {
+      const made = unpacked(
+        "layer",
+        { name: ".wh..wh.aufs" },
+        { name: ".wh..wh.plnk/", type: "5" },
+        { name: ".wh..wh.plnk/1.2", content: "x" },
+      );
+      expect([...made.keys()]).toEqual(["."]);
+    });
+
+    test.each([".wh.", ".wh..", ".wh...", "a/.wh..", ".wh..wh.x/../y", "a/.wh.b/c", "a/.wh..wh.b", ".wh.x/.wh.y"])(
+      "refuses the name %s",
+      (name) => {
+        const answer = bench.unpack(tar({ name, content: "" }), "layer");
+        expect(answer).toMatchObject({ exitCode: 1, output: { kind: "invalid", object: `entry "${name}"` } });
+        expect(readdirSync(bench.path("layer"))).toEqual([]);
+      },
+    );
+
+    test("refuses an opaque root, because overlayfs would show the layers below all the same", () => {
+      unpacked("base", ...base);
+      mkdirSync(bench.path("marked"));
+      const mark = "import os, sys; os.setxattr(sys.argv[1], 'trusted.overlay.opaque', b'y')";
+      execFileSync("python3", ["-c", mark, bench.path("marked")]);
+      expect(overlay(bench, ["marked", "base"])).toContain("kept");
+      const answer = bench.unpack(tar({ name: ".wh..wh..opq" }), "layer");
+      expect(answer).toMatchObject({ exitCode: 1, output: { kind: "invalid", step: "read the whiteout" } });
+    });
+  });
+
+  describe("is careful with its own process", () => {
+    test("says what it is and how it is called", () => {
+      const help = spawnSync(binary, ["--help"]);
+      expect([help.status, help.stdout.toString()]).toEqual([0, expect.stringContaining("--max-inodes N")]);
+      const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+      expect(spawnSync(binary, ["--version"]).stdout.toString()).toBe(`keelson-unpack ${version}\n`);
+    });
+
+    test.each([
+      [["--directory"], "no value"],
+      [["--directory", "/x", "--max-bytes", "1"], "--max-inodes is missing"],
+      [["--directory", "/x", "--max-bytes", "-1", "--max-inodes", "1"], "--max-bytes takes a number above zero"],
+      [["--directory", "", "--max-bytes", "1", "--max-inodes", "1"], "--directory takes a path"],
+      [["--sideways", "1"], "unknown option --sideways"],
+    ])("refuses the arguments %j", (words, reason) => {
+      const ran = spawnSync(binary, words);
+      expect([ran.status, JSON.parse(ran.stdout.toString()).message]).toEqual([1, expect.stringContaining(reason)]);
+    });
+
+    test("refuses a directory that is missing, a link, or not empty, and a blob file that exists", () => {
+      const archive = tar({ name: "x" });
+      writeFileSync(bench.path("blob"), "precious");
+      const taken = bench.unpack(archive, "one", { blob: bench.path("blob") });
+      expect(taken).toMatchObject({ exitCode: 1, output: { kind: "exists", step: "create the blob file", errno: 17 } });
+      expect(readFileSync(bench.path("blob"), "utf8")).toBe("precious");
+      const limits = ["--max-bytes", "10000", "--max-inodes", "10"];
+      const into = (directory: string) => spawnSync(binary, ["--directory", directory, ...limits], { input: archive });
+      expect(JSON.parse(into(bench.host).stdout.toString())).toMatchObject({ kind: "exists", object: bench.host });
+      expect(JSON.parse(into(bench.path("none")).stdout.toString())).toMatchObject({ kind: "system", errno: 2 });
+    });
+  });
+});
+
+function inodes(directory: string): Map<string, Record<string, unknown>> {
+  return new Map(treeOf(directory).map((line) => [JSON.parse(line).path, JSON.parse(line)]));
+}
+
+/** The files that a read-only overlay of `layers` (top first) shows. */
+function overlay(bench: Workbench, layers: readonly string[]): string[] {
+  const merged = bench.path("merged");
+  mkdirSync(merged);
+  const lower = layers.map((layer) => bench.path(layer)).join(":");
+  execFileSync("mount", ["-t", "overlay", "overlay", "-o", `ro,lowerdir=${lower}`, merged]);
+  try {
+    const names = readdirSync(merged, { recursive: true, encoding: "utf8" });
+    return names.filter((name) => lstatSync(`${merged}/${name}`).isFile()).sort();
+  } finally {
+    execFileSync("umount", [merged]);
+  }
+}
