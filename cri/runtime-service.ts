@@ -15,6 +15,7 @@ import { runtime } from "./generated/messages.js";
 import { encodeInfo } from "./info.ts";
 import { toLong } from "./int64.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
+import { metricCalls } from "./metrics.ts";
 import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
 import { type NodeParts, nodeStatus } from "./node-status.ts";
 
@@ -42,6 +43,7 @@ export function runtimeService(parts: RuntimeParts): Handlers<typeof runtimeMeth
     ...sandboxCalls(parts, encoders),
     ...containerCalls(parts.pods, encoders),
     ...statsAndEvents(parts.pods, encoders),
+    ...metricCalls(parts.pods),
   };
 }
 

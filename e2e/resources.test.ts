@@ -96,3 +96,22 @@ test("limits survive the daemon", async () => {
   await node.daemon.start();
   expect(await resources()).toEqual(before);
 });
+
+test("metrics: every value belongs to a descriptor, with as many labels, and tells the truth", async () => {
+  const { descriptors } = await node.client.listMetricDescriptors({});
+  const known = new Map(descriptors.map(({ name, labelKeys }) => [name, labelKeys ?? []]));
+  expect(known.size).toBe(descriptors.length);
+  const { podMetrics } = await node.client.listPodSandboxMetrics({});
+  const pod = podMetrics.find((one) => one.podSandboxId === podSandboxId);
+  const own = pod?.containerMetrics?.find((one) => one.containerId === containerId)?.metrics ?? [];
+  for (const { name, labelValues } of [...own, ...(pod?.metrics ?? [])]) {
+    expect(labelValues?.length, name ?? "").toBe(known.get(name ?? "")?.length);
+  }
+  const value = (wanted: string) => Number(own.find(({ name }) => name === wanted)?.value?.value);
+  expect(value("container_spec_memory_limit_bytes")).toBe(128 * MiB);
+  expect(value("container_memory_usage_bytes")).toBeGreaterThan(24 * MiB);
+  expect(value("container_start_time_seconds")).toBeLessThanOrEqual(Date.now() / 1000);
+  const sent = pod?.metrics?.find(({ name }) => name === "container_network_transmit_bytes_total");
+  expect(sent?.labelValues?.at(-1)).toBe("eth0");
+  expect(Number(sent?.value?.value)).toBeGreaterThan(0);
+});
