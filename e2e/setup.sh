@@ -34,7 +34,8 @@ if [ -n "$missing" ]; then
 fi
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  npm ci --no-audit --no-fund >&2
+  # Not `npm ci`: it wants every platform's optional package in the lock file, and some mirrors do not carry them all.
+  npm install --no-save --no-audit --no-fund >&2
 fi
 
 PATH="$PWD/node_modules/.bin:$PATH"
