@@ -8,6 +8,7 @@
 #include <string>
 
 #include "loop.h"
+#include "oom_score.h"
 #include "process.h"
 #include "reaper.h"
 #include "scratch.h"
@@ -25,6 +26,7 @@ struct Context {
   Scratch& scratch;
   Sandbox& sandbox;
   const CgroupHost& cgroups;
+  const OomScore& oom_score;
 };
 
 struct StartOrder {

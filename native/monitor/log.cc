@@ -13,6 +13,8 @@ namespace keelson {
 
 namespace {
 
+constexpr int64_t complaint_pause_ns = 60'000'000'000;
+
 // Does not follow a link at the path's end nor wait for a FIFO's reader: a pod that
 // may write to the log directory must not choose what root appends to.
 Result<Fd> open_log_file(const std::string& path, int more_flags) {
@@ -129,10 +131,10 @@ void Log::flush(std::string_view batch) {
     if (count > 0) written += static_cast<size_t>(count);
     else if (count == 0 || errno != EINTR) return drop(batch, written, count == 0 ? ENOSPC : errno);
   }
-  if (dropped_bytes_ > 0) {
-    complain(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
-    dropped_bytes_ = 0;
-  }
+  if (!told_) return;
+  complain(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
+  told_ = false;
+  dropped_bytes_ = 0;
 }
 
 void Log::drop(std::string_view batch, size_t written, int error) {
@@ -143,10 +145,12 @@ void Log::drop(std::string_view batch, size_t written, int error) {
     auto torn = static_cast<off_t>(written - whole);
     if (info.st_size < torn || ftruncate(file_.get(), info.st_size - torn) != 0) whole = written;
   }
-  if (dropped_bytes_ == 0) {
-    complain(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
-  }
   dropped_bytes_ += batch.size() - whole;
+  int64_t now = now_ns();
+  if (told_ || now < next_complaint_ns_) return;
+  complain(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
+  told_ = true;
+  next_complaint_ns_ = now + complaint_pause_ns;
 }
 
 }  // namespace keelson

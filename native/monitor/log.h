@@ -43,7 +43,9 @@ class Log {
   std::string path_;
   Fd file_;
   bool created_ = false;
-  uint64_t dropped_bytes_ = 0;  // since the disk last took something
+  uint64_t dropped_bytes_ = 0;     // that no complaint has counted yet
+  bool told_ = false;              // of a disk that refuses
+  int64_t next_complaint_ns_ = 0;  // a nearly full disk takes every other batch: one complaint a minute will do
   std::array<std::string, 2> unfinished_;  // a line's start, at most max_content bytes
 };
 

@@ -58,12 +58,6 @@ void give_back_memory(Scratch& scratch) {
   dl_iterate_phdr(give_back_segments, nullptr);
 }
 
-// The last to be killed for want of memory; without CAP_SYS_RESOURCE the kernel refuses, which is fine.
-void lower_oom_score() {
-  Fd file(open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
-  if (file && write(file.get(), "-999", 4) < 0) return;
-}
-
 class Monitor {
  public:
   explicit Monitor(std::string pod_dir) : pod_dir_(std::move(pod_dir)), exits_dir_(pod_dir_ + "/exits") {}
@@ -84,6 +78,7 @@ class Monitor {
   std::unique_ptr<Reaper> reaper_;
   CgroupHost cgroups_;
   Sandbox sandbox_;
+  OomScore oom_score_;
   std::unique_ptr<Context> context_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<Pod> pod_;
@@ -98,8 +93,9 @@ Status Monitor::begin() {
   auto sandbox = create_sandbox(std::move(*spec), pod_dir_);
   if (!sandbox) return std::unexpected(sandbox.error());
   sandbox_ = std::move(*sandbox);
+  oom_score_.lower();
 
-  context_ = std::make_unique<Context>(*loop_, *reaper_, scratch_, sandbox_, cgroups_);
+  context_ = std::make_unique<Context>(*loop_, *reaper_, scratch_, sandbox_, cgroups_, oom_score_);
   server_ = std::make_unique<Server>(*loop_, scratch_);
   pod_ = std::make_unique<Pod>(*context_, exits_dir_);
   shutdown_ = std::make_unique<Shutdown>(*context_, *pod_, *server_);
@@ -163,7 +159,6 @@ int run(const std::string& pod_dir) {
     report(FrameType::error, error_json(begun.error()));
     return 1;
   }
-  lower_oom_score();
   report(FrameType::reply, monitor.ready());
   if (Status served = monitor.serve(); !served) {
     complain(served.error().message());

@@ -17,7 +17,7 @@ class NativeHandler : public Handler {
     if (Status applied = cgroup->apply(spec.resources); !applied) {
       return undo(std::move(*cgroup), applied.error(), std::move(done));
     }
-    auto started = start_init(context_.sandbox, order.request, spec, order.rootfs, *cgroup, std::move(stdio));
+    auto started = bear_init(order, spec, *cgroup, std::move(stdio));
     if (!started) return undo(std::move(*cgroup), started.error(), std::move(done));
     done(Launched{std::move(*started), std::move(*cgroup)});
   }
@@ -29,7 +29,7 @@ class NativeHandler : public Handler {
     process.terminal = order.terminal;
     process.columns = order.columns;
     process.rows = order.rows;
-    done(start_exec(context_.sandbox, order.request, spec, process, cgroup, std::move(stdio)));
+    done(bear_exec(order, spec, process, cgroup, std::move(stdio)));
   }
 
   void signal(pid_t init, int signal, DoneStatus done) override {
@@ -41,6 +41,17 @@ class NativeHandler : public Handler {
   void remove(Cgroup& cgroup, DoneStatus done) override { remove_cgroup(context_.loop, cgroup, std::move(done)); }
 
  private:
+  Result<Started> bear_init(const StartOrder& order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio) {
+    OomScore::Original score(context_.oom_score);
+    return start_init(context_.sandbox, order.request, spec, order.rootfs, cgroup, std::move(stdio));
+  }
+
+  Result<Started> bear_exec(const ExecOrder& order, const ContainerSpec& spec, const ProcessSpec& process,
+                            const Cgroup& cgroup, Stdio stdio) {
+    OomScore::Original score(context_.oom_score);
+    return start_exec(context_.sandbox, order.request, spec, process, cgroup, std::move(stdio));
+  }
+
   void undo(Cgroup cgroup, Error error, Done<Launched> done) {
     auto held = std::make_shared<Cgroup>(std::move(cgroup));
     remove_cgroup(context_.loop, *held, [held, error = std::move(error), done = std::move(done)](Status) mutable {

@@ -64,6 +64,7 @@ void OciRuntime::run(std::vector<std::string> arguments, ProgramStdio stdio, Don
     stdio.err = own_stderr.get();
   }
   Fd complaints = open_for_reading(stdio.err);
+  OomScore::Original score(context_.oom_score);
   run_program(context_.loop, context_.reaper, argv, stdio, run_limit,
               [log, complaints = std::move(complaints), step = std::move(step),
                done = std::move(done)](Result<ProgramEnd> end) mutable {
