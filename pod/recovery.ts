@@ -87,6 +87,7 @@ async function bury(env: Environment, sandbox: Sandbox, record: SandboxRecord): 
     const exit = await exitOnDisk(sandbox.podDirectory, container.id);
     if (exit !== undefined && container.phase.state !== "exited") container.setPhase(exitedPhase(exit));
   }
+  await detachNetwork(env, sandbox.id);
   await clearRemains(env, {
     podDirectory: sandbox.podDirectory,
     cgroup: sandbox.cgroup,
@@ -100,6 +101,13 @@ async function bury(env: Environment, sandbox: Sandbox, record: SandboxRecord): 
   });
   markStopped(env, sandbox);
   await env.records.save(sandboxRecord(sandbox));
+}
+
+/** While the network namespace is still pinned: without it plugins leave rules behind. What fails, cni/ tries again. */
+async function detachNetwork(env: Environment, id: string): Promise<void> {
+  await env.network.detach(id).catch((error: unknown) => {
+    env.log("warn", `pod sandbox ${id}: its network is still being taken down: ${String(error)}`);
+  });
 }
 
 /** exits/<id>.json, a ContainerState of PROTOCOL.md. */
@@ -132,6 +140,7 @@ async function clearStrangePod(env: Environment, podDirectory: string): Promise<
   const id = basename(podDirectory);
   env.log("warn", `pod directory ${podDirectory} has no record; it is taken down`);
   const cgroup = await cgroupOnDisk(podDirectory);
+  await detachNetwork(env, id);
   await detachWhilePinned(env, id, join(podDirectory, "ns", "net"));
   await connectMonitor(podDirectory)
     .shutdown(0, { timeoutMs: limits.shutdown })

@@ -69,6 +69,10 @@ async function sandboxLost(env: Environment, sandbox: Sandbox): Promise<void> {
     containerIds: [...sandbox.containers.keys()],
     monitorPid: 0,
   };
+  // While the network namespace is still pinned: without it plugins leave rules behind.
+  await env.network.detach(sandbox.id).catch((error: unknown) => {
+    env.log("warn", `pod sandbox ${sandbox.id}: its network is still being taken down: ${String(error)}`);
+  });
   await clearRemains(env, remains).catch((error: unknown) => {
     env.log("error", `pod sandbox ${sandbox.id}: its remains could not be cleared: ${String(error)}`);
   });
