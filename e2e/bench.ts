@@ -133,7 +133,8 @@ function sandboxConfig(name: string) {
     metadata: { name, namespace: "bench", uid: name, attempt: 0 },
     hostname: name,
     logDirectory: join(directory, "logs", name),
-    linux: {},
+    // As a kubelet asks for an ordinary pod: a PID namespace for each container.
+    linux: { securityContext: { namespaceOptions: { pid: 1 } } },
   };
 }
 
@@ -143,7 +144,7 @@ function containerRequest(podSandboxId: string, sandbox: ReturnType<typeof sandb
   return {
     podSandboxId,
     sandboxConfig: sandbox,
-    config: { metadata: { name, attempt: 0 }, image: { image }, command, logPath: `${name}.log`, linux: {} },
+    config: { metadata: { name, attempt: 0 }, image: { image }, command, logPath: `${name}.log`, linux: sandbox.linux },
   };
 }
 
