@@ -6,23 +6,24 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 namespace keelson {
 
 std::optional<std::string> read_whole(int fd, size_t limit) {
   std::string content;
-  // procfs and cgroupfs say size 0: read until the end, one byte past the limit at most.
+  // procfs and cgroupfs say size 0: read until the end, one byte past the limit at most. Through a buffer
+  // on the stack, so that a file of ten bytes costs ten bytes and not a cleared block.
+  std::array<char, 16384> block;
   for (;;) {
-    size_t have = content.size();
-    size_t room = std::min<size_t>(limit + 1 - have, 16384);
-    content.resize(have + room);
+    size_t room = std::min(limit + 1 - content.size(), block.size());
     ssize_t count;
     do {
-      count = ::read(fd, content.data() + have, room);
+      count = ::read(fd, block.data(), room);
     } while (count < 0 && errno == EINTR);
     if (count < 0) return std::nullopt;
-    content.resize(have + static_cast<size_t>(count));
     if (count == 0) return content;
+    content.append(block.data(), static_cast<size_t>(count));
     if (content.size() > limit) {
       errno = EFBIG;
       return std::nullopt;
