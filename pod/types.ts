@@ -435,7 +435,7 @@ export interface Pods {
   events(signal: AbortSignal): AsyncIterable<PodEvent>;
 
   runtimeHandlers(): readonly RuntimeHandlerInfo[];
-  /** What `verbose` of the status calls adds: JSON-able pictures under names. */
+  /** What `verbose` of the status calls adds: a picture of the inside that JSON can hold. */
   sandboxInfo(id: string): Promise<object>;
   containerInfo(id: string): Promise<object>;
   /** Ends watches and timers; pods run on. */
