@@ -33,7 +33,7 @@ int make_entry(int parent, const char* name, Leaf leaf) {
   } else {
     close(file);
   }
-  return openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  return open_in_root(parent, name, O_PATH, RESOLVE_NO_SYMLINKS);
 }
 
 // Puts the target of a link that leads nowhere in its place: `path` is head + link + tail.

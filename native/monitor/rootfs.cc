@@ -75,7 +75,10 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
 
 void forget_failed_mount(const RootfsSpec& spec) {
   if (spec.upper.empty()) return;
-  for (const char* mark : {"/work/incompat/volatile", "/work/incompat"}) rmdir((spec.work + mark).c_str());
+  const std::string marks = spec.work + "/work/incompat";
+  unlink((marks + "/volatile/dirty").c_str());
+  rmdir((marks + "/volatile").c_str());
+  rmdir(marks.c_str());
 }
 
 int mount_rootfs(const Child& child, const RootfsPlan& plan) {

@@ -134,7 +134,12 @@ int run(const char* pod_dir, const char* directory, std::vector<std::string> exe
   Bundle bundle = read_bundle(directory);
   Sandbox sandbox = read_sandbox(pod_dir);
   CgroupHost host = must(CgroupHost::detect());
-  Cgroup cgroup = must(Cgroup::create(host, bundle.spec.cgroups_path));
+  Result<Cgroup> made = Cgroup::create(host, bundle.spec.cgroups_path);
+  if (!made) {
+    end_init(sandbox);
+    give_up(made.error());
+  }
+  Cgroup& cgroup = *made;
   Status applied = cgroup.apply(bundle.spec.resources);
   Result<Started> started = std::unexpected(Error{});
   if (applied) {

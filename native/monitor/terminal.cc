@@ -45,7 +45,7 @@ void place_console(const Child& child, int root, int slave) {
   int file = openat(dev, "console", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (file >= 0) close(file);
   else if (errno != EEXIST) child.die(Step::place_console);
-  int target = open_in_root(dev, "console", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
+  int target = open_in_root(dev, "console", O_PATH, RESOLVE_NO_SYMLINKS);
   int tree = clone_tree(slave, "", false);
   if (target < 0 || tree < 0 || attach_mount(tree, target) != 0) child.die(Step::place_console);
   close(tree);

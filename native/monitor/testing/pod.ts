@@ -2,10 +2,27 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+
+/** Every test runs with both: `make -C native all sanitize`. */
+export const builds: readonly { readonly build: string; readonly program: string }[] = [
+  { build: "plain", program: fileURLToPath(new URL("../../build/setup-test", import.meta.url)) },
+  { build: "sanitized", program: fileURLToPath(new URL("../../build/sanitize/setup-test", import.meta.url)) },
+];
 
 export interface MountOptions {
   readonly destination: string;
@@ -68,14 +85,15 @@ export class TestPod {
   readonly podDir = join(this.base, "pod");
   readonly bundle = join(this.base, "bundle");
   readonly layer = join(this.base, "layer");
-  readonly upper = join(this.base, "upper");
+  #layers = 0;
   readonly cgroup = `/keelson-setup-${this.id.slice(0, 12)}`;
   readonly containerCgroup = `${this.cgroup}/container`;
   readonly #program: string;
 
   constructor(program: string) {
+    if (!existsSync(program)) throw new Error(`${program} is missing: run make -C native all sanitize`);
     this.#program = program;
-    for (const directory of [this.podDir, join(this.bundle, "rootfs"), this.upper, join(this.base, "work")]) {
+    for (const directory of [this.podDir, join(this.bundle, "rootfs")]) {
       mkdirSync(directory, { recursive: true });
     }
     for (const directory of ["bin", "etc", "tmp", "proc", "sys", "dev"]) {
@@ -99,7 +117,12 @@ export class TestPod {
     ];
   }
 
-  /** Writes sandbox.json and the bundle. */
+  /** The writable layer of the last `write`. */
+  get upper(): string {
+    return join(this.base, `upper-${this.#layers}`);
+  }
+
+  /** Writes sandbox.json and the bundle, with a new writable layer as every container has. */
   write(changes: Changes = {}): void {
     const sandbox = {
       version: 1,
@@ -132,7 +155,10 @@ export class TestPod {
         ...changes.linux,
       },
     };
-    const rootfs = { lower: [this.layer], upper: this.upper, work: join(this.base, "work") };
+    this.#layers += 1;
+    const rootfs = { lower: [this.layer], upper: this.upper, work: join(this.base, `work-${this.#layers}`) };
+    mkdirSync(rootfs.upper);
+    mkdirSync(rootfs.work);
     writeFileSync(join(this.podDir, "sandbox.json"), JSON.stringify(sandbox));
     writeFileSync(join(this.bundle, "config.json"), JSON.stringify(config));
     writeFileSync(join(this.bundle, "rootfs.json"), JSON.stringify(rootfs));
@@ -144,7 +170,7 @@ export class TestPod {
     return new RunningPod(
       spawn(this.#program, ["run", this.podDir, this.bundle, ...exec], {
         stdio: ["pipe", "pipe", "pipe", "pipe"],
-        env: { ASAN_OPTIONS: "detect_leaks=0" },
+        env: {},
       }),
     );
   }
@@ -160,6 +186,18 @@ export class TestPod {
     const exited = outcome.news.find((line) => line.event === "exited");
     if (!exited) throw new Error(`the container did not run: ${JSON.stringify(outcome.news)} ${outcome.stderr}`);
     return outcome.stdout + outcome.stderr;
+  }
+
+  /** What a pod that has ended must not leave on the host: mounts, cgroups, files of its own. */
+  leftovers(): string[] {
+    const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+    const hierarchies = readdirSync("/sys/fs/cgroup", { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    const files = ["ns", "shm"].map((name) => join(this.podDir, name));
+    return [
+      ...mounts.filter((line) => line.includes(this.base)),
+      ...hierarchies.map(({ name }) => join("/sys/fs/cgroup", name, this.cgroup)).filter((path) => existsSync(path)),
+      ...files.filter((path) => existsSync(path)),
+    ];
   }
 
   remove(): void {
