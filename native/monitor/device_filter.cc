@@ -44,14 +44,13 @@ class Program {
 
   // Answers if the rule is about the question, else goes on behind it.
   void rule(const DeviceRule& rule) {
+    if (rule.type == 'a') return answer(rule.allow);
     std::vector<bpf_insn> tests;
-    if (rule.type != 'a') {
-      tests.push_back(unless_equal(type, rule.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR));
-    }
+    tests.push_back(unless_equal(type, rule.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR));
     const int asked = (rule.mknod ? BPF_DEVCG_ACC_MKNOD : 0) | (rule.read ? BPF_DEVCG_ACC_READ : 0) |
                       (rule.write ? BPF_DEVCG_ACC_WRITE : 0);
     constexpr int all = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
-    if (asked != all && rule.type != 'a') {
+    if (asked != all) {
       tests.push_back(instruction(BPF_ALU | BPF_MOV | BPF_X, scratch, access, 0, 0));
       if (rule.allow) {
         // An allowance must cover all that is asked for …
@@ -136,11 +135,12 @@ Status detach(int cgroup, uint32_t id) {
 Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules) {
   Program program;
   // The last rule that matches decides, so the program asks from the back.
-  for (auto rule = rules.rbegin(); rule != rules.rend(); ++rule) {
+  bool decided = false;  // by a rule about all devices; the verifier refuses code that is never reached
+  for (auto rule = rules.rbegin(); rule != rules.rend() && !decided; ++rule) {
     program.rule(*rule);
-    if (rule->type == 'a') break;
+    decided = rule->type == 'a';
   }
-  program.answer(true);  // what no rule speaks of is as it was: allowed
+  if (!decided) program.answer(true);  // what no rule speaks of is as it was: allowed
   Result<Fd> loaded = program.into_kernel();
   if (!loaded) return std::unexpected(loaded.error());
   Result<std::vector<uint32_t>> old = attached_programs(cgroup);

@@ -29,12 +29,10 @@ describe.each(builds)("attacks, $build build", ({ program }) => {
     mkdirSync(outside);
     writeFileSync(join(outside, "decoy"), "untouched");
   });
-  afterEach(() => {
-    const left = pod.leftovers();
+  afterEach(async () => {
     const decoy = readFileSync(join(outside, "decoy"), "utf8");
     const listing = readdirSync(outside);
-    pod.remove();
-    expect(left).toEqual([]);
+    expect(await pod.remove()).toEqual([]);
     expect(decoy).toBe("untouched");
     expect(listing).toEqual(["decoy"]);
   });
@@ -48,13 +46,19 @@ describe.each(builds)("attacks, $build build", ({ program }) => {
   describe("an image whose directories are links", () => {
     test.each(["absolute", "relative"])("/dev (%s): nodes and links are made inside (CVE-2026-41579)", async (kind) => {
       link("dev", kind === "absolute" ? outside : `../../../../../../../..${outside}`);
-      const { news } = await pod.run({ args: ["/bin/true"], linux: { devices: [{ path: "/dev/x", type: "c", major: 1, minor: 3 }] } });
+      const { news } = await pod.run({
+        args: ["/bin/true"],
+        linux: { devices: [{ path: "/dev/x", type: "c", major: 1, minor: 3 }] },
+      });
       expect(news.find((line) => line.event === "exited" || line.event === "error")).toBeDefined();
     });
 
     test("/dev, with no mount on it", async () => {
       link("dev", outside);
-      await pod.run({ args: ["/bin/true"], mounts: defaultMounts.filter((mount) => !mount.destination.startsWith("/dev")) });
+      await pod.run({
+        args: ["/bin/true"],
+        mounts: defaultMounts.filter((mount) => !mount.destination.startsWith("/dev")),
+      });
       expect(existsSync(join(pod.upper, outside, "null"))).toBe(true);
     });
 
@@ -78,7 +82,10 @@ describe.each(builds)("attacks, $build build", ({ program }) => {
     test("a target that is a link to nowhere is made inside", async () => {
       link("etc", `${outside}/etc`);
       const text = await pod.shell(`cat ${outside}/etc/resolv.conf`, {
-        mounts: [...defaultMounts, { destination: "/etc/resolv.conf", type: "bind", source: join(outside, "decoy"), options: ["ro"] }],
+        mounts: [
+          ...defaultMounts,
+          { destination: "/etc/resolv.conf", type: "bind", source: join(outside, "decoy"), options: ["ro"] },
+        ],
       });
       expect(text).toBe("untouched");
     });
@@ -103,7 +110,11 @@ describe.each(builds)("attacks, $build build", ({ program }) => {
 
     test("an exec whose directory became such a link after the start is refused", async () => {
       pod.write({
-        args: ["sh", "-c", "cd /; /bin/busybox rmdir /work; for n in 3 4 5 6 7 8 9; do /bin/busybox ln -s /proc/self/fd/$n /work; sleep 0.05; done; sleep 20"],
+        args: [
+          "sh",
+          "-c",
+          "cd /; /bin/busybox rmdir /work; for n in 3 4 5 6 7 8 9; do /bin/busybox ln -s /proc/self/fd/$n /work; sleep 0.05; done; sleep 20",
+        ],
         process: { cwd: "/work" },
       });
       const outcome = await pod.start(["ls"]).end();
@@ -121,7 +132,9 @@ describe.each(builds)("attacks, $build build", ({ program }) => {
 
     test("so is one over a file of it, by a link too, but for lxcfs's", async () => {
       const over = (destination: string) =>
-        pod.run({ mounts: [...defaultMounts, { destination, type: "bind", source: join(outside, "decoy"), options: ["bind"] }] });
+        pod.run({
+          mounts: [...defaultMounts, { destination, type: "bind", source: join(outside, "decoy"), options: ["bind"] }],
+        });
       expect(failure(await over("/proc/self/attr/exec"))).toContain("refuse to mount over procfs");
       expect(failure(await over("/proc/version"))).toContain("refuse to mount over procfs");
       link("p", "/proc/version");
@@ -255,10 +268,13 @@ describe.each(builds)("attacks, $build build", ({ program }) => {
   });
 
   test("device nodes beyond those allowed cannot be opened", async () => {
-    const text = await pod.shell("/bin/busybox mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg; echo x > /dev/null && echo fine", {
-      process: powerful,
-      linux: { resources: { devices: [{ allow: false, access: "rwm" }] } },
-    });
+    const text = await pod.shell(
+      "/bin/busybox mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg; echo x > /dev/null && echo fine",
+      {
+        process: powerful,
+        linux: { resources: { devices: [{ allow: false, access: "rwm" }] } },
+      },
+    );
     expect(text).toContain("fine");
     expect(text).toContain("Operation not permitted");
   });

@@ -19,11 +19,9 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     volume = join(pod.base, "volume");
     mkdirSync(join(volume, "sub"), { recursive: true });
   });
-  afterEach(() => {
+  afterEach(async () => {
     for (const path of mounted.splice(0).reverse()) umount(path);
-    const left = pod.leftovers();
-    pod.remove();
-    expect(left).toEqual([]);
+    expect(await pod.remove()).toEqual([]);
   });
 
   const bind = (options: readonly string[], destination = "/volume"): MountOptions[] => [

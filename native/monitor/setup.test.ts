@@ -15,10 +15,8 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
   beforeEach(() => {
     pod = new TestPod(program);
   });
-  afterEach(() => {
-    const left = pod.leftovers();
-    pod.remove();
-    expect(left).toEqual([]);
+  afterEach(async () => {
+    expect(await pod.remove()).toEqual([]);
   });
 
   describe("streams and command", () => {
@@ -90,7 +88,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       pod.write({ args: ["sh", "-c", "echo $$; hostname=$(cat /proc/sys/kernel/hostname); echo $hostname; read end"] });
       const running = pod.start();
       expect(await running.output("setup-test\n")).toBe("1\nsetup-test\n");
-      const pid = running.pid();
+      const pid = await running.pid();
       for (const name of ["net", "ipc", "uts"]) {
         expect(readlinkSync(`/proc/${pid}/ns/${name}`)).not.toBe(readlinkSync(`/proc/self/ns/${name}`));
       }

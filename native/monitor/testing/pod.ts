@@ -89,6 +89,7 @@ export class TestPod {
   readonly cgroup = `/keelson-setup-${this.id.slice(0, 12)}`;
   readonly containerCgroup = `${this.cgroup}/container`;
   readonly #program: string;
+  readonly #running: RunningPod[] = [];
 
   constructor(program: string) {
     if (!existsSync(program)) throw new Error(`${program} is missing: run make -C native all sanitize`);
@@ -167,12 +168,14 @@ export class TestPod {
 
   /** Starts the container, and `exec` in it; the caller may talk to it while it runs. */
   start(exec: readonly string[] = []): RunningPod {
-    return new RunningPod(
+    const running = new RunningPod(
       spawn(this.#program, ["run", this.podDir, this.bundle, ...exec], {
         stdio: ["pipe", "pipe", "pipe", "pipe"],
         env: {},
       }),
     );
+    this.#running.push(running);
+    return running;
   }
 
   async run(changes: Changes, exec: readonly string[] = []): Promise<Outcome> {
@@ -200,8 +203,12 @@ export class TestPod {
     ];
   }
 
-  remove(): void {
-    rmSync(this.base, { recursive: true, force: true });
+  /** Waits for what a failed test left running, and says what the pod left on the host. */
+  async remove(): Promise<string[]> {
+    for (const running of this.#running) await running.end();
+    const left = this.leftovers();
+    if (left.length === 0) rmSync(this.base, { recursive: true, force: true });
+    return left;
   }
 }
 
@@ -226,16 +233,20 @@ export class RunningPod {
     });
   }
 
-  /** Waits until the container's output contains `marker`. */
-  async output(marker: string): Promise<string> {
+  async #until(stream: "stdout" | "news", marker: string): Promise<void> {
     const deadline = Date.now() + 10_000;
-    while (!this.#text.stdout.includes(marker)) {
+    while (!this.#text[stream].includes(marker)) {
       if (Date.now() > deadline) throw new Error(`no "${marker}" in: ${JSON.stringify(this.#text)}`);
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
         setTimeout(resolve, 100).unref();
       });
     }
+  }
+
+  /** Waits until the container's output contains `marker`. */
+  async output(marker: string): Promise<string> {
+    await this.#until("stdout", marker);
     return this.#text.stdout;
   }
 
@@ -246,8 +257,9 @@ export class RunningPod {
       .map((line) => JSON.parse(line));
   }
 
-  /** The container's pid on the host; after `output` has seen something. */
-  pid(): number {
+  /** The container's pid on the host. */
+  async pid(): Promise<number> {
+    await this.#until("news", '"started"');
     return Number(this.news().find((line) => line.event === "started")?.["pid"]);
   }
 
