@@ -1,5 +1,6 @@
 // The daemon's configuration: embedded defaults, config.toml, its drop-ins, flags; later ones win.
 
+import { isIP } from "node:net";
 import { isAbsolute, join } from "node:path";
 import { stringify } from "smol-toml";
 import { readSettings, type Setting, type SettingValues } from "./config-files.ts";
@@ -20,6 +21,10 @@ export interface Config {
   readonly cniBinDirs: readonly string[];
   /** A tree of hosts.toml files, one directory for each registry host. */
   readonly registriesDir: string;
+  /** Where Exec, Attach and PortForward are served over HTTP; kubelets dial it. */
+  readonly streamingAddress: string;
+  /** 0 for any free one. */
+  readonly streamingPort: number;
   readonly defaultHandler: string;
   /** OCI runtime binaries by handler name; "native" needs none. */
   readonly handlers: ReadonlyMap<string, string>;
@@ -35,6 +40,8 @@ export const settings = {
   cniConfDir: absolutePath("cni.conf_dir"),
   cniBinDirs: absolutePaths("cni.bin_dirs"),
   registriesDir: absolutePath("image.registries_dir"),
+  streamingAddress: address("streaming.address"),
+  streamingPort: portNumber("streaming.port"),
   defaultHandler: name("runtime.default_handler"),
   handlerBinary: absolutePath("runtime.handlers.*.binary"),
 } as const;
@@ -58,6 +65,8 @@ export async function loadConfig(
     cniConfDir: take(values, settings.cniConfDir) ?? "/etc/cni/net.d",
     cniBinDirs: take(values, settings.cniBinDirs) ?? ["/opt/cni/bin", "/usr/lib/cni"],
     registriesDir: take(values, settings.registriesDir) ?? "/etc/keelson/registries",
+    streamingAddress: take(values, settings.streamingAddress) ?? "127.0.0.1",
+    streamingPort: take(values, settings.streamingPort) ?? 0,
     defaultHandler: take(values, settings.defaultHandler) ?? "native",
     handlers: handlersOf(values),
   };
@@ -73,6 +82,7 @@ export function printConfig(config: Config): string {
     cgroup: { root: config.cgroupRoot },
     cni: { conf_dir: config.cniConfDir, bin_dirs: [...config.cniBinDirs] },
     image: { registries_dir: config.registriesDir },
+    streaming: { address: config.streamingAddress, port: config.streamingPort },
     runtime: {
       default_handler: config.defaultHandler,
       handlers: Object.fromEntries([...config.handlers].map(([handler, binary]) => [handler, { binary }])),
@@ -106,6 +116,20 @@ function absolutePaths(key: string): Setting<readonly string[]> {
     return paths.length === value.length ? paths : undefined;
   };
   return { key, wanted: "a list of absolute paths", parse };
+}
+
+function address(key: string): Setting<string> {
+  return {
+    key,
+    wanted: "an IP address",
+    parse: (value) => (typeof value === "string" && isIP(value) !== 0 ? value : undefined),
+  };
+}
+
+function portNumber(key: string): Setting<number> {
+  const isPort = (value: unknown): value is number =>
+    typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 65_535;
+  return { key, wanted: "a port, 0 to 65535", parse: (value) => (isPort(value) ? value : undefined) };
 }
 
 function oneOf<Name extends string>(key: string, names: readonly Name[]): Setting<Name> {

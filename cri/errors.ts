@@ -28,6 +28,11 @@ export const criErrors = catalogue({
     sentence: "Keelson {version} does not implement {method}.",
     remedy: "Do without it, or use a later version.",
   },
+  tooManyStreams: {
+    code: "ResourceExhausted",
+    sentence: "{limit} streaming URLs wait for their clients already.",
+    remedy: "Use one of them, or ask again in a minute, when they have expired.",
+  },
   unforeseen: {
     code: "Internal",
     sentence: "{method} failed in a way Keelson does not foresee: {reason}.",

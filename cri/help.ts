@@ -110,6 +110,7 @@ Reads what keelson serve would read, checks it, and prints all of it as TOML: a 
   cgroup.root                     Where pods go for which no cgroup is asked; cgroupfs form.
   cni.conf_dir, cni.bin_dirs      A directory; a list of directories.
   image.registries_dir            A tree of HOST/hosts.toml files, as containerd reads them.
+  streaming.address, .port        Where exec, attach and port-forward are served. [127.0.0.1, any]
   runtime.default_handler         The handler of pods that name none: native, or one of:
   runtime.handlers.NAME.binary    An OCI runtime (runc, crun …) that pods reach by RuntimeClass NAME.
 

@@ -18,6 +18,7 @@ import type { Handlers, runtimeMethods } from "./methods.ts";
 import { metricCalls } from "./metrics.ts";
 import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
 import { type NodeParts, nodeStatus } from "./node-status.ts";
+import { type StreamingParts, streamingCalls } from "./streaming-calls.ts";
 
 /** StopContainer and ExecSync: 0 to what an int64 of nanoseconds holds. */
 const longestSeconds = 9_223_372_036n;
@@ -29,7 +30,7 @@ const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventTyp
   deleted: runtime.v1.ContainerEventType.CONTAINER_DELETED_EVENT,
 };
 
-export interface RuntimeParts extends NodeParts, NetworkConfigParts {
+export interface RuntimeParts extends NodeParts, NetworkConfigParts, StreamingParts {
   readonly pods: Pods;
   /** Nanoseconds since the epoch. */
   readonly now: () => bigint;
@@ -44,6 +45,7 @@ export function runtimeService(parts: RuntimeParts): Handlers<typeof runtimeMeth
     ...containerCalls(parts.pods, encoders),
     ...statsAndEvents(parts.pods, encoders),
     ...metricCalls(parts.pods),
+    ...streamingCalls(parts),
   };
 }
 

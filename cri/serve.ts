@@ -16,6 +16,7 @@ import { imageMethods, keelsonImageMethods, runtimeMethods } from "./methods.ts"
 import { runtimeService } from "./runtime-service.ts";
 import { service, startServer } from "./server.ts";
 import { firstLine } from "./status.ts";
+import { startStreamingServer } from "./streaming/server.ts";
 
 /** How long calls in progress may go on after SIGTERM. Below systemd's 90 s and Kubernetes' habits. */
 const graceMilliseconds = 5000;
@@ -74,6 +75,14 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
   });
   closing("pods", () => pods.close());
 
+  const streaming = await startStreamingServer({
+    pods,
+    log,
+    address: config.streamingAddress,
+    port: config.streamingPort,
+  });
+  closing("streaming server", () => streaming.close());
+
   const server = await startServer(
     config.socket,
     [
@@ -83,6 +92,7 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
         runtimeService({
           pods,
           network,
+          streaming,
           version,
           config,
           cniConfDir: config.cniConfDir,

@@ -29,6 +29,7 @@ export async function serveEdge(pods: Pods, images: Partial<ImageStore> = {}): P
     network,
     version: "1.2.3",
     config: { root: "/r" },
+    streaming: { url: ({ kind }) => `http://127.0.0.1:1/${kind}/token` },
     cniConfDir: "/nonexistent",
     dataDir: "/nonexistent",
     now: () => 1n,

@@ -1,0 +1,88 @@
+// Port-forward: the client's stream pairs joined to connections inside the pod.
+// Source: k8s.io/apimachinery pkg/util/httpstream; portforward.k8s.io (v1).
+
+import type { Duplex } from "node:stream";
+import { KeelsonError } from "../../native/index.ts";
+import type { SpdyStream } from "./spdy/connection.ts";
+
+/** The second stream of a pair comes within this. */
+const pairMs = 30_000;
+
+interface Half {
+  readonly error: SpdyStream;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class PortForwarding {
+  readonly #connect: (port: number, signal: AbortSignal) => Promise<Duplex>;
+  readonly #waiting = new Map<string, Half>();
+  readonly #ended = new AbortController();
+
+  constructor(connect: (port: number, signal: AbortSignal) => Promise<Duplex>) {
+    this.#connect = connect;
+  }
+
+  /** A new stream: the error stream of a pair, or the data stream that completes one. */
+  open(stream: SpdyStream): void {
+    const port = Number(stream.headers.get("port"));
+    const type = stream.headers.get("streamtype");
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+      stream.reset();
+      return;
+    }
+    // Clients that name no request pair their streams by id: data comes two after error.
+    const request = stream.headers.get("requestid") ?? String(type === "data" ? stream.id - 2 : stream.id);
+    if (type === "error") this.#await(request, stream);
+    else if (type === "data") this.#complete(request, stream, port);
+    else stream.reset();
+  }
+
+  close(): void {
+    this.#ended.abort();
+    for (const { timer } of this.#waiting.values()) clearTimeout(timer);
+    this.#waiting.clear();
+  }
+
+  #await(request: string, error: SpdyStream): void {
+    if (this.#waiting.has(request)) {
+      error.reset();
+      return;
+    }
+    error.resume();
+    const timer = setTimeout(() => {
+      this.#waiting.delete(request);
+      error.reset();
+    }, pairMs);
+    this.#waiting.set(request, { error, timer });
+  }
+
+  #complete(request: string, data: SpdyStream, port: number): void {
+    const half = this.#waiting.get(request);
+    if (half === undefined) {
+      data.reset();
+      return;
+    }
+    this.#waiting.delete(request);
+    clearTimeout(half.timer);
+    this.#forward(half.error, data, port).catch(() => data.reset());
+  }
+
+  async #forward(error: SpdyStream, data: SpdyStream, port: number): Promise<void> {
+    let connection: Duplex;
+    try {
+      connection = await this.#connect(port, this.#ended.signal);
+    } catch (reason) {
+      const words =
+        reason instanceof KeelsonError ? reason.message : "The port could not be forwarded; Keelson's log tells more.";
+      error.end(words, () => data.reset());
+      return;
+    }
+    connection.on("error", () => data.reset());
+    data.once("close", () => {
+      connection.destroy();
+      if (!error.destroyed) error.end();
+    });
+    data.pipe(connection);
+    connection.pipe(data);
+  }
+}

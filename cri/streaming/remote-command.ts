@@ -1,0 +1,136 @@
+// Exec and attach: a session in the pod joined to a client's streams, whatever carries them.
+// Source: k8s.io/apimachinery pkg/util/remotecommand (the protocols v1 to v5).
+
+import type { Readable, Writable } from "node:stream";
+import { finished } from "node:stream/promises";
+import { KeelsonError, type Session } from "../../native/index.ts";
+
+/** A client's end. `stdin`, `stdout`, `stderr` are there as asked for; the transport owns the framing. */
+export interface ClientStreams {
+  readonly stdin?: Readable;
+  readonly stdout?: Writable;
+  readonly stderr?: Writable;
+  /** From v4 on the outcome is a status object, before it plain text and only for failures. */
+  readonly statusAsJson: boolean;
+  /** Calls back with each size the client's terminal takes. */
+  onResize(resize: (columns: number, rows: number) => void): void;
+  /** Sends the outcome and ends the error stream. */
+  sendOutcome(text: string): Promise<void>;
+  /** Resolves when the client is gone. */
+  readonly gone: Promise<void>;
+}
+
+/** How long a client may take to read what the process left behind, milliseconds. */
+const drainMs = 30_000;
+
+/**
+ * Runs until the process ends or the client is gone, then tells the client how it ended: output first,
+ * then the status. A client that is gone ends the session (an exec is killed, an attach detaches).
+ */
+export async function serveSession(start: () => Promise<Session>, client: ClientStreams): Promise<void> {
+  let session: Session;
+  try {
+    session = await start();
+  } catch (error) {
+    await client.sendOutcome(failure(client, words(error)));
+    return;
+  }
+  const leave = () => session.cancel();
+  client.gone.then(leave, leave);
+  joinInput(session, client);
+  const outputs = [deliver(session.stdout, client.stdout), deliver(session.stderr, client.stderr)];
+  const outcome = await session.done.then(
+    ({ exitCode }) => (exitCode === 0 ? success(client) : exited(client, exitCode)),
+    (error: unknown) => failure(client, words(error)),
+  );
+  await within(Promise.all(outputs), drainMs);
+  await client.sendOutcome(outcome);
+}
+
+function joinInput(session: Session, client: ClientStreams): void {
+  client.onResize((columns, rows) => session.resize(columns, rows));
+  if (client.stdin === undefined) session.stdin.end();
+  else {
+    session.stdin.on("error", () => undefined);
+    // Ends with the client's half-close. A process that is gone takes no more: what comes then is read and dropped.
+    client.stdin.pipe(session.stdin);
+    session.stdin.once("close", () => {
+      client.stdin?.unpipe(session.stdin);
+      client.stdin?.resume();
+    });
+  }
+}
+
+async function deliver(output: Readable, to: Writable | undefined): Promise<void> {
+  if (to === undefined) {
+    output.resume();
+    return;
+  }
+  output.pipe(to);
+  to.once("error", () => output.destroy());
+  // A client need not end its side of an output.
+  await finished(to, { readable: false }).catch(() => undefined);
+}
+
+async function within(work: Promise<unknown>, limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([
+    work,
+    new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, limitMs);
+    }),
+  ]);
+  clearTimeout(timer);
+}
+
+function success({ statusAsJson }: ClientStreams): string {
+  return statusAsJson ? JSON.stringify({ metadata: {}, status: "Success" }) : "";
+}
+
+function exited({ statusAsJson }: ClientStreams, exitCode: number): string {
+  const message = `command terminated with non-zero exit code: exit status ${exitCode}`;
+  if (!statusAsJson) return message;
+  const details = { causes: [{ reason: "ExitCode", message: String(exitCode) }] };
+  return JSON.stringify({ metadata: {}, status: "Failure", message, reason: "NonZeroExitCode", details });
+}
+
+function failure({ statusAsJson }: ClientStreams, message: string): string {
+  return statusAsJson
+    ? JSON.stringify({ metadata: {}, status: "Failure", message, reason: "InternalError", code: 500 })
+    : message;
+}
+
+function words(error: unknown): string {
+  return error instanceof KeelsonError ? error.message : "The session failed inside Keelson; its log tells more.";
+}
+
+/** Sizes as they come on a resize channel: JSON objects one after the other, `{"Width":80,"Height":24}`. */
+export class ResizeReader {
+  #text = "";
+
+  *feed(bytes: Buffer): Generator<{ readonly columns: number; readonly rows: number }> {
+    this.#text += bytes.toString("latin1");
+    for (let end = this.#text.indexOf("}"); end >= 0; end = this.#text.indexOf("}")) {
+      const size = parseSize(this.#text.slice(0, end + 1));
+      this.#text = this.#text.slice(end + 1);
+      if (size !== undefined) yield size;
+    }
+    // A size has some thirty characters; what grows past that is none.
+    if (this.#text.length > 256) this.#text = "";
+  }
+}
+
+function parseSize(text: string): { columns: number; rows: number } | undefined {
+  try {
+    const size: unknown = JSON.parse(text);
+    if (typeof size !== "object" || size === null || !("Width" in size) || !("Height" in size)) return undefined;
+    const { Width: columns, Height: rows } = size;
+    return isDimension(columns) && isDimension(rows) ? { columns, rows } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isDimension(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 0xffff;
+}

@@ -1,0 +1,107 @@
+// Exec, attach and port-forward over SPDY/3.1: which streams the client opens, and what goes over each.
+
+import type { Duplex } from "node:stream";
+import type { Session } from "../../native/index.ts";
+import { PortForwarding } from "./port-forward.ts";
+import { type ClientStreams, ResizeReader, serveSession } from "./remote-command.ts";
+import { SpdyConnection, type SpdyStream } from "./spdy/connection.ts";
+import type { Streams } from "./wishes.ts";
+
+/** The client opens all its streams within this, or is hung up on. */
+const openMs = 30_000;
+/** Nothing is written to a finished error stream for longer than this. */
+const outcomeMs = 10_000;
+
+/** `protocol`: "v4.channel.k8s.io" and older. */
+export async function serveSpdySession(
+  socket: Duplex,
+  head: Buffer,
+  protocol: string,
+  streams: Streams,
+  start: () => Promise<Session>,
+): Promise<void> {
+  const resizes = streams.tty && (protocol.startsWith("v3") || protocol.startsWith("v4"));
+  const wanted = [
+    "error",
+    ...(streams.stdin ? ["stdin"] : []),
+    ...(streams.stdout ? ["stdout"] : []),
+    ...(streams.stderr ? ["stderr"] : []),
+    ...(resizes ? ["resize"] : []),
+  ];
+  const opened = new Map<string, SpdyStream>();
+  let complete: () => void = () => undefined;
+  const all = new Promise<void>((resolve) => {
+    complete = resolve;
+  });
+  const connection = new SpdyConnection(socket, head, {
+    // One session: its only inbound bytes are its stdin, which may wait for its process as long as it likes.
+    stallMs: Number.POSITIVE_INFINITY,
+    onStream: (stream) => {
+      const type = stream.headers.get("streamtype") ?? "";
+      if (!wanted.includes(type) || opened.has(type)) {
+        stream.reset();
+        return;
+      }
+      opened.set(type, stream);
+      if (opened.size === wanted.length) complete();
+    },
+  });
+  const timer = setTimeout(() => connection.destroy(), openMs);
+  await Promise.race([all, connection.closed]);
+  clearTimeout(timer);
+  const error = opened.get("error");
+  if (opened.size < wanted.length || error === undefined) {
+    connection.destroy();
+    return;
+  }
+
+  await serveSession(start, clientStreams(opened, error, protocol.startsWith("v4"), connection.closed));
+  await connection.close();
+}
+
+function clientStreams(
+  opened: ReadonlyMap<string, SpdyStream>,
+  error: SpdyStream,
+  statusAsJson: boolean,
+  gone: Promise<void>,
+): ClientStreams {
+  const [stdin, stdout, stderr] = [opened.get("stdin"), opened.get("stdout"), opened.get("stderr")];
+  for (const stream of [error, stdout, stderr]) stream?.resume();
+  return {
+    statusAsJson,
+    gone,
+    ...(stdin === undefined ? {} : { stdin }),
+    ...(stdout === undefined ? {} : { stdout }),
+    ...(stderr === undefined ? {} : { stderr }),
+    onResize: (resize) => {
+      const reader = new ResizeReader();
+      opened.get("resize")?.on("data", (bytes: Buffer) => {
+        for (const { columns, rows } of reader.feed(bytes)) resize(columns, rows);
+      });
+    },
+    sendOutcome: (text) =>
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, outcomeMs);
+        error.once("close", resolve);
+        error.end(text, () => {
+          clearTimeout(timer);
+          resolve();
+        });
+      }),
+  };
+}
+
+/** A pair of streams for each connection: errors on one, bytes on the other. */
+export async function serveSpdyPortForward(
+  socket: Duplex,
+  head: Buffer,
+  connect: (port: number, signal: AbortSignal) => Promise<Duplex>,
+): Promise<void> {
+  const forwarding = new PortForwarding(connect);
+  const connection = new SpdyConnection(socket, head, {
+    stallMs: 30_000,
+    onStream: (stream) => forwarding.open(stream),
+  });
+  await connection.closed;
+  forwarding.close();
+}

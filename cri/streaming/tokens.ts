@@ -1,0 +1,41 @@
+// One-shot tokens: what a streaming URL stands for, until it is used or its minute is over.
+
+import { randomBytes } from "node:crypto";
+import { criErrors } from "../errors.ts";
+
+const lifeMs = 60_000;
+const maxWaiting = 1000;
+
+export class Tokens<Wish> {
+  readonly #waiting = new Map<string, { readonly wish: Wish; readonly until: number }>();
+  readonly #now: () => number;
+
+  /** `now`: milliseconds of any clock that does not go back. */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** 192 random bits. Throws ResourceExhausted when a thousand wait already. */
+  issue(wish: Wish): string {
+    this.#dropExpired();
+    if (this.#waiting.size >= maxWaiting) throw criErrors.tooManyStreams({ limit: maxWaiting });
+    const token = randomBytes(24).toString("base64url");
+    this.#waiting.set(token, { wish, until: this.#now() + lifeMs });
+    return token;
+  }
+
+  /** The wish, once; undefined for an unknown, used or expired token. */
+  redeem(token: string): Wish | undefined {
+    const entry = this.#waiting.get(token);
+    this.#waiting.delete(token);
+    return entry !== undefined && this.#now() < entry.until ? entry.wish : undefined;
+  }
+
+  /** Issued in order of time, so the expired ones stand first. */
+  #dropExpired(): void {
+    for (const [token, { until }] of this.#waiting) {
+      if (until > this.#now()) return;
+      this.#waiting.delete(token);
+    }
+  }
+}
