@@ -27,6 +27,8 @@ test("an empty file means the defaults", async () => {
     cniConfDir: "/etc/cni/net.d",
     cniBinDirs: ["/opt/cni/bin", "/usr/lib/cni"],
     registriesDir: "/etc/keelson/registries",
+    streamingAddress: "127.0.0.1",
+    streamingPort: 0,
     defaultHandler: "native",
     handlers: new Map(),
   });

@@ -78,7 +78,9 @@ export class HeaderDecoder {
       const onData = (part: Buffer) => {
         size += part.length;
         parts.push(part);
-        if (size > maxInflatedBytes) inflate.destroy(new SpdyError(`headers of more than ${maxInflatedBytes} bytes`));
+        if (size <= maxInflatedBytes) return;
+        settle(() => reject(new SpdyError(`headers of more than ${maxInflatedBytes} bytes`)));
+        inflate.destroy();
       };
       const onError = (error: Error) =>
         settle(() =>

@@ -1,0 +1,175 @@
+// The SPDY codec on recorded bytes of our own, byte by byte, and on what an attacker would send.
+
+import { duplexPair } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { constants, createDeflate } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import { SpdyConnection, type SpdyStream } from "./connection.ts";
+import { ControlType, controlFrame, dataFrame, type Frame, FrameParser, numbers } from "./frames.ts";
+import { HeaderDecoder, HeaderEncoder, headerDictionary, parseHeaders } from "./headers.ts";
+
+/** SYN_STREAM 1 {streamtype: stdin}, DATA "hi" with FIN, PING 9: made once by this codec and checked by hand. */
+async function session(): Promise<Buffer> {
+  const block = await new HeaderEncoder().encode(new Map([["streamtype", "stdin"]]));
+  return Buffer.concat([
+    controlFrame(ControlType.synStream, 0, Buffer.concat([numbers(1, 0), Buffer.alloc(2), block])),
+    dataFrame(1, 2, true),
+    Buffer.from("hi"),
+    controlFrame(ControlType.ping, 0, numbers(9)),
+  ]);
+}
+
+function all(chunks: readonly Buffer[]): Frame[] {
+  const parser = new FrameParser();
+  return chunks.flatMap((chunk) => [...parser.feed(chunk)]);
+}
+
+describe("frames", () => {
+  test("a frame's bytes are as the draft has them", () => {
+    expect(controlFrame(ControlType.ping, 0, numbers(9)).toString("hex")).toBe("800300060000000400000009");
+    expect(dataFrame(5, 0x010203, true).toString("hex")).toBe("0000000501010203");
+    expect(headerDictionary.length).toBe(1423);
+  });
+
+  test("whole and byte by byte give the same", async () => {
+    const bytes = await session();
+    const whole = all([bytes]);
+    const pieces = all([...bytes].map((byte) => Buffer.from([byte])));
+    expect(whole.map(({ kind }) => kind)).toEqual(["syn-stream", "data", "ping"]);
+    const text = (frames: Frame[]) =>
+      Buffer.concat(frames.flatMap((frame) => (frame.kind === "data" ? [frame.bytes] : []))).toString();
+    expect(text(pieces)).toBe("hi");
+    expect(pieces.findLast((frame) => frame.kind === "data")).toMatchObject({ fin: true });
+    expect(pieces.filter((frame) => frame.kind !== "data")).toEqual(whole.filter((frame) => frame.kind !== "data"));
+  });
+
+  test.each([
+    ["a control frame of 16 MiB", Buffer.from("8003000100ffffff", "hex")],
+    ["another version", Buffer.from("8002000100000000", "hex")],
+    ["a PING without an id", controlFrame(ControlType.ping, 0, Buffer.alloc(0))],
+    ["a SYN_STREAM cut short", controlFrame(ControlType.synStream, 0, Buffer.alloc(6))],
+  ])("%s is refused before anything is kept", (_, bytes) => {
+    expect(() => all([bytes])).toThrow();
+  });
+
+  test("SETTINGS with a count of 2^32-1 is passed over", () => {
+    expect(all([controlFrame(ControlType.settings, 0, numbers(0xffffffff, 1, 2))])).toEqual([{ kind: "ignored" }]);
+  });
+
+  test("data of a huge frame is handed on as it comes, never held", () => {
+    const parser = new FrameParser();
+    expect([...parser.feed(dataFrame(1, 0xffffff, false))]).toEqual([]);
+    const [piece] = [...parser.feed(Buffer.alloc(1000))];
+    expect(piece).toMatchObject({ kind: "data", fin: false });
+  });
+});
+
+describe("headers", () => {
+  test("blocks of one connection share a context", async () => {
+    const [encoder, decoder] = [new HeaderEncoder(), new HeaderDecoder()];
+    for (const type of ["error", "stdin", "stdout"]) {
+      const headers = new Map([
+        ["streamtype", type],
+        ["port", "8080"],
+      ]);
+      expect(await decoder.decode(await encoder.encode(headers))).toEqual(headers);
+    }
+  });
+
+  test("a bomb ends at 64 KiB", async () => {
+    const deflate = createDeflate({ dictionary: headerDictionary });
+    const parts: Buffer[] = [];
+    deflate.on("data", (part: Buffer) => parts.push(part));
+    deflate.write(Buffer.alloc(64 << 20));
+    await new Promise<void>((resolve) => deflate.flush(constants.Z_SYNC_FLUSH, resolve));
+    const before = process.memoryUsage().rss;
+    await expect(new HeaderDecoder().decode(Buffer.concat(parts))).rejects.toThrow("65536");
+    expect(process.memoryUsage().rss - before).toBeLessThan(32 << 20);
+  });
+
+  test("what is not deflate is an error", async () => {
+    await expect(new HeaderDecoder().decode(Buffer.from("hello, there"))).rejects.toThrow("inflate");
+  });
+
+  test.each([
+    ["more headers than there can be", numbers(0xffffffff)],
+    ["a name longer than the block", numbers(1, 0xfffffff0)],
+    ["a block that ends early", numbers(2, 0, 0)],
+  ])("%s is refused", (_, plain) => {
+    expect(() => parseHeaders(plain)).toThrow();
+  });
+});
+
+describe("connection", () => {
+  test("damaged bytes end the connection, not the process", async () => {
+    for (let seed = 1; seed <= 300; seed += 1) {
+      const bytes = Buffer.from(await session());
+      for (let flip = 0; flip < 3; flip += 1) {
+        const at = (seed * 7919 + flip * 104729) % bytes.length;
+        bytes[at] = (bytes[at] ?? 0) ^ (1 << ((seed + flip) % 8));
+      }
+      const [wire, client] = duplexPair();
+      client.resume().on("error", () => undefined);
+      const connection = new SpdyConnection(wire, bytes, { stallMs: 10, onStream: (stream) => stream.resume() });
+      await delay(0);
+      wire.destroy();
+      await connection.closed;
+    }
+  });
+
+  /** The client's end of a wire: opens a stream of that type, and sees what comes back. */
+  async function openStream(stallMs: number) {
+    const [wire, client] = duplexPair({ highWaterMark: 16 << 10 });
+    const received: Buffer[] = [];
+    client.on("data", (bytes: Buffer) => received.push(bytes)).on("error", () => undefined);
+    const streams: SpdyStream[] = [];
+    const connection = new SpdyConnection(wire, Buffer.alloc(0), {
+      stallMs,
+      onStream: (stream) => streams.push(stream),
+    });
+    const block = await new HeaderEncoder().encode(new Map([["streamtype", "data"]]));
+    client.write(controlFrame(ControlType.synStream, 0, Buffer.concat([numbers(1, 0), Buffer.alloc(2), block])));
+    await delay(20);
+    const [stream] = streams;
+    if (stream === undefined) throw new Error("no stream was opened");
+    return { client, connection, stream, received: () => all([Buffer.concat(received)]) };
+  }
+
+  test("halves close one by one, and a PING is answered", async () => {
+    const { client, stream, received } = await openStream(1000);
+    const read: Buffer[] = [];
+    stream.on("data", (bytes: Buffer) => read.push(bytes));
+    client.write(
+      Buffer.concat([dataFrame(1, 2, true), Buffer.from("in"), controlFrame(ControlType.ping, 0, numbers(7))]),
+    );
+    await delay(20);
+    expect(Buffer.concat(read).toString()).toBe("in");
+    expect(stream.readableEnded).toBe(true);
+    stream.end("out");
+    await delay(20);
+    const frames = received();
+    expect(frames[0]).toMatchObject({ kind: "headers", streamId: 1 });
+    expect(frames).toContainEqual({ kind: "ping", id: 7 });
+    expect(frames).toContainEqual({ kind: "data", streamId: 1, bytes: Buffer.from("out"), fin: false });
+    expect(frames.at(-1)).toMatchObject({ kind: "data", streamId: 1, fin: true });
+  });
+
+  test("a stream that nobody reads holds a bounded amount, then is reset, and the others go on", async () => {
+    const { client, stream, received } = await openStream(100);
+    let sent = 0;
+    const feed = async () => {
+      const chunk = Buffer.concat([dataFrame(1, 32 << 10, false), Buffer.alloc(32 << 10)]);
+      while (sent < 16 << 20 && !stream.destroyed) {
+        if (!client.write(chunk)) await new Promise((resolve) => client.once("drain", resolve));
+        sent += chunk.length;
+        expect(stream.readableLength).toBeLessThan(512 << 10);
+      }
+    };
+    await feed();
+    expect(stream.destroyed).toBe(true);
+    client.write(controlFrame(ControlType.ping, 0, numbers(3)));
+    await delay(50);
+    expect(received()).toContainEqual({ kind: "rst-stream", streamId: 1 });
+    expect(received()).toContainEqual({ kind: "ping", id: 3 });
+  });
+});
