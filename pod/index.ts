@@ -66,9 +66,11 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
   }
   const sandboxes = await recover(env, handlers);
-  await network.collectGarbage(
-    new Set([...sandboxes.values()].filter((sandbox) => sandbox.ready).map((sandbox) => sandbox.id)),
-  );
+  const living = new Set([...sandboxes.values()].filter((sandbox) => sandbox.ready).map((sandbox) => sandbox.id));
+  // In the background: plugins that hang must not keep the daemon from answering, and an attach waits for it anyway.
+  network.collectGarbage(living).catch((error: unknown) => {
+    log("warn", `collecting the network's garbage failed and is tried again: ${String(error)}`);
+  });
   return new NodePods(env, handlers, fallback, sandboxes);
 }
 

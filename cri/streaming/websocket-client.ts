@@ -33,12 +33,10 @@ export async function acceptWebSocket(
   head: Buffer,
   protocol: string,
 ): Promise<WebSocket> {
-  const server = new WebSocketServer({
-    noServer: true,
-    maxPayload: maxMessageBytes,
-    perMessageDeflate: false,
-    handleProtocols: () => (protocol === "" ? false : protocol),
-  });
+  // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: negotiated here, told here.
+  delete request.headers["sec-websocket-protocol"];
+  const server = new WebSocketServer({ noServer: true, maxPayload: maxMessageBytes, perMessageDeflate: false });
+  if (protocol !== "") server.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${protocol}`));
   return await new Promise((resolve, reject) => {
     socket.once("error", reject);
     socket.once("close", () => reject(new Error("the client hung up during the handshake")));
