@@ -17,7 +17,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadHost } from "../host.ts";
 import { builds, defaultMounts, type Outcome, TestPod } from "./testing/pod.ts";
 
-const failure = (outcome: Outcome) => String(outcome.news.find((line) => line.event === "error")?.["message"] ?? "");
+const failure = (outcome: Outcome) => String(outcome.news.find((line) => line.event === "error")?.message ?? "");
 const all = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_CHOWN", "CAP_FOWNER"];
 const powerful = { capabilities: { bounding: all, permitted: all, effective: all } };
 
@@ -121,8 +121,8 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       });
       const outcome = await pod.start(["ls"]).end();
       const exec = outcome.news.find((line) => line.event === "exec");
-      if (exec?.["message"] === undefined) expect(outcome.stdout).not.toContain("decoy");
-      else expect(exec["message"]).toContain("working directory");
+      if (exec?.message === undefined) expect(outcome.stdout).not.toContain("decoy");
+      else expect(exec.message).toContain("working directory");
     });
   });
 

@@ -81,7 +81,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       });
       expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
       const cpus = await pod.run({ linux: { resources: { cpu: { cpus: "4000" } } } });
-      expect(cpus.news.at(-1)?.["message"]).toContain("cpuset.cpus");
+      expect(cpus.news.at(-1)?.message).toContain("cpuset.cpus");
     });
 
     test("cgroups that the container made inside its own go with it", async () => {

@@ -238,7 +238,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     const outcome = await pod.run({
       mounts: [{ destination: "/x", type: "bind", source: "/no/such/source", options: ["bind"] }],
     });
-    expect(outcome.news.at(-1)?.["message"]).toBe(
+    expect(outcome.news.at(-1)?.message).toBe(
       "container test: open the mount source /no/such/source: No such file or directory",
     );
   });
@@ -247,6 +247,6 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     const outcome = await pod.run({
       mounts: [{ destination: "/x", type: "tmpfs", source: "tmpfs", options: ["no-such-option=1"] }],
     });
-    expect(outcome.news.at(-1)?.["message"]).toContain("set the mount options of /x");
+    expect(outcome.news.at(-1)?.message).toContain("set the mount options of /x");
   });
 });

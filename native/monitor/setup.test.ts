@@ -54,7 +54,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       const outcome = await pod.run({ args });
       const error = outcome.news.find((line) => line.event === "error");
       expect(error).toMatchObject({ kind: "not_executable" });
-      expect(error?.["message"]).toContain(`execute ${args[0]}: ${words}`);
+      expect(error?.message).toContain(`execute ${args[0]}: ${words}`);
     });
 
     test("a failed start can be tried again on the same directories", async () => {

@@ -260,7 +260,7 @@ export class RunningPod {
   /** The container's pid on the host. */
   async pid(): Promise<number> {
     await this.#until("news", '"started"');
-    return Number(this.news().find((line) => line.event === "started")?.["pid"]);
+    return Number(this.news().find((line) => line.event === "started")?.pid);
   }
 
   say(text: string): void {
