@@ -92,26 +92,30 @@ async function checkCapabilities(): Promise<Finding> {
   );
 }
 
-/** 5.10 is the oldest kernel with openat2, clone3, pidfd, the new mount API and close_range. */
+/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. */
 export function checkKernel(kernelRelease: string): Finding {
   const [major = 0, minor = 0] = kernelRelease.split(/[.-]/).map(Number);
-  if (major > 5 || (major === 5 && minor >= 10)) return ok("kernel", `Linux ${kernelRelease}`);
-  return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.10 or newer.");
+  if (major > 5 || (major === 5 && minor >= 12)) return ok("kernel", `Linux ${kernelRelease}`);
+  return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.12 or newer.");
 }
 
-const neededCalls = ["openat2", "clone3", "pidfd_open", "fsopen", "move_mount", "open_tree", "close_range"];
-/** 5.12: recursive read-only mounts and idmapped mounts. */
-const usefulCalls = ["mount_setattr"];
+/** The monitor has no other way to do what these do. */
+const neededCalls = [
+  "openat2",
+  "clone3",
+  "pidfd_open",
+  "fsopen",
+  "move_mount",
+  "open_tree",
+  "close_range",
+  "mount_setattr",
+];
 
 /** System calls show among the kernel's symbols as __x64_sys_openat2, __arm64_sys_openat2 … */
 export function checkSystemCalls(kernelSymbols: string): Finding {
-  const missing = (names: readonly string[]) => names.filter((name) => !kernelSymbols.includes(`_sys_${name}\n`));
-  const needed = missing(neededCalls);
-  if (needed.length > 0)
-    return fail("system calls", `missing ${needed.join(", ")}`, "Install a kernel of 5.10 or newer.");
-  const useful = missing(usefulCalls);
-  if (useful.length === 0) return ok("system calls", [...neededCalls, ...usefulCalls].join(", "));
-  return warn("system calls", `missing ${useful.join(", ")}`, "Recursive read-only mounts need Linux 5.12 or newer.");
+  const missing = neededCalls.filter((name) => !kernelSymbols.includes(`_sys_${name}\n`));
+  if (missing.length === 0) return ok("system calls", neededCalls.join(", "));
+  return fail("system calls", `missing ${missing.join(", ")}`, "Install a kernel of 5.12 or newer.");
 }
 
 export function checkOverlay(fileSystems: string): Finding {

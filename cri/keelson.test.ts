@@ -98,7 +98,8 @@ describe("keelson check", () => {
   test("says what fails on a host that is not", () => {
     expect(checkRoot(1000)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("as root") });
     expect(checkKernel("5.4.0-200-generic")).toMatchObject({ verdict: "fail" });
-    expect(checkKernel("5.10.1")).toMatchObject({ verdict: "ok" });
+    expect(checkKernel("5.11.1")).toMatchObject({ verdict: "fail" });
+    expect(checkKernel("5.12.0")).toMatchObject({ verdict: "ok" });
     expect(checkKernel("6.1.0-9-amd64")).toMatchObject({ verdict: "ok" });
     expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
     expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });
