@@ -1,11 +1,11 @@
 // The bundle of a container is a valid OCI bundle: Debian's runc and crun run it as it lies there.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { mountHugetlb } from "./fixtures/crun-host.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
 
 let node: TestNode;
@@ -88,19 +88,4 @@ async function runWith(binary: string, bundle: string): Promise<{ output: string
 
 function lines(text: string): string[] {
   return text.split("\n").filter((line) => line !== "");
-}
-
-/** Recent crun refuses a hybrid host whose cgroup2 tree owns hugetlb; a v1 hierarchy of it, for these tests, helps. */
-async function mountHugetlb(): Promise<() => void> {
-  const mounts = readFileSync("/proc/self/mountinfo", "utf8");
-  const hybrid = mounts.includes(" - cgroup2 ") && mounts.includes(" - cgroup ");
-  const known = /^hugetlb\t/m.test(readFileSync("/proc/cgroups", "utf8"));
-  if (!hybrid || !known || /- cgroup .*hugetlb/.test(mounts)) return () => undefined;
-  const place = "/sys/fs/cgroup/hugetlb";
-  await mkdir(place, { recursive: true });
-  execFileSync("mount", ["-t", "cgroup", "-o", "hugetlb", "cgroup", place]);
-  return () => {
-    execFileSync("umount", [place]);
-    execFileSync("rmdir", [place]);
-  };
 }

@@ -12,7 +12,7 @@ fi
 
 packages="g++ make libseccomp-dev busybox-static containernetworking-plugins iptables iproute2"
 if [ "$purpose" = test ]; then
-  packages="$packages docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl"
+  packages="$packages docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl dpkg-dev"
 fi
 
 missing=""

@@ -160,20 +160,20 @@ export async function busyboxLayer(compression: Compression = "gzip"): Promise<B
       "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\nnobody:x:65534:65534::/:/bin/false\n";
     await writeFile(path.join(root, "etc/passwd"), passwd);
     await writeFile(path.join(root, "etc/group"), "root:x:0:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n");
-    return makeLayer(await tarOf(root), compression);
+    return await layerOf(root, compression);
   } finally {
     await rm(root, { recursive: true, force: true });
   }
 }
 
-/** The tar of a directory, always the same bytes for the same files. */
-async function tarOf(directory: string): Promise<Buffer> {
+/** A directory's files as a layer, all owned by root; always the same bytes for the same files. */
+export async function layerOf(directory: string, compression: Compression = "gzip"): Promise<BuiltLayer> {
   const words = ["--create", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
   const { stdout } = await run("tar", [...words, "--directory", directory, "."], {
     encoding: "buffer",
     maxBuffer: 256 * 1024 * 1024,
   });
-  return stdout;
+  return makeLayer(stdout, compression);
 }
 
 export interface PushTarget {
