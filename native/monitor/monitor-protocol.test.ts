@@ -95,6 +95,7 @@ test("the 129th connection is told that the monitor is busy", async () => {
     const watchers = Array.from({ length: 128 }, () => pod.call("watch"));
     await Promise.all(watchers.map((call) => call.frame(Type.event)));
     expect(await connect(pod).frame(Type.error)).toMatchObject({ kind: "busy" });
+    for (let n = 0; n < 20; n++) await expect(pod.ask("state")).rejects.toMatchObject({ kind: "busy" });
     for (const call of watchers.slice(0, 8)) call.socket.destroy();
     await until("a place is free", () => connectionsOf(pod) <= 120);
     expect(await pod.ask("state")).toEqual({ containers: [] });

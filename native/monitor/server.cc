@@ -70,14 +70,7 @@ void Server::on_connect() {
 
 void Server::admit(Fd socket) {
   if (!is_root(socket.get())) return complain("refused a connection of a peer that is not uid 0");
-  if (connections_.size() >= max_connections) {
-    std::string payload = error_json(Error{Kind::busy, "accept the connection", {}, 0, "128 connections are open already"});
-    auto header = frame_header(FrameType::error, payload.size());
-    std::string frame(header.data(), header.size());
-    frame += payload;
-    ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer, or the peer is gone
-    return;
-  }
+  if (connections_.size() >= max_connections) return refuse(std::move(socket));
   uint64_t id = next_id_++;
   auto connection = std::make_shared<Connection>(
       loop_, scratch_, std::move(socket), id, on_request_, [this](uint64_t gone) {
@@ -92,6 +85,19 @@ void Server::admit(Fd socket) {
     complain(opened.error().message());
     connection->close();
   }
+}
+
+// The client sends its request without waiting: were the socket closed at once, that would fail before it reads why.
+void Server::refuse(Fd socket) {
+  if (refused_.size() >= max_refused) return;
+  std::string payload = error_json(Error{Kind::busy, "accept the connection", {}, 0, "128 connections are open already"});
+  auto header = frame_header(FrameType::error, payload.size());
+  std::string frame(header.data(), header.size());
+  frame += payload;
+  ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer, or the peer is gone
+  shutdown(socket.get(), SHUT_WR);
+  uint64_t id = next_id_++;
+  refused_.emplace(id, Refused{std::move(socket), loop_.after(1s, [this, id] { refused_.erase(id); })});
 }
 
 }  // namespace keelson

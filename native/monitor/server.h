@@ -12,6 +12,8 @@ namespace keelson {
 class Server {
  public:
   static constexpr size_t max_connections = 128;
+  // Refused connections that may still be reading why.
+  static constexpr size_t max_refused = 32;
 
   Server(Loop& loop, Scratch& scratch) : loop_(loop), scratch_(scratch) {}
   // Makes `directory`/monitor.sock (mode 0600), replacing what a dead monitor left.
@@ -22,6 +24,7 @@ class Server {
  private:
   void on_connect();
   void admit(Fd socket);
+  void refuse(Fd socket);
 
   Loop& loop_;
   Scratch& scratch_;
@@ -32,6 +35,11 @@ class Server {
   Loop::Timer pause_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Connection>> connections_;
+  struct Refused {
+    Fd socket;
+    Loop::Timer end;
+  };
+  std::map<uint64_t, Refused> refused_;
 };
 
 }  // namespace keelson
