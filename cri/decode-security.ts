@@ -123,6 +123,13 @@ function decodeNamespaces(
   if (pid === "target" && owner === "sandbox") throw invalid(`${field}.pid`, pid, "POD, CONTAINER or NODE");
   const targetId = pid === "target" ? requiredText(message?.targetId, `${field}.target_id`, "a container's id") : "";
   const user = decodeUserNamespace(message?.usernsOptions, `${field}.userns_options`);
+  if (user?.mode === "pod" && (pid === "node" || ipc === "node")) {
+    throw criErrors.fieldsConflict({
+      field: `${field}.userns_options`,
+      other: pid === "node" ? "the node's PID namespace" : "the node's IPC namespace",
+      remedy: "A pod with users of its own needs PID and IPC namespaces of its own.",
+    });
+  }
   return { network, pid, ipc, targetId, ...present(user, (user) => ({ user })) };
 }
 

@@ -38,7 +38,7 @@ export function nodeStatus(parts: NodeParts): Required<Pick<Handlers<typeof runt
           name,
           features: { recursiveReadOnlyMounts, userNamespaces },
         })),
-        features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false, mountOptions: true },
+        features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: true, mountOptions: true },
         info: request.verbose ? encodeInfo({ config: parts.config, network: parts.network.info() }) : {},
       };
     },

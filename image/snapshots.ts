@@ -10,13 +10,14 @@ import { stagingDirectory } from "./layers.ts";
 import type { Layout } from "./layout.ts";
 import { Slots } from "./scheduling.ts";
 import { SingleFlight } from "./single-flight.ts";
-import type { Digest, FileSystemUse, Snapshot } from "./types.ts";
+import type { Digest, FileSystemUse, Owner, Snapshot } from "./types.ts";
 
 const recordName = "snapshot.json";
 const idPattern = /^[0-9a-f]{1,64}$/;
 /** Milliseconds for which a measured size is given again. */
 const freshMs = 10_000;
 const parallelMeasurements = 2;
+const hostOwner: Owner = { uid: 0, gid: 0 };
 
 export class Snapshots {
   readonly #layout: Layout;
@@ -54,15 +55,15 @@ export class Snapshots {
     return new Set([...this.#lower.values()].flat());
   }
 
-  /** `lower` top first, at least one. Throws AlreadyExists. */
-  async prepare(containerId: string, lower: readonly Digest[]): Promise<Snapshot> {
+  /** `lower` top first, at least one; `root` as in ImageStore.prepareSnapshot. Throws AlreadyExists. */
+  async prepare(containerId: string, lower: readonly Digest[], root: Owner = hostOwner): Promise<Snapshot> {
     if (!idPattern.test(containerId)) throw errors.invalidContainerId({ container: containerId.slice(0, 100) });
     if (this.#lower.has(containerId)) throw errors.snapshotExists({ container: containerId });
     // From now on the layers are needed, whatever happens to the image meanwhile.
     this.#lower.set(containerId, lower);
     const directory = this.#layout.container(containerId);
     try {
-      const snapshot = await this.#make(directory, lower);
+      const snapshot = await this.#make(directory, lower, root);
       // The record comes last: a directory with it is whole.
       await writeFile(path.join(directory, recordName), JSON.stringify({ layers: lower }), { mode: 0o600 });
       return snapshot;
@@ -113,7 +114,7 @@ export class Snapshots {
     return this.#stamped(usedBytes, inodesUsed);
   }
 
-  async #make(directory: string, lower: readonly Digest[]): Promise<Snapshot> {
+  async #make(directory: string, lower: readonly Digest[], owner: Owner): Promise<Snapshot> {
     const [top] = lower;
     if (top === undefined) throw new Error("a snapshot needs a layer below it");
     const upper = path.join(directory, "upper");
@@ -121,7 +122,7 @@ export class Snapshots {
     await mkdir(directory, { mode: 0o700 });
     const [root] = await Promise.all([stat(this.#layout.layerRoot(top)), mkdir(upper), mkdir(work, { mode: 0o700 })]);
     // The upper directory's owner and mode are what the container sees at its root.
-    await chown(upper, root.uid, root.gid);
+    await chown(upper, owner.uid + root.uid, owner.gid + root.gid);
     await chmod(upper, root.mode & 0o7777);
     return { lower: lower.map((diffId) => this.#layout.layerRoot(diffId)), upper, work };
   }

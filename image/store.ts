@@ -25,7 +25,7 @@ import type { RetryPolicy } from "./retry.ts";
 import { SingleFlight } from "./single-flight.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
-import type { Digest, FileSystemUse, Image, ImageId, ImageStore, RegistryAuth, Snapshot } from "./types.ts";
+import type { Digest, FileSystemUse, Image, ImageId, ImageStore, Owner, RegistryAuth, Snapshot } from "./types.ts";
 
 export interface StoreOptions {
   /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
@@ -138,10 +138,10 @@ class Store implements ImageStore {
     await this.collect();
   }
 
-  async prepareSnapshot(containerId: string, id: ImageId): Promise<Snapshot> {
+  async prepareSnapshot(containerId: string, id: ImageId, root?: Owner): Promise<Snapshot> {
     const stored = this.#catalog.manifests.values().find(({ manifest }) => manifest.config.digest === id);
     if (stored === undefined) throw errors.noSuchImage({ reference: id });
-    return this.#snapshots.prepare(containerId, overlayOrder(stored.document.diffIds));
+    return this.#snapshots.prepare(containerId, overlayOrder(stored.document.diffIds), root);
   }
 
   async removeSnapshot(containerId: string): Promise<void> {

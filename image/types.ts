@@ -62,6 +62,12 @@ export interface FileSystemUse {
   readonly timestamp: bigint;
 }
 
+/** Ids on the host. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 export interface ImageStore {
   /** All images, from memory. */
   list(): readonly Image[];
@@ -73,8 +79,11 @@ export interface ImageStore {
   remove(reference: string): Promise<void>;
   /** Imports an OCI layout or docker-save archive (tar, maybe gzipped) or an OCI layout directory. */
   load(path: string, signal: AbortSignal): Promise<readonly Image[]>;
-  /** Makes a container's writable layer; the image's layers cannot go while it exists. */
-  prepareSnapshot(containerId: string, image: ImageId): Promise<Snapshot>;
+  /**
+   * Makes a container's writable layer; the image's layers cannot go while it exists. `root`: the host's ids of
+   * the container's uid 0 and gid 0, when a user namespace maps them; the image's owner of "/" becomes that.
+   */
+  prepareSnapshot(containerId: string, image: ImageId, root?: Owner): Promise<Snapshot>;
   removeSnapshot(containerId: string): Promise<void>;
   /** Use of a container's writable layer; measured off the event loop, may be some seconds old. */
   snapshotUse(containerId: string): Promise<FileSystemUse>;

@@ -6,6 +6,7 @@ import type { Image } from "../image/types.ts";
 import { bundlePath, Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
+import type { RuntimeHandler } from "./handlers.ts";
 import { newContainerId } from "./ids.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { containerRecord } from "./sandbox-record.ts";
@@ -15,6 +16,7 @@ import { buildSpec } from "./spec/build.ts";
 import { encodeSpec } from "./spec/encode.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
+import { hostRoot, userMappings } from "./user-namespace.ts";
 
 /** Adds the container to its sandbox, or takes everything back and rejects. */
 export async function createContainer(env: Environment, sandbox: Sandbox, config: ContainerConfig): Promise<Container> {
@@ -22,6 +24,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
   const image = env.images.find(config.image.image);
   if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
+  refuseBeyondHandler(sandbox.handler, config);
   const targetPid = targetPidOf(sandbox, config);
 
   const id = newContainerId();
@@ -29,7 +32,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   try {
     undo.push("remove the writable layer", async () => await env.images.removeSnapshot(id));
     const [snapshot, account] = await settled(
-      env.images.prepareSnapshot(id, image.id),
+      env.images.prepareSnapshot(id, image.id, hostRoot(userMappings(sandbox.config.security.namespaces))),
       resolveAccount(config.security, image.config.user, config.image.image, async (paths, limit) => {
         return await env.host.readFromLayers(image.layers, paths, limit);
       }),
@@ -66,6 +69,12 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
 async function settled<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
   await Promise.allSettled([first, second]);
   return [await first, await second];
+}
+
+function refuseBeyondHandler({ name, features }: RuntimeHandler, config: ContainerConfig): void {
+  const recursive = config.mounts.find((mount) => mount.recursiveReadOnly);
+  if (recursive !== undefined && !features.recursiveReadOnlyMounts)
+    throw podErrors.recursiveReadOnlyUnsupported({ target: recursive.containerPath, handler: name });
 }
 
 function targetPidOf(sandbox: Sandbox, config: ContainerConfig): number | undefined {

@@ -114,9 +114,16 @@ export const podErrors = catalogue({
     remedy: "Use a volume.",
   },
   userNamespaceUnsupported: {
-    code: "Unimplemented",
-    sentence: "Pod {pod} asks for a user namespace, which this version cannot give.",
-    remedy: "Leave hostUsers unset or true.",
+    code: "FailedPrecondition",
+    sentence: "Pod {pod} asks for a user namespace, which the runtime handler {handler} cannot give on this node.",
+    remedy:
+      "Use the handler native on Linux 6.5 or newer with user.max_user_namespaces above 0, or leave hostUsers true.",
+  },
+  recursiveReadOnlyUnsupported: {
+    code: "FailedPrecondition",
+    sentence:
+      "RROUnsupported: the mount at {target} is to be recursively read-only, which the runtime handler {handler} cannot do.",
+    remedy: "Use the handler native, or recursiveReadOnly: IfPossible.",
   },
   namespaceTarget: {
     code: "InvalidArgument",

@@ -1,10 +1,12 @@
 // The sandbox's files in its pod directory: resolv.conf and hostname for its containers, sandbox.json for the monitor.
 // Sources: resolv.conf(5); native/PROTOCOL.md.
 
-import { chmod, copyFile, mkdir, writeFile } from "node:fs/promises";
+import { chmod, chown, copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
+import type { IdMapping } from "./types.ts";
+import { hostRoot, userMappings } from "./user-namespace.ts";
 
 export async function writeSandboxFiles(sandbox: Sandbox, hostResolvConf: string): Promise<void> {
   await mkdir(join(sandbox.podDirectory, "containers"), { recursive: true, mode: 0o700 });
@@ -14,6 +16,10 @@ export async function writeSandboxFiles(sandbox: Sandbox, hostResolvConf: string
     writeFile(files.hostname, `${sandbox.hostname}\n`, { mode: 0o644 }),
     writeFile(join(sandbox.podDirectory, "sandbox.json"), JSON.stringify(monitorSandbox(sandbox)), { mode: 0o600 }),
   ]);
+  const root = hostRoot(userMappings(sandbox.config.security.namespaces));
+  if (root.uid !== 0 || root.gid !== 0) {
+    await Promise.all([files.resolvConf, files.hostname].map((path) => chown(path, root.uid, root.gid)));
+  }
 }
 
 /** Without DNS settings in the request a pod resolves as its host does. */
@@ -41,6 +47,12 @@ function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {
 function monitorSandbox(sandbox: Sandbox): object {
   const { network, ipc, pid } = sandbox.config.security.namespaces;
   const scope = (mode: string) => (mode === "node" ? "host" : "pod");
+  const user = userMappings(sandbox.config.security.namespaces);
+  const mapping = ({ containerId, hostId, length }: IdMapping) => ({
+    container: containerId,
+    host: hostId,
+    size: length,
+  });
   return {
     version: 1,
     id: sandbox.id,
@@ -51,6 +63,7 @@ function monitorSandbox(sandbox: Sandbox): object {
       uts: scope(network),
       pid: pid === "pod" ? "pod" : pid === "node" ? "host" : "container",
     },
+    ...(user === undefined ? {} : { user: { uids: user.uids.map(mapping), gids: user.gids.map(mapping) } }),
     sysctls: Object.fromEntries(sandbox.config.sysctls),
     shm_size: 64 << 20,
     cgroup: sandbox.cgroup,

@@ -9,10 +9,10 @@ import { detectCgroups } from "./cgroups.ts";
 import type { Environment, Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { EventHub } from "./events.ts";
+import { openHandlers } from "./handlers.ts";
 import { NodePods } from "./pods.ts";
 import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
-import type { RuntimeHandler } from "./sandbox.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
 import type { Pods } from "./types.ts";
 
@@ -60,7 +60,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     monitorExecutable: await host.sealedCopy(options.monitorPath),
     hostCapabilities: host.hostCapabilities(),
   };
-  const handlers = runtimeHandlers(options.ociHandlers);
+  const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);
   if (fallback === undefined) {
     throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
@@ -72,10 +72,4 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     log("warn", `collecting the network's garbage failed and is tried again: ${String(error)}`);
   });
   return new NodePods(env, handlers, fallback, sandboxes);
-}
-
-function runtimeHandlers(binaries: ReadonlyMap<string, string>): Map<string, RuntimeHandler> {
-  const handlers = new Map<string, RuntimeHandler>([["native", { name: "native" }]]);
-  for (const [name, binary] of binaries) handlers.set(name, { name, oci: { binary } });
-  return handlers;
 }

@@ -9,9 +9,10 @@ import { removeContainer, startContainer, stopContainer } from "./container-life
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { announce, announceSandbox } from "./events-of.ts";
+import type { RuntimeHandler } from "./handlers.ts";
 import { findById, findIfAny, requireById } from "./ids.ts";
 import { containerInfo, sandboxInfo } from "./info.ts";
-import { type RuntimeHandler, type Sandbox, sandboxKey } from "./sandbox.ts";
+import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import { removeSandbox, stopSandbox } from "./sandbox-stop.ts";
@@ -406,7 +407,7 @@ function hasLabels(labels: StringMap, wanted: StringMap): boolean {
 }
 
 function handlerInfo(name: string, handler: RuntimeHandler): RuntimeHandlerInfo {
-  return { name, recursiveReadOnlyMounts: handler.oci === undefined, userNamespaces: false };
+  return { name, ...handler.features };
 }
 
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, step: string): Promise<T> {

@@ -6,9 +6,10 @@ import { basename, join } from "node:path";
 import { type ContainerRun, connectMonitor, type ExitedRun, KeelsonError, parseExited } from "../native/index.ts";
 import { exitedPhase, phaseOf } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
+import { noFeatures, type RuntimeHandler } from "./handlers.ts";
 import type { ContainerRecord, SandboxRecord } from "./records.ts";
 import { clearRemains, podDirectories } from "./remains.ts";
-import type { RuntimeHandler, Sandbox } from "./sandbox.ts";
+import type { Sandbox } from "./sandbox.ts";
 import { containerFromRecord, containerRecord, sandboxFromRecord, sandboxRecord } from "./sandbox-record.ts";
 import { markStopped } from "./sandbox-stop.ts";
 
@@ -28,7 +29,7 @@ export async function recover(
     if (record.kind !== "sandbox") continue;
     const sandbox = sandboxFromRecord(
       record,
-      handlers.get(record.handler) ?? { name: record.handler },
+      handlers.get(record.handler) ?? { name: record.handler, features: noFeatures },
       env.runDirectory,
     );
     sandbox.visible = true;

@@ -2,8 +2,9 @@
 
 import { join } from "node:path";
 import { Container } from "./container.ts";
+import type { RuntimeHandler } from "./handlers.ts";
 import type { ContainerRecord, SandboxRecord } from "./records.ts";
-import { type RuntimeHandler, Sandbox } from "./sandbox.ts";
+import { Sandbox } from "./sandbox.ts";
 
 export function sandboxRecord(sandbox: Sandbox): SandboxRecord {
   return {

@@ -8,12 +8,14 @@ import { type SpawnedMonitor, spawnMonitor } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeSandboxFiles } from "./files.ts";
+import type { RuntimeHandler } from "./handlers.ts";
 import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
-import { type RuntimeHandler, Sandbox, type Stage } from "./sandbox.ts";
+import { Sandbox, type Stage } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import type { SandboxConfig } from "./types.ts";
 import { UndoStack } from "./undo.ts";
+import { userMappings } from "./user-namespace.ts";
 
 export function newSandbox(env: Environment, config: SandboxConfig, handler: RuntimeHandler): Sandbox {
   const id = newSandboxId();
@@ -56,7 +58,9 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
 
 function refuseEarly(env: Environment, sandbox: Sandbox): void {
   const { security, metadata } = sandbox.config;
-  if (security.namespaces.user?.mode === "pod") throw podErrors.userNamespaceUnsupported({ pod: metadata.name });
+  if (userMappings(security.namespaces) !== undefined && !sandbox.handler.features.userNamespaces) {
+    throw podErrors.userNamespaceUnsupported({ pod: metadata.name, handler: sandbox.handler.name });
+  }
   if (!sandbox.ownNetwork) return;
   const readiness = env.network.readiness();
   if (!readiness.ready) throw podErrors.networkNotReady({ pod: metadata.name, reason: readiness.message });

@@ -3,15 +3,11 @@
 import { join } from "node:path";
 import type { Monitor } from "../native/index.ts";
 import type { Container } from "./container.ts";
+import type { RuntimeHandler } from "./handlers.ts";
 import { PodQueue } from "./queue.ts";
 import type { SandboxSetup } from "./spec/build.ts";
 import type { SandboxConfig, SandboxId, SandboxResources, SandboxState, SandboxView } from "./types.ts";
-
-export interface RuntimeHandler {
-  readonly name: string;
-  /** Absent for the native one. */
-  readonly oci?: { readonly binary: string };
-}
+import { userMappings } from "./user-namespace.ts";
 
 export interface Stage {
   readonly stage: string;
@@ -148,7 +144,9 @@ export class Sandbox {
 
   /** What a container's spec takes from its sandbox. */
   setup(): SandboxSetup {
-    const { network, pid, ipc } = this.config.security.namespaces;
+    const { namespaces } = this.config.security;
+    const { network, pid, ipc } = namespaces;
+    const user = userMappings(namespaces);
     const pin = (name: string) => join(this.podDirectory, "ns", name);
     return {
       id: this.id,
@@ -158,7 +156,9 @@ export class Sandbox {
         ...(network === "node" ? {} : { network: pin("net"), uts: pin("uts") }),
         ...(ipc === "node" ? {} : { ipc: pin("ipc") }),
         ...(pid === "pod" ? { pid: pin("pid") } : {}),
+        ...(user === undefined ? {} : { user: pin("user") }),
       },
+      ...(user === undefined ? {} : { user }),
       cgroup: this.cgroup,
       hostname: this.hostname,
     };

@@ -54,9 +54,9 @@ constexpr const char* words[] = {
     "set no_new_privs",
     "load the seccomp filter",
     "execute",
-    "map the ids",
+    "map the owners of",
 };
-static_assert(std::size(words) == static_cast<size_t>(Step::map_ids) + 1);
+static_assert(std::size(words) == static_cast<size_t>(Step::map_owners) + 1);
 
 // What execve says when the command itself is to blame.
 bool blames_command(int error) {

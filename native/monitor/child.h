@@ -56,7 +56,7 @@ enum class Step : uint8_t {
   set_no_new_privileges,
   load_seccomp,
   execute,
-  map_ids,
+  map_owners,
 };
 
 struct ChildMessage {

@@ -50,8 +50,8 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 }  // namespace
 
 Result<Command> Command::plan(const ProcessSpec& process, std::string_view container_id,
-                              const std::string& seccomp_filter_path) {
-  Result<Credentials> credentials = plan_credentials(process, seccomp_filter_path);
+                              const std::string& seccomp_filter_path, bool in_user_namespace) {
+  Result<Credentials> credentials = plan_credentials(process, seccomp_filter_path, in_user_namespace);
   if (!credentials) return std::unexpected(credentials.error());
   Command command;
   command.process_ = process;

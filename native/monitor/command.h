@@ -16,7 +16,7 @@ class Command {
  public:
   // `container_id` names the session keyring that a container's processes share.
   static Result<Command> plan(const ProcessSpec& process, std::string_view container_id,
-                              const std::string& seccomp_filter_path);
+                              const std::string& seccomp_filter_path, bool in_user_namespace);
 
   const ProcessSpec& process() const { return process_; }
   // To be called while /proc is the host's: score and label are written there.

@@ -30,6 +30,14 @@ uint64_t bounding_set() {
   return set;
 }
 
+uint64_t known_capabilities() {
+  uint64_t set = 0;
+  for (int capability = 0; capability <= last_possible_capability; ++capability) {
+    if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0) set |= bit(capability);
+  }
+  return set;
+}
+
 uint64_t permitted_set() {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
@@ -88,10 +96,11 @@ void load_filter(const Child& child, const std::vector<sock_filter>& filter) {
 
 }  // namespace
 
-Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path) {
+Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path,
+                                     bool in_user_namespace) {
   Result<std::vector<sock_filter>> filter = read_filter(seccomp_filter_path);
   if (!filter) return std::unexpected(filter.error());
-  const uint64_t host = bounding_set() & permitted_set();
+  const uint64_t host = in_user_namespace ? known_capabilities() : bounding_set() & permitted_set();
   const Capabilities& wanted = process.capabilities;
   Credentials plan;
   plan.uid = process.uid;

@@ -21,8 +21,10 @@ struct Credentials {
   std::vector<sock_filter> filter;  // empty: none
 };
 
-// Reads the filter and asks the kernel what the monitor may pass on.
-Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path);
+// Reads the filter and asks the kernel what the monitor may pass on. Whoever enters a user namespace
+// has every capability there is, in it.
+Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path,
+                                     bool in_user_namespace);
 
 // The bounding set, groups, user and capabilities, and the filter: behind it only execve is to come.
 void take_credentials(const Child& child, const Credentials& credentials);

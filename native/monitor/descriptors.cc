@@ -8,8 +8,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 namespace keelson {
 
 namespace {
@@ -45,15 +43,22 @@ void place_stdio(const Child& child, const Stdio& stdio, uid_t uid) {
   }
 }
 
-void close_descriptors(const Child& child, int kept) {
-  int low = std::min(kept, child.socket());
-  int high = std::max(kept, child.socket());
+void close_descriptors(const Child& child, std::span<const int> kept) {
   int next = 3;
-  for (int fd : {low, high}) {
-    if (fd < next) continue;
+  auto spare = [&](int fd) {
+    if (fd < next) return;
     close_between(child, next, fd - 1);
     next = fd + 1;
+  };
+  bool socket_spared = false;
+  for (int fd : kept) {
+    if (!socket_spared && fd > child.socket()) {
+      spare(child.socket());
+      socket_spared = true;
+    }
+    spare(fd);
   }
+  if (!socket_spared) spare(child.socket());
   close_between(child, next, INT32_MAX);
 }
 

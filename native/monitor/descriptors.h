@@ -1,6 +1,8 @@
 // What a child does with the descriptors it was born with.
 #pragma once
 
+#include <span>
+
 #include "child.h"
 #include "process.h"
 
@@ -11,8 +13,8 @@ namespace keelson {
 // can open /dev/stdout again.
 void place_stdio(const Child& child, const Stdio& stdio, uid_t uid);
 
-// Closes all from 3 on but the child's socket and `kept`.
-void close_descriptors(const Child& child, int kept = -1);
+// Closes all from 3 on but the child's socket and `kept`, which are in ascending order.
+void close_descriptors(const Child& child, std::span<const int> kept = {});
 
 // Marks all from 3 on as close-on-exec: whatever a step forgot, the command does not get it.
 void close_on_exec(const Child& child);

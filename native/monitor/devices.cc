@@ -11,6 +11,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "idmap.h"
+#include "mount_api.h"
 #include "resolve.h"
 
 namespace keelson {
@@ -41,13 +43,26 @@ bool is_that_device(int directory, const char* name, mode_t type, dev_t number) 
          (type == S_IFIFO || status.st_rdev == number);
 }
 
+dev_t number_of(const DeviceSpec& device) {
+  return makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
+}
+
+void make_links(const Child& child, int root) {
+  int dev = make_directory_in_root(root, "/dev");
+  if (dev < 0) child.die(Step::make_device, "/dev");
+  for (const auto& link : links) {
+    if (symlinkat(link.target, dev, link.name) != 0 && errno != EEXIST) child.die(Step::make_device, link.name);
+  }
+  close(dev);
+}
+
 void make_node(const Child& child, int root, const DeviceSpec& device) {
   const char* path = device.path.c_str();
   const char* name = nullptr;
   int directory = make_parent_in_root(root, path, &name);
   if (directory < 0) child.die(Step::make_device, path);
   mode_t type = type_bits(device.type);
-  dev_t number = makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
+  dev_t number = number_of(device);
   if (mknodat(directory, name, type | device.mode, number) != 0) {
     if (errno != EEXIST) child.die(Step::make_device, path);
     if (!is_that_device(directory, name, type, number)) child.die(Step::make_device, path, EEXIST);
@@ -71,12 +86,45 @@ bool has_foreign_dev(const ContainerSpec& spec) {
 void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& extra) {
   for (const DeviceSpec& device : default_devices) make_node(child, root, device);
   for (const DeviceSpec& device : extra) make_node(child, root, device);
-  int dev = make_directory_in_root(root, "/dev");
-  if (dev < 0) child.die(Step::make_device, "/dev");
-  for (const auto& link : links) {
-    if (symlinkat(link.target, dev, link.name) != 0 && errno != EEXIST) child.die(Step::make_device, link.name);
+  make_links(child, root);
+}
+
+std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
+                                                const std::vector<IdMapping>& uids,
+                                                const std::vector<IdMapping>& gids) {
+  std::vector<OutsideDevice> devices;
+  auto plan = [&](DeviceSpec device) {
+    device.uid = host_id(uids, device.uid);
+    device.gid = host_id(gids, device.gid);
+    devices.push_back({std::move(device), "device-" + std::to_string(devices.size()), -1});
+  };
+  for (const DeviceSpec& device : default_devices) plan(device);
+  for (const DeviceSpec& device : extra) plan(device);
+  return devices;
+}
+
+void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDevice>& devices) {
+  for (OutsideDevice& device : devices) {
+    const DeviceSpec& spec = device.spec;
+    const char* name = device.name.c_str();
+    if (mknodat(scratch, name, type_bits(spec.type) | spec.mode, number_of(spec)) != 0 ||
+        fchownat(scratch, name, spec.uid, spec.gid, AT_SYMLINK_NOFOLLOW) != 0) {
+      child.die(Step::make_device, spec.path.c_str());
+    }
+    device.tree = clone_tree(scratch, name, false);
+    if (device.tree < 0) child.die(Step::make_device, spec.path.c_str());
   }
-  close(dev);
+}
+
+void bind_devices(const Child& child, int root, const std::vector<OutsideDevice>& devices) {
+  for (const OutsideDevice& device : devices) {
+    const char* path = device.spec.path.c_str();
+    int target = make_file_in_root(root, path);
+    if (target < 0 || attach_mount(device.tree, target) != 0) child.die(Step::make_device, path);
+    close(target);
+    close(device.tree);
+  }
+  make_links(child, root);
 }
 
 }  // namespace keelson

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include <string>
+
 #include "child.h"
 #include "spec.h"
 
@@ -12,5 +14,18 @@ namespace keelson {
 bool has_foreign_dev(const ContainerSpec& spec);
 
 void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& extra);
+
+// In a user namespace nobody may make a device node: they are made outside and bound to their places.
+struct OutsideDevice {
+  DeviceSpec spec;   // its owner in the host's ids
+  std::string name;  // in the scratch directory
+  int tree = -1;
+};
+std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
+                                                const std::vector<IdMapping>& uids,
+                                                const std::vector<IdMapping>& gids);
+// As the host's root, in the directory `scratch` of a mounted file system that has devices.
+void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDevice>& devices);
+void bind_devices(const Child& child, int root, const std::vector<OutsideDevice>& devices);
 
 }  // namespace keelson

@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "descriptors.h"
+#include "idmap.h"
 #include "launch.h"
 #include "limits.h"
 #include "process.h"
@@ -19,11 +20,12 @@ namespace {
 
 class ContainerExec final : public ChildProgram {
  public:
-  ContainerExec(Command command, int container_pidfd, int namespaces, std::vector<std::string> cgroup_files,
-                const Stdio& stdio)
+  ContainerExec(Command command, int container_pidfd, int namespaces, uid_t stdio_owner,
+                std::vector<std::string> cgroup_files, const Stdio& stdio)
       : command_(std::move(command)),
         container_pidfd_(container_pidfd),
         namespaces_(namespaces),
+        stdio_owner_(stdio_owner),
         cgroup_files_(std::move(cgroup_files)),
         stdio_(stdio) {}
 
@@ -36,11 +38,12 @@ class ContainerExec final : public ChildProgram {
     join_v1_cgroups(child, cgroup_files_);
     // While /proc is still the host's; both are inherited by the process to come.
     command_.set_score_and_label(child);
-    place_stdio(child, stdio_, command_.process().uid);
+    place_stdio(child, stdio_, stdio_owner_);
     // No descriptor of the host may be there when the container's mounts and processes are.
-    close_descriptors(child, container_pidfd_);
+    close_descriptors(child, {&container_pidfd_, 1});
     // All at once: either the process is in the container or it is not.
     if (setns(container_pidfd_, namespaces_) != 0) child.die(Step::join_namespace);
+    if (namespaces_ & CLONE_NEWUSER) become_namespace_root(child);
     close_descriptors(child);
   }
 
@@ -70,6 +73,7 @@ class ContainerExec final : public ChildProgram {
   Command command_;
   int container_pidfd_;
   int namespaces_;
+  uid_t stdio_owner_;
   std::vector<std::string> cgroup_files_;
   const Stdio& stdio_;
 };
@@ -83,19 +87,22 @@ int namespaces_of(const ContainerSpec& spec) {
 
 }  // namespace
 
-Result<Started> start_exec(const Sandbox&, const ExecRequest& request, const ContainerSpec& spec,
+Result<Started> start_exec(const Sandbox& sandbox, const ExecRequest& request, const ContainerSpec& spec,
                            const ProcessSpec& process, const Cgroup& cgroup, Stdio stdio) {
   const std::string container = "container " + request.id;
   if (process.args.empty()) {
     return about(fail(Kind::invalid, "execute a command", "there is no command").error(), container);
   }
-  Result<Command> command = Command::plan(process, request.id, request.seccomp_filter_path);
+  const int namespaces = namespaces_of(spec);
+  Result<Command> command =
+      Command::plan(process, request.id, request.seccomp_filter_path, (namespaces & CLONE_NEWUSER) != 0);
   if (!command) return about(command.error(), container);
 
   LaunchOptions options;
   options.cgroup_fd = cgroup.clone_fd();
   options.by_helper = true;
-  ContainerExec exec(std::move(*command), request.container_pidfd, namespaces_of(spec), cgroup.v1_task_files(), stdio);
+  ContainerExec exec(std::move(*command), request.container_pidfd, namespaces,
+                     host_id(sandbox.spec.uid_mappings, process.uid), cgroup.v1_task_files(), stdio);
   Result<Started> started = launch(exec, options);
   if (!started) return about(started.error(), container);
   return started;

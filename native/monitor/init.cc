@@ -6,9 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "command.h"
 #include "descriptors.h"
 #include "devices.h"
+#include "idmap.h"
 #include "launch.h"
 #include "limits.h"
 #include "masking.h"
@@ -26,19 +29,36 @@ namespace keelson {
 
 namespace {
 
+// The user namespace to be in, if any, and what is prepared outside of it.
+struct UserSpace {
+  Fd space;
+  uid_t stdio_owner = 0;  // in the host's ids
+  std::vector<OutsideDevice> devices;
+  int root = -1;
+
+  explicit operator bool() const { return static_cast<bool>(space); }
+};
+
 class ContainerInit final : public ChildProgram {
  public:
   ContainerInit(const ContainerSpec& spec, Command command, RootfsPlan rootfs, std::vector<PlannedMount> mounts,
-                std::vector<JoinedNamespace> joined, std::vector<Sysctl> sysctls,
+                std::vector<JoinedNamespace> joined, UserSpace user, std::vector<Sysctl> sysctls,
                 std::vector<std::string> cgroup_files, const Stdio& stdio)
       : spec_(spec),
         command_(std::move(command)),
         rootfs_(std::move(rootfs)),
         mounts_(std::move(mounts)),
         joined_(std::move(joined)),
+        user_(std::move(user)),
         sysctls_(std::move(sysctls)),
         cgroup_files_(std::move(cgroup_files)),
-        stdio_(stdio) {}
+        stdio_(stdio) {
+    if (user_) kept_.push_back(user_.space.get());
+    for (const PlannedMount& mount : mounts_) {
+      if (mount.owners) kept_.push_back(mount.owners.get());
+    }
+    std::ranges::sort(kept_);
+  }
 
   void enter(const Child& child) override {
     // The monitor's memory is nobody else's to read (ptrace, /proc/<pid>/mem); execve resets this.
@@ -48,9 +68,12 @@ class ContainerInit final : public ChildProgram {
     umask(0);
     // Before any memory is used or mount made, so that all of it is counted.
     join_v1_cgroups(child, cgroup_files_);
+    // While /proc is still the host's: nothing in the container can stand in for it.
+    command_.set_score_and_label(child);
     join_namespaces(child, joined_);
-    place_stdio(child, stdio_, command_.process().uid);
-    close_descriptors(child);
+    place_stdio(child, stdio_, user_.stdio_owner);
+    close_descriptors(child, kept_);
+    if (user_) prepare_as_host(child);
   }
 
   [[noreturn]] void run(const Child& child) override {
@@ -58,17 +81,15 @@ class ContainerInit final : public ChildProgram {
     command_.join_keyring(child);
     make_cgroup_namespace(child);
     set_hostname(child);
-    // While /proc is still the host's: nothing in the container can stand in for it.
-    command_.set_score_and_label(child);
     write_sysctls(child);
 
-    // Sources first: once cut off from the host, no mount could be shared with it.
-    open_sources(child, mounts_);
-    detach_from_host(child);
-    int root = mount_rootfs(child, rootfs_);
+    int root = user_ ? prepared_root(child) : host_root(child);
     // All before pivot_root, by descriptors: the image's links have no say.
     make_mounts(child, root, mounts_);
-    if (!has_foreign_dev(spec_)) make_devices(child, root, spec_.devices);
+    if (!has_foreign_dev(spec_)) {
+      if (user_) bind_devices(child, root, user_.devices);
+      else make_devices(child, root, spec_.devices);
+    }
     int terminal = make_terminal(child, root);
     make_working_directory(child, root);
     // After every mount, or a later one would uncover what these hide.
@@ -93,6 +114,31 @@ class ContainerInit final : public ChildProgram {
   }
 
  private:
+  int host_root(const Child& child) {
+    // Sources first: once cut off from the host, no mount could be shared with it.
+    open_sources(child, mounts_);
+    detach_from_host(child);
+    return mount_rootfs(child, rootfs_);
+  }
+
+  // What the host's root alone may do, and then the end of being that: the process that is born next, with its
+  // PID and mount namespaces, belongs to the user namespace. It inherits the prepared mounts; nobody in the
+  // container can look at them, for its memory is still the monitor's (ptrace(2), not dumpable).
+  void prepare_as_host(const Child& child) {
+    if (unshare(CLONE_NEWNS) != 0) child.die(Step::detach_propagation);
+    open_sources(child, mounts_);
+    detach_from_host(child);
+    int scratch = mount_scratch(child, rootfs_);
+    user_.root = make_mapped_rootfs(child, rootfs_, scratch, user_.space.get());
+    make_outside_devices(child, scratch, user_.devices);
+    enter_user_namespace(child, user_.space.get());
+  }
+
+  int prepared_root(const Child& child) const {
+    attach_mapped_rootfs(child, user_.root);
+    return user_.root;
+  }
+
   // After joining the cgroups: the namespace's root is where the process is now.
   void make_cgroup_namespace(const Child& child) const {
     for (const NamespaceSpec& space : spec_.namespaces) {
@@ -140,6 +186,8 @@ class ContainerInit final : public ChildProgram {
   RootfsPlan rootfs_;
   std::vector<PlannedMount> mounts_;
   std::vector<JoinedNamespace> joined_;
+  UserSpace user_;
+  std::vector<int> kept_;  // descriptors that are needed after the rest is closed
   std::vector<Sysctl> sysctls_;
   std::vector<std::string> cgroup_files_;
   const Stdio& stdio_;
@@ -150,8 +198,8 @@ Status check(const ContainerSpec& spec) {
   if ((fresh & CLONE_NEWNS) == 0) {
     return fail(Kind::invalid, "make the namespaces", "a container needs a mount namespace of its own");
   }
-  if (!spec.uid_mappings.empty() || !spec.gid_mappings.empty() || (fresh & CLONE_NEWUSER)) {
-    return fail(Kind::invalid, "make the namespaces", "user namespaces of a container are not supported yet");
+  if (fresh & CLONE_NEWUSER) {
+    return fail(Kind::invalid, "make the namespaces", "a container's user namespace is its pod's, given by its path");
   }
   return {};
 }
@@ -163,28 +211,45 @@ Result<std::vector<Sysctl>> plan_sysctls(const ContainerSpec& spec) {
   return check_sysctls(spec.sysctls, own);
 }
 
+// Takes the user namespace out of those that are joined first.
+UserSpace plan_user_space(const Sandbox& sandbox, const ContainerSpec& spec, std::vector<JoinedNamespace>& joined) {
+  const SandboxSpec& pod = sandbox.spec;
+  UserSpace user;
+  user.stdio_owner = spec.process.uid;
+  auto found = std::ranges::find(joined, CLONE_NEWUSER, &JoinedNamespace::flag);
+  if (found == joined.end()) return user;
+  user.space = std::move(found->fd);
+  joined.erase(found);
+  user.stdio_owner = host_id(pod.uid_mappings, spec.process.uid);
+  if (!has_foreign_dev(spec)) user.devices = plan_outside_devices(spec.devices, pod.uid_mappings, pod.gid_mappings);
+  return user;
+}
+
 }  // namespace
 
-Result<Started> start_init(const Sandbox&, const InitRequest& request, const ContainerSpec& spec,
+Result<Started> start_init(const Sandbox& sandbox, const InitRequest& request, const ContainerSpec& spec,
                            const RootfsSpec& rootfs, const Cgroup& cgroup, Stdio stdio) {
   const std::string container = "container " + request.id;
   if (Status checked = check(spec); !checked) return about(checked.error(), container);
-  Result<Command> command = Command::plan(spec.process, request.id, request.seccomp_filter_path);
-  if (!command) return about(command.error(), container);
-  Result<std::vector<PlannedMount>> mounts = plan_mounts(spec, cgroup.host(), cgroup.path());
-  if (!mounts) return about(mounts.error(), container);
   Result<std::vector<JoinedNamespace>> joined = open_namespaces(spec.namespaces);
   if (!joined) return about(joined.error(), container);
+  UserSpace user = plan_user_space(sandbox, spec, *joined);
+  const bool mapped = static_cast<bool>(user);
+  Result<Command> command = Command::plan(spec.process, request.id, request.seccomp_filter_path, mapped);
+  if (!command) return about(command.error(), container);
+  Result<std::vector<PlannedMount>> mounts = plan_mounts(spec, sandbox, cgroup.host(), cgroup.path());
+  if (!mounts) return about(mounts.error(), container);
   Result<std::vector<Sysctl>> sysctls = plan_sysctls(spec);
   if (!sysctls) return about(sysctls.error(), container);
 
   LaunchOptions options;
   options.new_namespaces = new_namespaces(spec.namespaces) & ~uint64_t{CLONE_NEWCGROUP};
   options.cgroup_fd = cgroup.clone_fd();
+  options.by_helper = mapped;
   for (const JoinedNamespace& space : *joined) options.by_helper |= space.flag == CLONE_NEWPID;
 
   ContainerInit init(spec, std::move(*command), plan_rootfs(rootfs, request.bundle), std::move(*mounts),
-                     std::move(*joined), std::move(*sysctls), cgroup.v1_task_files(), stdio);
+                     std::move(*joined), std::move(user), std::move(*sysctls), cgroup.v1_task_files(), stdio);
   Result<Started> started = launch(init, options);
   if (!started) {
     forget_failed_mount(rootfs);

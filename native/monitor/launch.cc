@@ -64,15 +64,6 @@ void enter_cgroup(clone_args& args, int cgroup_fd) {
   args.cgroup = static_cast<uint64_t>(cgroup_fd);
 }
 
-// Kills and reaps a child of ours; bounded, for a process can hang in the kernel.
-void kill_and_reap(pid_t pid) {
-  kill(pid, SIGKILL);
-  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  pollfd ended = {pidfd.get(), POLLIN, 0};
-  if (pidfd) poll(&ended, 1, reap_limit_ms);
-  waitid(P_PID, static_cast<id_t>(pid), nullptr, WEXITED | WNOHANG);
-}
-
 struct Outcome {
   bool ready = false;
   Fd terminal;
@@ -131,6 +122,14 @@ Error silent_death(pid_t pid) {
 }
 
 }  // namespace
+
+void kill_and_reap(pid_t pid) {
+  kill(pid, SIGKILL);
+  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  pollfd ended = {pidfd.get(), POLLIN, 0};
+  if (pidfd) poll(&ended, 1, reap_limit_ms);
+  waitid(P_PID, static_cast<id_t>(pid), nullptr, WEXITED | WNOHANG);
+}
 
 Result<Started> launch(ChildProgram& program, const LaunchOptions& options) {
   SharedPid born;

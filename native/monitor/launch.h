@@ -31,6 +31,9 @@ struct LaunchOptions {
   bool by_helper = false;
 };
 
+// Kills and reaps a child of ours; waits at most 2 s, for a process can hang in the kernel.
+void kill_and_reap(pid_t pid);
+
 // At most 10 s; on failure the child is dead and reaped.
 Result<Started> launch(ChildProgram& program, const LaunchOptions& options);
 

@@ -23,6 +23,10 @@ struct MountChange {
 };
 int change_mount(int mount, const MountChange& change, bool recursive);
 
+// Has a detached mount show its files' owners through the map of the user namespace behind `user_namespace`.
+// EINVAL: its file system cannot (overlay cannot; what it lies on can).
+int map_owners(int mount, int user_namespace, bool recursive);
+
 // Puts a detached mount on the directory or file behind the descriptor `target`.
 int attach_mount(int mount, int target);
 

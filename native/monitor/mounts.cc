@@ -10,7 +10,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "cgroup_mount.h"
+#include "idmap.h"
 #include "mount_api.h"
 #include "resolve.h"
 
@@ -67,7 +70,6 @@ void shape_bind(const Child& child, int tree, const MountSpec& spec) {
 
 void make_bind(const Child& child, int root, const PlannedMount& mount) {
   const char* destination = mount.spec.destination.c_str();
-  shape_bind(child, mount.tree, mount.spec);
   int target = is_directory(mount.tree) ? make_directory_in_root(root, destination)
                                         : make_file_in_root(root, destination);
   if (target < 0) child.die(Step::make_mount_target, destination);
@@ -132,18 +134,44 @@ PlannedMount plan_mount(const MountSpec& spec) {
   return plan;
 }
 
+bool same(const std::vector<IdMapping>& a, const std::vector<IdMapping>& b) {
+  return std::ranges::equal(a, b, [](const IdMapping& x, const IdMapping& y) {
+    return x.container == y.container && x.host == y.host && x.size == y.size;
+  });
+}
+
+// Mostly the pod's own user namespace; another map needs one of its own, which lives as long as the mount.
+Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
+  if (!(mount.flags & MS_BIND)) {
+    return fail(Kind::invalid, "mount " + mount.destination, "only bind mounts can map the owners of files");
+  }
+  if (sandbox.user_ns && same(mount.uid_mappings, sandbox.spec.uid_mappings) &&
+      same(mount.gid_mappings, sandbox.spec.gid_mappings)) {
+    Fd copy(fcntl(sandbox.user_ns.get(), F_DUPFD_CLOEXEC, 3));
+    if (!copy) return fail_errno("mount " + mount.destination);
+    return copy;
+  }
+  Result<NamespaceHolder> holder = NamespaceHolder::create(0, mount.uid_mappings, mount.gid_mappings);
+  if (!holder) return about(holder.error(), "mount " + mount.destination);
+  Fd space(open(holder->path("user").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!space) return fail_errno("mount " + mount.destination);
+  return space;
+}
+
 }  // namespace
 
-Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const CgroupHost& host,
-                                              std::string_view cgroup_path) {
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const Sandbox& sandbox,
+                                              const CgroupHost& host, std::string_view cgroup_path) {
   bool own_cgroup_namespace = false;
   for (const NamespaceSpec& space : spec.namespaces) own_cgroup_namespace |= space.flag == CLONE_NEWCGROUP;
   std::vector<PlannedMount> plans;
   for (const MountSpec& mount : spec.mounts) {
-    if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
-      return fail(Kind::invalid, "mount " + mount.destination, "idmapped mounts are not supported yet");
-    }
     PlannedMount plan = plan_mount(mount);
+    if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
+      Result<Fd> owners = owners_of(mount, sandbox);
+      if (!owners) return std::unexpected(owners.error());
+      plan.owners = std::move(*owners);
+    }
     if (plan.kind == PlannedMount::Kind::bind && !plan.options.empty()) {
       return fail(Kind::invalid, "mount " + mount.destination,
                   "a bind mount cannot have the option \"" + plan.options[0].first + "\"");
@@ -161,6 +189,10 @@ void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
     if (mount.kind == PlannedMount::Kind::bind) {
       mount.tree = clone_tree(AT_FDCWD, mount.spec.source.c_str(), mount.spec.flags & MS_REC);
       if (mount.tree < 0) child.die(Step::open_mount_source, mount.spec.source.c_str());
+      if (mount.owners && map_owners(mount.tree, mount.owners.get(), false) != 0) {
+        child.die(Step::map_owners, mount.spec.source.c_str());
+      }
+      shape_bind(child, mount.tree, mount.spec);
     }
     for (CgroupEntry& entry : mount.entries) {
       entry.tree = clone_tree(AT_FDCWD, entry.directory.c_str(), false);

@@ -5,8 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "../common/fd.h"
 #include "cgroup.h"
 #include "child.h"
+#include "sandbox.h"
 #include "spec.h"
 
 namespace keelson {
@@ -26,13 +28,14 @@ struct PlannedMount {
   std::vector<std::pair<std::string, std::string>> options;  // key, value; "" for a flag
   bool cgroup_v2 = false;               // one tree: cgroup2 itself in a namespace of its own, else `entries[0]`
   std::vector<CgroupEntry> entries;
+  Fd owners;                            // user namespace through which a bind mount shows its owners
   int tree = -1;                        // of a bind mount, once opened in the child
 };
 
-Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const CgroupHost& host,
-                                              std::string_view cgroup_path);
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const Sandbox& sandbox,
+                                              const CgroupHost& host, std::string_view cgroup_path);
 
-// Copies every source out of the host's tree. To be done while the mounts are
+// Copies every source out of the host's tree, with its options. To be done while the mounts are
 // still members of the host's peer groups, or "rshared" could not share.
 void open_sources(const Child& child, std::vector<PlannedMount>& mounts);
 

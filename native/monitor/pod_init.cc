@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "idmap.h"
 #include "launch.h"
 #include "mount_api.h"
 #include "rootfs.h"
@@ -41,9 +42,12 @@ void isolate(const Child& child) {
 
 class PodInit final : public ChildProgram {
  public:
+  explicit PodInit(int user_namespace) : user_namespace_(user_namespace) {}
+
   void enter(const Child& child) override {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
     reset_signals(child);
+    if (user_namespace_ >= 0) enter_user_namespace(child, user_namespace_);
   }
 
   [[noreturn]] void run(const Child& child) override {
@@ -57,14 +61,19 @@ class PodInit final : public ChildProgram {
     if (syscall(SYS_close_range, 0, UINT32_MAX, 0) != 0) _exit(1);
     for (;;) pause();
   }
+
+ private:
+  int user_namespace_;
 };
 
 }  // namespace
 
-Result<pid_t> start_pod_init() {
-  PodInit init;
+Result<pid_t> start_pod_init(int user_namespace) {
+  PodInit init(user_namespace);
   LaunchOptions options;
   options.new_namespaces = CLONE_NEWPID | CLONE_NEWNS;
+  // Namespaces belong to the user namespace that their maker is in.
+  options.by_helper = user_namespace >= 0;
   Result<Started> started = launch(init, options);
   if (!started) return about(started.error(), "the pod's init");
   return started->pid;

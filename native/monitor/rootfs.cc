@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,9 +26,12 @@ std::string escaped(const std::string& path) {
 // One directory and nothing to write to is no overlay: it is shown as it is, read-only.
 bool is_plain(const RootfsSpec& spec) { return spec.upper.empty() && spec.lower.size() == 1; }
 
-int plain_mount(const Child& child, const RootfsSpec& spec) {
+int plain_mount(const Child& child, const RootfsSpec& spec, int user_namespace = -1) {
   int mount = clone_tree(AT_FDCWD, spec.lower[0].c_str(), false);
   if (mount < 0) child.die(Step::mount_root, spec.lower[0].c_str());
+  if (user_namespace >= 0 && map_owners(mount, user_namespace, false) != 0) {
+    child.die(Step::map_owners, spec.lower[0].c_str());
+  }
   if (change_mount(mount, {MOUNT_ATTR_RDONLY, 0, MS_PRIVATE}, false) != 0) child.die(Step::mount_root);
   return mount;
 }
@@ -63,7 +67,11 @@ int overlay_mount(const Child& child, const RootfsSpec& spec, bool* too_old) {
 }  // namespace
 
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
-  RootfsPlan plan{spec, std::string(bundle) + "/rootfs", "lowerdir="};
+  RootfsPlan plan{spec, std::string(bundle) + "/rootfs", "lowerdir=", {}, spec};
+  for (size_t layer = 0; layer < spec.lower.size(); ++layer) {
+    plan.mapped_names.push_back("layer-" + std::to_string(layer));
+    plan.mapped.lower[layer] = plan.mountpoint + "/" + plan.mapped_names.back();
+  }
   for (size_t layer = 0; layer < spec.lower.size(); ++layer) {
     plan.old_options += (layer == 0 ? "" : ":") + escaped(spec.lower[layer]);
   }
@@ -97,6 +105,45 @@ int mount_rootfs(const Child& child, const RootfsPlan& plan) {
   if (attach_mount(root, target) != 0) child.die(Step::mount_root, plan.mountpoint.c_str());
   close(target);
   return root;
+}
+
+int mount_scratch(const Child& child, const RootfsPlan& plan) {
+  int fs = fs_open("tmpfs");
+  if (fs < 0 || fs_set(fs, "size", "1m") != 0 || fs_set(fs, "mode", "755") != 0) child.die(Step::mount_root, "tmpfs");
+  int scratch = fs_mount(fs, 0);
+  int target = open(plan.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (scratch < 0 || target < 0 || attach_mount(scratch, target) != 0 || fchdir(scratch) != 0) {
+    child.die(Step::mount_root, plan.mountpoint.c_str());
+  }
+  close(target);
+  close(fs);
+  return scratch;
+}
+
+int make_mapped_rootfs(const Child& child, const RootfsPlan& plan, int scratch, int user_namespace) {
+  if (is_plain(plan.spec)) return plain_mount(child, plan.spec, user_namespace);
+  for (size_t layer = 0; layer < plan.spec.lower.size(); ++layer) {
+    const char* path = plan.spec.lower[layer].c_str();
+    const char* name = plan.mapped_names[layer].c_str();
+    int tree = clone_tree(AT_FDCWD, path, false);
+    if (tree < 0) child.die(Step::mount_root, path);
+    if (map_owners(tree, user_namespace, false) != 0) child.die(Step::map_owners, path);
+    if (mkdirat(scratch, name, 0700) != 0) child.die(Step::mount_root, path);
+    int target = openat(scratch, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (target < 0 || attach_mount(tree, target) != 0) child.die(Step::mount_root, path);
+    close(target);
+    close(tree);
+  }
+  bool too_old = false;
+  int root = overlay_mount(child, plan.mapped, &too_old);
+  if (too_old) child.die(Step::mount_root, "lowerdir+", ENOSYS);
+  return root;
+}
+
+void attach_mapped_rootfs(const Child& child, int root) {
+  int target = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (target < 0 || attach_mount(root, target) != 0) child.die(Step::mount_root);
+  close(target);
 }
 
 void pivot_to(const Child& child, int root) {

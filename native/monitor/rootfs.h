@@ -12,12 +12,24 @@ struct RootfsPlan {
   RootfsSpec spec;
   std::string mountpoint;   // <bundle>/rootfs, on the host
   std::string old_options;  // for mount(2), where the kernel lacks "lowerdir+"
+  // Where the layers are mounted with their owners mapped, in the scratch directory.
+  std::vector<std::string> mapped_names;
+  RootfsSpec mapped;  // the same overlay of those
 };
 
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
 
 // Mounts it and returns a descriptor of its root.
 int mount_rootfs(const Child& child, const RootfsPlan& plan);
+
+// For a container in a user namespace, whose root may neither mount an overlay of ours nor own its layers:
+// the host's root does it, in a mount namespace to be left. First a scratch directory, a tmpfs on the
+// mountpoint that becomes the working directory (which a copy of the mount namespace takes along) ...
+int mount_scratch(const Child& child, const RootfsPlan& plan);
+// ... then the overlay of mapped layers, attached nowhere ...
+int make_mapped_rootfs(const Child& child, const RootfsPlan& plan, int scratch, int user_namespace);
+// ... and inside, in the copy, it is put over the scratch directory.
+void attach_mapped_rootfs(const Child& child, int root);
 
 // After a start that failed: takes away overlay's mark that these directories were mounted
 // "volatile", so that the start can be tried again on them.

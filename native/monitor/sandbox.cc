@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "cgroup.h"
+#include "idmap.h"
 #include "mount_api.h"
 #include "pod_init.h"
 #include "sysctl.h"
@@ -89,13 +90,33 @@ Status furnish(Sandbox& sandbox) {
     if (int error = write_sysctl(sysctl)) return fail_errno("set the sysctl " + sysctl.file, error);
   }
   if (spec.pid == Scope::pod) {
-    Result<pid_t> init = start_pod_init();
+    Result<pid_t> init = start_pod_init(sandbox.user_ns.get());
     if (!init) return std::unexpected(init.error());
     sandbox.init_pid = *init;
     Result<Fd> pinned = pin("/proc/" + std::to_string(*init) + "/ns/pid", pin_path(sandbox, "pid"));
     if (!pinned) return std::unexpected(pinned.error());
     sandbox.pid_ns = std::move(*pinned);
   }
+  return {};
+}
+
+// Namespaces that the pod's user namespace owns are made by a process in it: the monitor could not come back from there.
+Status enter_owned(Sandbox& sandbox) {
+  const SandboxSpec& spec = sandbox.spec;
+  const int flags = flags_of(spec);
+  Result<NamespaceHolder> holder =
+      NamespaceHolder::create(static_cast<uint64_t>(flags), spec.uid_mappings, spec.gid_mappings);
+  if (!holder) return std::unexpected(holder.error());
+  Result<Fd> pinned = pin(holder->path("user"), pin_path(sandbox, "user"));
+  if (!pinned) return std::unexpected(pinned.error());
+  sandbox.user_ns = std::move(*pinned);
+  if (flags != 0 && setns(holder->pidfd(), flags) != 0) return fail_errno("enter the pod's namespaces");
+  return {};
+}
+
+Status enter_new(Sandbox& sandbox) {
+  if (!sandbox.spec.uid_mappings.empty()) return enter_owned(sandbox);
+  if (unshare(flags_of(sandbox.spec)) != 0) return fail_errno("make the pod's namespaces");
   return {};
 }
 
@@ -106,8 +127,8 @@ Status make_namespaces(Sandbox& sandbox) {
     own[at] = Fd(open((std::string("/proc/self/ns/") + entered[at].name).c_str(), O_RDONLY | O_CLOEXEC));
     if (!own[at]) return fail_errno("open the monitor's own namespaces");
   }
-  if (unshare(flags_of(sandbox.spec)) != 0) return fail_errno("make the pod's namespaces");
-  Status furnished = furnish(sandbox);
+  Status furnished = enter_new(sandbox);
+  if (furnished) furnished = furnish(sandbox);
   for (size_t at = 0; at < std::size(entered); ++at) {
     if (setns(own[at].get(), entered[at].flag) != 0) return fail_errno("go back to the host's namespaces");
   }
@@ -120,7 +141,10 @@ Status make_shm(const Sandbox& sandbox) {
   Fd fs(fs_open("tmpfs"));
   if (!fs) return fail_errno("mount " + path);
   const std::string size = std::to_string(sandbox.spec.shm_size);
+  const std::string uid = std::to_string(host_id(sandbox.spec.uid_mappings, 0));
+  const std::string gid = std::to_string(host_id(sandbox.spec.gid_mappings, 0));
   if (fs_set(fs.get(), "source", "shm") != 0 || fs_set(fs.get(), "mode", "1777") != 0 ||
+      fs_set(fs.get(), "uid", uid.c_str()) != 0 || fs_set(fs.get(), "gid", gid.c_str()) != 0 ||
       fs_set(fs.get(), "size", size.c_str()) != 0) {
     return fail_errno("set the options of " + path);
   }
@@ -173,9 +197,6 @@ Result<Sandbox> create_sandbox(SandboxSpec spec, const std::string& pod_dir) {
   Sandbox sandbox;
   sandbox.spec = std::move(spec);
   sandbox.pod_dir = pod_dir;
-  if (!sandbox.spec.uid_mappings.empty() || !sandbox.spec.gid_mappings.empty()) {
-    return about(fail(Kind::invalid, "make the user namespace", "user namespaces are not supported yet").error(), pod);
-  }
   if (Status made = make_all(sandbox); !made) {
     // What the undo could not take back matters less than why it had to.
     static_cast<void>(destroy_sandbox(sandbox));
@@ -195,7 +216,7 @@ Status destroy_sandbox(Sandbox& sandbox) {
   }
   note(unmount(shm_path(sandbox)));
   rmdir(shm_path(sandbox).c_str());
-  for (const char* name : {"net", "ipc", "uts", "pid"}) {
+  for (const char* name : {"net", "ipc", "uts", "pid", "user"}) {
     const std::string path = pin_path(sandbox, name);
     note(unmount(path));
     unlink(path.c_str());

@@ -68,6 +68,7 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   if (!uids) return std::unexpected(uids.error());
   Result<std::vector<IdMapping>> gids = read_mappings(root["user"]["gids"]);
   if (!gids) return std::unexpected(gids.error());
+  if (uids->empty() != gids->empty()) return bad("a user namespace needs both uids and gids");
   spec.uid_mappings = std::move(*uids);
   spec.gid_mappings = std::move(*gids);
 

@@ -4,11 +4,12 @@ import { existsSync } from "node:fs";
 import type { Image } from "../../image/types.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, SandboxConfig, SandboxId } from "../types.ts";
+import type { IdMappings } from "../user-namespace.ts";
 import type { Account } from "./accounts.ts";
 import { capabilitiesFor } from "./capabilities.ts";
 import { planDevices } from "./devices.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
-import type { OciNamespace, OciSpec } from "./oci.ts";
+import { type OciNamespace, type OciSpec, ociMappings } from "./oci.ts";
 import { ociResources } from "./resources.ts";
 import { seccompFor } from "./seccomp.ts";
 
@@ -17,7 +18,9 @@ export interface SandboxSetup {
   readonly config: SandboxConfig;
   readonly files: SandboxFiles;
   /** Paths of the pinned namespaces; only those the pod has of its own. */
-  readonly pinned: { readonly network?: string; readonly ipc?: string; readonly uts?: string; readonly pid?: string };
+  readonly pinned: Readonly<Partial<Record<"network" | "ipc" | "uts" | "pid" | "user", string>>>;
+  /** Maps of the pod's user namespace. */
+  readonly user?: IdMappings;
   /** The pod's cgroup in cgroupfs form. */
   readonly cgroup: string;
   readonly hostname: string;
@@ -58,7 +61,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
   const [mounts, devices, seccomp] = await Promise.all([
-    planMounts(config, security.namespaces, sandbox.files),
+    planMounts(config, sandbox),
     planDevices(config),
     seccompFor(security, capabilities.bounding),
   ]);
@@ -96,6 +99,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       readonlyPaths: security.privileged ? [] : security.readonlyPaths,
       rootfsPropagation: mounts.rootfsPropagation,
       ...(seccomp === undefined ? {} : { seccomp }),
+      ...(sandbox.user === undefined ? {} : ociMappings(sandbox.user.uids, sandbox.user.gids)),
     },
   };
 }
@@ -136,13 +140,14 @@ function environment(sandbox: SandboxSetup, { config, image, account }: Containe
 
 function namespaces(sandbox: SandboxSetup, container: ContainerSetup): OciNamespace[] {
   const { pinned } = sandbox;
-  const joined = (type: "network" | "ipc" | "uts", path: string | undefined): OciNamespace[] =>
+  const joined = (type: "network" | "ipc" | "uts" | "user", path: string | undefined): OciNamespace[] =>
     path === undefined ? [] : [{ type, path }];
   return [
     { type: "mount" },
     ...joined("network", pinned.network),
     ...joined("ipc", pinned.ipc),
     ...joined("uts", pinned.uts),
+    ...joined("user", pinned.user),
     ...pidNamespace(sandbox, container),
   ];
 }

@@ -4,8 +4,9 @@
 import { mkdir, realpath } from "node:fs/promises";
 import { posix } from "node:path";
 import { podErrors } from "../errors.ts";
-import type { ContainerConfig, Mount, NamespaceOptions } from "../types.ts";
-import type { OciLinux, OciMount } from "./oci.ts";
+import type { ContainerConfig, Mount } from "../types.ts";
+import type { IdMappings } from "../user-namespace.ts";
+import { type OciLinux, type OciMount, ociMappings } from "./oci.ts";
 
 /** Host paths of what the sandbox gives to all its containers. */
 export interface SandboxFiles {
@@ -19,20 +20,23 @@ export interface MountPlan {
   readonly rootfsPropagation: OciLinux["rootfsPropagation"];
 }
 
-export async function planMounts(
-  config: ContainerConfig,
-  namespaces: NamespaceOptions,
-  files: SandboxFiles,
-): Promise<MountPlan> {
+/** What the mounts take from the sandbox. */
+export interface MountSetup {
+  readonly files: SandboxFiles;
+  readonly pinned: { readonly network?: string };
+  readonly user?: IdMappings;
+}
+
+export async function planMounts(config: ContainerConfig, sandbox: MountSetup): Promise<MountPlan> {
   const requested = await Promise.all(config.mounts.map(requestedMount));
   const taken = new Set(config.mounts.map((mount) => posix.normalize(mount.containerPath)));
-  const own = [...kernelMounts(config, namespaces, files), ...fileMounts(config, files)].filter(
+  const own = [...kernelMounts(config, sandbox), ...fileMounts(config, sandbox.files)].filter(
     (mount) => !taken.has(mount.destination),
   );
   return { mounts: [...own, ...byDepth(requested)], rootfsPropagation: rootPropagation(config.mounts) };
 }
 
-function kernelMounts(config: ContainerConfig, namespaces: NamespaceOptions, files: SandboxFiles): OciMount[] {
+function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] {
   const access = config.security.privileged ? "rw" : "ro";
   return [
     { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
@@ -49,7 +53,7 @@ function kernelMounts(config: ContainerConfig, namespaces: NamespaceOptions, fil
       options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
     },
     { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
-    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
+    sysMount(sandbox, access),
     {
       destination: "/sys/fs/cgroup",
       type: "cgroup",
@@ -59,10 +63,18 @@ function kernelMounts(config: ContainerConfig, namespaces: NamespaceOptions, fil
     {
       destination: "/dev/shm",
       type: "bind",
-      source: namespaces.ipc === "node" ? "/dev/shm" : files.shm,
+      source: config.security.namespaces.ipc === "node" ? "/dev/shm" : sandbox.files.shm,
       options: ["rbind", "rprivate", "rw"],
     },
   ];
+}
+
+/** sysfs can be mounted by the owner of the network namespace alone; a user namespace does not own the host's. */
+function sysMount({ user, pinned }: MountSetup, access: string): OciMount {
+  const options = ["nosuid", "noexec", "nodev", access];
+  if (user === undefined || pinned.network !== undefined)
+    return { destination: "/sys", type: "sysfs", source: "sysfs", options };
+  return { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rslave", ...options] };
 }
 
 function fileMounts(config: ContainerConfig, files: SandboxFiles): OciMount[] {
@@ -84,6 +96,9 @@ async function requestedMount(mount: Mount): Promise<OciMount> {
     type: "bind",
     source: await presentSource(mount),
     options: ["rbind", propagationOption[mount.propagation], access, ...mount.mountOptions],
+    ...(mount.uidMappings.length > 0 || mount.gidMappings.length > 0
+      ? ociMappings(mount.uidMappings, mount.gidMappings)
+      : {}),
   };
 }
 

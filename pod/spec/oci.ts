@@ -1,6 +1,8 @@
 // The OCI runtime spec (v1.2) as Keelson writes it: only the members it uses.
 // Source: opencontainers/runtime-spec config.md, config-linux.md.
 
+import type { IdMapping } from "../types.ts";
+
 export interface OciSpec {
   readonly ociVersion: string;
   readonly process: OciProcess;
@@ -38,11 +40,31 @@ export interface OciCapabilities {
   readonly ambient: readonly string[];
 }
 
-export interface OciMount {
+export interface OciMount extends Partial<OciMappings> {
   readonly destination: string;
   readonly type: string;
   readonly source: string;
   readonly options: readonly string[];
+}
+
+export interface OciIdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
+export interface OciMappings {
+  readonly uidMappings: readonly OciIdMapping[];
+  readonly gidMappings: readonly OciIdMapping[];
+}
+
+export function ociMappings(uids: readonly IdMapping[], gids: readonly IdMapping[]): OciMappings {
+  const mapping = ({ containerId, hostId, length }: IdMapping): OciIdMapping => ({
+    containerID: containerId,
+    hostID: hostId,
+    size: length,
+  });
+  return { uidMappings: uids.map(mapping), gidMappings: gids.map(mapping) };
 }
 
 export interface OciNamespace {
@@ -82,7 +104,7 @@ export interface OciResources {
   readonly unified?: Readonly<Record<string, string>>;
 }
 
-export interface OciLinux {
+export interface OciLinux extends Partial<OciMappings> {
   readonly namespaces: readonly OciNamespace[];
   readonly devices: readonly OciDevice[];
   readonly cgroupsPath: string;
