@@ -149,6 +149,7 @@ const applets =
 export async function busyboxLayer(compression: Compression = "gzip"): Promise<BuiltLayer> {
   const root = await mkdtemp(path.join(tmpdir(), "keelson-busybox-"));
   try {
+    await chmod(root, 0o755);
     for (const name of ["bin", "etc", "proc", "sys", "dev", "tmp", "root", "var", "run"]) {
       await mkdir(path.join(root, name));
     }

@@ -148,6 +148,8 @@ void report(FrameType type, std::string_view payload) {
 }
 
 int run(const std::string& pod_dir) {
+  // Run as /proc/self/fd/25, ps would call it "25".
+  prctl(PR_SET_NAME, "keelson-monitor", 0, 0, 0);
   separate_from_daemon();
   if (Status opened = open_complaints((pod_dir + "/monitor.log").c_str()); !opened) {
     report(FrameType::error, error_json(opened.error()));

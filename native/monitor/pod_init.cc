@@ -52,6 +52,7 @@ class PodInit final : public ChildProgram {
 
   [[noreturn]] void run(const Child& child) override {
     if (setsid() < 0) child.die(Step::start_session);
+    prctl(PR_SET_NAME, "keelson-init", 0, 0, 0);  // for ps; at worst it keeps the monitor's
     isolate(child);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) child.die(Step::reset_signals);
     // With SIGCHLD ignored the kernel reaps every orphan by itself.
