@@ -13,7 +13,7 @@ afterEach(() => node.close());
 
 /** A plugin at the chain's end that takes `seconds` for an ADD and notes each one. */
 async function startSlowNode(seconds: number): Promise<string> {
-  node = await startNode((directory) => [join(directory, "plugins"), "/usr/lib/cni"]);
+  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
   const { daemon, directory, logs } = node;
   const notes = join(logs, "adds");
   await mkdir(join(directory, "plugins"));

@@ -85,7 +85,7 @@ test("an exit while no daemon was there is reported, with its code and time", as
 });
 
 test("a pod half made when the daemon died is taken down by the next, its address and rules too", async () => {
-  node = await startNode((directory) => [join(directory, "plugins"), "/usr/lib/cni"]);
+  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
   const { client, daemon, directory, logs } = node;
   const started = join(logs, "slow-started");
   await mkdir(join(directory, "plugins"));
@@ -112,7 +112,7 @@ test("a pod half made when the daemon died is taken down by the next, its addres
 });
 
 test("a plugin that fails: the pod is refused with the plugin's words and nothing stays", async () => {
-  node = await startNode((directory) => [join(directory, "plugins")]);
+  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins")] });
   const { client, daemon, directory } = node;
   await mkdir(join(directory, "plugins"));
   for (const type of ["bridge", "host-local", "portmap"])

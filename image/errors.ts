@@ -94,6 +94,11 @@ export const errors = catalogue({
     sentence: "There is no image {reference} on this node.",
     remedy: "Pull it first.",
   },
+  imageMounted: {
+    code: "FailedPrecondition",
+    sentence: "The image {image} cannot be removed: container {container} mounts it.",
+    remedy: "Remove the container first.",
+  },
   snapshotExists: {
     code: "AlreadyExists",
     sentence: "Container {container} already has a writable layer.",

@@ -10,76 +10,97 @@ import { stagingDirectory } from "./layers.ts";
 import type { Layout } from "./layout.ts";
 import { Slots } from "./scheduling.ts";
 import { SingleFlight } from "./single-flight.ts";
-import type { Digest, FileSystemUse, Owner, Snapshot } from "./types.ts";
+import type { Digest, FileSystemUse, Snapshot } from "./types.ts";
 
 const recordName = "snapshot.json";
 const idPattern = /^[0-9a-f]{1,64}$/;
 /** Milliseconds for which a measured size is given again. */
 const freshMs = 10_000;
 const parallelMeasurements = 2;
-const hostOwner: Owner = { uid: 0, gid: 0 };
+
+export interface SnapshotPlan {
+  /** Top first, at least one. */
+  readonly lower: readonly Digest[];
+  /** The host's ids of the container's root. */
+  readonly root: { readonly uid: number; readonly gid: number };
+  /** Ids of the images that the container mounts, and their layers. */
+  readonly mounted: readonly string[];
+  readonly mountedLayers: readonly Digest[];
+}
+
+/** What must stay on disk for a container: its own image's layers and those of the images it mounts. */
+interface Needs {
+  readonly layers: readonly Digest[];
+  readonly mounted: readonly string[];
+}
 
 export class Snapshots {
   readonly #layout: Layout;
   readonly #host: Host;
   readonly #now: () => number;
-  /** Layers below each container's writable one, top first. */
-  readonly #lower: Map<string, readonly Digest[]>;
+  readonly #needs: Map<string, Needs>;
   readonly #measured = new Map<string, FileSystemUse>();
   readonly #measuring = new SingleFlight<FileSystemUse>();
   readonly #slots = new Slots(parallelMeasurements);
 
-  private constructor(layout: Layout, host: Host, now: () => number, lower: Map<string, readonly Digest[]>) {
+  private constructor(layout: Layout, host: Host, now: () => number, needs: Map<string, Needs>) {
     this.#layout = layout;
     this.#host = host;
     this.#now = now;
-    this.#lower = lower;
+    this.#needs = needs;
   }
 
   /** Reads what is there; a half-made snapshot is taken down. `now` gives milliseconds since the epoch. */
   static async open(layout: Layout, host: Host, now: () => number): Promise<Snapshots> {
-    const lower = new Map<string, readonly Digest[]>();
+    const all = new Map<string, Needs>();
     for (const id of await readdir(layout.containers)) {
-      const layers = await readRecord(path.join(layout.container(id), recordName));
-      if (layers === undefined) await host.removeTree(layout.container(id));
-      else lower.set(id, layers);
+      const needs = await readRecord(path.join(layout.container(id), recordName));
+      if (needs === undefined) await host.removeTree(layout.container(id));
+      else all.set(id, needs);
     }
-    return new Snapshots(layout, host, now, lower);
+    return new Snapshots(layout, host, now, all);
   }
 
   ids(): readonly string[] {
-    return [...this.#lower.keys()];
+    return [...this.#needs.keys()];
   }
 
   layersInUse(): ReadonlySet<Digest> {
-    return new Set([...this.#lower.values()].flat());
+    return new Set([...this.#needs.values()].flatMap(({ layers }) => layers));
   }
 
-  /** `lower` top first, at least one; `root` as in ImageStore.prepareSnapshot. Throws AlreadyExists. */
-  async prepare(containerId: string, lower: readonly Digest[], root: Owner = hostOwner): Promise<Snapshot> {
+  /** A container that mounts the image. */
+  mounting(image: string): string | undefined {
+    for (const [id, { mounted }] of this.#needs) if (mounted.includes(image)) return id;
+    return undefined;
+  }
+
+  /** Throws AlreadyExists. */
+  async prepare(containerId: string, plan: SnapshotPlan): Promise<Snapshot> {
     if (!idPattern.test(containerId)) throw errors.invalidContainerId({ container: containerId.slice(0, 100) });
-    if (this.#lower.has(containerId)) throw errors.snapshotExists({ container: containerId });
+    if (this.#needs.has(containerId)) throw errors.snapshotExists({ container: containerId });
+    const needs: Needs = { layers: [...new Set([...plan.lower, ...plan.mountedLayers])], mounted: plan.mounted };
     // From now on the layers are needed, whatever happens to the image meanwhile.
-    this.#lower.set(containerId, lower);
+    this.#needs.set(containerId, needs);
     const directory = this.#layout.container(containerId);
     try {
-      const snapshot = await this.#make(directory, lower, root);
+      const snapshot = await this.#make(directory, plan);
       // The record comes last: a directory with it is whole.
-      await writeFile(path.join(directory, recordName), JSON.stringify({ layers: lower }), { mode: 0o600 });
+      await writeFile(path.join(directory, recordName), JSON.stringify(needs), { mode: 0o600 });
       return snapshot;
     } catch (error) {
       await this.#host.removeTree(directory);
-      this.#lower.delete(containerId);
+      this.#needs.delete(containerId);
       throw error;
     }
   }
 
   /** Missing is fine. */
   async remove(containerId: string): Promise<void> {
-    if (!this.#lower.has(containerId)) return;
+    if (!this.#needs.has(containerId)) return;
     const trash = await stagingDirectory(this.#layout);
     await rename(this.#layout.container(containerId), path.join(trash, "snapshot")).catch(ignoreMissing);
-    this.#lower.delete(containerId);
+    this.#needs.delete(containerId);
     this.#measured.delete(containerId);
     await this.#host.removeTree(trash);
   }
@@ -88,7 +109,7 @@ export class Snapshots {
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
-    if (!this.#lower.has(containerId)) throw errors.noSnapshot({ container: containerId });
+    if (!this.#needs.has(containerId)) throw errors.noSnapshot({ container: containerId });
     return this.#measuring.join(containerId, new AbortController().signal, (signal) =>
       this.#slots.run(signal, () => this.#measure(containerId)),
     );
@@ -100,7 +121,7 @@ export class Snapshots {
       this.ids().map((id) =>
         this.use(id).catch((error: unknown) => {
           // Removed while it was measured: it uses nothing any more.
-          if (!this.#lower.has(id)) return undefined;
+          if (!this.#needs.has(id)) return undefined;
           throw error;
         }),
       ),
@@ -114,7 +135,7 @@ export class Snapshots {
     return this.#stamped(usedBytes, inodesUsed);
   }
 
-  async #make(directory: string, lower: readonly Digest[], owner: Owner): Promise<Snapshot> {
+  async #make(directory: string, { lower, root: owner }: SnapshotPlan): Promise<Snapshot> {
     const [top] = lower;
     if (top === undefined) throw new Error("a snapshot needs a layer below it");
     const upper = path.join(directory, "upper");
@@ -130,7 +151,7 @@ export class Snapshots {
   async #measure(containerId: string): Promise<FileSystemUse> {
     const usage = await this.#host.diskUsage(path.join(this.#layout.container(containerId), "upper"));
     const use = this.#stamped(usage.bytes, usage.inodes);
-    if (this.#lower.has(containerId)) this.#measured.set(containerId, use);
+    if (this.#needs.has(containerId)) this.#measured.set(containerId, use);
     return use;
   }
 
@@ -139,10 +160,11 @@ export class Snapshots {
   }
 }
 
-async function readRecord(file: string): Promise<readonly Digest[] | undefined> {
+async function readRecord(file: string): Promise<Needs | undefined> {
   try {
-    const layers = parseJsonObject(await readFile(file)).strings("layers");
-    return layers.length > 0 ? layers.filter(isDigest) : undefined;
+    const record = parseJsonObject(await readFile(file));
+    const layers = record.strings("layers").filter(isDigest);
+    return layers.length > 0 ? { layers, mounted: record.strings("mounted") } : undefined;
   } catch (error) {
     if (error instanceof MalformedJson || isMissing(error)) return undefined;
     throw error;

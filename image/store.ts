@@ -25,7 +25,16 @@ import type { RetryPolicy } from "./retry.ts";
 import { SingleFlight } from "./single-flight.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
-import type { Digest, FileSystemUse, Image, ImageId, ImageStore, Owner, RegistryAuth, Snapshot } from "./types.ts";
+import type {
+  Digest,
+  FileSystemUse,
+  Image,
+  ImageId,
+  ImageStore,
+  RegistryAuth,
+  Snapshot,
+  SnapshotWish,
+} from "./types.ts";
 
 export interface StoreOptions {
   /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
@@ -131,6 +140,8 @@ class Store implements ImageStore {
     await this.#inventory.queue.run(async () => {
       const image = this.find(reference);
       if (image === undefined) return;
+      const container = this.#snapshots.mounting(image.id);
+      if (container !== undefined) throw errors.imageMounted({ image: image.tags[0] ?? image.id, container });
       const { names, manifests } = this.#catalog;
       const isOther = (entry: NameEntry) => manifests.get(entry.manifest.digest)?.manifest.config.digest !== image.id;
       await this.#change(names.filter(isOther), manifests);
@@ -138,10 +149,16 @@ class Store implements ImageStore {
     await this.collect();
   }
 
-  async prepareSnapshot(containerId: string, id: ImageId, root?: Owner): Promise<Snapshot> {
+  async prepareSnapshot(containerId: string, id: ImageId, wish: SnapshotWish = {}): Promise<Snapshot> {
+    const { root = { uid: 0, gid: 0 }, mounted = [] } = wish;
+    const mountedLayers = mounted.flatMap((image) => this.#layersOf(image));
+    return this.#snapshots.prepare(containerId, { lower: this.#layersOf(id), root, mounted, mountedLayers });
+  }
+
+  #layersOf(id: ImageId): readonly Digest[] {
     const stored = this.#catalog.manifests.values().find(({ manifest }) => manifest.config.digest === id);
     if (stored === undefined) throw errors.noSuchImage({ reference: id });
-    return this.#snapshots.prepare(containerId, overlayOrder(stored.document.diffIds), root);
+    return overlayOrder(stored.document.diffIds);
   }
 
   async removeSnapshot(containerId: string): Promise<void> {

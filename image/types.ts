@@ -62,10 +62,11 @@ export interface FileSystemUse {
   readonly timestamp: bigint;
 }
 
-/** Ids on the host. */
-export interface Owner {
-  readonly uid: number;
-  readonly gid: number;
+export interface SnapshotWish {
+  /** The host's ids of the container's uid 0 and gid 0, when a user namespace maps them: they own its "/". */
+  readonly root?: { readonly uid: number; readonly gid: number };
+  /** Images that the container mounts: they cannot be removed while the snapshot exists. */
+  readonly mounted?: readonly ImageId[];
 }
 
 export interface ImageStore {
@@ -75,15 +76,15 @@ export interface ImageStore {
   find(reference: string): Image | undefined;
   /** Equal pulls share one; durable before it resolves. Rejects with catalogue errors (see facts: RegistryUnavailable prefix). */
   pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image>;
-  /** Removes every name of the image and the image; content shared with others or used by containers stays until free. Missing is fine. */
+  /**
+   * Removes every name of the image and the image; content shared with others or used by containers stays until
+   * free. Missing is fine; one that a container mounts is FailedPrecondition.
+   */
   remove(reference: string): Promise<void>;
   /** Imports an OCI layout or docker-save archive (tar, maybe gzipped) or an OCI layout directory. */
   load(path: string, signal: AbortSignal): Promise<readonly Image[]>;
-  /**
-   * Makes a container's writable layer; the image's layers cannot go while it exists. `root`: the host's ids of
-   * the container's uid 0 and gid 0, when a user namespace maps them; the image's owner of "/" becomes that.
-   */
-  prepareSnapshot(containerId: string, image: ImageId, root?: Owner): Promise<Snapshot>;
+  /** Makes a container's writable layer; the image's layers cannot go while it exists. */
+  prepareSnapshot(containerId: string, image: ImageId, wish?: SnapshotWish): Promise<Snapshot>;
   removeSnapshot(containerId: string): Promise<void>;
   /** Use of a container's writable layer; measured off the event loop, may be some seconds old. */
   snapshotUse(containerId: string): Promise<FileSystemUse>;

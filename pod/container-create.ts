@@ -1,7 +1,7 @@
 // CreateContainer: from a request to a bundle on disk and a record. No process yet.
 
 import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, posix } from "node:path";
 import type { Image } from "../image/types.ts";
 import { bundlePath, Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -14,6 +14,7 @@ import { signalNumber } from "./signals.ts";
 import { resolveAccount } from "./spec/accounts.ts";
 import { buildSpec } from "./spec/build.ts";
 import { encodeSpec } from "./spec/encode.ts";
+import { checkSubPaths, imageView, imageVolumes } from "./spec/image-mounts.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, userMappings } from "./user-namespace.ts";
@@ -28,14 +29,20 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   const targetPid = targetPidOf(sandbox, config);
 
   const id = newContainerId();
+  const bundle = bundlePath(sandbox, id);
+  const volumes = imageVolumes(config, (reference) => env.images.find(reference), bundle);
+  const readImage = (of: Image) => async (paths: readonly string[], limit: number) =>
+    await env.host.readFromLayers(of.layers, paths, limit);
+  await checkSubPaths(volumes, readImage);
   const undo = new UndoStack(limits.undo);
   try {
     undo.push("remove the writable layer", async () => await env.images.removeSnapshot(id));
     const [snapshot, account] = await settled(
-      env.images.prepareSnapshot(id, image.id, hostRoot(userMappings(sandbox.config.security.namespaces))),
-      resolveAccount(config.security, image.config.user, config.image.image, async (paths, limit) => {
-        return await env.host.readFromLayers(image.layers, paths, limit);
+      env.images.prepareSnapshot(id, image.id, {
+        root: hostRoot(userMappings(sandbox.config.security.namespaces)),
+        mounted: volumes.map((volume) => volume.image.id),
       }),
+      resolveAccount(config.security, image.config.user, config.image.image, readImage(image)),
     );
     const { uid, gid, supplementalGroups } = account;
     const spec = await buildSpec(sandbox.setup(), {
@@ -43,15 +50,20 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       config,
       image,
       account,
+      imageVolumes: volumes,
       hostCapabilities: env.hostCapabilities,
       ...(targetPid === undefined ? {} : { targetPid }),
     });
     const { seccomp } = spec.linux;
     const seccompFilter = seccomp === undefined ? undefined : await env.filters.path(seccomp);
 
-    const bundle = bundlePath(sandbox, id);
     undo.push("remove the bundle", async () => await env.host.removeTree(bundle));
-    await writeBundle(bundle, encodeSpec(spec), JSON.stringify(snapshot));
+    await writeBundle(bundle, encodeSpec(spec), {
+      ...snapshot,
+      images: volumes.map(imageView),
+      directories: declaredVolumes(image),
+    });
+    await Promise.all(volumes.map(({ mountpoint }) => mkdir(mountpoint, { recursive: true, mode: 0o700 })));
     const container = containerOf(env, sandbox, id, config, image, { uid, gid, supplementalGroups }, seccompFilter);
     await makeLogDirectory(container);
 
@@ -116,11 +128,16 @@ function stopSignal(config: ContainerConfig, image: Image): string {
   );
 }
 
-async function writeBundle(bundle: string, config: Buffer, rootfs: string): Promise<void> {
+/** The image's VOLUMEs; its own "..", if any, end at the root. */
+function declaredVolumes(image: Image): string[] {
+  return image.config.volumes.map((path) => posix.join("/", path)).filter((path) => path !== "/");
+}
+
+async function writeBundle(bundle: string, config: Buffer, rootfs: object): Promise<void> {
   await mkdir(join(bundle, "rootfs"), { recursive: true, mode: 0o700 });
   await Promise.all([
     writeFile(join(bundle, "config.json"), config, { mode: 0o600 }),
-    writeFile(join(bundle, "rootfs.json"), rootfs, { mode: 0o600 }),
+    writeFile(join(bundle, "rootfs.json"), JSON.stringify(rootfs), { mode: 0o600 }),
   ]);
 }
 

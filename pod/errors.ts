@@ -108,10 +108,15 @@ export const podErrors = catalogue({
     sentence: "The mount target {target} is not usable: {reason}.",
     remedy: "Give an absolute path below the container's root.",
   },
-  imageMountUnsupported: {
-    code: "Unimplemented",
-    sentence: "The mount at {target} is of an image, which this version cannot do.",
-    remedy: "Use a volume.",
+  imageVolumeMissing: {
+    code: "NotFound",
+    sentence: "ImageVolumeMountFailed: the image {image}, to be mounted at {target}, is not on this node.",
+    remedy: "Pull it first.",
+  },
+  imageSubPathMissing: {
+    code: "FailedPrecondition",
+    sentence: "ImageVolumeMountFailed: there is no {path} in the image {image}, to be mounted at {target}.",
+    remedy: "Give a path that the image has.",
   },
   userNamespaceUnsupported: {
     code: "FailedPrecondition",

@@ -55,8 +55,10 @@ constexpr const char* words[] = {
     "load the seccomp filter",
     "execute",
     "map the owners of",
+    "find in the image",
+    "make the directory",
 };
-static_assert(std::size(words) == static_cast<size_t>(Step::map_owners) + 1);
+static_assert(std::size(words) == static_cast<size_t>(Step::make_directory) + 1);
 
 // What execve says when the command itself is to blame.
 bool blames_command(int error) {
@@ -109,7 +111,8 @@ Error to_error(const ChildMessage& message) {
   if (message.object[0] != '\0') error.step += " " + std::string(message.object);
   error.error_number = message.error;
   if (message.step == Step::execute && blames_command(message.error)) error.kind = Kind::not_executable;
-  if (message.step == Step::refuse_mount_over_proc || message.step == Step::refuse_directory_outside) {
+  if (message.step == Step::refuse_mount_over_proc || message.step == Step::refuse_directory_outside ||
+      message.step == Step::find_in_image) {
     error.kind = Kind::invalid;
   }
   return error;

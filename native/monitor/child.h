@@ -57,6 +57,8 @@ enum class Step : uint8_t {
   load_seccomp,
   execute,
   map_owners,
+  find_in_image,
+  make_directory,
 };
 
 struct ChildMessage {

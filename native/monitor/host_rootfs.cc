@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 
+#include <cstring>
+
 #include "../common/fd.h"
 #include "mount_api.h"
+#include "resolve.h"
 #include "rootfs.h"
 
 namespace keelson {
@@ -42,15 +45,16 @@ Status mount_plain(const std::string& layer, const std::string& target) {
 
 }  // namespace
 
-Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
-  std::string target = bundle + "/rootfs";
+namespace {
+
+Status mount_overlay(const RootfsSpec& rootfs, const OverlayPlan& plan) {
+  const std::string& target = plan.mountpoint;
   if (rootfs.upper.empty() && rootfs.lower.size() == 1) return mount_plain(rootfs.lower[0], target);
   Fd fs(fs_open("overlay"));
   if (!fs) return fail_errno("open the overlay file system");
   Status configured = configure(fs.get(), rootfs);
   if (!configured && configured.error().error_number == EINVAL) {
-    std::string options = plan_rootfs(rootfs, bundle).old_options;
-    if (mount("overlay", target.c_str(), "overlay", 0, options.c_str()) != 0) return fail_errno("mount " + target);
+    if (mount("overlay", target.c_str(), "overlay", 0, plan.old_options.c_str()) != 0) return fail_errno("mount " + target);
     return {};
   }
   if (!configured) return configured;
@@ -59,17 +63,74 @@ Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
   return attach_at(root, target);
 }
 
-void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
-  if (unmount_host_rootfs(bundle)) forget_failed_mount(rootfs);
-}
-
-Status unmount_host_rootfs(const std::string& bundle) {
-  std::string target = bundle + "/rootfs";
+Status unmount(const std::string& target) {
   // EINVAL: nothing is mounted there.
   if (umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL && errno != ENOENT) {
     return fail_errno("unmount " + target);
   }
   return {};
+}
+
+// A part of an image takes the place of the whole, looked up with the image as its root.
+Status narrow(const std::string& mountpoint, const std::string& sub_path) {
+  Fd whole(open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!whole) return fail_errno("open " + mountpoint);
+  Fd part(open_in_root(whole.get(), sub_path.c_str(), O_PATH));
+  Fd tree(part ? clone_tree(part.get(), "", false) : -1);
+  if (!tree) return fail(Kind::invalid, "find in the image " + sub_path, strerror(errno));
+  whole.reset();
+  part.reset();
+  if (Status unmounted = unmount(mountpoint); !unmounted) return unmounted;
+  return attach_at(tree, mountpoint);
+}
+
+Status mount_image(const ImageView& image, const OverlayPlan& plan) {
+  RootfsSpec layers;
+  layers.lower = image.lower;
+  if (Status mounted = mount_overlay(layers, plan); !mounted) return mounted;
+  if (image.sub_path.empty()) return {};
+  return narrow(image.mountpoint, image.sub_path);
+}
+
+Status make_root_directories(const std::vector<std::string>& paths, const std::string& mountpoint) {
+  if (paths.empty()) return {};
+  Fd root(open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!root) return fail_errno("open " + mountpoint);
+  for (const std::string& path : paths) {
+    Fd made(make_directory_in_root(root.get(), path.c_str()));
+    if (!made && errno != ENOTDIR && errno != ELOOP) return fail_errno("make the directory " + path);
+  }
+  return {};
+}
+
+Status mount_all(const RootfsSpec& rootfs, const RootfsPlan& plan) {
+  if (Status mounted = mount_overlay(rootfs, plan.root); !mounted) return mounted;
+  if (Status made = make_root_directories(rootfs.directories, plan.root.mountpoint); !made) return made;
+  for (size_t at = 0; at < rootfs.images.size(); ++at) {
+    if (Status mounted = mount_image(rootfs.images[at], plan.images[at].view); !mounted) return mounted;
+  }
+  return {};
+}
+
+}  // namespace
+
+Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
+  Status mounted = mount_all(rootfs, plan_rootfs(rootfs, bundle));
+  if (!mounted) undo_host_rootfs(rootfs, bundle);
+  return mounted;
+}
+
+void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
+  if (unmount_host_rootfs(rootfs, bundle)) forget_failed_mount(rootfs);
+}
+
+Status unmount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
+  Status first = unmount(bundle + "/rootfs");
+  for (const ImageView& image : rootfs.images) {
+    Status unmounted = unmount(image.mountpoint);
+    if (first) first = unmounted;
+  }
+  return first;
 }
 
 }  // namespace keelson

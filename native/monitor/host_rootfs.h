@@ -1,4 +1,4 @@
-// A container's root mounted on the host at <bundle>/rootfs, for OCI runtime binaries.
+// A container's root mounted on the host at <bundle>/rootfs, and the images its mounts show, for OCI runtime binaries.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@ namespace keelson {
 
 Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
 // Not mounted is fine.
-Status unmount_host_rootfs(const std::string& bundle);
+Status unmount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
 
 // After a start that failed: the writable layer can be used for another try.
 void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);

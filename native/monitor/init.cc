@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "command.h"
 #include "descriptors.h"
@@ -41,7 +42,8 @@ struct UserSpace {
 
 class ContainerInit final : public ChildProgram {
  public:
-  ContainerInit(const ContainerSpec& spec, Command command, RootfsPlan rootfs, std::vector<PlannedMount> mounts,
+  ContainerInit(const ContainerSpec& spec, Command command, std::unique_ptr<RootfsPlan> rootfs,
+                std::vector<PlannedMount> mounts,
                 std::vector<JoinedNamespace> joined, UserSpace user, std::vector<Sysctl> sysctls,
                 std::vector<std::string> cgroup_files, const Stdio& stdio)
       : spec_(spec),
@@ -84,6 +86,7 @@ class ContainerInit final : public ChildProgram {
     write_sysctls(child);
 
     int root = user_ ? prepared_root(child) : host_root(child);
+    make_directories(child, root, rootfs_->directories);
     // All before pivot_root, by descriptors: the image's links have no say.
     make_mounts(child, root, mounts_);
     if (!has_foreign_dev(spec_)) {
@@ -118,7 +121,9 @@ class ContainerInit final : public ChildProgram {
     // Sources first: once cut off from the host, no mount could be shared with it.
     open_sources(child, mounts_);
     detach_from_host(child);
-    return mount_rootfs(child, rootfs_);
+    make_image_views(child, rootfs_->images, -1, -1);
+    take_image_views(child, mounts_);
+    return mount_rootfs(child, rootfs_->root);
   }
 
   // What the host's root alone may do, and then the end of being that: the process that is born next, with its
@@ -128,8 +133,10 @@ class ContainerInit final : public ChildProgram {
     if (unshare(CLONE_NEWNS) != 0) child.die(Step::detach_propagation);
     open_sources(child, mounts_);
     detach_from_host(child);
-    int scratch = mount_scratch(child, rootfs_);
-    user_.root = make_mapped_rootfs(child, rootfs_, scratch, user_.space.get());
+    int scratch = mount_scratch(child, rootfs_->root);
+    make_image_views(child, rootfs_->images, scratch, user_.space.get());
+    take_image_views(child, mounts_);
+    user_.root = make_mapped_overlay(child, rootfs_->root, scratch, user_.space.get());
     make_outside_devices(child, scratch, user_.devices);
     enter_user_namespace(child, user_.space.get());
   }
@@ -183,7 +190,7 @@ class ContainerInit final : public ChildProgram {
 
   const ContainerSpec& spec_;
   Command command_;
-  RootfsPlan rootfs_;
+  std::unique_ptr<RootfsPlan> rootfs_;  // the mounts point into it
   std::vector<PlannedMount> mounts_;
   std::vector<JoinedNamespace> joined_;
   UserSpace user_;
@@ -237,7 +244,9 @@ Result<Started> start_init(const Sandbox& sandbox, const InitRequest& request, c
   const bool mapped = static_cast<bool>(user);
   Result<Command> command = Command::plan(spec.process, request.id, request.seccomp_filter_path, mapped);
   if (!command) return about(command.error(), container);
-  Result<std::vector<PlannedMount>> mounts = plan_mounts(spec, sandbox, cgroup.host(), cgroup.path());
+  auto plan = std::make_unique<RootfsPlan>(plan_rootfs(rootfs, request.bundle));
+  Result<std::vector<PlannedMount>> mounts =
+      plan_mounts(spec, plan->images, sandbox, cgroup.host(), cgroup.path());
   if (!mounts) return about(mounts.error(), container);
   Result<std::vector<Sysctl>> sysctls = plan_sysctls(spec);
   if (!sysctls) return about(sysctls.error(), container);
@@ -248,7 +257,7 @@ Result<Started> start_init(const Sandbox& sandbox, const InitRequest& request, c
   options.by_helper = mapped;
   for (const JoinedNamespace& space : *joined) options.by_helper |= space.flag == CLONE_NEWPID;
 
-  ContainerInit init(spec, std::move(*command), plan_rootfs(rootfs, request.bundle), std::move(*mounts),
+  ContainerInit init(spec, std::move(*command), std::move(plan), std::move(*mounts),
                      std::move(*joined), std::move(user), std::move(*sysctls), cgroup.v1_task_files(), stdio);
   Result<Started> started = launch(init, options);
   if (!started) {

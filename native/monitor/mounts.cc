@@ -160,8 +160,9 @@ Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
 
 }  // namespace
 
-Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const Sandbox& sandbox,
-                                              const CgroupHost& host, std::string_view cgroup_path) {
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
+                                              const Sandbox& sandbox, const CgroupHost& host,
+                                              std::string_view cgroup_path) {
   bool own_cgroup_namespace = false;
   for (const NamespaceSpec& space : spec.namespaces) own_cgroup_namespace |= space.flag == CLONE_NEWCGROUP;
   std::vector<PlannedMount> plans;
@@ -171,6 +172,9 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const S
       Result<Fd> owners = owners_of(mount, sandbox);
       if (!owners) return std::unexpected(owners.error());
       plan.owners = std::move(*owners);
+    }
+    for (const ImagePlan& image : images) {
+      if (plan.kind == PlannedMount::Kind::bind && image.view.mountpoint == mount.source) plan.image = &image;
     }
     if (plan.kind == PlannedMount::Kind::bind && !plan.options.empty()) {
       return fail(Kind::invalid, "mount " + mount.destination,
@@ -186,7 +190,7 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const S
 
 void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
   for (PlannedMount& mount : mounts) {
-    if (mount.kind == PlannedMount::Kind::bind) {
+    if (mount.kind == PlannedMount::Kind::bind && mount.image == nullptr) {
       mount.tree = clone_tree(AT_FDCWD, mount.spec.source.c_str(), mount.spec.flags & MS_REC);
       if (mount.tree < 0) child.die(Step::open_mount_source, mount.spec.source.c_str());
       if (mount.owners && map_owners(mount.tree, mount.owners.get(), false) != 0) {
@@ -198,6 +202,14 @@ void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
       entry.tree = clone_tree(AT_FDCWD, entry.directory.c_str(), false);
       if (entry.tree < 0) child.die(Step::open_mount_source, entry.directory.c_str());
     }
+  }
+}
+
+void take_image_views(const Child& child, std::vector<PlannedMount>& mounts) {
+  for (PlannedMount& mount : mounts) {
+    if (mount.image == nullptr) continue;
+    mount.tree = mount.image->tree;
+    shape_bind(child, mount.tree, mount.spec);
   }
 }
 

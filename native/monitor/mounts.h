@@ -8,6 +8,7 @@
 #include "../common/fd.h"
 #include "cgroup.h"
 #include "child.h"
+#include "rootfs.h"
 #include "sandbox.h"
 #include "spec.h"
 
@@ -28,16 +29,22 @@ struct PlannedMount {
   std::vector<std::pair<std::string, std::string>> options;  // key, value; "" for a flag
   bool cgroup_v2 = false;               // one tree: cgroup2 itself in a namespace of its own, else `entries[0]`
   std::vector<CgroupEntry> entries;
+  const ImagePlan* image = nullptr;     // whose view a bind mount shows
   Fd owners;                            // user namespace through which a bind mount shows its owners
   int tree = -1;                        // of a bind mount, once opened in the child
 };
 
-Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const Sandbox& sandbox,
-                                              const CgroupHost& host, std::string_view cgroup_path);
+// `images` outlive the plans.
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
+                                              const Sandbox& sandbox, const CgroupHost& host,
+                                              std::string_view cgroup_path);
 
-// Copies every source out of the host's tree, with its options. To be done while the mounts are
+// Copies every source out of the host's tree, with its options; images' views come later. To be done while the mounts are
 // still members of the host's peer groups, or "rshared" could not share.
 void open_sources(const Child& child, std::vector<PlannedMount>& mounts);
+
+// The views of images, once they are made, with the options of their mounts.
+void take_image_views(const Child& child, std::vector<PlannedMount>& mounts);
 
 // Makes the process's copy of the host's tree private, so that nothing done to it is seen outside.
 void detach_from_host(const Child& child);

@@ -80,7 +80,7 @@ class OciHandler : public Handler {
 
   void remove(Cgroup& cgroup, DoneStatus done) override {
     runtime_.run({"delete", "--force", id_}, {}, [this, &cgroup, done = std::move(done)](Status deleted) mutable {
-      Status unmounted = unmount_host_rootfs(bundle_);
+      Status unmounted = unmount_host_rootfs(rootfs_, bundle_);
       if (!deleted || !unmounted) return done(deleted ? unmounted : deleted);
       // The runtime removes its cgroup; a process that took its time is counted in it a moment longer.
       remove_cgroup(context_.loop, cgroup, std::move(done));

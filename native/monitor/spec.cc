@@ -237,6 +237,15 @@ Result<RootfsSpec> parse_rootfs(std::string_view rootfs_json) {
     rootfs.work = reader.path((*parsed)["work"], "the work directory");
   }
   if (rootfs.lower.empty()) reader.complain("\"lower\" names no directory");
+  for (const Json& item : (*parsed)["images"].items()) {
+    ImageView image;
+    image.mountpoint = reader.path(item["mountpoint"], "an image's mountpoint");
+    image.lower = read_paths(reader, item["lower"], "an image's lower directory");
+    image.sub_path = reader.text(item["sub_path"], "an image's sub path");
+    if (image.lower.empty()) reader.complain("an image has no layer");
+    rootfs.images.push_back(std::move(image));
+  }
+  rootfs.directories = read_paths(reader, (*parsed)["directories"], "a directory of the root");
   if (!reader.complaint().empty()) return fail(Kind::invalid, "read rootfs.json", reader.complaint());
   return rootfs;
 }

@@ -103,11 +103,20 @@ struct ContainerSpec {
   bool has_seccomp = false;
 };
 
+// An image, or a part of it, shown read-only at a path that config.json binds into the container.
+struct ImageView {
+  std::string mountpoint;
+  std::vector<std::string> lower;  // top first
+  std::string sub_path;            // inside the image; empty: all of it
+};
+
 // What rootfs.json says (PROTOCOL.md).
 struct RootfsSpec {
   std::vector<std::string> lower;  // top first
   std::string upper;
   std::string work;
+  std::vector<ImageView> images;
+  std::vector<std::string> directories;  // to be there before anything is mounted
 };
 
 Result<ContainerSpec> parse_spec(std::string_view config_json);

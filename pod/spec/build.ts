@@ -8,6 +8,7 @@ import type { IdMappings } from "../user-namespace.ts";
 import type { Account } from "./accounts.ts";
 import { capabilitiesFor } from "./capabilities.ts";
 import { planDevices } from "./devices.ts";
+import type { ImageVolume } from "./image-mounts.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
 import { type OciNamespace, type OciSpec, ociMappings } from "./oci.ts";
 import { ociResources } from "./resources.ts";
@@ -31,6 +32,7 @@ export interface ContainerSetup {
   readonly config: ContainerConfig;
   readonly image: Image;
   readonly account: Account;
+  readonly imageVolumes: readonly ImageVolume[];
   /** PID of the container whose PID namespace to join, for pid mode "target". */
   readonly targetPid?: number;
   /** This process's bounding set (capabilities(7)). */
@@ -61,7 +63,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
   const [mounts, devices, seccomp] = await Promise.all([
-    planMounts(config, sandbox),
+    planMounts(config, sandbox, container.imageVolumes),
     planDevices(config),
     seccompFor(security, capabilities.bounding),
   ]);

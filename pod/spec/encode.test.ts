@@ -51,6 +51,7 @@ async function specOf(change: Partial<ContainerConfig>) {
         chainIds: [],
       },
       account: { uid: 0n, gid: 0n, supplementalGroups: [0n], home: "/root" },
+      imageVolumes: [],
       hostCapabilities: (1n << 41n) - 1n,
     },
   );

@@ -6,6 +6,7 @@ import { posix } from "node:path";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Mount } from "../types.ts";
 import type { IdMappings } from "../user-namespace.ts";
+import { type ImageVolume, imageMount } from "./image-mounts.ts";
 import { type OciLinux, type OciMount, ociMappings } from "./oci.ts";
 
 /** Host paths of what the sandbox gives to all its containers. */
@@ -27,8 +28,14 @@ export interface MountSetup {
   readonly user?: IdMappings;
 }
 
-export async function planMounts(config: ContainerConfig, sandbox: MountSetup): Promise<MountPlan> {
-  const requested = await Promise.all(config.mounts.map(requestedMount));
+/** `images` are the volumes of the mounts that have an image. */
+export async function planMounts(
+  config: ContainerConfig,
+  sandbox: MountSetup,
+  images: readonly ImageVolume[],
+): Promise<MountPlan> {
+  const ofImage = new Map(images.map((volume) => [volume.mount, imageMount(volume)]));
+  const requested = await Promise.all(config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount)));
   const taken = new Set(config.mounts.map((mount) => posix.normalize(mount.containerPath)));
   const own = [...kernelMounts(config, sandbox), ...fileMounts(config, sandbox.files)].filter(
     (mount) => !taken.has(mount.destination),
@@ -85,8 +92,7 @@ function fileMounts(config: ContainerConfig, files: SandboxFiles): OciMount[] {
   ];
 }
 
-async function requestedMount(mount: Mount): Promise<OciMount> {
-  if (mount.image !== undefined) throw podErrors.imageMountUnsupported({ target: mount.containerPath });
+async function hostMount(mount: Mount): Promise<OciMount> {
   if (!mount.containerPath.startsWith("/")) {
     throw podErrors.mountTarget({ target: mount.containerPath, reason: "it is not absolute" });
   }

@@ -1,0 +1,64 @@
+// Image volumes: which images a container mounts, and where the monitor is to show them.
+// Sources: CRI v1 Mount (image, image_sub_path); Kubernetes KEP-4639; native/PROTOCOL.md (rootfs.json).
+
+import { join, posix } from "node:path";
+import type { Image } from "../../image/types.ts";
+import { podErrors } from "../errors.ts";
+import type { ContainerConfig, ImageSpec, Mount } from "../types.ts";
+import type { ReadAccounts } from "./accounts.ts";
+import type { OciMount } from "./oci.ts";
+
+export interface ImageVolume {
+  readonly mount: Mount;
+  readonly image: Image;
+  /** In the bundle; nothing is mounted there but by the monitor. */
+  readonly mountpoint: string;
+}
+
+/** Throws NotFound for an image that is not on this node. */
+export function imageVolumes(
+  config: ContainerConfig,
+  find: (reference: string) => Image | undefined,
+  bundle: string,
+): ImageVolume[] {
+  const wanted = config.mounts.flatMap((mount) => (mount.image === undefined ? [] : [{ mount, spec: mount.image }]));
+  return wanted.map(({ mount, spec }, index) => {
+    const image = find(spec.image);
+    if (image === undefined) throw podErrors.imageVolumeMissing({ image: spec.image, target: mount.containerPath });
+    return { mount, image, mountpoint: join(bundle, "images", String(index)) };
+  });
+}
+
+/** Throws FailedPrecondition for a sub path that is not in its image. */
+export async function checkSubPaths(
+  volumes: readonly ImageVolume[],
+  read: (image: Image) => ReadAccounts,
+): Promise<void> {
+  for (const { mount, image } of volumes) {
+    if (mount.imageSubPath === "") continue;
+    const [found] = await read(image)([posix.join("/", mount.imageSubPath)], 0);
+    if (found === undefined || found.kind === "missing") {
+      const name = nameOf(mount.image);
+      throw podErrors.imageSubPathMissing({ path: mount.imageSubPath, image: name, target: mount.containerPath });
+    }
+  }
+}
+
+/** Read-only and without programs, as Kubernetes promises of image volumes. */
+export function imageMount({ mount, mountpoint }: ImageVolume): OciMount {
+  return {
+    destination: posix.normalize(mount.containerPath),
+    type: "bind",
+    source: mountpoint,
+    options: ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+  };
+}
+
+/** The entry of rootfs.json. */
+export function imageView({ mount, image, mountpoint }: ImageVolume): object {
+  return { mountpoint, lower: image.layers, sub_path: mount.imageSubPath };
+}
+
+function nameOf(spec: ImageSpec | undefined): string {
+  return spec?.image ?? "";
+}
