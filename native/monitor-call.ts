@@ -81,9 +81,9 @@ export class MonitorCall {
     this.#socket.uncork();
   }
 
-  /** Sends a frame that is encoded already. */
-  sendEncoded(frame: Buffer): void {
-    this.#socket.write(frame);
+  /** Sends a frame that is encoded already; `sent` comes when the kernel has taken it, or the call is over. */
+  sendEncoded(frame: Buffer, sent: () => void): void {
+    this.#socket.write(frame, sent);
   }
 
   /** Stops reading, so that the monitor stops reading its process; at most one chunk (64 KiB) still comes. */

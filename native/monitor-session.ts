@@ -32,7 +32,7 @@ export function openSession(
           stdin,
           stdout: stdout.stream,
           stderr: stderr.stream,
-          resize: (columns, rows) => call.sendEncoded(encodeResize(columns, rows)),
+          resize: (columns, rows) => sizes.send(encodeResize(columns, rows)),
           done: done.promise,
           cancel: () => call.cancel(),
         });
@@ -49,6 +49,7 @@ export function openSession(
     const stdout = new Output(flow);
     const stderr = new Output(flow);
     const stdin = inputStream(call);
+    const sizes = new Newest(call);
     if (!withStdin) stdin.destroy();
   });
 }
@@ -154,6 +155,31 @@ class Output {
 
   end(): void {
     if (!this.stream.destroyed) this.stream.push(null);
+  }
+}
+
+/** Frames of which only the newest matters: one at most is on its way and one waits behind it. */
+class Newest {
+  readonly #call: MonitorCall;
+  #sending = false;
+  #next: Buffer | undefined;
+
+  constructor(call: MonitorCall) {
+    this.#call = call;
+  }
+
+  send(frame: Buffer): void {
+    if (this.#sending) {
+      this.#next = frame;
+      return;
+    }
+    this.#sending = true;
+    this.#call.sendEncoded(frame, () => {
+      this.#sending = false;
+      const next = this.#next;
+      this.#next = undefined;
+      if (next !== undefined) this.send(next);
+    });
   }
 }
 

@@ -8,6 +8,11 @@ import type { SpdyStream } from "./spdy/connection.ts";
 /** The second stream of a pair comes within this. */
 const pairMs = 30_000;
 
+/** What a client is told of a connection that could not be made. */
+export function forwardFailure(reason: unknown): string {
+  return reason instanceof KeelsonError ? reason.message : "The port could not be forwarded; Keelson's log tells more.";
+}
+
 interface Half {
   readonly error: SpdyStream;
   readonly timer: NodeJS.Timeout;
@@ -72,9 +77,7 @@ export class PortForwarding {
     try {
       connection = await this.#connect(port, this.#ended.signal);
     } catch (reason) {
-      const words =
-        reason instanceof KeelsonError ? reason.message : "The port could not be forwarded; Keelson's log tells more.";
-      error.end(words, () => data.reset());
+      error.end(forwardFailure(reason), () => data.reset());
       return;
     }
     connection.on("error", () => data.reset());

@@ -14,14 +14,11 @@ export interface ClientStreams {
   readonly statusAsJson: boolean;
   /** Calls back with each size the client's terminal takes. */
   onResize(resize: (columns: number, rows: number) => void): void;
-  /** Sends the outcome and ends the error stream. */
+  /** Sends the outcome and ends the error stream; resolves when that is written, or the client gone. */
   sendOutcome(text: string): Promise<void>;
   /** Resolves when the client is gone. */
   readonly gone: Promise<void>;
 }
-
-/** How long a client may take to read what the process left behind, milliseconds. */
-const drainMs = 30_000;
 
 /**
  * Runs until the process ends or the client is gone, then tells the client how it ended: output first,
@@ -43,7 +40,8 @@ export async function serveSession(start: () => Promise<Session>, client: Client
     ({ exitCode }) => (exitCode === 0 ? success(client) : exited(client, exitCode)),
     (error: unknown) => failure(client, words(error)),
   );
-  await within(Promise.all(outputs), drainMs);
+  // What the process left behind is the client's to read, as slowly as it likes: the server ends idle sessions.
+  await Promise.race([Promise.all(outputs), client.gone]);
   await client.sendOutcome(outcome);
 }
 
@@ -70,17 +68,6 @@ async function deliver(output: Readable, to: Writable | undefined): Promise<void
   to.once("error", () => output.destroy());
   // A client need not end its side of an output.
   await finished(to, { readable: false }).catch(() => undefined);
-}
-
-async function within(work: Promise<unknown>, limitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([
-    work,
-    new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, limitMs);
-    }),
-  ]);
-  clearTimeout(timer);
 }
 
 function success({ statusAsJson }: ClientStreams): string {

@@ -24,6 +24,8 @@ const spdyPorts = ["portforward.k8s.io"];
 const maxSessions = 1000;
 /** A session on which no byte moves for this long is over, milliseconds. */
 const idleMs = 4 * 60 * 60 * 1000;
+/** A client's host that is gone is noticed when it has been silent this long and ten probes, one a second, fail. */
+const keepAliveMs = 30_000;
 
 export interface StreamingServer {
   /** The URL that fulfils the wish, once, within a minute. */
@@ -60,6 +62,7 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
     sessions.add(socket);
     socket.once("close", () => sessions.delete(socket));
     socket.setNoDelay(true);
+    socket.setKeepAlive(true, keepAliveMs);
     socket.setTimeout(idleMs, () => socket.destroy());
     serve(options, tokens, request, socket, head).catch((error: unknown) => {
       options.log("warn", `a streaming session broke off: ${error instanceof Error ? error.message : String(error)}`);

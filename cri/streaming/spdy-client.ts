@@ -9,8 +9,6 @@ import type { Streams } from "./wishes.ts";
 
 /** The client opens all its streams within this, or is hung up on. */
 const openMs = 30_000;
-/** Nothing is written to a finished error stream for longer than this. */
-const outcomeMs = 10_000;
 
 /** `protocol`: "v4.channel.k8s.io" and older. */
 export async function serveSpdySession(
@@ -36,6 +34,7 @@ export async function serveSpdySession(
   const connection = new SpdyConnection(socket, head, {
     // One session: its only inbound bytes are its stdin, which may wait for its process as long as it likes.
     stallMs: Number.POSITIVE_INFINITY,
+    independent: false,
     onStream: (stream) => {
       const type = stream.headers.get("streamtype") ?? "";
       if (!wanted.includes(type) || opened.has(type)) {
@@ -81,12 +80,8 @@ function clientStreams(
     },
     sendOutcome: (text) =>
       new Promise((resolve) => {
-        const timer = setTimeout(resolve, outcomeMs);
         error.once("close", resolve);
-        error.end(text, () => {
-          clearTimeout(timer);
-          resolve();
-        });
+        error.end(text, resolve);
       }),
   };
 }
@@ -100,6 +95,7 @@ export async function serveSpdyPortForward(
   const forwarding = new PortForwarding(connect);
   const connection = new SpdyConnection(socket, head, {
     stallMs: 30_000,
+    independent: true,
     onStream: (stream) => forwarding.open(stream),
   });
   await connection.closed;

@@ -2,9 +2,11 @@
 // Source: k8s.io/apiserver pkg/util/wsstream; KEP-4006 (v5.channel.k8s.io and tunnelling).
 
 import type { IncomingMessage } from "node:http";
-import { type Duplex, PassThrough, Readable, Writable } from "node:stream";
+import { type Duplex, Readable, Writable } from "node:stream";
+import { finished } from "node:stream/promises";
 import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
 import type { Session } from "../../native/index.ts";
+import { forwardFailure } from "./port-forward.ts";
 import { type ClientStreams, ResizeReader, serveSession } from "./remote-command.ts";
 import { serveSpdyPortForward } from "./spdy-client.ts";
 import type { Streams } from "./wishes.ts";
@@ -15,6 +17,12 @@ const closeMark = 255;
 const maxMessageBytes = 1 << 20;
 const maxPiece = 32 << 10;
 const closeMs = 10_000;
+/** How long one port's slow reader may stall the others, milliseconds. */
+const stallMs = 30_000;
+/** Of a client that is not being read: how often it is told that the server lives, and is itself probed, milliseconds. */
+const heartbeatMs = 5_000;
+/** A client that does not read what is sent gets no answer to its pings. */
+const maxUnsent = 1 << 20;
 
 export const commandProtocols = [
   "v5.channel.k8s.io",
@@ -35,12 +43,23 @@ export async function acceptWebSocket(
 ): Promise<WebSocket> {
   // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: negotiated here, told here.
   delete request.headers["sec-websocket-protocol"];
-  const server = new WebSocketServer({ noServer: true, maxPayload: maxMessageBytes, perMessageDeflate: false });
+  const server = new WebSocketServer({
+    noServer: true,
+    maxPayload: maxMessageBytes,
+    perMessageDeflate: false,
+    autoPong: false,
+  });
   if (protocol !== "") server.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${protocol}`));
   return await new Promise((resolve, reject) => {
     socket.once("error", reject);
     socket.once("close", () => reject(new Error("the client hung up during the handshake")));
-    server.handleUpgrade(request, socket, head, resolve);
+    server.handleUpgrade(request, socket, head, (webSocket) => {
+      webSocket.on("error", () => undefined);
+      webSocket.on("ping", (bytes: Buffer) => {
+        if (webSocket.bufferedAmount < maxUnsent) webSocket.pong(bytes);
+      });
+      resolve(webSocket);
+    });
   });
 }
 
@@ -51,18 +70,20 @@ export async function serveWebSocketSession(
   start: () => Promise<Session>,
 ): Promise<void> {
   const wire = new ChannelWire(socket, protocol.includes("base64"));
-  const input = new Inbound(socket);
-  const resize = new PassThrough();
+  const input = new Inbound(new Gate(socket, Number.POSITIVE_INFINITY));
+  // The first size comes before the process is there to take it.
+  const sizes = new ResizeReader();
+  let size: { readonly columns: number; readonly rows: number } | undefined;
+  let resize: ((columns: number, rows: number) => void) | undefined;
   socket.on("message", (message: Buffer) => {
     const [number, bytes] = wire.decode(message);
     if (number === channel.stdin && streams.stdin) input.deliver(bytes);
-    else if (number === channel.resize) resize.write(bytes);
     else if (number === closeMark && bytes[0] === channel.stdin && protocol.startsWith("v5")) input.finish();
+    else if (number === channel.resize && streams.tty) {
+      for (size of sizes.feed(bytes)) resize?.(size.columns, size.rows);
+    }
   });
-  const gone = new Promise<void>((resolve) => {
-    socket.once("close", () => resolve());
-    socket.once("error", () => resolve());
-  });
+  const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   gone.then(() => input.finish());
 
   for (const number of [
@@ -79,10 +100,8 @@ export async function serveWebSocketSession(
     ...(streams.stdout ? { stdout: wire.writable(channel.stdout) } : {}),
     ...(streams.stderr ? { stderr: wire.writable(channel.stderr) } : {}),
     onResize: (set) => {
-      const reader = new ResizeReader();
-      resize.on("data", (bytes: Buffer) => {
-        for (const { columns, rows } of reader.feed(bytes)) set(columns, rows);
-      });
+      resize = set;
+      if (size !== undefined) set(size.columns, size.rows);
     },
     sendOutcome: (text) =>
       new Promise((resolve) => {
@@ -109,28 +128,32 @@ export async function serveWebSocketPortForward(
   const wire = new ChannelWire(socket, protocol.includes("base64"));
   const ended = new AbortController();
   const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
-  const inputs = ports.map(() => new Inbound(socket));
+  const gate = new Gate(socket, stallMs);
+  const inputs = ports.map(() => new Inbound(gate));
   socket.on("message", (message: Buffer) => {
     const [number, bytes] = wire.decode(message);
     if (number % 2 === 0) inputs[number / 2]?.deliver(bytes);
   });
-  socket.on("error", () => undefined);
-  for (const [index, port] of ports.entries()) {
+  const forwards = inputs.map(async (input, index) => {
+    const port = ports[index] ?? 0;
     const announcement = Buffer.from([port & 255, port >> 8]);
     for (const number of [index * 2, index * 2 + 1]) wire.send(number, announcement, () => undefined);
-    connect(port, ended.signal).then(
-      (connection) => {
-        connection.on("error", () => undefined);
-        connection.pipe(wire.writable(index * 2));
-        inputs[index]?.pipe(connection);
-        gone.then(() => connection.destroy());
-      },
-      (error: unknown) =>
-        wire.send(index * 2 + 1, Buffer.from(error instanceof Error ? error.message : String(error)), () => undefined),
-    );
-  }
-  await gone;
+    try {
+      const connection = await connect(port, ended.signal);
+      gone.then(() => connection.destroy());
+      connection.on("error", () => input.destroy());
+      input.on("error", () => connection.destroy());
+      input.pipe(connection);
+      await finished(connection.pipe(wire.writable(index * 2)));
+    } catch (error) {
+      wire.send(index * 2 + 1, Buffer.from(forwardFailure(error)), () => undefined);
+    } finally {
+      input.destroy();
+    }
+  });
+  await Promise.race([gone, Promise.allSettled(forwards)]);
   ended.abort();
+  await closeWebSocket(socket);
 }
 
 async function closeWebSocket(socket: WebSocket): Promise<void> {
@@ -186,19 +209,59 @@ class ChannelWire {
   }
 }
 
-/** What the client sends on one channel. A reader that has enough stops the socket, and with it the client. */
-class Inbound extends Readable {
+/** Lets the client send while no channel has more than enough: an unread message holds up all behind it. */
+class Gate {
   readonly #socket: WebSocket;
+  readonly #stallMs: number;
+  /** The channels that have enough, and what becomes of them if that lasts. */
+  readonly #full = new Map<Inbound, NodeJS.Timeout | undefined>();
+  #heartbeat: NodeJS.Timeout | undefined;
+
+  /** `stallMs`: how long one channel may hold up the rest before it is destroyed; Infinity: as long as it likes. */
+  constructor(socket: WebSocket, stallMs: number) {
+    this.#socket = socket;
+    this.#stallMs = stallMs;
+    socket.once("close", () => this.#end());
+  }
+
+  shut(input: Inbound): void {
+    if (this.#full.has(input)) return;
+    const late = () => input.destroy(new Error("the pod does not read what the client sends"));
+    this.#full.set(input, Number.isFinite(this.#stallMs) ? setTimeout(late, this.#stallMs) : undefined);
+    this.#socket.pause();
+    // Its pings are not read now, and a client that gets no pong gives up; and one that is gone is found by writing.
+    this.#heartbeat ??= setInterval(() => this.#socket.pong(), heartbeatMs);
+  }
+
+  open(input: Inbound): void {
+    clearTimeout(this.#full.get(input));
+    if (!this.#full.delete(input) || this.#full.size > 0) return;
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = undefined;
+    this.#socket.resume();
+  }
+
+  #end(): void {
+    clearInterval(this.#heartbeat);
+    for (const timer of this.#full.values()) clearTimeout(timer);
+    this.#full.clear();
+  }
+}
+
+/** What the client sends on one channel. */
+class Inbound extends Readable {
+  readonly #gate: Gate;
   #ended = false;
 
-  constructor(socket: WebSocket) {
+  constructor(gate: Gate) {
     super({ highWaterMark: 256 << 10 });
-    this.#socket = socket;
+    this.#gate = gate;
+    this.on("error", () => undefined);
   }
 
   deliver(bytes: Buffer): void {
     if (this.#ended || this.destroyed || bytes.length === 0) return;
-    if (!this.push(bytes)) this.#socket.pause();
+    if (!this.push(bytes)) this.#gate.shut(this);
   }
 
   finish(): void {
@@ -208,6 +271,11 @@ class Inbound extends Readable {
   }
 
   override _read(): void {
-    if (this.#socket.isPaused) this.#socket.resume();
+    this.#gate.open(this);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#gate.open(this);
+    done(error);
   }
 }

@@ -1,23 +1,33 @@
 // One SPDY/3.1 connection, server side: streams that the client opens, each a Duplex that half-closes.
 //
-// Back-pressure. The Go peers neither keep nor grant stream windows, so a stream whose reader is slow
-// can only be held up by not reading the connection. That also stalls the connection's other streams,
-// for `stallMs` at most: then the slow stream is reset and the others go on. What we send waits in each
-// stream for the socket, so a peer that does not read fills no more than the streams' own buffers.
+// Back-pressure. The Go peers neither keep nor grant stream windows. What we read: a stream whose reader is slow can
+// only be held up by not reading the connection. That also stalls the connection's other streams, for `stallMs` at
+// most: then the slow stream is reset and the others go on. What we send waits in each stream for the socket and,
+// where streams are independent, for the peer to read the stream (lanes.ts), so a peer that does not read fills no
+// more than the streams' own buffers.
 
 import { Duplex } from "node:stream";
 import { ControlType, controlFrame, dataFrame, type Frame, FrameParser, numbers, SpdyError } from "./frames.ts";
-import { HeaderDecoder, HeaderEncoder } from "./headers.ts";
+import { EmptyHeaders, HeaderDecoder } from "./headers.ts";
+import { Lanes } from "./lanes.ts";
 
 const maxStreams = 1000;
 const streamBuffer = 256 << 10;
 /** DATA frames of ours are cut to this. */
-const maxDataBytes = 32 << 10;
-const status = { protocolError: 1, refusedStream: 3, cancel: 5, flowControlError: 7 } as const;
+const maxDataBytes = 64 << 10;
+/** Answers of ours that may wait for the client to read them; more of its frames are not read before they are gone. */
+const maxAnswers = 2000;
+/** A client that is not read is not seen to leave either; it is asked for a sign of life this often, milliseconds. */
+const heartbeatMs = 5_000;
+const status = { protocolError: 1, refusedStream: 3, cancel: 5 } as const;
+
+type Done = (error?: Error | null) => void;
 
 export interface SpdyOptions {
   /** How long one stream's slow reader may stall the connection, milliseconds; Infinity: as long as it likes. */
   readonly stallMs: number;
+  /** The streams have nothing to do with each other: one that the peer does not read must not hold up the rest. */
+  readonly independent: boolean;
   readonly onStream: (stream: SpdyStream) => void;
 }
 
@@ -28,13 +38,24 @@ export class SpdyConnection {
   readonly #options: SpdyOptions;
   readonly #streams = new Map<number, SpdyStream>();
   readonly #decoder = new HeaderDecoder();
-  readonly #encoder = new HeaderEncoder();
+  readonly #replyHeaders = new EmptyHeaders();
+  readonly #lanes: Lanes | undefined;
   #lastStreamId = 0;
+  #answers = 0;
+  #answersLess: () => void = () => undefined;
 
   constructor(socket: Duplex, head: Buffer, options: SpdyOptions) {
     this.#socket = socket;
     this.#options = options;
     socket.on("error", () => undefined);
+    // A stream that waits for its reader must not keep the end of the connection from being seen.
+    socket.once("close", () => this.#end());
+    if (options.independent) {
+      this.#lanes = new Lanes(
+        (bytes, done) => this.#socket.write(bytes, done),
+        () => this.#replyHeaders.next(),
+      );
+    }
     this.closed = this.#read(head).finally(() => this.#end());
   }
 
@@ -50,12 +71,26 @@ export class SpdyConnection {
     this.#socket.destroy();
   }
 
-  send(bytes: Buffer, done: (error?: Error | null) => void): void {
-    this.#socket.write(bytes, done);
+  /** Sends a control frame that nobody waits for. */
+  answer(streamId: number, frame: () => Buffer): void {
+    this.send(streamId, frame, this.#owed());
+  }
+
+  /** Sends a stream's frame in its turn. */
+  send(streamId: number, frame: () => Buffer, done: Done): void {
+    if (this.#lanes === undefined) this.#socket.write(frame(), done);
+    else this.#lanes.send(streamId, frame, done);
   }
 
   forget(stream: SpdyStream): void {
     this.#streams.delete(stream.id);
+    this.#lanes?.forget(stream.id);
+  }
+
+  /** Asks for a sign of life; what a dead client's host answers ends the connection. */
+  beat(): void {
+    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(0)));
+    this.#lanes?.tookTurn();
   }
 
   async #read(head: Buffer): Promise<void> {
@@ -66,6 +101,7 @@ export class SpdyConnection {
         for (const frame of parser.feed(chunk)) {
           const waiting = this.#handle(frame);
           if (waiting !== undefined) await waiting;
+          if (this.#answers > maxAnswers) await this.#answersRead();
         }
       }
     } catch (error) {
@@ -75,9 +111,25 @@ export class SpdyConnection {
     }
   }
 
+  /** What to call when an answer is written. */
+  #owed(): () => void {
+    this.#answers += 1;
+    return () => {
+      this.#answers -= 1;
+      if (this.#answers <= maxAnswers) this.#answersLess();
+    };
+  }
+
+  async #answersRead(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#answersLess = resolve;
+    });
+  }
+
   #end(): void {
+    this.#answersLess();
     this.#decoder.close();
-    this.#encoder.close();
+    this.#lanes?.close();
     for (const stream of this.#streams.values()) stream.connectionLost();
     this.#streams.clear();
     this.#socket.destroy();
@@ -91,15 +143,13 @@ export class SpdyConnection {
       case "syn-stream":
         return this.#open(frame);
       case "headers":
-        return this.#decoder
-          .decode(frame.block)
-          .then(() => (frame.fin ? this.#streams.get(frame.streamId)?.deliver(Buffer.alloc(0), true, 0) : undefined));
+        return this.#takeHeaders(frame);
       case "rst-stream":
+        this.#lanes?.streamAnswered(frame.streamId);
         this.#streams.get(frame.streamId)?.connectionLost();
-        this.#streams.delete(frame.streamId);
         return undefined;
       case "ping":
-        this.#socket.write(controlFrame(ControlType.ping, 0, numbers(frame.id)));
+        this.#takePing(frame.id);
         return undefined;
       case "go-away":
       case "ignored":
@@ -107,18 +157,35 @@ export class SpdyConnection {
     }
   }
 
+  async #takeHeaders({ streamId, fin, block }: Extract<Frame, { kind: "headers" }>): Promise<void> {
+    await this.#decoder.decode(block);
+    this.#lanes?.streamAnswered(streamId);
+    if (fin) await this.#streams.get(streamId)?.deliver(Buffer.alloc(0), true, 0);
+  }
+
+  /** The client's ids are odd; an even one is an answer to ours. */
+  #takePing(id: number): void {
+    if (id % 2 === 0) {
+      this.#lanes?.pingAnswered(id);
+      return;
+    }
+    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(id)), this.#owed());
+    this.#lanes?.tookTurn();
+  }
+
   async #open({ streamId, fin, block }: Extract<Frame, { kind: "syn-stream" }>): Promise<void> {
     const headers = await this.#decoder.decode(block);
     if (streamId % 2 === 0 || streamId <= this.#lastStreamId) throw new SpdyError(`a stream with the id ${streamId}`);
     this.#lastStreamId = streamId;
     if (this.#streams.size >= maxStreams) {
-      this.#socket.write(controlFrame(ControlType.rstStream, 0, numbers(streamId, status.refusedStream)));
+      this.answer(streamId, () => controlFrame(ControlType.rstStream, 0, numbers(streamId, status.refusedStream)));
       return;
     }
-    const reply = await this.#encoder.encode(new Map());
-    this.#socket.write(controlFrame(ControlType.synReply, 0, Buffer.concat([numbers(streamId), reply])));
     const stream = new SpdyStream(this, streamId, headers);
     this.#streams.set(streamId, stream);
+    this.answer(streamId, () =>
+      controlFrame(ControlType.synReply, 0, Buffer.concat([numbers(streamId), this.#replyHeaders.next()])),
+    );
     this.#options.onStream(stream);
     if (fin) await stream.deliver(Buffer.alloc(0), true, 0);
   }
@@ -155,8 +222,8 @@ export class SpdyStream extends Duplex {
 
   reset(): void {
     if (this.destroyed) return;
-    this.#connection.send(controlFrame(ControlType.rstStream, 0, numbers(this.id, status.cancel)), () => undefined);
     this.destroy();
+    this.#connection.answer(this.id, () => controlFrame(ControlType.rstStream, 0, numbers(this.id, status.cancel)));
   }
 
   /** The peer or the connection is gone: readers see an end, writers an error. */
@@ -168,36 +235,34 @@ export class SpdyStream extends Duplex {
     this.#wanted();
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    const parts: Buffer[] = [];
-    for (let at = 0; at < chunk.length; at += maxDataBytes) {
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
+    let at = 0;
+    do {
       const piece = chunk.subarray(at, at + maxDataBytes);
-      parts.push(dataFrame(this.id, piece.length, false), piece);
-    }
-    this.#connection.send(Buffer.concat(parts), done);
+      at += maxDataBytes;
+      const frame = () => Buffer.concat([dataFrame(this.id, piece.length, false), piece]);
+      this.#connection.send(this.id, frame, at < chunk.length ? () => undefined : done);
+    } while (at < chunk.length);
   }
 
-  override _final(done: (error?: Error | null) => void): void {
-    this.#connection.send(dataFrame(this.id, 0, true), done);
+  override _final(done: Done): void {
+    this.#connection.send(this.id, () => dataFrame(this.id, 0, true), done);
   }
 
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+  override _destroy(error: Error | null, done: Done): void {
     this.#wanted();
     this.#connection.forget(this);
     done(error);
   }
 
   async #readOn(stallMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
+    const heartbeat = setInterval(() => this.#connection.beat(), heartbeatMs);
+    const limit = Number.isFinite(stallMs) ? setTimeout(() => this.reset(), stallMs) : undefined;
     await new Promise<void>((resolve) => {
       this.#wanted = resolve;
-      if (stallMs === Number.POSITIVE_INFINITY) return;
-      timer = setTimeout(() => {
-        this.reset();
-        resolve();
-      }, stallMs);
     });
-    clearTimeout(timer);
+    clearTimeout(limit);
+    clearInterval(heartbeat);
     this.#wanted = () => undefined;
   }
 }

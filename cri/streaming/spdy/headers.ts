@@ -1,7 +1,7 @@
 // SPDY/3.1 header blocks: names and values, deflated with one context for each direction of a connection.
 // Source: SPDY Protocol Draft 3.1, section 2.6.10.
 
-import { constants, createDeflate, createInflate, type Deflate, type Inflate } from "node:zlib";
+import { constants, createInflate, type Inflate } from "node:zlib";
 import { SpdyError } from "./frames.ts";
 
 /** Limits on what a peer may send, checked while it inflates. */
@@ -97,29 +97,19 @@ export class HeaderDecoder {
   }
 }
 
-/** Deflates our own header blocks; one call at a time. */
-export class HeaderEncoder {
-  readonly #deflate: Deflate = createDeflate({ dictionary: headerDictionary });
+/**
+ * Our own header blocks: all are empty, so each is the count 0 in a stored deflate block and the flush behind it.
+ * They refer to nothing before them and may be made in any order, but for the first, which begins the zlib stream
+ * and names the dictionary (RFC 1950, 2.2; RFC 1951, 3.2.4).
+ */
+export class EmptyHeaders {
+  #begun = false;
 
-  async encode(headers: ReadonlyMap<string, string>): Promise<Buffer> {
-    const count = Buffer.alloc(4);
-    count.writeUInt32BE(headers.size);
-    const plain = Buffer.concat([count, ...[...headers].flatMap(([name, value]) => [sized(name), sized(value)])]);
-    const deflate = this.#deflate;
-    return await new Promise((resolve, reject) => {
-      const parts: Buffer[] = [];
-      const onData = (part: Buffer) => parts.push(part);
-      deflate.on("data", onData).once("error", reject);
-      deflate.write(plain);
-      deflate.flush(constants.Z_SYNC_FLUSH, () => {
-        deflate.off("data", onData).off("error", reject);
-        resolve(Buffer.concat(parts));
-      });
-    });
-  }
-
-  close(): void {
-    this.#deflate.destroy();
+  next(): Buffer {
+    const block = Buffer.from("000400fbff00000000000000ffff", "hex");
+    if (this.#begun) return block;
+    this.#begun = true;
+    return Buffer.concat([Buffer.from("78bbe3c6a7c2", "hex"), block]);
   }
 }
 

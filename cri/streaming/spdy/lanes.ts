@@ -1,0 +1,181 @@
+// Paces what a connection of independent streams sends, so that one unread stream does not hold up the others.
+//
+// SPDY's windows would do that, but the Go peers (moby/spdystream: kubectl, crictl, the kubelet) have none. They
+// hand frames to five workers, by stream id modulo five, through queues of fifty. A worker waits for the reader of
+// its stream; a queue that is full stops the whole connection. So each of the five is a lane here, with fewer
+// frames under way than its queue takes. What has been read is learned from PINGs: the peer deals those out to its
+// workers in turn, behind the frames that wait there already. A lane that is stuck keeps its PINGs, so the turn
+// must not come round to it for long; then a probe is a SYN_STREAM, whose id chooses the lane, reset when answered.
+// Streams that share a lane with the stuck one (every fifth) do wait for it: nothing sent to them would be read.
+
+import { ControlType, controlFrame, numbers } from "./frames.ts";
+
+const laneCount = 5;
+/** Frames under way in a lane at most; the queue takes 50, and PINGs lie in it too. */
+const window = 32;
+/** A probe follows each so many. */
+const probeEvery = 16;
+const maxPings = 4;
+/** A peer that has answered no probe by then, milliseconds, answers none and is not paced. */
+const firstAnswerMs = 10_000;
+
+type Done = (error?: Error | null) => void;
+
+interface Waiting {
+  readonly streamId: number;
+  readonly frame: () => Buffer;
+  readonly done: Done;
+}
+
+interface Lane {
+  readonly index: number;
+  /** As many as streams: each has one write under way. */
+  waiting: Waiting[];
+  /** Frames sent and not known to be read. */
+  unread: number;
+  /** Those of them that no probe follows yet. */
+  unprobed: number;
+  /** PINGs that lie in it, ours. */
+  pings: number;
+}
+
+interface Probe {
+  readonly lane: Lane;
+  readonly frames: number;
+}
+
+export class Lanes {
+  readonly #write: (bytes: Buffer, done: Done) => void;
+  readonly #headers: () => Buffer;
+  readonly #lanes: readonly Lane[] = Array.from({ length: laneCount }, (_, index) => ({
+    index,
+    waiting: [],
+    unread: 0,
+    unprobed: 0,
+    pings: 0,
+  }));
+  /** Under their PING ids and stream ids: both even, so one map each. */
+  readonly #pings = new Map<number, Probe>();
+  readonly #streams = new Map<number, Probe>();
+  readonly #firstAnswer: NodeJS.Timeout;
+  #turn = 0;
+  #lastPing = 0;
+  #lastStream = 0;
+  #window = window;
+
+  /** `headers` makes the next empty header block; called in the order of writing. */
+  constructor(write: (bytes: Buffer, done: Done) => void, headers: () => Buffer) {
+    this.#write = write;
+    this.#headers = headers;
+    this.#firstAnswer = setTimeout(() => {
+      this.#window = Number.POSITIVE_INFINITY;
+      for (const lane of this.#lanes) this.#flush(lane);
+    }, firstAnswerMs);
+    this.#ping();
+  }
+
+  /** Sends the frame when its lane has room; `done` when it is written. */
+  send(streamId: number, frame: () => Buffer, done: Done): void {
+    const lane = this.#laneOf(streamId);
+    lane.waiting.push({ streamId, frame, done });
+    this.#flush(lane);
+  }
+
+  /** Drops what waits for the stream. */
+  forget(streamId: number): void {
+    const lane = this.#laneOf(streamId);
+    const dropped = lane.waiting.filter((waiting) => waiting.streamId === streamId);
+    lane.waiting = lane.waiting.filter((waiting) => waiting.streamId !== streamId);
+    for (const { done } of dropped) done(new Error("the stream was reset"));
+  }
+
+  /** A PING of the peer's was answered: that takes a turn among its workers as well. */
+  tookTurn(): void {
+    this.#turn = (this.#turn + 1) % laneCount;
+  }
+
+  pingAnswered(id: number): void {
+    const probe = this.#pings.get(id);
+    if (probe === undefined) return;
+    this.#pings.delete(id);
+    probe.lane.pings -= 1;
+    this.#answered(probe);
+  }
+
+  /** The peer accepted or refused a stream of ours. */
+  streamAnswered(id: number): void {
+    const probe = this.#streams.get(id);
+    if (probe === undefined) return;
+    this.#streams.delete(id);
+    this.#put(probe.lane, () => controlFrame(ControlType.rstStream, 0, numbers(id, 5)));
+    this.#answered(probe);
+  }
+
+  close(): void {
+    clearTimeout(this.#firstAnswer);
+    for (const lane of this.#lanes) {
+      const { waiting } = lane;
+      lane.waiting = [];
+      for (const { done } of waiting) done(new Error("the client hung up"));
+    }
+  }
+
+  #laneOf(streamId: number): Lane {
+    const lane = this.#lanes[streamId % laneCount];
+    if (lane === undefined) throw new RangeError(`no lane for stream ${streamId}`);
+    return lane;
+  }
+
+  #flush(lane: Lane): void {
+    while (lane.unread < this.#window) {
+      const next = lane.waiting.shift();
+      if (next === undefined) return;
+      this.#put(lane, next.frame, next.done);
+      if (lane.unprobed >= probeEvery && this.#window === window) this.#probe(lane);
+    }
+  }
+
+  #put(lane: Lane, frame: () => Buffer, done: Done = () => undefined): void {
+    lane.unread += 1;
+    lane.unprobed += 1;
+    this.#write(frame(), done);
+  }
+
+  #probe(lane: Lane): void {
+    const turns = ((lane.index - this.#turn + laneCount) % laneCount) + 1;
+    const crossed = Array.from({ length: turns }, (_, step) => this.#laneOf(this.#turn + step));
+    if (crossed.some(({ pings }) => pings >= maxPings)) this.#openStream(lane);
+    else for (const _ of crossed) this.#ping();
+  }
+
+  #ping(): void {
+    const lane = this.#laneOf(this.#turn);
+    this.tookTurn();
+    this.#lastPing = this.#lastPing >= 0x7ffffffe ? 2 : this.#lastPing + 2;
+    this.#pings.set(this.#lastPing, this.#covering(lane));
+    lane.pings += 1;
+    this.#write(controlFrame(ControlType.ping, 0, numbers(this.#lastPing)), () => undefined);
+  }
+
+  /** Its id is the next even one of the lane. */
+  #openStream(lane: Lane): void {
+    let id = this.#lastStream + 2;
+    while (id % laneCount !== lane.index) id += 2;
+    this.#lastStream = id;
+    const fixed = Buffer.concat([numbers(id, 0), Buffer.alloc(2)]);
+    this.#put(lane, () => controlFrame(ControlType.synStream, 0, Buffer.concat([fixed, this.#headers()])));
+    this.#streams.set(id, this.#covering(lane));
+  }
+
+  #covering(lane: Lane): Probe {
+    const frames = lane.unprobed;
+    lane.unprobed = 0;
+    return { lane, frames };
+  }
+
+  #answered({ lane, frames }: Probe): void {
+    clearTimeout(this.#firstAnswer);
+    lane.unread -= frames;
+    this.#flush(lane);
+  }
+}

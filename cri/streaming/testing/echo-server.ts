@@ -1,0 +1,92 @@
+// A streaming server on loopback whose processes and ports echo: what a codec carries is held against what was sent.
+
+import { PassThrough } from "node:stream";
+import { type ExecOutcome, KeelsonError, type Session } from "../../../native/index.ts";
+import { newContainerId, newSandboxId } from "../../../pod/ids.ts";
+import { startStreamingServer } from "../server.ts";
+import type { Streams } from "../wishes.ts";
+
+/** As on a terminal: this byte of input ends the process, with exit code 7. */
+export const endOfInput = 0x04;
+
+export interface EchoServer extends AsyncDisposable {
+  readonly port: number;
+  /** The path of a new session. */
+  exec(streams?: Partial<Streams>): string;
+  forward(ports: readonly number[]): string;
+  /** Sessions and forwarded connections that have not ended. */
+  readonly open: ReadonlySet<unknown>;
+  /** The sizes that terminals were given, `80x24`. */
+  readonly sizes: readonly string[];
+}
+
+export async function startEchoServer(): Promise<EchoServer> {
+  const open = new Set<unknown>();
+  const sizes: string[] = [];
+  const server = await startStreamingServer({
+    pods: {
+      exec: async (_, { tty }) => echo(open, sizes, tty),
+      attach: async () => echo(open, sizes, false),
+      portForward: async (_, port) => {
+        if (port === 1) throw new KeelsonError("Refused", "Unavailable", "Nobody listens on port 1 of the pod.");
+        const connection = new PassThrough({ allowHalfOpen: true });
+        open.add(connection);
+        connection.once("close", () => open.delete(connection));
+        return connection;
+      },
+    },
+    log: () => undefined,
+    address: "127.0.0.1",
+    port: 0,
+  });
+  const path = (wish: Parameters<typeof server.url>[0]) => new URL(server.url(wish)).pathname;
+  const [id, sandbox] = [newContainerId(), newSandboxId()];
+  return {
+    port: Number(new URL(server.url({ kind: "portforward", id: sandbox, ports: [] })).port),
+    exec: (streams = {}) =>
+      path({
+        kind: "exec",
+        id,
+        command: ["echo"],
+        streams: { stdin: true, stdout: true, stderr: true, tty: false, ...streams },
+      }),
+    forward: (ports) => path({ kind: "portforward", id: sandbox, ports }),
+    open,
+    sizes,
+    [Symbol.asyncDispose]: () => server.close(),
+  };
+}
+
+/** A process that writes its input to stdout and "end" to stderr; it exits 0 at the end of its input. */
+function echo(open: Set<unknown>, sizes: string[], tty: boolean): Session {
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const { promise: done, resolve, reject } = Promise.withResolvers<ExecOutcome>();
+  const session: Session = {
+    stdin,
+    stdout,
+    stderr,
+    resize: (columns, rows) => sizes.push(`${columns}x${rows}`),
+    done,
+    cancel: () => end(() => reject(new KeelsonError("Cancelled", "Cancelled", "The session was cancelled."))),
+  };
+  const end = (settle: () => void) => {
+    if (!open.delete(session)) return;
+    stdin.destroy();
+    stdout.end();
+    stderr.end(tty ? "" : "end");
+    settle();
+  };
+  const exit = (exitCode: number) => end(() => resolve({ exitCode, signal: 0 }));
+  open.add(session);
+  done.catch(() => undefined);
+  stdin.on("data", (bytes: Buffer) => {
+    const last = bytes.indexOf(endOfInput);
+    if (!stdout.write(last < 0 ? bytes : bytes.subarray(0, last))) {
+      stdin.pause();
+      stdout.once("drain", () => stdin.resume());
+    }
+    if (last >= 0) exit(7);
+  });
+  stdin.once("end", () => exit(0));
+  return session;
+}
