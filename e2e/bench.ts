@@ -5,13 +5,14 @@
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import Long from "long";
 import { buildBusyboxImage } from "./fixtures/busybox-image.ts";
 import { type CriClient, connectCri } from "./fixtures/client.ts";
 import { startDaemon } from "./fixtures/daemon.ts";
+import { monitorPids, proportionalKilobytes } from "./fixtures/processes.ts";
 
 const rounds = Number(process.env.KEELSON_BENCH_ROUNDS ?? 30);
 const containersForLists = 100;
@@ -114,7 +115,7 @@ async function benchLists(cri: CriClient): Promise<void> {
   report(`ListContainerStats, ${containersForLists}`, await repeat(async () => await cri.listContainerStats({})));
   report(`ListPodSandboxStats, ${containersForLists}`, await repeat(async () => await cri.listPodSandboxStats({})));
 
-  const monitors = await monitorPids();
+  const monitors = await monitorPids(directory);
   const pss = await Promise.all(monitors.map(proportionalKilobytes));
   print("");
   print(`PSS, kB, with ${containersForLists} pods of one container each:`);
@@ -191,7 +192,7 @@ async function crunExecTimes(): Promise<number[]> {
 
 /** User and system time of the daemon and of every monitor, with their reaped children; proc(5) stat. */
 async function cpuMilliseconds(): Promise<number> {
-  const pids = [daemon.pid, ...(await monitorPids())];
+  const pids = [daemon.pid, ...(await monitorPids(directory))];
   const ticks = await Promise.all(
     pids.map(async (pid) => {
       const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]?.split(" ") ?? [];
@@ -199,20 +200,6 @@ async function cpuMilliseconds(): Promise<number> {
     }),
   );
   return ticks.reduce((sum, value) => sum + value, 0) * 10;
-}
-
-async function monitorPids(): Promise<number[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const lines = await Promise.all(
-    pids.map(async (pid) => await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")),
-  );
-  return pids.filter((_, index) => lines[index]?.includes(`\0run\0${directory}`));
-}
-
-/** proc(5) smaps_rollup. */
-async function proportionalKilobytes(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/smaps_rollup`, "utf8");
-  return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1] ?? Number.NaN);
 }
 
 function report(name: string, values: readonly number[]): void {

@@ -1,63 +1,54 @@
-// `npm run e2e:streaming [ROUNDS] [MEBIBYTES]`: exec, attach and port-forward with the real crictl, over SPDY and WebSocket.
+// `npm run e2e:streaming -- [ROUNDS] [MEBIBYTES] [CANCELS]`: exec, attach and port-forward with the real crictl, over
+// SPDY and WebSocket: ROUNDS streams of MEBIBYTES each way, and CANCELS sessions whose client leaves.
 
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { readFile } from "node:fs/promises";
-import { connect, type Socket } from "node:net";
-import { promisify } from "node:util";
-import { freePort } from "../image/testing/registry.ts";
+import { setTimeout as delay } from "node:timers/promises";
 import { startNode, type TestNode } from "./fixtures/node.ts";
+import { descendants, monitorPids, peakKilobytes, proportionalKilobytes } from "./fixtures/processes.ts";
 import { createSteps, until } from "./fixtures/steps.ts";
 import { criTool, toolsDirectory } from "./fixtures/tools.ts";
+import { cancel } from "./streaming/cancel.ts";
+import { type Crictl, ended, type Outcome, prints, streamingCrictl, type Transport } from "./streaming/crictl.ts";
+import { type Big, forward, servers } from "./streaming/forward.ts";
 
-const [rounds = 2, mebibytes = 64] = process.argv.slice(2).map(Number);
-const { step, thrown, conclude } = createSteps((line) => process.stdout.write(`${line}\n`));
-const crictlBinary = await criTool("crictl", toolsDirectory(process.env));
-if (crictlBinary.kind === "unavailable") process.stdout.write(`skipped: ${crictlBinary.reason}\n`);
+const [rounds = 2, mebibytes = 64, cancels = 40] = process.argv.slice(2).map(Number);
+const steps = createSteps((line) => process.stdout.write(`${line}\n`));
+const { step } = steps;
+const tool = await criTool("crictl", toolsDirectory(process.env));
+if (tool.kind === "unavailable") process.stdout.write(`skipped: ${tool.reason}\n`);
 else {
-  await walk(crictlBinary.path).catch(thrown);
-  process.exitCode = conclude() ? 0 : 1;
+  await walk(tool.path).catch(steps.thrown);
+  process.exitCode = steps.conclude() ? 0 : 1;
 }
 
-interface Outcome {
-  readonly status: number | null;
-  readonly stdout: Buffer;
-  readonly stderr: string;
-  readonly milliseconds: number;
-}
-
-type Crictl = (words: readonly string[], input?: Iterable<Buffer>) => Promise<Outcome>;
+type Exec = (flags: readonly string[], command: readonly string[], input?: Iterable<Buffer>) => Promise<Outcome>;
 
 async function walk(binary: string): Promise<void> {
   await using undo = new AsyncDisposableStack();
   const node = await startNode();
   undo.defer(() => node.close());
   const pod = node.podConfig("streaming");
-  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
-  const script = "echo page > /tmp/index.html; httpd -p 8080 -h /tmp; while true; do echo tick; sleep 0.2; done";
-  const id = await node.runContainer(pod, podSandboxId, "c", script);
-  const crictl: Crictl = (words, input) =>
-    run(binary, ["--runtime-endpoint", `unix://${node.daemon.socket}`, ...words], input);
+  const { podSandboxId: sandbox } = await node.client.runPodSandbox({ config: pod });
+  const plain = await node.runContainer(pod, sandbox, "plain", servers, { stdin: true });
+  const ticks = "while true; do echo tick; sleep 0.2; done";
+  const tty = await node.runContainer(pod, sandbox, "tty", ticks, { stdin: true, tty: true });
+  const crictl = streamingCrictl(binary, node.daemon.socket);
 
-  for (const transport of ["spdy", "websocket"]) {
-    const exec = (flags: readonly string[], command: readonly string[], input?: Iterable<Buffer>) =>
-      crictl(["exec", "--transport", transport, ...flags, id, ...command], input);
+  for (const transport of ["spdy", "websocket"] as const) {
+    const exec: Exec = (flags, command, input) =>
+      crictl.run(["exec", "--transport", transport, ...flags, plain, ...command], input);
     await commands(transport, exec);
-    await largeStreams(transport, exec, node);
-    await attach(transport, binary, node, id);
-    await forward(transport, binary, node, podSandboxId);
+    const big = await largeStreams(transport, exec, node);
+    await attach(transport, crictl, node, plain);
+    await forward(steps, crictl, transport, sandbox, big);
+    await unreadClient(transport, crictl, node, plain);
   }
-  await step(
-    "no session is left: as many descriptors and processes as before a hundred execs and cancelled attaches",
-    () => leaksNothing(binary, node, id),
-  );
+  await memory(node);
+  await cancel(steps, crictl, node, cancels, { sandbox, plain, tty });
 }
 
-type Exec = (flags: readonly string[], command: readonly string[], input?: Iterable<Buffer>) => Promise<Outcome>;
-
-async function commands(transport: string, exec: Exec): Promise<void> {
+async function commands(transport: Transport, exec: Exec): Promise<void> {
   await step(`${transport}: both streams and the exit code`, async () => {
     const { status, stdout, stderr } = await exec([], ["sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert.equal(stdout.toString(), "out\n");
@@ -76,42 +67,48 @@ async function commands(transport: string, exec: Exec): Promise<void> {
     assert.ok(milliseconds < 1000, `${milliseconds} ms`);
   });
   await step(`${transport}: a process that ends before its input does`, async () => {
-    const { status, stdout } = await exec(["-i"], ["head", "-c", "3"], pieces(8 << 20));
-    assert.deepEqual([status, stdout.length], [0, 3]);
+    const { status, size } = await exec(["-i"], ["head", "-c", "3"], pieces(8 << 20));
+    assert.deepEqual([status, size], [0, 3]);
   });
 }
 
-async function largeStreams(transport: string, exec: Exec, node: TestNode): Promise<void> {
+/** Leaves the last input in the container as /tmp/big. */
+async function largeStreams(transport: Transport, exec: Exec, node: TestNode): Promise<Big> {
   const size = mebibytes << 20;
+  let sha256 = "";
   await step(`${transport}: ${rounds} × ${mebibytes} MiB in, byte for byte`, async () => {
     for (let round = 0; round < rounds; round += 1) {
       const hash = createHash("sha256");
-      const input = [...pieces(size)];
-      for (const piece of input) hash.update(piece);
-      const { stdout } = await exec(["-i"], ["sha256sum"], input);
-      assert.equal(stdout.toString().split(" ")[0], hash.digest("hex"), `round ${round}`);
+      const { stdout } = await exec(["-i"], ["sh", "-c", "tee /tmp/big | sha256sum"], hashed(pieces(size), hash));
+      sha256 = hash.digest("hex");
+      assert.equal(stdout.toString().split(" ")[0], sha256, `round ${round}`);
     }
   });
   await step(`${transport}: ${rounds} × ${mebibytes} MiB out, byte for byte`, async () => {
     for (let round = 0; round < rounds; round += 1) {
-      const { stdout } = await exec([], ["head", "-c", String(size), "/dev/zero"]);
-      assert.equal(stdout.length, size);
-      assert.ok(stdout.equals(Buffer.alloc(size)), `round ${round}`);
+      const outcome = await exec([], ["cat", "/tmp/big"]);
+      assert.deepEqual([outcome.size, outcome.sha256], [size, sha256], `round ${round}`);
     }
   });
-  await step(`${transport}: the daemon stayed below 300 MB`, async () => {
-    const peak = Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${node.daemon.pid}/status`, "utf8"))?.[1]) / 1000;
-    process.stdout.write(`      peak RSS of the daemon: ${Math.round(peak)} MB\n`);
-    assert.ok(peak < 300, `${peak} MB`);
+  await memory(node);
+  return { size, sha256 };
+}
+
+async function memory(node: TestNode): Promise<void> {
+  await step("memory stayed bounded: the daemon below 300 MB, the monitor below 4 MB", async () => {
+    const [monitor = 0] = await monitorPids(node.directory);
+    const [daemonPeak, monitorPeak] = [await peakKilobytes(node.daemon.pid), await peakKilobytes(monitor)];
+    const now = await proportionalKilobytes(monitor);
+    process.stdout.write(`      peak RSS: daemon ${daemonPeak} kB, monitor ${monitorPeak} kB (PSS now ${now} kB)\n`);
+    assert.ok(daemonPeak < 300_000 && monitorPeak < 4000, `${daemonPeak} kB, ${monitorPeak} kB`);
   });
 }
 
-async function attach(transport: string, binary: string, node: TestNode, id: string): Promise<void> {
+async function attach(transport: Transport, crictl: Crictl, node: TestNode, id: string): Promise<void> {
   await step(`${transport}: three attached at once; leaving kills nothing`, async () => {
-    const words = ["--runtime-endpoint", `unix://${node.daemon.socket}`, "attach", "--transport", transport, id];
-    const attached = Array.from({ length: 3 }, () => spawn(binary, words, { stdio: ["ignore", "pipe", "ignore"] }));
+    const attached = Array.from({ length: 3 }, () => crictl.start(["attach", "--transport", transport, id]));
     try {
-      await Promise.all(attached.map((child) => output(child, /tick\n.*tick\n/s)));
+      await Promise.all(attached.map((child) => prints(child, /tick\n.*tick\n/s)));
     } finally {
       await Promise.all(attached.map(ended));
     }
@@ -120,80 +117,26 @@ async function attach(transport: string, binary: string, node: TestNode, id: str
   });
 }
 
-async function forward(transport: string, binary: string, node: TestNode, podSandboxId: string): Promise<void> {
-  const port = await freePort();
-  const words = [
-    "--runtime-endpoint",
-    `unix://${node.daemon.socket}`,
-    "port-forward",
-    "--transport",
-    transport,
-    podSandboxId,
-    `${port}:8080`,
-  ];
-  const child = spawn(binary, words, { stdio: ["ignore", "pipe", "ignore"] });
-  try {
-    await output(child, /Forwarding from/);
-    await step(`${transport}: a port leads into the pod, connection by connection`, async () => {
-      for (let round = 0; round < 5; round += 1) assert.match(await page(port), /200 OK.*page\n$/s);
-    });
-    await step(`${transport}: an idle connection stalls no other`, async () => {
-      const idle = connect(port, "127.0.0.1");
-      await once(idle, "connect");
-      idle.pause();
-      const both = await Promise.all([page(port), page(port)]);
-      for (const answer of both) assert.match(answer, /page\n$/);
-      idle.destroy();
-    });
-  } finally {
+/** The daemon has stopped reading it when it goes, so only writing can tell. */
+async function unreadClient(transport: Transport, crictl: Crictl, node: TestNode, id: string): Promise<void> {
+  await step(`${transport}: a client that leaves while its input is not read takes its process along`, async () => {
+    const [monitor = 0] = await monitorPids(node.directory);
+    const before = new Set(await descendants(monitor));
+    const child = crictl.start(
+      ["exec", "-i", "--transport", transport, id, "sh", "-c", "echo begun; exec sleep 77"],
+      "pipe",
+    );
+    child.stdin?.on("error", () => undefined);
+    await prints(child, /begun/);
+    child.stdin?.write(Buffer.alloc(32 << 20));
+    await delay(1000);
+    const own = (await descendants(monitor)).filter((pid) => !before.has(pid));
     await ended(child);
-  }
-}
-
-async function leaksNothing(binary: string, node: TestNode, id: string): Promise<void> {
-  const pid = node.daemon.pid;
-  const descriptors = async () => (await promisify(execFile)("ls", [`/proc/${pid}/fd`])).stdout.split("\n").length;
-  const processes = async () => {
-    const { stdout } = await node.client.execSync({ containerId: id, cmd: ["ps"] });
-    return Buffer.from(stdout)
-      .toString()
-      .split("\n")
-      .filter((line) => !/sleep|ps$/.test(line)).length;
-  };
-  const before = [await descriptors(), await processes()];
-  const words = ["--runtime-endpoint", `unix://${node.daemon.socket}`];
-  for (let round = 0; round < 50; round += 1) {
-    await run(binary, [...words, "exec", id, "true"]);
-    const child = spawn(binary, [...words, "attach", id], { stdio: ["ignore", "pipe", "ignore"] });
-    await output(child, /tick/);
-    await ended(child);
-  }
-  await until("descriptors and processes are as before", 5000, async () => {
-    const after = [await descriptors(), await processes()];
-    return after.every((count, index) => count <= (before[index] ?? 0) + 1) ? true : undefined;
+    await until("the process is gone", 20_000, async () => {
+      const left = new Set(await descendants(monitor));
+      return own.every((pid) => !left.has(pid)) ? true : undefined;
+    });
   });
-}
-
-async function run(binary: string, words: readonly string[], input: Iterable<Buffer> = []): Promise<Outcome> {
-  const began = performance.now();
-  const child = spawn(binary, words, { stdio: ["pipe", "pipe", "pipe"], timeout: 120_000 });
-  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
-  child.stdout.on("data", (bytes: Buffer) => stdout.push(bytes));
-  child.stderr.on("data", (bytes: Buffer) => stderr.push(bytes));
-  child.stdin.on("error", () => undefined);
-  const closed = once(child, "close");
-  for (const piece of input) {
-    if (child.stdin.destroyed || child.exitCode !== null) break;
-    if (!child.stdin.write(piece)) await Promise.race([once(child.stdin, "drain").catch(() => undefined), closed]);
-  }
-  child.stdin.end();
-  await closed;
-  return {
-    status: child.exitCode,
-    stdout: Buffer.concat(stdout),
-    stderr: Buffer.concat(stderr).toString(),
-    milliseconds: performance.now() - began,
-  };
 }
 
 /** Random bytes of that size in all; the same block again and again would hide a piece lost or doubled. */
@@ -201,26 +144,9 @@ function* pieces(size: number): Generator<Buffer> {
   for (let made = 0; made < size; made += 1 << 20) yield randomBytes(Math.min(1 << 20, size - made));
 }
 
-async function output(child: ChildProcess, wanted: RegExp): Promise<void> {
-  let text = "";
-  child.stdout?.on("data", (bytes: Buffer) => {
-    text = (text + bytes.toString()).slice(-4096);
-  });
-  await until(`crictl prints ${wanted}`, 10_000, async () => (wanted.test(text) ? true : undefined));
-}
-
-async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const closed = once(child, "exit");
-  child.kill("SIGKILL");
-  await closed;
-}
-
-async function page(port: number): Promise<string> {
-  const socket: Socket = connect(port, "127.0.0.1");
-  socket.setTimeout(10_000, () => socket.destroy(new Error("no answer within 10 s")));
-  socket.end("GET / HTTP/1.0\r\n\r\n");
-  const parts: Buffer[] = [];
-  for await (const part of socket) parts.push(part);
-  return Buffer.concat(parts).toString();
+function* hashed(input: Iterable<Buffer>, hash: ReturnType<typeof createHash>): Generator<Buffer> {
+  for (const piece of input) {
+    hash.update(piece);
+    yield piece;
+  }
 }
