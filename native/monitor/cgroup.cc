@@ -123,6 +123,15 @@ Status kill_members(const std::string& directory, int depth) {
   return {};
 }
 
+// A process in a frozen v1 cgroup does not even die; each cgroup below may have been frozen on its own.
+void thaw_members(const std::string& directory, int depth) {
+  static_cast<void>(write_cgroup_file(directory + "/freezer.state", "THAWED"));
+  std::unique_ptr<DIR, CloseDirectory> listing(opendir(directory.c_str()));
+  while (const dirent* entry = listing && depth < max_depth ? readdir(listing.get()) : nullptr) {
+    if (entry->d_type == DT_DIR && entry->d_name[0] != '.') thaw_members(directory + "/" + entry->d_name, depth + 1);
+  }
+}
+
 }  // namespace
 
 Cgroup::Cgroup(const CgroupHost& host, std::string path) : path_(std::move(path)), host_(&host) {
@@ -192,7 +201,12 @@ uint64_t Cgroup::oom_kills() const {
                           : counter(host_->v1_root("memory") + path_ + "/memory.oom_control", "oom_kill");
 }
 
+void Cgroup::thaw() const {
+  if (const std::string root = host_->v1_root("freezer"); !root.empty()) thaw_members(root + path_, 0);
+}
+
 Status Cgroup::kill_all() const {
+  thaw();
   if (!host_->v2_root().empty()) {
     const std::string directory = host_->v2_root() + path_;
     Status killed = write_cgroup_file(directory + "/cgroup.kill", "1");

@@ -54,7 +54,9 @@ class Cgroup {
   Result<Fd> oom_watch() const;
   // The kernel's count of OOM kills in this cgroup (memory.events oom_kill, v1 memory.oom_control oom_kill).
   uint64_t oom_kills() const;
-  // Kills everything inside: cgroup.kill where there is one (hybrid has it too), else SIGKILL to each pid.
+  // Lets processes die that somebody froze (cgroup-v1/freezer-subsystem.rst); v2 needs no thaw for that.
+  void thaw() const;
+  // Thaws and kills everything inside: cgroup.kill where there is one (hybrid has it too), else SIGKILL to each pid.
   Status kill_all() const;
   // Removes the directories, children first; EBUSY is retried for at most 500 ms without
   // blocking the loop: returns false when the caller must come again.

@@ -163,6 +163,7 @@ void Container::stop(int signal, std::chrono::milliseconds limit, Waiter done) {
 }
 
 void Container::kill_now() {
+  cgroup_->thaw();
   handler_->signal(state_.pid, SIGKILL, [weak = weak_from_this()](Status sent) {
     auto self = weak.lock();
     // Where an OCI runtime fails, the kernel still does as told by the process's parent.

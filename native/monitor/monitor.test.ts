@@ -1,6 +1,6 @@
 // A container's life as the monitor keeps it: start, exit, stop, records, shutdown.
 
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -83,6 +83,28 @@ test("stop kills at its deadline, which later calls only bring forward", async (
     await pod.run("c", {});
     await pod.ask("kill", { id: "c", signal: sigkill });
     expect(await pod.exited("c")).toMatchObject({ exit_code: 137, signal: sigkill, oom_killed: false });
+  });
+});
+
+test("a frozen container is killed at the deadline, and with it what it froze below itself", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sh", "-c", "sleep 1000 & sleep 1000"] });
+    const freezer = join("/sys/fs/cgroup/freezer", pod.cgroup, "a");
+    const directory = existsSync(freezer) ? freezer : join("/sys/fs/cgroup", pod.cgroup, "a");
+    const freeze = (at: string) =>
+      existsSync(join(at, "freezer.state"))
+        ? writeFileSync(join(at, "freezer.state"), "FROZEN")
+        : writeFileSync(join(at, "cgroup.freeze"), "1");
+    const inner = join(directory, "inner");
+    mkdirSync(inner);
+    const [, second = ""] = readFileSync(join(directory, "cgroup.procs"), "utf8").split("\n");
+    writeFileSync(join(inner, "cgroup.procs"), second);
+    freeze(inner);
+    freeze(directory);
+    const began = performance.now();
+    const stopped = await pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 200 });
+    expect(stopped).toMatchObject({ state: "exited", signal: sigkill });
+    expect(performance.now() - began).toBeLessThan(2000);
   });
 });
 
