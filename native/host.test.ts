@@ -163,6 +163,17 @@ describe("readFromLayers", () => {
   });
 });
 
+describe("removedPaths", () => {
+  it("names whiteouts, up to a limit", async () => {
+    mkdirSync(join(base, "upper"));
+    execFileSync("mknod", ["gone", "c", "0", "0"], { cwd: join(base, "upper") });
+    const [path] = await host.removedPaths(join(base, "upper"), []);
+    expect(path?.toString()).toBe("gone");
+    await expect(host.removedPaths(join(base, "upper"), [], 0n)).rejects.toMatchObject({ code: "InvalidArgument" });
+    await expect(host.removedPaths(join(base, "missing"), [])).rejects.toMatchObject({ message: /missing/ });
+  });
+});
+
 describe("sealedCopy", () => {
   it("runs, cannot be written, and is not inherited", async () => {
     const fd = await host.sealedCopy("/bin/echo");

@@ -42,6 +42,12 @@ export interface Host {
    * opened. One answer for each path; a file longer than `limitBytes` (at most 2^30) is `too-large`.
    */
   readFromLayers(layers: readonly string[], paths: readonly string[], limitBytes: number): Promise<LayerFile[]>;
+  /**
+   * What a container has removed from its image's layers (top first), told from its overlay's upper directory:
+   * paths below the root, no leading slash. Nothing may write there meanwhile. Rejects with InvalidArgument
+   * past `maxPaths` (default 1 million).
+   */
+  removedPaths(upper: string, layers: readonly string[], maxPaths?: bigint): Promise<Buffer[]>;
   /** Unmounts lazily (MNT_DETACH | UMOUNT_NOFOLLOW); not mounted or missing is fine. */
   unmount(path: string): Promise<void>;
   /**
@@ -73,6 +79,8 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
+    removedPaths: (upper, layers, maxPaths = 1_000_000n) =>
+      withHostError(() => addon.removedPaths(upper, layers, maxPaths)),
     unmount: (path) => withHostError(() => addon.unmount(path)),
     compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
     sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
@@ -98,6 +106,7 @@ const methods = [
   "diskUsage",
   "removeTree",
   "readFromLayers",
+  "removedPaths",
   "unmount",
   "compileSeccomp",
   "sealedCopy",

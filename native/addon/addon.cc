@@ -6,6 +6,7 @@
 #include "files.h"
 #include "kernel.h"
 #include "layers.h"
+#include "overlay.h"
 #include "seccomp.h"
 #include "tree.h"
 
@@ -104,6 +105,21 @@ Napi::Value readFromLayers(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value removedPaths(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  std::string upper = arguments.path();
+  std::vector<std::string> lower = arguments.paths();
+  uint64_t limit = arguments.count();
+  if (!arguments.ok()) return {};
+  return Background<std::vector<std::string>>::run(
+      info.Env(), upper, [upper, lower = std::move(lower), limit] { return removed_paths(upper, lower, limit); },
+      [](Napi::Env env, std::vector<std::string>& paths) -> Napi::Value {
+        Napi::Array array = Napi::Array::New(env, paths.size());
+        for (uint32_t i = 0; i < paths.size(); ++i) array.Set(i, to_buffer(env, paths[i]));
+        return array;
+      });
+}
+
 Napi::Value unmountLazily(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   std::string path = arguments.path();
@@ -146,6 +162,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("diskUsage", Napi::Function::New(env, diskUsage));
   exports.Set("removeTree", Napi::Function::New(env, removeTree));
   exports.Set("readFromLayers", Napi::Function::New(env, readFromLayers));
+  exports.Set("removedPaths", Napi::Function::New(env, removedPaths));
   exports.Set("unmount", Napi::Function::New(env, unmountLazily));
   exports.Set("compileSeccomp", Napi::Function::New(env, compileSeccomp));
   exports.Set("sealedCopy", Napi::Function::New(env, sealedCopy));

@@ -12,14 +12,17 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 
 #include "files.h"
 #include "kernel.h"
 #include "layers.h"
+#include "overlay.h"
 #include "seccomp.h"
 #include "tree.h"
 
@@ -123,6 +126,43 @@ void mount_points_keep_their_content(const std::string& base) {
   CLAIM_OK(unmount(base + "/around/inside"));
   CLAIM_OK(unmount(base + "/around/never-there"));
   CLAIM_OK(remove_tree(base + "/around"));
+}
+
+// What overlayfs itself makes of the removals is what is read back.
+void removals_are_told_from_the_upper_directory(const std::string& base) {
+  for (const char* name : {"bottom", "top", "upper", "work", "merged"}) make_directory(base + "/" + name);
+  for (const char* name : {"bottom/kept", "bottom/again", "bottom/again/deep", "bottom/hidden", "top/again", "top/hidden"})
+    make_directory(base + "/" + name);
+  for (const char* name : {"bottom/file", "bottom/other", "bottom/kept/gone", "bottom/again/low", "bottom/again/new", "top/again/high",
+                           "bottom/hidden/below", "top/hidden/above"})
+    write_file(base + "/" + name, "x");
+  // In the image itself: the top layer has made `hidden` anew, and removed `other`.
+  CLAIM(::lsetxattr((base + "/top/hidden").c_str(), "trusted.overlay.opaque", "y", 1, 0) == 0);
+  CLAIM(::mknod((base + "/top/other").c_str(), S_IFCHR, makedev(0, 0)) == 0);
+  const std::string options = "lowerdir=" + base + "/top:" + base + "/bottom,upperdir=" + base + "/upper,workdir=" + base + "/work";
+  CLAIM(::mount("overlay", (base + "/merged").c_str(), "overlay", 0, options.c_str()) == 0);
+  auto merged = [&](const char* path) { return base + "/merged/" + path; };
+  CLAIM(::unlink(merged("file").c_str()) == 0 && ::unlink(merged("kept/gone").c_str()) == 0);
+  for (const char* directory : {"again", "hidden"}) {
+    CLAIM_OK(remove_tree(merged(directory)));
+    make_directory(merged(directory));
+  }
+  write_file(merged("again/new"), "new");
+  CLAIM_OK(unmount(base + "/merged"));
+
+  const std::vector<std::string> layers{base + "/top", base + "/bottom"};
+  Result<std::vector<std::string>> removed = removed_paths(base + "/upper", layers, 100);
+  CLAIM_OK(removed);
+  std::sort(removed->begin(), removed->end());
+  CLAIM((*removed == std::vector<std::string>{"again/deep", "again/high", "again/low", "file", "hidden/above", "kept/gone"}));
+  Result<std::vector<std::string>> bounded = removed_paths(base + "/upper", layers, 5);
+  CLAIM(!bounded && bounded.error().kind == Kind::invalid);
+  // A layer that has a link where the container has a directory shows nothing there, least of all what it points to.
+  CLAIM_OK(remove_tree(base + "/top/again"));
+  CLAIM(::symlink((base + "/bottom/again").c_str(), (base + "/top/again").c_str()) == 0);
+  Result<std::vector<std::string>> behind_link = removed_paths(base + "/upper", layers, 100);
+  CLAIM(behind_link && behind_link->size() == 3);
+  CLAIM(!removed_paths(base + "/nothing", layers, 100));
 }
 
 std::vector<std::string> make_layers(const std::string& base, int count) {
@@ -270,6 +310,7 @@ int test_all() {
   deep_trees_take_no_descriptors(base);
   links_are_not_followed(base);
   mount_points_keep_their_content(base);
+  removals_are_told_from_the_upper_directory(base);
   layers_are_read_as_overlayfs_shows_them(base);
   hostile_files_are_not_opened(base);
   a_fifo_does_not_hold_a_reader(base);

@@ -1,0 +1,145 @@
+#include "overlay.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <array>
+#include <unordered_set>
+
+#include "../common/fd.h"
+
+namespace keelson {
+
+namespace {
+
+bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == 0; }
+
+bool is_opaque(int directory) {
+  std::array<char, 4> value{};
+  return ::fgetxattr(directory, "trusted.overlay.opaque", value.data(), value.size()) > 0 && value[0] == 'y';
+}
+
+std::string joined(const std::string& directory, std::string_view name) {
+  return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
+}
+
+// `path` may be "" for the layer's root. Invalid when it is not there, or not a directory.
+Fd open_in_layer(int layer, const std::string& path) {
+  struct open_how how {};
+  how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+  return Fd(static_cast<int>(::syscall(SYS_openat2, layer, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+}
+
+// Calls back with each name and what stands there.
+template <typename Visit>
+Status each_entry(int directory, const std::string& path, Visit visit) {
+  alignas(dirent64) std::array<char, 32768> buffer;
+  for (;;) {
+    ssize_t count = ::getdents64(directory, buffer.data(), buffer.size());
+    if (count < 0) return fail_errno("list " + path);
+    if (count == 0) return {};
+    for (ssize_t at = 0; at < count;) {
+      const auto* found = reinterpret_cast<const dirent64*>(buffer.data() + at);
+      at += found->d_reclen;
+      const std::string name = found->d_name;
+      if (name == "." || name == "..") continue;
+      struct stat info {};
+      if (::fstatat(directory, found->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("stat " + joined(path, name));
+      if (Status visited = visit(name, info); !visited) return visited;
+    }
+  }
+}
+
+class Removals {
+ public:
+  Removals(std::vector<Fd> layers, uint64_t max_paths) : layers_(std::move(layers)), max_paths_(max_paths) {}
+
+  Status add(std::string path) {
+    if (paths_.size() >= max_paths_) {
+      return fail(Kind::invalid, "list what was removed", "it is more than " + std::to_string(max_paths_) + " paths");
+    }
+    paths_.push_back(std::move(path));
+    return {};
+  }
+
+  // An opaque directory with these names: all else that the layers below have there is removed.
+  Status add_hidden(const std::string& directory, std::unordered_set<std::string> known) {
+    for (const Fd& layer : layers_) {
+      Fd listing = open_in_layer(layer.get(), directory);
+      if (listing) {
+        Status listed = each_entry(listing.get(), directory, [&](const std::string& name, const struct stat& info) -> Status {
+          if (!known.insert(name).second || is_whiteout(info)) return {};
+          return add(joined(directory, name));
+        });
+        if (!listed) return listed;
+      }
+      if (covers(layer.get(), directory)) return {};
+    }
+    return {};
+  }
+
+  std::vector<std::string> take() { return std::move(paths_); }
+
+ private:
+  // True when layers below this one show nothing at that place: an opaque directory on the way, or no directory.
+  static bool covers(int layer, const std::string& directory) {
+    for (size_t end = directory.find('/');; end = directory.find('/', end + 1)) {
+      const std::string prefix = directory.substr(0, end);
+      Fd part = open_in_layer(layer, prefix);
+      if (!part) return errno != ENOENT;
+      if (is_opaque(part.get())) return true;
+      if (end == std::string::npos) return false;
+    }
+  }
+
+  std::vector<Fd> layers_;
+  uint64_t max_paths_;
+  std::vector<std::string> paths_;
+};
+
+// One open directory at a time, whatever the depth.
+Status search(int upper, Removals& removals) {
+  std::vector<std::string> pending{""};
+  while (!pending.empty()) {
+    const std::string path = std::move(pending.back());
+    pending.pop_back();
+    Fd directory = open_in_layer(upper, path);
+    if (!directory) return fail_errno("open directory " + path);
+    std::unordered_set<std::string> names;
+    Status listed = each_entry(directory.get(), path, [&](const std::string& name, const struct stat& info) -> Status {
+      names.insert(name);
+      if (is_whiteout(info)) return removals.add(joined(path, name));
+      if (S_ISDIR(info.st_mode)) pending.push_back(joined(path, name));
+      return {};
+    });
+    if (!listed) return listed;
+    if (!is_opaque(directory.get())) continue;
+    if (Status added = removals.add_hidden(path, std::move(names)); !added) return added;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> removed_paths(const std::string& upper, const std::vector<std::string>& lower,
+                                               uint64_t max_paths) {
+  Fd root(::open(upper.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!root) return fail_errno("open " + upper);
+  std::vector<Fd> layers;
+  for (const std::string& path : lower) {
+    Fd layer(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!layer) return fail_errno("open " + path);
+    layers.push_back(std::move(layer));
+  }
+  Removals removals(std::move(layers), max_paths);
+  if (Status searched = search(root.get(), removals); !searched) return std::unexpected(searched.error());
+  return removals.take();
+}
+
+}  // namespace keelson
