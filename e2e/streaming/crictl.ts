@@ -34,9 +34,9 @@ export function streamingCrictl(binary: string, socket: string): Crictl {
     run: (words, input = []) => run(binary, [...endpoint, ...words], input),
     startOnTerminal: (words) => {
       const command = [binary, ...endpoint, ...words].map((word) => `'${word}'`).join(" ");
-      return spawn("script", ["-qfec", command, "/dev/null"], { stdio: ["pipe", "pipe", "ignore"] });
+      return spawn("script", ["-qfec", command, "/dev/null"], { stdio: ["pipe", "pipe", "pipe"] });
     },
-    start: (words, stdin = "ignore") => spawn(binary, [...endpoint, ...words], { stdio: [stdin, "pipe", "ignore"] }),
+    start: (words, stdin = "ignore") => spawn(binary, [...endpoint, ...words], { stdio: [stdin, "pipe", "pipe"] }),
   };
 }
 
@@ -73,15 +73,28 @@ export async function measure(output: Readable): Promise<Pick<Outcome, "stdout" 
   return { stdout: Buffer.concat(first).subarray(0, 64 << 10), size, sha256: hash.digest("hex") };
 }
 
-/** Waits until its stdout, from now on, holds what is wanted. */
-export async function prints(child: ChildProcess, wanted: RegExp): Promise<void> {
-  let text = "";
+/** Waits until its stdout, from now on, holds what is wanted; the match. */
+export async function prints(child: ChildProcess, wanted: RegExp): Promise<RegExpExecArray> {
+  let [text, complaints] = ["", ""];
   const collect = (bytes: Buffer) => {
     text = (text + bytes.toString()).slice(-4096);
   };
+  const complain = (bytes: Buffer) => {
+    complaints = (complaints + bytes.toString()).slice(-4096);
+  };
   child.stdout?.on("data", collect);
-  await until(`crictl prints ${wanted}`, 10_000, async () => (wanted.test(text) ? true : undefined));
-  child.stdout?.off("data", collect).resume();
+  child.stderr?.on("data", complain);
+  try {
+    return await until(`crictl prints ${wanted}`, 10_000, async () => {
+      if (child.exitCode !== null) throw new Error("it has ended");
+      return wanted.exec(text) ?? undefined;
+    });
+  } catch (error) {
+    throw new Error(`crictl (exit code ${child.exitCode}) printed ${text} and said ${complaints}`, { cause: error });
+  } finally {
+    child.stdout?.off("data", collect).resume();
+    child.stderr?.off("data", complain).resume();
+  }
 }
 
 /** Kills it and waits for its end. */

@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { freePort } from "../../image/testing/registry.ts";
 import type { Steps } from "../fixtures/steps.ts";
 import { type Crictl, ended, measure, prints, type Transport } from "./crictl.ts";
 
@@ -23,11 +22,11 @@ export async function forward(
   sandbox: string,
   big: Big,
 ): Promise<void> {
-  const [port, bulk, closed] = [await freePort(), await freePort(), await freePort()];
-  const ports = [`${port}:8080`, `${bulk}:9000`, `${closed}:9999`];
-  const child = crictl.start(["port-forward", "--transport", transport, sandbox, ...ports]);
+  const child = crictl.start(["port-forward", "--transport", transport, sandbox, "0:8080", "0:9000", "0:9999"]);
   try {
-    await prints(child, /Forwarding from.*9999/s);
+    // "Forwarding from 127.0.0.1:40123 -> 8080", and the same for ::1.
+    const printed = await prints(child, /:(\d+) -> 8080.*:(\d+) -> 9000.*:(\d+) -> 9999/s);
+    const [port = 0, bulk = 0, closed = 0] = printed.slice(1).map(Number);
     await step(`${transport}: a port leads into the pod, connection by connection`, async () => {
       for (let round = 0; round < 5; round += 1) assert.match(await page(port), /200 OK.*page\n$/s);
     });
