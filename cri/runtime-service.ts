@@ -2,7 +2,7 @@
 
 import type { ContainerStats, PodEvent, Pods, SandboxStats } from "../pod/types.ts";
 import { argument, decodeContainerConfig } from "./decode-container.ts";
-import { bigIntWithin, present, requiredText, stringMap } from "./decode-fields.ts";
+import { absolutePath, bigIntWithin, present, requiredText, stringMap } from "./decode-fields.ts";
 import { decodeContainerFilter, decodeSandboxFilter } from "./decode-filter.ts";
 import { decodeResources } from "./decode-resources.ts";
 import { decodeSandboxConfig } from "./decode-sandbox.ts";
@@ -115,6 +115,13 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
     async StopContainer(request, call) {
       const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
       await pods.stopContainer(containerId(request.containerId), timeout, call.signal);
+      return {};
+    },
+
+    async CheckpointContainer(request, call) {
+      const location = absolutePath(request.location, "location");
+      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
+      await pods.checkpointContainer(containerId(request.containerId), location, timeout, call.signal);
       return {};
     },
 

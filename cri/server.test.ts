@@ -19,7 +19,7 @@ const working = new Set(
     "CreateContainer, StartContainer, StopContainer, RemoveContainer, ContainerStatus, ListContainers, ExecSync",
     "ReopenContainerLog, ContainerStats, ListContainerStats, PodSandboxStats, ListPodSandboxStats, GetContainerEvents",
     "StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamImages",
-    "Exec, Attach, PortForward",
+    "Exec, Attach, PortForward, CheckpointContainer",
     "ListMetricDescriptors, ListPodSandboxMetrics, StreamPodSandboxMetrics",
     "UpdateContainerResources, UpdatePodSandboxResources, UpdateRuntimeConfig",
     "ListImages, ImageStatus, PullImage, RemoveImage, ImageFsInfo",

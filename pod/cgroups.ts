@@ -79,6 +79,8 @@ async function clearDirectory(directory: string): Promise<boolean> {
 }
 
 async function killInside(directory: string): Promise<void> {
+  // In a frozen v1 cgroup processes do not even die.
+  await writeFile(join(directory, "freezer.state"), "THAWED", { flag: "r+" }).catch(() => undefined);
   const killed = await writeFile(join(directory, "cgroup.kill"), "1", { flag: "r+" }).then(
     () => true,
     () => false,

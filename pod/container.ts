@@ -35,6 +35,9 @@ export class Container {
   readonly seccompFilter: string | undefined;
   readonly sandbox: Sandbox;
 
+  /** While one is being made: ends it, resolves when the container runs free again. */
+  checkpoint: { readonly breakOff: () => Promise<void> } | undefined;
+
   #phase: ContainerPhase = { state: "created" };
   #resources: Resources | undefined;
   #view: ContainerView | undefined;

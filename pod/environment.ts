@@ -28,6 +28,8 @@ export interface Environment {
   readonly clock: () => bigint;
   /** `/run/keelson`: volatile. */
   readonly runDirectory: string;
+  /** Where checkpoints are made, a directory for each container; durable. */
+  readonly checkpointDirectory: string;
   /** Where pods without a cgroup_parent have their cgroup, cgroupfs form. */
   readonly cgroupRoot: string;
   readonly hostResolvConf: string;

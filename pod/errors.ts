@@ -175,6 +175,54 @@ export const podErrors = catalogue({
     sentence: "The caller gave up while {step} of {object} was in progress.",
     remedy: "Ask again: the work goes on and the retry gets its result.",
   },
+  checkpointUnable: {
+    code: "Unimplemented",
+    sentence: "Container {id} cannot be checkpointed: {reason}.",
+    remedy:
+      "Install a CRIU that works on this node's kernel (criu check says whether it does), for example Debian 13's.",
+  },
+  checkpointTerminal: {
+    code: "Unimplemented",
+    sentence:
+      "Container {id} has a terminal, and the criu command cannot write down one whose other end is outside the container.",
+    remedy: "Checkpoint containers that run without a terminal (tty false).",
+  },
+  checkpointNowhere: {
+    code: "InvalidArgument",
+    sentence: "The checkpoint cannot be written to {location}: the directory it names does not exist.",
+    remedy: "Make the directory, or name a file in another.",
+  },
+  checkpointTaken: {
+    code: "AlreadyExists",
+    sentence: "There is something at {location} already.",
+    remedy: "Name a file that does not exist; checkpoints are never overwritten.",
+  },
+  checkpointUnderway: {
+    code: "Aborted",
+    sentence: "Container {id} is being checkpointed already.",
+    remedy: "Wait for that checkpoint, or end its call.",
+  },
+  checkpointStopped: {
+    code: "Aborted",
+    sentence: "The checkpoint of container {id} was broken off, because the container is being stopped.",
+    remedy: "Checkpoint a container before stopping it.",
+  },
+  checkpointLate: {
+    code: "DeadlineExceeded",
+    sentence:
+      "The checkpoint of container {id} was not done within {seconds} s and was broken off; the container runs on.",
+    remedy: "Give it more time: all of the container's memory and changed files are written to disk.",
+  },
+  checkpointGivenUp: {
+    code: "Cancelled",
+    sentence: "The caller gave up, so the checkpoint of container {id} was broken off; the container runs on.",
+    remedy: "Ask again, with a longer deadline.",
+  },
+  checkpointFailed: {
+    code: "Internal",
+    sentence: "The checkpoint of container {id} failed and the container runs on: {reason}.",
+    remedy: "See what CRIU can write down (criu.org, What cannot be checkpointed), and whether the disk is full.",
+  },
   busy: {
     code: "DeadlineExceeded",
     sentence: "{object} is still at work on an earlier request ({step}).",

@@ -53,6 +53,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     runDirectory,
     cgroupRoot,
     hostResolvConf,
+    checkpointDirectory: join(options.root, "checkpoints"),
     records: await Records.open(join(options.root, "state")),
     filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
     cgroups: await detectCgroups(),

@@ -3,6 +3,7 @@
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { removeEmptyCgroup } from "./cgroups.ts";
+import { checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
 import { createContainer } from "./container-create.ts";
 import { removeContainer, startContainer, stopContainer } from "./container-life.ts";
@@ -219,6 +220,13 @@ export class NodePods implements Pods {
     const { monitor, container } = this.#running(id, "reopening its log");
     if (container.logPath === "") throw podErrors.logPathless({ id: container.id });
     await monitor.reopenLog(container.id, { timeoutMs: limits.call });
+  }
+
+  /** Takes no turn in the queue: a large container must not hold up its pod. */
+  async checkpointContainer(id: string, location: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
+    const container = requireById(this.#containers, id, "container");
+    const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
+    await checkpointContainer(this.#env, container, { location, timeoutMs }, signal);
   }
 
   streamable(id: string): ContainerView {

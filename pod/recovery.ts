@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { type ContainerRun, connectMonitor, type ExitedRun, KeelsonError, parseExited } from "../native/index.ts";
+import { recoverCheckpoints } from "./checkpoint.ts";
 import { exitedPhase, phaseOf } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { noFeatures, type RuntimeHandler } from "./handlers.ts";
@@ -50,6 +51,10 @@ export async function recover(
   );
   await Promise.all(orphans.map(async ({ id }) => await env.records.remove(id)));
   await clearStrangers(env, sandboxes);
+  await recoverCheckpoints(
+    env,
+    [...sandboxes.values()].flatMap(({ containers }) => [...containers.values()]),
+  );
   return sandboxes;
 }
 

@@ -414,6 +414,12 @@ export interface Pods {
     signal: AbortSignal,
   ): Promise<ExecSyncResult>;
   reopenLog(id: string): Promise<void>;
+  /**
+   * Writes a running container down as a tar archive at `location` (absolute, nothing is there yet); it runs on.
+   * `timeoutSeconds` 0 is five minutes. Rejects with Unimplemented where CRIU is missing or does not work, with
+   * DeadlineExceeded, and with Aborted when the container is stopped meanwhile or another checkpoint is underway.
+   */
+  checkpointContainer(id: string, location: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void>;
 
   /** The container an Exec or Attach is for: found, running, and with a terminal or without. */
   streamable(id: string): ContainerView;

@@ -78,6 +78,7 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
     updateSandboxResources: absent,
     execSync: absent,
     async reopenLog() {},
+    checkpointContainer: absent,
     streamable: container,
     exec: absent,
     attach: absent,

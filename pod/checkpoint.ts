@@ -1,0 +1,196 @@
+// CheckpointContainer: a running container written down as a tar archive, and running on.
+//
+// The archive is what CRI-O, containerd and podman write and checkpointctl reads: CRIU's images in checkpoint/,
+// config.dump and spec.dump, what the container changed in its root in rootfs-diff.tar and deleted.files.
+// While memory and root are read the container is frozen, so that they fit together; the archive is made after.
+// A stop goes first: it breaks the checkpoint off. A daemon that dies meanwhile thaws the container when it is back.
+
+import { link, mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { KeelsonError } from "../native/index.ts";
+import { dumpArguments, findCriu, lastError, standardStreams } from "./checkpoint/criu.ts";
+import { type Freezer, freezerOf } from "./checkpoint/freezer.ts";
+import { runProgram } from "./checkpoint/program.ts";
+import type { Container } from "./container.ts";
+import type { Environment } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+
+const defaultTimeoutMs = 300_000;
+
+export interface CheckpointOrder {
+  /** Absolute; nothing is there yet, but its directory is. */
+  readonly location: string;
+  /** 0: five minutes. */
+  readonly timeoutMs: number;
+}
+
+/** One at a time of a container. Rejects when the caller is gone, at the deadline, and when a stop comes. */
+export async function checkpointContainer(
+  env: Environment,
+  container: Container,
+  order: CheckpointOrder,
+  caller: AbortSignal,
+): Promise<void> {
+  const { id, phase } = container;
+  if (phase.state !== "running")
+    throw podErrors.containerState({ id, state: phase.state, step: "checkpointing it", wanted: "running" });
+  if (container.config.tty) throw podErrors.checkpointTerminal({ id });
+  if (container.checkpoint !== undefined) throw podErrors.checkpointUnderway({ id });
+  await requireFree(order.location);
+
+  const timeoutMs = order.timeoutMs === 0 ? defaultTimeoutMs : order.timeoutMs;
+  const stop = new AbortController();
+  const late = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([caller, stop.signal, late]);
+  const work = makeCheckpoint(env, container, phase.pid, order.location, signal).catch((error: unknown) => {
+    if (stop.signal.aborted) throw podErrors.checkpointStopped({ id });
+    if (late.aborted) throw podErrors.checkpointLate({ id, seconds: timeoutMs / 1000 });
+    if (caller.aborted) throw podErrors.checkpointGivenUp({ id });
+    if (error instanceof KeelsonError) throw error;
+    throw podErrors.checkpointFailed({ id, reason: error instanceof Error ? error.message : String(error) }, error);
+  });
+  const ended = work.catch(() => undefined);
+  container.checkpoint = {
+    breakOff: async () => {
+      stop.abort();
+      await ended;
+    },
+  };
+  await work.finally(() => {
+    container.checkpoint = undefined;
+  });
+}
+
+/** What checkpoints that a daemon before this one did not finish left: frozen containers and half-made files. */
+export async function recoverCheckpoints(env: Environment, containers: Iterable<Container>): Promise<void> {
+  const byId = new Map([...containers].map((container) => [String(container.id), container]));
+  for (const id of await readdir(env.checkpointDirectory).catch(() => [])) {
+    const container = byId.get(id);
+    if (container !== undefined) await freezerOf(env.cgroups, container.cgroup).thaw();
+    await env.host.removeTree(join(env.checkpointDirectory, id));
+  }
+}
+
+async function requireFree(location: string): Promise<void> {
+  const directory = await stat(dirname(location)).catch(() => undefined);
+  if (directory?.isDirectory() !== true) throw podErrors.checkpointNowhere({ location });
+  if ((await stat(location).catch(() => undefined)) !== undefined) throw podErrors.checkpointTaken({ location });
+}
+
+async function makeCheckpoint(
+  env: Environment,
+  container: Container,
+  pid: number,
+  location: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const criu = await findCriu(signal);
+  if ("reason" in criu) throw podErrors.checkpointUnable({ id: container.id, reason: criu.reason });
+  const scratch = join(env.checkpointDirectory, container.id);
+  await env.host.removeTree(scratch);
+  await mkdir(join(scratch, "checkpoint"), { recursive: true, mode: 0o700 });
+  const partial = `${location}.partial`;
+  try {
+    await describe(env, container, scratch);
+    const freezer = freezerOf(env.cgroups, container.cgroup);
+    try {
+      await freezer.freeze(signal);
+      await dump(container, pid, freezer, scratch, signal);
+      await saveChanges(env, container, scratch, signal);
+    } finally {
+      await freezer.thaw();
+    }
+    await archive(scratch, partial, signal);
+    // Unlike rename, this does not replace what came there meanwhile.
+    await link(partial, location);
+    await using directory = await open(dirname(location), "r");
+    await directory.sync();
+  } finally {
+    await rm(partial, { force: true });
+    await env.host.removeTree(scratch);
+  }
+}
+
+/** config.dump has the members that checkpointctl names in its metadata; spec.dump is the OCI configuration. */
+async function describe(
+  env: Environment,
+  { id, config, imageId, createdAt, sandbox, bundle }: Container,
+  scratch: string,
+) {
+  const description = {
+    id,
+    name: config.metadata.name,
+    rootfsImage: imageId,
+    rootfsImageRef: imageId,
+    rootfsImageName: config.image.image,
+    runtime: sandbox.handler.name,
+    createdTime: rfc3339(createdAt),
+    checkpointedTime: rfc3339(env.clock()),
+  };
+  await writeFile(join(scratch, "config.dump"), JSON.stringify(description), { mode: 0o600 });
+  await writeFile(join(scratch, "spec.dump"), await readFile(join(bundle, "config.json")), { mode: 0o600 });
+}
+
+async function dump(container: Container, pid: number, freezer: Freezer, scratch: string, signal: AbortSignal) {
+  // Frozen, it cannot end any more; that the pid is still its own is certain only now.
+  const cgroups = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
+  if (!cgroups.includes(container.cgroup)) throw new Error("it has just ended");
+  const imageDirectory = join(scratch, "checkpoint");
+  const args = await dumpArguments({
+    pid,
+    imageDirectory,
+    workDirectory: scratch,
+    freezer: freezer.directory,
+    binds: await bindDestinations(container.bundle),
+  });
+  const streams = await standardStreams(pid);
+  const { exitCode, output } = await runProgram("criu", args, signal);
+  if (exitCode !== 0) {
+    const log = await readFile(join(scratch, "dump.log"), "utf8").catch(() => output);
+    throw new Error(`criu dump failed: ${lastError(log)}`);
+  }
+  await writeFile(join(imageDirectory, "descriptors.json"), JSON.stringify(streams), { mode: 0o600 });
+}
+
+async function bindDestinations(bundle: string): Promise<ReadonlySet<string>> {
+  const spec: { readonly mounts?: readonly { readonly type?: string; readonly destination: string }[] } = JSON.parse(
+    await readFile(join(bundle, "config.json"), "utf8"),
+  );
+  return new Set((spec.mounts ?? []).filter(({ type }) => type === "bind").map(({ destination }) => destination));
+}
+
+/** New and changed files as a tar archive, removed ones as a list; the container stands still. */
+async function saveChanges(env: Environment, { bundle }: Container, scratch: string, signal: AbortSignal) {
+  const rootfs: { readonly upper: string; readonly lower: readonly string[] } = JSON.parse(
+    await readFile(join(bundle, "rootfs.json"), "utf8"),
+  );
+  const removed = await env.host.removedPaths(rootfs.upper, rootfs.lower);
+  const deleted = JSON.stringify(removed.map((path) => path.toString()));
+  await writeFile(join(scratch, "deleted.files"), deleted, { mode: 0o600 });
+  const excluded = join(scratch, "whiteouts");
+  const names = removed.flatMap((path) => [Buffer.from("./"), path, Buffer.from("\0")]);
+  await writeFile(excluded, Buffer.concat(names), { mode: 0o600 });
+  const options = ["--null", "--no-wildcards", "--anchored", `--exclude-from=${excluded}`];
+  const attributes = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "--xattrs-exclude=trusted.overlay.*"];
+  await pack(join(scratch, "rootfs-diff.tar"), rootfs.upper, [...options, ...attributes, "."], signal);
+  await rm(excluded);
+}
+
+async function archive(scratch: string, file: string, signal: AbortSignal): Promise<void> {
+  await pack(file, scratch, ["."], signal);
+  await using written = await open(file, "r");
+  await written.sync();
+}
+
+/** tar(1) into a file of mode 0600. */
+async function pack(file: string, directory: string, args: readonly string[], signal: AbortSignal): Promise<void> {
+  await rm(file, { force: true });
+  await using target = await open(file, "wx", 0o600);
+  const words = ["--create", "--file=-", "--sparse", `--directory=${directory}`, ...args];
+  const { exitCode, output } = await runProgram("tar", words, signal, target.fd);
+  if (exitCode !== 0) throw new Error(`tar could not write ${file}: ${output.trim()}`);
+}
+
+function rfc3339(nanoseconds: bigint): string {
+  return new Date(Number(nanoseconds / 1_000_000n)).toISOString();
+}

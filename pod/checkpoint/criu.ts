@@ -1,0 +1,121 @@
+// CRIU (criu.org), which writes a process tree down: whether this host has one that works, and how it is to be called
+// for a container. Sources: criu(8); proc_pid_mountinfo(5). Debian 12's 3.17 fails on Linux 6.18, 4.1 does not.
+
+import { readFile, readlink } from "node:fs/promises";
+import { join } from "node:path";
+import { runProgram } from "./program.ts";
+
+export interface Criu {
+  readonly version: string;
+}
+
+/** Why CRIU cannot be used here, in words. */
+export interface NoCriu {
+  readonly reason: string;
+}
+
+/** Asks the `criu` of the PATH to look over this kernel. */
+export async function findCriu(signal: AbortSignal): Promise<Criu | NoCriu> {
+  try {
+    const { output } = await runProgram("criu", ["--version"], signal);
+    const version = /^Version: (\S+)/m.exec(output)?.[1];
+    if (version === undefined) return { reason: "criu does not tell its version" };
+    const check = await runProgram("criu", ["check"], signal);
+    return check.exitCode === 0
+      ? { version }
+      : { reason: `criu ${version} does not work on this kernel: ${lastError(check.output)}` };
+  } catch (error) {
+    signal.throwIfAborted();
+    return { reason: isMissing(error) ? "there is no criu in the PATH of keelson" : String(error) };
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}
+
+export interface DumpPlan {
+  /** Of the container's first process, on the host. */
+  readonly pid: number;
+  /** Takes the images; dump.log and the statistics go to `workDirectory`. */
+  readonly imageDirectory: string;
+  readonly workDirectory: string;
+  /** The frozen cgroup, whose processes are dumped. */
+  readonly freezer: string;
+  /** Destinations of bind mounts in the container's config.json. */
+  readonly binds: ReadonlySet<string>;
+}
+
+/** Arguments of `criu dump` for a container that runs on. Open sockets and locks are no obstacle. */
+export async function dumpArguments(plan: DumpPlan): Promise<string[]> {
+  const mounts = parseMounts(await readFile(`/proc/${plan.pid}/mountinfo`, "utf8"));
+  const [net, pid] = await Promise.all(["net", "pid"].map((kind) => namespace(plan.pid, kind)));
+  const externals = [
+    // A restore mounts and joins these from where it is: they are the node's, or the pod's.
+    ...mounts.filter((mount) => isExternal(mount, mounts, plan.binds)).map(({ at }) => `mnt[${at}]:${at}`),
+    `net[${net}]:extRootNetNS`,
+    ...((await isInit(plan.pid)) ? [] : [`pid[${pid}]:extRootPidNS`]),
+  ];
+  return [
+    "dump",
+    ...["--tree", String(plan.pid), "--images-dir", plan.imageDirectory, "--work-dir", plan.workDirectory],
+    ...["--log-file", "dump.log", "--leave-running", "--freeze-cgroup", plan.freezer, "--manage-cgroups=ignore"],
+    ...["--tcp-established", "--ext-unix-sk", "--file-locks"],
+    ...externals.flatMap((external) => ["--external", external]),
+  ];
+}
+
+/** The last complaint in what CRIU printed or logged. */
+export function lastError(log: string): string {
+  // "(00.043264) Error (criu/mount.c:753): mnt: …"; the very last only says that the dump failed.
+  const errors = [...log.matchAll(/(?:Error \([^)]*\)|^\S*criu): ?(.+)$/gm)].map(([, text = ""]) => text);
+  const telling = errors.findLast((text) => !/^Dumping FAILED|RLIMIT_NOFILE/.test(text));
+  return telling ?? (log.trim().split("\n").at(-1) || "it says nothing");
+}
+
+interface Mount {
+  readonly device: string;
+  readonly root: string;
+  readonly at: string;
+  readonly type: string;
+}
+
+/** "95 51 0:42 / /data rw,relatime shared:1 - overlay none rw"; blanks in paths are octal. */
+function parseMounts(mountinfo: string): Mount[] {
+  return mountinfo
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [left = "", right = ""] = line.split(" - ");
+      const [, , device = "", root = "", at = ""] = left.split(" ");
+      return { device, root: unescapePath(root), at: unescapePath(at), type: right.split(" ")[0] ?? "" };
+    });
+}
+
+function unescapePath(path: string): string {
+  return path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
+
+/** Made of something outside the container: a bind mount, a cgroup, or a part of what is nowhere mounted whole. */
+function isExternal({ device, root, at, type }: Mount, all: readonly Mount[], binds: ReadonlySet<string>): boolean {
+  if (at === "/") return false;
+  if (binds.has(at) || type.startsWith("cgroup")) return true;
+  return root !== "/" && !all.some((other) => other.device === device && other.root === "/");
+}
+
+/** "net:[4026532179]" */
+async function namespace(pid: number, kind: string): Promise<string> {
+  const link = await readlink(`/proc/${pid}/ns/${kind}`);
+  return /\d+/.exec(link)?.[0] ?? link;
+}
+
+/** Whether it is the first process of its PID namespace; proc_pid_status(5), NSpid. */
+async function isInit(pid: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return /^NSpid:.*\t1$/m.test(status);
+}
+
+/** What stands behind the first three descriptors, for the restoring side; runc calls the file descriptors.json. */
+export async function standardStreams(pid: number): Promise<string[]> {
+  return await Promise.all([0, 1, 2].map((fd) => readlink(join("/proc", String(pid), "fd", String(fd)))));
+}
