@@ -175,6 +175,11 @@ export const podErrors = catalogue({
     sentence: "The caller gave up while {step} of {object} was in progress.",
     remedy: "Ask again: the work goes on and the retry gets its result.",
   },
+  apparmorUnknown: {
+    code: "InvalidArgument",
+    sentence: "The AppArmor profile {profile} is not loaded on this node.",
+    remedy: "Load it (apparmor_parser -r), or name one that /sys/kernel/security/apparmor/profiles lists.",
+  },
   checkpointUnable: {
     code: "Unimplemented",
     sentence: "Container {id} cannot be checkpointed: {reason}.",

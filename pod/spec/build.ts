@@ -1,11 +1,11 @@
 // From a CRI container to its OCI runtime spec: the one place where all parts of it meet.
 
-import { existsSync } from "node:fs";
 import type { Image } from "../../image/types.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, SandboxConfig, SandboxId } from "../types.ts";
 import type { IdMappings } from "../user-namespace.ts";
 import type { Account } from "./accounts.ts";
+import { apparmorFor } from "./apparmor.ts";
 import { capabilitiesFor } from "./capabilities.ts";
 import { planDevices } from "./devices.ts";
 import type { ImageVolume } from "./image-mounts.ts";
@@ -62,10 +62,11 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   const { security } = config;
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
-  const [mounts, devices, seccomp] = await Promise.all([
+  const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
     planMounts(config, sandbox, container.imageVolumes),
     planDevices(config),
     seccompFor(security, capabilities.bounding),
+    apparmorFor(security),
   ]);
   return {
     ociVersion: "1.0.2",
@@ -82,6 +83,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       capabilities,
       rlimits: [],
       noNewPrivileges: security.noNewPrivs && !security.privileged,
+      ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       ...(config.resources === undefined ? {} : { oomScoreAdj: Number(config.resources.oomScoreAdj) }),
     },
     root: { path: "rootfs", readonly: security.readonlyRootfs },
@@ -109,10 +111,6 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
 function refuseUnsupported(config: ContainerConfig): void {
   const [cdi] = config.cdiDevices;
   if (cdi !== undefined) throw podErrors.cdiUnsupported({ device: cdi });
-  const { apparmor, privileged } = config.security;
-  if (apparmor?.type === "localhost" && !privileged && !existsSync("/sys/kernel/security/apparmor")) {
-    throw podErrors.apparmorUnavailable({ profile: apparmor.path });
-  }
 }
 
 /** Kubernetes' rule: command replaces the entrypoint (and drops the image's cmd), args replace cmd. */
