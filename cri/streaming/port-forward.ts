@@ -80,11 +80,10 @@ export class PortForwarding {
       error.end(forwardFailure(reason), () => data.reset());
       return;
     }
+    // Nothing more comes there, and clients hold their side open until it ends: it must not wait behind other data.
+    error.end();
     connection.on("error", () => data.reset());
-    data.once("close", () => {
-      connection.destroy();
-      if (!error.destroyed) error.end();
-    });
+    data.once("close", () => connection.destroy());
     data.pipe(connection);
     connection.pipe(data);
   }

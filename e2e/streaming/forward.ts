@@ -46,6 +46,12 @@ export async function forward(
       for (const { size, sha256 } of both) assert.deepEqual({ size, sha256 }, big);
       unread.destroy();
     });
+    await step(
+      `${transport}: when that one is gone, ten more connections are served, whatever their queue`,
+      async () => {
+        for (let round = 0; round < 10; round += 1) assert.match(await page(port), /page\n$/);
+      },
+    );
     // client-go hangs up on all of its connections when one is refused, so this comes last.
     await step(`${transport}: a port where nobody listens gives an end and no bytes`, async () => {
       assert.equal(await page(closed).catch(() => ""), "");

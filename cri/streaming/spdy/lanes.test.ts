@@ -149,6 +149,26 @@ describe("one stream is never read", () => {
 });
 
 describe("all are read", () => {
+  test("the server says nothing before the peer has: Go's upgrade would lose it, and with it the count", async () => {
+    const [wire, client] = duplexPair();
+    let heard = 0;
+    client.on("data", (bytes: Buffer) => {
+      heard += bytes.length;
+    });
+    const connection = new SpdyConnection(wire, Buffer.alloc(0), {
+      stallMs: 1000,
+      independent: true,
+      onStream: (stream) => stream.resume(),
+    });
+    await delay(50);
+    expect(heard).toBe(0);
+    client.write(await new SpdyClientBytes().synStream(1, {}));
+    await expect.poll(() => heard).toBeGreaterThan(0);
+    client.destroy();
+    wire.destroy();
+    await connection.closed;
+  });
+
   test("PINGs alone pace them", async () => {
     const peer = goPeer();
     const streams = [await peer.open(3), await peer.open(7), await peer.open(11)];

@@ -57,7 +57,7 @@ export class Lanes {
   /** Under their PING ids and stream ids: both even, so one map each. */
   readonly #pings = new Map<number, Probe>();
   readonly #streams = new Map<number, Probe>();
-  readonly #firstAnswer: NodeJS.Timeout;
+  #firstAnswer: NodeJS.Timeout | undefined;
   #turn = 0;
   #lastPing = 0;
   #lastStream = 0;
@@ -67,15 +67,11 @@ export class Lanes {
   constructor(write: (bytes: Buffer, done: Done) => void, headers: () => Buffer) {
     this.#write = write;
     this.#headers = headers;
-    this.#firstAnswer = setTimeout(() => {
-      this.#window = Number.POSITIVE_INFINITY;
-      for (const lane of this.#lanes) this.#flush(lane);
-    }, firstAnswerMs);
-    this.#ping();
   }
 
   /** Sends the frame when its lane has room; `done` when it is written. */
   send(streamId: number, frame: () => Buffer, done: Done): void {
+    this.#firstAnswer ??= this.#begin();
     const lane = this.#laneOf(streamId);
     lane.waiting.push({ streamId, frame, done });
     this.#flush(lane);
@@ -118,6 +114,15 @@ export class Lanes {
       lane.waiting = [];
       for (const { done } of waiting) done(new Error("the client hung up"));
     }
+  }
+
+  /** Not before the peer has spoken: Go's upgrade loses what comes in one piece with the server's 101. */
+  #begin(): NodeJS.Timeout {
+    this.#ping();
+    return setTimeout(() => {
+      this.#window = Number.POSITIVE_INFINITY;
+      for (const lane of this.#lanes) this.#flush(lane);
+    }, firstAnswerMs);
   }
 
   #laneOf(streamId: number): Lane {
