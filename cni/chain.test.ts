@@ -1,29 +1,22 @@
 // What plugins are told, by each command and each version of the spec, as scripts see it.
 
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openNetwork } from "./network.ts";
 import { addressResult, type Lab, openLab, type ScriptCall } from "./testing/lab.ts";
 import type { Network, PodNetwork } from "./types.ts";
 
 const never = new AbortController().signal;
 let lab: Lab;
-let networks: Network[];
 
 beforeEach(async () => {
   lab = await openLab();
-  networks = [];
 });
 afterEach(async () => {
-  for (const network of networks) network.close();
   await lab[Symbol.asyncDispose]();
 });
 
 async function open(config: object): Promise<Network> {
   await lab.writeConfig("10-a.conflist", config);
-  const { confDir, binDir, stateDir, log } = lab;
-  const network = await openNetwork({ confDir, binDirs: [binDir, "/nowhere"], stateDir, log });
-  networks.push(network);
-  return network;
+  return await lab.open({ binDirs: [lab.binDir, "/nowhere"] });
 }
 
 async function giver(type: string, address: string): Promise<void> {

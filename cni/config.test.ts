@@ -4,28 +4,16 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { loadConfig, parseNetwork } from "./config.ts";
-import { type NetworkLimits, openNetwork } from "./network.ts";
 import { eventually, type Lab, openLab, run } from "./testing/lab.ts";
-import type { Network } from "./types.ts";
 
 let lab: Lab;
-let networks: Network[];
 
 beforeEach(async () => {
   lab = await openLab();
-  networks = [];
 });
 afterEach(async () => {
-  for (const network of networks) network.close();
   await lab[Symbol.asyncDispose]();
 });
-
-async function open(limits: Partial<NetworkLimits> = {}): Promise<Network> {
-  const { confDir, binDir, stateDir, log } = lab;
-  const network = await openNetwork({ confDir, binDirs: [binDir], stateDir, log, limits });
-  networks.push(network);
-  return network;
-}
 
 const valid = { cniVersion: "1.0.0", name: "net", plugins: [{ type: "bridge" }] };
 
@@ -102,7 +90,7 @@ test("what is no regular file of sane size is refused without being read", async
 
 test("readiness follows the directory: missing, empty, invalid, plugin missing, ready, gone again", async () => {
   await rm(lab.confDir, { recursive: true });
-  const network = await open();
+  const network = await lab.open();
   const becomes = (words: RegExp) =>
     eventually(`readiness says ${words}`, () => {
       const now = network.readiness();
@@ -140,8 +128,7 @@ test("readiness follows the directory: missing, empty, invalid, plugin missing, 
 
 test("a directory several levels below what exists is noticed", async () => {
   const confDir = join(lab.stateDir, "a", "b", "net.d");
-  const network = await openNetwork({ ...lab, confDir, binDirs: [lab.binDir] });
-  networks.push(network);
+  const network = await lab.open({ confDir });
   await lab.install("bridge");
   await mkdir(dirname(confDir), { recursive: true });
   await mkdir(confDir);
@@ -154,7 +141,7 @@ test("a network of version 1.1.0 is ready as its plugins' STATUS says, asked beh
   await lab.script("guard", `[ -e ${shut} ] && { echo '{"code": 50, "msg": "daemon is down"}'; exit 1; }; exit 0`);
   await writeFile(shut, "");
   await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });
-  const network = await open({ statusAgeMs: 20 });
+  const network = await lab.open({ limits: { statusAgeMs: 20 } });
   expect(network.readiness()).toMatchObject({
     reason: "NetworkPluginNotReady",
     message: expect.stringContaining("failed STATUS with code 50: daemon is down"),
@@ -171,7 +158,7 @@ test("a network of version 1.1.0 is ready as its plugins' STATUS says, asked beh
 test("nobody asks, nothing runs: STATUS is not polled", async () => {
   await lab.script("guard", "exit 0");
   await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });
-  await open({ statusAgeMs: 10 });
+  await lab.open({ limits: { statusAgeMs: 10 } });
   await new Promise((resolve) => setTimeout(resolve, 300));
   expect((await lab.calls()).length).toBe(1);
 });

@@ -5,30 +5,18 @@ import { once } from "node:events";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type NetworkLimits, openNetwork } from "./network.ts";
 import { PluginFailure } from "./plugin.ts";
 import { addressResult, eventually, type Lab, nameOf, openLab, run } from "./testing/lab.ts";
-import type { Network } from "./types.ts";
 
 const never = new AbortController().signal;
 let lab: Lab;
-let networks: Network[];
 
 beforeEach(async () => {
   lab = await openLab();
-  networks = [];
 });
 afterEach(async () => {
-  for (const network of networks) network.close();
   await lab[Symbol.asyncDispose]();
 });
-
-async function open(limits: Partial<NetworkLimits> = {}): Promise<Network> {
-  const { confDir, binDir, stateDir, log } = lab;
-  const network = await openNetwork({ confDir, binDirs: [binDir], stateDir, log, limits });
-  networks.push(network);
-  return network;
-}
 
 /** A network of scripts: each plugin's lines, or for a name alone a plugin that the test brings. */
 async function scripts(bodies: Readonly<Record<string, string>>, cniVersion = "1.0.0"): Promise<void> {
@@ -51,7 +39,7 @@ test("a plugin's error reaches the caller with its code and details, and the cha
     second: onlyOn("ADD", `echo '${complaint}'; exit 1`),
     third: give("10.9.9.9/24"),
   });
-  const network = await open();
+  const network = await lab.open();
 
   const failure = await network.attach(await lab.pod(), never).catch((error: unknown) => error);
 
@@ -66,7 +54,7 @@ test("a plugin's error reaches the caller with its code and details, and the cha
 
 test("code 11 tells the caller to try again", async () => {
   await scripts({ only: onlyOn("ADD", `echo '{"code": 11, "msg": "not yet"}'; exit 1`) });
-  const network = await open();
+  const network = await lab.open();
   await expect(network.attach(await lab.pod(), never)).rejects.toMatchObject({
     name: "pluginBusy",
     code: "Unavailable",
@@ -84,7 +72,7 @@ test.each([
   ["prints 10 MiB", "head -c 10485760 /dev/zero; sleep 60", "pluginTooLoud", /more than 1048576 bytes/],
 ])("a plugin that %s fails the attach and is taken back", async (_, body, name, words) => {
   await scripts({ only: onlyOn("ADD", body) });
-  const network = await open();
+  const network = await lab.open();
 
   const failure = await network.attach(await lab.pod(), never).catch((error: unknown) => error);
 
@@ -96,14 +84,14 @@ test.each([
 
 test("10 MiB on stderr neither stall the plugin nor fail it", async () => {
   await scripts({ only: `head -c 10485760 /dev/zero >&2; ${give("10.9.9.9/24")}` });
-  const network = await open();
+  const network = await lab.open();
   expect(await network.attach(await lab.pod(), never)).toEqual({ ips: ["10.9.9.9"], interfaceName: "eth0" });
 });
 
 test("a plugin that hangs and ignores SIGTERM is killed at its deadline, with its children", async () => {
   const pidFile = join(lab.stateDir, "pid");
   await scripts({ only: onlyOn("ADD", `trap '' TERM; sleep 60 & echo $! > ${pidFile}; wait`) });
-  const network = await open({ pluginMs: 300 });
+  const network = await lab.open({ limits: { pluginMs: 300 } });
   const from = performance.now();
 
   await expect(network.attach(await lab.pod(), never)).rejects.toMatchObject({
@@ -121,7 +109,7 @@ test("a child that keeps the plugin's stdout open does not hold the answer up", 
   const pidFile = join(lab.stateDir, "pid");
   const daemonize = `sleep 30 & echo $! > ${pidFile}`;
   await scripts({ only: onlyOn("ADD", `${daemonize}; echo '${addressResult("10.9.9.9/24")}'`) });
-  const network = await open();
+  const network = await lab.open();
   const from = performance.now();
 
   const attachment = await network.attach(await lab.pod(), never);
@@ -135,7 +123,7 @@ test("a caller who gives up gets its plugin killed and the chain taken back", as
   await lab.install("bridge", "host-local");
   await lab.script("slow", onlyOn("ADD", "sleep 60"));
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "slow" }]));
-  const network = await open();
+  const network = await lab.open();
   const caller = new AbortController();
   const attaching = network.attach(await lab.pod(), caller.signal);
   await eventually("slow runs", async () => (await lab.calls()).length === 1);
@@ -155,7 +143,7 @@ test("a DEL that fails twice is retried until it succeeds, alone", async () => {
     first: give("10.9.9.9/24"),
     stubborn: `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo >> ${lab.stateDir}/tries; ${failTwice};; esac`,
   });
-  const network = await open({ firstRetryMs: 300 });
+  const network = await lab.open({ limits: { firstRetryMs: 300 } });
   const pod = await lab.pod();
   await network.attach(pod, never);
 
@@ -180,7 +168,7 @@ test("a chained plugin that vanished does not keep the address: the others run, 
   await lab.install("bridge", "host-local");
   await lab.script("gone", `[ $CNI_COMMAND = ADD ] && sed 's/.*"prevResult":\\({.*}\\)}$/\\1/' $call/stdin; exit 0`);
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "gone" }]));
-  const network = await open();
+  const network = await lab.open();
   const pod = await lab.pod();
   expect(await network.attach(pod, never)).toEqual({ ips: [`${lab.prefix}.2`], interfaceName: "eth0" });
   await lab.uninstall("gone");
@@ -195,7 +183,7 @@ test("a chained plugin that vanished does not keep the address: the others run, 
   network.close();
 
   await lab.script("gone", "exit 0");
-  const later = await open({ firstRetryMs: 10 });
+  const later = await lab.open({ limits: { firstRetryMs: 10 } });
   await eventually("the next daemon finishes it", () => later.leases().length === 0);
   expect(await commands()).toEqual(["gone ADD", "gone DEL"]);
 });
@@ -205,7 +193,7 @@ test("a DEL that hangs costs the others no turn", async () => {
     first: give("10.9.9.9/24"),
     hanging: `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) sleep 60;; esac`,
   });
-  const network = await open({ teardownMs: 1000, firstRetryMs: 60_000 });
+  const network = await lab.open({ limits: { teardownMs: 1000, firstRetryMs: 60_000 } });
   const pod = await lab.pod();
   await network.attach(pod, never);
   const from = performance.now();
@@ -223,7 +211,7 @@ test("DEL with code 3 (container unknown) counts as done", async () => {
   await scripts({
     only: `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 3, "msg": "who?"}'; exit 1;; esac`,
   });
-  const network = await open();
+  const network = await lab.open();
   const pod = await lab.pod();
   await network.attach(pod, never);
   await network.detach(pod.sandboxId);
@@ -252,7 +240,7 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
   daemon.kill("SIGKILL");
   await once(daemon, "exit");
 
-  const network = await open();
+  const network = await lab.open();
   expect(network.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attaching" }]);
   expect(lab.logged.join("\n")).toMatch(/warn network plugins of a daemon before this one killed {"pids":"\d+ \d+"}/);
   await network.collectGarbage(new Set());
@@ -264,12 +252,12 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
 });
 
 test("a lease file that is no lease is named in the log and keeps nobody from starting", async () => {
-  const first = await open();
+  const first = await lab.open();
   first.close();
   await writeFile(join(lab.stateDir, "cni", "abc.json"), "{");
   await writeFile(join(lab.stateDir, "cni", "abd.json.tmp"), "{");
 
-  const network = await open();
+  const network = await lab.open();
 
   expect(network.leases()).toEqual([]);
   expect(lab.logged.join("\n")).toMatch(/warn network lease cannot be read.*abc\.json.*not a JSON object/);
@@ -278,7 +266,7 @@ test("a lease file that is no lease is named in the log and keeps nobody from st
 
 test("a state directory that cannot be written to attaches nothing", async () => {
   await scripts({ only: give("10.9.9.9/24") });
-  const network = await open();
+  const network = await lab.open();
   const directory = join(lab.stateDir, "cni");
   await run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", directory);
   try {
@@ -291,7 +279,7 @@ test("a state directory that cannot be written to attaches nothing", async () =>
 
 test("a second ADD of the same sandbox is refused", async () => {
   await scripts({ only: give("10.9.9.9/24") });
-  const network = await open();
+  const network = await lab.open();
   const pod = await lab.pod();
   await network.attach(pod, never);
   await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "alreadyAttached" });

@@ -3,7 +3,6 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type NetworkOptions, openNetwork } from "./network.ts";
 import { eventually, type Lab, nameOf, openLab, run } from "./testing/lab.ts";
 import type { Network } from "./types.ts";
 
@@ -12,23 +11,13 @@ const bandwidth = { type: "bandwidth", capabilities: { bandwidth: true } };
 const never = new AbortController().signal;
 
 let lab: Lab;
-let networks: Network[];
 
 beforeEach(async () => {
   lab = await openLab();
-  networks = [];
 });
 afterEach(async () => {
-  for (const network of networks) network.close();
   await lab[Symbol.asyncDispose]();
 });
-
-async function open(options: Partial<NetworkOptions> = {}): Promise<Network> {
-  const { confDir, binDir, stateDir, log } = lab;
-  const network = await openNetwork({ confDir, binDirs: [binDir], stateDir, log, ...options });
-  networks.push(network);
-  return network;
-}
 
 async function expectNothingLeft(network: Network): Promise<void> {
   expect(network.leases()).toEqual([]);
@@ -40,7 +29,7 @@ async function expectNothingLeft(network: Network): Promise<void> {
 test("a pod gets its address, route and interface, and gives all of it back", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
-  const network = await open();
+  const network = await lab.open();
   expect(network.readiness()).toEqual({ ready: true });
   const pod = await lab.pod();
 
@@ -62,7 +51,7 @@ test("a pod gets its address, route and interface, and gives all of it back", as
 test("ten pods at once get ten addresses", async () => {
   await lab.install("bridge", "host-local", "portmap");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([portmap]));
-  const network = await open();
+  const network = await lab.open();
   const pods = await Promise.all(Array.from({ length: 10 }, () => lab.pod()));
 
   const attachments = await Promise.all(pods.map((pod) => network.attach(pod, never)));
@@ -93,7 +82,7 @@ test("a dual-stack network gives both addresses, the first range's first", async
       },
     ],
   });
-  const network = await open();
+  const network = await lab.open();
   const pod = await lab.pod();
 
   const { ips } = await network.attach(pod, never);
@@ -108,7 +97,7 @@ test("a dual-stack network gives both addresses, the first range's first", async
 test("a host port leads to the pod until it is detached", async () => {
   await lab.install("bridge", "host-local", "portmap");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([portmap]));
-  const network = await open();
+  const network = await lab.open();
   const unmapped = { hostPort: 0, containerPort: 9, protocol: "udp", hostIp: "" } as const;
   const mapping = { hostPort: 38181, containerPort: 80, protocol: "tcp", hostIp: "" } as const;
   const pod = await lab.pod({ portMappings: [mapping, unmapped] });
@@ -147,7 +136,7 @@ test("a chain of bridge, firewall, tuning and portmap takes back what each of th
   await lab.install("bridge", "host-local", "firewall", "tuning", "portmap");
   const tuning = { type: "tuning", sysctl: { "net.core.somaxconn": "321" } };
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "firewall" }, tuning, portmap]));
-  const network = await open();
+  const network = await lab.open();
   const mapping = { hostPort: 38183, containerPort: 80, protocol: "udp", hostIp: "127.0.0.1" } as const;
   const pod = await lab.pod({ portMappings: [mapping] });
 
@@ -164,7 +153,7 @@ test("a chain of bridge, firewall, tuning and portmap takes back what each of th
 test("bandwidth annotations become shapers on the pod's interface", async () => {
   await lab.install("bridge", "host-local", "bandwidth");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([bandwidth]));
-  const network = await open();
+  const network = await lab.open();
   const annotations = new Map([
     ["kubernetes.io/ingress-bandwidth", "10M"],
     ["kubernetes.io/egress-bandwidth", "20M"],
@@ -185,7 +174,7 @@ test("a pod whose namespace is gone gives its address back", async () => {
   await lab.install("bridge", "host-local", "portmap");
   // Without ipMasq: the plugin (1.1.1) finds its masquerade rules by the address inside the namespace only.
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([portmap], { ipMasq: false }));
-  const network = await open();
+  const network = await lab.open();
   const mapping = { hostPort: 38182, containerPort: 80, protocol: "tcp", hostIp: "" } as const;
   const pod = await lab.pod({ portMappings: [mapping] });
   await network.attach(pod, never);
@@ -201,14 +190,14 @@ test("a pod whose namespace is gone gives its address back", async () => {
 test("a pod is detached by the configuration it was attached with, though the file changed since", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
-  const network = await open();
+  const network = await lab.open();
   const pod = await lab.pod();
   await network.attach(pod, never);
   await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "other", plugins: [{ type: "ptp" }] });
   await eventually("the new file is noticed", () => !network.readiness().ready);
   network.close();
 
-  const later = await open();
+  const later = await lab.open();
   expect(later.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attached" }]);
   await later.detach(pod.sandboxId);
   await expectNothingLeft(later);
@@ -217,7 +206,7 @@ test("a pod is detached by the configuration it was attached with, though the fi
 test("CHECK tells whether the pod still has what ADD made", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
-  const network = await open();
+  const network = await lab.open();
   const pod = await lab.pod();
   await expect(network.check(pod)).rejects.toMatchObject({ name: "notAttached", code: "NotFound" });
   await network.attach(pod, never);

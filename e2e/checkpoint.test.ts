@@ -11,8 +11,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { criuProgram } from "./fixtures/criu.ts";
-import { mountHugetlb } from "./fixtures/crun-host.ts";
 import { counts, startNode, type TestNode } from "./fixtures/node.ts";
 import { monitorPids, proportionalKilobytes } from "./fixtures/processes.ts";
 import { until } from "./fixtures/steps.ts";
@@ -236,6 +236,27 @@ test("a criu that hangs ends at the deadline, and a stop does not wait for it", 
   expect(performance.now() - began).toBeLessThan(2000);
   expect(await hanging).toMatchObject({ code: status.ABORTED, details: expect.stringContaining("stopped") });
   leavesNothing(counted);
+});
+
+test("of two calls at once one is refused, and a daemon that is told to end breaks the other off", async () => {
+  node = await startNode({ programs: await fakeCriu("hangs-twice", "sleep 1000") });
+  const counted = await counting();
+  const { containerId, location } = counted;
+  const codes: number[] = [];
+  const calls = ["a", "b"].map((name) =>
+    node.client
+      .checkpointContainer({ containerId, location: `${location}.${name}` })
+      .catch(({ code }) => codes.push(code)),
+  );
+  await until("one is refused", 5000, async () => (codes.length > 0 ? true : undefined));
+  expect(codes).toEqual([status.ABORTED]);
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await node.daemon.stop();
+  await Promise.all(calls);
+  expect(isFrozen(counted)).toBe(false);
+  expect(sleepers()).toEqual([]);
+  await runsOn(counted);
+  await node.daemon.start();
 });
 
 test("a daemon that dies meanwhile thaws the container when it is back", async () => {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runtime } from "../cri/generated/messages.js";
 import { busyboxLayer, makeImage, makeLayer, makeTar, pushImage } from "../image/testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "../image/testing/registry.ts";
-import { mountHugetlb } from "./fixtures/crun-host.ts";
+import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
 
 let node: TestNode;
@@ -181,8 +181,7 @@ test.each(["native", "runc"])(
 );
 
 test("nothing is left of all that", async () => {
-  const { items } = await node.client.listPodSandbox({});
-  for (const { id } of items) await node.client.removePodSandbox({ podSandboxId: id ?? "" });
+  await node.removePods();
   await node.daemon.stop();
   expect(await node.leftovers()).toEqual([]);
   await node.daemon.start();

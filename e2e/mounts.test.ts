@@ -5,7 +5,7 @@ import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { mountHugetlb } from "./fixtures/crun-host.ts";
+import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
 
 let node: TestNode;

@@ -215,8 +215,7 @@ test.each([
 });
 
 test("nothing is left of all that", async () => {
-  const { items } = await node.client.listPodSandbox({});
-  for (const { id } of items) await node.client.removePodSandbox({ podSandboxId: id ?? "" });
+  await node.removePods();
   await node.daemon.stop();
   expect(await node.leftovers()).toEqual([]);
   await node.daemon.start();

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { FailureKind } from "./failure.ts";
 import { encodeJson, FrameType, frameHeader } from "./frames.ts";
 import { connectMonitor, type ExecRequest, MonitorError } from "./index.ts";
-import { exited, exitedContainer, frame, TestPeer } from "./test-peer.ts";
+import { exited, exitedContainer, frame, TestPeer } from "./testing/peer.ts";
 
 let peer: TestPeer;
 beforeEach(() => {

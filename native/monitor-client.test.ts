@@ -9,7 +9,7 @@ import { pipeline } from "node:stream/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { defaultSeccompProfile, type ExecRequest, loadHost, type MonitorEvent, type SpawnedMonitor } from "./index.ts";
-import { leftovers, openDescriptors, soon, TestPods } from "./test-pod.ts";
+import { leftovers, openDescriptors, soon, TestPods } from "./testing/pods.ts";
 
 const host = loadHost();
 let pods: TestPods;

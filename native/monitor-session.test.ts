@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { encodeJson, FrameType } from "./frames.ts";
 import { connectMonitor, type ExecRequest } from "./index.ts";
-import { exited, exitedContainer, frame, started, TestPeer } from "./test-peer.ts";
+import { exited, exitedContainer, frame, started, TestPeer } from "./testing/peer.ts";
 
 let peer: TestPeer;
 beforeEach(() => {

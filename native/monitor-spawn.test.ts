@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectMonitor, loadHost, spawnMonitor } from "./index.ts";
-import { leftovers, openDescriptors, soon, TestPods } from "./test-pod.ts";
+import { leftovers, openDescriptors, soon, TestPods } from "./testing/pods.ts";
 
 const host = loadHost();
 let pods: TestPods;

@@ -31,12 +31,13 @@ export async function checkpointContainer(
   order: CheckpointOrder,
   caller: AbortSignal,
 ): Promise<void> {
-  const { id, phase } = container;
+  const { id } = container;
+  await requireFree(order.location);
+  const { phase } = container;
   if (phase.state !== "running")
     throw podErrors.containerState({ id, state: phase.state, step: "checkpointing it", wanted: "running" });
   if (container.config.tty) throw podErrors.checkpointTerminal({ id });
   if (container.checkpoint !== undefined) throw podErrors.checkpointUnderway({ id });
-  await requireFree(order.location);
 
   const timeoutMs = order.timeoutMs === 0 ? defaultTimeoutMs : order.timeoutMs;
   const stop = new AbortController();

@@ -6,7 +6,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { Log, PodNetwork } from "../types.ts";
+import { type NetworkOptions, openNetwork } from "../network.ts";
+import type { Log, Network, PodNetwork } from "../types.ts";
 
 const execute = promisify(execFile);
 /** Where Debian's containernetworking-plugins puts them. */
@@ -24,6 +25,8 @@ export interface Lab extends AsyncDisposable {
   readonly log: Log;
   /** What was logged so far. */
   readonly logged: readonly string[];
+  /** A network on the lab's directories, closed with the lab. */
+  open(options?: Partial<NetworkOptions>): Promise<Network>;
   writeConfig(fileName: string, content: object | string): Promise<void>;
   /** Makes Debian's plugins visible in binDir. */
   install(...types: readonly string[]): Promise<void>;
@@ -75,6 +78,8 @@ export async function openLab(): Promise<Lab> {
   ) as [string, string, string, string, string];
   await Promise.all([confDir, binDir, stateDir, callDir].map((path) => mkdir(path)));
   const pods: PodNetwork[] = [];
+  const networks: Network[] = [];
+  const log: Log = (level, message, fields) => lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
   let namespaces = 0;
   const lines: string[] = [];
   const removeNamespace = async (pod: PodNetwork): Promise<void> => {
@@ -87,8 +92,13 @@ export async function openLab(): Promise<Lab> {
     dataDir,
     bridge,
     prefix,
-    log: (level, message, fields) => lines.push(`${level} ${message} ${JSON.stringify(fields)}`),
+    log,
     logged: lines,
+    async open(options = {}) {
+      const network = await openNetwork({ confDir, binDirs: [binDir], stateDir, log, ...options });
+      networks.push(network);
+      return network;
+    },
     async writeConfig(fileName, content) {
       const text = typeof content === "string" ? content : JSON.stringify(content);
       await writeFile(join(confDir, fileName), text);
@@ -174,6 +184,7 @@ export async function openLab(): Promise<Lab> {
       return [...links, ...named];
     },
     async [Symbol.asyncDispose]() {
+      for (const network of networks) network.close();
       await Promise.all(pods.map(removeNamespace));
       await run("ip", "link", "delete", bridge).catch(() => "");
       await dropRules(`lab-${tag}`);

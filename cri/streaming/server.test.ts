@@ -1,37 +1,16 @@
 // What the streaming server answers to HTTP, and SPDY sessions of each protocol byte by byte.
 
-import { once } from "node:events";
-import { connect } from "node:net";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { dataFrame, type Frame, FrameParser, flagFin } from "./spdy/frames.ts";
 import { SpdyClientBytes, spdyRequest, upgradeRequest, webSocketRequest } from "./testing/client-bytes.ts";
 import { type EchoServer, endOfInput, startEchoServer } from "./testing/echo-server.ts";
+import { exchange } from "./testing/exchange.ts";
 
 let server: EchoServer;
 beforeAll(async () => {
   server = await startEchoServer();
 });
 afterAll(() => server[Symbol.asyncDispose]());
-
-/** Sends the request, and the bytes once the server has switched protocols; all that comes until it hangs up. */
-async function exchange(request: Buffer, bytes: readonly Buffer[] = []): Promise<{ head: string; body: Buffer }> {
-  const socket = connect(server.port, "127.0.0.1");
-  const received: Buffer[] = [];
-  socket.on("data", (part: Buffer) => received.push(part)).on("error", () => undefined);
-  socket.setTimeout(1000, () => socket.destroy());
-  const closed = once(socket, "close");
-  socket.write(request);
-  while (!Buffer.concat(received).includes("\r\n\r\n")) await Promise.race([once(socket, "data"), closed]);
-  for (const part of bytes) {
-    socket.write(part);
-    await delay(5);
-  }
-  await closed;
-  const all = Buffer.concat(received);
-  const end = all.indexOf("\r\n\r\n") + 4;
-  return { head: all.toString("latin1", 0, end), body: all.subarray(end) };
-}
 
 const v4 = "v4.channel.k8s.io";
 
@@ -58,18 +37,18 @@ describe("requests", () => {
     ["headers without end", () => Buffer.from(`GET / HTTP/1.1\r\nX: ${"x".repeat(40_000)}\r\n\r\n`), "431"],
   ];
   test.each(cases)("%s is refused", async (_, request, code) => {
-    const { head } = await exchange(request());
+    const { head } = await exchange(server.port, request());
     expect(head).toMatch(new RegExp(`^HTTP/1.1 ${code} `));
   });
 
   test("a token works once", async () => {
     const path = server.exec();
-    expect((await exchange(spdyRequest(path, v4))).head).toMatch(/^HTTP\/1.1 101 /);
-    expect((await exchange(spdyRequest(path, v4))).head).toMatch(/^HTTP\/1.1 404 /);
+    expect((await exchange(server.port, spdyRequest(path, v4))).head).toMatch(/^HTTP\/1.1 101 /);
+    expect((await exchange(server.port, spdyRequest(path, v4))).head).toMatch(/^HTTP\/1.1 404 /);
   });
 
   test("what the server speaks is told to a client that speaks none of it", async () => {
-    const { head } = await exchange(spdyRequest(server.exec(), "v9.channel.k8s.io"));
+    const { head } = await exchange(server.port, spdyRequest(server.exec(), "v9.channel.k8s.io"));
     const spoken = [...head.matchAll(/^X-Accepted-Stream-Protocol-Versions: (.*)\r$/gm)].map(([, name]) => name);
     expect(spoken).toEqual([v4, "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"]);
   });
@@ -85,7 +64,7 @@ describe("SPDY", () => {
       opened.push(await client.synStream(id, { streamtype }, streamtype === "error" ? flagFin : 0));
     client.close();
     const bytes = [Buffer.concat(opened), Buffer.concat([dataFrame(ids.stdin, input.length, fin), input])];
-    const { head, body } = await exchange(spdyRequest(server.exec(), protocol), bytes);
+    const { head, body } = await exchange(server.port, spdyRequest(server.exec(), protocol), bytes);
     expect(head).toContain(`\r\nX-Stream-Protocol-Version: ${protocol}\r\n`);
     const frames: Frame[] = [...new FrameParser().feed(body)];
     expect(

@@ -3,7 +3,7 @@
 
 import type { IncomingMessage } from "node:http";
 import { type Duplex, Readable, Writable } from "node:stream";
-import { finished } from "node:stream/promises";
+import { pipeline } from "node:stream/promises";
 import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
 import type { Session } from "../../native/index.ts";
 import { forwardFailure } from "./port-forward.ts";
@@ -141,10 +141,10 @@ export async function serveWebSocketPortForward(
     try {
       const connection = await connect(port, ended.signal);
       gone.then(() => connection.destroy());
-      connection.on("error", () => input.destroy());
-      input.on("error", () => connection.destroy());
+      connection.once("close", () => input.destroy());
+      input.once("error", () => connection.destroy());
       input.pipe(connection);
-      await finished(connection.pipe(wire.writable(index * 2)));
+      await pipeline(connection, wire.writable(index * 2));
     } catch (error) {
       wire.send(index * 2 + 1, Buffer.from(forwardFailure(error)), () => undefined);
     } finally {

@@ -1,12 +1,10 @@
 // WebSocket sessions byte by byte: what a client of each protocol sends, recorded here, and what it must get.
 
-import { once } from "node:events";
-import { connect, type Socket } from "node:net";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ControlType, controlFrame, dataFrame, FrameParser, numbers } from "./spdy/frames.ts";
 import { Opcode, SpdyClientBytes, webSocketFrame, webSocketRequest } from "./testing/client-bytes.ts";
 import { type EchoServer, startEchoServer } from "./testing/echo-server.ts";
+import { exchange } from "./testing/exchange.ts";
 
 let server: EchoServer;
 beforeAll(async () => {
@@ -14,34 +12,15 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-/** Says hello, then sends the bytes; all that comes after the server's handshake until it hangs up or `silentMs` pass. */
-async function exchange(path: string, protocol: string, bytes: readonly Buffer[], silentMs = 300): Promise<Exchange> {
-  const socket = connect(server.port, "127.0.0.1");
-  socket.on("error", () => undefined);
-  const closed = once(socket, "close");
-  await once(socket, "connect");
-  const received: Buffer[] = [];
-  socket.on("data", (part: Buffer) => received.push(part));
-  socket.setTimeout(silentMs, () => socket.destroy());
-  socket.write(webSocketRequest(path, protocol));
-  await headOf(socket, received);
-  for (const part of bytes) {
-    socket.write(part);
-    await delay(5);
-  }
-  await closed;
-  const all = Buffer.concat(received);
-  const end = all.indexOf("\r\n\r\n") + 4;
-  return { head: all.toString("latin1", 0, end), frames: serverFrames(all.subarray(end)) };
+/** A session of that protocol in which the client sends the bytes. */
+async function session(path: string, protocol: string, bytes: readonly Buffer[]): Promise<Seen> {
+  const { head, body } = await exchange(server.port, webSocketRequest(path, protocol), bytes);
+  return { head, frames: [...frames(body)] };
 }
 
-interface Exchange {
+interface Seen {
   readonly head: string;
   readonly frames: readonly { readonly opcode: number; readonly payload: Buffer }[];
-}
-
-async function headOf(socket: Socket, received: readonly Buffer[]): Promise<void> {
-  while (!Buffer.concat(received).includes("\r\n\r\n")) await once(socket, "data");
 }
 
 function* frames(bytes: Buffer): Generator<{ opcode: number; payload: Buffer }> {
@@ -54,19 +33,15 @@ function* frames(bytes: Buffer): Generator<{ opcode: number; payload: Buffer }> 
   }
 }
 
-function serverFrames(bytes: Buffer): Exchange["frames"] {
-  return [...frames(bytes)];
-}
-
 const masked = (hex: string) => Buffer.from(hex.replaceAll(" ", ""), "hex");
 /** The bytes a channel carried, in order. */
-const carried = ({ frames }: Exchange, channel: number) =>
+const carried = ({ frames }: Seen, channel: number) =>
   Buffer.concat(
     frames
       .filter(({ opcode, payload }) => opcode !== Opcode.close && payload[0] === channel)
       .map(({ payload }) => payload.subarray(1)),
   ).toString("latin1");
-const text = ({ frames }: Exchange, channel: string) =>
+const text = ({ frames }: Seen, channel: string) =>
   frames
     .filter(({ opcode, payload }) => opcode === Opcode.text && payload.toString("latin1", 0, 1) === channel)
     .map(({ payload }) => Buffer.from(payload.toString("latin1", 1), "base64").toString())
@@ -75,7 +50,7 @@ const text = ({ frames }: Exchange, channel: string) =>
 describe("exec", () => {
   test("v5: the second byte after 255 names the channel that closes", async () => {
     // Channel 0, "hi"; then 255 0: stdin ends.
-    const seen = await exchange(server.exec(), "v5.channel.k8s.io", [
+    const seen = await session(server.exec(), "v5.channel.k8s.io", [
       masked("82 83 37fa213d 37 92 48"),
       masked("82 82 37fa213d c8 fa"),
     ]);
@@ -88,7 +63,7 @@ describe("exec", () => {
   });
 
   test("v4: no channel closes; 255 is nothing, and the status tells the exit code", async () => {
-    const seen = await exchange(server.exec(), "v4.channel.k8s.io", [
+    const seen = await session(server.exec(), "v4.channel.k8s.io", [
       masked("82 82 37fa213d c8 fa"),
       masked("82 84 00000000 00 68 69 04"),
     ]);
@@ -101,7 +76,7 @@ describe("exec", () => {
   });
 
   test.each(["channel.k8s.io", ""])("v1 (%j): a failure is plain text", async (protocol) => {
-    const seen = await exchange(server.exec(), protocol, [masked("82 82 00000000 00 04")]);
+    const seen = await session(server.exec(), protocol, [masked("82 82 00000000 00 04")]);
     expect(seen.head.includes("Sec-WebSocket-Protocol")).toBe(protocol !== "");
     expect(carried(seen, 3)).toBe("command terminated with non-zero exit code: exit status 7");
   });
@@ -111,14 +86,14 @@ describe("exec", () => {
     ["v4.base64.channel.k8s.io", '"NonZeroExitCode"'],
   ])("%s: a digit, then the bytes as text", async (protocol, outcome) => {
     // "0aGkE": channel 0, "hi" and the end of input.
-    const seen = await exchange(server.exec(), protocol, [masked("81 85 00000000 30 61 47 6b 45")]);
+    const seen = await session(server.exec(), protocol, [masked("81 85 00000000 30 61 47 6b 45")]);
     expect(seen.frames.slice(0, 3).map(({ payload }) => payload.toString())).toEqual(["1", "2", "3"]);
     expect([text(seen, "1"), text(seen, "2")]).toEqual(["hi", "end"]);
     expect(text(seen, "3")).toContain(outcome);
   });
 
   test("a message in fragments, with a ping between them, is one message", async () => {
-    const seen = await exchange(server.exec(), "v5.channel.k8s.io", [
+    const seen = await session(server.exec(), "v5.channel.k8s.io", [
       masked("02 82 00000000 00 68"),
       masked("89 82 00000000 70 71"),
       masked("80 81 00000000 69"),
@@ -130,7 +105,7 @@ describe("exec", () => {
 
   test("sizes reach the terminal, also those that come before the process", async () => {
     const resize = (size: string) => webSocketFrame(Opcode.binary, Buffer.from(`\x04${size}`));
-    await exchange(server.exec({ tty: true, stderr: false }), "v5.channel.k8s.io", [
+    await session(server.exec({ tty: true, stderr: false }), "v5.channel.k8s.io", [
       Buffer.concat([resize('{"Width":101,"Height":31}'), resize('{"Width":102,'), resize('"Height":32}')]),
       resize('{"Width":-1,"Height":7}{"Width":103,"Height":33}'),
       masked("82 82 00000000 ff 00"),
@@ -146,7 +121,7 @@ describe("exec", () => {
     ["a message of 2 MiB", masked("82 ff 0000000000200000 00000000"), 1009],
     ["a ping of 126 bytes", masked("89 fe 007e 00000000"), 1002],
   ])("%s closes the session with its code", async (_, bytes, code) => {
-    const seen = await exchange(server.exec(), "v5.channel.k8s.io", [bytes]);
+    const seen = await session(server.exec(), "v5.channel.k8s.io", [bytes]);
     const close = seen.frames.find(({ opcode }) => opcode === Opcode.close);
     expect(close?.payload.readUInt16BE()).toBe(code);
     await expect.poll(() => server.open.size).toBe(0);
@@ -155,7 +130,7 @@ describe("exec", () => {
 
 describe("port-forward", () => {
   test("v4: each port has two channels, each begins with its port; the last end closes the session", async () => {
-    const seen = await exchange(server.forward([8080, 1]), "v4.channel.k8s.io", [masked("82 83 00000000 00 68 69")]);
+    const seen = await session(server.forward([8080, 1]), "v4.channel.k8s.io", [masked("82 83 00000000 00 68 69")]);
     expect(carried(seen, 0)).toBe("\x90\x1fhi");
     expect(carried(seen, 2)).toBe("\x01\x00");
     expect(carried(seen, 3)).toBe("\x01\x00Nobody listens on port 1 of the pod.");
@@ -173,7 +148,7 @@ describe("port-forward", () => {
     ]);
     client.close();
     const messages = [...inner].map((byte) => webSocketFrame(Opcode.binary, Buffer.from([byte])));
-    const seen = await exchange(server.forward([]), "SPDY/3.1+portforward.k8s.io", messages);
+    const seen = await session(server.forward([]), "SPDY/3.1+portforward.k8s.io", messages);
     expect(seen.head).toContain("Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r\n");
     const answer = [...new FrameParser().feed(Buffer.concat(seen.frames.map(({ payload }) => payload)))];
     const data = answer.flatMap((frame) => (frame.kind === "data" && frame.streamId === 3 ? [frame] : []));

@@ -5,8 +5,8 @@ import { mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { Type } from "./test-call.ts";
-import { monitorBinary, until, withPod } from "./test-pod.ts";
+import { Type } from "./testing/call.ts";
+import { monitorBinary, until, withPod } from "./testing/monitor-pod.ts";
 
 test("the log has the CRI format, whole lines, and what stood at the end", async () => {
   await withPod({}, async (pod) => {

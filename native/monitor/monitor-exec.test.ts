@@ -6,8 +6,8 @@ import { once } from "node:events";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { type Call, type Frame, Type } from "./test-call.ts";
-import { isAlive, type TestPod, until, withPod } from "./test-pod.ts";
+import { type Call, type Frame, Type } from "./testing/call.ts";
+import { isAlive, type TestPod, until, withPod } from "./testing/monitor-pod.ts";
 
 const sigkill = 9;
 

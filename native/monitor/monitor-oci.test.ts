@@ -1,12 +1,11 @@
 // The OCI handler with the real runc and crun: the same container's life by way of their binaries.
 
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Type } from "./test-call.ts";
-import { isAlive, type TestPod, until, withPod } from "./test-pod.ts";
+import { mountHugetlb } from "../testing/crun-host.ts";
+import { Type } from "./testing/call.ts";
+import { isAlive, type TestPod, until, withPod } from "./testing/monitor-pod.ts";
 
 const sigkill = 9;
 const sigterm = 15;
@@ -15,21 +14,11 @@ function handler(pod: TestPod, binary: string): { binary: string; root: string }
   return { binary, root: join(pod.directory, "runtime") };
 }
 
-const controllers = "/sys/fs/cgroup/unified/cgroup.controllers";
-let hierarchy = "";
-
-// crun refuses a hybrid host whose cgroup2 tree owns a controller; a v1 hierarchy takes hugetlb from it.
-beforeAll(() => {
-  if (!existsSync(controllers) || !readFileSync(controllers, "utf8").includes("hugetlb")) return;
-  hierarchy = mkdtempSync(join(tmpdir(), "keelson-hugetlb-"));
-  execFileSync("mount", ["-t", "cgroup", "-o", "hugetlb", "hugetlb", hierarchy]);
+let unmountHugetlb: () => void;
+beforeAll(async () => {
+  unmountHugetlb = await mountHugetlb();
 });
-
-afterAll(() => {
-  if (hierarchy === "") return;
-  execFileSync("umount", [hierarchy]);
-  rmdirSync(hierarchy);
-});
+afterAll(() => unmountHugetlb());
 
 function bundleFiles(pod: TestPod, id: string): string[] {
   return readdirSync(join(pod.directory, "containers", id)).sort();

@@ -4,8 +4,8 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { Call, encode, Type } from "./test-call.ts";
-import { isAlive, monitorBinary, type TestPod, until, withPod } from "./test-pod.ts";
+import { Call, encode, Type } from "./testing/call.ts";
+import { isAlive, monitorBinary, type TestPod, until, withPod } from "./testing/monitor-pod.ts";
 
 function connect(pod: TestPod): Call {
   return new Call(join(pod.directory, "monitor.sock"));

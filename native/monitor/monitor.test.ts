@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Type } from "./test-call.ts";
-import { isAlive, monitorBinary, spawnMonitor, type TestPod, until, withPod } from "./test-pod.ts";
+import { Type } from "./testing/call.ts";
+import { isAlive, monitorBinary, spawnMonitor, type TestPod, until, withPod } from "./testing/monitor-pod.ts";
 
 const second = 1_000_000_000n;
 const sigkill = 9;

@@ -15,7 +15,7 @@ import {
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadHost } from "../host.ts";
-import { builds, defaultMounts, type Outcome, TestPod } from "./testing/pod.ts";
+import { builds, defaultMounts, type Outcome, TestPod } from "./testing/setup-pod.ts";
 
 const failure = (outcome: Outcome) => String(outcome.news.find((line) => line.event === "error")?.message ?? "");
 const all = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_CHOWN", "CAP_FOWNER"];

@@ -4,7 +4,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { builds, TestPod } from "./testing/pod.ts";
+import { builds, TestPod } from "./testing/setup-pod.ts";
 
 const hierarchies = "/sys/fs/cgroup";
 const hybrid = existsSync(join(hierarchies, "memory"));

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { builds, defaultMounts, type MountOptions, TestPod } from "./testing/pod.ts";
+import { builds, defaultMounts, type MountOptions, TestPod } from "./testing/setup-pod.ts";
 
 const mount = (...args: string[]) => execFileSync("mount", args);
 const umount = (path: string) => execFileSync("umount", ["-R", path]);

@@ -4,8 +4,8 @@
 import { readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { builds, type Changes, TestPod } from "./testing/pod.ts";
 import { refuseCalls } from "./testing/seccomp.ts";
+import { builds, type Changes, TestPod } from "./testing/setup-pod.ts";
 
 const status = "cat /proc/self/status";
 const field = (text: string, name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1]?.trim();

@@ -1,12 +1,13 @@
 // What the default profile does to real processes: compiled by us, and as config.json under runc and crun.
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadHost } from "../index.ts";
+import { mountHugetlb } from "../testing/crun-host.ts";
 import { defaultSeccompProfile, type OciSeccomp } from "./profile.ts";
 import { allowed, broughtByCapability, refused } from "./system-calls.ts";
 
@@ -179,18 +180,11 @@ describe("a capability", () => {
 });
 
 describe("the same profile in config.json", () => {
-  // crun refuses a hybrid host whose cgroup2 tree has a controller. Where that is hugetlb, a v1 hierarchy takes it.
-  let hierarchy: string | undefined;
-  beforeAll(() => {
-    const controllers = "/sys/fs/cgroup/unified/cgroup.controllers";
-    if (!existsSync(controllers) || !readFileSync(controllers, "utf8").includes("hugetlb")) return;
-    hierarchy = join(base, "hugetlb");
-    mkdirSync(hierarchy);
-    execFileSync("mount", ["-t", "cgroup", "-o", "hugetlb", "hugetlb", hierarchy], { stdio: "pipe" });
+  let unmountHugetlb: () => void;
+  beforeAll(async () => {
+    unmountHugetlb = await mountHugetlb();
   });
-  afterAll(() => {
-    if (hierarchy !== undefined) execFileSync("umount", [hierarchy]);
-  });
+  afterAll(() => unmountHugetlb());
 
   /** Runs the probe in a container that holds every capability the host allows, so that only seccomp refuses. */
   function inContainer(runtime: string, profile: OciSeccomp): Map<string, number> {

@@ -16,9 +16,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { Call, CallError, fields, Type } from "./test-call.ts";
+import { Call, CallError, fields, Type } from "./call.ts";
 
-export const monitorBinary = process.env.KEELSON_MONITOR ?? join(import.meta.dirname, "../build/keelson-monitor");
+export const monitorBinary = process.env.KEELSON_MONITOR ?? join(import.meta.dirname, "../../build/keelson-monitor");
 
 export interface PodOptions {
   readonly pid?: "pod" | "container" | "host";

@@ -2,19 +2,9 @@
 
 import { once } from "node:events";
 import { createConnection, type Socket } from "node:net";
+import { FrameType as Type } from "../../frames.ts";
 
-export const Type = {
-  request: 0x01,
-  stdin: 0x02,
-  stdinClose: 0x03,
-  resize: 0x04,
-  reply: 0x81,
-  error: 0x82,
-  stdout: 0x83,
-  stderr: 0x84,
-  event: 0x85,
-  started: 0x86,
-} as const;
+export { Type };
 
 export interface Frame {
   readonly type: number;

@@ -18,12 +18,12 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Host, nativePaths, type SpawnedMonitor, spawnMonitor } from "./index.ts";
+import { type Host, nativePaths, type SpawnedMonitor, spawnMonitor } from "../index.ts";
 
 /** A deadline that real calls keep. */
 export const soon = { timeoutMs: 10_000 };
 
-export const seccompProbe = fileURLToPath(new URL("./build/seccomp-probe", import.meta.url));
+export const seccompProbe = fileURLToPath(new URL("../build/seccomp-probe", import.meta.url));
 
 /** Everything below one directory, which goes with `remove`. */
 export class TestPods {

@@ -1,0 +1,36 @@
+// One client's session with a streaming server, as bytes.
+
+import { once } from "node:events";
+import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+
+export interface Answer {
+  /** The status line and the headers. */
+  readonly head: string;
+  readonly body: Buffer;
+}
+
+/** Sends the request and, once it is answered, the bytes; all that comes until the server hangs up or is silent for `silentMs`. */
+export async function exchange(
+  port: number,
+  request: Buffer,
+  bytes: readonly Buffer[] = [],
+  silentMs = 300,
+): Promise<Answer> {
+  const socket = connect(port, "127.0.0.1");
+  const received: Buffer[] = [];
+  socket.on("data", (part: Buffer) => received.push(part)).on("error", () => undefined);
+  socket.setTimeout(silentMs, () => socket.destroy());
+  const closed = once(socket, "close");
+  socket.write(request);
+  while (!socket.destroyed && !Buffer.concat(received).includes("\r\n\r\n"))
+    await Promise.race([once(socket, "data"), closed]);
+  for (const part of bytes) {
+    if (!socket.destroyed) socket.write(part);
+    await delay(5);
+  }
+  await closed;
+  const all = Buffer.concat(received);
+  const end = all.indexOf("\r\n\r\n") + 4;
+  return { head: all.toString("latin1", 0, end), body: all.subarray(end) };
+}
