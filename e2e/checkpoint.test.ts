@@ -105,7 +105,8 @@ async function fakeCriu(name: string, dump: string): Promise<string> {
 
 withCriu("a container is written down, runs on, and is restored by criu where it was", async () => {
   node = await startNode({ programs: realCriu });
-  const changes = "echo new > /tmp/new; rm /etc/group; rm -r /root; mkdir /root; echo mine > /root/mine";
+  const changes =
+    "echo new > /tmp/new; rm /etc/group; rm -r /root; mkdir /root; echo mine > /root/mine; ln /tmp/new /tmp/same; ln -s ./new /tmp/link";
   const counted = await counting({ script: `${changes}; ${counter}` });
   const { containerId, location } = counted;
   await node.client.checkpointContainer({ containerId, location });
@@ -123,8 +124,9 @@ withCriu("a container is written down, runs on, and is restored by criu where it
   expect(json("deleted.files")).toEqual(["etc/group"]);
   expect(readdirSync(unpacked)).toEqual(expect.arrayContaining(["checkpoint", "dump.log", "stats-dump"]));
   const diff = execFileSync("tar", ["-tf", join(unpacked, "rootfs-diff.tar")], { encoding: "utf8" });
-  expect(diff.split("\n")).toEqual(expect.arrayContaining(["./tmp/new", "./root/mine"]));
+  expect(diff.split("\n")).toEqual(expect.arrayContaining(["tmp/new", "root/mine", "tmp/same"]));
   expect(diff).not.toContain("etc/group");
+  expect(execFileSync("tar", ["-tf", location], { encoding: "utf8" }).split("\n")).toContain("config.dump");
 
   await node.client.stopContainer({ containerId, timeout: Long.ZERO });
   const numbers = await restore(unpacked, counted, json("checkpoint/descriptors.json"));
@@ -146,6 +148,8 @@ async function restore(unpacked: string, { containerId }: Counting, streams: rea
   for (const path of JSON.parse(readFileSync(join(unpacked, "deleted.files"), "utf8")))
     await rm(join(root, path), { recursive: true });
   execFileSync("tar", ["-xf", join(unpacked, "rootfs-diff.tar"), "-C", root]);
+  expect(readlinkSync(join(root, "tmp/link"))).toBe("./new");
+  expect(statSync(join(root, "tmp/same")).nlink).toBe(2);
   const output = join(scratch, "restored.log");
   const outputs = [1, 2].map(() => openSync(output, "a"));
   const binds = new Map<string, string>(

@@ -169,16 +169,18 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   const deleted = JSON.stringify(removed.map((path) => path.toString()));
   await writeFile(join(scratch, "deleted.files"), deleted, { mode: 0o600 });
   const excluded = join(scratch, "whiteouts");
-  const names = removed.flatMap((path) => [Buffer.from("./"), path, Buffer.from("\0")]);
-  await writeFile(excluded, Buffer.concat(names), { mode: 0o600 });
+  const whiteouts = removed.flatMap((path) => [Buffer.from("./"), path, Buffer.from("\0")]);
+  await writeFile(excluded, Buffer.concat(whiteouts), { mode: 0o600 });
   const options = ["--null", "--no-wildcards", "--anchored", `--exclude-from=${excluded}`];
+  // Member names as others write them, without "./"; the targets of symbolic links stay.
+  const names = "--transform=flags=rh;s,^\\./,,";
   const attributes = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "--xattrs-exclude=trusted.overlay.*"];
-  await pack(join(scratch, "rootfs-diff.tar"), rootfs.upper, [...options, ...attributes, "."], signal);
+  await pack(join(scratch, "rootfs-diff.tar"), rootfs.upper, [...options, names, ...attributes, "."], signal);
   await rm(excluded);
 }
 
 async function archive(scratch: string, file: string, signal: AbortSignal): Promise<void> {
-  await pack(file, scratch, ["."], signal);
+  await pack(file, scratch, await readdir(scratch), signal);
   await using written = await open(file, "r");
   await written.sync();
 }
