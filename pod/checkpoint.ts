@@ -165,7 +165,7 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   const rootfs: { readonly upper: string; readonly lower: readonly string[] } = JSON.parse(
     await readFile(join(bundle, "rootfs.json"), "utf8"),
   );
-  const removed = await env.host.removedPaths(rootfs.upper, rootfs.lower);
+  const removed = await orAborted(env.host.removedPaths(rootfs.upper, rootfs.lower), signal);
   const deleted = JSON.stringify(removed.map((path) => path.toString()));
   await writeFile(join(scratch, "deleted.files"), deleted, { mode: 0o600 });
   const excluded = join(scratch, "whiteouts");
@@ -177,6 +177,15 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   const attributes = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "--xattrs-exclude=trusted.overlay.*"];
   await pack(join(scratch, "rootfs-diff.tar"), rootfs.upper, [...options, names, ...attributes, "."], signal);
   await rm(excluded);
+}
+
+/** The walk goes on in its thread; the container does not wait for it. */
+async function orAborted<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  signal.throwIfAborted();
+  return await new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    work.then(resolve, reject);
+  });
 }
 
 async function archive(scratch: string, file: string, signal: AbortSignal): Promise<void> {

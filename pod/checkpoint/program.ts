@@ -1,8 +1,11 @@
-// Runs a program to its end, whatever happens meanwhile: when this resolves or rejects, it and its children are gone.
+// Runs a program to its end, whatever happens meanwhile: when this resolves or rejects, it and its children are gone
+// (or, killed, hang in the kernel for longer than anybody should wait).
 
 import { spawn } from "node:child_process";
 
 const keptOutput = 16 << 10;
+/** How long one that was killed may take to go, milliseconds. */
+const dyingMs = 5_000;
 
 export interface ProgramEnd {
   /** 128 + signal for a death by signal. */
@@ -30,14 +33,20 @@ export async function runProgram(
       // It has ended meanwhile.
     }
   };
-  signal.addEventListener("abort", kill);
   let output = "";
   for (const stream of [child.stdout, child.stderr])
     stream?.on("data", (bytes: Buffer) => {
       output = (output + bytes.toString()).slice(-keptOutput);
     });
+  let abort: () => void = () => undefined;
+  let dying: NodeJS.Timeout | undefined;
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
+      abort = () => {
+        kill();
+        dying = setTimeout(() => reject(signal.reason), dyingMs);
+      };
+      signal.addEventListener("abort", abort);
       child.once("error", reject);
       // What it leaves behind would hold the pipes open.
       child.once("exit", kill);
@@ -46,6 +55,7 @@ export async function runProgram(
     signal.throwIfAborted();
     return { exitCode, output };
   } finally {
-    signal.removeEventListener("abort", kill);
+    signal.removeEventListener("abort", abort);
+    clearTimeout(dying);
   }
 }
