@@ -6,6 +6,7 @@ import { missingPlugins } from "../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../cni/config.ts";
 import { loadHost, nativePaths } from "../native/index.ts";
 import { detectCgroups } from "../pod/cgroups.ts";
+import { findCriu } from "../pod/checkpoint/criu.ts";
 import type { Config } from "./config.ts";
 import { firstLine } from "./status.ts";
 
@@ -16,6 +17,8 @@ export interface Finding {
   /** What to do; empty when all is well. */
   readonly remedy: string;
 }
+
+const criuMs = 10_000;
 
 type Check = (config: Config) => Promise<Finding>;
 
@@ -33,6 +36,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["native programs", checkNative],
     ["network", checkNetwork],
     ["handlers", checkHandlers],
+    ["checkpoints", checkCheckpoints],
   ];
   return await Promise.all(
     named.map(([subject, check]) =>
@@ -92,10 +96,15 @@ async function checkCapabilities(): Promise<Finding> {
   );
 }
 
-/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. */
+/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers want 6.5. */
 export function checkKernel(kernelRelease: string): Finding {
   const [major = 0, minor = 0] = kernelRelease.split(/[.-]/).map(Number);
-  if (major > 5 || (major === 5 && minor >= 12)) return ok("kernel", `Linux ${kernelRelease}`);
+  const isAtLeast = (wantedMajor: number, wantedMinor: number) =>
+    major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+  if (isAtLeast(6, 5)) return ok("kernel", `Linux ${kernelRelease}`);
+  if (isAtLeast(5, 12)) {
+    return warn("kernel", `Linux ${kernelRelease}`, "Pods with user namespaces (hostUsers: false) need 6.5 or newer.");
+  }
   return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.12 or newer.");
 }
 
@@ -209,6 +218,12 @@ async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Find
     if (!runs) return fail("handlers", `${name}: ${binary} cannot be run`, "Install it, or correct its binary.");
   }
   return ok("handlers", ["native", ...handlers.keys()].join(", "));
+}
+
+async function checkCheckpoints(): Promise<Finding> {
+  const criu = await findCriu(AbortSignal.timeout(criuMs));
+  if ("version" in criu) return ok("checkpoints", `criu ${criu.version}`);
+  return warn("checkpoints", criu.reason, "CheckpointContainer alone needs it: install a CRIU that suits the kernel.");
 }
 
 function ok(subject: string, detail: string): Finding {
