@@ -24,6 +24,13 @@ export interface CheckpointOrder {
   readonly timeoutMs: number;
 }
 
+interface Ends {
+  /** Aborted: the checkpoint ends and the container runs on. */
+  readonly signal: AbortSignal;
+  /** Aborted: it ends at once, since the container is to be killed. */
+  readonly kill: AbortSignal;
+}
+
 /** One at a time of a container. Rejects when the caller is gone, at the deadline, and when a stop comes. */
 export async function checkpointContainer(
   env: Environment,
@@ -40,10 +47,10 @@ export async function checkpointContainer(
   if (container.checkpoint !== undefined) throw podErrors.checkpointUnderway({ id });
 
   const timeoutMs = order.timeoutMs === 0 ? defaultTimeoutMs : order.timeoutMs;
-  const stop = new AbortController();
+  const [stop, kill] = [new AbortController(), new AbortController()];
   const late = AbortSignal.timeout(timeoutMs);
-  const signal = AbortSignal.any([caller, stop.signal, late]);
-  const work = makeCheckpoint(env, container, phase.pid, order.location, signal).catch((error: unknown) => {
+  const ends: Ends = { signal: AbortSignal.any([caller, stop.signal, late]), kill: kill.signal };
+  const work = makeCheckpoint(env, container, phase.pid, order.location, ends).catch((error: unknown) => {
     if (stop.signal.aborted) throw podErrors.checkpointStopped({ id });
     if (late.aborted) throw podErrors.checkpointLate({ id, seconds: timeoutMs / 1000 });
     if (caller.aborted) throw podErrors.checkpointGivenUp({ id });
@@ -52,8 +59,9 @@ export async function checkpointContainer(
   });
   const ended = work.catch(() => undefined);
   container.checkpoint = {
-    breakOff: async () => {
+    breakOff: async (urgently) => {
       stop.abort();
+      if (urgently) kill.abort();
       await ended;
     },
   };
@@ -83,7 +91,7 @@ async function makeCheckpoint(
   container: Container,
   pid: number,
   location: string,
-  signal: AbortSignal,
+  { signal, kill }: Ends,
 ): Promise<void> {
   const criu = await findCriu(signal);
   if ("reason" in criu) throw podErrors.checkpointUnable({ id: container.id, reason: criu.reason });
@@ -96,7 +104,7 @@ async function makeCheckpoint(
     const freezer = freezerOf(env.cgroups, container.cgroup);
     try {
       await freezer.freeze(signal);
-      await dump(container, pid, freezer, scratch, signal);
+      await dump(env, container, pid, freezer, scratch, { signal, kill });
       await saveChanges(env, container, scratch, signal);
     } finally {
       await freezer.thaw();
@@ -132,7 +140,14 @@ async function describe(
   await writeFile(join(scratch, "spec.dump"), await readFile(join(bundle, "config.json")), { mode: 0o600 });
 }
 
-async function dump(container: Container, pid: number, freezer: Freezer, scratch: string, signal: AbortSignal) {
+async function dump(
+  env: Environment,
+  container: Container,
+  pid: number,
+  freezer: Freezer,
+  scratch: string,
+  { signal, kill }: Ends,
+): Promise<void> {
   // Frozen, it cannot end any more; that the pid is still its own is certain only now.
   const cgroups = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
   if (!cgroups.includes(container.cgroup)) throw new Error("it has just ended");
@@ -145,7 +160,10 @@ async function dump(container: Container, pid: number, freezer: Freezer, scratch
     binds: await bindDestinations(container.bundle),
   });
   const streams = await standardStreams(pid);
-  const { exitCode, output } = await runProgram("criu", args, signal);
+  // Killed, criu may leave processes with code of its own in them. Failing, it takes that out: let it find no place
+  // for its next image.
+  const breakOff = () => env.host.removeTree(imageDirectory);
+  const { exitCode, output } = await runProgram("criu", args, signal, { breakOff, kill });
   if (exitCode !== 0) {
     const log = await readFile(join(scratch, "dump.log"), "utf8").catch(() => output);
     throw new Error(`criu dump failed: ${lastError(log)}`);
@@ -199,7 +217,7 @@ async function pack(file: string, directory: string, args: readonly string[], si
   await rm(file, { force: true });
   await using target = await open(file, "wx", 0o600);
   const words = ["--create", "--file=-", "--sparse", `--directory=${directory}`, ...args];
-  const { exitCode, output } = await runProgram("tar", words, signal, target.fd);
+  const { exitCode, output } = await runProgram("tar", words, signal, { stdout: target.fd });
   if (exitCode !== 0) throw new Error(`tar could not write ${file}: ${output.trim()}`);
 }
 

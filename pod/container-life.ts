@@ -78,7 +78,7 @@ export async function stopContainer(env: Environment, container: Container, time
   if (container.phase.state !== "running") return;
   const { monitor } = container.sandbox;
   if (monitor === undefined) return;
-  await container.checkpoint?.breakOff();
+  await container.checkpoint?.breakOff(timeoutMs === 0);
   const signal = signalNumber(container.stopSignal) ?? 15;
   const exited = await monitor.stop(container.id, signal, timeoutMs, { timeoutMs: timeoutMs + limits.shutdown });
   applyExit(env, container, exitedPhase(exited));

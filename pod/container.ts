@@ -35,8 +35,8 @@ export class Container {
   readonly seccompFilter: string | undefined;
   readonly sandbox: Sandbox;
 
-  /** While one is being made: ends it, resolves when the container runs free again. */
-  checkpoint: { readonly breakOff: () => Promise<void> } | undefined;
+  /** While one is being made: ends it, resolves when the container runs free again; `urgently` harms its processes. */
+  checkpoint: { readonly breakOff: (urgently: boolean) => Promise<void> } | undefined;
 
   #phase: ContainerPhase = { state: "created" };
   #resources: Resources | undefined;

@@ -299,7 +299,7 @@ export class NodePods implements Pods {
   async close(): Promise<void> {
     this.#closing.abort();
     for (const sandbox of this.#sandboxes.values()) sandbox.watch.abort();
-    await Promise.all([...this.#containers.values()].map(async ({ checkpoint }) => await checkpoint?.breakOff()));
+    await Promise.all([...this.#containers.values()].map(async ({ checkpoint }) => await checkpoint?.breakOff(false)));
     // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
     await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
   }

@@ -4,7 +4,8 @@
 import { spawn } from "node:child_process";
 
 const keptOutput = 16 << 10;
-/** How long one that was killed may take to go, milliseconds. */
+/** How long one that was asked to break off may take, and after that one that was killed; milliseconds. */
+const breakOffMs = 5_000;
 const dyingMs = 5_000;
 
 export interface ProgramEnd {
@@ -14,19 +15,28 @@ export interface ProgramEnd {
   readonly output: string;
 }
 
+export interface ProgramOptions {
+  /** A descriptor that takes its stdout instead. */
+  readonly stdout?: number;
+  /** For a program that a kill would let do harm: makes it end by itself, soon. */
+  readonly breakOff?: () => Promise<void>;
+  /** Aborted, the program is killed whatever harm that does. */
+  readonly kill?: AbortSignal;
+}
+
 /**
- * `stdout`: a descriptor that takes its output instead. Aborted, its process group is killed.
+ * Aborted, its process group is killed, or broken off where there is a way.
  * Rejects with the abort's reason, or with the error of the start (ENOENT when there is no such program).
  */
 export async function runProgram(
   program: string,
   args: readonly string[],
   signal: AbortSignal,
-  stdout: "pipe" | number = "pipe",
+  { stdout, breakOff, kill: killSignal }: ProgramOptions = {},
 ): Promise<ProgramEnd> {
   signal.throwIfAborted();
-  const child = spawn(program, args, { stdio: ["ignore", stdout, "pipe"], detached: true });
-  const kill = () => {
+  const child = spawn(program, args, { stdio: ["ignore", stdout ?? "pipe", "pipe"], detached: true });
+  const killGroup = () => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     } catch {
@@ -38,24 +48,30 @@ export async function runProgram(
     stream?.on("data", (bytes: Buffer) => {
       output = (output + bytes.toString()).slice(-keptOutput);
     });
-  let abort: () => void = () => undefined;
-  let dying: NodeJS.Timeout | undefined;
+  const over = new AbortController();
+  const timers: NodeJS.Timeout[] = [];
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
-      abort = () => {
-        kill();
-        dying = setTimeout(() => reject(signal.reason), dyingMs);
+      const kill = () => {
+        killGroup();
+        timers.push(setTimeout(() => reject(signal.reason), dyingMs));
       };
-      signal.addEventListener("abort", abort);
+      const abort = () => {
+        if (breakOff === undefined) return kill();
+        breakOff().catch(kill);
+        timers.push(setTimeout(kill, breakOffMs));
+      };
+      signal.addEventListener("abort", abort, { signal: over.signal });
+      killSignal?.addEventListener("abort", kill, { signal: over.signal });
       child.once("error", reject);
       // What it leaves behind would hold the pipes open.
-      child.once("exit", kill);
+      child.once("exit", killGroup);
       child.once("close", (code) => resolve(code ?? 137));
     });
     signal.throwIfAborted();
     return { exitCode, output };
   } finally {
-    signal.removeEventListener("abort", abort);
-    clearTimeout(dying);
+    over.abort();
+    for (const timer of timers) clearTimeout(timer);
   }
 }
