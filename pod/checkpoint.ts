@@ -16,6 +16,7 @@ import type { Environment } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 
 const defaultTimeoutMs = 300_000;
+const removals = 20;
 
 export interface CheckpointOrder {
   /** Absolute; nothing is there yet, but its directory is. */
@@ -161,8 +162,16 @@ async function dump(
   });
   const streams = await standardStreams(pid);
   // Killed, criu may leave processes with code of its own in them. Failing, it takes that out: let it find no place
-  // for its next image.
-  const breakOff = () => env.host.removeTree(imageDirectory);
+  // for its next image. A file that it makes meanwhile keeps the directory, so once more, and some times.
+  const breakOff = async () => {
+    for (let left = removals; left > 0; left -= 1) {
+      const removed = await env.host.removeTree(imageDirectory).then(
+        () => true,
+        () => false,
+      );
+      if (removed) return;
+    }
+  };
   const { exitCode, output } = await runProgram("criu", args, signal, { breakOff, kill });
   if (exitCode !== 0) {
     const log = await readFile(join(scratch, "dump.log"), "utf8").catch(() => output);

@@ -18,7 +18,7 @@ export interface ProgramEnd {
 export interface ProgramOptions {
   /** A descriptor that takes its stdout instead. */
   readonly stdout?: number;
-  /** For a program that a kill would let do harm: makes it end by itself, soon. */
+  /** For a program that a kill would let do harm: makes it end by itself, soon. Never rejects. */
   readonly breakOff?: () => Promise<void>;
   /** Aborted, the program is killed whatever harm that does. */
   readonly kill?: AbortSignal;
@@ -58,8 +58,8 @@ export async function runProgram(
       };
       const abort = () => {
         if (breakOff === undefined) return kill();
-        breakOff().catch(kill);
         timers.push(setTimeout(kill, breakOffMs));
+        void breakOff();
       };
       signal.addEventListener("abort", abort, { signal: over.signal });
       killSignal?.addEventListener("abort", kill, { signal: over.signal });

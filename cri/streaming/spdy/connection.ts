@@ -96,18 +96,22 @@ export class SpdyConnection {
   async #read(head: Buffer): Promise<void> {
     const parser = new FrameParser();
     try {
-      for (const frame of parser.feed(head)) await this.#handle(frame);
-      for await (const chunk of this.#socket) {
-        for (const frame of parser.feed(chunk)) {
-          const waiting = this.#handle(frame);
-          if (waiting !== undefined) await waiting;
-          if (this.#answers > maxAnswers) await this.#answersRead();
-        }
-      }
+      await this.#take(parser.feed(head));
+      for await (const chunk of this.#socket) await this.#take(parser.feed(chunk));
     } catch (error) {
       if (error instanceof SpdyError && !this.#socket.destroyed) {
         this.#socket.write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, status.protocolError)));
       }
+    }
+  }
+
+  /** What came before the connection ended is of no use after it. */
+  async #take(frames: Iterable<Frame>): Promise<void> {
+    for (const frame of frames) {
+      if (this.#socket.destroyed) return;
+      const waiting = this.#handle(frame);
+      if (waiting !== undefined) await waiting;
+      if (this.#answers > maxAnswers && !this.#socket.destroyed) await this.#answersRead();
     }
   }
 

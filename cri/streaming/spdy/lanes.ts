@@ -62,6 +62,7 @@ export class Lanes {
   #lastPing = 0;
   #lastStream = 0;
   #window = window;
+  #closed = false;
 
   /** `headers` makes the next empty header block; called in the order of writing. */
   constructor(write: (bytes: Buffer, done: Done) => void, headers: () => Buffer) {
@@ -71,6 +72,10 @@ export class Lanes {
 
   /** Sends the frame when its lane has room; `done` when it is written. */
   send(streamId: number, frame: () => Buffer, done: Done): void {
+    if (this.#closed) {
+      done(new Error("the client hung up"));
+      return;
+    }
     this.#firstAnswer ??= this.#begin();
     const lane = this.#laneOf(streamId);
     lane.waiting.push({ streamId, frame, done });
@@ -108,6 +113,7 @@ export class Lanes {
   }
 
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#firstAnswer);
     for (const lane of this.#lanes) {
       const { waiting } = lane;
