@@ -1,11 +1,13 @@
-// The HTTP server behind the URLs of Exec, Attach and PortForward.
-// Source: k8s.io/cri-streaming; facts of its clients in CONTRIBUTING.md.
+// The HTTP server behind the URLs of Exec, Attach and PortForward. Source: k8s.io/cri-streaming.
+//
+// The one-time token in the URL is the protection, against other users of the node and pages in its browsers alike.
+// Host and Origin say nothing: kubelet and API server pass on what the user's client or dashboard sent to them.
 
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
-import type { Duplex } from "node:stream";
 import type { Pods } from "../../pod/types.ts";
 import type { Log } from "../log.ts";
+import { Connections } from "./connections.ts";
 import { negotiate } from "./negotiate.ts";
 import { serveSpdyPortForward, serveSpdySession } from "./spdy-client.ts";
 import { Tokens } from "./tokens.ts";
@@ -20,8 +22,6 @@ import type { Wish } from "./wishes.ts";
 
 const spdyCommands = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const spdyPorts = ["portforward.k8s.io"];
-/** Sessions at once; more are told to come again. */
-const maxSessions = 1000;
 /** A session on which no byte moves for this long is over, milliseconds. */
 const idleMs = 4 * 60 * 60 * 1000;
 /** A client's host that is gone is noticed when it has been silent this long and ten probes, one a second, fail. */
@@ -44,27 +44,16 @@ export interface StreamingOptions {
 
 export async function startStreamingServer(options: StreamingOptions): Promise<StreamingServer> {
   const tokens = new Tokens<Wish>(() => performance.now());
-  const sessions = new Set<Duplex>();
-  const server = createServer(
-    { requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 32 << 10 },
-    (_, response) => {
-      response
-        .writeHead(400, { "content-type": "text/plain", connection: "close" })
-        .end("This URL wants an upgrade to SPDY/3.1 or WebSocket.\n");
-    },
-  );
+  const connections = new Connections();
+  const server = createServer({ maxHeaderSize: 32 << 10 }, (_, response) => {
+    response
+      .writeHead(400, { "content-type": "text/plain", connection: "close" })
+      .end("This URL wants an upgrade to SPDY/3.1 or WebSocket.\n");
+  });
+  server.on("connection", (socket: Socket) => connections.admit(socket));
   server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     socket.on("error", () => undefined);
-    if (sessions.size >= maxSessions) {
-      refuse(socket, 429, "Too many sessions are open.", ["Retry-After: 60"]);
-      return;
-    }
-    sessions.add(socket);
-    socket.once("close", () => sessions.delete(socket));
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, keepAliveMs);
-    socket.setTimeout(idleMs, () => socket.destroy());
-    serve(options, tokens, request, socket, head).catch((error: unknown) => {
+    serve(options, tokens, connections, { request, socket, head }).catch((error: unknown) => {
       options.log("warn", `a streaming session broke off: ${error instanceof Error ? error.message : String(error)}`);
       socket.destroy();
     });
@@ -75,9 +64,8 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
     url: (wish) => `http://${host}:${port}/${wish.kind}/${tokens.issue(wish)}`,
     close: () =>
       new Promise((resolve) => {
-        for (const socket of sessions) socket.destroy();
         server.close(() => resolve());
-        server.closeAllConnections();
+        connections.destroyAll();
       }),
   };
 }
@@ -92,77 +80,92 @@ async function listen(server: Server, { address, port }: StreamingOptions): Prom
   return bound;
 }
 
-async function serve(
-  options: StreamingOptions,
-  tokens: Tokens<Wish>,
-  request: IncomingMessage,
-  socket: Socket,
-  head: Buffer,
-): Promise<void> {
-  if (!isOfThisHost(request, options.address))
-    return refuse(socket, 403, "The Host or Origin of the request is not this server's.");
-  const [, kind, token = ""] = (request.url ?? "").split("?")[0]?.split("/") ?? [];
-  const wish = tokens.redeem(token);
-  if (wish === undefined || wish.kind !== kind)
-    return refuse(socket, 404, "There is no such session; a URL works once, within a minute.");
-  const upgrade = (request.headers.upgrade ?? "").toLowerCase();
-  if (upgrade === "spdy/3.1") return await serveSpdy(options, wish, request, socket, head);
-  if (upgrade === "websocket") return await serveWebSocket(options, wish, request, socket, head);
-  return refuse(socket, 400, "The upgrade must be to SPDY/3.1 or websocket.");
+/** A request for an upgrade; `head` is what came after it. */
+interface Upgrade {
+  readonly request: IncomingMessage;
+  readonly socket: Socket;
+  readonly head: Buffer;
 }
 
-async function serveSpdy(
+interface Refusal {
+  readonly code: number;
+  readonly sentence: string;
+  readonly headers?: readonly string[];
+}
+
+async function serve(
   { pods }: StreamingOptions,
-  wish: Wish,
-  request: IncomingMessage,
-  socket: Socket,
-  head: Buffer,
+  tokens: Tokens<Wish>,
+  connections: Connections,
+  upgrade: Upgrade,
 ): Promise<void> {
+  const { request, socket } = upgrade;
+  const refuse = (refusal: Refusal) => {
+    socket.write(refusalText(refusal));
+    // As soon as the kernel has the answer, whether the client hangs up or not.
+    socket.destroySoon();
+  };
+  if (connections.full)
+    return refuse({ code: 429, sentence: "Too many sessions are open.", headers: ["Retry-After: 60"] });
+  const wish = redeem(tokens, request);
+  if (wish === undefined)
+    return refuse({ code: 404, sentence: "There is no such session; a URL works once, within a minute." });
+  connections.redeemed(socket);
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, keepAliveMs);
+  socket.setTimeout(idleMs, () => socket.destroy());
+  const to = (request.headers.upgrade ?? "").toLowerCase();
+  const refusal =
+    to === "spdy/3.1"
+      ? await serveSpdy(pods, wish, upgrade)
+      : to === "websocket"
+        ? await serveWebSocket(pods, wish, upgrade)
+        : { code: 400, sentence: "The upgrade must be to SPDY/3.1 or websocket." };
+  if (refusal !== undefined) refuse(refusal);
+}
+
+/** The wish behind the request's URL, `/<kind>/<token>`. */
+function redeem(tokens: Tokens<Wish>, { url = "" }: IncomingMessage): Wish | undefined {
+  const [, kind, token = ""] = url.split("?")[0]?.split("/") ?? [];
+  const wish = tokens.redeem(token);
+  return wish?.kind === kind ? wish : undefined;
+}
+
+async function serveSpdy(pods: StreamingOptions["pods"], wish: Wish, upgrade: Upgrade): Promise<Refusal | undefined> {
+  const { request, socket, head } = upgrade;
   const offered = [request.headers["x-stream-protocol-version"] ?? []].flat();
-  if (offered.length === 0) {
-    refuse(socket, 400, "The header X-Stream-Protocol-Version is missing.");
-    return;
-  }
+  if (offered.length === 0) return { code: 400, sentence: "The header X-Stream-Protocol-Version is missing." };
   const known = wish.kind === "portforward" ? spdyPorts : spdyCommands;
   const protocol = negotiate(offered, known);
   if (protocol === undefined) {
-    return refuse(
-      socket,
-      403,
-      "No protocol is common.",
-      known.map((name) => `X-Accepted-Stream-Protocol-Versions: ${name}`),
-    );
+    const headers = known.map((name) => `X-Accepted-Stream-Protocol-Versions: ${name}`);
+    return { code: 403, sentence: "No protocol is common.", headers };
   }
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ${protocol}\r\n\r\n`,
   );
-  if (wish.kind === "portforward") {
-    return await serveSpdyPortForward(socket, head, (port, signal) => pods.portForward(wish.id, port, signal));
-  }
-  await serveSpdySession(socket, head, protocol, wish.streams, () => startSession(pods, wish));
+  if (wish.kind === "portforward")
+    await serveSpdyPortForward(socket, head, (port, signal) => pods.portForward(wish.id, port, signal));
+  else await serveSpdySession(socket, head, protocol, wish.streams, () => startSession(pods, wish));
+  return undefined;
 }
 
 async function serveWebSocket(
-  { pods }: StreamingOptions,
+  pods: StreamingOptions["pods"],
   wish: Wish,
-  request: IncomingMessage,
-  socket: Socket,
-  head: Buffer,
-): Promise<void> {
+  { request, socket, head }: Upgrade,
+): Promise<Refusal | undefined> {
   const offered = [request.headers["sec-websocket-protocol"] ?? []].flat();
   const known = wish.kind === "portforward" ? portProtocols : commandProtocols;
   const protocol = offered.length === 0 ? "" : negotiate(offered, known);
-  if (protocol === undefined) {
-    refuse(socket, 403, "No protocol is common.");
-    return;
-  }
+  if (protocol === undefined) return { code: 403, sentence: "No protocol is common." };
   const webSocket = await acceptWebSocket(request, socket, head, protocol);
   if (wish.kind === "portforward") {
-    return await serveWebSocketPortForward(webSocket, protocol, wish.ports, (port, signal) =>
+    await serveWebSocketPortForward(webSocket, protocol, wish.ports, (port, signal) =>
       pods.portForward(wish.id, port, signal),
     );
-  }
-  await serveWebSocketSession(webSocket, protocol, wish.streams, () => startSession(pods, wish));
+  } else await serveWebSocketSession(webSocket, protocol, wish.streams, () => startSession(pods, wish));
+  return undefined;
 }
 
 function startSession(pods: StreamingOptions["pods"], wish: Exclude<Wish, { kind: "portforward" }>) {
@@ -173,14 +176,7 @@ function startSession(pods: StreamingOptions["pods"], wish: Exclude<Wish, { kind
     : pods.attach(wish.id, stdin, never);
 }
 
-/** Against pages that resolve a name of theirs to this address: Host and Origin must name this host itself. */
-function isOfThisHost({ headers }: IncomingMessage, address: string): boolean {
-  const own = new Set([address, "localhost", "127.0.0.1", "::1"]);
-  const isOwn = (url: string) => URL.canParse(url) && own.has(new URL(url).hostname.replace(/^\[|\]$/g, ""));
-  return isOwn(`http://${headers.host ?? ""}`) && (headers.origin === undefined || isOwn(headers.origin));
-}
-
-function refuse(socket: Duplex, code: number, sentence: string, headers: readonly string[] = []): void {
+function refusalText({ code, sentence, headers = [] }: Refusal): string {
   const lines = [
     `HTTP/1.1 ${code} Refused`,
     "Connection: close",
@@ -188,5 +184,5 @@ function refuse(socket: Duplex, code: number, sentence: string, headers: readonl
     `Content-Length: ${sentence.length + 1}`,
     ...headers,
   ];
-  socket.end(`${lines.join("\r\n")}\r\n\r\n${sentence}\n`);
+  return `${lines.join("\r\n")}\r\n\r\n${sentence}\n`;
 }

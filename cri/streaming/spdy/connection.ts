@@ -19,6 +19,8 @@ const maxDataBytes = 64 << 10;
 const maxAnswers = 2000;
 /** A client that is not read is not seen to leave either; it is asked for a sign of life this often, milliseconds. */
 const heartbeatMs = 5_000;
+/** How long a client may leave its side of a finished connection open, milliseconds. */
+const closeMs = 10_000;
 const status = { protocolError: 1, refusedStream: 3, cancel: 5 } as const;
 
 type Done = (error?: Error | null) => void;
@@ -59,12 +61,14 @@ export class SpdyConnection {
     this.closed = this.#read(head).finally(() => this.#end());
   }
 
-  /** Sends what waits, says good-bye and hangs up. */
+  /** Sends what waits, says good-bye and hangs up; a client that does not is hung up on. */
   async close(): Promise<void> {
     if (this.#socket.destroyed) return;
     this.#socket.write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, 0)));
     this.#socket.end();
+    const timer = setTimeout(() => this.#socket.destroy(), closeMs);
     await this.closed.catch(() => undefined);
+    clearTimeout(timer);
   }
 
   destroy(): void {

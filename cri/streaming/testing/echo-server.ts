@@ -13,6 +13,7 @@ export interface EchoServer extends AsyncDisposable {
   readonly port: number;
   /** The path of a new session. */
   exec(streams?: Partial<Streams>): string;
+  attach(): string;
   forward(ports: readonly number[]): string;
   /** Sessions and forwarded connections that have not ended. */
   readonly open: ReadonlySet<unknown>;
@@ -41,15 +42,11 @@ export async function startEchoServer(): Promise<EchoServer> {
   });
   const path = (wish: Parameters<typeof server.url>[0]) => new URL(server.url(wish)).pathname;
   const [id, sandbox] = [newContainerId(), newSandboxId()];
+  const all = { stdin: true, stdout: true, stderr: true, tty: false };
   return {
     port: Number(new URL(server.url({ kind: "portforward", id: sandbox, ports: [] })).port),
-    exec: (streams = {}) =>
-      path({
-        kind: "exec",
-        id,
-        command: ["echo"],
-        streams: { stdin: true, stdout: true, stderr: true, tty: false, ...streams },
-      }),
+    exec: (streams = {}) => path({ kind: "exec", id, command: ["echo"], streams: { ...all, ...streams } }),
+    attach: () => path({ kind: "attach", id, streams: all }),
     forward: (ports) => path({ kind: "portforward", id: sandbox, ports }),
     open,
     sizes,
