@@ -4,7 +4,7 @@ import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, Un
 import type { KeelsonError } from "../native/index.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { criErrors } from "./errors.ts";
-import type { Log } from "./log.ts";
+import type { Log, LogLevel } from "./log.ts";
 import { firstLine, keelsonError, wireStatus } from "./status.ts";
 
 /** Bytes a message may have in either direction; what kubelet and crictl use, too. */
@@ -17,11 +17,15 @@ const deadlineSlack = 100;
 export interface Call {
   /** Aborts with a KeelsonError when the client gives up, its deadline passes or the server stops. */
   readonly signal: AbortSignal;
+  /** Ends the call with this error at once, even while its client does not read. */
+  readonly abort: (reason: KeelsonError) => void;
 }
 
+/** A method's messages, and the level at which a call of it is logged when it succeeds. */
 export interface Codecs<Request, Response> {
   readonly request: Decoder<Request>;
   readonly response: Encoder<Response>;
+  readonly level: LogLevel;
 }
 
 export type RunUnary<Request, Response> = (request: Request, call: Call) => Promise<Response | Encoded>;
@@ -50,7 +54,7 @@ export function unaryCall<Request, Response>(
       const response = await run(request, call);
       call.about(response);
       const bytes = encode(name, codecs.response, response);
-      call.finish();
+      call.finish(codecs.level);
       reply(null, bytes);
     } catch (error) {
       reply(wireStatus(call.fail(error)));
@@ -75,7 +79,7 @@ export function streamCall<Request, Response>(
         if (!grpcCall.write(encode(name, codecs.response, response))) await drained(grpcCall, call.signal);
       }
       call.signal.throwIfAborted();
-      call.finish();
+      call.finish(codecs.level);
       grpcCall.end();
     } catch (error) {
       grpcCall.emit("error", wireStatus(call.fail(error)));
@@ -103,6 +107,7 @@ export function refusedCall(
 /** What is common to both kinds: the abort signal, the log line, the place among the calls in flight. */
 class RunningCall implements Call {
   readonly signal: AbortSignal;
+  readonly abort: (reason: KeelsonError) => void;
   readonly #name: string;
   readonly #context: CallContext;
   readonly #started = performance.now();
@@ -118,6 +123,7 @@ class RunningCall implements Call {
     const controller = new AbortController();
     const entry = { kind, end: () => controller.abort(criErrors.stopping({ method: name })) };
     this.signal = controller.signal;
+    this.abort = (reason) => controller.abort(reason);
     this.#name = name;
     this.#context = context;
     this.#done = () => context.inFlight.delete(entry);
@@ -135,8 +141,8 @@ class RunningCall implements Call {
     Object.assign(this.#subjects, subjectsOf(message));
   }
 
-  finish(): void {
-    this.#end("info", "OK");
+  finish(level: LogLevel): void {
+    this.#end(level, "OK");
   }
 
   fail(thrown: unknown): KeelsonError {
@@ -146,7 +152,7 @@ class RunningCall implements Call {
     return error;
   }
 
-  #end(level: "info" | "error", code: string, more: Record<string, string> = {}): void {
+  #end(level: LogLevel, code: string, more: Record<string, string> = {}): void {
     this.#done();
     const milliseconds = Math.round((performance.now() - this.#started) * 1000) / 1000;
     this.#context.log(level, "call", { method: this.#name, ...this.#subjects, milliseconds, code, ...more });

@@ -7,6 +7,7 @@ import { loadConfig as loadNetworkConfig } from "../cni/config.ts";
 import { loadHost, nativePaths } from "../native/index.ts";
 import { detectCgroups } from "../pod/cgroups.ts";
 import { findCriu } from "../pod/checkpoint/criu.ts";
+import { selinuxIsActive } from "../pod/spec/selinux.ts";
 import type { Config } from "./config.ts";
 import { firstLine } from "./status.ts";
 
@@ -32,6 +33,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["overlayfs", async () => checkOverlay(await readFile("/proc/filesystems", "utf8"))],
     ["namespaces", async () => checkNamespaces(await readdir("/proc/self/ns"))],
     ["seccomp", checkSeccomp],
+    ["SELinux", async () => checkSelinux(await selinuxIsActive())],
     ["cgroups", checkCgroups],
     ["native programs", checkNative],
     ["network", checkNetwork],
@@ -147,6 +149,16 @@ async function checkSeccomp(): Promise<Finding> {
   const actions = await readFile("/proc/sys/kernel/seccomp/actions_avail", "utf8").catch(() => "");
   if (actions.includes("errno")) return ok("seccomp", actions.trim());
   return fail("seccomp", "filters are not available", "Use a kernel with CONFIG_SECCOMP_FILTER.");
+}
+
+/** Active, the kubelet asks to relabel most volumes, and pods are refused for it. */
+export function checkSelinux(active: boolean): Finding {
+  if (!active) return ok("SELinux", "not active");
+  return fail(
+    "SELinux",
+    "active, and Keelson sets no labels: mounts that are to be relabelled are refused",
+    "Start the node with selinux=0, or use another runtime on it.",
+  );
 }
 
 async function checkCgroups(): Promise<Finding> {

@@ -24,7 +24,8 @@ export function decodeMount(message: runtime.v1.Mount.$Properties, field: string
     gidMappings: decodeIdMappings(message.gidMappings, `${field}.gidMappings`),
     recursiveReadOnly: message.recursiveReadOnly ?? false,
     ...present(image, (image) => ({ image })),
-    imageSubPath: pathInside(message.imageSubPath, `${field}.image_sub_path`),
+    // On the other mounts of a pod with an image volume the kubelet sets it too, from their subPath; it says nothing there.
+    imageSubPath: image ? pathInside(message.imageSubPath, `${field}.image_sub_path`) : "",
     mountOptions: (message.mountOptions ?? []).map((option, n) => {
       if (!mountOptions.has(option)) throw invalid(`${field}.mount_options[${n}]`, option, "noexec, nodev or nosuid");
       return option;
@@ -48,8 +49,5 @@ function refuseContradictions(mount: Mount, field: string): void {
   }
   if (mount.image && !mount.readonly) {
     throw conflict("image", "readonly = false", "Set readonly: images are never written to.");
-  }
-  if (!mount.image && mount.imageSubPath !== "") {
-    throw conflict("image_sub_path", "a mount without image", "Set image, or leave image_sub_path empty.");
   }
 }

@@ -62,8 +62,8 @@ Examples:
 Usage:
   keelson check [options]
 
-Looks at the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, cgroups, the
-native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
+Looks at the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, SELinux,
+cgroups, the native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
 ok, warn (it works with less) or fail, with what to do about it. Nothing is changed.
 
 Options:

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { checkKernel, checkNamespaces, checkOverlay, checkRoot, checkSystemCalls } from "./check.ts";
+import { checkKernel, checkNamespaces, checkOverlay, checkRoot, checkSelinux, checkSystemCalls } from "./check.ts";
 import { pages } from "./help.ts";
 import { connect, failure } from "./testing/client.ts";
 
@@ -103,6 +103,7 @@ describe("keelson check", () => {
     expect(checkKernel("6.1.0-9-amd64")).toMatchObject({ verdict: "warn" });
     expect(checkKernel("6.5.0")).toMatchObject({ verdict: "ok" });
     expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
+    expect(checkSelinux(true)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("selinux=0") });
     expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });
     expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });
   });

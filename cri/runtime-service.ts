@@ -205,7 +205,7 @@ function statsAndEvents(pods: Pods, { sandboxes, containers }: Encoders) {
     },
 
     async *GetContainerEvents(_request, call) {
-      for await (const event of pods.events(call.signal)) {
+      for await (const event of pods.events(call.signal, call.abort)) {
         const head = runtime.v1.ContainerEventResponse.encode({
           containerId: event.containerId,
           containerEventType: eventTypes[event.type],

@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
+import { EventHub } from "../pod/events.ts";
 import { podErrors } from "../pod/index.ts";
 import type { PodEvent } from "../pod/types.ts";
 import { failure } from "./testing/client.ts";
@@ -199,6 +200,62 @@ test("a reader that does not read holds the events back, and its end ends them",
   await until(() => ended);
   await until(() => edge.lines.length === 1);
   expect(edge.lines[0]?.fields).toMatchObject({ method: "GetContainerEvents", code: "Cancelled" });
+});
+
+test("a reader of events that never reads is ended with a code that says so, after a whole beginning", async () => {
+  const hub = new EventHub();
+  await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
+  const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
+  const first = events.next();
+  await until(() => edge.server.callsInFlight() === 1);
+  for (let n = 0; n < 2400; n += 1) {
+    hub.publish(eventOf(`${n} ${"x".repeat(2000)}`));
+    await sleep(0);
+  }
+  const got = [await first];
+  const rest = async () => {
+    for (;;) got.push(await events.next());
+  };
+  expect(await failure(rest())).toEqual({
+    code: status.RESOURCE_EXHAUSTED,
+    details: expect.stringContaining("1000 of them behind"),
+  });
+  expect(got.length).toBeLessThan(1400);
+  expect(got.map(({ value }) => parseInt(String(value?.containerId), 10))).toEqual([...got.keys()]);
+  expect(edge.server.callsInFlight()).toBe(0);
+});
+
+test("a reader of events that keeps up gets them all", async () => {
+  const hub = new EventHub();
+  await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
+  const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
+  const ids = async () => {
+    const got: string[] = [];
+    while (got.length < 2400) got.push(String((await events.next()).value?.containerId));
+    return got;
+  };
+  const read = ids();
+  await until(() => edge.server.callsInFlight() === 1);
+  for (let n = 0; n < 2400; n += 1) {
+    hub.publish(eventOf(String(n)));
+    await sleep(0);
+  }
+  expect(await read).toEqual(Array.from({ length: 2400 }, (_, n) => String(n)));
+});
+
+test("calls that change something are logged at info, reads at debug, what fails no lower than info", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
+  await edge.client.call("PodSandboxStatus", { podSandboxId });
+  await all(edge.client.stream("StreamPodSandboxes", {}, new AbortController().signal));
+  await failure(edge.client.call("PodSandboxStatus", { podSandboxId: "unknown" }));
+  await until(() => edge.lines.length === 4);
+  expect(edge.lines.map(({ level, fields }) => [fields.method, level])).toEqual([
+    ["RunPodSandbox", "info"],
+    ["PodSandboxStatus", "debug"],
+    ["StreamPodSandboxes", "debug"],
+    ["PodSandboxStatus", "info"],
+  ]);
 });
 
 test("events come through in order and whole", async () => {

@@ -127,7 +127,6 @@ describe("CreateContainer refuses", () => {
       mount({ image: { image: "x" }, hostPath: "" }),
       "image cannot be combined with readonly = false",
     ],
-    ["a sub-path of no image", mount({ imageSubPath: "a" }), "image_sub_path cannot be combined"],
     ["mount option suid", mount({ mountOptions: ["suid"] }), 'config.mounts[0].mount_options[0] is "suid"'],
     [
       "device permissions x",
@@ -210,6 +209,18 @@ test("what a kubelet asks of a sandbox comes back byte for byte", async () => {
       linux: { namespaces: { options: { pid: "CONTAINER", usernsOptions: { mode: "POD", uids: [one] } } } },
     },
   });
+});
+
+test("image_sub_path on a mount without an image is ignored, whatever it is", async () => {
+  const pods = memoryPods();
+  await using edge = await serveEdge(pods);
+  const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
+  const mounts = [{ containerPath: "/data", hostPath: "/srv", imageSubPath: "../sub" }];
+  const { containerId } = await edge.client.call("CreateContainer", {
+    podSandboxId,
+    config: containerConfig({ mounts }),
+  });
+  expect(pods.containerViews.get(String(containerId))?.config.mounts).toMatchObject([{ imageSubPath: "" }]);
 });
 
 test("a container comes back with every field, and its times to the nanosecond", async () => {

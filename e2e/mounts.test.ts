@@ -65,6 +65,18 @@ test("an unknown option is refused", async () => {
   await expect(run("unknown", mounts)).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
 });
 
+test("image_sub_path on a mount without an image says nothing: a pod with an image volume has its other subPaths", async () => {
+  const hostPath = await volume("sub-path");
+  const sh = await run("sub-path", [{ hostPath, containerPath: "/data", imageSubPath: "sub-path" }]);
+  expect(await sh("/data/tool")).toBe("ran\n");
+});
+
+test("where SELinux is not active, relabelling has nothing to do", async () => {
+  const hostPath = await volume("relabel");
+  const sh = await run("relabel", [{ hostPath, containerPath: "/data", selinuxRelabel: true }]);
+  expect(await sh("/data/tool")).toBe("ran\n");
+});
+
 test("files, links, missing paths and mounts in each other, whatever their order", async () => {
   const outer = await volume("outer");
   const inner = await volume("inner");

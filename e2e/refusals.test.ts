@@ -115,6 +115,42 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "FLY",
   ],
   [
+    "a privileged container in an unprivileged pod",
+    () => create({ linux: { securityContext: { privileged: true } } }),
+    status.INVALID_ARGUMENT,
+    "was not made for privileged containers",
+  ],
+  [
+    "a privileged container in an unprivileged pod of which the request says that it is privileged",
+    () =>
+      node.client.createContainer({
+        podSandboxId,
+        sandboxConfig: { ...node.podConfig("steady"), linux: { securityContext: { privileged: true } } },
+        config: {
+          metadata: { name: "new" },
+          image: { image: node.image },
+          linux: { securityContext: { privileged: true } },
+        },
+      }),
+    status.INVALID_ARGUMENT,
+    "was not made for privileged containers",
+  ],
+  [
+    "a pod with SELinux options",
+    () =>
+      node.client.runPodSandbox({
+        config: { ...node.podConfig("s"), linux: { securityContext: { selinuxOptions: { level: "s0:c1,c2" } } } },
+      }),
+    status.FAILED_PRECONDITION,
+    ":::s0:c1,c2",
+  ],
+  [
+    "a container with SELinux options",
+    () => create({ linux: { securityContext: { selinuxOptions: { type: "container_t" } } } }),
+    status.FAILED_PRECONDITION,
+    "::container_t:",
+  ],
+  [
     "a log path out of its directory",
     () => create({ logPath: "../../etc/passwd" }),
     status.INVALID_ARGUMENT,
@@ -130,6 +166,24 @@ test.each(cases)("%s", async (_, call, code, words) => {
   expect(error).toMatchObject({ code });
   expect(String(error)).toContain(words);
   expect(String(error)).not.toMatch(/\.ts:\d+/);
+});
+
+test("a privileged container runs in a pod that was made for it", async () => {
+  const pod = { ...node.podConfig("privileged"), linux: { securityContext: { privileged: true } } };
+  const { podSandboxId: privileged } = await node.client.runPodSandbox({ config: pod });
+  const config = {
+    metadata: { name: "p", attempt: 0 },
+    image: { image: node.image },
+    command: ["sleep", "600"],
+    linux: { securityContext: { privileged: true } },
+  };
+  const { containerId: inside } = await node.client.createContainer({
+    podSandboxId: privileged,
+    sandboxConfig: pod,
+    config,
+  });
+  await node.client.startContainer({ containerId: inside });
+  await node.client.removePodSandbox({ podSandboxId: privileged });
 });
 
 test("a start that fails says which command, and leaves the container exited with code 128", async () => {

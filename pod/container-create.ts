@@ -15,6 +15,7 @@ import { resolveAccount } from "./spec/accounts.ts";
 import { buildSpec } from "./spec/build.ts";
 import { encodeSpec } from "./spec/encode.ts";
 import { checkSubPaths, imageView, imageVolumes } from "./spec/image-mounts.ts";
+import { refuseRelabelling, refuseSelinuxOptions } from "./spec/selinux.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, userMappings } from "./user-namespace.ts";
@@ -25,7 +26,10 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
   const image = env.images.find(config.image.image);
   if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
+  refuseBeyondSandbox(sandbox, config);
   refuseBeyondHandler(sandbox.handler, config);
+  refuseSelinuxOptions(`container ${config.metadata.name}`, config.security);
+  await refuseRelabelling(config.mounts);
   const targetPid = targetPidOf(sandbox, config);
 
   const id = newContainerId();
@@ -81,6 +85,12 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
 async function settled<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
   await Promise.allSettled([first, second]);
   return [await first, await second];
+}
+
+/** By the sandbox that was run, not by what this request says of it. Source: CRI v1, LinuxSandboxSecurityContext. */
+function refuseBeyondSandbox({ id, config: { security } }: Sandbox, config: ContainerConfig): void {
+  if (config.security.privileged && !security.privileged)
+    throw podErrors.privilegedInOrdinaryPod({ container: config.metadata.name, id });
 }
 
 function refuseBeyondHandler({ name, features }: RuntimeHandler, config: ContainerConfig): void {

@@ -98,6 +98,24 @@ export const podErrors = catalogue({
     sentence: "AppArmor profile {profile} was asked for and this kernel has no AppArmor.",
     remedy: "Leave the profile out, or run the pod on a node whose kernel has AppArmor.",
   },
+  selinuxOptions: {
+    code: "FailedPrecondition",
+    sentence: "The SELinux label {label} was asked for {object}, and Keelson sets no SELinux labels.",
+    remedy: "Leave the SELinux options out, or run the pod on a node whose runtime applies them.",
+  },
+  selinuxRelabel: {
+    code: "FailedPrecondition",
+    sentence:
+      "The mount of {source} at {target} is to be relabelled, SELinux is active on this node, and Keelson sets no SELinux labels.",
+    remedy:
+      "Run the pod on a node without SELinux (selinux=0 on the kernel's command line), or leave selinux_relabel out.",
+  },
+  privilegedInOrdinaryPod: {
+    code: "InvalidArgument",
+    sentence:
+      "Container {container} is to be privileged, and its pod sandbox {id} was not made for privileged containers.",
+    remedy: "Run the sandbox with security_context.privileged too, or the container without.",
+  },
   mountSource: {
     code: "InvalidArgument",
     sentence: "The mount of {source} at {target} cannot be set up: {reason}.",
@@ -237,6 +255,11 @@ export const podErrors = catalogue({
     code: "DeadlineExceeded",
     sentence: "{step} of {object} took longer than {seconds} s and was taken back.",
     remedy: "Look at the stage in the sandbox's timeline or the log, then ask again.",
+  },
+  eventsUnread: {
+    code: "ResourceExhausted",
+    sentence: "The reader of the events is {limit} of them behind, so its stream ends here.",
+    remedy: "Subscribe again, list the sandboxes and containers for what was missed, and read events as they come.",
   },
   logPathless: {
     code: "FailedPrecondition",

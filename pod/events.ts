@@ -1,38 +1,42 @@
 // Events of containers and sandboxes, from whoever causes them to whoever listens.
 
+import type { KeelsonError } from "../native/index.ts";
+import { podErrors } from "./errors.ts";
 import type { PodEvent } from "./types.ts";
 
+/** Events that wait for one reader. */
 const maxBehind = 1000;
 
 interface Reader {
   readonly queue: PodEvent[];
   wake: () => void;
+  readonly end: (reason: KeelsonError) => void;
 }
 
-/** Each reader has a queue of its own; one that is too slow loses its oldest events and delays nobody. */
+/** Each reader has a queue of its own; one that is too slow is ended, so that no reader misses an event unknowingly. */
 export class EventHub {
   readonly #readers = new Set<Reader>();
-  #dropped = 0;
-
-  /** Events lost by slow readers since the start. */
-  get dropped(): number {
-    return this.#dropped;
-  }
 
   publish(event: PodEvent): void {
     for (const reader of this.#readers) {
       if (reader.queue.length === maxBehind) {
-        reader.queue.shift();
-        this.#dropped += 1;
+        this.#readers.delete(reader);
+        reader.queue.length = 0;
+        reader.end(podErrors.eventsUnread({ limit: maxBehind }));
+      } else {
+        reader.queue.push(event);
+        reader.wake();
       }
-      reader.queue.push(event);
-      reader.wake();
     }
   }
 
-  /** Subscribes at once, not at the first `next`, so that nothing published after the call is missed. */
-  subscribe(signal: AbortSignal): AsyncIterable<PodEvent> {
-    const reader: Reader = { queue: [], wake: () => undefined };
+  /**
+   * Subscribes at once, not at the first `next`, so that nothing published after the call is missed. `end` is called
+   * for a reader that is too far behind: it may be waiting for its client, not for `next`; it gets no more events and
+   * has to abort `signal`.
+   */
+  subscribe(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent> {
+    const reader: Reader = { queue: [], wake: () => undefined, end };
     this.#readers.add(reader);
     const leave = () => {
       this.#readers.delete(reader);

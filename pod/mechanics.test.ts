@@ -129,12 +129,13 @@ describe("single flight", () => {
 });
 
 describe("events", () => {
+  const unwanted = () => expect.unreachable();
   const event = (containerId: string): PodEvent => ({ containerId, type: "started", createdAt: 1n, containers: [] });
 
   test("a reader gets what is published after it subscribed, in order", async () => {
     const hub = new EventHub();
     const leave = new AbortController();
-    const events = hub.subscribe(leave.signal);
+    const events = hub.subscribe(leave.signal, unwanted);
     for (const id of ["a", "b", "c"]) hub.publish(event(id));
     const got: string[] = [];
     for await (const { containerId } of events) {
@@ -144,15 +145,18 @@ describe("events", () => {
     expect(got).toEqual(["a", "b", "c"]);
   });
 
-  test("a slow reader loses its oldest, counted, and holds nobody up", async () => {
+  test("a reader that is too far behind is ended, and holds nobody up", async () => {
     const hub = new EventHub();
     const leave = new AbortController();
-    const events = hub.subscribe(leave.signal);
-    for (let index = 0; index < 1500; index += 1) hub.publish(event(String(index)));
-    expect(hub.dropped).toBe(500);
-    const { value } = await events[Symbol.asyncIterator]().next();
-    expect(value?.containerId).toBe("500");
-    leave.abort();
+    const [slow, quick] = [hub.subscribe(leave.signal, (reason) => leave.abort(reason)), new AbortController()];
+    const read = hub.subscribe(quick.signal, unwanted)[Symbol.asyncIterator]();
+    for (let index = 0; index < 1500; index += 1) {
+      hub.publish(event(String(index)));
+      expect((await read.next()).value?.containerId).toBe(String(index));
+    }
+    quick.abort();
+    expect(leave.signal.reason).toMatchObject({ code: "ResourceExhausted" });
+    expect((await slow[Symbol.asyncIterator]().next()).done, "a gap would not be seen").toBe(true);
   });
 });
 

@@ -2,6 +2,7 @@
 
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
+import type { KeelsonError } from "../native/index.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
@@ -279,8 +280,8 @@ export class NodePods implements Pods {
     return await statsOfSandboxes(this.#env, this.#reader, ready);
   }
 
-  events(signal: AbortSignal): AsyncIterable<PodEvent> {
-    return this.#env.events.subscribe(signal);
+  events(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent> {
+    return this.#env.events.subscribe(signal, end);
   }
 
   runtimeHandlers(): readonly RuntimeHandlerInfo[] {

@@ -13,6 +13,7 @@ import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
 import { Sandbox, type Stage } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
+import { refuseSelinuxOptions } from "./spec/selinux.ts";
 import type { SandboxConfig } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { userMappings } from "./user-namespace.ts";
@@ -61,6 +62,7 @@ function refuseEarly(env: Environment, sandbox: Sandbox): void {
   if (userMappings(security.namespaces) !== undefined && !sandbox.handler.features.userNamespaces) {
     throw podErrors.userNamespaceUnsupported({ pod: metadata.name, handler: sandbox.handler.name });
   }
+  refuseSelinuxOptions(`pod ${metadata.name}`, security);
   if (!sandbox.ownNetwork) return;
   const readiness = env.network.readiness();
   if (!readiness.ready) throw podErrors.networkNotReady({ pod: metadata.name, reason: readiness.message });

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";
 import type { FileSystemUse } from "../image/types.ts";
-import type { Session } from "../native/index.ts";
+import type { KeelsonError, Session } from "../native/index.ts";
 
 export type { Session } from "../native/index.ts";
 
@@ -437,8 +437,11 @@ export interface Pods {
   sandboxStats(id: string): Promise<SandboxStats>;
   listSandboxStats(filter: SandboxFilter): Promise<readonly SandboxStats[]>;
 
-  /** From now on; a reader that falls more than 1,000 events behind loses the oldest, counted in `dropped`. */
-  events(signal: AbortSignal): AsyncIterable<PodEvent>;
+  /**
+   * From now on, without a gap. `end` is called for a reader that falls more than 1,000 events behind: it gets no more
+   * and has to abort `signal`.
+   */
+  events(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent>;
 
   runtimeHandlers(): readonly RuntimeHandlerInfo[];
   /** What `verbose` of the status calls adds: a picture of the inside that JSON can hold. */
