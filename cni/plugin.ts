@@ -9,6 +9,7 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
+import { whileInHand } from "../native/index.ts";
 import { errors, sentenceOf } from "./errors.ts";
 import { asInteger, asString, type JsonObject, member, parseObject } from "./json.ts";
 
@@ -72,7 +73,12 @@ export async function runPlugin(call: PluginCall): Promise<string> {
   const output = collect(child.stdout, () => kill(child));
   const complaints = collect(child.stderr, () => {});
   feed(child.stdin, JSON.stringify(call.config));
-  const end = await supervise(child, call);
+  const { command, plugin, parameters } = call;
+  const end = await whileInHand(
+    "plugin",
+    () => `${plugin} ${command} ${parameters.CNI_CONTAINERID ?? ""}`,
+    () => supervise(child, call),
+  );
   return judge(call, end, output, complaints);
 }
 

@@ -1,7 +1,7 @@
 // One RPC from its first byte to its last: decode, run, encode, log.
 
 import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedHandleCall } from "@grpc/grpc-js";
-import type { KeelsonError } from "../native/index.ts";
+import { inHand, type KeelsonError } from "../native/index.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { criErrors } from "./errors.ts";
 import type { Log, LogLevel } from "./log.ts";
@@ -126,7 +126,11 @@ class RunningCall implements Call {
     this.abort = (reason) => controller.abort(reason);
     this.#name = name;
     this.#context = context;
-    this.#done = () => context.inFlight.delete(entry);
+    const over = inHand("call", () => [name, ...Object.values(this.#subjects)].join(" "));
+    this.#done = () => {
+      context.inFlight.delete(entry);
+      over();
+    };
     context.inFlight.add(entry);
     // grpc-js says "cancelled" for a reset, a lost connection and a passed deadline alike, and after the end too.
     grpcCall.on("cancelled", () => {

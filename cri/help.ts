@@ -17,6 +17,10 @@ Usage:
   keelson version            Print the version.
 
 keelson COMMAND --help tells more about each.
+
+Exit status of every command:
+  0 when all went well; 1 when it met a failure; 2 when what it was told is wrong, on the command line
+  or in the configuration.
 `;
 
 export const pages: ReadonlyMap<string, string> = new Map([
@@ -29,8 +33,8 @@ Usage:
 
 Serves the Kubernetes Container Runtime Interface (CRI v1) on a unix socket that only root can use.
 At the start it takes up again whatever a daemon before it left: running pods, their logs and exit
-codes; it listens when that is done. SIGTERM or SIGINT ends it: calls in progress have 5 seconds to
-finish, and every pod runs on. Calls and events are logged to stderr, one JSON object a line.
+codes; it listens when that is done. It logs to stderr, one JSON object a line: calls that change
+something at info, those that only read at debug.
 
 Options:
 ${commonOptions}
@@ -42,13 +46,22 @@ ${commonOptions}
 
 Flags win over drop-ins, drop-ins over the file, the file over the defaults in brackets.
 
+Signals:
+  SIGTERM, SIGINT  End it: calls in progress have 5 seconds to finish, and every pod runs on.
+  SIGHUP           Reads the configuration again. log.level takes effect; other changed keys are named in
+                   the log and wait for a restart. What is wrong there leaves the old in force. hosts.toml
+                   files are read at each pull and the network's directory is watched, without a signal.
+  SIGUSR1          Writes into the log what is in hand: calls, queues, pulls, monitors, plugins, since when.
+  SIGUSR2          Does nothing.
+
 Files:
   ${defaultConfigFile}, ${defaultConfigFile}.d/*.toml
       For what can stand there see keelson config.
   /var/lib/keelson, /run/keelson/keelson.sock
 
 Exit status:
-  0 after SIGTERM or SIGINT; 1 when it could not start or go on; 2 for a wrong command line.
+  0 after SIGTERM or SIGINT; 1 when it could not start or go on; 2 for a wrong command line or
+  configuration.
 
 Examples:
   keelson serve
@@ -72,7 +85,7 @@ Options:
                         As for serve.
 
 Exit status:
-  0 when nothing failed; 1 when something did; 2 for a wrong command line.
+  0 when nothing failed; 1 when something did; 2 for a wrong command line or configuration.
 `,
   ],
   [
@@ -90,7 +103,8 @@ Options:
 ${commonOptions}
 
 Exit status:
-  0 when all images were loaded; 1 when not, and then none was; 2 for a wrong command line.
+  0 when all images were loaded; 1 when not, and then none was; 2 for a wrong command line or
+  configuration.
 
 Example:
   keelson image load busybox.tar
@@ -118,7 +132,7 @@ Options:
   Those of keelson serve.
 
 Exit status:
-  0, or 1 when the configuration is not valid, or 2 for a wrong command line.
+  0, or 2 for a wrong command line or configuration.
 `,
   ],
   [

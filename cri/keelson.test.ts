@@ -2,7 +2,7 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, mkdtemp, readFile, rm } from "node:fs/promises";
+import { access, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -58,6 +58,14 @@ async function serving({ child, lines }: ReturnType<typeof daemon>): Promise<voi
   }
 }
 
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 10 s`);
+    await sleep(1);
+  }
+}
+
 describe("the command line", () => {
   test("says its version and its manual, a page for each command", async () => {
     const manifest = JSON.parse(await readFile(join(import.meta.dirname, "../package.json"), "utf8"));
@@ -74,8 +82,22 @@ describe("the command line", () => {
     [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],
     [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
     [["image", "save"], "keelson image wants: load FILE. See keelson image --help."],
-  ])("exits 2 for %j", async (args, sentence) => {
-    expect(await run(...args)).toMatchObject({ code: 2, stdout: "", stderr: `keelson: ${sentence}\n` });
+    [
+      ["config", "--log-level", "loud"],
+      'The command line sets the key log.level to "loud". Set it to one of debug, info, warn, error.',
+    ],
+    [["config", "--root", "relative"], 'The command line sets the key root to "relative". Set it to an absolute path.'],
+    [
+      ["check", "--config", "/no/such/file"],
+      expect.stringContaining("The configuration file /no/such/file cannot be read"),
+    ],
+  ])("exits 2 for what it was told wrongly: %j", async (args, sentence) => {
+    const { code, stdout, stderr } = await run(...args);
+    expect({ code, stdout, sentence: stderr.replace(/^keelson: (.*)\n$/, "$1") }).toEqual({
+      code: 2,
+      stdout: "",
+      sentence,
+    });
   });
 
   test("a daemon that is not there is said to be so", async () => {
@@ -166,9 +188,59 @@ describe("keelson serve", () => {
     client.close();
   });
 
+  test("at SIGHUP reads its configuration again; what is wrong in it leaves the old in force", async () => {
+    const file = join(directory, "config.toml");
+    await writeFile(file, '[log]\nlevel = "info"\n');
+    const running = daemon("--config", file);
+    await serving(running);
+    const client = connect(join(directory, "run/keelson.sock"));
+    const reload = async (text: string, answer: string) => {
+      await writeFile(file, text);
+      const from = running.lines.length;
+      running.child.kill("SIGHUP");
+      await until(() => running.lines.slice(from).some((line) => line.includes(answer)));
+    };
+    await reload('[log]\nlevel = "debug"\n[streaming]\nport = 9\n', '"afterRestart":["streamingPort"]');
+    await client.call("Version");
+    await until(() => running.lines.some((line) => line.includes('"level":"debug"') && line.includes('"Version"')));
+    await reload("[log\n", "is not TOML");
+    await reload('[log]\nlevel = "loud"\n', 'sets the key log.level to \\"loud\\"');
+    running.lines.length = 0;
+    await client.call("Version");
+    await until(() => running.lines.some((line) => line.includes('"level":"debug"') && line.includes('"Version"')));
+    client.close();
+  });
+
+  test("outlives SIGHUP, SIGUSR1 and SIGUSR2, sent again and again", async () => {
+    const running = daemon();
+    await serving(running);
+    for (let n = 0; n < 200; n += 1) {
+      for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const) running.child.kill(signal);
+    }
+    const client = connect(join(directory, "run/keelson.sock"));
+    expect(await client.call("Version")).toMatchObject({ runtimeName: "keelson" });
+    client.close();
+    expect(running.lines.join("\n")).not.toContain("Debugger");
+  });
+
+  test("SIGUSR1 opens no debugger, not even before it is listened to", async () => {
+    const child = spawn(program, ["check"]);
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    const ended = once(child, "exit");
+    const commandLine = async () => await readFile(`/proc/${child.pid}/cmdline`, "utf8");
+    await until(async () => (await commandLine()).includes("main.ts"));
+    // Where Node sets up its debugger; before, a signal ends any program.
+    await sleep(40);
+    const insist = setInterval(() => child.kill("SIGUSR1"), 1);
+    expect(await ended).toEqual([0, null]);
+    clearInterval(insist);
+    expect(said).toBe("");
+  });
+
   test("says where its configuration is wrong instead of starting", async () => {
     const { child, lines } = daemon("--log-level", "loud");
-    expect(await once(child, "exit")).toEqual([1, null]);
+    expect(await once(child, "exit")).toEqual([2, null]);
     expect(lines.join("\n")).toContain('The command line sets the key log.level to "loud". Set it to one of debug');
   });
 });

@@ -8,11 +8,19 @@ export type LogFields = Readonly<Record<string, unknown>>;
 
 export type Log = (level: LogLevel, message: string, fields?: LogFields) => void;
 
+/** A log whose threshold can be moved while it is in use. */
+export type LeveledLog = Log & { setLevel(level: LogLevel): void };
+
 /** Lines of `level` and above go to `write`, each with its newline; times are UTC to the millisecond. */
-export function jsonLog(level: LogLevel, write: (line: string) => void, now: () => Date): Log {
-  return (lineLevel, message, fields) => {
-    if (severity[lineLevel] < severity[level]) return;
+export function jsonLog(level: LogLevel, write: (line: string) => void, now: () => Date): LeveledLog {
+  let threshold = severity[level];
+  const log: Log = (lineLevel, message, fields) => {
+    if (severity[lineLevel] < threshold) return;
     const line = { time: now().toISOString(), level: lineLevel, message, ...fields };
     write(`${JSON.stringify(line, (_key, value) => (typeof value === "bigint" ? String(value) : value))}\n`);
   };
+  const setLevel = (next: LogLevel) => {
+    threshold = severity[next];
+  };
+  return Object.assign(log, { setLevel });
 }

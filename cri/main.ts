@@ -2,11 +2,13 @@
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { KeelsonError } from "../native/index.ts";
+import { KeelsonError, loadHost } from "../native/index.ts";
 import { type Config, loadConfig, printConfig, settings } from "./config.ts";
 import { criErrors } from "./errors.ts";
 import { overview, pages } from "./help.ts";
 import { jsonLog } from "./log.ts";
+import { handleSignals } from "./signals.ts";
+import { WorkList } from "./work-list.ts";
 
 const options = {
   help: { type: "boolean", short: "h" },
@@ -33,14 +35,15 @@ async function main(args: string[]): Promise<number> {
     return await run(command, rest, values);
   } catch (error) {
     process.stderr.write(`keelson: ${error instanceof KeelsonError ? error.message : describe(error)}\n`);
-    return error instanceof KeelsonError && error.name === "usage" ? 2 : 1;
+    // The rule of every command: 2 for what it was told (command line or configuration), 1 for what it then met.
+    return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
 }
 
 async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
   switch (command) {
     case "serve":
-      return await runDaemon(await configFor(command, rest, flags));
+      return await runDaemon(() => configFor(command, rest, flags));
     case "check":
       return await runCheck(await configFor(command, rest, flags));
     case "config":
@@ -57,7 +60,8 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
   }
 }
 
-async function runDaemon(config: Config): Promise<number> {
+async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
+  const config = await readConfig();
   const uid = process.getuid?.() ?? -1;
   if (uid !== 0) throw criErrors.notRoot({ command: "serve", uid });
   const log = jsonLog(
@@ -65,6 +69,7 @@ async function runDaemon(config: Config): Promise<number> {
     (line) => process.stderr.write(line),
     () => new Date(),
   );
+  handleSignals({ host: loadHost(), config, readConfig, log, work: new WorkList() });
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, stopSignal());
   return 0;

@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import { rename } from "node:fs/promises";
 import path from "node:path";
-import { type Host, KeelsonError } from "../native/index.ts";
+import { type Host, KeelsonError, whileInHand } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { credentialsFor } from "./auth.ts";
@@ -124,7 +124,11 @@ class Store implements ImageStore {
     const name = formatReference(reference);
     try {
       return await this.#pulls.join(pullKey(name, auth), AbortSignal.any([signal, this.#closing.signal]), (flight) =>
-        this.#tracked(this.#pull(reference, auth, flight)),
+        whileInHand(
+          "pull",
+          () => name,
+          () => this.#tracked(this.#pull(reference, auth, flight)),
+        ),
       );
     } catch (error) {
       const isOurs = signal.aborted || this.#closing.signal.aborted;

@@ -68,6 +68,10 @@ export interface Host {
   tryLock(path: string): Promise<number | null>;
   /** The capability bounding set of this process: bit n stands for capability n of capabilities(7). */
   hostCapabilities(): bigint;
+  /** Lets SIGUSR1 reach its listeners: under --disable-sigusr1 Node keeps it blocked. For the main thread. */
+  unblockUsr1(): void;
+  /** Gives what the C heap holds free back to the kernel (malloc_trim(3)). */
+  trimHeap(): void;
 }
 
 /** Loads the addon. Throws `addonNotLoaded` when it is not built or not for this machine. */
@@ -86,6 +90,8 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
     tryLock: (path) => withHostError(() => addon.tryLock(path)),
     hostCapabilities: () => addon.hostCapabilities(),
+    unblockUsr1: () => addon.unblockUsr1(),
+    trimHeap: () => addon.trimHeap(),
   };
 }
 
@@ -112,6 +118,8 @@ const methods = [
   "sealedCopy",
   "tryLock",
   "hostCapabilities",
+  "unblockUsr1",
+  "trimHeap",
 ] as const satisfies readonly (keyof Host)[];
 
 function isHost(addon: unknown): addon is Host {

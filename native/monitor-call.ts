@@ -14,6 +14,7 @@ import {
   frameHeader,
   framesFromMonitor,
 } from "./frames.ts";
+import { inHand } from "./in-hand.ts";
 import type { Deadline } from "./monitor.ts";
 import { MonitorError, monitorErrors } from "./monitor-errors.ts";
 import type { CallMessage } from "./monitor-messages.ts";
@@ -41,6 +42,7 @@ export class MonitorCall {
   readonly #signal: AbortSignal | undefined;
   readonly #socket: Socket;
   readonly #decoder = new FrameDecoder(framesFromMonitor);
+  readonly #notInHand: () => void;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
 
@@ -55,6 +57,7 @@ export class MonitorCall {
     this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
     this.#socket.on("error", (error) => this.#fail(this.#connectionError(error)));
     this.#socket.on("close", () => this.#fail(this.#hungUp()));
+    this.#notInHand = inHand("monitor call", () => `${this.#name} at ${this.#socketPath}`);
     this.#socket.write(request);
     this.expectWithin(deadline.timeoutMs);
     this.#signal?.addEventListener("abort", this.#cancelled);
@@ -64,6 +67,8 @@ export class MonitorCall {
   /** The answer must come within this many milliseconds from now; undefined: whenever it likes. */
   expectWithin(timeoutMs: number | undefined): void {
     clearTimeout(this.#timer);
+    // A session or a watch that has begun keeps nobody waiting.
+    if (timeoutMs === undefined) this.#notInHand();
     if (timeoutMs === undefined || this.#over) return;
     this.#timer = setTimeout(
       () => {
@@ -166,6 +171,7 @@ export class MonitorCall {
   #finish(outcome: CallOutcome): void {
     if (this.#over) return;
     this.#over = true;
+    this.#notInHand();
     clearTimeout(this.#timer);
     this.#signal?.removeEventListener("abort", this.#cancelled);
     this.#socket.destroy();

@@ -1,5 +1,6 @@
 // A pod's queue: what changes a pod runs one after the other; no other pod waits for it.
 
+import { inHand } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 export class PodQueue {
@@ -19,9 +20,15 @@ export class PodQueue {
     });
     this.#tail = before.then(() => turn);
     this.#waiting += 1;
+    let mine = false;
+    const over = inHand("turn", () => {
+      const state = mine ? "is at work" : `waits in the queue, where it is the turn of: ${this.#current || "nobody"}`;
+      return `${step} of ${object} ${state}`;
+    });
     try {
       await this.#myTurn(before, object, step, signal, waitMs);
       this.#current = step;
+      mine = true;
       try {
         return await work();
       } finally {
@@ -29,6 +36,7 @@ export class PodQueue {
       }
     } finally {
       this.#waiting -= 1;
+      over();
       release();
     }
   }

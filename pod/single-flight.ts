@@ -1,5 +1,6 @@
 // Single flight: a retried create with the same key joins the work in progress and gets its result.
 
+import { inHand } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 interface Flight<T> {
@@ -20,7 +21,7 @@ export class SingleFlight<T> {
   }
 
   async run(key: string, object: string, step: string, signal: AbortSignal, start: () => Promise<T>): Promise<T> {
-    const flight = this.#flights.get(key) ?? this.#depart(key, start);
+    const flight = this.#flights.get(key) ?? this.#depart(key, `${step} of ${object}`, start);
     flight.callers += 1;
     try {
       return await untilAborted(flight.work, signal, () => podErrors.callerGone({ object, step }));
@@ -29,8 +30,9 @@ export class SingleFlight<T> {
     }
   }
 
-  #depart(key: string, start: () => Promise<T>): Flight<T> {
-    const work = start();
+  #depart(key: string, what: string, start: () => Promise<T>): Flight<T> {
+    const over = inHand("start", () => `${what}, for ${flight.callers} callers`);
+    const work = start().finally(over);
     const flight: Flight<T> = { work, callers: 0 };
     this.#flights.set(key, flight);
     work.then(

@@ -5,6 +5,7 @@
 
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
+import { inHand } from "../../native/index.ts";
 import type { Pods } from "../../pod/types.ts";
 import type { Log } from "../log.ts";
 import { Connections } from "./connections.ts";
@@ -111,6 +112,10 @@ async function serve(
   if (wish === undefined)
     return refuse({ code: 404, sentence: "There is no such session; a URL works once, within a minute." });
   connections.redeemed(socket);
+  socket.once(
+    "close",
+    inHand("session", () => `${wish.kind} of ${wish.id}`),
+  );
   socket.setNoDelay(true);
   socket.setKeepAlive(true, keepAliveMs);
   socket.setTimeout(idleMs, () => socket.destroy());

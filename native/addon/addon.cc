@@ -156,6 +156,16 @@ Napi::Value hostCapabilities(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), bounding_capabilities());
 }
 
+Napi::Value unblockUsr1(const Napi::CallbackInfo& info) {
+  if (!unblock_usr1()) Napi::Error::New(info.Env(), "SIGUSR1 cannot be unblocked").ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
+Napi::Value trimHeap(const Napi::CallbackInfo& info) {
+  trim_heap();
+  return info.Env().Undefined();
+}
+
 Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("syncFileSystem", Napi::Function::New(env, syncFileSystem));
   exports.Set("readFiles", Napi::Function::New(env, readFiles));
@@ -168,6 +178,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("sealedCopy", Napi::Function::New(env, sealedCopy));
   exports.Set("tryLock", Napi::Function::New(env, tryLock));
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
+  exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
+  exports.Set("trimHeap", Napi::Function::New(env, trimHeap));
   return exports;
 }
 

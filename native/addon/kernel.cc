@@ -1,6 +1,8 @@
 #include "kernel.h"
 
 #include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -69,5 +71,15 @@ uint64_t bounding_capabilities() {
   }
   return set;
 }
+
+Status unblock_usr1() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  errno = pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  return errno == 0 ? Status{} : fail_errno("unblock SIGUSR1");
+}
+
+void trim_heap() { ::malloc_trim(0); }
 
 }  // namespace keelson

@@ -1,4 +1,5 @@
-// Single system calls that Node lacks: lazy unmount, sealed memory files, the bounding set.
+// Single calls of kernel and C library that Node lacks: lazy unmount, sealed memory files, the bounding set, a signal
+// let through, memory given back.
 #pragma once
 
 #include <cstdint>
@@ -19,5 +20,12 @@ Result<Fd> sealed_copy(const std::string& path);
 
 // The capability bounding set of the calling thread: bit n stands for capability n.
 uint64_t bounding_capabilities();
+
+// Lets SIGUSR1 through to this thread. Node starts with it blocked, for its debugger, and with --disable-sigusr1 it
+// stays so, listeners or not.
+Status unblock_usr1();
+
+// Gives freed memory of the C heap back to the kernel: by itself glibc keeps up to tens of MiB.
+void trim_heap();
 
 }  // namespace keelson
