@@ -3,7 +3,17 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { PassThrough, Readable } from "node:stream";
@@ -231,7 +241,7 @@ describe.each(builds)("the process of keelson-unpack, $build build", ({ binary }
     const pid = child.pid ?? 0;
     try {
       await vi.waitUntil(() => status(pid, "Threads") === "2" || binary.includes("sanitize"), 5000);
-      await vi.waitUntil(() => status(pid, "NoNewPrivs") === "1", 5000);
+      await vi.waitUntil(() => status(pid, "Seccomp") === "2", 5000);
       // CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, FSETID 4, SYS_ADMIN 21, MKNOD 27, SETFCAP 31
       const mask = [0, 1, 3, 4, 21, 27, 31]
         .reduce((sum, bit) => sum + 2 ** bit, 0)
@@ -240,8 +250,33 @@ describe.each(builds)("the process of keelson-unpack, $build build", ({ binary }
       const zero = "0".repeat(16);
       const sets = ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"].map((set) => status(pid, set));
       expect(sets).toEqual([mask, mask, mask, zero, zero]);
+      expect(status(pid, "NoNewPrivs")).toBe("1");
       expect(readFileSync(`/proc/${pid}/limits`, "utf8")).toMatch(/Max core file size\s+0\s+0 /);
-      expect(readdirSync(`/proc/${pid}/fd`)).toEqual(["0", "1", "2", "3", "4"]);
+      const [, , , ...own] = readdirSync(`/proc/${pid}/fd`);
+      const files = own.map((fd) => statSync(`/proc/${pid}/fd/${fd}`).ino);
+      expect(files).toEqual([statSync(at("blob")).ino, statSync(at("layer")).ino]);
+    } finally {
+      child.kill("SIGKILL");
+      await once(child, "close");
+    }
+  });
+
+  test("is alone with the layer's directory while it reads: its own namespaces and one mount", async () => {
+    writeFileSync(at("beside"), "");
+    const child = spawn(binary, words(), { stdio: ["pipe", "pipe", "pipe"] });
+    const pid = child.pid ?? 0;
+    try {
+      await vi.waitUntil(() => status(pid, "Seccomp") === "2", 5000);
+      for (const namespace of ["mnt", "net", "ipc", "uts"]) {
+        const own = readlinkSync(`/proc/${pid}/ns/${namespace}`);
+        expect([namespace, own]).not.toEqual([namespace, readlinkSync(`/proc/self/ns/${namespace}`)]);
+      }
+      const mounts = readFileSync(`/proc/${pid}/mountinfo`, "utf8").trimEnd().split("\n");
+      expect(mounts).toEqual([expect.stringMatching(/\/layer \/ rw,nosuid,nodev,noexec\S* /)]);
+      expect(readdirSync(`/proc/${pid}/root/`)).toEqual([]);
+      child.stdin.write(tarEntry({ name: "mine" }));
+      await vi.waitUntil(() => readdirSync(`/proc/${pid}/root/`).includes("mine"), 5000);
+      expect(readdirSync(at("layer"))).toEqual(["mine"]);
     } finally {
       child.kill("SIGKILL");
       await once(child, "close");

@@ -1,4 +1,4 @@
-// keelson-unpack: one layer from standard input to a directory, in one pass, confined to it.
+// keelson-unpack: one layer from standard input to a directory, in one pass, confined to it (confine.h).
 //
 // Two threads: one reads, hashes, copies to the blob file and inflates (intake.h); this one hashes the
 // tar stream and makes the files. The fuller half sets the pace, on two cores instead of one.
@@ -16,10 +16,11 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "unpack/arguments.h"
+#include "unpack/box.h"
 #include "unpack/buffer_ring.h"
+#include "unpack/confine.h"
 #include "unpack/intake.h"
 #include "unpack/layer_writer.h"
-#include "unpack/privileges.h"
 #include "unpack/tar_reader.h"
 #include "unpack/tar_stream.h"
 #include "unpack/write_all.h"
@@ -91,11 +92,13 @@ Status write_entries(TarReader& reader, LayerWriter& writer) {
 
 Result<Report> unpack(const Arguments& arguments) {
   umask(0);
-  Result<Fd> layer = open_layer(arguments.directory);
-  if (!layer) return std::unexpected(layer.error());
+  if (Status left = leave_namespaces(); !left) return std::unexpected(left.error());
+  Result<Fd> directory = open_layer(arguments.directory);
+  if (!directory) return std::unexpected(directory.error());
   Result<Fd> blob = create_blob(arguments.blob);
   if (!blob) return std::unexpected(blob.error());
-  if (Status dropped = drop_privileges(); !dropped) return std::unexpected(dropped.error());
+  Result<Fd> layer = confine(std::move(*directory));
+  if (!layer) return std::unexpected(layer.error());
 
   // On a failure this frame is left while the intake thread may wait for input still. The thread's ring and
   // state must outlive it then, so they are never freed: the process ends right after.

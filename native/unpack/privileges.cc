@@ -13,7 +13,15 @@ namespace keelson {
 
 namespace {
 
-constexpr int kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP, CAP_SYS_ADMIN};
+constexpr int kept[] = {
+    CAP_CHOWN,         // entries' owners
+    CAP_DAC_OVERRIDE,  // files in directories that their owner made read-only
+    CAP_FOWNER,        // mode, times and attributes of what belongs to somebody else by then
+    CAP_FSETID,        // set-group-id for a group that is not ours
+    CAP_MKNOD,         // devices, and overlayfs's whiteouts
+    CAP_SETFCAP,       // security.capability
+    CAP_SYS_ADMIN,     // trusted.overlay.opaque
+};
 
 constexpr uint64_t kept_mask() {
   uint64_t mask = 0;
@@ -53,6 +61,8 @@ Status drop_privileges() {
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return fail_errno("clear ambient capabilities");
   if (Status dropped = drop_capabilities(); !dropped) return dropped;
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("set no_new_privs");
+  // Nobody but root looks into the process or attaches to it.
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return fail_errno("hide its memory");
   const rlimit none{0, 0};
   if (setrlimit(RLIMIT_CORE, &none) != 0) return fail_errno("set RLIMIT_CORE");
   // A parent that died before this line has closed our input, which ends us too.

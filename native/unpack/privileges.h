@@ -6,7 +6,7 @@
 namespace keelson {
 
 // Keeps CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP and, for trusted.overlay.opaque, SYS_ADMIN.
-// No new privileges, no core file, death with the parent. For a process that has one thread yet.
+// No new privileges, not dumpable, no core file, death with the parent. For a process that has one thread yet.
 Status drop_privileges();
 
 }  // namespace keelson

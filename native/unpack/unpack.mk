@@ -18,7 +18,12 @@ $(BUILD)/keelson-unpack: $(UNPACK_OBJECTS) $(CODEC_OBJECTS)
 $(BUILD)/tar-fuzz: $(filter-out %/main.o,$(UNPACK_OBJECTS)) $(CODEC_OBJECTS) $(BUILD)/unpack-objects/unpack/tar_fuzz.o
 	$(CXX) $(CXXFLAGS) $^ -o $@ -pthread
 
+# Tries from inside the confinement what nothing inside may do; confine.test.ts runs it.
+CONFINE_PARTS := confine box privileges system_calls confine_test
+$(BUILD)/confine-test: $(CONFINE_PARTS:%=$(BUILD)/unpack-objects/unpack/%.o) $(BUILD)/unpack-objects/common/error.o
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK)
+
 .PHONY: unpack
 unpack: $(BUILD)/keelson-unpack
-all: unpack
+all: unpack $(BUILD)/confine-test
 all-sanitize: $(BUILD)/keelson-unpack $(BUILD)/tar-fuzz

@@ -1,0 +1,137 @@
+// A decoder that somebody has taken over is in a box: nothing of the host can be reached from keelson-unpack once it
+// reads. confine_test.cc goes through the same steps and tries.
+
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:net";
+import { constants, tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type TarEntry, tar } from "./testing/tar.ts";
+import { builds, treeOf } from "./testing/workbench.ts";
+
+const probe = fileURLToPath(new URL("../build/confine-test", import.meta.url));
+const { EACCES, ECONNREFUSED, ENETUNREACH, ENOENT, ENOSYS } = constants.errno;
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(path.join(tmpdir(), "keelson-confine-test-"));
+  mkdirSync(path.join(directory, "layer"));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+/** What became of an attempt: the errno (0: it succeeded), or the signal that ended the process. */
+function attempt(mode: "filtered" | "unfiltered", what: string, word = ""): number | string {
+  const ran = spawnSync(probe, [path.join(directory, "layer"), mode, what, word], { encoding: "utf8" });
+  if (ran.signal !== null) return ran.signal;
+  expect(ran).toMatchObject({ status: 0, stderr: "" });
+  return Number(ran.stdout);
+}
+
+async function listening(address: { port: number; host: string } | string): Promise<Server> {
+  const server = createServer((socket) => socket.destroy());
+  server.listen(address);
+  await once(server, "listening");
+  return server;
+}
+
+describe("a decoder taken over", () => {
+  test("sees no file but the layer's", () => {
+    writeFileSync(path.join(directory, "layer", "mine"), "");
+    writeFileSync(path.join(directory, "beside"), "");
+    expect(attempt("filtered", "open", "/mine")).toBe(0);
+    for (const mode of ["filtered", "unfiltered"] as const) {
+      expect(attempt(mode, "open", "/etc/shadow")).toBe(ENOENT);
+      expect(attempt(mode, "open", `${directory}/beside`)).toBe(ENOENT);
+      expect(attempt(mode, "open", "/proc/self/root")).toBe(ENOENT);
+      expect(attempt(mode, "openat2", "../beside")).toBe(ENOENT);
+      expect(attempt(mode, "openat2", "../../../../../../etc/shadow")).toBe(ENOENT);
+    }
+    expect(attempt("filtered", "write", "/../../outside")).toBe(0);
+    expect(readdirSync(directory).sort()).toEqual(["beside", "layer"]);
+    expect(readdirSync(path.join(directory, "layer")).sort()).toEqual(["mine", "outside"]);
+  });
+
+  test("makes device nodes, as layers have them, and opens none", () => {
+    expect(attempt("unfiltered", "device")).toBe(EACCES);
+    rmSync(path.join(directory, "layer", "zero"));
+    expect(attempt("filtered", "device")).toBe(EACCES);
+  });
+
+  test("has no network, neither the host's addresses nor its abstract sockets", async () => {
+    const tcp = await listening({ port: 0, host: "127.0.0.1" });
+    const abstract = await listening(`\0${directory}`);
+    try {
+      const address = tcp.address();
+      const port = typeof address === "object" && address !== null ? String(address.port) : "";
+      expect(attempt("unfiltered", "tcp", port)).toBe(ENETUNREACH);
+      expect(attempt("unfiltered", "abstract", directory)).toBe(ECONNREFUSED);
+      expect(attempt("filtered", "tcp", port)).toBe("SIGSYS");
+      expect(attempt("filtered", "abstract", directory)).toBe("SIGSYS");
+    } finally {
+      tcp.close();
+      abstract.close();
+    }
+  });
+
+  test.each([
+    ...["mount", "open_tree", "fsopen", "chroot", "unshare", "setns"],
+    ...["ptrace", "kill", "pidfd_open", "process_vm_readv", "execve", "fork"],
+    ...["executable memory", "executable later", "bpf", "io_uring", "prctl", "ioctl", "open_by_handle_at"],
+  ])("dies of %s", (what) => {
+    expect(attempt("filtered", "nothing")).toBe(0);
+    expect(attempt("filtered", what)).toBe("SIGSYS");
+    // It is the filter that ends it.
+    expect(attempt("unfiltered", what)).not.toBe("SIGSYS");
+  });
+
+  test("is told that there is no clone3, whose flags no filter sees", () => {
+    expect(attempt("filtered", "clone3")).toBe(ENOSYS);
+  });
+});
+
+describe("keelson-unpack needs each capability it keeps:", () => {
+  const needs: readonly (readonly [string, TarEntry[], string])[] = [
+    ["chown", [{ name: "x", uid: 5 }], "set the owner: Operation not permitted"],
+    [
+      "dac_override",
+      [{ name: "d/", type: "5", mode: 0o555, uid: 5 }, { name: "d/x" }],
+      "make the file: Permission denied",
+    ],
+    ["fowner", [{ name: "x", uid: 5 }], "set the mode: Operation not permitted"],
+    ["mknod", [{ name: "x", type: "3", device: [1, 3] }], "make the node: Operation not permitted"],
+    [
+      "setfcap",
+      [{ name: "x", pax: { "SCHILY.xattr.security.capability": "\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0" } }],
+      'set the attribute "security.capability": Operation not permitted',
+    ],
+  ];
+
+  /** Unpacks without the capability; the environment must be root's with all others. */
+  const without = (capability: string, entries: readonly TarEntry[]) => {
+    const words = ["--directory", path.join(directory, "layer"), "--max-bytes", "100000", "--max-inodes", "10"];
+    const dropped = ["--bounding-set", `-${capability}`, builds[0].binary, ...words];
+    return spawnSync("setpriv", dropped, { input: tar(...entries), encoding: "utf8" });
+  };
+
+  test.each(needs)("%s", (capability, entries, complaint) => {
+    expect(JSON.parse(without(capability, entries).stdout)).toMatchObject({
+      message: expect.stringContaining(complaint),
+    });
+    rmSync(path.join(directory, "layer"), { recursive: true });
+    mkdirSync(path.join(directory, "layer"));
+    expect(without("sys_boot", entries)).toMatchObject({ status: 0 });
+  });
+
+  test("fsetid, or set-group-id is lost without a word", () => {
+    const entries = [{ name: "x", mode: 0o2755, gid: 7 }];
+    const mode = () => JSON.parse(treeOf(path.join(directory, "layer"))[1] ?? "").mode;
+    expect(without("fsetid", entries)).toMatchObject({ status: 0 });
+    expect(mode()).toBe("0o755");
+    rmSync(path.join(directory, "layer", "x"));
+    expect(without("sys_boot", entries)).toMatchObject({ status: 0 });
+    expect(mode()).toBe("0o2755");
+  });
+});
