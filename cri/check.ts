@@ -7,6 +7,7 @@ import { loadConfig as loadNetworkConfig } from "../cni/config.ts";
 import { loadHost, nativePaths } from "../native/index.ts";
 import { detectCgroups } from "../pod/cgroups.ts";
 import { findCriu } from "../pod/checkpoint/criu.ts";
+import { openHandlers } from "../pod/handlers.ts";
 import { selinuxIsActive } from "../pod/spec/selinux.ts";
 import type { Config } from "./config.ts";
 import { firstLine } from "./status.ts";
@@ -222,12 +223,13 @@ async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Find
       "Add it under [runtime.handlers].",
     );
   }
-  for (const [name, binary] of handlers) {
-    const runs = await access(binary, constants.X_OK).then(
-      () => true,
-      () => false,
+  const opened = await openHandlers(handlers, () => undefined);
+  for (const handler of opened.values()) {
+    const refusal = await handler.check().then(
+      () => undefined,
+      (error: unknown) => firstLine(error),
     );
-    if (!runs) return fail("handlers", `${name}: ${binary} cannot be run`, "Install it, or correct its binary.");
+    if (refusal !== undefined) return fail("handlers", refusal, "Until then no pod is started with it.");
   }
   return ok("handlers", ["native", ...handlers.keys()].join(", "));
 }

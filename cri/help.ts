@@ -127,6 +127,7 @@ Reads what keelson serve would read, checks it, and prints all of it as TOML: a 
   streaming.address, .port        Where exec, attach and port-forward are served. [127.0.0.1, any]
   runtime.default_handler         The handler of pods that name none: native, or one of:
   runtime.handlers.NAME.binary    An OCI runtime (runc, crun …) that pods reach by RuntimeClass NAME.
+                                  Releases with known ways to the host are refused.
 
 Options:
   Those of keelson serve.

@@ -14,6 +14,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { criuProgram } from "./fixtures/criu.ts";
 import { counts, startNode, type TestNode } from "./fixtures/node.ts";
+import { lacks, ociHandlers } from "./fixtures/oci-runtimes.ts";
 import { monitorPids, proportionalKilobytes } from "./fixtures/processes.ts";
 import { until } from "./fixtures/steps.ts";
 import { toolsDirectory } from "./fixtures/tools.ts";
@@ -22,7 +23,7 @@ const criu = await criuProgram(toolsDirectory(process.env));
 const withCriu = test.skipIf(criu.kind === "unavailable");
 if (criu.kind === "unavailable") process.stdout.write(`skipped where CRIU is needed: ${criu.reason}\n`);
 const realCriu = criu.kind === "available" ? criu.directory : "";
-const handlers = { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" };
+const handlers = await ociHandlers();
 
 let scratch: string;
 let node: TestNode;
@@ -181,12 +182,13 @@ async function restore(unpacked: string, { containerId }: Counting, streams: rea
   }
 }
 
-withCriu.each([
+withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
   ["native, in the pod's PID namespace", { pid: 0 }],
   ["native, in the host's PID namespace", { pid: 2 }],
   ["runc", { runtimeHandler: "runc" }],
   ["crun", { runtimeHandler: "crun" }],
-])("%s", async (_, options) => {
+])("%s", async ([, options], { skip }) => {
+  skip(lacks(handlers, options.runtimeHandler ?? "native"));
   node = await startNode({ programs: realCriu, handlers });
   const counted = await counting(options);
   const [monitor = 0] = await monitorPids(node.directory);

@@ -22,6 +22,7 @@ import { buildStandIns, critestRegistries, imageByDigest, pushStandIns } from ".
 import { readReport, type SpecResult } from "./fixtures/critest-report.ts";
 import { type Daemon, startDaemon } from "./fixtures/daemon.ts";
 import { byDesign, captureHostState, differences } from "./fixtures/host-state.ts";
+import { ociHandlers } from "./fixtures/oci-runtimes.ts";
 import { criTool, critest, toolsDirectory } from "./fixtures/tools.ts";
 
 const bridge = "keelson-crit0";
@@ -57,10 +58,11 @@ function plan(): readonly Run[] {
   if (options.handler !== undefined) return [withHandler(options.handler)];
   if (options.once === true) return [whole, websocket];
   const parallel: Run = { title: "two parallel nodes", flags: ["-parallel=2"] };
-  return [whole, whole, whole, parallel, websocket, withHandler("runc"), withHandler("crun")];
+  return [whole, whole, whole, parallel, websocket, ...Object.keys(handlers).map(withHandler)];
 }
 
 const cache = toolsDirectory(process.env);
+const handlers = await ociHandlers();
 const [program, ginkgo] = [await critest(cache, imageByDigest.digest), await criTool("ginkgo", cache)];
 if (program.kind === "unavailable") say(`skipped: ${program.reason}`);
 else if (ginkgo.kind === "unavailable") say(`skipped: ${ginkgo.reason}`);
@@ -84,7 +86,7 @@ async function runAll(binary: string, ginkgoDirectory: string): Promise<{ passed
     directory,
     bridge,
     subnet,
-    handlers: { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" },
+    handlers,
   });
   undo.defer(() => daemon.stop());
   undo.defer(async () => {

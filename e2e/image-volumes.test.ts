@@ -8,11 +8,12 @@ import { busyboxLayer, makeImage, makeLayer, makeTar, pushImage } from "../image
 import { startRegistry, type TestRegistry } from "../image/testing/registry.ts";
 import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
+import { lacks, ociHandlers } from "./fixtures/oci-runtimes.ts";
 
 let node: TestNode;
 let registry: TestRegistry;
 let undoHugetlb: () => void;
-const handlers = { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" };
+const handlers = await ociHandlers();
 
 beforeAll(async () => {
   undoHugetlb = await mountHugetlb();
@@ -93,7 +94,8 @@ const volume = (name: string, containerPath: string, more: object = {}) => ({
 });
 
 describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
-  test("shows an image's layers, and a part of it, read-only and without programs", async () => {
+  test("shows an image's layers, and a part of it, read-only and without programs", async ({ skip }) => {
+    skip(lacks(handlers, handler));
     const mounts = [volume("two", "/two"), volume("one", "/one"), volume("two", "/part", { imageSubPath: "sub" })];
     const { podSandboxId, containerId, sh } = await run(`shown-${handler}`, { handler, mounts });
     expect(await sh("cat /two/bottom /two/both /one/both /part/inner; ls /part")).toBe(
@@ -110,7 +112,8 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain(podSandboxId);
   });
 
-  test("looks a sub path up with the image as the root: no link leads to the host", async () => {
+  test("looks a sub path up with the image as the root: no link leads to the host", async ({ skip }) => {
+    skip(lacks(handlers, handler));
     for (const imageSubPath of ["out", "up"]) {
       const wish = { handler, mounts: [volume("two", "/part", { imageSubPath })] };
       const { podSandboxId, sh } = await run(`out-${imageSubPath}-${handler}`, wish);
@@ -168,9 +171,10 @@ test("refuses what cannot be: a missing image, a missing part, a writable one, a
   }
 });
 
-test.each(["native", "runc"])(
+test.for(["native", "runc"])(
   "an image's declared volumes are there, inside its root, with handler %s",
-  async (handler) => {
+  async (handler, { skip }) => {
+    skip(lacks(handlers, handler));
     const image = `${registry.address}/with/volumes:1`;
     const { podSandboxId, sh } = await run(`declared-${handler}`, { handler, image });
     expect(

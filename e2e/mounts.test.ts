@@ -1,21 +1,31 @@
 // Mounts of host paths, as CRI's Mount asks for them; propagation and read-only trees are critest's part.
 
 import { execFileSync } from "node:child_process";
-import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
+import { lacks, ociHandlers } from "./fixtures/oci-runtimes.ts";
 
+const handlers = await ociHandlers();
 let node: TestNode;
 let undoHugetlb: () => void;
+let featureless: string;
 beforeAll(async () => {
   undoHugetlb = await mountHugetlb();
-  node = await startNode({ handlers: { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" } });
+  const scratch = await mkdtemp(join(tmpdir(), "keelson-mounts-"));
+  // A runtime that has no "features" command to say what it can do.
+  featureless = join(scratch, "featureless");
+  const pass = `[ "$1" = features ] && exit 1; exec ${handlers.runc} "$@"`;
+  await writeFile(featureless, `#!/bin/sh\n${pass}\n`, { mode: 0o755 });
+  node = await startNode({ handlers: lacks(handlers, "runc") ? {} : { ...handlers, featureless } });
 });
 afterAll(async () => {
   await node.close();
+  await rm(dirname(featureless), { recursive: true, force: true });
   undoHugetlb();
 });
 
@@ -45,9 +55,10 @@ async function volume(name: string): Promise<string> {
   return path;
 }
 
-test.each(["native", "runc"])(
+test.for(["native", "runc"])(
   "the options noexec, nodev and nosuid are the mount's own, with handler %s",
-  async (handler) => {
+  async (handler, { skip }) => {
+    skip(lacks(handlers, handler));
     const hostPath = await volume(`options-${handler}`);
     const mounts = [
       { hostPath, containerPath: "/plain" },
@@ -96,18 +107,18 @@ test("files, links, missing paths and mounts in each other, whatever their order
   expect(await readdir(missing)).toEqual(["made"]);
 });
 
-test("a recursively read-only tree, and the handler that cannot make one", async () => {
+test("a recursively read-only tree, and the handler that cannot make one", async ({ skip }) => {
+  skip(lacks(handlers, "runc"));
   const hostPath = await volume("tree");
   await mkdir(join(hostPath, "below"));
   execFileSync("mount", ["-t", "tmpfs", "none", join(hostPath, "below")]);
   try {
     const mounts = [{ hostPath, containerPath: "/tree", readonly: true, recursiveReadOnly: true }];
-    for (const handler of ["native", "runc"]) {
+    for (const handler of ["native", "runc", "crun"]) {
       const sh = await run(`tree-${handler}`, mounts, handler);
       expect(await sh("touch /tree/x /tree/below/x 2>&1; true")).toMatch(/(Read-only[\s\S]*){2}/);
     }
-    // Debian 12's crun has no "features" command to say that it could.
-    await expect(run("tree-crun", mounts, "crun")).rejects.toMatchObject({
+    await expect(run("tree-featureless", mounts, "featureless")).rejects.toMatchObject({
       code: status.FAILED_PRECONDITION,
       details: expect.stringMatching(/^RROUnsupported: /),
     });

@@ -18,6 +18,7 @@ export async function startContainer(env: Environment, container: Container): Pr
   const { monitor } = sandbox;
   if (monitor === undefined || sandbox.stopping)
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "starting a container" });
+  await sandbox.handler.check();
   try {
     const run = await monitor.start(
       {

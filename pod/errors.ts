@@ -33,6 +33,17 @@ export const podErrors = catalogue({
     sentence: "The runtime handler {handler} is not configured.",
     remedy: "Use one of: {known}; or add it under [runtime.handlers] in the configuration.",
   },
+  handlerBinary: {
+    code: "FailedPrecondition",
+    sentence: "The runtime handler {handler} cannot be used: {binary} cannot be run or judged ({reason}).",
+    remedy: "Install it, or correct runtime.handlers.{handler}.binary.",
+  },
+  handlerUnsafe: {
+    code: "FailedPrecondition",
+    sentence:
+      "The runtime handler {handler} is refused: {binary} is {found}, with which an image or a container reaches the host ({advisories}).",
+    remedy: "Install a release that has the fixes, the first of each branch being {wanted}, or use the handler native.",
+  },
   handlerUnable: {
     code: "InvalidArgument",
     sentence: "The runtime handler {handler} cannot provide {feature}.",

@@ -2,10 +2,13 @@
 // Sources: OCI features.md; CRI v1 RuntimeHandlerFeatures.
 
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
 import { promisify } from "node:util";
+import type { KeelsonError } from "../native/index.ts";
 import type { Log } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import { judge } from "./runtime-floor.ts";
 
 export interface HandlerFeatures {
   readonly recursiveReadOnlyMounts: boolean;
@@ -16,14 +19,19 @@ export interface RuntimeHandler {
   readonly name: string;
   /** Absent for the native one. */
   readonly oci?: { readonly binary: string };
+  /** As of the last check. */
   readonly features: HandlerFeatures;
+  /** Whether the last check was passed: only then it is offered. */
+  readonly usable: boolean;
+  /** Rejects when what it would run is not there, or is known to be unsafe. Before anything is started with it. */
+  check(): Promise<void>;
 }
 
-const featuresTimeoutMs = 5_000;
-const featuresLimit = 1 << 20;
-export const noFeatures: HandlerFeatures = { recursiveReadOnlyMounts: false, userNamespaces: false };
+const probeTimeoutMs = 5_000;
+const outputLimit = 1 << 20;
+const noFeatures: HandlerFeatures = { recursiveReadOnlyMounts: false, userNamespaces: false };
 
-/** "native" and the binaries by handler name. */
+/** "native" and the binaries by handler name, each checked; one that may not be used stays, and is not usable. */
 export async function openHandlers(
   binaries: ReadonlyMap<string, string>,
   log: Log,
@@ -31,13 +39,24 @@ export async function openHandlers(
   const native: RuntimeHandler = {
     name: "native",
     features: { recursiveReadOnlyMounts: true, userNamespaces: await kernelHasUserNamespaces() },
+    usable: true,
+    check: async () => undefined,
   };
   const others = await Promise.all(
-    [...binaries].map(async ([name, binary]): Promise<RuntimeHandler> => {
-      return { name, oci: { binary }, features: await featuresOf(name, binary, log) };
+    [...binaries].map(async ([name, binary]) => {
+      const handler = new OciRuntime(name, binary, log);
+      // The log has the reason; pods that ask for it get it, too.
+      await handler.check().catch(() => undefined);
+      return handler;
     }),
   );
   return new Map([native, ...others].map((handler) => [handler.name, handler]));
+}
+
+/** That of a pod on record which the configuration no longer has: nothing more is started in it. */
+export function vanishedHandler(name: string, known: Iterable<string>): RuntimeHandler {
+  const check = () => Promise.reject(podErrors.handlerUnknown({ handler: name, known: [...known].join(", ") }));
+  return { name, features: noFeatures, usable: false, check };
 }
 
 /** Overlay takes layers whose owners are mapped one by one since Linux 6.5 ("lowerdir+"). */
@@ -47,23 +66,102 @@ async function kernelHasUserNamespaces(): Promise<boolean> {
   return Number(limit) > 0 && (major > 6 || (major === 6 && minor >= 5));
 }
 
-/**
- * By the binary's own "features" command. One that has no such command (crun before 1.8.6) promises nothing. User
- * namespaces need the pod's layers mapped on the host, which the monitor does for the native handler alone.
- */
-async function featuresOf(name: string, binary: string, log: Log): Promise<HandlerFeatures> {
-  try {
-    const { stdout } = await promisify(execFile)(binary, ["features"], {
-      timeout: featuresTimeoutMs,
-      maxBuffer: featuresLimit,
-    });
-    const answer: { readonly mountOptions?: unknown } = JSON.parse(stdout);
-    const options = Array.isArray(answer.mountOptions) ? answer.mountOptions : [];
-    return { recursiveReadOnlyMounts: options.includes("rro"), userNamespaces: false };
-  } catch (error) {
-    log("info", `runtime handler ${name}: ${binary} tells no features, so it is not asked for any`, {
-      reason: error instanceof Error ? error.message.split("\n", 1)[0] : String(error),
-    });
-    return noFeatures;
+type Outcome =
+  | { readonly kind: "usable"; readonly features: HandlerFeatures }
+  /** `final`: as long as the file stays as it is. */
+  | { readonly kind: "refused"; readonly error: KeelsonError; readonly final: boolean };
+
+class OciRuntime implements RuntimeHandler {
+  readonly name: string;
+  readonly oci: { readonly binary: string };
+  readonly #log: Log;
+  #probe: { readonly file: string; readonly outcome: Promise<Outcome> } | undefined;
+  #latest: Outcome | undefined;
+
+  constructor(name: string, binary: string, log: Log) {
+    this.name = name;
+    this.oci = { binary };
+    this.#log = log;
   }
+
+  get features(): HandlerFeatures {
+    return this.#latest?.kind === "usable" ? this.#latest.features : noFeatures;
+  }
+
+  get usable(): boolean {
+    return this.#latest?.kind === "usable";
+  }
+
+  async check(): Promise<void> {
+    const before = this.#latest;
+    this.#latest = await this.#outcome();
+    if (this.#latest.kind === "usable") return;
+    const { error } = this.#latest;
+    const isNews = before?.kind !== "refused" || before.error.message !== error.message;
+    if (isNews) this.#log("error", `the runtime handler ${this.name} is not offered`, { reason: error.message });
+    throw error;
+  }
+
+  /** Probed again when the file was written to or replaced: an upgrade, or a downgrade, brings another version. */
+  async #outcome(): Promise<Outcome> {
+    try {
+      const { dev, ino, size, mtimeNs, ctimeNs } = await stat(this.oci.binary, { bigint: true });
+      const file = [dev, ino, size, mtimeNs, ctimeNs].join(" ");
+      if (this.#probe?.file !== file) this.#probe = { file, outcome: this.#inspect() };
+    } catch (error) {
+      this.#probe = undefined;
+      return this.#refused(reasonOf(error), false);
+    }
+    const probe = this.#probe;
+    const outcome = await probe.outcome;
+    if (outcome.kind === "refused" && !outcome.final && this.#probe === probe) this.#probe = undefined;
+    return outcome;
+  }
+
+  async #inspect(): Promise<Outcome> {
+    let printed: string;
+    try {
+      printed = await this.#run("--version");
+    } catch (error) {
+      return this.#refused(reasonOf(error), false);
+    }
+    const verdict = judge(printed);
+    if (verdict.kind === "passes") return { kind: "usable", features: await this.#features() };
+    if (verdict.kind === "silent") return this.#refused("it tells no version", true);
+    const { found, wanted } = verdict;
+    const advisories = verdict.advisories.join(", ");
+    const blanks = { handler: this.name, binary: this.oci.binary, found, advisories, wanted };
+    return { kind: "refused", error: podErrors.handlerUnsafe(blanks), final: true };
+  }
+
+  #refused(reason: string, final: boolean): Outcome {
+    const error = podErrors.handlerBinary({ handler: this.name, binary: this.oci.binary, reason });
+    return { kind: "refused", error, final };
+  }
+
+  /**
+   * By the binary's own "features" command; one that has none promises nothing. User namespaces need the pod's
+   * layers mapped on the host, which the monitor does for the native handler alone.
+   */
+  async #features(): Promise<HandlerFeatures> {
+    try {
+      const answer: { readonly mountOptions?: unknown } = JSON.parse(await this.#run("features"));
+      const options = Array.isArray(answer.mountOptions) ? answer.mountOptions : [];
+      return { recursiveReadOnlyMounts: options.includes("rro"), userNamespaces: false };
+    } catch (error) {
+      this.#log("info", `runtime handler ${this.name}: ${this.oci.binary} tells no features and is asked for none`, {
+        reason: reasonOf(error),
+      });
+      return noFeatures;
+    }
+  }
+
+  async #run(command: string): Promise<string> {
+    const limits = { timeout: probeTimeoutMs, maxBuffer: outputLimit, killSignal: "SIGKILL" } as const;
+    return (await promisify(execFile)(this.oci.binary, [command], limits)).stdout;
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
 }

@@ -66,6 +66,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   if (fallback === undefined) {
     throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
   }
+  await fallback.check();
   const sandboxes = await recover(env, handlers);
   const living = new Set([...sandboxes.values()].filter((sandbox) => sandbox.ready).map((sandbox) => sandbox.id));
   // In the background: plugins that hang must not keep the daemon from answering, and an attach waits for it anyway.

@@ -210,6 +210,7 @@ export class NodePods implements Pods {
     signal: AbortSignal,
   ): Promise<ExecSyncResult> {
     const { monitor, container } = this.#running(id, "running a command in it");
+    await container.sandbox.handler.check();
     const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
     return await monitor.execSync(
       { id: container.id, args: command, timeoutMs },
@@ -235,7 +236,8 @@ export class NodePods implements Pods {
   }
 
   async exec(id: ContainerId, { command, tty, stdin }: ExecWish, signal: AbortSignal): Promise<Session> {
-    const { monitor } = this.#running(id, "running a command in it");
+    const { monitor, container } = this.#running(id, "running a command in it");
+    await container.sandbox.handler.check();
     return await monitor.exec({ id, args: command, tty, stdin, timeoutMs: 0 }, { timeoutMs: limits.execStart, signal });
   }
 
@@ -285,7 +287,8 @@ export class NodePods implements Pods {
   }
 
   runtimeHandlers(): readonly RuntimeHandlerInfo[] {
-    const named = [...this.#handlers.values()].map((handler) => handlerInfo(handler.name, handler));
+    const usable = [...this.#handlers.values()].filter((handler) => handler.usable);
+    const named = usable.map((handler) => handlerInfo(handler.name, handler));
     return [handlerInfo("", this.#defaultHandler), ...named];
   }
 
@@ -313,6 +316,7 @@ export class NodePods implements Pods {
   }
 
   async #start(config: SandboxConfig, handler: RuntimeHandler): Promise<Sandbox> {
+    await handler.check();
     const sandbox = newSandbox(this.#env, config, handler);
     this.#sandboxes.set(sandbox.id, sandbox);
     try {

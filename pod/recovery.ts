@@ -7,7 +7,7 @@ import { type ContainerRun, connectMonitor, type ExitedRun, KeelsonError, parseE
 import { recoverCheckpoints } from "./checkpoint.ts";
 import { exitedPhase, phaseOf } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
-import { noFeatures, type RuntimeHandler } from "./handlers.ts";
+import { type RuntimeHandler, vanishedHandler } from "./handlers.ts";
 import type { ContainerRecord, SandboxRecord } from "./records.ts";
 import { clearRemains, podDirectories } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
@@ -30,7 +30,7 @@ export async function recover(
     if (record.kind !== "sandbox") continue;
     const sandbox = sandboxFromRecord(
       record,
-      handlers.get(record.handler) ?? { name: record.handler, features: noFeatures },
+      handlers.get(record.handler) ?? vanishedHandler(record.handler, handlers.keys()),
       env.runDirectory,
     );
     sandbox.visible = true;

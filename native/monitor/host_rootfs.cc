@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <cstring>
 
@@ -103,8 +104,26 @@ Status make_root_directories(const std::vector<std::string>& paths, const std::s
   return {};
 }
 
+// A runtime that prepares the root before it has pivoted into it follows such a link out to the host
+// (CVE-2023-27561, CVE-2026-41579, CVE-2026-47766). Nobody else writes to this root yet, so the answer stays true.
+Status refuse_links(const std::string& mountpoint) {
+  Fd root(open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!root) return fail_errno("open " + mountpoint);
+  for (const char* name : {"dev", "proc", "sys"}) {
+    struct stat entry;
+    if (fstatat(root.get(), name, &entry, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno != ENOENT) return fail_errno("look at the image's /" + std::string(name));
+    } else if (!S_ISDIR(entry.st_mode)) {
+      return fail(Kind::invalid, "use the image's /" + std::string(name),
+                  S_ISLNK(entry.st_mode) ? "it is a symbolic link, and not a directory" : "it is not a directory");
+    }
+  }
+  return {};
+}
+
 Status mount_all(const RootfsSpec& rootfs, const RootfsPlan& plan) {
   if (Status mounted = mount_overlay(rootfs, plan.root); !mounted) return mounted;
+  if (Status safe = refuse_links(plan.root.mountpoint); !safe) return safe;
   if (Status made = make_root_directories(rootfs.directories, plan.root.mountpoint); !made) return made;
   for (size_t at = 0; at < rootfs.images.size(); ++at) {
     if (Status mounted = mount_image(rootfs.images[at], plan.images[at].view); !mounted) return mounted;
