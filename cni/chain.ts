@@ -24,6 +24,8 @@ export interface Chain {
   readonly binDirs: readonly string[];
   /** Milliseconds that one plugin may take. */
   readonly pluginTimeoutMs: number;
+  /** Aborts when the daemon ends: a plugin that runs is killed. */
+  readonly closing: AbortSignal;
 }
 
 /** Plugins of the chain whose file is nowhere to be found. */
@@ -166,7 +168,7 @@ async function run(
     parameters: { ...parameters, CNI_PATH: chain.binDirs.join(":") },
     config,
     timeoutMs,
-    ...(signal === undefined ? {} : { signal }),
+    signal: signal === undefined ? chain.closing : AbortSignal.any([signal, chain.closing]),
   });
 }
 

@@ -1,6 +1,7 @@
 // The generated network carries pods, and refuses subnets that could not.
 
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { loadHost } from "../native/index.ts";
 import { parseNetwork } from "./config.ts";
 import { defaultNetwork } from "./default-network.ts";
 import { openNetwork } from "./network.ts";
@@ -15,7 +16,14 @@ afterEach(() => lab[Symbol.asyncDispose]());
 test("a pod on it reaches its gateway, and leaves nothing", async () => {
   const { confDir, stateDir, dataDir, bridge, prefix, log } = lab;
   await lab.writeConfig("10-keelson.conflist", defaultNetwork({ podCidrs: [`${prefix}.0/24`], bridge, dataDir }));
-  const network = await openNetwork({ confDir, binDirs: [debianPlugins], stateDir, log });
+  const network = await openNetwork({
+    confDir,
+    binDirs: [debianPlugins],
+    stateDir,
+    runDir: stateDir,
+    host: loadHost(),
+    log,
+  });
   const pod = await lab.pod();
 
   const { ips } = await network.attach(pod, new AbortController().signal);

@@ -53,6 +53,11 @@ export const errors = catalogue({
     sentence: "CNI {command} for sandbox {sandboxId} was given up by its caller.",
     remedy: "What was made is taken back; ask again.",
   },
+  stopping: {
+    code: "Unavailable",
+    sentence: "The network is closed: keelson stops.",
+    remedy: "The next keelson takes up what was begun; ask it.",
+  },
   noAddress: {
     code: "Internal",
     sentence: "Network {network} gave sandbox {sandboxId} no address on {interfaceName}.",

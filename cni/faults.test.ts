@@ -224,13 +224,14 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "slow" }]));
   const pod = await lab.pod();
   const script = join(lab.stateDir, "daemon.ts");
-  const { confDir, binDir, stateDir } = lab;
-  const options = JSON.stringify({ confDir, binDirs: [binDir], stateDir });
+  const { confDir, binDir, stateDir, runDir } = lab;
+  const options = JSON.stringify({ confDir, binDirs: [binDir], stateDir, runDir });
   await writeFile(
     script,
     `import { openNetwork } from ${JSON.stringify(join(import.meta.dirname, "network.ts"))};
      const log = () => {};
-     const network = await openNetwork({ ...${options}, log });
+     import { loadHost } from ${JSON.stringify(join(import.meta.dirname, "../native/index.ts"))};
+     const network = await openNetwork({ ...${options}, host: loadHost(), log });
      const pod = ${JSON.stringify({ ...pod, annotations: null })};
      await network.attach({ ...pod, annotations: new Map() }, new AbortController().signal);`,
   );
@@ -242,8 +243,8 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
 
   const network = await lab.open();
   expect(network.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attaching" }]);
-  expect(lab.logged.join("\n")).toMatch(/warn network plugins of a daemon before this one killed {"pids":"\d+ \d+"}/);
   await network.collectGarbage(new Set());
+  expect(lab.logged.join("\n")).toMatch(/warn network plugins of a daemon before this one killed {"pids":"\d+ \d+"}/);
 
   expect(network.leases()).toEqual([]);
   expect(await lab.reserved()).toEqual([]);

@@ -19,11 +19,16 @@ interface Common {
 }
 
 export type Lease = Common &
-  (
-    | { readonly state: "attaching" }
-    | { readonly state: "attached"; readonly result: JsonObject }
-    | { readonly state: "detach-failed"; readonly lastError: string; readonly result?: JsonObject }
-  );
+  ({ readonly state: "attaching" } | { readonly state: "attached"; readonly result: JsonObject } | FailedLease);
+
+/** `detach-failed` is retried; `given-up` is not any more, and what its plugins left is the administrator's. */
+export type FailedLease = Common & {
+  readonly state: "detach-failed" | "given-up";
+  readonly lastError: string;
+  /** Of the first failure, milliseconds since the epoch. */
+  readonly failedSince: number;
+  readonly result?: JsonObject;
+};
 
 export interface LeaseStore {
   get(sandboxId: string): Lease | undefined;
@@ -43,15 +48,10 @@ export async function openLeaseStore(
   damaged: (path: string, reason: string) => void,
 ): Promise<LeaseStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const leases = new Map<string, Lease>();
   for (const name of await readdir(directory)) {
-    const path = join(directory, name);
-    if (name.endsWith(".tmp")) await rm(path, { force: true });
-    if (!name.endsWith(".json")) continue;
-    const lease = parseLease(await readFile(path, "utf8").catch(() => ""), basename(name, ".json"));
-    if (typeof lease === "string") damaged(path, lease);
-    else leases.set(lease.target.containerId, lease);
+    if (name.endsWith(".tmp")) await rm(join(directory, name), { force: true }).catch(() => undefined);
   }
+  const leases = await readLeases(directory, damaged);
   const pathOf = (sandboxId: string): string => join(directory, `${sandboxId}.json`);
   return {
     get: (sandboxId) => leases.get(sandboxId),
@@ -75,6 +75,23 @@ export async function openLeaseStore(
       leases.delete(sandboxId);
     },
   };
+}
+
+/** The leases of the directory by sandbox; a missing directory has none. */
+export async function readLeases(
+  directory: string,
+  damaged: (path: string, reason: string) => void,
+): Promise<Map<string, Lease>> {
+  const leases = new Map<string, Lease>();
+  const names = await readdir(directory).catch(() => []);
+  for (const name of names.filter((one) => one.endsWith(".json"))) {
+    const path = join(directory, name);
+    const text = await readFile(path, "utf8").catch((error: unknown) => error);
+    const lease = typeof text === "string" ? parseLease(text, basename(name, ".json")) : sentenceOf(text);
+    if (typeof lease === "string") damaged(path, lease);
+    else leases.set(lease.target.containerId, lease);
+  }
+  return leases;
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
@@ -118,7 +135,7 @@ function formatLease(lease: Lease): string {
     target,
     owed,
     ...("result" in lease ? { result: lease.result } : {}),
-    ...("lastError" in lease ? { lastError: lease.lastError } : {}),
+    ...("lastError" in lease ? { lastError: lease.lastError, failedSince: lease.failedSince } : {}),
   });
 }
 
@@ -135,15 +152,20 @@ function parseLease(text: string, sandboxId: string): Lease | string {
   const owed = (asArray(member(file, "owed")) ?? []).map(asInteger).filter((index) => index !== undefined);
   const common = { network: network.network, target, owed };
   const result = asObject(member(file, "result"));
+  const failedLease = (state: FailedLease["state"]): FailedLease => {
+    const lastError = asString(member(file, "lastError")) ?? "";
+    const failedSince = asInteger(member(file, "failedSince")) ?? 0;
+    return { ...common, state, lastError, failedSince, ...(result === undefined ? {} : { result }) };
+  };
   switch (member(file, "state")) {
     case "attaching":
       return { ...common, state: "attaching" };
     case "attached":
       return result === undefined ? "it has no result" : { ...common, state: "attached", result };
-    case "detach-failed": {
-      const lastError = asString(member(file, "lastError")) ?? "";
-      return { ...common, state: "detach-failed", lastError, ...(result === undefined ? {} : { result }) };
-    }
+    case "detach-failed":
+      return failedLease("detach-failed");
+    case "given-up":
+      return failedLease("given-up");
     default:
       return "its state is unknown";
   }

@@ -1,14 +1,16 @@
 // The network of pods: attach and detach by the plugins of the configured CNI network.
 
 import { join } from "node:path";
-import { KeelsonError } from "../native/errors.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Host, KeelsonError } from "../native/index.ts";
 import { addChain, type ChainTarget, checkChain, collectsGarbage, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { errors, sentenceOf } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
-import { endOrphans } from "./orphans.ts";
+import { createOrphans } from "./orphans.ts";
+import { createPins, isNamespace } from "./pins.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
-import { podAddresses } from "./result.ts";
+import { claimedAddresses, podAddresses } from "./result.ts";
 import { cniArgs, podCapabilities } from "./runtime-config.ts";
 import { createTeardown, type Teardown } from "./teardown.ts";
 import { createTurns, type Turns } from "./turns.ts";
@@ -27,6 +29,8 @@ export interface NetworkLimits {
   /** First and longest wait between tries of a teardown that failed. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
+  /** How long after its first failure a teardown is retried. */
+  readonly giveUpMs: number;
 }
 
 export const defaultLimits: NetworkLimits = {
@@ -36,6 +40,7 @@ export const defaultLimits: NetworkLimits = {
   statusAgeMs: 10_000,
   firstRetryMs: 1000,
   longestRetryMs: 300_000,
+  giveUpMs: 24 * 3600_000,
 };
 
 export interface NetworkOptions {
@@ -45,18 +50,26 @@ export interface NetworkOptions {
   readonly binDirs: readonly string[];
   /** Durable directory; the leases are kept in its `cni/`. */
   readonly stateDir: string;
+  /** Volatile directory; namespaces that plugins still need are kept in its `netns/`. */
+  readonly runDir: string;
+  readonly host: NetworkHost;
   readonly log: Log;
   readonly limits?: Partial<NetworkLimits>;
 }
+
+export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "interfaceAddresses">;
 
 /** Every pod has this one; CRI knows no other. */
 const interfaceName = "eth0";
 /** Sandboxes detached at once by collectGarbage: after a reboot there may be hundreds, each a few processes. */
 const detachedAtOnce = 4;
+/** How long `close` waits for killed plugins. */
+const closeMs = 500;
 
 /**
- * Reads leases and configuration and follows the configuration directory until `close`. Plugins that
- * an earlier daemon left running are killed, teardowns that failed before are resumed; `collectGarbage` is for the caller, who knows which pods live.
+ * Reads leases and configuration and follows the configuration directory until `close`. Plugins that an earlier
+ * daemon left running are killed before anything is done for the same pod, teardowns that failed before are
+ * resumed; `collectGarbage` is for the caller, who knows which pods live.
  */
 export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { confDir, binDirs, stateDir, log } = options;
@@ -64,39 +77,50 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const leases = await openLeaseStore(join(stateDir, "cni"), (path, reason) =>
     log("warn", "network lease cannot be read; its addresses may be lost to the network", { path, reason }),
   );
-  const orphans = await endOrphans(new Set(leases.all().map(({ target }) => target.containerId)));
-  if (orphans.length > 0)
-    log("warn", "network plugins of a daemon before this one killed", { pids: orphans.join(" ") });
+  const failed = leases.all().filter(({ state }) => state === "detach-failed");
+  const pins = createPins(join(options.runDir, "netns"), options.host);
+  await pins
+    .releaseOthers(new Set(failed.map(({ target }) => target.containerId)))
+    .catch((error: unknown) => log("warn", "network namespace not let go", { error: sentenceOf(error) }));
+  const closing = new AbortController();
   const readiness = await openReadiness({
     confDir,
     binDirs,
     statusTimeoutMs: limits.statusMs,
     statusAgeMs: limits.statusAgeMs,
     log,
+    closing: closing.signal,
   });
   const turns = createTurns();
   const teardown = createTeardown({
     leases,
+    pins,
+    orphans: createOrphans(new Set(leases.all().map(({ target }) => target.containerId)), log),
     binDirs,
     budgetMs: limits.teardownMs,
     firstRetryMs: limits.firstRetryMs,
     longestRetryMs: limits.longestRetryMs,
+    giveUpMs: limits.giveUpMs,
     inTurn: turns.take,
     log,
+    closing: closing.signal,
   });
-  for (const lease of leases.all()) if (lease.state === "detach-failed") teardown.retryLater(lease.target.containerId);
-  return new CniNetwork({ confDir, binDirs, limits, log, leases, readiness, turns, teardown });
+  for (const { target } of failed) teardown.retryLater(target.containerId);
+  const { host } = options;
+  return new CniNetwork({ confDir, binDirs, host, limits, log, leases, readiness, turns, teardown, closing });
 }
 
 interface Parts {
   readonly confDir: string;
   readonly binDirs: readonly string[];
+  readonly host: NetworkHost;
   readonly limits: NetworkLimits;
   readonly log: Log;
   readonly leases: LeaseStore;
   readonly readiness: Readiness;
   readonly turns: Turns;
   readonly teardown: Teardown;
+  readonly closing: AbortController;
 }
 
 class CniNetwork implements Network {
@@ -128,7 +152,8 @@ class CniNetwork implements Network {
 
   async #attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
     const { sandboxId } = pod;
-    const { leases, teardown, binDirs, limits } = this.#parts;
+    const { leases, teardown, binDirs, limits, closing } = this.#parts;
+    closing.signal.throwIfAborted();
     if (!isIdentifier(sandboxId)) throw errors.badSandboxId({ sandboxId: JSON.stringify(sandboxId) });
     if (signal.aborted) throw givenUp(sandboxId, signal);
     const old = leases.get(sandboxId);
@@ -140,7 +165,7 @@ class CniNetwork implements Network {
     await leases.save({ ...lease, state: "attaching" });
     let started = -1;
     try {
-      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs };
+      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, closing: closing.signal };
       const result = await addChain(chain, target, signal, (index) => {
         started = index;
       });
@@ -151,6 +176,8 @@ class CniNetwork implements Network {
       await leases.save({ ...lease, state: "attached", result });
       return { ips: parsed.ips, interfaceName };
     } catch (error) {
+      // The next daemon takes the lease down.
+      closing.signal.throwIfAborted();
       // Plugins that never ran owe nothing, so that one that is missing cannot block the way back.
       await this.#forgetUnstarted(lease, started);
       await teardown.release(sandboxId);
@@ -158,31 +185,51 @@ class CniNetwork implements Network {
     }
   }
 
-  detach(sandboxId: string): Promise<void> {
-    return this.#parts.turns.take(sandboxId, () => this.#parts.teardown.release(sandboxId));
+  async detach(sandboxId: string): Promise<void> {
+    const { turns, teardown, closing } = this.#parts;
+    await turns.take(sandboxId, () => teardown.release(sandboxId));
+    // The daemon ends with this undone: what the caller would do next takes away what the next daemon's DEL needs.
+    if (closing.signal.aborted) await new Promise<never>(() => undefined);
   }
 
   check(pod: PodNetwork): Promise<void> {
-    const { leases, binDirs, limits, turns } = this.#parts;
+    const { leases, binDirs, limits, turns, closing } = this.#parts;
     return turns.take(pod.sandboxId, async () => {
       const lease = leases.get(pod.sandboxId);
       if (lease?.state !== "attached") throw errors.notAttached({ sandboxId: pod.sandboxId });
-      const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs };
+      const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs, closing: closing.signal };
       await checkChain(chain, lease.target, lease.result);
     });
+  }
+
+  async inspect(sandboxId: string): Promise<string | undefined> {
+    const { leases, host } = this.#parts;
+    const lease = leases.get(sandboxId);
+    if (lease?.state !== "attached") return `its network lease is ${lease?.state ?? "gone"}`;
+    const { netns } = lease.target;
+    if (!(await isNamespace(netns))) return `its network namespace ${netns} is gone`;
+    const wanted = claimedAddresses(lease.result, interfaceName);
+    if (wanted.length === 0) return undefined;
+    const found = await host.interfaceAddresses(netns, interfaceName).catch((error: unknown): string[] => {
+      if (error instanceof KeelsonError && error.code === "NotFound") return [];
+      throw error;
+    });
+    const lost = wanted.filter((address) => !found.includes(address));
+    return lost.length === 0 ? undefined : `${interfaceName} in ${netns} does not have ${lost.join(", ")}`;
   }
 
   leases(): ReturnType<Network["leases"]> {
     return this.#parts.leases.all().map((lease) => ({
       sandboxId: lease.target.containerId,
       state: lease.state,
-      ...(lease.state === "detach-failed" ? { lastError: lease.lastError } : {}),
+      ...("lastError" in lease ? { lastError: lease.lastError } : {}),
     }));
   }
 
   async collectGarbage(livingSandboxIds: ReadonlySet<string>): Promise<void> {
     const dead = this.#parts.leases
       .all()
+      .filter((lease) => !("lastError" in lease))
       .map(({ target }) => target.containerId)
       .filter((sandboxId) => !livingSandboxIds.has(sandboxId));
     const waiting = dead.values();
@@ -198,9 +245,11 @@ class CniNetwork implements Network {
     return { confDir, binDirs, ...describe(readiness.config()), readiness: this.readiness(), leases: this.leases() };
   }
 
-  close(): void {
-    this.#parts.readiness.close();
-    this.#parts.teardown.close();
+  async close(): Promise<void> {
+    const { readiness, closing, turns } = this.#parts;
+    readiness.close();
+    closing.abort(errors.stopping({}));
+    await Promise.race([turns.idle(), sleep(closeMs, undefined, { ref: false })]);
   }
 
   /** The network as configured now, all its plugins present. */
@@ -229,7 +278,7 @@ class CniNetwork implements Network {
 
   /** GC (spec 1.1.0), with no attachment under way. */
   async #tellPlugins(): Promise<void> {
-    const { readiness, leases, binDirs, limits, log } = this.#parts;
+    const { readiness, leases, binDirs, limits, log, closing } = this.#parts;
     const config = readiness.config();
     if (config.kind === "none" || !collectsGarbage(config.network)) return;
     const { network } = config;
@@ -239,9 +288,10 @@ class CniNetwork implements Network {
       await Promise.allSettled(this.#attaching);
       const valid = leases
         .all()
-        .filter((lease) => lease.network.name === network.name && lease.state !== "detach-failed")
+        .filter((lease) => lease.network.name === network.name && !("lastError" in lease))
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
-      const failures = await gcChain({ network, binDirs, pluginTimeoutMs: limits.pluginMs }, valid);
+      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, closing: closing.signal };
+      const failures = await gcChain(chain, valid);
       for (const error of failures) log("warn", "network plugin's GC failed", { error: sentenceOf(error) });
     } finally {
       this.#collecting = undefined;

@@ -1,5 +1,6 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Chain, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
 import { sentenceOf } from "./errors.ts";
@@ -14,6 +15,7 @@ export interface ReadinessOptions {
   /** Age in milliseconds from which an answer to STATUS is asked for anew, when somebody looks. */
   readonly statusAgeMs: number;
   readonly log: Log;
+  readonly closing: AbortSignal;
 }
 
 export interface Readiness {
@@ -25,6 +27,9 @@ export interface Readiness {
   refresh(): Promise<LoadedConfig>;
   close(): void;
 }
+
+/** How long an opening waits for the first look: a STATUS that hangs must not keep the daemon from serving. */
+const firstLookMs = 500;
 
 /** Reads the directory, then follows it and the plugins' directories. */
 export async function openReadiness(options: ReadinessOptions): Promise<Readiness> {
@@ -58,7 +63,7 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
     return running;
   };
   const stopWatching = watchDirectories([confDir, ...binDirs], () => void refresh());
-  await refresh();
+  await Promise.race([refresh(), sleep(firstLookMs, undefined, { ref: false })]);
   return {
     config: () => config,
     verdict: () => {
@@ -77,7 +82,8 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
 async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<NetworkReadiness> {
   if (config.kind === "none") return notReady(config.reason);
   const { network } = config;
-  const chain: Chain = { network, binDirs: options.binDirs, pluginTimeoutMs: options.statusTimeoutMs };
+  const { binDirs, statusTimeoutMs, closing } = options;
+  const chain: Chain = { network, binDirs, pluginTimeoutMs: statusTimeoutMs, closing };
   const missing = await missingPlugins(chain);
   if (missing.length > 0)
     return notReady(`${config.path} needs ${missing.join(", ")}, missing in ${options.binDirs.join(", ")}`);

@@ -50,6 +50,16 @@ export function podAddresses(result: JsonObject, interfaceName: string): ParsedA
   return { kind: "addresses", ips: [...ips] };
 }
 
+/** Those of them that the result says stand on that very interface: what can be looked for in the namespace. */
+export function claimedAddresses(result: JsonObject, interfaceName: string): readonly string[] {
+  const onInterface = (asArray(member(result, "ips")) ?? []).filter((value) => {
+    const entry = asObject(value);
+    return entry !== undefined && asInteger(member(entry, "interface")) !== undefined;
+  });
+  const parsed = podAddresses({ ...result, ips: onInterface }, interfaceName);
+  return parsed.kind === "addresses" ? parsed.ips : [];
+}
+
 /** `sandbox` is what tells an interface of the pod from one of the host. */
 function isPodInterface(owner: JsonObject, interfaceName: string): boolean {
   return (asString(member(owner, "sandbox")) ?? "") !== "" && asString(member(owner, "name")) === interfaceName;

@@ -1,111 +1,143 @@
 // Takes network leases down, and keeps at it with those that could not be taken down whole.
 
-import { statfs } from "node:fs/promises";
 import { delChain } from "./chain.ts";
 import { sentenceOf } from "./errors.ts";
-import type { Lease, LeaseStore } from "./lease.ts";
+import type { FailedLease, Lease, LeaseStore } from "./lease.ts";
+import type { Orphans } from "./orphans.ts";
+import { isNamespace, type Pins } from "./pins.ts";
+import { createSlots } from "./turns.ts";
 import type { Log } from "./types.ts";
 
 export interface TeardownOptions {
   readonly leases: LeaseStore;
+  readonly pins: Pins;
+  readonly orphans: Orphans;
   readonly binDirs: readonly string[];
   /** Milliseconds for one pass over the chain. */
   readonly budgetMs: number;
   /** Milliseconds until the first retry; it doubles up to the longest. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
+  /** Milliseconds after the first failure at which it is not tried again. */
+  readonly giveUpMs: number;
   /** Runs the task when no other one works on this sandbox. */
   readonly inTurn: (sandboxId: string, task: () => Promise<void>) => Promise<void>;
   readonly log: Log;
+  /** Aborts at the daemon's end: running plugins are killed, and their leases stay as they are. */
+  readonly closing: AbortSignal;
 }
 
 export interface Teardown {
   /**
    * DEL of what the sandbox's lease owes; without a lease nothing. Never rejects: what failed is in
-   * the lease, and is retried until done. To be called in the sandbox's turn.
+   * the lease, with the namespace kept for it, and is retried until done or given up. To be called in the
+   * sandbox's turn.
    */
   release(sandboxId: string): Promise<void>;
   /** Plans the next try for a lease that failed, as after a start of the daemon. */
   retryLater(sandboxId: string): void;
-  /** Plans no more retries. */
-  close(): void;
 }
 
+/** Each retry is a few processes, and plugins may hang: no pile of them. */
+const retriedAtOnce = 4;
+
 export function createTeardown(options: TeardownOptions): Teardown {
-  const { leases, binDirs, budgetMs, firstRetryMs, longestRetryMs, inTurn, log } = options;
+  const { leases, pins, orphans, binDirs, budgetMs, inTurn, log, closing } = options;
+  const { firstRetryMs, longestRetryMs, giveUpMs } = options;
   const planned = new Map<string, NodeJS.Timeout>();
   const delays = new Map<string, number>();
-  let closed = false;
+  const inSlot = createSlots(retriedAtOnce);
 
   const release = async (sandboxId: string): Promise<void> => {
     clearTimeout(planned.get(sandboxId));
     planned.delete(sandboxId);
     const lease = leases.get(sandboxId);
-    if (lease === undefined) return;
-    const failed = await takeDown(lease, binDirs, budgetMs);
+    if (lease === undefined || lease.state === "given-up") return;
+    const failures = await takeDown(lease);
+    if (closing.aborted) return;
+    if (failures.length === 0) await done(sandboxId);
+    else await failed(lease, failures);
+  };
+
+  /** One pass of DEL; what failed of it, by the plugin's index. */
+  const takeDown = async (lease: Lease): Promise<readonly { readonly index: number; readonly error: unknown }[]> => {
+    const { network, owed, target } = lease;
     try {
-      if (failed === undefined) await leases.remove(sandboxId);
-      else await leases.save(failed);
+      await orphans.end(target.containerId);
     } catch (error) {
-      // The lease on disk is the older one: it owes more, never less.
-      log("warn", "network lease not updated", { sandbox: sandboxId, error: sentenceOf(error) });
+      return owed.map((index) => ({ index, error }));
     }
-    if (failed === undefined) {
-      delays.delete(sandboxId);
-      log("info", "network detached", { sandbox: sandboxId });
+    const result = "result" in lease ? lease.result : undefined;
+    // Plugins are told when no namespace stands there any more (spec section 2, DEL).
+    const netns = (await isNamespace(target.netns)) ? target.netns : "";
+    const chain = { network, binDirs, pluginTimeoutMs: budgetMs, closing };
+    return await delChain(chain, { ...target, netns }, owed, result, budgetMs);
+  };
+
+  const done = async (sandboxId: string): Promise<void> => {
+    delays.delete(sandboxId);
+    await attempt("network lease not removed", sandboxId, async () => await leases.remove(sandboxId));
+    await letGo(sandboxId);
+    log("info", "network detached", { sandbox: sandboxId });
+  };
+
+  const failed = async (
+    lease: Lease,
+    failures: readonly { readonly index: number; readonly error: unknown }[],
+  ): Promise<void> => {
+    const { containerId } = lease.target;
+    const failedSince = "failedSince" in lease ? lease.failedSince : Date.now();
+    const isOver = Date.now() - failedSince >= giveUpMs;
+    const next: FailedLease = {
+      network: lease.network,
+      target: isOver ? lease.target : await held(lease.target),
+      owed: [...new Set(failures.map(({ index }) => index))].sort((left, right) => left - right),
+      state: isOver ? "given-up" : "detach-failed",
+      lastError: [...new Set(failures.map(({ error }) => sentenceOf(error)))].join(" "),
+      failedSince,
+      ...("result" in lease && lease.result !== undefined ? { result: lease.result } : {}),
+    };
+    // Not written, the older one stands: it owes more, never less.
+    await attempt("network lease not updated", containerId, async () => await leases.save(next));
+    const facts = { sandbox: containerId, error: next.lastError };
+    if (isOver) {
+      await letGo(containerId);
+      log("warn", "network not detached whole and given up; `keelson check` tells what may be left", facts);
     } else {
-      log("warn", "network not detached whole, to be retried", { sandbox: sandboxId, error: failed.lastError });
-      retryLater(sandboxId);
+      log("warn", "network not detached whole, to be retried", facts);
+      retryLater(containerId);
     }
   };
 
+  const held = async (target: Lease["target"]): Promise<Lease["target"]> => {
+    let pin: string | undefined;
+    await attempt("network namespace not kept", target.containerId, async () => {
+      pin = await pins.hold(target.containerId, target.netns);
+    });
+    return pin === undefined ? target : { ...target, netns: pin };
+  };
+
+  const letGo = async (sandboxId: string): Promise<void> => {
+    await attempt("network namespace not let go", sandboxId, async () => await pins.release(sandboxId));
+  };
+
+  const attempt = async (what: string, sandboxId: string, work: () => Promise<void>): Promise<void> => {
+    await work().catch((error: unknown) => log("warn", what, { sandbox: sandboxId, error: sentenceOf(error) }));
+  };
+
   const retryLater = (sandboxId: string): void => {
-    if (closed || planned.has(sandboxId)) return;
+    if (closing.aborted || planned.has(sandboxId)) return;
     const delayMs = Math.min(longestRetryMs, delays.get(sandboxId) ?? firstRetryMs);
     delays.set(sandboxId, delayMs * 2);
-    const timer = setTimeout(() => void inTurn(sandboxId, () => release(sandboxId)), delayMs);
+    const retry = () => void inSlot(() => inTurn(sandboxId, () => release(sandboxId)));
+    const timer = setTimeout(retry, delayMs);
     timer.unref();
     planned.set(sandboxId, timer);
   };
 
-  return {
-    release,
-    retryLater,
-    close: () => {
-      closed = true;
-      for (const timer of planned.values()) clearTimeout(timer);
-      planned.clear();
-    },
-  };
-}
-
-type FailedLease = Extract<Lease, { state: "detach-failed" }>;
-
-/** One pass of DEL. The lease of what is still owed, or undefined when nothing is. */
-async function takeDown(lease: Lease, binDirs: readonly string[], budgetMs: number): Promise<FailedLease | undefined> {
-  const { network, owed } = lease;
-  const result = lease.state === "attaching" ? undefined : lease.result;
-  const target = { ...lease.target, netns: await livingNamespace(lease.target.netns) };
-  const chain = { network, binDirs, pluginTimeoutMs: budgetMs };
-  const failures = await delChain(chain, target, owed, result, budgetMs);
-  if (failures.length === 0) return undefined;
-  return {
-    network,
-    target: lease.target,
-    owed: failures.map(({ index }) => index).sort((left, right) => left - right),
-    state: "detach-failed",
-    lastError: failures.map(({ error }) => sentenceOf(error)).join(" "),
-    ...(result === undefined ? {} : { result }),
-  };
-}
-
-const nsfsMagic = 0x6e736673;
-
-/** The path, or empty when no namespace stands there any more: plugins are told so (spec section 2, DEL). */
-async function livingNamespace(path: string): Promise<string> {
-  try {
-    return (await statfs(path)).type === nsfsMagic ? path : "";
-  } catch {
-    return "";
-  }
+  closing.addEventListener("abort", () => {
+    for (const timer of planned.values()) clearTimeout(timer);
+    planned.clear();
+  });
+  return { release, retryLater };
 }

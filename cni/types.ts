@@ -52,21 +52,27 @@ export interface Network {
   attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment>;
   /**
    * DEL of the whole chain: every plugin it can, with a time budget of its own; without a lease it is a no-op.
-   * Resolves after the first try in any case: what failed stays recorded (see leases) and is retried until done.
+   * Resolves after the first try in any case: what failed stays recorded (see leases), keeps its namespace,
+   * and is retried until done or given up.
    */
   detach(sandboxId: string): Promise<void>;
   /** CHECK against the cached result. */
   check(pod: PodNetwork): Promise<void>;
+  /**
+   * What of a finished attachment is not on the host any more (its lease, the namespace, the interface, an
+   * address), in words; undefined when all is there.
+   */
+  inspect(sandboxId: string): Promise<string | undefined>;
   /** Leases on disk, with those whose teardown failed; for recovery and Status. */
   leases(): readonly {
     readonly sandboxId: string;
-    readonly state: "attached" | "attaching" | "detach-failed";
+    readonly state: "attached" | "attaching" | "detach-failed" | "given-up";
     readonly lastError?: string;
   }[];
-  /** Detaches all leases but these (start-up), and runs GC where plugins know it. */
+  /** Detaches all leases but these and those that are retried anyway, and runs GC where plugins know it. */
   collectGarbage(livingSandboxIds: ReadonlySet<string>): Promise<void>;
   /** A JSON-able picture for verbose Status. */
   info(): object;
-  /** Stops watching the directory and timers. */
-  close(): void;
+  /** Stops watching the directory and timers; kills the plugins that run, whose leases stay as they are. */
+  close(): Promise<void>;
 }

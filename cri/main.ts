@@ -72,7 +72,8 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   handleSignals({ host: loadHost(), config, readConfig, log, work: new WorkList() });
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, stopSignal());
-  return 0;
+  // Whatever is still at work ends here, and the locks with it: no other daemon gets them before.
+  process.exit(0);
 }
 
 async function runCheck(config: Config): Promise<number> {

@@ -18,13 +18,15 @@ import { service, startServer } from "./server.ts";
 import { firstLine } from "./status.ts";
 import { startStreamingServer } from "./streaming/server.ts";
 
-/** How long calls in progress may go on after SIGTERM. Below systemd's 90 s and Kubernetes' habits. */
-const graceMilliseconds = 5000;
-/** How long each part may take to close; the server's grace is within. */
-const closeMilliseconds = 10_000;
+/** How long calls in progress may go on after SIGTERM. What they began is on record: the next daemon goes on with it. */
+const graceMilliseconds = 700;
+/** How long each part may take to close, and all of them together: SIGTERM ends the daemon within 2 s. */
+const closeMilliseconds = 1000;
+const stopMilliseconds = 1700;
 
 /**
- * Recovers what runs, answers until `stop` aborts, then lets go: no pod ends with the daemon. Rejects
+ * Recovers what runs, answers until `stop` aborts, then lets go: no pod ends with the daemon. What was in hand and
+ * does not end in time goes with the process, which the caller ends: until then it has the locks. Rejects
  * with a sentence when a part cannot be opened, having closed the others.
  */
 export async function serve(config: Config, version: string, log: Log, stop: AbortSignal): Promise<void> {
@@ -35,8 +37,7 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
 
   const host = loadHost(paths);
   for (const directory of [config.root, config.state]) {
-    const lock = await lockDirectory(host, directory);
-    closing(`lock of ${directory}`, () => lock.release());
+    await lockDirectory(host, directory);
   }
 
   const images = await openImageStore({
@@ -55,6 +56,8 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
     confDir: config.cniConfDir,
     binDirs: config.cniBinDirs,
     stateDir: config.root,
+    runDir: config.state,
+    host,
     log,
   });
   closing("network", () => network.close());
@@ -116,8 +119,12 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
     images: images.list().length,
     milliseconds: Math.round(performance.now() - started),
   });
+  void pods.tidy();
   await aborted(stop);
   log("info", "stopping; pods run on");
+  const closed = parts.disposeAsync();
+  if ((await Promise.race([closed, sleep(stopMilliseconds, "late", { ref: false })])) === "late")
+    log("warn", "stopping takes too long and is cut short");
 }
 
 /** Nanoseconds since the epoch, by the clock that logs and other machines go by. */

@@ -16,7 +16,7 @@ import type { Method } from "./methods.ts";
 import { placeSocket } from "./socket.ts";
 
 /** How long ended calls have to take back what they began, after a stop's grace. */
-const undoMilliseconds = 2000;
+const undoMilliseconds = 300;
 
 export interface Service {
   readonly definition: ServiceDefinition;
@@ -26,7 +26,7 @@ export interface Service {
 export interface RunningServer {
   /**
    * Takes no new calls, ends streams at once and, after `graceMilliseconds`, the other calls (with
-   * Unavailable); then removes the socket. Ends within the grace and two seconds.
+   * Unavailable); then removes the socket. Ends within the grace and a third of a second.
    */
   close(graceMilliseconds: number): Promise<void>;
   callsInFlight(): number;

@@ -1,6 +1,6 @@
 // kill -9 of the daemon: pods run on, logs go on, exit codes are kept, and what was half made is taken down.
 
-import { chmod, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
@@ -107,6 +107,10 @@ test("a pod half made when the daemon died is taken down by the next, its addres
   await daemon.start();
 
   expect((await client.listPodSandbox({})).items).toEqual([]);
+  await until("the half made pod is gone", 10_000, async () => {
+    const names = await readdir(join(directory, "run", "pods"));
+    return names.length === 0 ? true : undefined;
+  });
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 });

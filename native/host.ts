@@ -66,6 +66,16 @@ export interface Host {
    * until closed, also at the process's death; null when another process holds it.
    */
   tryLock(path: string): Promise<number | null>;
+  /**
+   * Keeps the network namespace at `namespace` alive by a bind mount on the file `pin` (made when missing);
+   * `unmount` lets it go. Rejects with NotFound when no network namespace is there.
+   */
+  pinNamespace(namespace: string, pin: string): Promise<void>;
+  /**
+   * Addresses of an interface in a network namespace, textual, without prefix length. Rejects with NotFound
+   * when the namespace is not there or has no such interface.
+   */
+  interfaceAddresses(namespace: string, interfaceName: string): Promise<string[]>;
   /** The capability bounding set of this process: bit n stands for capability n of capabilities(7). */
   hostCapabilities(): bigint;
   /** Lets SIGUSR1 reach its listeners: under --disable-sigusr1 Node keeps it blocked. For the main thread. */
@@ -89,6 +99,9 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
     sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
     tryLock: (path) => withHostError(() => addon.tryLock(path)),
+    pinNamespace: (namespace, pin) => withHostError(() => addon.pinNamespace(namespace, pin)),
+    interfaceAddresses: (namespace, interfaceName) =>
+      withHostError(() => addon.interfaceAddresses(namespace, interfaceName)),
     hostCapabilities: () => addon.hostCapabilities(),
     unblockUsr1: () => addon.unblockUsr1(),
     trimHeap: () => addon.trimHeap(),
@@ -117,6 +130,8 @@ const methods = [
   "compileSeccomp",
   "sealedCopy",
   "tryLock",
+  "pinNamespace",
+  "interfaceAddresses",
   "hostCapabilities",
   "unblockUsr1",
   "trimHeap",

@@ -22,8 +22,7 @@ import { hostRoot, userMappings } from "./user-namespace.ts";
 
 /** Adds the container to its sandbox, or takes everything back and rejects. */
 export async function createContainer(env: Environment, sandbox: Sandbox, config: ContainerConfig): Promise<Container> {
-  if (!sandbox.ready || sandbox.stopping)
-    throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
+  if (!sandbox.ready) throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
   const image = env.images.find(config.image.image);
   if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
   refuseBeyondSandbox(sandbox, config);

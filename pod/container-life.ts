@@ -16,7 +16,7 @@ export async function startContainer(env: Environment, container: Container): Pr
     throw podErrors.containerState({ id: container.id, state: phase.state, step: "starting it", wanted: "created" });
   }
   const { monitor } = sandbox;
-  if (monitor === undefined || sandbox.stopping)
+  if (monitor === undefined || !sandbox.ready || container.removing)
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "starting a container" });
   await sandbox.handler.check();
   try {
@@ -71,6 +71,20 @@ export function applyExit(env: Environment, container: Container, phase: ExitedP
   });
 }
 
+/** No process of it lives any more (what the monitor does not know is not running) and nobody saw its end. */
+export function applyUnseenExit(env: Environment, container: Container): void {
+  const { phase } = container;
+  if (phase.state !== "running" && phase.state !== "unknown") return;
+  applyExit(env, container, {
+    state: "exited",
+    startedAt: phase.state === "running" ? phase.startedAt : 0n,
+    finishedAt: env.clock(),
+    exitCode: 255,
+    reason: "Unknown",
+    message: "Its process ended without a record of its exit code.",
+  });
+}
+
 /**
  * The stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. Later calls may only bring the end
  * forward. Goes on in the monitor when the caller gives up.
@@ -81,22 +95,11 @@ export async function stopContainer(env: Environment, container: Container, time
   if (monitor === undefined) return;
   await container.checkpoint?.breakOff(timeoutMs === 0);
   const signal = signalNumber(container.stopSignal) ?? 15;
-  const exited = await monitor.stop(container.id, signal, timeoutMs, { timeoutMs: timeoutMs + limits.shutdown });
-  applyExit(env, container, exitedPhase(exited));
-}
-
-/** Kills what runs, then removes everything but the log. */
-export async function removeContainer(env: Environment, container: Container): Promise<void> {
-  const { sandbox, id } = container;
-  await stopContainer(env, container, 0);
-  await sandbox.monitor?.delete(id, { timeoutMs: limits.call * 2 }).catch(unlessMissing);
-  await env.host.removeTree(container.bundle);
-  await env.images.removeSnapshot(id);
-  await env.records.remove(id);
-  sandbox.containers.delete(id);
-}
-
-function unlessMissing(error: unknown): void {
-  if (error instanceof KeelsonError && error.code === "NotFound") return;
-  throw error;
+  try {
+    const exited = await monitor.stop(container.id, signal, timeoutMs, { timeoutMs: timeoutMs + limits.shutdown });
+    applyExit(env, container, exitedPhase(exited));
+  } catch (error) {
+    if (!(error instanceof KeelsonError && error.code === "NotFound")) throw error;
+    applyUnseenExit(env, container);
+  }
 }

@@ -38,6 +38,9 @@ export class Container {
   /** While one is being made: ends it, resolves when the container runs free again; `urgently` harms its processes. */
   checkpoint: { readonly breakOff: (urgently: boolean) => Promise<void> } | undefined;
 
+  /** Set by the first removal, and on record before anything is taken down. */
+  removing = false;
+
   #phase: ContainerPhase = { state: "created" };
   #resources: Resources | undefined;
   #view: ContainerView | undefined;

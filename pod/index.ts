@@ -40,7 +40,7 @@ export interface PodOptions {
   readonly clock: () => bigint;
 }
 
-/** Recovers what a daemon before this one left, and answers from then on. */
+/** Recovers what a daemon before this one left, and answers from then on; what is to be cleared up waits for `tidy`. */
 export async function openPods(options: PodOptions): Promise<Pods> {
   const { host, images, network, log, clock, runDirectory, cgroupRoot, hostResolvConf } = options;
   await mkdir(runDirectory, { recursive: true, mode: 0o711 });
@@ -67,11 +67,5 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
   }
   await fallback.check();
-  const sandboxes = await recover(env, handlers);
-  const living = new Set([...sandboxes.values()].filter((sandbox) => sandbox.ready).map((sandbox) => sandbox.id));
-  // In the background: plugins that hang must not keep the daemon from answering, and an attach waits for it anyway.
-  network.collectGarbage(living).catch((error: unknown) => {
-    log("warn", `collecting the network's garbage failed and is tried again: ${String(error)}`);
-  });
-  return new NodePods(env, handlers, fallback, sandboxes);
+  return new NodePods(env, handlers, fallback, await recover(env, handlers));
 }

@@ -176,6 +176,7 @@ describe("records", () => {
     createdAt: 1_790_000_000_123_456_789n,
     imageId: asImage(),
     user: { uid: 0n, gid: 0n, supplementalGroups: [1n] },
+    removing: false,
     stopSignal: "SIGTERM",
     phase: { state: "exited", startedAt: 1n, finishedAt: 2n, exitCode, reason: "Error", message: "" },
   });

@@ -7,19 +7,22 @@ import { removeEmptyCgroup } from "./cgroups.ts";
 import { checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
 import { createContainer } from "./container-create.ts";
-import { removeContainer, startContainer, stopContainer } from "./container-life.ts";
+import { startContainer, stopContainer } from "./container-life.ts";
+import { removeContainer } from "./container-remove.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { announce, announceSandbox } from "./events-of.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { findById, findIfAny, requireById } from "./ids.ts";
 import { containerInfo, sandboxInfo } from "./info.ts";
+import type { Recovered } from "./recovery.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
-import { removeSandbox, stopSandbox } from "./sandbox-stop.ts";
+import { removeSandbox, stopSandbox, unmakeSandbox } from "./sandbox-stop.ts";
 import { SingleFlight } from "./single-flight.ts";
 import { CgroupReader } from "./stats.ts";
+import { tidy } from "./tidy.ts";
 import type {
   ContainerConfig,
   ContainerFilter,
@@ -53,6 +56,7 @@ export class NodePods implements Pods {
   readonly #handlers: ReadonlyMap<string, RuntimeHandler>;
   readonly #defaultHandler: RuntimeHandler;
   readonly #sandboxes: Map<string, Sandbox>;
+  readonly #recovered: Recovered;
   /** All containers of all sandboxes, for lookups by id. */
   readonly #containers = new Map<string, Container>();
   readonly #sandboxStarts: SingleFlight<Sandbox>;
@@ -64,19 +68,32 @@ export class NodePods implements Pods {
     env: Environment,
     handlers: ReadonlyMap<string, RuntimeHandler>,
     defaultHandler: RuntimeHandler,
-    recovered: Map<string, Sandbox>,
+    recovered: Recovered,
   ) {
     this.#env = env;
     this.#handlers = handlers;
     this.#defaultHandler = defaultHandler;
-    this.#sandboxes = recovered;
+    this.#sandboxes = recovered.sandboxes;
+    this.#recovered = recovered;
     this.#sandboxStarts = new SingleFlight((sandbox) => this.#leftUnclaimed(sandbox));
     this.#containerCreates = new SingleFlight(() => undefined);
     this.#reader = new CgroupReader(env.host, env.cgroups, env.clock);
-    for (const sandbox of recovered.values()) {
+    for (const sandbox of recovered.sandboxes.values()) {
       for (const [id, container] of sandbox.containers) this.#containers.set(id, container);
       if (sandbox.ready) this.#watch(sandbox);
     }
+  }
+
+  async tidy(): Promise<void> {
+    const model = {
+      forgetSandbox: (sandbox: Sandbox) => this.#forgetSandbox(sandbox),
+      forgetContainer: (container: Container) => this.#forget(container),
+    };
+    await tidy(this.#env, this.#recovered, model, this.#closing.signal);
+    if (this.#closing.signal.aborted) return;
+    await this.#env.network.collectGarbage(new Set(this.#sandboxes.keys())).catch((error: unknown) => {
+      this.#env.log("warn", `collecting the network's garbage failed and is tried again: ${String(error)}`);
+    });
   }
 
   async runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> {
@@ -84,7 +101,7 @@ export class NodePods implements Pods {
     const key = sandboxKey(config);
     const earlier = this.#sandboxes
       .values()
-      .find((sandbox) => sandbox.key === key && (sandbox.ready || sandbox.visible));
+      .find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
     if (earlier !== undefined) {
       if (!earlier.ready) throw podErrors.sandboxExists({ id: earlier.id });
       earlier.visible = true;
@@ -105,7 +122,10 @@ export class NodePods implements Pods {
   async stopSandbox(id: string, signal: AbortSignal): Promise<void> {
     const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
     if (sandbox === undefined) return;
-    await this.#inTurn(sandbox, "stopping", signal, async () => await stopSandbox(this.#env, sandbox));
+    await this.#inTurn(sandbox, "stopping", signal, async () => {
+      if (sandbox.life === "starting") await this.#remove(sandbox);
+      else await stopSandbox(this.#env, sandbox);
+    });
   }
 
   async removeSandbox(id: string, signal: AbortSignal): Promise<void> {
@@ -302,7 +322,15 @@ export class NodePods implements Pods {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    for (const sandbox of this.#sandboxes.values()) sandbox.watch.abort();
+    for (const sandbox of this.#sandboxes.values()) {
+      sandbox.watch.abort();
+      if (!sandbox.queue.idle || sandbox.life === "starting" || sandbox.life === "stopping")
+        this.#env.log("info", `pod sandbox ${sandbox.id} is left in hand; the next keelson goes on with it`, {
+          life: sandbox.life,
+          step: sandbox.queue.current,
+        });
+    }
+    await this.#env.records.idle();
     await Promise.all([...this.#containers.values()].map(async ({ checkpoint }) => await checkpoint?.breakOff(false)));
     // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
     await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
@@ -361,8 +389,13 @@ export class NodePods implements Pods {
   async #remove(sandbox: Sandbox): Promise<void> {
     if (!this.#sandboxes.has(sandbox.id)) return;
     const containers = [...sandbox.containers.values()];
-    await removeSandbox(this.#env, sandbox);
+    if (sandbox.life === "starting") await unmakeSandbox(this.#env, sandbox);
+    else await removeSandbox(this.#env, sandbox);
     for (const container of containers) this.#forget(container);
+    this.#forgetSandbox(sandbox);
+  }
+
+  #forgetSandbox(sandbox: Sandbox): void {
     this.#reader.forget(sandbox.cgroup);
     this.#sandboxes.delete(sandbox.id);
     if (sandbox.visible) announceSandbox(this.#env, sandbox, "deleted");
@@ -406,6 +439,11 @@ export class NodePods implements Pods {
         hasLabels(container.config.labels, filter.labels),
     );
   }
+}
+
+/** Its name is taken until it is removed; the remains of a start that failed take nobody's. */
+function isStopped({ life, visible }: Sandbox): boolean {
+  return visible && (life === "stopping" || life === "stopped");
 }
 
 /** A filter's id is a unique prefix; a miss narrows to nothing. */

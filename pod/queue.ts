@@ -41,6 +41,11 @@ export class PodQueue {
     }
   }
 
+  /** The step that has its turn now; empty for none. */
+  get current(): string {
+    return this.#current;
+  }
+
   get idle(): boolean {
     return this.#waiting === 0;
   }

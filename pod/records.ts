@@ -5,8 +5,9 @@
 
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
+import type { SandboxLife } from "./sandbox.ts";
 import type {
   ContainerConfig,
   ContainerId,
@@ -24,7 +25,7 @@ export interface SandboxRecord {
   readonly config: SandboxConfig;
   readonly handler: string;
   readonly createdAt: bigint;
-  readonly ready: boolean;
+  readonly life: SandboxLife;
   readonly ips: readonly string[];
   readonly monitorPid: number;
   readonly cgroup: string;
@@ -44,12 +45,30 @@ export interface ContainerRecord {
   readonly stopSignal: string;
   readonly seccompFilter?: string;
   readonly phase: ContainerPhase;
+  /** Its removal has begun. */
+  readonly removing: boolean;
   readonly resources?: Resources;
 }
 
 export type ObjectRecord = SandboxRecord | ContainerRecord;
 
-const formatVersion = 1;
+/** A record that is there and cannot be read: its pod is not to be touched. */
+export interface Unreadable {
+  readonly name: string;
+  readonly id: string;
+  readonly reason: string;
+}
+
+export interface LoadedRecords {
+  readonly records: readonly ObjectRecord[];
+  /** Names of files that are not whole, which are removed. */
+  readonly damaged: readonly string[];
+  readonly unreadable: readonly Unreadable[];
+}
+
+const formatVersion = 2;
+/** Descriptors are scarce when a daemon starts over after it ran out of them. */
+const readAtOnce = 8;
 
 interface Pending {
   record: ObjectRecord;
@@ -89,20 +108,36 @@ export class Records {
     await rm(this.#path(id), { force: true });
   }
 
-  /** All records; `damaged` names files that are not whole, which are removed. */
-  async load(): Promise<{ readonly records: readonly ObjectRecord[]; readonly damaged: readonly string[] }> {
+  /** Resolves when everything handed in so far is in place, or could not be put there. */
+  async idle(): Promise<void> {
+    const pending = [...this.#pending.values()].map(({ done }) => done);
+    await Promise.allSettled([...pending, ...this.#running.values()]);
+  }
+
+  /** Nothing about one file keeps the others from being read. */
+  async load(): Promise<LoadedRecords> {
     const records: ObjectRecord[] = [];
     const damaged: string[] = [];
-    for (const name of await readdir(this.#directory)) {
-      const path = join(this.#directory, name);
-      const record = name.endsWith(".json") ? decode(await readFile(path, "utf8")) : undefined;
-      if (record !== undefined) records.push(record);
-      else {
-        if (name.endsWith(".json")) damaged.push(name);
-        await rm(path, { force: true });
+    const unreadable: Unreadable[] = [];
+    const read = async (name: string): Promise<void> => {
+      try {
+        const record = decode(await readFile(join(this.#directory, name), "utf8"));
+        if (record === undefined) damaged.push(name);
+        else records.push(record);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        unreadable.push({ name, id: basename(name, ".json"), reason });
       }
-    }
-    return { records, damaged };
+    };
+    const names = await readdir(this.#directory);
+    const whole = names.filter((name) => name.endsWith(".json")).values();
+    const readInTurn = async (): Promise<void> => {
+      for (const name of whole) await read(name);
+    };
+    await Promise.all(Array.from({ length: readAtOnce }, readInTurn));
+    const drafts = names.filter((name) => !name.endsWith(".json"));
+    await Promise.allSettled([...drafts, ...damaged].map((name) => rm(join(this.#directory, name), { force: true })));
+    return { records, damaged, unreadable };
   }
 
   async #write(pending: Pending): Promise<void> {

@@ -13,7 +13,7 @@ export function sandboxRecord(sandbox: Sandbox): SandboxRecord {
     config: sandbox.config,
     handler: sandbox.handler.name,
     createdAt: sandbox.createdAt,
-    ready: sandbox.ready,
+    life: sandbox.life,
     ips: sandbox.ips,
     monitorPid: sandbox.monitorPid,
     cgroup: sandbox.cgroup,
@@ -36,11 +36,12 @@ export function containerRecord(container: Container): ContainerRecord {
     stopSignal: container.stopSignal,
     ...(container.seccompFilter === undefined ? {} : { seccompFilter: container.seccompFilter }),
     phase: container.phase,
+    removing: container.removing,
     ...(resources === undefined ? {} : { resources }),
   };
 }
 
-/** Not ready yet: recovery finds out whether its monitor lives. */
+/** Still `starting`: recovery finds out what has become of it. */
 export function sandboxFromRecord(record: SandboxRecord, handler: RuntimeHandler, runDirectory: string): Sandbox {
   const sandbox = new Sandbox({ ...record, handler, podDirectory: join(runDirectory, "pods", record.id) });
   sandbox.resources = record.resources;
@@ -50,6 +51,7 @@ export function sandboxFromRecord(record: SandboxRecord, handler: RuntimeHandler
 export function containerFromRecord(record: ContainerRecord, sandbox: Sandbox): Container {
   const container = new Container(record, sandbox);
   container.setPhase(record.phase);
+  container.removing = record.removing;
   if (record.resources !== undefined) container.setResources(record.resources);
   return container;
 }

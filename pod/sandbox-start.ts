@@ -15,7 +15,7 @@ import { Sandbox, type Stage } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { refuseSelinuxOptions } from "./spec/selinux.ts";
 import type { SandboxConfig } from "./types.ts";
-import { UndoStack } from "./undo.ts";
+import { type Leftover, UndoStack } from "./undo.ts";
 import { userMappings } from "./user-namespace.ts";
 
 export function newSandbox(env: Environment, config: SandboxConfig, handler: RuntimeHandler): Sandbox {
@@ -48,13 +48,29 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
   try {
     await makeReady(env, sandbox, undo, budget.signal);
   } catch (error) {
-    const leftovers = await undo.unwind();
-    sandbox.becomeNotReady();
+    sandbox.becomeUnmade();
+    const leftovers = [...(await undo.unwind()), ...networkLeftovers(env, sandbox)];
+    // While anything is left the record stays too, so that a daemon after this one goes on taking it back.
+    if (leftovers.length === 0) leftovers.push(...(await forget(env, sandbox)));
     sandbox.setLeftovers(leftovers.map(({ step, reason }) => `${step}: ${reason}`));
     throw error;
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** A teardown that failed does not reject: cni/ has it on record and goes on trying. */
+function networkLeftovers(env: Environment, sandbox: Sandbox): Leftover[] {
+  return env.network
+    .leases()
+    .filter(({ sandboxId }) => sandboxId === sandbox.id)
+    .map(({ state, lastError = state }) => ({ step: "detach the network", reason: lastError }));
+}
+
+async function forget(env: Environment, sandbox: Sandbox): Promise<Leftover[]> {
+  const undo = new UndoStack(limits.undo);
+  undo.push("remove the record", async () => await env.records.remove(sandbox.id));
+  return await undo.unwind();
 }
 
 function refuseEarly(env: Environment, sandbox: Sandbox): void {
@@ -77,7 +93,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   await timed(stages, "files", async () => {
     await mkdir(join(env.runDirectory, "pods"), { recursive: true, mode: 0o711 });
     await mkdir(podDirectory, { mode: 0o700 });
-    await writeSandboxFiles(sandbox, env.hostResolvConf);
+    await Promise.all([writeSandboxFiles(sandbox, env.hostResolvConf), env.records.save(sandboxRecord(sandbox))]);
   });
   signal.throwIfAborted();
 
@@ -100,7 +116,6 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   signal.throwIfAborted();
 
   sandbox.becomeReady(monitor, pid, attachment.ips, stages);
-  undo.push("remove the record", async () => await env.records.remove(sandbox.id));
   await env.records.save(sandboxRecord(sandbox));
 }
 

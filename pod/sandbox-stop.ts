@@ -1,41 +1,85 @@
-// StopPodSandbox and RemovePodSandbox.
+// StopPodSandbox and RemovePodSandbox, and the end of a sandbox whose start failed or was cut short.
 
-import { applyExit, stopContainer } from "./container-life.ts";
+import { applyUnseenExit, stopContainer } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
 import { announceSandbox } from "./events-of.ts";
-import { clearRemains } from "./remains.ts";
+import { clearRemains, killProcesses, type Remains } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 
 /**
  * Kills the containers, gives the addresses back, ends the monitor. Each part is tried even when one
  * before it failed; what failed is in the sandbox's leftovers and rejects, so that the caller asks again.
+ * It is on record before it begins: cut short by the daemon's death, the next one goes on with it.
  */
 export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
-  const wasReady = sandbox.ready;
-  sandbox.stopping = true;
-  sandbox.watch.abort();
-  const failures: { step: string; error: unknown }[] = [];
-  const attempt = async (step: string, work: () => Promise<void>) => {
-    await work().catch((error: unknown) => failures.push({ step, error }));
-  };
+  const isFirst = sandbox.life !== "stopped";
+  await beginStop(env, sandbox);
+  const failures: Failure[] = [];
 
-  await Promise.all(
-    [...sandbox.containers.values()].map(async (container) => {
-      await attempt(`kill container ${container.id}`, async () => await stopContainer(env, container, 0));
-    }),
-  );
-  await attempt("detach the network", async () => await env.network.detach(sandbox.id));
-  await attempt("end the monitor", async () => await endMonitor(env, sandbox));
+  await killContainers(env, sandbox);
+  await attempt(failures, "detach the network", async () => await env.network.detach(sandbox.id));
+  await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
 
-  markStopped(env, sandbox);
+  for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
+  if (failures.length === 0) sandbox.becomeStopped();
+  await writeDown(env, sandbox);
+  if (isFirst) announceSandbox(env, sandbox, "stopped");
+  settle(sandbox, failures);
+}
+
+/** Takes down what a start made that failed or was cut short; rejects with what is still there in its leftovers. */
+export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
+  const failures: Failure[] = [];
+  await attempt(failures, "detach the network", async () => await env.network.detach(sandbox.id));
+  await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
+  await attempt(failures, "remove the pod directory", async () => await env.host.removeTree(sandbox.podDirectory));
+  if (failures.length === 0) await attempt(failures, "remove the record", () => env.records.remove(sandbox.id));
+  settle(sandbox, failures);
+}
+
+interface Failure {
+  readonly step: string;
+  readonly error: unknown;
+}
+
+async function attempt(failures: Failure[], step: string, work: () => Promise<void>): Promise<void> {
+  await work().catch((error: unknown) => failures.push({ step, error }));
+}
+
+function settle(sandbox: Sandbox, failures: readonly Failure[]): void {
   sandbox.setLeftovers(
     failures.map(({ step, error }) => `${step}: ${error instanceof Error ? error.message : String(error)}`),
   );
-  await attempt("save the record", async () => await env.records.save(sandboxRecord(sandbox)));
-  if (wasReady) announceSandbox(env, sandbox, "stopped");
-  const [first] = failures.filter(({ step }) => !step.startsWith("kill container"));
+  const [first] = failures;
   if (first !== undefined) throw first.error;
+}
+
+/** From here on nobody takes the pod for a ready one, whatever becomes of the daemon. */
+export async function beginStop(env: Environment, sandbox: Sandbox): Promise<void> {
+  sandbox.watch.abort();
+  if (sandbox.life !== "ready") return;
+  sandbox.becomeStopping();
+  await writeDown(env, sandbox);
+}
+
+/** A full disk must not keep a pod from being stopped: then recovery goes by what it finds of it on the host. */
+async function writeDown(env: Environment, sandbox: Sandbox): Promise<void> {
+  await env.records.save(sandboxRecord(sandbox)).catch((error: unknown) => {
+    env.log("warn", `pod sandbox ${sandbox.id}: its stop goes on without a record of it: ${String(error)}`);
+  });
+}
+
+/** What outlives this ends with the monitor. */
+async function killContainers(env: Environment, sandbox: Sandbox): Promise<void> {
+  const kills =
+    sandbox.monitor === undefined
+      ? [killProcesses(env, remainsOf(sandbox))]
+      : [...sandbox.containers.values()].map(async (container) => await stopContainer(env, container, 0));
+  for (const kill of await Promise.allSettled(kills)) {
+    if (kill.status === "rejected")
+      env.log("warn", `pod sandbox ${sandbox.id}: a container was not killed: ${String(kill.reason)}`);
+  }
 }
 
 async function endMonitor(env: Environment, sandbox: Sandbox): Promise<void> {
@@ -47,37 +91,16 @@ async function endMonitor(env: Environment, sandbox: Sandbox): Promise<void> {
       `pod sandbox ${sandbox.id}: its monitor did not shut down, so its remains are cleared: ${String(error)}`,
     );
   }
-  await clearRemains(env, {
-    podDirectory: sandbox.podDirectory,
-    cgroup: sandbox.cgroup,
-    ownsCgroup: sandbox.ownsCgroup,
-    containerIds: [...sandbox.containers.keys()],
-    monitorPid: sandbox.monitorPid,
-  });
+  await clearRemains(env, remainsOf(sandbox));
 }
 
-/** No process of the pod lives any more: a container whose end nobody saw gets the code for "unknown". */
-export function markStopped(env: Environment, sandbox: Sandbox): void {
-  for (const container of sandbox.containers.values()) {
-    if (container.phase.state !== "running" && container.phase.state !== "unknown") continue;
-    applyExit(env, container, {
-      state: "exited",
-      startedAt: container.phase.state === "running" ? container.phase.startedAt : 0n,
-      finishedAt: env.clock(),
-      exitCode: 255,
-      reason: "Unknown",
-      message: "The pod ended without a record of this container's exit code.",
-    });
-  }
-  sandbox.becomeNotReady();
+export function remainsOf({ podDirectory, cgroup, ownsCgroup, containers, monitorPid }: Sandbox): Remains {
+  return { podDirectory, cgroup, ownsCgroup, containerIds: [...containers.keys()], monitorPid };
 }
 
 /** Stops what runs, then forgets the sandbox. A network whose teardown failed stays with cni/, which retries it. */
 export async function removeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
-  await stopSandbox(env, sandbox).catch((error: unknown) => {
-    if (sandbox.leftovers.some((leftover) => !leftover.startsWith("detach the network"))) throw error;
-    env.log("warn", `pod sandbox ${sandbox.id} goes, its network is still being taken down: ${String(error)}`);
-  });
+  await stopSandbox(env, sandbox);
   for (const container of sandbox.containers.values()) {
     await env.images.removeSnapshot(container.id);
     await env.records.remove(container.id);

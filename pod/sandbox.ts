@@ -6,13 +6,19 @@ import type { Container } from "./container.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { PodQueue } from "./queue.ts";
 import type { SandboxSetup } from "./spec/build.ts";
-import type { SandboxConfig, SandboxId, SandboxResources, SandboxState, SandboxView } from "./types.ts";
+import type { SandboxConfig, SandboxId, SandboxResources, SandboxView } from "./types.ts";
 import { userMappings } from "./user-namespace.ts";
 
 export interface Stage {
   readonly stage: string;
   readonly milliseconds: number;
 }
+
+/**
+ * `starting`: its start has begun and is not done; found at a start of the daemon, it is unmade. `stopping`: its
+ * stop has begun, and it is on record before anything is taken down. Only `ready` ones are shown as such.
+ */
+export type SandboxLife = "starting" | "ready" | "stopping" | "stopped";
 
 export interface SandboxIdentity {
   readonly id: SandboxId;
@@ -40,9 +46,7 @@ export class Sandbox {
 
   /** Hidden from lists until its start is done and claimed by a caller. */
   visible = false;
-  /** Set by the first stop: nothing new begins in this pod. */
-  stopping = false;
-  #state: SandboxState = "not-ready";
+  #life: SandboxLife = "starting";
   #monitor: Monitor | undefined;
   #monitorPid = 0;
   #ips: readonly string[] = [];
@@ -75,8 +79,12 @@ export class Sandbox {
     return this.#monitorPid;
   }
 
+  get life(): SandboxLife {
+    return this.#life;
+  }
+
   get ready(): boolean {
-    return this.#state === "ready";
+    return this.#life === "ready";
   }
 
   get ownNetwork(): boolean {
@@ -104,7 +112,7 @@ export class Sandbox {
   }
 
   becomeReady(monitor: Monitor, monitorPid: number, ips: readonly string[], timeline: readonly Stage[]): void {
-    this.#state = "ready";
+    this.#life = "ready";
     this.#monitor = monitor;
     this.#monitorPid = monitorPid;
     this.#ips = ips;
@@ -112,8 +120,31 @@ export class Sandbox {
     this.#view = undefined;
   }
 
-  becomeNotReady(): void {
-    this.#state = "not-ready";
+  /** Its start failed: what it made is being taken back. */
+  becomeUnmade(): void {
+    this.#life = "starting";
+    this.#monitor = undefined;
+    this.#monitorPid = 0;
+    this.#ips = [];
+    this.#view = undefined;
+  }
+
+  /** Nothing new begins in it, and its addresses are not its own any more. The monitor is still needed. */
+  becomeStopping(): void {
+    this.#life = "stopping";
+    this.#ips = [];
+    this.#view = undefined;
+  }
+
+  /** As `becomeStopping`, of a pod found at a start; `monitor` is absent when it has ended. */
+  resumeStopping(monitor: Monitor | undefined, monitorPid: number): void {
+    this.becomeStopping();
+    this.#monitor = monitor;
+    this.#monitorPid = monitorPid;
+  }
+
+  becomeStopped(): void {
+    this.#life = "stopped";
     this.#monitor = undefined;
     this.#monitorPid = 0;
     this.#ips = [];
@@ -130,7 +161,7 @@ export class Sandbox {
     this.#view ??= {
       id: this.id,
       config: this.config,
-      state: this.#state,
+      state: this.ready ? "ready" : "not-ready",
       createdAt: this.createdAt,
       runtimeHandler: this.handler.name,
       ips: this.#ips,

@@ -383,6 +383,11 @@ export interface RuntimeHandlerInfo {
  * KeelsonError of pod/errors.ts; reads are answered from memory.
  */
 export interface Pods {
+  /**
+   * Finishes what a daemon before this one began to take down, and takes down what it left behind. For after the
+   * first answer can be given: plugins may hang. Never rejects.
+   */
+  tidy(): Promise<void>;
   runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId>;
   /** Unknown is fine. */
   stopSandbox(id: string, signal: AbortSignal): Promise<void>;

@@ -2,14 +2,13 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { KeelsonError, type MonitorEvent } from "../native/index.ts";
-import { exitedPhase } from "./container.ts";
-import { applyExit, applyStart } from "./container-life.ts";
+import { type Container, exitedPhase } from "./container.ts";
+import { applyExit, applyStart, applyUnseenExit } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
-import { announceSandbox } from "./events-of.ts";
-import { clearRemains } from "./remains.ts";
+import { endContainers } from "./exits.ts";
+import { killProcesses } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
-import { sandboxRecord } from "./sandbox-record.ts";
-import { markStopped } from "./sandbox-stop.ts";
+import { beginStop, remainsOf, stopSandbox } from "./sandbox-stop.ts";
 
 const reconnectMs = 100;
 
@@ -17,8 +16,10 @@ const reconnectMs = 100;
 export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   const { signal } = sandbox.watch;
   while (!signal.aborted && sandbox.monitor !== undefined) {
+    // A start that is answered after the watch's first event was sent is not in it.
+    const running = [...sandbox.containers.values()].filter(({ phase }) => phase.state === "running");
     try {
-      for await (const event of sandbox.monitor.watch(signal)) apply(env, sandbox, event);
+      for await (const event of sandbox.monitor.watch(signal)) apply(env, sandbox, event, running);
     } catch (error) {
       if (signal.aborted) return;
       env.log("warn", `pod sandbox ${sandbox.id}: the watch over its monitor broke: ${String(error)}`);
@@ -29,9 +30,12 @@ export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<
   }
 }
 
-function apply(env: Environment, sandbox: Sandbox, event: MonitorEvent): void {
+function apply(env: Environment, sandbox: Sandbox, event: MonitorEvent, running: readonly Container[]): void {
   switch (event.type) {
     case "state":
+      for (const container of running) {
+        if (!event.containers.some(({ id }) => id === container.id)) applyUnseenExit(env, container);
+      }
       for (const run of event.containers) {
         const container = sandbox.containers.get(run.id);
         if (container === undefined) continue;
@@ -59,24 +63,12 @@ export async function isGone(sandbox: Sandbox): Promise<boolean> {
   }
 }
 
-/** The monitor died (it never exits by itself): its containers are ended, the pod is not ready. */
+/** The monitor died (it never exits by itself): the pod is not ready from this moment, and what it left is cleared. */
 async function sandboxLost(env: Environment, sandbox: Sandbox): Promise<void> {
   env.log("error", `pod sandbox ${sandbox.id}: its monitor ${sandbox.monitorPid} is gone, so the pod is ended`);
-  const remains = {
-    podDirectory: sandbox.podDirectory,
-    cgroup: sandbox.cgroup,
-    ownsCgroup: sandbox.ownsCgroup,
-    containerIds: [...sandbox.containers.keys()],
-    monitorPid: 0,
-  };
-  // While the network namespace is still pinned: without it plugins leave rules behind.
-  await env.network.detach(sandbox.id).catch((error: unknown) => {
-    env.log("warn", `pod sandbox ${sandbox.id}: its network is still being taken down: ${String(error)}`);
-  });
-  await clearRemains(env, remains).catch((error: unknown) => {
-    env.log("error", `pod sandbox ${sandbox.id}: its remains could not be cleared: ${String(error)}`);
-  });
-  markStopped(env, sandbox);
-  announceSandbox(env, sandbox, "stopped");
-  await env.records.save(sandboxRecord(sandbox));
+  await Promise.all([beginStop(env, sandbox), killProcesses(env, remainsOf(sandbox)).catch(() => undefined)]);
+  await endContainers(env, sandbox);
+  await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "stopping", new AbortController().signal, limits.queue, () =>
+    stopSandbox(env, sandbox),
+  );
 }

@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { loadHost } from "../../native/index.ts";
 import { type NetworkOptions, openNetwork } from "../network.ts";
 import type { Log, Network, PodNetwork } from "../types.ts";
 
@@ -17,6 +18,7 @@ export interface Lab extends AsyncDisposable {
   readonly confDir: string;
   readonly binDir: string;
   readonly stateDir: string;
+  readonly runDir: string;
   /** Of host-local. */
   readonly dataDir: string;
   readonly bridge: string;
@@ -73,10 +75,10 @@ export async function openLab(): Promise<Lab> {
   const [high = 0, low = 0] = randomBytes(2);
   const prefix = `10.${88 + (high % 12)}.${low}`;
   const bridge = `kt${tag}`;
-  const [confDir, binDir, stateDir, dataDir, callDir] = ["net.d", "bin", "state", "data", "calls"].map((name) =>
-    join(directory, name),
-  ) as [string, string, string, string, string];
-  await Promise.all([confDir, binDir, stateDir, callDir].map((path) => mkdir(path)));
+  const [confDir, binDir, stateDir, runDir, dataDir, callDir] = ["net.d", "bin", "state", "run", "data", "calls"].map(
+    (name) => join(directory, name),
+  ) as [string, string, string, string, string, string];
+  await Promise.all([confDir, binDir, stateDir, runDir, callDir].map((path) => mkdir(path)));
   const pods: PodNetwork[] = [];
   const networks: Network[] = [];
   const log: Log = (level, message, fields) => lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
@@ -89,13 +91,22 @@ export async function openLab(): Promise<Lab> {
     confDir,
     binDir,
     stateDir,
+    runDir,
     dataDir,
     bridge,
     prefix,
     log,
     logged: lines,
     async open(options = {}) {
-      const network = await openNetwork({ confDir, binDirs: [binDir], stateDir, log, ...options });
+      const network = await openNetwork({
+        confDir,
+        binDirs: [binDir],
+        stateDir,
+        runDir,
+        host: loadHost(),
+        log,
+        ...options,
+      });
       networks.push(network);
       return network;
     },
@@ -184,7 +195,9 @@ export async function openLab(): Promise<Lab> {
       return [...links, ...named];
     },
     async [Symbol.asyncDispose]() {
-      for (const network of networks) network.close();
+      await Promise.all(networks.map((network) => network.close()));
+      for (const name of await readdir(join(runDir, "netns")).catch(() => []))
+        await run("umount", join(runDir, "netns", name)).catch(() => "");
       await Promise.all(pods.map(removeNamespace));
       await run("ip", "link", "delete", bridge).catch(() => "");
       await dropRules(`lab-${tag}`);

@@ -50,6 +50,7 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
   return {
     sandboxViews,
     containerViews,
+    async tidy() {},
     async runSandbox(config) {
       const view = sandboxView(config);
       sandboxViews.set(view.id, view);

@@ -6,6 +6,7 @@
 #include "files.h"
 #include "kernel.h"
 #include "layers.h"
+#include "network.h"
 #include "overlay.h"
 #include "seccomp.h"
 #include "tree.h"
@@ -152,6 +153,28 @@ Napi::Value tryLock(const Napi::CallbackInfo& info) {
       [](Napi::Env env, Fd& fd) { return fd ? to_descriptor(env, fd) : env.Null(); });
 }
 
+Napi::Value pinNamespace(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  std::string space = arguments.path();
+  std::string pin = arguments.path();
+  if (!arguments.ok()) return {};
+  return run_status(info.Env(), pin, [space, pin] { return pin_namespace(space, pin); });
+}
+
+Napi::Value interfaceAddresses(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  std::string space = arguments.path();
+  std::string interface = arguments.text();
+  if (!arguments.ok()) return {};
+  return Background<std::vector<std::string>>::run(
+      info.Env(), space, [space, interface] { return interface_addresses(space, interface); },
+      [](Napi::Env env, std::vector<std::string>& addresses) -> Napi::Value {
+        Napi::Array array = Napi::Array::New(env, addresses.size());
+        for (uint32_t i = 0; i < addresses.size(); ++i) array.Set(i, addresses[i]);
+        return array;
+      });
+}
+
 Napi::Value hostCapabilities(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), bounding_capabilities());
 }
@@ -177,6 +200,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("compileSeccomp", Napi::Function::New(env, compileSeccomp));
   exports.Set("sealedCopy", Napi::Function::New(env, sealedCopy));
   exports.Set("tryLock", Napi::Function::New(env, tryLock));
+  exports.Set("pinNamespace", Napi::Function::New(env, pinNamespace));
+  exports.Set("interfaceAddresses", Napi::Function::New(env, interfaceAddresses));
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
   exports.Set("trimHeap", Napi::Function::New(env, trimHeap));

@@ -1,0 +1,50 @@
+// Keeps a pod's network namespace for plugins whose DEL failed: bridge finds what it made for the pod (its
+// masquerade rules) only by looking into it, and the pod's own pin goes when the pod is stopped.
+
+import { mkdir, readdir, rm, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import type { Host } from "../native/index.ts";
+
+export interface Pins {
+  /** A path that outlives the pod's, or undefined when no namespace stands at `netns`. */
+  hold(sandboxId: string, netns: string): Promise<string | undefined>;
+  /** Lets go of the namespace; not held is fine. */
+  release(sandboxId: string): Promise<void>;
+  /** Lets go of all but those of these sandboxes. */
+  releaseOthers(sandboxIds: ReadonlySet<string>): Promise<void>;
+}
+
+/** `directory` is volatile (below /run): no namespace outlives a reboot. */
+export function createPins(directory: string, host: Pick<Host, "pinNamespace" | "unmount">): Pins {
+  const pinOf = (sandboxId: string) => join(directory, sandboxId);
+  const release = async (sandboxId: string): Promise<void> => {
+    await host.unmount(pinOf(sandboxId));
+    await rm(pinOf(sandboxId), { force: true });
+  };
+  return {
+    async hold(sandboxId, netns) {
+      const pin = pinOf(sandboxId);
+      if (await isNamespace(pin)) return pin;
+      if (!(await isNamespace(netns))) return undefined;
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      await host.pinNamespace(netns, pin);
+      return pin;
+    },
+    release,
+    async releaseOthers(sandboxIds) {
+      const names = await readdir(directory).catch(() => []);
+      for (const name of names) if (!sandboxIds.has(name)) await release(name);
+    },
+  };
+}
+
+const nsfsMagic = 0x6e736673;
+
+/** Whether a namespace stands at the path; the file of a pin that is gone is an ordinary one. */
+export async function isNamespace(path: string): Promise<boolean> {
+  try {
+    return (await statfs(path)).type === nsfsMagic;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,29 @@
+// The ends of containers whose monitor is gone: its exit records tell what they can, the rest is unknown.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type ExitedRun, parseExited } from "../native/index.ts";
+import { exitedPhase } from "./container.ts";
+import { applyExit, applyUnseenExit } from "./container-life.ts";
+import type { Environment } from "./environment.ts";
+import type { Sandbox } from "./sandbox.ts";
+
+export async function endContainers(env: Environment, sandbox: Sandbox): Promise<void> {
+  await Promise.all(
+    [...sandbox.containers.values()].map(async (container) => {
+      const exit = await exitOnDisk(sandbox.podDirectory, container.id);
+      if (exit === undefined) applyUnseenExit(env, container);
+      else applyExit(env, container, exitedPhase(exit));
+    }),
+  );
+}
+
+/** exits/<id>.json, a ContainerState of PROTOCOL.md. */
+async function exitOnDisk(podDirectory: string, id: string): Promise<ExitedRun | undefined> {
+  try {
+    const record: unknown = JSON.parse(await readFile(join(podDirectory, "exits", `${id}.json`), "utf8"));
+    return typeof record === "object" && record !== null ? parseExited(record) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,97 @@
+// What a daemon before this one began to take down or left behind, finished once this one serves: a few pods at a time.
+
+import { recoverCheckpoints } from "./checkpoint.ts";
+import type { Container } from "./container.ts";
+import { removeContainer } from "./container-remove.ts";
+import { type Environment, limits } from "./environment.ts";
+import { loseNetwork, type Recovered } from "./recovery.ts";
+import { killProcesses } from "./remains.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { remainsOf, stopSandbox, unmakeSandbox } from "./sandbox-stop.ts";
+import { clearStrangePod } from "./strangers.ts";
+
+/** After a reboot there may be hundreds to do, each with plugins to run that may hang. */
+const atOnce = 4;
+
+/** Told what is gone for good. */
+export interface Model {
+  forgetSandbox(sandbox: Sandbox): void;
+  forgetContainer(container: Container): void;
+}
+
+/** Never rejects; each failure is logged, and what is left of a pod is among its leftovers. */
+export async function tidy(
+  env: Environment,
+  { sandboxes, strangers, inspections }: Recovered,
+  model: Model,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = [...sandboxes.values()];
+  const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
+    if (signal.aborted) return;
+    await work().catch((error: unknown) => env.log("warn", `${what} failed: ${String(error)}`));
+  };
+
+  await attempt("recovering checkpoints", async () => {
+    await recoverCheckpoints(
+      env,
+      found.flatMap(({ containers }) => [...containers.values()]),
+    );
+  });
+  // The processes of pods whose monitor is gone wait for no plugin of others.
+  const headless = found.filter(({ life, monitor }) => life === "stopping" && monitor === undefined);
+  const killed = Promise.all(
+    headless.map(async (sandbox) => {
+      await attempt(`killing what is left of pod sandbox ${sandbox.id}`, () => killProcesses(env, remainsOf(sandbox)));
+    }),
+  );
+  await eachOf(found, async (sandbox) => {
+    await attempt(`tidying up pod sandbox ${sandbox.id}`, async () => {
+      const missing = await inspections.get(sandbox);
+      if (missing !== undefined && sandbox.ready) await loseNetwork(env, sandbox, missing);
+      if (!isUnfinished(sandbox)) return;
+      const object = `pod sandbox ${sandbox.id}`;
+      await sandbox.queue.run(object, "finishing what was begun", signal, limits.queue, async () => {
+        await finish(env, sandbox, model);
+      });
+    });
+  });
+  await killed;
+  await eachOf(strangers.podDirectories, async (directory) => {
+    await attempt(`taking down ${directory}`, async () => await clearStrangePod(env, directory));
+  });
+  for (const path of strangers.bundles) await attempt(`removing ${path}`, () => env.host.removeTree(path));
+  for (const id of strangers.snapshots) await attempt(`removing layer ${id}`, () => env.images.removeSnapshot(id));
+  for (const id of strangers.records) await attempt(`removing record ${id}`, () => env.records.remove(id));
+}
+
+function isUnfinished({ life, containers }: Sandbox): boolean {
+  return life === "starting" || life === "stopping" || containers.values().some(({ removing }) => removing);
+}
+
+/** In the pod's turn: a request may have done it meanwhile. */
+async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
+  if (sandbox.life === "starting") {
+    try {
+      await unmakeSandbox(env, sandbox);
+      model.forgetSandbox(sandbox);
+    } catch (error) {
+      sandbox.visible = true;
+      throw error;
+    }
+    return;
+  }
+  if (sandbox.life === "stopping") await stopSandbox(env, sandbox);
+  for (const container of [...sandbox.containers.values()].filter(({ removing }) => removing)) {
+    await removeContainer(env, container);
+    model.forgetContainer(container);
+  }
+}
+
+async function eachOf<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  const waiting = items.values();
+  const inTurn = async (): Promise<void> => {
+    for (const item of waiting) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, inTurn));
+}
