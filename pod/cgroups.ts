@@ -10,25 +10,47 @@ export interface CgroupTree {
   readonly unified: boolean;
   /** Mount point of v2, on a hybrid host too; empty without one. */
   readonly v2: string;
-  /** Controller name to mount point. */
+  /** Controller ("memory") or named hierarchy ("name=systemd") to mount point. */
   readonly v1: ReadonlyMap<string, string>;
 }
 
-/** Reads /proc/self/mountinfo (proc(5)). */
+const v1Controllers: ReadonlySet<string> = new Set([
+  ...["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"],
+  ...["net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"],
+]);
+
 export async function detectCgroups(): Promise<CgroupTree> {
+  return parseHierarchies(await readFile("/proc/self/mountinfo", "latin1"));
+}
+
+/**
+ * proc_pid_mountinfo(5). Of a hierarchy that is mounted several times the first whole mount counts; the monitor goes
+ * by the same rule (cgroup_host.cc), and one test holds both to it.
+ */
+export function parseHierarchies(mountinfo: string): CgroupTree {
   const v1 = new Map<string, string>();
   let v2 = "";
-  for (const line of (await readFile("/proc/self/mountinfo", "utf8")).split("\n")) {
-    const [left = "", right = ""] = line.split(" - ");
-    const mountPoint = left.split(" ")[4] ?? "";
-    const [type, , options = ""] = right.split(" ");
-    if (type === "cgroup2") v2 = mountPoint;
+  for (const line of mountinfo.split("\n")) {
+    const fields = line.split(" ");
+    const [, , , root, mountPoint = ""] = fields;
+    // Any number of optional fields stands before the separator.
+    const dash = fields.indexOf("-", 6);
+    if (dash < 0 || fields.length - dash < 4 || root !== "/") continue;
+    const [type, , options = ""] = fields.slice(dash + 1);
+    if (type === "cgroup2" && v2 === "") v2 = unescaped(mountPoint);
     if (type !== "cgroup") continue;
     for (const option of options.split(",")) {
-      if (option !== "rw" && option !== "ro") v1.set(option.replace(/^name=/, ""), mountPoint);
+      const isHierarchy = v1Controllers.has(option) || option.startsWith("name=");
+      if (isHierarchy && !v1.has(option)) v1.set(option, unescaped(mountPoint));
     }
   }
   return { unified: v1.size === 0, v2, v1 };
+}
+
+/** The kernel writes blank, tab, newline and backslash as three octal digits. */
+function unescaped(path: string): string {
+  const bytes = path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+  return Buffer.from(bytes, "latin1").toString();
 }
 
 /** Every directory that `cgroup` has, over all hierarchies. */

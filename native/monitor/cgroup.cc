@@ -40,7 +40,7 @@ std::vector<std::string> levels(const std::string& root, const std::string& path
 }
 
 // A hybrid host's v2 tree is for membership alone: its controllers are not ours to hand out.
-enum class Version { v1, v2, v2_hybrid };
+enum class Version { v1, v1_cpuset, v2, v2_hybrid };
 
 // Makes the missing levels in one hierarchy and notes them in `made`.
 Status make_levels(const std::string& root, const std::string& path, Version version,
@@ -58,9 +58,10 @@ Status make_levels(const std::string& root, const std::string& path, Version ver
       } else {
         made.push_back(directory);
       }
-      if (version == Version::v1) {
-        if (Status prepared = prepare_v1_directory(directory); !prepared) return prepared;
-      }
+    }
+    // One that is there may have been made by another pod this very moment, and be empty still.
+    if (version == Version::v1_cpuset) {
+      if (Status filled = fill_v1_cpuset(directory); !filled) return filled;
     }
     parent = directory;
   }
@@ -143,8 +144,10 @@ Result<Cgroup> Cgroup::create(const CgroupHost& host, std::string path) {
   if (Status checked = check_path(path); !checked) return std::unexpected(checked.error());
   std::vector<std::string> made;
   Status status;
+  const std::string cpuset = host.v1_root("cpuset");
   for (const std::string& root : host.v1_roots()) {
-    if (status) status = make_levels(root, path, Version::v1, made);
+    const Version version = root == cpuset ? Version::v1_cpuset : Version::v1;
+    if (status) status = make_levels(root, path, version, made);
   }
   if (status && !host.v2_root().empty()) {
     status = make_levels(host.v2_root(), path, host.unified() ? Version::v2 : Version::v2_hybrid, made);
@@ -162,14 +165,6 @@ std::vector<std::string> Cgroup::v1_task_files() const {
   std::vector<std::string> files;
   for (const std::string& root : host_->v1_roots()) files.push_back(root + path_ + "/tasks");
   return files;
-}
-
-Status Cgroup::attach_v1(pid_t pid) const {
-  for (const std::string& root : host_->v1_roots()) {
-    Status attached = write_cgroup_file(root + path_ + "/cgroup.procs", std::to_string(pid));
-    if (!attached) return attached;
-  }
-  return {};
 }
 
 Status Cgroup::apply(const Json& resources) {

@@ -19,6 +19,8 @@ namespace keelson {
 class CgroupHost {
  public:
   static Result<CgroupHost> detect();
+  // From a file of that format.
+  static Result<CgroupHost> read(const char* path);
   bool unified() const { return unified_only_; }              // cgroup v2 alone
   const std::string& v2_root() const { return v2_root_; }     // "" when there is none; ".../unified" on hybrid
   const std::vector<std::pair<std::string, std::string>>& v1() const { return v1_; }  // controller, mount point
@@ -26,6 +28,8 @@ class CgroupHost {
   std::string v1_root(std::string_view controller) const;     // "" when it is not mounted
 
  private:
+  void take(std::string_view line);
+
   bool unified_only_ = false;
   std::string v2_root_;
   std::vector<std::pair<std::string, std::string>> v1_;
@@ -46,8 +50,6 @@ class Cgroup {
   // itself: "0" written by a single thread spares the wait of 10 ms and more for an RCU grace
   // period that writing another process's id to cgroup.procs costs (see join_v1_cgroups).
   std::vector<std::string> v1_task_files() const;
-  // Moves another process into the v1 hierarchies (all of v1's, no-op on unified): write once for each.
-  Status attach_v1(pid_t pid) const;
   // Applies OCI linux.resources, all or nothing.
   Status apply(const Json& resources);
   // An eventfd or inotify descriptor that becomes readable when something may have been OOM-killed.

@@ -180,14 +180,11 @@ class V1Resources {
 
 }  // namespace
 
-Status prepare_v1_directory(const std::string& directory) {
+Status fill_v1_cpuset(const std::string& directory) {
   const std::string parent = directory.substr(0, directory.rfind('/'));
   for (const char* name : {"/cpuset.cpus", "/cpuset.mems"}) {
     Result<std::string> own = read_cgroup_file(directory + name);
-    if (!own) {
-      if (own.error().error_number == ENOENT) return {};  // not the cpuset hierarchy
-      return std::unexpected(own.error());
-    }
+    if (!own) return std::unexpected(own.error());
     if (!own->empty()) continue;
     Result<std::string> inherited = read_cgroup_file(parent + name);
     if (!inherited) return std::unexpected(inherited.error());

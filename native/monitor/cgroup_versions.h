@@ -9,8 +9,8 @@
 
 namespace keelson {
 
-// For a v1 directory just made: an empty cpuset takes no process, so it gets its parent's.
-Status prepare_v1_directory(const std::string& directory);
+// For a directory of v1's cpuset hierarchy: an empty one takes no process, so it gets its parent's.
+Status fill_v1_cpuset(const std::string& directory);
 // For a v2 directory that is to have children: its controllers are handed down to them.
 Status delegate_v2_controllers(const std::string& directory);
 

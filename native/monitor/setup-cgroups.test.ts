@@ -75,6 +75,19 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       expect(outcome.news.find((line) => line.event === "exited")).toMatchObject({ exit_code: 137 });
     });
 
+    test("a cpuset directory above it that another pod has made and not yet filled is filled", async () => {
+      const above = join(hierarchies, "cpuset", pod.cgroup);
+      mkdirSync(above);
+      expect(readFileSync(join(above, "cpuset.cpus"), "utf8").trim()).toBe("");
+      pod.write({ args: ["sh", "-c", "echo ready; read go"] });
+      const running = pod.start();
+      await running.output("ready\n");
+      const whole = readFileSync(join(hierarchies, "cpuset/cpuset.cpus"), "utf8").trim();
+      for (const path of ["cpuset/cpuset.cpus"]) expect(read(path)).toBe(whole);
+      running.say("\n");
+      await running.end();
+    });
+
     test("one wrong resource takes back all others and leaves no cgroup", async () => {
       const outcome = await pod.run({
         linux: { resources: { cpu: { shares: 700 }, memory: { limit: 2 ** 26, swap: 2 ** 25 } } },

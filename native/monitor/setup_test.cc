@@ -3,6 +3,7 @@
 //   setup-test run <pod dir> <bundle> [exec args …]   one pod with one container and, while it runs, one exec
 //   setup-test bench <pod dir> <bundle> <count>       times of start_init and start_exec, in microseconds
 //   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
+//   setup-test hierarchies <mountinfo>                what CgroupHost reads there, as JSON on stream 1
 //
 // `run` takes <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's;
 // what happened goes to descriptor 3 as one JSON object a line: started, exec, exited, error, destroyed.
@@ -238,6 +239,16 @@ int filter(const char* cgroup, const char* rules_json) {
   return 0;
 }
 
+int hierarchies(const char* mountinfo) {
+  CgroupHost host = must(CgroupHost::read(mountinfo));
+  JsonWriter found;
+  found.begin_object().key("unified").value(host.unified()).key("v2").value(host.v2_root()).key("v1").begin_object();
+  for (const auto& [controller, mount_point] : host.v1()) found.key(controller).value(mount_point);
+  found.end_object().end_object();
+  puts(found.text().c_str());
+  return 0;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -245,6 +256,7 @@ int main(int count, char** arguments) {
   if (count >= 4 && words[1] == "run") return run(arguments[2], arguments[3], {words.begin() + 4, words.end()});
   if (count == 5 && words[1] == "bench") return bench(arguments[2], arguments[3], atoi(arguments[4]));
   if (count == 4 && words[1] == "device-filter") return filter(arguments[2], arguments[3]);
-  fputs("usage: setup-test run|bench|device-filter …, see setup_test.cc\n", stderr);
+  if (count == 3 && words[1] == "hierarchies") return hierarchies(arguments[2]);
+  fputs("usage: setup-test run|bench|device-filter|hierarchies …, see setup_test.cc\n", stderr);
   return 2;
 }
