@@ -99,14 +99,14 @@ async function checkCapabilities(): Promise<Finding> {
   );
 }
 
-/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers want 6.5. */
+/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers want 6.7 ("lowerdir+"). */
 export function checkKernel(kernelRelease: string): Finding {
   const [major = 0, minor = 0] = kernelRelease.split(/[.-]/).map(Number);
   const isAtLeast = (wantedMajor: number, wantedMinor: number) =>
     major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
-  if (isAtLeast(6, 5)) return ok("kernel", `Linux ${kernelRelease}`);
+  if (isAtLeast(6, 7)) return ok("kernel", `Linux ${kernelRelease}`);
   if (isAtLeast(5, 12)) {
-    return warn("kernel", `Linux ${kernelRelease}`, "Pods with user namespaces (hostUsers: false) need 6.5 or newer.");
+    return warn("kernel", `Linux ${kernelRelease}`, "Pods with user namespaces (hostUsers: false) need 6.7 or newer.");
   }
   return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.12 or newer.");
 }

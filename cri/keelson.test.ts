@@ -121,9 +121,10 @@ describe("keelson check", () => {
     expect(checkRoot(1000)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("as root") });
     expect(checkKernel("5.4.0-200-generic")).toMatchObject({ verdict: "fail" });
     expect(checkKernel("5.11.1")).toMatchObject({ verdict: "fail" });
-    expect(checkKernel("5.12.0")).toMatchObject({ verdict: "warn", remedy: expect.stringContaining("6.5") });
+    expect(checkKernel("5.12.0")).toMatchObject({ verdict: "warn", remedy: expect.stringContaining("6.7") });
     expect(checkKernel("6.1.0-9-amd64")).toMatchObject({ verdict: "warn" });
-    expect(checkKernel("6.5.0")).toMatchObject({ verdict: "ok" });
+    expect(checkKernel("6.6.60")).toMatchObject({ verdict: "warn" });
+    expect(checkKernel("6.7.0")).toMatchObject({ verdict: "ok" });
     expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
     expect(checkSelinux(true)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("selinux=0") });
     expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });

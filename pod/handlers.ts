@@ -59,11 +59,11 @@ export function vanishedHandler(name: string, known: Iterable<string>): RuntimeH
   return { name, features: noFeatures, usable: false, check };
 }
 
-/** Overlay takes layers whose owners are mapped one by one since Linux 6.5 ("lowerdir+"). */
+/** Overlay takes layers whose owners are mapped one by one since Linux 6.7 ("lowerdir+"). */
 async function kernelHasUserNamespaces(): Promise<boolean> {
   const [major = 0, minor = 0] = release().split(/[.-]/).map(Number);
   const limit = await readFile("/proc/sys/user/max_user_namespaces", "utf8").catch(() => "0");
-  return Number(limit) > 0 && (major > 6 || (major === 6 && minor >= 5));
+  return Number(limit) > 0 && (major > 6 || (major === 6 && minor >= 7));
 }
 
 type Outcome =
