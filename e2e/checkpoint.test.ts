@@ -158,6 +158,8 @@ async function restore(unpacked: string, { containerId }: Counting, streams: rea
   );
   // What was not the container's own, from this host: its bind mounts and the cgroups.
   for (const name of readdirSync("/sys/fs/cgroup")) binds.set(`/sys/fs/cgroup/${name}`, `/sys/fs/cgroup/${name}`);
+  // Masked files are covered with the host's /dev/null; runc's restore gives the same.
+  for (const path of runtimeSpec.linux.maskedPaths) binds.set(path, "/dev/null");
   const mounts = [...binds].flatMap(([at, source]) => ["--external", `mnt[${at}]:${source}`]);
   const pidfile = join(scratch, "restored.pid");
   const inherited = ["fd[1]", "fd[2]"].map((fd, index) => ["--inherit-fd", `${fd}:${streams[index + 1]}`]);

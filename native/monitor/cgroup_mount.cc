@@ -1,6 +1,7 @@
 // The mount of type "cgroup". On v2 it is cgroup2, cut at the container by its cgroup
 // namespace; on v1 a tmpfs with one bind mount per hierarchy of the container's own
-// directory. Read-only binds keep release_agent out of reach (CVE-2022-0492).
+// directory. A hybrid host's v2 tree is not among them: programs that find one take the host
+// for v2, and no other runtime shows it. Read-only binds keep release_agent out of reach (CVE-2022-0492).
 #include "cgroup_mount.h"
 
 #include <fcntl.h>
@@ -79,9 +80,6 @@ void plan_cgroup_mount(PlannedMount& plan, const CgroupHost& host, std::string_v
       plan.entries.push_back({name, mount_point + path, {}, -1});
     }
     if (controller != name && !controller.starts_with("name=")) plan.entries.back().aliases.push_back(controller);
-  }
-  if (!host.v2_root().empty()) {
-    plan.entries.push_back({last_component(host.v2_root()), host.v2_root() + path, {}, -1});
   }
 }
 

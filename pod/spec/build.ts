@@ -9,6 +9,7 @@ import { apparmorFor } from "./apparmor.ts";
 import { capabilitiesFor } from "./capabilities.ts";
 import { planDevices } from "./devices.ts";
 import type { ImageVolume } from "./image-mounts.ts";
+import { hiddenPaths } from "./masking.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
 import { type OciNamespace, type OciSpec, ociMappings } from "./oci.ts";
 import { ociResources } from "./resources.ts";
@@ -41,32 +42,17 @@ export interface ContainerSetup {
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** What a request that masks anything gets masked besides (CVE-2018-10892 and kin). */
-const alwaysMasked = [
-  "/proc/acpi",
-  "/proc/asound",
-  "/proc/interrupts",
-  "/proc/kcore",
-  "/proc/keys",
-  "/proc/latency_stats",
-  "/proc/sched_debug",
-  "/proc/scsi",
-  "/proc/timer_list",
-  "/proc/timer_stats",
-  "/sys/devices/virtual/powercap",
-  "/sys/firmware",
-];
-
 export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
   const { config, account } = container;
   const { security } = config;
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
-  const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
+  const [mounts, devices, seccomp, apparmorProfile, hidden] = await Promise.all([
     planMounts(config, sandbox, container.imageVolumes),
     planDevices(config),
     seccompFor(security, capabilities.bounding),
     apparmorFor(security),
+    hiddenPaths(security, sandbox.user !== undefined),
   ]);
   return {
     ociVersion: "1.0.2",
@@ -99,8 +85,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       devices: devices.devices,
       cgroupsPath: `${sandbox.cgroup}/${container.id}`,
       resources: ociResources(config.resources, devices.rules),
-      maskedPaths: security.privileged ? [] : maskedPaths(security.maskedPaths),
-      readonlyPaths: security.privileged ? [] : security.readonlyPaths,
+      ...hidden,
       rootfsPropagation: mounts.rootfsPropagation,
       ...(seccomp === undefined ? {} : { seccomp }),
       ...(sandbox.user === undefined ? {} : ociMappings(sandbox.user.uids, sandbox.user.gids)),
@@ -149,7 +134,17 @@ function namespaces(sandbox: SandboxSetup, container: ContainerSetup): OciNamesp
     ...joined("uts", pinned.uts),
     ...joined("user", pinned.user),
     ...pidNamespace(sandbox, container),
+    ...cgroupNamespace(container),
   ];
+}
+
+/**
+ * The container's cgroup is the root of what it sees and can mount. A privileged one has the host's, as in both
+ * peers (CRI-O's setupCgroupNamespace, containerd's buildLinuxSpec): it may do to the host what it likes, and node
+ * agents look for the node's cgroups.
+ */
+function cgroupNamespace({ config }: ContainerSetup): OciNamespace[] {
+  return config.security.privileged ? [] : [{ type: "cgroup" }];
 }
 
 function pidNamespace(sandbox: SandboxSetup, container: ContainerSetup): OciNamespace[] {
@@ -163,8 +158,4 @@ function pidNamespace(sandbox: SandboxSetup, container: ContainerSetup): OciName
     case "target":
       return [{ type: "pid", path: `/proc/${container.targetPid ?? 0}/ns/pid` }];
   }
-}
-
-function maskedPaths(requested: readonly string[]): string[] {
-  return requested.length === 0 ? [] : [...new Set([...requested, ...alwaysMasked])];
 }

@@ -142,16 +142,6 @@ test("a missing host path becomes a directory; one below a file is an error with
   );
 });
 
-test("masking: none asked for, none; some asked for, the well-known ones too (CVE-2018-10892)", async () => {
-  expect((await specOf({})).linux.maskedPaths).toEqual([]);
-  const masked = await specOf({ security: { ...plainSecurity, maskedPaths: ["/proc/mine"] } });
-  expect(masked.linux.maskedPaths).toEqual(
-    expect.arrayContaining(["/proc/mine", "/proc/acpi", "/proc/kcore", "/sys/firmware"]),
-  );
-  const privileged = await specOf({ security: { ...plainSecurity, privileged: true, maskedPaths: ["/proc/mine"] } });
-  expect(privileged.linux.maskedPaths).toEqual([]);
-});
-
 test("namespaces: the pod's are joined by path, pid by mode", async () => {
   const { namespaces } = (await specOf({})).linux;
   expect(namespaces).toEqual([
@@ -160,9 +150,12 @@ test("namespaces: the pod's are joined by path, pid by mode", async () => {
     { type: "ipc", path: "/ns/ipc" },
     { type: "uts", path: "/ns/uts" },
     { type: "pid" },
+    { type: "cgroup" },
   ]);
   const host = await specOf({ security: { ...plainSecurity, namespaces: { ...podNamespaces, pid: "node" } } });
   expect(host.linux.namespaces.some(({ type }) => type === "pid")).toBe(false);
+  const privileged = await specOf({ security: { ...plainSecurity, privileged: true } });
+  expect(privileged.linux.namespaces.some(({ type }) => type === "cgroup")).toBe(false);
 });
 
 test("a privileged container has the host's devices with their true numbers", async () => {

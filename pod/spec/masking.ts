@@ -1,0 +1,63 @@
+// Which parts of /proc and /sys a container neither sees nor writes.
+// Sources: OCI config-linux.md ("Masked Paths", "Readonly Paths"); CRI v1 masked_paths, readonly_paths;
+// Kubernetes' procMount; GHSA-6fw5-f8r9-fgfm, GHSA-jq35-85cj-fj4p, CVE-2018-10892.
+
+import { access, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { ContainerSecurity } from "../types.ts";
+
+export interface HiddenPaths {
+  readonly maskedPaths: readonly string[];
+  readonly readonlyPaths: readonly string[];
+}
+
+const defaultMasked = [
+  "/proc/acpi",
+  "/proc/asound",
+  "/proc/interrupts",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/sys/devices/virtual/powercap",
+  "/sys/firmware",
+];
+
+const defaultReadonly = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const cpuDirectory = "/sys/devices/system/cpu";
+
+/**
+ * An empty list means the defaults. With users of its own it means nothing hidden: Kubernetes' procMount Unmasked,
+ * which the kubelet says with empty lists, is allowed there alone, for the host's settings are not that root's to change.
+ */
+export async function hiddenPaths(
+  { privileged, maskedPaths, readonlyPaths }: ContainerSecurity,
+  ownUsers: boolean,
+  cpus = cpuDirectory,
+): Promise<HiddenPaths> {
+  if (privileged) return { maskedPaths: [], readonlyPaths: [] };
+  const masks = maskedPaths.length > 0 || !ownUsers;
+  return {
+    maskedPaths: masks ? [...new Set([...maskedPaths, ...defaultMasked, ...(await throttlePaths(cpus))])] : [],
+    readonlyPaths: readonlyPaths.length > 0 || ownUsers ? readonlyPaths : defaultReadonly,
+  };
+}
+
+/** Each CPU's own directory of the counters that tell what its other users do. */
+async function throttlePaths(cpus: string): Promise<string[]> {
+  const names = (await readdir(cpus).catch(() => [])).filter((name) => /^cpu\d+$/.test(name));
+  const found = await Promise.all(
+    names.map(async (name) => {
+      const present = await access(join(cpus, name, "thermal_throttle")).then(
+        () => true,
+        () => false,
+      );
+      return present ? [join(cpuDirectory, name, "thermal_throttle")] : [];
+    }),
+  );
+  return found.flat();
+}
