@@ -41,6 +41,9 @@ export class Container {
   /** Set by the first removal, and on record before anything is taken down. */
   removing = false;
 
+  /** The kernel has refused an update's OOM score, and the log says so. */
+  scoreRefused = false;
+
   #phase: ContainerPhase = { state: "created" };
   #resources: Resources | undefined;
   #view: ContainerView | undefined;

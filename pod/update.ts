@@ -109,13 +109,19 @@ async function changeCgroup(
   if (change.oomScoreAdj !== 0n) await scoreProcesses(env, container, Number(change.oomScoreAdj));
 }
 
-/** proc(5) oom_score_adj. Without CAP_SYS_RESOURCE the kernel lets nobody lower a score: that is logged, not an error. */
-async function scoreProcesses(env: Environment, { id, cgroup }: Container, score: number): Promise<void> {
-  for (const pid of await cgroupProcesses(env.cgroups, cgroup)) {
+/**
+ * proc(5) oom_score_adj. Without CAP_SYS_RESOURCE the kernel lets nobody lower a score: that is logged once for each
+ * container, not an error.
+ */
+async function scoreProcesses(env: Environment, container: Container, score: number): Promise<void> {
+  const refusals: NodeJS.ErrnoException[] = [];
+  for (const pid of await cgroupProcesses(env.cgroups, container.cgroup)) {
     await writeFile(`/proc/${pid}/oom_score_adj`, String(score)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT" && error.code !== "ESRCH") {
-        env.log("warn", `container ${id}: the OOM score of process ${pid} stays as it is: ${error.message}`);
-      }
+      if (error.code !== "ENOENT" && error.code !== "ESRCH") refusals.push(error);
     });
   }
+  const [first] = refusals;
+  if (first === undefined || container.scoreRefused) return;
+  container.scoreRefused = true;
+  env.log("warn", `container ${container.id}: the OOM scores of its processes stay as they are: ${first.message}`);
 }

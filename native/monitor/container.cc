@@ -215,7 +215,7 @@ void Container::on_exit(const ProcessExit& exit) {
   state_.finished_at = exit.time_ns;
   state_.exit_code = exit.code;
   state_.signal = exit.signal;
-  state_.oom_killed = exit.signal == SIGKILL && oom_->killed();
+  state_.oom_killed = oom_->killed();
   oom_.reset();
   output_->finish([this] { settle(); });
 }
