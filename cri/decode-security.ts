@@ -150,20 +150,38 @@ function decodeUserNamespace(message: Messages["user"] | null | undefined, field
       throw invalid(`${field}.${name}`, `${mappings.length} mappings`, "exactly one mapping");
     }
     if (only.containerId !== 0) throw invalid(`${field}.${name}[0].container_id`, only.containerId, "0");
+    // The host's root would be the pod's: no namespace at all.
+    if (only.hostId === 0) throw invalid(`${field}.${name}[0].host_id`, 0, "above 0");
   }
   return { mode, uids, gids };
 }
 
+/** user_namespaces(7): no id may stand in two mappings of a list, on either side. */
 export function decodeIdMappings(
   messages: readonly Messages["mapping"][] | null | undefined,
   field: string,
 ): IdMapping[] {
-  return (messages ?? []).map((message, n) => {
+  const mappings = (messages ?? []).map((message, n) => {
     const hostId = intWithin(message.hostId, `${field}[${n}].host_id`, 0, Number(highestId));
     const containerId = intWithin(message.containerId, `${field}[${n}].container_id`, 0, Number(highestId));
     const room = Number(highestId) - Math.max(hostId, containerId) + 1;
     return { hostId, containerId, length: intWithin(message.length, `${field}[${n}].length`, 1, room) };
   });
+  for (const side of ["hostId", "containerId"] as const) {
+    const sorted = mappings.toSorted((a, b) => a[side] - b[side]);
+    const twice = sorted.find((mapping, n) => n > 0 && mapping[side] < endOf(sorted[n - 1], side));
+    if (twice !== undefined)
+      throw invalid(
+        field,
+        `mappings that share ${side === "hostId" ? "host" : "container"} id ${twice[side]}`,
+        "mappings that do not overlap",
+      );
+  }
+  return mappings;
+}
+
+function endOf(mapping: IdMapping | undefined, side: "hostId" | "containerId"): number {
+  return mapping === undefined ? 0 : mapping[side] + mapping.length;
 }
 
 /** The newer message wins over the deprecated string, as in Kubernetes. */

@@ -1,5 +1,6 @@
 // Image volumes and the volumes that images declare, with a real daemon.
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -13,6 +14,7 @@ import { lacks, ociHandlers } from "./fixtures/oci-runtimes.ts";
 let node: TestNode;
 let registry: TestRegistry;
 let undoHugetlb: () => void;
+const mapping = [{ containerId: 0, hostId: 300_000, length: 65_536 }];
 const handlers = await ociHandlers();
 
 beforeAll(async () => {
@@ -124,7 +126,6 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
 });
 
 test("in a user namespace the image's owner is the container's root", async () => {
-  const mapping = [{ containerId: 0, hostId: 300_000, length: 65_536 }];
   const options = { usernsOptions: { mode: runtime.v1.NamespaceMode.POD, uids: mapping, gids: mapping } };
   const more = { uidMappings: mapping, gidMappings: mapping };
   const mounts = [
@@ -183,6 +184,39 @@ test.for(["native", "runc"])(
     await node.client.removePodSandbox({ podSandboxId });
   },
 );
+
+describe.each([
+  ["native", {}],
+  ["runc", {}],
+  ["crun", {}],
+  ["native", { pid: 1, usernsOptions: { mode: runtime.v1.NamespaceMode.POD, uids: mapping, gids: mapping } }],
+])("under a read-only root, with handler %s and namespaces %o", (handler, namespaceOptions) => {
+  test("an image's declared volumes are writable, with what the image has there, and nothing else is", async () => {
+    const image = `${registry.address}/with/volumes:1`;
+    const security = { readonlyRootfs: true, namespaceOptions };
+    const name = `read-only-${handler}-${Object.keys(namespaceOptions).length}`;
+    const { podSandboxId, containerId, sh } = await run(name, { handler, image, security });
+    for (const directory of ["/declared", "/relative/deep", "/up", "/elsewhere/below", "/bin"])
+      expect(await sh(`echo x > ${directory}/made && cat ${directory}/made`)).toBe("x\n");
+    expect(await sh("/bin/busybox echo of the image")).toBe("of the image\n");
+    expect(await sh("touch /made /relative/made /elsewhere/made 2>&1; true")).toMatch(/(Read-only[\s\S]*){3}/);
+    // It is the writable layer's: counted with it, and gone with it.
+    const { info } = await node.client.containerStatus({ containerId, verbose: true });
+    const { upper } = JSON.parse(await readFile(`${JSON.parse(info?.info ?? "{}").bundle}/rootfs.json`, "utf8"));
+    expect(await readFile(`${upper}/declared/made`, "utf8")).toBe("x\n");
+    await node.client.removePodSandbox({ podSandboxId });
+    expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain(podSandboxId);
+    expect(existsSync(upper)).toBe(false);
+  });
+});
+
+test("a volume that the request mounts itself is the request's, under a read-only root too", async () => {
+  const image = `${registry.address}/with/volumes:1`;
+  const mounts = [volume("two", "/declared")];
+  const { podSandboxId, sh } = await run("covered", { image, mounts, security: { readonlyRootfs: true } });
+  expect(await sh("cat /declared/bottom; touch /declared/x 2>&1; true")).toMatch(/^bottom\n.*Read-only/);
+  await node.client.removePodSandbox({ podSandboxId });
+});
 
 test("nothing is left of all that", async () => {
   await node.removePods();

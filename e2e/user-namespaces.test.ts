@@ -123,6 +123,58 @@ test("with CAP_SYS_ADMIN it mounts in its own mount namespace", async () => {
   await node.client.removePodSandbox({ podSandboxId });
 });
 
+test("sysctls of each namespace are set in the pod's, whoever the kernel lets write them", async () => {
+  const { client, image } = node;
+  const sysctls = {
+    "kernel.shmmni": "1234",
+    "kernel.msgmax": "8193",
+    "fs.mqueue.msg_max": "11",
+    "net.ipv4.ip_unprivileged_port_start": "0",
+  };
+  const namespaceOptions = { usernsOptions: mapped, pid: CONTAINER };
+  const config = { ...node.podConfig("sysctls"), linux: { securityContext: { namespaceOptions }, sysctls } };
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  const { containerId } = await client.createContainer({
+    podSandboxId,
+    sandboxConfig: config,
+    config: {
+      metadata: { name: "c", attempt: 0 },
+      image: { image },
+      command: ["sleep", "1000"],
+      linux: { securityContext: { namespaceOptions } },
+    },
+  });
+  await client.startContainer({ containerId });
+  for (const [name, value] of Object.entries(sysctls)) {
+    const cmd = ["cat", `/proc/sys/${name.replaceAll(".", "/")}`];
+    expect(Buffer.from((await client.execSync({ containerId, cmd })).stdout).toString()).toBe(`${value}\n`);
+  }
+  await client.removePodSandbox({ podSandboxId });
+});
+
+test("a volume's mappings that overlap are refused", async () => {
+  const overlaps = [
+    { containerId: 0, hostId: 1000, length: 10 },
+    { containerId: 10, hostId: 1009, length: 10 },
+  ];
+  const apart = [
+    { containerId: 0, hostId: 1000, length: 10 },
+    { containerId: 10, hostId: 1010, length: 10 },
+  ];
+  for (const [uidMappings, gidMappings] of [
+    [overlaps, apart],
+    [apart, overlaps],
+    [apart, overlaps.map(({ containerId, hostId, length }) => ({ containerId: hostId, hostId: containerId, length }))],
+  ]) {
+    const mounts = [{ hostPath: node.directory, containerPath: "/x", uidMappings, gidMappings }];
+    await expect(run("overlap", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts })).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringContaining("do not overlap"),
+    });
+    await node.removePods();
+  }
+});
+
 test("a user that is not root, with groups and a terminal", async () => {
   const user = { runAsUser: { value: 1000 }, runAsGroup: { value: 1001 }, supplementalGroups: [2000] };
   const tty = { tty: true, stdin: true };
@@ -205,6 +257,14 @@ test.each([
   [
     "container id 0 not mapped",
     { usernsOptions: { mode: POD, uids: [{ containerId: 1, hostId: 5, length: 9 }], gids: mapping } },
+  ],
+  [
+    "the host's root as the pod's",
+    { usernsOptions: { mode: POD, uids: [{ containerId: 0, hostId: 0, length: 65_536 }], gids: mapping } },
+  ],
+  [
+    "the host's root group as the pod's",
+    { usernsOptions: { mode: POD, uids: mapping, gids: [{ containerId: 0, hostId: 0, length: 1 }] } },
   ],
   ["mappings with mode NODE", { usernsOptions: { mode: NODE, uids: mapping } }],
   ["the node's PID namespace", { usernsOptions: mapped, pid: NODE }],

@@ -1,7 +1,7 @@
 // CreateContainer: from a request to a bundle on disk and a record. No process yet.
 
 import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, join, posix } from "node:path";
+import { join, posix } from "node:path";
 import type { Image } from "../image/types.ts";
 import { bundlePath, Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -68,7 +68,6 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
     });
     await Promise.all(volumes.map(({ mountpoint }) => mkdir(mountpoint, { recursive: true, mode: 0o700 })));
     const container = containerOf(env, sandbox, id, config, image, { uid, gid, supplementalGroups }, seccompFilter);
-    await makeLogDirectory(container);
 
     undo.push("remove the record", async () => await env.records.remove(id));
     await env.records.save(containerRecord(container));
@@ -148,8 +147,4 @@ async function writeBundle(bundle: string, config: Buffer, rootfs: object): Prom
     writeFile(join(bundle, "config.json"), config, { mode: 0o600 }),
     writeFile(join(bundle, "rootfs.json"), JSON.stringify(rootfs), { mode: 0o600 }),
   ]);
-}
-
-async function makeLogDirectory(container: Container): Promise<void> {
-  if (container.logPath !== "") await mkdir(dirname(container.logPath), { recursive: true, mode: 0o755 });
 }

@@ -1,5 +1,7 @@
 // StartContainer, StopContainer, RemoveContainer: a created container's way to its end.
 
+import { mkdir, realpath } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { KeelsonError } from "../native/index.ts";
 import { type Container, exitedPhase } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -7,6 +9,7 @@ import { podErrors } from "./errors.ts";
 import { announce } from "./events-of.ts";
 import { containerRecord } from "./sandbox-record.ts";
 import { signalNumber } from "./signals.ts";
+import { hasSeccomp } from "./spec/seccomp.ts";
 import type { ExitedPhase } from "./types.ts";
 
 /** One message to the pod's monitor. A failure leaves the container exited with code 128, reason StartError. */
@@ -20,13 +23,16 @@ export async function startContainer(env: Environment, container: Container): Pr
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "starting a container" });
   await sandbox.handler.check();
   try {
+    if (hasSeccomp(container.config.security) && container.seccompFilter === undefined)
+      throw podErrors.seccompFilterMissing({ id: container.id });
+    const logPath = await plainLogPath(container);
     const run = await monitor.start(
       {
         id: container.id,
         bundle: container.bundle,
         stdin: container.config.stdin,
         stdinOnce: container.config.stdinOnce,
-        ...(container.logPath === "" ? {} : { logPath: container.logPath }),
+        ...(logPath === undefined ? {} : { logPath }),
         ...(container.seccompFilter === undefined ? {} : { seccompFilter: container.seccompFilter }),
         ...(sandbox.handler.oci === undefined
           ? {}
@@ -52,6 +58,18 @@ export async function startContainer(env: Environment, container: Container): Pr
     throw error instanceof KeelsonError ? error : podErrors.startFailed({ id: container.id, reason }, error);
   }
   await env.records.save(containerRecord(container));
+}
+
+/**
+ * For the monitor, which follows no link in a log's path. Links above the pod's log directory are the node's own (a
+ * /var/log that lies elsewhere) and are resolved here; that directory and what is below it are the pod's, where a link
+ * could have been put to have root make files elsewhere.
+ */
+async function plainLogPath({ logPath, config, sandbox }: Container): Promise<string | undefined> {
+  if (logPath === "") return undefined;
+  const directory = resolve(sandbox.config.logDirectory);
+  await mkdir(dirname(directory), { recursive: true, mode: 0o755 });
+  return join(await realpath(dirname(directory)), basename(directory), config.logPath);
 }
 
 /** The monitor's answer and its event race; whichever comes first counts. */

@@ -104,6 +104,11 @@ export const podErrors = catalogue({
     sentence: "The seccomp profile {path} cannot be used: {reason}.",
     remedy: "Give the absolute path of a JSON profile in the form of the OCI runtime spec.",
   },
+  seccompFilterMissing: {
+    code: "FailedPrecondition",
+    sentence: "Container {id} is to run under a seccomp profile whose compiled filter is not recorded.",
+    remedy: "Remove the container and create it anew.",
+  },
   apparmorUnavailable: {
     code: "InvalidArgument",
     sentence: "AppArmor profile {profile} was asked for and this kernel has no AppArmor.",
@@ -151,7 +156,7 @@ export const podErrors = catalogue({
     code: "FailedPrecondition",
     sentence: "Pod {pod} asks for a user namespace, which the runtime handler {handler} cannot give on this node.",
     remedy:
-      "Use the handler native on Linux 6.5 or newer with user.max_user_namespaces above 0, or leave hostUsers true.",
+      "Use the handler native on Linux 6.7 or newer with user.max_user_namespaces above 0, or leave hostUsers true.",
   },
   recursiveReadOnlyUnsupported: {
     code: "FailedPrecondition",

@@ -1,4 +1,5 @@
-// The sandbox's files in its pod directory: resolv.conf and hostname for its containers, sandbox.json for the monitor.
+// The sandbox's files in its pod directory: sandbox.json for the monitor; then, on the bounded file system that the
+// monitor has mounted there, resolv.conf and hostname for its containers.
 // Sources: resolv.conf(5); native/PROTOCOL.md.
 
 import { chmod, chown, copyFile, mkdir, writeFile } from "node:fs/promises";
@@ -8,13 +9,18 @@ import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import type { IdMapping } from "./types.ts";
 import { hostRoot, userMappings } from "./user-namespace.ts";
 
-export async function writeSandboxFiles(sandbox: Sandbox, hostResolvConf: string): Promise<void> {
+export async function writeMonitorFiles(sandbox: Sandbox): Promise<void> {
   await mkdir(join(sandbox.podDirectory, "containers"), { recursive: true, mode: 0o700 });
+  const path = join(sandbox.podDirectory, "sandbox.json");
+  await writeFile(path, JSON.stringify(monitorSandbox(sandbox)), { mode: 0o600 });
+}
+
+/** Once the monitor is there. */
+export async function writeContainerFiles(sandbox: Sandbox, hostResolvConf: string): Promise<void> {
   const files = sandboxFiles(sandbox.podDirectory);
   await Promise.all([
     writeResolvConf(files.resolvConf, sandbox.config.dns, hostResolvConf),
     writeFile(files.hostname, `${sandbox.hostname}\n`, { mode: 0o644 }),
-    writeFile(join(sandbox.podDirectory, "sandbox.json"), JSON.stringify(monitorSandbox(sandbox)), { mode: 0o600 }),
   ]);
   const root = hostRoot(userMappings(sandbox.config.security.namespaces));
   if (root.uid !== 0 || root.gid !== 0) {

@@ -1,6 +1,6 @@
 // What the rest of Keelson sees of the pod model: openPods and its words.
 
-import { mkdir } from "node:fs/promises";
+import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
@@ -42,8 +42,10 @@ export interface PodOptions {
 
 /** Recovers what a daemon before this one left, and answers from then on; what is to be cleared up waits for `tidy`. */
 export async function openPods(options: PodOptions): Promise<Pods> {
-  const { host, images, network, log, clock, runDirectory, cgroupRoot, hostResolvConf } = options;
-  await mkdir(runDirectory, { recursive: true, mode: 0o711 });
+  const { host, images, network, log, clock, cgroupRoot, hostResolvConf } = options;
+  await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
+  // The monitor follows no link in what it mounts and where it writes.
+  const runDirectory = await realpath(options.runDirectory);
   const env: Environment = {
     host,
     images,

@@ -7,7 +7,7 @@ import type { Attachment, PodNetwork } from "../cni/types.ts";
 import { type SpawnedMonitor, spawnMonitor } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
-import { writeSandboxFiles } from "./files.ts";
+import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
@@ -93,7 +93,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   await timed(stages, "files", async () => {
     await mkdir(join(env.runDirectory, "pods"), { recursive: true, mode: 0o711 });
     await mkdir(podDirectory, { mode: 0o700 });
-    await Promise.all([writeSandboxFiles(sandbox, env.hostResolvConf), env.records.save(sandboxRecord(sandbox))]);
+    await Promise.all([writeMonitorFiles(sandbox), env.records.save(sandboxRecord(sandbox))]);
   });
   signal.throwIfAborted();
 
@@ -105,6 +105,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   });
   const { monitor, pid } = await timed(stages, "monitor", async () => {
     spawned = await spawnMonitor({ executableFd: env.monitorExecutable, podDirectory, timeoutMs: limits.monitorStart });
+    await writeContainerFiles(sandbox, env.hostResolvConf);
     return spawned;
   });
   signal.throwIfAborted();

@@ -203,8 +203,8 @@ export function sandboxKey(config: SandboxConfig): string {
 
 export function sandboxFiles(podDirectory: string): SandboxSetup["files"] {
   return {
-    resolvConf: join(podDirectory, "resolv.conf"),
-    hostname: join(podDirectory, "hostname"),
+    resolvConf: join(podDirectory, "files/resolv.conf"),
+    hostname: join(podDirectory, "files/hostname"),
     shm: join(podDirectory, "shm"),
   };
 }

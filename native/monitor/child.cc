@@ -57,8 +57,11 @@ constexpr const char* words[] = {
     "map the owners of",
     "find in the image",
     "make the directory",
+    "follow no link in the mount source",
+    "check that a procfs is at",
+    "keep writable",
 };
-static_assert(std::size(words) == static_cast<size_t>(Step::make_directory) + 1);
+static_assert(std::size(words) == static_cast<size_t>(Step::make_volume_writable) + 1);
 
 // What execve says when the command itself is to blame.
 bool blames_command(int error) {
@@ -112,7 +115,8 @@ Error to_error(const ChildMessage& message) {
   error.error_number = message.error;
   if (message.step == Step::execute && blames_command(message.error)) error.kind = Kind::not_executable;
   if (message.step == Step::refuse_mount_over_proc || message.step == Step::refuse_directory_outside ||
-      message.step == Step::find_in_image) {
+      message.step == Step::find_in_image || message.step == Step::open_linked_source ||
+      message.step == Step::check_proc) {
     error.kind = Kind::invalid;
   }
   return error;

@@ -59,6 +59,9 @@ enum class Step : uint8_t {
   map_owners,
   find_in_image,
   make_directory,
+  open_linked_source,
+  check_proc,
+  make_volume_writable,
 };
 
 struct ChildMessage {

@@ -21,6 +21,7 @@ Status configure(int fs, const RootfsSpec& rootfs) {
   for (const std::string& layer : rootfs.lower) {
     if (fs_set(fs, "lowerdir+", layer.c_str()) != 0) return fail_errno("add the layer " + layer);
   }
+  if (!set_overlay_safety(fs)) return fail_errno("turn off overlay's redirects");
   if (rootfs.upper.empty()) return {};
   if (fs_set(fs, "upperdir", rootfs.upper.c_str()) != 0) return fail_errno("use the upper directory " + rootfs.upper);
   if (fs_set(fs, "workdir", rootfs.work.c_str()) != 0) return fail_errno("use the work directory " + rootfs.work);
@@ -121,10 +122,28 @@ Status refuse_links(const std::string& mountpoint) {
   return {};
 }
 
-Status mount_all(const RootfsSpec& rootfs, const RootfsPlan& plan) {
+// As in rootfs.cc, for a runtime that makes nothing but the root's own mount read-only.
+Status keep_root_writable(const std::vector<std::string>& paths, const std::string& mountpoint) {
+  if (paths.empty()) return {};
+  Fd root(open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!root) return fail_errno("open " + mountpoint);
+  for (const std::string& path : paths) {
+    Fd directory(open_in_root(root.get(), path.c_str(), O_PATH | O_DIRECTORY));
+    if (!directory) continue;
+    Fd tree(clone_tree(directory.get(), "", false));
+    if (!tree || attach_mount(tree.get(), directory.get()) != 0) return fail_errno("keep writable " + path);
+  }
+  return {};
+}
+
+Status mount_all(const RootfsSpec& rootfs, const RootfsPlan& plan, bool readonly_root) {
   if (Status mounted = mount_overlay(rootfs, plan.root); !mounted) return mounted;
   if (Status safe = refuse_links(plan.root.mountpoint); !safe) return safe;
   if (Status made = make_root_directories(rootfs.directories, plan.root.mountpoint); !made) return made;
+  if (readonly_root) {
+    Status kept = keep_root_writable(rootfs.directories, plan.root.mountpoint);
+    if (!kept) return kept;
+  }
   for (size_t at = 0; at < rootfs.images.size(); ++at) {
     if (Status mounted = mount_image(rootfs.images[at], plan.images[at].view); !mounted) return mounted;
   }
@@ -133,8 +152,8 @@ Status mount_all(const RootfsSpec& rootfs, const RootfsPlan& plan) {
 
 }  // namespace
 
-Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
-  Status mounted = mount_all(rootfs, plan_rootfs(rootfs, bundle));
+Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle, bool readonly_root) {
+  Status mounted = mount_all(rootfs, plan_rootfs(rootfs, bundle), readonly_root);
   if (!mounted) undo_host_rootfs(rootfs, bundle);
   return mounted;
 }

@@ -7,7 +7,8 @@
 
 namespace keelson {
 
-Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
+// The runtime is to make the root read-only, if it is to be; the image's volumes stay writable.
+Status mount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle, bool readonly_root);
 // Not mounted is fine.
 Status unmount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle);
 

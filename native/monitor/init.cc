@@ -87,6 +87,7 @@ class ContainerInit final : public ChildProgram {
 
     int root = user_ ? prepared_root(child) : host_root(child);
     make_directories(child, root, rootfs_->directories);
+    if (spec_.readonly_root) keep_writable(child, root, rootfs_->directories);
     // All before pivot_root, by descriptors: the image's links have no say.
     make_mounts(child, root, mounts_);
     if (!has_foreign_dev(spec_)) {
@@ -200,7 +201,10 @@ class ContainerInit final : public ChildProgram {
   const Stdio& stdio_;
 };
 
-Status check(const ContainerSpec& spec) {
+Status check(const ContainerSpec& spec, const InitRequest& request) {
+  if (spec.has_seccomp && request.seccomp_filter_path.empty()) {
+    return fail(Kind::invalid, "load the seccomp filter", "the spec asks for one and the request names none");
+  }
   uint64_t fresh = new_namespaces(spec.namespaces);
   if ((fresh & CLONE_NEWNS) == 0) {
     return fail(Kind::invalid, "make the namespaces", "a container needs a mount namespace of its own");
@@ -237,7 +241,7 @@ UserSpace plan_user_space(const Sandbox& sandbox, const ContainerSpec& spec, std
 Result<Started> start_init(const Sandbox& sandbox, const InitRequest& request, const ContainerSpec& spec,
                            const RootfsSpec& rootfs, const Cgroup& cgroup, Stdio stdio) {
   const std::string container = "container " + request.id;
-  if (Status checked = check(spec); !checked) return about(checked.error(), container);
+  if (Status checked = check(spec, request); !checked) return about(checked.error(), container);
   Result<std::vector<JoinedNamespace>> joined = open_namespaces(spec.namespaces);
   if (!joined) return about(joined.error(), container);
   UserSpace user = plan_user_space(sandbox, spec, *joined);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "clock.h"
@@ -15,10 +16,58 @@ namespace {
 
 constexpr int64_t complaint_pause_ns = 60'000'000'000;
 
-// Does not follow a link at the path's end nor wait for a FIFO's reader: a pod that
-// may write to the log directory must not choose what root appends to.
+Result<Fd> open_component(const Fd& parent, const std::string& name, const std::string& path) {
+  constexpr int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  Fd directory(openat(parent.get(), name.c_str(), flags));
+  if (!directory && errno == ENOENT) {
+    if (mkdirat(parent.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("make " + path);
+    directory = Fd(openat(parent.get(), name.c_str(), flags));
+  }
+  if (directory) return directory;
+  const int error = errno;
+  struct stat info{};
+  if (fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode)) {
+    return fail(Kind::invalid, "open the log's directory " + path, "it is a symbolic link, and none is followed");
+  }
+  return fail_errno("open the log's directory " + path, error);
+}
+
+// What is missing of it is made. No component may be a link: a pod that may write to a log directory must not
+// choose where root makes files. (The daemon has resolved what lies above the pod's own log directory.)
+Result<Fd> open_log_directory(std::string_view path) {
+  Fd at(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!at) return fail_errno("open /");
+  for (size_t begin = 1; begin < path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    if (end > begin) {
+      auto next = open_component(at, std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end)));
+      if (!next) return next;
+      at = std::move(*next);
+    }
+    begin = end + 1;
+  }
+  return at;
+}
+
+struct LogPlace {
+  Fd directory;
+  std::string name;
+};
+
+Result<LogPlace> open_log_place(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
+  auto directory = open_log_directory(std::string_view(path).substr(0, slash));
+  if (!directory) return std::unexpected(directory.error());
+  return LogPlace{std::move(*directory), path.substr(slash + 1)};
+}
+
+// Nor is a link followed at the path's end, nor a FIFO's reader waited for.
 Result<Fd> open_log_file(const std::string& path, int more_flags) {
-  Fd file(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | more_flags, 0640));
+  auto place = open_log_place(path);
+  if (!place) return std::unexpected(place.error());
+  constexpr int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Fd file(openat(place->directory.get(), place->name.c_str(), flags | more_flags, 0640));
   if (!file) return fail_errno("open the log " + path);
   struct stat info{};
   if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
@@ -121,7 +170,9 @@ Status Log::reopen() {
 }
 
 void Log::discard() {
-  if (created_) unlink(path_.c_str());
+  if (!created_) return;
+  auto place = open_log_place(path_);
+  if (place) unlinkat(place->directory.get(), place->name.c_str(), 0);
 }
 
 void Log::flush(std::string_view batch) {

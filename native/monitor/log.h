@@ -24,7 +24,7 @@ class Log {
  public:
   static constexpr size_t max_content = 16384;
 
-  // `path` absolute; created with mode 0640 when missing.
+  // `path` absolute, without a link in it; created with mode 0640 when missing, its directories too.
   static Result<Log> open(std::string path);
   // Bytes as they were read from the container at `time_ns` (now_ns()).
   void write(Stream stream, std::string_view bytes, int64_t time_ns, Scratch& scratch);

@@ -134,6 +134,25 @@ void follows_no_link_and_waits_for_no_fifo() {
 }
 
 // A full disk loses output, never a record's wholeness, and writing goes on when there is room.
+void follows_no_link_in_a_directory() {
+  Directory directory;
+  const std::string outside = directory.path() + "/outside", pods = directory.path() + "/pods";
+  EXPECT(mkdir(outside.c_str(), 0700) == 0 && mkdir(pods.c_str(), 0700) == 0);
+  EXPECT(symlink(outside.c_str(), (pods + "/linked").c_str()) == 0);
+  auto refused = Log::open(pods + "/linked/container/0.log");
+  EXPECT(!refused.has_value());
+  EXPECT_EQUAL(refused.error().message(),
+               "open the log's directory " + pods + "/linked: it is a symbolic link, and none is followed");
+  EXPECT(access((outside + "/container").c_str(), F_OK) != 0);
+
+  auto log = Log::open(pods + "/real/container/0.log");  // its directories are made
+  EXPECT(log.has_value());
+  EXPECT(rename((pods + "/real/container").c_str(), (pods + "/real/before").c_str()) == 0);
+  EXPECT(symlink(outside.c_str(), (pods + "/real/container").c_str()) == 0);
+  EXPECT(!log->reopen().has_value());
+  EXPECT(access((outside + "/0.log").c_str(), F_OK) != 0);
+}
+
 void outlives_a_full_disk() {
   Directory directory;
   EXPECT(mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") == 0);
@@ -168,6 +187,7 @@ std::vector<Test> log_tests() {
       {"log: reopens by name", reopens_by_name},
       {"log: appends to what is there, discards what it made", appends_and_discards},
       {"log: follows no link and waits for no FIFO", follows_no_link_and_waits_for_no_fifo},
+      {"log: follows no link in its directory, neither at the start nor later", follows_no_link_in_a_directory},
       {"log: outlives a full disk", outlives_a_full_disk},
   };
 }

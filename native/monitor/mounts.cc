@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -39,6 +40,11 @@ bool may_cover_in_proc(const char* destination) {
     if (strcmp(destination, file) == 0) return true;
   }
   return false;
+}
+
+bool is_proc_root(int fd) {
+  struct stat status;
+  return is_on_procfs(fd) && fstat(fd, &status) == 0 && status.st_ino == proc_root_inode;
 }
 
 bool is_directory(int fd) {
@@ -118,6 +124,33 @@ void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
   close(target);
 }
 
+// The daemon has resolved every link of a source when it took the request. One that is there now was put there since,
+// by somebody who writes to a volume; so what was checked is what is opened, once, and what is mounted.
+int open_source(const Child& child, const char* path) {
+  open_how how = {};
+  // As a directory at first: that is what has the kernel mount an automount point.
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS;
+  long source = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+  if (source < 0 && errno == ENOTDIR) {
+    how.flags = O_PATH | O_CLOEXEC;
+    source = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+  }
+  if (source < 0) child.die(errno == ELOOP ? Step::open_linked_source : Step::open_mount_source, path);
+  return static_cast<int>(source);
+}
+
+// Whatever was asked for at /proc, and in whatever order: labels, masks and programs rely on what is there.
+void check_proc(const Child& child, int root, const std::vector<PlannedMount>& mounts) {
+  bool wanted = false;
+  for (const PlannedMount& mount : mounts) wanted |= mount.spec.destination == "/proc";
+  if (!wanted) return;
+  int proc = open_in_root(root, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (proc < 0) child.die(Step::check_proc, "/proc");
+  if (!is_proc_root(proc)) child.die(Step::check_proc, "/proc", EPERM);
+  close(proc);
+}
+
 PlannedMount plan_mount(const MountSpec& spec) {
   PlannedMount plan;
   plan.spec = spec;
@@ -191,7 +224,9 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const s
 void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
   for (PlannedMount& mount : mounts) {
     if (mount.kind == PlannedMount::Kind::bind && mount.image == nullptr) {
-      mount.tree = clone_tree(AT_FDCWD, mount.spec.source.c_str(), mount.spec.flags & MS_REC);
+      int source = open_source(child, mount.spec.source.c_str());
+      mount.tree = clone_tree(source, "", mount.spec.flags & MS_REC);
+      close(source);
       if (mount.tree < 0) child.die(Step::open_mount_source, mount.spec.source.c_str());
       if (mount.owners && map_owners(mount.tree, mount.owners.get(), false) != 0) {
         child.die(Step::map_owners, mount.spec.source.c_str());
@@ -225,13 +260,13 @@ void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& 
       case PlannedMount::Kind::cgroup: make_cgroup_mount(child, root, mount); break;
     }
   }
+  check_proc(child, root, mounts);
 }
 
 void attach_inside(const Child& child, int mount, int target, const char* destination) {
   if (is_on_procfs(target) && !may_cover_in_proc(destination)) {
-    struct stat status;
-    bool whole = is_on_procfs(mount) && fstat(target, &status) == 0 && status.st_ino == proc_root_inode;
-    if (!whole) child.die(Step::refuse_mount_over_proc, destination, EPERM);
+    // The one thing that may lie over a whole procfs is another.
+    if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
   }
   if (attach_mount(mount, target) != 0) child.die(Step::mount, destination);
 }

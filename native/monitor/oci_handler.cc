@@ -109,7 +109,8 @@ Result<std::shared_ptr<Launch>> OciHandler::prepare(bool terminal) {
 }
 
 void OciHandler::start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) {
-  if (Status mounted = mount_host_rootfs(order.rootfs, bundle_); !mounted) return done(std::unexpected(mounted.error()));
+  Status mounted = mount_host_rootfs(order.rootfs, bundle_, spec.readonly_root);
+  if (!mounted) return done(std::unexpected(mounted.error()));
   rootfs_ = order.rootfs;
   auto launch = prepare(spec.process.terminal);
   if (!launch) {

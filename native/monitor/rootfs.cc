@@ -36,7 +36,7 @@ int plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace 
   return mount;
 }
 
-// Each layer as a parameter of its own (Linux 6.5): no limit of one page for all names together.
+// Each layer as a parameter of its own (Linux 6.7): no limit of one page for all names together.
 // -1 with EINVAL on the first layer where the kernel does not know the parameter.
 int overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<std::string>& lower, bool* too_old) {
   int fs = fs_open("overlay");
@@ -58,6 +58,7 @@ int overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector
     // outlive a crash of the host: after it every container is made anew.
     if (fs_set(fs, "volatile", nullptr) != 0) child.die(Step::mount_root, "volatile");
   }
+  if (!set_overlay_safety(fs)) child.die(Step::mount_root, "redirect_dir");
   int mount = fs_mount(fs, 0);
   if (mount < 0) child.die(Step::mount_root);
   close(fs);
@@ -75,6 +76,7 @@ OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint,
     plan.mapped_names.push_back(prefix + std::to_string(plan.mapped_names.size()));
     plan.mapped_lower.push_back(scratch + "/" + plan.mapped_names.back());
   }
+  plan.old_options += ",redirect_dir=nofollow,metacopy=off";
   return plan;
 }
 
@@ -130,6 +132,10 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
   return plan;
 }
 
+bool set_overlay_safety(int fs) {
+  return fs_set(fs, "redirect_dir", "nofollow") == 0 && fs_set(fs, "metacopy", "off") == 0;
+}
+
 void forget_failed_mount(const RootfsSpec& spec) {
   if (spec.upper.empty()) return;
   const std::string marks = spec.work + "/work/incompat";
@@ -151,6 +157,17 @@ void make_directories(const Child& child, int root, const std::vector<std::strin
     int directory = make_directory_in_root(root, path.c_str());
     if (directory < 0 && errno != ENOTDIR && errno != ELOOP) child.die(Step::make_directory, path.c_str());
     if (directory >= 0) close(directory);
+  }
+}
+
+void keep_writable(const Child& child, int root, const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    int directory = open_in_root(root, path.c_str(), O_PATH | O_DIRECTORY);
+    if (directory < 0) continue;
+    int tree = clone_tree(directory, "", false);
+    if (tree < 0 || attach_mount(tree, directory) != 0) child.die(Step::make_volume_writable, path.c_str());
+    close(tree);
+    close(directory);
   }
 }
 

@@ -32,11 +32,18 @@ struct RootfsPlan {
 
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
 
+// What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
+bool set_overlay_safety(int fs);
+
 // Mounts it and returns a descriptor of its root.
 int mount_rootfs(const Child& child, const OverlayPlan& plan);
 
 // The declared volumes of an image: made where nothing is. What is there, of whatever kind, stays.
 void make_directories(const Child& child, int root, const std::vector<std::string>& paths);
+
+// Has those of them that are directories stay writable when the root's own mount becomes read-only: each becomes a
+// mount of itself, so that what is written there is still the writable layer's.
+void keep_writable(const Child& child, int root, const std::vector<std::string>& paths);
 
 // Makes the trees of all images, once cut off from the host. With a user namespace the scratch directory is needed.
 void make_image_views(const Child& child, std::vector<ImagePlan>& images, int scratch, int user_namespace);

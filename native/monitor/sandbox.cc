@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <initializer_list>
+
 #include "cgroup.h"
 #include "idmap.h"
 #include "mount_api.h"
@@ -45,6 +47,7 @@ int flags_of(const SandboxSpec& spec) {
 
 std::string pin_path(const Sandbox& sandbox, const char* name) { return sandbox.pod_dir + "/ns/" + name; }
 std::string shm_path(const Sandbox& sandbox) { return sandbox.pod_dir + "/shm"; }
+std::string files_path(const Sandbox& sandbox) { return sandbox.pod_dir + "/files"; }
 
 Result<Fd> pin(const std::string& source, const std::string& path) {
   Fd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
@@ -68,6 +71,29 @@ Status raise_loopback() {
   return {};
 }
 
+// A new network namespace takes these from the host, or from the kernel's defaults: a node that forwards to its loopback
+// interface would have all its pods do so (CVE-2020-8558), and any neighbour could be their router (CVE-2020-10749).
+// Interfaces that come later begin with what "default" says.
+Status set_network_defaults() {
+  static constexpr const char* files[] = {
+      "net/ipv4/conf/all/route_localnet", "net/ipv4/conf/default/route_localnet", "net/ipv4/conf/lo/route_localnet",
+      "net/ipv6/conf/all/accept_ra",      "net/ipv6/conf/default/accept_ra",      "net/ipv6/conf/lo/accept_ra",
+  };
+  for (const char* file : files) {
+    int error = write_sysctl({file, "0"});
+    // ENOENT: a kernel without IPv6.
+    if (error != 0 && error != ENOENT) return fail_errno("set the sysctl " + std::string(file), error);
+  }
+  return {};
+}
+
+// Since Linux 5.19 the files of an IPC namespace are writable for the root of its owner alone, so for the host's
+// root no longer (EACCES); those of the network and the hostname are for the host's root alone. errno or 0.
+int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
+  int error = write_sysctl(sysctl);
+  return error == EACCES && user_ns ? write_sysctl_inside(sysctl, user_ns.get()) : error;
+}
+
 // In the pod's namespaces: everything that is set from inside.
 Status furnish(Sandbox& sandbox) {
   const SandboxSpec& spec = sandbox.spec;
@@ -79,6 +105,7 @@ Status furnish(Sandbox& sandbox) {
   }
   if (spec.net == Scope::pod) {
     if (Status up = raise_loopback(); !up) return up;
+    if (Status set = set_network_defaults(); !set) return set;
   }
   if (spec.uts == Scope::pod && !spec.hostname.empty() &&
       sethostname(spec.hostname.data(), spec.hostname.size()) != 0) {
@@ -87,7 +114,7 @@ Status furnish(Sandbox& sandbox) {
   Result<std::vector<Sysctl>> sysctls = check_sysctls(spec.sysctls, flags_of(spec));
   if (!sysctls) return std::unexpected(sysctls.error());
   for (const Sysctl& sysctl : *sysctls) {
-    if (int error = write_sysctl(sysctl)) return fail_errno("set the sysctl " + sysctl.file, error);
+    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
   }
   if (spec.pid == Scope::pod) {
     Result<pid_t> init = start_pod_init(sandbox.user_ns.get());
@@ -135,24 +162,40 @@ Status make_namespaces(Sandbox& sandbox) {
   return furnished;
 }
 
-Status make_shm(const Sandbox& sandbox) {
-  const std::string path = shm_path(sandbox);
+struct TmpfsOption {
+  const char* key;
+  std::string value;
+};
+
+// At <pod dir>/<name>, for the containers: nothing there is a program, a device or a way to another user.
+Status make_tmpfs(const std::string& path, std::initializer_list<TmpfsOption> options) {
   if (mkdir(path.c_str(), 0755) != 0) return fail_errno("make " + path);
   Fd fs(fs_open("tmpfs"));
   if (!fs) return fail_errno("mount " + path);
-  const std::string size = std::to_string(sandbox.spec.shm_size);
-  const std::string uid = std::to_string(host_id(sandbox.spec.uid_mappings, 0));
-  const std::string gid = std::to_string(host_id(sandbox.spec.gid_mappings, 0));
-  if (fs_set(fs.get(), "source", "shm") != 0 || fs_set(fs.get(), "mode", "1777") != 0 ||
-      fs_set(fs.get(), "uid", uid.c_str()) != 0 || fs_set(fs.get(), "gid", gid.c_str()) != 0 ||
-      fs_set(fs.get(), "size", size.c_str()) != 0) {
-    return fail_errno("set the options of " + path);
+  for (const TmpfsOption& option : options) {
+    if (fs_set(fs.get(), option.key, option.value.c_str()) != 0) return fail_errno("set the options of " + path);
   }
   Fd mounted(fs_mount(fs.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mounted) return fail_errno("mount " + path);
   Fd target(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!target || attach_mount(mounted.get(), target.get()) != 0) return fail_errno("mount " + path);
   return {};
+}
+
+Status make_shm(const Sandbox& sandbox) {
+  const SandboxSpec& spec = sandbox.spec;
+  return make_tmpfs(shm_path(sandbox), {{"source", "shm"},
+                                        {"mode", "1777"},
+                                        {"uid", std::to_string(host_id(spec.uid_mappings, 0))},
+                                        {"gid", std::to_string(host_id(spec.gid_mappings, 0))},
+                                        {"size", std::to_string(spec.shm_size)}});
+}
+
+// Containers may write to the pod's files. Here that ends at a quarter of a MiB, a few pages of any size, and is counted
+// in the memory of the container that does; on /run it would be the whole host's.
+Status make_files(const Sandbox& sandbox) {
+  return make_tmpfs(files_path(sandbox),
+                    {{"source", "pod"}, {"mode", "0755"}, {"size", "256k"}, {"nr_inodes", "16"}});
 }
 
 Status make_cgroup(const SandboxSpec& spec) {
@@ -169,6 +212,7 @@ Status make_all(Sandbox& sandbox) {
   if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
   if (Status made = make_cgroup(sandbox.spec); !made) return made;
   if (Status made = make_namespaces(sandbox); !made) return made;
+  if (Status made = make_files(sandbox); !made) return made;
   if (sandbox.spec.ipc == Scope::pod) return make_shm(sandbox);
   return {};
 }
@@ -214,8 +258,10 @@ Status destroy_sandbox(Sandbox& sandbox) {
     kill(sandbox.init_pid, SIGKILL);
     sandbox.init_pid = 0;
   }
-  note(unmount(shm_path(sandbox)));
-  rmdir(shm_path(sandbox).c_str());
+  for (const std::string& path : {shm_path(sandbox), files_path(sandbox)}) {
+    note(unmount(path));
+    rmdir(path.c_str());
+  }
   for (const char* name : {"net", "ipc", "uts", "pid", "user"}) {
     const std::string path = pin_path(sandbox, name);
     note(unmount(path));

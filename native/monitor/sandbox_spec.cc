@@ -18,6 +18,14 @@ Result<Scope> read_scope(const Json& namespaces, const char* name, bool may_be_c
   return bad("namespaces." + std::string(name) + " is \"" + std::string(word) + "\"");
 }
 
+bool overlap(uint32_t a, uint32_t b, const IdMapping& one, const IdMapping& other) {
+  return a < uint64_t{b} + other.size && b < uint64_t{a} + one.size;
+}
+
+bool overlap(const IdMapping& one, const IdMapping& other) {
+  return overlap(one.container, other.container, one, other) || overlap(one.host, other.host, one, other);
+}
+
 Result<std::vector<IdMapping>> read_mappings(const Json& json) {
   std::vector<IdMapping> mappings;
   for (const Json& item : json.items()) {
@@ -25,7 +33,12 @@ Result<std::vector<IdMapping>> read_mappings(const Json& json) {
     if (inside < 0 || outside < 0 || size <= 0 || inside + size > UINT32_MAX || outside + size > UINT32_MAX) {
       return bad("an id mapping is not made of ids");
     }
-    mappings.push_back({static_cast<uint32_t>(inside), static_cast<uint32_t>(outside), static_cast<uint32_t>(size)});
+    if (outside == 0) return bad("an id mapping holds the host's root");
+    IdMapping mapping{static_cast<uint32_t>(inside), static_cast<uint32_t>(outside), static_cast<uint32_t>(size)};
+    if (std::ranges::any_of(mappings, [&](const IdMapping& other) { return overlap(mapping, other); })) {
+      return bad("two id mappings overlap");
+    }
+    mappings.push_back(mapping);
   }
   return mappings;
 }

@@ -1,5 +1,6 @@
 // Hostile images and neighbours: each named by its CVE where it has one, built and run.
 
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   closeSync,
@@ -132,6 +133,25 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await pod.run({ mounts }))).toContain("refuse to mount over procfs at /proc");
     });
 
+    test("so is a part of the host's procfs over it, and the whole of it leaves a procfs", async () => {
+      const over = (source: string) => [
+        ...defaultMounts,
+        { destination: "/proc", type: "bind", source, options: ["rbind"] },
+      ];
+      expect(failure(await pod.run({ mounts: over("/proc/sys") }))).toContain("refuse to mount over procfs at /proc");
+      expect(await pod.shell(`stat -f -c %T /proc; ls -d /proc/${process.pid}`, { mounts: over("/proc") })).toBe(
+        `proc\n/proc/${process.pid}\n`,
+      );
+    });
+
+    test("something else mounted there, before or instead of it, does not start", async () => {
+      const bind = { destination: "/proc", type: "bind", source: outside, options: ["rbind"] };
+      const others = defaultMounts.filter(({ destination }) => destination !== "/proc");
+      expect(failure(await pod.run({ mounts: [bind, ...others] }))).toContain("check that a procfs is at /proc");
+      const tmpfs = { destination: "/proc", type: "tmpfs", source: "tmpfs" };
+      expect(failure(await pod.run({ mounts: [tmpfs, ...others] }))).toContain("check that a procfs is at /proc");
+    });
+
     test("so is one over a file of it, by a link too, but for lxcfs's", async () => {
       const over = (destination: string) =>
         pod.run({
@@ -165,6 +185,35 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       const mounts = defaultMounts.filter((mount) => !mount.destination.startsWith("/dev"));
       expect(failure(await pod.run({ process: { terminal: true }, mounts }))).toContain("open the terminal");
     });
+  });
+
+  test("a bind source that has become a link is not followed", async () => {
+    const volume = join(pod.base, "volume");
+    symlinkSync(outside, volume);
+    for (const source of [volume, join(volume, "decoy"), `/proc/${process.pid}/cwd`]) {
+      const mounts = [...defaultMounts, { destination: "/volume", type: "bind", source, options: ["rbind"] }];
+      expect(failure(await pod.run({ mounts }))).toContain(`follow no link in the mount source ${source}`);
+    }
+  });
+
+  test("a layer's own redirect into another layer is not followed", async () => {
+    const below = join(pod.base, "below");
+    mkdirSync(join(below, "secret"), { recursive: true });
+    writeFileSync(join(below, "secret/file"), "");
+    mkdirSync(join(pod.layer, "shown"));
+    // trusted.overlay.redirect, as overlay itself writes it for a directory that was renamed.
+    execFileSync("python3", [
+      "-c",
+      "import os,sys; os.setxattr(sys.argv[1], 'trusted.overlay.redirect', b'/secret')",
+      join(pod.layer, "shown"),
+    ]);
+    pod.write({ args: ["ls", "/shown"] });
+    const rootfs = join(pod.bundle, "rootfs.json");
+    const { lower, ...rest } = JSON.parse(readFileSync(rootfs, "utf8"));
+    writeFileSync(rootfs, JSON.stringify({ lower: [...lower, below], ...rest }));
+    const outcome = await pod.start().end();
+    expect(outcome.stdout).toBe("");
+    expect(outcome.news.some((line) => line.event === "exited")).toBe(true);
   });
 
   describe("races", () => {

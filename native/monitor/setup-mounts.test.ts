@@ -153,8 +153,8 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       const before = readFileSync("/proc/self/mountinfo", "utf8");
       await whileRunning("mount -t tmpfs none /tmp", ["rbind", "rprivate"], () => {
         const rows = readFileSync("/proc/self/mountinfo", "utf8").split("\n").length;
-        // The three pins and the shm of the pod, and nothing of the container.
-        expect(rows).toBe(before.split("\n").length + 4);
+        // The three pins, the files and the shm of the pod, and nothing of the container.
+        expect(rows).toBe(before.split("\n").length + 5);
       });
     });
   });

@@ -102,6 +102,23 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(await pod.shell("cat /proc/net/dev_snmp6/lo >/dev/null && /bin/busybox ip link show lo")).toContain("UP");
     });
 
+    const id = (container: number, host: number, size: number) => ({ container, host, size });
+    test.each([
+      ["the host's root", [id(0, 0, 10)]],
+      ["a host id twice", [id(0, 1000, 10), id(10, 1009, 10)]],
+      ["a container's id twice", [id(0, 1000, 10), id(9, 2000, 10)]],
+    ])("a user namespace that maps %s is not made", async (_case, mappings) => {
+      const right = [id(0, 1000, 10), id(10, 2000, 10)];
+      for (const user of [
+        { uids: mappings, gids: right },
+        { uids: right, gids: mappings },
+      ]) {
+        const outcome = await pod.run({ sandbox: { user } });
+        expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
+        expect(outcome.news.at(-1)?.message).toMatch(/id mappings? (holds the host's root|overlap)/);
+      }
+    });
+
     test("sysctls of the pod are set in its namespaces, not the host's", async () => {
       const before = readFileSync("/proc/sys/kernel/shmmni", "utf8");
       const script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni";
@@ -191,6 +208,16 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       });
       expect(text).toContain("Operation not permitted");
       expect(field(text, "Seccomp")).toBe("2");
+    });
+
+    test("a spec that asks for seccomp never runs without a filter", async () => {
+      const seccomp = { defaultAction: "SCMP_ACT_ALLOW" };
+      const without = await pod.run({ linux: { seccomp } });
+      expect(without.news.some((line) => line.event === "started")).toBe(false);
+      expect(without.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
+      expect(without.news.at(-1)?.message).toContain("load the seccomp filter");
+      const filtered = await pod.run({ linux: { seccomp }, filter: refuseCalls([]) });
+      expect(filtered.news.some((line) => line.event === "exited")).toBe(true);
     });
 
     test("a filter that is no filter is refused", async () => {

@@ -3,16 +3,24 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "../common/fd.h"
+
 namespace keelson {
 
 namespace {
+
+constexpr int inside_limit_ms = 2'000;
 
 std::unexpected<Error> refuse(std::string_view name, std::string why) {
   return fail(Kind::invalid, "set the sysctl " + std::string(name), std::move(why));
@@ -73,6 +81,26 @@ int write_sysctl(const Sysctl& sysctl) {
   if (file >= 0) close(file);
   close(root);
   return error;
+}
+
+int write_sysctl_inside(const Sysctl& sysctl, int user_namespace) {
+  int pidfd = -1;
+  clone_args args = {};
+  args.flags = CLONE_PIDFD;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  args.exit_signal = SIGCHLD;
+  const long pid = syscall(SYS_clone3, &args, sizeof args);
+  if (pid < 0) return errno;
+  if (pid == 0) {
+    bool inside = setns(user_namespace, CLONE_NEWUSER) == 0 && setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0;
+    _exit(inside ? write_sysctl(sysctl) : errno);
+  }
+  Fd ended(pidfd);
+  pollfd wait = {ended.get(), POLLIN, 0};
+  if (poll(&wait, 1, inside_limit_ms) <= 0) kill(static_cast<pid_t>(pid), SIGKILL);
+  siginfo_t info = {};
+  if (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) != 0) return errno;
+  return info.si_code == CLD_EXITED ? info.si_status : ETIMEDOUT;
 }
 
 }  // namespace keelson

@@ -25,5 +25,7 @@ Result<std::vector<Sysctl>> check_sysctls(const std::vector<std::pair<std::strin
 
 // Writes below the real procfs of the host, for the namespaces of the calling process. errno or 0.
 int write_sysctl(const Sysctl& sysctl);
+// The same by a process that is root in the user namespace behind the descriptor, and otherwise where the caller is.
+int write_sysctl_inside(const Sysctl& sysctl, int user_namespace);
 
 }  // namespace keelson

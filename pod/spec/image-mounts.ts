@@ -47,7 +47,7 @@ export async function checkSubPaths(
 /** Read-only and without programs, as Kubernetes promises of image volumes. */
 export function imageMount({ mount, mountpoint }: ImageVolume): OciMount {
   return {
-    destination: posix.normalize(mount.containerPath),
+    destination: posix.resolve("/", mount.containerPath),
     type: "bind",
     source: mountpoint,
     options: ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],

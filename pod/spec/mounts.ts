@@ -1,7 +1,7 @@
 // A container's mounts: the kernel's file systems, the sandbox's files, and what the request asks for.
 // Sources: OCI config.md ("Mounts"), config-linux.md ("Default Filesystems"); CRI v1 Mount.
 
-import { mkdir, realpath } from "node:fs/promises";
+import { mkdir, realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Mount } from "../types.ts";
@@ -34,16 +34,18 @@ export async function planMounts(
   sandbox: MountSetup,
   images: readonly ImageVolume[],
 ): Promise<MountPlan> {
+  for (const mount of config.mounts) await refuseOverProc(mount);
   const ofImage = new Map(images.map((volume) => [volume.mount, imageMount(volume)]));
   const requested = await Promise.all(config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount)));
-  const taken = new Set(config.mounts.map((mount) => posix.normalize(mount.containerPath)));
-  const own = [...kernelMounts(config, sandbox), ...fileMounts(config, sandbox.files)].filter(
-    (mount) => !taken.has(mount.destination),
+  const taken = new Set(config.mounts.map(destinationOf));
+  // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
+  const own = [...(await kernelMounts(config, sandbox)), ...fileMounts(config, sandbox.files)].filter(
+    ({ destination }) => destination === "/proc" || !taken.has(destination),
   );
   return { mounts: [...own, ...byDepth(requested)], rootfsPropagation: rootPropagation(config.mounts) };
 }
 
-function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] {
+async function kernelMounts(config: ContainerConfig, sandbox: MountSetup): Promise<OciMount[]> {
   const access = config.security.privileged ? "rw" : "ro";
   return [
     { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
@@ -70,8 +72,8 @@ function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] 
     {
       destination: "/dev/shm",
       type: "bind",
-      source: config.security.namespaces.ipc === "node" ? "/dev/shm" : sandbox.files.shm,
-      options: ["rbind", "rprivate", "rw"],
+      source: config.security.namespaces.ipc === "node" ? await realpath("/dev/shm") : sandbox.files.shm,
+      options: ["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"],
     },
   ];
 }
@@ -84,12 +86,35 @@ function sysMount({ user, pinned }: MountSetup, access: string): OciMount {
   return { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rslave", ...options] };
 }
 
+/** Read-only with a read-only root alone, as in both peers: programs in a container may edit their resolv.conf. */
 function fileMounts(config: ContainerConfig, files: SandboxFiles): OciMount[] {
   const access = config.security.readonlyRootfs ? "ro" : "rw";
+  const options = ["rbind", "rprivate", access, "nosuid", "nodev", "noexec"];
   return [
-    { destination: "/etc/resolv.conf", type: "bind", source: files.resolvConf, options: ["rbind", "rprivate", access] },
-    { destination: "/etc/hostname", type: "bind", source: files.hostname, options: ["rbind", "rprivate", access] },
+    { destination: "/etc/resolv.conf", type: "bind", source: files.resolvConf, options },
+    { destination: "/etc/hostname", type: "bind", source: files.hostname, options },
   ];
+}
+
+/** From linux/magic.h. */
+const procSuperMagic = 0x9fa0;
+
+/**
+ * A container without a procfs has no masked paths and no security label of its own to be told apart by. The monitor
+ * sees to it whatever the path's links are; here the request gets its answer in words.
+ */
+async function refuseOverProc(mount: Mount): Promise<void> {
+  const destination = destinationOf(mount);
+  if (destination === "/") throw podErrors.mountTarget({ target: "/", reason: "it would hide the container's root" });
+  if (destination !== "/proc") return;
+  const type = mount.image === undefined ? (await statfs(mount.hostPath).catch(() => undefined))?.type : undefined;
+  if (type === procSuperMagic) return;
+  const reason = `${mount.image?.image ?? mount.hostPath} is no procfs, and a container must have one there`;
+  throw podErrors.mountTarget({ target: mount.containerPath, reason });
+}
+
+function destinationOf({ containerPath }: Mount): string {
+  return posix.resolve("/", containerPath);
 }
 
 async function hostMount(mount: Mount): Promise<OciMount> {
@@ -98,7 +123,7 @@ async function hostMount(mount: Mount): Promise<OciMount> {
   }
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
   return {
-    destination: posix.normalize(mount.containerPath),
+    destination: destinationOf(mount),
     type: "bind",
     source: await presentSource(mount),
     options: ["rbind", propagationOption[mount.propagation], access, ...mount.mountOptions],

@@ -10,6 +10,11 @@ import type { ContainerSecurity } from "../types.ts";
 
 const profileLimit = 4 << 20;
 
+/** False for an unconfined container. */
+export function hasSeccomp({ privileged, seccomp }: ContainerSecurity): boolean {
+  return !privileged && seccomp !== undefined && seccomp.type !== "unconfined";
+}
+
 /** The `linux.seccomp` object for config.json, or undefined for an unconfined container. */
 export async function seccompFor(
   security: ContainerSecurity,

@@ -195,7 +195,7 @@ export class TestPod {
     const cgroups = execFileSync("find", ["/sys/fs/cgroup", "-name", this.cgroup.slice(1)], { encoding: "utf8" });
     const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").trim().split(" ").filter(Boolean);
     const orphans = children.filter((pid) => commandOf(pid).includes(this.directory));
-    const files = readdirSync(this.directory).filter((name) => ["monitor.sock", "shm"].includes(name));
+    const files = readdirSync(this.directory).filter((name) => ["monitor.sock", "shm", "files"].includes(name));
     const pins = readdirSync(this.directory).includes("ns") ? readdirSync(join(this.directory, "ns")) : [];
     const left = [...mounts, ...cgroups.split("\n").filter(Boolean), ...orphans, ...files, ...pins];
     if (left.length > 0) throw new Error(`left behind: ${left.join(", ")}`);

@@ -195,7 +195,7 @@ export class TestPod {
   leftovers(): string[] {
     const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
     const hierarchies = readdirSync("/sys/fs/cgroup", { withFileTypes: true }).filter((entry) => entry.isDirectory());
-    const files = ["ns", "shm"].map((name) => join(this.podDir, name));
+    const files = ["ns", "shm", "files"].map((name) => join(this.podDir, name));
     return [
       ...mounts.filter((line) => line.includes(this.base)),
       ...hierarchies.map(({ name }) => join("/sys/fs/cgroup", name, this.cgroup)).filter((path) => existsSync(path)),
