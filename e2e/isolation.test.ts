@@ -76,7 +76,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     expect(await sh(`cat ${pattern} > /old; cat /old > ${pattern} 2>&1; true`)).toMatch(/Read-only file system/);
     expect(await readFile(pattern, "utf8")).toBe(before);
     expect(await sh("cat /proc/interrupts /proc/kcore /proc/keys 2>/dev/null | wc -c; ls /sys/firmware")).toBe("0\n");
-    expect(await sh("(echo x > /proc/sysrq-trigger) 2>/dev/null || echo refused")).toBe("refused\n");
+    expect(await sh("(: > /proc/sysrq-trigger) 2>/dev/null || echo refused")).toBe("refused\n");
     await node.client.removePodSandbox({ podSandboxId });
   });
 
@@ -157,7 +157,7 @@ test("with users of its own a container has its own cgroup namespace too, and ma
   for (const row of (await sh("cat /proc/self/cgroup")).trim().split("\n")) expect(row).toMatch(/:\/$/);
   expect(await sh("grep -c ' /proc/' /proc/self/mountinfo; true")).toBe("0\n");
   // The host's settings are still not that root's to change.
-  expect(await sh("(echo x > /proc/sys/kernel/core_pattern) 2>/dev/null || echo refused")).toBe("refused\n");
+  expect(await sh("(: > /proc/sys/kernel/core_pattern) 2>/dev/null || echo refused")).toBe("refused\n");
   await node.client.removePodSandbox({ podSandboxId });
 });
 
@@ -175,7 +175,7 @@ describe("a mount at /proc", () => {
     const { podSandboxId, sh } = await run("host-proc", { mounts: [{ hostPath: "/proc", containerPath: "/proc" }] });
     expect(await sh(`test -d /proc/${process.pid} && stat -f -c %T /proc`)).toBe("proc\n");
     // What hides parts of a procfs is put on the one that is on top.
-    expect(await sh("(echo x > /proc/sysrq-trigger) 2>/dev/null || echo refused; cat /proc/keys | wc -c")).toBe(
+    expect(await sh("(: > /proc/sysrq-trigger) 2>/dev/null || echo refused; cat /proc/keys | wc -c")).toBe(
       "refused\n0\n",
     );
     await node.client.removePodSandbox({ podSandboxId });

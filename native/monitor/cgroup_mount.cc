@@ -1,7 +1,8 @@
-// The mount of type "cgroup". On v2 it is cgroup2, cut at the container by its cgroup
-// namespace; on v1 a tmpfs with one bind mount per hierarchy of the container's own
-// directory. A hybrid host's v2 tree is not among them: programs that find one take the host
-// for v2, and no other runtime shows it. Read-only binds keep release_agent out of reach (CVE-2022-0492).
+// The mount of type "cgroup". On v2 it is cgroup2: cut at the container by its cgroup namespace, or
+// the host's whole tree in the host's namespace, as /proc/self/cgroup tells there. On v1 it is a tmpfs
+// with one bind mount per hierarchy of the container's own directory, read-only, which keeps
+// release_agent out of reach (CVE-2022-0492). A hybrid host's v2 tree is not among them: programs that
+// find one take the host for v2, and no other runtime shows it.
 #include "cgroup_mount.h"
 
 #include <fcntl.h>
@@ -69,11 +70,11 @@ void make_v1(const Child& child, int target, const PlannedMount& mount) {
 
 void plan_cgroup_mount(PlannedMount& plan, const CgroupHost& host, std::string_view cgroup_path, bool own_namespace) {
   plan.cgroup_v2 = host.unified();
-  const std::string path(cgroup_path);
   if (host.unified()) {
-    if (!own_namespace) plan.entries.push_back({"", host.v2_root() + path, {}, -1});
+    if (!own_namespace) plan.entries.push_back({"", host.v2_root(), {}, -1});
     return;
   }
+  const std::string path(cgroup_path);
   for (const auto& [controller, mount_point] : host.v1()) {
     std::string name = last_component(mount_point);
     if (plan.entries.empty() || plan.entries.back().name != name) {

@@ -27,7 +27,7 @@ struct PlannedMount {
   MountSpec spec;
   Kind kind = Kind::filesystem;
   std::vector<std::pair<std::string, std::string>> options;  // key, value; "" for a flag
-  bool cgroup_v2 = false;               // one tree: cgroup2 itself in a namespace of its own, else `entries[0]`
+  bool cgroup_v2 = false;               // cgroup2 itself in a namespace of its own, else `entries[0]`, the host's
   std::vector<CgroupEntry> entries;
   const ImagePlan* image = nullptr;     // whose view a bind mount shows
   Fd owners;                            // user namespace through which a bind mount shows its owners
