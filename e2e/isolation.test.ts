@@ -1,7 +1,7 @@
 // What a container may see and touch of the host, asked for through CRI requests and looked at from inside.
 
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, readlink, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
@@ -16,6 +16,7 @@ const mapping = [{ containerId: 0, hostId: 400_000, length: 65_536 }];
 const ownUsers = { namespaceOptions: { pid: CONTAINER, usernsOptions: { mode: POD, uids: mapping, gids: mapping } } };
 const admin = { capabilities: { addCapabilities: ["SYS_ADMIN"] } };
 const hierarchies = "/sys/fs/cgroup";
+const overlayFollows = readFileSync("/sys/module/overlay/parameters/redirect_always_follow", "utf8").trim() === "Y";
 const hybrid = existsSync(join(hierarchies, "memory"));
 
 let node: TestNode;
@@ -130,6 +131,13 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId: other });
   });
 
+  // The kernel shows the option where it is not the host's default.
+  test.runIf(overlayFollows)("its root follows no redirect of a layer, though the host's overlays do", async () => {
+    const { podSandboxId, sh } = await run(`overlay-${handler}`, { handler });
+    expect(await sh("grep ' / / ' /proc/self/mountinfo")).toMatch(/ overlay .*redirect_dir=nofollow/);
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
   test.runIf(hybrid)("a hybrid v1 host's containers find no v2 tree, and each controller", async () => {
     const { podSandboxId, sh } = await run(`hybrid-${handler}`, { handler });
     const names = (await sh("ls /sys/fs/cgroup")).trim().split("\n");
@@ -159,6 +167,11 @@ test("with users of its own a container has its own cgroup namespace too, and ma
   // The host's settings are still not that root's to change.
   expect(await sh("(: > /proc/sys/kernel/core_pattern) 2>/dev/null || echo refused")).toBe("refused\n");
   await node.client.removePodSandbox({ podSandboxId });
+  const lists = { maskedPaths: ["/proc/kcore"], readonlyPaths: ["/proc/sys"] };
+  const masked = await run("own-users-masked", { security: { ...ownUsers, ...lists } });
+  expect(await masked.sh("cat /proc/keys /proc/interrupts | wc -c; ls /sys/firmware")).toBe("0\n");
+  expect(await masked.sh("grep ' /proc/sys ' /proc/self/mountinfo")).toMatch(/ ro,/);
+  await node.client.removePodSandbox({ podSandboxId: masked.podSandboxId });
 });
 
 describe("a mount at /proc", () => {
