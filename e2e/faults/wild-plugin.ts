@@ -1,0 +1,72 @@
+// CNI plugins around Debian's own that fail or hang as a control file says, before or after the real one worked.
+
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+const real = "/usr/lib/cni";
+/** The default network's chain, and the IPAM plugin that bridge runs. */
+const types = ["bridge", "host-local", "portmap"] as const;
+export type PluginType = (typeof types)[number];
+
+/** What goes wrong, and how often. */
+export interface Whim {
+  /** All of them when absent. */
+  readonly type?: PluginType;
+  /** Both when absent. */
+  readonly command?: "ADD" | "DEL";
+  readonly failPercent: number;
+  /** A hang ends when the control file changes, at the latest after two minutes. */
+  readonly hangPercent: number;
+}
+
+export interface WildPlugins {
+  /** Puts the whim in force for all plugins that start from now on, and ends all hangs of the one before. */
+  be(whim: Whim | "calm"): Promise<void>;
+}
+
+/** The plugins, in `directory` (made here); they behave until told otherwise. */
+export async function installWildPlugins(directory: string): Promise<WildPlugins> {
+  const control = join(directory, "whim");
+  await mkdir(directory, { recursive: true });
+  let changes = 0;
+  const be = async (whim: Whim | "calm"): Promise<void> => {
+    const {
+      type = "any",
+      command = "any",
+      failPercent,
+      hangPercent,
+    } = whim === "calm" ? { failPercent: 0, hangPercent: 0 } : whim;
+    changes += 1;
+    // By rename: a plugin never reads half a line.
+    await writeFile(`${control}.new`, `${type} ${command} ${failPercent} ${hangPercent} ${changes}\n`);
+    await rename(`${control}.new`, control);
+  };
+  await be("calm");
+  for (const type of types) await writeFile(join(directory, type), script(type, control), { mode: 0o755 });
+  return { be };
+}
+
+function script(type: PluginType, control: string): string {
+  return `#!/bin/sh
+whim=$(cat ${control})
+set -- $whim
+die() { od -An -N2 -tu2 /dev/urandom; }
+refuse() { echo '{"cniVersion": "1.0.0", "code": 107, "msg": "made to fail"}'; exit 1; }
+if [ "$1" != any ] && [ "$1" != ${type} ]; then exec ${real}/${type}; fi
+if [ "$2" != any ] && [ "$2" != "$CNI_COMMAND" ]; then exec ${real}/${type}; fi
+if [ "$3" = 0 ] && [ "$4" = 0 ]; then exec ${real}/${type}; fi
+fate=$(( $(die) % 100 ))
+coin=$(( $(die) % 2 ))
+if [ $fate -lt "$3" ]; then
+  [ $coin = 0 ] || ${real}/${type} >/dev/null
+  refuse
+fi
+if [ $fate -lt $(( $3 + $4 )) ]; then
+  [ $coin = 0 ] || ${real}/${type} >/dev/null
+  rounds=0
+  while [ $rounds -lt 600 ] && [ "$(cat ${control})" = "$whim" ]; do sleep 0.2; rounds=$((rounds + 1)); done
+  [ $coin = 0 ] || refuse
+fi
+exec ${real}/${type}
+`;
+}
