@@ -10,5 +10,4 @@ export { MonitorError } from "./monitor-errors.ts";
 export { parseExited } from "./monitor-messages.ts";
 export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./monitor-spawn.ts";
 export { type NativePaths, nativePaths } from "./paths.ts";
-export { defaultSeccompProfile, type OciSeccomp } from "./seccomp/profile.ts";
 export * from "./unpacker.ts";

@@ -8,7 +8,7 @@ import { buffer, text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { defaultSeccompProfile, type ExecRequest, loadHost, type MonitorEvent, type SpawnedMonitor } from "./index.ts";
+import { type ExecRequest, loadHost, type MonitorEvent, type SpawnedMonitor } from "./index.ts";
 import { leftovers, openDescriptors, soon, TestPods } from "./testing/pods.ts";
 
 const host = loadHost();
@@ -74,7 +74,13 @@ describe("a container's life", () => {
     await pods.withPod(async (pod, { monitor }) => {
       const container = pods.makeContainer(pod, ["sleep", "1000"]);
       const seccompFilter = join(pod, "filter.bpf");
-      writeFileSync(seccompFilter, await host.compileSeccomp(JSON.stringify(defaultSeccompProfile(new Set()))));
+      const refusing = (names: string[], errnoRet: number, args: object[] = []) => {
+        return { names, action: "SCMP_ACT_ERRNO", errnoRet, args };
+      };
+      const toCrypto = { index: 0, op: "SCMP_CMP_EQ", value: 38 }; // AF_ALG
+      const syscalls = [refusing(["unshare"], 1), refusing(["clone3"], 38), refusing(["socket"], 97, [toCrypto])];
+      const profile = { defaultAction: "SCMP_ACT_ALLOW", syscalls };
+      writeFileSync(seccompFilter, await host.compileSeccomp(JSON.stringify(profile)));
       await monitor.start({ ...container, seccompFilter }, soon);
       const { stdout } = await monitor.execSync({ id: container.id, args: ["seccomp-probe"], timeoutMs: 5_000 }, soon);
       expect(stdout.toString()).toMatch(/^unshare_user 1$/m);

@@ -4,7 +4,7 @@ ADDON_OBJECTS = $(addprefix $(BUILD)/addon-objects/,$(ADDON_FUNCTIONS:.cc=.o))
 ADDON_FLAGS = -fPIC -fvisibility=hidden -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
 
-all: $(BUILD)/keelson.node $(BUILD)/seccomp-probe
+all: $(BUILD)/keelson.node $(BUILD)/testing/seccomp-probe
 all-sanitize: $(BUILD)/addon-unit-test
 
 # libstdc++ goes in, so that the module loads wherever Node does; libseccomp is the one library it needs.
@@ -14,8 +14,8 @@ $(BUILD)/keelson.node: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon.o
 $(BUILD)/addon-unit-test: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon_test.o
 	$(CXX) $(CXXFLAGS) -o $@ $^ -lseccomp
 
-# Static: profile.test.ts runs it in containers with no other file.
-$(BUILD)/seccomp-probe: seccomp/probe.cc
+# Static: pod/spec/seccomp-default.test.ts runs it in containers with no other file.
+$(BUILD)/testing/seccomp-probe: testing/seccomp_probe.cc
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) $(CXXFLAGS) -static -o $@ $<
 

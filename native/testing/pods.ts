@@ -23,7 +23,7 @@ import { type Host, nativePaths, type SpawnedMonitor, spawnMonitor } from "../in
 /** A deadline that real calls keep. */
 export const soon = { timeoutMs: 10_000 };
 
-export const seccompProbe = fileURLToPath(new URL("../build/seccomp-probe", import.meta.url));
+export const seccompProbe = fileURLToPath(new URL("../build/testing/seccomp-probe", import.meta.url));
 
 /** Everything below one directory, which goes with `remove`. */
 export class TestPods {

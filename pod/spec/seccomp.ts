@@ -4,9 +4,10 @@
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { defaultSeccompProfile, type Host } from "../../native/index.ts";
+import type { Host } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
+import { defaultSeccompProfile } from "./seccomp-default.ts";
 
 const profileLimit = 4 << 20;
 

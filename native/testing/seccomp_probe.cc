@@ -1,5 +1,5 @@
 // Shows what a seccomp filter does: tries system calls and prints "name errno" for each, 0 for success.
-// Usage: seccomp-probe [filter], a file of struct sock_filter to load first. Used by profile.test.ts.
+// Usage: seccomp-probe [filter], a file of struct sock_filter to load first. Used by pod/spec/seccomp-default.test.ts.
 
 #include <errno.h>
 #include <fcntl.h>

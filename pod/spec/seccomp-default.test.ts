@@ -1,18 +1,19 @@
-// What the default profile does to real processes: compiled by us, and as config.json under runc and crun.
+// What the default profile says, and what it does to real processes: compiled by us, and as config.json under runc
+// and crun.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadHost } from "../index.ts";
-import { mountHugetlb } from "../testing/crun-host.ts";
-import { defaultSeccompProfile, type OciSeccomp } from "./profile.ts";
-import { allowed, broughtByCapability, refused } from "./system-calls.ts";
+import { loadHost } from "../../native/index.ts";
+import { mountHugetlb } from "../../native/testing/crun-host.ts";
+import { seccompProbe as probe } from "../../native/testing/pods.ts";
+import { capabilityNames } from "./capabilities.ts";
+import table from "./seccomp-default.json" with { type: "json" };
+import { defaultSeccompProfile, type OciSeccomp } from "./seccomp-default.ts";
 
 const host = loadHost();
-const probe = fileURLToPath(new URL("../build/seccomp-probe", import.meta.url));
 const EPERM = 1;
 const ENOSYS = 38;
 const EAFNOSUPPORT = 97;
@@ -56,31 +57,64 @@ function verdicts(results: Map<string, number>, ...names: string[]): (number | s
   return names.map((name) => (results.get(name) === unfiltered.get(name) ? "free" : results.get(name)));
 }
 
-describe("the lists", () => {
-  it("name each system call once", () => {
-    const all = [...allowed, ...refused, ...new Set([...broughtByCapability.values()].flat())];
-    expect(all.filter((name, at) => all.indexOf(name) !== at)).toEqual([]);
-    expect(all.filter((name) => ["clone", "clone3", "personality", "socket"].includes(name))).toEqual([]);
+describe("the table", () => {
+  const named = (rules: readonly { readonly names: readonly string[] }[]) =>
+    rules.flatMap(({ names }) => names.flatMap((line) => line.split(" ")));
+
+  it("decides each system call once, but for different arguments", () => {
+    for (const capability of ["", ...capabilityNames]) {
+      const { syscalls } = defaultSeccompProfile(new Set([capability]));
+      const whole = named(syscalls.filter(({ args }) => args === undefined));
+      const byArgument = new Set(named(syscalls.filter(({ args }) => args !== undefined)));
+      expect(whole.filter((name, at) => whole.indexOf(name) !== at || byArgument.has(name))).toEqual([]);
+    }
   });
 
-  it("name only system calls that exist: libseccomp knows them, or they are newer than Debian's", () => {
-    const known = new Set(
-      [...readFileSync("/usr/include/seccomp-syscalls.h", "utf8").matchAll(/^#define __SNR_(\w+)/gm)].map(
-        ([, name]) => name,
-      ),
-    );
-    const newer = new Set(
-      `cachestat fchmodat2 futex_wait futex_wake futex_requeue getxattrat listxattrat setxattrat removexattrat listmount
-      lsm_get_self_attr lsm_set_self_attr lsm_list_modules map_shadow_stack mseal open_tree_attr quotactl_fd
-      statmount uretprobe uprobe`.split(/\s+/),
-    );
-    const all = [...allowed, ...refused, ...[...broughtByCapability.values()].flat()];
-    expect(all.filter((name) => !known.has(name) && !newer.has(name))).toEqual([]);
+  it("names only system calls that libseccomp knows, but for those that it says are newer", () => {
+    const header = (file: string) => readFileSync(`/usr/include/${file}`, "utf8");
+    const known = new Set([...header("seccomp-syscalls.h").matchAll(/^#define __SNR_(\w+)/gm)].map(([, name]) => name));
+    const version = [...header("seccomp.h").matchAll(/^#define SCMP_VER_M\w+\s+(\d+)$/gm)].map(([, part]) => part);
+    const newer = new Map(Object.entries(table.unknownToLibseccomp)).get(version.join("."));
+    const unknown = named(table.rules).filter((name) => !known.has(name));
+    // A libseccomp that the table does not list may be newer and know some, but none beyond.
+    const listed = named([{ names: newer ?? Object.values(table.unknownToLibseccomp).flat() }]);
+    if (newer !== undefined) expect(unknown.toSorted()).toEqual(listed.toSorted());
+    expect(unknown.filter((name) => !listed.includes(name))).toEqual([]);
   });
 
-  it("make the same profile whatever the order of the capabilities", () => {
+  it("names only capabilities that exist", () => {
+    const conditions = table.rules.flatMap(({ when, unless }) => [when, unless]);
+    const asked = conditions.flatMap((condition) => condition?.capabilities ?? []);
+    expect(asked.filter((name) => !capabilityNames.some((known) => known === name))).toEqual([]);
+    expect(asked).toContain("CAP_SYS_ADMIN");
+  });
+
+  it("makes the same profile whatever the order of the capabilities", () => {
     const one = defaultSeccompProfile(new Set(["CAP_SYS_TIME", "CAP_BPF"]));
     expect(JSON.stringify(defaultSeccompProfile(new Set(["CAP_BPF", "CAP_SYS_TIME"])))).toBe(JSON.stringify(one));
+  });
+
+  it("decides by the kernel's version: tracing is held back before 4.8", () => {
+    const ptrace = (kernel: string) =>
+      defaultSeccompProfile(ordinary, { architecture: "x64", kernel })
+        .syscalls.filter(({ names }) => names.includes("ptrace"))
+        .map(({ action, errnoRet }) => errnoRet ?? action);
+    expect(["3.10.0-1160.el7", "4.7.10"].map(ptrace)).toEqual([[EPERM], [EPERM]]);
+    const after = ["4.8", "4.18.0-553.el8", "6.1.0-18-amd64"];
+    expect(after.map(ptrace)).toEqual(after.map(() => ["SCMP_ACT_ALLOW"]));
+  });
+
+  it("decides by architecture, with the 32-bit ones that the machine's kernel runs too", () => {
+    const on = (architecture: string) => defaultSeccompProfile(ordinary, { architecture, kernel: "6.1" });
+    const allows = (architecture: string, name: string) =>
+      on(architecture).syscalls.some(({ names, action }) => action === "SCMP_ACT_ALLOW" && names.includes(name));
+    const machines = ["x64", "arm64", "riscv64"];
+    expect(machines.map((each) => allows(each, "arch_prctl"))).toEqual([true, false, false]);
+    expect(machines.map((each) => allows(each, "arm_fadvise64_64"))).toEqual([false, true, false]);
+    expect(machines.map((each) => allows(each, "riscv_flush_icache"))).toEqual([false, false, true]);
+    expect(on("x64").architectures).toEqual(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+    expect(on("arm64").architectures).toEqual(["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]);
+    expect(on("riscv64").architectures).toEqual([]);
   });
 });
 
@@ -171,8 +205,7 @@ describe("a capability", () => {
   }
 
   it("none brings io_uring, keyrings, AF_ALG or other kernels", async () => {
-    const everything = new Set(broughtByCapability.keys());
-    const results = await underFilter(defaultSeccompProfile(everything));
+    const results = await underFilter(defaultSeccompProfile(new Set(capabilityNames)));
     const held = ["io_uring_setup", "keyctl", "userfaultfd", "kexec_load", "swapon", "pivot_root"];
     expect(verdicts(results, ...held)).toEqual(held.map(() => EPERM));
     expect(verdicts(results, "socket_38", "socket_40")).toEqual([EAFNOSUPPORT, EAFNOSUPPORT]);
