@@ -8,6 +8,7 @@ import { loadHost, nativePaths } from "../native/index.ts";
 import { detectCgroups } from "../pod/cgroups.ts";
 import { findCriu } from "../pod/checkpoint/criu.ts";
 import { openHandlers } from "../pod/handlers.ts";
+import { isKernelAtLeast } from "../pod/kernel-release.ts";
 import { selinuxIsActive } from "../pod/spec/selinux.ts";
 import type { Config } from "./config.ts";
 import { firstLine } from "./status.ts";
@@ -101,11 +102,8 @@ async function checkCapabilities(): Promise<Finding> {
 
 /** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers want 6.7 ("lowerdir+"). */
 export function checkKernel(kernelRelease: string): Finding {
-  const [major = 0, minor = 0] = kernelRelease.split(/[.-]/).map(Number);
-  const isAtLeast = (wantedMajor: number, wantedMinor: number) =>
-    major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
-  if (isAtLeast(6, 7)) return ok("kernel", `Linux ${kernelRelease}`);
-  if (isAtLeast(5, 12)) {
+  if (isKernelAtLeast(kernelRelease, "6.7")) return ok("kernel", `Linux ${kernelRelease}`);
+  if (isKernelAtLeast(kernelRelease, "5.12")) {
     return warn("kernel", `Linux ${kernelRelease}`, "Pods with user namespaces (hostUsers: false) need 6.7 or newer.");
   }
   return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.12 or newer.");

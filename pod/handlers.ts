@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import type { KeelsonError } from "../native/index.ts";
 import type { Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
+import { isKernelAtLeast } from "./kernel-release.ts";
 import { judge } from "./runtime-floor.ts";
 
 export interface HandlerFeatures {
@@ -61,9 +62,8 @@ export function vanishedHandler(name: string, known: Iterable<string>): RuntimeH
 
 /** Overlay takes layers whose owners are mapped one by one since Linux 6.7 ("lowerdir+"). */
 async function kernelHasUserNamespaces(): Promise<boolean> {
-  const [major = 0, minor = 0] = release().split(/[.-]/).map(Number);
   const limit = await readFile("/proc/sys/user/max_user_namespaces", "utf8").catch(() => "0");
-  return Number(limit) > 0 && (major > 6 || (major === 6 && minor >= 7));
+  return Number(limit) > 0 && isKernelAtLeast(release(), "6.7");
 }
 
 type Outcome =
