@@ -19,6 +19,8 @@ export interface Call {
   readonly signal: AbortSignal;
   /** Ends the call with this error at once, even while its client does not read. */
   readonly abort: (reason: KeelsonError) => void;
+  /** Resolves when the client has the answer, or is gone. */
+  readonly answered: Promise<void>;
 }
 
 /** A method's messages, and the level at which a call of it is logged when it succeeds. */
@@ -108,6 +110,7 @@ export function refusedCall(
 class RunningCall implements Call {
   readonly signal: AbortSignal;
   readonly abort: (reason: KeelsonError) => void;
+  readonly answered: Promise<void>;
   readonly #name: string;
   readonly #context: CallContext;
   readonly #started = performance.now();
@@ -132,8 +135,12 @@ class RunningCall implements Call {
       over();
     };
     context.inFlight.add(entry);
-    // grpc-js says "cancelled" for a reset, a lost connection and a passed deadline alike, and after the end too.
+    const answered = Promise.withResolvers<void>();
+    this.answered = answered.promise;
+    // grpc-js says "cancelled" for a reset, a lost connection and a passed deadline alike, and after the end too: once
+    // the stream is closed.
     grpcCall.on("cancelled", () => {
+      answered.resolve();
       if (!context.inFlight.has(entry)) return;
       const late = Number(grpcCall.getDeadline()) - Date.now() < deadlineSlack;
       controller.abort((late ? criErrors.deadlinePassed : criErrors.callCancelled)({ method: name }));

@@ -224,6 +224,20 @@ describe("keelson serve", () => {
     expect(running.lines.join("\n")).not.toContain("Debugger");
   });
 
+  test("a default handler whose binary is missing is a configuration error; another's is not", async () => {
+    const file = join(directory, "config.toml");
+    const handlers = '[runtime.handlers.gone]\nbinary = "/no/such/runc"\n';
+    await writeFile(file, handlers);
+    const without = daemon("--config", file);
+    await serving(without);
+    without.child.kill("SIGTERM");
+    await once(without.child, "exit");
+    await writeFile(file, `[runtime]\ndefault_handler = "gone"\n${handlers}`);
+    const { child, lines } = daemon("--config", file);
+    expect(await once(child, "exit")).toEqual([2, null]);
+    expect(lines.join("\n")).toMatch(/get gone, so none of them would start: .*\/no\/such\/runc .*ENOENT/);
+  });
+
   test("SIGUSR1 opens no debugger, not even before it is listened to", async () => {
     const child = spawn(program, ["check"]);
     let said = "";

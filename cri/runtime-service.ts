@@ -164,7 +164,7 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
       if (request.cmd.length === 0) throw criErrors.fieldMissing({ field: "cmd", wanted: "the command to run" });
       const command = request.cmd.map((text, n) => argument(text, `cmd[${n}]`));
       const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
-      return await pods.execSync(id, command, timeout, call.signal);
+      return await pods.execSync(id, command, timeout, call);
     },
   } satisfies Handlers<typeof runtimeMethods>;
 }

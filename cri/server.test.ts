@@ -125,7 +125,7 @@ test("messages are limited to 16 MiB in both directions", async () => {
 test("a client's deadline and its cancellation reach the implementation, each with its code", async () => {
   const reasons: string[] = [];
   const pods = memoryPods({
-    execSync: (_id, _command, _timeout, signal) =>
+    execSync: (_id, _command, _timeout, { signal }) =>
       new Promise((_, reject) => {
         signal.addEventListener("abort", () => {
           reasons.push(signal.reason.code);

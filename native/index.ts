@@ -4,6 +4,7 @@ export { type CatalogueEntry, catalogue, KeelsonError, type StatusCode } from ".
 export * from "./host.ts";
 export { HostError } from "./host-errors.ts";
 export { inHand, type Work, watchWork, whileInHand } from "./in-hand.ts";
+export { MemoryReturn } from "./memory.ts";
 export * from "./monitor.ts";
 export { connectMonitor } from "./monitor-client.ts";
 export { MonitorError } from "./monitor-errors.ts";

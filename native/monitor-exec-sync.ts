@@ -1,6 +1,6 @@
 // Exec to the end with its output collected: kubelet's probes, the hottest call there is.
 //
-// It reads frames as they come, without the streams of a Session.
+// It reads frames as they come, without the streams of a Session, and no further than its output has room.
 
 import { FrameError, FrameType } from "./frames.ts";
 import type { Deadline, ExecSyncRequest, ExecSyncResult } from "./monitor.ts";
@@ -21,16 +21,30 @@ export function execSync(podDirectory: string, request: ExecSyncRequest, deadlin
     const message = execMessage({ ...request, tty: false, stdin: false });
     const stdout = new Head(outputLimit);
     const stderr = new Head(outputLimit);
+    let noRoom: unknown;
+    const makeRoom = () => {
+      const room = request.room?.hold(stdout.length + stderr.length);
+      if (room === undefined) return;
+      call.pause();
+      room.then(
+        () => call.resume(),
+        (reason: unknown) => {
+          noRoom = reason;
+          call.cancel();
+        },
+      );
+    };
     const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
       frame(type, payload) {
-        if (type === FrameType.stdout) stdout.take(payload);
-        else if (type === FrameType.stderr) stderr.take(payload);
-        else if (type === FrameType.started)
+        if (type === FrameType.stdout || type === FrameType.stderr) {
+          (type === FrameType.stdout ? stdout : stderr).take(payload);
+          makeRoom();
+        } else if (type === FrameType.started)
           call.expectWithin(request.timeoutMs === 0 ? undefined : request.timeoutMs + graceMs);
         else throw new FrameError(`a frame of type ${type} comes out of turn`);
       },
       over(outcome) {
-        if (!outcome.answered) return reject(outcome.error);
+        if (!outcome.answered) return reject(noRoom ?? outcome.error);
         try {
           const { exitCode } = parseOutcome(outcome.reply);
           resolve({ ...shareLimit(stdout, stderr), exitCode });

@@ -61,6 +61,14 @@ export interface ExecSyncRequest {
   readonly args: readonly string[];
   /** Milliseconds, 0 for no limit. */
   readonly timeoutMs: number;
+  /** What limits its output beyond the limit of each; absent: nothing. */
+  readonly room?: OutputRoom;
+}
+
+/** A share of what many outputs together may take. */
+export interface OutputRoom {
+  /** Room for so many bytes in all: at once, or a promise when it is waited for, which rejects when there is none. */
+  hold(bytes: number): Promise<void> | undefined;
 }
 
 export interface ExecSyncResult {

@@ -49,6 +49,11 @@ export const podErrors = catalogue({
     sentence: "The runtime handler {handler} cannot provide {feature}.",
     remedy: "Use the handler native, or leave the feature out.",
   },
+  defaultHandlerUnusable: {
+    code: "InvalidArgument",
+    sentence: "Pods that name no runtime handler get {handler}, so none of them would start: {reason}",
+    remedy: "Or name another as runtime.default_handler in the configuration.",
+  },
   sandboxNotReady: {
     code: "FailedPrecondition",
     sentence: "Pod sandbox {id} is not ready, so {step} is not possible.",
@@ -276,6 +281,12 @@ export const podErrors = catalogue({
     code: "ResourceExhausted",
     sentence: "The reader of the events is {limit} of them behind, so its stream ends here.",
     remedy: "Subscribe again, list the sandboxes and containers for what was missed, and read events as they come.",
+  },
+  outputBudget: {
+    code: "ResourceExhausted",
+    sentence:
+      "The output of the command in container {container} had no room for {seconds} s, so the command was ended.",
+    remedy: "Commands with much output run {limit} at once on a node; ask again, or let the command print less.",
   },
   logPathless: {
     code: "FailedPrecondition",

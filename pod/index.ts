@@ -68,6 +68,9 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   if (fallback === undefined) {
     throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
   }
-  await fallback.check();
+  await fallback.check().catch((error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw podErrors.defaultHandlerUnusable({ handler: options.defaultHandler, reason }, error);
+  });
   return new NodePods(env, handlers, fallback, await recover(env, handlers));
 }

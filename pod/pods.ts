@@ -2,7 +2,7 @@
 
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import type { KeelsonError } from "../native/index.ts";
+import { type KeelsonError, MemoryReturn } from "../native/index.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
@@ -15,6 +15,7 @@ import { announce, announceSandbox } from "./events-of.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { findById, findIfAny, requireById } from "./ids.ts";
 import { containerInfo, sandboxInfo } from "./info.ts";
+import { OutputBudget } from "./output-budget.ts";
 import type { Recovered } from "./recovery.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
@@ -62,6 +63,7 @@ export class NodePods implements Pods {
   readonly #sandboxStarts: SingleFlight<Sandbox>;
   readonly #containerCreates: SingleFlight<Container>;
   readonly #reader: CgroupReader;
+  readonly #outputs: OutputBudget;
   readonly #closing = new AbortController();
 
   constructor(
@@ -77,6 +79,8 @@ export class NodePods implements Pods {
     this.#recovered = recovered;
     this.#sandboxStarts = new SingleFlight((sandbox) => this.#leftUnclaimed(sandbox));
     this.#containerCreates = new SingleFlight(() => undefined);
+    const memory = new MemoryReturn(env.host);
+    this.#outputs = new OutputBudget(() => memory.soon());
     this.#reader = new CgroupReader(env.host, env.cgroups, env.clock);
     for (const sandbox of recovered.sandboxes.values()) {
       for (const [id, container] of sandbox.containers) this.#containers.set(id, container);
@@ -227,13 +231,15 @@ export class NodePods implements Pods {
     id: string,
     command: readonly string[],
     timeoutSeconds: bigint,
-    signal: AbortSignal,
+    { signal, answered }: { readonly signal: AbortSignal; readonly answered: Promise<void> },
   ): Promise<ExecSyncResult> {
     const { monitor, container } = this.#running(id, "running a command in it");
     await container.sandbox.handler.check();
     const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
+    const room = this.#outputs.room(container.id);
+    answered.then(room.leave);
     return await monitor.execSync(
-      { id: container.id, args: command, timeoutMs },
+      { id: container.id, args: command, timeoutMs, room },
       { timeoutMs: limits.execStart, signal },
     );
   }

@@ -411,12 +411,15 @@ export interface Pods {
   /** Notes what the kubelet has set on the pod's cgroup; shown by `sandboxInfo`. */
   updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void>;
 
-  /** `timeoutSeconds` 0 is no limit; past it DeadlineExceeded. */
+  /**
+   * `timeoutSeconds` 0 is no limit; past it DeadlineExceeded. All outputs together have a budget: ResourceExhausted
+   * when there is no room for this one. `answered` resolves when the caller has no more use for the result.
+   */
   execSync(
     id: string,
     command: readonly string[],
     timeoutSeconds: bigint,
-    signal: AbortSignal,
+    call: { readonly signal: AbortSignal; readonly answered: Promise<void> },
   ): Promise<ExecSyncResult>;
   reopenLog(id: string): Promise<void>;
   /**
