@@ -98,7 +98,7 @@ async function start({ path, command, parameters }: PluginCall): Promise<Child> 
     child.on("error", () => {});
     return child;
   } catch (error) {
-    throw errors.pluginNotStarted({ path, command, reason: sentenceOf(error) });
+    throw errors.pluginNotStarted({ path, command, reason: sentenceOf(error) }, error);
   }
 }
 

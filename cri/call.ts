@@ -4,8 +4,9 @@ import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, Un
 import { inHand, type KeelsonError } from "../native/index.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { criErrors } from "./errors.ts";
+import { firstLine } from "./first-line.ts";
 import type { Log, LogLevel } from "./log.ts";
-import { firstLine, keelsonError, wireStatus } from "./status.ts";
+import { keelsonError, wireStatus } from "./status.ts";
 
 /** Bytes a message may have in either direction; what kubelet and crictl use, too. */
 export const messageLimit = 16 * 1024 * 1024;

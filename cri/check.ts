@@ -11,7 +11,7 @@ import { openHandlers } from "../pod/handlers.ts";
 import { isKernelAtLeast } from "../pod/kernel-release.ts";
 import { selinuxIsActive } from "../pod/spec/selinux.ts";
 import type { Config } from "./config.ts";
-import { firstLine } from "./status.ts";
+import { firstLine } from "./first-line.ts";
 
 export interface Finding {
   readonly subject: string;

@@ -10,7 +10,6 @@ const states: Readonly<Record<ContainerPhase["state"], runtime.v1.ContainerState
   created: runtime.v1.ContainerState.CONTAINER_CREATED,
   running: runtime.v1.ContainerState.CONTAINER_RUNNING,
   exited: runtime.v1.ContainerState.CONTAINER_EXITED,
-  unknown: runtime.v1.ContainerState.CONTAINER_UNKNOWN,
 };
 
 export interface ContainerEncoder {
@@ -82,8 +81,6 @@ function describePhase(phase: ContainerPhase): runtime.v1.ContainerStatus.$Prope
       return { state };
     case "running":
       return { state, startedAt: toLong(phase.startedAt) };
-    case "unknown":
-      return { state, message: phase.message };
     case "exited":
       return {
         state,

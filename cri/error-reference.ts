@@ -3,11 +3,16 @@
 import { errors as cniErrors } from "../cni/errors.ts";
 import { errors as imageErrors } from "../image/errors.ts";
 import type { CatalogueEntry } from "../native/errors.ts";
-import { addonNotLoaded } from "../native/host-errors.ts";
-import { monitorErrors } from "../native/monitor-errors.ts";
+import { addonNotLoaded, hostFailures } from "../native/host-errors.ts";
+import { monitorAnswers, monitorErrors } from "../native/monitor-errors.ts";
 import { errors as unpackerErrors } from "../native/unpacker-errors.ts";
 import { podErrors } from "../pod/errors.ts";
 import { criErrors } from "./errors.ts";
+
+/** A monitor's refusals are one error, told apart by their kind. */
+const refusals = Object.fromEntries(
+  Object.entries<CatalogueEntry>(monitorAnswers).map(([kind, entry]) => [`monitorRefused (${kind})`, entry]),
+);
 
 /** Catalogues by the part of Keelson that they belong to. */
 export const catalogues: ReadonlyMap<string, Readonly<Record<string, CatalogueEntry>>> = new Map<
@@ -18,7 +23,7 @@ export const catalogues: ReadonlyMap<string, Readonly<Record<string, CatalogueEn
   ["Sandboxes and containers (pod/)", podErrors],
   ["Images (image/)", imageErrors],
   ["Network (cni/)", cniErrors],
-  ["The native side (native/)", { addonNotLoaded, ...monitorErrors, ...unpackerErrors }],
+  ["The native side (native/)", { addonNotLoaded, ...hostFailures, ...monitorErrors, ...refusals, ...unpackerErrors }],
 ]);
 
 /** The reference as Markdown. */

@@ -33,6 +33,17 @@ export const criErrors = catalogue({
     sentence: "{limit} streaming URLs wait for their clients already.",
     remedy: "Use one of them, or ask again in a minute, when they have expired.",
   },
+  nodeExhausted: {
+    code: "ResourceExhausted",
+    sentence: "{step} met {what}: {reason}.",
+    remedy: "{remedy}",
+  },
+  podLimit: {
+    code: "ResourceExhausted",
+    sentence: "{step} met a limit of the kernel: {reason}.",
+    remedy:
+      "Free what the words name: room on a disk, memory, or a limit such as fs.file-max or user.max_*_namespaces.",
+  },
   unforeseen: {
     code: "Internal",
     sentence: "{method} failed in a way Keelson does not foresee: {reason}.",
@@ -112,6 +123,11 @@ export const criErrors = catalogue({
     code: "PermissionDenied",
     sentence: "The command keelson {command} needs root and runs as uid {uid}.",
     remedy: "Run it with sudo.",
+  },
+  socketForbidden: {
+    code: "PermissionDenied",
+    sentence: "The socket {socket} may not be used by uid {uid}; it is root's.",
+    remedy: "Run the command with sudo.",
   },
   daemonUnreachable: {
     code: "Unavailable",

@@ -17,8 +17,8 @@ export async function loadImage(
   signal: AbortSignal,
 ): Promise<readonly keelson.v1.LoadedImage.$Properties[]> {
   const path = resolve(file);
-  await access(path).catch((error: unknown) => {
-    throw criErrors.pathMissing({ path }, error);
+  await access(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") throw criErrors.pathMissing({ path }, error);
   });
   const client = new Client(`unix:${socket}`, credentials.createInsecure());
   try {
@@ -41,6 +41,9 @@ export async function loadImage(
 
 function clientError(socket: string, error: ServiceError | null): Error {
   if (error === null) return criErrors.daemonUnreachable({ socket, reason: "it answered nothing" });
+  if (/\bconnect (EACCES|EPERM)\b/.test(error.details)) {
+    return criErrors.socketForbidden({ socket, uid: process.geteuid?.() ?? -1 }, error);
+  }
   if (error.details.startsWith("No connection established")) {
     return criErrors.daemonUnreachable({ socket, reason: "nobody listens there" }, error);
   }

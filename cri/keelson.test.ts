@@ -10,7 +10,10 @@ import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { checkKernel, checkNamespaces, checkOverlay, checkRoot, checkSelinux, checkSystemCalls } from "./check.ts";
 import { pages } from "./help.ts";
+import { loadImage } from "./image-load.ts";
 import { connect, failure } from "./testing/client.ts";
+import { serveEdge } from "./testing/edge.ts";
+import { memoryPods } from "./testing/memory-pods.ts";
 
 const program = join(import.meta.dirname, "keelson");
 let directory: string;
@@ -98,6 +101,19 @@ describe("the command line", () => {
       stdout: "",
       sentence,
     });
+  });
+
+  test("a user whom the socket does not let in is told so, not that nobody listens", async () => {
+    await using edge = await serveEdge(memoryPods());
+    process.seteuid?.(65_534);
+    try {
+      await expect(loadImage(edge.socket, "/etc/passwd", new AbortController().signal)).rejects.toMatchObject({
+        code: "PermissionDenied",
+        message: `The socket ${edge.socket} may not be used by uid 65534; it is root's. Run the command with sudo.`,
+      });
+    } finally {
+      process.seteuid?.(0);
+    }
   });
 
   test("a daemon that is not there is said to be so", async () => {

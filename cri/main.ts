@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { KeelsonError, loadHost } from "../native/index.ts";
 import { type Config, loadConfig, printConfig, settings } from "./config.ts";
 import { criErrors } from "./errors.ts";
+import { exhausted } from "./exhausted.ts";
 import { overview, pages } from "./help.ts";
 import { jsonLog } from "./log.ts";
 import { handleSignals } from "./signals.ts";
@@ -34,7 +35,7 @@ async function main(args: string[]): Promise<number> {
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
   } catch (error) {
-    process.stderr.write(`keelson: ${error instanceof KeelsonError ? error.message : describe(error)}\n`);
+    process.stderr.write(`keelson: ${describe(exhausted("keelson", error) ?? error)}\n`);
     // The rule of every command: 2 for what it was told (command line or configuration), 1 for what it then met.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }

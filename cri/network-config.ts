@@ -1,9 +1,10 @@
 // UpdateRuntimeConfig: where nobody brings a CNI configuration, the pod CIDRs of the kubelet make one.
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { defaultNetwork } from "../cni/default-network.ts";
 import type { Network } from "../cni/types.ts";
+import { writeFile } from "../native/index.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 
 export interface NetworkConfigParts {

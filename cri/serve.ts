@@ -10,12 +10,12 @@ import { loadHost, nativePaths, unpackLayer } from "../native/index.ts";
 import { openPods } from "../pod/index.ts";
 import type { Config } from "./config.ts";
 import { lockDirectory } from "./directory-lock.ts";
+import { firstLine } from "./first-line.ts";
 import { imageService, keelsonImageService } from "./image-service.ts";
 import type { Log } from "./log.ts";
 import { imageMethods, keelsonImageMethods, runtimeMethods } from "./methods.ts";
 import { runtimeService } from "./runtime-service.ts";
 import { service, startServer } from "./server.ts";
-import { firstLine } from "./status.ts";
 import { startStreamingServer } from "./streaming/server.ts";
 
 /** How long calls in progress may go on after SIGTERM. What they began is on record: the next daemon goes on with it. */

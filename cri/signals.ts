@@ -9,8 +9,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Host } from "../native/index.ts";
 import type { Config } from "./config.ts";
+import { firstLine } from "./first-line.ts";
 import type { LeveledLog } from "./log.ts";
-import { firstLine } from "./status.ts";
 import type { WorkList } from "./work-list.ts";
 
 export interface SignalParts {

@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { KeelsonError } from "../native/index.ts";
 import { criErrors } from "./errors.ts";
-import { firstLine } from "./status.ts";
+import { firstLine } from "./first-line.ts";
 
 /** How long a server on an existing socket has to accept a connection before it counts as alive but stuck. */
 const probeMilliseconds = 2000;

@@ -3,6 +3,8 @@
 import { status } from "@grpc/grpc-js";
 import { KeelsonError, type StatusCode } from "../native/index.ts";
 import { criErrors } from "./errors.ts";
+import { exhausted } from "./exhausted.ts";
+import { firstLine } from "./first-line.ts";
 
 const grpcCodes: Readonly<Record<StatusCode, status>> = {
   Cancelled: status.CANCELLED,
@@ -29,8 +31,13 @@ export interface WireStatus {
   readonly details: string;
 }
 
-/** An abort of the call wins over what it made the implementation throw; errors of no catalogue are Internal. */
+/**
+ * A shortage of the node wins over the words of whoever met it, an abort of the call over what it made the
+ * implementation throw; errors of no catalogue are Internal.
+ */
 export function keelsonError(error: unknown, method: string, signal: AbortSignal): KeelsonError {
+  const shortage = exhausted(method, error);
+  if (shortage !== undefined) return shortage;
   if (error instanceof KeelsonError) return error;
   if (signal.aborted && signal.reason instanceof KeelsonError) return signal.reason;
   return criErrors.unforeseen({ method, reason: firstLine(error) }, error);
@@ -41,10 +48,4 @@ export function wireStatus(error: KeelsonError): WireStatus {
   const text = error.message.toWellFormed();
   const details = text.length > longestSentence ? `${text.slice(0, longestSentence)}…` : text;
   return { code: grpcCodes[error.code], details: details.toWellFormed() };
-}
-
-/** The first line of what was thrown, without its stack. */
-export function firstLine(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.split("\n", 1)[0] ?? "";
 }

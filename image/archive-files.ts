@@ -6,6 +6,7 @@ import path from "node:path";
 import { type Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
+import { KeelsonError } from "../native/index.ts";
 import { errors } from "./errors.ts";
 import { indexTar, MalformedTar, type TarMember } from "./tar-index.ts";
 
@@ -33,6 +34,7 @@ export async function openArchive(file: string, scratch: string, signal: AbortSi
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof MalformedTar) throw refuse(`it is not a whole tar file: ${error.message}`, error);
+    if (error instanceof KeelsonError) throw error;
     if (error instanceof Error && "code" in error) throw refuse(error.message, error);
     throw error;
   }

@@ -238,7 +238,12 @@ describe("refuses", () => {
 
   test("what is not there, no archive, or cut off", async () => {
     await expectCleanFailure(path.join(directory, "missing"), { code: "InvalidArgument" });
-    await expectCleanFailure("/dev/zero", { code: "InvalidArgument" });
+    await expectCleanFailure("/dev/zero", {
+      code: "InvalidArgument",
+      message: expect.stringMatching(
+        /^The image archive \/dev\/zero cannot be loaded: it is neither .* directory\. Give/,
+      ),
+    });
     const text = path.join(directory, "text");
     await writeFile(text, "no archive at all. ".repeat(100));
     await expectCleanFailure(text, { code: "InvalidArgument" });

@@ -2,6 +2,7 @@
 
 import { open, rename } from "node:fs/promises";
 import path from "node:path";
+import { namingFile } from "../native/index.ts";
 
 /** Replaces a file's content. When it resolves, file and name are on disk (fsync(2) of both). */
 export async function writeDurably(file: string, content: string | Buffer): Promise<void> {
@@ -10,6 +11,8 @@ export async function writeDurably(file: string, content: string | Buffer): Prom
   try {
     await handle.writeFile(content);
     await handle.sync();
+  } catch (error) {
+    throw namingFile(error, draft);
   } finally {
     await handle.close();
   }

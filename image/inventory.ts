@@ -3,9 +3,10 @@
 // Content becomes durable only with the image that names it (store.ts commits); what no image, pull
 // or container needs is garbage at any time, after a crash as well.
 
-import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Host } from "../native/index.ts";
+import { writeFile } from "../native/index.ts";
 import { digestOf, isDigest } from "./digest.ts";
 import { errors } from "./errors.ts";
 import {

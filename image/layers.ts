@@ -3,9 +3,9 @@
 // A lower layer of overlayfs needs no parent, so equal layers are shared by all images
 // and unpack at the same time, in any order.
 
-import { mkdir, mkdtemp, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
-import { KeelsonError, type LayerReport, type LayerUnpack, type UnpackOptions } from "../native/index.ts";
+import { KeelsonError, type LayerReport, type LayerUnpack, type UnpackOptions, writeFile } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { writeDurably } from "./durable-file.ts";
 import { errors } from "./errors.ts";

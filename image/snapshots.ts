@@ -1,8 +1,9 @@
 // Writable layers of containers: `containers/<id>/{upper,work}` and the list of layers below them.
 
-import { chmod, chown, mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Host } from "../native/index.ts";
+import { writeFile } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { errors } from "./errors.ts";
 import { MalformedJson, parseJsonObject } from "./json.ts";

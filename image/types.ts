@@ -6,17 +6,13 @@ export type Digest = string & { readonly [brand]: "Digest" };
 /** The digest of an image's config: what CRI calls the image's id. */
 export type ImageId = Digest & { readonly [brand]: "Digest" };
 
-export interface ImageUser {
-  /** As the image's config says it: "", "1000", "www-data:users" … */
-  readonly raw: string;
-}
-
 /** What of an image's config (OCI image-spec config.md) a container is made from. */
 export interface ImageConfig {
   readonly env: readonly string[];
   readonly entrypoint: readonly string[];
   readonly cmd: readonly string[];
   readonly workingDir: string;
+  /** As the config says it: "", "1000", "www-data:users" … */
   readonly user: string;
   readonly volumes: readonly string[];
   readonly stopSignal: string;

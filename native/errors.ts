@@ -63,6 +63,10 @@ export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Re
   );
 }
 
+/** A value that ends its own sentence ends the template's with it. */
 function fill(text: string, values: Readonly<Record<string, string | number>>): string {
-  return text.replaceAll(/\{(\w+)\}/g, (blank, name: string) => String(values[name] ?? blank));
+  return text.replaceAll(/\{(\w+)\}(\.?)/g, (blank, name: string, stop: string) => {
+    const value = String(values[name] ?? blank);
+    return /[.!?…]$/.test(value) ? value : `${value}${stop}`;
+  });
 }

@@ -11,7 +11,7 @@ export const { addonNotLoaded } = catalogue({
   },
 });
 
-const failures = catalogue({
+export const hostFailures = catalogue({
   hostInvalid: {
     code: "InvalidArgument",
     sentence: "{message}.",
@@ -34,7 +34,7 @@ const failures = catalogue({
   },
 });
 
-const byKind: Readonly<Partial<Record<FailureKind, keyof typeof failures>>> = {
+const byKind: Readonly<Partial<Record<FailureKind, keyof typeof hostFailures>>> = {
   invalid: "hostInvalid",
   not_found: "hostNotFound",
   state: "hostChanged",
@@ -60,6 +60,6 @@ export class HostError extends KeelsonError {
 export function fromAddon(error: unknown): unknown {
   const failure = parseFailure(error);
   if (failure === undefined) return error;
-  const base = failures[byKind[failure.kind] ?? "hostRefused"]({ message: failure.message }, error);
+  const base = hostFailures[byKind[failure.kind] ?? "hostRefused"]({ message: failure.message }, error);
   return new HostError(base, failure);
 }

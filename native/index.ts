@@ -12,3 +12,4 @@ export { parseExited } from "./monitor-messages.ts";
 export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./monitor-spawn.ts";
 export { type NativePaths, nativePaths } from "./paths.ts";
 export * from "./unpacker.ts";
+export { namingFile, writeFile } from "./write-file.ts";

@@ -5,9 +5,9 @@
 // While memory and root are read the container is frozen, so that they fit together; the archive is made after.
 // A stop goes first: it breaks the checkpoint off. A daemon that dies meanwhile thaws the container when it is back.
 
-import { link, mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { link, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { KeelsonError } from "../native/index.ts";
+import { KeelsonError, writeFile } from "../native/index.ts";
 import { dumpArguments, findCriu, lastError, standardStreams } from "./checkpoint/criu.ts";
 import { type Freezer, freezerOf } from "./checkpoint/freezer.ts";
 import { runProgram } from "./checkpoint/program.ts";

@@ -1,8 +1,9 @@
 // CreateContainer: from a request to a bundle on disk and a record. No process yet.
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { Image } from "../image/types.ts";
+import { writeFile } from "../native/index.ts";
 import { bundlePath, Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";

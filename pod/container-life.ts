@@ -92,10 +92,10 @@ export function applyExit(env: Environment, container: Container, phase: ExitedP
 /** No process of it lives any more (what the monitor does not know is not running) and nobody saw its end. */
 export function applyUnseenExit(env: Environment, container: Container): void {
   const { phase } = container;
-  if (phase.state !== "running" && phase.state !== "unknown") return;
+  if (phase.state !== "running") return;
   applyExit(env, container, {
     state: "exited",
-    startedAt: phase.state === "running" ? phase.startedAt : 0n,
+    startedAt: phase.startedAt,
     finishedAt: env.clock(),
     exitCode: 255,
     reason: "Unknown",

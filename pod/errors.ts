@@ -44,11 +44,6 @@ export const podErrors = catalogue({
       "The runtime handler {handler} is refused: {binary} is {found}, with which an image or a container reaches the host ({advisories}).",
     remedy: "Install a release that has the fixes, the first of each branch being {wanted}, or use the handler native.",
   },
-  handlerUnable: {
-    code: "InvalidArgument",
-    sentence: "The runtime handler {handler} cannot provide {feature}.",
-    remedy: "Use the handler native, or leave the feature out.",
-  },
   defaultHandlerUnusable: {
     code: "InvalidArgument",
     sentence: "Pods that name no runtime handler get {handler}, so none of them would start: {reason}",
@@ -203,11 +198,6 @@ export const podErrors = catalogue({
     code: "Internal",
     sentence: "Container {id} could not be started: {reason}.",
     remedy: "Read the step that failed; the container is left exited with code 128.",
-  },
-  execTimeout: {
-    code: "DeadlineExceeded",
-    sentence: "The command in container {id} did not end within {seconds} s and was killed.",
-    remedy: "Give it more time.",
   },
   callerGone: {
     code: "Cancelled",

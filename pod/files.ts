@@ -2,9 +2,10 @@
 // monitor has mounted there, resolv.conf and hostname for its containers.
 // Sources: resolv.conf(5); native/PROTOCOL.md.
 
-import { chmod, chown, copyFile, mkdir, writeFile } from "node:fs/promises";
+import { chmod, chown, copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
+import { writeFile } from "../native/index.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import type { IdMapping } from "./types.ts";
 import { hostRoot, userMappings } from "./user-namespace.ts";

@@ -4,9 +4,10 @@
 // it has to survive the daemon's death, and after a power cut no pod lives that it could describe.
 
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
+import { writeFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import type {
   ContainerConfig,

@@ -232,8 +232,7 @@ export type ContainerPhase =
       /** CRI's reason: Completed, Error, OOMKilled, StartError. */
       readonly reason: string;
       readonly message: string;
-    }
-  | { readonly state: "unknown"; readonly message: string };
+    };
 
 export type ExitedPhase = Extract<ContainerPhase, { state: "exited" }>;
 
@@ -272,7 +271,8 @@ export interface SandboxFilter {
 export interface ContainerFilter {
   readonly id?: string;
   readonly sandboxId?: string;
-  readonly state?: ContainerPhase["state"];
+  /** CRI has a state "unknown"; no container is in it. */
+  readonly state?: ContainerPhase["state"] | "unknown";
   readonly labels: StringMap;
 }
 

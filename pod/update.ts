@@ -1,8 +1,8 @@
 // UpdateContainerResources: the bundle, the cgroup and the record change together or not at all.
 
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { KeelsonError } from "../native/index.ts";
+import { KeelsonError, writeFile } from "../native/index.ts";
 import { cgroupProcesses } from "./cgroups.ts";
 import type { Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";

@@ -2,9 +2,9 @@
 // Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
 
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, open, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Host } from "../../native/index.ts";
+import { type Host, writeFile } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
 import { defaultSeccompProfile } from "./seccomp-default.ts";
