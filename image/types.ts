@@ -1,4 +1,4 @@
-// What the pod model and the API edge ask of images.
+// The words of images: the store as the pod model and the API edge see it, and what the files of image/ share.
 
 declare const brand: unique symbol;
 /** `sha256:` and 64 lower-case hex digits, checked. */
@@ -70,7 +70,8 @@ export interface ImageStore {
   list(): readonly Image[];
   /** By id, id prefix (unique, 3 digits and more), name with or without tag, or name@digest; from memory. */
   find(reference: string): Image | undefined;
-  /** Equal pulls share one; durable before it resolves. Rejects with catalogue errors (see facts: RegistryUnavailable prefix). */
+  /** Equal pulls share one; durable before it resolves. Rejects with errors of the catalogue;
+   * what the kubelet knows by name begins with it (RegistryUnavailable). */
   pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image>;
   /**
    * Removes every name of the image and the image; content shared with others or used by containers stays until

@@ -1,4 +1,4 @@
-// One container: its identity and its phase. What changes it stands in container-create.ts, -start.ts and -stop.ts.
+// One container: its identity and its phase. What changes it stands in container-create.ts, container-life.ts and update.ts.
 
 import { join } from "node:path";
 import type { ImageId } from "../image/types.ts";
