@@ -1,6 +1,8 @@
 // Order among the network's tasks: one at a time for each sandbox (CNI forbids operations on the same container
 // side by side), and a few at a time of what is done in the background.
 
+import { whileInHand } from "../native/index.ts";
+
 export interface Turns {
   /** Runs the task after all earlier ones of this sandbox; settles as the task does. */
   take<Result>(sandboxId: string, task: () => Promise<Result>): Promise<Result>;
@@ -12,7 +14,8 @@ export function createTurns(): Turns {
   const last = new Map<string, Promise<unknown>>();
   return {
     take(sandboxId, task) {
-      const turn = (last.get(sandboxId) ?? Promise.resolve()).then(task, task);
+      const work = () => whileInHand("turn", () => `network of pod sandbox ${sandboxId} is at work`, task);
+      const turn = (last.get(sandboxId) ?? Promise.resolve()).then(work, work);
       last.set(sandboxId, turn);
       const leave = (): void => {
         if (last.get(sandboxId) === turn) last.delete(sandboxId);

@@ -6,7 +6,7 @@
 import { channel } from "node:diagnostics_channel";
 
 export interface Work {
-  readonly kind: "call" | "turn" | "start" | "pull" | "monitor call" | "plugin" | "session" | "output";
+  readonly kind: "call" | "turn" | "start" | "tidying" | "pull" | "monitor call" | "plugin" | "session" | "output";
   /** Of performance.now(). */
   readonly since: number;
   /** Which object, which step and what it waits for; asked only when somebody looks. */
