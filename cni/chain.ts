@@ -24,8 +24,15 @@ export interface Chain {
   readonly binDirs: readonly string[];
   /** Milliseconds that one plugin may take. */
   readonly pluginTimeoutMs: number;
-  /** Aborts when the daemon ends: a plugin that runs is killed. */
-  readonly closing: AbortSignal;
+  /** Of the daemon's end. */
+  readonly end: End;
+}
+
+export interface End {
+  /** Aborts first: no plugin is started any more. */
+  readonly begun: AbortSignal;
+  /** Aborts when those that run have had their time: they are killed. */
+  readonly due: AbortSignal;
 }
 
 /** Plugins of the chain whose file is nowhere to be found. */
@@ -155,6 +162,7 @@ async function run(
   signal?: AbortSignal,
 ): Promise<string> {
   const path = await findPlugin(plugin.type, chain.binDirs);
+  chain.end.begun.throwIfAborted();
   if (path === undefined)
     throw errors.pluginMissing({
       plugin: plugin.type,
@@ -168,7 +176,7 @@ async function run(
     parameters: { ...parameters, CNI_PATH: chain.binDirs.join(":") },
     config,
     timeoutMs,
-    signal: signal === undefined ? chain.closing : AbortSignal.any([signal, chain.closing]),
+    signal: signal === undefined ? chain.end.due : AbortSignal.any([signal, chain.end.due]),
   });
 }
 

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Host, KeelsonError } from "../native/index.ts";
-import { addChain, type ChainTarget, checkChain, collectsGarbage, gcChain, missingPlugins } from "./chain.ts";
+import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { errors, sentenceOf } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
@@ -63,8 +63,9 @@ export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "interfaceAddr
 const interfaceName = "eth0";
 /** Sandboxes detached at once by collectGarbage: after a reboot there may be hundreds, each a few processes. */
 const detachedAtOnce = 4;
-/** How long `close` waits for killed plugins. */
-const closeMs = 500;
+/** How long plugins that run may take to finish at `close`, and to go when they are killed then. */
+const finishMs = 300;
+const killedMs = 200;
 
 /**
  * Reads leases and configuration and follows the configuration directory until `close`. Plugins that an earlier
@@ -82,14 +83,16 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   await pins
     .releaseOthers(new Set(failed.map(({ target }) => target.containerId)))
     .catch((error: unknown) => log("warn", "network namespace not let go", { error: sentenceOf(error) }));
-  const closing = new AbortController();
+  const begun = new AbortController();
+  const due = new AbortController();
+  const end = { begun: begun.signal, due: due.signal };
   const readiness = await openReadiness({
     confDir,
     binDirs,
     statusTimeoutMs: limits.statusMs,
     statusAgeMs: limits.statusAgeMs,
     log,
-    closing: closing.signal,
+    end,
   });
   const turns = createTurns();
   const teardown = createTeardown({
@@ -103,11 +106,11 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
     giveUpMs: limits.giveUpMs,
     inTurn: turns.take,
     log,
-    closing: closing.signal,
+    end,
   });
   for (const { target } of failed) teardown.retryLater(target.containerId);
   const { host } = options;
-  return new CniNetwork({ confDir, binDirs, host, limits, log, leases, readiness, turns, teardown, closing });
+  return new CniNetwork({ confDir, binDirs, host, limits, log, leases, readiness, turns, teardown, begun, due });
 }
 
 interface Parts {
@@ -120,7 +123,9 @@ interface Parts {
   readonly readiness: Readiness;
   readonly turns: Turns;
   readonly teardown: Teardown;
-  readonly closing: AbortController;
+  /** The end, see `End` of chain.ts. */
+  readonly begun: AbortController;
+  readonly due: AbortController;
 }
 
 class CniNetwork implements Network {
@@ -128,8 +133,11 @@ class CniNetwork implements Network {
   readonly #attaching = new Set<Promise<Attachment>>();
   #collecting: Promise<void> | undefined;
 
+  readonly #end: End;
+
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#end = { begun: parts.begun.signal, due: parts.due.signal };
   }
 
   readiness(): NetworkReadiness {
@@ -152,8 +160,8 @@ class CniNetwork implements Network {
 
   async #attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
     const { sandboxId } = pod;
-    const { leases, teardown, binDirs, limits, closing } = this.#parts;
-    closing.signal.throwIfAborted();
+    const { leases, teardown, binDirs, limits } = this.#parts;
+    this.#end.begun.throwIfAborted();
     if (!isIdentifier(sandboxId)) throw errors.badSandboxId({ sandboxId: JSON.stringify(sandboxId) });
     if (signal.aborted) throw givenUp(sandboxId, signal);
     const old = leases.get(sandboxId);
@@ -165,7 +173,7 @@ class CniNetwork implements Network {
     await leases.save({ ...lease, state: "attaching" });
     let started = -1;
     try {
-      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, closing: closing.signal };
+      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       const result = await addChain(chain, target, signal, (index) => {
         started = index;
       });
@@ -177,7 +185,7 @@ class CniNetwork implements Network {
       return { ips: parsed.ips, interfaceName };
     } catch (error) {
       // The next daemon takes the lease down.
-      closing.signal.throwIfAborted();
+      this.#end.begun.throwIfAborted();
       // Plugins that never ran owe nothing, so that one that is missing cannot block the way back.
       await this.#forgetUnstarted(lease, started);
       await teardown.release(sandboxId);
@@ -186,18 +194,18 @@ class CniNetwork implements Network {
   }
 
   async detach(sandboxId: string): Promise<void> {
-    const { turns, teardown, closing } = this.#parts;
+    const { turns, teardown, leases } = this.#parts;
     await turns.take(sandboxId, () => teardown.release(sandboxId));
     // The daemon ends with this undone: what the caller would do next takes away what the next daemon's DEL needs.
-    if (closing.signal.aborted) await new Promise<never>(() => undefined);
+    if (this.#end.begun.aborted && leases.get(sandboxId) !== undefined) await new Promise<never>(() => undefined);
   }
 
   check(pod: PodNetwork): Promise<void> {
-    const { leases, binDirs, limits, turns, closing } = this.#parts;
+    const { leases, binDirs, limits, turns } = this.#parts;
     return turns.take(pod.sandboxId, async () => {
       const lease = leases.get(pod.sandboxId);
       if (lease?.state !== "attached") throw errors.notAttached({ sandboxId: pod.sandboxId });
-      const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs, closing: closing.signal };
+      const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       await checkChain(chain, lease.target, lease.result);
     });
   }
@@ -246,10 +254,12 @@ class CniNetwork implements Network {
   }
 
   async close(): Promise<void> {
-    const { readiness, closing, turns } = this.#parts;
+    const { readiness, turns, begun, due } = this.#parts;
     readiness.close();
-    closing.abort(errors.stopping({}));
-    await Promise.race([turns.idle(), sleep(closeMs, undefined, { ref: false })]);
+    begun.abort(errors.stopping({}));
+    await Promise.race([turns.idle(), sleep(finishMs, undefined, { ref: false })]);
+    due.abort(errors.stopping({}));
+    await Promise.race([turns.idle(), sleep(killedMs, undefined, { ref: false })]);
   }
 
   /** The network as configured now, all its plugins present. */
@@ -278,7 +288,7 @@ class CniNetwork implements Network {
 
   /** GC (spec 1.1.0), with no attachment under way. */
   async #tellPlugins(): Promise<void> {
-    const { readiness, leases, binDirs, limits, log, closing } = this.#parts;
+    const { readiness, leases, binDirs, limits, log } = this.#parts;
     const config = readiness.config();
     if (config.kind === "none" || !collectsGarbage(config.network)) return;
     const { network } = config;
@@ -290,7 +300,7 @@ class CniNetwork implements Network {
         .all()
         .filter((lease) => lease.network.name === network.name && !("lastError" in lease))
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
-      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, closing: closing.signal };
+      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       const failures = await gcChain(chain, valid);
       for (const error of failures) log("warn", "network plugin's GC failed", { error: sentenceOf(error) });
     } finally {

@@ -6,7 +6,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import type { Log } from "./types.ts";
 
-/** How long a killed plugin may take to go. */
+/** How long a DEL may take to finish, and a killed plugin to go. */
+const finishedWithinMs = 5000;
 const goneWithinMs = 2000;
 
 export interface Orphans {
@@ -39,10 +40,20 @@ export function createOrphans(sandboxIds: ReadonlySet<string>, log: Log): Orphan
   };
 }
 
-/** Kills every process that runs a CNI command for one of the sandboxes; `alive` are those that would not go, by sandbox. */
+interface Orphan {
+  readonly sandboxId: string;
+  readonly command: string;
+}
+
+/**
+ * Lets every DEL for one of the sandboxes finish, within limits (bridge, killed between its link and its rules,
+ * leaves the rules), and kills whatever else runs for them; `alive` are those that would not go, by sandbox.
+ */
 async function endOrphans(sandboxIds: ReadonlySet<string>) {
-  const orphans = await findOrphans(sandboxIds, await processIds());
-  const killed = [...orphans.keys()];
+  const found = await findOrphans(sandboxIds, await processIds());
+  const deletions = [...found].filter(([, { command }]) => command === "DEL").map(([pid]) => pid);
+  await gone(sandboxIds, deletions, finishedWithinMs);
+  const killed = [...(await findOrphans(sandboxIds, [...found.keys()])).keys()];
   for (const pid of killed) {
     try {
       process.kill(pid, "SIGKILL");
@@ -50,36 +61,42 @@ async function endOrphans(sandboxIds: ReadonlySet<string>) {
       // Gone by itself.
     }
   }
-  const until = performance.now() + goneWithinMs;
-  let left = await findOrphans(sandboxIds, killed);
+  const left = await gone(sandboxIds, killed, goneWithinMs);
+  const alive = Map.groupBy(left.keys(), (pid) => left.get(pid)?.sandboxId ?? "");
+  return { killed, alive };
+}
+
+/** Waits until none of the processes is left, or the time is over; those that are. */
+async function gone(sandboxIds: ReadonlySet<string>, pids: readonly number[], limitMs: number) {
+  const until = performance.now() + limitMs;
+  let left = await findOrphans(sandboxIds, pids);
   while (left.size > 0 && performance.now() < until) {
     await new Promise((resolve) => setTimeout(resolve, 10));
-    left = await findOrphans(sandboxIds, killed);
+    left = await findOrphans(sandboxIds, pids);
   }
-  const alive = Map.groupBy(left.keys(), (pid) => left.get(pid) ?? "");
-  return { killed, alive };
+  return left;
 }
 
 async function processIds(): Promise<number[]> {
   return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-/** The sandbox of each process that runs a CNI command for one of them. */
-async function findOrphans(sandboxIds: ReadonlySet<string>, pids: readonly number[]): Promise<Map<number, string>> {
-  const orphans = new Map<number, string>();
+async function findOrphans(sandboxIds: ReadonlySet<string>, pids: readonly number[]): Promise<Map<number, Orphan>> {
+  const orphans = new Map<number, Orphan>();
   await Promise.all(
     pids.map(async (pid) => {
-      const sandboxId = await containerIdOf(pid);
-      if (sandboxIds.has(sandboxId)) orphans.set(pid, sandboxId);
+      const orphan = await orphanOf(pid);
+      if (orphan !== undefined && sandboxIds.has(orphan.sandboxId)) orphans.set(pid, orphan);
     }),
   );
   return orphans;
 }
 
-/** CNI_CONTAINERID of the process if it also has a CNI_COMMAND; empty for others, and for dead ones. */
-async function containerIdOf(pid: number): Promise<string> {
-  const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
-  const variables = environment.split("\0");
-  if (!variables.some((variable) => variable.startsWith("CNI_COMMAND="))) return "";
-  return variables.find((variable) => variable.startsWith("CNI_CONTAINERID="))?.slice("CNI_CONTAINERID=".length) ?? "";
+/** By CNI_COMMAND and CNI_CONTAINERID in its environment; undefined for other processes, and for dead ones. */
+async function orphanOf(pid: number): Promise<Orphan | undefined> {
+  const environment = (await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "")).split("\0");
+  const read = (name: string) => environment.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
+  const command = read("CNI_COMMAND");
+  const sandboxId = read("CNI_CONTAINERID");
+  return command === undefined || sandboxId === undefined ? undefined : { command, sandboxId };
 }

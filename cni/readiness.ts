@@ -1,7 +1,7 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Chain, missingPlugins, statusOfChain } from "./chain.ts";
+import { type Chain, type End, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
 import { sentenceOf } from "./errors.ts";
 import type { Log, NetworkReadiness } from "./types.ts";
@@ -15,7 +15,7 @@ export interface ReadinessOptions {
   /** Age in milliseconds from which an answer to STATUS is asked for anew, when somebody looks. */
   readonly statusAgeMs: number;
   readonly log: Log;
-  readonly closing: AbortSignal;
+  readonly end: End;
 }
 
 export interface Readiness {
@@ -82,8 +82,8 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
 async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<NetworkReadiness> {
   if (config.kind === "none") return notReady(config.reason);
   const { network } = config;
-  const { binDirs, statusTimeoutMs, closing } = options;
-  const chain: Chain = { network, binDirs, pluginTimeoutMs: statusTimeoutMs, closing };
+  const { binDirs, statusTimeoutMs, end } = options;
+  const chain: Chain = { network, binDirs, pluginTimeoutMs: statusTimeoutMs, end };
   const missing = await missingPlugins(chain);
   if (missing.length > 0)
     return notReady(`${config.path} needs ${missing.join(", ")}, missing in ${options.binDirs.join(", ")}`);

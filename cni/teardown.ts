@@ -1,6 +1,6 @@
 // Takes network leases down, and keeps at it with those that could not be taken down whole.
 
-import { delChain } from "./chain.ts";
+import { delChain, type End } from "./chain.ts";
 import { sentenceOf } from "./errors.ts";
 import type { FailedLease, Lease, LeaseStore } from "./lease.ts";
 import type { Orphans } from "./orphans.ts";
@@ -23,8 +23,8 @@ export interface TeardownOptions {
   /** Runs the task when no other one works on this sandbox. */
   readonly inTurn: (sandboxId: string, task: () => Promise<void>) => Promise<void>;
   readonly log: Log;
-  /** Aborts at the daemon's end: running plugins are killed, and their leases stay as they are. */
-  readonly closing: AbortSignal;
+  /** What the daemon's end cuts short leaves its lease as it is. */
+  readonly end: End;
 }
 
 export interface Teardown {
@@ -42,7 +42,7 @@ export interface Teardown {
 const retriedAtOnce = 4;
 
 export function createTeardown(options: TeardownOptions): Teardown {
-  const { leases, pins, orphans, binDirs, budgetMs, inTurn, log, closing } = options;
+  const { leases, pins, orphans, binDirs, budgetMs, inTurn, log, end } = options;
   const { firstRetryMs, longestRetryMs, giveUpMs } = options;
   const planned = new Map<string, NodeJS.Timeout>();
   const delays = new Map<string, number>();
@@ -54,9 +54,9 @@ export function createTeardown(options: TeardownOptions): Teardown {
     const lease = leases.get(sandboxId);
     if (lease === undefined || lease.state === "given-up") return;
     const failures = await takeDown(lease);
-    if (closing.aborted) return;
-    if (failures.length === 0) await done(sandboxId);
-    else await failed(lease, failures);
+    if (failures.length === 0) return await done(sandboxId);
+    if (end.begun.aborted) return;
+    await failed(lease, failures);
   };
 
   /** One pass of DEL; what failed of it, by the plugin's index. */
@@ -70,7 +70,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     const result = "result" in lease ? lease.result : undefined;
     // Plugins are told when no namespace stands there any more (spec section 2, DEL).
     const netns = (await isNamespace(target.netns)) ? target.netns : "";
-    const chain = { network, binDirs, pluginTimeoutMs: budgetMs, closing };
+    const chain = { network, binDirs, pluginTimeoutMs: budgetMs, end };
     return await delChain(chain, { ...target, netns }, owed, result, budgetMs);
   };
 
@@ -126,7 +126,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   };
 
   const retryLater = (sandboxId: string): void => {
-    if (closing.aborted || planned.has(sandboxId)) return;
+    if (end.begun.aborted || planned.has(sandboxId)) return;
     const delayMs = Math.min(longestRetryMs, delays.get(sandboxId) ?? firstRetryMs);
     delays.set(sandboxId, delayMs * 2);
     const retry = () => void inSlot(() => inTurn(sandboxId, () => release(sandboxId)));
@@ -135,7 +135,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     planned.set(sandboxId, timer);
   };
 
-  closing.addEventListener("abort", () => {
+  end.begun.addEventListener("abort", () => {
     for (const timer of planned.values()) clearTimeout(timer);
     planned.clear();
   });

@@ -71,6 +71,8 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
     () => new Date(),
   );
   handleSignals({ host: loadHost(), config, readConfig, log, work: new WorkList() });
+  // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
+  process.stderr.on("error", () => undefined);
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, stopSignal());
   // Whatever is still at work ends here, and the locks with it: no other daemon gets them before.

@@ -3,7 +3,7 @@
 // Content becomes durable only with the image that names it (store.ts commits); what no image, pull
 // or container needs is garbage at any time, after a crash as well.
 
-import { mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
+import { readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Host } from "../native/index.ts";
 import { writeFile } from "../native/index.ts";
@@ -16,6 +16,7 @@ import {
   readLayers,
   stageLayer,
   stagingDirectory,
+  trashPath,
   type Unpack,
 } from "./layers.ts";
 import type { Layout } from "./layout.ts";
@@ -62,8 +63,8 @@ export class Inventory {
   /** Reads what is there and takes down what was left half-made. */
   static async open(options: InventoryOptions): Promise<Inventory> {
     const { layout, host } = options;
-    await host.removeTree(layout.staging);
-    await mkdir(layout.staging, { mode: 0o700 });
+    // The directory itself stays: a full disk has no room for a new one.
+    for (const name of await readdir(layout.staging)) await host.removeTree(path.join(layout.staging, name));
     const blobs = new Map<Digest, number>();
     for (const name of await readdir(layout.blobs)) {
       const digest = `sha256:${name}`;
@@ -129,32 +130,43 @@ export class Inventory {
 
   /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
   async collect(needed: () => Needs): Promise<void> {
-    const { layout, host } = this.#options;
-    const trash = await stagingDirectory(layout);
-    try {
-      await this.queue.run(async () => {
-        const [blobs, layers] = await Promise.all([readdir(layout.blobs), readdir(layout.layers)]);
-        // No await from here to the end of the choice: a pull that comes now must not count on a victim.
-        const keep = [needed(), ...this.#leases];
-        const isGarbage = (kind: keyof Needs) => (name: string) => {
-          const digest = `sha256:${name}`;
-          return !isDigest(digest) || !keep.some((needs) => needs[kind].has(digest));
-        };
-        const victims = [
-          ...blobs.filter(isGarbage("blobs")).map((name) => ({ directory: layout.blobs, name })),
-          ...layers.filter(isGarbage("layers")).map((name) => ({ directory: layout.layers, name })),
-        ];
-        for (const { directory, name } of victims) {
-          const digest = `sha256:${name}`;
-          if (isDigest(digest)) (directory === layout.blobs ? this.#blobs : this.#layers).delete(digest);
-        }
-        for (const [index, { directory, name }] of victims.entries()) {
-          await rename(path.join(directory, name), path.join(trash, String(index)));
-        }
-      });
-    } finally {
-      await host.removeTree(trash);
+    await this.#empty(await this.queue.run(() => this.#putAway(needed)));
+  }
+
+  /** As `collect`, for work that has the queue's turn. */
+  async collectNow(needed: () => Needs): Promise<void> {
+    await this.#empty(await this.#putAway(needed));
+  }
+
+  /** Moves what nobody needs out of the store; to where. */
+  async #putAway(needed: () => Needs): Promise<readonly string[]> {
+    const { layout } = this.#options;
+    const [blobs, layers] = await Promise.all([readdir(layout.blobs), readdir(layout.layers)]);
+    // No await from here to the end of the choice: a pull that comes now must not count on a victim.
+    const keep = [needed(), ...this.#leases];
+    const isGarbage = (kind: keyof Needs) => (name: string) => {
+      const digest = `sha256:${name}`;
+      return !isDigest(digest) || !keep.some((needs) => needs[kind].has(digest));
+    };
+    const victims = [
+      ...blobs.filter(isGarbage("blobs")).map((name) => ({ directory: layout.blobs, name })),
+      ...layers.filter(isGarbage("layers")).map((name) => ({ directory: layout.layers, name })),
+    ];
+    for (const { directory, name } of victims) {
+      const digest = `sha256:${name}`;
+      if (isDigest(digest)) (directory === layout.blobs ? this.#blobs : this.#layers).delete(digest);
     }
+    const moved: string[] = [];
+    for (const { directory, name } of victims) {
+      const place = trashPath(layout);
+      await rename(path.join(directory, name), place);
+      moved.push(place);
+    }
+    return moved;
+  }
+
+  async #empty(places: readonly string[]): Promise<void> {
+    for (const place of places) await this.#options.host.removeTree(place);
   }
 
   /** Bytes and inodes of all blobs and layers, from memory. */

@@ -3,6 +3,7 @@
 // A lower layer of overlayfs needs no parent, so equal layers are shared by all images
 // and unpack at the same time, in any order.
 
+import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import { KeelsonError, type LayerReport, type LayerUnpack, type UnpackOptions, writeFile } from "../native/index.ts";
@@ -200,4 +201,9 @@ async function readLayerRecord(layout: Layout, diffId: Digest): Promise<LayerRec
 /** A new directory for one piece of unfinished work. */
 export function stagingDirectory(layout: Layout): Promise<string> {
   return mkdtemp(path.join(layout.staging, "work-"));
+}
+
+/** A place below staging to move something to that is to be removed: on a full disk no directory can be made for it. */
+export function trashPath(layout: Layout): string {
+  return path.join(layout.staging, `trash-${randomUUID()}`);
 }

@@ -7,7 +7,7 @@ import { writeFile } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { errors } from "./errors.ts";
 import { MalformedJson, parseJsonObject } from "./json.ts";
-import { stagingDirectory } from "./layers.ts";
+import { trashPath } from "./layers.ts";
 import type { Layout } from "./layout.ts";
 import { Slots } from "./scheduling.ts";
 import { SingleFlight } from "./single-flight.ts";
@@ -99,8 +99,8 @@ export class Snapshots {
   /** Missing is fine. */
   async remove(containerId: string): Promise<void> {
     if (!this.#needs.has(containerId)) return;
-    const trash = await stagingDirectory(this.#layout);
-    await rename(this.#layout.container(containerId), path.join(trash, "snapshot")).catch(ignoreMissing);
+    const trash = trashPath(this.#layout);
+    await rename(this.#layout.container(containerId), trash).catch(ignoreMissing);
     this.#needs.delete(containerId);
     this.#measured.delete(containerId);
     await this.#host.removeTree(trash);

@@ -74,7 +74,9 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
     const snapshots = await Snapshots.open(layout, options.host, options.now);
     const catalog = await recoverCatalog(layout, inventory, options.onProblem);
     const store = new Store(options, layout, lock, inventory, snapshots, catalog);
-    await store.collect();
+    await store.collect().catch((error: unknown) => {
+      options.onProblem(`Content that no image needs could not be removed, and stays until the next start. ${error}`);
+    });
     return store;
   } catch (error) {
     closeSync(lock);
@@ -148,9 +150,25 @@ class Store implements ImageStore {
       if (container !== undefined) throw errors.imageMounted({ image: image.tags[0] ?? image.id, container });
       const { names, manifests } = this.#catalog;
       const isOther = (entry: NameEntry) => manifests.get(entry.manifest.digest)?.manifest.config.digest !== image.id;
-      await this.#change(names.filter(isOther), manifests);
+      await this.#forget(names.filter(isOther));
     });
     await this.collect();
+  }
+
+  /**
+   * On a full disk the shorter list cannot be written before there is room: then the content goes first. Cut short
+   * there, the next start finds the image not whole and drops it, as was wanted.
+   */
+  async #forget(names: readonly NameEntry[]): Promise<void> {
+    const { manifests } = this.#catalog;
+    try {
+      await this.#change(names, manifests);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      this.#catalog = new Catalog(this.#layout, names, manifests);
+      await this.#inventory.collectNow(() => this.#needs());
+      await this.#change(names, manifests);
+    }
   }
 
   async prepareSnapshot(containerId: string, id: ImageId, wish: SnapshotWish = {}): Promise<Snapshot> {
@@ -338,6 +356,10 @@ class Store implements ImageStore {
   }
 }
 
+function isFull(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+}
+
 /** Equal pulls have one key: the same image asked for with the same credentials. */
 function pullKey(name: string, auth: RegistryAuth | undefined): string {
   return `${name} ${JSON.stringify(auth ?? null)}`;
@@ -391,7 +413,11 @@ async function recoverCatalog(
     }
   }
   const catalog = new Catalog(layout, names, manifests);
-  if (catalog.names.length !== names.length) await writeNames(layout.index, catalog.names);
+  if (catalog.names.length !== names.length) {
+    await writeNames(layout.index, catalog.names).catch((error: unknown) => {
+      onProblem(`The list of images could not be brought up to date, and is read again at the next start. ${error}`);
+    });
+  }
   return catalog;
 }
 

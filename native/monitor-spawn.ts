@@ -42,7 +42,9 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
     // Its complaints go to monitor.log, which it opens itself.
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
-  const readiness = child.stdio[3];
+  // Without a process there may be no `stdio` at all (EMFILE), whatever Node's types say; an "error" is on its way then.
+  const pipes: ChildProcess["stdio"] | undefined = child.stdio;
+  const readiness = pipes?.[3];
   try {
     const { pid, ...rest } = await ready(child, readiness, options);
     child.unref();
@@ -66,6 +68,7 @@ function ready(child: ChildProcess, readiness: unknown, options: SpawnOptions): 
       reject(error);
     };
     child.once("error", (error) => fail(notStarted(error.message, error)));
+    if (child.pid === undefined) return;
     if (!(readiness instanceof Readable)) return fail(notStarted("it has no pipe to say that it is ready"));
     const decoder = new FrameDecoder(framesFromMonitor);
     readiness.on("data", (chunk: Buffer) => {

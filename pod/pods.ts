@@ -20,7 +20,7 @@ import type { Recovered } from "./recovery.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
-import { removeSandbox, stopSandbox, unmakeSandbox } from "./sandbox-stop.ts";
+import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
 import { SingleFlight } from "./single-flight.ts";
 import { CgroupReader } from "./stats.ts";
 import { tidy } from "./tidy.ts";
@@ -84,15 +84,16 @@ export class NodePods implements Pods {
     this.#reader = new CgroupReader(env.host, env.cgroups, env.clock);
     for (const sandbox of recovered.sandboxes.values()) {
       for (const [id, container] of sandbox.containers) this.#containers.set(id, container);
-      if (sandbox.ready) this.#watch(sandbox);
     }
   }
 
+  // Watches hold a descriptor each: the socket that clients come to goes first.
   async tidy(): Promise<void> {
     const model = {
       forgetSandbox: (sandbox: Sandbox) => this.#forgetSandbox(sandbox),
       forgetContainer: (container: Container) => this.#forget(container),
     };
+    for (const sandbox of this.#recovered.sandboxes.values()) if (sandbox.ready) this.#watch(sandbox);
     await tidy(this.#env, this.#recovered, model, this.#closing.signal);
     if (this.#closing.signal.aborted) return;
     await this.#env.network.collectGarbage(new Set(this.#sandboxes.keys())).catch((error: unknown) => {
@@ -395,7 +396,7 @@ export class NodePods implements Pods {
   async #remove(sandbox: Sandbox): Promise<void> {
     if (!this.#sandboxes.has(sandbox.id)) return;
     const containers = [...sandbox.containers.values()];
-    if (sandbox.life === "starting") await unmakeSandbox(this.#env, sandbox);
+    if (sandbox.life === "starting") await removeUnmade(this.#env, sandbox);
     else await removeSandbox(this.#env, sandbox);
     for (const container of containers) this.#forget(container);
     this.#forgetSandbox(sandbox);

@@ -13,6 +13,7 @@ import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
 import { Sandbox, type Stage } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
+import { owedByNetwork } from "./sandbox-stop.ts";
 import { refuseSelinuxOptions } from "./spec/selinux.ts";
 import type { SandboxConfig } from "./types.ts";
 import { type Leftover, UndoStack } from "./undo.ts";
@@ -49,7 +50,9 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
     await makeReady(env, sandbox, undo, budget.signal);
   } catch (error) {
     sandbox.becomeUnmade();
-    const leftovers = [...(await undo.unwind()), ...networkLeftovers(env, sandbox)];
+    const unwound = await undo.unwind();
+    const leftOfNetwork = owedByNetwork(env, sandbox).map((reason) => ({ step: "detach the network", reason }));
+    const leftovers = [...unwound, ...leftOfNetwork];
     // While anything is left the record stays too, so that a daemon after this one goes on taking it back.
     if (leftovers.length === 0) leftovers.push(...(await forget(env, sandbox)));
     sandbox.setLeftovers(leftovers.map(({ step, reason }) => `${step}: ${reason}`));
@@ -57,14 +60,6 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** A teardown that failed does not reject: cni/ has it on record and goes on trying. */
-function networkLeftovers(env: Environment, sandbox: Sandbox): Leftover[] {
-  return env.network
-    .leases()
-    .filter(({ sandboxId }) => sandboxId === sandbox.id)
-    .map(({ state, lastError = state }) => ({ step: "detach the network", reason: lastError }));
 }
 
 async function forget(env: Environment, sandbox: Sandbox): Promise<Leftover[]> {

@@ -28,14 +28,28 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
   settle(sandbox, failures);
 }
 
-/** Takes down what a start made that failed or was cut short; rejects with what is still there in its leftovers. */
+/**
+ * Takes down what a start made that failed or was cut short, but for its record; what is still there is among its
+ * leftovers. Rejects for all of it but a network, which cni/ goes on with.
+ */
 export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   const failures: Failure[] = [];
   await attempt(failures, "detach the network", async () => await env.network.detach(sandbox.id));
   await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
   await attempt(failures, "remove the pod directory", async () => await env.host.removeTree(sandbox.podDirectory));
-  if (failures.length === 0) await attempt(failures, "remove the record", () => env.records.remove(sandbox.id));
   settle(sandbox, failures);
+  sandbox.setLeftovers(owedByNetwork(env, sandbox).map((reason) => `detach the network: ${reason}`));
+}
+
+export async function removeUnmade(env: Environment, sandbox: Sandbox): Promise<void> {
+  await unmakeSandbox(env, sandbox);
+  await env.records.remove(sandbox.id);
+}
+
+/** What a teardown that failed still owes: it does not reject, cni/ has it on record and tries again. */
+export function owedByNetwork(env: Environment, { id }: Sandbox): string[] {
+  const owed = env.network.leases().filter(({ sandboxId }) => sandboxId === id);
+  return owed.map(({ state, lastError = state }) => lastError);
 }
 
 interface Failure {

@@ -75,13 +75,13 @@ function isUnfinished({ life, containers }: Sandbox): boolean {
 /** In the pod's turn: a request may have done it meanwhile. */
 async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
   if (sandbox.life === "starting") {
-    try {
-      await unmakeSandbox(env, sandbox);
-      model.forgetSandbox(sandbox);
-    } catch (error) {
-      sandbox.visible = true;
-      throw error;
-    }
+    // Shown only with leftovers, so that it can be removed.
+    await unmakeSandbox(env, sandbox).finally(() => {
+      sandbox.visible = sandbox.leftovers.length > 0;
+    });
+    if (sandbox.visible) return;
+    await env.records.remove(sandbox.id);
+    model.forgetSandbox(sandbox);
     return;
   }
   if (sandbox.life === "stopping") await stopSandbox(env, sandbox);

@@ -384,8 +384,8 @@ export interface RuntimeHandlerInfo {
  */
 export interface Pods {
   /**
-   * Finishes what a daemon before this one began to take down, and takes down what it left behind. For after the
-   * first answer can be given: plugins may hang. Never rejects.
+   * Watches the pods found, finishes what a daemon before this one began to take down, and takes down what it left
+   * behind. To be called once clients are served: plugins may hang. Never rejects.
    */
   tidy(): Promise<void>;
   runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId>;
