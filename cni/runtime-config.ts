@@ -22,6 +22,12 @@ export function cniArgs(pod: PodNetwork): string {
   return ["IgnoreUnknown=1", ...args].join(";");
 }
 
+/** The pod that CNI_ARGS name, as `namespace/name`. */
+export function podOf(args: string): string {
+  const values = new Map(args.split(";").map((pair) => [pair.split("=")[0], pair.split("=")[1] ?? ""]));
+  return `${values.get("K8S_POD_NAMESPACE") ?? ""}/${values.get("K8S_POD_NAME") ?? ""}`;
+}
+
 /** Every capability that this pod has something for. Throws `badBandwidth`. */
 export function podCapabilities(pod: PodNetwork): JsonObject {
   const bandwidth = bandwidthOf(pod);

@@ -4,6 +4,7 @@ import { access, constants, readdir, readFile } from "node:fs/promises";
 import { release } from "node:os";
 import { missingPlugins } from "../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../cni/config.ts";
+import { type NetworkLeftover, networkLeftovers } from "../cni/leftovers.ts";
 import { loadHost, nativePaths } from "../native/index.ts";
 import { detectCgroups } from "../pod/cgroups.ts";
 import { findCriu } from "../pod/checkpoint/criu.ts";
@@ -39,6 +40,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["cgroups", checkCgroups],
     ["native programs", checkNative],
     ["network", checkNetwork],
+    ["network leftovers", async ({ root }) => checkLeftovers(await networkLeftovers(root))],
     ["handlers", checkHandlers],
     ["checkpoints", checkCheckpoints],
   ];
@@ -211,6 +213,28 @@ async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding
     `${loaded.network.name} needs ${missing.join(", ")}, not found in ${cniBinDirs.join(", ")}`,
     "Install the plugins (Debian: containernetworking-plugins) or correct cni.bin_dirs.",
   );
+}
+
+/** What plugins could not take back of pods that are gone. */
+export function checkLeftovers(leftovers: readonly NetworkLeftover[]): Finding {
+  if (leftovers.length === 0) return ok("network leftovers", "none");
+  const givenUp = leftovers.filter((leftover) => leftover.givenUp);
+  const detail = leftovers.map(describeLeftover).join("; ");
+  if (givenUp.length === 0)
+    return warn("network leftovers", detail, "keelson serve goes on trying; put right what its plugins say.");
+  const files = givenUp.map(({ file }) => file).join(" ");
+  return warn(
+    "network leftovers",
+    detail,
+    `Remove by hand what is there of them, then ${files}, and start keelson serve again.`,
+  );
+}
+
+function describeLeftover(leftover: NetworkLeftover): string {
+  const { pod, sandboxId, plugins, network, interfaceName, addresses, reason, givenUp } = leftover;
+  const what = [`the interface ${interfaceName}`, ...addresses.map((address) => `the address ${address}`)];
+  const how = givenUp ? "was given up" : "is retried";
+  return `pod ${pod} (${sandboxId}): DEL of ${plugins.join(", ")} in network ${network} ${how}: ${reason} There may be left ${what.join(", ")} and its rules`;
 }
 
 async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Finding> {

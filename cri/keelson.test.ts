@@ -8,7 +8,15 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { checkKernel, checkNamespaces, checkOverlay, checkRoot, checkSelinux, checkSystemCalls } from "./check.ts";
+import {
+  checkKernel,
+  checkLeftovers,
+  checkNamespaces,
+  checkOverlay,
+  checkRoot,
+  checkSelinux,
+  checkSystemCalls,
+} from "./check.ts";
 import { pages } from "./help.ts";
 import { loadImage } from "./image-load.ts";
 import { connect, failure } from "./testing/client.ts";
@@ -131,6 +139,27 @@ describe("keelson check", () => {
     expect(stdout).toMatch(/^warn +network .*\n +→ Install a network/m);
     expect(stdout).not.toMatch(/^fail/m);
     expect(code).toBe(0);
+  });
+
+  test("names the plugins, the pod and what may be left of a teardown that was given up", () => {
+    const leftover = {
+      pod: "default/web-0",
+      sandboxId: "f00d",
+      network: "lab",
+      plugins: ["portmap"],
+      interfaceName: "eth0",
+      addresses: ["10.9.9.9"],
+      reason: "It said no.",
+      givenUp: true,
+      file: "/var/lib/keelson/cni/f00d.json",
+    };
+    expect(checkLeftovers([])).toMatchObject({ verdict: "ok" });
+    const finding = checkLeftovers([leftover]);
+    expect(finding.verdict).toBe("warn");
+    for (const named of ["default/web-0", "f00d", "portmap", "given up", "It said no.", "eth0", "10.9.9.9", "rules"])
+      expect(finding.detail).toContain(named);
+    expect(finding.remedy).toContain("/var/lib/keelson/cni/f00d.json");
+    expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
   });
 
   test("says what fails on a host that is not", () => {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterEach, expect, test } from "vitest";
+import type { Daemon } from "./fixtures/daemon.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
 import { monitorPids } from "./fixtures/processes.ts";
 import { until } from "./fixtures/steps.ts";
@@ -310,6 +311,65 @@ test("what a start that failed could not take back is listed, not ready, also by
   expect(await node.leftovers()).toEqual([]);
 });
 
+test("a DEL that fails: the pod is stopped and removed all the same, its namespace is kept, and the retry leaves no rule", async () => {
+  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
+  const { client, daemon, directory } = node;
+  const shut = join(directory, "shut");
+  await mkdir(join(directory, "plugins"));
+  await writeFile(
+    join(directory, "plugins", "gate"),
+    `#!/bin/sh\n[ $CNI_COMMAND = DEL ] && [ -e ${shut} ] && { echo '{"code": 100, "msg": "gate shut"}'; exit 1; }\nexec /usr/lib/cni/bridge\n`,
+    { mode: 0o755 },
+  );
+  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
+  network.plugins[0].type = "gate";
+  await writeFile(daemon.networkFile, JSON.stringify(network));
+  await delay(300);
+  const { podSandboxId } = await client.runPodSandbox({ config: node.podConfig("p") });
+  await writeFile(shut, "");
+
+  await client.stopPodSandbox({ podSandboxId });
+  await client.removePodSandbox({ podSandboxId });
+  expect(await states()).toEqual({});
+  expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
+  expect(checked(daemon)).toMatch(new RegExp(`warn +network leftovers +pod test/p \\(${podSandboxId}\\): DEL of gate`));
+  await daemon.kill();
+  await daemon.start();
+  expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
+  await rm(shut);
+
+  await until("the namespace is let go", 20_000, async () =>
+    (await readdir(join(directory, "run", "netns"))).length === 0 ? true : undefined,
+  );
+  expect(checked(daemon)).toMatch(/ok +network leftovers +none/);
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+}, 60_000);
+
+test("after a start each pod that lost its monitor gets one DEL, then the retries at their time", async () => {
+  const flag = await startNodeWith((file) => ({
+    place: "last",
+    script: `[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && { date +%s%N >>${file}; echo '{"code": 100, "msg": "no"}'; exit 1; }\n${passOn}\nexit 0`,
+  }));
+  const { client, daemon, directory } = node;
+  await client.runPodSandbox({ config: node.podConfig("p") });
+  await daemon.kill();
+  for (const pid of await monitorPids(directory)) process.kill(pid, "SIGKILL");
+  await writeFile(flag, "");
+  await daemon.start();
+
+  const times = await until("two DELs are done", 15_000, async () => {
+    const lines = (await readFile(flag, "utf8")).trim().split("\n");
+    return lines.length >= 2 ? lines.map((line) => Number(line) / 1e6) : undefined;
+  });
+  expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(900);
+  await rm(flag);
+  await node.removePods();
+  await podsGone();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
 test("out of descriptors the daemon refuses and lives on", async () => {
   node = await startNode();
   const { client, daemon, directory } = node;
@@ -381,6 +441,15 @@ test("on a full disk the daemon starts, and images, containers and pods can be r
   expect((await node.leftovers()).filter((line) => !line.includes(` on ${root}`))).toEqual([]);
   await daemon.start();
 }, 60_000);
+
+/** What `keelson check` prints, whatever it thinks of this host. */
+function checked(daemon: Daemon): string {
+  try {
+    return daemon.keelson("check");
+  } catch (error) {
+    return error instanceof Error && "stdout" in error ? String(error.stdout) : String(error);
+  }
+}
 
 /** Plugins of this node that sleep. */
 async function hanging(): Promise<number> {

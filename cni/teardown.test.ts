@@ -1,0 +1,125 @@
+// Teardowns that fail: the namespace is kept for the retry, also over a restart, and what is given up is named.
+
+import { readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { networkLeftovers } from "./leftovers.ts";
+import { addressResult, debianPlugins, eventually, type Lab, openLab } from "./testing/lab.ts";
+
+const never = new AbortController().signal;
+let lab: Lab;
+
+beforeEach(async () => {
+  lab = await openLab();
+});
+afterEach(async () => {
+  await lab[Symbol.asyncDispose]();
+});
+
+/** bridge with masquerade rules, whose every DEL fails before it does anything while the returned file exists. */
+async function bridgeBehindGate(): Promise<string> {
+  await lab.install("host-local");
+  const shut = join(lab.stateDir, "shut");
+  const refuse = `[ $CNI_COMMAND = DEL ] && [ -e ${shut} ] && { echo '{"code": 100, "msg": "gate shut"}'; exit 1; }`;
+  await lab.script("gate", `${refuse}\nexec ${debianPlugins}/bridge < $call/stdin`);
+  await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([], { type: "gate" }));
+  await writeFile(shut, "");
+  return shut;
+}
+
+async function pins(): Promise<string[]> {
+  return await readdir(join(lab.runDir, "netns")).catch(() => []);
+}
+
+test("a DEL that failed finds the namespace when it is tried again, though the pod's own is gone: no rule stays", async () => {
+  const shut = await bridgeBehindGate();
+  const network = await lab.open({ limits: { firstRetryMs: 200 } });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  expect((await lab.traces()).length).toBeGreaterThan(0);
+
+  await network.detach(pod.sandboxId);
+  expect(network.leases()).toMatchObject([{ state: "detach-failed" }]);
+  expect(await pins()).toEqual([pod.sandboxId]);
+  await lab.removeNamespace(pod);
+  await rm(shut);
+
+  await eventually("the retry succeeds", () => network.leases().length === 0);
+  await eventually("the namespace is let go", async () => (await pins()).length === 0);
+  expect(await lab.reserved()).toEqual([]);
+  expect(await lab.traces()).toEqual([]);
+});
+
+test("the namespace is kept over a restart of the daemon, and no other is", async () => {
+  const shut = await bridgeBehindGate();
+  const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await network.detach(pod.sandboxId);
+  await lab.removeNamespace(pod);
+  await network.close();
+  // A pin that a daemon was killed behind, before the lease that names it.
+  await writeFile(join(lab.runDir, "netns", "f".repeat(64)), "");
+  await rm(shut);
+
+  const later = await lab.open({ limits: { firstRetryMs: 500 } });
+  expect(await pins()).toEqual([pod.sandboxId]);
+  await eventually("the next daemon finishes it", () => later.leases().length === 0);
+  await eventually("the namespace is let go", async () => (await pins()).length === 0);
+  expect(await lab.traces()).toEqual([]);
+});
+
+test("what is given up lets the namespace go, is tried no more, also by the next daemon, and is named", async () => {
+  await lab.script(
+    "stubborn",
+    `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
+  );
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "stubborn" }] });
+  const network = await lab.open({ limits: { firstRetryMs: 100, giveUpMs: 500 } });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  expect(await networkLeftovers(lab.stateDir)).toEqual([]);
+
+  await network.detach(pod.sandboxId);
+  expect(await networkLeftovers(lab.stateDir)).toMatchObject([{ pod: "default/web-0", givenUp: false }]);
+  await eventually("it is given up", () => network.leases()[0]?.state === "given-up");
+  await eventually("the namespace is let go", async () => (await pins()).length === 0);
+  const tries = (await lab.calls()).length;
+  await network.close();
+
+  const later = await lab.open({ limits: { firstRetryMs: 10 } });
+  await later.collectGarbage(new Set());
+  await later.detach(pod.sandboxId);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect((await lab.calls()).length).toBe(tries);
+  expect(await networkLeftovers(lab.stateDir)).toEqual([
+    {
+      pod: "default/web-0",
+      sandboxId: pod.sandboxId,
+      network: "lab",
+      plugins: ["stubborn"],
+      interfaceName: "eth0",
+      addresses: ["10.9.9.9"],
+      reason: expect.stringContaining("code 100: never"),
+      givenUp: true,
+      file: join(lab.stateDir, "cni", `${pod.sandboxId}.json`),
+    },
+  ]);
+});
+
+test("a lease that an earlier daemon left is detached once, however often it is asked for", async () => {
+  await lab.script(
+    "stubborn",
+    `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
+  );
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "stubborn" }] });
+  const network = await lab.open();
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await network.close();
+
+  const later = await lab.open({ limits: { firstRetryMs: 60_000 } });
+  await later.detach(pod.sandboxId);
+  await later.collectGarbage(new Set());
+  expect((await lab.calls()).map(({ command }) => command)).toEqual(["ADD", "DEL"]);
+});
