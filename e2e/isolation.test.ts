@@ -5,10 +5,11 @@ import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, readlink, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { runtime } from "../cri/generated/messages.js";
 import { mountHugetlb } from "../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
+import { lacks, ociHandlers } from "./fixtures/oci-runtimes.ts";
 import { until } from "./fixtures/steps.ts";
 
 const { POD, CONTAINER } = runtime.v1.NamespaceMode;
@@ -19,11 +20,13 @@ const hierarchies = "/sys/fs/cgroup";
 const overlayFollows = readFileSync("/sys/module/overlay/parameters/redirect_always_follow", "utf8").trim() === "Y";
 const hybrid = existsSync(join(hierarchies, "memory"));
 
+const handlers = await ociHandlers();
+
 let node: TestNode;
 let undoHugetlb: () => void;
 beforeAll(async () => {
   undoHugetlb = await mountHugetlb();
-  node = await startNode({ handlers: { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" } });
+  node = await startNode({ handlers });
 });
 afterAll(async () => {
   await node.close();
@@ -70,6 +73,8 @@ async function run(name: string, wish: Wish) {
 }
 
 describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
+  beforeEach(({ skip }) => skip(lacks(handlers, handler)));
+
   test("empty lists of masked and read-only paths mean the field's defaults", async () => {
     const { podSandboxId, sh } = await run(`masks-${handler}`, { handler });
     const pattern = "/proc/sys/kernel/core_pattern";
