@@ -2,7 +2,8 @@
 // answers and the host are held against each other.
 
 import { watch } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { busyboxLayer, makeImage, makeLayer, makeTar } from "../../image/testing/build-image.ts";
@@ -28,6 +29,9 @@ export interface KillRun {
 /** Clients with a pod each. */
 const podClients = 6;
 const images = 4;
+/** Answers between two kills, and the time that they may take. */
+const longestLoad = 60;
+const longestLoadMs = 4_000;
 /** What background cleaning may take after a start, on a machine that others load. */
 const settleMs = 20_000;
 /** "It serves first and cleans in the background." */
@@ -120,7 +124,7 @@ class Party {
       this.#round += 1;
       await this.#plugins?.be({ failPercent: 12, hangPercent: 6 });
       this.#gate.open();
-      await delay(this.#random.between(20, 1200));
+      await this.#load(this.#random.between(0, longestLoad));
       await this.#strike();
       this.#gate.shut();
       await idle.all(working.size);
@@ -133,7 +137,17 @@ class Party {
     say(this.#progress());
     say(`      answered: ${[...this.#answered].map(([name, count]) => `${name} ${count}`).join(", ")}`);
     await this.#endAll();
+    if (this.#wrong.length > 0) await this.#keepLog();
     return this.#wrong;
+  }
+
+  /** Lets the clients work until they got so many answers, so that a slow machine sees as much as a quick one. */
+  async #load(answers: number): Promise<void> {
+    const count = () => [...this.#answered.values()].reduce((sum, number) => sum + number, 0);
+    const [wanted, end] = [count() + answers, performance.now() + longestLoadMs];
+    while (count() < wanted && performance.now() < end) await delay(5);
+    // Anywhere within a call, not only at its end.
+    await delay(this.#random.between(0, 60));
   }
 
   /** Monitors before the daemon, after it, or not at all. */
@@ -238,6 +252,12 @@ class Party {
     await this.#compare();
     await this.#node.daemon.stop();
     for (const left of await this.#node.leftovers()) this.#tell(`left at the end: ${left}`);
+  }
+
+  async #keepLog(): Promise<void> {
+    const kept = join(tmpdir(), `keelson-faults-${this.#run.seed}${this.#plugins === undefined ? "" : "-wild"}.log`);
+    await copyFile(this.#node.daemon.logFile, kept);
+    this.#run.say(`      the daemon's log is kept as ${kept}`);
   }
 
   #tell(sentence: string): void {
