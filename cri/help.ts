@@ -33,7 +33,7 @@ Usage:
 
 Serves the Kubernetes Container Runtime Interface (CRI v1) on a unix socket that only root can use.
 At the start it takes up again whatever a daemon before it left: running pods, their logs and exit
-codes; it listens when that is done. It logs to stderr, one JSON object a line: calls that change
+codes. It finishes behind that what was left half done. It logs to stderr, one JSON object a line: calls that change
 something at info, those that only read at debug.
 
 Options:
@@ -47,7 +47,7 @@ ${commonOptions}
 Flags win over drop-ins, drop-ins over the file, the file over the defaults in brackets.
 
 Signals:
-  SIGTERM, SIGINT  End it: calls in progress have 5 seconds to finish, and every pod runs on.
+  SIGTERM, SIGINT  End it within 2 seconds. Every pod runs on; what was in hand the next start finishes.
   SIGHUP           Reads the configuration again. log.level takes effect; other changed keys are named in
                    the log and wait for a restart. What is wrong there leaves the old in force. hosts.toml
                    files are read at each pull and the network's directory is watched, without a signal.
