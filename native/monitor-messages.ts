@@ -77,6 +77,8 @@ export function parseEvent(message: object): MonitorEvent | undefined {
       return { type: "exited", container: parseExited(member(message, "container")) };
     case "oom":
       return { type: "oom", id: text(message, "id") };
+    case "init_lost":
+      return { type: "initLost" };
     default:
       return undefined;
   }
@@ -91,6 +93,7 @@ export function startMessage(request: StartRequest): CallMessage {
     stdin: request.stdin,
     stdin_once: request.stdinOnce,
     seccomp_bpf: request.seccompFilter,
+    pid_of: request.pidOf,
     handler: request.handler,
   };
 }

@@ -36,6 +36,8 @@ export interface StartRequest {
   readonly stdinOnce: boolean;
   readonly seccompFilter?: string;
   readonly handler?: OciHandler;
+  /** The container whose PID namespace it joins; config.json names it by `<bundle>/pid-namespace`. */
+  readonly pidOf?: string;
 }
 
 export interface ExecRequest {
@@ -98,7 +100,9 @@ export interface Session {
 export type MonitorEvent =
   | { readonly type: "state"; readonly containers: readonly ContainerRun[] }
   | { readonly type: "exited"; readonly container: ExitedRun }
-  | { readonly type: "oom"; readonly id: string };
+  | { readonly type: "oom"; readonly id: string }
+  /** The init of the pod's shared PID namespace died, and all in that namespace with it. */
+  | { readonly type: "initLost" };
 
 export interface Deadline {
   /** Milliseconds from now after which the call rejects with DeadlineExceeded; up to the start for a session. */

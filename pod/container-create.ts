@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { Image } from "../image/types.ts";
 import { writeFile } from "../native/index.ts";
-import { bundlePath, Container } from "./container.ts";
+import { bundlePath, Container, targetPidNamespace } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import type { RuntimeHandler } from "./handlers.ts";
@@ -30,7 +30,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   refuseBeyondHandler(sandbox.handler, config);
   refuseSelinuxOptions(`container ${config.metadata.name}`, config.security);
   await refuseRelabelling(config.mounts);
-  const targetPid = targetPidOf(sandbox, config);
+  refuseMissingTarget(sandbox, config);
 
   const id = newContainerId();
   const bundle = bundlePath(sandbox, id);
@@ -56,7 +56,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       account,
       imageVolumes: volumes,
       hostCapabilities: env.hostCapabilities,
-      ...(targetPid === undefined ? {} : { targetPid }),
+      targetPidNamespace: targetPidNamespace(bundle),
     });
     const { seccomp } = spec.linux;
     const seccompFilter = seccomp === undefined ? undefined : await env.filters.path(seccomp);
@@ -98,15 +98,15 @@ function refuseBeyondHandler({ name, features }: RuntimeHandler, config: Contain
     throw podErrors.recursiveReadOnlyUnsupported({ target: recursive.containerPath, handler: name });
 }
 
-function targetPidOf(sandbox: Sandbox, config: ContainerConfig): number | undefined {
+/** Its PID is for the start to find: by then it may be another. */
+function refuseMissingTarget(sandbox: Sandbox, config: ContainerConfig): void {
   const { pid, targetId } = config.security.namespaces;
-  if (pid !== "target") return undefined;
+  if (pid !== "target") return;
   const target = sandbox.containers.get(targetId);
   if (target === undefined)
     throw podErrors.namespaceTarget({ target: targetId, reason: "this pod has no such container" });
   if (target.phase.state !== "running")
     throw podErrors.namespaceTarget({ target: targetId, reason: "it does not run" });
-  return target.phase.pid;
 }
 
 function containerOf(

@@ -34,6 +34,9 @@ export async function startContainer(env: Environment, container: Container): Pr
         stdinOnce: container.config.stdinOnce,
         ...(logPath === undefined ? {} : { logPath }),
         ...(container.seccompFilter === undefined ? {} : { seccompFilter: container.seccompFilter }),
+        ...(container.config.security.namespaces.pid === "target"
+          ? { pidOf: container.config.security.namespaces.targetId }
+          : {}),
         ...(sandbox.handler.oci === undefined
           ? {}
           : {

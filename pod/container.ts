@@ -119,6 +119,11 @@ export function bundlePath(sandbox: Sandbox, id: ContainerId): string {
   return join(sandbox.podDirectory, "containers", id);
 }
 
+/** Leads to the PID namespace of the target, for pid mode "target": the monitor makes it for the start. */
+export function targetPidNamespace(bundle: string): string {
+  return join(bundle, "pid-namespace");
+}
+
 /** What the monitor says of a container, as a phase. */
 export function phaseOf(run: ContainerRun): ContainerPhase {
   return run.state === "running" ? { state: "running", startedAt: run.startedAt, pid: run.pid } : exitedPhase(run);

@@ -18,6 +18,16 @@ void answer(const Client& client, const Status& status) {
   else client->fail_with(status.error());
 }
 
+// A start is for its caller: it must not succeed when nobody is there any more to be told.
+struct StartCaller : Call {
+  std::weak_ptr<Container> container;
+  void on_closed() override {
+    if (auto starting = container.lock()) {
+      starting->abort_start({Kind::state, "start", {}, 0, "its caller has gone"});
+    }
+  }
+};
+
 // The container that the request names, or null with the ERROR sent.
 std::shared_ptr<Container> find(const Pod& pod, const Client& client, const Json& request) {
   auto id = parse_id(request);
@@ -41,21 +51,33 @@ void Calls::handle(const Client& client, const Json& request) {
   struct Op {
     std::string_view name;
     void (Calls::*call)(const Client&, const Json&);
+    bool is_stream = false;
   };
   static constexpr Op ops[] = {
       {"hello", &Calls::hello},           {"state", &Calls::state},
       {"start", &Calls::start},           {"stop", &Calls::stop},
       {"kill", &Calls::kill},             {"delete", &Calls::remove},
-      {"exec", &Calls::exec},             {"attach", &Calls::attach},
+      {"exec", &Calls::exec, true},             {"attach", &Calls::attach, true},
       {"resize", &Calls::resize},         {"reopen_log", &Calls::reopen_log},
-      {"update", &Calls::update},         {"port_forward", &Calls::port_forward},
+      {"update", &Calls::update},         {"port_forward", &Calls::port_forward, true},
       {"watch", &Calls::watch},           {"shutdown", &Calls::shutdown},
   };
   std::string_view name = request["op"].string();
   for (const Op& op : ops) {
-    if (op.name == name) return (this->*op.call)(client, request);
+    if (op.name != name) continue;
+    if (Status taken = op.is_stream ? take_stream(client) : Status{}; !taken) return client->fail_with(taken.error());
+    return (this->*op.call)(client, request);
   }
   client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` names no call of this version"});
+}
+
+Status Calls::take_stream(const Client& client) {
+  if (streams_.use_count() > Server::max_streams) {
+    return fail(Kind::busy, "begin a stream",
+                std::to_string(Server::max_streams) + " of exec, attach and port_forward are open already");
+  }
+  client->hold(streams_);
+  return {};
 }
 
 void Calls::hello(const Client& client, const Json&) {
@@ -81,10 +103,14 @@ void Calls::state(const Client& client, const Json&) {
 void Calls::start(const Client& client, const Json& request) {
   auto call = parse_start(request);
   if (!call) return client->fail_with(call.error());
-  pod_.start(std::move(call->request), std::move(call->binary), [client](Result<ContainerState> started) {
-    if (started) client->reply(state_json(*started));
-    else client->fail_with(started.error());
-  });
+  auto waiting = std::make_shared<StartCaller>();
+  client->set_call(waiting);
+  waiting->container =
+      pod_.start(std::move(call->request), std::move(call->binary), [client](Result<ContainerState> started) {
+        if (started) client->reply(state_json(*started));
+        else client->fail_with(started.error());
+      });
+  if (client->peer_is_gone()) waiting->on_closed();
 }
 
 void Calls::stop(const Client& client, const Json& request) {
@@ -94,8 +120,10 @@ void Calls::stop(const Client& client, const Json& request) {
   if (!limit) return client->fail_with(limit.error());
   auto container = find(pod_, client, request);
   if (!container) return;
-  if (container->is_starting()) return answer_about(client, *container, container->must_run("stop"));
-  container->stop(*signal, *limit, [client](const ContainerState& state) { client->reply(state_json(state)); });
+  container->stop(*signal, *limit, [client, container](const Result<ContainerState>& state) {
+    if (state) client->reply(state_json(*state));
+    else answer_about(client, *container, std::unexpected(state.error()));
+  });
 }
 
 void Calls::kill(const Client& client, const Json& request) {

@@ -29,9 +29,12 @@ class Calls {
   void watch(const Client& client, const Json& request);
   void shutdown(const Client& client, const Json& request);
 
+  Status take_stream(const Client& client);
+
   Context& context_;
   Pod& pod_;
   Shutdown& shutdown_;
+  std::shared_ptr<char> streams_ = std::make_shared<char>();  // shared with the connection of each
 };
 
 }  // namespace keelson

@@ -1,4 +1,4 @@
-// Messages from a child to the monitor, and the words for its steps.
+// What a child leaves for the monitor, and the words for its steps.
 #include "child.h"
 
 #include <sys/socket.h>
@@ -12,15 +12,19 @@ namespace keelson {
 
 namespace {
 
+constexpr int max_errno = 4095;  // the kernel's MAX_ERRNO
+
 constexpr const char* words[] = {
     "reset signals",
     "join the cgroup",
     "join the namespace",
     "make the process",
+    "keep the monitor's memory from the process",
     "place the standard streams",
     "close descriptors",
     "start a session",
     "join a session keyring",
+    "take the PID namespace's procfs from",
     "make the cgroup namespace",
     "set the hostname",
     "set oom_score_adj",
@@ -60,8 +64,9 @@ constexpr const char* words[] = {
     "follow no link in the mount source",
     "check that a procfs is at",
     "keep writable",
+    "make the namespaces",
 };
-static_assert(std::size(words) == static_cast<size_t>(Step::make_volume_writable) + 1);
+static_assert(std::size(words) == static_cast<size_t>(Step::last) + 1);
 
 // What execve says when the command itself is to blame.
 bool blames_command(int error) {
@@ -74,20 +79,16 @@ bool blames_command(int error) {
 void Child::die(Step step, const char* object) const { die(step, object, errno); }
 
 void Child::die(Step step, const char* object, int error) const {
-  ChildMessage message = {};
-  message.kind = ChildMessage::Kind::failed;
-  message.step = step;
-  message.error = error;
-  snprintf(message.object, sizeof message.object, "%s", object);
-  // write and not sendmsg: by now a seccomp filter may stand in the way of rarer calls.
-  [[maybe_unused]] ssize_t sent = write(socket_, &message, sizeof message);
+  report_.step = static_cast<uint32_t>(step);
+  report_.error = error;
+  snprintf(report_.object, sizeof report_.object, "%s", object);
+  report_.state = Report::failed;
   _exit(1);
 }
 
-void Child::send_terminal(int master) const {
-  ChildMessage message = {};
-  message.kind = ChildMessage::Kind::terminal;
-  iovec content = {&message, sizeof message};
+void Child::send(int descriptor) const {
+  char nothing = 0;
+  iovec content = {&nothing, sizeof nothing};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr header = {};
   header.msg_iov = &content;
@@ -98,25 +99,35 @@ void Child::send_terminal(int master) const {
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
   rights->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(rights), &master, sizeof master);
+  memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
   if (sendmsg(socket_, &header, MSG_NOSIGNAL) < 0) die(Step::send_terminal);
 }
 
-void Child::ready() const {
-  ChildMessage message = {};
-  message.kind = ChildMessage::Kind::ready;
-  if (write(socket_, &message, sizeof message) < 0) _exit(1);
-}
+bool is_settled(const volatile Report& report) { return report.state == Report::settled; }
 
-Error to_error(const ChildMessage& message) {
+std::optional<Error> failure_in(const volatile Report& report) {
+  if (report.state != Report::failed) return std::nullopt;
+  const uint32_t number = report.step;
+  const int error_number = report.error;
   Error error;
-  error.step = words[static_cast<size_t>(message.step)];
-  if (message.object[0] != '\0') error.step += " " + std::string(message.object);
-  error.error_number = message.error;
-  if (message.step == Step::execute && blames_command(message.error)) error.kind = Kind::not_executable;
-  if (message.step == Step::refuse_mount_over_proc || message.step == Step::refuse_directory_outside ||
-      message.step == Step::find_in_image || message.step == Step::open_linked_source ||
-      message.step == Step::check_proc) {
+  if (number > static_cast<uint32_t>(Step::last) || error_number < 0 || error_number > max_errno) {
+    error.step = "start the process";
+    error.detail = "what it reports is nothing that it can have met with";
+    return error;
+  }
+  const Step step = static_cast<Step>(number);
+  std::string object;
+  for (size_t at = 0; at < sizeof report.object; ++at) {
+    const char character = report.object[at];
+    if (character == '\0') break;
+    object += character;
+  }
+  error.step = words[number];
+  if (!object.empty()) error.step += " " + object;
+  error.error_number = error_number;
+  if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;
+  if (step == Step::refuse_mount_over_proc || step == Step::refuse_directory_outside || step == Step::find_in_image ||
+      step == Step::open_linked_source || step == Step::check_proc || step == Step::borrow_procfs) {
     error.kind = Kind::invalid;
   }
   return error;

@@ -1,13 +1,15 @@
 // The child's side of a start: between clone and execve it can only go on or die,
 // and when it dies the monitor must learn at which step, on what, and why.
 //
-// Messages are fixed structs over a SOCK_SEQPACKET pair that closes on exec: the
-// end of file behind `ready` is the news that execve succeeded.
+// It writes that into a page it shares with the monitor, for a seccomp filter may stand in the
+// way of any call. A process of the container may write there too, once it sees the child:
+// what is read is checked, and says no more than why a start failed.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "../common/error.h"
 
@@ -19,10 +21,12 @@ enum class Step : uint8_t {
   join_cgroup,
   join_namespace,
   bear_process,
+  hide_memory,
   place_stdio,
   close_descriptors,
   start_session,
   join_keyring,
+  borrow_procfs,
   enter_cgroup_namespace,
   set_hostname,
   set_oom_score,
@@ -62,33 +66,41 @@ enum class Step : uint8_t {
   open_linked_source,
   check_proc,
   make_volume_writable,
+  make_namespaces,
+  last = make_namespaces,
 };
 
-struct ChildMessage {
-  enum class Kind : uint8_t { failed, terminal, ready };  // `terminal` carries a descriptor
-  Kind kind;
-  Step step;
-  int32_t error;
+// All zero at first.
+struct Report {
+  enum State : uint32_t { under_way, failed, settled };  // `settled`: lives on without an execve, and is ready
+  uint32_t state;
+  uint32_t step;
+  int32_t error;     // errno
   char object[240];  // a path or name, cut when longer
 };
 
 class Child {
  public:
-  explicit Child(int socket) : socket_(socket) {}
+  Child(Report& report, int socket) : report_(report), socket_(socket) {}
 
-  // Tells the monitor what errno says about this step, and ends the process.
+  // Leaves what errno says about this step, and ends the process.
   [[noreturn]] void die(Step step, const char* object = "") const;
   [[noreturn]] void die(Step step, const char* object, int error) const;
-  void send_terminal(int master) const;
-  // To be said right before execve: an end of file without it is a death.
-  void ready() const;
+  // Gives the monitor a descriptor: the pty's master.
+  void send(int descriptor) const;
+  // Instead of an execve: the process is as it shall be.
+  void settle() const { report_.state = Report::settled; }
+  Report& report() const { return report_; }
+  // To the monitor, close-on-exec.
   int socket() const { return socket_; }
 
  private:
+  Report& report_;
   int socket_;
 };
 
-// The message as an Error: step in words with its object.
-Error to_error(const ChildMessage& message);
+// The report of a child as an Error: step in words with its object. None when it has not failed.
+std::optional<Error> failure_in(const volatile Report& report);
+bool is_settled(const volatile Report& report);
 
 }  // namespace keelson

@@ -1,14 +1,17 @@
 // Preparing and executing a command inside a container.
 #include "command.h"
 
-#include <linux/keyctl.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
 
+#include "descriptors.h"
 #include "limits.h"
 
 namespace keelson {
@@ -39,24 +42,37 @@ std::vector<std::string> candidates_for(const std::string& command, std::string_
   return candidates;
 }
 
-std::vector<char*> pointers_to(std::vector<std::string>& texts) {
-  std::vector<char*> pointers;
-  pointers.reserve(texts.size() + 1);
-  for (std::string& text : texts) pointers.push_back(text.data());
-  pointers.push_back(nullptr);
-  return pointers;
+// A filter without no_new_privs needs CAP_SYS_ADMIN (seccomp(2)), which a watched process never has: its helper
+// loads it, and with no_new_privs too where that can be, so that nobody meets the process without it. Then the
+// birth and the last steps pass through it.
+bool lets_last_steps_pass(const SeccompFilter& filter, bool terminal) {
+  return allows(filter, SYS_clone, {birth_flags}) && allows(filter, SYS_setsid, {}) &&
+         (!terminal || allows(filter, SYS_ioctl, {0, TIOCSCTTY}));
 }
 
 }  // namespace
 
-Result<Command> Command::plan(const ProcessSpec& process, std::string_view container_id,
-                              const std::string& seccomp_filter_path, bool in_user_namespace) {
-  Result<Credentials> credentials = plan_credentials(process, seccomp_filter_path, in_user_namespace);
+Result<Command> Command::plan(const ProcessSpec& process, const CommandPlan& plan) {
+  Result<Credentials> credentials = plan_credentials(process, plan.seccomp_filter_path, plan.in_user_namespace);
   if (!credentials) return std::unexpected(credentials.error());
-  Command command;
-  command.process_ = process;
-  command.credentials_ = std::move(*credentials);
-  command.keyring_ = "keelson-" + std::string(container_id);
+  if (plan.is_watched && !lets_last_steps_pass(credentials->filter, process.terminal)) {
+    if (!process.no_new_privileges) {
+      return fail(Kind::invalid, "load the seccomp filter",
+                  "the profile refuses clone, setsid or ioctl, without which nothing can be started in a PID namespace "
+                  "that is shared; allow them in it, or set allowPrivilegeEscalation to false");
+    }
+    credentials->filter_comes_last = true;
+  }
+  const std::vector<std::string> candidates = candidates_for(process.args[0], path_of(process.env));
+  LastStepsPlan last{process.args, process.env, candidates};
+  if (credentials->filter_comes_last) last.filter = &credentials->filter;
+  last.session = plan.is_watched;
+  last.terminal = plan.is_watched && process.terminal;
+  Result<LastSteps> steps = LastSteps::lay_out(last);
+  if (!steps) return std::unexpected(steps.error());
+
+  Command command(process, std::move(*credentials), std::move(*steps), plan.is_watched);
+  command.keyring_ = "keelson-" + std::string(plan.container_id);
   if (process.oom_score_adj) command.oom_score_ = std::to_string(*process.oom_score_adj);
   if (!process.apparmor_profile.empty()) {
     command.label_file_ = "/proc/self/attr/apparmor/exec";
@@ -65,9 +81,6 @@ Result<Command> Command::plan(const ProcessSpec& process, std::string_view conta
     command.label_file_ = "/proc/self/attr/exec";
     command.label_ = process.selinux_label;
   }
-  command.candidates_ = candidates_for(process.args[0], path_of(process.env));
-  command.argv_ = pointers_to(command.process_.args);
-  command.envp_ = pointers_to(command.process_.env);
   return command;
 }
 
@@ -85,6 +98,19 @@ void Command::join_keyring(const Child& child) const {
   }
 }
 
+void Command::become(const Child& child) const {
+  if (is_watched_) close_all(child);
+  else close_on_exec(child);
+  set_rlimits(child, process_.rlimits);
+  umask(process_.umask.value_or(022));
+  const bool entered = enter_directory(child, false);
+  if (is_watched_) last_steps_.hide_memory(child);
+  take_credentials(child, credentials_);
+  if (!entered) enter_directory(child, true);
+}
+
+// As root inside the container's root, and again as the user, who may be the only one to have access
+// (root squash on NFS). True when the directory is entered.
 bool Command::enter_directory(const Child& child, bool last_try) const {
   const char* directory = process_.cwd.c_str();
   if (chdir(directory) != 0) {
@@ -97,19 +123,6 @@ bool Command::enter_directory(const Child& child, bool last_try) const {
   if (syscall(SYS_getcwd, reached, sizeof reached) < 0) child.die(Step::change_directory, directory);
   if (reached[0] != '/') child.die(Step::refuse_directory_outside, directory, EXDEV);
   return true;
-}
-
-void Command::execute(const Child& child) const {
-  child.ready();
-  int error = ENOENT;
-  for (const std::string& candidate : candidates_) {
-    execve(candidate.c_str(), argv_.data(), envp_.data());
-    if (errno == ENOENT || errno == ENOTDIR) continue;
-    // As a shell does: go on looking, but remember that one was there.
-    error = errno;
-    if (error != EACCES) break;
-  }
-  child.die(Step::execute, argv_[0], error);
 }
 
 }  // namespace keelson

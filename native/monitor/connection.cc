@@ -1,5 +1,6 @@
 #include "connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -45,6 +46,12 @@ void Connection::on_event(uint32_t events) {
   if (phase_ != Phase::closed && (events & EPOLLOUT) != 0) flush();
   bool nothing_to_read = paused_ || input_ended_ || (events & EPOLLIN) == 0;
   if (phase_ != Phase::closed && (events & (EPOLLHUP | EPOLLERR)) != 0 && nothing_to_read) close();
+}
+
+bool Connection::peer_is_gone() const {
+  if (!socket_) return true;
+  pollfd peer = {socket_.get(), 0, 0};
+  return poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0;
 }
 
 void Connection::read_input() {
@@ -211,6 +218,7 @@ void Connection::close() {
   watch_.stop();
   deadline_.cancel();
   socket_.reset();
+  slot_.reset();
   in_ = std::string();
   out_ = std::string();
   out_written_ = 0;

@@ -43,11 +43,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void reply(std::string_view json) { finish(FrameType::reply, json); }
   void fail_with(const Error& error) { finish(FrameType::error, error_json(error)); }
+  // The peer has closed its end altogether, though what it sent may not have been read to its end.
+  bool peer_is_gone() const;
   bool open_for_frames() const { return phase_ == Phase::request || phase_ == Phase::calling; }
   // Drops the connection without a last frame.
   void close();
 
   void set_call(std::shared_ptr<Call> call) { call_ = std::move(call); }
+  // Shares what counts streams until the connection is closed.
+  void hold(std::shared_ptr<void> slot) { slot_ = std::move(slot); }
   // Stops or goes on reading frames (a process does not take its input fast enough).
   void pause_input(bool paused);
   // The call's process has ended: from now on a client that reads nothing for half a minute is dropped.
@@ -83,6 +87,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string out_;
   size_t out_written_ = 0;
   std::shared_ptr<Call> call_;
+  std::shared_ptr<void> slot_;
 };
 
 }  // namespace keelson

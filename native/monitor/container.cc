@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "clock.h"
@@ -14,6 +15,8 @@ namespace keelson {
 namespace {
 
 constexpr size_t max_bundle_file = 4 << 20;
+// Execs on their way into one container, with those that hang there: they are nobody else's burden.
+constexpr long max_entries = 128;
 
 Result<Fd> duplicate(const Fd& fd) {
   Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
@@ -51,19 +54,30 @@ void Container::start(DoneStatus done) {
     if (log) log->discard();
     return done(std::move(prepared));
   }
-  order.request = InitRequest{request_.id, request_.bundle, request_.seccomp_filter_path};
+  order.request = InitRequest{request_.id, request_.bundle, request_.seccomp_filter_path, request_.pid_target.id(),
+                              request_.pid_target.pidfd()};
   order.cgroup_path =
       spec_.cgroups_path.empty() ? context_.sandbox.spec.cgroup + "/" + request_.id : spec_.cgroups_path;
   Stdio theirs = std::move(pipes.theirs);
   handler_->start(std::move(order), spec_, std::move(theirs),
                   [this, log = std::move(log), pipes = std::move(pipes),
                    done = std::move(done)](Result<Launched> launched) mutable {
+                    stop_timer_.cancel();
+                    request_.pid_target = {};
                     if (!launched) {
                       if (log) log->discard();
+                      for (Waiter& waiter : std::exchange(waiters_, {})) {
+                        waiter(fail(Kind::not_found, "stop", "it did not start"));
+                      }
                       return done(std::unexpected(std::move(launched.error())));
                     }
                     done(run(std::move(*launched), std::move(pipes), std::move(log)));
+                    if (stop_asked_) begin_stop();
                   });
+}
+
+void Container::abort_start(Error why) {
+  if (phase_ == Phase::starting) handler_->abort_start(std::move(why));
 }
 
 Status Container::prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes) {
@@ -107,10 +121,10 @@ Status Container::run(Launched launched, StdioPipes pipes, std::optional<Log> lo
 
   output_ = std::make_unique<ContainerOutput>(context_.loop, context_.scratch, std::move(log));
   Status connected;
-  if (launched.process.terminal) {
-    auto copy = duplicate(launched.process.terminal);
+  if (launched.process.sent) {
+    auto copy = duplicate(launched.process.sent);
     if (copy) terminal_ = std::move(*copy);
-    connected = output_->open(std::move(launched.process.terminal), Fd());
+    connected = output_->open(std::move(launched.process.sent), Fd());
     if (connected && request_.input) {
       auto input = duplicate(terminal_);
       if (input) connected = open_input(std::move(*input), InputPipe::Target::terminal);
@@ -147,22 +161,34 @@ Status Container::must_run(std::string_view step) const {
 void Container::stop(int signal, std::chrono::milliseconds limit, Waiter done) {
   if (state_.exited) return done(state_);
   waiters_.push_back(std::move(done));
-  if (phase_ != Phase::running) return;
-  if (!stop_asked_ && limit.count() > 0) {
-    handler_->signal(state_.pid, signal, [weak = weak_from_this()](Status sent) {
+  if (phase_ != Phase::starting && phase_ != Phase::running) return;
+  const bool is_first = !std::exchange(stop_asked_, true);
+  if (is_first && limit.count() > 0) stop_signal_ = signal;
+  const auto deadline = Loop::Clock::now() + limit;
+  const bool is_nearer = deadline < stop_deadline_;
+  if (is_nearer) stop_deadline_ = deadline;
+  if (phase_ == Phase::running && is_first) return begin_stop();
+  if (is_nearer) stop_timer_ = context_.loop.after(std::max(limit, std::chrono::milliseconds(0)), [this] { kill_now(); });
+}
+
+// The container runs, now or since just now.
+void Container::begin_stop() {
+  if (!pidfd_) return;  // it has been reaped, which is about to be told
+  if (stop_signal_ != 0) {
+    handler_->signal(state_.pid, stop_signal_, [weak = weak_from_this()](Status sent) {
       auto self = weak.lock();
       if (self && !sent && self->phase_ == Phase::running) complain("container " + self->id() + ": " + sent.error().message());
     });
   }
-  stop_asked_ = true;
-  auto deadline = Loop::Clock::now() + limit;
-  if (deadline >= stop_deadline_) return;
-  stop_deadline_ = deadline;
-  if (limit.count() <= 0) return kill_now();
-  stop_timer_ = context_.loop.after(limit, [this] { kill_now(); });
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(stop_deadline_ - Loop::Clock::now());
+  if (left.count() <= 0) return kill_now();
+  stop_timer_ = context_.loop.after(left, [this] { kill_now(); });
 }
 
 void Container::kill_now() {
+  if (phase_ == Phase::starting) {
+    return abort_start({Kind::state, "start", {}, 0, "it was stopped while it was starting"});
+  }
   cgroup_->thaw();
   handler_->signal(state_.pid, SIGKILL, [weak = weak_from_this()](Status sent) {
     auto self = weak.lock();
@@ -177,10 +203,17 @@ void Container::kill(int signal, DoneStatus done) {
   handler_->signal(state_.pid, signal, std::move(done));
 }
 
-void Container::exec(ExecOrder order, Stdio stdio, Done<Started> done) {
-  if (Status runs = must_run("exec"); !runs) return done(std::unexpected(runs.error()));
-  order.request = ExecRequest{id(), state_.pid, pidfd_.get(), request_.seccomp_filter_path};
-  handler_->exec(std::move(order), spec_, *cgroup_, std::move(stdio), std::move(done));
+std::weak_ptr<Attempt> Container::exec(ExecOrder order, Stdio stdio, Done<Started> done) {
+  Status may = must_run("exec");
+  if (may && entries_.use_count() > max_entries) {
+    may = fail(Kind::busy, "exec", std::to_string(max_entries) + " processes are on their way into it already");
+  }
+  if (!may) {
+    done(std::unexpected(may.error()));
+    return {};
+  }
+  order.request = ExecRequest{id(), pidfd_.get(), request_.seccomp_filter_path, entries_};
+  return handler_->exec(std::move(order), spec_, *cgroup_, std::move(stdio), std::move(done));
 }
 
 Status Container::attach(const std::shared_ptr<Connection>& client) {

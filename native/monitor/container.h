@@ -16,6 +16,7 @@
 #include "handler.h"
 #include "input_pipe.h"
 #include "oom.h"
+#include "pid_target.h"
 #include "pipes.h"
 
 namespace keelson {
@@ -27,6 +28,8 @@ struct StartRequest {
   bool input = false;
   bool input_once = false;
   std::string seccomp_filter_path;  // empty: none
+  std::string pid_of;               // the container whose PID namespace it joins, empty: none
+  PidTarget pid_target;             // that one, found
 };
 
 class Container : public std::enable_shared_from_this<Container> {
@@ -35,18 +38,22 @@ class Container : public std::enable_shared_from_this<Container> {
     std::function<void(const ContainerState&)> exited;
     std::function<void(const std::string& id)> oom;
   };
-  using Waiter = std::move_only_function<void(const ContainerState&)>;
+  // Fails when the start that it waited for did.
+  using Waiter = Done<ContainerState>;
 
   Container(Context& context, StartRequest request, std::unique_ptr<Handler> handler, std::string exits_dir,
             Events events);
 
   // `done` comes when the container's execve has succeeded; after a failure the object is of no more use.
   void start(DoneStatus done);
+  // Breaks a start off; its `done` then fails with `why`. One that is done already stands.
+  void abort_start(Error why);
   // `done` comes once the container has exited. The first call sends `signal` (none with a zero limit);
-  // later ones may only bring the SIGKILL forward.
+  // later ones may only bring the SIGKILL forward. A container that is starting gets the signal when it has
+  // started; past the limit its start is broken off.
   void stop(int signal, std::chrono::milliseconds limit, Waiter done);
   void kill(int signal, DoneStatus done);
-  void exec(ExecOrder order, Stdio stdio, Done<Started> done);
+  std::weak_ptr<Attempt> exec(ExecOrder order, Stdio stdio, Done<Started> done);
   Status attach(const std::shared_ptr<Connection>& client);
   Status resize(uint16_t columns, uint16_t rows);
   Status reopen_log();
@@ -71,6 +78,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Status run(Launched launched, StdioPipes pipes, std::optional<Log> log);
   Status open_input(Fd fd, InputPipe::Target target);
   void resume_attached();
+  void begin_stop();
   void kill_now();
   void on_exit(const ProcessExit& exit);
   void settle();
@@ -89,11 +97,13 @@ class Container : public std::enable_shared_from_this<Container> {
   std::unique_ptr<ContainerOutput> output_;
   std::unique_ptr<InputPipe> input_;
   std::unique_ptr<OomWatch> oom_;
+  int stop_signal_ = 0;  // of the first stop; 0: none has come, or it came without
   bool stop_asked_ = false;
   Loop::Timer stop_timer_;
   Loop::Clock::time_point stop_deadline_ = Loop::Clock::time_point::max();
   std::vector<Waiter> waiters_;
   std::vector<DoneStatus> removers_;
+  std::shared_ptr<char> entries_ = std::make_shared<char>();  // shared with each exec that is on its way in
 };
 
 // Reads a whole file of at most `limit` bytes.

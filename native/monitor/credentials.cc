@@ -1,16 +1,12 @@
 // Credentials of a container's process. Sources: capabilities(7), credentials(7), seccomp(2).
 #include "credentials.h"
 
-#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "../common/fd.h"
 
 namespace keelson {
 
@@ -45,24 +41,6 @@ uint64_t permitted_set() {
   return data[0].permitted | uint64_t{data[1].permitted} << 32;
 }
 
-Result<std::vector<sock_filter>> read_filter(const std::string& path) {
-  std::vector<sock_filter> filter;
-  if (path.empty()) return filter;
-  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail_errno("open the seccomp filter " + path);
-  struct stat status;
-  if (fstat(file.get(), &status) != 0) return fail_errno("open the seccomp filter " + path);
-  const size_t size = static_cast<size_t>(status.st_size);
-  if (size == 0 || size % sizeof(sock_filter) != 0 || size / sizeof(sock_filter) > BPF_MAXINSNS) {
-    return fail(Kind::invalid, "read the seccomp filter " + path, "it is no compiled filter");
-  }
-  filter.resize(size / sizeof(sock_filter));
-  if (read(file.get(), filter.data(), size) != static_cast<ssize_t>(size)) {
-    return fail_errno("read the seccomp filter " + path);
-  }
-  return filter;
-}
-
 void set_capabilities(const Child& child, uint64_t effective, uint64_t permitted, uint64_t inheritable) {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {
@@ -88,7 +66,7 @@ void raise_ambient_set(const Child& child, uint64_t ambient) {
   }
 }
 
-void load_filter(const Child& child, const std::vector<sock_filter>& filter) {
+void load_filter(const Child& child, const SeccompFilter& filter) {
   if (filter.empty()) return;
   sock_fprog program = {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) child.die(Step::load_seccomp);
@@ -98,7 +76,7 @@ void load_filter(const Child& child, const std::vector<sock_filter>& filter) {
 
 Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path,
                                      bool in_user_namespace) {
-  Result<std::vector<sock_filter>> filter = read_filter(seccomp_filter_path);
+  Result<SeccompFilter> filter = read_filter(seccomp_filter_path);
   if (!filter) return std::unexpected(filter.error());
   const uint64_t host = in_user_namespace ? known_capabilities() : bounding_set() & permitted_set();
   const Capabilities& wanted = process.capabilities;
@@ -131,7 +109,7 @@ void take_credentials(const Child& child, const Credentials& credentials) {
     set_capabilities(child, target.effective, target.permitted, target.inheritable);
     raise_ambient_set(child, target.ambient);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
-    load_filter(child, credentials.filter);
+    if (!credentials.filter_comes_last) load_filter(child, credentials.filter);
   } else {
     // A filter without no_new_privs needs CAP_SYS_ADMIN: it is loaded before the last
     // capabilities go, so it must let capset and prctl pass.

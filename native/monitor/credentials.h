@@ -1,12 +1,11 @@
 // Who the container's process is: user, groups, capabilities, no_new_privs, seccomp.
 #pragma once
 
-#include <linux/filter.h>
-
 #include <vector>
 
 #include "../common/error.h"
 #include "child.h"
+#include "seccomp_filter.h"
 #include "spec.h"
 
 namespace keelson {
@@ -18,7 +17,8 @@ struct Credentials {
   Capabilities capabilities;  // what the host does not allow is taken out
   uint64_t host_capabilities = 0;
   bool no_new_privileges = false;
-  std::vector<sock_filter> filter;  // empty: none
+  SeccompFilter filter;  // empty: none
+  bool filter_comes_last = false;  // left to the last steps; only with no_new_privs
 };
 
 // Reads the filter and asks the kernel what the monitor may pass on. Whoever enters a user namespace

@@ -16,6 +16,9 @@ void place_stdio(const Child& child, const Stdio& stdio, uid_t uid);
 // Closes all from 3 on but the child's socket and `kept`, which are in ascending order.
 void close_descriptors(const Child& child, std::span<const int> kept = {});
 
+// Closes all from 3 on: others will look at them.
+void close_all(const Child& child);
+
 // Marks all from 3 on as close-on-exec: whatever a step forgot, the command does not get it.
 void close_on_exec(const Child& child);
 

@@ -29,7 +29,7 @@ class ContainerExec final : public ChildProgram {
         cgroup_files_(std::move(cgroup_files)),
         stdio_(stdio) {}
 
-  // All of this in a helper that the container cannot see (LaunchOptions::by_helper).
+  // All of it in a helper that the container cannot see (BirthPlace::joined_namespace).
   void enter(const Child& child) override {
     // The monitor's memory is nobody else's to read, and its program not to be opened
     // through /proc/<pid>/exe: execve resets this.
@@ -43,23 +43,18 @@ class ContainerExec final : public ChildProgram {
     close_descriptors(child, {&container_pidfd_, 1});
     // All at once: either the process is in the container or it is not.
     if (setns(container_pidfd_, namespaces_) != 0) child.die(Step::join_namespace);
+    close(container_pidfd_);
     if (namespaces_ & CLONE_NEWUSER) become_namespace_root(child);
-    close_descriptors(child);
   }
 
-  [[noreturn]] void run(const Child& child) override {
-    if (setsid() < 0) child.die(Step::start_session);
+  void set_up(const Child& child) override {
     command_.join_keyring(child);
-    if (command_.process().terminal) take_terminal(child, open_own_terminal(child));
+    if (command_.process().terminal) place_terminal(child, open_own_terminal(child));
     else open_missing_streams(child, stdio_);
-    close_on_exec(child);
-    set_rlimits(child, command_.process().rlimits);
-    umask(command_.process().umask.value_or(022));
-    bool entered = command_.enter_directory(child, false);
-    command_.become_user(child);
-    if (!entered) command_.enter_directory(child, true);
-    command_.execute(child);
+    command_.become(child);
   }
+
+  const LastSteps* last_steps() const override { return &command_.last_steps(); }
 
  private:
   int open_own_terminal(const Child& child) const {
@@ -87,25 +82,33 @@ int namespaces_of(const ContainerSpec& spec) {
 
 }  // namespace
 
-Result<Started> start_exec(const Sandbox& sandbox, const ExecRequest& request, const ContainerSpec& spec,
-                           const ProcessSpec& process, const Cgroup& cgroup, Stdio stdio) {
+std::shared_ptr<Attempt> start_exec(const StartContext& context, const ExecRequest& request,
+                                    const ContainerSpec& spec, const ProcessSpec& process, const Cgroup& cgroup,
+                                    Stdio stdio, Done<Started> done) {
   const std::string container = "container " + request.id;
   if (process.args.empty()) {
-    return about(fail(Kind::invalid, "execute a command", "there is no command").error(), container);
+    done(about(fail(Kind::invalid, "execute a command", "there is no command").error(), container));
+    return nullptr;
   }
   const int namespaces = namespaces_of(spec);
-  Result<Command> command =
-      Command::plan(process, request.id, request.seccomp_filter_path, (namespaces & CLONE_NEWUSER) != 0);
-  if (!command) return about(command.error(), container);
-
+  Result<Command> command = Command::plan(
+      process, {request.id, request.seccomp_filter_path, (namespaces & CLONE_NEWUSER) != 0, /*is_watched=*/true});
+  if (!command) {
+    done(about(command.error(), container));
+    return nullptr;
+  }
   LaunchOptions options;
   options.cgroup_fd = cgroup.clone_fd();
-  options.by_helper = true;
+  options.place = BirthPlace::joined_namespace;
+  options.command = process.args[0];
+  options.slot = request.slot;
   ContainerExec exec(std::move(*command), request.container_pidfd, namespaces,
-                     host_id(sandbox.spec.uid_mappings, process.uid), cgroup.v1_task_files(), stdio);
-  Result<Started> started = launch(exec, options);
-  if (!started) return about(started.error(), container);
-  return started;
+                     host_id(context.sandbox.spec.uid_mappings, process.uid), cgroup.v1_task_files(), stdio);
+  return launch(context.loop, context.reaper, exec, std::move(options),
+                [container, done = std::move(done)](Result<Started> started) mutable {
+                  if (!started) return done(about(std::move(started.error()), container));
+                  done(std::move(started));
+                });
 }
 
 }  // namespace keelson

@@ -58,6 +58,7 @@ class Exec : public Call, public std::enable_shared_from_this<Exec> {
   Context& context_;
   Connection& client_;  // owns this
   ExecCall call_;
+  std::weak_ptr<Attempt> entering_;
   pid_t pid_ = 0;  // 0 before the start and after the exit
   std::optional<ProcessExit> exit_;
   Fd terminal_;
@@ -82,12 +83,12 @@ void Exec::begin(Container& container) {
   order.columns = call_.columns;
   order.rows = call_.rows;
   Stdio theirs = std::move(pipes.theirs);
-  container.exec(std::move(order), std::move(theirs),
+  entering_ = container.exec(std::move(order), std::move(theirs),
                  [weak = weak_from_this(), pipes = std::move(pipes),
                   name = container.id()](Result<Started> started) mutable {
                    auto self = weak.lock();
                    bool wanted = self && self->client_.open_for_frames();
-                   if (started && !wanted) return kill_with_descendants(started->pid);
+                   if (started && !wanted && started->pidfd) return kill_with_descendants(started->pid);
                    if (!wanted) return;
                    if (!started) {
                      return self->client_.fail_with(about(started.error(), "container " + name).error());
@@ -97,12 +98,12 @@ void Exec::begin(Container& container) {
 }
 
 void Exec::on_started(Started started, StdioPipes pipes) {
-  pid_ = started.pid;
-  context_.reaper.expect(pid_, [weak = weak_from_this()](const ProcessExit& exit) {
+  if (started.pidfd) pid_ = started.pid;
+  context_.reaper.expect(started.pid, [weak = weak_from_this()](const ProcessExit& exit) {
     if (auto self = weak.lock()) self->on_exit(exit);
   });
   JsonWriter json;
-  json.begin_object().key("pid").value(static_cast<int64_t>(pid_)).end_object();
+  json.begin_object().key("pid").value(static_cast<int64_t>(started.pid)).end_object();
   client_.send(FrameType::started, json.text());
   if (Status connected = connect(std::move(started), std::move(pipes)); !connected) {
     abandon();
@@ -114,19 +115,19 @@ void Exec::on_started(Started started, StdioPipes pipes) {
 }
 
 Status Exec::connect(Started started, StdioPipes pipes) {
-  if (!started.terminal) {
+  if (!started.sent) {
     if (Status opened = open_output(out_, FrameType::stdout_bytes, std::move(pipes.out)); !opened) return opened;
     if (Status opened = open_output(err_, FrameType::stderr_bytes, std::move(pipes.err)); !opened) return opened;
     return call_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
   }
-  terminal_ = Fd(fcntl(started.terminal.get(), F_DUPFD_CLOEXEC, 0));
+  terminal_ = Fd(fcntl(started.sent.get(), F_DUPFD_CLOEXEC, 0));
   if (!terminal_) return fail_errno("duplicate the terminal");
   if (call_.input) {
-    Fd input(fcntl(started.terminal.get(), F_DUPFD_CLOEXEC, 0));
+    Fd input(fcntl(started.sent.get(), F_DUPFD_CLOEXEC, 0));
     if (!input) return fail_errno("duplicate the terminal");
     if (Status opened = open_input(std::move(input), InputPipe::Target::terminal); !opened) return opened;
   }
-  return open_output(out_, FrameType::stdout_bytes, std::move(started.terminal));
+  return open_output(out_, FrameType::stdout_bytes, std::move(started.sent));
 }
 
 Status Exec::open_input(Fd fd, InputPipe::Target target) {
@@ -141,9 +142,12 @@ Status Exec::open_output(std::optional<OutputPump>& pump, FrameType type, Fd fd)
 }
 
 void Exec::on_time_limit() {
+  const bool has_started = entering_.expired();
+  const std::string limit = std::to_string(call_.limit.count()) + " ms";
   abandon();
   client_.fail_with(Error{Kind::timeout, "exec", {}, 0,
-                          "the process ran for more than " + std::to_string(call_.limit.count()) + " ms and was killed"});
+                          has_started ? "the process ran for more than " + limit + " and was killed"
+                                      : "the process was not in the container after " + limit + " and was killed"});
 }
 
 void Exec::on_exit(const ProcessExit& exit) {
@@ -169,6 +173,7 @@ void Exec::abandon() {
   limit_.cancel();
   drain_.cancel();
   if (pid_ != 0) kill_with_descendants(pid_);
+  if (auto entering = entering_.lock()) entering->abort({Kind::state, "exec", {}, 0, "its caller has gone"});
 }
 
 }  // namespace

@@ -15,10 +15,6 @@
 
 namespace keelson {
 
-template <typename T>
-using Done = std::move_only_function<void(Result<T>)>;
-using DoneStatus = std::move_only_function<void(Status)>;
-
 // What handlers and containers work with; all of it outlives them.
 struct Context {
   Loop& loop;
@@ -53,8 +49,10 @@ class Handler {
   virtual ~Handler() = default;
   // `spec` stays valid until `done`. A failure has left nothing behind when `done` is called.
   virtual void start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) = 0;
-  virtual void exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
-                    Done<Started> done) = 0;
+  virtual std::weak_ptr<Attempt> exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
+                                      Done<Started> done) = 0;
+  // Breaks off a start that is not done: it then fails with `why`.
+  virtual void abort_start(Error why) = 0;
   // Only while the init lives and has not been reaped.
   virtual void signal(pid_t init, int signal, DoneStatus done) = 0;
   // The init is dead: takes down its cgroup and whatever else start() made.

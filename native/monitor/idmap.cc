@@ -12,8 +12,6 @@
 
 #include <utility>
 
-#include "launch.h"
-
 namespace keelson {
 
 namespace {
@@ -63,7 +61,7 @@ NamespaceHolder::NamespaceHolder(NamespaceHolder&& other) noexcept
     : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)) {}
 
 NamespaceHolder::~NamespaceHolder() {
-  if (pid_ > 0) kill_and_reap(pid_);
+  if (pid_ > 0) kill(pid_, SIGKILL);  // the reaper takes it, as any child
 }
 
 std::string NamespaceHolder::path(const char* name) const {

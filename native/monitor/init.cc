@@ -1,9 +1,13 @@
 // A container's init: the steps from a fresh process to its command, in order.
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +34,19 @@ namespace keelson {
 
 namespace {
 
+constexpr ino_t proc_root_inode = 1;  // PROC_ROOT_INO
+
+// A PID namespace that is joined, and where its procfs comes from: the kernel makes one only for the PID namespace
+// that its maker lives in, which a helper does not (setns(2) moves its children).
+struct SharedPids {
+  Fd space;       // set: the namespace is joined
+  Fd mount_space; // to be entered to find its procfs in: the pod's own that has nothing else, or a container's
+  bool is_containers = false;
+  std::string of; // for messages
+
+  explicit operator bool() const { return static_cast<bool>(space); }
+};
+
 // The user namespace to be in, if any, and what is prepared outside of it.
 struct UserSpace {
   Fd space;
@@ -40,21 +57,32 @@ struct UserSpace {
   explicit operator bool() const { return static_cast<bool>(space); }
 };
 
+// Of the mount alone: what could lie upon it has not come along.
+bool is_procfs_of(int mount, int pid_space) {
+  struct statfs file_system;
+  struct stat root, space, wanted;
+  return fstatfs(mount, &file_system) == 0 && file_system.f_type == PROC_SUPER_MAGIC && fstat(mount, &root) == 0 &&
+         root.st_ino == proc_root_inode && fstatat(mount, "1/ns/pid", &space, 0) == 0 &&
+         fstat(pid_space, &wanted) == 0 && space.st_dev == wanted.st_dev && space.st_ino == wanted.st_ino;
+}
+
 class ContainerInit final : public ChildProgram {
  public:
   ContainerInit(const ContainerSpec& spec, Command command, std::unique_ptr<RootfsPlan> rootfs,
                 std::vector<PlannedMount> mounts,
-                std::vector<JoinedNamespace> joined, UserSpace user, std::vector<Sysctl> sysctls,
+                std::vector<JoinedNamespace> joined, SharedPids pids, UserSpace user, std::vector<Sysctl> sysctls,
                 std::vector<std::string> cgroup_files, const Stdio& stdio)
       : spec_(spec),
         command_(std::move(command)),
         rootfs_(std::move(rootfs)),
         mounts_(std::move(mounts)),
         joined_(std::move(joined)),
+        pids_(std::move(pids)),
         user_(std::move(user)),
         sysctls_(std::move(sysctls)),
         cgroup_files_(std::move(cgroup_files)),
         stdio_(stdio) {
+    if (pids_) kept_.insert(kept_.end(), {pids_.space.get(), pids_.mount_space.get()});
     if (user_) kept_.push_back(user_.space.get());
     for (const PlannedMount& mount : mounts_) {
       if (mount.owners) kept_.push_back(mount.owners.get());
@@ -75,11 +103,14 @@ class ContainerInit final : public ChildProgram {
     join_namespaces(child, joined_);
     place_stdio(child, stdio_, user_.stdio_owner);
     close_descriptors(child, kept_);
+    if (pids_) join_pids(child);
     if (user_) prepare_as_host(child);
   }
 
-  [[noreturn]] void run(const Child& child) override {
-    if (setsid() < 0) child.die(Step::start_session);
+  void set_up(const Child& child) override {
+    // With others about, the session is the process's own first step, and this is its helper.
+    if (pids_) make_namespaces(child);
+    else if (setsid() < 0) child.die(Step::start_session);
     command_.join_keyring(child);
     make_cgroup_namespace(child);
     set_hostname(child);
@@ -106,18 +137,52 @@ class ContainerInit final : public ChildProgram {
     close(root);
     set_root_propagation(child);
 
-    if (terminal >= 0) take_terminal(child, terminal);
-    else open_missing_streams(child, stdio_);
-    close_on_exec(child);
-    set_rlimits(child, command_.process().rlimits);
-    umask(command_.process().umask.value_or(022));
-    bool entered = command_.enter_directory(child, false);
-    command_.become_user(child);
-    if (!entered) command_.enter_directory(child, true);
-    command_.execute(child);
+    if (terminal < 0) {
+      open_missing_streams(child, stdio_);
+    } else {
+      place_terminal(child, terminal);
+      if (!pids_) make_controlling(child);
+    }
+    command_.become(child);
   }
 
+  const LastSteps* last_steps() const override { return &command_.last_steps(); }
+
  private:
+  // From now on children are born there; and its procfs is at hand for every mount of that type.
+  void join_pids(const Child& child) {
+    if (setns(pids_.space.get(), CLONE_NEWPID) != 0) child.die(Step::join_namespace, "pid");
+    for (PlannedMount& mount : mounts_) {
+      if (mount.spec.type == "proc") mount.tree = borrow_procfs(child, mount.spec);
+    }
+  }
+
+  int borrow_procfs(const Child& child, const MountSpec& spec) const {
+    const char* owner = pids_.of.c_str();
+    int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (home < 0) child.die(Step::borrow_procfs, owner);
+    if (setns(pids_.mount_space.get(), CLONE_NEWNS) != 0) child.die(Step::borrow_procfs, owner);
+    // In a container nothing on the way may be a link, and what it has mounted upon its procfs does not come along.
+    int found = pids_.is_containers ? open_in_root(AT_FDCWD, "proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+                                    : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int tree = found < 0 ? -1 : clone_tree(found, "", false);
+    if (tree < 0) child.die(Step::borrow_procfs, owner);
+    close(found);
+    if (setns(home, CLONE_NEWNS) != 0) child.die(Step::join_namespace, "mnt");
+    close(home);
+    if (!is_procfs_of(tree, pids_.space.get())) child.die(Step::borrow_procfs, owner, EXDEV);
+    constexpr uint64_t access = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    if (change_mount(tree, {mount_attributes(spec.flags), access, MS_PRIVATE}, false) != 0) {
+      child.die(Step::set_mount_options, spec.destination.c_str());
+    }
+    return tree;
+  }
+
+  void make_namespaces(const Child& child) const {
+    const uint64_t fresh = new_namespaces(spec_.namespaces) & ~uint64_t{CLONE_NEWCGROUP};
+    if (unshare(static_cast<int>(fresh)) != 0) child.die(Step::make_namespaces);
+  }
+
   int host_root(const Child& child) {
     // Sources first: once cut off from the host, no mount could be shared with it.
     open_sources(child, mounts_);
@@ -194,6 +259,7 @@ class ContainerInit final : public ChildProgram {
   std::unique_ptr<RootfsPlan> rootfs_;  // the mounts point into it
   std::vector<PlannedMount> mounts_;
   std::vector<JoinedNamespace> joined_;
+  SharedPids pids_;
   UserSpace user_;
   std::vector<int> kept_;  // descriptors that are needed after the rest is closed
   std::vector<Sysctl> sysctls_;
@@ -236,39 +302,89 @@ UserSpace plan_user_space(const Sandbox& sandbox, const ContainerSpec& spec, std
   return user;
 }
 
+bool is_same_namespace(int a, int b) {
+  struct stat one, other;
+  return fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+// Takes the PID namespace out of those that are joined first.
+Result<SharedPids> plan_pids(const Sandbox& sandbox, const InitRequest& request, const ContainerSpec& spec,
+                             std::vector<JoinedNamespace>& joined) {
+  SharedPids pids;
+  auto found = std::ranges::find(joined, CLONE_NEWPID, &JoinedNamespace::flag);
+  if (found == joined.end()) return pids;
+  pids.space = std::move(found->fd);
+  joined.erase(found);
+  for (const MountSpec& mount : spec.mounts) {
+    if (mount.type == "proc" && !mount.data.empty()) {
+      return fail(Kind::invalid, "mount " + mount.destination,
+                  "the procfs of a shared PID namespace cannot have the option \"" + mount.data[0] + "\"");
+    }
+  }
+  if (request.pid_of_pidfd >= 0) {
+    pids.of = "container " + request.pid_of;
+    pids.is_containers = true;
+    pids.mount_space = Fd(fcntl(request.pid_of_pidfd, F_DUPFD_CLOEXEC, 3));
+  } else if (sandbox.pid_ns && is_same_namespace(sandbox.pid_ns.get(), pids.space.get())) {
+    pids.of = "the pod";
+    pids.mount_space = Fd(fcntl(sandbox.procfs_space.get(), F_DUPFD_CLOEXEC, 3));
+  } else {
+    return fail(Kind::invalid, "join the namespace", "a PID namespace must be the pod's or that of one of its containers");
+  }
+  if (!pids.mount_space) return fail_errno("find the procfs of " + pids.of);
+  return pids;
+}
+
+// All that a start needs to know, or why it cannot be.
+Result<std::unique_ptr<ContainerInit>> plan_init(const Sandbox& sandbox, const InitRequest& request,
+                                                 const ContainerSpec& spec, const RootfsSpec& rootfs,
+                                                 const Cgroup& cgroup, const Stdio& stdio, LaunchOptions& options) {
+  if (Status checked = check(spec, request); !checked) return std::unexpected(checked.error());
+  Result<std::vector<JoinedNamespace>> joined = open_namespaces(spec.namespaces);
+  if (!joined) return std::unexpected(joined.error());
+  Result<SharedPids> pids = plan_pids(sandbox, request, spec, *joined);
+  if (!pids) return std::unexpected(pids.error());
+  UserSpace user = plan_user_space(sandbox, spec, *joined);
+  const bool is_mapped = static_cast<bool>(user);
+  const bool is_watched = static_cast<bool>(*pids);
+  Result<Command> command =
+      Command::plan(spec.process, {request.id, request.seccomp_filter_path, is_mapped, is_watched});
+  if (!command) return std::unexpected(command.error());
+  auto plan = std::make_unique<RootfsPlan>(plan_rootfs(rootfs, request.bundle));
+  Result<std::vector<PlannedMount>> mounts = plan_mounts(spec, plan->images, sandbox, cgroup.host(), cgroup.path());
+  if (!mounts) return std::unexpected(mounts.error());
+  Result<std::vector<Sysctl>> sysctls = plan_sysctls(spec);
+  if (!sysctls) return std::unexpected(sysctls.error());
+
+  options.cgroup_fd = cgroup.clone_fd();
+  options.command = spec.process.args[0];
+  options.place = is_watched  ? BirthPlace::joined_namespace
+                  : is_mapped ? BirthPlace::new_namespace_of_helper
+                              : BirthPlace::here;
+  if (!is_watched) options.new_namespaces = new_namespaces(spec.namespaces) & ~uint64_t{CLONE_NEWCGROUP};
+  return std::make_unique<ContainerInit>(spec, std::move(*command), std::move(plan), std::move(*mounts),
+                                         std::move(*joined), std::move(*pids), std::move(user), std::move(*sysctls),
+                                         cgroup.v1_task_files(), stdio);
+}
+
 }  // namespace
 
-Result<Started> start_init(const Sandbox& sandbox, const InitRequest& request, const ContainerSpec& spec,
-                           const RootfsSpec& rootfs, const Cgroup& cgroup, Stdio stdio) {
+std::shared_ptr<Attempt> start_init(const StartContext& context, const InitRequest& request,
+                                    const ContainerSpec& spec, const RootfsSpec& rootfs, const Cgroup& cgroup,
+                                    Stdio stdio, Done<Started> done) {
   const std::string container = "container " + request.id;
-  if (Status checked = check(spec, request); !checked) return about(checked.error(), container);
-  Result<std::vector<JoinedNamespace>> joined = open_namespaces(spec.namespaces);
-  if (!joined) return about(joined.error(), container);
-  UserSpace user = plan_user_space(sandbox, spec, *joined);
-  const bool mapped = static_cast<bool>(user);
-  Result<Command> command = Command::plan(spec.process, request.id, request.seccomp_filter_path, mapped);
-  if (!command) return about(command.error(), container);
-  auto plan = std::make_unique<RootfsPlan>(plan_rootfs(rootfs, request.bundle));
-  Result<std::vector<PlannedMount>> mounts =
-      plan_mounts(spec, plan->images, sandbox, cgroup.host(), cgroup.path());
-  if (!mounts) return about(mounts.error(), container);
-  Result<std::vector<Sysctl>> sysctls = plan_sysctls(spec);
-  if (!sysctls) return about(sysctls.error(), container);
-
   LaunchOptions options;
-  options.new_namespaces = new_namespaces(spec.namespaces) & ~uint64_t{CLONE_NEWCGROUP};
-  options.cgroup_fd = cgroup.clone_fd();
-  options.by_helper = mapped;
-  for (const JoinedNamespace& space : *joined) options.by_helper |= space.flag == CLONE_NEWPID;
-
-  ContainerInit init(spec, std::move(*command), std::move(plan), std::move(*mounts),
-                     std::move(*joined), std::move(user), std::move(*sysctls), cgroup.v1_task_files(), stdio);
-  Result<Started> started = launch(init, options);
-  if (!started) {
-    forget_failed_mount(rootfs);
-    return about(started.error(), container);
+  auto init = plan_init(context.sandbox, request, spec, rootfs, cgroup, stdio, options);
+  if (!init) {
+    done(about(init.error(), container));
+    return nullptr;
   }
-  return started;
+  return launch(context.loop, context.reaper, **init, std::move(options),
+                [container, rootfs, done = std::move(done)](Result<Started> started) mutable {
+                  if (started) return done(std::move(started));
+                  forget_failed_mount(rootfs);
+                  done(about(std::move(started.error()), container));
+                });
 }
 
 }  // namespace keelson

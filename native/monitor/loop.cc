@@ -90,6 +90,7 @@ Loop::Timer Loop::after(std::chrono::milliseconds delay, Task task) {
 }
 
 Status Loop::run() {
+  stopped_ = false;
   std::array<epoll_event, 32> events;
   while (!stopped_) {
     bool quiet_wait = false;

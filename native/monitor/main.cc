@@ -90,7 +90,7 @@ Status Monitor::begin() {
   if (Status prepared = prepare(); !prepared) return prepared;
   auto spec = read_sandbox();
   if (!spec) return std::unexpected(spec.error());
-  auto sandbox = create_sandbox(std::move(*spec), pod_dir_);
+  auto sandbox = create_sandbox(*loop_, *reaper_, std::move(*spec), pod_dir_);
   if (!sandbox) return std::unexpected(sandbox.error());
   sandbox_ = std::move(*sandbox);
   oom_score_.lower();

@@ -128,7 +128,6 @@ test("a binary that hangs is killed after 30 s, and the loop is free meanwhile",
     const start = pod.run("a", { handler: handler(pod, hanging) }).catch((error: unknown) => error);
     await pod.run("b", {});
     expect(await pod.execOutput("b", "echo", "free")).toBe("free\n");
-    await expect(pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 1 })).rejects.toMatchObject({ kind: "state" });
     expect(await start).toMatchObject({ kind: "timeout" });
     expect(performance.now() - begun).toBeLessThan(40_000);
   });

@@ -95,13 +95,9 @@ int strict_directory(const Child& child, int root, const char* destination) {
   return target;
 }
 
-void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
+int new_filesystem(const Child& child, const PlannedMount& mount) {
   const MountSpec& spec = mount.spec;
   const char* destination = spec.destination.c_str();
-  bool strict = spec.type == "proc" || spec.type == "sysfs";
-  int target = strict ? strict_directory(child, root, destination) : make_directory_in_root(root, destination);
-  if (target < 0) child.die(Step::make_mount_target, destination);
-
   int fs = fs_open(spec.type.c_str());
   if (fs < 0) child.die(Step::mount, destination);
   if (!spec.source.empty() && fs_set(fs, "source", spec.source.c_str()) != 0) child.die(Step::mount, destination);
@@ -112,6 +108,18 @@ void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
   }
   int made = fs_mount(fs, mount_attributes(spec.flags));
   if (made < 0) child.die(Step::mount, destination);
+  close(fs);
+  return made;
+}
+
+void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
+  const MountSpec& spec = mount.spec;
+  const char* destination = spec.destination.c_str();
+  bool strict = spec.type == "proc" || spec.type == "sysfs";
+  int target = strict ? strict_directory(child, root, destination) : make_directory_in_root(root, destination);
+  if (target < 0) child.die(Step::make_mount_target, destination);
+
+  int made = mount.tree >= 0 ? mount.tree : new_filesystem(child, mount);
   set_propagation(child, made, spec);
   if (spec.type == "proc") {
     // A second procfs over the first is the one legal mount on procfs.
@@ -120,7 +128,6 @@ void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
     attach_inside(child, made, target, destination);
   }
   close(made);
-  close(fs);
   close(target);
 }
 

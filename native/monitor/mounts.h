@@ -31,7 +31,7 @@ struct PlannedMount {
   std::vector<CgroupEntry> entries;
   const ImagePlan* image = nullptr;     // whose view a bind mount shows
   Fd owners;                            // user namespace through which a bind mount shows its owners
-  int tree = -1;                        // of a bind mount, once opened in the child
+  int tree = -1;                        // opened in the child: of a bind mount, or a procfs that is shared
 };
 
 // `images` outlive the plans.

@@ -12,24 +12,38 @@ class NativeHandler : public Handler {
   explicit NativeHandler(Context& context) : context_(context) {}
 
   void start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) override {
-    auto cgroup = Cgroup::create(context_.cgroups, order.cgroup_path);
-    if (!cgroup) return done(std::unexpected(cgroup.error()));
+    auto made = Cgroup::create(context_.cgroups, order.cgroup_path);
+    if (!made) return done(std::unexpected(made.error()));
+    auto cgroup = std::make_shared<Cgroup>(std::move(*made));
     if (Status applied = cgroup->apply(spec.resources); !applied) {
-      return undo(std::move(*cgroup), applied.error(), std::move(done));
+      return undo(std::move(cgroup), applied.error(), std::move(done));
     }
-    auto started = bear_init(order, spec, *cgroup, std::move(stdio));
-    if (!started) return undo(std::move(*cgroup), started.error(), std::move(done));
-    done(Launched{std::move(*started), std::move(*cgroup)});
+    starting_cgroup_ = cgroup;
+    OomScore::Original score(context_.oom_score);
+    starting_ = start_init(start_context(), order.request, spec, order.rootfs, *cgroup, std::move(stdio),
+                           [this, cgroup, done = std::move(done)](Result<Started> started) mutable {
+                             if (!started) return undo(std::move(cgroup), std::move(started.error()), std::move(done));
+                             done(Launched{std::move(*started), std::move(*cgroup)});
+                           });
   }
 
-  void exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
-            Done<Started> done) override {
+  void abort_start(Error why) override {
+    auto start = starting_.lock();
+    if (!start) return;
+    start->abort(std::move(why));
+    // What somebody froze (or what froze with the cgroup it joined) dies only when thawed.
+    if (auto cgroup = starting_cgroup_.lock()) cgroup->thaw();
+  }
+
+  std::weak_ptr<Attempt> exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
+                              Done<Started> done) override {
     ProcessSpec process = spec.process;
     process.args = std::move(order.args);
     process.terminal = order.terminal;
     process.columns = order.columns;
     process.rows = order.rows;
-    done(bear_exec(order, spec, process, cgroup, std::move(stdio)));
+    OomScore::Original score(context_.oom_score);
+    return start_exec(start_context(), order.request, spec, process, cgroup, std::move(stdio), std::move(done));
   }
 
   void signal(pid_t init, int signal, DoneStatus done) override {
@@ -41,25 +55,17 @@ class NativeHandler : public Handler {
   void remove(Cgroup& cgroup, DoneStatus done) override { remove_cgroup(context_.loop, cgroup, std::move(done)); }
 
  private:
-  Result<Started> bear_init(const StartOrder& order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio) {
-    OomScore::Original score(context_.oom_score);
-    return start_init(context_.sandbox, order.request, spec, order.rootfs, cgroup, std::move(stdio));
-  }
+  StartContext start_context() const { return {context_.loop, context_.reaper, context_.sandbox}; }
 
-  Result<Started> bear_exec(const ExecOrder& order, const ContainerSpec& spec, const ProcessSpec& process,
-                            const Cgroup& cgroup, Stdio stdio) {
-    OomScore::Original score(context_.oom_score);
-    return start_exec(context_.sandbox, order.request, spec, process, cgroup, std::move(stdio));
-  }
-
-  void undo(Cgroup cgroup, Error error, Done<Launched> done) {
-    auto held = std::make_shared<Cgroup>(std::move(cgroup));
-    remove_cgroup(context_.loop, *held, [held, error = std::move(error), done = std::move(done)](Status) mutable {
+  void undo(std::shared_ptr<Cgroup> cgroup, Error error, Done<Launched> done) {
+    remove_cgroup(context_.loop, *cgroup, [cgroup, error = std::move(error), done = std::move(done)](Status) mutable {
       done(std::unexpected(std::move(error)));
     });
   }
 
   Context& context_;
+  std::weak_ptr<Attempt> starting_;
+  std::weak_ptr<Cgroup> starting_cgroup_;
 };
 
 }  // namespace

@@ -40,7 +40,7 @@ Result<Started> take_started(const std::string& pid_file, const ConsoleSocket* c
   if (console != nullptr) {
     auto terminal = console->receive();
     if (!terminal) return std::unexpected(terminal.error());
-    started.terminal = std::move(*terminal);
+    started.sent = std::move(*terminal);
   }
   return started;
 }
@@ -71,8 +71,12 @@ class OciHandler : public Handler {
         runtime_(context, std::move(binary), std::move(root), bundle_) {}
 
   void start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) override;
-  void exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
-            Done<Started> done) override;
+  std::weak_ptr<Attempt> exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
+                              Done<Started> done) override;
+
+  void abort_start(Error why) override {
+    if (auto run = starting_.lock()) run->abort(std::move(why));
+  }
 
   void signal(pid_t, int signal, DoneStatus done) override {
     runtime_.run({"kill", id_, std::to_string(signal)}, {}, std::move(done));
@@ -95,7 +99,9 @@ class OciHandler : public Handler {
   std::string id_;
   std::string bundle_;
   RootfsSpec rootfs_;  // what start() has mounted
+  std::string cgroup_path_;
   OciRuntime runtime_;
+  std::weak_ptr<Attempt> starting_;  // the run of create or start that is under way
 };
 
 Result<std::shared_ptr<Launch>> OciHandler::prepare(bool terminal) {
@@ -112,6 +118,7 @@ void OciHandler::start(StartOrder order, const ContainerSpec& spec, Stdio stdio,
   Status mounted = mount_host_rootfs(order.rootfs, bundle_, spec.readonly_root);
   if (!mounted) return done(std::unexpected(mounted.error()));
   rootfs_ = order.rootfs;
+  cgroup_path_ = std::move(order.cgroup_path);
   auto launch = prepare(spec.process.terminal);
   if (!launch) {
     undo_host_rootfs(rootfs_, bundle_);
@@ -121,45 +128,53 @@ void OciHandler::start(StartOrder order, const ContainerSpec& spec, Stdio stdio,
   if (spec.process.terminal) arguments.insert(arguments.end(), {"--console-socket", (*launch)->console->path()});
   arguments.push_back(id_);
 
-  auto on_running = [this, launch = *launch, cgroup = std::move(order.cgroup_path)](
-                        Started started, Done<Launched> then) mutable {
-    runtime_.run({"start", id_}, {}, [this, launch, cgroup = std::move(cgroup), started = std::move(started),
-                                      then = std::move(then)](Status ran) mutable {
+  auto on_created = [this, launch = *launch](Started started, Done<Launched> then) {
+    starting_ = runtime_.run({"start", id_}, {}, [this, launch, started = std::move(started),
+                                                  then = std::move(then)](Status ran) mutable {
       if (!ran) return undo_start(std::move(ran.error()), std::move(then));
-      then(Launched{std::move(started), Cgroup::open(context_.cgroups, std::move(cgroup))});
+      then(Launched{std::move(started), Cgroup::open(context_.cgroups, cgroup_path_)});
     });
   };
-  runtime_.run(std::move(arguments), as_program_stdio(stdio),
-               [this, launch = *launch, on_running = std::move(on_running),
-                done = std::move(done)](Status created) mutable {
-                 if (!created) return undo_start(std::move(created.error()), std::move(done));
-                 auto started = take_started(launch->pid_file, launch->console_or_null());
-                 if (!started) return undo_start(std::move(started.error()), std::move(done));
-                 on_running(std::move(*started), std::move(done));
-               });
+  starting_ = runtime_.run(std::move(arguments), as_program_stdio(stdio),
+                           [this, launch = *launch, on_created = std::move(on_created),
+                            done = std::move(done)](Status created) mutable {
+                             if (!created) return undo_start(std::move(created.error()), std::move(done));
+                             auto started = take_started(launch->pid_file, launch->console_or_null());
+                             if (!started) return undo_start(std::move(started.error()), std::move(done));
+                             on_created(std::move(*started), std::move(done));
+                           });
 }
 
 void OciHandler::undo_start(Error error, Done<Launched> done) {
   runtime_.run({"delete", "--force", id_}, {},
                [this, error = std::move(error), done = std::move(done)](Status) mutable {
                  undo_host_rootfs(rootfs_, bundle_);
-                 done(std::unexpected(std::move(error)));
+                 // A runtime that was killed may have left processes which it knows nothing of.
+                 auto cgroup = std::make_shared<Cgroup>(Cgroup::open(context_.cgroups, cgroup_path_));
+                 remove_cgroup(context_.loop, *cgroup,
+                               [cgroup, error = std::move(error), done = std::move(done)](Status) mutable {
+                                 done(std::unexpected(std::move(error)));
+                               });
                });
 }
 
-void OciHandler::exec(ExecOrder order, const ContainerSpec&, const Cgroup&, Stdio stdio, Done<Started> done) {
+std::weak_ptr<Attempt> OciHandler::exec(ExecOrder order, const ContainerSpec&, const Cgroup&, Stdio stdio, Done<Started> done) {
   auto launch = prepare(order.terminal);
-  if (!launch) return done(std::unexpected(launch.error()));
+  if (!launch) {
+    done(std::unexpected(launch.error()));
+    return {};
+  }
   (*launch)->process_file = runtime_.fresh_path(".json");
   if (Status written = write_exec_process(bundle_ + "/config.json", (*launch)->process_file, order); !written) {
-    return done(std::unexpected(written.error()));
+    done(std::unexpected(written.error()));
+    return {};
   }
   std::vector<std::string> arguments{"exec",       "--detach",
                                      "--process",  (*launch)->process_file,
                                      "--pid-file", (*launch)->pid_file};
   if (order.terminal) arguments.insert(arguments.end(), {"--console-socket", (*launch)->console->path()});
   arguments.push_back(id_);
-  runtime_.run(std::move(arguments), as_program_stdio(stdio),
+  return runtime_.run(std::move(arguments), as_program_stdio(stdio),
                [launch = *launch, done = std::move(done)](Status ran) mutable {
                  if (!ran) return done(std::unexpected(std::move(ran.error())));
                  done(take_started(launch->pid_file, launch->console_or_null()));

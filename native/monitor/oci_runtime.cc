@@ -53,7 +53,7 @@ std::string OciRuntime::fresh_path(std::string_view suffix) {
   return directory_ + "/runtime-" + std::to_string(++runs_) + std::string(suffix);
 }
 
-void OciRuntime::run(std::vector<std::string> arguments, ProgramStdio stdio, DoneStatus done) {
+std::weak_ptr<Attempt> OciRuntime::run(std::vector<std::string> arguments, ProgramStdio stdio, DoneStatus done) {
   std::string log = fresh_path(".log");
   std::string step = binary_ + " " + arguments[0];
   std::vector<std::string> argv{binary_, "--root", root_, "--log", log, "--log-format", "json"};
@@ -65,13 +65,13 @@ void OciRuntime::run(std::vector<std::string> arguments, ProgramStdio stdio, Don
   }
   Fd complaints = open_for_reading(stdio.err);
   OomScore::Original score(context_.oom_score);
-  run_program(context_.loop, context_.reaper, argv, stdio, run_limit,
+  return run_program(context_.loop, context_.reaper, argv, stdio, run_limit,
               [log, complaints = std::move(complaints), step = std::move(step),
                done = std::move(done)](Result<ProgramEnd> end) mutable {
                 std::string words = logged_message(log);
                 unlink(log.c_str());
                 if (!end) return done(std::unexpected(end.error()));
-                if (end->timed_out) return done(fail(Kind::timeout, step, "it did not end within 30 s and was killed"));
+                if (end->killed) return done(std::unexpected(Error{end->killed->kind, step, {}, 0, end->killed->detail}));
                 if (end->exit.code == 0) return done({});
                 if (words.empty()) words = last_line(read_words(complaints));
                 if (words.empty()) words = "it ended with exit code " + std::to_string(end->exit.code);

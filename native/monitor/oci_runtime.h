@@ -17,7 +17,7 @@ class OciRuntime {
       : context_(context), binary_(std::move(binary)), root_(std::move(root)), directory_(std::move(directory)) {}
 
   // Runs `<binary> --root … <arguments>` for at most 30 s. On failure the Error has the runtime's own words.
-  void run(std::vector<std::string> arguments, ProgramStdio stdio, DoneStatus done);
+  std::weak_ptr<Attempt> run(std::vector<std::string> arguments, ProgramStdio stdio, DoneStatus done);
   // A path in the directory that no earlier run has had.
   std::string fresh_path(std::string_view suffix);
 

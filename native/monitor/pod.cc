@@ -6,9 +6,20 @@
 
 namespace keelson {
 
-void Pod::start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done) {
-  if (Status may = may_start(request.id); !may) return done(std::unexpected(may.error()));
+namespace {
+
+constexpr std::string_view init_lost_event = R"({"type":"init_lost"})";
+
+}  // namespace
+
+std::weak_ptr<Container> Pod::start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done) {
   std::string id = request.id;
+  Status may = may_start(id);
+  if (may && !request.pid_of.empty()) may = find_target(request);
+  if (!may) {
+    done(about(may.error(), "container " + id));
+    return {};
+  }
   auto handler = binary ? make_oci_handler(context_, id, request.bundle, binary->binary, binary->root)
                         : make_native_handler(context_);
   auto container =
@@ -24,6 +35,18 @@ void Pod::start(StartRequest request, std::optional<OciBinary> binary, Done<Cont
     }
     settle_close();
   });
+  return container;
+}
+
+Status Pod::find_target(StartRequest& request) const {
+  const std::string step = "find the PID namespace of container " + request.pid_of;
+  auto neighbour = find(request.pid_of);
+  if (!neighbour) return fail(Kind::state, step, "the pod has no such container that runs");
+  if (Status runs = (*neighbour)->must_run(step); !runs) return runs;
+  auto target = PidTarget::resolve(request.pid_of, (*neighbour)->state().pid, request.bundle);
+  if (!target) return std::unexpected(target.error());
+  request.pid_target = std::move(*target);
+  return {};
 }
 
 Status Pod::may_start(const std::string& id) const {
@@ -80,6 +103,9 @@ void Pod::remove(std::string_view id, DoneStatus done) {
 void Pod::close(Loop::Task then) {
   closed_ = true;
   when_none_starting_ = std::move(then);
+  for (const auto& container : containers()) {
+    container->abort_start({Kind::state, "start", {}, 0, "the pod is shutting down"});
+  }
   settle_close();
 }
 
@@ -99,6 +125,8 @@ void Pod::guard_init() {
     if (Loop::Task then = std::exchange(when_init_gone_, nullptr)) return then();
     // With it the kernel has killed every process of the namespace; their exits are told one by one.
     complain("the init of the pod's PID namespace died with exit code " + std::to_string(exit.code));
+    init_lost_ = true;
+    watchers_.tell(init_lost_event);
   });
 }
 
@@ -128,6 +156,7 @@ void Pod::watch(const std::shared_ptr<Connection>& client) {
   write_states(json);
   json.end_object();
   client->send(FrameType::event, json.text());
+  if (init_lost_) client->send(FrameType::event, init_lost_event);
   watchers_.add(client);
 }
 

@@ -20,10 +20,11 @@ class Pod {
   Pod(Context& context, std::string exits_dir) : context_(context), exits_dir_(std::move(exits_dir)) {}
 
   // `binary` chooses an OCI runtime, absent: the native handler. A container that fails to start is forgotten.
-  void start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done);
+  // What is returned can be told to break the start off.
+  std::weak_ptr<Container> start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done);
   Result<std::shared_ptr<Container>> find(std::string_view id) const;
   void remove(std::string_view id, DoneStatus done);
-  // Starts no more containers from now on, and calls `then` when none is half-way started.
+  // Starts no more containers from now on, breaks off those half-way started, and calls `then` when there is none.
   void close(Loop::Task then);
   // Takes note when the built-in init of a shared PID namespace dies, and says so when nobody asked for it.
   void guard_init();
@@ -37,6 +38,7 @@ class Pod {
 
  private:
   Status may_start(const std::string& id) const;
+  Status find_target(StartRequest& request) const;
   Container::Events events();
   void settle_close();
   void forget(const std::string& id);
@@ -44,6 +46,7 @@ class Pod {
   Context& context_;
   std::string exits_dir_;
   bool closed_ = false;
+  bool init_lost_ = false;  // died, and nobody had asked for it
   Loop::Task when_none_starting_;
   Loop::Task when_init_gone_;
   std::map<std::string, std::shared_ptr<Container>, std::less<>> containers_;

@@ -1,19 +1,27 @@
 #include "program.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 
-#include <csignal>
+#include "descendants.h"
 
 namespace keelson {
 
 namespace {
 
 // Owned by the reaper's handler until the program has ended.
-struct Run {
-  std::move_only_function<void(Result<ProgramEnd>)> done;
+struct Run : Attempt {
+  pid_t pid = 0;
+  Done<ProgramEnd> done;
   Loop::Timer limit;
-  bool timed_out = false;
+  std::optional<Error> killed;
+
+  void abort(Error why) override {
+    if (killed) return;
+    killed = std::move(why);
+    kill_with_descendants(pid);
+  }
 };
 
 // Our own signal set-up (SIGCHLD blocked, SIGPIPE ignored) is not the program's.
@@ -62,21 +70,27 @@ Result<pid_t> spawn(const std::vector<std::string>& argv, ProgramStdio stdio) {
 
 }  // namespace
 
-void run_program(Loop& loop, Reaper& reaper, const std::vector<std::string>& argv, ProgramStdio stdio,
-                 std::chrono::milliseconds limit, std::move_only_function<void(Result<ProgramEnd>)> done) {
+std::weak_ptr<Attempt> run_program(Loop& loop, Reaper& reaper, const std::vector<std::string>& argv,
+                                   ProgramStdio stdio, std::chrono::milliseconds limit, Done<ProgramEnd> done) {
   auto pid = spawn(argv, stdio);
-  if (!pid) return done(std::unexpected(pid.error()));
+  if (!pid) {
+    done(std::unexpected(pid.error()));
+    return {};
+  }
   auto run = std::make_shared<Run>();
+  run->pid = *pid;
   run->done = std::move(done);
-  run->limit = loop.after(limit, [weak = std::weak_ptr(run), pid = *pid] {
-    if (auto held = weak.lock()) held->timed_out = true;
-    kill(-pid, SIGKILL);
-    kill(pid, SIGKILL);
+  run->limit = loop.after(limit, [weak = std::weak_ptr(run), program = argv[0], limit] {
+    auto held = weak.lock();
+    if (!held) return;
+    held->abort({Kind::timeout, "run " + program, {}, 0,
+                 "it did not end within " + std::to_string(limit / std::chrono::seconds(1)) + " s and was killed"});
   });
   reaper.expect(*pid, [run](const ProcessExit& exit) {
     run->limit.cancel();
-    run->done(ProgramEnd{run->timed_out, exit});
+    run->done(ProgramEnd{std::move(run->killed), exit});
   });
+  return run;
 }
 
 }  // namespace keelson

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "process.h"
 #include "reaper.h"
 
 namespace keelson {
@@ -16,13 +19,15 @@ struct ProgramStdio {
 };
 
 struct ProgramEnd {
-  bool timed_out = false;  // and killed
+  std::optional<Error> killed;  // why we did that
   ProcessExit exit;
 };
 
-// Spawns `argv` (an absolute path first) in a process group of its own; `done` gets its end.
+// Spawns `argv` (an absolute path first) in a process group of its own; `done` gets its end. At the time limit, or
+// when it is broken off, it is killed with all it has begun.
 // The descriptors are copied and may be closed when this returns.
-void run_program(Loop& loop, Reaper& reaper, const std::vector<std::string>& argv, ProgramStdio stdio,
-                 std::chrono::milliseconds limit, std::move_only_function<void(Result<ProgramEnd>)> done);
+std::weak_ptr<Attempt> run_program(Loop& loop, Reaper& reaper, const std::vector<std::string>& argv,
+                                   ProgramStdio stdio, std::chrono::milliseconds limit,
+                                   Done<ProgramEnd> done);
 
 }  // namespace keelson

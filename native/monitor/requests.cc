@@ -23,15 +23,17 @@ Result<std::string> parse_path(const Json& request, std::string_view name, bool 
   return std::string(path);
 }
 
-}  // namespace
-
-Result<std::string> parse_id(const Json& request) {
-  std::string_view id = request["id"].string();
+Result<std::string> parse_name(const Json& request, std::string_view name) {
+  std::string_view id = request[name].string();
   bool good = !id.empty() && id.size() <= 128 && id[0] != '.';
   for (char c : id) good = good && is_id_character(c);
-  if (!good) return refuse("`id` must be 1 to 128 letters, digits, '_', '.', '-'");
+  if (!good) return refuse("`" + std::string(name) + "` must be 1 to 128 letters, digits, '_', '.', '-'");
   return std::string(id);
 }
+
+}  // namespace
+
+Result<std::string> parse_id(const Json& request) { return parse_name(request, "id"); }
 
 Result<StartCall> parse_start(const Json& request) {
   StartCall call;
@@ -48,7 +50,14 @@ Result<StartCall> parse_start(const Json& request) {
                   std::move(*log_path),
                   request["stdin"].boolean(),
                   request["stdin_once"].boolean(),
-                  std::move(*seccomp)};
+                  std::move(*seccomp),
+                  {},
+                  {}};
+  if (!request["pid_of"].is_null()) {
+    auto target = parse_name(request, "pid_of");
+    if (!target) return std::unexpected(target.error());
+    call.request.pid_of = std::move(*target);
+  }
   const Json& handler = request["handler"];
   if (handler.is_null()) return call;
   auto binary = parse_path(handler, "binary", true);

@@ -95,7 +95,7 @@ int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
 }
 
 // In the pod's namespaces: everything that is set from inside.
-Status furnish(Sandbox& sandbox) {
+Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
   const SandboxSpec& spec = sandbox.spec;
   for (const PodNamespace& space : entered) {
     if (spec.*space.scope != Scope::pod) continue;
@@ -117,10 +117,11 @@ Status furnish(Sandbox& sandbox) {
     if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
   }
   if (spec.pid == Scope::pod) {
-    Result<pid_t> init = start_pod_init(sandbox.user_ns.get());
+    Result<PodInit> init = start_pod_init(loop, reaper, sandbox.user_ns.get());
     if (!init) return std::unexpected(init.error());
-    sandbox.init_pid = *init;
-    Result<Fd> pinned = pin("/proc/" + std::to_string(*init) + "/ns/pid", pin_path(sandbox, "pid"));
+    sandbox.init_pid = init->pid;
+    sandbox.procfs_space = std::move(init->procfs_space);
+    Result<Fd> pinned = pin("/proc/" + std::to_string(init->pid) + "/ns/pid", pin_path(sandbox, "pid"));
     if (!pinned) return std::unexpected(pinned.error());
     sandbox.pid_ns = std::move(*pinned);
   }
@@ -148,14 +149,14 @@ Status enter_new(Sandbox& sandbox) {
 }
 
 // Enters new namespaces, furnishes them, and goes back whatever happened inside.
-Status make_namespaces(Sandbox& sandbox) {
+Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
   Fd own[std::size(entered)];
   for (size_t at = 0; at < std::size(entered); ++at) {
     own[at] = Fd(open((std::string("/proc/self/ns/") + entered[at].name).c_str(), O_RDONLY | O_CLOEXEC));
     if (!own[at]) return fail_errno("open the monitor's own namespaces");
   }
   Status furnished = enter_new(sandbox);
-  if (furnished) furnished = furnish(sandbox);
+  if (furnished) furnished = furnish(loop, reaper, sandbox);
   for (size_t at = 0; at < std::size(entered); ++at) {
     if (setns(own[at].get(), entered[at].flag) != 0) return fail_errno("go back to the host's namespaces");
   }
@@ -207,11 +208,11 @@ Status make_cgroup(const SandboxSpec& spec) {
   return {};
 }
 
-Status make_all(Sandbox& sandbox) {
+Status make_all(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
   const std::string pins = sandbox.pod_dir + "/ns";
   if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
   if (Status made = make_cgroup(sandbox.spec); !made) return made;
-  if (Status made = make_namespaces(sandbox); !made) return made;
+  if (Status made = make_namespaces(loop, reaper, sandbox); !made) return made;
   if (Status made = make_files(sandbox); !made) return made;
   if (sandbox.spec.ipc == Scope::pod) return make_shm(sandbox);
   return {};
@@ -236,12 +237,12 @@ Status remove_cgroup_of(const SandboxSpec& spec) {
 
 }  // namespace
 
-Result<Sandbox> create_sandbox(SandboxSpec spec, const std::string& pod_dir) {
+Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, SandboxSpec spec, const std::string& pod_dir) {
   const std::string pod = "pod " + spec.id;
   Sandbox sandbox;
   sandbox.spec = std::move(spec);
   sandbox.pod_dir = pod_dir;
-  if (Status made = make_all(sandbox); !made) {
+  if (Status made = make_all(loop, reaper, sandbox); !made) {
     // What the undo could not take back matters less than why it had to.
     static_cast<void>(destroy_sandbox(sandbox));
     return about(made.error(), pod);
@@ -268,7 +269,7 @@ Status destroy_sandbox(Sandbox& sandbox) {
     unlink(path.c_str());
   }
   rmdir((sandbox.pod_dir + "/ns").c_str());
-  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns}) fd->reset();
+  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns, &sandbox.procfs_space}) fd->reset();
   note(remove_cgroup_of(sandbox.spec));
   if (!first) return about(first.error(), "pod " + sandbox.spec.id);
   return {};

@@ -38,11 +38,15 @@ struct Sandbox {
   SandboxSpec spec;
   std::string pod_dir;
   Fd net_ns, ipc_ns, uts_ns, pid_ns, user_ns;  // only those of the pod
+  Fd procfs_space;                             // a mount namespace that is nothing but the shared PID namespace's procfs
   pid_t init_pid = 0;                          // our built-in init, 0 without a shared PID namespace
 };
 
-// Makes everything; on failure nothing is left.
-Result<Sandbox> create_sandbox(SandboxSpec spec, const std::string& pod_dir);
+class Loop;
+class Reaper;
+
+// Makes everything, running the loop meanwhile; on failure nothing is left.
+Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, SandboxSpec spec, const std::string& pod_dir);
 
 // Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
 // The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "complaints.h"
@@ -43,7 +44,7 @@ Status Server::listen(const std::string& directory, Connection::RequestHandler o
   int bind_error = errno;
   umask(old_umask);
   if (bound != 0) return fail_errno("bind " + directory + "/" + socket_name, bind_error);
-  if (::listen(listener_.get(), max_connections) != 0) return fail_errno("listen on monitor.sock");
+  if (::listen(listener_.get(), max_waiting) != 0) return fail_errno("listen on monitor.sock");
   auto watch = loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); });
   if (!watch) return std::unexpected(watch.error());
   watch_ = std::move(*watch);
@@ -65,12 +66,12 @@ void Server::on_connect() {
   // Out of descriptors or memory: the client stays in the queue, and epoll would call again at once.
   complain(std::string("accept a connection: ") + strerror(errno));
   watch_.want(0);
-  pause_ = loop_.after(100ms, [this] { watch_.want(EPOLLIN); });
+  pause_ = loop_.after(100ms, [this] { accept_or_wait(); });
 }
 
 void Server::admit(Fd socket) {
   if (!is_root(socket.get())) return complain("refused a connection of a peer that is not uid 0");
-  if (connections_.size() >= max_connections) return refuse(std::move(socket));
+  if (is_full()) return refuse(std::move(socket));
   uint64_t id = next_id_++;
   auto connection = std::make_shared<Connection>(
       loop_, scratch_, std::move(socket), id, on_request_, [this](uint64_t gone) {
@@ -79,8 +80,10 @@ void Server::admit(Fd socket) {
         // The caller may stand inside this very connection.
         loop_.defer([last = std::move(found->second)] {});
         connections_.erase(found);
+        accept_or_wait();
       });
   connections_.emplace(id, connection);
+  accept_or_wait();
   if (Status opened = connection->open(); !opened) {
     complain(opened.error().message());
     connection->close();
@@ -89,15 +92,35 @@ void Server::admit(Fd socket) {
 
 // The client sends its request without waiting: were the socket closed at once, that would fail before it reads why.
 void Server::refuse(Fd socket) {
-  if (refused_.size() >= max_refused) return;
-  std::string payload = error_json(Error{Kind::busy, "accept the connection", {}, 0, "128 connections are open already"});
+  std::string payload = error_json(Error{Kind::busy, "accept the connection", {}, 0,
+                                         std::to_string(max_connections) + " connections are open already"});
   auto header = frame_header(FrameType::error, payload.size());
   std::string frame(header.data(), header.size());
   frame += payload;
   ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer, or the peer is gone
   shutdown(socket.get(), SHUT_WR);
   uint64_t id = next_id_++;
-  refused_.emplace(id, Refused{std::move(socket), loop_.after(1s, [this, id] { refused_.erase(id); })});
+  auto watch = loop_.watch(socket.get(), EPOLLRDHUP, [this, id](uint32_t) { forget_refused(id); });
+  if (!watch) return;
+  refused_.emplace(id, Refused{std::move(socket), std::move(*watch), loop_.after(1s, [this, id] { forget_refused(id); })});
+  accept_or_wait();
+}
+
+void Server::forget_refused(uint64_t id) {
+  refused_.erase(id);
+  accept_or_wait();
+}
+
+// Whoever has had the last frame takes nobody's place.
+bool Server::is_full() const {
+  if (connections_.size() < max_connections) return false;
+  auto is_open = [](const auto& entry) { return entry.second->open_for_frames(); };
+  return std::ranges::count_if(connections_, is_open) >= static_cast<std::ptrdiff_t>(max_connections);
+}
+
+void Server::accept_or_wait() {
+  const bool is_crowded = refused_.size() >= max_refused || connections_.size() >= max_connections + max_over;
+  watch_.want(is_crowded ? 0u : EPOLLIN);
 }
 
 }  // namespace keelson

@@ -17,10 +17,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "cgroup_files.h"
 #include "device_filter.h"
+#include "loop.h"
 #include "process.h"
+#include "reaper.h"
 
 using namespace keelson;
 
@@ -74,14 +77,47 @@ void drain(int terminal) {
   }
 }
 
-void wait_and_tell(const char* event, const Started& started) {
-  if (started.terminal) drain(started.terminal.get());
-  siginfo_t info = {};
-  waitid(P_PID, static_cast<id_t>(started.pid), &info, WEXITED);
+// What a monitor has around it: the loop that starts are events of, and who reaps.
+struct Surroundings {
+  std::unique_ptr<Loop> loop = must(Loop::create());
+  Reaper reaper{*loop};
+
+  Surroundings() { must(reaper.open()); }
+
+  Result<Started> await(std::move_only_function<void(Done<Started>)> start) {
+    std::optional<Result<Started>> result;
+    start([&](Result<Started> started) {
+      if (started) reaper.expect(started->pid, [this](const ProcessExit& exit) { end_with(exit); });
+      result = std::move(started);
+      loop->stop();
+    });
+    if (!result) must(loop->run());
+    return std::move(*result);
+  }
+
+  // Of the process that was started last and has not been awaited.
+  ProcessExit exit() {
+    if (exits_.empty()) must(loop->run());
+    ProcessExit exit = exits_.back();
+    exits_.pop_back();
+    return exit;
+  }
+
+ private:
+  void end_with(const ProcessExit& exit) {
+    exits_.push_back(exit);
+    loop->stop();
+  }
+
+  std::vector<ProcessExit> exits_;
+};
+
+void wait_and_tell(Surroundings& around, const char* event, const Started& started) {
+  if (started.sent) drain(started.sent.get());
+  ProcessExit exit = around.exit();
   JsonWriter line;
   line.begin_object().key("event").value(event);
-  line.key("exit_code").value(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status);
-  line.key("signal").value(info.si_code == CLD_EXITED ? 0 : info.si_status).end_object();
+  line.key("exit_code").value(exit.code).key("signal").value(exit.signal).end_object();
   tell(line);
 }
 
@@ -107,24 +143,38 @@ Bundle read_bundle(std::string directory) {
   return bundle;
 }
 
-Sandbox read_sandbox(const std::string& pod_dir) {
-  return must(create_sandbox(must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
+Sandbox read_sandbox(Surroundings& around, const std::string& pod_dir) {
+  return must(create_sandbox(*around.loop, around.reaper, must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
 }
 
 void end_init(Sandbox& sandbox) {
   pid_t init = sandbox.init_pid;
   Status destroyed = destroy_sandbox(sandbox);
-  if (init > 0) waitpid(init, nullptr, 0);
+  if (init > 0) waitpid(init, nullptr, __WALL);
   must(destroyed);
 }
 
-void exec_and_tell(const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup, const Started& container,
-                   std::vector<std::string> args) {
+Result<Started> init(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup) {
+  return around.await([&](Done<Started> done) {
+    start_init({*around.loop, around.reaper, sandbox}, {"test", bundle.directory, bundle.filter, {}, -1}, bundle.spec,
+               bundle.rootfs, cgroup, bundle.spec.process.terminal ? Stdio{} : own_streams(), std::move(done));
+  });
+}
+
+Result<Started> exec(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup,
+                     const Started& container, std::vector<std::string> args) {
   ProcessSpec process = bundle.spec.process;
   process.args = std::move(args);
-  Result<Started> started = start_exec(sandbox, {"test", container.pid, container.pidfd.get(), bundle.filter},
-                                       bundle.spec, process, cgroup, process.terminal ? Stdio{} : own_streams());
-  if (started) return wait_and_tell("exec", *started);
+  return around.await([&](Done<Started> done) {
+    start_exec({*around.loop, around.reaper, sandbox}, {"test", container.pidfd.get(), bundle.filter, nullptr},
+               bundle.spec, process, cgroup, process.terminal ? Stdio{} : own_streams(), std::move(done));
+  });
+}
+
+void exec_and_tell(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup,
+                   const Started& container, std::vector<std::string> args) {
+  Result<Started> started = exec(around, sandbox, bundle, cgroup, container, std::move(args));
+  if (started) return wait_and_tell(around, "exec", *started);
   JsonWriter line;
   line.begin_object().key("event").value("exec").key("kind").value(to_string(started.error().kind));
   line.key("message").value(started.error().message()).end_object();
@@ -132,8 +182,9 @@ void exec_and_tell(const Sandbox& sandbox, const Bundle& bundle, const Cgroup& c
 }
 
 int run(const char* pod_dir, const char* directory, std::vector<std::string> exec_args) {
+  Surroundings around;
   Bundle bundle = read_bundle(directory);
-  Sandbox sandbox = read_sandbox(pod_dir);
+  Sandbox sandbox = read_sandbox(around, pod_dir);
   CgroupHost host = must(CgroupHost::detect());
   Result<Cgroup> made = Cgroup::create(host, bundle.spec.cgroups_path);
   if (!made) {
@@ -144,8 +195,7 @@ int run(const char* pod_dir, const char* directory, std::vector<std::string> exe
   Status applied = cgroup.apply(bundle.spec.resources);
   Result<Started> started = std::unexpected(Error{});
   if (applied) {
-    started = start_init(sandbox, {"test", directory, bundle.filter}, bundle.spec, bundle.rootfs, cgroup,
-                         bundle.spec.process.terminal ? Stdio{} : own_streams());
+    started = init(around, sandbox, bundle, cgroup);
   } else {
     started = std::unexpected(applied.error());
   }
@@ -154,10 +204,10 @@ int run(const char* pod_dir, const char* directory, std::vector<std::string> exe
     line.begin_object().key("event").value("started").key("pid").value(started->pid).end_object();
     tell(line);
     if (!exec_args.empty()) {
-      exec_and_tell(sandbox, bundle, cgroup, *started, std::move(exec_args));
+      exec_and_tell(around, sandbox, bundle, cgroup, *started, std::move(exec_args));
       kill(started->pid, SIGKILL);
     }
-    wait_and_tell("exited", *started);
+    wait_and_tell(around, "exited", *started);
   }
   must(cgroup.kill_all());
   remove_now(cgroup);
@@ -181,15 +231,14 @@ struct Series {
   }
 };
 
-void reap(const Started& started) { waitid(P_PID, static_cast<id_t>(started.pid), nullptr, WEXITED); }
-
 int bench(const char* pod_dir, const char* directory, int count) {
+  Surroundings around;
   Bundle bundle = read_bundle(directory);
   int64_t begin = now_us();
-  Sandbox sandbox = read_sandbox(pod_dir);
+  Sandbox sandbox = read_sandbox(around, pod_dir);
   printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
   CgroupHost host = must(CgroupHost::detect());
-  Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, init{"start_init"}, exec{"start_exec"},
+  Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, inits{"start_init"}, execs{"start_exec"},
       death{"kill and reap"}, remove{"Cgroup::remove"};
   for (int round = 0; round < count; ++round) {
     begin = now_us();
@@ -207,27 +256,23 @@ int bench(const char* pod_dir, const char* directory, int count) {
     must(cgroup.apply(bundle.spec.resources));
     apply.add(begin);
     begin = now_us();
-    Started container = must(
-        start_init(sandbox, {"test", directory, bundle.filter}, bundle.spec, bundle.rootfs, cgroup, own_streams()));
-    init.add(begin);
-    ProcessSpec process = bundle.spec.process;
-    process.args = {"/bin/true"};
+    Started container = must(init(around, sandbox, bundle, cgroup));
+    inits.add(begin);
     for (int time = 0; time < 5; ++time) {
       begin = now_us();
-      Started run = must(start_exec(sandbox, {"test", container.pid, container.pidfd.get(), bundle.filter},
-                                    bundle.spec, process, cgroup, own_streams()));
-      exec.add(begin);
-      reap(run);
+      must(exec(around, sandbox, bundle, cgroup, container, {"/bin/true"}));
+      execs.add(begin);
+      around.exit();
     }
     begin = now_us();
     kill(container.pid, SIGKILL);
-    reap(container);
+    around.exit();
     death.add(begin);
     begin = now_us();
     remove_now(cgroup);
     remove.add(begin);
   }
-  for (Series* series : {&parse, &create, &apply, &init, &exec, &death, &remove}) series->print();
+  for (Series* series : {&parse, &create, &apply, &inits, &execs, &death, &remove}) series->print();
   end_init(sandbox);
   return 0;
 }

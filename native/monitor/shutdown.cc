@@ -31,7 +31,7 @@ void Shutdown::stop_containers(std::chrono::milliseconds grace) {
   left_ = containers.size() + 1;
   uint64_t attempt = ++attempt_;
   for (const auto& container : containers) {
-    container->stop(SIGTERM, grace, [this, attempt](const ContainerState&) {
+    container->stop(SIGTERM, grace, [this, attempt](const Result<ContainerState>&) {
       if (attempt == attempt_) count_down(&Shutdown::remove_containers);
     });
   }

@@ -34,7 +34,7 @@ int open_terminal(const Child& child, int root, const ProcessSpec& process) {
     winsize size = {process.rows, process.columns, 0, 0};
     if (ioctl(master, TIOCSWINSZ, &size) != 0) child.die(Step::open_terminal);
   }
-  child.send_terminal(master);
+  child.send(master);
   close(master);
   return slave;
 }
@@ -53,8 +53,11 @@ void place_console(const Child& child, int root, int slave) {
   close(dev);
 }
 
-void take_terminal(const Child& child, int slave) {
-  if (ioctl(slave, TIOCSCTTY, 0) != 0) child.die(Step::open_terminal);
+void make_controlling(const Child& child) {
+  if (ioctl(0, TIOCSCTTY, 0) != 0) child.die(Step::open_terminal);
+}
+
+void place_terminal(const Child& child, int slave) {
   for (int number = 0; number < 3; ++number) {
     if (dup3(slave, number, 0) < 0) child.die(Step::place_stdio);
   }

@@ -13,7 +13,10 @@ int open_terminal(const Child& child, int root, const ProcessSpec& process);
 // Binds the slave on /dev/console.
 void place_console(const Child& child, int root, int slave);
 
-// Makes the slave the session's controlling terminal and streams 0, 1, 2.
-void take_terminal(const Child& child, int slave);
+// Makes the slave streams 0, 1, 2.
+void place_terminal(const Child& child, int slave);
+
+// Makes stream 0 the controlling terminal of the session that the process leads.
+void make_controlling(const Child& child);
 
 }  // namespace keelson

@@ -34,8 +34,8 @@ export interface ContainerSetup {
   readonly image: Image;
   readonly account: Account;
   readonly imageVolumes: readonly ImageVolume[];
-  /** PID of the container whose PID namespace to join, for pid mode "target". */
-  readonly targetPid?: number;
+  /** Path of the PID namespace to join, for pid mode "target". */
+  readonly targetPidNamespace: string;
   /** This process's bounding set (capabilities(7)). */
   readonly hostCapabilities: bigint;
 }
@@ -156,6 +156,6 @@ function pidNamespace(sandbox: SandboxSetup, container: ContainerSetup): OciName
     case "pod":
       return sandbox.pinned.pid === undefined ? [{ type: "pid" }] : [{ type: "pid", path: sandbox.pinned.pid }];
     case "target":
-      return [{ type: "pid", path: `/proc/${container.targetPid ?? 0}/ns/pid` }];
+      return [{ type: "pid", path: container.targetPidNamespace }];
   }
 }

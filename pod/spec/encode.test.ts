@@ -52,6 +52,7 @@ async function specOf(change: Partial<ContainerConfig>) {
       },
       account: { uid: 0n, gid: 0n, supplementalGroups: [0n], home: "/root" },
       imageVolumes: [],
+      targetPidNamespace: "/bundle/pid-namespace",
       hostCapabilities: (1n << 41n) - 1n,
     },
   );
