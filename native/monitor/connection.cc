@@ -175,6 +175,7 @@ void Connection::flush() {
 void Connection::finish(FrameType type, std::string_view payload) {
   if (!open_for_frames()) return;
   send(type, payload);
+  slot_.reset();
   phase_ = Phase::flushing;
   paused_ = false;
   expect_progress();

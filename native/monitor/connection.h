@@ -50,7 +50,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
 
   void set_call(std::shared_ptr<Call> call) { call_ = std::move(call); }
-  // Shares what counts streams until the connection is closed.
+  // Shares what counts streams until the last frame.
   void hold(std::shared_ptr<void> slot) { slot_ = std::move(slot); }
   // Stops or goes on reading frames (a process does not take its input fast enough).
   void pause_input(bool paused);

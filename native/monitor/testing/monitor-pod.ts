@@ -1,6 +1,6 @@
 // A pod on this host for the monitor's tests: a real keelson-monitor, busybox as the root's only layer.
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
@@ -192,12 +192,12 @@ export class TestPod {
     const mounts = readFileSync("/proc/self/mountinfo", "utf8")
       .split("\n")
       .filter((line) => line.includes(this.directory));
-    const cgroups = execFileSync("find", ["/sys/fs/cgroup", "-name", this.cgroup.slice(1)], { encoding: "utf8" });
+    const cgroups = cgroupDirectories(this.cgroup);
     const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").trim().split(" ").filter(Boolean);
     const orphans = children.filter((pid) => commandOf(pid).includes(this.directory));
     const files = readdirSync(this.directory).filter((name) => ["monitor.sock", "shm", "files"].includes(name));
     const pins = readdirSync(this.directory).includes("ns") ? readdirSync(join(this.directory, "ns")) : [];
-    const left = [...mounts, ...cgroups.split("\n").filter(Boolean), ...orphans, ...files, ...pins];
+    const left = [...mounts, ...cgroups, ...orphans, ...files, ...pins];
     if (left.length > 0) throw new Error(`left behind: ${left.join(", ")}`);
   }
 
@@ -318,12 +318,15 @@ function commandOf(pid: string): string {
 }
 
 function cgroupDirectories(cgroup: string): string[] {
-  return execFileSync("find", ["/sys/fs/cgroup", "-name", cgroup.slice(1)], { encoding: "utf8" })
-    .split("\n")
-    .filter(Boolean);
+  // It complains of what goes while it looks, which is other tests'.
+  const found = spawnSync("find", ["/sys/fs/cgroup", "-name", cgroup.slice(1)], { encoding: "utf8" });
+  return found.stdout.split("\n").filter(Boolean);
 }
 
 function killAll(root: string): void {
+  for (const file of spawnSync("find", [root, "-name", "freezer.state"], { encoding: "utf8" }).stdout.split("\n")) {
+    if (file !== "") writeFileSync(file, "THAWED");
+  }
   for (const file of execFileSync("find", [root, "-name", "cgroup.procs"], { encoding: "utf8" })
     .split("\n")
     .filter(Boolean)) {
