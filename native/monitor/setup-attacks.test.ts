@@ -164,6 +164,22 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await over("/proc/meminfo"))).toBe("");
     });
 
+    test("a security label goes to the kernel's procfs, whatever the image has at /proc (CVE-2023-28642)", async () => {
+      // No LSM knows the label, so that the kernel refuses it; the image's own file would take it.
+      const fake = join(pod.layer, "proc/self/attr/exec");
+      mkdirSync(join(fake, ".."), { recursive: true });
+      writeFileSync(fake, "", { mode: 0o666 });
+      const mounts = defaultMounts.filter((mount) => mount.destination !== "/proc");
+      const linux = { maskedPaths: [], readonlyPaths: [] };
+      const process = { selinuxLabel: "keelson_u:keelson_r:no_such_label_t:s0" };
+      expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process }))).toContain(
+        "set the security label",
+      );
+      expect(existsSync(join(pod.upper, "proc/self/attr/exec"))).toBe(false);
+      // Without the label the same container starts.
+      expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process: {} }))).toBe("");
+    });
+
     test("a masked path is not fooled by the image's /dev/null (CVE-2025-31133)", async () => {
       link("dev", "tmp");
       const mounts = defaultMounts.filter((mount) => !mount.destination.startsWith("/dev"));
