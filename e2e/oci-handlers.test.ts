@@ -95,7 +95,7 @@ test("a daemon whose default handler is refused does not start, and keelson chec
       return error;
     }
   };
-  expect(keelson("serve")).toMatchObject({ status: 1, stderr: expect.stringContaining("handler old is refused") });
+  expect(keelson("serve")).toMatchObject({ status: 2, stderr: expect.stringContaining("handler old is refused") });
   expect(keelson("check")).toMatchObject({
     stdout: expect.stringMatching(/fail {2}handlers +The runtime handler old is refused: .* runc 1\.1\.5/),
   });
