@@ -1,12 +1,15 @@
 // The files of an image archive, by name: out of a tar (gzipped or not) or out of a directory.
+//
+// Bounds: what a gzipped archive may inflate to (`inflatedLimit`), in the thread pool and straight to disk; the tar's
+// own are in tar-index.ts. Of a directory only regular files below it are opened, through no link.
 
-import { constants, createReadStream, createWriteStream } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { closeSync, constants, createWriteStream } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import path from "node:path";
-import { type Readable, Transform } from "node:stream";
+import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
-import { KeelsonError } from "../native/index.ts";
+import { type Host, KeelsonError } from "../native/index.ts";
 import { errors } from "./errors.ts";
 import { indexTar, MalformedTar, type TarMember } from "./tar-index.ts";
 
@@ -23,14 +26,29 @@ const inflatedLimit = 256 * 1024 ** 3;
 const chunkSize = 256 * 1024;
 
 /** Opens an archive. A gzipped one is inflated into `scratch` first, since it cannot be read out of order. */
-export async function openArchive(file: string, scratch: string, signal: AbortSignal): Promise<ArchiveFiles> {
+export async function openArchive(
+  file: string,
+  scratch: string,
+  host: Host,
+  signal: AbortSignal,
+): Promise<ArchiveFiles> {
   const refuse = (problem: string, cause?: unknown) => errors.badArchive({ file, problem }, cause);
   try {
-    const info = await stat(file);
-    if (info.isDirectory()) return new DirectoryFiles(file);
-    if (!info.isFile()) throw refuse("it is neither a file nor a directory");
-    const tar = (await isGzip(file)) ? await inflate(file, path.join(scratch, "archive.tar"), signal) : file;
-    return await TarFiles.open(tar);
+    // A FIFO must not hold us.
+    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    return await closedUnlessTaken(handle, async () => {
+      const info = await handle.stat();
+      if (info.isDirectory()) return new DirectoryFiles(file, handle, host);
+      if (!info.isFile()) throw refuse("it is neither a file nor a directory");
+      if (!(await isGzip(handle))) return new TarFiles(handle, await indexTar(handle, signal));
+      const inflated = await open(await inflate(handle, file, path.join(scratch, "archive.tar"), signal));
+      const files = await closedUnlessTaken(
+        inflated,
+        async () => new TarFiles(inflated, await indexTar(inflated, signal)),
+      );
+      await handle.close();
+      return files;
+    });
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof MalformedTar) throw refuse(`it is not a whole tar file: ${error.message}`, error);
@@ -40,23 +58,22 @@ export async function openArchive(file: string, scratch: string, signal: AbortSi
   }
 }
 
+async function closedUnlessTaken(handle: FileHandle, take: () => Promise<ArchiveFiles>): Promise<ArchiveFiles> {
+  try {
+    return await take();
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
 class TarFiles implements ArchiveFiles {
   readonly #handle: FileHandle;
   readonly #members: ReadonlyMap<string, TarMember>;
 
-  private constructor(handle: FileHandle, members: ReadonlyMap<string, TarMember>) {
+  constructor(handle: FileHandle, members: ReadonlyMap<string, TarMember>) {
     this.#handle = handle;
     this.#members = members;
-  }
-
-  static async open(file: string): Promise<TarFiles> {
-    const handle = await open(file, "r");
-    try {
-      return new TarFiles(handle, await indexTar(handle));
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
   }
 
   async size(name: string): Promise<number | undefined> {
@@ -65,12 +82,7 @@ class TarFiles implements ArchiveFiles {
 
   async stream(name: string, start: number, end: number): Promise<Readable> {
     const offset = this.#file(name)?.offset ?? 0;
-    return this.#handle.createReadStream({
-      start: offset + start,
-      end: offset + end - 1,
-      autoClose: false,
-      highWaterMark: chunkSize,
-    });
+    return streamOf(pieces(this.#handle, offset + start, offset + end));
   }
 
   close(): Promise<void> {
@@ -85,53 +97,78 @@ class TarFiles implements ArchiveFiles {
   }
 }
 
+/** A layout that somebody else wrote must neither lead us to other files of this machine nor block us. */
 class DirectoryFiles implements ArchiveFiles {
-  readonly #root: string;
+  readonly #path: string;
+  readonly #handle: FileHandle;
+  readonly #host: Host;
 
-  constructor(root: string) {
-    this.#root = root;
+  constructor(directory: string, handle: FileHandle, host: Host) {
+    this.#path = directory;
+    this.#handle = handle;
+    this.#host = host;
   }
 
   async size(name: string): Promise<number | undefined> {
+    const file = await this.#open(name);
     try {
-      const handle = await this.#open(name);
-      try {
-        const info = await handle.stat();
-        return info.isFile() ? info.size : undefined;
-      } finally {
-        await handle.close();
-      }
-    } catch (error) {
-      const code = error instanceof Error && "code" in error ? error.code : "";
-      if (code === "ENOENT" || code === "ELOOP" || code === "ENOTDIR" || code === "ENXIO") return undefined;
-      throw error;
+      return (await file?.stat())?.size;
+    } finally {
+      await file?.close();
     }
   }
 
   async stream(name: string, start: number, end: number): Promise<Readable> {
-    const handle = await this.#open(name);
-    return handle.createReadStream({ start, end: end - 1, highWaterMark: chunkSize });
+    return streamOf(this.#pieces(name, start, end));
   }
 
-  /** A layout that somebody else wrote must neither lead us to other files of this machine nor block us (a FIFO). */
-  #open(name: string): Promise<FileHandle> {
-    return open(path.join(this.#root, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  close(): Promise<void> {
+    return this.#handle.close();
   }
 
-  async close(): Promise<void> {}
+  /** Opens the file when it is read, so that a stream that nobody begins leaves nothing open. */
+  async *#pieces(name: string, start: number, end: number): AsyncGenerator<Buffer> {
+    const file = await this.#open(name);
+    if (file === undefined) throw errors.badArchive({ file: this.#path, problem: `its file "${name}" went away` });
+    try {
+      yield* pieces(file, start, end);
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #open(name: string): Promise<FileHandle | undefined> {
+    const fd = await this.#host.openInside(`/proc/self/fd/${this.#handle.fd}`, name);
+    if (fd === null) return undefined;
+    try {
+      return await open(`/proc/self/fd/${fd}`);
+    } finally {
+      closeSync(fd);
+    }
+  }
 }
 
-async function isGzip(file: string): Promise<boolean> {
-  const handle = await open(file, "r");
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(2), 0, 2, 0);
-    return bytesRead === 2 && buffer.readUInt16BE() === 0x1f8b;
-  } finally {
-    await handle.close();
+/** The bytes from `start` to before `end`, or to the file's end. The handle stays open, whatever becomes of the stream. */
+async function* pieces(handle: FileHandle, start: number, end: number): AsyncGenerator<Buffer> {
+  for (let at = start; at < end; ) {
+    const length = Math.min(chunkSize, end - at);
+    const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(length), 0, length, at);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
   }
 }
 
-async function inflate(file: string, to: string, signal: AbortSignal): Promise<string> {
+function streamOf(bytes: AsyncGenerator<Buffer>): Readable {
+  return Readable.from(bytes, { objectMode: false, highWaterMark: chunkSize });
+}
+
+async function isGzip(handle: FileHandle): Promise<boolean> {
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(2), 0, 2, 0);
+  return bytesRead === 2 && buffer.readUInt16BE() === 0x1f8b;
+}
+
+async function inflate(handle: FileHandle, file: string, to: string, signal: AbortSignal): Promise<string> {
   let total = 0;
   const bounded = new Transform({
     transform(chunk: Buffer, _encoding, done) {
@@ -141,6 +178,7 @@ async function inflate(file: string, to: string, signal: AbortSignal): Promise<s
     },
   });
   const output = createWriteStream(to, { flags: "wx", mode: 0o600 });
-  await pipeline(createReadStream(file), createGunzip({ chunkSize }), bounded, output, { signal });
+  const { size } = await handle.stat();
+  await pipeline(streamOf(pieces(handle, 0, size)), createGunzip({ chunkSize }), bounded, output, { signal });
   return to;
 }

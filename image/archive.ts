@@ -1,4 +1,8 @@
 // Images out of an archive: an OCI image layout (image-spec image-layout.md) or what `docker save` writes.
+//
+// Bounds: images (`imageLimit`), names of each (`nameLimit`), layers of each (`layerLimit`), each document
+// (`documentLimit`) and all that are read before the first image is taken in (`documentsLimit`). A layer that many
+// images share is hashed once.
 
 import { createHash } from "node:crypto";
 import type { Writable } from "node:stream";
@@ -14,6 +18,7 @@ import {
   type Descriptor,
   documentLimit,
   type IndexEntry,
+  layerLimit,
   ociConfigType,
   ociIndexType,
   ociLayerType,
@@ -34,6 +39,9 @@ export interface ArchivedImage {
 }
 
 const imageLimit = 1000;
+const nameLimit = 1000;
+/** Bytes. */
+const documentsLimit = 64 * 1024 * 1024;
 
 /** Finds the archive's images. `file` is the archive's path for messages. Throws InvalidArgument. */
 export async function archivedImages(
@@ -54,6 +62,9 @@ class ArchiveReader {
   readonly #file: string;
   readonly #platform: Platform;
   readonly #signal: AbortSignal;
+  /** Digests of compressed layers, by the names of their files. */
+  readonly #digests = new Map<string, Digest>();
+  #documentsLength = 0;
 
   constructor(files: ArchiveFiles, file: string, platform: Platform, signal: AbortSignal) {
     this.#files = files;
@@ -74,7 +85,9 @@ class ArchiveReader {
       const [first] = group;
       if (first === undefined) continue;
       const manifest = await this.#ociManifest(source, first);
-      images.push({ manifest, source, names: [...new Set(group.flatMap(ociName))] });
+      const names = new Set(group.flatMap(ociName));
+      this.#checkNames(names.size);
+      images.push({ manifest, source, names: [...names] });
     }
     return images;
   }
@@ -97,10 +110,12 @@ class ArchiveReader {
 
   async #ociManifest(source: ContentSource, entry: Descriptor): Promise<ArchivedImage["manifest"]> {
     const object = `${entry.digest} of ${this.#file}`;
+    this.#count(entry.size);
     const bytes = await source.read(entry, this.#signal);
     const document = parseManifest(bytes, entry.mediaType, object);
     if (document.kind === "manifest") return { bytes, contentType: entry.mediaType };
     const chosen = chooseManifest(document, this.#platform, object);
+    this.#count(chosen.size);
     return { bytes: await source.read(chosen, this.#signal), contentType: chosen.mediaType };
   }
 
@@ -113,6 +128,9 @@ class ArchiveReader {
     if (layerNames.length !== diffIds.length) {
       throw new MalformedJson(`it lists ${layerNames.length} layers and the config ${diffIds.length}`);
     }
+    if (diffIds.length > layerLimit) throw new MalformedJson(`it has more than ${layerLimit} layers`);
+    const tags = entry.strings("RepoTags");
+    this.#checkNames(tags.length);
     const members = new Map<Digest, string>();
     const layers: Descriptor[] = [];
     for (const [index, diffId] of diffIds.entries()) {
@@ -125,7 +143,7 @@ class ArchiveReader {
     const manifest = { schemaVersion: 2, mediaType: ociManifestType, config: configDescriptor, layers };
     return {
       manifest: { bytes: Buffer.from(JSON.stringify(manifest)), contentType: ociManifestType },
-      names: entry.strings("RepoTags").map((name) => formatReference(parseReference(name))),
+      names: tags.map((name) => formatReference(parseReference(name))),
       source: new ArchiveSource(this.#files, this.#file, members),
     };
   }
@@ -137,7 +155,8 @@ class ArchiveReader {
     const start = Buffer.isBuffer(magic) ? magic : Buffer.alloc(0);
     const form = compressionOf(start);
     // Docker's own layers are plain tars, whose digest is the diff id; other tools compress them.
-    const digest = form === "" ? diffId : await this.#digestOf(name, size);
+    const digest = form === "" ? diffId : (this.#digests.get(name) ?? (await this.#digestOf(name, size)));
+    this.#digests.set(name, digest);
     return { mediaType: `${ociLayerType}${form}`, digest, size };
   }
 
@@ -157,12 +176,25 @@ class ArchiveReader {
     const size = await this.#files.size(name);
     if (size === undefined) throw this.#missing(name);
     if (size > documentLimit) throw errors.tooLarge({ object: `${name} of ${this.#file}`, limit: documentLimit });
+    this.#count(size);
     return readAll(this.#files, name, size);
   }
 
   #checkCount(count: number): void {
     const problem = count === 0 ? "it holds no image" : `it holds more than ${imageLimit} images`;
     if (count === 0 || count > imageLimit) throw errors.badArchive({ file: this.#file, problem });
+  }
+
+  #checkNames(count: number): void {
+    const problem = `an image of it has more than ${nameLimit} names`;
+    if (count > nameLimit) throw errors.badArchive({ file: this.#file, problem });
+  }
+
+  /** Before a document of so many bytes is read. */
+  #count(length: number): void {
+    this.#documentsLength += length;
+    const object = `All manifests and configs of ${this.#file} together`;
+    if (this.#documentsLength > documentsLimit) throw errors.tooLarge({ object, limit: documentsLimit });
   }
 
   #missing(name: string) {
@@ -193,6 +225,10 @@ class ArchiveSource implements ContentSource {
 
   async copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void> {
     const name = await this.#locate(descriptor);
+    if (descriptor.size === 0) {
+      sink.end();
+      return;
+    }
     await pipeline(await this.#files.stream(name, 0, descriptor.size), sink, { signal });
   }
 

@@ -1,5 +1,8 @@
 // Who we are towards a registry: basic credentials and bearer tokens
 // (distribution's "Token Authentication Specification" and RFC 7235).
+//
+// Bounds: challenge headers (`challengeLimit`; Node takes 16 KiB of all headers), read in linear time; a token's
+// answer (`tokenAnswerLimit`).
 
 import type { IncomingMessage } from "node:http";
 import { errors } from "./errors.ts";
@@ -15,6 +18,8 @@ export type Credentials =
   /** A bearer token to be used as it is. */
   | { readonly kind: "registry-token"; readonly token: string };
 
+/** Characters of one WWW-Authenticate header. */
+const challengeLimit = 8 * 1024;
 /** A token answer is small; more is an attack. */
 const tokenAnswerLimit = 128 * 1024;
 
@@ -147,8 +152,10 @@ interface Challenge {
 /** Parses WWW-Authenticate headers (RFC 7235 section 4.1); what cannot be read is left out. */
 export function parseChallenges(headers: readonly string[]): readonly Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
-  const piece = /\s*,?\s*(?:([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|([\w-]+)(?=\s|,|$))/y;
+  // What parts two pieces has one reading only: a choice would be tried anew for every blank.
+  const piece = /[\s,]*(?:([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|([\w-]+)(?=\s|,|$))/y;
   for (const header of headers) {
+    if (header.length > challengeLimit) continue;
     piece.lastIndex = 0;
     for (let match = piece.exec(header); match !== null; match = piece.exec(header)) {
       const [, name, quoted, plain, scheme] = match;

@@ -1,4 +1,8 @@
 // The image config (OCI image-spec config.md): what containers are made from, and the layers' diff ids.
+//
+// Bounds: the document (`documentLimit` of manifest.ts, its shape in json.ts), which bounds environment, arguments
+// and labels; and here what lists of images repeat (`userLimit`) and what makes a mount each (`volumeLimit`).
+// Labels mean nothing to us: they are shown to clients and never read.
 
 import { parseDigest } from "./digest.ts";
 import { type JsonObject, MalformedJson } from "./json.ts";
@@ -26,15 +30,33 @@ export function parseImageConfig(bytes: Buffer, object: string): ImageConfigDocu
   }));
 }
 
+/** Characters; useradd(8) stops at 32 for each of user and group. */
+const userLimit = 256;
+/** Characters: PATH_MAX. */
+const pathLimit = 4096;
+const signalLimit = 64;
+const volumeLimit = 256;
+
 function readConfig(config: JsonObject | undefined): ImageConfig {
+  const volumes = config?.object("Volumes")?.keys() ?? [];
+  if (volumes.length > volumeLimit) throw new MalformedJson(`it has more than ${volumeLimit} volumes`);
+  if (volumes.some((volume) => volume.length > pathLimit)) {
+    throw new MalformedJson(`it has a volume whose path is longer than ${pathLimit} characters`);
+  }
   return {
     env: config?.strings("Env") ?? [],
     entrypoint: config?.strings("Entrypoint") ?? [],
     cmd: config?.strings("Cmd") ?? [],
-    workingDir: config?.string("WorkingDir") ?? "",
-    user: config?.string("User") ?? "",
-    volumes: config?.object("Volumes")?.keys() ?? [],
-    stopSignal: config?.string("StopSignal") ?? "",
+    workingDir: shortText(config, "WorkingDir", pathLimit),
+    user: shortText(config, "User", userLimit),
+    volumes,
+    stopSignal: shortText(config, "StopSignal", signalLimit),
     labels: config?.texts("Labels") ?? new Map(),
   };
+}
+
+function shortText(config: JsonObject | undefined, key: string, limit: number): string {
+  const text = config?.string(key) ?? "";
+  if (text.length > limit) throw new MalformedJson(`its ${key} is longer than ${limit} characters`);
+  return text;
 }

@@ -94,6 +94,11 @@ export const errors = catalogue({
     sentence: "There is no image {reference} on this node.",
     remedy: "Pull it first.",
   },
+  tooManyNames: {
+    code: "ResourceExhausted",
+    sentence: "The image store would hold more than {limit} names of images.",
+    remedy: "Remove images that nobody needs.",
+  },
   imageMounted: {
     code: "FailedPrecondition",
     sentence: "The image {image} cannot be removed: container {container} mounts it.",

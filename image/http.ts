@@ -1,4 +1,7 @@
 // One HTTP exchange with a registry, and its body, each with deadlines and bounds. No redirects, no retries here.
+//
+// Bounds: headers (Node's own 16 KiB), a body that is read whole (the caller's limit and `documentMs`; the stream joins
+// small pieces by itself), a body that is streamed (`stallMs` between pieces; its size is the reader's to check).
 
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
@@ -11,6 +14,8 @@ export interface Timeouts {
   readonly responseMs: number;
   /** Milliseconds that a body may stand still while we wait for it. */
   readonly stallMs: number;
+  /** Milliseconds for a whole small document. */
+  readonly documentMs: number;
 }
 
 export interface HttpRequest {
@@ -110,19 +115,26 @@ export class HttpConnections {
 
   /** A whole body of at most `limit` bytes. Throws BodyTooLarge as soon as that is clear. */
   async readBody(response: IncomingMessage, limit: number, signal: AbortSignal): Promise<Buffer> {
-    const chunks: Buffer[] = [];
-    let size = Number(response.headers["content-length"] ?? 0);
-    if (size > limit) {
+    const announced = Number(response.headers["content-length"] ?? 0);
+    if (announced > limit) {
       response.destroy();
-      throw new BodyTooLarge(`a body of ${size} bytes was announced`);
+      throw new BodyTooLarge(`a body of ${announced} bytes was announced`);
     }
-    size = 0;
-    for await (const chunk of this.body(response, signal)) {
-      size += chunk.length;
-      if (size > limit) throw new BodyTooLarge(`more than ${limit} bytes came`);
-      chunks.push(chunk);
+    const { documentMs } = this.#timeouts;
+    const late = () => response.destroy(new ConnectionError(`a document did not come within ${documentMs} ms`, true));
+    const timer = setTimeout(late, documentMs);
+    try {
+      const chunks: Buffer[] = [];
+      let size = 0;
+      for await (const chunk of this.body(response, signal)) {
+        size += chunk.length;
+        if (size > limit) throw new BodyTooLarge(`more than ${limit} bytes came`);
+        chunks.push(chunk);
+      }
+      return Buffer.concat(chunks);
+    } finally {
+      clearTimeout(timer);
     }
-    return Buffer.concat(chunks);
   }
 
   /** Ends a response nobody reads; a short body is drained, so that its connection serves the next request. */

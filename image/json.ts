@@ -2,6 +2,13 @@
 //
 // Objects become Maps, so that no key (`__proto__`, `constructor`) can reach a prototype,
 // and every field is checked for its type when it is read.
+//
+// Bounds: values of one document (`valueLimit`) and their depth (`depthLimit`), looked at before anything is made of
+// them: 4 MiB of "{}," would hold the event loop for a second and take 900 MB. The document's bytes are the caller's
+// to bound. What a message quotes of a document is cut; what is not JSON at all is not quoted.
+
+const valueLimit = 65_536;
+const depthLimit = 64;
 
 export type Json = null | boolean | number | string | readonly Json[] | ReadonlyMap<string, Json>;
 
@@ -21,13 +28,48 @@ export function parseJsonList(bytes: Buffer): readonly JsonObject[] {
 }
 
 function parseJson(bytes: Buffer): Json {
+  checkShape(bytes);
   try {
     return JSON.parse(bytes.toString("utf8"), (_key, part) =>
       part !== null && typeof part === "object" && !Array.isArray(part) ? new Map(Object.entries(part)) : part,
     );
   } catch (error) {
-    throw new MalformedJson(`it is not JSON (${error instanceof Error ? error.message : String(error)})`);
+    // The parser's own words quote the text, which may be a file that its owner did not mean to show.
+    throw new MalformedJson("it is not JSON", { cause: error });
   }
+}
+
+/** Counts what opens or parts values, outside of strings. */
+function checkShape(bytes: Buffer): void {
+  let values = 0;
+  let depth = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    switch (bytes[at]) {
+      case 0x22: // "
+        at = endOfString(bytes, at + 1);
+        break;
+      case 0x5b: // [
+      case 0x7b: // {
+        values++;
+        if (++depth > depthLimit) throw new MalformedJson(`it is deeper than ${depthLimit} levels`);
+        break;
+      case 0x5d: // ]
+      case 0x7d: // }
+        depth--;
+        break;
+      case 0x2c: // ,
+        values++;
+        break;
+    }
+    if (values > valueLimit) throw new MalformedJson(`it holds more than ${valueLimit} values`);
+  }
+}
+
+/** Where the string's closing quote stands, or the end. */
+function endOfString(bytes: Buffer, start: number): number {
+  let at = start;
+  while (at < bytes.length && bytes[at] !== 0x22) at += bytes[at] === 0x5c ? 2 : 1;
+  return at;
 }
 
 /** An object with typed access; a field that is null counts as missing, as in Docker's documents. */
@@ -103,6 +145,6 @@ export class JsonObject {
   }
 
   #wrong(key: string, kind: string): MalformedJson {
-    return new MalformedJson(`its field ${this.#path}${key} is not ${kind}`);
+    return new MalformedJson(`its field ${`${this.#path}${key}`.slice(0, 200)} is not ${kind}`);
   }
 }

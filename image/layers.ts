@@ -17,7 +17,7 @@ import type { ContentSource } from "./source.ts";
 import type { Digest } from "./types.ts";
 
 export interface LayerLimits {
-  /** Bytes that one layer may inflate to. */
+  /** Bytes of one layer, both as it comes and inflated. */
   readonly bytes: bigint;
   readonly inodes: bigint;
 }
@@ -58,6 +58,7 @@ export async function stageLayer(options: {
 }): Promise<StagedLayer> {
   const { descriptor, diffId, directory, limits, signal } = options;
   const object = `Layer ${descriptor.digest}`;
+  if (BigInt(descriptor.size) > limits.bytes) throw errors.tooLarge({ object, limit: String(limits.bytes) });
   await mkdir(path.join(directory, "layer", "root"), { recursive: true, mode: 0o755 });
   const report = await feed(object, options.source, descriptor, signal, () =>
     options.unpack({

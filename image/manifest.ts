@@ -1,4 +1,7 @@
 // Manifests and indexes: OCI image-spec manifest.md and image-index.md, and Docker's schema 2 forms of both.
+//
+// Bounds: the document (`documentLimit`, by whoever reads it; its shape in json.ts), layers (`layerLimit`). What a
+// layer may weigh is checked where it is fetched (layers.ts).
 
 import { parseDigest } from "./digest.ts";
 import { errors } from "./errors.ts";

@@ -8,6 +8,9 @@ import { writeDurably } from "./durable-file.ts";
 import { type Descriptor, ociIndexType, parseManifest } from "./manifest.ts";
 import type { Digest } from "./types.ts";
 
+/** The list is written anew at each change, and read within the bounds of json.ts. */
+export const nameLimit = 8000;
+
 export const nameAnnotation = "org.opencontainers.image.ref.name";
 
 export interface NameEntry {

@@ -114,7 +114,9 @@ describe("a connection that breaks", () => {
 
   test("that never answers ends in RegistryUnavailable within the deadlines", async () => {
     const served = await serve(() => true);
-    const other = await openTestStore({ timeouts: { connectMs: 100, responseMs: 100, stallMs: 100 } });
+    const other = await openTestStore({
+      timeouts: { connectMs: 100, responseMs: 100, stallMs: 100, documentMs: 1000 },
+    });
     await expect(other.store.pull(`${served.address}/mute:1`, undefined, never)).rejects.toMatchObject({
       message: expect.stringMatching(/^RegistryUnavailable: .*did not answer within 100 ms/),
     });

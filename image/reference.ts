@@ -2,6 +2,8 @@
 //
 // The grammar is that of github.com/distribution/reference; `busybox` means
 // `docker.io/library/busybox:latest`.
+//
+// Bounds: the text (`longestText`, before anything else looks at it) and the name (`longestName`).
 
 import { parseDigest } from "./digest.ts";
 import { errors } from "./errors.ts";
@@ -21,11 +23,14 @@ const ipv6 = /^\[[0-9a-fA-F:]{2,39}\]$/;
 const pathComponent = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const longestName = 255;
+/** A name, a tag and a digest, with what joins them. */
+const longestText = longestName + 129 + 72;
 
 /** Parses and normalises. Throws InvalidArgument, which says what is wrong. */
 export function parseReference(text: string): Reference {
   const problem = (what: string) => errors.invalidReference({ reference: text.slice(0, 300), problem: what });
   if (text === "") throw problem("it is empty");
+  if (text.length > longestText) throw problem(`it is longer than ${longestText} characters`);
   if (/^(?:sha256:)?[0-9a-f]{64}$/.test(text)) throw problem("it is an image id, not a name");
 
   const [beforeDigest = "", digestText, ...more] = text.split("@");

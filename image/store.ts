@@ -17,7 +17,7 @@ import { checkBlob, Inventory, type Needs } from "./inventory.ts";
 import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
 import { chooseManifest, type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
-import { type NameEntry, readNames, withNames, writeNames } from "./names.ts";
+import { type NameEntry, nameLimit, readNames, withNames, writeNames } from "./names.ts";
 import { fitness, formatPlatform, type Platform } from "./platform.ts";
 import { formatReference, nameOf, parseReference, type Reference } from "./reference.ts";
 import { RegistrySource } from "./registry.ts";
@@ -57,7 +57,7 @@ export interface StoreOptions {
 /** What a node should use; each figure can be set apart in StoreOptions. */
 export const storeDefaults = {
   hostsDirectory: "/etc/containerd/certs.d",
-  timeouts: { connectMs: 10_000, responseMs: 30_000, stallMs: 60_000 },
+  timeouts: { connectMs: 10_000, responseMs: 30_000, stallMs: 60_000, documentMs: 120_000 },
   retry: { tries: 5, firstDelayMs: 200, longestDelayMs: 10_000 },
   limits: { bytes: 64n * 1024n ** 3n, inodes: 4_000_000n },
   parallelLayers: 4,
@@ -249,7 +249,7 @@ class Store implements ImageStore {
   async #load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
     const scratch = await stagingDirectory(this.#layout);
     try {
-      const files = await openArchive(file, scratch, signal);
+      const files = await openArchive(file, scratch, this.#options.host, signal);
       try {
         const images: Image[] = [];
         for (const { manifest, names, source } of await archivedImages(files, file, this.#options.platform, signal)) {
@@ -325,9 +325,11 @@ class Store implements ImageStore {
   #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
     return this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
+      const named = withNames(this.#catalog.names, stored.descriptor, names);
+      if (named.length > nameLimit) throw errors.tooManyNames({ limit: nameLimit });
       await this.#inventory.sync();
       const manifests = new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored);
-      await this.#change(withNames(this.#catalog.names, stored.descriptor, names), manifests);
+      await this.#change(named, manifests);
       const image = this.find(stored.manifest.config.digest);
       if (image === undefined) throw errors.noSuchImage({ reference: stored.manifest.config.digest });
       return image;

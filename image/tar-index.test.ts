@@ -17,7 +17,7 @@ async function index(bytes: Buffer): Promise<ReadonlyMap<string, TarMember>> {
   await writeFile(file, bytes);
   const handle = await open(file);
   try {
-    return await indexTar(handle);
+    return await indexTar(handle, new AbortController().signal);
   } finally {
     await handle.close();
   }

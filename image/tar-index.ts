@@ -2,7 +2,11 @@
 // (POSIX.1-2024 pax, "ustar Interchange Format"; GNU long names and base-256 sizes).
 //
 // For the outer tar of an image archive only. Nothing is extracted, so no member's name or link can
-// reach a file of this machine; memory is bounded by the number of members.
+// reach a file of this machine.
+//
+// Bounds: headers of any kind (`headerLimit`), those before one member (`extensionsPerMember`), the bytes of each
+// (`extensionLimit`), a name (`nameLimit`) and all names together (`namesLimit`). Work is linear in headers; content
+// is skipped. The event loop gets its turn at least every `windowSize` bytes of headers.
 
 import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
@@ -20,41 +24,99 @@ export interface TarMember {
 export class MalformedTar extends Error {}
 
 const block = 512;
-const memberLimit = 100_000;
+const headerLimit = 200_000;
+/** A pax header and GNU's long name and long link; twice, for writers that repeat themselves. */
+const extensionsPerMember = 6;
 /** Longest pax header or GNU long name that is read: PATH_MAX with room for other records. */
 const extensionLimit = 64 * 1024;
+/** Bytes: PATH_MAX. */
+const nameLimit = 4096;
+/** Bytes, link targets counted too. */
+const namesLimit = 16 * 1024 * 1024;
+/** Bytes read at once, so that small members cost no read each. */
+const windowSize = 64 * 1024;
+
+const zeroBlock = Buffer.alloc(block);
+
+/** What extension headers say of the member behind them. */
+interface Overrides {
+  path?: string;
+  linkpath?: string;
+  size?: number;
+}
 
 /** Reads all headers. A name that comes twice means the later member, as when unpacking. Throws MalformedTar. */
-export async function indexTar(handle: FileHandle): Promise<ReadonlyMap<string, TarMember>> {
+export async function indexTar(handle: FileHandle, signal: AbortSignal): Promise<ReadonlyMap<string, TarMember>> {
   const members = new Map<string, TarMember>();
   const end = (await handle.stat()).size;
-  const header = Buffer.alloc(block);
-  let overrides = new Map<string, string>();
+  const window = new Window(handle);
+  let overrides: Overrides = {};
+  let extensions = 0;
+  let namesLength = 0;
   let position = 0;
-  while (position + block <= end) {
-    await readFully(handle, header, position);
+  for (let headers = 0; position + block <= end; headers++) {
+    signal.throwIfAborted();
+    if (headers === headerLimit) throw new MalformedTar(`it has more than ${headerLimit} headers`);
+    const header = await window.read(position, block);
     position += block;
-    if (header.every((byte) => byte === 0)) break;
+    if (header.equals(zeroBlock)) break;
     checkSum(header, position - block);
     const type = String.fromCharCode(header[156] ?? 0);
-    const size = wholeNumber(overrides.get("size")) ?? numberField(header, 124, 12);
+    const isExtension = type === "x" || type === "L" || type === "K";
+    const isMember = !isExtension && type !== "g";
+    const size = (isMember ? overrides.size : undefined) ?? numberField(header, 124, 12);
     if (position + size > end) throw new MalformedTar(`it ends inside the member at byte ${position}`);
-    if (type === "x" || type === "L" || type === "K") {
+    if (isExtension) {
       if (size > extensionLimit) throw new MalformedTar(`a header of ${size} bytes at byte ${position}`);
-      const content = Buffer.alloc(size);
-      await readFully(handle, content, position);
-      if (type === "x") overrides = new Map([...overrides, ...paxRecords(content)]);
-      else overrides.set(type === "L" ? "path" : "linkpath", textField(content, 0, size));
-    } else if (type !== "g") {
-      const name = cleanName(overrides.get("path") ?? ustarName(header));
-      members.set(name, member(type, name, position, size, overrides.get("linkpath") ?? textField(header, 157, 100)));
-      if (members.size > memberLimit) throw new MalformedTar(`it has more than ${memberLimit} members`);
-      overrides = new Map();
+      if (++extensions > extensionsPerMember) {
+        throw new MalformedTar(`more than ${extensionsPerMember} extended headers for one member at byte ${position}`);
+      }
+      const content = await window.read(position, size);
+      if (type === "x") readPaxRecords(content, overrides);
+      else overrides[type === "L" ? "path" : "linkpath"] = nameIn(content);
+    } else if (isMember) {
+      const name = cleanName(overrides.path ?? ustarName(header));
+      const link = overrides.linkpath ?? textField(header, 157, 100);
+      namesLength += name.length + link.length;
+      if (namesLength > namesLimit) throw new MalformedTar(`its names are longer than ${namesLimit} bytes together`);
+      members.set(name, member(type, name, position, size, link));
+      overrides = {};
+      extensions = 0;
     }
     position += Math.ceil(size / block) * block;
   }
   if (members.size === 0) throw new MalformedTar("it has no members");
   return members;
+}
+
+/** Reads a file forward in pieces of `windowSize`; skips what nobody asks for. */
+class Window {
+  readonly #handle: FileHandle;
+  readonly #buffer = Buffer.alloc(windowSize);
+  #start = 0;
+  #length = 0;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  /** Valid until the next call; at most `windowSize` bytes. Throws MalformedTar past the end. */
+  async read(position: number, length: number): Promise<Buffer> {
+    const isHeld = position >= this.#start && position + length <= this.#start + this.#length;
+    if (!isHeld) await this.#fill(position, length);
+    return this.#buffer.subarray(position - this.#start, position - this.#start + length);
+  }
+
+  async #fill(position: number, length: number): Promise<void> {
+    this.#start = position;
+    this.#length = 0;
+    do {
+      const room = windowSize - this.#length;
+      const { bytesRead } = await this.#handle.read(this.#buffer, this.#length, room, position + this.#length);
+      if (bytesRead === 0) throw new MalformedTar("it is cut off");
+      this.#length += bytesRead;
+    } while (this.#length < length);
+  }
 }
 
 function member(type: string, name: string, offset: number, size: number, link: string): TarMember {
@@ -87,6 +149,13 @@ function textField(bytes: Buffer, offset: number, length: number): string {
   return field.toString("utf8", 0, end < 0 ? field.length : end);
 }
 
+function nameIn(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  const length = end < 0 ? bytes.length : end;
+  if (length > nameLimit) throw new MalformedTar(`a name is longer than ${nameLimit} bytes`);
+  return bytes.toString("utf8", 0, length);
+}
+
 function numberField(header: Buffer, offset: number, length: number): number {
   const first = header[offset] ?? 0;
   if ((first & 0x80) === 0) {
@@ -102,41 +171,34 @@ function numberField(header: Buffer, offset: number, length: number): number {
   return Number(value);
 }
 
-function wholeNumber(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
+function wholeNumber(text: string): number {
   if (!/^[0-9]{1,15}$/.test(text)) throw new MalformedTar("a pax header has no valid size");
   return Number(text);
 }
 
-/** Records of the form `length key=value\n`. */
-function paxRecords(content: Buffer): Map<string, string> {
-  const records = new Map<string, string>();
+/** Records of the form `length key=value\n`; only those that say where a member is are kept. */
+function readPaxRecords(content: Buffer, into: Overrides): void {
   for (let start = 0; start < content.length; ) {
-    const space = content.indexOf(0x20, start);
-    const length = Number(content.toString("latin1", start, Math.max(space, start)));
+    // A length has few digits; looking further for its end would make many small records quadratic work.
+    const space = content.subarray(start, start + 8).indexOf(0x20);
+    const length = space < 0 ? Number.NaN : Number(content.toString("latin1", start, start + space));
     const end = start + length;
-    if (space < 0 || !Number.isSafeInteger(length) || length < 5 || end > content.length) {
+    if (!Number.isSafeInteger(length) || length < 5 || end > content.length) {
       throw new MalformedTar("a pax header is damaged");
     }
-    const record = content.toString("utf8", space + 1, end - 1);
+    const record = content.subarray(start + space + 1, end - 1);
     const equals = record.indexOf("=");
-    if (equals > 0) records.set(record.slice(0, equals), record.slice(equals + 1));
+    const key = record.toString("latin1", 0, Math.min(Math.max(equals, 0), 16));
+    const value = record.subarray(equals + 1);
+    if (key === "path" || key === "linkpath") into[key] = nameIn(value);
+    else if (key === "size") into.size = wholeNumber(value.toString("latin1", 0, 20));
     start = end;
   }
-  return records;
 }
 
 function checkSum(header: Buffer, position: number): void {
   const wanted = numberField(header, 148, 8);
-  let sum = 0;
-  for (const [index, byte] of header.entries()) sum += index >= 148 && index < 156 ? 0x20 : byte;
+  let sum = 8 * 0x20;
+  for (let index = 0; index < block; index++) if (index < 148 || index >= 156) sum += header[index] ?? 0;
   if (sum !== wanted) throw new MalformedTar(`no tar header at byte ${position}`);
-}
-
-async function readFully(handle: FileHandle, into: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < into.length; ) {
-    const { bytesRead } = await handle.read(into, done, into.length - done, position + done);
-    if (bytesRead === 0) throw new MalformedTar("it is cut off");
-    done += bytesRead;
-  }
 }

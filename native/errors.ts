@@ -63,10 +63,17 @@ export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Re
   );
 }
 
+/** Characters of one blank: what fills it may come from an image, a registry or a plugin, and goes into the log. */
+const blankLimit = 2000;
+
 /** A value that ends its own sentence ends the template's with it. */
 function fill(text: string, values: Readonly<Record<string, string | number>>): string {
   return text.replaceAll(/\{(\w+)\}(\.?)/g, (blank, name: string, stop: string) => {
-    const value = String(values[name] ?? blank);
+    const value = cut(String(values[name] ?? blank));
     return /[.!?…]$/.test(value) ? value : `${value}${stop}`;
   });
+}
+
+function cut(text: string): string {
+  return text.length > blankLimit ? `${text.slice(0, blankLimit)}…` : text;
 }

@@ -27,6 +27,12 @@ export interface Host {
    */
   readFiles(paths: readonly string[], limitBytes: number): Promise<(Buffer | null)[]>;
   /**
+   * Opens the regular file `name` below `directory`, which somebody else wrote: through no link and not out of it
+   * (openat2 RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Answers a close-on-exec descriptor, the caller's to close; null
+   * when there is no such file.
+   */
+  openInside(directory: string, name: string): Promise<number | null>;
+  /**
    * Measures a tree (or one file) without following links or entering other mounts, at any depth.
    * Rejects with InvalidArgument past `maxInodes` (default 10 million), with NotFound when nothing is there.
    */
@@ -90,6 +96,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
   return {
     syncFileSystem: (path) => withHostError(() => addon.syncFileSystem(path)),
     readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
+    openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
@@ -122,6 +129,7 @@ function loadAddon(path: string): Host {
 const methods = [
   "syncFileSystem",
   "readFiles",
+  "openInside",
   "diskUsage",
   "removeTree",
   "readFromLayers",

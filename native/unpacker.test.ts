@@ -128,7 +128,7 @@ describe("unpackLayer", () => {
     ["too many inodes", () => tar({ name: "x/y" }), { maxInodes: 1n }, "layerTooLarge", "ResourceExhausted"],
     ["a blob that exists", () => tar({ name: "x" }), { blobPath: "/etc/passwd" }, "layerTargetTaken", "AlreadyExists"],
     ["a directory in use", () => tar({ name: "x" }), { directory: "/etc" }, "layerTargetTaken", "AlreadyExists"],
-    ["no directory", () => tar({ name: "x" }), { directory: "/nowhere" }, "layerNotWritten", "Internal"],
+    ["no directory", () => tar({ name: "x" }), { directory: "/proc/nowhere" }, "layerNotWritten", "Internal"],
   ])("names what is wrong: %s", async (_, bytes, changes, name, code) => {
     const unpack = unpackLayer(binary, { ...options(), ...changes });
     unpack.input.end(bytes());

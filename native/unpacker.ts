@@ -1,4 +1,7 @@
 // Runs keelson-unpack (native/unpack/): one process for each layer, fed with the compressed bytes.
+//
+// The process reads bytes of strangers, so its answer is not trusted either: bounds are `answerLimit`,
+// `complaintLimit`, and what waits for it (`inputBuffer`).
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { type Readable, Writable } from "node:stream";
@@ -23,7 +26,7 @@ export interface UnpackOptions {
   readonly directory: string;
   /** File to write the fed bytes to as well (created, must not exist), or none. */
   readonly blobPath?: string;
-  /** A layer must not inflate past this many bytes. */
+  /** A layer must not have more bytes than this, neither as fed nor inflated. */
   readonly maxBytes: bigint;
   readonly maxInodes: bigint;
 }

@@ -44,6 +44,16 @@ Napi::Value readFiles(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value openInside(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  std::string directory = arguments.path();
+  std::string name = arguments.text();
+  if (!arguments.ok()) return {};
+  return Background<Fd>::run(
+      info.Env(), directory, [directory, name] { return open_inside(directory, name); },
+      [](Napi::Env env, Fd& fd) { return fd ? to_descriptor(env, fd) : env.Null(); });
+}
+
 Napi::Value diskUsage(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   std::string path = arguments.path();
@@ -192,6 +202,7 @@ Napi::Value trimHeap(const Napi::CallbackInfo& info) {
 Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("syncFileSystem", Napi::Function::New(env, syncFileSystem));
   exports.Set("readFiles", Napi::Function::New(env, readFiles));
+  exports.Set("openInside", Napi::Function::New(env, openInside));
   exports.Set("diskUsage", Napi::Function::New(env, diskUsage));
   exports.Set("removeTree", Napi::Function::New(env, removeTree));
   exports.Set("readFromLayers", Napi::Function::New(env, readFromLayers));

@@ -1,8 +1,10 @@
 #include "files.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,6 +44,28 @@ FileContents read_files(const std::vector<std::string>& paths, size_t limit) {
     contents.push_back(readable ? read_whole(fd.get(), limit) : std::nullopt);
   }
   return contents;
+}
+
+Result<Fd> open_inside(const std::string& directory, const std::string& name) {
+  if (name.find('\0') != name.npos) return Fd();
+  Fd root(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root) return fail_errno("open it");
+  struct open_how how {};
+  how.flags = O_PATH | O_CLOEXEC;  // O_PATH: looking at a FIFO or a device must not open it
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+  Fd found(static_cast<int>(::syscall(SYS_openat2, root.get(), name.c_str(), &how, sizeof how)));
+  if (!found) {
+    switch (errno) {
+      case ENOENT: case ENOTDIR: case ELOOP: case EXDEV: case ENAMETOOLONG: return Fd();
+      default: return fail_errno("open " + name.substr(0, 200));
+    }
+  }
+  struct stat info {};
+  if (::fstat(found.get(), &info) != 0) return fail_errno("stat " + name);
+  if (!S_ISREG(info.st_mode)) return Fd();
+  Fd file(::open(("/proc/self/fd/" + std::to_string(found.get())).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!file) return fail_errno("open " + name);
+  return file;
 }
 
 Status sync_file_system(const std::string& path) {

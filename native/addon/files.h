@@ -1,4 +1,5 @@
-// Reading many small files at once, flushing a file system, the lock of a daemon.
+// Reading many small files at once, one out of a directory that somebody else wrote, flushing a file system, the
+// lock of a daemon.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,10 @@ FileContents read_files(const std::vector<std::string>& paths, size_t limit);
 
 // Reads up to `limit` bytes from the start; nothing when there are more, or on an error (errno says which).
 std::optional<std::string> read_whole(int fd, size_t limit);
+
+// Opens the regular file `name` below `directory` for reading, by no link and no `..` that leads out. No Fd when
+// there is none such.
+Result<Fd> open_inside(const std::string& directory, const std::string& name);
 
 // syncfs(2) of the file system that holds `path`.
 Status sync_file_system(const std::string& path);

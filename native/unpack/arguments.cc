@@ -14,7 +14,7 @@ const char* const usage_text =
     "\n"
     "  --directory DIR   existing empty directory that becomes the layer's root, in overlayfs form\n"
     "  --blob FILE       also write the bytes as they come to FILE, which must not exist\n"
-    "  --max-bytes N     refuse a layer that inflates to more than N bytes\n"
+    "  --max-bytes N     refuse a layer of more than N bytes, as it comes or inflated\n"
     "  --max-inodes N    refuse a layer with more than N files, directories, links …\n"
     "  --help, --version\n"
     "\n"

@@ -74,9 +74,21 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
         const answer = bench.unpack(tar({ name: "h", type, content: big }), `single-${type}`);
         expect(answer).toMatchObject(refused("larger than 1 MiB", "limit"));
       }
-      const global = (i: number) => paxRecords({ [`SCHILY.xattr.user.${i}`]: "v".repeat(1000) });
-      const many = Array.from({ length: 1100 }, (_, i): TarEntry => ({ name: "h", type: "g", content: global(i) }));
+      const global = (key: string) => ({ name: "h", type: "g", content: paxRecords({ [key]: "v".repeat(10_000) }) });
+      const many = [global("path"), global("linkpath"), { name: "x" }];
       expect(bench.unpack(tar(...many), "sum")).toMatchObject(refused("the global PAX headers are larger", "limit"));
+    });
+
+    test("give an entry no more attributes than any file has, in no time, and all entries none at once", () => {
+      const records = (count: number) =>
+        Object.fromEntries(Array.from({ length: count }, (_, i) => [`SCHILY.xattr.user.${i}`, "v"]));
+      expect(bench.unpack(tar({ name: "x", pax: records(20) }), "few")).toMatchObject({ exitCode: 0 });
+      const start = performance.now();
+      const answer = bench.unpack(tar({ name: "x", pax: records(30_000) }), "many");
+      expect(answer).toMatchObject(refused("more than 256 attributes", "limit"));
+      expect(performance.now() - start).toBeLessThan(3000);
+      const global = { name: "h", type: "g", content: paxRecords(records(1)) };
+      expect(bench.unpack(tar(global, { name: "x" }), "global")).toMatchObject(refused("attributes to all entries"));
     });
   });
 
@@ -172,6 +184,24 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       const answer = bench.unpack(gzipSync(archive), "past", { maxBytes: archive.length - 1 });
       expect(answer).toMatchObject(refused("it is larger than 2047 bytes", "limit"));
     });
+
+    test("what inflates to nothing counts as it comes, and no more than the limit of it gets onto the disk", () => {
+      const archive = tar({ name: "x" });
+      const frame = Buffer.alloc(8 + 1024 * 1024);
+      frame.writeUInt32LE(0x184d2a50);
+      frame.writeUInt32LE(1024 * 1024, 4);
+      const nothing = {
+        skippable: Buffer.concat([zstdCompressSync(archive), ...Array.from({ length: 20 }, () => frame)]),
+        members: Buffer.concat([gzipSync(archive), ...Array.from({ length: 150_000 }, () => gzipSync(""))]),
+      };
+      for (const [name, bytes] of Object.entries(nothing)) {
+        const limits = { maxBytes: 1024 * 1024, blob: bench.path(`${name}.blob`) };
+        const answer = bench.unpack(bytes, name, limits);
+        expect(answer).toMatchObject(refused("read the layer: it is larger than 1048576 bytes", "limit"));
+        expect(lstatSync(limits.blob).size).toBeLessThanOrEqual(1024 * 1024);
+        expect(bench.unpack(bytes, `${name}-fits`)).toMatchObject({ exitCode: 0 });
+      }
+    }, 60_000);
 
     test("100,000 empty files unpack, and end at the limit of inodes", () => {
       const count = isPlain(build) ? 100_000 : 10_000;

@@ -76,6 +76,10 @@ class Intake {
       if (!decoder_) decoder_ = make_decoder(sniff(piece));
       if (piece.empty()) break;
       report.size += piece.size();
+      // A compressed stream may hold any amount of what inflates to nothing: skippable frames, empty members.
+      if (report.size > options_.max_bytes) {
+        return fail(Kind::limit, "read the layer", "it is larger than " + std::to_string(options_.max_bytes) + " bytes");
+      }
       if (Status status = take(piece); !status) return status;
       // The next read may wait for a slow network: what is known by now can be unpacked, or refused.
       outlet_.flush();

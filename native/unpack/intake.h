@@ -13,7 +13,7 @@ namespace keelson {
 struct IntakeOptions {
   int input;           // pipe, socket or file
   int blob;            // where the bytes go as they come, or -1
-  uint64_t max_bytes;  // of the inflated stream
+  uint64_t max_bytes;  // of the stream as fed, and of the inflated one
 };
 
 struct IntakeReport {

@@ -68,6 +68,9 @@ Status apply(PaxRecords& records, std::string_view key, std::string_view value) 
     return bad("it describes a sparse file, which layers may not have here");
   } else if (key.starts_with(xattr_prefix)) {
     set_xattr(records.xattrs, key.substr(xattr_prefix.size()), value);
+    if (records.xattrs.size() > max_xattrs) {
+      return fail(Kind::limit, "read the PAX header", "an entry has more than " + std::to_string(max_xattrs) + " attributes");
+    }
   }
   return {};
 }

@@ -12,8 +12,12 @@
 
 namespace keelson {
 
-// One header's text, and all global headers together, may not be larger.
+// One header's text may not be larger.
 inline constexpr size_t max_pax_bytes = 1024 * 1024;
+// What all global headers say together: a path and a link's target at most, copied for every entry.
+inline constexpr size_t max_global_bytes = 16 * 1024;
+// Of one entry. The kernel lists 64 KiB of names for a file at most (XATTR_LIST_MAX).
+inline constexpr size_t max_xattrs = 256;
 
 struct Xattr {
   std::string name;
@@ -36,7 +40,7 @@ struct PaxRecords {
 };
 
 // Fails with kind `invalid` for a malformed record, and for sparse files (GNU.sparse.*), which are
-// not supported. Keys that do not change what is unpacked (atime, comment …) are ignored.
+// not supported; with kind `limit` past max_xattrs. Keys that do not change what is unpacked (atime, comment …) are ignored.
 Result<PaxRecords> parse_pax(std::string_view text);
 
 }  // namespace keelson

@@ -115,9 +115,11 @@ Status TarReader::add_globals(const TarHeader& header) {
   if (!text) return std::unexpected(text.error());
   Result<PaxRecords> records = parse_pax(*text);
   if (!records) return std::unexpected(records.error());
+  // Bytes written to disk for every entry that the archive has only once: no limit of bytes would hold.
+  if (!records->xattrs.empty()) return bad("a global PAX header gives attributes to all entries");
   globals_.override_with(*records);
-  if (globals_.weight() > max_pax_bytes) {
-    return fail(Kind::limit, "read the tar entry", "the global PAX headers are larger than 1 MiB");
+  if (globals_.weight() > max_global_bytes) {
+    return fail(Kind::limit, "read the tar entry", "the global PAX headers are larger than 16 KiB");
   }
   return {};
 }

@@ -1,4 +1,8 @@
 // Entries of a tar stream, one after another, with long names and PAX records resolved.
+//
+// Bounds: a name or PAX header (max_pax_bytes), what global headers say (max_global_bytes), attributes of one entry
+// (max_xattrs); paths and their depth in layer_path.h; inodes in inode_budget.h; all bytes of the stream in intake.h.
+// Memory is that of one entry; work is linear in the stream.
 #pragma once
 
 #include <cstdint>

@@ -34,6 +34,30 @@ test.each(["2147483648", "4294967296", "99999999999999999999"])(
   },
 );
 
+test("a USER of 4,000,000 digits is refused in a short sentence, without making a number of it", async () => {
+  for (const user of ["9".repeat(4_000_000), `0:${"1".repeat(4_000_000)}`]) {
+    const start = performance.now();
+    await expect(resolve(user)).rejects.toMatchObject({
+      name: "idOutOfRange",
+      message: expect.stringMatching(/^.{1,300}$/),
+    });
+    expect(performance.now() - start).toBeLessThan(200);
+  }
+});
+
+test.each([
+  ["line ends", "\n", "\n"],
+  ["users", "a::0:0\n", ""],
+  ["colons", ":", ":"],
+  ["groups of the user", "", "g::1:web,web\n"],
+  ["members", "", "web,"],
+])("a megabyte of %s in passwd and group is read without a stall", async (_, user, group) => {
+  const fill = (part: string) => part.repeat(part === "" ? 0 : Math.floor(1_000_000 / part.length));
+  const start = performance.now();
+  await resolve("web", {}, [`${passwd.replace(/^web.*/m, "")}${fill(user)}\n${passwd}`, `g::9:${fill(group)}`]);
+  expect(performance.now() - start).toBeLessThan(300);
+});
+
 test("the request goes before the image, and the image's group does not follow a request's user", async () => {
   expect(await resolve("web:staff", { runAsUser: 5n })).toMatchObject({ uid: 5n, gid: 0n });
   expect(await resolve("", { runAsUsername: "web" })).toMatchObject({ uid: 33n, gid: 34n });

@@ -1,4 +1,6 @@
 // Whom a container's process runs as: CRI's wishes, the image's USER, the image's passwd and group files.
+// Bounds: passwd and group (`accountFileLimit`), read line by line; numbers (`longestNumber`) before they become
+// numbers; the image's USER where its config is read (image/config.ts).
 // Sources: CRI v1 LinuxContainerSecurityContext; OCI image-spec config.md ("User"); passwd(5), group(5).
 
 import type { LayerFile } from "../../native/index.ts";
@@ -15,18 +17,14 @@ export interface Account extends ContainerUser {
 
 const accountFileLimit = 1 << 20;
 const maxId = 2_147_483_647n;
+/** Digits. Making a number of four million of them takes a second. */
+const longestNumber = 20;
 
 interface PasswdEntry {
   readonly name: string;
   readonly uid: bigint;
   readonly gid: bigint;
   readonly home: string;
-}
-
-interface GroupEntry {
-  readonly name: string;
-  readonly gid: bigint;
-  readonly members: readonly string[];
 }
 
 interface Wish {
@@ -43,12 +41,10 @@ export async function resolveAccount(
 ): Promise<Account> {
   const wish = wishOf(security, imageUser);
   const [passwdFile, groupFile] = await read(["/etc/passwd", "/etc/group"], accountFileLimit);
-  const passwd = parsePasswd(textOf(passwdFile, "/etc/passwd", image, typeof wish.user === "string"));
-  const groups = parseGroup(textOf(groupFile, "/etc/group", image, typeof wish.group === "string"));
+  const passwd = textOf(passwdFile, "/etc/passwd", image, typeof wish.user === "string");
+  const groups = textOf(groupFile, "/etc/group", image, typeof wish.group === "string");
 
-  const entry = passwd.find((candidate) =>
-    typeof wish.user === "string" ? candidate.name === wish.user : candidate.uid === wish.user,
-  );
+  const entry = findUser(passwd, wish.user);
   if (entry === undefined && typeof wish.user === "string") throw podErrors.userUnknown({ image, user: wish.user });
   const uid = typeof wish.user === "bigint" ? wish.user : (entry?.uid ?? 0n);
   const gid = primaryGroup(wish, entry, groups, image);
@@ -63,31 +59,29 @@ export async function resolveAccount(
 function wishOf(security: ContainerSecurity, imageUser: string): Wish {
   const [imageName = "", imageGroup] = imageUser.split(":", 2);
   const group =
-    security.runAsGroup ?? (imageGroup === undefined || imageGroup === "" ? undefined : numberOrName(imageGroup));
+    security.runAsGroup ??
+    (imageGroup === undefined || imageGroup === "" ? undefined : numberOrName("group", imageGroup));
   const withGroup = (user: bigint | string, ofImage: boolean): Wish => {
     const chosen = ofImage ? group : security.runAsGroup;
     return chosen === undefined ? { user } : { user, group: chosen };
   };
   if (security.runAsUser !== undefined) return withGroup(security.runAsUser, false);
-  if (security.runAsUsername !== "") return withGroup(numberOrName(security.runAsUsername), false);
-  return withGroup(imageName === "" ? 0n : numberOrName(imageName), true);
+  if (security.runAsUsername !== "") return withGroup(numberOrName("user", security.runAsUsername), false);
+  return withGroup(imageName === "" ? 0n : numberOrName("user", imageName), true);
 }
 
-function numberOrName(text: string): bigint | string {
-  return /^\d+$/.test(text) ? BigInt(text) : text;
+function numberOrName(kind: "user" | "group", text: string): bigint | string {
+  if (!/^\d+$/.test(text)) return text;
+  if (text.length > longestNumber) throw podErrors.idOutOfRange({ kind, id: `${text.slice(0, longestNumber)}…` });
+  return BigInt(text);
 }
 
-function primaryGroup(
-  wish: Wish,
-  entry: PasswdEntry | undefined,
-  groups: readonly GroupEntry[],
-  image: string,
-): bigint {
+function primaryGroup(wish: Wish, entry: PasswdEntry | undefined, groups: string, image: string): bigint {
   if (wish.group === undefined) return entry?.gid ?? 0n;
   if (typeof wish.group === "bigint") return wish.group;
-  const named = groups.find((candidate) => candidate.name === wish.group);
-  if (named === undefined) throw podErrors.groupUnknown({ image, group: wish.group });
-  return named.gid;
+  const gid = findGroup(groups, wish.group);
+  if (gid === undefined) throw podErrors.groupUnknown({ image, group: wish.group });
+  return gid;
 }
 
 /** Begins with the primary group, so that a file's negative group permission cannot be dodged (CVE-2022-2989 and kin). */
@@ -95,11 +89,11 @@ function supplementalGroups(
   security: ContainerSecurity,
   name: string | undefined,
   gid: bigint,
-  groups: readonly GroupEntry[],
+  groups: string,
 ): bigint[] {
   const all = new Set<bigint>([gid]);
   if (security.supplementalGroupsPolicy === "merge" && name !== undefined) {
-    for (const group of groups) if (group.members.includes(name)) all.add(inRange("group", group.gid));
+    for (const group of groupsWith(groups, name)) all.add(inRange("group", group));
   }
   for (const group of security.supplementalGroups) all.add(inRange("group", group));
   return [...all];
@@ -122,20 +116,41 @@ function textOf(file: LayerFile | undefined, path: string, image: string, needed
   });
 }
 
-function parsePasswd(text: string): PasswdEntry[] {
-  return text.split("\n").flatMap((line) => {
-    const [name, , uid, gid, , home] = line.split(":");
-    if (!name || uid === undefined || gid === undefined || !isNumber(uid) || !isNumber(gid)) return [];
-    return [{ name, uid: BigInt(uid), gid: BigInt(gid), home: home ?? "" }];
-  });
+/** The first line that fits; fields of others are not turned into anything. */
+function findUser(passwd: string, wanted: bigint | string): PasswdEntry | undefined {
+  for (const line of linesOf(passwd)) {
+    const [name, , uid, gid, , home] = line.split(":", 6);
+    if (!name || uid === undefined || gid === undefined || !isNumber(uid) || !isNumber(gid)) continue;
+    const isWanted = typeof wanted === "string" ? name === wanted : BigInt(uid) === wanted;
+    if (isWanted) return { name, uid: BigInt(uid), gid: BigInt(gid), home: home ?? "" };
+  }
+  return undefined;
 }
 
-function parseGroup(text: string): GroupEntry[] {
-  return text.split("\n").flatMap((line) => {
-    const [name, , gid, members] = line.split(":");
-    if (!name || gid === undefined || !isNumber(gid)) return [];
-    return [{ name, gid: BigInt(gid), members: (members ?? "").split(",").filter((member) => member !== "") }];
-  });
+function findGroup(group: string, wanted: string): bigint | undefined {
+  for (const line of linesOf(group)) {
+    const [name, , gid] = line.split(":", 3);
+    if (name === wanted && gid !== undefined && isNumber(gid)) return BigInt(gid);
+  }
+  return undefined;
+}
+
+function* groupsWith(group: string, member: string): Generator<bigint> {
+  for (const line of linesOf(group)) {
+    const [name, , gid, members] = line.split(":", 4);
+    if (!name || gid === undefined || !isNumber(gid)) continue;
+    if (members?.split(",").includes(member)) yield BigInt(gid);
+  }
+}
+
+/** Without the empty ones. */
+function* linesOf(text: string): Generator<string> {
+  for (let start = 0; start < text.length; ) {
+    const found = text.indexOf("\n", start);
+    const end = found < 0 ? text.length : found;
+    if (end > start) yield text.slice(start, end);
+    start = end + 1;
+  }
 }
 
 function isNumber(text: string): boolean {

@@ -1,0 +1,11 @@
+import { expect, test } from "vitest";
+import { catalogue } from "./errors.ts";
+
+test("what an image or a plugin puts into an error's blanks is cut: it goes into the log and to the client", () => {
+  const errors = catalogue({
+    odd: { code: "Internal", sentence: "The user {user} is odd, {user} is.", remedy: "Mend {user}." },
+  });
+  const { message } = errors.odd({ user: "u".repeat(4_000_000) });
+  expect(message).toMatch(/^The user u{2000}… is odd, u{2000}… is. Mend u{2000}…$/);
+  expect(errors.odd({ user: "u".repeat(2000) }).message).not.toContain("…");
+});
