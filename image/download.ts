@@ -1,4 +1,7 @@
 // A blob's bytes from the network into a stream, resumed by Range (RFC 9110 section 14.2) when the connection breaks.
+//
+// Bounds: the size that the manifest says, which layers.ts holds against the limit; the sink's patience
+// (`sinkStallMs`), tries without progress (RetryPolicy). What waits is the sink's own buffer.
 
 import type { IncomingMessage } from "node:http";
 import type { Writable } from "node:stream";

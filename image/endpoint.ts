@@ -1,4 +1,7 @@
 // Requests to one host of a registry: authorization, redirects, and tries again after passing troubles.
+//
+// Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown), tries and
+// the wait between them (RetryPolicy, whatever Retry-After asks for).
 
 import type { IncomingMessage } from "node:http";
 import { Authorizer, type Credentials } from "./auth.ts";

@@ -2,6 +2,9 @@
 //
 // A lower layer of overlayfs needs no parent, so equal layers are shared by all images
 // and unpack at the same time, in any order.
+//
+// Bounds: a layer's bytes, as it comes and inflated, and its inodes (LayerLimits); the time that the unpacker takes after
+// the last byte (`finishMs`); a record that is read back (`recordLimit`).
 
 import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";

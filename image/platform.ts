@@ -1,4 +1,6 @@
 // Which of an index's images fits this node (OCI image-spec image-index.md, "platform").
+//
+// Bounds: the index's own (manifest.ts); what messages repeat of it is cut there and in the error.
 
 import type { JsonObject } from "./json.ts";
 

@@ -1,4 +1,7 @@
 // One repository of a registry, over all its endpoints: Distribution API v2 (OCI distribution-spec, "Pull").
+//
+// Bounds: manifests, indexes and configs (`documentLimit`), tries (RetryPolicy); the rest in endpoint.ts, http.ts
+// and download.ts. A document's digest is made on the event loop: 4 MiB take some 3 ms.
 
 import type { IncomingMessage } from "node:http";
 import type { Writable } from "node:stream";

@@ -1,4 +1,7 @@
 // Entries of a layer become files below its root, in the form overlayfs wants for a lower directory.
+//
+// Bounds: inodes (inode_budget.h), a path (layer_path.h), links followed to a missing parent (40, as the kernel's own),
+// what is remembered of directories until the end (64 MiB).
 #pragma once
 
 #include <cstdint>

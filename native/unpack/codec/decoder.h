@@ -1,5 +1,9 @@
 // A compressed stream goes in piece by piece, spans of decoded bytes come out.
 //
+// Bounds: history (gzip: 32 KiB; zstd: 128 MiB, allocated as the frame header says and used as it fills), output of
+// one step (256 KiB), a zstd block (128 KiB). Headers and frames that hold nothing are skipped as they come and may
+// be any number: whoever feeds the decoder bounds the bytes fed, and those that come out.
+//
 //   while ((input = read()) is not empty) {
 //     for (;;) {
 //       Result<Step> step = decoder->step(input);
