@@ -163,6 +163,40 @@ describe("readFromLayers", () => {
   });
 });
 
+describe("openInside", () => {
+  it("opens regular files below the directory, through no link and not out of it", async () => {
+    const inside = join(base, "inside");
+    mkdirSync(join(inside, "deep"), { recursive: true });
+    writeFileSync(join(base, "outside"), "outside");
+    writeFileSync(join(inside, "deep/file"), "inside");
+    symlinkSync("deep/file", join(inside, "link"));
+    symlinkSync("deep", join(inside, "way"));
+    symlinkSync("..", join(inside, "up"));
+    run("mkfifo", join(inside, "fifo"));
+    const fd = await host.openInside(inside, "deep/../deep/file");
+    expect(fd).not.toBeNull();
+    if (fd !== null) {
+      expect(readFileSync(fd, "utf8")).toBe("inside");
+      closeSync(fd);
+    }
+    const refused = [
+      "link",
+      "way/file",
+      "up/outside",
+      "../outside",
+      "/etc/passwd",
+      "fifo",
+      "deep",
+      "",
+      "missing",
+      "a\0b",
+    ];
+    for (const name of [...refused, "n".repeat(300)])
+      expect([name, await host.openInside(inside, name)]).toEqual([name, null]);
+    await expect(host.openInside(join(base, "missing"), "x")).rejects.toMatchObject({ message: /missing/ });
+  });
+});
+
 describe("removedPaths", () => {
   it("names whiteouts, up to a limit", async () => {
     mkdirSync(join(base, "upper"));
