@@ -11,13 +11,17 @@ import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { type Host, KeelsonError } from "../native/index.ts";
 import { errors } from "./errors.ts";
+import { digestOfPart } from "./file-digest.ts";
 import { indexTar, MalformedTar, type TarMember } from "./tar-index.ts";
+import type { Digest } from "./types.ts";
 
 export interface ArchiveFiles {
   /** Bytes, or undefined when there is no such regular file. */
   size(name: string): Promise<number | undefined>;
   /** The content from `start` to before `end`, streamed. Ask only for files that `size` knows. */
   stream(name: string, start: number, end: number): Promise<Readable>;
+  /** Of the first `size` bytes. Ask only for files that `size` knows. */
+  digest(name: string, size: number, signal: AbortSignal): Promise<Digest>;
   close(): Promise<void>;
 }
 
@@ -85,6 +89,11 @@ class TarFiles implements ArchiveFiles {
     return streamOf(pieces(this.#handle, offset + start, offset + end));
   }
 
+  digest(name: string, size: number, signal: AbortSignal): Promise<Digest> {
+    const start = this.#file(name)?.offset ?? 0;
+    return digestOfPart({ fd: this.#handle.fd, start, end: start + size }, signal);
+  }
+
   close(): Promise<void> {
     return this.#handle.close();
   }
@@ -122,19 +131,33 @@ class DirectoryFiles implements ArchiveFiles {
     return streamOf(this.#pieces(name, start, end));
   }
 
+  async digest(name: string, size: number, signal: AbortSignal): Promise<Digest> {
+    const file = await this.#found(name);
+    try {
+      return await digestOfPart({ fd: file.fd, start: 0, end: size }, signal);
+    } finally {
+      await file.close();
+    }
+  }
+
   close(): Promise<void> {
     return this.#handle.close();
   }
 
   /** Opens the file when it is read, so that a stream that nobody begins leaves nothing open. */
   async *#pieces(name: string, start: number, end: number): AsyncGenerator<Buffer> {
-    const file = await this.#open(name);
-    if (file === undefined) throw errors.badArchive({ file: this.#path, problem: `its file "${name}" went away` });
+    const file = await this.#found(name);
     try {
       yield* pieces(file, start, end);
     } finally {
       await file.close();
     }
+  }
+
+  async #found(name: string): Promise<FileHandle> {
+    const file = await this.#open(name);
+    if (file === undefined) throw errors.badArchive({ file: this.#path, problem: `its file "${name}" went away` });
+    return file;
   }
 
   async #open(name: string): Promise<FileHandle | undefined> {

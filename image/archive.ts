@@ -4,12 +4,11 @@
 // (`documentLimit`) and all that are read before the first image is taken in (`documentsLimit`). A layer that many
 // images share is hashed once.
 
-import { createHash } from "node:crypto";
 import type { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { ArchiveFiles } from "./archive-files.ts";
 import { parseImageConfig } from "./config.ts";
-import { digestOf, hexOf, parseDigest } from "./digest.ts";
+import { digestOf, hexOf } from "./digest.ts";
 import { errors } from "./errors.ts";
 import { checkBlob } from "./inventory.ts";
 import { type JsonObject, MalformedJson, parseJsonList } from "./json.ts";
@@ -155,21 +154,10 @@ class ArchiveReader {
     const start = Buffer.isBuffer(magic) ? magic : Buffer.alloc(0);
     const form = compressionOf(start);
     // Docker's own layers are plain tars, whose digest is the diff id; other tools compress them.
-    const digest = form === "" ? diffId : (this.#digests.get(name) ?? (await this.#digestOf(name, size)));
+    const digest =
+      form === "" ? diffId : (this.#digests.get(name) ?? (await this.#files.digest(name, size, this.#signal)));
     this.#digests.set(name, digest);
     return { mediaType: `${ociLayerType}${form}`, digest, size };
-  }
-
-  /** On the event loop, in small pieces: only archives of some build tools need it, and nobody waits beside them. */
-  async #digestOf(name: string, size: number): Promise<Digest> {
-    const hash = createHash("sha256");
-    for await (const chunk of await this.#files.stream(name, 0, size)) {
-      this.#signal.throwIfAborted();
-      hash.update(chunk);
-    }
-    const digest = parseDigest(`sha256:${hash.digest("hex")}`);
-    if (digest === undefined) throw this.#missing(name);
-    return digest;
   }
 
   async #document(name: string): Promise<Buffer> {
