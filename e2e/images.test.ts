@@ -50,53 +50,53 @@ async function specOf(containerId: string): Promise<Record<string, unknown>> {
 }
 
 test("labels of an image in reserved namespaces decide nothing (CVE-2026-53488)", async () => {
-    const mark = join(node.directory, `ran`);
-    const program = join(node.directory, `program`);
-    await writeFile(program, `#!/bin/sh\ntouch ${mark}\n`);
-    await chmod(program, 0o755);
-    const hook = JSON.stringify({ createRuntime: [{ path: program }] });
-    const labels = {
-      "containerd.io/restart.logpath": `binary://${program}`,
-      "containerd.io/restart.status": "running",
-      "containerd.io/gc.root": "now",
-      "io.containerd.runc.v2.group": "another-pod",
-      "io.kubernetes.cri-o.Seccomp": "unconfined",
-      "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel": "true",
-      "io.kubernetes.cri-o.Devices": "/dev/mem",
-      "io.kubernetes.container.name": "another",
-      "io.kubernetes.pod.uid": "another",
-      "io.podman.annotations.privileged": "TRUE",
-      "io.keelson.privileged": "true",
-      "keelson.log": program,
-      "run.oci.keep_original_groups": "1",
-      "run.oci.hooks.stderr": mark,
-      "run.oci.handler": "wasm",
-      "module.wasm.image/variant": "compat",
-      "cdi.k8s.io/devices": "vendor.com/device=all",
-      "org.systemd.property.ExecStartPre": program,
-      "org.opencontainers.image.stopSignal": "SIGSTOP",
-      hooks: hook,
-    };
-    const image = `localhost/test/labelled:1`;
-    const layout = await buildBusyboxImage(join(node.directory, `labelled`), image, { Labels: labels });
-    node.daemon.keelson("image", "load", layout);
-    const pod = node.podConfig(`labels`);
-    const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  const mark = join(node.directory, `ran`);
+  const program = join(node.directory, `program`);
+  await writeFile(program, `#!/bin/sh\ntouch ${mark}\n`);
+  await chmod(program, 0o755);
+  const hook = JSON.stringify({ createRuntime: [{ path: program }] });
+  const labels = {
+    "containerd.io/restart.logpath": `binary://${program}`,
+    "containerd.io/restart.status": "running",
+    "containerd.io/gc.root": "now",
+    "io.containerd.runc.v2.group": "another-pod",
+    "io.kubernetes.cri-o.Seccomp": "unconfined",
+    "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel": "true",
+    "io.kubernetes.cri-o.Devices": "/dev/mem",
+    "io.kubernetes.container.name": "another",
+    "io.kubernetes.pod.uid": "another",
+    "io.podman.annotations.privileged": "TRUE",
+    "io.keelson.privileged": "true",
+    "keelson.log": program,
+    "run.oci.keep_original_groups": "1",
+    "run.oci.hooks.stderr": mark,
+    "run.oci.handler": "wasm",
+    "module.wasm.image/variant": "compat",
+    "cdi.k8s.io/devices": "vendor.com/device=all",
+    "org.systemd.property.ExecStartPre": program,
+    "org.opencontainers.image.stopSignal": "SIGSTOP",
+    hooks: hook,
+  };
+  const image = `localhost/test/labelled:1`;
+  const layout = await buildBusyboxImage(join(node.directory, `labelled`), image, { Labels: labels });
+  node.daemon.keelson("image", "load", layout);
+  const pod = node.podConfig(`labels`);
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
 
-    const plain = await runOnce(pod, podSandboxId, "plain", node.image);
-    const labelled = await runOnce(pod, podSandboxId, "labelled", image);
-    const [ours, theirs] = await Promise.all([specOf(plain.containerId), specOf(labelled.containerId)]);
-    // A runtime is told nothing but the bundle. It differs in what the request makes differ: the container's names.
-    const text = (spec: object, id: string, name: string) =>
-      JSON.stringify(spec).replaceAll(id, "ID").replaceAll(`"${name}"`, "NAME");
-    expect(text(theirs, labelled.containerId, "labelled")).toBe(text(ours, plain.containerId, "plain"));
-    const { status } = await node.client.containerStatus({ containerId: labelled.containerId });
-    expect(status).toMatchObject({ labels: { asked: "label" }, annotations: { asked: "annotation" } });
+  const plain = await runOnce(pod, podSandboxId, "plain", node.image);
+  const labelled = await runOnce(pod, podSandboxId, "labelled", image);
+  const [ours, theirs] = await Promise.all([specOf(plain.containerId), specOf(labelled.containerId)]);
+  // A runtime is told nothing but the bundle. It differs in what the request makes differ: the container's names.
+  const text = (spec: object, id: string, name: string) =>
+    JSON.stringify(spec).replaceAll(id, "ID").replaceAll(`"${name}"`, "NAME");
+  expect(text(theirs, labelled.containerId, "labelled")).toBe(text(ours, plain.containerId, "plain"));
+  const { status } = await node.client.containerStatus({ containerId: labelled.containerId });
+  expect(status).toMatchObject({ labels: { asked: "label" }, annotations: { asked: "annotation" } });
 
-    await node.client.startContainer({ containerId: labelled.containerId });
-    expect(await labelled.said()).toContain("done");
-    await node.client.removePodSandbox({ podSandboxId });
-    await expect(access(mark)).rejects.toThrow("ENOENT");
+  await node.client.startContainer({ containerId: labelled.containerId });
+  expect(await labelled.said()).toContain("done");
+  await node.client.removePodSandbox({ podSandboxId });
+  await expect(access(mark)).rejects.toThrow("ENOENT");
 });
 
 test("containers of one image, made side by side, have each its own environment (CVE-2021-21334)", async () => {
