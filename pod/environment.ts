@@ -53,6 +53,8 @@ export const limits = {
   shutdown: 20_000,
   /** One undo step; a network's teardown has its own budget inside. */
   undo: 90_000,
+  /** How long criu may take to break off by itself when the daemon is told to end. */
+  breakOff: 500,
   /** How long a request waits for its turn in the pod's queue. */
   queue: 120_000,
   /** A finished create that nobody asked for again. */

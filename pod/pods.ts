@@ -337,10 +337,19 @@ export class NodePods implements Pods {
           step: sandbox.queue.current,
         });
     }
-    await this.#env.records.idle();
-    await Promise.all([...this.#containers.values()].map(async ({ checkpoint }) => await checkpoint?.breakOff(false)));
+    await Promise.all([this.#env.records.idle(), this.#breakCheckpointsOff()]);
     // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
     await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
+  }
+
+  /** A criu that does not end by itself in time is killed: no container may stand still while no daemon is there. */
+  async #breakCheckpointsOff(): Promise<void> {
+    const underWay = [...this.#containers.values()].flatMap(({ checkpoint }) => checkpoint ?? []);
+    const patience = setTimeout(() => {
+      for (const checkpoint of underWay) void checkpoint.breakOff(true);
+    }, limits.breakOff);
+    await Promise.all(underWay.map(async (checkpoint) => await checkpoint.breakOff(false)));
+    clearTimeout(patience);
   }
 
   #handler(name: string): RuntimeHandler {
