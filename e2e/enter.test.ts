@@ -1,11 +1,13 @@
-// Issue 8, A1: nothing of ours that a container can see has a capability, a root or a descriptor that its spec does not
+// Issue 8: how processes come into containers, through CRI requests. A1: nothing of ours that a container can see has a capability, a root or a descriptor that its spec does not
 // give. A container with CAP_SYS_PTRACE looks at every process that enters it, and at every sibling that starts.
 
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
+import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runtime } from "../cri/generated/messages.js";
@@ -168,4 +170,195 @@ describe("A1: a container with CAP_SYS_PTRACE that looks at all who come", () =>
     },
     300_000,
   );
+});
+
+/** A pod with containers of shell lines; their ids. */
+async function podWith(
+  name: string,
+  ...scripts: string[]
+): Promise<{ podSandboxId: string; ids: string[]; pod: PodConfig }> {
+  const pod = node.podConfig(name);
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  const ids: string[] = [];
+  for (const [at, script] of scripts.entries()) {
+    ids.push(await node.runContainer(pod, podSandboxId, `${name}-${at}`, script));
+  }
+  return { podSandboxId, ids, pod };
+}
+
+async function cgroupOf(containerId: string): Promise<string> {
+  const { info } = await node.client.containerStatus({ containerId, verbose: true });
+  return JSON.parse(info?.info ?? "{}").cgroup;
+}
+
+/** Whoever joins the container's cgroup is held, as in a checkpoint. */
+async function freeze(cgroup: string, frozen: boolean): Promise<void> {
+  const freezer = "/sys/fs/cgroup/freezer";
+  const v1 = await access(freezer).then(
+    () => true,
+    () => false,
+  );
+  const directory = join(v1 ? freezer : "/sys/fs/cgroup", cgroup);
+  await mkdir(directory, { recursive: true });
+  if (v1) await writeFile(join(directory, "freezer.state"), frozen ? "FROZEN" : "THAWED");
+  else await writeFile(join(directory, "cgroup.freeze"), frozen ? "1" : "0");
+}
+
+async function took(work: () => Promise<unknown>): Promise<number> {
+  const begun = performance.now();
+  await work();
+  return performance.now() - begun;
+}
+
+function p95(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? 0;
+}
+
+describe("A2: a container that holds every process on its way in", () => {
+  const measured = 40;
+
+  /** Execs in one container of the pod, and stops of others. */
+  async function pace(pod: PodConfig, podSandboxId: string, quiet: string, mark: string) {
+    const execs: number[] = [];
+    const stops: number[] = [];
+    for (let round = 0; round < measured; round += 1) {
+      execs.push(await took(() => node.client.execSync({ containerId: quiet, cmd: ["true"] })));
+      const name = `${mark}-${round}`;
+      const containerId = await node.runContainer(pod, podSandboxId, name, "exec sleep 1000");
+      stops.push(await took(() => node.client.stopContainer({ containerId, timeout: Long.ZERO })));
+      await node.client.removeContainer({ containerId });
+    }
+    return { exec: p95(execs), stop: p95(stops) };
+  }
+
+  test("leaves execs and stops in its pod at most twice as slow at p95 as in a quiet pod", async () => {
+    const { podSandboxId, ids, pod } = await podWith("held", "sleep 100000", "sleep 100000");
+    const [holder = "", quiet = ""] = ids;
+    await pace(pod, podSandboxId, quiet, "warm");
+    const before = await pace(pod, podSandboxId, quiet, "before");
+    await freeze(await cgroupOf(holder), true);
+    const abort: Promise<unknown>[] = [];
+    for (let number = 0; number < 16; number += 1) {
+      const refused = node.client.execSync({ containerId: holder, cmd: ["true"], timeout: Long.ZERO });
+      abort.push(refused.catch((error: unknown) => error));
+    }
+    await delay(200);
+    const during = await pace(pod, podSandboxId, quiet, "during");
+    await freeze(await cgroupOf(holder), false);
+    for (const outcome of await Promise.all(abort)) {
+      // Either its deadline came first, or it was let go.
+      if (outcome instanceof Error) expect(outcome).toMatchObject({ code: status.DEADLINE_EXCEEDED });
+    }
+    expect(during.exec).toBeLessThan(2 * before.exec);
+    expect(during.stop).toBeLessThan(2 * before.stop);
+    await node.client.removePodSandbox({ podSandboxId });
+  }, 60_000);
+});
+
+describe("C17: StartContainer", () => {
+  interface Hanging {
+    readonly podSandboxId: string;
+    readonly containerId: string;
+    readonly cgroup: string;
+    readonly started: Promise<unknown>;
+    /** What its command would make. */
+    readonly trace: string;
+  }
+
+  async function hangingStart(name: string): Promise<Hanging> {
+    const pod = node.podConfig(name);
+    const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+    const traces = join(node.directory, `${name}-traces`);
+    await mkdir(traces);
+    const config = {
+      metadata: { name, attempt: 0 },
+      image: { image: node.image },
+      command: ["sh", "-c", "touch /traces/ran; sleep 1000"],
+      mounts: [{ hostPath: traces, containerPath: "/traces" }],
+      linux: {},
+    };
+    const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+    const cgroup = await cgroupOf(containerId);
+    await freeze(cgroup, true);
+    const started = node.client.startContainer({ containerId }).catch((error: unknown) => error);
+    await delay(500);
+    return { podSandboxId, containerId, cgroup, started, trace: join(traces, "ran") };
+  }
+
+  async function neverRan({ trace, cgroup }: Hanging): Promise<void> {
+    await freeze(cgroup, false).catch(() => "it is gone");
+    await delay(500);
+    await expect(access(trace)).rejects.toMatchObject({ code: "ENOENT" });
+  }
+
+  test("that hangs ends at its deadline, and the container never runs", async () => {
+    const start = await hangingStart("late");
+    expect(await start.started).toMatchObject({ code: status.DEADLINE_EXCEEDED });
+    const { status: told } = await node.client.containerStatus({ containerId: start.containerId });
+    expect(told).toMatchObject({ state: runtime.v1.ContainerState.CONTAINER_EXITED, exitCode: 128 });
+    await neverRan(start);
+    await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
+  }, 30_000);
+
+  test("is waited for by StopContainer, which breaks it off when its grace is over", async () => {
+    const start = await hangingStart("stopped");
+    const { containerId } = start;
+    const stopping = await took(() => node.client.stopContainer({ containerId, timeout: Long.fromNumber(1) }));
+    expect(stopping).toBeGreaterThan(900);
+    expect(stopping).toBeLessThan(6_000);
+    expect(await start.started).toBeInstanceOf(Error);
+    const { status: told } = await node.client.containerStatus({ containerId });
+    expect(told).toMatchObject({ state: runtime.v1.ContainerState.CONTAINER_EXITED, exitCode: 128 });
+    await neverRan(start);
+    await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
+  }, 30_000);
+
+  test("that the daemon dies in does not run on behind the next one's back", async () => {
+    const start = await hangingStart("orphaned");
+    await node.daemon.kill();
+    await node.daemon.start();
+    await neverRan(start);
+    const { status: told } = await node.client.containerStatus({ containerId: start.containerId });
+    expect(told?.state).not.toBe(runtime.v1.ContainerState.CONTAINER_RUNNING);
+    await start.started;
+    await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
+  }, 30_000);
+});
+
+test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox go through", async () => {
+  const { podSandboxId, ids } = await podWith("full", "sleep 100000", "sleep 100000", "sleep 100000");
+  const [holder = "", stopped = "", removed = ""] = ids;
+  const execs = Array.from({ length: 128 }, () =>
+    node.client.execSync({ containerId: holder, cmd: ["sleep", "100000"], timeout: Long.ZERO }).catch(() => undefined),
+  );
+  const refusal = await until("no more are taken", 10_000, async () => {
+    const call = node.client.execSync({ containerId: holder, cmd: ["true"] });
+    return await call.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+  });
+  expect(refusal).toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+  expect(await took(() => node.client.stopContainer({ containerId: stopped, timeout: Long.ZERO }))).toBeLessThan(5_000);
+  await node.client.removeContainer({ containerId: stopped });
+  await node.client.removeContainer({ containerId: removed });
+  await node.client.stopPodSandbox({ podSandboxId });
+  await Promise.all(execs);
+  await node.client.removePodSandbox({ podSandboxId });
+}, 60_000);
+
+test("C20: a pod whose shared PID namespace has lost its init is not ready", async () => {
+  const namespaces = { securityContext: { namespaceOptions: { pid: POD } } };
+  const pod = { ...node.podConfig("headless"), linux: namespaces };
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  const { info } = await node.client.podSandboxStatus({ podSandboxId, verbose: true });
+  const monitor = JSON.parse(info?.info ?? "{}").pid;
+  const [init = ""] = (await readFile(`/proc/${monitor}/task/${monitor}/children`, "utf8")).split(" ");
+  expect(await readFile(`/proc/${init}/comm`, "utf8")).toBe("keelson-init\n");
+  process.kill(Number(init), "SIGKILL");
+  await until("it is not ready", 5_000, async () => {
+    const told = await node.client.podSandboxStatus({ podSandboxId });
+    return told.status?.state === runtime.v1.PodSandboxState.SANDBOX_NOTREADY ? true : undefined;
+  });
+  await node.client.removePodSandbox({ podSandboxId });
 });

@@ -2,7 +2,8 @@
 
 import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { KeelsonError } from "../native/index.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { KeelsonError, type Monitor, MonitorError } from "../native/index.ts";
 import { type Container, exitedPhase } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -11,6 +12,10 @@ import { containerRecord } from "./sandbox-record.ts";
 import { signalNumber } from "./signals.ts";
 import { hasSeccomp } from "./spec/seccomp.ts";
 import type { ExitedPhase } from "./types.ts";
+
+const sigkill = 9;
+/** What setTimeout takes; above, it fires at once. */
+const longestTimer = 2 ** 31 - 1;
 
 /** One message to the pod's monitor. A failure leaves the container exited with code 128, reason StartError. */
 export async function startContainer(env: Environment, container: Container): Promise<void> {
@@ -21,6 +26,19 @@ export async function startContainer(env: Environment, container: Container): Pr
   const { monitor } = sandbox;
   if (monitor === undefined || !sandbox.ready || container.removing)
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "starting a container" });
+  const giveUp = new AbortController();
+  const ended = Promise.withResolvers<void>();
+  container.starting = { ended: ended.promise, giveUp: () => giveUp.abort() };
+  try {
+    await start(env, container, monitor, giveUp.signal);
+  } finally {
+    container.starting = undefined;
+    ended.resolve();
+  }
+}
+
+async function start(env: Environment, container: Container, monitor: Monitor, signal: AbortSignal): Promise<void> {
+  const { sandbox } = container;
   await sandbox.handler.check();
   try {
     if (hasSeccomp(container.config.security) && container.seccompFilter === undefined)
@@ -43,11 +61,13 @@ export async function startContainer(env: Environment, container: Container): Pr
               handler: { binary: sandbox.handler.oci.binary, root: `${env.runDirectory}/oci/${sandbox.handler.name}` },
             }),
       },
-      { timeoutMs: limits.containerStart },
+      { timeoutMs: limits.containerStart, signal },
     );
     if (run.state === "running") applyStart(env, container, run.startedAt, run.pid);
     else applyExit(env, container, exitedPhase(run));
   } catch (error) {
+    // Nothing is left of a start that the monitor says has failed. One that it did not answer is broken off.
+    if (!(error instanceof MonitorError)) await endUnanswered(env, container, monitor);
     const reason = error instanceof Error ? error.message : String(error);
     const now = env.clock();
     applyExit(env, container, {
@@ -61,6 +81,17 @@ export async function startContainer(env: Environment, container: Container): Pr
     throw error instanceof KeelsonError ? error : podErrors.startFailed({ id: container.id, reason }, error);
   }
   await env.records.save(containerRecord(container));
+}
+
+/** Hanging up breaks the start off; but it may have succeeded just then, and must not outlive this. */
+async function endUnanswered(env: Environment, container: Container, monitor: Monitor): Promise<void> {
+  try {
+    const exited = await monitor.stop(container.id, sigkill, 0, { timeoutMs: limits.shutdown });
+    applyExit(env, container, exitedPhase(exited));
+  } catch (error) {
+    if (error instanceof KeelsonError && error.code === "NotFound") return;
+    env.log("warn", `container ${container.id}: its start was broken off without an answer: ${String(error)}`);
+  }
 }
 
 /**
@@ -106,18 +137,33 @@ export function applyUnseenExit(env: Environment, container: Container): void {
   });
 }
 
+/** A stop waits for a start that is under way, within its own time; then it breaks the start off. */
+async function endOfStart({ starting }: Container, timeoutMs: number): Promise<void> {
+  if (starting === undefined) return;
+  const timer = new AbortController();
+  const late = delay(Math.min(timeoutMs, longestTimer), undefined, { signal: timer.signal, ref: false })
+    .then(() => starting.giveUp())
+    .catch(() => undefined);
+  await Promise.race([starting.ended, late]);
+  timer.abort();
+  await starting.ended;
+}
+
 /**
  * The stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. Later calls may only bring the end
  * forward. Goes on in the monitor when the caller gives up.
  */
 export async function stopContainer(env: Environment, container: Container, timeoutMs: number): Promise<void> {
+  const begun = performance.now();
+  await endOfStart(container, timeoutMs);
   if (container.phase.state !== "running") return;
   const { monitor } = container.sandbox;
   if (monitor === undefined) return;
   await container.checkpoint?.breakOff(timeoutMs === 0);
   const signal = signalNumber(container.stopSignal) ?? 15;
+  const leftMs = Math.max(0, Math.floor(timeoutMs - (performance.now() - begun)));
   try {
-    const exited = await monitor.stop(container.id, signal, timeoutMs, { timeoutMs: timeoutMs + limits.shutdown });
+    const exited = await monitor.stop(container.id, signal, leftMs, { timeoutMs: leftMs + limits.shutdown });
     applyExit(env, container, exitedPhase(exited));
   } catch (error) {
     if (!(error instanceof KeelsonError && error.code === "NotFound")) throw error;

@@ -44,6 +44,9 @@ export class Container {
   /** The kernel has refused an update's OOM score, and the log says so. */
   scoreRefused = false;
 
+  /** While a start is under way: its end, and a way to break it off. */
+  starting: { readonly ended: Promise<void>; readonly giveUp: () => void } | undefined;
+
   #phase: ContainerPhase = { state: "created" };
   #resources: Resources | undefined;
   #view: ContainerView | undefined;

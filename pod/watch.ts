@@ -19,7 +19,10 @@ export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<
     // A start that is answered after the watch's first event was sent is not in it.
     const running = [...sandbox.containers.values()].filter(({ phase }) => phase.state === "running");
     try {
-      for await (const event of sandbox.monitor.watch(signal)) apply(env, sandbox, event, running);
+      for await (const event of sandbox.monitor.watch(signal)) {
+        if (event.type === "initLost") return await initLost(env, sandbox);
+        apply(env, sandbox, event, running);
+      }
     } catch (error) {
       if (signal.aborted) return;
       env.log("warn", `pod sandbox ${sandbox.id}: the watch over its monitor broke: ${String(error)}`);
@@ -30,7 +33,12 @@ export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<
   }
 }
 
-function apply(env: Environment, sandbox: Sandbox, event: MonitorEvent, running: readonly Container[]): void {
+function apply(
+  env: Environment,
+  sandbox: Sandbox,
+  event: Exclude<MonitorEvent, { type: "initLost" }>,
+  running: readonly Container[],
+): void {
   switch (event.type) {
     case "state":
       for (const container of running) {
@@ -68,6 +76,17 @@ async function sandboxLost(env: Environment, sandbox: Sandbox): Promise<void> {
   env.log("error", `pod sandbox ${sandbox.id}: its monitor ${sandbox.monitorPid} is gone, so the pod is ended`);
   await Promise.all([beginStop(env, sandbox), killProcesses(env, remainsOf(sandbox)).catch(() => undefined)]);
   await endContainers(env, sandbox);
+  await stopInTurn(env, sandbox);
+}
+
+/** PID 1 of the pod's shared namespace died, and all in there with it: nothing can start in this pod any more. */
+async function initLost(env: Environment, sandbox: Sandbox): Promise<void> {
+  env.log("error", `pod sandbox ${sandbox.id}: the init of its PID namespace has died, so the pod is ended`);
+  await beginStop(env, sandbox);
+  await stopInTurn(env, sandbox);
+}
+
+async function stopInTurn(env: Environment, sandbox: Sandbox): Promise<void> {
   await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "stopping", new AbortController().signal, limits.queue, () =>
     stopSandbox(env, sandbox),
   );
