@@ -210,6 +210,18 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(field(text, "Seccomp")).toBe("2");
     });
 
+    test("an exec passes through a filter without clone where no_new_privs is set, and is refused in words elsewhere", async () => {
+      const started = async (noNewPrivileges: boolean) =>
+        await pod.run({ args: ["/bin/sleep", "100"], process: { noNewPrivileges }, filter: refuseCalls(["clone"]) }, [
+          "/bin/cat",
+          "/proc/self/status",
+        ]);
+      expect(field((await started(true)).stdout, "Seccomp")).toBe("2");
+      const refused = (await started(false)).news.find((line) => line.event === "exec");
+      expect(refused).toMatchObject({ kind: "invalid" });
+      expect(refused?.message).toMatch(/refuses clone.*allow them in it, or set allowPrivilegeEscalation to false/);
+    });
+
     test("a spec that asks for seccomp never runs without a filter", async () => {
       const seccomp = { defaultAction: "SCMP_ACT_ALLOW" };
       const without = await pod.run({ linux: { seccomp } });

@@ -12,11 +12,13 @@ struct Test {
   void (*run)();
 };
 
+std::vector<Test> child_tests();
 std::vector<Test> clock_tests();
 std::vector<Test> json_tests();
 std::vector<Test> log_tests();
 std::vector<Test> loop_tests();
 std::vector<Test> protocol_tests();
+std::vector<Test> seccomp_filter_tests();
 
 // Ends the program with the place and both values when they differ.
 void expect_equal(std::string_view actual, std::string_view wanted, const char* file, int line);

@@ -7,8 +7,8 @@ const allow = 0x7fff0000;
 const refuse = 0x00050001; // SECCOMP_RET_ERRNO | EPERM
 
 const numbers: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  x64: { mkdir: 83, mkdirat: 258 },
-  arm64: { mkdirat: 34 },
+  x64: { mkdir: 83, mkdirat: 258, clone: 56 },
+  arm64: { mkdirat: 34, clone: 220 },
 };
 
 function instruction(code: number, ifTrue: number, ifFalse: number, value: number): Buffer {
