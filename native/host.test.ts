@@ -140,6 +140,33 @@ describe("removeTree", () => {
   });
 });
 
+describe("network namespaces", () => {
+  it("are kept by a pin when their own path goes, and tell the addresses of an interface", async () => {
+    const name = `kh-${process.pid}`;
+    const pin = join(base, "pin");
+    run("ip", "netns", "add", name);
+    try {
+      for (const words of [
+        "link add eth0 type veth peer name other",
+        "addr add 10.117.3.2/24 dev eth0",
+        "addr add fd00:117::2/64 dev eth0 nodad",
+        "link set eth0 up",
+      ])
+        run("ip", "-n", name, ...words.split(" "));
+      await host.pinNamespace(`/run/netns/${name}`, pin);
+    } finally {
+      run("ip", "netns", "delete", name);
+    }
+    expect(await host.interfaceAddresses(pin, "eth0")).toEqual(expect.arrayContaining(["10.117.3.2", "fd00:117::2"]));
+    await expect(host.interfaceAddresses(pin, "eth1")).rejects.toMatchObject({ code: "NotFound" });
+    // The thread that looked stays nowhere: the pool's see the host's interfaces still.
+    expect(await host.interfaceAddresses("/proc/self/ns/net", "lo")).toContain("127.0.0.1");
+    await host.unmount(pin);
+    await expect(host.interfaceAddresses(pin, "eth0")).rejects.toMatchObject({ code: "NotFound" });
+    await expect(host.pinNamespace(pin, join(base, "other"))).rejects.toMatchObject({ code: "NotFound" });
+  });
+});
+
 describe("readFromLayers", () => {
   it("resolves links inside the layers and names what it will not open", async () => {
     mkdirSync(join(base, "top/etc"), { recursive: true });

@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,6 +24,7 @@
 #include "files.h"
 #include "kernel.h"
 #include "layers.h"
+#include "network.h"
 #include "overlay.h"
 #include "seccomp.h"
 #include "tree.h"
@@ -126,6 +129,39 @@ void mount_points_keep_their_content(const std::string& base) {
   CLAIM_OK(unmount(base + "/around/inside"));
   CLAIM_OK(unmount(base + "/around/never-there"));
   CLAIM_OK(remove_tree(base + "/around"));
+}
+
+// A namespace outlives its last process by the pin, and is told apart from what is none.
+void a_pin_keeps_a_network_namespace(const std::string& base) {
+  int ready[2];
+  CLAIM(::pipe2(ready, O_CLOEXEC) == 0);
+  const pid_t holder = ::fork();
+  if (holder == 0) {
+    const bool entered = ::unshare(CLONE_NEWNET) == 0 && ::write(ready[1], "x", 1) == 1;
+    if (entered) ::pause();
+    ::_exit(1);
+  }
+  char word = 0;
+  CLAIM(holder > 0 && ::read(ready[0], &word, 1) == 1);
+  ::close(ready[0]);
+  ::close(ready[1]);
+  const std::string pin = base + "/pin";
+  const int before = open_descriptors();
+  CLAIM_OK(pin_namespace("/proc/" + std::to_string(holder) + "/ns/net", pin));
+  ::kill(holder, SIGKILL);
+  CLAIM(::waitpid(holder, nullptr, 0) == holder);
+
+  CLAIM_OK(interface_addresses(pin, "lo"));
+  CLAIM(interface_addresses(pin, "lo")->empty());  // it was never brought up
+  auto is_missing = [](const Result<std::vector<std::string>>& found) {
+    return !found && found.error().kind == Kind::not_found;
+  };
+  CLAIM(is_missing(interface_addresses(pin, "eth0")));
+  CLAIM_OK(unmount(pin));
+  CLAIM(is_missing(interface_addresses(pin, "lo")));
+  CLAIM(is_missing(interface_addresses(base + "/never-there", "lo")));
+  CLAIM(!pin_namespace(pin, base + "/other") && !exists(base + "/other"));
+  CLAIM(open_descriptors() == before);
 }
 
 // What overlayfs itself makes of the removals is what is read back.
@@ -310,6 +346,7 @@ int test_all() {
   deep_trees_take_no_descriptors(base);
   links_are_not_followed(base);
   mount_points_keep_their_content(base);
+  a_pin_keeps_a_network_namespace(base);
   removals_are_told_from_the_upper_directory(base);
   layers_are_read_as_overlayfs_shows_them(base);
   hostile_files_are_not_opened(base);
