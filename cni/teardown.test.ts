@@ -1,6 +1,8 @@
 // Teardowns that fail: the namespace is kept for the retry, also over a restart, and what is given up is named.
 
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { networkLeftovers } from "./leftovers.ts";
@@ -122,4 +124,48 @@ test("a lease that an earlier daemon left is detached once, however often it is 
   await later.detach(pod.sandboxId);
   await later.collectGarbage(new Set());
   expect((await lab.calls()).map(({ command }) => command)).toEqual(["ADD", "DEL"]);
+});
+
+test("a DEL that a killed daemon left running is let finish before the next daemon's begins", async () => {
+  const notes = join(lab.stateDir, "notes");
+  await lab.script(
+    "slow",
+    `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo begin >>${notes}; sleep 1; echo end >>${notes};; esac`,
+  );
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "slow" }] });
+  const pod = await lab.pod();
+  const { confDir, binDir, stateDir, runDir } = lab;
+  const options = JSON.stringify({ confDir, binDirs: [binDir], stateDir, runDir });
+  const script = join(stateDir, "daemon.ts");
+  await writeFile(
+    script,
+    `import { loadHost } from ${JSON.stringify(join(import.meta.dirname, "../native/index.ts"))};
+     import { openNetwork } from ${JSON.stringify(join(import.meta.dirname, "network.ts"))};
+     const network = await openNetwork({ ...${options}, host: loadHost(), log: () => {} });
+     const pod = ${JSON.stringify({ ...pod, annotations: null })};
+     await network.attach({ ...pod, annotations: new Map() }, new AbortController().signal);
+     await network.detach(pod.sandboxId);`,
+  );
+  const daemon = spawn(process.execPath, [script], { stdio: "inherit" });
+  const noted = async () => (await readFile(notes, "utf8").catch(() => "")).trim().split("\n");
+  await eventually("the DEL runs", async () => (await noted())[0] === "begin");
+  daemon.kill("SIGKILL");
+  await once(daemon, "exit");
+
+  const network = await lab.open();
+  await network.detach(pod.sandboxId);
+  expect(await noted()).toEqual(["begin", "end", "begin", "end"]);
+  expect(network.leases()).toEqual([]);
+});
+
+test("a STATUS that hangs holds no opening up: the network is not ready, and closing kills it", async () => {
+  await lab.script("mute", "[ $CNI_COMMAND = STATUS ] && exec sleep 600; exit 0");
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.1.0", name: "lab", plugins: [{ type: "mute" }] });
+  const from = performance.now();
+  const network = await lab.open();
+  expect(performance.now() - from).toBeLessThan(2000);
+  expect(network.readiness()).toMatchObject({ ready: false });
+  const closing = performance.now();
+  await network.close();
+  expect(performance.now() - closing).toBeLessThan(1000);
 });

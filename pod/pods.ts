@@ -12,8 +12,9 @@ import { removeContainer } from "./container-remove.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { announce, announceSandbox } from "./events-of.ts";
+import { matchingContainers, matchingSandboxes } from "./filters.ts";
 import type { RuntimeHandler } from "./handlers.ts";
-import { findById, findIfAny, requireById } from "./ids.ts";
+import { findIfAny, requireById } from "./ids.ts";
 import { containerInfo, sandboxInfo } from "./info.ts";
 import { OutputBudget } from "./output-budget.ts";
 import type { Recovered } from "./recovery.ts";
@@ -21,7 +22,7 @@ import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
-import { SingleFlight } from "./single-flight.ts";
+import { SingleFlight, untilAborted } from "./single-flight.ts";
 import { CgroupReader } from "./stats.ts";
 import { tidy } from "./tidy.ts";
 import type {
@@ -43,7 +44,6 @@ import type {
   SandboxStats,
   SandboxView,
   Session,
-  StringMap,
 } from "./types.ts";
 import { updateContainer } from "./update.ts";
 import { statsOfContainers, statsOfSandboxes } from "./usage.ts";
@@ -144,7 +144,7 @@ export class NodePods implements Pods {
   }
 
   sandboxes(filter: SandboxFilter): readonly SandboxView[] {
-    return this.#matchingSandboxes(filter).map((sandbox) => sandbox.view());
+    return matchingSandboxes(this.#sandboxes, filter).map((sandbox) => sandbox.view());
   }
 
   containersOf(id: SandboxId): readonly ContainerView[] {
@@ -192,7 +192,9 @@ export class NodePods implements Pods {
     if (container === undefined) return;
     const timeoutMs =
       timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Math.max(0, Number(timeoutSeconds) * 1000);
-    await unlessAborted(stopContainer(this.#env, container, timeoutMs), signal, `stopping container ${container.id}`);
+    await untilAborted(stopContainer(this.#env, container, timeoutMs), signal, () =>
+      podErrors.callerGone({ step: "stopping it", object: `container ${container.id}` }),
+    );
   }
 
   async removeContainer(id: string, signal: AbortSignal): Promise<void> {
@@ -210,7 +212,7 @@ export class NodePods implements Pods {
   }
 
   containers(filter: ContainerFilter): readonly ContainerView[] {
-    return this.#matchingContainers(filter).map((container) => container.view());
+    return matchingContainers(this.#containers, filter).map((container) => container.view());
   }
 
   async updateContainerResources(id: string, change: Resources, signal: AbortSignal): Promise<void> {
@@ -293,7 +295,7 @@ export class NodePods implements Pods {
   }
 
   async listContainerStats(filter: ContainerFilter): Promise<readonly ContainerStats[]> {
-    const alive = this.#matchingContainers(filter).filter(({ phase }) => phase.state !== "exited");
+    const alive = matchingContainers(this.#containers, filter).filter(({ phase }) => phase.state !== "exited");
     return await statsOfContainers(this.#env, this.#reader, alive);
   }
 
@@ -305,7 +307,7 @@ export class NodePods implements Pods {
   }
 
   async listSandboxStats(filter: SandboxFilter): Promise<readonly SandboxStats[]> {
-    const ready = this.#matchingSandboxes(filter).filter((sandbox) => sandbox.ready);
+    const ready = matchingSandboxes(this.#sandboxes, filter).filter((sandbox) => sandbox.ready);
     return await statsOfSandboxes(this.#env, this.#reader, ready);
   }
 
@@ -426,7 +428,7 @@ export class NodePods implements Pods {
   /** The queue's turn is the work's, not the caller's: a caller that gives up leaves, begun work goes on. */
   async #inTurn<T>(sandbox: Sandbox, step: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     const turn = sandbox.queue.run(`pod sandbox ${sandbox.id}`, step, signal, limits.queue, work);
-    return await unlessAborted(turn, signal, `${step} (pod sandbox ${sandbox.id})`);
+    return await untilAborted(turn, signal, () => podErrors.callerGone({ step, object: `pod sandbox ${sandbox.id}` }));
   }
 
   #running(id: string, step: string) {
@@ -437,24 +439,6 @@ export class NodePods implements Pods {
     }
     return { container, monitor: sandbox.monitor };
   }
-
-  #matchingSandboxes(filter: SandboxFilter): Sandbox[] {
-    return narrowed(this.#sandboxes, filter.id).filter(
-      (sandbox) =>
-        sandbox.visible &&
-        (filter.state === undefined || filter.state === sandbox.view().state) &&
-        hasLabels(sandbox.config.labels, filter.labels),
-    );
-  }
-
-  #matchingContainers(filter: ContainerFilter): Container[] {
-    return narrowed(this.#containers, filter.id).filter(
-      (container) =>
-        (filter.sandboxId === undefined || container.sandbox.id.startsWith(filter.sandboxId)) &&
-        (filter.state === undefined || filter.state === container.phase.state) &&
-        hasLabels(container.config.labels, filter.labels),
-    );
-  }
 }
 
 /** Its name is taken until it is removed; the remains of a start that failed take nobody's. */
@@ -462,33 +446,6 @@ function isStopped({ life, visible }: Sandbox): boolean {
   return visible && (life === "stopping" || life === "stopped");
 }
 
-/** A filter's id is a unique prefix; a miss narrows to nothing. */
-function narrowed<Item>(items: ReadonlyMap<string, Item>, id: string | undefined): Item[] {
-  if (id === undefined) return [...items.values()];
-  const lookup = findById(items, id);
-  return lookup.kind === "found" ? [lookup.item] : [];
-}
-
-function hasLabels(labels: StringMap, wanted: StringMap): boolean {
-  for (const [name, value] of wanted) if (labels.get(name) !== value) return false;
-  return true;
-}
-
 function handlerInfo(name: string, handler: RuntimeHandler): RuntimeHandlerInfo {
   return { name, ...handler.features };
-}
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, step: string): Promise<T> {
-  let leave: () => void = () => undefined;
-  const gone = new Promise<never>((_, reject) => {
-    const onAbort = () => reject(podErrors.callerGone({ step, object: "the pod" }));
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    leave = () => signal.removeEventListener("abort", onAbort);
-  });
-  try {
-    return await Promise.race([work, gone]);
-  } finally {
-    leave();
-  }
 }

@@ -46,7 +46,10 @@ export class SingleFlight<T> {
   }
 }
 
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal, gone: () => Error): Promise<T> {
+/** The work goes on when its caller is gone. */
+export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal, gone: () => Error): Promise<T> {
+  // Nobody may be there any more to hear of its failure.
+  work.catch(() => undefined);
   if (signal.aborted) throw gone();
   let leave: () => void = () => undefined;
   const abort = new Promise<never>((_, reject) => {
