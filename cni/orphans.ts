@@ -53,28 +53,35 @@ async function endOrphans(sandboxIds: ReadonlySet<string>) {
   const found = await findOrphans(sandboxIds, await processIds());
   const deletions = [...found].filter(([, { command }]) => command === "DEL").map(([pid]) => pid);
   await gone(sandboxIds, deletions, finishedWithinMs);
-  const killed = [...(await findOrphans(sandboxIds, [...found.keys()])).keys()];
-  for (const pid of killed) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // Gone by itself.
+  const killed = new Set<number>();
+  const until = performance.now() + goneWithinMs;
+  let left = await findOrphans(sandboxIds, await processIds());
+  // All processes are looked over each time: one that dies may just have started another.
+  while (left.size > 0 && performance.now() < until) {
+    for (const pid of left.keys()) {
+      kill(pid);
+      killed.add(pid);
     }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    left = await findOrphans(sandboxIds, await processIds());
   }
-  const left = await gone(sandboxIds, killed, goneWithinMs);
   const alive = Map.groupBy(left.keys(), (pid) => left.get(pid)?.sandboxId ?? "");
-  return { killed, alive };
+  return { killed: [...killed], alive };
 }
 
-/** Waits until none of the processes is left, or the time is over; those that are. */
-async function gone(sandboxIds: ReadonlySet<string>, pids: readonly number[], limitMs: number) {
-  const until = performance.now() + limitMs;
-  let left = await findOrphans(sandboxIds, pids);
-  while (left.size > 0 && performance.now() < until) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-    left = await findOrphans(sandboxIds, pids);
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // Gone by itself.
   }
-  return left;
+}
+
+/** Waits until none of the processes is left, or the time is over. */
+async function gone(sandboxIds: ReadonlySet<string>, pids: readonly number[], limitMs: number): Promise<void> {
+  const until = performance.now() + limitMs;
+  while (performance.now() < until && (await findOrphans(sandboxIds, pids)).size > 0)
+    await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 async function processIds(): Promise<number[]> {

@@ -71,11 +71,13 @@ export async function isGone(sandbox: Sandbox): Promise<boolean> {
   }
 }
 
-/** The monitor died (it never exits by itself): the pod is not ready from this moment, and what it left is cleared. */
+/** The monitor died (it never exits by itself): its containers are ended, the pod is not ready, what it left is cleared. */
 async function sandboxLost(env: Environment, sandbox: Sandbox): Promise<void> {
   env.log("error", `pod sandbox ${sandbox.id}: its monitor ${sandbox.monitorPid} is gone, so the pod is ended`);
-  await Promise.all([beginStop(env, sandbox), killProcesses(env, remainsOf(sandbox)).catch(() => undefined)]);
+  // Who hears that the pod is not ready finds its containers ended. What cannot be killed now is tried again below.
+  await killProcesses(env, remainsOf(sandbox)).catch(() => undefined);
   await endContainers(env, sandbox);
+  await beginStop(env, sandbox);
   await stopInTurn(env, sandbox);
 }
 
