@@ -1,6 +1,8 @@
 // kill -9 of the daemon: pods run on, logs go on, exit codes are kept, and what was half made is taken down.
 
-import { chmod, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chmod, mkdir, readdir, readFile, rmdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
@@ -55,6 +57,42 @@ test("a pod runs and logs on, and the next daemon tells of it as the first one d
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 });
+
+test("pods of the version before, by its records and without a directory of files, run on and take containers", async () => {
+  node = await startNode();
+  const { client, daemon, directory } = node;
+  const pod = node.podConfig("older");
+  const { podSandboxId } = await client.runPodSandbox({ config: pod });
+  const containerId = await node.runContainer(pod, podSandboxId, "first", "sleep 1000");
+  await daemon.kill();
+  for (const id of [podSandboxId, containerId]) await rewriteAsVersion1(join(directory, "root/state", `${id}.json`));
+  const files = join(directory, "run/pods", podSandboxId, "files");
+  execFileSync("umount", [files]);
+  await rmdir(files);
+
+  await daemon.start();
+  const { items } = await client.listPodSandbox({});
+  expect(items).toMatchObject([{ id: podSandboxId, state: 0 }]);
+  const second = await node.runContainer(pod, podSandboxId, "second", "sleep 1000");
+  for (const id of [containerId, second]) {
+    const { stdout } = await client.execSync({ containerId: id, cmd: ["cat", "/etc/hostname"] });
+    expect(Buffer.from(stdout).toString()).toBe("older\n");
+  }
+  await client.removePodSandbox({ podSandboxId });
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+/** As keelson 0.1.0 wrote records up to commit 1bafc12. */
+async function rewriteAsVersion1(path: string): Promise<void> {
+  const { version, body } = JSON.parse(await readFile(path, "utf8"));
+  expect(version).toBe(2);
+  const { life, removing, ...rest } = JSON.parse(body);
+  expect([life ?? "ready", removing ?? false]).toEqual(["ready", false]);
+  const older = JSON.stringify(rest.kind === "sandbox" ? { ...rest, ready: true } : rest);
+  const sha256 = createHash("sha256").update(older).digest("hex");
+  await writeFile(path, JSON.stringify({ version: 1, sha256, body: older }));
+}
 
 test("an exit while no daemon was there is reported, with its code and time", async () => {
   node = await startNode();

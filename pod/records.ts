@@ -174,20 +174,28 @@ function encode(record: ObjectRecord): string {
   return JSON.stringify({ version: formatVersion, sha256: checksum(body), body });
 }
 
-/** Undefined for anything but a whole record of this version. */
+/** Undefined for anything but a whole record, of this version or the one before. */
 function decode(text: string): ObjectRecord | undefined {
   try {
     const file: unknown = JSON.parse(text);
-    if (!isObject(file) || file.version !== formatVersion || typeof file.body !== "string") return undefined;
-    if (checksum(file.body) !== file.sha256) return undefined;
-    const record: unknown = JSON.parse(file.body, untag);
+    if (!isObject(file) || typeof file.body !== "string" || checksum(file.body) !== file.sha256) return undefined;
+    const body: unknown = JSON.parse(file.body, untag);
+    const record = file.version === 1 ? fromVersion1(body) : file.version === formatVersion ? body : undefined;
     return isRecord(record) ? record : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** The checksum vouches for the rest: only this file writes records, and only of this version. */
+/** Version 1 knew of a sandbox whether it was ready, and nothing of what had been begun. */
+function fromVersion1(body: unknown): unknown {
+  if (!isObject(body)) return undefined;
+  if (body.kind === "container") return { ...body, removing: false };
+  const life: SandboxLife = body.ready === true ? "ready" : "stopped";
+  return { ...body, life };
+}
+
+/** The checksum vouches for the rest: only this file writes records. */
 function isRecord(value: unknown): value is ObjectRecord {
   return isObject(value) && (value.kind === "sandbox" || value.kind === "container") && typeof value.id === "string";
 }

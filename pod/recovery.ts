@@ -1,12 +1,15 @@
 // Start-up is recovery: from records and what stands in /run to the model. What is found begun, lost or
 // without a record is only noted here: tidy.ts takes it down once the daemon serves.
 
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ContainerRun, connectMonitor, KeelsonError } from "../native/index.ts";
 import { phaseOf } from "./container.ts";
 import { applyUnseenExit } from "./container-life.ts";
 import type { Environment } from "./environment.ts";
 import { endContainers } from "./exits.ts";
+import { writeContainerFiles } from "./files.ts";
 import { type RuntimeHandler, vanishedHandler } from "./handlers.ts";
 import type { ContainerRecord, SandboxRecord } from "./records.ts";
 import type { Sandbox } from "./sandbox.ts";
@@ -76,6 +79,7 @@ async function reattach(
       const monitor = await askMonitor(env, sandbox);
       if (monitor === undefined) return sandbox.resumeStopping(undefined, record.monitorPid);
       sandbox.becomeReady(monitor, record.monitorPid, record.ips, record.timeline);
+      await provideFiles(env, sandbox);
       const missing = await Promise.race([inspection, delay(answerMs, "late" as const, { ref: false })]);
       if (missing === "late")
         inspections.set(
@@ -84,6 +88,17 @@ async function reattach(
         );
       else if (missing !== undefined) await loseNetwork(env, sandbox, missing.missing);
     }
+  }
+}
+
+/** The pod of an older keelson has no directory of files for its containers, and its monitor mounts none there. */
+async function provideFiles(env: Environment, sandbox: Sandbox): Promise<void> {
+  try {
+    await mkdir(join(sandbox.podDirectory, "files"), { mode: 0o711 });
+    await writeContainerFiles(sandbox, env.hostResolvConf);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EEXIST") return;
+    env.log("warn", `pod sandbox ${sandbox.id}: no further container can start in it: ${String(error)}`);
   }
 }
 
