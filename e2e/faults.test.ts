@@ -1,10 +1,14 @@
 // Slow networks, impatient clients, frozen and killed monitors: one pod's trouble, nobody else's.
 
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { afterEach, expect, test } from "vitest";
+import { dead, full } from "./faults/hindrances.ts";
+import { placesOf } from "./faults/host-view.ts";
+import { startWildNode } from "./faults/wild-plugin.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
 import { until } from "./fixtures/steps.ts";
 
@@ -95,6 +99,82 @@ test("a killed monitor ends its pod, which says so and can be removed without a 
   await node.client.removePodSandbox({ podSandboxId });
   await node.daemon.stop();
   expect(await node.leftovers()).toEqual([]);
+});
+
+test("a pod whose last record cannot be written is not handed to a retry, and is taken back", async () => {
+  const wild = await startWildNode();
+  node = wild.node;
+  const { plugins } = wild;
+  await plugins.be({ type: "portmap", command: "ADD", failPercent: 0, hangPercent: 100 });
+  const config = node.podConfig("unrecorded");
+  const first = node.client.runPodSandbox({ config }).catch((error: unknown) => String(error));
+  // The first record is written, the plugins are at work.
+  await delay(1000);
+  const lift = await dead(placesOf(node.directory).records);
+  try {
+    await plugins.be("calm");
+    await delay(1000);
+    await expect(node.client.runPodSandbox({ config }, 1000)).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
+  } finally {
+    await lift();
+  }
+  expect(await first).toContain("ENOTCONN");
+  await node.removePods();
+  expect((await node.client.listPodSandbox({})).items).toEqual([]);
+  const { podSandboxId } = await node.client.runPodSandbox({ config });
+  await node.client.removePodSandbox({ podSandboxId });
+  await node.daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test("a seccomp profile that is a FIFO is refused, and holds up neither its pod nor its removal", async () => {
+  node = await startNode();
+  const config = node.podConfig("fifo");
+  const { podSandboxId } = await node.client.runPodSandbox({ config });
+  const localhostRef = join(node.directory, "profile.json");
+  execFileSync("mkfifo", [localhostRef]);
+  const container = {
+    metadata: { name: "c", attempt: 0 },
+    image: { image: node.image },
+    linux: { securityContext: { seccomp: { profileType: 2, localhostRef } } },
+  };
+  await expect(
+    node.client.createContainer({ podSandboxId, sandboxConfig: config, config: container }, 3000),
+  ).rejects.toMatchObject({ code: status.INVALID_ARGUMENT, details: expect.stringContaining("it is not a file") });
+  await node.client.removePodSandbox({ podSandboxId }, 5000);
+});
+
+test("an image that lost a layer on disk is refused with what to do", async () => {
+  node = await startNode();
+  const config = node.podConfig("thin");
+  const { podSandboxId } = await node.client.runPodSandbox({ config });
+  const layers = join(placesOf(node.directory).image, "layers");
+  const [layer = ""] = await readdir(layers);
+  await rename(join(layers, layer), join(node.directory, layer));
+  await expect(node.runContainer(config, podSandboxId, "c", "true")).rejects.toMatchObject({
+    code: status.FAILED_PRECONDITION,
+    details: expect.stringContaining(`Layer sha256:${layer}`),
+  });
+  await rename(join(node.directory, layer), join(layers, layer));
+  await node.runContainer(config, podSandboxId, "c", "true");
+});
+
+test("a writable layer that cannot be removed leaves no staging directory, and the retry removes it", async () => {
+  node = await startNode();
+  const { image } = placesOf(node.directory);
+  const config = node.podConfig("kept");
+  const { podSandboxId } = await node.client.runPodSandbox({ config });
+  const containerId = await node.runContainer(config, podSandboxId, "c", "true");
+  const lift = await full(join(image, "containers", containerId));
+  try {
+    // A directory that something is mounted on cannot be moved away (EBUSY).
+    await expect(node.client.removeContainer({ containerId })).rejects.toThrow("EBUSY");
+  } finally {
+    await lift();
+  }
+  expect(await readdir(join(image, "staging"))).toEqual([]);
+  await node.client.removeContainer({ containerId });
+  expect(await readdir(join(image, "containers"))).toEqual([]);
 });
 
 async function monitorPid(podSandboxId: string): Promise<number> {

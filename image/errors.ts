@@ -104,6 +104,11 @@ export const errors = catalogue({
     sentence: "The image {image} cannot be removed: container {container} mounts it.",
     remedy: "Remove the container first.",
   },
+  layerMissing: {
+    code: "FailedPrecondition",
+    sentence: "Layer {layer} of an image is no longer on this node's disk.",
+    remedy: "Remove the image and pull it again, and see who deletes files in Keelson's image store.",
+  },
   snapshotExists: {
     code: "AlreadyExists",
     sentence: "Container {container} already has a writable layer.",

@@ -1,5 +1,6 @@
 // Writable layers of containers: `containers/<id>/{upper,work}` and the list of layers below them.
 
+import type { Stats } from "node:fs";
 import { chmod, chown, mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Host } from "../native/index.ts";
@@ -142,11 +143,19 @@ export class Snapshots {
     const upper = path.join(directory, "upper");
     const work = path.join(directory, "work");
     await mkdir(directory, { mode: 0o700 });
-    const [root] = await Promise.all([stat(this.#layout.layerRoot(top)), mkdir(upper), mkdir(work, { mode: 0o700 })]);
+    const [root] = await Promise.all([this.#statLayer(top), mkdir(upper), mkdir(work, { mode: 0o700 })]);
     // The upper directory's owner and mode are what the container sees at its root.
     await chown(upper, owner.uid + root.uid, owner.gid + root.gid);
     await chmod(upper, root.mode & 0o7777);
     return { lower: lower.map((diffId) => this.#layout.layerRoot(diffId)), upper, work };
+  }
+
+  async #statLayer(layer: Digest): Promise<Stats> {
+    try {
+      return await stat(this.#layout.layerRoot(layer));
+    } catch (error) {
+      throw isMissing(error) ? errors.layerMissing({ layer }, error) : error;
+    }
   }
 
   async #measure(containerId: string): Promise<FileSystemUse> {

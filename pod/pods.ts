@@ -104,9 +104,10 @@ export class NodePods implements Pods {
   async runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> {
     const handler = this.#handler(runtimeHandler);
     const key = sandboxKey(config);
-    const earlier = this.#sandboxes
-      .values()
-      .find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
+    // Ready in memory is not ready on record: one whose start is not over yet may still be undone.
+    const earlier = this.#sandboxStarts.isFlying(key)
+      ? undefined
+      : this.#sandboxes.values().find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
     if (earlier !== undefined) {
       if (!earlier.ready) throw podErrors.sandboxExists({ id: earlier.id });
       earlier.visible = true;

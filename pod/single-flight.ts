@@ -30,6 +30,10 @@ export class SingleFlight<T> {
     }
   }
 
+  isFlying(key: string): boolean {
+    return this.#flights.has(key);
+  }
+
   #depart(key: string, what: string, start: () => Promise<T>): Flight<T> {
     const over = inHand("start", () => `${what}, for ${flight.callers} callers`);
     const work = start().finally(over);

@@ -3,7 +3,7 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, existsSync, openSync } from "node:fs";
-import { mkdir, readdir, readFile, rename } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
@@ -58,6 +58,18 @@ export async function readOnlyCgroups(name: string): Promise<Lift> {
   };
 }
 
+/** A file that cannot be written; made when it is missing, and then removed again. */
+export async function unwritable(path: string): Promise<Lift> {
+  const isNew = !existsSync(path);
+  if (isNew) await writeFile(path, "");
+  await execute("mount", ["--bind", path, path]);
+  await execute("mount", ["-o", "remount,bind,ro", path]);
+  return async () => {
+    await unmount(path);
+    if (isNew) await rm(path);
+  };
+}
+
 /** What is at the path is away for a while. */
 export async function absent(path: string): Promise<Lift> {
   const aside = `${path}.aside`;
@@ -76,12 +88,14 @@ export function stopped(pid: number): Lift {
   };
 }
 
-/** Sends the signal to the next child of the daemon whose command line has `needle`; resolves with its pid. */
-export function catchChild(
-  daemonPid: number,
-  needle: string,
-  signal: "SIGSTOP" | "SIGKILL",
-): { readonly caught: Promise<number>; readonly giveUp: () => void } {
+export interface Catch {
+  /** The child's pid; rejects when there was none. */
+  readonly caught: Promise<number>;
+  readonly giveUp: () => void;
+}
+
+/** Sends the signal to the next child of the daemon whose command line has `needle`; resolves once it looks out. */
+export async function catchChild(daemonPid: number, needle: string, signal: "SIGSTOP" | "SIGKILL"): Promise<Catch> {
   const script = join(import.meta.dirname, "child-catcher.ts");
   const catcher = spawn(process.execPath, [script, String(daemonPid), needle, signal], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -94,6 +108,7 @@ export function catchChild(
     return pid;
   });
   caught.catch(() => undefined);
+  await once(catcher.stdout, "data");
   return { caught, giveUp: () => catcher.kill("SIGKILL") };
 }
 
@@ -104,11 +119,4 @@ async function unmount(directory: string): Promise<void> {
 async function cgroupRoots(): Promise<string[]> {
   const lines = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
   return lines.filter((line) => / - cgroup2? /.test(line)).map((line) => line.split(" ")[4] ?? "");
-}
-
-/** A command line's processes among the descendants-to-be of nobody in particular: the whole host is looked at. */
-export async function processesWith(...needles: readonly string[]): Promise<number[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
-  return pids.filter((_, index) => needles.every((needle) => lines[index]?.includes(needle)));
 }

@@ -15,7 +15,7 @@ import { disagreements } from "./host-check.ts";
 import { placesOf, viewHost } from "./host-view.ts";
 import { askAll, brokenPromises, type Ledger } from "./ledger.ts";
 import { type Random, seeded } from "./random.ts";
-import { installWildPlugins, type WildPlugins } from "./wild-plugin.ts";
+import { startWildNode, type WildPlugins } from "./wild-plugin.ts";
 
 export interface KillRun {
   readonly seed: number;
@@ -24,6 +24,8 @@ export interface KillRun {
   /** Plugins fail or hang at random. */
   readonly wildNetwork: boolean;
   readonly say: (line: string) => void;
+  /** Ends the run early, and counts as a failure. */
+  readonly signal: AbortSignal;
 }
 
 /** Clients with a pod each. */
@@ -41,11 +43,8 @@ const wrongLimit = 25;
 
 export async function killRun(run: KillRun): Promise<readonly string[]> {
   await using undo = new AsyncDisposableStack();
-  const node = await startNode(
-    run.wildNetwork ? { pluginDirectories: (directory) => [join(directory, "plugins")] } : {},
-  );
+  const { node, plugins } = run.wildNetwork ? await startWildNode() : { node: await startNode(), plugins: undefined };
   undo.defer(() => node.close());
-  const plugins = run.wildNetwork ? await installWildPlugins(join(node.directory, "plugins")) : undefined;
   // Closing must not meet a plugin that hangs.
   undo.defer(async () => await plugins?.be("calm"));
   const registry = await startWrongRegistry();
@@ -102,7 +101,7 @@ class Party {
   }
 
   async go(references: readonly string[]): Promise<readonly string[]> {
-    const { kills, monitorKills, say } = this.#run;
+    const { say, signal } = this.#run;
     const around: Surroundings = {
       ledger: this.#ledger,
       client: () => this.#client,
@@ -120,7 +119,7 @@ class Party {
       working.add(workAtPods(idle.of(around), this.#random.fork(), `pod${index}`));
     working.add(workAtImages(idle.of(around), this.#random.fork(), references));
 
-    while ((this.#kills < kills || this.#monitorKills < monitorKills) && this.#wrong.length < wrongLimit) {
+    while (this.#goesOn()) {
       this.#round += 1;
       await this.#plugins?.be({ failPercent: 12, hangPercent: 6 });
       this.#gate.open();
@@ -132,6 +131,7 @@ class Party {
       await this.#compare();
       if (this.#round % 20 === 0) say(this.#progress());
     }
+    if (signal.aborted) this.#tell(String(signal.reason));
     this.#gate.end();
     await Promise.all(working);
     say(this.#progress());
@@ -139,6 +139,12 @@ class Party {
     await this.#endAll();
     if (this.#wrong.length > 0) await this.#keepLog();
     return this.#wrong;
+  }
+
+  #goesOn(): boolean {
+    const { kills, monitorKills, signal } = this.#run;
+    const due = this.#kills < kills || this.#monitorKills < monitorKills;
+    return due && this.#wrong.length < wrongLimit && !signal.aborted;
   }
 
   /** Lets the clients work until they got so many answers, so that a slow machine sees as much as a quick one. */

@@ -37,6 +37,14 @@ const seed = Number(options.seed ?? 1 + Math.floor(Math.random() * 999_999));
 const kills = Number(options.kills ?? (options.ci === true ? 25 : 300));
 const monitorKills = Number(options["monitor-kills"] ?? (options.ci === true ? 10 : 100));
 const pods = Number(options.pods ?? 2000);
+/** Ends the parts early, so that what they made is taken down. */
+const interrupted = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    say(`      ${signal}: ending`);
+    interrupted.abort(new Error(`ended by ${signal}`));
+  });
+}
 const { step, thrown, conclude } = createSteps(say);
 
 const parts = positionals.length === 0 ? ["kills", "wild", "steps"] : positionals;
@@ -53,14 +61,16 @@ async function runPart(part: string): Promise<void> {
       const wildNetwork = part === "wild";
       const title = `${kills} kills of the daemon, ${monitorKills} of monitors${wildNetwork ? ", wild plugins" : ""}: nothing lost, doubled or left (seed ${seed})`;
       return await step(title, async () => {
-        const wrong = await killRun({ seed, kills, monitorKills, wildNetwork, say });
+        const wrong = await killRun({ seed, kills, monitorKills, wildNetwork, say, signal: interrupted.signal });
         nothing(wrong.length === 0 ? [] : [`${wrong.length} things were wrong; they are told above`]);
       });
     }
     case "steps":
-      return await stepRun({ only: new RegExp(options.only ?? ""), step, say });
+      return await stepRun({ only: new RegExp(options.only ?? ""), step, say, signal: interrupted.signal });
     case "soak":
-      return await step(`a soak of ${pods} pods, 8 at a time, is flat`, async () => nothing(await soak(pods, say)));
+      return await step(`a soak of ${pods} pods, 8 at a time, is flat`, async () =>
+        nothing(await soak(pods, say, interrupted.signal)),
+      );
     default:
       throw new Error(`no such part: ${part}`);
   }

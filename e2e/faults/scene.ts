@@ -1,12 +1,11 @@
 // What a step's fault happens on: a node with one pod that nothing happens to, a registry, plugins that obey.
 
-import { join } from "node:path";
 import Long from "long";
 import { type BuiltImage, busyboxLayer, makeImage, makeLayer, makeTar } from "../../image/testing/build-image.ts";
 import { type Interception, startWrongRegistry, type WrongRegistry } from "../../image/testing/wrong-registry.ts";
-import { type PodConfig, startNode, type TestNode } from "../fixtures/node.ts";
+import type { PodConfig, TestNode } from "../fixtures/node.ts";
 import type { Lift } from "./hindrances.ts";
-import { installWildPlugins, type WildPlugins } from "./wild-plugin.ts";
+import { startWildNode, type WildPlugins } from "./wild-plugin.ts";
 
 export interface Scene extends AsyncDisposable {
   readonly node: TestNode;
@@ -55,10 +54,9 @@ export interface StepCase {
 
 export async function openScene(): Promise<Scene> {
   const undo = new AsyncDisposableStack();
-  const node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins")] });
+  const { node, plugins } = await startWildNode();
   undo.defer(() => node.close());
   try {
-    const plugins = await installWildPlugins(join(node.directory, "plugins"));
     let interception: Interception | undefined;
     const registry = await startWrongRegistry((request, response) => interception?.(request, response) ?? false);
     undo.defer(() => registry.stop());

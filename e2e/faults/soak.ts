@@ -30,7 +30,7 @@ const slack: ReadonlyMap<string, number> = new Map([
 type Counters = ReadonlyMap<string, number>;
 
 /** One sentence for each figure that is not flat. */
-export async function soak(pods: number, say: (line: string) => void): Promise<readonly string[]> {
+export async function soak(pods: number, say: (line: string) => void, signal: AbortSignal): Promise<readonly string[]> {
   await using undo = new AsyncDisposableStack();
   const node = await startNode();
   undo.defer(() => node.close());
@@ -42,6 +42,7 @@ export async function soak(pods: number, say: (line: string) => void): Promise<r
     const end = Math.round((pods * quarter) / quarters);
     const work = async (): Promise<void> => {
       while (next < end) {
+        signal.throwIfAborted();
         next += 1;
         everSeen.add(await wholeLife(node, next));
       }

@@ -78,8 +78,6 @@ export const createSteps: readonly StepCase[] = [
   create("the compiled filter", "hang", (target) => dead(filters(target)), withProfile),
   create("bundle", "fail", (target) => full(bundles(target))),
   create("bundle", "hang", (target) => dead(bundles(target))),
-  create("log directory", "fail", (target) => full(logs(target)), logInDirectory),
-  create("log directory", "hang", (target) => dead(logs(target)), logInDirectory),
   create("record", "fail", (target) => full(records(target))),
   create("record", "hang", (target) => dead(records(target))),
 ];
@@ -101,6 +99,8 @@ export const startSteps: readonly StepCase[] = [
   start("cgroup", "fail", (target) => readOnlyCgroups(`${places(target).cgroup}/${target.podId}`)),
   start("cgroup", "hang", (target) => frozen(`${places(target).cgroup}/${target.podId}`)),
   start("the compiled filter", "fail", (target) => absent(filters(target)), withProfile),
+  start("log directory", "fail", (target) => full(logs(target)), logInDirectory),
+  start("log directory", "hang", (target) => dead(logs(target)), logInDirectory),
   start("log file", "fail", (target) => full(logs(target))),
   start("log file", "hang", (target) => dead(logs(target))),
   start("log file, a FIFO", "hang", (target) => fifo(join(logs(target), "c.log"))),

@@ -28,14 +28,32 @@ function plugin(type: PluginType, kind: "fail" | "hang"): StepCase {
 /** The monitor that is about to be spawned gets a signal while it starts. */
 function monitor(signal: "SIGSTOP" | "SIGKILL"): (target: Target) => Promise<Lift> {
   return async (target) => {
-    const { caught, giveUp } = catchChild(target.scene.node.daemon.pid, `${pods(target)}/`, signal);
-    // Until it looks: Node's own start.
-    await delay(400);
+    const { caught, giveUp } = await catchChild(target.scene.node.daemon.pid, `${pods(target)}/`, signal);
     return async () => {
       giveUp();
       const pid = await caught;
       if (signal === "SIGSTOP") await stopped(pid)();
     };
+  };
+}
+
+/** The last of a start's records: the file system goes while the plugins work. */
+function lastRecord(kind: "fail" | "hang"): StepCase {
+  return {
+    operation,
+    step: "record: ready",
+    kind,
+    hinder: async (target) => {
+      const { plugins } = target.scene;
+      await plugins.be({ type: "portmap", command: "ADD", failPercent: 0, hangPercent: 100 });
+      const hidden = delay(800).then(async () => {
+        const lift = await (kind === "fail" ? full : dead)(records(target));
+        await plugins.be("calm");
+        return lift;
+      });
+      hidden.catch(() => undefined);
+      return async () => await (await hidden)();
+    },
   };
 }
 
@@ -85,6 +103,8 @@ export const podSteps: readonly StepCase[] = [
   plugin("host-local", "hang"),
   plugin("portmap", "fail"),
   plugin("portmap", "hang"),
-  { operation, step: "record", kind: "fail", hinder: (target) => full(records(target)) },
-  { operation, step: "record", kind: "hang", hinder: (target) => dead(records(target)) },
+  { operation, step: "record: starting", kind: "fail", hinder: (target) => full(records(target)) },
+  { operation, step: "record: starting", kind: "hang", hinder: (target) => dead(records(target)) },
+  lastRecord("fail"),
+  lastRecord("hang"),
 ];

@@ -1,15 +1,12 @@
 // PullImage, step by step as image/store.ts and image/inventory.ts take them, with what hinders each.
 
-import { execFile } from "node:child_process";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import type { Interception } from "../../image/testing/wrong-registry.ts";
-import { catchChild, dead, full, type Lift, stopped } from "./hindrances.ts";
+import { catchChild, dead, full, type Lift, stopped, unwritable } from "./hindrances.ts";
 import { placesOf } from "./host-view.ts";
 import type { Scene, StepCase, Target } from "./scene.ts";
 
 const operation = "PullImage";
-const execute = promisify(execFile);
 const staging = ({ scene }: Target) => join(placesOf(scene.node.directory).image, "staging");
 const index = ({ scene }: Target) => join(placesOf(scene.node.directory).image, "index.json");
 
@@ -71,7 +68,7 @@ function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
     kind: signal === "SIGSTOP" ? "hang" : "fail",
     hinder: async ({ scene, name }) => {
       const image = await scene.image(imageNumber(name));
-      const { caught, giveUp } = catchChild(scene.node.daemon.pid, "keelson-unpack", signal);
+      const { caught, giveUp } = await catchChild(scene.node.daemon.pid, "keelson-unpack", signal);
       scene.misbehave(async ({ url }) => {
         if (image.layers.some(({ digest }) => url.includes(digest))) await caught.catch(() => undefined);
         return false;
@@ -99,12 +96,6 @@ function disk(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"]): 
   };
 }
 
-/** A file that something is mounted on cannot be replaced (EBUSY). */
-async function pinned(path: string): Promise<Lift> {
-  await execute("mount", ["--bind", path, path]);
-  return async () => void (await execute("umount", ["-l", path]));
-}
-
 export const pullSteps: readonly StepCase[] = [
   registry("token", "fail"),
   registry("token", "hang"),
@@ -117,5 +108,5 @@ export const pullSteps: readonly StepCase[] = [
   unpacker("SIGSTOP"),
   disk("staging directory", "fail", (target) => full(staging(target))),
   disk("staging directory", "hang", (target) => dead(staging(target))),
-  disk("names: index.json", "fail", (target) => pinned(index(target))),
+  disk("names: index.json", "fail", (target) => unwritable(`${index(target)}.new`)),
 ];

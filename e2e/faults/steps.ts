@@ -20,6 +20,7 @@ export interface StepRun {
   /** Runs one case as a step of the walk. */
   readonly step: (name: string, work: () => Promise<void>) => Promise<void>;
   readonly say: (line: string) => void;
+  readonly signal: AbortSignal;
 }
 
 const callMs = { fail: 20_000, hang: 2_500 } as const;
@@ -33,11 +34,12 @@ interface Row {
   readonly result: string;
 }
 
-export async function stepRun({ only, step, say }: StepRun): Promise<void> {
+export async function stepRun({ only, step, say, signal }: StepRun): Promise<void> {
   const chosen = [...podSteps, ...createSteps, ...startSteps, ...pullSteps].filter((each) => only.test(nameOf(each)));
   const rows: Row[] = [];
   await using scene = await openScene();
   for (const [index, each] of chosen.entries()) {
+    signal.throwIfAborted();
     let result = "undone, retry ok";
     await step(nameOf(each), async () => {
       const wrong = await runCase(scene, each, `step-${index}`).catch((error: unknown) => [String(error)]);

@@ -2,6 +2,7 @@
 
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { startNode, type TestNode } from "../fixtures/node.ts";
 
 const real = "/usr/lib/cni";
 /** The default network's chain, and the IPAM plugin that bridge runs. */
@@ -25,7 +26,7 @@ export interface WildPlugins {
 }
 
 /** The plugins, in `directory` (made here); they behave until told otherwise. */
-export async function installWildPlugins(directory: string): Promise<WildPlugins> {
+async function installWildPlugins(directory: string): Promise<WildPlugins> {
   const control = join(directory, "whim");
   await mkdir(directory, { recursive: true });
   let changes = 0;
@@ -46,6 +47,16 @@ export async function installWildPlugins(directory: string): Promise<WildPlugins
   return { be };
 }
 
+/** A node whose plugins these are. */
+export async function startWildNode(): Promise<{ readonly node: TestNode; readonly plugins: WildPlugins }> {
+  const prepared = Promise.withResolvers<WildPlugins>();
+  const node = await startNode({
+    pluginDirectories: (directory) => [join(directory, "plugins")],
+    prepare: async (directory) => prepared.resolve(await installWildPlugins(join(directory, "plugins"))),
+  });
+  return { node, plugins: await prepared.promise };
+}
+
 function script(type: PluginType, control: string): string {
   return `#!/bin/sh
 whim=$(cat ${control})
@@ -61,12 +72,13 @@ if [ $fate -lt "$3" ]; then
   [ $coin = 0 ] || ${real}/${type} >/dev/null
   refuse
 fi
-if [ $fate -lt $(( $3 + $4 )) ]; then
-  [ $coin = 0 ] || ${real}/${type} >/dev/null
-  rounds=0
-  while [ $rounds -lt 600 ] && [ "$(cat ${control})" = "$whim" ]; do sleep 0.2; rounds=$((rounds + 1)); done
-  [ $coin = 0 ] || refuse
-fi
-exec ${real}/${type}
+[ $fate -lt $(( $3 + $4 )) ] || exec ${real}/${type}
+# Before its work, or with it done; in the second case it fails after all when plugins are to fail at all.
+[ $coin = 0 ] || result=$(${real}/${type}) || { echo "$result"; exit 1; }
+rounds=0
+while [ $rounds -lt 600 ] && [ "$(cat ${control})" = "$whim" ]; do sleep 0.2; rounds=$((rounds + 1)); done
+[ $coin = 1 ] || exec ${real}/${type}
+[ "$3" = 0 ] || refuse
+echo "$result"
 `;
 }

@@ -2,6 +2,7 @@
 // Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
 
 import { createHash, randomUUID } from "node:crypto";
+import { constants } from "node:fs";
 import { mkdir, open, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Host, writeFile } from "../../native/index.ts";
@@ -49,9 +50,12 @@ async function readProfile(path: string): Promise<object> {
 }
 
 async function readBounded(path: string): Promise<string> {
-  const file = await open(path, "r");
+  // Not blocking: the open of a FIFO would wait for a writer, in one of the few threads that all files share.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const { size } = await file.stat();
+    const facts = await file.stat();
+    if (!facts.isFile()) throw new TypeError("it is not a file");
+    const { size } = facts;
     if (size > profileLimit) throw new RangeError("it is larger than 4 MiB");
     return await file.readFile("utf8");
   } finally {
