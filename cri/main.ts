@@ -70,13 +70,14 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
     (line) => process.stderr.write(line),
     () => new Date(),
   );
-  handleSignals({ host: loadHost(), config, readConfig, log, work: new WorkList() });
+  const host = loadHost();
+  handleSignals({ host, config, readConfig, log, work: new WorkList() });
   // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
   process.stderr.on("error", () => undefined);
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, stopSignal());
   // Whatever is still at work ends here, and the locks with it: no other daemon gets them before.
-  process.exit(0);
+  return host.exitNow(0);
 }
 
 async function runCheck(config: Config): Promise<number> {

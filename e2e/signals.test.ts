@@ -2,7 +2,10 @@
 
 import { readFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { dead } from "./faults/hindrances.ts";
 import { startNode, type TestNode } from "./fixtures/node.ts";
 import { until } from "./fixtures/steps.ts";
 
@@ -71,3 +74,26 @@ test("SIGUSR1 tells what waits for what, since when", async () => {
   silent.close();
   expect(await pull).toBe("given up");
 }, 60_000);
+
+test("SIGTERM ends the daemon within 2 s while one of its threads waits for a dead file system", async () => {
+  const pod = node.podConfig("dead");
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  const hostPath = join(node.directory, "dead");
+  const lift = await dead(hostPath);
+  try {
+    const config = {
+      metadata: { name: "c", attempt: 0 },
+      image: { image: node.image },
+      mounts: [{ hostPath: join(hostPath, "source"), containerPath: "/data" }],
+      linux: {},
+    };
+    const create = node.client.createContainer({ podSandboxId, sandboxConfig: pod, config }, 1000);
+    await expect(create).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
+    const begin = performance.now();
+    await node.daemon.stop();
+    expect(performance.now() - begin).toBeLessThan(2000);
+  } finally {
+    await lift();
+    await node.daemon.start();
+  }
+});

@@ -88,6 +88,11 @@ export interface Host {
   unblockUsr1(): void;
   /** Gives what the C heap holds free back to the kernel (malloc_trim(3)). */
   trimHeap(): void;
+  /**
+   * Ends the process at once. process.exit joins the threads that files are read in, and one that waits for a dead
+   * file system never comes back.
+   */
+  exitNow(code: number): never;
 }
 
 /** Loads the addon. Throws `addonNotLoaded` when it is not built or not for this machine. */
@@ -112,6 +117,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     hostCapabilities: () => addon.hostCapabilities(),
     unblockUsr1: () => addon.unblockUsr1(),
     trimHeap: () => addon.trimHeap(),
+    exitNow: (code) => addon.exitNow(code),
   };
 }
 
@@ -143,6 +149,7 @@ const methods = [
   "hostCapabilities",
   "unblockUsr1",
   "trimHeap",
+  "exitNow",
 ] as const satisfies readonly (keyof Host)[];
 
 function isHost(addon: unknown): addon is Host {

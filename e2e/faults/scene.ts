@@ -48,6 +48,8 @@ export interface StepCase {
   /** Members of the container's configuration that the case needs; made before the hindrance. */
   readonly config?: (target: Target) => Promise<object>;
   readonly hinder: (target: Target) => Promise<Lift>;
+  /** The hindrance meets one attempt: the next goes past it. */
+  readonly meetsOne?: true;
   /** The hindrance hides the other pods' files too, so that only answers from memory can be asked for. */
   readonly hidesOthers?: true;
 }

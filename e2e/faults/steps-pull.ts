@@ -66,6 +66,7 @@ function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
     operation,
     step: `unpacker gets ${signal}`,
     kind: signal === "SIGSTOP" ? "hang" : "fail",
+    meetsOne: true,
     hinder: async ({ scene, name }) => {
       const image = await scene.image(imageNumber(name));
       const { caught, giveUp } = await catchChild(scene.node.daemon.pid, "keelson-unpack", signal);

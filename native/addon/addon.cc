@@ -1,6 +1,7 @@
 // The Node-API module: one function here for each method of `Host` in ../host.ts, by its name there.
 
 #include <napi.h>
+#include <unistd.h>
 
 #include "background.h"
 #include "files.h"
@@ -199,6 +200,13 @@ Napi::Value trimHeap(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value exitNow(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  int code = static_cast<int>(arguments.size());
+  if (!arguments.ok()) return {};
+  _exit(code);
+}
+
 Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("syncFileSystem", Napi::Function::New(env, syncFileSystem));
   exports.Set("readFiles", Napi::Function::New(env, readFiles));
@@ -216,6 +224,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
   exports.Set("trimHeap", Napi::Function::New(env, trimHeap));
+  exports.Set("exitNow", Napi::Function::New(env, exitNow));
   return exports;
 }
 
