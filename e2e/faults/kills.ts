@@ -13,7 +13,7 @@ import { startNode, type TestNode } from "../fixtures/node.ts";
 import { Gate, type Surroundings, workAtImages, workAtPods } from "./clients.ts";
 import { disagreements } from "./host-check.ts";
 import { placesOf, viewHost } from "./host-view.ts";
-import { askAll, brokenPromises, type Ledger } from "./ledger.ts";
+import { askAll, brokenPromises, type Ledger, leftovers } from "./ledger.ts";
 import { type Random, seeded } from "./random.ts";
 import { startWildNode, type WildPlugins } from "./wild-plugin.ts";
 
@@ -220,7 +220,7 @@ class Party {
       const again = brokenPromises(this.#ledger, answers);
       const stale = await disagreements(directory, answers, host, daemon.pid);
       // A pod of a killed monitor may be ready for a moment; nothing that was acknowledged may be missing for one.
-      wrong = [...again, ...stale];
+      wrong = [...again, ...leftovers(this.#ledger, answers), ...stale];
     } while (wrong.length > 0 && performance.now() - begin < settleMs);
     this.#longestSettling = Math.max(this.#longestSettling, performance.now() - begin);
     for (const sentence of new Set([...first, ...wrong])) this.#tell(sentence);

@@ -3,6 +3,7 @@
 // A call that ended without an answer (the daemon was killed, the deadline expired) leaves its object between two
 // states; both are allowed until a client asks again.
 
+import { status } from "@grpc/grpc-js";
 import { runtime } from "../../cri/generated/messages.js";
 import type { CriClient } from "../fixtures/client.ts";
 import type { PodConfig } from "../fixtures/node.ts";
@@ -71,8 +72,19 @@ export interface AnsweredContainer {
   readonly exit: Exit | undefined;
 }
 
-/** Everything the daemon says, by the calls that the kubelet makes. */
+/** Everything the daemon says, by the calls that the kubelet makes; asked again when something listed goes meanwhile. */
 export async function askAll(client: CriClient): Promise<Answers> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await askOnce(client);
+    } catch (error) {
+      const isGone = error instanceof Error && "code" in error && error.code === status.NOT_FOUND;
+      if (!isGone || tries === 10) throw error;
+    }
+  }
+}
+
+async function askOnce(client: CriClient): Promise<Answers> {
   const [{ items }, { containers }, { images }] = await Promise.all([
     client.listPodSandbox({}),
     client.listContainers({}),
@@ -121,14 +133,34 @@ export function exitOf(status: runtime.v1.IContainerStatus | null | undefined): 
 export function brokenPromises(ledger: Ledger, answers: Answers): string[] {
   const known = new Set<string>();
   const broken = [...ledger.pods].flatMap((pod) => brokenOfPod(pod, answers, known));
-  const strangers = [
-    ...[...answers.pods].filter(([id]) => !known.has(id)).map(([id, { name }]) => `pod ${name} ${id}`),
-    ...[...answers.containers].filter(([id]) => !known.has(id)).map(([id, { name }]) => `container ${name} ${id}`),
-  ];
+  const strangers = strangersAmong(answers, known, (pod) => pod.ready);
   const images = [...ledger.images]
     .filter(([reference, pulled]) => answers.images.has(reference) !== pulled)
     .map(([reference, pulled]) => `image ${reference} was ${pulled ? "pulled and is gone" : "removed and is there"}`);
   return [...broken, ...strangers.map((stranger) => `${stranger} is listed, and no client made it`), ...images];
+}
+
+/** What is listed, not ready, and no client's: what a refused request left, there for the kubelet to see until it is gone. */
+export function leftovers(ledger: Ledger, answers: Answers): string[] {
+  const known = new Set<string>();
+  for (const pod of ledger.pods) brokenOfPod(pod, answers, known);
+  return strangersAmong(answers, known, (pod) => !pod.ready).map((stranger) => `${stranger} is listed and nobody's`);
+}
+
+function strangersAmong(
+  answers: Answers,
+  known: ReadonlySet<string>,
+  counts: (pod: { readonly ready: boolean }) => boolean,
+): string[] {
+  const pods = [...answers.pods].filter(([id, pod]) => !known.has(id) && counts(pod));
+  const containers = [...answers.containers].filter(([id, { podId }]) => {
+    const pod = answers.pods.get(podId);
+    return !known.has(id) && pod !== undefined && counts(pod);
+  });
+  return [
+    ...pods.map(([id, { name }]) => `pod ${name} ${id}`),
+    ...containers.map(([id, { name }]) => `container ${name} ${id}`),
+  ];
 }
 
 function brokenOfPod(pod: ToldPod, answers: Answers, known: Set<string>): string[] {

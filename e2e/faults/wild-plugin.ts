@@ -57,6 +57,13 @@ export async function startWildNode(): Promise<{ readonly node: TestNode; readon
   return { node, plugins: await prepared.promise };
 }
 
+/**
+ * bridge (1.1.1) takes its link away, then has host-local give the address back, then removes its rules for the
+ * addresses that the link had. When the second fails, no later DEL can find the rules: no runtime can mend that.
+ */
+const obeysDel = `[ "$CNI_COMMAND" != DEL ] || exec ${real}/host-local
+`;
+
 function script(type: PluginType, control: string): string {
   return `#!/bin/sh
 whim=$(cat ${control})
@@ -66,7 +73,7 @@ refuse() { echo '{"cniVersion": "1.0.0", "code": 107, "msg": "made to fail"}'; e
 if [ "$1" != any ] && [ "$1" != ${type} ]; then exec ${real}/${type}; fi
 if [ "$2" != any ] && [ "$2" != "$CNI_COMMAND" ]; then exec ${real}/${type}; fi
 if [ "$3" = 0 ] && [ "$4" = 0 ]; then exec ${real}/${type}; fi
-fate=$(( $(die) % 100 ))
+${type === "host-local" ? obeysDel : ""}fate=$(( $(die) % 100 ))
 coin=$(( $(die) % 2 ))
 if [ $fate -lt "$3" ]; then
   [ $coin = 0 ] || ${real}/${type} >/dev/null
