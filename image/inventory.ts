@@ -52,6 +52,8 @@ export class Inventory {
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Queue();
   readonly #working = new Set<Promise<unknown>>();
+  /** Staging directories of finished work that could not be removed yet. */
+  readonly #left = new Set<string>();
 
   private constructor(options: InventoryOptions, layers: Map<Digest, LayerRecord>, blobs: Map<Digest, number>) {
     this.#options = options;
@@ -200,6 +202,13 @@ export class Inventory {
     });
   }
 
+  /** What cannot be removed (a disk that turned read-only) is tried again with the next. */
+  async #discard(directory: string): Promise<void> {
+    const all = [...this.#left, directory];
+    this.#left.clear();
+    for (const each of all) await this.#options.host.removeTree(each).catch(() => this.#left.add(each));
+  }
+
   /** Gives work a directory that is gone afterwards, whatever happens. */
   async #staged<Result>(work: (directory: string) => Promise<Result>): Promise<Result> {
     const task = (async () => {
@@ -207,7 +216,7 @@ export class Inventory {
       try {
         return await work(directory);
       } finally {
-        await this.#options.host.removeTree(directory);
+        await this.#discard(directory);
       }
     })();
     this.#working.add(task);

@@ -3,7 +3,7 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, existsSync, openSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
@@ -48,26 +48,18 @@ export async function readOnlyCgroups(name: string): Promise<Lift> {
   const lifts: Lift[] = [];
   for (const path of await cgroupRoots()) {
     const directory = join(path, name);
-    if (!existsSync(directory)) continue;
-    await execute("mount", ["--bind", directory, directory]);
-    lifts.push(() => unmount(directory));
-    await execute("mount", ["-o", "remount,bind,ro", directory]);
+    if (existsSync(directory)) lifts.push(await readOnly(directory));
   }
   return async () => {
     for (const lift of lifts) await lift();
   };
 }
 
-/** A file that cannot be written; made when it is missing, and then removed again. */
-export async function unwritable(path: string): Promise<Lift> {
-  const isNew = !existsSync(path);
-  if (isNew) await writeFile(path, "");
-  await execute("mount", ["--bind", path, path]);
-  await execute("mount", ["-o", "remount,bind,ro", path]);
-  return async () => {
-    await unmount(path);
-    if (isNew) await rm(path);
-  };
+/** Everything below the directory can be read and not written. */
+export async function readOnly(directory: string): Promise<Lift> {
+  await execute("mount", ["--bind", directory, directory]);
+  await execute("mount", ["-o", "remount,bind,ro", directory]);
+  return () => unmount(directory);
 }
 
 /** What is at the path is away for a while. */

@@ -2,13 +2,13 @@
 
 import { join } from "node:path";
 import type { Interception } from "../../image/testing/wrong-registry.ts";
-import { catchChild, dead, full, type Lift, stopped, unwritable } from "./hindrances.ts";
+import { catchChild, dead, full, type Lift, readOnly, stopped } from "./hindrances.ts";
 import { placesOf } from "./host-view.ts";
 import type { Scene, StepCase, Target } from "./scene.ts";
 
 const operation = "PullImage";
 const staging = ({ scene }: Target) => join(placesOf(scene.node.directory).image, "staging");
-const index = ({ scene }: Target) => join(placesOf(scene.node.directory).image, "index.json");
+const store = ({ scene }: Target) => placesOf(scene.node.directory).image;
 
 /** The number in the name of a case is that of its image. */
 export function imageNumber(name: string): number {
@@ -97,6 +97,29 @@ function disk(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"]): 
   };
 }
 
+/** As ext4 does after an error of its disk; what comes after the last layer's bytes meets it. */
+const turnsReadOnly: StepCase = {
+  operation,
+  step: "placing the layer: the store turns read-only",
+  kind: "fail",
+  hinder: async (target) => {
+    const { scene, name } = target;
+    const last = (await scene.image(imageNumber(name))).layers.at(-1)?.digest ?? "";
+    let turned: Promise<Lift> | undefined;
+    scene.misbehave(async ({ url }) => {
+      if (url.includes(last)) {
+        turned ??= readOnly(store(target));
+        await turned;
+      }
+      return false;
+    });
+    return async () => {
+      scene.misbehave(undefined);
+      await (await turned)?.();
+    };
+  },
+};
+
 export const pullSteps: readonly StepCase[] = [
   registry("token", "fail"),
   registry("token", "hang"),
@@ -109,5 +132,5 @@ export const pullSteps: readonly StepCase[] = [
   unpacker("SIGSTOP"),
   disk("staging directory", "fail", (target) => full(staging(target))),
   disk("staging directory", "hang", (target) => dead(staging(target))),
-  disk("names: index.json", "fail", (target) => unwritable(`${index(target)}.new`)),
+  turnsReadOnly,
 ];
