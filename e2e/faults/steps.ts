@@ -21,9 +21,14 @@ export interface StepRun {
   readonly step: (name: string, work: () => Promise<void>) => Promise<void>;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
+  /** The caller's deadline where a step hangs. */
+  readonly hangMs: number;
 }
 
-const callMs = { fail: 20_000, hang: 2_500 } as const;
+/** What a step that fails may take. */
+const failMs = 20_000;
+/** The deadline of a retry that cannot succeed. */
+const hastyMs = 500;
 /** How long after its deadline a call may still come back. */
 const graceMs = 1_500;
 /** Until a retry succeeds, and until nothing is left, from when the hindrance is gone. */
@@ -34,7 +39,7 @@ interface Row {
   readonly result: string;
 }
 
-export async function stepRun({ only, step, say, signal }: StepRun): Promise<void> {
+export async function stepRun({ only, step, say, signal, hangMs }: StepRun): Promise<void> {
   const chosen = [...podSteps, ...createSteps, ...startSteps, ...pullSteps].filter((each) => only.test(nameOf(each)));
   const rows: Row[] = [];
   await using scene = await openScene();
@@ -42,7 +47,7 @@ export async function stepRun({ only, step, say, signal }: StepRun): Promise<voi
     signal.throwIfAborted();
     let result = "undone, retry ok";
     await step(nameOf(each), async () => {
-      const wrong = await runCase(scene, each, `step-${index}`).catch((error: unknown) => [String(error)]);
+      const wrong = await runCase(scene, each, `step-${index}`, hangMs).catch((error: unknown) => [String(error)]);
       if (wrong.length === 0) return;
       result = `NOT: ${wrong.join("; ")}`;
       throw plainError(wrong.join("\n      "));
@@ -81,7 +86,7 @@ function print(rows: readonly Row[], say: (line: string) => void): void {
   }
 }
 
-async function runCase(scene: Scene, each: StepCase, name: string): Promise<string[]> {
+async function runCase(scene: Scene, each: StepCase, name: string, hangMs: number): Promise<string[]> {
   const logDirectory = join(scene.node.directory, `${name}-logs`);
   await mkdir(logDirectory);
   let target: Target = {
@@ -114,7 +119,7 @@ async function runCase(scene: Scene, each: StepCase, name: string): Promise<stri
         return (await client.pullImage({ image: { image: imageName(target) } }, limitMs)).imageRef;
     }
   };
-  const wrong = await hindered(scene, each, target, call);
+  const wrong = await hindered(scene, each, target, call, each.kind === "hang" ? hangMs : failMs);
   wrong.push(...(await retried(scene, each, target, call)));
   wrong.push(...(await leavesNothing(scene, each, target)));
   return wrong;
@@ -144,12 +149,13 @@ async function hindered(
   each: StepCase,
   target: Target,
   call: (limitMs: number) => Promise<string>,
+  limitMs: number,
 ): Promise<string[]> {
   const wrong: string[] = [];
   const lift = await each.hinder(target);
   try {
     const begin = performance.now();
-    const outcome = call(callMs[each.kind]).then(
+    const outcome = call(limitMs).then(
       () => ({ code: status.OK, words: "" }),
       (error: unknown) => ({
         code: error instanceof Error && "code" in error ? Number(error.code) : status.UNKNOWN,
@@ -163,11 +169,11 @@ async function hindered(
     if (code === status.OK) wrong.push("it succeeded all the same: the case hinders nothing");
     if (code === status.UNKNOWN || /does not foresee/.test(words))
       wrong.push(`it is refused without a reason: ${words}`);
-    if (tookMs > callMs[each.kind] + graceMs) wrong.push(`it came back after ${Math.round(tookMs)} ms`);
+    if (tookMs > limitMs + graceMs) wrong.push(`it came back after ${Math.round(tookMs)} ms`);
     if (
       each.kind === "hang" &&
       each.meetsOne !== true &&
-      (await call(1000).then(
+      (await call(hastyMs).then(
         () => true,
         () => false,
       ))
