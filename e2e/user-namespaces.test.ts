@@ -216,6 +216,37 @@ test("a volume with the pod's mappings shows the host's owners as the container'
   await node.client.removePodSandbox({ podSandboxId });
 });
 
+for (const [words, pid, other] of [
+  ["the pod's", POD, "keelson-init"],
+  ["a neighbour's", TARGET, "sh"],
+] as const)
+  test(`in ${words} PID namespace a container sees its neighbours, is root of its own users and has a whole procfs`, async () => {
+    const first = await run(`pids-${other}`, { usernsOptions: mapped, pid: pid === TARGET ? CONTAINER : pid });
+    const targetId = pid === TARGET ? first.containerId : "";
+    const pod = podWith(`pids-${other}`, { usernsOptions: mapped, pid: pid === TARGET ? CONTAINER : pid });
+    const { containerId } = await node.client.createContainer({
+      podSandboxId: first.podSandboxId,
+      sandboxConfig: pod,
+      config: {
+        metadata: { name: "second" },
+        image: { image: node.image },
+        command: ["sleep", "1000"],
+        linux: { securityContext: { namespaceOptions: { usernsOptions: mapped, pid, targetId } } },
+      },
+    });
+    await node.client.startContainer({ containerId });
+    const script =
+      "cat /proc/1/comm; id -u; grep CapEff /proc/self/status; echo x > /proc/sys/kernel/core_pattern; ls -d /proc/[0-9]* | wc -l";
+    const { stdout, stderr } = await node.client.execSync({ containerId, cmd: ["sh", "-c", script] });
+    const [init, uid, capabilities, processes] = Buffer.from(stdout).toString().trim().split("\n");
+    expect([init, uid]).toEqual([other, "0"]);
+    expect(capabilities).toContain("a80425fb");
+    expect(Number(processes)).toBeGreaterThanOrEqual(4);
+    expect(Buffer.from(stderr).toString()).toMatch(/Read-only|denied/);
+    expect(Number((await stat(`/proc/${await pidOf(containerId)}`)).uid)).toBe(hostBase);
+    await node.client.removePodSandbox({ podSandboxId: first.podSandboxId });
+  });
+
 test("on the host's network", async () => {
   const { podSandboxId, sh } = await run("hostnet", { usernsOptions: mapped, network: NODE, pid: CONTAINER });
   const links = await sh("ls /sys/class/net");
