@@ -14,6 +14,7 @@ import { sandboxRecord } from "./sandbox-record.ts";
  */
 export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   const isFirst = sandbox.life !== "stopped";
+  if (!isFirst && sandbox.leftovers.length === 0 && owedByNetwork(env, sandbox).length === 0) return;
   await beginStop(env, sandbox);
   const failures: Failure[] = [];
 
