@@ -1,6 +1,6 @@
 // Every error of the network, with its gRPC code and what to do about it.
 
-import { catalogue } from "../native/errors.ts";
+import { catalogue } from "../native/client/errors.ts";
 
 export const errors = catalogue({
   networkNotReady: {

@@ -2,10 +2,10 @@
 
 import { errors as cniErrors } from "../cni/errors.ts";
 import { errors as imageErrors } from "../image/errors.ts";
-import type { CatalogueEntry } from "../native/errors.ts";
-import { addonNotLoaded, hostFailures } from "../native/host-errors.ts";
-import { monitorAnswers, monitorErrors } from "../native/monitor-errors.ts";
-import { errors as unpackerErrors } from "../native/unpacker-errors.ts";
+import type { CatalogueEntry } from "../native/client/errors.ts";
+import { addonNotLoaded, hostFailures } from "../native/client/host-errors.ts";
+import { monitorAnswers, monitorErrors } from "../native/client/monitor-errors.ts";
+import { errors as unpackerErrors } from "../native/client/unpacker-errors.ts";
 import { podErrors } from "../pod/errors.ts";
 import { criErrors } from "./errors.ts";
 

@@ -1,15 +1,15 @@
 // What the rest of Keelson sees of the native side. Nothing outside native/ knows that C++ exists.
 
-export { type CatalogueEntry, catalogue, KeelsonError, type StatusCode } from "./errors.ts";
-export * from "./host.ts";
-export { HostError } from "./host-errors.ts";
-export { inHand, type Work, watchWork, whileInHand } from "./in-hand.ts";
-export { MemoryReturn } from "./memory.ts";
-export * from "./monitor.ts";
-export { connectMonitor } from "./monitor-client.ts";
-export { MonitorError } from "./monitor-errors.ts";
-export { parseExited } from "./monitor-messages.ts";
-export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./monitor-spawn.ts";
-export { type NativePaths, nativePaths } from "./paths.ts";
-export * from "./unpacker.ts";
-export { namingFile, writeFile } from "./write-file.ts";
+export { type CatalogueEntry, catalogue, KeelsonError, type StatusCode } from "./client/errors.ts";
+export * from "./client/host.ts";
+export { HostError } from "./client/host-errors.ts";
+export { inHand, type Work, watchWork, whileInHand } from "./client/in-hand.ts";
+export { MemoryReturn } from "./client/memory.ts";
+export * from "./client/monitor.ts";
+export { connectMonitor } from "./client/monitor-client.ts";
+export { MonitorError } from "./client/monitor-errors.ts";
+export { parseExited } from "./client/monitor-messages.ts";
+export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./client/monitor-spawn.ts";
+export { type NativePaths, nativePaths } from "./client/paths.ts";
+export * from "./client/unpacker.ts";
+export { namingFile, writeFile } from "./client/write-file.ts";

@@ -1,5 +1,5 @@
 // CreateContainer and StartContainer, step by step as pod/container-create.ts, pod/container-life.ts and the monitor's
-// native/monitor/init.cc take them, with what hinders each.
+// native/monitor/setup/container_init.cc take them, with what hinders each.
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";

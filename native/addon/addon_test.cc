@@ -21,13 +21,13 @@
 #include <functional>
 #include <string>
 
-#include "files.h"
-#include "kernel.h"
-#include "layers.h"
-#include "network.h"
-#include "overlay.h"
-#include "seccomp.h"
-#include "tree.h"
+#include "addon/files.h"
+#include "addon/kernel.h"
+#include "addon/layers.h"
+#include "addon/network.h"
+#include "addon/overlay.h"
+#include "addon/seccomp.h"
+#include "addon/tree.h"
 
 namespace keelson {
 

@@ -8,7 +8,7 @@
 
 #include <napi.h>
 
-#include "../common/error.h"
+#include "common/error.h"
 
 namespace keelson {
 

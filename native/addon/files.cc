@@ -1,4 +1,4 @@
-#include "files.h"
+#include "addon/files.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "../common/error.h"
-#include "../common/fd.h"
+#include "common/error.h"
+#include "common/fd.h"
 
 namespace keelson {
 

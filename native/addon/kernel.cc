@@ -1,4 +1,4 @@
-#include "kernel.h"
+#include "addon/kernel.h"
 
 #include <fcntl.h>
 #include <malloc.h>

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string>
 
-#include "../common/error.h"
-#include "../common/fd.h"
+#include "common/error.h"
+#include "common/fd.h"
 
 namespace keelson {
 

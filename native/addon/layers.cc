@@ -1,4 +1,4 @@
-#include "layers.h"
+#include "addon/layers.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -11,7 +11,7 @@
 
 #include <thread>
 
-#include "files.h"
+#include "addon/files.h"
 
 namespace keelson {
 

@@ -10,8 +10,8 @@
 #include <variant>
 #include <vector>
 
-#include "../common/error.h"
-#include "../common/fd.h"
+#include "common/error.h"
+#include "common/fd.h"
 
 namespace keelson {
 

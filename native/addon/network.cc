@@ -1,5 +1,5 @@
 // Sources: setns(2), getifaddrs(3), ioctl_nsfs(2), mount_namespaces(7).
-#include "network.h"
+#include "addon/network.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
-#include "../common/fd.h"
+#include "common/fd.h"
 
 namespace keelson {
 

@@ -1,4 +1,4 @@
-#include "overlay.h"
+#include "addon/overlay.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <array>
 #include <unordered_set>
 
-#include "../common/fd.h"
+#include "common/fd.h"
 
 namespace keelson {
 

@@ -1,4 +1,4 @@
-#include "seccomp.h"
+#include "addon/seccomp.h"
 
 #include <fcntl.h>
 #include <seccomp.h>
@@ -11,9 +11,9 @@
 #include <optional>
 #include <vector>
 
-#include "../common/fd.h"
-#include "../common/json.h"
-#include "files.h"
+#include "common/fd.h"
+#include "common/json.h"
+#include "addon/files.h"
 
 namespace keelson {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "../common/error.h"
+#include "common/error.h"
 
 namespace keelson {
 

@@ -1,4 +1,4 @@
-#include "tree.h"
+#include "addon/tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "../common/fd.h"
+#include "common/fd.h"
 
 namespace keelson {
 

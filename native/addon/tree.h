@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "../common/error.h"
+#include "common/error.h"
 
 namespace keelson {
 

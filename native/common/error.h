@@ -48,3 +48,12 @@ inline std::unexpected<Error> about(Error error, std::string_view object) {
 }
 
 }  // namespace keelson
+
+// The value of a Result, or the end of this function with its Error; of a Status nothing, or that:
+// `Fd file = TRY(open_file(path));`, `TRY(write_all(file, text));`. The Error goes up as it is.
+#define TRY(expression)                                                                 \
+  __extension__({                                                                       \
+    auto tried_ = (expression);                                                         \
+    if (!tried_) [[unlikely]] return std::unexpected(std::move(tried_.error()));        \
+    *std::move(tried_);                                                                 \
+  })

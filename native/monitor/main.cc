@@ -10,8 +10,8 @@
 #include <csignal>
 #include <cstdio>
 
-#include "calls.h"
-#include "complaints.h"
+#include "monitor/server/calls.h"
+#include "monitor/server/monitor_log.h"
 
 namespace keelson {
 

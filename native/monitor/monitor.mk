@@ -3,8 +3,8 @@
 STATIC ?= -static
 MONITOR_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
 
-MONITOR_SOURCES := $(filter-out %_test.cc,$(wildcard monitor/*.cc common/*.cc))
-MONITOR_TESTS := $(filter-out monitor/setup_test.cc,$(wildcard monitor/*_test.cc))
+MONITOR_SOURCES := $(filter-out monitor/test/%,$(wildcard monitor/*.cc monitor/*/*.cc common/*.cc))
+MONITOR_TESTS := $(filter-out monitor/test/setup_test.cc,$(wildcard monitor/test/*_test.cc))
 MONITOR_OBJECTS := $(MONITOR_SOURCES:%.cc=$(BUILD)/monitor-objects/%.o)
 MONITOR_TEST_OBJECTS := $(MONITOR_TESTS:%.cc=$(BUILD)/monitor-objects/%.o) \
 	$(filter-out %/main.o,$(MONITOR_OBJECTS))
@@ -23,7 +23,7 @@ $(BUILD)/monitor-unit-test: $(MONITOR_TEST_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
 
 # Starts containers without the monitor around them, for setup*.test.ts.
-$(BUILD)/setup-test: $(BUILD)/monitor-objects/monitor/setup_test.o $(filter-out %/main.o,$(MONITOR_OBJECTS))
+$(BUILD)/setup-test: $(BUILD)/monitor-objects/monitor/test/setup_test.o $(filter-out %/main.o,$(MONITOR_OBJECTS))
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
 
 .PHONY: monitor

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { encodeJson, FrameDecoder, FrameType, frameHeader, framesToMonitor } from "../frames.ts";
+import { encodeJson, FrameDecoder, FrameType, frameHeader, framesToMonitor } from "../client/frames.ts";
 
 /** Gets each frame of each connection. */
 export type Behaviour = (socket: Socket, type: FrameType, payload: Buffer) => void;

@@ -9,8 +9,8 @@ import { createReadStream, mkdtempSync, rmSync, statSync, writeFileSync } from "
 import path from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { pipeline } from "node:stream/promises";
-import { nativePaths } from "../paths.ts";
-import { unpackLayer } from "../unpacker.ts";
+import { nativePaths } from "../client/paths.ts";
+import { unpackLayer } from "../client/unpacker.ts";
 
 const fileCount = 25_000;
 const totalBytes = 797_000_000;

@@ -1,0 +1,283 @@
+// The addon from TypeScript's side: every method once for real, its errors, and the event loop beside it.
+
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { HostError, KeelsonError, loadHost, nativePaths } from "../index.ts";
+
+const host = loadHost();
+let base: string;
+
+beforeEach(() => {
+  base = mkdtempSync(join(tmpdir(), "keelson-host-"));
+});
+afterEach(() => {
+  rmSync(base, { recursive: true, force: true });
+});
+
+function run(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { encoding: "utf8" });
+}
+
+describe("loadHost", () => {
+  it("says which addon is missing and what to do", () => {
+    const paths = { ...nativePaths(), addon: join(base, "none.node") };
+    expect(() => loadHost(paths)).toThrow(/none\.node cannot be loaded: .*npm run build:native/s);
+  });
+
+  it("refuses a module that is not this addon", () => {
+    writeFileSync(join(base, "other.cjs"), "module.exports = { readFiles() {} };");
+    expect(() => loadHost({ ...nativePaths(), addon: join(base, "other.cjs") })).toThrow(/another version/);
+  });
+});
+
+describe("arguments", () => {
+  it("refuses a path that a NUL byte would cut short", async () => {
+    await expect(host.removeTree(`${base}\0/elsewhere`)).rejects.toThrow(TypeError);
+    await expect(host.readFiles(["/proc/self/status\0x"], 10)).rejects.toThrow(TypeError);
+    expect(existsSync(base)).toBe(true);
+  });
+
+  it("refuses limits out of range", async () => {
+    await expect(host.readFiles([], -1)).rejects.toThrow(TypeError);
+    await expect(host.readFiles([], Number.NaN)).rejects.toThrow(TypeError);
+    await expect(host.diskUsage(base, -1n)).rejects.toThrow(TypeError);
+  });
+});
+
+describe("readFiles", () => {
+  it("answers in order, null for what is missing or too long", async () => {
+    writeFileSync(join(base, "a"), "abc");
+    const files = await host.readFiles([join(base, "a"), join(base, "none"), "/proc/self/stat"], 3);
+    expect(files[0]?.toString()).toBe("abc");
+    expect(files.slice(1)).toEqual([null, null]);
+  });
+
+  it("reads 500 files in one go", async () => {
+    const paths = Array.from({ length: 500 }, () => "/proc/self/cgroup");
+    const files = await host.readFiles(paths, 65_536);
+    expect(files.every((file) => file !== null && file.length > 0)).toBe(true);
+  });
+});
+
+describe("diskUsage", () => {
+  it("counts as du does", async () => {
+    mkdirSync(join(base, "deep/er"), { recursive: true });
+    writeFileSync(join(base, "deep/er/file"), Buffer.alloc(300_000, 1));
+    linkSync(join(base, "deep/er/file"), join(base, "deep/hard"));
+    symlinkSync("/", join(base, "deep/root"));
+    const use = await host.diskUsage(base);
+    expect(use.bytes).toBe(BigInt(run("du", "-s", "--block-size=1", base).split("\t")[0] ?? ""));
+    expect(use.inodes).toBe(BigInt(run("du", "-s", "--inodes", base).split("\t")[0] ?? ""));
+  });
+
+  it("rejects past its bound and when nothing is there", async () => {
+    for (let i = 0; i < 10; i++) writeFileSync(join(base, `${i}`), "");
+    await expect(host.diskUsage(base, 5n)).rejects.toMatchObject({ code: "InvalidArgument" });
+    await expect(host.diskUsage(join(base, "none"))).rejects.toMatchObject({ code: "NotFound", errno: 2 });
+  });
+});
+
+describe("removeTree", () => {
+  it("removes a tree with links, a FIFO and unreadable directories, and nothing outside", async () => {
+    const tree = join(base, "tree");
+    mkdirSync(join(tree, "locked/inner"), { recursive: true });
+    writeFileSync(join(base, "outside"), "stays");
+    symlinkSync(base, join(tree, "up"));
+    run("mkfifo", join(tree, "fifo"));
+    writeFileSync(join(tree, "locked/inner/file"), "");
+    chmodSync(join(tree, "locked"), 0);
+    await host.removeTree(tree);
+    expect(readdirSync(base)).toEqual(["outside"]);
+    await host.removeTree(tree);
+  });
+
+  it("keeps the event loop free meanwhile", async () => {
+    const tree = join(base, "many");
+    for (let i = 0; i < 40; i++) {
+      mkdirSync(join(tree, `${i}`), { recursive: true });
+      for (let j = 0; j < 100; j++) writeFileSync(join(tree, `${i}/${j}`), "");
+    }
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    await host.removeTree(tree);
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(2);
+    expect(existsSync(tree)).toBe(false);
+  });
+
+  it("tells what the kernel refused, with object, step and errno", async () => {
+    mkdirSync(join(base, "tree/mount"), { recursive: true });
+    run("mount", "-t", "tmpfs", "none", join(base, "tree/mount"));
+    try {
+      const error: unknown = await host.removeTree(join(base, "tree")).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(HostError);
+      expect(error).toBeInstanceOf(KeelsonError);
+      expect(error).toMatchObject({ code: "Internal", kind: "system", errno: 16, object: join(base, "tree") });
+      expect(String(error)).toMatch(/remove directory mount.*busy/);
+    } finally {
+      await host.unmount(join(base, "tree/mount"));
+    }
+    await host.unmount(join(base, "tree/mount"));
+    await host.removeTree(join(base, "tree"));
+  });
+});
+
+describe("network namespaces", () => {
+  it("are kept by a pin when their own path goes, and tell the addresses of an interface", async () => {
+    const name = `kh-${process.pid}`;
+    const pin = join(base, "pin");
+    run("ip", "netns", "add", name);
+    try {
+      for (const words of [
+        "link add eth0 type veth peer name other",
+        "addr add 10.117.3.2/24 dev eth0",
+        "addr add fd00:117::2/64 dev eth0 nodad",
+        "link set eth0 up",
+      ])
+        run("ip", "-n", name, ...words.split(" "));
+      await host.pinNamespace(`/run/netns/${name}`, pin);
+    } finally {
+      run("ip", "netns", "delete", name);
+    }
+    expect(await host.interfaceAddresses(pin, "eth0")).toEqual(expect.arrayContaining(["10.117.3.2", "fd00:117::2"]));
+    await expect(host.interfaceAddresses(pin, "eth1")).rejects.toMatchObject({ code: "NotFound" });
+    // The thread that looked stays nowhere: the pool's see the host's interfaces still.
+    expect(await host.interfaceAddresses("/proc/self/ns/net", "lo")).toContain("127.0.0.1");
+    await host.unmount(pin);
+    await expect(host.interfaceAddresses(pin, "eth0")).rejects.toMatchObject({ code: "NotFound" });
+    await expect(host.pinNamespace(pin, join(base, "other"))).rejects.toMatchObject({ code: "NotFound" });
+  });
+});
+
+describe("readFromLayers", () => {
+  it("resolves links inside the layers and names what it will not open", async () => {
+    mkdirSync(join(base, "top/etc"), { recursive: true });
+    mkdirSync(join(base, "bottom/etc"), { recursive: true });
+    symlinkSync("/../../etc/real", join(base, "top/etc/passwd"));
+    writeFileSync(join(base, "bottom/etc/real"), "root:x:0:0::/:\n");
+    symlinkSync("/dev/zero", join(base, "bottom/etc/group"));
+    run("mkfifo", join(base, "bottom/etc/shadow"));
+    const answer = await host.readFromLayers(
+      [join(base, "top"), join(base, "bottom")],
+      ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/real"],
+      15,
+    );
+    expect(answer[0]).toEqual({ kind: "file", content: Buffer.from("root:x:0:0::/:\n") });
+    expect(answer.slice(1, 3)).toEqual([{ kind: "missing" }, { kind: "not-regular" }]);
+    expect(answer[3]?.kind).toBe("file");
+    expect(await host.readFromLayers([join(base, "bottom")], ["etc/real"], 14)).toEqual([
+      { kind: "too-large", size: 15n },
+    ]);
+    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain("/proc/self/fd/");
+  });
+});
+
+describe("openInside", () => {
+  it("opens regular files below the directory, through no link and not out of it", async () => {
+    const inside = join(base, "inside");
+    mkdirSync(join(inside, "deep"), { recursive: true });
+    writeFileSync(join(base, "outside"), "outside");
+    writeFileSync(join(inside, "deep/file"), "inside");
+    symlinkSync("deep/file", join(inside, "link"));
+    symlinkSync("deep", join(inside, "way"));
+    symlinkSync("..", join(inside, "up"));
+    run("mkfifo", join(inside, "fifo"));
+    const fd = await host.openInside(inside, "deep/../deep/file");
+    expect(fd).not.toBeNull();
+    if (fd !== null) {
+      expect(readFileSync(fd, "utf8")).toBe("inside");
+      closeSync(fd);
+    }
+    const refused = [
+      "link",
+      "way/file",
+      "up/outside",
+      "../outside",
+      "/etc/passwd",
+      "fifo",
+      "deep",
+      "",
+      "missing",
+      "a\0b",
+    ];
+    for (const name of [...refused, "n".repeat(300)])
+      expect([name, await host.openInside(inside, name)]).toEqual([name, null]);
+    await expect(host.openInside(join(base, "missing"), "x")).rejects.toMatchObject({ message: /missing/ });
+  });
+});
+
+describe("removedPaths", () => {
+  it("names whiteouts, up to a limit", async () => {
+    mkdirSync(join(base, "upper"));
+    execFileSync("mknod", ["gone", "c", "0", "0"], { cwd: join(base, "upper") });
+    const [path] = await host.removedPaths(join(base, "upper"), []);
+    expect(path?.toString()).toBe("gone");
+    await expect(host.removedPaths(join(base, "upper"), [], 0n)).rejects.toMatchObject({ code: "InvalidArgument" });
+    await expect(host.removedPaths(join(base, "missing"), [])).rejects.toMatchObject({ message: /missing/ });
+  });
+});
+
+describe("sealedCopy", () => {
+  it("runs, cannot be written, and is not inherited", async () => {
+    const fd = await host.sealedCopy("/bin/echo");
+    try {
+      expect(run(`/proc/self/fd/${fd}`, "hello")).toBe("hello\n");
+      expect(() => openSync(`/proc/self/fd/${fd}`, "r+") && writeFileSync(`/proc/self/fd/${fd}`, "x")).toThrow();
+      expect(run("ls", "-l", "/proc/self/fd")).not.toContain("memfd:echo");
+    } finally {
+      closeSync(fd);
+    }
+    await expect(host.sealedCopy(base)).rejects.toMatchObject({ code: "InvalidArgument" });
+  });
+});
+
+describe("tryLock", () => {
+  it("holds against another process until that one dies", async () => {
+    const path = join(base, "lock");
+    const holder = spawn("flock", [path, "sh", "-c", "echo locked; exec sleep 60"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    await once(holder.stdout, "data");
+    expect(await host.tryLock(path)).toBeNull();
+    const gone = once(holder, "exit");
+    // flock(1) keeps the descriptor open in the command as well: end both.
+    process.kill(Number(run("pgrep", "-P", `${holder.pid}`)), "SIGKILL");
+    await gone;
+    const fd = await host.tryLock(path);
+    expect(fd).toBeTypeOf("number");
+    if (fd !== null) closeSync(fd);
+  });
+});
+
+describe("hostCapabilities", () => {
+  it("is CapBnd of this process", () => {
+    const line = /^CapBnd:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
+    expect(host.hostCapabilities()).toBe(BigInt(`0x${line}`));
+  });
+});
+
+describe("the functions without Node", () => {
+  it("hold their claims under AddressSanitizer and UBSan", () => {
+    const program = fileURLToPath(new URL("../build/sanitize/addon-unit-test", import.meta.url));
+    if (!existsSync(program)) throw new Error(`${program} is missing: run make -C native sanitize`);
+    expect(run(program)).toBe("addon: all claims hold\n");
+  });
+});

@@ -1,0 +1,182 @@
+// One call against every fault of the other side: silence, lies, hanging up, nobody there.
+// The calls themselves are tested on a real monitor (monitor-client.test.ts).
+
+import { spawnSync } from "node:child_process";
+import { getEventListeners } from "node:events";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { connectMonitor, type ExecRequest, MonitorError } from "../index.ts";
+import { exited, exitedContainer, frame, TestPeer } from "../testing/peer.ts";
+import type { FailureKind } from "./failure.ts";
+import { encodeJson, FrameType, frameHeader } from "./frames.ts";
+
+let peer: TestPeer;
+beforeEach(() => {
+  peer = new TestPeer();
+});
+afterEach(() => {
+  peer.remove();
+});
+
+const soon = { timeoutMs: 2_000 };
+const command: ExecRequest = { id: "c", args: ["true"], tty: false, stdin: true, timeoutMs: 0 };
+const monitor = () => connectMonitor(peer.directory);
+
+function openDescriptors(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+describe("an answer", () => {
+  it("is read however its bytes come", async () => {
+    await peer.behave(async (socket) => {
+      for (const byte of encodeJson(FrameType.reply, { containers: [exitedContainer] })) {
+        socket.write(Buffer.from([byte]));
+        await delay(0);
+      }
+    });
+    expect(await monitor().state(soon)).toEqual([
+      {
+        state: "exited",
+        id: "c",
+        pid: 1,
+        startedAt: 1_700_000_000_000_000_001n,
+        finishedAt: 18_446_744_073_709_551_615n,
+        exitCode: 137,
+        signal: 9,
+        oomKilled: true,
+        tty: false,
+      },
+    ]);
+  });
+
+  const lies: [string, Buffer][] = [
+    ["another version", Buffer.from([0x81, 9, 0, 0, 2, 0, 0, 0, 0x7b, 0x7d])],
+    ["a frame only the daemon sends", encodeJson(FrameType.request, { op: "hello" })],
+    ["a frame above the limit", frameHeader(FrameType.reply, 0x7fff_ffff)],
+    ["no JSON", frame(FrameType.reply, Buffer.from("{x}"))],
+    ["output in a call without any", frame(FrameType.stdout, Buffer.from("x"))],
+    ["a missing field", encodeJson(FrameType.reply, { containers: [{ ...exitedContainer, pid: undefined }] })],
+    ["a time that is a number", encodeJson(FrameType.reply, { containers: [{ ...exitedContainer, started_at: 17 }] })],
+    ["an unknown state", encodeJson(FrameType.reply, { containers: [{ ...exitedContainer, state: "asleep" }] })],
+    ["a list that is none", encodeJson(FrameType.reply, { containers: { length: 1 } })],
+    ["a field of the prototype's", encodeJson(FrameType.reply, {})],
+    ["an ERROR without a kind", encodeJson(FrameType.error, { message: "no" })],
+  ];
+  for (const [name, bytes] of lies) {
+    it(`is refused: ${name}`, async () => {
+      await peer.behave((socket) => socket.write(bytes));
+      await expect(monitor().state(soon)).rejects.toMatchObject({ name: "monitorUnintelligible", code: "Internal" });
+    });
+  }
+
+  const codes: Record<FailureKind, string> = {
+    protocol: "Internal",
+    busy: "ResourceExhausted",
+    not_found: "NotFound",
+    exists: "AlreadyExists",
+    state: "FailedPrecondition",
+    invalid: "InvalidArgument",
+    not_executable: "InvalidArgument",
+    system: "Internal",
+    timeout: "DeadlineExceeded",
+    limit: "ResourceExhausted",
+  };
+  for (const [kind, code] of Object.entries(codes)) {
+    it(`of ERROR ${kind} becomes ${code} and keeps what it says`, async () => {
+      const failure = {
+        kind,
+        step: "mount /proc",
+        object: "container c",
+        errno: 2,
+        message: "container c: mount /proc: no.",
+      };
+      await peer.behave((socket) => socket.write(encodeJson(FrameType.error, failure)));
+      const error: unknown = await monitor()
+        .kill("c", 9, soon)
+        .catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(MonitorError);
+      expect(error).toMatchObject({ code, kind, step: "mount /proc", object: "container c", errno: 2 });
+      expect(String(error)).toMatch(/container c: mount \/proc: no\. [A-Z].*\.$/);
+    });
+  }
+});
+
+describe("a call", () => {
+  it("tells that nobody listens: no directory, no socket, a stale socket", async () => {
+    const unreachable = { name: "monitorUnreachable", code: "Unavailable" };
+    await expect(connectMonitor(join(peer.directory, "none")).hello(soon)).rejects.toMatchObject(unreachable);
+    await expect(connectMonitor(join(peer.directory, "n".repeat(200))).hello(soon)).rejects.toMatchObject(unreachable);
+    await expect(monitor().hello(soon)).rejects.toMatchObject(unreachable);
+    const stale =
+      "import('node:net').then(n=>n.createServer().listen(process.argv[1],()=>process.kill(process.pid,9)))";
+    spawnSync(process.execPath, ["-e", stale, join(peer.directory, "monitor.sock")]);
+    expect(readdirSync(peer.directory)).toEqual(["monitor.sock"]);
+    await expect(monitor().hello(soon)).rejects.toMatchObject(unreachable);
+    await expect(monitor().exec(command, soon)).rejects.toMatchObject(unreachable);
+    await expect(monitor().execSync(command, soon)).rejects.toMatchObject(unreachable);
+    await expect(monitor().watch(new AbortController().signal)[Symbol.asyncIterator]().next()).rejects.toMatchObject(
+      unreachable,
+    );
+  });
+
+  it("ends at its deadline and hangs up", async () => {
+    let closed = 0;
+    await peer.behave((socket) => socket.on("close", () => closed++));
+    const before = performance.now();
+    const silent = { name: "monitorSilent", code: "DeadlineExceeded" };
+    await expect(monitor().hello({ timeoutMs: 100 })).rejects.toMatchObject(silent);
+    await expect(monitor().exec(command, { timeoutMs: 100 })).rejects.toMatchObject(silent);
+    await expect(monitor().execSync(command, { timeoutMs: 100 })).rejects.toMatchObject(silent);
+    await expect(monitor().portForward(80, { timeoutMs: 100 })).rejects.toMatchObject(silent);
+    expect(performance.now() - before).toBeLessThan(1_500);
+    await expect.poll(() => closed).toBe(4);
+  });
+
+  it("ends when the peer hangs up, also in the middle of a frame", async () => {
+    await peer.behave((socket) => socket.end(encodeJson(FrameType.reply, { containers: [] }).subarray(0, 12)));
+    await expect(monitor().state(soon)).rejects.toMatchObject({ name: "monitorHungUp", code: "Unavailable" });
+  });
+
+  it("obeys its signal and leaves no listener on it", async () => {
+    await peer.behave(() => undefined);
+    const abort = new AbortController();
+    const calls = [
+      monitor().hello({ ...soon, signal: abort.signal }),
+      monitor().exec(command, { ...soon, signal: abort.signal }),
+      monitor().execSync(command, { ...soon, signal: abort.signal }),
+    ];
+    setTimeout(() => abort.abort(), 20);
+    for (const call of calls) await expect(call).rejects.toMatchObject({ name: "callCancelled", code: "Cancelled" });
+    await expect(monitor().hello({ ...soon, signal: abort.signal })).rejects.toMatchObject({ code: "Cancelled" });
+    expect(getEventListeners(abort.signal, "abort")).toHaveLength(0);
+  });
+
+  it("refuses a request above 1 MiB by itself", async () => {
+    await peer.behave((socket) => socket.write(exited));
+    const args = ["x".repeat(2 << 20)];
+    await expect(monitor().execSync({ ...command, args }, soon)).rejects.toMatchObject({ code: "InvalidArgument" });
+  });
+
+  it("reaches a socket whose path is longer than an address holds", async () => {
+    const deep = join(peer.directory, "d".repeat(120));
+    mkdirSync(deep);
+    process.chdir(deep);
+    await peer.behave((socket) => socket.write(encodeJson(FrameType.reply, { containers: [] })), "monitor.sock");
+    process.chdir("/");
+    expect(await connectMonitor(deep).state(soon)).toEqual([]);
+  });
+
+  it("leaves no descriptor, whatever becomes of it", async () => {
+    let count = 0;
+    await peer.behave((socket) => {
+      if (++count % 3 === 0) socket.destroy();
+      else if (count % 3 === 1) socket.write(encodeJson(FrameType.reply, { containers: [] }));
+    });
+    const before = openDescriptors();
+    await Promise.allSettled(Array.from({ length: 300 }, () => monitor().state({ timeoutMs: 300 })));
+    for (const socket of peer.sockets) socket.destroy();
+    await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
+  });
+});

@@ -1,0 +1,164 @@
+// A BPF_PROG_TYPE_CGROUP_DEVICE program from device rules. Sources: bpf(2), cgroup-v2.rst
+// ("Device controller"), struct bpf_cgroup_dev_ctx in linux/bpf.h.
+#include "monitor/cgroup/device_filter.h"
+
+#include <linux/bpf.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstddef>
+
+#include "common/fd.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr uint32_t max_programs = 64;  // the kernel's own limit for one cgroup and hook
+
+// Registers of the program: the four fields of its question.
+enum Register : uint8_t { result = BPF_REG_0, context = BPF_REG_1, type = BPF_REG_2, access = BPF_REG_3,
+                          major_number = BPF_REG_4, minor_number = BPF_REG_5, scratch = BPF_REG_6 };
+
+bpf_insn instruction(int code, uint8_t to, uint8_t from, int16_t offset, int32_t value) {
+  bpf_insn made = {};
+  made.code = static_cast<uint8_t>(code);
+  made.dst_reg = to & 0xf;
+  made.src_reg = from & 0xf;
+  made.off = offset;
+  made.imm = value;
+  return made;
+}
+
+class Program {
+ public:
+  Program() {
+    // access_type is (access << 16) | type.
+    load(type, offsetof(bpf_cgroup_dev_ctx, access_type));
+    add(instruction(BPF_ALU | BPF_MOV | BPF_X, access, type, 0, 0));
+    add(instruction(BPF_ALU | BPF_AND | BPF_K, type, 0, 0, 0xffff));
+    add(instruction(BPF_ALU | BPF_RSH | BPF_K, access, 0, 0, 16));
+    load(major_number, offsetof(bpf_cgroup_dev_ctx, major));
+    load(minor_number, offsetof(bpf_cgroup_dev_ctx, minor));
+  }
+
+  // Answers if the rule is about the question, else goes on behind it.
+  void rule(const DeviceRule& rule) {
+    if (rule.type == 'a') return answer(rule.allow);
+    std::vector<bpf_insn> tests;
+    tests.push_back(unless_equal(type, rule.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR));
+    const int asked = (rule.mknod ? BPF_DEVCG_ACC_MKNOD : 0) | (rule.read ? BPF_DEVCG_ACC_READ : 0) |
+                      (rule.write ? BPF_DEVCG_ACC_WRITE : 0);
+    constexpr int all = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
+    if (asked != all) {
+      tests.push_back(instruction(BPF_ALU | BPF_MOV | BPF_X, scratch, access, 0, 0));
+      if (rule.allow) {
+        // An allowance must cover all that is asked for …
+        tests.push_back(instruction(BPF_ALU | BPF_AND | BPF_K, scratch, 0, 0, all & ~asked));
+        tests.push_back(instruction(BPF_JMP | BPF_JNE | BPF_K, scratch, 0, 0, 0));
+      } else {
+        // … a refusal holds when it touches any of it.
+        tests.push_back(instruction(BPF_ALU | BPF_AND | BPF_K, scratch, 0, 0, asked));
+        tests.push_back(instruction(BPF_JMP | BPF_JEQ | BPF_K, scratch, 0, 0, 0));
+      }
+    }
+    if (rule.major != DeviceRule::any) tests.push_back(unless_equal(major_number, static_cast<int32_t>(rule.major)));
+    if (rule.minor != DeviceRule::any) tests.push_back(unless_equal(minor_number, static_cast<int32_t>(rule.minor)));
+    for (size_t at = 0; at < tests.size(); ++at) {
+      // Past the remaining tests and the two instructions of the answer.
+      if (BPF_CLASS(tests[at].code) == BPF_JMP) tests[at].off = static_cast<int16_t>(tests.size() - at - 1 + 2);
+      add(tests[at]);
+    }
+    answer(rule.allow);
+  }
+
+  void answer(bool allow) {
+    add(instruction(BPF_ALU64 | BPF_MOV | BPF_K, result, 0, 0, allow ? 1 : 0));
+    add(instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+  }
+
+  Result<Fd> into_kernel() const {
+    static constexpr char license[] = "Apache-2.0";
+    bpf_attr attributes = {};
+    attributes.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+    attributes.insns = reinterpret_cast<uint64_t>(code_.data());
+    attributes.insn_cnt = static_cast<uint32_t>(code_.size());
+    attributes.license = reinterpret_cast<uint64_t>(license);
+    Fd program(static_cast<int>(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes)));
+    if (!program) return fail_errno("load the device program");
+    return program;
+  }
+
+ private:
+  void add(const bpf_insn& made) { code_.push_back(made); }
+  void load(uint8_t to, size_t offset) {
+    add(instruction(BPF_LDX | BPF_MEM | BPF_W, to, context, static_cast<int16_t>(offset), 0));
+  }
+  static bpf_insn unless_equal(uint8_t field, int32_t value) {
+    return instruction(BPF_JMP | BPF_JNE | BPF_K, field, 0, 0, value);
+  }
+
+  std::vector<bpf_insn> code_;
+};
+
+Result<std::vector<uint32_t>> attached_programs(int cgroup) {
+  std::vector<uint32_t> ids(max_programs);
+  bpf_attr attributes = {};
+  attributes.query.target_fd = static_cast<uint32_t>(cgroup);
+  attributes.query.attach_type = BPF_CGROUP_DEVICE;
+  attributes.query.prog_ids = reinterpret_cast<uint64_t>(ids.data());
+  attributes.query.prog_cnt = max_programs;
+  if (syscall(SYS_bpf, BPF_PROG_QUERY, &attributes, sizeof attributes) != 0) {
+    return fail_errno("list the cgroup's device programs");
+  }
+  ids.resize(attributes.query.prog_cnt);
+  return ids;
+}
+
+Status detach(int cgroup, uint32_t id) {
+  bpf_attr attributes = {};
+  attributes.prog_id = id;
+  Fd program(static_cast<int>(syscall(SYS_bpf, BPF_PROG_GET_FD_BY_ID, &attributes, sizeof attributes)));
+  if (!program) return fail_errno("open the cgroup's old device program");
+  attributes = {};
+  attributes.target_fd = static_cast<uint32_t>(cgroup);
+  attributes.attach_bpf_fd = static_cast<uint32_t>(program.get());
+  attributes.attach_type = BPF_CGROUP_DEVICE;
+  if (syscall(SYS_bpf, BPF_PROG_DETACH, &attributes, sizeof attributes) != 0) {
+    return fail_errno("take off the cgroup's old device program");
+  }
+  return {};
+}
+
+}  // namespace
+
+Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules) {
+  Program program;
+  // The last rule that matches decides, so the program asks from the back.
+  bool decided = false;  // by a rule about all devices; the verifier refuses code that is never reached
+  for (auto rule = rules.rbegin(); rule != rules.rend() && !decided; ++rule) {
+    program.rule(*rule);
+    decided = rule->type == 'a';
+  }
+  if (!decided) program.answer(true);  // what no rule speaks of is as it was: allowed
+  Result<Fd> loaded = program.into_kernel();
+  if (!loaded) return std::unexpected(loaded.error());
+  Result<std::vector<uint32_t>> old = attached_programs(cgroup);
+  if (!old) return std::unexpected(old.error());
+
+  bpf_attr attributes = {};
+  attributes.target_fd = static_cast<uint32_t>(cgroup);
+  attributes.attach_bpf_fd = static_cast<uint32_t>(loaded->get());
+  attributes.attach_type = BPF_CGROUP_DEVICE;
+  attributes.attach_flags = BPF_F_ALLOW_MULTI;
+  if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes) != 0) {
+    return fail_errno("put the device program on the cgroup");
+  }
+  // All programs of a cgroup must agree: between the two steps the stricter of both holds.
+  for (uint32_t id : *old) {
+    if (Status detached = detach(cgroup, id); !detached) return detached;
+  }
+  return {};
+}
+
+}  // namespace keelson

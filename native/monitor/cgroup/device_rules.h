@@ -1,0 +1,28 @@
+// Which devices a cgroup may use: OCI linux.resources.devices as rules, the later one wins.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "common/json.h"
+
+namespace keelson {
+
+struct DeviceRule {
+  static constexpr int64_t any = -1;
+  bool allow = false;
+  char type = 'a';  // a, b, c
+  int64_t major = any;
+  int64_t minor = any;
+  bool read = false, write = false, mknod = false;
+};
+
+// The spec's rules, and behind them what every container has by right (runtime-spec "Default Devices").
+Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices);
+
+// "c 1:3 rwm", as devices.allow and devices.deny of cgroup v1 take it.
+std::string to_v1_line(const DeviceRule& rule);
+
+}  // namespace keelson

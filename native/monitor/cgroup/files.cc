@@ -1,0 +1,70 @@
+// cgroupfs files, and a group of writes that is all or nothing.
+#include "monitor/cgroup/files.h"
+
+#include <fcntl.h>
+
+#include "common/fd.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr size_t size_limit = 64 << 10;
+
+struct Old {
+  const std::string* file;
+  std::string value;
+};
+
+void take_back(const std::vector<Old>& done) {
+  for (auto old = done.rbegin(); old != done.rend(); ++old) {
+    // Best effort: the error that is reported is the one that stopped the writes.
+    static_cast<void>(write_cgroup_file(*old->file, old->value));
+  }
+}
+
+}  // namespace
+
+Result<std::string> read_cgroup_file(const std::string& path) {
+  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return fail_errno("open " + path);
+  std::string text;
+  char part[4096];
+  while (text.size() < size_limit) {
+    ssize_t size = read(file.get(), part, sizeof part);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) return fail_errno("read " + path);
+    if (size == 0) break;
+    text.append(part, static_cast<size_t>(size));
+  }
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+Status write_cgroup_file(const std::string& path, std::string_view value) {
+  Fd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file) return fail_errno("open " + path);
+  if (write(file.get(), value.data(), value.size()) < 0) {
+    return fail_errno("write \"" + std::string(value) + "\" to " + path);
+  }
+  return {};
+}
+
+Status CgroupWrites::commit() const {
+  std::vector<Old> done;
+  for (const Write& write : writes_) {
+    Result<std::string> before = read_cgroup_file(write.file);
+    Status written = write_cgroup_file(write.file, write.value);
+    if (written) {
+      // A file that cannot be read (devices.allow) has no value to go back to.
+      if (before) done.push_back({&write.file, std::move(*before)});
+      continue;
+    }
+    if (write.optional && written.error().error_number == ENOENT) continue;
+    take_back(done);
+    return written;
+  }
+  return {};
+}
+
+}  // namespace keelson

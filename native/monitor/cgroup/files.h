@@ -1,0 +1,35 @@
+// Reading and writing the small files of cgroupfs.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/error.h"
+
+namespace keelson {
+
+// The first 64 KiB of a file, without the newline at its end.
+Result<std::string> read_cgroup_file(const std::string& path);
+Status write_cgroup_file(const std::string& path, std::string_view value);
+
+// Writes that belong together: when one fails, those before it are taken back.
+class CgroupWrites {
+ public:
+  void add(std::string file, std::string value) { writes_.push_back({std::move(file), std::move(value), false}); }
+  // For what not every kernel or disk has: a file that is missing is passed over.
+  void add_if_present(std::string file, std::string value) {
+    writes_.push_back({std::move(file), std::move(value), true});
+  }
+  Status commit() const;
+
+ private:
+  struct Write {
+    std::string file;
+    std::string value;
+    bool optional;
+  };
+  std::vector<Write> writes_;
+};
+
+}  // namespace keelson

@@ -1,0 +1,164 @@
+// OCI resources in cgroup v2 files. Sources: cgroup-v2.rst, runtime-spec config-linux.md.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/fd.h"
+#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/versions.h"
+#include "monitor/cgroup/device_filter.h"
+#include "monitor/cgroup/device_rules.h"
+
+namespace keelson {
+
+namespace {
+
+std::string or_max(int64_t number) { return number < 0 ? "max" : std::to_string(number); }
+
+// v1's shares (2 … 262144, 1024 by default) as a weight (1 … 10000, 100 by default), on the
+// curve that crun 1.23 and runc 1.3.2 took up, which maps default to default.
+int64_t weight_of_shares(int64_t shares) {
+  const double log = std::log2(static_cast<double>(std::clamp<int64_t>(shares, 2, 262144)));
+  const double exponent = (log * log + 125 * log) / 612.0 - 7.0 / 34.0;
+  return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(std::pow(10, exponent))), 1, 10000);
+}
+
+// blkio.weight 10 … 1000 as io.weight 1 … 10000.
+int64_t weight_of_blkio(int64_t weight) { return 1 + (weight - 10) * 9999 / 990; }
+
+class V2Resources {
+ public:
+  explicit V2Resources(std::string directory) : directory_(std::move(directory)) {}
+
+  Status collect(const Json& resources) {
+    collect_cpu(resources["cpu"]);
+    if (Status memory = collect_memory(resources["memory"]); !memory) return memory;
+    if (const Json& limit = resources["pids"]["limit"]; !limit.is_null()) {
+      add("pids.max", limit.integer() > 0 ? std::to_string(limit.integer()) : "max");
+    }
+    collect_io(resources["blockIO"]);
+    for (const Json& limit : resources["hugepageLimits"].items()) {
+      optional("hugetlb." + std::string(limit["pageSize"].string()) + ".max", or_max(limit["limit"].integer()));
+    }
+    // Last, for they are meant to overrule.
+    return collect_unified(resources["unified"]);
+  }
+
+  Status commit() const { return writes_.commit(); }
+
+ private:
+  void add(const std::string& name, std::string value) { writes_.add(directory_ + "/" + name, std::move(value)); }
+  void optional(const std::string& name, std::string value) {
+    if (name.find('/') == name.npos) writes_.add_if_present(directory_ + "/" + name, std::move(value));
+  }
+
+  void collect_cpu(const Json& cpu) {
+    if (int64_t shares = cpu["shares"].integer(); shares > 0) {
+      add("cpu.weight", std::to_string(weight_of_shares(shares)));
+    }
+    const int64_t quota = cpu["quota"].integer(), period = cpu["period"].integer();
+    if (!cpu["burst"].is_null() && quota != 0) optional("cpu.max.burst", "0");
+    if (quota != 0 || period > 0) {
+      std::string value = quota > 0 ? std::to_string(quota) : "max";
+      if (period > 0) value += " " + std::to_string(period);
+      add("cpu.max", value);
+    }
+    if (cpu["burst"].integer() > 0) add("cpu.max.burst", std::to_string(cpu["burst"].integer()));
+    if (!cpu["idle"].is_null()) optional("cpu.idle", std::to_string(cpu["idle"].integer()));
+    if (!cpu["cpus"].string().empty()) add("cpuset.cpus", std::string(cpu["cpus"].string()));
+    if (!cpu["mems"].string().empty()) add("cpuset.mems", std::string(cpu["mems"].string()));
+  }
+
+  Status collect_memory(const Json& memory) {
+    const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
+    if (limit > 0 && memory["checkBeforeUpdate"].boolean()) {
+      Result<std::string> used = read_cgroup_file(directory_ + "/memory.current");
+      if (used && strtoll(used->c_str(), nullptr, 10) > limit) {
+        return fail(Kind::invalid, "limit memory", "more than the new limit is in use");
+      }
+    }
+    if (swap > 0) {
+      // OCI counts memory and swap together, v2 counts swap alone.
+      if (limit <= 0 || swap < limit) {
+        return fail(Kind::invalid, "limit memory", "a limit with swap needs a limit of memory that is not above it");
+      }
+      optional("memory.swap.max", std::to_string(swap - limit));
+    } else if (swap < 0 || limit < 0) {
+      optional("memory.swap.max", "max");
+    }
+    if (limit != 0) add("memory.max", or_max(limit));
+    if (int64_t reservation = memory["reservation"].integer(); reservation != 0) {
+      add("memory.low", or_max(reservation));
+    }
+    return {};
+  }
+
+  void collect_io(const Json& io) {
+    if (int64_t weight = io["weight"].integer(); weight > 0) {
+      optional("io.bfq.weight", std::to_string(weight));
+      optional("io.weight", "default " + std::to_string(weight_of_blkio(weight)));
+    }
+    static constexpr struct {
+      std::string_view member;
+      const char* key;
+    } throttles[] = {{"throttleReadBpsDevice", "rbps"},
+                     {"throttleWriteBpsDevice", "wbps"},
+                     {"throttleReadIOPSDevice", "riops"},
+                     {"throttleWriteIOPSDevice", "wiops"}};
+    for (const auto& throttle : throttles) {
+      for (const Json& device : io[throttle.member].items()) {
+        int64_t rate = device["rate"].integer();
+        add("io.max", std::to_string(device["major"].integer()) + ":" + std::to_string(device["minor"].integer()) +
+                          " " + throttle.key + "=" + (rate > 0 ? std::to_string(rate) : "max"));
+      }
+    }
+  }
+
+  Status collect_unified(const Json& unified) {
+    for (const auto& [name, value] : unified.members()) {
+      if (name.empty() || name.find('/') != name.npos || name.find('.') == name.npos) {
+        return fail(Kind::invalid, "apply linux.resources.unified", "\"" + name + "\" is no cgroup file");
+      }
+      add(name, std::string(value.string()));
+    }
+    return {};
+  }
+
+  std::string directory_;
+  CgroupWrites writes_;
+};
+
+}  // namespace
+
+Status delegate_v2_controllers(const std::string& directory) {
+  static constexpr std::string_view wanted[] = {"cpuset", "cpu", "io", "memory", "hugetlb", "pids"};
+  Result<std::string> available = read_cgroup_file(directory + "/cgroup.controllers");
+  if (!available) return std::unexpected(available.error());
+  Result<std::string> delegated = read_cgroup_file(directory + "/cgroup.subtree_control");
+  if (!delegated) return std::unexpected(delegated.error());
+  auto has = [](const std::string& list, std::string_view name) {
+    return (" " + list + " ").find(" " + std::string(name) + " ") != std::string::npos;
+  };
+  std::string additions;
+  for (std::string_view name : wanted) {
+    if (has(*available, name) && !has(*delegated, name)) additions += "+" + std::string(name) + " ";
+  }
+  if (additions.empty()) return {};
+  return write_cgroup_file(directory + "/cgroup.subtree_control", additions);
+}
+
+Status apply_v2(const CgroupHost& host, const std::string& path, const Json& resources) {
+  const std::string directory = host.v2_root() + path;
+  V2Resources wanted(directory);
+  if (Status collected = wanted.collect(resources); !collected) return collected;
+  Result<std::vector<DeviceRule>> rules = parse_device_rules(resources["devices"]);
+  if (!rules) return std::unexpected(rules.error());
+  if (Status committed = wanted.commit(); !committed) return committed;
+  if (resources["devices"].items().empty()) return {};
+  Fd cgroup(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!cgroup) return fail_errno("open the cgroup " + directory);
+  return attach_device_filter(cgroup.get(), *rules);
+}
+
+}  // namespace keelson

@@ -1,0 +1,311 @@
+#include "monitor/pod/container.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "monitor/server/clock.h"
+#include "monitor/server/monitor_log.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr size_t max_bundle_file = 4 << 20;
+// Execs on their way into one container, with those that hang there: they are nobody else's burden.
+constexpr long max_entries = 128;
+
+Result<Fd> duplicate(const Fd& fd) {
+  Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) return fail_errno("duplicate the terminal");
+  return copy;
+}
+
+// What only the start reads; an idle pod's memory is counted in kilobytes.
+void forget_what_only_start_needs(ContainerSpec& spec) {
+  spec.mounts = {};
+  spec.devices = {};
+  spec.masked_paths = {};
+  spec.readonly_paths = {};
+  spec.sysctls = {};
+  spec.resources = {};
+}
+
+}  // namespace
+
+Container::Container(Context& context, StartRequest request, std::unique_ptr<Handler> handler, std::string exits_dir,
+                     Events events)
+    : context_(context),
+      request_(std::move(request)),
+      handler_(std::move(handler)),
+      exits_dir_(std::move(exits_dir)),
+      events_(std::move(events)) {
+  state_.id = request_.id;
+}
+
+void Container::start(DoneStatus done) {
+  StartOrder order;
+  std::optional<Log> log;
+  StdioPipes pipes;
+  if (Status prepared = prepare(order.rootfs, log, pipes); !prepared) {
+    if (log) log->discard();
+    return done(std::move(prepared));
+  }
+  order.request = InitRequest{request_.id, request_.bundle, request_.seccomp_filter_path, request_.pid_target.id(),
+                              request_.pid_target.pidfd()};
+  order.cgroup_path =
+      spec_.cgroups_path.empty() ? context_.sandbox.spec.cgroup + "/" + request_.id : spec_.cgroups_path;
+  Stdio theirs = std::move(pipes.theirs);
+  handler_->start(std::move(order), spec_, std::move(theirs),
+                  [this, log = std::move(log), pipes = std::move(pipes),
+                   done = std::move(done)](Result<Launched> launched) mutable {
+                    stop_timer_.cancel();
+                    request_.pid_target = {};
+                    if (!launched) {
+                      if (log) log->discard();
+                      for (Waiter& waiter : std::exchange(waiters_, {})) {
+                        waiter(fail(Kind::not_found, "stop", "it did not start"));
+                      }
+                      return done(std::unexpected(std::move(launched.error())));
+                    }
+                    done(run(std::move(*launched), std::move(pipes), std::move(log)));
+                    if (stop_asked_) begin_stop();
+                  });
+}
+
+void Container::abort_start(Error why) {
+  if (phase_ == Phase::starting) handler_->abort_start(std::move(why));
+}
+
+Status Container::prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes) {
+  if (Status read = read_bundle(rootfs); !read) return read;
+  if (!request_.log_path.empty()) {
+    auto opened = Log::open(request_.log_path);
+    if (!opened) return std::unexpected(opened.error());
+    log = std::move(*opened);
+  }
+  state_.tty = spec_.process.terminal;
+  if (spec_.process.terminal) return {};
+  auto made = make_stdio_pipes(request_.input);
+  if (!made) return std::unexpected(made.error());
+  pipes = std::move(*made);
+  return {};
+}
+
+Status Container::read_bundle(RootfsSpec& rootfs) {
+  auto config = read_file(request_.bundle + "/config.json", max_bundle_file);
+  if (!config) return std::unexpected(config.error());
+  auto spec = parse_spec(*config);
+  if (!spec) return std::unexpected(spec.error());
+  spec_ = std::move(*spec);
+  auto layers = read_file(request_.bundle + "/rootfs.json", max_bundle_file);
+  if (!layers) return std::unexpected(layers.error());
+  auto parsed = parse_rootfs(*layers);
+  if (!parsed) return std::unexpected(parsed.error());
+  rootfs = std::move(*parsed);
+  return {};
+}
+
+// The process lives: whatever fails from here on is told, but ends nothing.
+Status Container::run(Launched launched, StdioPipes pipes, std::optional<Log> log) {
+  state_.pid = launched.process.pid;
+  state_.started_at = now_ns();
+  pidfd_ = std::move(launched.process.pidfd);
+  cgroup_ = std::move(launched.cgroup);
+  phase_ = Phase::running;
+  context_.reaper.expect(state_.pid, [this](const ProcessExit& exit) { on_exit(exit); });
+  forget_what_only_start_needs(spec_);
+
+  output_ = std::make_unique<ContainerOutput>(context_.loop, context_.scratch, std::move(log));
+  Status connected;
+  if (launched.process.sent) {
+    auto copy = duplicate(launched.process.sent);
+    if (copy) terminal_ = std::move(*copy);
+    connected = output_->open(std::move(launched.process.sent), Fd());
+    if (connected && request_.input) {
+      auto input = duplicate(terminal_);
+      if (input) connected = open_input(std::move(*input), InputPipe::Target::terminal);
+    }
+  } else {
+    connected = output_->open(std::move(pipes.out), std::move(pipes.err));
+    if (connected && request_.input) connected = open_input(std::move(pipes.in), InputPipe::Target::pipe);
+  }
+  if (!connected) complain("container " + id() + ": " + connected.error().message());
+
+  oom_ = std::make_unique<OomWatch>(context_.loop, *cgroup_, [this] { events_.oom(id()); });
+  if (Status watched = oom_->open(); !watched) complain("container " + id() + ": " + watched.error().message());
+  return {};
+}
+
+Status Container::open_input(Fd fd, InputPipe::Target target) {
+  input_ = std::make_unique<InputPipe>(context_.loop, std::move(fd), target);
+  input_->when_room([this] { resume_attached(); });
+  return input_->open();
+}
+
+void Container::resume_attached() {
+  auto attached = output_->attached();  // a copy: a resumed client may detach
+  for (const auto& held : attached) {
+    if (auto client = held.lock(); client && input_->has_room()) client->pause_input(false);
+  }
+}
+
+Status Container::must_run(std::string_view step) const {
+  if (phase_ == Phase::running) return {};
+  return fail(Kind::state, std::string(step), phase_ == Phase::starting ? "it is still starting" : "it has exited");
+}
+
+void Container::stop(int signal, std::chrono::milliseconds limit, Waiter done) {
+  if (state_.exited) return done(state_);
+  waiters_.push_back(std::move(done));
+  if (phase_ != Phase::starting && phase_ != Phase::running) return;
+  const bool is_first = !std::exchange(stop_asked_, true);
+  if (is_first && limit.count() > 0) stop_signal_ = signal;
+  const auto deadline = Loop::Clock::now() + limit;
+  const bool is_nearer = deadline < stop_deadline_;
+  if (is_nearer) stop_deadline_ = deadline;
+  if (phase_ == Phase::running && is_first) return begin_stop();
+  if (is_nearer) stop_timer_ = context_.loop.after(std::max(limit, std::chrono::milliseconds(0)), [this] { kill_now(); });
+}
+
+// The container runs, now or since just now.
+void Container::begin_stop() {
+  if (!pidfd_) return;  // it has been reaped, which is about to be told
+  if (stop_signal_ != 0) {
+    handler_->signal(state_.pid, stop_signal_, [weak = weak_from_this()](Status sent) {
+      auto self = weak.lock();
+      if (self && !sent && self->phase_ == Phase::running) complain("container " + self->id() + ": " + sent.error().message());
+    });
+  }
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(stop_deadline_ - Loop::Clock::now());
+  if (left.count() <= 0) return kill_now();
+  stop_timer_ = context_.loop.after(left, [this] { kill_now(); });
+}
+
+void Container::kill_now() {
+  if (phase_ == Phase::starting) {
+    return abort_start({Kind::state, "start", {}, 0, "it was stopped while it was starting"});
+  }
+  cgroup_->thaw();
+  handler_->signal(state_.pid, SIGKILL, [weak = weak_from_this()](Status sent) {
+    auto self = weak.lock();
+    // Where an OCI runtime fails, the kernel still does as told by the process's parent.
+    if (self && !sent && self->phase_ == Phase::running) ::kill(self->state_.pid, SIGKILL);
+  });
+}
+
+void Container::kill(int signal, DoneStatus done) {
+  if (phase_ == Phase::draining) return done({});
+  if (Status runs = must_run("send a signal"); !runs) return done(std::move(runs));
+  handler_->signal(state_.pid, signal, std::move(done));
+}
+
+std::weak_ptr<Attempt> Container::exec(ExecOrder order, Stdio stdio, Done<Started> done) {
+  Status may = must_run("exec");
+  if (may && entries_.use_count() > max_entries) {
+    may = fail(Kind::busy, "exec", std::to_string(max_entries) + " processes are on their way into it already");
+  }
+  if (!may) {
+    done(std::unexpected(may.error()));
+    return {};
+  }
+  order.request = ExecRequest{id(), pidfd_.get(), request_.seccomp_filter_path, entries_};
+  return handler_->exec(std::move(order), spec_, *cgroup_, std::move(stdio), std::move(done));
+}
+
+Status Container::attach(const std::shared_ptr<Connection>& client) {
+  if (Status runs = must_run("attach"); !runs) return runs;
+  output_->attach(client);
+  return {};
+}
+
+Status Container::resize(uint16_t columns, uint16_t rows) {
+  if (Status runs = must_run("resize the terminal"); !runs) return runs;
+  if (!terminal_) return fail(Kind::state, "resize the terminal", "the container has none");
+  return resize_terminal(terminal_.get(), columns, rows);
+}
+
+Status Container::reopen_log() {
+  if (Status runs = must_run("reopen the log"); !runs) return runs;
+  if (!output_->log()) return fail(Kind::state, "reopen the log", "the container has none");
+  return output_->log()->reopen();
+}
+
+Status Container::update(const Json& resources) {
+  if (Status runs = must_run("update resources"); !runs) return runs;
+  return cgroup_->apply(resources);
+}
+
+void Container::on_exit(const ProcessExit& exit) {
+  phase_ = Phase::draining;
+  stop_timer_.cancel();
+  // With a PID namespace of its own all its processes are dead by now; with a shared one they are not.
+  if (Status killed = cgroup_->kill_all(); !killed) complain("container " + id() + ": " + killed.error().message());
+  oom_->check();
+  state_.finished_at = exit.time_ns;
+  state_.exit_code = exit.code;
+  state_.signal = exit.signal;
+  state_.oom_killed = oom_->killed();
+  oom_.reset();
+  output_->finish([this] { settle(); });
+}
+
+void Container::settle() {
+  phase_ = Phase::exited;
+  state_.exited = true;
+  if (Status written = write_exit_record(exits_dir_, state_); !written) {
+    complain("container " + id() + ": " + written.error().message());
+  }
+  JsonWriter reply;
+  reply.begin_object().key("exit_code").value(state_.exit_code).end_object();
+  for (const auto& held : output_->attached()) {
+    if (auto client = held.lock()) client->reply(reply.text());
+  }
+  input_.reset();
+  terminal_.reset();
+  pidfd_.reset();
+  // output_ is what calls this: let it return first.
+  context_.loop.defer([output = std::move(output_)] {});
+  for (Waiter& waiter : std::exchange(waiters_, {})) waiter(state_);
+  events_.exited(state_);
+}
+
+void Container::remove(DoneStatus done) {
+  if (phase_ != Phase::exited && phase_ != Phase::removing) return done(fail(Kind::state, "delete", "it has not exited"));
+  removers_.push_back(std::move(done));
+  if (phase_ == Phase::removing) return;
+  phase_ = Phase::removing;
+  handler_->remove(*cgroup_, [this](Status removed) {
+    if (removed) removed = remove_exit_record(exits_dir_, id());
+    if (!removed) phase_ = Phase::exited;  // it can be tried again
+    for (DoneStatus& remover : std::exchange(removers_, {})) remover(removed);
+  });
+}
+
+Result<std::string> read_file(const std::string& path, size_t limit) {
+  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return fail_errno("open " + path);
+  std::string content;
+  for (;;) {
+    char chunk[8192];
+    ssize_t count = read(file.get(), chunk, sizeof chunk);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno("read " + path);
+    if (count == 0) return content;
+    content.append(chunk, static_cast<size_t>(count));
+    if (content.size() > limit) return fail(Kind::invalid, "read " + path, "it is larger than expected");
+  }
+}
+
+Status resize_terminal(int terminal, uint16_t columns, uint16_t rows) {
+  winsize size{};
+  size.ws_col = columns;
+  size.ws_row = rows;
+  if (ioctl(terminal, TIOCSWINSZ, &size) != 0) return fail_errno("resize the terminal");
+  return {};
+}
+
+}  // namespace keelson

@@ -1,0 +1,115 @@
+// A container's life: starting → running → draining → exited → removing.
+//
+// Draining is the moment between the init's death and the exit being told: what is
+// left of the container is killed, its last output logged, its exit record written.
+// To clients it is still running; no signal is sent any more.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "monitor/streams/container_output.h"
+#include "monitor/pod/container_state.h"
+#include "monitor/handler/handler.h"
+#include "monitor/streams/input_pipe.h"
+#include "monitor/cgroup/oom.h"
+#include "monitor/pod/pid_target.h"
+#include "monitor/streams/stdio_pipes.h"
+
+namespace keelson {
+
+struct StartRequest {
+  std::string id;
+  std::string bundle;
+  std::string log_path;  // empty: none
+  bool input = false;
+  bool input_once = false;
+  std::string seccomp_filter_path;  // empty: none
+  std::string pid_of;               // the container whose PID namespace it joins, empty: none
+  PidTarget pid_target;             // that one, found
+};
+
+class Container : public std::enable_shared_from_this<Container> {
+ public:
+  struct Events {
+    std::function<void(const ContainerState&)> exited;
+    std::function<void(const std::string& id)> oom;
+  };
+  // Fails when the start that it waited for did.
+  using Waiter = Done<ContainerState>;
+
+  Container(Context& context, StartRequest request, std::unique_ptr<Handler> handler, std::string exits_dir,
+            Events events);
+
+  // `done` comes when the container's execve has succeeded; after a failure the object is of no more use.
+  void start(DoneStatus done);
+  // Breaks a start off; its `done` then fails with `why`. One that is done already stands.
+  void abort_start(Error why);
+  // `done` comes once the container has exited. The first call sends `signal` (none with a zero limit);
+  // later ones may only bring the SIGKILL forward. A container that is starting gets the signal when it has
+  // started; past the limit its start is broken off.
+  void stop(int signal, std::chrono::milliseconds limit, Waiter done);
+  void kill(int signal, DoneStatus done);
+  std::weak_ptr<Attempt> exec(ExecOrder order, Stdio stdio, Done<Started> done);
+  Status attach(const std::shared_ptr<Connection>& client);
+  Status resize(uint16_t columns, uint16_t rows);
+  Status reopen_log();
+  Status update(const Json& resources);
+  // Takes down an exited container; afterwards the object is of no more use. A second call joins the first.
+  void remove(DoneStatus done);
+
+  const ContainerState& state() const { return state_; }
+  const std::string& id() const { return state_.id; }
+  bool is_starting() const { return phase_ == Phase::starting; }
+  // Fails with kind `state` unless the container runs.
+  Status must_run(std::string_view step) const;
+  // Its stdin, or null when it has none (any more).
+  InputPipe* input() { return input_.get(); }
+  bool input_once() const { return request_.input_once; }
+
+ private:
+  enum class Phase { starting, running, draining, exited, removing };
+
+  Status read_bundle(RootfsSpec& rootfs);
+  Status prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes);
+  Status run(Launched launched, StdioPipes pipes, std::optional<Log> log);
+  Status open_input(Fd fd, InputPipe::Target target);
+  void resume_attached();
+  void begin_stop();
+  void kill_now();
+  void on_exit(const ProcessExit& exit);
+  void settle();
+
+  Context& context_;
+  StartRequest request_;
+  std::unique_ptr<Handler> handler_;
+  std::string exits_dir_;
+  Events events_;
+  Phase phase_ = Phase::starting;
+  ContainerState state_;
+  ContainerSpec spec_;
+  std::optional<Cgroup> cgroup_;  // once started
+  Fd pidfd_;
+  Fd terminal_;
+  std::unique_ptr<ContainerOutput> output_;
+  std::unique_ptr<InputPipe> input_;
+  std::unique_ptr<OomWatch> oom_;
+  int stop_signal_ = 0;  // of the first stop; 0: none has come, or it came without
+  bool stop_asked_ = false;
+  Loop::Timer stop_timer_;
+  Loop::Clock::time_point stop_deadline_ = Loop::Clock::time_point::max();
+  std::vector<Waiter> waiters_;
+  std::vector<DoneStatus> removers_;
+  std::shared_ptr<char> entries_ = std::make_shared<char>();  // shared with each exec that is on its way in
+};
+
+// Reads a whole file of at most `limit` bytes.
+Result<std::string> read_file(const std::string& path, size_t limit);
+
+// Sets a terminal's size.
+Status resize_terminal(int terminal, uint16_t columns, uint16_t rows);
+
+}  // namespace keelson

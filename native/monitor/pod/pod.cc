@@ -1,0 +1,163 @@
+#include "monitor/pod/pod.h"
+
+#include <csignal>
+
+#include "monitor/server/monitor_log.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr std::string_view init_lost_event = R"({"type":"init_lost"})";
+
+}  // namespace
+
+std::weak_ptr<Container> Pod::start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done) {
+  std::string id = request.id;
+  Status may = may_start(id);
+  if (may && !request.pid_of.empty()) may = find_target(request);
+  if (!may) {
+    done(about(may.error(), "container " + id));
+    return {};
+  }
+  auto handler = binary ? make_oci_handler(context_, id, request.bundle, binary->binary, binary->root)
+                        : make_native_handler(context_);
+  auto container =
+      std::make_shared<Container>(context_, std::move(request), std::move(handler), exits_dir_, events());
+  containers_.emplace(id, container);
+  // The map holds the container for as long as it is starting.
+  container->start([this, id, container = container.get(), done = std::move(done)](Status started) mutable {
+    if (started) {
+      done(container->state());
+    } else {
+      forget(id);
+      done(about(std::move(started.error()), "container " + id));
+    }
+    settle_close();
+  });
+  return container;
+}
+
+Status Pod::find_target(StartRequest& request) const {
+  const std::string step = "find the PID namespace of container " + request.pid_of;
+  auto neighbour = find(request.pid_of);
+  if (!neighbour) return fail(Kind::state, step, "the pod has no such container that runs");
+  if (Status runs = (*neighbour)->must_run(step); !runs) return runs;
+  auto target = PidTarget::resolve(request.pid_of, (*neighbour)->state().pid, request.bundle);
+  if (!target) return std::unexpected(target.error());
+  request.pid_target = std::move(*target);
+  return {};
+}
+
+Status Pod::may_start(const std::string& id) const {
+  if (closed_) return fail(Kind::state, "start", "the pod is shutting down");
+  if (containers_.contains(id)) return fail(Kind::exists, "start", "a container with this id exists already");
+  if (context_.sandbox.spec.pid == Scope::pod && context_.sandbox.init_pid == 0) {
+    return fail(Kind::state, "start", "the init of the pod's PID namespace has died; the pod must be made anew");
+  }
+  return {};
+}
+
+Container::Events Pod::events() {
+  return {
+      .exited =
+          [this](const ContainerState& state) {
+            JsonWriter json;
+            json.begin_object().key("type").value("exited").key("container");
+            write_state(json, state);
+            json.end_object();
+            watchers_.tell(json.text());
+          },
+      .oom =
+          [this](const std::string& id) {
+            JsonWriter json;
+            json.begin_object().key("type").value("oom").key("id").value(id).end_object();
+            watchers_.tell(json.text());
+          },
+  };
+}
+
+void Pod::forget(const std::string& id) {
+  auto found = containers_.find(id);
+  if (found == containers_.end()) return;
+  // The caller may be one of the container's own functions.
+  context_.loop.defer([last = std::move(found->second)] {});
+  containers_.erase(found);
+}
+
+Result<std::shared_ptr<Container>> Pod::find(std::string_view id) const {
+  auto found = containers_.find(id);
+  if (found == containers_.end()) return fail(Kind::not_found, "find the container", "the pod has none with this id");
+  return found->second;
+}
+
+void Pod::remove(std::string_view id, DoneStatus done) {
+  auto container = find(id);
+  if (!container) return done(std::unexpected(container.error()));
+  (*container)->remove([this, name = std::string(id), done = std::move(done)](Status removed) mutable {
+    if (removed) forget(name);
+    done(std::move(removed));
+  });
+}
+
+void Pod::close(Loop::Task then) {
+  closed_ = true;
+  when_none_starting_ = std::move(then);
+  for (const auto& container : containers()) {
+    container->abort_start({Kind::state, "start", {}, 0, "the pod is shutting down"});
+  }
+  settle_close();
+}
+
+void Pod::settle_close() {
+  if (!when_none_starting_) return;
+  for (const auto& [id, container] : containers_) {
+    if (container->is_starting()) return;
+  }
+  Loop::Task then = std::exchange(when_none_starting_, nullptr);
+  then();
+}
+
+void Pod::guard_init() {
+  if (context_.sandbox.init_pid == 0) return;
+  context_.reaper.expect(context_.sandbox.init_pid, [this](const ProcessExit& exit) {
+    context_.sandbox.init_pid = 0;
+    if (Loop::Task then = std::exchange(when_init_gone_, nullptr)) return then();
+    // With it the kernel has killed every process of the namespace; their exits are told one by one.
+    complain("the init of the pod's PID namespace died with exit code " + std::to_string(exit.code));
+    init_lost_ = true;
+    watchers_.tell(init_lost_event);
+  });
+}
+
+void Pod::end_init(Loop::Task then) {
+  if (context_.sandbox.init_pid == 0) return then();
+  when_init_gone_ = std::move(then);
+  kill(context_.sandbox.init_pid, SIGKILL);
+}
+
+std::vector<std::shared_ptr<Container>> Pod::containers() const {
+  std::vector<std::shared_ptr<Container>> all;
+  for (const auto& [id, container] : containers_) all.push_back(container);
+  return all;
+}
+
+void Pod::write_states(JsonWriter& json) const {
+  json.begin_array();
+  for (const auto& [id, container] : containers_) {
+    if (!container->is_starting()) write_state(json, container->state());
+  }
+  json.end_array();
+}
+
+void Pod::watch(const std::shared_ptr<Connection>& client) {
+  JsonWriter json;
+  json.begin_object().key("type").value("state").key("containers");
+  write_states(json);
+  json.end_object();
+  client->send(FrameType::event, json.text());
+  if (init_lost_) client->send(FrameType::event, init_lost_event);
+  watchers_.add(client);
+}
+
+}  // namespace keelson

@@ -1,0 +1,56 @@
+// The pod's containers by id, and those who watch them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "monitor/pod/container.h"
+#include "monitor/server/watchers.h"
+
+namespace keelson {
+
+struct OciBinary {
+  std::string binary;
+  std::string root;
+};
+
+class Pod {
+ public:
+  Pod(Context& context, std::string exits_dir) : context_(context), exits_dir_(std::move(exits_dir)) {}
+
+  // `binary` chooses an OCI runtime, absent: the native handler. A container that fails to start is forgotten.
+  // What is returned can be told to break the start off.
+  std::weak_ptr<Container> start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done);
+  Result<std::shared_ptr<Container>> find(std::string_view id) const;
+  void remove(std::string_view id, DoneStatus done);
+  // Starts no more containers from now on, breaks off those half-way started, and calls `then` when there is none.
+  void close(Loop::Task then);
+  // Takes note when the built-in init of a shared PID namespace dies, and says so when nobody asked for it.
+  void guard_init();
+  // Kills that init, if there is one, and calls `then` when it has been reaped.
+  void end_init(Loop::Task then);
+
+  std::vector<std::shared_ptr<Container>> containers() const;
+  // `[ContainerState …]` of all that have started.
+  void write_states(JsonWriter& json) const;
+  void watch(const std::shared_ptr<Connection>& client);
+
+ private:
+  Status may_start(const std::string& id) const;
+  Status find_target(StartRequest& request) const;
+  Container::Events events();
+  void settle_close();
+  void forget(const std::string& id);
+
+  Context& context_;
+  std::string exits_dir_;
+  bool closed_ = false;
+  bool init_lost_ = false;  // died, and nobody had asked for it
+  Loop::Task when_none_starting_;
+  Loop::Task when_init_gone_;
+  std::map<std::string, std::shared_ptr<Container>, std::less<>> containers_;
+  Watchers watchers_;
+};
+
+}  // namespace keelson

@@ -1,0 +1,278 @@
+// Making and taking down a pod's namespaces. The monitor enters each new namespace for
+// a moment, pins and furnishes it, and goes back to the host's.
+#include "monitor/pod/sandbox.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <initializer_list>
+
+#include "monitor/cgroup/cgroup.h"
+#include "monitor/setup/user_namespace.h"
+#include "monitor/setup/mount_api.h"
+#include "monitor/pod/sandbox_init.h"
+#include "monitor/setup/sysctl.h"
+
+namespace keelson {
+
+namespace {
+
+struct PodNamespace {
+  const char* name;  // in /proc/self/ns and in <pod dir>/ns
+  int flag;
+  Scope SandboxSpec::*scope;
+  Fd Sandbox::*fd;
+};
+
+// Those the monitor can enter itself; a PID namespace is entered by being born.
+constexpr PodNamespace entered[] = {
+    {"net", CLONE_NEWNET, &SandboxSpec::net, &Sandbox::net_ns},
+    {"ipc", CLONE_NEWIPC, &SandboxSpec::ipc, &Sandbox::ipc_ns},
+    {"uts", CLONE_NEWUTS, &SandboxSpec::uts, &Sandbox::uts_ns},
+};
+
+int flags_of(const SandboxSpec& spec) {
+  int flags = 0;
+  for (const PodNamespace& space : entered) {
+    if (spec.*space.scope == Scope::pod) flags |= space.flag;
+  }
+  return flags;
+}
+
+std::string pin_path(const Sandbox& sandbox, const char* name) { return sandbox.pod_dir + "/ns/" + name; }
+std::string shm_path(const Sandbox& sandbox) { return sandbox.pod_dir + "/shm"; }
+std::string files_path(const Sandbox& sandbox) { return sandbox.pod_dir + "/files"; }
+
+Result<Fd> pin(const std::string& source, const std::string& path) {
+  Fd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return fail_errno("make " + path);
+  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) return fail_errno("pin " + path);
+  // A pin that the host's peers saw too would keep the namespace alive after us.
+  if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return fail_errno("pin " + path);
+  Fd space(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!space) return fail_errno("open " + path);
+  return space;
+}
+
+Status raise_loopback() {
+  Fd socket_fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket_fd) return fail_errno("open a socket for the loopback interface");
+  ifreq request = {};
+  strcpy(request.ifr_name, "lo");
+  if (ioctl(socket_fd.get(), SIOCGIFFLAGS, &request) != 0) return fail_errno("read the loopback interface's flags");
+  request.ifr_flags |= IFF_UP | IFF_RUNNING;
+  if (ioctl(socket_fd.get(), SIOCSIFFLAGS, &request) != 0) return fail_errno("bring the loopback interface up");
+  return {};
+}
+
+// A new network namespace takes these from the host, or from the kernel's defaults: a node that forwards to its loopback
+// interface would have all its pods do so (CVE-2020-8558), and any neighbour could be their router (CVE-2020-10749).
+// Interfaces that come later begin with what "default" says.
+Status set_network_defaults() {
+  static constexpr const char* files[] = {
+      "net/ipv4/conf/all/route_localnet", "net/ipv4/conf/default/route_localnet", "net/ipv4/conf/lo/route_localnet",
+      "net/ipv6/conf/all/accept_ra",      "net/ipv6/conf/default/accept_ra",      "net/ipv6/conf/lo/accept_ra",
+  };
+  for (const char* file : files) {
+    int error = write_sysctl({file, "0"});
+    // ENOENT: a kernel without IPv6.
+    if (error != 0 && error != ENOENT) return fail_errno("set the sysctl " + std::string(file), error);
+  }
+  return {};
+}
+
+// Since Linux 5.19 the files of an IPC namespace are writable for the root of its owner alone, so for the host's
+// root no longer (EACCES); those of the network and the hostname are for the host's root alone. errno or 0.
+int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
+  int error = write_sysctl(sysctl);
+  return error == EACCES && user_ns ? write_sysctl_inside(sysctl, user_ns.get()) : error;
+}
+
+// In the pod's namespaces: everything that is set from inside.
+Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
+  const SandboxSpec& spec = sandbox.spec;
+  for (const PodNamespace& space : entered) {
+    if (spec.*space.scope != Scope::pod) continue;
+    Result<Fd> pinned = pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name));
+    if (!pinned) return std::unexpected(pinned.error());
+    sandbox.*space.fd = std::move(*pinned);
+  }
+  if (spec.net == Scope::pod) {
+    if (Status up = raise_loopback(); !up) return up;
+    if (Status set = set_network_defaults(); !set) return set;
+  }
+  if (spec.uts == Scope::pod && !spec.hostname.empty() &&
+      sethostname(spec.hostname.data(), spec.hostname.size()) != 0) {
+    return fail_errno("set the hostname " + spec.hostname);
+  }
+  Result<std::vector<Sysctl>> sysctls = check_sysctls(spec.sysctls, flags_of(spec));
+  if (!sysctls) return std::unexpected(sysctls.error());
+  for (const Sysctl& sysctl : *sysctls) {
+    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
+  }
+  if (spec.pid == Scope::pod) {
+    Result<PodInit> init = start_pod_init(loop, reaper, sandbox.user_ns.get());
+    if (!init) return std::unexpected(init.error());
+    sandbox.init_pid = init->pid;
+    sandbox.procfs_space = std::move(init->procfs_space);
+    Result<Fd> pinned = pin("/proc/" + std::to_string(init->pid) + "/ns/pid", pin_path(sandbox, "pid"));
+    if (!pinned) return std::unexpected(pinned.error());
+    sandbox.pid_ns = std::move(*pinned);
+  }
+  return {};
+}
+
+// Namespaces that the pod's user namespace owns are made by a process in it: the monitor could not come back from there.
+Status enter_owned(Sandbox& sandbox) {
+  const SandboxSpec& spec = sandbox.spec;
+  const int flags = flags_of(spec);
+  Result<NamespaceHolder> holder =
+      NamespaceHolder::create(static_cast<uint64_t>(flags), spec.uid_mappings, spec.gid_mappings);
+  if (!holder) return std::unexpected(holder.error());
+  Result<Fd> pinned = pin(holder->path("user"), pin_path(sandbox, "user"));
+  if (!pinned) return std::unexpected(pinned.error());
+  sandbox.user_ns = std::move(*pinned);
+  if (flags != 0 && setns(holder->pidfd(), flags) != 0) return fail_errno("enter the pod's namespaces");
+  return {};
+}
+
+Status enter_new(Sandbox& sandbox) {
+  if (!sandbox.spec.uid_mappings.empty()) return enter_owned(sandbox);
+  if (unshare(flags_of(sandbox.spec)) != 0) return fail_errno("make the pod's namespaces");
+  return {};
+}
+
+// Enters new namespaces, furnishes them, and goes back whatever happened inside.
+Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
+  Fd own[std::size(entered)];
+  for (size_t at = 0; at < std::size(entered); ++at) {
+    own[at] = Fd(open((std::string("/proc/self/ns/") + entered[at].name).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!own[at]) return fail_errno("open the monitor's own namespaces");
+  }
+  Status furnished = enter_new(sandbox);
+  if (furnished) furnished = furnish(loop, reaper, sandbox);
+  for (size_t at = 0; at < std::size(entered); ++at) {
+    if (setns(own[at].get(), entered[at].flag) != 0) return fail_errno("go back to the host's namespaces");
+  }
+  return furnished;
+}
+
+struct TmpfsOption {
+  const char* key;
+  std::string value;
+};
+
+// At <pod dir>/<name>, for the containers: nothing there is a program, a device or a way to another user.
+Status make_tmpfs(const std::string& path, std::initializer_list<TmpfsOption> options) {
+  if (mkdir(path.c_str(), 0755) != 0) return fail_errno("make " + path);
+  Fd fs(fs_open("tmpfs"));
+  if (!fs) return fail_errno("mount " + path);
+  for (const TmpfsOption& option : options) {
+    if (fs_set(fs.get(), option.key, option.value.c_str()) != 0) return fail_errno("set the options of " + path);
+  }
+  Fd mounted(fs_mount(fs.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (!mounted) return fail_errno("mount " + path);
+  Fd target(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!target || attach_mount(mounted.get(), target.get()) != 0) return fail_errno("mount " + path);
+  return {};
+}
+
+Status make_shm(const Sandbox& sandbox) {
+  const SandboxSpec& spec = sandbox.spec;
+  return make_tmpfs(shm_path(sandbox), {{"source", "shm"},
+                                        {"mode", "1777"},
+                                        {"uid", std::to_string(host_id(spec.uid_mappings, 0))},
+                                        {"gid", std::to_string(host_id(spec.gid_mappings, 0))},
+                                        {"size", std::to_string(spec.shm_size)}});
+}
+
+// Containers may write to the pod's files. Here that ends at a quarter of a MiB, a few pages of any size, and is counted
+// in the memory of the container that does; on /run it would be the whole host's.
+Status make_files(const Sandbox& sandbox) {
+  return make_tmpfs(files_path(sandbox),
+                    {{"source", "pod"}, {"mode", "0755"}, {"size", "256k"}, {"nr_inodes", "16"}});
+}
+
+Status make_cgroup(const SandboxSpec& spec) {
+  if (spec.cgroup.empty()) return {};
+  Result<CgroupHost> host = CgroupHost::detect();
+  if (!host) return std::unexpected(host.error());
+  Result<Cgroup> cgroup = Cgroup::create(*host, spec.cgroup);
+  if (!cgroup) return std::unexpected(cgroup.error());
+  return {};
+}
+
+Status make_all(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
+  const std::string pins = sandbox.pod_dir + "/ns";
+  if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
+  if (Status made = make_cgroup(sandbox.spec); !made) return made;
+  if (Status made = make_namespaces(loop, reaper, sandbox); !made) return made;
+  if (Status made = make_files(sandbox); !made) return made;
+  if (sandbox.spec.ipc == Scope::pod) return make_shm(sandbox);
+  return {};
+}
+
+// Unmounts what is on `path`; a path on which nothing is mounted, or that is not there, is as wanted.
+Status unmount(const std::string& path) {
+  if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT) return {};
+  return fail_errno("unmount " + path);
+}
+
+Status remove_cgroup_of(const SandboxSpec& spec) {
+  if (!spec.own_cgroup || spec.cgroup.empty()) return {};
+  Result<CgroupHost> host = CgroupHost::detect();
+  if (!host) return std::unexpected(host.error());
+  Cgroup cgroup = Cgroup::open(*host, spec.cgroup);
+  Result<bool> removed = cgroup.remove();
+  if (!removed) return std::unexpected(removed.error());
+  if (!*removed) return fail_errno("remove the cgroup " + spec.cgroup, EBUSY);
+  return {};
+}
+
+}  // namespace
+
+Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, SandboxSpec spec, const std::string& pod_dir) {
+  const std::string pod = "pod " + spec.id;
+  Sandbox sandbox;
+  sandbox.spec = std::move(spec);
+  sandbox.pod_dir = pod_dir;
+  if (Status made = make_all(loop, reaper, sandbox); !made) {
+    // What the undo could not take back matters less than why it had to.
+    static_cast<void>(destroy_sandbox(sandbox));
+    return about(made.error(), pod);
+  }
+  return sandbox;
+}
+
+Status destroy_sandbox(Sandbox& sandbox) {
+  Status first;
+  auto note = [&](Status status) {
+    if (!status && first) first = std::move(status);
+  };
+  if (sandbox.init_pid > 0) {
+    kill(sandbox.init_pid, SIGKILL);
+    sandbox.init_pid = 0;
+  }
+  for (const std::string& path : {shm_path(sandbox), files_path(sandbox)}) {
+    note(unmount(path));
+    rmdir(path.c_str());
+  }
+  for (const char* name : {"net", "ipc", "uts", "pid", "user"}) {
+    const std::string path = pin_path(sandbox, name);
+    note(unmount(path));
+    unlink(path.c_str());
+  }
+  rmdir((sandbox.pod_dir + "/ns").c_str());
+  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns, &sandbox.procfs_space}) fd->reset();
+  note(remove_cgroup_of(sandbox.spec));
+  if (!first) return about(first.error(), "pod " + sandbox.spec.id);
+  return {};
+}
+
+}  // namespace keelson

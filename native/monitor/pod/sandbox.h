@@ -1,0 +1,55 @@
+// The pod's own namespaces: made, pinned under <pod dir>/ns/, taken down again.
+// The monitor itself stays in the host's namespaces.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/error.h"
+#include "common/fd.h"
+#include "monitor/setup/spec.h"
+
+namespace keelson {
+
+enum class Scope { pod, host, container };
+
+struct SandboxSpec {
+  std::string id;
+  std::string hostname;
+  Scope net = Scope::pod;
+  Scope ipc = Scope::pod;
+  Scope uts = Scope::pod;
+  Scope pid = Scope::container;
+  std::vector<IdMapping> uid_mappings;  // empty: no user namespace
+  std::vector<IdMapping> gid_mappings;
+  std::vector<std::pair<std::string, std::string>> sysctls;
+  uint64_t shm_size = 64 << 20;  // bytes
+  std::string cgroup;
+  bool own_cgroup = false;
+};
+
+Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json);
+
+// What is up of a sandbox; a step that failed half-way leaves the rest for `destroy`.
+struct Sandbox {
+  SandboxSpec spec;
+  std::string pod_dir;
+  Fd net_ns, ipc_ns, uts_ns, pid_ns, user_ns;  // only those of the pod
+  Fd procfs_space;                             // a mount namespace that is nothing but the shared PID namespace's procfs
+  pid_t init_pid = 0;                          // our built-in init, 0 without a shared PID namespace
+};
+
+class Loop;
+class Reaper;
+
+// Makes everything, running the loop meanwhile; on failure nothing is left.
+Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, SandboxSpec spec, const std::string& pod_dir);
+
+// Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
+// The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.
+Status destroy_sandbox(Sandbox& sandbox);
+
+}  // namespace keelson

@@ -1,0 +1,93 @@
+// One client's connection: one request, the frames of its call, one last frame.
+//
+// What the client has not read yet is bounded: callers send bytes only while
+// has_room(), and hear on_room() when there is some again. Once the last frame
+// (REPLY or ERROR) is queued the connection flushes, half-closes, and goes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "monitor/server/loop.h"
+#include "monitor/server/protocol.h"
+#include "monitor/server/scratch.h"
+
+namespace keelson {
+
+// What a call with a life of its own (exec, attach, port_forward) does with its connection's events.
+class Call {
+ public:
+  virtual ~Call() = default;
+  virtual void on_stdin(std::string_view) {}
+  virtual void on_stdin_close() {}
+  virtual void on_resize(uint16_t /*columns*/, uint16_t /*rows*/) {}
+  virtual void on_room() {}
+  // The client went before the last frame; nothing can be sent any more.
+  virtual void on_closed() {}
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  using RequestHandler = std::function<void(std::shared_ptr<Connection>, const Json&)>;
+  using GoneHandler = std::function<void(uint64_t id)>;
+
+  Connection(Loop& loop, Scratch& scratch, Fd socket, uint64_t id, RequestHandler on_request, GoneHandler on_gone);
+  Status open();
+
+  // Ignored after the last frame. Bytes above 64 KiB become several frames.
+  void send(FrameType type, std::string_view payload);
+  bool has_room() const { return pending() + max_bytes_payload <= max_buffered; }
+  size_t pending() const { return out_.size() - out_written_; }
+
+  void reply(std::string_view json) { finish(FrameType::reply, json); }
+  void fail_with(const Error& error) { finish(FrameType::error, error_json(error)); }
+  // The peer has closed its end altogether, though what it sent may not have been read to its end.
+  bool peer_is_gone() const;
+  bool open_for_frames() const { return phase_ == Phase::request || phase_ == Phase::calling; }
+  // Drops the connection without a last frame.
+  void close();
+
+  void set_call(std::shared_ptr<Call> call) { call_ = std::move(call); }
+  // Shares what counts streams until the last frame.
+  void hold(std::shared_ptr<void> slot) { slot_ = std::move(slot); }
+  // Stops or goes on reading frames (a process does not take its input fast enough).
+  void pause_input(bool paused);
+  // The call's process has ended: from now on a client that reads nothing for half a minute is dropped.
+  void expect_progress();
+
+ private:
+  enum class Phase { request, calling, flushing, lingering, closed };
+
+  void on_event(uint32_t events);
+  void read_input();
+  void take_frames();
+  void take_frame(const Frame& frame);
+  void take_request(std::string_view payload);
+  void finish(FrameType type, std::string_view payload);
+  void flush();
+  void linger();
+  void update_interest();
+
+  Loop& loop_;
+  Scratch& scratch_;
+  Fd socket_;
+  uint64_t id_;
+  RequestHandler on_request_;
+  GoneHandler on_gone_;
+  Loop::Watch watch_;
+  Loop::Timer deadline_;
+  Phase phase_ = Phase::request;
+  bool paused_ = false;
+  bool input_ended_ = false;
+  bool must_progress_ = false;
+  bool taking_ = false;
+  std::string in_;
+  std::string out_;
+  size_t out_written_ = 0;
+  std::shared_ptr<Call> call_;
+  std::shared_ptr<void> slot_;
+};
+
+}  // namespace keelson

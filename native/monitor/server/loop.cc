@@ -1,0 +1,146 @@
+#include "monitor/server/loop.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+
+namespace keelson {
+
+namespace {
+
+constexpr int quiet_after_ms = 500;
+
+}  // namespace
+
+Loop::Watch& Loop::Watch::operator=(Watch&& other) noexcept {
+  if (this == &other) return *this;
+  stop();
+  loop_ = std::exchange(other.loop_, nullptr);
+  id_ = other.id_;
+  return *this;
+}
+
+void Loop::Watch::want(uint32_t events) {
+  if (loop_ == nullptr) return;
+  auto found = loop_->entries_.find(id_);
+  if (found == loop_->entries_.end() || found->second->events == events) return;
+  Entry& entry = *found->second;
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = id_;
+  int operation = events == 0 ? EPOLL_CTL_DEL : entry.events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+  // Can fail only for want of memory on ADD; the descriptor then stays unwatched and its owner's deadline ends it.
+  if (epoll_ctl(loop_->epoll_.get(), operation, entry.fd, &event) == 0) entry.events = events;
+}
+
+void Loop::Watch::stop() {
+  if (loop_ == nullptr) return;
+  want(0);
+  loop_->entries_.erase(id_);
+  loop_ = nullptr;
+}
+
+Loop::Timer& Loop::Timer::operator=(Timer&& other) noexcept {
+  if (this == &other) return *this;
+  cancel();
+  loop_ = std::exchange(other.loop_, nullptr);
+  id_ = other.id_;
+  due_ = other.due_;
+  return *this;
+}
+
+void Loop::Timer::cancel() {
+  if (loop_ == nullptr) return;
+  loop_->timers_.erase({due_, id_});
+  loop_ = nullptr;
+}
+
+Result<std::unique_ptr<Loop>> Loop::create() {
+  auto loop = std::make_unique<Loop>();
+  loop->epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
+  if (!loop->epoll_) return fail_errno("create an epoll descriptor");
+  return loop;
+}
+
+Result<Loop::Watch> Loop::watch(int fd, uint32_t events, Handler handler) {
+  auto entry = std::make_shared<Entry>();
+  entry->fd = fd;
+  entry->events = events;
+  entry->handler = std::move(handler);
+  uint64_t id = next_id_++;
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = id;
+  if (events != 0 && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("watch a descriptor");
+  entries_.emplace(id, std::move(entry));
+  Watch watch;
+  watch.loop_ = this;
+  watch.id_ = id;
+  return watch;
+}
+
+Loop::Timer Loop::after(std::chrono::milliseconds delay, Task task) {
+  Timer timer;
+  timer.loop_ = this;
+  timer.id_ = next_id_++;
+  timer.due_ = Clock::now() + delay;
+  timers_.emplace(std::pair(timer.due_, timer.id_), std::move(task));
+  return timer;
+}
+
+Status Loop::run() {
+  stopped_ = false;
+  std::array<epoll_event, 32> events;
+  while (!stopped_) {
+    bool quiet_wait = false;
+    int timeout = next_timeout(quiet_wait);
+    int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
+    if (count < 0 && errno != EINTR) return fail_errno("wait for events");
+    if (count > 0) busy_since_quiet_ = true;
+    if (count == 0 && quiet_wait) {
+      busy_since_quiet_ = false;
+      when_quiet_();
+    }
+    for (int i = 0; i < count; ++i) dispatch(events[static_cast<size_t>(i)].data.u64, events[static_cast<size_t>(i)].events);
+    run_due_timers();
+    run_deferred();
+  }
+  return {};
+}
+
+int Loop::next_timeout(bool& quiet_wait) const {
+  int timeout = -1;
+  if (!timers_.empty()) {
+    auto left = std::chrono::ceil<std::chrono::milliseconds>(timers_.begin()->first.first - Clock::now()).count();
+    timeout = static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
+  }
+  quiet_wait = busy_since_quiet_ && when_quiet_ && (timeout < 0 || timeout > quiet_after_ms);
+  return quiet_wait ? quiet_after_ms : timeout;
+}
+
+void Loop::dispatch(uint64_t id, uint32_t events) {
+  auto found = entries_.find(id);
+  if (found == entries_.end()) return;  // stopped by an earlier event of this round
+  std::shared_ptr<Entry> entry = found->second;  // the handler may stop its own Watch
+  entry->handler(events);
+}
+
+void Loop::run_due_timers() {
+  auto now = Clock::now();
+  while (!timers_.empty() && timers_.begin()->first.first <= now) {
+    Task task = std::move(timers_.begin()->second);
+    timers_.erase(timers_.begin());
+    busy_since_quiet_ = true;
+    task();
+  }
+}
+
+void Loop::run_deferred() {
+  while (!deferred_.empty()) {
+    std::vector<Task> tasks = std::exchange(deferred_, {});
+    for (Task& task : tasks) task();
+  }
+}
+
+}  // namespace keelson

@@ -1,0 +1,94 @@
+// The event loop: epoll, timers, and work put off to the end of a round.
+//
+// Everything in the monitor runs on this one thread. A Watch or Timer stops when
+// it is destroyed, also from inside its own handler.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "common/error.h"
+#include "common/fd.h"
+
+namespace keelson {
+
+class Loop {
+ public:
+  using Handler = std::move_only_function<void(uint32_t events)>;
+  using Task = std::move_only_function<void()>;
+  using Clock = std::chrono::steady_clock;
+
+  class Watch {
+   public:
+    Watch() = default;
+    Watch(Watch&& other) noexcept { *this = std::move(other); }
+    Watch& operator=(Watch&& other) noexcept;
+    ~Watch() { stop(); }
+    // Changes the wanted EPOLL* events. 0 takes the descriptor out of epoll: a
+    // registered one reports EPOLLHUP for ever, wanted or not.
+    void want(uint32_t events);
+    void stop();
+    explicit operator bool() const { return loop_ != nullptr; }
+
+   private:
+    friend class Loop;
+    Loop* loop_ = nullptr;
+    uint64_t id_ = 0;
+  };
+
+  class Timer {
+   public:
+    Timer() = default;
+    Timer(Timer&& other) noexcept { *this = std::move(other); }
+    Timer& operator=(Timer&& other) noexcept;
+    ~Timer() { cancel(); }
+    void cancel();
+
+   private:
+    friend class Loop;
+    Loop* loop_ = nullptr;
+    uint64_t id_ = 0;
+    Clock::time_point due_;
+  };
+
+  static Result<std::unique_ptr<Loop>> create();
+
+  // `fd` must stay open for as long as the Watch.
+  Result<Watch> watch(int fd, uint32_t events, Handler handler);
+  // Fires once, not before `delay`.
+  Timer after(std::chrono::milliseconds delay, Task task);
+  // Runs when the events at hand are dealt with; the place to destroy whoever is calling.
+  void defer(Task task) { deferred_.push_back(std::move(task)); }
+  // Called once after each burst of work, when half a second has passed quietly.
+  void when_quiet(Task task) { when_quiet_ = std::move(task); }
+
+  Status run();  // until stop()
+  void stop() { stopped_ = true; }
+
+ private:
+  struct Entry {
+    int fd = -1;
+    uint32_t events = 0;
+    Handler handler;
+  };
+
+  int next_timeout(bool& quiet_wait) const;
+  void dispatch(uint64_t id, uint32_t events);
+  void run_due_timers();
+  void run_deferred();
+
+  Fd epoll_;
+  uint64_t next_id_ = 1;
+  std::map<uint64_t, std::shared_ptr<Entry>> entries_;
+  std::map<std::pair<Clock::time_point, uint64_t>, Task> timers_;
+  std::vector<Task> deferred_;
+  Task when_quiet_;
+  bool busy_since_quiet_ = true;
+  bool stopped_ = false;
+};
+
+}  // namespace keelson

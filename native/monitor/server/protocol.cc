@@ -1,0 +1,68 @@
+#include "monitor/server/protocol.h"
+
+namespace keelson {
+
+namespace {
+
+uint8_t byte_at(std::string_view input, size_t at) { return static_cast<uint8_t>(input[at]); }
+
+std::unexpected<Error> refuse(std::string detail) { return fail(Kind::protocol, "read a frame", std::move(detail)); }
+
+Status check_size(FrameType type, size_t size) {
+  switch (type) {
+    case FrameType::request:
+      if (size <= max_json_payload) return {};
+      return refuse("a request of " + std::to_string(size) + " bytes is above 1 MiB");
+    case FrameType::stdin_bytes:
+      if (size <= max_bytes_payload) return {};
+      return refuse("a frame of " + std::to_string(size) + " bytes is above 64 KiB");
+    case FrameType::stdin_close:
+      if (size == 0) return {};
+      return refuse("STDIN_CLOSE with a payload");
+    case FrameType::resize:
+      if (size == 4) return {};
+      return refuse("RESIZE whose payload is not 4 bytes");
+    default:
+      return refuse("type " + std::to_string(static_cast<int>(type)) + " is none that a client sends");
+  }
+}
+
+}  // namespace
+
+std::array<char, frame_header_size> frame_header(FrameType type, size_t payload_size) {
+  std::array<char, frame_header_size> header{};
+  header[0] = static_cast<char>(type);
+  header[1] = static_cast<char>(protocol_version);
+  for (size_t i = 0; i < 4; ++i) header[4 + i] = static_cast<char>((payload_size >> (8 * i)) & 0xff);
+  return header;
+}
+
+Result<Frame> read_frame(std::string_view input, size_t& size) {
+  size = 0;
+  if (input.size() < frame_header_size) return Frame{};
+  if (byte_at(input, 1) != protocol_version) {
+    return refuse("version " + std::to_string(byte_at(input, 1)) + ", this monitor speaks 1");
+  }
+  if (input[2] != 0 || input[3] != 0) return refuse("the reserved bytes of the header are not zero");
+  auto type = static_cast<FrameType>(byte_at(input, 0));
+  size_t payload = 0;
+  for (size_t i = 0; i < 4; ++i) payload |= static_cast<size_t>(byte_at(input, 4 + i)) << (8 * i);
+  if (Status fits = check_size(type, payload); !fits) return std::unexpected(fits.error());
+  if (input.size() - frame_header_size < payload) return Frame{};
+  size = frame_header_size + payload;
+  return Frame{type, input.substr(frame_header_size, payload)};
+}
+
+std::string error_json(const Error& error) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("kind").value(to_string(error.kind));
+  json.key("step").value(error.step);
+  json.key("object").value(error.object);
+  json.key("errno").value(error.error_number);
+  json.key("message").value(error.message());
+  json.end_object();
+  return json.take();
+}
+
+}  // namespace keelson

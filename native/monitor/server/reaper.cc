@@ -1,0 +1,75 @@
+#include "monitor/server/reaper.h"
+
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#include "monitor/server/clock.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr size_t max_unclaimed = 256;
+
+}  // namespace
+
+Reaper::Hold::~Hold() {
+  if (reaper_ != nullptr && --reaper_->holds_ == 0) reaper_->unclaimed_.clear();
+}
+
+Reaper::Birth::Birth(Reaper& reaper, const volatile pid_t& pid, Handler handler)
+    : reaper_(reaper), pid_(pid), handler_(std::move(handler)), place_(reaper.births_.insert(reaper.births_.end(), this)) {}
+
+Reaper::Birth::~Birth() { reaper_.births_.erase(place_); }
+
+Status Reaper::open() {
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGCHLD);
+  sigaddset(&mask, child_exit_signal);
+  if (sigprocmask(SIG_BLOCK, &mask, nullptr) != 0) return fail_errno("block the signals of children");
+  signals_ = Fd(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return fail_errno("make a signalfd");
+  auto watch = loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo pending;  // neither queues: two reads take what there is
+    while (read(signals_.get(), &pending, sizeof pending) > 0) {
+    }
+    while (reap_one(0, true) || reap_one(__WCLONE, false)) {
+    }
+  });
+  if (!watch) return std::unexpected(watch.error());
+  watch_ = std::move(*watch);
+  return {};
+}
+
+void Reaper::expect(pid_t pid, Handler handler) {
+  if (auto found = unclaimed_.find(pid); found != unclaimed_.end()) {
+    loop_.defer([exit = found->second, call = std::move(handler)]() mutable { call(exit); });
+    unclaimed_.erase(found);
+    return;
+  }
+  expected_.insert_or_assign(pid, std::move(handler));
+}
+
+bool Reaper::reap_one(int kind, bool executed) {
+  siginfo_t info{};
+  if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | kind) != 0 || info.si_pid == 0) return false;
+  bool by_signal = info.si_code != CLD_EXITED;
+  ProcessExit exit{by_signal ? 128 + info.si_status : info.si_status, by_signal ? info.si_status : 0, now_ns(), executed};
+  if (auto found = expected_.find(info.si_pid); found != expected_.end()) {
+    Handler handler = std::move(found->second);
+    expected_.erase(found);
+    handler(exit);
+    return true;
+  }
+  for (Birth* birth : births_) {
+    if (birth->pid_ != info.si_pid || !birth->handler_) continue;
+    std::exchange(birth->handler_, nullptr)(exit);
+    return true;
+  }
+  if (holds_ > 0 && unclaimed_.size() < max_unclaimed) unclaimed_[info.si_pid] = exit;
+  return true;
+}
+
+}  // namespace keelson

@@ -1,0 +1,126 @@
+#include "monitor/server/server.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "monitor/server/monitor_log.h"
+
+namespace keelson {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* socket_name = "monitor.sock";
+
+bool is_root(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
+}
+
+}  // namespace
+
+Status Server::listen(const std::string& directory, Connection::RequestHandler on_request) {
+  directory_ = directory;
+  on_request_ = std::move(on_request);
+  Fd opened(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) return fail_errno("open " + directory);
+  // A socket's address holds 108 bytes; by way of /proc any directory fits.
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", opened.get(), socket_name);
+  if (unlinkat(opened.get(), socket_name, 0) != 0 && errno != ENOENT) return fail_errno("remove the old monitor.sock");
+  listener_ = Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener_) return fail_errno("make a socket");
+  mode_t old_umask = umask(0177);  // the socket is never, not for a moment, open to others
+  int bound = bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  int bind_error = errno;
+  umask(old_umask);
+  if (bound != 0) return fail_errno("bind " + directory + "/" + socket_name, bind_error);
+  if (::listen(listener_.get(), max_waiting) != 0) return fail_errno("listen on monitor.sock");
+  auto watch = loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); });
+  if (!watch) return std::unexpected(watch.error());
+  watch_ = std::move(*watch);
+  return {};
+}
+
+void Server::stop_listening() {
+  watch_.stop();
+  pause_.cancel();
+  listener_.reset();
+  std::string path = directory_ + "/" + socket_name;
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) complain("remove " + path + ": " + strerror(errno));
+}
+
+void Server::on_connect() {
+  Fd accepted(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (accepted) return admit(std::move(accepted));
+  if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
+  // Out of descriptors or memory: the client stays in the queue, and epoll would call again at once.
+  complain(std::string("accept a connection: ") + strerror(errno));
+  watch_.want(0);
+  pause_ = loop_.after(100ms, [this] { accept_or_wait(); });
+}
+
+void Server::admit(Fd socket) {
+  if (!is_root(socket.get())) return complain("refused a connection of a peer that is not uid 0");
+  if (is_full()) return refuse(std::move(socket));
+  uint64_t id = next_id_++;
+  auto connection = std::make_shared<Connection>(
+      loop_, scratch_, std::move(socket), id, on_request_, [this](uint64_t gone) {
+        auto found = connections_.find(gone);
+        if (found == connections_.end()) return;
+        // The caller may stand inside this very connection.
+        loop_.defer([last = std::move(found->second)] {});
+        connections_.erase(found);
+        accept_or_wait();
+      });
+  connections_.emplace(id, connection);
+  accept_or_wait();
+  if (Status opened = connection->open(); !opened) {
+    complain(opened.error().message());
+    connection->close();
+  }
+}
+
+// The client sends its request without waiting: were the socket closed at once, that would fail before it reads why.
+void Server::refuse(Fd socket) {
+  std::string payload = error_json(Error{Kind::busy, "accept the connection", {}, 0,
+                                         std::to_string(max_connections) + " connections are open already"});
+  auto header = frame_header(FrameType::error, payload.size());
+  std::string frame(header.data(), header.size());
+  frame += payload;
+  ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer, or the peer is gone
+  shutdown(socket.get(), SHUT_WR);
+  uint64_t id = next_id_++;
+  auto watch = loop_.watch(socket.get(), EPOLLRDHUP, [this, id](uint32_t) { forget_refused(id); });
+  if (!watch) return;
+  refused_.emplace(id, Refused{std::move(socket), std::move(*watch), loop_.after(1s, [this, id] { forget_refused(id); })});
+  accept_or_wait();
+}
+
+void Server::forget_refused(uint64_t id) {
+  refused_.erase(id);
+  accept_or_wait();
+}
+
+// Whoever has had the last frame takes nobody's place.
+bool Server::is_full() const {
+  if (connections_.size() < max_connections) return false;
+  auto is_open = [](const auto& entry) { return entry.second->open_for_frames(); };
+  return std::ranges::count_if(connections_, is_open) >= static_cast<std::ptrdiff_t>(max_connections);
+}
+
+void Server::accept_or_wait() {
+  const bool is_crowded = refused_.size() >= max_refused || connections_.size() >= max_connections + max_over;
+  watch_.want(is_crowded ? 0u : EPOLLIN);
+}
+
+}  // namespace keelson

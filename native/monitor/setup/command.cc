@@ -1,0 +1,128 @@
+// Preparing and executing a command inside a container.
+#include "monitor/setup/command.h"
+
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+
+#include "monitor/setup/descriptors.h"
+#include "monitor/setup/limits.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr std::string_view default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+// The first PATH of the environment, which is the one getenv(3) gives the command itself.
+std::string_view path_of(const std::vector<std::string>& env) {
+  for (const std::string& entry : env) {
+    if (entry.starts_with("PATH=")) return std::string_view(entry).substr(5);
+  }
+  return default_path;
+}
+
+std::vector<std::string> candidates_for(const std::string& command, std::string_view path) {
+  if (command.find('/') != command.npos || command.empty()) return {command};
+  std::vector<std::string> candidates;
+  while (!path.empty()) {
+    size_t colon = path.find(':');
+    std::string_view directory = path.substr(0, colon);
+    // An empty or relative entry would look in the working directory: a classic trap.
+    if (directory.starts_with('/')) candidates.push_back(std::string(directory) + "/" + command);
+    if (colon == path.npos) break;
+    path.remove_prefix(colon + 1);
+  }
+  return candidates;
+}
+
+// A filter without no_new_privs needs CAP_SYS_ADMIN (seccomp(2)), which a watched process never has: its helper
+// loads it, and with no_new_privs too where that can be, so that nobody meets the process without it. Then the
+// birth and the last steps pass through it.
+bool lets_last_steps_pass(const SeccompFilter& filter, bool terminal) {
+  return allows(filter, SYS_clone, {birth_flags}) && allows(filter, SYS_setsid, {}) &&
+         (!terminal || allows(filter, SYS_ioctl, {0, TIOCSCTTY}));
+}
+
+}  // namespace
+
+Result<Command> Command::plan(const ProcessSpec& process, const CommandPlan& plan) {
+  Result<Credentials> credentials = plan_credentials(process, plan.seccomp_filter_path, plan.in_user_namespace);
+  if (!credentials) return std::unexpected(credentials.error());
+  if (plan.is_watched && !lets_last_steps_pass(credentials->filter, process.terminal)) {
+    if (!process.no_new_privileges) {
+      return fail(Kind::invalid, "load the seccomp filter",
+                  "the profile refuses clone, setsid or ioctl, without which nothing can be started in a PID namespace "
+                  "that is shared; allow them in it, or set allowPrivilegeEscalation to false");
+    }
+    credentials->filter_comes_last = true;
+  }
+  const std::vector<std::string> candidates = candidates_for(process.args[0], path_of(process.env));
+  LastStepsPlan last{process.args, process.env, candidates};
+  if (credentials->filter_comes_last) last.filter = &credentials->filter;
+  last.session = plan.is_watched;
+  last.terminal = plan.is_watched && process.terminal;
+  Result<LastSteps> steps = LastSteps::lay_out(last);
+  if (!steps) return std::unexpected(steps.error());
+
+  Command command(process, std::move(*credentials), std::move(*steps), plan.is_watched);
+  command.keyring_ = "keelson-" + std::string(plan.container_id);
+  if (process.oom_score_adj) command.oom_score_ = std::to_string(*process.oom_score_adj);
+  if (!process.apparmor_profile.empty()) {
+    command.label_file_ = "/proc/self/attr/apparmor/exec";
+    command.label_ = "exec " + process.apparmor_profile;
+  } else if (!process.selinux_label.empty()) {
+    command.label_file_ = "/proc/self/attr/exec";
+    command.label_ = process.selinux_label;
+  }
+  return command;
+}
+
+void Command::set_score_and_label(const Child& child) const {
+  if (!oom_score_.empty()) set_oom_score(child, oom_score_.c_str());
+  if (label_.empty()) return;
+  int file = open(label_file_.c_str(), O_WRONLY | O_CLOEXEC);
+  if (file < 0 || write(file, label_.data(), label_.size()) < 0) child.die(Step::set_security_label, label_.c_str());
+  close(file);
+}
+
+void Command::join_keyring(const Child& child) const {
+  if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, keyring_.c_str()) < 0 && errno != ENOSYS) {
+    child.die(Step::join_keyring, keyring_.c_str());
+  }
+}
+
+void Command::become(const Child& child) const {
+  if (is_watched_) close_all(child);
+  else close_on_exec(child);
+  set_rlimits(child, process_.rlimits);
+  umask(process_.umask.value_or(022));
+  const bool entered = enter_directory(child, false);
+  if (is_watched_) last_steps_.hide_memory(child);
+  take_credentials(child, credentials_);
+  if (!entered) enter_directory(child, true);
+}
+
+// As root inside the container's root, and again as the user, who may be the only one to have access
+// (root squash on NFS). True when the directory is entered.
+bool Command::enter_directory(const Child& child, bool last_try) const {
+  const char* directory = process_.cwd.c_str();
+  if (chdir(directory) != 0) {
+    if (!last_try && errno == EACCES) return false;
+    child.die(Step::change_directory, directory);
+  }
+  // A path through /proc/self/fd leads out of the root when a descriptor leaked (CVE-2024-21626):
+  // then the kernel gives a path that starts with "(unreachable)".
+  char reached[PATH_MAX];
+  if (syscall(SYS_getcwd, reached, sizeof reached) < 0) child.die(Step::change_directory, directory);
+  if (reached[0] != '/') child.die(Step::refuse_directory_outside, directory, EXDEV);
+  return true;
+}
+
+}  // namespace keelson

@@ -1,0 +1,130 @@
+// Device nodes and links. Source: runtime-spec config-linux.md (Default Devices, Dev symbolic links).
+//
+// An image may bring /dev as a link to anywhere (CVE-2026-41579, CVE-2026-47766) or
+// links in the place of nodes (CVE-2019-18837): every directory is resolved inside
+// the root, and nodes are made by a call that does not follow its last component.
+#include "monitor/setup/devices.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "monitor/setup/user_namespace.h"
+#include "monitor/setup/mount_api.h"
+#include "monitor/setup/resolve.h"
+
+namespace keelson {
+
+namespace {
+
+const DeviceSpec default_devices[] = {
+    {"/dev/null", 'c', 1, 3},   {"/dev/zero", 'c', 1, 5},    {"/dev/full", 'c', 1, 7},
+    {"/dev/random", 'c', 1, 8}, {"/dev/urandom", 'c', 1, 9}, {"/dev/tty", 'c', 5, 0},
+};
+
+constexpr struct {
+  const char* name;
+  const char* target;
+} links[] = {
+    {"ptmx", "pts/ptmx"},
+    {"fd", "/proc/self/fd"},
+    {"stdin", "/proc/self/fd/0"},
+    {"stdout", "/proc/self/fd/1"},
+    {"stderr", "/proc/self/fd/2"},
+};
+
+mode_t type_bits(char type) { return type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR; }
+
+bool is_that_device(int directory, const char* name, mode_t type, dev_t number) {
+  struct stat status;
+  return fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && (status.st_mode & S_IFMT) == type &&
+         (type == S_IFIFO || status.st_rdev == number);
+}
+
+dev_t number_of(const DeviceSpec& device) {
+  return makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
+}
+
+void make_links(const Child& child, int root) {
+  int dev = make_directory_in_root(root, "/dev");
+  if (dev < 0) child.die(Step::make_device, "/dev");
+  for (const auto& link : links) {
+    if (symlinkat(link.target, dev, link.name) != 0 && errno != EEXIST) child.die(Step::make_device, link.name);
+  }
+  close(dev);
+}
+
+void make_node(const Child& child, int root, const DeviceSpec& device) {
+  const char* path = device.path.c_str();
+  const char* name = nullptr;
+  int directory = make_parent_in_root(root, path, &name);
+  if (directory < 0) child.die(Step::make_device, path);
+  mode_t type = type_bits(device.type);
+  dev_t number = number_of(device);
+  if (mknodat(directory, name, type | device.mode, number) != 0) {
+    if (errno != EEXIST) child.die(Step::make_device, path);
+    if (!is_that_device(directory, name, type, number)) child.die(Step::make_device, path, EEXIST);
+  }
+  if ((device.uid != 0 || device.gid != 0) &&
+      fchownat(directory, name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW) != 0) {
+    child.die(Step::make_device, path);
+  }
+  close(directory);
+}
+
+}  // namespace
+
+bool has_foreign_dev(const ContainerSpec& spec) {
+  for (const MountSpec& mount : spec.mounts) {
+    if ((mount.flags & MS_BIND) && (mount.destination == "/dev" || mount.destination == "/dev/")) return true;
+  }
+  return false;
+}
+
+void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& extra) {
+  for (const DeviceSpec& device : default_devices) make_node(child, root, device);
+  for (const DeviceSpec& device : extra) make_node(child, root, device);
+  make_links(child, root);
+}
+
+std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
+                                                const std::vector<IdMapping>& uids,
+                                                const std::vector<IdMapping>& gids) {
+  std::vector<OutsideDevice> devices;
+  auto plan = [&](DeviceSpec device) {
+    device.uid = host_id(uids, device.uid);
+    device.gid = host_id(gids, device.gid);
+    devices.push_back({std::move(device), "device-" + std::to_string(devices.size()), -1});
+  };
+  for (const DeviceSpec& device : default_devices) plan(device);
+  for (const DeviceSpec& device : extra) plan(device);
+  return devices;
+}
+
+void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDevice>& devices) {
+  for (OutsideDevice& device : devices) {
+    const DeviceSpec& spec = device.spec;
+    const char* name = device.name.c_str();
+    if (mknodat(scratch, name, type_bits(spec.type) | spec.mode, number_of(spec)) != 0 ||
+        fchownat(scratch, name, spec.uid, spec.gid, AT_SYMLINK_NOFOLLOW) != 0) {
+      child.die(Step::make_device, spec.path.c_str());
+    }
+    device.tree = clone_tree(scratch, name, false);
+    if (device.tree < 0) child.die(Step::make_device, spec.path.c_str());
+  }
+}
+
+void bind_devices(const Child& child, int root, const std::vector<OutsideDevice>& devices) {
+  for (const OutsideDevice& device : devices) {
+    const char* path = device.spec.path.c_str();
+    int target = make_file_in_root(root, path);
+    if (target < 0 || attach_mount(device.tree, target) != 0) child.die(Step::make_device, path);
+    close(target);
+    close(device.tree);
+  }
+  make_links(child, root);
+}
+
+}  // namespace keelson

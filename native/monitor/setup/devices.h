@@ -1,0 +1,31 @@
+// The container's /dev: the nodes and links every container has, and those its spec adds.
+#pragma once
+
+#include <vector>
+
+#include <string>
+
+#include "monitor/setup/child.h"
+#include "monitor/setup/spec.h"
+
+namespace keelson {
+
+// Whether /dev is the host's own (bind mounted): then nothing is made in it.
+bool has_foreign_dev(const ContainerSpec& spec);
+
+void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& extra);
+
+// In a user namespace nobody may make a device node: they are made outside and bound to their places.
+struct OutsideDevice {
+  DeviceSpec spec;   // its owner in the host's ids
+  std::string name;  // in the scratch directory
+  int tree = -1;
+};
+std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
+                                                const std::vector<IdMapping>& uids,
+                                                const std::vector<IdMapping>& gids);
+// As the host's root, in the directory `scratch` of a mounted file system that has devices.
+void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDevice>& devices);
+void bind_devices(const Child& child, int root, const std::vector<OutsideDevice>& devices);
+
+}  // namespace keelson

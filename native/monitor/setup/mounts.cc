@@ -1,0 +1,281 @@
+// Making the container's mounts. Sources: runtime-spec config.md (Mounts), mount_namespaces(7).
+#include "monitor/setup/mounts.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "monitor/setup/cgroup_mount.h"
+#include "monitor/setup/user_namespace.h"
+#include "monitor/setup/mount_api.h"
+#include "monitor/setup/resolve.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr ino_t proc_root_inode = 1;  // PROC_ROOT_INO
+
+bool is_on_procfs(int fd) {
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 && status.f_type == PROC_SUPER_MAGIC;
+}
+
+// Files of procfs that lxcfs-like programs cover to tell a container its own figures;
+// everything else there decides what the kernel believes (CVE-2019-16884 and its kin).
+bool may_cover_in_proc(const char* destination) {
+  static constexpr const char* files[] = {
+      "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",
+      "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+  };
+  for (const char* file : files) {
+    if (strcmp(destination, file) == 0) return true;
+  }
+  return false;
+}
+
+bool is_proc_root(int fd) {
+  struct stat status;
+  return is_on_procfs(fd) && fstat(fd, &status) == 0 && status.st_ino == proc_root_inode;
+}
+
+bool is_directory(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+uint64_t one_propagation(uint64_t flags) { return flags & (MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE); }
+
+void set_propagation(const Child& child, int mount, const MountSpec& spec) {
+  if (spec.propagation == 0) return;
+  if (change_mount(mount, {0, 0, one_propagation(spec.propagation)}, spec.propagation & MS_REC) != 0) {
+    child.die(Step::set_mount_options, spec.destination.c_str());
+  }
+}
+
+// The options of a bind mount: on its top, as mount(8) has them, then those for the whole tree.
+void shape_bind(const Child& child, int tree, const MountSpec& spec) {
+  const char* name = spec.destination.c_str();
+  if (spec.propagation == 0 && change_mount(tree, {0, 0, MS_PRIVATE}, true) != 0) {
+    child.die(Step::set_mount_options, name);
+  }
+  set_propagation(child, tree, spec);
+  MountChange top{mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), 0};
+  if ((top.set | top.clear) != 0 && change_mount(tree, top, false) != 0) child.die(Step::set_mount_options, name);
+  MountChange all{spec.recursive_set, spec.recursive_clear, 0};
+  if ((all.set | all.clear) != 0 && change_mount(tree, all, true) != 0) child.die(Step::set_mount_options, name);
+}
+
+void make_bind(const Child& child, int root, const PlannedMount& mount) {
+  const char* destination = mount.spec.destination.c_str();
+  int target = is_directory(mount.tree) ? make_directory_in_root(root, destination)
+                                        : make_file_in_root(root, destination);
+  if (target < 0) child.die(Step::make_mount_target, destination);
+  attach_inside(child, mount.tree, target, destination);
+  close(target);
+  close(mount.tree);
+}
+
+// proc and sysfs go where the spec says and nowhere else: an image in which /proc is a
+// link would have them lie elsewhere and keep its own files in their place (CVE-2023-27561).
+int strict_directory(const Child& child, int root, const char* destination) {
+  int made = make_directory_in_root(root, destination);
+  if (made < 0) child.die(Step::make_mount_target, destination);
+  close(made);
+  int target = open_in_root(root, destination, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (target < 0) child.die(Step::make_mount_target, destination);
+  return target;
+}
+
+int new_filesystem(const Child& child, const PlannedMount& mount) {
+  const MountSpec& spec = mount.spec;
+  const char* destination = spec.destination.c_str();
+  int fs = fs_open(spec.type.c_str());
+  if (fs < 0) child.die(Step::mount, destination);
+  if (!spec.source.empty() && fs_set(fs, "source", spec.source.c_str()) != 0) child.die(Step::mount, destination);
+  for (const auto& [key, value] : mount.options) {
+    if (fs_set(fs, key.c_str(), value.empty() ? nullptr : value.c_str()) != 0) {
+      child.die(Step::set_mount_options, destination);
+    }
+  }
+  int made = fs_mount(fs, mount_attributes(spec.flags));
+  if (made < 0) child.die(Step::mount, destination);
+  close(fs);
+  return made;
+}
+
+void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
+  const MountSpec& spec = mount.spec;
+  const char* destination = spec.destination.c_str();
+  bool strict = spec.type == "proc" || spec.type == "sysfs";
+  int target = strict ? strict_directory(child, root, destination) : make_directory_in_root(root, destination);
+  if (target < 0) child.die(Step::make_mount_target, destination);
+
+  int made = mount.tree >= 0 ? mount.tree : new_filesystem(child, mount);
+  set_propagation(child, made, spec);
+  if (spec.type == "proc") {
+    // A second procfs over the first is the one legal mount on procfs.
+    if (attach_mount(made, target) != 0) child.die(Step::mount, destination);
+  } else {
+    attach_inside(child, made, target, destination);
+  }
+  close(made);
+  close(target);
+}
+
+// The daemon has resolved every link of a source when it took the request. One that is there now was put there since,
+// by somebody who writes to a volume; so what was checked is what is opened, once, and what is mounted.
+int open_source(const Child& child, const char* path) {
+  open_how how = {};
+  // As a directory at first: that is what has the kernel mount an automount point.
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS;
+  long source = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+  if (source < 0 && errno == ENOTDIR) {
+    how.flags = O_PATH | O_CLOEXEC;
+    source = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+  }
+  if (source < 0) child.die(errno == ELOOP ? Step::open_linked_source : Step::open_mount_source, path);
+  return static_cast<int>(source);
+}
+
+// Whatever was asked for at /proc, and in whatever order: labels, masks and programs rely on what is there.
+void check_proc(const Child& child, int root, const std::vector<PlannedMount>& mounts) {
+  bool wanted = false;
+  for (const PlannedMount& mount : mounts) wanted |= mount.spec.destination == "/proc";
+  if (!wanted) return;
+  int proc = open_in_root(root, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (proc < 0) child.die(Step::check_proc, "/proc");
+  if (!is_proc_root(proc)) child.die(Step::check_proc, "/proc", EPERM);
+  close(proc);
+}
+
+PlannedMount plan_mount(const MountSpec& spec) {
+  PlannedMount plan;
+  plan.spec = spec;
+  plan.kind = (spec.flags & MS_BIND)                            ? PlannedMount::Kind::bind
+              : spec.type == "cgroup" || spec.type == "cgroup2" ? PlannedMount::Kind::cgroup
+                                                                : PlannedMount::Kind::filesystem;
+  for (const std::string& option : spec.data) {
+    size_t equals = option.find('=');
+    if (equals == option.npos) plan.options.emplace_back(option, "");
+    else plan.options.emplace_back(option.substr(0, equals), option.substr(equals + 1));
+  }
+  if (spec.flags & MS_SYNCHRONOUS) plan.options.emplace_back("sync", "");
+  if (spec.flags & MS_DIRSYNC) plan.options.emplace_back("dirsync", "");
+  return plan;
+}
+
+bool same(const std::vector<IdMapping>& a, const std::vector<IdMapping>& b) {
+  return std::ranges::equal(a, b, [](const IdMapping& x, const IdMapping& y) {
+    return x.container == y.container && x.host == y.host && x.size == y.size;
+  });
+}
+
+// Mostly the pod's own user namespace; another map needs one of its own, which lives as long as the mount.
+Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
+  if (!(mount.flags & MS_BIND)) {
+    return fail(Kind::invalid, "mount " + mount.destination, "only bind mounts can map the owners of files");
+  }
+  if (sandbox.user_ns && same(mount.uid_mappings, sandbox.spec.uid_mappings) &&
+      same(mount.gid_mappings, sandbox.spec.gid_mappings)) {
+    Fd copy(fcntl(sandbox.user_ns.get(), F_DUPFD_CLOEXEC, 3));
+    if (!copy) return fail_errno("mount " + mount.destination);
+    return copy;
+  }
+  Result<NamespaceHolder> holder = NamespaceHolder::create(0, mount.uid_mappings, mount.gid_mappings);
+  if (!holder) return about(holder.error(), "mount " + mount.destination);
+  Fd space(open(holder->path("user").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!space) return fail_errno("mount " + mount.destination);
+  return space;
+}
+
+}  // namespace
+
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
+                                              const Sandbox& sandbox, const CgroupHost& host,
+                                              std::string_view cgroup_path) {
+  bool own_cgroup_namespace = false;
+  for (const NamespaceSpec& space : spec.namespaces) own_cgroup_namespace |= space.flag == CLONE_NEWCGROUP;
+  std::vector<PlannedMount> plans;
+  for (const MountSpec& mount : spec.mounts) {
+    PlannedMount plan = plan_mount(mount);
+    if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
+      Result<Fd> owners = owners_of(mount, sandbox);
+      if (!owners) return std::unexpected(owners.error());
+      plan.owners = std::move(*owners);
+    }
+    for (const ImagePlan& image : images) {
+      if (plan.kind == PlannedMount::Kind::bind && image.view.mountpoint == mount.source) plan.image = &image;
+    }
+    if (plan.kind == PlannedMount::Kind::bind && !plan.options.empty()) {
+      return fail(Kind::invalid, "mount " + mount.destination,
+                  "a bind mount cannot have the option \"" + plan.options[0].first + "\"");
+    }
+    if (plan.kind == PlannedMount::Kind::cgroup) {
+      plan_cgroup_mount(plan, host, cgroup_path, own_cgroup_namespace);
+    }
+    plans.push_back(std::move(plan));
+  }
+  return plans;
+}
+
+void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
+  for (PlannedMount& mount : mounts) {
+    if (mount.kind == PlannedMount::Kind::bind && mount.image == nullptr) {
+      int source = open_source(child, mount.spec.source.c_str());
+      mount.tree = clone_tree(source, "", mount.spec.flags & MS_REC);
+      close(source);
+      if (mount.tree < 0) child.die(Step::open_mount_source, mount.spec.source.c_str());
+      if (mount.owners && map_owners(mount.tree, mount.owners.get(), false) != 0) {
+        child.die(Step::map_owners, mount.spec.source.c_str());
+      }
+      shape_bind(child, mount.tree, mount.spec);
+    }
+    for (CgroupEntry& entry : mount.entries) {
+      entry.tree = clone_tree(AT_FDCWD, entry.directory.c_str(), false);
+      if (entry.tree < 0) child.die(Step::open_mount_source, entry.directory.c_str());
+    }
+  }
+}
+
+void take_image_views(const Child& child, std::vector<PlannedMount>& mounts) {
+  for (PlannedMount& mount : mounts) {
+    if (mount.image == nullptr) continue;
+    mount.tree = mount.image->tree;
+    shape_bind(child, mount.tree, mount.spec);
+  }
+}
+
+void detach_from_host(const Child& child) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
+}
+
+void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& mounts) {
+  for (const PlannedMount& mount : mounts) {
+    switch (mount.kind) {
+      case PlannedMount::Kind::bind: make_bind(child, root, mount); break;
+      case PlannedMount::Kind::filesystem: make_filesystem(child, root, mount); break;
+      case PlannedMount::Kind::cgroup: make_cgroup_mount(child, root, mount); break;
+    }
+  }
+  check_proc(child, root, mounts);
+}
+
+void attach_inside(const Child& child, int mount, int target, const char* destination) {
+  if (is_on_procfs(target) && !may_cover_in_proc(destination)) {
+    // The one thing that may lie over a whole procfs is another.
+    if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
+  }
+  if (attach_mount(mount, target) != 0) child.die(Step::mount, destination);
+}
+
+}  // namespace keelson

@@ -1,0 +1,58 @@
+// The mounts of config.json: planned by the monitor, made by the child inside the container's root.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/fd.h"
+#include "monitor/cgroup/cgroup.h"
+#include "monitor/setup/child.h"
+#include "monitor/setup/rootfs.h"
+#include "monitor/pod/sandbox.h"
+#include "monitor/setup/spec.h"
+
+namespace keelson {
+
+// One entry of a v1 /sys/fs/cgroup: the container's own directory of a hierarchy under the hierarchy's name.
+struct CgroupEntry {
+  std::string name;                  // "memory", "cpu,cpuacct"
+  std::string directory;             // on the host
+  std::vector<std::string> aliases;  // "cpu", "cpuacct", for a hierarchy with several controllers
+  int tree = -1;
+};
+
+struct PlannedMount {
+  enum class Kind : uint8_t { bind, filesystem, cgroup };
+  MountSpec spec;
+  Kind kind = Kind::filesystem;
+  std::vector<std::pair<std::string, std::string>> options;  // key, value; "" for a flag
+  bool cgroup_v2 = false;               // cgroup2 itself in a namespace of its own, else `entries[0]`, the host's
+  std::vector<CgroupEntry> entries;
+  const ImagePlan* image = nullptr;     // whose view a bind mount shows
+  Fd owners;                            // user namespace through which a bind mount shows its owners
+  int tree = -1;                        // opened in the child: of a bind mount, or a procfs that is shared
+};
+
+// `images` outlive the plans.
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
+                                              const Sandbox& sandbox, const CgroupHost& host,
+                                              std::string_view cgroup_path);
+
+// Copies every source out of the host's tree, with its options; images' views come later. To be done while the mounts are
+// still members of the host's peer groups, or "rshared" could not share.
+void open_sources(const Child& child, std::vector<PlannedMount>& mounts);
+
+// The views of images, once they are made, with the options of their mounts.
+void take_image_views(const Child& child, std::vector<PlannedMount>& mounts);
+
+// Makes the process's copy of the host's tree private, so that nothing done to it is seen outside.
+void detach_from_host(const Child& child);
+
+// All in order, on targets resolved below `root`.
+void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& mounts);
+
+// Puts a detached mount on a target inside the root, unless the target lies on procfs.
+void attach_inside(const Child& child, int mount, int target, const char* destination);
+
+}  // namespace keelson

@@ -1,0 +1,151 @@
+// Resolution and creation of paths inside a root; resolve.h says why it is done this way.
+#include "monitor/setup/resolve.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstring>
+
+namespace keelson {
+
+namespace {
+
+constexpr int max_links = 40;     // as many as the kernel follows, path_resolution(7)
+constexpr int max_attempts = 128; // EAGAIN: something was renamed while ".." was resolved
+
+enum class Leaf { directory, file };
+
+// Opens `parent`'s entry `name`, making it when it is missing.
+int make_entry(int parent, const char* name, Leaf leaf) {
+  if (leaf == Leaf::directory) {
+    if (mkdirat(parent, name, 0755) != 0 && errno != EEXIST) return -1;
+    return openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  }
+  int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+  if (file < 0) {
+    if (errno != EEXIST) return -1;
+  } else {
+    close(file);
+  }
+  return open_in_root(parent, name, O_PATH, RESOLVE_NO_SYMLINKS);
+}
+
+// Puts the target of a link that leads nowhere in its place: `path` is head + link + tail.
+bool replace_link(char (&path)[PATH_MAX], size_t head, size_t link_end, int parent, const char* name) {
+  char target[PATH_MAX];
+  ssize_t length = readlinkat(parent, name, target, sizeof target - 1);
+  if (length < 0) return false;
+  target[length] = '\0';
+  char joined[PATH_MAX];
+  int size = target[0] == '/' ? snprintf(joined, sizeof joined, "%s%s", target, path + link_end)
+                              : snprintf(joined, sizeof joined, "%.*s/%s%s", static_cast<int>(head), path, target,
+                                         path + link_end);
+  if (size < 0 || static_cast<size_t>(size) >= sizeof joined) {
+    errno = ENAMETOOLONG;
+    return false;
+  }
+  memcpy(path, joined, static_cast<size_t>(size) + 1);
+  return true;
+}
+
+enum class Walk { arrived, again, failed };
+
+// Goes down `path` to the first component that is missing, makes that and what follows.
+Walk walk(int root, char (&path)[PATH_MAX], Leaf leaf, int* arrived) {
+  int parent = open_in_root(root, "/", O_PATH | O_DIRECTORY);
+  if (parent < 0) return Walk::failed;
+  size_t at = 0;
+  for (;;) {
+    while (path[at] == '/') ++at;
+    if (path[at] == '\0') break;
+    size_t begin = at;
+    while (path[at] != '/' && path[at] != '\0') ++at;
+    char after = path[at];
+    bool last = path[at + strspn(path + at, "/")] == '\0';
+
+    path[at] = '\0';
+    int next = open_in_root(root, path, O_PATH);
+    if (next < 0 && errno == ENOENT) {
+      struct stat status;
+      if (fstatat(parent, path + begin, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
+        char name[NAME_MAX + 1];
+        snprintf(name, sizeof name, "%s", path + begin);
+        path[at] = after;
+        bool replaced = replace_link(path, begin, at, parent, name);
+        int why = errno;
+        close(parent);
+        errno = why;
+        return replaced ? Walk::again : Walk::failed;
+      }
+      next = make_entry(parent, path + begin, last ? leaf : Leaf::directory);
+    }
+    path[at] = after;
+    int why = errno;
+    close(parent);
+    errno = why;
+    if (next < 0) return Walk::failed;
+    parent = next;
+  }
+  *arrived = parent;
+  return Walk::arrived;
+}
+
+int make_in_root(int root, const char* wanted, Leaf leaf) {
+  int found = open_in_root(root, wanted, O_PATH);
+  if (found >= 0 || errno != ENOENT) return found;
+  char path[PATH_MAX];
+  if (strlen(wanted) >= sizeof path) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  strcpy(path, wanted);
+  for (int links = 0; links < max_links; ++links) {
+    int arrived = -1;
+    switch (walk(root, path, leaf, &arrived)) {
+      case Walk::arrived: return arrived;
+      case Walk::failed: return -1;
+      case Walk::again: break;
+    }
+  }
+  errno = ELOOP;
+  return -1;
+}
+
+}  // namespace
+
+int open_in_root(int root, const char* path, uint64_t flags, uint64_t resolve) {
+  open_how how = {};
+  how.flags = flags | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve;
+  for (int attempt = 0; attempt < max_attempts; ++attempt) {
+    long opened = syscall(SYS_openat2, root, path, &how, sizeof how);
+    if (opened >= 0 || (errno != EAGAIN && errno != EINTR)) return static_cast<int>(opened);
+  }
+  return -1;
+}
+
+int make_directory_in_root(int root, const char* path) { return make_in_root(root, path, Leaf::directory); }
+
+int make_file_in_root(int root, const char* path) { return make_in_root(root, path, Leaf::file); }
+
+int make_parent_in_root(int root, const char* path, const char** name) {
+  const char* slash = strrchr(path, '/');
+  *name = slash + 1;
+  size_t length = static_cast<size_t>(slash - path);
+  char parent[PATH_MAX];
+  if (length >= sizeof parent) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  memcpy(parent, path, length);
+  parent[length] = '\0';
+  return make_directory_in_root(root, length == 0 ? "/" : parent);
+}
+
+}  // namespace keelson

@@ -1,0 +1,67 @@
+// The container's root: an overlay of the image's layers, mounted in the container's own mount namespace.
+#pragma once
+
+#include <string>
+
+#include "monitor/setup/child.h"
+#include "monitor/setup/spec.h"
+
+namespace keelson {
+
+// An overlay, or the one layer of what needs none.
+struct OverlayPlan {
+  std::vector<std::string> lower;  // top first
+  std::string upper, work;         // empty: read-only
+  std::string mountpoint;          // on the host
+  std::string old_options;         // for mount(2), where the kernel lacks "lowerdir+"
+  // Where the layers are mounted with their owners mapped: names in the scratch directory, and paths.
+  std::vector<std::string> mapped_names, mapped_lower;
+};
+
+struct ImagePlan {
+  OverlayPlan view;
+  std::string sub_path;
+  int tree = -1;  // in the child: detached
+};
+
+struct RootfsPlan {
+  OverlayPlan root;
+  std::vector<ImagePlan> images;
+  std::vector<std::string> directories;
+};
+
+RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
+
+// What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
+bool set_overlay_safety(int fs);
+
+// Mounts it and returns a descriptor of its root.
+int mount_rootfs(const Child& child, const OverlayPlan& plan);
+
+// The declared volumes of an image: made where nothing is. What is there, of whatever kind, stays.
+void make_directories(const Child& child, int root, const std::vector<std::string>& paths);
+
+// Has those of them that are directories stay writable when the root's own mount becomes read-only: each becomes a
+// mount of itself, so that what is written there is still the writable layer's.
+void keep_writable(const Child& child, int root, const std::vector<std::string>& paths);
+
+// Makes the trees of all images, once cut off from the host. With a user namespace the scratch directory is needed.
+void make_image_views(const Child& child, std::vector<ImagePlan>& images, int scratch, int user_namespace);
+
+// For a container in a user namespace, whose root may neither mount an overlay of ours nor own its layers:
+// the host's root does it, in a mount namespace to be left. First a scratch directory, a tmpfs on the
+// mountpoint that becomes the working directory (which a copy of the mount namespace takes along) ...
+int mount_scratch(const Child& child, const OverlayPlan& plan);
+// ... then the overlay of mapped layers, attached nowhere ...
+int make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch, int user_namespace);
+// ... and inside, in the copy, it is put over the scratch directory.
+void attach_mapped_rootfs(const Child& child, int root);
+
+// After a start that failed: takes away overlay's mark that these directories were mounted
+// "volatile", so that the start can be tried again on them.
+void forget_failed_mount(const RootfsSpec& spec);
+
+// Makes the mounted root the process's "/" and lets go of the host's tree.
+void pivot_to(const Child& child, int root);
+
+}  // namespace keelson

@@ -1,0 +1,142 @@
+// Reading and running seccomp filters. Sources: seccomp(2), Documentation/networking/filter.rst.
+#include "monitor/setup/seccomp_filter.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <optional>
+
+#include "common/fd.h"
+
+namespace keelson {
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr uint32_t own_architecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr uint32_t own_architecture = AUDIT_ARCH_AARCH64;
+#endif
+
+// The machine of a classic BPF program over a seccomp_data.
+class Machine {
+ public:
+  Machine(const SeccompFilter& filter, const seccomp_data& data) : filter_(filter), data_(data) {}
+
+  // What the program returns; nothing when it leaves its bounds. It jumps only forward, so it ends.
+  std::optional<uint32_t> run() {
+    for (size_t at = 0; at < filter_.size(); ++at) {
+      const sock_filter& step = filter_[at];
+      const uint32_t operand = BPF_SRC(step.code) == BPF_X ? index_ : step.k;
+      switch (BPF_CLASS(step.code)) {
+        case BPF_RET: return BPF_RVAL(step.code) == BPF_A ? accumulator_ : step.k;
+        case BPF_LD:
+          if (!load(step, accumulator_)) return std::nullopt;
+          break;
+        case BPF_LDX:
+          if (!load(step, index_)) return std::nullopt;
+          break;
+        case BPF_ST:
+        case BPF_STX:
+          if (step.k >= memory_.size()) return std::nullopt;
+          memory_[step.k] = BPF_CLASS(step.code) == BPF_ST ? accumulator_ : index_;
+          break;
+        case BPF_ALU:
+          if (!calculate(BPF_OP(step.code), operand)) return std::nullopt;
+          break;
+        case BPF_JMP: at += jump(step, operand); break;
+        case BPF_MISC: (BPF_MISCOP(step.code) == BPF_TAX ? index_ : accumulator_) =
+              BPF_MISCOP(step.code) == BPF_TAX ? accumulator_ : index_;
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  bool load(const sock_filter& step, uint32_t& to) const {
+    switch (BPF_MODE(step.code)) {
+      case BPF_IMM: to = step.k; return true;
+      case BPF_LEN: to = sizeof data_; return true;
+      case BPF_MEM:
+        if (step.k >= memory_.size()) return false;
+        to = memory_[step.k];
+        return true;
+      case BPF_ABS:
+        if (step.k > sizeof data_ - sizeof to) return false;
+        memcpy(&to, reinterpret_cast<const char*>(&data_) + step.k, sizeof to);
+        return true;
+      default: return false;
+    }
+  }
+
+  bool calculate(unsigned operation, uint32_t operand) {
+    uint32_t& a = accumulator_;
+    switch (operation) {
+      case BPF_ADD: a += operand; return true;
+      case BPF_SUB: a -= operand; return true;
+      case BPF_MUL: a *= operand; return true;
+      case BPF_DIV: return operand != 0 && (a /= operand, true);
+      case BPF_AND: a &= operand; return true;
+      case BPF_OR: a |= operand; return true;
+      case BPF_XOR: a ^= operand; return true;
+      case BPF_LSH: a = operand < 32 ? a << operand : 0; return true;
+      case BPF_RSH: a = operand < 32 ? a >> operand : 0; return true;
+      case BPF_NEG: a = -a; return true;
+      default: return false;
+    }
+  }
+
+  size_t jump(const sock_filter& step, uint32_t operand) const {
+    switch (BPF_OP(step.code)) {
+      case BPF_JA: return step.k;
+      case BPF_JEQ: return accumulator_ == operand ? step.jt : step.jf;
+      case BPF_JGT: return accumulator_ > operand ? step.jt : step.jf;
+      case BPF_JGE: return accumulator_ >= operand ? step.jt : step.jf;
+      case BPF_JSET: return (accumulator_ & operand) != 0 ? step.jt : step.jf;
+      default: return filter_.size();
+    }
+  }
+
+  const SeccompFilter& filter_;
+  const seccomp_data& data_;
+  uint32_t accumulator_ = 0;
+  uint32_t index_ = 0;
+  std::array<uint32_t, BPF_MEMWORDS> memory_{};
+};
+
+}  // namespace
+
+Result<SeccompFilter> read_filter(const std::string& path) {
+  SeccompFilter filter;
+  if (path.empty()) return filter;
+  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return fail_errno("open the seccomp filter " + path);
+  struct stat status;
+  if (fstat(file.get(), &status) != 0) return fail_errno("open the seccomp filter " + path);
+  const size_t size = static_cast<size_t>(status.st_size);
+  if (size == 0 || size % sizeof(sock_filter) != 0 || size / sizeof(sock_filter) > BPF_MAXINSNS) {
+    return fail(Kind::invalid, "read the seccomp filter " + path, "it is no compiled filter");
+  }
+  filter.resize(size / sizeof(sock_filter));
+  if (read(file.get(), filter.data(), size) != static_cast<ssize_t>(size)) {
+    return fail_errno("read the seccomp filter " + path);
+  }
+  return filter;
+}
+
+bool allows(const SeccompFilter& filter, int number, const std::array<uint64_t, 6>& arguments) {
+  seccomp_data data = {};
+  data.nr = number;
+  data.arch = own_architecture;
+  memcpy(data.args, arguments.data(), sizeof data.args);
+  const std::optional<uint32_t> verdict = Machine(filter, data).run();
+  if (!verdict) return filter.empty();
+  const uint32_t action = *verdict & SECCOMP_RET_ACTION_FULL;
+  return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
+}
+
+}  // namespace keelson

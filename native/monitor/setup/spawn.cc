@@ -1,0 +1,299 @@
+// clone3, the wait for execve as events of the loop, and the clean-up when it does not come.
+#include "monitor/setup/spawn.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+
+namespace keelson {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// How long a failure waits for the end of what it has killed; a process can hang in the kernel.
+constexpr auto reap_limit = 2s;
+
+// What the monitor shares with its child. The process's id lies on a page of its own, which a process that
+// others see does not get: it could say nothing wrong about itself.
+class SharedPages {
+ public:
+  SharedPages() {
+    void* pages = mmap(nullptr, 2 * page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (pages != MAP_FAILED) base_ = static_cast<char*>(pages);
+  }
+  SharedPages(const SharedPages&) = delete;
+  SharedPages& operator=(const SharedPages&) = delete;
+  ~SharedPages() {
+    if (base_ != nullptr) munmap(base_, 2 * page_size());
+  }
+
+  bool mapped() const { return base_ != nullptr; }
+  pid_t* pid() const { return reinterpret_cast<pid_t*>(base_); }
+  Report* report() const { return reinterpret_cast<Report*>(base_ + page_size()); }
+
+ private:
+  static size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+  char* base_ = nullptr;
+};
+
+long clone3(const clone_args& args) { return syscall(SYS_clone3, &args, sizeof args); }
+
+// The kernel writes the process's id to `pid` before it runs.
+clone_args process_args(uint64_t namespaces, pid_t* pid) {
+  clone_args args = {};
+  args.flags = namespaces | CLONE_PARENT_SETTID;
+  args.parent_tid = reinterpret_cast<uint64_t>(pid);
+  return args;
+}
+
+[[noreturn]] void be_child(ChildProgram& program, const LaunchOptions& options, SharedPages& pages, int socket) {
+  const Child child(*pages.report(), socket);
+  program.enter(child);
+  if (options.place == BirthPlace::new_namespace_of_helper) {
+    clone_args args = process_args(options.new_namespaces, pages.pid());
+    args.flags |= CLONE_PARENT;  // and the exit signal is the helper's own
+    const long process = clone3(args);
+    if (process < 0) child.die(Step::bear_process);
+    if (process > 0) _exit(0);
+  }
+  program.set_up(child);
+  const LastSteps* last = program.last_steps();
+  if (options.place == BirthPlace::joined_namespace) last->bear(child, pages.pid());
+  last->take(child);
+}
+
+}  // namespace
+
+class Launch final : public Attempt, public std::enable_shared_from_this<Launch> {
+ public:
+  Launch(Loop& loop, Reaper& reaper, LaunchOptions options, Done<Started> done)
+      : loop_(loop), reaper_(reaper), options_(std::move(options)), done_(std::move(done)) {}
+
+  void begin(ChildProgram& program) {
+    if (Status begun = bear(program); !begun) {
+      loop_.defer([done = std::move(done_), error = std::move(begun.error())]() mutable {
+        done(std::unexpected(std::move(error)));
+      });
+    }
+  }
+
+  void abort(Error why) override {
+    if (!done_ || failure_) return;
+    failure_ = std::move(why);
+    deadline_ = loop_.after(reap_limit, [self = shared_from_this()] { self->give_up(); });
+    kill_all();
+    settle_when_dead();
+  }
+
+ private:
+  Status bear(ChildProgram& program);
+  Status watch();
+  void receive();
+  void conclude();
+  void succeed();
+  void kill_all() const;
+  void settle_when_dead();
+  void give_up();
+  Error silent_death() const;
+  // An end of file tells, where it cannot come before the execve: not from a helper, who closes everything first.
+  bool ends_with_socket() const { return options_.place != BirthPlace::joined_namespace; }
+  bool is_helped() const { return options_.place != BirthPlace::here; }
+  pid_t process() const { return *static_cast<volatile pid_t*>(pages_.pid()); }
+  bool has_executed() const;
+
+  Loop& loop_;
+  Reaper& reaper_;
+  LaunchOptions options_;
+  Done<Started> done_;
+  SharedPages pages_;
+  Fd socket_;
+  Loop::Watch watch_;
+  Loop::Timer deadline_;
+  Fd first_pidfd_;  // of the child that was cloned here: the helper, or the process itself
+  std::optional<ProcessExit> helper_exit_;
+  std::optional<ProcessExit> process_exit_;
+  std::optional<Reaper::Birth> birth_;
+  Fd sent_;  // the descriptor the child has given us
+  std::optional<Error> failure_;  // set: all is killed, its end awaited
+};
+
+Status Launch::bear(ChildProgram& program) {
+  if (!pages_.mapped()) return fail_errno("map the pages of a start");
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("make the report socket");
+  socket_ = Fd(ends[0]);
+  Fd theirs(ends[1]);
+  strncpy(pages_.report()->object, options_.command.c_str(), sizeof pages_.report()->object - 1);
+  birth_.emplace(reaper_, *pages_.pid(), [self = shared_from_this()](const ProcessExit& exit) {
+    self->process_exit_ = exit;
+    self->settle_when_dead();
+  });
+
+  int pidfd = -1;
+  clone_args args = is_helped() ? clone_args{} : process_args(options_.new_namespaces, pages_.pid());
+  args.flags |= CLONE_PIDFD;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  args.exit_signal = child_exit_signal;
+  if (options_.cgroup_fd >= 0) {
+    args.flags |= CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<uint64_t>(options_.cgroup_fd);
+  }
+  const long pid = clone3(args);
+  if (pid == 0) be_child(program, options_, pages_, theirs.get());
+  if (pid < 0) {
+    const int error = errno;
+    birth_.reset();
+    return fail_errno("clone the process", error);
+  }
+  first_pidfd_ = Fd(pidfd);
+  theirs.reset();
+  if (is_helped()) {
+    reaper_.expect(static_cast<pid_t>(pid), [self = shared_from_this()](const ProcessExit& exit) {
+      self->helper_exit_ = exit;
+      if (!self->ends_with_socket() && self->done_ && !self->failure_) return self->conclude();
+      self->settle_when_dead();
+    });
+  }
+  deadline_ = loop_.after(options_.limit, [self = shared_from_this()] {
+    self->abort({Kind::timeout, "start the process", {}, 0,
+                 "its set-up took more than " + std::to_string(self->options_.limit / 1s) + " s"});
+  });
+  if (Status watched = watch(); !watched) abort(watched.error());
+  return {};
+}
+
+Status Launch::watch() {
+  if (!ends_with_socket()) return {};
+  auto watched = loop_.watch(socket_.get(), EPOLLIN, [self = shared_from_this()](uint32_t) { self->receive(); });
+  if (!watched) return std::unexpected(watched.error());
+  watch_ = std::move(*watched);
+  return {};
+}
+
+// At most one descriptor is taken. The end of the socket is execve, or death.
+void Launch::receive() {
+  for (;;) {
+    char nothing;
+    iovec content = {&nothing, sizeof nothing};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr header = {};
+    header.msg_iov = &content;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const ssize_t size = recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && errno == EAGAIN) return;
+    if (size <= 0) {
+      watch_.stop();
+      if (ends_with_socket() && done_ && !failure_) conclude();
+      return;
+    }
+    for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+      int fd = -1;
+      memcpy(&fd, CMSG_DATA(part), sizeof fd);
+      Fd received(fd);
+      if (!sent_) sent_ = std::move(received);
+    }
+  }
+}
+
+// Whether an execve is behind the process: then its exit signal is SIGCHLD, and waitid knows it without __WCLONE.
+bool Launch::has_executed() const {
+  if (process() <= 0) return false;
+  if (process_exit_) return process_exit_->executed;
+  siginfo_t info = {};
+  return waitid(P_PID, static_cast<id_t>(process()), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+void Launch::conclude() {
+  if (auto failure = failure_in(*pages_.report())) return abort(std::move(*failure));
+  if (!has_executed() && !is_settled(*pages_.report())) return abort(Error{});  // its exit will tell how it died
+  succeed();
+}
+
+void Launch::succeed() {
+  if (!ends_with_socket()) receive();
+  Started started;
+  started.pid = process();
+  if (!process_exit_) started.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
+  if (!started.pidfd && !process_exit_) return abort(fail_errno("open a pidfd of the process").error());
+  started.sent = std::move(sent_);
+  deadline_.cancel();
+  watch_.stop();
+  if (process_exit_) reaper_.remember(started.pid, *process_exit_);
+  Done<Started> done = std::exchange(done_, nullptr);
+  done(std::move(started));
+  reaper_.forget(process());
+  birth_.reset();
+}
+
+// The helper's pidfd is its own for ever. The process's id is, for nobody has reaped it.
+void Launch::kill_all() const {
+  if (first_pidfd_) syscall(SYS_pidfd_send_signal, first_pidfd_.get(), SIGKILL, nullptr, 0);
+  if (process() > 0 && !process_exit_) kill(process(), SIGKILL);
+}
+
+void Launch::settle_when_dead() {
+  if (!failure_) return;
+  if (is_helped() && !helper_exit_) return;
+  // The helper may have borne the process while it was being killed.
+  if (process() > 0 && !process_exit_) return kill_all();
+  deadline_.cancel();
+  watch_.stop();
+  if (Done<Started> done = std::exchange(done_, nullptr)) {
+    done(std::unexpected(failure_->step.empty() ? silent_death() : std::move(*failure_)));
+  }
+  // One of its own functions may be the caller.
+  loop_.defer([self = shared_from_this()] { self->birth_.reset(); });
+}
+
+// Whatever still hangs is reaped when it comes out of the kernel, dead.
+void Launch::give_up() {
+  if (Done<Started> done = std::exchange(done_, nullptr)) {
+    done(std::unexpected(failure_->step.empty() ? silent_death() : *failure_));
+  }
+}
+
+// How a child ended that said nothing: by a signal, most likely the OOM killer's or the filter's.
+Error Launch::silent_death() const {
+  Error error{Kind::system, "start the process", {}, 0, "it ended before its execve"};
+  const ProcessExit& exit = process_exit_ ? *process_exit_ : helper_exit_.value_or(ProcessExit{});
+  if (exit.signal == 0) return error;
+  error.detail += ", killed by signal " + std::to_string(exit.signal);
+  if (exit.signal == SIGKILL) error.detail += " (is the memory limit too low?)";
+  if (exit.signal == SIGSYS) error.detail += " (its seccomp profile kills for a system call that the start needs)";
+  return error;
+}
+
+std::shared_ptr<Attempt> launch(Loop& loop, Reaper& reaper, ChildProgram& program, LaunchOptions options,
+                                Done<Started> done) {
+  auto under_way = std::make_shared<Launch>(loop, reaper, std::move(options), std::move(done));
+  under_way->begin(program);
+  return under_way;
+}
+
+Result<Started> launch_and_wait(Loop& loop, Reaper& reaper, ChildProgram& program, LaunchOptions options) {
+  Result<Started> result = std::unexpected(Error{});
+  launch(loop, reaper, program, std::move(options), [&](Result<Started> started) {
+    result = std::move(started);
+    loop.stop();
+  });
+  if (Status ran = loop.run(); !ran) return std::unexpected(ran.error());
+  return result;
+}
+
+}  // namespace keelson

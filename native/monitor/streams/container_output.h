@@ -1,0 +1,52 @@
+// A running container's output: read from its pipes or terminal into its log, and to whoever is attached.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "monitor/server/connection.h"
+#include "monitor/streams/cri_log.h"
+
+namespace keelson {
+
+class ContainerOutput {
+ public:
+  // `log` is empty for a container without a log: its output is still read, for the pipe must not fill.
+  ContainerOutput(Loop& loop, Scratch& scratch, std::optional<Log> log)
+      : loop_(loop), scratch_(scratch), log_(std::move(log)) {}
+
+  // Starts reading; `err` is absent for a terminal.
+  Status open(Fd out, Fd err);
+  // From now on `client` gets what is read. It must read in time: no room for output
+  // means it is cut off, for it may hold up neither the log nor its neighbours.
+  void attach(std::weak_ptr<Connection> client) { attached_.push_back(std::move(client)); }
+  const std::vector<std::weak_ptr<Connection>>& attached() const { return attached_; }
+  std::optional<Log>& log() { return log_; }
+
+  // The container's init is dead. Reads what it left, then waits for the streams' ends (others may hold
+  // the pipes) for at most a second, ends the log, and calls `on_end`, perhaps at once.
+  void finish(Loop::Task on_end);
+
+ private:
+  struct Source {
+    Fd fd;
+    Loop::Watch watch;
+  };
+
+  bool read_some(Stream stream);
+  void close(Stream stream);
+  void check_end();
+  void pass_on(Stream stream, std::string_view bytes);
+
+  Loop& loop_;
+  Scratch& scratch_;
+  std::optional<Log> log_;
+  std::array<Source, 2> sources_;
+  std::vector<std::weak_ptr<Connection>> attached_;
+  Loop::Timer deadline_;
+  Loop::Task on_end_;
+};
+
+}  // namespace keelson

@@ -1,0 +1,207 @@
+#include "monitor/streams/cri_log.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "monitor/server/clock.h"
+#include "monitor/server/monitor_log.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr int64_t complaint_pause_ns = 60'000'000'000;
+
+Result<Fd> open_component(const Fd& parent, const std::string& name, const std::string& path) {
+  constexpr int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  Fd directory(openat(parent.get(), name.c_str(), flags));
+  if (!directory && errno == ENOENT) {
+    if (mkdirat(parent.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("make " + path);
+    directory = Fd(openat(parent.get(), name.c_str(), flags));
+  }
+  if (directory) return directory;
+  const int error = errno;
+  struct stat info{};
+  if (fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode)) {
+    return fail(Kind::invalid, "open the log's directory " + path, "it is a symbolic link, and none is followed");
+  }
+  return fail_errno("open the log's directory " + path, error);
+}
+
+// What is missing of it is made. No component may be a link: a pod that may write to a log directory must not
+// choose where root makes files. (The daemon has resolved what lies above the pod's own log directory.)
+Result<Fd> open_log_directory(std::string_view path) {
+  Fd at(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!at) return fail_errno("open /");
+  for (size_t begin = 1; begin < path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    if (end > begin) {
+      auto next = open_component(at, std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end)));
+      if (!next) return next;
+      at = std::move(*next);
+    }
+    begin = end + 1;
+  }
+  return at;
+}
+
+struct LogPlace {
+  Fd directory;
+  std::string name;
+};
+
+Result<LogPlace> open_log_place(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
+  auto directory = open_log_directory(std::string_view(path).substr(0, slash));
+  if (!directory) return std::unexpected(directory.error());
+  return LogPlace{std::move(*directory), path.substr(slash + 1)};
+}
+
+// Nor is a link followed at the path's end, nor a FIFO's reader waited for.
+Result<Fd> open_log_file(const std::string& path, int more_flags) {
+  auto place = open_log_place(path);
+  if (!place) return std::unexpected(place.error());
+  constexpr int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Fd file(openat(place->directory.get(), place->name.c_str(), flags | more_flags, 0640));
+  if (!file) return fail_errno("open the log " + path);
+  struct stat info{};
+  if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
+  if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "open the log " + path, "it is not a regular file");
+  return file;
+}
+
+}  // namespace
+
+// Formats records into the shared buffer and hands it on when it is full.
+class Log::Batch {
+ public:
+  Batch(Log& log, Stream stream, int64_t time_ns, char* buffer) : log_(log), buffer_(buffer) {
+    prefix_ = rfc3339_utc(time_ns) + (stream == Stream::out ? " stdout F " : " stderr F ");
+  }
+  ~Batch() {
+    if (size_ > 0) log_.flush({buffer_, size_});
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  // One record whose content is `first` and `second` together, at most max_content bytes.
+  void record(char tag, std::string_view first, std::string_view second) {
+    if (size_ + prefix_.size() + first.size() + second.size() + 1 > Scratch::format_size) {
+      log_.flush({buffer_, size_});
+      size_ = 0;
+    }
+    prefix_[prefix_.size() - 2] = tag;
+    append(prefix_);
+    append(first);
+    append(second);
+    buffer_[size_++] = '\n';
+  }
+
+ private:
+  void append(std::string_view bytes) {
+    if (bytes.empty()) return;  // an empty view may point nowhere
+    memcpy(buffer_ + size_, bytes.data(), bytes.size());
+    size_ += bytes.size();
+  }
+
+  Log& log_;
+  char* buffer_;
+  size_t size_ = 0;
+  std::string prefix_;
+};
+
+Result<Log> Log::open(std::string path) {
+  Log log;
+  if (auto fresh = open_log_file(path, O_CREAT | O_EXCL)) {
+    log.file_ = std::move(*fresh);
+    log.created_ = true;
+  } else if (fresh.error().error_number != EEXIST) {
+    return std::unexpected(fresh.error());
+  } else {
+    auto existing = open_log_file(path, 0);
+    if (!existing) return std::unexpected(existing.error());
+    log.file_ = std::move(*existing);
+  }
+  log.path_ = std::move(path);
+  return log;
+}
+
+void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, Scratch& scratch) {
+  Batch batch(*this, stream, time_ns, scratch.for_formatting());
+  std::string& unfinished = unfinished_[static_cast<size_t>(stream)];
+  while (!bytes.empty()) {
+    size_t room = max_content - unfinished.size();
+    // A newline right behind a full record still ends that line: look one byte further.
+    const void* newline = memchr(bytes.data(), '\n', std::min(bytes.size(), room + 1));
+    if (newline != nullptr) {
+      auto length = static_cast<size_t>(static_cast<const char*>(newline) - bytes.data());
+      batch.record('F', unfinished, bytes.substr(0, length));
+      unfinished.clear();
+      bytes.remove_prefix(length + 1);
+    } else if (bytes.size() > room) {
+      batch.record('P', unfinished, bytes.substr(0, room));
+      unfinished.clear();
+      bytes.remove_prefix(room);
+    } else {
+      unfinished += bytes;
+      return;
+    }
+  }
+  if (unfinished.capacity() > 1024) unfinished = std::string();
+}
+
+void Log::end(Stream stream, int64_t time_ns, Scratch& scratch) {
+  std::string unfinished = std::exchange(unfinished_[static_cast<size_t>(stream)], {});
+  if (unfinished.empty()) return;
+  Batch batch(*this, stream, time_ns, scratch.for_formatting());
+  batch.record('P', unfinished, {});
+}
+
+Status Log::reopen() {
+  auto file = open_log_file(path_, O_CREAT);
+  if (!file) return std::unexpected(file.error());
+  file_ = std::move(*file);
+  return {};
+}
+
+void Log::discard() {
+  if (!created_) return;
+  auto place = open_log_place(path_);
+  if (place) unlinkat(place->directory.get(), place->name.c_str(), 0);
+}
+
+void Log::flush(std::string_view batch) {
+  size_t written = 0;
+  while (written < batch.size()) {
+    ssize_t count = ::write(file_.get(), batch.data() + written, batch.size() - written);
+    if (count > 0) written += static_cast<size_t>(count);
+    else if (count == 0 || errno != EINTR) return drop(batch, written, count == 0 ? ENOSPC : errno);
+  }
+  if (!told_) return;
+  complain(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
+  told_ = false;
+  dropped_bytes_ = 0;
+}
+
+void Log::drop(std::string_view batch, size_t written, int error) {
+  // What was written must end with a whole record, else the next one would join its line.
+  size_t whole = batch.substr(0, written).rfind('\n') + 1;  // npos + 1 is 0: no record went out whole
+  struct stat info{};
+  if (whole < written && fstat(file_.get(), &info) == 0) {
+    auto torn = static_cast<off_t>(written - whole);
+    if (info.st_size < torn || ftruncate(file_.get(), info.st_size - torn) != 0) whole = written;
+  }
+  dropped_bytes_ += batch.size() - whole;
+  int64_t now = now_ns();
+  if (told_ || now < next_complaint_ns_) return;
+  complain(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
+  told_ = true;
+  next_complaint_ns_ = now + complaint_pause_ns;
+}
+
+}  // namespace keelson

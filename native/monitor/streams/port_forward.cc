@@ -1,0 +1,139 @@
+#include "monitor/streams/port_forward.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <optional>
+
+#include "monitor/streams/input_pipe.h"
+#include "monitor/streams/output_pump.h"
+
+namespace keelson {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto connect_limit = 10s;
+// The pod's side has ended: what the client sent until then may still take this long to be written.
+constexpr auto last_input_limit = 1s;
+
+class PortForward : public Call {
+ public:
+  PortForward(Context& context, Connection& client, uint16_t port) : context_(context), client_(client), port_(port) {}
+
+  void begin() {
+    limit_ = context_.loop.after(connect_limit, [this] {
+      watch_.stop();
+      fail_connect(ETIMEDOUT);
+    });
+    client_.pause_input(true);
+    try_connect();
+  }
+
+  void on_stdin(std::string_view bytes) override {
+    if (!input_) return;
+    input_->write(bytes);
+    if (!input_->has_room()) client_.pause_input(true);
+  }
+  void on_stdin_close() override {
+    if (input_) input_->end();
+  }
+  void on_room() override {
+    if (output_) output_->resume();
+  }
+  void on_closed() override {
+    watch_.stop();
+    limit_.cancel();
+  }
+
+ private:
+  void try_connect();
+  void on_connected();
+  void try_next(int error);
+  void fail_connect(int error);
+  Status join();
+  void on_output_end();
+  void answer();
+
+  Context& context_;
+  Connection& client_;  // owns this
+  uint16_t port_;
+  bool ipv6_ = false;
+  bool output_ended_ = false;
+  Fd socket_;  // while connecting
+  Loop::Watch watch_;
+  Loop::Timer limit_;
+  std::unique_ptr<InputPipe> input_;
+  std::optional<OutputPump> output_;
+};
+
+void PortForward::try_connect() {
+  auto connection = connect_in_pod(context_.sandbox, port_, ipv6_);
+  if (!connection) return try_next(connection.error().error_number);
+  socket_ = std::move(connection->socket);
+  if (!connection->connecting) return on_connected();
+  auto watch = context_.loop.watch(socket_.get(), EPOLLOUT, [this](uint32_t) {
+    watch_.stop();
+    on_connected();
+  });
+  if (!watch) return client_.fail_with(watch.error());
+  watch_ = std::move(*watch);
+}
+
+void PortForward::on_connected() {
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+  if (error != 0) return try_next(error);
+  limit_.cancel();
+  client_.send(FrameType::started, "{\"pid\":0}");
+  if (Status joined = join(); !joined) return client_.fail_with(joined.error());
+  client_.pause_input(false);
+}
+
+void PortForward::try_next(int error) {
+  socket_.reset();
+  if (ipv6_) return fail_connect(error);
+  ipv6_ = true;
+  try_connect();
+}
+
+void PortForward::fail_connect(int error) {
+  limit_.cancel();
+  client_.fail_with(Error{error == ETIMEDOUT ? Kind::timeout : Kind::system,
+                          "connect to localhost:" + std::to_string(port_) + " in the pod", {}, error, {}});
+}
+
+Status PortForward::join() {
+  Fd for_input(fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!for_input) return fail_errno("duplicate the socket");
+  input_ = std::make_unique<InputPipe>(context_.loop, std::move(for_input), InputPipe::Target::socket);
+  input_->when_room([this] {
+    client_.pause_input(false);
+    if (output_ended_ && input_->is_idle()) answer();
+  });
+  if (Status opened = input_->open(); !opened) return opened;
+  output_.emplace(context_.loop, context_.scratch, client_, FrameType::stdout_bytes, std::move(socket_));
+  return output_->open([this] { on_output_end(); });
+}
+
+void PortForward::on_output_end() {
+  output_ended_ = true;
+  input_->end();
+  if (input_->is_idle()) return answer();
+  limit_ = context_.loop.after(last_input_limit, [this] { answer(); });
+}
+
+void PortForward::answer() { client_.reply("{}"); }
+
+}  // namespace
+
+void port_forward(Context& context, const std::shared_ptr<Connection>& client, uint16_t port) {
+  auto session = std::make_shared<PortForward>(context, *client, port);
+  client->set_call(session);
+  session->begin();
+}
+
+}  // namespace keelson

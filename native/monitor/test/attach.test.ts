@@ -1,0 +1,200 @@
+// Container output and input: logs, rotation, attach, terminals.
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { Type } from "./call.ts";
+import { monitorBinary, until, withPod } from "./monitor-pod.ts";
+
+test("the log has the CRI format, whole lines, and what stood at the end", async () => {
+  await withPod({}, async (pod) => {
+    const script = "echo one; echo two >&2; head -c 16385 /dev/zero | tr '\\0' x; echo; printf unfinished";
+    await pod.run("a", { args: ["sh", "-c", script] });
+    await pod.exited("a");
+    const text = readFileSync(pod.logPath("a"), "utf8");
+    for (const line of text.trim().split("\n"))
+      expect(line).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z std(out|err) [PF] /);
+    expect(pod.logLines("a").filter((line) => line.startsWith("stdout"))).toEqual([
+      "stdout F one",
+      `stdout P ${"x".repeat(16384)}`,
+      "stdout F x",
+      "stdout P unfinished",
+    ]);
+    expect(pod.logLines("a")).toContain("stderr F two");
+    expect(statSync(pod.logPath("a")).mode & 0o777).toBe(0o640);
+  });
+});
+
+test("rotation by reopen loses no line", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", {
+      args: ["sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; sleep 100000"],
+    });
+    const rotated: string[] = [];
+    for (let round = 0; round < 5; round += 1) {
+      await sleep(20);
+      rotated.push(`${pod.logPath("a")}.${round}`);
+      renameSync(pod.logPath("a"), `${pod.logPath("a")}.${round}`);
+      await pod.ask("reopen_log", { id: "a" });
+      expect(statSync(pod.logPath("a")).isFile()).toBe(true);
+    }
+    const numbers = () =>
+      [...rotated, pod.logPath("a")].flatMap((path) =>
+        readFileSync(path, "utf8")
+          .trim()
+          .split("\n")
+          .filter(Boolean)
+          .map((line) => Number(line.split(" ")[3])),
+      );
+    await until("all is written", () => numbers().length >= 20_000);
+    expect(numbers()).toEqual(Array.from({ length: 20_000 }, (_, at) => at));
+    await expect(pod.ask("reopen_log", { id: "b" })).rejects.toMatchObject({ kind: "not_found" });
+    await pod.run("quiet", { log: false });
+    await expect(pod.ask("reopen_log", { id: "quiet" })).rejects.toMatchObject({ kind: "state" });
+  });
+});
+
+test("a full disk stops neither the container nor the loop", async () => {
+  await withPod({}, async (pod) => {
+    const disk = join(pod.directory, "disk");
+    mkdirSync(disk);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]);
+    try {
+      const request = pod.prepare("a", {
+        args: [
+          "sh",
+          "-c",
+          "seq 1 20000; touch /tmp/written; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo after; sleep 100000",
+        ],
+      });
+      const log = join(disk, "a.log");
+      await pod.ask("start", { ...request, log_path: log });
+      await until("the disk is full", () => pod.complaints().includes("No space left"));
+      await pod.execOutput("a", "sh", "-c", "while [ ! -e /tmp/written ]; do sleep 0.01; done");
+      execFileSync("truncate", ["-s", "0", log]);
+      await pod.execOutput("a", "touch", "/tmp/go");
+      await until("it is written again", () => readFileSync(log, "utf8").includes("stdout F after\n"));
+      expect(pod.complaints()).toContain("bytes of log were lost");
+      await pod.ask("stop", { id: "a", signal: 9, timeout_ms: 0 });
+    } finally {
+      execFileSync("umount", ["-l", disk]);
+    }
+  });
+});
+
+test.skipIf(monitorBinary.includes("sanitize"))(
+  "350 MB of 100-byte lines cost at most a CPU-second",
+  async () => {
+    await withPod({}, async (pod) => {
+      const lines = 3_500_000;
+      const block = `i=0; while [ $i -lt 100 ]; do printf '%099d\\n' $i; i=$((i+1)); done > /tmp/block; for n in 1 2 3 4 5 6 7; do cat /tmp/block /tmp/block /tmp/block /tmp/block /tmp/block > /tmp/b2; mv /tmp/b2 /tmp/block; [ $(wc -l < /tmp/block) -ge 35000 ] && break; done; head -n 35000 /tmp/block > /tmp/b2`;
+      await pod.run("a", {
+        args: ["sh", "-c", `${block}; n=0; while [ $n -lt 100 ]; do cat /tmp/b2; n=$((n+1)); done`],
+      });
+      const cpu = () => {
+        const stat = readFileSync(`/proc/${pod.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+        return (Number(stat[11]) + Number(stat[12])) / 100;
+      };
+      const begun = performance.now();
+      await pod.exited("a");
+      const seconds = (performance.now() - begun) / 1000;
+      const size = statSync(pod.logPath("a")).size;
+      console.log(`350 MB of lines: ${seconds.toFixed(2)} s, ${cpu().toFixed(2)} CPU-s of the monitor`);
+      expect(size).toBe(lines * (100 + 40));
+      expect(cpu()).toBeLessThanOrEqual(2); // the target is 1 on a quiet machine
+    });
+  },
+  120_000,
+);
+
+test("several clients attach, all see the output, one types", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sh", "-c", "while read x; do echo got $x; echo e$x >&2; done; exit 3"], stdin: true });
+    const calls = [true, false, false].map((stdin) => pod.call("attach", { id: "a", stdin }));
+    await Promise.all(calls.map((call) => call.frame(Type.started)));
+    calls[0]?.send(Type.stdin, "1\n");
+    calls[1]?.send(Type.stdin, "ignored\n");
+    for (const call of calls)
+      await call.until(() => call.output() === "got 1\n" && call.bytes(Type.stderr).toString() === "e1\n");
+    calls[0]?.send(Type.stdinClose); // stdin_once is off: nothing happens
+    calls[0]?.socket.destroy();
+    const late = pod.call("attach", { id: "a", stdin: true });
+    await late.frame(Type.started);
+    late.send(Type.stdin, "2\n");
+    await late.until(() => late.output() === "got 2\n");
+    await pod.ask("stop", { id: "a", signal: 9, timeout_ms: 0 });
+    for (const call of [...calls.slice(1), late]) expect(await call.frame(Type.reply)).toEqual({ exit_code: 137 });
+    expect(calls[1]?.output()).toBe("got 1\ngot 2\n");
+    await expect(pod.call("attach", { id: "a", stdin: false }).frame(Type.reply)).rejects.toMatchObject({
+      kind: "state",
+    });
+  });
+});
+
+test("stdin_once ends with the first client attached to it", async () => {
+  await withPod({}, async (pod) => {
+    for (const how of ["close", "hang up"]) {
+      const id = how.replace(" ", "-");
+      await pod.run(id, { args: ["sh", "-c", "cat; exit 4"], stdin: true, stdinOnce: true });
+      const call = pod.call("attach", { id, stdin: true });
+      await call.frame(Type.started);
+      call.send(Type.stdin, "text");
+      await call.until(() => call.output() === "text");
+      if (how === "close") call.send(Type.stdinClose);
+      else call.socket.destroy();
+      expect(await pod.exited(id)).toMatchObject({ exit_code: 4 });
+    }
+  });
+});
+
+test("a container that does not read its stdin holds only its clients back", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sleep", "100000"], stdin: true });
+    const call = pod.call("attach", { id: "a", stdin: true });
+    await call.frame(Type.started);
+    for (let i = 0; i < 64; i += 1) call.send(Type.stdin, Buffer.alloc(65536));
+    await sleep(300);
+    expect(call.socket.writableLength).toBeGreaterThan(2 << 20);
+    expect(await pod.execOutput("a", "echo", "hi")).toBe("hi\n");
+    call.socket.destroy();
+  });
+});
+
+test("a container with a terminal: one stream, resize, attach", async () => {
+  await withPod({}, async (pod) => {
+    const args = ["sh", "-c", "tty; read x; stty size; echo err >&2; read x; exit 8"];
+    await pod.run("a", { args, tty: true, stdin: true });
+    const call = pod.call("attach", { id: "a", stdin: true });
+    await call.frame(Type.started);
+    await pod.ask("resize", { id: "a", columns: 132, rows: 43 });
+    call.send(Type.stdin, "go\n");
+    await call.until(() => call.output().includes("err"));
+    expect(call.output()).toContain("43 132\r\n");
+    call.resize(10, 20);
+    await sleep(50);
+    expect(await pod.execOutput("a", "sh", "-c", "stty size < /dev/console")).toBe("20 10\n");
+    call.send(Type.stdin, "end\n");
+    expect(await call.frame(Type.reply)).toEqual({ exit_code: 8 });
+    expect(pod.logLines("a")).toContain("stdout F err\r");
+    expect(pod.logLines("a").every((line) => line.startsWith("stdout "))).toBe(true);
+    expect(await pod.exited("a")).toMatchObject({ tty: true });
+  });
+});
+
+test("attaching and hanging up 300 times leaves nothing", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["cat"], stdin: true });
+    for (let i = 0; i < 300; i += 1) {
+      const call = pod.call("attach", { id: "a", stdin: true });
+      await call.frame(Type.started);
+      if (i % 2 === 0) call.send(Type.stdin, `${i}\n`);
+      call.socket.destroy();
+    }
+    const descriptors = () =>
+      Number(execFileSync("sh", ["-c", `ls /proc/${pod.pid}/fd | wc -l`], { encoding: "utf8" }));
+    await until("descriptors are closed", () => descriptors() < 30);
+    await until("every line arrived", () => pod.logLines("a").length === 150);
+  });
+});

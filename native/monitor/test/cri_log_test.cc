@@ -1,0 +1,195 @@
+#include "monitor/streams/cri_log.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "monitor/server/clock.h"
+#include "monitor/pod/container.h"
+#include "monitor/test/unit_test.h"
+
+namespace keelson::test {
+
+namespace {
+
+constexpr int64_t time_ns = 1'795'223'412'000'000'007;
+const std::string stamp = "2026-11-21T01:10:12.000000007Z";
+
+std::string content(const std::string& path) {
+  auto text = read_file(path, 64 << 20);
+  EXPECT(text.has_value());
+  return *text;
+}
+
+// A log in a directory of its own, written to as a container would.
+struct Fixture {
+  Directory directory;
+  std::string path = directory.path() + "/0.log";
+  Scratch scratch;
+  Log log;
+
+  Fixture() {
+    EXPECT(scratch.map().has_value());
+    auto opened = Log::open(path);
+    EXPECT(opened.has_value());
+    log = std::move(*opened);
+  }
+  void out(std::string_view bytes) { log.write(Stream::out, bytes, time_ns, scratch); }
+  void err(std::string_view bytes) { log.write(Stream::err, bytes, time_ns, scratch); }
+  std::string text() const { return content(path); }
+};
+
+void writes_records() {
+  Fixture f;
+  f.out("one\ntwo\n");
+  f.err("bad\r\n");
+  f.out("\n");
+  EXPECT_EQUAL(f.text(), stamp + " stdout F one\n" + stamp + " stdout F two\n" + stamp + " stderr F bad\r\n" + stamp +
+                             " stdout F \n");
+  struct stat info{};
+  EXPECT(stat(f.path.c_str(), &info) == 0);
+  EXPECT_EQUAL(static_cast<long>(info.st_mode & 0777), 0640);
+}
+
+void joins_a_line_over_reads() {
+  Fixture f;
+  f.out("hel");
+  f.err("other\n");  // the streams do not mix
+  f.out("lo");
+  EXPECT_EQUAL(f.text(), stamp + " stderr F other\n");
+  f.out("\nrest");
+  f.log.end(Stream::out, time_ns, f.scratch);
+  f.log.end(Stream::out, time_ns, f.scratch);
+  EXPECT_EQUAL(f.text(), stamp + " stderr F other\n" + stamp + " stdout F hello\n" + stamp + " stdout P rest\n");
+}
+
+// The same records come out wherever the reads were cut.
+void splits_at_exactly_16384() {
+  for (size_t cut : {size_t{1}, size_t{100}, size_t{16383}, size_t{16384}, size_t{16385}, size_t{40000}}) {
+    Fixture f;
+    std::string input = std::string(16384, 'a') + "\n" + std::string(16385, 'b') + "\n" + std::string(32768, 'c') + "\n";
+    for (size_t at = 0; at < input.size(); at += cut) f.out(std::string_view(input).substr(at, cut));
+    EXPECT_EQUAL(f.text(), stamp + " stdout F " + std::string(16384, 'a') + "\n" +         //
+                               stamp + " stdout P " + std::string(16384, 'b') + "\n" +     //
+                               stamp + " stdout F b\n" +                                   //
+                               stamp + " stdout P " + std::string(16384, 'c') + "\n" +     //
+                               stamp + " stdout F " + std::string(16384, 'c') + "\n");
+  }
+}
+
+void survives_a_batch_above_its_buffer() {
+  Fixture f;
+  f.out(std::string(Scratch::read_size, '\n'));
+  std::string line = stamp + " stdout F \n";
+  std::string text = f.text();
+  EXPECT_EQUAL(static_cast<long>(text.size()), static_cast<long>(Scratch::read_size * line.size()));
+  EXPECT_EQUAL(text.substr(text.size() - line.size()), line);
+}
+
+void reopens_by_name() {
+  Fixture f;
+  f.out("old\n");
+  std::string rotated = f.path + ".1";
+  EXPECT(rename(f.path.c_str(), rotated.c_str()) == 0);
+  f.out("still old\n");
+  EXPECT(f.log.reopen().has_value());
+  f.out("new\n");
+  EXPECT_EQUAL(content(rotated), stamp + " stdout F old\n" + stamp + " stdout F still old\n");
+  EXPECT_EQUAL(f.text(), stamp + " stdout F new\n");
+  // A reopen that fails leaves the old file in use.
+  EXPECT(unlink(f.path.c_str()) == 0);
+  EXPECT(mkdir(f.path.c_str(), 0700) == 0);
+  EXPECT(!f.log.reopen().has_value());
+  f.out("kept\n");
+}
+
+void appends_and_discards() {
+  Directory directory;
+  std::string path = directory.path() + "/1.log";
+  auto first = Log::open(path);
+  EXPECT(first.has_value());
+  auto second = Log::open(path);
+  EXPECT(second.has_value());
+  second->discard();  // it was there before
+  EXPECT(access(path.c_str(), F_OK) == 0);
+  first->discard();
+  EXPECT(access(path.c_str(), F_OK) != 0);
+}
+
+void follows_no_link_and_waits_for_no_fifo() {
+  Directory directory;
+  std::string target = directory.path() + "/passwd";
+  std::string link = directory.path() + "/2.log";
+  std::string fifo = directory.path() + "/3.log";
+  EXPECT(symlink(target.c_str(), link.c_str()) == 0);
+  EXPECT(mkfifo(fifo.c_str(), 0600) == 0);
+  EXPECT(!Log::open(link).has_value());
+  EXPECT(access(target.c_str(), F_OK) != 0);
+  EXPECT(!Log::open(fifo).has_value());
+  int reader = open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  EXPECT(reader >= 0);
+  EXPECT(!Log::open(fifo).has_value());
+  close(reader);
+}
+
+// A full disk loses output, never a record's wholeness, and writing goes on when there is room.
+void follows_no_link_in_a_directory() {
+  Directory directory;
+  const std::string outside = directory.path() + "/outside", pods = directory.path() + "/pods";
+  EXPECT(mkdir(outside.c_str(), 0700) == 0 && mkdir(pods.c_str(), 0700) == 0);
+  EXPECT(symlink(outside.c_str(), (pods + "/linked").c_str()) == 0);
+  auto refused = Log::open(pods + "/linked/container/0.log");
+  EXPECT(!refused.has_value());
+  EXPECT_EQUAL(refused.error().message(),
+               "open the log's directory " + pods + "/linked: it is a symbolic link, and none is followed");
+  EXPECT(access((outside + "/container").c_str(), F_OK) != 0);
+
+  auto log = Log::open(pods + "/real/container/0.log");  // its directories are made
+  EXPECT(log.has_value());
+  EXPECT(rename((pods + "/real/container").c_str(), (pods + "/real/before").c_str()) == 0);
+  EXPECT(symlink(outside.c_str(), (pods + "/real/container").c_str()) == 0);
+  EXPECT(!log->reopen().has_value());
+  EXPECT(access((outside + "/0.log").c_str(), F_OK) != 0);
+}
+
+void outlives_a_full_disk() {
+  Directory directory;
+  EXPECT(mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") == 0);
+  {
+    Scratch scratch;
+    EXPECT(scratch.map().has_value());
+    std::string path = directory.path() + "/4.log";
+    auto log = Log::open(path);
+    EXPECT(log.has_value());
+    std::string lines;
+    for (int i = 0; i < 1000; ++i) lines += std::string(99, 'x') + "\n";
+    for (int i = 0; i < 20; ++i) log->write(Stream::out, lines, time_ns, scratch);
+    std::string record = stamp + " stdout F " + std::string(99, 'x') + "\n";
+    std::string text = content(path);
+    EXPECT(text.size() > (32 << 10) && text.size() % record.size() == 0);
+    EXPECT_EQUAL(text.substr(text.size() - record.size()), record);
+    EXPECT(truncate(path.c_str(), 0) == 0);
+    log->write(Stream::out, "again\n", time_ns, scratch);
+    EXPECT_EQUAL(content(path), stamp + " stdout F again\n");
+  }
+  EXPECT(umount2(directory.path().c_str(), MNT_DETACH) == 0);
+}
+
+}  // namespace
+
+std::vector<Test> log_tests() {
+  return {
+      {"log: writes records", writes_records},
+      {"log: joins a line over reads", joins_a_line_over_reads},
+      {"log: splits at exactly 16384 bytes", splits_at_exactly_16384},
+      {"log: survives a batch above its buffer", survives_a_batch_above_its_buffer},
+      {"log: reopens by name", reopens_by_name},
+      {"log: appends to what is there, discards what it made", appends_and_discards},
+      {"log: follows no link and waits for no FIFO", follows_no_link_and_waits_for_no_fifo},
+      {"log: follows no link in its directory, neither at the start nor later", follows_no_link_in_a_directory},
+      {"log: outlives a full disk", outlives_a_full_disk},
+  };
+}
+
+}  // namespace keelson::test

@@ -1,0 +1,211 @@
+// Issue 8: starting and entering are events of the monitor's loop (A2), a start is for its caller (C17), and streams
+// leave room for other calls (B13).
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import { type Call, type Frame, Type } from "./call.ts";
+import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
+
+const sigterm = 15;
+const sigkill = 9;
+
+/** Whoever joins the container's cgroup is frozen, as in a checkpoint. */
+function freeze(pod: TestPod, id: string, frozen: boolean): void {
+  const v1 = join("/sys/fs/cgroup/freezer", pod.cgroup, id);
+  if (existsSync("/sys/fs/cgroup/freezer")) {
+    mkdirSync(v1, { recursive: true });
+    writeFileSync(join(v1, "freezer.state"), frozen ? "FROZEN" : "THAWED");
+    return;
+  }
+  const v2 = join("/sys/fs/cgroup", pod.cgroup, id);
+  mkdirSync(v2, { recursive: true });
+  writeFileSync(join(v2, "cgroup.freeze"), frozen ? "1" : "0");
+}
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
+}
+
+async function milliseconds(work: () => Promise<unknown>): Promise<number> {
+  const begun = performance.now();
+  await work();
+  return performance.now() - begun;
+}
+
+function errorOf(call: Call): Promise<Record<string, unknown>> {
+  return call.frame(Type.error);
+}
+
+describe("A2: what hangs on its way into a container", () => {
+  test("delays nobody else, and ends at its own deadline", async () => {
+    await withPod({}, async (pod) => {
+      for (const id of ["frozen", "other", "third"]) await pod.run(id, {});
+      freeze(pod, "frozen", true);
+      const begun = performance.now();
+      const held = pod.exec("frozen", ["true"]);
+      const bounded = pod.exec("frozen", ["true"], { timeout_ms: 400 });
+      const abandoned = pod.exec("frozen", ["true"]);
+      await until("they are on their way", () => childrenOf(pod.pid).length >= 6);
+      abandoned.socket.destroy();
+      for (let round = 0; round < 10; round += 1) {
+        expect(await milliseconds(() => pod.execOutput("other", "true"))).toBeLessThan(500);
+      }
+      expect(await milliseconds(() => pod.ask("stop", { id: "third", signal: sigkill, timeout_ms: 0 }))).toBeLessThan(
+        500,
+      );
+      await pod.run("fourth", {});
+      expect(await errorOf(bounded)).toMatchObject({ kind: "timeout" });
+      expect(performance.now() - begun).toBeLessThan(2500);
+      expect(await errorOf(held)).toMatchObject({
+        kind: "timeout",
+        message: expect.stringContaining("its set-up took more than 10 s"),
+      });
+      expect(performance.now() - begun).toBeLessThan(14_000);
+      freeze(pod, "frozen", false);
+      // Dead as soon as they can be: left are three containers.
+      await until("they are gone", () => childrenOf(pod.pid).length === 3);
+    });
+  }, 30_000);
+
+  test("is bounded for each container, and another one's are its own", async () => {
+    await withPod({}, async (pod) => {
+      await pod.run("frozen", {});
+      await pod.run("other", {});
+      freeze(pod, "frozen", true);
+      const gone = pod.exec("frozen", ["true"]);
+      await until("it is on its way", () => childrenOf(pod.pid).length >= 3);
+      gone.socket.destroy(); // it takes no stream any more, but hangs in there still
+      const held = Array.from({ length: 127 }, () => pod.exec("frozen", ["true"]));
+      await until("all are on their way", () => childrenOf(pod.pid).length >= 130);
+      expect(await errorOf(pod.exec("frozen", ["true"]))).toMatchObject({ kind: "busy" });
+      expect(await pod.execOutput("other", "echo", "in")).toBe("in\n");
+      for (const call of held) call.socket.destroy();
+      freeze(pod, "frozen", false);
+      await until("they are gone", () => childrenOf(pod.pid).length === 2);
+      expect(await pod.execOutput("frozen", "echo", "in")).toBe("in\n");
+    });
+  }, 30_000);
+});
+
+describe("C17: a start", () => {
+  /** Begins one that cannot get on: its cgroup is frozen. */
+  async function hangingStart(pod: TestPod): Promise<Call> {
+    const request = pod.prepare("a", { args: ["sh", "-c", "touch /ran; sleep 1000"] });
+    freeze(pod, "a", true);
+    const before = childrenOf(pod.pid).length;
+    const start = pod.call("start", request);
+    await until("it is under way", () => childrenOf(pod.pid).length > before);
+    return start;
+  }
+
+  async function expectNeverRan(pod: TestPod): Promise<void> {
+    await until("nothing is left of it", () => childrenOf(pod.pid).length === 0);
+    expect(await pod.ask("state")).toEqual({ containers: [] });
+    expect(existsSync(join(pod.directory, "containers/a/upper/ran"))).toBe(false);
+    const freezer = join("/sys/fs/cgroup/freezer", pod.cgroup, "a");
+    await until("its cgroup is gone", () => !existsSync(freezer));
+  }
+
+  test("whose caller hangs up never runs", async () => {
+    await withPod({}, async (pod) => {
+      const start = await hangingStart(pod);
+      start.socket.destroy();
+      await expectNeverRan(pod);
+      expect(await pod.run("a", {})).toMatchObject({ state: "running" });
+    });
+  });
+
+  test("whose caller was gone before it was read never runs", async () => {
+    await withPod({}, async (pod) => {
+      const request = pod.prepare("a", { args: ["sh", "-c", "touch /ran; sleep 1000"] });
+      process.kill(pod.pid, "SIGSTOP");
+      const start = pod.call("start", request);
+      await sleep(100);
+      start.socket.destroy();
+      await sleep(100);
+      process.kill(pod.pid, "SIGCONT");
+      await expectNeverRan(pod);
+    });
+  });
+
+  test("that is stopped meanwhile has the stop wait for its end, and is broken off at the stop's limit", async () => {
+    await withPod({}, async (pod) => {
+      const start = await hangingStart(pod);
+      const failed = errorOf(start);
+      const begun = performance.now();
+      const stop = errorOf(pod.call("stop", { id: "a", signal: sigterm, timeout_ms: 500 }));
+      expect(await stop).toMatchObject({ kind: "not_found" });
+      expect(performance.now() - begun).toBeGreaterThan(450);
+      expect(await failed).toMatchObject({ message: expect.stringContaining("stopped while it was starting") });
+      await expectNeverRan(pod);
+    });
+  });
+
+  test("that succeeds after a stop has come is stopped", async () => {
+    await withPod({}, async (pod) => {
+      const start = await hangingStart(pod);
+      const stop = pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 3000 });
+      await sleep(100);
+      freeze(pod, "a", false);
+      expect(await start.frame(Type.reply)).toMatchObject({ state: "running" });
+      expect(await stop).toMatchObject({ state: "exited" });
+    });
+  });
+
+  test("ends at the monitor's own deadline", async () => {
+    await withPod({}, async (pod) => {
+      const start = await hangingStart(pod);
+      expect(await errorOf(start)).toMatchObject({ kind: "timeout" });
+      await expectNeverRan(pod);
+    });
+  }, 20_000);
+
+  test("by an OCI runtime whose caller hangs up: its processes are killed, the container deleted", async () => {
+    await withPod({}, async (pod) => {
+      const binary = join(pod.directory, "slow");
+      const calls = join(pod.directory, "calls");
+      const script = `#!/bin/sh\necho "$7" >> ${calls}\n[ "$7" = delete ] && exit 0\nsleep 1000001 & sleep 1000001\n`;
+      writeFileSync(binary, script, { mode: 0o755 });
+      const handler = { binary, root: join(pod.directory, "oci") };
+      const start = pod.call("start", pod.prepare("a", { handler }));
+      await until("create runs", () => existsSync(calls) && childrenOf(pod.pid).length > 0);
+      const [runtime = 0] = childrenOf(pod.pid);
+      await until("with its own child", () => childrenOf(runtime).length > 0);
+      const family = [runtime, ...childrenOf(runtime)];
+      start.socket.destroy();
+      await until("all of it is dead", () => !family.some((pid) => isAlive(pid)));
+      await until("delete was called", () => readFileSync(calls, "utf8") === "create\ndelete\n");
+      await until("it is forgotten", () => childrenOf(pod.pid).length === 0);
+      expect(await pod.ask("state")).toEqual({ containers: [] });
+    });
+  });
+});
+
+describe("B13: with 128 execs open", () => {
+  test("a pod is watched, looked at, stopped and taken down; one more exec is busy", async () => {
+    await withPod({}, async (pod) => {
+      await pod.run("a", {});
+      await pod.run("b", {});
+      const execs = Array.from({ length: 128 }, () => pod.exec("a", ["sleep", "100000"]));
+      await Promise.all(execs.map((call) => call.frame(Type.started)));
+      for (let round = 0; round < 100; round += 1) {
+        expect(await errorOf(pod.exec("a", ["true"]))).toMatchObject({ kind: "busy" });
+      }
+      const watch = pod.call("watch");
+      await watch.frame(Type.event);
+      await pod.run("c", {});
+      await pod.ask("kill", { id: "b", signal: sigkill });
+      await pod.exited("b");
+      await pod.ask("delete", { id: "b" });
+      await pod.ask("stop", { id: "c", signal: sigkill, timeout_ms: 0 });
+      // Many that are refused do not stand in the way of one that is not.
+      const refused = Array.from({ length: 300 }, () => pod.exec("a", ["true"]));
+      expect(await pod.ask("stop", { id: "a", signal: sigkill, timeout_ms: 0 })).toMatchObject({ state: "exited" });
+      for (const call of refused) await call.ended();
+      const kinds = refused.map(({ frames }) => frames.map((frame: Frame) => frame.type));
+      expect(kinds.filter(([type]) => type !== Type.error)).toEqual([]);
+    });
+  }, 30_000);
+});

@@ -1,0 +1,257 @@
+// Exec sessions and port forwarding through the monitor.
+
+import { spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { type Call, type Frame, Type } from "./call.ts";
+import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
+
+const sigkill = 9;
+
+function descriptorsOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+async function outcome(call: Call): Promise<Record<string, unknown>> {
+  return call.frame(Type.reply);
+}
+
+async function withContainer(body: (pod: TestPod) => Promise<void>, options = {}): Promise<void> {
+  await withPod({}, async (pod) => {
+    await pod.run("a", options);
+    await body(pod);
+  });
+}
+
+test("streams, exit codes and signals are exact", async () => {
+  await withContainer(async (pod) => {
+    const call = pod.exec("a", ["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    expect(await outcome(call)).toEqual({ exit_code: 7, signal: 0 });
+    expect(call.frames[0]?.type).toBe(Type.started);
+    expect(call.bytes(Type.stdout).toString()).toBe("out\n");
+    expect(call.bytes(Type.stderr).toString()).toBe("err\n");
+    expect(await outcome(pod.exec("a", ["sh", "-c", "kill -9 $$"]))).toEqual({ exit_code: 137, signal: sigkill });
+    await expect(outcome(pod.exec("a", ["nothing"]))).rejects.toMatchObject({ kind: "not_executable" });
+    await expect(outcome(pod.exec("a", ["/etc"]))).rejects.toMatchObject({ kind: "not_executable" });
+    await expect(outcome(pod.exec("b", ["true"]))).rejects.toMatchObject({ kind: "not_found" });
+    expect(await pod.execOutput("a", "echo", "--help", "-e", "; rm")).toBe("--help -e ; rm\n");
+    expect(await pod.execOutput("a", "cat")).toBe(""); // without stdin it reads nothing
+  });
+});
+
+test("64 MiB go through stdin and stdout whole", async () => {
+  await withContainer(async (pod) => {
+    const call = pod.exec("a", ["cat"], { stdin: true });
+    await call.frame(Type.started);
+    const input = randomBytes(64 << 20);
+    const received = createHash("sha256");
+    const count = { bytes: 0 };
+    const collect = (frame: Frame) => {
+      received.update(frame.payload);
+      count.bytes += frame.payload.length;
+    };
+    call.frames.push = (...frames: Frame[]) => {
+      for (const frame of frames)
+        frame.type === Type.stdout ? collect(frame) : Array.prototype.push.call(call.frames, frame);
+      return 0;
+    };
+    await call.sendAll(input);
+    expect(await outcome(call)).toEqual({ exit_code: 0, signal: 0 });
+    expect(count.bytes).toBe(input.length);
+    expect(received.digest("hex")).toBe(createHash("sha256").update(input).digest("hex"));
+  });
+}, 60_000);
+
+test("a process that does not read its stdin holds the client back", async () => {
+  await withContainer(async (pod) => {
+    const call = pod.exec("a", ["sleep", "100000"], { stdin: true });
+    const started = await call.frame(Type.started);
+    for (let i = 0; i < 64; i += 1) call.send(Type.stdin, Buffer.alloc(65536));
+    await sleep(300);
+    // 4 MiB were sent; the pipe (64 KiB), the monitor (256 KiB) and the socket's buffers hold the taken part.
+    expect(call.socket.writableLength).toBeGreaterThan(2 << 20);
+    call.socket.destroy();
+    await until("the process is dead though its input was paused", () => !isAlive(started.pid));
+  });
+});
+
+test("closing stdin ends the reader; input after the reader's end is dropped", async () => {
+  await withContainer(async (pod) => {
+    const call = pod.exec("a", ["sh", "-c", "head -c 3; exec 0<&-; sleep 0.2; echo done"], { stdin: true });
+    await call.frame(Type.started);
+    await call.sendAll(Buffer.alloc(1 << 20, "x"));
+    expect(await outcome(call)).toEqual({ exit_code: 0, signal: 0 });
+    expect(call.output()).toBe("xxxdone\n");
+    const wc = pod.exec("a", ["wc", "-c"], { stdin: true });
+    await wc.sendAll(Buffer.from("12345"));
+    await outcome(wc);
+    expect(wc.output().trim()).toBe("5");
+  });
+});
+
+test("a grandchild that keeps the pipes does not keep the session", async () => {
+  await withContainer(async (pod) => {
+    const begun = performance.now();
+    const call = pod.exec("a", ["sh", "-c", "(sleep 0.3; echo late; sleep 30; echo never) & echo now; exit 2"]);
+    expect(await outcome(call)).toEqual({ exit_code: 2, signal: 0 });
+    expect(performance.now() - begun).toBeGreaterThan(950);
+    expect(performance.now() - begun).toBeLessThan(5000);
+    expect(call.output()).toBe("now\nlate\n");
+    const noisy = pod.exec("a", ["sh", "-c", "yes & exit 0"]);
+    expect(await outcome(noisy)).toEqual({ exit_code: 0, signal: 0 });
+    await pod.execOutput("a", "killall", "yes");
+  });
+});
+
+test("at the time limit the process dies with its children", async () => {
+  await withContainer(async (pod) => {
+    const call = pod.exec("a", ["sh", "-c", "setsid sleep 77777 & sleep 77777"], { timeout_ms: 300 });
+    expect(await call.frame(Type.error)).toMatchObject({ kind: "timeout" });
+    await until("all are dead", () => !commands().includes("sleep\0" + "77777\0"));
+    expect(await outcome(pod.exec("a", ["true"], { timeout_ms: 20_000 }))).toEqual({ exit_code: 0, signal: 0 });
+  });
+});
+
+test("execs end with their container", async () => {
+  await withContainer(async (pod) => {
+    const calls = [pod.exec("a", ["sleep", "100000"]), pod.exec("a", ["cat"], { stdin: true, tty: true })];
+    await Promise.all(calls.map((call) => call.frame(Type.started)));
+    await pod.ask("stop", { id: "a", signal: 9, timeout_ms: 0 });
+    for (const call of calls) expect(await outcome(call)).toEqual({ exit_code: 137, signal: sigkill });
+    await expect(outcome(pod.exec("a", ["true"]))).rejects.toMatchObject({ kind: "state" });
+  });
+});
+
+test("a terminal: size, resize, end of file, one stream", async () => {
+  await withContainer(async (pod) => {
+    const script = "tty; stty size; read x; stty size; echo err >&2; cat; exit 6";
+    const call = pod.exec("a", ["sh", "-c", script], { tty: true, stdin: true, columns: 80, rows: 24 });
+    await call.until(() => call.output().includes("24 80"));
+    call.resize(100, 30);
+    call.send(Type.stdin, "go\n");
+    await call.until(() => call.output().includes("err"));
+    call.send(Type.stdinClose);
+    expect(await outcome(call)).toEqual({ exit_code: 6, signal: 0 });
+    expect(call.output()).toContain("/dev/pts/0\r\n24 80\r\n");
+    expect(call.output()).toContain("30 100\r\n");
+    expect(call.bytes(Type.stderr).length).toBe(0);
+  });
+});
+
+test("a thousand execs leave no descriptor, no zombie, no memory", async () => {
+  await withContainer(async (pod) => {
+    const round = async (count: number) => {
+      for (let i = 0; i < count; i += 4) {
+        const calls = [0, 1, 2, 3].map((at) => pod.exec("a", ["true"], { tty: at === 3 }));
+        for (const call of calls) expect(await outcome(call)).toEqual({ exit_code: 0, signal: 0 });
+        await Promise.all(calls.map((call) => call.ended()));
+      }
+    };
+    await round(40);
+    await sleep(50);
+    const before = descriptorsOf(pod.pid);
+    await round(1000);
+    await until("descriptors are closed", () => descriptorsOf(pod.pid) <= before);
+    const children = readFileSync(`/proc/${pod.pid}/task/${pod.pid}/children`, "utf8").trim().split(" ");
+    expect(children.length).toBe(1);
+  });
+}, 120_000);
+
+test("clients that vanish at any moment leave nothing running", async () => {
+  await withContainer(async (pod) => {
+    for (let delay = 0; delay < 30; delay += 1) {
+      const call = pod.exec("a", ["sleep", "88888"], { stdin: delay % 2 === 0, tty: delay % 3 === 0 });
+      await sleep(delay / 3);
+      call.socket.destroy();
+    }
+    await until("all are dead", () => !commands().includes("sleep\0" + "88888\0"));
+    await until(
+      "all are reaped",
+      () => readFileSync(`/proc/${pod.pid}/task/${pod.pid}/children`, "utf8").trim().split(" ").length === 1,
+    );
+  });
+});
+
+test("no descriptor of the monitor reaches an exec'd process", async () => {
+  await withContainer(async (pod) => {
+    const listing = await pod.execOutput("a", "sh", "-c", "ls -l /proc/self/fd | sed -n 's/.* -> //p'");
+    const targets = listing.trim().split("\n");
+    expect(targets.length).toBeGreaterThanOrEqual(3);
+    for (const target of targets) expect(target).toMatch(/^(pipe:|\/dev\/null|\/proc\/\d+\/fd)/);
+    expect(readlinkSync(`/proc/${pod.pid}/fd/2`)).toContain("monitor.log");
+  });
+});
+
+test("port_forward joins a port of the pod, over IPv4 and IPv6, and half-closes", async () => {
+  await withContainer(async (pod) => {
+    const server =
+      "require('net').createServer({allowHalfOpen:true},c=>{c.on('data',d=>c.write('got '+d));c.on('end',()=>c.end(' bye'))})";
+    for (const [port, address] of [
+      [8080, "127.0.0.1"],
+      [8081, "::1"],
+    ] as const) {
+      await withServer(pod, `${server}.listen(${port},'${address}',()=>console.log('up'))`, async () => {
+        const call = pod.call("port_forward", { port });
+        await call.frame(Type.started);
+        call.send(Type.stdin, "hello");
+        await call.until(() => call.output() === "got hello");
+        call.send(Type.stdinClose);
+        expect(await outcome(call)).toEqual({});
+        expect(call.output()).toBe("got hello bye");
+      });
+    }
+    await expect(outcome(pod.call("port_forward", { port: 9 }))).rejects.toMatchObject({ kind: "system", errno: 111 });
+  });
+});
+
+test("port_forward carries 16 MiB each way and holds back a server whose client does not read", async () => {
+  await withContainer(async (pod) => {
+    const echo =
+      "require('net').createServer({allowHalfOpen:true},c=>{c.pipe(c)}).listen(8082,'127.0.0.1',()=>console.log('up'))";
+    await withServer(pod, echo, async () => {
+      const call = pod.call("port_forward", { port: 8082 });
+      await call.frame(Type.started);
+      call.socket.pause();
+      const sent = call.sendAll(Buffer.alloc(16 << 20, "x"));
+      await sleep(300);
+      expect(call.socket.writableLength).toBeGreaterThan(0); // the echo is not read, so no more is taken
+      call.socket.resume();
+      await sent;
+      await outcome(call);
+      expect(call.bytes(Type.stdout).length).toBe(16 << 20);
+    });
+  });
+});
+
+/** Runs a server of Node's inside the pod's network namespace; it prints something when it listens. */
+async function withServer(pod: TestPod, script: string, body: () => Promise<void>): Promise<void> {
+  const server = spawn("nsenter", [`--net=${pod.directory}/ns/net`, process.execPath, "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  try {
+    await once(server.stdout, "data");
+    await body();
+  } finally {
+    const gone = once(server, "exit");
+    server.kill("SIGKILL");
+    await gone;
+  }
+}
+
+/** The command lines of every process of the host. */
+function commands(): string {
+  const read = (pid: string) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(read)
+    .join("\n");
+}

@@ -1,0 +1,66 @@
+#include "common/json.h"
+
+#include "monitor/test/unit_test.h"
+
+namespace keelson::test {
+
+namespace {
+
+bool refuses(std::string_view text) { return !parse_json(text).has_value(); }
+
+void reads_what_it_writes() {
+  std::string odd("quote \" backslash \\ newline \n nul \0 byte \xff end", 46);
+  JsonWriter json;
+  json.begin_object().key("text").value(odd).key("n").value(int64_t{-9007199254740993}).key("b").value(true);
+  json.key("list").begin_array().value(1).begin_object().end_object().value("x").end_array().end_object();
+  auto parsed = parse_json(json.text());
+  EXPECT(parsed.has_value());
+  EXPECT_EQUAL((*parsed)["text"].string(), odd);
+  EXPECT_EQUAL((*parsed)["n"].integer(), -9007199254740993);
+  EXPECT((*parsed)["b"].boolean());
+  EXPECT_EQUAL(static_cast<long>((*parsed)["list"].items().size()), 3);
+}
+
+void resolves_escapes() {
+  auto parsed = parse_json(R"({"a": "\u00e9\ud83d\ude00\/\b", "b": ""})");
+  EXPECT(parsed.has_value());
+  EXPECT_EQUAL((*parsed)["a"].string(), "\xc3\xa9\xf0\x9f\x98\x80/\b");
+  EXPECT((*parsed)["missing"]["chain"].is_null());
+  EXPECT_EQUAL((*parsed)["missing"].integer(7), 7);
+}
+
+void refuses_what_is_no_json() {
+  for (std::string_view text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"open", "\"\\u12\"", "\"\\ud800\\u0041\"", "1 2",
+                                "{\"a\":1,}", "\"\\x\"", "--1"}) {
+    EXPECT(refuses(text));
+  }
+}
+
+void bounds_depth() {
+  EXPECT(refuses(std::string(100000, '[')));
+  EXPECT(refuses(std::string(66, '[') + std::string(66, ']')));
+  EXPECT(!refuses(std::string(60, '[') + std::string(60, ']')));
+}
+
+void numbers_keep_their_type() {
+  auto parsed = parse_json("[9223372036854775807, -1.5, 1e3, 18446744073709551616]");
+  EXPECT(parsed.has_value());
+  EXPECT_EQUAL(parsed->items()[0].integer(), 9223372036854775807);
+  EXPECT(parsed->items()[1].real() < -1.4);
+  EXPECT(parsed->items()[2].real() > 999);
+  EXPECT_EQUAL(parsed->items()[1].integer(42), 42);
+}
+
+}  // namespace
+
+std::vector<Test> json_tests() {
+  return {
+      {"json: reads what it writes", reads_what_it_writes},
+      {"json: resolves escapes", resolves_escapes},
+      {"json: refuses what is no JSON", refuses_what_is_no_json},
+      {"json: bounds depth", bounds_depth},
+      {"json: numbers keep their type", numbers_keep_their_type},
+  };
+}
+
+}  // namespace keelson::test

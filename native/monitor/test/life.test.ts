@@ -1,0 +1,257 @@
+// A container's life as the monitor keeps it: start, exit, stop, records, shutdown.
+
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { Type } from "./call.ts";
+import { isAlive, monitorBinary, spawnMonitor, type TestPod, until, withPod } from "./monitor-pod.ts";
+
+const second = 1_000_000_000n;
+const sigkill = 9;
+const sigterm = 15;
+
+function record(pod: TestPod, id: string): unknown {
+  return JSON.parse(readFileSync(join(pod.directory, "exits", `${id}.json`), "utf8"));
+}
+
+test("a container starts, exits, and is deleted", async () => {
+  await withPod({}, async (pod) => {
+    const before = BigInt(Date.now()) * 1_000_000n;
+    const started = await pod.run("a", { args: ["sh", "-c", "exit 3"] });
+    expect(started).toMatchObject({ id: "a", state: "running", tty: false });
+    const exited = await pod.exited("a");
+    expect(exited).toMatchObject({ id: "a", state: "exited", exit_code: 3, signal: 0, oom_killed: false });
+    expect(BigInt(String(exited.started_at))).toBeGreaterThan(before - second);
+    expect(BigInt(String(exited.finished_at))).toBeGreaterThanOrEqual(BigInt(String(exited.started_at)));
+    expect(record(pod, "a")).toEqual(exited);
+    expect(await pod.ask("state")).toEqual({ containers: [exited] });
+    expect(await pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 1000 })).toEqual(exited);
+    await expect(pod.ask("kill", { id: "a", signal: sigterm })).rejects.toMatchObject({ kind: "state" });
+    await expect(pod.run("a", {})).rejects.toMatchObject({ kind: "exists" });
+    await pod.ask("delete", { id: "a" });
+    expect(readdirSync(join(pod.directory, "exits"))).toEqual([]);
+    expect(await pod.ask("state")).toEqual({ containers: [] });
+    await expect(pod.ask("delete", { id: "a" })).rejects.toMatchObject({ kind: "not_found" });
+    expect(await pod.run("a", {})).toMatchObject({ state: "running" });
+  });
+});
+
+test("a failed start leaves nothing and can be made good", async () => {
+  await withPod({}, async (pod) => {
+    await expect(pod.run("a", { args: ["/bin/nothing"] })).rejects.toMatchObject({ kind: "not_executable" });
+    expect(existsSync(pod.logPath("a"))).toBe(false);
+    expect(await pod.ask("state")).toEqual({ containers: [] });
+    for (const hierarchy of ["memory", "unified"]) {
+      expect(existsSync(join("/sys/fs/cgroup", hierarchy, pod.cgroup, "a"))).toBe(false);
+    }
+    await expect(pod.ask("start", { id: "b", bundle: "/nowhere" })).rejects.toMatchObject({ errno: 2 });
+    await expect(pod.ask("start", { id: "../b", bundle: "/x" })).rejects.toMatchObject({ kind: "invalid" });
+    await expect(pod.ask("start", { id: "b", bundle: "x" })).rejects.toMatchObject({ kind: "invalid" });
+    const request = pod.prepare("c", {});
+    await expect(pod.ask("start", { ...request, log_path: "/proc/nowhere/c.log" })).rejects.toThrow("/proc/nowhere");
+    await pod.run("a", {});
+  });
+});
+
+test("stop sends the signal and waits for the exit", async () => {
+  await withPod({}, async (pod) => {
+    const loop = "echo ready; while :; do sleep 0.02; done";
+    await pod.run("a", { args: ["sh", "-c", `trap 'echo asked; exit 5' TERM; ${loop}`] });
+    await until("the trap is set", () => pod.logLines("a").includes("stdout F ready"));
+    const stopped = await pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 20_000 });
+    expect(stopped).toMatchObject({ state: "exited", exit_code: 5, signal: 0 });
+    expect(pod.logLines("a")).toEqual(["stdout F ready", "stdout F asked"]);
+  });
+});
+
+test("stop kills at its deadline, which later calls only bring forward", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.02; done"] });
+    await until("the trap is set", () => pod.logLines("a").includes("stdout F ready"));
+    const begun = performance.now();
+    const calls = [60_000, 300, 40_000, 600].map((timeout_ms) =>
+      pod.ask("stop", { id: "a", signal: sigterm, timeout_ms }),
+    );
+    for (const state of await Promise.all(calls)) expect(state).toMatchObject({ exit_code: 137, signal: sigkill });
+    expect(performance.now() - begun).toBeGreaterThan(290);
+    expect(performance.now() - begun).toBeLessThan(5000);
+    expect(pod.logLines("a")).toEqual(["stdout F ready", "stdout F asked"]);
+
+    await pod.run("b", {});
+    expect(await pod.ask("stop", { id: "b", signal: sigterm, timeout_ms: 0 })).toMatchObject({ signal: sigkill });
+    await pod.run("c", {});
+    await pod.ask("kill", { id: "c", signal: sigkill });
+    expect(await pod.exited("c")).toMatchObject({ exit_code: 137, signal: sigkill, oom_killed: false });
+  });
+});
+
+test("a frozen container is killed at the deadline, and with it what it froze below itself", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sh", "-c", "sleep 1000 & sleep 1000"] });
+    const freezer = join("/sys/fs/cgroup/freezer", pod.cgroup, "a");
+    const directory = existsSync(freezer) ? freezer : join("/sys/fs/cgroup", pod.cgroup, "a");
+    const freeze = (at: string) =>
+      existsSync(join(at, "freezer.state"))
+        ? writeFileSync(join(at, "freezer.state"), "FROZEN")
+        : writeFileSync(join(at, "cgroup.freeze"), "1");
+    const inner = join(directory, "inner");
+    mkdirSync(inner);
+    const [, second = ""] = readFileSync(join(directory, "cgroup.procs"), "utf8").split("\n");
+    writeFileSync(join(inner, "cgroup.procs"), second);
+    freeze(inner);
+    freeze(directory);
+    const began = performance.now();
+    const stopped = await pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 200 });
+    expect(stopped).toMatchObject({ state: "exited", signal: sigkill });
+    expect(performance.now() - began).toBeLessThan(2000);
+  });
+});
+
+test("a stop whose caller hangs up goes on", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", {});
+    const stop = pod.call("stop", { id: "a", signal: sigterm, timeout_ms: 200 });
+    stop.socket.end();
+    stop.socket.on("connect", () => setTimeout(() => stop.socket.destroy(), 50));
+    expect(await pod.exited("a")).toMatchObject({ signal: sigkill });
+  });
+});
+
+test("with a shared PID namespace nothing survives a container's init", async () => {
+  await withPod({ pid: "pod" }, async (pod) => {
+    expect(pod.ready.init_pid).toBeTypeOf("number");
+    const args = ["sh", "-c", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000000' & sleep 0.1; exit 4"];
+    await pod.run("a", { args });
+    await pod.run("b", {});
+    const begun = performance.now();
+    expect(await pod.exited("a")).toMatchObject({ exit_code: 4 });
+    expect(performance.now() - begun).toBeLessThan(900); // the straggler held the log's pipe and was killed
+    expect(await pod.execOutput("b", "ps")).not.toContain("1000000\n".repeat(2));
+    expect((await pod.execOutput("b", "sh", "-c", "ps | grep -c 'sleep 100000[0]'")).trim()).toBe("1");
+  });
+});
+
+test("when the shared init dies every container is reported", async () => {
+  await withPod({ pid: "pod" }, async (pod) => {
+    await pod.run("a", {});
+    await pod.run("b", {});
+    process.kill(Number(pod.ready.init_pid), "SIGKILL");
+    expect(await pod.exited("a")).toMatchObject({ exit_code: 137 });
+    expect(await pod.exited("b")).toMatchObject({ exit_code: 137 });
+    await expect(pod.run("c", {})).rejects.toMatchObject({ kind: "state" });
+    expect(pod.complaints()).toContain("the init of the pod's PID namespace died");
+    expect(await pod.ask("hello")).not.toHaveProperty("init_pid");
+  });
+});
+
+test("an OOM kill is an event and stands in the exit record", async () => {
+  await withPod({}, async (pod) => {
+    const watch = pod.call("watch");
+    // One process alone: of a pipeline's two the second may have the kernel kill the shell as well.
+    const hog = "tail -c 100m /dev/zero";
+    await pod.run("init", { args: ["tail", "-c", "200m", "/dev/zero"], memoryBytes: 16 << 20 });
+    expect(await pod.exited("init")).toMatchObject({ exit_code: 137, signal: sigkill, oom_killed: true });
+    // The kernel killed in its cgroup: both peers report that as the container's, however its init ended.
+    await pod.run("child", { args: ["sh", "-c", `${hog}; echo $?; exit 9`], memoryBytes: 16 << 20 });
+    expect(await pod.exited("child")).toMatchObject({ exit_code: 9, signal: 0, oom_killed: true });
+    const events = () => watch.frames.map((frame) => JSON.parse(frame.payload.toString()));
+    await watch.until(() => events().some((event) => event.type === "oom" && event.id === "child"));
+    expect(events()).toContainEqual({ type: "oom", id: "init" });
+    await pod.run("fine", {});
+    await pod.ask("kill", { id: "fine", signal: sigkill });
+    expect(await pod.exited("fine")).toMatchObject({ oom_killed: false });
+    watch.socket.destroy();
+  });
+});
+
+test("the exit record stands before anybody is told", async () => {
+  await withPod({}, async (pod) => {
+    const watch = pod.call("watch");
+    await pod.run("a", { args: ["sh", "-c", "sleep 0.05"] });
+    const exited = () => watch.frames.some((frame) => frame.payload.includes('"type":"exited"'));
+    let early = 0;
+    watch.socket.on("data", () => {
+      if (exited() && !existsSync(join(pod.directory, "exits/a.json"))) early += 1;
+    });
+    await watch.until(exited);
+    expect(early).toBe(0);
+    expect(readdirSync(join(pod.directory, "exits"))).toEqual(["a.json"]);
+  });
+});
+
+test("resources are updated", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { memoryBytes: 64 << 20 });
+    await pod.ask("update", { id: "a", resources: { memory: { limit: 32 << 20, swap: 32 << 20 } } });
+    expect(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/memory.limit_in_bytes`, "utf8").trim()).toBe(
+      `${32 << 20}`,
+    );
+    await expect(pod.ask("update", { id: "a", resources: { memory: { limit: 4096, swap: 4096 } } })).rejects.toThrow();
+    expect(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/memory.limit_in_bytes`, "utf8").trim()).toBe(
+      `${32 << 20}`,
+    );
+  });
+});
+
+test("shutdown ends running containers, after their grace when they use it", async () => {
+  await withPod({}, async (pod) => {
+    const polite = await pod.run("polite", {
+      args: ["sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"],
+    });
+    const deaf = await pod.run("deaf", {});
+    await until("the trap is set", () => pod.logLines("polite").includes("stdout F ready"));
+    const exec = pod.exec("deaf", ["sleep", "100000"]);
+    await exec.frame(Type.started);
+    const replies = await Promise.all([pod.ask("shutdown", { grace_ms: 300 }), pod.ask("shutdown", { grace_ms: 300 })]);
+    expect(replies).toEqual([{}, {}]);
+    await until("the monitor is gone", () => pod.process.exitCode === 0);
+    expect(pod.logLines("polite")).toContain("stdout F bye");
+    for (const state of [polite, deaf]) expect(isAlive(state.pid)).toBe(false);
+    pod.expectNothingLeft();
+    pod.shutdown = async () => {}; // done already
+  });
+});
+
+test("a sandbox that cannot be made is an ERROR on descriptor 3, with everything undone", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "keelson-monitor-bad-"));
+  try {
+    await expect(spawnMonitor(directory)).rejects.toMatchObject({ errno: 2 });
+    writeFileSync(join(directory, "sandbox.json"), "{");
+    await expect(spawnMonitor(directory)).rejects.toThrow();
+    const spec = {
+      version: 1,
+      id: "0".repeat(64),
+      hostname: "h",
+      namespaces: { net: "pod", ipc: "pod", uts: "pod", pid: "container" },
+      sysctls: { "net.no.such": "1" },
+      shm_size: 65536,
+      cgroup: "/keelson-test-bad",
+      own_cgroup: true,
+    };
+    writeFileSync(join(directory, "sandbox.json"), JSON.stringify(spec));
+    await expect(spawnMonitor(directory)).rejects.toMatchObject({ kind: "system" });
+    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(directory);
+    expect(existsSync("/sys/fs/cgroup/memory/keelson-test-bad")).toBe(false);
+    expect(existsSync(join(directory, "monitor.sock"))).toBe(false);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+test.skipIf(monitorBinary.includes("sanitize"))("an idle pod among four costs at most 0.2 MB", async () => {
+  const kilobytes = (pod: TestPod, field: string) => {
+    const text = readFileSync(`/proc/${pod.pid}/smaps_rollup`, "utf8");
+    return Number(new RegExp(`^${field}: +(\\d+) kB`, "m").exec(text)?.[1]);
+  };
+  const withPods = async (pods: TestPod[]): Promise<void> => {
+    if (pods.length < 4) return withPod({}, (pod) => withPods([...pods, pod]));
+    for (const pod of pods) {
+      await pod.run("a", {});
+      await pod.execOutput("a", "head", "-c", "3000000", "/dev/zero");
+    }
+    await until("memory has come back", () => pods.every((pod) => kilobytes(pod, "Pss") <= 200), 5000);
+    for (const pod of pods) console.log(`idle: ${kilobytes(pod, "Pss")} kB PSS, ${kilobytes(pod, "Rss")} kB RSS`);
+  };
+  await withPods([]);
+});

@@ -1,0 +1,307 @@
+// Drives the set-up of processes without the monitor around it, for setup*.test.ts:
+//
+//   setup-test run <pod dir> <bundle> [exec args …]   one pod with one container and, while it runs, one exec
+//   setup-test bench <pod dir> <bundle> <count>       times of start_init and start_exec, in microseconds
+//   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
+//   setup-test hierarchies <mountinfo>                what CgroupHost reads there, as JSON on stream 1
+//
+// `run` takes <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's;
+// what happened goes to descriptor 3 as one JSON object a line: started, exec, exited, error, destroyed.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/device_filter.h"
+#include "monitor/server/loop.h"
+#include "monitor/setup/process.h"
+#include "monitor/server/reaper.h"
+
+using namespace keelson;
+
+namespace {
+
+constexpr int news = 3;
+
+void tell(const JsonWriter& line) {
+  std::string text = line.text() + "\n";
+  if (write(news, text.data(), text.size()) < 0) _exit(2);
+}
+
+[[noreturn]] void give_up(const Error& error) {
+  JsonWriter line;
+  line.begin_object().key("event").value("error").key("kind").value(to_string(error.kind));
+  line.key("step").value(error.step).key("errno").value(error.error_number);
+  line.key("message").value(error.message()).end_object();
+  tell(line);
+  exit(1);
+}
+
+template <typename T>
+T must(Result<T> result) {
+  if (!result) give_up(result.error());
+  return std::move(*result);
+}
+
+void must(Status status) {
+  if (!status) give_up(status.error());
+}
+
+int64_t now_us() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
+}
+
+Fd copy_of(int fd) { return Fd(fcntl(fd, F_DUPFD_CLOEXEC, 10)); }
+
+// A stream that the caller closed (`<&-`) is missing, as the protocol allows.
+Stdio own_streams() { return {copy_of(0), copy_of(1), copy_of(2)}; }
+
+// Copies a terminal to stream 1 until its last user is gone (EIO).
+void drain(int terminal) {
+  for (;;) {
+    pollfd readable = {terminal, POLLIN, 0};
+    if (poll(&readable, 1, 10'000) <= 0) return;
+    char part[4096];
+    ssize_t size = read(terminal, part, sizeof part);
+    if (size <= 0 || write(1, part, static_cast<size_t>(size)) < 0) return;
+  }
+}
+
+// What a monitor has around it: the loop that starts are events of, and who reaps.
+struct Surroundings {
+  std::unique_ptr<Loop> loop = must(Loop::create());
+  Reaper reaper{*loop};
+
+  Surroundings() { must(reaper.open()); }
+
+  Result<Started> await(std::move_only_function<void(Done<Started>)> start) {
+    std::optional<Result<Started>> result;
+    start([&](Result<Started> started) {
+      if (started) reaper.expect(started->pid, [this](const ProcessExit& exit) { end_with(exit); });
+      result = std::move(started);
+      loop->stop();
+    });
+    if (!result) must(loop->run());
+    return std::move(*result);
+  }
+
+  // Of the process that was started last and has not been awaited.
+  ProcessExit exit() {
+    if (exits_.empty()) must(loop->run());
+    ProcessExit exit = exits_.back();
+    exits_.pop_back();
+    return exit;
+  }
+
+ private:
+  void end_with(const ProcessExit& exit) {
+    exits_.push_back(exit);
+    loop->stop();
+  }
+
+  std::vector<ProcessExit> exits_;
+};
+
+void wait_and_tell(Surroundings& around, const char* event, const Started& started) {
+  if (started.sent) drain(started.sent.get());
+  ProcessExit exit = around.exit();
+  JsonWriter line;
+  line.begin_object().key("event").value(event);
+  line.key("exit_code").value(exit.code).key("signal").value(exit.signal).end_object();
+  tell(line);
+}
+
+void remove_now(Cgroup& cgroup) {
+  for (int attempt = 0; attempt < 500; ++attempt) {
+    if (must(cgroup.remove())) return;
+    usleep(1000);
+  }
+  give_up({Kind::timeout, "remove the cgroup", cgroup.path(), EBUSY, {}});
+}
+
+struct Bundle {
+  std::string directory;
+  ContainerSpec spec;
+  RootfsSpec rootfs;
+  std::string filter;  // <bundle>/seccomp.bpf, when it is there
+};
+
+Bundle read_bundle(std::string directory) {
+  Bundle bundle{directory, must(parse_spec(must(read_cgroup_file(directory + "/config.json")))),
+                must(parse_rootfs(must(read_cgroup_file(directory + "/rootfs.json")))), directory + "/seccomp.bpf"};
+  if (access(bundle.filter.c_str(), F_OK) != 0) bundle.filter.clear();
+  return bundle;
+}
+
+Sandbox read_sandbox(Surroundings& around, const std::string& pod_dir) {
+  return must(create_sandbox(*around.loop, around.reaper, must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
+}
+
+void end_init(Sandbox& sandbox) {
+  pid_t init = sandbox.init_pid;
+  Status destroyed = destroy_sandbox(sandbox);
+  if (init > 0) waitpid(init, nullptr, __WALL);
+  must(destroyed);
+}
+
+Result<Started> init(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup) {
+  return around.await([&](Done<Started> done) {
+    start_init({*around.loop, around.reaper, sandbox}, {"test", bundle.directory, bundle.filter, {}, -1}, bundle.spec,
+               bundle.rootfs, cgroup, bundle.spec.process.terminal ? Stdio{} : own_streams(), std::move(done));
+  });
+}
+
+Result<Started> exec(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup,
+                     const Started& container, std::vector<std::string> args) {
+  ProcessSpec process = bundle.spec.process;
+  process.args = std::move(args);
+  return around.await([&](Done<Started> done) {
+    start_exec({*around.loop, around.reaper, sandbox}, {"test", container.pidfd.get(), bundle.filter, nullptr},
+               bundle.spec, process, cgroup, process.terminal ? Stdio{} : own_streams(), std::move(done));
+  });
+}
+
+void exec_and_tell(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup,
+                   const Started& container, std::vector<std::string> args) {
+  Result<Started> started = exec(around, sandbox, bundle, cgroup, container, std::move(args));
+  if (started) return wait_and_tell(around, "exec", *started);
+  JsonWriter line;
+  line.begin_object().key("event").value("exec").key("kind").value(to_string(started.error().kind));
+  line.key("message").value(started.error().message()).end_object();
+  tell(line);
+}
+
+int run(const char* pod_dir, const char* directory, std::vector<std::string> exec_args) {
+  Surroundings around;
+  Bundle bundle = read_bundle(directory);
+  Sandbox sandbox = read_sandbox(around, pod_dir);
+  CgroupHost host = must(CgroupHost::detect());
+  Result<Cgroup> made = Cgroup::create(host, bundle.spec.cgroups_path);
+  if (!made) {
+    end_init(sandbox);
+    give_up(made.error());
+  }
+  Cgroup& cgroup = *made;
+  Status applied = cgroup.apply(bundle.spec.resources);
+  Result<Started> started = std::unexpected(Error{});
+  if (applied) {
+    started = init(around, sandbox, bundle, cgroup);
+  } else {
+    started = std::unexpected(applied.error());
+  }
+  if (started) {
+    JsonWriter line;
+    line.begin_object().key("event").value("started").key("pid").value(started->pid).end_object();
+    tell(line);
+    if (!exec_args.empty()) {
+      exec_and_tell(around, sandbox, bundle, cgroup, *started, std::move(exec_args));
+      kill(started->pid, SIGKILL);
+    }
+    wait_and_tell(around, "exited", *started);
+  }
+  must(cgroup.kill_all());
+  remove_now(cgroup);
+  end_init(sandbox);
+  if (!started) give_up(started.error());
+  JsonWriter line;
+  line.begin_object().key("event").value("destroyed").end_object();
+  tell(line);
+  return 0;
+}
+
+struct Series {
+  const char* name;
+  std::vector<int64_t> times = {};
+
+  void add(int64_t begin) { times.push_back(now_us() - begin); }
+  void print() {
+    std::ranges::sort(times);
+    printf("%-24s p50 %6lld us  p95 %6lld us\n", name, static_cast<long long>(times[times.size() / 2]),
+           static_cast<long long>(times[times.size() * 95 / 100]));
+  }
+};
+
+int bench(const char* pod_dir, const char* directory, int count) {
+  Surroundings around;
+  Bundle bundle = read_bundle(directory);
+  int64_t begin = now_us();
+  Sandbox sandbox = read_sandbox(around, pod_dir);
+  printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
+  CgroupHost host = must(CgroupHost::detect());
+  Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, inits{"start_init"}, execs{"start_exec"},
+      death{"kill and reap"}, remove{"Cgroup::remove"};
+  for (int round = 0; round < count; ++round) {
+    begin = now_us();
+    bundle = read_bundle(directory);
+    parse.add(begin);
+    // Every container has a writable layer of its own; to clean a used one takes overlay milliseconds.
+    for (std::string* layer : {&bundle.rootfs.upper, &bundle.rootfs.work}) {
+      *layer += "-" + std::to_string(round);
+      if (mkdir(layer->c_str(), 0755) != 0) give_up(fail_errno("make " + *layer).error());
+    }
+    begin = now_us();
+    Cgroup cgroup = must(Cgroup::create(host, bundle.spec.cgroups_path));
+    create.add(begin);
+    begin = now_us();
+    must(cgroup.apply(bundle.spec.resources));
+    apply.add(begin);
+    begin = now_us();
+    Started container = must(init(around, sandbox, bundle, cgroup));
+    inits.add(begin);
+    for (int time = 0; time < 5; ++time) {
+      begin = now_us();
+      must(exec(around, sandbox, bundle, cgroup, container, {"/bin/true"}));
+      execs.add(begin);
+      around.exit();
+    }
+    begin = now_us();
+    kill(container.pid, SIGKILL);
+    around.exit();
+    death.add(begin);
+    begin = now_us();
+    remove_now(cgroup);
+    remove.add(begin);
+  }
+  for (Series* series : {&parse, &create, &apply, &inits, &execs, &death, &remove}) series->print();
+  end_init(sandbox);
+  return 0;
+}
+
+int filter(const char* cgroup, const char* rules_json) {
+  Fd directory(open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) give_up(fail_errno("open the cgroup").error());
+  must(attach_device_filter(directory.get(), must(parse_device_rules(must(parse_json(rules_json))))));
+  return 0;
+}
+
+int hierarchies(const char* mountinfo) {
+  CgroupHost host = must(CgroupHost::read(mountinfo));
+  JsonWriter found;
+  found.begin_object().key("unified").value(host.unified()).key("v2").value(host.v2_root()).key("v1").begin_object();
+  for (const auto& [controller, mount_point] : host.v1()) found.key(controller).value(mount_point);
+  found.end_object().end_object();
+  puts(found.text().c_str());
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  std::vector<std::string> words(arguments, arguments + count);
+  if (count >= 4 && words[1] == "run") return run(arguments[2], arguments[3], {words.begin() + 4, words.end()});
+  if (count == 5 && words[1] == "bench") return bench(arguments[2], arguments[3], atoi(arguments[4]));
+  if (count == 4 && words[1] == "device-filter") return filter(arguments[2], arguments[3]);
+  if (count == 3 && words[1] == "hierarchies") return hierarchies(arguments[2]);
+  fputs("usage: setup-test run|bench|device-filter|hierarchies …, see setup_test.cc\n", stderr);
+  return 2;
+}
