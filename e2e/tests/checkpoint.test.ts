@@ -1,0 +1,369 @@
+// CheckpointContainer with a real CRIU: what is in the archive, that it restores, and that the container runs on
+// whatever becomes of the checkpoint.
+
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, openSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
+import Long from "long";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { mountHugetlb } from "../../native/testing/crun-host.ts";
+import { criuProgram } from "../fixtures/criu.ts";
+import { counts, startNode, type TestNode } from "../fixtures/node.ts";
+import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
+import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
+import { until } from "../fixtures/steps.ts";
+import { toolsDirectory } from "../fixtures/tools.ts";
+
+const criu = await criuProgram(toolsDirectory(process.env));
+const withCriu = test.skipIf(criu.kind === "unavailable");
+if (criu.kind === "unavailable") process.stdout.write(`skipped where CRIU is needed: ${criu.reason}\n`);
+const realCriu = criu.kind === "available" ? criu.directory : "";
+const handlers = await ociHandlers();
+
+let scratch: string;
+let node: TestNode;
+let unmountHugetlb: () => void;
+beforeAll(async () => {
+  scratch = await mkdtemp(join(tmpdir(), "keelson-checkpoint-"));
+  unmountHugetlb = await mountHugetlb();
+});
+afterEach(() => node.close());
+afterAll(async () => {
+  unmountHugetlb();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+const counter = "n=0; while true; do echo count $n; n=$((n + 1)); sleep 0.05; done";
+
+interface Counting {
+  readonly containerId: string;
+  readonly log: string;
+  readonly location: string;
+  /** Of the container's first process. */
+  readonly pid: number;
+}
+
+/** A pod with a container that counts; `pid`: PID namespace mode, 1 for one of its own. */
+async function counting({ pid = 1, runtimeHandler = "", script = counter, tty = false } = {}): Promise<Counting> {
+  const pod = { ...node.podConfig("c"), linux: { securityContext: { namespaceOptions: { pid } } } };
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod, runtimeHandler });
+  const config = {
+    metadata: { name: "counter", attempt: 0 },
+    image: { image: node.image },
+    command: ["sh", "-c", script],
+    logPath: "counter.log",
+    tty,
+    linux: { securityContext: { namespaceOptions: { pid } } },
+  };
+  const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+  await node.client.startContainer({ containerId });
+  const log = join(node.logs, "counter.log");
+  await counts(log, 3);
+  const { info } = await node.client.containerStatus({ containerId, verbose: true });
+  return { containerId, log, location: join(node.directory, "dump.tar"), pid: JSON.parse(info.info ?? "").pid };
+}
+
+async function runsOn({ log }: Counting): Promise<void> {
+  const sofar = (await counts(log, 0)).length;
+  const numbers = await counts(log, sofar + 5);
+  expect(numbers).toEqual(numbers.map((_, index) => index));
+}
+
+function unfinished(): string[] {
+  const directory = join(node.directory, "root/checkpoints");
+  return existsSync(directory) ? readdirSync(directory) : [];
+}
+
+function leavesNothing({ location }: Counting): void {
+  expect(existsSync(`${location}.partial`)).toBe(false);
+  expect(unfinished()).toEqual([]);
+  const left = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => {
+      try {
+        return readFileSync(`/proc/${name}/cmdline`, "utf8").includes(`${node.directory}/root/checkpoints`);
+      } catch {
+        return false;
+      }
+    });
+  expect(left).toEqual([]);
+}
+
+/** A directory with a `criu` that runs `dump` in place of the real command. */
+async function fakeCriu(name: string, dump: string): Promise<string> {
+  const directory = join(scratch, name);
+  await mkdir(directory);
+  const script = `#!/bin/sh\ncase $1 in\n--version) echo "Version: 9.9" ;;\ncheck) exit 0 ;;\n*) ${dump} ;;\nesac\n`;
+  writeFileSync(join(directory, "criu"), script);
+  await chmod(join(directory, "criu"), 0o755);
+  return directory;
+}
+
+withCriu("a container is written down, runs on, and is restored by criu where it was", async () => {
+  node = await startNode({ programs: realCriu });
+  const changes =
+    "echo new > /tmp/new; rm /etc/group; rm -r /root; mkdir /root; echo mine > /root/mine; ln /tmp/new /tmp/same; ln -s ./new /tmp/link";
+  const counted = await counting({ script: `${changes}; ${counter}` });
+  const { containerId, location } = counted;
+  await node.client.checkpointContainer({ containerId, location });
+  const seen = (await counts(counted.log, 0)).length;
+  await runsOn(counted);
+  leavesNothing(counted);
+
+  expect(statSync(location).mode & 0o777).toBe(0o600);
+  const unpacked = join(scratch, "unpacked");
+  await mkdir(unpacked);
+  execFileSync("tar", ["-xf", location, "-C", unpacked]);
+  const json = (name: string) => JSON.parse(readFileSync(join(unpacked, name), "utf8"));
+  expect(json("config.dump")).toMatchObject({ id: containerId, name: "counter", rootfsImageName: node.image });
+  expect(json("spec.dump")).toMatchObject({ process: { args: ["sh", "-c", expect.stringContaining("count")] } });
+  expect(json("deleted.files")).toEqual(["etc/group"]);
+  expect(readdirSync(unpacked)).toEqual(expect.arrayContaining(["checkpoint", "dump.log", "stats-dump"]));
+  const diff = execFileSync("tar", ["-tf", join(unpacked, "rootfs-diff.tar")], { encoding: "utf8" });
+  expect(diff.split("\n")).toEqual(expect.arrayContaining(["tmp/new", "root/mine", "tmp/same"]));
+  expect(diff).not.toContain("etc/group");
+  expect(execFileSync("tar", ["-tf", location], { encoding: "utf8" }).split("\n")).toContain("config.dump");
+
+  await node.client.stopContainer({ containerId, timeout: Long.ZERO });
+  const numbers = await restore(unpacked, counted, json("checkpoint/descriptors.json"));
+  expect(numbers[0]).toBeGreaterThan(0);
+  expect(numbers[0]).toBeLessThanOrEqual(seen);
+  expect(numbers).toEqual(numbers.map((_, index) => (numbers[0] ?? 0) + index));
+});
+
+/** Runs the images in this host's network, over the container's root; the first numbers that it counts. */
+async function restore(unpacked: string, { containerId }: Counting, streams: readonly string[]): Promise<number[]> {
+  const root = join(scratch, "root");
+  await mkdir(root);
+  const { info } = await node.client.containerStatus({ containerId, verbose: true });
+  const { bundle, runtimeSpec } = JSON.parse(info.info ?? "");
+  const { lower } = JSON.parse(readFileSync(join(bundle, "rootfs.json"), "utf8"));
+  for (const name of ["upper", "work"]) await mkdir(join(scratch, name));
+  const overlay = `lowerdir=${lower.join(":")},upperdir=${scratch}/upper,workdir=${scratch}/work`;
+  execFileSync("mount", ["-t", "overlay", "-o", overlay, "overlay", root]);
+  for (const path of JSON.parse(readFileSync(join(unpacked, "deleted.files"), "utf8")))
+    await rm(join(root, path), { recursive: true });
+  execFileSync("tar", ["-xf", join(unpacked, "rootfs-diff.tar"), "-C", root]);
+  expect(readlinkSync(join(root, "tmp/link"))).toBe("./new");
+  expect(statSync(join(root, "tmp/same")).nlink).toBe(2);
+  const output = join(scratch, "restored.log");
+  const outputs = [1, 2].map(() => openSync(output, "a"));
+  const binds = new Map<string, string>(
+    runtimeSpec.mounts.map(({ destination, source }: { destination: string; source: string }) => [destination, source]),
+  );
+  // What was not the container's own, from this host: its bind mounts and the cgroups.
+  for (const name of readdirSync("/sys/fs/cgroup")) binds.set(`/sys/fs/cgroup/${name}`, `/sys/fs/cgroup/${name}`);
+  // Masked files are covered with the host's /dev/null; runc's restore gives the same.
+  for (const path of runtimeSpec.linux.maskedPaths) binds.set(path, "/dev/null");
+  const mounts = [...binds].flatMap(([at, source]) => ["--external", `mnt[${at}]:${source}`]);
+  const pidfile = join(scratch, "restored.pid");
+  const inherited = ["fd[1]", "fd[2]"].map((fd, index) => ["--inherit-fd", `${fd}:${streams[index + 1]}`]);
+  const args = [
+    ...["restore", "--images-dir", join(unpacked, "checkpoint"), "--work-dir", scratch, "--log-file", "restore.log"],
+    ...["--root", root, "--restore-detached", "--pidfile", pidfile, "--manage-cgroups=ignore"],
+    ...["--tcp-established", "--ext-unix-sk", "--file-locks", "--inherit-fd", "fd[3]:extRootNetNS"],
+    ...mounts,
+    ...inherited.flat(),
+  ];
+  try {
+    const stdio = ["ignore", ...outputs, openSync("/proc/self/ns/net", "r")] as const;
+    const child = spawn(join(realCriu, "criu"), args, { stdio: [...stdio] });
+    const [code] = await once(child, "exit");
+    const log = readFileSync(join(scratch, "restore.log"), "utf8");
+    expect(code, log.split("\n").slice(-20).join("\n")).toBe(0);
+    return await counts(output, 5);
+  } finally {
+    if (existsSync(pidfile)) process.kill(Number(readFileSync(pidfile, "utf8")), "SIGKILL");
+    await delay(100);
+    execFileSync("umount", ["--lazy", root]);
+  }
+}
+
+withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
+  ["native, in the pod's PID namespace", { pid: 0 }],
+  ["native, in the host's PID namespace", { pid: 2 }],
+  ["runc", { runtimeHandler: "runc" }],
+  ["crun", { runtimeHandler: "crun" }],
+])("%s", async ([, options], { skip }) => {
+  skip(lacks(handlers, options.runtimeHandler ?? "native"));
+  node = await startNode({ programs: realCriu, handlers });
+  const counted = await counting(options);
+  const [monitor = 0] = await monitorPids(node.directory);
+  await node.client.checkpointContainer({ containerId: counted.containerId, location: counted.location });
+  await runsOn(counted);
+  leavesNothing(counted);
+  expect(statSync(counted.location).size).toBeGreaterThan(10_000);
+  expect(await proportionalKilobytes(monitor)).toBeLessThan(4000);
+});
+
+withCriu("broken off at any moment, twenty times, it leaves the container running", async () => {
+  node = await startNode({ programs: realCriu });
+  const counted = await counting();
+  const { containerId, location } = counted;
+  const outcomes: number[] = [];
+  for (let round = 0; round < 20; round += 1) {
+    const limitMs = 20 + round * 12;
+    const code = await node.client.checkpointContainer({ containerId, location: `${location}.${round}` }, limitMs).then(
+      () => status.OK,
+      ({ code }) => code,
+    );
+    outcomes.push(code);
+    await until("the checkpoint is over", 5000, async () => (unfinished().length === 0 ? true : undefined));
+    await runsOn(counted);
+  }
+  process.stdout.write(`      ${outcomes.filter((code) => code === status.OK).length} of 20 were done in time\n`);
+  expect(outcomes).toContain(status.DEADLINE_EXCEEDED);
+  leavesNothing(counted);
+  expect(readdirSync(node.directory).filter((name) => name.endsWith(".partial"))).toEqual([]);
+});
+
+test("a criu that hangs ends at the deadline, and a stop does not wait for it", async () => {
+  node = await startNode({ programs: await fakeCriu("hangs", "sleep 1000") });
+  const counted = await counting();
+  const { containerId, location } = counted;
+  await expect(node.client.checkpointContainer({ containerId, location, timeout: Long.ONE })).rejects.toMatchObject({
+    code: status.DEADLINE_EXCEEDED,
+    details: expect.stringContaining("within 1 s"),
+  });
+  await runsOn(counted);
+  leavesNothing(counted);
+
+  const hanging = node.client.checkpointContainer({ containerId, location }).catch((error: unknown) => error);
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await expect(node.client.checkpointContainer({ containerId, location })).rejects.toMatchObject({
+    code: status.ABORTED,
+    details: expect.stringContaining("already"),
+  });
+  const began = performance.now();
+  await node.client.stopContainer({ containerId, timeout: Long.ZERO });
+  expect(performance.now() - began).toBeLessThan(2000);
+  expect(await hanging).toMatchObject({ code: status.ABORTED, details: expect.stringContaining("stopped") });
+  leavesNothing(counted);
+});
+
+test("of two calls at once one is refused, and a daemon that is told to end breaks the other off", async () => {
+  node = await startNode({ programs: await fakeCriu("hangs-twice", "sleep 1000") });
+  const counted = await counting();
+  const { containerId, location } = counted;
+  const codes: number[] = [];
+  const calls = ["a", "b"].map((name) =>
+    node.client
+      .checkpointContainer({ containerId, location: `${location}.${name}` })
+      .catch(({ code }) => codes.push(code)),
+  );
+  await until("one is refused", 5000, async () => (codes.length > 0 ? true : undefined));
+  expect(codes).toEqual([status.ABORTED]);
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await node.daemon.stop();
+  await Promise.all(calls);
+  expect(isFrozen(counted)).toBe(false);
+  expect(sleepers()).toEqual([]);
+  await runsOn(counted);
+  await node.daemon.start();
+});
+
+test("a daemon that dies meanwhile thaws the container when it is back", async () => {
+  node = await startNode({ programs: await fakeCriu("hangs-on", "sleep 1000") });
+  const counted = await counting();
+  const { containerId, location } = counted;
+  const lost = node.client.checkpointContainer({ containerId, location }).catch(() => "lost");
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await node.daemon.kill();
+  expect(await lost).toBe("lost");
+  expect(isFrozen(counted)).toBe(true);
+  for (const pid of sleepers()) process.kill(pid, "SIGKILL");
+  await node.daemon.start();
+  await runsOn(counted);
+  expect(unfinished()).toEqual([]);
+});
+
+/** The fake criu's, which outlives its daemon. */
+function sleepers(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8") === "sleep\x001000\0" && isOfHost(pid);
+      } catch {
+        return false;
+      }
+    });
+}
+
+function isOfHost(pid: number): boolean {
+  return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync("/proc/self/ns/mnt");
+}
+
+function isFrozen({ pid }: Counting): boolean {
+  // v1's freezer stops a process in the kernel; so does v2's, and both say so.
+  const [, path = ""] = /freezer:(.*)/.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8")) ?? [];
+  return readFileSync(`/sys/fs/cgroup/freezer${path}/freezer.state`, "utf8").startsWith("FROZEN");
+}
+
+test("what cannot be checkpointed is refused in words", async () => {
+  node = await startNode({ programs: await fakeCriu("fails", 'echo "Error (a.c:1): no such trick" >&2; exit 1') });
+  const counted = await counting();
+  const { containerId, location } = counted;
+  const refusal = async (request: object) =>
+    await node.client.checkpointContainer({ containerId, location, ...request }).then(
+      () => "done",
+      ({ code, details }) => [code, details],
+    );
+  expect(await refusal({})).toEqual([status.INTERNAL, expect.stringContaining("no such trick")]);
+  expect(await refusal({ location: "dump.tar" })).toEqual([
+    status.INVALID_ARGUMENT,
+    expect.stringContaining("location"),
+  ]);
+  expect(await refusal({ location: "/no/such/dump.tar" })).toEqual([
+    status.INVALID_ARGUMENT,
+    expect.stringContaining("/no/such"),
+  ]);
+  expect(await refusal({ location: node.directory })).toEqual([
+    status.ALREADY_EXISTS,
+    expect.stringContaining(node.directory),
+  ]);
+  expect(await refusal({ timeout: Long.NEG_ONE })).toEqual([
+    status.INVALID_ARGUMENT,
+    expect.stringContaining("timeout"),
+  ]);
+  expect(await refusal({ containerId: "f".repeat(64) })).toEqual([status.NOT_FOUND, expect.any(String)]);
+  await runsOn(counted);
+  leavesNothing(counted);
+  await node.client.stopContainer({ containerId, timeout: Long.ZERO });
+  expect(await refusal({})).toEqual([status.FAILED_PRECONDITION, expect.stringContaining("exited")]);
+});
+
+test("a container with a terminal is refused in words", async () => {
+  node = await startNode({ programs: await fakeCriu("terminal", "exit 0") });
+  const { containerId, location } = await counting({ tty: true });
+  await expect(node.client.checkpointContainer({ containerId, location })).rejects.toMatchObject({
+    code: status.UNIMPLEMENTED,
+    details: expect.stringContaining("terminal"),
+  });
+});
+
+test("without a CRIU that works it says why", async () => {
+  const broken = join(scratch, "broken");
+  await mkdir(broken);
+  writeFileSync(
+    join(broken, "criu"),
+    '#!/bin/sh\n[ $1 = --version ] && echo "Version: 3.17.1" && exit\necho "Error (vdso.c:1): vdso: Unexpected bounds" >&2\nexit 1\n',
+  );
+  await chmod(join(broken, "criu"), 0o755);
+  node = await startNode({ programs: broken });
+  const counted = await counting();
+  await expect(
+    node.client.checkpointContainer({ containerId: counted.containerId, location: counted.location }),
+  ).rejects.toMatchObject({
+    code: status.UNIMPLEMENTED,
+    details: expect.stringMatching(/criu 3\.17\.1 does not work on this kernel: vdso: Unexpected bounds.*Install/s),
+  });
+  await runsOn(counted);
+  leavesNothing(counted);
+});

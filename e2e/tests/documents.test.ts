@@ -1,0 +1,40 @@
+// What documents and first lines of files say of other files: it must be there.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "../..");
+const files = ["cri", "pod", "image", "cni", "native", "e2e"].flatMap((folder) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((file) => join(folder, file)),
+);
+/** Each file under its whole path, and under the ends of it that documents call it by: "setup/command.cc", "command.cc". */
+const known = new Set(files.flatMap((file) => file.split("/").map((_, at, parts) => parts.slice(at).join("/"))));
+const sources = files.filter((file) => /\.(ts|cc|h)$/.test(file) && !/^(native\/build|cri\/generated)\//.test(file));
+
+/** The comment that a file begins with. */
+function opening(file: string): string {
+  return /^(\/\/.*\n)*/.exec(readFileSync(join(root, file), "utf8"))?.[0] ?? "";
+}
+
+/** Names of sources in a text, paths or bare; "-start.ts" too, which nobody could find. Headers may be the kernel's. */
+function namedFiles(text: string): string[] {
+  return [...text.matchAll(/(?<![\w*{}.])[\w./-]*[\w-]+\.(?:ts|cc)(?!\w)/g)].map(([name]) => name);
+}
+
+const missing = (names: readonly string[], from: string) =>
+  names.filter((name) => {
+    const path = join(dirname(from), name);
+    return !known.has(name) && !known.has(path) && !known.has(name.replace(/^(\.\.?\/)+/, ""));
+  });
+
+test("every file that a source's first lines name exists", () => {
+  const wrong = sources.flatMap((file) => missing(namedFiles(opening(file)), file).map((name) => `${file}: ${name}`));
+  expect(sources.length).toBeGreaterThan(400);
+  expect(wrong).toEqual([]);
+});
+
+test.each(["README.md", "CONTRIBUTING.md", "native/PROTOCOL.md"])("every file that %s names exists", (document) => {
+  const text = readFileSync(join(root, document), "utf8");
+  expect(missing(namedFiles(text), document)).toEqual([]);
+});

@@ -1,0 +1,79 @@
+// ExecSync with much output: what many such calls at once cost the daemon, and when it gives that back.
+
+import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+
+const mebibyte = 1 << 20;
+
+let node: TestNode;
+let containerId: string;
+beforeAll(async () => {
+  node = await startNode();
+  const pod = node.podConfig("loud");
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  containerId = await node.runContainer(pod, podSandboxId, "loud", "trap 'exit 0' TERM; sleep 1000 & wait");
+});
+afterAll(() => node.close());
+
+/** Bytes of memory the daemon has. */
+async function resident(): Promise<number> {
+  const status = await readFile(`/proc/${node.daemon.pid}/status`, "utf8");
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024;
+}
+
+/** As much as an answer takes. */
+const loud = () => node.client.execSync({ containerId, cmd: ["head", "-c", String(20 * mebibyte), "/dev/zero"] });
+
+test("24 large outputs at once have a budget, and what they took is given back within seconds", async () => {
+  await loud();
+  await delay(5_000);
+  const before = await resident();
+  let peak = before;
+  const sampler = setInterval(async () => {
+    peak = Math.max(peak, await resident());
+  }, 20);
+  const answers = await Promise.allSettled(Array.from({ length: 24 }, loud));
+  clearInterval(sampler);
+  const whole = answers.filter((answer) => answer.status === "fulfilled" && answer.value.stdout.length > 15 * mebibyte);
+  await delay(5_000);
+  const after = await resident();
+  const shown = [before, peak, after].map((bytes) => `${Math.round(bytes / mebibyte)} MiB`);
+  expect(whole).toHaveLength(24);
+  // Without a budget it was 800 MiB more, and 780 of them stayed.
+  expect(peak - before).toBeLessThan(400 * mebibyte);
+  expect(after - before).toBeLessThan(64 * mebibyte);
+  console.log(`24 outputs of 16 MiB, ${whole.length} whole: memory before, at most and 5 s after: ${shown.join(", ")}`);
+}, 120_000);
+
+test("a large output that finds no room for long is refused in words, while small ones are answered", async () => {
+  const held = Array.from({ length: 3 }, () =>
+    node.client.execSync({ containerId, cmd: ["sh", "-c", `head -c ${mebibyte} /dev/zero; sleep 20`] }),
+  );
+  await delay(1_000);
+  const refused = loud().catch((error: unknown) => error);
+  await delay(500);
+  const started = performance.now();
+  const small = await node.client.execSync({ containerId, cmd: ["echo", "here"] });
+  expect(small.stdout.toString()).toBe("here\n");
+  expect(performance.now() - started, "nobody waits for the large ones").toBeLessThan(2_000);
+  expect(await refused).toMatchObject({
+    code: status.RESOURCE_EXHAUSTED,
+    details: expect.stringContaining("had no room for 10 s, so the command was ended"),
+  });
+  for (const { stdout } of await Promise.all(held)) expect(stdout.length).toBe(mebibyte);
+  expect((await loud()).stdout.length).toBeGreaterThan(15 * mebibyte);
+}, 60_000);
+
+test("a large output whose client went away frees its room", async () => {
+  for (let n = 0; n < 4; n += 1) {
+    const gone = node.client.execSync(
+      { containerId, cmd: ["sh", "-c", `head -c ${mebibyte} /dev/zero; sleep 60`] },
+      1_000,
+    );
+    await expect(gone).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
+  }
+  expect((await loud()).stdout.length).toBeGreaterThan(15 * mebibyte);
+}, 60_000);

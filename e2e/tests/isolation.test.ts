@@ -1,0 +1,332 @@
+// What a container may see and touch of the host, asked for through CRI requests and looked at from inside.
+
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, readdir, readFile, readlink, rename, stat, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { status } from "@grpc/grpc-js";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { runtime } from "../../cri/generated/messages.js";
+import { mountHugetlb } from "../../native/testing/crun-host.ts";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
+import { until } from "../fixtures/steps.ts";
+
+const { POD, CONTAINER } = runtime.v1.NamespaceMode;
+const mapping = [{ containerId: 0, hostId: 400_000, length: 65_536 }];
+const ownUsers = { namespaceOptions: { pid: CONTAINER, usernsOptions: { mode: POD, uids: mapping, gids: mapping } } };
+const admin = { capabilities: { addCapabilities: ["SYS_ADMIN"] } };
+const hierarchies = "/sys/fs/cgroup";
+const overlayFollows = readFileSync("/sys/module/overlay/parameters/redirect_always_follow", "utf8").trim() === "Y";
+const hybrid = existsSync(join(hierarchies, "memory"));
+
+const handlers = await ociHandlers();
+
+let node: TestNode;
+let undoHugetlb: () => void;
+beforeAll(async () => {
+  undoHugetlb = await mountHugetlb();
+  node = await startNode({ handlers });
+});
+afterAll(async () => {
+  await node.close();
+  undoHugetlb();
+});
+
+interface Wish {
+  readonly handler?: string;
+  readonly pod?: object;
+  readonly security?: object;
+  readonly mounts?: readonly object[];
+  readonly logPath?: string;
+  readonly logDirectory?: string;
+}
+
+async function create(name: string, { handler = "", pod = {}, security = {}, ...more }: Wish) {
+  const { client, image } = node;
+  const { logDirectory = node.logs, logPath = "", mounts = [] } = more;
+  const config = { ...node.podConfig(name), logDirectory, linux: { securityContext: security, ...pod } };
+  const { podSandboxId } = await client.runPodSandbox({ config, runtimeHandler: handler });
+  const { containerId } = await client.createContainer({
+    podSandboxId,
+    sandboxConfig: config,
+    config: {
+      metadata: { name, attempt: 0 },
+      image: { image },
+      command: ["sh", "-c", "cat /proc/self/cgroup; trap 'exit 0' TERM; sleep 1000 & wait"],
+      mounts: [...mounts],
+      logPath,
+      linux: { securityContext: security },
+    },
+  });
+  const sh = async (script: string): Promise<string> => {
+    const answer = await client.execSync({ containerId, cmd: ["sh", "-c", script] });
+    return Buffer.concat([answer.stdout, answer.stderr]).toString();
+  };
+  return { podSandboxId, containerId, sh, start: () => client.startContainer({ containerId }) };
+}
+
+async function run(name: string, wish: Wish) {
+  const created = await create(name, wish);
+  await created.start();
+  return created;
+}
+
+describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
+  beforeEach(({ skip }) => skip(lacks(handlers, handler)));
+
+  test("empty lists of masked and read-only paths mean the field's defaults", async () => {
+    const { podSandboxId, sh } = await run(`masks-${handler}`, { handler });
+    const pattern = "/proc/sys/kernel/core_pattern";
+    const before = await readFile(pattern, "utf8");
+    expect(await sh(`cat ${pattern} > /old; cat /old > ${pattern} 2>&1; true`)).toMatch(/Read-only file system/);
+    expect(await readFile(pattern, "utf8")).toBe(before);
+    expect(await sh("cat /proc/interrupts /proc/kcore /proc/keys 2>/dev/null | wc -c; ls /sys/firmware")).toBe("0\n");
+    expect(await sh("(: > /proc/sysrq-trigger) 2>/dev/null || echo refused")).toBe("refused\n");
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("its own cgroup is the root of what a container sees, at the start and in an exec", async () => {
+    const { podSandboxId, sh } = await run(`cgroup-${handler}`, { handler, logPath: `cgroup-${handler}.log` });
+    const log = await until("the start's cgroups in the log", 10_000, async () => {
+      const text = await readFile(join(node.logs, `cgroup-${handler}.log`), "utf8");
+      return text.includes(hybrid ? " 0::" : "0::") ? text : undefined;
+    });
+    for (const text of [log, await sh("cat /proc/self/cgroup")]) {
+      const rows = text.trim().split("\n");
+      expect(rows.length).toBeGreaterThan(hybrid ? 8 : 0);
+      for (const row of rows) expect(row).toMatch(/:\/$/);
+    }
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("with CAP_SYS_ADMIN it mounts its own subtree of the hierarchies and no more", async () => {
+    const { podSandboxId, containerId, sh } = await run(`admin-${handler}`, { handler, security: admin });
+    const types = hybrid ? ["cgroup -o memory", "cgroup2"] : ["cgroup2"];
+    for (const type of types) {
+      const at = type.includes("memory")
+        ? join(hierarchies, "memory")
+        : hybrid
+          ? join(hierarchies, "unified")
+          : hierarchies;
+      expect(
+        await sh(`mkdir -p /mnt && mount -t ${type} none /mnt && mkdir /mnt/made-${containerId} && echo made`),
+      ).toBe("made\n");
+      expect(await readdir(at)).not.toContain(`made-${containerId}`);
+      expect(
+        await sh(`ls -d /mnt/keelson* /mnt/${containerId} 2>/dev/null; rmdir /mnt/made-${containerId}; umount /mnt`),
+      ).toBe("");
+    }
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("the pod's files are mounted without programs, devices and setuid, and take a quarter of a MiB at most", async () => {
+    const { podSandboxId, sh } = await run(`files-${handler}`, { handler });
+    for (const path of ["/etc/resolv.conf", "/etc/hostname", "/dev/shm"])
+      expect(await sh(`grep ' ${path} ' /proc/self/mountinfo`)).toMatch(/ rw,nosuid,nodev,noexec/);
+    expect(await sh("dd if=/dev/zero of=/etc/resolv.conf bs=64k count=640 2>&1; true")).toMatch(/No space left/);
+    expect(Number(await sh("stat -c %s /etc/resolv.conf"))).toBeLessThanOrEqual(256 << 10);
+    await node.client.removePodSandbox({ podSandboxId });
+    const { sh: readonly, podSandboxId: other } = await run(`ro-files-${handler}`, {
+      handler,
+      security: { readonlyRootfs: true },
+    });
+    for (const path of ["/etc/resolv.conf", "/etc/hostname"])
+      expect(await readonly(`grep ' ${path} ' /proc/self/mountinfo`)).toMatch(/ ro,nosuid,nodev,noexec/);
+    await node.client.removePodSandbox({ podSandboxId: other });
+  });
+
+  // The kernel shows the option where it is not the host's default.
+  test.runIf(overlayFollows)("its root follows no redirect of a layer, though the host's overlays do", async () => {
+    const { podSandboxId, sh } = await run(`overlay-${handler}`, { handler });
+    expect(await sh("grep ' / / ' /proc/self/mountinfo")).toMatch(/ overlay .*redirect_dir=nofollow/);
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test.runIf(hybrid)("a hybrid v1 host's containers find no v2 tree, and each controller", async () => {
+    const { podSandboxId, sh } = await run(`hybrid-${handler}`, { handler });
+    const names = (await sh("ls /sys/fs/cgroup")).trim().split("\n");
+    expect(names).not.toContain("unified");
+    expect(names).toEqual(expect.arrayContaining(["cpu", "cpuacct", "cpuset", "freezer", "memory", "pids"]));
+    const limit = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+    expect(
+      await sh(
+        `grep -x $$ /sys/fs/cgroup/memory/cgroup.procs >/dev/null && echo own; test -r ${limit} && echo readable`,
+      ),
+    ).toBe("own\nreadable\n");
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+});
+
+test("a privileged container has the host's cgroup namespace, and nothing masked", async () => {
+  const { podSandboxId, sh } = await run("privileged", { security: { privileged: true } });
+  expect((await sh("readlink /proc/self/ns/cgroup")).trim()).toBe(await readlink("/proc/self/ns/cgroup"));
+  expect(await sh("grep -c ' /proc/' /proc/self/mountinfo; true")).toBe("0\n");
+  await node.client.removePodSandbox({ podSandboxId });
+});
+
+test("with users of its own a container has its own cgroup namespace too, and may ask for nothing to be masked", async () => {
+  const { podSandboxId, sh } = await run("own-users", { security: ownUsers });
+  for (const row of (await sh("cat /proc/self/cgroup")).trim().split("\n")) expect(row).toMatch(/:\/$/);
+  expect(await sh("grep -c ' /proc/' /proc/self/mountinfo; true")).toBe("0\n");
+  // The host's settings are still not that root's to change.
+  expect(await sh("(: > /proc/sys/kernel/core_pattern) 2>/dev/null || echo refused")).toBe("refused\n");
+  await node.client.removePodSandbox({ podSandboxId });
+  const lists = { maskedPaths: ["/proc/kcore"], readonlyPaths: ["/proc/sys"] };
+  const masked = await run("own-users-masked", { security: { ...ownUsers, ...lists } });
+  expect(await masked.sh("cat /proc/keys /proc/interrupts | wc -c; ls /sys/firmware")).toBe("0\n");
+  expect(await masked.sh("grep ' /proc/sys ' /proc/self/mountinfo")).toMatch(/ ro,/);
+  await node.client.removePodSandbox({ podSandboxId: masked.podSandboxId });
+});
+
+describe("a mount at /proc", () => {
+  test.each(["/proc", "/proc/", "//proc/."])("of a directory, as %s, is refused in words", async (containerPath) => {
+    const hostPath = join(node.directory, "no-procfs");
+    await expect(create("over-proc", { mounts: [{ hostPath, containerPath }] })).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringContaining("is no procfs"),
+    });
+    await node.removePods();
+  });
+
+  test("of the host's leaves a procfs", async () => {
+    const { podSandboxId, sh } = await run("host-proc", { mounts: [{ hostPath: "/proc", containerPath: "/proc" }] });
+    expect(await sh(`test -d /proc/${process.pid} && stat -f -c %T /proc`)).toBe("proc\n");
+    // What hides parts of a procfs is put on the one that is on top.
+    expect(await sh("(: > /proc/sysrq-trigger) 2>/dev/null || echo refused; cat /proc/keys | wc -c")).toBe(
+      "refused\n0\n",
+    );
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("of a part of the host's is refused", async () => {
+    const { start } = await create("part-proc", { mounts: [{ hostPath: "/proc/sys", containerPath: "/proc" }] });
+    await expect(start()).rejects.toThrow("refuse to mount over procfs at /proc");
+    await node.removePods();
+  });
+
+  test("and one over the whole root is refused", async () => {
+    await expect(create("root", { mounts: [{ hostPath: "/tmp", containerPath: "/" }] })).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringContaining("hide the container's root"),
+    });
+    await node.removePods();
+  });
+});
+
+describe("links that come between a request's check and its use", () => {
+  test.each(["parent", "source"])("a link in place of a mount's %s is not followed", async (which) => {
+    const base = join(node.directory, `swap-${which}`);
+    const secret = join(node.directory, `secret-${which}`);
+    await mkdir(join(base, "volume/data"), { recursive: true });
+    await mkdir(join(secret, "data"), { recursive: true });
+    const hostPath = join(base, "volume/data");
+    const { podSandboxId, start } = await create(`swap-${which}`, { mounts: [{ hostPath, containerPath: "/data" }] });
+    const victim = which === "parent" ? join(base, "volume") : hostPath;
+    await rename(victim, `${victim}-moved`);
+    await symlink(which === "parent" ? secret : join(secret, "data"), victim);
+    await expect(start()).rejects.toMatchObject({ details: expect.stringContaining("follow no link") });
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("a link that was there when the request came is resolved, as before", async () => {
+    const hostPath = join(node.directory, "early-link");
+    await mkdir(join(node.directory, "early"));
+    await writeFile(join(node.directory, "early/file"), "content\n");
+    await symlink("early", hostPath);
+    const { podSandboxId, sh } = await run("early", { mounts: [{ hostPath, containerPath: "/data" }] });
+    expect(await sh("cat /data/file")).toBe("content\n");
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+});
+
+describe("a log", () => {
+  let outside: string;
+  beforeAll(async () => {
+    outside = join(node.directory, "outside");
+    await mkdir(outside);
+    await mkdir(join(node.directory, "pods/pod"), { recursive: true });
+    await symlink(outside, join(node.directory, "pods/pod/linked"));
+    await symlink(outside, join(node.directory, "pods/linked-pod"));
+    await symlink("pods", join(node.directory, "pods-link"));
+  });
+
+  test.each([
+    ["below the pod's directory", "pods/pod", "linked/0.log"],
+    ["further below it", "pods/pod", "linked/deep/0.log"],
+    ["in the pod's directory's place", "pods/linked-pod", "0.log"],
+  ])("is not made through a link %s", async (_, directory, logPath) => {
+    const { podSandboxId, start } = await create("log-link", {
+      logDirectory: join(node.directory, directory),
+      logPath,
+    });
+    await expect(start()).rejects.toMatchObject({ details: expect.stringContaining("symbolic link") });
+    expect(await readdir(outside)).toEqual([]);
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("nor reopened through one that came later", async () => {
+    const logDirectory = join(node.directory, "pods/pod");
+    const { podSandboxId, containerId } = await run("log-later", { logDirectory, logPath: "later/0.log" });
+    await rename(join(logDirectory, "later"), join(logDirectory, "before"));
+    await symlink(outside, join(logDirectory, "later"));
+    await expect(node.client.reopenContainerLog({ containerId })).rejects.toThrow("symbolic link");
+    expect(await readdir(outside)).toEqual([]);
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
+  test("is made where the node keeps its logs behind a link", async () => {
+    const { podSandboxId } = await run("log-node", {
+      logDirectory: join(node.directory, "pods-link/other"),
+      logPath: "container/0.log",
+    });
+    expect((await stat(join(node.directory, "pods/other/container/0.log"))).isFile()).toBe(true);
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+});
+
+test("interfaces take no router advertisement and route nothing to loopback, whatever the host does", async () => {
+  const inherited = "/proc/sys/net/ipv4/conf/default/route_localnet";
+  const before = await readFile(inherited, "utf8");
+  await writeFile(inherited, "1");
+  try {
+    const all = await run("network", {});
+    const files = ["ipv4/conf/*/route_localnet", "ipv6/conf/*/accept_ra"];
+    for (const file of files) {
+      const values = (await all.sh(`ls /proc/sys/net/${file}; cat /proc/sys/net/${file}`)).trim().split("\n");
+      expect(values.some((line) => line.includes("/eth0/"))).toBe(true);
+      for (const value of values.filter((line) => !line.startsWith("/"))) expect(value).toBe("0");
+    }
+    const asked = await run("network-asked", { pod: { sysctls: { "net.ipv4.conf.default.route_localnet": "1" } } });
+    expect(await asked.sh("cat /proc/sys/net/ipv4/conf/default/route_localnet")).toBe("1\n");
+    await node.removePods();
+  } finally {
+    await writeFile(inherited, before);
+  }
+});
+
+test("a container whose seccomp filter is not recorded does not run without one", async () => {
+  const profile = { profileType: runtime.v1.SecurityProfile.ProfileType.RuntimeDefault };
+  const { podSandboxId, containerId, start } = await create("seccomp", { security: { seccomp: profile } });
+  await node.daemon.kill();
+  const records = join(node.directory, "root/state");
+  const [name = ""] = (await readdir(records, { recursive: true })).filter((file) => file.includes(containerId));
+  const record = JSON.parse(await readFile(join(records, name), "utf8"));
+  const body = record.body.replace(/,"seccompFilter":"[^"]*"/, "");
+  expect(body).not.toBe(record.body);
+  const sha256 = createHash("sha256").update(body).digest("hex");
+  await writeFile(join(records, name), JSON.stringify({ ...record, sha256, body }));
+  await node.daemon.start();
+  await expect(start()).rejects.toMatchObject({
+    code: status.FAILED_PRECONDITION,
+    details: expect.stringContaining("seccomp"),
+  });
+  await node.client.removePodSandbox({ podSandboxId });
+});
+
+test("nothing is left of all that", async () => {
+  await node.removePods();
+  await node.daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+  await node.daemon.start();
+});

@@ -1,0 +1,130 @@
+// Mounts of host paths, as CRI's Mount asks for them; propagation and read-only trees are critest's part.
+
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { status } from "@grpc/grpc-js";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { mountHugetlb } from "../../native/testing/crun-host.ts";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
+
+const handlers = await ociHandlers();
+let node: TestNode;
+let undoHugetlb: () => void;
+let featureless: string;
+beforeAll(async () => {
+  undoHugetlb = await mountHugetlb();
+  const scratch = await mkdtemp(join(tmpdir(), "keelson-mounts-"));
+  // A runtime that has no "features" command to say what it can do.
+  featureless = join(scratch, "featureless");
+  const pass = `[ "$1" = features ] && exit 1; exec ${handlers.runc} "$@"`;
+  await writeFile(featureless, `#!/bin/sh\n${pass}\n`, { mode: 0o755 });
+  node = await startNode({ handlers: lacks(handlers, "runc") ? {} : { ...handlers, featureless } });
+});
+afterAll(async () => {
+  await node.close();
+  await rm(dirname(featureless), { recursive: true, force: true });
+  undoHugetlb();
+});
+
+async function run(name: string, mounts: readonly object[], runtimeHandler = "") {
+  const { client, image } = node;
+  const pod = node.podConfig(name);
+  const { podSandboxId } = await client.runPodSandbox({ config: pod, runtimeHandler });
+  const config = {
+    metadata: { name, attempt: 0 },
+    image: { image },
+    command: ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+    mounts: [...mounts],
+    linux: {},
+  };
+  const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+  await client.startContainer({ containerId });
+  return async (script: string): Promise<string> => {
+    const answer = await client.execSync({ containerId, cmd: ["sh", "-c", script] });
+    return Buffer.concat([answer.stdout, answer.stderr]).toString();
+  };
+}
+
+async function volume(name: string): Promise<string> {
+  const path = join(node.directory, name);
+  await mkdir(path);
+  await writeFile(join(path, "tool"), "#!/bin/sh\necho ran\n", { mode: 0o755 });
+  return path;
+}
+
+test.for(["native", "runc"])(
+  "the options noexec, nodev and nosuid are the mount's own, with handler %s",
+  async (handler, { skip }) => {
+    skip(lacks(handlers, handler));
+    const hostPath = await volume(`options-${handler}`);
+    const mounts = [
+      { hostPath, containerPath: "/plain" },
+      { hostPath, containerPath: "/bare", mountOptions: ["noexec", "nodev", "nosuid"] },
+    ];
+    const sh = await run(`options-${handler}`, mounts, handler);
+    expect(await sh("/plain/tool; /bare/tool 2>&1; true")).toMatch(/^ran\n.*denied/);
+    expect(await sh("grep ' /bare ' /proc/self/mountinfo")).toMatch(/ rw,nosuid,nodev,noexec/);
+    expect(await sh("grep ' /plain ' /proc/self/mountinfo")).not.toMatch(/noexec/);
+  },
+);
+
+test("an unknown option is refused", async () => {
+  const mounts = [{ hostPath: "/tmp", containerPath: "/x", mountOptions: ["suid"] }];
+  await expect(run("unknown", mounts)).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
+});
+
+test("image_sub_path on a mount without an image says nothing: a pod with an image volume has its other subPaths", async () => {
+  const hostPath = await volume("sub-path");
+  const sh = await run("sub-path", [{ hostPath, containerPath: "/data", imageSubPath: "sub-path" }]);
+  expect(await sh("/data/tool")).toBe("ran\n");
+});
+
+test("where SELinux is not active, relabelling has nothing to do", async () => {
+  const hostPath = await volume("relabel");
+  const sh = await run("relabel", [{ hostPath, containerPath: "/data", selinuxRelabel: true }]);
+  expect(await sh("/data/tool")).toBe("ran\n");
+});
+
+test("files, links, missing paths and mounts in each other, whatever their order", async () => {
+  const outer = await volume("outer");
+  const inner = await volume("inner");
+  await writeFile(join(outer, "file"), "file\n");
+  await symlink(inner, join(node.directory, "link"));
+  const missing = join(node.directory, "missing/deep");
+  const sh = await run("various", [
+    { hostPath: inner, containerPath: "/a/b/c" },
+    { hostPath: outer, containerPath: "/a" },
+    { hostPath: join(outer, "file"), containerPath: "/etc/file" },
+    { hostPath: join(node.directory, "link"), containerPath: "/linked" },
+    { hostPath: missing, containerPath: "/missing" },
+  ]);
+  expect(await sh("cat /etc/file; /a/b/c/tool; /linked/tool; ls -A /missing; touch /missing/made")).toBe(
+    "file\nran\nran\n",
+  );
+  expect(await readdir(missing)).toEqual(["made"]);
+});
+
+test("a recursively read-only tree, and the handler that cannot make one", async ({ skip }) => {
+  skip(lacks(handlers, "runc"));
+  const hostPath = await volume("tree");
+  await mkdir(join(hostPath, "below"));
+  execFileSync("mount", ["-t", "tmpfs", "none", join(hostPath, "below")]);
+  try {
+    const mounts = [{ hostPath, containerPath: "/tree", readonly: true, recursiveReadOnly: true }];
+    for (const handler of ["native", "runc", "crun"]) {
+      const sh = await run(`tree-${handler}`, mounts, handler);
+      expect(await sh("touch /tree/x /tree/below/x 2>&1; true")).toMatch(/(Read-only[\s\S]*){2}/);
+    }
+    await expect(run("tree-featureless", mounts, "featureless")).rejects.toMatchObject({
+      code: status.FAILED_PRECONDITION,
+      details: expect.stringMatching(/^RROUnsupported: /),
+    });
+  } finally {
+    const { items } = await node.client.listPodSandbox({});
+    for (const { id } of items) await node.client.removePodSandbox({ podSandboxId: id ?? "" });
+    execFileSync("umount", [join(hostPath, "below")]);
+  }
+});

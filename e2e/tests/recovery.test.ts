@@ -1,0 +1,466 @@
+// Killed at chosen points: what was begun is finished, what is gone is not shown, and nothing keeps the daemon from serving.
+
+import { execFile } from "node:child_process";
+import { chmod, cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+import { afterEach, expect, test } from "vitest";
+import type { Daemon } from "../fixtures/daemon.ts";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+import { monitorPids } from "../fixtures/processes.ts";
+import { until } from "../fixtures/steps.ts";
+
+const execute = promisify(execFile);
+const ready = 0;
+const notReady = 1;
+const exited = 2;
+/** The container's state in CRI when its process is there. */
+const running = 1;
+
+let node: TestNode;
+let undo: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const step of undo.reverse()) await step();
+  undo = [];
+  await node.close();
+});
+
+interface Extra {
+  /** Shell lines of a plugin; `$CNI_COMMAND` tells what it is called for. Of an ADD it must print the result. */
+  readonly script: string;
+  /** First in the chain, its DEL runs last; last in the chain, first. */
+  readonly place: "first" | "last";
+}
+
+/** A node whose chain has one more plugin; `flag` names a file that the plugin may look for. */
+async function startNodeWith(plugin: (flag: string) => Extra): Promise<string> {
+  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
+  const { daemon, directory } = node;
+  const flag = join(directory, "flag");
+  const { script, place } = plugin(flag);
+  await mkdir(join(directory, "plugins"));
+  await writeFile(join(directory, "plugins", "extra"), `#!/bin/sh\n${script}\n`);
+  await chmod(join(directory, "plugins", "extra"), 0o755);
+  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
+  network.plugins.splice(place === "first" ? 0 : network.plugins.length, 0, { type: "extra" });
+  await writeFile(daemon.networkFile, JSON.stringify(network));
+  await delay(300);
+  return flag;
+}
+
+/** Hands on what came before it in the chain. */
+const passOn = `[ $CNI_COMMAND = ADD ] && { sed 's/.*"prevResult":\\({.*}\\)}$/\\1/'; exit 0; }`;
+
+async function states(): Promise<Record<string, number>> {
+  const { items } = await node.client.listPodSandbox({});
+  return Object.fromEntries(items.map(({ metadata, state }) => [metadata?.name ?? "", Number(state)]));
+}
+
+async function addressOf(podSandboxId: string): Promise<string> {
+  return (await node.client.podSandboxStatus({ podSandboxId })).status?.network?.ip ?? "";
+}
+
+async function startMilliseconds(): Promise<number> {
+  const begin = performance.now();
+  await node.daemon.start();
+  return performance.now() - begin;
+}
+
+async function monitorGone(podSandboxId: string): Promise<void> {
+  await until("the pod's monitor is gone", 10_000, async () => {
+    const pids = await monitorPids(join(node.directory, "run", "pods", podSandboxId));
+    return pids.length === 0 ? true : undefined;
+  });
+}
+
+async function podsGone(): Promise<void> {
+  await until("no pod directory is left", 15_000, async () => {
+    const names = await readdir(join(node.directory, "run", "pods"));
+    return names.length === 0 ? true : undefined;
+  });
+}
+
+for (const verb of ["stopPodSandbox", "removePodSandbox"] as const)
+  test(`a ${verb} cut short behind the plugins' DEL: the pod is not ready any more, and its address goes to one other`, async () => {
+    // The first of the chain: everything behind it is detached when it kills the daemon that called it.
+    const flag = await startNodeWith((file) => ({
+      place: "first",
+      script: `[ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.0.0"}'\n[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && kill -9 $PPID\nexit 0`,
+    }));
+    const { client, daemon } = node;
+    const config = node.podConfig("ending");
+    const { podSandboxId } = await client.runPodSandbox({ config });
+    const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
+    const address = await addressOf(podSandboxId);
+    expect(address).toMatch(/^10\./);
+
+    await writeFile(flag, "");
+    await expect(client[verb]({ podSandboxId })).rejects.toThrow();
+    await daemon.kill();
+    await rm(flag);
+    await daemon.start();
+
+    expect(await states()).toEqual({ ending: notReady });
+    expect(await addressOf(podSandboxId)).toBe("");
+    const { status } = await client.containerStatus({ containerId });
+    expect(status?.state).toBe(exited);
+    const others = await Promise.all(
+      ["b", "c"].map(async (name) => await client.runPodSandbox({ config: node.podConfig(name) })),
+    );
+    const addresses = await Promise.all(others.map((other) => addressOf(other.podSandboxId)));
+    expect(new Set(addresses).size).toBe(2);
+    await monitorGone(podSandboxId);
+    await node.removePods();
+    await daemon.stop();
+    expect(await node.leftovers()).toEqual([]);
+  });
+
+test("a pod whose interface is gone is not ready after a start, whatever its record says", async () => {
+  node = await startNode();
+  const { client, daemon, directory } = node;
+  // Without an interface bridge does not find the rules that it made.
+  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
+  network.plugins[0].ipMasq = false;
+  await writeFile(daemon.networkFile, JSON.stringify(network));
+  await delay(300);
+  const [lost, kept] = await Promise.all(
+    ["lost", "kept"].map(async (name) => await client.runPodSandbox({ config: node.podConfig(name) })),
+  );
+  await daemon.kill();
+  const netns = join(directory, "run", "pods", lost?.podSandboxId ?? "", "ns", "net");
+  await execute("nsenter", [`--net=${netns}`, "ip", "link", "delete", "eth0"]);
+  await daemon.start();
+
+  expect(await states()).toEqual({ lost: notReady, kept: ready });
+  expect(await addressOf(lost?.podSandboxId ?? "")).toBe("");
+  expect(await addressOf(kept?.podSandboxId ?? "")).toMatch(/^10\./);
+  await monitorGone(lost?.podSandboxId ?? "");
+  await node.removePods();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test("a RemoveContainer cut short behind the monitor's delete leaves no container that runs without a process", async () => {
+  node = await startNode();
+  const { client, daemon, directory } = node;
+  const config = node.podConfig("p");
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
+  const record = join(directory, "root", "state", `${containerId}.json`);
+  const whileRunning = await readFile(record);
+  // A mount point holds the removal up just behind the monitor's delete.
+  const held = join(directory, "run", "pods", podSandboxId, "containers", containerId, "held");
+  await mkdir(held);
+  await execute("mount", ["-t", "tmpfs", "tmpfs", held]);
+  await expect(client.removeContainer({ containerId })).rejects.toThrow();
+  await daemon.kill();
+  await execute("umount", [held]);
+  // A kill before the write of the removal would have left this one.
+  await writeFile(record, whileRunning);
+  await daemon.start();
+
+  const { containers } = await client.listContainers({});
+  expect(containers.map(({ id, state }) => [id, state])).toEqual([[containerId, exited]]);
+  const { status } = await client.containerStatus({ containerId });
+  expect(status).toMatchObject({ exitCode: 255, reason: "Unknown" });
+  await client.stopContainer({ containerId });
+  await client.removeContainer({ containerId });
+  expect((await client.listContainers({})).containers).toEqual([]);
+});
+
+test("a RemoveContainer that was begun is finished by the next daemon", async () => {
+  node = await startNode();
+  const { client, daemon, directory } = node;
+  const config = node.podConfig("p");
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
+  const other = await node.runContainer(config, podSandboxId, "other", "sleep 600");
+  const held = join(directory, "run", "pods", podSandboxId, "containers", containerId, "held");
+  await mkdir(held);
+  await execute("mount", ["-t", "tmpfs", "tmpfs", held]);
+  await expect(client.removeContainer({ containerId })).rejects.toThrow();
+  await daemon.kill();
+  await execute("umount", [held]);
+  await daemon.start();
+
+  await until("the container is gone", 10_000, async () => {
+    const { containers } = await client.listContainers({});
+    return containers.length === 1 ? true : undefined;
+  });
+  const { containers } = await client.listContainers({});
+  expect(containers.map(({ id, state }) => [id, state])).toEqual([[other, running]]);
+  expect(await readdir(join(directory, "root", "image", "containers"))).toEqual([other]);
+});
+
+test("half-made pods and a DEL that hangs keep nobody waiting for the socket; a retry under the same name is served", async () => {
+  const flag = await startNodeWith((file) => ({
+    place: "last",
+    script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
+  }));
+  const { client, daemon } = node;
+  const names = ["a", "b", "c"];
+  await writeFile(flag, "");
+  const starts = names.map((name) => client.runPodSandbox({ config: node.podConfig(name) }).catch(() => "failed"));
+  await until("the plugins hang", 10_000, async () => ((await hanging()) === 3 ? true : undefined));
+  await daemon.kill();
+  expect(await Promise.all(starts)).toEqual(["failed", "failed", "failed"]);
+
+  expect(await startMilliseconds()).toBeLessThan(5_000);
+  expect(await states()).toEqual({});
+  await rm(flag);
+  for (const name of names) await client.runPodSandbox({ config: node.podConfig(name) });
+  expect(await states()).toEqual({ a: ready, b: ready, c: ready });
+  await node.removePods();
+  // What hangs in DEL since before the flag went is killed with the daemon.
+  await daemon.stop();
+  expect(await hanging()).toBe(0);
+  await daemon.start();
+  await podsGone();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+}, 60_000);
+
+test("pods whose monitors are gone, as after a reboot, and a DEL that hangs: served at once, none of them ready", async () => {
+  const flag = await startNodeWith((file) => ({
+    place: "last",
+    script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
+  }));
+  const { client, daemon, directory } = node;
+  const names = ["a", "b", "c", "d", "e", "f"];
+  for (const name of names) await client.runPodSandbox({ config: node.podConfig(name) });
+  await daemon.kill();
+  for (const pid of await monitorPids(directory)) process.kill(pid, "SIGKILL");
+  await writeFile(flag, "");
+
+  expect(await startMilliseconds()).toBeLessThan(5_000);
+  expect(await states()).toEqual(Object.fromEntries(names.map((name) => [name, notReady])));
+  await until("the first DELs hang", 10_000, async () => ((await hanging()) > 0 ? true : undefined));
+  await delay(500);
+  expect(await hanging()).toBeLessThanOrEqual(4);
+  await rm(flag);
+  await daemon.stop();
+  await daemon.start();
+  await node.removePods();
+  await podsGone();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+}, 60_000);
+
+test("SIGTERM ends the daemon within two seconds while plugins hang, kills them, and the next one goes on", async () => {
+  const flag = await startNodeWith((file) => ({
+    place: "last",
+    script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
+  }));
+  const { client, daemon, directory } = node;
+  const { podSandboxId } = await client.runPodSandbox({ config: node.podConfig("stopping") });
+  await writeFile(flag, "");
+  const stopping = client.stopPodSandbox({ podSandboxId }).catch(() => "failed");
+  const starting = client.runPodSandbox({ config: node.podConfig("starting") }).catch(() => "failed");
+  await until("both hang", 10_000, async () => ((await hanging()) === 2 ? true : undefined));
+  const { pid } = daemon;
+  const lock = join(directory, "root", "keelson.lock");
+  const begin = performance.now();
+  const ended = daemon.stop();
+  // flock(1) gets it at the first moment nobody has it: nothing of the daemon may be at work any more.
+  await execute("flock", [lock, "sh", "-c", `test ! -e /proc/${pid}/exe`]);
+  await ended;
+  expect(performance.now() - begin).toBeLessThan(2_000);
+  expect(await Promise.all([stopping, starting])).toEqual(["failed", "failed"]);
+  expect(await hanging()).toBe(0);
+  const said = (await readFile(daemon.logFile, "utf8")).split("\n").filter((line) => line.includes("is left in hand"));
+  expect(said.some((line) => line.includes(podSandboxId) && line.includes('"life":"stopping"'))).toBe(true);
+  expect(said.some((line) => line.includes('"life":"starting"'))).toBe(true);
+
+  await rm(flag);
+  await daemon.start();
+  expect(await states()).toEqual({ stopping: notReady });
+  await until("the half-made pod is gone", 10_000, async () =>
+    (await readdir(join(directory, "run", "pods"))).length === 1 ? true : undefined,
+  );
+  await node.removePods();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+}, 60_000);
+
+test("what a start that failed could not take back is listed, not ready, also by the next daemon, until it is removed", async () => {
+  const flag = await startNodeWith((file) => ({
+    place: "last",
+    script: `[ -e ${file} ] && { echo '{"code": 100, "msg": "not today"}'; exit 1; }\n${passOn}\nexit 0`,
+  }));
+  const { client, daemon } = node;
+  await writeFile(flag, "");
+  const config = node.podConfig("failed");
+  await expect(client.runPodSandbox({ config })).rejects.toThrow("not today");
+  expect(await states()).toEqual({ failed: notReady });
+  await daemon.kill();
+  await daemon.start();
+  await until("it is listed again", 10_000, async () => ((await states()).failed === notReady ? true : undefined));
+  const [left] = (await client.listPodSandbox({})).items;
+  const { info } = await client.podSandboxStatus({ podSandboxId: left?.id ?? "", verbose: true });
+  expect(JSON.parse(info?.info ?? "{}").leftovers.join()).toContain("not today");
+
+  await rm(flag);
+  // The name is free all the same.
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  await client.removePodSandbox({ podSandboxId: left?.id ?? "" });
+  const { items } = await client.listPodSandbox({});
+  expect(items.map(({ id, state }) => [id, state])).toEqual([[podSandboxId, ready]]);
+  await node.removePods();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test("a DEL that fails: the pod is stopped and removed all the same, its namespace is kept, and the retry leaves no rule", async () => {
+  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
+  const { client, daemon, directory } = node;
+  const shut = join(directory, "shut");
+  await mkdir(join(directory, "plugins"));
+  await writeFile(
+    join(directory, "plugins", "gate"),
+    `#!/bin/sh\n[ $CNI_COMMAND = DEL ] && [ -e ${shut} ] && { echo '{"code": 100, "msg": "gate shut"}'; exit 1; }\nexec /usr/lib/cni/bridge\n`,
+    { mode: 0o755 },
+  );
+  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
+  network.plugins[0].type = "gate";
+  await writeFile(daemon.networkFile, JSON.stringify(network));
+  await delay(300);
+  const { podSandboxId } = await client.runPodSandbox({ config: node.podConfig("p") });
+  await writeFile(shut, "");
+
+  await client.stopPodSandbox({ podSandboxId });
+  await client.removePodSandbox({ podSandboxId });
+  expect(await states()).toEqual({});
+  expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
+  expect(checked(daemon)).toMatch(new RegExp(`warn +network leftovers +pod test/p \\(${podSandboxId}\\): DEL of gate`));
+  await daemon.kill();
+  await daemon.start();
+  expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
+  await rm(shut);
+
+  await until("the namespace is let go", 20_000, async () =>
+    (await readdir(join(directory, "run", "netns"))).length === 0 ? true : undefined,
+  );
+  expect(checked(daemon)).toMatch(/ok +network leftovers +none/);
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+}, 60_000);
+
+test("after a start each pod that lost its monitor gets one DEL, then the retries at their time", async () => {
+  const flag = await startNodeWith((file) => ({
+    place: "last",
+    script: `[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && { date +%s%N >>${file}; echo '{"code": 100, "msg": "no"}'; exit 1; }\n${passOn}\nexit 0`,
+  }));
+  const { client, daemon, directory } = node;
+  await client.runPodSandbox({ config: node.podConfig("p") });
+  await daemon.kill();
+  for (const pid of await monitorPids(directory)) process.kill(pid, "SIGKILL");
+  await writeFile(flag, "");
+  await daemon.start();
+
+  const times = await until("two DELs are done", 15_000, async () => {
+    const lines = (await readFile(flag, "utf8")).trim().split("\n");
+    return lines.length >= 2 ? lines.map((line) => Number(line) / 1e6) : undefined;
+  });
+  expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(900);
+  await rm(flag);
+  await node.removePods();
+  await podsGone();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test("out of descriptors the daemon refuses and lives on", async () => {
+  node = await startNode();
+  const { client, daemon, directory } = node;
+  await client.runPodSandbox({ config: node.podConfig("before") });
+  const open = (await readdir(`/proc/${daemon.pid}/fd`)).length;
+  const limits = (await execute("prlimit", ["--pid", String(daemon.pid), "--nofile", "--noheadings", "--output=SOFT"]))
+    .stdout;
+  const { pid } = daemon;
+  for (const spare of [1, 2, 3, 4, 6, 8, 12, 16]) {
+    await execute("prlimit", ["--pid", String(pid), `--nofile=${open + spare}:`]);
+    await client.runPodSandbox({ config: node.podConfig(`tight-${spare}`) }).catch(() => "refused");
+  }
+  await execute("prlimit", ["--pid", String(pid), `--nofile=${limits.trim()}:`]);
+  expect(daemon.pid).toBe(pid);
+  expect((await states()).before).toBe(ready);
+  await client.runPodSandbox({ config: node.podConfig("after") });
+  expect((await states()).after).toBe(ready);
+  await node.removePods();
+  await podsGone();
+  await daemon.stop();
+  expect(await monitorPids(directory)).toEqual([]);
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test("on a full disk the daemon starts, and images, containers and pods can be removed to make room", async () => {
+  node = await startNode();
+  const { client, daemon, directory, image } = node;
+  const root = join(directory, "root");
+  await daemon.stop();
+  await rename(root, `${root}.old`);
+  await mkdir(root);
+  await execute("mount", ["-t", "tmpfs", "-o", "size=24m,nr_inodes=2000", "tmpfs", root]);
+  undo.push(async () => {
+    await node.removePods().catch(() => undefined);
+    await daemon.stop();
+    await execute("umount", ["-l", root]);
+  });
+  await cp(`${root}.old`, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  await execute("chown", ["-R", "0:0", root]);
+  await daemon.start();
+  const config = node.podConfig("p");
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
+  const other = await node.runContainer(config, podSandboxId, "other", "sleep 600");
+  // Every block, then every inode.
+  await execute("sh", ["-c", `dd if=/dev/zero of=${root}/full bs=4k 2>/dev/null; true`]);
+  await execute("sh", [
+    "-c",
+    `cd ${root}; mkdir many; cd many; i=0; while true >$i; do i=$((i+1)); done 2>/dev/null; true`,
+  ]);
+  await expect(writeFile(join(root, "one-more"), "x")).rejects.toThrow("ENOSPC");
+  await daemon.kill();
+
+  expect(await startMilliseconds()).toBeLessThan(5_000);
+  expect(await states()).toEqual({ p: ready });
+  await expect(client.runPodSandbox({ config: node.podConfig("q") })).rejects.toThrow();
+  await client.removeContainer({ containerId });
+  await client.stopContainer({ containerId: other });
+  await client.stopPodSandbox({ podSandboxId });
+  await client.removePodSandbox({ podSandboxId });
+  await client.removeImage({ image: { image } });
+  expect((await client.listImages({})).images).toEqual([]);
+  expect(await states()).toEqual({});
+  await writeFile(join(root, "one-more"), "x");
+  await daemon.kill();
+  await daemon.start();
+  expect((await client.listImages({})).images).toEqual([]);
+  await daemon.stop();
+  expect((await node.leftovers()).filter((line) => !line.includes(` on ${root}`))).toEqual([]);
+  await daemon.start();
+}, 60_000);
+
+/** What `keelson check` prints, whatever it thinks of this host. */
+function checked(daemon: Daemon): string {
+  try {
+    return daemon.keelson("check");
+  } catch (error) {
+    return error instanceof Error && "stdout" in error ? String(error.stdout) : String(error);
+  }
+}
+
+/** Plugins of this node that sleep. */
+async function hanging(): Promise<number> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const [environment, line] = await Promise.all(
+        ["environ", "cmdline"].map(async (name) => await readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "")),
+      );
+      return environment?.includes(`CNI_PATH=${node.directory}`) === true && line?.startsWith("sleep\0") === true;
+    }),
+  );
+  return found.filter((is) => is).length;
+}

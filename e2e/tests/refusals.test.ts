@@ -1,0 +1,208 @@
+// Bad input over the real socket: a clear error with the right code, and nothing made or lost.
+// Wrong digests, cut layers and hostile archives: image/*.test.ts, native/unpack/*.test.ts; configuration files: cri/config.test.ts.
+
+import { status } from "@grpc/grpc-js";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+
+let node: TestNode;
+let podSandboxId: string;
+let containerId: string;
+beforeAll(async () => {
+  node = await startNode();
+  const pod = node.podConfig("steady");
+  podSandboxId = (await node.client.runPodSandbox({ config: pod })).podSandboxId;
+  containerId = await node.runContainer(pod, podSandboxId, "c", "trap 'exit 0' TERM; sleep 600 & wait");
+});
+afterAll(() => node.close());
+
+const unknown = "f".repeat(64);
+
+function create(change: object) {
+  const config = {
+    metadata: { name: "new", attempt: 0 },
+    image: { image: node.image },
+    command: ["true"],
+    linux: {},
+    ...change,
+  };
+  return node.client.createContainer({ podSandboxId, sandboxConfig: node.podConfig("steady"), config });
+}
+
+const cases: readonly [string, () => Promise<unknown>, status, string][] = [
+  [
+    "status of an unknown pod",
+    () => node.client.podSandboxStatus({ podSandboxId: unknown }),
+    status.NOT_FOUND,
+    unknown,
+  ],
+  [
+    "status of an unknown container",
+    () => node.client.containerStatus({ containerId: unknown }),
+    status.NOT_FOUND,
+    unknown,
+  ],
+  [
+    "start of an unknown container",
+    () => node.client.startContainer({ containerId: unknown }),
+    status.NOT_FOUND,
+    unknown,
+  ],
+  [
+    "start of a running container",
+    () => node.client.startContainer({ containerId }),
+    status.FAILED_PRECONDITION,
+    "running",
+  ],
+  [
+    "exec in an unknown container",
+    () => node.client.execSync({ containerId: unknown, cmd: ["true"] }),
+    status.NOT_FOUND,
+    unknown,
+  ],
+  [
+    "exec of a missing program",
+    () => node.client.execSync({ containerId, cmd: ["/no/such"] }),
+    status.INVALID_ARGUMENT,
+    "/no/such",
+  ],
+  [
+    "a container in an unknown pod",
+    () =>
+      node.client.createContainer({
+        podSandboxId: unknown,
+        config: { metadata: { name: "x" }, image: { image: node.image } },
+        sandboxConfig: node.podConfig("x"),
+      }),
+    status.NOT_FOUND,
+    unknown,
+  ],
+  [
+    "a container of a missing image",
+    () => create({ image: { image: "localhost/none:1" } }),
+    status.NOT_FOUND,
+    "localhost/none:1",
+  ],
+  [
+    "a container of a bad reference",
+    () => create({ image: { image: "UPPER/case:!" } }),
+    status.NOT_FOUND,
+    "UPPER/case:!",
+  ],
+  [
+    "a pull of a bad reference",
+    () => node.client.pullImage({ image: { image: "UPPER/case:!" } }),
+    status.INVALID_ARGUMENT,
+    "UPPER/case:!",
+  ],
+  [
+    "a pull from where nobody listens",
+    () => node.client.pullImage({ image: { image: "127.0.0.1:1/none:1" } }),
+    status.UNAVAILABLE,
+    "RegistryUnavailable",
+  ],
+  ["a pod without metadata", () => node.client.runPodSandbox({ config: {} }), status.INVALID_ARGUMENT, "metadata"],
+  [
+    "a pod with an unknown handler",
+    () => node.client.runPodSandbox({ config: node.podConfig("h"), runtimeHandler: "none" }),
+    status.INVALID_ARGUMENT,
+    "none",
+  ],
+  [
+    "an unknown capability",
+    () => create({ linux: { securityContext: { capabilities: { addCapabilities: ["FLY"] } } } }),
+    status.INVALID_ARGUMENT,
+    "FLY",
+  ],
+  [
+    "a privileged container in an unprivileged pod",
+    () => create({ linux: { securityContext: { privileged: true } } }),
+    status.INVALID_ARGUMENT,
+    "was not made for privileged containers",
+  ],
+  [
+    "a privileged container in an unprivileged pod of which the request says that it is privileged",
+    () =>
+      node.client.createContainer({
+        podSandboxId,
+        sandboxConfig: { ...node.podConfig("steady"), linux: { securityContext: { privileged: true } } },
+        config: {
+          metadata: { name: "new" },
+          image: { image: node.image },
+          linux: { securityContext: { privileged: true } },
+        },
+      }),
+    status.INVALID_ARGUMENT,
+    "was not made for privileged containers",
+  ],
+  [
+    "a pod with SELinux options",
+    () =>
+      node.client.runPodSandbox({
+        config: { ...node.podConfig("s"), linux: { securityContext: { selinuxOptions: { level: "s0:c1,c2" } } } },
+      }),
+    status.FAILED_PRECONDITION,
+    ":::s0:c1,c2",
+  ],
+  [
+    "a container with SELinux options",
+    () => create({ linux: { securityContext: { selinuxOptions: { type: "container_t" } } } }),
+    status.FAILED_PRECONDITION,
+    "::container_t:",
+  ],
+  [
+    "a log path out of its directory",
+    () => create({ logPath: "../../etc/passwd" }),
+    status.INVALID_ARGUMENT,
+    "../../etc/passwd",
+  ],
+];
+
+test.each(cases)("%s", async (_, call, code, words) => {
+  const error: unknown = await call().then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toMatchObject({ code });
+  expect(String(error)).toContain(words);
+  expect(String(error)).not.toMatch(/\.ts:\d+/);
+});
+
+test("a privileged container runs in a pod that was made for it", async () => {
+  const pod = { ...node.podConfig("privileged"), linux: { securityContext: { privileged: true } } };
+  const { podSandboxId: privileged } = await node.client.runPodSandbox({ config: pod });
+  const config = {
+    metadata: { name: "p", attempt: 0 },
+    image: { image: node.image },
+    command: ["sleep", "600"],
+    linux: { securityContext: { privileged: true } },
+  };
+  const { containerId: inside } = await node.client.createContainer({
+    podSandboxId: privileged,
+    sandboxConfig: pod,
+    config,
+  });
+  await node.client.startContainer({ containerId: inside });
+  await node.client.removePodSandbox({ podSandboxId: privileged });
+});
+
+test("a start that fails says which command, and leaves the container exited with code 128", async () => {
+  const { containerId: failing } = await create({
+    metadata: { name: "missing-command", attempt: 0 },
+    command: ["/no/such/command"],
+  });
+  await expect(node.client.startContainer({ containerId: failing })).rejects.toThrow("/no/such/command");
+  const { status: after } = await node.client.containerStatus({ containerId: failing });
+  expect(after).toMatchObject({ state: 2, exitCode: 128, reason: "StartError" });
+  await node.client.removeContainer({ containerId: failing });
+});
+
+test("after all of them the pod and its container are as before, and nothing else is there", async () => {
+  expect((await node.client.listPodSandbox({})).items.map(({ id }) => id)).toEqual([podSandboxId]);
+  expect((await node.client.listContainers({})).containers.map(({ id, state }) => [id, state])).toEqual([
+    [containerId, 1],
+  ]);
+  await node.client.removePodSandbox({ podSandboxId });
+  await node.daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});

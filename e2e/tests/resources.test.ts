@@ -1,0 +1,129 @@
+// UpdateContainerResources and the streamed lists, on a real container's cgroup.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { status } from "@grpc/grpc-js";
+import Long from "long";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+import { until } from "../fixtures/steps.ts";
+
+let node: TestNode;
+let podSandboxId: string;
+let containerId: string;
+const MiB = 1 << 20;
+
+beforeAll(async () => {
+  node = await startNode();
+  const pod = node.podConfig("limits");
+  podSandboxId = (await node.client.runPodSandbox({ config: pod })).podSandboxId;
+  // Holds 24 MiB in memory, so that a limit below it can be refused.
+  const script = "x=$(head -c 25165824 /dev/zero | tr '\\0' x); trap 'exit 0' TERM; echo ready; sleep 600 & wait";
+  containerId = await node.runContainer(pod, podSandboxId, "c", script);
+});
+afterAll(() => node.close());
+
+/** A limit as the container itself sees it, on either cgroup version. */
+async function limit(): Promise<number> {
+  const files = "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max";
+  const { stdout } = await node.client.execSync({ containerId, cmd: ["sh", "-c", `cat ${files} 2>/dev/null`] });
+  return Number(Buffer.from(stdout).toString().trim());
+}
+
+async function resources() {
+  return (await node.client.containerStatus({ containerId })).status?.resources?.linux;
+}
+
+test("a running container gets new limits, and its status tells them", async () => {
+  const linux = {
+    memoryLimitInBytes: Long.fromNumber(128 * MiB),
+    cpuShares: Long.fromNumber(512),
+    cpuQuota: Long.fromNumber(50_000),
+    cpuPeriod: Long.fromNumber(100_000),
+  };
+  await node.client.updateContainerResources({ containerId, linux });
+  expect(await limit()).toBe(128 * MiB);
+  expect(await resources()).toMatchObject(linux);
+});
+
+test("a kernel that lowers no OOM score is complained of once for each container, however often it is asked", async () => {
+  // proc(5): CAP_SYS_RESOURCE is number 24.
+  const [, capabilities = "0"] = /^CapEff:\s*(\w+)$/m.exec(await readFile("/proc/self/status", "utf8")) ?? [];
+  const refuses = ((BigInt(`0x${capabilities}`) >> 24n) & 1n) === 0n;
+  for (const score of [-500, -400, -300])
+    await node.client.updateContainerResources({ containerId, linux: { oomScoreAdj: Long.fromNumber(score) } });
+  const complaints = (await readFile(node.daemon.logFile, "utf8"))
+    .split("\n")
+    .filter((line) => line.includes("OOM score") && line.includes(containerId));
+  expect(complaints).toHaveLength(refuses ? 1 : 0);
+});
+
+test("what a change does not name stays", async () => {
+  await node.client.updateContainerResources({ containerId, linux: { cpuShares: Long.fromNumber(256) } });
+  expect(await limit()).toBe(128 * MiB);
+  expect(await resources()).toMatchObject({
+    cpuShares: Long.fromNumber(256),
+    memoryLimitInBytes: Long.fromNumber(128 * MiB),
+  });
+});
+
+test("a limit below use is refused, and so is a change of which the host can do only a part: the old ones stay", async () => {
+  await expect(
+    node.client.updateContainerResources({ containerId, linux: { memoryLimitInBytes: Long.fromNumber(4 * MiB) } }),
+  ).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
+  const half = { memoryLimitInBytes: Long.fromNumber(256 * MiB), cpusetCpus: "4000" };
+  await expect(node.client.updateContainerResources({ containerId, linux: half })).rejects.toThrow(containerId);
+  expect(await limit()).toBe(128 * MiB);
+  expect(await resources()).toMatchObject({ memoryLimitInBytes: Long.fromNumber(128 * MiB), cpusetCpus: "" });
+});
+
+test("a created container starts with what it was updated to", async () => {
+  const config = {
+    metadata: { name: "later", attempt: 0 },
+    image: { image: node.image },
+    command: [
+      "sh",
+      "-c",
+      "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; true",
+    ],
+    logPath: "later.log",
+    linux: {},
+  };
+  const created = await node.client.createContainer({ podSandboxId, sandboxConfig: node.podConfig("limits"), config });
+  await node.client.updateContainerResources({
+    containerId: created.containerId,
+    linux: { memoryLimitInBytes: Long.fromNumber(64 * MiB) },
+  });
+  await node.client.startContainer({ containerId: created.containerId });
+  const log = await until("the limit stands in the log", 10_000, async () => {
+    const text = await readFile(join(node.logs, "later.log"), "utf8").catch(() => "");
+    return text.includes("stdout F") ? text : undefined;
+  });
+  expect(log).toContain(`stdout F ${64 * MiB}\n`);
+});
+
+test("limits survive the daemon", async () => {
+  const before = await resources();
+  await node.daemon.kill();
+  await node.daemon.start();
+  expect(await resources()).toEqual(before);
+});
+
+test("metrics: every value belongs to a descriptor, with as many labels, and tells the truth", async () => {
+  const { descriptors } = await node.client.listMetricDescriptors({});
+  const known = new Map(descriptors.map(({ name, labelKeys }) => [name, labelKeys ?? []]));
+  expect(known.size).toBe(descriptors.length);
+  const { podMetrics } = await node.client.listPodSandboxMetrics({});
+  const pod = podMetrics.find((one) => one.podSandboxId === podSandboxId);
+  const own = pod?.containerMetrics?.find((one) => one.containerId === containerId)?.metrics ?? [];
+  for (const { name, labelValues } of [...own, ...(pod?.metrics ?? [])]) {
+    expect(labelValues?.length, name ?? "").toBe(known.get(name ?? "")?.length);
+  }
+  const value = (wanted: string) => Number(own.find(({ name }) => name === wanted)?.value?.value);
+  expect(value("container_spec_memory_limit_bytes")).toBe(128 * MiB);
+  expect(value("container_memory_usage_bytes")).toBeGreaterThan(24 * MiB);
+  expect(value("container_start_time_seconds")).toBeLessThanOrEqual(Date.now() / 1000);
+  const sent = pod?.metrics?.find(({ name }) => name === "container_network_transmit_bytes_total");
+  expect(sent?.labelValues?.at(-1)).toBe("eth0");
+  expect(Number(sent?.value?.value)).toBeGreaterThan(0);
+});

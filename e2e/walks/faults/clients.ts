@@ -1,0 +1,367 @@
+// The load: clients that run, use, stop and remove pods of their own, and write down in the ledger what they are told.
+
+import { setTimeout as delay } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
+import Long from "long";
+import { runtime } from "../../../cri/generated/messages.js";
+import type { CriClient } from "../../fixtures/client.ts";
+import type { PodConfig } from "../../fixtures/node.ts";
+import { execMark } from "./host-check.ts";
+import {
+  brokenExit,
+  CONTAINER_CREATED,
+  CONTAINER_RUNNING,
+  type ContainerKind,
+  exitOf,
+  type Ledger,
+  type ToldContainer,
+  type ToldPod,
+} from "./ledger.ts";
+import type { Random } from "./random.ts";
+
+export interface Surroundings {
+  readonly ledger: Ledger;
+  /** Of the daemon that runs now. */
+  client(): CriClient;
+  readonly image: string;
+  podConfig(name: string): PodConfig;
+  /** Waits while the clients shall be still; false when they shall end. */
+  readonly gate: Pick<Gate, "pass">;
+  /** Told of each answer that no client should get. */
+  wrong(sentence: string): void;
+  /** True while plugins misbehave, so that a pod's start and end may be refused. */
+  readonly wildNetwork: boolean;
+  /** Calls by name that were answered, for the summary. */
+  readonly answered: Map<string, number>;
+}
+
+/** A door that the load's clients pass before each call. */
+export class Gate {
+  #open: PromiseWithResolvers<boolean> | undefined;
+  #ended = false;
+
+  pass(): Promise<boolean> {
+    return this.#open?.promise ?? Promise.resolve(!this.#ended);
+  }
+
+  shut(): void {
+    this.#open ??= Promise.withResolvers();
+  }
+
+  open(): void {
+    this.#open?.resolve(true);
+    this.#open = undefined;
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#open?.resolve(false);
+    this.#open = undefined;
+  }
+}
+
+const { NamespaceMode } = runtime.v1;
+
+type Outcome<Value> =
+  | { readonly kind: "answered"; readonly value: Value }
+  /** Nobody knows whether it was done. */
+  | { readonly kind: "unknown" }
+  | { readonly kind: "refused"; readonly code: number; readonly words: string };
+
+/** The connection broke, the deadline expired: says nothing of the object. */
+const unanswered: ReadonlySet<number> = new Set([status.UNAVAILABLE, status.CANCELLED, status.DEADLINE_EXCEEDED]);
+const containersPerPod = 3;
+const callDeadlineMs = 20_000;
+
+/** One client with one pod at a time; ends when the gate does. */
+export async function workAtPods(around: Surroundings, random: Random, label: string): Promise<void> {
+  let pod: ToldPod | undefined;
+  for (let number = 0; await around.gate.pass(); ) {
+    if (pod === undefined) {
+      number += 1;
+      pod = newPod(around, `${label}-${number}`, random);
+    }
+    const tasks = tasksOf(around, random, pod);
+    await Promise.all(tasks);
+    if (!around.ledger.pods.has(pod)) pod = undefined;
+  }
+}
+
+function newPod(around: Surroundings, name: string, random: Random): ToldPod {
+  const hostPort = random.between(20_000, 60_000);
+  const sharesPids = random.chance(30);
+  const config = {
+    ...around.podConfig(name),
+    portMappings: [{ containerPort: 80, hostPort }],
+    linux: { securityContext: { namespaceOptions: { pid: sharesPids ? NamespaceMode.POD : NamespaceMode.CONTAINER } } },
+  };
+  const pod: ToldPod = {
+    config,
+    sharesPids,
+    id: "",
+    state: "asked",
+    ip: "",
+    monitorKilled: false,
+    containers: new Set(),
+  };
+  around.ledger.pods.add(pod);
+  return pod;
+}
+
+/** What to do with the pod next; several things at once now and then. */
+function tasksOf(around: Surroundings, random: Random, pod: ToldPod): Promise<void>[] {
+  if (pod.state === "asked") return [runPod(around, random, pod)];
+  if (pod.state === "removing") return [removePod(around, pod)];
+  if (pod.state === "stopping" || pod.monitorKilled || (pod.state === "ready" && random.chance(6)))
+    return [random.chance(70) ? stopPod(around, pod) : removePod(around, pod)];
+  if (pod.state === "stopped") return [removePod(around, pod)];
+  const containers = [...pod.containers];
+  if (containers.length < containersPerPod && random.chance(50)) {
+    const made = newContainer(random, pod);
+    const other = random.pick(containers);
+    return [createContainer(around, made), ...(other === undefined ? [] : [tend(around, random, other)])];
+  }
+  const first = random.pick(containers);
+  const second = random.pick(containers.filter((container) => container !== first));
+  if (first === undefined) return [delay(5)];
+  return second === undefined || random.chance(50)
+    ? [tend(around, random, first)]
+    : [tend(around, random, first), tend(around, random, second)];
+}
+
+async function runPod(around: Surroundings, random: Random, pod: ToldPod): Promise<void> {
+  const { ledger } = around;
+  // Now and then a client without patience: its pod is the retry's.
+  const limitMs = random.chance(8) ? random.between(5, 120) : callDeadlineMs;
+  const outcome = await ask(around, "RunPodSandbox", (client) => client.runPodSandbox({ config: pod.config }, limitMs));
+  if (outcome.kind === "unknown") return;
+  if (outcome.kind === "answered") {
+    pod.id = outcome.value.podSandboxId;
+    pod.state = "ready";
+    const told = await ask(around, "PodSandboxStatus", (client) => client.podSandboxStatus({ podSandboxId: pod.id }));
+    if (told.kind === "answered") pod.ip = told.value.status?.network?.ip ?? "";
+    return;
+  }
+  if (outcome.code === status.ALREADY_EXISTS) {
+    // Legal when a stopped one of that name is listed; a kubelet removes it.
+    const left = await ask(around, "ListPodSandbox", (client) => client.listPodSandbox({}));
+    if (left.kind !== "answered") return;
+    const same = left.value.items.find(({ metadata }) => metadata?.name === pod.config.metadata.name);
+    if (same === undefined)
+      around.wrong(`RunPodSandbox says AlreadyExists of a pod that is not listed: ${outcome.words}`);
+    pod.id = same?.id ?? "";
+    if (same === undefined) ledger.pods.delete(pod);
+    else pod.state = "removing";
+    return;
+  }
+  if (!around.wildNetwork) around.wrong(`RunPodSandbox of ${pod.config.metadata.name}: ${outcome.words}`);
+  // Refused, but perhaps listed until it is taken down whole: the next pod has another name, this one is looked for.
+  await removeByName(around, pod);
+}
+
+async function removeByName(around: Surroundings, pod: ToldPod): Promise<void> {
+  const left = await ask(around, "ListPodSandbox", (client) => client.listPodSandbox({}));
+  if (left.kind !== "answered") return;
+  const same = left.value.items.find(({ metadata }) => metadata?.name === pod.config.metadata.name);
+  if (same === undefined) around.ledger.pods.delete(pod);
+  else {
+    pod.id = same.id ?? "";
+    pod.state = "removing";
+  }
+}
+
+async function stopPod(around: Surroundings, pod: ToldPod): Promise<void> {
+  pod.state = "stopping";
+  const outcome = await ask(around, "StopPodSandbox", (client) => client.stopPodSandbox({ podSandboxId: pod.id }));
+  if (outcome.kind === "answered") pod.state = "stopped";
+  if (outcome.kind === "refused" && !around.wildNetwork) around.wrong(`StopPodSandbox of ${pod.id}: ${outcome.words}`);
+}
+
+async function removePod(around: Surroundings, pod: ToldPod): Promise<void> {
+  pod.state = "removing";
+  const outcome = await ask(around, "RemovePodSandbox", (client) => client.removePodSandbox({ podSandboxId: pod.id }));
+  if (outcome.kind === "answered") around.ledger.pods.delete(pod);
+  if (outcome.kind === "refused" && !around.wildNetwork)
+    around.wrong(`RemovePodSandbox of ${pod.id}: ${outcome.words}`);
+}
+
+let containerNumber = 0;
+
+function newContainer(random: Random, pod: ToldPod): ToldContainer {
+  containerNumber += 1;
+  const code = random.between(1, 100);
+  // The first process of a PID namespace hears no SIGTERM that it does not ask for.
+  const ends = pod.sharesPids ? [137, 143] : [137];
+  const kinds: readonly ContainerKind[] = [
+    { command: "exec sleep 100000", exitCodes: ends, brief: false },
+    { command: "trap 'exit 7' TERM; sleep 100000 & wait", exitCodes: [7, ...ends], brief: false },
+    { command: `sleep 0.${random.between(1, 9)}; exit ${code}`, exitCodes: [code, ...ends], brief: true },
+  ];
+  const kind = random.pick(kinds) ?? { command: "exit 1", exitCodes: [1], brief: true };
+  const container: ToldContainer = { pod, name: `c${containerNumber}`, kind, id: "", state: "asked", exit: undefined };
+  pod.containers.add(container);
+  return container;
+}
+
+async function createContainer(around: Surroundings, container: ToldContainer): Promise<void> {
+  const { pod, name, kind } = container;
+  const config = {
+    metadata: { name, attempt: 0 },
+    image: { image: around.image },
+    command: ["sh", "-c", kind.command],
+    logPath: `${pod.config.metadata.name}-${name}.log`,
+    linux: {},
+  };
+  const outcome = await ask(around, "CreateContainer", (client) =>
+    client.createContainer({ podSandboxId: pod.id, sandboxConfig: pod.config, config }),
+  );
+  if (outcome.kind === "answered") {
+    container.id = outcome.value.containerId;
+    container.state = "created";
+  }
+  if (outcome.kind === "refused") refused(around, container, "CreateContainer", outcome.words);
+}
+
+/** One step in a container's life, or a look at it. */
+async function tend(around: Surroundings, random: Random, container: ToldContainer): Promise<void> {
+  switch (container.state) {
+    case "asked":
+      return await createContainer(around, container);
+    case "created":
+      return await startContainer(around, container);
+    case "starting":
+      return await lookAgain(around, container);
+    case "running": {
+      const fate = random.between(0, 99);
+      if (fate < 45 && !container.kind.brief) return await exec(around, random, container);
+      if (fate < 65) return await look(around, container);
+      if (fate < 80) return await stopContainer(around, random, container);
+      if (fate < 90) {
+        // An exec in a container that is being stopped may say anything, but it may not be lost.
+        await Promise.all([
+          stopContainer(around, random, container),
+          ask(around, "ExecSync", (client) =>
+            client.execSync({ containerId: container.id, cmd: ["sleep", execMark], timeout: Long.fromNumber(1) }),
+          ),
+        ]);
+        return;
+      }
+      return await removeContainer(around, container);
+    }
+    case "stopping":
+      return await stopContainer(around, random, container);
+    case "stopped":
+      return random.chance(40) ? await look(around, container) : await removeContainer(around, container);
+    case "removing":
+      return await removeContainer(around, container);
+  }
+}
+
+async function startContainer(around: Surroundings, container: ToldContainer): Promise<void> {
+  container.state = "starting";
+  const outcome = await ask(around, "StartContainer", (client) => client.startContainer({ containerId: container.id }));
+  if (outcome.kind === "answered") container.state = "running";
+  if (outcome.kind === "refused") refused(around, container, "StartContainer", outcome.words);
+}
+
+/** After a start without an answer: a client asks what became of it. */
+async function lookAgain(around: Surroundings, container: ToldContainer): Promise<void> {
+  const outcome = await ask(around, "ContainerStatus", (client) =>
+    client.containerStatus({ containerId: container.id }),
+  );
+  if (outcome.kind === "refused") return refused(around, container, "ContainerStatus", outcome.words);
+  if (outcome.kind === "unknown") return;
+  const state = outcome.value.status?.state;
+  if (state === CONTAINER_CREATED) container.state = "created";
+  else container.state = state === CONTAINER_RUNNING ? "running" : "stopped";
+}
+
+async function look(around: Surroundings, container: ToldContainer): Promise<void> {
+  const outcome = await ask(around, "ContainerStatus", (client) =>
+    client.containerStatus({ containerId: container.id }),
+  );
+  if (outcome.kind === "refused") return refused(around, container, "ContainerStatus", outcome.words);
+  if (outcome.kind === "unknown" || container.pod.monitorKilled) return;
+  const label = `container ${container.name} ${container.id} (${container.state})`;
+  for (const sentence of brokenExit(container, exitOf(outcome.value.status), label)) around.wrong(sentence);
+}
+
+async function exec(around: Surroundings, random: Random, container: ToldContainer): Promise<void> {
+  const code = random.between(0, 100);
+  const cmd = random.chance(80) ? ["sh", "-c", `echo told; exit ${code}`] : ["sleep", execMark];
+  const isLong = cmd[0] === "sleep";
+  const outcome = await ask(around, "ExecSync", (client) =>
+    client.execSync({ containerId: container.id, cmd, timeout: Long.fromNumber(isLong ? 1 : 15) }),
+  );
+  if (isLong || outcome.kind === "unknown" || container.pod.monitorKilled) return;
+  if (outcome.kind === "refused") return refused(around, container, "ExecSync", outcome.words);
+  const { exitCode, stdout } = outcome.value;
+  if (exitCode !== code || Buffer.from(stdout).toString() !== "told\n")
+    around.wrong(`ExecSync in ${container.id} says ${exitCode} "${Buffer.from(stdout)}" instead of ${code} "told"`);
+}
+
+async function stopContainer(around: Surroundings, random: Random, container: ToldContainer): Promise<void> {
+  container.state = "stopping";
+  const timeout = container.kind.exitCodes.includes(7) ? random.between(0, 5) : random.between(0, 1);
+  const outcome = await ask(around, "StopContainer", (client) =>
+    client.stopContainer({ containerId: container.id, timeout: Long.fromNumber(timeout) }),
+  );
+  if (outcome.kind === "answered") {
+    container.state = "stopped";
+    await look(around, container);
+  }
+  if (outcome.kind === "refused") refused(around, container, "StopContainer", outcome.words);
+}
+
+async function removeContainer(around: Surroundings, container: ToldContainer): Promise<void> {
+  container.state = "removing";
+  const outcome = await ask(around, "RemoveContainer", (client) =>
+    client.removeContainer({ containerId: container.id }),
+  );
+  if (outcome.kind === "answered") container.pod.containers.delete(container);
+  if (outcome.kind === "refused") refused(around, container, "RemoveContainer", outcome.words);
+}
+
+/** Only a pod whose monitor was killed, or that is being ended, may refuse its clients. */
+function refused(around: Surroundings, container: ToldContainer, call: string, words: string): void {
+  const { pod, name, id, state } = container;
+  if (pod.monitorKilled || pod.state !== "ready") return;
+  around.wrong(`${call} of container ${name} ${id} (${state}) in pod ${pod.id}: ${words}`);
+}
+
+async function ask<Value>(
+  around: Surroundings,
+  name: string,
+  call: (client: CriClient) => Promise<Value>,
+): Promise<Outcome<Value>> {
+  try {
+    const value = await call(around.client());
+    around.answered.set(name, (around.answered.get(name) ?? 0) + 1);
+    return { kind: "answered", value };
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? Number(error.code) : status.UNKNOWN;
+    const words = error instanceof Error ? error.message : String(error);
+    if (!unanswered.has(code)) return { kind: "refused", code, words };
+    // A call to a daemon that is not there comes back at once.
+    await delay(10);
+    return { kind: "unknown" };
+  }
+}
+
+/** A client that pulls and removes images, each in its turn. */
+export async function workAtImages(around: Surroundings, random: Random, references: readonly string[]): Promise<void> {
+  while (await around.gate.pass()) {
+    const reference = random.pick(references) ?? "";
+    const pulled = around.ledger.images.get(reference);
+    around.ledger.images.delete(reference);
+    const image = { image: reference };
+    const removing = pulled === true;
+    const outcome = removing
+      ? await ask(around, "RemoveImage", (client) => client.removeImage({ image }))
+      : await ask(around, "PullImage", (client) => client.pullImage({ image }, callDeadlineMs));
+    if (outcome.kind === "answered") around.ledger.images.set(reference, !removing);
+    if (outcome.kind === "refused")
+      around.wrong(`${removing ? "RemoveImage" : "PullImage"} of ${reference}: ${outcome.words}`);
+    await delay(random.between(0, 150));
+  }
+}

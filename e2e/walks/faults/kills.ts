@@ -1,0 +1,303 @@
+// Kills of the daemon and of monitors at random moments under load; after each start, clients' words, the daemon's
+// answers and the host are held against each other.
+
+import { watch } from "node:fs";
+import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { busyboxLayer, makeImage, makeLayer, makeTar } from "../../../image/testing/build-image.ts";
+import { startWrongRegistry } from "../../../image/testing/wrong-registry.ts";
+import { type CriClient, connectCri } from "../../fixtures/client.ts";
+import { placesOf, viewHost } from "../../fixtures/host-view.ts";
+import { startNode, type TestNode } from "../../fixtures/node.ts";
+import { startWildNode, type WildPlugins } from "../../fixtures/wild-plugin.ts";
+import { Gate, type Surroundings, workAtImages, workAtPods } from "./clients.ts";
+import { disagreements } from "./host-check.ts";
+import { askAll, brokenPromises, type Ledger, leftovers } from "./ledger.ts";
+import { type Random, seeded } from "./random.ts";
+
+export interface KillRun {
+  readonly seed: number;
+  readonly kills: number;
+  readonly monitorKills: number;
+  /** Plugins fail or hang at random. */
+  readonly wildNetwork: boolean;
+  readonly say: (line: string) => void;
+  /** Ends the run early, and counts as a failure. */
+  readonly signal: AbortSignal;
+}
+
+/** Clients with a pod each. */
+const podClients = 6;
+const images = 4;
+/** Answers between two kills, and the time that they may take. */
+const longestLoad = 60;
+const longestLoadMs = 4_000;
+/** What background cleaning may take after a start, on a machine that others load. */
+const settleMs = 20_000;
+/** "It serves first and cleans in the background." */
+const startLimitMs = 10_000;
+/** A run that goes so wrong tells nothing new. */
+const wrongLimit = 25;
+
+export async function killRun(run: KillRun): Promise<readonly string[]> {
+  await using undo = new AsyncDisposableStack();
+  const { node, plugins } = run.wildNetwork ? await startWildNode() : { node: await startNode(), plugins: undefined };
+  undo.defer(() => node.close());
+  // Closing must not meet a plugin that hangs.
+  undo.defer(async () => await plugins?.be("calm"));
+  const registry = await startWrongRegistry();
+  undo.defer(() => registry.stop());
+  const references: string[] = [];
+  const base = await busyboxLayer();
+  for (let index = 0; index < images; index += 1) {
+    const content = makeLayer(makeTar([{ name: `own-${index}`, content: Buffer.alloc(200_000, index) }]));
+    registry.add(makeImage({ layers: [base, content], comment: String(index) }), String(index));
+    references.push(`${registry.address}/load/image:${index}`);
+  }
+  await mkdir(placesOf(node.directory).pods, { recursive: true });
+  const party = new Party(run, node, plugins);
+  undo.defer(() => party.leave());
+  return await party.go(references);
+}
+
+class Party {
+  readonly #run: KillRun;
+  readonly #node: TestNode;
+  readonly #plugins: WildPlugins | undefined;
+  readonly #random: Random;
+  readonly #ledger: Ledger = { pods: new Set(), images: new Map() };
+  readonly #wrong: string[] = [];
+  readonly #gate = new Gate();
+  readonly #everSeen = new Set<string>();
+  readonly #watcher;
+  readonly #answered = new Map<string, number>();
+  readonly #bridge: string;
+  #client: CriClient;
+  #kills = 0;
+  #killsInStart = 0;
+  #monitorKills = 0;
+  #round = 0;
+  #longestStart = 0;
+  /** Milliseconds; kills within the start are spread over as much. */
+  #lastStart = 700;
+  #longestSettling = 0;
+
+  constructor(run: KillRun, node: TestNode, plugins: WildPlugins | undefined) {
+    this.#run = run;
+    this.#node = node;
+    this.#plugins = plugins;
+    this.#random = seeded(run.seed);
+    this.#client = connectCri(node.daemon.socket);
+    this.#bridge = node.bridge;
+    this.#watcher = watch(placesOf(node.directory).pods, (_, name) => name !== null && this.#everSeen.add(name));
+  }
+
+  leave(): void {
+    this.#gate.end();
+    this.#watcher.close();
+    this.#client.close();
+  }
+
+  async go(references: readonly string[]): Promise<readonly string[]> {
+    const { say, signal } = this.#run;
+    const around: Surroundings = {
+      ledger: this.#ledger,
+      client: () => this.#client,
+      image: this.#node.image,
+      podConfig: this.#node.podConfig,
+      gate: this.#gate,
+      wrong: (sentence) => this.#tell(sentence),
+      wildNetwork: this.#run.wildNetwork,
+      answered: this.#answered,
+    };
+    this.#gate.shut();
+    const working = new Set<Promise<void>>();
+    const idle = this.#countIdle(around);
+    for (let index = 0; index < podClients; index += 1)
+      working.add(workAtPods(idle.of(around), this.#random.fork(), `pod${index}`));
+    working.add(workAtImages(idle.of(around), this.#random.fork(), references));
+
+    while (this.#goesOn()) {
+      this.#round += 1;
+      await this.#plugins?.be({ failPercent: 12, hangPercent: 6 });
+      this.#gate.open();
+      await this.#load(this.#random.between(0, longestLoad));
+      await this.#strike();
+      this.#gate.shut();
+      await idle.all(working.size);
+      await this.#restart();
+      await this.#compare();
+      if (this.#round % 20 === 0) say(this.#progress());
+    }
+    if (signal.aborted) this.#tell(String(signal.reason));
+    this.#gate.end();
+    await Promise.all(working);
+    say(this.#progress());
+    say(`      answered: ${[...this.#answered].map(([name, count]) => `${name} ${count}`).join(", ")}`);
+    await this.#endAll();
+    if (this.#wrong.length > 0) await this.#keepLog();
+    return this.#wrong;
+  }
+
+  #goesOn(): boolean {
+    const { kills, monitorKills, signal } = this.#run;
+    const due = this.#kills < kills || this.#monitorKills < monitorKills;
+    return due && this.#wrong.length < wrongLimit && !signal.aborted;
+  }
+
+  /** Lets the clients work until they got so many answers, so that a slow machine sees as much as a quick one. */
+  async #load(answers: number): Promise<void> {
+    const count = () => [...this.#answered.values()].reduce((sum, number) => sum + number, 0);
+    const [wanted, end] = [count() + answers, performance.now() + longestLoadMs];
+    while (count() < wanted && performance.now() < end) await delay(5);
+    // Anywhere within a call, not only at its end.
+    await delay(this.#random.between(0, 60));
+  }
+
+  /** Monitors before the daemon, after it, or not at all. */
+  async #strike(): Promise<void> {
+    const due = this.#monitorKills < this.#run.monitorKills;
+    const victims = due ? this.#random.between(0, 2) : 0;
+    const before = this.#random.chance(50);
+    if (before) for (let index = 0; index < victims; index += 1) await this.#killMonitor();
+    if (before && victims > 0) await delay(this.#random.between(0, 30));
+    await this.#node.daemon.kill();
+    this.#kills += 1;
+    if (!before) for (let index = 0; index < victims; index += 1) await this.#killMonitor();
+  }
+
+  async #killMonitor(): Promise<void> {
+    const { monitors } = await viewHost(this.#node, this.#bridge, this.#everSeen);
+    // One whose pod no client knows yet goes like those of pods that are ready.
+    const [pod, pids] = this.#random.pick([...monitors]) ?? [];
+    if (pod === undefined || pids === undefined) return;
+    for (const told of this.#ledger.pods) if (told.id === pod || told.id === "") told.monitorKilled = true;
+    for (const pid of pids) {
+      const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      if (!commandLine.includes(`/${pod}`)) continue;
+      process.kill(pid, "SIGKILL");
+      this.#monitorKills += 1;
+    }
+  }
+
+  /** Often the daemon is killed again while it starts. */
+  async #restart(): Promise<void> {
+    while (this.#random.chance(50)) {
+      this.#node.daemon.launch();
+      await delay(this.#random.between(0, Math.ceil(this.#lastStart)));
+      await this.#node.daemon.kill();
+      this.#kills += 1;
+      this.#killsInStart += 1;
+    }
+    const begin = performance.now();
+    try {
+      await this.#node.daemon.start(startLimitMs);
+      this.#lastStart = performance.now() - begin;
+      this.#longestStart = Math.max(this.#longestStart, this.#lastStart);
+    } catch (error) {
+      this.#tell(`the daemon does not serve: ${error instanceof Error ? error.message.slice(0, 1500) : String(error)}`);
+      await this.#plugins?.be("calm");
+      await this.#node.daemon.start(120_000);
+    }
+    this.#client.close();
+    this.#client = connectCri(this.#node.daemon.socket);
+  }
+
+  /** What was promised holds at once; what the host has may be cleaned for a while. */
+  async #compare(): Promise<void> {
+    await this.#plugins?.be("calm");
+    const { directory, daemon } = this.#node;
+    for (const pod of (await askAll(this.#client)).pods.keys()) this.#everSeen.add(pod);
+    const begin = performance.now();
+    const first = brokenPromises(this.#ledger, await askAll(this.#client));
+    let wrong = [...first];
+    do {
+      if (wrong.length > 0) await delay(200);
+      const answers = await askAll(this.#client);
+      const host = await viewHost(this.#node, this.#bridge, this.#everSeen);
+      const again = brokenPromises(this.#ledger, answers);
+      const stale = await disagreements(directory, answers, host, daemon.pid);
+      // A pod of a killed monitor may be ready for a moment; nothing that was acknowledged may be missing for one.
+      wrong = [...again, ...leftovers(this.#ledger, answers), ...stale];
+    } while (wrong.length > 0 && performance.now() - begin < settleMs);
+    this.#longestSettling = Math.max(this.#longestSettling, performance.now() - begin);
+    for (const sentence of new Set([...first, ...wrong])) this.#tell(sentence);
+    if (wrong.length > 0) await this.#startOver();
+  }
+
+  /** Found once, a disagreement is not to be found again in each later round. */
+  async #startOver(): Promise<void> {
+    const { items } = await this.#client.listPodSandbox({});
+    await Promise.all(
+      items.map(({ id }) => this.#client.removePodSandbox({ podSandboxId: id ?? "" }).catch(() => "told already")),
+    );
+    for (const pod of this.#ledger.pods) {
+      pod.containers.clear();
+      pod.monitorKilled = true;
+      this.#ledger.pods.delete(pod);
+    }
+  }
+
+  async #endAll(): Promise<void> {
+    await this.#plugins?.be("calm");
+    const { items } = await this.#client.listPodSandbox({});
+    await Promise.all(
+      items.map(async ({ id }) => {
+        const podSandboxId = id ?? "";
+        try {
+          await this.#client.stopPodSandbox({ podSandboxId });
+          await this.#client.removePodSandbox({ podSandboxId });
+        } catch (error) {
+          this.#tell(`at the end, pod ${podSandboxId} cannot be stopped and removed: ${String(error)}`);
+        }
+      }),
+    );
+    this.#ledger.pods.clear();
+    await this.#compare();
+    await this.#node.daemon.stop();
+    for (const left of await this.#node.leftovers()) this.#tell(`left at the end: ${left}`);
+  }
+
+  async #keepLog(): Promise<void> {
+    const kept = join(tmpdir(), `keelson-faults-${this.#run.seed}${this.#plugins === undefined ? "" : "-wild"}.log`);
+    await copyFile(this.#node.daemon.logFile, kept);
+    this.#run.say(`      the daemon's log is kept as ${kept}`);
+  }
+
+  #tell(sentence: string): void {
+    const line = `seed ${this.#run.seed}, round ${this.#round}, kill ${this.#kills}: ${sentence}`;
+    this.#wrong.push(line);
+    this.#run.say(`not ok      ${line}`);
+  }
+
+  #progress(): string {
+    const [kills, inStart, monitors] = [this.#kills, this.#killsInStart, this.#monitorKills];
+    const times = `longest start ${Math.round(this.#longestStart)} ms, longest settling ${Math.round(this.#longestSettling)} ms`;
+    return `      round ${this.#round}: ${kills} kills of the daemon (${inStart} while it started), ${monitors} of monitors; ${times}; ${this.#wrong.length} wrong`;
+  }
+
+  /** Counts the clients that wait at the gate. */
+  #countIdle(_: Surroundings) {
+    let waiting = 0;
+    let changed = Promise.withResolvers<void>();
+    const gate = this.#gate;
+    const pass = async (): Promise<boolean> => {
+      waiting += 1;
+      changed.resolve();
+      changed = Promise.withResolvers();
+      try {
+        return await gate.pass();
+      } finally {
+        waiting -= 1;
+      }
+    };
+    return {
+      of: (around: Surroundings): Surroundings => ({ ...around, gate: { pass } }),
+      all: async (count: number): Promise<void> => {
+        while (waiting < count) await changed.promise;
+      },
+    };
+  }
+}

@@ -1,0 +1,114 @@
+// What a step's fault happens on: a node with one pod that nothing happens to, a registry, plugins that obey.
+
+import Long from "long";
+import { type BuiltImage, busyboxLayer, makeImage, makeLayer, makeTar } from "../../../image/testing/build-image.ts";
+import { type Interception, startWrongRegistry, type WrongRegistry } from "../../../image/testing/wrong-registry.ts";
+import type { Lift } from "../../fixtures/hindrances.ts";
+import type { PodConfig, TestNode } from "../../fixtures/node.ts";
+import { startWildNode, type WildPlugins } from "../../fixtures/wild-plugin.ts";
+
+export interface Scene extends AsyncDisposable {
+  readonly node: TestNode;
+  readonly plugins: WildPlugins;
+  readonly registry: WrongRegistry;
+  /** Two layers and a config of its own for each number. */
+  image(number: number): Promise<BuiltImage>;
+  /** What the registry does before it answers well; undefined: nothing. */
+  misbehave(how: Interception | undefined): void;
+  /** Disagreements that a case before has reported. */
+  readonly told: Set<string>;
+  /** A container of the pod that nothing happens to. */
+  readonly bystander: string;
+}
+
+/** What a case gives to the requests it is about, and how it takes its hindrance away. */
+export interface Hindered {
+  readonly lift: Lift;
+  /** Members to add to the request. */
+  readonly config?: object;
+}
+
+/** The object a hindrance is about. */
+export interface Target {
+  readonly scene: Scene;
+  /** Names what the case makes. */
+  readonly name: string;
+  readonly pod: PodConfig;
+  /** Empty before RunPodSandbox. */
+  readonly podId: string;
+  /** Empty before CreateContainer. */
+  readonly containerId: string;
+}
+
+export interface StepCase {
+  readonly operation: "RunPodSandbox" | "CreateContainer" | "StartContainer" | "PullImage";
+  /** As the source has it: the file, and the step's name or call there. */
+  readonly step: string;
+  readonly kind: "fail" | "hang";
+  /** Members of the container's configuration that the case needs; made before the hindrance. */
+  readonly config?: (target: Target) => Promise<object>;
+  readonly hinder: (target: Target) => Promise<Lift>;
+  /** The hindrance meets one attempt: the next goes past it. */
+  readonly meetsOne?: true;
+  /** The hindrance hides the other pods' files too, so that only answers from memory can be asked for. */
+  readonly hidesOthers?: true;
+}
+
+export async function openScene(): Promise<Scene> {
+  const undo = new AsyncDisposableStack();
+  const { node, plugins } = await startWildNode();
+  undo.defer(() => node.close());
+  try {
+    let interception: Interception | undefined;
+    const registry = await startWrongRegistry((request, response) => interception?.(request, response) ?? false);
+    undo.defer(() => registry.stop());
+    const base = await busyboxLayer();
+    const pod = node.podConfig("bystander");
+    const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+    const bystander = await node.runContainer(pod, podSandboxId, "bystander", "exec sleep 100000");
+    return {
+      node,
+      plugins,
+      registry,
+      bystander,
+      told: new Set(),
+      image: async (number) => {
+        // A layer that no earlier case has brought in, so that it has to be fetched.
+        const first = makeLayer(makeTar([{ name: `first-${number}`, content: Buffer.alloc(300_000, number % 251) }]));
+        const second = makeLayer(makeTar([{ name: `second-${number}`, content: Buffer.alloc(300_000, number % 241) }]));
+        const image = makeImage({ layers: [base, first, second], comment: `case ${number}` });
+        registry.add(image, `case-${number}`);
+        return image;
+      },
+      misbehave: (how) => {
+        interception = how;
+      },
+      [Symbol.asyncDispose]: () => undo.disposeAsync(),
+    };
+  } catch (error) {
+    await undo.disposeAsync();
+    throw error;
+  }
+}
+
+/** The other pod's answers while a step fails or hangs: from memory, and (unless hidden) through its monitor. */
+export async function bystanderIsWell(scene: Scene, hidden: boolean): Promise<string[]> {
+  const { client } = scene.node;
+  const wrong: string[] = [];
+  const timed = async (what: string, limitMs: number, call: () => Promise<unknown>) => {
+    const begin = performance.now();
+    const words = await call().then(
+      () => "",
+      (error: unknown) => String(error),
+    );
+    const ms = Math.round(performance.now() - begin);
+    if (words !== "") wrong.push(`meanwhile ${what} failed after ${ms} ms: ${words}`);
+    else if (ms > limitMs) wrong.push(`meanwhile ${what} took ${ms} ms`);
+  };
+  await timed("ListPodSandbox", 1000, () => client.listPodSandbox({}, 5000));
+  if (!hidden)
+    await timed("another pod's ExecSync", 3000, () =>
+      client.execSync({ containerId: scene.bystander, cmd: ["true"], timeout: Long.fromNumber(5) }, 8000),
+    );
+  return wrong;
+}

@@ -1,0 +1,110 @@
+// RunPodSandbox, step by step as pod/sandbox-start.ts and cni/network.ts take them, with what hinders each.
+
+import { setTimeout as delay } from "node:timers/promises";
+import { absent, catchChild, dead, full, type Lift, readOnlyCgroups, stopped } from "../../fixtures/hindrances.ts";
+import { placesOf } from "../../fixtures/host-view.ts";
+import type { PluginType } from "../../fixtures/wild-plugin.ts";
+import type { StepCase, Target } from "./scene.ts";
+
+const operation = "RunPodSandbox";
+const pods = ({ scene }: Target) => placesOf(scene.node.directory).pods;
+const leases = ({ scene }: Target) => placesOf(scene.node.directory).networkLeases;
+const records = ({ scene }: Target) => placesOf(scene.node.directory).records;
+
+/** Hinders what a plugin does for ADD; its DEL works. */
+function plugin(type: PluginType, kind: "fail" | "hang"): StepCase {
+  return {
+    operation,
+    step: `network: ${type} ADD`,
+    kind,
+    hinder: async ({ scene }) => {
+      const [failPercent, hangPercent] = kind === "fail" ? [100, 0] : [0, 100];
+      await scene.plugins.be({ type, command: "ADD", failPercent, hangPercent });
+      return () => scene.plugins.be("calm");
+    },
+  };
+}
+
+/** The monitor that is about to be spawned gets a signal while it starts. */
+function monitor(signal: "SIGSTOP" | "SIGKILL"): (target: Target) => Promise<Lift> {
+  return async (target) => {
+    const { caught, giveUp } = await catchChild(target.scene.node.daemon.pid, `${pods(target)}/`, signal);
+    return async () => {
+      giveUp();
+      const pid = await caught;
+      if (signal === "SIGSTOP") await stopped(pid)();
+    };
+  };
+}
+
+/** The last of a start's records: the file system goes while the plugins work. */
+function lastRecord(kind: "fail" | "hang"): StepCase {
+  return {
+    operation,
+    step: "record: ready",
+    kind,
+    hinder: async (target) => {
+      const { plugins } = target.scene;
+      await plugins.be({ type: "portmap", command: "ADD", failPercent: 0, hangPercent: 100 });
+      const hidden = delay(800).then(async () => {
+        const lift = await (kind === "fail" ? full : dead)(records(target));
+        await plugins.be("calm");
+        return lift;
+      });
+      hidden.catch(() => undefined);
+      return async () => await (await hidden)();
+    },
+  };
+}
+
+export const podSteps: readonly StepCase[] = [
+  {
+    operation,
+    step: "files: the pod directory",
+    kind: "fail",
+    hinder: (target) => full(pods(target)),
+    hidesOthers: true,
+  },
+  {
+    operation,
+    step: "files: the pod directory",
+    kind: "hang",
+    hinder: (target) => dead(pods(target)),
+    hidesOthers: true,
+  },
+  { operation, step: "monitor: it dies in its start", kind: "fail", hinder: monitor("SIGKILL") },
+  { operation, step: "monitor: it stops in its start", kind: "hang", hinder: monitor("SIGSTOP") },
+  {
+    operation,
+    step: "monitor: the pod's cgroup",
+    kind: "fail",
+    hinder: ({ scene }) => readOnlyCgroups(placesOf(scene.node.directory).cgroup),
+    hidesOthers: true,
+  },
+  {
+    operation,
+    step: "network: its configuration",
+    kind: "fail",
+    hinder: async ({ scene }) => {
+      const lift = await absent(scene.node.daemon.networkFile);
+      // The directory is watched.
+      await delay(500);
+      return async () => {
+        await lift();
+        await delay(500);
+      };
+    },
+  },
+  { operation, step: "network: the lease before ADD", kind: "fail", hinder: (target) => full(leases(target)) },
+  { operation, step: "network: the lease before ADD", kind: "hang", hinder: (target) => dead(leases(target)) },
+  plugin("bridge", "fail"),
+  plugin("bridge", "hang"),
+  plugin("host-local", "fail"),
+  plugin("host-local", "hang"),
+  plugin("portmap", "fail"),
+  plugin("portmap", "hang"),
+  { operation, step: "record: starting", kind: "fail", hinder: (target) => full(records(target)) },
+  { operation, step: "record: starting", kind: "hang", hinder: (target) => dead(records(target)) },
+  lastRecord("fail"),
+  lastRecord("hang"),
+];

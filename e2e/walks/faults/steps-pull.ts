@@ -1,0 +1,136 @@
+// PullImage, step by step as image/store.ts and image/inventory.ts take them, with what hinders each.
+
+import { join } from "node:path";
+import type { Interception } from "../../../image/testing/wrong-registry.ts";
+import { catchChild, dead, full, type Lift, readOnly, stopped } from "../../fixtures/hindrances.ts";
+import { placesOf } from "../../fixtures/host-view.ts";
+import type { Scene, StepCase, Target } from "./scene.ts";
+
+const operation = "PullImage";
+const staging = ({ scene }: Target) => join(placesOf(scene.node.directory).image, "staging");
+const store = ({ scene }: Target) => placesOf(scene.node.directory).image;
+
+/** The number in the name of a case is that of its image. */
+export function imageNumber(name: string): number {
+  return Number(/\d+$/.exec(name)?.[0] ?? 0);
+}
+
+type Part = "token" | "manifest" | "config" | "layer 1" | "layer 2";
+
+/** What the registry does when it is asked for that part. */
+function registry(part: Part, kind: "fail" | "hang" | "lie"): StepCase {
+  const hinder = async ({ scene, name }: Target): Promise<Lift> => {
+    const image = await scene.image(imageNumber(name));
+    const [, first, second] = image.layers;
+    const paths: Record<Part, string> = {
+      token: "/token",
+      manifest: "/manifests/",
+      config: image.id,
+      "layer 1": first?.digest ?? "",
+      "layer 2": second?.digest ?? "",
+    };
+    scene.misbehave(part === "token" ? withToken(scene, kind) : interception(paths[part], kind));
+    return async () => scene.misbehave(undefined);
+  };
+  const step = kind === "lie" ? `registry lies: ${part}` : `registry: ${part}`;
+  return { operation, step, kind: kind === "hang" ? "hang" : "fail", hinder };
+}
+
+function interception(path: string, kind: "fail" | "hang" | "lie"): Interception {
+  return ({ url }, response) => {
+    if (!url.includes(path)) return false;
+    if (kind === "fail") response.writeHead(403).end();
+    if (kind === "lie") response.writeHead(200, { "content-type": "application/octet-stream" }).end("another thing");
+    // Half an answer, and then silence.
+    if (kind === "hang") response.writeHead(200, { "content-length": 300_000 }).write("{");
+    return true;
+  };
+}
+
+/** A registry that wants a token, and a token server that does not give one. */
+function withToken(scene: Scene, kind: "fail" | "hang" | "lie"): Interception {
+  return ({ url }, response) => {
+    if (url.startsWith("/token")) {
+      if (kind === "fail") response.writeHead(403).end();
+      return true;
+    }
+    const challenge = `Bearer realm="http://${scene.registry.address}/token",service="steps"`;
+    response.writeHead(401, { "www-authenticate": challenge }).end();
+    return true;
+  };
+}
+
+/** An unpacker gets a signal; the registry holds the layers back until then. */
+function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
+  return {
+    operation,
+    step: `unpacker gets ${signal}`,
+    kind: signal === "SIGSTOP" ? "hang" : "fail",
+    meetsOne: true,
+    hinder: async ({ scene, name }) => {
+      const image = await scene.image(imageNumber(name));
+      const { caught, giveUp } = await catchChild(scene.node.daemon.pid, "keelson-unpack", signal);
+      scene.misbehave(async ({ url }) => {
+        if (image.layers.some(({ digest }) => url.includes(digest))) await caught.catch(() => undefined);
+        return false;
+      });
+      return async () => {
+        giveUp();
+        scene.misbehave(undefined);
+        const pid = await caught;
+        if (signal === "SIGSTOP") await stopped(pid)().catch(() => undefined);
+      };
+    },
+  };
+}
+
+/** The case's image is there to be pulled; `hinder` is about the disk. */
+function disk(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"]): StepCase {
+  return {
+    operation,
+    step,
+    kind,
+    hinder: async (target) => {
+      await target.scene.image(imageNumber(target.name));
+      return await hinder(target);
+    },
+  };
+}
+
+/** As ext4 does after an error of its disk; what comes after the last layer's bytes meets it. */
+const turnsReadOnly: StepCase = {
+  operation,
+  step: "placing the layer: the store turns read-only",
+  kind: "fail",
+  hinder: async (target) => {
+    const { scene, name } = target;
+    const last = (await scene.image(imageNumber(name))).layers.at(-1)?.digest ?? "";
+    let turned: Promise<Lift> | undefined;
+    scene.misbehave(async ({ url }) => {
+      if (url.includes(last)) {
+        turned ??= readOnly(store(target));
+        await turned;
+      }
+      return false;
+    });
+    return async () => {
+      scene.misbehave(undefined);
+      await (await turned)?.();
+    };
+  },
+};
+
+export const pullSteps: readonly StepCase[] = [
+  registry("token", "fail"),
+  registry("token", "hang"),
+  ...(["manifest", "config", "layer 1", "layer 2"] as const).flatMap((part) => [
+    registry(part, "fail"),
+    registry(part, "lie"),
+    registry(part, "hang"),
+  ]),
+  unpacker("SIGKILL"),
+  unpacker("SIGSTOP"),
+  disk("staging directory", "fail", (target) => full(staging(target))),
+  disk("staging directory", "hang", (target) => dead(staging(target))),
+  turnsReadOnly,
+];

@@ -1,0 +1,86 @@
+// Sessions that clients leave: after hundreds of them the daemon and the monitor hold what they held before.
+
+import assert from "node:assert/strict";
+import { setTimeout as delay } from "node:timers/promises";
+import type { TestNode } from "../../fixtures/node.ts";
+import {
+  descendants,
+  descriptors,
+  monitorPids,
+  proportionalKilobytes,
+  residentKilobytes,
+  terminals,
+} from "../../fixtures/processes.ts";
+import { type Steps, until } from "../../fixtures/steps.ts";
+import { type Crictl, ended, prints, type Transport } from "./crictl.ts";
+
+interface Held {
+  readonly descriptors: readonly [daemon: number, monitor: number];
+  /** Of the monitor: containers' processes and execs. */
+  readonly processes: number;
+  readonly terminals: number;
+}
+
+export interface Containers {
+  readonly sandbox: string;
+  readonly plain: string;
+  readonly tty: string;
+}
+
+/** `rounds` attaches are left, half over each transport and half of them on a terminal; a tenth as many execs and forwards. */
+export async function cancel({ step }: Steps, crictl: Crictl, node: TestNode, rounds: number, containers: Containers) {
+  const [monitor = 0] = await monitorPids(node.directory);
+  const held = async (): Promise<Held> => ({
+    descriptors: [await descriptors(node.daemon.pid), await descriptors(monitor)],
+    processes: (await descendants(monitor)).length,
+    terminals: await terminals(),
+  });
+  const memory = async () =>
+    `daemon ${await residentKilobytes(node.daemon.pid)} kB RSS, monitor ${await proportionalKilobytes(monitor)} kB PSS`;
+  // Of the loops' own: `sleep` comes and goes.
+  const settled = () => until("sleeps", 5000, async () => await held());
+
+  await leave(crictl, containers, 8);
+  await delay(500);
+  const [before, monitorBefore] = [await settled(), await proportionalKilobytes(monitor)];
+  process.stdout.write(`      before: ${JSON.stringify(before)}, ${await memory()}\n`);
+  await step(`${rounds} attaches and ${rounds / 10} execs and port-forwards each are left; nothing stays`, async () => {
+    await leave(crictl, containers, rounds);
+    let after = await held();
+    await until("everything is as before", 10_000, async () => {
+      after = await held();
+      return after.processes <= before.processes &&
+        after.terminals <= before.terminals &&
+        after.descriptors.every((count, index) => count <= (before.descriptors[index] ?? 0))
+        ? true
+        : undefined;
+    }).catch(() => assert.deepEqual(after, before));
+    process.stdout.write(`      after:  ${JSON.stringify(after)}, ${await memory()}\n`);
+    const growth = (await proportionalKilobytes(monitor)) - monitorBefore;
+    assert.ok(growth < 256, `the monitor grew by ${growth} kB`);
+  });
+}
+
+async function leave(crictl: Crictl, { sandbox, plain, tty }: Containers, rounds: number): Promise<void> {
+  const transports: readonly Transport[] = ["spdy", "websocket"];
+  const one = async (round: number): Promise<void> => {
+    const transport = transports[round % 2] ?? "spdy";
+    const start = (words: readonly string[], ...command: readonly string[]) =>
+      round % 4 < 2
+        ? crictl.start([...words, "--transport", transport, "-i", plain, ...command], "pipe")
+        : crictl.startOnTerminal([...words, "--transport", transport, "-i", "-t", tty, ...command]);
+    const attached = start(["attach"]);
+    await prints(attached, /tick/).finally(() => ended(attached));
+    if (round % 10 !== 0) return;
+    const executed = start(["exec"], "sh", "-c", "echo begun; sleep 1000");
+    await prints(executed, /begun/).finally(() => ended(executed));
+    const forwarded = crictl.start(["port-forward", "--transport", transport, sandbox, "0:8080"]);
+    await prints(forwarded, /Forwarding/).finally(() => ended(forwarded));
+  };
+  // Four at a time, as clients are.
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    for (let round = next++; round < rounds; round = next++) await one(round);
+  };
+  await Promise.all([lane(), lane(), lane(), lane()]);
+}
