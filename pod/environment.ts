@@ -2,7 +2,7 @@
 
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import type { Host } from "../native/index.ts";
+import type { Host, Monitor, SpawnedMonitor } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
@@ -15,8 +15,16 @@ export type Log = (
   fields?: Readonly<Record<string, unknown>>,
 ) => void;
 
+/** The monitors of pods: where a new one comes from, and the way to one that runs. */
+export interface Monitors {
+  /** As `spawnMonitor` of native/. */
+  spawn(podDirectory: string, timeoutMs: number): Promise<SpawnedMonitor>;
+  connect(podDirectory: string): Monitor;
+}
+
 export interface Environment {
   readonly host: Host;
+  readonly monitors: Monitors;
   readonly images: ImageStore;
   readonly network: Network;
   readonly records: Records;
@@ -33,8 +41,6 @@ export interface Environment {
   /** Where pods without a cgroup_parent have their cgroup, cgroupfs form. */
   readonly cgroupRoot: string;
   readonly hostResolvConf: string;
-  /** Descriptor of the sealed copy of keelson-monitor. */
-  readonly monitorExecutable: number;
   /** This process's capability bounding set. */
   readonly hostCapabilities: bigint;
 }

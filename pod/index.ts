@@ -4,7 +4,7 @@ import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import type { Host } from "../native/index.ts";
+import { connectMonitor, type Host, spawnMonitor } from "../native/index.ts";
 import { detectCgroups } from "./cgroups.ts";
 import type { Environment, Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -46,8 +46,13 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
   // The monitor follows no link in what it mounts and where it writes.
   const runDirectory = await realpath(options.runDirectory);
+  const executableFd = await host.sealedCopy(options.monitorPath);
   const env: Environment = {
     host,
+    monitors: {
+      spawn: (podDirectory, timeoutMs) => spawnMonitor({ executableFd, podDirectory, timeoutMs }),
+      connect: connectMonitor,
+    },
     images,
     network,
     log,
@@ -60,7 +65,6 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
     cgroups: await detectCgroups(),
     events: new EventHub(),
-    monitorExecutable: await host.sealedCopy(options.monitorPath),
     hostCapabilities: host.hostCapabilities(),
   };
   const handlers = await openHandlers(options.ociHandlers, log);

@@ -4,7 +4,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type ContainerRun, connectMonitor, KeelsonError } from "../native/index.ts";
+import { type ContainerRun, KeelsonError } from "../native/index.ts";
 import { phaseOf } from "./container.ts";
 import { applyUnseenExit } from "./container-life.ts";
 import type { Environment } from "./environment.ts";
@@ -104,7 +104,7 @@ async function provideFiles(env: Environment, sandbox: Sandbox): Promise<void> {
 
 /** Takes the monitor's word for its containers. Undefined when it has ended; one that is slow or frozen has not. */
 async function askMonitor(env: Environment, sandbox: Sandbox) {
-  const monitor = connectMonitor(sandbox.podDirectory);
+  const monitor = env.monitors.connect(sandbox.podDirectory);
   try {
     await adopt(env, sandbox, await monitor.state({ timeoutMs: answerMs }));
   } catch (error) {

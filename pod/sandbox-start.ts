@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
-import { type SpawnedMonitor, spawnMonitor } from "../native/index.ts";
+import type { SpawnedMonitor } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
@@ -99,7 +99,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
     await clearRemains(env, { podDirectory, cgroup, ownsCgroup, containerIds: [], monitorPid: spawned?.pid ?? 0 });
   });
   const { monitor, pid } = await timed(stages, "monitor", async () => {
-    spawned = await spawnMonitor({ executableFd: env.monitorExecutable, podDirectory, timeoutMs: limits.monitorStart });
+    spawned = await env.monitors.spawn(podDirectory, limits.monitorStart);
     await writeContainerFiles(sandbox, env.hostResolvConf);
     return spawned;
   });

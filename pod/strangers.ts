@@ -2,7 +2,6 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { connectMonitor } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import type { ContainerRecord, Unreadable } from "./records.ts";
 import { clearRemains, podDirectories } from "./remains.ts";
@@ -59,7 +58,8 @@ export async function clearStrangePod(env: Environment, podDirectory: string): P
     monitorPid: 0,
   };
   await env.network.detach(basename(podDirectory));
-  await connectMonitor(podDirectory)
+  await env.monitors
+    .connect(podDirectory)
     .shutdown(0, { timeoutMs: limits.shutdown })
     .catch(() => undefined);
   await clearRemains(env, remains);
