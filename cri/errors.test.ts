@@ -4,9 +4,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { KeelsonError } from "../native/index.ts";
+import { wireStatus } from "./api/grpc-status.ts";
 import { catalogues, errorReference } from "./error-reference.ts";
 import { criErrors } from "./errors.ts";
-import { wireStatus } from "./status.ts";
 
 const entries = [...catalogues].flatMap(([part, catalogue]) =>
   Object.entries(catalogue).map(([name, entry]) => ({ part, name, entry })),

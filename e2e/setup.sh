@@ -41,6 +41,6 @@ fi
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
 make -s -C native -j2 >&2
-if [ ! -e cri/generated/messages.js ] || [ cri/api.proto -nt cri/generated/messages.js ] || [ cri/keelson.proto -nt cri/generated/messages.js ]; then
+if [ ! -e cri/api/generated/messages.js ] || [ cri/api/api.proto -nt cri/api/generated/messages.js ] || [ cri/api/keelson.proto -nt cri/api/generated/messages.js ]; then
   npm run --silent build:proto >&2
 fi

@@ -1,7 +1,7 @@
 // The words of the pod model: what the API edge hands in, what it gets back.
 //
 // Values here are checked (the edge parsed them once), immutable, and independent of protobuf.
-// Source of the meanings: CRI v1 (cri/api.proto).
+// Source of the meanings: CRI v1 (cri/api/api.proto).
 
 import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";

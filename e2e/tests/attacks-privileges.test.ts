@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { runtime } from "../../cri/generated/messages.js";
+import { runtime } from "../../cri/api/generated/messages.js";
 import { startRegistry, type TestRegistry } from "../../image/testing/registry.ts";
 import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { pullHostileImage } from "../fixtures/hostile-image.ts";

@@ -10,7 +10,7 @@ const files = ["cri", "pod", "image", "cni", "native", "e2e"].flatMap((folder) =
 );
 /** Each file under its whole path, and under the ends of it that documents call it by: "setup/command.cc", "command.cc". */
 const known = new Set(files.flatMap((file) => file.split("/").map((_, at, parts) => parts.slice(at).join("/"))));
-const sources = files.filter((file) => /\.(ts|cc|h)$/.test(file) && !/^(native\/build|cri\/generated)\//.test(file));
+const sources = files.filter((file) => /\.(ts|cc|h)$/.test(file) && !/(^native\/build|\/generated)\//.test(file));
 
 /** The comment that a file begins with. */
 function opening(file: string): string {

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { runtime } from "../../cri/generated/messages.js";
+import { runtime } from "../../cri/api/generated/messages.js";
 import { type PodConfig, startNode, type TestNode } from "../fixtures/node.ts";
 import { until } from "../fixtures/steps.ts";
 

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { runtime } from "../../cri/generated/messages.js";
+import { runtime } from "../../cri/api/generated/messages.js";
 import { busyboxLayer, makeImage, makeLayer, makeTar, pushImage } from "../../image/testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "../../image/testing/registry.ts";
 import { mountHugetlb } from "../../native/testing/crun-host.ts";

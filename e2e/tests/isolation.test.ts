@@ -6,7 +6,7 @@ import { mkdir, readdir, readFile, readlink, rename, stat, symlink, writeFile } 
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { runtime } from "../../cri/generated/messages.js";
+import { runtime } from "../../cri/api/generated/messages.js";
 import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";

@@ -1,5 +1,5 @@
 // Bad input over the real socket: a clear error with the right code, and nothing made or lost.
-// Wrong digests, cut layers and hostile archives: image/*.test.ts, native/unpack/*.test.ts; configuration files: cri/config.test.ts.
+// Wrong digests, cut layers and hostile archives: image/*.test.ts, native/unpack/*.test.ts; configuration files: cri/cli/config.test.ts.
 
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";

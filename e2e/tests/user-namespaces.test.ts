@@ -4,7 +4,7 @@ import { chown, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { runtime } from "../../cri/generated/messages.js";
+import { runtime } from "../../cri/api/generated/messages.js";
 import { type PodConfig, startNode, type TestNode } from "../fixtures/node.ts";
 
 const { POD, NODE, CONTAINER, TARGET } = runtime.v1.NamespaceMode;

@@ -1,7 +1,7 @@
 // Work in hand: what this process is at or waits for, told as it begins and as it ends.
 //
 // It goes over channels (node:diagnostics_channel), so that nobody passes a list through every package; whoever keeps
-// the list subscribes (cri/work-list.ts). Without a subscriber nothing is kept and next to nothing done.
+// the list subscribes (cri/cli/work-list.ts). Without a subscriber nothing is kept and next to nothing done.
 
 import { channel } from "node:diagnostics_channel";
 

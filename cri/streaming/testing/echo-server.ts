@@ -3,7 +3,7 @@
 import { PassThrough } from "node:stream";
 import { type ExecOutcome, KeelsonError, type Session } from "../../../native/index.ts";
 import { newContainerId, newSandboxId } from "../../../pod/ids.ts";
-import { startStreamingServer } from "../server.ts";
+import { startStreamingServer } from "../http-server.ts";
 import type { Streams } from "../wishes.ts";
 
 /** As on a terminal: this byte of input ends the process, with exit code 7. */

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
-import { runtime } from "../../../cri/generated/messages.js";
+import { runtime } from "../../../cri/api/generated/messages.js";
 import type { CriClient } from "../../fixtures/client.ts";
 import type { PodConfig } from "../../fixtures/node.ts";
 import { execMark } from "./host-check.ts";

@@ -4,7 +4,7 @@
 // states; both are allowed until a client asks again.
 
 import { status } from "@grpc/grpc-js";
-import { runtime } from "../../../cri/generated/messages.js";
+import { runtime } from "../../../cri/api/generated/messages.js";
 import type { CriClient } from "../../fixtures/client.ts";
 import type { PodConfig } from "../../fixtures/node.ts";
 

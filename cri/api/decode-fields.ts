@@ -1,0 +1,104 @@
+// Single fields of a request: present, in range, of a form that is safe to use further in.
+//
+// `field` is always the name as CRI's .proto writes it, so that an error says where to look.
+
+import type { StringMap } from "../../pod/types.ts";
+import { criErrors } from "../errors.ts";
+import { toBigInt } from "./int64.ts";
+
+type Long = NonNullable<Parameters<typeof toBigInt>[0]>;
+
+/** The message itself, or fieldMissing. */
+export function required<Message>(message: Message | null | undefined, field: string, wanted: string): Message {
+  if (message === null || message === undefined) throw criErrors.fieldMissing({ field, wanted });
+  return message;
+}
+
+/** A string that is not empty. */
+export function requiredText(text: string | null | undefined, field: string, wanted: string): string {
+  if (!text) throw criErrors.fieldMissing({ field, wanted });
+  return text;
+}
+
+/** fieldInvalid, with the value quoted and cut to a readable length. */
+export function invalid(field: string, value: unknown, wanted: string): Error {
+  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
+  return criErrors.fieldInvalid({ field, value: text.length > 200 ? `${text.slice(0, 200)}…` : text, wanted });
+}
+
+/** Text that ends up in a file, a command line or a file name: no NUL and no line break. */
+export function plainText(text: string | null | undefined, field: string): string {
+  const value = text ?? "";
+  if (/[\0\r\n]/.test(value)) throw invalid(field, value, "text without NUL and line breaks");
+  return value;
+}
+
+/** A single word, as the lines of resolv.conf want it. */
+export function word(text: string, field: string): string {
+  if (!/^[^\s\p{Cc}]+$/u.test(text)) throw invalid(field, text, "one word without white space");
+  return text;
+}
+
+/** Empty or absolute. `..` is refused: what a path names must be plain from reading it. */
+export function absolutePathOrEmpty(text: string | null | undefined, field: string): string {
+  const path = plainText(text, field);
+  if (path === "") return path;
+  if (!path.startsWith("/") || path.split("/").includes(".."))
+    throw invalid(field, path, "an absolute path without ..");
+  return path;
+}
+
+export function absolutePath(text: string | null | undefined, field: string): string {
+  return absolutePathOrEmpty(requiredText(text, field, "an absolute path"), field);
+}
+
+/** Empty, or a relative path that stays below the directory it is relative to. */
+export function pathInside(text: string | null | undefined, field: string): string {
+  const path = plainText(text, field);
+  if (path.startsWith("/") || path.split("/").includes("..")) throw invalid(field, path, "a relative path without ..");
+  return path;
+}
+
+/** A name that is also used as one component of paths. */
+export function pathComponent(text: string | null | undefined, field: string): string {
+  const name = plainText(text, field);
+  if (name.includes("/") || name === "." || name === "..") throw invalid(field, name, "a name without slashes");
+  return name;
+}
+
+export function intWithin(value: number | null | undefined, field: string, low: number, high: number): number {
+  const number = value ?? 0;
+  if (number < low || number > high) throw invalid(field, number, `a number from ${low} to ${high}`);
+  return number;
+}
+
+export function bigIntWithin(value: Long | null | undefined, field: string, low: bigint, high: bigint): bigint {
+  const number = toBigInt(value);
+  if (number < low || number > high) throw invalid(field, number, `a number from ${low} to ${high}`);
+  return number;
+}
+
+/** The name that stands at an enum value's number in `names`. */
+export function enumName<Name extends string>(
+  value: number | null | undefined,
+  field: string,
+  names: readonly Name[],
+): Name {
+  const name = names[value ?? 0];
+  if (name === undefined)
+    throw invalid(field, value, `one of ${names.map((known, n) => `${n} (${known})`).join(", ")}`);
+  return name;
+}
+
+/** A protobuf map as a Map: keys like __proto__ are keys like any other there. */
+export function stringMap(map: Readonly<Record<string, string>> | null | undefined): StringMap {
+  return new Map(Object.entries(map ?? {}));
+}
+
+/** The field that `as` makes of the value, or none: with exactOptionalPropertyTypes absent is not undefined. */
+export function present<Value, Field extends object>(
+  value: Value | undefined,
+  as: (value: Value) => Field,
+): Partial<Field> {
+  return value === undefined ? {} : as(value);
+}

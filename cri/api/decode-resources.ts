@@ -1,0 +1,60 @@
+// LinuxContainerResources and what stands in it. Source: CRI v1; kernel limits from Documentation/admin-guide/cgroup-v2.rst.
+
+import type { Resources } from "../../pod/types.ts";
+import { bigIntWithin, invalid, stringMap } from "./decode-fields.ts";
+import type { runtime } from "./generated/messages.js";
+import { toBigInt } from "./int64.ts";
+
+const maxInt64 = 2n ** 63n - 1n;
+
+export function decodeResources(
+  message: runtime.v1.LinuxContainerResources.$Properties | null | undefined,
+  field: string,
+): Resources | undefined {
+  if (!message) return undefined;
+  return {
+    cpuPeriod: microseconds(message.cpuPeriod, `${field}.cpu_period`, 0n),
+    cpuQuota: microseconds(message.cpuQuota, `${field}.cpu_quota`, -1n),
+    cpuShares: bigIntWithin(message.cpuShares, `${field}.cpu_shares`, 0n, maxInt64),
+    memoryLimit: bigIntWithin(message.memoryLimitInBytes, `${field}.memory_limit_in_bytes`, -1n, maxInt64),
+    memorySwapLimit: bigIntWithin(message.memorySwapLimitInBytes, `${field}.memory_swap_limit_in_bytes`, -1n, maxInt64),
+    oomScoreAdj: bigIntWithin(message.oomScoreAdj, `${field}.oom_score_adj`, -1000n, 1000n),
+    cpusetCpus: cpuList(message.cpusetCpus, `${field}.cpuset_cpus`),
+    cpusetMems: cpuList(message.cpusetMems, `${field}.cpuset_mems`),
+    hugepageLimits: (message.hugepageLimits ?? []).map((limit, index) => ({
+      pageSize: pageSize(limit.pageSize, `${field}.hugepage_limits[${index}].page_size`),
+      limit: toBigInt(limit.limit),
+    })),
+    unified: unified(message.unified, `${field}.unified`),
+  };
+}
+
+/** The kernel takes nothing shorter than 1 ms, neither as period nor as quota. */
+function microseconds(value: Parameters<typeof toBigInt>[0], field: string, unset: bigint): bigint {
+  const number = toBigInt(value);
+  if (number === 0n || number === unset) return number;
+  return bigIntWithin(value, field, 1000n, field.endsWith("period") ? 1_000_000n : maxInt64);
+}
+
+/** "0-3,7", as cpuset(7)'s list format. */
+function cpuList(text: string | null | undefined, field: string): string {
+  const list = text ?? "";
+  if (!/^(\d+(-\d+)?(,\d+(-\d+)?)*)?$/.test(list)) throw invalid(field, list, "a list like 0-3,7");
+  return list;
+}
+
+function pageSize(text: string | null | undefined, field: string): string {
+  const size = text ?? "";
+  if (!/^\d+[KMG]i?B$/.test(size)) throw invalid(field, size, "a page size like 2MB or 1GB");
+  return size;
+}
+
+/** Keys become file names in the container's cgroup. */
+function unified(map: Readonly<Record<string, string>> | null | undefined, field: string) {
+  const files = stringMap(map);
+  for (const name of files.keys()) {
+    if (!/^[a-z0-9_]+(\.[a-zA-Z0-9_-]+)+$/.test(name))
+      throw invalid(`${field} key`, name, "a cgroup file like memory.high");
+  }
+  return files;
+}

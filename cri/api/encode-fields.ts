@@ -1,0 +1,81 @@
+// Parts of a request that answers echo: image specs, namespaces, mounts, resources.
+
+import type {
+  IdMapping,
+  ImageSpec,
+  Mount,
+  NamespaceMode,
+  NamespaceOptions,
+  Propagation,
+  Resources,
+  StringMap,
+} from "../../pod/types.ts";
+import { runtime } from "./generated/messages.js";
+import { toLong } from "./int64.ts";
+
+const { NamespaceMode: modes, MountPropagation: propagations } = runtime.v1;
+
+const namespaceModes: Readonly<Record<NamespaceMode, runtime.v1.NamespaceMode>> = {
+  pod: modes.POD,
+  container: modes.CONTAINER,
+  node: modes.NODE,
+  target: modes.TARGET,
+};
+
+const mountPropagations: Readonly<Record<Propagation, runtime.v1.MountPropagation>> = {
+  private: propagations.PROPAGATION_PRIVATE,
+  "host-to-container": propagations.PROPAGATION_HOST_TO_CONTAINER,
+  bidirectional: propagations.PROPAGATION_BIDIRECTIONAL,
+};
+
+/** Object.fromEntries defines own properties, __proto__ too. */
+export function encodeMap(map: StringMap): Record<string, string> {
+  return Object.fromEntries(map);
+}
+
+export function encodeImageSpec(spec: ImageSpec): runtime.v1.ImageSpec.$Properties {
+  return { ...spec, annotations: encodeMap(spec.annotations) };
+}
+
+export function encodeNamespaces(options: NamespaceOptions): runtime.v1.NamespaceOption.$Properties {
+  const { user } = options;
+  return {
+    network: namespaceModes[options.network],
+    pid: namespaceModes[options.pid],
+    ipc: namespaceModes[options.ipc],
+    targetId: options.targetId,
+    usernsOptions: user
+      ? { mode: namespaceModes[user.mode], uids: encodeIdMappings(user.uids), gids: encodeIdMappings(user.gids) }
+      : null,
+  };
+}
+
+export function encodeMount(mount: Mount): runtime.v1.Mount.$Properties {
+  return {
+    ...mount,
+    propagation: mountPropagations[mount.propagation],
+    uidMappings: encodeIdMappings(mount.uidMappings),
+    gidMappings: encodeIdMappings(mount.gidMappings),
+    image: mount.image ? encodeImageSpec(mount.image) : null,
+    mountOptions: [...mount.mountOptions],
+  };
+}
+
+export function encodeResources(resources: Resources): runtime.v1.LinuxContainerResources.$Properties {
+  return {
+    cpuPeriod: toLong(resources.cpuPeriod),
+    cpuQuota: toLong(resources.cpuQuota),
+    cpuShares: toLong(resources.cpuShares),
+    memoryLimitInBytes: toLong(resources.memoryLimit),
+    memorySwapLimitInBytes: toLong(resources.memorySwapLimit),
+    oomScoreAdj: toLong(resources.oomScoreAdj),
+    cpusetCpus: resources.cpusetCpus,
+    cpusetMems: resources.cpusetMems,
+    hugepageLimits: resources.hugepageLimits.map(({ pageSize, limit }) => ({ pageSize, limit: toLong(limit) })),
+    unified: encodeMap(resources.unified),
+  };
+}
+
+function encodeIdMappings(mappings: readonly IdMapping[]): runtime.v1.IDMapping.$Properties[] {
+  return mappings.map((mapping) => ({ ...mapping }));
+}

@@ -1,0 +1,60 @@
+// Sandbox views → protobuf. A view is immutable, so each is encoded once.
+
+import type { SandboxState, SandboxView } from "../../pod/types.ts";
+import { encodeMap, encodeNamespaces } from "./encode-fields.ts";
+import { fieldCache } from "./encoded.ts";
+import { runtime } from "./generated/messages.js";
+import { toLong } from "./int64.ts";
+
+const states: Readonly<Record<SandboxState, runtime.v1.PodSandboxState>> = {
+  ready: runtime.v1.PodSandboxState.SANDBOX_READY,
+  "not-ready": runtime.v1.PodSandboxState.SANDBOX_NOTREADY,
+};
+
+export interface SandboxEncoder {
+  /** ListPodSandboxResponse.items */
+  listed(view: SandboxView): Buffer;
+  /** PodSandboxStatusResponse.status */
+  status(view: SandboxView): Buffer;
+  /** PodSandboxStats.attributes */
+  attributes(view: SandboxView): Buffer;
+  /** ContainerEventResponse.pod_sandbox_status */
+  eventStatus(view: SandboxView): Buffer;
+}
+
+export function sandboxEncoder(): SandboxEncoder {
+  const { PodSandbox, PodSandboxStatus, PodSandboxAttributes } = runtime.v1;
+  return {
+    listed: fieldCache(1, PodSandbox, describeListed),
+    status: fieldCache(1, PodSandboxStatus, describeStatus),
+    attributes: fieldCache(1, PodSandboxAttributes, describeAttributes),
+    eventStatus: fieldCache(4, PodSandboxStatus, describeStatus),
+  };
+}
+
+function describeAttributes(view: SandboxView): runtime.v1.PodSandboxAttributes.$Properties {
+  return {
+    id: view.id,
+    metadata: view.config.metadata,
+    labels: encodeMap(view.config.labels),
+    annotations: encodeMap(view.config.annotations),
+  };
+}
+
+function describeListed(view: SandboxView): runtime.v1.PodSandbox.$Properties {
+  return {
+    ...describeAttributes(view),
+    state: states[view.state],
+    createdAt: toLong(view.createdAt),
+    runtimeHandler: view.runtimeHandler,
+  };
+}
+
+function describeStatus(view: SandboxView): runtime.v1.PodSandboxStatus.$Properties {
+  const [ip = "", ...others] = view.ips;
+  return {
+    ...describeListed(view),
+    network: { ip, additionalIps: others.map((other) => ({ ip: other })) },
+    linux: { namespaces: { options: encodeNamespaces(view.config.security.namespaces) } },
+  };
+}

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Makes generated/messages.{js,d.ts} from the .proto files; run by `npm run build:proto`.
+# Two runs: the types are taken from the comments, and the code is read faster without them.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p generated
+generate() {
+  pbjs -t static-module -w esm --es6 --force-long \
+    --no-create --no-verify --no-convert --no-delimited --no-typeurl --no-service \
+    "$@" -o generated/messages.js api.proto keelson.proto
+}
+generate --dts
+generate --no-comments --lint ""

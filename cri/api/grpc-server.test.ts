@@ -1,0 +1,321 @@
+// The server: every RPC there, codes and sentences, limits, deadlines, streams, the log, the stop.
+
+import { readFileSync } from "node:fs";
+import { stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
+import { expect, test } from "vitest";
+import { EventHub } from "../../pod/events.ts";
+import { podErrors } from "../../pod/index.ts";
+import type { PodEvent } from "../../pod/types.ts";
+import { failure } from "./testing/client.ts";
+import { serveEdge } from "./testing/edge.ts";
+import { memoryPods } from "./testing/memory-pods.ts";
+import { sandboxConfig } from "./testing/requests.ts";
+
+const working = new Set(
+  [
+    "Version, Status, RuntimeConfig, RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox",
+    "CreateContainer, StartContainer, StopContainer, RemoveContainer, ContainerStatus, ListContainers, ExecSync",
+    "ReopenContainerLog, ContainerStats, ListContainerStats, PodSandboxStats, ListPodSandboxStats, GetContainerEvents",
+    "StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamImages",
+    "Exec, Attach, PortForward, CheckpointContainer",
+    "ListMetricDescriptors, ListPodSandboxMetrics, StreamPodSandboxMetrics",
+    "UpdateContainerResources, UpdatePodSandboxResources, UpdateRuntimeConfig",
+    "ListImages, ImageStatus, PullImage, RemoveImage, ImageFsInfo",
+  ].flatMap((line) => line.split(", ")),
+);
+
+test("every RPC of CRI is answered, by its implementation or by a sentence that says there is none", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const rpcs = readFileSync(join(import.meta.dirname, "testdata/cri-v1.tsv"), "utf8")
+    .split("\n")
+    .map((line) => line.split("\t"))
+    .filter(([kind]) => kind === "rpc");
+  expect(rpcs).toHaveLength(43);
+  for (const [, service, name = ""] of rpcs) {
+    const answer = await edge.client.callBytes(`/runtime.v1.${service}/${name}`, new Uint8Array()).then(
+      () => undefined,
+      (error) => error,
+    );
+    if (working.has(name)) expect(answer?.details ?? "", name).not.toContain("implement");
+    else expect(answer?.details, name).toContain(`Keelson 1.2.3 does not implement ${name}.`);
+  }
+  // Paths that are nearly right reach no implementation (CVE-2026-33186 of grpc-go).
+  for (const path of ["runtime.v1.RuntimeService/Version", "//runtime.v1.RuntimeService/Version", "/Version"]) {
+    await failure(edge.client.callBytes(path, new Uint8Array()));
+  }
+  expect(edge.lines).toHaveLength(43);
+});
+
+test("the socket is for root and its group only", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const socket = await stat(edge.socket);
+  expect((socket.mode & 0o7777).toString(8)).toBe("660");
+  expect([socket.uid, socket.gid]).toEqual([0, 0]);
+  expect(((await stat(dirname(edge.socket))).mode & 0o777).toString(8)).toBe("711");
+});
+
+test("catalogue errors keep their code and sentence, others become Internal with their stack in the log alone", async () => {
+  const pods = memoryPods({
+    startContainer: async (id) => {
+      throw podErrors.containerNotFound({ id });
+    },
+    stopContainer: async () => {
+      throw new TypeError("cannot read\nsecond line");
+    },
+    removeContainer: async () => {
+      throw podErrors.containerNotFound({ id: `\ud800${"x".repeat(100_000)}` });
+    },
+  });
+  await using edge = await serveEdge(pods);
+  const known = await failure(edge.client.call("StartContainer", { containerId: "abc" }));
+  expect(known.code).toBe(status.NOT_FOUND);
+  expect(known.details).toContain("Container abc does not exist. List the containers");
+  const unknown = await failure(edge.client.call("StopContainer", { containerId: "abc" }));
+  expect(unknown.code).toBe(status.INTERNAL);
+  expect(unknown.details).toContain("StopContainer failed in a way Keelson does not foresee: cannot read.");
+  expect(unknown.details).not.toMatch(/second line|at .*\.ts/);
+  expect(edge.lines.at(-1)).toMatchObject({
+    level: "error",
+    fields: {
+      method: "StopContainer",
+      container: "abc",
+      code: "Internal",
+      stack: expect.stringContaining("server.test.ts"),
+    },
+  });
+  // Neither a lone surrogate nor a long sentence may break the trailers.
+  expect((await failure(edge.client.call("RemoveContainer", { containerId: "abc" }))).code).toBe(status.NOT_FOUND);
+});
+
+test("bytes that are no message of CRI are the client's mistake", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const cut = await failure(
+    edge.client.callBytes("/runtime.v1.RuntimeService/RunPodSandbox", Buffer.from([10, 200, 1])),
+  );
+  expect(cut.code).toBe(status.INVALID_ARGUMENT);
+  expect(cut.details).toContain("The request of RunPodSandbox is not a valid protobuf message");
+  const notUtf8 = Buffer.from([10, 1, 0xff]);
+  expect((await failure(edge.client.callBytes("/runtime.v1.RuntimeService/StopPodSandbox", notUtf8))).code).toBe(
+    status.INVALID_ARGUMENT,
+  );
+});
+
+test("messages are limited to 16 MiB in both directions", async () => {
+  const pods = memoryPods({
+    execSync: async (_id, [size = "0"]) => ({
+      stdout: Buffer.alloc(Number(size)),
+      stderr: Buffer.alloc(0),
+      exitCode: 0,
+    }),
+  });
+  await using edge = await serveEdge(pods);
+  const large = 16 * 1024 * 1024;
+  const fits = await edge.client.call("ExecSync", { containerId: "a", cmd: [String(large - 100)] });
+  expect(fits).toMatchObject({ stdout: { length: large - 100 } });
+  const answer = await failure(edge.client.call("ExecSync", { containerId: "a", cmd: [String(large)] }));
+  expect(answer.code).toBe(status.RESOURCE_EXHAUSTED);
+  expect(answer.details).toContain("The answer to ExecSync has 167772");
+  const request = await failure(edge.client.call("ExecSync", { containerId: "a", cmd: ["x".repeat(large)] }));
+  expect(request.code).toBe(status.RESOURCE_EXHAUSTED);
+});
+
+test("a client's deadline and its cancellation reach the implementation, each with its code", async () => {
+  const reasons: string[] = [];
+  const pods = memoryPods({
+    execSync: (_id, _command, _timeout, { signal }) =>
+      new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          reasons.push(signal.reason.code);
+          reject(new DOMException("aborted", "AbortError"));
+        });
+      }),
+  });
+  await using edge = await serveEdge(pods);
+  const request = { containerId: "a", cmd: ["sleep"] };
+  const late = await failure(edge.client.call("ExecSync", request, { deadline: Date.now() + 100 }));
+  expect(late.code).toBe(status.DEADLINE_EXCEEDED);
+  await until(() => edge.server.callsInFlight() === 0);
+  const caller = new AbortController();
+  const call = failure(edge.client.call("ExecSync", request, { signal: caller.signal }));
+  await until(() => edge.server.callsInFlight() === 1);
+  caller.abort();
+  expect((await call).code).toBe(status.CANCELLED);
+  await until(() => reasons.length === 2);
+  expect(reasons).toEqual(["DeadlineExceeded", "Cancelled"]);
+  await until(() => edge.lines.length === 2);
+  expect(edge.lines.map(({ fields }) => fields.code)).toEqual(reasons);
+});
+
+test("one line for each call: method, subject, duration, code", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
+  await failure(edge.client.call("StopPodSandbox", {}));
+  expect(edge.lines).toHaveLength(2);
+  expect(edge.lines[0]).toEqual({
+    level: "info",
+    message: "call",
+    fields: { method: "RunPodSandbox", sandbox: podSandboxId, milliseconds: expect.any(Number), code: "OK" },
+  });
+  expect(edge.lines[1]?.fields).toMatchObject({
+    method: "StopPodSandbox",
+    code: "InvalidArgument",
+    error: "pod_sandbox_id is missing. Set it to a sandbox's id.",
+  });
+});
+
+test("a reader that does not read holds the events back, and its end ends them", async () => {
+  let sent = 0;
+  let ended = false;
+  const pods = memoryPods({
+    async *events() {
+      try {
+        for (;;) {
+          sent += 1;
+          yield eventOf("x".repeat(64 * 1024));
+          await sleep(0);
+        }
+      } finally {
+        ended = true;
+      }
+    },
+  });
+  await using edge = await serveEdge(pods);
+  const reader = new AbortController();
+  const events = edge.client.stream("GetContainerEvents", {}, reader.signal)[Symbol.asyncIterator]();
+  await events.next();
+  await sleep(300);
+  const held = sent;
+  await sleep(300);
+  // HTTP/2 windows and stream buffers are some hundred KiB; without back-pressure it would be thousands of events.
+  expect(sent - held).toBeLessThan(5);
+  expect(held).toBeLessThan(200);
+  reader.abort();
+  const rest = async () => {
+    while (!(await events.next()).done);
+  };
+  expect((await failure(rest())).code).toBe(status.CANCELLED);
+  await until(() => ended);
+  await until(() => edge.lines.length === 1);
+  expect(edge.lines[0]?.fields).toMatchObject({ method: "GetContainerEvents", code: "Cancelled" });
+});
+
+test("a reader of events that never reads is ended with a code that says so, after a whole beginning", async () => {
+  const hub = new EventHub();
+  await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
+  const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
+  const first = events.next();
+  await until(() => edge.server.callsInFlight() === 1);
+  for (let n = 0; n < 2400; n += 1) {
+    hub.publish(eventOf(`${n} ${"x".repeat(2000)}`));
+    await sleep(0);
+  }
+  const got = [await first];
+  const rest = async () => {
+    for (;;) got.push(await events.next());
+  };
+  expect(await failure(rest())).toEqual({
+    code: status.RESOURCE_EXHAUSTED,
+    details: expect.stringContaining("1000 of them behind"),
+  });
+  expect(got.length).toBeLessThan(1400);
+  expect(got.map(({ value }) => parseInt(String(value?.containerId), 10))).toEqual([...got.keys()]);
+  expect(edge.server.callsInFlight()).toBe(0);
+});
+
+test("a reader of events that keeps up gets them all", async () => {
+  const hub = new EventHub();
+  await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
+  const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
+  const ids = async () => {
+    const got: string[] = [];
+    while (got.length < 2400) got.push(String((await events.next()).value?.containerId));
+    return got;
+  };
+  const read = ids();
+  await until(() => edge.server.callsInFlight() === 1);
+  for (let n = 0; n < 2400; n += 1) {
+    hub.publish(eventOf(String(n)));
+    await sleep(0);
+  }
+  expect(await read).toEqual(Array.from({ length: 2400 }, (_, n) => String(n)));
+});
+
+test("calls that change something are logged at info, reads at debug, what fails no lower than info", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
+  await edge.client.call("PodSandboxStatus", { podSandboxId });
+  await all(edge.client.stream("StreamPodSandboxes", {}, new AbortController().signal));
+  await failure(edge.client.call("PodSandboxStatus", { podSandboxId: "unknown" }));
+  await until(() => edge.lines.length === 4);
+  expect(edge.lines.map(({ level, fields }) => [fields.method, level])).toEqual([
+    ["RunPodSandbox", "info"],
+    ["PodSandboxStatus", "debug"],
+    ["StreamPodSandboxes", "debug"],
+    ["PodSandboxStatus", "info"],
+  ]);
+});
+
+test("events come through in order and whole", async () => {
+  const pods = memoryPods({
+    async *events() {
+      yield { ...eventOf("a"), type: "created" };
+      yield { ...eventOf("a"), type: "deleted" };
+    },
+  });
+  await using edge = await serveEdge(pods);
+  const events = await all(edge.client.stream("GetContainerEvents", {}, new AbortController().signal));
+  expect(events).toMatchObject([
+    { containerId: "a", containerEventType: "CONTAINER_CREATED_EVENT", createdAt: "1795223900123456789" },
+    { containerId: "a", containerEventType: "CONTAINER_DELETED_EVENT" },
+  ]);
+});
+
+test("a stop lets calls finish within the grace, ends streams at once and then the rest, and takes the socket away", async () => {
+  const pods = memoryPods({
+    startContainer: () => sleep(300),
+    stopContainer: (_id, _timeout, signal) =>
+      new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+    async *events(signal) {
+      await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    },
+  });
+  await using edge = await serveEdge(pods);
+  const started = Date.now();
+  const quick = edge.client.call("StartContainer", { containerId: "a" });
+  const endless = failure(edge.client.call("StopContainer", { containerId: "a" }));
+  const stream = failure(all(edge.client.stream("GetContainerEvents", {}, new AbortController().signal)));
+  await until(() => edge.server.callsInFlight() === 3);
+  const closed = edge.server.close(1000);
+  expect((await stream).code).toBe(status.UNAVAILABLE);
+  expect(Date.now() - started).toBeLessThan(900);
+  await quick;
+  const ended = await endless;
+  expect(ended).toEqual({
+    code: status.UNAVAILABLE,
+    details: expect.stringContaining("Keelson is stopping, so StopContainer ends here."),
+  });
+  await closed;
+  expect(Date.now() - started).toBeLessThan(3000);
+  await expect(stat(edge.socket)).rejects.toMatchObject({ code: "ENOENT" });
+});
+
+function eventOf(containerId: string): PodEvent {
+  return { containerId, type: "started", createdAt: 1_795_223_900_123_456_789n, containers: [] };
+}
+
+async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const collected: Item[] = [];
+  for await (const item of items) collected.push(item);
+  return collected;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + 5000;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 5 s`);
+    await sleep(5);
+  }
+}

@@ -1,0 +1,107 @@
+// The gRPC server on its unix socket.
+
+import { rm } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type MethodDefinition,
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { criErrors } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { type CallContext, type InFlight, messageLimit, refusedCall } from "./call.ts";
+import type { Method } from "./methods.ts";
+import { placeSocket } from "./socket.ts";
+
+/** How long ended calls have to take back what they began, after a stop's grace. */
+const undoMilliseconds = 300;
+
+export interface Service {
+  readonly definition: ServiceDefinition;
+  implement(context: CallContext): UntypedServiceImplementation;
+}
+
+export interface RunningServer {
+  /**
+   * Takes no new calls, ends streams at once and, after `graceMilliseconds`, the other calls (with
+   * Unavailable); then removes the socket. Ends within the grace and a third of a second.
+   */
+  close(graceMilliseconds: number): Promise<void>;
+  callsInFlight(): number;
+}
+
+/** A service of which every method is registered; those without a handler answer Unimplemented. */
+export function service<Runs>(
+  name: string,
+  methods: { readonly [Name in keyof Runs]: Method<Runs[Name]> },
+  handlers: { readonly [Name in keyof Runs]?: Runs[Name] },
+  version: string,
+): Service {
+  const definition: Record<string, MethodDefinition<Uint8Array, Uint8Array>> = {};
+  for (const method in methods) {
+    definition[method] = {
+      path: `/${name}/${method}`,
+      requestStream: false,
+      responseStream: methods[method].kind === "stream",
+      requestSerialize: asBuffer,
+      requestDeserialize: (bytes) => bytes,
+      responseSerialize: asBuffer,
+      responseDeserialize: (bytes) => bytes,
+    };
+  }
+  const implement = (context: CallContext) => {
+    const implementation: UntypedServiceImplementation = {};
+    for (const method in methods) {
+      const run = handlers[method];
+      implementation[method] =
+        run === undefined
+          ? refusedCall(method, methods[method].kind, criErrors.notImplemented({ version, method }), context)
+          : methods[method].connect(method, run, context);
+    }
+    return implementation;
+  };
+  return { definition, implement };
+}
+
+/** Listens on `path`, or rejects with a sentence that says why not. */
+export async function startServer(path: string, services: readonly Service[], log: Log): Promise<RunningServer> {
+  const inFlight: InFlight = new Set();
+  const server = new Server({
+    "grpc.max_receive_message_length": messageLimit,
+    "grpc.max_send_message_length": messageLimit,
+    "grpc.enable_channelz": 0,
+  });
+  for (const { definition, implement } of services) server.addService(definition, implement({ log, inFlight }));
+  await placeSocket(path, (temporary) => bind(server, temporary));
+
+  return {
+    callsInFlight: () => inFlight.size,
+    async close(graceMilliseconds) {
+      const ended = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      endCalls(inFlight, "stream");
+      await Promise.race([ended, sleep(graceMilliseconds, undefined, { ref: false })]);
+      endCalls(inFlight, "unary");
+      await Promise.race([ended, sleep(undoMilliseconds, undefined, { ref: false })]);
+      server.forceShutdown();
+      await rm(path, { force: true });
+    },
+  };
+}
+
+function bind(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
+      error ? reject(error) : resolve(),
+    );
+  });
+}
+
+function endCalls(inFlight: InFlight, kind: "unary" | "stream"): void {
+  for (const call of [...inFlight]) if (call.kind === kind) call.end();
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,56 @@
+// Version, Status and RuntimeConfig: what this runtime is and whether it can run pods.
+
+import type { Network } from "../../cni/types.ts";
+import type { Pods } from "../../pod/types.ts";
+import { runtime } from "./generated/messages.js";
+import { encodeInfo } from "./info.ts";
+import type { Handlers, runtimeMethods } from "./methods.ts";
+
+/** CRI's own version of VersionResponse.version, fixed since its first release. */
+const kubeletApiVersion = "0.1.0";
+
+export interface NodeParts {
+  readonly pods: Pick<Pods, "runtimeHandlers">;
+  readonly network: Pick<Network, "readiness" | "info">;
+  /** Keelson's, semver. */
+  readonly version: string;
+  /** The effective configuration, for verbose Status. */
+  readonly config: object;
+}
+
+type NodeCalls = "Version" | "Status" | "RuntimeConfig";
+
+export function nodeStatus(parts: NodeParts): Required<Pick<Handlers<typeof runtimeMethods>, NodeCalls>> {
+  return {
+    async Version() {
+      return {
+        version: kubeletApiVersion,
+        runtimeName: "keelson",
+        runtimeVersion: parts.version,
+        runtimeApiVersion: "v1",
+      };
+    },
+
+    async Status(request) {
+      return {
+        status: { conditions: [{ type: "RuntimeReady", status: true }, networkCondition(parts.network)] },
+        runtimeHandlers: parts.pods.runtimeHandlers().map(({ name, recursiveReadOnlyMounts, userNamespaces }) => ({
+          name,
+          features: { recursiveReadOnlyMounts, userNamespaces },
+        })),
+        features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: true, mountOptions: true },
+        info: request.verbose ? encodeInfo({ config: parts.config, network: parts.network.info() }) : {},
+      };
+    },
+
+    async RuntimeConfig() {
+      return { linux: { cgroupDriver: runtime.v1.CgroupDriver.CGROUPFS } };
+    },
+  };
+}
+
+function networkCondition(network: Pick<Network, "readiness">): runtime.v1.RuntimeCondition.$Properties {
+  const readiness = network.readiness();
+  if (readiness.ready) return { type: "NetworkReady", status: true };
+  return { type: "NetworkReady", status: false, reason: "NetworkPluginNotReady", message: readiness.message };
+}

@@ -1,0 +1,70 @@
+// A node that is out of something (disk, descriptors, memory), or whose disk is read-only: the same answer wherever in
+// the daemon it was met, since it is nothing that a request or a program did wrong.
+
+import { constants } from "node:os";
+import { HostError, KeelsonError, MonitorError } from "../../native/index.ts";
+import { criErrors } from "../errors.ts";
+import { firstLine } from "../first-line.ts";
+
+type Shortage = "ENOSPC" | "EDQUOT" | "EROFS" | "EMFILE" | "ENFILE" | "ENOMEM";
+
+/** `place`: the file system that it is about. */
+const shortages: Readonly<Record<Shortage, { readonly what: string; readonly remedy: (place: string) => string }>> = {
+  ENOSPC: { what: "a full file system", remedy: (place) => `Free space or inodes on ${place} (df, df -i).` },
+  EDQUOT: { what: "a used-up disk quota", remedy: (place) => `Free space on ${place}, or raise the quota.` },
+  EROFS: {
+    what: "a read-only file system",
+    remedy: (place) => `Mount ${place} writable; the kernel's log tells whether a failing disk made it read-only.`,
+  },
+  EMFILE: {
+    what: "the daemon's limit of open files",
+    remedy: () => "Raise it (LimitNOFILE= of the daemon's unit), or end some of the open sessions.",
+  },
+  ENFILE: { what: "the node's limit of open files", remedy: () => "Raise fs.file-max, or end what holds them." },
+  ENOMEM: { what: "a lack of memory", remedy: () => "Free memory of the node, or of the pod's cgroup." },
+};
+
+/** Of the kernel's limits inside a pod: ENOSPC there may be a full cpuset or a number of namespaces as well as a disk. */
+const ofPods: ReadonlySet<string> = new Set<Shortage>(["ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM"]);
+
+/** The error to answer with when a shortage is behind what was thrown; undefined when none is. */
+export function exhausted(step: string, thrown: unknown): KeelsonError | undefined {
+  if (thrown instanceof KeelsonError && thrown.code === "ResourceExhausted") return undefined;
+  // A HostError's own remedy is for other reasons than these; its cause says the same without.
+  const reason = firstLine(thrown instanceof HostError ? thrown.cause : thrown);
+  for (let cause = thrown; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof MonitorError) {
+      if (cause.kind !== "system" || !ofPods.has(errnoName(cause.errno))) return undefined;
+      return criErrors.podLimit({ step, reason }, thrown);
+    }
+    const name = shortageOf(cause);
+    if (name === undefined) continue;
+    const path = pathOf(cause);
+    const place = path === undefined ? "what its words name" : `the file system of ${path}`;
+    return criErrors.nodeExhausted(
+      { step, reason, what: shortages[name].what, remedy: shortages[name].remedy(place) },
+      thrown,
+    );
+  }
+  return undefined;
+}
+
+/** Of the two paths of a copy or rename, the one that is written. */
+function pathOf(error: Error): string | undefined {
+  if (error instanceof HostError) return error.object.startsWith("/") ? error.object : undefined;
+  if ("dest" in error && typeof error.dest === "string") return error.dest;
+  return "path" in error && typeof error.path === "string" ? error.path : undefined;
+}
+
+function shortageOf(error: Error): Shortage | undefined {
+  const name = error instanceof HostError ? errnoName(error.errno) : "code" in error ? String(error.code) : "";
+  return isShortage(name) ? name : undefined;
+}
+
+function isShortage(name: string): name is Shortage {
+  return name in shortages;
+}
+
+function errnoName(errno: number): string {
+  return Object.entries(constants.errno).find(([, number]) => number === errno)?.[0] ?? "";
+}

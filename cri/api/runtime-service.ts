@@ -1,0 +1,227 @@
+// runtime.v1.RuntimeService: each RPC is decode, one call of the pod model, encode.
+
+import type { ContainerStats, PodEvent, Pods, SandboxStats } from "../../pod/types.ts";
+import { criErrors } from "../errors.ts";
+import { argument, decodeContainerConfig } from "./decode-container.ts";
+import { absolutePath, bigIntWithin, present, requiredText, stringMap } from "./decode-fields.ts";
+import { decodeContainerFilter, decodeSandboxFilter } from "./decode-filter.ts";
+import { decodeResources } from "./decode-resources.ts";
+import { decodeSandboxConfig } from "./decode-sandbox.ts";
+import { type ContainerEncoder, containerEncoder } from "./encode-container.ts";
+import { type SandboxEncoder, sandboxEncoder } from "./encode-sandbox.ts";
+import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
+import { Encoded, inMessages } from "./encoded.ts";
+import { runtime } from "./generated/messages.js";
+import { encodeInfo } from "./info.ts";
+import { toLong } from "./int64.ts";
+import type { Handlers, runtimeMethods } from "./methods.ts";
+import { metricCalls } from "./metrics.ts";
+import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
+import { type NodeParts, nodeStatus } from "./node-status.ts";
+import { type StreamingParts, streamingCalls } from "./streaming-calls.ts";
+
+/** StopContainer and ExecSync: 0 to what an int64 of nanoseconds holds. */
+const longestSeconds = 9_223_372_036n;
+
+const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventType>> = {
+  created: runtime.v1.ContainerEventType.CONTAINER_CREATED_EVENT,
+  started: runtime.v1.ContainerEventType.CONTAINER_STARTED_EVENT,
+  stopped: runtime.v1.ContainerEventType.CONTAINER_STOPPED_EVENT,
+  deleted: runtime.v1.ContainerEventType.CONTAINER_DELETED_EVENT,
+};
+
+export interface RuntimeParts extends NodeParts, NetworkConfigParts, StreamingParts {
+  readonly pods: Pods;
+  /** Nanoseconds since the epoch. */
+  readonly now: () => bigint;
+}
+
+export function runtimeService(parts: RuntimeParts): Handlers<typeof runtimeMethods> {
+  const encoders = { sandboxes: sandboxEncoder(), containers: containerEncoder() };
+  return {
+    ...nodeStatus(parts),
+    ...networkConfigCall(parts),
+    ...sandboxCalls(parts, encoders),
+    ...containerCalls(parts.pods, encoders),
+    ...statsAndEvents(parts.pods, encoders),
+    ...metricCalls(parts.pods),
+    ...streamingCalls(parts),
+  };
+}
+
+interface Encoders {
+  readonly sandboxes: SandboxEncoder;
+  readonly containers: ContainerEncoder;
+}
+
+function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: Encoders) {
+  return {
+    async RunPodSandbox(request, call) {
+      const config = decodeSandboxConfig(request.config);
+      return { podSandboxId: await pods.runSandbox(config, request.runtimeHandler, call.signal) };
+    },
+
+    async StopPodSandbox(request, call) {
+      await pods.stopSandbox(sandboxId(request.podSandboxId), call.signal);
+      return {};
+    },
+
+    async RemovePodSandbox(request, call) {
+      await pods.removeSandbox(sandboxId(request.podSandboxId), call.signal);
+      return {};
+    },
+
+    async PodSandboxStatus(request) {
+      const view = pods.sandbox(sandboxId(request.podSandboxId));
+      const rest = runtime.v1.PodSandboxStatusResponse.encode({
+        info: request.verbose ? encodeInfo({ info: await pods.sandboxInfo(view.id) }) : {},
+        timestamp: toLong(now()),
+      }).finish();
+      const statuses = pods.containersOf(view.id).map(containers.sandboxStatus);
+      return new Encoded(Buffer.concat([sandboxes.status(view), ...statuses, rest]));
+    },
+
+    async ListPodSandbox(request) {
+      return new Encoded(Buffer.concat(pods.sandboxes(decodeSandboxFilter(request.filter)).map(sandboxes.listed)));
+    },
+
+    async *StreamPodSandboxes(request) {
+      yield* inMessages(pods.sandboxes(decodeSandboxFilter(request.filter)).map(sandboxes.listed));
+    },
+
+    async UpdatePodSandboxResources(request, call) {
+      const wish = {
+        ...present(decodeResources(request.overhead, "overhead"), (overhead) => ({ overhead })),
+        ...present(decodeResources(request.resources, "resources"), (resources) => ({ resources })),
+      };
+      await pods.updateSandboxResources(sandboxId(request.podSandboxId), wish, call.signal);
+      return {};
+    },
+  } satisfies Handlers<typeof runtimeMethods>;
+}
+
+function containerCalls(pods: Pods, { containers }: Encoders) {
+  return {
+    async CreateContainer(request, call) {
+      const sandbox = sandboxId(request.podSandboxId);
+      return { containerId: await pods.createContainer(sandbox, decodeContainerConfig(request.config), call.signal) };
+    },
+
+    async StartContainer(request, call) {
+      await pods.startContainer(containerId(request.containerId), call.signal);
+      return {};
+    },
+
+    async StopContainer(request, call) {
+      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
+      await pods.stopContainer(containerId(request.containerId), timeout, call.signal);
+      return {};
+    },
+
+    async CheckpointContainer(request, call) {
+      const location = absolutePath(request.location, "location");
+      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
+      await pods.checkpointContainer(containerId(request.containerId), location, timeout, call.signal);
+      return {};
+    },
+
+    async RemoveContainer(request, call) {
+      await pods.removeContainer(containerId(request.containerId), call.signal);
+      return {};
+    },
+
+    async ListContainers(request) {
+      return new Encoded(Buffer.concat(pods.containers(decodeContainerFilter(request.filter)).map(containers.listed)));
+    },
+
+    async *StreamContainers(request) {
+      yield* inMessages(pods.containers(decodeContainerFilter(request.filter)).map(containers.listed));
+    },
+
+    async UpdateContainerResources(request, call) {
+      const id = containerId(request.containerId);
+      const resources = decodeResources(request.linux, "linux");
+      if (resources === undefined) throw criErrors.fieldMissing({ field: "linux", wanted: "the resources to set" });
+      await pods.updateContainerResources(id, resources, call.signal);
+      return {};
+    },
+
+    async ContainerStatus(request) {
+      const view = pods.container(containerId(request.containerId));
+      const status = containers.status(view);
+      if (!request.verbose) return new Encoded(status);
+      const info = encodeInfo({ info: await pods.containerInfo(view.id) });
+      return new Encoded(Buffer.concat([status, runtime.v1.ContainerStatusResponse.encode({ info }).finish()]));
+    },
+
+    async ReopenContainerLog(request) {
+      await pods.reopenLog(containerId(request.containerId));
+      return {};
+    },
+
+    async ExecSync(request, call) {
+      const id = containerId(request.containerId);
+      if (request.cmd.length === 0) throw criErrors.fieldMissing({ field: "cmd", wanted: "the command to run" });
+      const command = request.cmd.map((text, n) => argument(text, `cmd[${n}]`));
+      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
+      return await pods.execSync(id, command, timeout, call);
+    },
+  } satisfies Handlers<typeof runtimeMethods>;
+}
+
+function statsAndEvents(pods: Pods, { sandboxes, containers }: Encoders) {
+  const containerStats = (stats: ContainerStats) => encodeContainerStats(stats, containers, 1);
+  const sandboxStats = (stats: SandboxStats) => encodeSandboxStats(stats, sandboxes, containers);
+  const listContainerStats = async ({ filter }: runtime.v1.ListContainerStatsRequest.$Properties) =>
+    (await pods.listContainerStats(decodeContainerFilter(filter))).map(containerStats);
+  const listSandboxStats = async ({ filter }: runtime.v1.ListPodSandboxStatsRequest.$Properties) => {
+    const id = filter?.id;
+    const stats = await pods.listSandboxStats({ ...(id ? { id } : {}), labels: stringMap(filter?.labelSelector) });
+    return stats.map(sandboxStats);
+  };
+  return {
+    async ContainerStats(request) {
+      return new Encoded(containerStats(await pods.containerStats(containerId(request.containerId))));
+    },
+
+    async ListContainerStats(request) {
+      return new Encoded(Buffer.concat(await listContainerStats(request)));
+    },
+
+    async *StreamContainerStats(request) {
+      yield* inMessages(await listContainerStats(request));
+    },
+
+    async PodSandboxStats(request) {
+      return new Encoded(sandboxStats(await pods.sandboxStats(sandboxId(request.podSandboxId))));
+    },
+
+    async ListPodSandboxStats(request) {
+      return new Encoded(Buffer.concat(await listSandboxStats(request)));
+    },
+
+    async *StreamPodSandboxStats(request) {
+      yield* inMessages(await listSandboxStats(request));
+    },
+
+    async *GetContainerEvents(_request, call) {
+      for await (const event of pods.events(call.signal, call.abort)) {
+        const head = runtime.v1.ContainerEventResponse.encode({
+          containerId: event.containerId,
+          containerEventType: eventTypes[event.type],
+          createdAt: toLong(event.createdAt),
+        }).finish();
+        const sandbox = event.sandbox ? [sandboxes.eventStatus(event.sandbox)] : [];
+        yield new Encoded(Buffer.concat([head, ...sandbox, ...event.containers.map(containers.eventStatus)]));
+      }
+    },
+  } satisfies Handlers<typeof runtimeMethods>;
+}
+
+function sandboxId(text: string): string {
+  return requiredText(text, "pod_sandbox_id", "a sandbox's id");
+}
+
+function containerId(text: string): string {
+  return requiredText(text, "container_id", "a container's id");
+}

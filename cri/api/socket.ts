@@ -1,0 +1,63 @@
+// The unix socket's place in the file system: who may have it, and how it gets there.
+
+import { chmod, lstat, mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
+import { connect } from "node:net";
+import { basename, dirname, join } from "node:path";
+import { KeelsonError } from "../../native/index.ts";
+import { criErrors } from "../errors.ts";
+import { firstLine } from "../first-line.ts";
+
+/** How long a server on an existing socket has to accept a connection before it counts as alive but stuck. */
+const probeMilliseconds = 2000;
+
+/**
+ * Listens on `path` by way of `bind`, which is given a temporary path in a directory only root can
+ * enter. The socket gets mode 0660 there and is renamed into place, so that nobody ever sees it with
+ * other permissions, and a stale one is replaced in one step. Rejects with socketLive when a server
+ * answers on `path`, with socketNotSocket when something else than a socket is there.
+ */
+export async function placeSocket(path: string, bind: (temporaryPath: string) => Promise<void>): Promise<void> {
+  const directory = dirname(path);
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o711 });
+    await refuseUnlessStale(path);
+    const hidden = await mkdtemp(join(directory, ".s"));
+    try {
+      const temporary = join(hidden, basename(path));
+      await bind(temporary);
+      await chmod(temporary, 0o660);
+      await rename(temporary, path);
+    } finally {
+      await rmdir(hidden).catch(() => rm(hidden, { recursive: true, force: true }));
+    }
+  } catch (error) {
+    if (error instanceof KeelsonError) throw error;
+    throw criErrors.socketFailed({ path, reason: firstLine(error) }, error);
+  }
+}
+
+async function refuseUnlessStale(path: string): Promise<void> {
+  const stat = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (stat === undefined) return;
+  if (!stat.isSocket()) throw criErrors.socketNotSocket({ path });
+  if (await answers(path)) throw criErrors.socketLive({ path });
+}
+
+/** Only a refused connection means that nobody listens: a full backlog or a hang is a server too. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    const settle = (alive: boolean) => {
+      socket.destroy();
+      resolve(alive);
+    };
+    socket.setTimeout(probeMilliseconds, () => settle(true));
+    socket.once("connect", () => settle(true));
+    socket.once("error", (error: NodeJS.ErrnoException) =>
+      settle(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"),
+    );
+  });
+}

@@ -1,0 +1,49 @@
+// Exec, Attach and PortForward: what was asked becomes a URL, to be used once.
+
+import type { Pods } from "../../pod/types.ts";
+import { criErrors } from "../errors.ts";
+import type { StreamingServer } from "../streaming/http-server.ts";
+import type { Streams } from "../streaming/wishes.ts";
+import { argument } from "./decode-container.ts";
+import { intWithin, invalid, requiredText } from "./decode-fields.ts";
+import type { Handlers, runtimeMethods } from "./methods.ts";
+
+export interface StreamingParts {
+  readonly pods: Pick<Pods, "streamable" | "forwardable">;
+  readonly streaming: Pick<StreamingServer, "url">;
+}
+
+export function streamingCalls({ pods, streaming }: StreamingParts) {
+  return {
+    async Exec(request) {
+      const id = requiredText(request.containerId, "container_id", "a container's id");
+      if (request.cmd.length === 0) throw criErrors.fieldMissing({ field: "cmd", wanted: "the command to run" });
+      const command = request.cmd.map((text, n) => argument(text, `cmd[${n}]`));
+      const streams = checked(request);
+      return { url: streaming.url({ kind: "exec", id: pods.streamable(id).id, command, streams }) };
+    },
+
+    async Attach(request) {
+      const id = requiredText(request.containerId, "container_id", "a container's id");
+      const streams = checked(request);
+      const view = pods.streamable(id);
+      if (streams.tty !== view.config.tty)
+        throw invalid("tty", String(streams.tty), `${view.config.tty}, as the container has it`);
+      return { url: streaming.url({ kind: "attach", id: view.id, streams }) };
+    },
+
+    async PortForward(request) {
+      const id = requiredText(request.podSandboxId, "pod_sandbox_id", "a sandbox's id");
+      const ports = request.port.map((port, n) => intWithin(port, `port[${n}]`, 1, 65_535));
+      return { url: streaming.url({ kind: "portforward", id: pods.forwardable(id).id, ports }) };
+    },
+  } satisfies Handlers<typeof runtimeMethods>;
+}
+
+/** A terminal has one output: stderr beside it cannot be. */
+function checked({ stdin, stdout, stderr, tty }: Streams): Streams {
+  if (tty && stderr) throw invalid("stderr", "true", "false with a tty, whose output is all stdout");
+  if (!stdin && !stdout && !stderr)
+    throw criErrors.fieldMissing({ field: "stdin, stdout or stderr", wanted: "at least one stream" });
+  return { stdin, stdout, stderr, tty };
+}

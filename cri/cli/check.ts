@@ -1,0 +1,275 @@
+// `keelson check`: is this host able to run pods, and what to do where it is not.
+
+import { access, constants, readdir, readFile } from "node:fs/promises";
+import { release } from "node:os";
+import { missingPlugins } from "../../cni/chain.ts";
+import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
+import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
+import { loadHost, nativePaths } from "../../native/index.ts";
+import { detectCgroups } from "../../pod/cgroups.ts";
+import { findCriu } from "../../pod/checkpoint/criu.ts";
+import { openHandlers } from "../../pod/handlers.ts";
+import { isKernelAtLeast } from "../../pod/kernel-release.ts";
+import { selinuxIsActive } from "../../pod/spec/selinux.ts";
+import { firstLine } from "../first-line.ts";
+import type { Config } from "./config.ts";
+
+export interface Finding {
+  readonly subject: string;
+  readonly verdict: "ok" | "warn" | "fail";
+  readonly detail: string;
+  /** What to do; empty when all is well. */
+  readonly remedy: string;
+}
+
+const criuMs = 10_000;
+
+type Check = (config: Config) => Promise<Finding>;
+
+/** Runs every check; one that cannot be made counts as failed. */
+export async function checkHost(config: Config): Promise<Finding[]> {
+  const named: readonly (readonly [string, Check])[] = [
+    ["root", async () => checkRoot(process.getuid?.() ?? -1)],
+    ["capabilities", checkCapabilities],
+    ["kernel", async () => checkKernel(release())],
+    ["system calls", async () => checkSystemCalls(await readFile("/proc/kallsyms", "utf8"))],
+    ["overlayfs", async () => checkOverlay(await readFile("/proc/filesystems", "utf8"))],
+    ["namespaces", async () => checkNamespaces(await readdir("/proc/self/ns"))],
+    ["seccomp", checkSeccomp],
+    ["SELinux", async () => checkSelinux(await selinuxIsActive())],
+    ["cgroups", checkCgroups],
+    ["native programs", checkNative],
+    ["network", checkNetwork],
+    ["network leftovers", async ({ root }) => checkLeftovers(await networkLeftovers(root))],
+    ["handlers", checkHandlers],
+    ["checkpoints", checkCheckpoints],
+  ];
+  return await Promise.all(
+    named.map(([subject, check]) =>
+      check(config).catch((error: unknown) => fail(subject, firstLine(error), "Put right what the message names.")),
+    ),
+  );
+}
+
+/** One line a finding, its remedy below it. */
+export function printFindings(findings: readonly Finding[]): string {
+  const width = Math.max(...findings.map(({ subject }) => subject.length));
+  return findings
+    .map(({ subject, verdict, detail, remedy }) => {
+      const line = `${verdict.padEnd(4)}  ${subject.padEnd(width)}  ${detail}`;
+      return remedy === "" ? line : `${line}\n      ${" ".repeat(width)}  → ${remedy}`;
+    })
+    .join("\n");
+}
+
+export function checkRoot(uid: number): Finding {
+  if (uid === 0) return ok("root", "uid 0");
+  return fail("root", `uid ${uid}`, "Run Keelson as root: it makes namespaces, mounts and cgroups.");
+}
+
+/** Those that setting up a container needs, by number (capabilities(7)). */
+const neededCapabilities: ReadonlyMap<number, string> = new Map([
+  [0, "CAP_CHOWN"],
+  [1, "CAP_DAC_OVERRIDE"],
+  [5, "CAP_KILL"],
+  [6, "CAP_SETGID"],
+  [7, "CAP_SETUID"],
+  [8, "CAP_SETPCAP"],
+  [12, "CAP_NET_ADMIN"],
+  [18, "CAP_SYS_CHROOT"],
+  [19, "CAP_SYS_PTRACE"],
+  [21, "CAP_SYS_ADMIN"],
+  [27, "CAP_MKNOD"],
+]);
+const resourceCapability = 24;
+
+async function checkCapabilities(): Promise<Finding> {
+  const bounding = loadHost().hostCapabilities();
+  const has = (number: number) => (bounding & (1n << BigInt(number))) !== 0n;
+  const missing = [...neededCapabilities].filter(([number]) => !has(number)).map(([, name]) => name);
+  if (missing.length > 0) {
+    return fail(
+      "capabilities",
+      `missing ${missing.join(", ")}`,
+      "Start Keelson where root has them; not in a container.",
+    );
+  }
+  if (has(resourceCapability)) return ok("capabilities", "all that are needed");
+  return warn(
+    "capabilities",
+    "no CAP_SYS_RESOURCE",
+    "oom_score_adj cannot go below 0, nor hard limits up. Grant it where pods rely on that.",
+  );
+}
+
+/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers want 6.7 ("lowerdir+"). */
+export function checkKernel(kernelRelease: string): Finding {
+  if (isKernelAtLeast(kernelRelease, "6.7")) return ok("kernel", `Linux ${kernelRelease}`);
+  if (isKernelAtLeast(kernelRelease, "5.12")) {
+    return warn("kernel", `Linux ${kernelRelease}`, "Pods with user namespaces (hostUsers: false) need 6.7 or newer.");
+  }
+  return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.12 or newer.");
+}
+
+/** The monitor has no other way to do what these do. */
+const neededCalls = [
+  "openat2",
+  "clone3",
+  "pidfd_open",
+  "fsopen",
+  "move_mount",
+  "open_tree",
+  "close_range",
+  "mount_setattr",
+];
+
+/** System calls show among the kernel's symbols as __x64_sys_openat2, __arm64_sys_openat2 … */
+export function checkSystemCalls(kernelSymbols: string): Finding {
+  const missing = neededCalls.filter((name) => !kernelSymbols.includes(`_sys_${name}\n`));
+  if (missing.length === 0) return ok("system calls", neededCalls.join(", "));
+  return fail("system calls", `missing ${missing.join(", ")}`, "Install a kernel of 5.12 or newer.");
+}
+
+export function checkOverlay(fileSystems: string): Finding {
+  if (/\toverlay$/m.test(fileSystems)) return ok("overlayfs", "known to the kernel");
+  return fail(
+    "overlayfs",
+    "not known to the kernel",
+    "Load its module (modprobe overlay), also at boot (/etc/modules-load.d).",
+  );
+}
+
+export function checkNamespaces(names: readonly string[]): Finding {
+  const missing = ["mnt", "pid", "net", "ipc", "uts"].filter((name) => !names.includes(name));
+  if (missing.length > 0) return fail("namespaces", `missing ${missing.join(", ")}`, "Use a kernel built with them.");
+  if (names.includes("user")) return ok("namespaces", "mnt, pid, net, ipc, uts, user");
+  return warn("namespaces", "no user namespaces", "Pods with hostUsers: false need CONFIG_USER_NS.");
+}
+
+async function checkSeccomp(): Promise<Finding> {
+  const actions = await readFile("/proc/sys/kernel/seccomp/actions_avail", "utf8").catch(() => "");
+  if (actions.includes("errno")) return ok("seccomp", actions.trim());
+  return fail("seccomp", "filters are not available", "Use a kernel with CONFIG_SECCOMP_FILTER.");
+}
+
+/** Active, the kubelet asks to relabel most volumes, and pods are refused for it. */
+export function checkSelinux(active: boolean): Finding {
+  if (!active) return ok("SELinux", "not active");
+  return fail(
+    "SELinux",
+    "active, and Keelson sets no labels: mounts that are to be relabelled are refused",
+    "Start the node with selinux=0, or use another runtime on it.",
+  );
+}
+
+async function checkCgroups(): Promise<Finding> {
+  const tree = await detectCgroups();
+  const wanted = ["cpu", "cpuset", "memory", "pids"];
+  const controllers = tree.unified
+    ? (await readFile(`${tree.v2}/cgroup.controllers`, "utf8")).trim().split(" ")
+    : [...tree.v1.keys()];
+  const missing = wanted.filter((name) => !controllers.includes(name));
+  const version = tree.unified ? "v2" : "v1";
+  if (missing.length > 0) {
+    return fail(
+      "cgroups",
+      `${version} without ${missing.join(", ")}`,
+      "Enable them on the kernel's command line (cgroup_enable=).",
+    );
+  }
+  if (tree.unified) return ok("cgroups", `v2 with ${controllers.join(", ")}`);
+  return warn(
+    "cgroups",
+    `v1 with ${controllers.filter((name) => wanted.includes(name)).join(", ")}`,
+    "It works; v2 gives pressure figures and kills whole cgroups (systemd.unified_cgroup_hierarchy=1).",
+  );
+}
+
+async function checkNative(): Promise<Finding> {
+  const { monitor, unpacker } = nativePaths();
+  for (const path of [monitor, unpacker]) {
+    const runs = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (!runs) return fail("native programs", `${path} is missing`, "Build them: npm run build:native.");
+  }
+  return ok("native programs", `${monitor}, ${unpacker}`);
+}
+
+async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding> {
+  const loaded = await loadNetworkConfig(cniConfDir);
+  if (loaded.kind === "none") {
+    return warn(
+      "network",
+      loaded.reason,
+      "Install a network (a .conflist); until then only pods on the host's network run.",
+    );
+  }
+  const missing = await missingPlugins({ network: loaded.network, binDirs: cniBinDirs });
+  if (missing.length === 0) return ok("network", `${loaded.network.name} (${loaded.path})`);
+  return fail(
+    "network",
+    `${loaded.network.name} needs ${missing.join(", ")}, not found in ${cniBinDirs.join(", ")}`,
+    "Install the plugins (Debian: containernetworking-plugins) or correct cni.bin_dirs.",
+  );
+}
+
+/** What plugins could not take back of pods that are gone. */
+export function checkLeftovers(leftovers: readonly NetworkLeftover[]): Finding {
+  if (leftovers.length === 0) return ok("network leftovers", "none");
+  const givenUp = leftovers.filter((leftover) => leftover.givenUp);
+  const detail = leftovers.map(describeLeftover).join("; ");
+  if (givenUp.length === 0)
+    return warn("network leftovers", detail, "keelson serve goes on trying; put right what its plugins say.");
+  const files = givenUp.map(({ file }) => file).join(" ");
+  return warn(
+    "network leftovers",
+    detail,
+    `Remove by hand what is there of them, then ${files}, and start keelson serve again.`,
+  );
+}
+
+function describeLeftover(leftover: NetworkLeftover): string {
+  const { pod, sandboxId, plugins, network, interfaceName, addresses, reason, givenUp } = leftover;
+  const what = [`the interface ${interfaceName}`, ...addresses.map((address) => `the address ${address}`)];
+  const how = givenUp ? "was given up" : "is retried";
+  return `pod ${pod} (${sandboxId}): DEL of ${plugins.join(", ")} in network ${network} ${how}: ${reason} There may be left ${what.join(", ")} and its rules`;
+}
+
+async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Finding> {
+  if (defaultHandler !== "native" && !handlers.has(defaultHandler)) {
+    return fail(
+      "handlers",
+      `the default one, ${defaultHandler}, is not configured`,
+      "Add it under [runtime.handlers].",
+    );
+  }
+  const opened = await openHandlers(handlers, () => undefined);
+  for (const handler of opened.values()) {
+    const refusal = await handler.check().then(
+      () => undefined,
+      (error: unknown) => firstLine(error),
+    );
+    if (refusal !== undefined) return fail("handlers", refusal, "Until then no pod is started with it.");
+  }
+  return ok("handlers", ["native", ...handlers.keys()].join(", "));
+}
+
+async function checkCheckpoints(): Promise<Finding> {
+  const criu = await findCriu(AbortSignal.timeout(criuMs));
+  if ("version" in criu) return ok("checkpoints", `criu ${criu.version}`);
+  return warn("checkpoints", criu.reason, "CheckpointContainer alone needs it: install a CRIU that suits the kernel.");
+}
+
+function ok(subject: string, detail: string): Finding {
+  return { subject, verdict: "ok", detail, remedy: "" };
+}
+
+function warn(subject: string, detail: string, remedy: string): Finding {
+  return { subject, verdict: "warn", detail, remedy };
+}
+
+function fail(subject: string, detail: string, remedy: string): Finding {
+  return { subject, verdict: "fail", detail, remedy };
+}

@@ -1,0 +1,128 @@
+// Reads config.toml and config.toml.d/*.toml into one flat map of dotted keys, checked against the known ones.
+
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parse, TomlDate, TomlError } from "smol-toml";
+import { criErrors } from "../errors.ts";
+import { firstLine } from "../first-line.ts";
+
+/** A key of the configuration: how its value is understood, and what to say when it is not. */
+export interface Setting<Value> {
+  readonly key: string;
+  readonly wanted: string;
+  /** Undefined when the value is not of the right kind. */
+  parse(value: unknown): Value | undefined;
+}
+
+/** Values by dotted key, as TOML has them. */
+export type SettingValues = ReadonlyMap<string, unknown>;
+
+type KnownSettings = readonly Setting<unknown>[];
+
+/** Files in the order of their names, then the flags; a `required` file must exist. */
+export async function readSettings(
+  file: string,
+  required: boolean,
+  flags: ReadonlyMap<string, unknown>,
+  known: KnownSettings,
+): Promise<SettingValues> {
+  const values = new Map<string, unknown>();
+  for (const path of [file, ...(await dropIns(`${file}.d`))]) {
+    const text = await read(path, path === file && !required);
+    if (text !== undefined) collect(values, path, flatten(parseToml(path, text), "", known), known);
+  }
+  collect(values, "The command line", flags, known);
+  return values;
+}
+
+async function dropIns(directory: string): Promise<string[]> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw criErrors.configUnreadable({ file: directory, reason: firstLine(error) }, error);
+  });
+  return names
+    .filter((name) => name.endsWith(".toml"))
+    .sort()
+    .map((name) => join(directory, name));
+}
+
+async function read(path: string, mayBeMissing: boolean): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (mayBeMissing && error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw criErrors.configUnreadable({ file: path, reason: firstLine(error) }, error);
+  }
+}
+
+function parseToml(file: string, text: string): object {
+  try {
+    return parse(text);
+  } catch (error) {
+    const place = error instanceof TomlError ? ` (line ${error.line}, column ${error.column})` : "";
+    throw criErrors.configSyntax({ file, reason: `${firstLine(error)}${place}` }, error);
+  }
+}
+
+/** Goes down into tables as long as some known key lies below them. */
+function flatten(table: object, prefix: string, known: KnownSettings): Map<string, unknown> {
+  const flat = new Map<string, unknown>();
+  for (const [name, value] of Object.entries(table)) {
+    const key = `${prefix}${name}`;
+    const isTable =
+      typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof TomlDate);
+    if (isTable && known.some((setting) => leadsTo(key, setting.key))) {
+      for (const [below, content] of flatten(value, `${key}.`, known)) flat.set(below, content);
+    } else {
+      flat.set(key, value);
+    }
+  }
+  return flat;
+}
+
+function collect(into: Map<string, unknown>, file: string, values: ReadonlyMap<string, unknown>, known: KnownSettings) {
+  for (const [key, value] of values) {
+    const setting = known.find((candidate) => matches(key, candidate.key));
+    if (setting === undefined) throw criErrors.configUnknownKey({ file, key, hint: hint(key, known) });
+    if (setting.parse(value) === undefined) {
+      throw criErrors.configType({ file, key, value: JSON.stringify(value) ?? String(value), wanted: setting.wanted });
+    }
+    into.set(key, value);
+  }
+}
+
+function matches(key: string, pattern: string): boolean {
+  const names = key.split(".");
+  const wanted = pattern.split(".");
+  return names.length === wanted.length && wanted.every((name, n) => name === "*" || name === names[n]);
+}
+
+function leadsTo(table: string, pattern: string): boolean {
+  const names = table.split(".");
+  const wanted = pattern.split(".");
+  return names.length < wanted.length && names.every((name, n) => wanted[n] === "*" || wanted[n] === name);
+}
+
+/** The known key that takes the fewest changes, unless that is most of it. */
+function hint(key: string, known: KnownSettings): string {
+  const all = known.map((setting) => setting.key.replace("*", "<name>"));
+  const [nearest] = all
+    .map((candidate) => ({ candidate, distance: editDistance(key, candidate) }))
+    .sort((a, b) => a.distance - b.distance);
+  if (nearest !== undefined && nearest.distance <= key.length / 2) return `Did you mean ${nearest.candidate}?`;
+  return `The known keys are ${all.join(", ")}.`;
+}
+
+/** Levenshtein's: insertions, deletions and replacements of one character. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, n) => n);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

@@ -1,0 +1,306 @@
+// The program itself: its command line, and the daemon's start and stop as other processes see them.
+
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { access, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { connect, failure } from "../api/testing/client.ts";
+import { serveEdge } from "../api/testing/edge.ts";
+import { memoryPods } from "../api/testing/memory-pods.ts";
+import {
+  checkKernel,
+  checkLeftovers,
+  checkNamespaces,
+  checkOverlay,
+  checkRoot,
+  checkSelinux,
+  checkSystemCalls,
+} from "./check.ts";
+import { pages } from "./help.ts";
+import { loadImage } from "./image-load.ts";
+
+const program = join(import.meta.dirname, "../keelson");
+let directory: string;
+let daemons: ChildProcess[];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-program-"));
+  daemons = [];
+});
+
+afterEach(async () => {
+  for (const daemon of daemons) {
+    if (daemon.exitCode !== null || daemon.signalCode !== null) continue;
+    daemon.kill("SIGKILL");
+    await once(daemon, "exit");
+  }
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return await promisify(execFile)(program, args).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    (error: { code: number; stdout: string; stderr: string }) => error,
+  );
+}
+
+/** A daemon with directories of its own; its log so far is in `lines`. */
+function daemon(...more: string[]) {
+  const child = spawn(program, [
+    "serve",
+    ...["--root", join(directory, "root"), "--state", join(directory, "run"), "--cni-conf-dir", join(directory, "cni")],
+    ...more,
+  ]);
+  daemons.push(child);
+  const lines: string[] = [];
+  child.stderr.on("data", (chunk: Buffer) => lines.push(...chunk.toString().trimEnd().split("\n")));
+  return { child, lines };
+}
+
+async function serving({ child, lines }: ReturnType<typeof daemon>): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  while (!lines.some((line) => line.includes('"message":"serving"'))) {
+    if (child.exitCode !== null || Date.now() > deadline) throw new Error(`it does not serve: ${lines.join("\n")}`);
+    await sleep(10);
+  }
+}
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 10 s`);
+    await sleep(1);
+  }
+}
+
+describe("the command line", () => {
+  test("says its version and its manual, a page for each command", async () => {
+    const manifest = JSON.parse(await readFile(join(import.meta.dirname, "../../package.json"), "utf8"));
+    expect((await run("version")).stdout).toMatch(new RegExp(`^keelson ${manifest.version} \\(Node.js 2[4-9]`));
+    expect((await run()).stdout).toContain("Usage:");
+    for (const [command, page] of pages) {
+      expect(await run(command, "--help")).toMatchObject({ code: 0, stdout: page });
+      expect(page).toContain("Usage:\n");
+    }
+  });
+
+  test.each([
+    [["serv"], "There is no command serv. See keelson --help."],
+    [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],
+    [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
+    [["image", "save"], "keelson image wants: load FILE. See keelson image --help."],
+    [
+      ["config", "--log-level", "loud"],
+      'The command line sets the key log.level to "loud". Set it to one of debug, info, warn, error.',
+    ],
+    [["config", "--root", "relative"], 'The command line sets the key root to "relative". Set it to an absolute path.'],
+    [
+      ["check", "--config", "/no/such/file"],
+      expect.stringContaining("The configuration file /no/such/file cannot be read"),
+    ],
+  ])("exits 2 for what it was told wrongly: %j", async (args, sentence) => {
+    const { code, stdout, stderr } = await run(...args);
+    expect({ code, stdout, sentence: stderr.replace(/^keelson: (.*)\n$/, "$1") }).toEqual({
+      code: 2,
+      stdout: "",
+      sentence,
+    });
+  });
+
+  test("a user whom the socket does not let in is told so, not that nobody listens", async () => {
+    await using edge = await serveEdge(memoryPods());
+    process.seteuid?.(65_534);
+    try {
+      await expect(loadImage(edge.socket, "/etc/passwd", new AbortController().signal)).rejects.toMatchObject({
+        code: "PermissionDenied",
+        message: `The socket ${edge.socket} may not be used by uid 65534; it is root's. Run the command with sudo.`,
+      });
+    } finally {
+      process.seteuid?.(0);
+    }
+  });
+
+  test("a daemon that is not there is said to be so", async () => {
+    const { code, stderr } = await run("image", "load", program, "--socket", join(directory, "none.sock"));
+    expect(code).toBe(1);
+    expect(stderr).toContain(`No Keelson answers on ${directory}/none.sock: nobody listens there. Start it`);
+  });
+});
+
+describe("keelson check", () => {
+  test("finds this machine able, and a missing network worth a word", async () => {
+    const { code, stdout } = await run("check", "--cni-conf-dir", join(directory, "cni"));
+    expect(stdout).toMatch(/^ok +root +uid 0$/m);
+    expect(stdout).toMatch(/^ok +system calls +openat2/m);
+    expect(stdout).toMatch(/^warn +network .*\n +→ Install a network/m);
+    expect(stdout).not.toMatch(/^fail/m);
+    expect(code).toBe(0);
+  });
+
+  test("names the plugins, the pod and what may be left of a teardown that was given up", () => {
+    const leftover = {
+      pod: "default/web-0",
+      sandboxId: "f00d",
+      network: "lab",
+      plugins: ["portmap"],
+      interfaceName: "eth0",
+      addresses: ["10.9.9.9"],
+      reason: "It said no.",
+      givenUp: true,
+      file: "/var/lib/keelson/cni/f00d.json",
+    };
+    expect(checkLeftovers([])).toMatchObject({ verdict: "ok" });
+    const finding = checkLeftovers([leftover]);
+    expect(finding.verdict).toBe("warn");
+    for (const named of ["default/web-0", "f00d", "portmap", "given up", "It said no.", "eth0", "10.9.9.9", "rules"])
+      expect(finding.detail).toContain(named);
+    expect(finding.remedy).toContain("/var/lib/keelson/cni/f00d.json");
+    expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
+  });
+
+  test("says what fails on a host that is not", () => {
+    expect(checkRoot(1000)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("as root") });
+    expect(checkKernel("5.4.0-200-generic")).toMatchObject({ verdict: "fail" });
+    expect(checkKernel("5.11.1")).toMatchObject({ verdict: "fail" });
+    expect(checkKernel("5.12.0")).toMatchObject({ verdict: "warn", remedy: expect.stringContaining("6.7") });
+    expect(checkKernel("6.1.0-9-amd64")).toMatchObject({ verdict: "warn" });
+    expect(checkKernel("6.6.60")).toMatchObject({ verdict: "warn" });
+    expect(checkKernel("6.7.0")).toMatchObject({ verdict: "ok" });
+    expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
+    expect(checkSelinux(true)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("selinux=0") });
+    expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });
+    expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });
+  });
+});
+
+describe("keelson serve", () => {
+  test("serves, refuses a second one, and is gone with its socket after SIGTERM", async () => {
+    const first = daemon();
+    await serving(first);
+    const client = connect(join(directory, "run/keelson.sock"));
+    expect(await client.call("Version")).toMatchObject({ runtimeName: "keelson" });
+    client.close();
+
+    const second = daemon();
+    expect(await once(second.child, "exit")).toEqual([1, null]);
+    expect(second.lines.join("\n")).toContain(
+      `Another Keelson (process ${first.child.pid}) works on ${directory}/root.`,
+    );
+    // Another root alone must not do: recovery would take the first one's pods for leftovers.
+    const halfway = daemon("--root", join(directory, "other"));
+    expect(await once(halfway.child, "exit")).toEqual([1, null]);
+    expect(halfway.lines.join("\n")).toContain(`works on ${directory}/run.`);
+    const socket = join(directory, "run/keelson.sock");
+    const elsewhere = daemon("--root", join(directory, "b"), "--state", join(directory, "c"), "--socket", socket);
+    expect(await once(elsewhere.child, "exit")).toEqual([1, null]);
+    expect(elsewhere.lines.join("\n")).toContain(`A server already answers on ${directory}/run/keelson.sock.`);
+
+    first.child.kill("SIGTERM");
+    expect(await once(first.child, "exit")).toEqual([0, null]);
+    await expect(access(join(directory, "run/keelson.sock"))).rejects.toMatchObject({ code: "ENOENT" });
+  });
+
+  test("starts again at once after kill -9, lock and socket notwithstanding", async () => {
+    const first = daemon();
+    await serving(first);
+    first.child.kill("SIGKILL");
+    await once(first.child, "exit");
+    await access(join(directory, "run/keelson.sock"));
+    await serving(daemon());
+    const client = connect(join(directory, "run/keelson.sock"));
+    expect(await client.call("ListPodSandbox")).toEqual({ items: [] });
+    client.close();
+  });
+
+  test("ends streams at SIGTERM and exits with nobody having to hang up", async () => {
+    const running = daemon();
+    await serving(running);
+    const client = connect(join(directory, "run/keelson.sock"));
+    const stream = failure(
+      (async () => {
+        for await (const _ of client.stream("GetContainerEvents", {}, new AbortController().signal));
+      })(),
+    );
+    await client.call("Version");
+    const started = Date.now();
+    running.child.kill("SIGTERM");
+    expect((await stream).details).toContain("Keelson is stopping");
+    expect(await once(running.child, "exit")).toEqual([0, null]);
+    expect(Date.now() - started).toBeLessThan(8000);
+    client.close();
+  });
+
+  test("at SIGHUP reads its configuration again; what is wrong in it leaves the old in force", async () => {
+    const file = join(directory, "config.toml");
+    await writeFile(file, '[log]\nlevel = "info"\n');
+    const running = daemon("--config", file);
+    await serving(running);
+    const client = connect(join(directory, "run/keelson.sock"));
+    const reload = async (text: string, answer: string) => {
+      await writeFile(file, text);
+      const from = running.lines.length;
+      running.child.kill("SIGHUP");
+      await until(() => running.lines.slice(from).some((line) => line.includes(answer)));
+    };
+    await reload('[log]\nlevel = "debug"\n[streaming]\nport = 9\n', '"afterRestart":["streamingPort"]');
+    await client.call("Version");
+    await until(() => running.lines.some((line) => line.includes('"level":"debug"') && line.includes('"Version"')));
+    await reload("[log\n", "is not TOML");
+    await reload('[log]\nlevel = "loud"\n', 'sets the key log.level to \\"loud\\"');
+    running.lines.length = 0;
+    await client.call("Version");
+    await until(() => running.lines.some((line) => line.includes('"level":"debug"') && line.includes('"Version"')));
+    client.close();
+  });
+
+  test("outlives SIGHUP, SIGUSR1 and SIGUSR2, sent again and again", async () => {
+    const running = daemon();
+    await serving(running);
+    for (let n = 0; n < 200; n += 1) {
+      for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const) running.child.kill(signal);
+    }
+    const client = connect(join(directory, "run/keelson.sock"));
+    expect(await client.call("Version")).toMatchObject({ runtimeName: "keelson" });
+    client.close();
+    expect(running.lines.join("\n")).not.toContain("Debugger");
+  });
+
+  test("a default handler whose binary is missing is a configuration error; another's is not", async () => {
+    const file = join(directory, "config.toml");
+    const handlers = '[runtime.handlers.gone]\nbinary = "/no/such/runc"\n';
+    await writeFile(file, handlers);
+    const without = daemon("--config", file);
+    await serving(without);
+    without.child.kill("SIGTERM");
+    await once(without.child, "exit");
+    await writeFile(file, `[runtime]\ndefault_handler = "gone"\n${handlers}`);
+    const { child, lines } = daemon("--config", file);
+    expect(await once(child, "exit")).toEqual([2, null]);
+    expect(lines.join("\n")).toMatch(/get gone, so none of them would start: .*\/no\/such\/runc .*ENOENT/);
+  });
+
+  test("SIGUSR1 opens no debugger, not even before it is listened to", async () => {
+    const child = spawn(program, ["check"]);
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    const ended = once(child, "exit");
+    const commandLine = async () => await readFile(`/proc/${child.pid}/cmdline`, "utf8");
+    await until(async () => (await commandLine()).includes("main.ts"));
+    // Where Node sets up its debugger; before, a signal ends any program.
+    await sleep(40);
+    const insist = setInterval(() => child.kill("SIGUSR1"), 1);
+    expect(await ended).toEqual([0, null]);
+    clearInterval(insist);
+    expect(said).toBe("");
+  });
+
+  test("says where its configuration is wrong instead of starting", async () => {
+    const { child, lines } = daemon("--log-level", "loud");
+    expect(await once(child, "exit")).toEqual([2, null]);
+    expect(lines.join("\n")).toContain('The command line sets the key log.level to "loud". Set it to one of debug');
+  });
+});

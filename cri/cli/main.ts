@@ -1,0 +1,155 @@
+// The command line: keelson serve, check, image load, config, version. Each loads only the code it needs.
+
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { KeelsonError, loadHost } from "../../native/index.ts";
+import { exhausted } from "../api/resource-exhausted.ts";
+import { criErrors } from "../errors.ts";
+import { jsonLog } from "../log.ts";
+import { type Config, loadConfig, printConfig, settings } from "./config.ts";
+import { overview, pages } from "./help.ts";
+import { handleSignals } from "./signals.ts";
+import { WorkList } from "./work-list.ts";
+
+const options = {
+  help: { type: "boolean", short: "h" },
+  config: { type: "string" },
+  root: { type: "string" },
+  state: { type: "string" },
+  socket: { type: "string" },
+  "cni-conf-dir": { type: "string" },
+  "cni-bin-dir": { type: "string", multiple: true },
+  registries: { type: "string" },
+  "log-level": { type: "string" },
+} as const;
+
+type Flags = ReturnType<typeof parseCommandLine>["values"];
+
+process.exitCode = await main(process.argv.slice(2));
+
+/** Runs one command; resolves to the exit status. */
+async function main(args: string[]): Promise<number> {
+  try {
+    const { values, positionals } = parseCommandLine(args);
+    const [command, ...rest] = positionals;
+    if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
+    return await run(command, rest, values);
+  } catch (error) {
+    process.stderr.write(`keelson: ${describe(exhausted("keelson", error) ?? error)}\n`);
+    // The rule of every command: 2 for what it was told (command line or configuration), 1 for what it then met.
+    return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
+  }
+}
+
+async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
+  switch (command) {
+    case "serve":
+      return await runDaemon(() => configFor(command, rest, flags));
+    case "check":
+      return await runCheck(await configFor(command, rest, flags));
+    case "config":
+      process.stdout.write(printConfig(await configFor(command, rest, flags)));
+      return 0;
+    case "version":
+      noOperands(command, rest);
+      process.stdout.write(`keelson ${version()} (Node.js ${process.versions.node})\n`);
+      return 0;
+    case "image":
+      return await runImage(rest, flags);
+    default:
+      throw usage(`There is no command ${command}`, "keelson --help");
+  }
+}
+
+async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
+  const config = await readConfig();
+  const uid = process.getuid?.() ?? -1;
+  if (uid !== 0) throw criErrors.notRoot({ command: "serve", uid });
+  const log = jsonLog(
+    config.logLevel,
+    (line) => process.stderr.write(line),
+    () => new Date(),
+  );
+  const host = loadHost();
+  handleSignals({ host, config, readConfig, log, work: new WorkList() });
+  // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
+  process.stderr.on("error", () => undefined);
+  const { serve } = await import("./serve.ts");
+  await serve(config, version(), log, stopSignal());
+  // Whatever is still at work ends here, and the locks with it: no other daemon gets them before.
+  return host.exitNow(0);
+}
+
+async function runCheck(config: Config): Promise<number> {
+  const { checkHost, printFindings } = await import("./check.ts");
+  const findings = await checkHost(config);
+  process.stdout.write(`${printFindings(findings)}\n`);
+  return findings.some(({ verdict }) => verdict === "fail") ? 1 : 0;
+}
+
+async function runImage(rest: readonly string[], flags: Flags): Promise<number> {
+  const [verb, file, ...more] = rest;
+  if (verb !== "load" || file === undefined) throw usage("keelson image wants: load FILE", "keelson image --help");
+  const { socket } = await configFor("image load", more, flags);
+  const { loadImage } = await import("./image-load.ts");
+  for (const { id, tags } of await loadImage(socket, file, stopSignal())) {
+    process.stdout.write(`${id} ${(tags ?? []).join(" ")}\n`);
+  }
+  return 0;
+}
+
+function help(command: string | undefined): number {
+  const page = command === undefined ? overview : pages.get(command);
+  if (page === undefined) throw usage(`There is no command ${command}`, "keelson --help");
+  process.stdout.write(page);
+  return 0;
+}
+
+function parseCommandLine(args: string[]) {
+  try {
+    return parseArgs({ args, options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const [problem = ""] = describe(error).split(". ");
+    throw usage(problem, "keelson --help");
+  }
+}
+
+async function configFor(command: string, operands: readonly string[], flags: Flags): Promise<Config> {
+  noOperands(command, operands);
+  const given: readonly (readonly [string, unknown])[] = [
+    [settings.root.key, flags.root],
+    [settings.state.key, flags.state],
+    [settings.socket.key, flags.socket],
+    [settings.cniConfDir.key, flags["cni-conf-dir"]],
+    [settings.cniBinDirs.key, flags["cni-bin-dir"]],
+    [settings.registriesDir.key, flags.registries],
+    [settings.logLevel.key, flags["log-level"]],
+  ];
+  return await loadConfig(flags.config, new Map(given.filter(([, value]) => value !== undefined)));
+}
+
+function noOperands(command: string, operands: readonly string[]): void {
+  if (operands.length > 0)
+    throw usage(`keelson ${command} takes no ${operands.join(" ")}`, `keelson ${command} --help`);
+}
+
+/** Aborts at the first SIGTERM or SIGINT; the next one has its usual effect. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  if (typeof manifest === "object" && manifest !== null && "version" in manifest) return String(manifest.version);
+  return "0.0.0";
+}
+
+function usage(problem: string, page: string): KeelsonError {
+  return criErrors.usage({ problem, help: page });
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

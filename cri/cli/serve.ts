@@ -1,0 +1,152 @@
+// `keelson serve`: the daemon put together.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { openNetwork } from "../../cni/network.ts";
+import { hostPlatform } from "../../image/platform.ts";
+import { openImageStore, storeDefaults } from "../../image/store.ts";
+import { loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
+import { openPods } from "../../pod/index.ts";
+import { service, startServer } from "../api/grpc-server.ts";
+import { imageService, keelsonImageService } from "../api/image-service.ts";
+import { imageMethods, keelsonImageMethods, runtimeMethods } from "../api/methods.ts";
+import { runtimeService } from "../api/runtime-service.ts";
+import { firstLine } from "../first-line.ts";
+import type { Log } from "../log.ts";
+import { startStreamingServer } from "../streaming/http-server.ts";
+import type { Config } from "./config.ts";
+import { lockDirectory } from "./directory-lock.ts";
+
+/** How long calls in progress may go on after SIGTERM. What they began is on record: the next daemon goes on with it. */
+const graceMilliseconds = 700;
+/** How long each part may take to close, and all of them together: SIGTERM ends the daemon within 2 s. */
+const closeMilliseconds = 1000;
+const stopMilliseconds = 1700;
+
+/**
+ * Recovers what runs, answers until `stop` aborts, then lets go: no pod ends with the daemon. What was in hand and
+ * does not end in time goes with the process, which the caller ends: until then it has the locks. Rejects
+ * with a sentence when a part cannot be opened, having closed the others.
+ */
+export async function serve(config: Config, version: string, log: Log, stop: AbortSignal): Promise<void> {
+  const started = performance.now();
+  const paths = nativePaths();
+  await using parts = new AsyncDisposableStack();
+  const closing = (part: string, close: () => unknown) => parts.defer(() => bounded(part, close, log));
+
+  const host = loadHost(paths);
+  for (const directory of [config.root, config.state]) {
+    await lockDirectory(host, directory);
+  }
+
+  const images = await openImageStore({
+    ...storeDefaults,
+    root: join(config.root, "image"),
+    host,
+    unpack: (options) => unpackLayer(paths.unpacker, options),
+    hostsDirectory: config.registriesDir,
+    platform: hostPlatform(process.arch, await readFile("/proc/cpuinfo", "utf8")),
+    now: Date.now,
+    onProblem: (sentence) => log("warn", sentence),
+  });
+  closing("image store", () => images.close());
+
+  const network = await openNetwork({
+    confDir: config.cniConfDir,
+    binDirs: config.cniBinDirs,
+    stateDir: config.root,
+    runDir: config.state,
+    host,
+    log,
+  });
+  closing("network", () => network.close());
+
+  const pods = await openPods({
+    host,
+    images,
+    network,
+    log,
+    root: config.root,
+    runDirectory: config.state,
+    cgroupRoot: config.cgroupRoot,
+    hostResolvConf: "/etc/resolv.conf",
+    monitorPath: paths.monitor,
+    ociHandlers: config.handlers,
+    defaultHandler: config.defaultHandler,
+    clock: nanoseconds,
+  });
+  closing("pods", () => pods.close());
+
+  const streaming = await startStreamingServer({
+    pods,
+    log,
+    address: config.streamingAddress,
+    port: config.streamingPort,
+  });
+  closing("streaming server", () => streaming.close());
+
+  const server = await startServer(
+    config.socket,
+    [
+      service(
+        "runtime.v1.RuntimeService",
+        runtimeMethods,
+        runtimeService({
+          pods,
+          network,
+          streaming,
+          version,
+          config,
+          cniConfDir: config.cniConfDir,
+          dataDir: join(config.root, "host-local"),
+          now: nanoseconds,
+        }),
+        version,
+      ),
+      service("runtime.v1.ImageService", imageMethods, imageService(images), version),
+      service("keelson.v1.Images", keelsonImageMethods, keelsonImageService(images), version),
+    ],
+    log,
+  );
+  closing("server", () => server.close(graceMilliseconds));
+
+  log("info", "serving", {
+    version,
+    socket: config.socket,
+    pid: process.pid,
+    sandboxes: pods.sandboxes({ labels: new Map() }).length,
+    images: images.list().length,
+    milliseconds: Math.round(performance.now() - started),
+  });
+  void pods.tidy();
+  await aborted(stop);
+  log("info", "stopping; pods run on");
+  const closed = parts.disposeAsync();
+  if ((await Promise.race([closed, sleep(stopMilliseconds, "late", { ref: false })])) === "late")
+    log("warn", "stopping takes too long and is cut short");
+}
+
+/** Nanoseconds since the epoch, by the clock that logs and other machines go by. */
+function nanoseconds(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
+}
+
+/** Closes a part, or says that it would not: a stop has to end. */
+async function bounded(part: string, close: () => unknown, log: Log): Promise<void> {
+  const late = sleep(closeMilliseconds, "late", { ref: false });
+  const outcome = await Promise.race([
+    late,
+    (async () => close())().catch((error: unknown) =>
+      log("error", "closing failed", { part, error: firstLine(error) }),
+    ),
+  ]);
+  if (outcome === "late") log("error", "closing takes too long and is left", { part });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

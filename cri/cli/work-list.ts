@@ -1,0 +1,55 @@
+// The list of work in hand, for an operator who wonders what the daemon is at (SIGUSR1).
+
+import { type Work, watchWork } from "../../native/index.ts";
+import type { Log } from "../log.ts";
+
+/** Lines of one dump; the oldest work comes first, since what is stuck is old. */
+const maxLines = 200;
+const maxText = 300;
+
+export class WorkList {
+  /** In the order of its beginning; as long as the limits on calls, pods and plugins let it become. */
+  readonly #works = new Set<Work>();
+  readonly #leave: () => void;
+
+  constructor() {
+    this.#leave = watchWork(
+      (work) => this.#works.add(work),
+      (work) => this.#works.delete(work),
+    );
+  }
+
+  /** A line for each, sessions last: they may be old and well. Then one with the whole picture. */
+  dump(log: Log): void {
+    const now = performance.now();
+    const works = [...this.#works].sort((a, b) => Number(a.kind === "session") - Number(b.kind === "session"));
+    for (const work of works.slice(0, maxLines)) {
+      const what = work.describe();
+      log("info", "in hand", {
+        kind: work.kind,
+        what: what.length > maxText ? `${what.slice(0, maxText)}…` : what,
+        seconds: Math.round(now - work.since) / 1000,
+      });
+    }
+    const { rss, heapUsed, external } = process.memoryUsage();
+    log("info", "work in hand", {
+      total: this.#works.size,
+      listed: Math.min(this.#works.size, maxLines),
+      ...this.#counts(),
+      upSeconds: Math.round(process.uptime()),
+      rss,
+      heapUsed,
+      external,
+    });
+  }
+
+  close(): void {
+    this.#leave();
+  }
+
+  #counts(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const { kind } of this.#works) counts[kind] = (counts[kind] ?? 0) + 1;
+    return counts;
+  }
+}

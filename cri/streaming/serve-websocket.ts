@@ -1,0 +1,281 @@
+// Exec, attach and port-forward over WebSocket: channels as the first byte of a message, and the tunnel for SPDY.
+// Source: k8s.io/apiserver pkg/util/wsstream; KEP-4006 (v5.channel.k8s.io and tunnelling).
+
+import type { IncomingMessage } from "node:http";
+import { type Duplex, Readable, Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
+import type { Session } from "../../native/index.ts";
+import { forwardFailure } from "./port-forward.ts";
+import { type ClientStreams, ResizeReader, serveSession } from "./remote-command.ts";
+import { serveSpdyPortForward } from "./serve-spdy.ts";
+import type { Streams } from "./wishes.ts";
+
+const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const;
+/** v5: this message closes the channel that its second byte names. */
+const closeMark = 255;
+const maxMessageBytes = 1 << 20;
+const maxPiece = 32 << 10;
+const closeMs = 10_000;
+/** How long one port's slow reader may stall the others, milliseconds. */
+const stallMs = 30_000;
+/** Of a client that is not being read: how often it is told that the server lives, and is itself probed, milliseconds. */
+const heartbeatMs = 5_000;
+/** A client that does not read what is sent gets no answer to its pings. */
+const maxUnsent = 1 << 20;
+
+export const commandProtocols = [
+  "v5.channel.k8s.io",
+  "v4.channel.k8s.io",
+  "v4.base64.channel.k8s.io",
+  "channel.k8s.io",
+  "base64.channel.k8s.io",
+];
+export const tunnelProtocol = "SPDY/3.1+portforward.k8s.io";
+export const portProtocols = [tunnelProtocol, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+
+/** The handshake; `protocol` is what was negotiated, "" when the client named none. */
+export async function acceptWebSocket(
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  protocol: string,
+): Promise<WebSocket> {
+  // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: negotiated here, told here.
+  delete request.headers["sec-websocket-protocol"];
+  const server = new WebSocketServer({
+    noServer: true,
+    maxPayload: maxMessageBytes,
+    perMessageDeflate: false,
+    autoPong: false,
+  });
+  if (protocol !== "") server.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${protocol}`));
+  return await new Promise((resolve, reject) => {
+    socket.once("error", reject);
+    socket.once("close", () => reject(new Error("the client hung up during the handshake")));
+    server.handleUpgrade(request, socket, head, (webSocket) => {
+      webSocket.on("error", () => undefined);
+      webSocket.on("ping", (bytes: Buffer) => {
+        if (webSocket.bufferedAmount < maxUnsent) webSocket.pong(bytes);
+      });
+      resolve(webSocket);
+    });
+  });
+}
+
+export async function serveWebSocketSession(
+  socket: WebSocket,
+  protocol: string,
+  streams: Streams,
+  start: () => Promise<Session>,
+): Promise<void> {
+  const wire = new ChannelWire(socket, protocol.includes("base64"));
+  const input = new Inbound(new Gate(socket, Number.POSITIVE_INFINITY));
+  // The first size comes before the process is there to take it.
+  const sizes = new ResizeReader();
+  let size: { readonly columns: number; readonly rows: number } | undefined;
+  let resize: ((columns: number, rows: number) => void) | undefined;
+  socket.on("message", (message: Buffer) => {
+    const [number, bytes] = wire.decode(message);
+    if (number === channel.stdin && streams.stdin) input.deliver(bytes);
+    else if (number === closeMark && bytes[0] === channel.stdin && protocol.startsWith("v5")) input.finish();
+    else if (number === channel.resize && streams.tty) {
+      for (size of sizes.feed(bytes)) resize?.(size.columns, size.rows);
+    }
+  });
+  const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  gone.then(() => input.finish());
+
+  for (const number of [
+    ...(streams.stdout ? [channel.stdout] : []),
+    ...(streams.stderr ? [channel.stderr] : []),
+    channel.error,
+  ]) {
+    wire.send(number, Buffer.alloc(0), () => undefined);
+  }
+  const client: ClientStreams = {
+    statusAsJson: protocol.startsWith("v4") || protocol.startsWith("v5"),
+    gone,
+    ...(streams.stdin ? { stdin: input } : {}),
+    ...(streams.stdout ? { stdout: wire.writable(channel.stdout) } : {}),
+    ...(streams.stderr ? { stderr: wire.writable(channel.stderr) } : {}),
+    onResize: (set) => {
+      resize = set;
+      if (size !== undefined) set(size.columns, size.rows);
+    },
+    sendOutcome: (text) =>
+      new Promise((resolve) => {
+        if (text === "") {
+          resolve();
+          return;
+        }
+        wire.send(channel.error, Buffer.from(text), () => resolve());
+      }),
+  };
+  await serveSession(start, client);
+  await closeWebSocket(socket);
+}
+
+/** Ports as channel pairs: 2i carries bytes, 2i+1 errors; each begins with its port, two bytes little-endian. */
+export async function serveWebSocketPortForward(
+  socket: WebSocket,
+  protocol: string,
+  ports: readonly number[],
+  connect: (port: number, signal: AbortSignal) => Promise<Duplex>,
+): Promise<void> {
+  if (protocol === tunnelProtocol)
+    return await serveSpdyPortForward(createWebSocketStream(socket), Buffer.alloc(0), connect);
+  const wire = new ChannelWire(socket, protocol.includes("base64"));
+  const ended = new AbortController();
+  const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  const gate = new Gate(socket, stallMs);
+  const inputs = ports.map(() => new Inbound(gate));
+  socket.on("message", (message: Buffer) => {
+    const [number, bytes] = wire.decode(message);
+    if (number % 2 === 0) inputs[number / 2]?.deliver(bytes);
+  });
+  const forwards = inputs.map(async (input, index) => {
+    const port = ports[index] ?? 0;
+    const announcement = Buffer.from([port & 255, port >> 8]);
+    for (const number of [index * 2, index * 2 + 1]) wire.send(number, announcement, () => undefined);
+    try {
+      const connection = await connect(port, ended.signal);
+      gone.then(() => connection.destroy());
+      connection.once("close", () => input.destroy());
+      input.once("error", () => connection.destroy());
+      input.pipe(connection);
+      await pipeline(connection, wire.writable(index * 2));
+    } catch (error) {
+      wire.send(index * 2 + 1, Buffer.from(forwardFailure(error)), () => undefined);
+    } finally {
+      input.destroy();
+    }
+  });
+  await Promise.race([gone, Promise.allSettled(forwards)]);
+  ended.abort();
+  await closeWebSocket(socket);
+}
+
+async function closeWebSocket(socket: WebSocket): Promise<void> {
+  if (socket.readyState === socket.CLOSED) return;
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  socket.close(1000);
+  const timer = setTimeout(() => socket.terminate(), closeMs);
+  await closed;
+  clearTimeout(timer);
+}
+
+/** Messages of one channel each; base64 forms carry the channel as a digit and the bytes as text. */
+class ChannelWire {
+  readonly #socket: WebSocket;
+  readonly #base64: boolean;
+
+  constructor(socket: WebSocket, base64: boolean) {
+    this.#socket = socket;
+    this.#base64 = base64;
+  }
+
+  decode(message: Buffer): [number: number, bytes: Buffer] {
+    const first = message[0] ?? 0;
+    const rest = message.subarray(1);
+    return this.#base64 ? [first - 48, Buffer.from(rest.toString("latin1"), "base64")] : [first, rest];
+  }
+
+  send(number: number, bytes: Buffer, done: (error?: Error | null) => void): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) {
+      done(new Error("the client hung up"));
+      return;
+    }
+    const message = this.#base64
+      ? `${number}${bytes.toString("base64")}`
+      : Buffer.concat([Buffer.from([number]), bytes]);
+    this.#socket.send(message, done);
+  }
+
+  writable(number: number): Writable {
+    const writable = new Writable({
+      highWaterMark: 64 << 10,
+      write: (chunk: Buffer, _encoding, done) => this.#pieces(number, chunk, done),
+    });
+    writable.on("error", () => undefined);
+    return writable;
+  }
+
+  #pieces(number: number, chunk: Buffer, done: (error?: Error | null) => void): void {
+    for (let at = 0; at < chunk.length; at += maxPiece) {
+      const last = at + maxPiece >= chunk.length;
+      this.send(number, chunk.subarray(at, at + maxPiece), last ? done : () => undefined);
+    }
+  }
+}
+
+/** Lets the client send while no channel has more than enough: an unread message holds up all behind it. */
+class Gate {
+  readonly #socket: WebSocket;
+  readonly #stallMs: number;
+  /** The channels that have enough, and what becomes of them if that lasts. */
+  readonly #full = new Map<Inbound, NodeJS.Timeout | undefined>();
+  #heartbeat: NodeJS.Timeout | undefined;
+
+  /** `stallMs`: how long one channel may hold up the rest before it is destroyed; Infinity: as long as it likes. */
+  constructor(socket: WebSocket, stallMs: number) {
+    this.#socket = socket;
+    this.#stallMs = stallMs;
+    socket.once("close", () => this.#end());
+  }
+
+  shut(input: Inbound): void {
+    if (this.#full.has(input)) return;
+    const late = () => input.destroy(new Error("the pod does not read what the client sends"));
+    this.#full.set(input, Number.isFinite(this.#stallMs) ? setTimeout(late, this.#stallMs) : undefined);
+    this.#socket.pause();
+    // Its pings are not read now, and a client that gets no pong gives up; and one that is gone is found by writing.
+    this.#heartbeat ??= setInterval(() => this.#socket.pong(), heartbeatMs);
+  }
+
+  open(input: Inbound): void {
+    clearTimeout(this.#full.get(input));
+    if (!this.#full.delete(input) || this.#full.size > 0) return;
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = undefined;
+    this.#socket.resume();
+  }
+
+  #end(): void {
+    clearInterval(this.#heartbeat);
+    for (const timer of this.#full.values()) clearTimeout(timer);
+    this.#full.clear();
+  }
+}
+
+/** What the client sends on one channel. */
+class Inbound extends Readable {
+  readonly #gate: Gate;
+  #ended = false;
+
+  constructor(gate: Gate) {
+    super({ highWaterMark: 256 << 10 });
+    this.#gate = gate;
+    this.on("error", () => undefined);
+  }
+
+  deliver(bytes: Buffer): void {
+    if (this.#ended || this.destroyed || bytes.length === 0) return;
+    if (!this.push(bytes)) this.#gate.shut(this);
+  }
+
+  finish(): void {
+    if (this.#ended || this.destroyed) return;
+    this.#ended = true;
+    this.push(null);
+  }
+
+  override _read(): void {
+    this.#gate.open(this);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#gate.open(this);
+    done(error);
+  }
+}
