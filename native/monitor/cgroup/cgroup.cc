@@ -1,25 +1,27 @@
-// One cgroup in every hierarchy of the host: made, joined, watched, killed, removed.
 #include "monitor/cgroup/cgroup.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <memory>
 
 #include "monitor/cgroup/files.h"
-#include "monitor/cgroup/versions.h"
+#include "monitor/cgroup/v1.h"
+#include "monitor/cgroup/v2.h"
+#include "monitor/server/loop.h"
 #include "monitor/setup/child.h"
 
 namespace keelson {
 
 namespace {
 
-constexpr int max_depth = 32;  // of cgroups that a container made inside its own
+using namespace std::chrono_literals;
+
+constexpr auto removal_limit = 5s;
 
 Status check_path(const std::string& path) {
   const bool stray = path.find("/../") != path.npos || path.ends_with("/..") || path.find('\0') != path.npos;
@@ -50,9 +52,7 @@ Status make_levels(const std::string& root, const std::string& path, Version ver
     // Not before the directory is needed: handing controllers down costs a walk of all below.
     const bool exists = access(directory.c_str(), F_OK) == 0;
     if (!exists) {
-      if (version == Version::v2) {
-        if (Status delegated = delegate_v2_controllers(parent); !delegated) return delegated;
-      }
+      if (version == Version::v2) TRY(v2::delegate_controllers(parent));
       if (mkdir(directory.c_str(), 0755) != 0) {
         if (errno != EEXIST) return fail_errno("make the cgroup " + directory);
       } else {
@@ -60,49 +60,22 @@ Status make_levels(const std::string& root, const std::string& path, Version ver
       }
     }
     // One that is there may have been made by another pod this very moment, and be empty still.
-    if (version == Version::v1_cpuset) {
-      if (Status filled = fill_v1_cpuset(directory); !filled) return filled;
-    }
+    if (version == Version::v1_cpuset) TRY(v1::fill_cpuset(directory));
     parent = directory;
   }
   return {};
 }
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { closedir(directory); }
-};
-
 // Children first. False: something is still inside, come again.
 Result<bool> remove_tree(const std::string& directory, int depth) {
   if (rmdir(directory.c_str()) == 0 || errno == ENOENT) return true;
-  if (errno != EBUSY || depth > max_depth) return fail_errno("remove the cgroup " + directory);
-  std::unique_ptr<DIR, CloseDirectory> listing(opendir(directory.c_str()));
-  if (!listing) {
-    if (errno == ENOENT) return true;
-    return fail_errno("list the cgroup " + directory);
-  }
-  while (const dirent* entry = readdir(listing.get())) {
-    std::string_view name = entry->d_name;
-    if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
-    Result<bool> removed = remove_tree(directory + "/" + entry->d_name, depth + 1);
-    if (!removed || !*removed) return removed;
+  if (errno != EBUSY || depth > max_cgroup_depth) return fail_errno("remove the cgroup " + directory);
+  for (const std::string& child : TRY(child_cgroups(directory))) {
+    if (!TRY(remove_tree(child, depth + 1))) return false;
   }
   if (rmdir(directory.c_str()) == 0 || errno == ENOENT) return true;
   if (errno == EBUSY) return false;
   return fail_errno("remove the cgroup " + directory);
-}
-
-// The number behind `key` in a file of "key number" lines.
-uint64_t counter(const std::string& file, std::string_view key) {
-  Result<std::string> text = read_cgroup_file(file);
-  if (!text) return 0;
-  // With its blank: "oom_kill_disable" stands above "oom_kill" in v1's memory.oom_control.
-  size_t at = text->starts_with(std::string(key) + " ") ? 0 : text->find("\n" + std::string(key) + " ");
-  if (at == text->npos) return 0;
-  at += key.size() + (at == 0 ? 1 : 2);
-  uint64_t number = 0;
-  if (at < text->size()) std::from_chars(text->data() + at, text->data() + text->size(), number);
-  return number;
 }
 
 // SIGKILL to every process of one directory and of those below it.
@@ -116,22 +89,36 @@ Status kill_members(const std::string& directory, int depth) {
     at = std::from_chars(at, end, pid).ptr + 1;
     if (pid > 0 && kill(pid, SIGKILL) != 0 && errno != ESRCH) return fail_errno("kill the process in " + directory);
   }
-  std::unique_ptr<DIR, CloseDirectory> listing(opendir(directory.c_str()));
-  while (const dirent* entry = listing && depth < max_depth ? readdir(listing.get()) : nullptr) {
-    if (entry->d_type != DT_DIR || entry->d_name[0] == '.') continue;
-    if (Status killed = kill_members(directory + "/" + entry->d_name, depth + 1); !killed) return killed;
-  }
+  if (depth == max_cgroup_depth) return {};
+  for (const std::string& child : TRY(child_cgroups(directory))) TRY(kill_members(child, depth + 1));
   return {};
 }
 
-// A process in a frozen v1 cgroup does not even die; each cgroup below may have been frozen on its own.
-void thaw_members(const std::string& directory, int depth) {
-  static_cast<void>(write_cgroup_file(directory + "/freezer.state", "THAWED"));
-  std::unique_ptr<DIR, CloseDirectory> listing(opendir(directory.c_str()));
-  while (const dirent* entry = listing && depth < max_depth ? readdir(listing.get()) : nullptr) {
-    if (entry->d_type == DT_DIR && entry->d_name[0] != '.') thaw_members(directory + "/" + entry->d_name, depth + 1);
+// Without blocking: a dying process is counted in its cgroup for a moment longer.
+// Owned by its own timer until `done` is called.
+struct Removal : std::enable_shared_from_this<Removal> {
+  Removal(Loop& in_loop, Cgroup& of_cgroup, std::move_only_function<void(Status)> when_done)
+      : loop(in_loop), cgroup(of_cgroup), done(std::move(when_done)) {}
+
+  void attempt() {
+    Status killed = cgroup.kill_all();
+    auto removed = cgroup.remove();
+    if (!removed) return done(std::unexpected(removed.error()));
+    if (*removed) return done({});
+    if (Loop::Clock::now() - begun >= removal_limit) {
+      return done(killed ? fail_errno("remove cgroup " + cgroup.path(), EBUSY) : killed);
+    }
+    timer = loop.after(wait, [self = shared_from_this()] { self->attempt(); });
+    wait = std::min(wait * 2, 100ms);
   }
-}
+
+  Loop& loop;
+  Cgroup& cgroup;
+  std::move_only_function<void(Status)> done;
+  Loop::Timer timer;
+  Loop::Clock::time_point begun = Loop::Clock::now();
+  std::chrono::milliseconds wait = 1ms;
+};
 
 }  // namespace
 
@@ -141,7 +128,7 @@ Cgroup::Cgroup(const CgroupHost& host, std::string path) : path_(std::move(path)
 }
 
 Result<Cgroup> Cgroup::create(const CgroupHost& host, std::string path) {
-  if (Status checked = check_path(path); !checked) return std::unexpected(checked.error());
+  TRY(check_path(path));
   std::vector<std::string> made;
   Status status;
   const std::string cpuset = host.v1_root("cpuset");
@@ -168,36 +155,11 @@ std::vector<std::string> Cgroup::v1_task_files() const {
 }
 
 Status Cgroup::apply(const Json& resources) {
-  return host_->unified() ? apply_v2(*host_, path_, resources) : apply_v1(*host_, path_, resources);
-}
-
-Result<Fd> Cgroup::oom_watch() const {
-  if (host_->unified()) {
-    const std::string events = host_->v2_root() + path_ + "/memory.events";
-    Fd watch(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-    if (!watch) return fail_errno("watch " + events);
-    if (inotify_add_watch(watch.get(), events.c_str(), IN_MODIFY) < 0) return fail_errno("watch " + events);
-    return watch;
-  }
-  // cgroup-v1/memory.rst, "OOM Control": an eventfd is tied to memory.oom_control.
-  const std::string directory = host_->v1_root("memory") + path_;
-  Fd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!event) return fail_errno("make an eventfd");
-  Fd control(::open((directory + "/memory.oom_control").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!control) return fail_errno("open " + directory + "/memory.oom_control");
-  Status tied = write_cgroup_file(directory + "/cgroup.event_control",
-                                  std::to_string(event.get()) + " " + std::to_string(control.get()));
-  if (!tied) return std::unexpected(tied.error());
-  return event;
-}
-
-uint64_t Cgroup::oom_kills() const {
-  return host_->unified() ? counter(host_->v2_root() + path_ + "/memory.events", "oom_kill")
-                          : counter(host_->v1_root("memory") + path_ + "/memory.oom_control", "oom_kill");
+  return host_->unified() ? v2::apply(host_->v2_root() + path_, resources) : v1::apply(*host_, path_, resources);
 }
 
 void Cgroup::thaw() const {
-  if (const std::string root = host_->v1_root("freezer"); !root.empty()) thaw_members(root + path_, 0);
+  if (const std::string root = host_->v1_root("freezer"); !root.empty()) v1::thaw(root + path_);
 }
 
 Status Cgroup::kill_all() const {
@@ -214,22 +176,21 @@ Status Cgroup::kill_all() const {
 }
 
 Result<bool> Cgroup::remove() {
+  std::vector<std::string> roots = host_->v1_roots();
+  if (!host_->v2_root().empty()) roots.push_back(host_->v2_root());
   bool all = true;
-  auto take = [&](const std::string& root) -> Status {
+  Status first_failure;
+  for (const std::string& root : roots) {
     Result<bool> removed = remove_tree(root + path_, 0);
-    if (!removed) return std::unexpected(removed.error());
-    all = all && *removed;
-    return {};
-  };
-  Status first;
-  for (const std::string& root : host_->v1_roots()) {
-    if (Status taken = take(root); !taken && first) first = taken;
+    if (removed) all = all && *removed;
+    else if (first_failure) first_failure = std::unexpected(std::move(removed.error()));
   }
-  if (!host_->v2_root().empty()) {
-    if (Status taken = take(host_->v2_root()); !taken && first) first = taken;
-  }
-  if (!first) return std::unexpected(first.error());
+  TRY(first_failure);
   return all;
+}
+
+void remove_cgroup(Loop& loop, Cgroup& cgroup, std::move_only_function<void(Status)> done) {
+  std::make_shared<Removal>(loop, cgroup, std::move(done))->attempt();
 }
 
 void join_v1_cgroups(const Child& child, const std::vector<std::string>& task_files) {

@@ -1,7 +1,9 @@
-// cgroupfs files, and a group of writes that is all or nothing.
 #include "monitor/cgroup/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+
+#include <memory>
 
 #include "common/fd.h"
 
@@ -14,6 +16,10 @@ constexpr size_t size_limit = 64 << 10;
 struct Old {
   const std::string* file;
   std::string value;
+};
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { closedir(directory); }
 };
 
 void take_back(const std::vector<Old>& done) {
@@ -48,6 +54,18 @@ Status write_cgroup_file(const std::string& path, std::string_view value) {
     return fail_errno("write \"" + std::string(value) + "\" to " + path);
   }
   return {};
+}
+
+Result<std::vector<std::string>> child_cgroups(const std::string& directory) {
+  std::vector<std::string> children;
+  std::unique_ptr<DIR, CloseDirectory> listing(opendir(directory.c_str()));
+  if (!listing && errno == ENOENT) return children;
+  if (!listing) return fail_errno("list the cgroup " + directory);
+  while (const dirent* entry = readdir(listing.get())) {
+    const std::string_view name = entry->d_name;
+    if (entry->d_type == DT_DIR && name != "." && name != "..") children.push_back(directory + "/" + entry->d_name);
+  }
+  return children;
 }
 
 Status CgroupWrites::commit() const {

@@ -1,4 +1,4 @@
-// Reading and writing the small files of cgroupfs.
+// The small files and the directories of cgroupfs.
 #pragma once
 
 #include <string>
@@ -12,6 +12,11 @@ namespace keelson {
 // The first 64 KiB of a file, without the newline at its end.
 Result<std::string> read_cgroup_file(const std::string& path);
 Status write_cgroup_file(const std::string& path, std::string_view value);
+
+// How deep to walk below a container's cgroup: what it made inside its own is as deep as it likes.
+constexpr int max_cgroup_depth = 32;
+// The directories of the cgroups right below; none when it is gone itself.
+Result<std::vector<std::string>> child_cgroups(const std::string& directory);
 
 // Writes that belong together: when one fails, those before it are taken back.
 class CgroupWrites {

@@ -1,10 +1,12 @@
-// Which cgroup hierarchies are mounted. Source: proc_pid_mountinfo(5).
+// Source: proc_pid_mountinfo(5).
+#include "monitor/cgroup/host.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 
-#include "monitor/cgroup/cgroup.h"
+#include "common/fd.h"
 
 namespace keelson {
 

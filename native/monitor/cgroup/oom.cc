@@ -1,7 +1,16 @@
+// Sources: cgroup-v2.rst (memory.events), cgroup-v1/memory.rst ("OOM Control"), proc_pid_oom_score_adj(5).
 #include "monitor/cgroup/oom.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <unistd.h>
+
+#include <charconv>
+
+#include "monitor/cgroup/files.h"
+#include "monitor/server/monitor_log.h"
 
 namespace keelson {
 
@@ -12,20 +21,64 @@ using namespace std::chrono_literals;
 // cgroup v1 tells of the shortage before it counts the kill: look again after 10, 20, 40, 80 and 160 ms.
 constexpr int looks = 5;
 
+constexpr const char* score_file = "/proc/self/oom_score_adj";
+constexpr const char* lowered = "-999";
+
+std::string memory_directory(const Cgroup& cgroup) {
+  const CgroupHost& host = cgroup.host();
+  return (host.unified() ? host.v2_root() : host.v1_root("memory")) + cgroup.path();
+}
+
+// On v1 an eventfd is tied to memory.oom_control.
+Result<Fd> open_v1_events(const std::string& directory) {
+  Fd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event) return fail_errno("make an eventfd");
+  Fd control(open((directory + "/memory.oom_control").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!control) return fail_errno("open " + directory + "/memory.oom_control");
+  TRY(write_cgroup_file(directory + "/cgroup.event_control",
+                        std::to_string(event.get()) + " " + std::to_string(control.get())));
+  return event;
+}
+
+// On v2 memory.events is modified.
+Result<Fd> open_v2_events(const std::string& directory) {
+  const std::string events = directory + "/memory.events";
+  Fd watch(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!watch) return fail_errno("watch " + events);
+  if (inotify_add_watch(watch.get(), events.c_str(), IN_MODIFY) < 0) return fail_errno("watch " + events);
+  return watch;
+}
+
+// The kernel's count of OOM kills: the number behind "oom_kill" in a file of "key number" lines.
+uint64_t count_kills(const Cgroup& cgroup) {
+  const char* name = cgroup.host().unified() ? "/memory.events" : "/memory.oom_control";
+  const Result<std::string> text = read_cgroup_file(memory_directory(cgroup) + name);
+  if (!text) return 0;
+  // With its blank: "oom_kill_disable" stands above "oom_kill" in v1's memory.oom_control.
+  constexpr std::string_view key = "\noom_kill ";
+  const std::string lines = "\n" + *text;
+  const size_t at = lines.find(key);
+  uint64_t kills = 0;
+  if (at != lines.npos) std::from_chars(lines.data() + at + key.size(), lines.data() + lines.size(), kills);
+  return kills;
+}
+
+bool write_score(const std::string& score) {
+  Fd file(open(score_file, O_WRONLY | O_CLOEXEC));
+  return file && write(file.get(), score.data(), score.size()) == static_cast<ssize_t>(score.size());
+}
+
 }  // namespace
 
 Status OomWatch::open() {
-  auto events = cgroup_.oom_watch();
-  if (!events) return std::unexpected(events.error());
-  events_ = std::move(*events);
-  auto watch = loop_.watch(events_.get(), EPOLLIN, [this](uint32_t) { on_event(); });
-  if (!watch) return std::unexpected(watch.error());
-  watch_ = std::move(*watch);
+  const std::string directory = memory_directory(cgroup_);
+  events_ = TRY(cgroup_.host().unified() ? open_v2_events(directory) : open_v1_events(directory));
+  watch_ = TRY(loop_.watch(events_.get(), EPOLLIN, [this](uint32_t) { on_event(); }));
   return {};
 }
 
 bool OomWatch::check() {
-  uint64_t kills = cgroup_.oom_kills();
+  const uint64_t kills = count_kills(cgroup_);
   if (kills <= known_kills_) return false;
   known_kills_ = kills;
   killed_ = true;
@@ -47,6 +100,22 @@ void OomWatch::look_again() {
     --looks_left_;
     if (!check()) look_again();
   });
+}
+
+void OomScore::lower() {
+  char score[16];
+  Fd file(open(score_file, O_RDONLY | O_CLOEXEC));
+  ssize_t size = file ? read(file.get(), score, sizeof score) : 0;
+  if (size <= 0 || !write_score(lowered)) return;
+  original_.assign(score, static_cast<size_t>(size));
+}
+
+OomScore::Original::Original(const OomScore& score) : score_(score) {
+  if (!score_.original_.empty() && !write_score(score_.original_)) warn("raise oom_score_adj for a child: failed");
+}
+
+OomScore::Original::~Original() {
+  if (!score_.original_.empty() && !write_score(lowered)) warn("lower oom_score_adj again: failed");
 }
 
 }  // namespace keelson

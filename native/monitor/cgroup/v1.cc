@@ -1,30 +1,31 @@
-// OCI resources in cgroup v1 files. Sources: cgroup-v1/*.rst, sched-bwc.rst, config-linux.md.
-#include <algorithm>
+// Sources: cgroup-v1/*.rst, sched-bwc.rst, config-linux.md.
+#include "monitor/cgroup/v1.h"
 
+#include <cstdlib>
+
+#include "monitor/cgroup/devices.h"
 #include "monitor/cgroup/files.h"
-#include "monitor/cgroup/versions.h"
-#include "monitor/cgroup/device_rules.h"
 
-namespace keelson {
+namespace keelson::v1 {
 
 namespace {
 
 bool present(const Json& json) { return !json.is_null(); }
 
 // One container's v1 directories, and the writes that are collected for them.
-class V1Resources {
+class Resources {
  public:
-  V1Resources(const CgroupHost& host, const std::string& path) : host_(host), path_(path) {}
+  Resources(const CgroupHost& host, const std::string& path) : host_(host), path_(path) {}
 
   Status collect(const Json& resources) {
     collect_cpuset(resources["cpu"]);
     collect_cpu(resources["cpu"]);
-    if (Status memory = collect_memory(resources["memory"]); !memory) return memory;
+    TRY(collect_memory(resources["memory"]));
     collect_pids(resources["pids"]);
     collect_block_io(resources["blockIO"]);
     collect_huge_pages(resources["hugepageLimits"]);
     collect_network(resources["network"]);
-    if (Status unified = collect_unified(resources["unified"]); !unified) return unified;
+    TRY(collect_unified(resources["unified"]));
     return collect_devices(resources["devices"]);
   }
 
@@ -164,9 +165,7 @@ class V1Resources {
 
   Status collect_devices(const Json& devices) {
     if (devices.items().empty()) return {};
-    Result<std::vector<DeviceRule>> rules = parse_device_rules(devices);
-    if (!rules) return std::unexpected(rules.error());
-    for (const DeviceRule& rule : *rules) {
+    for (const DeviceRule& rule : TRY(parse_device_rules(devices))) {
       writes_.add(file("devices", rule.allow ? "devices.allow" : "devices.deny"), to_v1_line(rule));
     }
     return {};
@@ -180,23 +179,28 @@ class V1Resources {
 
 }  // namespace
 
-Status fill_v1_cpuset(const std::string& directory) {
+Status fill_cpuset(const std::string& directory) {
   const std::string parent = directory.substr(0, directory.rfind('/'));
   for (const char* name : {"/cpuset.cpus", "/cpuset.mems"}) {
-    Result<std::string> own = read_cgroup_file(directory + name);
-    if (!own) return std::unexpected(own.error());
-    if (!own->empty()) continue;
-    Result<std::string> inherited = read_cgroup_file(parent + name);
-    if (!inherited) return std::unexpected(inherited.error());
-    if (Status written = write_cgroup_file(directory + name, *inherited); !written) return written;
+    const std::string own = TRY(read_cgroup_file(directory + name));
+    if (!own.empty()) continue;
+    const std::string inherited = TRY(read_cgroup_file(parent + name));
+    TRY(write_cgroup_file(directory + name, inherited));
   }
   return {};
 }
 
-Status apply_v1(const CgroupHost& host, const std::string& path, const Json& resources) {
-  V1Resources wanted(host, path);
-  if (Status collected = wanted.collect(resources); !collected) return collected;
+Status apply(const CgroupHost& host, const std::string& path, const Json& resources) {
+  Resources wanted(host, path);
+  TRY(wanted.collect(resources));
   return wanted.commit();
 }
 
-}  // namespace keelson
+void thaw(const std::string& directory, int depth) {
+  static_cast<void>(write_cgroup_file(directory + "/freezer.state", "THAWED"));
+  const auto children = child_cgroups(directory);
+  if (!children || depth == max_cgroup_depth) return;
+  for (const std::string& child : *children) thaw(child, depth + 1);
+}
+
+}  // namespace keelson::v1

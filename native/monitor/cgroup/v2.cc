@@ -1,16 +1,17 @@
-// OCI resources in cgroup v2 files. Sources: cgroup-v2.rst, runtime-spec config-linux.md.
+// Sources: cgroup-v2.rst, runtime-spec config-linux.md.
+#include "monitor/cgroup/v2.h"
+
 #include <fcntl.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "common/fd.h"
+#include "monitor/cgroup/devices.h"
 #include "monitor/cgroup/files.h"
-#include "monitor/cgroup/versions.h"
-#include "monitor/cgroup/device_filter.h"
-#include "monitor/cgroup/device_rules.h"
 
-namespace keelson {
+namespace keelson::v2 {
 
 namespace {
 
@@ -27,13 +28,13 @@ int64_t weight_of_shares(int64_t shares) {
 // blkio.weight 10 … 1000 as io.weight 1 … 10000.
 int64_t weight_of_blkio(int64_t weight) { return 1 + (weight - 10) * 9999 / 990; }
 
-class V2Resources {
+class Resources {
  public:
-  explicit V2Resources(std::string directory) : directory_(std::move(directory)) {}
+  explicit Resources(std::string directory) : directory_(std::move(directory)) {}
 
   Status collect(const Json& resources) {
     collect_cpu(resources["cpu"]);
-    if (Status memory = collect_memory(resources["memory"]); !memory) return memory;
+    TRY(collect_memory(resources["memory"]));
     if (const Json& limit = resources["pids"]["limit"]; !limit.is_null()) {
       add("pids.max", limit.integer() > 0 ? std::to_string(limit.integer()) : "max");
     }
@@ -131,34 +132,30 @@ class V2Resources {
 
 }  // namespace
 
-Status delegate_v2_controllers(const std::string& directory) {
+Status delegate_controllers(const std::string& directory) {
   static constexpr std::string_view wanted[] = {"cpuset", "cpu", "io", "memory", "hugetlb", "pids"};
-  Result<std::string> available = read_cgroup_file(directory + "/cgroup.controllers");
-  if (!available) return std::unexpected(available.error());
-  Result<std::string> delegated = read_cgroup_file(directory + "/cgroup.subtree_control");
-  if (!delegated) return std::unexpected(delegated.error());
+  const std::string available = TRY(read_cgroup_file(directory + "/cgroup.controllers"));
+  const std::string delegated = TRY(read_cgroup_file(directory + "/cgroup.subtree_control"));
   auto has = [](const std::string& list, std::string_view name) {
     return (" " + list + " ").find(" " + std::string(name) + " ") != std::string::npos;
   };
   std::string additions;
   for (std::string_view name : wanted) {
-    if (has(*available, name) && !has(*delegated, name)) additions += "+" + std::string(name) + " ";
+    if (has(available, name) && !has(delegated, name)) additions += "+" + std::string(name) + " ";
   }
   if (additions.empty()) return {};
   return write_cgroup_file(directory + "/cgroup.subtree_control", additions);
 }
 
-Status apply_v2(const CgroupHost& host, const std::string& path, const Json& resources) {
-  const std::string directory = host.v2_root() + path;
-  V2Resources wanted(directory);
-  if (Status collected = wanted.collect(resources); !collected) return collected;
-  Result<std::vector<DeviceRule>> rules = parse_device_rules(resources["devices"]);
-  if (!rules) return std::unexpected(rules.error());
-  if (Status committed = wanted.commit(); !committed) return committed;
+Status apply(const std::string& directory, const Json& resources) {
+  Resources wanted(directory);
+  TRY(wanted.collect(resources));
+  const std::vector<DeviceRule> rules = TRY(parse_device_rules(resources["devices"]));
+  TRY(wanted.commit());
   if (resources["devices"].items().empty()) return {};
   Fd cgroup(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!cgroup) return fail_errno("open the cgroup " + directory);
-  return attach_device_filter(cgroup.get(), *rules);
+  return attach_device_filter(cgroup.get(), rules);
 }
 
-}  // namespace keelson
+}  // namespace keelson::v2

@@ -8,10 +8,9 @@
 #include <string>
 
 #include "monitor/server/loop.h"
-#include "monitor/cgroup/oom_score.h"
+#include "monitor/cgroup/oom.h"
 #include "monitor/setup/process.h"
 #include "monitor/server/reaper.h"
-#include "monitor/server/scratch.h"
 
 namespace keelson {
 
@@ -19,7 +18,6 @@ namespace keelson {
 struct Context {
   Loop& loop;
   Reaper& reaper;
-  Scratch& scratch;
   Sandbox& sandbox;
   const CgroupHost& cgroups;
   const OomScore& oom_score;
@@ -63,9 +61,5 @@ std::unique_ptr<Handler> make_native_handler(Context& context);
 // `bundle` holds the runtime's files too: its log, pid files, console socket.
 std::unique_ptr<Handler> make_oci_handler(Context& context, std::string id, std::string bundle, std::string binary,
                                           std::string root);
-
-// Kills what is in a cgroup and removes it, coming again for at most 5 s while the kernel
-// still counts a dying process in. `cgroup` outlives the call of `done`.
-void remove_cgroup(Loop& loop, Cgroup& cgroup, DoneStatus done);
 
 }  // namespace keelson

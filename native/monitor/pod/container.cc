@@ -1,13 +1,11 @@
 #include "monitor/pod/container.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 
-#include "monitor/server/clock.h"
 #include "monitor/server/monitor_log.h"
 
 namespace keelson {
@@ -71,7 +69,8 @@ void Container::start(DoneStatus done) {
                       }
                       return done(std::unexpected(std::move(launched.error())));
                     }
-                    done(run(std::move(*launched), std::move(pipes), std::move(log)));
+                    run(std::move(*launched), std::move(pipes), std::move(log));
+                    done({});
                     if (stop_asked_) begin_stop();
                   });
 }
@@ -81,36 +80,23 @@ void Container::abort_start(Error why) {
 }
 
 Status Container::prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes) {
-  if (Status read = read_bundle(rootfs); !read) return read;
-  if (!request_.log_path.empty()) {
-    auto opened = Log::open(request_.log_path);
-    if (!opened) return std::unexpected(opened.error());
-    log = std::move(*opened);
-  }
+  TRY(read_bundle(rootfs));
+  if (!request_.log_path.empty()) log = TRY(Log::open(request_.log_path));
   state_.tty = spec_.process.terminal;
-  if (spec_.process.terminal) return {};
-  auto made = make_stdio_pipes(request_.input);
-  if (!made) return std::unexpected(made.error());
-  pipes = std::move(*made);
+  if (!spec_.process.terminal) pipes = TRY(make_stdio_pipes(request_.input));
   return {};
 }
 
 Status Container::read_bundle(RootfsSpec& rootfs) {
-  auto config = read_file(request_.bundle + "/config.json", max_bundle_file);
-  if (!config) return std::unexpected(config.error());
-  auto spec = parse_spec(*config);
-  if (!spec) return std::unexpected(spec.error());
-  spec_ = std::move(*spec);
-  auto layers = read_file(request_.bundle + "/rootfs.json", max_bundle_file);
-  if (!layers) return std::unexpected(layers.error());
-  auto parsed = parse_rootfs(*layers);
-  if (!parsed) return std::unexpected(parsed.error());
-  rootfs = std::move(*parsed);
+  const std::string config = TRY(read_file(request_.bundle + "/config.json", max_bundle_file));
+  spec_ = TRY(parse_spec(config));
+  const std::string layers = TRY(read_file(request_.bundle + "/rootfs.json", max_bundle_file));
+  rootfs = TRY(parse_rootfs(layers));
   return {};
 }
 
-// The process lives: whatever fails from here on is told, but ends nothing.
-Status Container::run(Launched launched, StdioPipes pipes, std::optional<Log> log) {
+// The process lives: whatever fails from here on ends nothing.
+void Container::run(Launched launched, StdioPipes pipes, std::optional<Log> log) {
   state_.pid = launched.process.pid;
   state_.started_at = now_ns();
   pidfd_ = std::move(launched.process.pidfd);
@@ -119,38 +105,31 @@ Status Container::run(Launched launched, StdioPipes pipes, std::optional<Log> lo
   context_.reaper.expect(state_.pid, [this](const ProcessExit& exit) { on_exit(exit); });
   forget_what_only_start_needs(spec_);
 
-  output_ = std::make_unique<ContainerOutput>(context_.loop, context_.scratch, std::move(log));
-  Status connected;
-  if (launched.process.sent) {
-    auto copy = duplicate(launched.process.sent);
-    if (copy) terminal_ = std::move(*copy);
-    connected = output_->open(std::move(launched.process.sent), Fd());
-    if (connected && request_.input) {
-      auto input = duplicate(terminal_);
-      if (input) connected = open_input(std::move(*input), InputPipe::Target::terminal);
-    }
-  } else {
-    connected = output_->open(std::move(pipes.out), std::move(pipes.err));
-    if (connected && request_.input) connected = open_input(std::move(pipes.in), InputPipe::Target::pipe);
-  }
-  if (!connected) complain("container " + id() + ": " + connected.error().message());
-
+  output_ = std::make_unique<ContainerOutput>(context_.loop, std::move(log));
+  warn_if_failed(connect_streams(std::move(launched.process.sent), std::move(pipes)));
   oom_ = std::make_unique<OomWatch>(context_.loop, *cgroup_, [this] { events_.oom(id()); });
-  if (Status watched = oom_->open(); !watched) complain("container " + id() + ": " + watched.error().message());
-  return {};
+  warn_if_failed(oom_->open());
+}
+
+Status Container::connect_streams(Fd terminal, StdioPipes pipes) {
+  if (!terminal) {
+    TRY(output_->open(std::move(pipes.out), std::move(pipes.err)));
+    return request_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
+  }
+  Result<Fd> copy = duplicate(terminal);
+  TRY(output_->open(std::move(terminal), Fd()));
+  terminal_ = TRY(std::move(copy));
+  return request_.input ? open_input(TRY(duplicate(terminal_)), InputPipe::Target::terminal) : Status{};
 }
 
 Status Container::open_input(Fd fd, InputPipe::Target target) {
   input_ = std::make_unique<InputPipe>(context_.loop, std::move(fd), target);
-  input_->when_room([this] { resume_attached(); });
+  input_->when_room([this] { output_->attached().resume_input(*input_); });
   return input_->open();
 }
 
-void Container::resume_attached() {
-  auto attached = output_->attached();  // a copy: a resumed client may detach
-  for (const auto& held : attached) {
-    if (auto client = held.lock(); client && input_->has_room()) client->pause_input(false);
-  }
+void Container::warn_if_failed(const Status& status) const {
+  if (!status) warn("container " + id() + ": " + status.error().message());
 }
 
 Status Container::must_run(std::string_view step) const {
@@ -177,7 +156,7 @@ void Container::begin_stop() {
   if (stop_signal_ != 0) {
     handler_->signal(state_.pid, stop_signal_, [weak = weak_from_this()](Status sent) {
       auto self = weak.lock();
-      if (self && !sent && self->phase_ == Phase::running) complain("container " + self->id() + ": " + sent.error().message());
+      if (self && self->phase_ == Phase::running) self->warn_if_failed(sent);
     });
   }
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(stop_deadline_ - Loop::Clock::now());
@@ -217,25 +196,25 @@ std::weak_ptr<Attempt> Container::exec(ExecOrder order, Stdio stdio, Done<Starte
 }
 
 Status Container::attach(const std::shared_ptr<Connection>& client) {
-  if (Status runs = must_run("attach"); !runs) return runs;
-  output_->attach(client);
+  TRY(must_run("attach"));
+  output_->attached().add(client);
   return {};
 }
 
 Status Container::resize(uint16_t columns, uint16_t rows) {
-  if (Status runs = must_run("resize the terminal"); !runs) return runs;
+  TRY(must_run("resize the terminal"));
   if (!terminal_) return fail(Kind::state, "resize the terminal", "the container has none");
   return resize_terminal(terminal_.get(), columns, rows);
 }
 
 Status Container::reopen_log() {
-  if (Status runs = must_run("reopen the log"); !runs) return runs;
+  TRY(must_run("reopen the log"));
   if (!output_->log()) return fail(Kind::state, "reopen the log", "the container has none");
   return output_->log()->reopen();
 }
 
 Status Container::update(const Json& resources) {
-  if (Status runs = must_run("update resources"); !runs) return runs;
+  TRY(must_run("update resources"));
   return cgroup_->apply(resources);
 }
 
@@ -243,7 +222,7 @@ void Container::on_exit(const ProcessExit& exit) {
   phase_ = Phase::draining;
   stop_timer_.cancel();
   // With a PID namespace of its own all its processes are dead by now; with a shared one they are not.
-  if (Status killed = cgroup_->kill_all(); !killed) complain("container " + id() + ": " + killed.error().message());
+  warn_if_failed(cgroup_->kill_all());
   oom_->check();
   state_.finished_at = exit.time_ns;
   state_.exit_code = exit.code;
@@ -256,14 +235,8 @@ void Container::on_exit(const ProcessExit& exit) {
 void Container::settle() {
   phase_ = Phase::exited;
   state_.exited = true;
-  if (Status written = write_exit_record(exits_dir_, state_); !written) {
-    complain("container " + id() + ": " + written.error().message());
-  }
-  JsonWriter reply;
-  reply.begin_object().key("exit_code").value(state_.exit_code).end_object();
-  for (const auto& held : output_->attached()) {
-    if (auto client = held.lock()) client->reply(reply.text());
-  }
+  warn_if_failed(write_exit_record(exits_dir_, state_));
+  output_->attached().reply(state_.exit_code);
   input_.reset();
   terminal_.reset();
   pidfd_.reset();
@@ -298,14 +271,6 @@ Result<std::string> read_file(const std::string& path, size_t limit) {
     content.append(chunk, static_cast<size_t>(count));
     if (content.size() > limit) return fail(Kind::invalid, "read " + path, "it is larger than expected");
   }
-}
-
-Status resize_terminal(int terminal, uint16_t columns, uint16_t rows) {
-  winsize size{};
-  size.ws_col = columns;
-  size.ws_row = rows;
-  if (ioctl(terminal, TIOCSWINSZ, &size) != 0) return fail_errno("resize the terminal");
-  return {};
 }
 
 }  // namespace keelson

@@ -11,13 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "monitor/streams/container_output.h"
-#include "monitor/pod/container_state.h"
-#include "monitor/handler/handler.h"
-#include "monitor/streams/input_pipe.h"
 #include "monitor/cgroup/oom.h"
+#include "monitor/handler/handler.h"
+#include "monitor/pod/container_state.h"
 #include "monitor/pod/pid_target.h"
-#include "monitor/streams/stdio_pipes.h"
+#include "monitor/streams/container_output.h"
+#include "monitor/streams/stdio.h"
 
 namespace keelson {
 
@@ -75,13 +74,14 @@ class Container : public std::enable_shared_from_this<Container> {
 
   Status read_bundle(RootfsSpec& rootfs);
   Status prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes);
-  Status run(Launched launched, StdioPipes pipes, std::optional<Log> log);
+  void run(Launched launched, StdioPipes pipes, std::optional<Log> log);
+  Status connect_streams(Fd terminal, StdioPipes pipes);
   Status open_input(Fd fd, InputPipe::Target target);
-  void resume_attached();
   void begin_stop();
   void kill_now();
   void on_exit(const ProcessExit& exit);
   void settle();
+  void warn_if_failed(const Status& status) const;
 
   Context& context_;
   StartRequest request_;
@@ -108,8 +108,5 @@ class Container : public std::enable_shared_from_this<Container> {
 
 // Reads a whole file of at most `limit` bytes.
 Result<std::string> read_file(const std::string& path, size_t limit);
-
-// Sets a terminal's size.
-Status resize_terminal(int terminal, uint16_t columns, uint16_t rows);
 
 }  // namespace keelson

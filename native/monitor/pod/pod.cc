@@ -8,6 +8,7 @@ namespace keelson {
 
 namespace {
 
+constexpr size_t max_pending_events = 64 << 10;
 constexpr std::string_view init_lost_event = R"({"type":"init_lost"})";
 
 }  // namespace
@@ -42,10 +43,8 @@ Status Pod::find_target(StartRequest& request) const {
   const std::string step = "find the PID namespace of container " + request.pid_of;
   auto neighbour = find(request.pid_of);
   if (!neighbour) return fail(Kind::state, step, "the pod has no such container that runs");
-  if (Status runs = (*neighbour)->must_run(step); !runs) return runs;
-  auto target = PidTarget::resolve(request.pid_of, (*neighbour)->state().pid, request.bundle);
-  if (!target) return std::unexpected(target.error());
-  request.pid_target = std::move(*target);
+  TRY((*neighbour)->must_run(step));
+  request.pid_target = TRY(PidTarget::resolve(request.pid_of, (*neighbour)->state().pid, request.bundle));
   return {};
 }
 
@@ -53,7 +52,7 @@ Status Pod::may_start(const std::string& id) const {
   if (closed_) return fail(Kind::state, "start", "the pod is shutting down");
   if (containers_.contains(id)) return fail(Kind::exists, "start", "a container with this id exists already");
   if (context_.sandbox.spec.pid == Scope::pod && context_.sandbox.init_pid == 0) {
-    return fail(Kind::state, "start", "the init of the pod's PID namespace has died; the pod must be made anew");
+    return fail(Kind::state, "start", "the init of the pod's PID namespace has died; the pod must be made again");
   }
   return {};
 }
@@ -66,13 +65,13 @@ Container::Events Pod::events() {
             json.begin_object().key("type").value("exited").key("container");
             write_state(json, state);
             json.end_object();
-            watchers_.tell(json.text());
+            tell_watchers(json.text());
           },
       .oom =
           [this](const std::string& id) {
             JsonWriter json;
             json.begin_object().key("type").value("oom").key("id").value(id).end_object();
-            watchers_.tell(json.text());
+            tell_watchers(json.text());
           },
   };
 }
@@ -124,9 +123,9 @@ void Pod::guard_init() {
     context_.sandbox.init_pid = 0;
     if (Loop::Task then = std::exchange(when_init_gone_, nullptr)) return then();
     // With it the kernel has killed every process of the namespace; their exits are told one by one.
-    complain("the init of the pod's PID namespace died with exit code " + std::to_string(exit.code));
+    warn("the init of the pod's PID namespace died with exit code " + std::to_string(exit.code));
     init_lost_ = true;
-    watchers_.tell(init_lost_event);
+    tell_watchers(init_lost_event);
   });
 }
 
@@ -157,7 +156,18 @@ void Pod::watch(const std::shared_ptr<Connection>& client) {
   json.end_object();
   client->send(FrameType::event, json.text());
   if (init_lost_) client->send(FrameType::event, init_lost_event);
-  watchers_.add(client);
+  watchers_.push_back(client);
+}
+
+void Pod::tell_watchers(std::string_view event) {
+  std::erase_if(watchers_, [&](const std::weak_ptr<Connection>& held) {
+    auto client = held.lock();
+    if (!client || !client->open_for_frames()) return true;
+    client->send(FrameType::event, event);
+    if (client->pending() <= max_pending_events) return false;
+    client->close();
+    return true;
+  });
 }
 
 }  // namespace keelson

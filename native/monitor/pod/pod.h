@@ -4,9 +4,11 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "monitor/pod/container.h"
-#include "monitor/server/watchers.h"
+#include "monitor/server/connection.h"
 
 namespace keelson {
 
@@ -34,6 +36,8 @@ class Pod {
   std::vector<std::shared_ptr<Container>> containers() const;
   // `[ContainerState …]` of all that have started.
   void write_states(JsonWriter& json) const;
+  // Sends the whole state to `client`, and from now on every event. One that lets more than 64 KiB pile up is
+  // dropped; it reconnects and gets the whole state.
   void watch(const std::shared_ptr<Connection>& client);
 
  private:
@@ -41,6 +45,7 @@ class Pod {
   Status find_target(StartRequest& request) const;
   Container::Events events();
   void settle_close();
+  void tell_watchers(std::string_view event);
   void forget(const std::string& id);
 
   Context& context_;
@@ -50,7 +55,7 @@ class Pod {
   Loop::Task when_none_starting_;
   Loop::Task when_init_gone_;
   std::map<std::string, std::shared_ptr<Container>, std::less<>> containers_;
-  Watchers watchers_;
+  std::vector<std::weak_ptr<Connection>> watchers_;
 };
 
 }  // namespace keelson

@@ -1,5 +1,4 @@
-// Making and taking down a pod's namespaces. The monitor enters each new namespace for
-// a moment, pins and furnishes it, and goes back to the host's.
+// The monitor enters each new namespace for a moment, pins and furnishes it, and goes back to the host's.
 #include "monitor/pod/sandbox.h"
 
 #include <fcntl.h>
@@ -11,15 +10,100 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <initializer_list>
 
+#include "common/json.h"
 #include "monitor/cgroup/cgroup.h"
-#include "monitor/setup/user_namespace.h"
-#include "monitor/setup/mount_api.h"
 #include "monitor/pod/sandbox_init.h"
+#include "monitor/setup/mount_api.h"
 #include "monitor/setup/sysctl.h"
+#include "monitor/setup/user_namespace.h"
 
 namespace keelson {
+
+namespace {
+
+std::unexpected<Error> bad(std::string why) { return fail(Kind::invalid, "read sandbox.json", std::move(why)); }
+
+Result<Scope> read_scope(const Json& namespaces, const char* name, bool may_be_container) {
+  std::string_view word = namespaces[name].string();
+  if (word == "pod") return Scope::pod;
+  if (word == "host") return Scope::host;
+  if (word == "container" && may_be_container) return Scope::container;
+  return bad("namespaces." + std::string(name) + " is \"" + std::string(word) + "\"");
+}
+
+bool overlap(uint32_t a, uint32_t b, const IdMapping& one, const IdMapping& other) {
+  return a < uint64_t{b} + other.size && b < uint64_t{a} + one.size;
+}
+
+bool overlap(const IdMapping& one, const IdMapping& other) {
+  return overlap(one.container, other.container, one, other) || overlap(one.host, other.host, one, other);
+}
+
+Result<std::vector<IdMapping>> read_mappings(const Json& json) {
+  std::vector<IdMapping> mappings;
+  for (const Json& item : json.items()) {
+    int64_t inside = item["container"].integer(-1), outside = item["host"].integer(-1), size = item["size"].integer();
+    if (inside < 0 || outside < 0 || size <= 0 || inside + size > UINT32_MAX || outside + size > UINT32_MAX) {
+      return bad("an id mapping is not made of ids");
+    }
+    if (outside == 0) return bad("an id mapping holds the host's root");
+    IdMapping mapping{static_cast<uint32_t>(inside), static_cast<uint32_t>(outside), static_cast<uint32_t>(size)};
+    if (std::ranges::any_of(mappings, [&](const IdMapping& other) { return overlap(mapping, other); })) {
+      return bad("two id mappings overlap");
+    }
+    mappings.push_back(mapping);
+  }
+  return mappings;
+}
+
+bool is_pod_id(std::string_view id) {
+  return !id.empty() && id.size() <= 64 && std::ranges::all_of(id, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+  });
+}
+
+}  // namespace
+
+Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
+  Result<Json> parsed = parse_json(sandbox_json);
+  if (!parsed) return about(parsed.error(), "sandbox.json");
+  const Json& root = *parsed;
+  if (root["version"].integer() != 1) return bad("its version is not 1");
+
+  SandboxSpec spec;
+  spec.id = root["id"].string();
+  if (!is_pod_id(spec.id)) return bad("its id is not of hexadecimal digits");
+  spec.hostname = root["hostname"].string();
+  if (spec.hostname.size() > 64 || spec.hostname.find('\0') != std::string::npos) return bad("its hostname is too long");
+
+  const struct {
+    const char* name;
+    Scope SandboxSpec::*scope;
+    bool may_be_container;
+  } scopes[] = {{"net", &SandboxSpec::net, false},
+                {"ipc", &SandboxSpec::ipc, false},
+                {"uts", &SandboxSpec::uts, false},
+                {"pid", &SandboxSpec::pid, true}};
+  for (const auto& known : scopes) {
+    spec.*known.scope = TRY(read_scope(root["namespaces"], known.name, known.may_be_container));
+  }
+
+  spec.uid_mappings = TRY(read_mappings(root["user"]["uids"]));
+  spec.gid_mappings = TRY(read_mappings(root["user"]["gids"]));
+  if (spec.uid_mappings.empty() != spec.gid_mappings.empty()) return bad("a user namespace needs both uids and gids");
+
+  for (const auto& [name, value] : root["sysctls"].members()) spec.sysctls.emplace_back(name, value.string());
+  if (!root["shm_size"].is_null()) {
+    if (root["shm_size"].integer() <= 0) return bad("shm_size is not a number of bytes");
+    spec.shm_size = static_cast<uint64_t>(root["shm_size"].integer());
+  }
+  spec.cgroup = root["cgroup"].string();
+  spec.own_cgroup = root["own_cgroup"].boolean();
+  return spec;
+}
 
 namespace {
 
@@ -30,7 +114,7 @@ struct PodNamespace {
   Fd Sandbox::*fd;
 };
 
-// Those the monitor can enter itself; a PID namespace is entered by being born.
+// Those the monitor can enter itself; a PID namespace takes only new processes.
 constexpr PodNamespace entered[] = {
     {"net", CLONE_NEWNET, &SandboxSpec::net, &Sandbox::net_ns},
     {"ipc", CLONE_NEWIPC, &SandboxSpec::ipc, &Sandbox::ipc_ns},
@@ -99,31 +183,24 @@ Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
   const SandboxSpec& spec = sandbox.spec;
   for (const PodNamespace& space : entered) {
     if (spec.*space.scope != Scope::pod) continue;
-    Result<Fd> pinned = pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name));
-    if (!pinned) return std::unexpected(pinned.error());
-    sandbox.*space.fd = std::move(*pinned);
+    sandbox.*space.fd = TRY(pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name)));
   }
   if (spec.net == Scope::pod) {
-    if (Status up = raise_loopback(); !up) return up;
-    if (Status set = set_network_defaults(); !set) return set;
+    TRY(raise_loopback());
+    TRY(set_network_defaults());
   }
   if (spec.uts == Scope::pod && !spec.hostname.empty() &&
       sethostname(spec.hostname.data(), spec.hostname.size()) != 0) {
     return fail_errno("set the hostname " + spec.hostname);
   }
-  Result<std::vector<Sysctl>> sysctls = check_sysctls(spec.sysctls, flags_of(spec));
-  if (!sysctls) return std::unexpected(sysctls.error());
-  for (const Sysctl& sysctl : *sysctls) {
+  for (const Sysctl& sysctl : TRY(check_sysctls(spec.sysctls, flags_of(spec)))) {
     if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
   }
   if (spec.pid == Scope::pod) {
-    Result<PodInit> init = start_pod_init(loop, reaper, sandbox.user_ns.get());
-    if (!init) return std::unexpected(init.error());
-    sandbox.init_pid = init->pid;
-    sandbox.procfs_space = std::move(init->procfs_space);
-    Result<Fd> pinned = pin("/proc/" + std::to_string(init->pid) + "/ns/pid", pin_path(sandbox, "pid"));
-    if (!pinned) return std::unexpected(pinned.error());
-    sandbox.pid_ns = std::move(*pinned);
+    PodInit init = TRY(start_pod_init(loop, reaper, sandbox.user_ns.get()));
+    sandbox.init_pid = init.pid;
+    sandbox.procfs_space = std::move(init.procfs_space);
+    sandbox.pid_ns = TRY(pin("/proc/" + std::to_string(init.pid) + "/ns/pid", pin_path(sandbox, "pid")));
   }
   return {};
 }
@@ -132,13 +209,10 @@ Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
 Status enter_owned(Sandbox& sandbox) {
   const SandboxSpec& spec = sandbox.spec;
   const int flags = flags_of(spec);
-  Result<NamespaceHolder> holder =
-      NamespaceHolder::create(static_cast<uint64_t>(flags), spec.uid_mappings, spec.gid_mappings);
-  if (!holder) return std::unexpected(holder.error());
-  Result<Fd> pinned = pin(holder->path("user"), pin_path(sandbox, "user"));
-  if (!pinned) return std::unexpected(pinned.error());
-  sandbox.user_ns = std::move(*pinned);
-  if (flags != 0 && setns(holder->pidfd(), flags) != 0) return fail_errno("enter the pod's namespaces");
+  const NamespaceHolder holder =
+      TRY(NamespaceHolder::create(static_cast<uint64_t>(flags), spec.uid_mappings, spec.gid_mappings));
+  sandbox.user_ns = TRY(pin(holder.path("user"), pin_path(sandbox, "user")));
+  if (flags != 0 && setns(holder.pidfd(), flags) != 0) return fail_errno("enter the pod's namespaces");
   return {};
 }
 
@@ -199,22 +273,13 @@ Status make_files(const Sandbox& sandbox) {
                     {{"source", "pod"}, {"mode", "0755"}, {"size", "256k"}, {"nr_inodes", "16"}});
 }
 
-Status make_cgroup(const SandboxSpec& spec) {
-  if (spec.cgroup.empty()) return {};
-  Result<CgroupHost> host = CgroupHost::detect();
-  if (!host) return std::unexpected(host.error());
-  Result<Cgroup> cgroup = Cgroup::create(*host, spec.cgroup);
-  if (!cgroup) return std::unexpected(cgroup.error());
-  return {};
-}
-
-Status make_all(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
+Status make_all(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, Sandbox& sandbox) {
   const std::string pins = sandbox.pod_dir + "/ns";
   if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
-  if (Status made = make_cgroup(sandbox.spec); !made) return made;
-  if (Status made = make_namespaces(loop, reaper, sandbox); !made) return made;
-  if (Status made = make_files(sandbox); !made) return made;
-  if (sandbox.spec.ipc == Scope::pod) return make_shm(sandbox);
+  if (!sandbox.spec.cgroup.empty()) TRY(Cgroup::create(cgroups, sandbox.spec.cgroup));
+  TRY(make_namespaces(loop, reaper, sandbox));
+  TRY(make_files(sandbox));
+  if (sandbox.spec.ipc == Scope::pod) TRY(make_shm(sandbox));
   return {};
 }
 
@@ -224,33 +289,29 @@ Status unmount(const std::string& path) {
   return fail_errno("unmount " + path);
 }
 
-Status remove_cgroup_of(const SandboxSpec& spec) {
+Status remove_own_cgroup(const CgroupHost& cgroups, const SandboxSpec& spec) {
   if (!spec.own_cgroup || spec.cgroup.empty()) return {};
-  Result<CgroupHost> host = CgroupHost::detect();
-  if (!host) return std::unexpected(host.error());
-  Cgroup cgroup = Cgroup::open(*host, spec.cgroup);
-  Result<bool> removed = cgroup.remove();
-  if (!removed) return std::unexpected(removed.error());
-  if (!*removed) return fail_errno("remove the cgroup " + spec.cgroup, EBUSY);
-  return {};
+  if (TRY(Cgroup::open(cgroups, spec.cgroup).remove())) return {};
+  return fail_errno("remove the cgroup " + spec.cgroup, EBUSY);
 }
 
 }  // namespace
 
-Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, SandboxSpec spec, const std::string& pod_dir) {
+Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
+                               const std::string& pod_dir) {
   const std::string pod = "pod " + spec.id;
   Sandbox sandbox;
   sandbox.spec = std::move(spec);
   sandbox.pod_dir = pod_dir;
-  if (Status made = make_all(loop, reaper, sandbox); !made) {
+  if (Status made = make_all(loop, reaper, cgroups, sandbox); !made) {
     // What the undo could not take back matters less than why it had to.
-    static_cast<void>(destroy_sandbox(sandbox));
+    static_cast<void>(destroy_sandbox(sandbox, cgroups));
     return about(made.error(), pod);
   }
   return sandbox;
 }
 
-Status destroy_sandbox(Sandbox& sandbox) {
+Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
   Status first;
   auto note = [&](Status status) {
     if (!status && first) first = std::move(status);
@@ -269,8 +330,11 @@ Status destroy_sandbox(Sandbox& sandbox) {
     unlink(path.c_str());
   }
   rmdir((sandbox.pod_dir + "/ns").c_str());
-  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns, &sandbox.procfs_space}) fd->reset();
-  note(remove_cgroup_of(sandbox.spec));
+  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns,
+                 &sandbox.procfs_space}) {
+    fd->reset();
+  }
+  note(remove_own_cgroup(cgroups, sandbox.spec));
   if (!first) return about(first.error(), "pod " + sandbox.spec.id);
   return {};
 }

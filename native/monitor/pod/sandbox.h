@@ -31,6 +31,7 @@ struct SandboxSpec {
   bool own_cgroup = false;
 };
 
+// Reads sandbox.json (PROTOCOL.md, "Start").
 Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json);
 
 // What is up of a sandbox; a step that failed half-way leaves the rest for `destroy`.
@@ -42,14 +43,16 @@ struct Sandbox {
   pid_t init_pid = 0;                          // our built-in init, 0 without a shared PID namespace
 };
 
+class CgroupHost;
 class Loop;
 class Reaper;
 
 // Makes everything, running the loop meanwhile; on failure nothing is left.
-Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, SandboxSpec spec, const std::string& pod_dir);
+Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
+                               const std::string& pod_dir);
 
 // Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
 // The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.
-Status destroy_sandbox(Sandbox& sandbox);
+Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups);
 
 }  // namespace keelson

@@ -45,7 +45,7 @@ void isolate(const Child& child) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
 }
 
-// In the mount namespace it was born with: leaves there a procfs and nothing else, and gives it to the monitor.
+// In the mount namespace it was cloned into: leaves there a procfs and nothing else, and gives it to the monitor.
 void leave_procfs(const Child& child) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
   int fs = fs_open("proc");

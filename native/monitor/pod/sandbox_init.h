@@ -18,7 +18,7 @@ struct PodInit {
   Fd procfs_space;
 };
 
-// Bears it in a new PID namespace and the caller's other ones, with an empty read-only
+// Spawns it in a new PID namespace and the caller's other ones, with an empty read-only
 // root and no capability; in the user namespace behind the descriptor, unless that is -1. It reaps orphans
 // and does nothing else; it dies by SIGKILL from the monitor, and with the monitor. Runs the loop meanwhile.
 Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace);

@@ -5,17 +5,95 @@
 #include "monitor/streams/attach.h"
 #include "monitor/streams/exec_session.h"
 #include "monitor/streams/port_forward.h"
-#include "monitor/server/requests.h"
 
 namespace keelson {
 
 namespace {
 
-using Client = std::shared_ptr<Connection>;
+constexpr int64_t year_ms = int64_t{366} * 24 * 3600 * 1000;
 
-void answer(const Client& client, const Status& status) {
-  if (status) client->reply("{}");
-  else client->fail_with(status.error());
+std::unexpected<Error> refuse(std::string detail) { return fail(Kind::invalid, "read the request", std::move(detail)); }
+
+bool is_id_character(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
+}
+
+// Empty when it is missing and may be.
+Result<std::string> parse_path(const Json& request, std::string_view name, bool required) {
+  const Json& value = request[name];
+  if (value.is_null() && !required) return std::string();
+  std::string_view path = value.string();
+  if (path.empty() || path[0] != '/' || path.find('\0') != path.npos) {
+    return refuse("`" + std::string(name) + "` must be an absolute path");
+  }
+  return std::string(path);
+}
+
+// An id becomes a file's name: no '.' at its start.
+Result<std::string> parse_name(const Json& request, std::string_view name) {
+  std::string_view id = request[name].string();
+  bool good = !id.empty() && id.size() <= 128 && id[0] != '.';
+  for (char c : id) good = good && is_id_character(c);
+  if (!good) return refuse("`" + std::string(name) + "` must be 1 to 128 letters, digits, '_', '.', '-'");
+  return std::string(id);
+}
+
+Result<int> parse_signal(const Json& request) {
+  int64_t signal = request["signal"].integer();
+  if (signal < 1 || signal > 64) return refuse("`signal` must be a number from 1 to 64");
+  return static_cast<int>(signal);
+}
+
+// Missing is 0.
+Result<std::chrono::milliseconds> parse_limit(const Json& request, std::string_view name) {
+  int64_t limit = request[name].integer();
+  if (limit < 0 || limit > year_ms) return refuse("`" + std::string(name) + "` must be milliseconds, at most a year");
+  return std::chrono::milliseconds(limit);
+}
+
+// Missing is 0.
+Result<uint16_t> parse_short(const Json& request, std::string_view name) {
+  int64_t number = request[name].integer();
+  if (number < 0 || number > 65535) return refuse("`" + std::string(name) + "` must be a number from 0 to 65535");
+  return static_cast<uint16_t>(number);
+}
+
+Result<StartRequest> parse_start(const Json& request) {
+  StartRequest start;
+  start.id = TRY(parse_name(request, "id"));
+  start.bundle = TRY(parse_path(request, "bundle", true));
+  start.log_path = TRY(parse_path(request, "log_path", false));
+  start.seccomp_filter_path = TRY(parse_path(request, "seccomp_bpf", false));
+  start.input = request["stdin"].boolean();
+  start.input_once = request["stdin_once"].boolean();
+  if (!request["pid_of"].is_null()) start.pid_of = TRY(parse_name(request, "pid_of"));
+  return start;
+}
+
+// None: the native handler.
+Result<std::optional<OciBinary>> parse_handler(const Json& handler) {
+  if (handler.is_null()) return std::nullopt;
+  OciBinary oci;
+  oci.binary = TRY(parse_path(handler, "binary", true));
+  oci.root = TRY(parse_path(handler, "root", true));
+  return oci;
+}
+
+Result<ExecCall> parse_exec(const Json& request) {
+  ExecCall call;
+  for (const Json& argument : request["args"].items()) {
+    if (!argument.is_string() || argument.string().find('\0') != std::string_view::npos) {
+      return refuse("`args` must be strings without NUL");
+    }
+    call.args.emplace_back(argument.string());
+  }
+  if (call.args.empty()) return refuse("`args` is empty");
+  call.terminal = request["tty"].boolean();
+  call.input = request["stdin"].boolean();
+  call.limit = TRY(parse_limit(request, "timeout_ms"));
+  call.columns = TRY(parse_short(request, "columns"));
+  call.rows = TRY(parse_short(request, "rows"));
+  return call;
 }
 
 // A start is for its caller: it must not succeed when nobody is there any more to be told.
@@ -28,21 +106,13 @@ struct StartCaller : Call {
   }
 };
 
-// The container that the request names, or null with the ERROR sent.
-std::shared_ptr<Container> find(const Pod& pod, const Client& client, const Json& request) {
-  auto id = parse_id(request);
-  if (!id) {
-    client->fail_with(id.error());
-    return nullptr;
-  }
-  auto container = pod.find(*id);
-  if (container) return *container;
-  client->fail_with(about(container.error(), "container " + *id).error());
-  return nullptr;
+Status about_container(const Container& container, Status status) {
+  return status ? status : about(std::move(status.error()), "container " + container.id());
 }
 
-void answer_about(const Client& client, const Container& container, const Status& status) {
-  answer(client, status ? status : about(status.error(), "container " + container.id()));
+void answer(Connection& client, const Status& status) {
+  if (status) client.reply("{}");
+  else client.fail_with(status.error());
 }
 
 }  // namespace
@@ -50,23 +120,32 @@ void answer_about(const Client& client, const Container& container, const Status
 void Calls::handle(const Client& client, const Json& request) {
   struct Op {
     std::string_view name;
-    void (Calls::*call)(const Client&, const Json&);
+    Status (Calls::*call)(const Client&, const Json&);
     bool is_stream = false;
   };
   static constexpr Op ops[] = {
-      {"hello", &Calls::hello},           {"state", &Calls::state},
-      {"start", &Calls::start},           {"stop", &Calls::stop},
-      {"kill", &Calls::kill},             {"delete", &Calls::remove},
-      {"exec", &Calls::exec, true},             {"attach", &Calls::attach, true},
-      {"resize", &Calls::resize},         {"reopen_log", &Calls::reopen_log},
-      {"update", &Calls::update},         {"port_forward", &Calls::port_forward, true},
-      {"watch", &Calls::watch},           {"shutdown", &Calls::shutdown},
+      {"hello", &Calls::hello},
+      {"state", &Calls::state},
+      {"start", &Calls::start},
+      {"stop", &Calls::stop},
+      {"kill", &Calls::kill},
+      {"delete", &Calls::remove},
+      {"exec", &Calls::exec, true},
+      {"attach", &Calls::attach, true},
+      {"resize", &Calls::resize},
+      {"reopen_log", &Calls::reopen_log},
+      {"update", &Calls::update},
+      {"port_forward", &Calls::port_forward, true},
+      {"watch", &Calls::watch},
+      {"shutdown", &Calls::shutdown},
   };
   std::string_view name = request["op"].string();
   for (const Op& op : ops) {
     if (op.name != name) continue;
-    if (Status taken = op.is_stream ? take_stream(client) : Status{}; !taken) return client->fail_with(taken.error());
-    return (this->*op.call)(client, request);
+    Status called = op.is_stream ? take_stream(client) : Status{};
+    if (called) called = (this->*op.call)(client, request);
+    if (!called) client->fail_with(called.error());
+    return;
   }
   client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` names no call of this version"});
 }
@@ -80,7 +159,14 @@ Status Calls::take_stream(const Client& client) {
   return {};
 }
 
-void Calls::hello(const Client& client, const Json&) {
+Result<std::shared_ptr<Container>> Calls::find(const Json& request) const {
+  const std::string id = TRY(parse_name(request, "id"));
+  auto container = pod_.find(id);
+  if (!container) return about(std::move(container.error()), "container " + id);
+  return container;
+}
+
+Status Calls::hello(const Client& client, const Json&) {
   JsonWriter json;
   json.begin_object();
   json.key("version").value(KEELSON_VERSION);
@@ -90,102 +176,106 @@ void Calls::hello(const Client& client, const Json&) {
   if (context_.sandbox.init_pid != 0) json.key("init_pid").value(static_cast<int64_t>(context_.sandbox.init_pid));
   json.end_object();
   client->reply(json.text());
+  return {};
 }
 
-void Calls::state(const Client& client, const Json&) {
+Status Calls::state(const Client& client, const Json&) {
   JsonWriter json;
   json.begin_object().key("containers");
   pod_.write_states(json);
   json.end_object();
   client->reply(json.text());
+  return {};
 }
 
-void Calls::start(const Client& client, const Json& request) {
-  auto call = parse_start(request);
-  if (!call) return client->fail_with(call.error());
+Status Calls::start(const Client& client, const Json& request) {
+  StartRequest start = TRY(parse_start(request));
+  std::optional<OciBinary> binary = TRY(parse_handler(request["handler"]));
   auto waiting = std::make_shared<StartCaller>();
   client->set_call(waiting);
-  waiting->container =
-      pod_.start(std::move(call->request), std::move(call->binary), [client](Result<ContainerState> started) {
-        if (started) client->reply(state_json(*started));
-        else client->fail_with(started.error());
-      });
-  if (client->peer_is_gone()) waiting->on_closed();
-}
-
-void Calls::stop(const Client& client, const Json& request) {
-  auto signal = parse_signal(request);
-  if (!signal) return client->fail_with(signal.error());
-  auto limit = parse_limit(request, "timeout_ms");
-  if (!limit) return client->fail_with(limit.error());
-  auto container = find(pod_, client, request);
-  if (!container) return;
-  container->stop(*signal, *limit, [client, container](const Result<ContainerState>& state) {
-    if (state) client->reply(state_json(*state));
-    else answer_about(client, *container, std::unexpected(state.error()));
+  waiting->container = pod_.start(std::move(start), std::move(binary), [client](Result<ContainerState> started) {
+    if (started) client->reply(state_json(*started));
+    else client->fail_with(started.error());
   });
+  if (client->peer_is_gone()) waiting->on_closed();
+  return {};
 }
 
-void Calls::kill(const Client& client, const Json& request) {
-  auto signal = parse_signal(request);
-  if (!signal) return client->fail_with(signal.error());
-  auto container = find(pod_, client, request);
-  if (!container) return;
-  container->kill(*signal, [client, container](Status sent) { answer_about(client, *container, sent); });
+Status Calls::stop(const Client& client, const Json& request) {
+  const int signal = TRY(parse_signal(request));
+  const auto limit = TRY(parse_limit(request, "timeout_ms"));
+  const auto container = TRY(find(request));
+  container->stop(signal, limit, [client, container](Result<ContainerState> state) {
+    if (state) client->reply(state_json(*state));
+    else answer(*client, about_container(*container, std::unexpected(std::move(state.error()))));
+  });
+  return {};
 }
 
-void Calls::remove(const Client& client, const Json& request) {
-  auto container = find(pod_, client, request);
-  if (!container) return;
-  pod_.remove(container->id(), [client, container](Status removed) { answer_about(client, *container, removed); });
+Status Calls::kill(const Client& client, const Json& request) {
+  const int signal = TRY(parse_signal(request));
+  const auto container = TRY(find(request));
+  container->kill(signal, [client, container](Status sent) {
+    answer(*client, about_container(*container, std::move(sent)));
+  });
+  return {};
 }
 
-void Calls::exec(const Client& client, const Json& request) {
-  auto call = parse_exec(request);
-  if (!call) return client->fail_with(call.error());
-  auto container = find(pod_, client, request);
-  if (container) keelson::exec(context_, client, *container, std::move(*call));
+Status Calls::remove(const Client& client, const Json& request) {
+  const auto container = TRY(find(request));
+  pod_.remove(container->id(), [client, container](Status removed) {
+    answer(*client, about_container(*container, std::move(removed)));
+  });
+  return {};
 }
 
-void Calls::attach(const Client& client, const Json& request) {
-  auto container = find(pod_, client, request);
-  if (!container) return;
-  Status attached = keelson::attach(client, container, request["stdin"].boolean());
-  if (!attached) answer_about(client, *container, attached);
+Status Calls::exec(const Client& client, const Json& request) {
+  ExecCall call = TRY(parse_exec(request));
+  const auto container = TRY(find(request));
+  keelson::exec(context_, client, *container, std::move(call));
+  return {};
 }
 
-void Calls::resize(const Client& client, const Json& request) {
-  auto columns = parse_short(request, "columns");
-  if (!columns) return client->fail_with(columns.error());
-  auto rows = parse_short(request, "rows");
-  if (!rows) return client->fail_with(rows.error());
-  auto container = find(pod_, client, request);
-  if (container) answer_about(client, *container, container->resize(*columns, *rows));
+Status Calls::attach(const Client& client, const Json& request) {
+  const auto container = TRY(find(request));
+  return about_container(*container, keelson::attach(client, container, request["stdin"].boolean()));
 }
 
-void Calls::reopen_log(const Client& client, const Json& request) {
-  auto container = find(pod_, client, request);
-  if (container) answer_about(client, *container, container->reopen_log());
+Status Calls::resize(const Client& client, const Json& request) {
+  const uint16_t columns = TRY(parse_short(request, "columns"));
+  const uint16_t rows = TRY(parse_short(request, "rows"));
+  const auto container = TRY(find(request));
+  answer(*client, about_container(*container, container->resize(columns, rows)));
+  return {};
 }
 
-void Calls::update(const Client& client, const Json& request) {
-  auto container = find(pod_, client, request);
-  if (container) answer_about(client, *container, container->update(request["resources"]));
+Status Calls::reopen_log(const Client& client, const Json& request) {
+  const auto container = TRY(find(request));
+  answer(*client, about_container(*container, container->reopen_log()));
+  return {};
 }
 
-void Calls::port_forward(const Client& client, const Json& request) {
-  auto port = parse_short(request, "port");
-  if (!port) return client->fail_with(port.error());
-  if (*port == 0) return client->fail_with(Error{Kind::invalid, "read the request", {}, 0, "`port` must be 1 to 65535"});
-  keelson::port_forward(context_, client, *port);
+Status Calls::update(const Client& client, const Json& request) {
+  const auto container = TRY(find(request));
+  answer(*client, about_container(*container, container->update(request["resources"])));
+  return {};
 }
 
-void Calls::watch(const Client& client, const Json&) { pod_.watch(client); }
+Status Calls::port_forward(const Client& client, const Json& request) {
+  const uint16_t port = TRY(parse_short(request, "port"));
+  if (port == 0) return refuse("`port` must be 1 to 65535");
+  keelson::port_forward(context_, client, port);
+  return {};
+}
 
-void Calls::shutdown(const Client& client, const Json& request) {
-  auto grace = parse_limit(request, "grace_ms");
-  if (!grace) return client->fail_with(grace.error());
-  shutdown_.begin(*grace, client);
+Status Calls::watch(const Client& client, const Json&) {
+  pod_.watch(client);
+  return {};
+}
+
+Status Calls::shutdown(const Client& client, const Json& request) {
+  shutdown_.begin(TRY(parse_limit(request, "grace_ms")), client);
+  return {};
 }
 
 }  // namespace keelson

@@ -1,4 +1,4 @@
-// Dispatch of requests: each op of PROTOCOL.md to the function that does it.
+// The calls of PROTOCOL.md: a request is checked here, once, and handed to what does it.
 #pragma once
 
 #include "monitor/pod/pod.h"
@@ -14,22 +14,25 @@ class Calls {
  private:
   using Client = std::shared_ptr<Connection>;
 
-  void hello(const Client& client, const Json& request);
-  void state(const Client& client, const Json& request);
-  void start(const Client& client, const Json& request);
-  void stop(const Client& client, const Json& request);
-  void kill(const Client& client, const Json& request);
-  void remove(const Client& client, const Json& request);
-  void exec(const Client& client, const Json& request);
-  void attach(const Client& client, const Json& request);
-  void resize(const Client& client, const Json& request);
-  void reopen_log(const Client& client, const Json& request);
-  void update(const Client& client, const Json& request);
-  void port_forward(const Client& client, const Json& request);
-  void watch(const Client& client, const Json& request);
-  void shutdown(const Client& client, const Json& request);
+  // Each answers `client`, now or later, or fails at once, which handle() answers.
+  Status hello(const Client& client, const Json& request);
+  Status state(const Client& client, const Json& request);
+  Status start(const Client& client, const Json& request);
+  Status stop(const Client& client, const Json& request);
+  Status kill(const Client& client, const Json& request);
+  Status remove(const Client& client, const Json& request);
+  Status exec(const Client& client, const Json& request);
+  Status attach(const Client& client, const Json& request);
+  Status resize(const Client& client, const Json& request);
+  Status reopen_log(const Client& client, const Json& request);
+  Status update(const Client& client, const Json& request);
+  Status port_forward(const Client& client, const Json& request);
+  Status watch(const Client& client, const Json& request);
+  Status shutdown(const Client& client, const Json& request);
 
   Status take_stream(const Client& client);
+  // The container that the request names.
+  Result<std::shared_ptr<Container>> find(const Json& request) const;
 
   Context& context_;
   Pod& pod_;

@@ -22,21 +22,17 @@ constexpr size_t read_chunk = 64 << 10;
 
 }  // namespace
 
-Connection::Connection(Loop& loop, Scratch& scratch, Fd socket, uint64_t id, RequestHandler on_request,
-                       GoneHandler on_gone)
+Connection::Connection(Loop& loop, Fd socket, uint64_t id, RequestHandler on_request, GoneHandler on_gone)
     : loop_(loop),
-      scratch_(scratch),
       socket_(std::move(socket)),
       id_(id),
       on_request_(std::move(on_request)),
       on_gone_(std::move(on_gone)) {}
 
 Status Connection::open() {
-  auto watch = loop_.watch(socket_.get(), EPOLLIN, [self = weak_from_this()](uint32_t events) {
+  watch_ = TRY(loop_.watch(socket_.get(), EPOLLIN, [self = weak_from_this()](uint32_t events) {
     if (auto connection = self.lock()) connection->on_event(events);
-  });
-  if (!watch) return std::unexpected(watch.error());
-  watch_ = std::move(*watch);
+  }));
   deadline_ = loop_.after(request_limit, [this] { close(); });
   return {};
 }
@@ -55,7 +51,7 @@ bool Connection::peer_is_gone() const {
 }
 
 void Connection::read_input() {
-  ssize_t count = read(socket_.get(), scratch_.for_reading(), read_chunk);
+  ssize_t count = read(socket_.get(), loop_.buffers().for_reading(), read_chunk);
   if (count < 0) {
     if (errno != EAGAIN && errno != EINTR) close();
     return;
@@ -67,7 +63,7 @@ void Connection::read_input() {
     return update_interest();
   }
   if (!open_for_frames()) return;
-  in_.append(scratch_.for_reading(), static_cast<size_t>(count));
+  in_.append(loop_.buffers().for_reading(), static_cast<size_t>(count));
   take_frames();
 }
 
@@ -144,6 +140,12 @@ void Connection::send(FrameType type, std::string_view payload) {
     out_.append(chunk.substr(skip));
   } while (!payload.empty());
   update_interest();
+}
+
+void Connection::started(pid_t pid) {
+  JsonWriter json;
+  json.begin_object().key("pid").value(static_cast<int64_t>(pid)).end_object();
+  send(FrameType::started, json.text());
 }
 
 void Connection::flush() {

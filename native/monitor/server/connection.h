@@ -12,7 +12,6 @@
 
 #include "monitor/server/loop.h"
 #include "monitor/server/protocol.h"
-#include "monitor/server/scratch.h"
 
 namespace keelson {
 
@@ -33,7 +32,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using RequestHandler = std::function<void(std::shared_ptr<Connection>, const Json&)>;
   using GoneHandler = std::function<void(uint64_t id)>;
 
-  Connection(Loop& loop, Scratch& scratch, Fd socket, uint64_t id, RequestHandler on_request, GoneHandler on_gone);
+  Connection(Loop& loop, Fd socket, uint64_t id, RequestHandler on_request, GoneHandler on_gone);
   Status open();
 
   // Ignored after the last frame. Bytes above 64 KiB become several frames.
@@ -41,6 +40,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool has_room() const { return pending() + max_bytes_payload <= max_buffered; }
   size_t pending() const { return out_.size() - out_written_; }
 
+  // STARTED: the call's process lives.
+  void started(pid_t pid);
   void reply(std::string_view json) { finish(FrameType::reply, json); }
   void fail_with(const Error& error) { finish(FrameType::error, error_json(error)); }
   // The peer has closed its end altogether, though what it sent may not have been read to its end.
@@ -71,7 +72,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void update_interest();
 
   Loop& loop_;
-  Scratch& scratch_;
   Fd socket_;
   uint64_t id_;
   RequestHandler on_request_;

@@ -60,6 +60,7 @@ Result<std::unique_ptr<Loop>> Loop::create() {
   auto loop = std::make_unique<Loop>();
   loop->epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!loop->epoll_) return fail_errno("create an epoll descriptor");
+  TRY(loop->buffers_.map());
   return loop;
 }
 

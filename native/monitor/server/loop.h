@@ -1,4 +1,4 @@
-// The event loop: epoll, timers, and work put off to the end of a round.
+// The event loop: epoll, timers, work put off to the end of a round, and the buffers that its handlers share.
 //
 // Everything in the monitor runs on this one thread. A Watch or Timer stops when
 // it is destroyed, also from inside its own handler.
@@ -13,6 +13,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "monitor/server/memory.h"
 
 namespace keelson {
 
@@ -66,6 +67,9 @@ class Loop {
   // Called once after each burst of work, when half a second has passed quietly.
   void when_quiet(Task task) { when_quiet_ = std::move(task); }
 
+  // For whoever runs now: the next handler overwrites what is in them.
+  SharedBuffers& buffers() { return buffers_; }
+
   Status run();  // until stop()
   void stop() { stopped_ = true; }
 
@@ -82,6 +86,7 @@ class Loop {
   void run_deferred();
 
   Fd epoll_;
+  SharedBuffers buffers_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Entry>> entries_;
   std::map<std::pair<Clock::time_point, uint64_t>, Task> timers_;

@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <ctime>
+
 #include "common/fd.h"
-#include "monitor/server/clock.h"
 
 namespace keelson {
 
@@ -16,14 +18,14 @@ constexpr size_t max_sentence = 4 << 10;
 
 }  // namespace
 
-Status open_complaints(const char* path) {
+Status open_monitor_log(const char* path) {
   Fd file(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) return fail_errno(std::string("open ") + path);
   if (dup3(file.get(), STDERR_FILENO, O_CLOEXEC) < 0) return fail_errno("make monitor.log the stderr");
   return {};
 }
 
-void complain(std::string_view sentence) {
+void warn(std::string_view sentence) {
   struct stat info{};
   std::string line = rfc3339_utc(now_ns());
   line += ' ';
@@ -34,6 +36,23 @@ void complain(std::string_view sentence) {
                  info.st_size + static_cast<off_t>(line.size()) > max_size;
   if (is_full && ftruncate(STDERR_FILENO, 0) != 0) return;
   if (write(STDERR_FILENO, line.data(), line.size()) < 0) return;  // nobody is left to tell
+}
+
+int64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
+std::string rfc3339_utc(int64_t ns) {
+  time_t seconds = ns / 1'000'000'000;
+  tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[64];
+  int size = snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", parts.tm_year + 1900, parts.tm_mon + 1,
+                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                      static_cast<int>(ns % 1'000'000'000));
+  return std::string(text, static_cast<size_t>(size));
 }
 
 }  // namespace keelson

@@ -1,6 +1,8 @@
-// The monitor's own complaints: lines on stderr, which is the pod's monitor.log.
+// The monitor's own log: lines on stderr, which is the pod's monitor.log. And the times of logs and records.
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "common/error.h"
@@ -8,8 +10,13 @@
 namespace keelson {
 
 // Makes stderr the file at `path`, appending.
-Status open_complaints(const char* path);
-// One line with the time. The file starts anew when it has reached 64 KiB.
-void complain(std::string_view sentence);
+Status open_monitor_log(const char* path);
+// One line with the time. The file starts again when it has reached 64 KiB.
+void warn(std::string_view sentence);
+
+// Nanoseconds since the epoch.
+int64_t now_ns();
+// RFC 3339 with nine fractional digits, in UTC: "2026-11-21T01:10:12.123456789Z".
+std::string rfc3339_utc(int64_t ns);
 
 }  // namespace keelson

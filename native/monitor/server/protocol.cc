@@ -37,6 +37,11 @@ std::array<char, frame_header_size> frame_header(FrameType type, size_t payload_
   return header;
 }
 
+std::string whole_frame(FrameType type, std::string_view payload) {
+  const auto header = frame_header(type, payload.size());
+  return std::string(header.data(), header.size()).append(payload);
+}
+
 Result<Frame> read_frame(std::string_view input, size_t& size) {
   size = 0;
   if (input.size() < frame_header_size) return Frame{};
@@ -47,7 +52,7 @@ Result<Frame> read_frame(std::string_view input, size_t& size) {
   auto type = static_cast<FrameType>(byte_at(input, 0));
   size_t payload = 0;
   for (size_t i = 0; i < 4; ++i) payload |= static_cast<size_t>(byte_at(input, 4 + i)) << (8 * i);
-  if (Status fits = check_size(type, payload); !fits) return std::unexpected(fits.error());
+  TRY(check_size(type, payload));
   if (input.size() - frame_header_size < payload) return Frame{};
   size = frame_header_size + payload;
   return Frame{type, input.substr(frame_header_size, payload)};

@@ -37,6 +37,8 @@ struct Frame {
 };
 
 std::array<char, frame_header_size> frame_header(FrameType type, size_t payload_size);
+// Header and payload in one.
+std::string whole_frame(FrameType type, std::string_view payload);
 
 // Reads the frame that stands at the start of `input`, sent towards the monitor.
 // `size` becomes its whole length, or 0 when more bytes are needed. Fails with

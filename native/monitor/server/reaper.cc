@@ -4,7 +4,7 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-#include "monitor/server/clock.h"
+#include "monitor/server/monitor_log.h"
 
 namespace keelson {
 
@@ -31,15 +31,13 @@ Status Reaper::open() {
   if (sigprocmask(SIG_BLOCK, &mask, nullptr) != 0) return fail_errno("block the signals of children");
   signals_ = Fd(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return fail_errno("make a signalfd");
-  auto watch = loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
+  watch_ = TRY(loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
     signalfd_siginfo pending;  // neither queues: two reads take what there is
     while (read(signals_.get(), &pending, sizeof pending) > 0) {
     }
     while (reap_one(0, true) || reap_one(__WCLONE, false)) {
     }
-  });
-  if (!watch) return std::unexpected(watch.error());
-  watch_ = std::move(*watch);
+  }));
   return {};
 }
 

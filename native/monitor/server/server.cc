@@ -45,9 +45,7 @@ Status Server::listen(const std::string& directory, Connection::RequestHandler o
   umask(old_umask);
   if (bound != 0) return fail_errno("bind " + directory + "/" + socket_name, bind_error);
   if (::listen(listener_.get(), max_waiting) != 0) return fail_errno("listen on monitor.sock");
-  auto watch = loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); });
-  if (!watch) return std::unexpected(watch.error());
-  watch_ = std::move(*watch);
+  watch_ = TRY(loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
   return {};
 }
 
@@ -56,7 +54,7 @@ void Server::stop_listening() {
   pause_.cancel();
   listener_.reset();
   std::string path = directory_ + "/" + socket_name;
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) complain("remove " + path + ": " + strerror(errno));
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) warn("remove " + path + ": " + strerror(errno));
 }
 
 void Server::on_connect() {
@@ -64,17 +62,17 @@ void Server::on_connect() {
   if (accepted) return admit(std::move(accepted));
   if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
   // Out of descriptors or memory: the client stays in the queue, and epoll would call again at once.
-  complain(std::string("accept a connection: ") + strerror(errno));
+  warn(std::string("accept a connection: ") + strerror(errno));
   watch_.want(0);
   pause_ = loop_.after(100ms, [this] { accept_or_wait(); });
 }
 
 void Server::admit(Fd socket) {
-  if (!is_root(socket.get())) return complain("refused a connection of a peer that is not uid 0");
+  if (!is_root(socket.get())) return warn("refused a connection of a peer that is not uid 0");
   if (is_full()) return refuse(std::move(socket));
   uint64_t id = next_id_++;
   auto connection = std::make_shared<Connection>(
-      loop_, scratch_, std::move(socket), id, on_request_, [this](uint64_t gone) {
+      loop_, std::move(socket), id, on_request_, [this](uint64_t gone) {
         auto found = connections_.find(gone);
         if (found == connections_.end()) return;
         // The caller may stand inside this very connection.
@@ -85,18 +83,16 @@ void Server::admit(Fd socket) {
   connections_.emplace(id, connection);
   accept_or_wait();
   if (Status opened = connection->open(); !opened) {
-    complain(opened.error().message());
+    warn(opened.error().message());
     connection->close();
   }
 }
 
 // The client sends its request without waiting: were the socket closed at once, that would fail before it reads why.
 void Server::refuse(Fd socket) {
-  std::string payload = error_json(Error{Kind::busy, "accept the connection", {}, 0,
-                                         std::to_string(max_connections) + " connections are open already"});
-  auto header = frame_header(FrameType::error, payload.size());
-  std::string frame(header.data(), header.size());
-  frame += payload;
+  const Error full{Kind::busy, "accept the connection", {}, 0,
+                   std::to_string(max_connections) + " connections are open already"};
+  const std::string frame = whole_frame(FrameType::error, error_json(full));
   ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer, or the peer is gone
   shutdown(socket.get(), SHUT_WR);
   uint64_t id = next_id_++;

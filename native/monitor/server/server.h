@@ -21,7 +21,7 @@ class Server {
   // Those that wait; one more is told by connect(2) itself (EAGAIN).
   static constexpr int max_waiting = 1024;
 
-  Server(Loop& loop, Scratch& scratch) : loop_(loop), scratch_(scratch) {}
+  explicit Server(Loop& loop) : loop_(loop) {}
   // Makes `directory`/monitor.sock (mode 0600), replacing what a dead monitor left.
   Status listen(const std::string& directory, Connection::RequestHandler on_request);
   // Removes the socket: nobody new can connect, connections live on.
@@ -36,7 +36,6 @@ class Server {
   void accept_or_wait();
 
   Loop& loop_;
-  Scratch& scratch_;
   Connection::RequestHandler on_request_;
   std::string directory_;
   Fd listener_;

@@ -1,9 +1,14 @@
 #include "monitor/streams/attach.h"
 
+#include <algorithm>
+
+#include "monitor/pod/container.h"
+
 namespace keelson {
 
 namespace {
 
+// One client's input.
 class Attach : public Call {
  public:
   Attach(Connection& client, std::shared_ptr<Container> container, bool with_input)
@@ -35,11 +40,41 @@ class Attach : public Call {
 
 }  // namespace
 
+void AttachedClients::send(FrameType type, std::string_view bytes) {
+  std::erase_if(clients_, [&](const std::weak_ptr<Connection>& held) {
+    auto client = held.lock();
+    if (!client || !client->open_for_frames()) return true;
+    std::string_view rest = bytes;
+    while (!rest.empty()) {
+      if (!client->has_room()) {
+        client->fail_with(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
+        return true;
+      }
+      client->send(type, rest.substr(0, max_bytes_payload));
+      rest.remove_prefix(std::min(rest.size(), max_bytes_payload));
+    }
+    return false;
+  });
+}
+
+void AttachedClients::resume_input(const InputPipe& input) const {
+  auto clients = clients_;  // a resumed client may detach
+  for (const auto& held : clients) {
+    if (auto client = held.lock(); client && input.has_room()) client->pause_input(false);
+  }
+}
+
+void AttachedClients::reply(int exit_code) const {
+  JsonWriter json;
+  json.begin_object().key("exit_code").value(exit_code).end_object();
+  for (const auto& held : clients_) {
+    if (auto client = held.lock()) client->reply(json.text());
+  }
+}
+
 Status attach(const std::shared_ptr<Connection>& client, std::shared_ptr<Container> container, bool with_input) {
-  if (Status runs = container->must_run("attach"); !runs) return runs;
-  JsonWriter started;
-  started.begin_object().key("pid").value(static_cast<int64_t>(container->state().pid)).end_object();
-  client->send(FrameType::started, started.text());
+  TRY(container->must_run("attach"));
+  client->started(container->state().pid);
   client->set_call(std::make_shared<Attach>(*client, container, with_input));
   return container->attach(client);
 }

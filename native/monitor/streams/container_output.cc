@@ -3,7 +3,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "monitor/server/clock.h"
+#include "monitor/server/monitor_log.h"
 
 namespace keelson {
 
@@ -24,9 +24,7 @@ Status ContainerOutput::open(Fd out, Fd err) {
   for (Stream stream : both) {
     Source& source = sources_[static_cast<size_t>(stream)];
     if (!source.fd) continue;
-    auto watch = loop_.watch(source.fd.get(), EPOLLIN, [this, stream](uint32_t) { read_some(stream); });
-    if (!watch) return std::unexpected(watch.error());
-    source.watch = std::move(*watch);
+    source.watch = TRY(loop_.watch(source.fd.get(), EPOLLIN, [this, stream](uint32_t) { read_some(stream); }));
   }
   return {};
 }
@@ -35,7 +33,8 @@ Status ContainerOutput::open(Fd out, Fd err) {
 bool ContainerOutput::read_some(Stream stream) {
   Source& source = sources_[static_cast<size_t>(stream)];
   if (!source.fd) return false;
-  ssize_t count = read(source.fd.get(), scratch_.for_reading(), Scratch::read_size);
+  char* buffer = loop_.buffers().for_reading();
+  ssize_t count = read(source.fd.get(), buffer, SharedBuffers::read_size);
   if (count < 0 && errno == EINTR) return true;
   if (count < 0 && errno == EAGAIN) return false;
   if (count <= 0) {  // a terminal's master says EIO when the last slave is closed
@@ -43,28 +42,10 @@ bool ContainerOutput::read_some(Stream stream) {
     check_end();
     return false;
   }
-  std::string_view bytes(scratch_.for_reading(), static_cast<size_t>(count));
-  if (log_) log_->write(stream, bytes, now_ns(), scratch_);
-  if (!attached_.empty()) pass_on(stream, bytes);
+  std::string_view bytes(buffer, static_cast<size_t>(count));
+  if (log_) log_->write(stream, bytes, now_ns(), loop_.buffers());
+  attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes);
   return true;
-}
-
-void ContainerOutput::pass_on(Stream stream, std::string_view bytes) {
-  FrameType type = stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes;
-  std::erase_if(attached_, [&](const std::weak_ptr<Connection>& held) {
-    auto client = held.lock();
-    if (!client || !client->open_for_frames()) return true;
-    std::string_view rest = bytes;
-    while (!rest.empty()) {
-      if (!client->has_room()) {
-        client->fail_with(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
-        return true;
-      }
-      client->send(type, rest.substr(0, max_bytes_payload));
-      rest.remove_prefix(std::min(rest.size(), max_bytes_payload));
-    }
-    return false;
-  });
 }
 
 void ContainerOutput::finish(Loop::Task on_end) {
@@ -85,7 +66,7 @@ void ContainerOutput::close(Stream stream) {
   if (!source.fd) return;
   source.watch.stop();
   source.fd.reset();
-  if (log_) log_->end(stream, now_ns(), scratch_);
+  if (log_) log_->end(stream, now_ns(), loop_.buffers());
 }
 
 void ContainerOutput::check_end() {

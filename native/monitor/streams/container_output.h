@@ -2,11 +2,9 @@
 #pragma once
 
 #include <array>
-#include <memory>
 #include <optional>
-#include <vector>
 
-#include "monitor/server/connection.h"
+#include "monitor/streams/attach.h"
 #include "monitor/streams/cri_log.h"
 
 namespace keelson {
@@ -14,15 +12,11 @@ namespace keelson {
 class ContainerOutput {
  public:
   // `log` is empty for a container without a log: its output is still read, for the pipe must not fill.
-  ContainerOutput(Loop& loop, Scratch& scratch, std::optional<Log> log)
-      : loop_(loop), scratch_(scratch), log_(std::move(log)) {}
+  ContainerOutput(Loop& loop, std::optional<Log> log) : loop_(loop), log_(std::move(log)) {}
 
   // Starts reading; `err` is absent for a terminal.
   Status open(Fd out, Fd err);
-  // From now on `client` gets what is read. It must read in time: no room for output
-  // means it is cut off, for it may hold up neither the log nor its neighbours.
-  void attach(std::weak_ptr<Connection> client) { attached_.push_back(std::move(client)); }
-  const std::vector<std::weak_ptr<Connection>>& attached() const { return attached_; }
+  AttachedClients& attached() { return attached_; }
   std::optional<Log>& log() { return log_; }
 
   // The container's init is dead. Reads what it left, then waits for the streams' ends (others may hold
@@ -38,13 +32,11 @@ class ContainerOutput {
   bool read_some(Stream stream);
   void close(Stream stream);
   void check_end();
-  void pass_on(Stream stream, std::string_view bytes);
 
   Loop& loop_;
-  Scratch& scratch_;
   std::optional<Log> log_;
   std::array<Source, 2> sources_;
-  std::vector<std::weak_ptr<Connection>> attached_;
+  AttachedClients attached_;
   Loop::Timer deadline_;
   Loop::Task on_end_;
 };

@@ -7,14 +7,13 @@
 #include <algorithm>
 #include <cstring>
 
-#include "monitor/server/clock.h"
 #include "monitor/server/monitor_log.h"
 
 namespace keelson {
 
 namespace {
 
-constexpr int64_t complaint_pause_ns = 60'000'000'000;
+constexpr int64_t warning_pause_ns = 60'000'000'000;
 
 Result<Fd> open_component(const Fd& parent, const std::string& name, const std::string& path) {
   constexpr int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -40,9 +39,7 @@ Result<Fd> open_log_directory(std::string_view path) {
   for (size_t begin = 1; begin < path.size();) {
     const size_t end = std::min(path.find('/', begin), path.size());
     if (end > begin) {
-      auto next = open_component(at, std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end)));
-      if (!next) return next;
-      at = std::move(*next);
+      at = TRY(open_component(at, std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end))));
     }
     begin = end + 1;
   }
@@ -57,17 +54,14 @@ struct LogPlace {
 Result<LogPlace> open_log_place(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
-  auto directory = open_log_directory(std::string_view(path).substr(0, slash));
-  if (!directory) return std::unexpected(directory.error());
-  return LogPlace{std::move(*directory), path.substr(slash + 1)};
+  return LogPlace{TRY(open_log_directory(std::string_view(path).substr(0, slash))), path.substr(slash + 1)};
 }
 
 // Nor is a link followed at the path's end, nor a FIFO's reader waited for.
 Result<Fd> open_log_file(const std::string& path, int more_flags) {
-  auto place = open_log_place(path);
-  if (!place) return std::unexpected(place.error());
+  const LogPlace place = TRY(open_log_place(path));
   constexpr int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-  Fd file(openat(place->directory.get(), place->name.c_str(), flags | more_flags, 0640));
+  Fd file(openat(place.directory.get(), place.name.c_str(), flags | more_flags, 0640));
   if (!file) return fail_errno("open the log " + path);
   struct stat info{};
   if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
@@ -91,7 +85,7 @@ class Log::Batch {
 
   // One record whose content is `first` and `second` together, at most max_content bytes.
   void record(char tag, std::string_view first, std::string_view second) {
-    if (size_ + prefix_.size() + first.size() + second.size() + 1 > Scratch::format_size) {
+    if (size_ + prefix_.size() + first.size() + second.size() + 1 > SharedBuffers::format_size) {
       log_.flush({buffer_, size_});
       size_ = 0;
     }
@@ -123,16 +117,14 @@ Result<Log> Log::open(std::string path) {
   } else if (fresh.error().error_number != EEXIST) {
     return std::unexpected(fresh.error());
   } else {
-    auto existing = open_log_file(path, 0);
-    if (!existing) return std::unexpected(existing.error());
-    log.file_ = std::move(*existing);
+    log.file_ = TRY(open_log_file(path, 0));
   }
   log.path_ = std::move(path);
   return log;
 }
 
-void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, Scratch& scratch) {
-  Batch batch(*this, stream, time_ns, scratch.for_formatting());
+void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, SharedBuffers& buffers) {
+  Batch batch(*this, stream, time_ns, buffers.for_formatting());
   std::string& unfinished = unfinished_[static_cast<size_t>(stream)];
   while (!bytes.empty()) {
     size_t room = max_content - unfinished.size();
@@ -155,17 +147,15 @@ void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, Scratch&
   if (unfinished.capacity() > 1024) unfinished = std::string();
 }
 
-void Log::end(Stream stream, int64_t time_ns, Scratch& scratch) {
+void Log::end(Stream stream, int64_t time_ns, SharedBuffers& buffers) {
   std::string unfinished = std::exchange(unfinished_[static_cast<size_t>(stream)], {});
   if (unfinished.empty()) return;
-  Batch batch(*this, stream, time_ns, scratch.for_formatting());
+  Batch batch(*this, stream, time_ns, buffers.for_formatting());
   batch.record('P', unfinished, {});
 }
 
 Status Log::reopen() {
-  auto file = open_log_file(path_, O_CREAT);
-  if (!file) return std::unexpected(file.error());
-  file_ = std::move(*file);
+  file_ = TRY(open_log_file(path_, O_CREAT));
   return {};
 }
 
@@ -182,9 +172,9 @@ void Log::flush(std::string_view batch) {
     if (count > 0) written += static_cast<size_t>(count);
     else if (count == 0 || errno != EINTR) return drop(batch, written, count == 0 ? ENOSPC : errno);
   }
-  if (!told_) return;
-  complain(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
-  told_ = false;
+  if (!warned_) return;
+  warn(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
+  warned_ = false;
   dropped_bytes_ = 0;
 }
 
@@ -198,10 +188,10 @@ void Log::drop(std::string_view batch, size_t written, int error) {
   }
   dropped_bytes_ += batch.size() - whole;
   int64_t now = now_ns();
-  if (told_ || now < next_complaint_ns_) return;
-  complain(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
-  told_ = true;
-  next_complaint_ns_ = now + complaint_pause_ns;
+  if (warned_ || now < next_warning_ns_) return;
+  warn(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
+  warned_ = true;
+  next_warning_ns_ = now + warning_pause_ns;
 }
 
 }  // namespace keelson

@@ -14,7 +14,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
-#include "monitor/server/scratch.h"
+#include "monitor/server/memory.h"
 
 namespace keelson {
 
@@ -27,10 +27,10 @@ class Log {
   // `path` absolute, without a link in it; created with mode 0640 when missing, its directories too.
   static Result<Log> open(std::string path);
   // Bytes as they were read from the container at `time_ns` (now_ns()).
-  void write(Stream stream, std::string_view bytes, int64_t time_ns, Scratch& scratch);
+  void write(Stream stream, std::string_view bytes, int64_t time_ns, SharedBuffers& buffers);
   // The stream has ended.
-  void end(Stream stream, int64_t time_ns, Scratch& scratch);
-  // Opens the path anew; the old file gets no further byte. On failure it stays in use.
+  void end(Stream stream, int64_t time_ns, SharedBuffers& buffers);
+  // Opens the path again; the old file gets no further byte. On failure it stays in use.
   Status reopen();
   // Removes the file if open() created it (the container never started).
   void discard();
@@ -43,9 +43,9 @@ class Log {
   std::string path_;
   Fd file_;
   bool created_ = false;
-  uint64_t dropped_bytes_ = 0;     // that no complaint has counted yet
-  bool told_ = false;              // of a disk that refuses
-  int64_t next_complaint_ns_ = 0;  // a nearly full disk takes every other batch: one complaint a minute will do
+  uint64_t dropped_bytes_ = 0;   // that no warning has counted yet
+  bool warned_ = false;          // of a disk that refuses
+  int64_t next_warning_ns_ = 0;  // a nearly full disk takes every other batch: one warning a minute will do
   std::array<std::string, 2> unfinished_;  // a line's start, at most max_content bytes
 };
 

@@ -5,8 +5,7 @@
 #include <optional>
 
 #include "monitor/setup/descendants.h"
-#include "monitor/streams/output_pump.h"
-#include "monitor/streams/stdio_pipes.h"
+#include "monitor/streams/stdio.h"
 
 namespace keelson {
 
@@ -102,9 +101,7 @@ void Exec::on_started(Started started, StdioPipes pipes) {
   context_.reaper.expect(started.pid, [weak = weak_from_this()](const ProcessExit& exit) {
     if (auto self = weak.lock()) self->on_exit(exit);
   });
-  JsonWriter json;
-  json.begin_object().key("pid").value(static_cast<int64_t>(started.pid)).end_object();
-  client_.send(FrameType::started, json.text());
+  client_.started(started.pid);
   if (Status connected = connect(std::move(started), std::move(pipes)); !connected) {
     abandon();
     return client_.fail_with(connected.error());
@@ -137,7 +134,7 @@ Status Exec::open_input(Fd fd, InputPipe::Target target) {
 }
 
 Status Exec::open_output(std::optional<OutputPump>& pump, FrameType type, Fd fd) {
-  pump.emplace(context_.loop, context_.scratch, client_, type, std::move(fd));
+  pump.emplace(context_.loop, client_, type, std::move(fd));
   return pump->open([this] { answer_when_drained(); });
 }
 

@@ -6,8 +6,7 @@
 
 #include <optional>
 
-#include "monitor/streams/input_pipe.h"
-#include "monitor/streams/output_pump.h"
+#include "monitor/streams/stdio.h"
 
 namespace keelson {
 
@@ -88,7 +87,7 @@ void PortForward::on_connected() {
   if (getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
   if (error != 0) return try_next(error);
   limit_.cancel();
-  client_.send(FrameType::started, "{\"pid\":0}");
+  client_.started(0);
   if (Status joined = join(); !joined) return client_.fail_with(joined.error());
   client_.pause_input(false);
 }
@@ -115,7 +114,7 @@ Status PortForward::join() {
     if (output_ended_ && input_->is_idle()) answer();
   });
   if (Status opened = input_->open(); !opened) return opened;
-  output_.emplace(context_.loop, context_.scratch, client_, FrameType::stdout_bytes, std::move(socket_));
+  output_.emplace(context_.loop, client_, FrameType::stdout_bytes, std::move(socket_));
   return output_->open([this] { on_output_end(); });
 }
 

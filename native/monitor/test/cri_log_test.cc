@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "monitor/server/clock.h"
 #include "monitor/pod/container.h"
 #include "monitor/test/unit_test.h"
 
@@ -26,17 +25,17 @@ std::string content(const std::string& path) {
 struct Fixture {
   Directory directory;
   std::string path = directory.path() + "/0.log";
-  Scratch scratch;
+  SharedBuffers buffers;
   Log log;
 
   Fixture() {
-    EXPECT(scratch.map().has_value());
+    EXPECT(buffers.map().has_value());
     auto opened = Log::open(path);
     EXPECT(opened.has_value());
     log = std::move(*opened);
   }
-  void out(std::string_view bytes) { log.write(Stream::out, bytes, time_ns, scratch); }
-  void err(std::string_view bytes) { log.write(Stream::err, bytes, time_ns, scratch); }
+  void out(std::string_view bytes) { log.write(Stream::out, bytes, time_ns, buffers); }
+  void err(std::string_view bytes) { log.write(Stream::err, bytes, time_ns, buffers); }
   std::string text() const { return content(path); }
 };
 
@@ -59,8 +58,8 @@ void joins_a_line_over_reads() {
   f.out("lo");
   EXPECT_EQUAL(f.text(), stamp + " stderr F other\n");
   f.out("\nrest");
-  f.log.end(Stream::out, time_ns, f.scratch);
-  f.log.end(Stream::out, time_ns, f.scratch);
+  f.log.end(Stream::out, time_ns, f.buffers);
+  f.log.end(Stream::out, time_ns, f.buffers);
   EXPECT_EQUAL(f.text(), stamp + " stderr F other\n" + stamp + " stdout F hello\n" + stamp + " stdout P rest\n");
 }
 
@@ -80,10 +79,10 @@ void splits_at_exactly_16384() {
 
 void survives_a_batch_above_its_buffer() {
   Fixture f;
-  f.out(std::string(Scratch::read_size, '\n'));
+  f.out(std::string(SharedBuffers::read_size, '\n'));
   std::string line = stamp + " stdout F \n";
   std::string text = f.text();
-  EXPECT_EQUAL(static_cast<long>(text.size()), static_cast<long>(Scratch::read_size * line.size()));
+  EXPECT_EQUAL(static_cast<long>(text.size()), static_cast<long>(SharedBuffers::read_size * line.size()));
   EXPECT_EQUAL(text.substr(text.size() - line.size()), line);
 }
 
@@ -157,20 +156,20 @@ void outlives_a_full_disk() {
   Directory directory;
   EXPECT(mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") == 0);
   {
-    Scratch scratch;
-    EXPECT(scratch.map().has_value());
+    SharedBuffers buffers;
+    EXPECT(buffers.map().has_value());
     std::string path = directory.path() + "/4.log";
     auto log = Log::open(path);
     EXPECT(log.has_value());
     std::string lines;
     for (int i = 0; i < 1000; ++i) lines += std::string(99, 'x') + "\n";
-    for (int i = 0; i < 20; ++i) log->write(Stream::out, lines, time_ns, scratch);
+    for (int i = 0; i < 20; ++i) log->write(Stream::out, lines, time_ns, buffers);
     std::string record = stamp + " stdout F " + std::string(99, 'x') + "\n";
     std::string text = content(path);
     EXPECT(text.size() > (32 << 10) && text.size() % record.size() == 0);
     EXPECT_EQUAL(text.substr(text.size() - record.size()), record);
     EXPECT(truncate(path.c_str(), 0) == 0);
-    log->write(Stream::out, "again\n", time_ns, scratch);
+    log->write(Stream::out, "again\n", time_ns, buffers);
     EXPECT_EQUAL(content(path), stamp + " stdout F again\n");
   }
   EXPECT(umount2(directory.path().c_str(), MNT_DETACH) == 0);

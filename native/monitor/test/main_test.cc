@@ -48,7 +48,7 @@ Directory::~Directory() {
 int main(int argc, char** argv) {
   using namespace keelson::test;
   std::string_view wanted = argc > 1 ? argv[1] : "";
-  for (const auto& tests : {child_tests(), clock_tests(), json_tests(), log_tests(), loop_tests(), protocol_tests(),
+  for (const auto& tests : {child_tests(), monitor_log_tests(), json_tests(), log_tests(), loop_tests(), protocol_tests(),
                             seccomp_filter_tests()}) {
     for (const Test& test : tests) {
       if (test.name.find(wanted) == test.name.npos) continue;

@@ -20,7 +20,7 @@
 #include <optional>
 
 #include "monitor/cgroup/files.h"
-#include "monitor/cgroup/device_filter.h"
+#include "monitor/cgroup/devices.h"
 #include "monitor/server/loop.h"
 #include "monitor/setup/process.h"
 #include "monitor/server/reaper.h"
@@ -143,13 +143,13 @@ Bundle read_bundle(std::string directory) {
   return bundle;
 }
 
-Sandbox read_sandbox(Surroundings& around, const std::string& pod_dir) {
-  return must(create_sandbox(*around.loop, around.reaper, must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
+Sandbox read_sandbox(Surroundings& around, const CgroupHost& host, const std::string& pod_dir) {
+  return must(create_sandbox(*around.loop, around.reaper, host, must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
 }
 
-void end_init(Sandbox& sandbox) {
+void end_init(Sandbox& sandbox, const CgroupHost& host) {
   pid_t init = sandbox.init_pid;
-  Status destroyed = destroy_sandbox(sandbox);
+  Status destroyed = destroy_sandbox(sandbox, host);
   if (init > 0) waitpid(init, nullptr, __WALL);
   must(destroyed);
 }
@@ -184,11 +184,11 @@ void exec_and_tell(Surroundings& around, const Sandbox& sandbox, const Bundle& b
 int run(const char* pod_dir, const char* directory, std::vector<std::string> exec_args) {
   Surroundings around;
   Bundle bundle = read_bundle(directory);
-  Sandbox sandbox = read_sandbox(around, pod_dir);
   CgroupHost host = must(CgroupHost::detect());
+  Sandbox sandbox = read_sandbox(around, host, pod_dir);
   Result<Cgroup> made = Cgroup::create(host, bundle.spec.cgroups_path);
   if (!made) {
-    end_init(sandbox);
+    end_init(sandbox, host);
     give_up(made.error());
   }
   Cgroup& cgroup = *made;
@@ -211,7 +211,7 @@ int run(const char* pod_dir, const char* directory, std::vector<std::string> exe
   }
   must(cgroup.kill_all());
   remove_now(cgroup);
-  end_init(sandbox);
+  end_init(sandbox, host);
   if (!started) give_up(started.error());
   JsonWriter line;
   line.begin_object().key("event").value("destroyed").end_object();
@@ -234,10 +234,10 @@ struct Series {
 int bench(const char* pod_dir, const char* directory, int count) {
   Surroundings around;
   Bundle bundle = read_bundle(directory);
-  int64_t begin = now_us();
-  Sandbox sandbox = read_sandbox(around, pod_dir);
-  printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
   CgroupHost host = must(CgroupHost::detect());
+  int64_t begin = now_us();
+  Sandbox sandbox = read_sandbox(around, host, pod_dir);
+  printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
   Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, inits{"start_init"}, execs{"start_exec"},
       death{"kill and reap"}, remove{"Cgroup::remove"};
   for (int round = 0; round < count; ++round) {
@@ -273,7 +273,7 @@ int bench(const char* pod_dir, const char* directory, int count) {
     remove.add(begin);
   }
   for (Series* series : {&parse, &create, &apply, &inits, &execs, &death, &remove}) series->print();
-  end_init(sandbox);
+  end_init(sandbox, host);
   return 0;
 }
 

@@ -13,7 +13,7 @@ struct Test {
 };
 
 std::vector<Test> child_tests();
-std::vector<Test> clock_tests();
+std::vector<Test> monitor_log_tests();
 std::vector<Test> json_tests();
 std::vector<Test> log_tests();
 std::vector<Test> loop_tests();

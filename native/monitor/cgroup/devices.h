@@ -1,4 +1,5 @@
-// Which devices a cgroup may use: OCI linux.resources.devices as rules, the later one wins.
+// Which devices a cgroup may use: OCI linux.resources.devices as rules, the later one wins. cgroup v1 takes them
+// as lines of two files; v2 has no files for them but a BPF program on the cgroup.
 #pragma once
 
 #include <cstdint>
@@ -24,5 +25,8 @@ Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices);
 
 // "c 1:3 rwm", as devices.allow and devices.deny of cgroup v1 take it.
 std::string to_v1_line(const DeviceRule& rule);
+
+// Replaces the device programs of a v2 cgroup, if it has any, by one made from the rules.
+Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules);
 
 }  // namespace keelson

@@ -1,6 +1,6 @@
-// A BPF_PROG_TYPE_CGROUP_DEVICE program from device rules. Sources: bpf(2), cgroup-v2.rst
-// ("Device controller"), struct bpf_cgroup_dev_ctx in linux/bpf.h.
-#include "monitor/cgroup/device_filter.h"
+// Sources: config-linux.md (Allowed Device list), cgroup-v1/devices.rst, cgroup-v2.rst ("Device controller"),
+// bpf(2), struct bpf_cgroup_dev_ctx in linux/bpf.h.
+#include "monitor/cgroup/devices.h"
 
 #include <linux/bpf.h>
 #include <sys/syscall.h>
@@ -11,6 +11,61 @@
 #include "common/fd.h"
 
 namespace keelson {
+
+namespace {
+
+// Nodes of every container, its ptys and console; and making any node, which gives no access to it.
+const DeviceRule rights[] = {
+    {true, 'c', DeviceRule::any, DeviceRule::any, false, false, true},
+    {true, 'b', DeviceRule::any, DeviceRule::any, false, false, true},
+    {true, 'c', 1, 3, true, true, true},
+    {true, 'c', 1, 5, true, true, true},
+    {true, 'c', 1, 7, true, true, true},
+    {true, 'c', 1, 8, true, true, true},
+    {true, 'c', 1, 9, true, true, true},
+    {true, 'c', 5, 0, true, true, true},
+    {true, 'c', 5, 2, true, true, true},
+    {true, 'c', 136, DeviceRule::any, true, true, true},
+};
+
+std::string number_or_star(int64_t number) { return number == DeviceRule::any ? "*" : std::to_string(number); }
+
+}  // namespace
+
+Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices) {
+  std::vector<DeviceRule> rules;
+  for (const Json& item : devices.items()) {
+    DeviceRule rule;
+    rule.allow = item["allow"].boolean();
+    std::string_view type = item["type"].string("a");
+    if (type != "a" && type != "b" && type != "c") {
+      return fail(Kind::invalid, "read the device rules", "\"" + std::string(type) + "\" is no type of a, b, c");
+    }
+    rule.type = type[0];
+    rule.major = item["major"].integer(DeviceRule::any);
+    rule.minor = item["minor"].integer(DeviceRule::any);
+    for (char access : item["access"].string("rwm")) {
+      if (access == 'r') rule.read = true;
+      else if (access == 'w') rule.write = true;
+      else if (access == 'm') rule.mknod = true;
+      else return fail(Kind::invalid, "read the device rules", "access is of the letters r, w, m");
+    }
+    rules.push_back(rule);
+  }
+  rules.insert(rules.end(), std::begin(rights), std::end(rights));
+  return rules;
+}
+
+std::string to_v1_line(const DeviceRule& rule) {
+  // "a" stands for all devices and all access, whatever follows.
+  if (rule.type == 'a') return "a";
+  std::string line = {rule.type, ' '};
+  line += number_or_star(rule.major) + ":" + number_or_star(rule.minor) + " ";
+  if (rule.read) line += 'r';
+  if (rule.write) line += 'w';
+  if (rule.mknod) line += 'm';
+  return line;
+}
 
 namespace {
 
@@ -30,6 +85,7 @@ bpf_insn instruction(int code, uint8_t to, uint8_t from, int16_t offset, int32_t
   return made;
 }
 
+// A program of type BPF_PROG_TYPE_CGROUP_DEVICE.
 class Program {
  public:
   Program() {
@@ -141,23 +197,19 @@ Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules) {
     decided = rule->type == 'a';
   }
   if (!decided) program.answer(true);  // what no rule speaks of is as it was: allowed
-  Result<Fd> loaded = program.into_kernel();
-  if (!loaded) return std::unexpected(loaded.error());
-  Result<std::vector<uint32_t>> old = attached_programs(cgroup);
-  if (!old) return std::unexpected(old.error());
+  const Fd loaded = TRY(program.into_kernel());
+  const std::vector<uint32_t> old = TRY(attached_programs(cgroup));
 
   bpf_attr attributes = {};
   attributes.target_fd = static_cast<uint32_t>(cgroup);
-  attributes.attach_bpf_fd = static_cast<uint32_t>(loaded->get());
+  attributes.attach_bpf_fd = static_cast<uint32_t>(loaded.get());
   attributes.attach_type = BPF_CGROUP_DEVICE;
   attributes.attach_flags = BPF_F_ALLOW_MULTI;
   if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes) != 0) {
     return fail_errno("put the device program on the cgroup");
   }
   // All programs of a cgroup must agree: between the two steps the stricter of both holds.
-  for (uint32_t id : *old) {
-    if (Status detached = detach(cgroup, id); !detached) return detached;
-  }
+  for (uint32_t id : old) TRY(detach(cgroup, id));
   return {};
 }
 

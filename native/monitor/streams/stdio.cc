@@ -1,0 +1,158 @@
+#include "monitor/streams/stdio.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace keelson {
+
+namespace {
+
+// A log reader that is woken once for 256 KiB costs a quarter of one woken for 64.
+constexpr int output_pipe_size = 256 << 10;
+
+struct Pipe {
+  Fd read_end, write_end;
+};
+
+Result<Pipe> make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail_errno("make a pipe");
+  return Pipe{Fd(ends[0]), Fd(ends[1])};
+}
+
+Status make_nonblocking(const Fd& fd) {
+  // Of a pipe each end has flags of its own, so the process's end keeps blocking.
+  if (fcntl(fd.get(), F_SETFL, fcntl(fd.get(), F_GETFL) | O_NONBLOCK) != 0) return fail_errno("make a pipe non-blocking");
+  return {};
+}
+
+}  // namespace
+
+Result<StdioPipes> make_stdio_pipes(bool with_input) {
+  StdioPipes pipes;
+  if (with_input) {
+    Pipe input = TRY(make_pipe());
+    pipes.theirs.in = std::move(input.read_end);
+    pipes.in = std::move(input.write_end);
+    TRY(make_nonblocking(pipes.in));
+  }
+  for (auto [ours, theirs] : {std::pair(&pipes.out, &pipes.theirs.out), std::pair(&pipes.err, &pipes.theirs.err)}) {
+    Pipe output = TRY(make_pipe());
+    *ours = std::move(output.read_end);
+    *theirs = std::move(output.write_end);
+    TRY(make_nonblocking(*ours));
+    // Past the user's quota of pipe memory the kernel refuses, and 64 KiB serves too.
+    fcntl(ours->get(), F_SETPIPE_SZ, output_pipe_size);
+  }
+  return pipes;
+}
+
+Status resize_terminal(int terminal, uint16_t columns, uint16_t rows) {
+  winsize size{};
+  size.ws_col = columns;
+  size.ws_row = rows;
+  if (ioctl(terminal, TIOCSWINSZ, &size) != 0) return fail_errno("resize the terminal");
+  return {};
+}
+
+Status InputPipe::open() {
+  watch_ = TRY(loop_.watch(fd_.get(), 0, [this](uint32_t) { flush(); }));
+  return {};
+}
+
+void InputPipe::write(std::string_view bytes) {
+  if (!fd_ || ending_) return;
+  pending_ += bytes;
+  flush();
+}
+
+void InputPipe::end() {
+  if (ending_) return;
+  ending_ = true;
+  if (pending_.empty()) finish();
+}
+
+void InputPipe::flush() {
+  bool had_room = has_room();
+  size_t written = 0;
+  while (fd_ && written < pending_.size()) {
+    ssize_t count = ::write(fd_.get(), pending_.data() + written, pending_.size() - written);
+    if (count >= 0) {
+      written += static_cast<size_t>(count);
+    } else if (errno == EAGAIN) {
+      break;
+    } else if (errno != EINTR) {
+      // The reader has gone (EPIPE), as when `head` has seen enough: the rest goes nowhere.
+      watch_.stop();
+      fd_.reset();
+      written = pending_.size();
+    }
+  }
+  pending_.erase(0, written);
+  if (pending_.empty()) watch_.want(0);
+  else watch_.want(EPOLLOUT);
+  if (pending_.empty()) pending_ = std::string();
+  bool finished = pending_.empty() && ending_;
+  if (finished) finish();
+  if (when_room_ && ((!had_room && has_room()) || finished)) when_room_();
+}
+
+void InputPipe::finish() {
+  if (!fd_) return;
+  if (target_ == Target::socket) {
+    shutdown(fd_.get(), SHUT_WR);
+  } else if (target_ == Target::terminal) {
+    termios settings{};
+    char end_of_file = 4;
+    bool line_editing = tcgetattr(fd_.get(), &settings) == 0 && (settings.c_lflag & ICANON) != 0;
+    if (line_editing) end_of_file = static_cast<char>(settings.c_cc[VEOF]);
+    if (line_editing && ::write(fd_.get(), &end_of_file, 1) < 0) return;
+  } else {
+    watch_.stop();
+    fd_.reset();
+  }
+}
+
+Status OutputPump::open(Loop::Task on_end) {
+  on_end_ = std::move(on_end);
+  watch_ = TRY(loop_.watch(fd_.get(), EPOLLIN, [this](uint32_t) { read_some(); }));
+  return {};
+}
+
+void OutputPump::resume() {
+  if (fd_) watch_.want(EPOLLIN);
+}
+
+void OutputPump::end_behind_present() {
+  if (!fd_) return;
+  int present = 0;
+  bounded_ = true;
+  left_ = ioctl(fd_.get(), FIONREAD, &present) == 0 ? static_cast<size_t>(std::max(present, 0)) : 0;
+  if (left_ == 0) finish();
+}
+
+void OutputPump::read_some() {
+  if (!connection_.has_room()) return watch_.want(0);
+  size_t wanted = bounded_ ? std::min(left_, max_bytes_payload) : max_bytes_payload;
+  ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  // A terminal's master says EIO, not end of file, when the last slave is closed.
+  if (count <= 0) return finish();
+  connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
+  left_ -= std::min(left_, static_cast<size_t>(count));
+  if (bounded_ && left_ == 0) finish();
+}
+
+void OutputPump::finish() {
+  watch_.stop();
+  fd_.reset();
+  on_end_();
+}
+
+}  // namespace keelson

@@ -1,0 +1,87 @@
+// The monitor's ends of a process's standard streams: pipes, the master of its terminal, or a socket in the pod.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "monitor/server/connection.h"
+#include "monitor/server/loop.h"
+#include "monitor/setup/process.h"
+
+namespace keelson {
+
+struct StdioPipes {
+  Stdio theirs;
+  Fd in;  // ours, non-blocking; none without input
+  Fd out;
+  Fd err;
+};
+
+// Without `with_input` the process gets no stream from us: whoever starts it gives it a /dev/null.
+Result<StdioPipes> make_stdio_pipes(bool with_input);
+
+// Sets a terminal's size.
+Status resize_terminal(int terminal, uint16_t columns, uint16_t rows);
+
+// Writes a client's bytes into a process's stdin.
+class InputPipe {
+ public:
+  enum class Target { pipe, terminal, socket };
+
+  InputPipe(Loop& loop, Fd fd, Target target) : loop_(loop), fd_(std::move(fd)), target_(target) {}
+  Status open();
+
+  // Takes all of it; what the process does not read at once is kept. Pause the source while !has_room().
+  void write(std::string_view bytes);
+  // With what a connection may have read ahead (128 KiB) this stays below its bound of 256 KiB.
+  bool has_room() const { return pending_.size() <= (64 << 10); }
+  bool is_idle() const { return pending_.empty(); }
+  // End of input behind what is pending: closes the pipe, half-closes the socket, types the
+  // terminal's end-of-file character (a terminal without line editing has no end of file).
+  void end();
+  // Called when there is room again, and once when the last byte before end() is out.
+  void when_room(Loop::Task task) { when_room_ = std::move(task); }
+
+ private:
+  void flush();
+  void finish();
+
+  Loop& loop_;
+  Fd fd_;
+  Target target_;
+  Loop::Watch watch_;
+  Loop::Task when_room_;
+  std::string pending_;
+  bool ending_ = false;
+};
+
+// Reads a process's output into a connection, no faster than the client reads.
+class OutputPump {
+ public:
+  // `connection` outlives the pump.
+  OutputPump(Loop& loop, Connection& connection, FrameType type, Fd fd)
+      : loop_(loop), connection_(connection), type_(type), fd_(std::move(fd)) {}
+  // `on_end` is called once, at the end of the stream.
+  Status open(Loop::Task on_end);
+  // The connection has room again.
+  void resume();
+  // Ends the stream behind what stands in the pipe now (somebody else may keep it open for ever).
+  void end_behind_present();
+  bool ended() const { return !fd_; }
+  int fd() const { return fd_.get(); }
+
+ private:
+  void read_some();
+  void finish();
+
+  Loop& loop_;
+  Connection& connection_;
+  FrameType type_;
+  Fd fd_;
+  Loop::Watch watch_;
+  Loop::Task on_end_;
+  bool bounded_ = false;
+  size_t left_ = 0;  // bytes still to read, when bounded
+};
+
+}  // namespace keelson
