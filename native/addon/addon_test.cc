@@ -28,6 +28,7 @@
 #include "addon/overlay.h"
 #include "addon/seccomp.h"
 #include "addon/tree.h"
+#include "common/file.h"
 
 namespace keelson {
 
@@ -231,7 +232,7 @@ void layers_are_read_as_overlayfs_shows_them(const std::string& base) {
   Result<Fd> joined = open_layers(layers, LayerOption::joined);
   CLAIM_OK(joined);
   Fd passwd(::openat(joined->get(), "etc/passwd", O_RDONLY | O_CLOEXEC));
-  CLAIM(passwd && read_whole(passwd.get(), 100) == "of layer 0");
+  CLAIM(passwd && read_to_end(passwd.get(), 100, "passwd") == "of layer 0");
   CLAIM(::faccessat(joined->get(), "etc/own-59", F_OK, 0) == 0);
   std::vector<std::string> many;
   for (int i = 0; i < 3; ++i) many.insert(many.end(), layers.begin(), layers.end());

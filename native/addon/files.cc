@@ -7,42 +7,28 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
+#include "common/file.h"
 
 namespace keelson {
 
-std::optional<std::string> read_whole(int fd, size_t limit) {
-  std::string content;
-  // procfs and cgroupfs say size 0: read until the end, one byte past the limit at most. Through a buffer
-  // on the stack, so that a file of ten bytes costs ten bytes and not a cleared block.
-  std::array<char, 16384> block;
-  for (;;) {
-    size_t room = std::min(limit + 1 - content.size(), block.size());
-    ssize_t count;
-    do {
-      count = ::read(fd, block.data(), room);
-    } while (count < 0 && errno == EINTR);
-    if (count < 0) return std::nullopt;
-    if (count == 0) return content;
-    content.append(block.data(), static_cast<size_t>(count));
-    if (content.size() > limit) {
-      errno = EFBIG;
-      return std::nullopt;
-    }
-  }
+namespace {
+
+std::optional<std::string> read_regular_file(const std::string& path, size_t limit) {
+  // O_NONBLOCK: a FIFO in the place of a file must not hold the thread.
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  struct stat info {};
+  if (!fd || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
+  Result<std::string> content = read_to_end(fd.get(), limit, path);
+  if (!content) return std::nullopt;
+  return std::move(*content);
 }
+
+}  // namespace
 
 FileContents read_files(const std::vector<std::string>& paths, size_t limit) {
   FileContents contents;
   contents.reserve(paths.size());
-  for (const std::string& path : paths) {
-    // O_NONBLOCK: a FIFO in the place of a file must not hold the thread.
-    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    struct stat info {};
-    bool readable = fd && ::fstat(fd.get(), &info) == 0 && S_ISREG(info.st_mode);
-    contents.push_back(readable ? read_whole(fd.get(), limit) : std::nullopt);
-  }
+  for (const std::string& path : paths) contents.push_back(read_regular_file(path, limit));
   return contents;
 }
 

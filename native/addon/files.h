@@ -18,9 +18,6 @@ using FileContents = std::vector<std::optional<std::string>>;
 // no regular file or longer than `limit` bytes. Meant for cgroup and procfs files.
 FileContents read_files(const std::vector<std::string>& paths, size_t limit);
 
-// Reads up to `limit` bytes from the start; nothing when there are more, or on an error (errno says which).
-std::optional<std::string> read_whole(int fd, size_t limit);
-
 // Opens the regular file `name` below `directory` for reading, by no link and no `..` that leads out. No Fd when
 // there is none such.
 Result<Fd> open_inside(const std::string& directory, const std::string& name);

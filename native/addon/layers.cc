@@ -11,7 +11,7 @@
 
 #include <thread>
 
-#include "addon/files.h"
+#include "common/file.h"
 
 namespace keelson {
 
@@ -101,9 +101,7 @@ Result<LayerFile> read_one(int root, const std::string& path, size_t limit) {
   if (static_cast<uint64_t>(info.st_size) > limit) return TooLargeFile{static_cast<uint64_t>(info.st_size)};
   Fd file(::open(through_proc(found).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file) return fail_errno("open " + path);
-  std::optional<std::string> content = read_whole(file.get(), limit);
-  if (!content) return fail_errno("read " + path);
-  return std::move(*content);
+  return TRY(read_to_end(file.get(), limit, path));
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "common/fd.h"
+#include "common/file.h"
 #include "common/json.h"
-#include "addon/files.h"
 
 namespace keelson {
 
@@ -154,10 +154,9 @@ Result<std::string> export_program(void* filter) {
   if (!file) return fail_errno("make a memory file");
   if (int answer = seccomp_export_bpf(filter, file.get()); answer != 0) return refused("write the program", answer);
   if (::lseek(file.get(), 0, SEEK_SET) != 0) return fail_errno("rewind the program");
-  std::optional<std::string> program = read_whole(file.get(), longest_program);
-  if (!program && errno == EFBIG) return wrong("the program has more than 4096 instructions");
-  if (!program) return fail_errno("read the program");
-  return std::move(*program);
+  Result<std::string> program = read_to_end(file.get(), longest_program, "the program");
+  if (!program && program.error().kind == Kind::invalid) return wrong("the program has more than 4096 instructions");
+  return program;
 }
 
 }  // namespace

@@ -258,19 +258,4 @@ void Container::remove(DoneStatus done) {
   });
 }
 
-Result<std::string> read_file(const std::string& path, size_t limit) {
-  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail_errno("open " + path);
-  std::string content;
-  for (;;) {
-    char chunk[8192];
-    ssize_t count = read(file.get(), chunk, sizeof chunk);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return fail_errno("read " + path);
-    if (count == 0) return content;
-    content.append(chunk, static_cast<size_t>(count));
-    if (content.size() > limit) return fail(Kind::invalid, "read " + path, "it is larger than expected");
-  }
-}
-
 }  // namespace keelson

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "common/file.h"
 #include "monitor/cgroup/oom.h"
 #include "monitor/handler/handler.h"
 #include "monitor/pod/container_state.h"
@@ -105,8 +106,5 @@ class Container : public std::enable_shared_from_this<Container> {
   std::vector<DoneStatus> removers_;
   std::shared_ptr<char> entries_ = std::make_shared<char>();  // shared with each exec that is on its way in
 };
-
-// Reads a whole file of at most `limit` bytes.
-Result<std::string> read_file(const std::string& path, size_t limit);
 
 }  // namespace keelson

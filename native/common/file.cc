@@ -1,0 +1,34 @@
+#include "common/file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "common/fd.h"
+
+namespace keelson {
+
+// procfs and cgroupfs say that a file is of size 0, so the end is where read(2) says so. The buffer is on the
+// stack: a file of ten bytes costs ten bytes of heap.
+Result<std::string> read_to_end(int fd, size_t limit, const std::string& name) {
+  std::string content;
+  char chunk[8192];
+  for (;;) {
+    size_t room = std::min(limit + 1 - content.size(), sizeof chunk);
+    ssize_t count = ::read(fd, chunk, room);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno("read " + name);
+    if (count == 0) return content;
+    content.append(chunk, static_cast<size_t>(count));
+    if (content.size() > limit) return fail(Kind::invalid, "read " + name, "it is larger than expected");
+  }
+}
+
+Result<std::string> read_file(const std::string& path, size_t limit) {
+  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return fail_errno("open " + path);
+  return read_to_end(file.get(), limit, path);
+}
+
+}  // namespace keelson

@@ -1,0 +1,17 @@
+// Reading a file whole, within a limit.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "common/error.h"
+
+namespace keelson {
+
+// What `fd` gives up to its end; Kind::invalid when that is more than `limit` bytes. `name` is for the error.
+Result<std::string> read_to_end(int fd, size_t limit, const std::string& name);
+
+// The same of the file at `path`.
+Result<std::string> read_file(const std::string& path, size_t limit);
+
+}  // namespace keelson
