@@ -3,7 +3,7 @@
 // CNI spec 1.1.0, section 3, "Execution of Network Configurations".
 
 import type { CniVersion, NetworkConfig, PluginConfig } from "./config.ts";
-import { errors } from "./errors.ts";
+import { cniErrors } from "./errors.ts";
 import { type JsonObject, without } from "./json.ts";
 import { type CniCommand, findPlugin, PluginFailure, runPlugin } from "./plugin.ts";
 import { parseResult } from "./result.ts";
@@ -70,7 +70,7 @@ export async function addChain(
     );
     const parsed = parseResult(output, network.cniVersion);
     if (parsed.kind === "garbage")
-      throw errors.pluginBabbled({ plugin: plugin.type, command: "ADD", reason: parsed.reason });
+      throw cniErrors.pluginBabbled({ plugin: plugin.type, command: "ADD", reason: parsed.reason });
     previous = parsed.result;
   }
   return previous ?? {};
@@ -164,7 +164,7 @@ async function run(
   const path = await findPlugin(plugin.type, chain.binDirs);
   chain.end.begun.throwIfAborted();
   if (path === undefined)
-    throw errors.pluginMissing({
+    throw cniErrors.pluginMissing({
       plugin: plugin.type,
       network: chain.network.name,
       directories: chain.binDirs.join(", "),

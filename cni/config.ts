@@ -6,7 +6,7 @@
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { sentenceOf } from "./errors.ts";
+import { messageOf } from "../native/client/errors.ts";
 import { asArray, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 /** CNI spec versions spoken here, oldest first. */
@@ -51,7 +51,7 @@ export async function loadConfig(directory: string): Promise<LoadedConfig> {
   try {
     names = await readdir(directory);
   } catch (error) {
-    return { kind: "none", reason: `directory ${directory} cannot be read: ${sentenceOf(error)}`, rejected };
+    return { kind: "none", reason: `directory ${directory} cannot be read: ${messageOf(error)}`, rejected };
   }
   const candidates = names.filter((name) => [".conflist", ".conf", ".json"].includes(extname(name))).sort(byBytes);
   for (const name of candidates) {
@@ -114,7 +114,7 @@ async function readNetwork(path: string): Promise<ParsedConfig> {
     if (facts.size > maxFileBytes) return invalid(`it is longer than ${maxFileBytes} bytes`);
     return parseNetwork(await file.readFile("utf8"), extname(path) === ".conflist");
   } catch (error) {
-    return invalid(`it cannot be read: ${sentenceOf(error)}`);
+    return invalid(`it cannot be read: ${messageOf(error)}`);
   }
 }
 

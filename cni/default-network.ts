@@ -1,7 +1,7 @@
 // Makes the configuration of a bridge network, for the demo and for nodes whose kubelet hands out the pod CIDR.
 
 import { Address4, Address6 } from "ip-address";
-import { errors } from "./errors.ts";
+import { cniErrors } from "./errors.ts";
 
 export interface DefaultNetwork {
   /** One subnet, or one of each family; the first family is the primary one. */
@@ -50,14 +50,14 @@ interface Subnet {
 
 function checkSubnets(cidrs: readonly string[]): readonly Subnet[] {
   const subnets = cidrs.map(parseSubnet);
-  if (subnets.length === 0) throw errors.badPodCidr({ cidr: '""', reason: "there is none" });
+  if (subnets.length === 0) throw cniErrors.badPodCidr({ cidr: '""', reason: "there is none" });
   if (new Set(subnets.map(({ everywhere }) => everywhere)).size < subnets.length)
-    throw errors.badPodCidr({ cidr: cidrs.join(","), reason: "two subnets are of one family" });
+    throw cniErrors.badPodCidr({ cidr: cidrs.join(","), reason: "two subnets are of one family" });
   return subnets;
 }
 
 function parseSubnet(cidr: string): Subnet {
-  const fault = (reason: string) => errors.badPodCidr({ cidr: JSON.stringify(cidr), reason });
+  const fault = (reason: string) => cniErrors.badPodCidr({ cidr: JSON.stringify(cidr), reason });
   if (!cidr.includes("/")) throw fault("it has no prefix length");
   const v4 = Address4.isValid(cidr);
   if (!v4 && !Address6.isValid(cidr)) throw fault("it is not a subnet");

@@ -2,7 +2,7 @@
 
 import { catalogue } from "../native/client/errors.ts";
 
-export const errors = catalogue({
+export const cniErrors = catalogue({
   networkNotReady: {
     code: "Unavailable",
     sentence: "Pod {namespace}/{name} cannot be attached to a network: {reason}.",
@@ -101,8 +101,3 @@ export const errors = catalogue({
     remedy: "Without it addresses could leak, so nothing was attached; make room or repair the file system.",
   },
 });
-
-/** What a thrown value says, without its stack. */
-export function sentenceOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

@@ -6,9 +6,10 @@
 import { constants } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { messageOf } from "../native/client/errors.ts";
 import type { ChainTarget } from "./chain.ts";
 import { isIdentifier, type NetworkConfig, parseNetwork } from "./config.ts";
-import { errors, sentenceOf } from "./errors.ts";
+import { cniErrors } from "./errors.ts";
 import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 interface Common {
@@ -65,8 +66,8 @@ export async function openLeaseStore(
         // A name that is replaced is either version, both good; a new one must not be lost.
         if (isNew) await syncDirectory(directory);
       } catch (error) {
-        const reason = sentenceOf(error);
-        throw errors.leaseNotWritten({ sandboxId, path, reason }, error);
+        const reason = messageOf(error);
+        throw cniErrors.leaseNotWritten({ sandboxId, path, reason }, error);
       }
       leases.set(sandboxId, lease);
     },
@@ -87,7 +88,7 @@ export async function readLeases(
   for (const name of names.filter((one) => one.endsWith(".json"))) {
     const path = join(directory, name);
     const text = await readFile(path, "utf8").catch((error: unknown) => error);
-    const lease = typeof text === "string" ? parseLease(text, basename(name, ".json")) : sentenceOf(text);
+    const lease = typeof text === "string" ? parseLease(text, basename(name, ".json")) : messageOf(text);
     if (typeof lease === "string") damaged(path, lease);
     else leases.set(lease.target.containerId, lease);
   }

@@ -2,10 +2,10 @@
 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Host, KeelsonError } from "../native/index.ts";
+import { type Host, KeelsonError, messageOf } from "../native/index.ts";
 import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
-import { errors, sentenceOf } from "./errors.ts";
+import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
 import { createOrphans } from "./orphans.ts";
 import { createPins, isNamespace } from "./pins.ts";
@@ -82,7 +82,7 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const pins = createPins(join(options.runDir, "netns"), options.host);
   await pins
     .releaseOthers(new Set(failed.map(({ target }) => target.containerId)))
-    .catch((error: unknown) => log("warn", "network namespace not let go", { error: sentenceOf(error) }));
+    .catch((error: unknown) => log("warn", "network namespace not let go", { error: messageOf(error) }));
   const begun = new AbortController();
   const due = new AbortController();
   const end = { begun: begun.signal, due: due.signal };
@@ -162,10 +162,10 @@ class CniNetwork implements Network {
     const { sandboxId } = pod;
     const { leases, teardown, binDirs, limits } = this.#parts;
     this.#end.begun.throwIfAborted();
-    if (!isIdentifier(sandboxId)) throw errors.badSandboxId({ sandboxId: JSON.stringify(sandboxId) });
+    if (!isIdentifier(sandboxId)) throw cniErrors.badSandboxId({ sandboxId: JSON.stringify(sandboxId) });
     if (signal.aborted) throw givenUp(sandboxId, signal);
     const old = leases.get(sandboxId);
-    if (old !== undefined) throw errors.alreadyAttached({ sandboxId, state: old.state });
+    if (old !== undefined) throw cniErrors.alreadyAttached({ sandboxId, state: old.state });
 
     const network = await this.#usableNetwork(pod);
     const target = targetOf(pod);
@@ -179,8 +179,8 @@ class CniNetwork implements Network {
       });
       const parsed = podAddresses(result, interfaceName);
       if (parsed.kind === "garbage")
-        throw errors.pluginBabbled({ plugin: lastType(network), command: "ADD", reason: parsed.reason });
-      if (parsed.ips.length === 0) throw errors.noAddress({ network: network.name, sandboxId, interfaceName });
+        throw cniErrors.pluginBabbled({ plugin: lastType(network), command: "ADD", reason: parsed.reason });
+      if (parsed.ips.length === 0) throw cniErrors.noAddress({ network: network.name, sandboxId, interfaceName });
       await leases.save({ ...lease, state: "attached", result });
       return { ips: parsed.ips, interfaceName };
     } catch (error) {
@@ -204,7 +204,7 @@ class CniNetwork implements Network {
     const { leases, binDirs, limits, turns } = this.#parts;
     return turns.take(pod.sandboxId, async () => {
       const lease = leases.get(pod.sandboxId);
-      if (lease?.state !== "attached") throw errors.notAttached({ sandboxId: pod.sandboxId });
+      if (lease?.state !== "attached") throw cniErrors.notAttached({ sandboxId: pod.sandboxId });
       const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       await checkChain(chain, lease.target, lease.result);
     });
@@ -256,9 +256,9 @@ class CniNetwork implements Network {
   async close(): Promise<void> {
     const { readiness, turns, begun, due } = this.#parts;
     readiness.close();
-    begun.abort(errors.stopping({}));
+    begun.abort(cniErrors.stopping({}));
     await Promise.race([turns.idle(), sleep(finishMs, undefined, { ref: false })]);
-    due.abort(errors.stopping({}));
+    due.abort(cniErrors.stopping({}));
     await Promise.race([turns.idle(), sleep(killedMs, undefined, { ref: false })]);
   }
 
@@ -269,11 +269,11 @@ class CniNetwork implements Network {
     const seen = readiness.config();
     const config = seen.kind === "found" ? seen : await readiness.refresh();
     if (config.kind === "none")
-      throw errors.networkNotReady({ namespace: pod.namespace, name: pod.name, reason: config.reason });
+      throw cniErrors.networkNotReady({ namespace: pod.namespace, name: pod.name, reason: config.reason });
     const { network } = config;
     const [missing] = await missingPlugins({ network, binDirs });
     if (missing !== undefined)
-      throw errors.pluginMissing({ plugin: missing, network: network.name, directories: binDirs.join(", ") });
+      throw cniErrors.pluginMissing({ plugin: missing, network: network.name, directories: binDirs.join(", ") });
     return network;
   }
 
@@ -282,7 +282,7 @@ class CniNetwork implements Network {
     try {
       await leases.save({ ...lease, owed: lease.owed.filter((index) => index <= started), state: "attaching" });
     } catch (error) {
-      log("warn", "network lease not updated", { sandbox: lease.target.containerId, error: sentenceOf(error) });
+      log("warn", "network lease not updated", { sandbox: lease.target.containerId, error: messageOf(error) });
     }
   }
 
@@ -302,7 +302,7 @@ class CniNetwork implements Network {
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
       const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       const failures = await gcChain(chain, valid);
-      for (const error of failures) log("warn", "network plugin's GC failed", { error: sentenceOf(error) });
+      for (const error of failures) log("warn", "network plugin's GC failed", { error: messageOf(error) });
     } finally {
       this.#collecting = undefined;
       collected.resolve();
@@ -322,7 +322,7 @@ function targetOf(pod: PodNetwork): ChainTarget {
 
 function givenUp(sandboxId: string, signal: AbortSignal): KeelsonError {
   const { reason } = signal;
-  return reason instanceof KeelsonError ? reason : errors.cancelled({ command: "ADD", sandboxId }, reason);
+  return reason instanceof KeelsonError ? reason : cniErrors.cancelled({ command: "ADD", sandboxId }, reason);
 }
 
 function lastType(network: NetworkConfig): string {

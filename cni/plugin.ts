@@ -9,8 +9,8 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
-import { whileInHand } from "../native/index.ts";
-import { errors, sentenceOf } from "./errors.ts";
+import { messageOf, whileInHand } from "../native/index.ts";
+import { cniErrors } from "./errors.ts";
 import { asInteger, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
@@ -98,7 +98,7 @@ async function start({ path, command, parameters }: PluginCall): Promise<Child> 
     child.on("error", () => {});
     return child;
   } catch (error) {
-    throw errors.pluginNotStarted({ path, command, reason: sentenceOf(error) }, error);
+    throw cniErrors.pluginNotStarted({ path, command, reason: messageOf(error) }, error);
   }
 }
 
@@ -143,8 +143,8 @@ function supervise(child: Child, call: PluginCall): Promise<End> {
 function judge(call: PluginCall, end: End, output: Collected, complaints: Collected): string {
   const { command, plugin } = call;
   if (end.kind === "aborted") throw end.reason;
-  if (end.kind === "timeout") throw errors.pluginTimedOut({ plugin, command, seconds: call.timeoutMs / 1000 });
-  if (output.overflown) throw errors.pluginTooLoud({ plugin, command, limit: maxOutputBytes });
+  if (end.kind === "timeout") throw cniErrors.pluginTimedOut({ plugin, command, seconds: call.timeoutMs / 1000 });
+  if (output.overflown) throw cniErrors.pluginTooLoud({ plugin, command, limit: maxOutputBytes });
   if (end.kind === "exit" && end.code === 0) return output.text();
   throw failureOf(call, end, output.text(), complaints.text());
 }
@@ -156,7 +156,7 @@ function failureOf(call: PluginCall, end: Extract<End, { kind: "exit" | "signal"
   if (answer === undefined || pluginCode === undefined) {
     const how = end.kind === "exit" ? `with exit code ${end.code}` : `by ${end.signal}`;
     const said = [output, stderr].map((text) => text.trim()).filter((text) => text !== "");
-    return errors.pluginDied({
+    return cniErrors.pluginDied({
       plugin,
       command,
       how,
@@ -168,8 +168,8 @@ function failureOf(call: PluginCall, end: Extract<End, { kind: "exit" | "signal"
   const reason = brief([message, details].filter((text) => text !== "").join("; ") || "no message");
   const cause = new PluginFailure(pluginCode, message, details);
   // Spec section 5, code 11: a passing condition.
-  if (pluginCode === 11) return errors.pluginBusy({ plugin, command, reason }, cause);
-  return errors.pluginFailed({ plugin, command, pluginCode, reason }, cause);
+  if (pluginCode === 11) return cniErrors.pluginBusy({ plugin, command, reason }, cause);
+  return cniErrors.pluginFailed({ plugin, command, pluginCode, reason }, cause);
 }
 
 interface Collected {

@@ -1,9 +1,9 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "../native/client/errors.ts";
 import { type Chain, type End, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
-import { sentenceOf } from "./errors.ts";
 import type { Log, NetworkReadiness } from "./types.ts";
 import { watchDirectories } from "./watch.ts";
 
@@ -91,7 +91,7 @@ async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<N
     await statusOfChain(chain);
     return { ready: true };
   } catch (error) {
-    return notReady(sentenceOf(error));
+    return notReady(messageOf(error));
   }
 }
 

@@ -3,7 +3,7 @@
 // Conventions: containernetworking/cni CONVENTIONS.md; the bandwidth annotations are Kubernetes'
 // (concepts/extend-kubernetes/compute-storage-net/network-plugins, "Support traffic shaping").
 
-import { errors } from "./errors.ts";
+import { cniErrors } from "./errors.ts";
 import { asObject, type Json, type JsonObject, member } from "./json.ts";
 import type { PodNetwork } from "./types.ts";
 
@@ -16,7 +16,7 @@ export function cniArgs(pod: PodNetwork): string {
     ["K8S_POD_UID", "uid", pod.uid],
   ] as const;
   const args = values.map(([key, field, value]) => {
-    if (/[;=\p{Cc}]/u.test(value)) throw errors.badArgument({ field, value: JSON.stringify(value) });
+    if (/[;=\p{Cc}]/u.test(value)) throw cniErrors.badArgument({ field, value: JSON.stringify(value) });
     return `${key}=${value}`;
   });
   return ["IgnoreUnknown=1", ...args].join(";");
@@ -77,7 +77,7 @@ function rateOf(pod: PodNetwork, annotation: string): number | undefined {
   if (value === undefined) return undefined;
   const rate = parseQuantity(value);
   if (rate === undefined || rate < 1e3 || rate > 1e15)
-    throw errors.badBandwidth({
+    throw cniErrors.badBandwidth({
       annotation,
       value: JSON.stringify(value),
       namespace: pod.namespace,

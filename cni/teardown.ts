@@ -1,7 +1,7 @@
 // Takes network leases down, and keeps at it with those that could not be taken down whole.
 
+import { messageOf } from "../native/client/errors.ts";
 import { delChain, type End } from "./chain.ts";
-import { sentenceOf } from "./errors.ts";
 import type { FailedLease, Lease, LeaseStore } from "./lease.ts";
 import type { Orphans } from "./orphans.ts";
 import { isNamespace, type Pins } from "./pins.ts";
@@ -93,7 +93,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
       target: isOver ? lease.target : await held(lease.target),
       owed: [...new Set(failures.map(({ index }) => index))].sort((left, right) => left - right),
       state: isOver ? "given-up" : "detach-failed",
-      lastError: [...new Set(failures.map(({ error }) => sentenceOf(error)))].join(" "),
+      lastError: [...new Set(failures.map(({ error }) => messageOf(error)))].join(" "),
       failedSince,
       ...("result" in lease && lease.result !== undefined ? { result: lease.result } : {}),
     };
@@ -122,7 +122,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   };
 
   const attempt = async (what: string, sandboxId: string, work: () => Promise<void>): Promise<void> => {
-    await work().catch((error: unknown) => log("warn", what, { sandbox: sandboxId, error: sentenceOf(error) }));
+    await work().catch((error: unknown) => log("warn", what, { sandbox: sandboxId, error: messageOf(error) }));
   };
 
   const retryLater = (sandboxId: string): void => {

@@ -1,17 +1,20 @@
-// Every package's errors in one place: the reference in ERRORS.md.
+// Every package's errors in one place: the reference. `npm run build:errors` writes it to ERRORS.md.
 
-import { errors as cniErrors } from "../cni/errors.ts";
-import { errors as imageErrors } from "../image/errors.ts";
-import type { CatalogueEntry } from "../native/client/errors.ts";
-import { addonNotLoaded, hostFailures } from "../native/client/host-errors.ts";
-import { monitorAnswers, monitorErrors } from "../native/client/monitor-errors.ts";
-import { errors as unpackerErrors } from "../native/client/unpacker-errors.ts";
+import { cniErrors } from "../cni/errors.ts";
+import { imageErrors } from "../image/errors.ts";
+import {
+  type CatalogueEntry,
+  hostErrors,
+  monitorErrors,
+  monitorRefusalErrors,
+  unpackerErrors,
+} from "../native/index.ts";
 import { podErrors } from "../pod/errors.ts";
 import { criErrors } from "./errors.ts";
 
 /** A monitor's refusals are one error, told apart by their kind. */
 const refusals = Object.fromEntries(
-  Object.entries<CatalogueEntry>(monitorAnswers).map(([kind, entry]) => [`monitorRefused (${kind})`, entry]),
+  Object.entries<CatalogueEntry>(monitorRefusalErrors).map(([kind, entry]) => [`monitorRefused (${kind})`, entry]),
 );
 
 /** Catalogues by the part of Keelson that they belong to. */
@@ -23,7 +26,7 @@ export const catalogues: ReadonlyMap<string, Readonly<Record<string, CatalogueEn
   ["Sandboxes and containers (pod/)", podErrors],
   ["Images (image/)", imageErrors],
   ["Network (cni/)", cniErrors],
-  ["The native side (native/)", { addonNotLoaded, ...hostFailures, ...monitorErrors, ...refusals, ...unpackerErrors }],
+  ["The native side (native/)", { ...hostErrors, ...monitorErrors, ...refusals, ...unpackerErrors }],
 ]);
 
 /** The reference as Markdown. */
@@ -37,7 +40,7 @@ export function errorReference(): string {
   return `# Errors
 
 Every error that Keelson answers with; words in braces stand for the object at hand. The page is made from the
-packages' catalogues: \`npx vitest run cri/errors.test.ts -u\` writes it anew, and the test holds it to them.
+packages' catalogues by \`npm run build:errors\`; a test compares the two.
 
 ${parts.join("\n")}`;
 }
@@ -45,3 +48,5 @@ ${parts.join("\n")}`;
 function cell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
+
+if (import.meta.main) process.stdout.write(errorReference());

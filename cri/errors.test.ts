@@ -41,6 +41,6 @@ test("a value that ends its own sentence ends the error's", () => {
   expect(bare?.message).toBe(full?.message);
 });
 
-test("ERRORS.md is what the catalogues say", async () => {
-  await expect(errorReference()).toMatchFileSnapshot("ERRORS.md");
+test("ERRORS.md is what the catalogues say; npm run build:errors makes it", () => {
+  expect(readFileSync(join(import.meta.dirname, "ERRORS.md"), "utf8")).toBe(errorReference());
 });

@@ -10,7 +10,7 @@ import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { type Host, KeelsonError } from "../native/index.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { digestOfPart } from "./file-digest.ts";
 import { indexTar, MalformedTar, type TarMember } from "./tar-index.ts";
 import type { Digest } from "./types.ts";
@@ -36,7 +36,7 @@ export async function openArchive(
   host: Host,
   signal: AbortSignal,
 ): Promise<ArchiveFiles> {
-  const refuse = (problem: string, cause?: unknown) => errors.badArchive({ file, problem }, cause);
+  const refuse = (problem: string, cause?: unknown) => imageErrors.badArchive({ file, problem }, cause);
   try {
     // A FIFO must not hold us.
     const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -156,7 +156,7 @@ class DirectoryFiles implements ArchiveFiles {
 
   async #found(name: string): Promise<FileHandle> {
     const file = await this.#open(name);
-    if (file === undefined) throw errors.badArchive({ file: this.#path, problem: `its file "${name}" went away` });
+    if (file === undefined) throw imageErrors.badArchive({ file: this.#path, problem: `its file "${name}" went away` });
     return file;
   }
 
@@ -197,7 +197,10 @@ async function inflate(handle: FileHandle, file: string, to: string, signal: Abo
     transform(chunk: Buffer, _encoding, done) {
       total += chunk.length;
       const isOver = total > inflatedLimit;
-      done(isOver ? errors.tooLarge({ object: `The archive ${file}, inflated,`, limit: inflatedLimit }) : null, chunk);
+      done(
+        isOver ? imageErrors.tooLarge({ object: `The archive ${file}, inflated,`, limit: inflatedLimit }) : null,
+        chunk,
+      );
     },
   });
   const output = createWriteStream(to, { flags: "wx", mode: 0o600 });

@@ -9,7 +9,7 @@ import { pipeline } from "node:stream/promises";
 import type { ArchiveFiles } from "./archive-files.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf, hexOf } from "./digest.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { checkBlob } from "./inventory.ts";
 import { type JsonObject, MalformedJson, parseJsonList } from "./json.ts";
 import {
@@ -53,7 +53,7 @@ export async function archivedImages(
   // Recent Docker versions write both; the OCI half is the one that keeps digests.
   if ((await files.size("index.json")) !== undefined) return reader.ociImages();
   if ((await files.size("manifest.json")) !== undefined) return reader.dockerImages();
-  throw errors.badArchive({ file, problem: "it has neither index.json nor manifest.json" });
+  throw imageErrors.badArchive({ file, problem: "it has neither index.json nor manifest.json" });
 }
 
 class ArchiveReader {
@@ -101,7 +101,7 @@ class ArchiveReader {
       return images;
     } catch (error) {
       if (error instanceof MalformedJson) {
-        throw errors.malformed({ object: `manifest.json of ${this.#file}`, problem: error.message }, error);
+        throw imageErrors.malformed({ object: `manifest.json of ${this.#file}`, problem: error.message }, error);
       }
       throw error;
     }
@@ -163,30 +163,30 @@ class ArchiveReader {
   async #document(name: string): Promise<Buffer> {
     const size = await this.#files.size(name);
     if (size === undefined) throw this.#missing(name);
-    if (size > documentLimit) throw errors.tooLarge({ object: `${name} of ${this.#file}`, limit: documentLimit });
+    if (size > documentLimit) throw imageErrors.tooLarge({ object: `${name} of ${this.#file}`, limit: documentLimit });
     this.#count(size);
     return readAll(this.#files, name, size);
   }
 
   #checkCount(count: number): void {
     const problem = count === 0 ? "it holds no image" : `it holds more than ${imageLimit} images`;
-    if (count === 0 || count > imageLimit) throw errors.badArchive({ file: this.#file, problem });
+    if (count === 0 || count > imageLimit) throw imageErrors.badArchive({ file: this.#file, problem });
   }
 
   #checkNames(count: number): void {
     const problem = `an image of it has more than ${nameLimit} names`;
-    if (count > nameLimit) throw errors.badArchive({ file: this.#file, problem });
+    if (count > nameLimit) throw imageErrors.badArchive({ file: this.#file, problem });
   }
 
   /** Before a document of so many bytes is read. */
   #count(length: number): void {
     this.#documentsLength += length;
     const object = `All manifests and configs of ${this.#file} together`;
-    if (this.#documentsLength > documentsLimit) throw errors.tooLarge({ object, limit: documentsLimit });
+    if (this.#documentsLength > documentsLimit) throw imageErrors.tooLarge({ object, limit: documentsLimit });
   }
 
   #missing(name: string) {
-    return errors.badArchive({ file: this.#file, problem: `it lacks the file "${name.slice(0, 200)}"` });
+    return imageErrors.badArchive({ file: this.#file, problem: `it lacks the file "${name.slice(0, 200)}"` });
   }
 }
 
@@ -204,7 +204,7 @@ class ArchiveSource implements ContentSource {
 
   async read(descriptor: Descriptor): Promise<Buffer> {
     const object = `${descriptor.digest} of ${this.#file}`;
-    if (descriptor.size > documentLimit) throw errors.tooLarge({ object, limit: documentLimit });
+    if (descriptor.size > documentLimit) throw imageErrors.tooLarge({ object, limit: documentLimit });
     const name = await this.#locate(descriptor);
     const bytes = await readAll(this.#files, name, descriptor.size);
     checkBlob(bytes, descriptor, object);
@@ -224,9 +224,9 @@ class ArchiveSource implements ContentSource {
   async #locate(descriptor: Descriptor): Promise<string> {
     const name = this.#members.get(descriptor.digest) ?? `blobs/sha256/${hexOf(descriptor.digest)}`;
     const size = await this.#files.size(name);
-    if (size === undefined) throw errors.badArchive({ file: this.#file, problem: `it lacks the file "${name}"` });
+    if (size === undefined) throw imageErrors.badArchive({ file: this.#file, problem: `it lacks the file "${name}"` });
     if (size !== descriptor.size) {
-      throw errors.sizeMismatch({ object: `${name} of ${this.#file}`, actual: size, expected: descriptor.size });
+      throw imageErrors.sizeMismatch({ object: `${name} of ${this.#file}`, actual: size, expected: descriptor.size });
     }
     return name;
   }

@@ -5,7 +5,7 @@
 // answer (`tokenAnswerLimit`).
 
 import type { IncomingMessage } from "node:http";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, type HttpConnections } from "./http.ts";
 import { MalformedJson, parseJsonObject } from "./json.ts";
@@ -95,7 +95,7 @@ export class Authorizer {
     if (realm === null) return undefined;
     const isSecure = realm.protocol === "https:";
     if (!isSecure && !(realm.protocol === "http:" && this.#endpoint.base.startsWith("http://"))) {
-      throw errors.unsafeCredentials({ host: this.#endpoint.host, realm: `${realm.protocol}//${realm.host}` });
+      throw imageErrors.unsafeCredentials({ host: this.#endpoint.host, realm: `${realm.protocol}//${realm.host}` });
     }
     const fields = new URLSearchParams();
     const service = challenge.parameters.get("service");
@@ -136,7 +136,7 @@ export class Authorizer {
     } catch (error) {
       if (error instanceof MalformedJson || error instanceof BodyTooLarge) {
         const object = `The token answer of ${this.#endpoint.host}`;
-        throw errors.malformed({ object, problem: error.message }, error);
+        throw imageErrors.malformed({ object, problem: error.message }, error);
       }
       throw error;
     }

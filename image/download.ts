@@ -5,7 +5,7 @@
 
 import type { IncomingMessage } from "node:http";
 import type { Writable } from "node:stream";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { ConnectionError, type HttpConnections } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
 
@@ -54,7 +54,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
       if (!(error instanceof ConnectionError)) throw error;
       if (offset - before >= goodProgress) next = 2;
       if (next > copy.retry.tries) {
-        throw errors.registryUnavailable({ object: copy.object, problem: error.message }, error);
+        throw imageErrors.registryUnavailable({ object: copy.object, problem: error.message }, error);
       }
       await backOff(copy.retry, next, 0, copy.signal);
     }
@@ -68,7 +68,7 @@ function firstByte(response: IncomingMessage, offset: number, copy: BlobCopy): n
   const range = /^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1];
   if (range === undefined || Number(range) !== offset) {
     response.destroy();
-    throw errors.registryRefused({
+    throw imageErrors.registryRefused({
       object: copy.object,
       problem: `the registry sent another range than from ${offset}`,
     });
@@ -77,7 +77,7 @@ function firstByte(response: IncomingMessage, offset: number, copy: BlobCopy): n
 }
 
 function wrongSize(copy: BlobCopy, actual: number | string): Error {
-  return errors.sizeMismatch({ object: copy.object, actual, expected: copy.size });
+  return imageErrors.sizeMismatch({ object: copy.object, actual, expected: copy.size });
 }
 
 /** Writes with back-pressure: the socket is not read on before the sink has room, and that has a deadline too. */
@@ -88,7 +88,7 @@ async function write(copy: BlobCopy, chunk: Buffer): Promise<void> {
   // By hand, since this runs thousands of times per layer: a signal of its own for each wait keeps the collector busy.
   const giveUp = () => reject(copy.signal.reason);
   const problem = `the unpacker took nothing for ${sinkStallMs} ms`;
-  const late = () => reject(errors.layerRefused({ object: copy.object, problem }));
+  const late = () => reject(imageErrors.layerRefused({ object: copy.object, problem }));
   const timer = setTimeout(late, sinkStallMs);
   copy.sink.once("drain", resolve);
   copy.sink.once("error", reject);

@@ -2,7 +2,7 @@
 
 import { catalogue } from "../native/index.ts";
 
-export const errors = catalogue({
+export const imageErrors = catalogue({
   invalidReference: {
     code: "InvalidArgument",
     sentence: 'The image reference "{reference}" is not valid: {problem}.',

@@ -7,7 +7,8 @@ import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import path from "node:path";
 import { parse, type TomlTable, type TomlValue } from "smol-toml";
-import { errors } from "./errors.ts";
+import { messageOf } from "../native/index.ts";
+import { imageErrors } from "./errors.ts";
 
 /** TLS settings of one host, as node:tls takes them. */
 export interface TlsSettings {
@@ -37,7 +38,7 @@ export async function loadEndpoints(directory: string, registry: string): Promis
     const file = path.join(directory, name, "hosts.toml");
     const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-      throw errors.invalidHosts({ file, problem: `it cannot be read (${error.message})` }, error);
+      throw imageErrors.invalidHosts({ file, problem: `it cannot be read (${error.message})` }, error);
     });
     if (text !== undefined) return new HostsFile(file, text).endpoints(registry);
   }
@@ -62,7 +63,7 @@ class HostsFile {
     try {
       this.#table = parse(text);
     } catch (error) {
-      throw this.#invalid(error instanceof Error ? error.message : String(error));
+      throw this.#invalid(messageOf(error));
     }
   }
 
@@ -154,7 +155,7 @@ class HostsFile {
   }
 
   #invalid(problem: string) {
-    return errors.invalidHosts({ file: this.#file, problem });
+    return imageErrors.invalidHosts({ file: this.#file, problem });
   }
 }
 

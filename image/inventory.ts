@@ -8,7 +8,7 @@ import path from "node:path";
 import type { Host } from "../native/index.ts";
 import { writeFile } from "../native/index.ts";
 import { digestOf, isDigest } from "./digest.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import {
   type LayerLimits,
   type LayerRecord,
@@ -231,8 +231,8 @@ export class Inventory {
 /** Throws unless a document read from somewhere is what its descriptor says. */
 export function checkBlob(bytes: Buffer, descriptor: Descriptor, object: string): void {
   if (bytes.length !== descriptor.size) {
-    throw errors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
+    throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
   }
   const actual = digestOf(bytes);
-  if (actual !== descriptor.digest) throw errors.digestMismatch({ object, actual, expected: descriptor.digest });
+  if (actual !== descriptor.digest) throw imageErrors.digestMismatch({ object, actual, expected: descriptor.digest });
 }

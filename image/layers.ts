@@ -9,10 +9,17 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
-import { KeelsonError, type LayerReport, type LayerUnpack, type UnpackOptions, writeFile } from "../native/index.ts";
+import {
+  KeelsonError,
+  type LayerReport,
+  type LayerUnpack,
+  messageOf,
+  type UnpackOptions,
+  writeFile,
+} from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { writeDurably } from "./durable-file.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { MalformedJson, parseJsonObject } from "./json.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
@@ -61,7 +68,7 @@ export async function stageLayer(options: {
 }): Promise<StagedLayer> {
   const { descriptor, diffId, directory, limits, signal } = options;
   const object = `Layer ${descriptor.digest}`;
-  if (BigInt(descriptor.size) > limits.bytes) throw errors.tooLarge({ object, limit: String(limits.bytes) });
+  if (BigInt(descriptor.size) > limits.bytes) throw imageErrors.tooLarge({ object, limit: String(limits.bytes) });
   await mkdir(path.join(directory, "layer", "root"), { recursive: true, mode: 0o755 });
   const report = await feed(object, options.source, descriptor, signal, () =>
     options.unpack({
@@ -72,13 +79,13 @@ export async function stageLayer(options: {
     }),
   );
   if (report.size !== BigInt(descriptor.size)) {
-    throw errors.sizeMismatch({ object, actual: String(report.size), expected: descriptor.size });
+    throw imageErrors.sizeMismatch({ object, actual: String(report.size), expected: descriptor.size });
   }
   if (report.digest !== descriptor.digest) {
-    throw errors.digestMismatch({ object, actual: report.digest, expected: descriptor.digest });
+    throw imageErrors.digestMismatch({ object, actual: report.digest, expected: descriptor.digest });
   }
   if (report.diffId !== diffId) {
-    throw errors.digestMismatch({ object: `${object}, inflated,`, actual: report.diffId, expected: diffId });
+    throw imageErrors.digestMismatch({ object: `${object}, inflated,`, actual: report.diffId, expected: diffId });
   }
   const { unpackedBytes, inodes } = report;
   const record = { diffId, blobs: [descriptor.digest], unpackedBytes, inodes };
@@ -122,14 +129,14 @@ function refusal(object: string, error: unknown): Error {
   if (error instanceof KeelsonError) {
     return new KeelsonError(error.name, error.code, `${object}: ${error.message}`, error);
   }
-  return errors.layerRefused({ object, problem: error instanceof Error ? error.message : String(error) }, error);
+  return imageErrors.layerRefused({ object, problem: messageOf(error) }, error);
 }
 
 /** Waits for a report, with a deadline. Aborting the unpacker is the caller's. */
 async function within(ms: number, report: Promise<LayerReport>, object: string): Promise<LayerReport> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(
-    () => late.reject(errors.layerRefused({ object, problem: `the unpacker did not end within ${ms} ms` })),
+    () => late.reject(imageErrors.layerRefused({ object, problem: `the unpacker did not end within ${ms} ms` })),
     ms,
   );
   try {

@@ -4,7 +4,7 @@
 // layer may weigh is checked where it is fetched (layers.ts).
 
 import { parseDigest } from "./digest.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { type JsonObject, MalformedJson, parseJsonObject } from "./json.ts";
 import { fitness, formatPlatform, type Platform, readPlatform } from "./platform.ts";
 import type { Digest } from "./types.ts";
@@ -79,7 +79,7 @@ const layerTypes: ReadonlySet<string> = new Set([
 export function parseManifest(bytes: Buffer, contentType: string, object: string): Manifest | Index {
   return readDocument(object, bytes, (document) => {
     if (document.count("schemaVersion") !== 2) {
-      throw errors.unsupported({ object, problem: "only schemaVersion 2 is read, not Docker's schema 1" });
+      throw imageErrors.unsupported({ object, problem: "only schemaVersion 2 is read, not Docker's schema 1" });
     }
     const hasManifests = document.has("manifests");
     if (hasManifests && (document.has("layers") || document.has("config"))) {
@@ -108,7 +108,7 @@ export function chooseManifest(index: Index, host: Platform, object: string): In
   best ??= images.find((entry) => entry.platform === undefined);
   if (best !== undefined) return best;
   const offered = images.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : []));
-  throw errors.noPlatform({
+  throw imageErrors.noPlatform({
     object,
     platform: formatPlatform(host),
     offered: offered.slice(0, 20).join(", ") || "nothing",
@@ -120,7 +120,7 @@ export function readDocument<Result>(object: string, bytes: Buffer, read: (docum
   try {
     return read(parseJsonObject(bytes));
   } catch (error) {
-    if (error instanceof MalformedJson) throw errors.malformed({ object, problem: error.message }, error);
+    if (error instanceof MalformedJson) throw imageErrors.malformed({ object, problem: error.message }, error);
     throw error;
   }
 }
@@ -142,14 +142,17 @@ function readManifest(document: JsonObject, announced: string, object: string): 
   if (config === undefined) throw new MalformedJson("it names no config");
   const descriptor = readDescriptor(config);
   if (descriptor.mediaType !== ociConfigType && descriptor.mediaType !== dockerConfigType) {
-    throw errors.unsupported({ object, problem: `its config is ${descriptor.mediaType}, so it is no container image` });
+    throw imageErrors.unsupported({
+      object,
+      problem: `its config is ${descriptor.mediaType}, so it is no container image`,
+    });
   }
   const layers = document.objects("layers").map(readDescriptor);
   if (layers.length === 0) throw new MalformedJson("it has no layers");
   if (layers.length > layerLimit) throw new MalformedJson(`it has ${layers.length} layers, more than ${layerLimit}`);
   for (const layer of layers) {
     if (!layerTypes.has(layer.mediaType)) {
-      throw errors.unsupported({ object, problem: `its layer ${layer.digest} is ${layer.mediaType}` });
+      throw imageErrors.unsupported({ object, problem: `its layer ${layer.digest} is ${layer.mediaType}` });
     }
   }
   const said = document.string("mediaType") ?? announced;

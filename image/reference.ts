@@ -6,7 +6,7 @@
 // Bounds: the text (`longestText`, before anything else looks at it) and the name (`longestName`).
 
 import { parseDigest } from "./digest.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import type { Digest } from "./types.ts";
 
 export interface Reference {
@@ -28,7 +28,7 @@ const longestText = longestName + 129 + 72;
 
 /** Parses and normalises. Throws InvalidArgument, which says what is wrong. */
 export function parseReference(text: string): Reference {
-  const problem = (what: string) => errors.invalidReference({ reference: text.slice(0, 300), problem: what });
+  const problem = (what: string) => imageErrors.invalidReference({ reference: text.slice(0, 300), problem: what });
   if (text === "") throw problem("it is empty");
   if (text.length > longestText) throw problem(`it is longer than ${longestText} characters`);
   if (/^(?:sha256:)?[0-9a-f]{64}$/.test(text)) throw problem("it is an image id, not a name");

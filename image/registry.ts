@@ -9,7 +9,7 @@ import type { Credentials } from "./auth.ts";
 import { digestOf } from "./digest.ts";
 import { copyBlob } from "./download.ts";
 import { EndpointClient, FetchFailure } from "./endpoint.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, ConnectionError, HttpConnections, type Timeouts } from "./http.ts";
 import { type Descriptor, documentLimit, manifestTypes } from "./manifest.ts";
@@ -68,13 +68,13 @@ export class RegistrySource implements ContentSource {
   async manifest(digest: Digest, signal: AbortSignal): Promise<FetchedManifest> {
     const object = `Manifest ${digest} of ${formatReference(this.#options.reference)}`;
     const found = await this.#document(`manifests/${digest}`, object, (endpoint) => endpoint.canPull, signal);
-    if (found.digest !== digest) throw errors.digestMismatch({ object, actual: found.digest, expected: digest });
+    if (found.digest !== digest) throw imageErrors.digestMismatch({ object, actual: found.digest, expected: digest });
     return found;
   }
 
   async read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {
     const object = `Blob ${descriptor.digest} of ${formatReference(this.#options.reference)}`;
-    if (descriptor.size > documentLimit) throw errors.tooLarge({ object, limit: documentLimit });
+    if (descriptor.size > documentLimit) throw imageErrors.tooLarge({ object, limit: documentLimit });
     const { bytes, digest } = await this.#document(
       `blobs/${descriptor.digest}`,
       object,
@@ -82,7 +82,7 @@ export class RegistrySource implements ContentSource {
       signal,
     );
     if (digest !== descriptor.digest) {
-      throw errors.digestMismatch({ object, actual: digest, expected: descriptor.digest });
+      throw imageErrors.digestMismatch({ object, actual: digest, expected: descriptor.digest });
     }
     return bytes;
   }
@@ -120,10 +120,10 @@ export class RegistrySource implements ContentSource {
         const bytes = await this.#connections.readBody(response, documentLimit, signal);
         return { bytes, digest: digestOf(bytes), contentType: response.headers["content-type"] ?? "" };
       } catch (error) {
-        if (error instanceof BodyTooLarge) throw errors.tooLarge({ object, limit: documentLimit }, error);
+        if (error instanceof BodyTooLarge) throw imageErrors.tooLarge({ object, limit: documentLimit }, error);
         if (!(error instanceof ConnectionError)) throw error;
         if (next > this.#options.retry.tries) {
-          throw errors.registryUnavailable({ object, problem: error.message }, error);
+          throw imageErrors.registryUnavailable({ object, problem: error.message }, error);
         }
         await backOff(this.#options.retry, next, 0, signal);
       }
@@ -158,7 +158,10 @@ export class RegistrySource implements ContentSource {
 function explain(object: string, failures: readonly FetchFailure[], registry: string): Error {
   const decisive = failures.at(-1);
   if (decisive === undefined) {
-    return errors.registryUnavailable({ object, problem: `hosts.toml of ${registry} gives no host that may serve it` });
+    return imageErrors.registryUnavailable({
+      object,
+      problem: `hosts.toml of ${registry} gives no host that may serve it`,
+    });
   }
   const problem = failures
     .map((failure) =>
@@ -168,14 +171,14 @@ function explain(object: string, failures: readonly FetchFailure[], registry: st
   const values = { object, host: decisive.host, problem };
   switch (decisive.kind) {
     case "unavailable":
-      return errors.registryUnavailable(values, decisive);
+      return imageErrors.registryUnavailable(values, decisive);
     case "refused":
-      return errors.registryRefused(values, decisive);
+      return imageErrors.registryRefused(values, decisive);
     case "unauthenticated":
-      return errors.unauthenticated(values, decisive);
+      return imageErrors.unauthenticated(values, decisive);
     case "forbidden":
-      return errors.permissionDenied(values, decisive);
+      return imageErrors.permissionDenied(values, decisive);
     case "missing":
-      return errors.notInRegistry(values, decisive);
+      return imageErrors.notInRegistry(values, decisive);
   }
 }

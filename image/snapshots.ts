@@ -6,7 +6,7 @@ import path from "node:path";
 import type { Host } from "../native/index.ts";
 import { writeFile } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { MalformedJson, parseJsonObject } from "./json.ts";
 import { trashPath } from "./layers.ts";
 import type { Layout } from "./layout.ts";
@@ -79,8 +79,8 @@ export class Snapshots {
 
   /** Throws AlreadyExists. */
   async prepare(containerId: string, plan: SnapshotPlan): Promise<Snapshot> {
-    if (!idPattern.test(containerId)) throw errors.invalidContainerId({ container: containerId.slice(0, 100) });
-    if (this.#needs.has(containerId)) throw errors.snapshotExists({ container: containerId });
+    if (!idPattern.test(containerId)) throw imageErrors.invalidContainerId({ container: containerId.slice(0, 100) });
+    if (this.#needs.has(containerId)) throw imageErrors.snapshotExists({ container: containerId });
     const needs: Needs = { layers: [...new Set([...plan.lower, ...plan.mountedLayers])], mounted: plan.mounted };
     // From now on the layers are needed, whatever happens to the image meanwhile.
     this.#needs.set(containerId, needs);
@@ -111,7 +111,7 @@ export class Snapshots {
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
-    if (!this.#needs.has(containerId)) throw errors.noSnapshot({ container: containerId });
+    if (!this.#needs.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
     return this.#measuring.join(containerId, new AbortController().signal, (signal) =>
       this.#slots.run(signal, () => this.#measure(containerId)),
     );
@@ -154,7 +154,7 @@ export class Snapshots {
     try {
       return await stat(this.#layout.layerRoot(layer));
     } catch (error) {
-      throw isMissing(error) ? errors.layerMissing({ layer }, error) : error;
+      throw isMissing(error) ? imageErrors.layerMissing({ layer }, error) : error;
     }
   }
 

@@ -3,14 +3,14 @@
 import { closeSync } from "node:fs";
 import { rename } from "node:fs/promises";
 import path from "node:path";
-import { type Host, KeelsonError, whileInHand } from "../native/index.ts";
+import { type Host, KeelsonError, messageOf, whileInHand } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { credentialsFor } from "./auth.ts";
 import { Catalog, overlayOrder, type StoredManifest } from "./catalog.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
-import { errors } from "./errors.ts";
+import { imageErrors } from "./errors.ts";
 import { loadEndpoints } from "./hosts.ts";
 import type { Timeouts } from "./http.ts";
 import { checkBlob, Inventory, type Needs } from "./inventory.ts";
@@ -68,7 +68,7 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
   const layout = new Layout(options.root);
   await layout.create();
   const lock = await options.host.tryLock(path.join(options.root, "lock"));
-  if (lock === null) throw errors.storeBusy({ root: options.root });
+  if (lock === null) throw imageErrors.storeBusy({ root: options.root });
   try {
     const inventory = await Inventory.open({ ...options, layout });
     const snapshots = await Snapshots.open(layout, options.host, options.now);
@@ -134,7 +134,7 @@ class Store implements ImageStore {
       );
     } catch (error) {
       const isOurs = signal.aborted || this.#closing.signal.aborted;
-      throw isOurs && !(error instanceof KeelsonError) ? errors.cancelled({ object: name }, error) : error;
+      throw isOurs && !(error instanceof KeelsonError) ? imageErrors.cancelled({ object: name }, error) : error;
     }
   }
 
@@ -147,7 +147,7 @@ class Store implements ImageStore {
       const image = this.find(reference);
       if (image === undefined) return;
       const container = this.#snapshots.mounting(image.id);
-      if (container !== undefined) throw errors.imageMounted({ image: image.tags[0] ?? image.id, container });
+      if (container !== undefined) throw imageErrors.imageMounted({ image: image.tags[0] ?? image.id, container });
       const { names, manifests } = this.#catalog;
       const isOther = (entry: NameEntry) => manifests.get(entry.manifest.digest)?.manifest.config.digest !== image.id;
       await this.#forget(names.filter(isOther));
@@ -179,7 +179,7 @@ class Store implements ImageStore {
 
   #layersOf(id: ImageId): readonly Digest[] {
     const stored = this.#catalog.manifests.values().find(({ manifest }) => manifest.config.digest === id);
-    if (stored === undefined) throw errors.noSuchImage({ reference: id });
+    if (stored === undefined) throw imageErrors.noSuchImage({ reference: id });
     return overlayOrder(stored.document.diffIds);
   }
 
@@ -218,7 +218,7 @@ class Store implements ImageStore {
   }
 
   async #close(): Promise<void> {
-    this.#closing.abort(errors.cancelled({ object: "everything, since the server stops" }));
+    this.#closing.abort(imageErrors.cancelled({ object: "everything, since the server stops" }));
     await Promise.allSettled([...this.#working]);
     await this.#inventory.idle();
     closeSync(this.#lock);
@@ -274,7 +274,7 @@ class Store implements ImageStore {
     const digest = digestOf(bytes);
     const object = `Manifest ${digest}`;
     const manifest = parseManifest(bytes, contentType, object);
-    if (manifest.kind === "index") throw errors.unsupported({ object, problem: "it is an index inside an index" });
+    if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index inside an index" });
     const descriptor = { mediaType: manifest.mediaType, digest, size: bytes.length };
     const lease = this.#inventory.lease(needsOf(descriptor, manifest, []));
     let layerLease: { release(): void } | undefined;
@@ -326,12 +326,12 @@ class Store implements ImageStore {
     return this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
       const named = withNames(this.#catalog.names, stored.descriptor, names);
-      if (named.length > nameLimit) throw errors.tooManyNames({ limit: nameLimit });
+      if (named.length > nameLimit) throw imageErrors.tooManyNames({ limit: nameLimit });
       await this.#inventory.sync();
       const manifests = new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored);
       await this.#change(named, manifests);
       const image = this.find(stored.manifest.config.digest);
-      if (image === undefined) throw errors.noSuchImage({ reference: stored.manifest.config.digest });
+      if (image === undefined) throw imageErrors.noSuchImage({ reference: stored.manifest.config.digest });
       return image;
     });
   }
@@ -381,11 +381,11 @@ function checkConfig(
   const { diffIds, platform: built } = document;
   if (diffIds.length !== manifest.layers.length) {
     const problem = `it has ${manifest.layers.length} layers and its config ${diffIds.length} diff ids`;
-    throw errors.malformed({ object, problem });
+    throw imageErrors.malformed({ object, problem });
   }
   const isAnywhere = built.os === "" || built.architecture === "";
   if (!isAnywhere && fitness(built, platform) === 0) {
-    throw errors.noPlatform({ object, platform: formatPlatform(platform), offered: formatPlatform(built) });
+    throw imageErrors.noPlatform({ object, platform: formatPlatform(platform), offered: formatPlatform(built) });
   }
 }
 
@@ -409,7 +409,7 @@ async function recoverCatalog(
     try {
       manifests.set(digest, await recoverManifest(inventory, entry.manifest));
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       const called = group.flatMap(({ name }) => name ?? []).join(", ") || digest;
       onProblem(`The image ${called} is not whole on disk and was dropped; pull it again. ${reason}`);
     }
@@ -428,7 +428,7 @@ async function recoverManifest(inventory: Inventory, descriptor: Descriptor): Pr
   const bytes = await inventory.readBlob(descriptor.digest);
   checkBlob(bytes, descriptor, object);
   const manifest = parseManifest(bytes, descriptor.mediaType, object);
-  if (manifest.kind === "index") throw errors.unsupported({ object, problem: "it is an index" });
+  if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index" });
   const config = await inventory.readBlob(manifest.config.digest);
   checkBlob(config, manifest.config, `Image config ${manifest.config.digest}`);
   const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);

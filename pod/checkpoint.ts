@@ -7,7 +7,7 @@
 
 import { link, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { KeelsonError, writeFile } from "../native/index.ts";
+import { KeelsonError, messageOf, writeFile } from "../native/index.ts";
 import { dumpArguments, findCriu, lastError, standardStreams } from "./checkpoint/criu.ts";
 import { type Freezer, freezerOf } from "./checkpoint/freezer.ts";
 import { runProgram } from "./checkpoint/program.ts";
@@ -56,7 +56,7 @@ export async function checkpointContainer(
     if (late.aborted) throw podErrors.checkpointLate({ id, seconds: timeoutMs / 1000 });
     if (caller.aborted) throw podErrors.checkpointGivenUp({ id });
     if (error instanceof KeelsonError) throw error;
-    throw podErrors.checkpointFailed({ id, reason: error instanceof Error ? error.message : String(error) }, error);
+    throw podErrors.checkpointFailed({ id, reason: messageOf(error) }, error);
   });
   const ended = work.catch(() => undefined);
   container.checkpoint = {

@@ -3,7 +3,7 @@
 import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { KeelsonError, type Monitor, MonitorError } from "../native/index.ts";
+import { KeelsonError, type Monitor, MonitorError, messageOf } from "../native/index.ts";
 import { type Container, exitedPhase } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -68,7 +68,7 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
   } catch (error) {
     // Nothing is left of a start that the monitor says has failed. One that it did not answer is broken off.
     if (!(error instanceof MonitorError)) await endUnanswered(env, container, monitor);
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     const now = env.clock();
     applyExit(env, container, {
       state: "exited",

@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
 import { promisify } from "node:util";
-import type { KeelsonError } from "../native/index.ts";
+import { firstLine, type KeelsonError } from "../native/index.ts";
 import type { Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { isKernelAtLeast } from "./kernel-release.ts";
@@ -110,7 +110,7 @@ class OciRuntime implements RuntimeHandler {
       if (this.#probe?.file !== file) this.#probe = { file, outcome: this.#inspect() };
     } catch (error) {
       this.#probe = undefined;
-      return this.#refused(reasonOf(error), false);
+      return this.#refused(firstLine(error), false);
     }
     const probe = this.#probe;
     const outcome = await probe.outcome;
@@ -123,7 +123,7 @@ class OciRuntime implements RuntimeHandler {
     try {
       printed = await this.#run("--version");
     } catch (error) {
-      return this.#refused(reasonOf(error), false);
+      return this.#refused(firstLine(error), false);
     }
     const verdict = judge(printed);
     if (verdict.kind === "passes") return { kind: "usable", features: await this.#features() };
@@ -150,7 +150,7 @@ class OciRuntime implements RuntimeHandler {
       return { recursiveReadOnlyMounts: options.includes("rro"), userNamespaces: false };
     } catch (error) {
       this.#log("info", `runtime handler ${this.name}: ${this.oci.binary} tells no features and is asked for none`, {
-        reason: reasonOf(error),
+        reason: firstLine(error),
       });
       return noFeatures;
     }
@@ -160,8 +160,4 @@ class OciRuntime implements RuntimeHandler {
     const limits = { timeout: probeTimeoutMs, maxBuffer: outputLimit, killSignal: "SIGKILL" } as const;
     return (await promisify(execFile)(this.oci.binary, [command], limits)).stdout;
   }
-}
-
-function reasonOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
 }

@@ -4,7 +4,7 @@ import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import { connectMonitor, type Host, spawnMonitor } from "../native/index.ts";
+import { connectMonitor, type Host, messageOf, spawnMonitor } from "../native/index.ts";
 import { detectCgroups } from "./cgroups.ts";
 import type { Environment, Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -73,7 +73,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     throw podErrors.handlerUnknown({ handler: options.defaultHandler, known: [...handlers.keys()].join(", ") });
   }
   await fallback.check().catch((error: unknown) => {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw podErrors.defaultHandlerUnusable({ handler: options.defaultHandler, reason }, error);
   });
   return new NodePods(env, handlers, fallback, await recover(env, handlers));

@@ -7,7 +7,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
-import { writeFile } from "../native/index.ts";
+import { messageOf, writeFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import type {
   ContainerConfig,
@@ -126,7 +126,7 @@ export class Records {
         if (record === undefined) damaged.push(name);
         else records.push(record);
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = messageOf(error);
         unreadable.push({ name, id: basename(name, ".json"), reason });
       }
     };

@@ -1,5 +1,6 @@
 // StopPodSandbox and RemovePodSandbox, and the end of a sandbox whose start failed or was cut short.
 
+import { messageOf } from "../native/index.ts";
 import { applyUnseenExit, stopContainer } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
 import { announceSandbox } from "./events-of.ts";
@@ -63,9 +64,7 @@ async function attempt(failures: Failure[], step: string, work: () => Promise<vo
 }
 
 function settle(sandbox: Sandbox, failures: readonly Failure[]): void {
-  sandbox.setLeftovers(
-    failures.map(({ step, error }) => `${step}: ${error instanceof Error ? error.message : String(error)}`),
-  );
+  sandbox.setLeftovers(failures.map(({ step, error }) => `${step}: ${messageOf(error)}`));
   const [first] = failures;
   if (first !== undefined) throw first.error;
 }

@@ -1,5 +1,7 @@
 // The undo stack: a request that makes things is a list of steps, each with its undo.
 
+import { messageOf } from "../native/index.ts";
+
 /** What an undo could not take back, in words. */
 export interface Leftover {
   readonly step: string;
@@ -32,7 +34,7 @@ export class UndoStack {
       try {
         await withLimit(undo.run(), this.#limitMs, () => new Error(`not done within ${this.#limitMs} ms`));
       } catch (error) {
-        leftovers.push({ step: undo.step, reason: error instanceof Error ? error.message : String(error) });
+        leftovers.push({ step: undo.step, reason: messageOf(error) });
       }
     }
     return leftovers;

@@ -2,7 +2,7 @@
 
 import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { KeelsonError, writeFile } from "../native/index.ts";
+import { KeelsonError, messageOf, writeFile } from "../native/index.ts";
 import { cgroupProcesses } from "./cgroups.ts";
 import type { Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -40,7 +40,7 @@ export async function updateContainer(
     await undo.unwind();
     if (before !== undefined) container.setResources(before);
     if (error instanceof KeelsonError && error.code !== "Internal") throw error;
-    throw podErrors.updateFailed({ id, reason: error instanceof Error ? error.message : String(error) }, error);
+    throw podErrors.updateFailed({ id, reason: messageOf(error) }, error);
   }
 }
 

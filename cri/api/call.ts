@@ -1,9 +1,8 @@
 // One RPC from its first byte to its last: decode, run, encode, log.
 
 import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedHandleCall } from "@grpc/grpc-js";
-import { inHand, type KeelsonError } from "../../native/index.ts";
+import { firstLine, inHand, type KeelsonError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import { firstLine } from "../first-line.ts";
 import type { Log, LogLevel } from "../log.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { keelsonError, wireStatus } from "./grpc-status.ts";

@@ -1,9 +1,8 @@
 // What an error becomes on the wire: a gRPC code and a sentence.
 
 import { status } from "@grpc/grpc-js";
-import { KeelsonError, type StatusCode } from "../../native/index.ts";
+import { firstLine, KeelsonError, type StatusCode } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import { firstLine } from "../first-line.ts";
 import { exhausted } from "./resource-exhausted.ts";
 
 const grpcCodes: Readonly<Record<StatusCode, status>> = {

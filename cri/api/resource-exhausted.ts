@@ -2,9 +2,8 @@
 // the daemon it was met, since it is nothing that a request or a program did wrong.
 
 import { constants } from "node:os";
-import { HostError, KeelsonError, MonitorError } from "../../native/index.ts";
+import { firstLine, HostError, KeelsonError, MonitorError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import { firstLine } from "../first-line.ts";
 
 type Shortage = "ENOSPC" | "EDQUOT" | "EROFS" | "EMFILE" | "ENFILE" | "ENOMEM";
 

@@ -3,9 +3,8 @@
 import { chmod, lstat, mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { connect } from "node:net";
 import { basename, dirname, join } from "node:path";
-import { KeelsonError } from "../../native/index.ts";
+import { firstLine, KeelsonError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import { firstLine } from "../first-line.ts";
 
 /** How long a server on an existing socket has to accept a connection before it counts as alive but stuck. */
 const probeMilliseconds = 2000;

@@ -5,13 +5,12 @@ import { release } from "node:os";
 import { missingPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
-import { loadHost, nativePaths } from "../../native/index.ts";
+import { firstLine, loadHost, nativePaths } from "../../native/index.ts";
 import { detectCgroups } from "../../pod/cgroups.ts";
 import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
 import { isKernelAtLeast } from "../../pod/kernel-release.ts";
 import { selinuxIsActive } from "../../pod/spec/selinux.ts";
-import { firstLine } from "../first-line.ts";
 import type { Config } from "./config.ts";
 
 export interface Finding {

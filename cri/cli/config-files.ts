@@ -3,8 +3,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, TomlDate, TomlError } from "smol-toml";
+import { firstLine } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import { firstLine } from "../first-line.ts";
 
 /** A key of the configuration: how its value is understood, and what to say when it is not. */
 export interface Setting<Value> {

@@ -3,9 +3,8 @@
 import { readFileSync, writeSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Host } from "../../native/index.ts";
+import { firstLine, type Host } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import { firstLine } from "../first-line.ts";
 
 /** A number of always the same length is written over the last one: nothing is cut off, no block is given back. */
 const holderBytes = 16;

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { KeelsonError, loadHost } from "../../native/index.ts";
+import { KeelsonError, loadHost, messageOf } from "../../native/index.ts";
 import { exhausted } from "../api/resource-exhausted.ts";
 import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
@@ -35,7 +35,7 @@ async function main(args: string[]): Promise<number> {
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
   } catch (error) {
-    process.stderr.write(`keelson: ${describe(exhausted("keelson", error) ?? error)}\n`);
+    process.stderr.write(`keelson: ${messageOf(exhausted("keelson", error) ?? error)}\n`);
     // The rule of every command: 2 for what it was told (command line or configuration), 1 for what it then met.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
@@ -109,7 +109,7 @@ function parseCommandLine(args: string[]) {
   try {
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (error) {
-    const [problem = ""] = describe(error).split(". ");
+    const [problem = ""] = messageOf(error).split(". ");
     throw usage(problem, "keelson --help");
   }
 }
@@ -148,8 +148,4 @@ function version(): string {
 
 function usage(problem: string, page: string): KeelsonError {
   return criErrors.usage({ problem, help: page });
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

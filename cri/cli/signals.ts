@@ -7,8 +7,7 @@
 // SIGUSR2  has no meaning and no effect.
 
 import { isDeepStrictEqual } from "node:util";
-import type { Host } from "../../native/index.ts";
-import { firstLine } from "../first-line.ts";
+import { firstLine, type Host } from "../../native/index.ts";
 import type { LeveledLog } from "../log.ts";
 import type { Config } from "./config.ts";
 import type { WorkList } from "./work-list.ts";

@@ -5,7 +5,7 @@
 
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
-import { inHand } from "../../native/index.ts";
+import { inHand, messageOf } from "../../native/index.ts";
 import type { Pods } from "../../pod/types.ts";
 import type { Log } from "../log.ts";
 import { Connections } from "./connections.ts";
@@ -55,7 +55,7 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
   server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     socket.on("error", () => undefined);
     serve(options, tokens, connections, { request, socket, head }).catch((error: unknown) => {
-      options.log("warn", `a streaming session broke off: ${error instanceof Error ? error.message : String(error)}`);
+      options.log("warn", `a streaming session broke off: ${messageOf(error)}`);
       socket.destroy();
     });
   });

@@ -1,7 +1,8 @@
 // The shape of every error that Keelson answers with, and how a package declares its own.
 //
-// Each package has an errors.ts with a catalogue: name, gRPC code, sentence with blanks,
-// remedy. It stands here, in the lowest package, because every other one imports it.
+// Each package has an errors.ts with a catalogue named after it, such as podErrors: name, gRPC code, sentence with
+// blanks, remedy. In this package each subject has its own: hostErrors, monitorErrors, unpackerErrors. The shape stands
+// here, in the lowest package, because every other one imports it.
 
 /** The gRPC codes that CRI clients tell apart (https://grpc.io/docs/guides/status-codes/). */
 export type StatusCode =
@@ -51,7 +52,7 @@ export type Catalogue<Entries extends Record<string, CatalogueEntry>> = {
   readonly [Name in keyof Entries]: ((values: Values<Entries[Name]>, cause?: unknown) => KeelsonError) & CatalogueEntry;
 };
 
-/** Turns entries into functions that make the error: `errors.imageNotFound({ reference })`. */
+/** Turns entries into functions that make the error: `imageErrors.imageNotFound({ reference })`. */
 export function catalogue<const Entries extends Record<string, CatalogueEntry>>(entries: Entries): Catalogue<Entries>;
 export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Record<string, CatalogueEntry>> {
   return Object.fromEntries(
@@ -76,4 +77,14 @@ function fill(text: string, values: Readonly<Record<string, string | number>>): 
 
 function cut(text: string): string {
   return text.length > blankLimit ? `${text.slice(0, blankLimit)}…` : text;
+}
+
+/** What was thrown, in words: its message, without a stack. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+/** What was thrown, as one line for a sentence or the log. */
+export function firstLine(thrown: unknown): string {
+  return messageOf(thrown).split("\n", 1)[0] ?? "";
 }

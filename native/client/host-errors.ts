@@ -3,15 +3,12 @@
 import { catalogue, KeelsonError } from "./errors.ts";
 import { type Failure, type FailureKind, parseFailure } from "./failure.ts";
 
-export const { addonNotLoaded } = catalogue({
+export const hostErrors = catalogue({
   addonNotLoaded: {
     code: "FailedPrecondition",
     sentence: "The native addon {path} cannot be loaded: {reason}.",
     remedy: "Build it with `npm run build:native`, or install the package again for this machine.",
   },
-});
-
-export const hostFailures = catalogue({
   hostInvalid: {
     code: "InvalidArgument",
     sentence: "{message}.",
@@ -34,7 +31,7 @@ export const hostFailures = catalogue({
   },
 });
 
-const byKind: Readonly<Partial<Record<FailureKind, keyof typeof hostFailures>>> = {
+const byKind: Readonly<Partial<Record<FailureKind, Exclude<keyof typeof hostErrors, "addonNotLoaded">>>> = {
   invalid: "hostInvalid",
   not_found: "hostNotFound",
   state: "hostChanged",
@@ -60,6 +57,6 @@ export class HostError extends KeelsonError {
 export function fromAddon(error: unknown): unknown {
   const failure = parseFailure(error);
   if (failure === undefined) return error;
-  const base = hostFailures[byKind[failure.kind] ?? "hostRefused"]({ message: failure.message }, error);
+  const base = hostErrors[byKind[failure.kind] ?? "hostRefused"]({ message: failure.message }, error);
   return new HostError(base, failure);
 }

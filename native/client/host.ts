@@ -1,7 +1,8 @@
 // System calls that Node lacks, from the addon (native/addon/). They run on libuv's thread pool.
 
 import { createRequire } from "node:module";
-import { addonNotLoaded, fromAddon } from "./host-errors.ts";
+import { messageOf } from "./errors.ts";
+import { fromAddon, hostErrors } from "./host-errors.ts";
 import { type NativePaths, nativePaths } from "./paths.ts";
 
 export interface DiskUsage {
@@ -126,9 +127,9 @@ function loadAddon(path: string): Host {
   try {
     addon = createRequire(import.meta.url)(path);
   } catch (error) {
-    throw addonNotLoaded({ path, reason: error instanceof Error ? error.message : String(error) }, error);
+    throw hostErrors.addonNotLoaded({ path, reason: messageOf(error) }, error);
   }
-  if (!isHost(addon)) throw addonNotLoaded({ path, reason: "it is of another version" });
+  if (!isHost(addon)) throw hostErrors.addonNotLoaded({ path, reason: "it is of another version" });
   return addon;
 }
 

@@ -53,7 +53,7 @@ export const monitorErrors = catalogue({
 
 const sentence = "{message}.";
 /** By the `kind` of an ERROR: what it is to a CRI client. */
-export const monitorAnswers = catalogue({
+export const monitorRefusalErrors = catalogue({
   protocol: { code: "Internal", sentence, remedy: "Report it as a defect of Keelson." },
   busy: { code: "ResourceExhausted", sentence, remedy: "End some of the pod's open sessions, or try again." },
   not_found: { code: "NotFound", sentence, remedy: "It never ran in this pod, or it was deleted." },
@@ -78,7 +78,7 @@ export class MonitorError extends KeelsonError {
   readonly errno: number;
 
   constructor(failure: Failure) {
-    const base = monitorAnswers[failure.kind]({ message: failure.message });
+    const base = monitorRefusalErrors[failure.kind]({ message: failure.message });
     super("monitorRefused", base.code, base.message);
     this.kind = failure.kind;
     this.step = failure.step;

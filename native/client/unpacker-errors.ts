@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { catalogue, type KeelsonError } from "./errors.ts";
 import type { Failure } from "./failure.ts";
 
-export const errors = catalogue({
+export const unpackerErrors = catalogue({
   layerInvalid: {
     code: "InvalidArgument",
     sentence: "The layer cannot be unpacked: {message}.",
@@ -52,9 +52,9 @@ const outOfRoom: ReadonlySet<number> = new Set([constants.errno.ENOSPC, constant
 /** The error for what keelson-unpack says went wrong while it wrote to `directory`. */
 export function fromUnpacker(failure: Failure, directory: string): KeelsonError {
   const { kind, message } = failure;
-  if (kind === "invalid") return errors.layerInvalid({ message });
-  if (kind === "limit") return errors.layerTooLarge({ message });
-  if (kind === "exists") return errors.layerTargetTaken({ message });
-  if (outOfRoom.has(failure.errno)) return errors.noRoomForLayer({ message, directory });
-  return errors.layerNotWritten({ message, directory });
+  if (kind === "invalid") return unpackerErrors.layerInvalid({ message });
+  if (kind === "limit") return unpackerErrors.layerTooLarge({ message });
+  if (kind === "exists") return unpackerErrors.layerTargetTaken({ message });
+  if (outOfRoom.has(failure.errno)) return unpackerErrors.noRoomForLayer({ message, directory });
+  return unpackerErrors.layerNotWritten({ message, directory });
 }

@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { type Readable, Writable } from "node:stream";
 import { parseFailure } from "./failure.ts";
-import { errors, fromUnpacker } from "./unpacker-errors.ts";
+import { fromUnpacker, unpackerErrors } from "./unpacker-errors.ts";
 
 export interface LayerReport {
   /** `sha256:…` of the bytes as fed. */
@@ -111,7 +111,7 @@ async function readReport(
   const answer = collect(child.stdout, answerLimit);
   const complaints = collect(child.stderr, complaintLimit);
   const exit = await new Promise<{ code: number | null; signal: string | null }>((resolve, reject) => {
-    child.on("error", (error) => reject(errors.unpackerNotStarted({ binary, problem: error.message }, error)));
+    child.on("error", (error) => reject(unpackerErrors.unpackerNotStarted({ binary, problem: error.message }, error)));
     child.on("close", (code, signal) => resolve({ code, signal }));
   });
   const said = parseAnswer(answer());
@@ -119,10 +119,10 @@ async function readReport(
   if (report !== undefined) return report;
   const failure = parseFailure(said);
   if (failure !== undefined) throw fromUnpacker(failure, directory);
-  if (wasAborted()) throw errors.unpackAborted({ directory });
+  if (wasAborted()) throw unpackerErrors.unpackAborted({ directory });
   const how = exit.signal === null ? `exit code ${exit.code}` : `killed by ${exit.signal}`;
   const words = complaints().trim().replaceAll(/\s+/g, " ").replace(/\.$/, "");
-  throw errors.unpackerDied({ directory, how: words === "" ? how : `${how} (${words})` });
+  throw unpackerErrors.unpackerDied({ directory, how: words === "" ? how : `${how} (${words})` });
 }
 
 /** Gathers a stream's text; what comes past `limit` bytes is read and dropped. */

@@ -3,6 +3,7 @@
 
 import { lstat, readdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
+import { messageOf } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Device } from "../types.ts";
 import type { OciDevice, OciDeviceRule } from "./oci.ts";
@@ -61,10 +62,7 @@ async function devicesAt(hostPath: string, target: string): Promise<OciDevice[]>
     const device = await nodeAt(real, target);
     if (device !== undefined) return [device];
   } catch (error) {
-    throw podErrors.deviceMissing(
-      { path: hostPath, reason: error instanceof Error ? error.message : String(error) },
-      error,
-    );
+    throw podErrors.deviceMissing({ path: hostPath, reason: messageOf(error) }, error);
   }
   throw podErrors.deviceMissing({ path: hostPath, reason: "it is not a device" });
 }

@@ -3,6 +3,7 @@
 
 import { mkdir, realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
+import { messageOf } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Mount } from "../types.ts";
 import type { IdMappings } from "../user-namespace.ts";
@@ -143,7 +144,7 @@ async function presentSource(mount: Mount): Promise<string> {
     });
     return await realpath(mount.hostPath);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw podErrors.mountSource({ source: mount.hostPath, target: mount.containerPath, reason }, error);
   }
 }

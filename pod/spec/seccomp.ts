@@ -5,7 +5,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type Host, writeFile } from "../../native/index.ts";
+import { type Host, messageOf, writeFile } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
 import { defaultSeccompProfile } from "./seccomp-default.ts";
@@ -36,7 +36,7 @@ export async function seccompFor(
 async function readProfile(path: string): Promise<object> {
   const unusable = (reason: string, cause?: unknown) => podErrors.seccompProfile({ path, reason }, cause);
   const text = await readBounded(path).catch((error: unknown) => {
-    throw unusable(error instanceof Error ? error.message : String(error), error);
+    throw unusable(messageOf(error), error);
   });
   let profile: unknown;
   try {
