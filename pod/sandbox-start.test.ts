@@ -1,0 +1,321 @@
+// RunPodSandbox: each step failing and hanging, callers that give up, retries that join, names that stay free.
+
+import { rm, writeFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { limits } from "./environment.ts";
+import type { NodePods } from "./pods.ts";
+import { holdTime, pass, quiet, until } from "./testing/clock.ts";
+import { sandboxConfig } from "./testing/configs.ts";
+import { never, recordEvents, runPod, useNode } from "./testing/node.ts";
+
+const everything = { labels: new Map() };
+const node = useNode();
+holdTime();
+
+/** Nothing of a pod is left on the node. */
+async function expectNothingLeft(): Promise<void> {
+  expect(await node().podDirectories()).toEqual([]);
+  expect(await node().records()).toEqual([]);
+  expect(node().network.leases()).toEqual([]);
+  expect(node().monitors.filter((monitor) => !monitor.isGone)).toEqual([]);
+}
+
+test("makes a pod that is on record, has its address, and is told of once", async () => {
+  const pods = await node().start();
+  const told = recordEvents(pods);
+  const id = await runPod(pods);
+  expect(pods.sandbox(id)).toMatchObject({ state: "ready", ips: ["10.88.0.1"], leftovers: [] });
+  expect(pods.sandbox(id).timeline.map(({ stage }) => stage)).toEqual(["files", "monitor", "network"]);
+  expect(await node().record(id)).toMatchObject({
+    life: "ready",
+    ips: ["10.88.0.1"],
+    monitorPid: node().monitor(id).pid,
+  });
+  await until("both events are told", () => told.length === 2);
+  expect(told).toEqual(["created p", "started p"]);
+});
+
+test("a pod on the host's network asks for no attachment, and needs none to be possible", async () => {
+  node().network.status = { ready: false, reason: "NetworkPluginNotReady", message: "no configuration" };
+  const pods = await node().start();
+  const config = sandboxConfig("p");
+  const { security } = config;
+  const onHost = {
+    ...config,
+    security: { ...security, namespaces: { ...security.namespaces, network: "node" } },
+  } as const;
+  const id = await pods.runSandbox(onHost, "", never);
+  expect(pods.sandbox(id)).toMatchObject({ state: "ready", ips: [], netnsPath: "" });
+  expect(node().script.calls()).not.toContain("network attach");
+  await expect(runPod(pods, "q")).rejects.toMatchObject({ name: "networkNotReady" });
+});
+
+describe("a step that fails", () => {
+  test("the monitor: nothing is left, the network was not asked for, and a retry succeeds", async () => {
+    const pods = await node().start();
+    node().script.fail("monitor spawn", new Error("clone3: EAGAIN"));
+    await expect(runPod(pods)).rejects.toThrow("EAGAIN");
+    await expectNothingLeft();
+    expect(node().script.calls()).not.toContain("network attach");
+    await runPod(pods);
+    expect(pods.sandboxes(everything)).toHaveLength(1);
+  });
+
+  test("the network: its attachment, the monitor and the directory are taken back in this order, and a retry succeeds", async () => {
+    const pods = await node().start();
+    node().script.fail("network attach", new Error("not today"));
+    await expect(runPod(pods)).rejects.toThrow("not today");
+    expect(node().script.calls()).toEqual([
+      "monitor spawn",
+      "network attach",
+      "network detach",
+      "monitor shutdown",
+      "host removeTree",
+    ]);
+    await expectNothingLeft();
+    expect(pods.sandboxes(everything)).toEqual([]);
+    await runPod(pods);
+  });
+
+  test("the pod's files, behind the monitor: the monitor is ended", async () => {
+    const pods = await node().start();
+    const spawning = node().script.hold("monitor spawn");
+    const running = runPod(pods);
+    await spawning.arrived;
+    spawning.act();
+    const [directory = ""] = await node().podDirectories();
+    await rm(`${node().podDirectory(directory)}/files`, { recursive: true });
+    spawning.release();
+    await expect(running).rejects.toThrow("ENOENT");
+    await expectNothingLeft();
+  });
+
+  test("the first record: refused before anything is made", async () => {
+    const pods = await node().start();
+    await breakDisk();
+    await expect(runPod(pods)).rejects.toThrow("ENOTDIR");
+    expect(node().script.calls()).not.toContain("monitor spawn");
+    expect(await node().podDirectories()).toEqual([]);
+  });
+
+  test("the last record: a pod that is not on record as ready is none, and its address is given back", async () => {
+    const pods = await node().start();
+    const attaching = node().script.hold("network attach");
+    const running = runPod(pods);
+    await attaching.arrived;
+    await breakDisk();
+    attaching.release();
+    await expect(running).rejects.toThrow("ENOTDIR");
+    expect(node().network.leases()).toEqual([]);
+    expect(node().monitors.map(({ isGone }) => isGone)).toEqual([true]);
+    expect(pods.sandboxes({ labels: new Map(), state: "ready" })).toEqual([]);
+  });
+
+  test("and its undo too: what is left is listed, not ready, on record, and gone after a removal; its name is free", async () => {
+    const pods = await node().start();
+    node().network.failing = "DEL of bridge: not today";
+    node().script.fail("network attach", new Error("ADD of bridge: not today"));
+    await expect(runPod(pods)).rejects.toThrow("ADD of bridge");
+    const [left] = pods.sandboxes(everything);
+    expect(left).toMatchObject({ state: "not-ready", leftovers: ["detach the network: DEL of bridge: not today"] });
+    expect(await node().record(left?.id ?? "")).toMatchObject({ life: "starting" });
+
+    node().network.recovers();
+    const id = await runPod(pods);
+    await pods.removeSandbox(left?.id ?? "", never);
+    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
+    expect(await node().record(left?.id ?? "")).toBeUndefined();
+  });
+
+  test("the removal of the directory fails: the other undos run all the same, and StopPodSandbox tries again", async () => {
+    const pods = await node().start();
+    node().script.fail("network attach", new Error("not today"));
+    node().script.fail("host removeTree", new Error("EBUSY"));
+    await expect(runPod(pods)).rejects.toThrow("not today");
+    const [left] = pods.sandboxes(everything);
+    expect(left?.leftovers).toEqual(["remove the pod directory: EBUSY"]);
+    expect(node().network.leases()).toEqual([]);
+    await pods.stopSandbox(left?.id ?? "", never);
+    expect(pods.sandboxes(everything)).toEqual([]);
+    await expectNothingLeft();
+  });
+});
+
+describe("a step that hangs", () => {
+  test("the monitor: given up at its own limit, undone, and a retry succeeds", async () => {
+    const pods = await node().start();
+    const spawning = node().script.hold("monitor spawn");
+    const running = runPod(pods);
+    running.catch(() => undefined);
+    await spawning.arrived;
+    await pass(limits.monitorStart);
+    await expect(running).rejects.toThrow("not ready within");
+    await expectNothingLeft();
+    await runPod(pods);
+  });
+
+  test("the network: the whole start has its limit, after which it is undone", async () => {
+    const pods = await node().start();
+    const attaching = node().script.hold("network attach");
+    const running = runPod(pods);
+    running.catch(() => undefined);
+    await attaching.arrived;
+    await pass(limits.sandboxStart - 1_000);
+    expect(node().script.calls()).not.toContain("network detach");
+    await pass(1_000);
+    await expect(running).rejects.toMatchObject({ name: "stepDeadline", code: "DeadlineExceeded" });
+    await expectNothingLeft();
+    await runPod(pods);
+  });
+
+  test("an undo: it is given up and named, and holds up none of the others", async () => {
+    const pods = await node().start();
+    node().script.fail("network attach", new Error("not today"));
+    const detaching = node().script.hold("network detach");
+    const running = runPod(pods);
+    running.catch(() => undefined);
+    await detaching.arrived;
+    await pass(limits.undo);
+    await expect(running).rejects.toThrow("not today");
+    const [left] = pods.sandboxes(everything);
+    expect(left?.leftovers[0]).toBe(`detach the network: not done within ${limits.undo} ms`);
+    expect(node().monitors.map(({ isGone }) => isGone)).toEqual([true]);
+    expect(await node().podDirectories()).toEqual([]);
+  });
+});
+
+describe("a caller that gives up", () => {
+  /** A start that hangs in its network, and whose caller has left. */
+  async function abandoned(pods: NodePods) {
+    const attaching = node().script.hold("network attach");
+    const caller = new AbortController();
+    const running = pods.runSandbox(sandboxConfig("p"), "", caller.signal);
+    await attaching.arrived;
+    caller.abort();
+    await expect(running).rejects.toMatchObject({ name: "callerGone", code: "Cancelled" });
+    return attaching;
+  }
+
+  test("a retry joins the start that is under way, and both callers get one pod", async () => {
+    const pods = await node().start();
+    const attaching = node().script.hold("network attach");
+    const first = runPod(pods);
+    await attaching.arrived;
+    const second = runPod(pods);
+    attaching.release();
+    expect(await second).toBe(await first);
+    expect(node().script.count("monitor spawn")).toBe(1);
+  });
+
+  test("a retry before the end gets the pod", async () => {
+    const pods = await node().start();
+    const attaching = await abandoned(pods);
+    const retry = runPod(pods);
+    attaching.release();
+    const id = await retry;
+    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
+    expect(node().script.count("network attach")).toBe(1);
+  });
+
+  test("a retry after the end gets the pod that nobody claimed; until then it is in no list", async () => {
+    const pods = await node().start();
+    const told = recordEvents(pods);
+    (await abandoned(pods)).release();
+    await until(
+      "the pod is on record as ready",
+      async () => (await node().records())[0]?.kind === "sandbox" && node().network.leases()[0]?.state === "attached",
+    );
+    await until("its start is over", async () => {
+      const [record] = await node().records();
+      return record?.kind === "sandbox" && record.life === "ready";
+    });
+    await quiet();
+    expect(pods.sandboxes(everything)).toEqual([]);
+    expect(told).toEqual([]);
+    const id = await runPod(pods);
+    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
+    expect(node().script.count("monitor spawn")).toBe(1);
+    await pass(limits.unclaimed);
+    await quiet();
+    expect(pods.sandbox(id).state, "claimed, it is not reaped").toBe("ready");
+  });
+
+  test("without a retry the pod is removed after a while", async () => {
+    const pods = await node().start();
+    (await abandoned(pods)).release();
+    await until("its start is over", async () => {
+      const [record] = await node().records();
+      return record?.kind === "sandbox" && record.life === "ready";
+    });
+    await quiet();
+    await pass(limits.unclaimed);
+    await until("it is removed", async () => (await node().records()).length === 0);
+    await expectNothingLeft();
+  });
+
+  test("the start fails: nothing is left, and the retry starts again", async () => {
+    const pods = await node().start();
+    (await abandoned(pods)).fail(new Error("not today"));
+    await until("it is undone", async () => (await node().records()).length === 0);
+    await runPod(pods);
+    expect(node().script.count("monitor spawn")).toBe(2);
+  });
+
+  test("a retry that joined a start which then fails hears why", async () => {
+    const pods = await node().start();
+    const attaching = await abandoned(pods);
+    const retry = runPod(pods);
+    attaching.fail(new Error("not today"));
+    await expect(retry).rejects.toThrow("not today");
+  });
+});
+
+describe("a name that is taken", () => {
+  test("a ready pod under the same name is the answer; a stopped one is in the way until it is removed", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    expect(await runPod(pods)).toBe(id);
+    await pods.stopSandbox(id, never);
+    await expect(runPod(pods)).rejects.toMatchObject({ name: "sandboxExists", code: "AlreadyExists" });
+    await pods.removeSandbox(id, never);
+    expect(await runPod(pods)).not.toBe(id);
+  });
+
+  test("a retry while a failed start is being undone waits for its end and hears of its failure, never gets the half-made pod", async () => {
+    const pods = await node().start();
+    const attaching = node().script.hold("network attach");
+    const first = runPod(pods);
+    first.catch(() => undefined);
+    await attaching.arrived;
+    await breakDisk();
+    const detaching = node().script.hold("network detach");
+    attaching.release();
+    await detaching.arrived;
+    const retry = runPod(pods);
+    detaching.release();
+    await expect(retry).rejects.toThrow("ENOTDIR");
+    await expect(first).rejects.toThrow("ENOTDIR");
+  });
+
+  test("pods of other names, attempts and namespaces are pods of their own", async () => {
+    const pods = await node().start();
+    const config = sandboxConfig("p");
+    const metadata = [{}, { attempt: 1 }, { namespace: "other" }, { uid: "other" }, { name: "q" }];
+    const ids = await Promise.all(
+      metadata.map((one) => pods.runSandbox({ ...config, metadata: { ...config.metadata, ...one } }, "", never)),
+    );
+    expect(new Set(ids).size).toBe(5);
+    expect(new Set(node().network.attached.values()).size).toBe(5);
+  });
+});
+
+test("an unknown handler is refused by name", async () => {
+  const pods = await node().start();
+  await expect(pods.runSandbox(sandboxConfig("p"), "kata", never)).rejects.toMatchObject({ name: "handlerUnknown" });
+});
+
+/** From now on no record can be written, as on a full disk. */
+async function breakDisk(): Promise<void> {
+  await rm(node().stateDirectory, { recursive: true });
+  await writeFile(node().stateDirectory, "");
+}

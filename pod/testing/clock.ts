@@ -1,0 +1,70 @@
+// Time that passes only when a test says so: both kinds of timers, AbortSignal.timeout, performance.now(). Files are
+// still read and written in real time, so a test waits for what it can see (`until`) before it lets time pass.
+
+import { syncBuiltinESMExports } from "node:module";
+import timersPromises from "node:timers/promises";
+import { afterEach, beforeEach, vi } from "vitest";
+
+const patienceNs = 5_000_000_000n;
+
+/** For the whole test file. */
+export function holdTime(): void {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    // Vitest's clock leaves these two alone.
+    vi.spyOn(timersPromises, "setTimeout").mockImplementation(delay);
+    vi.spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
+      const controller = new AbortController();
+      setTimeout(() => controller.abort(new DOMException("timed out", "TimeoutError")), ms);
+      return controller.signal;
+    });
+    syncBuiltinESMExports();
+  });
+  afterEach(() => {
+    vi.restoreAllMocks();
+    vi.useRealTimers();
+    syncBuiltinESMExports();
+  });
+}
+
+export async function pass(milliseconds: number): Promise<void> {
+  await vi.advanceTimersByTimeAsync(milliseconds);
+}
+
+/** Lets everything happen that needs no time. */
+export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const start = process.hrtime.bigint();
+  while (!(await holds())) {
+    if (process.hrtime.bigint() - start > patienceNs) throw new Error(`it did not come to this: ${what}`);
+    await turn();
+  }
+}
+
+/** Some rounds of the event loop, for what is not to happen. */
+export async function quiet(): Promise<void> {
+  for (let round = 0; round < 50; round += 1) await turn();
+}
+
+async function turn(): Promise<void> {
+  await new Promise<void>((resolve) => setImmediate(resolve));
+}
+
+async function delay(
+  milliseconds?: number,
+  value?: unknown,
+  options?: { signal?: AbortSignal | undefined },
+): Promise<unknown> {
+  const signal = options?.signal;
+  signal?.throwIfAborted();
+  return await new Promise((resolve, reject) => {
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve(value);
+    }, milliseconds);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}

@@ -1,0 +1,244 @@
+// A node to try the pod model on: monitors, network and images are scripted and outlive the daemon; records, pod
+// directories and cgroups are files below a directory of the test's own.
+
+import { mkdirSync } from "node:fs";
+import { cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach } from "vitest";
+import type { Monitor, SpawnedMonitor } from "../../native/index.ts";
+import type { Environment } from "../environment.ts";
+import { EventHub } from "../events.ts";
+import type { RuntimeHandler } from "../handlers.ts";
+import { NodePods } from "../pods.ts";
+import { type ObjectRecord, Records } from "../records.ts";
+import { recover } from "../recovery.ts";
+import { SeccompFilters } from "../spec/seccomp.ts";
+import type { ContainerId, PodEvent, SandboxId } from "../types.ts";
+import { containerConfig, sandboxConfig } from "./configs.ts";
+import { Script } from "./script.ts";
+import { scriptedHost } from "./scripted-host.ts";
+import { ScriptedImages } from "./scripted-images.ts";
+import { ScriptedMonitor } from "./scripted-monitor.ts";
+import { ScriptedNetwork } from "./scripted-network.ts";
+
+export const never = new AbortController().signal;
+
+const native: RuntimeHandler = {
+  name: "native",
+  features: { recursiveReadOnlyMounts: true, userNamespaces: true },
+  usable: true,
+  check: async () => undefined,
+};
+
+/** One daemon's time: once it is killed, what it has asked for is done or not, and nobody hears of it. */
+interface Life {
+  killed: boolean;
+}
+
+/** A node for each test of the file. */
+export function useNode(): () => ScriptedNode {
+  let node: ScriptedNode;
+  beforeEach(async () => {
+    node = await ScriptedNode.make();
+  });
+  afterEach(async () => await node.remove());
+  return () => node;
+}
+
+export class ScriptedNode {
+  readonly directory: string;
+  readonly script = new Script();
+  readonly network = new ScriptedNetwork(this.script);
+  readonly images = new ScriptedImages(this.script);
+  /** The daemon's log, "warn …". */
+  readonly log: string[] = [];
+  readonly handlers = new Map([["native", native]]);
+  /** Where the daemon of now keeps its records: a killed one goes on with those of its time. */
+  stateDirectory: string;
+  readonly #monitors = new Map<string, ScriptedMonitor>();
+  #life: Life = { killed: false };
+  #daemons = 0;
+  #clock = 1_790_000_000_000_000_000n;
+
+  private constructor(directory: string) {
+    this.directory = directory;
+    this.stateDirectory = join(directory, "state-0");
+  }
+
+  static async make(): Promise<ScriptedNode> {
+    const directory = await mkdtemp(join(tmpdir(), "keelson-pod-"));
+    await mkdir(join(directory, "cgroup"));
+    await mkdir(join(directory, "run", "pods"), { recursive: true });
+    return new ScriptedNode(directory);
+  }
+
+  async remove(): Promise<void> {
+    await this.kill();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** A daemon, as openPods starts it. */
+  async start(): Promise<NodePods> {
+    const env = await this.#environment(this.#life);
+    return new NodePods(env, this.handlers, native, await recover(env, this.handlers));
+  }
+
+  /** kill -9: the next daemon finds the records as they are now. */
+  async kill(): Promise<void> {
+    this.#life.killed = true;
+    this.#life = { killed: false };
+    for (const monitor of this.#monitors.values()) monitor.forgetWatchers();
+    this.#daemons += 1;
+    const before = this.stateDirectory;
+    this.stateDirectory = join(this.directory, `state-${this.#daemons}`);
+    await cp(before, this.stateDirectory, { recursive: true }).catch(() => undefined);
+  }
+
+  async restart(): Promise<NodePods> {
+    await this.kill();
+    return await this.start();
+  }
+
+  podDirectory(id: string): string {
+    return join(this.directory, "run", "pods", id);
+  }
+
+  async podDirectories(): Promise<string[]> {
+    return await readdir(join(this.directory, "run", "pods"));
+  }
+
+  monitor(sandboxId: string): ScriptedMonitor {
+    const monitor = this.#monitors.get(this.podDirectory(sandboxId));
+    if (monitor === undefined) throw new Error(`pod ${sandboxId} never had a monitor`);
+    return monitor;
+  }
+
+  /** All that were ever spawned. */
+  get monitors(): ScriptedMonitor[] {
+    return [...this.#monitors.values()];
+  }
+
+  /** A monitor that runs already. */
+  addMonitor(sandboxId: string): ScriptedMonitor {
+    const podDirectory = this.podDirectory(sandboxId);
+    const monitor = new ScriptedMonitor(this.script, podDirectory);
+    this.#monitors.set(podDirectory, monitor);
+    // The monitor has the pod's own file systems there.
+    mkdirSync(join(podDirectory, "files"), { recursive: true });
+    return monitor;
+  }
+
+  /** What is on disk of it. */
+  async record(id: string): Promise<ObjectRecord | undefined> {
+    const { records } = await (await Records.open(this.stateDirectory)).load();
+    return records.find((record) => record.id === id);
+  }
+
+  async records(): Promise<ObjectRecord[]> {
+    return [...(await (await Records.open(this.stateDirectory)).load()).records];
+  }
+
+  async #environment(life: Life): Promise<Environment> {
+    const runDirectory = join(this.directory, "run");
+    const host = severed(scriptedHost(this.script), life);
+    return {
+      host,
+      monitors: {
+        spawn: async (podDirectory, timeoutMs) => await this.#spawn(podDirectory, timeoutMs, life),
+        connect: (podDirectory) => this.#connect(podDirectory, life),
+      },
+      images: severed(this.images, life),
+      network: severed(this.network, life),
+      records: await Records.open(this.stateDirectory),
+      filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
+      cgroups: { unified: true, v2: join(this.directory, "cgroup"), v1: new Map() },
+      events: new EventHub(),
+      log: (level, message) => {
+        if (!life.killed) this.log.push(`${level} ${message}`);
+      },
+      clock: () => {
+        this.#clock += 1_000_000n;
+        return this.#clock;
+      },
+      runDirectory,
+      checkpointDirectory: join(this.directory, "checkpoints"),
+      cgroupRoot: "/keelson",
+      hostResolvConf: "/etc/resolv.conf",
+      hostCapabilities: 0n,
+    };
+  }
+
+  async #spawn(podDirectory: string, timeoutMs: number, life: Life): Promise<SpawnedMonitor> {
+    const late = () => new Error(`the monitor was not ready within ${timeoutMs} ms`);
+    const spawn = this.script.call(
+      "monitor spawn",
+      podDirectory,
+      () => this.addMonitor(podDirectory.slice(podDirectory.lastIndexOf("/") + 1)),
+      { timeoutMs, late, cancelled: late },
+    );
+    const monitor = await heard(spawn, life);
+    return { monitor: severed<Monitor>(monitor, life), pid: monitor.pid };
+  }
+
+  #connect(podDirectory: string, life: Life): Monitor {
+    const monitor = this.#monitors.get(podDirectory);
+    if (monitor !== undefined) return severed<Monitor>(monitor, life);
+    const nobody = new ScriptedMonitor(this.script, podDirectory);
+    nobody.dies();
+    return severed<Monitor>(nobody, life);
+  }
+}
+
+/** As a daemon sees it: once that is killed, no answer comes, and what it asks then is not done. */
+function severed<Part extends object>(part: Part, life: Life): Part {
+  return new Proxy(part, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name, target);
+      if (typeof member !== "function") return member;
+      return (...args: unknown[]): unknown => {
+        if (life.killed) return new Promise(() => undefined);
+        const answer: unknown = Reflect.apply(member, target, args);
+        return answer instanceof Promise ? heard(answer, life) : answer;
+      };
+    },
+  });
+}
+
+async function heard<Value>(answer: Promise<Value>, life: Life): Promise<Value> {
+  try {
+    return await answer;
+  } finally {
+    if (life.killed) await new Promise(() => undefined);
+  }
+}
+
+export async function runPod(pods: NodePods, name = "p"): Promise<SandboxId> {
+  return await pods.runSandbox(sandboxConfig(name), "", never);
+}
+
+/** Created, not started. */
+export async function makeContainer(pods: NodePods, sandboxId: string, name = "c"): Promise<ContainerId> {
+  return await pods.createContainer(sandboxId, containerConfig(name, "img", ["/bin/sleep"]), never);
+}
+
+export async function runContainer(pods: NodePods, sandboxId: string, name = "c"): Promise<ContainerId> {
+  const id = await makeContainer(pods, sandboxId, name);
+  await pods.startContainer(id, never);
+  return id;
+}
+
+/** Events from now on, as "started p" with the names of pods and containers. */
+export function recordEvents(pods: NodePods): string[] {
+  const told: string[] = [];
+  const read = async () => {
+    for await (const event of pods.events(never, () => undefined)) told.push(`${event.type} ${nameOf(event)}`);
+  };
+  void read();
+  return told;
+}
+
+function nameOf({ containerId, sandbox, containers }: PodEvent): string {
+  if (sandbox?.id === containerId) return sandbox.config.metadata.name;
+  return containers.find(({ id }) => id === containerId)?.config.metadata.name ?? containerId.slice(0, 12);
+}

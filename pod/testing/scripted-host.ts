@@ -1,0 +1,36 @@
+// The system calls that the pod model needs, without the addon: trees are removed for real, mounts do not exist.
+
+import { readFile, rm } from "node:fs/promises";
+import type { Host } from "../../native/index.ts";
+import type { Script } from "./script.ts";
+
+export function scriptedHost(script: Script): Host {
+  const unscripted = (name: string) => async () => {
+    throw new Error(`no script has ${name}`);
+  };
+  return {
+    readFiles: async (paths) => await Promise.all(paths.map((path) => readFile(path).catch(() => null))),
+    removeTree: async (path) => {
+      await script.call("host removeTree", path, () => undefined);
+      await rm(path, { recursive: true, force: true });
+    },
+    unmount: async (path) => await script.call("host unmount", path, () => undefined),
+    // No /etc/passwd and no /etc/group in any image.
+    readFromLayers: async (_layers, paths) => paths.map(() => ({ kind: "missing" })),
+    compileSeccomp: async () => Buffer.alloc(8),
+    hostCapabilities: () => 0n,
+    trimHeap: () => undefined,
+    unblockUsr1: () => undefined,
+    syncFileSystem: unscripted("syncFileSystem"),
+    openInside: unscripted("openInside"),
+    diskUsage: unscripted("diskUsage"),
+    removedPaths: unscripted("removedPaths"),
+    sealedCopy: unscripted("sealedCopy"),
+    tryLock: unscripted("tryLock"),
+    pinNamespace: unscripted("pinNamespace"),
+    interfaceAddresses: unscripted("interfaceAddresses"),
+    exitNow: () => {
+      throw new Error("no script ends the process");
+    },
+  };
+}

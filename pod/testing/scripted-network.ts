@@ -1,0 +1,98 @@
+// The network of a node in memory: gives each pod an address, keeps leases, and lives on when the daemon is gone.
+
+import type { Attachment, Network, NetworkReadiness, PodNetwork } from "../../cni/types.ts";
+import type { Script } from "./script.ts";
+
+type Lease = ReturnType<Network["leases"]>[number];
+
+export class ScriptedNetwork implements Network {
+  /** What the last DEL of a pod left, as long as it is there. */
+  failing: string | undefined;
+  status: NetworkReadiness = { ready: true };
+  /** Whom the last collection of garbage was to spare. */
+  spared: ReadonlySet<string> = new Set();
+  readonly #script: Script;
+  readonly #leases = new Map<string, Lease>();
+  readonly #addresses = new Map<string, string>();
+  #given = 0;
+
+  constructor(script: Script) {
+    this.#script = script;
+  }
+
+  /** Pods that have an interface, with its address. */
+  get attached(): ReadonlyMap<string, string> {
+    return this.#addresses;
+  }
+
+  /** Somebody deletes the pod's interface. */
+  loses(sandboxId: string): void {
+    this.#addresses.delete(sandboxId);
+  }
+
+  /** What failed before is taken back now. */
+  recovers(): void {
+    this.failing = undefined;
+    for (const { sandboxId, state } of this.leases()) if (state === "detach-failed") this.#remove(sandboxId);
+  }
+
+  readiness(): NetworkReadiness {
+    return this.status;
+  }
+
+  async attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
+    const { sandboxId } = pod;
+    this.#leases.set(sandboxId, { sandboxId, state: "attaching" });
+    const cancelled = () => (signal.reason instanceof Error ? signal.reason : new Error("aborted"));
+    const bounds = { timeoutMs: 600_000, signal, late: () => new Error("ADD hangs"), cancelled };
+    return await this.#script.call(
+      "network attach",
+      sandboxId,
+      () => {
+        this.#given += 1;
+        const address = `10.88.0.${this.#given}`;
+        this.#addresses.set(sandboxId, address);
+        this.#leases.set(sandboxId, { sandboxId, state: "attached" });
+        return { ips: [address], interfaceName: "eth0" };
+      },
+      bounds,
+    );
+  }
+
+  async detach(sandboxId: string): Promise<void> {
+    await this.#script.call("network detach", sandboxId, () => {
+      if (!this.#leases.has(sandboxId)) return;
+      if (this.failing === undefined) this.#remove(sandboxId);
+      else this.#leases.set(sandboxId, { sandboxId, state: "detach-failed", lastError: this.failing });
+    });
+  }
+
+  async check(): Promise<void> {}
+
+  async inspect(sandboxId: string): Promise<string | undefined> {
+    return await this.#script.call("network inspect", sandboxId, () =>
+      this.#addresses.has(sandboxId) ? undefined : "its interface eth0 is gone",
+    );
+  }
+
+  leases(): readonly Lease[] {
+    return [...this.#leases.values()];
+  }
+
+  async collectGarbage(livingSandboxIds: ReadonlySet<string>): Promise<void> {
+    await this.#script.call("network collectGarbage", "", () => {
+      this.spared = livingSandboxIds;
+    });
+  }
+
+  info(): object {
+    return {};
+  }
+
+  async close(): Promise<void> {}
+
+  #remove(sandboxId: string): void {
+    this.#leases.delete(sandboxId);
+    this.#addresses.delete(sandboxId);
+  }
+}
