@@ -9,8 +9,9 @@ export function announce(env: Environment, container: Container, type: EventType
   publish(env, container.sandbox, container.id, type);
 }
 
+/** Of one that no caller has claimed nobody hears. */
 export function announceSandbox(env: Environment, sandbox: Sandbox, type: EventType): void {
-  publish(env, sandbox, sandbox.id, type);
+  if (sandbox.visible) publish(env, sandbox, sandbox.id, type);
 }
 
 function publish(env: Environment, sandbox: Sandbox, containerId: string, type: EventType): void {

@@ -417,7 +417,7 @@ export class NodePods implements Pods {
   #forgetSandbox(sandbox: Sandbox): void {
     this.#reader.forget(sandbox.cgroup);
     this.#sandboxes.delete(sandbox.id);
-    if (sandbox.visible) announceSandbox(this.#env, sandbox, "deleted");
+    announceSandbox(this.#env, sandbox, "deleted");
   }
 
   #forget(container: Container): void {

@@ -196,6 +196,13 @@ describe("a caller that gives up", () => {
     return attaching;
   }
 
+  async function startIsOver(): Promise<void> {
+    await until("the pod is on record as ready", async () => {
+      const [record] = await node().records();
+      return record?.kind === "sandbox" && record.life === "ready";
+    });
+  }
+
   test("a retry joins the start that is under way, and both callers get one pod", async () => {
     const pods = await node().start();
     const attaching = node().script.hold("network attach");
@@ -221,14 +228,7 @@ describe("a caller that gives up", () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     (await abandoned(pods)).release();
-    await until(
-      "the pod is on record as ready",
-      async () => (await node().records())[0]?.kind === "sandbox" && node().network.leases()[0]?.state === "attached",
-    );
-    await until("its start is over", async () => {
-      const [record] = await node().records();
-      return record?.kind === "sandbox" && record.life === "ready";
-    });
+    await startIsOver();
     await quiet();
     expect(pods.sandboxes(everything)).toEqual([]);
     expect(told).toEqual([]);
@@ -240,17 +240,16 @@ describe("a caller that gives up", () => {
     expect(pods.sandbox(id).state, "claimed, it is not reaped").toBe("ready");
   });
 
-  test("without a retry the pod is removed after a while", async () => {
+  test("without a retry the pod is removed after a while, and nobody was told of it", async () => {
     const pods = await node().start();
+    const told = recordEvents(pods);
     (await abandoned(pods)).release();
-    await until("its start is over", async () => {
-      const [record] = await node().records();
-      return record?.kind === "sandbox" && record.life === "ready";
-    });
+    await startIsOver();
     await quiet();
     await pass(limits.unclaimed);
     await until("it is removed", async () => (await node().records()).length === 0);
     await expectNothingLeft();
+    expect(told).toEqual([]);
   });
 
   test("the start fails: nothing is left, and the retry starts again", async () => {
