@@ -71,11 +71,11 @@ export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise
 
 /** Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`. */
 export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number): Promise<void> {
-  const deadline = Date.now() + limitMs;
+  const deadline = performance.now() + limitMs;
   for (;;) {
     const busy = (await Promise.all(cgroupDirectories(tree, cgroup).map(clearDirectory))).includes(true);
     if (!busy) return;
-    if (Date.now() > deadline) throw new Error(`processes in cgroup ${cgroup} did not die within ${limitMs} ms`);
+    if (performance.now() > deadline) throw new Error(`processes in cgroup ${cgroup} did not die within ${limitMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
