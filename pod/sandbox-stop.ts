@@ -14,8 +14,9 @@ import { sandboxRecord } from "./sandbox-record.ts";
  * It is on record before it begins: cut short by the daemon's death, the next one goes on with it.
  */
 export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
-  const isFirst = sandbox.life !== "stopped";
-  if (!isFirst && sandbox.leftovers.length === 0 && owedByNetwork(env, sandbox).length === 0) return;
+  const isStopped = sandbox.life === "stopped";
+  const hasFailed = sandbox.leftovers.length > 0;
+  if (isStopped && !hasFailed && owedByNetwork(env, sandbox).length === 0) return;
   await beginStop(env, sandbox);
   const failures: Failure[] = [];
 
@@ -26,7 +27,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
   if (failures.length === 0) sandbox.becomeStopped();
   await writeDown(env, sandbox);
-  if (isFirst) announceSandbox(env, sandbox, "stopped");
+  if (!isStopped && !hasFailed) announceSandbox(env, sandbox, "stopped");
   settle(sandbox, failures);
 }
 

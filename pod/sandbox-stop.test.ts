@@ -1,0 +1,300 @@
+// StopPodSandbox and RemovePodSandbox: what is written down before it is undone, what fails and is tried again,
+// stops that meet a start, and calls for what is gone already.
+
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { limits } from "./environment.ts";
+import { holdTime, pass, quiet, until } from "./testing/clock.ts";
+import { containerConfig, sandboxConfig } from "./testing/configs.ts";
+import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
+
+const everything = { labels: new Map() };
+const node = useNode();
+holdTime();
+
+describe("a stop", () => {
+  test("kills the containers, then detaches, then ends the monitor; the pod stays, not ready, without an address", async () => {
+    const pods = await node().start();
+    const told = recordEvents(pods);
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    const before = node().script.calls().length;
+    await pods.stopSandbox(id, never);
+    expect(node().script.calls().slice(before)).toEqual(["monitor stop", "network detach", "monitor shutdown"]);
+    expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [], monitorPid: 0, leftovers: [] });
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
+    expect(await node().record(id)).toMatchObject({ life: "stopped", ips: [], monitorPid: 0 });
+    await until("all is told", () => told.length === 6);
+    expect(told).toEqual(["created p", "started p", "created c", "started c", "stopped c", "stopped p"]);
+  });
+
+  test("is on record before anything is undone", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await runContainer(pods, id);
+    const killing = node().script.hold("monitor stop");
+    const stopping = pods.stopSandbox(id, never);
+    await killing.arrived;
+    expect(await node().record(id)).toMatchObject({ life: "stopping", ips: [] });
+    expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
+    killing.release();
+    await stopping;
+  });
+
+  test("nothing begins in a pod whose stop has begun", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const detaching = node().script.hold("network detach");
+    const stopping = pods.stopSandbox(id, never);
+    await detaching.arrived;
+    const [start, create] = [pods.startContainer(c, never), makeContainer(pods, id, "d")];
+    detaching.release();
+    await stopping;
+    await expect(start).rejects.toMatchObject({ name: "sandboxNotReady" });
+    await expect(create).rejects.toMatchObject({ name: "sandboxNotReady" });
+    expect(() => pods.forwardable(id)).toThrow(/not ready/);
+  });
+
+  test("of what is stopped or unknown does nothing", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await Promise.all([pods.stopSandbox(id, never), pods.stopSandbox(id, never)]);
+    expect(node().script.count("network detach")).toBe(1);
+    const calls = node().script.calls().length;
+    await pods.stopSandbox(id, never);
+    await pods.stopSandbox("f".repeat(64), never);
+    await pods.removeSandbox("f".repeat(64), never);
+    expect(node().script.calls()).toHaveLength(calls);
+  });
+
+  test("goes on when its caller gives up, and the retry waits for its end", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const detaching = node().script.hold("network detach");
+    const caller = new AbortController();
+    const stopping = pods.stopSandbox(id, caller.signal);
+    await detaching.arrived;
+    caller.abort();
+    await expect(stopping).rejects.toMatchObject({ code: "Cancelled" });
+    const retry = pods.stopSandbox(id, never);
+    detaching.release();
+    await retry;
+    expect(node().script.count("network detach")).toBe(1);
+    expect(await node().record(id)).toMatchObject({ life: "stopped" });
+  });
+
+  test("a caller that waits too long for its turn hears whose turn it is", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const detaching = node().script.hold("network detach");
+    const stopping = pods.stopSandbox(id, never);
+    await detaching.arrived;
+    const waiting = pods.removeSandbox(id, never);
+    waiting.catch(() => undefined);
+    await pass(limits.queue);
+    await expect(waiting).rejects.toMatchObject({ name: "busy", message: expect.stringContaining("(stopping)") });
+    detaching.release();
+    await stopping;
+    expect(pods.sandbox(id).state, "it left the queue and never ran").toBe("not-ready");
+  });
+});
+
+describe("a part that fails", () => {
+  test("a DEL: the pod is stopped all the same, what is owed is left to the network, and a stop again asks for it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    node().network.failing = "DEL of bridge: not today";
+    await pods.stopSandbox(id, never);
+    expect(await node().record(id)).toMatchObject({ life: "stopped" });
+    expect(node().monitor(id).isGone).toBe(true);
+    expect(node().network.leases()).toMatchObject([{ sandboxId: id, state: "detach-failed" }]);
+    node().network.failing = undefined;
+    await pods.stopSandbox(id, never);
+    expect(node().network.leases()).toEqual([]);
+  });
+
+  test("a DEL that rejects: the rest is taken down, the stop says why, and the next one finishes it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const told = recordEvents(pods);
+    node().script.fail("network detach", new Error("the leases cannot be written"));
+    await expect(pods.stopSandbox(id, never)).rejects.toThrow("leases cannot be written");
+    expect(pods.sandbox(id).leftovers).toEqual(["detach the network: the leases cannot be written"]);
+    expect(node().monitor(id).isGone).toBe(true);
+    expect(await node().record(id)).toMatchObject({ life: "stopping" });
+    await pods.stopSandbox(id, never);
+    expect(pods.sandbox(id).leftovers).toEqual([]);
+    expect(await node().record(id)).toMatchObject({ life: "stopped" });
+    expect(node().network.leases()).toEqual([]);
+    await quiet();
+    expect(told.filter((one) => one === "stopped p")).toHaveLength(1);
+  });
+
+  test("a monitor that does not answer: it is given up after its limits, and the pod is stopped", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    node().monitor(id).freezes();
+    const stopping = pods.stopSandbox(id, never);
+    await until("it is asked", () => node().script.count("monitor stop", c) === 1);
+    await pass(limits.shutdown);
+    await until("it is asked to end", () => node().script.count("monitor shutdown") === 1);
+    expect(node().network.leases()).toEqual([]);
+    await pass(limits.shutdown);
+    await stopping;
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
+    expect(await node().record(id)).toMatchObject({ life: "stopped" });
+  });
+
+  test("processes that do not die: the stop fails in words, the pod stays to be stopped, and then is", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    // A directory that is not empty stands for a cgroup with a process in it.
+    const cgroup = join(node().directory, "cgroup/keelson", id);
+    await mkdir(cgroup, { recursive: true });
+    await writeFile(join(cgroup, "process"), "");
+    const stopping = pods.stopSandbox(id, never);
+    stopping.catch(() => undefined);
+    await until("the monitor is gone", () => node().monitor(id).isGone);
+    for (let waited = 0; waited <= limits.shutdown; waited += 1_000) {
+      await quiet();
+      await pass(1_000);
+    }
+    await expect(stopping).rejects.toThrow("did not die");
+    expect(pods.sandbox(id).leftovers[0]).toMatch(/^end the monitor: processes in cgroup/);
+    expect(await node().record(id)).toMatchObject({ life: "stopping" });
+    await rm(join(cgroup, "process"));
+    await pods.stopSandbox(id, never);
+    expect(pods.sandbox(id).leftovers).toEqual([]);
+  });
+
+  test("a full disk: the pod is stopped and removed without a record of it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await rm(node().stateDirectory, { recursive: true });
+    await writeFile(node().stateDirectory, "");
+    await pods.stopSandbox(id, never);
+    expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", leftovers: [] });
+    expect(node().network.leases()).toEqual([]);
+    expect(node().log.some((line) => line.includes("goes on without a record"))).toBe(true);
+    await rm(node().stateDirectory);
+    await mkdir(node().stateDirectory);
+    await pods.removeSandbox(id, never);
+    expect(pods.sandboxes(everything)).toEqual([]);
+  });
+});
+
+describe("a removal", () => {
+  test("stops first, then takes layers, directory and records, the pod's own last", async () => {
+    const pods = await node().start();
+    const told = recordEvents(pods);
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    const removing = node().script.hold("host removeTree");
+    const removal = pods.removeSandbox(id, never);
+    await removing.arrived;
+    expect(await node().record(c)).toBeUndefined();
+    expect(node().images.layers.size).toBe(0);
+    expect(await node().record(id)).toMatchObject({ life: "stopped" });
+    removing.release();
+    await removal;
+    expect(await node().records()).toEqual([]);
+    expect(await node().podDirectories()).toEqual([]);
+    expect(pods.sandboxes(everything)).toEqual([]);
+    expect(() => pods.container(c)).toThrow("does not exist");
+    await until("all is told", () => told.includes("deleted p"));
+    expect(told.slice(-4)).toEqual(["stopped c", "stopped p", `deleted ${c.slice(0, 12)}`, "deleted p"]);
+  });
+
+  test("that fails leaves the pod listed, and the next one finishes it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await makeContainer(pods, id);
+    node().script.fail("images removeSnapshot", new Error("EBUSY"));
+    await expect(pods.removeSandbox(id, never)).rejects.toThrow("EBUSY");
+    expect(pods.sandboxes(everything).map(({ state }) => state)).toEqual(["not-ready"]);
+    await pods.removeSandbox(id, never);
+    expect(await node().records()).toEqual([]);
+    expect(pods.containers(everything)).toEqual([]);
+  });
+
+  test("with a network that cannot be taken back ends the pod, and the lease stays for the network to retry", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    node().network.failing = "DEL of bridge: not today";
+    await pods.removeSandbox(id, never);
+    expect(pods.sandboxes(everything)).toEqual([]);
+    expect(await node().podDirectories()).toEqual([]);
+    expect(node().network.leases()).toMatchObject([{ state: "detach-failed" }]);
+  });
+
+  test("two at once are one", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await Promise.all([pods.removeSandbox(id, never), pods.removeSandbox(id, never)]);
+    expect(node().script.count("network detach")).toBe(1);
+    expect(pods.sandboxes(everything)).toEqual([]);
+  });
+});
+
+describe("what is under way in the pod", () => {
+  test("a stop waits for a start of one of its containers, which then is killed", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const starting = node().script.hold("monitor start");
+    const start = pods.startContainer(c, never);
+    await starting.arrived;
+    const stopping = pods.stopSandbox(id, never);
+    await quiet();
+    expect(node().script.calls()).not.toContain("network detach");
+    starting.release();
+    await start;
+    await stopping;
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137 });
+  });
+
+  test("a create whose caller has left is finished before the stop, and its retry finds it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const preparing = node().script.hold("images prepareSnapshot");
+    const caller = new AbortController();
+    const config = containerConfig("c", "img", ["/bin/sleep"]);
+    const create = pods.createContainer(id, config, caller.signal);
+    await preparing.arrived;
+    caller.abort();
+    await expect(create).rejects.toMatchObject({ code: "Cancelled" });
+    const retry = pods.createContainer(id, config, never);
+    const stopping = pods.stopSandbox(id, never);
+    preparing.release();
+    const c = await retry;
+    await stopping;
+    expect(pods.containersOf(id).map((one) => one.id)).toEqual([c]);
+  });
+
+  test("another pod waits for nothing of it", async () => {
+    const pods = await node().start();
+    const [slow, quick] = [await runPod(pods, "slow"), await runPod(pods, "quick")];
+    const detaching = node().script.hold("network detach");
+    const stopping = pods.stopSandbox(slow, never);
+    await detaching.arrived;
+    await pods.removeSandbox(quick, never);
+    await pods.runSandbox(sandboxConfig("third"), "", never);
+    detaching.release();
+    await stopping;
+  });
+});
+
+test("a daemon that is told to end says which pods it leaves in hand", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const detaching = node().script.hold("network detach");
+  pods.stopSandbox(id, never).catch(() => undefined);
+  await detaching.arrived;
+  await pods.close();
+  expect(node().log.filter((line) => line.includes("left in hand"))).toEqual([
+    `info pod sandbox ${id} is left in hand; the next keelson goes on with it`,
+  ]);
+});
