@@ -1,0 +1,411 @@
+// CreateContainer to RemoveContainer: starts that fail, hang and are broken off, stops that meet a start, ends told once.
+
+import { mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { limits } from "./environment.ts";
+import { holdTime, pass, quiet, until } from "./testing/clock.ts";
+import { containerConfig, sandboxConfig } from "./testing/configs.ts";
+import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
+import { refusal } from "./testing/scripted-monitor.ts";
+
+const everything = { labels: new Map() };
+const node = useNode();
+holdTime();
+
+async function bundles(sandboxId: string): Promise<string[]> {
+  return await readdir(join(node().podDirectory(sandboxId), "containers"));
+}
+
+describe("a create", () => {
+  test("makes layer, bundle and record, and no process", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    expect(pods.container(c)).toMatchObject({ phase: { state: "created" }, stopSignal: "SIGTERM" });
+    expect(await node().record(c)).toMatchObject({ phase: { state: "created" }, removing: false });
+    expect([...node().images.layers]).toEqual([c]);
+    expect(await readdir(join(node().podDirectory(id), "containers", c))).toEqual([
+      "config.json",
+      "rootfs",
+      "rootfs.json",
+    ]);
+    expect(node().monitor(id).starts).toEqual([]);
+  });
+
+  test("twice at once, or again later, is one container", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const [a, b] = await Promise.all([makeContainer(pods, id), makeContainer(pods, id)]);
+    expect(b).toBe(a);
+    expect(await makeContainer(pods, id)).toBe(a);
+    expect(node().script.count("images prepareSnapshot")).toBe(1);
+  });
+
+  test("whose layer cannot be made leaves nothing, and a retry succeeds", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    node().script.fail("images prepareSnapshot", new Error("EROFS"));
+    await expect(makeContainer(pods, id)).rejects.toThrow("EROFS");
+    expect(node().images.layers.size).toBe(0);
+    expect(await bundles(id)).toEqual([]);
+    await makeContainer(pods, id);
+  });
+
+  test("whose record cannot be written takes the bundle and the layer back", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await rm(node().stateDirectory, { recursive: true });
+    await writeFile(node().stateDirectory, "");
+    await expect(makeContainer(pods, id)).rejects.toThrow("ENOTDIR");
+    expect(node().images.layers.size).toBe(0);
+    expect(await bundles(id)).toEqual([]);
+    expect(pods.containers(everything)).toEqual([]);
+  });
+
+  test("of an image that is not there, or privileged in an ordinary pod, is refused", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const other = containerConfig("c", "other", ["/bin/true"]);
+    await expect(pods.createContainer(id, other, never)).rejects.toMatchObject({ name: "imageMissing" });
+    const config = containerConfig("c", "img", ["/bin/true"]);
+    const privileged = { ...config, security: { ...config.security, privileged: true } };
+    await expect(pods.createContainer(id, privileged, never)).rejects.toMatchObject({
+      name: "privilegedInOrdinaryPod",
+    });
+  });
+});
+
+describe("a start", () => {
+  test("is one message to the monitor", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    const bundle = join(node().podDirectory(id), "containers", c);
+    expect(node().monitor(id).starts).toEqual([{ id: c, bundle, stdin: false, stdinOnce: false }]);
+    expect(pods.container(c).phase).toMatchObject({ state: "running" });
+    expect(await node().record(c)).toMatchObject({ phase: { state: "running" } });
+    await expect(pods.startContainer(c, never)).rejects.toMatchObject({ name: "containerState" });
+  });
+
+  test("that the monitor refuses leaves it exited with 128, and asks for no stop", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    node().script.fail("monitor start", refusal("not_executable", "execve of /bin/sleep: ENOENT"));
+    await expect(pods.startContainer(c, never)).rejects.toMatchObject({ code: "InvalidArgument" });
+    expect(pods.container(c).phase).toMatchObject({
+      state: "exited",
+      startedAt: 0n,
+      exitCode: 128,
+      reason: "StartError",
+      message: expect.stringContaining("execve of /bin/sleep"),
+    });
+    expect(node().script.calls(c)).not.toContain("monitor stop");
+    await pods.removeContainer(c, never);
+  });
+
+  test("that passes its time is broken off, and does not run later", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    starting.catch(() => undefined);
+    await until("the monitor is asked", () => node().monitor(id).starts.length === 1);
+    await pass(limits.containerStart);
+    await expect(starting).rejects.toMatchObject({ code: "DeadlineExceeded" });
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 128, reason: "StartError" });
+    expect(node().script.calls(c)).toContain("monitor stop");
+    expect(node().monitor(id).running).toEqual([]);
+  });
+
+  test("that succeeded just when its time was over is killed, and is what it was", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const told = recordEvents(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    starting.catch(() => undefined);
+    await start.arrived;
+    start.act();
+    await pass(limits.containerStart);
+    await expect(starting).rejects.toMatchObject({ code: "DeadlineExceeded" });
+    expect(node().monitor(id).running).toEqual([]);
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
+    await until("its end is told", () => told.includes("stopped c"));
+    expect(told).toEqual(["created c", "started c", "stopped c"]);
+  });
+
+  test("goes on when its caller gives up", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const caller = new AbortController();
+    const starting = pods.startContainer(c, caller.signal);
+    await start.arrived;
+    caller.abort();
+    await expect(starting).rejects.toMatchObject({ code: "Cancelled" });
+    start.release();
+    await until("it runs", () => pods.container(c).phase.state === "running");
+  });
+
+  test("whose caller left before its turn never begins", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const [first, second] = [await makeContainer(pods, id, "first"), await makeContainer(pods, id, "second")];
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(first, never);
+    await start.arrived;
+    const caller = new AbortController();
+    const waiting = pods.startContainer(second, caller.signal);
+    caller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: "Cancelled" });
+    start.release();
+    await starting;
+    await pods.startContainer(await makeContainer(pods, id, "third"), never);
+    expect(node().monitor(id).running).not.toContain(second);
+    expect(pods.container(second).phase.state).toBe("created");
+  });
+
+  test("that joins the PID namespace of another names it, and leaves its PID to the monitor", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const target = await runContainer(pods, id, "target");
+    const config = containerConfig("debug", "img", ["/bin/sh"]);
+    const namespaces = { ...config.security.namespaces, pid: "target", targetId: target } as const;
+    const joining = { ...config, security: { ...config.security, namespaces } };
+    const c = await pods.createContainer(id, joining, never);
+    await pods.startContainer(c, never);
+    expect(node().monitor(id).starts.at(-1)).toMatchObject({ id: c, pidOf: target });
+    node().monitor(id).exits(target, { exitCode: 0 });
+    const late = { ...joining, metadata: { name: "late", attempt: 0 } };
+    await pods.stopContainer(target, 0n, never);
+    await expect(pods.createContainer(id, late, never)).rejects.toMatchObject({ name: "namespaceTarget" });
+  });
+
+  test("hands the monitor a log path without the node's own links", async () => {
+    const pods = await node().start();
+    await mkdir(join(node().directory, "disk"));
+    await symlink(join(node().directory, "disk"), join(node().directory, "log"));
+    const config = { ...sandboxConfig("p"), logDirectory: join(node().directory, "log", "pods", "p") };
+    const id = await pods.runSandbox(config, "", never);
+    const c = await pods.createContainer(
+      id,
+      { ...containerConfig("c", "img", ["/bin/true"]), logPath: "c/0.log" },
+      never,
+    );
+    await pods.startContainer(c, never);
+    expect(node().monitor(id).starts[0]?.logPath).toBe(join(node().directory, "disk/pods/p/c/0.log"));
+    expect(pods.container(c).logPath).toBe(join(config.logDirectory, "c/0.log"));
+  });
+});
+
+describe("a stop", () => {
+  test("sends the container's signal, waits as long as asked, and tells the end once", async () => {
+    const pods = await node().start();
+    await pods.tidy();
+    const id = await runPod(pods);
+    const told = recordEvents(pods);
+    const c = await runContainer(pods, id);
+    await pods.stopContainer(c, 10n, never);
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 143, reason: "Error" });
+    await pods.stopContainer(c, 10n, never);
+    await pods.stopContainer("f".repeat(64), 10n, never);
+    await until("the watch has told it, too", () => told.length >= 3);
+    await quiet();
+    expect(told).toEqual(["created c", "started c", "stopped c"]);
+    expect(node().script.count("monitor stop", c)).toBe(1);
+  });
+
+  test("during a start waits for its end, then stops what it made", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    await start.arrived;
+    const stopping = pods.stopContainer(c, 30n, never);
+    await quiet();
+    expect(node().script.calls(c)).not.toContain("monitor stop");
+    start.release();
+    await starting;
+    await stopping;
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 143 });
+    expect(node().monitor(id).running).toEqual([]);
+  });
+
+  test("during a start that takes longer than the stop may breaks the start off", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    starting.catch(() => undefined);
+    await start.arrived;
+    const stopping = pods.stopContainer(c, 2n, never);
+    await pass(1_900);
+    expect(pods.container(c).phase.state).toBe("created");
+    await pass(100);
+    await stopping;
+    await expect(starting).rejects.toMatchObject({ code: "Cancelled" });
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 128, reason: "StartError" });
+    expect(node().monitor(id).running).toEqual([]);
+  });
+
+  test("of what the monitor does not know ends it: what it does not know is not running", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    node().monitor(id).forgets(c);
+    await pods.stopContainer(c, 0n, never);
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
+  });
+
+  test("goes on when its caller gives up", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    const stop = node().script.hold("monitor stop");
+    const caller = new AbortController();
+    const stopping = pods.stopContainer(c, 600n, caller.signal);
+    await stop.arrived;
+    caller.abort();
+    await expect(stopping).rejects.toMatchObject({ code: "Cancelled" });
+    stop.release();
+    await until("it has ended", () => pods.container(c).phase.state === "exited");
+  });
+
+  test("with a long grace period holds nobody up, and a shorter one goes before it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    const graceful = node().script.hold("monitor stop");
+    const patient = pods.stopContainer(c, 600n, never);
+    await graceful.arrived;
+    await runContainer(pods, id, "other");
+    await pods.stopContainer(c, 0n, never);
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137 });
+    graceful.release();
+    await patient;
+    expect(pods.container(c).phase).toMatchObject({ exitCode: 137 });
+  });
+});
+
+describe("an end", () => {
+  test.each([
+    [{ exitCode: 0 }, "Completed"],
+    [{ exitCode: 3 }, "Error"],
+    [{ exitCode: 137, oomKilled: true }, "OOMKilled"],
+    [{ exitCode: 1, oomKilled: true }, "OOMKilled"],
+  ])("%j is told as %s", async (exit, reason) => {
+    const pods = await node().start();
+    await pods.tidy();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    await until("the monitor is watched", () => node().monitor(id).watchers === 1);
+    node().monitor(id).exits(c, exit);
+    await until("it is seen", () => pods.container(c).phase.state === "exited");
+    expect(pods.container(c).phase).toMatchObject({ exitCode: exit.exitCode, reason });
+    await until("it is on record", async () => {
+      const record = await node().record(c);
+      return record?.kind === "container" && record.phase.state === "exited";
+    });
+  });
+
+  test("that overtakes the answer to the start stands", async () => {
+    const pods = await node().start();
+    await pods.tidy();
+    const id = await runPod(pods);
+    const told = recordEvents(pods);
+    await until("the monitor is watched", () => node().monitor(id).watchers === 1);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    await start.arrived;
+    start.act();
+    node().monitor(id).exits(c, { exitCode: 7 });
+    await until("it is seen", () => pods.container(c).phase.state === "exited");
+    start.release();
+    await starting;
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 7 });
+    await quiet();
+    expect(told).toEqual(["created c", "started c", "stopped c"]);
+  });
+});
+
+describe("a removal", () => {
+  test("kills what runs, is on record before it takes anything, and takes the record last", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    const deleting = node().script.hold("monitor delete");
+    const removal = pods.removeContainer(c, never);
+    await deleting.arrived;
+    expect(await node().record(c)).toMatchObject({ removing: true, phase: { state: "exited", exitCode: 137 } });
+    deleting.release();
+    await removal;
+    expect(node().script.calls(c)).toEqual([
+      "images prepareSnapshot",
+      "monitor start",
+      "monitor stop",
+      "monitor delete",
+      "images removeSnapshot",
+    ]);
+    expect(await bundles(id)).toEqual([]);
+    expect(await node().record(c)).toBeUndefined();
+    await pods.removeContainer(c, never);
+  });
+
+  test("of one that never ran, and of one that the monitor does not know, succeeds", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await pods.removeContainer(await makeContainer(pods, id), never);
+    const c = await runContainer(pods, id, "d");
+    node().monitor(id).forgets(c);
+    await pods.removeContainer(c, never);
+    expect(pods.containers(everything)).toEqual([]);
+  });
+
+  test.each(["monitor delete", "host removeTree", "images removeSnapshot"])(
+    "that fails at %s leaves a container that is exited and does not start; the next one finishes it",
+    async (step) => {
+      const pods = await node().start();
+      const id = await runPod(pods);
+      const c = await runContainer(pods, id);
+      node().script.fail(step, new Error("EBUSY"));
+      await expect(pods.removeContainer(c, never)).rejects.toThrow("EBUSY");
+      expect(pods.container(c).phase.state).toBe("exited");
+      await pods.removeContainer(c, never);
+      expect(pods.containers(everything)).toEqual([]);
+      expect(node().images.layers.size).toBe(0);
+    },
+  );
+
+  test("of a created container that fails keeps it from starting", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    node().script.fail("images removeSnapshot", new Error("EBUSY"));
+    await expect(pods.removeContainer(c, never)).rejects.toThrow("EBUSY");
+    await expect(pods.startContainer(c, never)).rejects.toMatchObject({ code: "FailedPrecondition" });
+    expect(node().monitor(id).starts).toEqual([]);
+  });
+
+  test("during a start waits for its end and takes what it made", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    await start.arrived;
+    const removal = pods.removeContainer(c, never);
+    start.release();
+    await starting;
+    await removal;
+    expect(node().monitor(id).running).toEqual([]);
+    expect(pods.containers(everything)).toEqual([]);
+  });
+});
