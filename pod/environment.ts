@@ -15,11 +15,13 @@ export type Log = (
   fields?: Readonly<Record<string, unknown>>,
 ) => void;
 
-/** The monitors of pods: where a new one comes from, and the way to one that runs. */
+/** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
 export interface Monitors {
   /** As `spawnMonitor` of native/. */
   spawn(podDirectory: string, timeoutMs: number): Promise<SpawnedMonitor>;
   connect(podDirectory: string): Monitor;
+  /** As `killMonitor` of monitor-process.ts. */
+  kill(podDirectory: string, pid: number): Promise<void>;
 }
 
 export interface Environment {

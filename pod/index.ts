@@ -10,6 +10,7 @@ import type { Environment, Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { EventHub } from "./events.ts";
 import { openHandlers } from "./handlers.ts";
+import { killMonitor } from "./monitor-process.ts";
 import { NodePods } from "./pods.ts";
 import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
@@ -52,6 +53,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     monitors: {
       spawn: (podDirectory, timeoutMs) => spawnMonitor({ executableFd, podDirectory, timeoutMs }),
       connect: connectMonitor,
+      kill: killMonitor,
     },
     images,
     network,

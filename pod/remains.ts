@@ -2,7 +2,6 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { clearCgroup } from "./cgroups.ts";
 import { type Environment, limits } from "./environment.ts";
 
@@ -18,7 +17,7 @@ export interface Remains {
 
 /** Ends the monitor and every process of the pod, and removes its cgroups. What pins its namespaces stays. */
 export async function killProcesses(env: Environment, remains: Remains): Promise<void> {
-  await killMonitor(remains);
+  await env.monitors.kill(remains.podDirectory, remains.monitorPid);
   const cgroups = remains.ownsCgroup ? [remains.cgroup] : remains.containerIds.map((id) => `${remains.cgroup}/${id}`);
   await Promise.all(cgroups.map((cgroup) => clearCgroup(env.cgroups, cgroup, limits.shutdown)));
 }
@@ -27,38 +26,6 @@ export async function killProcesses(env: Environment, remains: Remains): Promise
 export async function clearRemains(env: Environment, remains: Remains): Promise<void> {
   await killProcesses(env, remains);
   for (const mount of await mountsBelow(remains.podDirectory)) await env.host.unmount(mount);
-}
-
-/** One that is still making its sandbox would go on with it behind our back. */
-async function killMonitor({ monitorPid, podDirectory }: Remains): Promise<void> {
-  const candidates = monitorPid > 0 ? [monitorPid] : await processIds();
-  const until = performance.now() + limits.shutdown;
-  for (
-    let monitors = await ofPod(candidates, podDirectory);
-    monitors.length > 0 && performance.now() < until;
-    monitors = await ofPod(monitors, podDirectory)
-  ) {
-    for (const pid of monitors) kill(pid);
-    await delay(2);
-  }
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended meanwhile.
-  }
-}
-
-async function processIds(): Promise<number[]> {
-  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-}
-
-/** Those whose command line names this very pod: a number may be somebody else's by now. A dead process has none. */
-async function ofPod(pids: readonly number[], podDirectory: string): Promise<number[]> {
-  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
-  return pids.filter((_, index) => lines[index]?.includes(`\0run\0${podDirectory}\0`));
 }
 
 /** Deepest first. */

@@ -5,7 +5,7 @@ import { mkdirSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach } from "vitest";
+import { afterEach, beforeEach, vi } from "vitest";
 import type { Monitor, SpawnedMonitor } from "../../native/index.ts";
 import type { Environment } from "../environment.ts";
 import { EventHub } from "../events.ts";
@@ -88,6 +88,7 @@ export class ScriptedNode {
   async kill(): Promise<void> {
     this.#life.killed = true;
     this.#life = { killed: false };
+    if (vi.isFakeTimers()) vi.clearAllTimers();
     for (const monitor of this.#monitors.values()) monitor.forgetWatchers();
     this.#daemons += 1;
     const before = this.stateDirectory;
@@ -147,6 +148,10 @@ export class ScriptedNode {
       monitors: {
         spawn: async (podDirectory, timeoutMs) => await this.#spawn(podDirectory, timeoutMs, life),
         connect: (podDirectory) => this.#connect(podDirectory, life),
+        kill: async (podDirectory) => {
+          if (life.killed) await new Promise(() => undefined);
+          this.#monitors.get(podDirectory)?.dies();
+        },
       },
       images: severed(this.images, life),
       network: severed(this.network, life),

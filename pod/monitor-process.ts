@@ -1,0 +1,37 @@
+// The process of a pod's monitor: found by its command line, ended by force.
+
+import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { limits } from "./environment.ts";
+
+/** A monitor that is still making its sandbox would go on with it behind our back. `pid` 0: it is looked for. */
+export async function killMonitor(podDirectory: string, pid: number): Promise<void> {
+  const candidates = pid > 0 ? [pid] : await processIds();
+  const until = performance.now() + limits.shutdown;
+  for (
+    let monitors = await ofPod(candidates, podDirectory);
+    monitors.length > 0 && performance.now() < until;
+    monitors = await ofPod(monitors, podDirectory)
+  ) {
+    for (const pid of monitors) kill(pid);
+    await delay(2);
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended meanwhile.
+  }
+}
+
+async function processIds(): Promise<number[]> {
+  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+}
+
+/** Those whose command line names this very pod: a number may be somebody else's by now. A dead process has none. */
+async function ofPod(pids: readonly number[], podDirectory: string): Promise<number[]> {
+  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
+  return pids.filter((_, index) => lines[index]?.includes(`\0run\0${podDirectory}\0`));
+}
