@@ -6,6 +6,8 @@ import timersPromises from "node:timers/promises";
 import { afterEach, beforeEach, vi } from "vitest";
 
 const patienceNs = 5_000_000_000n;
+/** Promises settle in the turn that settles them; this is for chains over setImmediate, of which Node has some. */
+const turns = 10;
 
 /** For the whole test file. */
 export function holdTime(): void {
@@ -40,9 +42,30 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
   }
 }
 
-/** Some rounds of the event loop, for what is not to happen. */
+/** The result of what has to be done after so much time at most; what needs less gets no more. */
+export async function within<Result>(milliseconds: number, work: Promise<Result>): Promise<Result> {
+  const start = performance.now();
+  let tookMs: number | undefined;
+  const settle = () => {
+    tookMs = performance.now() - start;
+  };
+  work.then(settle, settle);
+  await until("it is done, or waits for nothing but time", async () => {
+    await quiet();
+    if (tookMs !== undefined) return true;
+    if (performance.now() - start < milliseconds) await vi.advanceTimersToNextTimerAsync();
+    return false;
+  });
+  if (tookMs !== undefined && tookMs > milliseconds) throw new Error(`it took ${tookMs} ms instead of ${milliseconds}`);
+  return await work;
+}
+
+/** All that is to happen without time has happened: no file is being read or written, and nobody has a turn left. */
 export async function quiet(): Promise<void> {
-  for (let round = 0; round < 50; round += 1) await turn();
+  for (let idle = 0; idle < turns; idle += 1) {
+    await turn();
+    if (process.getActiveResourcesInfo().some((resource) => resource.startsWith("FSReq"))) idle = 0;
+  }
 }
 
 async function turn(): Promise<void> {

@@ -1,6 +1,7 @@
 // The system calls that the pod model needs, without the addon: trees are removed for real, mounts do not exist.
 
-import { readFile, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import type { Host } from "../../native/index.ts";
 import type { Script } from "./script.ts";
 
@@ -10,10 +11,8 @@ export function scriptedHost(script: Script): Host {
   };
   return {
     readFiles: async (paths) => await Promise.all(paths.map((path) => readFile(path).catch(() => null))),
-    removeTree: async (path) => {
-      await script.call("host removeTree", path, () => undefined);
-      await rm(path, { recursive: true, force: true });
-    },
+    removeTree: async (path) =>
+      await script.call("host removeTree", path, () => rmSync(path, { recursive: true, force: true })),
     unmount: async (path) => await script.call("host unmount", path, () => undefined),
     // No /etc/passwd and no /etc/group in any image.
     readFromLayers: async (_layers, paths) => paths.map(() => ({ kind: "missing" })),
