@@ -1,0 +1,192 @@
+// The watch over a pod's monitor: ends in their order, hang-ups, what was missed meanwhile, a monitor or an init that dies.
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import type { NodePods } from "./pods.ts";
+import { holdTime, pass, quiet, until, within } from "./testing/clock.ts";
+import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
+
+const node = useNode();
+holdTime();
+
+/** A pod whose monitor is watched. */
+async function watchedPod(): Promise<{ pods: NodePods; id: string }> {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  await until("the monitor is watched", () => node().monitor(id).watchers === 1);
+  return { pods, id };
+}
+
+async function watchedAgain(id: string): Promise<void> {
+  await quiet();
+  await pass(100);
+  await until("the monitor is watched again", () => node().monitor(id).watchers === 1);
+  await quiet();
+}
+
+test("ends are told in the order in which the monitor tells them", async () => {
+  const { pods, id } = await watchedPod();
+  const told = recordEvents(pods);
+  const names = ["a", "b", "c"];
+  const ids = new Map<string, string>();
+  for (const name of names) ids.set(name, await runContainer(pods, id, name));
+  for (const name of ["b", "c", "a"])
+    node()
+      .monitor(id)
+      .exits(ids.get(name) ?? "", { exitCode: 0 });
+  await until("all have ended", () => told.length === 9);
+  expect(told.slice(6)).toEqual(["stopped b", "stopped c", "stopped a"]);
+});
+
+test("a monitor that hangs up is watched again after a while, and what was missed is told by its state, once", async () => {
+  const { pods, id } = await watchedPod();
+  const [a, b] = [await runContainer(pods, id, "a"), await runContainer(pods, id, "b")];
+  const told = recordEvents(pods);
+  node().monitor(id).hangsUpOnWatchers();
+  await until("the watch is over", () => node().monitor(id).watchers === 0);
+  node().monitor(id).exits(a, { exitCode: 9, oomKilled: true });
+  expect(pods.container(a).phase.state).toBe("running");
+  await watchedAgain(id);
+  expect(pods.container(a).phase).toMatchObject({ state: "exited", exitCode: 9, reason: "OOMKilled" });
+  expect(pods.container(b).phase.state).toBe("running");
+  expect(pods.sandbox(id).state).toBe("ready");
+  expect(told).toEqual(["stopped a"]);
+});
+
+test("a container that ran and that the monitor does not know any more has ended, unseen", async () => {
+  const { pods, id } = await watchedPod();
+  const c = await runContainer(pods, id);
+  node().monitor(id).hangsUpOnWatchers();
+  node().monitor(id).forgets(c);
+  await watchedAgain(id);
+  expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
+});
+
+test("a container that starts after the watch was asked for, and is not in its first state, runs on", async () => {
+  const { pods, id } = await watchedPod();
+  node().monitor(id).hangsUpOnWatchers();
+  await until("the watch is over", () => node().monitor(id).watchers === 0);
+  const watching = node().script.hold("monitor watch");
+  await quiet();
+  await pass(100);
+  await watching.arrived;
+  // The state is taken now; the container starts before the daemon reads it.
+  watching.act();
+  const c = await runContainer(pods, id);
+  watching.release();
+  await quiet();
+  expect(pods.container(c).phase.state).toBe("running");
+});
+
+test("a start that the monitor tells of before it answers is told once", async () => {
+  const { pods, id } = await watchedPod();
+  const c = await makeContainer(pods, id);
+  const told = recordEvents(pods);
+  const start = node().script.hold("monitor start");
+  const starting = pods.startContainer(c, never);
+  await start.arrived;
+  start.act();
+  node().monitor(id).hangsUpOnWatchers();
+  await watchedAgain(id);
+  expect(pods.container(c).phase.state).toBe("running");
+  start.release();
+  await starting;
+  await quiet();
+  expect(told).toEqual(["started c"]);
+});
+
+test("a monitor that takes no watch but answers is asked again, without ending its pod", async () => {
+  const { pods, id } = await watchedPod();
+  node().script.fail("monitor watch", new Error("busy"));
+  node().monitor(id).hangsUpOnWatchers();
+  await quiet();
+  await pass(100);
+  await until("it has refused", () => node().script.count("monitor watch") === 2);
+  await watchedAgain(id);
+  expect(pods.sandbox(id).state).toBe("ready");
+  expect(node().log).toEqual([`warn pod sandbox ${id}: the watch over its monitor broke: Error: busy`]);
+});
+
+test("a frozen monitor is not a dead one: its pod stays ready, and is watched again when it goes on", async () => {
+  const { pods, id } = await watchedPod();
+  const c = await runContainer(pods, id);
+  node().monitor(id).freezes();
+  node().monitor(id).hangsUpOnWatchers();
+  await until("it is asked whether it is there", () => node().script.count("monitor hello") === 1);
+  await pass(5_000);
+  await quiet();
+  expect(pods.sandbox(id).state).toBe("ready");
+  expect(pods.container(c).phase.state).toBe("running");
+  node().monitor(id).thaws();
+  await within(
+    20_000,
+    until("it is watched", () => node().monitor(id).watchers === 1),
+  );
+});
+
+test("a monitor that dies ends its pod: containers first, by their exit records, then the pod, whose address is given back", async () => {
+  const { pods, id } = await watchedPod();
+  const [a, b] = [await runContainer(pods, id, "a"), await runContainer(pods, id, "b")];
+  const told = recordEvents(pods);
+  const times = { started_at: "1790000000000000000", finished_at: "1790000001000000000" };
+  const exit = { id: a, state: "exited", pid: 7, ...times, exit_code: 5, signal: 0, oom_killed: false, tty: false };
+  await mkdir(join(node().podDirectory(id), "exits"));
+  await writeFile(join(node().podDirectory(id), "exits", `${a}.json`), JSON.stringify(exit));
+  node().monitor(id).dies();
+  await until("the pod is stopped", () => told.includes("stopped p"));
+  expect(told.toSorted()).toEqual(["stopped a", "stopped b", "stopped p"]);
+  expect(told.at(-1)).toBe("stopped p");
+  expect(pods.container(a).phase).toMatchObject({ exitCode: 5 });
+  expect(pods.container(b).phase).toMatchObject({ exitCode: 255, reason: "Unknown" });
+  expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
+  expect(node().network.leases()).toEqual([]);
+  expect(await node().record(id)).toMatchObject({ life: "stopped" });
+});
+
+test("a monitor that dies while its pod is at work on a request: the pod is not ready at once, the rest takes its turn", async () => {
+  const { pods, id } = await watchedPod();
+  const preparing = node().script.hold("images prepareSnapshot");
+  const creating = makeContainer(pods, id);
+  await preparing.arrived;
+  node().monitor(id).dies();
+  await until("the pod is not ready", () => pods.sandbox(id).state === "not-ready");
+  await quiet();
+  expect(await node().record(id)).toMatchObject({ life: "stopping" });
+  expect(node().script.calls()).not.toContain("network detach");
+  preparing.release();
+  await creating;
+  await until("the network is detached", () => node().network.leases().length === 0);
+});
+
+test("an init that dies ends its pod: not ready, with its event, and nothing starts in it", async () => {
+  const { pods, id } = await watchedPod();
+  const c = await runContainer(pods, id);
+  const other = await makeContainer(pods, id, "other");
+  const told = recordEvents(pods);
+  node().monitor(id).losesInit();
+  await until("the pod is stopped", () => told.includes("stopped p"));
+  expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
+  expect(pods.container(c).phase.state).toBe("exited");
+  expect(node().monitor(id).isGone).toBe(true);
+  await expect(pods.startContainer(other, never)).rejects.toMatchObject({ name: "sandboxNotReady" });
+});
+
+test("memory that ran out is logged, and ends nothing by itself", async () => {
+  const { pods, id } = await watchedPod();
+  const c = await runContainer(pods, id);
+  node().monitor(id).runsOutOfMemory(c);
+  await until("it is logged", () => node().log.length > 0);
+  expect(node().log).toEqual([`info container ${c}: the kernel killed a process of it for want of memory`]);
+  expect(pods.container(c).phase.state).toBe("running");
+});
+
+test("a pod that is stopped is not watched any more, and its monitor's end is no news", async () => {
+  const { pods, id } = await watchedPod();
+  const told = recordEvents(pods);
+  await pods.stopSandbox(id, never);
+  await quiet();
+  expect(node().monitor(id).watchers).toBe(0);
+  expect(told).toEqual(["stopped p"]);
+  expect(node().log).toEqual([]);
+});
