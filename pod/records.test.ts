@@ -1,0 +1,200 @@
+// Records on disk: what is saved is loaded; damage, torn writes and a full disk harm no other record; both versions.
+
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { isContainerId, newSandboxId } from "./ids.ts";
+import { type ContainerRecord, Records, type SandboxRecord } from "./records.ts";
+import { containerConfig, sandboxConfig } from "./testing/configs.ts";
+import { imageId } from "./testing/scripted-images.ts";
+
+let directory: string;
+let records: Records;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-records-"));
+  records = await Records.open(directory);
+});
+afterEach(async () => await rm(directory, { recursive: true, force: true }));
+
+const [a, b] = ["a".repeat(64), "b".repeat(64)];
+
+function containerId(text: string): ContainerRecord["id"] {
+  if (!isContainerId(text)) throw new TypeError(`${text} is no id`);
+  return text;
+}
+
+function container(id: string, exitCode = 0): ContainerRecord {
+  return {
+    kind: "container",
+    id: containerId(id),
+    sandboxId: newSandboxId(),
+    config: {
+      ...containerConfig("c", "i", ["/bin/true"]),
+      envs: [{ name: "RAW", value: Buffer.from([0, 255, 128]) }],
+      labels: new Map([
+        ["__proto__", "x"],
+        ["b", "ü"],
+      ]),
+    },
+    createdAt: 1_790_000_000_123_456_789n,
+    imageId: imageId(`sha256:${"a".repeat(64)}`),
+    user: { uid: 0n, gid: 0n, supplementalGroups: [1n] },
+    removing: false,
+    stopSignal: "SIGTERM",
+    phase: { state: "exited", startedAt: 1n, finishedAt: 2n, exitCode, reason: "Error", message: "" },
+  };
+}
+
+function sandbox(): SandboxRecord {
+  return {
+    kind: "sandbox",
+    id: newSandboxId(),
+    config: sandboxConfig("p"),
+    handler: "native",
+    createdAt: 1n,
+    life: "ready",
+    ips: ["10.88.0.1"],
+    monitorPid: 7,
+    cgroup: "/keelson/p",
+    hostname: "p",
+    resources: {},
+    timeline: [],
+  };
+}
+
+/** As the file of some other version, with a checksum that fits. */
+async function rewrite(id: string, version: number, change: (body: Record<string, unknown>) => object): Promise<void> {
+  const path = join(directory, `${id}.json`);
+  const body = JSON.stringify(change(JSON.parse(JSON.parse(await readFile(path, "utf8")).body)));
+  const sha256 = createHash("sha256").update(body).digest("hex");
+  await writeFile(path, JSON.stringify({ version, sha256, body }));
+}
+
+describe("what is saved", () => {
+  test("is loaded, with bigints, maps and bytes; the last save counts", async () => {
+    await Promise.all(Array.from({ length: 50 }, (_, index) => records.save(container(a, index))));
+    const { records: loaded, damaged } = await (await Records.open(directory)).load();
+    expect(damaged).toEqual([]);
+    expect(loaded).toEqual(
+      [container(a, 49)].map((record) => ({
+        ...record,
+        sandboxId: loaded[0]?.kind === "container" ? loaded[0].sandboxId : "",
+      })),
+    );
+    expect(await readdir(directory)).toEqual([`${a}.json`]);
+    await records.remove(a);
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  test("is in place when its save resolves, and `idle` waits for those that nobody waits for", async () => {
+    await records.save(container(a, 1));
+    expect((await records.load()).records).toMatchObject([{ id: a, phase: { exitCode: 1 } }]);
+    void records.save(container(a, 2));
+    void records.save(container(b, 3));
+    await records.idle();
+    const { records: loaded } = await records.load();
+    expect(loaded.toSorted((one, other) => one.id.localeCompare(other.id))).toMatchObject([
+      { phase: { exitCode: 2 } },
+      { phase: { exitCode: 3 } },
+    ]);
+  });
+
+  test("and removed at once stays removed", async () => {
+    const saving = [records.save(container(a, 1)), records.save(container(a, 2))];
+    await records.remove(a);
+    await Promise.all(saving);
+    await records.idle();
+    expect(await readdir(directory)).toEqual([]);
+  });
+});
+
+describe("what is on disk", () => {
+  test("damaged and half-written files are named and go, whole ones stay", async () => {
+    await records.save(container(a));
+    await records.save(container(b));
+    const path = join(directory, `${a}.json`);
+    const whole = await readFile(path, "utf8");
+    await writeFile(path, whole.replace("bin/true", "bin/evil"));
+    await writeFile(join(directory, "empty.json"), "");
+    await writeFile(join(directory, "torn.json"), whole.slice(0, whole.length / 2));
+    await writeFile(join(directory, "x.new"), "half");
+    const { records: loaded, damaged, unreadable } = await records.load();
+    expect(loaded.map(({ id }) => id)).toEqual([b]);
+    expect(damaged.toSorted()).toEqual([`${a}.json`, "empty.json", "torn.json"]);
+    expect(unreadable).toEqual([]);
+    expect(await readdir(directory)).toEqual([`${b}.json`]);
+  });
+
+  test("a file that cannot be read is named, stays, and keeps no other from being read", async () => {
+    await records.save(container(b));
+    await mkdir(join(directory, `${a}.json`));
+    const { records: loaded, damaged, unreadable } = await records.load();
+    expect(loaded.map(({ id }) => id)).toEqual([b]);
+    expect(damaged).toEqual([]);
+    expect(unreadable).toMatchObject([{ id: a, name: `${a}.json`, reason: expect.stringContaining("EISDIR") }]);
+    expect((await readdir(directory)).toSorted()).toEqual([`${a}.json`, `${b}.json`]);
+  });
+
+  test.each([
+    ["null", "null"],
+    ["a list", "[]"],
+    ["no checksum", JSON.stringify({ version: 2, body: "{}" })],
+    [
+      "a body that is no object",
+      JSON.stringify({ version: 2, body: "7", sha256: createHash("sha256").update("7").digest("hex") }),
+    ],
+  ])("%s is damage", async (_, text) => {
+    await writeFile(join(directory, `${a}.json`), text);
+    expect(await records.load()).toMatchObject({ records: [], damaged: [`${a}.json`], unreadable: [] });
+  });
+});
+
+describe("versions", () => {
+  test("of version 1 a sandbox is ready or stopped, and nothing was begun", async () => {
+    const [ready, stopped] = [sandbox(), sandbox()];
+    await Promise.all([ready, stopped, container(a)].map((record) => records.save(record)));
+    await rewrite(ready.id, 1, ({ life: _, ...rest }) => ({ ...rest, ready: true }));
+    await rewrite(stopped.id, 1, ({ life: _, ...rest }) => ({ ...rest, ready: false }));
+    await rewrite(a, 1, ({ removing: _, ...rest }) => rest);
+    const { records: loaded, damaged } = await records.load();
+    expect(damaged).toEqual([]);
+    const byId = new Map(loaded.map((record) => [String(record.id), record]));
+    expect(byId.get(ready.id)).toMatchObject({ life: "ready", ips: ["10.88.0.1"] });
+    expect(byId.get(stopped.id)).toMatchObject({ life: "stopped" });
+    expect(byId.get(a)).toMatchObject({ removing: false });
+  });
+
+  test("a version of the future is not taken for a record of ours", async () => {
+    await records.save(container(a));
+    await rewrite(a, 3, (body) => body);
+    expect((await records.load()).damaged).toEqual([`${a}.json`]);
+  });
+});
+
+describe("a disk that takes nothing", () => {
+  test("fails the save, and the next one succeeds; the record before stands", async () => {
+    await records.save(container(a, 1));
+    // Its file can be made and not put in its place.
+    await rename(join(directory, `${a}.json`), join(directory, "aside"));
+    await mkdir(join(directory, `${a}.json`, "in-the-way"), { recursive: true });
+    await expect(records.save(container(a, 2))).rejects.toThrow(/EISDIR|ENOTEMPTY/);
+    expect((await readdir(directory)).toSorted(), "no draft is left").toEqual([`${a}.json`, "aside"]);
+    await rm(join(directory, `${a}.json`), { recursive: true });
+    await rename(join(directory, "aside"), join(directory, `${a}.json`));
+    expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 1 } }]);
+    await records.save(container(a, 3));
+    expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 3 } }]);
+  });
+
+  test("fails every save that waits, holds up none of another record, and lets `idle` resolve", async () => {
+    await rm(directory, { recursive: true });
+    const saves = [container(a, 1), container(a, 2), container(b)].map((record) => records.save(record));
+    expect((await Promise.allSettled(saves)).map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+    await records.idle();
+    await mkdir(directory);
+    await records.save(container(a, 4));
+    expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 4 } }]);
+  });
+});

@@ -1,0 +1,46 @@
+// Single flight: callers with one key share the work, which goes on when they leave.
+
+import { expect, test } from "vitest";
+import { SingleFlight } from "./single-flight.ts";
+import { quiet } from "./testing/clock.ts";
+
+const never = new AbortController().signal;
+
+test("callers with one key share the work; the next flight is a new one", async () => {
+  let runs = 0;
+  const flights = new SingleFlight<number>(() => undefined);
+  const start = async () => {
+    runs += 1;
+    return runs;
+  };
+  const both = [flights.run("k", "o", "s", never, start), flights.run("k", "o", "s", never, start)];
+  expect(await Promise.all(both)).toEqual([1, 1]);
+  expect(await flights.run("k", "o", "s", never, start)).toBe(2);
+});
+
+test("a caller that gives up leaves the work; a retry in time gets its result", async () => {
+  const unclaimed: string[] = [];
+  const flights = new SingleFlight<string>((result) => unclaimed.push(result));
+  const work = Promise.withResolvers<string>();
+  const giveUp = new AbortController();
+  const first = flights.run("k", "pod p", "starting", giveUp.signal, () => work.promise);
+  giveUp.abort();
+  await expect(first).rejects.toThrow("the retry gets its result");
+  const retry = flights.run("k", "pod p", "starting", never, async () => "made twice");
+  work.resolve("made once");
+  expect(await retry).toBe("made once");
+  expect(unclaimed).toEqual([]);
+});
+
+test("a result that nobody waits for is handed over", async () => {
+  const unclaimed: string[] = [];
+  const flights = new SingleFlight<string>((result) => unclaimed.push(result));
+  const work = Promise.withResolvers<string>();
+  const giveUp = new AbortController();
+  const only = flights.run("k", "o", "s", giveUp.signal, () => work.promise);
+  giveUp.abort();
+  await expect(only).rejects.toMatchObject({ code: "Cancelled" });
+  work.resolve("orphan");
+  await quiet();
+  expect(unclaimed).toEqual(["orphan"]);
+});
