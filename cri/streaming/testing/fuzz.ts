@@ -209,10 +209,13 @@ async function live(server: EchoServer, random: Random): Promise<void> {
   const socket = connect(server.port, "127.0.0.1");
   socket.on("error", () => undefined);
   const closed = once(socket, "close");
+  // An answered token is redeemed: the others live for a minute, and there may be a thousand. A damaged head gets none.
+  const answered = once(socket, reads ? "data" : "readable").catch(() => undefined);
   if (reads) socket.resume();
   socket.write(head);
   for (const chunk of chunks) if (!socket.destroyed) socket.write(chunk);
   if (gentle) socket.end();
+  await Promise.race([answered, closed, delay(300)]);
   await Promise.race([closed, delay(20)]);
   socket.destroy();
   await closed;
