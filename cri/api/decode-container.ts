@@ -4,6 +4,7 @@ import type { ContainerConfig, ContainerMetadata, Device } from "../../pod/types
 import {
   absolutePath,
   absolutePathOrEmpty,
+  argument,
   invalid,
   pathComponent,
   pathInside,
@@ -54,12 +55,6 @@ function decodeMetadata(
   const metadata = required(message, field, "the container's name and attempt");
   const name = requiredText(metadata.name, `${field}.name`, "the container's name");
   return { name: pathComponent(name, `${field}.name`), attempt: metadata.attempt ?? 0 };
-}
-
-/** execve(2) takes anything but NUL. */
-export function argument(text: string, field: string): string {
-  if (text.includes("\0")) throw invalid(field, text, "text without NUL");
-  return text;
 }
 
 /** Values are copied: as they come they share the whole request's memory. */

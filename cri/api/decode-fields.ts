@@ -2,11 +2,9 @@
 //
 // `field` is always the name as CRI's .proto writes it, so that an error says where to look.
 
+import type Long from "long";
 import type { StringMap } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
-import { toBigInt } from "./int64.ts";
-
-type Long = NonNullable<Parameters<typeof toBigInt>[0]>;
 
 /** The message itself, or fieldMissing. */
 export function required<Message>(message: Message | null | undefined, field: string, wanted: string): Message {
@@ -17,6 +15,26 @@ export function required<Message>(message: Message | null | undefined, field: st
 /** A string that is not empty. */
 export function requiredText(text: string | null | undefined, field: string, wanted: string): string {
   if (!text) throw criErrors.fieldMissing({ field, wanted });
+  return text;
+}
+
+export function sandboxId(text: string): string {
+  return requiredText(text, "pod_sandbox_id", "a sandbox's id");
+}
+
+export function containerId(text: string): string {
+  return requiredText(text, "container_id", "a container's id");
+}
+
+/** The command of ExecSync and Exec. */
+export function commandLine(words: readonly string[]): string[] {
+  if (words.length === 0) throw criErrors.fieldMissing({ field: "cmd", wanted: "the command to run" });
+  return words.map((text, n) => argument(text, `cmd[${n}]`));
+}
+
+/** execve(2) takes anything but NUL. */
+export function argument(text: string, field: string): string {
+  if (text.includes("\0")) throw invalid(field, text, "text without NUL");
   return text;
 }
 
@@ -33,7 +51,7 @@ export function plainText(text: string | null | undefined, field: string): strin
   return value;
 }
 
-/** A single word, as the lines of resolv.conf want it. */
+/** A single word, as the lines of resolv.conf take it. */
 export function word(text: string, field: string): string {
   if (!/^[^\s\p{Cc}]+$/u.test(text)) throw invalid(field, text, "one word without white space");
   return text;
@@ -70,6 +88,11 @@ export function intWithin(value: number | null | undefined, field: string, low: 
   const number = value ?? 0;
   if (number < low || number > high) throw invalid(field, number, `a number from ${low} to ${high}`);
   return number;
+}
+
+/** An int64 or uint64 field, exact: nanoseconds do not fit a number. Absent is 0. */
+export function toBigInt(value: Long | null | undefined): bigint {
+  return value ? value.toBigInt() : 0n;
 }
 
 export function bigIntWithin(value: Long | null | undefined, field: string, low: bigint, high: bigint): bigint {

@@ -1,9 +1,8 @@
 // LinuxContainerResources and what stands in it. Source: CRI v1; kernel limits from Documentation/admin-guide/cgroup-v2.rst.
 
 import type { Resources } from "../../pod/types.ts";
-import { bigIntWithin, invalid, stringMap } from "./decode-fields.ts";
+import { bigIntWithin, invalid, stringMap, toBigInt } from "./decode-fields.ts";
 import type { runtime } from "./generated/messages.js";
-import { toBigInt } from "./int64.ts";
 
 const maxInt64 = 2n ** 63n - 1n;
 

@@ -1,10 +1,9 @@
 // Container views → protobuf. A view is immutable, so each is encoded once.
 
 import type { ContainerPhase, ContainerView } from "../../pod/types.ts";
-import { encodeImageSpec, encodeMap, encodeMount, encodeResources } from "./encode-fields.ts";
+import { encodeImageSpec, encodeMap, encodeMount, encodeResources, toLong } from "./encode-fields.ts";
 import { fieldCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { toLong } from "./int64.ts";
 
 const states: Readonly<Record<ContainerPhase["state"], runtime.v1.ContainerState>> = {
   created: runtime.v1.ContainerState.CONTAINER_CREATED,

@@ -1,5 +1,7 @@
-// Parts of a request that answers echo: image specs, namespaces, mounts, resources.
+// Fields of answers: 64-bit integers, maps, verbose info, and the parts of a request that answers repeat (image specs,
+// namespaces, mounts, resources).
 
+import Long from "long";
 import type {
   IdMapping,
   ImageSpec,
@@ -11,7 +13,6 @@ import type {
   StringMap,
 } from "../../pod/types.ts";
 import { runtime } from "./generated/messages.js";
-import { toLong } from "./int64.ts";
 
 const { NamespaceMode: modes, MountPropagation: propagations } = runtime.v1;
 
@@ -27,6 +28,24 @@ const mountPropagations: Readonly<Record<Propagation, runtime.v1.MountPropagatio
   "host-to-container": propagations.PROPAGATION_HOST_TO_CONTAINER,
   bidirectional: propagations.PROPAGATION_BIDIRECTIONAL,
 };
+
+/** The low 64 bits of `value`, as protobufjs takes them for int64 and uint64 fields. */
+export function toLong(value: bigint): Long {
+  return new Long(Number(BigInt.asIntN(32, value)), Number(BigInt.asIntN(32, value >> 32n)));
+}
+
+/**
+ * The `info` map of a verbose answer: JSON under names, for people and for templates like crictl's {{.info.pid}}.
+ * bigints become strings, Maps objects: JSON has neither.
+ */
+export function encodeInfo(values: object): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, JSON.stringify(value, jsonValue)]));
+}
+
+function jsonValue(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  return value instanceof Map ? Object.fromEntries(value) : value;
+}
 
 /** Object.fromEntries defines own properties, __proto__ too. */
 export function encodeMap(map: StringMap): Record<string, string> {

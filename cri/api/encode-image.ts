@@ -1,9 +1,9 @@
 // Images → protobuf. An Image object is immutable, so each is encoded once.
 
 import type { Image } from "../../image/types.ts";
+import { toLong } from "./encode-fields.ts";
 import { fieldCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { toLong } from "./int64.ts";
 
 export interface ImageEncoder {
   /** ListImagesResponse.images and ImageStatusResponse.image: both are field 1. */

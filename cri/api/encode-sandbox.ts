@@ -1,10 +1,9 @@
 // Sandbox views → protobuf. A view is immutable, so each is encoded once.
 
 import type { SandboxState, SandboxView } from "../../pod/types.ts";
-import { encodeMap, encodeNamespaces } from "./encode-fields.ts";
+import { encodeMap, encodeNamespaces, toLong } from "./encode-fields.ts";
 import { fieldCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { toLong } from "./int64.ts";
 
 const states: Readonly<Record<SandboxState, runtime.v1.PodSandboxState>> = {
   ready: runtime.v1.PodSandboxState.SANDBOX_READY,

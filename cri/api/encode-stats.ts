@@ -11,10 +11,10 @@ import type {
   SandboxStats,
 } from "../../pod/types.ts";
 import type { ContainerEncoder } from "./encode-container.ts";
+import { toLong } from "./encode-fields.ts";
 import type { SandboxEncoder } from "./encode-sandbox.ts";
 import { messageField } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { toLong } from "./int64.ts";
 
 /** A ContainerStats message, as the field `number` of another. */
 export function encodeContainerStats(stats: ContainerStats, containers: ContainerEncoder, number: number): Buffer {

@@ -23,7 +23,7 @@ export interface Service {
   implement(context: CallContext): UntypedServiceImplementation;
 }
 
-export interface RunningServer {
+export interface GrpcServer {
   /**
    * Takes no new calls, ends streams at once and, after `graceMilliseconds`, the other calls (with
    * Unavailable); then removes the socket. Ends within the grace and a third of a second.
@@ -66,7 +66,7 @@ export function service<Runs>(
 }
 
 /** Listens on `path`, or rejects with a sentence that says why not. */
-export async function startServer(path: string, services: readonly Service[], log: Log): Promise<RunningServer> {
+export async function startGrpcServer(path: string, services: readonly Service[], log: Log): Promise<GrpcServer> {
   const inFlight: InFlight = new Set();
   const server = new Server({
     "grpc.max_receive_message_length": messageLimit,

@@ -4,12 +4,11 @@ import { isAbsolute } from "node:path";
 import type { Image, ImageStore } from "../../image/types.ts";
 import { invalid } from "./decode-fields.ts";
 import { decodeAuth, decodeImageSpec } from "./decode-image.ts";
+import { encodeInfo, toLong } from "./encode-fields.ts";
 import { imageEncoder } from "./encode-image.ts";
 import { encodeFileSystemUse } from "./encode-stats.ts";
 import { Encoded, inMessages } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { encodeInfo } from "./info.ts";
-import { toLong } from "./int64.ts";
 import type { Handlers, imageMethods, keelsonImageMethods } from "./methods.ts";
 
 export function imageService(images: ImageStore): Handlers<typeof imageMethods> {

@@ -4,9 +4,9 @@
 // Values are whole numbers (UInt64Value): seconds are cut, not rounded.
 
 import type { ContainerStats, ContainerView, Pods, Resources, SandboxStats, SandboxView } from "../../pod/types.ts";
+import { toLong } from "./encode-fields.ts";
 import { Encoded, inMessages, messageField } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { toLong } from "./int64.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 
 type Kind = "counter" | "gauge";

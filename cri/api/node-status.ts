@@ -2,8 +2,8 @@
 
 import type { Network } from "../../cni/types.ts";
 import type { Pods } from "../../pod/types.ts";
+import { encodeInfo } from "./encode-fields.ts";
 import { runtime } from "./generated/messages.js";
-import { encodeInfo } from "./info.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 
 /** CRI's own version of VersionResponse.version, fixed since its first release. */

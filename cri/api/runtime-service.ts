@@ -2,18 +2,25 @@
 
 import type { ContainerStats, PodEvent, Pods, SandboxStats } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
-import { argument, decodeContainerConfig } from "./decode-container.ts";
-import { absolutePath, bigIntWithin, present, requiredText, stringMap } from "./decode-fields.ts";
+import { decodeContainerConfig } from "./decode-container.ts";
+import {
+  absolutePath,
+  bigIntWithin,
+  commandLine,
+  containerId,
+  present,
+  sandboxId,
+  stringMap,
+} from "./decode-fields.ts";
 import { decodeContainerFilter, decodeSandboxFilter } from "./decode-filter.ts";
 import { decodeResources } from "./decode-resources.ts";
 import { decodeSandboxConfig } from "./decode-sandbox.ts";
 import { type ContainerEncoder, containerEncoder } from "./encode-container.ts";
+import { encodeInfo, toLong } from "./encode-fields.ts";
 import { type SandboxEncoder, sandboxEncoder } from "./encode-sandbox.ts";
 import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
 import { Encoded, inMessages } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
-import { encodeInfo } from "./info.ts";
-import { toLong } from "./int64.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 import { metricCalls } from "./metrics.ts";
 import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
@@ -90,11 +97,11 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
     },
 
     async UpdatePodSandboxResources(request, call) {
-      const wish = {
+      const update = {
         ...present(decodeResources(request.overhead, "overhead"), (overhead) => ({ overhead })),
         ...present(decodeResources(request.resources, "resources"), (resources) => ({ resources })),
       };
-      await pods.updateSandboxResources(sandboxId(request.podSandboxId), wish, call.signal);
+      await pods.updateSandboxResources(sandboxId(request.podSandboxId), update, call.signal);
       return {};
     },
   } satisfies Handlers<typeof runtimeMethods>;
@@ -161,8 +168,7 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
 
     async ExecSync(request, call) {
       const id = containerId(request.containerId);
-      if (request.cmd.length === 0) throw criErrors.fieldMissing({ field: "cmd", wanted: "the command to run" });
-      const command = request.cmd.map((text, n) => argument(text, `cmd[${n}]`));
+      const command = commandLine(request.cmd);
       const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
       return await pods.execSync(id, command, timeout, call);
     },
@@ -216,12 +222,4 @@ function statsAndEvents(pods: Pods, { sandboxes, containers }: Encoders) {
       }
     },
   } satisfies Handlers<typeof runtimeMethods>;
-}
-
-function sandboxId(text: string): string {
-  return requiredText(text, "pod_sandbox_id", "a sandbox's id");
-}
-
-function containerId(text: string): string {
-  return requiredText(text, "container_id", "a container's id");
 }

@@ -1,11 +1,10 @@
-// Exec, Attach and PortForward: what was asked becomes a URL, to be used once.
+// Exec, Attach and PortForward: each answers with a URL that works once.
 
 import type { Pods } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
 import type { StreamingServer } from "../streaming/http-server.ts";
-import type { Streams } from "../streaming/wishes.ts";
-import { argument } from "./decode-container.ts";
-import { intWithin, invalid, requiredText } from "./decode-fields.ts";
+import type { Streams } from "../streaming/remote-command.ts";
+import { commandLine, containerId, intWithin, invalid, sandboxId } from "./decode-fields.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 
 export interface StreamingParts {
@@ -16,15 +15,14 @@ export interface StreamingParts {
 export function streamingCalls({ pods, streaming }: StreamingParts) {
   return {
     async Exec(request) {
-      const id = requiredText(request.containerId, "container_id", "a container's id");
-      if (request.cmd.length === 0) throw criErrors.fieldMissing({ field: "cmd", wanted: "the command to run" });
-      const command = request.cmd.map((text, n) => argument(text, `cmd[${n}]`));
+      const id = containerId(request.containerId);
+      const command = commandLine(request.cmd);
       const streams = checked(request);
       return { url: streaming.url({ kind: "exec", id: pods.streamable(id).id, command, streams }) };
     },
 
     async Attach(request) {
-      const id = requiredText(request.containerId, "container_id", "a container's id");
+      const id = containerId(request.containerId);
       const streams = checked(request);
       const view = pods.streamable(id);
       if (streams.tty !== view.config.tty)
@@ -33,7 +31,7 @@ export function streamingCalls({ pods, streaming }: StreamingParts) {
     },
 
     async PortForward(request) {
-      const id = requiredText(request.podSandboxId, "pod_sandbox_id", "a sandbox's id");
+      const id = sandboxId(request.podSandboxId);
       const ports = request.port.map((port, n) => intWithin(port, `port[${n}]`, 1, 65_535));
       return { url: streaming.url({ kind: "portforward", id: pods.forwardable(id).id, ports }) };
     },

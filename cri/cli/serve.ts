@@ -8,7 +8,7 @@ import { hostPlatform } from "../../image/platform.ts";
 import { openImageStore, storeDefaults } from "../../image/store.ts";
 import { firstLine, loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
 import { openPods } from "../../pod/index.ts";
-import { service, startServer } from "../api/grpc-server.ts";
+import { service, startGrpcServer } from "../api/grpc-server.ts";
 import { imageService, keelsonImageService } from "../api/image-service.ts";
 import { imageMethods, keelsonImageMethods, runtimeMethods } from "../api/methods.ts";
 import { runtimeService } from "../api/runtime-service.ts";
@@ -85,7 +85,7 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
   });
   closing("streaming server", () => streaming.close());
 
-  const server = await startServer(
+  const server = await startGrpcServer(
     config.socket,
     [
       service(

@@ -5,7 +5,7 @@ import { readdir } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { maxSessions, maxStrangers } from "./connections.ts";
+import { maxSessions, maxUnauthenticated } from "./connections.ts";
 import { spdyRequest, webSocketRequest } from "./testing/client-bytes.ts";
 import { type EchoServer, startEchoServer } from "./testing/echo-server.ts";
 import { exchange } from "./testing/exchange.ts";
@@ -59,7 +59,7 @@ test("a thousand refused upgrades held half open take no place from a token", as
 test("8,000 silent connections are held a thousand at most, for seconds, and a token works beside them", async () => {
   const before = await held();
   await hundredsAtOnce(8000, () => open());
-  expect(await held()).toBeLessThan(before + maxStrangers + 20);
+  expect(await held()).toBeLessThan(before + maxUnauthenticated + 20);
   const { head } = await exchange(server.port, spdyRequest(server.exec(), v4));
   expect(head).toMatch(/^HTTP\/1.1 101 /);
   await expect.poll(held, { timeout: 10_000 }).toBeLessThan(before + 20);
@@ -76,7 +76,7 @@ test("a request that never ends has seconds, whatever of it comes", async () => 
   }
 });
 
-test("sessions count, refusals do not: the one above a thousand is told to come again and keeps its token", async () => {
+test("sessions count, refusals do not: the one above a thousand is refused with 429 and keeps its token", async () => {
   const sessions = await hundredsAtOnce(maxSessions, () => open(webSocketRequest(server.exec(), "v5.channel.k8s.io")));
   await expect.poll(() => sessions.filter(({ said }) => said().startsWith("HTTP/1.1 101 ")).length).toBe(maxSessions);
   const path = server.exec();

@@ -1,32 +1,32 @@
-// The connections of the streaming server: strangers, of which nothing is known yet, and sessions, which a token opened.
+// The connections of the streaming server: unauthenticated ones, which have shown no token yet, and sessions.
 //
-// Anybody on the node can connect, so that strangers cost little and take nothing from sessions: each has seconds, and
-// one too many ends the oldest. A client that holds a token sends it with its first bytes and is none for long.
+// Anybody on the node can connect, so an unauthenticated connection costs little and takes nothing from sessions: each
+// has seconds, and one too many ends the oldest. A client that holds a token sends it with its first bytes.
 
 import type { Socket } from "node:net";
 
 /** From accept(2) to the redeemed token, milliseconds; a kubelet's request comes at once. */
-const strangerMs = 5_000;
+const unauthenticatedMs = 5_000;
 /** More than a listen backlog (511): what one turn of the event loop accepts does not push out its own beginning. */
-export const maxStrangers = 1024;
-/** Sessions at once; more are told to come again. */
+export const maxUnauthenticated = 1024;
+/** Sessions at once; more are answered 429 (Too Many Requests). */
 export const maxSessions = 1000;
 
 export class Connections {
-  /** In order of their coming. */
-  readonly #strangers = new Map<Socket, NodeJS.Timeout>();
+  /** In the order of their arrival. */
+  readonly #unauthenticated = new Map<Socket, NodeJS.Timeout>();
   readonly #sessions = new Set<Socket>();
 
   /** A connection that has said nothing yet. */
   admit(socket: Socket): void {
-    const [oldest] = this.#strangers.keys();
-    if (oldest !== undefined && this.#strangers.size >= maxStrangers) oldest.destroy();
-    this.#strangers.set(
+    const [oldest] = this.#unauthenticated.keys();
+    if (oldest !== undefined && this.#unauthenticated.size >= maxUnauthenticated) oldest.destroy();
+    this.#unauthenticated.set(
       socket,
-      setTimeout(() => socket.destroy(), strangerMs),
+      setTimeout(() => socket.destroy(), unauthenticatedMs),
     );
     socket.once("close", () => {
-      this.#forgetStranger(socket);
+      this.#forgetUnauthenticated(socket);
       this.#sessions.delete(socket);
     });
   }
@@ -36,17 +36,17 @@ export class Connections {
   }
 
   /** Its token was good: it may stay. */
-  redeemed(socket: Socket): void {
-    this.#forgetStranger(socket);
+  authenticated(socket: Socket): void {
+    this.#forgetUnauthenticated(socket);
     this.#sessions.add(socket);
   }
 
   destroyAll(): void {
-    for (const socket of [...this.#strangers.keys(), ...this.#sessions]) socket.destroy();
+    for (const socket of [...this.#unauthenticated.keys(), ...this.#sessions]) socket.destroy();
   }
 
-  #forgetStranger(socket: Socket): void {
-    clearTimeout(this.#strangers.get(socket));
-    this.#strangers.delete(socket);
+  #forgetUnauthenticated(socket: Socket): void {
+    clearTimeout(this.#unauthenticated.get(socket));
+    this.#unauthenticated.delete(socket);
   }
 }

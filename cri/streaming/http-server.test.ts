@@ -1,6 +1,7 @@
 // What the streaming server answers to HTTP, and SPDY sessions of each protocol byte by byte.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { negotiate } from "./http-server.ts";
 import { dataFrame, type Frame, FrameParser, flagFin } from "./spdy/frames.ts";
 import {
   Opcode,
@@ -27,6 +28,15 @@ function throughProxy(request: Buffer, host: string, header?: string): Buffer {
   const lines = [`Host: ${host}`, ...(header === undefined ? [] : [header])].join("\r\n");
   return Buffer.from(request.toString("latin1").replace("Host: 127.0.0.1", lines), "latin1");
 }
+
+test.each([
+  [["v5.channel.k8s.io", "v4.channel.k8s.io"], "v4.channel.k8s.io"],
+  [["channel.k8s.io, v4.channel.k8s.io"], "channel.k8s.io"],
+  [["v9"], undefined],
+  [[], undefined],
+])("of %j the client's first that we know is %s", (offered, chosen) => {
+  expect(negotiate(offered, ["v4.channel.k8s.io", "channel.k8s.io"])).toBe(chosen);
+});
 
 describe("requests", () => {
   const token = "A".repeat(32);
@@ -132,7 +142,7 @@ describe("SPDY", () => {
       frames.filter(({ kind }) => kind === "headers"),
       "a SYN_REPLY each",
     ).toHaveLength(4);
-    expect(frames.at(-1), "good-bye at the end").toEqual({ kind: "go-away" });
+    expect(frames.at(-1), "GOAWAY at the end").toEqual({ kind: "go-away" });
     const carried = new Map<number, string>();
     for (const frame of frames)
       if (frame.kind === "data")

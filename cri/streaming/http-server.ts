@@ -6,10 +6,10 @@
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
 import { inHand, messageOf } from "../../native/index.ts";
-import type { Pods } from "../../pod/types.ts";
+import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
 import type { Log } from "../log.ts";
 import { Connections } from "./connections.ts";
-import { negotiate } from "./negotiate.ts";
+import type { Streams } from "./remote-command.ts";
 import { serveSpdyPortForward, serveSpdySession } from "./serve-spdy.ts";
 import {
   acceptWebSocket,
@@ -19,7 +19,6 @@ import {
   serveWebSocketSession,
 } from "./serve-websocket.ts";
 import { Tokens } from "./tokens.ts";
-import type { Wish } from "./wishes.ts";
 
 const spdyCommands = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const spdyPorts = ["portforward.k8s.io"];
@@ -28,9 +27,15 @@ const idleMs = 4 * 60 * 60 * 1000;
 /** A client's host that is gone is noticed when it has been silent this long and ten probes, one a second, fail. */
 const keepAliveMs = 30_000;
 
+/** What a streaming URL leads to. */
+export type StreamTarget =
+  | { readonly kind: "exec"; readonly id: ContainerId; readonly command: readonly string[]; readonly streams: Streams }
+  | { readonly kind: "attach"; readonly id: ContainerId; readonly streams: Streams }
+  | { readonly kind: "portforward"; readonly id: SandboxId; readonly ports: readonly number[] };
+
 export interface StreamingServer {
-  /** The URL that fulfils the wish, once, within a minute. */
-  url(wish: Wish): string;
+  /** The URL that leads to the target, once, within a minute. */
+  url(target: StreamTarget): string;
   close(): Promise<void>;
 }
 
@@ -44,25 +49,25 @@ export interface StreamingOptions {
 }
 
 export async function startStreamingServer(options: StreamingOptions): Promise<StreamingServer> {
-  const tokens = new Tokens<Wish>(() => performance.now());
+  const tokens = new Tokens<StreamTarget>(() => performance.now());
   const connections = new Connections();
   const server = createServer({ maxHeaderSize: 32 << 10 }, (_, response) => {
     response
       .writeHead(400, { "content-type": "text/plain", connection: "close" })
-      .end("This URL wants an upgrade to SPDY/3.1 or WebSocket.\n");
+      .end("This URL needs an upgrade to SPDY/3.1 or WebSocket.\n");
   });
   server.on("connection", (socket: Socket) => connections.admit(socket));
   server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     socket.on("error", () => undefined);
     serve(options, tokens, connections, { request, socket, head }).catch((error: unknown) => {
-      options.log("warn", `a streaming session broke off: ${messageOf(error)}`);
+      options.log("warn", "streaming session failed", { error: messageOf(error) });
       socket.destroy();
     });
   });
   const { port } = await listen(server, options);
   const host = isIP(options.address) === 6 ? `[${options.address}]` : options.address;
   return {
-    url: (wish) => `http://${host}:${port}/${wish.kind}/${tokens.issue(wish)}`,
+    url: (target) => `http://${host}:${port}/${target.kind}/${tokens.issue(target)}`,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -96,7 +101,7 @@ interface Refusal {
 
 async function serve(
   { pods }: StreamingOptions,
-  tokens: Tokens<Wish>,
+  tokens: Tokens<StreamTarget>,
   connections: Connections,
   upgrade: Upgrade,
 ): Promise<void> {
@@ -108,13 +113,13 @@ async function serve(
   };
   if (connections.full)
     return refuse({ code: 429, sentence: "Too many sessions are open.", headers: ["Retry-After: 60"] });
-  const wish = redeem(tokens, request);
-  if (wish === undefined)
+  const target = redeem(tokens, request);
+  if (target === undefined)
     return refuse({ code: 404, sentence: "There is no such session; a URL works once, within a minute." });
-  connections.redeemed(socket);
+  connections.authenticated(socket);
   socket.once(
     "close",
-    inHand("session", () => `${wish.kind} of ${wish.id}`),
+    inHand("session", () => `${target.kind} of ${target.id}`),
   );
   socket.setNoDelay(true);
   socket.setKeepAlive(true, keepAliveMs);
@@ -122,25 +127,29 @@ async function serve(
   const to = (request.headers.upgrade ?? "").toLowerCase();
   const refusal =
     to === "spdy/3.1"
-      ? await serveSpdy(pods, wish, upgrade)
+      ? await serveSpdy(pods, target, upgrade)
       : to === "websocket"
-        ? await serveWebSocket(pods, wish, upgrade)
+        ? await serveWebSocket(pods, target, upgrade)
         : { code: 400, sentence: "The upgrade must be to SPDY/3.1 or websocket." };
   if (refusal !== undefined) refuse(refusal);
 }
 
-/** The wish behind the request's URL, `/<kind>/<token>`. */
-function redeem(tokens: Tokens<Wish>, { url = "" }: IncomingMessage): Wish | undefined {
+/** The target behind the request's URL, `/<kind>/<token>`. */
+function redeem(tokens: Tokens<StreamTarget>, { url = "" }: IncomingMessage): StreamTarget | undefined {
   const [, kind, token = ""] = url.split("?")[0]?.split("/") ?? [];
-  const wish = tokens.redeem(token);
-  return wish?.kind === kind ? wish : undefined;
+  const target = tokens.redeem(token);
+  return target?.kind === kind ? target : undefined;
 }
 
-async function serveSpdy(pods: StreamingOptions["pods"], wish: Wish, upgrade: Upgrade): Promise<Refusal | undefined> {
+async function serveSpdy(
+  pods: StreamingOptions["pods"],
+  target: StreamTarget,
+  upgrade: Upgrade,
+): Promise<Refusal | undefined> {
   const { request, socket, head } = upgrade;
   const offered = [request.headers["x-stream-protocol-version"] ?? []].flat();
   if (offered.length === 0) return { code: 400, sentence: "The header X-Stream-Protocol-Version is missing." };
-  const known = wish.kind === "portforward" ? spdyPorts : spdyCommands;
+  const known = target.kind === "portforward" ? spdyPorts : spdyCommands;
   const protocol = negotiate(offered, known);
   if (protocol === undefined) {
     const headers = known.map((name) => `X-Accepted-Stream-Protocol-Versions: ${name}`);
@@ -149,36 +158,36 @@ async function serveSpdy(pods: StreamingOptions["pods"], wish: Wish, upgrade: Up
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ${protocol}\r\n\r\n`,
   );
-  if (wish.kind === "portforward")
-    await serveSpdyPortForward(socket, head, (port, signal) => pods.portForward(wish.id, port, signal));
-  else await serveSpdySession(socket, head, protocol, wish.streams, () => startSession(pods, wish));
+  if (target.kind === "portforward")
+    await serveSpdyPortForward(socket, head, (port, signal) => pods.portForward(target.id, port, signal));
+  else await serveSpdySession(socket, head, protocol, target.streams, () => startSession(pods, target));
   return undefined;
 }
 
 async function serveWebSocket(
   pods: StreamingOptions["pods"],
-  wish: Wish,
+  target: StreamTarget,
   { request, socket, head }: Upgrade,
 ): Promise<Refusal | undefined> {
   const offered = [request.headers["sec-websocket-protocol"] ?? []].flat();
-  const known = wish.kind === "portforward" ? portProtocols : commandProtocols;
+  const known = target.kind === "portforward" ? portProtocols : commandProtocols;
   const protocol = offered.length === 0 ? "" : negotiate(offered, known);
   if (protocol === undefined) return { code: 403, sentence: "No protocol is common." };
   const webSocket = await acceptWebSocket(request, socket, head, protocol);
-  if (wish.kind === "portforward") {
-    await serveWebSocketPortForward(webSocket, protocol, wish.ports, (port, signal) =>
-      pods.portForward(wish.id, port, signal),
+  if (target.kind === "portforward") {
+    await serveWebSocketPortForward(webSocket, protocol, target.ports, (port, signal) =>
+      pods.portForward(target.id, port, signal),
     );
-  } else await serveWebSocketSession(webSocket, protocol, wish.streams, () => startSession(pods, wish));
+  } else await serveWebSocketSession(webSocket, protocol, target.streams, () => startSession(pods, target));
   return undefined;
 }
 
-function startSession(pods: StreamingOptions["pods"], wish: Exclude<Wish, { kind: "portforward" }>) {
-  const { stdin, tty } = wish.streams;
+function startSession(pods: StreamingOptions["pods"], target: Exclude<StreamTarget, { kind: "portforward" }>) {
+  const { stdin, tty } = target.streams;
   const never = new AbortController().signal;
-  return wish.kind === "exec"
-    ? pods.exec(wish.id, { command: wish.command, tty, stdin }, never)
-    : pods.attach(wish.id, stdin, never);
+  return target.kind === "exec"
+    ? pods.exec(target.id, { command: target.command, tty, stdin }, never)
+    : pods.attach(target.id, stdin, never);
 }
 
 function refusalText({ code, sentence, headers = [] }: Refusal): string {
@@ -190,4 +199,12 @@ function refusalText({ code, sentence, headers = [] }: Refusal): string {
     ...headers,
   ];
   return `${lines.join("\r\n")}\r\n\r\n${sentence}\n`;
+}
+
+/** The first of the client's protocols that the server knows. `offered`: header values, each maybe a list with commas. */
+export function negotiate(offered: readonly string[], known: readonly string[]): string | undefined {
+  return offered
+    .flatMap((value) => value.split(","))
+    .map((name) => name.trim())
+    .find((name) => known.includes(name));
 }

@@ -5,6 +5,14 @@ import type { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { KeelsonError, type Session } from "../../native/index.ts";
 
+/** The streams that an exec or attach was asked for. */
+export interface Streams {
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  readonly tty: boolean;
+}
+
 /** A client's end. `stdin`, `stdout`, `stderr` are there as asked for; the transport owns the framing. */
 export interface ClientStreams {
   readonly stdin?: Readable;
@@ -29,7 +37,7 @@ export async function serveSession(start: () => Promise<Session>, client: Client
   try {
     session = await start();
   } catch (error) {
-    await client.sendOutcome(failure(client, words(error)));
+    await client.sendOutcome(failure(client, reported(error)));
     return;
   }
   const leave = () => session.cancel();
@@ -38,7 +46,7 @@ export async function serveSession(start: () => Promise<Session>, client: Client
   const outputs = [deliver(session.stdout, client.stdout), deliver(session.stderr, client.stderr)];
   const outcome = await session.done.then(
     ({ exitCode }) => (exitCode === 0 ? success(client) : exited(client, exitCode)),
-    (error: unknown) => failure(client, words(error)),
+    (error: unknown) => failure(client, reported(error)),
   );
   // What the process left behind is the client's to read, as slowly as it likes: the server ends idle sessions.
   await Promise.race([Promise.all(outputs), client.gone]);
@@ -87,7 +95,7 @@ function failure({ statusAsJson }: ClientStreams, message: string): string {
     : message;
 }
 
-function words(error: unknown): string {
+function reported(error: unknown): string {
   return error instanceof KeelsonError ? error.message : "The session failed inside Keelson; its log tells more.";
 }
 

@@ -3,9 +3,8 @@
 import type { Duplex } from "node:stream";
 import type { Session } from "../../native/index.ts";
 import { PortForwarding } from "./port-forward.ts";
-import { type ClientStreams, ResizeReader, serveSession } from "./remote-command.ts";
+import { type ClientStreams, ResizeReader, type Streams, serveSession } from "./remote-command.ts";
 import { SpdyConnection, type SpdyStream } from "./spdy/connection.ts";
-import type { Streams } from "./wishes.ts";
 
 /** The client opens all its streams within this, or is hung up on. */
 const openMs = 30_000;

@@ -7,9 +7,8 @@ import { pipeline } from "node:stream/promises";
 import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
 import type { Session } from "../../native/index.ts";
 import { forwardFailure } from "./port-forward.ts";
-import { type ClientStreams, ResizeReader, serveSession } from "./remote-command.ts";
+import { type ClientStreams, ResizeReader, type Streams, serveSession } from "./remote-command.ts";
 import { serveSpdyPortForward } from "./serve-spdy.ts";
-import type { Streams } from "./wishes.ts";
 
 const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const;
 /** v5: this message closes the channel that its second byte names. */

@@ -6,8 +6,8 @@ import { criErrors } from "../errors.ts";
 const lifeMs = 60_000;
 const maxWaiting = 1000;
 
-export class Tokens<Wish> {
-  readonly #waiting = new Map<string, { readonly wish: Wish; readonly until: number }>();
+export class Tokens<Target> {
+  readonly #waiting = new Map<string, { readonly target: Target; readonly until: number }>();
   readonly #now: () => number;
 
   /** `now`: milliseconds of any clock that does not go back. */
@@ -16,19 +16,19 @@ export class Tokens<Wish> {
   }
 
   /** 192 random bits. Throws ResourceExhausted when a thousand wait already. */
-  issue(wish: Wish): string {
+  issue(target: Target): string {
     this.#dropExpired();
     if (this.#waiting.size >= maxWaiting) throw criErrors.tooManyStreams({ limit: maxWaiting });
     const token = randomBytes(24).toString("base64url");
-    this.#waiting.set(token, { wish, until: this.#now() + lifeMs });
+    this.#waiting.set(token, { target, until: this.#now() + lifeMs });
     return token;
   }
 
-  /** The wish, once; undefined for an unknown, used or expired token. */
-  redeem(token: string): Wish | undefined {
+  /** The target, once; undefined for an unknown, used or expired token. */
+  redeem(token: string): Target | undefined {
     const entry = this.#waiting.get(token);
     this.#waiting.delete(token);
-    return entry !== undefined && this.#now() < entry.until ? entry.wish : undefined;
+    return entry !== undefined && this.#now() < entry.until ? entry.target : undefined;
   }
 
   /** Issued in order of time, so the expired ones stand first. */

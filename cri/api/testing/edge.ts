@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ImageStore } from "../../../image/types.ts";
 import type { Pods } from "../../../pod/types.ts";
-import { type RunningServer, service, startServer } from "../grpc-server.ts";
+import { type GrpcServer, service, startGrpcServer } from "../grpc-server.ts";
 import { imageService, keelsonImageService } from "../image-service.ts";
 import { imageMethods, keelsonImageMethods, runtimeMethods } from "../methods.ts";
 import { runtimeService } from "../runtime-service.ts";
@@ -14,7 +14,7 @@ import { connect, type TestClient } from "./client.ts";
 export interface Edge extends AsyncDisposable {
   readonly socket: string;
   readonly client: TestClient;
-  readonly server: RunningServer;
+  readonly server: GrpcServer;
   /** Every line logged so far. */
   readonly lines: { level: string; message: string; fields: Readonly<Record<string, unknown>> }[];
 }
@@ -35,7 +35,7 @@ export async function serveEdge(pods: Pods, images: Partial<ImageStore> = {}): P
     now: () => 1n,
   });
   const store = Object.assign(Object.create(null), images);
-  const server = await startServer(
+  const server = await startGrpcServer(
     socket,
     [
       service("runtime.v1.RuntimeService", runtimeMethods, runtime, "1.2.3"),

@@ -3,8 +3,8 @@
 import { PassThrough } from "node:stream";
 import { type ExecOutcome, KeelsonError, type Session } from "../../../native/index.ts";
 import { newContainerId, newSandboxId } from "../../../pod/ids.ts";
-import { startStreamingServer } from "../http-server.ts";
-import type { Streams } from "../wishes.ts";
+import { type StreamTarget, startStreamingServer } from "../http-server.ts";
+import type { Streams } from "../remote-command.ts";
 
 /** As on a terminal: this byte of input ends the process, with exit code 7. */
 export const endOfInput = 0x04;
@@ -40,7 +40,7 @@ export async function startEchoServer(): Promise<EchoServer> {
     address: "127.0.0.1",
     port: 0,
   });
-  const path = (wish: Parameters<typeof server.url>[0]) => new URL(server.url(wish)).pathname;
+  const path = (target: StreamTarget) => new URL(server.url(target)).pathname;
   const [id, sandbox] = [newContainerId(), newSandboxId()];
   const all = { stdin: true, stdout: true, stderr: true, tty: false };
   return {

@@ -1,0 +1,13 @@
+import { expect, test } from "vitest";
+import { ResizeReader } from "./remote-command.ts";
+
+test("sizes come one after the other, cut anywhere; nonsense is ignored", () => {
+  const reader = new ResizeReader();
+  const text = '{"Width":80,"Height":24}{"Width":70000,"Height":1}{"no":1}{"Width":132,"Height":50}';
+  const sizes = [...text].flatMap((letter) => [...reader.feed(Buffer.from(letter))]);
+  expect(sizes).toEqual([
+    { columns: 80, rows: 24 },
+    { columns: 132, rows: 50 },
+  ]);
+  expect([...reader.feed(Buffer.alloc(100_000, 120))]).toEqual([]);
+});
