@@ -30,7 +30,7 @@ export const criErrors = catalogue({
   },
   tooManyStreams: {
     code: "ResourceExhausted",
-    sentence: "{limit} streaming URLs wait for their clients already.",
+    sentence: "{limit} streaming URLs are waiting for their clients already.",
     remedy: "Use one of them, or ask again in a minute, when they have expired.",
   },
   nodeExhausted: {
@@ -41,12 +41,11 @@ export const criErrors = catalogue({
   podLimit: {
     code: "ResourceExhausted",
     sentence: "{step} met a limit of the kernel: {reason}.",
-    remedy:
-      "Free what the words name: room on a disk, memory, or a limit such as fs.file-max or user.max_*_namespaces.",
+    remedy: "Free what it names: room on a disk, memory, or a limit such as fs.file-max or user.max_*_namespaces.",
   },
-  unforeseen: {
+  unexpected: {
     code: "Internal",
-    sentence: "{method} failed in a way Keelson does not foresee: {reason}.",
+    sentence: "{method} failed with an unexpected error: {reason}.",
     remedy: "The daemon's log has the details; please report them.",
   },
   responseTooLarge: {
@@ -56,18 +55,18 @@ export const criErrors = catalogue({
   },
   callCancelled: {
     code: "Cancelled",
-    sentence: "The client gave up {method} before it ended.",
-    remedy: "Ask again; what was under way is taken back or handed to the retry.",
+    sentence: "The client cancelled {method} before it ended.",
+    remedy: "Ask again; what was in progress is undone or handed to the retry.",
   },
   deadlinePassed: {
     code: "DeadlineExceeded",
     sentence: "{method} did not end within the client's deadline.",
-    remedy: "Ask again; what was under way is taken back or handed to the retry.",
+    remedy: "Ask again; what was in progress is undone or handed to the retry.",
   },
   stopping: {
     code: "Unavailable",
     sentence: "Keelson is stopping, so {method} ends here.",
-    remedy: "Ask again when it is back; pods run on meanwhile.",
+    remedy: "Ask again when it is back; pods run on.",
   },
   socketLive: {
     code: "FailedPrecondition",

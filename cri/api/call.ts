@@ -137,8 +137,8 @@ class RunningCall implements Call {
     context.inFlight.add(entry);
     const answered = Promise.withResolvers<void>();
     this.answered = answered.promise;
-    // grpc-js says "cancelled" for a reset, a lost connection and a passed deadline alike, and after the end too: once
-    // the stream is closed.
+    // grpc-js emits "cancelled" for a reset, a lost connection and a passed deadline alike, and also after the end, when
+    // the stream closes.
     grpcCall.on("cancelled", () => {
       answered.resolve();
       if (!context.inFlight.has(entry)) return;
@@ -147,7 +147,7 @@ class RunningCall implements Call {
     });
   }
 
-  /** Keeps what the log line says about the call's object. */
+  /** Adds the message's ids and image names to the log line. */
   about(message: unknown): void {
     Object.assign(this.#subjects, subjectsOf(message));
   }
@@ -158,8 +158,8 @@ class RunningCall implements Call {
 
   fail(thrown: unknown): KeelsonError {
     const error = keelsonError(thrown, this.#name, this.signal);
-    const unforeseen = error.code === "Internal" ? { stack: stackOf(thrown) } : {};
-    this.#end(error.code === "Internal" ? "error" : "info", error.code, { error: error.message, ...unforeseen });
+    const unexpected = error.code === "Internal" ? { stack: stackOf(thrown) } : {};
+    this.#end(error.code === "Internal" ? "error" : "info", error.code, { error: error.message, ...unexpected });
     return error;
   }
 

@@ -1,4 +1,4 @@
-// Measurements → protobuf. Only the numbers are encoded anew; who they are about is kept as bytes.
+// Measurements → protobuf. Only the numbers are encoded each time; the attributes of their sandbox or container are kept as bytes.
 
 import type { FileSystemUse } from "../../image/types.ts";
 import type {

@@ -75,7 +75,7 @@ test("catalogue errors keep their code and sentence, others become Internal with
   expect(known.details).toContain("Container abc does not exist. List the containers");
   const unknown = await failure(edge.client.call("StopContainer", { containerId: "abc" }));
   expect(unknown.code).toBe(status.INTERNAL);
-  expect(unknown.details).toContain("StopContainer failed in a way Keelson does not foresee: cannot read.");
+  expect(unknown.details).toContain("StopContainer failed with an unexpected error: cannot read.");
   expect(unknown.details).not.toMatch(/second line|at .*\.ts/);
   expect(edge.lines.at(-1)).toMatchObject({
     level: "error",

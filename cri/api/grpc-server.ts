@@ -15,7 +15,7 @@ import { type CallContext, type InFlight, messageLimit, refusedCall } from "./ca
 import type { Method } from "./methods.ts";
 import { placeSocket } from "./socket.ts";
 
-/** How long ended calls have to take back what they began, after a stop's grace. */
+/** After the grace of a stop: how long the calls that were ended then have to undo their steps. */
 const undoMilliseconds = 300;
 
 export interface Service {

@@ -31,15 +31,15 @@ export interface WireStatus {
 }
 
 /**
- * A shortage of the node wins over the words of whoever met it, an abort of the call over what it made the
- * implementation throw; errors of no catalogue are Internal.
+ * A shortage of the node comes before the error that reports it, and the reason of an aborted call before what the
+ * abort made the implementation throw; errors of no catalogue are Internal.
  */
 export function keelsonError(error: unknown, method: string, signal: AbortSignal): KeelsonError {
   const shortage = exhausted(method, error);
   if (shortage !== undefined) return shortage;
   if (error instanceof KeelsonError) return error;
   if (signal.aborted && signal.reason instanceof KeelsonError) return signal.reason;
-  return criErrors.unforeseen({ method, reason: firstLine(error) }, error);
+  return criErrors.unexpected({ method, reason: firstLine(error) }, error);
 }
 
 export function wireStatus(error: KeelsonError): WireStatus {

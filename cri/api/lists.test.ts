@@ -11,7 +11,7 @@ import { containerConfig, sandboxConfig } from "./testing/requests.ts";
 const labels = Object.fromEntries(Array.from({ length: 8 }, (_, n) => [`kubernetes.io/label-${n}`, "x".repeat(40)]));
 const annotations = { "io.kubernetes.container.ports": "y".repeat(400) };
 
-test("a view is encoded once, and a changed one anew", async () => {
+test("a view is encoded once, and a changed one again", async () => {
   const pods = memoryPods();
   await using edge = await serveEdge(pods);
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });

@@ -1,7 +1,7 @@
 // ListMetricDescriptors and ListPodSandboxMetrics: the stats under the names that cAdvisor gave them and dashboards know.
 // Source: KEP-2371; cAdvisor docs/storage/prometheus.md.
 //
-// Values are whole numbers (UInt64Value): seconds are cut, not rounded.
+// Values are whole numbers (UInt64Value): fractions of seconds are cut off, not rounded.
 
 import type { ContainerStats, ContainerView, Pods, Resources, SandboxStats, SandboxView } from "../../pod/types.ts";
 import { toLong } from "./encode-fields.ts";
@@ -57,7 +57,7 @@ const ofContainers: readonly Descriptor<ContainerStats>[] = [
   plain(
     "gauge",
     "container_memory_working_set_bytes",
-    "Memory in use that cannot be taken back at once.",
+    "Memory in use that cannot be reclaimed at once.",
     ({ memory }) => memory?.workingSetBytes,
   ),
   plain("gauge", "container_memory_rss", "Anonymous memory, bytes.", ({ memory }) => memory?.rssBytes),
@@ -123,7 +123,7 @@ const ofContainers: readonly Descriptor<ContainerStats>[] = [
     "When it started, seconds since the epoch.",
     ({ container: { phase } }) => (phase.state === "running" ? phase.startedAt / nanosecondsInSecond : undefined),
   ),
-  plain("gauge", "container_last_seen", "When it was looked at, seconds since the epoch.", ({ cpu }) =>
+  plain("gauge", "container_last_seen", "When it was read, seconds since the epoch.", ({ cpu }) =>
     cpu === undefined ? undefined : cpu.timestamp / nanosecondsInSecond,
   ),
   ...pressureMetrics("cpu", "CPU", ({ cpu }) => cpu?.pressure),

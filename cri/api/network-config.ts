@@ -1,4 +1,4 @@
-// UpdateRuntimeConfig: where nobody brings a CNI configuration, the pod CIDRs of the kubelet make one.
+// UpdateRuntimeConfig: on a node without a CNI configuration, one is made from the kubelet's pod CIDRs.
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ export interface NetworkConfigParts {
   readonly dataDir: string;
 }
 
-/** Only while no network is ready, and never over a file that is there: an administrator's network wins. */
+/** Only while no network is ready, and no existing file is overwritten: an administrator's network wins. */
 export function networkConfigCall({ network, cniConfDir, dataDir }: NetworkConfigParts) {
   return {
     async UpdateRuntimeConfig({ runtimeConfig }) {

@@ -1,4 +1,4 @@
-// Version, Status and RuntimeConfig: what this runtime is and whether it can run pods.
+// Version, Status and RuntimeConfig: what this runtime is, and whether it can run pods.
 
 import type { Network } from "../../cni/types.ts";
 import type { Pods } from "../../pod/types.ts";

@@ -1,5 +1,5 @@
-// A node that is out of something (disk, descriptors, memory), or whose disk is read-only: the same answer wherever in
-// the daemon it was met, since it is nothing that a request or a program did wrong.
+// A node that is out of something (disk, descriptors, memory), or whose disk is read-only: ResourceExhausted wherever in
+// the daemon it shows, since neither the request nor a program did anything wrong.
 
 import { constants } from "node:os";
 import { firstLine, HostError, KeelsonError, MonitorError } from "../../native/index.ts";
@@ -23,13 +23,13 @@ const shortages: Readonly<Record<Shortage, { readonly what: string; readonly rem
   ENOMEM: { what: "a lack of memory", remedy: () => "Free memory of the node, or of the pod's cgroup." },
 };
 
-/** Of the kernel's limits inside a pod: ENOSPC there may be a full cpuset or a number of namespaces as well as a disk. */
+/** What a monitor reports of the kernel's limits: ENOSPC may be a full cpuset or too many namespaces as well as a disk. */
 const ofPods: ReadonlySet<string> = new Set<Shortage>(["ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM"]);
 
 /** The error to answer with when a shortage is behind what was thrown; undefined when none is. */
 export function exhausted(step: string, thrown: unknown): KeelsonError | undefined {
   if (thrown instanceof KeelsonError && thrown.code === "ResourceExhausted") return undefined;
-  // A HostError's own remedy is for other reasons than these; its cause says the same without.
+  // A HostError's own remedy is for other reasons than these; its cause has the same sentence without it.
   const reason = firstLine(thrown instanceof HostError ? thrown.cause : thrown);
   for (let cause = thrown; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof MonitorError) {
@@ -39,7 +39,7 @@ export function exhausted(step: string, thrown: unknown): KeelsonError | undefin
     const name = shortageOf(cause);
     if (name === undefined) continue;
     const path = pathOf(cause);
-    const place = path === undefined ? "what its words name" : `the file system of ${path}`;
+    const place = path === undefined ? "the file system it names" : `the file system of ${path}`;
     return criErrors.nodeExhausted(
       { step, reason, what: shortages[name].what, remedy: shortages[name].remedy(place) },
       thrown,

@@ -381,7 +381,7 @@ describe("images", () => {
     });
   });
 
-  test("load wants an absolute path", async () => {
+  test("load takes an absolute path only", async () => {
     await using edge = await serveEdge(memoryPods(), { load: async () => [image("")] });
     expect((await failure(edge.client.call("Load", { path: "x.tar" }))).code).toBe(status.INVALID_ARGUMENT);
     expect(await edge.client.call("Load", { path: "/x.tar" })).toMatchObject({ images: [{ id }] });

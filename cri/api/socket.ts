@@ -1,4 +1,4 @@
-// The unix socket's place in the file system: who may have it, and how it gets there.
+// The unix socket in the file system: its permissions, and how it replaces a stale one.
 
 import { chmod, lstat, mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { connect } from "node:net";

@@ -1,4 +1,4 @@
-// `keelson check`: is this host able to run pods, and what to do where it is not.
+// `keelson check`: whether this host can run pods, and what to do where it cannot.
 
 import { access, constants, readdir, readFile } from "node:fs/promises";
 import { release } from "node:os";
@@ -45,7 +45,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
   ];
   return await Promise.all(
     named.map(([subject, check]) =>
-      check(config).catch((error: unknown) => fail(subject, firstLine(error), "Put right what the message names.")),
+      check(config).catch((error: unknown) => fail(subject, firstLine(error), "Fix what the message names.")),
     ),
   );
 }
@@ -101,7 +101,7 @@ async function checkCapabilities(): Promise<Finding> {
   );
 }
 
-/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers want 6.7 ("lowerdir+"). */
+/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers need 6.7 ("lowerdir+"). */
 export function checkKernel(kernelRelease: string): Finding {
   if (isKernelAtLeast(kernelRelease, "6.7")) return ok("kernel", `Linux ${kernelRelease}`);
   if (isKernelAtLeast(kernelRelease, "5.12")) {
@@ -214,18 +214,18 @@ async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding
   );
 }
 
-/** What plugins could not take back of pods that are gone. */
+/** What plugins could not remove of pods that are gone. */
 export function checkLeftovers(leftovers: readonly NetworkLeftover[]): Finding {
   if (leftovers.length === 0) return ok("network leftovers", "none");
   const givenUp = leftovers.filter((leftover) => leftover.givenUp);
   const detail = leftovers.map(describeLeftover).join("; ");
   if (givenUp.length === 0)
-    return warn("network leftovers", detail, "keelson serve goes on trying; put right what its plugins say.");
+    return warn("network leftovers", detail, "keelson serve retries it; fix what its plugins report.");
   const files = givenUp.map(({ file }) => file).join(" ");
   return warn(
     "network leftovers",
     detail,
-    `Remove by hand what is there of them, then ${files}, and start keelson serve again.`,
+    `Remove what is left of them by hand, then ${files}, and restart keelson serve.`,
   );
 }
 

@@ -11,16 +11,15 @@ export const overview = `Keelson: a Kubernetes CRI server.
 
 Usage:
   keelson serve              Run the daemon.
-  keelson check              Say whether this host can run pods, and what to do where not.
+  keelson check              Check whether this host can run pods, and what to do where it cannot.
   keelson image load FILE    Import images from an archive into the running daemon's store.
   keelson config             Print the configuration in force.
   keelson version            Print the version.
 
-keelson COMMAND --help tells more about each.
+keelson COMMAND --help describes each.
 
 Exit status of every command:
-  0 when all went well; 1 when it met a failure; 2 when what it was told is wrong, on the command line
-  or in the configuration.
+  0 for success; 1 for a failure; 2 for a wrong command line or configuration.
 `;
 
 export const pages: ReadonlyMap<string, string> = new Map([
@@ -32,14 +31,14 @@ Usage:
   keelson serve [options]
 
 Serves the Kubernetes Container Runtime Interface (CRI v1) on a unix socket that only root can use.
-At the start it takes up again whatever a daemon before it left: running pods, their logs and exit
-codes. It finishes behind that what was left half done. It logs to stderr, one JSON object a line: calls that change
-something at info, those that only read at debug.
+At its start it recovers what an earlier daemon left: running pods, their logs and exit codes. What
+was left half done it finishes in the background. It logs to stderr, one JSON object a line: calls
+that change something at info, those that only read at debug.
 
 Options:
 ${commonOptions}
-  --cni-conf-dir DIR    Where the network's configuration lies; watched for changes. [/etc/cni/net.d]
-  --cni-bin-dir DIR     Where its plugins lie; may be given several times. [/opt/cni/bin, /usr/lib/cni]
+  --cni-conf-dir DIR    Directory of the network's configuration; watched for changes. [/etc/cni/net.d]
+  --cni-bin-dir DIR     Directory of its plugins; may be given several times. [/opt/cni/bin, /usr/lib/cni]
   --registries DIR      Tree of HOST/hosts.toml files: mirrors and TLS of registries.
                         [/etc/keelson/registries]
   --log-level LEVEL     debug, info, warn or error. [info]
@@ -47,12 +46,12 @@ ${commonOptions}
 Flags win over drop-ins, drop-ins over the file, the file over the defaults in brackets.
 
 Signals:
-  SIGTERM, SIGINT  End it within 2 seconds. Every pod runs on; what was in hand the next start finishes.
-  SIGHUP           Reads the configuration again. log.level takes effect; other changed keys are named in
-                   the log and wait for a restart. What is wrong there leaves the old in force. hosts.toml
+  SIGTERM, SIGINT  End it within 2 seconds. Every pod runs on; the next start finishes work in progress.
+  SIGHUP           Reload the configuration. log.level takes effect; other changed keys are logged and
+                   wait for a restart. A wrong configuration leaves the old one in force. hosts.toml
                    files are read at each pull and the network's directory is watched, without a signal.
-  SIGUSR1          Writes into the log what is in hand: calls, queues, pulls, monitors, plugins, since when.
-  SIGUSR2          Does nothing.
+  SIGUSR1          Log the work in progress: calls, queues, pulls, monitors, plugins, since when.
+  SIGUSR2          No effect.
 
 Files:
   ${defaultConfigFile}, ${defaultConfigFile}.d/*.toml
@@ -70,12 +69,12 @@ Examples:
   ],
   [
     "check",
-    `keelson check: say whether this host can run pods.
+    `keelson check: check whether this host can run pods.
 
 Usage:
   keelson check [options]
 
-Looks at the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, SELinux,
+Checks the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, SELinux,
 cgroups, the native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
 ok, warn (it works with less) or fail, with what to do about it. Nothing is changed.
 
@@ -121,7 +120,7 @@ Reads what keelson serve would read, checks it, and prints all of it as TOML: a 
 
   root, state, socket             Absolute paths.
   log.level                       debug, info, warn or error.
-  cgroup.root                     Where pods go for which no cgroup is asked; cgroupfs form.
+  cgroup.root                     Parent of pods that come without a cgroup parent; cgroupfs form.
   cni.conf_dir, cni.bin_dirs      A directory; a list of directories.
   image.registries_dir            A tree of HOST/hosts.toml files, as containerd reads them.
   streaming.address, .port        Where exec, attach and port-forward are served. [127.0.0.1, any]

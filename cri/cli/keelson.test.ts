@@ -92,7 +92,7 @@ describe("the command line", () => {
     [["serv"], "There is no command serv. See keelson --help."],
     [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],
     [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
-    [["image", "save"], "keelson image wants: load FILE. See keelson image --help."],
+    [["image", "save"], "keelson image takes: load FILE. See keelson image --help."],
     [
       ["config", "--log-level", "loud"],
       'The command line sets the key log.level to "loud". Set it to one of debug, info, warn, error.',
@@ -111,7 +111,7 @@ describe("the command line", () => {
     });
   });
 
-  test("a user whom the socket does not let in is told so, not that nobody listens", async () => {
+  test("a user without access to the socket is told that, not that nobody listens", async () => {
     await using edge = await serveEdge(memoryPods());
     process.seteuid?.(65_534);
     try {

@@ -36,7 +36,7 @@ async function main(args: string[]): Promise<number> {
     return await run(command, rest, values);
   } catch (error) {
     process.stderr.write(`keelson: ${messageOf(exhausted("keelson", error) ?? error)}\n`);
-    // The rule of every command: 2 for what it was told (command line or configuration), 1 for what it then met.
+    // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
 }
@@ -76,7 +76,7 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   process.stderr.on("error", () => undefined);
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, stopSignal());
-  // Whatever is still at work ends here, and the locks with it: no other daemon gets them before.
+  // Whatever still runs ends here, and the locks with it: no other daemon gets them before.
   return host.exitNow(0);
 }
 
@@ -89,7 +89,7 @@ async function runCheck(config: Config): Promise<number> {
 
 async function runImage(rest: readonly string[], flags: Flags): Promise<number> {
   const [verb, file, ...more] = rest;
-  if (verb !== "load" || file === undefined) throw usage("keelson image wants: load FILE", "keelson image --help");
+  if (verb !== "load" || file === undefined) throw usage("keelson image takes: load FILE", "keelson image --help");
   const { socket } = await configFor("image load", more, flags);
   const { loadImage } = await import("./image-load.ts");
   for (const { id, tags } of await loadImage(socket, file, stopSignal())) {

@@ -17,16 +17,16 @@ import { startStreamingServer } from "../streaming/http-server.ts";
 import type { Config } from "./config.ts";
 import { lockDirectory } from "./directory-lock.ts";
 
-/** How long calls in progress may go on after SIGTERM. What they began is on record: the next daemon goes on with it. */
+/** How long calls in progress may go on after SIGTERM. What they started is on record: the next daemon goes on with it. */
 const graceMilliseconds = 700;
 /** How long each part may take to close, and all of them together: SIGTERM ends the daemon within 2 s. */
 const closeMilliseconds = 1000;
 const stopMilliseconds = 1700;
 
 /**
- * Recovers what runs, answers until `stop` aborts, then lets go: no pod ends with the daemon. What was in hand and
- * does not end in time goes with the process, which the caller ends: until then it has the locks. Rejects
- * with a sentence when a part cannot be opened, having closed the others.
+ * Recovers what runs, answers until `stop` aborts, then closes its parts: no pod ends with the daemon. Work that does
+ * not end in time ends with the process, which the caller exits: until then it holds the locks. Rejects with a
+ * KeelsonError when a part cannot be opened, having closed the others.
  */
 export async function serve(config: Config, version: string, log: Log, stop: AbortSignal): Promise<void> {
   const started = performance.now();
@@ -126,12 +126,12 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
     log("warn", "stopping takes too long and is cut short");
 }
 
-/** Nanoseconds since the epoch, by the clock that logs and other machines go by. */
+/** Nanoseconds since the epoch, of the system's clock. */
 function nanoseconds(): bigint {
   return BigInt(Date.now()) * 1_000_000n;
 }
 
-/** Closes a part, or says that it would not: a stop has to end. */
+/** Closes a part, or logs that it would not close: a stop has to end. */
 async function bounded(part: string, close: () => unknown, log: Log): Promise<void> {
   const late = sleep(closeMilliseconds, "late", { ref: false });
   const outcome = await Promise.race([
@@ -140,7 +140,7 @@ async function bounded(part: string, close: () => unknown, log: Log): Promise<vo
       log("error", "closing failed", { part, error: firstLine(error) }),
     ),
   ]);
-  if (outcome === "late") log("error", "closing takes too long and is left", { part });
+  if (outcome === "late") log("error", "closing takes too long and is abandoned", { part });
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

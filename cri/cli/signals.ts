@@ -1,9 +1,9 @@
-// What the daemon does at signals. None but SIGTERM and SIGINT ends it (main.ts); cri/keelson starts Node so that
+// What signals do to the daemon. None but SIGTERM and SIGINT ends it (main.ts); cri/keelson starts Node so that
 // SIGUSR1 opens no debugger.
 //
-// SIGHUP   reads the configuration again. The log's level takes effect; other changes are named and wait for a restart.
+// SIGHUP   reads the configuration again. The log's level takes effect; other changed keys are logged and wait for a restart.
 //          registries' hosts.toml are read at each pull and CNI's directory is watched: neither needs a signal.
-// SIGUSR1  writes what is in hand into the log.
+// SIGUSR1  logs the work in progress (work-list.ts).
 // SIGUSR2  has no meaning and no effect.
 
 import { isDeepStrictEqual } from "node:util";
@@ -27,23 +27,23 @@ export function handleSignals({ host, config, readConfig, log, work }: SignalPar
   process.on("SIGHUP", reload);
   process.on("SIGUSR1", () => work.dump(log));
   host.unblockUsr1();
-  process.on("SIGUSR2", () => log("info", "SIGUSR2 has no meaning here; SIGUSR1 tells what is in hand"));
+  process.on("SIGUSR2", () => log("info", "SIGUSR2 has no effect; SIGUSR1 logs the work in progress"));
 }
 
-/** What is wrong leaves everything as it is. */
+/** A wrong configuration changes nothing. */
 async function reloadConfig(old: Config, readConfig: () => Promise<Config>, log: LeveledLog): Promise<void> {
   try {
     const { logLevel, ...rest } = await readConfig();
     const { logLevel: _, ...before } = old;
     log.setLevel(logLevel);
     const waiting = Object.entries(rest).filter(([key, value]) => !isDeepStrictEqual(value, Reflect.get(before, key)));
-    log("info", "configuration read again", { logLevel, afterRestart: waiting.map(([key]) => key) });
+    log("info", "configuration reloaded", { logLevel, afterRestart: waiting.map(([key]) => key) });
   } catch (error) {
-    log("error", "the configuration was not read again; what was in force stays", { error: firstLine(error) });
+    log("error", "configuration not reloaded; the old one stays in force", { error: firstLine(error) });
   }
 }
 
-/** However often it is called meanwhile, once more after what runs is enough. */
+/** Calls while it runs are answered by one more run after it. */
 function oneAtATime(work: () => Promise<void>): () => void {
   let running = false;
   let again = false;

@@ -1,14 +1,14 @@
-// The list of work in hand, for an operator who wonders what the daemon is at (SIGUSR1).
+// The list of work in progress, for an operator who asks what the daemon is doing (SIGUSR1).
 
 import { type Work, watchWork } from "../../native/index.ts";
 import type { Log } from "../log.ts";
 
-/** Lines of one dump; the oldest work comes first, since what is stuck is old. */
+/** Lines of one list; the oldest work comes first, since what is stuck is old. */
 const maxLines = 200;
 const maxText = 300;
 
 export class WorkList {
-  /** In the order of its beginning; as long as the limits on calls, pods and plugins let it become. */
+  /** In the order of its start; the limits on calls, pods and plugins bound it. */
   readonly #works = new Set<Work>();
   readonly #leave: () => void;
 
@@ -19,20 +19,20 @@ export class WorkList {
     );
   }
 
-  /** A line for each, sessions last: they may be old and well. Then one with the whole picture. */
+  /** A line for each, sessions last: an old session is nothing unusual. Then one with totals. */
   dump(log: Log): void {
     const now = performance.now();
     const works = [...this.#works].sort((a, b) => Number(a.kind === "session") - Number(b.kind === "session"));
     for (const work of works.slice(0, maxLines)) {
       const what = work.describe();
-      log("info", "in hand", {
+      log("info", "in progress", {
         kind: work.kind,
         what: what.length > maxText ? `${what.slice(0, maxText)}…` : what,
         seconds: Math.round(now - work.since) / 1000,
       });
     }
     const { rss, heapUsed, external } = process.memoryUsage();
-    log("info", "work in hand", {
+    log("info", "work in progress", {
       total: this.#works.size,
       listed: Math.min(this.#works.size, maxLines),
       ...this.#counts(),

@@ -1,7 +1,7 @@
 // The HTTP server behind the URLs of Exec, Attach and PortForward. Source: k8s.io/cri-streaming.
 //
 // The one-time token in the URL is the protection, against other users of the node and pages in its browsers alike.
-// Host and Origin say nothing: kubelet and API server pass on what the user's client or dashboard sent to them.
+// Host and Origin are not checked: kubelet and API server pass on what the user's client or dashboard sent to them.
 
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
@@ -22,9 +22,9 @@ import { Tokens } from "./tokens.ts";
 
 const spdyCommands = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const spdyPorts = ["portforward.k8s.io"];
-/** A session on which no byte moves for this long is over, milliseconds. */
+/** A session on which no byte moves for this long is ended, milliseconds. */
 const idleMs = 4 * 60 * 60 * 1000;
-/** A client's host that is gone is noticed when it has been silent this long and ten probes, one a second, fail. */
+/** TCP keep-alive: silent this long, then ten probes a second apart; a client's host that answers none is gone. */
 const keepAliveMs = 30_000;
 
 /** What a streaming URL leads to. */

@@ -5,12 +5,12 @@ import type { Duplex } from "node:stream";
 import { KeelsonError } from "../../native/index.ts";
 import type { SpdyStream } from "./spdy/connection.ts";
 
-/** The second stream of a pair comes within this. */
+/** The second stream of a pair must follow within this, milliseconds. */
 const pairMs = 30_000;
 
-/** What a client is told of a connection that could not be made. */
+/** What a client reads on the error stream when a connection could not be made. */
 export function forwardFailure(reason: unknown): string {
-  return reason instanceof KeelsonError ? reason.message : "The port could not be forwarded; Keelson's log tells more.";
+  return reason instanceof KeelsonError ? reason.message : "The port could not be forwarded; see Keelson's log.";
 }
 
 interface Half {
@@ -80,7 +80,7 @@ export class PortForwarding {
       error.end(forwardFailure(reason), () => data.reset());
       return;
     }
-    // Nothing more comes there, and clients hold their side open until it ends: it must not wait behind other data.
+    // Nothing more is sent there, and clients keep their side open until it ends: it must not wait behind other data.
     error.end();
     connection.on("error", () => data.reset());
     data.once("close", () => connection.destroy());

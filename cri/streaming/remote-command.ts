@@ -48,7 +48,7 @@ export async function serveSession(start: () => Promise<Session>, client: Client
     ({ exitCode }) => (exitCode === 0 ? success(client) : exited(client, exitCode)),
     (error: unknown) => failure(client, reported(error)),
   );
-  // What the process left behind is the client's to read, as slowly as it likes: the server ends idle sessions.
+  // The client may read the rest of the output as slowly as it likes: the server ends idle sessions.
   await Promise.race([Promise.all(outputs), client.gone]);
   await client.sendOutcome(outcome);
 }
@@ -96,7 +96,7 @@ function failure({ statusAsJson }: ClientStreams, message: string): string {
 }
 
 function reported(error: unknown): string {
-  return error instanceof KeelsonError ? error.message : "The session failed inside Keelson; its log tells more.";
+  return error instanceof KeelsonError ? error.message : "The session failed inside Keelson; see its log.";
 }
 
 /** Sizes as they come on a resize channel: JSON objects one after the other, `{"Width":80,"Height":24}`. */
@@ -110,7 +110,7 @@ export class ResizeReader {
       this.#text = this.#text.slice(end + 1);
       if (size !== undefined) yield size;
     }
-    // A size has some thirty characters; what grows past that is none.
+    // A size has some thirty characters; anything much longer is none.
     if (this.#text.length > 256) this.#text = "";
   }
 }

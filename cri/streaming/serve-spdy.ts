@@ -6,7 +6,7 @@ import { PortForwarding } from "./port-forward.ts";
 import { type ClientStreams, ResizeReader, type Streams, serveSession } from "./remote-command.ts";
 import { SpdyConnection, type SpdyStream } from "./spdy/connection.ts";
 
-/** The client opens all its streams within this, or is hung up on. */
+/** A client that has not opened all its streams by then is disconnected, milliseconds. */
 const openMs = 30_000;
 
 /** `protocol`: "v4.channel.k8s.io" and older. */
@@ -31,7 +31,7 @@ export async function serveSpdySession(
     complete = resolve;
   });
   const connection = new SpdyConnection(socket, head, {
-    // One session: its only inbound bytes are its stdin, which may wait for its process as long as it likes.
+    // One session: the only bytes it receives are its stdin, which may wait for the process without limit.
     stallMs: Number.POSITIVE_INFINITY,
     independent: false,
     onStream: (stream) => {

@@ -18,9 +18,9 @@ const maxPiece = 32 << 10;
 const closeMs = 10_000;
 /** How long one port's slow reader may stall the others, milliseconds. */
 const stallMs = 30_000;
-/** Of a client that is not being read: how often it is told that the server lives, and is itself probed, milliseconds. */
+/** How often a client that is not being read gets an unasked pong, which also finds out whether it is there, milliseconds. */
 const heartbeatMs = 5_000;
-/** A client that does not read what is sent gets no answer to its pings. */
+/** A client with more unread bytes than this gets no answer to its pings. */
 const maxUnsent = 1 << 20;
 
 export const commandProtocols = [
@@ -40,7 +40,7 @@ export async function acceptWebSocket(
   head: Buffer,
   protocol: string,
 ): Promise<WebSocket> {
-  // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: negotiated here, told here.
+  // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: so the header is written here.
   delete request.headers["sec-websocket-protocol"];
   const server = new WebSocketServer({
     noServer: true,
@@ -216,7 +216,7 @@ class Gate {
   readonly #full = new Map<Inbound, NodeJS.Timeout | undefined>();
   #heartbeat: NodeJS.Timeout | undefined;
 
-  /** `stallMs`: how long one channel may hold up the rest before it is destroyed; Infinity: as long as it likes. */
+  /** `stallMs`: how long one channel may hold up the rest before it is destroyed; Infinity: without limit. */
   constructor(socket: WebSocket, stallMs: number) {
     this.#socket = socket;
     this.#stallMs = stallMs;
@@ -228,7 +228,7 @@ class Gate {
     const late = () => input.destroy(new Error("the pod does not read what the client sends"));
     this.#full.set(input, Number.isFinite(this.#stallMs) ? setTimeout(late, this.#stallMs) : undefined);
     this.#socket.pause();
-    // Its pings are not read now, and a client that gets no pong gives up; and one that is gone is found by writing.
+    // Its pings are not read now, and a client without pongs gives up; one that is gone is found by writing to it.
     this.#heartbeat ??= setInterval(() => this.#socket.pong(), heartbeatMs);
   }
 

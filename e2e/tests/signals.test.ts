@@ -1,4 +1,4 @@
-// SIGUSR1: what the daemon is at, in its log, while work of every kind is in hand.
+// SIGUSR1: the work in progress, in the daemon's log, while there is work of every kind.
 
 import { readFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
@@ -29,9 +29,9 @@ async function dump(): Promise<Line[]> {
   process.kill(node.daemon.pid, "SIGUSR1");
   return await until("a dump in the log", 5_000, async () => {
     const text = (await readFile(node.daemon.logFile, "utf8")).slice(before);
-    if (!text.includes('"work in hand"')) return undefined;
+    if (!text.includes('"work in progress"')) return undefined;
     const lines = text.trim().split("\n");
-    return lines.map((line): Line => JSON.parse(line)).filter(({ message }) => message.endsWith("in hand"));
+    return lines.map((line): Line => JSON.parse(line)).filter(({ message }) => message.endsWith("in progress"));
   });
 }
 
@@ -69,7 +69,7 @@ test("SIGUSR1 tells what waits for what, since when", async () => {
   expect(told.join("\n")).toMatch(
     new RegExp(`^monitor call: exec \\(container ${containerId}\\) at .*monitor.sock$`, "m"),
   );
-  expect(works.every(({ message, seconds = -1 }) => message === "work in hand" || seconds >= 0)).toBe(true);
+  expect(works.every(({ message, seconds = -1 }) => message === "work in progress" || seconds >= 0)).toBe(true);
 
   await Promise.allSettled([exec, remove, create]);
   silent.close();

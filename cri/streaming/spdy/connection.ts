@@ -15,9 +15,9 @@ const maxStreams = 1000;
 const streamBuffer = 256 << 10;
 /** DATA frames of ours are cut to this. */
 const maxDataBytes = 64 << 10;
-/** Answers of ours that may wait for the client to read them; more of its frames are not read before they are gone. */
+/** Answers that may wait for the client to read them; with more, its frames are not read until it has read some. */
 const maxAnswers = 2000;
-/** A client that is not read is not seen to leave either; it is asked for a sign of life this often, milliseconds. */
+/** While a client is not being read, its end is not noticed either: a PING is sent this often, milliseconds. */
 const heartbeatMs = 5_000;
 /** How long a client may leave its side of a finished connection open, milliseconds. */
 const closeMs = 10_000;
@@ -44,13 +44,13 @@ export class SpdyConnection {
   readonly #lanes: Lanes | undefined;
   #lastStreamId = 0;
   #answers = 0;
-  #answersLess: () => void = () => undefined;
+  #onFewerAnswers: () => void = () => undefined;
 
   constructor(socket: Duplex, head: Buffer, options: SpdyOptions) {
     this.#socket = socket;
     this.#options = options;
     socket.on("error", () => undefined);
-    // A stream that waits for its reader must not keep the end of the connection from being seen.
+    // Also while a stream waits for its reader, the end of the connection is noticed.
     socket.once("close", () => this.#end());
     if (options.independent) {
       this.#lanes = new Lanes(
@@ -61,7 +61,7 @@ export class SpdyConnection {
     this.closed = this.#read(head).finally(() => this.#end());
   }
 
-  /** Sends what waits, says good-bye and hangs up; a client that does not is hung up on. */
+  /** Sends what is queued and GOAWAY, then half-closes; a client that does not close its side is disconnected. */
   async close(): Promise<void> {
     if (this.#socket.destroyed) return;
     this.#socket.write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, 0)));
@@ -75,9 +75,9 @@ export class SpdyConnection {
     this.#socket.destroy();
   }
 
-  /** Sends a control frame that nobody waits for. */
+  /** Sends a control frame without waiting for it. */
   answer(streamId: number, frame: () => Buffer): void {
-    this.send(streamId, frame, this.#owed());
+    this.send(streamId, frame, this.#countAnswer());
   }
 
   /** Sends a stream's frame in its turn. */
@@ -91,7 +91,7 @@ export class SpdyConnection {
     this.#lanes?.forget(stream.id);
   }
 
-  /** Asks for a sign of life; what a dead client's host answers ends the connection. */
+  /** Sends a PING: an error from a dead client's host ends the connection. */
   beat(): void {
     this.#socket.write(controlFrame(ControlType.ping, 0, numbers(0)));
     this.#lanes?.tookTurn();
@@ -109,7 +109,7 @@ export class SpdyConnection {
     }
   }
 
-  /** What came before the connection ended is of no use after it. */
+  /** Frames that were read before the connection ended are dropped after it. */
   async #take(frames: Iterable<Frame>): Promise<void> {
     for (const frame of frames) {
       if (this.#socket.destroyed) return;
@@ -119,23 +119,23 @@ export class SpdyConnection {
     }
   }
 
-  /** What to call when an answer is written. */
-  #owed(): () => void {
+  /** Counts an answer until the function returned is called, when it is written. */
+  #countAnswer(): () => void {
     this.#answers += 1;
     return () => {
       this.#answers -= 1;
-      if (this.#answers <= maxAnswers) this.#answersLess();
+      if (this.#answers <= maxAnswers) this.#onFewerAnswers();
     };
   }
 
   async #answersRead(): Promise<void> {
     await new Promise<void>((resolve) => {
-      this.#answersLess = resolve;
+      this.#onFewerAnswers = resolve;
     });
   }
 
   #end(): void {
-    this.#answersLess();
+    this.#onFewerAnswers();
     this.#decoder.close();
     this.#lanes?.close();
     for (const stream of this.#streams.values()) stream.connectionLost();
@@ -177,7 +177,7 @@ export class SpdyConnection {
       this.#lanes?.pingAnswered(id);
       return;
     }
-    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(id)), this.#owed());
+    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(id)), this.#countAnswer());
     this.#lanes?.tookTurn();
   }
 
@@ -205,7 +205,7 @@ export class SpdyStream extends Duplex {
   /** Names in lower case. */
   readonly headers: ReadonlyMap<string, string>;
   readonly #connection: SpdyConnection;
-  #wanted: () => void = () => undefined;
+  #onRead: () => void = () => undefined;
   #sawEnd = false;
 
   constructor(connection: SpdyConnection, id: number, headers: ReadonlyMap<string, string>) {
@@ -216,7 +216,7 @@ export class SpdyStream extends Duplex {
     this.on("error", () => undefined);
   }
 
-  /** Hands on what came; a promise when the reader has enough for now. */
+  /** Passes on what arrived; a promise when the reader has enough for now. */
   deliver(bytes: Buffer, fin: boolean, stallMs: number): Promise<void> | undefined {
     if (this.destroyed || this.#sawEnd) return undefined;
     const enough = bytes.length > 0 && !this.push(bytes);
@@ -225,7 +225,7 @@ export class SpdyStream extends Duplex {
       this.push(null);
       return undefined;
     }
-    return enough ? this.#readOn(stallMs) : undefined;
+    return enough ? this.#waitForReader(stallMs) : undefined;
   }
 
   reset(): void {
@@ -240,7 +240,7 @@ export class SpdyStream extends Duplex {
   }
 
   override _read(): void {
-    this.#wanted();
+    this.#onRead();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
@@ -258,19 +258,19 @@ export class SpdyStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: Done): void {
-    this.#wanted();
+    this.#onRead();
     this.#connection.forget(this);
     done(error);
   }
 
-  async #readOn(stallMs: number): Promise<void> {
+  async #waitForReader(stallMs: number): Promise<void> {
     const heartbeat = setInterval(() => this.#connection.beat(), heartbeatMs);
     const limit = Number.isFinite(stallMs) ? setTimeout(() => this.reset(), stallMs) : undefined;
     await new Promise<void>((resolve) => {
-      this.#wanted = resolve;
+      this.#onRead = resolve;
     });
     clearTimeout(limit);
     clearInterval(heartbeat);
-    this.#wanted = () => undefined;
+    this.#onRead = () => undefined;
   }
 }

@@ -167,7 +167,7 @@ async function hindered(
     const { code, words } = await outcome;
     const tookMs = performance.now() - begin;
     if (code === status.OK) wrong.push("it succeeded all the same: the case hinders nothing");
-    if (code === status.UNKNOWN || /does not foresee/.test(words))
+    if (code === status.UNKNOWN || /an unexpected error/.test(words))
       wrong.push(`it is refused without a reason: ${words}`);
     if (tookMs > limitMs + graceMs) wrong.push(`it came back after ${Math.round(tookMs)} ms`);
     if (
