@@ -71,12 +71,12 @@ test("a full disk stops neither the container nor the loop", async () => {
       });
       const log = join(disk, "a.log");
       await pod.ask("start", { ...request, log_path: log });
-      await until("the disk is full", () => pod.complaints().includes("No space left"));
+      await until("the disk is full", () => pod.warnings().includes("No space left"));
       await pod.execOutput("a", "sh", "-c", "while [ ! -e /tmp/written ]; do sleep 0.01; done");
       execFileSync("truncate", ["-s", "0", log]);
       await pod.execOutput("a", "touch", "/tmp/go");
       await until("it is written again", () => readFileSync(log, "utf8").includes("stdout F after\n"));
-      expect(pod.complaints()).toContain("bytes of log were lost");
+      expect(pod.warnings()).toContain("bytes of log were lost");
       await pod.ask("stop", { id: "a", signal: 9, timeout_ms: 0 });
     } finally {
       execFileSync("umount", ["-l", disk]);

@@ -140,7 +140,7 @@ test("when the shared init dies every container is reported", async () => {
     expect(await pod.exited("a")).toMatchObject({ exit_code: 137 });
     expect(await pod.exited("b")).toMatchObject({ exit_code: 137 });
     await expect(pod.run("c", {})).rejects.toMatchObject({ kind: "state" });
-    expect(pod.complaints()).toContain("the init of the pod's PID namespace died");
+    expect(pod.warnings()).toContain("the init of the pod's PID namespace died");
     expect(await pod.ask("hello")).not.toHaveProperty("init_pid");
   });
 });

@@ -46,7 +46,7 @@ export async function withPod(options: PodOptions, body: (pod: TestPod) => Promi
     await pod.shutdown();
     pod.expectNothingLeft();
   } catch (error) {
-    throw new Error(`${error instanceof Error ? error.message : error}\nmonitor.log: ${pod.complaints()}`, {
+    throw new Error(`${error instanceof Error ? error.message : error}\nmonitor.log: ${pod.warnings()}`, {
       cause: error,
     });
   } finally {
@@ -173,7 +173,7 @@ export class TestPod {
     return find() ?? {};
   }
 
-  complaints(): string {
+  warnings(): string {
     try {
       return readFileSync(join(this.directory, "monitor.log"), "utf8");
     } catch {
@@ -318,7 +318,7 @@ function commandOf(pid: string): string {
 }
 
 function cgroupDirectories(cgroup: string): string[] {
-  // It complains of what goes while it looks, which is other tests'.
+  // It warns of what goes while it looks, which is other tests'.
   const found = spawnSync("find", ["/sys/fs/cgroup", "-name", cgroup.slice(1)], { encoding: "utf8" });
   return found.stdout.split("\n").filter(Boolean);
 }

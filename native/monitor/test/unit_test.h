@@ -12,11 +12,13 @@ struct Test {
   void (*run)();
 };
 
+std::vector<Test> cgroup_tests();
 std::vector<Test> child_tests();
-std::vector<Test> monitor_log_tests();
+std::vector<Test> connection_tests();
 std::vector<Test> json_tests();
 std::vector<Test> log_tests();
 std::vector<Test> loop_tests();
+std::vector<Test> monitor_log_tests();
 std::vector<Test> protocol_tests();
 std::vector<Test> seccomp_filter_tests();
 

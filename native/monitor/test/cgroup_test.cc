@@ -1,0 +1,189 @@
+// Cgroups on hierarchies that are plain directories: which paths are taken, and which files get what.
+#include "monitor/cgroup/cgroup.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/oom.h"
+#include "monitor/test/unit_test.h"
+
+namespace keelson::test {
+
+namespace {
+
+std::string mounted(const std::string& at, const std::string& type, const std::string& options) {
+  return "30 29 0:26 / " + at + " rw,nosuid shared:9 - " + type + " " + type + " " + options + "\n";
+}
+
+// A host whose hierarchies are directories, and the files of one cgroup in them.
+struct Host {
+  Directory directory;
+  CgroupHost hierarchies;
+
+  static std::string hybrid(const std::string& root) {
+    return mounted(root + "/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct") + mounted(root + "/memory", "cgroup", "rw,memory") +
+           mounted(root + "/pids", "cgroup", "rw,pids") + mounted(root + "/devices", "cgroup", "rw,devices") +
+           mounted(root + "/unified", "cgroup2", "rw");
+  }
+  static std::string unified(const std::string& root) { return mounted(root, "cgroup2", "rw"); }
+
+  explicit Host(std::string (*mountinfo)(const std::string& root)) {
+    const std::string path = directory.path() + "/mountinfo";
+    std::ofstream(path) << mountinfo(directory.path());
+    auto read = CgroupHost::read(path.c_str());
+    EXPECT(read.has_value());
+    hierarchies = std::move(*read);
+  }
+
+  // The kernel makes these when a cgroup is made.
+  void make_file(const std::string& name, const std::string& value = "") {
+    const std::filesystem::path path = directory.path() + name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << value;
+  }
+  std::string text(const std::string& name) const {
+    auto read = read_cgroup_file(directory.path() + name);
+    EXPECT(read.has_value());
+    return *read;
+  }
+  bool has(const std::string& name) const { return access((directory.path() + name).c_str(), F_OK) == 0; }
+};
+
+Status apply(Host& host, const char* resources) {
+  auto json = parse_json(resources);
+  EXPECT(json.has_value());
+  return Cgroup::open(host.hierarchies, "/pod/c").apply(*json);
+}
+
+void takes_paths_below_the_roots_alone() {
+  Host host(Host::hybrid);
+  for (const char* path : {"", "/", "pod/c", "/pod/../../c", "/pod/..", "/.."}) {
+    auto refused = Cgroup::create(host.hierarchies, path);
+    EXPECT(!refused.has_value());
+    EXPECT(refused.error().kind == Kind::invalid);
+  }
+  EXPECT(!Cgroup::create(host.hierarchies, "/" + std::string(3001, 'x')).has_value());
+  EXPECT(!Cgroup::create(host.hierarchies, std::string("/pod\0/c", 7)).has_value());
+}
+
+void makes_every_level_in_every_hierarchy() {
+  Host host(Host::hybrid);
+  for (const char* root : {"/cpu,cpuacct", "/memory", "/pids", "/devices", "/unified"}) {
+    EXPECT(mkdir((host.directory.path() + root).c_str(), 0755) == 0);
+  }
+  auto cgroup = Cgroup::create(host.hierarchies, "/pod/c");
+  EXPECT(cgroup.has_value());
+  EXPECT(cgroup->clone_fd() >= 0);
+  EXPECT_EQUAL(static_cast<long>(cgroup->v1_task_files().size()), 4);
+  EXPECT(host.has("/memory/pod/c") && host.has("/unified/pod/c"));
+  EXPECT(cgroup->remove().value());
+  EXPECT(!host.has("/memory/pod/c") && host.has("/memory/pod"));
+}
+
+void takes_back_what_it_made_when_a_hierarchy_refuses() {
+  Host host(Host::hybrid);
+  EXPECT(mkdir((host.directory.path() + "/cpu,cpuacct").c_str(), 0755) == 0);  // the others are missing
+  EXPECT(!Cgroup::create(host.hierarchies, "/pod/c").has_value());
+  EXPECT(!host.has("/cpu,cpuacct/pod"));
+}
+
+void writes_the_files_of_v1() {
+  Host host(Host::hybrid);
+  for (const char* name : {"/cpu,cpuacct/pod/c/cpu.shares", "/cpu,cpuacct/pod/c/cpu.cfs_period_us",
+                           "/cpu,cpuacct/pod/c/cpu.cfs_quota_us", "/memory/pod/c/memory.limit_in_bytes",
+                           "/memory/pod/c/memory.memsw.limit_in_bytes", "/pids/pod/c/pids.max"}) {
+    host.make_file(name);
+  }
+  EXPECT(apply(host, R"({"cpu": {"shares": 512, "quota": 50000, "period": 100000},
+                         "memory": {"limit": 1048576, "swap": 2097152}, "pids": {"limit": 64}})").has_value());
+  EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.shares"), "512");
+  EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.cfs_quota_us"), "50000");
+  EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.cfs_period_us"), "100000");
+  EXPECT_EQUAL(host.text("/memory/pod/c/memory.limit_in_bytes"), "1048576");
+  EXPECT_EQUAL(host.text("/memory/pod/c/memory.memsw.limit_in_bytes"), "2097152");
+  EXPECT_EQUAL(host.text("/pids/pod/c/pids.max"), "64");
+}
+
+void writes_the_files_of_v2() {
+  Host host(Host::unified);
+  for (const char* name : {"cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.low", "pids.max", "io.max"}) {
+    host.make_file(std::string("/pod/c/") + name);
+  }
+  EXPECT(apply(host, R"({"cpu": {"shares": 1024, "quota": 50000, "period": 100000},
+                         "memory": {"limit": 1048576, "swap": 2097152}, "pids": {"limit": 0},
+                         "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 16, "rate": 1000}]},
+                         "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+                         "unified": {"memory.low": "65536"}})").has_value());
+  EXPECT_EQUAL(host.text("/pod/c/cpu.weight"), "100");  // default to default
+  EXPECT_EQUAL(host.text("/pod/c/cpu.max"), "50000 100000");
+  EXPECT_EQUAL(host.text("/pod/c/memory.max"), "1048576");
+  EXPECT_EQUAL(host.text("/pod/c/memory.swap.max"), "1048576");  // OCI's sum without memory
+  EXPECT_EQUAL(host.text("/pod/c/memory.low"), "65536");
+  EXPECT_EQUAL(host.text("/pod/c/pids.max"), "max");
+  EXPECT_EQUAL(host.text("/pod/c/io.max"), "8:16 rbps=1000");
+  EXPECT(!host.has("/pod/c/hugetlb.2MB.max"));  // which not every kernel has
+}
+
+void takes_writes_back_when_one_fails() {
+  Host host(Host::hybrid);
+  host.make_file("/cpu,cpuacct/pod/c/cpu.shares", "1024");
+  EXPECT(!apply(host, R"({"cpu": {"shares": 2048}, "pids": {"limit": 64}})"));  // there is no pids.max
+  EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.shares"), "1024");
+}
+
+void counts_oom_kills(Host& host, const std::string& file, const std::string& before) {
+  host.make_file(file, before + "oom_kill 0\n");
+  const Cgroup cgroup = Cgroup::open(host.hierarchies, "/pod/c");
+  auto loop = Loop::create();
+  EXPECT(loop.has_value());
+  int told = 0;
+  OomWatch watch(**loop, cgroup, [&told] { ++told; });
+  EXPECT(!watch.check() && !watch.killed());
+  host.make_file(file, before + "oom_kill 2\n");
+  EXPECT(watch.check() && !watch.check() && watch.killed());
+  EXPECT_EQUAL(told, 1);
+}
+
+void notices_oom_kills_once() {
+  Host v1(Host::hybrid);
+  counts_oom_kills(v1, "/memory/pod/c/memory.oom_control", "oom_kill_disable 1\nunder_oom 0\n");
+  Host v2(Host::unified);
+  counts_oom_kills(v2, "/pod/c/memory.events", "low 0\nhigh 0\nmax 7\noom 7\n");
+}
+
+void refuses_what_it_cannot_keep() {
+  Host v1(Host::hybrid);
+  v1.make_file("/memory/pod/c/memory.usage_in_bytes", "4096");
+  EXPECT(!apply(v1, R"({"memory": {"limit": 2048, "checkBeforeUpdate": true}})"));
+  EXPECT(!apply(v1, R"({"memory": {"limit": 4096, "swap": 2048}})"));
+  EXPECT(!apply(v1, R"({"unified": {"memory.max": "1"}})"));
+  EXPECT_EQUAL(apply(v1, R"({"cpu": {"cpus": "0"}})").error().message(),
+               "limit cpuset: the cgroup controller cpuset is not mounted");
+  Host v2(Host::unified);
+  v2.make_file("/pod/c/memory.current", "4096");
+  EXPECT(!apply(v2, R"({"memory": {"limit": 2048, "checkBeforeUpdate": true}})"));
+  EXPECT(!apply(v2, R"({"memory": {"swap": 2048}})"));
+  EXPECT(!apply(v2, R"({"unified": {"../memory.max": "1"}})"));
+  EXPECT(!apply(v2, R"({"devices": [{"allow": true, "access": "x"}]})"));
+}
+
+}  // namespace
+
+std::vector<Test> cgroup_tests() {
+  return {
+      {"cgroup: takes paths below the roots alone", takes_paths_below_the_roots_alone},
+      {"cgroup: makes every level in every hierarchy", makes_every_level_in_every_hierarchy},
+      {"cgroup: takes back what it made when a hierarchy refuses", takes_back_what_it_made_when_a_hierarchy_refuses},
+      {"cgroup: writes the files of v1", writes_the_files_of_v1},
+      {"cgroup: writes the files of v2", writes_the_files_of_v2},
+      {"cgroup: takes writes back when one fails", takes_writes_back_when_one_fails},
+      {"cgroup: notices OOM kills once", notices_oom_kills_once},
+      {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
+  };
+}
+
+}  // namespace keelson::test
