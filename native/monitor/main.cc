@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "common/file.h"
 #include "monitor/server/calls.h"
 #include "monitor/server/monitor_log.h"
 

@@ -6,12 +6,13 @@
 #include <memory>
 
 #include "common/fd.h"
+#include "common/file.h"
 
 namespace keelson {
 
 namespace {
 
-constexpr size_t size_limit = 64 << 10;
+constexpr size_t max_size = 4 << 20;  // a cgroup.procs of half a million processes
 
 struct Old {
   const std::string* file;
@@ -32,17 +33,7 @@ void take_back(const std::vector<Old>& done) {
 }  // namespace
 
 Result<std::string> read_cgroup_file(const std::string& path) {
-  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail_errno("open " + path);
-  std::string text;
-  char part[4096];
-  while (text.size() < size_limit) {
-    ssize_t size = read(file.get(), part, sizeof part);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return fail_errno("read " + path);
-    if (size == 0) break;
-    text.append(part, static_cast<size_t>(size));
-  }
+  std::string text = TRY(read_file(path, max_size));
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }

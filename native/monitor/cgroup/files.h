@@ -9,7 +9,7 @@
 
 namespace keelson {
 
-// The first 64 KiB of a file, without the newline at its end.
+// A whole file without the newline at its end.
 Result<std::string> read_cgroup_file(const std::string& path);
 Status write_cgroup_file(const std::string& path, std::string_view value);
 

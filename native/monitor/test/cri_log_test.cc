@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "monitor/pod/container.h"
+#include "common/file.h"
 #include "monitor/test/unit_test.h"
 
 namespace keelson::test {

@@ -136,9 +136,12 @@ test("when the shared init dies every container is reported", async () => {
   await withPod({ pid: "pod" }, async (pod) => {
     await pod.run("a", {});
     await pod.run("b", {});
+    const watch = pod.call("watch");
     process.kill(Number(pod.ready.init_pid), "SIGKILL");
     expect(await pod.exited("a")).toMatchObject({ exit_code: 137 });
     expect(await pod.exited("b")).toMatchObject({ exit_code: 137 });
+    // The init itself is reaped last.
+    await watch.until(() => watch.frames.some((frame) => frame.payload.includes("init_lost")));
     await expect(pod.run("c", {})).rejects.toMatchObject({ kind: "state" });
     expect(pod.warnings()).toContain("the init of the pod's PID namespace died");
     expect(await pod.ask("hello")).not.toHaveProperty("init_pid");

@@ -19,7 +19,8 @@
 #include <cstdio>
 #include <optional>
 
-#include "monitor/cgroup/files.h"
+#include "common/file.h"
+#include "monitor/cgroup/cgroup.h"
 #include "monitor/cgroup/devices.h"
 #include "monitor/server/loop.h"
 #include "monitor/setup/process.h"
@@ -30,6 +31,7 @@ using namespace keelson;
 namespace {
 
 constexpr int news = 3;
+constexpr size_t max_bundle_file = 4 << 20;
 
 void tell(const JsonWriter& line) {
   std::string text = line.text() + "\n";
@@ -137,14 +139,14 @@ struct Bundle {
 };
 
 Bundle read_bundle(std::string directory) {
-  Bundle bundle{directory, must(parse_spec(must(read_cgroup_file(directory + "/config.json")))),
-                must(parse_rootfs(must(read_cgroup_file(directory + "/rootfs.json")))), directory + "/seccomp.bpf"};
+  Bundle bundle{directory, must(parse_spec(must(read_file(directory + "/config.json", max_bundle_file)))),
+                must(parse_rootfs(must(read_file(directory + "/rootfs.json", max_bundle_file)))), directory + "/seccomp.bpf"};
   if (access(bundle.filter.c_str(), F_OK) != 0) bundle.filter.clear();
   return bundle;
 }
 
 Sandbox read_sandbox(Surroundings& around, const CgroupHost& host, const std::string& pod_dir) {
-  return must(create_sandbox(*around.loop, around.reaper, host, must(parse_sandbox(must(read_cgroup_file(pod_dir + "/sandbox.json")))), pod_dir));
+  return must(create_sandbox(*around.loop, around.reaper, host, must(parse_sandbox(must(read_file(pod_dir + "/sandbox.json", max_bundle_file)))), pod_dir));
 }
 
 void end_init(Sandbox& sandbox, const CgroupHost& host) {
