@@ -57,6 +57,11 @@ export class ScriptedMonitor implements Monitor {
     this.#end(run, exitCode, 0, oomKilled);
   }
 
+  /** It has run that container since before anybody here looked. */
+  hasRun(id: string, pid: number): void {
+    this.#runs.set(id, { state: "running", id, pid, startedAt: startTime, tty: false });
+  }
+
   runsOutOfMemory(id: string): void {
     this.#emit({ type: "oom", id });
   }

@@ -25,6 +25,12 @@ export class ScriptedNetwork implements Network {
     return this.#addresses;
   }
 
+  /** A daemon before has attached the pod. */
+  hasAttached(sandboxId: string, address: string): void {
+    this.#addresses.set(sandboxId, address);
+    this.#leases.set(sandboxId, { sandboxId, state: "attached" });
+  }
+
   /** Somebody deletes the pod's interface. */
   loses(sandboxId: string): void {
     this.#addresses.delete(sandboxId);
