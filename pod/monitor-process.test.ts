@@ -1,0 +1,50 @@
+// The end of a monitor by force: the right process, whether its number is known or not, and no other.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { afterEach, expect, test } from "vitest";
+import { killMonitor } from "./monitor-process.ts";
+
+const started: ChildProcess[] = [];
+afterEach(() => {
+  for (const child of started.splice(0)) child.kill("SIGKILL");
+});
+
+/** A process that is called as a monitor is. */
+async function monitorOf(podDirectory: string): Promise<ChildProcess> {
+  const child = spawn("sh", ["-c", "echo up; read line", "keelson-monitor", "run", podDirectory], {
+    stdio: ["pipe", "pipe", "ignore"],
+  });
+  started.push(child);
+  if (child.stdout !== null) await once(child.stdout, "data");
+  return child;
+}
+
+function pod(): string {
+  return `/run/nowhere/pods/${process.pid}-${started.length}`;
+}
+
+test("by its number", async () => {
+  const directory = pod();
+  const [mine, other] = [await monitorOf(directory), await monitorOf(`${directory}0`)];
+  const gone = once(mine, "exit");
+  await killMonitor(directory, mine.pid ?? 0);
+  expect((await gone)[1]).toBe("SIGKILL");
+  expect(other.exitCode ?? other.signalCode).toBeNull();
+});
+
+test("one whose number is not known is looked for", async () => {
+  const directory = pod();
+  const [mine, other] = [await monitorOf(directory), await monitorOf(`${directory}0`)];
+  const gone = once(mine, "exit");
+  await killMonitor(directory, 0);
+  expect((await gone)[1]).toBe("SIGKILL");
+  expect(other.exitCode ?? other.signalCode).toBeNull();
+});
+
+test("a number that is another process's by now harms nobody", async () => {
+  const other = await monitorOf(pod());
+  await killMonitor(`${pod()}-gone`, other.pid ?? 0);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(other.exitCode ?? other.signalCode).toBeNull();
+});

@@ -1,0 +1,207 @@
+// Stats: from the files of cgroup v2 and v1 to figures, rates between two samples, what is missing or gone.
+
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { CgroupTree } from "./cgroups.ts";
+import { CgroupReader, parseInterfaces } from "./stats.ts";
+import { runContainer, runPod, useNode } from "./testing/node.ts";
+import { Script } from "./testing/script.ts";
+import { scriptedHost } from "./testing/scripted-host.ts";
+
+const second = 1_000_000_000n;
+const node = useNode();
+
+let root: string;
+let now: bigint;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "keelson-stats-"));
+  now = 100n * second;
+});
+afterEach(async () => await rm(root, { recursive: true }));
+
+function reader(tree: Partial<CgroupTree>): CgroupReader {
+  const whole = { unified: true, v2: root, v1: new Map(), ...tree };
+  return new CgroupReader(scriptedHost(new Script()), whole, () => now);
+}
+
+async function files(contents: Readonly<Record<string, string>>): Promise<void> {
+  for (const [path, content] of Object.entries(contents)) {
+    await mkdir(dirname(join(root, path)), { recursive: true });
+    await writeFile(join(root, path), content);
+  }
+}
+
+const pressure = "some avg10=1.50 avg60=0.25 avg300=0.00 total=77\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=7\n";
+
+describe("cgroup v2", () => {
+  test("all files", async () => {
+    await files({
+      "p/cpu.stat": "usage_usec 1500\nuser_usec 1000\n",
+      "p/cpu.pressure": pressure,
+      "p/memory.current": "1000\n",
+      "p/memory.max": "5000\n",
+      "p/memory.stat": "anon 300\ninactive_file 400\npgfault 9\npgmajfault 2\n",
+      "p/memory.swap.current": "50\n",
+      "p/memory.swap.max": "max\n",
+      "p/io.pressure": pressure,
+      "p/pids.current": "3\n",
+    });
+    const [stats] = await reader({}).read(["/p"]);
+    const lines = {
+      some: { avg10: 1.5, avg60: 0.25, avg300: 0, total: 77n },
+      full: { avg10: 0.5, avg60: 0, avg300: 0, total: 7n },
+    };
+    expect(stats).toEqual({
+      cpu: { timestamp: now, usageCoreNanoSeconds: 1_500_000n, pressure: lines },
+      memory: {
+        timestamp: now,
+        usageBytes: 1000n,
+        workingSetBytes: 600n,
+        availableBytes: 4400n,
+        rssBytes: 300n,
+        pageFaults: 9n,
+        majorPageFaults: 2n,
+      },
+      swap: { timestamp: now, usageBytes: 50n },
+      ioPressure: lines,
+      processCount: 3n,
+    });
+  });
+
+  test("without a limit nothing is available of it; a cache larger than the use leaves no working set", async () => {
+    await files({ "p/memory.current": "100\n", "p/memory.max": "max\n", "p/memory.stat": "inactive_file 400\n" });
+    const [stats] = await reader({}).read(["/p"]);
+    expect(stats?.memory).toMatchObject({ workingSetBytes: 0n });
+    expect(stats?.memory).not.toHaveProperty("availableBytes");
+    expect(stats).not.toHaveProperty("swap");
+  });
+
+  test("a cgroup that is gone has no figures, and takes none from its neighbours", async () => {
+    await files({ "a/memory.current": "1\n", "c/memory.current": "3\n" });
+    const stats = await reader({}).read(["/a", "/b", "/c"]);
+    expect(stats.map((one) => one?.memory.usageBytes)).toEqual([1n, undefined, 3n]);
+  });
+});
+
+test("cgroup v1: each file in its controller's hierarchy; swap is what memory and swap are beyond memory", async () => {
+  await files({
+    "cpuacct/p/cpuacct.usage": "5000\n",
+    "memory/p/memory.usage_in_bytes": "1000\n",
+    "memory/p/memory.limit_in_bytes": "9223372036854771712\n",
+    "memory/p/memory.stat": "rss 1\ntotal_rss 300\ntotal_inactive_file 400\ntotal_pgfault 9\ntotal_pgmajfault 2\n",
+    "memory/p/memory.memsw.usage_in_bytes": "1200\n",
+    "memory/p/memory.memsw.limit_in_bytes": "2000\n",
+    "pids/p/pids.current": "4\n",
+  });
+  const v1 = new Map(["cpuacct", "memory", "pids"].map((controller) => [controller, join(root, controller)]));
+  const [stats] = await reader({ unified: false, v1 }).read(["/p"]);
+  expect(stats).toEqual({
+    cpu: { timestamp: now, usageCoreNanoSeconds: 5000n },
+    memory: {
+      timestamp: now,
+      usageBytes: 1000n,
+      workingSetBytes: 600n,
+      rssBytes: 300n,
+      pageFaults: 9n,
+      majorPageFaults: 2n,
+    },
+    swap: { timestamp: now, usageBytes: 200n, availableBytes: 800n },
+    processCount: 4n,
+  });
+});
+
+describe("the rate of CPU", () => {
+  async function sample(from: CgroupReader, usageUsec: number): Promise<bigint | undefined> {
+    await files({ "p/memory.current": "1\n", "p/cpu.stat": `usage_usec ${usageUsec}\n` });
+    return (await from.read(["/p"]))[0]?.cpu.usageNanoCores;
+  }
+
+  test("needs two samples, and is used time by elapsed time", async () => {
+    const from = reader({});
+    expect(await sample(from, 0)).toBeUndefined();
+    now += 2n * second;
+    expect(await sample(from, 500_000), "half a second in two").toBe(250_000_000n);
+  });
+
+  test("stands when the samples are too near each other, and goes by the older one after", async () => {
+    const from = reader({});
+    await sample(from, 0);
+    now += second;
+    expect(await sample(from, 1_000_000)).toBe(second);
+    now += second / 100n;
+    expect(await sample(from, 1_000_000)).toBe(second);
+    now += second;
+    expect(await sample(from, 1_000_000)).toBe(0n);
+  });
+
+  test("of a cgroup made again under its name is not negative, and begins again once it is forgotten", async () => {
+    const from = reader({});
+    await sample(from, 1_000_000);
+    now += second;
+    expect(await sample(from, 10)).toBe(0n);
+    from.forget("/p");
+    now += second;
+    expect(await sample(from, 20)).toBeUndefined();
+  });
+});
+
+test("interfaces are read from /proc/PID/net/dev", () => {
+  const text =
+    "Inter-|   Receive                                                |  Transmit\n" +
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
+    "    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n" +
+    "  eth0:12345678       2    3    0    0     0          0         0      900       5    6    0    0     0       0          0\n";
+  expect(parseInterfaces(text)).toEqual([
+    { name: "lo", rxBytes: 100n, rxErrors: 0n, txBytes: 100n, txErrors: 0n },
+    { name: "eth0", rxBytes: 12_345_678n, rxErrors: 3n, txBytes: 900n, txErrors: 6n },
+  ]);
+  expect(parseInterfaces("")).toEqual([]);
+});
+
+describe("of pods and containers", () => {
+  async function cgroup(path: string): Promise<void> {
+    const directory = join(node().directory, "cgroup", path);
+    await mkdir(directory, { recursive: true });
+    await writeFile(join(directory, "memory.current"), "1000\n");
+    await writeFile(join(directory, "pids.current"), "2\n");
+  }
+
+  test("a container has its figures while it runs, and its writable layer after", async () => {
+    const pods = await node().start();
+    const sandbox = await runPod(pods);
+    const c = await runContainer(pods, sandbox);
+    await cgroup(`keelson/${sandbox}/${c}`);
+    expect(await pods.containerStats(c)).toMatchObject({
+      container: { id: c },
+      memory: { usageBytes: 1000n },
+      writableLayer: { usedBytes: 4096n },
+    });
+    node().monitor(sandbox).forgets(c);
+    await pods.stopContainer(c, 0n, new AbortController().signal);
+    const after = await pods.containerStats(c);
+    expect(after).toMatchObject({ writableLayer: { usedBytes: 4096n } });
+    expect(after).not.toHaveProperty("memory");
+    expect(await pods.listContainerStats({ labels: new Map() })).toEqual([]);
+    await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
+  });
+
+  test("a pod has its own figures and its containers'; one that is not ready is in no list", async () => {
+    const pods = await node().start();
+    const [a, b] = [await runPod(pods, "a"), await runPod(pods, "b")];
+    const c = await runContainer(pods, a);
+    await cgroup(`keelson/${a}/${c}`);
+    await cgroup(`keelson/${a}`);
+    await pods.stopSandbox(b, new AbortController().signal);
+    const [stats, ...others] = await pods.listSandboxStats({ labels: new Map() });
+    expect(others).toEqual([]);
+    expect(stats).toMatchObject({
+      sandbox: { id: a },
+      memory: { usageBytes: 1000n },
+      processCount: 2n,
+      containers: [{ container: { id: c }, memory: { usageBytes: 1000n } }],
+    });
+    await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
+  });
+});

@@ -1,0 +1,120 @@
+// UpdateContainerResources: bundle, cgroup and record change together or not at all.
+
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeEach, expect, test } from "vitest";
+import type { NodePods } from "./pods.ts";
+import { holdTime } from "./testing/clock.ts";
+import { containerConfig } from "./testing/configs.ts";
+import { never, runPod, useNode } from "./testing/node.ts";
+import { refusal } from "./testing/scripted-monitor.ts";
+import type { ContainerId, Resources, SandboxId } from "./types.ts";
+
+const node = useNode();
+holdTime();
+
+const unset: Resources = {
+  cpuPeriod: 0n,
+  cpuQuota: 0n,
+  cpuShares: 0n,
+  memoryLimit: 0n,
+  memorySwapLimit: 0n,
+  oomScoreAdj: 0n,
+  cpusetCpus: "",
+  cpusetMems: "",
+  hugepageLimits: [],
+  unified: new Map(),
+};
+const mebi = 1n << 20n;
+const before: Resources = {
+  ...unset,
+  cpuQuota: 50_000n,
+  cpuPeriod: 100_000n,
+  memoryLimit: 64n * mebi,
+  cpusetCpus: "0",
+};
+
+let pods: NodePods;
+let sandbox: SandboxId;
+let id: ContainerId;
+beforeEach(async () => {
+  pods = await node().start();
+  sandbox = await runPod(pods);
+  id = await pods.createContainer(
+    sandbox,
+    { ...containerConfig("c", "img", ["/bin/sleep"]), resources: before },
+    never,
+  );
+});
+
+async function bundleResources(): Promise<unknown> {
+  const path = join(node().podDirectory(sandbox), "containers", id, "config.json");
+  return JSON.parse(await readFile(path, "utf8")).linux.resources;
+}
+
+test("of a created container the bundle and the record change, and no cgroup is asked for", async () => {
+  await pods.updateContainerResources(id, { ...unset, memoryLimit: 128n * mebi }, never);
+  expect(await bundleResources()).toMatchObject({ memory: { limit: 134_217_728 }, cpu: { quota: 50_000, cpus: "0" } });
+  expect(pods.container(id).resources).toEqual({ ...before, memoryLimit: 128n * mebi });
+  expect(await node().record(id)).toMatchObject({ resources: { memoryLimit: 128n * mebi, cpuQuota: 50_000n } });
+  expect(node().script.calls()).not.toContain("monitor update");
+});
+
+test("of a running container the cgroup gets what changes, and the rest stays", async () => {
+  await pods.startContainer(id, never);
+  await pods.updateContainerResources(id, { ...unset, cpuQuota: 20_000n }, never);
+  expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 20_000 } }]);
+  expect(pods.container(id).resources).toEqual({ ...before, cpuQuota: 20_000n });
+});
+
+test("a cgroup that refuses: bundle, record and what is told stay as they were", async () => {
+  await pods.startContainer(id, never);
+  const old = await bundleResources();
+  node().script.fail("monitor update", refusal("system", "write cpu.max: EINVAL"));
+  const update = pods.updateContainerResources(id, { ...unset, cpuQuota: 20_000n, memoryLimit: 128n * mebi }, never);
+  await expect(update).rejects.toMatchObject({ name: "updateFailed", message: expect.stringContaining("EINVAL") });
+  expect(await bundleResources()).toEqual(old);
+  expect(pods.container(id).resources).toEqual(before);
+  expect(await node().record(id)).toMatchObject({ resources: { cpuQuota: 50_000n } });
+  // Some of it may have been applied: the old values are set again.
+  expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } }]);
+});
+
+test("a record that cannot be written: the cgroup gets its old values back", async () => {
+  await pods.startContainer(id, never);
+  await rm(node().stateDirectory, { recursive: true });
+  await writeFile(node().stateDirectory, "");
+  await expect(pods.updateContainerResources(id, { ...unset, cpuQuota: 20_000n }, never)).rejects.toThrow("ENOTDIR");
+  expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 20_000 } }, { cpu: { quota: 50_000 } }]);
+  expect(pods.container(id).resources).toEqual(before);
+});
+
+test("a limit below what is used is refused, and one above is not", async () => {
+  await pods.startContainer(id, never);
+  const cgroup = join(node().directory, "cgroup/keelson", sandbox, id);
+  await mkdir(cgroup, { recursive: true });
+  await writeFile(join(cgroup, "memory.current"), `${40n * mebi}\n`);
+  await writeFile(join(cgroup, "memory.stat"), `inactive_file ${10n * mebi}\n`);
+  const to = (limit: bigint) => pods.updateContainerResources(id, { ...unset, memoryLimit: limit * mebi }, never);
+  await expect(to(29n)).rejects.toMatchObject({ name: "memoryBelowUse" });
+  expect(node().monitor(sandbox).updates).toEqual([]);
+  await to(30n);
+  expect(pods.container(id).resources?.memoryLimit).toBe(30n * mebi);
+  await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
+});
+
+test("swap below memory, and a container that has ended, are refused", async () => {
+  const swap = pods.updateContainerResources(id, { ...unset, memorySwapLimit: 32n * mebi }, never);
+  await expect(swap).rejects.toMatchObject({ name: "swapBelowMemory" });
+  await pods.startContainer(id, never);
+  await pods.stopContainer(id, 0n, never);
+  await expect(pods.updateContainerResources(id, before, never)).rejects.toMatchObject({ name: "containerState" });
+});
+
+test("of a pod is noted, shown and on record", async () => {
+  await pods.updateSandboxResources(sandbox, { resources: { ...unset, cpuShares: 512n } }, never);
+  expect(await node().record(sandbox)).toMatchObject({ resources: { resources: { cpuShares: 512n } } });
+  expect(await pods.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: "512" } });
+  const again = await node().restart();
+  expect(await again.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: "512" } });
+});
