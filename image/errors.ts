@@ -62,12 +62,12 @@ export const imageErrors = catalogue({
   digestMismatch: {
     code: "FailedPrecondition",
     sentence: "{object} has digest {actual} instead of {expected}, so it was thrown away.",
-    remedy: "The content is damaged or forged; pull again, and if it stays so, push the image anew.",
+    remedy: "The content is damaged or forged; pull again, and if it stays so, push the image again.",
   },
   sizeMismatch: {
     code: "FailedPrecondition",
     sentence: "{object} has {actual} bytes instead of {expected}, so it was thrown away.",
-    remedy: "The content is cut off or forged; pull again, and if it stays so, push the image anew.",
+    remedy: "The content is cut off or forged; pull again, and if it stays so, push the image again.",
   },
   layerRefused: {
     code: "FailedPrecondition",
@@ -82,7 +82,7 @@ export const imageErrors = catalogue({
   invalidHosts: {
     code: "FailedPrecondition",
     sentence: "The registry configuration {file} is not valid: {problem}.",
-    remedy: "Correct the file; it is read anew at each pull.",
+    remedy: "Correct the file; it is read at each pull.",
   },
   badArchive: {
     code: "InvalidArgument",

@@ -107,7 +107,7 @@ export const podErrors = catalogue({
   seccompFilterMissing: {
     code: "FailedPrecondition",
     sentence: "Container {id} is to run under a seccomp profile whose compiled filter is not recorded.",
-    remedy: "Remove the container and create it anew.",
+    remedy: "Remove the container and create it again.",
   },
   apparmorUnavailable: {
     code: "InvalidArgument",

@@ -18,20 +18,16 @@ export type Handlers<Methods> = {
 };
 
 /** A call that changes something: a line of the log at info. */
-function unary<Request, Response>(
-  request: Decoder<Request>,
-  response: Encoder<Response>,
-): Method<RunUnary<Request, Response>> {
-  const codecs: Codecs<Request, Response> = { request, response, level: "info" };
-  return { kind: "unary", connect: (name, run, context) => unaryCall(name, codecs, run, context) };
+function unary<Request, Response>(request: Decoder<Request>, response: Encoder<Response>) {
+  return unaryMethod({ request, response, level: "info" });
 }
 
 /** A call that changes nothing; a kubelet makes several a second. */
-function read<Request, Response>(
-  request: Decoder<Request>,
-  response: Encoder<Response>,
-): Method<RunUnary<Request, Response>> {
-  const codecs: Codecs<Request, Response> = { request, response, level: "debug" };
+function read<Request, Response>(request: Decoder<Request>, response: Encoder<Response>) {
+  return unaryMethod({ request, response, level: "debug" });
+}
+
+function unaryMethod<Request, Response>(codecs: Codecs<Request, Response>): Method<RunUnary<Request, Response>> {
   return { kind: "unary", connect: (name, run, context) => unaryCall(name, codecs, run, context) };
 }
 

@@ -17,12 +17,12 @@ export const hostErrors = catalogue({
   hostNotFound: {
     code: "NotFound",
     sentence: "{message}.",
-    remedy: "Somebody removed it, or it was never made.",
+    remedy: "It was removed, or never made.",
   },
   hostChanged: {
     code: "Aborted",
     sentence: "{message}.",
-    remedy: "Try again when nobody else works on it.",
+    remedy: "Try again when no other process changes it.",
   },
   hostRefused: {
     code: "Internal",

@@ -37,7 +37,7 @@ export const monitorErrors = catalogue({
   callCancelled: {
     code: "Cancelled",
     sentence: "The call {call} to the monitor at {socket} was cancelled.",
-    remedy: "The caller gave up; nothing is to be done.",
+    remedy: "The caller cancelled it; nothing needs to be done.",
   },
   monitorNotStarted: {
     code: "Internal",

@@ -42,8 +42,8 @@ export const unpackerErrors = catalogue({
   },
   unpackAborted: {
     code: "Cancelled",
-    sentence: "Unpacking a layer into {directory} was given up.",
-    remedy: "Whoever asked for it went away; ask again.",
+    sentence: "Unpacking a layer into {directory} was cancelled.",
+    remedy: "The caller cancelled it; ask again.",
   },
 });
 

@@ -3,7 +3,7 @@
 // SPDY's windows would do that, but the Go peers (moby/spdystream: kubectl, crictl, the kubelet) have none. They
 // hand frames to five workers, by stream id modulo five, through queues of fifty. A worker waits for the reader of
 // its stream; a queue that is full stops the whole connection. So each of the five is a lane here, with fewer
-// frames under way than its queue takes. What has been read is learned from PINGs: the peer deals those out to its
+// frames in flight than its queue takes. What has been read is learned from PINGs: the peer deals those out to its
 // workers in turn, behind the frames that wait there already. A lane that is stuck keeps its PINGs, so the turn
 // must not come round to it for long; then a probe is a SYN_STREAM, whose id chooses the lane, reset when answered.
 // Streams that share a lane with the stuck one (every fifth) do wait for it: nothing sent to them would be read.
@@ -11,7 +11,7 @@
 import { ControlType, controlFrame, numbers } from "./frames.ts";
 
 const laneCount = 5;
-/** Frames under way in a lane at most; the queue takes 50, and PINGs lie in it too. */
+/** Frames in flight in a lane at most; the queue takes 50, and PINGs count too. */
 const window = 32;
 /** A probe follows each so many. */
 const probeEvery = 16;
@@ -29,7 +29,7 @@ interface Waiting {
 
 interface Lane {
   readonly index: number;
-  /** As many as streams: each has one write under way. */
+  /** As many as streams: each has one write in flight. */
   waiting: Waiting[];
   /** Frames sent and not known to be read. */
   unread: number;
