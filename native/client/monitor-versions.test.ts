@@ -94,7 +94,10 @@ it("the client understands the monitor of b2eedac, and asks it nothing that it d
         expect(meaning(payload)).toEqual(meaning(recorded.payload));
       }
     };
-    replay().catch((error: unknown) => faults.push(error));
+    replay().catch((error: unknown) => {
+      faults.push(error);
+      socket.destroy();
+    });
   });
   server.listen(join(peer.directory, "monitor.sock"));
   await once(server, "listening");
