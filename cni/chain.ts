@@ -2,9 +2,9 @@
 //
 // CNI spec 1.1.0, section 3, "Execution of Network Configurations".
 
+import { type JsonObject, without } from "../native/index.ts";
 import type { CniVersion, NetworkConfig, PluginConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
-import { type JsonObject, without } from "./json.ts";
 import { type CniCommand, findPlugin, PluginFailure, runPlugin } from "./plugin.ts";
 import { parseResult } from "./result.ts";
 import { runtimeConfigOf } from "./runtime-config.ts";

@@ -6,8 +6,7 @@
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { messageOf } from "../native/client/errors.ts";
-import { asArray, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
+import { asArray, asObject, asString, type JsonObject, member, messageOf, parseObject } from "../native/index.ts";
 
 /** CNI spec versions spoken here, oldest first. */
 export const cniVersions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;

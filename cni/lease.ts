@@ -3,14 +3,22 @@
 // One file for each sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was
 // at ADD, since the files in /etc/cni/net.d may change or go while the pod lives.
 
-import { constants } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { messageOf } from "../native/client/errors.ts";
+import {
+  asArray,
+  asInteger,
+  asObject,
+  asString,
+  type JsonObject,
+  member,
+  messageOf,
+  parseObject,
+  replaceFile,
+} from "../native/index.ts";
 import type { ChainTarget } from "./chain.ts";
 import { isIdentifier, type NetworkConfig, parseNetwork } from "./config.ts";
 import { cniErrors } from "./errors.ts";
-import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 interface Common {
   readonly network: NetworkConfig;
@@ -50,7 +58,7 @@ export async function openLeaseStore(
 ): Promise<LeaseStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   for (const name of await readdir(directory)) {
-    if (name.endsWith(".tmp")) await rm(join(directory, name), { force: true }).catch(() => undefined);
+    if (isDraft(name)) await rm(join(directory, name), { force: true }).catch(() => undefined);
   }
   const leases = await readLeases(directory, damaged);
   const pathOf = (sandboxId: string): string => join(directory, `${sandboxId}.json`);
@@ -62,9 +70,8 @@ export async function openLeaseStore(
       const isNew = !leases.has(sandboxId);
       const path = pathOf(sandboxId);
       try {
-        await replaceFile(path, formatLease(lease));
         // A name that is replaced is either version, both good; a new one must not be lost.
-        if (isNew) await syncDirectory(directory);
+        await replaceFile(path, formatLease(lease), isNew ? "content and name" : "content");
       } catch (error) {
         const reason = messageOf(error);
         throw cniErrors.leaseNotWritten({ sandboxId, path, reason }, error);
@@ -95,30 +102,9 @@ export async function readLeases(
   return leases;
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = `${path}.tmp`;
-  try {
-    const file = await open(temporary, "w", 0o600);
-    try {
-      await file.writeFile(text);
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+/** Left by a daemon that was killed while it wrote; until November 2026 they ended in ".tmp". */
+function isDraft(name: string): boolean {
+  return name.endsWith(".new") || name.endsWith(".tmp");
 }
 
 function formatLease(lease: Lease): string {

@@ -1,8 +1,7 @@
 // The network of pods: attach and detach by the plugins of the configured CNI network.
 
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { type Host, KeelsonError, messageOf } from "../native/index.ts";
+import { type Host, isDoneWithin, KeelsonError, messageOf } from "../native/index.ts";
 import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
@@ -257,9 +256,9 @@ class CniNetwork implements Network {
     const { readiness, turns, begun, due } = this.#parts;
     readiness.close();
     begun.abort(cniErrors.stopping({}));
-    await Promise.race([turns.idle(), sleep(finishMs, undefined, { ref: false })]);
+    await isDoneWithin(turns.idle(), finishMs);
     due.abort(cniErrors.stopping({}));
-    await Promise.race([turns.idle(), sleep(killedMs, undefined, { ref: false })]);
+    await isDoneWithin(turns.idle(), killedMs);
   }
 
   /** The network as configured now, all its plugins present. */

@@ -3,15 +3,22 @@
 // CNI spec 1.1.0, sections 2 and 5: parameters in the environment, configuration on stdin, a result
 // or an error object on stdout. The plugin is not trusted to end, to be brief or to be sane.
 
-import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { once } from "node:events";
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Readable, Writable } from "node:stream";
-import { messageOf, whileInHand } from "../native/index.ts";
+import {
+  asInteger,
+  asString,
+  type JsonObject,
+  member,
+  messageOf,
+  type ProgramEnd,
+  parseObject,
+  runProgram,
+  TimeLimit,
+  whileInHand,
+} from "../native/index.ts";
 import { cniErrors } from "./errors.ts";
-import { asInteger, asString, type JsonObject, member, parseObject } from "./json.ts";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
 
@@ -44,8 +51,6 @@ export class PluginFailure extends Error {
 }
 
 const maxOutputBytes = 1024 * 1024;
-/** How long a killed plugin may take to go, and an ended one's children may keep its pipes. */
-const lingerMs = 2000;
 /** Plugins run iptables, ip and sysctl by name; nothing else of our environment is theirs to see. */
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -68,94 +73,40 @@ export async function findPlugin(type: string, directories: readonly string[]): 
  * (`plugin…`) or with the signal's reason; by then the plugin and its children have been killed.
  */
 export async function runPlugin(call: PluginCall): Promise<string> {
-  call.signal?.throwIfAborted();
-  const child = await start(call);
-  const output = collect(child.stdout, () => kill(child));
-  const complaints = collect(child.stderr, () => {});
-  feed(child.stdin, JSON.stringify(call.config));
-  const { command, plugin, parameters } = call;
+  const { command, plugin, parameters, timeoutMs } = call;
+  const late = () => cniErrors.pluginTimedOut({ plugin, command, seconds: timeoutMs / 1000 });
+  using limit = new TimeLimit(timeoutMs, late, call.signal);
   const end = await whileInHand(
     "plugin",
     () => `${plugin} ${command} ${parameters.CNI_CONTAINERID ?? ""}`,
-    () => supervise(child, call),
+    () => run(call, limit.signal),
   );
-  return judge(call, end, output, complaints);
+  if (end.tooLong) throw cniErrors.pluginTooLoud({ plugin, command, limit: maxOutputBytes });
+  if (end.code === 0) return end.stdout;
+  throw failureOf(call, end);
 }
 
-type Child = ChildProcessByStdio<Writable, Readable, Readable>;
-
-async function start({ path, command, parameters }: PluginCall): Promise<Child> {
+async function run({ path, command, parameters, config }: PluginCall, signal: AbortSignal): Promise<ProgramEnd> {
   try {
-    const child = spawn(path, [], {
+    return await runProgram(path, [], signal, {
       cwd: "/",
       env: { ...parameters, CNI_COMMAND: command, PATH: searchPath },
-      stdio: ["pipe", "pipe", "pipe"],
-      // A process group of its own, so that killing it takes the IPAM plugin it started too.
-      detached: true,
+      input: JSON.stringify(config),
+      stdout: { limit: maxOutputBytes },
     });
-    // Node throws for some causes and emits for others; without a pid one of them is on its way.
-    if (child.pid === undefined) throw (await once(child, "error"))[0];
-    child.on("error", () => {});
-    return child;
   } catch (error) {
+    signal.throwIfAborted();
     throw cniErrors.pluginNotStarted({ path, command, reason: messageOf(error) }, error);
   }
 }
 
-type End =
-  | { readonly kind: "exit"; readonly code: number }
-  | { readonly kind: "signal"; readonly signal: string }
-  | { readonly kind: "timeout" }
-  | { readonly kind: "aborted"; readonly reason: unknown };
-
-/** Waits for the end: of the process and its pipes, by deadline, or by the caller. Bounded in each case. */
-function supervise(child: Child, call: PluginCall): Promise<End> {
-  const { promise, resolve } = Promise.withResolvers<End>();
-  let verdict: End | undefined;
-  let linger: NodeJS.Timeout | undefined;
-
-  const finish = (end: End): void => {
-    clearTimeout(deadline);
-    clearTimeout(linger);
-    call.signal?.removeEventListener("abort", onAbort);
-    child.stdin.destroy();
-    child.stdout.destroy();
-    child.stderr.destroy();
-    resolve(verdict ?? end);
-  };
-  const lingerThenFinish = (end: End): void => {
-    linger ??= setTimeout(() => finish(end), lingerMs);
-  };
-  const stop = (end: End): void => {
-    verdict ??= end;
-    kill(child);
-    lingerThenFinish(end);
-  };
-  const onAbort = (): void => stop({ kind: "aborted", reason: call.signal?.reason });
-  const deadline = setTimeout(() => stop({ kind: "timeout" }), call.timeoutMs);
-
-  child.on("exit", (code, signal) => lingerThenFinish(endOf(code, signal)));
-  child.on("close", (code, signal) => finish(endOf(code, signal)));
-  call.signal?.addEventListener("abort", onAbort, { once: true });
-  return promise;
-}
-
-function judge(call: PluginCall, end: End, output: Collected, complaints: Collected): string {
+function failureOf(call: PluginCall, { code, signal, stdout, stderr }: ProgramEnd) {
   const { command, plugin } = call;
-  if (end.kind === "aborted") throw end.reason;
-  if (end.kind === "timeout") throw cniErrors.pluginTimedOut({ plugin, command, seconds: call.timeoutMs / 1000 });
-  if (output.overflown) throw cniErrors.pluginTooLoud({ plugin, command, limit: maxOutputBytes });
-  if (end.kind === "exit" && end.code === 0) return output.text();
-  throw failureOf(call, end, output.text(), complaints.text());
-}
-
-function failureOf(call: PluginCall, end: Extract<End, { kind: "exit" | "signal" }>, output: string, stderr: string) {
-  const { command, plugin } = call;
-  const answer = parseObject(output);
+  const answer = parseObject(stdout);
   const pluginCode = answer && asInteger(member(answer, "code"));
   if (answer === undefined || pluginCode === undefined) {
-    const how = end.kind === "exit" ? `with exit code ${end.code}` : `by ${end.signal}`;
-    const said = [output, stderr].map((text) => text.trim()).filter((text) => text !== "");
+    const how = code === null ? `by ${signal ?? "a signal"}` : `with exit code ${code}`;
+    const said = [stdout, stderr].map((text) => text.trim()).filter((text) => text !== "");
     return cniErrors.pluginDied({
       plugin,
       command,
@@ -170,53 +121,6 @@ function failureOf(call: PluginCall, end: Extract<End, { kind: "exit" | "signal"
   // Spec section 5, code 11: a passing condition.
   if (pluginCode === 11) return cniErrors.pluginBusy({ plugin, command, reason }, cause);
   return cniErrors.pluginFailed({ plugin, command, pluginCode, reason }, cause);
-}
-
-interface Collected {
-  readonly overflown: boolean;
-  text(): string;
-}
-
-/** Keeps the first MiB; what follows is read, so that the writer is not stalled, and dropped. */
-function collect(stream: Readable, onOverflow: () => void): Collected {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  let overflown = false;
-  stream.on("data", (chunk: Buffer) => {
-    if (bytes + chunk.length <= maxOutputBytes) chunks.push(chunk);
-    else if (!overflown) {
-      overflown = true;
-      onOverflow();
-    }
-    bytes += chunk.length;
-  });
-  stream.on("error", () => {});
-  return {
-    get overflown() {
-      return overflown;
-    },
-    text: () => Buffer.concat(chunks).toString("utf8"),
-  };
-}
-
-function feed(stdin: Writable, text: string): void {
-  // A plugin may end without reading: its exit says more than EPIPE.
-  stdin.on("error", () => {});
-  stdin.end(text);
-}
-
-/** SIGKILL to the plugin's process group, as long as its leader has not been reaped (no reused id is hit). */
-function kill(child: Child): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  try {
-    process.kill(-child.pid, "SIGKILL");
-  } catch {
-    // Gone between the look and the kill.
-  }
-}
-
-function endOf(code: number | null, signal: NodeJS.Signals | null): End {
-  return code === null ? { kind: "signal", signal: signal ?? "a signal" } : { kind: "exit", code };
 }
 
 function brief(text: string): string {

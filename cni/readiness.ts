@@ -1,7 +1,6 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
-import { setTimeout as sleep } from "node:timers/promises";
-import { messageOf } from "../native/client/errors.ts";
+import { isDoneWithin, messageOf } from "../native/index.ts";
 import { type Chain, type End, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
 import type { Log, NetworkReadiness } from "./types.ts";
@@ -63,7 +62,7 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
     return running;
   };
   const stopWatching = watchDirectories([confDir, ...binDirs], () => void refresh());
-  await Promise.race([refresh(), sleep(firstLookMs, undefined, { ref: false })]);
+  await isDoneWithin(refresh(), firstLookMs);
   return {
     config: () => config,
     verdict: () => {

@@ -4,7 +4,7 @@
 // went with 1.0.0): `interfaces` and `ips` read alike in all of them.
 
 import { Address4, Address6 } from "ip-address";
-import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "./json.ts";
+import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "../native/index.ts";
 
 export type ParsedResult =
   | { readonly kind: "result"; readonly result: JsonObject }

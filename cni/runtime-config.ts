@@ -3,8 +3,8 @@
 // Conventions: containernetworking/cni CONVENTIONS.md; the bandwidth annotations are Kubernetes'
 // (concepts/extend-kubernetes/compute-storage-net/network-plugins, "Support traffic shaping").
 
+import { asObject, type Json, type JsonObject, member } from "../native/index.ts";
 import { cniErrors } from "./errors.ts";
-import { asObject, type Json, type JsonObject, member } from "./json.ts";
 import type { PodNetwork } from "./types.ts";
 
 /** CNI_ARGS. Throws `badArgument` for a value that would read as another argument. */

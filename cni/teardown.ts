@@ -1,11 +1,10 @@
 // Takes network leases down, and keeps at it with those that could not be taken down whole.
 
-import { messageOf } from "../native/client/errors.ts";
+import { messageOf, Slots } from "../native/index.ts";
 import { delChain, type End } from "./chain.ts";
 import type { FailedLease, Lease, LeaseStore } from "./lease.ts";
 import type { Orphans } from "./orphans.ts";
 import { isNamespace, type Pins } from "./pins.ts";
-import { createSlots } from "./turns.ts";
 import type { Log } from "./types.ts";
 
 export interface TeardownOptions {
@@ -46,7 +45,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   const { firstRetryMs, longestRetryMs, giveUpMs } = options;
   const planned = new Map<string, NodeJS.Timeout>();
   const delays = new Map<string, number>();
-  const inSlot = createSlots(retriedAtOnce);
+  const slots = new Slots(retriedAtOnce);
 
   const release = async (sandboxId: string): Promise<void> => {
     clearTimeout(planned.get(sandboxId));
@@ -129,7 +128,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     if (end.begun.aborted || planned.has(sandboxId)) return;
     const delayMs = Math.min(longestRetryMs, delays.get(sandboxId) ?? firstRetryMs);
     delays.set(sandboxId, delayMs * 2);
-    const retry = () => void inSlot(() => inTurn(sandboxId, () => release(sandboxId)));
+    const retry = () => void slots.run(() => inTurn(sandboxId, () => release(sandboxId)));
     const timer = setTimeout(retry, delayMs);
     timer.unref();
     planned.set(sandboxId, timer);

@@ -6,12 +6,12 @@
 
 import type { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { type JsonReader, MalformedJson, readJsonList } from "../native/index.ts";
 import type { ArchiveFiles } from "./archive-files.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf, hexOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { checkBlob } from "./inventory.ts";
-import { type JsonObject, MalformedJson, parseJsonList } from "./json.ts";
 import {
   chooseManifest,
   type Descriptor,
@@ -94,7 +94,7 @@ class ArchiveReader {
   async dockerImages(): Promise<readonly ArchivedImage[]> {
     const bytes = await this.#document("manifest.json");
     try {
-      const entries = parseJsonList(bytes);
+      const entries = readJsonList(bytes);
       this.#checkCount(entries.length);
       const images: ArchivedImage[] = [];
       for (const entry of entries) images.push(await this.#dockerImage(entry));
@@ -119,7 +119,7 @@ class ArchiveReader {
   }
 
   /** docker save has no OCI manifest: one is written for it, over the config and layers as they are. */
-  async #dockerImage(entry: JsonObject): Promise<ArchivedImage> {
+  async #dockerImage(entry: JsonReader): Promise<ArchivedImage> {
     const configName = entry.string("Config") ?? "";
     const config = await this.#document(configName);
     const { diffIds } = parseImageConfig(config, `${configName} of ${this.#file}`);

@@ -5,10 +5,10 @@
 // answer (`tokenAnswerLimit`).
 
 import type { IncomingMessage } from "node:http";
+import { MalformedJson, readJsonObject } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, type HttpConnections } from "./http.ts";
-import { MalformedJson, parseJsonObject } from "./json.ts";
 import type { RegistryAuth } from "./types.ts";
 
 export type Credentials =
@@ -129,7 +129,7 @@ export class Authorizer {
       return undefined;
     }
     try {
-      const answer = parseJsonObject(await this.#connections.readBody(response, tokenAnswerLimit, signal));
+      const answer = readJsonObject(await this.#connections.readBody(response, tokenAnswerLimit, signal));
       const token = answer.string("token") ?? answer.string("access_token") ?? "";
       // A token is opaque to us, but it must not smuggle in other headers.
       return /^[\x21-\x7e]+$/.test(token) ? `Bearer ${token}` : undefined;

@@ -9,7 +9,6 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { paxRecords, type TarEntry, tarEntry } from "../native/unpack/testing/tar.ts";
 import { parseChallenges } from "./auth.ts";
-import { MalformedJson, parseJsonObject } from "./json.ts";
 import { parseReference } from "./reference.ts";
 import { type ContainerDefaults, makeImage, makeLayer, makeTar, sha256 } from "./testing/build-image.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
@@ -276,23 +275,6 @@ describe("a registry", () => {
     expect(problem).toMatchObject({ code: "FailedPrecondition", message: expect.stringContaining(sentence) });
     expect(String(problem).length).toBeLessThan(1000);
   });
-});
-
-test.each([
-  ["4 MiB of empty objects", `{"a":[${"{},".repeat(1_398_000)}{}]}`, "more than 65536 values"],
-  ["400,000 keys", `{${Array.from({ length: 400_000 }, (_, i) => `"${i}":1`).join(",")}}`, "more than 65536 values"],
-  ["2,000,000 levels", `{"a":${"[".repeat(2_000_000)}${"]".repeat(2_000_000)}}`, "deeper than 64 levels"],
-])("a document with %s is refused before it is parsed", (_, text, problem) => {
-  const bytes = Buffer.from(text);
-  const start = performance.now();
-  expect(() => parseJsonObject(bytes)).toThrow(expect.objectContaining({ message: expect.stringContaining(problem) }));
-  expect(performance.now() - start).toBeLessThan(150);
-});
-
-test("commas and brackets in a document's texts count for nothing", () => {
-  const text = `${"[{,".repeat(100_000)}\\"`;
-  expect(parseJsonObject(Buffer.from(`{"a":"${text}"}`)).string("a")).toBe(`${"[{,".repeat(100_000)}"`);
-  for (const cut of ['{"a":"\\', '{"a":"']) expect(() => parseJsonObject(Buffer.from(cut))).toThrow(MalformedJson);
 });
 
 test("a reference of four megabytes is refused in a short sentence", () => {

@@ -1,11 +1,11 @@
 // The image config (OCI image-spec config.md): what containers are made from, and the layers' diff ids.
 //
-// Bounds: the document (`documentLimit` of manifest.ts, its shape in json.ts), which bounds environment, arguments
+// Bounds: the document (`documentLimit` of manifest.ts, its shape in native/json), which bounds environment, arguments
 // and labels; and here what lists of images repeat (`userLimit`) and what makes a mount each (`volumeLimit`).
 // Labels mean nothing to us: they are shown to clients and never read.
 
+import { type JsonReader, MalformedJson } from "../native/index.ts";
 import { parseDigest } from "./digest.ts";
-import { type JsonObject, MalformedJson } from "./json.ts";
 import { readDocument } from "./manifest.ts";
 import { type Platform, readPlatform } from "./platform.ts";
 import type { Digest, ImageConfig } from "./types.ts";
@@ -37,7 +37,7 @@ const pathLimit = 4096;
 const signalLimit = 64;
 const volumeLimit = 256;
 
-function readConfig(config: JsonObject | undefined): ImageConfig {
+function readConfig(config: JsonReader | undefined): ImageConfig {
   const volumes = config?.object("Volumes")?.keys() ?? [];
   if (volumes.length > volumeLimit) throw new MalformedJson(`it has more than ${volumeLimit} volumes`);
   if (volumes.some((volume) => volume.length > pathLimit)) {
@@ -55,7 +55,7 @@ function readConfig(config: JsonObject | undefined): ImageConfig {
   };
 }
 
-function shortText(config: JsonObject | undefined, key: string, limit: number): string {
+function shortText(config: JsonReader | undefined, key: string, limit: number): string {
   const text = config?.string(key) ?? "";
   if (text.length > limit) throw new MalformedJson(`its ${key} is longer than ${limit} characters`);
   return text;

@@ -4,10 +4,10 @@
 // the wait between them (RetryPolicy, whatever Retry-After asks for).
 
 import type { IncomingMessage } from "node:http";
+import { readJsonObject } from "../native/index.ts";
 import { Authorizer, type Credentials } from "./auth.ts";
 import type { Endpoint } from "./hosts.ts";
 import { ConnectionError, type HttpConnections } from "./http.ts";
-import { parseJsonObject } from "./json.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
 
 export type FailureKind = "unavailable" | "refused" | "unauthenticated" | "forbidden" | "missing";
@@ -127,7 +127,7 @@ export class EndpointClient {
   async #errorText(response: IncomingMessage, signal: AbortSignal): Promise<string> {
     try {
       const body = await this.#options.connections.readBody(response, errorBodyLimit, signal);
-      const first = parseJsonObject(body).objects("errors")[0];
+      const first = readJsonObject(body).objects("errors")[0];
       const words = [first?.string("code"), first?.string("message")].filter(Boolean).join(": ");
       return words === "" ? "" : `, ${words.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300)}`;
     } catch {

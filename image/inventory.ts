@@ -5,8 +5,7 @@
 
 import { readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
-import type { Host } from "../native/index.ts";
-import { writeFile } from "../native/index.ts";
+import { type Host, SingleFlight, Slots, writeFile } from "../native/index.ts";
 import { digestOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import {
@@ -21,8 +20,6 @@ import {
 } from "./layers.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
-import { Queue, Slots } from "./scheduling.ts";
-import { SingleFlight } from "./single-flight.ts";
 import type { ContentSource } from "./source.ts";
 import type { Digest } from "./types.ts";
 
@@ -47,10 +44,10 @@ export class Inventory {
   /** Size of each blob in bytes. */
   readonly #blobs: Map<Digest, number>;
   readonly #leases = new Set<Needs>();
-  readonly #flights = new SingleFlight<void>();
+  readonly #flights = new SingleFlight<void>("abort");
   readonly #slots: Slots;
   /** Everything that moves content in or out or commits an image, one at a time. */
-  readonly queue = new Queue();
+  readonly queue = new Slots(1);
   readonly #working = new Set<Promise<unknown>>();
   /** Staging directories of finished work that could not be removed yet. */
   readonly #left = new Set<string>();
@@ -115,7 +112,7 @@ export class Inventory {
       const isJoining = this.#flights.has(key);
       try {
         await this.#flights.join(key, signal, (flight) =>
-          this.#slots.run(flight, () => this.#fetchLayer(descriptor, diffId, source, flight)),
+          this.#slots.run(() => this.#fetchLayer(descriptor, diffId, source, flight), flight),
         );
       } catch (error) {
         signal.throwIfAborted();
@@ -186,7 +183,7 @@ export class Inventory {
   /** Resolves when no unfinished work is left on disk. */
   async idle(): Promise<void> {
     await Promise.allSettled([...this.#working]);
-    await this.queue.idle();
+    await this.queue.untilIdle();
   }
 
   async #fetchLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {

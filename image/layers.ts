@@ -13,14 +13,16 @@ import {
   KeelsonError,
   type LayerReport,
   type LayerUnpack,
+  MalformedJson,
   messageOf,
+  readJsonObject,
+  replaceFile,
   type UnpackOptions,
+  withTimeLimit,
   writeFile,
 } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
-import { writeDurably } from "./durable-file.ts";
 import { imageErrors } from "./errors.ts";
-import { MalformedJson, parseJsonObject } from "./json.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ContentSource } from "./source.ts";
@@ -112,7 +114,10 @@ async function feed(
   });
   try {
     await source.copy(descriptor, unpack.input, AbortSignal.any([signal, stop.signal]));
-    return await within(finishMs, report, object);
+    // Aborting the unpacker is ours, below.
+    return await withTimeLimit(report, finishMs, () =>
+      imageErrors.layerRefused({ object, problem: `the unpacker did not end within ${finishMs} ms` }),
+    );
   } catch (error) {
     // A sink that broke under the copy: the unpacker's own words come first.
     if (isBrokenPipe(error)) await report.catch(() => undefined);
@@ -130,20 +135,6 @@ function refusal(object: string, error: unknown): Error {
     return new KeelsonError(error.name, error.code, `${object}: ${error.message}`, error);
   }
   return imageErrors.layerRefused({ object, problem: messageOf(error) }, error);
-}
-
-/** Waits for a report, with a deadline. Aborting the unpacker is the caller's. */
-async function within(ms: number, report: Promise<LayerReport>, object: string): Promise<LayerReport> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => late.reject(imageErrors.layerRefused({ object, problem: `the unpacker did not end within ${ms} ms` })),
-    ms,
-  );
-  try {
-    return await Promise.race([report, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 const brokenPipe: ReadonlySet<string> = new Set([
@@ -168,7 +159,7 @@ export async function placeLayer(layout: Layout, staged: StagedLayer, known: Lay
   }
   const record = { ...known, blobs: [...new Set([...known.blobs, blob])] };
   // Images count on this layer already: its record must not be lost to a power cut now.
-  await writeDurably(path.join(layout.layer(known.diffId), recordName), formatRecord(record));
+  await replaceFile(path.join(layout.layer(known.diffId), recordName), formatRecord(record), "content and name");
   return record;
 }
 
@@ -194,7 +185,7 @@ async function readLayerRecord(layout: Layout, diffId: Digest): Promise<LayerRec
   try {
     if ((await stat(file)).size > recordLimit || !(await stat(layout.layerRoot(diffId))).isDirectory())
       return undefined;
-    const document = parseJsonObject(await readFile(file));
+    const document = readJsonObject(await readFile(file));
     if (document.string("diffId") !== diffId) return undefined;
     return {
       diffId,

@@ -7,8 +7,8 @@
 
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
+import { replaceFile } from "../native/index.ts";
 import { hexOf } from "./digest.ts";
-import { writeDurably } from "./durable-file.ts";
 import type { Digest } from "./types.ts";
 
 export class Layout {
@@ -52,7 +52,7 @@ export class Layout {
     }
     const version = "oci-layout";
     if (!(await readdir(this.root)).includes(version)) {
-      await writeDurably(path.join(this.root, version), '{"imageLayoutVersion":"1.0.0"}\n');
+      await replaceFile(path.join(this.root, version), '{"imageLayoutVersion":"1.0.0"}\n', "content and name");
     }
   }
 }

@@ -1,11 +1,11 @@
 // Manifests and indexes: OCI image-spec manifest.md and image-index.md, and Docker's schema 2 forms of both.
 //
-// Bounds: the document (`documentLimit`, by whoever reads it; its shape in json.ts), layers (`layerLimit`). What a
+// Bounds: the document (`documentLimit`, by whoever reads it; its shape in native/json), layers (`layerLimit`). What a
 // layer may weigh is checked where it is fetched (layers.ts).
 
+import { type JsonReader, MalformedJson, readJsonObject } from "../native/index.ts";
 import { parseDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { type JsonObject, MalformedJson, parseJsonObject } from "./json.ts";
 import { fitness, formatPlatform, type Platform, readPlatform } from "./platform.ts";
 import type { Digest } from "./types.ts";
 
@@ -116,16 +116,16 @@ export function chooseManifest(index: Index, host: Platform, object: string): In
 }
 
 /** Runs a reader over a parsed document and gives what it finds wrong the document's name. */
-export function readDocument<Result>(object: string, bytes: Buffer, read: (document: JsonObject) => Result): Result {
+export function readDocument<Result>(object: string, bytes: Buffer, read: (document: JsonReader) => Result): Result {
   try {
-    return read(parseJsonObject(bytes));
+    return read(readJsonObject(bytes));
   } catch (error) {
     if (error instanceof MalformedJson) throw imageErrors.malformed({ object, problem: error.message }, error);
     throw error;
   }
 }
 
-function readIndex(document: JsonObject): Index {
+function readIndex(document: JsonReader): Index {
   const manifests = document.objects("manifests").map((entry) => {
     const platform = entry.object("platform");
     return {
@@ -137,7 +137,7 @@ function readIndex(document: JsonObject): Index {
   return { kind: "index", manifests };
 }
 
-function readManifest(document: JsonObject, announced: string, object: string): Manifest {
+function readManifest(document: JsonReader, announced: string, object: string): Manifest {
   const config = document.object("config");
   if (config === undefined) throw new MalformedJson("it names no config");
   const descriptor = readDescriptor(config);
@@ -164,7 +164,7 @@ function readManifest(document: JsonObject, announced: string, object: string): 
   };
 }
 
-function readDescriptor(object: JsonObject): Descriptor {
+function readDescriptor(object: JsonReader): Descriptor {
   const text = object.string("digest") ?? "";
   const digest = parseDigest(text);
   if (digest === undefined) throw new MalformedJson(`"${text.slice(0, 100)}" is not a sha256 digest`);

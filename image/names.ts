@@ -4,11 +4,11 @@
 // names has one entry without it.
 
 import { readFile } from "node:fs/promises";
-import { writeDurably } from "./durable-file.ts";
+import { replaceFile } from "../native/index.ts";
 import { type Descriptor, ociIndexType, parseManifest } from "./manifest.ts";
 import type { Digest } from "./types.ts";
 
-/** The list is written anew at each change, and read within the bounds of json.ts. */
+/** The list is written anew at each change, and read within the bounds of native/json. */
 export const nameLimit = 8000;
 
 export const nameAnnotation = "org.opencontainers.image.ref.name";
@@ -41,7 +41,11 @@ export async function writeNames(file: string, entries: readonly NameEntry[]): P
     ...manifest,
     ...(name !== undefined && { annotations: { [nameAnnotation]: name } }),
   }));
-  await writeDurably(file, `${JSON.stringify({ schemaVersion: 2, mediaType: ociIndexType, manifests }, null, 2)}\n`);
+  await replaceFile(
+    file,
+    `${JSON.stringify({ schemaVersion: 2, mediaType: ociIndexType, manifests }, null, 2)}\n`,
+    "content and name",
+  );
 }
 
 /** Gives names to a manifest; a name that stood for another one moves. */

@@ -2,7 +2,7 @@
 //
 // Bounds: the index's own (manifest.ts); what messages repeat of it is cut there and in the error.
 
-import type { JsonObject } from "./json.ts";
+import type { JsonReader } from "../native/index.ts";
 
 export interface Platform {
   readonly os: string;
@@ -36,7 +36,7 @@ export function hostPlatform(nodeArchitecture: string, cpuinfo: string): Platfor
   return { os: "linux", architecture: "amd64", variant: `v${level}` };
 }
 
-export function readPlatform(object: JsonObject): Platform {
+export function readPlatform(object: JsonReader): Platform {
   return {
     os: object.string("os") ?? "",
     architecture: object.string("architecture") ?? "",

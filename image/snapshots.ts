@@ -3,15 +3,11 @@
 import type { Stats } from "node:fs";
 import { chmod, chown, mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
-import type { Host } from "../native/index.ts";
-import { writeFile } from "../native/index.ts";
+import { type Host, MalformedJson, readJsonObject, SingleFlight, Slots, writeFile } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { MalformedJson, parseJsonObject } from "./json.ts";
 import { trashPath } from "./layers.ts";
 import type { Layout } from "./layout.ts";
-import { Slots } from "./scheduling.ts";
-import { SingleFlight } from "./single-flight.ts";
 import type { Digest, FileSystemUse, Snapshot } from "./types.ts";
 
 const recordName = "snapshot.json";
@@ -42,7 +38,7 @@ export class Snapshots {
   readonly #now: () => number;
   readonly #needs: Map<string, Needs>;
   readonly #measured = new Map<string, FileSystemUse>();
-  readonly #measuring = new SingleFlight<FileSystemUse>();
+  readonly #measuring = new SingleFlight<FileSystemUse>("abort");
   readonly #slots = new Slots(parallelMeasurements);
 
   private constructor(layout: Layout, host: Host, now: () => number, needs: Map<string, Needs>) {
@@ -113,7 +109,7 @@ export class Snapshots {
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
     if (!this.#needs.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
     return this.#measuring.join(containerId, new AbortController().signal, (signal) =>
-      this.#slots.run(signal, () => this.#measure(containerId)),
+      this.#slots.run(() => this.#measure(containerId), signal),
     );
   }
 
@@ -172,7 +168,7 @@ export class Snapshots {
 
 async function readRecord(file: string): Promise<Needs | undefined> {
   try {
-    const record = parseJsonObject(await readFile(file));
+    const record = readJsonObject(await readFile(file));
     const layers = record.strings("layers").filter(isDigest);
     return layers.length > 0 ? { layers, mounted: record.strings("mounted") } : undefined;
   } catch (error) {

@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import { rename } from "node:fs/promises";
 import path from "node:path";
-import { type Host, KeelsonError, messageOf, whileInHand } from "../native/index.ts";
+import { type Host, KeelsonError, messageOf, SingleFlight, whileInHand } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { credentialsFor } from "./auth.ts";
@@ -22,7 +22,6 @@ import { fitness, formatPlatform, type Platform } from "./platform.ts";
 import { formatReference, nameOf, parseReference, type Reference } from "./reference.ts";
 import { RegistrySource } from "./registry.ts";
 import type { RetryPolicy } from "./retry.ts";
-import { SingleFlight } from "./single-flight.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
 import type {
@@ -91,7 +90,7 @@ class Store implements ImageStore {
   readonly #lock: number;
   readonly #inventory: Inventory;
   readonly #snapshots: Snapshots;
-  readonly #pulls = new SingleFlight<Image>();
+  readonly #pulls = new SingleFlight<Image>("abort");
   readonly #closing = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
   #catalog: Catalog;

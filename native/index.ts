@@ -1,5 +1,9 @@
 // What the rest of Keelson sees of the native side. Nothing outside native/ knows that C++ exists.
 
+export { orAborted } from "./async/abort.ts";
+export { SingleFlight } from "./async/single-flight.ts";
+export { Slots } from "./async/slots.ts";
+export { isDoneWithin, longestTimerMs, TimeLimit, withTimeLimit } from "./async/time-limit.ts";
 export {
   type CatalogueEntry,
   catalogue,
@@ -20,4 +24,19 @@ export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./client/m
 export { type NativePaths, nativePaths } from "./client/paths.ts";
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
-export { namingFile, writeFile } from "./client/write-file.ts";
+export { flushDirectory, namingFile, replaceFile, writeFile } from "./files/write-file.ts";
+export {
+  asArray,
+  asInteger,
+  asObject,
+  asString,
+  type Json,
+  type JsonObject,
+  MalformedJson,
+  member,
+  parseJson,
+  parseObject,
+  without,
+} from "./json/json.ts";
+export { JsonReader, readJsonList, readJsonObject } from "./json/reader.ts";
+export { type ProgramEnd, runProgram } from "./processes/program.ts";

@@ -7,10 +7,9 @@
 
 import { link, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { KeelsonError, messageOf, writeFile } from "../native/index.ts";
-import { dumpArguments, findCriu, lastError, standardStreams } from "./checkpoint/criu.ts";
+import { flushDirectory, KeelsonError, messageOf, orAborted, runProgram, writeFile } from "../native/index.ts";
+import { dumpArguments, findCriu, lastError, runCriu, standardStreams } from "./checkpoint/criu.ts";
 import { type Freezer, freezerOf } from "./checkpoint/freezer.ts";
-import { runProgram } from "./checkpoint/program.ts";
 import type { Container } from "./container.ts";
 import type { Environment } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -113,8 +112,7 @@ async function makeCheckpoint(
     await archive(scratch, partial, signal);
     // Unlike rename, this does not replace what came there meanwhile.
     await link(partial, location);
-    await using directory = await open(dirname(location), "r");
-    await directory.sync();
+    await flushDirectory(dirname(location));
   } finally {
     await rm(partial, { force: true });
     await env.host.removeTree(scratch);
@@ -172,9 +170,9 @@ async function dump(
       if (removed) return;
     }
   };
-  const { exitCode, output } = await runProgram("criu", args, signal, { breakOff, kill });
-  if (exitCode !== 0) {
-    const log = await readFile(join(scratch, "dump.log"), "utf8").catch(() => output);
+  const { code, stdout, stderr } = await runCriu(args, signal, kill, breakOff);
+  if (code !== 0) {
+    const log = await readFile(join(scratch, "dump.log"), "utf8").catch(() => stdout + stderr);
     throw new Error(`criu dump failed: ${lastError(log)}`);
   }
   await writeFile(join(imageDirectory, "descriptors.json"), JSON.stringify(streams), { mode: 0o600 });
@@ -192,6 +190,7 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   const rootfs: { readonly upper: string; readonly lower: readonly string[] } = JSON.parse(
     await readFile(join(bundle, "rootfs.json"), "utf8"),
   );
+  // The walk goes on in its thread; the container does not wait for it.
   const removed = await orAborted(env.host.removedPaths(rootfs.upper, rootfs.lower), signal);
   const deleted = JSON.stringify(removed.map((path) => path.toString()));
   await writeFile(join(scratch, "deleted.files"), deleted, { mode: 0o600 });
@@ -206,15 +205,6 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   await rm(excluded);
 }
 
-/** The walk goes on in its thread; the container does not wait for it. */
-async function orAborted<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  signal.throwIfAborted();
-  return await new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    work.then(resolve, reject);
-  });
-}
-
 async function archive(scratch: string, file: string, signal: AbortSignal): Promise<void> {
   await pack(file, scratch, await readdir(scratch), signal);
   await using written = await open(file, "r");
@@ -226,8 +216,8 @@ async function pack(file: string, directory: string, args: readonly string[], si
   await rm(file, { force: true });
   await using target = await open(file, "wx", 0o600);
   const words = ["--create", "--file=-", "--sparse", `--directory=${directory}`, ...args];
-  const { exitCode, output } = await runProgram("tar", words, signal, { stdout: target.fd });
-  if (exitCode !== 0) throw new Error(`tar could not write ${file}: ${output.trim()}`);
+  const { code, stderr } = await runProgram("tar", words, signal, { stdout: { fd: target.fd } });
+  if (code !== 0) throw new Error(`tar could not write ${file}: ${stderr.trim()}`);
 }
 
 function rfc3339(nanoseconds: bigint): string {

@@ -2,8 +2,7 @@
 
 import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { KeelsonError, type Monitor, MonitorError, messageOf } from "../native/index.ts";
+import { isDoneWithin, KeelsonError, type Monitor, MonitorError, messageOf } from "../native/index.ts";
 import { type Container, exitedPhase } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -14,8 +13,6 @@ import { hasSeccomp } from "./spec/seccomp.ts";
 import type { ExitedPhase } from "./types.ts";
 
 const sigkill = 9;
-/** What setTimeout takes; above, it fires at once. */
-const longestTimer = 2 ** 31 - 1;
 
 /** One message to the pod's monitor. A failure leaves the container exited with code 128, reason StartError. */
 export async function startContainer(env: Environment, container: Container): Promise<void> {
@@ -140,12 +137,8 @@ export function applyUnseenExit(env: Environment, container: Container): void {
 /** A stop waits for a start that is under way, within its own time; then it breaks the start off. */
 async function endOfStart({ starting }: Container, timeoutMs: number): Promise<void> {
   if (starting === undefined) return;
-  const timer = new AbortController();
-  const late = delay(Math.min(timeoutMs, longestTimer), undefined, { signal: timer.signal, ref: false })
-    .then(() => starting.giveUp())
-    .catch(() => undefined);
-  await Promise.race([starting.ended, late]);
-  timer.abort();
+  if (await isDoneWithin(starting.ended, timeoutMs)) return;
+  starting.giveUp();
   await starting.ended;
 }
 

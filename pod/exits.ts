@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type ExitedRun, parseExited } from "../native/index.ts";
+import { type ExitedRun, parseExited, parseObject } from "../native/index.ts";
 import { exitedPhase } from "./container.ts";
 import { applyExit, applyUnseenExit } from "./container-life.ts";
 import type { Environment } from "./environment.ts";
@@ -21,8 +21,8 @@ export async function endContainers(env: Environment, sandbox: Sandbox): Promise
 /** exits/<id>.json, a ContainerState of PROTOCOL.md. */
 async function exitOnDisk(podDirectory: string, id: string): Promise<ExitedRun | undefined> {
   try {
-    const record: unknown = JSON.parse(await readFile(join(podDirectory, "exits", `${id}.json`), "utf8"));
-    return typeof record === "object" && record !== null ? parseExited(record) : undefined;
+    const record = parseObject(await readFile(join(podDirectory, "exits", `${id}.json`), "utf8"));
+    return record && parseExited(record);
   } catch {
     return undefined;
   }

@@ -1,11 +1,9 @@
 // Runtime handlers: the native one and the OCI runtime binaries of the configuration, with what each can do.
 // Sources: OCI features.md; CRI v1 RuntimeHandlerFeatures.
 
-import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
-import { promisify } from "node:util";
-import { firstLine, type KeelsonError } from "../native/index.ts";
+import { firstLine, type KeelsonError, runProgram, TimeLimit } from "../native/index.ts";
 import type { Log } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { isKernelAtLeast } from "./kernel-release.ts";
@@ -157,7 +155,10 @@ class OciRuntime implements RuntimeHandler {
   }
 
   async #run(command: string): Promise<string> {
-    const limits = { timeout: probeTimeoutMs, maxBuffer: outputLimit, killSignal: "SIGKILL" } as const;
-    return (await promisify(execFile)(this.oci.binary, [command], limits)).stdout;
+    const { binary } = this.oci;
+    using limit = new TimeLimit(probeTimeoutMs, () => new Error(`${binary} ${command} did not end in time`));
+    const end = await runProgram(binary, [command], limit.signal, { stdout: { limit: outputLimit } });
+    if (end.code !== 0) throw new Error(`Command failed: ${binary} ${command} ended with ${end.code ?? end.signal}`);
+    return end.stdout;
   }
 }

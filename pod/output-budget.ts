@@ -5,7 +5,7 @@
 // that wait block no others for good. A place is given back when the answer is with the client: until then it is held
 // in several copies.
 
-import { type OutputRoom, whileInHand } from "../native/index.ts";
+import { type OutputRoom, Slots, TimeLimit, whileInHand } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 /** What fits in a small place. */
@@ -23,8 +23,8 @@ export interface BudgetedRoom extends OutputRoom {
 }
 
 export class OutputBudget {
-  readonly #small = new Places(smallPlaces);
-  readonly #large = new Places(largePlaces);
+  readonly #small = new Slots(smallPlaces);
+  readonly #large = new Slots(largePlaces);
   readonly #onLargeGone: () => void;
 
   /** `onLargeGone`: called when a large output was given up; its memory is garbage then. */
@@ -34,20 +34,23 @@ export class OutputBudget {
 
   /** For one call in that container. */
   room(container: string): BudgetedRoom {
-    const held: Places[] = [];
+    const held: Slots[] = [];
     let waiting = false;
     let left = false;
-    const take = (places: Places): Promise<void> | undefined => {
-      if (places.take()) {
+    const noRoom = () => podErrors.outputBudget({ container, seconds: waitMs / 1000, limit: largePlaces });
+    const take = (places: Slots): Promise<void> | undefined => {
+      if (places.tryTake()) {
         held.push(places);
         return undefined;
       }
       waiting = true;
-      const noRoom = podErrors.outputBudget({ container, seconds: waitMs / 1000, limit: largePlaces });
       const wait = whileInHand(
         "output",
         () => `container ${container}: waits for room`,
-        () => places.wait(waitMs, noRoom),
+        async () => {
+          using patience = new TimeLimit(waitMs, noRoom);
+          await places.take(patience.signal);
+        },
       );
       return wait.then(() => {
         waiting = false;
@@ -68,46 +71,5 @@ export class OutputBudget {
         if (held.includes(this.#large)) this.#onLargeGone();
       },
     };
-  }
-}
-
-/** So many at once, first come first served. */
-class Places {
-  #free: number;
-  readonly #queue = new Set<() => void>();
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  take(): boolean {
-    if (this.#free === 0) return false;
-    this.#free -= 1;
-    return true;
-  }
-
-  /** Resolves with a place taken, or rejects with `late`. */
-  wait(limitMs: number, late: Error): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const mine = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        this.#queue.delete(mine);
-        reject(late);
-      }, limitMs);
-      this.#queue.add(mine);
-    });
-  }
-
-  giveBack(): void {
-    const [next] = this.#queue;
-    if (next === undefined) {
-      this.#free += 1;
-      return;
-    }
-    this.#queue.delete(next);
-    next();
   }
 }

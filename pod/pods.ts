@@ -2,13 +2,14 @@
 
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { type KeelsonError, MemoryReturn } from "../native/index.ts";
+import { isDoneWithin, type KeelsonError, MemoryReturn, orAborted } from "../native/index.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
 import { createContainer } from "./container-create.ts";
 import { startContainer, stopContainer } from "./container-life.ts";
 import { removeContainer } from "./container-remove.ts";
+import { Creations } from "./creations.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { announce, announceSandbox } from "./events-of.ts";
@@ -22,7 +23,6 @@ import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
-import { SingleFlight, untilAborted } from "./single-flight.ts";
 import { CgroupReader } from "./stats.ts";
 import { tidy } from "./tidy.ts";
 import type {
@@ -60,8 +60,8 @@ export class NodePods implements Pods {
   readonly #recovered: Recovered;
   /** All containers of all sandboxes, for lookups by id. */
   readonly #containers = new Map<string, Container>();
-  readonly #sandboxStarts: SingleFlight<Sandbox>;
-  readonly #containerCreates: SingleFlight<Container>;
+  readonly #sandboxStarts: Creations<Sandbox>;
+  readonly #containerCreates: Creations<Container>;
   readonly #reader: CgroupReader;
   readonly #outputs: OutputBudget;
   readonly #closing = new AbortController();
@@ -77,8 +77,8 @@ export class NodePods implements Pods {
     this.#defaultHandler = defaultHandler;
     this.#sandboxes = recovered.sandboxes;
     this.#recovered = recovered;
-    this.#sandboxStarts = new SingleFlight((sandbox) => this.#leftUnclaimed(sandbox));
-    this.#containerCreates = new SingleFlight(() => undefined);
+    this.#sandboxStarts = new Creations((sandbox) => this.#leftUnclaimed(sandbox));
+    this.#containerCreates = new Creations(() => undefined);
     const memory = new MemoryReturn(env.host);
     this.#outputs = new OutputBudget(() => memory.soon());
     this.#reader = new CgroupReader(env.host, env.cgroups, env.clock);
@@ -105,7 +105,7 @@ export class NodePods implements Pods {
     const handler = this.#handler(runtimeHandler);
     const key = sandboxKey(config);
     // Ready in memory is not ready on record: one whose start is not over yet may still be undone.
-    const earlier = this.#sandboxStarts.isFlying(key)
+    const earlier = this.#sandboxStarts.isUnderWay(key)
       ? undefined
       : this.#sandboxes.values().find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
     if (earlier !== undefined) {
@@ -193,7 +193,7 @@ export class NodePods implements Pods {
     if (container === undefined) return;
     const timeoutMs =
       timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Math.max(0, Number(timeoutSeconds) * 1000);
-    await untilAborted(stopContainer(this.#env, container, timeoutMs), signal, () =>
+    await orAborted(stopContainer(this.#env, container, timeoutMs), signal, () =>
       podErrors.callerGone({ step: "stopping it", object: `container ${container.id}` }),
     );
   }
@@ -348,11 +348,10 @@ export class NodePods implements Pods {
   /** A criu that does not end by itself in time is killed: no container may stand still while no daemon is there. */
   async #breakCheckpointsOff(): Promise<void> {
     const underWay = [...this.#containers.values()].flatMap(({ checkpoint }) => checkpoint ?? []);
-    const patience = setTimeout(() => {
+    const brokenOff = Promise.all(underWay.map(async (checkpoint) => await checkpoint.breakOff(false)));
+    if (!(await isDoneWithin(brokenOff, limits.breakOff)))
       for (const checkpoint of underWay) void checkpoint.breakOff(true);
-    }, limits.breakOff);
-    await Promise.all(underWay.map(async (checkpoint) => await checkpoint.breakOff(false)));
-    clearTimeout(patience);
+    await brokenOff;
   }
 
   #handler(name: string): RuntimeHandler {
@@ -429,7 +428,7 @@ export class NodePods implements Pods {
   /** The queue's turn is the work's, not the caller's: a caller that gives up leaves, begun work goes on. */
   async #inTurn<T>(sandbox: Sandbox, step: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     const turn = sandbox.queue.run(`pod sandbox ${sandbox.id}`, step, signal, limits.queue, work);
-    return await untilAborted(turn, signal, () => podErrors.callerGone({ step, object: `pod sandbox ${sandbox.id}` }));
+    return await orAborted(turn, signal, () => podErrors.callerGone({ step, object: `pod sandbox ${sandbox.id}` }));
   }
 
   #running(id: string, step: string) {

@@ -3,11 +3,11 @@
 // A record is replaced by rename, so a reader sees the old one or the new one. It is not flushed:
 // it has to survive the daemon's death, and after a power cut no pod lives that it could describe.
 
-import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
-import { messageOf, writeFile } from "../native/index.ts";
+import { messageOf, replaceFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import type {
   ContainerConfig,
@@ -144,23 +144,12 @@ export class Records {
   async #write(pending: Pending): Promise<void> {
     const { record } = pending;
     this.#pending.delete(record.id);
-    const writing = this.#replace(record);
+    const writing = replaceFile(this.#path(record.id), encode(record), "nothing");
     this.#running.set(record.id, writing);
     try {
       await writing;
     } finally {
       if (this.#running.get(record.id) === writing) this.#running.delete(record.id);
-    }
-  }
-
-  async #replace(record: ObjectRecord): Promise<void> {
-    const staged = join(this.#directory, `${record.id}.${randomUUID()}.new`);
-    try {
-      await writeFile(staged, encode(record), { mode: 0o600 });
-      await rename(staged, this.#path(record.id));
-    } catch (error) {
-      await rm(staged, { force: true });
-      throw error;
     }
   }
 

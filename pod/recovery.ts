@@ -3,8 +3,7 @@
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { type ContainerRun, KeelsonError } from "../native/index.ts";
+import { type ContainerRun, isDoneWithin, KeelsonError } from "../native/index.ts";
 import { phaseOf } from "./container.ts";
 import { applyUnseenExit } from "./container-life.ts";
 import type { Environment } from "./environment.ts";
@@ -80,13 +79,15 @@ async function reattach(
       if (monitor === undefined) return sandbox.resumeStopping(undefined, record.monitorPid);
       sandbox.becomeReady(monitor, record.monitorPid, record.ips, record.timeline);
       await provideFiles(env, sandbox);
-      const missing = await Promise.race([inspection, delay(answerMs, "late" as const, { ref: false })]);
-      if (missing === "late")
+      if (await isDoneWithin(inspection, answerMs)) {
+        const found = await inspection;
+        if (found !== undefined) await loseNetwork(env, sandbox, found.missing);
+      } else {
         inspections.set(
           sandbox,
           inspection.then((found) => found?.missing),
         );
-      else if (missing !== undefined) await loseNetwork(env, sandbox, missing.missing);
+      }
     }
   }
 }

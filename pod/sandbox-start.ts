@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
-import type { SpawnedMonitor } from "../native/index.ts";
+import { type SpawnedMonitor, TimeLimit } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
@@ -39,13 +39,10 @@ export function newSandbox(env: Environment, config: SandboxConfig, handler: Run
 export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   refuseEarly(env, sandbox);
   const undo = new UndoStack(limits.undo);
-  const budget = new AbortController();
-  const late = podErrors.stepDeadline({
-    step: "start",
-    object: `pod sandbox ${sandbox.id}`,
-    seconds: limits.sandboxStart / 1000,
-  });
-  const timer = setTimeout(() => budget.abort(late), limits.sandboxStart);
+  const object = `pod sandbox ${sandbox.id}`;
+  using budget = new TimeLimit(limits.sandboxStart, () =>
+    podErrors.stepDeadline({ step: "start", object, seconds: limits.sandboxStart / 1000 }),
+  );
   try {
     await makeReady(env, sandbox, undo, budget.signal);
   } catch (error) {
@@ -57,8 +54,6 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
     if (leftovers.length === 0) leftovers.push(...(await forget(env, sandbox)));
     sandbox.setLeftovers(leftovers.map(({ step, reason }) => `${step}: ${reason}`));
     throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

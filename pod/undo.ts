@@ -1,6 +1,6 @@
 // The undo stack: a request that makes things is a list of steps, each with its undo.
 
-import { messageOf } from "../native/index.ts";
+import { messageOf, withTimeLimit } from "../native/index.ts";
 
 /** What an undo could not take back, in words. */
 export interface Leftover {
@@ -32,24 +32,11 @@ export class UndoStack {
     const leftovers: Leftover[] = [];
     for (let undo = this.#undos.pop(); undo !== undefined; undo = this.#undos.pop()) {
       try {
-        await withLimit(undo.run(), this.#limitMs, () => new Error(`not done within ${this.#limitMs} ms`));
+        await withTimeLimit(undo.run(), this.#limitMs, () => new Error(`not done within ${this.#limitMs} ms`));
       } catch (error) {
         leftovers.push({ step: undo.step, reason: messageOf(error) });
       }
     }
     return leftovers;
-  }
-}
-
-/** Rejects with `late()` when `work` has not settled after `limitMs`; the work itself goes on. */
-export async function withLimit<T>(work: Promise<T>, limitMs: number, late: () => Error): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late()), limitMs);
-  });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
   }
 }

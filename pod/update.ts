@@ -1,8 +1,8 @@
 // UpdateContainerResources: the bundle, the cgroup and the record change together or not at all.
 
-import { readFile, rename } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { KeelsonError, messageOf, writeFile } from "../native/index.ts";
+import { KeelsonError, messageOf, replaceFile, writeFile } from "../native/index.ts";
 import { cgroupProcesses } from "./cgroups.ts";
 import type { Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -83,10 +83,7 @@ async function refuseBelowUse(reader: CgroupReader, { id, cgroup }: Container, l
 async function changeBundle(container: Container, after: Resources, undo: UndoStack): Promise<void> {
   const path = join(container.bundle, "config.json");
   const old = await readFile(path);
-  const replace = async (content: Buffer) => {
-    await writeFile(`${path}.new`, content, { mode: 0o600 });
-    await rename(`${path}.new`, path);
-  };
+  const replace = async (content: Buffer) => await replaceFile(path, content, "nothing");
   undo.push("restore the bundle", async () => await replace(old));
   await replace(withResources(old, ociResources(after), Number(after.oomScoreAdj)));
 }

@@ -1,5 +1,7 @@
 // Frames of the monitor's protocol, version 1 (PROTOCOL.md, "Frames"): encoding, and decoding as bytes come.
 
+import { type JsonObject, parseObject } from "../json/json.ts";
+
 export const FrameType = {
   request: 0x01,
   stdin: 0x02,
@@ -71,16 +73,9 @@ export function encodeResize(columns: number, rows: number): Buffer {
 }
 
 /** Reads a JSON payload. Throws a FrameError when it is not an object. */
-export function decodeJson(payload: Buffer): object {
-  let value: unknown;
-  try {
-    value = JSON.parse(payload.toString("utf8"));
-  } catch {
-    throw new FrameError("a JSON payload does not parse");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new FrameError("a JSON payload is not an object");
-  }
+export function decodeJson(payload: Buffer): JsonObject {
+  const value = parseObject(payload.toString("utf8"));
+  if (value === undefined) throw new FrameError("a JSON payload is not an object");
   return value;
 }
 

@@ -3,6 +3,8 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { longestTimerMs } from "../async/time-limit.ts";
+import type { JsonObject } from "../json/json.ts";
 import type { KeelsonError } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import {
@@ -20,7 +22,7 @@ import { MonitorError, monitorErrors } from "./monitor-errors.ts";
 import type { CallMessage } from "./monitor-messages.ts";
 
 export type CallOutcome =
-  | { readonly answered: true; readonly reply: object }
+  | { readonly answered: true; readonly reply: JsonObject }
   | { readonly answered: false; readonly error: KeelsonError };
 
 export interface CallListener {
@@ -32,8 +34,6 @@ export interface CallListener {
 
 /** sun_path holds 108 bytes with its final NUL (unix(7)). */
 const longestSocketPath = 107;
-/** What setTimeout takes, 24 days; above, it fires at once. */
-const longestTimer = 2 ** 31 - 1;
 
 export class MonitorCall {
   readonly #socketPath: string;
@@ -74,7 +74,7 @@ export class MonitorCall {
       () => {
         this.#fail(monitorErrors.monitorSilent({ socket: this.#socketPath, call: this.#name, timeoutMs }));
       },
-      Math.min(timeoutMs, longestTimer),
+      Math.min(timeoutMs, longestTimerMs),
     );
   }
 
@@ -187,7 +187,7 @@ export function ask<Answer>(
   podDirectory: string,
   message: CallMessage,
   deadline: Deadline,
-  parse: (reply: object) => Answer,
+  parse: (reply: JsonObject) => Answer,
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     new MonitorCall(podDirectory, message, deadline, {

@@ -2,6 +2,7 @@
 //
 // The monitor is ours but may be older than the daemon: what it sends is checked field by field.
 
+import { asArray, asInteger, asObject, asString, type JsonObject, member } from "../json/json.ts";
 import { FrameError } from "./frames.ts";
 import type { ContainerRun, ExecOutcome, ExecRequest, ExitedRun, MonitorEvent, StartRequest } from "./monitor.ts";
 
@@ -18,25 +19,25 @@ export interface Ready {
 }
 
 /** The payload of the readiness frame: `{"pid", "init_pid"}`. */
-export function parseReady(message: object): Ready {
+export function parseReady(message: JsonObject): Ready {
   const pid = integer(message, "pid");
-  const initPid = field(message, "init_pid") === undefined ? 0 : integer(message, "init_pid");
+  const initPid = member(message, "init_pid") === undefined ? 0 : integer(message, "init_pid");
   return initPid === 0 ? { pid } : { pid, initPid };
 }
 
-export function parseHello(message: object): Ready & { readonly version: string } {
+export function parseHello(message: JsonObject): Ready & { readonly version: string } {
   return { ...parseReady(message), version: text(message, "version") };
 }
 
-export function parseState(message: object): readonly ContainerRun[] {
+export function parseState(message: JsonObject): readonly ContainerRun[] {
   return list(message, "containers").map(parseRun);
 }
 
-export function parseRun(message: object): ContainerRun {
+export function parseRun(message: JsonObject): ContainerRun {
   return text(message, "state") === "exited" ? parseExited(message) : parseRunning(message);
 }
 
-export function parseExited(message: object): ExitedRun {
+export function parseExited(message: JsonObject): ExitedRun {
   if (text(message, "state") !== "exited") throw new FrameError("a container should have exited and has not");
   return {
     state: "exited",
@@ -48,12 +49,12 @@ export function parseExited(message: object): ExitedRun {
   };
 }
 
-function parseRunning(message: object): ContainerRun {
+function parseRunning(message: JsonObject): ContainerRun {
   if (text(message, "state") !== "running") throw new FrameError("a container is in an unknown state");
   return { state: "running", ...parseIdentity(message) };
 }
 
-function parseIdentity(message: object) {
+function parseIdentity(message: JsonObject) {
   return {
     id: text(message, "id"),
     pid: integer(message, "pid"),
@@ -63,18 +64,18 @@ function parseIdentity(message: object) {
 }
 
 /** The REPLY of an exec, or of an attach (which has no `signal`). */
-export function parseOutcome(message: object): ExecOutcome {
-  const signal = field(message, "signal") === undefined ? 0 : integer(message, "signal");
+export function parseOutcome(message: JsonObject): ExecOutcome {
+  const signal = member(message, "signal") === undefined ? 0 : integer(message, "signal");
   return { exitCode: integer(message, "exit_code"), signal };
 }
 
 /** Undefined for a kind of event that this version does not know. */
-export function parseEvent(message: object): MonitorEvent | undefined {
+export function parseEvent(message: JsonObject): MonitorEvent | undefined {
   switch (text(message, "type")) {
     case "state":
       return { type: "state", containers: parseState(message) };
     case "exited":
-      return { type: "exited", container: parseExited(member(message, "container")) };
+      return { type: "exited", container: parseExited(object(message, "container")) };
     case "oom":
       return { type: "oom", id: text(message, "id") };
     case "init_lost":
@@ -111,50 +112,47 @@ export function execMessage(request: ExecRequest): CallMessage {
   };
 }
 
-function field(message: object, name: string): unknown {
-  return Object.hasOwn(message, name) ? Reflect.get(message, name) : undefined;
-}
-
 function wrong(name: string, wanted: string): FrameError {
   return new FrameError(`"${name}" is not ${wanted}`);
 }
 
-function text(message: object, name: string): string {
-  const value = field(message, name);
-  if (typeof value !== "string") throw wrong(name, "a string");
+function text(message: JsonObject, name: string): string {
+  const value = asString(member(message, name));
+  if (value === undefined) throw wrong(name, "a string");
   return value;
 }
 
-function integer(message: object, name: string): number {
-  const value = field(message, name);
-  if (typeof value !== "number" || !Number.isSafeInteger(value)) throw wrong(name, "an integer");
+function integer(message: JsonObject, name: string): number {
+  const value = asInteger(member(message, name));
+  if (value === undefined) throw wrong(name, "an integer");
   return value;
 }
 
-function truth(message: object, name: string): boolean {
-  const value = field(message, name);
+function truth(message: JsonObject, name: string): boolean {
+  const value = member(message, name);
   if (typeof value !== "boolean") throw wrong(name, "true or false");
   return value;
 }
 
 /** Nanoseconds since the epoch, as a decimal string. */
-function time(message: object, name: string): bigint {
+function time(message: JsonObject, name: string): bigint {
   const value = text(message, name);
   if (!/^\d{1,20}$/.test(value)) throw wrong(name, "a time in nanoseconds");
   return BigInt(value);
 }
 
-function member(message: object, name: string): object {
-  const value = field(message, name);
-  if (typeof value !== "object" || value === null) throw wrong(name, "an object");
+function object(message: JsonObject, name: string): JsonObject {
+  const value = asObject(member(message, name));
+  if (value === undefined) throw wrong(name, "an object");
   return value;
 }
 
-function list(message: object, name: string): object[] {
-  const value = field(message, name);
-  if (!Array.isArray(value)) throw wrong(name, "an array");
-  return value.map((item: unknown) => {
-    if (typeof item !== "object" || item === null) throw wrong(name, "an array of objects");
-    return item;
+function list(message: JsonObject, name: string): JsonObject[] {
+  const value = asArray(member(message, name));
+  if (value === undefined) throw wrong(name, "an array");
+  return value.map((item) => {
+    const each = asObject(item);
+    if (each === undefined) throw wrong(name, "an array of objects");
+    return each;
   });
 }

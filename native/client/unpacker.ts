@@ -1,10 +1,11 @@
 // Runs keelson-unpack (native/unpack/): one process for each layer, fed with the compressed bytes.
 //
-// The process reads bytes of strangers, so its answer is not trusted either: bounds are `answerLimit`,
-// `complaintLimit`, and what waits for it (`inputBuffer`).
+// The process reads bytes of strangers, so its answer is not trusted either: bounds are `answerLimit`, those of
+// program.ts, and what waits for it (`inputBuffer`).
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { type Readable, Writable } from "node:stream";
+import { Writable } from "node:stream";
+import { asString, type JsonObject, member, parseObject } from "../json/json.ts";
+import { type Program, startProgram } from "../processes/program.ts";
 import { parseFailure } from "./failure.ts";
 import { fromUnpacker, unpackerErrors } from "./unpacker-errors.ts";
 
@@ -47,7 +48,6 @@ export interface LayerUnpack {
 /** What a layer may keep waiting in the daemon, bytes. */
 const inputBuffer = 256 * 1024;
 const answerLimit = 64 * 1024;
-const complaintLimit = 4 * 1024;
 
 /**
  * Starts unpacking one layer (tar, plain or gzip or zstd) with the keelson-unpack at `binaryPath`.
@@ -56,14 +56,18 @@ const complaintLimit = 4 * 1024;
  * Cancelled after abort(), and Internal for the rest.
  */
 export function unpackLayer(binaryPath: string, options: UnpackOptions): LayerUnpack {
-  const child: ChildProcess = spawn(binaryPath, commandLine(options), { stdio: "pipe", env: {} });
+  const program = startProgram(binaryPath, commandLine(options), {
+    env: {},
+    stdin: "pipe",
+    stdout: { limit: answerLimit },
+  });
   let aborted = false;
   const abort = () => {
     aborted = true;
-    child.kill("SIGKILL");
+    program.kill();
   };
-  const report = readReport(child, binaryPath, options.directory, () => aborted);
-  const input = feed(child.stdin, report, abort);
+  const report = readReport(program, binaryPath, options.directory, () => aborted);
+  const input = feed(program.stdin, report, abort);
   report.catch((error: Error) => input.destroy(error));
   return { input, report, abort };
 }
@@ -75,7 +79,6 @@ function commandLine(options: UnpackOptions): string[] {
   return words;
 }
 
-/** There is no `stdin` when the process could not be started for want of descriptors. */
 function feed(stdin: Writable | null, report: Promise<LayerReport>, abort: () => void): Writable {
   // A broken pipe is never the whole story: the process says in its report why it stopped reading.
   const settle = (broken: Error | null | undefined, done: (error?: Error | null) => void) => {
@@ -103,57 +106,32 @@ function feed(stdin: Writable | null, report: Promise<LayerReport>, abort: () =>
 }
 
 async function readReport(
-  child: ChildProcess,
+  program: Program,
   binary: string,
   directory: string,
   wasAborted: () => boolean,
 ): Promise<LayerReport> {
-  const answer = collect(child.stdout, answerLimit);
-  const complaints = collect(child.stderr, complaintLimit);
-  const exit = await new Promise<{ code: number | null; signal: string | null }>((resolve, reject) => {
-    child.on("error", (error) => reject(unpackerErrors.unpackerNotStarted({ binary, problem: error.message }, error)));
-    child.on("close", (code, signal) => resolve({ code, signal }));
+  const end = await program.end.catch((error: Error) => {
+    throw unpackerErrors.unpackerNotStarted({ binary, problem: error.message }, error);
   });
-  const said = parseAnswer(answer());
-  const report = exit.code === 0 ? parseReport(said) : undefined;
+  const said = parseObject(end.stdout);
+  const report = end.code === 0 && said !== undefined ? parseReport(said) : undefined;
   if (report !== undefined) return report;
   const failure = parseFailure(said);
   if (failure !== undefined) throw fromUnpacker(failure, directory);
   if (wasAborted()) throw unpackerErrors.unpackAborted({ directory });
-  const how = exit.signal === null ? `exit code ${exit.code}` : `killed by ${exit.signal}`;
-  const words = complaints().trim().replaceAll(/\s+/g, " ").replace(/\.$/, "");
+  const how = end.signal === null ? `exit code ${end.code}` : `killed by ${end.signal}`;
+  const words = end.stderr.trim().replaceAll(/\s+/g, " ").replace(/\.$/, "");
   throw unpackerErrors.unpackerDied({ directory, how: words === "" ? how : `${how} (${words})` });
 }
 
-/** Gathers a stream's text; what comes past `limit` bytes is read and dropped. */
-function collect(stream: Readable | null, limit: number): () => string {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  stream?.on("error", () => undefined);
-  stream?.on("data", (chunk: Buffer) => {
-    const part = chunk.subarray(0, limit - length);
-    length += part.length;
-    if (part.length > 0) chunks.push(part);
-  });
-  return () => Buffer.concat(chunks).toString();
-}
-
-function parseAnswer(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-function parseReport(value: unknown): LayerReport | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const digest: unknown = Reflect.get(value, "digest");
-  const diffId: unknown = Reflect.get(value, "diff_id");
-  const size = parseCount(Reflect.get(value, "size"));
-  const unpackedBytes = parseCount(Reflect.get(value, "unpacked_bytes"));
-  const inodes = parseCount(Reflect.get(value, "inodes"));
-  if (typeof digest !== "string" || typeof diffId !== "string") return undefined;
+function parseReport(answer: JsonObject): LayerReport | undefined {
+  const digest = asString(member(answer, "digest"));
+  const diffId = asString(member(answer, "diff_id"));
+  const size = parseCount(member(answer, "size"));
+  const unpackedBytes = parseCount(member(answer, "unpacked_bytes"));
+  const inodes = parseCount(member(answer, "inodes"));
+  if (digest === undefined || diffId === undefined) return undefined;
   if (size === undefined || unpackedBytes === undefined || inodes === undefined) return undefined;
   return { digest, size, diffId, unpackedBytes, inodes };
 }

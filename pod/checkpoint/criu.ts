@@ -3,7 +3,7 @@
 
 import { readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { runProgram } from "./program.ts";
+import { type ProgramEnd, runProgram } from "../../native/index.ts";
 
 export interface Criu {
   readonly version: string;
@@ -14,16 +14,20 @@ export interface NoCriu {
   readonly reason: string;
 }
 
+const stdout = { limit: 1 << 20 };
+/** How long one that was asked to break off may take, milliseconds. */
+const breakOffMs = 5_000;
+
 /** Asks the `criu` of the PATH to look over this kernel. */
 export async function findCriu(signal: AbortSignal): Promise<Criu | NoCriu> {
   try {
-    const { output } = await runProgram("criu", ["--version"], signal);
-    const version = /^Version: (\S+)/m.exec(output)?.[1];
+    const told = await runProgram("criu", ["--version"], signal, { stdout });
+    const version = /^Version: (\S+)/m.exec(told.stdout)?.[1];
     if (version === undefined) return { reason: "criu does not tell its version" };
-    const check = await runProgram("criu", ["check"], signal);
-    return check.exitCode === 0
+    const check = await runProgram("criu", ["check"], signal, { stdout });
+    return check.code === 0
       ? { version }
-      : { reason: `criu ${version} does not work on this kernel: ${lastError(check.output)}` };
+      : { reason: `criu ${version} does not work on this kernel: ${lastError(check.stdout + check.stderr)}` };
   } catch (error) {
     signal.throwIfAborted();
     return { reason: isMissing(error) ? "there is no criu in the PATH of keelson" : String(error) };
@@ -63,6 +67,39 @@ export async function dumpArguments(plan: DumpPlan): Promise<string[]> {
     ...["--tcp-established", "--ext-unix-sk", "--file-locks"],
     ...externals.flatMap((external) => ["--external", external]),
   ];
+}
+
+/**
+ * Runs criu with these arguments. When the signal aborts, it is not killed but made to fail by `breakOff`, which never
+ * rejects; it is killed when that takes too long, or when `kill` aborts after the signal. Then the signal's reason is
+ * thrown.
+ */
+export async function runCriu(
+  args: readonly string[],
+  signal: AbortSignal,
+  kill: AbortSignal,
+  breakOff: () => Promise<void>,
+): Promise<ProgramEnd> {
+  signal.throwIfAborted();
+  const killing = new AbortController();
+  const giveUp = () => killing.abort(signal.reason);
+  let patience: NodeJS.Timeout | undefined;
+  const ask = () => {
+    patience = setTimeout(giveUp, breakOffMs);
+    void breakOff();
+  };
+  signal.addEventListener("abort", ask, { once: true });
+  kill.addEventListener("abort", giveUp, { once: true });
+  try {
+    // What criu leaves behind would go on with the container.
+    const end = await runProgram("criu", args, killing.signal, { stdout, killsChildren: true });
+    signal.throwIfAborted();
+    return end;
+  } finally {
+    clearTimeout(patience);
+    signal.removeEventListener("abort", ask);
+    kill.removeEventListener("abort", giveUp);
+  }
 }
 
 /** The last complaint in what CRIU printed or logged. */

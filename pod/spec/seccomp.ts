@@ -1,11 +1,11 @@
 // Which seccomp profile a container gets, and its compiled form beside the bundle.
 // Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
 
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, rename, stat } from "node:fs/promises";
+import { mkdir, open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type Host, messageOf, writeFile } from "../../native/index.ts";
+import { type Host, messageOf, replaceFile } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
 import { defaultSeccompProfile } from "./seccomp-default.ts";
@@ -91,9 +91,7 @@ export class SeccompFilters {
     if ((await stat(path).catch(() => undefined)) !== undefined) return path;
     const filter = await this.#host.compileSeccomp(json);
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const staged = `${path}.${randomUUID()}`;
-    await writeFile(staged, filter, { mode: 0o600 });
-    await rename(staged, path);
+    await replaceFile(path, filter, "nothing");
     return path;
   }
 }

@@ -1,14 +1,14 @@
 // Single flight: callers with one key share the work, which goes on when they leave.
 
 import { expect, test } from "vitest";
-import { SingleFlight } from "./single-flight.ts";
+import { Creations } from "./creations.ts";
 import { quiet } from "./testing/clock.ts";
 
 const never = new AbortController().signal;
 
 test("callers with one key share the work; the next flight is a new one", async () => {
   let runs = 0;
-  const flights = new SingleFlight<number>(() => undefined);
+  const flights = new Creations<number>(() => undefined);
   const start = async () => {
     runs += 1;
     return runs;
@@ -20,7 +20,7 @@ test("callers with one key share the work; the next flight is a new one", async 
 
 test("a caller that gives up leaves the work; a retry in time gets its result", async () => {
   const unclaimed: string[] = [];
-  const flights = new SingleFlight<string>((result) => unclaimed.push(result));
+  const flights = new Creations<string>((result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();
   const giveUp = new AbortController();
   const first = flights.run("k", "pod p", "starting", giveUp.signal, () => work.promise);
@@ -34,7 +34,7 @@ test("a caller that gives up leaves the work; a retry in time gets its result", 
 
 test("a result that nobody waits for is handed over", async () => {
   const unclaimed: string[] = [];
-  const flights = new SingleFlight<string>((result) => unclaimed.push(result));
+  const flights = new Creations<string>((result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();
   const giveUp = new AbortController();
   const only = flights.run("k", "o", "s", giveUp.signal, () => work.promise);

@@ -1,0 +1,60 @@
+// Files replaced, and what stands there when that fails. As root: a full disk is a small tmpfs.
+
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile as write } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { replaceFile, writeFile } from "./write-file.ts";
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-write-"));
+});
+afterEach(async () => {
+  await rm(directory, { recursive: true });
+});
+
+test.each(["nothing", "content", "content and name"] as const)("replaces, with %s flushed", async (flush) => {
+  const path = join(directory, "file");
+  await replaceFile(path, "old", flush);
+  await replaceFile(path, Buffer.from("new"), flush);
+  expect(await readFile(path, "utf8")).toBe("new");
+  expect((await stat(path)).mode & 0o777).toBe(0o600);
+  expect(await readdir(directory)).toEqual(["file"]);
+});
+
+test("a longer draft of a process that was killed is no part of the next", async () => {
+  const path = join(directory, "file");
+  await write(`${path}.new`, "half of something much longer");
+  await replaceFile(path, "new", "content");
+  expect(await readFile(path, "utf8")).toBe("new");
+});
+
+test("what cannot be put in place leaves nothing behind", async () => {
+  const path = join(directory, "file");
+  await mkdir(path);
+  await expect(replaceFile(path, "new", "content")).rejects.toMatchObject({ code: "EISDIR" });
+  expect(await readdir(directory)).toEqual(["file"]);
+});
+
+test("on a full disk the old content stands, and the error names the file", async () => {
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=16k", "tmpfs", directory]);
+  try {
+    const path = join(directory, "file");
+    await replaceFile(path, "old", "content and name");
+    const tooLong = "x".repeat(64 << 10);
+    for (const flush of ["nothing", "content", "content and name"] as const) {
+      await expect(replaceFile(path, tooLong, flush)).rejects.toMatchObject({
+        code: "ENOSPC",
+        message: expect.stringContaining(`${path}.new`),
+      });
+    }
+    expect(await readFile(path, "utf8")).toBe("old");
+    expect(await readdir(directory)).toEqual(["file"]);
+    await expect(writeFile(path, tooLong)).rejects.toMatchObject({ code: "ENOSPC", path });
+  } finally {
+    execFileSync("umount", [directory]);
+  }
+});

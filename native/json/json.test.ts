@@ -1,0 +1,38 @@
+import { expect, test } from "vitest";
+import { MalformedJson, member, parseJson, parseObject, without } from "./json.ts";
+
+test.each([
+  ["4 MiB of empty objects", `{"a":[${"{},".repeat(1_398_000)}{}]}`, "more than 65536 values"],
+  ["400,000 keys", `{${Array.from({ length: 400_000 }, (_, i) => `"${i}":1`).join(",")}}`, "more than 65536 values"],
+  ["2,000,000 levels", `{"a":${"[".repeat(2_000_000)}${"]".repeat(2_000_000)}}`, "deeper than 64 levels"],
+])("a document with %s is refused before it is parsed", (_, made, problem) => {
+  // In one piece, as texts that come from outside are.
+  const text = Buffer.from(made).toString();
+  const start = performance.now();
+  expect(() => parseJson(text)).toThrow(expect.objectContaining({ message: expect.stringContaining(problem) }));
+  expect(performance.now() - start).toBeLessThan(150);
+});
+
+test("commas and brackets in a document's texts count for nothing", () => {
+  const text = `${"[{,".repeat(100_000)}\\"`;
+  expect(parseJson(`{"a":"${text}"}`)).toEqual({ a: `${"[{,".repeat(100_000)}"` });
+  for (const cut of ['{"a":"\\', '{"a":"']) expect(() => parseJson(cut)).toThrow(MalformedJson);
+});
+
+test("what is no JSON is not quoted", () => {
+  expect(() => parseJson("root:x:0:0")).toThrow(/^it is not JSON$/);
+});
+
+test("an object, or nothing", () => {
+  expect(parseObject('{"a":1}')).toEqual({ a: 1 });
+  for (const text of ["[]", "1", "null", "", "{", '"a"']) expect(parseObject(text), text).toBeUndefined();
+});
+
+test("members are the object's own, __proto__ among them", () => {
+  const object = parseObject('{"__proto__":{"polluted":1},"kept":2,"dropped":3}') ?? {};
+  expect(member(object, "polluted")).toBeUndefined();
+  expect(member(object, "constructor")).toBeUndefined();
+  expect(member(object, "__proto__")).toEqual({ polluted: 1 });
+  const copy = without({ ...object }, "dropped");
+  expect(JSON.stringify(copy)).toBe('{"__proto__":{"polluted":1},"kept":2}');
+});

@@ -1,0 +1,106 @@
+// JSON of the outside (registries, plugins, monitors, files), with its type kept.
+//
+// Objects come from JSON.parse, where `__proto__` is an ordinary own member; they are only read by own members and
+// copied by spreading, which keeps it one.
+//
+// Bounds: values of one document (`valueLimit`) and their depth (`depthLimit`), looked at before anything is made of
+// them: 4 MiB of "{}," would hold the event loop for a second and take 900 MB. The text's length is the caller's to
+// bound.
+
+const valueLimit = 65_536;
+const depthLimit = 64;
+
+export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
+export interface JsonObject {
+  readonly [member: string]: Json;
+}
+
+/** A document is no JSON, or has the wrong shape. The message quotes nothing of the text. */
+export class MalformedJson extends Error {}
+
+/** Parses a whole document. Throws MalformedJson. */
+export function parseJson(text: string): Json {
+  checkShape(text);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    // The parser's own words quote the text, which may be a file that its owner did not mean to show.
+    throw new MalformedJson("it is not JSON", { cause: error });
+  }
+}
+
+/** The text's value, which must be an object; else undefined. */
+export function parseObject(text: string): JsonObject | undefined {
+  try {
+    return asObject(parseJson(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** An own member, or undefined. */
+export function member(object: JsonObject, name: string): Json | undefined {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
+export function asObject(value: Json | undefined): JsonObject | undefined {
+  return isObject(value) ? value : undefined;
+}
+
+export function asArray(value: Json | undefined): readonly Json[] | undefined {
+  return isArray(value) ? value : undefined;
+}
+
+export function asString(value: Json | undefined): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+export function asInteger(value: Json | undefined): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) ? value : undefined;
+}
+
+/** The object without some of its members. */
+export function without(object: JsonObject, ...names: readonly string[]): JsonObject {
+  return Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
+}
+
+function isArray(value: Json | undefined): value is readonly Json[] {
+  return Array.isArray(value);
+}
+
+function isObject(value: Json | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !isArray(value);
+}
+
+/** Counts what opens or parts values, outside of strings. */
+function checkShape(text: string): void {
+  let values = 0;
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case 0x22: // "
+        at = endOfString(text, at + 1);
+        break;
+      case 0x5b: // [
+      case 0x7b: // {
+        values++;
+        if (++depth > depthLimit) throw new MalformedJson(`it is deeper than ${depthLimit} levels`);
+        break;
+      case 0x5d: // ]
+      case 0x7d: // }
+        depth--;
+        break;
+      case 0x2c: // ,
+        values++;
+        break;
+    }
+    if (values > valueLimit) throw new MalformedJson(`it holds more than ${valueLimit} values`);
+  }
+}
+
+/** Where the string's closing quote stands, or the end. */
+function endOfString(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
+  return at;
+}

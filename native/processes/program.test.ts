@@ -1,0 +1,145 @@
+// Programs that do what they should not: hang, ignore signals, leave children, talk too much, end early.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, expect, test } from "vitest";
+import { type ProgramOptions, runProgram, startProgram, stderrLimit } from "./program.ts";
+
+const never = new AbortController().signal;
+const directory = mkdtempSync(join(tmpdir(), "keelson-program-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function sh(
+  script: string,
+  signal = never,
+  options: Partial<Omit<ProgramOptions, "stdin">> & { readonly input?: string } = {},
+) {
+  return runProgram("/bin/sh", ["-c", script], signal, { stdout: { limit: 1000 }, ...options });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    // A zombie has no command line: it waits for its parent, which is not us.
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8") !== "";
+  } catch {
+    return false;
+  }
+}
+
+test("gives the exit, stdout and stderr; takes stdin, directory and environment", async () => {
+  const end = await sh('cat; pwd; echo "$WORD" >&2; exit 3', never, { input: "in ", cwd: "/", env: { WORD: "env" } });
+  expect(end).toEqual({ code: 3, signal: null, stdout: "in /\n", stderr: "env\n", tooLong: false });
+});
+
+test("says which signal ended it", async () => {
+  expect(await sh("kill -TERM $$")).toMatchObject({ code: null, signal: "SIGTERM" });
+});
+
+test("one that reads none of a long stdin is judged by its exit", async () => {
+  expect(await sh("exit 5", never, { input: "x".repeat(1 << 20) })).toMatchObject({ code: 5 });
+});
+
+test("one that is not there rejects with the error of the start", async () => {
+  await expect(runProgram("/no/such/program", [], never, { stdout: { limit: 1 } })).rejects.toMatchObject({
+    code: "ENOENT",
+  });
+  await expect(runProgram("/bin/true", ["x".repeat(4 << 20)], never, { stdout: { limit: 1 } })).rejects.toMatchObject({
+    code: "E2BIG",
+  });
+});
+
+test("aborted before: is not started", async () => {
+  const mark = join(directory, "mark");
+  await expect(sh(`touch ${mark}`, AbortSignal.abort(new Error("gone")))).rejects.toThrow("gone");
+  expect(() => readFileSync(mark)).toThrow("ENOENT");
+});
+
+test("aborted: one that ignores every signal it can is killed with its children, and the reason thrown", async () => {
+  const file = join(directory, "pids");
+  const caller = new AbortController();
+  const script = `trap '' TERM INT HUP; sleep 1000 & echo $$ $! > ${file}.new; mv ${file}.new ${file}; wait; sleep 1000`;
+  const running = sh(script, caller.signal);
+  const pids = await eventually(() => readFileSync(file, "utf8").trim().split(" ").map(Number));
+  expect(pids.map(isAlive)).toEqual([true, true]);
+  caller.abort(new Error("gone"));
+  await expect(running).rejects.toThrow("gone");
+  await eventually(() => expect(pids.map(isAlive)).toEqual([false, false]));
+});
+
+test("aborted after: changes nothing", async () => {
+  const caller = new AbortController();
+  expect(await sh("echo done", caller.signal)).toMatchObject({ code: 0, stdout: "done\n" });
+  caller.abort(new Error("gone"));
+});
+
+test("one that says more than it may is killed; what it said first is kept", async () => {
+  const end = await sh("yes");
+  expect(end).toMatchObject({ code: null, signal: "SIGKILL", tooLong: true });
+  expect(end.stdout).toBe("y\n".repeat(500));
+  expect(await sh("head -c 1000 /dev/zero")).toMatchObject({ code: 0, tooLong: false });
+});
+
+test("of a long stderr the end is kept, and the writer is not stalled", async () => {
+  const end = await sh("head -c 10000000 /dev/zero >&2; echo last words >&2");
+  expect(end).toMatchObject({ code: 0, tooLong: false });
+  expect(end.stderr).toHaveLength(stderrLimit);
+  expect(end.stderr.endsWith("last words\n")).toBe(true);
+});
+
+test("a child that keeps the pipes open holds nobody up, and lives on unless it is to be killed", async () => {
+  const begun = performance.now();
+  const left = await sh("sleep 1000 & echo $!");
+  expect(left.code).toBe(0);
+  expect(performance.now() - begun).toBeLessThan(10_000);
+  const pid = Number(left.stdout);
+  expect(isAlive(pid)).toBe(true);
+  process.kill(pid, "SIGKILL");
+
+  const killed = await sh("sleep 1000 & echo $!", never, { killsChildren: true });
+  await eventually(() => expect(isAlive(Number(killed.stdout))).toBe(false));
+});
+
+test("a descriptor takes its stdout", async () => {
+  const file = join(directory, "out");
+  const fd = openSync(file, "w");
+  expect(await sh("head -c 5000 /dev/zero", never, { stdout: { fd } })).toMatchObject({ code: 0, stdout: "" });
+  expect(readFileSync(file)).toHaveLength(5000);
+});
+
+test("killed twice and after its end: nothing happens", async () => {
+  const program = startProgram("/bin/sleep", ["1000"], { stdout: { limit: 1 } });
+  program.kill();
+  program.kill();
+  expect(await program.end).toMatchObject({ code: null, signal: "SIGKILL" });
+  program.kill();
+});
+
+test("without descriptors it rejects, throws nothing, and takes nothing down when nobody listens", () => {
+  const script = join(directory, "starved.ts");
+  writeFileSync(
+    script,
+    `import { openSync } from "node:fs";
+     import { startProgram } from ${JSON.stringify(join(import.meta.dirname, "program.ts"))};
+     try { for (;;) openSync("/dev/null", "r"); } catch {}
+     const unwatched = startProgram("/bin/true", [], { stdin: "pipe", stdout: { limit: 1 } });
+     unwatched.kill();
+     const program = startProgram("/bin/true", [], { stdin: "pipe", stdout: { limit: 1 } });
+     await program.end.catch((error) => process.stdout.write(error.code + "\\n"));`,
+  );
+  const words = ["-c", 'ulimit -n 40; exec "$0" "$1"', process.execPath, script];
+  expect(execFileSync("sh", words, { encoding: "utf8" })).toBe("EMFILE\n");
+});
+
+async function eventually<Result>(look: () => Result): Promise<Result> {
+  for (let tries = 200; ; tries -= 1) {
+    try {
+      return look();
+    } catch (error) {
+      if (tries === 0) throw error;
+      await sleep(20);
+    }
+  }
+}

@@ -1,0 +1,27 @@
+// Creations by key: a retried create joins the one in progress and gets its result, whatever became of its first caller.
+
+import { SingleFlight, whileInHand } from "../native/index.ts";
+import { podErrors } from "./errors.ts";
+
+export class Creations<T> {
+  readonly #flights: SingleFlight<T>;
+
+  /** `onUnclaimed` gets a result that no caller waited for any more. */
+  constructor(onUnclaimed: (result: T) => void) {
+    this.#flights = new SingleFlight("finish", onUnclaimed);
+  }
+
+  async run(key: string, object: string, step: string, signal: AbortSignal, start: () => Promise<T>): Promise<T> {
+    const describe = () => `${step} of ${object}, for ${this.#flights.callers(key)} callers`;
+    return await this.#flights.join(
+      key,
+      signal,
+      () => whileInHand("start", describe, start),
+      () => podErrors.callerGone({ object, step }),
+    );
+  }
+
+  isUnderWay(key: string): boolean {
+    return this.#flights.has(key);
+  }
+}
