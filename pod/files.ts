@@ -7,8 +7,7 @@ import { join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
 import { writeFile } from "../native/index.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
-import type { IdMapping } from "./types.ts";
-import { hostRoot, userMappings } from "./user-namespace.ts";
+import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
 export async function writeMonitorFiles(sandbox: Sandbox): Promise<void> {
   await mkdir(join(sandbox.podDirectory, "containers"), { recursive: true, mode: 0o700 });
@@ -55,11 +54,6 @@ function monitorSandbox(sandbox: Sandbox): object {
   const { network, ipc, pid } = sandbox.config.security.namespaces;
   const scope = (mode: string) => (mode === "node" ? "host" : "pod");
   const user = userMappings(sandbox.config.security.namespaces);
-  const mapping = ({ containerId, hostId, length }: IdMapping) => ({
-    container: containerId,
-    host: hostId,
-    size: length,
-  });
   return {
     version: 1,
     id: sandbox.id,
@@ -70,7 +64,7 @@ function monitorSandbox(sandbox: Sandbox): object {
       uts: scope(network),
       pid: pid === "pod" ? "pod" : pid === "node" ? "host" : "container",
     },
-    ...(user === undefined ? {} : { user: { uids: user.uids.map(mapping), gids: user.gids.map(mapping) } }),
+    ...(user === undefined ? {} : { user: monitorMappings(user) }),
     sysctls: Object.fromEntries(sandbox.config.sysctls),
     shm_size: 64 << 20,
     cgroup: sandbox.cgroup,

@@ -21,16 +21,20 @@ export type StringMap = ReadonlyMap<string, string>;
 
 export type NamespaceMode = "pod" | "container" | "node" | "target";
 
+/** Ids of the host that are others inside; user_namespaces(7). */
 export interface IdMapping {
   readonly hostId: number;
   readonly containerId: number;
   readonly length: number;
 }
 
-export interface UserNamespace {
-  readonly mode: "pod" | "node";
+export interface IdMappings {
   readonly uids: readonly IdMapping[];
   readonly gids: readonly IdMapping[];
+}
+
+export interface UserNamespace extends IdMappings {
+  readonly mode: "pod" | "node";
 }
 
 export interface NamespaceOptions {

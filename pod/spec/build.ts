@@ -2,8 +2,8 @@
 
 import type { Image } from "../../image/types.ts";
 import { podErrors } from "../errors.ts";
-import type { ContainerConfig, SandboxConfig, SandboxId } from "../types.ts";
-import type { IdMappings } from "../user-namespace.ts";
+import type { ContainerConfig, IdMappings, SandboxConfig, SandboxId } from "../types.ts";
+import { ociMappings } from "../user-namespace.ts";
 import type { Account } from "./accounts.ts";
 import { apparmorFor } from "./apparmor.ts";
 import { capabilitiesFor } from "./capabilities.ts";
@@ -11,7 +11,7 @@ import { planDevices } from "./devices.ts";
 import type { ImageVolume } from "./image-mounts.ts";
 import { hiddenPaths } from "./masking.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
-import { type OciNamespace, type OciSpec, ociMappings } from "./oci.ts";
+import type { OciNamespace, OciSpec } from "./oci.ts";
 import { ociResources } from "./resources.ts";
 import { seccompFor } from "./seccomp.ts";
 
@@ -88,7 +88,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       ...hidden,
       rootfsPropagation: mounts.rootfsPropagation,
       ...(seccomp === undefined ? {} : { seccomp }),
-      ...(sandbox.user === undefined ? {} : ociMappings(sandbox.user.uids, sandbox.user.gids)),
+      ...(sandbox.user === undefined ? {} : ociMappings(sandbox.user)),
     },
   };
 }

@@ -5,10 +5,10 @@ import { mkdir, realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
 import { messageOf } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
-import type { ContainerConfig, Mount } from "../types.ts";
-import type { IdMappings } from "../user-namespace.ts";
+import type { ContainerConfig, IdMappings, Mount } from "../types.ts";
+import { ociMappings } from "../user-namespace.ts";
 import { type ImageVolume, imageMount } from "./image-mounts.ts";
-import { type OciLinux, type OciMount, ociMappings } from "./oci.ts";
+import type { OciLinux, OciMount } from "./oci.ts";
 
 /** Host paths of what the sandbox gives to all its containers. */
 export interface SandboxFiles {
@@ -129,7 +129,7 @@ async function hostMount(mount: Mount): Promise<OciMount> {
     source: await presentSource(mount),
     options: ["rbind", propagationOption[mount.propagation], access, ...mount.mountOptions],
     ...(mount.uidMappings.length > 0 || mount.gidMappings.length > 0
-      ? ociMappings(mount.uidMappings, mount.gidMappings)
+      ? ociMappings({ uids: mount.uidMappings, gids: mount.gidMappings })
       : {}),
   };
 }

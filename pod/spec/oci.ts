@@ -1,7 +1,6 @@
 // The OCI runtime spec (v1.2) as Keelson writes it: only the members it uses.
 // Source: opencontainers/runtime-spec config.md, config-linux.md.
 
-import type { IdMapping } from "../types.ts";
 
 export interface OciSpec {
   readonly ociVersion: string;
@@ -56,15 +55,6 @@ export interface OciIdMapping {
 export interface OciMappings {
   readonly uidMappings: readonly OciIdMapping[];
   readonly gidMappings: readonly OciIdMapping[];
-}
-
-export function ociMappings(uids: readonly IdMapping[], gids: readonly IdMapping[]): OciMappings {
-  const mapping = ({ containerId, hostId, length }: IdMapping): OciIdMapping => ({
-    containerID: containerId,
-    hostID: hostId,
-    size: length,
-  });
-  return { uidMappings: uids.map(mapping), gidMappings: gids.map(mapping) };
 }
 
 export interface OciNamespace {
