@@ -17,7 +17,7 @@ import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const built = fileURLToPath(new URL("../../build", import.meta.url));
+const built = fileURLToPath(new URL("../../build/", import.meta.url));
 
 /** The plain binary and the one with AddressSanitizer and UndefinedBehaviorSanitizer. */
 export const builds = [
