@@ -4,11 +4,10 @@
 // Bounds: challenge headers (`challengeLimit`; Node takes 16 KiB of all headers), read in linear time; a token's
 // answer (`tokenAnswerLimit`).
 
-import type { IncomingMessage } from "node:http";
 import { MalformedJson, readJsonObject } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import type { Endpoint } from "./hosts.ts";
-import { BodyTooLarge, type HttpConnections } from "./http.ts";
+import { BodyTooLarge, type HttpConnections, type HttpResponse } from "./http.ts";
 import type { RegistryAuth } from "./types.ts";
 
 export type Credentials =
@@ -70,9 +69,9 @@ export class Authorizer {
    * Takes a 401 that came upon `sent` and finds a better answer. False: there is none. Requests that are refused
    * at once share one token.
    */
-  async answer(response: IncomingMessage, sent: string | undefined, signal: AbortSignal): Promise<boolean> {
+  async answer(response: HttpResponse, sent: string | undefined, signal: AbortSignal): Promise<boolean> {
     if (this.#header !== sent) return this.#header !== undefined;
-    this.#asking ??= this.#ask(parseChallenges(response.headersDistinct["www-authenticate"] ?? []), signal).finally(
+    this.#asking ??= this.#ask(parseChallenges([response.headers["www-authenticate"] ?? []].flat()), signal).finally(
       () => {
         this.#asking = undefined;
       },
@@ -123,7 +122,7 @@ export class Authorizer {
     return this.#readToken(await this.#connections.send({ ...common, method: "GET" }), signal);
   }
 
-  async #readToken(response: IncomingMessage, signal: AbortSignal): Promise<string | undefined> {
+  async #readToken(response: HttpResponse, signal: AbortSignal): Promise<string | undefined> {
     if (response.statusCode !== 200) {
       this.#connections.discard(response);
       return undefined;

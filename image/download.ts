@@ -3,10 +3,9 @@
 // Bounds: the size that the manifest says, which layers.ts holds against the limit; the sink's patience
 // (`sinkStallMs`), tries without progress (RetryPolicy). What waits is the sink's own buffer.
 
-import type { IncomingMessage } from "node:http";
 import type { Writable } from "node:stream";
 import { imageErrors } from "./errors.ts";
-import { ConnectionError, type HttpConnections } from "./http.ts";
+import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
 
 export interface BlobCopy {
@@ -19,7 +18,7 @@ export interface BlobCopy {
   readonly retry: RetryPolicy;
   readonly connections: HttpConnections;
   /** Asks for the blob from this offset on. */
-  open(offset: number): Promise<IncomingMessage>;
+  open(offset: number): Promise<HttpResponse>;
   readonly signal: AbortSignal;
 }
 
@@ -46,8 +45,8 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
       }
       if (offset === copy.size) break;
       // A body that ends early with its own length kept is what the registry has: no second try would add to it.
-      const announced = Number(response.headers["content-length"] ?? Number.NaN);
-      if (response.complete && announced === offset - before) throw wrongSize(copy, offset);
+      const announced = Number(header(response, "content-length") ?? Number.NaN);
+      if (announced === offset - before) throw wrongSize(copy, offset);
       throw new ConnectionError(`only ${offset} of ${copy.size} bytes came`, true);
     } catch (error) {
       copy.signal.throwIfAborted();
@@ -63,11 +62,11 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
 }
 
 /** Where the body starts: at the offset asked for, or at 0 when the registry does not know ranges. */
-function firstByte(response: IncomingMessage, offset: number, copy: BlobCopy): number {
+function firstByte(response: HttpResponse, offset: number, copy: BlobCopy): number {
   if (response.statusCode !== 206) return 0;
-  const range = /^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1];
+  const range = /^bytes (\d+)-/.exec(header(response, "content-range") ?? "")?.[1];
   if (range === undefined || Number(range) !== offset) {
-    response.destroy();
+    copy.connections.giveUp(response);
     throw imageErrors.registryRefused({
       object: copy.object,
       problem: `the registry sent another range than from ${offset}`,

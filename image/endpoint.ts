@@ -3,11 +3,10 @@
 // Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown), tries and
 // the wait between them (RetryPolicy, whatever Retry-After asks for).
 
-import type { IncomingMessage } from "node:http";
 import { readJsonObject } from "../native/index.ts";
 import { Authorizer, type Credentials } from "./auth.ts";
 import type { Endpoint } from "./hosts.ts";
-import { ConnectionError, type HttpConnections } from "./http.ts";
+import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
 
 export type FailureKind = "unavailable" | "refused" | "unauthenticated" | "forbidden" | "missing";
@@ -50,7 +49,7 @@ export class EndpointClient {
   }
 
   /** GETs `<base>/<repository>/<rest>`; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
-  async get(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
+  async get(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
     const { endpoint, registry, repository, retry } = this.#options;
     const url = new URL(`${endpoint.base}/${repository}/${rest}`);
     if (!endpoint.isServer) url.searchParams.set("ns", registry);
@@ -58,10 +57,10 @@ export class EndpointClient {
       let askedMs = 0;
       try {
         const response = await this.#authorized(url, headers, signal);
-        const status = response.statusCode ?? 0;
+        const status = response.statusCode;
         if (status === 200 || status === 206) return response;
         if (!passing.has(status) || next > retry.tries) throw await this.#failure(response, signal);
-        askedMs = Number(response.headers["retry-after"] ?? 0) * 1000 || 0;
+        askedMs = Number(header(response, "retry-after") ?? 0) * 1000 || 0;
         this.#options.connections.discard(response);
       } catch (error) {
         signal.throwIfAborted();
@@ -74,7 +73,7 @@ export class EndpointClient {
     }
   }
 
-  async #authorized(url: URL, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
+  async #authorized(url: URL, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
     const sent = this.#authorizer.header;
     const { response, isHome } = await this.#followed(url, headers, sent, signal);
     // The challenge of a host we were redirected to is none of our credentials' business.
@@ -90,7 +89,7 @@ export class EndpointClient {
     headers: ReadonlyMap<string, string>,
     authorization: string | undefined,
     signal: AbortSignal,
-  ): Promise<{ readonly response: IncomingMessage; readonly isHome: boolean }> {
+  ): Promise<{ readonly response: HttpResponse; readonly isHome: boolean }> {
     const { endpoint, connections } = this.#options;
     let url = start;
     for (let redirects = 0; redirects <= redirectLimit; redirects++) {
@@ -102,10 +101,10 @@ export class EndpointClient {
       }
       const tls = isHome ? endpoint.tls : {};
       const response = await connections.send({ method: "GET", url, headers: all, tls, signal });
-      const status = response.statusCode ?? 0;
+      const status = response.statusCode;
       if (status < 300 || status >= 400) return { response, isHome };
       connections.discard(response);
-      const target = URL.parse(response.headers.location ?? "", url.href);
+      const target = URL.parse(header(response, "location") ?? "", url.href);
       if (target === null || !/^https?:$/.test(target.protocol)) {
         throw new FetchFailure("refused", endpoint.host, `it redirects to nowhere (status ${status})`);
       }
@@ -117,14 +116,14 @@ export class EndpointClient {
     throw new FetchFailure("refused", endpoint.host, `it redirects more than ${redirectLimit} times`);
   }
 
-  async #failure(response: IncomingMessage, signal: AbortSignal): Promise<FetchFailure> {
-    const status = response.statusCode ?? 0;
+  async #failure(response: HttpResponse, signal: AbortSignal): Promise<FetchFailure> {
+    const status = response.statusCode;
     const problem = `status ${status}${await this.#errorText(response, signal)}`;
     return new FetchFailure(kindOf(status), this.endpoint.host, problem);
   }
 
   /** The first of the spec's `errors`, for people to read. */
-  async #errorText(response: IncomingMessage, signal: AbortSignal): Promise<string> {
+  async #errorText(response: HttpResponse, signal: AbortSignal): Promise<string> {
     try {
       const body = await this.#options.connections.readBody(response, errorBodyLimit, signal);
       const first = readJsonObject(body).objects("errors")[0];

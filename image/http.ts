@@ -1,10 +1,11 @@
 // One HTTP exchange with a registry, and its body, each with deadlines and bounds. No redirects, no retries here.
 //
-// Bounds: headers (Node's own 16 KiB), a body that is read whole (the caller's limit and `documentMs`; the stream joins
-// small pieces by itself), a body that is streamed (`stallMs` between pieces; its size is the reader's to check).
+// Bounds: headers (undici's own 16 KiB), a body that is read whole (the caller's limit and `documentMs`; the stream
+// joins small pieces by itself), a body that is streamed (`stallMs` between pieces, counted only while we wait; its size
+// is the reader's to check).
 
-import http, { type IncomingMessage } from "node:http";
-import https from "node:https";
+import { Agent, type Dispatcher, request, errors as undici } from "undici";
+import { TimeLimit } from "../native/index.ts";
 import type { TlsSettings } from "./hosts.ts";
 
 export interface Timeouts {
@@ -27,6 +28,9 @@ export interface HttpRequest {
   readonly signal: AbortSignal;
 }
 
+/** Headers are in, the body is still to be read, discarded or given up. */
+export type HttpResponse = Dispatcher.ResponseData;
+
 /** The connection failed or fell silent; worth another try. */
 export class ConnectionError extends Error {
   /** False when a second try would only fail the same way (refused, unknown host, bad certificate). */
@@ -46,119 +50,111 @@ const drainLimit = 64 * 1024;
 /** Connections of one pull, kept alive between requests; `close` ends them. */
 export class HttpConnections {
   readonly #timeouts: Timeouts;
-  readonly #agents = new Map<string, http.Agent>();
+  readonly #agents = new Map<string, Agent>();
 
   constructor(timeouts: Timeouts) {
     this.#timeouts = timeouts;
   }
 
-  /** Sends a request and resolves with the response once its headers are in; the body is still to be read. */
-  async send(request: HttpRequest): Promise<IncomingMessage> {
-    request.signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const isHttps = request.url.protocol === "https:";
-    const outgoing = (isHttps ? https : http).request(request.url, {
-      method: request.method,
-      headers: Object.fromEntries([...request.headers].map(([name, value]) => [name, asHeader(value)])),
-      agent: this.#agent(request.url, request.tls),
-      signal: request.signal,
-    });
-    const host = request.url.host;
-    const give = (what: string, ms: number) =>
-      setTimeout(() => outgoing.destroy(new ConnectionError(`${host} ${what} within ${ms} ms`, true)), ms);
-    let deadline = give("did not take the connection", this.#timeouts.connectMs);
-    outgoing.once("socket", (socket) => {
-      const connected = () => {
-        clearTimeout(deadline);
-        deadline = give("did not answer", this.#timeouts.responseMs);
-      };
-      if (socket.connecting) socket.once(isHttps ? "secureConnect" : "connect", connected);
-      else connected();
-    });
-    outgoing.once("response", resolve);
-    outgoing.once("error", (error) => reject(describe(error, host)));
-    outgoing.end(request.body);
+  /** Sends a request and resolves with the response once its headers are in. */
+  async send({ method, url, headers, body, tls, signal }: HttpRequest): Promise<HttpResponse> {
+    signal.throwIfAborted();
     try {
-      return await promise;
+      return await request(url, {
+        method,
+        headers: Object.fromEntries([...headers].map(([name, value]) => [name, asHeader(value)])),
+        body: body ?? null,
+        signal,
+        dispatcher: this.#agent(url, tls),
+      });
     } catch (error) {
-      request.signal.throwIfAborted();
-      throw error;
-    } finally {
-      clearTimeout(deadline);
+      signal.throwIfAborted();
+      throw this.#describe(error, url.host);
     }
   }
 
   /** The body's chunks. Throws ConnectionError when it breaks off or stands still while we wait. */
-  async *body(response: IncomingMessage, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
-    // A reader that takes its time (a disk that commits) is no stall, so only our own waiting counts.
-    let isWaiting = true;
-    const timer = setInterval(() => {
-      if (isWaiting) {
-        response.destroy(new ConnectionError(`the registry sent nothing for ${this.#timeouts.stallMs} ms`, true));
-      }
-    }, this.#timeouts.stallMs);
+  async *body({ body }: HttpResponse, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
     try {
-      for await (const chunk of response) {
-        isWaiting = false;
-        yield chunk;
-        isWaiting = true;
-        timer.refresh();
-      }
+      yield* body;
     } catch (error) {
       signal.throwIfAborted();
-      throw describe(error, "the registry");
-    } finally {
-      clearInterval(timer);
-      response.destroy();
+      throw this.#describe(error, "the registry");
     }
   }
 
   /** A whole body of at most `limit` bytes. Throws BodyTooLarge as soon as that is clear. */
-  async readBody(response: IncomingMessage, limit: number, signal: AbortSignal): Promise<Buffer> {
-    const announced = Number(response.headers["content-length"] ?? 0);
+  async readBody(response: HttpResponse, limit: number, signal: AbortSignal): Promise<Buffer> {
+    const announced = Number(header(response, "content-length") ?? 0);
     if (announced > limit) {
-      response.destroy();
+      this.giveUp(response);
       throw new BodyTooLarge(`a body of ${announced} bytes was announced`);
     }
     const { documentMs } = this.#timeouts;
-    const late = () => response.destroy(new ConnectionError(`a document did not come within ${documentMs} ms`, true));
-    const timer = setTimeout(late, documentMs);
-    try {
-      const chunks: Buffer[] = [];
-      let size = 0;
-      for await (const chunk of this.body(response, signal)) {
-        size += chunk.length;
-        if (size > limit) throw new BodyTooLarge(`more than ${limit} bytes came`);
-        chunks.push(chunk);
-      }
-      return Buffer.concat(chunks);
-    } finally {
-      clearTimeout(timer);
+    const late = () => new ConnectionError(`a document did not come within ${documentMs} ms`, true);
+    using time = new TimeLimit(documentMs, late);
+    time.signal.addEventListener("abort", () => response.body.destroy(time.signal.reason));
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of this.body(response, signal)) {
+      size += chunk.length;
+      if (size > limit) throw new BodyTooLarge(`more than ${limit} bytes came`);
+      chunks.push(chunk);
     }
+    return Buffer.concat(chunks);
   }
 
   /** Ends a response nobody reads; a short body is drained, so that its connection serves the next request. */
-  discard(response: IncomingMessage): void {
-    if (Number(response.headers["content-length"] ?? Number.NaN) <= drainLimit) response.resume();
-    else response.destroy();
+  discard(response: HttpResponse): void {
+    response.body.dump({ limit: drainLimit }).catch(() => undefined);
+  }
+
+  /** Ends a response, and its connection with it. */
+  giveUp(response: HttpResponse): void {
+    response.body.on("error", () => undefined).destroy();
   }
 
   close(): void {
-    for (const agent of this.#agents.values()) agent.destroy();
+    for (const agent of this.#agents.values()) agent.destroy().catch(() => undefined);
     this.#agents.clear();
   }
 
-  #agent(url: URL, tls: TlsSettings): http.Agent {
+  #agent(url: URL, tls: TlsSettings): Agent {
     const known = this.#agents.get(url.origin);
     if (known !== undefined) return known;
+    const { connectMs, responseMs, stallMs } = this.#timeouts;
     const { ca, ...others } = tls;
-    const agent =
-      url.protocol === "https:"
-        ? new https.Agent({ keepAlive: true, ...others, ...(ca && { ca: [...ca] }) })
-        : new http.Agent({ keepAlive: true });
+    const agent = new Agent({
+      connect: { ...others, ...(ca && { ca: [...ca] }), timeout: connectMs },
+      headersTimeout: responseMs,
+      bodyTimeout: stallMs,
+      // One connection for each layer, as their number is limited.
+      allowH2: false,
+    });
     this.#agents.set(url.origin, agent);
     return agent;
   }
+
+  #describe(error: unknown, host: string): Error {
+    if (error instanceof ConnectionError) return error;
+    const { connectMs, responseMs, stallMs } = this.#timeouts;
+    const late = (what: string) => new ConnectionError(`${host} ${what} ms`, true, error);
+    if (error instanceof undici.ConnectTimeoutError) return late(`did not take the connection within ${connectMs}`);
+    if (error instanceof undici.HeadersTimeoutError) return late(`did not answer within ${responseMs}`);
+    if (error instanceof undici.BodyTimeoutError) return late(`sent nothing for ${stallMs}`);
+    if (!(error instanceof Error)) return new ConnectionError(`${host}: ${String(error)}`, true);
+    const code = "code" in error ? String(error.code) : "";
+    // Node wraps one error per tried address in an AggregateError without a message.
+    const text = error.message || code || error.name;
+    const isCertificate = /CERT|SELF_SIGNED|^ERR_TLS|ERR_SSL|EPROTO|UNABLE_TO/.test(code);
+    return new ConnectionError(`${host}: ${text}`, !lasting.has(code) && !isCertificate, error);
+  }
+}
+
+/** The first value of a header. */
+export function header(response: HttpResponse, name: string): string | undefined {
+  const value = response.headers[name];
+  return typeof value === "string" ? value : value?.[0];
 }
 
 function asHeader(value: string | readonly string[]): string | string[] {
@@ -167,13 +163,3 @@ function asHeader(value: string | readonly string[]): string | string[] {
 
 // What a second try cannot mend at once; a mirror or the kubelet's own retry can.
 const lasting: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH"]);
-
-function describe(error: unknown, host: string): Error {
-  if (error instanceof ConnectionError) return error;
-  if (!(error instanceof Error)) return new ConnectionError(`${host}: ${String(error)}`, true);
-  const code = "code" in error ? String(error.code) : "";
-  // Node wraps one error per tried address in an AggregateError without a message.
-  const text = error.message || code || error.name;
-  const isCertificate = /CERT|SELF_SIGNED|^ERR_TLS|ERR_SSL|EPROTO|UNABLE_TO/.test(code);
-  return new ConnectionError(`${host}: ${text}`, !lasting.has(code) && !isCertificate, error);
-}

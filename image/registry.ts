@@ -3,7 +3,6 @@
 // Bounds: manifests, indexes and configs (`documentLimit`), tries (RetryPolicy); the rest in endpoint.ts, http.ts
 // and download.ts. A document's digest is made on the event loop: 4 MiB take some 3 ms.
 
-import type { IncomingMessage } from "node:http";
 import type { Writable } from "node:stream";
 import type { Credentials } from "./auth.ts";
 import { digestOf } from "./digest.ts";
@@ -11,7 +10,7 @@ import { copyBlob } from "./download.ts";
 import { EndpointClient, FetchFailure } from "./endpoint.ts";
 import { imageErrors } from "./errors.ts";
 import type { Endpoint } from "./hosts.ts";
-import { BodyTooLarge, ConnectionError, HttpConnections, type Timeouts } from "./http.ts";
+import { BodyTooLarge, ConnectionError, HttpConnections, type HttpResponse, header, type Timeouts } from "./http.ts";
 import { type Descriptor, documentLimit, manifestTypes } from "./manifest.ts";
 import { formatReference, type Reference } from "./reference.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
@@ -118,7 +117,7 @@ export class RegistrySource implements ContentSource {
       const response = await this.#fetch(rest, headers, object, isFit, signal);
       try {
         const bytes = await this.#connections.readBody(response, documentLimit, signal);
-        return { bytes, digest: digestOf(bytes), contentType: response.headers["content-type"] ?? "" };
+        return { bytes, digest: digestOf(bytes), contentType: header(response, "content-type") ?? "" };
       } catch (error) {
         if (error instanceof BodyTooLarge) throw imageErrors.tooLarge({ object, limit: documentLimit }, error);
         if (!(error instanceof ConnectionError)) throw error;
@@ -137,7 +136,7 @@ export class RegistrySource implements ContentSource {
     object: string,
     isFit: (endpoint: Endpoint) => boolean,
     signal: AbortSignal,
-  ): Promise<IncomingMessage> {
+  ): Promise<HttpResponse> {
     const failures: FetchFailure[] = [];
     for (const client of this.#clients) {
       if (!isFit(client.endpoint)) continue;

@@ -6,22 +6,18 @@ import path from "node:path";
 import { type Host, KeelsonError, messageOf, SingleFlight, whileInHand } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
-import { credentialsFor } from "./auth.ts";
 import { Catalog, overlayOrder, type StoredManifest } from "./catalog.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { loadEndpoints } from "./hosts.ts";
-import type { Timeouts } from "./http.ts";
 import { checkBlob, Inventory, type Needs } from "./inventory.ts";
 import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
-import { chooseManifest, type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
+import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
 import { type NameEntry, nameLimit, readNames, withNames, writeNames } from "./names.ts";
 import { fitness, formatPlatform, type Platform } from "./platform.ts";
-import { formatReference, nameOf, parseReference, type Reference } from "./reference.ts";
-import { RegistrySource } from "./registry.ts";
-import type { RetryPolicy } from "./retry.ts";
+import type { PullOptions } from "./pull.ts";
+import { formatReference, parseReference, type Reference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
 import type {
@@ -35,16 +31,12 @@ import type {
   SnapshotWish,
 } from "./types.ts";
 
-export interface StoreOptions {
+export interface StoreOptions extends PullOptions {
   /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
   readonly root: string;
   readonly host: Host;
   readonly unpack: Unpack;
-  /** Where hosts.toml files lie: `/etc/containerd/certs.d`. */
-  readonly hostsDirectory: string;
   readonly platform: Platform;
-  readonly timeouts: Timeouts;
-  readonly retry: RetryPolicy;
   readonly limits: LayerLimits;
   readonly parallelLayers: number;
   /** Milliseconds since the epoch. */
@@ -224,22 +216,12 @@ class Store implements ImageStore {
   }
 
   async #pull(reference: Reference, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {
-    const { hostsDirectory, timeouts, retry, platform } = this.#options;
-    const endpoints = await loadEndpoints(hostsDirectory, reference.registry);
-    const credentials = credentialsFor(auth, reference.registry);
-    const source = new RegistrySource({ reference, endpoints, credentials, timeouts, retry });
+    // The HTTP client takes a tenth of a second to load, and 10 MB: only a daemon that pulls has it.
+    const { findImage, openRepository } = await import("./pull.ts");
+    const source = await openRepository(reference, auth, this.#options);
     try {
-      const named = await source.resolve(signal);
-      const object = formatReference(reference);
-      let found = named;
-      const document = parseManifest(found.bytes, found.contentType, object);
-      if (document.kind === "index") {
-        found = await source.manifest(chooseManifest(document, platform, object).digest, signal);
-      }
-      // The digest that the tag stood for, even when that is an index: a pull by it must find this image again.
-      const names = [`${nameOf(reference)}@${named.digest}`];
-      if (reference.tag !== undefined) names.push(object);
-      return await this.#ingest(found, names, source, signal);
+      const { manifest, names } = await findImage(source, reference, this.#options.platform, signal);
+      return await this.#ingest(manifest, names, source, signal);
     } finally {
       source.close();
     }

@@ -1,0 +1,46 @@
+// A pull's way to its image: the repository at its registry, and the manifest there that this host takes.
+
+import { credentialsFor } from "./auth.ts";
+import { loadEndpoints } from "./hosts.ts";
+import type { Timeouts } from "./http.ts";
+import { chooseManifest, parseManifest } from "./manifest.ts";
+import type { Platform } from "./platform.ts";
+import { formatReference, nameOf, type Reference } from "./reference.ts";
+import { type FetchedManifest, RegistrySource } from "./registry.ts";
+import type { RetryPolicy } from "./retry.ts";
+import type { RegistryAuth } from "./types.ts";
+
+export interface PullOptions {
+  /** Where hosts.toml files lie: `/etc/containerd/certs.d`. */
+  readonly hostsDirectory: string;
+  readonly timeouts: Timeouts;
+  readonly retry: RetryPolicy;
+}
+
+/** Ask the source's `close` to end its connections. */
+export async function openRepository(
+  reference: Reference,
+  auth: RegistryAuth | undefined,
+  { hostsDirectory, timeouts, retry }: PullOptions,
+): Promise<RegistrySource> {
+  const endpoints = await loadEndpoints(hostsDirectory, reference.registry);
+  const credentials = credentialsFor(auth, reference.registry);
+  return new RegistrySource({ reference, endpoints, credentials, timeouts, retry });
+}
+
+/** The manifest for the platform, and the names that the image has by being pulled so. */
+export async function findImage(
+  source: RegistrySource,
+  reference: Reference,
+  platform: Platform,
+  signal: AbortSignal,
+): Promise<{ readonly manifest: FetchedManifest; readonly names: readonly string[] }> {
+  const named = await source.resolve(signal);
+  const object = formatReference(reference);
+  const document = parseManifest(named.bytes, named.contentType, object);
+  // The digest that the tag stood for, even when that is an index: a pull by it must find this image again.
+  const names = [`${nameOf(reference)}@${named.digest}`];
+  if (reference.tag !== undefined) names.push(object);
+  if (document.kind !== "index") return { manifest: named, names };
+  return { manifest: await source.manifest(chooseManifest(document, platform, object).digest, signal), names };
+}
