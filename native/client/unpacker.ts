@@ -5,7 +5,7 @@
 
 import { Writable } from "node:stream";
 import { asString, type JsonObject, member, parseObject } from "../json/json.ts";
-import { type Program, startProgram } from "../processes/program.ts";
+import { type Program, type ProgramEnd, startProgram } from "../processes/program.ts";
 import { parseFailure } from "./failure.ts";
 import { fromUnpacker, unpackerErrors } from "./unpacker-errors.ts";
 
@@ -120,9 +120,14 @@ async function readReport(
   const failure = parseFailure(said);
   if (failure !== undefined) throw fromUnpacker(failure, directory);
   if (wasAborted()) throw unpackerErrors.unpackAborted({ directory });
-  const how = end.signal === null ? `exit code ${end.code}` : `killed by ${end.signal}`;
   const words = end.stderr.trim().replaceAll(/\s+/g, " ").replace(/\.$/, "");
+  const how = howEnded(end);
   throw unpackerErrors.unpackerDied({ directory, how: words === "" ? how : `${how} (${words})` });
+}
+
+function howEnded({ code, signal, tooLong }: ProgramEnd): string {
+  if (tooLong) return `killed after more than ${answerLimit} bytes`;
+  return signal === null ? `exit code ${code}` : `killed by ${signal}`;
 }
 
 function parseReport(answer: JsonObject): LayerReport | undefined {
