@@ -2,6 +2,7 @@
 
 import { isIP } from "node:net";
 import type { DnsConfig, PortMapping } from "../../cni/types.ts";
+import { ipcSysctls, sysctlName, sysctlNamespace } from "../../native/index.ts";
 import type { NamespaceOptions, SandboxConfig, SandboxMetadata, StringMap } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
 import {
@@ -105,22 +106,20 @@ function decodeCgroupParent(text: string | null | undefined, field: string): str
   throw invalid(field, path, "an absolute path like /kubepods/pod1, without ..; the cgroup driver is cgroupfs");
 }
 
-/**
- * Only what a namespace of the pod's own holds: anything else would change the host
- * (namespaces(7); the list is runc's and the kubelet's).
- */
+/** By dotted name. Only what a namespace of the pod's own holds: anything else would change the host. */
 function decodeSysctls(sysctls: StringMap, namespaces: NamespaceOptions, field: string): StringMap {
-  for (const [name, value] of sysctls) {
-    const at = `${field}[${JSON.stringify(name)}]`;
-    // Segments without dots or slashes of their own: the name becomes a path below /proc/sys.
-    if (!/^[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*$/.test(name)) throw invalid(`${field} key`, name, "a sysctl's name");
+  const decoded = new Map<string, string>();
+  for (const [text, value] of sysctls) {
+    const at = `${field}[${JSON.stringify(text)}]`;
+    const name = sysctlName(text);
+    if (name === undefined) throw invalid(`${field} key`, text, "a sysctl's name");
     plainText(value, at);
-    const holder = sysctlNamespace(name.replaceAll("/", "."));
+    const holder = sysctlNamespace(name);
     if (holder === undefined) {
       throw invalid(
         `${field} key`,
-        name,
-        "a sysctl of the network or IPC namespace: net.*, kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.*",
+        text,
+        `a sysctl of the network or IPC namespace: net.*, fs.mqueue.*, ${[...ipcSysctls].join(", ")}`,
       );
     }
     if (namespaces[holder] === "node") {
@@ -130,11 +129,7 @@ function decodeSysctls(sysctls: StringMap, namespaces: NamespaceOptions, field: 
         remedy: "It would change the host: leave it out, or give the pod a namespace of its own.",
       });
     }
+    decoded.set(name, value);
   }
-  return sysctls;
-}
-
-function sysctlNamespace(name: string): "network" | "ipc" | undefined {
-  if (name.startsWith("net.")) return "network";
-  return /^(kernel\.(msg|shm)\w+|kernel\.sem|fs\.mqueue\.\w+)$/.test(name) ? "ipc" : undefined;
+  return decoded;
 }

@@ -1,7 +1,6 @@
 // The OCI runtime spec (v1.2) as Keelson writes it: only the members it uses.
 // Source: opencontainers/runtime-spec config.md, config-linux.md.
 
-
 export interface OciSpec {
   readonly ociVersion: string;
   readonly process: OciProcess;

@@ -1,0 +1,34 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { ipcSysctls, sysctlName, sysctlNamespace } from "./sysctls.ts";
+
+test("the monitor's table is the same", () => {
+  const source = readFileSync(new URL("../monitor/setup/sysctl.cc", import.meta.url), "utf8");
+  const rule = /int sysctl_namespace\([\s\S]*?\n}/.exec(source)?.[0] ?? "";
+  const list = /ipc_names\[\] = {([\s\S]*?)};/.exec(rule)?.[1] ?? "";
+  const quoted = (text: string) => [...text.matchAll(/"([^"]+)"/g)].map(([, name]) => name);
+  expect(new Set(quoted(list))).toEqual(ipcSysctls);
+  expect(quoted(rule.replace(list, ""))).toEqual(["net.", "fs.mqueue.", "kernel.domainname", "kernel.hostname"]);
+});
+
+test.each([
+  ["net.ipv4.ip_forward", "net.ipv4.ip_forward"],
+  ["net/ipv4/ip_forward", "net.ipv4.ip_forward"],
+  ["net/ipv4/conf/eth0.100/forwarding", undefined],
+  ["net.ipv4/ip_forward", undefined],
+  ["net./../kernel/core_pattern", undefined],
+  ["net..ipv4", undefined],
+  [".net", undefined],
+  ["net.ipv4.ip_forward=1", undefined],
+  ["", undefined],
+])("the name %j is read as %j", (text, name) => expect(sysctlName(text)).toBe(name));
+
+test.each([
+  ["net.core.somaxconn", "network"],
+  ["fs.mqueue.msg_max", "ipc"],
+  ["kernel.shmmax", "ipc"],
+  ["kernel.shmfoo", undefined],
+  ["kernel.core_pattern", undefined],
+  ["network.x", undefined],
+  ["vm.overcommit_memory", undefined],
+])("%s lives in %s", (name, namespace) => expect(sysctlNamespace(name)).toBe(namespace));
