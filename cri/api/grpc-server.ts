@@ -1,7 +1,6 @@
 // The gRPC server on its unix socket.
 
 import { rm } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   type MethodDefinition,
   Server,
@@ -9,6 +8,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { isDoneWithin } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type CallContext, type InFlight, messageLimit, refusedCall } from "./call.ts";
@@ -81,9 +81,9 @@ export async function startGrpcServer(path: string, services: readonly Service[]
     async close(graceMilliseconds) {
       const ended = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       endCalls(inFlight, "stream");
-      await Promise.race([ended, sleep(graceMilliseconds, undefined, { ref: false })]);
+      await isDoneWithin(ended, graceMilliseconds);
       endCalls(inFlight, "unary");
-      await Promise.race([ended, sleep(undoMilliseconds, undefined, { ref: false })]);
+      await isDoneWithin(ended, undoMilliseconds);
       server.forceShutdown();
       await rm(path, { force: true });
     },

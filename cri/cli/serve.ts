@@ -1,12 +1,12 @@
 // `keelson serve`: the daemon put together.
 
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { openNetwork } from "../../cni/network.ts";
 import { hostPlatform } from "../../image/platform.ts";
 import { openImageStore, storeDefaults } from "../../image/store.ts";
-import { firstLine, loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
+import { firstLine, isDoneWithin, loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
 import { openPods } from "../../pod/index.ts";
 import { service, startGrpcServer } from "../api/grpc-server.ts";
 import { imageService, keelsonImageService } from "../api/image-service.ts";
@@ -119,11 +119,10 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
     milliseconds: Math.round(performance.now() - started),
   });
   void pods.tidy();
-  await aborted(stop);
+  if (!stop.aborted) await once(stop, "abort");
   log("info", "stopping; pods run on");
   const closed = parts.disposeAsync();
-  if ((await Promise.race([closed, sleep(stopMilliseconds, "late", { ref: false })])) === "late")
-    log("warn", "stopping takes too long and is cut short");
+  if (!(await isDoneWithin(closed, stopMilliseconds))) log("warn", "stopping takes too long and is cut short");
 }
 
 /** Nanoseconds since the epoch, of the system's clock. */
@@ -133,19 +132,10 @@ function nanoseconds(): bigint {
 
 /** Closes a part, or logs that it would not close: a stop has to end. */
 async function bounded(part: string, close: () => unknown, log: Log): Promise<void> {
-  const late = sleep(closeMilliseconds, "late", { ref: false });
-  const outcome = await Promise.race([
-    late,
-    (async () => close())().catch((error: unknown) =>
-      log("error", "closing failed", { part, error: firstLine(error) }),
-    ),
-  ]);
-  if (outcome === "late") log("error", "closing takes too long and is abandoned", { part });
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+  try {
+    if (!(await isDoneWithin((async () => close())(), closeMilliseconds)))
+      log("error", "closing takes too long and is abandoned", { part });
+  } catch (error) {
+    log("error", "closing failed", { part, error: firstLine(error) });
+  }
 }
