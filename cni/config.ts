@@ -3,10 +3,19 @@
 // CNI spec 1.1.0, section 1. A file is a list (*.conflist) or one plugin (*.conf, *.json), which
 // becomes a list of one. A file that is not valid is passed over, and the reason is kept.
 
-import { constants } from "node:fs";
-import { open, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { asArray, asObject, asString, type JsonObject, member, messageOf, parseObject } from "../native/index.ts";
+import {
+  asArray,
+  asObject,
+  asString,
+  type JsonObject,
+  member,
+  messageOf,
+  parseObject,
+  readBounded,
+  UnfitFile,
+} from "../native/index.ts";
 
 /** CNI spec versions spoken here, oldest first. */
 export const cniVersions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
@@ -106,14 +115,9 @@ export function isIdentifier(text: string): boolean {
 
 async function readNetwork(path: string): Promise<ParsedConfig> {
   try {
-    // Not to hang on a FIFO that somebody put into the directory.
-    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const facts = await file.stat();
-    if (!facts.isFile()) return invalid("it is not a regular file");
-    if (facts.size > maxFileBytes) return invalid(`it is longer than ${maxFileBytes} bytes`);
-    return parseNetwork(await file.readFile("utf8"), extname(path) === ".conflist");
+    return parseNetwork(await readBounded(path, maxFileBytes), extname(path) === ".conflist");
   } catch (error) {
-    return invalid(`it cannot be read: ${messageOf(error)}`);
+    return invalid(error instanceof UnfitFile ? error.message : `it cannot be read: ${messageOf(error)}`);
   }
 }
 

@@ -25,6 +25,7 @@ export { type NativePaths, nativePaths } from "./client/paths.ts";
 export { ipcSysctls, sysctlName, sysctlNamespace } from "./client/sysctls.ts";
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
+export { readBounded, UnfitFile } from "./files/read-file.ts";
 export { flushDirectory, namingFile, replaceFile, writeFile } from "./files/write-file.ts";
 export {
   asArray,

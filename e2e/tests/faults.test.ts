@@ -140,7 +140,10 @@ test("a seccomp profile that is a FIFO is refused, and holds up neither its pod 
   };
   await expect(
     node.client.createContainer({ podSandboxId, sandboxConfig: config, config: container }, 3000),
-  ).rejects.toMatchObject({ code: status.INVALID_ARGUMENT, details: expect.stringContaining("it is not a file") });
+  ).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining("it is not a regular file"),
+  });
   await node.client.removePodSandbox({ podSandboxId }, 5000);
 });
 

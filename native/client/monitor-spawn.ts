@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { Readable } from "node:stream";
+import { isDoneWithin, withTimeLimit } from "../async/time-limit.ts";
 import { KeelsonError } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import { decodeJson, FrameDecoder, FrameError, FrameType, framesFromMonitor } from "./frames.ts";
@@ -46,9 +47,11 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
   const pipes: ChildProcess["stdio"] | undefined = child.stdio;
   const readiness = pipes?.[3];
   try {
-    const { pid, ...rest } = await ready(child, readiness, options);
+    const { podDirectory, timeoutMs } = options;
+    const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
+    const { pid, ...rest } = await withTimeLimit(ready(child, readiness, podDirectory), timeoutMs, late);
     child.unref();
-    return { monitor: connectMonitor(options.podDirectory), pid, ...rest };
+    return { monitor: connectMonitor(podDirectory), pid, ...rest };
   } catch (error) {
     await kill(child);
     throw error;
@@ -57,33 +60,24 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
   }
 }
 
-function ready(child: ChildProcess, readiness: unknown, options: SpawnOptions): Promise<Ready> {
-  const { podDirectory, timeoutMs } = options;
+function ready(child: ChildProcess, readiness: unknown, podDirectory: string): Promise<Ready> {
   const notStarted = (reason: string, cause?: unknown) =>
     monitorErrors.monitorNotStarted({ podDirectory, reason }, cause);
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs })), timeoutMs);
-    const fail = (error: KeelsonError) => {
-      clearTimeout(timer);
-      reject(error);
-    };
-    child.once("error", (error) => fail(notStarted(error.message, error)));
+    child.once("error", (error) => reject(notStarted(error.message, error)));
     if (child.pid === undefined) return;
-    if (!(readiness instanceof Readable)) return fail(notStarted("it has no pipe to say that it is ready"));
+    if (!(readiness instanceof Readable)) return reject(notStarted("it has no pipe to say that it is ready"));
     const decoder = new FrameDecoder(framesFromMonitor);
     readiness.on("data", (chunk: Buffer) => {
       try {
-        decoder.push(chunk, (type, payload) => {
-          clearTimeout(timer);
-          resolve(readReadiness(type, payload));
-        });
+        decoder.push(chunk, (type, payload) => resolve(readReadiness(type, payload)));
       } catch (error) {
-        if (error instanceof KeelsonError) fail(error);
-        else fail(notStarted(error instanceof FrameError ? error.message : String(error), error));
+        if (error instanceof KeelsonError) reject(error);
+        else reject(notStarted(error instanceof FrameError ? error.message : String(error), error));
       }
     });
-    readiness.on("error", (error) => fail(notStarted(error.message, error)));
-    readiness.on("close", () => fail(notStarted("it ended before it was ready")));
+    readiness.on("error", (error) => reject(notStarted(error.message, error)));
+    readiness.on("close", () => reject(notStarted("it ended before it was ready")));
   });
 }
 
@@ -97,8 +91,8 @@ function readReadiness(type: FrameType, payload: Buffer): Ready {
 
 async function kill(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, "exit", { signal: AbortSignal.timeout(reapMs) });
+  const exited = once(child, "exit");
   child.kill("SIGKILL");
   // Past the deadline it hangs in the kernel; libuv reaps it whenever it ends.
-  await exited.catch(() => child.unref());
+  if (!(await isDoneWithin(exited, reapMs).catch(() => false))) child.unref();
 }

@@ -2,10 +2,9 @@
 // Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
 
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
-import { mkdir, open, stat } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type Host, messageOf, replaceFile } from "../../native/index.ts";
+import { type Host, messageOf, readBounded, replaceFile } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
 import { defaultSeccompProfile } from "./seccomp-default.ts";
@@ -35,7 +34,7 @@ export async function seccompFor(
 
 async function readProfile(path: string): Promise<object> {
   const unusable = (reason: string, cause?: unknown) => podErrors.seccompProfile({ path, reason }, cause);
-  const text = await readBounded(path).catch((error: unknown) => {
+  const text = await readBounded(path, profileLimit).catch((error: unknown) => {
     throw unusable(messageOf(error), error);
   });
   let profile: unknown;
@@ -47,20 +46,6 @@ async function readProfile(path: string): Promise<object> {
   if (typeof profile !== "object" || profile === null || !("defaultAction" in profile))
     throw unusable("it has no defaultAction");
   return profile;
-}
-
-async function readBounded(path: string): Promise<string> {
-  // Not blocking: the open of a FIFO would wait for a writer, in one of the few threads that all files share.
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const facts = await file.stat();
-    if (!facts.isFile()) throw new TypeError("it is not a file");
-    const { size } = facts;
-    if (size > profileLimit) throw new RangeError("it is larger than 4 MiB");
-    return await file.readFile("utf8");
-  } finally {
-    await file.close();
-  }
 }
 
 /** Compiles each distinct profile once; the filters are named by the profile's hash and shared by all pods. */

@@ -1,0 +1,34 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { readBounded, UnfitFile } from "./read-file.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "keelson-read-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+test("reads up to the limit, and not a byte more", async () => {
+  const path = join(directory, "file");
+  writeFileSync(path, "ä".repeat(50));
+  expect(await readBounded(path, 100)).toBe("ä".repeat(50));
+  await expect(readBounded(path, 99)).rejects.toThrow(new UnfitFile("it is longer than 99 bytes"));
+  writeFileSync(path, "");
+  expect(await readBounded(path, 100)).toBe("");
+});
+
+test("a file whose size the kernel does not tell is bounded all the same", async () => {
+  expect(await readBounded("/proc/self/stat", 10_000)).toContain("(");
+  await expect(readBounded("/proc/kallsyms", 10_000)).rejects.toThrow(UnfitFile);
+});
+
+test("what is no regular file is refused at once", async () => {
+  const fifo = join(directory, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  const link = join(directory, "link");
+  symlinkSync("/dev/zero", link);
+  for (const path of [fifo, link, directory]) {
+    await expect(readBounded(path, 100), path).rejects.toThrow(new UnfitFile("it is not a regular file"));
+  }
+  await expect(readBounded(join(directory, "none"), 100)).rejects.toMatchObject({ code: "ENOENT" });
+});

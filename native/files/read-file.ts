@@ -1,0 +1,20 @@
+// Files of others read whole, up to a limit.
+
+import { constants } from "node:fs";
+import { open } from "node:fs/promises";
+
+/** The file is no regular one, or longer than it may be. */
+export class UnfitFile extends Error {}
+
+/** The text of a regular file of at most `limit` bytes. Throws UnfitFile, or the kernel's error. */
+export async function readBounded(path: string, limit: number): Promise<string> {
+  // Not blocking: the open of a FIFO would wait for a writer, in one of the few threads that all files share.
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  if (!(await file.stat()).isFile()) throw new UnfitFile("it is not a regular file");
+  const chunks: Buffer[] = [];
+  // `end` counts, so this is one byte more than there may be.
+  for await (const chunk of file.createReadStream({ start: 0, end: limit, autoClose: false })) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  if (bytes.length > limit) throw new UnfitFile(`it is longer than ${limit} bytes`);
+  return bytes.toString("utf8");
+}
