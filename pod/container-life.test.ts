@@ -1,6 +1,6 @@
-// CreateContainer to RemoveContainer: starts that fail, hang and are broken off, stops that meet a start, ends told once.
+// StartContainer and StopContainer: starts that fail, hang and are broken off, stops that meet a start, ends told once.
 
-import { mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -9,72 +9,8 @@ import { containerConfig, sandboxConfig } from "./testing/configs.ts";
 import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
 import { refusal } from "./testing/scripted-monitor.ts";
 
-const everything = { labels: new Map() };
 const node = useNode();
 holdTime();
-
-async function bundles(sandboxId: string): Promise<string[]> {
-  return await readdir(join(node().podDirectory(sandboxId), "containers"));
-}
-
-describe("a create", () => {
-  test("makes layer, bundle and record, and no process", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await makeContainer(pods, id);
-    expect(pods.container(c)).toMatchObject({ phase: { state: "created" }, stopSignal: "SIGTERM" });
-    expect(await node().record(c)).toMatchObject({ phase: { state: "created" }, removing: false });
-    expect([...node().images.layers]).toEqual([c]);
-    expect(await readdir(join(node().podDirectory(id), "containers", c))).toEqual([
-      "config.json",
-      "rootfs",
-      "rootfs.json",
-    ]);
-    expect(node().monitor(id).starts).toEqual([]);
-  });
-
-  test("twice at once, or again later, is one container", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const [a, b] = await Promise.all([makeContainer(pods, id), makeContainer(pods, id)]);
-    expect(b).toBe(a);
-    expect(await makeContainer(pods, id)).toBe(a);
-    expect(node().script.count("images prepareSnapshot")).toBe(1);
-  });
-
-  test("whose layer cannot be made leaves nothing, and a retry succeeds", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    node().script.fail("images prepareSnapshot", new Error("EROFS"));
-    await expect(makeContainer(pods, id)).rejects.toThrow("EROFS");
-    expect(node().images.layers.size).toBe(0);
-    expect(await bundles(id)).toEqual([]);
-    await makeContainer(pods, id);
-  });
-
-  test("whose record cannot be written takes the bundle and the layer back", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    await rm(node().stateDirectory, { recursive: true });
-    await writeFile(node().stateDirectory, "");
-    await expect(makeContainer(pods, id)).rejects.toThrow("ENOTDIR");
-    expect(node().images.layers.size).toBe(0);
-    expect(await bundles(id)).toEqual([]);
-    expect(pods.containers(everything)).toEqual([]);
-  });
-
-  test("of an image that is not there, or privileged in an ordinary pod, is refused", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const other = containerConfig("c", "other", ["/bin/true"]);
-    await expect(pods.createContainer(id, other, never)).rejects.toMatchObject({ name: "imageMissing" });
-    const config = containerConfig("c", "img", ["/bin/true"]);
-    const privileged = { ...config, security: { ...config.security, privileged: true } };
-    await expect(pods.createContainer(id, privileged, never)).rejects.toMatchObject({
-      name: "privilegedInOrdinaryPod",
-    });
-  });
-});
 
 describe("a start", () => {
   test("is one message to the monitor", async () => {
@@ -333,79 +269,5 @@ describe("an end", () => {
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 7 });
     await quiet();
     expect(told).toEqual(["created c", "started c", "stopped c"]);
-  });
-});
-
-describe("a removal", () => {
-  test("kills what runs, is on record before it takes anything, and takes the record last", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await runContainer(pods, id);
-    const deleting = node().script.hold("monitor delete");
-    const removal = pods.removeContainer(c, never);
-    await deleting.arrived;
-    expect(await node().record(c)).toMatchObject({ removing: true, phase: { state: "exited", exitCode: 137 } });
-    deleting.release();
-    await removal;
-    expect(node().script.calls(c)).toEqual([
-      "images prepareSnapshot",
-      "monitor start",
-      "monitor stop",
-      "monitor delete",
-      "images removeSnapshot",
-    ]);
-    expect(await bundles(id)).toEqual([]);
-    expect(await node().record(c)).toBeUndefined();
-    await pods.removeContainer(c, never);
-  });
-
-  test("of one that never ran, and of one that the monitor does not know, succeeds", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    await pods.removeContainer(await makeContainer(pods, id), never);
-    const c = await runContainer(pods, id, "d");
-    node().monitor(id).forgets(c);
-    await pods.removeContainer(c, never);
-    expect(pods.containers(everything)).toEqual([]);
-  });
-
-  test.each(["monitor delete", "host removeTree", "images removeSnapshot"])(
-    "that fails at %s leaves a container that is exited and does not start; the next one finishes it",
-    async (step) => {
-      const pods = await node().start();
-      const id = await runPod(pods);
-      const c = await runContainer(pods, id);
-      node().script.fail(step, new Error("EBUSY"));
-      await expect(pods.removeContainer(c, never)).rejects.toThrow("EBUSY");
-      expect(pods.container(c).phase.state).toBe("exited");
-      await pods.removeContainer(c, never);
-      expect(pods.containers(everything)).toEqual([]);
-      expect(node().images.layers.size).toBe(0);
-    },
-  );
-
-  test("of a created container that fails keeps it from starting", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await makeContainer(pods, id);
-    node().script.fail("images removeSnapshot", new Error("EBUSY"));
-    await expect(pods.removeContainer(c, never)).rejects.toThrow("EBUSY");
-    await expect(pods.startContainer(c, never)).rejects.toMatchObject({ code: "FailedPrecondition" });
-    expect(node().monitor(id).starts).toEqual([]);
-  });
-
-  test("during a start waits for its end and takes what it made", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await makeContainer(pods, id);
-    const start = node().script.hold("monitor start");
-    const starting = pods.startContainer(c, never);
-    await start.arrived;
-    const removal = pods.removeContainer(c, never);
-    start.release();
-    await starting;
-    await removal;
-    expect(node().monitor(id).running).toEqual([]);
-    expect(pods.containers(everything)).toEqual([]);
   });
 });

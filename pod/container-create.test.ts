@@ -1,0 +1,73 @@
+// CreateContainer: layer, bundle and record, or nothing at all; one container for equal requests.
+
+import { readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { holdTime } from "./testing/clock.ts";
+import { containerConfig } from "./testing/configs.ts";
+import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
+
+const everything = { labels: new Map() };
+const node = useNode();
+holdTime();
+
+async function bundles(sandboxId: string): Promise<string[]> {
+  return await readdir(join(node().podDirectory(sandboxId), "containers"));
+}
+
+test("a create makes layer, bundle and record, and no process", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const c = await makeContainer(pods, id);
+  expect(pods.container(c)).toMatchObject({ phase: { state: "created" }, stopSignal: "SIGTERM" });
+  expect(await node().record(c)).toMatchObject({ phase: { state: "created" }, removing: false });
+  expect([...node().images.layers]).toEqual([c]);
+  expect(await readdir(join(node().podDirectory(id), "containers", c))).toEqual([
+    "config.json",
+    "rootfs",
+    "rootfs.json",
+  ]);
+  expect(node().monitor(id).starts).toEqual([]);
+});
+
+test("a create twice at once, or again later, is one container", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const [a, b] = await Promise.all([makeContainer(pods, id), makeContainer(pods, id)]);
+  expect(b).toBe(a);
+  expect(await makeContainer(pods, id)).toBe(a);
+  expect(node().script.count("images prepareSnapshot")).toBe(1);
+});
+
+test("a create whose layer cannot be made leaves nothing, and a retry succeeds", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  node().script.fail("images prepareSnapshot", new Error("EROFS"));
+  await expect(makeContainer(pods, id)).rejects.toThrow("EROFS");
+  expect(node().images.layers.size).toBe(0);
+  expect(await bundles(id)).toEqual([]);
+  await makeContainer(pods, id);
+});
+
+test("a create whose record cannot be written takes the bundle and the layer back", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  await rm(node().stateDirectory, { recursive: true });
+  await writeFile(node().stateDirectory, "");
+  await expect(makeContainer(pods, id)).rejects.toThrow("ENOTDIR");
+  expect(node().images.layers.size).toBe(0);
+  expect(await bundles(id)).toEqual([]);
+  expect(pods.containers(everything)).toEqual([]);
+});
+
+test("a create of an image that is not there, or privileged in an ordinary pod, is refused", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const other = containerConfig("c", "other", ["/bin/true"]);
+  await expect(pods.createContainer(id, other, never)).rejects.toMatchObject({ name: "imageMissing" });
+  const config = containerConfig("c", "img", ["/bin/true"]);
+  const privileged = { ...config, security: { ...config.security, privileged: true } };
+  await expect(pods.createContainer(id, privileged, never)).rejects.toMatchObject({
+    name: "privilegedInOrdinaryPod",
+  });
+});

@@ -1,0 +1,87 @@
+// RemoveContainer: on record before it takes anything, finished by the next one when a step fails.
+
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { holdTime } from "./testing/clock.ts";
+import { makeContainer, never, runContainer, runPod, useNode } from "./testing/node.ts";
+
+const everything = { labels: new Map() };
+const node = useNode();
+holdTime();
+
+async function bundles(sandboxId: string): Promise<string[]> {
+  return await readdir(join(node().podDirectory(sandboxId), "containers"));
+}
+
+test("a removal kills what runs, is on record before it takes anything, and takes the record last", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const c = await runContainer(pods, id);
+  const deleting = node().script.hold("monitor delete");
+  const removal = pods.removeContainer(c, never);
+  await deleting.arrived;
+  expect(await node().record(c)).toMatchObject({ removing: true, phase: { state: "exited", exitCode: 137 } });
+  deleting.release();
+  await removal;
+  expect(node().script.calls(c)).toEqual([
+    "images prepareSnapshot",
+    "monitor start",
+    "monitor stop",
+    "monitor delete",
+    "images removeSnapshot",
+  ]);
+  expect(await bundles(id)).toEqual([]);
+  expect(await node().record(c)).toBeUndefined();
+  await pods.removeContainer(c, never);
+});
+
+test("a removal of one that never ran, and of one that the monitor does not know, succeeds", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  await pods.removeContainer(await makeContainer(pods, id), never);
+  const c = await runContainer(pods, id, "d");
+  node().monitor(id).forgets(c);
+  await pods.removeContainer(c, never);
+  expect(pods.containers(everything)).toEqual([]);
+});
+
+test.each(["monitor delete", "host removeTree", "images removeSnapshot"])(
+  "a removal that fails at %s leaves a container that is exited and does not start; the next one finishes it",
+  async (step) => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await runContainer(pods, id);
+    node().script.fail(step, new Error("EBUSY"));
+    await expect(pods.removeContainer(c, never)).rejects.toThrow("EBUSY");
+    expect(pods.container(c).phase.state).toBe("exited");
+    await pods.removeContainer(c, never);
+    expect(pods.containers(everything)).toEqual([]);
+    expect(node().images.layers.size).toBe(0);
+  },
+);
+
+test("a removal of a created container that fails keeps it from starting", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const c = await makeContainer(pods, id);
+  node().script.fail("images removeSnapshot", new Error("EBUSY"));
+  await expect(pods.removeContainer(c, never)).rejects.toThrow("EBUSY");
+  await expect(pods.startContainer(c, never)).rejects.toMatchObject({ code: "FailedPrecondition" });
+  expect(node().monitor(id).starts).toEqual([]);
+});
+
+test("a removal during a start waits for its end and takes what it made", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const c = await makeContainer(pods, id);
+  const start = node().script.hold("monitor start");
+  const starting = pods.startContainer(c, never);
+  await start.arrived;
+  const removal = pods.removeContainer(c, never);
+  start.release();
+  await starting;
+  await removal;
+  expect(node().monitor(id).running).toEqual([]);
+  expect(pods.containers(everything)).toEqual([]);
+});

@@ -1,0 +1,57 @@
+// Whether what a daemon tells of its pods is so on the node, and whether the node holds nothing else.
+
+import { expect } from "vitest";
+import type { NodePods } from "../pods.ts";
+import { Records } from "../records.ts";
+import type { SandboxLife } from "../sandbox.ts";
+import { never, type ScriptedNode } from "./node.ts";
+
+const everything = { labels: new Map() };
+
+/** As if the daemon before had been killed in that life of the pod. */
+export async function rewriteLife(node: ScriptedNode, sandboxId: string, life: SandboxLife): Promise<void> {
+  const record = await node.record(sandboxId);
+  if (record?.kind !== "sandbox") throw new Error(`no record of ${sandboxId}`);
+  await (await Records.open(node.stateDirectory)).save({ ...record, life });
+}
+
+/** What is told of the pods is so. */
+export function expectTrue(node: ScriptedNode, pods: NodePods): void {
+  const sandboxes = pods.sandboxes(everything);
+  for (const { id, state, ips, leftovers } of sandboxes) {
+    expect(leftovers).toEqual([]);
+    if (state === "ready") expect([node.network.attached.get(id)]).toEqual(ips);
+    else expect(ips).toEqual([]);
+  }
+  const addresses = sandboxes.flatMap(({ ips }) => ips);
+  expect(new Set(addresses).size).toBe(addresses.length);
+  for (const { id, sandboxId, phase } of pods.containers(everything)) {
+    expect([id, phase.state === "running"]).toEqual([id, node.monitor(sandboxId).running.includes(id)]);
+  }
+}
+
+/** And nothing is on the node that belongs to none of them. */
+export async function expectTidy(node: ScriptedNode, pods: NodePods): Promise<void> {
+  expectTrue(node, pods);
+  const sandboxes = pods.sandboxes(everything).map(({ id }) => String(id));
+  const ready = pods.sandboxes({ ...everything, state: "ready" }).map(({ id }) => String(id));
+  const containers = pods.containers(everything).map(({ id }) => String(id));
+  expect((await node.podDirectories()).filter((id) => !sandboxes.includes(id))).toEqual([]);
+  expect([...node.images.layers].filter((id) => !containers.includes(id))).toEqual([]);
+  expect((await node.records()).map(({ id }) => String(id)).toSorted()).toEqual(
+    [...sandboxes, ...containers].toSorted(),
+  );
+  expect(
+    node.network
+      .leases()
+      .map(({ sandboxId }) => sandboxId)
+      .toSorted(),
+  ).toEqual(ready.toSorted());
+  expect(node.monitors.filter(({ isGone }) => !isGone)).toHaveLength(ready.length);
+}
+
+export async function expectRemovable(node: ScriptedNode, pods: NodePods): Promise<void> {
+  for (const { id } of pods.sandboxes(everything)) await pods.removeSandbox(id, never);
+  expect(pods.sandboxes(everything)).toEqual([]);
+  await expectTidy(node, pods);
+}

@@ -1,0 +1,161 @@
+// What a daemon before has begun or left is finished once this one serves: a few pods at a time, past what hangs or fails.
+
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { limits } from "./environment.ts";
+import { holdTime, quiet, until, within } from "./testing/clock.ts";
+import { never, runContainer, runPod, useNode } from "./testing/node.ts";
+import { expectTidy, rewriteLife } from "./testing/truth.ts";
+
+const everything = { labels: new Map() };
+const node = useNode();
+holdTime();
+
+/** How long a daemon may take until it serves, whatever it finds. */
+const servedMs = 1_100;
+
+test("a DEL that hangs keeps nobody from the socket, runs for four pods at a time, and leaves their names free", async () => {
+  const first = await node().start();
+  const names = ["a", "b", "c", "d", "e", "f"];
+  const ids = await Promise.all(names.map((name) => runPod(first, name)));
+  await node().kill();
+  for (const id of ids) await rewriteLife(node(), id, "starting");
+  const hanging = names.map(() => node().script.hold("network detach"));
+
+  const pods = await within(servedMs, node().start());
+  const tidying = pods.tidy();
+  await until("the first DELs hang", () => node().script.count("network detach") >= 4);
+  await quiet();
+  expect(node().script.count("network detach")).toBe(4);
+  expect(pods.sandboxes(everything)).toEqual([]);
+  const again = await Promise.all(names.map((name) => runPod(pods, name)));
+  for (const held of hanging) held.release();
+  await tidying;
+  expect(pods.sandboxes(everything).map(({ id }) => id)).toEqual(again);
+  await expectTidy(node(), pods);
+});
+
+test("pods without monitors, as after a reboot: their processes are killed though DELs hang", async () => {
+  const first = await node().start();
+  const ids = await Promise.all(["a", "b", "c", "d", "e", "f"].map((name) => runPod(first, name)));
+  await node().kill();
+  for (const id of ids) {
+    node().monitor(id).dies();
+    // Stands for the pod's cgroup, whose processes outlived their monitor.
+    await mkdir(join(node().directory, "cgroup/keelson", id), { recursive: true });
+  }
+  const hanging = ids.map(() => node().script.hold("network detach"));
+  const pods = await within(servedMs, node().start());
+  expect(pods.sandboxes(everything).map(({ state }) => state)).toEqual(ids.map(() => "not-ready"));
+  const tidying = pods.tidy();
+  const cgroups = join(node().directory, "cgroup/keelson");
+  await until("all cgroups are cleared", async () => (await readdir(cgroups)).length === 0);
+  for (const held of hanging) held.release();
+  await within(limits.shutdown, tidying);
+  await expectTidy(node(), pods);
+});
+
+test("one pod that cannot be taken down is listed, not ready, says why, and keeps no other from being taken down", async () => {
+  const first = await node().start();
+  const [a, b] = [await runPod(first, "a"), await runPod(first, "b")];
+  await node().kill();
+  for (const id of [a, b]) await rewriteLife(node(), id, "starting");
+  node().script.fail("host removeTree", new Error("EBUSY"));
+  const pods = await node().start();
+  await pods.tidy();
+  const [left] = pods.sandboxes(everything);
+  expect(pods.sandboxes(everything)).toHaveLength(1);
+  expect(left).toMatchObject({ state: "not-ready", leftovers: ["remove the pod directory: EBUSY"] });
+  await pods.removeSandbox(left?.id ?? "", never);
+  await expectTidy(node(), pods);
+});
+
+test("what a start that failed still owes the network is listed by the next daemon too, until it is taken back", async () => {
+  const first = await node().start();
+  node().network.failing = "DEL of bridge: not today";
+  node().script.fail("network attach", new Error("not today"));
+  await expect(runPod(first)).rejects.toThrow("not today");
+  const pods = await node().restart();
+  await pods.tidy();
+  expect(pods.sandboxes(everything)).toMatchObject([
+    { state: "not-ready", leftovers: ["detach the network: DEL of bridge: not today"] },
+  ]);
+  node().network.recovers();
+  const last = await node().restart();
+  await last.tidy();
+  await expectTidy(node(), last);
+  expect(last.sandboxes(everything)).toEqual([]);
+});
+
+test("directories, layers and records of no pod are taken down, the network before the monitor", async () => {
+  const first = await node().start();
+  const id = await runPod(first);
+  const c = await runContainer(first, id);
+  await runPod(first, "kept");
+  await node().kill();
+  await rm(join(node().stateDirectory, `${id}.json`));
+  const pods = await node().start();
+  expect(pods.sandboxes(everything)).toHaveLength(1);
+  const before = node().script.calls().length;
+  await pods.tidy();
+  expect(
+    node()
+      .script.calls()
+      .slice(before)
+      .filter((name) => name.startsWith("network d") || name === "monitor shutdown"),
+  ).toEqual(["network detach", "monitor shutdown"]);
+  await expectTidy(node(), pods);
+  expect(node().images.layers.has(c)).toBe(false);
+});
+
+test("what a request makes between the start and the clearing up is no stranger's", async () => {
+  await runPod(await node().start(), "before");
+  const pods = await node().restart();
+  const id = await runPod(pods);
+  await runContainer(pods, id);
+  await pods.tidy();
+  await expectTidy(node(), pods);
+  expect(pods.sandboxes({ ...everything, state: "ready" })).toHaveLength(2);
+});
+
+test("a request for a pod that is being finished waits for its turn, and finds it done", async () => {
+  const id = await runPod(await node().start());
+  await node().kill();
+  await rewriteLife(node(), id, "stopping");
+  const detaching = node().script.hold("network detach");
+  const pods = await node().start();
+  const tidying = pods.tidy();
+  await detaching.arrived;
+  const removal = pods.removeSandbox(id, never);
+  detaching.release();
+  await Promise.all([tidying, removal]);
+  expect(pods.sandboxes(everything)).toEqual([]);
+  expect(node().script.count("network detach")).toBe(1);
+});
+
+test("garbage of the network is collected last, and spares the pods that are there", async () => {
+  const first = await node().start();
+  const [a, b] = [await runPod(first, "a"), await runPod(first, "b")];
+  await first.stopSandbox(b, never);
+  const pods = await node().restart();
+  await pods.tidy();
+  expect(node().script.calls().at(-1)).toBe("network collectGarbage");
+  expect([...node().network.spared].toSorted()).toEqual([a, b].toSorted());
+});
+
+test("a daemon that is told to end while it clears up begins nothing more", async () => {
+  const first = await node().start();
+  const ids = await Promise.all(["a", "b", "c", "d", "e", "f"].map((name) => runPod(first, name)));
+  await node().kill();
+  for (const id of ids) await rewriteLife(node(), id, "starting");
+  const hanging = ids.map(() => node().script.hold("network detach"));
+  const pods = await node().start();
+  const tidying = pods.tidy();
+  await until("the first DELs hang", () => node().script.count("network detach") === 4);
+  await pods.close();
+  for (const held of hanging) held.release();
+  await tidying;
+  expect(node().script.count("network detach")).toBe(4);
+  expect(node().script.calls()).not.toContain("network collectGarbage");
+});
