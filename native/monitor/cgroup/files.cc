@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 
+#include <cstdlib>
 #include <memory>
 
 #include "common/fd.h"
@@ -36,6 +37,11 @@ Result<std::string> read_cgroup_file(const std::string& path) {
   std::string text = TRY(read_file(path, max_size));
   if (text.ends_with('\n')) text.pop_back();
   return text;
+}
+
+int64_t read_cgroup_number(const std::string& path) {
+  const Result<std::string> text = read_cgroup_file(path);
+  return text ? strtoll(text->c_str(), nullptr, 10) : -1;
 }
 
 Status write_cgroup_file(const std::string& path, std::string_view value) {

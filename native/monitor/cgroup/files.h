@@ -1,6 +1,7 @@
 // The small files and the directories of cgroupfs.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,8 @@ namespace keelson {
 
 // A whole file without the newline at its end.
 Result<std::string> read_cgroup_file(const std::string& path);
+// The number that it holds; -1 when it cannot be read.
+int64_t read_cgroup_number(const std::string& path);
 Status write_cgroup_file(const std::string& path, std::string_view value);
 
 // How deep to walk below a container's cgroup: what it made inside its own is as deep as it likes.

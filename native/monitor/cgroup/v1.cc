@@ -1,8 +1,6 @@
 // Sources: cgroup-v1/*.rst, sched-bwc.rst, config-linux.md.
 #include "monitor/cgroup/v1.h"
 
-#include <cstdlib>
-
 #include "monitor/cgroup/devices.h"
 #include "monitor/cgroup/files.h"
 
@@ -82,10 +80,7 @@ class Resources {
     if (present(cpu["idle"])) optional("cpu", "cpu.idle", std::to_string(cpu["idle"].integer()));
   }
 
-  int64_t current(std::string_view name) {
-    Result<std::string> text = read_cgroup_file(file("memory", name));
-    return text ? strtoll(text->c_str(), nullptr, 10) : -1;
-  }
+  int64_t current(std::string_view name) { return read_cgroup_number(file("memory", name)); }
 
   Status collect_memory(const Json& memory) {
     const int64_t limit = memory["limit"].integer();

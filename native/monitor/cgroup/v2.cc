@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
 #include "common/fd.h"
 #include "monitor/cgroup/devices.h"
@@ -73,11 +72,9 @@ class Resources {
 
   Status collect_memory(const Json& memory) {
     const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
-    if (limit > 0 && memory["checkBeforeUpdate"].boolean()) {
-      Result<std::string> used = read_cgroup_file(directory_ + "/memory.current");
-      if (used && strtoll(used->c_str(), nullptr, 10) > limit) {
-        return fail(Kind::invalid, "limit memory", "more than the new limit is in use");
-      }
+    if (limit > 0 && memory["checkBeforeUpdate"].boolean() &&
+        read_cgroup_number(directory_ + "/memory.current") > limit) {
+      return fail(Kind::invalid, "limit memory", "more than the new limit is in use");
     }
     if (swap > 0) {
       // OCI counts memory and swap together, v2 counts swap alone.
