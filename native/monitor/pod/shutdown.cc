@@ -62,7 +62,8 @@ void Shutdown::end_init() {
 
 void Shutdown::take_down() {
   deadline_.cancel();
-  if (Status destroyed = destroy_sandbox(context_.sandbox, context_.cgroups); !destroyed) return fail_all(destroyed.error());
+  Status destroyed = destroy_sandbox(context_.sandbox, context_.cgroups);
+  if (!destroyed) return fail_all(destroyed.error());
   server_.stop_listening();
   size_t unsent = 0;
   for (const auto& held : clients_) {

@@ -1,4 +1,5 @@
-// Taking the whole pod down: containers, the shared init, namespaces, cgroup, socket.
+// Taking the whole pod down, in this order: every container is stopped (SIGTERM, SIGKILL after the grace), then
+// removed with whatever is left in its cgroup; the shared init gets SIGKILL; namespaces, cgroup and socket go last.
 #pragma once
 
 #include "monitor/pod/pod.h"

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 namespace keelson {
 
@@ -103,7 +104,9 @@ Status Loop::run() {
       busy_since_quiet_ = false;
       when_quiet_();
     }
-    for (int i = 0; i < count; ++i) dispatch(events[static_cast<size_t>(i)].data.u64, events[static_cast<size_t>(i)].events);
+    for (const epoll_event& event : std::span(events).first(static_cast<size_t>(std::max(count, 0)))) {
+      dispatch(event.data.u64, event.events);
+    }
     run_due_timers();
     run_deferred();
   }

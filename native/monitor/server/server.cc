@@ -98,7 +98,8 @@ void Server::refuse(Fd socket) {
   uint64_t id = next_id_++;
   auto watch = loop_.watch(socket.get(), EPOLLRDHUP, [this, id](uint32_t) { forget_refused(id); });
   if (!watch) return;
-  refused_.emplace(id, Refused{std::move(socket), std::move(*watch), loop_.after(1s, [this, id] { forget_refused(id); })});
+  Loop::Timer end = loop_.after(1s, [this, id] { forget_refused(id); });
+  refused_.emplace(id, Refused{std::move(socket), std::move(*watch), std::move(end)});
   accept_or_wait();
 }
 

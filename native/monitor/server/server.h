@@ -15,7 +15,8 @@ class Server {
   // calls that end by themselves: however many streams there are, a pod can be looked at, stopped, and taken down.
   static constexpr long max_streams = 128;
   static constexpr size_t max_connections = 192;
-  // Those that are over, and refused ones, may still be reading why. When there are so many, new ones wait to be accepted.
+  // Those that are over, and refused ones, may still be reading why. When there are so many, new ones wait to be
+  // accepted.
   static constexpr size_t max_over = 64;
   static constexpr size_t max_refused = 32;
   // Those that wait; one more is told by connect(2) itself (EAGAIN).

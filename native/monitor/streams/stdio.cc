@@ -28,7 +28,8 @@ Result<Pipe> make_pipe() {
 
 Status make_nonblocking(const Fd& fd) {
   // Of a pipe each end has flags of its own, so the process's end keeps blocking.
-  if (fcntl(fd.get(), F_SETFL, fcntl(fd.get(), F_GETFL) | O_NONBLOCK) != 0) return fail_errno("make a pipe non-blocking");
+  const int flags = fcntl(fd.get(), F_GETFL) | O_NONBLOCK;
+  if (fcntl(fd.get(), F_SETFL, flags) != 0) return fail_errno("make a pipe non-blocking");
   return {};
 }
 

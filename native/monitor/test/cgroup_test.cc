@@ -25,9 +25,9 @@ struct Host {
   CgroupHost hierarchies;
 
   static std::string hybrid(const std::string& root) {
-    return mounted(root + "/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct") + mounted(root + "/memory", "cgroup", "rw,memory") +
-           mounted(root + "/pids", "cgroup", "rw,pids") + mounted(root + "/devices", "cgroup", "rw,devices") +
-           mounted(root + "/unified", "cgroup2", "rw");
+    return mounted(root + "/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct") +
+           mounted(root + "/memory", "cgroup", "rw,memory") + mounted(root + "/pids", "cgroup", "rw,pids") +
+           mounted(root + "/devices", "cgroup", "rw,devices") + mounted(root + "/unified", "cgroup2", "rw");
   }
   static std::string unified(const std::string& root) { return mounted(root, "cgroup2", "rw"); }
 
@@ -110,7 +110,8 @@ void writes_the_files_of_v1() {
 
 void writes_the_files_of_v2() {
   Host host(Host::unified);
-  for (const char* name : {"cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.low", "pids.max", "io.max"}) {
+  for (const char* name :
+       {"cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.low", "pids.max", "io.max"}) {
     host.make_file(std::string("/pod/c/") + name);
   }
   EXPECT(apply(host, R"({"cpu": {"shares": 1024, "quota": 50000, "period": 100000},

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "monitor/test/unit_test.h"
 
 namespace keelson::test {
@@ -28,25 +30,29 @@ struct Fixture {
     EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     client = Fd(ends[0]);
     connection = std::make_shared<Connection>(
-        *loop, Fd(ends[1]), 1, [this](std::shared_ptr<Connection> held, const Json& request) { on_request(held, request); },
+        *loop, Fd(ends[1]), 1,
+        [this](std::shared_ptr<Connection> served, const Json& request) { on_request(std::move(served), request); },
         [this](uint64_t) { loop->stop(); });
     EXPECT(connection->open().has_value());
     limit = loop->after(5s, [] { expect_true(false, "the connection ends within 5 s", __FILE__, __LINE__); });
   }
 
-  void send(const std::string& bytes) { EXPECT(write(client.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size())); }
+  void send(const std::string& bytes) {
+    EXPECT_EQUAL(static_cast<long>(write(client.get(), bytes.data(), bytes.size())), static_cast<long>(bytes.size()));
+  }
   void hang_up_sending() { EXPECT(shutdown(client.get(), SHUT_WR) == 0); }
   void run() { EXPECT(loop->run().has_value()); }
   std::string received() {
-    std::string all(4 << 20, '\0');
-    ssize_t size = 0;
-    for (ssize_t count; (count = read(client.get(), all.data() + size, all.size() - static_cast<size_t>(size))) > 0;) size += count;
-    all.resize(static_cast<size_t>(size));
+    std::string all(64 << 10, '\0');
+    const ssize_t size = read(client.get(), all.data(), all.size());
+    all.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
     return all;
   }
 };
 
-std::string request(const char* op) { return whole_frame(FrameType::request, std::string(R"({"op": ")") + op + "\"}"); }
+std::string request(const char* op) {
+  return whole_frame(FrameType::request, std::string(R"({"op": ")") + op + "\"}");
+}
 
 void answers_a_client_that_only_listens() {
   Fixture f;
