@@ -12,9 +12,9 @@ MONITOR_LINK := $(if $(STATIC),$(STATIC) -s) -Wl,--gc-sections
 # Small code: each page of it that is in use counts for every pod. What takes time is in the kernel.
 MONITOR_SMALL := $(if $(STATIC),-Os)
 
-$(BUILD)/monitor-objects/%.o: %.cc
+$(BUILD)/monitor-objects/%.o: %.cc $(PRECOMPILED)
 	@mkdir -p $(@D)
-	$(CXX) $(COMMON) $(CXXFLAGS) $(MONITOR_SMALL) -ffunction-sections -fdata-sections -DKEELSON_VERSION='"$(MONITOR_VERSION)"' -c $< -o $@
+	$(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) $(MONITOR_SMALL) -ffunction-sections -fdata-sections -DKEELSON_VERSION='"$(MONITOR_VERSION)"' -c $< -o $@
 
 $(BUILD)/keelson-monitor: $(MONITOR_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(MONITOR_LINK)
