@@ -12,7 +12,7 @@ fi
 
 packages="g++ make libseccomp-dev busybox-static containernetworking-plugins iptables iproute2"
 if [ "$purpose" = test ]; then
-  packages="$packages docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl dpkg-dev"
+  packages="$packages ccache docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl dpkg-dev"
 fi
 
 missing=""
@@ -40,7 +40,7 @@ fi
 
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
-make -s -C native -j2 >&2
+make -s -C native -j"$(nproc)" >&2
 if [ ! -e cri/api/generated/messages.js ] || [ cri/api/api.proto -nt cri/api/generated/messages.js ] || [ cri/api/keelson.proto -nt cri/api/generated/messages.js ]; then
   npm run --silent build:proto >&2
 fi

@@ -7,9 +7,9 @@ UNPACK_SOURCES := $(filter-out %_test.cc %_fuzz.cc,$(wildcard unpack/*.cc)) comm
 UNPACK_OBJECTS := $(UNPACK_SOURCES:%.cc=$(BUILD)/unpack-objects/%.o)
 UNPACK_LINK = $(if $(STATIC),$(STATIC) -s) -pthread
 
-$(BUILD)/unpack-objects/%.o: %.cc $(PRECOMPILED)
+$(BUILD)/unpack-objects/%.o: %.cc
 	@mkdir -p $(@D)
-	$(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
+	$(CXX) $(COMMON) $(CXXFLAGS) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
 
 $(BUILD)/keelson-unpack: $(UNPACK_OBJECTS) $(CODEC_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK)
