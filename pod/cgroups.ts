@@ -109,7 +109,8 @@ async function killInside(directory: string): Promise<void> {
   );
   if (killed) return;
   const pids = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
-  for (const pid of pids.split("\n").filter((line) => line !== "")) {
+  // A process that our PID namespace does not show is listed as 0; to kill that would be to kill our own group.
+  for (const pid of pids.split("\n").filter((line) => Number(line) > 0)) {
     try {
       process.kill(Number(pid), "SIGKILL");
     } catch {

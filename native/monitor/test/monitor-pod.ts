@@ -330,7 +330,9 @@ function killAll(root: string): void {
   for (const file of execFileSync("find", [root, "-name", "cgroup.procs"], { encoding: "utf8" })
     .split("\n")
     .filter(Boolean)) {
-    for (const pid of readFileSync(file, "utf8").split("\n").filter(Boolean)) {
+    for (const pid of readFileSync(file, "utf8").split("\n")) {
+      // 0 stands for a process of another PID namespace, and would be our own group.
+      if (!(Number(pid) > 0)) continue;
       try {
         process.kill(Number(pid), "SIGKILL");
       } catch {
