@@ -67,7 +67,6 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       env: environment(sandbox, container),
       cwd: config.workingDir || container.image.config.workingDir || "/",
       capabilities,
-      rlimits: [],
       noNewPrivileges: security.noNewPrivs && !security.privileged,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       ...(config.resources === undefined ? {} : { oomScoreAdj: Number(config.resources.oomScoreAdj) }),

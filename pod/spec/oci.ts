@@ -23,7 +23,6 @@ export interface OciProcess {
   readonly env: readonly Buffer[];
   readonly cwd: string;
   readonly capabilities: OciCapabilities;
-  readonly rlimits: readonly { readonly type: string; readonly soft: number; readonly hard: number }[];
   readonly noNewPrivileges: boolean;
   readonly oomScoreAdj?: number;
   readonly apparmorProfile?: string;

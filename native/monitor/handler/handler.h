@@ -2,15 +2,15 @@
 // Each container has one Handler, and both kinds keep the same promises.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
-#include "monitor/server/loop.h"
+#include "monitor/cgroup/cgroup.h"
 #include "monitor/cgroup/oom.h"
-#include "monitor/setup/process.h"
+#include "monitor/server/loop.h"
 #include "monitor/server/reaper.h"
+#include "monitor/setup/container_exec.h"
+#include "monitor/setup/pid_namespace.h"
 
 namespace keelson {
 
@@ -23,31 +23,29 @@ struct Context {
   const OomScore& oom_score;
 };
 
+// A container to be started. What is referred to stays as it is until `done`.
 struct StartOrder {
-  InitRequest request;
-  std::string cgroup_path;  // cgroupfs form
+  const std::string& id;
+  const std::string& bundle;
+  const std::string& seccomp_filter_path;  // compiled BPF program, empty: none
+  const PidTarget& pid_target;
+  const ContainerSpec& spec;
   RootfsSpec rootfs;
+  std::string cgroup_path;  // cgroupfs form
 };
 
-struct Launched {
-  Started process;
+struct StartedContainer {
+  Started init;
   Cgroup cgroup;
-};
-
-struct ExecOrder {
-  ExecRequest request;
-  std::vector<std::string> args;
-  bool terminal = false;
-  uint16_t columns = 0;
-  uint16_t rows = 0;
 };
 
 class Handler {
  public:
   virtual ~Handler() = default;
-  // `spec` stays valid until `done`. A failure has left nothing behind when `done` is called.
-  virtual void start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) = 0;
-  virtual std::weak_ptr<Attempt> exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
+  // A failure has left nothing behind when `done` is called.
+  virtual void start(StartOrder order, Stdio stdio, Done<StartedContainer> done) = 0;
+  // Executes `command` in the container that was started. What is returned can be told to break it off.
+  virtual std::weak_ptr<Attempt> exec(const ExecTarget& target, const CommandSpec& command, Stdio stdio,
                                       Done<Started> done) = 0;
   // Breaks off a start that is not done: it then fails with `why`.
   virtual void abort_start(Error why) = 0;
@@ -56,10 +54,5 @@ class Handler {
   // The init is dead: takes down its cgroup and whatever else start() made.
   virtual void remove(Cgroup& cgroup, DoneStatus done) = 0;
 };
-
-std::unique_ptr<Handler> make_native_handler(Context& context);
-// `bundle` holds the runtime's files too: its log, pid files, console socket.
-std::unique_ptr<Handler> make_oci_handler(Context& context, std::string id, std::string bundle, std::string binary,
-                                          std::string root);
 
 }  // namespace keelson

@@ -1,7 +1,9 @@
-// The native handler: the cgroup here, everything else by process.h.
+#include "monitor/handler/native_handler.h"
+
 #include <csignal>
 
-#include "monitor/handler/handler.h"
+#include "monitor/cgroup/cgroup.h"
+#include "monitor/setup/container_init.h"
 
 namespace keelson {
 
@@ -11,20 +13,29 @@ class NativeHandler : public Handler {
  public:
   explicit NativeHandler(Context& context) : context_(context) {}
 
-  void start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) override {
-    auto made = Cgroup::create(context_.cgroups, order.cgroup_path);
-    if (!made) return done(std::unexpected(made.error()));
-    auto cgroup = std::make_shared<Cgroup>(std::move(*made));
-    if (Status applied = cgroup->apply(spec.resources); !applied) {
-      return undo(std::move(cgroup), applied.error(), std::move(done));
+  void start(StartOrder order, Stdio stdio, Done<StartedContainer> done) override {
+    if (!order.seccomp_filter_path.empty()) filter_ = TRY_OR(done, SeccompFilter::read(order.seccomp_filter_path));
+    auto cgroup = std::make_shared<Cgroup>(TRY_OR(done, Cgroup::create(context_.cgroups, order.cgroup_path)));
+    if (Status applied = cgroup->apply(order.spec.resources); !applied) {
+      return undo(std::move(cgroup), std::move(applied.error()), std::move(done));
     }
     starting_cgroup_ = cgroup;
     OomScore::Original score(context_.oom_score);
-    starting_ = start_init(start_context(), order.request, spec, order.rootfs, *cgroup, std::move(stdio),
-                           [this, cgroup, done = std::move(done)](Result<Started> started) mutable {
-                             if (!started) return undo(std::move(cgroup), std::move(started.error()), std::move(done));
-                             done(Launched{std::move(*started), std::move(*cgroup)});
-                           });
+    const InitOrder init{order.id,     order.bundle, context_.sandbox, *cgroup,
+                         order.spec,   order.rootfs, filter_,          order.pid_target};
+    starting_ = spawn_container_init(
+        context_.loop, context_.reaper, init, std::move(stdio),
+        [this, cgroup, done = std::move(done)](Result<Started> started) mutable {
+          if (!started) return undo(std::move(cgroup), std::move(started.error()), std::move(done));
+          done(StartedContainer{std::move(*started), std::move(*cgroup)});
+        });
+  }
+
+  std::weak_ptr<Attempt> exec(const ExecTarget& target, const CommandSpec& command, Stdio stdio,
+                              Done<Started> done) override {
+    OomScore::Original score(context_.oom_score);
+    return spawn_container_exec(context_.loop, context_.reaper, target, filter_, command, std::move(stdio),
+                                std::move(done));
   }
 
   void abort_start(Error why) override {
@@ -33,17 +44,6 @@ class NativeHandler : public Handler {
     start->abort(std::move(why));
     // What somebody froze (or what froze with the cgroup it joined) dies only when thawed.
     if (auto cgroup = starting_cgroup_.lock()) cgroup->thaw();
-  }
-
-  std::weak_ptr<Attempt> exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
-                              Done<Started> done) override {
-    ProcessSpec process = spec.process;
-    process.args = std::move(order.args);
-    process.terminal = order.terminal;
-    process.columns = order.columns;
-    process.rows = order.rows;
-    OomScore::Original score(context_.oom_score);
-    return start_exec(start_context(), order.request, spec, process, cgroup, std::move(stdio), std::move(done));
   }
 
   void signal(pid_t init, int signal, DoneStatus done) override {
@@ -55,15 +55,14 @@ class NativeHandler : public Handler {
   void remove(Cgroup& cgroup, DoneStatus done) override { remove_cgroup(context_.loop, cgroup, std::move(done)); }
 
  private:
-  StartContext start_context() const { return {context_.loop, context_.reaper, context_.sandbox}; }
-
-  void undo(std::shared_ptr<Cgroup> cgroup, Error error, Done<Launched> done) {
+  void undo(std::shared_ptr<Cgroup> cgroup, Error error, Done<StartedContainer> done) {
     remove_cgroup(context_.loop, *cgroup, [cgroup, error = std::move(error), done = std::move(done)](Status) mutable {
       done(std::unexpected(std::move(error)));
     });
   }
 
   Context& context_;
+  SeccompFilter filter_;  // of every process of the container
   std::weak_ptr<Attempt> starting_;
   std::weak_ptr<Cgroup> starting_cgroup_;
 };

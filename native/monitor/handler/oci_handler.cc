@@ -1,65 +1,114 @@
-// The OCI handler: drives an OCI runtime binary over the same bundle.
-//
-// create (its stdio becomes the container's), start, exec --detach, kill, delete --force. The
-// runtime's processes become our children when it exits, for we are their subreaper.
 // Sources: OCI runtime.md, runc(8), crun(1).
+#include "monitor/handler/oci_handler.h"
+
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <charconv>
+#include <optional>
 
-#include "monitor/handler/console_socket.h"
-#include "monitor/pod/container.h"
-#include "monitor/handler/handler.h"
+#include "common/file.h"
+#include "common/json.h"
+#include "monitor/cgroup/cgroup.h"
 #include "monitor/handler/host_rootfs.h"
-#include "monitor/handler/oci_process.h"
 #include "monitor/handler/oci_runtime.h"
 
 namespace keelson {
 
 namespace {
 
+constexpr size_t max_config = 4 << 20;
+
+void copy(JsonWriter& to, const Json& from) {
+  switch (from.type()) {
+    case Json::Type::null: break;  // left out by the callers
+    case Json::Type::boolean: to.value(from.boolean()); break;
+    case Json::Type::integer: to.value(from.integer()); break;
+    case Json::Type::real: to.value(static_cast<int64_t>(from.real())); break;  // `process` has no fractions
+    case Json::Type::string: to.value(from.string()); break;
+    case Json::Type::array:
+      to.begin_array();
+      for (const Json& item : from.items()) copy(to, item);
+      to.end_array();
+      break;
+    case Json::Type::object:
+      to.begin_object();
+      for (const auto& [name, value] : from.members()) {
+        if (value.is_null()) continue;
+        to.key(name);
+        copy(to, value);
+      }
+      to.end_object();
+      break;
+  }
+}
+
+// The process.json of an exec: the container's own process with another command.
+std::string exec_process(const Json& process, const CommandSpec& command) {
+  JsonWriter json;
+  json.begin_object();
+  for (const auto& [name, value] : process.members()) {
+    if (name == "args" || name == "terminal" || name == "consoleSize" || value.is_null()) continue;
+    json.key(name);
+    copy(json, value);
+  }
+  json.key("args").begin_array();
+  for (const std::string& argument : command.args) json.value(argument);
+  json.end_array();
+  json.key("terminal").value(command.terminal);
+  if (command.terminal && command.columns > 0) {
+    json.key("consoleSize").begin_object();
+    json.key("height").value(static_cast<int>(command.rows)).key("width").value(static_cast<int>(command.columns));
+    json.end_object();
+  }
+  json.end_object();
+  return json.take();
+}
+
+Status write_exec_process(const std::string& config_path, const std::string& path, const CommandSpec& command) {
+  const std::string text = TRY(read_file(config_path, max_config));
+  const Json config = TRY(parse_json(text));
+  const std::string process = exec_process(config["process"], command);
+  Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return fail_errno("create " + path);
+  ssize_t written = write(file.get(), process.data(), process.size());
+  if (written == static_cast<ssize_t>(process.size())) return {};
+  int error = written < 0 ? errno : ENOSPC;
+  unlink(path.c_str());
+  return fail_errno("write " + path, error);
+}
+
 Result<pid_t> read_pid(const std::string& path) {
-  auto text = read_file(path, 64);
-  if (!text) return std::unexpected(text.error());
+  const std::string text = TRY(read_file(path, 64));
   pid_t pid = 0;
-  std::from_chars(text->data(), text->data() + text->size(), pid);
+  std::from_chars(text.data(), text.data() + text.size(), pid);
   if (pid <= 0) return fail(Kind::system, "read " + path, "the runtime wrote no process id");
   return pid;
 }
 
-// What the runtime has made, once it has ended well.
-Result<Started> take_started(const std::string& pid_file, const ConsoleSocket* console) {
-  Started started;
-  auto pid = read_pid(pid_file);
-  if (!pid) return std::unexpected(pid.error());
-  started.pid = *pid;
-  started.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
-  // ESRCH: it has run and been reaped before its runtime's end was; the Hold keeps how it exited.
-  if (!started.pidfd && errno != ESRCH) return fail_errno("open a pidfd of the runtime's process");
-  if (console != nullptr) {
-    auto terminal = console->receive();
-    if (!terminal) return std::unexpected(terminal.error());
-    started.sent = std::move(*terminal);
-  }
-  return started;
-}
-
-ProgramStdio as_program_stdio(const Stdio& stdio) { return {stdio.in.get(), stdio.out.get(), stdio.err.get()}; }
-
-// One run of create or exec on its way.
-struct Launch {
+// The files of one run of create or exec, and what it makes.
+struct RuntimeRun {
   Reaper::Hold hold;
   std::string pid_file;
   std::string process_file;  // of exec
   std::optional<ConsoleSocket> console;
 
-  ~Launch() {
+  ~RuntimeRun() {
     unlink(pid_file.c_str());
     if (!process_file.empty()) unlink(process_file.c_str());
   }
 
-  const ConsoleSocket* console_or_null() const { return console ? &*console : nullptr; }
+  // Once it has ended well.
+  Result<Started> take_started() const {
+    Started started;
+    started.pid = TRY(read_pid(pid_file));
+    started.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
+    // ESRCH: it has run and been reaped before its runtime's end was; the Hold keeps how it exited.
+    if (!started.pidfd && errno != ESRCH) return fail_errno("open a pidfd of the runtime's process");
+    if (console) started.sent = TRY(console->receive());
+    return started;
+  }
 };
 
 class OciHandler : public Handler {
@@ -70,12 +119,12 @@ class OciHandler : public Handler {
         bundle_(std::move(bundle)),
         runtime_(context, std::move(binary), std::move(root), bundle_) {}
 
-  void start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) override;
-  std::weak_ptr<Attempt> exec(ExecOrder order, const ContainerSpec& spec, const Cgroup& cgroup, Stdio stdio,
+  void start(StartOrder order, Stdio stdio, Done<StartedContainer> done) override;
+  std::weak_ptr<Attempt> exec(const ExecTarget& target, const CommandSpec& command, Stdio stdio,
                               Done<Started> done) override;
 
   void abort_start(Error why) override {
-    if (auto run = starting_.lock()) run->abort(std::move(why));
+    if (auto step = starting_.lock()) step->abort(std::move(why));
   }
 
   void signal(pid_t, int signal, DoneStatus done) override {
@@ -92,8 +141,13 @@ class OciHandler : public Handler {
   }
 
  private:
-  Result<std::shared_ptr<Launch>> prepare(bool terminal);
-  void undo_start(Error error, Done<Launched> done);
+  using Run = std::shared_ptr<RuntimeRun>;
+
+  Result<Run> prepare(bool terminal);
+  Result<Run> prepare_exec(const CommandSpec& command);
+  void create(bool terminal, Stdio stdio, Done<StartedContainer> done);
+  void run_start(const Run& run, Done<StartedContainer> done);
+  void undo_start(Error error, Done<StartedContainer> done);
 
   Context& context_;
   std::string id_;
@@ -101,51 +155,56 @@ class OciHandler : public Handler {
   RootfsSpec rootfs_;  // what start() has mounted
   std::string cgroup_path_;
   OciRuntime runtime_;
-  std::weak_ptr<Attempt> starting_;  // the run of create or start that is under way
+  std::weak_ptr<Attempt> starting_;  // the step of a start that is under way
 };
 
-Result<std::shared_ptr<Launch>> OciHandler::prepare(bool terminal) {
-  auto launch = std::make_shared<Launch>(Reaper::Hold(context_.reaper), runtime_.fresh_path(".pid"));
-  if (!terminal) return launch;
+Result<OciHandler::Run> OciHandler::prepare(bool terminal) {
+  auto run = std::make_shared<RuntimeRun>(Reaper::Hold(context_.reaper), runtime_.fresh_path(".pid"));
+  if (!terminal) return run;
   std::string name = runtime_.fresh_path(".sock").substr(bundle_.size() + 1);
-  auto console = ConsoleSocket::listen(bundle_, name);
-  if (!console) return std::unexpected(console.error());
-  launch->console = std::move(*console);
-  return launch;
+  run->console = TRY(ConsoleSocket::listen(bundle_, name));
+  return run;
 }
 
-void OciHandler::start(StartOrder order, const ContainerSpec& spec, Stdio stdio, Done<Launched> done) {
-  Status mounted = mount_host_rootfs(order.rootfs, bundle_, spec.readonly_root);
-  if (!mounted) return done(std::unexpected(mounted.error()));
-  rootfs_ = order.rootfs;
+void OciHandler::start(StartOrder order, Stdio stdio, Done<StartedContainer> done) {
+  rootfs_ = std::move(order.rootfs);
   cgroup_path_ = std::move(order.cgroup_path);
-  auto launch = prepare(spec.process.terminal);
-  if (!launch) {
-    undo_host_rootfs(rootfs_, bundle_);
-    return done(std::unexpected(launch.error()));
-  }
-  std::vector<std::string> arguments{"create", "--bundle", bundle_, "--pid-file", (*launch)->pid_file};
-  if (spec.process.terminal) arguments.insert(arguments.end(), {"--console-socket", (*launch)->console->path()});
-  arguments.push_back(id_);
-
-  auto on_created = [this, launch = *launch](Started started, Done<Launched> then) {
-    starting_ = runtime_.run({"start", id_}, {}, [this, launch, started = std::move(started),
-                                                  then = std::move(then)](Status ran) mutable {
-      if (!ran) return undo_start(std::move(ran.error()), std::move(then));
-      then(Launched{std::move(started), Cgroup::open(context_.cgroups, cgroup_path_)});
-    });
-  };
-  starting_ = runtime_.run(std::move(arguments), as_program_stdio(stdio),
-                           [this, launch = *launch, on_created = std::move(on_created),
-                            done = std::move(done)](Status created) mutable {
-                             if (!created) return undo_start(std::move(created.error()), std::move(done));
-                             auto started = take_started(launch->pid_file, launch->console_or_null());
-                             if (!started) return undo_start(std::move(started.error()), std::move(done));
-                             on_created(std::move(*started), std::move(done));
-                           });
+  starting_ = mount_host_rootfs(context_.loop, context_.reaper, rootfs_, bundle_, order.spec.readonly_root,
+                                [this, terminal = order.spec.command.terminal, stdio = std::move(stdio),
+                                 done = std::move(done)](Status mounted) mutable {
+                                  if (!mounted) return done(std::unexpected(std::move(mounted.error())));
+                                  create(terminal, std::move(stdio), std::move(done));
+                                });
 }
 
-void OciHandler::undo_start(Error error, Done<Launched> done) {
+void OciHandler::create(bool terminal, Stdio stdio, Done<StartedContainer> done) {
+  Result<Run> prepared = prepare(terminal);
+  if (!prepared) {
+    undo_host_rootfs(rootfs_, bundle_);
+    return done(std::unexpected(std::move(prepared.error())));
+  }
+  const Run& run = *prepared;
+  std::vector<std::string> arguments{"create", "--bundle", bundle_, "--pid-file", run->pid_file};
+  if (terminal) arguments.insert(arguments.end(), {"--console-socket", run->console->path()});
+  arguments.push_back(id_);
+  starting_ = runtime_.run(std::move(arguments), stdio, [this, run, done = std::move(done)](Status created) mutable {
+    if (!created) return undo_start(std::move(created.error()), std::move(done));
+    run_start(run, std::move(done));
+  });
+}
+
+void OciHandler::run_start(const Run& run, Done<StartedContainer> done) {
+  Result<Started> created = run->take_started();
+  if (!created) return undo_start(std::move(created.error()), std::move(done));
+  starting_ = runtime_.run(
+      {"start", id_}, {},
+      [this, run, started = std::move(*created), done = std::move(done)](Status ran) mutable {
+        if (!ran) return undo_start(std::move(ran.error()), std::move(done));
+        done(StartedContainer{std::move(started), Cgroup::open(context_.cgroups, cgroup_path_)});
+      });
+}
+
+void OciHandler::undo_start(Error error, Done<StartedContainer> done) {
   runtime_.run({"delete", "--force", id_}, {},
                [this, error = std::move(error), done = std::move(done)](Status) mutable {
                  undo_host_rootfs(rootfs_, bundle_);
@@ -158,27 +217,28 @@ void OciHandler::undo_start(Error error, Done<Launched> done) {
                });
 }
 
-std::weak_ptr<Attempt> OciHandler::exec(ExecOrder order, const ContainerSpec&, const Cgroup&, Stdio stdio, Done<Started> done) {
-  auto launch = prepare(order.terminal);
-  if (!launch) {
-    done(std::unexpected(launch.error()));
+Result<OciHandler::Run> OciHandler::prepare_exec(const CommandSpec& command) {
+  Run run = TRY(prepare(command.terminal));
+  run->process_file = runtime_.fresh_path(".json");
+  TRY(write_exec_process(bundle_ + "/config.json", run->process_file, command));
+  return run;
+}
+
+std::weak_ptr<Attempt> OciHandler::exec(const ExecTarget&, const CommandSpec& command, Stdio stdio,
+                                        Done<Started> done) {
+  Result<Run> prepared = prepare_exec(command);
+  if (!prepared) {
+    done(std::unexpected(std::move(prepared.error())));
     return {};
   }
-  (*launch)->process_file = runtime_.fresh_path(".json");
-  if (Status written = write_exec_process(bundle_ + "/config.json", (*launch)->process_file, order); !written) {
-    done(std::unexpected(written.error()));
-    return {};
-  }
-  std::vector<std::string> arguments{"exec",       "--detach",
-                                     "--process",  (*launch)->process_file,
-                                     "--pid-file", (*launch)->pid_file};
-  if (order.terminal) arguments.insert(arguments.end(), {"--console-socket", (*launch)->console->path()});
+  const Run& run = *prepared;
+  std::vector<std::string> arguments{"exec", "--detach", "--process", run->process_file, "--pid-file", run->pid_file};
+  if (command.terminal) arguments.insert(arguments.end(), {"--console-socket", run->console->path()});
   arguments.push_back(id_);
-  return runtime_.run(std::move(arguments), as_program_stdio(stdio),
-               [launch = *launch, done = std::move(done)](Status ran) mutable {
-                 if (!ran) return done(std::unexpected(std::move(ran.error())));
-                 done(take_started(launch->pid_file, launch->console_or_null()));
-               });
+  return runtime_.run(std::move(arguments), stdio, [run, done = std::move(done)](Status ran) mutable {
+    if (!ran) return done(std::unexpected(std::move(ran.error())));
+    done(run->take_started());
+  });
 }
 
 }  // namespace

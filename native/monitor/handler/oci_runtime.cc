@@ -1,11 +1,21 @@
+// Sources: posix_spawn(3), runc(8), crun(1), unix(7).
 #include "monitor/handler/oci_runtime.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
+#include <functional>
 #include <optional>
 
-#include "monitor/pod/container.h"
+#include "common/file.h"
+#include "common/json.h"
+#include "monitor/setup/descendants.h"
 
 namespace keelson {
 
@@ -16,8 +26,8 @@ using namespace std::chrono_literals;
 constexpr auto run_limit = 30s;
 constexpr size_t max_words = 64 << 10;
 
-// Opens the stream anew for reading, be it a file or a pipe (whose reader keeps its end, and reads what
-// we leave). The runtime's complaints go where the container's stderr is to go: create and exec share it.
+// Opens the stream again, for reading, be it a file or a pipe (whose reader keeps its end, and reads what
+// we leave). What the runtime says on its stderr goes where the container's is to go: create and exec share it.
 Fd open_for_reading(int stream) {
   return Fd(open(("/proc/self/fd/" + std::to_string(stream)).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
@@ -47,36 +57,177 @@ bool is_about_the_command(std::string_view words) {
          words.find("exec format error") != words.npos || words.find("Exec format error") != words.npos;
 }
 
+struct RunEnd {
+  std::optional<Error> killed;  // why we did that
+  ProcessExit exit;
+};
+
+// Owned by the reaper's handler until the runtime has ended.
+struct Run : Attempt {
+  pid_t pid = 0;
+  std::move_only_function<void(RunEnd)> done;
+  Loop::Timer limit;
+  std::optional<Error> killed;
+
+  void abort(Error why) override {
+    if (killed) return;
+    killed = std::move(why);
+    kill_with_descendants(pid);
+  }
+};
+
+using Streams = std::array<int, 3>;  // -1: /dev/null
+
+// Our own signal set-up (SIGCHLD blocked, SIGPIPE ignored) is not the runtime's.
+int set_up(posix_spawn_file_actions_t& files, posix_spawnattr_t& attributes, const Streams& streams) {
+  int error = 0;
+  for (int fd = 0; fd < 3 && error == 0; ++fd) {
+    error = streams[fd] >= 0 ? posix_spawn_file_actions_adddup2(&files, streams[fd], fd)
+                             : posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+  }
+  sigset_t none, pipe_signal;
+  sigemptyset(&none);
+  sigemptyset(&pipe_signal);
+  sigaddset(&pipe_signal, SIGPIPE);
+  if (error == 0) error = posix_spawnattr_setsigmask(&attributes, &none);
+  if (error == 0) error = posix_spawnattr_setsigdefault(&attributes, &pipe_signal);
+  if (error == 0) error = posix_spawnattr_setpgroup(&attributes, 0);
+  if (error == 0) {
+    error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  }
+  return error;
+}
+
+Result<pid_t> spawn_runtime(const std::vector<std::string>& argv, const Streams& streams) {
+  std::vector<char*> arguments;
+  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  char* environment[] = {path, nullptr};
+
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  int error = posix_spawn_file_actions_init(&files);
+  if (error != 0) return fail_errno("run " + argv[0], error);
+  error = posix_spawnattr_init(&attributes);
+  pid_t pid = 0;
+  if (error == 0) {
+    error = set_up(files, attributes, streams);
+    if (error == 0) error = posix_spawn(&pid, argv[0].c_str(), &files, &attributes, arguments.data(), environment);
+    posix_spawnattr_destroy(&attributes);
+  }
+  posix_spawn_file_actions_destroy(&files);
+  if (error != 0) return fail_errno("run " + argv[0], error);
+  return pid;
+}
+
+std::weak_ptr<Attempt> watch_run(Context& context, pid_t pid, std::string binary,
+                                 std::move_only_function<void(RunEnd)> done) {
+  auto run = std::make_shared<Run>();
+  run->pid = pid;
+  run->done = std::move(done);
+  run->limit = context.loop.after(run_limit, [weak = std::weak_ptr(run), binary = std::move(binary)] {
+    auto held = weak.lock();
+    if (!held) return;
+    held->abort({Kind::timeout, "run " + binary, {}, 0,
+                 "it did not end within " + std::to_string(run_limit / 1s) + " s and was killed"});
+  });
+  context.reaper.expect(pid, [run](const ProcessExit& exit) {
+    run->limit.cancel();
+    run->done(RunEnd{std::move(run->killed), exit});
+  });
+  return run;
+}
+
 }  // namespace
 
 std::string OciRuntime::fresh_path(std::string_view suffix) {
   return directory_ + "/runtime-" + std::to_string(++runs_) + std::string(suffix);
 }
 
-std::weak_ptr<Attempt> OciRuntime::run(std::vector<std::string> arguments, ProgramStdio stdio, DoneStatus done) {
+std::weak_ptr<Attempt> OciRuntime::run(std::vector<std::string> arguments, const Stdio& stdio, DoneStatus done) {
   std::string log = fresh_path(".log");
   std::string step = binary_ + " " + arguments[0];
   std::vector<std::string> argv{binary_, "--root", root_, "--log", log, "--log-format", "json"};
   argv.insert(argv.end(), std::make_move_iterator(arguments.begin()), std::make_move_iterator(arguments.end()));
+  Streams streams{stdio.in.get(), stdio.out.get(), stdio.err.get()};
   Fd own_stderr;
-  if (stdio.err < 0) {
+  if (!stdio.err) {
     own_stderr = Fd(open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    stdio.err = own_stderr.get();
+    streams[2] = own_stderr.get();
   }
-  Fd complaints = open_for_reading(stdio.err);
+  Fd said = open_for_reading(streams[2]);
   OomScore::Original score(context_.oom_score);
-  return run_program(context_.loop, context_.reaper, argv, stdio, run_limit,
-              [log, complaints = std::move(complaints), step = std::move(step),
-               done = std::move(done)](Result<ProgramEnd> end) mutable {
-                std::string words = logged_message(log);
-                unlink(log.c_str());
-                if (!end) return done(std::unexpected(end.error()));
-                if (end->killed) return done(std::unexpected(Error{end->killed->kind, step, {}, 0, end->killed->detail}));
-                if (end->exit.code == 0) return done({});
-                if (words.empty()) words = last_line(read_words(complaints));
-                if (words.empty()) words = "it ended with exit code " + std::to_string(end->exit.code);
-                done(fail(is_about_the_command(words) ? Kind::not_executable : Kind::system, step, words));
-              });
+  Result<pid_t> pid = spawn_runtime(argv, streams);
+  if (!pid) {
+    done(std::unexpected(std::move(pid.error())));
+    return {};
+  }
+  return watch_run(context_, *pid, binary_,
+                   [log, said = std::move(said), step = std::move(step),
+                    done = std::move(done)](RunEnd end) mutable {
+                     std::string words = logged_message(log);
+                     unlink(log.c_str());
+                     if (end.killed) return done(fail(end.killed->kind, step, end.killed->detail));
+                     if (end.exit.code == 0) return done({});
+                     if (words.empty()) words = last_line(read_words(said));
+                     if (words.empty()) words = "it ended with exit code " + std::to_string(end.exit.code);
+                     done(fail(is_about_the_command(words) ? Kind::not_executable : Kind::system, step, words));
+                   });
+}
+
+ConsoleSocket::~ConsoleSocket() {
+  if (listener_) unlinkat(directory_.get(), name_.c_str(), 0);
+}
+
+Result<ConsoleSocket> ConsoleSocket::listen(const std::string& directory, const std::string& name) {
+  ConsoleSocket made;
+  made.directory_ = Fd(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!made.directory_) return fail_errno("open " + directory);
+  made.name_ = name;
+  // A bundle's path is longer than a socket address; through our descriptor of the directory it is short.
+  made.path_ = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(made.directory_.get()) + "/" + name;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (made.path_.size() >= sizeof address.sun_path) return fail_errno("make the console socket", ENAMETOOLONG);
+  memcpy(address.sun_path, made.path_.c_str(), made.path_.size());
+  if (unlinkat(made.directory_.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
+    return fail_errno("remove an old console socket");
+  }
+  Fd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener) return fail_errno("make the console socket");
+  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    return fail_errno("bind the console socket");
+  }
+  made.listener_ = std::move(listener);
+  if (::listen(made.listener_.get(), 1) != 0) return fail_errno("listen on the console socket");
+  return made;
+}
+
+Result<Fd> ConsoleSocket::receive() const {
+  Fd peer(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!peer) return fail_errno("accept on the console socket");
+  char name[256];
+  iovec part{name, sizeof name};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (recvmsg(peer.get(), &message, MSG_CMSG_CLOEXEC) < 0) return fail_errno("receive the terminal");
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+      header->cmsg_len != CMSG_LEN(sizeof(int))) {
+    return fail(Kind::system, "receive the terminal", "the runtime sent no descriptor");
+  }
+  int received = -1;
+  memcpy(&received, CMSG_DATA(header), sizeof received);
+  Fd terminal(received);
+  if (fcntl(terminal.get(), F_SETFL, fcntl(terminal.get(), F_GETFL) | O_NONBLOCK) != 0) {
+    return fail_errno("make the terminal non-blocking");
+  }
+  return terminal;
 }
 
 }  // namespace keelson

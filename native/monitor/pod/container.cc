@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t max_bundle_file = 4 << 20;
 // Execs on their way into one container, with those that hang there: they are nobody else's burden.
-constexpr long max_entries = 128;
+constexpr long max_execs = 128;
 
 Result<Fd> duplicate(const Fd& fd) {
   Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
@@ -24,11 +24,11 @@ Result<Fd> duplicate(const Fd& fd) {
 
 // What only the start reads; an idle pod's memory is counted in kilobytes.
 void forget_what_only_start_needs(ContainerSpec& spec) {
+  spec.command = {};
   spec.mounts = {};
   spec.devices = {};
   spec.masked_paths = {};
   spec.readonly_paths = {};
-  spec.sysctls = {};
   spec.resources = {};
 }
 
@@ -45,31 +45,31 @@ Container::Container(Context& context, StartRequest request, std::unique_ptr<Han
 }
 
 void Container::start(DoneStatus done) {
-  StartOrder order;
+  RootfsSpec rootfs;
   std::optional<Log> log;
   StdioPipes pipes;
-  if (Status prepared = prepare(order.rootfs, log, pipes); !prepared) {
+  if (Status prepared = prepare(rootfs, log, pipes); !prepared) {
     if (log) log->discard();
     return done(std::move(prepared));
   }
-  order.request = InitRequest{request_.id, request_.bundle, request_.seccomp_filter_path, request_.pid_target.id(),
-                              request_.pid_target.pidfd()};
-  order.cgroup_path =
+  std::string cgroup_path =
       spec_.cgroups_path.empty() ? context_.sandbox.spec.cgroup + "/" + request_.id : spec_.cgroups_path;
+  StartOrder order{request_.id, request_.bundle,   request_.seccomp_filter_path, request_.pid_target,
+                   spec_,       std::move(rootfs), std::move(cgroup_path)};
   Stdio theirs = std::move(pipes.theirs);
-  handler_->start(std::move(order), spec_, std::move(theirs),
+  handler_->start(std::move(order), std::move(theirs),
                   [this, log = std::move(log), pipes = std::move(pipes),
-                   done = std::move(done)](Result<Launched> launched) mutable {
+                   done = std::move(done)](Result<StartedContainer> started) mutable {
                     stop_timer_.cancel();
                     request_.pid_target = {};
-                    if (!launched) {
+                    if (!started) {
                       if (log) log->discard();
                       for (Waiter& waiter : std::exchange(waiters_, {})) {
                         waiter(fail(Kind::not_found, "stop", "it did not start"));
                       }
-                      return done(std::unexpected(std::move(launched.error())));
+                      return done(std::unexpected(std::move(started.error())));
                     }
-                    run(std::move(*launched), std::move(pipes), std::move(log));
+                    run(std::move(*started), std::move(pipes), std::move(log));
                     done({});
                     if (stop_asked_) begin_stop();
                   });
@@ -82,8 +82,8 @@ void Container::abort_start(Error why) {
 Status Container::prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes) {
   TRY(read_bundle(rootfs));
   if (!request_.log_path.empty()) log = TRY(Log::open(request_.log_path));
-  state_.tty = spec_.process.terminal;
-  if (!spec_.process.terminal) pipes = TRY(make_stdio_pipes(request_.input));
+  state_.tty = spec_.command.terminal;
+  if (!state_.tty) pipes = TRY(make_stdio_pipes(request_.input));
   return {};
 }
 
@@ -96,17 +96,17 @@ Status Container::read_bundle(RootfsSpec& rootfs) {
 }
 
 // The process lives: whatever fails from here on ends nothing.
-void Container::run(Launched launched, StdioPipes pipes, std::optional<Log> log) {
-  state_.pid = launched.process.pid;
+void Container::run(StartedContainer started, StdioPipes pipes, std::optional<Log> log) {
+  state_.pid = started.init.pid;
   state_.started_at = now_ns();
-  pidfd_ = std::move(launched.process.pidfd);
-  cgroup_ = std::move(launched.cgroup);
+  pidfd_ = std::move(started.init.pidfd);
+  cgroup_ = std::move(started.cgroup);
   phase_ = Phase::running;
   context_.reaper.expect(state_.pid, [this](const ProcessExit& exit) { on_exit(exit); });
   forget_what_only_start_needs(spec_);
 
   output_ = std::make_unique<ContainerOutput>(context_.loop, std::move(log));
-  warn_if_failed(connect_streams(std::move(launched.process.sent), std::move(pipes)));
+  warn_if_failed(connect_streams(std::move(started.init.sent), std::move(pipes)));
   oom_ = std::make_unique<OomWatch>(context_.loop, *cgroup_, [this] { events_.oom(id()); });
   warn_if_failed(oom_->open());
 }
@@ -182,17 +182,17 @@ void Container::kill(int signal, DoneStatus done) {
   handler_->signal(state_.pid, signal, std::move(done));
 }
 
-std::weak_ptr<Attempt> Container::exec(ExecOrder order, Stdio stdio, Done<Started> done) {
+std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, Done<Started> done) {
   Status may = must_run("exec");
-  if (may && entries_.use_count() > max_entries) {
-    may = fail(Kind::busy, "exec", std::to_string(max_entries) + " processes are on their way into it already");
+  if (may && execs_.use_count() > max_execs) {
+    may = fail(Kind::busy, "exec", std::to_string(max_execs) + " processes are on their way into it already");
   }
   if (!may) {
-    done(std::unexpected(may.error()));
+    done(std::unexpected(std::move(may.error())));
     return {};
   }
-  order.request = ExecRequest{id(), pidfd_.get(), request_.seccomp_filter_path, entries_};
-  return handler_->exec(std::move(order), spec_, *cgroup_, std::move(stdio), std::move(done));
+  const ExecTarget target{id(), context_.sandbox, *cgroup_, spec_, pidfd_.get(), execs_};
+  return handler_->exec(target, command, std::move(stdio), std::move(done));
 }
 
 Status Container::attach(const std::shared_ptr<Connection>& client) {

@@ -15,7 +15,6 @@
 #include "monitor/cgroup/oom.h"
 #include "monitor/handler/handler.h"
 #include "monitor/pod/container_state.h"
-#include "monitor/pod/pid_target.h"
 #include "monitor/streams/container_output.h"
 #include "monitor/streams/stdio.h"
 
@@ -28,8 +27,8 @@ struct StartRequest {
   bool input = false;
   bool input_once = false;
   std::string seccomp_filter_path;  // empty: none
-  std::string pid_of;               // the container whose PID namespace it joins, empty: none
-  PidTarget pid_target;             // that one, found
+  std::string pid_of;     // the container whose PID namespace it joins, empty: none
+  PidTarget pid_target;   // that one, found
 };
 
 class Container : public std::enable_shared_from_this<Container> {
@@ -53,7 +52,7 @@ class Container : public std::enable_shared_from_this<Container> {
   // started; past the limit its start is broken off.
   void stop(int signal, std::chrono::milliseconds limit, Waiter done);
   void kill(int signal, DoneStatus done);
-  std::weak_ptr<Attempt> exec(ExecOrder order, Stdio stdio, Done<Started> done);
+  std::weak_ptr<Attempt> exec(const CommandSpec& command, Stdio stdio, Done<Started> done);
   Status attach(const std::shared_ptr<Connection>& client);
   Status resize(uint16_t columns, uint16_t rows);
   Status reopen_log();
@@ -75,7 +74,7 @@ class Container : public std::enable_shared_from_this<Container> {
 
   Status read_bundle(RootfsSpec& rootfs);
   Status prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes);
-  void run(Launched launched, StdioPipes pipes, std::optional<Log> log);
+  void run(StartedContainer started, StdioPipes pipes, std::optional<Log> log);
   Status connect_streams(Fd terminal, StdioPipes pipes);
   Status open_input(Fd fd, InputPipe::Target target);
   void begin_stop();
@@ -104,7 +103,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Loop::Clock::time_point stop_deadline_ = Loop::Clock::time_point::max();
   std::vector<Waiter> waiters_;
   std::vector<DoneStatus> removers_;
-  std::shared_ptr<char> entries_ = std::make_shared<char>();  // shared with each exec that is on its way in
+  std::shared_ptr<char> execs_ = std::make_shared<char>();  // shared with each exec that is on its way in
 };
 
 }  // namespace keelson

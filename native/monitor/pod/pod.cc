@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "monitor/handler/native_handler.h"
+#include "monitor/handler/oci_handler.h"
 #include "monitor/server/monitor_log.h"
 
 namespace keelson {

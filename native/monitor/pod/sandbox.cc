@@ -16,9 +16,9 @@
 #include "common/json.h"
 #include "monitor/cgroup/cgroup.h"
 #include "monitor/pod/sandbox_init.h"
+#include "monitor/pod/sysctl.h"
 #include "monitor/setup/mount_api.h"
-#include "monitor/setup/sysctl.h"
-#include "monitor/setup/user_namespace.h"
+#include "monitor/setup/namespaces.h"
 
 namespace keelson {
 

@@ -11,11 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "monitor/setup/user_namespace.h"
-#include "monitor/setup/spawn.h"
 #include "monitor/setup/mount_api.h"
+#include "monitor/setup/namespaces.h"
 #include "monitor/setup/rootfs.h"
-#include "monitor/setup/signals.h"
+#include "monitor/setup/spawn.h"
 
 namespace keelson {
 
@@ -53,13 +52,13 @@ void leave_procfs(const Child& child) {
   if (procfs < 0) child.die(Step::mount, "proc");
   live_in(child, procfs);
   int space = open("/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-  if (space < 0) child.die(Step::borrow_procfs, "itself");
+  if (space < 0) child.die(Step::find_procfs, "itself");
   child.send(space);
 }
 
-class InitProgram final : public ChildProgram {
+class SandboxInit final : public Procedure {
  public:
-  explicit InitProgram(int user_namespace) : user_namespace_(user_namespace) {}
+  explicit SandboxInit(int user_namespace) : user_namespace_(user_namespace) {}
 
   void enter(const Child& child) override {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
@@ -91,12 +90,12 @@ class InitProgram final : public ChildProgram {
 }  // namespace
 
 Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace) {
-  InitProgram program(user_namespace);
-  LaunchOptions options;
+  SandboxInit init(user_namespace);
+  SpawnOptions options;
   options.new_namespaces = CLONE_NEWPID | CLONE_NEWNS;
   // Namespaces belong to the user namespace that their maker is in.
-  if (user_namespace >= 0) options.place = BirthPlace::new_namespace_of_helper;
-  Result<Started> started = launch_and_wait(loop, reaper, program, std::move(options));
+  if (user_namespace >= 0) options.way = SpawnWay::helper_then_new_namespaces;
+  Result<Started> started = spawn_and_wait(loop, reaper, init, std::move(options));
   if (!started) return about(started.error(), "the pod's init");
   return PodInit{started->pid, std::move(started->sent)};
 }

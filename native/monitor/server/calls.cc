@@ -79,21 +79,21 @@ Result<std::optional<OciBinary>> parse_handler(const Json& handler) {
   return oci;
 }
 
-Result<ExecCall> parse_exec(const Json& request) {
-  ExecCall call;
+Result<ExecRequest> parse_exec(const Json& request) {
+  ExecRequest exec;
   for (const Json& argument : request["args"].items()) {
     if (!argument.is_string() || argument.string().find('\0') != std::string_view::npos) {
       return refuse("`args` must be strings without NUL");
     }
-    call.args.emplace_back(argument.string());
+    exec.command.args.emplace_back(argument.string());
   }
-  if (call.args.empty()) return refuse("`args` is empty");
-  call.terminal = request["tty"].boolean();
-  call.input = request["stdin"].boolean();
-  call.limit = TRY(parse_limit(request, "timeout_ms"));
-  call.columns = TRY(parse_short(request, "columns"));
-  call.rows = TRY(parse_short(request, "rows"));
-  return call;
+  if (exec.command.args.empty()) return refuse("`args` is empty");
+  exec.command.terminal = request["tty"].boolean();
+  exec.command.columns = TRY(parse_short(request, "columns"));
+  exec.command.rows = TRY(parse_short(request, "rows"));
+  exec.input = request["stdin"].boolean();
+  exec.limit = TRY(parse_limit(request, "timeout_ms"));
+  return exec;
 }
 
 // A start is for its caller: it must not succeed when nobody is there any more to be told.
@@ -230,9 +230,9 @@ Status Calls::remove(const Client& client, const Json& request) {
 }
 
 Status Calls::exec(const Client& client, const Json& request) {
-  ExecCall call = TRY(parse_exec(request));
+  ExecRequest exec = TRY(parse_exec(request));
   const auto container = TRY(find(request));
-  keelson::exec(context_, client, *container, std::move(call));
+  begin_exec(context_, client, *container, std::move(exec));
   return {};
 }
 

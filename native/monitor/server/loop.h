@@ -17,6 +17,19 @@
 
 namespace keelson {
 
+// How what is begun on the loop ends: a call of this, once, with the result.
+template <typename T>
+using Done = std::move_only_function<void(Result<T>)>;
+using DoneStatus = Done<void>;
+
+// TRY for a function that answers by `done`: the value of a Result, or the end of the function with its Error to `done`.
+#define TRY_OR(done, expression)                                                                \
+  __extension__({                                                                               \
+    auto tried_ = (expression);                                                                 \
+    if (!tried_) [[unlikely]] return (done)(std::unexpected(std::move(tried_.error())));        \
+    *std::move(tried_);                                                                         \
+  })
+
 class Loop {
  public:
   using Handler = std::move_only_function<void(uint32_t events)>;

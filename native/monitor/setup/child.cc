@@ -1,6 +1,7 @@
-// What a child leaves for the monitor, and the words for its steps.
+// What a child leaves for the monitor, and the words for its steps. Source: signal(7).
 #include "monitor/setup/child.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -18,15 +19,14 @@ constexpr const char* words[] = {
     "reset signals",
     "join the cgroup",
     "join the namespace",
-    "make the process",
+    "spawn the process",
     "keep the monitor's memory from the process",
     "place the standard streams",
     "close descriptors",
     "start a session",
     "join a session keyring",
-    "take the PID namespace's procfs from",
+    "find the PID namespace's procfs in",
     "make the cgroup namespace",
-    "set the hostname",
     "set oom_score_adj",
     "set the security label",
     "open the mount source",
@@ -44,11 +44,9 @@ constexpr const char* words[] = {
     "mask",
     "make read-only",
     "make the root filesystem read-only",
-    "set the sysctl",
     "change to the new root",
     "leave the host's root",
     "set the propagation of the root",
-    "set an rlimit",
     "open the container's /dev/null",
     "change to the working directory",
     "refuse a working directory outside the container",
@@ -62,6 +60,7 @@ constexpr const char* words[] = {
     "find in the image",
     "make the directory",
     "follow no link in the mount source",
+    "use the image's",
     "check that a procfs is at",
     "keep writable",
     "make the namespaces",
@@ -103,6 +102,16 @@ void Child::send(int descriptor) const {
   if (sendmsg(socket_, &header, MSG_NOSIGNAL) < 0) die(Step::send_terminal);
 }
 
+void reset_signals(const Child& child) {
+  for (int number = 1; number < NSIG; ++number) {
+    // SIGKILL, SIGSTOP and the two that libc keeps for itself refuse, and need it not.
+    signal(number, SIG_DFL);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  if (sigprocmask(SIG_SETMASK, &none, nullptr) != 0) child.die(Step::reset_signals);
+}
+
 bool is_settled(const volatile Report& report) { return report.state == Report::settled; }
 
 std::optional<Error> failure_in(const volatile Report& report) {
@@ -126,8 +135,13 @@ std::optional<Error> failure_in(const volatile Report& report) {
   if (!object.empty()) error.step += " " + object;
   error.error_number = error_number;
   if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;
+  if (step == Step::use_image_directory && (error_number == ELOOP || error_number == ENOTDIR)) {
+    error.error_number = 0;
+    error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";
+    error.kind = Kind::invalid;
+  }
   if (step == Step::refuse_mount_over_proc || step == Step::refuse_directory_outside || step == Step::find_in_image ||
-      step == Step::open_linked_source || step == Step::check_proc || step == Step::borrow_procfs) {
+      step == Step::open_linked_source || step == Step::check_proc || step == Step::find_procfs) {
     error.kind = Kind::invalid;
   }
   return error;

@@ -1,4 +1,4 @@
-// The child's side of a start: between clone and execve it can only go on or die,
+// The child: what runs between clone and execve. It can only go on or die,
 // and when it dies the monitor must learn at which step, on what, and why.
 //
 // It writes that into a page it shares with the monitor, for a seccomp filter may stand in the
@@ -20,15 +20,14 @@ enum class Step : uint8_t {
   reset_signals,
   join_cgroup,
   join_namespace,
-  bear_process,
+  spawn_process,
   hide_memory,
   place_stdio,
   close_descriptors,
   start_session,
   join_keyring,
-  borrow_procfs,
+  find_procfs,
   enter_cgroup_namespace,
-  set_hostname,
   set_oom_score,
   set_security_label,
   open_mount_source,
@@ -46,11 +45,9 @@ enum class Step : uint8_t {
   mask_path,
   make_path_readonly,
   make_root_readonly,
-  set_sysctl,
   pivot_root,
   leave_host_root,
   set_propagation,
-  set_rlimit,
   open_null,
   change_directory,
   refuse_directory_outside,
@@ -64,6 +61,7 @@ enum class Step : uint8_t {
   find_in_image,
   make_directory,
   open_linked_source,
+  use_image_directory,
   check_proc,
   make_volume_writable,
   make_namespaces,
@@ -72,7 +70,7 @@ enum class Step : uint8_t {
 
 // All zero at first.
 struct Report {
-  enum State : uint32_t { under_way, failed, settled };  // `settled`: lives on without an execve, and is ready
+  enum State : uint32_t { under_way, failed, settled };  // `settled`: done, or ready, without an execve
   uint32_t state;
   uint32_t step;
   int32_t error;     // errno
@@ -88,7 +86,7 @@ class Child {
   [[noreturn]] void die(Step step, const char* object, int error) const;
   // Gives the monitor a descriptor: the pty's master.
   void send(int descriptor) const;
-  // Instead of an execve: the process is as it shall be.
+  // Instead of an execve: the process has done what it is for, or lives on as it is.
   void settle() const { report_.state = Report::settled; }
   Report& report() const { return report_; }
   // To the monitor, close-on-exec.
@@ -98,6 +96,9 @@ class Child {
   Report& report_;
   int socket_;
 };
+
+// Nothing blocked and nothing ignored: both would survive execve.
+void reset_signals(const Child& child);
 
 // The report of a child as an Error: step in words with its object. None when it has not failed.
 std::optional<Error> failure_in(const volatile Report& report);

@@ -66,50 +66,43 @@ void raise_ambient_set(const Child& child, uint64_t ambient) {
   }
 }
 
-void load_filter(const Child& child, const SeccompFilter& filter) {
-  if (filter.empty()) return;
-  sock_fprog program = {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+void load_filter(const Child& child, const SeccompFilter* filter) {
+  if (filter == nullptr || filter->program().empty()) return;
+  const SeccompProgram& code = filter->program();
+  sock_fprog program = {static_cast<unsigned short>(code.size()), const_cast<sock_filter*>(code.data())};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) child.die(Step::load_seccomp);
 }
 
 }  // namespace
 
-Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path,
-                                     bool in_user_namespace) {
-  Result<SeccompFilter> filter = read_filter(seccomp_filter_path);
-  if (!filter) return std::unexpected(filter.error());
+Credentials plan_credentials(const ProcessSpec& process, const SeccompFilter* filter, bool in_user_namespace) {
   const uint64_t host = in_user_namespace ? known_capabilities() : bounding_set() & permitted_set();
   const Capabilities& wanted = process.capabilities;
-  Credentials plan;
-  plan.uid = process.uid;
-  plan.gid = process.gid;
-  plan.groups = process.groups;
-  plan.host_capabilities = host;
+  Credentials plan{process, {}, host, filter};
   // The kernel's own rules between the sets (capabilities(7)); without them capset would refuse the rest too.
   plan.capabilities.bounding = wanted.bounding & host;
   plan.capabilities.permitted = wanted.permitted & host;
   plan.capabilities.effective = wanted.effective & plan.capabilities.permitted;
   plan.capabilities.inheritable = wanted.inheritable & plan.capabilities.bounding;
   plan.capabilities.ambient = wanted.ambient & plan.capabilities.permitted & plan.capabilities.inheritable;
-  plan.no_new_privileges = process.no_new_privileges;
-  plan.filter = std::move(*filter);
   return plan;
 }
 
 void take_credentials(const Child& child, const Credentials& credentials) {
+  const ProcessSpec& process = credentials.process;
   const Capabilities& target = credentials.capabilities;
   drop_bounding_set(child, credentials.host_capabilities, target.bounding);
   // Without it the change of user would take away the capabilities that the next steps need.
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) child.die(Step::set_capabilities);
-  if (setgroups(credentials.groups.size(), credentials.groups.data()) != 0) child.die(Step::set_groups);
-  if (setresgid(credentials.gid, credentials.gid, credentials.gid) != 0) child.die(Step::set_groups);
-  if (setresuid(credentials.uid, credentials.uid, credentials.uid) != 0) child.die(Step::set_user);
+  if (setgroups(process.groups.size(), process.groups.data()) != 0) child.die(Step::set_groups);
+  if (setresgid(process.gid, process.gid, process.gid) != 0) child.die(Step::set_groups);
+  if (setresuid(process.uid, process.uid, process.uid) != 0) child.die(Step::set_user);
 
-  if (credentials.no_new_privileges) {
+  if (process.no_new_privileges) {
     set_capabilities(child, target.effective, target.permitted, target.inheritable);
     raise_ambient_set(child, target.ambient);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
-    if (!credentials.filter_comes_last) load_filter(child, credentials.filter);
+    load_filter(child, credentials.filter);
   } else {
     // A filter without no_new_privs needs CAP_SYS_ADMIN: it is loaded before the last
     // capabilities go, so it must let capset and prctl pass.

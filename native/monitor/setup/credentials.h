@@ -1,9 +1,6 @@
 // Who the container's process is: user, groups, capabilities, no_new_privs, seccomp.
 #pragma once
 
-#include <vector>
-
-#include "common/error.h"
 #include "monitor/setup/child.h"
 #include "monitor/setup/seccomp_filter.h"
 #include "monitor/setup/spec.h"
@@ -11,20 +8,15 @@
 namespace keelson {
 
 struct Credentials {
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::vector<gid_t> groups;
-  Capabilities capabilities;  // what the host does not allow is taken out
+  const ProcessSpec& process;
+  Capabilities capabilities;  // the process's, less what the host does not allow
   uint64_t host_capabilities = 0;
-  bool no_new_privileges = false;
-  SeccompFilter filter;  // empty: none
-  bool filter_comes_last = false;  // left to the last steps; only with no_new_privs
+  const SeccompFilter* filter = nullptr;  // null: none, or left to the last steps
 };
 
-// Reads the filter and asks the kernel what the monitor may pass on. Whoever enters a user namespace
-// has every capability there is, in it.
-Result<Credentials> plan_credentials(const ProcessSpec& process, const std::string& seccomp_filter_path,
-                                     bool in_user_namespace);
+// Asks the kernel what the monitor may pass on. Whoever enters a user namespace has every capability there is, in it.
+// Borrows the arguments.
+Credentials plan_credentials(const ProcessSpec& process, const SeccompFilter* filter, bool in_user_namespace);
 
 // The bounding set, groups, user and capabilities, and the filter: behind it only execve is to come.
 void take_credentials(const Child& child, const Credentials& credentials);

@@ -16,14 +16,31 @@
 #include <span>
 #include <utility>
 
-#include "monitor/setup/raw_syscall.h"
-
 namespace keelson {
 
-// The helper sleeps until the process has executed or died; it shares no memory with it.
-const uint64_t birth_flags = CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID;
-
 namespace {
+
+// For code of a process that has neither libc's thread-local storage nor its stack guard: without the checks
+// that look into memory which is not there.
+#define KEELSON_BARE __attribute__((no_stack_protector, no_sanitize("address", "undefined")))
+
+// A system call without libc: the result, or minus errno.
+KEELSON_BARE inline __attribute__((always_inline)) long raw_syscall(long number, long a = 0, long b = 0, long c = 0) {
+#if defined(__x86_64__)
+  long result;
+  asm volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+  return result;
+#elif defined(__aarch64__)
+  register long x8 asm("x8") = number;
+  register long x0 asm("x0") = a;
+  register long x1 asm("x1") = b;
+  register long x2 asm("x2") = c;
+  asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+  return x0;
+#else
+#error "no system call instruction is known for this architecture"
+#endif
+}
 
 constexpr size_t stack_size = 16 << 10;
 constexpr size_t alignment = 16;
@@ -206,10 +223,10 @@ void LastSteps::hide_memory(const Child& child) const {
   hide_up_to(end_of_addresses);
 }
 
-void LastSteps::bear(const Child& child, pid_t* pid) const {
+void LastSteps::spawn(const Child& child, pid_t* pid) const {
   reinterpret_cast<Layout*>(base_)->report = &child.report();
   char* stack = base_ + (size_ & ~(alignment - 1));
-  if (clone(run_bare, stack, static_cast<int>(birth_flags), base_, pid) < 0) child.die(Step::bear_process);
+  if (clone(run_bare, stack, static_cast<int>(spawn_flags), base_, pid) < 0) child.die(Step::spawn_process);
   _exit(0);
 }
 

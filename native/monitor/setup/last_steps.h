@@ -6,6 +6,7 @@
 #pragma once
 
 #include <linux/filter.h>
+#include <sched.h>
 #include <sys/types.h>
 
 #include <string>
@@ -16,10 +17,14 @@
 
 namespace keelson {
 
+// The clone(2) flags of LastSteps::spawn, for whoever must know whether a filter lets it pass. The helper sleeps until
+// the process has executed or died; it shares no memory with it.
+constexpr uint64_t spawn_flags = CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID;
+
 struct LastStepsPlan {
   const std::vector<std::string>& args;
   const std::vector<std::string>& env;
-  const std::vector<std::string>& candidates;  // what execve is tried on, in order
+  std::vector<std::string> candidates;  // what execve is tried on, in order
   const std::vector<sock_filter>* filter = nullptr;  // to be loaded behind no_new_privs
   bool session = false;
   bool terminal = false;  // stream 0 becomes the session's controlling terminal
@@ -35,11 +40,11 @@ class LastSteps {
   // The calling process takes them itself.
   [[noreturn]] void take(const Child& child) const;
 
-  // Or it bears the process that does: first it marks all memory but this and the program's code as not
-  // to be inherited, then (behind a seccomp filter perhaps) it makes the process as a child of its own parent,
+  // Or it spawns the process that does: first it marks all memory but this and the program's code as not
+  // to be inherited, then (behind a seccomp filter perhaps) it clones the process as a child of its own parent,
   // whose id the kernel writes to `pid`, and ends when that one has executed its command or died.
   void hide_memory(const Child& child) const;
-  [[noreturn]] void bear(const Child& child, pid_t* pid) const;
+  [[noreturn]] void spawn(const Child& child, pid_t* pid) const;
 
  private:
   LastSteps() = default;
@@ -47,8 +52,5 @@ class LastSteps {
   char* base_ = nullptr;
   size_t size_ = 0;
 };
-
-// The clone(2) flags of bear(), for whoever must know whether a filter lets it pass.
-extern const uint64_t birth_flags;
 
 }  // namespace keelson

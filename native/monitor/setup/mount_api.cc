@@ -2,7 +2,10 @@
 #include "monitor/setup/mount_api.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -47,6 +50,14 @@ int map_owners(int mount, int user_namespace, bool recursive) {
 
 int attach_mount(int mount, int target) {
   return move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+bool is_proc_root(int fd) {
+  constexpr ino_t root_inode = 1;  // PROC_ROOT_INO
+  struct statfs file_system;
+  struct stat status;
+  return fstatfs(fd, &file_system) == 0 && file_system.f_type == PROC_SUPER_MAGIC && fstat(fd, &status) == 0 &&
+         status.st_ino == root_inode;
 }
 
 uint64_t mount_attributes(uint64_t ms_flags) {

@@ -30,6 +30,9 @@ int map_owners(int mount, int user_namespace, bool recursive);
 // Puts a detached mount on the directory or file behind the descriptor `target`.
 int attach_mount(int mount, int target);
 
+// Whether the descriptor is the root of a procfs.
+bool is_proc_root(int fd);
+
 // MS_* flags of a mount as MOUNT_ATTR_*.
 uint64_t mount_attributes(uint64_t ms_flags);
 

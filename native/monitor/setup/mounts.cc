@@ -1,4 +1,10 @@
-// Making the container's mounts. Sources: runtime-spec config.md (Mounts), mount_namespaces(7).
+// Sources: runtime-spec config.md (Mounts), mount_namespaces(7).
+//
+// The mount of type "cgroup". On v2 it is cgroup2: cut at the container by its cgroup namespace, or
+// the host's whole tree in the host's namespace, as /proc/self/cgroup tells there. On v1 it is a tmpfs
+// with one bind mount per hierarchy of the container's own directory, read-only, which keeps
+// release_agent out of reach (CVE-2022-0492). A hybrid host's v2 tree is not among them: programs that
+// find one take the host for v2, and no other runtime shows it.
 #include "monitor/setup/mounts.h"
 
 #include <fcntl.h>
@@ -13,16 +19,13 @@
 
 #include <algorithm>
 
-#include "monitor/setup/cgroup_mount.h"
-#include "monitor/setup/user_namespace.h"
 #include "monitor/setup/mount_api.h"
+#include "monitor/setup/namespaces.h"
 #include "monitor/setup/resolve.h"
 
 namespace keelson {
 
 namespace {
-
-constexpr ino_t proc_root_inode = 1;  // PROC_ROOT_INO
 
 bool is_on_procfs(int fd) {
   struct statfs status;
@@ -42,14 +45,18 @@ bool may_cover_in_proc(const char* destination) {
   return false;
 }
 
-bool is_proc_root(int fd) {
-  struct stat status;
-  return is_on_procfs(fd) && fstat(fd, &status) == 0 && status.st_ino == proc_root_inode;
-}
-
 bool is_directory(int fd) {
   struct stat status;
   return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+// Puts a detached mount on a target inside the root, unless the target lies on procfs.
+void attach_inside(const Child& child, int mount, int target, const char* destination) {
+  if (is_on_procfs(target) && !may_cover_in_proc(destination)) {
+    // The one thing that may lie over a whole procfs is another.
+    if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
+  }
+  if (attach_mount(mount, target) != 0) child.die(Step::mount, destination);
 }
 
 uint64_t one_propagation(uint64_t flags) { return flags & (MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE); }
@@ -159,8 +166,7 @@ void check_proc(const Child& child, int root, const std::vector<PlannedMount>& m
 }
 
 PlannedMount plan_mount(const MountSpec& spec) {
-  PlannedMount plan;
-  plan.spec = spec;
+  PlannedMount plan{.spec = spec};
   plan.kind = (spec.flags & MS_BIND)                            ? PlannedMount::Kind::bind
               : spec.type == "cgroup" || spec.type == "cgroup2" ? PlannedMount::Kind::cgroup
                                                                 : PlannedMount::Kind::filesystem;
@@ -198,6 +204,80 @@ Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
   return space;
 }
 
+std::string last_component(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+void shape_entry(const Child& child, int tree, const MountSpec& spec) {
+  MountChange change{mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), MS_PRIVATE};
+  if (change_mount(tree, change, false) != 0) child.die(Step::set_mount_options, spec.destination.c_str());
+}
+
+void make_v2(const Child& child, int target, const PlannedMount& mount) {
+  const char* destination = mount.spec.destination.c_str();
+  int tree = -1;
+  if (mount.entries.empty()) {
+    int fs = fs_open("cgroup2");
+    if (fs < 0) child.die(Step::mount, destination);
+    tree = fs_mount(fs, mount_attributes(mount.spec.flags));
+    if (tree < 0) child.die(Step::mount, destination);
+    close(fs);
+  } else {
+    tree = mount.entries[0].tree;
+    shape_entry(child, tree, mount.spec);
+  }
+  attach_inside(child, tree, target, destination);
+  close(tree);
+}
+
+void make_v1(const Child& child, int target, const PlannedMount& mount) {
+  const char* destination = mount.spec.destination.c_str();
+  int fs = fs_open("tmpfs");
+  if (fs < 0 || fs_set(fs, "mode", "755") != 0 || fs_set(fs, "size", "64k") != 0) child.die(Step::mount, destination);
+  int tmpfs = fs_mount(fs, mount_attributes(mount.spec.flags & ~uint64_t{MS_RDONLY}));
+  if (tmpfs < 0) child.die(Step::mount, destination);
+  close(fs);
+  attach_inside(child, tmpfs, target, destination);
+  for (const CgroupEntry& entry : mount.entries) {
+    int directory = make_directory_in_root(tmpfs, entry.name.c_str());
+    if (directory < 0) child.die(Step::make_mount_target, destination);
+    shape_entry(child, entry.tree, mount.spec);
+    if (attach_mount(entry.tree, directory) != 0) child.die(Step::mount, entry.directory.c_str());
+    close(directory);
+    close(entry.tree);
+    for (const std::string& alias : entry.aliases) {
+      if (symlinkat(entry.name.c_str(), tmpfs, alias.c_str()) != 0) child.die(Step::mount, destination);
+    }
+  }
+  if ((mount.spec.flags & MS_RDONLY) && change_mount(tmpfs, {MOUNT_ATTR_RDONLY, 0, 0}, false) != 0) {
+    child.die(Step::set_mount_options, destination);
+  }
+  close(tmpfs);
+}
+
+void plan_cgroup_mount(PlannedMount& plan, const CgroupHost& host, std::string_view cgroup_path, bool own_namespace) {
+  plan.cgroup_v2 = host.unified();
+  if (host.unified()) {
+    if (!own_namespace) plan.entries.push_back({"", host.v2_root(), {}, -1});
+    return;
+  }
+  const std::string path(cgroup_path);
+  for (const auto& [controller, mount_point] : host.v1()) {
+    std::string name = last_component(mount_point);
+    if (plan.entries.empty() || plan.entries.back().name != name) {
+      plan.entries.push_back({name, mount_point + path, {}, -1});
+    }
+    if (controller != name && !controller.starts_with("name=")) plan.entries.back().aliases.push_back(controller);
+  }
+}
+
+void make_cgroup_mount(const Child& child, int root, const PlannedMount& mount) {
+  const char* destination = mount.spec.destination.c_str();
+  int target = make_directory_in_root(root, destination);
+  if (target < 0) child.die(Step::make_mount_target, destination);
+  if (mount.cgroup_v2) make_v2(child, target, mount);
+  else make_v1(child, target, mount);
+  close(target);
+}
+
 }  // namespace
 
 Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
@@ -209,9 +289,7 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const s
   for (const MountSpec& mount : spec.mounts) {
     PlannedMount plan = plan_mount(mount);
     if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
-      Result<Fd> owners = owners_of(mount, sandbox);
-      if (!owners) return std::unexpected(owners.error());
-      plan.owners = std::move(*owners);
+      plan.owners = TRY(owners_of(mount, sandbox));
     }
     for (const ImagePlan& image : images) {
       if (plan.kind == PlannedMount::Kind::bind && image.view.mountpoint == mount.source) plan.image = &image;
@@ -268,14 +346,6 @@ void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& 
     }
   }
   check_proc(child, root, mounts);
-}
-
-void attach_inside(const Child& child, int mount, int target, const char* destination) {
-  if (is_on_procfs(target) && !may_cover_in_proc(destination)) {
-    // The one thing that may lie over a whole procfs is another.
-    if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
-  }
-  if (attach_mount(mount, target) != 0) child.die(Step::mount, destination);
 }
 
 }  // namespace keelson

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/fd.h"
 #include "monitor/cgroup/cgroup.h"
+#include "monitor/pod/sandbox.h"
 #include "monitor/setup/child.h"
 #include "monitor/setup/rootfs.h"
-#include "monitor/pod/sandbox.h"
 #include "monitor/setup/spec.h"
 
 namespace keelson {
@@ -24,17 +25,17 @@ struct CgroupEntry {
 
 struct PlannedMount {
   enum class Kind : uint8_t { bind, filesystem, cgroup };
-  MountSpec spec;
+  const MountSpec& spec;
   Kind kind = Kind::filesystem;
-  std::vector<std::pair<std::string, std::string>> options;  // key, value; "" for a flag
+  std::vector<std::pair<std::string, std::string>> options = {};  // key, value; "" for a flag
   bool cgroup_v2 = false;               // cgroup2 itself in a namespace of its own, else `entries[0]`, the host's
-  std::vector<CgroupEntry> entries;
+  std::vector<CgroupEntry> entries = {};
   const ImagePlan* image = nullptr;     // whose view a bind mount shows
-  Fd owners;                            // user namespace through which a bind mount shows its owners
+  Fd owners = {};                            // user namespace through which a bind mount shows its owners
   int tree = -1;                        // opened in the child: of a bind mount, or a procfs that is shared
 };
 
-// `images` outlive the plans.
+// `spec` and `images` outlive the plans.
 Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
                                               const Sandbox& sandbox, const CgroupHost& host,
                                               std::string_view cgroup_path);
@@ -52,7 +53,5 @@ void detach_from_host(const Child& child);
 // All in order, on targets resolved below `root`.
 void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& mounts);
 
-// Puts a detached mount on a target inside the root, unless the target lies on procfs.
-void attach_inside(const Child& child, int mount, int target, const char* destination);
 
 }  // namespace keelson

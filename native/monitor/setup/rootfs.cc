@@ -55,10 +55,13 @@ int overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector
     if (fs_set(fs, "workdir", plan.work.c_str()) != 0) child.die(Step::mount_root, plan.work.c_str());
     // Without it the container's exit would wait until the whole file system below, with all that
     // other containers and unpacked images have written, is on disk. A writable layer does not
-    // outlive a crash of the host: after it every container is made anew.
+    // outlive a crash of the host: after it every container is made again.
     if (fs_set(fs, "volatile", nullptr) != 0) child.die(Step::mount_root, "volatile");
   }
-  if (!set_overlay_safety(fs)) child.die(Step::mount_root, "redirect_dir");
+  // What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
+  if (fs_set(fs, "redirect_dir", "nofollow") != 0 || fs_set(fs, "metacopy", "off") != 0) {
+    child.die(Step::mount_root, "redirect_dir");
+  }
   int mount = fs_mount(fs, 0);
   if (mount < 0) child.die(Step::mount_root);
   close(fs);
@@ -88,12 +91,6 @@ int mount_the_old_way(const Child& child, const OverlayPlan& plan) {
   int root = open(plan.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) child.die(Step::mount_root);
   return root;
-}
-
-void attach_at(const Child& child, int mount, const std::string& mountpoint) {
-  int target = open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (target < 0 || attach_mount(mount, target) != 0) child.die(Step::mount_root, mountpoint.c_str());
-  close(target);
 }
 
 // The sub path is looked up by the kernel with the image as its root: no link in there leads out (CVE-2024-1753).
@@ -132,10 +129,6 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
   return plan;
 }
 
-bool set_overlay_safety(int fs) {
-  return fs_set(fs, "redirect_dir", "nofollow") == 0 && fs_set(fs, "metacopy", "off") == 0;
-}
-
 void forget_failed_mount(const RootfsSpec& spec) {
   if (spec.upper.empty()) return;
   const std::string marks = spec.work + "/work/incompat";
@@ -150,6 +143,12 @@ int mount_rootfs(const Child& child, const OverlayPlan& plan) {
   if (too_old) return mount_the_old_way(child, plan);
   attach_at(child, root, plan.mountpoint);
   return root;
+}
+
+void attach_at(const Child& child, int mount, const std::string& mountpoint) {
+  int target = open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (target < 0 || attach_mount(mount, target) != 0) child.die(Step::mount_root, mountpoint.c_str());
+  close(target);
 }
 
 void make_directories(const Child& child, int root, const std::vector<std::string>& paths) {

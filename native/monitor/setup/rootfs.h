@@ -1,4 +1,4 @@
-// The container's root: an overlay of the image's layers, mounted in the container's own mount namespace.
+// The container's root: an overlay of the image's layers, mounted in the mount namespace of the calling child.
 #pragma once
 
 #include <string>
@@ -32,11 +32,11 @@ struct RootfsPlan {
 
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
 
-// What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
-bool set_overlay_safety(int fs);
-
 // Mounts it and returns a descriptor of its root.
 int mount_rootfs(const Child& child, const OverlayPlan& plan);
+
+// Puts a detached mount on the directory `mountpoint`, which must be no link.
+void attach_at(const Child& child, int mount, const std::string& mountpoint);
 
 // The declared volumes of an image: made where nothing is. What is there, of whatever kind, stays.
 void make_directories(const Child& child, int root, const std::vector<std::string>& paths);

@@ -4,13 +4,16 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <optional>
 
 #include "common/fd.h"
+#include "monitor/setup/last_steps.h"
 
 namespace keelson {
 
@@ -25,7 +28,7 @@ constexpr uint32_t own_architecture = AUDIT_ARCH_AARCH64;
 // The machine of a classic BPF program over a seccomp_data.
 class Machine {
  public:
-  Machine(const SeccompFilter& filter, const seccomp_data& data) : filter_(filter), data_(data) {}
+  Machine(const SeccompProgram& filter, const seccomp_data& data) : filter_(filter), data_(data) {}
 
   // What the program returns; nothing when it leaves its bounds. It jumps only forward, so it ends.
   std::optional<uint32_t> run() {
@@ -101,7 +104,7 @@ class Machine {
     }
   }
 
-  const SeccompFilter& filter_;
+  const SeccompProgram& filter_;
   const seccomp_data& data_;
   uint32_t accumulator_ = 0;
   uint32_t index_ = 0;
@@ -110,9 +113,18 @@ class Machine {
 
 }  // namespace
 
-Result<SeccompFilter> read_filter(const std::string& path) {
-  SeccompFilter filter;
-  if (path.empty()) return filter;
+bool allows(const SeccompProgram& program, int number, const std::array<uint64_t, 6>& arguments) {
+  seccomp_data data = {};
+  data.nr = number;
+  data.arch = own_architecture;
+  memcpy(data.args, arguments.data(), sizeof data.args);
+  const std::optional<uint32_t> verdict = Machine(program, data).run();
+  if (!verdict) return program.empty();
+  const uint32_t action = *verdict & SECCOMP_RET_ACTION_FULL;
+  return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
+}
+
+Result<SeccompFilter> SeccompFilter::read(const std::string& path) {
   Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return fail_errno("open the seccomp filter " + path);
   struct stat status;
@@ -121,22 +133,14 @@ Result<SeccompFilter> read_filter(const std::string& path) {
   if (size == 0 || size % sizeof(sock_filter) != 0 || size / sizeof(sock_filter) > BPF_MAXINSNS) {
     return fail(Kind::invalid, "read the seccomp filter " + path, "it is no compiled filter");
   }
-  filter.resize(size / sizeof(sock_filter));
-  if (read(file.get(), filter.data(), size) != static_cast<ssize_t>(size)) {
+  SeccompFilter filter;
+  filter.program_.resize(size / sizeof(sock_filter));
+  if (::read(file.get(), filter.program_.data(), size) != static_cast<ssize_t>(size)) {
     return fail_errno("read the seccomp filter " + path);
   }
+  filter.passes_spawn_ = allows(filter.program_, SYS_clone, {spawn_flags}) && allows(filter.program_, SYS_setsid, {});
+  filter.passes_terminal_ = allows(filter.program_, SYS_ioctl, {0, TIOCSCTTY});
   return filter;
-}
-
-bool allows(const SeccompFilter& filter, int number, const std::array<uint64_t, 6>& arguments) {
-  seccomp_data data = {};
-  data.nr = number;
-  data.arch = own_architecture;
-  memcpy(data.args, arguments.data(), sizeof data.args);
-  const std::optional<uint32_t> verdict = Machine(filter, data).run();
-  if (!verdict) return filter.empty();
-  const uint32_t action = *verdict & SECCOMP_RET_ACTION_FULL;
-  return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
 }
 
 }  // namespace keelson

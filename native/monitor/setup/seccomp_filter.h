@@ -1,4 +1,4 @@
-// Compiled seccomp filters: reading one, and asking it about a system call before it is loaded.
+// Compiled seccomp filters: reading one, and asking it about system calls before it is loaded.
 #pragma once
 
 #include <linux/filter.h>
@@ -12,13 +12,26 @@
 
 namespace keelson {
 
-using SeccompFilter = std::vector<sock_filter>;
+using SeccompProgram = std::vector<sock_filter>;
 
-// Empty for an empty path.
-Result<SeccompFilter> read_filter(const std::string& path);
+// Whether the program lets a system call of this process's architecture through to the kernel.
+// It runs the program as the kernel does (net/core/filter.c); one that it cannot follow allows nothing, an empty one all.
+bool allows(const SeccompProgram& program, int number, const std::array<uint64_t, 6>& arguments);
 
-// Whether the filter lets a system call of this process's architecture through to the kernel.
-// It runs the program as the kernel does (net/core/filter.c); one that it cannot follow allows nothing.
-bool allows(const SeccompFilter& filter, int number, const std::array<uint64_t, 6>& arguments);
+// A container's filter: read once, when the container starts, and asked once what its starts need to know.
+class SeccompFilter {
+ public:
+  SeccompFilter() = default;  // none
+  static Result<SeccompFilter> read(const std::string& path);
+
+  const SeccompProgram& program() const { return program_; }
+  // Whether a process can be spawned, and take its last steps, behind the filter (last_steps.h).
+  bool lets_last_steps_pass(bool terminal) const { return passes_spawn_ && (!terminal || passes_terminal_); }
+
+ private:
+  SeccompProgram program_;
+  bool passes_spawn_ = true;
+  bool passes_terminal_ = true;
+};
 
 }  // namespace keelson

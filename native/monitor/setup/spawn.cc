@@ -58,31 +58,31 @@ clone_args process_args(uint64_t namespaces, pid_t* pid) {
   return args;
 }
 
-[[noreturn]] void be_child(ChildProgram& program, const LaunchOptions& options, SharedPages& pages, int socket) {
+[[noreturn]] void be_child(Procedure& procedure, const SpawnOptions& options, SharedPages& pages, int socket) {
   const Child child(*pages.report(), socket);
-  program.enter(child);
-  if (options.place == BirthPlace::new_namespace_of_helper) {
+  procedure.enter(child);
+  if (options.way == SpawnWay::helper_then_new_namespaces) {
     clone_args args = process_args(options.new_namespaces, pages.pid());
     args.flags |= CLONE_PARENT;  // and the exit signal is the helper's own
     const long process = clone3(args);
-    if (process < 0) child.die(Step::bear_process);
+    if (process < 0) child.die(Step::spawn_process);
     if (process > 0) _exit(0);
   }
-  program.set_up(child);
-  const LastSteps* last = program.last_steps();
-  if (options.place == BirthPlace::joined_namespace) last->bear(child, pages.pid());
+  procedure.set_up(child);
+  const LastSteps* last = procedure.last_steps();
+  if (options.way == SpawnWay::helper_then_shared_namespace) last->spawn(child, pages.pid());
   last->take(child);
 }
 
 }  // namespace
 
-class Launch final : public Attempt, public std::enable_shared_from_this<Launch> {
+class Spawn final : public Attempt, public std::enable_shared_from_this<Spawn> {
  public:
-  Launch(Loop& loop, Reaper& reaper, LaunchOptions options, Done<Started> done)
+  Spawn(Loop& loop, Reaper& reaper, SpawnOptions options, Done<Started> done)
       : loop_(loop), reaper_(reaper), options_(std::move(options)), done_(std::move(done)) {}
 
-  void begin(ChildProgram& program) {
-    if (Status begun = bear(program); !begun) {
+  void begin(Procedure& procedure) {
+    if (Status begun = clone_child(procedure); !begun) {
       loop_.defer([done = std::move(done_), error = std::move(begun.error())]() mutable {
         done(std::unexpected(std::move(error)));
       });
@@ -98,7 +98,7 @@ class Launch final : public Attempt, public std::enable_shared_from_this<Launch>
   }
 
  private:
-  Status bear(ChildProgram& program);
+  Status clone_child(Procedure& procedure);
   Status watch();
   void receive();
   void conclude();
@@ -108,14 +108,14 @@ class Launch final : public Attempt, public std::enable_shared_from_this<Launch>
   void give_up();
   Error silent_death() const;
   // An end of file tells, where it cannot come before the execve: not from a helper, who closes everything first.
-  bool ends_with_socket() const { return options_.place != BirthPlace::joined_namespace; }
-  bool is_helped() const { return options_.place != BirthPlace::here; }
+  bool ends_with_socket() const { return options_.way != SpawnWay::helper_then_shared_namespace; }
+  bool is_helped() const { return options_.way != SpawnWay::direct; }
   pid_t process() const { return *static_cast<volatile pid_t*>(pages_.pid()); }
   bool has_executed() const;
 
   Loop& loop_;
   Reaper& reaper_;
-  LaunchOptions options_;
+  SpawnOptions options_;
   Done<Started> done_;
   SharedPages pages_;
   Fd socket_;
@@ -129,7 +129,7 @@ class Launch final : public Attempt, public std::enable_shared_from_this<Launch>
   std::optional<Error> failure_;  // set: all is killed, its end awaited
 };
 
-Status Launch::bear(ChildProgram& program) {
+Status Spawn::clone_child(Procedure& procedure) {
   if (!pages_.mapped()) return fail_errno("map the pages of a start");
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("make the report socket");
@@ -151,7 +151,7 @@ Status Launch::bear(ChildProgram& program) {
     args.cgroup = static_cast<uint64_t>(options_.cgroup_fd);
   }
   const long pid = clone3(args);
-  if (pid == 0) be_child(program, options_, pages_, theirs.get());
+  if (pid == 0) be_child(procedure, options_, pages_, theirs.get());
   if (pid < 0) {
     const int error = errno;
     birth_.reset();
@@ -174,16 +174,14 @@ Status Launch::bear(ChildProgram& program) {
   return {};
 }
 
-Status Launch::watch() {
+Status Spawn::watch() {
   if (!ends_with_socket()) return {};
-  auto watched = loop_.watch(socket_.get(), EPOLLIN, [self = shared_from_this()](uint32_t) { self->receive(); });
-  if (!watched) return std::unexpected(watched.error());
-  watch_ = std::move(*watched);
+  watch_ = TRY(loop_.watch(socket_.get(), EPOLLIN, [self = shared_from_this()](uint32_t) { self->receive(); }));
   return {};
 }
 
 // At most one descriptor is taken. The end of the socket is execve, or death.
-void Launch::receive() {
+void Spawn::receive() {
   for (;;) {
     char nothing;
     iovec content = {&nothing, sizeof nothing};
@@ -212,20 +210,20 @@ void Launch::receive() {
 }
 
 // Whether an execve is behind the process: then its exit signal is SIGCHLD, and waitid knows it without __WCLONE.
-bool Launch::has_executed() const {
+bool Spawn::has_executed() const {
   if (process() <= 0) return false;
   if (process_exit_) return process_exit_->executed;
   siginfo_t info = {};
   return waitid(P_PID, static_cast<id_t>(process()), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-void Launch::conclude() {
+void Spawn::conclude() {
   if (auto failure = failure_in(*pages_.report())) return abort(std::move(*failure));
   if (!has_executed() && !is_settled(*pages_.report())) return abort(Error{});  // its exit will tell how it died
   succeed();
 }
 
-void Launch::succeed() {
+void Spawn::succeed() {
   if (!ends_with_socket()) receive();
   Started started;
   started.pid = process();
@@ -242,15 +240,15 @@ void Launch::succeed() {
 }
 
 // The helper's pidfd is its own for ever. The process's id is, for nobody has reaped it.
-void Launch::kill_all() const {
+void Spawn::kill_all() const {
   if (first_pidfd_) syscall(SYS_pidfd_send_signal, first_pidfd_.get(), SIGKILL, nullptr, 0);
   if (process() > 0 && !process_exit_) kill(process(), SIGKILL);
 }
 
-void Launch::settle_when_dead() {
+void Spawn::settle_when_dead() {
   if (!failure_) return;
   if (is_helped() && !helper_exit_) return;
-  // The helper may have borne the process while it was being killed.
+  // The helper may have cloned the process while it was being killed.
   if (process() > 0 && !process_exit_) return kill_all();
   deadline_.cancel();
   watch_.stop();
@@ -262,14 +260,14 @@ void Launch::settle_when_dead() {
 }
 
 // Whatever still hangs is reaped when it comes out of the kernel, dead.
-void Launch::give_up() {
+void Spawn::give_up() {
   if (Done<Started> done = std::exchange(done_, nullptr)) {
     done(std::unexpected(failure_->step.empty() ? silent_death() : *failure_));
   }
 }
 
 // How a child ended that said nothing: by a signal, most likely the OOM killer's or the filter's.
-Error Launch::silent_death() const {
+Error Spawn::silent_death() const {
   Error error{Kind::system, "start the process", {}, 0, "it ended before its execve"};
   const ProcessExit& exit = process_exit_ ? *process_exit_ : helper_exit_.value_or(ProcessExit{});
   if (exit.signal == 0) return error;
@@ -279,20 +277,20 @@ Error Launch::silent_death() const {
   return error;
 }
 
-std::shared_ptr<Attempt> launch(Loop& loop, Reaper& reaper, ChildProgram& program, LaunchOptions options,
+std::shared_ptr<Attempt> spawn(Loop& loop, Reaper& reaper, Procedure& procedure, SpawnOptions options,
                                 Done<Started> done) {
-  auto under_way = std::make_shared<Launch>(loop, reaper, std::move(options), std::move(done));
-  under_way->begin(program);
+  auto under_way = std::make_shared<Spawn>(loop, reaper, std::move(options), std::move(done));
+  under_way->begin(procedure);
   return under_way;
 }
 
-Result<Started> launch_and_wait(Loop& loop, Reaper& reaper, ChildProgram& program, LaunchOptions options) {
+Result<Started> spawn_and_wait(Loop& loop, Reaper& reaper, Procedure& procedure, SpawnOptions options) {
   Result<Started> result = std::unexpected(Error{});
-  launch(loop, reaper, program, std::move(options), [&](Result<Started> started) {
+  spawn(loop, reaper, procedure, std::move(options), [&](Result<Started> started) {
     result = std::move(started);
     loop.stop();
   });
-  if (Status ran = loop.run(); !ran) return std::unexpected(ran.error());
+  TRY(loop.run());
   return result;
 }
 

@@ -3,11 +3,10 @@
 
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 
 #include <climits>
 
-#include "monitor/setup/spec_names.h"
+#include "monitor/setup/spec_words.h"
 
 namespace keelson {
 
@@ -15,20 +14,20 @@ namespace {
 
 std::unexpected<Error> bad(std::string detail) { return fail(Kind::invalid, "read config.json", std::move(detail)); }
 
-// Collects the first complaint, so that the readers below can be plain assignments.
+// Keeps the first reason to refuse the file, so that the readers below can be plain assignments.
 class Reader {
  public:
   // A string that will be handed to the kernel: a NUL inside would cut it short unseen.
   std::string text(const Json& json, const char* what) {
     std::string_view value = json.string();
-    if (value.find('\0') != value.npos) complain(std::string(what) + " contains a NUL byte");
+    if (value.find('\0') != value.npos) refuse(std::string(what) + " contains a NUL byte");
     return std::string(value);
   }
 
   std::string path(const Json& json, const char* what) {
     std::string value = text(json, what);
-    if (!value.starts_with('/')) complain(std::string(what) + " \"" + value + "\" is not an absolute path");
-    if (value.size() >= PATH_MAX) complain(std::string(what) + " is longer than a path may be");
+    if (!value.starts_with('/')) refuse(std::string(what) + " \"" + value + "\" is not an absolute path");
+    if (value.size() >= PATH_MAX) refuse(std::string(what) + " is longer than a path may be");
     return value;
   }
 
@@ -44,59 +43,45 @@ class Reader {
   int64_t number(const Json& json, const char* what, int64_t maximum) {
     int64_t value = json.integer(json.is_null() ? 0 : -1);
     if (value >= 0 && value <= maximum) return value;
-    complain(std::string(what) + " is not a number from 0 to " + std::to_string(maximum));
+    refuse(std::string(what) + " is not a number from 0 to " + std::to_string(maximum));
     return 0;
   }
 
-  void complain(std::string why) {
+  void refuse(std::string why) {
     if (why_.empty()) why_ = std::move(why);
   }
-  const std::string& complaint() const { return why_; }
+  const std::string& refusal() const { return why_; }
 
  private:
   std::string why_;
 };
 
-uint64_t limit_value(const Json& json) {
-  // -1 and 2^64 - 1 (which the parser keeps as a real) both mean no limit.
-  if (json.type() == Json::Type::real || json.integer() < 0) return RLIM_INFINITY;
-  return static_cast<uint64_t>(json.integer());
-}
-
 uint64_t capability_set(Reader& reader, const Json& names) {
   uint64_t set = 0;
   for (const Json& name : names.items()) {
     int number = capability_number(name.string());
-    if (number < 0) reader.complain("unknown capability \"" + std::string(name.string()) + "\"");
+    if (number < 0) reader.refuse("unknown capability \"" + std::string(name.string()) + "\"");
     else set |= uint64_t{1} << number;
   }
   return set;
 }
 
-std::vector<Rlimit> read_rlimits(Reader& reader, const Json& json) {
-  std::vector<Rlimit> limits;
-  for (const Json& item : json.items()) {
-    Rlimit limit{rlimit_resource(item["type"].string()), limit_value(item["soft"]), limit_value(item["hard"])};
-    if (limit.resource < 0) reader.complain("unknown rlimit \"" + std::string(item["type"].string()) + "\"");
-    if (limit.soft > limit.hard) reader.complain("the soft limit of an rlimit is above its hard limit");
-    limits.push_back(limit);
-  }
-  return limits;
+CommandSpec read_command(Reader& reader, const Json& process) {
+  CommandSpec command;
+  command.args = reader.texts(process["args"], "process.args");
+  if (command.args.empty()) reader.refuse("process.args is empty");
+  command.terminal = process["terminal"].boolean();
+  return command;
 }
 
 ProcessSpec read_process(Reader& reader, const Json& json) {
   ProcessSpec process;
   const Json& user = json["user"];
-  process.terminal = json["terminal"].boolean();
-  process.columns = static_cast<uint16_t>(reader.number(json["consoleSize"]["width"], "consoleSize.width", 0xffff));
-  process.rows = static_cast<uint16_t>(reader.number(json["consoleSize"]["height"], "consoleSize.height", 0xffff));
   process.uid = reader.id(user["uid"], "user.uid");
   process.gid = reader.id(user["gid"], "user.gid");
-  if (!user["umask"].is_null()) process.umask = static_cast<mode_t>(reader.number(user["umask"], "user.umask", 0777));
   for (const Json& group : user["additionalGids"].items()) {
     process.groups.push_back(reader.id(group, "user.additionalGids"));
   }
-  process.args = reader.texts(json["args"], "process.args");
   process.env = reader.texts(json["env"], "process.env");
   process.cwd = reader.path(json["cwd"], "process.cwd");
   const Json& capabilities = json["capabilities"];
@@ -105,16 +90,14 @@ ProcessSpec read_process(Reader& reader, const Json& json) {
   process.capabilities.inheritable = capability_set(reader, capabilities["inheritable"]);
   process.capabilities.permitted = capability_set(reader, capabilities["permitted"]);
   process.capabilities.ambient = capability_set(reader, capabilities["ambient"]);
-  process.rlimits = read_rlimits(reader, json["rlimits"]);
   process.no_new_privileges = json["noNewPrivileges"].boolean();
   if (!json["oomScoreAdj"].is_null()) {
     int64_t score = json["oomScoreAdj"].integer();
-    if (score < -1000 || score > 1000) reader.complain("process.oomScoreAdj is not a number from -1000 to 1000");
+    if (score < -1000 || score > 1000) reader.refuse("process.oomScoreAdj is not a number from -1000 to 1000");
     process.oom_score_adj = static_cast<int>(score);
   }
   process.apparmor_profile = reader.text(json["apparmorProfile"], "process.apparmorProfile");
   process.selinux_label = reader.text(json["selinuxLabel"], "process.selinuxLabel");
-  if (process.args.empty()) reader.complain("process.args is empty");
   return process;
 }
 
@@ -140,10 +123,10 @@ MountSpec read_mount(Reader& reader, const Json& json) {
   mount.uid_mappings = read_mappings(reader, json["uidMappings"], "a mount's uidMappings");
   mount.gid_mappings = read_mappings(reader, json["gidMappings"], "a mount's gidMappings");
   if ((mount.flags & MS_BIND) && !mount.source.starts_with('/')) {
-    reader.complain("the source of the bind mount on " + mount.destination + " is not an absolute path");
+    reader.refuse("the source of the bind mount on " + mount.destination + " is not an absolute path");
   }
   if (mount.destination.find_first_not_of("/.") == mount.destination.npos) {
-    reader.complain("a mount's destination is the root itself");
+    reader.refuse("a mount's destination is the root itself");
   }
   return mount;
 }
@@ -159,7 +142,7 @@ NamespaceSpec read_namespace(Reader& reader, const Json& json) {
     if (kind.name == json["type"].string()) space.flag = kind.flag;
   }
   if (space.flag == 0) {
-    reader.complain("the namespace type \"" + std::string(json["type"].string()) + "\" is not supported");
+    reader.refuse("the namespace type \"" + std::string(json["type"].string()) + "\" is not supported");
   }
   if (!json["path"].is_null()) space.path = reader.path(json["path"], "a namespace's path");
   return space;
@@ -169,11 +152,8 @@ DeviceSpec read_device(Reader& reader, const Json& json) {
   DeviceSpec device;
   device.path = reader.path(json["path"], "a device's path");
   std::string_view type = json["type"].string();
-  if (type.size() != 1 || std::string_view("cbup").find(type[0]) == std::string_view::npos) {
-    reader.complain("the device " + device.path + " has no type of c, b, u, p");
-  } else {
-    device.type = type[0] == 'u' ? 'c' : type[0];
-  }
+  if (type != "c" && type != "b" && type != "p") reader.refuse("the device " + device.path + " has no type of c, b, p");
+  else device.type = type[0];
   device.major = reader.number(json["major"], "a device's major number", INT32_MAX);
   device.minor = reader.number(json["minor"], "a device's minor number", INT32_MAX);
   if (!json["fileMode"].is_null()) {
@@ -201,28 +181,23 @@ Result<ContainerSpec> parse_spec(std::string_view config_json) {
   Reader reader;
 
   ContainerSpec spec;
+  spec.command = read_command(reader, root["process"]);
   spec.process = read_process(reader, root["process"]);
-  spec.hostname = reader.text(root["hostname"], "hostname");
   spec.readonly_root = root["root"]["readonly"].boolean();
   if (std::string_view word = linux_part["rootfsPropagation"].string(); !word.empty()) {
     spec.root_propagation = propagation_flags(word);
-    if (spec.root_propagation == 0) reader.complain("unknown rootfsPropagation \"" + std::string(word) + "\"");
+    if (spec.root_propagation == 0) reader.refuse("unknown rootfsPropagation \"" + std::string(word) + "\"");
   }
   for (const Json& item : root["mounts"].items()) spec.mounts.push_back(read_mount(reader, item));
   for (const Json& item : linux_part["namespaces"].items()) spec.namespaces.push_back(read_namespace(reader, item));
-  spec.uid_mappings = read_mappings(reader, linux_part["uidMappings"], "uidMappings");
-  spec.gid_mappings = read_mappings(reader, linux_part["gidMappings"], "gidMappings");
   for (const Json& item : linux_part["devices"].items()) spec.devices.push_back(read_device(reader, item));
   spec.masked_paths = read_paths(reader, linux_part["maskedPaths"], "a masked path");
   spec.readonly_paths = read_paths(reader, linux_part["readonlyPaths"], "a read-only path");
-  for (const auto& [name, value] : linux_part["sysctl"].members()) {
-    spec.sysctls.emplace_back(name, reader.text(value, "a sysctl's value"));
-  }
   spec.cgroups_path = reader.text(linux_part["cgroupsPath"], "cgroupsPath");
   spec.resources = linux_part["resources"];
   spec.has_seccomp = linux_part["seccomp"].is_object();
 
-  if (!reader.complaint().empty()) return bad(reader.complaint());
+  if (!reader.refusal().empty()) return bad(reader.refusal());
   return spec;
 }
 
@@ -236,17 +211,17 @@ Result<RootfsSpec> parse_rootfs(std::string_view rootfs_json) {
     rootfs.upper = reader.path((*parsed)["upper"], "the upper directory");
     rootfs.work = reader.path((*parsed)["work"], "the work directory");
   }
-  if (rootfs.lower.empty()) reader.complain("\"lower\" names no directory");
+  if (rootfs.lower.empty()) reader.refuse("\"lower\" names no directory");
   for (const Json& item : (*parsed)["images"].items()) {
     ImageView image;
     image.mountpoint = reader.path(item["mountpoint"], "an image's mountpoint");
     image.lower = read_paths(reader, item["lower"], "an image's lower directory");
     image.sub_path = reader.text(item["sub_path"], "an image's sub path");
-    if (image.lower.empty()) reader.complain("an image has no layer");
+    if (image.lower.empty()) reader.refuse("an image has no layer");
     rootfs.images.push_back(std::move(image));
   }
   rootfs.directories = read_paths(reader, (*parsed)["directories"], "a directory of the root");
-  if (!reader.complaint().empty()) return fail(Kind::invalid, "read rootfs.json", reader.complaint());
+  if (!reader.refusal().empty()) return fail(Kind::invalid, "read rootfs.json", reader.refusal());
   return rootfs;
 }
 

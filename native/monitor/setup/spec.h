@@ -1,6 +1,6 @@
 // The part of an OCI runtime spec (config.json) that the monitor executes, parsed
 // once into plain values. Source: opencontainers/runtime-spec v1.2, config.md and
-// config-linux.md. Unknown members are ignored, as the spec asks of runtimes.
+// config-linux.md. What the daemon never writes (pod/spec/) is not read.
 #pragma once
 
 #include <sys/types.h>
@@ -16,12 +16,6 @@
 
 namespace keelson {
 
-struct Rlimit {
-  int resource = 0;  // RLIMIT_*
-  uint64_t soft = 0;
-  uint64_t hard = 0;
-};
-
 // Bit n stands for capability n (linux/capability.h).
 struct Capabilities {
   uint64_t bounding = 0;
@@ -31,19 +25,22 @@ struct Capabilities {
   uint64_t ambient = 0;
 };
 
-struct ProcessSpec {
+// What a process runs, and on what: all in which an exec differs from its container's process.
+struct CommandSpec {
+  std::vector<std::string> args;
   bool terminal = false;
-  uint16_t columns = 0;
+  uint16_t columns = 0;  // of the terminal, 0: unknown
   uint16_t rows = 0;
+};
+
+// What every process of a container has.
+struct ProcessSpec {
   uid_t uid = 0;
   gid_t gid = 0;
-  std::optional<mode_t> umask;
   std::vector<gid_t> groups;
-  std::vector<std::string> args;
   std::vector<std::string> env;  // bytes, "NAME=value"
   std::string cwd;
   Capabilities capabilities;
-  std::vector<Rlimit> rlimits;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
   std::string apparmor_profile;
@@ -72,7 +69,7 @@ struct MountSpec {
 
 struct DeviceSpec {
   std::string path;
-  char type = 'c';  // c, b, u, p
+  char type = 'c';  // c, b, p
   int64_t major = 0;
   int64_t minor = 0;
   mode_t mode = 0666;
@@ -86,18 +83,15 @@ struct NamespaceSpec {
 };
 
 struct ContainerSpec {
+  CommandSpec command;  // its init's
   ProcessSpec process;
-  std::string hostname;
   bool readonly_root = false;
   uint64_t root_propagation = 0;  // MS_*, 0 for the default (rprivate)
   std::vector<MountSpec> mounts;
   std::vector<NamespaceSpec> namespaces;
-  std::vector<IdMapping> uid_mappings;
-  std::vector<IdMapping> gid_mappings;
   std::vector<DeviceSpec> devices;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
-  std::vector<std::pair<std::string, std::string>> sysctls;
   std::string cgroups_path;
   Json resources;  // linux.resources, read by cgroup.cc alone
   bool has_seccomp = false;

@@ -15,15 +15,15 @@ using namespace std::chrono_literals;
 
 constexpr auto drain_limit = 1s;
 
-class Exec : public Call, public std::enable_shared_from_this<Exec> {
+class ExecSession : public Call, public std::enable_shared_from_this<ExecSession> {
  public:
-  Exec(Context& context, Connection& client, ExecCall call)
-      : context_(context), client_(client), call_(std::move(call)) {}
+  ExecSession(Context& context, Connection& client, ExecRequest request)
+      : context_(context), client_(client), request_(std::move(request)) {}
 
   void begin(Container& container);
 
   void on_stdin(std::string_view bytes) override {
-    if (!call_.input) return;
+    if (!request_.input) return;
     if (!input_) {  // not started yet: the socket waits, with this frame kept
       early_input_ += bytes;
       return client_.pause_input(true);
@@ -56,8 +56,8 @@ class Exec : public Call, public std::enable_shared_from_this<Exec> {
 
   Context& context_;
   Connection& client_;  // owns this
-  ExecCall call_;
-  std::weak_ptr<Attempt> entering_;
+  ExecRequest request_;
+  std::weak_ptr<Attempt> spawning_;
   pid_t pid_ = 0;  // 0 before the start and after the exit
   std::optional<ProcessExit> exit_;
   Fd terminal_;
@@ -68,35 +68,29 @@ class Exec : public Call, public std::enable_shared_from_this<Exec> {
   bool early_end_ = false;
 };
 
-void Exec::begin(Container& container) {
+void ExecSession::begin(Container& container) {
   StdioPipes pipes;
-  if (!call_.terminal) {
-    auto made = make_stdio_pipes(call_.input);
+  if (!request_.command.terminal) {
+    auto made = make_stdio_pipes(request_.input);
     if (!made) return client_.fail_with(made.error());
     pipes = std::move(*made);
   }
-  if (call_.limit.count() > 0) limit_ = context_.loop.after(call_.limit, [this] { on_time_limit(); });
-  ExecOrder order;
-  order.args = call_.args;
-  order.terminal = call_.terminal;
-  order.columns = call_.columns;
-  order.rows = call_.rows;
+  if (request_.limit.count() > 0) limit_ = context_.loop.after(request_.limit, [this] { on_time_limit(); });
   Stdio theirs = std::move(pipes.theirs);
-  entering_ = container.exec(std::move(order), std::move(theirs),
-                 [weak = weak_from_this(), pipes = std::move(pipes),
-                  name = container.id()](Result<Started> started) mutable {
-                   auto self = weak.lock();
-                   bool wanted = self && self->client_.open_for_frames();
-                   if (started && !wanted && started->pidfd) return kill_with_descendants(started->pid);
-                   if (!wanted) return;
-                   if (!started) {
-                     return self->client_.fail_with(about(started.error(), "container " + name).error());
-                   }
-                   self->on_started(std::move(*started), std::move(pipes));
-                 });
+  // The native handler's way from here: setup/container_exec.cc, which spawns (setup/spawn.cc).
+  spawning_ = container.exec(
+      request_.command, std::move(theirs),
+      [weak = weak_from_this(), pipes = std::move(pipes), name = container.id()](Result<Started> started) mutable {
+        auto self = weak.lock();
+        bool wanted = self && self->client_.open_for_frames();
+        if (started && !wanted && started->pidfd) return kill_with_descendants(started->pid);
+        if (!wanted) return;
+        if (!started) return self->client_.fail_with(about(started.error(), "container " + name).error());
+        self->on_started(std::move(*started), std::move(pipes));
+      });
 }
 
-void Exec::on_started(Started started, StdioPipes pipes) {
+void ExecSession::on_started(Started started, StdioPipes pipes) {
   if (started.pidfd) pid_ = started.pid;
   context_.reaper.expect(started.pid, [weak = weak_from_this()](const ProcessExit& exit) {
     if (auto self = weak.lock()) self->on_exit(exit);
@@ -111,43 +105,43 @@ void Exec::on_started(Started started, StdioPipes pipes) {
   client_.pause_input(false);
 }
 
-Status Exec::connect(Started started, StdioPipes pipes) {
+Status ExecSession::connect(Started started, StdioPipes pipes) {
   if (!started.sent) {
-    if (Status opened = open_output(out_, FrameType::stdout_bytes, std::move(pipes.out)); !opened) return opened;
-    if (Status opened = open_output(err_, FrameType::stderr_bytes, std::move(pipes.err)); !opened) return opened;
-    return call_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
+    TRY(open_output(out_, FrameType::stdout_bytes, std::move(pipes.out)));
+    TRY(open_output(err_, FrameType::stderr_bytes, std::move(pipes.err)));
+    return request_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
   }
   terminal_ = Fd(fcntl(started.sent.get(), F_DUPFD_CLOEXEC, 0));
   if (!terminal_) return fail_errno("duplicate the terminal");
-  if (call_.input) {
+  if (request_.input) {
     Fd input(fcntl(started.sent.get(), F_DUPFD_CLOEXEC, 0));
     if (!input) return fail_errno("duplicate the terminal");
-    if (Status opened = open_input(std::move(input), InputPipe::Target::terminal); !opened) return opened;
+    TRY(open_input(std::move(input), InputPipe::Target::terminal));
   }
   return open_output(out_, FrameType::stdout_bytes, std::move(started.sent));
 }
 
-Status Exec::open_input(Fd fd, InputPipe::Target target) {
+Status ExecSession::open_input(Fd fd, InputPipe::Target target) {
   input_ = std::make_unique<InputPipe>(context_.loop, std::move(fd), target);
   input_->when_room([this] { client_.pause_input(false); });
   return input_->open();
 }
 
-Status Exec::open_output(std::optional<OutputPump>& pump, FrameType type, Fd fd) {
+Status ExecSession::open_output(std::optional<OutputPump>& pump, FrameType type, Fd fd) {
   pump.emplace(context_.loop, client_, type, std::move(fd));
   return pump->open([this] { answer_when_drained(); });
 }
 
-void Exec::on_time_limit() {
-  const bool has_started = entering_.expired();
-  const std::string limit = std::to_string(call_.limit.count()) + " ms";
+void ExecSession::on_time_limit() {
+  const bool has_started = spawning_.expired();
+  const std::string limit = std::to_string(request_.limit.count()) + " ms";
   abandon();
   client_.fail_with(Error{Kind::timeout, "exec", {}, 0,
                           has_started ? "the process ran for more than " + limit + " and was killed"
                                       : "the process was not in the container after " + limit + " and was killed"});
 }
 
-void Exec::on_exit(const ProcessExit& exit) {
+void ExecSession::on_exit(const ProcessExit& exit) {
   pid_ = 0;
   exit_ = exit;
   limit_.cancel();
@@ -159,24 +153,24 @@ void Exec::on_exit(const ProcessExit& exit) {
   answer_when_drained();
 }
 
-void Exec::answer_when_drained() {
+void ExecSession::answer_when_drained() {
   if (!exit_ || (out_ && !out_->ended()) || (err_ && !err_->ended())) return;
   JsonWriter json;
   json.begin_object().key("exit_code").value(exit_->code).key("signal").value(exit_->signal).end_object();
   client_.reply(json.text());
 }
 
-void Exec::abandon() {
+void ExecSession::abandon() {
   limit_.cancel();
   drain_.cancel();
   if (pid_ != 0) kill_with_descendants(pid_);
-  if (auto entering = entering_.lock()) entering->abort({Kind::state, "exec", {}, 0, "its caller has gone"});
+  if (auto spawning = spawning_.lock()) spawning->abort({Kind::state, "exec", {}, 0, "its caller has gone"});
 }
 
 }  // namespace
 
-void exec(Context& context, const std::shared_ptr<Connection>& client, Container& container, ExecCall call) {
-  auto session = std::make_shared<Exec>(context, *client, std::move(call));
+void begin_exec(Context& context, const std::shared_ptr<Connection>& client, Container& container, ExecRequest request) {
+  auto session = std::make_shared<ExecSession>(context, *client, std::move(request));
   client->set_call(session);
   session->begin(container);
 }

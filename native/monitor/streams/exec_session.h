@@ -7,13 +7,11 @@
 
 namespace keelson {
 
-struct ExecCall {
-  std::vector<std::string> args;
-  bool terminal = false;
+// What a client asks for; its command is handed on as it is.
+struct ExecRequest {
+  CommandSpec command;
   bool input = false;
   std::chrono::milliseconds limit{0};  // 0: none
-  uint16_t columns = 0;
-  uint16_t rows = 0;
 };
 
 // Answers on `client`: STARTED, output, and REPLY or ERROR.
@@ -21,6 +19,6 @@ struct ExecCall {
 // The REPLY comes when the process has exited and its streams have ended. Somebody else may keep
 // them open (a daemon it left behind): one second after the exit the session ends behind what
 // stands in the pipes. A client that goes away takes the process with it.
-void exec(Context& context, const std::shared_ptr<Connection>& client, Container& container, ExecCall call);
+void begin_exec(Context& context, const std::shared_ptr<Connection>& client, Container& container, ExecRequest request);
 
 }  // namespace keelson

@@ -1,6 +1,8 @@
 #include "monitor/streams/port_forward.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -17,6 +19,51 @@ using namespace std::chrono_literals;
 constexpr auto connect_limit = 10s;
 // The pod's side has ended: what the client sent until then may still take this long to be written.
 constexpr auto last_input_limit = 1s;
+
+// A socket connected to localhost:port inside the pod's network namespace, non-blocking.
+struct PortConnection {
+  Fd socket;
+  bool connecting = false;  // EINPROGRESS: wait for POLLOUT, then read SO_ERROR
+};
+
+// A socket belongs to the namespace it was made in, wherever its owner goes then.
+Result<Fd> socket_in_pod(const Sandbox& sandbox, int family) {
+  constexpr int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  if (!sandbox.net_ns) {
+    Fd plain(socket(family, type, 0));
+    if (!plain) return fail_errno("make a socket");
+    return plain;
+  }
+  Fd home(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!home) return fail_errno("open the monitor's own network namespace");
+  if (setns(sandbox.net_ns.get(), CLONE_NEWNET) != 0) return fail_errno("enter the pod's network namespace");
+  Fd inside(socket(family, type, 0));
+  const int error = errno;
+  if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno("go back to the host's network namespace");
+  if (!inside) return fail_errno("make a socket in the pod's network namespace", error);
+  return inside;
+}
+
+Result<PortConnection> connect_in_pod(const Sandbox& sandbox, uint16_t port, bool ipv6) {
+  PortConnection connection;
+  connection.socket = TRY(socket_in_pod(sandbox, ipv6 ? AF_INET6 : AF_INET));
+
+  sockaddr_in v4 = {};
+  v4.sin_family = AF_INET;
+  v4.sin_port = htons(port);
+  v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  sockaddr_in6 v6 = {};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(port);
+  v6.sin6_addr = in6addr_loopback;
+  const auto* address = ipv6 ? reinterpret_cast<const sockaddr*>(&v6) : reinterpret_cast<const sockaddr*>(&v4);
+  const socklen_t size = ipv6 ? sizeof v6 : sizeof v4;
+  if (connect(connection.socket.get(), address, size) != 0) {
+    if (errno != EINPROGRESS) return fail_errno("connect to port " + std::to_string(port));
+    connection.connecting = true;
+  }
+  return connection;
+}
 
 class PortForward : public Call {
  public:

@@ -6,7 +6,7 @@
 
 #include "monitor/server/connection.h"
 #include "monitor/server/loop.h"
-#include "monitor/setup/process.h"
+#include "monitor/setup/child_stdio.h"
 
 namespace keelson {
 

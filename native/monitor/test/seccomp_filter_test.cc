@@ -21,7 +21,7 @@ namespace {
 constexpr int asked = SYS_getpriority;  // harmless, and no filter's subject
 
 // Whether the kernel lets getpriority(a, b) pass; nothing when it does not take the program.
-std::optional<bool> kernel_allows(const SeccompFilter& filter, uint64_t a, uint64_t b) {
+std::optional<bool> kernel_allows(const SeccompProgram& filter, uint64_t a, uint64_t b) {
   const pid_t pid = fork();
   if (pid == 0) {
     sock_fprog program = {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
@@ -41,8 +41,8 @@ std::optional<bool> kernel_allows(const SeccompFilter& filter, uint64_t a, uint6
 constexpr uint32_t refusal = SECCOMP_RET_ERRNO | EUCLEAN;
 
 // Other calls (exit) pass; this one meets `body`.
-SeccompFilter around(std::initializer_list<sock_filter> body) {
-  SeccompFilter filter = {
+SeccompProgram around(std::initializer_list<sock_filter> body) {
+  SeccompProgram filter = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, asked, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -51,7 +51,7 @@ SeccompFilter around(std::initializer_list<sock_filter> body) {
   return filter;
 }
 
-void agree(const SeccompFilter& filter, uint64_t a, uint64_t b) {
+void agree(const SeccompProgram& filter, uint64_t a, uint64_t b) {
   std::optional<bool> kernel = kernel_allows(filter, a, b);
   EXPECT(kernel.has_value());
   EXPECT_EQUAL(static_cast<long>(allows(filter, asked, {a, b})), static_cast<long>(*kernel));
@@ -68,7 +68,7 @@ void runs_programs_as_the_kernel_does() {
     const auto jump = static_cast<uint16_t>(jumps[random() % std::size(jumps)]);
     const bool shifts = operation == BPF_LSH || operation == BPF_RSH;
     const uint32_t operand = shifts ? random() % 32 : 1 + random() % 9;
-    SeccompFilter filter = around({
+    SeccompProgram filter = around({
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, round % 2 == 0 ? low : high),
         BPF_STMT(BPF_ST, 3),
         BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 0),

@@ -1,7 +1,7 @@
 // Drives the set-up of processes without the monitor around it, for setup*.test.ts:
 //
 //   setup-test run <pod dir> <bundle> [exec args …]   one pod with one container and, while it runs, one exec
-//   setup-test bench <pod dir> <bundle> <count>       times of start_init and start_exec, in microseconds
+//   setup-test bench <pod dir> <bundle> <count>       times of the two ways to spawn, in microseconds
 //   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
 //   setup-test hierarchies <mountinfo>                what CgroupHost reads there, as JSON on stream 1
 //
@@ -23,8 +23,9 @@
 #include "monitor/cgroup/cgroup.h"
 #include "monitor/cgroup/devices.h"
 #include "monitor/server/loop.h"
-#include "monitor/setup/process.h"
 #include "monitor/server/reaper.h"
+#include "monitor/setup/container_exec.h"
+#include "monitor/setup/container_init.h"
 
 using namespace keelson;
 
@@ -135,13 +136,14 @@ struct Bundle {
   std::string directory;
   ContainerSpec spec;
   RootfsSpec rootfs;
-  std::string filter;  // <bundle>/seccomp.bpf, when it is there
+  SeccompFilter filter;  // <bundle>/seccomp.bpf, when it is there
 };
 
 Bundle read_bundle(std::string directory) {
   Bundle bundle{directory, must(parse_spec(must(read_file(directory + "/config.json", max_bundle_file)))),
-                must(parse_rootfs(must(read_file(directory + "/rootfs.json", max_bundle_file)))), directory + "/seccomp.bpf"};
-  if (access(bundle.filter.c_str(), F_OK) != 0) bundle.filter.clear();
+                must(parse_rootfs(must(read_file(directory + "/rootfs.json", max_bundle_file)))), {}};
+  const std::string filter = directory + "/seccomp.bpf";
+  if (access(filter.c_str(), F_OK) == 0) bundle.filter = must(SeccompFilter::read(filter));
   return bundle;
 }
 
@@ -156,21 +158,31 @@ void end_init(Sandbox& sandbox, const CgroupHost& host) {
   must(destroyed);
 }
 
+Result<Started> about_container(Result<Started> started) {
+  if (!started) return about(std::move(started.error()), "container test");
+  return started;
+}
+
 Result<Started> init(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup) {
-  return around.await([&](Done<Started> done) {
-    start_init({*around.loop, around.reaper, sandbox}, {"test", bundle.directory, bundle.filter, {}, -1}, bundle.spec,
-               bundle.rootfs, cgroup, bundle.spec.process.terminal ? Stdio{} : own_streams(), std::move(done));
-  });
+  const std::string id = "test";
+  const PidTarget no_target;
+  return about_container(around.await([&](Done<Started> done) {
+    spawn_container_init(*around.loop, around.reaper,
+                         {id, bundle.directory, sandbox, cgroup, bundle.spec, bundle.rootfs, bundle.filter, no_target},
+                         bundle.spec.command.terminal ? Stdio{} : own_streams(), std::move(done));
+  }));
 }
 
 Result<Started> exec(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup,
                      const Started& container, std::vector<std::string> args) {
-  ProcessSpec process = bundle.spec.process;
-  process.args = std::move(args);
-  return around.await([&](Done<Started> done) {
-    start_exec({*around.loop, around.reaper, sandbox}, {"test", container.pidfd.get(), bundle.filter, nullptr},
-               bundle.spec, process, cgroup, process.terminal ? Stdio{} : own_streams(), std::move(done));
-  });
+  const std::string id = "test";
+  CommandSpec command = bundle.spec.command;
+  command.args = std::move(args);
+  return about_container(around.await([&](Done<Started> done) {
+    spawn_container_exec(*around.loop, around.reaper,
+                         {id, sandbox, cgroup, bundle.spec, container.pidfd.get(), nullptr}, bundle.filter, command,
+                         command.terminal ? Stdio{} : own_streams(), std::move(done));
+  }));
 }
 
 void exec_and_tell(Surroundings& around, const Sandbox& sandbox, const Bundle& bundle, const Cgroup& cgroup,
@@ -240,7 +252,7 @@ int bench(const char* pod_dir, const char* directory, int count) {
   int64_t begin = now_us();
   Sandbox sandbox = read_sandbox(around, host, pod_dir);
   printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
-  Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, inits{"start_init"}, execs{"start_exec"},
+  Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, inits{"container_init"}, execs{"container_exec"},
       death{"kill and reap"}, remove{"Cgroup::remove"};
   for (int round = 0; round < count; ++round) {
     begin = now_us();

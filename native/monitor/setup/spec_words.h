@@ -1,5 +1,4 @@
-// The words that config.json uses for kernel constants, one table to a file:
-// capability_names.cc, rlimit_names.cc, mount_options.cc.
+// The words that config.json uses for kernel constants: capabilities, mount options, propagation.
 #pragma once
 
 #include <string_view>
@@ -10,9 +9,6 @@ namespace keelson {
 
 // "CAP_NET_RAW" → its bit number, -1 for a name this build does not know.
 int capability_number(std::string_view name);
-
-// "RLIMIT_NOFILE" → RLIMIT_NOFILE, -1 when unknown.
-int rlimit_resource(std::string_view name);
 
 // Takes an option of mount(8) or of the runtime spec into `mount`. False when it is
 // none of these: then it is for the file system.

@@ -1,12 +1,24 @@
-// Standard streams and the closing of everything else, in the child.
-#include "monitor/setup/descriptors.h"
+// Sources: pts(4), ioctl_tty(2), runtime-spec config.md (terminal).
+//
+// The slave is opened through its master (TIOCGPTPEER), not by a path that somebody
+// in the container could turn elsewhere (CVE-2025-52565).
+#include "monitor/setup/child_stdio.h"
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <termios.h>
 #include <unistd.h>
+
+#include "monitor/setup/mount_api.h"
+#include "monitor/setup/resolve.h"
 
 namespace keelson {
 
@@ -83,6 +95,52 @@ void open_missing_streams(const Child& child, const Stdio& stdio) {
     if (dup3(null, number, 0) < 0) child.die(Step::open_null);
     close(null);
   }
+}
+
+int open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
+  int master = open_in_root(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
+  if (master < 0) child.die(Step::open_terminal, "/dev/pts/ptmx");
+  struct statfs status;
+  if (fstatfs(master, &status) != 0) child.die(Step::open_terminal);
+  if (status.f_type != DEVPTS_SUPER_MAGIC) child.die(Step::open_terminal, "/dev/pts/ptmx", ENODEV);
+
+  int unlocked = 0;
+  if (ioctl(master, TIOCSPTLCK, &unlocked) != 0) child.die(Step::open_terminal);
+  int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (slave < 0) child.die(Step::open_terminal);
+  if (fchown(slave, uid, static_cast<gid_t>(-1)) != 0) child.die(Step::open_terminal);
+  if (command.columns != 0 || command.rows != 0) {
+    winsize size = {command.rows, command.columns, 0, 0};
+    if (ioctl(master, TIOCSWINSZ, &size) != 0) child.die(Step::open_terminal);
+  }
+  child.send(master);
+  close(master);
+  return slave;
+}
+
+void place_console(const Child& child, int root, int slave) {
+  int dev = open_in_root(root, "/dev", O_PATH | O_DIRECTORY);
+  if (dev < 0) child.die(Step::place_console);
+  int file = openat(dev, "console", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (file >= 0) close(file);
+  else if (errno != EEXIST) child.die(Step::place_console);
+  int target = open_in_root(dev, "console", O_PATH, RESOLVE_NO_SYMLINKS);
+  int tree = clone_tree(slave, "", false);
+  if (target < 0 || tree < 0 || attach_mount(tree, target) != 0) child.die(Step::place_console);
+  close(tree);
+  close(target);
+  close(dev);
+}
+
+void make_controlling(const Child& child) {
+  if (ioctl(0, TIOCSCTTY, 0) != 0) child.die(Step::open_terminal);
+}
+
+void place_terminal(const Child& child, int slave) {
+  for (int number = 0; number < 3; ++number) {
+    if (dup3(slave, number, 0) < 0) child.die(Step::place_stdio);
+  }
+  close(slave);
 }
 
 }  // namespace keelson

@@ -1,5 +1,5 @@
 // Checking and writing sysctls. Source: Documentation/admin-guide/sysctl/, the kernel's ipc and net tables.
-#include "monitor/setup/sysctl.h"
+#include "monitor/pod/sysctl.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>

@@ -1,18 +1,17 @@
-// Preparing and executing a command inside a container.
-#include "monitor/setup/command.h"
+// Sources: keyrings(7), execve(2), proc_pid_oom_score_adj(5), chdir(2).
+#include "monitor/setup/container_process.h"
 
 #include <fcntl.h>
 #include <linux/keyctl.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
+#include <vector>
 
-#include "monitor/setup/descriptors.h"
-#include "monitor/setup/limits.h"
+#include "monitor/setup/child_stdio.h"
 
 namespace keelson {
 
@@ -44,65 +43,65 @@ std::vector<std::string> candidates_for(const std::string& command, std::string_
 
 // A filter without no_new_privs needs CAP_SYS_ADMIN (seccomp(2)), which a watched process never has: its helper
 // loads it, and with no_new_privs too where that can be, so that nobody meets the process without it. Then the
-// birth and the last steps pass through it.
-bool lets_last_steps_pass(const SeccompFilter& filter, bool terminal) {
-  return allows(filter, SYS_clone, {birth_flags}) && allows(filter, SYS_setsid, {}) &&
-         (!terminal || allows(filter, SYS_ioctl, {0, TIOCSCTTY}));
+// spawn and the last steps pass through it.
+Result<bool> filter_comes_last(const ProcessSpec& process, const CommandSpec& command, const SeccompFilter& filter,
+                               bool is_watched) {
+  if (!is_watched || filter.lets_last_steps_pass(command.terminal)) return false;
+  if (process.no_new_privileges) return true;
+  return fail(Kind::invalid, "load the seccomp filter",
+              "the profile refuses clone, setsid or ioctl, without which nothing can be started in a PID namespace "
+              "that is shared; allow them in it, or set allowPrivilegeEscalation to false");
+}
+
+// A score below the present one needs CAP_SYS_RESOURCE; without it the present one stays.
+void set_oom_score(const Child& child, const std::string& score) {
+  int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (file < 0) child.die(Step::set_oom_score, score.c_str());
+  if (write(file, score.data(), score.size()) < 0 && errno != EACCES) child.die(Step::set_oom_score, score.c_str());
+  close(file);
 }
 
 }  // namespace
 
-Result<Command> Command::plan(const ProcessSpec& process, const CommandPlan& plan) {
-  Result<Credentials> credentials = plan_credentials(process, plan.seccomp_filter_path, plan.in_user_namespace);
-  if (!credentials) return std::unexpected(credentials.error());
-  if (plan.is_watched && !lets_last_steps_pass(credentials->filter, process.terminal)) {
-    if (!process.no_new_privileges) {
-      return fail(Kind::invalid, "load the seccomp filter",
-                  "the profile refuses clone, setsid or ioctl, without which nothing can be started in a PID namespace "
-                  "that is shared; allow them in it, or set allowPrivilegeEscalation to false");
-    }
-    credentials->filter_comes_last = true;
-  }
-  const std::vector<std::string> candidates = candidates_for(process.args[0], path_of(process.env));
-  LastStepsPlan last{process.args, process.env, candidates};
-  if (credentials->filter_comes_last) last.filter = &credentials->filter;
-  last.session = plan.is_watched;
-  last.terminal = plan.is_watched && process.terminal;
-  Result<LastSteps> steps = LastSteps::lay_out(last);
-  if (!steps) return std::unexpected(steps.error());
-
-  Command command(process, std::move(*credentials), std::move(*steps), plan.is_watched);
-  command.keyring_ = "keelson-" + std::string(plan.container_id);
-  if (process.oom_score_adj) command.oom_score_ = std::to_string(*process.oom_score_adj);
+Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, const CommandSpec& command,
+                                                const SeccompFilter& filter, const Surroundings& surroundings) {
+  const bool filter_last = TRY(filter_comes_last(process, command, filter, surroundings.is_watched));
+  LastStepsPlan last{command.args, process.env, candidates_for(command.args[0], path_of(process.env))};
+  if (filter_last) last.filter = &filter.program();
+  last.session = surroundings.is_watched;
+  last.terminal = surroundings.is_watched && command.terminal;
+  ContainerProcess plan(process, plan_credentials(process, filter_last ? nullptr : &filter, surroundings.in_user_namespace),
+                        TRY(LastSteps::lay_out(last)), surroundings.is_watched);
+  plan.keyring_ = "keelson-" + std::string(surroundings.container_id);
+  if (process.oom_score_adj) plan.oom_score_ = std::to_string(*process.oom_score_adj);
   if (!process.apparmor_profile.empty()) {
-    command.label_file_ = "/proc/self/attr/apparmor/exec";
-    command.label_ = "exec " + process.apparmor_profile;
+    plan.label_file_ = "/proc/self/attr/apparmor/exec";
+    plan.label_ = "exec " + process.apparmor_profile;
   } else if (!process.selinux_label.empty()) {
-    command.label_file_ = "/proc/self/attr/exec";
-    command.label_ = process.selinux_label;
+    plan.label_file_ = "/proc/self/attr/exec";
+    plan.label_ = process.selinux_label;
   }
-  return command;
+  return plan;
 }
 
-void Command::set_score_and_label(const Child& child) const {
-  if (!oom_score_.empty()) set_oom_score(child, oom_score_.c_str());
+void ContainerProcess::set_score_and_label(const Child& child) const {
+  if (!oom_score_.empty()) set_oom_score(child, oom_score_);
   if (label_.empty()) return;
   int file = open(label_file_.c_str(), O_WRONLY | O_CLOEXEC);
   if (file < 0 || write(file, label_.data(), label_.size()) < 0) child.die(Step::set_security_label, label_.c_str());
   close(file);
 }
 
-void Command::join_keyring(const Child& child) const {
+void ContainerProcess::join_keyring(const Child& child) const {
   if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, keyring_.c_str()) < 0 && errno != ENOSYS) {
     child.die(Step::join_keyring, keyring_.c_str());
   }
 }
 
-void Command::become(const Child& child) const {
+void ContainerProcess::become(const Child& child) const {
   if (is_watched_) close_all(child);
   else close_on_exec(child);
-  set_rlimits(child, process_.rlimits);
-  umask(process_.umask.value_or(022));
+  umask(022);
   const bool entered = enter_directory(child, false);
   if (is_watched_) last_steps_.hide_memory(child);
   take_credentials(child, credentials_);
@@ -111,7 +110,7 @@ void Command::become(const Child& child) const {
 
 // As root inside the container's root, and again as the user, who may be the only one to have access
 // (root squash on NFS). True when the directory is entered.
-bool Command::enter_directory(const Child& child, bool last_try) const {
+bool ContainerProcess::enter_directory(const Child& child, bool last_try) const {
   const char* directory = process_.cwd.c_str();
   if (chdir(directory) != 0) {
     if (!last_try && errno == EACCES) return false;

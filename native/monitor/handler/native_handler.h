@@ -1,0 +1,12 @@
+// The native handler: a container's processes by our own set-up (setup/container_init, setup/container_exec).
+#pragma once
+
+#include <memory>
+
+#include "monitor/handler/handler.h"
+
+namespace keelson {
+
+std::unique_ptr<Handler> make_native_handler(Context& context);
+
+}  // namespace keelson

@@ -1,0 +1,31 @@
+// Executing a command in a container that runs: the ordered steps into it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "monitor/cgroup/cgroup.h"
+#include "monitor/pod/sandbox.h"
+#include "monitor/setup/seccomp_filter.h"
+#include "monitor/setup/spawn.h"
+#include "monitor/setup/spec.h"
+#include "monitor/setup/child_stdio.h"
+
+namespace keelson {
+
+// The container that an exec goes into; all of it is borrowed during the call, but for the slot.
+struct ExecTarget {
+  const std::string& id;
+  const Sandbox& sandbox;
+  const Cgroup& cgroup;
+  const ContainerSpec& spec;
+  int pidfd = -1;              // of its init
+  std::shared_ptr<void> slot;  // held until nothing is left of the start
+};
+
+// `done` comes when execve has succeeded, or with the error of the step that failed and nothing left behind.
+std::shared_ptr<Attempt> spawn_container_exec(Loop& loop, Reaper& reaper, const ExecTarget& target,
+                                              const SeccompFilter& filter, const CommandSpec& command, Stdio stdio,
+                                              Done<Started> done);
+
+}  // namespace keelson

@@ -1,0 +1,50 @@
+// What a container's init and an exec have in common: score and label, keyring, working directory,
+// credentials, execve. All of it is laid out by the monitor before the clone.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "monitor/setup/child.h"
+#include "monitor/setup/credentials.h"
+#include "monitor/setup/last_steps.h"
+#include "monitor/setup/spec.h"
+
+namespace keelson {
+
+// Borrows what it was planned from until the clone.
+class ContainerProcess {
+ public:
+  struct Surroundings {
+    std::string_view container_id;  // names the session keyring that a container's processes share
+    bool in_user_namespace = false;
+    // Others see the process from its first moment: it begins with its credentials, and only its last steps are its own.
+    bool is_watched = false;
+  };
+
+  static Result<ContainerProcess> plan(const ProcessSpec& process, const CommandSpec& command,
+                                       const SeccompFilter& filter, const Surroundings& surroundings);
+
+  const LastSteps& last_steps() const { return last_steps_; }
+  // To be called while /proc is the host's: score and label are written there.
+  void set_score_and_label(const Child& child) const;
+  void join_keyring(const Child& child) const;
+  // Working directory and credentials: after it only the last steps are to come.
+  void become(const Child& child) const;
+
+ private:
+  ContainerProcess(const ProcessSpec& process, Credentials credentials, LastSteps last_steps, bool is_watched)
+      : process_(process), credentials_(credentials), last_steps_(std::move(last_steps)), is_watched_(is_watched) {}
+
+  bool enter_directory(const Child& child, bool last_try) const;
+
+  const ProcessSpec& process_;
+  Credentials credentials_;
+  LastSteps last_steps_;
+  bool is_watched_;
+  std::string keyring_;
+  std::string oom_score_;
+  std::string label_file_, label_;
+};
+
+}  // namespace keelson
