@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { ipcSysctls, sysctlName, sysctlNamespace } from "./sysctls.ts";
 
 test("the monitor's table is the same", () => {
-  const source = readFileSync(new URL("../monitor/setup/sysctl.cc", import.meta.url), "utf8");
+  const source = readFileSync(new URL("../monitor/pod/sysctl.cc", import.meta.url), "utf8");
   const rule = /int sysctl_namespace\([\s\S]*?\n}/.exec(source)?.[0] ?? "";
   const list = /ipc_names\[\] = {([\s\S]*?)};/.exec(rule)?.[1] ?? "";
   const quoted = (text: string) => [...text.matchAll(/"([^"]+)"/g)].map(([, name]) => name);

@@ -1,5 +1,5 @@
 // Which sysctls a pod may set: those that live in a namespace of its own. The monitor holds to the same rule
-// (native/monitor/setup/sysctl.cc), but only once the pod is being made; here a client hears of it before.
+// (native/monitor/pod/sysctl.cc), but only once the pod is being made; here a client hears of it before.
 //
 // Beyond these the monitor takes kernel.hostname and kernel.domainname, of the UTS namespace, from a config.json; a pod's
 // hostname has a field of its own in CRI. sysctls.test.ts holds this table against the monitor's.

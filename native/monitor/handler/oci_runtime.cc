@@ -15,7 +15,7 @@
 
 #include "common/file.h"
 #include "common/json.h"
-#include "monitor/setup/descendants.h"
+#include "monitor/setup/spawn.h"
 
 namespace keelson {
 

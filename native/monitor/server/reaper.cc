@@ -18,10 +18,10 @@ Reaper::Hold::~Hold() {
   if (reaper_ != nullptr && --reaper_->holds_ == 0) reaper_->unclaimed_.clear();
 }
 
-Reaper::Birth::Birth(Reaper& reaper, const volatile pid_t& pid, Handler handler)
-    : reaper_(reaper), pid_(pid), handler_(std::move(handler)), place_(reaper.births_.insert(reaper.births_.end(), this)) {}
+Reaper::FutureChild::FutureChild(Reaper& reaper, const volatile pid_t& pid, Handler handler)
+    : reaper_(reaper), pid_(pid), handler_(std::move(handler)), place_(reaper.future_.insert(reaper.future_.end(), this)) {}
 
-Reaper::Birth::~Birth() { reaper_.births_.erase(place_); }
+Reaper::FutureChild::~FutureChild() { reaper_.future_.erase(place_); }
 
 Status Reaper::open() {
   sigset_t mask;
@@ -61,9 +61,9 @@ bool Reaper::reap_one(int kind, bool executed) {
     handler(exit);
     return true;
   }
-  for (Birth* birth : births_) {
-    if (birth->pid_ != info.si_pid || !birth->handler_) continue;
-    std::exchange(birth->handler_, nullptr)(exit);
+  for (FutureChild* child : future_) {
+    if (child->pid_ != info.si_pid || !child->handler_) continue;
+    std::exchange(child->handler_, nullptr)(exit);
     return true;
   }
   if (holds_ > 0 && unclaimed_.size() < max_unclaimed) unclaimed_[info.si_pid] = exit;

@@ -43,22 +43,22 @@ class Reaper {
     Reaper* reaper_;
   };
 
-  // A process that a child of ours is going to bear as our child (CLONE_PARENT). The kernel writes its id
+  // A process that a child of ours is going to clone as our child (CLONE_PARENT). The kernel writes its id
   // to `pid` before it runs (CLONE_PARENT_SETTID), so its exit is never taken for a stranger's.
   // `pid` outlives this object.
-  class Birth {
+  class FutureChild {
    public:
-    Birth(Reaper& reaper, const volatile pid_t& pid, Handler handler);
-    Birth(const Birth&) = delete;
-    Birth& operator=(const Birth&) = delete;
-    ~Birth();
+    FutureChild(Reaper& reaper, const volatile pid_t& pid, Handler handler);
+    FutureChild(const FutureChild&) = delete;
+    FutureChild& operator=(const FutureChild&) = delete;
+    ~FutureChild();
 
    private:
     friend class Reaper;
     Reaper& reaper_;
     const volatile pid_t& pid_;
     Handler handler_;
-    std::list<Birth*>::iterator place_;
+    std::list<FutureChild*>::iterator place_;
   };
 
   explicit Reaper(Loop& loop) : loop_(loop) {}
@@ -77,7 +77,7 @@ class Reaper {
   Fd signals_;
   Loop::Watch watch_;
   std::map<pid_t, Handler> expected_;
-  std::list<Birth*> births_;
+  std::list<FutureChild*> future_;
   std::map<pid_t, ProcessExit> unclaimed_;
   int holds_ = 0;
 };

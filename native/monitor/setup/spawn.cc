@@ -1,6 +1,7 @@
 // clone3, the wait for execve as events of the loop, and the clean-up when it does not come.
 #include "monitor/setup/spawn.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -12,8 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstring>
+#include <vector>
 
 namespace keelson {
 
@@ -74,6 +77,37 @@ clone_args process_args(uint64_t namespaces, pid_t* pid) {
   last->take(child);
 }
 
+constexpr size_t max_family = 4096;
+
+void append_pids(const std::string& path, std::vector<pid_t>& pids) {
+  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return;
+  std::string text;
+  char chunk[1024];
+  for (ssize_t count = 0; (count = read(file.get(), chunk, sizeof chunk)) > 0;) {
+    text.append(chunk, static_cast<size_t>(count));
+  }
+  const char* at = text.data();
+  const char* end = at + text.size();
+  while (at < end && pids.size() < max_family) {
+    pid_t pid = 0;
+    auto [rest, code] = std::from_chars(at, end, pid);
+    if (code != std::errc()) return;
+    pids.push_back(pid);
+    at = rest + 1;  // a blank stands behind each
+  }
+}
+
+void append_children(pid_t parent, std::vector<pid_t>& pids) {
+  std::string tasks = "/proc/" + std::to_string(parent) + "/task";
+  DIR* directory = opendir(tasks.c_str());
+  if (directory == nullptr) return;
+  while (const dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] != '.') append_pids(tasks + "/" + entry->d_name + "/children", pids);
+  }
+  closedir(directory);
+}
+
 }  // namespace
 
 class Spawn final : public Attempt, public std::enable_shared_from_this<Spawn> {
@@ -124,7 +158,7 @@ class Spawn final : public Attempt, public std::enable_shared_from_this<Spawn> {
   Fd first_pidfd_;  // of the child that was cloned here: the helper, or the process itself
   std::optional<ProcessExit> helper_exit_;
   std::optional<ProcessExit> process_exit_;
-  std::optional<Reaper::Birth> birth_;
+  std::optional<Reaper::FutureChild> future_child_;
   Fd sent_;  // the descriptor the child has given us
   std::optional<Error> failure_;  // set: all is killed, its end awaited
 };
@@ -136,7 +170,7 @@ Status Spawn::clone_child(Procedure& procedure) {
   socket_ = Fd(ends[0]);
   Fd theirs(ends[1]);
   strncpy(pages_.report()->object, options_.command.c_str(), sizeof pages_.report()->object - 1);
-  birth_.emplace(reaper_, *pages_.pid(), [self = shared_from_this()](const ProcessExit& exit) {
+  future_child_.emplace(reaper_, *pages_.pid(), [self = shared_from_this()](const ProcessExit& exit) {
     self->process_exit_ = exit;
     self->settle_when_dead();
   });
@@ -154,7 +188,7 @@ Status Spawn::clone_child(Procedure& procedure) {
   if (pid == 0) be_child(procedure, options_, pages_, theirs.get());
   if (pid < 0) {
     const int error = errno;
-    birth_.reset();
+    future_child_.reset();
     return fail_errno("clone the process", error);
   }
   first_pidfd_ = Fd(pidfd);
@@ -236,7 +270,7 @@ void Spawn::succeed() {
   Done<Started> done = std::exchange(done_, nullptr);
   done(std::move(started));
   reaper_.forget(process());
-  birth_.reset();
+  future_child_.reset();
 }
 
 // The helper's pidfd is its own for ever. The process's id is, for nobody has reaped it.
@@ -256,7 +290,7 @@ void Spawn::settle_when_dead() {
     done(std::unexpected(failure_->step.empty() ? silent_death() : std::move(*failure_)));
   }
   // One of its own functions may be the caller.
-  loop_.defer([self = shared_from_this()] { self->birth_.reset(); });
+  loop_.defer([self = shared_from_this()] { self->future_child_.reset(); });
 }
 
 // Whatever still hangs is reaped when it comes out of the kernel, dead.
@@ -292,6 +326,16 @@ Result<Started> spawn_and_wait(Loop& loop, Reaper& reaper, Procedure& procedure,
   });
   TRY(loop.run());
   return result;
+}
+
+void kill_with_descendants(pid_t leader) {
+  // Stopped, the family's head starts nothing while we look; children are found before their parents die,
+  // for an orphan is not ours to find any more.
+  kill(-leader, SIGSTOP);
+  std::vector<pid_t> family{leader};
+  for (size_t i = 0; i < family.size(); ++i) append_children(family[i], family);
+  kill(-leader, SIGKILL);
+  for (pid_t pid : family) kill(pid, SIGKILL);
 }
 
 }  // namespace keelson

@@ -1,10 +1,11 @@
 // Spawning the processes of a pod: clone3, then the wait for execve as events of the loop.
 //
 // The words of this folder:
-//   spawn    to clone a process and see it to its execve: here, and nowhere else
-//   child    the code that runs between clone and execve (child.h)
-//   Procedure   what a child does, in order: container_init.cc, container_exec.cc, pod/sandbox_init.cc
-//   process  what runs in the end; where a namespace wants it so, a helper prepares all and clones it then
+//   spawn      to clone a process and see it to its execve: here, and nowhere else
+//   child      what runs between clone and execve (child.h)
+//   procedure  what a child does, in order: container_init.cc, container_exec.cc, pod/sandbox_init.cc
+//   helper     a child that prepares all and then clones the process itself, where a namespace wants it so
+//   process    what runs in the end
 #pragma once
 
 #include <sys/types.h>
@@ -76,5 +77,10 @@ std::shared_ptr<Attempt> spawn(Loop& loop, Reaper& reaper, Procedure& procedure,
 
 // The same for one who has nothing else to do meanwhile: runs the loop until it is done.
 Result<Started> spawn_and_wait(Loop& loop, Reaper& reaper, Procedure& procedure, SpawnOptions options);
+
+// SIGKILL to `leader`, its process group, and all its living descendants (up to 4096, by
+// /proc/<pid>/task/*/children; a daemon that left the family before stays the container's).
+// `leader` is our unreaped child and leads its session.
+void kill_with_descendants(pid_t leader);
 
 }  // namespace keelson

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "monitor/setup/descendants.h"
+#include "monitor/setup/spawn.h"
 #include "monitor/streams/stdio.h"
 
 namespace keelson {
