@@ -10,7 +10,7 @@ if [ "$(id -u)" -ne 0 ]; then
   exit 1
 fi
 
-packages="g++ make libseccomp-dev busybox-static containernetworking-plugins iptables iproute2"
+packages="g++ make libseccomp-dev libisal-dev libzstd-dev libssl-dev busybox-static containernetworking-plugins iptables iproute2"
 if [ "$purpose" = test ]; then
   packages="$packages ccache docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl dpkg-dev"
 fi

@@ -1,4 +1,4 @@
-// The Node-API module: one function here for each method of `Host` in ../host.ts, by its name there.
+// The Node-API module: one function here for each method of `Host` in ../client/host.ts, by its name there.
 
 #include <napi.h>
 #include <unistd.h>
@@ -77,7 +77,7 @@ Napi::Value removeTree(const Napi::CallbackInfo& info) {
   return run_status(info.Env(), path, [path] { return remove_tree(path); });
 }
 
-// The forms of `LayerFile` in ../host.ts.
+// The forms of `LayerFile` in ../client/host.ts.
 struct LayerFileToJs {
   Napi::Env env;
 

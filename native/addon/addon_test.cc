@@ -173,7 +173,7 @@ void removals_are_told_from_the_upper_directory(const std::string& base) {
   for (const char* name : {"bottom/file", "bottom/other", "bottom/kept/gone", "bottom/again/low", "bottom/again/new", "top/again/high",
                            "bottom/hidden/below", "top/hidden/above"})
     write_file(base + "/" + name, "x");
-  // In the image itself: the top layer has made `hidden` anew, and removed `other`.
+  // In the image itself: the top layer has made `hidden` again, and removed `other`.
   CLAIM(::lsetxattr((base + "/top/hidden").c_str(), "trusted.overlay.opaque", "y", 1, 0) == 0);
   CLAIM(::mknod((base + "/top/other").c_str(), S_IFCHR, makedev(0, 0)) == 0);
   const std::string options = "lowerdir=" + base + "/top:" + base + "/bottom,upperdir=" + base + "/upper,workdir=" + base + "/work";

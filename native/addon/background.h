@@ -71,8 +71,7 @@ inline Napi::Value run_status(Napi::Env env, std::string object, std::function<S
   return Background<Nothing>::run(
       env, std::move(object),
       [work = std::move(work)]() -> Result<Nothing> {
-        Status done = work();
-        if (!done) return std::unexpected(done.error());
+        TRY(work());
         return Nothing{};
       },
       [](Napi::Env there, Nothing&) { return there.Undefined(); });

@@ -58,7 +58,7 @@ Result<Fd> sealed_copy(const std::string& path) {
     if (count == 0) return fail(Kind::state, "copy it into memory", "it became shorter meanwhile");
     left -= count;
   }
-  if (Status sealed = seal(copy.get()); !sealed) return std::unexpected(sealed.error());
+  TRY(seal(copy.get()));
   return copy;
 }
 

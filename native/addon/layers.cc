@@ -72,10 +72,10 @@ Status set_layers(const Fd& context, const std::vector<Fd>& layers, LayerOption 
 Result<Fd> mount_overlay(const std::vector<Fd>& layers, LayerOption option) {
   Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
   if (!context) return fail_errno("open an overlay context");
-  if (Status set = set_layers(context, layers, option); !set) return std::unexpected(set.error());
+  TRY(set_layers(context, layers, option));
   // Hostile layers may carry overlay's own attributes: neither redirects nor metacopies are followed.
-  if (Status set = configure(context, "redirect_dir", "nofollow"); !set) return std::unexpected(set.error());
-  if (Status set = configure(context, "metacopy", "off"); !set) return std::unexpected(set.error());
+  TRY(configure(context, "redirect_dir", "nofollow"));
+  TRY(configure(context, "metacopy", "off"));
   if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno("make the overlay");
   Fd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC,
                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
@@ -108,21 +108,17 @@ Result<LayerFile> read_one(int root, const std::string& path, size_t limit) {
 
 Result<Fd> open_layers(const std::vector<std::string>& layers, LayerOption option) {
   if (layers.empty()) return fail(Kind::invalid, "open the layers", "there is none");
-  Result<std::vector<Fd>> opened = open_each(layers);
-  if (!opened) return std::unexpected(opened.error());
-  if (opened->size() == 1) return std::move(opened->front());
-  return mount_overlay(*opened, option);
+  std::vector<Fd> opened = TRY(open_each(layers));
+  if (opened.size() == 1) return std::move(opened.front());
+  return mount_overlay(opened, option);
 }
 
 Result<std::vector<LayerFile>> read_from_layers(const std::vector<std::string>& layers,
                                                 const std::vector<std::string>& paths, size_t limit) {
-  Result<Fd> root = open_layers(layers);
-  if (!root) return std::unexpected(root.error());
+  Fd root = TRY(open_layers(layers));
   std::vector<LayerFile> files;
   for (const std::string& path : paths) {
-    Result<LayerFile> file = read_one(root->get(), path, limit);
-    if (!file) return std::unexpected(file.error());
-    files.push_back(std::move(*file));
+    files.push_back(TRY(read_one(root.get(), path, limit)));
   }
   return files;
 }

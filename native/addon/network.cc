@@ -72,20 +72,18 @@ void* look(void* argument) {
 }  // namespace
 
 Status pin_namespace(const std::string& space, const std::string& pin) {
-  Result<Fd> source = open_network_namespace(space);
-  if (!source) return std::unexpected(source.error());
+  Fd source = TRY(open_network_namespace(space));
   Fd file(::open(pin.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
   if (!file) return fail_errno("make it");
-  const std::string held = "/proc/self/fd/" + std::to_string(source->get());
+  const std::string held = "/proc/self/fd/" + std::to_string(source.get());
   if (::mount(held.c_str(), pin.c_str(), nullptr, MS_BIND, nullptr) != 0) return fail_errno("pin the namespace on it");
   return {};
 }
 
 Result<std::vector<std::string>> interface_addresses(const std::string& space, const std::string& interface) {
-  Result<Fd> opened = open_network_namespace(space);
-  if (!opened) return std::unexpected(opened.error());
+  Fd opened = TRY(open_network_namespace(space));
   // A thread that enters a namespace keeps it: this one ends with the look, the pool's stay in the host's.
-  Look task{opened->get(), interface, {}};
+  Look task{opened.get(), interface, {}};
   pthread_t thread = {};
   if (int error = ::pthread_create(&thread, nullptr, look, &task)) return fail_errno("start a thread", error);
   ::pthread_join(thread, nullptr);

@@ -51,7 +51,7 @@ Status each_entry(int directory, const std::string& path, Visit visit) {
       if (name == "." || name == "..") continue;
       struct stat info {};
       if (::fstatat(directory, found->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("stat " + joined(path, name));
-      if (Status visited = visit(name, info); !visited) return visited;
+      TRY(visit(name, info));
     }
   }
 }
@@ -120,7 +120,7 @@ Status search(int upper, Removals& removals) {
     });
     if (!listed) return listed;
     if (!is_opaque(directory.get())) continue;
-    if (Status added = removals.add_hidden(path, std::move(names)); !added) return added;
+    TRY(removals.add_hidden(path, std::move(names)));
   }
   return {};
 }
@@ -138,7 +138,7 @@ Result<std::vector<std::string>> removed_paths(const std::string& upper, const s
     layers.push_back(std::move(layer));
   }
   Removals removals(std::move(layers), max_paths);
-  if (Status searched = search(root.get(), removals); !searched) return std::unexpected(searched.error());
+  TRY(search(root.get(), removals));
   return removals.take();
 }
 

@@ -104,11 +104,9 @@ Result<std::vector<scmp_arg_cmp>> parse_arguments(const Json& arguments) {
     std::optional<scmp_compare> comparison = parse_operator(argument["op"].string());
     if (index < 0 || index > 5) return wrong("argument index " + std::to_string(index) + " is not between 0 and 5");
     if (!comparison) return wrong("operator \"" + std::string(argument["op"].string()) + "\" is unknown");
-    Result<scmp_datum_t> value = parse_datum(argument["value"]);
-    if (!value) return std::unexpected(value.error());
-    Result<scmp_datum_t> second_value = parse_datum(argument["valueTwo"]);
-    if (!second_value) return std::unexpected(second_value.error());
-    comparisons.push_back({static_cast<unsigned>(index), *comparison, *value, *second_value});
+    scmp_datum_t value = TRY(parse_datum(argument["value"]));
+    scmp_datum_t second_value = TRY(parse_datum(argument["valueTwo"]));
+    comparisons.push_back({static_cast<unsigned>(index), *comparison, value, second_value});
   }
   return comparisons;
 }
@@ -132,16 +130,14 @@ int add_rule(void* filter, uint32_t action, int number, const std::vector<scmp_a
 
 Status add_rules(void* filter, uint32_t default_action, const Json& rules) {
   for (const Json& rule : rules.items()) {
-    Result<uint32_t> action = parse_action(rule["action"].string(), rule["errnoRet"]);
-    if (!action) return std::unexpected(action.error());
-    Result<std::vector<scmp_arg_cmp>> comparisons = parse_arguments(rule["args"]);
-    if (!comparisons) return std::unexpected(comparisons.error());
-    if (*action == default_action) continue;  // libseccomp refuses what changes nothing
+    uint32_t action = TRY(parse_action(rule["action"].string(), rule["errnoRet"]));
+    std::vector<scmp_arg_cmp> comparisons = TRY(parse_arguments(rule["args"]));
+    if (action == default_action) continue;  // libseccomp refuses what changes nothing
     for (const Json& item : rule["names"].items()) {
       std::string name(item.string());
       int number = seccomp_syscall_resolve_name(name.c_str());
       if (number == __NR_SCMP_ERROR) continue;
-      int answer = add_rule(filter, *action, number, *comparisons);
+      int answer = add_rule(filter, action, number, comparisons);
       if (answer != 0) return refused("add a rule for system call " + name, answer);
     }
   }
@@ -162,25 +158,19 @@ Result<std::string> export_program(void* filter) {
 }  // namespace
 
 Result<std::string> compile_seccomp(std::string_view profile_json) {
-  Result<Json> profile = parse_json(profile_json);
-  if (!profile) return std::unexpected(profile.error());
-  if (!profile->is_object()) return wrong("it is not a JSON object");
-  Result<uint32_t> default_action = parse_action((*profile)["defaultAction"].string(), (*profile)["defaultErrnoRet"]);
-  if (!default_action) return std::unexpected(default_action.error());
-  if (Status checked = check_flags((*profile)["flags"]); !checked) return std::unexpected(checked.error());
+  Json profile = TRY(parse_json(profile_json));
+  if (!profile.is_object()) return wrong("it is not a JSON object");
+  uint32_t default_action = TRY(parse_action(profile["defaultAction"].string(), profile["defaultErrnoRet"]));
+  TRY(check_flags(profile["flags"]));
 
-  Filter filter(seccomp_init(*default_action));
+  Filter filter(seccomp_init(default_action));
   if (!filter) return wrong("libseccomp does not take the default action");
   // 2: a binary tree of system call numbers; a long list costs a few steps on every call otherwise.
   if (int answer = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2); answer != 0) {
     return refused("ask for a binary tree", answer);
   }
-  if (Status added = add_architectures(filter.get(), (*profile)["architectures"]); !added) {
-    return std::unexpected(added.error());
-  }
-  if (Status added = add_rules(filter.get(), *default_action, (*profile)["syscalls"]); !added) {
-    return std::unexpected(added.error());
-  }
+  TRY(add_architectures(filter.get(), profile["architectures"]));
+  TRY(add_rules(filter.get(), default_action, profile["syscalls"]));
   return export_program(filter.get());
 }
 

@@ -62,9 +62,7 @@ Result<Level> read_level(int directory, const char* name, Visitor& visitor) {
       at += found->d_reclen;
       std::string_view entry_name = found->d_name;
       if (entry_name == "." || entry_name == "..") continue;
-      Result<bool> descend = visitor.entry(directory, found->d_name, found->d_type);
-      if (!descend) return std::unexpected(descend.error());
-      if (*descend) level.pending.emplace_back(entry_name);
+      if (TRY(visitor.entry(directory, found->d_name, found->d_type))) level.pending.emplace_back(entry_name);
     }
   }
 }
@@ -83,9 +81,7 @@ Result<Fd> open_parent(int directory, const Level& expected) {
 // Visits everything below the open directory `current`, children before their directory is left.
 Status walk(Fd current, Visitor& visitor) {
   std::vector<Level> levels;
-  Result<Level> root = read_level(current.get(), "the root of the tree", visitor);
-  if (!root) return std::unexpected(root.error());
-  levels.push_back(std::move(*root));
+  levels.push_back(TRY(read_level(current.get(), "the root of the tree", visitor)));
   for (;;) {
     Level& top = levels.back();
     if (!top.pending.empty()) {
@@ -94,21 +90,17 @@ Status walk(Fd current, Visitor& visitor) {
       Fd child = open_directory(current.get(), name.c_str());
       if (!child && errno == ENOENT) continue;
       if (!child && errno == EXDEV) {
-        if (Status passed = visitor.mount_point(name.c_str()); !passed) return passed;
+        TRY(visitor.mount_point(name.c_str()));
         continue;
       }
       if (!child) return fail_errno("open directory " + name);
-      Result<Level> level = read_level(child.get(), name.c_str(), visitor);
-      if (!level) return std::unexpected(level.error());
-      levels.push_back(std::move(*level));
+      levels.push_back(TRY(read_level(child.get(), name.c_str(), visitor)));
       current = std::move(child);
       continue;
     }
     if (levels.size() == 1) return {};
-    Result<Fd> parent = open_parent(current.get(), levels[levels.size() - 2]);
-    if (!parent) return std::unexpected(parent.error());
-    current = std::move(*parent);
-    if (Status left = visitor.leave(current.get(), top.name.c_str()); !left) return left;
+    current = TRY(open_parent(current.get(), levels[levels.size() - 2]));
+    TRY(visitor.leave(current.get(), top.name.c_str()));
     levels.pop_back();
   }
 }
@@ -133,7 +125,7 @@ class Measure final : public Visitor {
       return fail_errno(std::string("stat ") + name);
     }
     if (info.st_dev != device_) return false;
-    if (Status counted = count(info); !counted) return std::unexpected(counted.error());
+    TRY(count(info));
     return S_ISDIR(info.st_mode);
   }
 
@@ -184,11 +176,11 @@ Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   if (!root && errno == ENOENT) return std::unexpected(Error{Kind::not_found, "open it", {}, ENOENT, {}});
   if (!root || ::fstat(root.get(), &info) != 0) return fail_errno("open it");
   measure.stay_on(info.st_dev);
-  if (Status counted = measure.count(info); !counted) return std::unexpected(counted.error());
+  TRY(measure.count(info));
   if (!S_ISDIR(info.st_mode)) return measure.use();
   Fd listing = open_directory(root.get(), ".");
   if (!listing) return fail_errno("open it");
-  if (Status walked = walk(std::move(listing), measure); !walked) return std::unexpected(walked.error());
+  TRY(walk(std::move(listing), measure));
   return measure.use();
 }
 
@@ -201,14 +193,12 @@ Status remove_tree(const std::string& path) {
   if (!parent && errno == ENOENT) return {};
   if (!parent) return fail_errno("open the directory above it");
   Remove remove;
-  Result<bool> full_directory = remove.entry(parent.get(), name.c_str(), DT_UNKNOWN);
-  if (!full_directory) return std::unexpected(full_directory.error());
-  if (!*full_directory) return {};
+  if (!TRY(remove.entry(parent.get(), name.c_str(), DT_UNKNOWN))) return {};
   Fd root = open_directory(parent.get(), name.c_str());
   if (!root && errno == ENOENT) return {};
   if (!root && errno == EXDEV) return remove.mount_point(name.c_str());
   if (!root) return fail_errno("open it");
-  if (Status walked = walk(std::move(root), remove); !walked) return walked;
+  TRY(walk(std::move(root), remove));
   return remove.leave(parent.get(), name.c_str());
 }
 

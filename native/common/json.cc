@@ -72,17 +72,17 @@ class JsonParser {
 
   Result<Json> document() {
     Json root;
-    if (!value(root, 0)) return complaint();
+    if (!value(root, 0)) return failure();
     skip_space();
     if (at_ != text_.size()) {
       why_ = "something follows the document";
-      return complaint();
+      return failure();
     }
     return root;
   }
 
  private:
-  std::unexpected<Error> complaint() const {
+  std::unexpected<Error> failure() const {
     return fail(Kind::invalid, "parse JSON", why_ + " at byte " + std::to_string(at_));
   }
 

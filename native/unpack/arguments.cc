@@ -53,7 +53,7 @@ Result<Arguments> parse_arguments(std::span<char* const> words) {
     if (option == "--help") return Arguments{Arguments::Action::help, {}, {}, 0, 0};
     if (option == "--version") return Arguments{Arguments::Action::version, {}, {}, 0, 0};
     if (i + 1 == words.size()) return bad(std::string(option) + " has no value or is unknown, see --help");
-    if (Status parsed = parse_option(option, words[i + 1], arguments); !parsed) return std::unexpected(parsed.error());
+    TRY(parse_option(option, words[i + 1], arguments));
   }
   if (arguments.directory.empty()) return bad("--directory is missing, see --help");
   if (arguments.max_bytes == 0) return bad("--max-bytes is missing, see --help");

@@ -10,10 +10,9 @@ namespace keelson {
 
 Result<Fd> confine(Fd directory) {
   // Moving mounts needs the capabilities, and both need calls that the filter knows nothing of.
-  Result<Fd> root = enter_box(std::move(directory));
-  if (!root) return root;
-  if (Status dropped = drop_privileges(); !dropped) return std::unexpected(dropped.error());
-  if (Status filtered = allow_only_unpacking(); !filtered) return std::unexpected(filtered.error());
+  Fd root = TRY(enter_box(std::move(directory)));
+  TRY(drop_privileges());
+  TRY(allow_only_unpacking());
   return root;
 }
 

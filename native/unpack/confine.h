@@ -7,7 +7,7 @@
 namespace keelson {
 
 // Behind leave_namespaces() and before the first byte from outside is read: the layer's directory becomes the
-// file tree, privileges and system calls shrink to those of unpacking. Answers the directory, opened anew.
+// file tree, privileges and system calls shrink to those of unpacking. Answers the directory, opened again.
 Result<Fd> confine(Fd directory);
 
 }  // namespace keelson

@@ -116,9 +116,9 @@ describe("keelson-unpack needs each capability it keeps:", () => {
     return spawnSync("setpriv", dropped, { input: tar(...entries), encoding: "utf8" });
   };
 
-  test.each(needs)("%s", (capability, entries, complaint) => {
+  test.each(needs)("%s", (capability, entries, message) => {
     expect(JSON.parse(without(capability, entries).stdout)).toMatchObject({
-      message: expect.stringContaining(complaint),
+      message: expect.stringContaining(message),
     });
     rmSync(path.join(directory, "layer"), { recursive: true });
     mkdirSync(path.join(directory, "layer"));

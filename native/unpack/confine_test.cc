@@ -110,9 +110,8 @@ constexpr Attempt attempts[] = {
 };
 
 Result<Fd> confine_but_for_the_filter(Fd directory) {
-  Result<Fd> root = enter_box(std::move(directory));
-  if (!root) return root;
-  if (Status dropped = drop_privileges(); !dropped) return std::unexpected(dropped.error());
+  Fd root = TRY(enter_box(std::move(directory)));
+  TRY(drop_privileges());
   return root;
 }
 

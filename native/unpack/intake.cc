@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,24 +25,25 @@ Result<size_t> read_some(int fd, std::span<uint8_t> into) {
   }
 }
 
-// Gathers the decoder's small pieces in ring buffers, so that they cost no hand-over each.
+// Where the decoder writes: the ring's buffers, each handed over when it is full. Counts what comes out.
 class Outlet {
  public:
   Outlet(BufferRing& ring, uint64_t max_bytes) : ring_(ring), left_(max_bytes), max_bytes_(max_bytes) {}
 
-  Status put(std::span<const uint8_t> bytes) {
-    if (bytes.size() > left_) {
+  // Room for at least one byte; waits for the ring's other end.
+  std::span<uint8_t> room() {
+    if (buffer_.empty()) buffer_ = ring_.buffer();
+    return buffer_.subspan(filled_);
+  }
+
+  // So many bytes stand in the room now.
+  Status add(size_t size) {
+    if (size > left_) {
       return fail(Kind::limit, "inflate the layer", "it is larger than " + std::to_string(max_bytes_) + " bytes");
     }
-    left_ -= bytes.size();
-    while (!bytes.empty()) {
-      if (buffer_.empty()) buffer_ = ring_.buffer();
-      size_t part = std::min(bytes.size(), buffer_.size() - filled_);
-      memcpy(buffer_.data() + filled_, bytes.data(), part);
-      filled_ += part;
-      bytes = bytes.subspan(part);
-      if (filled_ == buffer_.size()) flush();
-    }
+    left_ -= size;
+    filled_ += size;
+    if (filled_ == buffer_.size()) flush();
     return {};
   }
 
@@ -70,9 +69,7 @@ class Intake {
 
   Status run(IntakeReport& report) {
     for (;;) {
-      Result<size_t> got = read_piece();
-      if (!got) return std::unexpected(got.error());
-      std::span<const uint8_t> piece(buffer_.data(), *got);
+      std::span<const uint8_t> piece = TRY(read_piece());
       if (!decoder_) decoder_ = make_decoder(sniff(piece));
       if (piece.empty()) break;
       report.size += piece.size();
@@ -80,39 +77,38 @@ class Intake {
       if (report.size > options_.max_bytes) {
         return fail(Kind::limit, "read the layer", "it is larger than " + std::to_string(options_.max_bytes) + " bytes");
       }
-      if (Status status = take(piece); !status) return status;
+      hash_.update(piece);
+      if (options_.blob >= 0) TRY(write_all(options_.blob, piece, "write the blob file"));
+      TRY(inflate(piece));
       // The next read may wait for a slow network: what is known by now can be unpacked, or refused.
       outlet_.flush();
     }
-    if (Status end = decoder_->finish(); !end) return end;
+    TRY(decoder_->finish());
     report.digest = hash_.finish();
     return {};
   }
 
  private:
   // One read; the very first piece has enough bytes to tell the format, or all there are.
-  Result<size_t> read_piece() {
+  Result<std::span<const uint8_t>> read_piece() {
     size_t length = 0;
     for (;;) {
-      Result<size_t> got = read_some(options_.input, std::span(buffer_).subspan(length));
-      if (!got) return got;
-      length += *got;
-      if (*got == 0 || decoder_ || length >= sniff_size) return length;
+      size_t got = TRY(read_some(options_.input, std::span(buffer_).subspan(length)));
+      length += got;
+      if (got == 0 || decoder_ || length >= sniff_size) return std::span<const uint8_t>(buffer_).first(length);
     }
   }
 
-  Status take(std::span<const uint8_t> piece) {
-    hash_.update(piece);
-    if (options_.blob >= 0) {
-      if (Status written = write_all(options_.blob, piece, "write the blob file"); !written) return written;
+  Status inflate(std::span<const uint8_t> piece) {
+    bool full = false;  // the decoder may have more to give
+    while (!piece.empty() || full) {
+      std::span<uint8_t> room = outlet_.room();
+      Step step = TRY(decoder_->step(piece, room));
+      TRY(outlet_.add(step.produced));
+      piece = piece.subspan(step.consumed);
+      full = step.produced == room.size();
     }
-    for (;;) {
-      Result<Step> step = decoder_->step(piece);
-      if (!step) return std::unexpected(step.error());
-      if (step->idle()) return {};
-      if (Status put = outlet_.put(step->output); !put) return put;
-      piece = piece.subspan(step->consumed);
-    }
+    return {};
   }
 
   IntakeOptions options_;

@@ -42,12 +42,11 @@ class PathMaker {
   PathMaker(LayerRoot& root, std::string_view path) : root_(root) { prepend(path); }
 
   Result<Fd> run() {
-    if (Status opened = reopen(); !opened) return std::unexpected(opened.error());
+    TRY(reopen());
     while (!pending_.empty()) {
       std::string name = std::move(pending_.front());
       pending_.pop_front();
-      Status stepped = name == ".." ? up() : down(name);
-      if (!stepped) return std::unexpected(stepped.error());
+      TRY(name == ".." ? up() : down(name));
     }
     return std::move(current_);
   }
@@ -65,9 +64,7 @@ class PathMaker {
   }
 
   Status reopen() {
-    Result<Fd> opened = root_.open_directory(real_, false);
-    if (!opened) return std::unexpected(opened.error());
-    current_ = std::move(*opened);
+    current_ = TRY(root_.open_directory(real_, false));
     return {};
   }
 
@@ -82,14 +79,11 @@ class PathMaker {
       return fail_errno(named("look at the parent", name));
     }
     if (S_ISLNK(status.st_mode)) return follow(name);
-    Result<LayerPath> deeper = LayerPath::parse(real_.empty() ? name : real_ + "/" + name);
-    if (!deeper) return std::unexpected(deeper.error());
+    LayerPath deeper = TRY(LayerPath::parse(real_.empty() ? name : real_ + "/" + name));
     bool usable = status.st_mode == 0 || S_ISDIR(status.st_mode) || is_overlay_whiteout(status);
     if (!usable) return fail(Kind::invalid, named("use the parent", name), "it is not a directory");
-    Result<Fd> made = root_.make_directory(current_.get(), name.c_str());
-    if (!made) return std::unexpected(made.error());
-    current_ = std::move(*made);
-    real_ = deeper->text();
+    current_ = TRY(root_.make_directory(current_.get(), name.c_str()));
+    real_ = deeper.text();
     return {};
   }
 
@@ -150,11 +144,11 @@ Result<Fd> LayerRoot::make_directory(int parent, const char* name) {
   struct stat status {};
   if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(status.st_mode)) {
     was_whiteout = is_overlay_whiteout(status);
-    if (Status removed = remove(parent, name); !removed) return std::unexpected(removed.error());
+    TRY(remove(parent, name));
     status.st_mode = 0;
   }
   if (!S_ISDIR(status.st_mode)) {
-    if (Status taken = inodes_.take(); !taken) return std::unexpected(taken.error());
+    TRY(inodes_.take());
     if (mkdirat(parent, name, 0755) != 0) return fail_errno(named("make the directory", name));
   }
   Fd directory(openat(parent, name, directory_flags | O_NOFOLLOW));

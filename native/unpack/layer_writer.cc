@@ -28,37 +28,31 @@ mode_t node_type(EntryType type) {
 }  // namespace
 
 Status LayerWriter::write(const Entry& entry, TarReader& reader) {
-  Status written;
-  if (Result<LayerPath> path = LayerPath::parse(entry.path); path) {
-    written = write_at(entry, *path, reader);
-  } else {
-    written = std::unexpected(path.error());
-  }
+  Result<LayerPath> path = LayerPath::parse(entry.path);
+  Status written = path ? write_at(entry, *path, reader) : std::unexpected(path.error());
   if (!written) return about(written.error(), "entry " + quoted(entry.path));
   return {};
 }
 
 Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReader& reader) {
   if (path.is_root()) return write_root(entry);
-  Result<Whiteout> whiteout = classify_whiteout(path.text());
-  if (!whiteout) return std::unexpected(whiteout.error());
-  if (whiteout->kind == WhiteoutKind::bookkeeping) return {};
-  if (whiteout->kind == WhiteoutKind::opaque && path.parent().empty()) {
+  Whiteout whiteout = TRY(classify_whiteout(path.text()));
+  if (whiteout.kind == WhiteoutKind::bookkeeping) return {};
+  if (whiteout.kind == WhiteoutKind::opaque && path.parent().empty()) {
     // overlayfs takes a layer's root as merged, whatever its attributes say: the layers below would show.
     return fail(Kind::invalid, "read the whiteout", "it hides the whole image below, which overlayfs cannot express");
   }
-  Result<int> parent = root_.parent_of(path);
-  if (!parent) return std::unexpected(parent.error());
-  if (whiteout->kind == WhiteoutKind::opaque) return write_opaque(*parent);
-  if (whiteout->kind == WhiteoutKind::remove) return write_whiteout(*parent, std::string(whiteout->name));
+  int parent = TRY(root_.parent_of(path));
+  if (whiteout.kind == WhiteoutKind::opaque) return write_opaque(parent);
+  if (whiteout.kind == WhiteoutKind::remove) return write_whiteout(parent, std::string(whiteout.name));
   switch (entry.type) {
-    case EntryType::directory: return write_directory(entry, path, *parent);
-    case EntryType::file: return write_file(entry, *parent, path.name(), reader);
-    case EntryType::hard_link: return write_hard_link(entry, *parent, path.name());
-    case EntryType::symlink: return write_symlink(entry, *parent, path.name());
+    case EntryType::directory: return write_directory(entry, path, parent);
+    case EntryType::file: return write_file(entry, parent, path.name(), reader);
+    case EntryType::hard_link: return write_hard_link(entry, parent, path.name());
+    case EntryType::symlink: return write_symlink(entry, parent, path.name());
     case EntryType::character_device:
     case EntryType::block_device:
-    case EntryType::fifo: return write_node(entry, *parent, path.name());
+    case EntryType::fifo: return write_node(entry, parent, path.name());
   }
   return {};
 }
@@ -66,7 +60,7 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
 // A whiteout speaks of the layers below only: what this layer itself has under the name stays. A directory
 // of this layer then stands alone, so it is opaque.
 Status LayerWriter::write_whiteout(int parent, std::string name) {
-  if (Status taken = inodes_.take(); !taken) return taken;
+  TRY(inodes_.take());
   if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
   if (errno != EEXIST) return fail_errno("make the whiteout");
   Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -88,10 +82,9 @@ Status LayerWriter::write_root(const Entry& entry) {
 }
 
 Status LayerWriter::write_directory(const Entry& entry, const LayerPath& path, int parent) {
-  Result<Fd> directory = root_.make_directory(parent, path.name());
-  if (!directory) return std::unexpected(directory.error());
-  if (Status set = set_directory(entry, path.text(), directory->get()); !set) return set;
-  root_.remember(path.text(), std::move(*directory));
+  Fd directory = TRY(root_.make_directory(parent, path.name()));
+  TRY(set_directory(entry, path.text(), directory.get()));
+  root_.remember(path.text(), std::move(directory));
   return {};
 }
 
@@ -106,10 +99,10 @@ Status LayerWriter::set_directory(const Entry& entry, const std::string& path, i
 
 // Runs `call`, which makes `name`; removes what is in its place first when something is.
 Result<int> LayerWriter::make(int parent, const char* name, const char* step, const std::function<int()>& call) {
-  if (Status taken = inodes_.take(); !taken) return std::unexpected(taken.error());
+  TRY(inodes_.take());
   int made = call();
   if (made < 0 && errno == EEXIST) {
-    if (Status removed = root_.remove(parent, name); !removed) return std::unexpected(removed.error());
+    TRY(root_.remove(parent, name));
     made = call();
   }
   if (made < 0) return fail_errno(step);
@@ -117,19 +110,16 @@ Result<int> LayerWriter::make(int parent, const char* name, const char* step, co
 }
 
 Status LayerWriter::write_file(const Entry& entry, int parent, const char* name, TarReader& reader) {
-  Result<int> made = make(parent, name, "make the file", [&] {
+  Fd file(TRY(make(parent, name, "make the file", [&] {
     return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  });
-  if (!made) return std::unexpected(made.error());
-  Fd file(*made);
+  })));
   for (;;) {
-    Result<std::span<const uint8_t>> piece = reader.content();
-    if (!piece) return std::unexpected(piece.error());
-    if (piece->empty()) break;
-    if (Status written = write_all(file.get(), *piece, "write the file"); !written) return written;
-    content_bytes_ += piece->size();
+    std::span<const uint8_t> piece = TRY(reader.content());
+    if (piece.empty()) break;
+    TRY(write_all(file.get(), piece, "write the file"));
+    content_bytes_ += piece.size();
   }
-  if (Status set = set_attributes(file.get(), entry); !set) return set;
+  TRY(set_attributes(file.get(), entry));
   return set_times(file.get(), entry.mtime);
 }
 
@@ -149,10 +139,9 @@ Status LayerWriter::write_hard_link(const Entry& entry, int parent, const char* 
   struct stat present {};
   bool same = fstatat(parent, name, &present, AT_SYMLINK_NOFOLLOW) == 0 && present.st_ino == status.st_ino;
   if (same) return {};
-  Result<int> made = make(parent, name, step.c_str(), [&] {
+  TRY(make(parent, name, step.c_str(), [&] {
     return linkat(directory->get(), target->name(), parent, name, 0);
-  });
-  if (!made) return std::unexpected(made.error());
+  }));
   return {};
 }
 
@@ -160,9 +149,7 @@ Status LayerWriter::write_symlink(const Entry& entry, int parent, const char* na
   if (entry.link.empty() || entry.link.find('\0') != entry.link.npos) {
     return fail(Kind::invalid, "make the symbolic link", "its target is empty or holds a NUL byte");
   }
-  Result<int> made =
-      make(parent, name, "make the symbolic link", [&] { return symlinkat(entry.link.c_str(), parent, name); });
-  if (!made) return std::unexpected(made.error());
+  TRY(make(parent, name, "make the symbolic link", [&] { return symlinkat(entry.link.c_str(), parent, name); }));
   return set_attributes_of_node(parent, name, entry);
 }
 
@@ -172,8 +159,7 @@ Status LayerWriter::write_node(const Entry& entry, int parent, const char* name)
     return fail(Kind::invalid, "make the device", "0:0 is overlayfs's own sign for a removed file");
   }
   mode_t mode = node_type(entry.type) | entry.mode;  // the umask is 0
-  Result<int> made = make(parent, name, "make the node", [&] { return mknodat(parent, name, mode, device); });
-  if (!made) return std::unexpected(made.error());
+  TRY(make(parent, name, "make the node", [&] { return mknodat(parent, name, mode, device); }));
   return set_attributes_of_node(parent, name, entry);
 }
 

@@ -83,35 +83,31 @@ Result<Fd> create_blob(const std::string& path) {
 
 Status write_entries(TarReader& reader, LayerWriter& writer) {
   for (;;) {
-    Result<std::optional<Entry>> entry = reader.next();
-    if (!entry) return std::unexpected(entry.error());
-    if (!*entry) return writer.finish();
-    if (Status written = writer.write(**entry, reader); !written) return written;
+    std::optional<Entry> entry = TRY(reader.next());
+    if (!entry) return writer.finish();
+    TRY(writer.write(*entry, reader));
   }
 }
 
 Result<Report> unpack(const Arguments& arguments) {
   umask(0);
-  if (Status left = leave_namespaces(); !left) return std::unexpected(left.error());
-  Result<Fd> directory = open_layer(arguments.directory);
-  if (!directory) return std::unexpected(directory.error());
-  Result<Fd> blob = create_blob(arguments.blob);
-  if (!blob) return std::unexpected(blob.error());
-  Result<Fd> layer = confine(std::move(*directory));
-  if (!layer) return std::unexpected(layer.error());
+  TRY(leave_namespaces());
+  Fd directory = TRY(open_layer(arguments.directory));
+  Fd blob = TRY(create_blob(arguments.blob));
+  Fd layer = TRY(confine(std::move(directory)));
 
   // On a failure this frame is left while the intake thread may wait for input still. The thread's ring and
   // state must outlive it then, so they are never freed: the process ends right after.
   auto* ring = new BufferRing(ring_buffers, ring_buffer_size);
-  auto* intake = new IntakeThread{{STDIN_FILENO, blob->release(), arguments.max_bytes}, *ring, {}, {}};
+  auto* intake = new IntakeThread{{STDIN_FILENO, blob.release(), arguments.max_bytes}, *ring, {}, {}};
   int started = pthread_create(&intake->thread, nullptr, IntakeThread::run, intake);
   if (started != 0) return fail_errno("start the reading thread", started);
 
   TarStream stream(*ring);
   TarReader reader(stream);
-  LayerWriter writer(layer->get(), arguments.max_inodes);
-  if (Status written = write_entries(reader, writer); !written) return std::unexpected(written.error());
-  if (Status drained = stream.drain(); !drained) return std::unexpected(drained.error());
+  LayerWriter writer(layer.get(), arguments.max_inodes);
+  TRY(write_entries(reader, writer));
+  TRY(stream.drain());
   pthread_join(intake->thread, nullptr);
   return Report{intake->report, stream.digest(), writer.content_bytes(), writer.inodes()};
 }

@@ -108,8 +108,7 @@ Result<PaxRecords> parse_pax(std::string_view text) {
     text.remove_prefix(length);
     size_t equals = record.find('=');
     if (equals == record.npos || equals == 0) return bad("a record has no key");
-    Status applied = apply(records, record.substr(0, equals), record.substr(equals + 1));
-    if (!applied) return std::unexpected(applied.error());
+    TRY(apply(records, record.substr(0, equals), record.substr(equals + 1)));
   }
   return records;
 }

@@ -57,9 +57,9 @@ Status drop_capabilities() {
 
 Status drop_privileges() {
   // The bounding set first: dropping from it needs CAP_SETPCAP.
-  if (Status dropped = drop_bounding_set(); !dropped) return dropped;
+  TRY(drop_bounding_set());
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return fail_errno("clear ambient capabilities");
-  if (Status dropped = drop_capabilities(); !dropped) return dropped;
+  TRY(drop_capabilities());
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("set no_new_privs");
   // Nobody but root looks into the process or attaches to it.
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return fail_errno("hide its memory");

@@ -55,11 +55,10 @@ class Emptier {
       found = false;
       rewinddir(top_);
       for (;;) {
-        Result<const char*> name = next_name(top_);
-        if (!name) return std::unexpected(name.error());
-        if (*name == nullptr) break;
+        const char* name = TRY(next_name(top_));
+        if (name == nullptr) break;
         found = true;
-        if (Status removed = remove_child(*name); !removed) return removed;
+        TRY(remove_child(name));
       }
     }
     return {};
@@ -69,13 +68,11 @@ class Emptier {
   Status remove_child(const char* name) {
     if (unlinkat(top_fd_, name, 0) == 0) return {};
     if (errno != EISDIR && errno != EPERM) return fail_errno(step);
-    Result<Directory> child = open_directory(top_fd_, name);
-    if (!child) return std::unexpected(child.error());
+    Directory child = TRY(open_directory(top_fd_, name));
     for (;;) {
-      Result<const char*> inner = next_name(child->get());
-      if (!inner) return std::unexpected(inner.error());
-      if (*inner == nullptr) break;
-      if (Status moved = remove_or_lift(dirfd(child->get()), *inner); !moved) return moved;
+      const char* inner = TRY(next_name(child.get()));
+      if (inner == nullptr) break;
+      TRY(remove_or_lift(dirfd(child.get()), inner));
     }
     if (unlinkat(top_fd_, name, AT_REMOVEDIR) != 0) return fail_errno(step);
     return {};
@@ -99,9 +96,8 @@ class Emptier {
 }  // namespace
 
 Status remove_tree(int parent, const char* name) {
-  Result<Directory> top = open_directory(parent, name);
-  if (!top) return std::unexpected(top.error());
-  if (Status emptied = Emptier(top->get()).run(); !emptied) return emptied;
+  Directory top = TRY(open_directory(parent, name));
+  TRY(Emptier(top.get()).run());
   if (unlinkat(parent, name, AT_REMOVEDIR) != 0) return fail_errno(step);
   return {};
 }

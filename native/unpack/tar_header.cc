@@ -117,10 +117,10 @@ Result<TarHeader> parse_tar_header(const TarBlock& block) {
     }
     return {};
   };
-  if (Status parsed = parse(numbers); !parsed) return std::unexpected(parsed.error());
+  TRY(parse(numbers));
   // Old archives have anything in these fields unless the entry is a device.
   if (header.type == '3' || header.type == '4') {
-    if (Status parsed = parse(device_numbers); !parsed) return std::unexpected(parsed.error());
+    TRY(parse(device_numbers));
   }
   if (header.size < 0) return bad("its size is negative");
   header.mode = static_cast<uint32_t>(mode & 07777);

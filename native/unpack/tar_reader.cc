@@ -42,34 +42,29 @@ bool is_device(const TarHeader& header) {
 }  // namespace
 
 Result<std::optional<Entry>> TarReader::next() {
-  if (Status skipped = stream_.skip(content_left_ + padding_); !skipped) return std::unexpected(skipped.error());
+  TRY(stream_.skip(content_left_ + padding_));
   content_left_ = padding_ = 0;
   std::string long_name;
   std::string long_link;
   PaxRecords locals;
   for (;;) {
-    Result<std::optional<TarHeader>> header = this->header();
-    if (!header) return std::unexpected(header.error());
-    if (!*header) return std::nullopt;
-    switch ((*header)->type) {
+    std::optional<TarHeader> header = TRY(this->header());
+    if (!header) return std::nullopt;
+    switch (header->type) {
       case 'g': {
-        if (Status added = add_globals(**header); !added) return std::unexpected(added.error());
+        TRY(add_globals(*header));
         break;
       }
       case 'x': {
-        Result<std::string> text = extension(**header);
-        if (!text) return std::unexpected(text.error());
-        Result<PaxRecords> records = parse_pax(*text);
-        if (!records) return std::unexpected(records.error());
-        locals = std::move(*records);
+        std::string text = TRY(extension(*header));
+        locals = TRY(parse_pax(text));
         break;
       }
       case 'L':
       case 'K': {
-        Result<std::string> text = extension(**header);
-        if (!text) return std::unexpected(text.error());
-        text->resize(std::min(text->find('\0'), text->size()));
-        ((*header)->type == 'L' ? long_name : long_link) = std::move(*text);
+        std::string text = TRY(extension(*header));
+        text.resize(std::min(text.find('\0'), text.size()));
+        (header->type == 'L' ? long_name : long_link) = std::move(text);
         break;
       }
       default: {
@@ -77,9 +72,7 @@ Result<std::optional<Entry>> TarReader::next() {
         if (!long_name.empty()) records.path = std::move(long_name);
         if (!long_link.empty()) records.link = std::move(long_link);
         records.override_with(locals);
-        Result<Entry> made = entry(std::move(**header), records);
-        if (!made) return std::unexpected(made.error());
-        return std::optional<Entry>(std::move(*made));
+        return TRY(entry(std::move(*header), records));
       }
     }
   }
@@ -88,15 +81,13 @@ Result<std::optional<Entry>> TarReader::next() {
 // The next header, or nothing at the archive's end mark.
 Result<std::optional<TarHeader>> TarReader::header() {
   TarBlock block;
-  if (Status read = stream_.read_exactly(block); !read) return std::unexpected(read.error());
+  TRY(stream_.read_exactly(block));
   if (is_zero_block(block)) {
-    if (Status read = stream_.read_exactly(block); !read) return std::unexpected(read.error());
+    TRY(stream_.read_exactly(block));
     if (!is_zero_block(block)) return bad("a single zero block stands between entries");
     return std::nullopt;
   }
-  Result<TarHeader> header = parse_tar_header(block);
-  if (!header) return std::unexpected(header.error());
-  return std::optional<TarHeader>(std::move(*header));
+  return TRY(parse_tar_header(block));
 }
 
 // The content of an entry that describes the next one.
@@ -104,20 +95,17 @@ Result<std::string> TarReader::extension(const TarHeader& header) {
   auto size = static_cast<uint64_t>(header.size);
   if (size > max_pax_bytes) return fail(Kind::limit, "read the tar entry", "a name or PAX header is larger than 1 MiB");
   std::string text(size, '\0');
-  Status read = stream_.read_exactly({reinterpret_cast<uint8_t*>(text.data()), text.size()});
-  if (read) read = stream_.skip(padding_after(size));
-  if (!read) return std::unexpected(read.error());
+  TRY(stream_.read_exactly(std::span(reinterpret_cast<uint8_t*>(text.data()), text.size())));
+  TRY(stream_.skip(padding_after(size)));
   return text;
 }
 
 Status TarReader::add_globals(const TarHeader& header) {
-  Result<std::string> text = extension(header);
-  if (!text) return std::unexpected(text.error());
-  Result<PaxRecords> records = parse_pax(*text);
-  if (!records) return std::unexpected(records.error());
+  std::string text = TRY(extension(header));
+  PaxRecords records = TRY(parse_pax(text));
   // Bytes written to disk for every entry that the archive has only once: no limit of bytes would hold.
-  if (!records->xattrs.empty()) return bad("a global PAX header gives attributes to all entries");
-  globals_.override_with(*records);
+  if (!records.xattrs.empty()) return bad("a global PAX header gives attributes to all entries");
+  globals_.override_with(records);
   if (globals_.weight() > max_global_bytes) {
     return fail(Kind::limit, "read the tar entry", "the global PAX headers are larger than 16 KiB");
   }
@@ -130,17 +118,17 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
   if (records.size) header.size = *records.size;
   if (records.uid) header.uid = *records.uid;
   if (records.gid) header.gid = *records.gid;
-  auto complaint = [&header](std::string detail) {
+  auto wrong = [&header](std::string detail) {
     return about(bad(std::move(detail)).error(), "entry " + quoted(header.path));
   };
 
   std::optional<EntryType> type = entry_type(header.type, header.path);
-  if (!type) return complaint(unknown_type(header.type));
-  if (!is_id(header.uid)) return complaint("its owner " + std::to_string(header.uid) + " is not a user id");
-  if (!is_id(header.gid)) return complaint("its group " + std::to_string(header.gid) + " is not a group id");
-  if (header.size < 0) return complaint("its size is negative");
+  if (!type) return wrong(unknown_type(header.type));
+  if (!is_id(header.uid)) return wrong("its owner " + std::to_string(header.uid) + " is not a user id");
+  if (!is_id(header.gid)) return wrong("its group " + std::to_string(header.gid) + " is not a group id");
+  if (header.size < 0) return wrong("its size is negative");
   bool device = type == EntryType::character_device || type == EntryType::block_device;
-  if (device && !is_device(header)) return complaint("its device number is out of range");
+  if (device && !is_device(header)) return wrong("its device number is out of range");
 
   Entry entry;
   entry.type = *type;
@@ -164,10 +152,9 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
 
 Result<std::span<const uint8_t>> TarReader::content() {
   if (content_left_ == 0) return std::span<const uint8_t>{};
-  Result<std::span<const uint8_t>> piece = stream_.take(content_left_);
-  if (!piece) return piece;
-  if (piece->empty()) return fail(Kind::invalid, "read the tar stream", "it ends early");
-  content_left_ -= piece->size();
+  std::span<const uint8_t> piece = TRY(stream_.take(content_left_));
+  if (piece.empty()) return fail(Kind::invalid, "read the tar stream", "it ends early");
+  content_left_ -= piece.size();
   return piece;
 }
 

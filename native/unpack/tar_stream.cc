@@ -15,9 +15,7 @@ std::unexpected<Error> ended_early() {
 
 Result<std::span<const uint8_t>> TarStream::take(uint64_t most) {
   if (chunk_.empty()) {
-    Result<std::span<const uint8_t>> next = source_.next();
-    if (!next) return next;
-    chunk_ = *next;
+    chunk_ = TRY(source_.next());
     hash_.update(chunk_);
   }
   auto piece = chunk_.first(static_cast<size_t>(std::min<uint64_t>(most, chunk_.size())));
@@ -27,30 +25,27 @@ Result<std::span<const uint8_t>> TarStream::take(uint64_t most) {
 
 Status TarStream::read_exactly(std::span<uint8_t> into) {
   while (!into.empty()) {
-    Result<std::span<const uint8_t>> piece = take(into.size());
-    if (!piece) return std::unexpected(piece.error());
-    if (piece->empty()) return ended_early();
-    memcpy(into.data(), piece->data(), piece->size());
-    into = into.subspan(piece->size());
+    std::span<const uint8_t> piece = TRY(take(into.size()));
+    if (piece.empty()) return ended_early();
+    memcpy(into.data(), piece.data(), piece.size());
+    into = into.subspan(piece.size());
   }
   return {};
 }
 
 Status TarStream::skip(uint64_t length) {
   while (length > 0) {
-    Result<std::span<const uint8_t>> piece = take(length);
-    if (!piece) return std::unexpected(piece.error());
-    if (piece->empty()) return ended_early();
-    length -= piece->size();
+    std::span<const uint8_t> piece = TRY(take(length));
+    if (piece.empty()) return ended_early();
+    length -= piece.size();
   }
   return {};
 }
 
 Status TarStream::drain() {
   for (;;) {
-    Result<std::span<const uint8_t>> piece = take(UINT64_MAX);
-    if (!piece) return std::unexpected(piece.error());
-    if (piece->empty()) return {};
+    std::span<const uint8_t> piece = TRY(take(UINT64_MAX));
+    if (piece.empty()) return {};
   }
 }
 

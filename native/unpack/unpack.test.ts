@@ -259,7 +259,7 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
         { name: "opaque/new", content: "n" },
         { name: "opaque/.wh..wh..opq" },
         { name: "opaque/newer", content: "n" },
-        // Removed and made anew in one layer, in either order: what was below stays hidden.
+        // removed and made again in one layer, in either order: what was below stays hidden.
         { name: ".wh.again" },
         { name: "again/", type: "5", mode: 0o755 },
         { name: "again/new", content: "n" },

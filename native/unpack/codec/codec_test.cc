@@ -1,30 +1,28 @@
 // The codecs' test program: checks of its own, and commands by which codec.test.ts feeds it real streams.
 //
-//   codec-test self                       known answers; prints "ok"
+//   codec-test self                       known answers of SHA-256, and formats told apart; prints "ok"
 //   codec-test decode FEED                the stream on stdin, FEED bytes at a time: one result line
 //   codec-test batch FEED                 streams on stdin, each behind its length (u32): a result line each
 //   codec-test splits                     the stream on stdin, cut in two at every place: "ok" when all agree
 //   codec-test damage                     the stream on stdin, cut short everywhere and with every bit flipped
 //
-// A result line is "ok SIZE SHA256" or "KIND SENTENCE". Every piece is fed from memory of its very
-// size, and handed to nothing else, so that AddressSanitizer sees a byte read too many.
+// A result line is "ok SIZE SHA256" or "KIND SENTENCE". Every piece is fed from memory of its very size, and output
+// goes to memory of its very size, so that AddressSanitizer sees a byte too many.
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "unpack/codec/bytes.h"
-#include "unpack/codec/crc32.h"
 #include "unpack/codec/decoder.h"
 #include "unpack/codec/sha256.h"
-#include "unpack/codec/xxh64.h"
 
 namespace {
 
@@ -46,46 +44,45 @@ Bytes bytes_of(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
-// A stream's decoding, a piece at a time.
+// A stream's decoding, a piece at a time, into little memory when the pieces are small.
 class Decoding {
  public:
-  explicit Decoding(Format format) : decoder_(make_decoder(format)) {}
+  Decoding(Format format, size_t feed)
+      : decoder_(make_decoder(format)), output_(std::min<size_t>(4 * feed + 1, 256 * 1024)) {}
 
   Status feed(Bytes piece) {
-    auto memory = std::make_unique<uint8_t[]>(piece.size());
-    std::copy(piece.begin(), piece.end(), memory.get());
-    Bytes input(memory.get(), piece.size());
-    for (;;) {
-      Result<Step> step = decoder_->step(input);
-      if (!step) return std::unexpected(step.error());
-      hash_.update(step->output);
-      size_ += step->output.size();
-      input = input.subspan(step->consumed);
-      if (!step->idle()) continue;
-      if (!input.empty()) return fail(Kind::state, "feed", "idle in spite of input");
-      return {};
+    const std::vector<uint8_t> memory(piece.begin(), piece.end());
+    Bytes input(memory);
+    bool full = false;
+    while (!input.empty() || full) {
+      Step step = TRY(decoder_->step(input, output_));
+      if (step.consumed == 0 && step.produced == 0 && !input.empty()) stuck_++;
+      if (stuck_ > 1) return fail(Kind::state, "feed", "it does not go on");
+      hash_.update(Bytes(output_).first(step.produced));
+      size_ += step.produced;
+      input = input.subspan(step.consumed);
+      full = step.produced == output_.size();
     }
+    return {};
   }
 
   // What became of it, in a line.
   std::string finish(Status fed) {
     if (fed) fed = decoder_->finish();
-    if (!fed) {
-      Result<Step> again = decoder_->step({});
-      if (fed.error().step.empty() || (again && !again->idle())) return "state not failed for good";
-      return std::string(to_string(fed.error().kind)) + " " + fed.error().message();
-    }
+    if (!fed) return std::string(to_string(fed.error().kind)) + " " + fed.error().message();
     return "ok " + std::to_string(size_) + " " + hex(hash_.finish());
   }
 
  private:
   std::unique_ptr<Decoder> decoder_;
+  std::vector<uint8_t> output_;
   Sha256 hash_;
   uint64_t size_ = 0;
+  size_t stuck_ = 0;
 };
 
 std::string decode(Bytes stream, size_t feed) {
-  Decoding decoding(sniff(stream));
+  Decoding decoding(sniff(stream), feed);
   Status fed;
   while (fed && !stream.empty()) {
     Bytes piece = stream.first(std::min(feed, stream.size()));
@@ -96,7 +93,7 @@ std::string decode(Bytes stream, size_t feed) {
 }
 
 std::string decode_in_two(Bytes stream, size_t cut) {
-  Decoding decoding(sniff(stream));
+  Decoding decoding(sniff(stream), 50);
   Status fed = decoding.feed(stream.first(cut));
   if (fed) fed = decoding.feed(stream.subspan(cut));
   return decoding.finish(fed);
@@ -114,7 +111,8 @@ std::vector<uint8_t> read_input() {
 int run_batch(size_t feed) {
   std::vector<uint8_t> all = read_input();
   for (Bytes rest = all; rest.size() >= 4;) {
-    size_t size = load<uint32_t>(rest.data());
+    uint32_t size = 0;
+    std::memcpy(&size, rest.data(), sizeof size);
     if (size > rest.size() - 4) return 2;
     std::puts(decode(rest.subspan(4, size), feed).c_str());
     rest = rest.subspan(4 + size);
@@ -159,7 +157,7 @@ int run_damage() {
   Format format = sniff(stream);
   std::string intact = decode(stream, stream.size());
   auto decode_as = [&](Bytes damaged) {
-    Decoding decoding(format);
+    Decoding decoding(format, 250);
     return decoding.finish(decoding.feed(damaged));
   };
   Tally cut(intact);
@@ -183,56 +181,20 @@ void expect(bool truth, const char* what) {
   std::exit(1);
 }
 
-std::string sha256_in_pieces(Sha256 hash, Bytes bytes, size_t piece) {
+std::string sha256_in_pieces(Bytes bytes, size_t piece) {
+  Sha256 hash;
   for (; bytes.size() > piece; bytes = bytes.subspan(piece)) hash.update(bytes.first(piece));
   hash.update(bytes);
   return hex(hash.finish());
 }
 
-// FIPS 180-4's examples, and every length around block borders by both ways.
-void check_sha256(Bytes sample) {
-  expect(sha256_in_pieces(Sha256(), bytes_of("abc"), 1) ==
-             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-         "SHA-256 of abc");
-  expect(sha256_in_pieces(Sha256(), {}, 1) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+// FIPS 180-4's examples, and that pieces do not matter.
+void check_sha256() {
+  constexpr const char* of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  expect(sha256_in_pieces(bytes_of("abc"), 3) == of_abc, "SHA-256 of abc");
+  expect(sha256_in_pieces(bytes_of("abc"), 1) == of_abc, "SHA-256 of abc in pieces");
+  expect(sha256_in_pieces({}, 1) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
          "SHA-256 of nothing");
-  Sha256Compress hardware = sha256_hardware();
-  std::printf("SHA-256 in hardware: %s\n", hardware ? "yes" : "no");
-  for (size_t size = 0; size <= 300; size++) {
-    Bytes part = sample.first(size);
-    std::string portable = sha256_in_pieces(Sha256(sha256_portable), part, size + 1);
-    for (size_t piece : {1, 3, 63, 64, 65, 128}) {
-      expect(sha256_in_pieces(Sha256(sha256_portable), part, piece) == portable, "portable SHA-256 in pieces");
-      if (hardware) expect(sha256_in_pieces(Sha256(hardware), part, piece) == portable, "SHA-256 in hardware");
-    }
-  }
-}
-
-void check_crc32(Bytes sample) {
-  expect(crc32(0, bytes_of("123456789")) == 0xcbf43926, "CRC-32's check value");
-  for (size_t size = 0; size <= 300; size++) {
-    for (size_t offset : {0, 1, 7}) {
-      Bytes part = sample.subspan(offset, size);
-      uint32_t whole = crc32_portable(0, part);
-      expect(crc32(0, part) == whole, "CRC-32 by folding");
-      size_t cut = size / 3;
-      expect(crc32(crc32(0, part.first(cut)), part.subspan(cut)) == whole, "CRC-32 in pieces");
-    }
-  }
-}
-
-void check_xxh64(Bytes sample) {
-  Xxh64 hash;
-  expect(hash.digest() == 0xef46db3751d8e999, "XXH64 of nothing");
-  hash.update(bytes_of("abc"));
-  expect(hash.digest() == 0x44bc2cf5ad770999, "XXH64 of abc");
-  Xxh64 whole, pieces;
-  whole.update(sample);
-  for (size_t at = 0, size = 0; at < sample.size(); at += size) {
-    size = std::min<size_t>(size + 1, sample.size() - at);
-    pieces.update(sample.subspan(at, size));
-  }
-  expect(whole.digest() == pieces.digest(), "XXH64 in pieces");
 }
 
 void check_sniff() {
@@ -242,18 +204,11 @@ void check_sniff() {
   expect(sniff(bytes_of("\x28\xb5\x2f\xfd")) == Format::zstd, "sniffing zstd");
   expect(sniff(bytes_of("\x5f\x2a\x4d\x18")) == Format::zstd, "sniffing a skippable frame");
   expect(sniff(bytes_of("\x28\xb5\x2f")) == Format::plain, "sniffing too little");
+  expect(sniff(bytes_of("\x60\x2a\x4d\x18")) == Format::plain, "sniffing what is nearly a skippable frame");
 }
 
 int run_self() {
-  std::vector<uint8_t> sample(4096);
-  uint32_t state = 1;
-  for (uint8_t& byte : sample) {
-    state = state * 1664525 + 1013904223;
-    byte = static_cast<uint8_t>(state >> 24);
-  }
-  check_sha256(sample);
-  check_crc32(sample);
-  check_xxh64(sample);
+  check_sha256();
   check_sniff();
   std::puts("ok");
   return 0;

@@ -1,62 +1,47 @@
-// A compressed stream goes in piece by piece, spans of decoded bytes come out.
-//
-// Bounds: history (gzip: 32 KiB; zstd: 128 MiB, allocated as the frame header says and used as it fills), output of
-// one step (256 KiB), a zstd block (128 KiB). Headers and frames that hold nothing are skipped as they come and may
-// be any number: whoever feeds the decoder bounds the bytes fed, and those that come out.
+// A compressed stream goes in piece by piece, decoded bytes come out.
 //
 //   while ((input = read()) is not empty) {
-//     for (;;) {
-//       Result<Step> step = decoder->step(input);
-//       if (!step) return std::unexpected(step.error());
-//       use(step->output);
-//       input = input.subspan(step->consumed);
-//       if (step->idle()) break;  // and input is empty now
+//     bool full = false;
+//     while (!input.empty() || full) {
+//       Step step = TRY(decoder->step(input, output));
+//       use(output.first(step.produced));
+//       input = input.subspan(step.consumed);
+//       full = step.produced == output.size();
 //     }
 //   }
-//   Status end = decoder->finish();
+//   TRY(decoder->finish());
 //
-// The decoder owns the memory it decodes into, which is also the history that
-// later bytes refer back to: nothing is copied to hand output over.
+// Headers and frames that hold nothing are skipped as they come and may be any number: whoever feeds the decoder
+// bounds the bytes fed, and those that come out.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
+#include <string>
 
 #include "common/error.h"
 
 namespace keelson {
 
 struct Step {
-  size_t consumed = 0;              // bytes taken from the front of the input
-  std::span<const uint8_t> output;  // valid until the next call, and while the input's memory is
-
-  // Neither took nor gave: all input is consumed, and only more of it brings the stream on.
-  bool idle() const { return consumed == 0 && output.empty(); }
+  size_t consumed = 0;  // bytes taken from the front of the input
+  size_t produced = 0;  // bytes written to the front of the output
 };
 
 class Decoder {
  public:
   virtual ~Decoder() = default;
 
-  // Decodes a bounded piece (at most 256 KiB of output, or as much as `input` when
-  // the stream is plain). Pieces may be cut anywhere. Fails with kind `invalid` when
-  // the stream is damaged or asks for what is not supported, with kind `system` when there is
-  // no memory for its window; and from then on always.
-  Result<Step> step(std::span<const uint8_t> input);
+  // Decodes what fits into `output`, which is not empty. The input may be cut anywhere. Takes or gives at least one
+  // byte while there is input. Fails with kind `invalid` when the stream is damaged or asks for what is not
+  // supported, with kind `system` when there is no memory for its window; and is of no use from then on.
+  virtual Result<Step> step(std::span<const uint8_t> input, std::span<uint8_t> output) = 0;
 
-  // To be called when the input has ended and step() is idle: fails with kind
-  // `invalid` when the stream has not come to its end. Checksums that the stream carries
-  // have been compared by then. An empty stream is valid only when plain.
-  Status finish();
-
- private:
-  virtual Result<Step> advance(std::span<const uint8_t> input) = 0;
-  virtual Status check_ended() const = 0;
-
-  std::optional<Error> failure_;
+  // After the last step(): fails with kind `invalid` when the stream has not come to its end. Checksums that the
+  // stream carries have been compared by then. An empty stream is valid only when plain.
+  virtual Status finish() const = 0;
 };
 
 enum class Format : uint8_t { plain, gzip, zstd };
@@ -65,19 +50,12 @@ enum class Format : uint8_t { plain, gzip, zstd };
 inline constexpr size_t sniff_size = 4;
 Format sniff(std::span<const uint8_t> first_bytes);
 
-// Hands the input on as it is; needs no memory.
-std::unique_ptr<Decoder> make_plain_decoder();
-
-// RFC 1952: any number of members, each with its CRC-32 and length checked. Bytes behind
-// the last member that are not a member are an error. Memory: 0.4 MiB.
-std::unique_ptr<Decoder> make_gzip_decoder();
-
-// RFC 8878: any number of frames and skippable frames, content checksums and sizes checked.
-// Refuses dictionaries and windows above 128 MiB. Memory: the largest window of the
-// stream's frames and 0.7 MiB.
-std::unique_ptr<Decoder> make_zstd_decoder();
-
-// The decoder for a format that sniff() found.
+// gzip: any number of members, each with its CRC-32 and length checked. zstd: any number of frames and skippable
+// frames, content checksums and sizes checked; no dictionary, windows of at most 128 MiB. Bytes behind the last of
+// them that begin no other are an error.
 std::unique_ptr<Decoder> make_decoder(Format format);
+
+// The error for a stream that cannot be decoded.
+std::unexpected<Error> damaged(Format format, std::string what);
 
 }  // namespace keelson

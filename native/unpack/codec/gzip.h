@@ -1,0 +1,13 @@
+// One gzip member (RFC 1952), by ISA-L.
+#pragma once
+
+#include <memory>
+
+#include "unpack/codec/member.h"
+
+namespace keelson {
+
+// Memory: 0.1 MiB, whatever the stream.
+std::unique_ptr<MemberDecoder> make_gzip_decoder();
+
+}  // namespace keelson
