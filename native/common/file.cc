@@ -31,4 +31,14 @@ Result<std::string> read_file(const std::string& path, size_t limit) {
   return read_to_end(file.get(), limit, path);
 }
 
+Status write_all(int fd, std::span<const uint8_t> bytes, const char* step) {
+  while (!bytes.empty()) {
+    ssize_t put = ::write(fd, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return fail_errno(step);
+    bytes = bytes.subspan(static_cast<size_t>(put));
+  }
+  return {};
+}
+
 }  // namespace keelson

@@ -1,7 +1,9 @@
-// Reading a file whole, within a limit.
+// Reading a file whole, within a limit; writing all of what is there to write.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 
 #include "common/error.h"
@@ -13,5 +15,8 @@ Result<std::string> read_to_end(int fd, size_t limit, const std::string& name);
 
 // The same of the file at `path`.
 Result<std::string> read_file(const std::string& path, size_t limit);
+
+// write(2) until everything is written; `step` is for the error.
+Status write_all(int fd, std::span<const uint8_t> bytes, const char* step);
 
 }  // namespace keelson

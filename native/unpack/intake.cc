@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "common/file.h"
 #include "unpack/codec/decoder.h"
 #include "unpack/codec/sha256.h"
-#include "unpack/write_all.h"
 
 namespace keelson {
 

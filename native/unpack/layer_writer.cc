@@ -6,9 +6,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "common/file.h"
 #include "unpack/attributes.h"
 #include "unpack/whiteout.h"
-#include "unpack/write_all.h"
 
 namespace keelson {
 

@@ -14,6 +14,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "common/file.h"
 #include "common/json.h"
 #include "unpack/arguments.h"
 #include "unpack/box.h"
@@ -23,7 +24,6 @@
 #include "unpack/layer_writer.h"
 #include "unpack/tar_reader.h"
 #include "unpack/tar_stream.h"
-#include "unpack/write_all.h"
 
 namespace keelson {
 

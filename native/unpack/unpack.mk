@@ -2,7 +2,7 @@
 # has no archive, so it is the one shared library besides glibc's, bound before any byte from outside is read.
 UNPACK_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
 
-UNPACK_SOURCES := $(filter-out %_test.cc %_fuzz.cc,$(wildcard unpack/*.cc unpack/codec/*.cc)) common/error.cc common/json.cc
+UNPACK_SOURCES := $(filter-out %_test.cc %_fuzz.cc,$(wildcard unpack/*.cc unpack/codec/*.cc)) common/error.cc common/file.cc common/json.cc
 UNPACK_OBJECTS := $(UNPACK_SOURCES:%.cc=$(BUILD)/unpack-objects/%.o)
 UNPACK_PARTS := $(filter-out %/main.o,$(UNPACK_OBJECTS))
 UNPACK_LIBRARIES := -l:libzstd.a -l:libcrypto.a -lisal -pthread
