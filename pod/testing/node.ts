@@ -36,6 +36,19 @@ interface Life {
   killed: boolean;
 }
 
+/** The records that are in place, without drafts: those come and go while this reads. */
+async function copyRecords(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true });
+  const names = (await readdir(from)).filter((name) => name.endsWith(".json"));
+  await Promise.all(
+    names.map((name) =>
+      cp(join(from, name), join(to, name), { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== "ENOENT") throw error;
+      }),
+    ),
+  );
+}
+
 /** A node for each test of the file. */
 export function useNode(): () => ScriptedNode {
   let node: ScriptedNode;
@@ -93,7 +106,8 @@ export class ScriptedNode {
     this.#daemons += 1;
     const before = this.stateDirectory;
     this.stateDirectory = join(this.directory, `state-${this.#daemons}`);
-    await cp(before, this.stateDirectory, { recursive: true }).catch(() => undefined);
+    // A test may have broken the disk that they are on.
+    await copyRecords(before, this.stateDirectory).catch(() => undefined);
   }
 
   async restart(): Promise<NodePods> {
@@ -132,12 +146,16 @@ export class ScriptedNode {
 
   /** What is on disk of it. */
   async record(id: string): Promise<ObjectRecord | undefined> {
-    const { records } = await (await Records.open(this.stateDirectory)).load();
-    return records.find((record) => record.id === id);
+    return (await this.records()).find((record) => record.id === id);
   }
 
+  /** Read from a copy: to load records is to clear away drafts, and the daemon may be writing one. */
   async records(): Promise<ObjectRecord[]> {
-    return [...(await (await Records.open(this.stateDirectory)).load()).records];
+    const copy = await mkdtemp(join(this.directory, "records-"));
+    await copyRecords(this.stateDirectory, copy);
+    const { records } = await (await Records.open(copy)).load();
+    await rm(copy, { recursive: true });
+    return [...records];
   }
 
   async #environment(life: Life): Promise<Environment> {
