@@ -32,6 +32,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "alone",
+          globalSetup: "e2e/fixtures/compile-cache.ts",
           include: alone,
           exclude: [...configDefaults.exclude, "native/build/**"],
           fileParallelism: false,
