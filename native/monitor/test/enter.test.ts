@@ -1,74 +1,18 @@
 // Issue 8: starting and entering are events of the monitor's loop (A2), a start is for its caller (C17), and streams
 // leave room for other calls (B13).
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { type Call, type Frame, Type } from "./call.ts";
-import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
+import { type Frame, Type } from "./call.ts";
+import { childrenOf, errorOf, expectNeverRan, freeze, hangingStart } from "./frozen.ts";
+import { isAlive, until, withPod } from "./monitor-pod.ts";
 
 const sigterm = 15;
 const sigkill = 9;
 
-/** Whoever joins the container's cgroup is frozen, as in a checkpoint. */
-function freeze(pod: TestPod, id: string, frozen: boolean): void {
-  const v1 = join("/sys/fs/cgroup/freezer", pod.cgroup, id);
-  if (existsSync("/sys/fs/cgroup/freezer")) {
-    mkdirSync(v1, { recursive: true });
-    writeFileSync(join(v1, "freezer.state"), frozen ? "FROZEN" : "THAWED");
-    return;
-  }
-  const v2 = join("/sys/fs/cgroup", pod.cgroup, id);
-  mkdirSync(v2, { recursive: true });
-  writeFileSync(join(v2, "cgroup.freeze"), frozen ? "1" : "0");
-}
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
-}
-
-async function milliseconds(work: () => Promise<unknown>): Promise<number> {
-  const begun = performance.now();
-  await work();
-  return performance.now() - begun;
-}
-
-function errorOf(call: Call): Promise<Record<string, unknown>> {
-  return call.frame(Type.error);
-}
-
 describe("A2: what hangs on its way into a container", () => {
-  test("delays nobody else, and ends at its own deadline", async () => {
-    await withPod({}, async (pod) => {
-      for (const id of ["frozen", "other", "third"]) await pod.run(id, {});
-      freeze(pod, "frozen", true);
-      const begun = performance.now();
-      const held = pod.exec("frozen", ["true"]);
-      const bounded = pod.exec("frozen", ["true"], { timeout_ms: 400 });
-      const abandoned = pod.exec("frozen", ["true"]);
-      await until("they are on their way", () => childrenOf(pod.pid).length >= 6);
-      abandoned.socket.destroy();
-      for (let round = 0; round < 10; round += 1) {
-        expect(await milliseconds(() => pod.execOutput("other", "true"))).toBeLessThan(500);
-      }
-      expect(await milliseconds(() => pod.ask("stop", { id: "third", signal: sigkill, timeout_ms: 0 }))).toBeLessThan(
-        500,
-      );
-      await pod.run("fourth", {});
-      expect(await errorOf(bounded)).toMatchObject({ kind: "timeout" });
-      expect(performance.now() - begun).toBeLessThan(2500);
-      expect(await errorOf(held)).toMatchObject({
-        kind: "timeout",
-        message: expect.stringContaining("its set-up took more than 10 s"),
-      });
-      expect(performance.now() - begun).toBeLessThan(14_000);
-      freeze(pod, "frozen", false);
-      // Dead as soon as they can be: left are three containers.
-      await until("they are gone", () => childrenOf(pod.pid).length === 3);
-    });
-  }, 30_000);
-
   test("is bounded for each container, and another one's are its own", async () => {
     await withPod({}, async (pod) => {
       await pod.run("frozen", {});
@@ -90,24 +34,6 @@ describe("A2: what hangs on its way into a container", () => {
 });
 
 describe("C17: a start", () => {
-  /** Begins one that cannot get on: its cgroup is frozen. */
-  async function hangingStart(pod: TestPod): Promise<Call> {
-    const request = pod.prepare("a", { args: ["sh", "-c", "touch /ran; sleep 1000"] });
-    freeze(pod, "a", true);
-    const before = childrenOf(pod.pid).length;
-    const start = pod.call("start", request);
-    await until("it is under way", () => childrenOf(pod.pid).length > before);
-    return start;
-  }
-
-  async function expectNeverRan(pod: TestPod): Promise<void> {
-    await until("nothing is left of it", () => childrenOf(pod.pid).length === 0);
-    expect(await pod.ask("state")).toEqual({ containers: [] });
-    expect(existsSync(join(pod.directory, "containers/a/upper/ran"))).toBe(false);
-    const freezer = join("/sys/fs/cgroup/freezer", pod.cgroup, "a");
-    await until("its cgroup is gone", () => !existsSync(freezer));
-  }
-
   test("whose caller hangs up never runs", async () => {
     await withPod({}, async (pod) => {
       const start = await hangingStart(pod);
@@ -153,14 +79,6 @@ describe("C17: a start", () => {
       expect(await stop).toMatchObject({ state: "exited" });
     });
   });
-
-  test("ends at the monitor's own deadline", async () => {
-    await withPod({}, async (pod) => {
-      const start = await hangingStart(pod);
-      expect(await errorOf(start)).toMatchObject({ kind: "timeout" });
-      await expectNeverRan(pod);
-    });
-  }, 20_000);
 
   test("by an OCI runtime whose caller hangs up: its processes are killed, the container deleted", async () => {
     await withPod({}, async (pod) => {

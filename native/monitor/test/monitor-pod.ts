@@ -95,8 +95,13 @@ export class TestPod {
     return Number(this.process.pid);
   }
 
+  /** A connection that has sent nothing yet. */
+  connect(): Call {
+    return new Call(join(this.directory, "monitor.sock"));
+  }
+
   call(op: string, request: object = {}): Call {
-    const call = new Call(join(this.directory, "monitor.sock"));
+    const call = this.connect();
     call.send(Type.request, JSON.stringify({ op, ...request }));
     return call;
   }

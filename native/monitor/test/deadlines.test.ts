@@ -1,0 +1,76 @@
+// The monitor's own limits, waited for in full: side by side, so that all of them cost what the longest does.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { encode, Type } from "./call.ts";
+import { childrenOf, errorOf, expectNeverRan, freeze, hangingStart, milliseconds } from "./frozen.ts";
+import { until, withPod } from "./monitor-pod.ts";
+
+const sigkill = 9;
+
+test.concurrent("a binary that hangs is killed after 30 s, and the loop is free meanwhile", async () => {
+  await withPod({}, async (pod) => {
+    const hanging = join(pod.directory, "hanging");
+    writeFileSync(hanging, '#!/bin/sh\n[ "$7" = delete ] || exec sleep 1000000\n', { mode: 0o755 });
+    const begun = performance.now();
+    const start = pod
+      .run("a", { handler: { binary: hanging, root: join(pod.directory, "runtime") } })
+      .catch((error: unknown) => error);
+    await pod.run("b", {});
+    expect(await pod.execOutput("b", "echo", "free")).toBe("free\n");
+    expect(await start).toMatchObject({ kind: "timeout" });
+    expect(performance.now() - begun).toBeLessThan(40_000);
+  });
+}, 60_000);
+
+test.concurrent("an exec that hangs on its way into a container delays nobody else, and ends after 10 s", async () => {
+  await withPod({}, async (pod) => {
+    for (const id of ["frozen", "other", "third"]) await pod.run(id, {});
+    freeze(pod, "frozen", true);
+    const begun = performance.now();
+    const held = pod.exec("frozen", ["true"]);
+    const bounded = pod.exec("frozen", ["true"], { timeout_ms: 400 });
+    const abandoned = pod.exec("frozen", ["true"]);
+    await until("they are on their way", () => childrenOf(pod.pid).length >= 6);
+    abandoned.socket.destroy();
+    for (let round = 0; round < 10; round += 1) {
+      expect(await milliseconds(() => pod.execOutput("other", "true"))).toBeLessThan(500);
+    }
+    expect(await milliseconds(() => pod.ask("stop", { id: "third", signal: sigkill, timeout_ms: 0 }))).toBeLessThan(
+      500,
+    );
+    await pod.run("fourth", {});
+    expect(await errorOf(bounded)).toMatchObject({ kind: "timeout" });
+    expect(performance.now() - begun).toBeLessThan(2500);
+    expect(await errorOf(held)).toMatchObject({
+      kind: "timeout",
+      message: expect.stringContaining("its set-up took more than 10 s"),
+    });
+    expect(performance.now() - begun).toBeLessThan(14_000);
+    freeze(pod, "frozen", false);
+    // Dead as soon as they can be: left are three containers.
+    await until("they are gone", () => childrenOf(pod.pid).length === 3);
+  });
+}, 30_000);
+
+test.concurrent("a start that hangs ends after 10 s", async () => {
+  await withPod({}, async (pod) => {
+    const start = await hangingStart(pod);
+    expect(await errorOf(start)).toMatchObject({ kind: "timeout" });
+    await expectNeverRan(pod);
+  });
+}, 20_000);
+
+test.concurrent("a connection without a request is closed after 10 s, others meanwhile are served", async () => {
+  await withPod({}, async (pod) => {
+    const begun = performance.now();
+    const silent = pod.connect();
+    const half = pod.connect();
+    half.socket.write(encode(Type.request, "{}").subarray(0, 9));
+    expect(await pod.ask("state")).toEqual({ containers: [] });
+    await Promise.all([silent.ended(), half.ended()]);
+    expect(performance.now() - begun).toBeGreaterThan(9_500);
+    expect(performance.now() - begun).toBeLessThan(15_000);
+  });
+});

@@ -1,0 +1,52 @@
+// What a test of the monitor needs to hang a process on its way into a container, by way of a frozen cgroup.
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { type Call, Type } from "./call.ts";
+import { type TestPod, until } from "./monitor-pod.ts";
+
+/** Whoever joins the container's cgroup is frozen, as in a checkpoint. */
+export function freeze(pod: TestPod, id: string, frozen: boolean): void {
+  const v1 = join("/sys/fs/cgroup/freezer", pod.cgroup, id);
+  if (existsSync("/sys/fs/cgroup/freezer")) {
+    mkdirSync(v1, { recursive: true });
+    writeFileSync(join(v1, "freezer.state"), frozen ? "FROZEN" : "THAWED");
+    return;
+  }
+  const v2 = join("/sys/fs/cgroup", pod.cgroup, id);
+  mkdirSync(v2, { recursive: true });
+  writeFileSync(join(v2, "cgroup.freeze"), frozen ? "1" : "0");
+}
+
+export function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
+}
+
+export async function milliseconds(work: () => Promise<unknown>): Promise<number> {
+  const begun = performance.now();
+  await work();
+  return performance.now() - begun;
+}
+
+export function errorOf(call: Call): Promise<Record<string, unknown>> {
+  return call.frame(Type.error);
+}
+
+/** Begins a start that cannot get on: its cgroup is frozen. */
+export async function hangingStart(pod: TestPod): Promise<Call> {
+  const request = pod.prepare("a", { args: ["sh", "-c", "touch /ran; sleep 1000"] });
+  freeze(pod, "a", true);
+  const before = childrenOf(pod.pid).length;
+  const start = pod.call("start", request);
+  await until("it is under way", () => childrenOf(pod.pid).length > before);
+  return start;
+}
+
+export async function expectNeverRan(pod: TestPod): Promise<void> {
+  await until("nothing is left of it", () => childrenOf(pod.pid).length === 0);
+  expect(await pod.ask("state")).toEqual({ containers: [] });
+  expect(existsSync(join(pod.directory, "containers/a/upper/ran"))).toBe(false);
+  const freezer = join("/sys/fs/cgroup/freezer", pod.cgroup, "a");
+  await until("its cgroup is gone", () => !existsSync(freezer));
+}
