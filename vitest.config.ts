@@ -1,29 +1,32 @@
 // Unit and integration tests of every package; each *.test.ts stands beside what it tests, those of whole daemons in
-// e2e/tests. They run as root against the real kernel.
+// e2e/tests. They run as root against the real kernel, two files at a time: each names its own directories, cgroups,
+// namespaces, bridge and subnet, and looks for no others.
 import { configDefaults, defineConfig } from "vitest/config";
 
-/** What changes mounts, cgroups, namespaces or other things of the host, or measures times and stalls. */
+/** What measures times, stalls, memory or throughput, or uses up what the host has. These run after the others. */
 const alone = [
-  "{cni,native,e2e}/**/*.test.ts",
-  "cri/cli/**/*.test.ts",
-  "cri/api/{lists,socket}.test.ts",
-  "image/{bounds,durability,file-digest}.test.ts",
-  "pod/{cgroups,handlers}.test.ts",
-  "pod/spec/{accounts,seccomp-default}.test.ts",
+  "cri/api/lists.test.ts",
+  "e2e/fixtures/host-state.test.ts",
+  "e2e/tests/{enter,exec-output,exhausted}.test.ts",
+  "image/{bounds,file-digest}.test.ts",
+  "native/monitor/test/{attach,enter,life}.test.ts",
+  "pod/spec/accounts.test.ts",
 ];
+const outside = [...configDefaults.exclude, "native/build/**"];
 
 export default defineConfig({
   test: {
     pool: "forks",
     testTimeout: 30_000,
     hookTimeout: 120_000,
+    globalSetup: "native/testing/crun-host.ts",
     projects: [
       {
         extends: true,
         test: {
           name: "side by side",
-          include: ["{cri,pod,image}/**/*.test.ts"],
-          exclude: [...configDefaults.exclude, ...alone],
+          include: ["{cri,pod,image,cni,native,e2e}/**/*.test.ts"],
+          exclude: [...outside, ...alone],
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },
@@ -34,7 +37,7 @@ export default defineConfig({
           name: "alone",
           globalSetup: "e2e/fixtures/compile-cache.ts",
           include: alone,
-          exclude: [...configDefaults.exclude, "native/build/**"],
+          exclude: outside,
           fileParallelism: false,
           sequence: { groupOrder: 1 },
         },

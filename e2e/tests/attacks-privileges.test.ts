@@ -10,7 +10,6 @@ import Long from "long";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runtime } from "../../cri/api/generated/messages.js";
 import { startRegistry, type TestRegistry } from "../../image/testing/registry.ts";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { pullHostileImage } from "../fixtures/hostile-image.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
@@ -20,15 +19,12 @@ import { until } from "../fixtures/steps.ts";
 const handlers = await ociHandlers();
 let node: TestNode;
 let registry: TestRegistry;
-let undoHugetlb: () => void;
 beforeAll(async () => {
-  undoHugetlb = await mountHugetlb();
   [node, registry] = await Promise.all([startNode({ handlers }), startRegistry()]);
 });
 afterAll(async () => {
   await node.close();
   await registry.stop();
-  undoHugetlb();
 });
 
 const sleeping = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];

@@ -10,7 +10,6 @@ import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runtime } from "../../cri/api/generated/messages.js";
 import { startRegistry, type TestRegistry } from "../../image/testing/registry.ts";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { criuProgram } from "../fixtures/criu.ts";
 import { pullHostileImage } from "../fixtures/hostile-image.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
@@ -28,9 +27,7 @@ const secret = "keelson-secret-of-the-host";
 let scratch: string;
 let node: TestNode;
 let registry: TestRegistry;
-let undoHugetlb: () => void;
 beforeAll(async () => {
-  undoHugetlb = await mountHugetlb();
   scratch = await mkdtemp(join(tmpdir(), "keelson-attacks-"));
   const programs = criu.kind === "available" ? { programs: criu.directory } : {};
   [node, registry] = await Promise.all([startNode({ handlers, ...programs }), startRegistry()]);
@@ -39,7 +36,6 @@ afterAll(async () => {
   await node.close();
   await registry.stop();
   await rm(scratch, { recursive: true, force: true });
-  undoHugetlb();
 });
 
 type Verbose = { readonly pid: number; readonly bundle: string };

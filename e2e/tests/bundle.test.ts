@@ -5,18 +5,14 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 
 let node: TestNode;
-let undoHugetlb: () => void = () => undefined;
 beforeAll(async () => {
   node = await startNode();
-  undoHugetlb = await mountHugetlb();
 });
 afterAll(async () => {
   await node.close();
-  undoHugetlb();
 });
 
 const script = [

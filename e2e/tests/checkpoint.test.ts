@@ -11,7 +11,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { criuProgram } from "../fixtures/criu.ts";
 import { counts, startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
@@ -27,14 +26,11 @@ const handlers = await ociHandlers();
 
 let scratch: string;
 let node: TestNode;
-let unmountHugetlb: () => void;
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), "keelson-checkpoint-"));
-  unmountHugetlb = await mountHugetlb();
 });
 afterEach(() => node.close());
 afterAll(async () => {
-  unmountHugetlb();
   await rm(scratch, { recursive: true, force: true });
 });
 

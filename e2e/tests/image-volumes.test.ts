@@ -7,18 +7,15 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runtime } from "../../cri/api/generated/messages.js";
 import { busyboxLayer, makeImage, makeLayer, makeTar, pushImage } from "../../image/testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "../../image/testing/registry.ts";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 
 let node: TestNode;
 let registry: TestRegistry;
-let undoHugetlb: () => void;
 const mapping = [{ containerId: 0, hostId: 300_000, length: 65_536 }];
 const handlers = await ociHandlers();
 
 beforeAll(async () => {
-  undoHugetlb = await mountHugetlb();
   [node, registry] = await Promise.all([startNode({ handlers }), startRegistry()]);
   const layers = [
     makeTar([
@@ -53,7 +50,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await node.close();
   await registry.stop();
-  undoHugetlb();
 });
 
 interface Wish {

@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { runtime } from "../../cri/api/generated/messages.js";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 import { until } from "../fixtures/steps.ts";
@@ -23,14 +22,11 @@ const hybrid = existsSync(join(hierarchies, "memory"));
 const handlers = await ociHandlers();
 
 let node: TestNode;
-let undoHugetlb: () => void;
 beforeAll(async () => {
-  undoHugetlb = await mountHugetlb();
   node = await startNode({ handlers });
 });
 afterAll(async () => {
   await node.close();
-  undoHugetlb();
 });
 
 interface Wish {

@@ -6,16 +6,13 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 
 const handlers = await ociHandlers();
 let node: TestNode;
-let undoHugetlb: () => void;
 let featureless: string;
 beforeAll(async () => {
-  undoHugetlb = await mountHugetlb();
   const scratch = await mkdtemp(join(tmpdir(), "keelson-mounts-"));
   // A runtime that has no "features" command to say what it can do.
   featureless = join(scratch, "featureless");
@@ -26,7 +23,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await node.close();
   await rm(dirname(featureless), { recursive: true, force: true });
-  undoHugetlb();
 });
 
 async function run(name: string, mounts: readonly object[], runtimeHandler = "") {

@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startRegistry, type TestRegistry } from "../../image/testing/registry.ts";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { pullHostileImage } from "../fixtures/hostile-image.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers, oldRuntimes } from "../fixtures/oci-runtimes.ts";
@@ -16,7 +15,6 @@ const handlers = await ociHandlers();
 let scratch: string;
 let node: TestNode;
 let registry: TestRegistry;
-let undoHugetlb: () => void;
 
 /** A runtime that says of itself what the test wants, and otherwise is `binary`. */
 async function posing(name: string, version: string, binary: string): Promise<string> {
@@ -28,7 +26,6 @@ async function posing(name: string, version: string, binary: string): Promise<st
 }
 
 beforeAll(async () => {
-  undoHugetlb = await mountHugetlb();
   scratch = await mkdtemp(join(tmpdir(), "keelson-oci-handlers-"));
   const changing = lacks(handlers, "runc")
     ? {}
@@ -48,7 +45,6 @@ afterAll(async () => {
   await node.close();
   await registry.stop();
   await rm(scratch, { recursive: true, force: true });
-  undoHugetlb();
 });
 
 test.each([

@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadHost } from "../../native/index.ts";
-import { mountHugetlb } from "../../native/testing/crun-host.ts";
 import { seccompProbe as probe } from "../../native/testing/pods.ts";
 import { capabilityNames } from "./capabilities.ts";
 import table from "./seccomp-default.json" with { type: "json" };
@@ -213,12 +212,6 @@ describe("a capability", () => {
 });
 
 describe("the same profile in config.json", () => {
-  let unmountHugetlb: () => void;
-  beforeAll(async () => {
-    unmountHugetlb = await mountHugetlb();
-  });
-  afterAll(() => unmountHugetlb());
-
   /** Runs the probe in a container that holds every capability the host allows, so that only seccomp refuses. */
   function inContainer(runtime: string, profile: OciSeccomp): Map<string, number> {
     const id = `keelson-seccomp-${process.pid}-${runtime}`;

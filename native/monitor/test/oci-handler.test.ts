@@ -2,8 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { mountHugetlb } from "../../testing/crun-host.ts";
+import { describe, expect, test } from "vitest";
 import { Type } from "./call.ts";
 import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
 
@@ -13,12 +12,6 @@ const sigterm = 15;
 function handler(pod: TestPod, binary: string): { binary: string; root: string } {
   return { binary, root: join(pod.directory, "runtime") };
 }
-
-let unmountHugetlb: () => void;
-beforeAll(async () => {
-  unmountHugetlb = await mountHugetlb();
-});
-afterAll(() => unmountHugetlb());
 
 function bundleFiles(pod: TestPod, id: string): string[] {
   return readdirSync(join(pod.directory, "containers", id)).sort();
