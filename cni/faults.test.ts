@@ -33,10 +33,10 @@ const give = (address: string): string => `[ $CNI_COMMAND = ADD ] && echo '${add
 const onlyOn = (command: string, body: string): string => `[ $CNI_COMMAND = ${command} ] && { ${body}; }; exit 0`;
 
 test("a plugin's error reaches the caller with its code and details, and the chain is taken back in reverse", async () => {
-  const complaint = JSON.stringify({ cniVersion: "1.0.0", code: 104, msg: "no room", details: "subnet is full" });
+  const refusal = JSON.stringify({ cniVersion: "1.0.0", code: 104, msg: "no room", details: "subnet is full" });
   await scripts({
     first: give("10.9.9.9/24"),
-    second: onlyOn("ADD", `echo '${complaint}'; exit 1`),
+    second: onlyOn("ADD", `echo '${refusal}'; exit 1`),
     third: give("10.9.9.9/24"),
   });
   const network = await lab.open();

@@ -23,7 +23,7 @@ export interface NetworkLimits {
   readonly teardownMs: number;
   /** For one plugin in STATUS. */
   readonly statusMs: number;
-  /** Age of a STATUS answer from which it is asked for anew. */
+  /** Age of a STATUS answer from which it is asked for again. */
   readonly statusAgeMs: number;
   /** First and longest wait between tries of a teardown that failed. */
   readonly firstRetryMs: number;

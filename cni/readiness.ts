@@ -11,7 +11,7 @@ export interface ReadinessOptions {
   readonly binDirs: readonly string[];
   /** Milliseconds that a plugin's STATUS may take. */
   readonly statusTimeoutMs: number;
-  /** Age in milliseconds from which an answer to STATUS is asked for anew, when somebody looks. */
+  /** Age in milliseconds from which an answer to STATUS is asked for again, when somebody looks. */
   readonly statusAgeMs: number;
   readonly log: Log;
   readonly end: End;

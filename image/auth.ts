@@ -151,7 +151,7 @@ interface Challenge {
 /** Parses WWW-Authenticate headers (RFC 7235 section 4.1); what cannot be read is left out. */
 export function parseChallenges(headers: readonly string[]): readonly Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
-  // What parts two pieces has one reading only: a choice would be tried anew for every blank.
+  // What parts two pieces has one reading only: a choice would be tried again for every blank.
   const piece = /[\s,]*(?:([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|([\w-]+)(?=\s|,|$))/y;
   for (const header of headers) {
     if (header.length > challengeLimit) continue;

@@ -22,7 +22,7 @@ export interface BlobCopy {
   readonly signal: AbortSignal;
 }
 
-/** A connection that delivered this much between two breaks counts as working: the tries start anew. */
+/** A connection that delivered this much between two breaks counts as working: the tries start over. */
 const goodProgress = 1024 * 1024;
 /** Milliseconds that the sink may take nothing: a slow disk is no failure, a dead one is. */
 const sinkStallMs = 5 * 60 * 1000;

@@ -129,7 +129,7 @@ test("a writable layer mounts over the image's layers, whiteouts included, and k
   await registry.stop();
 });
 
-test("measures writable layers anew when the last figure is old, and not before", async () => {
+test("measures writable layers again when the last figure is old, and not before", async () => {
   const registry = await startWrongRegistry();
   registry.add(makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] }), "1");
   let now = Date.now();

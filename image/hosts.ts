@@ -1,7 +1,7 @@
 // Where a registry is reached: containerd's hosts.toml layout (its docs/hosts.md).
 //
 // `<directory>/<host>/hosts.toml`, `<directory>/<host>_<port>_/hosts.toml` or `<directory>/_default/hosts.toml`
-// names mirrors, tried in the file's order, and the server, tried last. Read anew at each pull.
+// names mirrors, tried in the file's order, and the server, tried last. Read again at each pull.
 
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";

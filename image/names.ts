@@ -8,7 +8,7 @@ import { replaceFile } from "../native/index.ts";
 import { type Descriptor, ociIndexType, parseManifest } from "./manifest.ts";
 import type { Digest } from "./types.ts";
 
-/** The list is written anew at each change, and read within the bounds of native/json. */
+/** The list is rewritten at each change, and read within the bounds of native/json. */
 export const nameLimit = 8000;
 
 export const nameAnnotation = "org.opencontainers.image.ref.name";

@@ -95,7 +95,7 @@ test.runIf(existsSync("/usr/sbin/runc"))("this host's own /usr/sbin/runc is judg
   expect(handler.usable).toBe(verdict.kind === "passes");
 });
 
-test("a binary that is replaced is judged anew: a downgrade is refused, an upgrade taken", async () => {
+test("a binary that is replaced is judged again: a downgrade is refused, an upgrade taken", async () => {
   const binary = await program("runc", "runc version 1.3.6");
   const { handler } = await open(binary);
   await handler.check();

@@ -46,16 +46,16 @@ test("a running container gets new limits, and its status tells them", async () 
   expect(await resources()).toMatchObject(linux);
 });
 
-test("a kernel that lowers no OOM score is complained of once for each container, however often it is asked", async () => {
+test("a kernel that lowers no OOM score is logged once for each container, however often it is asked", async () => {
   // proc(5): CAP_SYS_RESOURCE is number 24.
   const [, capabilities = "0"] = /^CapEff:\s*(\w+)$/m.exec(await readFile("/proc/self/status", "utf8")) ?? [];
   const refuses = ((BigInt(`0x${capabilities}`) >> 24n) & 1n) === 0n;
   for (const score of [-500, -400, -300])
     await node.client.updateContainerResources({ containerId, linux: { oomScoreAdj: Long.fromNumber(score) } });
-  const complaints = (await readFile(node.daemon.logFile, "utf8"))
+  const warnings = (await readFile(node.daemon.logFile, "utf8"))
     .split("\n")
     .filter((line) => line.includes("OOM score") && line.includes(containerId));
-  expect(complaints).toHaveLength(refuses ? 1 : 0);
+  expect(warnings).toHaveLength(refuses ? 1 : 0);
 });
 
 test("what a change does not name stays", async () => {

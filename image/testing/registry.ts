@@ -37,8 +37,8 @@ export async function startRegistry(options: TestRegistryOptions = {}): Promise<
   // YAML takes JSON.
   await writeFile(config, JSON.stringify(await configuration(directory, port, options)));
   const child = spawn("/usr/bin/docker-registry", ["serve", config], { stdio: ["ignore", "ignore", "pipe"] });
-  const complaints: Buffer[] = [];
-  child.stderr.on("data", (chunk: Buffer) => complaints.push(chunk));
+  const stderr: Buffer[] = [];
+  child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
   const stop = async () => {
     await end(child);
     await rm(directory, { recursive: true, force: true });
@@ -48,7 +48,7 @@ export async function startRegistry(options: TestRegistryOptions = {}): Promise<
   while (!(await listens(port))) {
     if (child.exitCode !== null || Date.now() > deadline) {
       await stop();
-      throw new Error(`docker-registry did not start: ${Buffer.concat(complaints).toString().slice(-2000)}`);
+      throw new Error(`docker-registry did not start: ${Buffer.concat(stderr).toString().slice(-2000)}`);
     }
     await sleep(20);
   }

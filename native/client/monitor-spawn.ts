@@ -40,7 +40,7 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
     detached: true,
     // Nothing of the daemon's environment but the way to OCI runtime binaries.
     env: { PATH: process.env.PATH },
-    // Its complaints go to monitor.log, which it opens itself.
+    // What it has to report goes to monitor.log, which it opens itself.
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
   // Without a process there may be no `stdio` at all (EMFILE), whatever Node's types say; an "error" is on its way then.

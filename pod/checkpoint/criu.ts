@@ -102,7 +102,7 @@ export async function runCriu(
   }
 }
 
-/** The last complaint in what CRIU printed or logged. */
+/** The last error in what CRIU printed or logged. */
 export function lastError(log: string): string {
   // "(00.043264) Error (criu/mount.c:753): mnt: …"; the very last only says that the dump failed.
   const errors = [...log.matchAll(/(?:Error \([^)]*\)|^\S*criu): ?(.+)$/gm)].map(([, text = ""]) => text);

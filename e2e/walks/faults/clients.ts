@@ -25,7 +25,7 @@ export interface Surroundings {
   client(): CriClient;
   readonly image: string;
   podConfig(name: string): PodConfig;
-  /** Waits while the clients shall be still; false when they shall end. */
+  /** Waits while the clients are to be still; false when they are to end. */
   readonly gate: Pick<Gate, "pass">;
   /** Told of each answer that no client should get. */
   wrong(sentence: string): void;

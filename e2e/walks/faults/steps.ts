@@ -232,7 +232,7 @@ async function retried(
   }
 }
 
-/** As a kubelet does: what is created is started, what has ended is made anew under the same name, what runs runs. */
+/** As a kubelet does: what is created is started, what has ended is made again under the same name, what runs runs. */
 async function startedAgain(
   scene: Scene,
   target: Target,

@@ -75,25 +75,25 @@ export async function measure(output: Readable): Promise<Pick<Outcome, "stdout" 
 
 /** Waits until its stdout, from now on, holds what is wanted; the match. */
 export async function prints(child: ChildProcess, wanted: RegExp): Promise<RegExpExecArray> {
-  let [text, complaints] = ["", ""];
+  let [text, stderr] = ["", ""];
   const collect = (bytes: Buffer) => {
     text = (text + bytes.toString()).slice(-4096);
   };
-  const complain = (bytes: Buffer) => {
-    complaints = (complaints + bytes.toString()).slice(-4096);
+  const keepEnd = (bytes: Buffer) => {
+    stderr = (stderr + bytes.toString()).slice(-4096);
   };
   child.stdout?.on("data", collect);
-  child.stderr?.on("data", complain);
+  child.stderr?.on("data", keepEnd);
   try {
     return await until(`crictl prints ${wanted}`, 10_000, async () => {
       if (child.exitCode !== null) throw new Error("it has ended");
       return wanted.exec(text) ?? undefined;
     });
   } catch (error) {
-    throw new Error(`crictl (exit code ${child.exitCode}) printed ${text} and said ${complaints}`, { cause: error });
+    throw new Error(`crictl (exit code ${child.exitCode}) printed ${text} and said ${stderr}`, { cause: error });
   } finally {
     child.stdout?.off("data", collect).resume();
-    child.stderr?.off("data", complain).resume();
+    child.stderr?.off("data", keepEnd).resume();
   }
 }
 
