@@ -19,7 +19,9 @@ export default defineConfig({
     pool: "forks",
     testTimeout: 30_000,
     hookTimeout: 120_000,
-    globalSetup: "native/testing/crun-host.ts",
+    globalSetup: ["native/testing/crun-host.ts", "e2e/fixtures/compile-cache.ts"],
+    // Of a file that marks its tests, which wait more than they work.
+    maxConcurrency: 3,
     projects: [
       {
         extends: true,
@@ -35,7 +37,6 @@ export default defineConfig({
         extends: true,
         test: {
           name: "alone",
-          globalSetup: "e2e/fixtures/compile-cache.ts",
           include: alone,
           exclude: outside,
           fileParallelism: false,

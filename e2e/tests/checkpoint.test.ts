@@ -10,33 +10,39 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, type TestContext, test } from "vitest";
 import { criuProgram } from "../fixtures/criu.ts";
-import { counts, startNode, type TestNode } from "../fixtures/node.ts";
+import { counts, type NodeOptions, startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
 import { until } from "../fixtures/steps.ts";
 import { toolsDirectory } from "../fixtures/tools.ts";
 
 const criu = await criuProgram(toolsDirectory(process.env));
-const withCriu = test.skipIf(criu.kind === "unavailable");
+const withCriu = test.skipIf(criu.kind === "unavailable").concurrent;
 if (criu.kind === "unavailable") process.stdout.write(`skipped where CRIU is needed: ${criu.reason}\n`);
 const realCriu = criu.kind === "available" ? criu.directory : "";
 const handlers = await ociHandlers();
 
 let scratch: string;
-let node: TestNode;
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), "keelson-checkpoint-"));
 });
-afterEach(() => node.close());
 afterAll(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
+/** A node that is closed behind the test. */
+async function nodeOf({ onTestFinished }: TestContext, options: NodeOptions): Promise<TestNode> {
+  const node = await startNode(options);
+  onTestFinished(() => node.close());
+  return node;
+}
+
 const counter = "n=0; while true; do echo count $n; n=$((n + 1)); sleep 0.05; done";
 
 interface Counting {
+  readonly node: TestNode;
   readonly containerId: string;
   readonly log: string;
   readonly location: string;
@@ -45,7 +51,10 @@ interface Counting {
 }
 
 /** A pod with a container that counts; `pid`: PID namespace mode, 1 for one of its own. */
-async function counting({ pid = 1, runtimeHandler = "", script = counter, tty = false } = {}): Promise<Counting> {
+async function counting(
+  node: TestNode,
+  { pid = 1, runtimeHandler = "", script = counter, tty = false } = {},
+): Promise<Counting> {
   const pod = { ...node.podConfig("c"), linux: { securityContext: { namespaceOptions: { pid } } } };
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod, runtimeHandler });
   const config = {
@@ -61,7 +70,7 @@ async function counting({ pid = 1, runtimeHandler = "", script = counter, tty = 
   const log = join(node.logs, "counter.log");
   await counts(log, 3);
   const { info } = await node.client.containerStatus({ containerId, verbose: true });
-  return { containerId, log, location: join(node.directory, "dump.tar"), pid: JSON.parse(info.info ?? "").pid };
+  return { node, containerId, log, location: join(node.directory, "dump.tar"), pid: JSON.parse(info.info ?? "").pid };
 }
 
 async function runsOn({ log }: Counting): Promise<void> {
@@ -70,14 +79,14 @@ async function runsOn({ log }: Counting): Promise<void> {
   expect(numbers).toEqual(numbers.map((_, index) => index));
 }
 
-function unfinished(): string[] {
+function unfinished(node: TestNode): string[] {
   const directory = join(node.directory, "root/checkpoints");
   return existsSync(directory) ? readdirSync(directory) : [];
 }
 
-function leavesNothing({ location }: Counting): void {
+function leavesNothing({ node, location }: Counting): void {
   expect(existsSync(`${location}.partial`)).toBe(false);
-  expect(unfinished()).toEqual([]);
+  expect(unfinished(node)).toEqual([]);
   const left = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .filter((name) => {
@@ -100,11 +109,11 @@ async function fakeCriu(name: string, dump: string): Promise<string> {
   return directory;
 }
 
-withCriu("a container is written down, runs on, and is restored by criu where it was", async () => {
-  node = await startNode({ programs: realCriu });
+withCriu("a container is written down, runs on, and is restored by criu where it was", async (context) => {
+  const node = await nodeOf(context, { programs: realCriu });
   const changes =
     "echo new > /tmp/new; rm /etc/group; rm -r /root; mkdir /root; echo mine > /root/mine; ln /tmp/new /tmp/same; ln -s ./new /tmp/link";
-  const counted = await counting({ script: `${changes}; ${counter}` });
+  const counted = await counting(node, { script: `${changes}; ${counter}` });
   const { containerId, location } = counted;
   await node.client.checkpointContainer({ containerId, location });
   const seen = (await counts(counted.log, 0)).length;
@@ -133,7 +142,11 @@ withCriu("a container is written down, runs on, and is restored by criu where it
 });
 
 /** Runs the images in this host's network, over the container's root; the first numbers that it counts. */
-async function restore(unpacked: string, { containerId }: Counting, streams: readonly string[]): Promise<number[]> {
+async function restore(
+  unpacked: string,
+  { node, containerId }: Counting,
+  streams: readonly string[],
+): Promise<number[]> {
   const root = join(scratch, "root");
   await mkdir(root);
   const { info } = await node.client.containerStatus({ containerId, verbose: true });
@@ -185,10 +198,10 @@ withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
   ["native, in the host's PID namespace", { pid: 2 }],
   ["runc", { runtimeHandler: "runc" }],
   ["crun", { runtimeHandler: "crun" }],
-])("%s", async ([, options], { skip }) => {
-  skip(lacks(handlers, options.runtimeHandler ?? "native"));
-  node = await startNode({ programs: realCriu, handlers });
-  const counted = await counting(options);
+])("%s", async ([, options], context) => {
+  context.skip(lacks(handlers, options.runtimeHandler ?? "native"));
+  const node = await nodeOf(context, { programs: realCriu, handlers });
+  const counted = await counting(node, options);
   const [monitor = 0] = await monitorPids(node.directory);
   await node.client.checkpointContainer({ containerId: counted.containerId, location: counted.location });
   await runsOn(counted);
@@ -197,9 +210,9 @@ withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
   expect(await proportionalKilobytes(monitor)).toBeLessThan(4000);
 });
 
-withCriu("broken off at any moment, twenty times, it leaves the container running", async () => {
-  node = await startNode({ programs: realCriu });
-  const counted = await counting();
+withCriu("broken off at any moment, twenty times, it leaves the container running", async (context) => {
+  const node = await nodeOf(context, { programs: realCriu });
+  const counted = await counting(node);
   const { containerId, location } = counted;
   const outcomes: number[] = [];
   for (let round = 0; round < 20; round += 1) {
@@ -209,7 +222,7 @@ withCriu("broken off at any moment, twenty times, it leaves the container runnin
       ({ code }) => code,
     );
     outcomes.push(code);
-    await until("the checkpoint is over", 5000, async () => (unfinished().length === 0 ? true : undefined));
+    await until("the checkpoint is over", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
     await runsOn(counted);
   }
   process.stdout.write(`      ${outcomes.filter((code) => code === status.OK).length} of 20 were done in time\n`);
@@ -218,9 +231,9 @@ withCriu("broken off at any moment, twenty times, it leaves the container runnin
   expect(readdirSync(node.directory).filter((name) => name.endsWith(".partial"))).toEqual([]);
 });
 
-test("a criu that hangs ends at the deadline, and a stop does not wait for it", async () => {
-  node = await startNode({ programs: await fakeCriu("hangs", "sleep 1000") });
-  const counted = await counting();
+test.concurrent("a criu that hangs ends at the deadline, and a stop does not wait for it", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("hangs", "sleep 1000") });
+  const counted = await counting(node);
   const { containerId, location } = counted;
   await expect(node.client.checkpointContainer({ containerId, location, timeout: Long.ONE })).rejects.toMatchObject({
     code: status.DEADLINE_EXCEEDED,
@@ -242,9 +255,9 @@ test("a criu that hangs ends at the deadline, and a stop does not wait for it", 
   leavesNothing(counted);
 });
 
-test("of two calls at once one is refused, and a daemon that is told to end breaks the other off", async () => {
-  node = await startNode({ programs: await fakeCriu("hangs-twice", "sleep 1000") });
-  const counted = await counting();
+test.concurrent("of two calls at once one is refused, and a daemon that is told to end breaks the other off", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("hangs-twice", "sleep 1001") });
+  const counted = await counting(node);
   const { containerId, location } = counted;
   const codes: number[] = [];
   const calls = ["a", "b"].map((name) =>
@@ -258,34 +271,34 @@ test("of two calls at once one is refused, and a daemon that is told to end brea
   await node.daemon.stop();
   await Promise.all(calls);
   expect(isFrozen(counted)).toBe(false);
-  expect(sleepers()).toEqual([]);
+  expect(sleepers(1001)).toEqual([]);
   await runsOn(counted);
   await node.daemon.start();
 });
 
-test("a daemon that dies meanwhile thaws the container when it is back", async () => {
-  node = await startNode({ programs: await fakeCriu("hangs-on", "sleep 1000") });
-  const counted = await counting();
+test.concurrent("a daemon that dies meanwhile thaws the container when it is back", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("hangs-on", "sleep 1002") });
+  const counted = await counting(node);
   const { containerId, location } = counted;
   const lost = node.client.checkpointContainer({ containerId, location }).catch(() => "lost");
   await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await node.daemon.kill();
   expect(await lost).toBe("lost");
   expect(isFrozen(counted)).toBe(true);
-  for (const pid of sleepers()) process.kill(pid, "SIGKILL");
+  for (const pid of sleepers(1002)) process.kill(pid, "SIGKILL");
   await node.daemon.start();
   await runsOn(counted);
-  expect(unfinished()).toEqual([]);
+  expect(unfinished(node)).toEqual([]);
 });
 
 /** The fake criu's, which outlives its daemon. */
-function sleepers(): number[] {
+function sleepers(seconds: number): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, "utf8") === "sleep\x001000\0" && isOfHost(pid);
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8") === `sleep\0${seconds}\0` && isOfHost(pid);
       } catch {
         return false;
       }
@@ -302,9 +315,11 @@ function isFrozen({ pid }: Counting): boolean {
   return readFileSync(`/sys/fs/cgroup/freezer${path}/freezer.state`, "utf8").startsWith("FROZEN");
 }
 
-test("what cannot be checkpointed is refused in words", async () => {
-  node = await startNode({ programs: await fakeCriu("fails", 'echo "Error (a.c:1): no such trick" >&2; exit 1') });
-  const counted = await counting();
+test.concurrent("what cannot be checkpointed is refused in words", async (context) => {
+  const node = await nodeOf(context, {
+    programs: await fakeCriu("fails", 'echo "Error (a.c:1): no such trick" >&2; exit 1'),
+  });
+  const counted = await counting(node);
   const { containerId, location } = counted;
   const refusal = async (request: object) =>
     await node.client.checkpointContainer({ containerId, location, ...request }).then(
@@ -335,16 +350,16 @@ test("what cannot be checkpointed is refused in words", async () => {
   expect(await refusal({})).toEqual([status.FAILED_PRECONDITION, expect.stringContaining("exited")]);
 });
 
-test("a container with a terminal is refused in words", async () => {
-  node = await startNode({ programs: await fakeCriu("terminal", "exit 0") });
-  const { containerId, location } = await counting({ tty: true });
+test.concurrent("a container with a terminal is refused in words", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("terminal", "exit 0") });
+  const { containerId, location } = await counting(node, { tty: true });
   await expect(node.client.checkpointContainer({ containerId, location })).rejects.toMatchObject({
     code: status.UNIMPLEMENTED,
     details: expect.stringContaining("terminal"),
   });
 });
 
-test("without a CRIU that works it says why", async () => {
+test.concurrent("without a CRIU that works it says why", async (context) => {
   const broken = join(scratch, "broken");
   await mkdir(broken);
   writeFileSync(
@@ -352,8 +367,8 @@ test("without a CRIU that works it says why", async () => {
     '#!/bin/sh\n[ $1 = --version ] && echo "Version: 3.17.1" && exit\necho "Error (vdso.c:1): vdso: Unexpected bounds" >&2\nexit 1\n',
   );
   await chmod(join(broken, "criu"), 0o755);
-  node = await startNode({ programs: broken });
-  const counted = await counting();
+  const node = await nodeOf(context, { programs: broken });
+  const counted = await counting(node);
   await expect(
     node.client.checkpointContainer({ containerId: counted.containerId, location: counted.location }),
   ).rejects.toMatchObject({

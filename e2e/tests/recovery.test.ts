@@ -5,9 +5,9 @@ import { chmod, cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { afterEach, expect, test } from "vitest";
+import { expect, type TestContext, test } from "vitest";
 import type { Daemon } from "../fixtures/daemon.ts";
-import { startNode, type TestNode } from "../fixtures/node.ts";
+import { type NodeOptions, startNode, type TestNode } from "../fixtures/node.ts";
 import { monitorPids } from "../fixtures/processes.ts";
 import { until } from "../fixtures/steps.ts";
 
@@ -18,13 +18,12 @@ const exited = 2;
 /** The container's state in CRI when its process is there. */
 const running = 1;
 
-let node: TestNode;
-let undo: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const step of undo.reverse()) await step();
-  undo = [];
-  await node.close();
-});
+/** A node that is closed behind the test. */
+async function nodeOf({ onTestFinished }: TestContext, options?: NodeOptions): Promise<TestNode> {
+  const node = await startNode(options);
+  onTestFinished(() => node.close());
+  return node;
+}
 
 interface Extra {
   /** Shell lines of a plugin; `$CNI_COMMAND` tells what it is called for. Of an ADD it must print the result. */
@@ -34,8 +33,13 @@ interface Extra {
 }
 
 /** A node whose chain has one more plugin; `flag` names a file that the plugin may look for. */
-async function startNodeWith(plugin: (flag: string) => Extra): Promise<string> {
-  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
+async function startNodeWith(
+  context: TestContext,
+  plugin: (flag: string) => Extra,
+): Promise<{ readonly node: TestNode; readonly flag: string }> {
+  const node = await nodeOf(context, {
+    pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"],
+  });
   const { daemon, directory } = node;
   const flag = join(directory, "flag");
   const { script, place } = plugin(flag);
@@ -46,35 +50,35 @@ async function startNodeWith(plugin: (flag: string) => Extra): Promise<string> {
   network.plugins.splice(place === "first" ? 0 : network.plugins.length, 0, { type: "extra" });
   await writeFile(daemon.networkFile, JSON.stringify(network));
   await delay(300);
-  return flag;
+  return { node, flag };
 }
 
 /** Hands on what came before it in the chain. */
 const passOn = `[ $CNI_COMMAND = ADD ] && { sed 's/.*"prevResult":\\({.*}\\)}$/\\1/'; exit 0; }`;
 
-async function states(): Promise<Record<string, number>> {
+async function states(node: TestNode): Promise<Record<string, number>> {
   const { items } = await node.client.listPodSandbox({});
   return Object.fromEntries(items.map(({ metadata, state }) => [metadata?.name ?? "", Number(state)]));
 }
 
-async function addressOf(podSandboxId: string): Promise<string> {
+async function addressOf(node: TestNode, podSandboxId: string): Promise<string> {
   return (await node.client.podSandboxStatus({ podSandboxId })).status?.network?.ip ?? "";
 }
 
-async function startMilliseconds(): Promise<number> {
+async function startMilliseconds(node: TestNode): Promise<number> {
   const begin = performance.now();
   await node.daemon.start();
   return performance.now() - begin;
 }
 
-async function monitorGone(podSandboxId: string): Promise<void> {
+async function monitorGone(node: TestNode, podSandboxId: string): Promise<void> {
   await until("the pod's monitor is gone", 10_000, async () => {
     const pids = await monitorPids(join(node.directory, "run", "pods", podSandboxId));
     return pids.length === 0 ? true : undefined;
   });
 }
 
-async function podsGone(): Promise<void> {
+async function podsGone(node: TestNode): Promise<void> {
   await until("no pod directory is left", 15_000, async () => {
     const names = await readdir(join(node.directory, "run", "pods"));
     return names.length === 0 ? true : undefined;
@@ -82,9 +86,9 @@ async function podsGone(): Promise<void> {
 }
 
 for (const verb of ["stopPodSandbox", "removePodSandbox"] as const)
-  test(`a ${verb} cut short behind the plugins' DEL: the pod is not ready any more, and its address goes to one other`, async () => {
+  test.concurrent(`a ${verb} cut short behind the plugins' DEL: the pod is not ready any more, and its address goes to one other`, async (context) => {
     // The first of the chain: everything behind it is detached when it kills the daemon that called it.
-    const flag = await startNodeWith((file) => ({
+    const { node, flag } = await startNodeWith(context, (file) => ({
       place: "first",
       script: `[ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.0.0"}'\n[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && kill -9 $PPID\nexit 0`,
     }));
@@ -92,7 +96,7 @@ for (const verb of ["stopPodSandbox", "removePodSandbox"] as const)
     const config = node.podConfig("ending");
     const { podSandboxId } = await client.runPodSandbox({ config });
     const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
-    const address = await addressOf(podSandboxId);
+    const address = await addressOf(node, podSandboxId);
     expect(address).toMatch(/^10\./);
 
     await writeFile(flag, "");
@@ -101,23 +105,23 @@ for (const verb of ["stopPodSandbox", "removePodSandbox"] as const)
     await rm(flag);
     await daemon.start();
 
-    expect(await states()).toEqual({ ending: notReady });
-    expect(await addressOf(podSandboxId)).toBe("");
+    expect(await states(node)).toEqual({ ending: notReady });
+    expect(await addressOf(node, podSandboxId)).toBe("");
     const { status } = await client.containerStatus({ containerId });
     expect(status?.state).toBe(exited);
     const others = await Promise.all(
       ["b", "c"].map(async (name) => await client.runPodSandbox({ config: node.podConfig(name) })),
     );
-    const addresses = await Promise.all(others.map((other) => addressOf(other.podSandboxId)));
+    const addresses = await Promise.all(others.map((other) => addressOf(node, other.podSandboxId)));
     expect(new Set(addresses).size).toBe(2);
-    await monitorGone(podSandboxId);
+    await monitorGone(node, podSandboxId);
     await node.removePods();
     await daemon.stop();
     expect(await node.leftovers()).toEqual([]);
   });
 
-test("a pod whose interface is gone is not ready after a start, whatever its record says", async () => {
-  node = await startNode();
+test.concurrent("a pod whose interface is gone is not ready after a start, whatever its record says", async (context) => {
+  const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   // Without an interface bridge does not find the rules that it made.
   const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
@@ -132,17 +136,17 @@ test("a pod whose interface is gone is not ready after a start, whatever its rec
   await execute("nsenter", [`--net=${netns}`, "ip", "link", "delete", "eth0"]);
   await daemon.start();
 
-  expect(await states()).toEqual({ lost: notReady, kept: ready });
-  expect(await addressOf(lost?.podSandboxId ?? "")).toBe("");
-  expect(await addressOf(kept?.podSandboxId ?? "")).toMatch(/^10\./);
-  await monitorGone(lost?.podSandboxId ?? "");
+  expect(await states(node)).toEqual({ lost: notReady, kept: ready });
+  expect(await addressOf(node, lost?.podSandboxId ?? "")).toBe("");
+  expect(await addressOf(node, kept?.podSandboxId ?? "")).toMatch(/^10\./);
+  await monitorGone(node, lost?.podSandboxId ?? "");
   await node.removePods();
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("a RemoveContainer cut short behind the monitor's delete leaves no container that runs without a process", async () => {
-  node = await startNode();
+test.concurrent("a RemoveContainer cut short behind the monitor's delete leaves no container that runs without a process", async (context) => {
+  const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   const config = node.podConfig("p");
   const { podSandboxId } = await client.runPodSandbox({ config });
@@ -169,8 +173,8 @@ test("a RemoveContainer cut short behind the monitor's delete leaves no containe
   expect((await client.listContainers({})).containers).toEqual([]);
 });
 
-test("a RemoveContainer that was begun is finished by the next daemon", async () => {
-  node = await startNode();
+test.concurrent("a RemoveContainer that was begun is finished by the next daemon", async (context) => {
+  const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   const config = node.podConfig("p");
   const { podSandboxId } = await client.runPodSandbox({ config });
@@ -193,8 +197,8 @@ test("a RemoveContainer that was begun is finished by the next daemon", async ()
   expect(await readdir(join(directory, "root", "image", "containers"))).toEqual([other]);
 });
 
-test("half-made pods and a DEL that hangs keep nobody waiting for the socket; a retry under the same name is served", async () => {
-  const flag = await startNodeWith((file) => ({
+test.concurrent("half-made pods and a DEL that hangs keep nobody waiting for the socket; a retry under the same name is served", async (context) => {
+  const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
   }));
@@ -202,27 +206,27 @@ test("half-made pods and a DEL that hangs keep nobody waiting for the socket; a 
   const names = ["a", "b", "c"];
   await writeFile(flag, "");
   const starts = names.map((name) => client.runPodSandbox({ config: node.podConfig(name) }).catch(() => "failed"));
-  await until("the plugins hang", 10_000, async () => ((await hanging()) === 3 ? true : undefined));
+  await until("the plugins hang", 10_000, async () => ((await hanging(node)) === 3 ? true : undefined));
   await daemon.kill();
   expect(await Promise.all(starts)).toEqual(["failed", "failed", "failed"]);
 
-  expect(await startMilliseconds()).toBeLessThan(5_000);
-  expect(await states()).toEqual({});
+  expect(await startMilliseconds(node)).toBeLessThan(5_000);
+  expect(await states(node)).toEqual({});
   await rm(flag);
   for (const name of names) await client.runPodSandbox({ config: node.podConfig(name) });
-  expect(await states()).toEqual({ a: ready, b: ready, c: ready });
+  expect(await states(node)).toEqual({ a: ready, b: ready, c: ready });
   await node.removePods();
   // What hangs in DEL since before the flag went is killed with the daemon.
   await daemon.stop();
-  expect(await hanging()).toBe(0);
+  expect(await hanging(node)).toBe(0);
   await daemon.start();
-  await podsGone();
+  await podsGone(node);
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test("pods whose monitors are gone, as after a reboot, and a DEL that hangs: served at once, none of them ready", async () => {
-  const flag = await startNodeWith((file) => ({
+test.concurrent("pods whose monitors are gone, as after a reboot, and a DEL that hangs: served at once, none of them ready", async (context) => {
+  const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
   }));
@@ -233,22 +237,22 @@ test("pods whose monitors are gone, as after a reboot, and a DEL that hangs: ser
   for (const pid of await monitorPids(directory)) process.kill(pid, "SIGKILL");
   await writeFile(flag, "");
 
-  expect(await startMilliseconds()).toBeLessThan(5_000);
-  expect(await states()).toEqual(Object.fromEntries(names.map((name) => [name, notReady])));
-  await until("the first DELs hang", 10_000, async () => ((await hanging()) > 0 ? true : undefined));
+  expect(await startMilliseconds(node)).toBeLessThan(5_000);
+  expect(await states(node)).toEqual(Object.fromEntries(names.map((name) => [name, notReady])));
+  await until("the first DELs hang", 10_000, async () => ((await hanging(node)) > 0 ? true : undefined));
   await delay(500);
-  expect(await hanging()).toBeLessThanOrEqual(4);
+  expect(await hanging(node)).toBeLessThanOrEqual(4);
   await rm(flag);
   await daemon.stop();
   await daemon.start();
   await node.removePods();
-  await podsGone();
+  await podsGone(node);
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test("SIGTERM ends the daemon within two seconds while plugins hang, kills them, and the next one goes on", async () => {
-  const flag = await startNodeWith((file) => ({
+test("SIGTERM ends the daemon within two seconds while plugins hang, kills them, and the next one goes on", async (context) => {
+  const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
   }));
@@ -257,7 +261,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   await writeFile(flag, "");
   const stopping = client.stopPodSandbox({ podSandboxId }).catch(() => "failed");
   const starting = client.runPodSandbox({ config: node.podConfig("starting") }).catch(() => "failed");
-  await until("both hang", 10_000, async () => ((await hanging()) === 2 ? true : undefined));
+  await until("both hang", 10_000, async () => ((await hanging(node)) === 2 ? true : undefined));
   const { pid } = daemon;
   const lock = join(directory, "root", "keelson.lock");
   const begin = performance.now();
@@ -267,14 +271,14 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   await ended;
   expect(performance.now() - begin).toBeLessThan(2_000);
   expect(await Promise.all([stopping, starting])).toEqual(["failed", "failed"]);
-  expect(await hanging()).toBe(0);
+  expect(await hanging(node)).toBe(0);
   const said = (await readFile(daemon.logFile, "utf8")).split("\n").filter((line) => line.includes("is left in hand"));
   expect(said.some((line) => line.includes(podSandboxId) && line.includes('"life":"stopping"'))).toBe(true);
   expect(said.some((line) => line.includes('"life":"starting"'))).toBe(true);
 
   await rm(flag);
   await daemon.start();
-  expect(await states()).toEqual({ stopping: notReady });
+  expect(await states(node)).toEqual({ stopping: notReady });
   await until("the half-made pod is gone", 10_000, async () =>
     (await readdir(join(directory, "run", "pods"))).length === 1 ? true : undefined,
   );
@@ -283,8 +287,8 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test("what a start that failed could not take back is listed, not ready, also by the next daemon, until it is removed", async () => {
-  const flag = await startNodeWith((file) => ({
+test.concurrent("what a start that failed could not take back is listed, not ready, also by the next daemon, until it is removed", async (context) => {
+  const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && { echo '{"code": 100, "msg": "not today"}'; exit 1; }\n${passOn}\nexit 0`,
   }));
@@ -292,10 +296,10 @@ test("what a start that failed could not take back is listed, not ready, also by
   await writeFile(flag, "");
   const config = node.podConfig("failed");
   await expect(client.runPodSandbox({ config })).rejects.toThrow("not today");
-  expect(await states()).toEqual({ failed: notReady });
+  expect(await states(node)).toEqual({ failed: notReady });
   await daemon.kill();
   await daemon.start();
-  await until("it is listed again", 10_000, async () => ((await states()).failed === notReady ? true : undefined));
+  await until("it is listed again", 10_000, async () => ((await states(node)).failed === notReady ? true : undefined));
   const [left] = (await client.listPodSandbox({})).items;
   const { info } = await client.podSandboxStatus({ podSandboxId: left?.id ?? "", verbose: true });
   expect(JSON.parse(info?.info ?? "{}").leftovers.join()).toContain("not today");
@@ -311,8 +315,10 @@ test("what a start that failed could not take back is listed, not ready, also by
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("a DEL that fails: the pod is stopped and removed all the same, its namespace is kept, and the retry leaves no rule", async () => {
-  node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
+test.concurrent("a DEL that fails: the pod is stopped and removed all the same, its namespace is kept, and the retry leaves no rule", async (context) => {
+  const node = await nodeOf(context, {
+    pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"],
+  });
   const { client, daemon, directory } = node;
   const shut = join(directory, "shut");
   await mkdir(join(directory, "plugins"));
@@ -330,7 +336,7 @@ test("a DEL that fails: the pod is stopped and removed all the same, its namespa
 
   await client.stopPodSandbox({ podSandboxId });
   await client.removePodSandbox({ podSandboxId });
-  expect(await states()).toEqual({});
+  expect(await states(node)).toEqual({});
   expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
   expect(checked(daemon)).toMatch(new RegExp(`warn +network leftovers +pod test/p \\(${podSandboxId}\\): DEL of gate`));
   await daemon.kill();
@@ -346,8 +352,8 @@ test("a DEL that fails: the pod is stopped and removed all the same, its namespa
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test("after a start each pod that lost its monitor gets one DEL, then the retries at their time", async () => {
-  const flag = await startNodeWith((file) => ({
+test.concurrent("after a start each pod that lost its monitor gets one DEL, then the retries at their time", async (context) => {
+  const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && { date +%s%N >>${file}; echo '{"code": 100, "msg": "no"}'; exit 1; }\n${passOn}\nexit 0`,
   }));
@@ -365,13 +371,13 @@ test("after a start each pod that lost its monitor gets one DEL, then the retrie
   expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(900);
   await rm(flag);
   await node.removePods();
-  await podsGone();
+  await podsGone(node);
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("out of descriptors the daemon refuses and lives on", async () => {
-  node = await startNode();
+test.concurrent("out of descriptors the daemon refuses and lives on", async (context) => {
+  const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   await client.runPodSandbox({ config: node.podConfig("before") });
   const open = (await readdir(`/proc/${daemon.pid}/fd`)).length;
@@ -384,25 +390,25 @@ test("out of descriptors the daemon refuses and lives on", async () => {
   }
   await execute("prlimit", ["--pid", String(pid), `--nofile=${limits.trim()}:`]);
   expect(daemon.pid).toBe(pid);
-  expect((await states()).before).toBe(ready);
+  expect((await states(node)).before).toBe(ready);
   await client.runPodSandbox({ config: node.podConfig("after") });
-  expect((await states()).after).toBe(ready);
+  expect((await states(node)).after).toBe(ready);
   await node.removePods();
-  await podsGone();
+  await podsGone(node);
   await daemon.stop();
   expect(await monitorPids(directory)).toEqual([]);
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("on a full disk the daemon starts, and images, containers and pods can be removed to make room", async () => {
-  node = await startNode();
+test.concurrent("on a full disk the daemon starts, and images, containers and pods can be removed to make room", async (context) => {
+  const node = await nodeOf(context);
   const { client, daemon, directory, image } = node;
   const root = join(directory, "root");
   await daemon.stop();
   await rename(root, `${root}.old`);
   await mkdir(root);
   await execute("mount", ["-t", "tmpfs", "-o", "size=24m,nr_inodes=2000", "tmpfs", root]);
-  undo.push(async () => {
+  context.onTestFinished(async () => {
     await node.removePods().catch(() => undefined);
     await daemon.stop();
     await execute("umount", ["-l", root]);
@@ -423,8 +429,8 @@ test("on a full disk the daemon starts, and images, containers and pods can be r
   await expect(writeFile(join(root, "one-more"), "x")).rejects.toThrow("ENOSPC");
   await daemon.kill();
 
-  expect(await startMilliseconds()).toBeLessThan(5_000);
-  expect(await states()).toEqual({ p: ready });
+  expect(await startMilliseconds(node)).toBeLessThan(5_000);
+  expect(await states(node)).toEqual({ p: ready });
   await expect(client.runPodSandbox({ config: node.podConfig("q") })).rejects.toThrow();
   await client.removeContainer({ containerId });
   await client.stopContainer({ containerId: other });
@@ -432,7 +438,7 @@ test("on a full disk the daemon starts, and images, containers and pods can be r
   await client.removePodSandbox({ podSandboxId });
   await client.removeImage({ image: { image } });
   expect((await client.listImages({})).images).toEqual([]);
-  expect(await states()).toEqual({});
+  expect(await states(node)).toEqual({});
   await writeFile(join(root, "one-more"), "x");
   await daemon.kill();
   await daemon.start();
@@ -452,7 +458,7 @@ function checked(daemon: Daemon): string {
 }
 
 /** Plugins of this node that sleep. */
-async function hanging(): Promise<number> {
+async function hanging(node: TestNode): Promise<number> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const found = await Promise.all(
     pids.map(async (pid) => {
