@@ -1,9 +1,12 @@
 // Damaged, cut and swollen layers are refused by a clear error, in bounded memory, room and time.
+//
+// Ours to test is the tar reader, the limits, and that a decoder's failure refuses the whole layer. The bit streams of
+// gzip and zstd are the libraries': codec.test.ts cuts and flips those, here a sample goes through the whole program.
 
 import { spawnSync } from "node:child_process";
 import { lstatSync, mkdirSync, readdirSync } from "node:fs";
 import { constants, gzipSync, zstdCompressSync } from "node:zlib";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { paxRecords, type TarEntry, tar, tarEntry } from "./testing/tar.ts";
 import { builds, isPlain, makeWorkbench, refused, type Workbench } from "./testing/workbench.ts";
 
@@ -97,45 +100,48 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       { name: "d/", type: "5", mode: 0o755 },
       { name: "file", content: Buffer.alloc(3000, "x") },
       { name: "long", pax: { path: "p".repeat(120), "SCHILY.xattr.user.a": "b".repeat(600) }, content: "y" },
-      { name: "././@LongLink", type: "L", magic: "gnu", content: `${"n/".repeat(250)}x\0` },
+      { name: "././@LongLink", type: "L", magic: "gnu", content: `${"n".repeat(240)}/${"n".repeat(240)}/x\0` },
       { name: "s", type: "2", link: "t" },
     );
 
-    test("are refused at every block and beside it, plain, gzip and zstd", () => {
+    test("are refused at every block and beside it, and when compressed after the cut", () => {
       const cuts = Array.from({ length: archive.length / 512 }, (_, i) => i * 512);
       const offsets = isPlain(build) ? [-1, 0, 1] : [0];
-      for (const cut of cuts.flatMap((at) => offsets.map((offset) => at + offset)).filter((at) => at >= 0)) {
-        const part = archive.subarray(0, cut);
-        for (const [format, bytes] of [
-          ["plain", part],
-          ["gzip", gzipSync(part)],
-          ["zstd", zstdCompressSync(part)],
-        ] as const) {
-          expect(bench.unpack(bytes, `${format}-${cut}`)).toMatchObject(refused("it ends early"));
-        }
-      }
+      const beside = cuts.flatMap((at) => offsets.map((offset) => at + offset)).filter((at) => at >= 0);
+      const cutAt = (at: number) => archive.subarray(0, at);
+      const answers = bench.unpackEach([
+        ...beside.map((cut) => [`plain-${cut}`, cutAt(cut)] as const),
+        ...cuts.map((cut) => [`gzip-${cut}`, gzipSync(cutAt(cut))] as const),
+        ...cuts.map((cut) => [`zstd-${cut}`, zstdCompressSync(cutAt(cut))] as const),
+      ]);
+      for (const answer of answers) expect(answer).toMatchObject(refused("it ends early"));
     });
 
-    test.each([
-      ["gzip", gzipSync(archive)],
-      ["zstd", zstdCompressSync(archive)],
-    ])("are refused at every byte of the compressed form: %s", (format, whole) => {
-      const step = isPlain(build) ? 1 : 7;
-      for (let cut = 1; cut < whole.length; cut += step) {
-        expect(bench.unpack(whole.subarray(0, cut), `${format}-${cut}`)).toMatchObject({ exitCode: 1, stderr: "" });
-      }
-    });
-
-    test.each([
+    const compressed: [string, Buffer][] = [
       ["gzip", gzipSync(archive)],
       ["zstd", zstdCompressSync(archive, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })],
-    ])("and such with a byte changed are refused, or unpack to the same: %s", (format, whole) => {
+    ];
+    /** The bytes where headers and trailers lie, and some of the library's bit stream between them. */
+    const sampleOf = (whole: Buffer) => {
+      const edge = isPlain(build) ? 12 : 4;
+      const between = Array.from({ length: 8 }, (_, i) => edge + Math.floor(((whole.length - 2 * edge) * i) / 8));
+      const edges = Array.from({ length: edge }, (_, i) => [i, whole.length - 1 - i]);
+      return [...new Set([...edges.flat(), ...between])];
+    };
+
+    test.each(compressed)("are refused wherever the compressed form ends: %s", (format, whole) => {
+      const answers = bench.unpackEach(sampleOf(whole).map((cut) => [`${format}-${cut}`, whole.subarray(0, cut)]));
+      for (const answer of answers) expect(answer).toMatchObject({ exitCode: 1, stderr: "" });
+    });
+
+    test.each(compressed)("and such with a byte changed are refused, or unpack to the same: %s", (format, whole) => {
       const good = bench.unpack(whole, "good").output;
-      const step = isPlain(build) ? 1 : 7;
-      for (let at = 0; at < whole.length; at += step) {
+      const damagedAt = (at: number) => {
         const damaged = Buffer.from(whole);
         damaged[at] = (damaged[at] ?? 0) ^ 0x41;
-        const answer = bench.unpack(damaged, `${format}-${at}`);
+        return damaged;
+      };
+      for (const answer of bench.unpackEach(sampleOf(whole).map((at) => [`${format}-${at}`, damagedAt(at)]))) {
         expect(answer.stderr).toBe("");
         if (answer.exitCode === 0) expect(answer.output.diff_id).toBe(good.diff_id);
         else expect(answer).toMatchObject({ exitCode: 1 });
@@ -144,40 +150,6 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
   });
 
   describe("bombs", () => {
-    /** Runs in 64 MiB of address space, which all of the process must fit into. */
-    const inLittleMemory = (bytes: Buffer, layer: string, maxBytes: number) => {
-      mkdirSync(bench.path(layer));
-      const words = ["--directory", bench.path(layer), "--max-bytes", String(maxBytes), "--max-inodes", "1000"];
-      const command = isPlain(build) ? ["prlimit", "--as=67108864", binary] : [binary];
-      const ran = spawnSync("env", ["--", ...command, ...words], { input: bytes, timeout: 60_000 });
-      return { exitCode: ran.status, output: JSON.parse(ran.stdout.toString()), stderr: ran.stderr.toString() };
-    };
-    const zeros = gzipSync(Buffer.alloc(64 * 1024 * 1024), { level: 9 });
-    const tenGiB = (): Buffer => {
-      const header = tarEntry({ name: "zero", pax: { size: String(160 * 64 * 1024 * 1024) } });
-      return Buffer.concat([gzipSync(header), ...Array.from({ length: 160 }, () => zeros)]);
-    };
-
-    test("a file of 10 GiB of zeros ends at the limit, in constant memory (CVE-2023-25153)", () => {
-      const answer = inLittleMemory(tenGiB(), "layer", 100_000_000);
-      expect(answer).toMatchObject(refused("inflate the layer: it is larger than 100000000 bytes", "limit"));
-      expect(lstatSync(bench.path("layer/zero")).size).toBeLessThanOrEqual(100_000_000);
-    });
-
-    test("zeros behind the end mark end at the limit too", () => {
-      const bytes = Buffer.concat([gzipSync(tar({ name: "x" })), zeros, zeros]);
-      expect(inLittleMemory(bytes, "layer", 100_000_000)).toMatchObject(refused("it is larger than", "limit"));
-    });
-
-    test("a big file is unpacked in constant memory", () => {
-      const header = tarEntry({ name: "zero", pax: { size: String(2 * 64 * 1024 * 1024) } });
-      const bytes = Buffer.concat([gzipSync(header), zeros, zeros, gzipSync(Buffer.alloc(1024))]);
-      expect(inLittleMemory(bytes, "layer", 1e9)).toMatchObject({
-        exitCode: 0,
-        output: { unpacked_bytes: "134217728" },
-      });
-    });
-
     test("the limit in bytes is the last byte's", () => {
       const archive = tar({ name: "x", content: "x" });
       expect(bench.unpack(gzipSync(archive), "fits", { maxBytes: archive.length })).toMatchObject({ exitCode: 0 });
@@ -190,9 +162,10 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       const frame = Buffer.alloc(8 + 1024 * 1024);
       frame.writeUInt32LE(0x184d2a50);
       frame.writeUInt32LE(1024 * 1024, 4);
+      const empty = gzipSync("");
       const nothing = {
-        skippable: Buffer.concat([zstdCompressSync(archive), ...Array.from({ length: 20 }, () => frame)]),
-        members: Buffer.concat([gzipSync(archive), ...Array.from({ length: 150_000 }, () => gzipSync(""))]),
+        skippable: Buffer.concat([zstdCompressSync(archive), frame, frame]),
+        members: Buffer.concat([gzipSync(archive), Buffer.alloc(60_000 * empty.length, empty)]),
       };
       for (const [name, bytes] of Object.entries(nothing)) {
         const limits = { maxBytes: 1024 * 1024, blob: bench.path(`${name}.blob`) };
@@ -201,20 +174,20 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
         expect(lstatSync(limits.blob).size).toBeLessThanOrEqual(1024 * 1024);
         expect(bench.unpack(bytes, `${name}-fits`)).toMatchObject({ exitCode: 0 });
       }
-    }, 60_000);
+    });
 
-    test("100,000 empty files unpack, and end at the limit of inodes", () => {
-      const count = isPlain(build) ? 100_000 : 10_000;
+    test("many empty files unpack, and end at the limit of inodes", () => {
+      const count = 1000;
       const files = tar(...Array.from({ length: count }, (_, i) => ({ name: `d${i % 100}/${i}` })));
       const limit = { maxInodes: count + 100 };
       expect(bench.unpack(gzipSync(files), "all", limit)).toMatchObject({
         exitCode: 0,
         output: { inodes: String(count + 100) },
       });
-      const answer = bench.unpack(gzipSync(files), "some", { maxInodes: 5000 });
-      expect(answer).toMatchObject(refused("unpack the layer: it has more than 5000 inodes", "limit"));
-      expect(readdirSync(bench.path("some"), { recursive: true })).toHaveLength(5000);
-    }, 120_000);
+      const answer = bench.unpack(gzipSync(files), "some", { maxInodes: 500 });
+      expect(answer).toMatchObject(refused("unpack the layer: it has more than 500 inodes", "limit"));
+      expect(readdirSync(bench.path("some"), { recursive: true })).toHaveLength(500);
+    });
 
     test("the limit of inodes counts parents, links, whiteouts and what is replaced", () => {
       const many = (entry: (i: number) => TarEntry) =>
@@ -230,6 +203,53 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
         const answer = bench.unpack(bytes, name, { maxInodes: 10 });
         expect(answer).toMatchObject(refused("it has more than 10 inodes", "limit"));
       }
+    });
+  });
+});
+
+describe("keelson-unpack in little memory, plain build", () => {
+  const [plainBuild] = builds;
+  let bench: Workbench;
+  beforeEach(() => {
+    bench = makeWorkbench(plainBuild.binary);
+  });
+  afterEach(() => bench.remove());
+
+  /** Runs in 64 MiB of address space, which all of the process must fit into. */
+  const inLittleMemory = (bytes: Buffer, layer: string, maxBytes: number) => {
+    mkdirSync(bench.path(layer));
+    const words = ["--directory", bench.path(layer), "--max-bytes", String(maxBytes), "--max-inodes", "1000"];
+    const command = ["prlimit", "--as=67108864", plainBuild.binary];
+    const ran = spawnSync("env", ["--", ...command, ...words], { input: bytes, timeout: 60_000 });
+    return { exitCode: ran.status, output: JSON.parse(ran.stdout.toString()), stderr: ran.stderr.toString() };
+  };
+  /** 64 MiB. */
+  let zeros: Buffer;
+  beforeAll(() => {
+    zeros = gzipSync(Buffer.alloc(64 * 1024 * 1024));
+  });
+  const tenGiB = (): Buffer => {
+    const header = tarEntry({ name: "zero", pax: { size: String(160 * 64 * 1024 * 1024) } });
+    return Buffer.concat([gzipSync(header), ...Array.from({ length: 160 }, () => zeros)]);
+  };
+
+  test("a file of 10 GiB of zeros ends at the limit, in constant memory (CVE-2023-25153)", () => {
+    const answer = inLittleMemory(tenGiB(), "layer", 100_000_000);
+    expect(answer).toMatchObject(refused("inflate the layer: it is larger than 100000000 bytes", "limit"));
+    expect(lstatSync(bench.path("layer/zero")).size).toBeLessThanOrEqual(100_000_000);
+  });
+
+  test("zeros behind the end mark end at the limit too", () => {
+    const bytes = Buffer.concat([gzipSync(tar({ name: "x" })), zeros, zeros]);
+    expect(inLittleMemory(bytes, "layer", 100_000_000)).toMatchObject(refused("it is larger than", "limit"));
+  });
+
+  test("a big file is unpacked in constant memory", () => {
+    const header = tarEntry({ name: "zero", pax: { size: String(2 * 64 * 1024 * 1024) } });
+    const bytes = Buffer.concat([gzipSync(header), zeros, zeros, gzipSync(Buffer.alloc(1024))]);
+    expect(inLittleMemory(bytes, "layer", 1e9)).toMatchObject({
+      exitCode: 0,
+      output: { unpacked_bytes: "134217728" },
     });
   });
 });

@@ -1,16 +1,28 @@
-// keelson-unpack does with ordinary layers what GNU tar does, and with whiteouts what overlayfs expects.
+// keelson-unpack does with ordinary layers what GNU tar does, and with whiteouts what overlayfs expects. All of it is
+// ours: reading tar, making the tree, replacing, whiteouts, the report and the arguments.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { paxRecords, type TarEntry, tar } from "./testing/tar.ts";
 import { builds, makeSourceTree, makeWorkbench, treeOf, type Workbench } from "./testing/workbench.ts";
 
 function sha256(bytes: Buffer): string {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 }
+
+let directory: string;
+let source: string;
+beforeAll(() => {
+  directory = mkdtempSync(path.join(tmpdir(), "keelson-unpack-source-"));
+  source = path.join(directory, "source");
+  makeSourceTree(source);
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
   let bench: Workbench;
@@ -33,9 +45,8 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
       "GNU tar, PAX, names from the root": ["--format=posix", "--transform=s,^\\.,/,", "--absolute-names"],
     };
     test.each(Object.entries(writers))("makes what tar makes: %s", (_, options) => {
-      makeSourceTree(bench.path("source"));
       const archive = bench.path("layer.tar");
-      execFileSync("tar", [...options, "--numeric-owner", "-C", bench.path("source"), "-cf", archive, "."]);
+      execFileSync("tar", [...options, "--numeric-owner", "-C", source, "-cf", archive, "."]);
       mkdirSync(bench.path("expected"));
       const extract = ["--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner", "-xpf", archive];
       execFileSync("tar", ["-C", bench.path("expected"), ...extract], { stdio: "pipe" });
@@ -47,7 +58,6 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
     });
 
     test("makes again what Python's tarfile packed, nanoseconds and attributes included", () => {
-      makeSourceTree(bench.path("source"));
       const script = `
 import os, sys, tarfile
 def attributes(member):
@@ -63,9 +73,9 @@ def attributes(member):
 with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
     archive.add(sys.argv[1], ".", filter=attributes)
 `;
-      execFileSync("python3", ["-c", script, bench.path("source"), bench.path("layer.tar")]);
+      execFileSync("python3", ["-c", script, source, bench.path("layer.tar")]);
       expect(bench.unpack(readFileSync(bench.path("layer.tar")), "layer")).toMatchObject({ exitCode: 0 });
-      expect(bench.tree("layer")).toEqual(bench.tree("source"));
+      expect(bench.tree("layer")).toEqual(treeOf(source));
     });
 
     test.each([
@@ -73,19 +83,18 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
       ["zstd", zstdCompressSync],
       ["plain", (bytes: Buffer) => bytes],
     ])("reports digests, sizes and counts: %s", (_, compress) => {
-      makeSourceTree(bench.path("source"));
-      const plain = execFileSync("tar", ["-C", bench.path("source"), "-cf", "-", "."], { maxBuffer: 1e8 });
+      const plain = execFileSync("tar", ["-C", source, "-cf", "-", "."], { maxBuffer: 1e8 });
       const fed = compress(plain);
       const answer = bench.unpack(fed, "layer", { blob: bench.path("blob") });
-      const files = [...inodes(bench.path("source")).values()].flatMap((inode) => inode.content ?? []);
-      const linked = statSync(bench.path("source", "bin/sh")).size;
+      const files = [...inodes(source).values()].flatMap((inode) => inode.content ?? []);
+      const linked = statSync(path.join(source, "bin/sh")).size;
       const content = files.filter((part) => typeof part === "number").reduce((sum, size) => sum + size, 0) - linked;
       expect(answer.output).toEqual({
         digest: sha256(fed),
         size: String(fed.length),
         diff_id: sha256(plain),
         unpacked_bytes: String(content),
-        inodes: String(treeOf(bench.path("source")).length - 1),
+        inodes: String(treeOf(source).length - 1),
       });
       expect(readFileSync(bench.path("blob")).equals(fed)).toBe(true);
       expect(statSync(bench.path("blob")).mode & 0o777).toBe(0o600);
@@ -210,15 +219,16 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     });
 
     test("a tree deeper than descriptors and path length allow", () => {
-      const step = (count: number) => Array.from({ length: count }, () => "dd").join("/");
-      const hops = Array.from({ length: 10 }, (_, hop): TarEntry[] => [
-        { name: `hop${hop}`, type: "2", link: "x", pax: { linkpath: hop === 0 ? "x" : `hop${hop - 1}/${step(150)}` } },
-        ...Array.from({ length: 150 }, (__, depth): TarEntry => {
+      // 1040 levels below x, past 1024 descriptors and 4096 bytes; a name reaches them by links, 130 levels at a time.
+      const step = (count: number) => Array.from({ length: count }, () => "dddd").join("/");
+      const hops = Array.from({ length: 8 }, (_, hop): TarEntry[] => [
+        { name: `hop${hop}`, type: "2", link: "x", pax: { linkpath: hop === 0 ? "x" : `hop${hop - 1}/${step(130)}` } },
+        ...Array.from({ length: 130 }, (__, depth): TarEntry => {
           return { name: "d", type: "5", pax: { path: `hop${hop}/${step(depth + 1)}` } };
         }),
       ]).flat();
       const made = unpacked("layer", directory, ...hops, file);
-      const links = Array.from({ length: 10 }, (_, hop) => `hop${hop}`);
+      const links = hops.flatMap(({ name, type }) => (type === "2" ? [name] : []));
       expect([...made.keys()].sort()).toEqual([".", "x", ...links].sort());
     });
   });

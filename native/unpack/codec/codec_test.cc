@@ -1,8 +1,8 @@
 // The codecs' test program: checks of its own, and commands by which codec.test.ts feeds it real streams.
 //
 //   codec-test self                       known answers of SHA-256, and formats told apart; prints "ok"
-//   codec-test decode FEED                the stream on stdin, FEED bytes at a time: one result line
-//   codec-test batch FEED                 streams on stdin, each behind its length (u32): a result line each
+//   codec-test batch FEED                 streams on stdin, each behind its length (u32), FEED bytes at a time:
+//                                         a result line each
 //   codec-test splits                     the stream on stdin, cut in two at every place: "ok" when all agree
 //   codec-test damage                     the stream on stdin, cut short everywhere and with every bit flipped
 //
@@ -223,11 +223,6 @@ int main(int argc, char** argv) {
   if (command == "splits") return run_splits();
   if (command == "damage") return run_damage();
   if (command == "batch" && feed > 0) return run_batch(feed);
-  if (command == "decode" && feed > 0) {
-    std::vector<uint8_t> stream = read_input();
-    std::puts(decode(stream, feed).c_str());
-    return 0;
-  }
-  std::fputs("usage: codec-test self | decode FEED | batch FEED | splits | damage\n", stderr);
+  std::fputs("usage: codec-test self | batch FEED | splits | damage\n", stderr);
   return 2;
 }

@@ -67,8 +67,9 @@ function header(entry: TarEntry, size: number): Buffer {
   bytes.write(entry.prefix ?? "", 345, 155);
   for (const [offset, patch] of entry.patches ?? []) Buffer.from(patch).copy(bytes, offset);
   bytes.fill(" ", 148, 156);
-  const sum = bytes.reduce((total, byte) => total + byte, 0);
-  bytes.write(`${(sum + (entry.checksumError ?? 0)).toString(8).padStart(6, "0")}\0 `, 148);
+  let sum = entry.checksumError ?? 0;
+  for (const byte of bytes) sum += byte;
+  bytes.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
   return bytes;
 }
 

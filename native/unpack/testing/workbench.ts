@@ -43,6 +43,8 @@ export interface Workbench {
   readonly directory: string;
   /** Unpacks `bytes` into `layer`, which is made; what it printed is parsed. */
   unpack(bytes: Buffer, layer: string, limits?: { maxBytes?: number; maxInodes?: number; blob?: string }): Answer;
+  /** Unpacks each of `layers` into a directory of its name; the answers are in their order. */
+  unpackEach(layers: readonly (readonly [layer: string, bytes: Buffer])[]): Answer[];
   /** A directory beside the layers that none of them may touch, with things worth attacking. */
   readonly host: string;
   /** Everything about `host` that a change would show in, times of change included. */
@@ -74,9 +76,33 @@ export function makeWorkbench(binary: string): Workbench {
       const ran = spawnSync(binary, words, { input: bytes, maxBuffer: 1e6, timeout: 120_000 });
       return { exitCode: ran.status, output: parse(ran.stdout), stderr: ran.stderr.toString() };
     },
+    unpackEach(layers) {
+      for (const [layer, bytes] of layers) {
+        mkdirSync(at(layer));
+        writeFileSync(at(`${layer}.in`), bytes);
+      }
+      const names = layers.map(([layer]) => at(layer));
+      const ran = spawnSync("sh", ["-c", eachScript, "sh", binary, ...names], { timeout: 120_000 });
+      const exitCodes = ran.stdout.toString().trimEnd().split("\n");
+      expect(exitCodes).toHaveLength(names.length);
+      return names.map((name, i) => ({
+        exitCode: Number(exitCodes[i]),
+        output: parse(readFileSync(`${name}.out`)),
+        stderr: readFileSync(`${name}.err`, "utf8"),
+      }));
+    },
     remove: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
+
+/** A shell spawns many processes in the time that this one, with all its memory, forks a few. */
+const eachScript = `
+binary=$1
+shift
+for layer; do
+  "$binary" --directory "$layer" --max-bytes 1000000000 --max-inodes 1000000 <"$layer.in" >"$layer.out" 2>"$layer.err"
+  echo $?
+done`;
 
 function stateOf(file: string): string {
   const status = lstatSync(file, { bigint: true });
@@ -96,7 +122,7 @@ export function makeSourceTree(directory: string): void {
 }
 
 function runPython(script: string, ...words: string[]): string {
-  return execFileSync("python3", [path.join(here, script), ...words], { maxBuffer: 1e9 }).toString();
+  return execFileSync("python3", ["-IS", path.join(here, script), ...words], { maxBuffer: 1e9 }).toString();
 }
 
 function parse(text: Buffer): Record<string, unknown> {
