@@ -3,7 +3,7 @@
 
 import { duplexPair } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { SpdyClientBytes } from "../testing/client-bytes.ts";
 import { SpdyConnection, type SpdyStream } from "./connection.ts";
 import { ControlType, controlFrame, type Frame, FrameParser, numbers } from "./frames.ts";
@@ -179,6 +179,8 @@ describe("all are read", () => {
   });
 
   test("a peer that answers no PING is not paced", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
     const peer = goPeer({ answers: false });
     const stream = await peer.open(3);
     let sent = false;
@@ -186,7 +188,10 @@ describe("all are read", () => {
       sent = true;
     });
     await delay(100);
+    vi.advanceTimersByTime(9_900);
+    await delay(100);
     expect(sent).toBe(false);
+    vi.advanceTimersByTime(100);
     await sending;
     await expect.poll(() => peer.read.get(3)).toBe(16 << 20);
     await peer.end();
