@@ -1,5 +1,5 @@
 // Unit and integration tests of every package; each *.test.ts stands beside what it tests, those of whole daemons in
-// e2e/tests. They run as root against the real kernel, two files at a time: each names its own directories, cgroups,
+// e2e/tests. They run as root against the real kernel, three files at a time: each names its own directories, cgroups,
 // namespaces, bridge and subnet, and looks for no others.
 import { configDefaults, defineConfig } from "vitest/config";
 
@@ -7,7 +7,7 @@ import { configDefaults, defineConfig } from "vitest/config";
 const alone = [
   "cri/api/lists.test.ts",
   "e2e/fixtures/host-state.test.ts",
-  "e2e/tests/{enter,exec-output,exhausted}.test.ts",
+  "e2e/tests/{enter-pace,exhausted}.test.ts",
   "image/{bounds,file-digest}.test.ts",
   "native/monitor/test/{attach,enter,life}.test.ts",
   "pod/spec/accounts.test.ts",
@@ -27,10 +27,10 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // Half a minute on one worker, without work: first, while the other has much. Vitest goes by the name.
+          // Half a minute on one worker, without work: first, while the others have much. Vitest goes by the name.
           name: "deadlines",
           include: deadlines,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 0 },
         },
       },
@@ -40,7 +40,7 @@ export default defineConfig({
           name: "side by side",
           include: ["{cri,pod,image,cni,native,e2e}/**/*.test.ts"],
           exclude: [...outside, ...deadlines, ...alone],
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 0 },
         },
       },

@@ -1,16 +1,16 @@
-// Issue 8: how processes come into containers, through CRI requests. A1: nothing of ours that a container can see has a capability, a root or a descriptor that its spec does not
-// give. A container with CAP_SYS_PTRACE looks at every process that enters it, and at every sibling that starts.
+// How processes come into containers, through CRI requests. A1: nothing of ours that a container can see has a
+// capability, a root or a descriptor that its spec does not give. A container with CAP_SYS_PTRACE looks at every
+// process that enters it, and at every sibling that starts.
 
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { promisify } from "node:util";
 import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runtime } from "../../cri/api/generated/messages.js";
+import { buildWatcher, cgroupOf, freeze, podWith, took } from "../fixtures/entering.ts";
 import { type PodConfig, startNode, type TestNode } from "../fixtures/node.ts";
 import { until } from "../fixtures/steps.ts";
 
@@ -31,9 +31,7 @@ let program: string;
 const secret = `SECRET_${randomBytes(12).toString("hex")}`;
 beforeAll(async () => {
   node = await startNode();
-  program = join(node.directory, "entry-watcher");
-  const source = join(import.meta.dirname, "entry-watcher.cc");
-  await promisify(execFile)("g++", ["-std=c++23", "-O2", "-static", "-o", program, source]);
+  program = await buildWatcher(node);
   await writeFile(join(node.directory, "host-only"), "");
 }, 60_000);
 afterAll(() => node.close());
@@ -173,110 +171,6 @@ describe("A1: a container with CAP_SYS_PTRACE that looks at all who come", () =>
 });
 
 /** A pod with containers of shell lines, each with its own PID namespace; their ids. */
-async function podWith(
-  name: string,
-  ...scripts: string[]
-): Promise<{ podSandboxId: string; ids: string[]; pod: PodConfig }> {
-  const linux = { securityContext: { namespaceOptions: { pid: CONTAINER } } };
-  const pod = { ...node.podConfig(name), linux };
-  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
-  const ids: string[] = [];
-  for (const [at, script] of scripts.entries()) {
-    ids.push(await node.runContainer(pod, podSandboxId, `${name}-${at}`, script));
-  }
-  return { podSandboxId, ids, pod };
-}
-
-async function cgroupOf(containerId: string): Promise<string> {
-  const { info } = await node.client.containerStatus({ containerId, verbose: true });
-  return JSON.parse(info?.info ?? "{}").cgroup;
-}
-
-/** Whoever joins the container's cgroup is held, as in a checkpoint. */
-async function freeze(cgroup: string, frozen: boolean): Promise<void> {
-  const freezer = "/sys/fs/cgroup/freezer";
-  const v1 = await access(freezer).then(
-    () => true,
-    () => false,
-  );
-  const directory = join(v1 ? freezer : "/sys/fs/cgroup", cgroup);
-  await mkdir(directory, { recursive: true });
-  if (v1) await writeFile(join(directory, "freezer.state"), frozen ? "FROZEN" : "THAWED");
-  else await writeFile(join(directory, "cgroup.freeze"), frozen ? "1" : "0");
-}
-
-async function took(work: () => Promise<unknown>): Promise<number> {
-  const begun = performance.now();
-  await work();
-  return performance.now() - begun;
-}
-
-function p95(times: readonly number[]): number {
-  return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? 0;
-}
-
-describe("A2: a container that holds every process on its way in", () => {
-  const measured = 40;
-
-  /** Execs in one container of the pod, and stops of others. */
-  async function pace(pod: PodConfig, podSandboxId: string, quiet: string, mark: string) {
-    const execs: number[] = [];
-    const stops: number[] = [];
-    for (let round = 0; round < measured; round += 1) {
-      execs.push(await took(() => node.client.execSync({ containerId: quiet, cmd: ["true"] })));
-      const name = `${mark}-${round}`;
-      const containerId = await node.runContainer(pod, podSandboxId, name, "exec sleep 1000");
-      stops.push(await took(() => node.client.stopContainer({ containerId, timeout: Long.ZERO })));
-      await node.client.removeContainer({ containerId });
-    }
-    return { exec: p95(execs), stop: p95(stops) };
-  }
-
-  async function expectPaceKept(name: string, hold: (holder: string, held: boolean) => Promise<void>) {
-    const { podSandboxId, ids, pod } = await podWith(name, "sleep 100000");
-    const [quiet = ""] = ids;
-    const holder = await startHolder(pod, podSandboxId);
-    await pace(pod, podSandboxId, quiet, "warm");
-    const before = await pace(pod, podSandboxId, quiet, "before");
-    await hold(holder, true);
-    const held = Array.from({ length: 16 }, () =>
-      node.client.execSync({ containerId: holder, cmd: ["sleep", "1000"] }).catch((error: unknown) => error),
-    );
-    await delay(200);
-    const during = await pace(pod, podSandboxId, quiet, "during");
-    await hold(holder, false);
-    await node.client.stopContainer({ containerId: holder, timeout: Long.ZERO });
-    for (const outcome of await Promise.all(held)) {
-      if (!(outcome instanceof Error)) expect(outcome).toMatchObject({ exitCode: 137 });
-    }
-    await node.client.removePodSandbox({ podSandboxId });
-    expect(during.exec).toBeLessThan(2 * before.exec);
-    expect(during.stop).toBeLessThan(2 * before.stop);
-  }
-
-  /** Its main process sends SIGSTOP to whoever comes: with nobody coming, it costs as much. */
-  async function startHolder(pod: PodConfig, podSandboxId: string): Promise<string> {
-    const config = {
-      metadata: { name: "holder", attempt: 0 },
-      image: { image: node.image },
-      command: ["/entry-watcher", "stop"],
-      mounts: [{ hostPath: program, containerPath: "/entry-watcher", readonly: true }],
-      linux: {},
-    };
-    const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
-    await node.client.startContainer({ containerId });
-    return containerId;
-  }
-
-  test("with SIGSTOP leaves execs and stops in its pod at most twice as slow at p95", async () => {
-    await expectPaceKept("stopping", async () => undefined);
-  }, 120_000);
-
-  test("in a frozen cgroup leaves execs and stops in its pod at most twice as slow at p95", async () => {
-    await expectPaceKept("freezing", async (holder, held) => await freeze(await cgroupOf(holder), held));
-  }, 120_000);
-});
-
 describe("C17: StartContainer", () => {
   interface Hanging {
     readonly podSandboxId: string;
@@ -300,7 +194,7 @@ describe("C17: StartContainer", () => {
       linux: {},
     };
     const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
-    const cgroup = await cgroupOf(containerId);
+    const cgroup = await cgroupOf(node, containerId);
     await freeze(cgroup, true);
     const started = node.client.startContainer({ containerId }).catch((error: unknown) => error);
     await delay(500);
@@ -348,7 +242,7 @@ describe("C17: StartContainer", () => {
 });
 
 test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox go through", async () => {
-  const { podSandboxId, ids } = await podWith("full", "sleep 100000", "sleep 100000", "sleep 100000");
+  const { podSandboxId, ids } = await podWith(node, CONTAINER, "full", "sleep 100000", "sleep 100000", "sleep 100000");
   const [holder = "", stopped = "", removed = ""] = ids;
   const execs = Array.from({ length: 128 }, () =>
     node.client.execSync({ containerId: holder, cmd: ["sleep", "100000"], timeout: Long.ZERO }).catch(() => undefined),

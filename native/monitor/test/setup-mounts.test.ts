@@ -150,12 +150,24 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
 
     test("nothing the container mounts is seen on the host", async () => {
       makePeers("shared");
-      const before = readFileSync("/proc/self/mountinfo", "utf8");
-      await whileRunning("mount -t tmpfs none /tmp", ["rbind", "rprivate"], () => {
-        const rows = readFileSync("/proc/self/mountinfo", "utf8").split("\n").length;
-        // The three pins, the files and the shm of the pod, and nothing of the container.
-        expect(rows).toBe(before.split("\n").length + 5);
+      const ours = () =>
+        readFileSync("/proc/self/mountinfo", "utf8")
+          .split("\n")
+          .filter((line) => line.includes(pod.podDir) || line.includes(pod.bundle) || line.includes(volume));
+      const before = ours();
+      pod.write({
+        args: ["sh", "-c", "mount -t tmpfs none /tmp; mount -t tmpfs none /volume/sub; echo done; read go"],
+        mounts: bind(["rbind", "rprivate"]),
+        process: {
+          capabilities: { bounding: ["CAP_SYS_ADMIN"], permitted: ["CAP_SYS_ADMIN"], effective: ["CAP_SYS_ADMIN"] },
+        },
       });
+      const running = pod.start();
+      await running.output("done\n");
+      // The three pins, the files and the shm of the pod, and nothing of the container.
+      expect(ours().filter((line) => !before.includes(line))).toHaveLength(5);
+      running.say("\n");
+      await running.end();
     });
   });
 

@@ -1,0 +1,93 @@
+// A2: a container that holds every process on its way in slows nobody else in its pod. Measured, so it runs alone.
+
+import { setTimeout as delay } from "node:timers/promises";
+import Long from "long";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runtime } from "../../cri/api/generated/messages.js";
+import { buildWatcher, cgroupOf, freeze, podWith, took } from "../fixtures/entering.ts";
+import { type PodConfig, startNode, type TestNode } from "../fixtures/node.ts";
+
+const { CONTAINER } = runtime.v1.NamespaceMode;
+
+let node: TestNode;
+let program: string;
+beforeAll(async () => {
+  node = await startNode();
+  program = await buildWatcher(node);
+}, 60_000);
+afterAll(() => node.close());
+
+interface Times {
+  readonly execs: number[];
+  readonly stops: number[];
+}
+
+const noTimes = (): Times => ({ execs: [], stops: [] });
+
+function p95(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? 0;
+}
+
+describe("A2: a container that holds every process on its way in", () => {
+  /** Quiet and held in turn, so that what else the machine does meets both. */
+  const turns = 3;
+  const roundsInTurn = 14;
+
+  /** Execs in one container of the pod, and stops of others. */
+  async function pace(times: Times, pod: PodConfig, podSandboxId: string, quiet: string, mark: string) {
+    for (let round = 0; round < roundsInTurn; round += 1) {
+      times.execs.push(await took(() => node.client.execSync({ containerId: quiet, cmd: ["true"] })));
+      const name = `${mark}-${round}`;
+      const containerId = await node.runContainer(pod, podSandboxId, name, "exec sleep 1000");
+      times.stops.push(await took(() => node.client.stopContainer({ containerId, timeout: Long.ZERO })));
+      await node.client.removeContainer({ containerId });
+    }
+  }
+
+  async function expectPaceKept(name: string, hold: (holder: string, held: boolean) => Promise<void>) {
+    const { podSandboxId, ids, pod } = await podWith(node, CONTAINER, name, "sleep 100000");
+    const [quiet = ""] = ids;
+    const [warm, before, during] = [noTimes(), noTimes(), noTimes()];
+    await pace(warm, pod, podSandboxId, quiet, "warm");
+    for (let turn = 0; turn < turns; turn += 1) {
+      await pace(before, pod, podSandboxId, quiet, `before-${turn}`);
+      const holder = await startHolder(pod, podSandboxId, `holder-${turn}`);
+      await hold(holder, true);
+      const held = Array.from({ length: 16 }, () =>
+        node.client.execSync({ containerId: holder, cmd: ["sleep", "1000"] }).catch((error: unknown) => error),
+      );
+      await delay(200);
+      await pace(during, pod, podSandboxId, quiet, `during-${turn}`);
+      await hold(holder, false);
+      await node.client.stopContainer({ containerId: holder, timeout: Long.ZERO });
+      for (const outcome of await Promise.all(held)) {
+        if (!(outcome instanceof Error)) expect(outcome).toMatchObject({ exitCode: 137 });
+      }
+    }
+    await node.client.removePodSandbox({ podSandboxId });
+    expect(p95(during.execs)).toBeLessThan(2 * p95(before.execs));
+    expect(p95(during.stops)).toBeLessThan(2 * p95(before.stops));
+  }
+
+  /** Its main process sends SIGSTOP to whoever comes: with nobody coming, it costs as much. */
+  async function startHolder(pod: PodConfig, podSandboxId: string, name: string): Promise<string> {
+    const config = {
+      metadata: { name, attempt: 0 },
+      image: { image: node.image },
+      command: ["/entry-watcher", "stop"],
+      mounts: [{ hostPath: program, containerPath: "/entry-watcher", readonly: true }],
+      linux: {},
+    };
+    const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+    await node.client.startContainer({ containerId });
+    return containerId;
+  }
+
+  test("with SIGSTOP leaves execs and stops in its pod at most twice as slow at p95", async () => {
+    await expectPaceKept("stopping", async () => undefined);
+  }, 120_000);
+
+  test("in a frozen cgroup leaves execs and stops in its pod at most twice as slow at p95", async () => {
+    await expectPaceKept("freezing", async (holder, held) => await freeze(await cgroupOf(node, holder), held));
+  }, 120_000);
+});
