@@ -50,8 +50,8 @@ describe("A2: a container that holds every process on its way in", () => {
     const [warm, before, during] = [noTimes(), noTimes(), noTimes()];
     await pace(warm, pod, podSandboxId, quiet, "warm");
     for (let turn = 0; turn < turns; turn += 1) {
-      await pace(before, pod, podSandboxId, quiet, `before-${turn}`);
       const holder = await startHolder(pod, podSandboxId, `holder-${turn}`);
+      await pace(before, pod, podSandboxId, quiet, `before-${turn}`);
       await hold(holder, true);
       const held = Array.from({ length: 16 }, () =>
         node.client.execSync({ containerId: holder, cmd: ["sleep", "1000"] }).catch((error: unknown) => error),
