@@ -1,6 +1,7 @@
 // What the rest of Keelson sees of the native side. Nothing outside native/ knows that C++ exists.
 
 export { orAborted } from "./async/abort.ts";
+export { settled } from "./async/settled.ts";
 export { SingleFlight } from "./async/single-flight.ts";
 export { Slots } from "./async/slots.ts";
 export { isDoneWithin, longestTimerMs, TimeLimit, withTimeLimit } from "./async/time-limit.ts";

@@ -3,7 +3,7 @@
 import { mkdir } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { Image } from "../image/types.ts";
-import { writeFile } from "../native/index.ts";
+import { settled, writeFile } from "../native/index.ts";
 import { bundlePath, Container, targetPidNamespace } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -41,13 +41,13 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   const undo = new UndoStack(limits.undo);
   try {
     undo.push("remove the writable layer", async () => await env.images.removeSnapshot(id));
-    const [snapshot, account] = await settled(
+    const [snapshot, account] = await settled([
       env.images.prepareSnapshot(id, image.id, {
         root: hostRoot(userMappings(sandbox.config.security.namespaces)),
         mounted: volumes.map((volume) => volume.image.id),
       }),
       resolveAccount(config.security, image.config.user, config.image.image, readImage(image)),
-    );
+    ]);
     const { uid, gid, supplementalGroups } = account;
     const spec = await buildSpec(sandbox.setup(), {
       id,
@@ -67,7 +67,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       images: volumes.map(imageView),
       directories: declaredVolumes(image),
     });
-    await Promise.all(volumes.map(({ mountpoint }) => mkdir(mountpoint, { recursive: true, mode: 0o700 })));
+    await settled(volumes.map(({ mountpoint }) => mkdir(mountpoint, { recursive: true, mode: 0o700 })));
     const container = containerOf(env, sandbox, id, config, image, { uid, gid, supplementalGroups }, seccompFilter);
 
     undo.push("remove the record", async () => await env.records.remove(id));
@@ -78,12 +78,6 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
     for (const { step, reason } of leftovers) env.log("error", `container ${id}: undo failed: ${step}: ${reason}`);
     throw error;
   }
-}
-
-/** Waits for both even when one fails, so that no step is still at work while its undo runs. */
-async function settled<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
-  await Promise.allSettled([first, second]);
-  return [await first, await second];
 }
 
 /** By the sandbox that was run, not by what this request says of it. Source: CRI v1, LinuxSandboxSecurityContext. */
@@ -144,7 +138,7 @@ function declaredVolumes(image: Image): string[] {
 
 async function writeBundle(bundle: string, config: Buffer, rootfs: object): Promise<void> {
   await mkdir(join(bundle, "rootfs"), { recursive: true, mode: 0o700 });
-  await Promise.all([
+  await settled([
     writeFile(join(bundle, "config.json"), config, { mode: 0o600 }),
     writeFile(join(bundle, "rootfs.json"), JSON.stringify(rootfs), { mode: 0o600 }),
   ]);

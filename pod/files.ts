@@ -5,7 +5,7 @@
 import { chmod, chown, copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { writeFile } from "../native/index.ts";
+import { settled, writeFile } from "../native/index.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
@@ -18,7 +18,7 @@ export async function writeMonitorFiles(sandbox: Sandbox): Promise<void> {
 /** Once the monitor is there. */
 export async function writeContainerFiles(sandbox: Sandbox, hostResolvConf: string): Promise<void> {
   const files = sandboxFiles(sandbox.podDirectory);
-  await Promise.all([
+  await settled([
     writeResolvConf(files.resolvConf, sandbox.config.dns, hostResolvConf),
     writeFile(files.hostname, `${sandbox.hostname}\n`, { mode: 0o644 }),
   ]);

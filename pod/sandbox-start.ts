@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
-import { type SpawnedMonitor, TimeLimit } from "../native/index.ts";
+import { type SpawnedMonitor, settled, TimeLimit } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
@@ -83,7 +83,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   await timed(stages, "files", async () => {
     await mkdir(join(env.runDirectory, "pods"), { recursive: true, mode: 0o711 });
     await mkdir(podDirectory, { mode: 0o700 });
-    await Promise.all([writeMonitorFiles(sandbox), env.records.save(sandboxRecord(sandbox))]);
+    await settled([writeMonitorFiles(sandbox), env.records.save(sandboxRecord(sandbox))]);
   });
   signal.throwIfAborted();
 
