@@ -9,7 +9,7 @@
 #include <chrono>
 #include <memory>
 
-#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/cgroupfs.h"
 #include "monitor/cgroup/v1.h"
 #include "monitor/cgroup/v2.h"
 #include "monitor/server/loop.h"
@@ -97,8 +97,8 @@ Status kill_members(const std::string& directory, int depth) {
 // Without blocking: a dying process is counted in its cgroup for a moment longer.
 // Owned by its own timer until `done` is called.
 struct Removal : std::enable_shared_from_this<Removal> {
-  Removal(Loop& in_loop, Cgroup& of_cgroup, std::move_only_function<void(Status)> when_done)
-      : loop(in_loop), cgroup(of_cgroup), done(std::move(when_done)) {}
+  Removal(Loop& in_loop, Cgroup of_cgroup, std::move_only_function<void(Status)> when_done)
+      : loop(in_loop), cgroup(std::move(of_cgroup)), done(std::move(when_done)) {}
 
   void attempt() {
     Status killed = cgroup.kill_all();
@@ -113,7 +113,7 @@ struct Removal : std::enable_shared_from_this<Removal> {
   }
 
   Loop& loop;
-  Cgroup& cgroup;
+  Cgroup cgroup;
   std::move_only_function<void(Status)> done;
   Loop::Timer timer;
   Loop::Clock::time_point begun = Loop::Clock::now();
@@ -189,8 +189,8 @@ Result<bool> Cgroup::remove() {
   return all;
 }
 
-void remove_cgroup(Loop& loop, Cgroup& cgroup, std::move_only_function<void(Status)> done) {
-  std::make_shared<Removal>(loop, cgroup, std::move(done))->attempt();
+void remove_cgroup(Loop& loop, const CgroupHost& host, std::string path, std::move_only_function<void(Status)> done) {
+  std::make_shared<Removal>(loop, Cgroup::open(host, std::move(path)), std::move(done))->attempt();
 }
 
 void join_v1_cgroups(const Child& child, const std::vector<std::string>& task_files) {

@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/json.h"
-#include "monitor/cgroup/host.h"
+#include "monitor/cgroup/cgroupfs.h"
 
 namespace keelson {
 
@@ -50,8 +50,8 @@ class Cgroup {
 };
 
 // Kills what is in a cgroup and removes it, coming again for at most 5 s while the kernel
-// still counts a dying process in. `cgroup` outlives the call of `done`.
-void remove_cgroup(Loop& loop, Cgroup& cgroup, std::move_only_function<void(Status)> done);
+// still counts a dying process in.
+void remove_cgroup(Loop& loop, const CgroupHost& host, std::string path, std::move_only_function<void(Status)> done);
 
 // In a child of one thread: moves itself into the hierarchies behind these files.
 void join_v1_cgroups(const Child& child, const std::vector<std::string>& task_files);

@@ -9,7 +9,7 @@
 
 #include <charconv>
 
-#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/cgroupfs.h"
 #include "monitor/server/monitor_log.h"
 
 namespace keelson {

@@ -2,7 +2,7 @@
 #include "monitor/cgroup/v1.h"
 
 #include "monitor/cgroup/devices.h"
-#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/cgroupfs.h"
 
 namespace keelson::v1 {
 

@@ -5,7 +5,7 @@
 
 #include "common/error.h"
 #include "common/json.h"
-#include "monitor/cgroup/host.h"
+#include "monitor/cgroup/cgroupfs.h"
 
 namespace keelson::v1 {
 

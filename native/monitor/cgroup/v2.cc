@@ -8,7 +8,7 @@
 
 #include "common/fd.h"
 #include "monitor/cgroup/devices.h"
-#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/cgroupfs.h"
 
 namespace keelson::v2 {
 

@@ -10,7 +10,7 @@
 #include "monitor/server/loop.h"
 #include "monitor/server/reaper.h"
 #include "monitor/setup/container_exec.h"
-#include "monitor/setup/pid_namespace.h"
+#include "monitor/setup/namespaces.h"
 
 namespace keelson {
 
@@ -52,7 +52,7 @@ class Handler {
   // Only while the init lives and has not been reaped.
   virtual void signal(pid_t init, int signal, DoneStatus done) = 0;
   // The init is dead: takes down its cgroup and whatever else start() made.
-  virtual void remove(Cgroup& cgroup, DoneStatus done) = 0;
+  virtual void remove(const Cgroup& cgroup, DoneStatus done) = 0;
 };
 
 }  // namespace keelson

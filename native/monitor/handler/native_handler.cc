@@ -1,6 +1,8 @@
 #include "monitor/handler/native_handler.h"
 
 #include <csignal>
+#include <optional>
+#include <utility>
 
 #include "monitor/cgroup/cgroup.h"
 #include "monitor/setup/container_init.h"
@@ -15,20 +17,19 @@ class NativeHandler : public Handler {
 
   void start(StartOrder order, Stdio stdio, Done<StartedContainer> done) override {
     if (!order.seccomp_filter_path.empty()) filter_ = TRY_OR(done, SeccompFilter::read(order.seccomp_filter_path));
-    auto cgroup = std::make_shared<Cgroup>(TRY_OR(done, Cgroup::create(context_.cgroups, order.cgroup_path)));
-    if (Status applied = cgroup->apply(order.spec.resources); !applied) {
-      return undo(std::move(cgroup), std::move(applied.error()), std::move(done));
+    cgroup_ = TRY_OR(done, Cgroup::create(context_.cgroups, order.cgroup_path));
+    if (Status applied = cgroup_->apply(order.spec.resources); !applied) {
+      return undo(std::move(applied.error()), std::move(done));
     }
-    starting_cgroup_ = cgroup;
     OomScore::Original score(context_.oom_score);
-    const InitOrder init{order.id,     order.bundle, context_.sandbox, *cgroup,
+    const InitOrder init{order.id,     order.bundle, context_.sandbox, *cgroup_,
                          order.spec,   order.rootfs, filter_,          order.pid_target};
-    starting_ = spawn_container_init(
-        context_.loop, context_.reaper, init, std::move(stdio),
-        [this, cgroup, done = std::move(done)](Result<Started> started) mutable {
-          if (!started) return undo(std::move(cgroup), std::move(started.error()), std::move(done));
-          done(StartedContainer{std::move(*started), std::move(*cgroup)});
-        });
+    starting_ = spawn_container_init(context_.loop, context_.reaper, init, std::move(stdio),
+                                     [this, done = std::move(done)](Result<Started> started) mutable {
+                                       if (!started) return undo(std::move(started.error()), std::move(done));
+                                       Cgroup cgroup = *std::exchange(cgroup_, std::nullopt);
+                                       done(StartedContainer{std::move(*started), std::move(cgroup)});
+                                     });
   }
 
   std::weak_ptr<Attempt> exec(const ExecTarget& target, const CommandSpec& command, Stdio stdio,
@@ -43,7 +44,7 @@ class NativeHandler : public Handler {
     if (!start) return;
     start->abort(std::move(why));
     // What somebody froze (or what froze with the cgroup it joined) dies only when thawed.
-    if (auto cgroup = starting_cgroup_.lock()) cgroup->thaw();
+    cgroup_->thaw();
   }
 
   void signal(pid_t init, int signal, DoneStatus done) override {
@@ -52,19 +53,22 @@ class NativeHandler : public Handler {
     done({});
   }
 
-  void remove(Cgroup& cgroup, DoneStatus done) override { remove_cgroup(context_.loop, cgroup, std::move(done)); }
+  void remove(const Cgroup& cgroup, DoneStatus done) override {
+    remove_cgroup(context_.loop, cgroup.host(), cgroup.path(), std::move(done));
+  }
 
  private:
-  void undo(std::shared_ptr<Cgroup> cgroup, Error error, Done<StartedContainer> done) {
-    remove_cgroup(context_.loop, *cgroup, [cgroup, error = std::move(error), done = std::move(done)](Status) mutable {
-      done(std::unexpected(std::move(error)));
-    });
+  void undo(Error error, Done<StartedContainer> done) {
+    remove_cgroup(context_.loop, context_.cgroups, cgroup_->path(),
+                  [error = std::move(error), done = std::move(done)](Status) mutable {
+                    done(std::unexpected(std::move(error)));
+                  });
   }
 
   Context& context_;
   SeccompFilter filter_;  // of every process of the container
   std::weak_ptr<Attempt> starting_;
-  std::weak_ptr<Cgroup> starting_cgroup_;
+  std::optional<Cgroup> cgroup_;  // until it has started
 };
 
 }  // namespace

@@ -2,17 +2,22 @@
 #include "monitor/handler/oci_handler.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <charconv>
 #include <optional>
+#include <span>
 
 #include "common/file.h"
 #include "common/json.h"
 #include "monitor/cgroup/cgroup.h"
-#include "monitor/handler/host_rootfs.h"
 #include "monitor/handler/oci_runtime.h"
+#include "monitor/setup/child_stdio.h"
+#include "monitor/setup/filesystem.h"
+#include "monitor/setup/rootfs.h"
 
 namespace keelson {
 
@@ -72,11 +77,8 @@ Status write_exec_process(const std::string& config_path, const std::string& pat
   const std::string process = exec_process(config["process"], command);
   Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) return fail_errno("create " + path);
-  ssize_t written = write(file.get(), process.data(), process.size());
-  if (written == static_cast<ssize_t>(process.size())) return {};
-  int error = written < 0 ? errno : ENOSPC;
-  unlink(path.c_str());
-  return fail_errno("write " + path, error);
+  const std::span bytes(reinterpret_cast<const uint8_t*>(process.data()), process.size());
+  return write_all(file.get(), bytes, ("write " + path).c_str());
 }
 
 Result<pid_t> read_pid(const std::string& path) {
@@ -111,6 +113,77 @@ struct RuntimeRun {
   }
 };
 
+// A runtime that prepares the root before it has pivoted into it follows such a link out to the host
+// (CVE-2023-27561, CVE-2026-41579, CVE-2026-47766). Nobody else writes to this root yet, so the answer stays true.
+void refuse_links(const Child& child, int root) {
+  for (const char* name : {"/dev", "/proc", "/sys"}) {
+    struct stat entry;
+    if (fstatat(root, name + 1, &entry, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno != ENOENT) child.die(Step::use_image_directory, name);
+    } else if (!S_ISDIR(entry.st_mode)) {
+      child.die(Step::use_image_directory, name, S_ISLNK(entry.st_mode) ? ELOOP : ENOTDIR);
+    }
+  }
+}
+
+// In the host's mount namespace, where the mounts stay when the child ends.
+class HostRootfs final : public Procedure {
+ public:
+  HostRootfs(RootfsPlan plan, bool readonly_root) : plan_(std::move(plan)), readonly_root_(readonly_root) {}
+
+  void enter(const Child& child) override { close_descriptors(child); }
+
+  void set_up(const Child& child) override {
+    int root = mount_rootfs(child, plan_.root);
+    refuse_links(child, root);
+    make_directories(child, root, plan_.directories);
+    if (readonly_root_) keep_writable(child, root, plan_.directories);
+    make_image_views(child, plan_.images, -1, -1);
+    for (const ImagePlan& image : plan_.images) {
+      // A part of an image takes the place of the whole, which was mounted there to be looked up in.
+      const std::string& mountpoint = image.view.mountpoint;
+      if (unmount(mountpoint.c_str()) != 0) child.die(Step::mount_root, mountpoint.c_str());
+      attach_at(child, image.tree, mountpoint);
+    }
+    child.settle();
+    _exit(0);
+  }
+
+  const LastSteps* last_steps() const override { return nullptr; }
+
+ private:
+  RootfsPlan plan_;
+  bool readonly_root_;
+};
+
+Status unmount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
+  Status first;
+  auto take_down = [&first](const std::string& mountpoint) {
+    if (unmount(mountpoint.c_str()) != 0 && first) first = fail_errno("unmount " + mountpoint);
+  };
+  take_down(bundle + "/rootfs");
+  for (const ImageView& image : rootfs.images) take_down(image.mountpoint);
+  return first;
+}
+
+// After a start that failed: the writable layer can be used for another try.
+void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
+  if (unmount_host_rootfs(rootfs, bundle)) forget_failed_mount(rootfs);
+}
+
+// The container's root at <bundle>/rootfs, and the images its mounts show: by a child of its own, for a mount can take
+// its time. The runtime is to make the root read-only, if it is to be; the image's volumes stay writable. A failure has
+// left nothing behind when `done` is called.
+std::shared_ptr<Attempt> mount_host_rootfs(Loop& loop, Reaper& reaper, const RootfsSpec& rootfs,
+                                           const std::string& bundle, bool readonly_root, DoneStatus done) {
+  HostRootfs procedure(plan_rootfs(rootfs, bundle), readonly_root);
+  return spawn(loop, reaper, procedure, {}, [rootfs, bundle, done = std::move(done)](Result<Started> ended) mutable {
+    if (ended) return done({});
+    undo_host_rootfs(rootfs, bundle);
+    done(std::unexpected(std::move(ended.error())));
+  });
+}
+
 class OciHandler : public Handler {
  public:
   OciHandler(Context& context, std::string id, std::string bundle, std::string binary, std::string root)
@@ -131,12 +204,12 @@ class OciHandler : public Handler {
     runtime_.run({"kill", id_, std::to_string(signal)}, {}, std::move(done));
   }
 
-  void remove(Cgroup& cgroup, DoneStatus done) override {
+  void remove(const Cgroup& cgroup, DoneStatus done) override {
     runtime_.run({"delete", "--force", id_}, {}, [this, &cgroup, done = std::move(done)](Status deleted) mutable {
       Status unmounted = unmount_host_rootfs(rootfs_, bundle_);
       if (!deleted || !unmounted) return done(deleted ? unmounted : deleted);
       // The runtime removes its cgroup; a process that took its time is counted in it a moment longer.
-      remove_cgroup(context_.loop, cgroup, std::move(done));
+      remove_cgroup(context_.loop, cgroup.host(), cgroup.path(), std::move(done));
     });
   }
 
@@ -209,9 +282,8 @@ void OciHandler::undo_start(Error error, Done<StartedContainer> done) {
                [this, error = std::move(error), done = std::move(done)](Status) mutable {
                  undo_host_rootfs(rootfs_, bundle_);
                  // A runtime that was killed may have left processes which it knows nothing of.
-                 auto cgroup = std::make_shared<Cgroup>(Cgroup::open(context_.cgroups, cgroup_path_));
-                 remove_cgroup(context_.loop, *cgroup,
-                               [cgroup, error = std::move(error), done = std::move(done)](Status) mutable {
+                 remove_cgroup(context_.loop, context_.cgroups, cgroup_path_,
+                               [error = std::move(error), done = std::move(done)](Status) mutable {
                                  done(std::unexpected(std::move(error)));
                                });
                });

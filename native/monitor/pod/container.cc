@@ -5,22 +5,63 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 
+#include "common/fd.h"
 #include "monitor/server/monitor_log.h"
 
 namespace keelson {
+
+void write_state(JsonWriter& json, const ContainerState& state) {
+  json.begin_object();
+  json.key("id").value(state.id);
+  json.key("state").value(state.exited ? "exited" : "running");
+  json.key("pid").value(static_cast<int64_t>(state.pid));
+  json.key("started_at").value(std::to_string(state.started_at));
+  if (state.exited) {
+    json.key("finished_at").value(std::to_string(state.finished_at));
+    json.key("exit_code").value(state.exit_code);
+    json.key("signal").value(state.signal);
+    json.key("oom_killed").value(state.oom_killed);
+  }
+  json.key("tty").value(state.tty);
+  json.end_object();
+}
+
+std::string state_json(const ContainerState& state) {
+  JsonWriter json;
+  write_state(json, state);
+  return json.take();
+}
+
+Status write_exit_record(const std::string& directory, const ContainerState& state) {
+  std::string path = directory + "/" + state.id + ".json";
+  std::string temporary = directory + "/." + state.id + ".tmp";
+  std::string text = state_json(state);
+  Fd file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return fail_errno("create " + temporary);
+  ssize_t written = write(file.get(), text.data(), text.size());
+  if (written != static_cast<ssize_t>(text.size())) {
+    int error = written < 0 ? errno : ENOSPC;
+    unlink(temporary.c_str());
+    return fail_errno("write " + temporary, error);
+  }
+  // No fsync: /run is a tmpfs, and the record must outlive the daemon, not the machine.
+  if (rename(temporary.c_str(), path.c_str()) != 0) return fail_errno("rename " + temporary);
+  return {};
+}
+
+Status remove_exit_record(const std::string& directory, const std::string& id) {
+  std::string path = directory + "/" + id + ".json";
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno("remove " + path);
+  return {};
+}
 
 namespace {
 
 constexpr size_t max_bundle_file = 4 << 20;
 // Execs on their way into one container, with those that hang there: they are nobody else's burden.
 constexpr long max_execs = 128;
-
-Result<Fd> duplicate(const Fd& fd) {
-  Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-  if (!copy) return fail_errno("duplicate the terminal");
-  return copy;
-}
 
 // What only the start reads; an idle pod's memory is counted in kilobytes.
 void forget_what_only_start_needs(ContainerSpec& spec) {
@@ -105,27 +146,10 @@ void Container::run(StartedContainer started, StdioPipes pipes, std::optional<Lo
   context_.reaper.expect(state_.pid, [this](const ProcessExit& exit) { on_exit(exit); });
   forget_what_only_start_needs(spec_);
 
-  output_ = std::make_unique<ContainerOutput>(context_.loop, std::move(log));
-  warn_if_failed(connect_streams(std::move(started.init.sent), std::move(pipes)));
+  streams_ = std::make_unique<ContainerStreams>(context_.loop, std::move(log));
+  warn_if_failed(streams_->open(std::move(started.init.sent), std::move(pipes), request_.input));
   oom_ = std::make_unique<OomWatch>(context_.loop, *cgroup_, [this] { events_.oom(id()); });
   warn_if_failed(oom_->open());
-}
-
-Status Container::connect_streams(Fd terminal, StdioPipes pipes) {
-  if (!terminal) {
-    TRY(output_->open(std::move(pipes.out), std::move(pipes.err)));
-    return request_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
-  }
-  Result<Fd> copy = duplicate(terminal);
-  TRY(output_->open(std::move(terminal), Fd()));
-  terminal_ = TRY(std::move(copy));
-  return request_.input ? open_input(TRY(duplicate(terminal_)), InputPipe::Target::terminal) : Status{};
-}
-
-Status Container::open_input(Fd fd, InputPipe::Target target) {
-  input_ = std::make_unique<InputPipe>(context_.loop, std::move(fd), target);
-  input_->when_room([this] { output_->attached().resume_input(*input_); });
-  return input_->open();
 }
 
 void Container::warn_if_failed(const Status& status) const {
@@ -197,20 +221,18 @@ std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, 
 
 Status Container::attach(const std::shared_ptr<Connection>& client) {
   TRY(must_run("attach"));
-  output_->attached().add(client);
+  streams_->attached().add(client);
   return {};
 }
 
 Status Container::resize(uint16_t columns, uint16_t rows) {
   TRY(must_run("resize the terminal"));
-  if (!terminal_) return fail(Kind::state, "resize the terminal", "the container has none");
-  return resize_terminal(terminal_.get(), columns, rows);
+  return streams_->resize(columns, rows);
 }
 
 Status Container::reopen_log() {
   TRY(must_run("reopen the log"));
-  if (!output_->log()) return fail(Kind::state, "reopen the log", "the container has none");
-  return output_->log()->reopen();
+  return streams_->reopen_log();
 }
 
 Status Container::update(const Json& resources) {
@@ -229,19 +251,17 @@ void Container::on_exit(const ProcessExit& exit) {
   state_.signal = exit.signal;
   state_.oom_killed = oom_->killed();
   oom_.reset();
-  output_->finish([this] { settle(); });
+  streams_->finish([this] { settle(); });
 }
 
 void Container::settle() {
   phase_ = Phase::exited;
   state_.exited = true;
   warn_if_failed(write_exit_record(exits_dir_, state_));
-  output_->attached().reply(state_.exit_code);
-  input_.reset();
-  terminal_.reset();
+  streams_->attached().reply(state_.exit_code);
   pidfd_.reset();
-  // output_ is what calls this: let it return first.
-  context_.loop.defer([output = std::move(output_)] {});
+  // They are what calls this: let them return first.
+  context_.loop.defer([streams = std::move(streams_)] {});
   for (Waiter& waiter : std::exchange(waiters_, {})) waiter(state_);
   events_.exited(state_);
 }

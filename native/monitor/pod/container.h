@@ -1,9 +1,11 @@
-// A container's life: starting → running → draining → exited → removing.
+// A container's life: starting → running → draining → exited → removing; and its state as clients see it.
 //
 // Draining is the moment between the init's death and the exit being told: what is
 // left of the container is killed, its last output logged, its exit record written.
 // To clients it is still running; no signal is sent any more.
 #pragma once
+
+#include <sys/types.h>
 
 #include <chrono>
 #include <functional>
@@ -11,14 +13,34 @@
 #include <string>
 #include <vector>
 
+#include "common/error.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "monitor/cgroup/oom.h"
 #include "monitor/handler/handler.h"
-#include "monitor/pod/container_state.h"
-#include "monitor/streams/container_output.h"
-#include "monitor/streams/stdio.h"
+#include "monitor/streams/container_streams.h"
 
 namespace keelson {
+
+struct ContainerState {
+  std::string id;
+  bool exited = false;
+  pid_t pid = 0;
+  int64_t started_at = 0;   // nanoseconds since the epoch
+  int64_t finished_at = 0;  // these four only when exited
+  int exit_code = 0;
+  int signal = 0;
+  bool oom_killed = false;
+  bool tty = false;
+};
+
+void write_state(JsonWriter& json, const ContainerState& state);
+std::string state_json(const ContainerState& state);
+
+// Makes `directory`/<id>.json appear whole: a temporary file, renamed into place.
+Status write_exit_record(const std::string& directory, const ContainerState& state);
+// Missing is fine.
+Status remove_exit_record(const std::string& directory, const std::string& id);
 
 struct StartRequest {
   std::string id;
@@ -66,7 +88,7 @@ class Container : public std::enable_shared_from_this<Container> {
   // Fails with kind `state` unless the container runs.
   Status must_run(std::string_view step) const;
   // Its stdin, or null when it has none (any more).
-  InputPipe* input() { return input_.get(); }
+  InputPipe* input() { return streams_ ? streams_->input() : nullptr; }
   bool input_once() const { return request_.input_once; }
 
  private:
@@ -75,8 +97,6 @@ class Container : public std::enable_shared_from_this<Container> {
   Status read_bundle(RootfsSpec& rootfs);
   Status prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes);
   void run(StartedContainer started, StdioPipes pipes, std::optional<Log> log);
-  Status connect_streams(Fd terminal, StdioPipes pipes);
-  Status open_input(Fd fd, InputPipe::Target target);
   void begin_stop();
   void kill_now();
   void on_exit(const ProcessExit& exit);
@@ -93,9 +113,7 @@ class Container : public std::enable_shared_from_this<Container> {
   ContainerSpec spec_;
   std::optional<Cgroup> cgroup_;  // once started
   Fd pidfd_;
-  Fd terminal_;
-  std::unique_ptr<ContainerOutput> output_;
-  std::unique_ptr<InputPipe> input_;
+  std::unique_ptr<ContainerStreams> streams_;  // until the exit is told
   std::unique_ptr<OomWatch> oom_;
   int stop_signal_ = 0;  // of the first stop; 0: none has come, or it came without
   bool stop_asked_ = false;

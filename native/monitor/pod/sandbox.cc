@@ -15,10 +15,9 @@
 
 #include "common/json.h"
 #include "monitor/cgroup/cgroup.h"
-#include "monitor/pod/sandbox_init.h"
-#include "monitor/pod/sysctl.h"
-#include "monitor/setup/mount_api.h"
 #include "monitor/setup/namespaces.h"
+#include "monitor/pod/sysctl.h"
+#include "monitor/setup/filesystem.h"
 
 namespace keelson {
 
@@ -283,12 +282,6 @@ Status make_all(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, Sandbox& 
   return {};
 }
 
-// Unmounts what is on `path`; a path on which nothing is mounted, or that is not there, is as wanted.
-Status unmount(const std::string& path) {
-  if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT) return {};
-  return fail_errno("unmount " + path);
-}
-
 Status remove_own_cgroup(const CgroupHost& cgroups, const SandboxSpec& spec) {
   if (!spec.own_cgroup || spec.cgroup.empty()) return {};
   if (TRY(Cgroup::open(cgroups, spec.cgroup).remove())) return {};
@@ -320,13 +313,16 @@ Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
     kill(sandbox.init_pid, SIGKILL);
     sandbox.init_pid = 0;
   }
+  auto take_down = [&](const std::string& path) {
+    if (unmount(path.c_str()) != 0) note(fail_errno("unmount " + path));
+  };
   for (const std::string& path : {shm_path(sandbox), files_path(sandbox)}) {
-    note(unmount(path));
+    take_down(path);
     rmdir(path.c_str());
   }
   for (const char* name : {"net", "ipc", "uts", "pid", "user"}) {
     const std::string path = pin_path(sandbox, name);
-    note(unmount(path));
+    take_down(path);
     unlink(path.c_str());
   }
   rmdir((sandbox.pod_dir + "/ns").c_str());

@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "monitor/streams/attach.h"
+#include "monitor/streams/container_streams.h"
 #include "monitor/streams/exec_session.h"
 #include "monitor/streams/port_forward.h"
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "monitor/pod/pod.h"
-#include "monitor/pod/shutdown.h"
 
 namespace keelson {
 

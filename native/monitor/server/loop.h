@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -13,7 +14,6 @@
 
 #include "common/error.h"
 #include "common/fd.h"
-#include "monitor/server/memory.h"
 
 namespace keelson {
 
@@ -29,6 +29,27 @@ using DoneStatus = Done<void>;
     if (!tried_) [[unlikely]] return (done)(std::unexpected(std::move(tried_.error())));        \
     *std::move(tried_);                                                                         \
   })
+
+// Two large buffers that all events of the loop share: nothing is kept in them from one event to the next.
+class SharedBuffers {
+ public:
+  static constexpr size_t read_size = 256 << 10;
+  static constexpr size_t format_size = 448 << 10;
+
+  SharedBuffers() = default;
+  SharedBuffers(const SharedBuffers&) = delete;
+  SharedBuffers& operator=(const SharedBuffers&) = delete;
+  ~SharedBuffers();
+
+  Status map();
+  void give_back();
+
+  char* for_reading() { return base_; }
+  char* for_formatting() { return base_ + read_size; }
+
+ private:
+  char* base_ = nullptr;
+};
 
 class Loop {
  public:
@@ -108,5 +129,12 @@ class Loop {
   bool busy_since_quiet_ = true;
   bool stopped_ = false;
 };
+
+// An idle pod costs only what it must remember. Makes malloc return what is freed, for give_back_memory() to have an
+// effect.
+void limit_kept_memory();
+
+// Gives back what a burst of work took: the pages of the buffers, of the heap, and of the program's own code.
+void give_back_memory(SharedBuffers& buffers);
 
 }  // namespace keelson

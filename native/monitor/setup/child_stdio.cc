@@ -17,8 +17,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "monitor/setup/mount_api.h"
-#include "monitor/setup/resolve.h"
+#include "monitor/setup/filesystem.h"
 
 namespace keelson {
 

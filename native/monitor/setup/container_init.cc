@@ -12,12 +12,10 @@
 
 #include "monitor/setup/container_process.h"
 #include "monitor/setup/devices.h"
-#include "monitor/setup/masking.h"
-#include "monitor/setup/mount_api.h"
+#include "monitor/setup/rootfs.h"
+#include "monitor/setup/filesystem.h"
 #include "monitor/setup/mounts.h"
 #include "monitor/setup/namespaces.h"
-#include "monitor/setup/resolve.h"
-#include "monitor/setup/rootfs.h"
 
 namespace keelson {
 

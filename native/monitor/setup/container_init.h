@@ -6,7 +6,7 @@
 
 #include "monitor/cgroup/cgroup.h"
 #include "monitor/pod/sandbox.h"
-#include "monitor/setup/pid_namespace.h"
+#include "monitor/setup/namespaces.h"
 #include "monitor/setup/seccomp_filter.h"
 #include "monitor/setup/spawn.h"
 #include "monitor/setup/spec.h"

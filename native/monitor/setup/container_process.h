@@ -6,11 +6,18 @@
 #include <string_view>
 
 #include "monitor/setup/child.h"
-#include "monitor/setup/credentials.h"
 #include "monitor/setup/last_steps.h"
+#include "monitor/setup/seccomp_filter.h"
 #include "monitor/setup/spec.h"
 
 namespace keelson {
+
+// What the process may do, once it is the container's.
+struct Credentials {
+  Capabilities capabilities;  // the spec's, less what the host does not allow
+  uint64_t host_capabilities = 0;
+  const SeccompFilter* filter = nullptr;  // null: none, or left to the last steps
+};
 
 // Borrows what it was planned from until the clone.
 class ContainerProcess {

@@ -11,9 +11,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "monitor/setup/mount_api.h"
+#include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
-#include "monitor/setup/resolve.h"
 
 namespace keelson {
 

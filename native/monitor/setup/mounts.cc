@@ -19,9 +19,8 @@
 
 #include <algorithm>
 
-#include "monitor/setup/mount_api.h"
+#include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
-#include "monitor/setup/resolve.h"
 
 namespace keelson {
 

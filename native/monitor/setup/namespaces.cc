@@ -1,18 +1,28 @@
-// Sources: namespaces(7), user_namespaces(7), credentials(7), ioctl_nsfs(2).
+// Sources: namespaces(7), user_namespaces(7), pid_namespaces(7), credentials(7), ioctl_nsfs(2), proc(5),
+// setns(2), wait(2) (SA_NOCLDWAIT).
 #include "monitor/setup/namespaces.h"
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/nsfs.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
+
+#include "monitor/setup/filesystem.h"
+#include "monitor/setup/rootfs.h"
+#include "monitor/setup/spawn.h"
 
 namespace keelson {
 
@@ -113,6 +123,195 @@ void enter_user_namespace(const Child& child, int fd) {
 void become_namespace_root(const Child& child) {
   if (setgroups(0, nullptr) != 0 || setresgid(0, 0, 0) != 0) child.die(Step::set_groups);
   if (setresuid(0, 0, 0) != 0) child.die(Step::set_user);
+}
+
+namespace {
+
+bool is_same_file(const struct stat& one, const struct stat& other) {
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+bool is_same_namespace(int a, int b) {
+  struct stat one, other;
+  return fstat(a, &one) == 0 && fstat(b, &other) == 0 && is_same_file(one, other);
+}
+
+// Of the mount alone: what could lie upon it has not come along.
+bool is_procfs_of(int mount, int pid_space) {
+  struct stat space, wanted;
+  return is_proc_root(mount) && fstatat(mount, "1/ns/pid", &space, 0) == 0 && fstat(pid_space, &wanted) == 0 &&
+         is_same_file(space, wanted);
+}
+
+}  // namespace
+
+Result<PidTarget> PidTarget::resolve(std::string id, pid_t pid, const std::string& bundle) {
+  const std::string step = "find the PID namespace of container " + id;
+  PidTarget target;
+  target.id_ = std::move(id);
+  target.pidfd_ = Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!target.pidfd_) return fail_errno(step);
+  target.space_ = Fd(open(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!target.space_) return fail_errno(step);
+  const std::string link = bundle + "/pid-namespace";
+  // By our descriptor: it stays that namespace whatever becomes of the process.
+  const std::string space = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(target.space_.get());
+  if (unlink(link.c_str()) != 0 && errno != ENOENT) return fail_errno("remove " + link);
+  if (symlink(space.c_str(), link.c_str()) != 0) return fail_errno("make " + link);
+  target.link_ = link;
+  return target;
+}
+
+PidTarget& PidTarget::operator=(PidTarget&& other) noexcept {
+  if (this == &other) return *this;
+  drop();
+  id_ = std::move(other.id_);
+  pidfd_ = std::move(other.pidfd_);
+  space_ = std::move(other.space_);
+  link_ = std::exchange(other.link_, {});
+  return *this;
+}
+
+void PidTarget::drop() {
+  if (!link_.empty()) unlink(link_.c_str());
+  link_.clear();
+}
+
+Result<SharedPidNamespace> SharedPidNamespace::plan(const Sandbox& sandbox, const PidTarget& target,
+                                                    const ContainerSpec& spec, std::vector<JoinedNamespace>& joined) {
+  SharedPidNamespace shared;
+  auto found = std::ranges::find(joined, CLONE_NEWPID, &JoinedNamespace::flag);
+  if (found == joined.end()) return shared;
+  shared.space_ = std::move(found->fd);
+  joined.erase(found);
+  for (const MountSpec& mount : spec.mounts) {
+    if (mount.type == "proc" && !mount.data.empty()) {
+      return fail(Kind::invalid, "mount " + mount.destination,
+                  "the procfs of a shared PID namespace cannot have the option \"" + mount.data[0] + "\"");
+    }
+  }
+  if (target) {
+    shared.owner_ = "container " + target.id();
+    shared.is_targets_ = true;
+    shared.mounts_ = Fd(fcntl(target.pidfd(), F_DUPFD_CLOEXEC, 3));
+  } else if (sandbox.pid_ns && is_same_namespace(sandbox.pid_ns.get(), shared.space_.get())) {
+    shared.owner_ = "the pod";
+    shared.mounts_ = Fd(fcntl(sandbox.procfs_space.get(), F_DUPFD_CLOEXEC, 3));
+  } else {
+    return fail(Kind::invalid, "join the namespace", "a PID namespace must be the pod's or that of one of its containers");
+  }
+  if (!shared.mounts_) return fail_errno("find the procfs of " + shared.owner_);
+  return shared;
+}
+
+void SharedPidNamespace::join(const Child& child, std::vector<PlannedMount>& mounts) const {
+  if (setns(space_.get(), CLONE_NEWPID) != 0) child.die(Step::join_namespace, "pid");
+  for (PlannedMount& mount : mounts) {
+    if (mount.spec.type == "proc") mount.tree = find_procfs(child, mount.spec);
+  }
+}
+
+int SharedPidNamespace::find_procfs(const Child& child, const MountSpec& spec) const {
+  const char* owner = owner_.c_str();
+  int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+  if (home < 0) child.die(Step::find_procfs, owner);
+  if (setns(mounts_.get(), CLONE_NEWNS) != 0) child.die(Step::find_procfs, owner);
+  // In a container nothing on the way may be a link, and what it has mounted upon its procfs does not come along.
+  int found = is_targets_ ? open_in_root(AT_FDCWD, "proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+                          : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int tree = found < 0 ? -1 : clone_tree(found, "", false);
+  if (tree < 0) child.die(Step::find_procfs, owner);
+  close(found);
+  if (setns(home, CLONE_NEWNS) != 0) child.die(Step::join_namespace, "mnt");
+  close(home);
+  if (!is_procfs_of(tree, space_.get())) child.die(Step::find_procfs, owner, EXDEV);
+  constexpr uint64_t access = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  if (change_mount(tree, {mount_attributes(spec.flags), access, MS_PRIVATE}, false) != 0) {
+    child.die(Step::set_mount_options, spec.destination.c_str());
+  }
+  return tree;
+}
+
+namespace {
+
+// Puts a detached mount upon the root and lets go of all that was there.
+void live_in(const Child& child, int root) {
+  int target = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (target < 0 || attach_mount(root, target) != 0) child.die(Step::mount_root);
+  pivot_to(child, root);
+}
+
+// The containers of the pod see this process and share its user: what they could reach
+// through /proc/1 (root, descriptors, memory) must be nothing.
+void isolate(const Child& child) {
+  int fs = fs_open("tmpfs");
+  if (fs < 0 || fs_set(fs, "size", "4k") != 0) child.die(Step::mount_root);
+  int root = fs_mount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  if (root < 0) child.die(Step::mount_root);
+  live_in(child, root);
+  for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) child.die(Step::set_capabilities);
+  }
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[2] = {};
+  if (syscall(SYS_capset, &header, none) != 0) child.die(Step::set_capabilities);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
+}
+
+// In the mount namespace it was cloned into: leaves there a procfs and nothing else, and gives it to the monitor.
+void leave_procfs(const Child& child) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
+  int fs = fs_open("proc");
+  int procfs = fs < 0 ? -1 : fs_mount(fs, 0);
+  if (procfs < 0) child.die(Step::mount, "proc");
+  live_in(child, procfs);
+  int space = open("/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+  if (space < 0) child.die(Step::find_procfs, "itself");
+  child.send(space);
+}
+
+class SandboxInit final : public Procedure {
+ public:
+  explicit SandboxInit(int user_namespace) : user_namespace_(user_namespace) {}
+
+  void enter(const Child& child) override {
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
+    reset_signals(child);
+    if (user_namespace_ >= 0) enter_user_namespace(child, user_namespace_);
+  }
+
+  void set_up(const Child& child) override {
+    if (setsid() < 0) child.die(Step::start_session);
+    prctl(PR_SET_NAME, "keelson-init", 0, 0, 0);  // for ps; at worst it keeps the monitor's
+    leave_procfs(child);
+    if (unshare(CLONE_NEWNS) != 0) child.die(Step::make_namespaces);
+    isolate(child);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) child.die(Step::reset_signals);
+    // With SIGCHLD ignored the kernel reaps every orphan by itself.
+    signal(SIGCHLD, SIG_IGN);
+    child.settle();
+    // The end of the report socket is here what execve is elsewhere.
+    if (syscall(SYS_close_range, 0, UINT32_MAX, 0) != 0) _exit(1);
+    for (;;) pause();
+  }
+
+  const LastSteps* last_steps() const override { return nullptr; }
+
+ private:
+  int user_namespace_;
+};
+
+}  // namespace
+
+Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace) {
+  SandboxInit init(user_namespace);
+  SpawnOptions options;
+  options.new_namespaces = CLONE_NEWPID | CLONE_NEWNS;
+  // Namespaces belong to the user namespace that their maker is in.
+  if (user_namespace >= 0) options.way = SpawnWay::helper_then_new_namespaces;
+  Result<Started> started = spawn_and_wait(loop, reaper, init, std::move(options));
+  if (!started) return about(started.error(), "the pod's init");
+  return PodInit{started->pid, std::move(started->sent)};
 }
 
 }  // namespace keelson

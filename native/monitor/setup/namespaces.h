@@ -1,4 +1,4 @@
-// Joining namespaces by path; user namespaces as id maps: making new ones, and what ids become in them.
+// The namespaces of a pod's processes: joined by their path; user namespaces as id maps; a PID namespace that is shared.
 #pragma once
 
 #include <sys/types.h>
@@ -9,7 +9,9 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "monitor/pod/sandbox.h"
 #include "monitor/setup/child.h"
+#include "monitor/setup/mounts.h"
 #include "monitor/setup/spec.h"
 
 namespace keelson {
@@ -54,5 +56,66 @@ uint32_t host_id(const std::vector<IdMapping>& mappings, uint32_t id);
 void enter_user_namespace(const Child& child, int fd);
 // In a user namespace already: its root is somebody else than the one who came in.
 void become_namespace_root(const Child& child);
+
+// The PID namespace of a neighbour, who may have been another process when the bundle was written.
+class PidTarget {
+ public:
+  PidTarget() = default;
+  // `pid` is a child of ours that has not been reaped. For as long as this object lives `bundle`/pid-namespace,
+  // which config.json names, leads to its namespace.
+  static Result<PidTarget> resolve(std::string id, pid_t pid, const std::string& bundle);
+  PidTarget(PidTarget&& other) noexcept = default;
+  PidTarget& operator=(PidTarget&& other) noexcept;
+  ~PidTarget() { drop(); }
+
+  explicit operator bool() const { return static_cast<bool>(pidfd_); }
+  const std::string& id() const { return id_; }
+  int pidfd() const { return pidfd_.get(); }
+
+ private:
+  void drop();
+
+  std::string id_;
+  Fd pidfd_;
+  Fd space_;
+  std::string link_;  // empty: none was made
+};
+
+// The PID namespace that a container's init joins, if it is to be no new one.
+class SharedPidNamespace {
+ public:
+  // Takes it out of those that are joined first. It must be the pod's, or that of `target`.
+  static Result<SharedPidNamespace> plan(const Sandbox& sandbox, const PidTarget& target, const ContainerSpec& spec,
+                                         std::vector<JoinedNamespace>& joined);
+
+  explicit operator bool() const { return static_cast<bool>(space_); }
+  std::vector<int> descriptors() const { return {space_.get(), mounts_.get()}; }
+
+  // In the child: its own children are in the namespace from now on, whose procfs is at hand for each such mount.
+  void join(const Child& child, std::vector<PlannedMount>& mounts) const;
+
+ private:
+  int find_procfs(const Child& child, const MountSpec& spec) const;
+
+  Fd space_;   // set: there is one
+  Fd mounts_;  // the mount namespace that its procfs is found in: the pod's, which has nothing else, or the target's
+  bool is_targets_ = false;
+  std::string owner_;  // for messages
+};
+
+class Loop;
+class Reaper;
+
+struct PodInit {
+  pid_t pid = 0;
+  // A mount namespace whose root is a procfs of the PID namespace and which holds nothing else. Who is outside
+  // cannot make such a procfs; nobody but the monitor gets at this one, on which nothing is masked.
+  Fd procfs_space;
+};
+
+// Spawns it in a new PID namespace and the caller's other ones, with an empty read-only
+// root and no capability; in the user namespace behind the descriptor, unless that is -1. It reaps orphans
+// and does nothing else; it dies by SIGKILL from the monitor, and with the monitor. Runs the loop meanwhile.
+Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace);
 
 }  // namespace keelson

@@ -1,7 +1,9 @@
-// The container's root: an overlay of the image's layers, mounted in the mount namespace of the calling child.
+// The container's root: an overlay of the image's layers, mounted in the mount namespace of the calling child; what of
+// it is hidden or read-only; and the change into it.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "monitor/setup/child.h"
 #include "monitor/setup/spec.h"
@@ -63,5 +65,9 @@ void forget_failed_mount(const RootfsSpec& spec);
 
 // Makes the mounted root the process's "/" and lets go of the host's tree.
 void pivot_to(const Child& child, int root);
+
+// Hide parts of /proc and /sys, and make others read-only. A path that does not exist is no harm and is passed over.
+void mask_paths(const Child& child, int root, const std::vector<std::string>& paths);
+void make_paths_readonly(const Child& child, int root, const std::vector<std::string>& paths);
 
 }  // namespace keelson

@@ -3,7 +3,7 @@
 // The words of this folder:
 //   spawn      to clone a process and see it to its execve: here, and nowhere else
 //   child      what runs between clone and execve (child.h)
-//   procedure  what a child does, in order: container_init.cc, container_exec.cc, pod/sandbox_init.cc
+//   procedure  what a child does, in order: container_init.cc, container_exec.cc, namespaces.cc (a pod's init)
 //   helper     a child that prepares all and then clones the process itself, where a namespace wants it so
 //   process    what runs in the end
 #pragma once

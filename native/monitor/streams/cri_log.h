@@ -14,7 +14,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
-#include "monitor/server/memory.h"
+#include "monitor/server/loop.h"
 
 namespace keelson {
 

@@ -1,7 +1,5 @@
 #include "monitor/streams/exec_session.h"
 
-#include <fcntl.h>
-
 #include <optional>
 
 #include "monitor/setup/spawn.h"
@@ -111,11 +109,9 @@ Status ExecSession::connect(Started started, StdioPipes pipes) {
     TRY(open_output(err_, FrameType::stderr_bytes, std::move(pipes.err)));
     return request_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
   }
-  terminal_ = Fd(fcntl(started.sent.get(), F_DUPFD_CLOEXEC, 0));
-  if (!terminal_) return fail_errno("duplicate the terminal");
+  terminal_ = TRY(duplicate(started.sent, "the terminal"));
   if (request_.input) {
-    Fd input(fcntl(started.sent.get(), F_DUPFD_CLOEXEC, 0));
-    if (!input) return fail_errno("duplicate the terminal");
+    Fd input = TRY(duplicate(terminal_, "the terminal"));
     TRY(open_input(std::move(input), InputPipe::Target::terminal));
   }
   return open_output(out_, FrameType::stdout_bytes, std::move(started.sent));

@@ -153,14 +153,12 @@ void PortForward::fail_connect(int error) {
 }
 
 Status PortForward::join() {
-  Fd for_input(fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
-  if (!for_input) return fail_errno("duplicate the socket");
-  input_ = std::make_unique<InputPipe>(context_.loop, std::move(for_input), InputPipe::Target::socket);
+  input_ = std::make_unique<InputPipe>(context_.loop, TRY(duplicate(socket_, "the socket")), InputPipe::Target::socket);
   input_->when_room([this] {
     client_.pause_input(false);
     if (output_ended_ && input_->is_idle()) answer();
   });
-  if (Status opened = input_->open(); !opened) return opened;
+  TRY(input_->open());
   output_.emplace(context_.loop, client_, FrameType::stdout_bytes, std::move(socket_));
   return output_->open([this] { on_output_end(); });
 }

@@ -54,6 +54,12 @@ Result<StdioPipes> make_stdio_pipes(bool with_input) {
   return pipes;
 }
 
+Result<Fd> duplicate(const Fd& fd, const char* what) {
+  Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) return fail_errno(std::string("duplicate ") + what);
+  return copy;
+}
+
 Status resize_terminal(int terminal, uint16_t columns, uint16_t rows) {
   winsize size{};
   size.ws_col = columns;

@@ -20,6 +20,9 @@ struct StdioPipes {
 // Without `with_input` the process gets no stream from us: whoever starts it gives it a /dev/null.
 Result<StdioPipes> make_stdio_pipes(bool with_input);
 
+// `what` is for the error.
+Result<Fd> duplicate(const Fd& fd, const char* what);
+
 // Sets a terminal's size.
 Status resize_terminal(int terminal, uint16_t columns, uint16_t rows);
 

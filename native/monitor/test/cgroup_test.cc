@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "monitor/cgroup/files.h"
+#include "monitor/cgroup/cgroupfs.h"
 #include "monitor/cgroup/oom.h"
 #include "monitor/test/unit_test.h"
 

@@ -1,0 +1,182 @@
+#include "monitor/streams/container_streams.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "monitor/pod/container.h"
+#include "monitor/server/monitor_log.h"
+
+namespace keelson {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto end_limit = 1s;
+// A pipe is emptied by a few reads; who fills it meanwhile is not the init and must not keep the loop here.
+constexpr int max_reads_after_exit = 64;
+constexpr Stream both[] = {Stream::out, Stream::err};
+
+}  // namespace
+
+Status ContainerStreams::open(Fd terminal, StdioPipes pipes, bool with_input) {
+  if (!terminal) {
+    TRY(open_output(std::move(pipes.out), std::move(pipes.err)));
+    return with_input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
+  }
+  Result<Fd> copy = duplicate(terminal, "the terminal");
+  TRY(open_output(std::move(terminal), Fd()));
+  terminal_ = TRY(std::move(copy));
+  return with_input ? open_input(TRY(duplicate(terminal_, "the terminal")), InputPipe::Target::terminal) : Status{};
+}
+
+Status ContainerStreams::open_output(Fd out, Fd err) {
+  sources_[0].fd = std::move(out);
+  sources_[1].fd = std::move(err);
+  for (Stream stream : both) {
+    Source& source = sources_[static_cast<size_t>(stream)];
+    if (!source.fd) continue;
+    source.watch = TRY(loop_.watch(source.fd.get(), EPOLLIN, [this, stream](uint32_t) { read_some(stream); }));
+  }
+  return {};
+}
+
+Status ContainerStreams::open_input(Fd fd, InputPipe::Target target) {
+  input_ = std::make_unique<InputPipe>(loop_, std::move(fd), target);
+  input_->when_room([this] { attached_.resume_input(*input_); });
+  return input_->open();
+}
+
+Status ContainerStreams::resize(uint16_t columns, uint16_t rows) {
+  if (!terminal_) return fail(Kind::state, "resize the terminal", "the container has none");
+  return resize_terminal(terminal_.get(), columns, rows);
+}
+
+Status ContainerStreams::reopen_log() {
+  if (!log_) return fail(Kind::state, "reopen the log", "the container has none");
+  return log_->reopen();
+}
+
+// One batch; false when there is nothing more to read now.
+bool ContainerStreams::read_some(Stream stream) {
+  Source& source = sources_[static_cast<size_t>(stream)];
+  if (!source.fd) return false;
+  char* buffer = loop_.buffers().for_reading();
+  ssize_t count = read(source.fd.get(), buffer, SharedBuffers::read_size);
+  if (count < 0 && errno == EINTR) return true;
+  if (count < 0 && errno == EAGAIN) return false;
+  if (count <= 0) {  // a terminal's master says EIO when the last slave is closed
+    close(stream);
+    check_end();
+    return false;
+  }
+  std::string_view bytes(buffer, static_cast<size_t>(count));
+  if (log_) log_->write(stream, bytes, now_ns(), loop_.buffers());
+  attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes);
+  return true;
+}
+
+void ContainerStreams::finish(Loop::Task on_end) {
+  for (Stream stream : both) {
+    for (int reads = 0; reads < max_reads_after_exit && read_some(stream); ++reads) {
+    }
+  }
+  on_end_ = std::move(on_end);
+  deadline_ = loop_.after(end_limit, [this] {
+    for (Stream stream : both) close(stream);
+    check_end();
+  });
+  check_end();
+}
+
+void ContainerStreams::close(Stream stream) {
+  Source& source = sources_[static_cast<size_t>(stream)];
+  if (!source.fd) return;
+  source.watch.stop();
+  source.fd.reset();
+  if (log_) log_->end(stream, now_ns(), loop_.buffers());
+}
+
+void ContainerStreams::check_end() {
+  if (sources_[0].fd || sources_[1].fd || !on_end_) return;
+  deadline_.cancel();
+  Loop::Task on_end = std::exchange(on_end_, nullptr);
+  on_end();
+}
+
+namespace {
+
+// One client's input.
+class Attach : public Call {
+ public:
+  Attach(Connection& client, std::shared_ptr<Container> container, bool with_input)
+      : client_(client), container_(std::move(container)), with_input_(with_input) {}
+  ~Attach() override { end_input(); }  // also for a client that was cut off
+
+  void on_stdin(std::string_view bytes) override {
+    InputPipe* input = with_input_ ? container_->input() : nullptr;
+    if (input == nullptr) return;
+    input->write(bytes);
+    if (!input->has_room()) client_.pause_input(true);
+  }
+
+  void on_stdin_close() override { end_input(); }
+  void on_resize(uint16_t columns, uint16_t rows) override { (void)container_->resize(columns, rows); }
+  void on_closed() override { end_input(); }
+
+ private:
+  void end_input() {
+    InputPipe* input = container_->input();
+    if (with_input_ && container_->input_once() && input != nullptr) input->end();
+    with_input_ = false;
+  }
+
+  Connection& client_;  // owns this
+  std::shared_ptr<Container> container_;
+  bool with_input_;
+};
+
+}  // namespace
+
+void AttachedClients::send(FrameType type, std::string_view bytes) {
+  std::erase_if(clients_, [&](const std::weak_ptr<Connection>& held) {
+    auto client = held.lock();
+    if (!client || !client->open_for_frames()) return true;
+    std::string_view rest = bytes;
+    while (!rest.empty()) {
+      if (!client->has_room()) {
+        client->fail_with(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
+        return true;
+      }
+      client->send(type, rest.substr(0, max_bytes_payload));
+      rest.remove_prefix(std::min(rest.size(), max_bytes_payload));
+    }
+    return false;
+  });
+}
+
+void AttachedClients::resume_input(const InputPipe& input) const {
+  auto clients = clients_;  // a resumed client may detach
+  for (const auto& held : clients) {
+    if (auto client = held.lock(); client && input.has_room()) client->pause_input(false);
+  }
+}
+
+void AttachedClients::reply(int exit_code) const {
+  JsonWriter json;
+  json.begin_object().key("exit_code").value(exit_code).end_object();
+  for (const auto& held : clients_) {
+    if (auto client = held.lock()) client->reply(json.text());
+  }
+}
+
+Status attach(const std::shared_ptr<Connection>& client, std::shared_ptr<Container> container, bool with_input) {
+  TRY(container->must_run("attach"));
+  client->started(container->state().pid);
+  client->set_call(std::make_shared<Attach>(*client, container, with_input));
+  return container->attach(client);
+}
+
+}  // namespace keelson

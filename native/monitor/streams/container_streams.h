@@ -1,0 +1,79 @@
+// A running container's streams: what it writes goes into its log and to each attached client, what those write goes
+// to its stdin.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "monitor/server/connection.h"
+#include "monitor/streams/cri_log.h"
+#include "monitor/streams/stdio.h"
+
+namespace keelson {
+
+class Container;
+
+// The clients that attach() has joined to a container.
+class AttachedClients {
+ public:
+  void add(std::weak_ptr<Connection> client) { clients_.push_back(std::move(client)); }
+  // A client must read in time: no room for output means it is cut off, for it may hold up neither the log nor
+  // its neighbours.
+  void send(FrameType type, std::string_view bytes);
+  // The container's stdin takes bytes again: they go on for as long as it does.
+  void resume_input(const InputPipe& input) const;
+  // The container has exited.
+  void reply(int exit_code) const;
+
+ private:
+  std::vector<std::weak_ptr<Connection>> clients_;
+};
+
+class ContainerStreams {
+ public:
+  // `log` is empty for a container without a log: its output is still read, for the pipe must not fill.
+  ContainerStreams(Loop& loop, std::optional<Log> log) : loop_(loop), log_(std::move(log)) {}
+
+  // Starts to carry what `terminal` has, or where there is none the pipes. On failure the streams before go on.
+  Status open(Fd terminal, StdioPipes pipes, bool with_input);
+
+  Status resize(uint16_t columns, uint16_t rows);
+  Status reopen_log();
+  AttachedClients& attached() { return attached_; }
+  // Null: there is none.
+  InputPipe* input() { return input_.get(); }
+
+  // The container's init is dead. Reads what it left, then waits for the ends of its output (others may hold
+  // the pipes) for at most a second, ends the log, and calls `on_end`, perhaps at once.
+  void finish(Loop::Task on_end);
+
+ private:
+  struct Source {
+    Fd fd;
+    Loop::Watch watch;
+  };
+
+  Status open_output(Fd out, Fd err);
+  Status open_input(Fd fd, InputPipe::Target target);
+  bool read_some(Stream stream);
+  void close(Stream stream);
+  void check_end();
+
+  Loop& loop_;
+  std::optional<Log> log_;
+  std::array<Source, 2> sources_;
+  Fd terminal_;
+  std::unique_ptr<InputPipe> input_;
+  AttachedClients attached_;
+  Loop::Timer deadline_;
+  Loop::Task on_end_;
+};
+
+// Answers STARTED and joins `client` to the container, or fails. A container's stdin that is
+// open once (`stdin_once`) ends with the first client that was attached to it.
+Status attach(const std::shared_ptr<Connection>& client, std::shared_ptr<Container> container, bool with_input);
+
+}  // namespace keelson
