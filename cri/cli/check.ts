@@ -1,11 +1,11 @@
 // `keelson check`: whether this host can run pods, and what to do where it cannot.
 
-import { access, constants, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { release } from "node:os";
 import { missingPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
-import { firstLine, loadHost, nativePaths } from "../../native/index.ts";
+import { firstLine, loadHost, type NativePaths, nativePaths, runProgram } from "../../native/index.ts";
 import { detectCgroups } from "../../pod/cgroups.ts";
 import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
@@ -22,6 +22,7 @@ export interface Finding {
 }
 
 const criuMs = 10_000;
+const programMs = 5_000;
 
 type Check = (config: Config) => Promise<Finding>;
 
@@ -37,7 +38,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["seccomp", checkSeccomp],
     ["SELinux", async () => checkSelinux(await selinuxIsActive())],
     ["cgroups", checkCgroups],
-    ["native programs", checkNative],
+    ["native programs", async () => checkPrograms(nativePaths())],
     ["network", checkNetwork],
     ["network leftovers", async ({ root }) => checkLeftovers(await networkLeftovers(root))],
     ["handlers", checkHandlers],
@@ -184,16 +185,26 @@ async function checkCgroups(): Promise<Finding> {
   );
 }
 
-async function checkNative(): Promise<Finding> {
-  const { monitor, unpacker } = nativePaths();
-  for (const path of [monitor, unpacker]) {
-    const runs = await access(path, constants.X_OK).then(
-      () => true,
-      () => false,
+/** By running each: a library that its loader does not find shows in nothing else. */
+export async function checkPrograms({ monitor, unpacker }: NativePaths): Promise<Finding> {
+  const versions = [];
+  for (const file of [monitor, unpacker]) {
+    const signal = AbortSignal.timeout(programMs);
+    // Without the environment, as the daemon runs the unpacker.
+    const end = await runProgram(file, ["--version"], signal, { env: {}, stdout: { limit: 1024 } }).catch(
+      (error: unknown) => firstLine(error),
     );
-    if (!runs) return fail("native programs", `${path} is missing`, "Build them: npm run build:native.");
+    if (typeof end === "string") {
+      return fail("native programs", `${file} does not run: ${end}`, "Build them: npm run build:native.");
+    }
+    if (end.code !== 0) {
+      const detail = `${file} does not run: ${end.stderr.trim() || `it ended with ${end.code ?? end.signal}`}`;
+      const remedy = "Install the library that it names (Debian: libisal2), or build them here: npm run build:native.";
+      return fail("native programs", detail, remedy);
+    }
+    versions.push(end.stdout.trim());
   }
-  return ok("native programs", `${monitor}, ${unpacker}`);
+  return ok("native programs", versions.join(", "));
 }
 
 async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding> {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { nativePaths } from "../../native/index.ts";
 import { connect, failure } from "../api/testing/client.ts";
 import { serveEdge } from "../api/testing/edge.ts";
 import { memoryPods } from "../api/testing/memory-pods.ts";
@@ -16,6 +17,7 @@ import {
   checkLeftovers,
   checkNamespaces,
   checkOverlay,
+  checkPrograms,
   checkRoot,
   checkSelinux,
   checkSystemCalls,
@@ -174,6 +176,30 @@ describe("keelson check", () => {
     expect(checkSelinux(true)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("selinux=0") });
     expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });
     expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });
+  });
+});
+
+describe("keelson check of the native programs", () => {
+  test("names the shared library that is not installed", async () => {
+    const built = nativePaths();
+    // The loader is asked for a library that no host has, by the program's own list of those it needs.
+    const bytes = await readFile(built.unpacker);
+    const at = bytes.indexOf("libisal.so.2\0");
+    expect(at).toBeGreaterThan(0);
+    bytes.write("libisal.so.0", at);
+    const unpacker = join(directory, "keelson-unpack");
+    await writeFile(unpacker, bytes, { mode: 0o700 });
+    const finding = await checkPrograms({ ...built, unpacker });
+    expect(finding).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("libisal2") });
+    expect(finding.detail).toMatch(/keelson-unpack does not run: .*libisal\.so\.0/);
+    expect(await checkPrograms(built)).toMatchObject({ verdict: "ok" });
+  });
+
+  test("names the one that is missing", async () => {
+    const monitor = join(directory, "keelson-monitor");
+    const finding = await checkPrograms({ ...nativePaths(), monitor });
+    expect(finding).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("build:native") });
+    expect(finding.detail).toContain(`${monitor} does not run`);
   });
 });
 

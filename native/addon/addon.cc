@@ -1,80 +1,123 @@
-// The Node-API module: one function here for each method of `Host` in ../client/host.ts, by its name there.
+// The Node-API module: for each method of `Host` in ../client/host.ts, by its name there, the function of this folder
+// or of common/ behind it. Arguments are checked, the function runs on libuv's thread pool, its Result settles a promise.
 
 #include <napi.h>
 #include <unistd.h>
 
-#include "addon/background.h"
+#include <functional>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <variant>
+#include <vector>
+
 #include "addon/files.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
 #include "addon/network.h"
 #include "addon/overlay.h"
 #include "addon/seccomp.h"
-#include "addon/tree.h"
+#include "common/tree.h"
 
 namespace keelson {
 
 namespace {
 
+// Reads arguments one after another; the first wrong one throws a TypeError and `ok` is false.
+class Arguments {
+ public:
+  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
+
+  std::string text() { return as_text(info_[next_++]); }
+  // A path must not end early at a NUL byte.
+  std::string path() { return about(as_path(info_[next_++])); }
+
+  std::vector<std::string> paths() {
+    Napi::Value value = info_[next_++];
+    if (!value.IsArray()) return wrong("an array of paths"), std::vector<std::string>();
+    auto array = value.As<Napi::Array>();
+    std::vector<std::string> all;
+    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) all.push_back(as_path(array.Get(i)));
+    if (!all.empty()) about(all.front());
+    return all;
+  }
+
+  uint64_t size() {
+    Napi::Value value = info_[next_++];
+    double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    if (!(number >= 0 && number <= 1U << 30)) return wrong("a number from 0 to 2^30"), uint64_t{0};
+    return static_cast<uint64_t>(number);
+  }
+
+  uint64_t count() {
+    Napi::Value value = info_[next_++];
+    bool lossless = false;
+    uint64_t number = value.IsBigInt() ? value.As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+    if (!lossless) wrong("a bigint from 0 to 2^64 - 1");
+    return number;
+  }
+
+  bool ok() const { return ok_; }
+  // What an error is about: the first path.
+  const std::string& object() const { return object_; }
+
+ private:
+  void wrong(const char* wanted) {
+    if (ok_) Napi::TypeError::New(info_.Env(), std::string("argument must be ") + wanted).ThrowAsJavaScriptException();
+    ok_ = false;
+  }
+
+  const std::string& about(const std::string& path) {
+    if (object_.empty()) object_ = path;
+    return path;
+  }
+
+  std::string as_text(Napi::Value value) {
+    if (!value.IsString()) return wrong("a string"), std::string();
+    return value.As<Napi::String>().Utf8Value();
+  }
+
+  std::string as_path(Napi::Value value) {
+    std::string text = as_text(value);
+    if (ok_ && (text.empty() || text.find('\0') != std::string::npos)) wrong("a path");
+    return text;
+  }
+
+  const Napi::CallbackInfo& info_;
+  size_t next_ = 0;
+  bool ok_ = true;
+  std::string object_;
+};
+
+// The rejection: an Error with `kind`, `step`, `object`, `errno` and `detail`; host.ts makes it a KeelsonError.
+Napi::Value rejection(Napi::Env env, const Error& error) {
+  Napi::Error made = Napi::Error::New(env, error.message());
+  made.Set("kind", std::string(to_string(error.kind)));
+  made.Set("step", error.step);
+  made.Set("object", error.object);
+  made.Set("errno", Napi::Number::New(env, error.error_number));
+  made.Set("reason", error.error_number != 0 ? std::string(strerror(error.error_number)) : error.detail);
+  return made.Value();
+}
+
+Napi::Value to_text(Napi::Env env, const std::string& text) { return Napi::String::New(env, text); }
+
 Napi::Value to_buffer(Napi::Env env, const std::string& bytes) {
   return Napi::Buffer<char>::Copy(env, bytes.data(), bytes.size());
 }
 
-Napi::Value to_descriptor(Napi::Env env, Fd& fd) { return Napi::Number::New(env, fd.release()); }
+// No Fd is null.
+Napi::Value to_descriptor(Napi::Env env, Fd& fd) { return fd ? Napi::Number::New(env, fd.release()) : env.Null(); }
 
-Napi::Value syncFileSystem(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string path = arguments.path();
-  if (!arguments.ok()) return {};
-  return run_status(info.Env(), path, [path] { return sync_file_system(path); });
+Napi::Value to_buffer_or_null(Napi::Env env, const std::optional<std::string>& bytes) {
+  return bytes ? to_buffer(env, *bytes) : env.Null();
 }
 
-Napi::Value readFiles(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::vector<std::string> paths = arguments.paths();
-  uint64_t limit = arguments.size();
-  if (!arguments.ok()) return {};
-  return Background<FileContents>::run(
-      info.Env(), "files", [paths = std::move(paths), limit]() -> Result<FileContents> { return read_files(paths, limit); },
-      [](Napi::Env env, FileContents& contents) -> Napi::Value {
-        Napi::Array array = Napi::Array::New(env, contents.size());
-        for (uint32_t i = 0; i < contents.size(); ++i) {
-          array.Set(i, contents[i] ? to_buffer(env, *contents[i]) : env.Null());
-        }
-        return array;
-      });
-}
-
-Napi::Value openInside(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string directory = arguments.path();
-  std::string name = arguments.text();
-  if (!arguments.ok()) return {};
-  return Background<Fd>::run(
-      info.Env(), directory, [directory, name] { return open_inside(directory, name); },
-      [](Napi::Env env, Fd& fd) { return fd ? to_descriptor(env, fd) : env.Null(); });
-}
-
-Napi::Value diskUsage(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string path = arguments.path();
-  uint64_t max_inodes = arguments.count();
-  if (!arguments.ok()) return {};
-  return Background<TreeUse>::run(
-      info.Env(), path, [path, max_inodes] { return disk_usage(path, max_inodes); },
-      [](Napi::Env env, TreeUse& use) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("bytes", Napi::BigInt::New(env, use.bytes));
-        object.Set("inodes", Napi::BigInt::New(env, use.inodes));
-        return object;
-      });
-}
-
-Napi::Value removeTree(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string path = arguments.path();
-  if (!arguments.ok()) return {};
-  return run_status(info.Env(), path, [path] { return remove_tree(path); });
+Napi::Value to_disk_usage(Napi::Env env, const TreeUse& use) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("bytes", Napi::BigInt::New(env, use.bytes));
+  object.Set("inodes", Napi::BigInt::New(env, use.inodes));
+  return object;
 }
 
 // The forms of `LayerFile` in ../client/host.ts.
@@ -100,90 +143,66 @@ struct LayerFileToJs {
   }
 };
 
-Napi::Value readFromLayers(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::vector<std::string> layers = arguments.paths();
-  std::vector<std::string> paths = arguments.paths();
-  uint64_t limit = arguments.size();
-  if (!arguments.ok()) return {};
-  std::string object = layers.empty() ? "no layers" : layers.front();
-  return Background<std::vector<LayerFile>>::run(
-      info.Env(), object,
-      [layers = std::move(layers), paths = std::move(paths), limit] { return read_from_layers(layers, paths, limit); },
-      [](Napi::Env env, std::vector<LayerFile>& files) -> Napi::Value {
-        Napi::Array array = Napi::Array::New(env, files.size());
-        for (uint32_t i = 0; i < files.size(); ++i) array.Set(i, std::visit(LayerFileToJs{env}, files[i]));
-        return array;
-      });
+Napi::Value to_layer_file(Napi::Env env, const LayerFile& file) { return std::visit(LayerFileToJs{env}, file); }
+
+template <auto to_item, typename Item>
+Napi::Value to_array(Napi::Env env, const std::vector<Item>& items) {
+  Napi::Array array = Napi::Array::New(env, items.size());
+  for (uint32_t i = 0; i < items.size(); ++i) array.Set(i, to_item(env, items[i]));
+  return array;
 }
 
-Napi::Value removedPaths(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string upper = arguments.path();
-  std::vector<std::string> lower = arguments.paths();
-  uint64_t limit = arguments.count();
-  if (!arguments.ok()) return {};
-  return Background<std::vector<std::string>>::run(
-      info.Env(), upper, [upper, lower = std::move(lower), limit] { return removed_paths(upper, lower, limit); },
-      [](Napi::Env env, std::vector<std::string>& paths) -> Napi::Value {
-        Napi::Array array = Napi::Array::New(env, paths.size());
-        for (uint32_t i = 0; i < paths.size(); ++i) array.Set(i, to_buffer(env, paths[i]));
-        return array;
-      });
-}
+// One call on its way: deletes itself once the promise is settled. `convert` makes JavaScript's value of a Result's,
+// and is not needed for a Status.
+template <typename Answer, typename Convert>
+class Background final : public Napi::AsyncWorker {
+ public:
+  static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
+    auto* worker = new Background(env, std::move(object), std::move(work), convert);
+    Napi::Promise promise = worker->deferred_.Promise();
+    worker->Queue();
+    return promise;
+  }
 
-Napi::Value unmountLazily(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string path = arguments.path();
-  if (!arguments.ok()) return {};
-  return run_status(info.Env(), path, [path] { return unmount(path); });
-}
+ private:
+  Background(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        object_(std::move(object)),
+        work_(std::move(work)),
+        convert_(convert) {}
 
-Napi::Value compileSeccomp(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string profile = arguments.text();
-  if (!arguments.ok()) return {};
-  return Background<std::string>::run(
-      info.Env(), "seccomp profile", [profile = std::move(profile)] { return compile_seccomp(profile); },
-      [](Napi::Env env, std::string& program) { return to_buffer(env, program); });
-}
+  void Execute() override { answer_ = work_(); }
 
-Napi::Value sealedCopy(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string path = arguments.path();
-  if (!arguments.ok()) return {};
-  return Background<Fd>::run(info.Env(), path, [path] { return sealed_copy(path); }, to_descriptor);
-}
+  void OnOK() override {
+    if (!answer_) {
+      deferred_.Reject(rejection(Env(), about(std::move(answer_.error()), object_).error()));
+    } else if constexpr (std::is_void_v<typename Answer::value_type>) {
+      deferred_.Resolve(Env().Undefined());
+    } else {
+      deferred_.Resolve(convert_(Env(), *answer_));
+    }
+  }
 
-Napi::Value tryLock(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string path = arguments.path();
-  if (!arguments.ok()) return {};
-  return Background<Fd>::run(
-      info.Env(), path, [path] { return try_lock(path); },
-      [](Napi::Env env, Fd& fd) { return fd ? to_descriptor(env, fd) : env.Null(); });
-}
+  Napi::Promise::Deferred deferred_;
+  std::string object_;
+  std::function<Answer()> work_;
+  Convert convert_;
+  Answer answer_;
+};
 
-Napi::Value pinNamespace(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string space = arguments.path();
-  std::string pin = arguments.path();
-  if (!arguments.ok()) return {};
-  return run_status(info.Env(), pin, [space, pin] { return pin_namespace(space, pin); });
-}
-
-Napi::Value interfaceAddresses(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  std::string space = arguments.path();
-  std::string interface = arguments.text();
-  if (!arguments.ok()) return {};
-  return Background<std::vector<std::string>>::run(
-      info.Env(), space, [space, interface] { return interface_addresses(space, interface); },
-      [](Napi::Env env, std::vector<std::string>& addresses) -> Napi::Value {
-        Napi::Array array = Napi::Array::New(env, addresses.size());
-        for (uint32_t i = 0; i < addresses.size(); ++i) array.Set(i, addresses[i]);
-        return array;
-      });
+// A method that reads its arguments with `readers`, in their order, calls `function` with them in the background, and
+// answers what `convert` makes of its result.
+template <auto... readers, typename Function, typename Convert = std::nullptr_t>
+Napi::Function method(Napi::Env env, Function function, Convert convert = nullptr) {
+  return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
+    Arguments arguments(info);
+    std::tuple values{(arguments.*readers)()...};
+    if (!arguments.ok()) return {};
+    using Answer = decltype(std::apply(function, values));
+    return Background<Answer, Convert>::run(
+        info.Env(), arguments.object(), [=, values = std::move(values)] { return std::apply(function, values); }, convert);
+  });
 }
 
 Napi::Value hostCapabilities(const Napi::CallbackInfo& info) {
@@ -208,19 +227,28 @@ Napi::Value exitNow(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
-  exports.Set("syncFileSystem", Napi::Function::New(env, syncFileSystem));
-  exports.Set("readFiles", Napi::Function::New(env, readFiles));
-  exports.Set("openInside", Napi::Function::New(env, openInside));
-  exports.Set("diskUsage", Napi::Function::New(env, diskUsage));
-  exports.Set("removeTree", Napi::Function::New(env, removeTree));
-  exports.Set("readFromLayers", Napi::Function::New(env, readFromLayers));
-  exports.Set("removedPaths", Napi::Function::New(env, removedPaths));
-  exports.Set("unmount", Napi::Function::New(env, unmountLazily));
-  exports.Set("compileSeccomp", Napi::Function::New(env, compileSeccomp));
-  exports.Set("sealedCopy", Napi::Function::New(env, sealedCopy));
-  exports.Set("tryLock", Napi::Function::New(env, tryLock));
-  exports.Set("pinNamespace", Napi::Function::New(env, pinNamespace));
-  exports.Set("interfaceAddresses", Napi::Function::New(env, interfaceAddresses));
+  constexpr auto path = &Arguments::path;
+  constexpr auto paths = &Arguments::paths;
+  constexpr auto text = &Arguments::text;
+  constexpr auto size = &Arguments::size;
+  constexpr auto count = &Arguments::count;
+  auto read_each = [](const std::vector<std::string>& files, size_t limit) -> Result<FileContents> {
+    return read_files(files, limit);  // which fails for no file as a whole
+  };
+
+  exports.Set("syncFileSystem", method<path>(env, sync_file_system));
+  exports.Set("readFiles", method<paths, size>(env, read_each, to_array<to_buffer_or_null, std::optional<std::string>>));
+  exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
+  exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));
+  exports.Set("removeTree", method<path>(env, remove_tree));
+  exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
+  exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
+  exports.Set("unmount", method<path>(env, unmount));
+  exports.Set("compileSeccomp", method<text>(env, compile_seccomp, to_buffer));
+  exports.Set("sealedCopy", method<path>(env, sealed_copy, to_descriptor));
+  exports.Set("tryLock", method<path>(env, try_lock, to_descriptor));
+  exports.Set("pinNamespace", method<path, path>(env, pin_namespace));
+  exports.Set("interfaceAddresses", method<path, text>(env, interface_addresses, to_array<to_text, std::string>));
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
   exports.Set("trimHeap", Napi::Function::New(env, trimHeap));

@@ -1,5 +1,5 @@
 # The Node-API addon, and the test program of its functions (which know nothing of Node).
-ADDON_FUNCTIONS = addon/files.cc addon/tree.cc addon/layers.cc addon/overlay.cc addon/kernel.cc addon/network.cc addon/seccomp.cc common/error.cc common/file.cc common/json.cc
+ADDON_FUNCTIONS := $(filter-out addon/addon.cc %_test.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
 ADDON_OBJECTS = $(addprefix $(BUILD)/addon-objects/,$(ADDON_FUNCTIONS:.cc=.o))
 ADDON_FLAGS = -fPIC -fvisibility=hidden -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include

@@ -27,8 +27,8 @@
 #include "addon/network.h"
 #include "addon/overlay.h"
 #include "addon/seccomp.h"
-#include "addon/tree.h"
 #include "common/file.h"
+#include "common/tree.h"
 
 namespace keelson {
 
@@ -88,6 +88,24 @@ void deep_trees_take_no_descriptors(const std::string& base) {
   CLAIM(!bounded && bounded.error().kind == Kind::invalid);
   CLAIM_OK(remove_tree(base + "/deep"));
   CLAIM(!exists(base + "/deep"));
+}
+
+// More directories that hold something than a walk remembers at once.
+void wide_trees_are_listed_in_parts(const std::string& base) {
+  const std::string wide = base + "/wide";
+  make_directory(wide);
+  constexpr int directories = 6000;
+  for (int i = 0; i < directories; ++i) {
+    const std::string directory = wide + "/" + std::string(200, 'd') + std::to_string(i);
+    make_directory(directory);
+    make_directory(directory + "/inner");
+    write_file(directory + "/inner/file", "");
+  }
+  Result<TreeUse> use = disk_usage(wide, 100000);
+  CLAIM_OK(use);
+  CLAIM(use->inodes == 3 * directories + 1);
+  CLAIM_OK(remove_tree(wide));
+  CLAIM(!exists(wide));
 }
 
 void links_are_not_followed(const std::string& base) {
@@ -345,6 +363,7 @@ int test_all() {
   CLAIM(::mkdtemp(base) != nullptr);
   int before = open_descriptors();
   deep_trees_take_no_descriptors(base);
+  wide_trees_are_listed_in_parts(base);
   links_are_not_followed(base);
   mount_points_keep_their_content(base);
   a_pin_keeps_a_network_namespace(base);

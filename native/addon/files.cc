@@ -4,7 +4,6 @@
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/file.h"
@@ -36,20 +35,25 @@ Result<Fd> open_inside(const std::string& directory, const std::string& name) {
   if (name.find('\0') != name.npos) return Fd();
   Fd root(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno("open it");
-  struct open_how how {};
-  how.flags = O_PATH | O_CLOEXEC;  // O_PATH: looking at a FIFO or a device must not open it
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-  Fd found(static_cast<int>(::syscall(SYS_openat2, root.get(), name.c_str(), &how, sizeof how)));
-  if (!found) {
-    switch (errno) {
-      case ENOENT: case ENOTDIR: case ELOOP: case EXDEV: case ENAMETOOLONG: return Fd();
-      default: return fail_errno("open " + name.substr(0, 200));
-    }
-  }
+  Fd found = TRY(find_inside(root.get(), name, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
   struct stat info {};
-  if (::fstat(found.get(), &info) != 0) return fail_errno("stat " + name);
+  if (found && ::fstat(found.get(), &info) != 0) return fail_errno("stat " + name);
   if (!S_ISREG(info.st_mode)) return Fd();
-  Fd file(::open(("/proc/self/fd/" + std::to_string(found.get())).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  return open_found(found, name);
+}
+
+Result<Fd> find_inside(int root, const std::string& path, uint64_t resolve) {
+  Fd found = open_resolved(root, path.c_str(), O_PATH, resolve);
+  if (found) return found;
+  switch (errno) {
+    case ENOENT: case ENOTDIR: case ELOOP: case EXDEV: case ENAMETOOLONG: return Fd();
+    default: return fail_errno("open " + path.substr(0, 200));
+  }
+}
+
+Result<Fd> open_found(const Fd& found, const std::string& name) {
+  const std::string path = "/proc/self/fd/" + std::to_string(found.get());
+  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   if (!file) return fail_errno("open " + name);
   return file;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,13 @@ FileContents read_files(const std::vector<std::string>& paths, size_t limit);
 // Opens the regular file `name` below `directory` for reading, by no link and no `..` that leads out. No Fd when
 // there is none such.
 Result<Fd> open_inside(const std::string& directory, const std::string& name);
+
+// What stands at `path` below `root`, only looked at (O_PATH): a FIFO or a device must not be opened for that.
+// `resolve`: RESOLVE_* of openat2(2). No Fd when nothing is there that these let it reach.
+Result<Fd> find_inside(int root, const std::string& path, uint64_t resolve);
+
+// The regular file `found`, for reading. `name` is for the error.
+Result<Fd> open_found(const Fd& found, const std::string& name);
 
 // syncfs(2) of the file system that holds `path`.
 Status sync_file_system(const std::string& path);

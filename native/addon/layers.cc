@@ -5,13 +5,13 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <thread>
 
+#include "addon/files.h"
 #include "common/file.h"
+#include "common/overlayfs.h"
 
 namespace keelson {
 
@@ -84,23 +84,14 @@ Result<Fd> mount_overlay(const std::vector<Fd>& layers, LayerOption option) {
 }
 
 Result<LayerFile> read_one(int root, const std::string& path, size_t limit) {
-  struct open_how how {};
-  how.flags = O_PATH | O_CLOEXEC;  // O_PATH: looking at a FIFO or a device must not open it
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
-  Fd found(static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
-  if (!found) {
-    switch (errno) {
-      case ENOENT: case ENOTDIR: case ELOOP: case EXDEV: case ENAMETOOLONG: return MissingFile{};
-      default: return fail_errno("open " + path);
-    }
-  }
+  Fd found = TRY(find_inside(root, path, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV));
+  if (!found) return MissingFile{};
   struct stat info {};
   if (::fstat(found.get(), &info) != 0) return fail_errno("stat " + path);
-  if (S_ISCHR(info.st_mode) && info.st_rdev == makedev(0, 0)) return MissingFile{};  // a whiteout in a lone layer
+  if (is_whiteout(info)) return MissingFile{};  // a whiteout in a lone layer
   if (!S_ISREG(info.st_mode)) return NotRegularFile{};
   if (static_cast<uint64_t>(info.st_size) > limit) return TooLargeFile{static_cast<uint64_t>(info.st_size)};
-  Fd file(::open(through_proc(found).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!file) return fail_errno("open " + path);
+  Fd file = TRY(open_found(found, path));
   return TRY(read_to_end(file.get(), limit, path));
 }
 

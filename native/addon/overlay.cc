@@ -1,28 +1,19 @@
 #include "addon/overlay.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/xattr.h>
-#include <unistd.h>
 
-#include <array>
+#include <functional>
 #include <unordered_set>
 
 #include "common/fd.h"
+#include "common/overlayfs.h"
+#include "common/tree.h"
 
 namespace keelson {
 
 namespace {
-
-bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == 0; }
-
-bool is_opaque(int directory) {
-  std::array<char, 4> value{};
-  return ::fgetxattr(directory, "trusted.overlay.opaque", value.data(), value.size()) > 0 && value[0] == 'y';
-}
 
 std::string joined(const std::string& directory, std::string_view name) {
   return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
@@ -30,30 +21,21 @@ std::string joined(const std::string& directory, std::string_view name) {
 
 // `path` may be "" for the layer's root. Invalid when it is not there, or not a directory.
 Fd open_in_layer(int layer, const std::string& path) {
-  struct open_how how {};
-  how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
-  return Fd(static_cast<int>(::syscall(SYS_openat2, layer, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+  return open_resolved(layer, path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
+                       RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
-// Calls back with each name and what stands there.
-template <typename Visit>
-Status each_entry(int directory, const std::string& path, Visit visit) {
-  alignas(dirent64) std::array<char, 32768> buffer;
-  for (;;) {
-    ssize_t count = ::getdents64(directory, buffer.data(), buffer.size());
-    if (count < 0) return fail_errno("list " + path);
-    if (count == 0) return {};
-    for (ssize_t at = 0; at < count;) {
-      const auto* found = reinterpret_cast<const dirent64*>(buffer.data() + at);
-      at += found->d_reclen;
-      const std::string name = found->d_name;
-      if (name == "." || name == "..") continue;
-      struct stat info {};
-      if (::fstatat(directory, found->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("stat " + joined(path, name));
-      TRY(visit(name, info));
+// Calls back with each name in the directory at `path` and what stands there.
+Status each_file(int directory, const std::string& path,
+                 const std::function<Status(const std::string& name, const struct stat& info)>& visit) {
+  return each_entry(directory, path, [&](const dirent64& found) -> Result<bool> {
+    struct stat info {};
+    if (::fstatat(directory, found.d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      return fail_errno("stat " + joined(path, found.d_name));
     }
-  }
+    TRY(visit(found.d_name, info));
+    return true;
+  });
 }
 
 class Removals {
@@ -73,11 +55,10 @@ class Removals {
     for (const Fd& layer : layers_) {
       Fd listing = open_in_layer(layer.get(), directory);
       if (listing) {
-        Status listed = each_entry(listing.get(), directory, [&](const std::string& name, const struct stat& info) -> Status {
+        TRY(each_file(listing.get(), directory, [&](const std::string& name, const struct stat& info) -> Status {
           if (!known.insert(name).second || is_whiteout(info)) return {};
           return add(joined(directory, name));
-        });
-        if (!listed) return listed;
+        }));
       }
       if (covers(layer.get(), directory)) return {};
     }
@@ -112,13 +93,12 @@ Status search(int upper, Removals& removals) {
     Fd directory = open_in_layer(upper, path);
     if (!directory) return fail_errno("open directory " + path);
     std::unordered_set<std::string> names;
-    Status listed = each_entry(directory.get(), path, [&](const std::string& name, const struct stat& info) -> Status {
+    TRY(each_file(directory.get(), path, [&](const std::string& name, const struct stat& info) -> Status {
       names.insert(name);
       if (is_whiteout(info)) return removals.add(joined(path, name));
       if (S_ISDIR(info.st_mode)) pending.push_back(joined(path, name));
       return {};
-    });
-    if (!listed) return listed;
+    }));
     if (!is_opaque(directory.get())) continue;
     TRY(removals.add_hidden(path, std::move(names)));
   }

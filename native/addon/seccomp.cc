@@ -155,9 +155,7 @@ Result<std::string> export_program(void* filter) {
   return program;
 }
 
-}  // namespace
-
-Result<std::string> compile_seccomp(std::string_view profile_json) {
+Result<std::string> compile(std::string_view profile_json) {
   Json profile = TRY(parse_json(profile_json));
   if (!profile.is_object()) return wrong("it is not a JSON object");
   uint32_t default_action = TRY(parse_action(profile["defaultAction"].string(), profile["defaultErrnoRet"]));
@@ -172,6 +170,14 @@ Result<std::string> compile_seccomp(std::string_view profile_json) {
   TRY(add_architectures(filter.get(), profile["architectures"]));
   TRY(add_rules(filter.get(), default_action, profile["syscalls"]));
   return export_program(filter.get());
+}
+
+}  // namespace
+
+Result<std::string> compile_seccomp(std::string_view profile_json) {
+  Result<std::string> program = compile(profile_json);
+  if (!program) return about(program.error(), "seccomp profile");
+  return program;
 }
 
 }  // namespace keelson

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 export interface NativePaths {
   /** The pod monitor (static executable). */
   readonly monitor: string;
-  /** The layer unpacker (static executable). */
+  /** The layer unpacker (executable; ISA-L is a shared library that it needs). */
   readonly unpacker: string;
   /** The Node-API addon. */
   readonly addon: string;

@@ -1,8 +1,9 @@
-// A file descriptor that closes itself.
+// A file descriptor that closes itself, and opening one below a directory, no further.
 #pragma once
 
 #include <unistd.h>
 
+#include <cstdint>
 #include <utility>
 
 namespace keelson {
@@ -31,5 +32,9 @@ class Fd {
  private:
   int fd_ = -1;
 };
+
+// openat2(2) of `path` below `root`, with RESOLVE_* in `resolve`; close-on-exec is added. No Fd, and errno, on failure.
+// The kernel answers EAGAIN when a rename elsewhere raced with a `..`; the next try mostly succeeds.
+Fd open_resolved(int root, const char* path, uint64_t flags, uint64_t resolve);
 
 }  // namespace keelson

@@ -1,4 +1,4 @@
-// JSON as the monitor and the unpacker need it: a parser into a tree, and a writer.
+// JSON as the monitor and the unpacker need it: a parser into a tree, a writer, and the form of an Error.
 //
 // Strings are bytes: what stands between the quotes is kept as it is (an
 // environment value may not be UTF-8), only escapes are resolved. Depth is
@@ -71,5 +71,8 @@ class JsonWriter {
   void separate();
   std::string text_;
 };
+
+// {kind, step, object, errno, message}, as PROTOCOL.md has it.
+std::string error_json(const Error& error);
 
 }  // namespace keelson

@@ -25,9 +25,7 @@
 
 #include <string_view>
 
-#include "unpack/box.h"
 #include "unpack/confine.h"
-#include "unpack/privileges.h"
 
 namespace keelson {
 

@@ -1,6 +1,16 @@
 #include "unpack/layer_path.h"
 
+#include <algorithm>
+
 namespace keelson {
+
+namespace {
+
+constexpr std::string_view whiteout_prefix = ".wh.";
+constexpr std::string_view bookkeeping_prefix = ".wh..wh.";
+constexpr std::string_view opaque_name = ".wh..wh..opq";
+
+}  // namespace
 
 Result<LayerPath> LayerPath::parse(std::string_view name) {
   constexpr const char* step = "check the entry's name";
@@ -29,6 +39,25 @@ std::string_view LayerPath::parent() const {
 }
 
 const char* LayerPath::name() const { return text_.c_str() + name_at_; }
+
+Result<Whiteout> classify_whiteout(std::string_view path) {
+  constexpr const char* step = "read the whiteout";
+  std::string_view first = path.substr(0, path.find('/'));
+  if (first.starts_with(bookkeeping_prefix) && first != opaque_name) return Whiteout{WhiteoutKind::bookkeeping, {}};
+  size_t slash = path.rfind('/');
+  std::string_view name = slash == path.npos ? path : path.substr(slash + 1);
+  std::string_view parent = slash == path.npos ? std::string_view{} : path.substr(0, slash);
+  if (parent.starts_with(whiteout_prefix) || parent.find("/.wh.") != parent.npos) {
+    return fail(Kind::invalid, step, "the reserved prefix .wh. stands in the middle of the path");
+  }
+  if (name == opaque_name) return Whiteout{WhiteoutKind::opaque, {}};
+  if (!name.starts_with(whiteout_prefix)) return Whiteout{};
+  std::string_view hidden = name.substr(whiteout_prefix.size());
+  if (hidden.empty() || hidden == "." || hidden == ".." || hidden.starts_with(whiteout_prefix)) {
+    return fail(Kind::invalid, step, "it hides no possible name");
+  }
+  return Whiteout{WhiteoutKind::remove, hidden};
+}
 
 std::string quoted(std::string_view name) {
   static constexpr char digits[] = "0123456789abcdef";

@@ -1,4 +1,5 @@
-// Names in a layer: cleaned once, then known to stay below the layer's root as text.
+// Names in a layer: cleaned once, then known to stay below the layer's root as text; and the names that are whiteouts
+// (OCI image-spec layer.md, "Whiteouts").
 #pragma once
 
 #include <string>
@@ -30,6 +31,21 @@ class LayerPath {
   std::string text_;
   size_t name_at_ = 0;
 };
+
+enum class WhiteoutKind {
+  none,         // an ordinary name
+  remove,       // .wh.NAME: hides NAME of the layers below
+  opaque,       // .wh..wh..opq: hides all that the layers below have in this directory
+  bookkeeping,  // AUFS's own files at the root of old layers (.wh..wh.aufs, .wh..wh.plnk/…): no content
+};
+
+struct Whiteout {
+  WhiteoutKind kind = WhiteoutKind::none;
+  std::string_view name;  // what `remove` hides; a view into the path
+};
+
+// What `path` (cleaned) says. Fails with kind `invalid` for a reserved name that makes no sense.
+Result<Whiteout> classify_whiteout(std::string_view path);
 
 // A name for an error message: control characters escaped, cut to a readable length.
 std::string quoted(std::string_view name);

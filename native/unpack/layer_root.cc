@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,8 +10,8 @@
 #include <deque>
 #include <vector>
 
-#include "unpack/remove_tree.h"
-#include "unpack/whiteout.h"
+#include "common/overlayfs.h"
+#include "common/tree.h"
 
 namespace keelson {
 
@@ -23,17 +21,6 @@ constexpr uint64_t directory_flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
 constexpr int most_links = 40;  // as the kernel's own limit, path_resolution(7)
 
 std::string named(std::string_view step, std::string_view name) { return std::string(step) + " " + quoted(name); }
-
-// openat2 answers EAGAIN when a rename elsewhere raced with a `..` of a link; the next try mostly succeeds.
-int open_in_root(int root, const char* path, uint64_t flags) {
-  open_how how{};
-  how.flags = flags;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  for (int attempt = 0;; ++attempt) {
-    long fd = syscall(SYS_openat2, root, path, &how, sizeof how);
-    if (fd >= 0 || (errno != EAGAIN && errno != EINTR) || attempt == 100) return static_cast<int>(fd);
-  }
-}
 
 // Resolves a path component by component, as the kernel would, but makes what is missing: needed for a
 // link whose target no entry has made yet. `real` never holds a link, so each open is a plain walk.
@@ -80,7 +67,7 @@ class PathMaker {
     }
     if (S_ISLNK(status.st_mode)) return follow(name);
     LayerPath deeper = TRY(LayerPath::parse(real_.empty() ? name : real_ + "/" + name));
-    bool usable = status.st_mode == 0 || S_ISDIR(status.st_mode) || is_overlay_whiteout(status);
+    bool usable = status.st_mode == 0 || S_ISDIR(status.st_mode) || is_whiteout(status);
     if (!usable) return fail(Kind::invalid, named("use the parent", name), "it is not a directory");
     current_ = TRY(root_.make_directory(current_.get(), name.c_str()));
     real_ = deeper.text();
@@ -112,12 +99,21 @@ class PathMaker {
 
 Result<Fd> LayerRoot::open_directory(std::string_view path, bool follow_last) const {
   std::string text(path.empty() ? "." : path);
-  int fd = open_in_root(root_, text.c_str(), directory_flags | (follow_last ? 0 : O_NOFOLLOW));
-  if (fd >= 0) return Fd(fd);
+  uint64_t flags = directory_flags | (follow_last ? 0 : O_NOFOLLOW);
+  Fd directory = open_resolved(root_, text.c_str(), flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+  if (directory) return directory;
   int reason = errno;
   bool missing = reason == ENOENT || reason == ENOTDIR || reason == ELOOP;
   Kind kind = missing ? Kind::not_found : Kind::system;
   return std::unexpected(Error{kind, named("open the directory", text), {}, reason, {}});
+}
+
+Status LayerRoot::take_inode() {
+  if (inodes_ == max_inodes_) {
+    return fail(Kind::limit, "unpack the layer", "it has more than " + std::to_string(max_inodes_) + " inodes");
+  }
+  ++inodes_;
+  return {};
 }
 
 Result<int> LayerRoot::parent_of(const LayerPath& path) {
@@ -143,27 +139,25 @@ Result<Fd> LayerRoot::make_directory(int parent, const char* name) {
   bool was_whiteout = false;
   struct stat status {};
   if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(status.st_mode)) {
-    was_whiteout = is_overlay_whiteout(status);
+    was_whiteout = is_whiteout(status);
     TRY(remove(parent, name));
     status.st_mode = 0;
   }
   if (!S_ISDIR(status.st_mode)) {
-    TRY(inodes_.take());
+    TRY(take_inode());
     if (mkdirat(parent, name, 0755) != 0) return fail_errno(named("make the directory", name));
   }
   Fd directory(openat(parent, name, directory_flags | O_NOFOLLOW));
   if (!directory) return fail_errno(named("open the directory", name));
-  if (was_whiteout && fsetxattr(directory.get(), opaque_attribute, "y", 1, 0) != 0) {
-    return fail_errno(named("make opaque", name));
-  }
+  if (was_whiteout) TRY(make_opaque(directory.get()));
   return directory;
 }
 
 Status LayerRoot::remove(int parent, const char* name) {
   cache_stale_ = true;
-  if (unlinkat(parent, name, 0) == 0) return {};
-  if (errno != EISDIR && errno != EPERM) return fail_errno(named("replace", name));
-  return remove_tree(parent, name);
+  Status removed = remove_tree_at(parent, name);
+  if (!removed) removed.error().step = named("replace", name);  // its own names a file inside, unquoted
+  return removed;
 }
 
 }  // namespace keelson

@@ -3,23 +3,29 @@
 // Directories are opened with openat2(2), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, against the
 // root's descriptor; last components are only ever used with *at calls that do not follow links.
 // A symbolic link in the archive thus leads nowhere but into the layer, as it would in a container.
+// What is made in it is counted.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "common/error.h"
 #include "common/fd.h"
-#include "unpack/inode_budget.h"
 #include "unpack/layer_path.h"
 
 namespace keelson {
 
 class LayerRoot {
  public:
-  LayerRoot(int root, InodeBudget& inodes) : root_(root), inodes_(inodes) {}
+  // `root` stays the caller's. `max_inodes`: how many may be made.
+  LayerRoot(int root, uint64_t max_inodes) : root_(root), max_inodes_(max_inodes) {}
 
   int descriptor() const { return root_; }
+
+  // Before each file, directory, link, device … is made. What a later entry replaces stays counted.
+  Status take_inode();
+  uint64_t inodes() const { return inodes_; }
 
   // The directory that holds `path`'s last component, for reading; valid until the next call. Missing
   // directories on the way are made, 0755 and root's: layers may leave them out.
@@ -38,7 +44,8 @@ class LayerRoot {
   Result<Fd> make_path(std::string_view path);
 
   int root_;
-  InodeBudget& inodes_;
+  uint64_t max_inodes_;
+  uint64_t inodes_ = 0;
   std::string cached_path_;
   Fd cached_;
   bool cache_stale_ = false;  // something was removed; parent_of must resolve again

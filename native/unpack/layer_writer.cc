@@ -7,8 +7,7 @@
 #include <unistd.h>
 
 #include "common/file.h"
-#include "unpack/attributes.h"
-#include "unpack/whiteout.h"
+#include "common/overlayfs.h"
 
 namespace keelson {
 
@@ -23,6 +22,56 @@ mode_t node_type(EntryType type) {
     case EntryType::block_device: return S_IFBLK;
     default: return S_IFIFO;
   }
+}
+
+// trusted.* speaks to the host, above all to overlayfs (redirect, metacopy, opaque: a layer could reach into
+// other directories), and no container ever sees it; user.overlay.* is the same for unprivileged overlayfs.
+// Both are left out, as if the archive had been made inside a container.
+bool is_for_the_host(const std::string& name) {
+  return name.starts_with("trusted.") || name.starts_with("user.overlay.");
+}
+
+std::string xattr_step(const std::string& name) { return "set the attribute " + quoted(name); }
+
+// xattr(7): the kernel has user.* for files and directories only.
+bool fits_node(const std::string& name) { return !name.starts_with("user."); }
+
+// Of an open file or directory; leaves times alone (later writes would change them again). In this order: chown(2)
+// takes setuid, setgid and file capabilities away.
+Status set_attributes(int fd, const Entry& entry) {
+  if (fchown(fd, entry.uid, entry.gid) != 0) return fail_errno("set the owner");
+  if (fchmod(fd, entry.mode) != 0) return fail_errno("set the mode");
+  for (const Xattr& xattr : entry.xattrs) {
+    if (is_for_the_host(xattr.name)) continue;
+    if (fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
+      return fail_errno(xattr_step(xattr.name));
+    }
+  }
+  return {};
+}
+
+// Of what is not opened: a symbolic link, a device, a fifo. `name` in `parent` itself, never its target. The
+// mode is left as mknod(2) made it: before fchmodat2(2), Linux 6.6, nothing sets it without following links.
+Status set_attributes_of_node(int parent, const char* name, const Entry& entry) {
+  if (fchownat(parent, name, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("set the owner");
+  for (const Xattr& xattr : entry.xattrs) {
+    if (is_for_the_host(xattr.name) || !fits_node(xattr.name)) continue;
+    // There is no setxattrat(2) before Linux 6.13; the working directory is nobody else's here.
+    if (fchdir(parent) != 0) return fail_errno("enter the directory");
+    if (lsetxattr(name, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
+      return fail_errno(xattr_step(xattr.name));
+    }
+  }
+  const timespec times[2] = {entry.mtime, entry.mtime};
+  if (utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("set the times");
+  return {};
+}
+
+// Modification time, and access time the same: layers say nothing of it.
+Status set_times(int fd, timespec mtime) {
+  const timespec times[2] = {mtime, mtime};
+  if (futimens(fd, times) != 0) return fail_errno("set the times");
+  return {};
 }
 
 }  // namespace
@@ -43,7 +92,7 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
     return fail(Kind::invalid, "read the whiteout", "it hides the whole image below, which overlayfs cannot express");
   }
   int parent = TRY(root_.parent_of(path));
-  if (whiteout.kind == WhiteoutKind::opaque) return write_opaque(parent);
+  if (whiteout.kind == WhiteoutKind::opaque) return make_opaque(parent);
   if (whiteout.kind == WhiteoutKind::remove) return write_whiteout(parent, std::string(whiteout.name));
   switch (entry.type) {
     case EntryType::directory: return write_directory(entry, path, parent);
@@ -60,18 +109,13 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
 // A whiteout speaks of the layers below only: what this layer itself has under the name stays. A directory
 // of this layer then stands alone, so it is opaque.
 Status LayerWriter::write_whiteout(int parent, std::string name) {
-  TRY(inodes_.take());
+  TRY(root_.take_inode());
   if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
   if (errno != EEXIST) return fail_errno("make the whiteout");
   Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (present) return write_opaque(present.get());
+  if (present) return make_opaque(present.get());
   if (errno == ENOTDIR || errno == ELOOP) return {};
   return fail_errno("look at what the whiteout names");
-}
-
-Status LayerWriter::write_opaque(int parent) {
-  if (fsetxattr(parent, opaque_attribute, "y", 1, 0) != 0) return fail_errno("make the directory opaque");
-  return {};
 }
 
 Status LayerWriter::write_root(const Entry& entry) {
@@ -99,7 +143,7 @@ Status LayerWriter::set_directory(const Entry& entry, const std::string& path, i
 
 // Runs `call`, which makes `name`; removes what is in its place first when something is.
 Result<int> LayerWriter::make(int parent, const char* name, const char* step, const std::function<int()>& call) {
-  TRY(inodes_.take());
+  TRY(root_.take_inode());
   int made = call();
   if (made < 0 && errno == EEXIST) {
     TRY(root_.remove(parent, name));
@@ -133,7 +177,7 @@ Status LayerWriter::write_hard_link(const Entry& entry, int parent, const char* 
   Result<Fd> directory = root_.open_directory(target->parent(), true);
   struct stat status {};
   bool found = directory && fstatat(directory->get(), target->name(), &status, AT_SYMLINK_NOFOLLOW) == 0;
-  if (!found || is_overlay_whiteout(status)) return fail(Kind::invalid, step, "the target is not in this layer");
+  if (!found || is_whiteout(status)) return fail(Kind::invalid, step, "the target is not in this layer");
   if (S_ISDIR(status.st_mode)) return fail(Kind::invalid, step, "the target is a directory");
 
   struct stat present {};

@@ -1,6 +1,6 @@
 // Entries of a layer become files below its root, in the form overlayfs wants for a lower directory.
 //
-// Bounds: inodes (inode_budget.h), a path (layer_path.h), links followed to a missing parent (40, as the kernel's own),
+// Bounds: inodes (layer_root.h), a path (layer_path.h), links followed to a missing parent (40, as the kernel's own),
 // what is remembered of directories until the end (64 MiB).
 #pragma once
 
@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "common/error.h"
-#include "unpack/inode_budget.h"
 #include "unpack/layer_root.h"
 #include "unpack/tar_reader.h"
 
@@ -20,7 +19,7 @@ namespace keelson {
 class LayerWriter {
  public:
   // `root`: descriptor of the layer's empty directory, open for reading; stays the caller's.
-  LayerWriter(int root, uint64_t max_inodes) : inodes_(max_inodes), root_(root, inodes_) {}
+  LayerWriter(int root, uint64_t max_inodes) : root_(root, max_inodes) {}
 
   // Makes what the entry says; takes a file's content from `reader`. A later entry of the same
   // name replaces an earlier one; two directories of one name become one (layer.md, "Representing Changes").
@@ -28,7 +27,7 @@ class LayerWriter {
   // To be called once behind the last entry: directories get their times.
   Status finish();
 
-  uint64_t inodes() const { return inodes_.used(); }
+  uint64_t inodes() const { return root_.inodes(); }
   uint64_t content_bytes() const { return content_bytes_; }
 
  private:
@@ -39,7 +38,6 @@ class LayerWriter {
 
   Status write_at(const Entry& entry, const LayerPath& path, TarReader& reader);
   Status write_whiteout(int parent, std::string name);
-  Status write_opaque(int parent);
   Status write_directory(const Entry& entry, const LayerPath& path, int parent);
   Status write_root(const Entry& entry);
   Status write_file(const Entry& entry, int parent, const char* name, TarReader& reader);
@@ -49,7 +47,6 @@ class LayerWriter {
   Status set_directory(const Entry& entry, const std::string& path, int directory);
   Result<int> make(int parent, const char* name, const char* step, const std::function<int()>& call);
 
-  InodeBudget inodes_;
   LayerRoot root_;
   uint64_t content_bytes_ = 0;
   std::vector<DirectoryTime> directory_times_;

@@ -2,13 +2,14 @@
 //
 // Two threads: one reads, hashes, copies to the blob file and inflates (intake.h); this one hashes the
 // tar stream and makes the files. The fuller half sets the pace, on two cores instead of one.
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <memory>
+#include <charconv>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -16,14 +17,12 @@
 #include "common/fd.h"
 #include "common/file.h"
 #include "common/json.h"
-#include "unpack/arguments.h"
-#include "unpack/box.h"
+#include "common/tree.h"
 #include "unpack/buffer_ring.h"
 #include "unpack/confine.h"
 #include "unpack/intake.h"
 #include "unpack/layer_writer.h"
 #include "unpack/tar_reader.h"
-#include "unpack/tar_stream.h"
 
 namespace keelson {
 
@@ -31,6 +30,64 @@ namespace {
 
 constexpr size_t ring_buffers = 8;
 constexpr size_t ring_buffer_size = 256 * 1024;
+
+constexpr const char* usage_text =
+    "Usage: keelson-unpack --directory DIR --max-bytes N --max-inodes N [--blob FILE]\n"
+    "\n"
+    "Unpacks one container image layer from standard input: a tar stream, plain, gzip or zstd.\n"
+    "Prints one JSON object: {digest, size, diff_id, unpacked_bytes, inodes}, or, with exit code 1,\n"
+    "{kind, step, object, errno, message}. Must run as root.\n"
+    "\n"
+    "  --directory DIR   existing empty directory that becomes the layer's root, in overlayfs form\n"
+    "  --blob FILE       also write the bytes as they come to FILE, which must not exist\n"
+    "  --max-bytes N     refuse a layer of more than N bytes, as it comes or inflated\n"
+    "  --max-inodes N    refuse a layer with more than N files, directories, links …\n"
+    "  --help, --version\n"
+    "\n"
+    "After a failure DIR and FILE hold what had been written by then; they are the caller's to remove.\n";
+
+struct Arguments {
+  std::string directory;  // existing, empty
+  std::string blob;       // empty for none
+  uint64_t max_bytes = 0;
+  uint64_t max_inodes = 0;
+};
+
+std::unexpected<Error> bad(std::string detail) {
+  return fail(Kind::invalid, "read the command line", std::move(detail));
+}
+
+Status parse_count(std::string_view option, std::string_view text, uint64_t& into) {
+  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), into);
+  if (code != std::errc() || end != text.data() + text.size() || into == 0) {
+    return bad(std::string(option) + " takes a number above zero");
+  }
+  return {};
+}
+
+Status parse_option(std::string_view option, std::string_view value, Arguments& arguments) {
+  if (option == "--max-bytes") return parse_count(option, value, arguments.max_bytes);
+  if (option == "--max-inodes") return parse_count(option, value, arguments.max_inodes);
+  if (option == "--directory") arguments.directory = value;
+  else if (option == "--blob") arguments.blob = value;
+  else return bad("unknown option " + std::string(option) + ", see --help");
+  if (value.empty()) return bad(std::string(option) + " takes a path");
+  return {};
+}
+
+// Fails with kind `invalid` for anything unknown, missing or not a number.
+Result<Arguments> parse_arguments(std::span<char* const> words) {
+  Arguments arguments;
+  for (size_t i = 0; i < words.size(); i += 2) {
+    std::string_view option = words[i];
+    if (i + 1 == words.size()) return bad(std::string(option) + " has no value or is unknown, see --help");
+    TRY(parse_option(option, words[i + 1], arguments));
+  }
+  if (arguments.directory.empty()) return bad("--directory is missing, see --help");
+  if (arguments.max_bytes == 0) return bad("--max-bytes is missing, see --help");
+  if (arguments.max_inodes == 0) return bad("--max-inodes is missing, see --help");
+  return arguments;
+}
 
 struct Report {
   IntakeReport intake;
@@ -52,24 +109,13 @@ struct IntakeThread {
   }
 };
 
-Status check_empty(const std::string& directory) {
-  constexpr const char* step = "check that the layer's directory is empty";
-  std::unique_ptr<DIR, int (*)(DIR*)> listing(opendir(directory.c_str()), closedir);
-  if (!listing) return fail_errno(step);
-  for (;;) {
-    errno = 0;
-    const dirent* entry = readdir(listing.get());
-    if (entry == nullptr && errno != 0) return fail_errno(step);
-    if (entry == nullptr) return {};
-    std::string_view name = entry->d_name;
-    if (name != "." && name != "..") return fail(Kind::exists, step, "it holds " + quoted(name));
-  }
-}
-
 Result<Fd> open_layer(const std::string& directory) {
   Fd fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  Status opened = fd ? check_empty(directory) : fail_errno("open the layer's directory");
-  if (!opened) return about(opened.error(), directory);
+  if (!fd) return about(fail_errno("open the layer's directory").error(), directory);
+  Status empty = each_entry(fd.get(), "the layer's directory", [](const dirent64& found) -> Result<bool> {
+    return fail(Kind::exists, "check that the layer's directory is empty", "it holds " + quoted(found.d_name));
+  });
+  if (!empty) return about(empty.error(), directory);
   return fd;
 }
 
@@ -103,13 +149,12 @@ Result<Report> unpack(const Arguments& arguments) {
   int started = pthread_create(&intake->thread, nullptr, IntakeThread::run, intake);
   if (started != 0) return fail_errno("start the reading thread", started);
 
-  TarStream stream(*ring);
-  TarReader reader(stream);
+  TarReader reader(*ring);
   LayerWriter writer(layer.get(), arguments.max_inodes);
   TRY(write_entries(reader, writer));
-  TRY(stream.drain());
+  std::array<uint8_t, 32> diff_id = TRY(reader.finish());
   pthread_join(intake->thread, nullptr);
-  return Report{intake->report, stream.digest(), writer.content_bytes(), writer.inodes()};
+  return Report{intake->report, diff_id, writer.content_bytes(), writer.inodes()};
 }
 
 std::string digest_text(const std::array<uint8_t, 32>& digest) {
@@ -132,30 +177,19 @@ std::string to_json(const Report& report) {
   return json.take() + "\n";
 }
 
-std::string to_json(const Error& error) {
-  JsonWriter json;
-  json.begin_object();
-  json.key("kind").value(to_string(error.kind));
-  json.key("step").value(error.step);
-  json.key("object").value(error.object);
-  json.key("errno").value(error.error_number);
-  json.key("message").value(error.message());
-  json.end_object();
-  return json.take() + "\n";
-}
-
 int answer(const std::string& text, int exit_code) {
   std::span bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
   return write_all(STDOUT_FILENO, bytes, "write the answer") ? exit_code : 2;
 }
 
 int run(std::span<char* const> words) {
+  for (std::string_view word : words) {
+    if (word == "--help") return answer(usage_text, 0);
+    if (word == "--version") return answer("keelson-unpack " KEELSON_VERSION "\n", 0);
+  }
   Result<Arguments> arguments = parse_arguments(words);
-  if (!arguments) return answer(to_json(arguments.error()), 1);
-  if (arguments->action == Arguments::Action::help) return answer(usage_text, 0);
-  if (arguments->action == Arguments::Action::version) return answer("keelson-unpack " KEELSON_VERSION "\n", 0);
-  Result<Report> report = unpack(*arguments);
-  return report ? answer(to_json(*report), 0) : answer(to_json(report.error()), 1);
+  Result<Report> report = arguments ? unpack(*arguments) : std::unexpected(arguments.error());
+  return report ? answer(to_json(*report), 0) : answer(error_json(report.error()) + "\n", 1);
 }
 
 }  // namespace

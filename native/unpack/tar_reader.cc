@@ -1,5 +1,8 @@
 #include "unpack/tar_reader.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "unpack/layer_path.h"
 
 namespace keelson {
@@ -8,6 +11,10 @@ namespace {
 
 std::unexpected<Error> bad(std::string detail) {
   return fail(Kind::invalid, "read the tar entry", std::move(detail));
+}
+
+std::unexpected<Error> ended_early() {
+  return fail(Kind::invalid, "read the tar stream", "it ends early");
 }
 
 uint64_t padding_after(uint64_t size) { return (tar_block - size % tar_block) % tar_block; }
@@ -40,6 +47,42 @@ bool is_device(const TarHeader& header) {
 }
 
 }  // namespace
+
+Result<std::span<const uint8_t>> TarStream::take(uint64_t most) {
+  if (chunk_.empty()) {
+    chunk_ = TRY(source_.next());
+    hash_.update(chunk_);
+  }
+  auto piece = chunk_.first(static_cast<size_t>(std::min<uint64_t>(most, chunk_.size())));
+  chunk_ = chunk_.subspan(piece.size());
+  return piece;
+}
+
+Status TarStream::read_exactly(std::span<uint8_t> into) {
+  while (!into.empty()) {
+    std::span<const uint8_t> piece = TRY(take(into.size()));
+    if (piece.empty()) return ended_early();
+    memcpy(into.data(), piece.data(), piece.size());
+    into = into.subspan(piece.size());
+  }
+  return {};
+}
+
+Status TarStream::skip(uint64_t length) {
+  while (length > 0) {
+    std::span<const uint8_t> piece = TRY(take(length));
+    if (piece.empty()) return ended_early();
+    length -= piece.size();
+  }
+  return {};
+}
+
+Result<std::array<uint8_t, 32>> TarStream::drain() {
+  for (;;) {
+    std::span<const uint8_t> piece = TRY(take(UINT64_MAX));
+    if (piece.empty()) return hash_.finish();
+  }
+}
 
 Result<std::optional<Entry>> TarReader::next() {
   TRY(stream_.skip(content_left_ + padding_));
@@ -153,7 +196,7 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
 Result<std::span<const uint8_t>> TarReader::content() {
   if (content_left_ == 0) return std::span<const uint8_t>{};
   std::span<const uint8_t> piece = TRY(stream_.take(content_left_));
-  if (piece.empty()) return fail(Kind::invalid, "read the tar stream", "it ends early");
+  if (piece.empty()) return ended_early();
   content_left_ -= piece.size();
   return piece;
 }

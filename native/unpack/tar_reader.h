@@ -1,10 +1,11 @@
-// Entries of a tar stream, one after another, with long names and PAX records resolved.
+// Entries of a tar stream, one after another, with long names and PAX records resolved; the stream is hashed on the way.
 //
 // Bounds: a name or PAX header (max_pax_bytes), what global headers say (max_global_bytes), attributes of one entry
-// (max_xattrs); paths and their depth in layer_path.h; inodes in inode_budget.h; all bytes of the stream in intake.h.
+// (max_xattrs); paths and their depth in layer_path.h; inodes in layer_root.h; all bytes of the stream in intake.h.
 // Memory is that of one entry; work is linear in the stream.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <ctime>
 #include <optional>
@@ -13,9 +14,10 @@
 #include <vector>
 
 #include "common/error.h"
+#include "unpack/buffer_ring.h"
+#include "unpack/codec/sha256.h"
 #include "unpack/pax.h"
 #include "unpack/tar_header.h"
-#include "unpack/tar_stream.h"
 
 namespace keelson {
 
@@ -35,15 +37,36 @@ struct Entry {
   std::vector<Xattr> xattrs;
 };
 
+// Exact reads, spans without a copy.
+class TarStream {
+ public:
+  explicit TarStream(ChunkSource& source) : source_(source) {}
+
+  // At least one and at most `most` bytes (most > 0), valid until the next call; empty at the stream's end.
+  Result<std::span<const uint8_t>> take(uint64_t most);
+  // Exactly into.size() bytes; fails with kind `invalid` when the stream ends before.
+  Status read_exactly(std::span<uint8_t> into);
+  Status skip(uint64_t length);
+  // Reads whatever is left; SHA-256 of all bytes. Once and last.
+  Result<std::array<uint8_t, 32>> drain();
+
+ private:
+  ChunkSource& source_;
+  std::span<const uint8_t> chunk_;
+  Sha256 hash_;
+};
+
 class TarReader {
  public:
-  explicit TarReader(TarStream& stream) : stream_(stream) {}
+  explicit TarReader(ChunkSource& source) : stream_(source) {}
 
   // The next entry, past whatever content of the previous one was not taken; nothing behind the two
   // zero blocks that end an archive. A stream that ends without them fails as truncated.
   Result<std::optional<Entry>> next();
   // The next piece of the current entry's content, valid until the next call; empty at its end.
   Result<std::span<const uint8_t>> content();
+  // Reads what is left behind the last entry; SHA-256 of the whole stream. Once and last.
+  Result<std::array<uint8_t, 32>> finish() { return stream_.drain(); }
 
  private:
   Result<std::optional<TarHeader>> header();
@@ -51,7 +74,7 @@ class TarReader {
   Status add_globals(const TarHeader& header);
   Result<Entry> entry(TarHeader header, const PaxRecords& records);
 
-  TarStream& stream_;
+  TarStream stream_;
   PaxRecords globals_;
   uint64_t content_left_ = 0;
   uint64_t padding_ = 0;  // between the content's end and the next block

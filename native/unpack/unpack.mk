@@ -2,7 +2,7 @@
 # has no archive, so it is the one shared library besides glibc's, bound before any byte from outside is read.
 UNPACK_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
 
-UNPACK_SOURCES := $(filter-out %_test.cc %_fuzz.cc,$(wildcard unpack/*.cc unpack/codec/*.cc)) common/error.cc common/file.cc common/json.cc
+UNPACK_SOURCES := $(filter-out %_test.cc,$(wildcard unpack/*.cc unpack/codec/*.cc common/*.cc))
 UNPACK_OBJECTS := $(UNPACK_SOURCES:%.cc=$(BUILD)/unpack-objects/%.o)
 UNPACK_PARTS := $(filter-out %/main.o,$(UNPACK_OBJECTS))
 UNPACK_LIBRARIES := -l:libzstd.a -l:libcrypto.a -lisal -pthread
@@ -21,7 +21,7 @@ $(BUILD)/codec-test: $(UNPACK_PARTS) $(BUILD)/unpack-objects/unpack/codec/codec_
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
 
 # Mutation fuzzing of all but the codecs; fuzz.test.ts runs it for some seconds.
-$(BUILD)/tar-fuzz: $(UNPACK_PARTS) $(BUILD)/unpack-objects/unpack/tar_fuzz.o
+$(BUILD)/tar-fuzz: $(UNPACK_PARTS) $(BUILD)/unpack-objects/unpack/testing/tar_fuzz.o
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
 
 # Tries from inside the confinement what nothing inside may do; confine.test.ts runs it.

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/json.h"
 #include "monitor/server/loop.h"
 #include "monitor/server/protocol.h"
 

@@ -58,16 +58,4 @@ Result<Frame> read_frame(std::string_view input, size_t& size) {
   return Frame{type, input.substr(frame_header_size, payload)};
 }
 
-std::string error_json(const Error& error) {
-  JsonWriter json;
-  json.begin_object();
-  json.key("kind").value(to_string(error.kind));
-  json.key("step").value(error.step);
-  json.key("object").value(error.object);
-  json.key("errno").value(error.error_number);
-  json.key("message").value(error.message());
-  json.end_object();
-  return json.take();
-}
-
 }  // namespace keelson

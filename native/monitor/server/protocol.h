@@ -7,7 +7,6 @@
 #include <string_view>
 
 #include "common/error.h"
-#include "common/json.h"
 
 namespace keelson {
 
@@ -44,8 +43,5 @@ std::string whole_frame(FrameType type, std::string_view payload);
 // `size` becomes its whole length, or 0 when more bytes are needed. Fails with
 // kind `protocol`, as soon as the header is there, for what must not come.
 Result<Frame> read_frame(std::string_view input, size_t& size);
-
-// The payload of an ERROR frame.
-std::string error_json(const Error& error);
 
 }  // namespace keelson

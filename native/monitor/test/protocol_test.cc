@@ -1,5 +1,6 @@
 #include "monitor/server/protocol.h"
 
+#include "common/json.h"
 #include "monitor/test/unit_test.h"
 
 namespace keelson::test {

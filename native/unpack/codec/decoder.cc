@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "unpack/codec/gzip.h"
-#include "unpack/codec/member.h"
 #include "unpack/codec/zstd.h"
 
 namespace keelson {

@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "unpack/codec/decoder.h"
-
 namespace keelson {
 
 namespace {

@@ -4,8 +4,6 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-#include "unpack/codec/decoder.h"
-
 namespace keelson {
 
 namespace {

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "unpack/codec/member.h"
+#include "unpack/codec/decoder.h"
 
 namespace keelson {
 

@@ -1,13 +1,12 @@
-#include "addon/tree.h"
+#include "common/tree.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
+#include <optional>
 #include <unordered_set>
 #include <vector>
 
@@ -17,19 +16,23 @@ namespace keelson {
 
 namespace {
 
+constexpr size_t max_pending_bytes = 1024 * 1024;
+
 // What a walk does with what it meets. Names are relative to the directory `parent`.
-class Visitor {
+class TreeVisitor {
  public:
-  Visitor() = default;
-  Visitor(const Visitor&) = delete;
-  Visitor& operator=(const Visitor&) = delete;
-  virtual ~Visitor() = default;
+  TreeVisitor() = default;
+  TreeVisitor(const TreeVisitor&) = delete;
+  TreeVisitor& operator=(const TreeVisitor&) = delete;
+  virtual ~TreeVisitor() = default;
   // True: a directory to walk into.
   virtual Result<bool> entry(int parent, const char* name, unsigned char type) = 0;
   // A directory that is another mount and was not entered.
   virtual Status mount_point(const char* name) = 0;
   // All inside the directory has been visited.
   virtual Status leave(int parent, const char* name) = 0;
+  // Whether what has been visited is gone.
+  virtual bool removes() const = 0;
 };
 
 // One directory on the way from the root to where the walk stands. Kept by identity, not by
@@ -39,32 +42,11 @@ struct Level {
   dev_t device = 0;
   ino_t inode = 0;
   std::vector<std::string> pending;  // directories not walked yet
+  std::optional<off_t> rest;         // where the listing goes on once these are walked
 };
 
 Fd open_directory(int parent, const char* name) {
-  struct open_how how {};
-  how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  how.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS;
-  return Fd(static_cast<int>(::syscall(SYS_openat2, parent, name, &how, sizeof how)));
-}
-
-Result<Level> read_level(int directory, const char* name, Visitor& visitor) {
-  struct stat info {};
-  if (::fstat(directory, &info) != 0) return fail_errno(std::string("stat ") + name);
-  Level level{name, info.st_dev, info.st_ino, {}};
-  alignas(dirent64) std::array<char, 32768> buffer;
-  for (;;) {
-    ssize_t count = ::getdents64(directory, buffer.data(), buffer.size());
-    if (count < 0) return fail_errno(std::string("list ") + name);
-    if (count == 0) return level;
-    for (ssize_t at = 0; at < count;) {
-      const auto* found = reinterpret_cast<const dirent64*>(buffer.data() + at);
-      at += found->d_reclen;
-      std::string_view entry_name = found->d_name;
-      if (entry_name == "." || entry_name == "..") continue;
-      if (TRY(visitor.entry(directory, found->d_name, found->d_type))) level.pending.emplace_back(entry_name);
-    }
-  }
+  return open_resolved(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
 }
 
 // Up one level, and sure that it is the directory the walk came down from.
@@ -78,34 +60,88 @@ Result<Fd> open_parent(int directory, const Level& expected) {
   return parent;
 }
 
-// Visits everything below the open directory `current`, children before their directory is left.
-Status walk(Fd current, Visitor& visitor) {
-  std::vector<Level> levels;
-  levels.push_back(TRY(read_level(current.get(), "the root of the tree", visitor)));
-  for (;;) {
-    Level& top = levels.back();
-    if (!top.pending.empty()) {
-      std::string name = std::move(top.pending.back());
-      top.pending.pop_back();
-      Fd child = open_directory(current.get(), name.c_str());
-      if (!child && errno == ENOENT) continue;
-      if (!child && errno == EXDEV) {
-        TRY(visitor.mount_point(name.c_str()));
-        continue;
-      }
-      if (!child) return fail_errno("open directory " + name);
-      levels.push_back(TRY(read_level(child.get(), name.c_str(), visitor)));
-      current = std::move(child);
-      continue;
-    }
-    if (levels.size() == 1) return {};
-    current = TRY(open_parent(current.get(), levels[levels.size() - 2]));
-    TRY(visitor.leave(current.get(), top.name.c_str()));
-    levels.pop_back();
-  }
-}
+// Visits everything below an open directory, children before their directory is left.
+class Walk {
+ public:
+  explicit Walk(TreeVisitor& visitor) : visitor_(visitor) {}
 
-class Measure final : public Visitor {
+  Status run(Fd root) {
+    current_ = std::move(root);
+    TRY(enter("the root of the tree"));
+    for (;;) {
+      Level& top = levels_.back();
+      if (!top.pending.empty()) {
+        TRY(descend(take_pending(top)));
+      } else if (top.rest) {
+        TRY(list_rest(top));
+      } else if (levels_.size() > 1) {
+        TRY(leave());
+      } else {
+        return {};
+      }
+    }
+  }
+
+ private:
+  // `current_` is a new level.
+  Status enter(const char* name) {
+    struct stat info {};
+    if (::fstat(current_.get(), &info) != 0) return fail_errno(std::string("stat ") + name);
+    levels_.push_back({name, info.st_dev, info.st_ino, {}, {}});
+    return list(levels_.back());
+  }
+
+  Status list_rest(Level& level) {
+    if (::lseek(current_.get(), *level.rest, SEEK_SET) < 0) return fail_errno("list the rest of " + level.name);
+    level.rest.reset();
+    return list(level);
+  }
+
+  // To the end, or until so many directories wait that they must be walked first: names in a hostile tree may be
+  // millions. What is removed is listed from the beginning then, for offsets may count what is gone.
+  Status list(Level& level) {
+    return each_entry(current_.get(), level.name, [&](const dirent64& found) -> Result<bool> {
+      if (!TRY(visitor_.entry(current_.get(), found.d_name, found.d_type))) return true;
+      level.pending.emplace_back(found.d_name);
+      pending_bytes_ += weight(level.pending.back());
+      if (pending_bytes_ < max_pending_bytes) return true;
+      level.rest = visitor_.removes() ? 0 : found.d_off;
+      return false;
+    });
+  }
+
+  static size_t weight(const std::string& name) { return sizeof name + name.size(); }
+
+  std::string take_pending(Level& level) {
+    std::string name = std::move(level.pending.back());
+    level.pending.pop_back();
+    pending_bytes_ -= weight(name);
+    return name;
+  }
+
+  Status descend(const std::string& name) {
+    Fd child = open_directory(current_.get(), name.c_str());
+    if (!child && errno == ENOENT) return {};
+    if (!child && errno == EXDEV) return visitor_.mount_point(name.c_str());
+    if (!child) return fail_errno("open directory " + name);
+    current_ = std::move(child);
+    return enter(name.c_str());
+  }
+
+  Status leave() {
+    current_ = TRY(open_parent(current_.get(), levels_[levels_.size() - 2]));
+    TRY(visitor_.leave(current_.get(), levels_.back().name.c_str()));
+    levels_.pop_back();
+    return {};
+  }
+
+  TreeVisitor& visitor_;
+  Fd current_;
+  std::vector<Level> levels_;
+  size_t pending_bytes_ = 0;
+};
+
+class Measure final : public TreeVisitor {
  public:
   explicit Measure(uint64_t max_inodes) : max_inodes_(max_inodes) {}
 
@@ -131,6 +167,7 @@ class Measure final : public Visitor {
 
   Status mount_point(const char*) override { return {}; }
   Status leave(int, const char*) override { return {}; }
+  bool removes() const override { return false; }
 
   void stay_on(dev_t device) { device_ = device; }
   const TreeUse& use() const { return use_; }
@@ -142,7 +179,7 @@ class Measure final : public Visitor {
   std::unordered_set<ino_t> linked_;
 };
 
-class Remove final : public Visitor {
+class Remove final : public TreeVisitor {
  public:
   Result<bool> entry(int parent, const char* name, unsigned char type) override {
     if (type != DT_DIR) {
@@ -165,9 +202,27 @@ class Remove final : public Visitor {
     if (::unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
     return fail_errno(std::string("remove directory ") + name);
   }
+
+  bool removes() const override { return true; }
 };
 
 }  // namespace
+
+Status each_entry(int directory, const std::string& name, const std::function<Result<bool>(const dirent64&)>& visit) {
+  alignas(dirent64) std::array<char, 32768> buffer;
+  for (;;) {
+    ssize_t count = ::getdents64(directory, buffer.data(), buffer.size());
+    if (count < 0) return fail_errno("list " + name);
+    if (count == 0) return {};
+    for (ssize_t at = 0; at < count;) {
+      const auto* found = reinterpret_cast<const dirent64*>(buffer.data() + at);
+      at += found->d_reclen;
+      std::string_view entry_name = found->d_name;
+      if (entry_name == "." || entry_name == "..") continue;
+      if (!TRY(visit(*found))) return {};
+    }
+  }
+}
 
 Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   Measure measure(max_inodes);
@@ -180,7 +235,7 @@ Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   if (!S_ISDIR(info.st_mode)) return measure.use();
   Fd listing = open_directory(root.get(), ".");
   if (!listing) return fail_errno("open it");
-  TRY(walk(std::move(listing), measure));
+  TRY(Walk(measure).run(std::move(listing)));
   return measure.use();
 }
 
@@ -192,14 +247,18 @@ Status remove_tree(const std::string& path) {
   Fd parent(::open(above.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!parent && errno == ENOENT) return {};
   if (!parent) return fail_errno("open the directory above it");
+  return remove_tree_at(parent.get(), name.c_str());
+}
+
+Status remove_tree_at(int parent, const char* name) {
   Remove remove;
-  if (!TRY(remove.entry(parent.get(), name.c_str(), DT_UNKNOWN))) return {};
-  Fd root = open_directory(parent.get(), name.c_str());
+  if (!TRY(remove.entry(parent, name, DT_UNKNOWN))) return {};
+  Fd root = open_directory(parent, name);
   if (!root && errno == ENOENT) return {};
-  if (!root && errno == EXDEV) return remove.mount_point(name.c_str());
+  if (!root && errno == EXDEV) return remove.mount_point(name);
   if (!root) return fail_errno("open it");
-  TRY(walk(std::move(root), remove));
-  return remove.leave(parent.get(), name.c_str());
+  TRY(Walk(remove).run(std::move(root)));
+  return remove.leave(parent, name);
 }
 
 }  // namespace keelson

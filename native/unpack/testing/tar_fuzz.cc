@@ -21,10 +21,9 @@
 #include <vector>
 
 #include "common/fd.h"
+#include "common/tree.h"
 #include "unpack/layer_writer.h"
-#include "unpack/remove_tree.h"
 #include "unpack/tar_reader.h"
-#include "unpack/tar_stream.h"
 
 namespace {
 
@@ -158,15 +157,14 @@ struct Outcome {
 
 Outcome unpack(std::span<const uint8_t> bytes, size_t chunk, int layer) {
   Memory memory(bytes, chunk);
-  TarStream stream(memory);
-  TarReader reader(stream);
+  TarReader reader(memory);
   LayerWriter writer(layer, 300);
   for (;;) {
     Result<std::optional<Entry>> entry = reader.next();
     if (!entry) return {entry.error().step + ": " + entry.error().detail, writer.inodes()};
     Status written = *entry ? writer.write(**entry, reader) : writer.finish();
     if (!written) return {written.error().step, writer.inodes()};
-    if (!*entry) return {stream.drain() ? "unpacked" : "drain", writer.inodes()};
+    if (!*entry) return {reader.finish() ? "unpacked" : "drain", writer.inodes()};
   }
 }
 
@@ -178,7 +176,7 @@ Outcome unpack_fresh(std::span<const uint8_t> bytes, size_t chunk, int directory
     if (!layer) die("open the layer");
     outcome = unpack(bytes, chunk, layer.get());
   }
-  if (!remove_tree(directory, "layer")) die("remove the layer");
+  if (!remove_tree_at(directory, "layer")) die("remove the layer");
   return outcome;
 }
 
