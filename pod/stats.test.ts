@@ -48,12 +48,11 @@ describe("cgroup v2", () => {
       "p/io.pressure": pressure,
       "p/pids.current": "3\n",
     });
-    const [stats] = await reader({}).read(["/p"]);
     const lines = {
       some: { avg10: 1.5, avg60: 0.25, avg300: 0, total: 77n },
       full: { avg10: 0.5, avg60: 0, avg300: 0, total: 7n },
     };
-    expect(stats).toEqual({
+    const both = {
       cpu: { timestamp: now, usageCoreNanoSeconds: 1_500_000n, pressure: lines },
       memory: {
         timestamp: now,
@@ -64,23 +63,35 @@ describe("cgroup v2", () => {
         pageFaults: 9n,
         majorPageFaults: 2n,
       },
-      swap: { timestamp: now, usageBytes: 50n },
       ioPressure: lines,
-      processCount: 3n,
-    });
+    };
+    expect(await reader({}).read("containers", ["/p"])).toEqual([
+      { ...both, swap: { timestamp: now, usageBytes: 50n } },
+    ]);
+    expect(await reader({}).read("pods", ["/p"])).toEqual([{ ...both, processCount: 3n }]);
   });
 
   test("without a limit nothing is available of it; a cache larger than the use leaves no working set", async () => {
     await files({ "p/memory.current": "100\n", "p/memory.max": "max\n", "p/memory.stat": "inactive_file 400\n" });
-    const [stats] = await reader({}).read(["/p"]);
+    const [stats] = await reader({}).read("containers", ["/p"]);
     expect(stats?.memory).toMatchObject({ workingSetBytes: 0n });
     expect(stats?.memory).not.toHaveProperty("availableBytes");
     expect(stats).not.toHaveProperty("swap");
   });
 
+  test("more cgroups than one thread reads come in their order", async () => {
+    const names = Array.from({ length: 60 }, (_, index) => `${index}`);
+    await files(Object.fromEntries(names.map((name) => [`${name}/memory.current`, `${name}\n`])));
+    const stats = await reader({}).read(
+      "pods",
+      names.map((name) => `/${name}`),
+    );
+    expect(stats.map((one) => one?.memory.usageBytes)).toEqual(names.map(BigInt));
+  });
+
   test("a cgroup that is gone has no figures, and takes none from its neighbours", async () => {
     await files({ "a/memory.current": "1\n", "c/memory.current": "3\n" });
-    const stats = await reader({}).read(["/a", "/b", "/c"]);
+    const stats = await reader({}).read("containers", ["/a", "/b", "/c"]);
     expect(stats.map((one) => one?.memory.usageBytes)).toEqual([1n, undefined, 3n]);
   });
 });
@@ -96,8 +107,7 @@ test("cgroup v1: each file in its controller's hierarchy; swap is what memory an
     "pids/p/pids.current": "4\n",
   });
   const v1 = new Map(["cpuacct", "memory", "pids"].map((controller) => [controller, join(root, controller)]));
-  const [stats] = await reader({ unified: false, v1 }).read(["/p"]);
-  expect(stats).toEqual({
+  const both = {
     cpu: { timestamp: now, usageCoreNanoSeconds: 5000n },
     memory: {
       timestamp: now,
@@ -107,15 +117,18 @@ test("cgroup v1: each file in its controller's hierarchy; swap is what memory an
       pageFaults: 9n,
       majorPageFaults: 2n,
     },
-    swap: { timestamp: now, usageBytes: 200n, availableBytes: 800n },
-    processCount: 4n,
-  });
+  };
+  const from = reader({ unified: false, v1 });
+  expect(await from.read("containers", ["/p"])).toEqual([
+    { ...both, swap: { timestamp: now, usageBytes: 200n, availableBytes: 800n } },
+  ]);
+  expect(await from.read("pods", ["/p"])).toEqual([{ ...both, processCount: 4n }]);
 });
 
 describe("the rate of CPU", () => {
   async function sample(from: CgroupReader, usageUsec: number): Promise<bigint | undefined> {
     await files({ "p/memory.current": "1\n", "p/cpu.stat": `usage_usec ${usageUsec}\n` });
-    return (await from.read(["/p"]))[0]?.cpu.usageNanoCores;
+    return (await from.read("containers", ["/p"]))[0]?.cpu.usageNanoCores;
   }
 
   test("needs two samples, and is used time by elapsed time", async () => {

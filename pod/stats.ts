@@ -1,24 +1,26 @@
-// Stats of containers and pods: read from cgroup files in one batch, counted against the sample before.
-// Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst; proc(5) net/dev.
+// Stats of containers and pods: read from cgroup files, many at once, counted against the sample before.
+// Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst; proc(5) net/dev.
 
-import { join } from "node:path";
-import type { Host } from "../native/index.ts";
+import { type Host, noFigure } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./types.ts";
 
 export interface CgroupStats {
   readonly cpu: CpuStats;
   readonly memory: MemoryStats;
-  readonly swap?: SwapStats;
   readonly ioPressure?: Pressure;
-  readonly processCount: bigint;
+  /** Of containers. */
+  readonly swap?: SwapStats;
+  /** Of pods. */
+  readonly processCount?: bigint;
 }
 
 /** How old the earlier sample must be before a rate means something, nanoseconds. */
 const minInterval = 100_000_000n;
 /** Nothing limits memory above this (v1 writes "no limit" as a number near 2^63). */
 const noLimit = 1n << 62n;
-const fileLimit = 64 << 10;
+/** Cgroups that one thread reads one after the other; more are read on several threads. */
+const batch = 25;
 
 interface Sample {
   readonly timestamp: bigint;
@@ -39,32 +41,40 @@ export class CgroupReader {
   }
 
   /** One answer for each cgroup, in order; undefined for one that is gone. */
-  async read(cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
-    const files = this.#tree.unified ? v2Files : v1Files;
-    const names = Object.keys(files);
-    const paths = cgroups.flatMap((cgroup) => names.map((name) => this.#path(files[name] ?? "", name, cgroup)));
-    const contents = await this.#host.readFiles(paths, fileLimit);
-    const timestamp = this.#clock();
-    return cgroups.map((cgroup, index) => {
-      const texts = new Map<string, string>();
-      for (const [at, name] of names.entries()) {
-        const content = contents[index * names.length + at];
-        if (content !== null && content !== undefined) texts.set(name, content.toString("latin1"));
-      }
-      if (!texts.has("memory.usage_in_bytes") && !texts.has("memory.current")) return undefined;
-      const stats = this.#tree.unified ? parseV2(texts, timestamp) : parseV1(texts, timestamp);
-      return { ...stats, cpu: this.#withRate(cgroup, stats.cpu) };
-    });
+  async read(of: "containers" | "pods", cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
+    const files = (this.#tree.unified ? v2Figures : v1Figures)[of];
+    const batches: Promise<(CgroupStats | undefined)[]>[] = [];
+    for (let first = 0; first < cgroups.length; first += batch) {
+      batches.push(this.#readBatch(files, cgroups.slice(first, first + batch)));
+    }
+    return (await Promise.all(batches)).flat();
   }
 
   forget(cgroup: string): void {
     this.#samples.delete(cgroup);
   }
 
-  /** `controller` is empty for files of cgroup v2. */
-  #path(controller: string, name: string, cgroup: string): string {
-    const root = controller === "" ? this.#tree.v2 : (this.#tree.v1.get(controller) ?? "/nonexistent");
-    return join(root, cgroup, name);
+  async #readBatch(files: FiguresByController, cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
+    const tables = await Promise.all(
+      Object.entries(files).map(async ([controller, figures]) => {
+        const root = this.#tree.unified ? this.#tree.v2 : (this.#tree.v1.get(controller) ?? "/nonexistent");
+        const directories = cgroups.map((cgroup) => root + cgroup);
+        return { figures, numbers: await this.#host.readFigures(directories, figures) };
+      }),
+    );
+    const timestamp = this.#clock();
+    const parse = this.#tree.unified ? parseV2 : parseV1;
+    return cgroups.map((cgroup, row) => {
+      const values = new Map<string, bigint>();
+      for (const { figures, numbers } of tables) {
+        for (const [column, figure] of figures.entries()) {
+          const value = numbers[row * figures.length + column] ?? noFigure;
+          if (value !== noFigure) values.set(figure, value);
+        }
+      }
+      const stats = parse(values, timestamp);
+      return stats && { ...stats, cpu: this.#withRate(cgroup, stats.cpu) };
+    });
   }
 
   #withRate(cgroup: string, cpu: CpuStats): CpuStats {
@@ -83,78 +93,86 @@ export class CgroupReader {
   }
 }
 
-/** File name to v1 controller. */
-const v1Files: Readonly<Record<string, string>> = {
-  "cpuacct.usage": "cpuacct",
-  "memory.usage_in_bytes": "memory",
-  "memory.limit_in_bytes": "memory",
-  "memory.stat": "memory",
-  "memory.memsw.usage_in_bytes": "memory",
-  "memory.memsw.limit_in_bytes": "memory",
-  "pids.current": "pids",
+/** What Host.readFigures reads in a controller's hierarchy. */
+type FiguresByController = Readonly<Record<string, readonly string[]>>;
+type FiguresOf = Readonly<Record<"containers" | "pods", FiguresByController>>;
+
+const v1Memory = [
+  "memory.usage_in_bytes",
+  "memory.limit_in_bytes",
+  ...["total_inactive_file", "total_rss", "total_pgfault", "total_pgmajfault"].map((key) => `memory.stat ${key}`),
+];
+
+const v1Figures: FiguresOf = {
+  containers: {
+    cpuacct: ["cpuacct.usage"],
+    memory: [...v1Memory, "memory.memsw.usage_in_bytes", "memory.memsw.limit_in_bytes"],
+  },
+  pods: { cpuacct: ["cpuacct.usage"], memory: v1Memory, pids: ["pids.current"] },
 };
 
-const v2Files: Readonly<Record<string, string>> = {
-  "cpu.stat": "",
-  "cpu.pressure": "",
-  "memory.current": "",
-  "memory.max": "",
-  "memory.stat": "",
-  "memory.pressure": "",
-  "memory.swap.current": "",
-  "memory.swap.max": "",
-  "io.pressure": "",
-  "pids.current": "",
+const v2Both = [
+  "cpu.stat usage_usec",
+  ...pressureFigures("cpu.pressure"),
+  "memory.current",
+  "memory.max",
+  ...["inactive_file", "anon", "pgfault", "pgmajfault"].map((key) => `memory.stat ${key}`),
+  ...pressureFigures("memory.pressure"),
+  ...pressureFigures("io.pressure"),
+];
+
+const v2Figures: FiguresOf = {
+  containers: { "": [...v2Both, "memory.swap.current", "memory.swap.max"] },
+  pods: { "": [...v2Both, "pids.current"] },
 };
 
-type Texts = ReadonlyMap<string, string>;
+type Figures = ReadonlyMap<string, bigint>;
 
-function parseV1(texts: Texts, timestamp: bigint): CgroupStats {
-  const usage = number(texts.get("memory.usage_in_bytes"));
-  const limit = number(texts.get("memory.limit_in_bytes"));
-  const stat = keyed(texts.get("memory.stat"));
-  const workingSet = less(usage, stat.get("total_inactive_file") ?? 0n);
-  const swapTotal = texts.get("memory.memsw.usage_in_bytes");
-  const swapLimit = number(texts.get("memory.memsw.limit_in_bytes"));
+function parseV1(figures: Figures, timestamp: bigint): CgroupStats | undefined {
+  const usage = figures.get("memory.usage_in_bytes");
+  if (usage === undefined) return undefined;
+  const limit = figures.get("memory.limit_in_bytes") ?? 0n;
+  const workingSet = less(usage, figures.get("memory.stat total_inactive_file") ?? 0n);
+  const swapTotal = figures.get("memory.memsw.usage_in_bytes");
+  const swapLimit = figures.get("memory.memsw.limit_in_bytes") ?? 0n;
   return {
-    cpu: { timestamp, usageCoreNanoSeconds: number(texts.get("cpuacct.usage")) },
+    cpu: { timestamp, usageCoreNanoSeconds: figures.get("cpuacct.usage") ?? 0n },
     memory: {
       timestamp,
       usageBytes: usage,
       workingSetBytes: workingSet,
       ...(limit > 0n && limit < noLimit ? { availableBytes: less(limit, workingSet) } : {}),
-      rssBytes: stat.get("total_rss") ?? 0n,
-      pageFaults: stat.get("total_pgfault") ?? 0n,
-      majorPageFaults: stat.get("total_pgmajfault") ?? 0n,
+      rssBytes: figures.get("memory.stat total_rss") ?? 0n,
+      pageFaults: figures.get("memory.stat total_pgfault") ?? 0n,
+      majorPageFaults: figures.get("memory.stat total_pgmajfault") ?? 0n,
     },
     ...(swapTotal === undefined
       ? {}
       : {
           swap: {
             timestamp,
-            usageBytes: less(number(swapTotal), usage),
-            ...(swapLimit > 0n && swapLimit < noLimit ? { availableBytes: less(swapLimit, number(swapTotal)) } : {}),
+            usageBytes: less(swapTotal, usage),
+            ...(swapLimit > 0n && swapLimit < noLimit ? { availableBytes: less(swapLimit, swapTotal) } : {}),
           },
         }),
-    processCount: number(texts.get("pids.current")),
+    ...processes(figures),
   };
 }
 
-function parseV2(texts: Texts, timestamp: bigint): CgroupStats {
-  const usage = number(texts.get("memory.current"));
-  const limit = number(texts.get("memory.max"));
-  const stat = keyed(texts.get("memory.stat"));
-  const cpu = keyed(texts.get("cpu.stat"));
-  const workingSet = less(usage, stat.get("inactive_file") ?? 0n);
-  const swap = texts.get("memory.swap.current");
-  const swapLimit = number(texts.get("memory.swap.max"));
-  const cpuPressure = pressure(texts.get("cpu.pressure"));
-  const memoryPressure = pressure(texts.get("memory.pressure"));
-  const ioPressure = pressure(texts.get("io.pressure"));
+function parseV2(figures: Figures, timestamp: bigint): CgroupStats | undefined {
+  const usage = figures.get("memory.current");
+  if (usage === undefined) return undefined;
+  const limit = figures.get("memory.max") ?? 0n;
+  const workingSet = less(usage, figures.get("memory.stat inactive_file") ?? 0n);
+  const swap = figures.get("memory.swap.current");
+  const swapLimit = figures.get("memory.swap.max") ?? 0n;
+  const cpuPressure = pressure("cpu.pressure", figures);
+  const memoryPressure = pressure("memory.pressure", figures);
+  const ioPressure = pressure("io.pressure", figures);
   return {
     cpu: {
       timestamp,
-      usageCoreNanoSeconds: (cpu.get("usage_usec") ?? 0n) * 1000n,
+      usageCoreNanoSeconds: (figures.get("cpu.stat usage_usec") ?? 0n) * 1000n,
       ...(cpuPressure === undefined ? {} : { pressure: cpuPressure }),
     },
     memory: {
@@ -162,9 +180,9 @@ function parseV2(texts: Texts, timestamp: bigint): CgroupStats {
       usageBytes: usage,
       workingSetBytes: workingSet,
       ...(limit > 0n ? { availableBytes: less(limit, workingSet) } : {}),
-      rssBytes: stat.get("anon") ?? 0n,
-      pageFaults: stat.get("pgfault") ?? 0n,
-      majorPageFaults: stat.get("pgmajfault") ?? 0n,
+      rssBytes: figures.get("memory.stat anon") ?? 0n,
+      pageFaults: figures.get("memory.stat pgfault") ?? 0n,
+      majorPageFaults: figures.get("memory.stat pgmajfault") ?? 0n,
       ...(memoryPressure === undefined ? {} : { pressure: memoryPressure }),
     },
     ...(swap === undefined
@@ -172,47 +190,43 @@ function parseV2(texts: Texts, timestamp: bigint): CgroupStats {
       : {
           swap: {
             timestamp,
-            usageBytes: number(swap),
-            ...(swapLimit > 0n ? { availableBytes: less(swapLimit, number(swap)) } : {}),
+            usageBytes: swap,
+            ...(swapLimit > 0n ? { availableBytes: less(swapLimit, swap) } : {}),
           },
         }),
     ...(ioPressure === undefined ? {} : { ioPressure }),
-    processCount: number(texts.get("pids.current")),
+    ...processes(figures),
   };
 }
 
-/** 0 for what is missing or not a number ("max"). */
-function number(text: string | undefined): bigint {
-  return text !== undefined && /^\d+\s*$/.test(text) ? BigInt(text.trim()) : 0n;
+function processes(figures: Figures): { processCount?: bigint } {
+  const processCount = figures.get("pids.current");
+  return processCount === undefined ? {} : { processCount };
 }
 
 function less(from: bigint, amount: bigint): bigint {
   return from > amount ? from - amount : 0n;
 }
 
-function keyed(text: string | undefined): Map<string, bigint> {
-  const values = new Map<string, bigint>();
-  for (const line of (text ?? "").split("\n")) {
-    const [key, value] = line.split(" ");
-    if (key && value !== undefined && /^\d+$/.test(value)) values.set(key, BigInt(value));
-  }
-  return values;
+/** "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and the same for full (psi.rst). */
+function pressureFigures(file: string): string[] {
+  return ["some", "full"].flatMap((kind) =>
+    ["avg10", "avg60", "avg300", "total"].map((field) => `${file} ${kind} ${field}`),
+  );
 }
 
-/** "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and the same for full (psi.rst). */
-function pressure(text: string | undefined): Pressure | undefined {
-  const line = (kind: string): PressureLine | undefined => {
-    const match = new RegExp(`^${kind} avg10=(\\S+) avg60=(\\S+) avg300=(\\S+) total=(\\d+)`, "m").exec(text ?? "");
-    if (match === null) return undefined;
+function pressure(file: string, figures: Figures): Pressure | undefined {
+  const line = (kind: "some" | "full"): PressureLine => {
+    // Percent with two decimals, and Host.readFigures leaves the point out.
+    const average = (field: string) => Number(figures.get(`${file} ${kind} ${field}`) ?? 0n) / 100;
     return {
-      avg10: Number(match[1]),
-      avg60: Number(match[2]),
-      avg300: Number(match[3]),
-      total: BigInt(match[4] ?? "0"),
+      avg10: average("avg10"),
+      avg60: average("avg60"),
+      avg300: average("avg300"),
+      total: figures.get(`${file} ${kind} total`) ?? 0n,
     };
   };
-  const some = line("some");
-  return some === undefined ? undefined : { some, full: line("full") ?? { avg10: 0, avg60: 0, avg300: 0, total: 0n } };
+  return figures.has(`${file} some total`) ? { some: line("some"), full: line("full") } : undefined;
 }
 
 /** /proc/PID/net/dev: two header lines, then "name: 8 receive columns, 8 transmit columns". */

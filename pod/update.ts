@@ -75,7 +75,7 @@ function refuseBadSwap({ id }: Container, { memoryLimit, memorySwapLimit }: Reso
 /** cgroup v2 would kill to get below the new limit. */
 async function refuseBelowUse(reader: CgroupReader, { id, cgroup }: Container, limit: bigint): Promise<void> {
   if (limit <= 0n) return;
-  const [stats] = await reader.read([cgroup]);
+  const [stats] = await reader.read("containers", [cgroup]);
   const used = stats?.memory.workingSetBytes ?? 0n;
   if (used > limit) throw podErrors.memoryBelowUse({ id, used: used.toString(), limit: limit.toString() });
 }

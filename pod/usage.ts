@@ -15,7 +15,10 @@ export async function statsOfContainers(
   containers: readonly Container[],
 ): Promise<ContainerStats[]> {
   const [figures, layers] = await Promise.all([
-    reader.read(containers.map((container) => container.cgroup)),
+    reader.read(
+      "containers",
+      containers.map((container) => container.cgroup),
+    ),
     Promise.all(containers.map(async ({ id }) => await env.images.snapshotUse(id).catch(() => undefined))),
   ]);
   return containers.map((container, index) => {
@@ -35,7 +38,10 @@ export async function statsOfSandboxes(
 ): Promise<SandboxStats[]> {
   const containers = sandboxes.flatMap((sandbox) => [...sandbox.containers.values()]);
   const [figures, ofContainers, networks] = await Promise.all([
-    reader.read(sandboxes.map((sandbox) => sandbox.cgroup)),
+    reader.read(
+      "pods",
+      sandboxes.map((sandbox) => sandbox.cgroup),
+    ),
     statsOfContainers(env, reader, containers),
     interfacesOf(env, sandboxes),
   ]);
@@ -44,7 +50,7 @@ export async function statsOfSandboxes(
     const interfaces = networks[index];
     return {
       sandbox: sandbox.view(),
-      ...(own === undefined ? {} : { cpu: own.cpu, memory: own.memory, processCount: own.processCount }),
+      ...(own === undefined ? {} : { cpu: own.cpu, memory: own.memory, processCount: own.processCount ?? 0n }),
       ...(own?.ioPressure === undefined ? {} : { ioPressure: own.ioPressure }),
       ...(interfaces === undefined ? {} : { network: networkStats(env, interfaces) }),
       containers: ofContainers.filter((stats) => stats.container.sandboxId === sandbox.id),

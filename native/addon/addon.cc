@@ -4,6 +4,7 @@
 #include <napi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "addon/figures.h"
 #include "addon/files.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
@@ -118,6 +120,12 @@ Napi::Value to_disk_usage(Napi::Env env, const TreeUse& use) {
   object.Set("bytes", Napi::BigInt::New(env, use.bytes));
   object.Set("inodes", Napi::BigInt::New(env, use.inodes));
   return object;
+}
+
+Napi::Value to_numbers(Napi::Env env, const std::vector<uint64_t>& numbers) {
+  auto array = Napi::BigUint64Array::New(env, numbers.size());
+  std::copy(numbers.begin(), numbers.end(), array.Data());
+  return array;
 }
 
 // The forms of `LayerFile` in ../client/host.ts.
@@ -232,12 +240,17 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   constexpr auto text = &Arguments::text;
   constexpr auto size = &Arguments::size;
   constexpr auto count = &Arguments::count;
-  auto read_each = [](const std::vector<std::string>& files, size_t limit) -> Result<FileContents> {
+  using Strings = std::vector<std::string>;
+  auto read_each = [](const Strings& files, size_t limit) -> Result<FileContents> {
     return read_files(files, limit);  // which fails for no file as a whole
+  };
+  auto read_all_figures = [](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
+    return read_figures(directories, figures);  // nor does this
   };
 
   exports.Set("syncFileSystem", method<path>(env, sync_file_system));
   exports.Set("readFiles", method<paths, size>(env, read_each, to_array<to_buffer_or_null, std::optional<std::string>>));
+  exports.Set("readFigures", method<paths, paths>(env, read_all_figures, to_numbers));
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
   exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));
   exports.Set("removeTree", method<path>(env, remove_tree));

@@ -21,6 +21,7 @@
 #include <functional>
 #include <string>
 
+#include "addon/figures.h"
 #include "addon/files.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
@@ -299,6 +300,15 @@ void a_fifo_does_not_hold_a_reader(const std::string& base) {
   CLAIM(!sync_file_system(base + "/none"));
 }
 
+void figures_come_by_key(const std::string& base) {
+  write_file(base + "/flat", "used_more 1\nused 2");
+  write_file(base + "/nested", "some avg10=1.50 total=77\nfull avg10=0.05 total");
+  std::vector<uint64_t> figures = read_figures(
+      {base, base + "/none"}, {"flat used", "flat", "nested some total", "nested full avg10", "nested full total", "none", ""});
+  CLAIM((figures == std::vector<uint64_t>{2, no_figure, 77, 5, no_figure, no_figure, no_figure, no_figure, no_figure,
+                                          no_figure, no_figure, no_figure, no_figure, no_figure}));
+}
+
 void a_sealed_copy_cannot_change(const std::string& base) {
   Result<Fd> copy = sealed_copy("/bin/true");
   CLAIM_OK(copy);
@@ -371,6 +381,7 @@ int test_all() {
   layers_are_read_as_overlayfs_shows_them(base);
   hostile_files_are_not_opened(base);
   a_fifo_does_not_hold_a_reader(base);
+  figures_come_by_key(base);
   a_sealed_copy_cannot_change(base);
   a_lock_is_held_once(base);
   profiles_are_checked();

@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { HostError, KeelsonError, loadHost, nativePaths } from "../index.ts";
+import { HostError, KeelsonError, loadHost, nativePaths, noFigure } from "../index.ts";
 
 const host = loadHost();
 let base: string;
@@ -74,6 +74,37 @@ describe("readFiles", () => {
     const paths = Array.from({ length: 500 }, () => "/proc/self/cgroup");
     const files = await host.readFiles(paths, 65_536);
     expect(files.every((file) => file !== null && file.length > 0)).toBe(true);
+  });
+});
+
+describe("readFigures", () => {
+  it("answers for each directory each figure: single, flat keyed and nested keyed", async () => {
+    for (const name of ["a", "b"]) mkdirSync(join(base, name));
+    writeFileSync(join(base, "a/one"), "18446744073709551614\n");
+    writeFileSync(join(base, "a/flat"), "used_more 1\nused 2\nused_last 3");
+    writeFileSync(join(base, "a/nested"), "some avg10=1.50 total=77\nfull avg10=0.05 total=7\n");
+    writeFileSync(join(base, "b/one"), "5");
+    const figures = [
+      "one",
+      "flat used",
+      "flat used_last",
+      "nested full avg10",
+      "nested full total",
+      "nested some avg10",
+    ];
+    const directories = [join(base, "a"), join(base, "none"), join(base, "b")];
+    expect([...(await host.readFigures(directories, figures))]).toEqual([
+      ...[2n ** 64n - 2n, 2n, 3n, 5n, 7n, 150n],
+      ...[noFigure, noFigure, noFigure, noFigure, noFigure, noFigure],
+      ...[5n, noFigure, noFigure, noFigure, noFigure, noFigure],
+    ]);
+  });
+
+  it("finds no figure in what is no number", async () => {
+    const contents = ["max\n", "", "-1\n", "12x\n", "18446744073709551616\n", "key\n", "key max\n", "other key 3\n"];
+    for (const [index, content] of contents.entries()) writeFileSync(join(base, `${index}`), content);
+    const figures = contents.flatMap((_, index) => [`${index}`, `${index} key`, `${index} key sub`]);
+    expect(new Set(await host.readFigures([base], figures))).toEqual(new Set([noFigure]));
   });
 });
 

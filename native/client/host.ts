@@ -18,6 +18,9 @@ export type LayerFile =
   | { readonly kind: "not-regular" }
   | { readonly kind: "too-large"; readonly size: bigint };
 
+/** readFigures' answer for a figure that is not there. */
+export const noFigure = 2n ** 64n - 1n;
+
 /** Rejections are HostErrors (host-errors.ts): what the kernel refused, at which step, with its errno. */
 export interface Host {
   /** Flushes the file system that holds `path` (syncfs(2)). */
@@ -27,6 +30,13 @@ export interface Host {
    * not regular, or longer than `limitBytes` (at most 2^30) is null.
    */
   readFiles(paths: readonly string[], limitBytes: number): Promise<(Buffer | null)[]>;
+  /**
+   * Numbers out of the same files of many directories, as stats take them from cgroups: for each directory, each
+   * figure. "FILE" is a file's only number, "FILE KEY" that of a flat keyed file, "FILE KEY SUBKEY" that of a nested
+   * keyed one (cgroup-v2.rst, Interface Files). A decimal point is left out: 1.50 is 150. `noFigure` stands for what is
+   * missing, unreadable or no number ("max"). Figures of one file stand together: it is read once for them.
+   */
+  readFigures(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
   /**
    * Opens the regular file `name` below `directory`, which somebody else wrote: through no link and not out of it
    * (openat2 RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Answers a close-on-exec descriptor, the caller's to close; null
@@ -102,6 +112,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
   return {
     syncFileSystem: (path) => withHostError(() => addon.syncFileSystem(path)),
     readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
+    readFigures: (directories, figures) => withHostError(() => addon.readFigures(directories, figures)),
     openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
@@ -136,6 +147,7 @@ function loadAddon(path: string): Host {
 const methods = [
   "syncFileSystem",
   "readFiles",
+  "readFigures",
   "openInside",
   "diskUsage",
   "removeTree",

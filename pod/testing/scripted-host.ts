@@ -1,15 +1,19 @@
-// The system calls that the pod model needs, without the addon: trees are removed for real, mounts do not exist.
+// The system calls that the pod model needs: only figures are read by the addon, trees are removed for real, mounts do
+// not exist.
 
 import { rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import type { Host } from "../../native/index.ts";
+import { type Host, loadHost } from "../../native/index.ts";
 import type { Script } from "./script.ts";
+
+const { readFigures } = loadHost();
 
 export function scriptedHost(script: Script): Host {
   const unscripted = (name: string) => async () => {
     throw new Error(`no script has ${name}`);
   };
   return {
+    readFigures,
     readFiles: async (paths) => await Promise.all(paths.map((path) => readFile(path).catch(() => null))),
     removeTree: async (path) =>
       await script.call("host removeTree", path, () => rmSync(path, { recursive: true, force: true })),
