@@ -1,7 +1,7 @@
 // The network of pods: attach and detach by the plugins of the configured CNI network.
 
 import { join } from "node:path";
-import { type Host, isDoneWithin, KeelsonError, messageOf } from "../native/index.ts";
+import { type Host, isDoneWithin, KeelsonError, type Log, messageOf } from "../native/index.ts";
 import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
@@ -13,7 +13,7 @@ import { claimedAddresses, podAddresses } from "./result.ts";
 import { cniArgs, podCapabilities } from "./runtime-config.ts";
 import { createTeardown, type Teardown } from "./teardown.ts";
 import { createTurns, type Turns } from "./turns.ts";
-import type { Attachment, Log, Network, NetworkReadiness, PodNetwork } from "./types.ts";
+import type { Attachment, Network, NetworkReadiness, PodNetwork } from "./types.ts";
 
 /** All in milliseconds. */
 export interface NetworkLimits {

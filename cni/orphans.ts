@@ -4,7 +4,7 @@
 // (CNI spec 1.1.0, section 2: no parallel operations on one container).
 
 import { readdir, readFile } from "node:fs/promises";
-import type { Log } from "./types.ts";
+import type { Log } from "../native/index.ts";
 
 /** How long a DEL may take to finish, and a killed plugin to go. */
 const finishedWithinMs = 5000;

@@ -16,7 +16,7 @@ import {
   parseObject,
   runProgram,
   TimeLimit,
-  whileInHand,
+  trackWork,
 } from "../native/index.ts";
 import { cniErrors } from "./errors.ts";
 
@@ -76,7 +76,7 @@ export async function runPlugin(call: PluginCall): Promise<string> {
   const { command, plugin, parameters, timeoutMs } = call;
   const late = () => cniErrors.pluginTimedOut({ plugin, command, seconds: timeoutMs / 1000 });
   using limit = new TimeLimit(timeoutMs, late, call.signal);
-  const end = await whileInHand(
+  const end = await trackWork(
     "plugin",
     () => `${plugin} ${command} ${parameters.CNI_CONTAINERID ?? ""}`,
     () => run(call, limit.signal),

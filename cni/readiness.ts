@@ -1,9 +1,9 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
-import { isDoneWithin, messageOf } from "../native/index.ts";
+import { isDoneWithin, type Log, messageOf } from "../native/index.ts";
 import { type Chain, type End, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
-import type { Log, NetworkReadiness } from "./types.ts";
+import type { NetworkReadiness } from "./types.ts";
 import { watchDirectories } from "./watch.ts";
 
 export interface ReadinessOptions {

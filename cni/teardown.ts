@@ -1,11 +1,10 @@
 // Takes network leases down, and keeps at it with those that could not be taken down whole.
 
-import { messageOf, Slots } from "../native/index.ts";
+import { type Log, messageOf, Slots } from "../native/index.ts";
 import { delChain, type End } from "./chain.ts";
 import type { FailedLease, Lease, LeaseStore } from "./lease.ts";
 import type { Orphans } from "./orphans.ts";
 import { isNamespace, type Pins } from "./pins.ts";
-import type { Log } from "./types.ts";
 
 export interface TeardownOptions {
   readonly leases: LeaseStore;

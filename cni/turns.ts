@@ -1,7 +1,7 @@
 // Order among the network's tasks: one at a time for each sandbox (CNI forbids operations on the same container
 // side by side).
 
-import { Slots, whileInHand } from "../native/index.ts";
+import { Slots, trackWork } from "../native/index.ts";
 
 export interface Turns {
   /** Runs the task after all earlier ones of this sandbox; settles as the task does. */
@@ -17,7 +17,7 @@ export function createTurns(): Turns {
       const queue = queues.get(sandboxId) ?? new Slots(1);
       queues.set(sandboxId, queue);
       try {
-        return await queue.run(() => whileInHand("turn", () => `network of pod sandbox ${sandboxId} is at work`, task));
+        return await queue.run(() => trackWork("turn", () => `network of pod sandbox ${sandboxId} is at work`, task));
       } finally {
         if (queue.idle) queues.delete(sandboxId);
       }

@@ -38,13 +38,6 @@ export type NetworkReadiness =
   | { readonly ready: true }
   | { readonly ready: false; readonly reason: string; readonly message: string };
 
-/** Where the network reports what it does; fields name the objects. */
-export type Log = (
-  level: "info" | "warn",
-  message: string,
-  fields: Readonly<Record<string, string | number | boolean | undefined>>,
-) => void;
-
 export interface Network {
   /** Why pods with a network of their own can or cannot be made now; from memory. */
   readiness(): NetworkReadiness;

@@ -1,12 +1,8 @@
 // The daemon's log: one JSON object a line on stderr.
 
-export type LogLevel = "debug" | "info" | "warn" | "error";
+import type { Log, LogLevel } from "../native/index.ts";
 
 const severity: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
-
-export type LogFields = Readonly<Record<string, unknown>>;
-
-export type Log = (level: LogLevel, message: string, fields?: LogFields) => void;
 
 /** A log whose threshold can be moved while it is in use. */
 export type LeveledLog = Log & { setLevel(level: LogLevel): void };

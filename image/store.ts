@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import { rename } from "node:fs/promises";
 import path from "node:path";
-import { type Host, KeelsonError, messageOf, SingleFlight, whileInHand } from "../native/index.ts";
+import { type Host, KeelsonError, messageOf, SingleFlight, trackWork } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { Catalog, overlayOrder, type StoredManifest } from "./catalog.ts";
@@ -117,7 +117,7 @@ class Store implements ImageStore {
     const name = formatReference(reference);
     try {
       return await this.#pulls.join(pullKey(name, auth), AbortSignal.any([signal, this.#closing.signal]), (flight) =>
-        whileInHand(
+        trackWork(
           "pull",
           () => name,
           () => this.#tracked(this.#pull(reference, auth, flight)),

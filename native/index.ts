@@ -15,7 +15,6 @@ export {
 } from "./client/errors.ts";
 export * from "./client/host.ts";
 export { HostError, hostErrors } from "./client/host-errors.ts";
-export { inHand, type Work, watchWork, whileInHand } from "./client/in-hand.ts";
 export { MemoryReturn } from "./client/memory.ts";
 export * from "./client/monitor.ts";
 export { connectMonitor } from "./client/monitor-client.ts";
@@ -26,6 +25,8 @@ export { type NativePaths, nativePaths } from "./client/paths.ts";
 export { ipcSysctls, sysctlName, sysctlNamespace } from "./client/sysctls.ts";
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
+export type { Log, LogFields, LogLevel } from "./diagnostics/log.ts";
+export { beginWork, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
 export { readBounded, UnfitFile } from "./files/read-file.ts";
 export { flushDirectory, namingFile, replaceFile, writeFile } from "./files/write-file.ts";
 export {

@@ -1,6 +1,6 @@
 // Creations by key: a retried create joins the one in progress and gets its result, whatever became of its first caller.
 
-import { SingleFlight, whileInHand } from "../native/index.ts";
+import { SingleFlight, trackWork } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 export class Creations<T> {
@@ -16,7 +16,7 @@ export class Creations<T> {
     return await this.#flights.join(
       key,
       signal,
-      () => whileInHand("start", describe, start),
+      () => trackWork("start", describe, start),
       () => podErrors.callerGone({ object, step }),
     );
   }

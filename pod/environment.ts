@@ -2,18 +2,11 @@
 
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import type { Host, Monitor, SpawnedMonitor } from "../native/index.ts";
+import type { Host, Log, Monitor, SpawnedMonitor } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
-
-/** One structured line of the daemon's log. */
-export type Log = (
-  level: "info" | "warn" | "error",
-  message: string,
-  fields?: Readonly<Record<string, unknown>>,
-) => void;
 
 /** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
 export interface Monitors {

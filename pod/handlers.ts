@@ -3,8 +3,7 @@
 
 import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
-import { firstLine, type KeelsonError, runProgram, TimeLimit } from "../native/index.ts";
-import type { Log } from "./environment.ts";
+import { firstLine, type KeelsonError, type Log, runProgram, TimeLimit } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 import { isKernelAtLeast } from "./kernel-release.ts";
 import { judge } from "./runtime-floor.ts";

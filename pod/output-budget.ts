@@ -5,7 +5,7 @@
 // that wait block no others for good. A place is given back when the answer is with the client: until then it is held
 // in several copies.
 
-import { type OutputRoom, Slots, TimeLimit, whileInHand } from "../native/index.ts";
+import { type OutputRoom, Slots, TimeLimit, trackWork } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 /** What fits in a small place. */
@@ -44,7 +44,7 @@ export class OutputBudget {
         return undefined;
       }
       waiting = true;
-      const wait = whileInHand(
+      const wait = trackWork(
         "output",
         () => `container ${container}: waits for room`,
         async () => {

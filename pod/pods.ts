@@ -335,7 +335,7 @@ export class NodePods implements Pods {
     for (const sandbox of this.#sandboxes.values()) {
       sandbox.watch.abort();
       if (!sandbox.queue.idle || sandbox.life === "starting" || sandbox.life === "stopping")
-        this.#env.log("info", `pod sandbox ${sandbox.id} is left in hand; the next keelson goes on with it`, {
+        this.#env.log("info", `pod sandbox ${sandbox.id} is left unfinished; the next keelson goes on with it`, {
           life: sandbox.life,
           step: sandbox.queue.current,
         });

@@ -1,6 +1,6 @@
 // A pod's queue: what changes a pod runs one after the other; no other pod waits for it.
 
-import { inHand, Slots, TimeLimit } from "../native/index.ts";
+import { beginWork, Slots, TimeLimit } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 export class PodQueue {
@@ -13,7 +13,7 @@ export class PodQueue {
    */
   async run<T>(object: string, step: string, signal: AbortSignal, waitMs: number, work: () => Promise<T>): Promise<T> {
     let mine = false;
-    const over = inHand("turn", () => {
+    const over = beginWork("turn", () => {
       const state = mine ? "is at work" : `waits in the queue, where it is the turn of: ${this.#current || "nobody"}`;
       return `${step} of ${object} ${state}`;
     });

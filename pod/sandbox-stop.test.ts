@@ -287,14 +287,14 @@ describe("what is under way in the pod", () => {
   });
 });
 
-test("a daemon that is told to end says which pods it leaves in hand", async () => {
+test("a daemon that is told to end says which pods it leaves unfinished", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const detaching = node().script.hold("network detach");
   pods.stopSandbox(id, never).catch(() => undefined);
   await detaching.arrived;
   await pods.close();
-  expect(node().log.filter((line) => line.includes("left in hand"))).toEqual([
-    `info pod sandbox ${id} is left in hand; the next keelson goes on with it`,
+  expect(node().log.filter((line) => line.includes("left unfinished"))).toEqual([
+    `info pod sandbox ${id} is left unfinished; the next keelson goes on with it`,
   ]);
 });

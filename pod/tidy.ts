@@ -1,6 +1,6 @@
 // What a daemon before this one began to take down or left behind, finished once this one serves: a few pods at a time.
 
-import { whileInHand } from "../native/index.ts";
+import { trackWork } from "../native/index.ts";
 import { recoverCheckpoints } from "./checkpoint.ts";
 import type { Container } from "./container.ts";
 import { removeContainer } from "./container-remove.ts";
@@ -30,7 +30,7 @@ export async function tidy(
   const found = [...sandboxes.values()];
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
     if (signal.aborted) return;
-    await whileInHand("tidying", () => what, work).catch((error: unknown) =>
+    await trackWork("tidying", () => what, work).catch((error: unknown) =>
       env.log("warn", `${what} failed: ${String(error)}`),
     );
   };

@@ -6,9 +6,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { loadHost } from "../../native/index.ts";
+import { type Log, loadHost } from "../../native/index.ts";
 import { type NetworkOptions, openNetwork } from "../network.ts";
-import type { Log, Network, PodNetwork } from "../types.ts";
+import type { Network, PodNetwork } from "../types.ts";
 
 const execute = promisify(execFile);
 /** Where Debian's containernetworking-plugins puts them. */

@@ -1,9 +1,8 @@
 // One RPC from its first byte to its last: decode, run, encode, log.
 
 import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedHandleCall } from "@grpc/grpc-js";
-import { firstLine, inHand, type KeelsonError } from "../../native/index.ts";
+import { beginWork, firstLine, type KeelsonError, type Log, type LogLevel } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import type { Log, LogLevel } from "../log.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { keelsonError, wireStatus } from "./grpc-status.ts";
 
@@ -129,7 +128,7 @@ class RunningCall implements Call {
     this.abort = (reason) => controller.abort(reason);
     this.#name = name;
     this.#context = context;
-    const over = inHand("call", () => [name, ...Object.values(this.#subjects)].join(" "));
+    const over = beginWork("call", () => [name, ...Object.values(this.#subjects)].join(" "));
     this.#done = () => {
       context.inFlight.delete(entry);
       over();

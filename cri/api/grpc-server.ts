@@ -8,9 +8,8 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { isDoneWithin } from "../../native/index.ts";
+import { isDoneWithin, type Log } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
-import type { Log } from "../log.ts";
 import { type CallContext, type InFlight, messageLimit, refusedCall } from "./call.ts";
 import type { Method } from "./methods.ts";
 import { placeSocket } from "./socket.ts";

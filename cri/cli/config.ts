@@ -3,7 +3,7 @@
 import { isIP } from "node:net";
 import { isAbsolute, join } from "node:path";
 import { stringify } from "smol-toml";
-import type { LogLevel } from "../log.ts";
+import type { LogLevel } from "../../native/index.ts";
 import { readSettings, type Setting, type SettingValues } from "./config-files.ts";
 
 export const defaultConfigFile = "/etc/keelson/config.toml";

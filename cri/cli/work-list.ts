@@ -1,7 +1,6 @@
 // The list of work in progress, for an operator who asks what the daemon is doing (SIGUSR1).
 
-import { type Work, watchWork } from "../../native/index.ts";
-import type { Log } from "../log.ts";
+import { type Log, type Work, watchWork } from "../../native/index.ts";
 
 /** Lines of one list; the oldest work comes first, since what is stuck is old. */
 const maxLines = 200;

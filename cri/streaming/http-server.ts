@@ -5,9 +5,8 @@
 
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
-import { inHand, messageOf } from "../../native/index.ts";
+import { beginWork, type Log, messageOf } from "../../native/index.ts";
 import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
-import type { Log } from "../log.ts";
 import { Connections } from "./connections.ts";
 import type { Streams } from "./remote-command.ts";
 import { serveSpdyPortForward, serveSpdySession } from "./serve-spdy.ts";
@@ -119,7 +118,7 @@ async function serve(
   connections.authenticated(socket);
   socket.once(
     "close",
-    inHand("session", () => `${target.kind} of ${target.id}`),
+    beginWork("session", () => `${target.kind} of ${target.id}`),
   );
   socket.setNoDelay(true);
   socket.setKeepAlive(true, keepAliveMs);

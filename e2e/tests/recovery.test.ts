@@ -272,7 +272,9 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   expect(performance.now() - begin).toBeLessThan(2_000);
   expect(await Promise.all([stopping, starting])).toEqual(["failed", "failed"]);
   expect(await hanging(node)).toBe(0);
-  const said = (await readFile(daemon.logFile, "utf8")).split("\n").filter((line) => line.includes("is left in hand"));
+  const said = (await readFile(daemon.logFile, "utf8"))
+    .split("\n")
+    .filter((line) => line.includes("is left unfinished"));
   expect(said.some((line) => line.includes(podSandboxId) && line.includes('"life":"stopping"'))).toBe(true);
   expect(said.some((line) => line.includes('"life":"starting"'))).toBe(true);
 

@@ -4,6 +4,7 @@ import { closeSync, constants, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { longestTimerMs } from "../async/time-limit.ts";
+import { beginWork } from "../diagnostics/work.ts";
 import type { JsonObject } from "../json/json.ts";
 import type { KeelsonError } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
@@ -16,7 +17,6 @@ import {
   frameHeader,
   framesFromMonitor,
 } from "./frames.ts";
-import { inHand } from "./in-hand.ts";
 import type { Deadline } from "./monitor.ts";
 import { MonitorError, monitorErrors } from "./monitor-errors.ts";
 import type { CallMessage } from "./monitor-messages.ts";
@@ -42,7 +42,7 @@ export class MonitorCall {
   readonly #signal: AbortSignal | undefined;
   readonly #socket: Socket;
   readonly #decoder = new FrameDecoder(framesFromMonitor);
-  readonly #notInHand: () => void;
+  readonly #workEnded: () => void;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
 
@@ -57,7 +57,7 @@ export class MonitorCall {
     this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
     this.#socket.on("error", (error) => this.#fail(this.#connectionError(error)));
     this.#socket.on("close", () => this.#fail(this.#hungUp()));
-    this.#notInHand = inHand("monitor call", () => `${this.#name} at ${this.#socketPath}`);
+    this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${this.#socketPath}`);
     this.#socket.write(request);
     this.expectWithin(deadline.timeoutMs);
     this.#signal?.addEventListener("abort", this.#cancelled);
@@ -68,7 +68,7 @@ export class MonitorCall {
   expectWithin(timeoutMs: number | undefined): void {
     clearTimeout(this.#timer);
     // A session or a watch that has begun keeps nobody waiting.
-    if (timeoutMs === undefined) this.#notInHand();
+    if (timeoutMs === undefined) this.#workEnded();
     if (timeoutMs === undefined || this.#over) return;
     this.#timer = setTimeout(
       () => {
@@ -171,7 +171,7 @@ export class MonitorCall {
   #finish(outcome: CallOutcome): void {
     if (this.#over) return;
     this.#over = true;
-    this.#notInHand();
+    this.#workEnded();
     clearTimeout(this.#timer);
     this.#signal?.removeEventListener("abort", this.#cancelled);
     this.#socket.destroy();

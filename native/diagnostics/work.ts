@@ -1,4 +1,4 @@
-// Work in hand: what this process is at or waits for, told as it begins and as it ends.
+// Work in progress: what this process does or waits for, told as it begins and as it ends.
 //
 // It goes over channels (node:diagnostics_channel), so that nobody passes a list through every package; whoever keeps
 // the list subscribes (cri/cli/work-list.ts). Without a subscriber nothing is kept and next to nothing done.
@@ -17,25 +17,25 @@ const begins = channel("keelson.work.begins");
 const ends = channel("keelson.work.ends");
 const nothing = () => undefined;
 
-/** The work is in hand until the function that it returns is called. */
-export function inHand(kind: Work["kind"], describe: () => string): () => void {
+/** The work is in progress until the function that it returns is called. */
+export function beginWork(kind: Work["kind"], describe: () => string): () => void {
   if (!begins.hasSubscribers) return nothing;
   const work: Work = { kind, since: performance.now(), describe };
   begins.publish(work);
   return () => ends.publish(work);
 }
 
-/** The work is in hand until the promise settles. */
-export async function whileInHand<Result>(
+/** The work is in progress until the promise settles. */
+export async function trackWork<Result>(
   kind: Work["kind"],
   describe: () => string,
   work: () => Promise<Result>,
 ): Promise<Result> {
-  const done = inHand(kind, describe);
+  const ended = beginWork(kind, describe);
   try {
     return await work();
   } finally {
-    done();
+    ended();
   }
 }
 
