@@ -9,6 +9,7 @@
 
 #include <charconv>
 
+#include "common/file.h"
 #include "monitor/cgroup/cgroupfs.h"
 #include "monitor/server/monitor_log.h"
 
@@ -103,11 +104,8 @@ void OomWatch::look_again() {
 }
 
 void OomScore::lower() {
-  char score[16];
-  Fd file(open(score_file, O_RDONLY | O_CLOEXEC));
-  ssize_t size = file ? read(file.get(), score, sizeof score) : 0;
-  if (size <= 0 || !write_score(lowered)) return;
-  original_.assign(score, static_cast<size_t>(size));
+  const Result<std::string> score = read_file(score_file, 16);
+  if (score && write_score(lowered)) original_ = *score;
 }
 
 OomScore::Original::Original(const OomScore& score) : score_(score) {

@@ -207,23 +207,10 @@ Result<ConsoleSocket> ConsoleSocket::listen(const std::string& directory, const 
 Result<Fd> ConsoleSocket::receive() const {
   Fd peer(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!peer) return fail_errno("accept on the console socket");
-  char name[256];
-  iovec part{name, sizeof name};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (recvmsg(peer.get(), &message, MSG_CMSG_CLOEXEC) < 0) return fail_errno("receive the terminal");
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(sizeof(int))) {
-    return fail(Kind::system, "receive the terminal", "the runtime sent no descriptor");
-  }
-  int received = -1;
-  memcpy(&received, CMSG_DATA(header), sizeof received);
-  Fd terminal(received);
+  ssize_t size = 0;
+  Fd terminal = receive_descriptor(peer.get(), size);
+  if (size < 0) return fail_errno("receive the terminal");
+  if (!terminal) return fail(Kind::system, "receive the terminal", "the runtime sent no descriptor");
   if (fcntl(terminal.get(), F_SETFL, fcntl(terminal.get(), F_GETFL) | O_NONBLOCK) != 0) {
     return fail_errno("make the terminal non-blocking");
   }

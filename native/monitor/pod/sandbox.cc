@@ -236,20 +236,10 @@ Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
   return furnished;
 }
 
-struct TmpfsOption {
-  const char* key;
-  std::string value;
-};
-
 // At <pod dir>/<name>, for the containers: nothing there is a program, a device or a way to another user.
-Status make_tmpfs(const std::string& path, std::initializer_list<TmpfsOption> options) {
+Status make_tmpfs(const std::string& path, std::initializer_list<FsOption> options) {
   if (mkdir(path.c_str(), 0755) != 0) return fail_errno("make " + path);
-  Fd fs(fs_open("tmpfs"));
-  if (!fs) return fail_errno("mount " + path);
-  for (const TmpfsOption& option : options) {
-    if (fs_set(fs.get(), option.key, option.value.c_str()) != 0) return fail_errno("set the options of " + path);
-  }
-  Fd mounted(fs_mount(fs.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  Fd mounted(new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mounted) return fail_errno("mount " + path);
   Fd target(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!target || attach_mount(mounted.get(), target.get()) != 0) return fail_errno("mount " + path);
@@ -258,11 +248,14 @@ Status make_tmpfs(const std::string& path, std::initializer_list<TmpfsOption> op
 
 Status make_shm(const Sandbox& sandbox) {
   const SandboxSpec& spec = sandbox.spec;
+  const std::string owner = std::to_string(host_id(spec.uid_mappings, 0));
+  const std::string group = std::to_string(host_id(spec.gid_mappings, 0));
+  const std::string size = std::to_string(spec.shm_size);
   return make_tmpfs(shm_path(sandbox), {{"source", "shm"},
                                         {"mode", "1777"},
-                                        {"uid", std::to_string(host_id(spec.uid_mappings, 0))},
-                                        {"gid", std::to_string(host_id(spec.gid_mappings, 0))},
-                                        {"size", std::to_string(spec.shm_size)}});
+                                        {"uid", owner.c_str()},
+                                        {"gid", group.c_str()},
+                                        {"size", size.c_str()}});
 }
 
 // Containers may write to the pod's files. Here that ends at a quarter of a MiB, a few pages of any size, and is counted

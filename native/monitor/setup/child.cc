@@ -2,6 +2,7 @@
 #include "monitor/setup/child.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -102,7 +103,8 @@ void Child::send(int descriptor) const {
   if (sendmsg(socket_, &header, MSG_NOSIGNAL) < 0) die(Step::send_terminal);
 }
 
-void reset_signals(const Child& child) {
+void leave_monitor(const Child& child) {
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
   for (int number = 1; number < NSIG; ++number) {
     // SIGKILL, SIGSTOP and the two that libc keeps for itself refuse, and need it not.
     signal(number, SIG_DFL);
@@ -110,6 +112,25 @@ void reset_signals(const Child& child) {
   sigset_t none;
   sigemptyset(&none);
   if (sigprocmask(SIG_SETMASK, &none, nullptr) != 0) child.die(Step::reset_signals);
+}
+
+Fd receive_descriptor(int socket, ssize_t& size) {
+  char content[256];  // runc says a name with it
+  iovec part = {content, sizeof content};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = CMSG_LEN(sizeof(int));  // a second descriptor finds no room: the kernel closes it
+  do size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  while (size < 0 && errno == EINTR);
+  const cmsghdr* header = size < 0 ? nullptr : CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return Fd();
+  int received = -1;
+  memcpy(&received, CMSG_DATA(header), sizeof received);
+  Fd sent(received);
+  return (message.msg_flags & MSG_CTRUNC) == 0 ? std::move(sent) : Fd();
 }
 
 bool is_settled(const volatile Report& report) { return report.state == Report::settled; }

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "common/error.h"
+#include "common/fd.h"
 
 namespace keelson {
 
@@ -97,8 +98,12 @@ class Child {
   int socket_;
 };
 
-// Nothing blocked and nothing ignored: both would survive execve.
-void reset_signals(const Child& child);
+// First of all: the monitor's memory is nobody else's to read (ptrace, /proc/<pid>/mem), nor its program to be opened
+// through /proc/<pid>/exe, which execve resets; and no signal is blocked or ignored, which would survive it.
+void leave_monitor(const Child& child);
+
+// Takes what Child::send gave: one message, which the socket's end has none of. `size` is recvmsg(2)'s, errno too.
+Fd receive_descriptor(int socket, ssize_t& size);
 
 // The report of a child as an Error: step in words with its object. None when it has not failed.
 std::optional<Error> failure_in(const volatile Report& report);

@@ -12,8 +12,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -88,9 +86,7 @@ void open_missing_streams(const Child& child, const Stdio& stdio) {
     if (streams[number] >= 0) continue;
     int null = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
     if (null < 0) child.die(Step::open_null);
-    struct stat status;
-    if (fstat(null, &status) != 0) child.die(Step::open_null);
-    if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) child.die(Step::open_null, "", ENODEV);
+    if (!is_null_device(null)) child.die(Step::open_null, "", ENODEV);
     if (dup3(null, number, 0) < 0) child.die(Step::open_null);
     close(null);
   }
@@ -99,9 +95,7 @@ void open_missing_streams(const Child& child, const Stdio& stdio) {
 int open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
   int master = open_in_root(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
   if (master < 0) child.die(Step::open_terminal, "/dev/pts/ptmx");
-  struct statfs status;
-  if (fstatfs(master, &status) != 0) child.die(Step::open_terminal);
-  if (status.f_type != DEVPTS_SUPER_MAGIC) child.die(Step::open_terminal, "/dev/pts/ptmx", ENODEV);
+  if (!is_on(master, DEVPTS_SUPER_MAGIC)) child.die(Step::open_terminal, "/dev/pts/ptmx", ENODEV);
 
   int unlocked = 0;
   if (ioctl(master, TIOCSPTLCK, &unlocked) != 0) child.die(Step::open_terminal);

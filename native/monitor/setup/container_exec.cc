@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "monitor/setup/container_process.h"
@@ -26,10 +25,7 @@ class ContainerExec final : public Procedure {
 
   // All of it in a helper that the container cannot see (SpawnWay::helper_then_shared_namespace).
   void enter(const Child& child) override {
-    // The monitor's memory is nobody else's to read, and its program not to be opened
-    // through /proc/<pid>/exe: execve resets this.
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
-    reset_signals(child);
+    leave_monitor(child);
     join_v1_cgroups(child, cgroup_files_);
     // While /proc is still the host's; both are inherited by the process to come.
     process_.set_score_and_label(child);

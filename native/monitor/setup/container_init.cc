@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,9 +59,7 @@ class ContainerInit final : public Procedure {
   }
 
   void enter(const Child& child) override {
-    // The monitor's memory is nobody else's to read (ptrace, /proc/<pid>/mem); execve resets this.
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
-    reset_signals(child);
+    leave_monitor(child);
     // Every mode below is exact; the process's own umask comes at the end.
     umask(0);
     // Before any memory is used or mount made, so that all of it is counted.
@@ -151,11 +148,8 @@ class ContainerInit final : public Procedure {
 
   // After joining the cgroups: the namespace's root is where the process is now.
   void make_cgroup_namespace(const Child& child) const {
-    for (const NamespaceSpec& space : spec_.namespaces) {
-      if (space.flag == CLONE_NEWCGROUP && space.path.empty() && unshare(CLONE_NEWCGROUP) != 0) {
-        child.die(Step::enter_cgroup_namespace);
-      }
-    }
+    const bool wanted = (new_namespaces(spec_.namespaces) & CLONE_NEWCGROUP) != 0;
+    if (wanted && unshare(CLONE_NEWCGROUP) != 0) child.die(Step::enter_cgroup_namespace);
   }
 
   int make_terminal(const Child& child, int root) const {

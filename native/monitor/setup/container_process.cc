@@ -162,6 +162,11 @@ void set_oom_score(const Child& child, const std::string& score) {
 
 }  // namespace
 
+void drop_capabilities(const Child& child) {
+  drop_bounding_set(child, capabilities_that_are(known), 0);
+  set_capabilities(child, 0, 0, 0);
+}
+
 Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, const CommandSpec& command,
                                                 const SeccompFilter& filter, const Surroundings& surroundings) {
   const bool filter_last = TRY(filter_comes_last(process, command, filter, surroundings.is_watched));

@@ -19,6 +19,9 @@ struct Credentials {
   const SeccompFilter* filter = nullptr;  // null: none, or left to the last steps
 };
 
+// For a process that must have none, ever.
+void drop_capabilities(const Child& child);
+
 // Borrows what it was planned from until the clone.
 class ContainerProcess {
  public:

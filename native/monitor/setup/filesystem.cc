@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -163,6 +164,18 @@ int fs_mount(int fs, uint64_t attributes) {
   return fsmount(fs, FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes));
 }
 
+int new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes) {
+  int fs = fs_open(type);
+  if (fs < 0) return -1;
+  bool set = true;
+  for (const FsOption& option : options) set = set && fs_set(fs, option.key, option.value) == 0;
+  int mounted = set ? fs_mount(fs, attributes) : -1;
+  int why = errno;
+  close(fs);
+  errno = why;
+  return mounted;
+}
+
 int clone_tree(int dir, const char* path, bool recursive) {
   unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
   if (path[0] == '\0') flags |= AT_EMPTY_PATH;
@@ -180,11 +193,11 @@ int change_mount(int mount, const MountChange& change, bool recursive) {
   return mount_setattr(mount, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0u), &attributes, sizeof attributes);
 }
 
-int map_owners(int mount, int user_namespace, bool recursive) {
+int map_owners(int mount, int user_namespace) {
   mount_attr attributes = {};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
   attributes.userns_fd = static_cast<uint64_t>(user_namespace);
-  return mount_setattr(mount, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0u), &attributes, sizeof attributes);
+  return mount_setattr(mount, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
 }
 
 int attach_mount(int mount, int target) {
@@ -196,12 +209,20 @@ int unmount(const char* path) {
   return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT ? 0 : -1;
 }
 
+bool is_on(int fd, long magic) {
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 && status.f_type == magic;
+}
+
+bool is_null_device(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
 bool is_proc_root(int fd) {
   constexpr ino_t root_inode = 1;  // PROC_ROOT_INO
-  struct statfs file_system;
   struct stat status;
-  return fstatfs(fd, &file_system) == 0 && file_system.f_type == PROC_SUPER_MAGIC && fstat(fd, &status) == 0 &&
-         status.st_ino == root_inode;
+  return is_on(fd, PROC_SUPER_MAGIC) && fstat(fd, &status) == 0 && status.st_ino == root_inode;
 }
 
 uint64_t mount_attributes(uint64_t ms_flags) {

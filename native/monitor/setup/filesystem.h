@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace keelson {
 
@@ -32,6 +33,13 @@ int fs_set(int fs, const char* key, const char* value);  // value nullptr: a fla
 // Creates the superblock and a detached mount of it with MOUNT_ATTR_* attributes.
 int fs_mount(int fs, uint64_t attributes);
 
+struct FsOption {
+  const char* key;
+  const char* value;
+};
+// All of that in one, for a file system whose options cannot be wrong: a detached mount.
+int new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes);
+
 // A detached copy of the mount at `path` (below `dir`, or `dir` itself for ""), with all below it when `recursive`.
 int clone_tree(int dir, const char* path, bool recursive);
 
@@ -44,7 +52,7 @@ int change_mount(int mount, const MountChange& change, bool recursive);
 
 // Has a detached mount show its files' owners through the map of the user namespace behind `user_namespace`.
 // EINVAL: its file system cannot (overlay cannot; what it lies on can).
-int map_owners(int mount, int user_namespace, bool recursive);
+int map_owners(int mount, int user_namespace);
 
 // Puts a detached mount on the directory or file behind the descriptor `target`.
 int attach_mount(int mount, int target);
@@ -52,6 +60,10 @@ int attach_mount(int mount, int target);
 // Takes down what is mounted on `path`; nothing there, or no such path, is as wanted.
 int unmount(const char* path);
 
+// Whether the descriptor is on a file system of that kind: PROC_SUPER_MAGIC …
+bool is_on(int fd, long magic);
+// Whether it is the device that /dev/null is to be.
+bool is_null_device(int fd);
 // Whether the descriptor is the root of a procfs.
 bool is_proc_root(int fd);
 

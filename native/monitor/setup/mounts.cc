@@ -14,7 +14,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,11 +24,6 @@
 namespace keelson {
 
 namespace {
-
-bool is_on_procfs(int fd) {
-  struct statfs status;
-  return fstatfs(fd, &status) == 0 && status.f_type == PROC_SUPER_MAGIC;
-}
 
 // Files of procfs that lxcfs-like programs cover to tell a container its own figures;
 // everything else there decides what the kernel believes (CVE-2019-16884 and its kin).
@@ -51,7 +45,7 @@ bool is_directory(int fd) {
 
 // Puts a detached mount on a target inside the root, unless the target lies on procfs.
 void attach_inside(const Child& child, int mount, int target, const char* destination) {
-  if (is_on_procfs(target) && !may_cover_in_proc(destination)) {
+  if (is_on(target, PROC_SUPER_MAGIC) && !may_cover_in_proc(destination)) {
     // The one thing that may lie over a whole procfs is another.
     if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
   }
@@ -214,11 +208,8 @@ void make_v2(const Child& child, int target, const PlannedMount& mount) {
   const char* destination = mount.spec.destination.c_str();
   int tree = -1;
   if (mount.entries.empty()) {
-    int fs = fs_open("cgroup2");
-    if (fs < 0) child.die(Step::mount, destination);
-    tree = fs_mount(fs, mount_attributes(mount.spec.flags));
+    tree = new_mount("cgroup2", {}, mount_attributes(mount.spec.flags));
     if (tree < 0) child.die(Step::mount, destination);
-    close(fs);
   } else {
     tree = mount.entries[0].tree;
     shape_entry(child, tree, mount.spec);
@@ -229,11 +220,9 @@ void make_v2(const Child& child, int target, const PlannedMount& mount) {
 
 void make_v1(const Child& child, int target, const PlannedMount& mount) {
   const char* destination = mount.spec.destination.c_str();
-  int fs = fs_open("tmpfs");
-  if (fs < 0 || fs_set(fs, "mode", "755") != 0 || fs_set(fs, "size", "64k") != 0) child.die(Step::mount, destination);
-  int tmpfs = fs_mount(fs, mount_attributes(mount.spec.flags & ~uint64_t{MS_RDONLY}));
+  int tmpfs = new_mount("tmpfs", {{"mode", "755"}, {"size", "64k"}},
+                        mount_attributes(mount.spec.flags & ~uint64_t{MS_RDONLY}));
   if (tmpfs < 0) child.die(Step::mount, destination);
-  close(fs);
   attach_inside(child, tmpfs, target, destination);
   for (const CgroupEntry& entry : mount.entries) {
     int directory = make_directory_in_root(tmpfs, entry.name.c_str());
@@ -312,7 +301,7 @@ void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
       mount.tree = clone_tree(source, "", mount.spec.flags & MS_REC);
       close(source);
       if (mount.tree < 0) child.die(Step::open_mount_source, mount.spec.source.c_str());
-      if (mount.owners && map_owners(mount.tree, mount.owners.get(), false) != 0) {
+      if (mount.owners && map_owners(mount.tree, mount.owners.get()) != 0) {
         child.die(Step::map_owners, mount.spec.source.c_str());
       }
       shape_bind(child, mount.tree, mount.spec);

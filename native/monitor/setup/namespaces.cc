@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/capability.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -20,6 +19,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "monitor/setup/container_process.h"
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/rootfs.h"
 #include "monitor/setup/spawn.h"
@@ -244,25 +244,18 @@ void live_in(const Child& child, int root) {
 // The containers of the pod see this process and share its user: what they could reach
 // through /proc/1 (root, descriptors, memory) must be nothing.
 void isolate(const Child& child) {
-  int fs = fs_open("tmpfs");
-  if (fs < 0 || fs_set(fs, "size", "4k") != 0) child.die(Step::mount_root);
-  int root = fs_mount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  int root = new_mount("tmpfs", {{"size", "4k"}},
+                       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   if (root < 0) child.die(Step::mount_root);
   live_in(child, root);
-  for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) child.die(Step::set_capabilities);
-  }
-  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct none[2] = {};
-  if (syscall(SYS_capset, &header, none) != 0) child.die(Step::set_capabilities);
+  drop_capabilities(child);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
 }
 
 // In the mount namespace it was cloned into: leaves there a procfs and nothing else, and gives it to the monitor.
 void leave_procfs(const Child& child) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
-  int fs = fs_open("proc");
-  int procfs = fs < 0 ? -1 : fs_mount(fs, 0);
+  int procfs = new_mount("proc", {}, 0);
   if (procfs < 0) child.die(Step::mount, "proc");
   live_in(child, procfs);
   int space = open("/self/ns/mnt", O_RDONLY | O_CLOEXEC);
@@ -275,8 +268,7 @@ class SandboxInit final : public Procedure {
   explicit SandboxInit(int user_namespace) : user_namespace_(user_namespace) {}
 
   void enter(const Child& child) override {
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
-    reset_signals(child);
+    leave_monitor(child);
     if (user_namespace_ >= 0) enter_user_namespace(child, user_namespace_);
   }
 

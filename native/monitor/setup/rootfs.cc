@@ -8,8 +8,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -38,7 +36,7 @@ int plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace 
   const char* layer = plan.lower[0].c_str();
   int mount = clone_tree(AT_FDCWD, layer, false);
   if (mount < 0) child.die(Step::mount_root, layer);
-  if (user_namespace >= 0 && map_owners(mount, user_namespace, false) != 0) child.die(Step::map_owners, layer);
+  if (user_namespace >= 0 && map_owners(mount, user_namespace) != 0) child.die(Step::map_owners, layer);
   if (change_mount(mount, {MOUNT_ATTR_RDONLY, 0, MS_PRIVATE}, false) != 0) child.die(Step::mount_root);
   return mount;
 }
@@ -182,13 +180,10 @@ void make_image_views(const Child& child, std::vector<ImagePlan>& images, int sc
 }
 
 int mount_scratch(const Child& child, const OverlayPlan& plan) {
-  int fs = fs_open("tmpfs");
-  if (fs < 0 || fs_set(fs, "size", "1m") != 0 || fs_set(fs, "mode", "755") != 0) child.die(Step::mount_root, "tmpfs");
-  int scratch = fs_mount(fs, 0);
+  int scratch = new_mount("tmpfs", {{"size", "1m"}, {"mode", "755"}}, 0);
   if (scratch < 0) child.die(Step::mount_root, "tmpfs");
   attach_at(child, scratch, plan.mountpoint);
   if (fchdir(scratch) != 0) child.die(Step::mount_root, plan.mountpoint.c_str());
-  close(fs);
   return scratch;
 }
 
@@ -199,7 +194,7 @@ int make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch
     const char* name = plan.mapped_names[layer].c_str();
     int tree = clone_tree(AT_FDCWD, path, false);
     if (tree < 0) child.die(Step::mount_root, path);
-    if (map_owners(tree, user_namespace, false) != 0) child.die(Step::map_owners, path);
+    if (map_owners(tree, user_namespace) != 0) child.die(Step::map_owners, path);
     if (mkdirat(scratch, name, 0700) != 0) child.die(Step::mount_root, path);
     int target = openat(scratch, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (target < 0 || attach_mount(tree, target) != 0) child.die(Step::mount_root, path);
@@ -239,17 +234,14 @@ int open_checked(const Child& child, int root, const char* path, Step step) {
     if (errno == ENOENT || errno == ENOTDIR) return -1;
     child.die(step, path);
   }
-  struct statfs status;
-  if (fstatfs(target, &status) != 0) child.die(step, path);
-  if (strncmp(path, "/proc/", 6) == 0 && status.f_type != PROC_SUPER_MAGIC) child.die(step, path, EXDEV);
+  if (strncmp(path, "/proc/", 6) == 0 && !is_on(target, PROC_SUPER_MAGIC)) child.die(step, path, EXDEV);
   return target;
 }
 
 int null_tree(const Child& child) {
   int tree = clone_tree(AT_FDCWD, "/dev/null", false);
-  struct stat status;
-  if (tree < 0 || fstat(tree, &status) != 0) child.die(Step::mask_path, "/dev/null");
-  if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) child.die(Step::mask_path, "/dev/null", ENODEV);
+  if (tree < 0) child.die(Step::mask_path, "/dev/null");
+  if (!is_null_device(tree)) child.die(Step::mask_path, "/dev/null", ENODEV);
   // The node is the host's: nothing about it may be changed from inside.
   if (change_mount(tree, {MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID, 0, MS_PRIVATE}, false) != 0) {
     child.die(Step::mask_path, "/dev/null");
@@ -258,11 +250,9 @@ int null_tree(const Child& child) {
 }
 
 int empty_directory(const Child& child) {
-  int fs = fs_open("tmpfs");
-  if (fs < 0 || fs_set(fs, "size", "4k") != 0 || fs_set(fs, "mode", "755") != 0) child.die(Step::mask_path);
-  int tree = fs_mount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  int tree = new_mount("tmpfs", {{"size", "4k"}, {"mode", "755"}},
+                       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   if (tree < 0) child.die(Step::mask_path);
-  close(fs);
   return tree;
 }
 

@@ -1,18 +1,16 @@
 // Reading and running seccomp filters. Sources: seccomp(2), Documentation/networking/filter.rst.
 #include "monitor/setup/seccomp_filter.h"
 
-#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <optional>
 
-#include "common/fd.h"
+#include "common/file.h"
 #include "monitor/setup/last_steps.h"
 
 namespace keelson {
@@ -125,19 +123,13 @@ bool allows(const SeccompProgram& program, int number, const std::array<uint64_t
 }
 
 Result<SeccompFilter> SeccompFilter::read(const std::string& path) {
-  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail_errno("open the seccomp filter " + path);
-  struct stat status;
-  if (fstat(file.get(), &status) != 0) return fail_errno("open the seccomp filter " + path);
-  const size_t size = static_cast<size_t>(status.st_size);
-  if (size == 0 || size % sizeof(sock_filter) != 0 || size / sizeof(sock_filter) > BPF_MAXINSNS) {
+  const std::string code = TRY(read_file(path, BPF_MAXINSNS * sizeof(sock_filter)));
+  if (code.empty() || code.size() % sizeof(sock_filter) != 0) {
     return fail(Kind::invalid, "read the seccomp filter " + path, "it is no compiled filter");
   }
   SeccompFilter filter;
-  filter.program_.resize(size / sizeof(sock_filter));
-  if (::read(file.get(), filter.program_.data(), size) != static_cast<ssize_t>(size)) {
-    return fail_errno("read the seccomp filter " + path);
-  }
+  filter.program_.resize(code.size() / sizeof(sock_filter));
+  memcpy(filter.program_.data(), code.data(), code.size());
   filter.passes_spawn_ = allows(filter.program_, SYS_clone, {spawn_flags}) && allows(filter.program_, SYS_setsid, {});
   filter.passes_terminal_ = allows(filter.program_, SYS_ioctl, {0, TIOCSCTTY});
   return filter;

@@ -18,6 +18,8 @@
 #include <cstring>
 #include <vector>
 
+#include "common/file.h"
+
 namespace keelson {
 
 namespace {
@@ -78,15 +80,12 @@ clone_args process_args(uint64_t namespaces, pid_t* pid) {
 }
 
 constexpr size_t max_family = 4096;
+constexpr size_t max_list = 64 << 20;  // more than all ids there can be, in words
 
 void append_pids(const std::string& path, std::vector<pid_t>& pids) {
-  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return;
-  std::string text;
-  char chunk[1024];
-  for (ssize_t count = 0; (count = read(file.get(), chunk, sizeof chunk)) > 0;) {
-    text.append(chunk, static_cast<size_t>(count));
-  }
+  const Result<std::string> list = read_file(path, max_list);
+  if (!list) return;
+  const std::string& text = *list;
   const char* at = text.data();
   const char* end = at + text.size();
   while (at < end && pids.size() < max_family) {
@@ -217,29 +216,15 @@ Status Spawn::watch() {
 // At most one descriptor is taken. The end of the socket is execve, or death.
 void Spawn::receive() {
   for (;;) {
-    char nothing;
-    iovec content = {&nothing, sizeof nothing};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    msghdr header = {};
-    header.msg_iov = &content;
-    header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    const ssize_t size = recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (size < 0 && errno == EINTR) continue;
+    ssize_t size = 0;
+    Fd received = receive_descriptor(socket_.get(), size);
     if (size < 0 && errno == EAGAIN) return;
     if (size <= 0) {
       watch_.stop();
       if (ends_with_socket() && done_ && !failure_) conclude();
       return;
     }
-    for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
-      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-      int fd = -1;
-      memcpy(&fd, CMSG_DATA(part), sizeof fd);
-      Fd received(fd);
-      if (!sent_) sent_ = std::move(received);
-    }
+    if (!sent_) sent_ = std::move(received);
   }
 }
 
@@ -286,9 +271,7 @@ void Spawn::settle_when_dead() {
   if (process() > 0 && !process_exit_) return kill_all();
   deadline_.cancel();
   watch_.stop();
-  if (Done<Started> done = std::exchange(done_, nullptr)) {
-    done(std::unexpected(failure_->step.empty() ? silent_death() : std::move(*failure_)));
-  }
+  give_up();
   // One of its own functions may be the caller.
   loop_.defer([self = shared_from_this()] { self->future_child_.reset(); });
 }

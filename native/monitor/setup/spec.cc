@@ -26,58 +26,38 @@ constexpr std::string_view capability_names[] = {
 };
 static_assert(std::size(capability_names) == CAP_LAST_CAP + 1);
 
-struct FlagOption {
+struct MountOption {
   std::string_view name;
-  uint64_t flag;   // MS_*
-  bool clears;     // the option takes the flag away
+  uint64_t flag;       // MS_*
+  bool clears;         // the option takes the flag away
+  uint64_t recursive;  // MOUNT_ATTR_* of the option with an "r" in front, for a whole tree; 0: there is none
 };
 
-constexpr FlagOption flag_options[] = {
-    {"ro", MS_RDONLY, false},
-    {"rw", MS_RDONLY, true},
-    {"nosuid", MS_NOSUID, false},
-    {"suid", MS_NOSUID, true},
-    {"nodev", MS_NODEV, false},
-    {"dev", MS_NODEV, true},
-    {"noexec", MS_NOEXEC, false},
-    {"exec", MS_NOEXEC, true},
-    {"noatime", MS_NOATIME, false},
-    {"atime", MS_NOATIME, true},
-    {"nodiratime", MS_NODIRATIME, false},
-    {"diratime", MS_NODIRATIME, true},
-    {"relatime", MS_RELATIME, false},
-    {"norelatime", MS_RELATIME, true},
-    {"strictatime", MS_STRICTATIME, false},
-    {"nostrictatime", MS_STRICTATIME, true},
-    {"nosymfollow", MS_NOSYMFOLLOW, false},
-    {"symfollow", MS_NOSYMFOLLOW, true},
-    {"sync", MS_SYNCHRONOUS, false},
-    {"async", MS_SYNCHRONOUS, true},
-    {"dirsync", MS_DIRSYNC, false},
-    {"bind", MS_BIND, false},
-    {"rbind", MS_BIND | MS_REC, false},
-    {"defaults", 0, false},
-};
-
-struct RecursiveOption {
-  std::string_view name;
-  uint64_t attribute;  // MOUNT_ATTR_*
-  bool clears;
-};
-
-constexpr RecursiveOption recursive_options[] = {
-    {"rro", MOUNT_ATTR_RDONLY, false},
-    {"rrw", MOUNT_ATTR_RDONLY, true},
-    {"rnosuid", MOUNT_ATTR_NOSUID, false},
-    {"rsuid", MOUNT_ATTR_NOSUID, true},
-    {"rnodev", MOUNT_ATTR_NODEV, false},
-    {"rdev", MOUNT_ATTR_NODEV, true},
-    {"rnoexec", MOUNT_ATTR_NOEXEC, false},
-    {"rexec", MOUNT_ATTR_NOEXEC, true},
-    {"rnodiratime", MOUNT_ATTR_NODIRATIME, false},
-    {"rdiratime", MOUNT_ATTR_NODIRATIME, true},
-    {"rnosymfollow", MOUNT_ATTR_NOSYMFOLLOW, false},
-    {"rsymfollow", MOUNT_ATTR_NOSYMFOLLOW, true},
+constexpr MountOption mount_options[] = {
+    {"ro", MS_RDONLY, false, MOUNT_ATTR_RDONLY},
+    {"rw", MS_RDONLY, true, MOUNT_ATTR_RDONLY},
+    {"nosuid", MS_NOSUID, false, MOUNT_ATTR_NOSUID},
+    {"suid", MS_NOSUID, true, MOUNT_ATTR_NOSUID},
+    {"nodev", MS_NODEV, false, MOUNT_ATTR_NODEV},
+    {"dev", MS_NODEV, true, MOUNT_ATTR_NODEV},
+    {"noexec", MS_NOEXEC, false, MOUNT_ATTR_NOEXEC},
+    {"exec", MS_NOEXEC, true, MOUNT_ATTR_NOEXEC},
+    {"noatime", MS_NOATIME, false, 0},
+    {"atime", MS_NOATIME, true, 0},
+    {"nodiratime", MS_NODIRATIME, false, MOUNT_ATTR_NODIRATIME},
+    {"diratime", MS_NODIRATIME, true, MOUNT_ATTR_NODIRATIME},
+    {"relatime", MS_RELATIME, false, 0},
+    {"norelatime", MS_RELATIME, true, 0},
+    {"strictatime", MS_STRICTATIME, false, 0},
+    {"nostrictatime", MS_STRICTATIME, true, 0},
+    {"nosymfollow", MS_NOSYMFOLLOW, false, MOUNT_ATTR_NOSYMFOLLOW},
+    {"symfollow", MS_NOSYMFOLLOW, true, MOUNT_ATTR_NOSYMFOLLOW},
+    {"sync", MS_SYNCHRONOUS, false, 0},
+    {"async", MS_SYNCHRONOUS, true, 0},
+    {"dirsync", MS_DIRSYNC, false, 0},
+    {"bind", MS_BIND, false, 0},
+    {"rbind", MS_BIND | MS_REC, false, 0},
+    {"defaults", 0, false, 0},
 };
 
 // "CAP_NET_RAW" → its bit number, -1 for a name this build does not know.
@@ -114,18 +94,17 @@ bool apply_mount_option(std::string_view option, MountSpec& mount) {
     mount.propagation = propagation;
     return true;
   }
-  for (const FlagOption& known : flag_options) {
-    if (known.name != option) continue;
-    // The last word on a flag wins, as with mount(8).
-    (known.clears ? mount.cleared_flags : mount.flags) |= known.flag;
-    (known.clears ? mount.flags : mount.cleared_flags) &= ~known.flag;
+  // The last word on a flag wins, as with mount(8).
+  auto take = [](bool clears, uint64_t flag, uint64_t& set, uint64_t& cleared) {
+    (clears ? cleared : set) |= flag;
+    (clears ? set : cleared) &= ~flag;
     return true;
-  }
-  for (const RecursiveOption& known : recursive_options) {
-    if (known.name != option) continue;
-    (known.clears ? mount.recursive_clear : mount.recursive_set) |= known.attribute;
-    (known.clears ? mount.recursive_set : mount.recursive_clear) &= ~known.attribute;
-    return true;
+  };
+  for (const MountOption& known : mount_options) {
+    if (option == known.name) return take(known.clears, known.flag, mount.flags, mount.cleared_flags);
+    if (known.recursive != 0 && option.starts_with('r') && option.substr(1) == known.name) {
+      return take(known.clears, known.recursive, mount.recursive_set, mount.recursive_clear);
+    }
   }
   return false;
 }
