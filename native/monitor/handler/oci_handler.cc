@@ -15,7 +15,7 @@
 #include "common/json.h"
 #include "monitor/cgroup/cgroup.h"
 #include "monitor/handler/oci_runtime.h"
-#include "monitor/setup/child_stdio.h"
+#include "monitor/setup/child.h"
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/rootfs.h"
 

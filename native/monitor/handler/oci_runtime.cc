@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -15,6 +14,7 @@
 
 #include "common/file.h"
 #include "common/json.h"
+#include "monitor/server/server.h"
 #include "monitor/setup/spawn.h"
 
 namespace keelson {
@@ -187,20 +187,7 @@ Result<ConsoleSocket> ConsoleSocket::listen(const std::string& directory, const 
   made.name_ = name;
   // A bundle's path is longer than a socket address; through our descriptor of the directory it is short.
   made.path_ = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(made.directory_.get()) + "/" + name;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (made.path_.size() >= sizeof address.sun_path) return fail_errno("make the console socket", ENAMETOOLONG);
-  memcpy(address.sun_path, made.path_.c_str(), made.path_.size());
-  if (unlinkat(made.directory_.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
-    return fail_errno("remove an old console socket");
-  }
-  Fd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener) return fail_errno("make the console socket");
-  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    return fail_errno("bind the console socket");
-  }
-  made.listener_ = std::move(listener);
-  if (::listen(made.listener_.get(), 1) != 0) return fail_errno("listen on the console socket");
+  made.listener_ = TRY(listen_at(made.directory_, name, 1));
   return made;
 }
 

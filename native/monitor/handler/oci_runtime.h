@@ -9,7 +9,7 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "monitor/handler/handler.h"
-#include "monitor/setup/child_stdio.h"
+#include "monitor/setup/child.h"
 
 namespace keelson {
 

@@ -7,7 +7,7 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cstring>
 
 #include "monitor/server/monitor_log.h"
 
@@ -27,24 +27,31 @@ bool is_root(int socket) {
 
 }  // namespace
 
+Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog) {
+  // An address holds 108 bytes; by way of /proc any directory fits.
+  const std::string path = "/proc/self/fd/" + std::to_string(directory.get()) + "/" + name;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return fail_errno("bind " + name, ENAMETOOLONG);
+  memcpy(address.sun_path, path.c_str(), path.size());
+  if (unlinkat(directory.get(), name.c_str(), 0) != 0 && errno != ENOENT) return fail_errno("remove the old " + name);
+  Fd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener) return fail_errno("make a socket");
+  mode_t old_umask = umask(0177);  // the socket is never, not for a moment, open to others
+  int bound = bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  int bind_error = errno;
+  umask(old_umask);
+  if (bound != 0) return fail_errno("bind " + name, bind_error);
+  if (listen(listener.get(), backlog) != 0) return fail_errno("listen on " + name);
+  return listener;
+}
+
 Status Server::listen(const std::string& directory, Connection::RequestHandler on_request) {
   directory_ = directory;
   on_request_ = std::move(on_request);
   Fd opened(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!opened) return fail_errno("open " + directory);
-  // A socket's address holds 108 bytes; by way of /proc any directory fits.
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", opened.get(), socket_name);
-  if (unlinkat(opened.get(), socket_name, 0) != 0 && errno != ENOENT) return fail_errno("remove the old monitor.sock");
-  listener_ = Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener_) return fail_errno("make a socket");
-  mode_t old_umask = umask(0177);  // the socket is never, not for a moment, open to others
-  int bound = bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
-  int bind_error = errno;
-  umask(old_umask);
-  if (bound != 0) return fail_errno("bind " + directory + "/" + socket_name, bind_error);
-  if (::listen(listener_.get(), max_waiting) != 0) return fail_errno("listen on monitor.sock");
+  listener_ = TRY(listen_at(opened, socket_name, max_waiting));
   watch_ = TRY(loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
   return {};
 }

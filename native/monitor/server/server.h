@@ -9,6 +9,10 @@
 
 namespace keelson {
 
+// A socket that listens at `directory`/`name`, mode 0600, in place of what is there. `directory` may be deeper than a
+// socket's address is long.
+Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog);
+
 class Server {
  public:
   // Streams (exec, attach, port_forward), which live as long as their clients like, and what is kept besides for

@@ -1,14 +1,25 @@
-// What a child leaves for the monitor, and the words for its steps. Source: signal(7).
+// Sources: signal(7), pts(4), ioctl_tty(2), runtime-spec config.md (terminal).
 #include "monitor/setup/child.h"
 
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+
+#include "monitor/setup/filesystem.h"
 
 namespace keelson {
 
@@ -16,57 +27,11 @@ namespace {
 
 constexpr int max_errno = 4095;  // the kernel's MAX_ERRNO
 
-constexpr const char* words[] = {
-    "reset signals",
-    "join the cgroup",
-    "join the namespace",
-    "spawn the process",
-    "keep the monitor's memory from the process",
-    "place the standard streams",
-    "close descriptors",
-    "start a session",
-    "join a session keyring",
-    "find the PID namespace's procfs in",
-    "make the cgroup namespace",
-    "set oom_score_adj",
-    "set the security label",
-    "open the mount source",
-    "set the mount options of",
-    "cut mounts off from the host's",
-    "mount the root filesystem",
-    "make the mount target",
-    "refuse to mount over procfs at",
-    "mount",
-    "make the device",
-    "open the terminal",
-    "send the terminal",
-    "place the console",
-    "make the working directory",
-    "mask",
-    "make read-only",
-    "make the root filesystem read-only",
-    "change to the new root",
-    "leave the host's root",
-    "set the propagation of the root",
-    "open the container's /dev/null",
-    "change to the working directory",
-    "refuse a working directory outside the container",
-    "set the groups",
-    "set the user",
-    "set the capabilities",
-    "set no_new_privs",
-    "load the seccomp filter",
-    "execute",
-    "map the owners of",
-    "find in the image",
-    "make the directory",
-    "follow no link in the mount source",
-    "use the image's",
-    "check that a procfs is at",
-    "keep writable",
-    "make the namespaces",
+constexpr const char* step_words[] = {
+#define KEELSON_WORDS(name, words) words,
+    KEELSON_STEPS(KEELSON_WORDS)
+#undef KEELSON_WORDS
 };
-static_assert(std::size(words) == static_cast<size_t>(Step::last) + 1);
 
 // What execve says when the command itself is to blame.
 bool blames_command(int error) {
@@ -140,7 +105,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
   const uint32_t number = report.step;
   const int error_number = report.error;
   Error error;
-  if (number > static_cast<uint32_t>(Step::last) || error_number < 0 || error_number > max_errno) {
+  if (number >= static_cast<uint32_t>(Step::count) || error_number < 0 || error_number > max_errno) {
     error.step = "start the process";
     error.detail = "what it reports is nothing that it can have met with";
     return error;
@@ -152,7 +117,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
     if (character == '\0') break;
     object += character;
   }
-  error.step = words[number];
+  error.step = step_words[number];
   if (!object.empty()) error.step += " " + object;
   error.error_number = error_number;
   if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;
@@ -166,6 +131,125 @@ std::optional<Error> failure_in(const volatile Report& report) {
     error.kind = Kind::invalid;
   }
   return error;
+}
+
+namespace {
+
+void close_between(const Child& child, int first, int last) {
+  if (first > last) return;
+  if (syscall(SYS_close_range, first, last, 0) != 0) child.die(Step::close_descriptors);
+}
+
+}  // namespace
+
+void place_stdio(const Child& child, const Stdio& stdio, uid_t uid) {
+  const int streams[] = {stdio.in.get(), stdio.out.get(), stdio.err.get()};
+  // Moved up first: one of them may be where another is to go.
+  int moved[3];
+  for (int number = 0; number < 3; ++number) {
+    moved[number] = streams[number] < 0 ? -1 : fcntl(streams[number], F_DUPFD_CLOEXEC, 3);
+    if (streams[number] >= 0 && moved[number] < 0) child.die(Step::place_stdio);
+  }
+  for (int number = 0; number < 3; ++number) {
+    if (moved[number] < 0) {
+      // Something must hold the number, or the next open would take it.
+      if (dup3(child.socket(), number, O_CLOEXEC) < 0) child.die(Step::place_stdio);
+      continue;
+    }
+    if (dup3(moved[number], number, 0) < 0) child.die(Step::place_stdio);
+    close(moved[number]);
+    struct stat status;
+    if (uid != 0 && fstat(number, &status) == 0 && S_ISFIFO(status.st_mode)) {
+      // Not every pipe may be given away (one of a user namespace); it is only a convenience.
+      [[maybe_unused]] int ignored = fchown(number, uid, static_cast<gid_t>(-1));
+    }
+  }
+}
+
+void close_descriptors(const Child& child, std::span<const int> kept) {
+  int next = 3;
+  auto spare = [&](int fd) {
+    if (fd < next) return;
+    close_between(child, next, fd - 1);
+    next = fd + 1;
+  };
+  bool socket_spared = false;
+  for (int fd : kept) {
+    if (!socket_spared && fd > child.socket()) {
+      spare(child.socket());
+      socket_spared = true;
+    }
+    spare(fd);
+  }
+  if (!socket_spared) spare(child.socket());
+  close_between(child, next, INT32_MAX);
+}
+
+void close_all(const Child& child) { close_between(child, 3, INT32_MAX); }
+
+void close_on_exec(const Child& child) {
+  if (syscall(SYS_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC) == 0) return;
+  // Linux 5.10 has close_range without that flag.
+  if (errno != EINVAL) child.die(Step::close_descriptors);
+  close_descriptors(child);
+}
+
+void open_missing_streams(const Child& child, const Stdio& stdio) {
+  const int streams[] = {stdio.in.get(), stdio.out.get(), stdio.err.get()};
+  for (int number = 0; number < 3; ++number) {
+    if (streams[number] >= 0) continue;
+    int null = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    if (null < 0) child.die(Step::open_null);
+    if (!is_null_device(null)) child.die(Step::open_null, "", ENODEV);
+    if (dup3(null, number, 0) < 0) child.die(Step::open_null);
+    close(null);
+  }
+}
+
+// The slave is opened through its master (TIOCGPTPEER), not by a path that somebody
+// in the container could turn elsewhere (CVE-2025-52565).
+int open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
+  int master = open_in_root(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
+  if (master < 0) child.die(Step::open_terminal, "/dev/pts/ptmx");
+  if (!is_on(master, DEVPTS_SUPER_MAGIC)) child.die(Step::open_terminal, "/dev/pts/ptmx", ENODEV);
+
+  int unlocked = 0;
+  if (ioctl(master, TIOCSPTLCK, &unlocked) != 0) child.die(Step::open_terminal);
+  int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (slave < 0) child.die(Step::open_terminal);
+  if (fchown(slave, uid, static_cast<gid_t>(-1)) != 0) child.die(Step::open_terminal);
+  if (command.columns != 0 || command.rows != 0) {
+    winsize size = {command.rows, command.columns, 0, 0};
+    if (ioctl(master, TIOCSWINSZ, &size) != 0) child.die(Step::open_terminal);
+  }
+  child.send(master);
+  close(master);
+  return slave;
+}
+
+void place_console(const Child& child, int root, int slave) {
+  int dev = open_in_root(root, "/dev", O_PATH | O_DIRECTORY);
+  if (dev < 0) child.die(Step::place_console);
+  int file = openat(dev, "console", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (file >= 0) close(file);
+  else if (errno != EEXIST) child.die(Step::place_console);
+  int target = open_in_root(dev, "console", O_PATH, RESOLVE_NO_SYMLINKS);
+  int tree = clone_tree(slave, "", false);
+  if (target < 0 || tree < 0 || attach_mount(tree, target) != 0) child.die(Step::place_console);
+  close(tree);
+  close(target);
+  close(dev);
+}
+
+void make_controlling(const Child& child) {
+  if (ioctl(0, TIOCSCTTY, 0) != 0) child.die(Step::open_terminal);
+}
+
+void place_terminal(const Child& child, int slave) {
+  for (int number = 0; number < 3; ++number) {
+    if (dup3(slave, number, 0) < 0) child.die(Step::place_stdio);
+  }
+  close(slave);
 }
 
 }  // namespace keelson

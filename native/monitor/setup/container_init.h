@@ -10,7 +10,7 @@
 #include "monitor/setup/seccomp_filter.h"
 #include "monitor/setup/spawn.h"
 #include "monitor/setup/spec.h"
-#include "monitor/setup/child_stdio.h"
+#include "monitor/setup/child.h"
 
 namespace keelson {
 

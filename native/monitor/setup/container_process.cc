@@ -15,7 +15,7 @@
 #include <climits>
 #include <vector>
 
-#include "monitor/setup/child_stdio.h"
+#include "monitor/setup/child.h"
 
 namespace keelson {
 

@@ -6,7 +6,7 @@
 
 #include "monitor/server/connection.h"
 #include "monitor/server/loop.h"
-#include "monitor/setup/child_stdio.h"
+#include "monitor/setup/child.h"
 
 namespace keelson {
 

@@ -27,13 +27,13 @@ void tells_step_object_and_errno() {
 }
 
 void has_words_for_every_step() {
-  for (uint32_t step = 0; step <= static_cast<uint32_t>(Step::last); ++step) {
+  for (uint32_t step = 0; step < static_cast<uint32_t>(Step::count); ++step) {
     EXPECT(read_back(failed(step, EPERM, 0))->step.size() >= 4);
   }
 }
 
 void refuses_steps_and_errors_that_are_none() {
-  for (uint32_t step : {static_cast<uint32_t>(Step::last) + 1, 255u, 0x80000000u, 0xffffffffu}) {
+  for (uint32_t step : {static_cast<uint32_t>(Step::count), 255u, 0x80000000u, 0xffffffffu}) {
     EXPECT(read_back(failed(step, EPERM, 'x'))->detail.contains("nothing that it can have met"));
   }
   for (int error : {-1, 4096, INT32_MIN, INT32_MAX}) {
