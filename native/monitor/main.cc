@@ -88,7 +88,7 @@ Status run(const std::string& pod_dir, Readiness& readiness) {
   Server server(*loop);
   Pod pod(context, exits_dir);
   Shutdown shutdown(context, pod, server);
-  Calls calls(context, pod, shutdown);
+  Calls calls({context, pod, shutdown});
   pod.guard_init();
   Status listening = server.listen(pod_dir, [&calls](const std::shared_ptr<Connection>& client, const Json& request) {
     calls.handle(client, request);

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -56,25 +57,17 @@ std::string unescaped(std::string_view path) {
 
 // Line by line: a node with many pods has a long file.
 Result<CgroupHost> CgroupHost::read(const char* path) {
-  Fd file(open(path, O_RDONLY | O_CLOEXEC));
+  std::unique_ptr<FILE, decltype(&fclose)> file(fopen(path, "re"), &fclose);
   if (!file) return fail_errno("open " + std::string(path));
   CgroupHost host;
-  std::string rest;
-  char part[16384];
-  for (;;) {
-    ssize_t size = ::read(file.get(), part, sizeof part);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return fail_errno("read " + std::string(path));
-    if (size == 0) break;
-    rest.append(part, static_cast<size_t>(size));
-    size_t begin = 0;
-    for (size_t end = rest.find('\n'); end != rest.npos; end = rest.find('\n', begin)) {
-      host.take(std::string_view(rest).substr(begin, end - begin));
-      begin = end + 1;
-    }
-    rest.erase(0, begin);
+  char* line = nullptr;
+  size_t room = 0;
+  for (ssize_t size = 0; (size = getline(&line, &room, file.get())) > 0;) {
+    const std::string_view text(line, static_cast<size_t>(size));
+    host.take(text.substr(0, text.find('\n')));
   }
-  host.take(rest);
+  free(line);
+  if (ferror(file.get())) return fail_errno("read " + std::string(path));
   if (host.v2_root_.empty() && host.v1_.empty()) {
     return fail(Kind::system, "find the cgroup hierarchies", "none is mounted on this host");
   }

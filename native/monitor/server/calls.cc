@@ -10,6 +10,8 @@ namespace keelson {
 
 namespace {
 
+using Client = std::shared_ptr<Connection>;
+
 constexpr int64_t year_ms = int64_t{366} * 24 * 3600 * 1000;
 
 std::unexpected<Error> refuse(std::string detail) { return fail(Kind::invalid, "read the request", std::move(detail)); }
@@ -110,90 +112,50 @@ Status about_container(const Container& container, Status status) {
   return status ? status : about(std::move(status.error()), "container " + container.id());
 }
 
-void answer(Connection& client, const Status& status) {
+void answer(Connection& client, const Container& container, Status status) {
   if (status) client.reply("{}");
-  else client.fail_with(status.error());
+  else client.fail_with(about_container(container, std::move(status)).error());
 }
 
-}  // namespace
-
-void Calls::handle(const Client& client, const Json& request) {
-  struct Op {
-    std::string_view name;
-    Status (Calls::*call)(const Client&, const Json&);
-    bool is_stream = false;
-  };
-  static constexpr Op ops[] = {
-      {"hello", &Calls::hello},
-      {"state", &Calls::state},
-      {"start", &Calls::start},
-      {"stop", &Calls::stop},
-      {"kill", &Calls::kill},
-      {"delete", &Calls::remove},
-      {"exec", &Calls::exec, true},
-      {"attach", &Calls::attach, true},
-      {"resize", &Calls::resize},
-      {"reopen_log", &Calls::reopen_log},
-      {"update", &Calls::update},
-      {"port_forward", &Calls::port_forward, true},
-      {"watch", &Calls::watch},
-      {"shutdown", &Calls::shutdown},
-  };
-  std::string_view name = request["op"].string();
-  for (const Op& op : ops) {
-    if (op.name != name) continue;
-    Status called = op.is_stream ? take_stream(client) : Status{};
-    if (called) called = (this->*op.call)(client, request);
-    if (!called) client->fail_with(called.error());
-    return;
-  }
-  client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` names no call of this version"});
-}
-
-Status Calls::take_stream(const Client& client) {
-  if (streams_.use_count() > Server::max_streams) {
-    return fail(Kind::busy, "begin a stream",
-                std::to_string(Server::max_streams) + " of exec, attach and port_forward are open already");
-  }
-  client->hold(streams_);
-  return {};
-}
-
-Result<std::shared_ptr<Container>> Calls::find(const Json& request) const {
+// The container that the request names.
+Result<std::shared_ptr<Container>> find(const Monitor& monitor, const Json& request) {
   const std::string id = TRY(parse_name(request, "id"));
-  auto container = pod_.find(id);
+  auto container = monitor.pod.find(id);
   if (!container) return about(std::move(container.error()), "container " + id);
   return container;
 }
 
-Status Calls::hello(const Client& client, const Json&) {
+// The calls. Each answers `client`, now or later, or fails at once, which Calls::handle answers.
+
+Status hello(const Monitor& monitor, const Client& client, const Json&) {
+  const Sandbox& sandbox = monitor.context.sandbox;
   JsonWriter json;
   json.begin_object();
   json.key("version").value(KEELSON_VERSION);
   json.key("protocol").value(static_cast<int>(protocol_version));
   json.key("pid").value(static_cast<int64_t>(getpid()));
-  json.key("pod").value(context_.sandbox.spec.id);
-  if (context_.sandbox.init_pid != 0) json.key("init_pid").value(static_cast<int64_t>(context_.sandbox.init_pid));
+  json.key("pod").value(sandbox.spec.id);
+  if (sandbox.init_pid != 0) json.key("init_pid").value(static_cast<int64_t>(sandbox.init_pid));
   json.end_object();
   client->reply(json.text());
   return {};
 }
 
-Status Calls::state(const Client& client, const Json&) {
+Status state(const Monitor& monitor, const Client& client, const Json&) {
   JsonWriter json;
   json.begin_object().key("containers");
-  pod_.write_states(json);
+  monitor.pod.write_states(json);
   json.end_object();
   client->reply(json.text());
   return {};
 }
 
-Status Calls::start(const Client& client, const Json& request) {
+Status start(const Monitor& monitor, const Client& client, const Json& request) {
   StartRequest start = TRY(parse_start(request));
   std::optional<OciBinary> binary = TRY(parse_handler(request["handler"]));
   auto waiting = std::make_shared<StartCaller>();
   client->set_call(waiting);
-  waiting->container = pod_.start(std::move(start), std::move(binary), [client](Result<ContainerState> started) {
+  waiting->container = monitor.pod.start(std::move(start), std::move(binary), [client](Result<ContainerState> started) {
     if (started) client->reply(state_json(*started));
     else client->fail_with(started.error());
   });
@@ -201,80 +163,122 @@ Status Calls::start(const Client& client, const Json& request) {
   return {};
 }
 
-Status Calls::stop(const Client& client, const Json& request) {
+Status stop(const Monitor& monitor, const Client& client, const Json& request) {
   const int signal = TRY(parse_signal(request));
   const auto limit = TRY(parse_limit(request, "timeout_ms"));
-  const auto container = TRY(find(request));
+  const auto container = TRY(find(monitor, request));
   container->stop(signal, limit, [client, container](Result<ContainerState> state) {
     if (state) client->reply(state_json(*state));
-    else answer(*client, about_container(*container, std::unexpected(std::move(state.error()))));
+    else answer(*client, *container, std::unexpected(std::move(state.error())));
   });
   return {};
 }
 
-Status Calls::kill(const Client& client, const Json& request) {
+Status kill(const Monitor& monitor, const Client& client, const Json& request) {
   const int signal = TRY(parse_signal(request));
-  const auto container = TRY(find(request));
-  container->kill(signal, [client, container](Status sent) {
-    answer(*client, about_container(*container, std::move(sent)));
+  const auto container = TRY(find(monitor, request));
+  container->kill(signal, [client, container](Status sent) { answer(*client, *container, std::move(sent)); });
+  return {};
+}
+
+Status remove(const Monitor& monitor, const Client& client, const Json& request) {
+  const auto container = TRY(find(monitor, request));
+  monitor.pod.remove(container->id(), [client, container](Status removed) {
+    answer(*client, *container, std::move(removed));
   });
   return {};
 }
 
-Status Calls::remove(const Client& client, const Json& request) {
-  const auto container = TRY(find(request));
-  pod_.remove(container->id(), [client, container](Status removed) {
-    answer(*client, about_container(*container, std::move(removed)));
-  });
-  return {};
-}
-
-Status Calls::exec(const Client& client, const Json& request) {
+Status exec(const Monitor& monitor, const Client& client, const Json& request) {
   ExecRequest exec = TRY(parse_exec(request));
-  const auto container = TRY(find(request));
-  begin_exec(context_, client, *container, std::move(exec));
+  const auto container = TRY(find(monitor, request));
+  begin_exec(monitor.context, client, *container, std::move(exec));
   return {};
 }
 
-Status Calls::attach(const Client& client, const Json& request) {
-  const auto container = TRY(find(request));
+Status attach(const Monitor& monitor, const Client& client, const Json& request) {
+  const auto container = TRY(find(monitor, request));
   return about_container(*container, keelson::attach(client, container, request["stdin"].boolean()));
 }
 
-Status Calls::resize(const Client& client, const Json& request) {
+Status resize(const Monitor& monitor, const Client& client, const Json& request) {
   const uint16_t columns = TRY(parse_short(request, "columns"));
   const uint16_t rows = TRY(parse_short(request, "rows"));
-  const auto container = TRY(find(request));
-  answer(*client, about_container(*container, container->resize(columns, rows)));
+  const auto container = TRY(find(monitor, request));
+  answer(*client, *container, container->resize(columns, rows));
   return {};
 }
 
-Status Calls::reopen_log(const Client& client, const Json& request) {
-  const auto container = TRY(find(request));
-  answer(*client, about_container(*container, container->reopen_log()));
+Status reopen_log(const Monitor& monitor, const Client& client, const Json& request) {
+  const auto container = TRY(find(monitor, request));
+  answer(*client, *container, container->reopen_log());
   return {};
 }
 
-Status Calls::update(const Client& client, const Json& request) {
-  const auto container = TRY(find(request));
-  answer(*client, about_container(*container, container->update(request["resources"])));
+Status update(const Monitor& monitor, const Client& client, const Json& request) {
+  const auto container = TRY(find(monitor, request));
+  answer(*client, *container, container->update(request["resources"]));
   return {};
 }
 
-Status Calls::port_forward(const Client& client, const Json& request) {
+Status port_forward(const Monitor& monitor, const Client& client, const Json& request) {
   const uint16_t port = TRY(parse_short(request, "port"));
   if (port == 0) return refuse("`port` must be 1 to 65535");
-  keelson::port_forward(context_, client, port);
+  keelson::port_forward(monitor.context, client, port);
   return {};
 }
 
-Status Calls::watch(const Client& client, const Json&) {
-  pod_.watch(client);
+Status watch(const Monitor& monitor, const Client& client, const Json&) {
+  monitor.pod.watch(client);
   return {};
 }
 
-Status Calls::shutdown(const Client& client, const Json& request) {
-  shutdown_.begin(TRY(parse_limit(request, "grace_ms")), client);
+Status shutdown(const Monitor& monitor, const Client& client, const Json& request) {
+  monitor.shutdown.begin(TRY(parse_limit(request, "grace_ms")), client);
+  return {};
+}
+
+}  // namespace
+
+void Calls::handle(const Client& client, const Json& request) {
+  struct Op {
+    std::string_view name;
+    Status (*call)(const Monitor&, const Client&, const Json&);
+    bool is_stream = false;
+  };
+  static constexpr Op ops[] = {
+      {"hello", hello},
+      {"state", state},
+      {"start", start},
+      {"stop", stop},
+      {"kill", kill},
+      {"delete", remove},
+      {"exec", exec, true},
+      {"attach", attach, true},
+      {"resize", resize},
+      {"reopen_log", reopen_log},
+      {"update", update},
+      {"port_forward", port_forward, true},
+      {"watch", watch},
+      {"shutdown", shutdown},
+  };
+  std::string_view name = request["op"].string();
+  for (const Op& op : ops) {
+    if (op.name != name) continue;
+    Status called = op.is_stream ? take_stream(*client) : Status{};
+    if (called) called = op.call(monitor_, client, request);
+    if (!called) client->fail_with(called.error());
+    return;
+  }
+  client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` names no call of this version"});
+}
+
+Status Calls::take_stream(Connection& client) {
+  if (streams_.use_count() > Server::max_streams) {
+    return fail(Kind::busy, "begin a stream",
+                std::to_string(Server::max_streams) + " of exec, attach and port_forward are open already");
+  }
+  client.hold(streams_);
   return {};
 }
 

@@ -20,12 +20,6 @@ constexpr auto connect_limit = 10s;
 // The pod's side has ended: what the client sent until then may still take this long to be written.
 constexpr auto last_input_limit = 1s;
 
-// A socket connected to localhost:port inside the pod's network namespace, non-blocking.
-struct PortConnection {
-  Fd socket;
-  bool connecting = false;  // EINPROGRESS: wait for POLLOUT, then read SO_ERROR
-};
-
 // A socket belongs to the namespace it was made in, wherever its owner goes then.
 Result<Fd> socket_in_pod(const Sandbox& sandbox, int family) {
   constexpr int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
@@ -44,10 +38,10 @@ Result<Fd> socket_in_pod(const Sandbox& sandbox, int family) {
   return inside;
 }
 
-Result<PortConnection> connect_in_pod(const Sandbox& sandbox, uint16_t port, bool ipv6) {
-  PortConnection connection;
-  connection.socket = TRY(socket_in_pod(sandbox, ipv6 ? AF_INET6 : AF_INET));
-
+// A non-blocking socket on its way to localhost:port inside the pod: once it can be written to, SO_ERROR says how it
+// went.
+Result<Fd> connect_in_pod(const Sandbox& sandbox, uint16_t port, bool ipv6) {
+  Fd connecting = TRY(socket_in_pod(sandbox, ipv6 ? AF_INET6 : AF_INET));
   sockaddr_in v4 = {};
   v4.sin_family = AF_INET;
   v4.sin_port = htons(port);
@@ -58,11 +52,10 @@ Result<PortConnection> connect_in_pod(const Sandbox& sandbox, uint16_t port, boo
   v6.sin6_addr = in6addr_loopback;
   const auto* address = ipv6 ? reinterpret_cast<const sockaddr*>(&v6) : reinterpret_cast<const sockaddr*>(&v4);
   const socklen_t size = ipv6 ? sizeof v6 : sizeof v4;
-  if (connect(connection.socket.get(), address, size) != 0) {
-    if (errno != EINPROGRESS) return fail_errno("connect to port " + std::to_string(port));
-    connection.connecting = true;
+  if (connect(connecting.get(), address, size) != 0 && errno != EINPROGRESS) {
+    return fail_errno("connect to port " + std::to_string(port));
   }
-  return connection;
+  return connecting;
 }
 
 class PortForward : public Call {
@@ -116,10 +109,9 @@ class PortForward : public Call {
 };
 
 void PortForward::try_connect() {
-  auto connection = connect_in_pod(context_.sandbox, port_, ipv6_);
-  if (!connection) return try_next(connection.error().error_number);
-  socket_ = std::move(connection->socket);
-  if (!connection->connecting) return on_connected();
+  auto connecting = connect_in_pod(context_.sandbox, port_, ipv6_);
+  if (!connecting) return try_next(connecting.error().error_number);
+  socket_ = std::move(*connecting);
   auto watch = context_.loop.watch(socket_.get(), EPOLLOUT, [this](uint32_t) {
     watch_.stop();
     on_connected();
