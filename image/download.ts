@@ -4,6 +4,7 @@
 // (`sinkStallMs`), tries without progress (RetryPolicy). What waits is the sink's own buffer.
 
 import type { Writable } from "node:stream";
+import { orAborted, TimeLimit } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
@@ -80,24 +81,16 @@ function wrongSize(copy: BlobCopy, actual: number | string): Error {
 }
 
 /** Writes with back-pressure: the socket is not read on before the sink has room, and that has a deadline too. */
-async function write(copy: BlobCopy, chunk: Buffer): Promise<void> {
-  copy.signal.throwIfAborted();
-  if (copy.sink.write(chunk)) return;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  // By hand, since this runs thousands of times per layer: a signal of its own for each wait keeps the collector busy.
-  const giveUp = () => reject(copy.signal.reason);
+async function write({ sink, signal, object }: BlobCopy, chunk: Buffer): Promise<void> {
+  signal.throwIfAborted();
+  if (sink.write(chunk)) return;
   const problem = `the unpacker took nothing for ${sinkStallMs} ms`;
-  const late = () => reject(imageErrors.layerRefused({ object: copy.object, problem }));
-  const timer = setTimeout(late, sinkStallMs);
-  copy.sink.once("drain", resolve);
-  copy.sink.once("error", reject);
-  copy.signal.addEventListener("abort", giveUp);
+  using limit = new TimeLimit(sinkStallMs, () => imageErrors.layerRefused({ object, problem }), signal);
+  const drained = Promise.withResolvers<void>();
+  sink.once("drain", drained.resolve).once("error", drained.reject);
   try {
-    await promise;
+    await orAborted(drained.promise, limit.signal);
   } finally {
-    clearTimeout(timer);
-    copy.sink.off("drain", resolve);
-    copy.sink.off("error", reject);
-    copy.signal.removeEventListener("abort", giveUp);
+    sink.off("drain", drained.resolve).off("error", drained.reject);
   }
 }

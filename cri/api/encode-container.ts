@@ -1,7 +1,7 @@
 // Container views → protobuf. A view is immutable, so each is encoded once.
 
 import type { ContainerPhase, ContainerView } from "../../pod/types.ts";
-import { encodeImageSpec, encodeMap, encodeMount, encodeResources, toLong } from "./encode-fields.ts";
+import { encodeAttributes, encodeImageSpec, encodeMount, encodeResources, toLong } from "./encode-fields.ts";
 import { fieldCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
 
@@ -29,24 +29,15 @@ export function containerEncoder(): ContainerEncoder {
   return {
     listed: fieldCache(1, Container, describeListed),
     status: fieldCache(1, ContainerStatus, describeStatus),
-    attributes: fieldCache(1, ContainerAttributes, describeAttributes),
+    attributes: fieldCache(1, ContainerAttributes, encodeAttributes),
     sandboxStatus: fieldCache(3, ContainerStatus, describeStatus),
     eventStatus: fieldCache(5, ContainerStatus, describeStatus),
   };
 }
 
-function describeAttributes(view: ContainerView): runtime.v1.ContainerAttributes.$Properties {
-  return {
-    id: view.id,
-    metadata: view.config.metadata,
-    labels: encodeMap(view.config.labels),
-    annotations: encodeMap(view.config.annotations),
-  };
-}
-
 function describeListed(view: ContainerView): runtime.v1.Container.$Properties {
   return {
-    ...describeAttributes(view),
+    ...encodeAttributes(view),
     podSandboxId: view.sandboxId,
     image: encodeImageSpec(view.config.image),
     imageRef: view.imageRef,
@@ -59,7 +50,7 @@ function describeListed(view: ContainerView): runtime.v1.Container.$Properties {
 function describeStatus(view: ContainerView): runtime.v1.ContainerStatus.$Properties {
   const { uid, gid, supplementalGroups } = view.user;
   return {
-    ...describeAttributes(view),
+    ...encodeAttributes(view),
     ...describePhase(view.phase),
     createdAt: toLong(view.createdAt),
     image: encodeImageSpec(view.config.image),

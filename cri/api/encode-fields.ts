@@ -1,8 +1,9 @@
-// Fields of answers: 64-bit integers, maps, verbose info, and the parts of a request that answers repeat (image specs,
-// namespaces, mounts, resources).
+// Fields of answers: 64-bit integers, maps, attributes, verbose info, and the parts of a request that answers repeat
+// (image specs, namespaces, mounts, resources).
 
 import Long from "long";
 import type {
+  ContainerView,
   IdMapping,
   ImageSpec,
   Mount,
@@ -10,6 +11,7 @@ import type {
   NamespaceOptions,
   Propagation,
   Resources,
+  SandboxView,
   StringMap,
 } from "../../pod/types.ts";
 import { runtime } from "./generated/messages.js";
@@ -50,6 +52,16 @@ function jsonValue(_key: string, value: unknown): unknown {
 /** Object.fromEntries defines own properties, __proto__ too. */
 export function encodeMap(map: StringMap): Record<string, string> {
   return Object.fromEntries(map);
+}
+
+/** Of a container or a sandbox: the id and what the client named it by. */
+export function encodeAttributes({ id, config }: ContainerView | SandboxView) {
+  return {
+    id,
+    metadata: config.metadata,
+    labels: encodeMap(config.labels),
+    annotations: encodeMap(config.annotations),
+  };
 }
 
 export function encodeImageSpec(spec: ImageSpec): runtime.v1.ImageSpec.$Properties {

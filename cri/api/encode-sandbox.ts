@@ -1,7 +1,7 @@
 // Sandbox views → protobuf. A view is immutable, so each is encoded once.
 
 import type { SandboxState, SandboxView } from "../../pod/types.ts";
-import { encodeMap, encodeNamespaces, toLong } from "./encode-fields.ts";
+import { encodeAttributes, encodeNamespaces, toLong } from "./encode-fields.ts";
 import { fieldCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
 
@@ -26,23 +26,14 @@ export function sandboxEncoder(): SandboxEncoder {
   return {
     listed: fieldCache(1, PodSandbox, describeListed),
     status: fieldCache(1, PodSandboxStatus, describeStatus),
-    attributes: fieldCache(1, PodSandboxAttributes, describeAttributes),
+    attributes: fieldCache(1, PodSandboxAttributes, encodeAttributes),
     eventStatus: fieldCache(4, PodSandboxStatus, describeStatus),
-  };
-}
-
-function describeAttributes(view: SandboxView): runtime.v1.PodSandboxAttributes.$Properties {
-  return {
-    id: view.id,
-    metadata: view.config.metadata,
-    labels: encodeMap(view.config.labels),
-    annotations: encodeMap(view.config.annotations),
   };
 }
 
 function describeListed(view: SandboxView): runtime.v1.PodSandbox.$Properties {
   return {
-    ...describeAttributes(view),
+    ...encodeAttributes(view),
     state: states[view.state],
     createdAt: toLong(view.createdAt),
     runtimeHandler: view.runtimeHandler,
