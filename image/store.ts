@@ -1,20 +1,20 @@
 // The image store put together: pull, load, list, remove, and the containers' writable layers.
 
 import { closeSync } from "node:fs";
-import { rename } from "node:fs/promises";
 import path from "node:path";
-import { type Host, KeelsonError, messageOf, SingleFlight, trackWork } from "../native/index.ts";
+import { type Host, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { Catalog, overlayOrder, type StoredManifest } from "./catalog.ts";
+import { recoverCatalog } from "./catalog-recovery.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { checkBlob, Inventory, type Needs } from "./inventory.ts";
+import { Inventory, type Needs } from "./inventory.ts";
 import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
 import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
-import { type NameEntry, nameLimit, readNames, withNames, writeNames } from "./names.ts";
+import { type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
 import { fitness, formatPlatform, type Platform } from "./platform.ts";
 import type { PullOptions } from "./pull.ts";
 import { formatReference, parseReference, type Reference } from "./reference.ts";
@@ -368,56 +368,4 @@ function checkConfig(
   if (!isAnywhere && fitness(built, platform) === 0) {
     throw imageErrors.noPlatform({ object, platform: formatPlatform(platform), offered: formatPlatform(built) });
   }
-}
-
-/** Rebuilds the catalog from disk; an image that lacks anything is dropped, and said so. */
-async function recoverCatalog(
-  layout: Layout,
-  inventory: Inventory,
-  onProblem: (sentence: string) => void,
-): Promise<Catalog> {
-  const names = await readNames(layout.index).catch(async (error: unknown) => {
-    if (!(error instanceof KeelsonError)) throw error;
-    await rename(layout.index, `${layout.index}.damaged`);
-    onProblem(`${error.message} It was put aside as ${layout.index}.damaged; images must be pulled again.`);
-    return [];
-  });
-  const manifests = new Map<Digest, StoredManifest>();
-  const groups = Map.groupBy(names, (entry) => entry.manifest.digest);
-  for (const [digest, group] of groups) {
-    const [entry] = group;
-    if (entry === undefined) continue;
-    try {
-      manifests.set(digest, await recoverManifest(inventory, entry.manifest));
-    } catch (error) {
-      const reason = messageOf(error);
-      const called = group.flatMap(({ name }) => name ?? []).join(", ") || digest;
-      onProblem(`The image ${called} is not whole on disk and was dropped; pull it again. ${reason}`);
-    }
-  }
-  const catalog = new Catalog(layout, names, manifests);
-  if (catalog.names.length !== names.length) {
-    await writeNames(layout.index, catalog.names).catch((error: unknown) => {
-      onProblem(`The list of images could not be brought up to date, and is read again at the next start. ${error}`);
-    });
-  }
-  return catalog;
-}
-
-async function recoverManifest(inventory: Inventory, descriptor: Descriptor): Promise<StoredManifest> {
-  const object = `Manifest ${descriptor.digest}`;
-  const bytes = await inventory.readBlob(descriptor.digest);
-  checkBlob(bytes, descriptor, object);
-  const manifest = parseManifest(bytes, descriptor.mediaType, object);
-  if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index" });
-  const config = await inventory.readBlob(manifest.config.digest);
-  checkBlob(config, manifest.config, `Image config ${manifest.config.digest}`);
-  const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
-  for (const [index, layer] of manifest.layers.entries()) {
-    const diffId = document.diffIds[index];
-    if (diffId === undefined || !inventory.hasLayer(layer, diffId)) {
-      throw new Error(`Its layer ${layer.digest} is missing or damaged.`);
-    }
-  }
-  return { descriptor, manifest, document };
 }

@@ -24,12 +24,12 @@ import { sandboxRecord } from "./sandbox-record.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
 import { CgroupReader } from "./stats.ts";
+import type { ContainerStats, SandboxStats } from "./stats-types.ts";
 import { tidy } from "./tidy.ts";
 import type {
   ContainerConfig,
   ContainerFilter,
   ContainerId,
-  ContainerStats,
   ContainerView,
   ExecSyncResult,
   ExecWish,
@@ -41,7 +41,6 @@ import type {
   SandboxFilter,
   SandboxId,
   SandboxResources,
-  SandboxStats,
   SandboxView,
   Session,
 } from "./types.ts";

@@ -3,7 +3,7 @@
 
 import { type Host, noFigure } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
-import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./types.ts";
+import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./stats-types.ts";
 
 export interface CgroupStats {
   readonly cpu: CpuStats;

@@ -4,7 +4,7 @@ import type { Container } from "./container.ts";
 import type { Environment } from "./environment.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { type CgroupReader, type CgroupStats, parseInterfaces } from "./stats.ts";
-import type { ContainerStats, InterfaceStats, SandboxStats } from "./types.ts";
+import type { ContainerStats, InterfaceStats, SandboxStats } from "./stats-types.ts";
 
 const netDevLimit = 64 << 10;
 

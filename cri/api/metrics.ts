@@ -3,7 +3,8 @@
 //
 // Values are whole numbers (UInt64Value): fractions of seconds are cut off, not rounded.
 
-import type { ContainerStats, ContainerView, Pods, Resources, SandboxStats, SandboxView } from "../../pod/types.ts";
+import type { ContainerStats, SandboxStats } from "../../pod/stats-types.ts";
+import type { ContainerView, Pods, Resources, SandboxView } from "../../pod/types.ts";
 import { toLong } from "./encode-fields.ts";
 import { Encoded, inMessages, messageField } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";

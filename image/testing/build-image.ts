@@ -1,7 +1,7 @@
 // For tests: small images built on the spot, and pushed by the Distribution API.
 
 import { execFile } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -224,4 +224,9 @@ async function put(target: PushTarget, url: string, bytes: Buffer, mediaType: st
 
 function headersOf(target: PushTarget): Record<string, string> {
   return target.authorization === undefined ? {} : { authorization: target.authorization };
+}
+
+/** A layer of bytes that do not compress. */
+export function bulkyLayer(size: number): BuiltLayer {
+  return makeLayer(makeTar([{ name: "bulk", content: randomBytes(size) }]));
 }

@@ -3,6 +3,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { expect } from "vitest";
 import { loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
 import { openImageStore, type StoreOptions, storeDefaults } from "../store.ts";
 import type { ImageStore } from "../types.ts";
@@ -69,4 +70,12 @@ export async function listStore(root: string): Promise<readonly string[]> {
     if (!/^(layers|containers)\/[^/]+\/[^/]+\//.test(name)) found.push(name);
   }
   return found.sort();
+}
+
+/** Pulls, expects the failure, and expects the store to be as it was before. */
+export async function expectCleanFailure(it: TestStore, reference: string, error: object): Promise<void> {
+  const before = await listStore(it.root);
+  await expect(it.store.pull(reference, undefined, new AbortController().signal)).rejects.toMatchObject(error);
+  expect(await listStore(it.root)).toEqual(before);
+  expect(it.store.list()).toEqual([]);
 }

@@ -10,11 +10,11 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { type BuiltImage, busyboxLayer, makeImage, pushImage } from "../../../image/testing/build-image.ts";
 import { startRegistry } from "../../../image/testing/registry.ts";
-import { type Daemon, startDaemon } from "../../fixtures/daemon.ts";
-import { byDesign, captureHostState, differences, type HostState } from "../../fixtures/host-state.ts";
+import { startDaemon } from "../../fixtures/daemon.ts";
 import { createSteps, until } from "../../fixtures/steps.ts";
 import { criTool, toolsDirectory } from "../../fixtures/tools.ts";
 import { at, type Crictl, type JsonValue, openCrictl } from "./crictl.ts";
+import { compareHost, pictureAtRest } from "./host.ts";
 
 const bridge = "keelson-walk0";
 const prefix = "10.96.77";
@@ -72,15 +72,7 @@ async function walk(binary: string): Promise<void> {
   await endPod(crictl, pod);
   await removeImage(crictl, `${reference}:1`);
 
-  await step("the host is as it was before", () => compareHost(daemon, before));
-}
-
-/** The host with the daemon stopped: what it keeps on disk is in the picture, its own process is not. */
-async function pictureAtRest(daemon: Daemon): Promise<HostState> {
-  await daemon.stop();
-  const state = await captureHostState(daemon.stateDirectories);
-  await daemon.start();
-  return state;
+  await step("the host is as it was before", () => compareHost(daemon, bridge, before));
 }
 
 async function meet(crictl: Crictl): Promise<void> {
@@ -398,37 +390,4 @@ async function removeImage(crictl: Crictl, reference: string): Promise<void> {
     await crictl.run("rmi", reference);
     assert.equal(await crictl.run("images", "--quiet"), "");
   });
-}
-
-/** Others on this machine may come and go meanwhile, so the comparison is given a little time. */
-async function compareHost(daemon: Daemon, before: HostState): Promise<void> {
-  await daemon.stop();
-  let left: string[] = [];
-  const look = async () => {
-    left = differences(before, await captureHostState(daemon.stateDirectories));
-    return left.every((line) => isExpected(line, daemon)) ? left : undefined;
-  };
-  const expected = await until("nothing of ours is left", 10_000, look).catch(() => {
-    throw new Error(`left behind:\n${left.filter((line) => !isExpected(line, daemon)).join("\n")}`);
-  });
-  for (const line of expected) process.stdout.write(`      expected: ${line}\n`);
-  const [root = ""] = daemon.stateDirectories;
-  assert.deepEqual(at(JSON.parse(await readFile(join(root, "image", "index.json"), "utf8")), "manifests"), []);
-}
-
-/** What plugins never take back, and the empty shelves of the server's own that it made at the first use. */
-function isExpected(line: string, daemon: Daemon): boolean {
-  const [root = "", run = "", hostLocal = ""] = daemon.stateDirectories;
-  const reservations = join(hostLocal, "keelson");
-  return (
-    byDesign(line) ||
-    [
-      `+ links: ${bridge} bridge`,
-      `+ files: ${reservations}/`,
-      `+ files: ${join(reservations, "lock")}`,
-      `+ files: ${join(reservations, "last_reserved_ip.0")}`,
-      `+ files: ${join(root, "image", "index.json")}`,
-      `+ files: ${join(run, "pods")}/`,
-    ].includes(line)
-  );
 }

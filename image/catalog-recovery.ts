@@ -1,0 +1,64 @@
+// The catalog as the disk has it, at the store's start.
+
+import { rename } from "node:fs/promises";
+import { KeelsonError, messageOf } from "../native/index.ts";
+import { Catalog, type StoredManifest } from "./catalog.ts";
+import { parseImageConfig } from "./config.ts";
+import { imageErrors } from "./errors.ts";
+import { checkBlob, type Inventory } from "./inventory.ts";
+import type { Layout } from "./layout.ts";
+import { type Descriptor, parseManifest } from "./manifest.ts";
+import { readNames, writeNames } from "./names.ts";
+import type { Digest } from "./types.ts";
+
+/** Rebuilds the catalog from disk; an image that lacks anything is dropped, and said so. */
+export async function recoverCatalog(
+  layout: Layout,
+  inventory: Inventory,
+  onProblem: (sentence: string) => void,
+): Promise<Catalog> {
+  const names = await readNames(layout.index).catch(async (error: unknown) => {
+    if (!(error instanceof KeelsonError)) throw error;
+    await rename(layout.index, `${layout.index}.damaged`);
+    onProblem(`${error.message} It was put aside as ${layout.index}.damaged; images must be pulled again.`);
+    return [];
+  });
+  const manifests = new Map<Digest, StoredManifest>();
+  const groups = Map.groupBy(names, (entry) => entry.manifest.digest);
+  for (const [digest, group] of groups) {
+    const [entry] = group;
+    if (entry === undefined) continue;
+    try {
+      manifests.set(digest, await recoverManifest(inventory, entry.manifest));
+    } catch (error) {
+      const reason = messageOf(error);
+      const called = group.flatMap(({ name }) => name ?? []).join(", ") || digest;
+      onProblem(`The image ${called} is not whole on disk and was dropped; pull it again. ${reason}`);
+    }
+  }
+  const catalog = new Catalog(layout, names, manifests);
+  if (catalog.names.length !== names.length) {
+    await writeNames(layout.index, catalog.names).catch((error: unknown) => {
+      onProblem(`The list of images could not be brought up to date, and is read again at the next start. ${error}`);
+    });
+  }
+  return catalog;
+}
+
+async function recoverManifest(inventory: Inventory, descriptor: Descriptor): Promise<StoredManifest> {
+  const object = `Manifest ${descriptor.digest}`;
+  const bytes = await inventory.readBlob(descriptor.digest);
+  checkBlob(bytes, descriptor, object);
+  const manifest = parseManifest(bytes, descriptor.mediaType, object);
+  if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index" });
+  const config = await inventory.readBlob(manifest.config.digest);
+  checkBlob(config, manifest.config, `Image config ${manifest.config.digest}`);
+  const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
+  for (const [index, layer] of manifest.layers.entries()) {
+    const diffId = document.diffIds[index];
+    if (diffId === undefined || !inventory.hasLayer(layer, diffId)) {
+      throw new Error(`Its layer ${layer.digest} is missing or damaged.`);
+    }
+  }
+  return { descriptor, manifest, document };
+}

@@ -1,0 +1,152 @@
+// Several pulls at the same time: what they share, what one that gives up or fails does to the others.
+
+import { access } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bulkyLayer, makeImage } from "./testing/build-image.ts";
+import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
+import { type Interception, startWrongRegistry, type WrongRegistry } from "./testing/wrong-registry.ts";
+
+const never = new AbortController().signal;
+let it: TestStore;
+let registry: WrongRegistry | undefined;
+
+beforeEach(async () => {
+  it = await openTestStore();
+});
+afterEach(async () => {
+  await it.dispose();
+  await registry?.stop();
+  registry = undefined;
+});
+
+async function serve(intercept?: Interception): Promise<WrongRegistry> {
+  registry = await startWrongRegistry(intercept);
+  return registry;
+}
+
+describe("pulls at the same time", () => {
+  const layer = bulkyLayer(200_000);
+
+  test("equal ones share one", async () => {
+    const served = await serve();
+    const image = makeImage({ layers: [layer] });
+    served.add(image, "1");
+    const name = `${served.address}/shared:1`;
+    const pulled = await Promise.all(Array.from({ length: 5 }, () => it.store.pull(name, undefined, never)));
+    expect(new Set(pulled.map(({ id }) => id))).toEqual(new Set([image.id]));
+    expect(served.seen("/manifests/")).toHaveLength(1);
+  });
+
+  test("different images share the layer they have in common", async () => {
+    const served = await serve();
+    served.add(makeImage({ layers: [layer], comment: "a" }), "a");
+    served.add(makeImage({ layers: [layer], comment: "b" }), "b");
+    await Promise.all(["a", "b"].map((tag) => it.store.pull(`${served.address}/common:${tag}`, undefined, never)));
+    expect(served.seen(layer.digest)).toHaveLength(1);
+    expect(it.store.list()).toHaveLength(2);
+  });
+
+  test("a registry that fails on a common layer does not fail the other's pull", async () => {
+    const served = await serve();
+    const bad = await startWrongRegistry(async (request, response) => {
+      if (!request.url.includes(layer.digest)) return false;
+      await sleep(200);
+      response.writeHead(403).end();
+      return true;
+    });
+    const [first, second] = ["a", "b"].map((comment) => makeImage({ layers: [layer], comment }));
+    if (first === undefined || second === undefined) throw new Error("two images");
+    bad.add(first, "1");
+    served.add(second, "1");
+    const failing = it.store.pull(`${bad.address}/common:1`, undefined, never);
+    while (bad.seen(layer.digest).length === 0) await sleep(5);
+    const working = it.store.pull(`${served.address}/common:1`, undefined, never);
+    await expect(failing).rejects.toMatchObject({ code: "PermissionDenied" });
+    expect((await working).id).toBe(second.id);
+    await bad.stop();
+  });
+
+  /** Holds the layer back until told. */
+  async function holding() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const served = await serve(async (request) => {
+      if (request.url.includes(layer.digest)) await promise;
+      return false;
+    });
+    served.add(makeImage({ layers: [layer] }), "1");
+    return { served, name: `${served.address}/held:1`, letGo: resolve };
+  }
+
+  test("one waiter that gives up leaves the others alone", async () => {
+    const { served, name, letGo } = await holding();
+    const leaving = new AbortController();
+    const left = it.store.pull(name, undefined, leaving.signal);
+    const staying = it.store.pull(name, undefined, never);
+    while (served.seen(layer.digest).length === 0) await sleep(5);
+    leaving.abort();
+    await expect(left).rejects.toMatchObject({ code: "Cancelled" });
+    letGo();
+    expect((await staying).tags).toEqual([name]);
+    expect(served.seen(layer.digest)).toHaveLength(1);
+  });
+
+  test("when the last waiter gives up, the pull is undone, and a new one starts afresh", async () => {
+    const before = await listStore(it.root);
+    const { served, name, letGo } = await holding();
+    const leaving = new AbortController();
+    const left = it.store.pull(name, undefined, leaving.signal);
+    while (served.seen(layer.digest).length === 0) await sleep(5);
+    leaving.abort();
+    await expect(left).rejects.toMatchObject({ code: "Cancelled" });
+    await expect.poll(() => listStore(it.root)).toEqual(before);
+    letGo();
+    expect((await it.store.pull(name, undefined, never)).tags).toEqual([name]);
+  });
+
+  test("a pull under way ends with the store, without a trace", async () => {
+    const before = await listStore(it.root);
+    const { served, name } = await holding();
+    const pulling = it.store.pull(name, undefined, never);
+    pulling.catch(() => undefined);
+    while (served.seen(layer.digest).length === 0) await sleep(5);
+    await it.store.close();
+    await expect(pulling).rejects.toMatchObject({ code: "Cancelled" });
+    expect(await listStore(it.root)).toEqual(before);
+  });
+
+  test("an image removed while a pull shares its layers is no loss for the pull", async () => {
+    const served = await serve();
+    const layers = Array.from({ length: 6 }, (_, index) => bulkyLayer(50_000 + index));
+    const [one, two] = [makeImage({ layers, comment: "1" }), makeImage({ layers, comment: "2" })];
+    served.add(one, "1");
+    served.add(two, "2");
+    for (let round = 0; round < 10; round++) {
+      await it.store.pull(`${served.address}/race:1`, undefined, never);
+      const [pulled] = await Promise.all([
+        it.store.pull(`${served.address}/race:2`, undefined, never),
+        it.store.remove(one.id),
+      ]);
+      for (const directory of pulled.layers) await access(path.join(directory, "bulk"));
+      await it.store.remove(two.id);
+    }
+  });
+
+  test("no more layers at once than allowed", async () => {
+    let open = 0;
+    let most = 0;
+    const served = await serve(async (request) => {
+      if (!request.url.includes("/blobs/")) return false;
+      most = Math.max(most, ++open);
+      await sleep(30);
+      open--;
+      return false;
+    });
+    served.add(makeImage({ layers: Array.from({ length: 8 }, (_, index) => bulkyLayer(10_000 + index)) }), "1");
+    const narrow = await openTestStore({ parallelLayers: 2 });
+    await narrow.store.pull(`${served.address}/many:1`, undefined, never);
+    expect(most).toBe(2);
+    await narrow.dispose();
+  });
+});
