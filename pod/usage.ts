@@ -45,6 +45,7 @@ export async function statsOfSandboxes(
     statsOfContainers(env, reader, containers),
     interfacesOf(env, sandboxes),
   ]);
+  const bySandbox = Map.groupBy(ofContainers, ({ container }) => container.sandboxId);
   return sandboxes.map((sandbox, index) => {
     const own = sandbox.ready ? figures[index] : undefined;
     const interfaces = networks[index];
@@ -53,7 +54,7 @@ export async function statsOfSandboxes(
       ...(own === undefined ? {} : { cpu: own.cpu, memory: own.memory, processCount: own.processCount ?? 0n }),
       ...(own?.ioPressure === undefined ? {} : { ioPressure: own.ioPressure }),
       ...(interfaces === undefined ? {} : { network: networkStats(env, interfaces) }),
-      containers: ofContainers.filter((stats) => stats.container.sandboxId === sandbox.id),
+      containers: bySandbox.get(sandbox.id) ?? [],
     };
   });
 }
