@@ -1,7 +1,6 @@
 // The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
 
 import type { Duplex } from "node:stream";
-import { setTimeout as delay } from "node:timers/promises";
 import { isDoneWithin, type KeelsonError, MemoryReturn, orAborted } from "../native/index.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { checkpointContainer } from "./checkpoint.ts";
@@ -19,9 +18,9 @@ import { findIfAny, requireById } from "./ids.ts";
 import { containerInfo, sandboxInfo } from "./info.ts";
 import { OutputBudget } from "./output-budget.ts";
 import type { Recovered } from "./recovery.ts";
-import { type Sandbox, sandboxKey } from "./sandbox.ts";
+import type { Sandbox } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
-import { newSandbox, startSandbox } from "./sandbox-start.ts";
+import { SandboxRuns } from "./sandbox-runs.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
 import { CgroupReader } from "./stats.ts";
 import type { ContainerStats, SandboxStats } from "./stats-types.ts";
@@ -59,7 +58,7 @@ export class NodePods implements Pods {
   readonly #recovered: Recovered;
   /** All containers of all sandboxes, for lookups by id. */
   readonly #containers = new Map<string, Container>();
-  readonly #sandboxStarts: Creations<Sandbox>;
+  readonly #runs: SandboxRuns;
   readonly #containerCreates: Creations<Container>;
   readonly #reader: CgroupReader;
   readonly #outputs: OutputBudget;
@@ -76,7 +75,10 @@ export class NodePods implements Pods {
     this.#defaultHandler = defaultHandler;
     this.#sandboxes = recovered.sandboxes;
     this.#recovered = recovered;
-    this.#sandboxStarts = new Creations((sandbox) => this.#leftUnclaimed(sandbox));
+    this.#runs = new SandboxRuns(env, this.#sandboxes, this.#closing.signal, {
+      started: (sandbox) => this.#watch(sandbox),
+      remove: async (sandbox) => await this.removeSandbox(sandbox.id, this.#closing.signal),
+    });
     this.#containerCreates = new Creations(() => undefined);
     const memory = new MemoryReturn(env.host);
     this.#outputs = new OutputBudget(() => memory.soon());
@@ -101,27 +103,7 @@ export class NodePods implements Pods {
   }
 
   async runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> {
-    const handler = this.#handler(runtimeHandler);
-    const key = sandboxKey(config);
-    // Ready in memory is not ready on record: one whose start is not over yet may still be undone.
-    const earlier = this.#sandboxStarts.isUnderWay(key)
-      ? undefined
-      : this.#sandboxes.values().find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
-    if (earlier !== undefined) {
-      if (!earlier.ready) throw podErrors.sandboxExists({ id: earlier.id });
-      earlier.visible = true;
-      return earlier.id;
-    }
-    const object = `pod ${config.metadata.namespace}/${config.metadata.name}`;
-    const sandbox = await this.#sandboxStarts.run(
-      key,
-      object,
-      "starting",
-      signal,
-      async () => await this.#start(config, handler),
-    );
-    this.#claim(sandbox);
-    return sandbox.id;
+    return await this.#runs.run(config, this.#handler(runtimeHandler), signal);
   }
 
   async stopSandbox(id: string, signal: AbortSignal): Promise<void> {
@@ -154,7 +136,7 @@ export class NodePods implements Pods {
 
   async createContainer(sandboxId: string, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> {
     const sandbox = requireById(this.#sandboxes, sandboxId, "sandbox");
-    this.#claim(sandbox);
+    this.#runs.claim(sandbox);
     const key = containerKey(config);
     const earlier = sandbox.containers.values().find((container) => container.key === key);
     if (earlier !== undefined) return earlier.id;
@@ -360,43 +342,6 @@ export class NodePods implements Pods {
     return handler;
   }
 
-  async #start(config: SandboxConfig, handler: RuntimeHandler): Promise<Sandbox> {
-    await handler.check();
-    const sandbox = newSandbox(this.#env, config, handler);
-    this.#sandboxes.set(sandbox.id, sandbox);
-    try {
-      await startSandbox(this.#env, sandbox);
-    } catch (error) {
-      // With leftovers it stays, not ready, so that it is seen and can be removed.
-      if (sandbox.leftovers.length === 0) this.#sandboxes.delete(sandbox.id);
-      else sandbox.visible = true;
-      throw error;
-    }
-    this.#watch(sandbox);
-    return sandbox;
-  }
-
-  #claim(sandbox: Sandbox): void {
-    if (sandbox.visible) return;
-    sandbox.visible = true;
-    announceSandbox(this.#env, sandbox, "created");
-    announceSandbox(this.#env, sandbox, "started");
-  }
-
-  /** Every caller gave up before the start was done: the retry gets it, or it goes after a while. */
-  #leftUnclaimed(sandbox: Sandbox): void {
-    const reap = async () => {
-      await delay(limits.unclaimed, undefined, { signal: this.#closing.signal, ref: false });
-      if (sandbox.visible) return;
-      this.#env.log("info", `pod sandbox ${sandbox.id} was made, but nobody asked for it again; it is removed`);
-      await this.removeSandbox(sandbox.id, this.#closing.signal);
-    };
-    reap().catch((error: unknown) => {
-      if (!this.#closing.signal.aborted)
-        this.#env.log("error", `pod sandbox ${sandbox.id} could not be reaped: ${String(error)}`);
-    });
-  }
-
   #watch(sandbox: Sandbox): void {
     watchSandbox(this.#env, sandbox).catch((error: unknown) => {
       this.#env.log("error", `pod sandbox ${sandbox.id}: watching its monitor failed: ${String(error)}`);
@@ -438,11 +383,6 @@ export class NodePods implements Pods {
     }
     return { container, monitor: sandbox.monitor };
   }
-}
-
-/** Its name is taken until it is removed; the remains of a start that failed take nobody's. */
-function isStopped({ life, visible }: Sandbox): boolean {
-  return visible && (life === "stopping" || life === "stopped");
 }
 
 function handlerInfo(name: string, handler: RuntimeHandler): RuntimeHandlerInfo {
