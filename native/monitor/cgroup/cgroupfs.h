@@ -11,6 +11,7 @@
 
 namespace keelson {
 
+// The hierarchies, found once from /proc/self/mountinfo.
 class CgroupHost {
  public:
   static Result<CgroupHost> detect();

@@ -85,6 +85,10 @@ bpf_insn instruction(int code, uint8_t to, uint8_t from, int16_t offset, int32_t
   return made;
 }
 
+int bpf(int command, bpf_attr& attributes) {
+  return static_cast<int>(syscall(SYS_bpf, command, &attributes, sizeof attributes));
+}
+
 // A program of type BPF_PROG_TYPE_CGROUP_DEVICE.
 class Program {
  public:
@@ -140,7 +144,7 @@ class Program {
     attributes.insns = reinterpret_cast<uint64_t>(code_.data());
     attributes.insn_cnt = static_cast<uint32_t>(code_.size());
     attributes.license = reinterpret_cast<uint64_t>(license);
-    Fd program(static_cast<int>(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes)));
+    Fd program(bpf(BPF_PROG_LOAD, attributes));
     if (!program) return fail_errno("load the device program");
     return program;
   }
@@ -164,7 +168,7 @@ Result<std::vector<uint32_t>> attached_programs(int cgroup) {
   attributes.query.attach_type = BPF_CGROUP_DEVICE;
   attributes.query.prog_ids = reinterpret_cast<uint64_t>(ids.data());
   attributes.query.prog_cnt = max_programs;
-  if (syscall(SYS_bpf, BPF_PROG_QUERY, &attributes, sizeof attributes) != 0) {
+  if (bpf(BPF_PROG_QUERY, attributes) != 0) {
     return fail_errno("list the cgroup's device programs");
   }
   ids.resize(attributes.query.prog_cnt);
@@ -174,13 +178,13 @@ Result<std::vector<uint32_t>> attached_programs(int cgroup) {
 Status detach(int cgroup, uint32_t id) {
   bpf_attr attributes = {};
   attributes.prog_id = id;
-  Fd program(static_cast<int>(syscall(SYS_bpf, BPF_PROG_GET_FD_BY_ID, &attributes, sizeof attributes)));
+  Fd program(bpf(BPF_PROG_GET_FD_BY_ID, attributes));
   if (!program) return fail_errno("open the cgroup's old device program");
   attributes = {};
   attributes.target_fd = static_cast<uint32_t>(cgroup);
   attributes.attach_bpf_fd = static_cast<uint32_t>(program.get());
   attributes.attach_type = BPF_CGROUP_DEVICE;
-  if (syscall(SYS_bpf, BPF_PROG_DETACH, &attributes, sizeof attributes) != 0) {
+  if (bpf(BPF_PROG_DETACH, attributes) != 0) {
     return fail_errno("take off the cgroup's old device program");
   }
   return {};
@@ -205,7 +209,7 @@ Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules) {
   attributes.attach_bpf_fd = static_cast<uint32_t>(loaded.get());
   attributes.attach_type = BPF_CGROUP_DEVICE;
   attributes.attach_flags = BPF_F_ALLOW_MULTI;
-  if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes) != 0) {
+  if (bpf(BPF_PROG_ATTACH, attributes) != 0) {
     return fail_errno("put the device program on the cgroup");
   }
   // All programs of a cgroup must agree: between the two steps the stricter of both holds.

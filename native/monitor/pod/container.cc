@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <span>
 
 #include "common/fd.h"
 #include "monitor/server/monitor_log.h"
@@ -34,29 +35,6 @@ std::string state_json(const ContainerState& state) {
   return json.take();
 }
 
-Status write_exit_record(const std::string& directory, const ContainerState& state) {
-  std::string path = directory + "/" + state.id + ".json";
-  std::string temporary = directory + "/." + state.id + ".tmp";
-  std::string text = state_json(state);
-  Fd file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file) return fail_errno("create " + temporary);
-  ssize_t written = write(file.get(), text.data(), text.size());
-  if (written != static_cast<ssize_t>(text.size())) {
-    int error = written < 0 ? errno : ENOSPC;
-    unlink(temporary.c_str());
-    return fail_errno("write " + temporary, error);
-  }
-  // No fsync: /run is a tmpfs, and the record must outlive the daemon, not the machine.
-  if (rename(temporary.c_str(), path.c_str()) != 0) return fail_errno("rename " + temporary);
-  return {};
-}
-
-Status remove_exit_record(const std::string& directory, const std::string& id) {
-  std::string path = directory + "/" + id + ".json";
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno("remove " + path);
-  return {};
-}
-
 namespace {
 
 constexpr size_t max_bundle_file = 4 << 20;
@@ -71,6 +49,30 @@ void forget_what_only_start_needs(ContainerSpec& spec) {
   spec.masked_paths = {};
   spec.readonly_paths = {};
   spec.resources = {};
+}
+
+// Makes `directory`/<id>.json appear whole: a temporary file, renamed into place. It keeps the state after the exit.
+Status write_exit_record(const std::string& directory, const ContainerState& state) {
+  std::string path = directory + "/" + state.id + ".json";
+  std::string temporary = directory + "/." + state.id + ".tmp";
+  std::string text = state_json(state);
+  Fd file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return fail_errno("create " + temporary);
+  const std::span bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  if (Status written = write_all(file.get(), bytes, ("write " + temporary).c_str()); !written) {
+    unlink(temporary.c_str());
+    return written;
+  }
+  // No fsync: /run is a tmpfs, and the record must outlive the daemon, not the machine.
+  if (rename(temporary.c_str(), path.c_str()) != 0) return fail_errno("rename " + temporary);
+  return {};
+}
+
+// Missing is fine.
+Status remove_exit_record(const std::string& directory, const std::string& id) {
+  std::string path = directory + "/" + id + ".json";
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno("remove " + path);
+  return {};
 }
 
 }  // namespace

@@ -22,6 +22,7 @@
 
 namespace keelson {
 
+// PROTOCOL.md's ContainerState.
 struct ContainerState {
   std::string id;
   bool exited = false;
@@ -36,11 +37,6 @@ struct ContainerState {
 
 void write_state(JsonWriter& json, const ContainerState& state);
 std::string state_json(const ContainerState& state);
-
-// Makes `directory`/<id>.json appear whole: a temporary file, renamed into place.
-Status write_exit_record(const std::string& directory, const ContainerState& state);
-// Missing is fine.
-Status remove_exit_record(const std::string& directory, const std::string& id);
 
 struct StartRequest {
   std::string id;

@@ -59,6 +59,8 @@ class Pod {
   std::vector<std::weak_ptr<Connection>> watchers_;
 };
 
+// Taking the whole pod down, in this order: every container is stopped (SIGTERM, SIGKILL after the grace), then
+// removed with whatever is left in its cgroup; the shared init gets SIGKILL; namespaces, cgroup and socket go last.
 class Shutdown {
  public:
   Shutdown(Context& context, Pod& pod, Server& server) : context_(context), pod_(pod), server_(server) {}

@@ -23,6 +23,13 @@ namespace {
 constexpr int max_links = 40;     // as many as the kernel follows, path_resolution(7)
 constexpr int max_attempts = 128; // EAGAIN: something was renamed while ".." was resolved
 
+// Closes what has been used, and leaves errno to say how that went.
+void close_after(int fd) {
+  const int why = errno;
+  close(fd);
+  errno = why;
+}
+
 enum class Leaf { directory, file };
 
 // Opens `parent`'s entry `name`, making it when it is missing.
@@ -82,17 +89,13 @@ Walk walk(int root, char (&path)[PATH_MAX], Leaf leaf, int* arrived) {
         snprintf(name, sizeof name, "%s", path + begin);
         path[at] = after;
         bool replaced = replace_link(path, begin, at, parent, name);
-        int why = errno;
-        close(parent);
-        errno = why;
+        close_after(parent);
         return replaced ? Walk::again : Walk::failed;
       }
       next = make_entry(parent, path + begin, last ? leaf : Leaf::directory);
     }
     path[at] = after;
-    int why = errno;
-    close(parent);
-    errno = why;
+    close_after(parent);
     if (next < 0) return Walk::failed;
     parent = next;
   }
@@ -170,9 +173,7 @@ int new_mount(const char* type, std::initializer_list<FsOption> options, uint64_
   bool set = true;
   for (const FsOption& option : options) set = set && fs_set(fs, option.key, option.value) == 0;
   int mounted = set ? fs_mount(fs, attributes) : -1;
-  int why = errno;
-  close(fs);
-  errno = why;
+  close_after(fs);
   return mounted;
 }
 

@@ -16,8 +16,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
 
@@ -52,26 +50,28 @@ void attach_inside(const Child& child, int mount, int target, const char* destin
   if (attach_mount(mount, target) != 0) child.die(Step::mount, destination);
 }
 
-uint64_t one_propagation(uint64_t flags) { return flags & (MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE); }
+// What mount_setattr(2) sets of a mount's options; none of them is fine.
+void set_options(const Child& child, int mount, const MountSpec& spec, const MountChange& change, bool recursive) {
+  if ((change.set | change.clear | change.propagation) == 0) return;
+  if (change_mount(mount, change, recursive) != 0) child.die(Step::set_mount_options, spec.destination.c_str());
+}
 
 void set_propagation(const Child& child, int mount, const MountSpec& spec) {
-  if (spec.propagation == 0) return;
-  if (change_mount(mount, {0, 0, one_propagation(spec.propagation)}, spec.propagation & MS_REC) != 0) {
-    child.die(Step::set_mount_options, spec.destination.c_str());
-  }
+  set_options(child, mount, spec, {0, 0, spec.propagation & ~uint64_t{MS_REC}}, spec.propagation & MS_REC);
 }
 
 // The options of a bind mount: on its top, as mount(8) has them, then those for the whole tree.
 void shape_bind(const Child& child, int tree, const MountSpec& spec) {
-  const char* name = spec.destination.c_str();
-  if (spec.propagation == 0 && change_mount(tree, {0, 0, MS_PRIVATE}, true) != 0) {
-    child.die(Step::set_mount_options, name);
-  }
+  if (spec.propagation == 0) set_options(child, tree, spec, {0, 0, MS_PRIVATE}, true);
   set_propagation(child, tree, spec);
-  MountChange top{mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), 0};
-  if ((top.set | top.clear) != 0 && change_mount(tree, top, false) != 0) child.die(Step::set_mount_options, name);
-  MountChange all{spec.recursive_set, spec.recursive_clear, 0};
-  if ((all.set | all.clear) != 0 && change_mount(tree, all, true) != 0) child.die(Step::set_mount_options, name);
+  set_options(child, tree, spec, {mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), 0}, false);
+  set_options(child, tree, spec, {spec.recursive_set, spec.recursive_clear, 0}, true);
+}
+
+int make_target(const Child& child, int root, const MountSpec& spec) {
+  int target = make_directory_in_root(root, spec.destination.c_str());
+  if (target < 0) child.die(Step::make_mount_target, spec.destination.c_str());
+  return target;
 }
 
 void make_bind(const Child& child, int root, const PlannedMount& mount) {
@@ -86,12 +86,10 @@ void make_bind(const Child& child, int root, const PlannedMount& mount) {
 
 // proc and sysfs go where the spec says and nowhere else: an image in which /proc is a
 // link would have them lie elsewhere and keep its own files in their place (CVE-2023-27561).
-int strict_directory(const Child& child, int root, const char* destination) {
-  int made = make_directory_in_root(root, destination);
-  if (made < 0) child.die(Step::make_mount_target, destination);
-  close(made);
-  int target = open_in_root(root, destination, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  if (target < 0) child.die(Step::make_mount_target, destination);
+int make_strict_target(const Child& child, int root, const MountSpec& spec) {
+  close(make_target(child, root, spec));
+  int target = open_in_root(root, spec.destination.c_str(), O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (target < 0) child.die(Step::make_mount_target, spec.destination.c_str());
   return target;
 }
 
@@ -116,9 +114,7 @@ void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
   const MountSpec& spec = mount.spec;
   const char* destination = spec.destination.c_str();
   bool strict = spec.type == "proc" || spec.type == "sysfs";
-  int target = strict ? strict_directory(child, root, destination) : make_directory_in_root(root, destination);
-  if (target < 0) child.die(Step::make_mount_target, destination);
-
+  int target = strict ? make_strict_target(child, root, spec) : make_target(child, root, spec);
   int made = mount.tree >= 0 ? mount.tree : new_filesystem(child, mount);
   set_propagation(child, made, spec);
   if (spec.type == "proc") {
@@ -173,19 +169,13 @@ PlannedMount plan_mount(const MountSpec& spec) {
   return plan;
 }
 
-bool same(const std::vector<IdMapping>& a, const std::vector<IdMapping>& b) {
-  return std::ranges::equal(a, b, [](const IdMapping& x, const IdMapping& y) {
-    return x.container == y.container && x.host == y.host && x.size == y.size;
-  });
-}
-
 // Mostly the pod's own user namespace; another map needs one of its own, which lives as long as the mount.
 Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
   if (!(mount.flags & MS_BIND)) {
     return fail(Kind::invalid, "mount " + mount.destination, "only bind mounts can map the owners of files");
   }
-  if (sandbox.user_ns && same(mount.uid_mappings, sandbox.spec.uid_mappings) &&
-      same(mount.gid_mappings, sandbox.spec.gid_mappings)) {
+  if (sandbox.user_ns && mount.uid_mappings == sandbox.spec.uid_mappings &&
+      mount.gid_mappings == sandbox.spec.gid_mappings) {
     Fd copy(fcntl(sandbox.user_ns.get(), F_DUPFD_CLOEXEC, 3));
     if (!copy) return fail_errno("mount " + mount.destination);
     return copy;
@@ -200,8 +190,8 @@ Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
 std::string last_component(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 void shape_entry(const Child& child, int tree, const MountSpec& spec) {
-  MountChange change{mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), MS_PRIVATE};
-  if (change_mount(tree, change, false) != 0) child.die(Step::set_mount_options, spec.destination.c_str());
+  const MountChange change{mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), MS_PRIVATE};
+  set_options(child, tree, spec, change, false);
 }
 
 void make_v2(const Child& child, int target, const PlannedMount& mount) {
@@ -235,9 +225,7 @@ void make_v1(const Child& child, int target, const PlannedMount& mount) {
       if (symlinkat(entry.name.c_str(), tmpfs, alias.c_str()) != 0) child.die(Step::mount, destination);
     }
   }
-  if ((mount.spec.flags & MS_RDONLY) && change_mount(tmpfs, {MOUNT_ATTR_RDONLY, 0, 0}, false) != 0) {
-    child.die(Step::set_mount_options, destination);
-  }
+  if (mount.spec.flags & MS_RDONLY) set_options(child, tmpfs, mount.spec, {MOUNT_ATTR_RDONLY, 0, 0}, false);
   close(tmpfs);
 }
 
@@ -258,9 +246,7 @@ void plan_cgroup_mount(PlannedMount& plan, const CgroupHost& host, std::string_v
 }
 
 void make_cgroup_mount(const Child& child, int root, const PlannedMount& mount) {
-  const char* destination = mount.spec.destination.c_str();
-  int target = make_directory_in_root(root, destination);
-  if (target < 0) child.die(Step::make_mount_target, destination);
+  int target = make_target(child, root, mount.spec);
   if (mount.cgroup_v2) make_v2(child, target, mount);
   else make_v1(child, target, mount);
   close(target);

@@ -1,4 +1,5 @@
-// The namespaces of a pod's processes: joined by their path; user namespaces as id maps; a PID namespace that is shared.
+// The namespaces of a pod's processes: joined by their path; user namespaces as id maps; a PID namespace that is shared,
+// with its procfs, which the kernel makes only for one who lives in there; and the PID 1 of the pod's own.
 #pragma once
 
 #include <sys/types.h>
@@ -106,6 +107,7 @@ class SharedPidNamespace {
 class Loop;
 class Reaper;
 
+// PID 1 of a pod with a shared PID namespace: ours, built in, in place of a pause image.
 struct PodInit {
   pid_t pid = 0;
   // A mount namespace whose root is a procfs of the PID namespace and which holds nothing else. Who is outside

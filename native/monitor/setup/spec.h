@@ -51,6 +51,7 @@ struct IdMapping {
   uint32_t container = 0;
   uint32_t host = 0;
   uint32_t size = 0;
+  bool operator==(const IdMapping&) const = default;
 };
 
 struct MountSpec {
