@@ -33,14 +33,20 @@ if [ -n "$missing" ]; then
   apt-get install -y -qq --no-install-recommends $missing >&2
 fi
 
+# These need no npm package: they are built while those arrive.
+make -s -C native -j"$(nproc)" monitor unpack >&2 &
+building=$!
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   # Not `npm ci`: it wants every platform's optional package in the lock file, and some mirrors do not carry them all.
-  npm install --no-save --no-audit --no-fund >&2
+  npm install --no-save --no-audit --no-fund >&2 || { kill "$building"; exit 1; }
 fi
+wait "$building"
 
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
-make -s -C native -j"$(nproc)" >&2
+make -s -C native -j"$(nproc)" >&2 &
+building=$!
 if [ ! -e cri/api/generated/messages.js ] || [ cri/api/api.proto -nt cri/api/generated/messages.js ] || [ cri/api/keelson.proto -nt cri/api/generated/messages.js ]; then
-  npm run --silent build:proto >&2
+  npm run --silent build:proto >&2 || { kill "$building"; exit 1; }
 fi
+wait "$building"

@@ -28,5 +28,5 @@ $(BUILD)/setup-test: $(BUILD)/monitor-objects/monitor/test/setup_test.o $(filter
 
 .PHONY: monitor
 monitor: $(BUILD)/keelson-monitor
-all: monitor $(BUILD)/monitor-unit-test $(BUILD)/setup-test
+all: monitor $(BUILD)/setup-test
 all-sanitize: $(BUILD)/keelson-monitor $(BUILD)/monitor-unit-test $(BUILD)/setup-test

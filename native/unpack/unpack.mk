@@ -9,9 +9,9 @@ UNPACK_LIBRARIES := -l:libzstd.a -l:libcrypto.a -lisal -pthread
 # `STATIC=` (as `make sanitize` sets it) keeps symbols, and the compiler's libraries shared.
 UNPACK_LINK := $(if $(STATIC),-s -static-libstdc++ -static-libgcc) -Wl,-z,relro,-z,now
 
-$(BUILD)/unpack-objects/%.o: %.cc
+$(BUILD)/unpack-objects/%.o: %.cc $(PRECOMPILED)
 	@mkdir -p $(@D)
-	$(CXX) $(COMMON) $(CXXFLAGS) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
+	$(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
 
 $(BUILD)/keelson-unpack: $(UNPACK_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)

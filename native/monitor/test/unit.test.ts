@@ -1,13 +1,10 @@
-// Runs the C++ unit tests, built with sanitizers (`make -C native sanitize`) where that has been done.
+// Runs the C++ unit tests, which are built with sanitizers alone: `make -C native sanitize`.
 
 import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
-const build = join(import.meta.dirname, "../../build");
-const sanitized = join(build, "sanitize/monitor-unit-test");
-const binary = existsSync(sanitized) ? sanitized : join(build, "monitor-unit-test");
+const binary = join(import.meta.dirname, "../../build/sanitize/monitor-unit-test");
 
 test("the monitor's unit tests pass", () => {
   const output = execFileSync(binary, { encoding: "utf8" });
