@@ -9,7 +9,6 @@ const alone = [
   "e2e/fixtures/host-state.test.ts",
   "e2e/tests/{enter-pace,exhausted}.test.ts",
   "image/{bounds,file-digest}.test.ts",
-  "native/monitor/test/{attach,enter,life}.test.ts",
   "pod/spec/accounts.test.ts",
 ];
 const deadlines = ["native/monitor/test/deadlines.test.ts"];
