@@ -84,12 +84,13 @@ describe("C17: a start", () => {
     await withPod({}, async (pod) => {
       const binary = join(pod.directory, "slow");
       const calls = join(pod.directory, "calls");
-      const script = `#!/bin/sh\necho "$7" >> ${calls}\n[ "$7" = delete ] && exit 0\nsleep 1000001 & sleep 1000001\n`;
+      const running = join(pod.directory, "running");
+      const script = `#!/bin/sh\necho "$7" >> ${calls}\n[ "$7" = delete ] && exit 0\necho $$ > ${running}\nsleep 1000001 & sleep 1000001\n`;
       writeFileSync(binary, script, { mode: 0o755 });
       const handler = { binary, root: join(pod.directory, "oci") };
       const start = pod.call("start", pod.prepare("a", { handler }));
-      await until("create runs", () => existsSync(calls) && childrenOf(pod.pid).length > 0);
-      const [runtime = 0] = childrenOf(pod.pid);
+      await until("create runs", () => existsSync(running) && readFileSync(running, "utf8").endsWith("\n"));
+      const runtime = Number(readFileSync(running, "utf8"));
       await until("with its own child", () => childrenOf(runtime).length > 0);
       const family = [runtime, ...childrenOf(runtime)];
       start.socket.destroy();
