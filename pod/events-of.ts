@@ -3,7 +3,7 @@
 import type { Container } from "./container.ts";
 import type { Environment } from "./environment.ts";
 import type { Sandbox } from "./sandbox.ts";
-import type { EventType } from "./types.ts";
+import type { EventType, PodEvent } from "./types.ts";
 
 export function announce(env: Environment, container: Container, type: EventType): void {
   publish(env, container.sandbox, container.id, type);
@@ -15,11 +15,14 @@ export function announceSandbox(env: Environment, sandbox: Sandbox, type: EventT
 }
 
 function publish(env: Environment, sandbox: Sandbox, containerId: string, type: EventType): void {
-  env.events.publish({
-    containerId,
-    type,
+  const event = (id: string, what: EventType): PodEvent => ({
+    containerId: id,
+    type: what,
     createdAt: env.clock(),
     sandbox: sandbox.view(),
     containers: [...sandbox.containers.values()].map((container) => container.view()),
   });
+  env.events.publish(event(containerId, type));
+  const isGone = type === "deleted" && containerId === sandbox.id;
+  env.events.confirm(sandbox.id, isGone ? undefined : () => event(sandbox.id, "confirmed"));
 }

@@ -1,6 +1,6 @@
 // Events to their readers: in order, none missed unknowingly.
 
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { EventHub } from "./events.ts";
 import type { PodEvent } from "./types.ts";
 
@@ -45,4 +45,46 @@ test("a reader that waits gets the next event at once; one that has left gets no
   leave.abort();
   hub.publish(event("b"));
   expect((await last).done).toBe(true);
+});
+
+test("a pod's last event is confirmed a few times, the sooner the more likely somebody waits for it", async () => {
+  vi.useFakeTimers();
+  try {
+    const hub = new EventHub();
+    const leave = new AbortController();
+    const read = hub.subscribe(leave.signal, unwanted)[Symbol.asyncIterator]();
+    const got: { readonly id: string; readonly after: number }[] = [];
+    const began = Date.now();
+    const reading = (async () => {
+      for (let next = await read.next(); !next.done; next = await read.next())
+        got.push({ id: next.value.containerId, after: Date.now() - began });
+    })();
+    hub.confirm("pod", () => event("first"));
+    hub.confirm("other", () => event("of another pod"));
+    await vi.advanceTimersByTimeAsync(150);
+    hub.confirm("pod", () => event("second"));
+    hub.confirm("other", undefined);
+    await vi.advanceTimersByTimeAsync(60_000);
+    leave.abort();
+    await reading;
+    expect(got).toEqual([
+      { id: "first", after: 100 },
+      { id: "of another pod", after: 100 },
+      { id: "second", after: 250 },
+      { id: "second", after: 550 },
+      { id: "second", after: 1750 },
+    ]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("without a reader nothing is confirmed", () => {
+  vi.useFakeTimers();
+  try {
+    new EventHub().confirm("pod", () => expect.unreachable());
+    expect(vi.getTimerCount()).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
 });

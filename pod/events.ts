@@ -6,6 +6,8 @@ import type { PodEvent } from "./types.ts";
 
 /** Events that wait for one reader. */
 const maxBehind = 1000;
+/** When a pod is confirmed, in milliseconds after its last event. */
+const confirmations = [100, 400, 1600];
 
 interface Reader {
   readonly queue: PodEvent[];
@@ -16,6 +18,7 @@ interface Reader {
 /** Each reader has a queue of its own; one that is too slow is ended, so that no reader misses an event unknowingly. */
 export class EventHub {
   readonly #readers = new Set<Reader>();
+  readonly #confirmations = new Map<string, NodeJS.Timeout>();
 
   publish(event: PodEvent): void {
     for (const reader of this.#readers) {
@@ -28,6 +31,27 @@ export class EventHub {
         reader.wake();
       }
     }
+  }
+
+  /**
+   * Publishes what `make` says of the pod a few times more, unless another event of it comes first. A kubelet that follows
+   * events goes on with a pod only once it has a status from after its own last work on it, and that work is what caused
+   * the event: StopPodSandbox is still to be answered when the sandbox's end is told. Without a later event it waits for
+   * its own clock, 5 s at each step of a pod's end. Undefined: there is nothing more to say.
+   */
+  confirm(pod: string, make: (() => PodEvent) | undefined): void {
+    clearTimeout(this.#confirmations.get(pod));
+    this.#confirmations.delete(pod);
+    if (make !== undefined && this.#readers.size > 0) this.#confirmAfter(pod, make, 0, confirmations);
+  }
+
+  #confirmAfter(pod: string, make: () => PodEvent, passed: number, [next, ...later]: readonly number[]): void {
+    if (next === undefined) return void this.#confirmations.delete(pod);
+    const timer = setTimeout(() => {
+      this.publish(make());
+      this.#confirmAfter(pod, make, next, later);
+    }, next - passed);
+    this.#confirmations.set(pod, timer.unref());
   }
 
   /**

@@ -8,6 +8,7 @@ import { limits } from "./environment.ts";
 import { holdTime, pass, quiet, until } from "./testing/clock.ts";
 import { containerConfig, sandboxConfig } from "./testing/configs.ts";
 import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
+import type { PodEvent } from "./types.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
@@ -27,6 +28,29 @@ describe("a stop", () => {
     expect(await node().record(id)).toMatchObject({ life: "stopped", ips: [], monitorPid: 0 });
     await until("all is told", () => told.length === 6);
     expect(told).toEqual(["created p", "started p", "created c", "started c", "stopped c", "stopped p"]);
+  });
+
+  test("is told again after it is done, for a kubelet that takes only what is newer; a removed pod no more", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    await runContainer(pods, id);
+    await pass(60_000);
+    const confirmed: PodEvent[] = [];
+    const read = async () => {
+      for await (const event of pods.events(never, () => undefined))
+        if (event.type === "confirmed") confirmed.push(event);
+    };
+    void read();
+    await pods.stopSandbox(id, never);
+    await pass(60_000);
+    expect(confirmed.map(({ containerId }) => containerId)).toEqual([id, id, id]);
+    for (const { sandbox, containers } of confirmed) {
+      expect(sandbox?.state).toBe("not-ready");
+      expect(containers.map(({ phase }) => phase.state)).toEqual(["exited"]);
+    }
+    await pods.removeSandbox(id, never);
+    await pass(60_000);
+    expect(confirmed).toHaveLength(3);
   });
 
   test("is on record before anything is undone", async () => {

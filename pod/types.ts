@@ -280,7 +280,8 @@ export interface ContainerFilter {
   readonly labels: StringMap;
 }
 
-export type EventType = "created" | "started" | "stopped" | "deleted";
+/** `confirmed` is of a sandbox, and says nothing but that all of the pod is as it is told. */
+export type EventType = "created" | "started" | "stopped" | "deleted" | "confirmed";
 
 /** One step in the life of a container or (with the sandbox's id) of a sandbox. */
 export interface PodEvent {

@@ -263,6 +263,7 @@ test("events come through in order and whole", async () => {
     async *events() {
       yield { ...eventOf("a"), type: "created" };
       yield { ...eventOf("a"), type: "deleted" };
+      yield { ...eventOf("a"), type: "confirmed" };
     },
   });
   await using edge = await serveEdge(pods);
@@ -270,6 +271,8 @@ test("events come through in order and whole", async () => {
   expect(events).toMatchObject([
     { containerId: "a", containerEventType: "CONTAINER_CREATED_EVENT", createdAt: "1795223900123456789" },
     { containerId: "a", containerEventType: "CONTAINER_DELETED_EVENT" },
+    // Of which a kubelet takes the statuses, and does nothing else.
+    { containerId: "a", containerEventType: "CONTAINER_CREATED_EVENT" },
   ]);
 });
 

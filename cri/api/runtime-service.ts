@@ -36,6 +36,8 @@ const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventTyp
   started: runtime.v1.ContainerEventType.CONTAINER_STARTED_EVENT,
   stopped: runtime.v1.ContainerEventType.CONTAINER_STOPPED_EVENT,
   deleted: runtime.v1.ContainerEventType.CONTAINER_DELETED_EVENT,
+  // Of an event of this type the kubelet takes just the statuses; one of any other would have it work on the pod again.
+  confirmed: runtime.v1.ContainerEventType.CONTAINER_CREATED_EVENT,
 };
 
 export interface RuntimeParts extends NodeParts, NetworkConfigParts, StreamingParts {

@@ -251,11 +251,13 @@ export async function runContainer(pods: NodePods, sandboxId: string, name = "c"
   return id;
 }
 
-/** Events from now on, as "started p" with the names of pods and containers. */
+/** Events from now on, as "started p" with the names of pods and containers; not their confirmations. */
 export function recordEvents(pods: NodePods): string[] {
   const told: string[] = [];
   const read = async () => {
-    for await (const event of pods.events(never, () => undefined)) told.push(`${event.type} ${nameOf(event)}`);
+    for await (const event of pods.events(never, () => undefined)) {
+      if (event.type !== "confirmed") told.push(`${event.type} ${nameOf(event)}`);
+    }
   };
   void read();
   return told;
