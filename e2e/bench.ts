@@ -20,7 +20,7 @@ const bridge = "keelson-bench0";
 const image = "localhost/bench/busybox:1";
 
 const directory = await mkdtemp(join(tmpdir(), "keelson-bench-"));
-const daemon = await startDaemon({ directory, bridge, subnet: "10.97.0.0/16" });
+const daemon = await startDaemon({ directory, network: { bridge, subnet: "10.97.0.0/16" } });
 const client = connectCri(daemon.socket);
 try {
   daemon.keelson("image", "load", await buildBusyboxImage(join(directory, "image"), image));

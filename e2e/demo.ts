@@ -15,7 +15,7 @@ const bridge = "keelson-demo0";
 const began = performance.now();
 
 const directory = await mkdtemp(join(tmpdir(), "keelson-demo-"));
-const daemon = await startDaemon({ directory, bridge, subnet: "10.98.76.0/24" });
+const daemon = await startDaemon({ directory, network: { bridge, subnet: "10.98.76.0/24" } });
 try {
   say(`The server is up: CRI v1 on ${daemon.socket}`);
   const image = "localhost/demo/busybox:1";

@@ -48,7 +48,7 @@ async function walk(binary: string): Promise<void> {
   await pushImage(registry, repository, image, "1");
 
   const daemon = await step("the server starts on empty directories", () =>
-    startDaemon({ directory, bridge, subnet: `${prefix}.0/24` }),
+    startDaemon({ directory, network: { bridge, subnet: `${prefix}.0/24` } }),
   );
   undo.defer(() => daemon.stop());
   undo.defer(async () => {

@@ -84,8 +84,7 @@ async function runAll(binary: string, ginkgoDirectory: string): Promise<{ passed
 
   const daemon = await startDaemon({
     directory,
-    bridge,
-    subnet,
+    network: { bridge, subnet },
     handlers,
   });
   undo.defer(() => daemon.stop());
