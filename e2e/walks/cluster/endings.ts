@@ -1,0 +1,73 @@
+// How containers end: by themselves, by SIGTERM within the grace period, by SIGKILL after it, for want of memory.
+
+import assert from "node:assert/strict";
+import { type Scene, shell, statusOf } from "./scene.ts";
+
+const untilTerm = (onTerm: string) => `trap '${onTerm}' TERM; echo up; while true; do sleep 3600 & wait $!; done`;
+
+export async function endings(scene: Scene): Promise<void> {
+  const { check } = scene;
+  await Promise.all([
+    check("exit codes and the termination message", async () => {
+      await scene.create("exits", {
+        restartPolicy: "Never",
+        containers: [
+          shell("good", "echo all is well > /dev/termination-log"),
+          shell("bad", "echo its last line; exit 42", { terminationMessagePolicy: "FallbackToLogsOnError" }),
+        ],
+      });
+      assert.equal(await scene.ended("exits"), "Failed");
+      const pod = await scene.when("exits", "its status", (found) => found);
+      const [good, bad] = ["good", "bad"].map((name) => statusOf(pod, name)?.state?.terminated);
+      assert.deepEqual([good?.exitCode, good?.reason, good?.message], [0, "Completed", "all is well\n"]);
+      assert.deepEqual([bad?.exitCode, bad?.reason, bad?.message], [42, "Error", "its last line\n"]);
+    }),
+    check("SIGTERM within the grace period", async () => {
+      await scene.create("polite", {
+        terminationGracePeriodSeconds: 30,
+        containers: [shell("main", untilTerm("sleep 1; exit 5"))],
+      });
+      await scene.ready("polite");
+      const began = performance.now();
+      const [status] = await scene.remove("polite");
+      assert.equal(status?.state?.terminated?.exitCode, 5);
+      const seconds = (performance.now() - began) / 1000;
+      assert.ok(seconds < 10, `gone after ${seconds.toFixed(1)} s`);
+      scene.say(`a container that takes 1 s to end is gone after ${seconds.toFixed(1)} s`);
+    }),
+    check("SIGKILL after it", async () => {
+      await scene.create("deaf", { containers: [shell("main", untilTerm("echo deaf"))] });
+      await scene.ready("deaf");
+      const began = performance.now();
+      const [status] = await scene.remove("deaf", 2);
+      assert.equal(status?.state?.terminated?.exitCode, 137);
+      const seconds = (performance.now() - began) / 1000;
+      assert.ok(seconds >= 2 && seconds < 12, `gone after ${seconds.toFixed(1)} s`);
+      scene.say(`with a grace of 2 s it is gone after ${seconds.toFixed(1)} s`);
+    }),
+    check("another stop signal", async () => {
+      await scene.create("signal", {
+        os: { name: "linux" },
+        terminationGracePeriodSeconds: 20,
+        containers: [
+          shell("main", "trap 'exit 9' USR1; while true; do sleep 3600 & wait $!; done", {
+            lifecycle: { stopSignal: "SIGUSR1" },
+          }),
+        ],
+      });
+      await scene.ready("signal");
+      const [status] = await scene.remove("signal");
+      assert.equal(status?.state?.terminated?.exitCode, 9);
+    }),
+    check("too much memory: OOMKilled", async () => {
+      await scene.create("greedy", {
+        restartPolicy: "Never",
+        containers: [shell("main", "head -c 200m /dev/zero | tail", { resources: { limits: { memory: "32Mi" } } })],
+      });
+      await scene.ended("greedy");
+      const pod = await scene.when("greedy", "its status", (found) => found);
+      assert.equal(statusOf(pod, "main")?.state?.terminated?.reason, "OOMKilled");
+      assert.equal(statusOf(pod, "main")?.state?.terminated?.exitCode, 137);
+    }),
+  ]);
+}

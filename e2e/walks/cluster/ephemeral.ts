@@ -1,0 +1,70 @@
+// Ephemeral containers, and the namespaces that containers of a pod share or do not share.
+
+import assert from "node:assert/strict";
+import { toolsImage } from "./images.ts";
+import { idle, type Scene, shell, statusOf } from "./scene.ts";
+
+export async function ephemeral(scene: Scene): Promise<void> {
+  const { check, namespace } = scene;
+  const { core } = scene.cluster;
+  await Promise.all([
+    check("an ephemeral container sees the processes of its target", async () => {
+      await scene.create("debugged", {
+        containers: [shell("main", `: marked; ${idle}`), shell("other", `: unseen; ${idle}`)],
+      });
+      await scene.ready("debugged");
+      const body = await core.readNamespacedPod({ namespace, name: "debugged" });
+      body.spec = {
+        ...body.spec,
+        containers: body.spec?.containers ?? [],
+        ephemeralContainers: [{ name: "debugger", image: toolsImage, command: ["ps"], targetContainerName: "main" }],
+      };
+      await core.replaceNamespacedPodEphemeralcontainers({ namespace, name: "debugged", body });
+      await scene.when("debugged", "the debugger has ended", (pod) => statusOf(pod, "debugger")?.state?.terminated);
+      const log = await scene.log("debugged", "debugger");
+      assert.match(log, /: marked/);
+      assert.doesNotMatch(log, /: unseen/);
+      await scene.remove("debugged");
+    }),
+    check("containers that share their processes", async () => {
+      await scene.create("shared", {
+        shareProcessNamespace: true,
+        containers: [shell("main", `: marked; ${idle}`), shell("other", idle)],
+      });
+      await scene.ready("shared");
+      const { stdout } = await scene.exec("shared", "other", "ps");
+      assert.match(stdout, /: marked/);
+      await scene.remove("shared");
+    }),
+    check("hostUsers: false gives the pod users of its own", async () => {
+      await scene.create("users", {
+        hostUsers: false,
+        volumes: [{ name: "shared", emptyDir: {} }],
+        containers: [
+          shell("main", `cat /proc/self/uid_map; touch /shared/file; ls -ln /shared/file; ${idle}`, {
+            volumeMounts: [{ name: "shared", mountPath: "/shared" }],
+          }),
+        ],
+      });
+      await scene.ready("users");
+      const [map = "", file = ""] = (await scene.log("users")).trim().split("\n");
+      const [inside, outside, size] = map.trim().split(/\s+/).map(Number);
+      assert.deepEqual([inside, size], [0, 65_536]);
+      assert.ok((outside ?? 0) >= 65_536, map);
+      assert.match(file, /^\S+ +1 0 +0 /);
+      await scene.remove("users");
+    }),
+    check("the host's network, processes and addresses for a pod that asks", async () => {
+      await scene.create("host", {
+        hostNetwork: true,
+        hostPID: true,
+        restartPolicy: "Never",
+        containers: [shell("main", "ip address show dev eth0; ps | grep kubelet")],
+      });
+      assert.equal(await scene.ended("host"), "Succeeded");
+      const log = await scene.log("host");
+      assert.ok(log.includes(scene.node.host.addresses[0]), log);
+      assert.match(log, /--kubeconfig/);
+    }),
+  ]);
+}

@@ -1,0 +1,10 @@
+// The kubelets' settings: restarts, rotations and updates of volumes, which the walk waits for, come sooner than by default.
+
+export const settings = {
+  crashLoopBackOff: { maxContainerRestartPeriod: "2s" },
+  containerLogMaxSize: "32Ki",
+  containerLogMaxFiles: 3,
+  containerLogMonitorInterval: "3s",
+  syncFrequency: "5s",
+  evictionPressureTransitionPeriod: "1s",
+};
