@@ -15,7 +15,7 @@ import { signalNumber } from "./signals.ts";
 import { resolveAccount } from "./spec/accounts.ts";
 import { buildSpec } from "./spec/build.ts";
 import { encodeSpec } from "./spec/encode.ts";
-import { checkSubPaths, imageView, imageVolumes } from "./spec/image-mounts.ts";
+import { checkSubPaths, imageView, imageVolumes, withImageRefs } from "./spec/image-mounts.ts";
 import { refuseRelabelling, refuseSelinuxOptions } from "./spec/selinux.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
@@ -68,7 +68,8 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       directories: declaredVolumes(image),
     });
     await settled(volumes.map(({ mountpoint }) => mkdir(mountpoint, { recursive: true, mode: 0o700 })));
-    const container = containerOf(env, sandbox, id, config, image, { uid, gid, supplementalGroups }, seccompFilter);
+    const resolved = withImageRefs(config, volumes);
+    const container = containerOf(env, sandbox, id, resolved, image, { uid, gid, supplementalGroups }, seccompFilter);
 
     undo.push("remove the record", async () => await env.records.remove(id));
     await env.records.save(containerRecord(container));

@@ -23,7 +23,7 @@ import { sandboxRecord } from "./sandbox-record.ts";
 import { SandboxRuns } from "./sandbox-runs.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
 import { CgroupReader } from "./stats.ts";
-import type { ContainerStats, SandboxStats } from "./stats-types.ts";
+import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
 import { tidy } from "./tidy.ts";
 import type {
   ContainerConfig,
@@ -44,7 +44,7 @@ import type {
   Session,
 } from "./types.ts";
 import { updateContainer } from "./update.ts";
-import { statsOfContainers, statsOfSandboxes } from "./usage.ts";
+import { metricsOfSandboxes, statsOfContainers, statsOfSandboxes } from "./usage.ts";
 import { watchSandbox } from "./watch.ts";
 
 /** Longest grace period that a timer can hold, milliseconds (about 24 days). */
@@ -291,6 +291,11 @@ export class NodePods implements Pods {
   async listSandboxStats(filter: SandboxFilter): Promise<readonly SandboxStats[]> {
     const ready = matchingSandboxes(this.#sandboxes, filter).filter((sandbox) => sandbox.ready);
     return await statsOfSandboxes(this.#env, this.#reader, ready);
+  }
+
+  async sandboxMetrics(): Promise<readonly SandboxMetrics[]> {
+    const ready = [...this.#sandboxes.values()].filter((sandbox) => sandbox.ready);
+    return await metricsOfSandboxes(this.#env, this.#reader, ready);
   }
 
   events(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent> {

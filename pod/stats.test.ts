@@ -165,10 +165,16 @@ test("interfaces are read from /proc/PID/net/dev", () => {
     "Inter-|   Receive                                                |  Transmit\n" +
     " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
     "    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n" +
-    "  eth0:12345678       2    3    0    0     0          0         0      900       5    6    0    0     0       0          0\n";
+    "  eth0:12345678       2    3    4    0     0          0         0      900       5    6    7    0     0       0          0\n";
   expect(parseInterfaces(text)).toEqual([
-    { name: "lo", rxBytes: 100n, rxErrors: 0n, txBytes: 100n, txErrors: 0n },
-    { name: "eth0", rxBytes: 12_345_678n, rxErrors: 3n, txBytes: 900n, txErrors: 6n },
+    {
+      ...{ name: "lo", rxBytes: 100n, rxPackets: 1n, rxErrors: 0n, rxDropped: 0n },
+      ...{ txBytes: 100n, txPackets: 1n, txErrors: 0n, txDropped: 0n },
+    },
+    {
+      ...{ name: "eth0", rxBytes: 12_345_678n, rxPackets: 2n, rxErrors: 3n, rxDropped: 4n },
+      ...{ txBytes: 900n, txPackets: 5n, txErrors: 6n, txDropped: 7n },
+    },
   ]);
   expect(parseInterfaces("")).toEqual([]);
 });

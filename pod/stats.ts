@@ -1,7 +1,8 @@
 // Stats of containers and pods: read from cgroup files, many at once, counted against the sample before.
 // Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst; proc(5) net/dev.
 
-import { type Host, noFigure } from "../native/index.ts";
+import type { Host } from "../native/index.ts";
+import { type Figures, type FiguresByController, noLimit, readFigures } from "./cgroup-figures.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./stats-types.ts";
 
@@ -17,8 +18,6 @@ export interface CgroupStats {
 
 /** How old the earlier sample must be before a rate means something, nanoseconds. */
 const minInterval = 100_000_000n;
-/** Nothing limits memory above this (v1 writes "no limit" as a number near 2^63). */
-const noLimit = 1n << 62n;
 /** Cgroups that one thread reads one after the other; more are read on several threads. */
 const batch = 25;
 
@@ -55,24 +54,11 @@ export class CgroupReader {
   }
 
   async #readBatch(files: FiguresByController, cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
-    const tables = await Promise.all(
-      Object.entries(files).map(async ([controller, figures]) => {
-        const root = this.#tree.unified ? this.#tree.v2 : (this.#tree.v1.get(controller) ?? "/nonexistent");
-        const directories = cgroups.map((cgroup) => root + cgroup);
-        return { figures, numbers: await this.#host.readFigures(directories, figures) };
-      }),
-    );
+    const all = await readFigures(this.#host, this.#tree, files, cgroups);
     const timestamp = this.#clock();
     const parse = this.#tree.unified ? parseV2 : parseV1;
-    return cgroups.map((cgroup, row) => {
-      const values = new Map<string, bigint>();
-      for (const { figures, numbers } of tables) {
-        for (const [column, figure] of figures.entries()) {
-          const value = numbers[row * figures.length + column] ?? noFigure;
-          if (value !== noFigure) values.set(figure, value);
-        }
-      }
-      const stats = parse(values, timestamp);
+    return cgroups.map((cgroup, index) => {
+      const stats = parse(all[index] ?? new Map(), timestamp);
       return stats && { ...stats, cpu: this.#withRate(cgroup, stats.cpu) };
     });
   }
@@ -93,8 +79,6 @@ export class CgroupReader {
   }
 }
 
-/** What Host.readFigures reads in a controller's hierarchy. */
-type FiguresByController = Readonly<Record<string, readonly string[]>>;
 type FiguresOf = Readonly<Record<"containers" | "pods", FiguresByController>>;
 
 const v1Memory = [
@@ -125,8 +109,6 @@ const v2Figures: FiguresOf = {
   containers: { "": [...v2Both, "memory.swap.current", "memory.swap.max"] },
   pods: { "": [...v2Both, "pids.current"] },
 };
-
-type Figures = ReadonlyMap<string, bigint>;
 
 function parseV1(figures: Figures, timestamp: bigint): CgroupStats | undefined {
   const usage = figures.get("memory.usage_in_bytes");
@@ -239,6 +221,8 @@ export function parseInterfaces(netDev: string): InterfaceStats[] {
       const counts = (columns ?? "").trim().split(/\s+/);
       if (name === undefined || counts.length < 16) return [];
       const at = (index: number) => BigInt(counts[index] ?? "0");
-      return [{ name: name.trim(), rxBytes: at(0), rxErrors: at(2), txBytes: at(8), txErrors: at(10) }];
+      const [rxBytes, rxPackets, rxErrors, rxDropped] = [at(0), at(1), at(2), at(3)];
+      const [txBytes, txPackets, txErrors, txDropped] = [at(8), at(9), at(10), at(11)];
+      return [{ name: name.trim(), rxBytes, rxPackets, rxErrors, rxDropped, txBytes, txPackets, txErrors, txDropped }];
     });
 }

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";
 import type { KeelsonError, Session } from "../native/index.ts";
-import type { ContainerStats, SandboxStats } from "./stats-types.ts";
+import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
 
 export type { Session } from "../native/index.ts";
 
@@ -379,6 +379,7 @@ export interface Pods {
   listContainerStats(filter: ContainerFilter): Promise<readonly ContainerStats[]>;
   sandboxStats(id: string): Promise<SandboxStats>;
   listSandboxStats(filter: SandboxFilter): Promise<readonly SandboxStats[]>;
+  sandboxMetrics(): Promise<readonly SandboxMetrics[]>;
 
   /**
    * From now on, without a gap. `end` is called for a reader that falls more than 1,000 events behind: it gets no more

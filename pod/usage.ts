@@ -1,10 +1,11 @@
-// ContainerStats, PodSandboxStats and their lists: which cgroups to read, and what becomes of the figures.
+// ContainerStats, PodSandboxStats, their lists and the metrics: which cgroups to read, and what becomes of the figures.
 
 import type { Container } from "./container.ts";
 import type { Environment } from "./environment.ts";
+import { fileSystemSize, metricsOfContainers } from "./metrics.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { type CgroupReader, type CgroupStats, parseInterfaces } from "./stats.ts";
-import type { ContainerStats, InterfaceStats, SandboxStats } from "./stats-types.ts";
+import type { ContainerStats, InterfaceStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
 
 const netDevLimit = 64 << 10;
 
@@ -57,6 +58,23 @@ export async function statsOfSandboxes(
       containers: bySandbox.get(sandbox.id) ?? [],
     };
   });
+}
+
+export async function metricsOfSandboxes(
+  env: Environment,
+  reader: CgroupReader,
+  sandboxes: readonly Sandbox[],
+): Promise<SandboxMetrics[]> {
+  const all = sandboxes.flatMap((sandbox) => [...sandbox.containers.values()]);
+  const [stats, metrics, fileSystem] = await Promise.all([
+    statsOfSandboxes(env, reader, sandboxes),
+    metricsOfContainers(env, all),
+    fileSystemSize(env),
+  ]);
+  const containers = new Map(
+    all.flatMap(({ id }, index) => (metrics[index] === undefined ? [] : [[id, metrics[index]]])),
+  );
+  return stats.map((one) => ({ stats: one, containers, fileSystem }));
 }
 
 function measured(figures: CgroupStats | undefined): Partial<ContainerStats> {

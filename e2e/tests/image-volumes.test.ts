@@ -92,20 +92,29 @@ const volume = (name: string, containerPath: string, more: object = {}) => ({
 });
 
 describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
-  test("shows an image's layers, and a part of it, read-only and without programs", async ({ skip }) => {
+  test("shows an image's layers, and a part of it, read-only, and runs its programs unless told not to", async ({
+    skip,
+  }) => {
     skip(lacks(handlers, handler));
-    const mounts = [volume("two", "/two"), volume("one", "/one"), volume("two", "/part", { imageSubPath: "sub" })];
+    const mounts = [
+      volume("two", "/two"),
+      volume("one", "/one"),
+      volume("two", "/part", { imageSubPath: "sub" }),
+      volume("two", "/data", { mountOptions: ["noexec"] }),
+    ];
     const { podSandboxId, containerId, sh } = await run(`shown-${handler}`, { handler, mounts });
     expect(await sh("cat /two/bottom /two/both /one/both /part/inner; ls /part")).toBe(
       "bottom\nfrom above\nfrom below\ninner\ninner\n",
     );
     expect(await sh("touch /two/x /one/x /part/x 2>&1; true")).toMatch(/(Read-only file system[\s\S]*){3}/);
-    expect(await sh("/two/tool 2>&1; true")).toMatch(/denied/);
+    expect(await sh("/two/tool; /data/tool 2>&1; true")).toMatch(/^ran\n.*denied/);
     // Links inside lead to the container's own files, as in any directory.
     expect(await sh("cat /two/out/hostname")).toBe(`shown-${handler}\n`);
     const { status: told } = await node.client.containerStatus({ containerId });
     expect(told?.mounts).toMatchObject(mounts.map(({ containerPath, image }) => ({ containerPath, image })));
     expect(told?.mounts?.[2]?.imageSubPath).toBe("sub");
+    const { image } = await node.client.imageStatus({ image: { image: `${registry.address}/data/two:1` } });
+    expect(told?.mounts?.[0]?.image?.imageRef).toBe(image?.id);
     await node.client.removePodSandbox({ podSandboxId });
     expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain(podSandboxId);
   });

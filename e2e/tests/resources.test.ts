@@ -122,6 +122,12 @@ test("metrics: every value belongs to a descriptor, with as many labels, and tel
   const value = (wanted: string) => Number(own.find(({ name }) => name === wanted)?.value?.value);
   expect(value("container_spec_memory_limit_bytes")).toBe(128 * MiB);
   expect(value("container_memory_usage_bytes")).toBeGreaterThan(24 * MiB);
+  expect(value("container_memory_max_usage_bytes")).toBeGreaterThanOrEqual(value("container_memory_usage_bytes"));
+  expect(value("container_file_descriptors")).toBeGreaterThan(2);
+  expect(value("container_processes")).toBeGreaterThan(0);
+  expect(value("container_threads")).toBeGreaterThanOrEqual(value("container_processes"));
+  expect(value("container_fs_inodes_free")).toBeLessThan(value("container_fs_inodes_total"));
+  expect(value("container_oom_events_total")).toBe(0);
   expect(value("container_start_time_seconds")).toBeLessThanOrEqual(Date.now() / 1000);
   const sent = pod?.metrics?.find(({ name }) => name === "container_network_transmit_bytes_total");
   expect(sent?.labelValues?.at(-1)).toBe("eth0");

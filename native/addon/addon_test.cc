@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <string>
 
+#include "addon/descriptors.h"
 #include "addon/figures.h"
 #include "addon/files.h"
 #include "addon/kernel.h"
@@ -336,6 +338,19 @@ void a_lock_is_held_once(const std::string& base) {
   CLAIM(third && *third);
 }
 
+void descriptors_are_counted_within_a_limit() {
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // The list's own descriptor is among them, as "." and ".." are not.
+  const auto held = static_cast<uint64_t>(open_descriptors() - 2);
+  const std::vector<std::string> directories = {"/proc/self/fd", "/proc/0/fd", "/proc/self/fd"};
+  const auto counts = count_descriptors(directories, 1000);
+  CLAIM(counts[0] && counts[0]->all == held && counts[0]->sockets == 1);
+  CLAIM(!counts[1]);
+  CLAIM(counts[2] && counts[2]->all == held);
+  const auto bounded = count_descriptors(directories, held);
+  CLAIM(bounded[0] && !bounded[2]);
+}
+
 void profiles_are_checked() {
   Result<std::string> program = compile_seccomp(
       R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
@@ -383,6 +398,7 @@ int test_all() {
   figures_come_by_key(base);
   a_sealed_copy_cannot_change(base);
   a_lock_is_held_once(base);
+  descriptors_are_counted_within_a_limit();
   profiles_are_checked();
   CLAIM(bounding_capabilities() != 0);
   CLAIM(open_descriptors() == before);

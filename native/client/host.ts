@@ -12,6 +12,11 @@ export interface DiskUsage {
   readonly inodes: bigint;
 }
 
+export interface OpenDescriptors {
+  readonly all: bigint;
+  readonly sockets: bigint;
+}
+
 export type LayerFile =
   | { readonly kind: "file"; readonly content: Buffer }
   | { readonly kind: "missing" }
@@ -37,6 +42,11 @@ export interface Host {
    * missing, unreadable or no number ("max"). Figures of one file stand together: it is read once for them.
    */
   readFigures(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
+  /**
+   * How many descriptors each of the processes holds, by directories like `/proc/PID/fd`: null for one that is gone,
+   * and past `limit` (at most 2^30) descriptors of all together.
+   */
+  countDescriptors(directories: readonly string[], limit: number): Promise<(OpenDescriptors | null)[]>;
   /**
    * Opens the regular file `name` below `directory`, which somebody else wrote: through no link and not out of it
    * (openat2 RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Answers a close-on-exec descriptor, the caller's to close; null
@@ -113,6 +123,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     syncFileSystem: (path) => withHostError(() => addon.syncFileSystem(path)),
     readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
     readFigures: (directories, figures) => withHostError(() => addon.readFigures(directories, figures)),
+    countDescriptors: (directories, limit) => withHostError(() => addon.countDescriptors(directories, limit)),
     openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
@@ -148,6 +159,7 @@ const methods = [
   "syncFileSystem",
   "readFiles",
   "readFigures",
+  "countDescriptors",
   "openInside",
   "diskUsage",
   "removeTree",

@@ -44,14 +44,25 @@ export async function checkSubPaths(
   }
 }
 
-/** Read-only and without programs, as Kubernetes promises of image volumes. */
+/** Read-only; its programs run unless the request says noexec (critest holds both peers to that since v1.37). */
 export function imageMount({ mount, mountpoint }: ImageVolume): OciMount {
   return {
     destination: posix.resolve("/", mount.containerPath),
     type: "bind",
     source: mountpoint,
-    options: ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+    options: ["bind", "rprivate", "ro", ...new Set(["nosuid", "nodev", ...mount.mountOptions])],
   };
+}
+
+/** The config with CRI's image_ref of each image mount: what PullImage answered for it (KEP-5365). */
+export function withImageRefs(config: ContainerConfig, volumes: readonly ImageVolume[]): ContainerConfig {
+  const images = new Map(volumes.map(({ mount, image }) => [mount, image]));
+  const mounts = config.mounts.map((mount) => {
+    const image = images.get(mount);
+    if (image === undefined || mount.image === undefined) return mount;
+    return { ...mount, image: { ...mount.image, imageRef: image.id } };
+  });
+  return { ...config, mounts };
 }
 
 /** The entry of rootfs.json. */

@@ -100,9 +100,17 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
         containers: [],
         network: {
           timestamp: startedAt,
-          interfaces: [{ name: "eth0", rxBytes: 2n ** 64n - 1n, rxErrors: 0n, txBytes: 1n, txErrors: 0n }],
+          interfaces: [
+            {
+              ...{ name: "eth0", rxBytes: 2n ** 64n - 1n, rxPackets: 3n, rxErrors: 0n, rxDropped: 0n },
+              ...{ txBytes: 1n, txPackets: 1n, txErrors: 0n, txDropped: 0n },
+            },
+          ],
         },
       }));
+    },
+    async sandboxMetrics() {
+      return [];
     },
     async *events(): AsyncIterable<PodEvent> {},
     runtimeHandlers: () => [{ name: "", recursiveReadOnlyMounts: true, userNamespaces: false }],

@@ -1,4 +1,4 @@
-// Stand-ins for every image that critest v1.36.0 names, built from Debian's packages.
+// Stand-ins for every image that critest v1.37.0 names, built from Debian's packages.
 //
 // They do what the specs ask of the originals (critest's pkg/validate and images/): nothing else is alike.
 // One registry serves them all, so a repository here is an original's path without its registry.

@@ -1,4 +1,4 @@
-// `npm run e2e:critest`: critest v1.36.0 against a server of its own, with stand-ins for the images it pulls.
+// `npm run e2e:critest`: critest v1.37.0 against a server of its own, with stand-ins for the images it pulls.
 //
 // Without options: three sequential runs in random order, one with two parallel nodes, the streaming specs over
 // WebSocket, and a run for each of the runtime handlers runc and crun. No spec is tried twice.

@@ -1,0 +1,31 @@
+// What a metric is: its descriptor, and its readings from a subject, a container or a sandbox. Source: CRI v1, Metric.
+
+/** One value with what its own labels say, besides the labels that all have. */
+export interface Reading {
+  readonly labels: readonly string[];
+  readonly value: bigint;
+}
+
+export interface Descriptor<Subject> {
+  readonly name: string;
+  readonly help: string;
+  readonly kind: "counter" | "gauge";
+  /** Of its own; each reading has as many values. */
+  readonly labels: readonly string[];
+  readonly read: (subject: Subject) => readonly Reading[];
+}
+
+/** A metric without labels of its own. */
+export function plain<Subject>(
+  kind: Descriptor<Subject>["kind"],
+  name: string,
+  help: string,
+  read: (subject: Subject) => bigint | undefined,
+): Descriptor<Subject> {
+  return { name, help, kind, labels: [], read: (subject) => readings([], read(subject)) };
+}
+
+/** None of what is not known. */
+export function readings(labels: readonly string[], value: bigint | undefined): readonly Reading[] {
+  return value === undefined ? [] : [{ labels, value }];
+}
