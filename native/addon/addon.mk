@@ -1,6 +1,6 @@
 # The Node-API addon, and the test program of its functions (which know nothing of Node).
 ADDON_FUNCTIONS := $(filter-out addon/addon.cc %_test.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
-ADDON_OBJECTS = $(addprefix $(BUILD)/addon-objects/,$(ADDON_FUNCTIONS:.cc=.o))
+ADDON_OBJECTS := $(call objects,$(BUILD)/addon-objects,$(ADDON_FUNCTIONS))
 ADDON_FLAGS = -fPIC -fvisibility=hidden -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
 
@@ -19,6 +19,10 @@ $(BUILD)/testing/seccomp-probe: testing/seccomp_probe.cc
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) $(CXXFLAGS) -static -o $@ $<
 
+ADDON_COMPILE = $(CXX) $(COMMON) $(CXXFLAGS) $(ADDON_FLAGS) -c -o $@ $<
 $(BUILD)/addon-objects/%.o: %.cc
 	@mkdir -p $(@D)
-	$(CXX) $(COMMON) $(CXXFLAGS) $(ADDON_FLAGS) -c -o $@ $<
+	$(ADDON_COMPILE)
+$(BUILD)/addon-objects/%/folder.o: $(BUILD)/folders/%.cc
+	@mkdir -p $(@D)
+	$(ADDON_COMPILE) $(AS_ONE)

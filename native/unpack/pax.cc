@@ -10,7 +10,7 @@ namespace {
 constexpr std::string_view xattr_prefix = "SCHILY.xattr.";
 constexpr std::string_view sparse_prefix = "GNU.sparse.";
 
-std::unexpected<Error> bad(std::string detail) {
+std::unexpected<Error> bad_pax(std::string detail) {
   return fail(Kind::invalid, "read the PAX header", std::move(detail));
 }
 
@@ -54,7 +54,7 @@ Status apply(PaxRecords& records, std::string_view key, std::string_view value) 
   auto number = [&](std::optional<int64_t>& into) -> Status {
     into = parse_decimal(value);
     if (into || value.empty()) return {};
-    return bad("its " + std::string(key) + " is not a number");
+    return bad_pax("its " + std::string(key) + " is not a number");
   };
   if (key == "path") records.path = value;
   else if (key == "linkpath") records.link = value;
@@ -63,9 +63,9 @@ Status apply(PaxRecords& records, std::string_view key, std::string_view value) 
   else if (key == "gid") return number(records.gid);
   else if (key == "mtime") {
     records.mtime = parse_time(value);
-    if (!records.mtime && !value.empty()) return bad("its mtime is not a time");
+    if (!records.mtime && !value.empty()) return bad_pax("its mtime is not a time");
   } else if (key.starts_with(sparse_prefix)) {
-    return bad("it describes a sparse file, which layers may not have here");
+    return bad_pax("it describes a sparse file, which layers may not have here");
   } else if (key.starts_with(xattr_prefix)) {
     set_xattr(records.xattrs, key.substr(xattr_prefix.size()), value);
     if (records.xattrs.size() > max_xattrs) {
@@ -100,14 +100,14 @@ Result<PaxRecords> parse_pax(std::string_view text) {
     size_t length = 0;
     auto [after, code] = std::from_chars(text.data(), text.data() + text.size(), length);
     size_t digits = static_cast<size_t>(after - text.data());
-    if (code != std::errc() || digits == text.size() || *after != ' ') return bad("a record has no length");
+    if (code != std::errc() || digits == text.size() || *after != ' ') return bad_pax("a record has no length");
     if (length > text.size() || length < digits + 2 || text[length - 1] != '\n') {
-      return bad("a record's length is wrong");
+      return bad_pax("a record's length is wrong");
     }
     std::string_view record = text.substr(digits + 1, length - digits - 2);
     text.remove_prefix(length);
     size_t equals = record.find('=');
-    if (equals == record.npos || equals == 0) return bad("a record has no key");
+    if (equals == record.npos || equals == 0) return bad_pax("a record has no key");
     TRY(apply(records, record.substr(0, equals), record.substr(equals + 1)));
   }
   return records;

@@ -34,7 +34,7 @@ std::string_view text_of(const TarBlock& block, Field field) {
   return bytes.substr(0, bytes.find('\0'));
 }
 
-std::unexpected<Error> bad(std::string detail) {
+std::unexpected<Error> bad_header(std::string detail) {
   return fail(Kind::invalid, "read the tar header", std::move(detail));
 }
 
@@ -86,7 +86,7 @@ std::optional<int64_t> parse_tar_number(std::string_view field) {
 
 Result<TarHeader> parse_tar_header(const TarBlock& block) {
   auto checksum = parse_tar_number(bytes_of(block, checksum_field));
-  if (!checksum || !checksum_matches(block, *checksum)) return bad("its checksum is wrong");
+  if (!checksum || !checksum_matches(block, *checksum)) return bad_header("its checksum is wrong");
 
   TarHeader header;
   header.type = static_cast<char>(block[type_offset]);
@@ -112,7 +112,7 @@ Result<TarHeader> parse_tar_header(const TarBlock& block) {
   auto parse = [&block](std::span<const Number> wanted) -> Status {
     for (const Number& number : wanted) {
       auto value = parse_tar_number(bytes_of(block, number.field));
-      if (!value) return bad(std::string("its ") + number.name + " is not a number");
+      if (!value) return bad_header(std::string("its ") + number.name + " is not a number");
       *number.into = *value;
     }
     return {};
@@ -122,7 +122,7 @@ Result<TarHeader> parse_tar_header(const TarBlock& block) {
   if (header.type == '3' || header.type == '4') {
     TRY(parse(device_numbers));
   }
-  if (header.size < 0) return bad("its size is negative");
+  if (header.size < 0) return bad_header("its size is negative");
   header.mode = static_cast<uint32_t>(mode & 07777);
   return header;
 }

@@ -9,7 +9,7 @@ namespace keelson {
 
 namespace {
 
-std::unexpected<Error> bad(std::string detail) {
+std::unexpected<Error> bad_entry(std::string detail) {
   return fail(Kind::invalid, "read the tar entry", std::move(detail));
 }
 
@@ -127,7 +127,7 @@ Result<std::optional<TarHeader>> TarReader::header() {
   TRY(stream_.read_exactly(block));
   if (is_zero_block(block)) {
     TRY(stream_.read_exactly(block));
-    if (!is_zero_block(block)) return bad("a single zero block stands between entries");
+    if (!is_zero_block(block)) return bad_entry("a single zero block stands between entries");
     return std::nullopt;
   }
   return TRY(parse_tar_header(block));
@@ -147,7 +147,7 @@ Status TarReader::add_globals(const TarHeader& header) {
   std::string text = TRY(extension(header));
   PaxRecords records = TRY(parse_pax(text));
   // Bytes written to disk for every entry that the archive has only once: no limit of bytes would hold.
-  if (!records.xattrs.empty()) return bad("a global PAX header gives attributes to all entries");
+  if (!records.xattrs.empty()) return bad_entry("a global PAX header gives attributes to all entries");
   globals_.override_with(records);
   if (globals_.weight() > max_global_bytes) {
     return fail(Kind::limit, "read the tar entry", "the global PAX headers are larger than 16 KiB");
@@ -162,7 +162,7 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
   if (records.uid) header.uid = *records.uid;
   if (records.gid) header.gid = *records.gid;
   auto wrong = [&header](std::string detail) {
-    return about(bad(std::move(detail)).error(), "entry " + quoted(header.path));
+    return about(bad_entry(std::move(detail)).error(), "entry " + quoted(header.path));
   };
 
   std::optional<EntryType> type = entry_type(header.type, header.path);

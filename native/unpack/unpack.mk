@@ -3,15 +3,19 @@
 UNPACK_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
 
 UNPACK_SOURCES := $(filter-out %_test.cc,$(wildcard unpack/*.cc unpack/codec/*.cc common/*.cc))
-UNPACK_OBJECTS := $(UNPACK_SOURCES:%.cc=$(BUILD)/unpack-objects/%.o)
-UNPACK_PARTS := $(filter-out %/main.o,$(UNPACK_OBJECTS))
+UNPACK_PARTS := $(call objects,$(BUILD)/unpack-objects,$(filter-out %/main.cc,$(UNPACK_SOURCES)))
+UNPACK_OBJECTS := $(BUILD)/unpack-objects/unpack/main.o $(UNPACK_PARTS)
 UNPACK_LIBRARIES := -l:libzstd.a -l:libcrypto.a -lisal -pthread
 # `STATIC=` (as `make sanitize` sets it) keeps symbols, and the compiler's libraries shared.
 UNPACK_LINK := $(if $(STATIC),-s -static-libstdc++ -static-libgcc) -Wl,-z,relro,-z,now
 
+UNPACK_COMPILE = $(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
 $(BUILD)/unpack-objects/%.o: %.cc $(PRECOMPILED)
 	@mkdir -p $(@D)
-	$(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) -DKEELSON_VERSION='"$(UNPACK_VERSION)"' -c $< -o $@
+	$(UNPACK_COMPILE)
+$(BUILD)/unpack-objects/%/folder.o: $(BUILD)/folders/%.cc $(PRECOMPILED)
+	@mkdir -p $(@D)
+	$(UNPACK_COMPILE) $(AS_ONE)
 
 $(BUILD)/keelson-unpack: $(UNPACK_OBJECTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
