@@ -64,9 +64,11 @@ const { values: options } = parseArgs({ args: words, options: { only: { type: "s
 const handlers: Readonly<Record<string, string>> = JSON.parse(handlerList);
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const { step, thrown, conclude } = createSteps(say);
+const limitMs = 30 * 60_000;
 /** Ends the walk early, so that it says what it knows. */
 const interrupted = new AbortController();
 process.once("SIGTERM", () => interrupted.abort(new Error("ended by a signal")));
+setTimeout(() => interrupted.abort(new Error(`not done within ${limitMs / 60_000} minutes`)), limitMs).unref();
 
 const over = Promise.withResolvers<never>();
 interrupted.signal.addEventListener("abort", () => over.reject(interrupted.signal.reason));
@@ -74,6 +76,9 @@ await Promise.race([walk(), over.promise]).catch(thrown);
 process.exit(conclude() ? 0 : 1);
 
 async function walk(): Promise<void> {
+  const names = [ofPods, ofClusters, alone([])].flatMap((parts) => Object.keys(parts));
+  const unknown = options.only?.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new Error(`there is no part ${unknown}; there are ${names.join(", ")}`);
   await mkdir(join(directory, "images"));
   const archives = buildImages(join(directory, "images"), programs);
   const cluster = await step("the control plane starts", () => startCluster(directory, programs));
