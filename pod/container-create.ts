@@ -56,6 +56,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       account,
       imageVolumes: volumes,
       hostCapabilities: env.hostCapabilities,
+      lowestOomScore: env.lowestOomScore,
       targetPidNamespace: targetPidNamespace(bundle),
     });
     const { seccomp } = spec.linux;

@@ -38,6 +38,8 @@ export interface Environment {
   readonly hostResolvConf: string;
   /** This process's capability bounding set. */
   readonly hostCapabilities: bigint;
+  /** As `lowestOomScore` of spec/oom-score.ts. */
+  readonly lowestOomScore: number;
 }
 
 /** Time limits in milliseconds; every wait in pod/ has one of these. */

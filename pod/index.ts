@@ -14,6 +14,7 @@ import { killMonitor } from "./monitor-process.ts";
 import { NodePods } from "./pods.ts";
 import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
+import { lowestOomScore } from "./spec/oom-score.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
 import type { Pods } from "./types.ts";
 
@@ -48,6 +49,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   // The monitor follows no link in what it mounts and where it writes.
   const runDirectory = await realpath(options.runDirectory);
   const executableFd = await host.sealedCopy(options.monitorPath);
+  const hostCapabilities = host.hostCapabilities();
   const env: Environment = {
     host,
     monitors: {
@@ -67,7 +69,8 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
     cgroups: await detectCgroups(),
     events: new EventHub(),
-    hostCapabilities: host.hostCapabilities(),
+    hostCapabilities,
+    lowestOomScore: await lowestOomScore(hostCapabilities),
   };
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);

@@ -32,7 +32,7 @@ export async function updateContainer(
 
   const undo = new UndoStack(limits.undo);
   try {
-    await changeBundle(container, after, undo);
+    await changeBundle(env, container, after, undo);
     if (phase.state === "running") await changeCgroup(env, container, before, change, undo);
     container.setResources(after);
     await env.records.save(containerRecord(container));
@@ -80,12 +80,12 @@ async function refuseBelowUse(reader: CgroupReader, { id, cgroup }: Container, l
   if (used > limit) throw podErrors.memoryBelowUse({ id, used: used.toString(), limit: limit.toString() });
 }
 
-async function changeBundle(container: Container, after: Resources, undo: UndoStack): Promise<void> {
+async function changeBundle(env: Environment, container: Container, after: Resources, undo: UndoStack): Promise<void> {
   const path = join(container.bundle, "config.json");
   const old = await readFile(path);
   const replace = async (content: Buffer) => await replaceFile(path, content, "nothing");
   undo.push("restore the bundle", async () => await replace(old));
-  await replace(withResources(old, ociResources(after), Number(after.oomScoreAdj)));
+  await replace(withResources(old, ociResources(after), Math.max(Number(after.oomScoreAdj), env.lowestOomScore)));
 }
 
 /** The monitor applies resources all or nothing; scores are processes' own. */

@@ -38,6 +38,8 @@ export interface ContainerSetup {
   readonly targetPidNamespace: string;
   /** This process's bounding set (capabilities(7)). */
   readonly hostCapabilities: bigint;
+  /** No container gets a lower OOM score. */
+  readonly lowestOomScore: number;
 }
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,7 +71,9 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       capabilities,
       noNewPrivileges: security.noNewPrivs && !security.privileged,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
-      ...(config.resources === undefined ? {} : { oomScoreAdj: Number(config.resources.oomScoreAdj) }),
+      ...(config.resources === undefined
+        ? {}
+        : { oomScoreAdj: Math.max(Number(config.resources.oomScoreAdj), container.lowestOomScore) }),
     },
     root: { path: "rootfs", readonly: security.readonlyRootfs },
     hostname: sandbox.pinned.uts === undefined ? "" : sandbox.hostname,

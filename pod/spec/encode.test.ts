@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Image } from "../../image/types.ts";
 import { newContainerId, newSandboxId } from "../ids.ts";
 import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
-import type { ContainerConfig } from "../types.ts";
+import type { ContainerConfig, Resources } from "../types.ts";
 import { buildSpec } from "./build.ts";
 import { encodeSpec } from "./encode.ts";
 
@@ -54,6 +54,7 @@ async function specOf(change: Partial<ContainerConfig>) {
       imageVolumes: [],
       targetPidNamespace: "/bundle/pid-namespace",
       hostCapabilities: (1n << 41n) - 1n,
+      lowestOomScore: -500,
     },
   );
 }
@@ -169,4 +170,23 @@ test("a privileged container has the host's devices with their true numbers", as
 test("a device that is none is an error naming it", async () => {
   const device = { containerPath: "/dev/x", hostPath: "/etc/passwd", permissions: "rw" };
   await expect(specOf({ devices: [device] })).rejects.toThrow("/etc/passwd");
+});
+
+test.each([
+  [-997n, -500],
+  [2n, 2],
+])("an OOM score of %i is %i where this process may not go below -500", async (asked, score) => {
+  const resources: Resources = {
+    cpuPeriod: 0n,
+    cpuQuota: 0n,
+    cpuShares: 0n,
+    memoryLimit: 0n,
+    memorySwapLimit: 0n,
+    oomScoreAdj: asked,
+    cpusetCpus: "",
+    cpusetMems: "",
+    hugepageLimits: [],
+    unified: new Map(),
+  };
+  expect((await specOf({ resources })).process.oomScoreAdj).toBe(score);
 });

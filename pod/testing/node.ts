@@ -189,6 +189,7 @@ export class ScriptedNode {
       cgroupRoot: "/keelson",
       hostResolvConf: "/etc/resolv.conf",
       hostCapabilities: 0n,
+      lowestOomScore: -1000,
     };
   }
 
