@@ -43,11 +43,17 @@ std::string last_line(std::string_view text) {
   return std::string(text.substr(text.rfind('\n') + 1));
 }
 
-// The message of the last entry of a log of JSON lines (`--log-format json`).
+// The last entry of a JSON log: an object in one line, or in several of which only the first is not indented (crun 1.28).
+std::string_view last_entry(std::string_view text) {
+  auto start = text.rfind("\n{");
+  return start == text.npos ? text : text.substr(start + 1);
+}
+
+// The message of the last entry of a log (`--log-format json`).
 std::string logged_message(const std::string& path) {
   auto text = read_file(path, max_words);
   if (!text) return {};
-  auto entry = parse_json(last_line(*text));
+  auto entry = parse_json(last_entry(*text));
   return entry ? std::string((*entry)["msg"].string()) : last_line(*text);
 }
 

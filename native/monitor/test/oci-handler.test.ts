@@ -112,3 +112,16 @@ test("a binary that is missing, or fails with its own words", async () => {
     expect(await pod.ask("state")).toEqual({ containers: [] });
   });
 });
+
+test.each([
+  ["one line", '{"msg":"an earlier one","level":"warning"}\n{"msg":"reason 43","level":"error"}\n'],
+  // crun 1.28 writes so.
+  ["several lines", '{\n  "msg": "reason 43",\n  "level": "error"\n}\n'],
+])("a runtime's message is that of its log's last entry, on %s", async (_lines, log) => {
+  await withPod({}, async (pod) => {
+    const [failing, entries] = [join(pod.directory, "failing"), join(pod.directory, "entries")];
+    writeFileSync(entries, log);
+    writeFileSync(failing, `#!/bin/sh\n[ "$7" = delete ] || { cat ${entries} > "$4"; exit 1; }\n`, { mode: 0o755 });
+    await expect(pod.run("a", { handler: handler(pod, failing) })).rejects.toThrow(/create: reason 43/);
+  });
+});
