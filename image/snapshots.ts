@@ -3,7 +3,15 @@
 import type { Stats } from "node:fs";
 import { chmod, chown, mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
-import { type Host, MalformedJson, readJsonObject, SingleFlight, Slots, writeFile } from "../native/index.ts";
+import {
+  type Host,
+  KeelsonError,
+  MalformedJson,
+  readJsonObject,
+  SingleFlight,
+  Slots,
+  writeFile,
+} from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { trashPath } from "./layers.ts";
@@ -118,8 +126,8 @@ export class Snapshots {
     const uses = await Promise.all(
       this.ids().map((id) =>
         this.use(id).catch((error: unknown) => {
-          // Removed while it was measured: it uses nothing any more.
-          if (!this.#needs.has(id)) return undefined;
+          // It is just being made or removed: it uses nothing yet, or nothing any more.
+          if (error instanceof KeelsonError && error.code === "NotFound") return undefined;
           throw error;
         }),
       ),

@@ -1,6 +1,6 @@
 // Images from a real registry into a real store and out of it again.
 
-import { mkdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
@@ -195,6 +195,20 @@ describe("with a registry", () => {
     await expect(again.store.snapshotUse("ab12")).rejects.toMatchObject({ code: "NotFound" });
     expect(await listStore(it.root)).not.toContain(`layers/${image.layers[0]?.diffId.slice(7)}`);
     await again.dispose();
+  });
+
+  test("use of writable layers passes over one that is just being made or removed", async () => {
+    const image = tiny("layers");
+    await pushImage(registry, "layers", image, "latest");
+    const pulled = await it.store.pull(`${registry.address}/layers`, undefined, never);
+    const [gone, kept] = [
+      await it.store.prepareSnapshot("ab01", pulled.id),
+      await it.store.prepareSnapshot("ab02", pulled.id),
+    ];
+    await writeFile(path.join(kept.upper, "data"), Buffer.alloc(100_000));
+    const { usedBytes } = await it.store.snapshotUse("ab02");
+    await rm(gone.upper, { recursive: true });
+    expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
   });
 
   test("everything is there again after a restart; what is damaged or half-made is taken down and said", async () => {
