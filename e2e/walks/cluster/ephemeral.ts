@@ -36,24 +36,26 @@ export async function ephemeral(scene: Scene): Promise<void> {
       assert.match(stdout, /: marked/);
       await scene.remove("shared");
     }),
-    check("hostUsers: false gives the pod users of its own", async () => {
-      await scene.create("users", {
-        hostUsers: false,
-        volumes: [{ name: "shared", emptyDir: {} }],
-        containers: [
-          shell("main", `cat /proc/self/uid_map; touch /shared/file; ls -ln /shared/file; ${idle}`, {
-            volumeMounts: [{ name: "shared", mountPath: "/shared" }],
-          }),
-        ],
-      });
-      await scene.ready("users");
-      const [map = "", file = ""] = (await scene.log("users")).trim().split("\n");
-      const [inside, outside, size] = map.trim().split(/\s+/).map(Number);
-      assert.deepEqual([inside, size], [0, 65_536]);
-      assert.ok((outside ?? 0) >= 65_536, map);
-      assert.match(file, /^\S+ +1 0 +0 /);
-      await scene.remove("users");
-    }),
+    // runc and crun say of themselves that they cannot, and the kubelet refuses.
+    scene.runtimeClass === undefined &&
+      check("hostUsers: false gives the pod users of its own", async () => {
+        await scene.create("users", {
+          hostUsers: false,
+          restartPolicy: "Never",
+          volumes: [{ name: "shared", emptyDir: {} }],
+          containers: [
+            shell("main", "cat /proc/self/uid_map; touch /shared/file; ls -ln /shared/file", {
+              volumeMounts: [{ name: "shared", mountPath: "/shared" }],
+            }),
+          ],
+        });
+        assert.equal(await scene.ended("users"), "Succeeded");
+        const [map = "", file = ""] = (await scene.log("users")).trim().split("\n");
+        const [inside, outside, size] = map.trim().split(/\s+/).map(Number);
+        assert.deepEqual([inside, size], [0, 65_536]);
+        assert.ok((outside ?? 0) >= 65_536, map);
+        assert.match(file, /^\S+ +1 0 +0 /);
+      }),
     check("the host's network, processes and addresses for a pod that asks", async () => {
       await scene.create("host", {
         hostNetwork: true,

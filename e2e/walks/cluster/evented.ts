@@ -12,7 +12,7 @@ export async function evented(scene: Scene): Promise<void> {
   for (const on of [false, true]) {
     const title = on ? "following events" : "listing";
     await check(`pods that end, and pods that are ended, by a kubelet ${title}`, async () => {
-      await node.restartKubelet({ ...settings, featureGates: { EventedPLEG: on } });
+      await node.restartKubelet({ ...settings, featureGates: { ...settings.featureGates, EventedPLEG: on } });
       const [run, end]: [number[], number[]] = [[], []];
       for (let round = 0; round < rounds; round += 1) {
         run.push(await seconds(() => runToSuccess(scene, `run-${on}-${round}`)));

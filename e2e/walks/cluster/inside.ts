@@ -22,7 +22,7 @@ import { resources } from "./resources.ts";
 import { restarts } from "./restarts.ts";
 import { createScene, type Scene } from "./scene.ts";
 import { services } from "./services.ts";
-import { settings } from "./settings.ts";
+import { featureGates, settings } from "./settings.ts";
 import { staticPods } from "./static-pods.ts";
 import { stats } from "./stats.ts";
 import { streams } from "./streams.ts";
@@ -81,7 +81,7 @@ async function walk(): Promise<void> {
   if (unknown !== undefined) throw new Error(`there is no part ${unknown}; there are ${names.join(", ")}`);
   await mkdir(join(directory, "images"));
   const archives = buildImages(join(directory, "images"), programs);
-  const cluster = await step("the control plane starts", () => startCluster(directory, programs));
+  const cluster = await step("the control plane starts", () => startCluster(directory, programs, featureGates));
   for (const name of ["node-1", "node-2"]) {
     await step(`${name} joins`, () => cluster.addNode({ handlers, kubelet: settings }));
   }

@@ -67,7 +67,7 @@ export async function stats(scene: Scene): Promise<void> {
         });
         assert.deepEqual(
           items.map(({ runtimeHandler }) => runtimeHandler ?? ""),
-          [scene.runtimeClass ?? ""],
+          [scene.runtimeClass ?? "native"],
         );
       } finally {
         client.close();
