@@ -1,8 +1,7 @@
 // The walk itself, started by main.ts in namespaces of its own: its arguments are the directory it may use, that of
-// Kubernetes' programs, the OCI runtimes by handler, and the walk's own options.
+// Kubernetes' programs, the OCI runtimes by handler, the file for its counts, and the walk's own options.
 
-import { mkdir } from "node:fs/promises";
-
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { NodeV1Api } from "@kubernetes/client-node";
@@ -59,11 +58,11 @@ const alone = (archives: Archives): Readonly<Record<string, Part>> => ({
   restarts,
 });
 
-const [directory = "", programs = "", handlerList = "{}", ...words] = process.argv.slice(2);
+const [directory = "", programs = "", handlerList = "{}", countsFile = "", ...words] = process.argv.slice(2);
 const { values: options } = parseArgs({ args: words, options: { only: { type: "string", multiple: true } } });
 const handlers: Readonly<Record<string, string>> = JSON.parse(handlerList);
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
-const { step, thrown, conclude } = createSteps(say);
+const { step, thrown, counts } = createSteps(say);
 const limitMs = 30 * 60_000;
 /** Ends the walk early, so that it says what it knows. */
 const interrupted = new AbortController();
@@ -73,7 +72,8 @@ setTimeout(() => interrupted.abort(new Error(`not done within ${limitMs / 60_000
 const over = Promise.withResolvers<never>();
 interrupted.signal.addEventListener("abort", () => over.reject(interrupted.signal.reason));
 await Promise.race([walk(), over.promise]).catch(thrown);
-process.exit(conclude() ? 0 : 1);
+await writeFile(countsFile, JSON.stringify(counts()));
+process.exit(0);
 
 async function walk(): Promise<void> {
   const names = [ofPods, ofClusters, alone([])].flatMap((parts) => Object.keys(parts));

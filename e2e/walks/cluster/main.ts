@@ -6,25 +6,41 @@
 // cluster runs in namespaces of its own (fixtures/kubernetes/sealed.ts); the host is compared before and after.
 // The last line is "N passed, N failed".
 
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { byDesign, captureHostState, differences } from "../../fixtures/host-state.ts";
 import { kubernetesPrograms } from "../../fixtures/kubernetes/build.ts";
 import { runSealed } from "../../fixtures/kubernetes/sealed.ts";
 import { ociHandlers } from "../../fixtures/oci-runtimes.ts";
+import { type Counts, createSteps } from "../../fixtures/steps.ts";
 import { toolsDirectory } from "../../fixtures/tools.ts";
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const programs = await kubernetesPrograms(toolsDirectory(process.env));
 if (programs.kind === "unavailable") say(`skipped: ${programs.reason}`);
 else {
+  const { step, add, thrown, conclude } = createSteps(say);
   // Fetched here, where there is a network.
   const handlers = await ociHandlers();
   const before = await captureHostState([]);
-  const code = await runSealed(new URL("inside.ts", import.meta.url).pathname, [
-    programs.directory,
-    JSON.stringify(handlers),
-    ...process.argv.slice(2),
-  ]);
-  const left = differences(before, await captureHostState([])).filter((line) => !byDesign(line));
-  for (const line of left) say(`FAIL  left on the host: ${line}`);
-  process.exitCode = left.length === 0 ? code : 1;
+  await walk(programs.directory, handlers).then(add, thrown);
+  await step("the host is as it was before", async () => {
+    const left = differences(before, await captureHostState([])).filter((line) => !byDesign(line));
+    assert.equal(left.length, 0, left.join("\n      "));
+  }).catch(thrown);
+  process.exitCode = conclude() ? 0 : 1;
+}
+
+async function walk(directory: string, handlers: Readonly<Record<string, string>>): Promise<Counts> {
+  const results = await mkdtemp(join(tmpdir(), "keelson-walk-"));
+  try {
+    const file = join(results, "counts.json");
+    const script = new URL("inside.ts", import.meta.url).pathname;
+    await runSealed(script, [directory, JSON.stringify(handlers), file, ...process.argv.slice(2)]);
+    return JSON.parse(await readFile(file, "utf8"));
+  } finally {
+    await rm(results, { recursive: true, force: true });
+  }
 }
