@@ -10,15 +10,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
 export interface TestRegistry {
-  /** `127.0.0.1:port`, as in image references. */
+  /** `127.0.0.1:port` or `host:port`, as in image references. */
   readonly address: string;
   /** The Authorization header that pushes need; undefined without a password. */
   readonly authorization: string | undefined;
-  /** Kills it and removes its storage. */
+  /** Kills it and removes its storage, unless that was given. */
   stop(): Promise<void>;
 }
 
 export interface TestRegistryOptions {
+  /** Where it keeps its content; a directory of its own when absent. */
+  readonly storage?: string;
+  /** Address to listen on; 127.0.0.1 when absent. */
+  readonly host?: string;
   /** Basic credentials that it demands. */
   readonly login?: { readonly username: string; readonly password: string };
   /** Port to listen on; a free one when absent. */
@@ -43,9 +47,9 @@ export async function startRegistry(options: TestRegistryOptions = {}): Promise<
     await end(child);
     await rm(directory, { recursive: true, force: true });
   };
-  const address = `127.0.0.1:${port}`;
+  const address = `${options.host ?? "127.0.0.1"}:${port}`;
   const deadline = Date.now() + startDeadlineMs;
-  while (!(await listens(port))) {
+  while (!(await listens(port, options.host))) {
     if (child.exitCode !== null || Date.now() > deadline) {
       await stop();
       throw new Error(`docker-registry did not start: ${Buffer.concat(stderr).toString().slice(-2000)}`);
@@ -75,8 +79,11 @@ async function configuration(directory: string, port: number, options: TestRegis
   return {
     version: "0.1",
     log: { level: "error", accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: path.join(directory, "data") }, delete: { enabled: true } },
-    http: { addr: `127.0.0.1:${port}`, ...(options.tls && { tls: options.tls }) },
+    storage: {
+      filesystem: { rootdirectory: options.storage ?? path.join(directory, "data") },
+      delete: { enabled: true },
+    },
+    http: { addr: `${options.host ?? "127.0.0.1"}:${port}`, ...(options.tls && { tls: options.tls }) },
     ...(auth && { auth }),
   };
 }
@@ -90,8 +97,8 @@ async function passwordFile(directory: string, login: { username: string; passwo
   return file;
 }
 
-async function listens(port: number): Promise<boolean> {
-  const socket = net.connect(port, "127.0.0.1");
+async function listens(port: number, host = "127.0.0.1"): Promise<boolean> {
+  const socket = net.connect(port, host);
   try {
     await once(socket, "connect");
     return true;

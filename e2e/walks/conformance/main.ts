@@ -1,0 +1,96 @@
+// `npm run e2e:conformance`: Kubernetes' own test suites as they are, against Keelson.
+//
+//   node-e2e      e2e_node.test, the specs of [NodeConformance]: a kubelet alone, which the suite starts itself
+//   conformance   e2e.test, the specs of [Conformance]: a cluster of two nodes
+//
+// No spec is tried twice. The result of each is kept in a file.
+//   --suite NAME    one of them; both otherwise
+//   --focus REGEX   only specs whose names match
+//   --chosen        only those that chosen.txt names: .ci/run does this
+//   --resume        keep the results there are, and run what has none
+//   --parallel N    specs side by side; 4 otherwise
+//   --seed NUMBER   order of the specs, as an earlier run printed it
+//   --results FILE  where results are kept; beside the tools otherwise. Outputs and logs go to a directory beside it.
+
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { testPrograms } from "../../fixtures/kubernetes/build-tests.ts";
+import { imageStorage } from "../../fixtures/kubernetes/images.ts";
+import { runSealed } from "../../fixtures/kubernetes/sealed.ts";
+import { toolsDirectory } from "../../fixtures/tools.ts";
+import type { Job } from "./inside.ts";
+import { readCannot, readChosen } from "./lists.ts";
+import { openResults, table } from "./results.ts";
+import { listSpecs, type Spec } from "./specs.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    suite: { type: "string" },
+    focus: { type: "string" },
+    chosen: { type: "boolean", default: false },
+    resume: { type: "boolean", default: false },
+    parallel: { type: "string", default: "4" },
+    seed: { type: "string" },
+    results: { type: "string" },
+  },
+});
+const suites = { "node-e2e": "\\[NodeConformance\\]", conformance: "\\[Conformance\\]" } as const;
+const binaries = { "node-e2e": "e2e_node.test", conformance: "e2e.test" } as const;
+
+const cache = toolsDirectory(process.env);
+const programs = await testPrograms(cache);
+if (programs.kind === "unavailable") say(`skipped: ${programs.reason}`);
+else process.exitCode = (await runSuites(programs.directory)) ? 0 : 1;
+
+async function runSuites(programDirectory: string): Promise<boolean> {
+  const storage = await imageStorage(cache, programDirectory);
+  const resultsFile = options.results ?? join(cache, "conformance", "results.jsonl");
+  const seed = Number(options.seed ?? 1 + Math.floor(Math.random() * 999_999));
+  const parallel = Number(options.parallel);
+  const [results, cannot] = [await openResults(resultsFile, options.resume), await readCannot()];
+  say(`seed ${seed}, ${parallel} specs side by side, no retries; results in ${resultsFile}`);
+  const summary: { name: string; specs: number; cannot: number }[] = [];
+  for (const suite of ["node-e2e", "conformance"] as const) {
+    if (options.suite !== undefined && options.suite !== suite) continue;
+    const binary = join(programDirectory, binaries[suite]);
+    const specs = (await listSpecs(binary, suites[suite])).filter(await isWanted(suite));
+    const unable = specs.filter(({ name }) => cannot.has(name));
+    summary.push({ name: suite, specs: specs.length, cannot: unable.length });
+    const todo = specs.filter(({ name }) => !cannot.has(name) && !results.has(suite, name));
+    if (todo.length === 0) continue;
+    say(`== ${suite}: ${todo.length} of ${specs.length} specs`);
+    const logs = join(dirname(resultsFile), "logs", suite);
+    await run({ suite, binary, programs: programDirectory, storage, specs: todo, seed, parallel, resultsFile, logs });
+  }
+  const { kept } = await openResults(resultsFile, true);
+  const ran = kept.filter(({ suite }) => summary.some(({ name }) => name === suite));
+  for (const line of table(ran, summary)) say(line);
+  const [passed, failed] = ["passed", "failed"].map((outcome) => ran.filter((one) => one.outcome === outcome).length);
+  say(`${passed} passed, ${failed} failed`);
+  return failed === 0 && passed !== 0;
+}
+
+/** A process for each suite: what one leaves behind is not the other's. */
+async function run(job: Job): Promise<void> {
+  const scratch = await mkdtemp(join(tmpdir(), "keelson-conformance-"));
+  try {
+    const file = join(scratch, "job.json");
+    await writeFile(file, JSON.stringify(job));
+    const code = await runSealed(join(import.meta.dirname, "inside.ts"), [file]);
+    if (code !== 0) throw new Error(`the suite ${job.suite} did not come to its end: exit code ${code}`);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function isWanted(suite: string): Promise<(spec: Spec) => boolean> {
+  const focus = new RegExp(options.focus ?? "");
+  const chosen = options.chosen ? await readChosen() : undefined;
+  return ({ name }) => focus.test(name) && (chosen === undefined || chosen.has(`${suite}: ${name}`));
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

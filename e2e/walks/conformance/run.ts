@@ -1,0 +1,71 @@
+// Runs specs of a suite in groups, as Kubernetes' own jobs do: by the ginkgo command, in parallel, the serial ones alone.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Job } from "./inside.ts";
+import { readResults, type Spec, type SpecResult } from "./specs.ts";
+
+/** How a suite's binary is run. */
+export interface Place {
+  /** Words before the command. */
+  readonly enter: readonly string[];
+  /** The suite's own flags. */
+  readonly flags: readonly string[];
+  /** Where it runs; its output and reports go there. */
+  readonly directory: string;
+}
+
+/** Most failing specs wait for five minutes, some for ten; a group of them must come to its end. */
+const groupTimeout = "2h";
+const groupSize = 40;
+const first = ["[sig-node]", "[sig-storage]", "[sig-network]"];
+
+/** Groups that run one after the other: what a container runtime has most to do with first, serial specs last. */
+export function grouped(specs: readonly Spec[]): readonly (readonly Spec[])[] {
+  const rank = ({ name, isSerial }: Spec): number => {
+    const found = first.findIndex((sig) => name.startsWith(sig));
+    return (isSerial ? first.length + 1 : 0) + (found === -1 ? first.length : found);
+  };
+  const byRank = Map.groupBy(specs, rank);
+  return [...byRank.keys()]
+    .sort((one, other) => one - other)
+    .flatMap((key) => chunks(byRank.get(key) ?? [], groupSize));
+}
+
+/** Runs a group; every spec of it that began has a result. */
+export async function runGroup(job: Job, place: Place, specs: readonly Spec[]): Promise<SpecResult[]> {
+  const [report, output] = ["report.json", join(place.directory, "output.log")];
+  await rm(join(place.directory, report), { force: true });
+  const [program = "", ...words] = [
+    ...place.enter,
+    join(job.programs, "ginkgo"),
+    `--procs=${specs.every(({ isSerial }) => isSerial) ? 1 : job.parallel}`,
+    "--no-color",
+    "--flake-attempts=1",
+    `--seed=${job.seed}`,
+    `--timeout=${groupTimeout}`,
+    `--output-dir=${place.directory}`,
+    `--json-report=${report}`,
+    ...specs.map(({ name }) => `--focus=${name.replaceAll(/[\\^$.*+?()[\]{}|]/g, "\\$&")}`),
+    job.binary,
+    "--",
+    ...place.flags,
+  ];
+  const log = openSync(output, "a");
+  const child = spawn(program, words, { cwd: place.directory, stdio: ["ignore", log, log] });
+  closeSync(log);
+  await once(child, "exit");
+  const names = new Set(specs.map(({ name }) => name));
+  return await readResults(join(place.directory, report), names).catch(async (error: unknown) => {
+    const tail = (await readFile(output, "utf8")).slice(-3000);
+    throw new Error(`ginkgo wrote no report; its output ends:\n${tail}`, { cause: error });
+  });
+}
+
+function chunks<Item>(items: readonly Item[], size: number): Item[][] {
+  const count = Math.ceil(items.length / size);
+  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size));
+}

@@ -1,0 +1,91 @@
+// What a suite of Kubernetes has to say of its specs: their names by a dry run, their results by a run's report.
+
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+export interface Spec {
+  readonly name: string;
+  /** Runs with no other beside it. */
+  readonly isSerial: boolean;
+}
+
+export interface SpecResult {
+  readonly name: string;
+  readonly outcome: "passed" | "failed" | "skipped";
+  readonly seconds: number;
+  /** Why it failed or was skipped; empty when it passed. */
+  readonly why: string;
+}
+
+/** The parts of ginkgo's types.Report and types.SpecReport that are read here. */
+interface Report {
+  readonly SpecReports: readonly SpecReport[] | null;
+}
+interface SpecReport {
+  readonly ContainerHierarchyTexts: readonly string[] | null;
+  readonly LeafNodeText: string;
+  readonly LeafNodeType: string;
+  readonly IsSerial?: boolean;
+  readonly State: string;
+  /** Nanoseconds. */
+  readonly RunTime: number;
+  readonly NumAttempts: number;
+  readonly Failure?: { readonly Message?: string; readonly Location?: { FileName: string; LineNumber: number } };
+}
+
+/** The specs of a suite's binary whose names match, in its order. */
+export async function listSpecs(binary: string, focus: string): Promise<Spec[]> {
+  const scratch = await mkdtemp(join(tmpdir(), "keelson-specs-"));
+  try {
+    const report = join(scratch, "report.json");
+    const words = ["--ginkgo.dry-run", `--ginkgo.focus=${focus}`, `--ginkgo.json-report=${report}`];
+    await promisify(execFile)(binary, words, { cwd: scratch, maxBuffer: 256 << 20 });
+    return (await readReports(report))
+      .filter(({ LeafNodeType, State }) => LeafNodeType === "It" && State === "passed")
+      .map((spec) => ({ name: nameOf(spec), isSerial: spec.IsSerial === true }));
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** The results of these specs, and the failures of what the suite does before and after all of them. */
+export async function readResults(file: string, names: ReadonlySet<string>): Promise<SpecResult[]> {
+  return (await readReports(file)).flatMap((report) => {
+    const name = nameOf(report);
+    const outcome = outcomeOf(report);
+    if (report.LeafNodeType !== "It")
+      return outcome === "failed" ? [{ ...resultOf(report), name: report.LeafNodeType }] : [];
+    return names.has(name) && outcome !== undefined ? [resultOf(report)] : [];
+  });
+}
+
+function resultOf(report: SpecReport): SpecResult {
+  const { Message: message = "", Location: place } = report.Failure ?? {};
+  const where = message === "" || place === undefined ? "" : `\n${place.FileName}:${place.LineNumber}`;
+  const state = report.State === "failed" || report.State === "skipped" ? "" : `${report.State}: `;
+  return {
+    name: nameOf(report),
+    outcome: outcomeOf(report) ?? "failed",
+    seconds: Math.round(report.RunTime / 1e8) / 10,
+    why: message === "" ? "" : `${state}${message.slice(0, 4000)}${where}`,
+  };
+}
+
+/** Undefined for a spec that never began, since the run ended before or leaves it out. */
+function outcomeOf({ State, NumAttempts, RunTime }: SpecReport): SpecResult["outcome"] | undefined {
+  if (State === "passed") return "passed";
+  if (State === "skipped" || State === "pending") return NumAttempts > 0 || RunTime > 0 ? "skipped" : undefined;
+  return "failed";
+}
+
+async function readReports(file: string): Promise<readonly SpecReport[]> {
+  const reports: readonly Report[] = JSON.parse(await readFile(file, "utf8"));
+  return reports.flatMap(({ SpecReports }) => SpecReports ?? []);
+}
+
+function nameOf({ ContainerHierarchyTexts, LeafNodeText }: SpecReport): string {
+  return [...(ContainerHierarchyTexts ?? []), LeafNodeText].join(" ");
+}
