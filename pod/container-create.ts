@@ -11,6 +11,7 @@ import type { RuntimeHandler } from "./handlers.ts";
 import { newContainerId } from "./ids.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { containerRecord } from "./sandbox-record.ts";
+import { shownImage } from "./shown-image.ts";
 import { signalNumber } from "./signals.ts";
 import { resolveAccount } from "./spec/accounts.ts";
 import { buildSpec } from "./spec/build.ts";
@@ -119,6 +120,7 @@ function containerOf(
     config,
     createdAt: env.clock(),
     imageId: image.id,
+    shownImage: shownImage(config.image, image),
     user,
     stopSignal: stopSignal(config, image),
     ...(seccompFilter === undefined ? {} : { seccompFilter }),

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { ImageId } from "../image/types.ts";
 import type { ContainerRun, ExitedRun } from "../native/index.ts";
 import type { Sandbox } from "./sandbox.ts";
+import type { ShownImage } from "./shown-image.ts";
 import type {
   ContainerConfig,
   ContainerId,
@@ -19,6 +20,8 @@ export interface ContainerIdentity {
   readonly config: ContainerConfig;
   readonly createdAt: bigint;
   readonly imageId: ImageId;
+  /** Absent in records of daemons that showed the id. */
+  readonly shownImage?: ShownImage;
   readonly user: ContainerUser;
   readonly stopSignal: string;
   /** Path of the compiled seccomp filter, if it has one. */
@@ -30,6 +33,7 @@ export class Container {
   readonly config: ContainerConfig;
   readonly createdAt: bigint;
   readonly imageId: ImageId;
+  readonly shownImage: ShownImage;
   readonly user: ContainerUser;
   readonly stopSignal: string;
   readonly seccompFilter: string | undefined;
@@ -56,6 +60,7 @@ export class Container {
     this.config = identity.config;
     this.createdAt = identity.createdAt;
     this.imageId = identity.imageId;
+    this.shownImage = identity.shownImage ?? { name: identity.config.image.image, reference: identity.imageId };
     this.user = identity.user;
     this.stopSignal = identity.stopSignal;
     this.seccompFilter = identity.seccompFilter;
@@ -104,7 +109,7 @@ export class Container {
       phase: this.#phase,
       createdAt: this.createdAt,
       imageId: this.imageId,
-      imageRef: this.imageId,
+      shownImage: this.shownImage,
       logPath: this.logPath,
       user: this.user,
       ...(this.#resources === undefined ? {} : { resources: this.#resources }),

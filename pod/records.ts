@@ -9,6 +9,7 @@ import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
 import { messageOf, replaceFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
+import type { ShownImage } from "./shown-image.ts";
 import type {
   ContainerConfig,
   ContainerId,
@@ -42,6 +43,8 @@ export interface ContainerRecord {
   readonly config: ContainerConfig;
   readonly createdAt: bigint;
   readonly imageId: ImageId;
+  /** Older daemons did not record it. */
+  readonly shownImage?: ShownImage;
   readonly user: ContainerUser;
   readonly stopSignal: string;
   readonly seccompFilter?: string;

@@ -32,6 +32,7 @@ export function containerRecord(container: Container): ContainerRecord {
     config: container.config,
     createdAt: container.createdAt,
     imageId: container.imageId,
+    shownImage: container.shownImage,
     user: container.user,
     stopSignal: container.stopSignal,
     ...(container.seccompFilter === undefined ? {} : { seccompFilter: container.seccompFilter }),

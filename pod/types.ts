@@ -6,6 +6,7 @@
 import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";
 import type { KeelsonError, Session } from "../native/index.ts";
+import type { ShownImage } from "./shown-image.ts";
 import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
 
 export type { Session } from "../native/index.ts";
@@ -254,8 +255,7 @@ export interface ContainerView {
   readonly createdAt: bigint;
   /** `sha256:…`, equal to Image.id. */
   readonly imageId: string;
-  /** What CRI's image_ref of a container says. */
-  readonly imageRef: string;
+  readonly shownImage: ShownImage;
   /** Absolute, or empty. */
   readonly logPath: string;
   readonly user: ContainerUser;

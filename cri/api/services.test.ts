@@ -261,6 +261,7 @@ test("a container comes back with every field, and its times to the nanosecond",
       resources: { linux: resources },
       user: { linux: { uid: "1000", gid: "4294967294", supplementalGroups: ["5"] } },
       imageId: view?.imageId,
+      imageRef: view?.shownImage.reference,
       logPath: "/var/log/pods/x/0.log",
     },
   });

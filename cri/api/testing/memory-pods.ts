@@ -148,7 +148,7 @@ function containerView(sandboxId: SandboxId, config: ContainerConfig): Container
     phase: { state: "exited", startedAt, finishedAt: startedAt + 1n, exitCode: 137, reason: "OOMKilled", message: "" },
     createdAt: startedAt,
     imageId: `sha256:${"a".repeat(64)}`,
-    imageRef: `sha256:${"a".repeat(64)}`,
+    shownImage: { name: config.image.image, reference: `registry.example/busybox@sha256:${"b".repeat(64)}` },
     logPath: "/var/log/pods/x/0.log",
     user: { uid: 1000n, gid: 4_294_967_294n, supplementalGroups: [5n] },
     ...(config.resources ? { resources: config.resources } : {}),
