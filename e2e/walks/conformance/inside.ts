@@ -3,6 +3,7 @@
 
 import { cp, glob, mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { separateCgroupMounts } from "../../fixtures/kubernetes/sealed.ts";
 import { startClusterPlace, startNodePlace } from "./places.ts";
 import { openResults, type Results } from "./results.ts";
 import { grouped, type Place, runGroup } from "./run.ts";
@@ -35,6 +36,7 @@ if (import.meta.main) {
 async function runJob(directory: string, job: Job): Promise<void> {
   const results = await openResults(job.resultsFile, true);
   const began = performance.now();
+  await separateCgroupMounts(directory);
   const place = await starts[job.suite](directory, job.programs, job.storage);
   say(`   ready after ${elapsed(began)}`);
   try {

@@ -20,7 +20,7 @@ export interface Place {
 
 /** Most failing specs wait for five minutes, some for ten; a group of them must come to its end. */
 const groupTimeout = "2h";
-const groupSize = 40;
+const groupSize = 150;
 const first = ["[sig-node]", "[sig-storage]", "[sig-network]"];
 
 /** Groups that run one after the other: what a container runtime has most to do with first, serial specs last. */

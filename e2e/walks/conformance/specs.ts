@@ -28,7 +28,8 @@ interface SpecReport {
   readonly ContainerHierarchyTexts: readonly string[] | null;
   readonly LeafNodeText: string;
   readonly LeafNodeType: string;
-  readonly IsSerial?: boolean;
+  readonly ContainerHierarchyLabels: readonly (readonly string[])[] | null;
+  readonly LeafNodeLabels: readonly string[] | null;
   readonly State: string;
   /** Nanoseconds. */
   readonly RunTime: number;
@@ -45,7 +46,7 @@ export async function listSpecs(binary: string, focus: string): Promise<Spec[]> 
     await promisify(execFile)(binary, words, { cwd: scratch, maxBuffer: 256 << 20 });
     return (await readReports(report))
       .filter(({ LeafNodeType, State }) => LeafNodeType === "It" && State === "passed")
-      .map((spec) => ({ name: nameOf(spec), isSerial: spec.IsSerial === true }));
+      .map((spec) => ({ name: nameOf(spec), isSerial: labelsOf(spec).includes("Serial") }));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
@@ -70,7 +71,7 @@ function resultOf(report: SpecReport): SpecResult {
     name: nameOf(report),
     outcome: outcomeOf(report) ?? "failed",
     seconds: Math.round(report.RunTime / 1e8) / 10,
-    why: message === "" ? "" : `${state}${message.slice(0, 4000)}${where}`,
+    why: message === "" ? "" : `${state}${brief(message)}${where}`,
   };
 }
 
@@ -88,4 +89,18 @@ async function readReports(file: string): Promise<readonly SpecReport[]> {
 
 function nameOf({ ContainerHierarchyTexts, LeafNodeText }: SpecReport): string {
   return [...(ContainerHierarchyTexts ?? []), LeafNodeText].join(" ");
+}
+
+function labelsOf({ ContainerHierarchyLabels, LeafNodeLabels }: SpecReport): string[] {
+  return [...(ContainerHierarchyLabels ?? []).flat(), ...(LeafNodeLabels ?? [])];
+}
+
+/** gomega prints a sentence or two and then whole objects. */
+function brief(message: string): string {
+  const lines = message.split("\n");
+  const object = lines.findIndex((line) => /^\s*(<[*\w]|[{&]|metadata:)/.test(line));
+  return lines
+    .slice(0, object === -1 ? 12 : Math.min(object, 12))
+    .join("\n")
+    .slice(0, 2000);
 }
