@@ -29,7 +29,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
   refuseBeyondSandbox(sandbox, config);
   refuseBeyondHandler(sandbox.handler, config);
-  refuseSelinuxOptions(`container ${config.metadata.name}`, config.security);
+  await refuseSelinuxOptions(`container ${config.metadata.name}`, config.security);
   await refuseRelabelling(config.mounts);
   refuseMissingTarget(sandbox, config);
 

@@ -116,8 +116,10 @@ export const podErrors = catalogue({
   },
   selinuxOptions: {
     code: "FailedPrecondition",
-    sentence: "The SELinux label {label} was asked for {object}, and Keelson sets no SELinux labels.",
-    remedy: "Leave the SELinux options out, or run the pod on a node whose runtime applies them.",
+    sentence:
+      "The SELinux label {label} was asked for {object}, SELinux is active on this node, and Keelson sets no SELinux labels.",
+    remedy:
+      "Run the pod on a node without SELinux (selinux=0 on the kernel's command line), or leave the SELinux options out.",
   },
   selinuxRelabel: {
     code: "FailedPrecondition",

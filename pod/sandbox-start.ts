@@ -37,7 +37,7 @@ export function newSandbox(env: Environment, config: SandboxConfig, handler: Run
  * the sandbox's leftovers.
  */
 export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
-  refuseEarly(env, sandbox);
+  await refuseEarly(env, sandbox);
   const undo = new UndoStack(limits.undo);
   const object = `pod sandbox ${sandbox.id}`;
   using budget = new TimeLimit(limits.sandboxStart, () =>
@@ -63,12 +63,12 @@ async function forget(env: Environment, sandbox: Sandbox): Promise<Leftover[]> {
   return await undo.unwind();
 }
 
-function refuseEarly(env: Environment, sandbox: Sandbox): void {
+async function refuseEarly(env: Environment, sandbox: Sandbox): Promise<void> {
   const { security, metadata } = sandbox.config;
   if (userMappings(security.namespaces) !== undefined && !sandbox.handler.features.userNamespaces) {
     throw podErrors.userNamespaceUnsupported({ pod: metadata.name, handler: sandbox.handler.name });
   }
-  refuseSelinuxOptions(`pod ${metadata.name}`, security);
+  await refuseSelinuxOptions(`pod ${metadata.name}`, security);
   if (!sandbox.ownNetwork) return;
   const readiness = env.network.readiness();
   if (!readiness.ready) throw podErrors.networkNotReady({ pod: metadata.name, reason: readiness.message });

@@ -326,3 +326,19 @@ test("nothing is left of all that", async () => {
   expect(await node.leftovers()).toEqual([]);
   await node.daemon.start();
 });
+
+test("where SELinux is not active, a pod with labels for other nodes runs", async () => {
+  const labelled = { securityContext: { selinuxOptions: { level: "s0:c1,c2" } } };
+  const pod = { ...node.podConfig("labelled"), linux: labelled };
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  const config = {
+    metadata: { name: "main", attempt: 0 },
+    image: { image: node.image },
+    command: ["sleep", "60"],
+    linux: { securityContext: { selinuxOptions: { type: "container_t" } } },
+  };
+  const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+  await node.client.startContainer({ containerId });
+  const { exitCode } = await node.client.execSync({ containerId, cmd: ["true"] });
+  expect(exitCode).toBe(0);
+});

@@ -136,21 +136,6 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "was not made for privileged containers",
   ],
   [
-    "a pod with SELinux options",
-    () =>
-      node.client.runPodSandbox({
-        config: { ...node.podConfig("s"), linux: { securityContext: { selinuxOptions: { level: "s0:c1,c2" } } } },
-      }),
-    status.FAILED_PRECONDITION,
-    ":::s0:c1,c2",
-  ],
-  [
-    "a container with SELinux options",
-    () => create({ linux: { securityContext: { selinuxOptions: { type: "container_t" } } } }),
-    status.FAILED_PRECONDITION,
-    "::container_t:",
-  ],
-  [
     "a log path out of its directory",
     () => create({ logPath: "../../etc/passwd" }),
     status.INVALID_ARGUMENT,

@@ -27,18 +27,23 @@ const mount = (selinuxRelabel: boolean): Mount => ({
   mountOptions: [],
 });
 
-test("options are refused with the label they spell; empty ones ask for nothing", () => {
-  const level = { user: "", role: "", type: "", level: "s0:c1,c2" };
-  expect(() => refuseSelinuxOptions("pod web", { selinux: level, privileged: false })).toThrow(
+const level = { user: "", role: "", type: "", level: "s0:c1,c2" };
+
+test("where SELinux is active, options are refused with the label they spell; empty ones ask for nothing", async () => {
+  await expect(refuseSelinuxOptions("pod web", { selinux: level, privileged: false }, active)).rejects.toThrow(
     "label :::s0:c1,c2 was asked for pod web",
   );
-  refuseSelinuxOptions("pod web", { selinux: { ...level, level: "" }, privileged: false });
-  refuseSelinuxOptions("pod web", { privileged: false });
+  await refuseSelinuxOptions("pod web", { selinux: { ...level, level: "" }, privileged: false }, active);
+  await refuseSelinuxOptions("pod web", { privileged: false }, active);
 });
 
-test("a privileged container is not confined, whatever its options", () => {
+test("where it is not, options have nothing to confine by, as with every other runtime", async () => {
+  await refuseSelinuxOptions("pod web", { selinux: level, privileged: false }, join(active, "missing"));
+});
+
+test("a privileged container is not confined, whatever its options", async () => {
   const selinux = { user: "", role: "", type: "spc_t", level: "" };
-  refuseSelinuxOptions("container main", { selinux, privileged: true });
+  await refuseSelinuxOptions("container main", { selinux, privileged: true }, active);
 });
 
 test("relabelling is refused by name where SELinux is active; elsewhere there is nothing to relabel", async () => {

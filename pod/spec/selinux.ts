@@ -1,27 +1,27 @@
-// SELinux: what asks for labels is refused by name, because Keelson sets none.
+// SELinux: where it is active, what asks for labels is refused by name, because Keelson sets none.
 //
-// Options are a confinement that the pod would not have, on any host. Relabelling makes a volume's files accessible to
-// a container's label: a host without SELinux has nothing to relabel, and clients ask there too (critest on every
-// mount; the kubelet only where SELinux is enabled). Privileged containers are not confined (CRI v1, privileged).
+// Options are a confinement that the pod would not have there. A kernel without SELinux confines nothing by labels,
+// whatever the runtime, and pods that carry them for other nodes run (specs of Kubernetes' conformance suite do so);
+// nor has it files to relabel. Privileged containers are not confined (CRI v1, privileged).
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { podErrors } from "../errors.ts";
 import type { Mount, SelinuxOptions } from "../types.ts";
 
-/** `object`: the pod or container that asks. */
-export function refuseSelinuxOptions(
+/** `object`: the pod or container that asks. `selinuxfs`: where the kernel shows an active SELinux. */
+export async function refuseSelinuxOptions(
   object: string,
   { selinux, privileged }: { readonly selinux?: SelinuxOptions; readonly privileged: boolean },
-): void {
+  selinuxfs?: string,
+): Promise<void> {
   if (selinux === undefined || privileged) return;
   const { user, role, type, level } = selinux;
   const label = [user, role, type, level].join(":");
-  if (label !== ":::") throw podErrors.selinuxOptions({ object, label });
+  if (label !== ":::" && (await selinuxIsActive(selinuxfs))) throw podErrors.selinuxOptions({ object, label });
 }
 
-/** `selinuxfs`: where the kernel shows an active SELinux. */
-export async function refuseRelabelling(mounts: readonly Mount[], selinuxfs = "/sys/fs/selinux"): Promise<void> {
+export async function refuseRelabelling(mounts: readonly Mount[], selinuxfs?: string): Promise<void> {
   const relabelled = mounts.find((mount) => mount.selinuxRelabel);
   if (relabelled !== undefined && (await selinuxIsActive(selinuxfs)))
     throw podErrors.selinuxRelabel({ source: relabelled.hostPath, target: relabelled.containerPath });
