@@ -20,19 +20,19 @@ export interface Place {
 
 /** Most failing specs wait for five minutes, some for ten; a group of them must come to its end. */
 const groupTimeout = "2h";
+/** Results are kept when a group ends; each waits for its slowest spec, which takes five minutes. */
 const groupSize = 150;
 const first = ["[sig-node]", "[sig-storage]", "[sig-network]"];
 
 /** Groups that run one after the other: what a container runtime has most to do with first, serial specs last. */
 export function grouped(specs: readonly Spec[]): readonly (readonly Spec[])[] {
-  const rank = ({ name, isSerial }: Spec): number => {
+  const rank = ({ name }: Spec): number => {
     const found = first.findIndex((sig) => name.startsWith(sig));
-    return (isSerial ? first.length + 1 : 0) + (found === -1 ? first.length : found);
+    return found === -1 ? first.length : found;
   };
-  const byRank = Map.groupBy(specs, rank);
-  return [...byRank.keys()]
-    .sort((one, other) => one - other)
-    .flatMap((key) => chunks(byRank.get(key) ?? [], groupSize));
+  const ordered = specs.toSorted((one, other) => rank(one) - rank(other));
+  const [alone, together] = [ordered.filter(({ isSerial }) => isSerial), ordered.filter(({ isSerial }) => !isSerial)];
+  return [...chunks(together, groupSize), ...chunks(alone, groupSize)];
 }
 
 /** Runs a group; every spec of it that began has a result. */
