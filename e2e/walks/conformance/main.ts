@@ -39,6 +39,9 @@ const { values: options } = parseArgs({
 const suites = { "node-e2e": "\\[NodeConformance\\]", conformance: "\\[Conformance\\]" } as const;
 const binaries = { "node-e2e": "e2e_node.test", conformance: "e2e.test" } as const;
 
+if (options.suite !== undefined && !Object.hasOwn(suites, options.suite))
+  throw new Error(`there is no suite ${options.suite}: there are ${Object.keys(suites).join(" and ")}`);
+
 const cache = toolsDirectory(process.env);
 const programs = await testPrograms(cache);
 if (programs.kind === "unavailable") say(`skipped: ${programs.reason}`);
