@@ -48,11 +48,11 @@ export async function startNodePlace(directory: string, programs: string, storag
   await mkdir(work, { recursive: true });
   await createClusterNetwork();
   const registry = await startRegistry({ storage, host: controlPlaneAddress, port: 5000 });
-  const { crun } = await ociHandlers();
+  const { runc } = await ociHandlers();
   const node = await startBareNode(directory, {
     podCidr,
     registries: { names: suiteRegistries, address: registry.address },
-    ...(crun === undefined ? {} : { handlers: { "test-handler": crun } }),
+    ...(runc === undefined ? {} : { handlers: { "test-handler": runc } }),
     // The specs of RuntimeClass look here for the handler.
     etc: { "containerd/config.toml": "# Keelson has the handler runtimes.test-handler\n" },
   });
