@@ -216,7 +216,7 @@ async function runContainer(crictl: Crictl, pod: Pod, reference: string, image: 
     const status = at(inspected, "status");
     assert.equal(at(status, "state"), "CONTAINER_RUNNING");
     assert.equal(at(status, "imageId"), image.id);
-    assert.equal(at(status, "imageRef"), `${reference}@${image.digest}`);
+    assert.equal(at(status, "imageRef"), `${reference.replace(/:1$/, "")}@${image.digest}`);
     assert.equal(at(status, "image", "image"), reference);
     assert.equal(at(status, "logPath"), join(pod.logDirectory, "counter/0.log"));
     assert.deepEqual(at(status, "labels"), { part: "counter" });
