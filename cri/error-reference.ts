@@ -11,6 +11,7 @@ import {
 } from "../native/index.ts";
 import { podErrors } from "../pod/errors.ts";
 import { criErrors } from "./errors.ts";
+import { playErrors } from "./play/errors.ts";
 
 /** A monitor's refusals are one error, told apart by their kind. */
 const refusals = Object.fromEntries(
@@ -23,6 +24,7 @@ export const catalogues: ReadonlyMap<string, Readonly<Record<string, CatalogueEn
   Readonly<Record<string, CatalogueEntry>>
 >([
   ["The API edge, configuration and start (cri/)", criErrors],
+  ["Playing manifests (cri/play/)", playErrors],
   ["Sandboxes and containers (pod/)", podErrors],
   ["Images (image/)", imageErrors],
   ["Network (cni/)", cniErrors],

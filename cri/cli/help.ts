@@ -13,6 +13,7 @@ Usage:
   keelson serve              Run the daemon.
   keelson check              Check whether this host can run pods, and what to do where it cannot.
   keelson image load FILE    Import images from an archive into the running daemon's store.
+  keelson play FILE…         Run the pods of Kubernetes manifests, without a cluster.
   keelson config             Print the configuration in force.
   keelson version            Print the version.
 
@@ -107,6 +108,68 @@ Exit status:
 
 Example:
   keelson image load busybox.tar
+`,
+  ],
+  [
+    "play",
+    `keelson play: run the pods of Kubernetes manifests, without a cluster.
+
+Usage:
+  keelson play [options] [--logs] FILE…
+  keelson play [options] --down FILE…
+
+Plays everything in the FILEs at once, in the foreground, through the CRI socket of a running server:
+what a kubelet would do on one node. Each event is a line on stderr. When all pods have ended, and at
+Ctrl-C, it takes down what it started: containers, sandboxes, volumes, logs.
+
+FILE is YAML, of one or several documents; - is standard input. Everything is checked before anything
+is started. A field that is not supported is refused by its path and never ignored:
+  spec.containers[0].lifecycle.postStart: not supported by keelson play
+
+Options:
+  --logs                Print the containers' output on stdout, NAMESPACE/POD/CONTAINER in front.
+  --down                Take down what a play of the same FILEs has started: one that runs elsewhere
+                        ends, and what a killed one left is removed.
+${commonOptions}
+
+Kinds:
+  v1 Pod, ConfigMap, Secret, List; apps/v1 Deployment (its replicas as pods NAME-0 …); batch/v1 Job
+  (one pod at a time, NAME-0 …, until one succeeds or backoffLimit is passed). ConfigMaps and Secrets
+  have to be in the FILEs. At most 110 pods, 1000 containers, 4 MiB a FILE.
+
+Supported of a pod:
+  containers, init containers, sidecars (init containers with restartPolicy: Always); restartPolicy
+  with the kubelet's back-off (at once, then 10 s, doubled up to 5 minutes, from the beginning after
+  10 minutes); startup, liveness and readiness probes by exec, httpGet, tcpSocket; command, args, env
+  and envFrom with $(NAME), ConfigMap and Secret keys, fieldRef (metadata.name, .namespace, .uid,
+  .labels['x'], .annotations['x'], spec.nodeName, spec.serviceAccountName, status.podIP(s),
+  status.hostIP(s)); volumes configMap, secret, emptyDir (disk, Memory), hostPath, image; subPath of
+  configMap, secret and image volumes; readOnly, recursiveReadOnly, mountPropagation; resources cpu and
+  memory; ports with hostPort; security contexts but for SELinux, Windows, procMount and own seccomp
+  files; hostNetwork, hostPID, hostIPC, shareProcessNamespace, hostname, hostAliases, dnsPolicy,
+  dnsConfig, activeDeadlineSeconds, terminationGracePeriodSeconds, runtimeClassName, tty, stdin.
+
+Unlike a cluster:
+  There is no DNS of services, no service account and no scheduling. runtimeClassName is the name of a
+  runtime handler. seccomp is RuntimeDefault where nothing is said (a kubelet's seccompDefault). Pods
+  are in the server's own cgroup parent; their QoS class shows in shares and OOM scores. Files of
+  ConfigMaps and Secrets do not change while a pod runs.
+
+Signals:
+  SIGINT, SIGTERM, SIGHUP   Take down with grace periods; a second one kills what is still ending.
+
+Files:
+  /var/lib/keelson/play/, play.lock
+                            What is being played: volumes and logs, until it is taken down.
+
+Exit status:
+  0 when every pod succeeded, or was running when it was asked to end; 1 when one failed or had not
+  come to run, or something could not be taken down; 2 for a wrong command line, configuration or
+  manifest, and then nothing was started. --down: 0 when nothing of the FILEs is left, else 1 or 2.
+
+Examples:
+  keelson play --logs web.yaml
+  keelson play --down web.yaml
 `,
   ],
   [

@@ -1,4 +1,4 @@
-// The command line: keelson serve, check, image load, config, version. Each loads only the code it needs.
+// The command line: keelson serve, check, image load, play, config, version. Each loads only the code it needs.
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -21,6 +21,8 @@ const options = {
   "cni-bin-dir": { type: "string", multiple: true },
   registries: { type: "string" },
   "log-level": { type: "string" },
+  down: { type: "boolean" },
+  logs: { type: "boolean" },
 } as const;
 
 type Flags = ReturnType<typeof parseCommandLine>["values"];
@@ -42,6 +44,9 @@ async function main(args: string[]): Promise<number> {
 }
 
 async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
+  if (command !== "play" && (flags.down || flags.logs)) {
+    throw usage(`keelson ${command} takes no ${flags.down ? "--down" : "--logs"}`, `keelson ${command} --help`);
+  }
   switch (command) {
     case "serve":
       return await runDaemon(() => configFor(command, rest, flags));
@@ -56,6 +61,8 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
       return 0;
     case "image":
       return await runImage(rest, flags);
+    case "play":
+      return await runManifests(rest, flags);
     default:
       throw usage(`There is no command ${command}`, "keelson --help");
   }
@@ -96,6 +103,17 @@ async function runImage(rest: readonly string[], flags: Flags): Promise<number> 
     process.stdout.write(`${id} ${(tags ?? []).join(" ")}\n`);
   }
   return 0;
+}
+
+async function runManifests(files: readonly string[], flags: Flags): Promise<number> {
+  if (files.length === 0) throw usage("keelson play takes at least one FILE", "keelson play --help");
+  const { down = false, logs = false } = flags;
+  if (down && logs) throw usage("keelson play takes one of --down and --logs", "keelson play --help");
+  const { socket, root } = await configFor("play", [], flags);
+  const uid = process.getuid?.() ?? -1;
+  if (uid !== 0) throw criErrors.notRoot({ command: "play", uid });
+  const { runPlay } = await import("./play.ts");
+  return await runPlay({ files, socket, root, down, logs });
 }
 
 function help(command: string | undefined): number {

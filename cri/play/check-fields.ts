@@ -1,0 +1,91 @@
+// Every field of a document, held against what Kubernetes has and keelson play supports (supported.ts): nothing that a
+// manifest asks for is ignored.
+
+import { playErrors } from "./errors.ts";
+import { supportedModels } from "./supported.ts";
+
+/** An object of a manifest, for messages: "demo.yaml: Pod default/web". */
+export type At = string;
+
+/** Values of all documents together; aliases count each time they are met. */
+const valueLimit = 200_000;
+
+export class FieldChecker {
+  #values = 0;
+
+  /**
+   * Checks a document against a model. A field that is null is dropped: to Kubernetes it is not there. Throws for the
+   * first field that is unknown, unsupported or of the wrong type.
+   */
+  check(value: unknown, type: string, at: At, path: string): void {
+    if (++this.#values > valueLimit) throw playErrors.manifestTooLarge({ limit: valueLimit, what: "values" });
+    const model = supportedModels.get(type);
+    if (model !== undefined) {
+      const fields = asFields(value, at, path);
+      for (const [name, field] of Object.entries(fields)) {
+        const inner = path === "" ? name : `${path}.${name}`;
+        const fieldType = model.types.get(name);
+        if (fieldType === undefined) throw playErrors.fieldUnknown({ at, path: inner });
+        if (field === null) delete fields[name];
+        else if (model.supported.has(name)) this.check(field, fieldType, at, inner);
+        // What `kubectl create --dry-run` prints.
+        else if (inner !== "status" || !isEmpty(field)) throw unsupported(at, inner, field, fieldType);
+      }
+      return;
+    }
+    const [, item] = /^Array<(.*)>$/.exec(type) ?? [];
+    if (item !== undefined) {
+      if (!Array.isArray(value)) throw wrong(at, path, value, "a list");
+      for (const [index, element] of value.entries()) this.check(element, item, at, `${path}[${index}]`);
+      return;
+    }
+    const [, member] = /^\{ \[key: string\]: (.*); \}$/.exec(type) ?? [];
+    if (member !== undefined) {
+      for (const [name, field] of Object.entries(asFields(value, at, path)))
+        this.check(field, member, at, `${path}[${JSON.stringify(name)}]`);
+      return;
+    }
+    this.#checkScalar(value, type, at, path);
+  }
+
+  #checkScalar(value: unknown, type: string, at: At, path: string): void {
+    // Quantities are strings in the model, and may be plain numbers in a manifest.
+    const quantity = /(^|\.)(limits|requests)\[|\.sizeLimit$/.test(path);
+    if (type === "IntOrString" || quantity) {
+      if (typeof value === "string" || Number.isFinite(value)) return;
+      throw wrong(at, path, value, "a number or a string");
+    }
+    if (type === "number" ? !Number.isSafeInteger(value) : typeof value !== type) {
+      throw wrong(at, path, value, type === "number" ? "a whole number" : `a ${type}`);
+    }
+  }
+}
+
+/** The message names the field inside that was set, where there is only one: `lifecycle.postStart`. */
+function unsupported(at: At, path: string, value: unknown, type: string): Error {
+  const names = isFields(value) && type.startsWith("V1") ? Object.keys(value) : [];
+  return playErrors.fieldUnsupported({ at, path: names.length === 1 ? `${path}.${names[0]}` : path });
+}
+
+function asFields(value: unknown, at: At, path: string): Record<string, unknown> {
+  if (!isFields(value)) throw wrong(at, path || "the document", value, "an object");
+  return value;
+}
+
+export function isFields(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isEmpty(value: unknown): boolean {
+  return isFields(value) && Object.keys(value).length === 0;
+}
+
+function wrong(at: At, path: string, value: unknown, wanted: string): Error {
+  return playErrors.fieldWrong({ at, path, problem: `it is ${describe(value)}`, wanted });
+}
+
+function describe(value: unknown): string {
+  if (Array.isArray(value)) return "a list";
+  if (isFields(value)) return "an object";
+  return String(JSON.stringify(value)).slice(0, 100);
+}

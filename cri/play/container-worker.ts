@@ -1,0 +1,308 @@
+// The life of one container of a pod: pulled, created, started, probed, and again by its restart policy.
+
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import Long from "long";
+import type { Host } from "../../native/index.ts";
+import { runtime } from "../api/generated/messages.js";
+import { BackOff } from "./back-off.ts";
+import { type Cri, isNotFound, isUnreachable, sentenceOf } from "./cri-client.ts";
+import type { Images, ReadyImage } from "./images.ts";
+import { rotateLog } from "./log-rotation.ts";
+import { logDirectory, logPath, type PodIdentity } from "./pod-config.ts";
+import { type ProbeVerdict, probe } from "./probes.ts";
+import type { Report } from "./report.ts";
+import type { RuntimeView } from "./runtime-view.ts";
+import type { Container } from "./supported.ts";
+import { Latch, sleep } from "./wait.ts";
+
+const { CONTAINER_EXITED } = runtime.v1.ContainerState;
+
+/** A kubelet's pause after an error that no back-off counts. */
+const retryMs = 10_000;
+/** Logs of this attempt and of the one before it are kept. */
+const logsKept = 2;
+
+export type RestartPolicy = "Always" | "OnFailure" | "Never";
+
+export interface ContainerExit {
+  readonly exitCode: number;
+  readonly reason: string;
+  /** Milliseconds since the epoch. */
+  readonly finishedAt: number;
+  /** It was ended for its probes, whatever its exit code. */
+  readonly unhealthy: boolean;
+}
+
+/** What a worker needs of the world. */
+export interface WorkerContext {
+  readonly cri: Cri;
+  readonly view: RuntimeView;
+  readonly images: Images;
+  readonly report: Report;
+  readonly host: Pick<Host, "unmount" | "removeTree">;
+  /** Called when a log begins; `ended` resolves with the container. */
+  readonly onLog: (about: string, path: string, ended: Promise<void>) => void;
+}
+
+/** The sandbox that a container is to live in, and its configuration there. */
+export interface Home {
+  readonly sandboxId: string;
+  readonly sandboxConfig: runtime.v1.PodSandboxConfig.$Properties;
+  readonly podIp: string;
+  /** Between the signal to end and SIGKILL. */
+  readonly graceSeconds: number;
+  configOf(
+    container: Container,
+    restartCount: number,
+    images: ReadonlyMap<string, ReadyImage>,
+  ): runtime.v1.ContainerConfig.$Properties;
+  /** The images that a container needs, with their policies: its own and those of its volumes. */
+  imagesOf(container: Container): ReadonlyMap<string, string | undefined>;
+  /** What a probe's command may refer to. */
+  literalsOf(container: Container): ReadonlyMap<string, Buffer>;
+}
+
+export class ContainerWorker {
+  readonly container: Container;
+  /** It runs and its start-up probe, if any, has passed. */
+  started = new Latch();
+  restartCount = 0;
+  ready = false;
+  /** The last time it ran to its end. */
+  exit: ContainerExit | undefined;
+  /** Why it does not run, while it is waited for. */
+  waiting: string | undefined;
+  readonly #context: WorkerContext;
+  readonly #pod: PodIdentity;
+  readonly #about: string;
+  readonly #backOff = new BackOff();
+  readonly #imageBackOff = new BackOff();
+  readonly #onRestart: () => void;
+  #runningId: string | undefined;
+  /** What is being started is no less to be stopped. */
+  #starting: Promise<unknown> = Promise.resolve();
+  #deadId: string | undefined;
+
+  constructor(container: Container, pod: PodIdentity, context: WorkerContext, onRestart: () => void) {
+    this.container = container;
+    this.#context = context;
+    this.#pod = pod;
+    this.#about = `${pod.namespace}/${pod.name}/${container.name}`;
+    this.#onRestart = onRestart;
+  }
+
+  get everStarted(): boolean {
+    return this.isRunning || this.exit !== undefined;
+  }
+
+  get isRunning(): boolean {
+    return this.#runningId !== undefined;
+  }
+
+  /** Runs it until its policy is satisfied, which Always never is. Rejects with the signal's reason. */
+  async run(home: Home, policy: RestartPolicy, ending: AbortSignal): Promise<ContainerExit> {
+    for (;;) {
+      if (this.exit !== undefined) await this.#beginAgain(this.exit, ending);
+      const exit = await this.#runOnce(home, ending);
+      if (!restarts(policy, exit)) return exit;
+      ending.throwIfAborted();
+    }
+  }
+
+  /** Ends it if it runs. A container that is gone has ended. */
+  async stop(graceSeconds: number): Promise<void> {
+    await this.#starting;
+    const id = this.#runningId;
+    if (id === undefined) return;
+    await this.#context.cri
+      .stopContainer({ containerId: id, timeout: Long.fromNumber(graceSeconds) }, { ms: graceSeconds * 1000 + 120_000 })
+      .catch((error: unknown) => {
+        if (!isNotFound(error)) throw error;
+      });
+  }
+
+  async #beginAgain({ finishedAt }: ContainerExit, ending: AbortSignal): Promise<void> {
+    const ms = this.#backOff.after(finishedAt, Date.now());
+    if (ms > 0) {
+      this.#wait("CrashLoopBackOff", `restarting in ${Math.round(ms / 1000)} s`);
+      await sleep(ms, ending);
+    }
+    ending.throwIfAborted();
+    this.#backOff.tried(finishedAt, Date.now());
+    this.restartCount += 1;
+    this.started = new Latch();
+    this.#onRestart();
+    // It may have been one restart too many.
+    ending.throwIfAborted();
+  }
+
+  async #runOnce(home: Home, ending: AbortSignal): Promise<ContainerExit> {
+    const id = await this.#create(home, ending);
+    const starting = this.#start(id);
+    this.#starting = starting;
+    const startError = await starting;
+    const exit = startError ?? (await this.#supervise(id, home, ending));
+    this.exit = exit;
+    this.#runningId = undefined;
+    this.#deadId = id;
+    this.ready = false;
+    this.#say(
+      startError
+        ? `could not start: ${exit.reason}`
+        : `exit ${exit.exitCode}${exit.reason === "Completed" ? "" : ` (${exit.reason})`}`,
+    );
+    return exit;
+  }
+
+  /** The id of a created container; tries until it succeeds or the signal aborts. */
+  async #create(home: Home, ending: AbortSignal): Promise<string> {
+    for (;;) {
+      const images = await this.#images(home, ending);
+      try {
+        await this.#removeDead();
+        const { sandboxId: podSandboxId, sandboxConfig } = home;
+        const config = home.configOf(this.container, this.restartCount, images);
+        ending.throwIfAborted();
+        const { containerId } = await this.#context.cri.createContainer({ podSandboxId, config, sandboxConfig });
+        ending.throwIfAborted();
+        return containerId;
+      } catch (error) {
+        ending.throwIfAborted();
+        this.#wait("CreateContainerError", sentenceOf(error));
+        await sleep(isUnreachable(error) ? 1000 : retryMs, ending);
+      }
+    }
+  }
+
+  async #images(home: Home, ending: AbortSignal): Promise<ReadonlyMap<string, ReadyImage>> {
+    for (;;) {
+      try {
+        const ready = new Map<string, ReadyImage>();
+        for (const [reference, policy] of home.imagesOf(this.container))
+          ready.set(reference, await this.#context.images.ensure(reference, policy, home.sandboxConfig, ending));
+        return ready;
+      } catch (error) {
+        ending.throwIfAborted();
+        const now = Date.now();
+        this.#imageBackOff.tried(now, now);
+        const ms = isUnreachable(error) ? 1000 : this.#imageBackOff.after(now, now);
+        this.#wait("ErrImagePull", `${sentenceOf(error)} Again in ${ms / 1000} s.`);
+        await sleep(ms, ending);
+      }
+    }
+  }
+
+  async #removeDead(): Promise<void> {
+    if (this.#deadId !== undefined) await this.#context.cri.removeContainer({ containerId: this.#deadId });
+    this.#deadId = undefined;
+    const old = this.restartCount - logsKept;
+    if (old >= 0)
+      await Promise.all([this.#logPath(old), `${this.#logPath(old)}.1`].map((path) => rm(path, { force: true })));
+  }
+
+  #logPath(restartCount: number): string {
+    return join(logDirectory(this.#pod), logPath(this.container.name, restartCount));
+  }
+
+  /** Undefined when it runs; else how its start ended. */
+  async #start(containerId: string): Promise<ContainerExit | undefined> {
+    try {
+      await this.#context.cri.startContainer({ containerId });
+    } catch (error) {
+      const { status } = await this.#context.cri.containerStatus({ containerId }).catch(() => ({ status: undefined }));
+      if (status?.state !== runtime.v1.ContainerState.CONTAINER_RUNNING) {
+        const exitCode = status?.state === CONTAINER_EXITED ? (status.exitCode ?? 128) : 128;
+        return {
+          exitCode: exitCode || 128,
+          reason: `StartError: ${sentenceOf(error)}`,
+          finishedAt: Date.now(),
+          unhealthy: false,
+        };
+      }
+    }
+    this.#runningId = containerId;
+    this.waiting = undefined;
+    this.#say(this.restartCount === 0 ? "started" : `started again (restart ${this.restartCount})`);
+    return undefined;
+  }
+
+  /** From its start to its end, which failed probes bring about. */
+  async #supervise(containerId: string, home: Home, ending: AbortSignal): Promise<ContainerExit> {
+    const { view, cri, onLog } = this.#context;
+    const ended = view.containerEnd(containerId);
+    onLog(this.#about, this.#logPath(this.restartCount), ended);
+    const over = new AbortController();
+    let verdict: ProbeVerdict | undefined;
+    const target = {
+      container: this.container,
+      containerId,
+      podIp: home.podIp,
+      environment: home.literalsOf(this.container),
+    };
+    const probing = probe(cri, target, this.#probeEvents(), AbortSignal.any([over.signal, ending])).then(
+      async (found) => {
+        verdict = found;
+        this.#say(`${found.probe} probe failed; ending it`);
+        await this.stop(found.graceSeconds ?? home.graceSeconds);
+      },
+      () => undefined,
+    );
+    const rotating = rotateLog(cri, containerId, this.#logPath(this.restartCount), over.signal);
+    try {
+      await ended;
+    } finally {
+      over.abort();
+      await rotating;
+    }
+    await probing.catch(() => undefined);
+    return await this.#exitOf(containerId, verdict !== undefined);
+  }
+
+  #probeEvents() {
+    const hasReadiness = this.container.readinessProbe !== undefined;
+    return {
+      started: () => {
+        if (this.container.startupProbe) this.#say("startup probe passed");
+        this.started.open();
+      },
+      ready: (ready: boolean) => {
+        if (hasReadiness && ready !== this.ready) this.#say(ready ? "ready" : "not ready");
+        this.ready = ready;
+      },
+      failed: (name: string, answer: string) => this.#say(`${name} probe: ${answer}`),
+    };
+  }
+
+  async #exitOf(containerId: string, unhealthy: boolean): Promise<ContainerExit> {
+    for (;;) {
+      try {
+        const { status } = await this.#context.cri.containerStatus({ containerId });
+        const finishedAt = Math.floor(Number(status?.finishedAt ?? 0) / 1e6);
+        const exitCode = status?.exitCode ?? 0;
+        const reason = status?.reason || (exitCode === 0 ? "Completed" : "Error");
+        return { exitCode, reason, finishedAt: finishedAt || Date.now(), unhealthy };
+      } catch (error) {
+        // Somebody removed it, and its exit code with it.
+        if (!isUnreachable(error))
+          return { exitCode: 137, reason: "ContainerStatusUnknown", finishedAt: Date.now(), unhealthy };
+        await sleep(1000, this.#context.view.open);
+      }
+    }
+  }
+
+  #wait(reason: string, message: string): void {
+    // Once for each reason and message, however often it is tried.
+    const text = `${reason}: ${message}`;
+    if (this.waiting !== text) this.#say(text);
+    this.waiting = text;
+  }
+
+  #say(text: string): void {
+    this.#context.report.line(this.#about, text);
+  }
+}
+
+function restarts(policy: RestartPolicy, { exitCode, unhealthy }: ContainerExit): boolean {
+  return policy === "Always" || (policy === "OnFailure" && (exitCode !== 0 || unhealthy));
+}

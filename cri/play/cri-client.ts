@@ -1,0 +1,135 @@
+// The calls of CRI that play makes, each with a deadline. Any CRI server will do; an error is the server's own sentence.
+
+import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import type { Writer } from "protobufjs/minimal.js";
+import { runtime } from "../api/generated/messages.js";
+
+const v1 = runtime.v1;
+
+/** A kubelet's runtimeRequestTimeout. */
+const callMs = 120_000;
+/** The server watches over its own downloads; past this it is taken for stuck. */
+const pullMs = 60 * 60_000;
+const receiveLimit = 16 << 20;
+
+interface Codec<Properties, Message> {
+  encode(message: Properties): Writer;
+  decode(bytes: Uint8Array): Message;
+}
+
+export interface CallLimits {
+  /** In place of the method's own deadline. */
+  readonly ms?: number;
+  /** Cancels the call, which rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export type Cri = ReturnType<typeof connectCri>;
+
+export function connectCri(socket: string) {
+  const client = new Client(`unix:${socket}`, credentials.createInsecure(), {
+    "grpc.max_receive_message_length": receiveLimit,
+    // A daemon that starts again is found within a second.
+    "grpc.max_reconnect_backoff_ms": 1000,
+  });
+
+  const method = <Request, Response>(
+    name: `${"Runtime" | "Image"}Service/${string}`,
+    request: Codec<Request, unknown>,
+    response: Codec<never, Response>,
+    usualMs = callMs,
+  ) => {
+    return async (message: Request, { ms = usualMs, signal }: CallLimits = {}): Promise<Response> => {
+      signal?.throwIfAborted();
+      return await new Promise((resolve, reject) => {
+        const call = client.makeUnaryRequest(
+          `/runtime.v1.${name}`,
+          (value: Request) => Buffer.from(request.encode(value).finish()),
+          (bytes: Buffer) => response.decode(bytes),
+          message,
+          new Metadata(),
+          { deadline: Date.now() + ms },
+          (error, value) => {
+            signal?.removeEventListener("abort", cancel);
+            if (value !== undefined) resolve(value);
+            else reject(signal?.aborted ? signal.reason : error);
+          },
+        );
+        const cancel = () => call.cancel();
+        signal?.addEventListener("abort", cancel, { once: true });
+      });
+    };
+  };
+
+  return {
+    version: method("RuntimeService/Version", v1.VersionRequest, v1.VersionResponse, 5_000),
+    runPodSandbox: method(
+      "RuntimeService/RunPodSandbox",
+      v1.RunPodSandboxRequest,
+      v1.RunPodSandboxResponse,
+      2 * callMs,
+    ),
+    stopPodSandbox: method("RuntimeService/StopPodSandbox", v1.StopPodSandboxRequest, v1.StopPodSandboxResponse),
+    removePodSandbox: method(
+      "RuntimeService/RemovePodSandbox",
+      v1.RemovePodSandboxRequest,
+      v1.RemovePodSandboxResponse,
+    ),
+    podSandboxStatus: method(
+      "RuntimeService/PodSandboxStatus",
+      v1.PodSandboxStatusRequest,
+      v1.PodSandboxStatusResponse,
+    ),
+    listPodSandbox: method("RuntimeService/ListPodSandbox", v1.ListPodSandboxRequest, v1.ListPodSandboxResponse),
+    createContainer: method("RuntimeService/CreateContainer", v1.CreateContainerRequest, v1.CreateContainerResponse),
+    startContainer: method("RuntimeService/StartContainer", v1.StartContainerRequest, v1.StartContainerResponse),
+    stopContainer: method("RuntimeService/StopContainer", v1.StopContainerRequest, v1.StopContainerResponse),
+    removeContainer: method("RuntimeService/RemoveContainer", v1.RemoveContainerRequest, v1.RemoveContainerResponse),
+    containerStatus: method("RuntimeService/ContainerStatus", v1.ContainerStatusRequest, v1.ContainerStatusResponse),
+    listContainers: method("RuntimeService/ListContainers", v1.ListContainersRequest, v1.ListContainersResponse),
+    reopenContainerLog: method(
+      "RuntimeService/ReopenContainerLog",
+      v1.ReopenContainerLogRequest,
+      v1.ReopenContainerLogResponse,
+    ),
+    execSync: method("RuntimeService/ExecSync", v1.ExecSyncRequest, v1.ExecSyncResponse),
+    imageStatus: method("ImageService/ImageStatus", v1.ImageStatusRequest, v1.ImageStatusResponse),
+    pullImage: method("ImageService/PullImage", v1.PullImageRequest, v1.PullImageResponse, pullMs),
+    /** Calls back at each event of a container, until the signal aborts or the stream ends, which resolves. */
+    async containerEvents(onEvent: () => void, signal: AbortSignal): Promise<void> {
+      const call = client.makeServerStreamRequest(
+        "/runtime.v1.RuntimeService/GetContainerEvents",
+        (value: runtime.v1.GetEventsRequest.$Properties) => Buffer.from(v1.GetEventsRequest.encode(value).finish()),
+        // What it says is looked up: an event only says when.
+        () => null,
+        {},
+      );
+      signal.addEventListener("abort", () => call.cancel(), { once: true });
+      call.on("data", onEvent);
+      await new Promise<void>((resolve) => call.on("end", resolve).on("error", () => resolve()));
+    },
+    close: () => client.close(),
+  };
+}
+
+/** The server's sentence; "" when it was none of the server's. */
+export function sentenceOf(error: unknown): string {
+  return isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error);
+}
+
+/** Nobody answers: the daemon is away, and may come back. */
+export function isUnreachable(error: unknown): boolean {
+  return isServiceError(error) && error.code === status.UNAVAILABLE;
+}
+
+export function isDeadline(error: unknown): boolean {
+  return isServiceError(error) && error.code === status.DEADLINE_EXCEEDED;
+}
+
+export function isNotFound(error: unknown): boolean {
+  return isServiceError(error) && error.code === status.NOT_FOUND;
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && "details" in error && typeof error.details === "string";
+}

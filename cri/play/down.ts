@@ -1,0 +1,64 @@
+// `keelson play --down`: takes down what a play of the same files has started, in this process or another, living or dead.
+
+import type { Host } from "../../native/index.ts";
+import { connectCri, sentenceOf } from "./cri-client.ts";
+import { playErrors } from "./errors.ts";
+import { loadManifests, titleOf, type Workload } from "./manifest.ts";
+import { answers } from "./play.ts";
+import type { Report } from "./report.ts";
+import { removeSandboxes } from "./take-down.ts";
+import { sleep } from "./wait.ts";
+import { askToEnd, heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-directory.ts";
+
+const lookMs = 100;
+const defaultGraceSeconds = 30;
+/** Beyond a pod's grace period: for its player to take it down. */
+const playerMs = 60_000;
+
+export interface DownOptions {
+  readonly files: readonly string[];
+  readonly socket: string;
+  readonly root: string;
+  readonly host: Host;
+  readonly report: Report;
+  readonly stop: AbortSignal;
+}
+
+export async function down({ files, socket, root, host, report, stop }: DownOptions): Promise<void> {
+  const { workloads } = await loadManifests(files);
+  const cri = connectCri(socket);
+  try {
+    await answers(cri, socket);
+    const all = await Promise.allSettled(
+      workloads.map(async (workload) => {
+        const directory = await takeOver(host, root, workload, stop);
+        const grace = workload.template.spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
+        try {
+          await removeSandboxes(cri, titleOf(workload), grace);
+        } catch (error) {
+          directory.release();
+          throw playErrors.notTakenDown({ workloads: titleOf(workload), reason: sentenceOf(error) }, error);
+        }
+        await directory.remove();
+        report.line(titleOf(workload), "down");
+      }),
+    );
+    const failed = all.find((each) => each.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+  } finally {
+    cri.close();
+  }
+}
+
+/** A player that lives is asked to end, and takes its pods down itself. */
+async function takeOver(host: Host, root: string, workload: Workload, stop: AbortSignal): Promise<WorkloadDirectory> {
+  const grace = workload.template.spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
+  const until = Date.now() + grace * 1000 + playerMs;
+  for (;;) {
+    const directory = await lockWorkload(host, root, workload);
+    if (directory !== undefined) return directory;
+    if (Date.now() > until) throw heldElsewhere(root, workload);
+    await askToEnd(host, root, workload);
+    await sleep(lookMs, stop);
+  }
+}

@@ -1,0 +1,128 @@
+// Containers' logs as they are written, each line with its container's name in front. Source: the CRI log format,
+// "TIME STREAM TAGS CONTENT", where the tag P says that the line goes on.
+//
+// Bounds: what is read at once (`chunkBytes`), a line that never ends (`lineLimit`: printed in pieces). A reader that
+// is slow makes this wait, and the logs' rotation bounds what is behind (log-rotation.ts): lines may be missing then.
+
+import { type FileHandle, open, stat } from "node:fs/promises";
+
+const chunkBytes = 64 << 10;
+const lineLimit = 64 << 10;
+/** Between two looks for more. */
+const shortestPauseMs = 50;
+const longestPauseMs = 400;
+
+/** Resolves when there is room for more. */
+export type Write = (bytes: Buffer) => Promise<void>;
+
+const newline = Buffer.from("\n");
+
+/** Prints a log from its beginning until its container has ended and all is read. */
+export async function followLog(path: string, prefix: string, ended: Promise<void>, write: Write): Promise<void> {
+  let over = false;
+  const end = ended
+    .then(
+      () => undefined,
+      () => undefined,
+    )
+    .then(() => {
+      over = true;
+    });
+  const lines = new LogLines(prefix);
+  let pause = shortestPauseMs;
+  let file: FileHandle | undefined;
+  try {
+    for (;;) {
+      // Asked before the look: what was written until then is seen.
+      const last = over;
+      file ??= await open(path).catch(() => undefined);
+      const printed = file === undefined ? false : await copyNew(file, lines, write);
+      if (!printed && file !== undefined && (await isReplaced(path, file))) {
+        await file.close();
+        file = undefined;
+        continue;
+      }
+      if (last && !printed) return;
+      pause = printed ? shortestPauseMs : Math.min(pause * 2, longestPauseMs);
+      if (!printed) await Promise.race([end, new Promise((resolve) => setTimeout(resolve, pause))]);
+    }
+  } finally {
+    const rest = lines.rest();
+    if (rest.length > 0) await write(rest);
+    await file?.close();
+  }
+}
+
+/** From the file's own position to its present end; whether there was anything. */
+async function copyNew(file: FileHandle, lines: LogLines, write: Write): Promise<boolean> {
+  let any = false;
+  for (;;) {
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(chunkBytes), 0, chunkBytes, null);
+    if (bytesRead === 0) return any;
+    any = true;
+    const output = lines.take(buffer.subarray(0, bytesRead));
+    if (output.length > 0) await write(output);
+  }
+}
+
+async function isReplaced(path: string, file: FileHandle): Promise<boolean> {
+  const [now, ours] = await Promise.all([stat(path).catch(() => undefined), file.stat()]);
+  return now !== undefined && (now.ino !== ours.ino || now.dev !== ours.dev);
+}
+
+/** Turns a log's bytes into lines to print. */
+export class LogLines {
+  readonly #prefix: Buffer;
+  /** Of an entry that is not whole yet. */
+  #entry: Buffer = Buffer.alloc(0);
+  /** Of a line by stream: stdout and stderr go on independently. */
+  readonly #parts = new Map<string, Buffer[]>();
+
+  constructor(prefix: string) {
+    this.#prefix = Buffer.from(prefix);
+  }
+
+  take(bytes: Buffer): Buffer {
+    const pieces: Buffer[] = [];
+    let rest = this.#entry.length === 0 ? bytes : Buffer.concat([this.#entry, bytes]);
+    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+      this.#add(rest.subarray(0, end), pieces);
+      rest = rest.subarray(end + 1);
+    }
+    if (rest.length > lineLimit) {
+      this.#add(rest, pieces);
+      rest = Buffer.alloc(0);
+    }
+    this.#entry = Buffer.from(rest);
+    return Buffer.concat(pieces);
+  }
+
+  /** Lines that were never finished. */
+  rest(): Buffer {
+    const pieces: Buffer[] = [];
+    for (const parts of this.#parts.values()) this.#print(parts, pieces);
+    this.#parts.clear();
+    return Buffer.concat(pieces);
+  }
+
+  #add(entry: Buffer, pieces: Buffer[]): void {
+    const [, head = "", stream = "", tags = ""] =
+      /^(\S+ (stdout|stderr) (\S+) ?)/.exec(entry.subarray(0, 100).toString("latin1")) ?? [];
+    const parts = this.#parts.get(stream) ?? [];
+    parts.push(entry.subarray(head.length));
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    if (tags === "P" && length < lineLimit) {
+      this.#parts.set(
+        stream,
+        parts.map((part) => Buffer.from(part)),
+      );
+      return;
+    }
+    this.#parts.delete(stream);
+    this.#print(parts, pieces);
+  }
+
+  #print(parts: readonly Buffer[], pieces: Buffer[]): void {
+    pieces.push(this.#prefix, ...parts, newline);
+  }
+}

@@ -1,0 +1,315 @@
+// Lives of pods on a scripted CRI server, by a clock that the tests turn.
+
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Images } from "./images.ts";
+import type { Workload } from "./manifest.ts";
+import { Report } from "./report.ts";
+import { RuntimeView } from "./runtime-view.ts";
+import type { Container, PodSpec } from "./supported.ts";
+import { type Act, ScriptedCri } from "./testing/scripted-cri.ts";
+import { WorkloadRun } from "./workload-run.ts";
+
+// Real files would take real time, which the clock does not know.
+vi.mock("node:fs/promises", async (importOriginal) => ({
+  ...(await importOriginal<typeof import("node:fs/promises")>()),
+  mkdir: async () => undefined,
+  readFile: async () => "",
+  rm: async () => undefined,
+  stat: async () => ({ size: 0 }),
+  writeFile: async () => undefined,
+}));
+
+let closing: AbortController;
+
+beforeEach(() => {
+  closing = new AbortController();
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
+});
+
+afterEach(() => {
+  closing.abort(new Error("the test is over"));
+  vi.useRealTimers();
+});
+
+const container = (name: string, more: Partial<Container> = {}): Container => ({
+  name,
+  image: `local/${name}:1`,
+  ...more,
+});
+
+/** A workload under way on its own server. */
+function start(spec: PodSpec, script: Record<string, Act[]>, more: Partial<Workload> = {}) {
+  const server = new ScriptedCri(script);
+  const lines: string[] = [];
+  const report = Report.plain({ write: (text) => lines.push(text.trimEnd()) });
+  const view = new RuntimeView(server.cri, "run", report);
+  view.follow(closing.signal);
+  const workload: Workload = {
+    kind: "Pod",
+    namespace: "default",
+    name: "p",
+    template: { spec, labels: {}, annotations: {} },
+    replicas: 1,
+    backoffLimit: 6,
+    activeDeadlineSeconds: undefined,
+    ...more,
+  };
+  const removed: string[] = [];
+  const host = {
+    unmount: async () => undefined,
+    removeTree: async (path: string) => {
+      removed.push(path);
+    },
+  };
+  const run = new WorkloadRun(
+    { workload, manifest: { configMaps: new Map(), secrets: new Map() }, directory: "/play", run: "run" },
+    { cri: server.cri, view, images: new Images(server.cri, report), report, host, onLog: () => undefined },
+  );
+  let over = false;
+  const ended = run.run().finally(() => {
+    over = true;
+  });
+  ended.catch(() => undefined);
+  return { server, run, lines, removed, ended, isOver: () => over };
+}
+
+/** Turns the clock in small steps until the condition holds; at most so many seconds. */
+async function turn(condition: () => boolean, seconds = 3600): Promise<void> {
+  for (let passed = 0; !condition(); passed += 0.25) {
+    if (passed > seconds) throw new Error(`not within ${seconds} s: ${condition}`);
+    await vi.advanceTimersByTimeAsync(250);
+  }
+}
+
+const phases = (run: WorkloadRun) => [...run.pods].map(({ phase, reason }) => `${phase} ${reason}`.trim());
+
+test("init containers end one after the other, sidecars start among them and end last, in reverse", async () => {
+  const sidecar = { restartPolicy: "Always" };
+  const spec = {
+    restartPolicy: "Never",
+    initContainers: [container("one"), container("log", sidecar), container("two"), container("proxy", sidecar)],
+    containers: [container("app")],
+  };
+  const { server, run, isOver } = start(spec, {
+    one: [{ exitAfterMs: 2000 }],
+    two: [{ exitAfterMs: 2000 }],
+    app: [{ exitAfterMs: 3000 }],
+  });
+  await turn(isOver);
+  expect(server.order).toEqual([
+    "sandbox",
+    ...["create one", "start one", "create log", "start log", "create two", "start two"],
+    ...["create proxy", "start proxy", "create app", "start app"],
+    ...["stop proxy 30", "stop log 30", "stop sandbox"],
+  ]);
+  expect(phases(run)).toEqual(["Succeeded"]);
+});
+
+test("a sidecar's start-up probe holds up what comes after it", async () => {
+  const startupProbe = { exec: { command: ["ready"] }, periodSeconds: 2, failureThreshold: 3 };
+  const { server, isOver } = start(
+    {
+      restartPolicy: "Never",
+      initContainers: [container("side", { restartPolicy: "Always", startupProbe })],
+      containers: [container("app")],
+    },
+    { side: [{ execExit: 1 }, { execExit: 0 }], app: [{ exitAfterMs: 100 }] },
+  );
+  await turn(isOver);
+  // Three failures end it; its second life passes.
+  expect(server.order.filter((call) => /side|app/.test(call))).toEqual([
+    ...[
+      "create side",
+      "start side",
+      "stop side 30",
+      "create side",
+      "start side",
+      "create app",
+      "start app",
+      "stop side 30",
+    ],
+  ]);
+});
+
+test("a container that fails again and again is restarted at once, then after 10, 20, 40 s, up to 5 minutes", async () => {
+  const { server, run } = start({ containers: [container("app")] }, { app: [{ exitAfterMs: 1000, exitCode: 1 }] });
+  await turn(() => server.times("start app").length === 9);
+  const starts = server.times("start app");
+  const waits = starts.slice(1).map((time, index) => time - (starts[index] ?? 0) - 1);
+  for (const [index, wanted] of [0, 10, 20, 40, 80, 160, 300, 300].entries()) {
+    expect(waits[index]).toBeGreaterThanOrEqual(wanted - 0.1);
+    expect(waits[index]).toBeLessThan(wanted + 3);
+  }
+  expect([...run.pods].map(({ workers: [worker] }) => worker?.restartCount)).toEqual([8]);
+});
+
+test("ten minutes of running make the back-off begin again", async () => {
+  const fails = { exitAfterMs: 1000, exitCode: 1 };
+  const { server } = start(
+    { containers: [container("app")] },
+    { app: [fails, fails, fails, { exitAfterMs: 700_000, exitCode: 1 }, fails] },
+  );
+  await turn(() => server.times("start app").length === 6);
+  const starts = server.times("start app");
+  expect((starts[4] ?? 0) - (starts[3] ?? 0)).toBeLessThan(703);
+  expect((starts[5] ?? 0) - (starts[4] ?? 0)).toBeGreaterThan(10.9);
+});
+
+describe("a pod ends", () => {
+  test.each<[string, Act[], string, number]>([
+    ["Never", [{ exitAfterMs: 10, exitCode: 3 }], "Failed", 0],
+    ["Never", [{ exitAfterMs: 10 }], "Succeeded", 0],
+    ["Never", [{ startError: "no such file" }], "Failed", 0],
+    ["OnFailure", [{ exitAfterMs: 10, exitCode: 3 }, { exitAfterMs: 10 }], "Succeeded", 1],
+  ])("by its restart policy %s and %j as %s", async (restartPolicy, acts, phase, restarts) => {
+    const { run, isOver } = start({ restartPolicy, containers: [container("app")] }, { app: acts });
+    await turn(isOver);
+    expect(phases(run)).toEqual([phase]);
+    expect([...run.pods].flatMap(({ workers }) => workers.map(({ restartCount }) => restartCount))).toEqual([restarts]);
+  });
+
+  test("when an init container fails under Never, without its containers", async () => {
+    const spec = { restartPolicy: "Never", initContainers: [container("init")], containers: [container("app")] };
+    const { server, run, isOver } = start(spec, { init: [{ exitAfterMs: 10, exitCode: 2 }] });
+    await turn(isOver);
+    expect(phases(run)).toEqual(["Failed"]);
+    expect(server.order).not.toContain("create app");
+  });
+
+  test("when its time is over", async () => {
+    const { server, run, isOver } = start({ activeDeadlineSeconds: 20, containers: [container("app")] }, {});
+    await turn(isOver);
+    expect(phases(run)).toEqual(["Failed DeadlineExceeded"]);
+    expect(server.times("stop app 30")[0]).toBeCloseTo(20, 0);
+  });
+
+  test("when it is asked to, with its grace period; and nothing of it is left", async () => {
+    const spec = { terminationGracePeriodSeconds: 7, containers: [container("app")] };
+    const { server, run, removed, isOver } = start(spec, {});
+    await turn(() => server.order.includes("start app"));
+    run.end();
+    await turn(isOver);
+    expect(server.order.slice(-2)).toEqual(["stop app 7", "stop sandbox"]);
+    await run.remove();
+    expect(server.sandboxes.size).toBe(0);
+    expect(removed).toEqual(["/play/p"]);
+  });
+});
+
+test("a liveness probe that fails, or hangs, ends the container with the probe's grace, and it starts again", async () => {
+  for (const execExit of [1, Number.POSITIVE_INFINITY]) {
+    const livenessProbe = {
+      exec: { command: ["x"] },
+      periodSeconds: 5,
+      failureThreshold: 2,
+      terminationGracePeriodSeconds: 3,
+    };
+    const { server, lines, run } = start(
+      { containers: [container("app", { livenessProbe })] },
+      { app: [{ execExit }, {}] },
+    );
+    await turn(() => server.times("start app").length === 2);
+    expect(server.order).toContain("stop app 3");
+    expect(lines.join("\n")).toContain("liveness probe failed; ending it");
+    run.end();
+  }
+});
+
+test("a container that never becomes ready runs on, and says so", async () => {
+  const readinessProbe = { exec: { command: ["x"] }, periodSeconds: 5, failureThreshold: 1 };
+  const { server, run, lines } = start(
+    { containers: [container("app", { readinessProbe })] },
+    { app: [{ execExit: 1 }] },
+  );
+  await turn(() => lines.filter((line) => line.includes("readiness probe: exit 1")).length > 3);
+  expect(server.times("start app")).toHaveLength(1);
+  expect([...run.pods].map(({ workers: [worker] }) => worker?.ready)).toEqual([false]);
+});
+
+test("an image that does not exist is asked for again after 10, 20, 40 s, and its pod is pending", async () => {
+  const { server, run, lines } = start({ containers: [container("app", { image: "nowhere/x:1" })] }, {});
+  server.pullError = "there is no such image";
+  await turn(() => server.times("pull nowhere/x:1").length === 4);
+  const [first = 0, second = 0, third = 0, fourth = 0] = server.times("pull nowhere/x:1");
+  expect([second - first, third - second, fourth - third].map((seconds) => Math.round(seconds / 10))).toEqual([
+    1, 2, 4,
+  ]);
+  expect(run.outcome).toBe("Pending");
+  expect(lines.join("\n")).toContain("ErrImagePull: there is no such image");
+  server.pullError = undefined;
+  await turn(() => server.order.includes("start app"));
+});
+
+test("imagePullPolicy Never and a missing image", async () => {
+  const { lines } = start({ containers: [container("app", { image: "nowhere/x:1", imagePullPolicy: "Never" })] }, {});
+  await turn(() => lines.some((line) => line.includes("imagePullPolicy is Never")));
+});
+
+test("a sandbox that is lost is replaced, and the pod begins again with its init containers", async () => {
+  const spec = { initContainers: [container("init")], containers: [container("app")] };
+  const { server } = start(spec, { init: [{ exitAfterMs: 10 }] });
+  await turn(() => server.order.includes("start app"));
+  server.loseSandboxes();
+  await turn(() => server.times("start app").length === 2);
+  expect(server.times("sandbox")).toHaveLength(2);
+  expect(server.times("start init")).toHaveLength(2);
+});
+
+test("a runtime that is away is waited for: nothing is restarted when it is back", async () => {
+  const { server, lines, run } = start({ containers: [container("app")] }, {});
+  await turn(() => server.order.includes("start app"));
+  server.away = true;
+  await turn(() => lines.includes("runtime: it does not answer; containers run on; waiting for it"));
+  server.away = false;
+  await turn(() => lines.includes("runtime: it answers again"));
+  expect(server.times("start app")).toHaveLength(1);
+  run.end();
+});
+
+test("a runtime that is away while a pod is to end: given up after 10 s", async () => {
+  const { server, run, ended, isOver } = start({ containers: [container("app")] }, {});
+  await turn(() => server.order.includes("start app"));
+  server.away = true;
+  run.end();
+  await turn(isOver, 60);
+  await expect(ended).rejects.toThrow("No connection");
+});
+
+describe("a Job", () => {
+  const job = (backoffLimit: number) => ({ kind: "Job" as const, backoffLimit });
+  const fails = { exitAfterMs: 10, exitCode: 1 };
+
+  test("makes another pod when one has failed, later each time, until one succeeds", async () => {
+    const spec = { restartPolicy: "Never", containers: [container("app")] };
+    const { server, run, isOver } = start(spec, { app: [fails, fails, { exitAfterMs: 10 }] }, job(6));
+    await turn(isOver);
+    expect(run.outcome).toBe("Succeeded");
+    const [first = 0, second = 0, third = 0] = server.times("sandbox");
+    expect([second - first, third - second].map((seconds) => Math.round(seconds / 10))).toEqual([1, 2]);
+  });
+
+  test("fails when its pods have failed too often", async () => {
+    const spec = { restartPolicy: "Never", containers: [container("app")] };
+    const { server, run, lines, isOver } = start(spec, { app: [fails] }, job(1));
+    await turn(isOver);
+    expect(run.outcome).toBe("Failed");
+    expect(server.times("sandbox")).toHaveLength(2);
+    expect(lines).toContain("Job default/p: Failed (BackoffLimitExceeded)");
+  });
+
+  test("fails when its pod's containers have been restarted too often", async () => {
+    const spec = { restartPolicy: "OnFailure", containers: [container("app")] };
+    const { server, run, isOver } = start(spec, { app: [fails] }, job(2));
+    await turn(isOver);
+    expect(run.outcome).toBe("Failed");
+    expect(server.times("start app")).toHaveLength(2);
+    expect(phases(run)).toEqual(["Failed BackoffLimitExceeded"]);
+  });
+});
+
+test("a Deployment has its replicas as pods", async () => {
+  const { server } = start({ containers: [container("app")] }, {}, { kind: "Deployment", replicas: 3 });
+  await turn(() => server.times("start app").length === 3);
+  const names = [...server.sandboxes.values()].map(({ config }) => config.metadata?.name);
+  expect(names.sort()).toEqual(["p-0", "p-1", "p-2"]);
+});

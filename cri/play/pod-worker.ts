@@ -1,0 +1,347 @@
+// The life of one pod: sandbox, init containers in their order, sidecars among them, containers, and its end.
+//
+// A sandbox that is lost is replaced, and the pod begins again in it, as with a kubelet.
+
+import { randomUUID } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import { hostname, networkInterfaces } from "node:os";
+import { join } from "node:path";
+import { isDoneWithin, orAborted } from "../../native/index.ts";
+import type { runtime } from "../api/generated/messages.js";
+import {
+  type ContainerExit,
+  ContainerWorker,
+  type Home,
+  type RestartPolicy,
+  type WorkerContext,
+} from "./container-worker.ts";
+import { isNotFound, isUnreachable, sentenceOf } from "./cri-client.ts";
+import { environmentOf } from "./environment.ts";
+import type { PodFacts } from "./field-path.ts";
+import type { Manifest, PodTemplate } from "./manifest.ts";
+import { hostsFile } from "./name-files.ts";
+import { containerConfig, hostnameOf, logDirectory, type PodIdentity, sandboxConfig } from "./pod-config.ts";
+import type { Container, PodSpec } from "./supported.ts";
+import { removeFiles } from "./take-down.ts";
+import { type PreparedVolume, prepareVolumes } from "./volumes.ts";
+import { sleep } from "./wait.ts";
+
+const retryMs = 10_000;
+const defaultGraceSeconds = 30;
+/** A kubelet never gives less. */
+const leastGraceSeconds = 2;
+/** How long a runtime that does not answer is waited for when the pod is to end. */
+const unreachableMs = 10_000;
+/** How long the exit codes of stopped containers are waited for. */
+const settleMs = 5_000;
+
+export type Phase = "Pending" | "Running" | "Succeeded" | "Failed";
+
+/** Why a pod ends before its containers do. */
+export class PodEnding extends Error {
+  /** "DeadlineExceeded", "BackoffLimitExceeded", or "Deleted" when somebody asked for it. */
+  readonly reason: string;
+
+  constructor(reason: string) {
+    super(reason);
+    this.reason = reason;
+  }
+}
+
+class SandboxLost extends Error {}
+
+export interface PodOptions {
+  readonly identity: Omit<PodIdentity, "uid">;
+  readonly template: PodTemplate;
+  readonly restartPolicy: RestartPolicy;
+  readonly manifest: Pick<Manifest, "configMaps" | "secrets">;
+  /** Called at each restart of a container. */
+  readonly onRestart?: (pod: PodWorker) => void;
+}
+
+export class PodWorker {
+  readonly identity: PodIdentity;
+  /** Of a failure. */
+  reason = "";
+  readonly #options: PodOptions;
+  readonly #spec: PodSpec;
+  readonly #context: WorkerContext;
+  readonly #init: readonly ContainerWorker[];
+  readonly #main: readonly ContainerWorker[];
+  readonly #ending = new AbortController();
+  readonly #hurry = new AbortController();
+  #final: "Succeeded" | "Failed" | undefined;
+  readonly #runs: Promise<unknown>[] = [];
+  #sandboxId: string | undefined;
+
+  constructor(options: PodOptions, context: WorkerContext) {
+    this.#options = options;
+    this.#spec = options.template.spec;
+    this.#context = context;
+    this.identity = { ...options.identity, uid: randomUUID() };
+    const worker = (container: Container) =>
+      new ContainerWorker(container, this.identity, context, () => options.onRestart?.(this));
+    this.#init = (this.#spec.initContainers ?? []).map(worker);
+    this.#main = this.#spec.containers.map(worker);
+  }
+
+  /** A container that never started keeps its pod pending. */
+  get phase(): Phase {
+    return this.#final ?? (this.#main.every(({ everStarted }) => everStarted) ? "Running" : "Pending");
+  }
+
+  get workers(): readonly ContainerWorker[] {
+    return [...this.#init, ...this.#main];
+  }
+
+  /** Until all of its containers have ended for good, or `end` was called. Its sandbox is stopped then. */
+  async run(): Promise<void> {
+    const { activeDeadlineSeconds } = this.#spec;
+    const deadline =
+      activeDeadlineSeconds === undefined
+        ? undefined
+        : setTimeout(() => this.end("DeadlineExceeded"), activeDeadlineSeconds * 1000);
+    try {
+      for (let attempt = 0; !(await this.#runInSandbox(attempt)); attempt++);
+    } catch (error) {
+      if (!(error instanceof PodEnding)) throw error;
+      if (error.reason !== "Deleted") this.#conclude("Failed", error.reason);
+    } finally {
+      clearTimeout(deadline);
+    }
+    this.#say(this.#final === undefined ? "ending" : [this.phase, this.reason].join(" ").trim());
+    // Its sidecars must not start again.
+    this.#ending.abort(new PodEnding("Ended"));
+    await this.#stop();
+  }
+
+  /** Lets it end with its grace period. */
+  end(reason: "Deleted" | "DeadlineExceeded" | "BackoffLimitExceeded"): void {
+    this.#ending.abort(new PodEnding(reason));
+  }
+
+  /** What is ending ends now. */
+  hurry(): void {
+    this.#hurry.abort();
+  }
+
+  /** After `run`: nothing of it is left. */
+  async remove(): Promise<void> {
+    const podSandboxId = this.#sandboxId;
+    if (podSandboxId !== undefined)
+      await this.#persist(async () => await this.#context.cri.removePodSandbox({ podSandboxId }));
+    await removeFiles(this.#context.host, this.identity.directory);
+  }
+
+  /** True when the pod has ended by itself; false when its sandbox was lost and another is to be made. */
+  async #runInSandbox(attempt: number): Promise<boolean> {
+    const home = await this.#makeHome(attempt);
+    const lost = new AbortController();
+    this.#context.view.sandboxEnd(home.sandboxId).then(
+      () => lost.abort(new SandboxLost()),
+      () => undefined,
+    );
+    try {
+      await this.#runContainers(home, AbortSignal.any([this.#ending.signal, lost.signal]));
+      return true;
+    } catch (error) {
+      if (!(error instanceof SandboxLost)) throw error;
+      this.#say("its sandbox is gone");
+      await this.#persist(async () => await this.#context.cri.stopPodSandbox({ podSandboxId: home.sandboxId }));
+      await this.#settle();
+      if (this.#options.restartPolicy !== "Never") return false;
+      this.#conclude("Failed", "SandboxLost");
+      return true;
+    }
+  }
+
+  async #runContainers(home: Home, ending: AbortSignal): Promise<void> {
+    const policy = this.#options.restartPolicy;
+    for (const worker of this.#init) {
+      if (isSidecar(worker)) {
+        this.#run(worker, home, "Always", ending).catch(() => undefined);
+        await started(worker, ending);
+        continue;
+      }
+      const { exitCode } = await this.#run(worker, home, policy === "Always" ? "OnFailure" : policy, ending);
+      if (exitCode !== 0) {
+        this.#conclude("Failed", "");
+        return;
+      }
+    }
+    const unfinished = this.#main.filter(
+      ({ exit }) => exit === undefined || exit.exitCode !== 0 || policy === "Always",
+    );
+    await Promise.all(unfinished.map((worker) => this.#run(worker, home, policy, ending)));
+    const failed = this.#main.some(({ exit }) => exit?.exitCode !== 0);
+    this.#conclude(failed ? "Failed" : "Succeeded", "");
+  }
+
+  /** Rejects as soon as the signal aborts; what still runs then is waited for by `#settle`. */
+  async #run(worker: ContainerWorker, home: Home, policy: RestartPolicy, ending: AbortSignal): Promise<ContainerExit> {
+    const running = worker.run(home, policy, ending);
+    this.#runs.push(running);
+    return await orAborted(running, ending);
+  }
+
+  /** Containers that were ended have their exit codes then, unless the runtime is away. */
+  async #settle(): Promise<void> {
+    await isDoneWithin(Promise.allSettled(this.#runs.splice(0)), settleMs);
+  }
+
+  #conclude(phase: "Succeeded" | "Failed", reason: string): void {
+    this.#final = phase;
+    this.reason = reason;
+  }
+
+  async #makeHome(attempt: number): Promise<Home> {
+    const { cri } = this.#context;
+    for (;;) {
+      try {
+        const volumes = await this.#prepare();
+        const config = await sandboxConfig(this.identity, this.#options.template, attempt);
+        await this.#removeSandbox();
+        this.#ending.signal.throwIfAborted();
+        const runtimeHandler = this.#spec.runtimeClassName ?? "";
+        const { podSandboxId } = await cri.runPodSandbox({ config, runtimeHandler });
+        this.#sandboxId = podSandboxId;
+        this.#ending.signal.throwIfAborted();
+        return await this.#furnish(podSandboxId, config, volumes);
+      } catch (error) {
+        this.#ending.signal.throwIfAborted();
+        this.#say(`could not be set up: ${sentenceOf(error)}`);
+        await sleep(isUnreachable(error) ? 1000 : retryMs, this.#ending.signal);
+      }
+    }
+  }
+
+  async #prepare(): Promise<ReadonlyMap<string, PreparedVolume>> {
+    const { directory, namespace } = this.identity;
+    await mkdir(logDirectory(this.identity), { recursive: true, mode: 0o700 });
+    const { manifest } = this.#options;
+    return await prepareVolumes(this.#spec, { directory, namespace, manifest, signal: this.#ending.signal });
+  }
+
+  /** The one before; a pod has one sandbox. */
+  async #removeSandbox(): Promise<void> {
+    if (this.#sandboxId !== undefined) await this.#context.cri.removePodSandbox({ podSandboxId: this.#sandboxId });
+    this.#sandboxId = undefined;
+  }
+
+  async #furnish(
+    sandboxId: string,
+    config: runtime.v1.PodSandboxConfig.$Properties,
+    volumes: ReadonlyMap<string, PreparedVolume>,
+  ): Promise<Home> {
+    const facts = await this.#facts(sandboxId);
+    const hosts = join(this.identity.directory, "etc-hosts");
+    await writeFile(hosts, await hostsFile(this.#spec, hostnameOf(this.identity, this.#spec), facts.podIps), {
+      mode: 0o644,
+    });
+    const { template, manifest } = this.#options;
+    return {
+      sandboxId,
+      sandboxConfig: config,
+      podIp: facts.podIps[0] ?? "",
+      graceSeconds: this.#spec.terminationGracePeriodSeconds ?? defaultGraceSeconds,
+      imagesOf: (container) => imagesOf(container, volumes),
+      literalsOf: (container) =>
+        environmentOf(
+          { ...container, envFrom: [], env: (container.env ?? []).filter(({ valueFrom }) => valueFrom === undefined) },
+          { facts, template, manifest },
+        ),
+      configOf: (container, restartCount, images) =>
+        containerConfig({
+          pod: this.identity,
+          spec: this.#spec,
+          container,
+          restartCount,
+          environment: { facts, template, manifest },
+          volumes,
+          hostsFile: hosts,
+          imageOf: (reference) => images.get(reference)?.id ?? reference,
+          imageUser: images.get(container.image ?? "") ?? { uid: undefined, username: "" },
+        }),
+    };
+  }
+
+  async #facts(podSandboxId: string): Promise<PodFacts> {
+    const { namespace, name, uid } = this.identity;
+    const { status } = await this.#context.cri.podSandboxStatus({ podSandboxId });
+    const hostIps = hostAddresses();
+    const network = status?.network;
+    const podIps = this.#spec.hostNetwork
+      ? hostIps
+      : [network?.ip ?? "", ...(network?.additionalIps ?? []).map(({ ip }) => ip ?? "")];
+    return { name, namespace, uid, nodeName: hostname(), hostIps, podIps: podIps.filter((ip) => ip !== "") };
+  }
+
+  /** Containers first, then sidecars from the last to the first, then the sandbox. */
+  async #stop(): Promise<void> {
+    const podSandboxId = this.#sandboxId;
+    if (podSandboxId === undefined) return;
+    const grace = this.#spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
+    const began = Date.now();
+    const stop = async (worker: ContainerWorker) => {
+      const left = Math.max(grace - Math.floor((Date.now() - began) / 1000), leastGraceSeconds);
+      await this.#persist(async () => await worker.stop(this.#hurry.signal.aborted ? 0 : left));
+    };
+    const hurried = () => void Promise.allSettled(this.workers.map((worker) => worker.stop(0)));
+    this.#hurry.signal.addEventListener("abort", hurried, { once: true });
+    await Promise.all(this.workers.filter((worker) => !isSidecar(worker)).map(stop));
+    for (const sidecar of this.#init.filter(isSidecar).toReversed()) await stop(sidecar);
+    this.#hurry.signal.removeEventListener("abort", hurried);
+    await this.#persist(async () => await this.#context.cri.stopPodSandbox({ podSandboxId }));
+    await this.#settle();
+  }
+
+  /** Again while the runtime is away, for a while; what is gone already is done. */
+  async #persist(call: () => Promise<unknown>): Promise<void> {
+    const until = Date.now() + unreachableMs;
+    for (;;) {
+      try {
+        await call();
+        return;
+      } catch (error) {
+        if (isNotFound(error)) return;
+        if (!isUnreachable(error) || Date.now() > until) throw error;
+        await sleep(1000, this.#context.view.open);
+      }
+    }
+  }
+
+  #say(text: string): void {
+    this.#context.report.line(`${this.identity.namespace}/${this.identity.name}`, text);
+  }
+}
+
+/** Of the interfaces that lead out; a host without one has loopback alone. */
+function hostAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outward = all.filter(({ internal, scopeid }) => !internal && !scopeid).map(({ address }) => address);
+  return outward.length > 0 ? outward : ["127.0.0.1"];
+}
+
+function isSidecar({ container }: ContainerWorker): boolean {
+  return container.restartPolicy === "Always";
+}
+
+/** A restart before it has started begins another wait. */
+async function started(worker: ContainerWorker, ending: AbortSignal): Promise<void> {
+  while (!worker.started.isOpen) {
+    const latch = worker.started;
+    await Promise.race([latch.wait(ending), sleep(1000, ending)]);
+  }
+}
+
+function imagesOf(
+  { image = "", imagePullPolicy, volumeMounts = [] }: Container,
+  volumes: ReadonlyMap<string, PreparedVolume>,
+): ReadonlyMap<string, string | undefined> {
+  const images = new Map<string, string | undefined>();
+  for (const { name } of volumeMounts) {
+    const volume = volumes.get(name);
+    if (volume?.kind === "image") images.set(volume.reference, volume.pullPolicy);
+  }
+  return images.set(image, imagePullPolicy);
+}

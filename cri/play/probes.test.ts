@@ -1,0 +1,122 @@
+// Probes over HTTP and TCP against servers of the test's own; exec probes are pod-worker.test.ts's.
+
+import { once } from "node:events";
+import { createServer, type RequestListener } from "node:http";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { probe } from "./probes.ts";
+import type { Container } from "./supported.ts";
+
+type Probe = NonNullable<Container["livenessProbe"]>;
+
+const open: { close(): unknown }[] = [];
+afterEach(() => {
+  for (const server of open.splice(0)) server.close();
+});
+
+async function http(listener: RequestListener): Promise<number> {
+  const server = createServer(listener).listen(0, "127.0.0.1");
+  open.push({
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  });
+  await once(server, "listening");
+  return portOf(server.address());
+}
+
+function portOf(address: string | AddressInfo | null): number {
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+/** Asks once: whether that was healthy, and what was said about it. */
+async function ask(spec: Probe, container: Partial<Container> = {}): Promise<{ healthy: boolean; detail: string }> {
+  const over = new AbortController();
+  const answer = Promise.withResolvers<{ healthy: boolean; detail: string }>();
+  const livenessProbe = { ...spec, failureThreshold: 1 };
+  const events = {
+    started: () => undefined,
+    ready: () => answer.resolve({ healthy: true, detail: "" }),
+    failed: (_: string, detail: string) => answer.resolve({ healthy: false, detail }),
+  };
+  const target = {
+    container: { name: "c", ...container, readinessProbe: livenessProbe },
+    containerId: "id",
+    podIp: "127.0.0.1",
+    environment: new Map(),
+  };
+  const exec = async () => {
+    throw new Error("not asked");
+  };
+  probe({ execSync: exec }, target, events, over.signal).catch(() => undefined);
+  try {
+    return await answer.promise;
+  } finally {
+    over.abort(new Error("asked"));
+  }
+}
+
+test.each([
+  [200, true],
+  [204, true],
+  [399, true],
+  [404, false],
+  [500, false],
+])("HTTP status %i is healthy: %s", async (statusCode, healthy) => {
+  const port = await http((_, response) => response.writeHead(statusCode).end("x"));
+  expect(await ask({ httpGet: { port } })).toMatchObject({ healthy });
+});
+
+test("HTTP: the path, headers and a port by its name", async () => {
+  const seen: unknown[] = [];
+  const port = await http(({ url, headers }, response) => {
+    seen.push(url, headers["x-a"], headers["user-agent"]);
+    response.end();
+  });
+  const httpGet = { port: "web", path: "/healthz?full=1", httpHeaders: [{ name: "X-A", value: "b" }] };
+  expect(await ask({ httpGet }, { ports: [{ name: "web", containerPort: port }] })).toMatchObject({ healthy: true });
+  expect(seen).toEqual(["/healthz?full=1", "b", "kube-probe/keelson"]);
+});
+
+test("HTTP: redirects are followed on the same host, taken for healthy to another, and never without an end", async () => {
+  const port = await http(({ url }, response) => {
+    const to = { "/a": "/b", "/far": "http://other.example/", "/loop": "/loop" }[url ?? ""];
+    if (to === undefined) response.writeHead(url === "/b" ? 500 : 200).end();
+    else response.writeHead(302, { location: to }).end();
+  });
+  expect(await ask({ httpGet: { port, path: "/a" } })).toMatchObject({ healthy: false, detail: "HTTP status 500" });
+  expect(await ask({ httpGet: { port, path: "/far" } })).toMatchObject({ healthy: true });
+  expect(await ask({ httpGet: { port, path: "/loop" } })).toMatchObject({
+    healthy: false,
+    detail: "more than 10 redirects",
+  });
+});
+
+test("HTTP: a server that does not answer, and one that never ends its answer", async () => {
+  const silent = await http(() => undefined);
+  expect(await ask({ httpGet: { port: silent }, timeoutSeconds: 1 })).toEqual({
+    healthy: false,
+    detail: "no answer within 1 s",
+  });
+  const endless = await http((_, response) => {
+    const more = setInterval(() => response.write("x".repeat(1 << 16)), 1);
+    response.on("close", () => clearInterval(more));
+  });
+  expect(await ask({ httpGet: { port: endless } })).toMatchObject({ healthy: true });
+});
+
+test("TCP: a port that listens, and one that does not", async () => {
+  const server = createTcpServer().listen(0, "127.0.0.1");
+  open.push(server);
+  await once(server, "listening");
+  const port = portOf(server.address());
+  expect(await ask({ tcpSocket: { port } })).toMatchObject({ healthy: true });
+  server.close();
+  await once(server, "close");
+  expect(await ask({ tcpSocket: { port } })).toMatchObject({
+    healthy: false,
+    detail: expect.stringContaining("ECONNREFUSED"),
+  });
+});

@@ -1,0 +1,49 @@
+// What a play says, on a terminal and elsewhere. The terminal is script(1)'s: ora writes to real ones alone.
+
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { Report } from "./report.ts";
+
+const module = join(import.meta.dirname, "report.ts");
+const talk = `
+  const { Report } = await import(${JSON.stringify(module)});
+  const report = await Report.to(process.stderr);
+  const pull = report.pulling("registry.example/a:1");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  report.line("web", "started");
+  pull[Symbol.dispose]();
+  report.line("web", "over");
+`;
+
+/** What appears on a terminal of so many columns. */
+async function onTerminal(columns: number): Promise<string> {
+  const node = `stty cols ${columns} rows 24; exec ${process.execPath} --input-type=module --eval '${talk}'`;
+  const options = { env: { ...process.env, TERM: "xterm" }, timeout: 20_000 };
+  const { stdout } = await promisify(execFile)(
+    "script",
+    ["--quiet", "--return", "--command", node, "/dev/null"],
+    options,
+  );
+  return stdout;
+}
+
+test("elsewhere, lines alone; what others wrote does not break them", () => {
+  const lines: string[] = [];
+  const report = Report.plain({ write: (text) => lines.push(text) });
+  report.pulling("a:1")[Symbol.dispose]();
+  report.line("web", "one\r\ntwo\n\nthree");
+  expect(lines).toEqual(["a:1: pulling\n", "web: one two three\n"]);
+});
+
+test("on a terminal, what is being pulled moves, and lines stay whole above it", async () => {
+  const shown = await onTerminal(80);
+  expect(shown).toContain("Pulling registry.example/a:1 (0 s)");
+  expect(shown).toContain("web: started\r\n");
+  expect(shown).toMatch(/web: over\r\n\S*$/);
+});
+
+test("on a terminal without a size, lines alone", async () => {
+  expect(await onTerminal(0)).toBe("registry.example/a:1: pulling\r\nweb: started\r\nweb: over\r\n");
+});

@@ -1,0 +1,66 @@
+// What a play says while it runs: a line for each thing that happens, on stderr, and on a terminal what is being pulled.
+
+import type { Ora } from "ora";
+
+export interface ReportStream {
+  readonly isTTY?: boolean;
+  write(text: string): unknown;
+}
+
+export class Report {
+  readonly #stream: ReportStream;
+  readonly #spinner: Ora | undefined;
+  readonly #pulls = new Map<string, number>();
+  #tick: NodeJS.Timeout | undefined;
+
+  private constructor(stream: ReportStream, spinner: Ora | undefined) {
+    this.#stream = stream;
+    this.#spinner = spinner;
+  }
+
+  static async to(stream: NodeJS.WriteStream): Promise<Report> {
+    // A terminal that was never given a size has 0 columns, in which ora clears lines without an end.
+    if (!stream.isTTY || !(stream.columns > 0) || process.env.TERM === "dumb") return new Report(stream, undefined);
+    const { default: ora } = await import("ora");
+    // stdin stays as it is: the terminal makes Ctrl-C a signal.
+    return new Report(stream, ora({ stream, discardStdin: false, isEnabled: true }));
+  }
+
+  /** Lines alone, for tests and pipes. */
+  static plain(stream: ReportStream): Report {
+    return new Report(stream, undefined);
+  }
+
+  /** `about` is what it happened to. */
+  line(about: string, text: string): void {
+    this.#stream.write(`${about}: ${text.replaceAll(/[\r\n]+/g, " ")}\n`);
+  }
+
+  /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes. */
+  pulling(reference: string): Disposable {
+    const began = Date.now();
+    this.#pulls.set(reference, began);
+    if (this.#spinner === undefined) this.line(reference, "pulling");
+    this.#show();
+    return {
+      [Symbol.dispose]: () => {
+        this.#pulls.delete(reference);
+        this.#show();
+      },
+    };
+  }
+
+  #show(): void {
+    if (this.#spinner === undefined) return;
+    const [first, ...others] = [...this.#pulls].map(
+      ([reference, began]) => `${reference} (${Math.round((Date.now() - began) / 1000)} s)`,
+    );
+    clearInterval(this.#tick);
+    if (first === undefined) {
+      this.#spinner.stop();
+      return;
+    }
+    this.#spinner.start(`Pulling ${[first, ...others].join(", ")}`);
+    this.#tick = setInterval(() => this.#show(), 1000);
+  }
+}

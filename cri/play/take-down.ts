@@ -1,0 +1,50 @@
+// Taking down what a play left: sandboxes by their label, and files.
+
+import { readFile } from "node:fs/promises";
+import Long from "long";
+import type { Host } from "../../native/index.ts";
+import { type Cri, isNotFound } from "./cri-client.ts";
+import { workloadLabel } from "./pod-config.ts";
+
+/** Removes a directory with the volumes in it that are mounts. Missing is fine. */
+export async function removeFiles(host: Pick<Host, "unmount" | "removeTree">, directory: string): Promise<void> {
+  // The deepest first.
+  for (const mount of (await mountsBelow(directory)).toReversed()) await host.unmount(mount);
+  await host.removeTree(directory);
+}
+
+/** Source: proc_pid_mountinfo(5); spaces and the like are octal escapes there. */
+async function mountsBelow(directory: string): Promise<string[]> {
+  const table = await readFile("/proc/self/mountinfo", "utf8");
+  const points = table.split("\n").map((line) => line.split(" ")[4] ?? "");
+  const plain = points.map((point) =>
+    point.replaceAll(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(Number.parseInt(code, 8))),
+  );
+  return plain.filter((point) => point === directory || point.startsWith(`${directory}/`)).sort();
+}
+
+/** Ends and removes every sandbox of a workload; how many there were. */
+export async function removeSandboxes(cri: Cri, workload: string, graceSeconds: number): Promise<number> {
+  const labelSelector = { [workloadLabel]: workload };
+  const [{ items }, { containers }] = await Promise.all([
+    cri.listPodSandbox({ filter: { labelSelector } }),
+    cri.listContainers({}),
+  ]);
+  await Promise.all(
+    items.map(async ({ id }) => {
+      const podSandboxId = id ?? "";
+      const inside = containers.filter((each) => each.podSandboxId === podSandboxId);
+      await Promise.all(inside.map(async (each) => await stopContainer(cri, each.id ?? "", graceSeconds)));
+      await cri.stopPodSandbox({ podSandboxId });
+      await cri.removePodSandbox({ podSandboxId });
+    }),
+  );
+  return items.length;
+}
+
+async function stopContainer(cri: Cri, containerId: string, graceSeconds: number): Promise<void> {
+  const limits = { ms: graceSeconds * 1000 + 120_000 };
+  await cri.stopContainer({ containerId, timeout: Long.fromNumber(graceSeconds) }, limits).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
+}

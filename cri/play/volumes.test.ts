@@ -1,0 +1,138 @@
+// Volumes on the host: what is written, with which mode and group, and what a host path must be.
+
+import { mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { PodSpec } from "./supported.ts";
+import { mountsOf, prepareVolumes } from "./volumes.ts";
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-volumes-"));
+});
+
+afterEach(async () => {
+  await rm(directory, { recursive: true });
+});
+
+type Volume = NonNullable<PodSpec["volumes"]>[number];
+
+async function prepare(volume: Omit<Volume, "name">, fsGroup?: number) {
+  const files = new Map([
+    ["a", Buffer.from("one")],
+    ["b", Buffer.from([0, 255])],
+  ]);
+  const values = { variables: files, files };
+  const manifest = { configMaps: new Map([["n/c", values]]), secrets: new Map([["n/s", values]]) };
+  const spec = {
+    containers: [],
+    volumes: [{ name: "v", ...volume }],
+    ...(fsGroup ? { securityContext: { fsGroup } } : {}),
+  };
+  const volumes = await prepareVolumes(spec, {
+    directory,
+    namespace: "n",
+    manifest,
+    signal: new AbortController().signal,
+  });
+  const volume_ = volumes.get("v");
+  if (volume_?.kind !== "host") throw new Error("it is not on the host");
+  return volume_;
+}
+
+const mode = async (path: string) => ((await stat(path)).mode & 0o7777).toString(8);
+
+describe("a ConfigMap or a Secret", () => {
+  test("is its keys, read-only", async () => {
+    const { path, readOnly } = await prepare({ configMap: { name: "c" } });
+    expect(readOnly).toBe(true);
+    expect(await readFile(join(path, "b"))).toEqual(Buffer.from([0, 255]));
+    expect(await mode(join(path, "a"))).toBe("644");
+  });
+
+  test("with modes, paths and a group of its own", async () => {
+    const items = [
+      { key: "a", path: "x/y", mode: 0o600 },
+      { key: "none", path: "z" },
+    ];
+    const { path } = await prepare({ secret: { secretName: "s", defaultMode: 0o400, items, optional: true } }, 2000);
+    expect(await mode(join(path, "x/y"))).toBe("640");
+    expect((await stat(join(path, "x/y"))).gid).toBe(2000);
+    await expect(stat(join(path, "z"))).rejects.toThrow("ENOENT");
+  });
+
+  test("again, when the pod begins again", async () => {
+    await prepare({ secret: { secretName: "s", defaultMode: 0o400 } });
+    const { path } = await prepare({ secret: { secretName: "s", defaultMode: 0o400 } });
+    expect(await mode(join(path, "a"))).toBe("400");
+  });
+
+  test("that is optional and missing is empty", async () => {
+    const { path } = await prepare({ configMap: { name: "none", optional: true } });
+    expect(await mode(path)).toBe("755");
+  });
+});
+
+test("an emptyDir is everybody's, or the group's with its bit", async () => {
+  expect(await mode((await prepare({ emptyDir: {} })).path)).toBe("777");
+  const { path } = await prepare({ emptyDir: {} }, 2000);
+  expect([await mode(path), (await stat(path)).gid]).toEqual(["2777", 2000]);
+});
+
+describe("a host path", () => {
+  test.each([
+    ["Directory", "there is nothing"],
+    ["File", "there is nothing"],
+    ["Socket", "there is nothing"],
+  ])("of type %s that is missing is refused", async (type, problem) => {
+    const path = join(directory, "missing");
+    await expect(prepare({ hostPath: { path, type } })).rejects.toThrow(`cannot use ${path} of the host: ${problem}`);
+  });
+
+  test("of the wrong type is refused", async () => {
+    const path = join(directory, "file");
+    await writeFile(path, "");
+    for (const type of ["Directory", "DirectoryOrCreate", "Socket", "CharDevice", "BlockDevice"])
+      await expect(prepare({ hostPath: { path, type } })).rejects.toThrow("it is no ");
+    await prepare({ hostPath: { path: "/dev/null", type: "CharDevice" } });
+  });
+
+  test("is made where its type says so, and left as it is where it is there", async () => {
+    const [file, tree] = [join(directory, "f"), join(directory, "a/b")];
+    for (let twice = 0; twice < 2; twice++) {
+      await prepare({ hostPath: { path: file, type: "FileOrCreate" } });
+      await prepare({ hostPath: { path: tree, type: "DirectoryOrCreate" } });
+      expect(await readFile(file, "utf8")).toBe(twice === 0 ? "" : "kept");
+      await writeFile(file, "kept");
+    }
+    await symlink(tree, join(directory, "link"));
+    await prepare({ hostPath: { path: join(directory, "link"), type: "Directory" } });
+  });
+
+  test("without a type is the runtime's to judge", async () => {
+    expect(await prepare({ hostPath: { path: "/no/such" } })).toMatchObject({ path: "/no/such", readOnly: false });
+  });
+});
+
+test("mounts: read-only by the volume or by the mount, below the root, of a part, and of an image", () => {
+  const volumes = new Map([
+    ["config", { kind: "host", path: "/c", readOnly: true }],
+    ["data", { kind: "host", path: "/d", readOnly: false }],
+    ["image", { kind: "image", reference: "x:1", pullPolicy: undefined }],
+  ] as const);
+  const mount = (name: string, mountPath: string, more = {}) => ({ name, mountPath, ...more });
+  const volumeMounts = [
+    mount("config", "/one", { subPath: "k" }),
+    mount("data", "two"),
+    mount("data", "/three", { readOnly: true, recursiveReadOnly: "Enabled" }),
+    mount("image", "/four", { subPath: "bin" }),
+  ];
+  expect(mountsOf({ name: "c", volumeMounts }, volumes, (reference) => `id of ${reference}`)).toMatchObject([
+    { containerPath: "/one", hostPath: "/c/k", readonly: true },
+    { containerPath: "/two", hostPath: "/d", readonly: false },
+    { containerPath: "/three", hostPath: "/d", readonly: true, recursiveReadOnly: true },
+    { containerPath: "/four", image: { image: "id of x:1" }, imageSubPath: "bin", readonly: true },
+  ]);
+});

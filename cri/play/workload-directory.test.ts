@@ -1,0 +1,82 @@
+// Who plays a workload: one process at a time, found out also when it has died.
+
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { loadHost } from "../../native/index.ts";
+import { askToEnd, heldElsewhere, lockWorkload, workloadDirectory } from "./workload-directory.ts";
+
+const host = loadHost();
+let root: string;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "keelson-workload-"));
+});
+
+afterEach(async () => {
+  await rm(root, { recursive: true });
+});
+
+const workload = (name: string) => ({ kind: "Pod", namespace: "default", name }) as const;
+
+async function take(name: string) {
+  const directory = await lockWorkload(host, root, workload(name));
+  if (directory === undefined) throw new Error(`${name} is taken`);
+  return directory;
+}
+
+test("has one player, who is named to others, and takes its directory along", async () => {
+  const first = await take("web");
+  expect(await lockWorkload(host, root, workload("web"))).toBeUndefined();
+  expect(heldElsewhere(root, workload("web")).message).toContain(
+    `Pod default/web is being played by the process ${process.pid}.`,
+  );
+  const other = await take("other");
+  await first.remove();
+  // Those above are shared.
+  expect(await readdir(join(root, "play/default/Pod"))).toEqual(["other"]);
+  await other.remove();
+  expect(await readdir(root)).toEqual(["play.lock"]);
+  await (await take("web")).remove();
+});
+
+test("tells what an earlier player left", async () => {
+  const first = await take("web");
+  expect(await first.isEmpty()).toBe(true);
+  await writeFile(join(first.path, "volume"), "");
+  first.release();
+  const second = await take("web");
+  expect(await second.isEmpty()).toBe(false);
+  await second.remove();
+});
+
+test("is asked to end by another process", async () => {
+  const directory = await take("web");
+  expect(await directory.isUnwanted()).toBe(false);
+  await askToEnd(host, root, workload("web"));
+  expect(await directory.isUnwanted()).toBe(true);
+  await directory.remove();
+  // Nobody plays it: there is nobody to ask.
+  await askToEnd(host, root, workload("web"));
+  expect(await readdir(root)).toEqual(["play.lock"]);
+});
+
+test("many that come and go at once never share it", async () => {
+  let holders = 0;
+  let most = 0;
+  await Promise.all(
+    Array.from({ length: 8 }, async () => {
+      for (let turns = 0; turns < 20; turns++) {
+        const directory = await lockWorkload(host, root, workload("web"));
+        if (directory === undefined) continue;
+        most = Math.max(most, ++holders);
+        await new Promise((resolve) => setImmediate(resolve));
+        holders -= 1;
+        await directory.remove();
+      }
+    }),
+  );
+  expect(most).toBe(1);
+  expect(workloadDirectory(root, workload("web"))).toBe(join(root, "play/default/Pod/web"));
+});
