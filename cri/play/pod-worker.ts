@@ -72,6 +72,8 @@ export class PodWorker {
   readonly #hurry = new AbortController();
   #final: "Succeeded" | "Failed" | undefined;
   readonly #runs: Promise<unknown>[] = [];
+  /** Made once, whatever becomes of the sandbox. */
+  readonly #volumes = new Map<string, PreparedVolume>();
   #sandboxId: string | undefined;
 
   constructor(options: PodOptions, context: WorkerContext) {
@@ -127,9 +129,13 @@ export class PodWorker {
 
   /** After `run`: nothing of it is left. */
   async remove(): Promise<void> {
-    const podSandboxId = this.#sandboxId;
-    if (podSandboxId !== undefined)
-      await this.#persist(async () => await this.#context.cri.removePodSandbox({ podSandboxId }));
+    const { cri } = this.#context;
+    // Not only the one that is known: the answer to a RunPodSandbox may have been lost.
+    const labelSelector = { "io.kubernetes.pod.uid": this.identity.uid };
+    await this.#persist(async () => {
+      const { items } = await cri.listPodSandbox({ filter: { labelSelector } });
+      await Promise.all(items.map(async ({ id }) => await cri.removePodSandbox({ podSandboxId: id ?? "" })));
+    });
     await removeFiles(this.#context.host, this.identity.directory);
   }
 
@@ -198,7 +204,7 @@ export class PodWorker {
     const { cri } = this.#context;
     for (;;) {
       try {
-        const volumes = await this.#prepare();
+        await this.#prepare();
         const config = await sandboxConfig(this.identity, this.#options.template, attempt);
         await this.#removeSandbox();
         this.#ending.signal.throwIfAborted();
@@ -206,7 +212,7 @@ export class PodWorker {
         const { podSandboxId } = await cri.runPodSandbox({ config, runtimeHandler });
         this.#sandboxId = podSandboxId;
         this.#ending.signal.throwIfAborted();
-        return await this.#furnish(podSandboxId, config, volumes);
+        return await this.#furnish(podSandboxId, config);
       } catch (error) {
         this.#ending.signal.throwIfAborted();
         this.#say(`could not be set up: ${sentenceOf(error)}`);
@@ -215,11 +221,11 @@ export class PodWorker {
     }
   }
 
-  async #prepare(): Promise<ReadonlyMap<string, PreparedVolume>> {
+  async #prepare(): Promise<void> {
     const { directory, namespace } = this.identity;
     await mkdir(logDirectory(this.identity), { recursive: true, mode: 0o700 });
     const { manifest } = this.#options;
-    return await prepareVolumes(this.#spec, { directory, namespace, manifest, signal: this.#ending.signal });
+    await prepareVolumes(this.#spec, { directory, namespace, manifest, signal: this.#ending.signal }, this.#volumes);
   }
 
   /** The one before; a pod has one sandbox. */
@@ -228,11 +234,8 @@ export class PodWorker {
     this.#sandboxId = undefined;
   }
 
-  async #furnish(
-    sandboxId: string,
-    config: runtime.v1.PodSandboxConfig.$Properties,
-    volumes: ReadonlyMap<string, PreparedVolume>,
-  ): Promise<Home> {
+  async #furnish(sandboxId: string, config: runtime.v1.PodSandboxConfig.$Properties): Promise<Home> {
+    const volumes = this.#volumes;
     const facts = await this.#facts(sandboxId);
     const hosts = join(this.identity.directory, "etc-hosts");
     await writeFile(hosts, await hostsFile(this.#spec, hostnameOf(this.identity, this.#spec), facts.podIps), {

@@ -32,14 +32,15 @@ export function volumesDirectory(podDirectory: string): string {
   return join(podDirectory, "volumes");
 }
 
+/** Adds to `prepared` what is missing there, in order; the first that fails rejects, and can be tried again. */
 export async function prepareVolumes(
   spec: PodSpec,
   options: VolumeOptions,
-): Promise<ReadonlyMap<string, PreparedVolume>> {
-  const prepared = new Map<string, PreparedVolume>();
+  prepared: Map<string, PreparedVolume>,
+): Promise<void> {
   const group = spec.securityContext?.fsGroup;
-  for (const volume of spec.volumes ?? []) prepared.set(volume.name, await prepare(volume, group, options));
-  return prepared;
+  for (const volume of spec.volumes ?? [])
+    if (!prepared.has(volume.name)) prepared.set(volume.name, await prepare(volume, group, options));
 }
 
 async function prepare(volume: Volume, group: number | undefined, options: VolumeOptions): Promise<PreparedVolume> {
