@@ -152,9 +152,11 @@ class Player {
   async #follow(about: string, path: string, ended: Promise<void>): Promise<void> {
     const { logs } = this.#options;
     if (logs === undefined) return;
-    await followLog(path, `${about} | `, ended, async (bytes) => {
+    const write = async (bytes: Buffer) => {
       if (!logs.write(bytes)) await once(logs, "drain");
-    });
+    };
+    // Of a reader that is gone the output itself tells (cri/cli/play.ts).
+    await followLog(path, `${about} | `, ended, write).catch(() => undefined);
   }
 }
 
