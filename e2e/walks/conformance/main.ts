@@ -49,12 +49,13 @@ else process.exitCode = (await runSuites(programs.directory)) ? 0 : 1;
 
 async function runSuites(programDirectory: string): Promise<boolean> {
   const storage = await imageStorage(cache, programDirectory);
-  const resultsFile = options.results ?? join(cache, "conformance", "results.jsonl");
+  const resultsFile = options.results ?? join(cache, "conformance", options.chosen ? "chosen.jsonl" : "results.jsonl");
   const seed = Number(options.seed ?? 1 + Math.floor(Math.random() * 999_999));
   const parallel = Number(options.parallel);
   const [results, cannot] = [await openResults(resultsFile, options.resume), await readCannot()];
   say(`seed ${seed}, ${parallel} specs side by side, no retries; results in ${resultsFile}`);
   const summary: { name: string; specs: number; cannot: number }[] = [];
+  const asked: { suite: string; name: string }[] = [];
   for (const suite of ["node-e2e", "conformance"] as const) {
     if (options.suite !== undefined && options.suite !== suite) continue;
     const binary = join(programDirectory, binaries[suite]);
@@ -62,17 +63,21 @@ async function runSuites(programDirectory: string): Promise<boolean> {
     const unable = specs.filter(({ name }) => cannot.has(name));
     summary.push({ name: suite, specs: specs.length, cannot: unable.length });
     const todo = specs.filter(({ name }) => !cannot.has(name) && !results.has(suite, name));
+    asked.push(...todo.map(({ name }) => ({ suite, name })));
     if (todo.length === 0) continue;
     say(`== ${suite}: ${todo.length} of ${specs.length} specs`);
     const logs = join(dirname(resultsFile), "logs", suite);
     await run({ suite, binary, programs: programDirectory, storage, specs: todo, seed, parallel, resultsFile, logs });
   }
-  const { kept } = await openResults(resultsFile, true);
+  const { kept, has } = await openResults(resultsFile, true);
+  const missing = asked.filter(({ suite, name }) => !has(suite, name)).map(({ name }) => name);
   const ran = kept.filter(({ suite }) => summary.some(({ name }) => name === suite));
   for (const line of table(ran, summary)) say(line);
-  const [passed, failed] = ["passed", "failed"].map((outcome) => ran.filter((one) => one.outcome === outcome).length);
-  say(`${passed} passed, ${failed} failed`);
-  return failed === 0 && passed !== 0;
+  const passed = ran.filter(({ outcome }) => outcome === "passed").length;
+  const failed = ran.filter(({ outcome }) => outcome === "failed").length;
+  for (const name of missing) say(`FAIL  ${name}: it has no result`);
+  say(`${passed} passed, ${failed + missing.length} failed`);
+  return failed + missing.length === 0 && passed !== 0;
 }
 
 /** A process for each suite: what one leaves behind is not the other's. */

@@ -87,8 +87,9 @@ async function readReports(file: string): Promise<readonly SpecReport[]> {
   return reports.flatMap(({ SpecReports }) => SpecReports ?? []);
 }
 
+/** As ginkgo puts a spec's text together, which is what a focus is held against. */
 function nameOf({ ContainerHierarchyTexts, LeafNodeText }: SpecReport): string {
-  return [...(ContainerHierarchyTexts ?? []), LeafNodeText].join(" ");
+  return [...(ContainerHierarchyTexts ?? []), LeafNodeText].filter((text) => text !== "").join(" ");
 }
 
 function labelsOf({ ContainerHierarchyLabels, LeafNodeLabels }: SpecReport): string[] {
