@@ -1,6 +1,7 @@
 // `npm run e2e:conformance`: Kubernetes' own test suites as they are, against Keelson.
 //
-//   node-e2e      e2e_node.test, the specs of [NodeConformance]: a kubelet alone, which the suite starts itself
+//   node-e2e      e2e_node.test, the specs of [NodeConformance] but the serial ones: a kubelet alone, which the suite
+//                 starts itself
 //   conformance   e2e.test, the specs of [Conformance]: a cluster of two nodes
 //
 // No spec is tried twice. The result of each is kept in a file.
@@ -36,8 +37,11 @@ const { values: options } = parseArgs({
     results: { type: "string" },
   },
 });
-const suites = { "node-e2e": "\\[NodeConformance\\]", conformance: "\\[Conformance\\]" } as const;
-const binaries = { "node-e2e": "e2e_node.test", conformance: "e2e.test" } as const;
+const suites = {
+  // Its serial specs are CANNOT.md's first paragraph.
+  "node-e2e": { binary: "e2e_node.test", focus: "\\[NodeConformance\\]", skip: "\\[Serial\\]" },
+  conformance: { binary: "e2e.test", focus: "\\[Conformance\\]", skip: "^$" },
+} as const;
 
 if (options.suite !== undefined && !Object.hasOwn(suites, options.suite))
   throw new Error(`there is no suite ${options.suite}: there are ${Object.keys(suites).join(" and ")}`);
@@ -58,8 +62,9 @@ async function runSuites(programDirectory: string): Promise<boolean> {
   const asked: { suite: string; name: string }[] = [];
   for (const suite of ["node-e2e", "conformance"] as const) {
     if (options.suite !== undefined && options.suite !== suite) continue;
-    const binary = join(programDirectory, binaries[suite]);
-    const specs = (await listSpecs(binary, suites[suite])).filter(await isWanted(suite));
+    const { focus, skip } = suites[suite];
+    const binary = join(programDirectory, suites[suite].binary);
+    const specs = (await listSpecs(binary, focus, skip)).filter(await isWanted(suite));
     const unable = specs.filter(({ name }) => cannot.has(name));
     summary.push({ name: suite, specs: specs.length, cannot: unable.length });
     const todo = specs.filter(({ name }) => !cannot.has(name) && !results.has(suite, name));

@@ -37,12 +37,17 @@ interface SpecReport {
   readonly Failure?: { readonly Message?: string; readonly Location?: { FileName: string; LineNumber: number } };
 }
 
-/** The specs of a suite's binary whose names match, in its order. */
-export async function listSpecs(binary: string, focus: string): Promise<Spec[]> {
+/** The specs of a suite's binary whose names match `focus` and not `skip`, in its order. */
+export async function listSpecs(binary: string, focus: string, skip: string): Promise<Spec[]> {
   const scratch = await mkdtemp(join(tmpdir(), "keelson-specs-"));
   try {
     const report = join(scratch, "report.json");
-    const words = ["--ginkgo.dry-run", `--ginkgo.focus=${focus}`, `--ginkgo.json-report=${report}`];
+    const words = [
+      "--ginkgo.dry-run",
+      `--ginkgo.focus=${focus}`,
+      `--ginkgo.skip=${skip}`,
+      `--ginkgo.json-report=${report}`,
+    ];
     await promisify(execFile)(binary, words, { cwd: scratch, maxBuffer: 256 << 20 });
     return (await readReports(report))
       .filter(({ LeafNodeType, State }) => LeafNodeType === "It" && State === "passed")
