@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { NodeV1Api } from "@kubernetes/client-node";
 import { connectCri } from "../../fixtures/client.ts";
 import { type Cluster, startCluster } from "../../fixtures/kubernetes/cluster.ts";
+import { separateCgroupMounts } from "../../fixtures/kubernetes/sealed.ts";
 import { seen } from "../../fixtures/kubernetes/watching.ts";
 import { createSteps, until } from "../../fixtures/steps.ts";
 import { endings } from "./endings.ts";
@@ -79,6 +80,7 @@ async function walk(): Promise<void> {
   const names = [ofPods, ofClusters, alone([])].flatMap((parts) => Object.keys(parts));
   const unknown = options.only?.find((name) => !names.includes(name));
   if (unknown !== undefined) throw new Error(`there is no part ${unknown}; there are ${names.join(", ")}`);
+  await separateCgroupMounts(directory);
   await mkdir(join(directory, "images"));
   const archives = buildImages(join(directory, "images"), programs);
   const cluster = await step("the control plane starts", () => startCluster(directory, programs, featureGates));

@@ -10,6 +10,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { mountHugetlb } from "../../../native/testing/crun-host.ts";
 import { byDesign, captureHostState, differences } from "../../fixtures/host-state.ts";
 import { kubernetesPrograms } from "../../fixtures/kubernetes/build.ts";
 import { runSealed } from "../../fixtures/kubernetes/sealed.ts";
@@ -24,6 +25,8 @@ else {
   const { step, add, thrown, conclude } = createSteps(say);
   // Fetched here, where there is a network.
   const handlers = await ociHandlers();
+  await using undo = new AsyncDisposableStack();
+  undo.defer(await mountHugetlb());
   const before = await captureHostState([]);
   await walk(programs.directory, handlers).then(add, thrown);
   await step("the host is as it was before", async () => {
