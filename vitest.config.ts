@@ -1,5 +1,5 @@
 // Unit and integration tests of every package; each *.test.ts stands beside what it tests, those of whole daemons in
-// e2e/tests. They run as root against the real kernel, three files at a time: each names its own directories, cgroups,
+// e2e/tests. They run as root against the real kernel, four files at a time: each names its own directories, cgroups,
 // namespaces, bridge and subnet, and looks for no others.
 import { configDefaults, defineConfig } from "vitest/config";
 
@@ -16,7 +16,7 @@ const alone = [
   "pod/spec/accounts.test.ts",
 ];
 /** The longest, mostly waiting: begun last, as their size would have it, each would end long behind the others. */
-const first = ["native/monitor/test/deadlines.test.ts", "e2e/tests/{enter,exec-output}.test.ts"];
+const first = ["native/monitor/test/deadlines.test.ts", "e2e/tests/{enter,exec-output,play,play-manifests}.test.ts"];
 const outside = [...configDefaults.exclude, "native/build/**"];
 
 export default defineConfig({
@@ -34,7 +34,7 @@ export default defineConfig({
           // Of one group Vitest begins with the project whose name is first.
           name: "first",
           include: first,
-          maxWorkers: 3,
+          maxWorkers: 4,
           sequence: { groupOrder: 0 },
         },
       },
@@ -44,7 +44,7 @@ export default defineConfig({
           name: "side by side",
           include: ["{cri,pod,image,cni,native,e2e}/**/*.test.ts"],
           exclude: [...outside, ...first, ...alone],
-          maxWorkers: 3,
+          maxWorkers: 4,
           sequence: { groupOrder: 0 },
         },
       },

@@ -1,130 +1,20 @@
-// keelson play on a real node: manifests with what becomes of them, and plays that are interrupted in every way.
+// keelson play on a real node: wrong manifests, and plays that are interrupted in every way.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { readdir, rm, writeFile } from "node:fs/promises";
-import { get } from "node:http";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { outcomes } from "../fixtures/manifests/outcomes.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
+import { createPlays } from "../fixtures/plays.ts";
 import { until } from "../fixtures/steps.ts";
 
-const program = join(import.meta.dirname, "../../cri/keelson");
-const manifests = join(import.meta.dirname, "../fixtures/manifests");
-
 let node: TestNode;
-const players: ChildProcess[] = [];
-
 beforeAll(async () => {
   node = await startNode();
 });
-
 afterAll(async () => {
   await node.close();
 });
-
-afterEach(async () => {
-  for (const player of players.splice(0)) {
-    if (player.exitCode !== null || player.signalCode !== null) continue;
-    player.kill("SIGKILL");
-    await once(player, "exit");
-  }
-});
-
-/** A play under way: what it has printed so far, and how it ends. */
-function play(...args: readonly string[]) {
-  const player = spawn(program, ["--config", join(node.directory, "config.toml"), "play", ...args]);
-  players.push(player);
-  const printed = { stdout: "", stderr: "" };
-  player.stdout.on("data", (chunk: Buffer) => (printed.stdout += chunk.toString()));
-  player.stderr.on("data", (chunk: Buffer) => (printed.stderr += chunk.toString()));
-  const exit = once(player, "close").then(([code]) => code);
-  return {
-    player,
-    printed,
-    exit,
-    said: async (words: RegExp) =>
-      await until(`${words} from keelson play, which said ${printed.stderr}`, 60_000, async () => {
-        if (words.test(printed.stderr) || words.test(printed.stdout)) return true;
-        if (player.exitCode !== null) throw new Error(`it ended with ${player.exitCode}: ${printed.stderr}`);
-        return undefined;
-      }),
-  };
-}
-
-async function manifest(text: string): Promise<string> {
-  const file = join(node.directory, "manifest.yaml");
-  await writeFile(file, text);
-  return file;
-}
-
-/** A pod of one container of shell lines. */
-const pod = (name: string, script: string, spec = "") =>
-  `{apiVersion: v1, kind: Pod, metadata: {name: ${name}}, spec: {terminationGracePeriodSeconds: 2, ${spec} containers: [{name: app, image: "${node.image}", command: [sh, -c, ${JSON.stringify(script)}]}]}}`;
-
-/** Nothing of any play is left: no sandbox, no file, no mount. */
-async function expectNothingLeft(): Promise<void> {
-  expect((await node.client.listPodSandbox({})).items).toEqual([]);
-  expect(await readdir(join(node.directory, "root", "play")).catch(() => [])).toEqual([]);
-  // The server's own: the cgroup of all its pods, and its socket, which is another one after a restart.
-  expect((await node.leftovers()).filter((line) => !/^\+ (cgroups|sockets): /.test(line))).toEqual([]);
-}
-
-describe("a manifest becomes what a kubelet would make of it", () => {
-  test.each(outcomes)("$file", { timeout: 120_000 }, async ({ file, pods, until: words }) => {
-    const { player, printed, exit, said } = play("--logs", join(manifests, file));
-    if (words !== undefined) {
-      await said(words);
-      player.kill("SIGINT");
-    }
-    const all = Object.values(pods);
-    expect(await exit, printed.stderr).toBe(
-      all.every(({ phase }) => phase === "Succeeded" || phase === "Running") ? 0 : 1,
-    );
-    for (const [name, { phase, reason, containers }] of Object.entries(pods)) {
-      const [line = ""] = printed.stderr.match(new RegExp(`^Pod default/${name}: .*$`, "m")) ?? [];
-      expect(line).toContain(`: ${phase}${reason === undefined ? ";" : ` (${reason});`}`);
-      for (const [container, { exitCode, restarts, log }] of Object.entries(containers)) {
-        expect(line).toMatch(new RegExp(`; ${container} [^;]*, ${restarts} restarts`));
-        if (exitCode !== undefined) expect(line).toContain(`; ${container} exit ${exitCode}, `);
-        const prefix = `default/${name}/${container} | `;
-        const lines = printed.stdout.split("\n").filter((text) => text.startsWith(prefix));
-        if (log !== undefined) expect(lines.map((text) => text.slice(prefix.length))).toEqual(log);
-      }
-    }
-    await expectNothingLeft();
-  });
-
-  test("a port of the host, answered", async () => {
-    const file = await manifest(
-      pod("port", "echo hello > /index.html; exec httpd -f -p 80 -h /").replace(
-        "name: app,",
-        "name: app, ports: [{containerPort: 80, hostPort: 18433}],",
-      ),
-    );
-    const { player, exit, said } = play(file);
-    await said(/app: started/);
-    const page = await until(
-      "a page",
-      10_000,
-      async () => await fetchPage("http://127.0.0.1:18433/").catch(() => undefined),
-    );
-    expect(page).toBe("hello\n");
-    player.kill("SIGINT");
-    expect(await exit).toBe(0);
-    await expectNothingLeft();
-  });
-});
-
-async function fetchPage(url: string): Promise<string> {
-  return await new Promise((resolve, reject) => {
-    get(url, { agent: false }, (response) => {
-      let text = "";
-      response.on("data", (chunk: Buffer) => (text += chunk.toString())).on("end", () => resolve(text));
-    }).on("error", reject);
-  });
-}
+const { play, manifest, pod, expectNothingLeft } = createPlays(() => node);
 
 describe("what is wrong starts nothing and exits 2", () => {
   test.each([

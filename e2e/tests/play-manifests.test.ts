@@ -1,0 +1,77 @@
+// keelson play on a real node: manifests, and what becomes of them.
+
+import { get } from "node:http";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { outcomes } from "../fixtures/manifests/outcomes.ts";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+import { createPlays } from "../fixtures/plays.ts";
+import { until } from "../fixtures/steps.ts";
+
+const manifests = join(import.meta.dirname, "../fixtures/manifests");
+
+let node: TestNode;
+beforeAll(async () => {
+  node = await startNode();
+});
+afterAll(async () => {
+  await node.close();
+});
+const { play, manifest, pod, expectNothingLeft } = createPlays(() => node);
+
+test.each(outcomes)(
+  "$file becomes what a kubelet would make of it",
+  { timeout: 120_000 },
+  async ({ file, pods, until: words }) => {
+    const { player, printed, exit, said } = play("--logs", join(manifests, file));
+    if (words !== undefined) {
+      await said(words);
+      player.kill("SIGINT");
+    }
+    const all = Object.values(pods);
+    expect(await exit, printed.stderr).toBe(
+      all.every(({ phase }) => phase === "Succeeded" || phase === "Running") ? 0 : 1,
+    );
+    for (const [name, { phase, reason, containers }] of Object.entries(pods)) {
+      const [line = ""] = printed.stderr.match(new RegExp(`^Pod default/${name}: .*$`, "m")) ?? [];
+      expect(line).toContain(`: ${phase}${reason === undefined ? ";" : ` (${reason});`}`);
+      for (const [container, { exitCode, restarts, log }] of Object.entries(containers)) {
+        expect(line).toMatch(new RegExp(`; ${container} [^;]*, ${restarts} restarts`));
+        if (exitCode !== undefined) expect(line).toContain(`; ${container} exit ${exitCode}, `);
+        const prefix = `default/${name}/${container} | `;
+        const lines = printed.stdout.split("\n").filter((text) => text.startsWith(prefix));
+        if (log !== undefined) expect(lines.map((text) => text.slice(prefix.length))).toEqual(log);
+      }
+    }
+    await expectNothingLeft();
+  },
+);
+
+test("a port of the host, answered", async () => {
+  const file = await manifest(
+    pod("port", "echo hello > /index.html; exec httpd -f -p 80 -h /").replace(
+      "name: app,",
+      "name: app, ports: [{containerPort: 80, hostPort: 18433}],",
+    ),
+  );
+  const { player, exit, said } = play(file);
+  await said(/app: started/);
+  const page = await until(
+    "a page",
+    10_000,
+    async () => await fetchPage("http://127.0.0.1:18433/").catch(() => undefined),
+  );
+  expect(page).toBe("hello\n");
+  player.kill("SIGINT");
+  expect(await exit).toBe(0);
+  await expectNothingLeft();
+});
+
+async function fetchPage(url: string): Promise<string> {
+  return await new Promise((resolve, reject) => {
+    get(url, { agent: false }, (response) => {
+      let text = "";
+      response.on("data", (chunk: Buffer) => (text += chunk.toString())).on("end", () => resolve(text));
+    }).on("error", reject);
+  });
+}
