@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Host, noFigure } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
 
-/** By v1 controller; all under "" on cgroup v2. */
+/** By v1 controller, or "" for what v2 has: everything when it is alone, pressure beside v1. */
 export type FiguresByController = Readonly<Record<string, readonly string[]>>;
 /** What the kernel gave of them. */
 export type Figures = ReadonlyMap<string, bigint>;
@@ -37,7 +37,8 @@ export async function readFigures(
   });
 }
 
-/** The mount point of a controller's hierarchy; a path where nothing is, on a host without it. */
+/** The mount point of a controller's hierarchy ("" is v2); a path where nothing is, on a host without it. */
 export function hierarchy(tree: CgroupTree, controller: string): string {
-  return tree.unified ? tree.v2 : (tree.v1.get(controller) ?? "/nonexistent");
+  const mountPoint = tree.unified || controller === "" ? tree.v2 : (tree.v1.get(controller) ?? "");
+  return mountPoint === "" ? "/nonexistent" : mountPoint;
 }

@@ -33,27 +33,28 @@ async function files(contents: Readonly<Record<string, string>>): Promise<void> 
   }
 }
 
-const pressure = "some avg10=1.50 avg60=0.25 avg300=0.00 total=77\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=7\n";
+const pressureText =
+  "some avg10=1.50 avg60=0.25 avg300=0.00 total=77\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=7\n";
+const pressure = {
+  some: { avg10: 1.5, avg60: 0.25, avg300: 0, total: 77n },
+  full: { avg10: 0.5, avg60: 0, avg300: 0, total: 7n },
+};
 
 describe("cgroup v2", () => {
   test("all files", async () => {
     await files({
       "p/cpu.stat": "usage_usec 1500\nuser_usec 1000\n",
-      "p/cpu.pressure": pressure,
+      "p/cpu.pressure": pressureText,
       "p/memory.current": "1000\n",
       "p/memory.max": "5000\n",
       "p/memory.stat": "anon 300\ninactive_file 400\npgfault 9\npgmajfault 2\n",
       "p/memory.swap.current": "50\n",
       "p/memory.swap.max": "max\n",
-      "p/io.pressure": pressure,
+      "p/io.pressure": pressureText,
       "p/pids.current": "3\n",
     });
-    const lines = {
-      some: { avg10: 1.5, avg60: 0.25, avg300: 0, total: 77n },
-      full: { avg10: 0.5, avg60: 0, avg300: 0, total: 7n },
-    };
     const both = {
-      cpu: { timestamp: now, usageCoreNanoSeconds: 1_500_000n, pressure: lines },
+      cpu: { timestamp: now, usageCoreNanoSeconds: 1_500_000n, pressure },
       memory: {
         timestamp: now,
         usageBytes: 1000n,
@@ -63,7 +64,7 @@ describe("cgroup v2", () => {
         pageFaults: 9n,
         majorPageFaults: 2n,
       },
-      ioPressure: lines,
+      ioPressure: pressure,
     };
     expect(await reader({}).read("containers", ["/p"])).toEqual([
       { ...both, swap: { timestamp: now, usageBytes: 50n } },
@@ -123,6 +124,24 @@ test("cgroup v1: each file in its controller's hierarchy; swap is what memory an
     { ...both, swap: { timestamp: now, usageBytes: 200n, availableBytes: 800n } },
   ]);
   expect(await from.read("pods", ["/p"])).toEqual([{ ...both, processCount: 4n }]);
+});
+
+test("on a hybrid host pressure is read from v2; without a v2 hierarchy there is none", async () => {
+  await files({
+    "memory/p/memory.usage_in_bytes": "1000\n",
+    "unified/p/cpu.pressure": pressureText,
+    "unified/p/memory.pressure": pressureText,
+    "unified/p/io.pressure": pressureText,
+  });
+  const v1 = new Map([["memory", join(root, "memory")]]);
+  for (const of of ["containers", "pods"] as const) {
+    const [hybrid] = await reader({ unified: false, v1, v2: join(root, "unified") }).read(of, ["/p"]);
+    expect(hybrid).toMatchObject({ cpu: { pressure }, memory: { usageBytes: 1000n, pressure }, ioPressure: pressure });
+    const [alone] = await reader({ unified: false, v1, v2: "" }).read(of, ["/p"]);
+    expect(alone?.memory.usageBytes).toBe(1000n);
+    for (const part of [alone?.cpu, alone?.memory]) expect(part).not.toHaveProperty("pressure");
+    expect(alone).not.toHaveProperty("ioPressure");
+  }
 });
 
 describe("the rate of CPU", () => {

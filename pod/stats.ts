@@ -58,8 +58,9 @@ export class CgroupReader {
     const timestamp = this.#clock();
     const parse = this.#tree.unified ? parseV2 : parseV1;
     return cgroups.map((cgroup, index) => {
-      const stats = parse(all[index] ?? new Map(), timestamp);
-      return stats && { ...stats, cpu: this.#withRate(cgroup, stats.cpu) };
+      const figures = all[index] ?? new Map();
+      const stats = parse(figures, timestamp);
+      return stats && withPressure({ ...stats, cpu: this.#withRate(cgroup, stats.cpu) }, figures);
     });
   }
 
@@ -81,6 +82,8 @@ export class CgroupReader {
 
 type FiguresOf = Readonly<Record<"containers" | "pods", FiguresByController>>;
 
+const pressures = ["cpu.pressure", "memory.pressure", "io.pressure"].flatMap(pressureFigures);
+
 const v1Memory = [
   "memory.usage_in_bytes",
   "memory.limit_in_bytes",
@@ -91,18 +94,17 @@ const v1Figures: FiguresOf = {
   containers: {
     cpuacct: ["cpuacct.usage"],
     memory: [...v1Memory, "memory.memsw.usage_in_bytes", "memory.memsw.limit_in_bytes"],
+    "": pressures,
   },
-  pods: { cpuacct: ["cpuacct.usage"], memory: v1Memory, pids: ["pids.current"] },
+  pods: { cpuacct: ["cpuacct.usage"], memory: v1Memory, pids: ["pids.current"], "": pressures },
 };
 
 const v2Both = [
   "cpu.stat usage_usec",
-  ...pressureFigures("cpu.pressure"),
   "memory.current",
   "memory.max",
   ...["inactive_file", "anon", "pgfault", "pgmajfault"].map((key) => `memory.stat ${key}`),
-  ...pressureFigures("memory.pressure"),
-  ...pressureFigures("io.pressure"),
+  ...pressures,
 ];
 
 const v2Figures: FiguresOf = {
@@ -148,15 +150,8 @@ function parseV2(figures: Figures, timestamp: bigint): CgroupStats | undefined {
   const workingSet = less(usage, figures.get("memory.stat inactive_file") ?? 0n);
   const swap = figures.get("memory.swap.current");
   const swapLimit = figures.get("memory.swap.max") ?? 0n;
-  const cpuPressure = pressure("cpu.pressure", figures);
-  const memoryPressure = pressure("memory.pressure", figures);
-  const ioPressure = pressure("io.pressure", figures);
   return {
-    cpu: {
-      timestamp,
-      usageCoreNanoSeconds: (figures.get("cpu.stat usage_usec") ?? 0n) * 1000n,
-      ...(cpuPressure === undefined ? {} : { pressure: cpuPressure }),
-    },
+    cpu: { timestamp, usageCoreNanoSeconds: (figures.get("cpu.stat usage_usec") ?? 0n) * 1000n },
     memory: {
       timestamp,
       usageBytes: usage,
@@ -165,7 +160,6 @@ function parseV2(figures: Figures, timestamp: bigint): CgroupStats | undefined {
       rssBytes: figures.get("memory.stat anon") ?? 0n,
       pageFaults: figures.get("memory.stat pgfault") ?? 0n,
       majorPageFaults: figures.get("memory.stat pgmajfault") ?? 0n,
-      ...(memoryPressure === undefined ? {} : { pressure: memoryPressure }),
     },
     ...(swap === undefined
       ? {}
@@ -176,7 +170,6 @@ function parseV2(figures: Figures, timestamp: bigint): CgroupStats | undefined {
             ...(swapLimit > 0n ? { availableBytes: less(swapLimit, swap) } : {}),
           },
         }),
-    ...(ioPressure === undefined ? {} : { ioPressure }),
     ...processes(figures),
   };
 }
@@ -195,6 +188,19 @@ function pressureFigures(file: string): string[] {
   return ["some", "full"].flatMap((kind) =>
     ["avg10", "avg60", "avg300", "total"].map((field) => `${file} ${kind} ${field}`),
   );
+}
+
+/** Only v2 has it. On a hybrid host the monitor makes every cgroup there, too. */
+function withPressure(stats: CgroupStats, figures: Figures): CgroupStats {
+  const cpu = pressure("cpu.pressure", figures);
+  const memory = pressure("memory.pressure", figures);
+  const io = pressure("io.pressure", figures);
+  return {
+    ...stats,
+    ...(cpu === undefined ? {} : { cpu: { ...stats.cpu, pressure: cpu } }),
+    ...(memory === undefined ? {} : { memory: { ...stats.memory, pressure: memory } }),
+    ...(io === undefined ? {} : { ioPressure: io }),
+  };
 }
 
 function pressure(file: string, figures: Figures): Pressure | undefined {
