@@ -17,7 +17,7 @@ export interface CgroupStats {
 }
 
 /** How old the earlier sample must be before a rate means something, nanoseconds. */
-const minInterval = 100_000_000n;
+const minInterval = 1_000_000_000n;
 /** Cgroups that one thread reads one after the other; more are read on several threads. */
 const batch = 25;
 
