@@ -103,10 +103,10 @@ function runningPid(sandbox: Sandbox): number | undefined {
   return undefined;
 }
 
+/** Loopback is among the others: CRI wants all interfaces but the default one there. */
 function networkStats(env: Environment, all: readonly InterfaceStats[]): NonNullable<SandboxStats["network"]> {
-  const interfaces = all.filter(({ name }) => name !== "lo");
-  const primary = interfaces.find(({ name }) => name === "eth0") ?? interfaces[0];
-  const others = interfaces.filter((one) => one !== primary);
+  const primary = all.find(({ name }) => name === "eth0") ?? all.find(({ name }) => name !== "lo");
+  const others = all.filter((one) => one !== primary);
   return {
     timestamp: env.clock(),
     ...(primary === undefined ? {} : { defaultInterface: primary }),

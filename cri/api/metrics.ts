@@ -36,10 +36,12 @@ const sandboxMetrics: readonly Descriptor<SandboxStats>[] = [
 
 type Interface = NonNullable<NonNullable<SandboxStats["network"]>["defaultInterface"]>;
 
+/** Of the interfaces that lead out: cAdvisor, whose metrics these are, leaves loopback out. */
 function ofInterfaces(name: string, help: string, pick: (counts: Interface) => bigint): Descriptor<SandboxStats> {
   const read = (stats: SandboxStats) => {
     const { defaultInterface, interfaces = [] } = stats.network ?? {};
-    const all = defaultInterface === undefined ? interfaces : [defaultInterface, ...interfaces];
+    const outward = interfaces.filter(({ name }) => name !== "lo");
+    const all = defaultInterface === undefined ? outward : [defaultInterface, ...outward];
     return all.map((counts) => ({ labels: [counts.name], value: pick(counts) }));
   };
   return { name, help, kind: "counter", labels: ["interface"], read };

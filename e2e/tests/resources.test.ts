@@ -129,7 +129,14 @@ test("metrics: every value belongs to a descriptor, with as many labels, and tel
   expect(value("container_fs_inodes_free")).toBeLessThan(value("container_fs_inodes_total"));
   expect(value("container_oom_events_total")).toBe(0);
   expect(value("container_start_time_seconds")).toBeLessThanOrEqual(Date.now() / 1000);
-  const sent = pod?.metrics?.find(({ name }) => name === "container_network_transmit_bytes_total");
-  expect(sent?.labelValues?.at(-1)).toBe("eth0");
-  expect(Number(sent?.value?.value)).toBeGreaterThan(0);
+  const sent = pod?.metrics?.filter(({ name }) => name === "container_network_transmit_bytes_total") ?? [];
+  expect(sent.map(({ labelValues }) => labelValues?.at(-1))).toEqual(["eth0"]);
+  expect(Number(sent[0]?.value?.value)).toBeGreaterThan(0);
+});
+
+test("a pod's stats: eth0 is the default interface, and loopback is the other one", async () => {
+  const { stats } = await node.client.listPodSandboxStats({ filter: { id: podSandboxId } });
+  const { defaultInterface, interfaces } = stats[0]?.linux?.network ?? {};
+  expect(defaultInterface?.name).toBe("eth0");
+  expect(interfaces?.map(({ name }) => name)).toEqual(["lo"]);
 });
