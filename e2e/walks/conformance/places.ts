@@ -53,8 +53,13 @@ export async function startNodePlace(directory: string, programs: string, storag
     podCidr,
     registries: { names: suiteRegistries, address: registry.address },
     ...(runc === undefined ? {} : { handlers: { "test-handler": runc } }),
-    // The specs of RuntimeClass look here for the handler.
-    etc: { "containerd/config.toml": "# Keelson has the handler runtimes.test-handler\n" },
+    etc: {
+      // The specs of RuntimeClass look here for the handler.
+      "containerd/config.toml": "# Keelson has the handler runtimes.test-handler\n",
+      // Nothing listens there, in a pod neither: a query fails at once. The Summary API's containers resolve a name in a
+      // loop, and would wait for ten seconds each time, using no CPU.
+      "resolv.conf": "nameserver 127.0.0.1\n",
+    },
   });
   const config = join(work, "kubelet-base.json");
   await writeFile(config, JSON.stringify(kubeletConfiguration));
@@ -68,6 +73,7 @@ export async function startNodePlace(directory: string, programs: string, storag
       "--node-name=node-1",
       "--prepull-images=false",
       `--report-dir=${work}`,
+      `--kubelet-flags=--runtime-cgroups=${node.daemonCgroup}`,
     ],
     stop: async () => {
       await node.stop();
