@@ -67,6 +67,8 @@ export class ContainerWorker {
   readonly container: Container;
   /** It runs and its start-up probe, if any, has passed. */
   started = new Latch();
+  /** Its first start in the sandbox has been tried, with success or without. */
+  tried = new Latch();
   restartCount = 0;
   ready = false;
   /** The last time it ran to its end. */
@@ -102,6 +104,7 @@ export class ContainerWorker {
 
   /** Runs it until its policy is satisfied, which Always never is. Rejects with the signal's reason. */
   async run(home: Home, policy: RestartPolicy, ending: AbortSignal): Promise<ContainerExit> {
+    this.tried = new Latch();
     for (;;) {
       if (this.exit !== undefined) await this.#beginAgain(this.exit, ending);
       const exit = await this.#runOnce(home, ending);
@@ -142,6 +145,7 @@ export class ContainerWorker {
     const starting = this.#start(id);
     this.#starting = starting;
     const startError = await starting;
+    this.tried.open();
     const exit = startError ?? (await this.#supervise(id, home, ending));
     this.exit = exit;
     this.#runningId = undefined;
@@ -296,6 +300,7 @@ export class ContainerWorker {
     const text = `${reason}: ${message}`;
     if (this.waiting !== text) this.#say(text);
     this.waiting = text;
+    this.tried.open();
   }
 
   #say(text: string): void {

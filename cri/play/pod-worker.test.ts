@@ -105,6 +105,25 @@ test("init containers end one after the other, sidecars start among them and end
   expect(phases(run)).toEqual(["Succeeded"]);
 });
 
+test("containers are created and started in their order, and one that cannot start holds up none", async () => {
+  const { server, isOver } = start(
+    { restartPolicy: "Never", containers: ["one", "broken", "three"].map((name) => container(name)) },
+    { one: [{ exitAfterMs: 2000 }], broken: [{ startError: "no such file" }], three: [{ exitAfterMs: 2000 }] },
+  );
+  await turn(isOver);
+  expect(server.order.slice(1, -1)).toEqual(["one", "broken", "three"].flatMap((n) => [`create ${n}`, `start ${n}`]));
+});
+
+test("a container whose image cannot be pulled does not hold up the next one", async () => {
+  const { server } = start(
+    { containers: [container("one", { image: "far/one:1" }), container("two")] },
+    { two: [{ exitAfterMs: 1000 }] },
+  );
+  server.pullError = "nobody has it";
+  await turn(() => server.order.includes("start two"), 5);
+  expect(server.order.slice(1)).toEqual(["pull far/one:1", "create two", "start two"]);
+});
+
 test("a sidecar's start-up probe holds up what comes after it", async () => {
   const startupProbe = { exec: { command: ["ready"] }, periodSeconds: 2, failureThreshold: 3 };
   const { server, isOver } = start(

@@ -178,7 +178,14 @@ export class PodWorker {
     const unfinished = this.#main.filter(
       ({ exit }) => exit === undefined || exit.exitCode !== 0 || policy === "Always",
     );
-    await Promise.all(unfinished.map((worker) => this.#run(worker, home, policy, ending)));
+    const runs: Promise<ContainerExit>[] = [];
+    for (const worker of unfinished) {
+      const run = this.#run(worker, home, policy, ending);
+      runs.push(run);
+      // In their order, as a kubelet starts them, which does not wait for one that cannot start.
+      await Promise.race([worker.tried.wait(ending), run]);
+    }
+    await Promise.all(runs);
     const failed = this.#main.some(({ exit }) => exit?.exitCode !== 0);
     this.#conclude(failed ? "Failed" : "Succeeded", "");
   }
