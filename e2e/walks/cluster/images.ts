@@ -12,6 +12,8 @@ export const toolsImage = "walk.test/tools:1";
 export const corednsImage = "walk.test/coredns:1";
 /** For what removes images that nobody uses. */
 export const spareImage = "walk.test/spare:1";
+/** That of fixtures/manifests. */
+const manifestsImage = "localhost/test/busybox:1";
 
 export type Archives = readonly string[];
 
@@ -27,6 +29,7 @@ export async function buildImages(directory: string, programs: string): Promise<
     { reference: toolsImage, image: makeImage({ layers: [busybox, agnhost], defaults }) },
     { reference: corednsImage, image: makeImage({ layers: [coredns], defaults: { Entrypoint: ["/bin/coredns"] } }) },
     { reference: spareImage, image: makeImage({ layers: [busybox], defaults, comment: "spare" }) },
+    { reference: manifestsImage, image: makeImage({ layers: [busybox], defaults }) },
   ];
   const written = images.map(({ reference, image }, index) =>
     writeImageLayout(join(directory, `image-${index}`), reference, image),

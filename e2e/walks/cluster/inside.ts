@@ -17,6 +17,7 @@ import { diskPressure, evictions } from "./evictions.ts";
 import { type Archives, buildImages, loadImages } from "./images.ts";
 import { initContainers } from "./init-containers.ts";
 import { kubectl } from "./kubectl.ts";
+import { manifests } from "./manifests.ts";
 import { probes } from "./probes.ts";
 import { resources } from "./resources.ts";
 import { restarts } from "./restarts.ts";
@@ -48,6 +49,7 @@ const ofClusters: Readonly<Record<string, Part>> = {
   "static-pods": staticPods,
   evictions,
   kubectl,
+  manifests,
   services,
   workloads,
 };
