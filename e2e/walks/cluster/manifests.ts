@@ -80,7 +80,10 @@ function inFull({ phase, reason, containers }: ExpectedPod) {
   return { phase, reason, containers };
 }
 
-/** The output of all lives of a container; one that still runs is given time to write so many lines. */
+/**
+ * The output of a container: of its last life alone once it has ended for good, as a kubelet keeps one dead container,
+ * and of the one before as well while it runs, which is given time to write so many lines.
+ */
 async function linesOf(
   { cluster, namespace }: Scene,
   pod: V1Pod,
@@ -92,8 +95,8 @@ async function linesOf(
   const read = async (previous: boolean) =>
     (await cluster.core.readNamespacedPodLog({ namespace, name, container, previous })) ?? "";
   return await until(`${count} lines of ${name}/${container}`, 10_000, async () => {
-    const text = (restartCount > 0 ? await read(true) : "") + (await read(false));
-    const lines = text.split("\n").slice(0, -1);
+    const before = state?.running !== undefined && restartCount > 0 ? await read(true) : "";
+    const lines = (before + (await read(false))).split("\n").slice(0, -1);
     return state?.running === undefined || lines.length >= count ? lines : undefined;
   });
 }
