@@ -100,9 +100,12 @@ async function measure({ name, node, daemonPid }: Subject): Promise<Usage> {
   );
   await delay(settleMs);
   const [before, load] = [await usage(cluster, node, daemonPid), loadavg()];
+  const ends = () => `${load[0]?.toFixed(1)} at the beginning, ${loadavg()[0]?.toFixed(1)} at the end`;
   await delay(seconds * 1000);
   const result = used(before, await usage(cluster, node, daemonPid));
-  say(`${name}: load ${load[0]?.toFixed(1)} at the beginning, ${loadavg()[0]?.toFixed(1)} at the end`);
+  const { successful, failed } = result.probes;
+  const each = (total(result) / successful).toFixed(2);
+  say(`${name}: ${successful} probes succeeded, ${failed} failed, ${each} ms of CPU each; load ${ends()}`);
   await cluster.core.deleteCollectionNamespacedPod({ namespace, gracePeriodSeconds: 1 });
   await podsBecome(`no pods on ${name}`, (pods) => (pods.length === 0 ? true : undefined));
   return result;
