@@ -17,8 +17,8 @@ export class BackOff {
 
   /** A try is made. */
   tried(failedAt: number, now: number): void {
-    const afresh = this.#delayMs === 0 || failedAt - this.#lastTry > forgottenMs;
-    this.#delayMs = afresh ? firstMs : Math.min(this.#delayMs * 2, longestMs);
+    const isFirst = this.#delayMs === 0 || failedAt - this.#lastTry > forgottenMs;
+    this.#delayMs = isFirst ? firstMs : Math.min(this.#delayMs * 2, longestMs);
     this.#lastTry = now;
   }
 }

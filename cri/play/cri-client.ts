@@ -1,8 +1,8 @@
 // The calls of CRI that play makes, each with a deadline. Any CRI server will do; an error is the server's own sentence.
 
-import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import type { Writer } from "protobufjs/minimal.js";
+import { type ServiceError, status } from "@grpc/grpc-js";
 import { runtime } from "../api/generated/messages.js";
+import { type Codec, connectUnary } from "./unary-calls.ts";
 
 const v1 = runtime.v1;
 
@@ -10,56 +10,19 @@ const v1 = runtime.v1;
 const callMs = 120_000;
 /** The server watches over its own downloads; past this it is taken for stuck. */
 const pullMs = 60 * 60_000;
-const receiveLimit = 16 << 20;
-
-interface Codec<Properties, Message> {
-  encode(message: Properties): Writer;
-  decode(bytes: Uint8Array): Message;
-}
-
-export interface CallLimits {
-  /** In place of the method's own deadline. */
-  readonly ms?: number;
-  /** Cancels the call, which rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
-}
 
 export type Cri = ReturnType<typeof connectCri>;
 
 export function connectCri(socket: string) {
-  const client = new Client(`unix:${socket}`, credentials.createInsecure(), {
-    "grpc.max_receive_message_length": receiveLimit,
-    // A daemon that starts again is found within a second.
-    "grpc.max_reconnect_backoff_ms": 1000,
-  });
+  // A daemon that starts again is found within a second.
+  const { client, method: unary } = connectUnary(socket, { "grpc.max_reconnect_backoff_ms": 1000 });
 
   const method = <Request, Response>(
     name: `${"Runtime" | "Image"}Service/${string}`,
     request: Codec<Request, unknown>,
     response: Codec<never, Response>,
     usualMs = callMs,
-  ) => {
-    return async (message: Request, { ms = usualMs, signal }: CallLimits = {}): Promise<Response> => {
-      signal?.throwIfAborted();
-      return await new Promise((resolve, reject) => {
-        const call = client.makeUnaryRequest(
-          `/runtime.v1.${name}`,
-          (value: Request) => Buffer.from(request.encode(value).finish()),
-          (bytes: Buffer) => response.decode(bytes),
-          message,
-          new Metadata(),
-          { deadline: Date.now() + ms },
-          (error, value) => {
-            signal?.removeEventListener("abort", cancel);
-            if (value !== undefined) resolve(value);
-            else reject(signal?.aborted ? signal.reason : error);
-          },
-        );
-        const cancel = () => call.cancel();
-        signal?.addEventListener("abort", cancel, { once: true });
-      });
-    };
-  };
+  ) => unary(`/runtime.v1.${name}`, request, response, usualMs);
 
   return {
     version: method("RuntimeService/Version", v1.VersionRequest, v1.VersionResponse, 5_000),
@@ -100,13 +63,15 @@ export function connectCri(socket: string) {
       const call = client.makeServerStreamRequest(
         "/runtime.v1.RuntimeService/GetContainerEvents",
         (value: runtime.v1.GetEventsRequest.$Properties) => Buffer.from(v1.GetEventsRequest.encode(value).finish()),
-        // What it says is looked up: an event only says when.
-        () => null,
+        // What it says is looked up: an event only says when. Not null, which would be the end of the stream.
+        () => ({}),
         {},
       );
-      signal.addEventListener("abort", () => call.cancel(), { once: true });
+      const cancel = () => call.cancel();
+      signal.addEventListener("abort", cancel, { once: true });
       call.on("data", onEvent);
       await new Promise<void>((resolve) => call.on("end", resolve).on("error", () => resolve()));
+      signal.removeEventListener("abort", cancel);
     },
     close: () => client.close(),
   };

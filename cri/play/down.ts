@@ -4,8 +4,7 @@ import type { Host } from "../../native/index.ts";
 import { connectCri, sentenceOf } from "./cri-client.ts";
 import { playErrors } from "./errors.ts";
 import { loadManifests, titleOf, type Workload } from "./manifest.ts";
-import { answers } from "./play.ts";
-import type { Report } from "./report.ts";
+import { answers, type PlayOptions } from "./play.ts";
 import { removeSandboxes } from "./take-down.ts";
 import { sleep } from "./wait.ts";
 import { askToEnd, heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-directory.ts";
@@ -15,14 +14,7 @@ const defaultGraceSeconds = 30;
 /** Beyond a pod's grace period: for its player to take it down. */
 const playerMs = 60_000;
 
-export interface DownOptions {
-  readonly files: readonly string[];
-  readonly socket: string;
-  readonly root: string;
-  readonly host: Host;
-  readonly report: Report;
-  readonly stop: AbortSignal;
-}
+export type DownOptions = Omit<PlayOptions, "logs" | "hurry">;
 
 export async function down({ files, socket, root, host, report, stop }: DownOptions): Promise<void> {
   const { workloads } = await loadManifests(files);
@@ -53,11 +45,11 @@ export async function down({ files, socket, root, host, report, stop }: DownOpti
 /** A player that lives is asked to end, and takes its pods down itself. */
 async function takeOver(host: Host, root: string, workload: Workload, stop: AbortSignal): Promise<WorkloadDirectory> {
   const grace = workload.template.spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
-  const until = Date.now() + grace * 1000 + playerMs;
+  const until = performance.now() + grace * 1000 + playerMs;
   for (;;) {
     const directory = await lockWorkload(host, root, workload);
     if (directory !== undefined) return directory;
-    if (Date.now() > until) throw heldElsewhere(root, workload);
+    if (performance.now() > until) throw heldElsewhere(root, workload);
     await askToEnd(host, root, workload);
     await sleep(lookMs, stop);
   }

@@ -23,7 +23,7 @@ let closing: AbortController;
 
 beforeEach(() => {
   closing = new AbortController();
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date", "performance"] });
 });
 
 afterEach(() => {

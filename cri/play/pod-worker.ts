@@ -291,9 +291,9 @@ export class PodWorker {
     const podSandboxId = this.#sandboxId;
     if (podSandboxId === undefined) return;
     const grace = this.#spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
-    const began = Date.now();
+    const began = performance.now();
     const stop = async (worker: ContainerWorker) => {
-      const left = Math.max(grace - Math.floor((Date.now() - began) / 1000), leastGraceSeconds);
+      const left = Math.max(grace - Math.floor((performance.now() - began) / 1000), leastGraceSeconds);
       await this.#persist(async () => await worker.stop(this.#hurry.signal.aborted ? 0 : left));
     };
     const hurried = () => void Promise.allSettled(this.workers.map((worker) => worker.stop(0)));
@@ -307,14 +307,14 @@ export class PodWorker {
 
   /** Again while the runtime is away, for a while; what is gone already is done. */
   async #persist(call: () => Promise<unknown>): Promise<void> {
-    const until = Date.now() + unreachableMs;
+    const until = performance.now() + unreachableMs;
     for (;;) {
       try {
         await call();
         return;
       } catch (error) {
         if (isNotFound(error)) return;
-        if (!isUnreachable(error) || Date.now() > until) throw error;
+        if (!isUnreachable(error) || performance.now() > until) throw error;
         await sleep(1000, this.#context.view.open);
       }
     }

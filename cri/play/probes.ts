@@ -90,14 +90,14 @@ async function askRepeatedly(
   let last: boolean | undefined;
   let inARow = 0;
   for (;;) {
-    const asked = Date.now();
+    const asked = performance.now();
     const { healthy } = await question();
     if (healthy !== undefined) {
       inARow = healthy === last ? inARow + 1 : 1;
       last = healthy;
       if (inARow >= (last ? successThreshold : failureThreshold) && !onTurn(last)) return last;
     }
-    await sleep(asked + periodSeconds * 1000 - Date.now(), signal);
+    await sleep(asked + periodSeconds * 1000 - performance.now(), signal);
   }
 }
 

@@ -38,7 +38,7 @@ export class Report {
 
   /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes. */
   pulling(reference: string): Disposable {
-    const began = Date.now();
+    const began = performance.now();
     this.#pulls.set(reference, began);
     if (this.#spinner === undefined) this.line(reference, "pulling");
     this.#show();
@@ -53,7 +53,7 @@ export class Report {
   #show(): void {
     if (this.#spinner === undefined) return;
     const [first, ...others] = [...this.#pulls].map(
-      ([reference, began]) => `${reference} (${Math.round((Date.now() - began) / 1000)} s)`,
+      ([reference, began]) => `${reference} (${Math.round((performance.now() - began) / 1000)} s)`,
     );
     clearInterval(this.#tick);
     if (first === undefined) {
