@@ -22,6 +22,7 @@ async function files(contents: Readonly<Record<string, string>>): Promise<void> 
   }
 }
 
+const tooMany = { all: -1n, sockets: -1n };
 const running = { state: "running", startedAt: 1n, pid: process.pid } as const;
 
 /** Of containers of the cgroups `/a`, `/b` …, whose descriptors are `counts` by pid. */
@@ -32,7 +33,16 @@ async function metrics(
 ) {
   const host = {
     ...scriptedHost(new Script()),
-    countDescriptors: async (paths: readonly string[]) => paths.map((path) => counts[path.split("/")[2] ?? ""] ?? null),
+    countDescriptors: async (paths: readonly string[]) => {
+      const sum = { all: 0n, sockets: 0n };
+      for (const path of paths) {
+        const count = counts[path.split("/")[2] ?? ""];
+        if (count === tooMany) throw new Error("more than the limit");
+        sum.all += count?.all ?? 0n;
+        sum.sockets += count?.sockets ?? 0n;
+      }
+      return sum;
+    },
   };
   const cgroups = { unified: true, v2: root, v1: new Map(), ...tree };
   const containers = phases.map((phase, index) => ({ cgroup: `/${"abc"[index]}`, phase }));
@@ -97,7 +107,7 @@ test("cgroup v1: each file in its controller's hierarchy; no limit on reservatio
   });
   const controllers = ["cpuacct", "cpu", "memory", "blkio", "pids"];
   const v1 = new Map(controllers.map((controller) => [controller, join(root, controller)]));
-  const [of] = await metrics({ unified: false, v1 }, [running]);
+  const [of] = await metrics({ unified: false, v1 }, [running], { 11: tooMany });
   expect(of).toMatchObject({
     cpu: { userNanoSeconds: 5000n, systemNanoSeconds: 4000n, periods: 10n, throttledPeriods: 3n },
     memory: { cacheBytes: 2000n, mappedFileBytes: 300n, kernelBytes: 40n, maxUsageBytes: 9000n, limitHits: 6n },

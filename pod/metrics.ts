@@ -12,8 +12,8 @@ import type { BlockDeviceUse, ContainerMetrics, FileSystemSize, HugepageUse } fr
 
 /** cgroup.procs of 10,000 processes, and more than any other of these files. */
 const fileLimit = 128 << 10;
-/** Of all containers together; where there are more, no container past it has its descriptors counted. */
-const descriptorLimit = 1_000_000;
+/** Of a container; one with more has none counted. */
+const descriptorLimit = 100_000;
 
 type Place = Pick<Environment, "host" | "cgroups">;
 type Subject = Pick<Container, "cgroup" | "phase">;
@@ -36,10 +36,7 @@ export async function metricsOfContainers(
     Promise.all(containers.map((container) => readTexts(place, container))),
   ]);
   const [descriptors, names] = await Promise.all([
-    countDescriptors(
-      place,
-      texts.map(({ processes }) => processes),
-    ),
+    Promise.all(texts.map(({ processes }) => countDescriptors(place, processes))),
     namesOfDevices(
       place,
       texts.flatMap(({ devices }) => devices.map(({ numbers }) => numbers)),
@@ -235,20 +232,10 @@ async function namesOfDevices({ host }: Place, numbers: readonly string[]): Prom
   return new Map(all.flatMap((one, index) => (names[index] === undefined ? [] : [[one, `/dev/${names[index]}`]])));
 }
 
-/** The sums of each container's processes; undefined where one could not be counted but runs still. */
-async function countDescriptors(
-  { host }: Place,
-  processes: readonly (readonly string[])[],
-): Promise<(OpenDescriptors | undefined)[]> {
-  const directories = processes.flat().map((pid) => `/proc/${pid}/fd`);
-  const counts = (await host.countDescriptors(directories, descriptorLimit)).values();
-  return processes.map((pids) => {
-    const own = pids.map(() => counts.next().value ?? undefined);
-    // A process that ended meanwhile takes its descriptors with it; none at all means that they were too many.
-    const known = own.filter((one) => one !== undefined);
-    if (known.length === 0) return undefined;
-    return known.reduce((sum, one) => ({ all: sum.all + one.all, sockets: sum.sockets + one.sockets }));
-  });
+/** Undefined where they are too many. */
+async function countDescriptors({ host }: Place, pids: readonly string[]): Promise<OpenDescriptors | undefined> {
+  const directories = pids.map((pid) => `/proc/${pid}/fd`);
+  return await host.countDescriptors(directories, descriptorLimit).catch(() => undefined);
 }
 
 /** As cgroup file names spell them: 2MB, 1GB. */

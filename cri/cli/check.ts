@@ -181,7 +181,7 @@ async function checkCgroups(): Promise<Finding> {
   return warn(
     "cgroups",
     `v1 with ${controllers.filter((name) => wanted.includes(name)).join(", ")}`,
-    "It works; v2 gives pressure figures and kills whole cgroups (systemd.unified_cgroup_hierarchy=1).",
+    "It works; v2 kills whole cgroups, and Kubernetes wants it (systemd.unified_cgroup_hierarchy=1).",
   );
 }
 

@@ -123,11 +123,10 @@ Napi::Value to_disk_usage(Napi::Env env, const TreeUse& use) {
   return object;
 }
 
-Napi::Value to_open_descriptors(Napi::Env env, const std::optional<OpenDescriptors>& open) {
-  if (!open) return env.Null();
+Napi::Value to_open_descriptors(Napi::Env env, const OpenDescriptors& open) {
   Napi::Object object = Napi::Object::New(env);
-  object.Set("all", Napi::BigInt::New(env, open->all));
-  object.Set("sockets", Napi::BigInt::New(env, open->sockets));
+  object.Set("all", Napi::BigInt::New(env, open.all));
+  object.Set("sockets", Napi::BigInt::New(env, open.sockets));
   return object;
 }
 
@@ -256,15 +255,11 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   auto read_all_figures = [](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
     return read_figures(directories, figures);  // nor does this
   };
-  auto count_each = [](const Strings& directories, size_t limit) -> Result<std::vector<std::optional<OpenDescriptors>>> {
-    return count_descriptors(directories, limit);  // nor this
-  };
 
   exports.Set("syncFileSystem", method<path>(env, sync_file_system));
   exports.Set("readFiles", method<paths, size>(env, read_each, to_array<to_buffer_or_null, std::optional<std::string>>));
   exports.Set("readFigures", method<paths, paths>(env, read_all_figures, to_numbers));
-  exports.Set("countDescriptors",
-              method<paths, size>(env, count_each, to_array<to_open_descriptors, std::optional<OpenDescriptors>>));
+  exports.Set("countDescriptors", method<paths, size>(env, count_descriptors, to_open_descriptors));
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
   exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));
   exports.Set("removeTree", method<path>(env, remove_tree));

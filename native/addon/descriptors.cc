@@ -20,29 +20,21 @@ bool is_socket(int directory, const char* name) {
   return length > 0 && std::string_view(target, static_cast<size_t>(length)) == prefix;
 }
 
-std::optional<OpenDescriptors> count(const std::string& path, uint64_t limit) {
-  Directory directory(::opendir(path.c_str()));
-  if (!directory) return std::nullopt;
-  OpenDescriptors open;
-  while (const dirent* entry = ::readdir(directory.get())) {
-    if (entry->d_name[0] == '.') continue;
-    if (++open.all > limit) return std::nullopt;
-    if (is_socket(::dirfd(directory.get()), entry->d_name)) ++open.sockets;
-  }
-  return open;
-}
-
 }  // namespace
 
-std::vector<std::optional<OpenDescriptors>> count_descriptors(const std::vector<std::string>& directories,
-                                                              uint64_t limit) {
-  std::vector<std::optional<OpenDescriptors>> counts;
-  counts.reserve(directories.size());
+Result<OpenDescriptors> count_descriptors(const std::vector<std::string>& directories, uint64_t limit) {
+  OpenDescriptors open;
   for (const std::string& path : directories) {
-    counts.push_back(count(path, limit));
-    if (counts.back()) limit -= counts.back()->all;
+    Directory directory(::opendir(path.c_str()));
+    if (!directory) continue;
+    while (const dirent* entry = ::readdir(directory.get())) {
+      if (entry->d_name[0] == '.') continue;
+      if (open.all == limit) return fail(Kind::invalid, "count open descriptors", "more than " + std::to_string(limit));
+      ++open.all;
+      if (is_socket(::dirfd(directory.get()), entry->d_name)) ++open.sockets;
+    }
   }
-  return counts;
+  return open;
 }
 
 }  // namespace keelson

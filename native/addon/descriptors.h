@@ -1,10 +1,11 @@
-// How many files and sockets a process holds open. Source: proc_pid_fd(5).
+// How many files and sockets processes hold open. Source: proc_pid_fd(5).
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
+
+#include "common/error.h"
 
 namespace keelson {
 
@@ -13,9 +14,8 @@ struct OpenDescriptors {
   uint64_t sockets = 0;
 };
 
-// One answer for each directory like /proc/PID/fd: none for a process that is gone, and none past `limit` descriptors of
-// all together, for a process may hold a million.
-std::vector<std::optional<OpenDescriptors>> count_descriptors(const std::vector<std::string>& directories,
-                                                              uint64_t limit);
+// The sum over directories like /proc/PID/fd; those of processes that are gone count nothing. Fails with kind `invalid`
+// past `limit` descriptors: a process may hold a million.
+Result<OpenDescriptors> count_descriptors(const std::vector<std::string>& directories, uint64_t limit);
 
 }  // namespace keelson

@@ -43,10 +43,10 @@ export interface Host {
    */
   readFigures(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
   /**
-   * How many descriptors each of the processes holds, by directories like `/proc/PID/fd`: null for one that is gone,
-   * and past `limit` (at most 2^30) descriptors of all together.
+   * How many descriptors processes hold together, by directories like `/proc/PID/fd`; one that is gone holds none.
+   * Rejects with InvalidArgument past `limit` (at most 2^30) descriptors.
    */
-  countDescriptors(directories: readonly string[], limit: number): Promise<(OpenDescriptors | null)[]>;
+  countDescriptors(directories: readonly string[], limit: number): Promise<OpenDescriptors>;
   /**
    * Opens the regular file `name` below `directory`, which somebody else wrote: through no link and not out of it
    * (openat2 RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Answers a close-on-exec descriptor, the caller's to close; null
