@@ -3,28 +3,14 @@
 import { access } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { bulkyLayer, makeImage } from "./testing/build-image.ts";
-import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
-import { type Interception, startWrongRegistry, type WrongRegistry } from "./testing/wrong-registry.ts";
+import { usePulls } from "./testing/pulls.ts";
+import { listStore, openTestStore } from "./testing/store.ts";
+import { startWrongRegistry } from "./testing/wrong-registry.ts";
 
 const never = new AbortController().signal;
-let it: TestStore;
-let registry: WrongRegistry | undefined;
-
-beforeEach(async () => {
-  it = await openTestStore();
-});
-afterEach(async () => {
-  await it.dispose();
-  await registry?.stop();
-  registry = undefined;
-});
-
-async function serve(intercept?: Interception): Promise<WrongRegistry> {
-  registry = await startWrongRegistry(intercept);
-  return registry;
-}
+const { it, serve } = usePulls();
 
 describe("pulls at the same time", () => {
   const layer = bulkyLayer(200_000);
@@ -34,7 +20,7 @@ describe("pulls at the same time", () => {
     const image = makeImage({ layers: [layer] });
     served.add(image, "1");
     const name = `${served.address}/shared:1`;
-    const pulled = await Promise.all(Array.from({ length: 5 }, () => it.store.pull(name, undefined, never)));
+    const pulled = await Promise.all(Array.from({ length: 5 }, () => it().store.pull(name, undefined, never)));
     expect(new Set(pulled.map(({ id }) => id))).toEqual(new Set([image.id]));
     expect(served.seen("/manifests/")).toHaveLength(1);
   });
@@ -43,9 +29,9 @@ describe("pulls at the same time", () => {
     const served = await serve();
     served.add(makeImage({ layers: [layer], comment: "a" }), "a");
     served.add(makeImage({ layers: [layer], comment: "b" }), "b");
-    await Promise.all(["a", "b"].map((tag) => it.store.pull(`${served.address}/common:${tag}`, undefined, never)));
+    await Promise.all(["a", "b"].map((tag) => it().store.pull(`${served.address}/common:${tag}`, undefined, never)));
     expect(served.seen(layer.digest)).toHaveLength(1);
-    expect(it.store.list()).toHaveLength(2);
+    expect(it().store.list()).toHaveLength(2);
   });
 
   test("a registry that fails on a common layer does not fail the other's pull", async () => {
@@ -60,9 +46,9 @@ describe("pulls at the same time", () => {
     if (first === undefined || second === undefined) throw new Error("two images");
     bad.add(first, "1");
     served.add(second, "1");
-    const failing = it.store.pull(`${bad.address}/common:1`, undefined, never);
+    const failing = it().store.pull(`${bad.address}/common:1`, undefined, never);
     while (bad.seen(layer.digest).length === 0) await sleep(5);
-    const working = it.store.pull(`${served.address}/common:1`, undefined, never);
+    const working = it().store.pull(`${served.address}/common:1`, undefined, never);
     await expect(failing).rejects.toMatchObject({ code: "PermissionDenied" });
     expect((await working).id).toBe(second.id);
     await bad.stop();
@@ -82,8 +68,8 @@ describe("pulls at the same time", () => {
   test("one waiter that gives up leaves the others alone", async () => {
     const { served, name, letGo } = await holding();
     const leaving = new AbortController();
-    const left = it.store.pull(name, undefined, leaving.signal);
-    const staying = it.store.pull(name, undefined, never);
+    const left = it().store.pull(name, undefined, leaving.signal);
+    const staying = it().store.pull(name, undefined, never);
     while (served.seen(layer.digest).length === 0) await sleep(5);
     leaving.abort();
     await expect(left).rejects.toMatchObject({ code: "Cancelled" });
@@ -93,27 +79,27 @@ describe("pulls at the same time", () => {
   });
 
   test("when the last waiter gives up, the pull is undone, and a new one starts afresh", async () => {
-    const before = await listStore(it.root);
+    const before = await listStore(it().root);
     const { served, name, letGo } = await holding();
     const leaving = new AbortController();
-    const left = it.store.pull(name, undefined, leaving.signal);
+    const left = it().store.pull(name, undefined, leaving.signal);
     while (served.seen(layer.digest).length === 0) await sleep(5);
     leaving.abort();
     await expect(left).rejects.toMatchObject({ code: "Cancelled" });
-    await expect.poll(() => listStore(it.root)).toEqual(before);
+    await expect.poll(() => listStore(it().root)).toEqual(before);
     letGo();
-    expect((await it.store.pull(name, undefined, never)).tags).toEqual([name]);
+    expect((await it().store.pull(name, undefined, never)).tags).toEqual([name]);
   });
 
   test("a pull under way ends with the store, without a trace", async () => {
-    const before = await listStore(it.root);
+    const before = await listStore(it().root);
     const { served, name } = await holding();
-    const pulling = it.store.pull(name, undefined, never);
+    const pulling = it().store.pull(name, undefined, never);
     pulling.catch(() => undefined);
     while (served.seen(layer.digest).length === 0) await sleep(5);
-    await it.store.close();
+    await it().store.close();
     await expect(pulling).rejects.toMatchObject({ code: "Cancelled" });
-    expect(await listStore(it.root)).toEqual(before);
+    expect(await listStore(it().root)).toEqual(before);
   });
 
   test("an image removed while a pull shares its layers is no loss for the pull", async () => {
@@ -123,13 +109,13 @@ describe("pulls at the same time", () => {
     served.add(one, "1");
     served.add(two, "2");
     for (let round = 0; round < 10; round++) {
-      await it.store.pull(`${served.address}/race:1`, undefined, never);
+      await it().store.pull(`${served.address}/race:1`, undefined, never);
       const [pulled] = await Promise.all([
-        it.store.pull(`${served.address}/race:2`, undefined, never),
-        it.store.remove(one.id),
+        it().store.pull(`${served.address}/race:2`, undefined, never),
+        it().store.remove(one.id),
       ]);
       for (const directory of pulled.layers) await access(path.join(directory, "bulk"));
-      await it.store.remove(two.id);
+      await it().store.remove(two.id);
     }
   });
 

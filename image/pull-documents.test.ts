@@ -1,26 +1,11 @@
 // Pulls of manifests, indexes and configs that are not what they should be: refused, and nothing is left behind.
 
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
-import { expectCleanFailure, openTestStore, type TestStore } from "./testing/store.ts";
-import { type Interception, startWrongRegistry, type WrongRegistry } from "./testing/wrong-registry.ts";
+import { usePulls } from "./testing/pulls.ts";
+import { expectCleanFailure } from "./testing/store.ts";
 
-let it: TestStore;
-let registry: WrongRegistry | undefined;
-
-beforeEach(async () => {
-  it = await openTestStore();
-});
-afterEach(async () => {
-  await it.dispose();
-  await registry?.stop();
-  registry = undefined;
-});
-
-async function serve(intercept?: Interception): Promise<WrongRegistry> {
-  registry = await startWrongRegistry(intercept);
-  return registry;
-}
+const { it, serve } = usePulls();
 
 describe("documents that are not what they should be", () => {
   const image = makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] });
@@ -77,13 +62,13 @@ describe("documents that are not what they should be", () => {
     served.add(image, "good");
     const bytes = Buffer.from(typeof document === "string" ? document : JSON.stringify(document));
     served.addManifest("1", bytes, "application/json");
-    await expectCleanFailure(it, `${served.address}/odd:1`, error);
+    await expectCleanFailure(it(), `${served.address}/odd:1`, error);
   });
 
   test("a manifest that is announced as an index", async () => {
     const served = await serve();
     served.addManifest("1", image.manifest, "application/vnd.oci.image.index.v1+json");
-    await expectCleanFailure(it, `${served.address}/odd:1`, { name: "malformed" });
+    await expectCleanFailure(it(), `${served.address}/odd:1`, { name: "malformed" });
   });
 
   test("a manifest of a gigabyte, announced or endless, is not read", async () => {
@@ -99,8 +84,8 @@ describe("documents that are not what they should be", () => {
       return true;
     });
     const before = process.memoryUsage().rss;
-    await expectCleanFailure(it, `${served.address}/huge:announced`, { code: "ResourceExhausted" });
-    await expectCleanFailure(it, `${served.address}/huge:endless`, { code: "ResourceExhausted" });
+    await expectCleanFailure(it(), `${served.address}/huge:announced`, { code: "ResourceExhausted" });
+    await expectCleanFailure(it(), `${served.address}/huge:endless`, { code: "ResourceExhausted" });
     expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 * 1024);
   });
 
@@ -108,7 +93,7 @@ describe("documents that are not what they should be", () => {
     const served = await serve();
     const config = { ...parsed.config, size: 1 << 30 };
     served.addManifest("1", Buffer.from(JSON.stringify({ ...parsed, config })), image.manifestType);
-    await expectCleanFailure(it, `${served.address}/huge:1`, { code: "ResourceExhausted" });
+    await expectCleanFailure(it(), `${served.address}/huge:1`, { code: "ResourceExhausted" });
     expect(served.seen("/blobs/")).toEqual([]);
   });
 });

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import {
   type BuiltImage,
   type BuiltLayer,
@@ -17,28 +17,14 @@ import {
   makeTar,
   sha256,
 } from "./testing/build-image.ts";
+import { usePulls } from "./testing/pulls.ts";
 import { freePort } from "./testing/registry.ts";
-import { expectCleanFailure, listStore, openTestStore, type TestStore } from "./testing/store.ts";
-import { type Interception, startWrongRegistry, type WrongRegistry } from "./testing/wrong-registry.ts";
+import { expectCleanFailure, listStore, openTestStore } from "./testing/store.ts";
+import type { Interception } from "./testing/wrong-registry.ts";
 
 const never = new AbortController().signal;
 const run = promisify(execFile);
-let it: TestStore;
-let registry: WrongRegistry | undefined;
-
-beforeEach(async () => {
-  it = await openTestStore();
-});
-afterEach(async () => {
-  await it.dispose();
-  await registry?.stop();
-  registry = undefined;
-});
-
-async function serve(intercept?: Interception): Promise<WrongRegistry> {
-  registry = await startWrongRegistry(intercept);
-  return registry;
-}
+const { it, serve } = usePulls();
 
 function imageOf(...layers: BuiltLayer[]): BuiltImage {
   return makeImage({ layers });
@@ -61,7 +47,7 @@ describe("a connection that breaks", () => {
   test("is resumed where it broke", async () => {
     const served = await serve(breakOnce());
     served.add(image, "1");
-    await it.store.pull(`${served.address}/broken:1`, undefined, never);
+    await it().store.pull(`${served.address}/broken:1`, undefined, never);
     const [first, second, ...more] = served.seen(layer.digest);
     expect(first?.headers.range).toBeUndefined();
     expect(second?.headers.range).toMatch(/^bytes=[1-9]\d+-$/);
@@ -75,7 +61,7 @@ describe("a connection that breaks", () => {
       return breaking(request, response);
     });
     served.add(image, "1");
-    expect((await it.store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
+    expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
   });
 
   test("again and again is RegistryUnavailable", async () => {
@@ -86,7 +72,7 @@ describe("a connection that breaks", () => {
       return true;
     });
     served.add(image, "1");
-    await expectCleanFailure(it, `${served.address}/broken:1`, {
+    await expectCleanFailure(it(), `${served.address}/broken:1`, {
       code: "Unavailable",
       message: expect.stringMatching(/^RegistryUnavailable: Layer sha256:/),
     });
@@ -102,7 +88,7 @@ describe("a connection that breaks", () => {
       return true;
     });
     served.add(image, "1");
-    await it.store.pull(`${served.address}/stalled:1`, undefined, never);
+    await it().store.pull(`${served.address}/stalled:1`, undefined, never);
     expect(served.seen(layer.digest)[1]?.headers.range).toBe("bytes=1000-");
   });
 
@@ -118,7 +104,7 @@ describe("a connection that breaks", () => {
   });
 
   test("refused is RegistryUnavailable at once", async () => {
-    await expectCleanFailure(it, `127.0.0.1:${await freePort()}/nobody:1`, {
+    await expectCleanFailure(it(), `127.0.0.1:${await freePort()}/nobody:1`, {
       code: "Unavailable",
       message: expect.stringMatching(/^RegistryUnavailable: .*ECONNREFUSED/),
     });
@@ -133,7 +119,7 @@ describe("content that is not what it should be", () => {
     const served = await serve();
     served.add(image, "1");
     served.setBlob(layer.digest, blob);
-    await expectCleanFailure(it, `${served.address}/wrong:1`, error);
+    await expectCleanFailure(it(), `${served.address}/wrong:1`, error);
   }
 
   test("a layer of the right size with a wrong digest", async () => {
@@ -141,7 +127,7 @@ describe("content that is not what it should be", () => {
     const served = await serve();
     served.add(imageOf(plain), "1");
     served.setBlob(plain.digest, makeTar([{ name: "evil", content: "evil" }]));
-    await expectCleanFailure(it, `${served.address}/wrong:1`, {
+    await expectCleanFailure(it(), `${served.address}/wrong:1`, {
       name: "digestMismatch",
       message: expect.stringContaining(plain.digest),
     });
@@ -169,7 +155,7 @@ describe("content that is not what it should be", () => {
       return true;
     });
     served.add(imageOf(plain), "1");
-    await expectCleanFailure(it, `${served.address}/endless:1`, { name: "sizeMismatch" });
+    await expectCleanFailure(it(), `${served.address}/endless:1`, { name: "sizeMismatch" });
   });
 
   test("a truncated layer", () =>
@@ -190,7 +176,7 @@ describe("content that is not what it should be", () => {
   test("a layer whose content is not the config's diff id", async () => {
     const served = await serve();
     served.add(imageOf({ ...layer, diffId: sha256("something else") }), "1");
-    await expectCleanFailure(it, `${served.address}/wrong:1`, {
+    await expectCleanFailure(it(), `${served.address}/wrong:1`, {
       name: "digestMismatch",
       message: expect.stringContaining("inflated"),
     });
@@ -200,13 +186,13 @@ describe("content that is not what it should be", () => {
     const served = await serve();
     served.add(image, "1");
     served.setBlob(image.id, Buffer.from("{}"));
-    await expectCleanFailure(it, `${served.address}/wrong:1`, { name: "digestMismatch" });
+    await expectCleanFailure(it(), `${served.address}/wrong:1`, { name: "digestMismatch" });
   });
 
   test("a manifest that is not what the digest asked for", async () => {
     const served = await serve();
     served.addManifest(sha256("other"), image.manifest, image.manifestType);
-    await expectCleanFailure(it, `${served.address}/wrong@${sha256("other")}`, { name: "digestMismatch" });
+    await expectCleanFailure(it(), `${served.address}/wrong@${sha256("other")}`, { name: "digestMismatch" });
   });
 
   test("one bad layer among good ones takes the good ones down too", async () => {
@@ -214,7 +200,7 @@ describe("content that is not what it should be", () => {
     const served = await serve();
     served.add(imageOf(good, layer), "1");
     served.setBlob(layer.digest, randomBytes(layer.blob.length));
-    await expectCleanFailure(it, `${served.address}/mixed:1`, { code: "InvalidArgument" });
+    await expectCleanFailure(it(), `${served.address}/mixed:1`, { code: "InvalidArgument" });
     // One after the other: the good one has its place already when the bad one fails.
     const single = await openTestStore({ parallelLayers: 1 });
     const before = await listStore(single.root);
@@ -236,7 +222,9 @@ describe("content that is not what it should be", () => {
     );
     const served = await serve();
     served.add(imageOf(evil), "1");
-    await it.store.pull(`${served.address}/evil:1`, undefined, never).catch(() => undefined);
+    await it()
+      .store.pull(`${served.address}/evil:1`, undefined, never)
+      .catch(() => undefined);
     for (const name of ["through-link", "dots", "absolute"]) {
       await expect(access(path.join(victim, name)), name).rejects.toThrow("ENOENT");
     }
@@ -255,7 +243,7 @@ describe("a registry in trouble", () => {
       return true;
     });
     served.add(image, "1");
-    expect((await it.store.pull(`${served.address}/busy:1`, undefined, never)).id).toBe(image.id);
+    expect((await it().store.pull(`${served.address}/busy:1`, undefined, never)).id).toBe(image.id);
   });
 
   test.each([
@@ -269,13 +257,13 @@ describe("a registry in trouble", () => {
       response.writeHead(status).end();
       return true;
     });
-    await expectCleanFailure(it, `${served.address}/busy:1`, { code, message: expect.stringMatching(message) });
+    await expectCleanFailure(it(), `${served.address}/busy:1`, { code, message: expect.stringMatching(message) });
     expect(served.requests).toHaveLength(tries);
   });
 
   test("its own words are in the message", async () => {
     const served = await serve();
-    await expectCleanFailure(it, `${served.address}/empty:1`, {
+    await expectCleanFailure(it(), `${served.address}/empty:1`, {
       message: expect.stringContaining("MANIFEST_UNKNOWN: no such thing"),
     });
   });

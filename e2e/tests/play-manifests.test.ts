@@ -2,22 +2,14 @@
 
 import { get } from "node:http";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { outcomes } from "../fixtures/manifests/outcomes.ts";
-import { startNode, type TestNode } from "../fixtures/node.ts";
-import { createPlays } from "../fixtures/plays.ts";
+import { usePlays } from "../fixtures/plays.ts";
 import { until } from "../fixtures/steps.ts";
 
 const manifests = join(import.meta.dirname, "../fixtures/manifests");
 
-let node: TestNode;
-beforeAll(async () => {
-  node = await startNode();
-});
-afterAll(async () => {
-  await node.close();
-});
-const { play, manifest, pod, expectNothingLeft } = createPlays(() => node);
+const { play, manifest, pod, expectNothingLeft } = usePlays();
 
 test.each(outcomes)(
   "$file becomes what a kubelet would make of it",

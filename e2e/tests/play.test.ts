@@ -2,19 +2,11 @@
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startNode, type TestNode } from "../fixtures/node.ts";
-import { createPlays } from "../fixtures/plays.ts";
+import { describe, expect, test } from "vitest";
+import { usePlays } from "../fixtures/plays.ts";
 import { until } from "../fixtures/steps.ts";
 
-let node: TestNode;
-beforeAll(async () => {
-  node = await startNode();
-});
-afterAll(async () => {
-  await node.close();
-});
-const { play, manifest, pod, expectNothingLeft } = createPlays(() => node);
+const { node, play, manifest, pod, expectNothingLeft } = usePlays();
 
 describe("what is wrong starts nothing and exits 2", () => {
   test.each([
@@ -32,7 +24,7 @@ describe("what is wrong starts nothing and exits 2", () => {
   });
 
   test("no server", async () => {
-    const { printed, exit } = play("--socket", join(node.directory, "nobody.sock"), await manifest(pod("p", "true")));
+    const { printed, exit } = play("--socket", join(node().directory, "nobody.sock"), await manifest(pod("p", "true")));
     expect(await exit).toBe(1);
     expect(printed.stderr).toContain("No Keelson answers on");
     await expectNothingLeft();
@@ -64,7 +56,7 @@ describe("a play is ended", () => {
     await said(/one\/app: started[\s\S]*two\/app: started|two\/app: started[\s\S]*one\/app: started/);
     const down = play("--down", await manifest(first));
     expect(await down.exit, down.printed.stderr).toBe(0);
-    const { items } = await node.client.listPodSandbox({});
+    const { items } = await node().client.listPodSandbox({});
     expect(items.map(({ metadata }) => metadata?.name)).toEqual(["two"]);
     player.kill("SIGTERM");
     expect(await exit).toBe(0);
@@ -83,7 +75,7 @@ describe("a play is ended", () => {
     const again = play(file);
     expect(await again.exit).toBe(1);
     expect(again.printed.stderr).toContain("Pod default/left is left from a keelson play that was killed");
-    expect((await node.client.listPodSandbox({})).items).toHaveLength(1);
+    expect((await node().client.listPodSandbox({})).items).toHaveLength(1);
     const down = play("--down", file);
     expect(await down.exit, down.printed.stderr).toBe(0);
     await expectNothingLeft();
@@ -106,9 +98,9 @@ test("the server is killed in the middle: containers run on, and the play with t
     await manifest(pod("survivor", "for n in $(seq 1000); do echo count $n; sleep 0.2; done")),
   );
   await said(/count 3$/m);
-  await node.daemon.kill();
+  await node().daemon.kill();
   await said(/runtime: it does not answer; containers run on/);
-  await node.daemon.start();
+  await node().daemon.start();
   await said(/runtime: it answers again/);
   const numbers = () => [...printed.stdout.matchAll(/count (\d+)$/gm)].map((match) => Number(match[1]));
   const before = numbers().length;
@@ -124,17 +116,17 @@ test("the server is gone for good: what is left is named, and --down takes it do
   const file = await manifest(pod("orphan", "exec sleep 1000"));
   const { player, printed, exit, said } = play(file);
   await said(/app: started/);
-  await node.daemon.kill();
+  await node().daemon.kill();
   player.kill("SIGINT");
   expect(await exit).toBe(1);
   expect(printed.stderr).toContain("Pod default/orphan could not be taken down");
-  await node.daemon.start();
+  await node().daemon.start();
   expect(await play("--down", file).exit).toBe(0);
   await expectNothingLeft();
 });
 
 test("a hostPath that is missing is said again and again until it is there", async () => {
-  const path = join(node.directory, "late");
+  const path = join(node().directory, "late");
   const spec = `volumes: [{name: v, hostPath: {path: "${path}", type: Directory}}],`;
   const { player, printed, exit, said } = play(await manifest(pod("late", "exec sleep 1000", spec)));
   await said(/could not be set up: The volume v cannot use .*late of the host: there is nothing/);

@@ -177,6 +177,18 @@ export async function layerOf(directory: string, compression: Compression = "gzi
   return makeLayer(stdout, compression);
 }
 
+/** A layer of what `fill` puts into a directory, which is the layer's root. */
+export async function layerFrom(fill: (root: string) => Promise<void>): Promise<BuiltLayer> {
+  const root = await mkdtemp(path.join(tmpdir(), "keelson-layer-"));
+  try {
+    await chmod(root, 0o755);
+    await fill(root);
+    return await layerOf(root);
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
 export interface PushTarget {
   /** `127.0.0.1:5000` */
   readonly address: string;

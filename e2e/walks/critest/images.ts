@@ -4,8 +4,7 @@
 // One registry serves them all, so a repository here is an original's path without its registry.
 
 import { execFile } from "node:child_process";
-import { chmod, copyFile, link, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, copyFile, link, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import {
@@ -13,7 +12,7 @@ import {
   type BuiltLayer,
   type ContainerDefaults,
   hostArchitecture,
-  layerOf,
+  layerFrom,
   makeImage,
   makeLayer,
   makeTar,
@@ -202,15 +201,4 @@ async function setuidProgram(): Promise<BuiltLayer> {
     await rm(`${program}.c`);
     await chmod(program, 0o4755);
   });
-}
-
-async function layerFrom(fill: (root: string) => Promise<void>): Promise<BuiltLayer> {
-  const root = await mkdtemp(join(tmpdir(), "keelson-stand-in-"));
-  try {
-    await chmod(root, 0o755);
-    await fill(root);
-    return await layerOf(root);
-  } finally {
-    await rm(root, { recursive: true, force: true });
-  }
 }
