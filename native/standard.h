@@ -1,5 +1,5 @@
 // The headers of the standard library that most sources include, precompiled for the instrumented build.
-// It hides no missing #include: the plain build does without it.
+// It hides no missing #include: the plain build and the lint do without it.
 
 #include <algorithm>
 #include <array>

@@ -15,7 +15,8 @@ import { type PodConfig, startNode, type TestNode } from "../fixtures/node.ts";
 import { until } from "../fixtures/steps.ts";
 
 const { POD, CONTAINER, TARGET } = runtime.v1.NamespaceMode;
-const rounds = 500;
+/** `.ci/run` runs 500. */
+const rounds = Number(process.env.KEELSON_RACE_ROUNDS ?? 150);
 /** How many siblings start at once, each in its own turn of the pod's queue. */
 const sideBySide = 4;
 
