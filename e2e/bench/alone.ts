@@ -9,10 +9,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import Long from "long";
-import { buildBusyboxImage } from "./fixtures/busybox-image.ts";
-import { type CriClient, connectCri } from "./fixtures/client.ts";
-import { startDaemon } from "./fixtures/daemon.ts";
-import { monitorPids, proportionalKilobytes } from "./fixtures/processes.ts";
+import { buildBusyboxImage } from "../fixtures/busybox-image.ts";
+import { type CriClient, connectCri } from "../fixtures/client.ts";
+import { startDaemon } from "../fixtures/daemon.ts";
+import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
 
 const rounds = Number(process.env.KEELSON_BENCH_ROUNDS ?? 30);
 const containersForLists = 100;

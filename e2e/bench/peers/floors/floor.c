@@ -1,0 +1,210 @@
+// What no container server can go below, measured without one.
+//
+//   floor run PROGRAM [ARGUMENT]...    one run of a program, such as a CNI plugin or crun; "WALL CPU" goes to fd 3
+//   floor start ROOT SCRATCH COUNT     only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
+//   floor exec ROOT SCRATCH COUNT      the same of an exec into a running container
+//
+// ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays. Times are in nanoseconds. Anything that
+// fails ends the program with a message.
+
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const int namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+
+struct overlay {
+    const char *root;
+    char upper[PATH_MAX], work[PATH_MAX], merged[PATH_MAX];
+};
+
+static long long wall(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0) err(1, "clock_gettime");
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static long long cpu_of(const struct rusage *usage) {
+    return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000LL +
+           (usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000LL;
+}
+
+/** This process's own CPU time. */
+static long long own_cpu(void) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) err(1, "getrusage");
+    return cpu_of(&usage);
+}
+
+/** Waits for the child's end; its CPU time, with that of what it has waited for. */
+static long long reap(pid_t pid, int *status) {
+    struct rusage usage;
+    if (wait4(pid, status, 0, &usage) < 0) err(1, "wait4");
+    return cpu_of(&usage);
+}
+
+static void make_directory(const char *path) {
+    if (mkdir(path, 0755) != 0) err(1, "mkdir %s", path);
+}
+
+static void join(char *into, const char *directory, const char *name, int number) {
+    int length = number < 0 ? snprintf(into, PATH_MAX, "%s/%s", directory, name)
+                            : snprintf(into, PATH_MAX, "%s/%s-%d", directory, name, number);
+    if (length >= PATH_MAX) errx(1, "%s is too long", directory);
+}
+
+static void mount_or_end(const char *type, const char *target, unsigned long flags, const char *data) {
+    if (mount(type, target, type, flags, data) != 0) err(1, "mount of %s on %s", type, target);
+}
+
+/** A container's mounts, as the runtime spec's defaults have them, below the current directory. */
+static void mount_container(void) {
+    const unsigned long quiet = MS_NOSUID | MS_NOEXEC;
+    mount_or_end("proc", "proc", quiet | MS_NODEV, NULL);
+    mount_or_end("tmpfs", "dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k");
+    make_directory("dev/pts");
+    mount_or_end("devpts", "dev/pts", quiet, "newinstance,ptmxmode=0666,mode=0620");
+    make_directory("dev/shm");
+    mount_or_end("tmpfs", "dev/shm", quiet | MS_NODEV, "mode=1777,size=65536k");
+    make_directory("dev/mqueue");
+    mount_or_end("mqueue", "dev/mqueue", quiet | MS_NODEV, NULL);
+    mount_or_end("sysfs", "sys", quiet | MS_NODEV | MS_RDONLY, NULL);
+    static const struct {
+        const char *path;
+        int minor;
+    } devices[] = {{"dev/null", 3}, {"dev/zero", 5}, {"dev/full", 7}, {"dev/random", 8}, {"dev/urandom", 9}};
+    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+        if (mknod(devices[i].path, S_IFCHR | 0666, makedev(1, devices[i].minor)) != 0)
+            err(1, "mknod %s", devices[i].path);
+}
+
+/** The first process of a container: its steps up to the program, which gets `words`. */
+static void become_container(const struct overlay *overlay, char *const words[]) {
+    char options[3 * PATH_MAX + 64];
+    snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s,workdir=%s", overlay->root, overlay->upper,
+             overlay->work);
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) err(1, "making mounts private");
+    mount_or_end("overlay", overlay->merged, 0, options);
+    if (chdir(overlay->merged) != 0) err(1, "chdir %s", overlay->merged);
+    mount_container();
+    if (syscall(SYS_pivot_root, ".", ".") != 0) err(1, "pivot_root");
+    if (umount2(".", MNT_DETACH) != 0) err(1, "umount of the old root");
+    if (chdir("/") != 0) err(1, "chdir /");
+    if (sethostname("floor", 5) != 0) err(1, "sethostname");
+    execv(words[0], words);
+    err(1, "execv %s", words[0]);
+}
+
+/** Makes the overlay's directories and starts a container on it; returns when its program has begun. */
+static pid_t start_container(struct overlay *overlay, const char *scratch, int number, char *const words[]) {
+    join(overlay->upper, scratch, "upper", number);
+    join(overlay->work, scratch, "work", number);
+    join(overlay->merged, scratch, "merged", number);
+    make_directory(overlay->upper);
+    make_directory(overlay->work);
+    make_directory(overlay->merged);
+    int begun[2];
+    if (pipe2(begun, O_CLOEXEC) != 0) err(1, "pipe2");
+    pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)namespaces | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid < 0) err(1, "clone");
+    if (pid == 0) become_container(overlay, words);
+    close(begun[1]);
+    // The exec closes the other end.
+    char none;
+    if (read(begun[0], &none, 1) != 0) err(1, "read of the pipe");
+    close(begun[0]);
+    return pid;
+}
+
+static void expect_success(int status, const char *what) {
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) errx(1, "%s ended with the wait status %d", what, status);
+}
+
+static int measure_starts(const char *root, const char *scratch, int count) {
+    char *words[] = {"/bin/true", NULL};
+    for (int i = 0; i < count; i++) {
+        struct overlay overlay = {.root = root};
+        long long from = wall(), cpu = own_cpu();
+        pid_t pid = start_container(&overlay, scratch, i, words);
+        long long took = wall() - from;
+        int status;
+        cpu = own_cpu() - cpu + reap(pid, &status);
+        expect_success(status, "the container");
+        printf("%lld %lld\n", took, cpu);
+    }
+    return 0;
+}
+
+/** What entering takes: every namespace, then the fork that the PID namespace wants, then the program. */
+static void enter(pid_t container) {
+    int pidfd = (int)syscall(SYS_pidfd_open, container, 0);
+    if (pidfd < 0) err(1, "pidfd_open");
+    if (setns(pidfd, namespaces) != 0) err(1, "setns");
+    char *words[] = {"/bin/true", NULL};
+    pid_t pid = vfork();
+    if (pid < 0) err(1, "vfork");
+    if (pid == 0) {
+        execv(words[0], words);
+        _exit(127);
+    }
+    int status;
+    reap(pid, &status);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+static int measure_execs(const char *root, const char *scratch, int count) {
+    struct overlay overlay = {.root = root};
+    char *words[] = {"/bin/sleep", "3600", NULL};
+    pid_t container = start_container(&overlay, scratch, 0, words);
+    for (int i = 0; i < count; i++) {
+        long long from = wall(), cpu = own_cpu();
+        pid_t pid = fork();
+        if (pid < 0) err(1, "fork");
+        if (pid == 0) enter(container);
+        int status;
+        long long children = reap(pid, &status);
+        expect_success(status, "the exec");
+        printf("%lld %lld\n", wall() - from, own_cpu() - cpu + children);
+    }
+    if (kill(container, SIGKILL) != 0) err(1, "kill");
+    int status;
+    reap(container, &status);
+    return 0;
+}
+
+static int run(char *const words[]) {
+    // The program must not hold on to whoever reads it.
+    if (fcntl(3, F_SETFD, FD_CLOEXEC) != 0) err(1, "descriptor 3");
+    pid_t pid;
+    long long from = wall();
+    int failure = posix_spawnp(&pid, words[0], NULL, NULL, words, environ);
+    if (failure != 0) errx(1, "%s: %s", words[0], strerror(failure));
+    int status;
+    long long cpu = reap(pid, &status);
+    dprintf(3, "%lld %lld\n", wall() - from, cpu);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+int main(int argc, char *argv[]) {
+    if (argc >= 3 && strcmp(argv[1], "run") == 0) return run(argv + 2);
+    if (argc == 5 && strcmp(argv[1], "start") == 0) return measure_starts(argv[2], argv[3], atoi(argv[4]));
+    if (argc == 5 && strcmp(argv[1], "exec") == 0) return measure_execs(argv[2], argv[3], atoi(argv[4]));
+    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start|exec ROOT SCRATCH COUNT");
+}

@@ -1,0 +1,61 @@
+// All floors together: one turn of them takes a few hundred milliseconds, beside the servers' turns.
+
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
+import type { Programs } from "../programs.ts";
+import type { FloorKey } from "../report/rows.ts";
+import { type CniFloor, createCniFloor } from "./cni.ts";
+import { type CrunFloor, createCrunFloor } from "./crun.ts";
+import { buildFloor, type Cost, makeRoot, measured } from "./floor.ts";
+
+export interface Floors {
+  /** Measures each once or more; without the programs a floor needs, it is left out. */
+  turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
+}
+
+type CostKey = "cni-add" | "cni-del" | "crun-start" | "crun-exec" | "kernel-start" | "kernel-exec";
+
+const startsPerTurn = 2;
+const execsPerTurn = 5;
+
+export async function createFloors(base: string, cgroup: string, programs: Programs): Promise<Floors> {
+  const directory = join(base, "floors");
+  await mkdir(directory);
+  const own = join(cgroup, "floors");
+  await makeCgroup(own);
+  const [floor, root] = [await buildFloor(directory), await makeRoot(directory)];
+  const { cniPlugins, crun } = programs;
+  const cni = cniPlugins && (await createCniFloor(join(directory, "cni"), floor, cniPlugins));
+  const crunFloor = crun && (await createCrunFloor(join(directory, "crun"), own, floor, crun, root));
+  return {
+    turn: async (add) => {
+      const cost = (key: CostKey, { wall, cpu }: Cost): void => {
+        add(key, wall);
+        add(`${key}-cpu`, cpu);
+      };
+      if (cni) await cniTurn(cni, cost);
+      if (crunFloor) await crunTurn(crunFloor, cost);
+      for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
+      for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
+    },
+  };
+
+  async function kernel(what: "start" | "exec", count: number): Promise<Cost[]> {
+    const scratch = await mkdtemp(join(directory, "scratch-"));
+    const costs = await measured(floor, [what, root, scratch, String(count)]);
+    await rm(scratch, { recursive: true });
+    return costs;
+  }
+}
+
+async function cniTurn(cni: CniFloor, cost: (key: CostKey, cost: Cost) => void): Promise<void> {
+  cost("cni-add", await cni.add());
+  cost("cni-del", await cni.remove());
+}
+
+async function crunTurn(crun: CrunFloor, cost: (key: CostKey, cost: Cost) => void): Promise<void> {
+  cost("crun-start", await crun.start());
+  for (let count = 0; count < execsPerTurn; count += 1) cost("crun-exec", await crun.exec());
+  await crun.remove();
+}

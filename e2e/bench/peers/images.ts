@@ -1,0 +1,55 @@
+// The images of the bench, and the registry on loopback that all servers pull them from.
+
+import { mkdir, rename, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { busyboxLayer, makeImage, pushImage } from "../../../image/testing/build-image.ts";
+import { startRegistry, type TestRegistry } from "../../../image/testing/registry.ts";
+import { makeLargeImage } from "./large-image.ts";
+
+/** The bench has a network namespace of its own, so any port is free. */
+const port = 5000;
+const host = "bench.test";
+const address = `127.0.0.1:${port}`;
+
+export const images = {
+  /** The registry as the images' names have it, and where it is. */
+  host,
+  address,
+  busybox: `${host}/busybox:1`,
+  /** Of containerd's and CRI-O's sandboxes. */
+  pause: `${host}/pause:1`,
+  large: `${host}/large:1`,
+} as const;
+
+/** Tells containerd and Keelson where the registry is, in the directory of their hosts.toml files. */
+export async function writeHosts(registries: string): Promise<void> {
+  await mkdir(join(registries, host), { recursive: true });
+  const text = `[host."http://${address}"]\ncapabilities = ["pull", "resolve"]\n`;
+  await writeFile(join(registries, host, "hosts.toml"), text);
+}
+
+/** A registry with the small images. */
+export async function serveImages(): Promise<TestRegistry> {
+  const registry = await startRegistry({ port });
+  const layers = [await busyboxLayer()];
+  await pushImage(registry, "busybox", makeImage({ layers, defaults: { Env: ["PATH=/bin"], Cmd: ["sh"] } }), "1");
+  const defaults = { Env: ["PATH=/bin"], Cmd: ["sleep", "infinity"] };
+  await pushImage(registry, "pause", makeImage({ layers, defaults }), "1");
+  return registry;
+}
+
+/** A registry with the large image, which is made at the first run and kept in `cache`. */
+export async function serveLargeImage(cache: string): Promise<TestRegistry> {
+  const storage = join(cache, "bench-large-image-1");
+  if ((await stat(storage).catch(() => undefined)) === undefined) {
+    const fresh = `${storage}.${process.pid}`;
+    const registry = await startRegistry({ storage: fresh, port });
+    try {
+      await pushImage(registry, "large", makeLargeImage(), "1");
+    } finally {
+      await registry.stop();
+    }
+    await rename(fresh, storage);
+  }
+  return await startRegistry({ storage, port });
+}

@@ -1,0 +1,78 @@
+// The bench itself, started by main.ts in namespaces of its own: its arguments are the directory it may use, the peers'
+// programs as JSON, and the options. It measures and prints; when it ends, whatever it started ends with it.
+
+import { execFile } from "node:child_process";
+import { mkdir } from "node:fs/promises";
+import { loadavg, tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import { mountHugetlb } from "../../../native/testing/crun-host.ts";
+import { separateCgroupMounts } from "../../fixtures/kubernetes/sealed.ts";
+import type { Bench } from "./bench.ts";
+import { createFleet } from "./fleet.ts";
+import { createFloors } from "./floors/floors.ts";
+import { serveImages } from "./images.ts";
+import { parseOptions } from "./options.ts";
+import type { Programs } from "./programs.ts";
+import { describeMachine } from "./report/machine.ts";
+import { writeReport } from "./report/report.ts";
+import { Samples } from "./report/samples.ts";
+import { sections } from "./sections.ts";
+import { startServers } from "./servers/start.ts";
+
+const [directory = "", programsText = "", ...words] = process.argv.slice(2);
+const options = parseOptions(words);
+const programs: Programs = JSON.parse(programsText);
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+process.once("SIGTERM", () => process.exit(1));
+const ownTemporary = tmpdir();
+// What fixtures make in the temporary directory goes with this one.
+process.env.TMPDIR = directory;
+
+await separateCgroupMounts(directory);
+await mountHugetlb();
+const execute = promisify(execFile);
+await execute("ip", ["link", "set", "lo", "up"]);
+await mkdir(join(directory, "logs"));
+// So that no disk has a say in how fast logs are.
+await execute("mount", ["-t", "tmpfs", "-o", "mode=755", "tmpfs", join(directory, "logs")]);
+
+const cgroup = `/${basename(directory)}`;
+const samples = new Samples();
+const notes: string[] = [];
+const registry = await serveImages();
+const { servers, own } = await startServers(directory, cgroup, programs);
+await registry.stop();
+const bench: Bench = {
+  directory,
+  servers,
+  own,
+  floors: await createFloors(directory, cgroup, programs),
+  fleet: createFleet(),
+  samples,
+  rounds: options.rounds,
+  pulls: options.pulls,
+  pods: options.pods,
+  note: (sentence) => notes.push(sentence),
+};
+
+const load = [loadavg()];
+for (const server of [...servers, ...(own === undefined ? [] : [own])]) say(`${server.name}: ${server.versions}`);
+for (const name of options.sections) {
+  const from = performance.now();
+  await sections[name]?.(bench);
+  load.push(loadavg());
+  say(`${name}: ${Math.round((performance.now() - from) / 1000)} s, load ${loadavg()[0]?.toFixed(1)}`);
+}
+await writeReport({
+  words,
+  options,
+  samples,
+  notes,
+  load,
+  machine: await describeMachine(),
+  versions: servers.map(({ versions }) => versions),
+  directory: options.save ? join(import.meta.dirname, "..") : join(ownTemporary, "keelson-bench-peers"),
+  say,
+});
+process.exit(0);

@@ -1,0 +1,102 @@
+// The peers' programs, brought by the ordinary clients into the tools cache: Go modules built there, Debian packages
+// unpacked there. What cannot be had here is named, and the bench goes on without it.
+
+import { execFile } from "node:child_process";
+import { constants, copyFile, cp, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { builtOnce, go, isThere, moduleDirectory, type ToolAnswer } from "../../fixtures/go.ts";
+import { containerdPrograms } from "../../fixtures/kubernetes/containerd.ts";
+import { conmonProgram, ociHandlers } from "../../fixtures/oci-runtimes.ts";
+import { toolsDirectory } from "../../fixtures/tools.ts";
+
+export const crioVersion = "v1.36.3";
+export const cniPluginsVersion = "v1.9.1";
+
+/** As it is passed from main.ts to inside.ts; a path that is absent could not be had. */
+export interface Programs {
+  readonly cniPlugins?: string;
+  /** The directory of containerd, its shim and ctr. */
+  readonly containerd?: string;
+  readonly runc?: string;
+  /** The directory of crio and pinns. */
+  readonly crio?: string;
+  readonly crun?: string;
+  readonly conmon?: string;
+}
+
+const execute = promisify(execFile);
+const cniPluginNames = ["bridge", "host-local", "loopback", "portmap"];
+
+/** The first time this takes five to ten minutes. Every program that is missing is a line to `report`. */
+export async function bringPrograms(report: (line: string) => void): Promise<Programs> {
+  const cache = toolsDirectory(process.env);
+  const attempt = async (what: string, bring: () => Promise<ToolAnswer>): Promise<string | undefined> => {
+    const answer = await bring().catch((error): ToolAnswer => ({ kind: "unavailable", reason: firstLine(error) }));
+    if (answer.kind === "found") return answer.path;
+    report(`without ${what}: ${answer.reason}`);
+    return undefined;
+  };
+  const cniPlugins = await attempt("the CNI plugins", () => bringCniPlugins(cache));
+  const containerd = await attempt("containerd", async () => {
+    const answer = await containerdPrograms(cache);
+    return answer.kind === "found" ? { kind: "found", path: answer.directory } : answer;
+  });
+  const crio = await attempt("CRI-O", () => bringCrio(cache));
+  const conmon = await attempt("CRI-O", () => conmonProgram(cache));
+  const { runc, crun } = await ociHandlers();
+  const found = { cniPlugins, containerd, crio, conmon, runc, crun };
+  return Object.fromEntries(Object.entries(found).filter(([, path]) => path !== undefined));
+}
+
+/** A directory with each of the plugins. */
+async function bringCniPlugins(cache: string): Promise<ToolAnswer> {
+  const directory = join(cache, "bin", `cni-plugins-${cniPluginsVersion}`);
+  const module = "github.com/containernetworking/plugins";
+  const kinds: Readonly<Record<string, string>> = { "host-local": "ipam", portmap: "meta" };
+  for (const name of cniPluginNames) {
+    const answer = await builtOnce(join(directory, name), async (output, scratch) => {
+      const source = await moduleDirectory(scratch, `${module}@${cniPluginsVersion}`);
+      const stamp = `-s -w -X ${module}/pkg/utils/buildversion.BuildVersion=${cniPluginsVersion}`;
+      const words = ["build", "-p", "2", "-ldflags", stamp, "-o", output, `./plugins/${kinds[name] ?? "main"}/${name}`];
+      await go(source, words, { CGO_ENABLED: "0", GOFLAGS: "-buildvcs=false" });
+    });
+    if (answer.kind === "unavailable") return answer;
+  }
+  return { kind: "found", path: directory };
+}
+
+/** A directory with crio and pinns. The tags leave out what wants more C libraries than libseccomp. */
+async function bringCrio(cache: string): Promise<ToolAnswer> {
+  const directory = join(cache, "bin", `crio-${crioVersion}`);
+  const module = `github.com/cri-o/cri-o@${crioVersion}`;
+  const crio = await builtOnce(join(directory, "crio"), async (output, scratch) => {
+    const source = await moduleDirectory(scratch, module);
+    const tags =
+      "containers_image_openpgp,containers_image_ostree_stub,exclude_graphdriver_btrfs,btrfs_noversion,seccomp";
+    const words = ["build", "-p", "2", "-tags", tags, "-ldflags", "-s -w", "-o", output, "./cmd/crio"];
+    await go(source, words, { CGO_ENABLED: "1", GOFLAGS: "-buildvcs=false" });
+  });
+  if (crio.kind === "unavailable") return crio;
+  const pinns = await builtOnce(join(directory, "pinns"), async (output, scratch) => {
+    // Its Makefile writes beside its sources, and the module cache is read-only.
+    const copy = join(scratch, "pinns");
+    await cp(join(await moduleDirectory(scratch, module), "pinns"), copy, { recursive: true });
+    await execute("chmod", ["-R", "u+w", copy]);
+    await mkdir(join(scratch, "bin"));
+    await execute("make", ["-s", "-C", copy], { timeout: 120_000 });
+    await copyFile(join(scratch, "bin/pinns"), output);
+  });
+  if (pinns.kind === "unavailable") return pinns;
+  return { kind: "found", path: directory };
+}
+
+/** Where CNI plugins of Keelson's own are in this build; undefined when it has none. */
+export async function ownPlugins(build: string): Promise<string | undefined> {
+  const directory = join(build, "cni");
+  return (await isThere(join(directory, "bridge"), constants.X_OK)) ? directory : undefined;
+}
+
+function firstLine(error: unknown): string {
+  return String(error).split("\n")[0] ?? "";
+}

@@ -1,0 +1,61 @@
+// The figures as data: for each row and subject the statistics and every sample.
+
+import { type Row, rows } from "./rows.ts";
+import { percentile, ratio, type Samples, type Subject } from "./samples.ts";
+
+export interface RowFigures {
+  readonly title: string;
+  readonly unit: string;
+  readonly subjects: Readonly<Record<string, SubjectFigures>>;
+  readonly floors: Readonly<Record<string, SubjectFigures>>;
+  /** Of Keelson's median to the peer's; only where both have enough samples. */
+  readonly ratios: Readonly<Record<string, number>>;
+}
+
+export interface SubjectFigures {
+  readonly p50: number;
+  readonly p95: number;
+  readonly samples: readonly number[];
+}
+
+export function figures(samples: Samples): readonly RowFigures[] {
+  return rows.map((row) => rowFigures(row, samples)).filter(({ subjects }) => Object.keys(subjects).length > 0);
+}
+
+function rowFigures({ key, title, unit, ours = "keelson", floors = [] }: Row, samples: Samples): RowFigures {
+  const ourSamples = samples.of(key, ours);
+  const peers = ["containerd", "cri-o"] as const;
+  const isOurs = ours === "keelson" || ourSamples.length > 0;
+  return {
+    title,
+    unit,
+    subjects: isOurs ? named([...peers, ours].map((subject: Subject) => [subject, samples.of(key, subject)])) : {},
+    floors: named(floors.map(({ name, key: floor }) => [name, samples.of(floor, "floor")])),
+    ratios: Object.fromEntries(
+      peers.flatMap((peer) => {
+        const value = ratio(ourSamples, samples.of(key, peer));
+        return value === undefined ? [] : [[peer, rounded(value)] as const];
+      }),
+    ),
+  };
+}
+
+function named(list: readonly (readonly [string, readonly number[]])[]): Record<string, SubjectFigures> {
+  return Object.fromEntries(
+    list
+      .filter(([, values]) => values.length > 0)
+      .map(([name, values]) => [
+        name,
+        {
+          p50: rounded(percentile(values, 0.5)),
+          p95: rounded(percentile(values, 0.95)),
+          samples: values.map(rounded),
+        },
+      ]),
+  );
+}
+
+/** To a microsecond of the milliseconds. */
+function rounded(value: number): number {
+  return Number(value.toFixed(3));
+}

@@ -1,0 +1,31 @@
+// How the figures are made, for the page of results.
+
+export const method = `## How
+
+p50 / p95 by nearest rank; one number where there is one sample. Ratios are of medians, Keelson's to the peer's, and only
+with 20 samples or more of both. One program drives all servers over CRI by gRPC, one at a time, each round beginning with
+another; a first round does not count. Round trips and the client's own work are in every time.
+
+Same for all: the image, pulled from a registry on loopback; the CNI plugins and their configuration (bridge with
+masquerade, host-local, portmap), but a bridge and a subnet for each; pods as a kubelet asks for them, with a cgroup each
+made before, a PID namespace for each container, and no seccomp profile named. Each server has a mount namespace, roots and
+a cgroup of its own. What is not said in its configuration (e2e/bench/peers/servers) is its default; NRI is off. Keelson is
+the built package, \`dist/\`.
+
+CPU is that of the server's cgroup and all below it: the daemon, monitors, shims, conmons, runtimes, CNI plugins, and the
+containers themselves, whose shell or \`true\` is the same for all. It is read 50 ms after the last answer. Kernel threads,
+which take down network namespaces and mounts, are in nobody's.
+
+- *less CNI ADD*: every sample less the median of ADD alone in the same run.
+- *pod start* is RunPodSandbox, CreateContainer and StartContainer; *removal* is StopContainer, StopPodSandbox,
+  RemoveContainer and RemovePodSandbox.
+- *PSS*: smaps_rollup of the daemon; of its monitors, shims or conmons. containerd's pause processes are in neither.
+- *log*: a container copies a file of 100-byte lines to its output; until the server says that it has ended and the log is
+  whole. Logs are on tmpfs.
+- *kill -9*: from the signal, over an immediate start, until all pods are listed as ready and all containers as running.
+
+Floors, measured between the servers' turns: the CNI plugins alone, started one after another; bare \`crun create\` and
+\`start\`, and \`crun exec\`, without an overlay, cgroup limits or a network namespace; and *kernel*, a C program that does
+only the kernel's part: it clones into namespaces, mounts an overlay root and a container's usual file systems, pivots and
+execs, or enters namespaces, forks and execs (e2e/bench/peers/floors/floor.c).
+`;

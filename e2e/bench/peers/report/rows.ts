@@ -1,0 +1,119 @@
+// The rows of the table, in its order: what each measures, in which unit, and which floors stand beside it.
+
+import type { ServerName } from "./samples.ts";
+
+interface RowShape {
+  readonly key: string;
+  readonly title: string;
+  readonly unit: "ms" | "CPU ms" | "s" | "CPU s" | "MB" | "MB/s" | "ms/s";
+  /** Whose samples stand in Keelson's column; `own` is the one with network plugins of its own. */
+  readonly ours?: ServerName;
+  readonly floors?: readonly { readonly name: string; readonly key: FloorKey }[];
+}
+
+/** Measured without any server. */
+export type FloorKey =
+  | "cni-add"
+  | "cni-add-cpu"
+  | "cni-del"
+  | "cni-del-cpu"
+  | "crun-start"
+  | "crun-start-cpu"
+  | "crun-exec"
+  | "crun-exec-cpu"
+  | "kernel-start"
+  | "kernel-start-cpu"
+  | "kernel-exec"
+  | "kernel-exec-cpu";
+
+export type RowKey = (typeof table)[number]["key"] | FloorKey;
+
+const add = [{ name: "CNI ADD", key: "cni-add" }] as const;
+const del = [{ name: "CNI DEL", key: "cni-del" }] as const;
+
+const table = [
+  { key: "run", title: "RunPodSandbox", unit: "ms", floors: add },
+  { key: "create", title: "CreateContainer", unit: "ms" },
+  {
+    key: "start",
+    title: "StartContainer",
+    unit: "ms",
+    floors: [
+      { name: "crun create + start", key: "crun-start" },
+      { name: "kernel", key: "kernel-start" },
+    ],
+  },
+  { key: "pod-start", title: "pod start in all", unit: "ms", floors: add },
+  {
+    key: "pod-start-cpu",
+    title: "pod start in all",
+    unit: "CPU ms",
+    floors: [{ name: "CNI ADD", key: "cni-add-cpu" }],
+  },
+  { key: "share", title: "pod start less CNI ADD", unit: "ms", floors: [{ name: "crun", key: "crun-start" }] },
+  {
+    key: "share-cpu",
+    title: "pod start less CNI ADD",
+    unit: "CPU ms",
+    floors: [
+      { name: "crun", key: "crun-start-cpu" },
+      { name: "kernel", key: "kernel-start-cpu" },
+    ],
+  },
+  { key: "pod-start", title: "pod start, Keelson's own plugins", unit: "ms", ours: "own" },
+  { key: "pod-start-cpu", title: "pod start, Keelson's own plugins", unit: "CPU ms", ours: "own" },
+  { key: "burst", title: "10 pods at once", unit: "ms" },
+  { key: "burst-cpu", title: "10 pods at once", unit: "CPU ms" },
+  { key: "burst", title: "10 pods at once, Keelson's own plugins", unit: "ms", ours: "own" },
+  { key: "burst-cpu", title: "10 pods at once, Keelson's own plugins", unit: "CPU ms", ours: "own" },
+  {
+    key: "exec",
+    title: "ExecSync true, pods coming and going",
+    unit: "ms",
+    floors: [
+      { name: "crun exec", key: "crun-exec" },
+      { name: "kernel", key: "kernel-exec" },
+    ],
+  },
+  {
+    key: "exec-cpu",
+    title: "ExecSync true, pods coming and going",
+    unit: "CPU ms",
+    floors: [
+      { name: "crun exec", key: "crun-exec-cpu" },
+      { name: "kernel", key: "kernel-exec-cpu" },
+    ],
+  },
+  { key: "exec-rest", title: "ExecSync true, pods at rest", unit: "ms" },
+  { key: "exec-rest-cpu", title: "ExecSync true, pods at rest", unit: "CPU ms" },
+  { key: "stop", title: "StopContainer, obeying TERM", unit: "ms" },
+  { key: "stop-pod", title: "StopPodSandbox", unit: "ms", floors: del },
+  { key: "removal", title: "pod removal in all", unit: "ms", floors: del },
+  {
+    key: "removal-cpu",
+    title: "pod removal in all",
+    unit: "CPU ms",
+    floors: [{ name: "CNI DEL", key: "cni-del-cpu" }],
+  },
+  { key: "container-stats", title: "ListContainerStats", unit: "ms" },
+  { key: "pod-stats", title: "ListPodSandboxStats", unit: "ms" },
+  { key: "containers", title: "ListContainers", unit: "ms" },
+  { key: "pods", title: "ListPodSandbox", unit: "ms" },
+  { key: "status", title: "ContainerStatus", unit: "ms" },
+  { key: "version", title: "Version", unit: "ms" },
+  { key: "daemon-pss", title: "PSS of the daemon", unit: "MB" },
+  { key: "helpers-pss", title: "PSS of monitors, shims, conmons", unit: "MB" },
+  { key: "idle", title: "CPU while idle", unit: "ms/s" },
+  { key: "pull", title: "pull of a large image", unit: "s" },
+  { key: "pull-cpu", title: "pull of a large image", unit: "CPU s" },
+  { key: "log", title: "200 MiB of log lines", unit: "MB/s" },
+  { key: "log-cpu", title: "200 MiB of log lines", unit: "CPU ms" },
+  { key: "recovery-few", title: "kill -9 to all listed, 20 pods", unit: "ms" },
+  { key: "recovery-many", title: "kill -9 to all listed, all pods", unit: "ms" },
+] as const satisfies readonly RowShape[];
+
+export interface Row extends RowShape {
+  readonly key: RowKey;
+}
+
+export const rows: readonly Row[] = table;

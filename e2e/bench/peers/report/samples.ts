@@ -1,0 +1,38 @@
+// What was measured: numbers by row and by subject, and the statistics made of them.
+
+import type { RowKey } from "./rows.ts";
+
+/** Whom a number is about. `own` is a Keelson with network plugins of its own, `floor` no server at all. */
+export type Subject = ServerName | "floor";
+export type ServerName = "containerd" | "cri-o" | "keelson" | "own";
+
+/** A ratio of fewer samples than this would say more about the moment than about the servers. */
+export const samplesForRatio = 20;
+
+export class Samples {
+  readonly #numbers = new Map<string, number[]>();
+
+  add(row: RowKey, subject: Subject, value: number): void {
+    const key = `${row} ${subject}`;
+    const list = this.#numbers.get(key);
+    if (list === undefined) this.#numbers.set(key, [value]);
+    else list.push(value);
+  }
+
+  of(row: RowKey, subject: Subject): readonly number[] {
+    return this.#numbers.get(`${row} ${subject}`) ?? [];
+  }
+}
+
+/** By nearest rank: the smallest value that at least this share of all values does not exceed. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
+}
+
+/** Of the medians; undefined where one has too few samples, or the other's median is nothing to divide by. */
+export function ratio(ours: readonly number[], theirs: readonly number[]): number | undefined {
+  if (ours.length < samplesForRatio || theirs.length < samplesForRatio) return undefined;
+  const [upper, lower] = [percentile(ours, 0.5), percentile(theirs, 0.5)];
+  return lower > 0 ? upper / lower : undefined;
+}

@@ -1,0 +1,25 @@
+// Ten pods asked for at once, as after a drain of another node.
+
+import { type Bench, timed } from "../bench.ts";
+import { cgroupCpu, settledCpu } from "../cpu.ts";
+import { planPod, removePod, startPod } from "../pods.ts";
+import { samplesForRatio } from "../report/samples.ts";
+import { takeTurns } from "../rotation.ts";
+
+const podsAtOnce = 10;
+
+export async function burst({ servers, own, samples, rounds }: Bench): Promise<void> {
+  const participants = [...servers, ...(own === undefined ? [] : [own])];
+  await takeTurns(participants, Math.min(rounds, samplesForRatio), async (server, round, counts) => {
+    const names = Array.from({ length: podsAtOnce }, (_, index) => `burst-${round}-${index}`);
+    const plans = await Promise.all(names.map((name) => planPod(server, name)));
+    const before = await cgroupCpu(server.cgroup);
+    const [took, pods] = await timed(() => Promise.all(plans.map((plan) => startPod(server, plan))));
+    const cpu = (await settledCpu(server.cgroup)) - before;
+    if (counts) {
+      samples.add("burst", server.name, took);
+      samples.add("burst-cpu", server.name, cpu);
+    }
+    await Promise.all(pods.map((pod) => removePod(server, pod)));
+  });
+}

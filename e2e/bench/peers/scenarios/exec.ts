@@ -1,0 +1,11 @@
+// ExecSync of `true`, the cheapest command there is: what is left is the server's own cost.
+
+import { timed } from "../bench.ts";
+import type { Server } from "../servers/server.ts";
+
+/** Milliseconds; rejects when it fails. */
+export async function execTrue({ client }: Server, containerId: string): Promise<number> {
+  const [took, { exitCode }] = await timed(() => client.execSync({ containerId, cmd: ["true"] }));
+  if (exitCode !== 0) throw new Error(`true answered ${exitCode}`);
+  return took;
+}

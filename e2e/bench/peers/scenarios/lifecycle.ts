@@ -1,0 +1,74 @@
+// One pod at a time: its start, execs in it, its end, each call by itself. The floors take turns with the servers.
+
+import { type Bench, timed } from "../bench.ts";
+import { cgroupCpu, settledCpu } from "../cpu.ts";
+import { createContainer, planPod, removePodCgroup, runSandbox, stopContainer } from "../pods.ts";
+import type { RowKey } from "../report/rows.ts";
+import { percentile, type Samples, type Subject } from "../report/samples.ts";
+import { takeTurns } from "../rotation.ts";
+import type { Server } from "../servers/server.ts";
+import { execTrue } from "./exec.ts";
+
+const execsPerPod = 5;
+
+export async function lifecycle(bench: Bench): Promise<void> {
+  const { servers, own, floors, samples, rounds } = bench;
+  const participants = [...servers, ...(own === undefined ? [] : [own]), "floors" as const];
+  await takeTurns(participants, rounds, async (participant, round, counts) => {
+    const add = (subject: Subject) => (row: RowKey, value: number) => {
+      if (counts) samples.add(row, subject, value);
+    };
+    if (participant === "floors") await floors.turn(add("floor"));
+    else await onePod(participant, `pod-${round}`, add(participant.name));
+  });
+  addShares(
+    samples,
+    participants.flatMap((participant) => (participant === "floors" ? [] : [participant.name])),
+  );
+}
+
+async function onePod(server: Server, name: string, add: (row: RowKey, value: number) => void): Promise<void> {
+  const { client, cgroup } = server;
+  const plan = await planPod(server, name);
+
+  const before = await cgroupCpu(cgroup);
+  const [run, podSandboxId] = await timed(() => runSandbox(server, plan));
+  const [create, containerId] = await timed(() => createContainer(server, plan, podSandboxId));
+  const [start] = await timed(() => client.startContainer({ containerId }));
+  add("run", run);
+  add("create", create);
+  add("start", start);
+  add("pod-start", run + create + start);
+  const started = await settledCpu(cgroup);
+  add("pod-start-cpu", started - before);
+
+  const pod = { ...plan, podSandboxId, containerId };
+  for (let count = 0; count < execsPerPod; count += 1) add("exec", await execTrue(server, containerId));
+  const executed = await settledCpu(cgroup);
+  add("exec-cpu", (executed - started) / execsPerPod);
+
+  const [stop] = await timed(() => stopContainer(server, pod));
+  const [stopPod] = await timed(() => client.stopPodSandbox({ podSandboxId }));
+  const [removal] = await timed(async () => {
+    await client.removeContainer({ containerId });
+    await client.removePodSandbox({ podSandboxId });
+  });
+  add("stop", stop);
+  add("stop-pod", stopPod);
+  add("removal", stop + stopPod + removal);
+  add("removal-cpu", (await settledCpu(cgroup)) - executed);
+  await removePodCgroup(plan);
+}
+
+/** What of each pod start is not the plugins': less the median of ADD alone, as a start's own ADD cannot be seen. */
+function addShares(samples: Samples, subjects: readonly Subject[]): void {
+  for (const [row, whole, floor] of [
+    ["share", "pod-start", "cni-add"],
+    ["share-cpu", "pod-start-cpu", "cni-add-cpu"],
+  ] as const) {
+    const plugins = percentile(samples.of(floor, "floor"), 0.5);
+    if (Number.isNaN(plugins)) continue;
+    for (const subject of subjects)
+      for (const value of samples.of(whole, subject)) samples.add(row, subject, value - plugins);
+  }
+}

@@ -1,0 +1,47 @@
+// Keelson as the built package, dist/: what users run.
+
+import { execFile } from "node:child_process";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { startDaemon } from "../../../fixtures/daemon.ts";
+import { writeHosts } from "../images.ts";
+import type { Place } from "./place.ts";
+import type { ServerProcess } from "./server.ts";
+
+const repository = join(import.meta.dirname, "../../../..");
+export const builtPackage = join(repository, "dist");
+
+/** It is started at once. */
+export async function keelsonProcess(place: Place, pluginDirectory: string): Promise<ServerProcess> {
+  const directory = join(place.directory, "keelson");
+  await mkdir(directory);
+  const daemon = await startDaemon({
+    directory,
+    network: place.network,
+    pluginDirectories: [pluginDirectory],
+    cgroupRoot: join(place.cgroup, "other"),
+    enter: place.enter,
+    command: join(builtPackage, "cri/keelson"),
+  });
+  await writeHosts(join(directory, "registries"));
+  return {
+    versions: await versions(),
+    socket: daemon.socket,
+    helper: "keelson-monitor",
+    get pid() {
+      return daemon.pid;
+    },
+    launch: () => daemon.launch(),
+    kill: () => daemon.kill(),
+    logFile: daemon.logFile,
+    // The deadlines of those who wait for it tell.
+    hasEnded: false,
+  };
+}
+
+/** The commit, as every version between two releases calls itself the same. */
+async function versions(): Promise<string> {
+  const { stdout } = await promisify(execFile)("git", ["-C", repository, "describe", "--always", "--dirty"]);
+  return `Keelson ${stdout.trim()}, Node.js ${process.version.slice(1)}`;
+}

@@ -1,0 +1,68 @@
+// A place for each server, as on a machine of its own: a directory, a cgroup, and a mount namespace where /run is empty and
+// /etc and /var can be written without the machine's being changed. The CNI configuration differs in the names alone.
+
+import { access, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { defaultNetwork } from "../../../../cni/default-network.ts";
+import { cgroupHierarchies, makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
+import { ready, startService } from "../../../fixtures/kubernetes/service.ts";
+
+export interface Place {
+  readonly directory: string;
+  readonly cgroup: string;
+  readonly logs: string;
+  /** What it finds in /etc. */
+  readonly etc: string;
+  readonly network: { readonly bridge: string; readonly subnet: string };
+  /** Holds the one *.conflist. */
+  readonly networkDirectory: string;
+  /** Words before a command that is to run there; the process becomes the command. */
+  readonly enter: readonly string[];
+}
+
+const holdDeadlineMs = 10_000;
+
+/** `number` tells its bridge and subnet from the others'. */
+export async function makePlace(base: string, cgroup: string, name: string, number: number): Promise<Place> {
+  const directory = join(base, name);
+  const networkDirectory = join(directory, "net.d");
+  const etc = join(directory, "etc");
+  const logs = join(base, "logs", name);
+  const upper = [etc, join(directory, "etc-work"), join(directory, "var"), join(directory, "var-work")];
+  for (const path of [...upper, logs, networkDirectory]) await mkdir(path, { recursive: true });
+  const network = { bridge: `peers${number}`, subnet: `10.${210 + number}.0.0/16` };
+  const conflist = defaultNetwork({
+    podCidrs: [network.subnet],
+    bridge: network.bridge,
+    dataDir: join(directory, "host-local"),
+  });
+  await writeFile(join(networkDirectory, "10-bench.conflist"), conflist);
+  const own = join(cgroup, name);
+  await makeCgroup(join(own, "server"));
+  const files = (await cgroupHierarchies()).map((hierarchy) => join(hierarchy, own, "server/cgroup.procs"));
+  const holder = await holdMounts(directory);
+  const entering = `for file in ${files.join(" ")}; do echo $$ >$file; done; exec nsenter --mount=/proc/${holder}/ns/mnt -- "$@"`;
+  return { directory, cgroup: own, logs, etc, network, networkDirectory, enter: ["sh", "-ec", entering, "sh"] };
+}
+
+/** The pid of a process that holds the mount namespace; it ends with the run. */
+async function holdMounts(directory: string): Promise<number> {
+  const overlay = (name: string) =>
+    `mount -t overlay -o lowerdir=/${name},upperdir=${directory}/${name},workdir=${directory}/${name}-work overlay /${name}`;
+  const held = join(directory, "held");
+  const script = `
+    ${overlay("etc")}
+    ${overlay("var")}
+    mount -t tmpfs -o mode=755 tmpfs /run
+    mkdir /run/lock
+    mount --make-rshared /
+    touch ${held}
+    exec sleep infinity`;
+  const words = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script];
+  const service = startService(join(directory, "mounts.log"), words);
+  await ready(service, holdDeadlineMs, async () => {
+    await access(held);
+    return true;
+  });
+  return service.pid;
+}

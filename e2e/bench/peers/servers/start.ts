@@ -1,0 +1,51 @@
+// Starts every server whose programs are there, each in its place, and pulls the images that its pods want.
+
+import type { CriClient } from "../../../fixtures/client.ts";
+import { images } from "../images.ts";
+import { ownPlugins, type Programs } from "../programs.ts";
+import type { ServerName } from "../report/samples.ts";
+import { containerdProcess } from "./containerd.ts";
+import { crioProcess } from "./crio.ts";
+import { builtPackage, keelsonProcess } from "./keelson.ts";
+import { makePlace, type Place } from "./place.ts";
+import { createServer, type Server, type ServerProcess } from "./server.ts";
+
+export interface Servers {
+  readonly servers: readonly Server[];
+  readonly own: Server | undefined;
+}
+
+export async function startServers(base: string, cgroup: string, programs: Programs): Promise<Servers> {
+  const { cniPlugins, containerd, runc, crio, crun, conmon } = programs;
+  let number = 0;
+  const start = async (name: ServerName, make: (place: Place) => Promise<ServerProcess>): Promise<Server> => {
+    number += 1;
+    const place = await makePlace(base, cgroup, name, number);
+    const server = createServer(name, await make(place), place);
+    await server.ready(hasNetwork);
+    for (const image of [images.busybox, images.pause]) await server.client.pullImage({ image: { image } });
+    return server;
+  };
+  const servers: Server[] = [];
+  if (cniPlugins !== undefined) {
+    if (containerd !== undefined && runc !== undefined)
+      servers.push(await start("containerd", (place) => containerdProcess(place, { containerd, runc, cniPlugins })));
+    if (crio !== undefined && crun !== undefined && conmon !== undefined)
+      servers.push(await start("cri-o", (place) => crioProcess(place, { crio, crun, conmon, cniPlugins })));
+  }
+  // Debian's plugins are always there; they differ in version alone.
+  const plugins = cniPlugins ?? "/usr/lib/cni";
+  servers.push(await start("keelson", (place) => keelsonProcess(place, plugins)));
+  const ours = await ownPlugins(`${builtPackage}/native/build`);
+  const own = ours && (await start("own", (place) => keelsonProcess(place, ours)));
+  return { servers, own: own || undefined };
+}
+
+async function hasNetwork(client: CriClient): Promise<boolean> {
+  const { status } = await client.status({});
+  const conditions = status?.conditions ?? [];
+  // Servers have further conditions of their own, such as warnings of what is deprecated.
+  return ["RuntimeReady", "NetworkReady"].every((type) =>
+    conditions.some((condition) => condition.type === type && condition.status === true),
+  );
+}
