@@ -20,6 +20,7 @@
 #include "addon/network.h"
 #include "addon/overlay.h"
 #include "addon/seccomp.h"
+#include "addon/spawn.h"
 #include "common/tree.h"
 
 namespace keelson {
@@ -42,6 +43,32 @@ class Arguments {
     std::vector<std::string> all;
     for (uint32_t i = 0; ok_ && i < array.Length(); ++i) all.push_back(as_path(array.Get(i)));
     if (!all.empty()) about(all.front());
+    return all;
+  }
+
+  // What a program is given: none of it may end early at a NUL byte.
+  std::vector<std::string> words() {
+    Napi::Value value = info_[next_++];
+    if (!value.IsArray()) return wrong("an array of strings"), std::vector<std::string>();
+    auto array = value.As<Napi::Array>();
+    std::vector<std::string> all;
+    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) {
+      all.push_back(as_text(array.Get(i)));
+      if (all.back().find('\0') != std::string::npos) wrong("strings without NUL bytes");
+    }
+    return all;
+  }
+
+  std::vector<pid_t> pids() {
+    Napi::Value value = info_[next_++];
+    if (!value.IsArray()) return wrong("an array of process ids"), std::vector<pid_t>();
+    auto array = value.As<Napi::Array>();
+    std::vector<pid_t> all;
+    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) {
+      Napi::Value pid = array.Get(i);
+      all.push_back(pid.IsNumber() ? pid.As<Napi::Number>().Int32Value() : 0);
+      if (all.back() <= 0) wrong("process ids");
+    }
     return all;
   }
 
@@ -134,6 +161,16 @@ Napi::Value to_numbers(Napi::Env env, const std::vector<uint64_t>& numbers) {
   auto array = Napi::BigUint64Array::New(env, numbers.size());
   std::copy(numbers.begin(), numbers.end(), array.Data());
   return array;
+}
+
+// -1 where there is no pipe. The descriptors are JavaScript's to close.
+Napi::Value to_started_program(Napi::Env env, StartedProgram& started) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("pid", Napi::Number::New(env, started.pid));
+  Napi::Array pipes = Napi::Array::New(env, started.pipes.size());
+  for (uint32_t i = 0; i < started.pipes.size(); ++i) pipes.Set(i, Napi::Number::New(env, started.pipes[i].release()));
+  object.Set("pipes", pipes);
+  return object;
 }
 
 // The forms of `LayerFile` in ../client/host.ts.
@@ -230,6 +267,22 @@ Napi::Value unblockUsr1(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value reapPrograms(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const std::vector<pid_t> pids = arguments.pids();
+  if (!arguments.ok()) return {};
+  const std::vector<ReapedProgram> reaped = reap_programs(pids);
+  Napi::Array array = Napi::Array::New(info.Env(), reaped.size());
+  for (uint32_t i = 0; i < reaped.size(); ++i) {
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("pid", Napi::Number::New(info.Env(), reaped[i].pid));
+    object.Set("code", Napi::Number::New(info.Env(), reaped[i].code));
+    object.Set("signal", Napi::Number::New(info.Env(), reaped[i].signal));
+    array.Set(i, object);
+  }
+  return array;
+}
+
 Napi::Value trimHeap(const Napi::CallbackInfo& info) {
   trim_heap();
   return info.Env().Undefined();
@@ -246,6 +299,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   constexpr auto path = &Arguments::path;
   constexpr auto paths = &Arguments::paths;
   constexpr auto text = &Arguments::text;
+  constexpr auto words = &Arguments::words;
   constexpr auto size = &Arguments::size;
   constexpr auto count = &Arguments::count;
   using Strings = std::vector<std::string>;
@@ -254,6 +308,11 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   };
   auto read_all_figures = [](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
     return read_figures(directories, figures);  // nor does this
+  };
+
+  auto start = [](const std::string& file, const Strings& argv, const Strings& environment,
+                  const std::string& directory, const Strings& descriptors, const std::string& input) {
+    return start_program({file, argv, environment, directory, descriptors, input});
   };
 
   exports.Set("syncFileSystem", method<path>(env, sync_file_system));
@@ -271,6 +330,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("tryLock", method<path>(env, try_lock, to_descriptor));
   exports.Set("pinNamespace", method<path, path>(env, pin_namespace));
   exports.Set("interfaceAddresses", method<path, text>(env, interface_addresses, to_array<to_text, std::string>));
+  exports.Set("startProgram", method<path, words, words, path, words, text>(env, start, to_started_program));
+  exports.Set("reapPrograms", Napi::Function::New(env, reapPrograms));
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
   exports.Set("trimHeap", Napi::Function::New(env, trimHeap));

@@ -1,10 +1,9 @@
 // Starting a pod's monitor: a process that outlives the daemon, ready before anybody hears of it.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { Readable } from "node:stream";
+import { Socket } from "node:net";
 import { isDoneWithin, withTimeLimit } from "../async/time-limit.ts";
-import { KeelsonError } from "./errors.ts";
+import { startChild } from "../processes/child.ts";
+import { KeelsonError, messageOf } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import { decodeJson, FrameDecoder, FrameError, FrameType, framesFromMonitor } from "./frames.ts";
 import type { Monitor } from "./monitor.ts";
@@ -33,40 +32,39 @@ const reapMs = 5_000;
  * when it could not make it (nothing is left then), with `monitorStartTimeout` or `monitorNotStarted` when it
  * hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
  */
-export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
-  const child = spawn(`/proc/self/fd/${options.executableFd}`, ["run", options.podDirectory], {
+export async function spawnMonitor({ executableFd, podDirectory, timeoutMs }: SpawnOptions): Promise<SpawnedMonitor> {
+  const child = await startChild({
+    file: `/proc/self/fd/${executableFd}`,
     argv0: "keelson-monitor",
+    args: ["run", podDirectory],
     cwd: "/",
-    detached: true,
     // Nothing of the daemon's environment but the way to OCI runtime binaries.
     env: { PATH: process.env.PATH },
     // What it has to report goes to monitor.log, which it opens itself.
-    stdio: ["ignore", "ignore", "ignore", "pipe"],
+    descriptors: ["null", "null", "null", "writes"],
+  }).catch((error: unknown) => {
+    throw monitorErrors.monitorNotStarted({ podDirectory, reason: messageOf(error) }, error);
   });
-  // Without a process there may be no `stdio` at all (EMFILE), whatever Node's types say; an "error" is on its way then.
-  const pipes: ChildProcess["stdio"] | undefined = child.stdio;
-  const readiness = pipes?.[3];
+  const readiness = new Socket({ fd: child.pipes[3] ?? -1, writable: false });
   try {
-    const { podDirectory, timeoutMs } = options;
     const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
-    const { pid, ...rest } = await withTimeLimit(ready(child, readiness, podDirectory), timeoutMs, late);
+    const { pid, ...rest } = await withTimeLimit(ready(readiness, podDirectory), timeoutMs, late);
     child.unref();
     return { monitor: connectMonitor(podDirectory), pid, ...rest };
   } catch (error) {
-    await kill(child);
+    child.kill();
+    // Past the deadline it hangs in the kernel; it is reaped whenever it ends.
+    if (!(await isDoneWithin(child.exit, reapMs))) child.unref();
     throw error;
   } finally {
-    readiness?.destroy();
+    readiness.destroy();
   }
 }
 
-function ready(child: ChildProcess, readiness: unknown, podDirectory: string): Promise<Ready> {
+function ready(readiness: Socket, podDirectory: string): Promise<Ready> {
   const notStarted = (reason: string, cause?: unknown) =>
     monitorErrors.monitorNotStarted({ podDirectory, reason }, cause);
   return new Promise((resolve, reject) => {
-    child.once("error", (error) => reject(notStarted(error.message, error)));
-    if (child.pid === undefined) return;
-    if (!(readiness instanceof Readable)) return reject(notStarted("it has no pipe to say that it is ready"));
     const decoder = new FrameDecoder(framesFromMonitor);
     readiness.on("data", (chunk: Buffer) => {
       try {
@@ -87,12 +85,4 @@ function readReadiness(type: FrameType, payload: Buffer): Ready {
   const failure = type === FrameType.error ? parseFailure(message) : undefined;
   if (failure === undefined) throw new FrameError("its first frame is neither REPLY nor ERROR");
   throw new MonitorError(failure);
-}
-
-async function kill(child: ChildProcess): Promise<void> {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, "exit");
-  child.kill("SIGKILL");
-  // Past the deadline it hangs in the kernel; libuv reaps it whenever it ends.
-  if (!(await isDoneWithin(exited, reapMs).catch(() => false))) child.unref();
 }

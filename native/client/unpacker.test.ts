@@ -43,9 +43,11 @@ afterEach(async () => {
 const at = (name: string) => path.join(directory, name);
 const options = () => ({ ...limits, directory: at("layer") });
 
-/** Pids of this process's children, dead ones included. */
+/** Pids of this process's children, of whichever thread, dead ones included. */
 function children(): string[] {
-  return readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").split(" ").filter(Boolean);
+  return readdirSync("/proc/self/task").flatMap((thread) =>
+    readFileSync(`/proc/self/task/${thread}/children`, "utf8").split(" ").filter(Boolean),
+  );
 }
 
 /** An executable that does what `script` says, in place of the unpacker. */

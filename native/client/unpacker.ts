@@ -79,22 +79,24 @@ function commandLine(options: UnpackOptions): string[] {
   return words;
 }
 
-function feed(stdin: Writable | null, report: Promise<LayerReport>, abort: () => void): Writable {
+function feed(stdin: Promise<Writable | undefined>, report: Promise<LayerReport>, abort: () => void): Writable {
   // A broken pipe is never the whole story: the process says in its report why it stopped reading.
   const settle = (broken: Error | null | undefined, done: (error?: Error | null) => void) => {
     if (!broken) done();
     else report.then(() => done(broken), done);
   };
-  stdin?.on("error", () => undefined);
+  const pipe = stdin.then((stream) => stream?.on("error", () => undefined));
   const input = new Writable({
     highWaterMark: inputBuffer,
-    write(chunk: Buffer, _encoding, done) {
-      if (!stdin) settle(new Error("not started"), done);
-      else stdin.write(chunk, (broken) => settle(broken, done));
+    async write(chunk: Buffer, _encoding, done) {
+      const stream = await pipe;
+      if (stream === undefined) settle(new Error("not started"), done);
+      else stream.write(chunk, (broken) => settle(broken, done));
     },
-    final(done) {
-      if (!stdin) settle(new Error("not started"), done);
-      else stdin.end((broken?: Error | null) => settle(broken, done));
+    async final(done) {
+      const stream = await pipe;
+      if (stream === undefined) settle(new Error("not started"), done);
+      else stream.end((broken?: Error | null) => settle(broken, done));
     },
     destroy(error, done) {
       if (!input.writableFinished) abort();

@@ -122,7 +122,9 @@ test("without descriptors it rejects, throws nothing, and takes nothing down whe
   writeFileSync(
     script,
     `import { openSync } from "node:fs";
-     import { startProgram } from ${JSON.stringify(join(import.meta.dirname, "program.ts"))};
+     import { runProgram, startProgram } from ${JSON.stringify(join(import.meta.dirname, "program.ts"))};
+     // Whatever has to be loaded is there by then, as in a daemon that runs.
+     await runProgram("/bin/true", [], new AbortController().signal, { stdout: { limit: 1 } });
      try { for (;;) openSync("/dev/null", "r"); } catch {}
      const unwatched = startProgram("/bin/true", [], { stdin: "pipe", stdout: { limit: 1 } });
      unwatched.kill();

@@ -4,8 +4,11 @@
 // stderr (the last `stderrLimit` bytes are kept), how long an ended program's children may keep its pipes (`pipesMs`)
 // and a killed one may take to go (`dyingMs`). How long it may run is the caller's to say, by a signal.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
+import { isDoneWithin } from "../async/time-limit.ts";
+import type { ProgramDescriptor } from "../client/host.ts";
+import { type Child, type ChildExit, startChild } from "./child.ts";
 
 export const stderrLimit = 16 << 10;
 const pipesMs = 2_000;
@@ -14,17 +17,15 @@ const dyingMs = 5_000;
 export interface ProgramOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
-  readonly stdin?: "ignore" | "pipe";
-  /** Bytes, or a descriptor that takes them instead. */
+  /** All that it reads on stdin, or a pipe to it; nothing when absent. */
+  readonly stdin?: { readonly input: string } | "pipe";
+  /** Bytes, or a descriptor that takes them instead and stays open until the end. */
   readonly stdout: { readonly limit: number } | { readonly fd: number };
   /** Kills what it leaves behind in its process group; else that runs on. */
   readonly killsChildren?: boolean;
 }
 
-export interface ProgramEnd {
-  /** Null for a death by signal. */
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
+export interface ProgramEnd extends ChildExit {
   readonly stdout: string;
   readonly stderr: string;
   /** It was killed for saying more than `limit` bytes on stdout. */
@@ -32,8 +33,8 @@ export interface ProgramEnd {
 }
 
 export interface Program {
-  /** Null without a pipe; also when it could not be started for want of descriptors. */
-  readonly stdin: Writable | null;
+  /** Undefined without a pipe, and when it could not be started. */
+  readonly stdin: Promise<Writable | undefined>;
   /**
    * Resolves when the program has ended and its output is read, or nobody should wait for that any longer. Rejects with
    * the error of the start (ENOENT when there is no such program). May be left unwatched.
@@ -51,10 +52,7 @@ export async function runProgram(
   { input, ...options }: Omit<ProgramOptions, "stdin"> & { readonly input?: string },
 ): Promise<ProgramEnd> {
   signal.throwIfAborted();
-  const { stdin, end, kill } = startProgram(file, args, { ...options, stdin: input === undefined ? "ignore" : "pipe" });
-  // It may end without reading: its exit says more than EPIPE.
-  stdin?.on("error", () => undefined);
-  stdin?.end(input);
+  const { end, kill } = startProgram(file, args, input === undefined ? options : { ...options, stdin: { input } });
   signal.addEventListener("abort", kill, { once: true });
   try {
     const ended = await end;
@@ -65,69 +63,79 @@ export async function runProgram(
   }
 }
 
-/** Starts a program whose stdin the caller writes. */
+/** Starts a program whose stdin the caller may write. */
 export function startProgram(file: string, args: readonly string[], options: ProgramOptions): Program {
-  try {
-    const child = spawn(file, args, {
-      ...(options.cwd !== undefined && { cwd: options.cwd }),
-      ...(options.env !== undefined && { env: options.env }),
-      stdio: [options.stdin ?? "ignore", "fd" in options.stdout ? options.stdout.fd : "pipe", "pipe"],
-      // A process group of its own, so that killing it takes what it has started.
-      detached: true,
-    });
-    return supervise(child, options);
-  } catch (error) {
-    // Node throws for some causes (EAGAIN, E2BIG) and emits "error" for others.
-    const end = Promise.reject(error);
-    end.catch(() => undefined);
-    return { stdin: null, end, kill: () => undefined };
-  }
+  const { cwd, env, stdin, stdout } = options;
+  const descriptors: ProgramDescriptor[] = [
+    stdin === undefined ? "null" : stdin === "pipe" ? "reads" : "input",
+    "fd" in stdout ? `${stdout.fd}` : "writes",
+    "writes",
+  ];
+  const input = typeof stdin === "object" ? stdin.input : "";
+  return supervise(startChild({ file, args, cwd, env, descriptors, input }), options);
 }
 
-function supervise(child: ChildProcess, { stdout, killsChildren = false }: ProgramOptions): Program {
-  const { promise, resolve, reject } = Promise.withResolvers<Pick<ProgramEnd, "code" | "signal">>();
-  const timers: NodeJS.Timeout[] = [];
+function supervise(starting: Promise<Child>, { stdout, killsChildren = false }: ProgramOptions): Program {
+  const lost = Promise.withResolvers<ChildExit>();
+  let child: Child | undefined;
+  let dying: NodeJS.Timeout | undefined;
+  let killed = false;
   let tooLong = false;
 
-  const over = (code: number | null, signal: NodeJS.Signals | null): void => {
-    for (const timer of timers) clearTimeout(timer);
-    // Without a process there are no streams at all (EMFILE), whatever Node's types say.
-    for (const stream of child.stdio ?? []) stream?.destroy();
-    resolve({ code, signal });
+  const end = (started: Child): void => {
+    started.kill();
+    dying = setTimeout(lost.resolve, dyingMs, { code: null, signal: "SIGKILL" });
   };
   const kill = (): void => {
-    // Not one that was reaped: its id may be another's by now.
-    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    killGroup(child.pid);
-    timers.push(setTimeout(over, dyingMs, null, "SIGKILL"));
+    if (!killed && child !== undefined) end(child);
+    killed = true;
   };
-  const answer = keepStart(child.stdout, "limit" in stdout ? stdout.limit : 0, () => {
-    tooLong = true;
-    kill();
+  const pipes = starting.then((started) => {
+    child = started;
+    if (killed) end(started);
+    return started.pipes.map((fd, number) => pipeEnd(fd, number === 0));
   });
-  const errors = keepEnd(child.stderr, stderrLimit);
-
-  child.on("error", reject);
-  child.once("exit", (code, signal) => {
-    if (killsChildren && child.pid !== undefined) killGroup(child.pid);
-    timers.push(setTimeout(over, pipesMs, code, signal));
-  });
-  child.once("close", over);
-  const end = promise.then((exit) => ({ ...exit, stdout: answer(), stderr: errors(), tooLong }));
-  end.catch(() => undefined);
-  return { stdin: child.stdin ?? null, end, kill };
+  const exitOf = async (started: Child): Promise<ChildExit> => {
+    const exit = await started.exit;
+    if (killsChildren) started.killGroup();
+    return exit;
+  };
+  const run = async (): Promise<ProgramEnd> => {
+    const [stdin, output, errors] = await pipes;
+    const answer = keepStart(output, "limit" in stdout ? stdout.limit : 0, () => {
+      tooLong = true;
+      kill();
+    });
+    const said = keepEnd(errors, stderrLimit);
+    try {
+      const exit = await Promise.race([exitOf(await starting), lost.promise]);
+      await isDoneWithin(Promise.all([closing(output), closing(errors)]), pipesMs);
+      return { ...exit, stdout: answer(), stderr: said(), tooLong };
+    } finally {
+      clearTimeout(dying);
+      for (const pipe of [stdin, output, errors]) pipe?.destroy();
+    }
+  };
+  const ended = run();
+  ended.catch(() => undefined);
+  const stdin = pipes.then(
+    ([pipe]) => pipe,
+    () => undefined,
+  );
+  return { stdin, end: ended, kill };
 }
 
-function killGroup(leader: number): void {
-  try {
-    process.kill(-leader, "SIGKILL");
-  } catch {
-    // Gone between the look and the kill.
-  }
+function pipeEnd(fd: number, weWrite: boolean): Socket | undefined {
+  return fd < 0 ? undefined : new Socket({ fd, readable: !weWrite, writable: weWrite });
+}
+
+async function closing(pipe: Socket | undefined): Promise<void> {
+  if (pipe === undefined || pipe.closed) return;
+  await new Promise((closed) => pipe.once("close", closed));
 }
 
 /** What follows `limit` bytes is read, so that the writer is not stalled, and dropped. */
-function keepStart(stream: Readable | null, limit: number, onMore: () => void): () => string {
+function keepStart(stream: Readable | undefined, limit: number, onMore: () => void): () => string {
   const chunks: Buffer[] = [];
   let length = 0;
   stream?.on("error", () => undefined);
@@ -140,7 +148,7 @@ function keepStart(stream: Readable | null, limit: number, onMore: () => void): 
   return () => Buffer.concat(chunks).toString();
 }
 
-function keepEnd(stream: Readable | null, limit: number): () => string {
+function keepEnd(stream: Readable | undefined, limit: number): () => string {
   let kept = Buffer.alloc(0);
   stream?.on("error", () => undefined);
   stream?.on("data", (chunk: Buffer) => {

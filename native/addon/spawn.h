@@ -1,0 +1,43 @@
+// Starting programs without copying this process: a fork of Node, with its large heap, costs milliseconds.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "common/fd.h"
+
+namespace keelson {
+
+struct ProgramSpec {
+  std::string file;  // without a slash it is looked for in our PATH
+  std::vector<std::string> words;  // argv, with argv[0]
+  std::vector<std::string> environment;
+  std::string directory;
+  // What the program has as descriptors 0, 1, 2 and so on: "null" (/dev/null), "input" (`input`, from its beginning),
+  // "reads" and "writes" (a pipe from or to us), or the number of a descriptor of ours.
+  std::vector<std::string> descriptors;
+  std::string input;
+};
+
+struct StartedProgram {
+  pid_t pid = -1;
+  std::vector<Fd> pipes;  // our ends, one for each descriptor; no Fd where there is no pipe
+};
+
+// Starts it in a session of its own, with no signal blocked, ignored or handled, and returns once it is executed.
+// All our descriptors must be close-on-exec. Who starts it must reap it.
+Result<StartedProgram> start_program(const ProgramSpec& spec);
+
+struct ReapedProgram {
+  pid_t pid = -1;
+  int code = -1;  // -1 for a death by signal
+  int signal = 0;
+};
+
+// Those of our children among `pids` that have ended. One that somebody else has reaped has code -1 and signal 0.
+std::vector<ReapedProgram> reap_programs(const std::vector<pid_t>& pids);
+
+}  // namespace keelson
