@@ -237,7 +237,7 @@ describe("a registry", () => {
     await it.dispose();
     it = await openTestStore({
       timeouts: { connectMs: 1000, responseMs: 1000, stallMs: 1000, documentMs: 500 },
-      retry: { tries: 2, firstDelayMs: 1, longestDelayMs: 1 },
+      retry: { tries: 2, firstDelayMs: 1, longestDelayMs: 1, longestAskedMs: 1 },
     });
     const problem = await pullFrom((request, response) => {
       if (!request.url.includes("/manifests/")) return false;

@@ -1,13 +1,13 @@
 // Requests to one host of a registry: authorization, redirects, and tries again after passing troubles.
 //
 // Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown), tries and
-// the wait between them (RetryPolicy, whatever Retry-After asks for).
+// the wait between them (RetryPolicy; the caller's deadline ends every wait).
 
 import { readJsonObject } from "../native/index.ts";
 import { Authorizer, type Credentials } from "./auth.ts";
 import type { Endpoint } from "./hosts.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
-import { backOff, type RetryPolicy } from "./retry.ts";
+import { askedDelay, backOff, type RetryPolicy } from "./retry.ts";
 
 export type FailureKind = "unavailable" | "refused" | "unauthenticated" | "forbidden" | "missing";
 
@@ -59,8 +59,9 @@ export class EndpointClient {
         const response = await this.#authorized(url, headers, signal);
         const status = response.statusCode;
         if (status === 200 || status === 206) return response;
-        if (!passing.has(status) || next > retry.tries) throw await this.#failure(response, signal);
-        askedMs = Number(header(response, "retry-after") ?? 0) * 1000 || 0;
+        askedMs = askedDelay(header(response, "retry-after"), Date.now());
+        const isHopeless = !passing.has(status) || next > retry.tries || askedMs > retry.longestAskedMs;
+        if (isHopeless) throw await this.#failure(response, askedMs, signal);
         this.#options.connections.discard(response);
       } catch (error) {
         signal.throwIfAborted();
@@ -116,9 +117,10 @@ export class EndpointClient {
     throw new FetchFailure("refused", endpoint.host, `it redirects more than ${redirectLimit} times`);
   }
 
-  async #failure(response: HttpResponse, signal: AbortSignal): Promise<FetchFailure> {
+  async #failure(response: HttpResponse, askedMs: number, signal: AbortSignal): Promise<FetchFailure> {
     const status = response.statusCode;
-    const problem = `status ${status}${await this.#errorText(response, signal)}`;
+    const asked = askedMs > 0 ? `, to be asked again in ${Math.ceil(askedMs / 1000)} s` : "";
+    const problem = `status ${status}${await this.#errorText(response, signal)}${asked}`;
     return new FetchFailure(kindOf(status), this.endpoint.host, problem);
   }
 

@@ -261,6 +261,41 @@ describe("a registry in trouble", () => {
     expect(served.requests).toHaveLength(tries);
   });
 
+  test("one that asks to wait is asked again no sooner", async () => {
+    const times: number[] = [];
+    const served = await serve((_request, response) => {
+      times.push(performance.now());
+      if (times.length > 1) return false;
+      response.writeHead(429, { "retry-after": "1" }).end();
+      return true;
+    });
+    served.add(image, "1");
+    expect((await it().store.pull(`${served.address}/busy:1`, undefined, never)).id).toBe(image.id);
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(999);
+  });
+
+  test("one that asks for longer than anybody waits is not asked again, and its time is told", async () => {
+    const served = await serve((_request, response) => {
+      response.writeHead(429, { "retry-after": "3600" }).end();
+      return true;
+    });
+    await expectCleanFailure(it(), `${served.address}/busy:1`, {
+      code: "Unavailable",
+      message: expect.stringContaining("status 429, to be asked again in 3600 s"),
+    });
+    expect(served.requests).toHaveLength(1);
+  });
+
+  test("a caller's deadline ends the wait that the registry asks for", async () => {
+    const served = await serve((_request, response) => {
+      response.writeHead(503, { "retry-after": "2" }).end();
+      return true;
+    });
+    const begin = performance.now();
+    await expect(it().store.pull(`${served.address}/busy:1`, undefined, AbortSignal.timeout(100))).rejects.toThrow();
+    expect(performance.now() - begin).toBeLessThan(1_500);
+  });
+
   test("its own words are in the message", async () => {
     const served = await serve();
     await expectCleanFailure(it(), `${served.address}/empty:1`, {

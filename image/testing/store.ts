@@ -25,7 +25,7 @@ export interface TestStore {
 /** Quick to give up, so that tests of failures are quick. */
 export const impatient = {
   timeouts: { connectMs: 2000, responseMs: 2000, stallMs: 700, documentMs: 2000 },
-  retry: { tries: 3, firstDelayMs: 10, longestDelayMs: 50 },
+  retry: { tries: 3, firstDelayMs: 10, longestDelayMs: 50, longestAskedMs: 2_000 },
 } as const;
 
 export async function openTestStore(options: Partial<StoreOptions> = {}): Promise<TestStore> {
