@@ -1,16 +1,15 @@
 // Writable layers of containers: `containers/<id>/{upper,work}` and the list of layers below them.
 
-import type { Stats } from "node:fs";
-import { chmod, chown, mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
+import { readdir, readFile, rename } from "node:fs/promises";
 import path from "node:path";
 import {
+  changeFiles,
   type Host,
   KeelsonError,
   MalformedJson,
   readJsonObject,
   SingleFlight,
   Slots,
-  writeFile,
 } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
@@ -90,10 +89,7 @@ export class Snapshots {
     this.#needs.set(containerId, needs);
     const directory = this.#layout.container(containerId);
     try {
-      const snapshot = await this.#make(directory, plan);
-      // The record comes last: a directory with it is whole.
-      await writeFile(path.join(directory, recordName), JSON.stringify(needs), { mode: 0o600 });
-      return snapshot;
+      return await this.#make(directory, plan, needs);
     } catch (error) {
       await this.#host.removeTree(directory);
       this.#needs.delete(containerId);
@@ -141,25 +137,26 @@ export class Snapshots {
     return this.#stamped(usedBytes, inodesUsed);
   }
 
-  async #make(directory: string, { lower, root: owner }: SnapshotPlan): Promise<Snapshot> {
+  async #make(directory: string, { lower, root }: SnapshotPlan, needs: Needs): Promise<Snapshot> {
     const [top] = lower;
     if (top === undefined) throw new Error("a snapshot needs a layer below it");
     const upper = path.join(directory, "upper");
     const work = path.join(directory, "work");
-    await mkdir(directory, { mode: 0o700 });
-    const [root] = await Promise.all([this.#statLayer(top), mkdir(upper), mkdir(work, { mode: 0o700 })]);
-    // The upper directory's owner and mode are what the container sees at its root.
-    await chown(upper, owner.uid + root.uid, owner.gid + root.gid);
-    await chmod(upper, root.mode & 0o7777);
-    return { lower: lower.map((diffId) => this.#layout.layerRoot(diffId)), upper, work };
-  }
-
-  async #statLayer(layer: Digest): Promise<Stats> {
+    const like = this.#layout.layerRoot(top);
     try {
-      return await stat(this.#layout.layerRoot(layer));
+      await changeFiles([
+        { kind: "directory", path: directory, mode: 0o700 },
+        // The upper directory's owner and mode are what the container sees at its root.
+        { kind: "directory like", path: upper, like, ...root },
+        { kind: "directory", path: work, mode: 0o700 },
+        // The record comes last: a directory with it is whole.
+        { kind: "file", path: path.join(directory, recordName), content: JSON.stringify(needs), mode: 0o600 },
+      ]);
     } catch (error) {
-      throw isMissing(error) ? imageErrors.layerMissing({ layer }, error) : error;
+      const isLayer = error instanceof Error && "path" in error && error.path === like;
+      throw isLayer && isMissing(error) ? imageErrors.layerMissing({ layer: top }, error) : error;
     }
+    return { lower: lower.map((diffId) => this.#layout.layerRoot(diffId)), upper, work };
   }
 
   async #measure(containerId: string): Promise<FileSystemUse> {

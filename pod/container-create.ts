@@ -1,9 +1,8 @@
 // CreateContainer: from a request to a bundle on disk and a record. No process yet.
 
-import { mkdir } from "node:fs/promises";
-import { join, posix } from "node:path";
+import { dirname, join, posix } from "node:path";
 import type { Image } from "../image/types.ts";
-import { settled, writeFile } from "../native/index.ts";
+import { changeFiles, settled } from "../native/index.ts";
 import { bundlePath, Container, targetPidNamespace } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -64,12 +63,9 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
     const seccompFilter = seccomp === undefined ? undefined : await env.filters.path(seccomp);
 
     undo.push("remove the bundle", async () => await env.host.removeTree(bundle));
-    await writeBundle(bundle, encodeSpec(spec), {
-      ...snapshot,
-      images: volumes.map(imageView),
-      directories: declaredVolumes(image),
-    });
-    await settled(volumes.map(({ mountpoint }) => mkdir(mountpoint, { recursive: true, mode: 0o700 })));
+    const rootfs = { ...snapshot, images: volumes.map(imageView), directories: declaredVolumes(image) };
+    const mountpoints = volumes.map(({ mountpoint }) => mountpoint);
+    await writeBundle(bundle, encodeSpec(spec), rootfs, mountpoints);
     const resolved = withImageRefs(config, volumes);
     const container = containerOf(env, sandbox, id, resolved, image, { uid, gid, supplementalGroups }, seccompFilter);
 
@@ -140,10 +136,19 @@ function declaredVolumes(image: Image): string[] {
   return image.config.volumes.map((path) => posix.join("/", path)).filter((path) => path !== "/");
 }
 
-async function writeBundle(bundle: string, config: Buffer, rootfs: object): Promise<void> {
-  await mkdir(join(bundle, "rootfs"), { recursive: true, mode: 0o700 });
-  await settled([
-    writeFile(join(bundle, "config.json"), config, { mode: 0o600 }),
-    writeFile(join(bundle, "rootfs.json"), JSON.stringify(rootfs), { mode: 0o600 }),
+async function writeBundle(
+  bundle: string,
+  config: Buffer,
+  rootfs: object,
+  mountpoints: readonly string[],
+): Promise<void> {
+  const path = (name: string) => join(bundle, name);
+  const directories = [bundle, path("rootfs"), ...(mountpoints.length === 0 ? [] : [path("images"), ...mountpoints])];
+  await changeFiles([
+    // The pod of an older keelson without a container has none.
+    { kind: "directory", path: dirname(bundle), mode: 0o700, mayExist: true },
+    ...directories.map((made) => ({ kind: "directory", path: made, mode: 0o700 }) as const),
+    { kind: "file", path: path("config.json"), content: config, mode: 0o600 },
+    { kind: "file", path: path("rootfs.json"), content: JSON.stringify(rootfs), mode: 0o600 },
   ]);
 }

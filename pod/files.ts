@@ -2,43 +2,48 @@
 // monitor has mounted there, resolv.conf and hostname for its containers.
 // Sources: resolv.conf(5); native/PROTOCOL.md.
 
-import { chmod, chown, copyFile, mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { settled, writeFile } from "../native/index.ts";
+import { changeFiles } from "../native/index.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
+/** The pod directory, with what the monitor reads. */
 export async function writeMonitorFiles(sandbox: Sandbox): Promise<void> {
-  await mkdir(join(sandbox.podDirectory, "containers"), { recursive: true, mode: 0o700 });
-  const path = join(sandbox.podDirectory, "sandbox.json");
-  await writeFile(path, JSON.stringify(monitorSandbox(sandbox)), { mode: 0o600 });
+  const { podDirectory } = sandbox;
+  await changeFiles([
+    { kind: "directory", path: dirname(podDirectory), mode: 0o711, mayExist: true },
+    { kind: "directory", path: podDirectory, mode: 0o700 },
+    { kind: "directory", path: join(podDirectory, "containers"), mode: 0o700 },
+    {
+      kind: "file",
+      path: join(podDirectory, "sandbox.json"),
+      content: JSON.stringify(monitorSandbox(sandbox)),
+      mode: 0o600,
+    },
+  ]);
 }
 
 /** Once the monitor is there. */
 export async function writeContainerFiles(sandbox: Sandbox, hostResolvConf: string): Promise<void> {
   const files = sandboxFiles(sandbox.podDirectory);
-  await settled([
-    writeResolvConf(files.resolvConf, sandbox.config.dns, hostResolvConf),
-    writeFile(files.hostname, `${sandbox.hostname}\n`, { mode: 0o644 }),
+  const { uid, gid } = hostRoot(userMappings(sandbox.config.security.namespaces));
+  const shown = { kind: "file", mode: 0o644, isModeExact: true, uid, gid } as const;
+  await changeFiles([
+    { ...shown, path: files.resolvConf, content: await resolvConf(sandbox.config.dns, hostResolvConf) },
+    { ...shown, path: files.hostname, content: `${sandbox.hostname}\n` },
   ]);
-  const root = hostRoot(userMappings(sandbox.config.security.namespaces));
-  if (root.uid !== 0 || root.gid !== 0) {
-    await Promise.all([files.resolvConf, files.hostname].map((path) => chown(path, root.uid, root.gid)));
-  }
 }
 
 /** Without DNS settings in the request a pod resolves as its host does. */
-async function writeResolvConf(path: string, dns: DnsConfig | undefined, hostResolvConf: string): Promise<void> {
+async function resolvConf(dns: DnsConfig | undefined, hostResolvConf: string): Promise<string | Buffer> {
   const lines = dns === undefined ? [] : resolvConfLines(dns);
-  if (lines.length > 0) await writeFile(path, `${lines.join("\n")}\n`);
-  else {
-    await copyFile(hostResolvConf, path).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT") throw error;
-      await writeFile(path, "");
-    });
-  }
-  await chmod(path, 0o644);
+  if (lines.length > 0) return `${lines.join("\n")}\n`;
+  return await readFile(hostResolvConf).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+    return "";
+  });
 }
 
 function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {

@@ -1,6 +1,5 @@
 // RunPodSandbox: the steps from a request to a ready sandbox, each with its undo.
 
-import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
@@ -81,8 +80,6 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
 
   undo.push("remove the pod directory", async () => await env.host.removeTree(podDirectory));
   await timed(stages, "files", async () => {
-    await mkdir(join(env.runDirectory, "pods"), { recursive: true, mode: 0o711 });
-    await mkdir(podDirectory, { mode: 0o700 });
     await settled([writeMonitorFiles(sandbox), env.records.save(sandboxRecord(sandbox))]);
   });
   signal.throwIfAborted();
@@ -95,22 +92,24 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   });
   const { monitor, pid } = await timed(stages, "monitor", async () => {
     spawned = await env.monitors.spawn(podDirectory, limits.monitorStart);
-    await writeContainerFiles(sandbox, env.hostResolvConf);
     return spawned;
   });
   signal.throwIfAborted();
 
   undo.push("detach the network", async () => await env.network.detach(sandbox.id));
-  const attachment = sandbox.ownNetwork
-    ? await timed(stages, "network", async () => await env.network.attach(podNetwork(sandbox), signal))
-    : none;
+  const [attachment] = await settled([
+    sandbox.ownNetwork
+      ? timed(stages, "network", async () => await env.network.attach(podNetwork(sandbox), signal))
+      : none,
+    writeContainerFiles(sandbox, env.hostResolvConf),
+  ]);
   signal.throwIfAborted();
 
   sandbox.becomeReady(monitor, pid, attachment.ips, stages);
   await env.records.save(sandboxRecord(sandbox));
 }
 
-const none: Attachment = { ips: [], interfaceName: "" };
+const none: Promise<Attachment> = Promise.resolve({ ips: [], interfaceName: "" });
 
 async function timed<T>(stages: Stage[], stage: string, work: () => Promise<T>): Promise<T> {
   const begin = performance.now();

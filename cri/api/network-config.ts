@@ -22,7 +22,7 @@ export function networkConfigCall({ network, cniConfDir, dataDir }: NetworkConfi
       if (cidrs.length === 0 || network.readiness().ready) return {};
       const text = defaultNetwork({ podCidrs: cidrs, bridge: "keelson0", dataDir });
       await mkdir(cniConfDir, { recursive: true });
-      await writeFile(join(cniConfDir, "10-keelson.conflist"), text, { flag: "wx" }).catch(
+      await writeFile(join(cniConfDir, "10-keelson.conflist"), text, { isNew: true }).catch(
         (error: NodeJS.ErrnoException) => {
           if (error.code !== "EEXIST") throw error;
         },

@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "addon/change_files.h"
 #include "addon/descriptors.h"
 #include "addon/figures.h"
 #include "addon/files.h"
@@ -37,39 +38,30 @@ class Arguments {
   std::string path() { return about(as_path(info_[next_++])); }
 
   std::vector<std::string> paths() {
-    Napi::Value value = info_[next_++];
-    if (!value.IsArray()) return wrong("an array of paths"), std::vector<std::string>();
-    auto array = value.As<Napi::Array>();
-    std::vector<std::string> all;
-    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) all.push_back(as_path(array.Get(i)));
+    auto all = list("an array of paths", [this](Napi::Value item) { return as_path(item); });
     if (!all.empty()) about(all.front());
     return all;
   }
 
   // What a program is given: none of it may end early at a NUL byte.
   std::vector<std::string> words() {
-    Napi::Value value = info_[next_++];
-    if (!value.IsArray()) return wrong("an array of strings"), std::vector<std::string>();
-    auto array = value.As<Napi::Array>();
-    std::vector<std::string> all;
-    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) {
-      all.push_back(as_text(array.Get(i)));
-      if (all.back().find('\0') != std::string::npos) wrong("strings without NUL bytes");
-    }
-    return all;
+    return list("an array of strings", [this](Napi::Value item) {
+      std::string word = as_text(item);
+      if (word.find('\0') != std::string::npos) wrong("strings without NUL bytes");
+      return word;
+    });
   }
 
   std::vector<pid_t> pids() {
-    Napi::Value value = info_[next_++];
-    if (!value.IsArray()) return wrong("an array of process ids"), std::vector<pid_t>();
-    auto array = value.As<Napi::Array>();
-    std::vector<pid_t> all;
-    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) {
-      Napi::Value pid = array.Get(i);
-      all.push_back(pid.IsNumber() ? pid.As<Napi::Number>().Int32Value() : 0);
-      if (all.back() <= 0) wrong("process ids");
-    }
-    return all;
+    return list("an array of process ids", [this](Napi::Value item) {
+      pid_t pid = item.IsNumber() ? item.As<Napi::Number>().Int32Value() : 0;
+      if (pid <= 0) wrong("process ids");
+      return pid;
+    });
+  }
+
+  std::vector<FileStep> file_steps() {
+    return list("an array of steps", [this](Napi::Value item) { return as_file_step(item); });
   }
 
   uint64_t size() {
@@ -100,6 +92,45 @@ class Arguments {
   const std::string& about(const std::string& path) {
     if (object_.empty()) object_ = path;
     return path;
+  }
+
+  template <typename Read>
+  std::vector<std::invoke_result_t<Read, Napi::Value>> list(const char* wanted, Read read) {
+    std::vector<std::invoke_result_t<Read, Napi::Value>> all;
+    Napi::Value value = info_[next_++];
+    if (!value.IsArray()) return wrong(wanted), all;
+    auto array = value.As<Napi::Array>();
+    for (uint32_t i = 0; ok_ && i < array.Length(); ++i) all.push_back(read(array.Get(i)));
+    return all;
+  }
+
+  // The forms of `FileStep` in ../client/host.ts, whose types say what stands in each.
+  FileStep as_file_step(Napi::Value value) {
+    if (!value.IsObject()) return wrong("a step"), FileStep();
+    auto step = value.As<Napi::Object>();
+    const std::string kind = as_text(step.Get("kind"));
+    std::string path = as_path(step.Get("path"));
+    auto number = [&](const char* name, uint32_t otherwise) {
+      Napi::Value held = step.Get(name);
+      return held.IsNumber() ? held.As<Napi::Number>().Uint32Value() : otherwise;
+    };
+    auto is = [&](const char* name) { return step.Get(name).ToBoolean().Value(); };
+    const Owner owner{number("uid", 0), number("gid", 0)};
+    if (kind == "directory") return MakeDirectory{path, number("mode", 0755), is("mayExist")};
+    if (kind == "directory like") return MakeDirectoryLike{path, as_path(step.Get("like")), owner};
+    if (kind == "file") {
+      return WriteFile{path,       as_bytes(step.Get("content")), number("mode", 0666), is("isModeExact"),
+                       is("isNew"), is("isFlushed"),              owner};
+    }
+    if (kind == "rename") return RenameFile{path, as_path(step.Get("to"))};
+    if (kind == "flush directory") return FlushDirectory{path};
+    return wrong("a known kind of step"), FileStep();
+  }
+
+  std::string as_bytes(Napi::Value value) {
+    if (!value.IsBuffer()) return as_text(value);
+    auto bytes = value.As<Napi::Buffer<char>>();
+    return {bytes.Data(), bytes.Length()};
   }
 
   std::string as_text(Napi::Value value) {
@@ -330,6 +361,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("tryLock", method<path>(env, try_lock, to_descriptor));
   exports.Set("pinNamespace", method<path, path>(env, pin_namespace));
   exports.Set("interfaceAddresses", method<path, text>(env, interface_addresses, to_array<to_text, std::string>));
+  exports.Set("changeFiles", method<&Arguments::file_steps>(env, change_files));
   exports.Set("startProgram", method<path, words, words, path, words, text>(env, start, to_started_program));
   exports.Set("reapPrograms", Napi::Function::New(env, reapPrograms));
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));

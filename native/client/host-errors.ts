@@ -1,5 +1,6 @@
 // The errors of host.ts: the addon missing, or a system call refused.
 
+import { getSystemErrorMessage, getSystemErrorName } from "node:util";
 import { catalogue, KeelsonError } from "./errors.ts";
 import { type Failure, type FailureKind, parseFailure } from "./failure.ts";
 
@@ -59,4 +60,16 @@ export function fromAddon(error: unknown): unknown {
   if (failure === undefined) return error;
   const base = hostErrors[byKind[failure.kind] ?? "hostRefused"]({ message: failure.message }, error);
   return new HostError(base, failure);
+}
+
+/**
+ * An error of the kernel's as Node's own functions have it (`code` is ENOENT, ENOSPC …); any other stays what it is.
+ * `path` and `syscall` are what it is about.
+ */
+export function asNodeError(error: unknown, syscall: string, path: string): unknown {
+  if (!(error instanceof HostError) || error.errno === 0) return error;
+  const errno = -error.errno;
+  const code = getSystemErrorName(errno);
+  const message = `${code}: ${getSystemErrorMessage(errno)}, ${syscall} '${path}'`;
+  return Object.assign(new Error(message, { cause: error }), { code, errno, syscall, path });
 }

@@ -23,6 +23,38 @@ export type LayerFile =
   | { readonly kind: "not-regular" }
   | { readonly kind: "too-large"; readonly size: bigint };
 
+/** Modes are subject to the umask where nothing else is said. */
+export type FileStep =
+  | { readonly kind: "directory"; readonly path: string; readonly mode: number; readonly mayExist?: boolean }
+  /** With the mode of another, and that one's owner's ids on top of these. */
+  | {
+      readonly kind: "directory like";
+      readonly path: string;
+      readonly like: string;
+      readonly uid: number;
+      readonly gid: number;
+    }
+  /** Made, or emptied and written again. */
+  | {
+      readonly kind: "file";
+      readonly path: string;
+      readonly content: string | Uint8Array;
+      /** 0666 when absent. */
+      readonly mode?: number;
+      /** Whatever the umask says, and of a file that is there already. */
+      readonly isModeExact?: boolean;
+      /** Nothing may be there (EEXIST). */
+      readonly isNew?: boolean;
+      /** On disk before the next step. */
+      readonly isFlushed?: boolean;
+      /** 0 or absent: as it is. */
+      readonly uid?: number;
+      readonly gid?: number;
+    }
+  | { readonly kind: "rename"; readonly path: string; readonly to: string }
+  /** The names in it survive a power cut. */
+  | { readonly kind: "flush directory"; readonly path: string };
+
 /**
  * What a program has as a descriptor: /dev/null, a file that holds its input, a pipe that it reads or writes, or the
  * number of a descriptor of ours, which stays open until the start is over.
@@ -124,6 +156,11 @@ export interface Host {
    */
   interfaceAddresses(namespace: string, interfaceName: string): Promise<string[]>;
   /**
+   * Takes these steps one after another in one task of the thread pool. Rejects at the first that fails; what was made
+   * before it stays. For native/files/change-files.ts, whose errors are Node's.
+   */
+  changeFiles(steps: readonly FileStep[]): Promise<void>;
+  /**
    * Starts a program in a session of its own, without copying this process as child_process does (2 to 7 ms of the event
    * loop). `file` without a slash is looked for in our PATH; `words` begin with argv[0]; `environment` has `NAME=value`;
    * `descriptors` are its 0, 1, 2 and so on. Answers once it is executed. Who starts it reaps it.
@@ -151,6 +188,14 @@ export interface Host {
   exitNow(code: number): never;
 }
 
+let own: Host | undefined;
+
+/** This process's, loaded once: for what is native/'s own business and not its callers'. */
+export function ownHost(): Host {
+  own ??= loadHost();
+  return own;
+}
+
 /** Loads the addon. Throws `addonNotLoaded` when it is not built or not for this machine. */
 export function loadHost(paths: NativePaths = nativePaths()): Host {
   const addon = loadAddon(paths.addon);
@@ -172,6 +217,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     pinNamespace: (namespace, pin) => withHostError(() => addon.pinNamespace(namespace, pin)),
     interfaceAddresses: (namespace, interfaceName) =>
       withHostError(() => addon.interfaceAddresses(namespace, interfaceName)),
+    changeFiles: (steps) => withHostError(() => addon.changeFiles(steps)),
     startProgram: (...start) => withHostError(() => addon.startProgram(...start)),
     reapPrograms: (pids) => addon.reapPrograms(pids),
     hostCapabilities: () => addon.hostCapabilities(),
@@ -208,6 +254,7 @@ const methods = [
   "tryLock",
   "pinNamespace",
   "interfaceAddresses",
+  "changeFiles",
   "startProgram",
   "reapPrograms",
   "hostCapabilities",

@@ -1,18 +1,17 @@
-// Files written whole, and replaced. Node's own errors name no file when writing fails ("ENOSPC: no space left on
-// device, write").
+// Files written whole, and replaced.
 
-import { open, rename, rm, writeFile as write } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { FileStep } from "../client/host.ts";
+import { changeFiles } from "./change-files.ts";
 
-/** As Node's, with a path in each error. */
+/** Makes the file, or empties it and writes it again. The error names it. */
 export async function writeFile(
   path: string,
   content: string | Uint8Array,
-  options: { readonly mode?: number; readonly flag?: string } = {},
+  options: { readonly mode?: number; readonly isNew?: boolean } = {},
 ): Promise<void> {
-  await write(path, content, options).catch((error: unknown) => {
-    throw namingFile(error, path);
-  });
+  await changeFiles([{ kind: "file", path, content, ...options }]);
 }
 
 /** What is on disk when a file has been replaced, should the power fail then. */
@@ -30,31 +29,21 @@ export type Flush =
  */
 export async function replaceFile(path: string, content: string | Uint8Array, flush: Flush): Promise<void> {
   const draft = `${path}.new`;
+  const steps: FileStep[] = [
+    { kind: "file", path: draft, content, mode: 0o600, isFlushed: flush !== "nothing" },
+    { kind: "rename", path: draft, to: path },
+  ];
+  if (flush === "content and name") steps.push({ kind: "flush directory", path: dirname(path) });
   try {
-    await writeFlushed(draft, content, flush !== "nothing");
-    await rename(draft, path);
+    await changeFiles(steps);
   } catch (error) {
     await rm(draft, { force: true }).catch(() => undefined);
-    throw namingFile(error, draft);
+    throw error;
   }
-  if (flush === "content and name") await flushDirectory(dirname(path));
 }
 
 /** The names in a directory, as they are now, survive a power cut. */
 export async function flushDirectory(directory: string): Promise<void> {
   await using handle = await open(directory, "r");
   await handle.sync();
-}
-
-async function writeFlushed(path: string, content: string | Uint8Array, flushed: boolean): Promise<void> {
-  await using file = await open(path, "w", 0o600);
-  await file.writeFile(content);
-  if (flushed) await file.datasync();
-}
-
-/** The same error; its message and its `path` say which file. */
-export function namingFile(error: unknown, path: string): unknown {
-  if (!(error instanceof Error) || "path" in error) return error;
-  error.message = `${error.message} '${path}'`;
-  return Object.assign(error, { path });
 }

@@ -3,10 +3,9 @@
 // A process reaps its own children and nobody else's, so those that live are kept in one place for the whole process.
 
 import { constants } from "node:os";
-import { getSystemErrorName } from "node:util";
 import { longestTimerMs } from "../async/time-limit.ts";
-import { type Host, loadHost, type ProgramDescriptor } from "../client/host.ts";
-import { HostError } from "../client/host-errors.ts";
+import { ownHost, type ProgramDescriptor } from "../client/host.ts";
+import { asNodeError } from "../client/host-errors.ts";
 
 export interface ChildStart {
   /** Without a slash it is looked for in this process's PATH. */
@@ -49,19 +48,17 @@ interface Living {
 }
 
 const living = new Map<number, Living>();
-let host: Host | undefined;
 
 /** In a session and a process group of its own. Rejects as child_process does: `code` is ENOENT, EMFILE, E2BIG … */
 export async function startChild(start: ChildStart): Promise<Child> {
-  host ??= loadHost();
   if (process.listenerCount("SIGCHLD", reap) === 0) process.on("SIGCHLD", reap);
   const { file, args, argv0 = file, env = process.env, cwd = ".", descriptors, input = "" } = start;
   const environment = Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : `${name}=${value}`));
   try {
-    const { pid, pipes } = await host.startProgram(file, [argv0, ...args], environment, cwd, descriptors, input);
+    const { pid, pipes } = await ownHost().startProgram(file, [argv0, ...args], environment, cwd, descriptors, input);
     return watched(pid, pipes);
   } catch (error) {
-    throw error instanceof HostError && error.errno > 0 ? startError(file, error) : error;
+    throw asNodeError(error, "spawn", file);
   }
 }
 
@@ -84,7 +81,7 @@ function watched(pid: number, pipes: readonly number[]): Child {
 }
 
 function reap(): void {
-  for (const { pid, code, signal } of host?.reapPrograms([...living.keys()]) ?? []) {
+  for (const { pid, code, signal } of ownHost().reapPrograms([...living.keys()])) {
     const child = living.get(pid);
     living.delete(pid);
     clearTimeout(child?.timer);
@@ -102,9 +99,4 @@ function kill(group: number): void {
 
 function signalName(number: number): string | null {
   return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? null;
-}
-
-function startError(file: string, { errno, cause }: HostError): Error {
-  const code = getSystemErrorName(-errno);
-  return Object.assign(new Error(`spawn ${file} ${code}`, { cause }), { code, errno: -errno, path: file });
 }
