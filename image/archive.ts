@@ -211,13 +211,13 @@ class ArchiveSource implements ContentSource {
     return bytes;
   }
 
-  async copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void> {
+  async copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void> {
     const name = await this.#locate(descriptor);
-    if (descriptor.size === 0) {
+    if (descriptor.size === start) {
       sink.end();
       return;
     }
-    await pipeline(await this.#files.stream(name, 0, descriptor.size), sink, { signal });
+    await pipeline(await this.#files.stream(name, start, descriptor.size), sink, { signal });
   }
 
   /** The blob's file, which has the descriptor's size. */

@@ -12,7 +12,9 @@ import { backOff, type RetryPolicy } from "./retry.ts";
 export interface BlobCopy {
   /** For messages: `Layer sha256:… of …`. */
   readonly object: string;
-  /** Bytes that must come, no more and no fewer. */
+  /** The first byte that is wanted. */
+  readonly start: number;
+  /** Of the whole blob: bytes that must be there at the end, no more and no fewer. */
   readonly size: number;
   /** Ended once all bytes are written; not ended on failure. */
   readonly sink: Writable;
@@ -30,7 +32,7 @@ const sinkStallMs = 5 * 60 * 1000;
 
 /** Copies a blob. Rejects with RegistryUnavailable when tries run out, FailedPrecondition when the size is wrong. */
 export async function copyBlob(copy: BlobCopy): Promise<void> {
-  let offset = 0;
+  let offset = copy.start;
   for (let next = 2; ; next++) {
     const response = await copy.open(offset);
     const before = offset;

@@ -3,12 +3,15 @@
 // Content becomes durable only with the image that names it (store.ts commits); what no image, pull
 // or container needs is garbage at any time, after a crash as well.
 
-import { readdir, readFile, rename, stat } from "node:fs/promises";
+import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Host, SingleFlight, Slots, writeFile } from "../native/index.ts";
 import { digestOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import {
+  type BlobHead,
+  blobName,
+  headPath,
   type LayerLimits,
   type LayerRecord,
   placeLayer,
@@ -22,6 +25,7 @@ import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ContentSource } from "./source.ts";
 import type { Digest } from "./types.ts";
+import { isWorthAnotherPull, type Lease } from "./unfinished.ts";
 
 /** Content that somebody needs. */
 export interface Needs {
@@ -49,6 +53,8 @@ export class Inventory {
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);
   readonly #working = new Set<Promise<unknown>>();
+  /** Heads of blobs whose fetch broke off, kept as long as somebody leases the blob. */
+  readonly #heads = new Map<Digest, BlobHead>();
   /** Staging directories of finished work that could not be removed yet. */
   readonly #left = new Set<string>();
 
@@ -73,7 +79,7 @@ export class Inventory {
   }
 
   /** Protects content from removal until it is given back; take it before asking what is there. */
-  lease(needs: Needs): { release(): void } {
+  lease(needs: Needs): Lease {
     this.#leases.add(needs);
     return { release: () => this.#leases.delete(needs) };
   }
@@ -151,11 +157,13 @@ export class Inventory {
       ...blobs.filter(isGarbage("blobs")).map((name) => ({ directory: layout.blobs, name })),
       ...layers.filter(isGarbage("layers")).map((name) => ({ directory: layout.layers, name })),
     ];
+    const heads = [...this.#heads].filter(([digest]) => !keep.some((needs) => needs.blobs.has(digest)));
+    for (const [digest] of heads) this.#heads.delete(digest);
     for (const { directory, name } of victims) {
       const digest = `sha256:${name}`;
       if (isDigest(digest)) (directory === layout.blobs ? this.#blobs : this.#layers).delete(digest);
     }
-    const moved: string[] = [];
+    const moved = heads.map(([, head]) => head.path);
     for (const { directory, name } of victims) {
       const place = trashPath(layout);
       await rename(path.join(directory, name), place);
@@ -187,9 +195,34 @@ export class Inventory {
   }
 
   async #fetchLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
+    const head = this.#heads.get(descriptor.digest);
+    if (head === undefined) return await this.#fetchFrom(undefined, descriptor, diffId, source, signal);
+    this.#heads.delete(descriptor.digest);
+    try {
+      await this.#fetchFrom(head, descriptor, diffId, source, signal);
+    } catch (error) {
+      // Whatever is wrong with the whole may be the head's fault (a power cut, another registry): once without it.
+      if (isWorthAnotherPull(error, signal)) throw error;
+      await this.#fetchFrom(undefined, descriptor, diffId, source, signal);
+    } finally {
+      if (this.#heads.get(descriptor.digest)?.path !== head.path) await rm(head.path, { force: true });
+    }
+  }
+
+  async #fetchFrom(
+    head: BlobHead | undefined,
+    descriptor: Descriptor,
+    diffId: Digest,
+    source: ContentSource,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { layout, unpack, limits } = this.#options;
     await this.#staged(async (directory) => {
-      const staged = await stageLayer({ descriptor, diffId, source, directory, unpack, limits, signal });
+      const staging = { descriptor, diffId, source, head, directory, unpack, limits, signal };
+      const staged = await stageLayer(staging).catch(async (error: unknown) => {
+        if (isWorthAnotherPull(error, signal)) await this.#keepHead(descriptor, path.join(directory, blobName), head);
+        throw error;
+      });
       await this.queue.run(async () => {
         signal.throwIfAborted();
         const record = await placeLayer(layout, staged, this.#layers.get(diffId), descriptor.digest);
@@ -197,6 +230,21 @@ export class Inventory {
         this.#blobs.set(descriptor.digest, descriptor.size);
       });
     });
+  }
+
+  /** What came of a blob, for the next who wants it; the head that it began with, if that is longer. */
+  async #keepHead({ digest, size: whole }: Descriptor, blob: string, before: BlobHead | undefined): Promise<void> {
+    const size = await stat(blob).then(
+      (found) => found.size,
+      () => 0,
+    );
+    if (before !== undefined && before.size >= size) {
+      this.#heads.set(digest, before);
+    } else if (size > 0 && size <= whole) {
+      const head = { path: headPath(this.#options.layout, digest), size };
+      await rename(blob, head.path);
+      this.#heads.set(digest, head);
+    }
   }
 
   /** What cannot be removed (a disk that turned read-only) is tried again with the next. */

@@ -7,8 +7,10 @@
 // the last byte (`finishMs`); a record that is read back (`recordLimit`).
 
 import { randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
+import { pipeline } from "node:stream/promises";
 import {
   KeelsonError,
   type LayerReport,
@@ -21,7 +23,7 @@ import {
   withTimeLimit,
   writeFile,
 } from "../native/index.ts";
-import { isDigest } from "./digest.ts";
+import { hexOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
@@ -50,19 +52,29 @@ export interface StagedLayer {
   readonly record: LayerRecord;
 }
 
+/** In a staging directory. */
+export const blobName = "blob";
 const recordName = "layer.json";
 const recordLimit = 1024 * 1024;
 /** Milliseconds that the unpacker may take after the last byte was written to it: what it buffers is little. */
 const finishMs = 10 * 60 * 1000;
 
+/** The first bytes of a blob, from an attempt that broke off; not checked yet. */
+export interface BlobHead {
+  readonly path: string;
+  readonly size: number;
+}
+
 /**
  * Streams a blob through the unpacker into a new staging directory: `blob` and `layer/root` in it. Checks digest,
- * size and diff id. The directory is the caller's to remove, also after a failure: it is made by `directory`.
+ * size and diff id. The directory is the caller's to remove, also after a failure: it is made by `directory`; `blob`
+ * in it then has what came, in one piece.
  */
 export async function stageLayer(options: {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly source: ContentSource;
+  readonly head?: BlobHead | undefined;
   readonly directory: string;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
@@ -72,10 +84,10 @@ export async function stageLayer(options: {
   const object = `Layer ${descriptor.digest}`;
   if (BigInt(descriptor.size) > limits.bytes) throw imageErrors.tooLarge({ object, limit: String(limits.bytes) });
   await mkdir(path.join(directory, "layer", "root"), { recursive: true, mode: 0o755 });
-  const report = await feed(object, options.source, descriptor, signal, () =>
+  const report = await feed(object, options.source, descriptor, options.head, signal, () =>
     options.unpack({
       directory: path.join(directory, "layer", "root"),
-      blobPath: path.join(directory, "blob"),
+      blobPath: path.join(directory, blobName),
       maxBytes: limits.bytes,
       maxInodes: limits.inodes,
     }),
@@ -100,6 +112,7 @@ async function feed(
   object: string,
   source: ContentSource,
   descriptor: Descriptor,
+  head: BlobHead | undefined,
   signal: AbortSignal,
   start: () => LayerUnpack,
 ): Promise<LayerReport> {
@@ -113,7 +126,9 @@ async function feed(
     throw refused;
   });
   try {
-    await source.copy(descriptor, unpack.input, AbortSignal.any([signal, stop.signal]));
+    const either = AbortSignal.any([signal, stop.signal]);
+    if (head !== undefined) await pipeline(createReadStream(head.path), unpack.input, { signal: either, end: false });
+    await source.copy(descriptor, head?.size ?? 0, unpack.input, either);
     // Aborting the unpacker is ours, below.
     return await withTimeLimit(report, finishMs, () =>
       imageErrors.layerRefused({ object, problem: `the unpacker did not end within ${finishMs} ms` }),
@@ -152,7 +167,7 @@ function isBrokenPipe(error: unknown): boolean {
 
 /** Moves a staged layer and its blob to their places; what is there already stays. */
 export async function placeLayer(layout: Layout, staged: StagedLayer, known: LayerRecord | undefined, blob: Digest) {
-  await rename(path.join(staged.directory, "blob"), layout.blob(blob));
+  await rename(path.join(staged.directory, blobName), layout.blob(blob));
   if (known === undefined) {
     await rename(path.join(staged.directory, "layer"), layout.layer(staged.record.diffId));
     return staged.record;
@@ -203,6 +218,11 @@ async function readLayerRecord(layout: Layout, diffId: Digest): Promise<LayerRec
 /** A new directory for one piece of unfinished work. */
 export function stagingDirectory(layout: Layout): Promise<string> {
   return mkdtemp(path.join(layout.staging, "work-"));
+}
+
+/** Where the head of a blob waits for the rest. */
+export function headPath(layout: Layout, digest: Digest): string {
+  return path.join(layout.staging, `head-${hexOf(digest)}`);
 }
 
 /** A place below staging to move something to that is to be removed: on a full disk no directory can be made for it. */

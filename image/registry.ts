@@ -86,10 +86,11 @@ export class RegistrySource implements ContentSource {
     return bytes;
   }
 
-  async copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void> {
+  async copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void> {
     const object = `Layer ${descriptor.digest} of ${formatReference(this.#options.reference)}`;
     await copyBlob({
       object,
+      start,
       size: descriptor.size,
       sink,
       retry: this.#options.retry,

@@ -6,6 +6,9 @@ import type { Descriptor } from "./manifest.ts";
 export interface ContentSource {
   /** The bytes of a small document (`documentLimit`), checked against the descriptor. */
   read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>;
-  /** Writes a blob of exactly the descriptor's size to `sink` and ends it; the reader of `sink` checks the digest. */
-  copy(descriptor: Descriptor, sink: Writable, signal: AbortSignal): Promise<void>;
+  /**
+   * Writes a blob of exactly the descriptor's size to `sink`, from byte `start` on, and ends it; the reader of `sink`
+   * checks the digest.
+   */
+  copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void>;
 }

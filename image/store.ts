@@ -30,6 +30,7 @@ import type {
   Snapshot,
   SnapshotWish,
 } from "./types.ts";
+import { isWorthAnotherPull, type Lease, UnfinishedPulls } from "./unfinished.ts";
 
 export interface StoreOptions extends PullOptions {
   /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
@@ -39,6 +40,8 @@ export interface StoreOptions extends PullOptions {
   readonly platform: Platform;
   readonly limits: LayerLimits;
   readonly parallelLayers: number;
+  /** Milliseconds that the content of a pull which the network or its caller broke off waits for the next try. */
+  readonly keepUnfinishedMs: number;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Told what was found broken at start and dropped. */
@@ -52,6 +55,8 @@ export const storeDefaults = {
   retry: { tries: 5, firstDelayMs: 200, longestDelayMs: 10_000, longestAskedMs: 300_000 },
   limits: { bytes: 64n * 1024n ** 3n, inodes: 4_000_000n },
   parallelLayers: 4,
+  // A kubelet comes back after 5 minutes at the latest.
+  keepUnfinishedMs: 600_000,
 } as const;
 
 /** Opens the store: recovers what is whole, takes down what is not. Throws when another process has it open. */
@@ -83,6 +88,7 @@ class Store implements ImageStore {
   readonly #inventory: Inventory;
   readonly #snapshots: Snapshots;
   readonly #pulls = new SingleFlight<Image>("abort");
+  readonly #unfinished: UnfinishedPulls;
   readonly #closing = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
   #catalog: Catalog;
@@ -102,6 +108,10 @@ class Store implements ImageStore {
     this.#inventory = inventory;
     this.#snapshots = snapshots;
     this.#catalog = catalog;
+    this.#unfinished = new UnfinishedPulls(options.keepUnfinishedMs, () => {
+      // What it cannot remove now goes with the next, or at the next start.
+      this.#tracked(this.collect()).catch(() => undefined);
+    });
   }
 
   list(): readonly Image[] {
@@ -134,6 +144,8 @@ class Store implements ImageStore {
   }
 
   async remove(reference: string): Promise<void> {
+    // Who removes images wants room.
+    this.#unfinished.dropAll();
     await this.#inventory.queue.run(async () => {
       const image = this.find(reference);
       if (image === undefined) return;
@@ -210,6 +222,7 @@ class Store implements ImageStore {
 
   async #close(): Promise<void> {
     this.#closing.abort(imageErrors.cancelled({ object: "everything, since the server stops" }));
+    this.#unfinished.dropAll();
     await Promise.allSettled([...this.#working]);
     await this.#inventory.idle();
     closeSync(this.#lock);
@@ -245,7 +258,10 @@ class Store implements ImageStore {
     }
   }
 
-  /** Brings an image's content in, makes it durable, and only then names it. Leaves nothing behind on failure. */
+  /**
+   * Brings an image's content in, makes it durable, and only then names it. Leaves nothing behind on failure; for
+   * `keepUnfinishedMs` what the next try can go on from.
+   */
   async #ingest(
     { bytes, contentType }: ArchivedImage["manifest"],
     names: readonly string[],
@@ -258,7 +274,9 @@ class Store implements ImageStore {
     if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index inside an index" });
     const descriptor = { mediaType: manifest.mediaType, digest, size: bytes.length };
     const lease = this.#inventory.lease(needsOf(descriptor, manifest, []));
-    let layerLease: { release(): void } | undefined;
+    let layerLease: Lease | undefined;
+    let isUnfinished = false;
+    this.#unfinished.drop(digest);
     try {
       const known = this.#catalog.manifests.get(digest);
       if (known !== undefined) {
@@ -273,9 +291,13 @@ class Store implements ImageStore {
       await this.#inventory.addBlob(config);
       await this.#inventory.addBlob(bytes);
       return await this.#commit({ descriptor, manifest, document }, names, signal);
+    } catch (error) {
+      isUnfinished = layerLease !== undefined && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
+      throw error;
     } finally {
-      lease.release();
-      layerLease?.release();
+      const leases = [lease, ...(layerLease === undefined ? [] : [layerLease])];
+      if (isUnfinished) this.#unfinished.keep(digest, leases);
+      else for (const each of leases) each.release();
       if (!this.#catalog.manifests.has(digest)) await this.collect();
     }
   }

@@ -26,6 +26,7 @@ export interface TestStore {
 export const impatient = {
   timeouts: { connectMs: 2000, responseMs: 2000, stallMs: 700, documentMs: 2000 },
   retry: { tries: 3, firstDelayMs: 10, longestDelayMs: 50, longestAskedMs: 2_000 },
+  keepUnfinishedMs: 0,
 } as const;
 
 export async function openTestStore(options: Partial<StoreOptions> = {}): Promise<TestStore> {

@@ -1,0 +1,135 @@
+// Pulls that break off, and come back: what had come is not fetched again, is checked all the same, and goes in time.
+
+import { readdir } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, onTestFinished, test } from "vitest";
+import { storeDefaults } from "./store.ts";
+import { bulkyLayer, makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
+import { usePulls } from "./testing/pulls.ts";
+import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
+import type { Interception } from "./testing/wrong-registry.ts";
+
+const never = new AbortController().signal;
+const { serve } = usePulls();
+const small = makeLayer(makeTar([{ name: "small", content: "whole" }]));
+const large = bulkyLayer(3_000_000);
+const image = makeImage({ layers: [small, large] });
+const half = 1_000_000;
+
+async function storeThatKeeps(keepUnfinishedMs: number): Promise<TestStore> {
+  // One after the other: a layer before the one that breaks is whole by then.
+  const opened = await openTestStore({ keepUnfinishedMs, parallelLayers: 1 });
+  onTestFinished(() => opened.dispose());
+  return opened;
+}
+
+interface Trouble {
+  /** The connection breaks at `half` bytes of the large layer, each time, while it is on. */
+  on: boolean;
+  /** What it sends until then. */
+  bytes: Buffer;
+}
+
+function breaking(trouble: Trouble): Interception {
+  return (request, response) => {
+    if (!trouble.on || !request.url.includes(large.digest)) return false;
+    const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    const range = { "content-range": `bytes ${start}-${large.blob.length - 1}/${large.blob.length}` };
+    response.writeHead(start > 0 ? 206 : 200, { "content-length": large.blob.length - start, ...(start > 0 && range) });
+    response.write(trouble.bytes.subarray(start, half), () => response.destroy());
+    return true;
+  };
+}
+
+async function broken({ store }: TestStore, reference: string): Promise<void> {
+  await expect(store.pull(reference, undefined, never)).rejects.toMatchObject({ code: "Unavailable" });
+  expect(store.list()).toEqual([]);
+}
+
+test("the next pull goes on at the byte where the network broke, and fetches no whole layer twice", async () => {
+  const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  const trouble = { on: true, bytes: large.blob };
+  const served = await serve(breaking(trouble));
+  served.add(image, "1");
+  await broken(opened, `${served.address}/broken:1`);
+  trouble.on = false;
+  const before = served.seen(large.digest).length;
+
+  expect((await opened.store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
+  const again = served.seen(large.digest).slice(before);
+  expect(again.map(({ headers }) => headers.range)).toEqual([expect.stringMatching(/^bytes=\d{5,}-$/)]);
+  expect(served.seen(small.digest)).toHaveLength(1);
+  expect(await readdir(path.join(opened.root, "staging"))).toEqual([]);
+});
+
+test("a caller that gives up and comes back finds what had come", async () => {
+  const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  const giveUp = new AbortController();
+  let holds = true;
+  const served = await serve((request, response) => {
+    if (!holds || !request.url.includes(large.digest)) return false;
+    holds = false;
+    response.writeHead(200, { "content-length": large.blob.length });
+    response.write(large.blob.subarray(0, half), () => setTimeout(() => giveUp.abort(), 200));
+    return true;
+  });
+  served.add(image, "1");
+  await expect(opened.store.pull(`${served.address}/left:1`, undefined, giveUp.signal)).rejects.toThrow();
+  expect((await opened.store.pull(`${served.address}/left:1`, undefined, never)).id).toBe(image.id);
+  expect(served.seen(large.digest)[1]?.headers.range).toMatch(/^bytes=\d{5,}-$/);
+});
+
+test("a head with other bytes costs one more fetch and no pull", async () => {
+  const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  // The gzip header and the first blocks are right, or the unpacker would refuse it at once.
+  const wrong = Buffer.from(large.blob);
+  wrong.fill(0x5a, half - 200_000, half);
+  const trouble = { on: true, bytes: wrong };
+  const served = await serve(breaking(trouble));
+  served.add(image, "1");
+  await opened.store.pull(`${served.address}/wrong:1`, undefined, never).catch(() => undefined);
+  trouble.on = false;
+  expect((await opened.store.pull(`${served.address}/wrong:1`, undefined, never)).id).toBe(image.id);
+});
+
+test("it goes when its time is over, when an image is removed, and with the daemon", async () => {
+  const trouble = { on: true, bytes: large.blob };
+  const served = await serve(breaking(trouble));
+  served.add(image, "1");
+  const other = makeImage({ layers: [small] });
+  served.add(other, "2");
+  const reference = `${served.address}/broken:1`;
+
+  const brief = await storeThatKeeps(50);
+  const empty = await listStore(brief.root);
+  await broken(brief, reference);
+  await expect.poll(() => listStore(brief.root), { timeout: 5_000 }).toEqual(empty);
+
+  const patient = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  await patient.store.pull(`${served.address}/other:2`, undefined, never);
+  await broken(patient, reference).catch(() => undefined);
+  expect(await readdir(path.join(patient.root, "staging"))).toHaveLength(1);
+  await patient.store.remove(`${served.address}/other:2`);
+  const listed = ["index.json", ...empty].sort();
+  expect(await listStore(patient.root)).toEqual(listed);
+
+  await broken(patient, reference);
+  await patient.store.close();
+  const next = await patient.reopen();
+  onTestFinished(() => next.store.close());
+  expect(await listStore(next.root)).toEqual(listed);
+});
+
+test("no more than eight pulls are kept", async () => {
+  const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  const images = Array.from({ length: 10 }, (_, at) => {
+    const own = makeLayer(makeTar([{ name: `own-${at}`, content: "x" }]));
+    return makeImage({ layers: [own, large] });
+  });
+  const served = await serve(breaking({ on: true, bytes: large.blob }));
+  for (const [at, each] of images.entries()) served.add(each, String(at));
+  for (const [at] of images.entries()) await broken(opened, `${served.address}/many:${at}`);
+  await delay(100);
+  expect(await readdir(path.join(opened.root, "layers"))).toHaveLength(8);
+});
