@@ -22,6 +22,8 @@ export interface ChainTarget {
 export interface Chain {
   readonly network: NetworkConfig;
   readonly binDirs: readonly string[];
+  /** Where plugins were found just now, by type; the others are looked for. */
+  readonly found?: ReadonlyMap<string, string>;
   /** Milliseconds that one plugin may take. */
   readonly pluginTimeoutMs: number;
   /** Of the daemon's end. */
@@ -35,11 +37,17 @@ export interface End {
   readonly due: AbortSignal;
 }
 
-/** Plugins of the chain whose file is nowhere to be found. */
-export async function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "binDirs">): Promise<string[]> {
+/** The files of the chain's plugins, by type, and the types that are nowhere to be found. */
+export async function findPlugins({ network, binDirs }: Pick<Chain, "network" | "binDirs">) {
   const types = [...new Set(network.plugins.map(({ type }) => type))];
-  const found = await Promise.all(types.map((type) => findPlugin(type, binDirs)));
-  return types.filter((_, index) => found[index] === undefined);
+  const found = new Map<string, string>();
+  await Promise.all(
+    types.map(async (type) => {
+      const path = await findPlugin(type, binDirs);
+      if (path !== undefined) found.set(type, path);
+    }),
+  );
+  return { found, missing: types.filter((type) => !found.has(type)) };
 }
 
 /**
@@ -161,7 +169,7 @@ async function run(
   timeoutMs = chain.pluginTimeoutMs,
   signal?: AbortSignal,
 ): Promise<string> {
-  const path = await findPlugin(plugin.type, chain.binDirs);
+  const path = chain.found?.get(plugin.type) ?? (await findPlugin(plugin.type, chain.binDirs));
   chain.end.begun.throwIfAborted();
   if (path === undefined)
     throw cniErrors.pluginMissing({

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { type Host, isDoneWithin, KeelsonError, type Log, messageOf } from "../native/index.ts";
-import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
+import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, findPlugins, gcChain } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
@@ -166,13 +166,13 @@ class CniNetwork implements Network {
     const old = leases.get(sandboxId);
     if (old !== undefined) throw cniErrors.alreadyAttached({ sandboxId, state: old.state });
 
-    const network = await this.#usableNetwork(pod);
+    const { network, found } = await this.#usableNetwork(pod);
     const target = targetOf(pod);
     const lease = { network, target, owed: [...network.plugins.keys()] };
     await leases.save({ ...lease, state: "attaching" });
     let started = -1;
     try {
-      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
+      const chain = { network, binDirs, found, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       const result = await addChain(chain, target, signal, (index) => {
         started = index;
       });
@@ -261,8 +261,8 @@ class CniNetwork implements Network {
     await isDoneWithin(turns.idle(), killedMs);
   }
 
-  /** The network as configured now, all its plugins present. */
-  async #usableNetwork(pod: PodNetwork): Promise<NetworkConfig> {
+  /** The network as configured now, and where its plugins are: all are there. */
+  async #usableNetwork(pod: PodNetwork) {
     const { readiness, binDirs } = this.#parts;
     // A file may have been put there this very moment: only what a fresh look does not find is missing.
     const seen = readiness.config();
@@ -270,10 +270,11 @@ class CniNetwork implements Network {
     if (config.kind === "none")
       throw cniErrors.networkNotReady({ namespace: pod.namespace, name: pod.name, reason: config.reason });
     const { network } = config;
-    const [missing] = await missingPlugins({ network, binDirs });
+    const { found, missing: absent } = await findPlugins({ network, binDirs });
+    const [missing] = absent;
     if (missing !== undefined)
       throw cniErrors.pluginMissing({ plugin: missing, network: network.name, directories: binDirs.join(", ") });
-    return network;
+    return { network, found };
   }
 
   async #forgetUnstarted(lease: Pick<Lease, "network" | "target" | "owed">, started: number): Promise<void> {

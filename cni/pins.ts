@@ -10,30 +10,38 @@ export interface Pins {
   hold(sandboxId: string, netns: string): Promise<string | undefined>;
   /** Lets go of the namespace; not held is fine. */
   release(sandboxId: string): Promise<void>;
-  /** Lets go of all but those of these sandboxes. */
+  /** Of what daemons before this one held, lets go of all but those of these sandboxes. For the start. */
   releaseOthers(sandboxIds: ReadonlySet<string>): Promise<void>;
 }
 
 /** `directory` is volatile (below /run): no namespace outlives a reboot. */
 export function createPins(directory: string, host: Pick<Host, "pinNamespace" | "unmount">): Pins {
   const pinOf = (sandboxId: string) => join(directory, sandboxId);
+  const held = new Set<string>();
   const release = async (sandboxId: string): Promise<void> => {
     await host.unmount(pinOf(sandboxId));
     await rm(pinOf(sandboxId), { force: true });
+    held.delete(sandboxId);
   };
   return {
     async hold(sandboxId, netns) {
       const pin = pinOf(sandboxId);
+      held.add(sandboxId);
       if (await isNamespace(pin)) return pin;
       if (!(await isNamespace(netns))) return undefined;
       await mkdir(directory, { recursive: true, mode: 0o700 });
       await host.pinNamespace(netns, pin);
       return pin;
     },
-    release,
+    async release(sandboxId) {
+      if (held.has(sandboxId)) await release(sandboxId);
+    },
     async releaseOthers(sandboxIds) {
       const names = await readdir(directory).catch(() => []);
-      for (const name of names) if (!sandboxIds.has(name)) await release(name);
+      for (const name of names) {
+        if (sandboxIds.has(name)) held.add(name);
+        else await release(name);
+      }
     },
   };
 }

@@ -2,6 +2,7 @@
 // The monitor makes and fills cgroups; this is for stats, and for clearing up after a monitor that died.
 // Sources: cgroups(7), cgroup-v2.rst (cgroup.kill).
 
+import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -71,9 +72,12 @@ export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise
 
 /** Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`. */
 export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number): Promise<void> {
+  // Mostly it is gone from all hierarchies. To look there waits for nothing, and costs less than to have a thread do it.
+  const directories = cgroupDirectories(tree, cgroup).filter((directory) => existsSync(directory));
+  if (directories.length === 0) return;
   const deadline = performance.now() + limitMs;
   for (;;) {
-    const busy = (await Promise.all(cgroupDirectories(tree, cgroup).map(clearDirectory))).includes(true);
+    const busy = (await Promise.all(directories.map(clearDirectory))).includes(true);
     if (!busy) return;
     if (performance.now() > deadline) throw new Error(`processes in cgroup ${cgroup} did not die within ${limitMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 10));

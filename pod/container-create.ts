@@ -57,6 +57,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       imageVolumes: volumes,
       hostCapabilities: env.hostCapabilities,
       lowestOomScore: env.lowestOomScore,
+      throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });
     const { seccomp } = spec.linux;

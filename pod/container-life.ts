@@ -99,8 +99,17 @@ async function endUnanswered(env: Environment, container: Container, monitor: Mo
 async function plainLogPath({ logPath, config, sandbox }: Container): Promise<string | undefined> {
   if (logPath === "") return undefined;
   const directory = resolve(sandbox.config.logDirectory);
-  await mkdir(dirname(directory), { recursive: true, mode: 0o755 });
-  return join(await realpath(dirname(directory)), basename(directory), config.logPath);
+  return join(await realDirectory(dirname(directory)), basename(directory), config.logPath);
+}
+
+/** Made when it is missing. */
+async function realDirectory(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    await mkdir(path, { recursive: true, mode: 0o755 });
+    return await realpath(path);
+  }
 }
 
 /** The monitor's answer and its event race; whichever comes first counts. */

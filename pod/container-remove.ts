@@ -1,6 +1,6 @@
 // RemoveContainer: everything of a container but its log goes, its record last.
 
-import { KeelsonError } from "../native/index.ts";
+import { KeelsonError, settled } from "../native/index.ts";
 import type { Container } from "./container.ts";
 import { stopContainer } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -13,8 +13,7 @@ export async function removeContainer(env: Environment, container: Container): P
   container.removing = true;
   await writeDown(env, container);
   await sandbox.monitor?.delete(id, { timeoutMs: limits.call * 2 }).catch(unlessMissing);
-  await env.host.removeTree(container.bundle);
-  await env.images.removeSnapshot(id);
+  await settled([env.host.removeTree(container.bundle), env.images.removeSnapshot(id)]);
   await env.records.remove(id);
   sandbox.containers.delete(id);
 }

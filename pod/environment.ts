@@ -40,6 +40,8 @@ export interface Environment {
   readonly hostCapabilities: bigint;
   /** As `lowestOomScore` of spec/oom-score.ts. */
   readonly lowestOomScore: number;
+  /** As `throttlePaths` of spec/masking.ts. */
+  readonly throttlePaths: readonly string[];
 }
 
 /** Time limits in milliseconds; every wait in pod/ has one of these. */

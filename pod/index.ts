@@ -14,6 +14,7 @@ import { killMonitor } from "./monitor-process.ts";
 import { NodePods } from "./pods.ts";
 import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
+import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
 import type { Pods } from "./types.ts";
@@ -71,6 +72,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     events: new EventHub(),
     hostCapabilities,
     lowestOomScore: await lowestOomScore(hostCapabilities),
+    throttlePaths: await throttlePaths(),
   };
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);

@@ -18,6 +18,11 @@ export interface Remains {
 /** Ends the monitor and every process of the pod, and removes its cgroups. What pins its namespaces stays. */
 export async function killProcesses(env: Environment, remains: Remains): Promise<void> {
   await env.monitors.kill(remains.podDirectory, remains.monitorPid);
+  await clearCgroups(env, remains);
+}
+
+/** Removes the pod's cgroups with whatever runs in them. */
+export async function clearCgroups(env: Environment, remains: Remains): Promise<void> {
   const cgroups = remains.ownsCgroup ? [remains.cgroup] : remains.containerIds.map((id) => `${remains.cgroup}/${id}`);
   await Promise.all(cgroups.map((cgroup) => clearCgroup(env.cgroups, cgroup, limits.shutdown)));
 }

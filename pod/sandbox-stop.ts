@@ -1,12 +1,16 @@
 // StopPodSandbox and RemovePodSandbox, and the end of a sandbox whose start failed or was cut short.
 
-import { messageOf } from "../native/index.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { messageOf, settled } from "../native/index.ts";
 import { applyUnseenExit, stopContainer } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
 import { announceSandbox } from "./events-of.ts";
-import { clearRemains, killProcesses, type Remains } from "./remains.ts";
+import { clearCgroups, clearRemains, killProcesses, type Remains } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
+
+/** How long a monitor that has answered its shutdown may take to exit. */
+const exitMs = 1_000;
 
 /**
  * Kills the containers, gives the addresses back, ends the monitor. Each part is tried even when one
@@ -98,15 +102,30 @@ async function killContainers(env: Environment, sandbox: Sandbox): Promise<void>
 }
 
 async function endMonitor(env: Environment, sandbox: Sandbox): Promise<void> {
+  const remains = remainsOf(sandbox);
+  const { monitor } = sandbox;
+  if (monitor === undefined) return await clearRemains(env, remains);
   try {
-    await sandbox.monitor?.shutdown(0, { timeoutMs: limits.shutdown });
+    await monitor.shutdown(0, { timeoutMs: limits.shutdown });
   } catch (error) {
     env.log(
       "warn",
       `pod sandbox ${sandbox.id}: its monitor did not shut down, so its remains are cleared: ${String(error)}`,
     );
+    return await clearRemains(env, remains);
   }
-  await clearRemains(env, remainsOf(sandbox));
+  // It has undone the mounts before it answered.
+  seeMonitorOff(env, remains);
+  await clearCgroups(env, remains);
+}
+
+/** It exits by itself; should it not, nobody has to wait for that. */
+function seeMonitorOff(env: Environment, { podDirectory, monitorPid }: Remains): void {
+  const kill = async () => {
+    await delay(exitMs, undefined, { ref: false });
+    await env.monitors.kill(podDirectory, monitorPid);
+  };
+  kill().catch((error: unknown) => env.log("warn", `the monitor of ${podDirectory} has not ended: ${String(error)}`));
 }
 
 export function remainsOf({ podDirectory, cgroup, ownsCgroup, containers, monitorPid }: Sandbox): Remains {
@@ -116,11 +135,11 @@ export function remainsOf({ podDirectory, cgroup, ownsCgroup, containers, monito
 /** Stops what runs, then forgets the sandbox. A network whose teardown failed stays with cni/, which retries it. */
 export async function removeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   await stopSandbox(env, sandbox);
-  for (const container of sandbox.containers.values()) {
-    await env.images.removeSnapshot(container.id);
-    await env.records.remove(container.id);
-    sandbox.containers.delete(container.id);
-  }
-  await env.host.removeTree(sandbox.podDirectory);
+  const forgetting = [...sandbox.containers.keys()].map(async (id) => {
+    await env.images.removeSnapshot(id);
+    await env.records.remove(id);
+    sandbox.containers.delete(id);
+  });
+  await settled([...forgetting, env.host.removeTree(sandbox.podDirectory)]);
   await env.records.remove(sandbox.id);
 }

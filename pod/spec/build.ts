@@ -40,6 +40,8 @@ export interface ContainerSetup {
   readonly hostCapabilities: bigint;
   /** No container gets a lower OOM score. */
   readonly lowestOomScore: number;
+  /** As `throttlePaths` of masking.ts. */
+  readonly throttlePaths: readonly string[];
 }
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,12 +51,11 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   const { security } = config;
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
-  const [mounts, devices, seccomp, apparmorProfile, hidden] = await Promise.all([
+  const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
     planMounts(config, sandbox, container.imageVolumes),
     planDevices(config),
     seccompFor(security, capabilities.bounding),
     apparmorFor(security),
-    hiddenPaths(security, sandbox.user !== undefined),
   ]);
   return {
     ociVersion: "1.0.2",
@@ -88,7 +89,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       devices: devices.devices,
       cgroupsPath: `${sandbox.cgroup}/${container.id}`,
       resources: ociResources(config.resources, devices.rules),
-      ...hidden,
+      ...hiddenPaths(security, sandbox.user !== undefined, container.throttlePaths),
       rootfsPropagation: mounts.rootfsPropagation,
       ...(seccomp === undefined ? {} : { seccomp }),
       ...(sandbox.user === undefined ? {} : ociMappings(sandbox.user)),

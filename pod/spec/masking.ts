@@ -34,30 +34,26 @@ const cpuDirectory = "/sys/devices/system/cpu";
  * An empty list means the defaults. With users of its own it means nothing hidden: Kubernetes' procMount Unmasked,
  * which the kubelet says with empty lists, is allowed there alone, for the host's settings are not that root's to change.
  */
-export async function hiddenPaths(
+export function hiddenPaths(
   { privileged, maskedPaths, readonlyPaths }: ContainerSecurity,
   ownUsers: boolean,
-  cpus = cpuDirectory,
-): Promise<HiddenPaths> {
+  throttlePaths: readonly string[],
+): HiddenPaths {
   if (privileged) return { maskedPaths: [], readonlyPaths: [] };
   const masks = maskedPaths.length > 0 || !ownUsers;
   return {
-    maskedPaths: masks ? [...new Set([...maskedPaths, ...defaultMasked, ...(await throttlePaths(cpus))])] : [],
+    maskedPaths: masks ? [...new Set([...maskedPaths, ...defaultMasked, ...throttlePaths])] : [],
     readonlyPaths: readonlyPaths.length > 0 || ownUsers ? readonlyPaths : defaultReadonly,
   };
 }
 
-/** Each CPU's own directory of the counters that tell what its other users do. */
-async function throttlePaths(cpus: string): Promise<string[]> {
+/**
+ * Each CPU's own directory of the counters that tell what its other users do: of all CPUs where any has one, for one
+ * that is off may be brought up while a container runs.
+ */
+export async function throttlePaths(cpus = cpuDirectory): Promise<string[]> {
   const names = (await readdir(cpus).catch(() => [])).filter((name) => /^cpu\d+$/.test(name));
-  const found = await Promise.all(
-    names.map(async (name) => {
-      const present = await access(join(cpus, name, "thermal_throttle")).then(
-        () => true,
-        () => false,
-      );
-      return present ? [join(cpuDirectory, name, "thermal_throttle")] : [];
-    }),
-  );
-  return found.flat();
+  const present = names.map((name) => access(join(cpus, name, "thermal_throttle")));
+  if ((await Promise.allSettled(present)).every(({ status }) => status === "rejected")) return [];
+  return names.map((name) => join(cpuDirectory, name, "thermal_throttle"));
 }

@@ -190,6 +190,7 @@ export class ScriptedNode {
       hostResolvConf: "/etc/resolv.conf",
       hostCapabilities: 0n,
       lowestOomScore: -1000,
+      throttlePaths: [],
     };
   }
 
