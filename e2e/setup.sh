@@ -10,7 +10,7 @@ if [ "$(id -u)" -ne 0 ]; then
   exit 1
 fi
 
-packages="g++ make libseccomp-dev libisal-dev libzstd-dev libssl-dev busybox-static containernetworking-plugins iptables iproute2"
+packages="g++ make libseccomp-dev libisal-dev libzstd-dev libssl-dev libmnl-dev libnftnl-dev busybox-static containernetworking-plugins iptables iproute2"
 if [ "$purpose" = test ]; then
   packages="$packages ccache docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl dpkg-dev"
 fi
@@ -34,7 +34,7 @@ if [ -n "$missing" ]; then
 fi
 
 # These need no npm package: they are built while those arrive.
-make -s -C native -j"$(nproc)" monitor unpack >&2 &
+make -s -C native -j"$(nproc)" monitor unpack cni >&2 &
 building=$!
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   # Not `npm ci`: it wants every platform's optional package in the lock file, and some mirrors do not carry them all.

@@ -1,0 +1,12 @@
+// host-local: addresses out of ranges, on record on this machine. A plugin of its own, and the `ipam` of others.
+#pragma once
+
+#include "cni/ipam/ipam.h"
+#include "cni/plugins/plugin.h"
+
+namespace keelson {
+
+extern const Ipam host_local_ipam;
+extern const Plugin host_local_plugin;
+
+}  // namespace keelson

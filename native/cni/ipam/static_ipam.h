@@ -1,0 +1,12 @@
+// static: the very addresses that the configuration or the runtime names. Nothing is on record.
+#pragma once
+
+#include "cni/ipam/ipam.h"
+#include "cni/plugins/plugin.h"
+
+namespace keelson {
+
+extern const Ipam static_ipam;
+extern const Plugin static_plugin;
+
+}  // namespace keelson

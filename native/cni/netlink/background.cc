@@ -1,0 +1,29 @@
+#include "cni/netlink/background.h"
+
+#include <time.h>
+#include <unistd.h>
+
+namespace keelson {
+
+namespace {
+
+constexpr timespec later{0, 200'000'000};
+
+}  // namespace
+
+Status run_in_background(const std::function<void()>& work) {
+  pid_t child = fork();
+  if (child < 0) return fail_errno("fork");
+  if (child > 0) return {};
+  for (int stdio : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) close(stdio);
+  setsid();
+  work();
+  _exit(0);
+}
+
+void close_later([[maybe_unused]] NetlinkSocket netlink) {
+  // Without a child it is closed here, and waits.
+  (void)run_in_background([] { nanosleep(&later, nullptr); });
+}
+
+}  // namespace keelson

@@ -1,0 +1,142 @@
+#include "cni/nftables/host_ports.h"
+
+#include <linux/netfilter.h>
+#include <linux/netfilter_ipv4.h>
+
+#include <algorithm>
+
+#include "cni/netlink/background.h"
+#include "cni/nftables/field_hash.h"
+#include "cni/nftables/iptables_leftovers.h"
+#include "cni/nftables/nftables.h"
+
+namespace keelson {
+
+namespace {
+
+constexpr const char* port_table = "cni_hostport";
+constexpr const char* all_chain = "hostports_all";
+// Where versions before put what has a host address; it stays empty.
+constexpr const char* old_chain = "hostip_hostports";
+constexpr const char* port_chain = "hostports";
+constexpr const char* masquerade_chain = "masquerading";
+constexpr const char* entry_chains[] = {"prerouting", "output"};
+constexpr size_t port_base_rules = 4;
+
+uint8_t family_of(const IpAddress& address) { return address.is_v4() ? NFPROTO_IPV4 : NFPROTO_IPV6; }
+
+IpPrefix only(const IpAddress& address) { return {address, address.bits()}; }
+
+bool is_base(const FoundRule& rule) {
+  return rule.chain == all_chain || std::ranges::find(entry_chains, rule.chain) != std::end(entry_chains);
+}
+
+void add_base(NftTransaction& transaction, uint8_t family) {
+  transaction.add_table(family, port_table);
+  for (const char* chain : {port_chain, old_chain, all_chain}) transaction.add_chain(family, port_table, chain);
+  transaction.flush_chain(family, port_table, all_chain);
+  for (const char* chain : {old_chain, port_chain}) transaction.add_rule(NftRule(family, port_table, all_chain).jump(chain));
+  uint32_t hooks[] = {NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT};
+  for (size_t i = 0; i < std::size(entry_chains); ++i) {
+    transaction.add_nat_chain(family, port_table, entry_chains[i], hooks[i], NF_IP_PRI_NAT_DST);
+    transaction.flush_chain(family, port_table, entry_chains[i]);
+    transaction.add_rule(NftRule(family, port_table, entry_chains[i]).match_local_destination().jump(all_chain));
+  }
+}
+
+bool concerns(const PortMapping& mapping, const IpAddress& pod) {
+  return !mapping.host_address || mapping.host_address.family == pod.family;
+}
+
+void add_port(NftTransaction& transaction, const HostPorts& ports, const PortMapping& mapping, const IpAddress& pod) {
+  NftRule rule(family_of(pod), port_table, port_chain);
+  for (const AddressCondition& condition : ports.conditions) {
+    if (condition.prefix.address.family == pod.family) rule.match_address(condition.side, condition.prefix, condition.equal);
+  }
+  if (mapping.host_address && !mapping.host_address.is_unspecified()) {
+    rule.match_address(Side::destination, only(mapping.host_address));
+  }
+  rule.match_destination_port(mapping.protocol, mapping.host_port).dnat(pod, mapping.container_port);
+  transaction.add_rule(rule.comment(ports.container_id));
+}
+
+void add_masquerading(NftTransaction& transaction, const HostPorts& ports, const IpAddress& pod) {
+  uint8_t family = family_of(pod);
+  transaction.add_nat_chain(family, port_table, masquerade_chain, NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC);
+  NftRule own(family, port_table, masquerade_chain);
+  own.match_address(Side::source, only(pod)).match_address(Side::destination, only(pod)).masquerade();
+  transaction.add_rule(own.comment(ports.container_id));
+  if (pod.is_v4()) {
+    NftRule host(family, port_table, masquerade_chain);
+    host.match_address(Side::source, only(*parse_address("127.0.0.1"))).match_address(Side::destination, only(pod)).masquerade();
+    transaction.add_rule(host.comment(ports.container_id));
+  }
+  if (!ports.masquerade_all) return;
+  NftRule every(family, port_table, masquerade_chain);
+  every.match_dnat().match_address(Side::destination, only(pod)).masquerade();
+  transaction.add_rule(every.comment(ports.container_id));
+}
+
+Status remove_once(NetlinkSocket& netlink, uint8_t family, const std::string& container_id) {
+  NftTransaction transaction;
+  for (const FoundRule& rule : TRY(list_rules(netlink, family, port_table, nullptr))) {
+    if (!is_base(rule) && rule.comment == container_id) transaction.delete_rule(family, port_table, rule);
+  }
+  return transaction.commit(netlink);
+}
+
+Status remove_all(NetlinkSocket& netlink, const std::string& network, const std::string& container_id) {
+  for (uint8_t family : {NFPROTO_IPV4, NFPROTO_IPV6}) {
+    Status outcome = remove_once(netlink, family, container_id);
+    for (int attempt = 1; attempt < deletion_attempts && !outcome && outcome.error().error_number == ENOENT; ++attempt) {
+      outcome = remove_once(netlink, family, container_id);
+    }
+    TRY(outcome);
+  }
+  // 28 characters in all, the most that iptables takes.
+  std::string chain = "CNI-DN-" + hash_digits(network + container_id, 21);
+  return delete_iptables_chain(netlink, "CNI-HOSTPORT-DNAT", chain.c_str());
+}
+
+}  // namespace
+
+Done add_host_ports(const HostPorts& ports, const IpAddress& pod) {
+  NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_NETFILTER));
+  uint8_t family = family_of(pod);
+  NftTransaction transaction;
+  std::vector<FoundRule> rules = TRY(list_rules(netlink, family, port_table, nullptr));
+  if (static_cast<size_t>(std::ranges::count_if(rules, is_base)) != port_base_rules) add_base(transaction, family);
+  for (const PortMapping& mapping : ports.mappings) {
+    if (concerns(mapping, pod)) add_port(transaction, ports, mapping, pod);
+  }
+  if (ports.masquerade) add_masquerading(transaction, ports, pod);
+  Status added = transaction.commit(netlink);
+  close_later(std::move(netlink));
+  TRY(added);
+  return {};
+}
+
+Done check_host_ports(const HostPorts& ports, const IpAddress& pod) {
+  NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_NETFILTER));
+  std::vector<FoundRule> rules = TRY(list_rules(netlink, family_of(pod), port_table, nullptr));
+  auto found_in = [&](const char* chain) {
+    return std::ranges::count_if(rules, [&](const FoundRule& rule) { return rule.chain == chain && rule.comment == ports.container_id; });
+  };
+  auto wanted = std::ranges::count_if(ports.mappings, [&](const PortMapping& mapping) { return concerns(mapping, pod); });
+  if (found_in(port_chain) < wanted) return refuse(ErrorCode::internal, "missing hostport rules in \"hostports\" chain");
+  if (ports.masquerade && found_in(masquerade_chain) < (pod.is_v4() ? 2 : 1)) {
+    return refuse(ErrorCode::internal, "missing hostport rules in \"masquerading\" chain");
+  }
+  return {};
+}
+
+Done remove_host_ports(const std::string& network, const std::string& container_id) {
+  Result<NetlinkSocket> netlink = NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!netlink) return {};
+  Status removed = remove_all(*netlink, network, container_id);
+  close_later(std::move(*netlink));
+  TRY(removed);
+  return {};
+}
+
+}  // namespace keelson

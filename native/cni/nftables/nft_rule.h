@@ -1,0 +1,56 @@
+// One rule of nftables, put together expression by expression (libnftnl), as the nft program would do it: so that nft
+// lists it in words.
+#pragma once
+
+// Before the kernel's own headers, which have the same names and then leave them out.
+#include <netinet/in.h>
+
+#include <libnftnl/rule.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "cni/ip_address.h"
+
+namespace keelson {
+
+// What can be looked at in a packet's IP header.
+enum class Side { source, destination };
+
+class NftRule {
+ public:
+  // `family`: NFPROTO_INET, NFPROTO_IPV4 or NFPROTO_IPV6, the table's.
+  NftRule(uint8_t family, const char* table, const char* chain);
+
+  NftRule& match_address(Side side, const IpPrefix& prefix, bool equal = true);
+  NftRule& match_destination_port(uint8_t protocol, uint16_t port);
+  NftRule& match_local_destination();
+  // Packets whose destination an earlier rule has changed.
+  NftRule& match_dnat();
+  NftRule& jump(const char* chain);
+  NftRule& go_to(const char* chain);
+  NftRule& return_();
+  NftRule& masquerade();
+  NftRule& dnat(const IpAddress& address, uint16_t port);
+  NftRule& comment(std::string_view text);
+
+  uint8_t family() const { return family_; }
+  const nftnl_rule* get() const { return rule_.get(); }
+
+ private:
+  struct Free {
+    void operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
+  };
+  nftnl_expr* add(const char* expression);
+  void compare(bool equal, const void* data, uint32_t size);
+  void payload(uint32_t base, uint32_t offset, uint32_t size);
+  void immediate(uint32_t reg, const void* data, uint32_t size);
+  void verdict(int code, const char* chain);
+
+  uint8_t family_;
+  std::unique_ptr<nftnl_rule, Free> rule_;
+};
+
+}  // namespace keelson

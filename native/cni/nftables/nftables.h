@@ -1,0 +1,51 @@
+// Changing and reading nftables, in transactions: all of one is done, or nothing.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cni/netlink/netlink.h"
+#include "cni/nftables/nft_rule.h"
+#include "cni/plugin_error.h"
+#include "common/error.h"
+
+namespace keelson {
+
+struct FoundRule {
+  std::string chain;
+  std::string comment;
+  std::string jumps_to;  // a chain
+  uint64_t handle = 0;
+};
+
+// Of one chain; of the whole table when `chain` is null. None if there is no such thing.
+Result<std::vector<FoundRule>> list_rules(NetlinkSocket& netlink, uint8_t family, const char* table, const char* chain);
+Result<bool> has_chain(NetlinkSocket& netlink, uint8_t family, const char* table, const char* chain);
+
+// A configuration's choice of a backend, in `field`: nftables, or nothing said.
+Done require_nftables(const std::string& backend, const char* field);
+
+// How often to try when a rule was deleted by somebody else between reading and deleting.
+constexpr int deletion_attempts = 5;
+
+class NftTransaction {
+ public:
+  // Tables and chains that are there stay as they are.
+  void add_table(uint8_t family, const char* table);
+  void add_chain(uint8_t family, const char* table, const char* chain);
+  // A chain of NAT that the kernel calls, at NF_INET_* `hook`.
+  void add_nat_chain(uint8_t family, const char* table, const char* chain, uint32_t hook, int priority);
+  void flush_chain(uint8_t family, const char* table, const char* chain);
+  void delete_chain(uint8_t family, const char* table, const char* chain);
+  void add_rule(const NftRule& rule);  // as the last of its chain
+  void delete_rule(uint8_t family, const char* table, const FoundRule& rule);
+
+  bool is_empty() const { return batch_.is_empty(); }
+  Status commit(NetlinkSocket& netlink) { return netlink.transact_atomically(batch_); }
+
+ private:
+  NetlinkBatch batch_;
+};
+
+}  // namespace keelson

@@ -1,0 +1,48 @@
+// What a plugin answers when it fails: CNI spec 1.1.0, section 5, "Error".
+//
+// `Outcome<T>` is a value or a PluginError; TRY passes on an Error of common/ as well, as `internal`.
+#pragma once
+
+#include <expected>
+#include <string>
+
+#include "common/error.h"
+
+namespace keelson {
+
+// The spec's codes.
+enum class ErrorCode : unsigned {
+  incompatible_version = 1,
+  unsupported_field = 2,
+  invalid_environment = 4,
+  io_failure = 5,
+  decoding_failure = 6,
+  invalid_configuration = 7,
+  invalid_namespace = 8,
+  try_again_later = 11,
+  internal = 999,
+};
+
+struct PluginError {
+  ErrorCode code = ErrorCode::internal;
+  std::string message;
+  std::string details;
+
+  PluginError(ErrorCode code, std::string message, std::string details = {});
+  // Implicit, for TRY. What took too long may be tried again.
+  PluginError(const Error& error);
+};
+
+template <typename T>
+using Outcome = std::expected<T, PluginError>;
+using Done = std::expected<void, PluginError>;
+
+std::unexpected<PluginError> refuse(ErrorCode code, std::string message, std::string details = {});
+// What the configuration says that no plugin could do, or that this one does not.
+std::unexpected<PluginError> misconfigured(std::string message);
+std::unexpected<PluginError> unsupported(std::string message);
+
+// The error object, of the configuration's version.
+std::string to_json(const PluginError& error, const std::string& version);
+
+}  // namespace keelson

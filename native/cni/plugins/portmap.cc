@@ -1,0 +1,147 @@
+#include "cni/plugins/portmap.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+
+#include "cni/config_object.h"
+#include "cni/netlink/conntrack.h"
+#include "cni/netlink/routes.h"
+#include "cni/netlink/sysctl.h"
+#include "cni/network_result.h"
+#include "cni/nftables/host_ports.h"
+#include "cni/nftables/nftables.h"
+#include "cni/plugins/port_conditions.h"
+
+namespace keelson {
+
+namespace {
+
+struct Protocol {
+  const char* name;
+  uint8_t number;
+};
+constexpr Protocol protocols[] = {{"tcp", IPPROTO_TCP}, {"udp", IPPROTO_UDP}, {"sctp", IPPROTO_SCTP}};
+
+Outcome<uint8_t> read_protocol(ConfigObject& object) {
+  std::string name = TRY(object.text("protocol"));
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+  auto known = std::ranges::find_if(protocols, [&](const Protocol& one) { return name == one.name; });
+  if (known == std::end(protocols)) return misconfigured(object.path_of("protocol") + " must be tcp, udp or sctp, not \"" + name + "\"");
+  return known->number;
+}
+
+Outcome<PortMapping> read_mapping(const Json& json) {
+  ConfigObject object(json, "runtimeConfig.portMappings");
+  PortMapping mapping;
+  mapping.protocol = TRY(read_protocol(object));
+  // 0 where it is missing, which is no port.
+  mapping.host_port = static_cast<uint16_t>(TRY(object.integer("hostPort", 1, 65535, 0)));
+  mapping.container_port = static_cast<uint16_t>(TRY(object.integer("containerPort", 1, 65535, 0)));
+  mapping.host_address = TRY(object.address("hostIP"));
+  if (mapping.host_port == 0 || mapping.container_port == 0) {
+    return misconfigured("runtimeConfig.portMappings: each needs hostPort and containerPort");
+  }
+  return mapping;
+}
+
+Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
+  ConfigObject object(invocation.config, "");
+  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "prevResult", "dns", "runtimeConfig", "cni.dev/valid-attachments",
+                          "cni.dev/attachments"}) {
+    object.member(key);
+  }
+  HostPorts ports;
+  ports.container_id = invocation.container_id;
+  ports.masquerade = TRY(object.boolean("snat", true));
+  ports.masquerade_all = TRY(object.boolean("masqAll"));
+  // Rules of nftables need no mark to be told apart.
+  TRY(object.integer("markMasqBit", 0, 31, 0));
+  std::string backend = TRY(object.text("backend"));
+  TRY(require_nftables(backend, "backend"));
+  for (const char* key : {"conditionsV4", "conditionsV6"}) {
+    std::vector<std::string> words = TRY(object.texts(key));
+    for (const AddressCondition& one : TRY(parse_conditions(words, key))) ports.conditions.push_back(one);
+  }
+  ConfigObject runtime(invocation.config["runtimeConfig"], "runtimeConfig");
+  for (const Json& item : *TRY(runtime.items("portMappings"))) ports.mappings.push_back(TRY(read_mapping(item)));
+  TRY(object.refuse_others());
+  if (ports.container_id.size() > port_comment_limit && !ports.mappings.empty()) {
+    return refuse(ErrorCode::invalid_environment, "CNI_CONTAINERID is longer than the 128 characters of a comment in nftables");
+  }
+  return ports;
+}
+
+// The first address of each family that is not of another interface.
+std::vector<IpAddress> pod_addresses(const Invocation& invocation, const NetworkResult& result) {
+  std::vector<IpAddress> addresses;
+  for (const AddressResult& one : result.addresses) {
+    auto same_family = [&](const IpAddress& address) { return address.family == one.address.address.family; };
+    if (std::ranges::any_of(addresses, same_family)) continue;
+    auto count = static_cast<int64_t>(result.interfaces.size());
+    if (one.interface && *one.interface >= 0 && *one.interface < count) {
+      const InterfaceResult& interface = result.interfaces[static_cast<size_t>(*one.interface)];
+      if (interface.name != invocation.interface_name || interface.sandbox.empty()) continue;
+    }
+    addresses.push_back(one.address.address);
+  }
+  return addresses;
+}
+
+// The host's 127.0.0.1 may leave by the interface that leads to the pod.
+Status let_localhost_out(const IpAddress& pod) {
+  NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_ROUTE));
+  std::optional<int> index = TRY(interface_towards(netlink, pod));
+  if (!index) return {};
+  std::optional<Link> link = TRY(find_link(netlink, *index));
+  return link ? set_sysctl("net/ipv4/conf/" + link->name + "/route_localnet", "1") : Status();
+}
+
+std::vector<uint16_t> udp_ports(const HostPorts& ports) {
+  std::vector<uint16_t> numbers;
+  for (const PortMapping& mapping : ports.mappings) {
+    if (mapping.protocol == IPPROTO_UDP) numbers.push_back(mapping.host_port);
+  }
+  return numbers;
+}
+
+Outcome<std::string> portmap_add(const Invocation& invocation) {
+  HostPorts ports = TRY(read_portmap_config(invocation));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  if (!previous) return misconfigured("must be called as chained plugin");
+  if (ports.mappings.empty()) return to_json(*previous, invocation.version);
+  for (const IpAddress& pod : pod_addresses(invocation, *previous)) {
+    TRY(add_host_ports(ports, pod));
+    // Behind the rules, so that what is sent meanwhile goes by them. A flow that is kept ends by itself, some day.
+    (void)forget_udp_flows(pod.family, udp_ports(ports));
+    if (pod.is_v4() && ports.masquerade) TRY(let_localhost_out(pod));
+  }
+  return to_json(*previous, invocation.version);
+}
+
+Done portmap_del(const Invocation& invocation) { return remove_host_ports(invocation.network, invocation.container_id); }
+
+Done portmap_check(const Invocation& invocation) {
+  HostPorts ports = TRY(read_portmap_config(invocation));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  if (!previous) return misconfigured("Required prevResult missing");
+  if (ports.mappings.empty()) return {};
+  for (const IpAddress& pod : pod_addresses(invocation, *previous)) TRY(check_host_ports(ports, pod));
+  return {};
+}
+
+Done portmap_status(const Invocation& invocation) {
+  TRY(read_portmap_config(invocation));
+  return {};
+}
+
+// Rules say whose container they are, but not of which network: none may be told to be nobody's.
+Done portmap_gc(const Invocation&) { return {}; }
+
+}  // namespace
+
+const Plugin portmap_plugin{"portmap", portmap_add, portmap_del, portmap_check, portmap_status, portmap_gc};
+
+}  // namespace keelson

@@ -1,0 +1,274 @@
+// Our plugins and the field's (Debian's) in each other's place: the same configuration has the same result and the same
+// leases, and what one side added the other deletes. Ours are to blame for what differs.
+
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fields, type Lab, openLab, ours, oursSanitized, type Pod } from "./lab.ts";
+
+let lab: Lab;
+beforeAll(() => {
+  lab = openLab();
+});
+afterAll(() => lab.remove());
+
+function bridge(name: string, subnets: readonly string[], more: object = {}) {
+  const ipam = { type: "host-local", dataDir: lab.leases, ranges: subnets.map((subnet) => [{ subnet }]) };
+  return { cniVersion: "1.0.0", name, type: "bridge", bridge: name, isGateway: true, ipam, ...more };
+}
+
+const mac = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+
+/** A result without what is random in it. */
+function shape(result: object, pod: Pod): unknown {
+  const text = JSON.stringify(result)
+    .replaceAll(pod.netns, "NETNS")
+    .replaceAll(/veth[0-9a-f]{8}/g, "VETH")
+    .replaceAll(/([0-9a-f]{2}:){5}[0-9a-f]{2}/g, "MAC");
+  return JSON.parse(text);
+}
+
+/** What the kernel has of a pod's network, but for what differs from pod to pod. */
+function kernelView(pod: Pod): unknown {
+  const json = (...words: string[]) => JSON.parse(lab.inside(pod, "ip", "-j", ...words));
+  const addresses = json("addr", "show", "dev", "eth0")[0];
+  return {
+    flags: addresses.flags,
+    mtu: addresses.mtu,
+    state: addresses.operstate,
+    addresses: addresses.addr_info
+      .filter((one: { scope: string }) => one.scope === "global")
+      .map(({ family, prefixlen, broadcast }: Record<string, unknown>) => ({ family, prefixlen, broadcast })),
+    routes: [...json("route"), ...json("-6", "route")]
+      .filter((route: { dst: string }) => !route.dst.startsWith("fe80"))
+      .map(({ dst, gateway, scope, protocol, metric }: Record<string, unknown>) => ({
+        dst,
+        gateway,
+        scope,
+        protocol,
+        metric,
+      })),
+    settings: ["ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/accept_dad"].map((name) =>
+      lab.inside(pod, "cat", `/proc/sys/net/${name}`).trim(),
+    ),
+  };
+}
+
+describe("the same configuration", () => {
+  const configurations = {
+    "a gateway and its default route": () => bridge("dr1", ["10.1.0.0/24"], { isDefaultGateway: true, mtu: 1400 }),
+    "both families, routes, several ranges": () => ({
+      ...bridge("dr2", []),
+      ipam: {
+        type: "host-local",
+        dataDir: lab.leases,
+        ranges: [
+          [
+            { subnet: "10.2.0.0/29", rangeStart: "10.2.0.4", rangeEnd: "10.2.0.5", gateway: "10.2.0.6" },
+            { subnet: "10.2.8.0/24" },
+          ],
+          [{ subnet: "fd02::/64" }],
+        ],
+        routes: [{ dst: "0.0.0.0/0" }, { dst: "10.77.0.0/16", gw: "10.2.0.6" }, { dst: "::/0" }],
+      },
+    }),
+    "a flat range, hairpin, promiscuous ports, version 0.4.0": () => ({
+      ...bridge("dr3", []),
+      cniVersion: "0.4.0",
+      hairpinMode: true,
+      ipam: { type: "host-local", dataDir: lab.leases, subnet: "10.3.0.0/24", rangeStart: "10.3.0.9" },
+      dns: { nameservers: ["10.3.0.1"], search: ["example.com"] },
+    }),
+    "no addresses": () => ({
+      cniVersion: "0.3.1",
+      name: "dr4",
+      type: "bridge",
+      bridge: "dr4",
+      promiscMode: true,
+      ipam: {},
+    }),
+    "static addresses": () => ({
+      ...bridge("dr5", [], { isGateway: false }),
+      ipam: {
+        type: "static",
+        addresses: [{ address: "10.5.0.7/24", gateway: "10.5.0.1" }],
+        routes: [{ dst: "10.6.0.0/16" }],
+      },
+    }),
+  };
+  test.each(Object.entries(configurations))("has the same result and effect: %s", async (_, make) => {
+    const config = make();
+    const theirs = lab.pod();
+    const theirResult = shape(await lab.done("bridge", "ADD", config, { pod: theirs, directory: fields }), theirs);
+    const theirView = kernelView(theirs);
+    const theirLeases = lab
+      .leased(config.name)
+      .map((name) => readFileSync(path.join(lab.leases, config.name, name), "utf8"));
+    await lab.done("bridge", "DEL", config, { pod: theirs });
+    // From where theirs began.
+    for (const name of ["last_reserved_ip.0", "last_reserved_ip.1"])
+      lab.host("rm", "-f", path.join(lab.leases, config.name, name));
+
+    const pod = lab.pod();
+    const answer = await lab.done("bridge", "ADD", config, { pod });
+    const result = shape(answer, pod);
+    // Debian's version prints an empty dns.
+    expect({ dns: {}, ...(result as object) }).toEqual({ dns: {}, ...(theirResult as object) });
+    expect(kernelView(pod)).toEqual(theirView);
+    const leases = lab
+      .leased(config.name)
+      .map((name) => readFileSync(path.join(lab.leases, config.name, name), "utf8"));
+    expect(leases.map((text) => text.replaceAll(pod.id, "ID"))).toEqual(
+      theirLeases.map((text) => text.replaceAll(theirs.id, "ID")),
+    );
+    // Debian's version does not find a route again that has no gateway of its own.
+    const checkers = {
+      "0.3.1": [],
+      "0.4.0": [ours, fields],
+      "1.0.0": "addresses" in config.ipam ? [ours] : [ours, fields],
+    };
+    for (const directory of checkers[config.cniVersion as keyof typeof checkers])
+      await lab.done("bridge", "CHECK", { ...config, prevResult: answer }, { pod, directory });
+    await lab.done("bridge", "DEL", config, { pod, directory: fields });
+    expect(lab.leased(config.name)).toEqual([]);
+  });
+
+  test("of loopback", async () => {
+    const config = { cniVersion: "1.0.0", name: "lo", type: "loopback" };
+    const results = [];
+    for (const directory of [fields, ours, oursSanitized]) {
+      const pod = lab.pod();
+      results.push(shape(await lab.done("loopback", "ADD", config, { pod, directory }), pod));
+      await lab.done("loopback", "CHECK", config, { pod });
+      await lab.done("loopback", "DEL", config, { pod });
+      expect((await lab.call("loopback", "CHECK", config, { pod })).output).toMatchObject({ code: 999 });
+    }
+    const withDns = results.map((result) => ({ dns: {}, ...(result as object) }));
+    expect(withDns).toEqual([withDns[0], withDns[0], withDns[0]]);
+  });
+});
+
+describe("in each other's place", () => {
+  const portMappings = [
+    { hostPort: 8080, containerPort: 80, protocol: "tcp" },
+    { hostPort: 5353, containerPort: 53, protocol: "udp", hostIP: "127.0.0.1" },
+    { hostPort: 5354, containerPort: 53, protocol: "udp", hostIP: "::1" },
+  ];
+  const portmap = (name: string) => ({
+    cniVersion: "1.0.0",
+    name,
+    type: "portmap",
+    snat: true,
+    runtimeConfig: { portMappings },
+  });
+
+  test("rules of the field's plugins, made with iptables, are deleted with the pod", async () => {
+    const config = bridge("pl1", ["10.11.0.0/24", "fd11::/64"], { ipMasq: true });
+    const pod = lab.pod();
+    const other = lab.pod();
+    for (const one of [pod, other]) {
+      const prevResult = await lab.done("bridge", "ADD", config, { pod: one, directory: fields });
+      await lab.done("portmap", "ADD", { ...portmap("pl1"), prevResult }, { pod: one, directory: fields });
+    }
+    const rules = () => lab.host("iptables-save").match(/10\.11\.0\.\d+|CNI-[0-9a-f]{24}|CNI-DN-[0-9a-f]{21}/g) ?? [];
+    const ofBoth = rules().length;
+    expect(ofBoth).toBeGreaterThan(10);
+    await lab.done("portmap", "DEL", portmap("pl1"), { pod });
+    await lab.done("bridge", "DEL", config, { pod });
+    expect(rules().length).toBe(ofBoth / 2);
+    await lab.done("portmap", "DEL", portmap("pl1"), { pod: other, directory: oursSanitized });
+    await lab.done("bridge", "DEL", config, { pod: other, directory: oursSanitized });
+    expect(rules()).toEqual([]);
+    expect(lab.host("ip6tables-save")).not.toMatch(/fd11::|CNI-[0-9a-f]{24}/);
+  });
+
+  // Debian's version knows no nftables: that those of today delete our rules follows from their words.
+  test("our rules are, word for word, those of the field's plugins since 1.6", async () => {
+    const config = bridge("pl2", ["10.12.0.0/24", "fd12::/64"], { ipMasq: true, ipMasqBackend: "nftables" });
+    const pod = { ...lab.pod(), id: "c1" };
+    const prevResult = await lab.done("bridge", "ADD", config, { pod, directory: oursSanitized });
+    const ports = { ...portmap("pl2"), backend: "nftables" };
+    expect(await lab.done("portmap", "ADD", { ...ports, prevResult }, { pod, directory: oursSanitized })).toEqual(
+      prevResult,
+    );
+    for (const directory of [ours, oursSanitized])
+      await lab.done("portmap", "CHECK", { ...ports, prevResult }, { pod, directory });
+    expect(lab.host("nft", "list", "table", "inet", "cni_plugins_masquerade")).toBe(masquerading);
+    expect(lab.host("nft", "list", "table", "ip", "cni_hostport")).toBe(hostPorts);
+    expect(lab.host("nft", "list", "table", "ip6", "cni_hostport")).toContain(
+      '\t\ttcp dport 8080 dnat to [fd12::2]:80 comment "c1"\n\t\tip6 daddr ::1 udp dport 5354 dnat to [fd12::2]:53 comment "c1"\n',
+    );
+    expect(lab.host("cat", "/proc/sys/net/ipv4/conf/pl2/route_localnet").trim()).toBe("1");
+    for (const plugin of ["portmap", "bridge"]) {
+      const its = plugin === "portmap" ? ports : config;
+      for (const directory of [oursSanitized, ours]) await lab.done(plugin, "DEL", its, { pod, directory });
+    }
+    expect(lab.host("nft", "list", "ruleset")).not.toContain("c1");
+  });
+});
+
+test("the versions, and an answer of the right one", async () => {
+  expect(await lab.done("bridge", "VERSION", "")).toEqual({
+    cniVersion: "1.1.0",
+    supportedVersions: ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+  });
+  const pod = lab.pod();
+  for (const cniVersion of ["0.3.1", "1.1.0"]) {
+    const config = { ...bridge("ve1", ["10.13.0.0/24"]), cniVersion };
+    const result = await lab.done("bridge", "ADD", config, { pod });
+    expect(result).toMatchObject({
+      cniVersion,
+      interfaces: [{ mac: expect.stringMatching(mac) }, {}, { name: "eth0" }],
+    });
+    const [address] = result.ips as object[];
+    expect(Object.hasOwn(address ?? {}, "version")).toBe(cniVersion === "0.3.1");
+    await lab.done("bridge", "DEL", config, { pod });
+  }
+});
+
+const masquerading = `table inet cni_plugins_masquerade {
+	chain masq_checks {
+		ip saddr 10.12.0.2 ip daddr != 10.12.0.0/24 masquerade comment "83ef26283f831a12-f4d01f2ef4b92245, net: pl2, if: eth0, id: c1"
+		ip6 saddr fd12::2 ip6 daddr != fd12::/64 masquerade comment "83ef26283f831a12-f4d01f2ef4b92245, net: pl2, if: eth0, id: c1"
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip daddr 224.0.0.0/4 return
+		ip6 daddr ff00::/8 return
+		goto masq_checks
+	}
+}
+`;
+
+const hostPorts = `table ip cni_hostport {
+	chain hostports {
+		tcp dport 8080 dnat to 10.12.0.2:80 comment "c1"
+		ip daddr 127.0.0.1 udp dport 5353 dnat to 10.12.0.2:53 comment "c1"
+	}
+
+	chain hostip_hostports {
+	}
+
+	chain hostports_all {
+		jump hostip_hostports
+		jump hostports
+	}
+
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		fib daddr type local jump hostports_all
+	}
+
+	chain output {
+		type nat hook output priority -100; policy accept;
+		fib daddr type local jump hostports_all
+	}
+
+	chain masquerading {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 10.12.0.2 ip daddr 10.12.0.2 masquerade comment "c1"
+		ip saddr 127.0.0.1 ip daddr 10.12.0.2 masquerade comment "c1"
+	}
+}
+`;

@@ -1,0 +1,125 @@
+// A machine for network plugins: a network namespace that stands for the host, others for its pods, and plugins run as a
+// runtime does. Nothing of it is seen from the real host's network.
+
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const built = fileURLToPath(new URL("../../build/", import.meta.url));
+
+/** Directories of plugins: ours, ours with sanitizers, and Debian's of the field's. */
+export const ours = path.join(built, "cni");
+export const oursSanitized = path.join(built, "sanitize", "cni");
+export const fields = "/usr/lib/cni";
+
+export interface Call {
+  readonly pod?: Pod;
+  readonly directory?: string;
+  /** On top of what a runtime sets. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** The default is ended after what is written. */
+  readonly keepsStdinOpen?: boolean;
+}
+
+export interface Answer {
+  readonly exitCode: number | null;
+  /** What it printed, parsed; empty when it printed nothing. */
+  readonly output: Readonly<Record<string, unknown>>;
+  readonly stderr: string;
+}
+
+export interface Pod {
+  readonly id: string;
+  readonly namespace: string;
+  readonly netns: string;
+}
+
+export interface Lab {
+  /** Of host-local. */
+  readonly leases: string;
+  /** Runs a plugin in the host's namespace; `config` is JSON, or text as it is. */
+  call(plugin: string, command: string, config: object | string, call?: Call): Promise<Answer>;
+  /** The same, of what must succeed. */
+  done(plugin: string, command: string, config: object | string, call?: Call): Promise<Answer["output"]>;
+  pod(): Pod;
+  removeNamespace(pod: Pod): void;
+  /** Runs a program in the host's namespace, or in the pod's. */
+  host(...words: string[]): string;
+  inside(pod: Pod, ...words: string[]): string;
+  /** Names in the network's lease directory, but for host-local's own. */
+  leased(network: string): string[];
+  remove(): void;
+}
+
+export function openLab(): Lab {
+  for (const directory of [ours, oursSanitized])
+    if (!existsSync(directory)) throw new Error(`${directory} is missing: run make -C native all sanitize`);
+  const tag = randomBytes(3).toString("hex");
+  const leases = mkdtempSync(path.join(tmpdir(), "keelson-plugins-"));
+  const namespaces: string[] = [];
+  const addNamespace = (name: string): string => {
+    execFileSync("ip", ["netns", "add", name]);
+    namespaces.push(name);
+    return `/run/netns/${name}`;
+  };
+  const within = (netns: string, words: readonly string[]) =>
+    execFileSync("nsenter", [`--net=${netns}`, ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  const host = addNamespace(`kc-${tag}-host`);
+  within(host, ["ip", "link", "set", "lo", "up"]);
+
+  const call = async (plugin: string, command: string, config: object | string, options: Call = {}) => {
+    const { pod, directory = ours, environment = {}, keepsStdinOpen = false } = options;
+    const env = {
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: pod?.id ?? "",
+      CNI_NETNS: pod?.netns ?? "",
+      CNI_IFNAME: "eth0",
+      CNI_PATH: directory,
+      PATH: process.env.PATH,
+      ...environment,
+    };
+    const child = spawn("nsenter", [`--net=${host}`, path.join(directory, plugin)], { env });
+    // A plugin that refuses early does not read to the end.
+    child.stdin.on("error", () => undefined);
+    child.stdin.write(typeof config === "string" ? config : JSON.stringify(config));
+    if (!keepsStdinOpen) child.stdin.end();
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (chunk: Buffer) => (stdout += chunk));
+    child.stderr.on("data", (chunk: Buffer) => (stderr += chunk));
+    const exitCode = await new Promise<number | null>((resolve) => child.once("close", resolve));
+    child.stdin.destroy();
+    return { exitCode, output: stdout === "" ? {} : JSON.parse(stdout), stderr };
+  };
+  return {
+    leases,
+    call,
+    async done(plugin, command, config, options) {
+      const { exitCode, output, stderr } = await call(plugin, command, config, options);
+      if (exitCode !== 0) throw new Error(`${plugin} ${command}: ${exitCode} ${JSON.stringify(output)} ${stderr}`);
+      return output;
+    },
+    pod() {
+      const namespace = `kc-${tag}-${namespaces.length}`;
+      return { id: randomBytes(32).toString("hex"), namespace, netns: addNamespace(namespace) };
+    },
+    removeNamespace: (pod) => void execFileSync("ip", ["netns", "delete", pod.namespace]),
+    host: (...words) => within(host, words),
+    inside: (pod, ...words) => within(pod.netns, words),
+    leased(network) {
+      const directory = path.join(leases, network);
+      if (!existsSync(directory)) return [];
+      return readdirSync(directory)
+        .filter((name) => name !== "lock" && !name.startsWith("last_reserved_ip"))
+        .sort();
+    },
+    remove() {
+      const there = new Set(readdirSync("/run/netns"));
+      for (const name of namespaces.reverse()) if (there.has(name)) execFileSync("ip", ["netns", "delete", name]);
+      rmSync(leases, { recursive: true, force: true });
+    },
+  };
+}
