@@ -3,14 +3,14 @@
 
 import { spawnSync } from "node:child_process";
 import { getEventListeners } from "node:events";
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connectMonitor, type ExecRequest, MonitorError } from "../index.ts";
 import { exited, exitedContainer, frame, TestPeer } from "../testing/peer.ts";
 import type { FailureKind } from "./failure.ts";
-import { encodeJson, FrameType, frameHeader } from "./frames.ts";
+import { decodeJson, encodeJson, FrameType, frameHeader } from "./frames.ts";
 
 let peer: TestPeer;
 beforeEach(() => {
@@ -178,5 +178,59 @@ describe("a call", () => {
     await Promise.allSettled(Array.from({ length: 300 }, () => monitor().state({ timeoutMs: 300 })));
     for (const socket of peer.sockets) socket.destroy();
     await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
+  });
+});
+
+describe("a monitor that keeps connections", () => {
+  const nothing = encodeJson(FrameType.reply, { containers: [] });
+  const requests: unknown[] = [];
+  beforeEach(async () => {
+    requests.length = 0;
+    writeFileSync(join(peer.directory, "keeps-connections"), "");
+    await peer.behave((socket, _type, payload) => {
+      requests.push(decodeJson(payload));
+      setTimeout(() => socket.write(nothing), 5);
+    });
+  });
+  const open = () => peer.sockets.filter((socket) => !socket.destroyed).length;
+
+  it("gets one call after the other over one, and others while that is busy", async () => {
+    const one = monitor();
+    for (let i = 0; i < 3; i++) await one.state(soon);
+    expect(peer.sockets).toHaveLength(1);
+    expect(requests).toEqual(Array(3).fill({ op: "state", keep: true }));
+    await Promise.all([one.state(soon), one.state(soon), one.state(soon)]);
+    expect(peer.sockets).toHaveLength(3);
+    await expect.poll(open).toBe(1);
+    await one.state(soon);
+    expect(peer.sockets).toHaveLength(3);
+  });
+
+  it("is asked over a new one when the resting one is gone", async () => {
+    const one = monitor();
+    await one.state(soon);
+    peer.sockets[0]?.destroy();
+    await one.state(soon);
+    expect(peer.sockets).toHaveLength(2);
+    // Gone just when the call was sent: nobody has heard it.
+    peer.sockets[1]?.removeAllListeners("data").once("data", () => peer.sockets[1]?.destroy());
+    await one.state(soon);
+    expect(peer.sockets).toHaveLength(3);
+  });
+
+  it("answers no call with what follows another's answer", async () => {
+    await peer.behave((socket) => socket.write(Buffer.concat([nothing, exited])));
+    const one = monitor();
+    for (let i = 1; i <= 2; i++) {
+      expect(await one.state(soon)).toEqual([]);
+      expect(peer.sockets).toHaveLength(i);
+    }
+  });
+
+  it("has no call left waiting on a connection that was cut short", async () => {
+    await peer.behave((socket) => socket.write(nothing.subarray(0, 9)));
+    const one = monitor();
+    await expect(one.state({ timeoutMs: 30 })).rejects.toMatchObject({ name: "monitorSilent" });
+    await expect.poll(open).toBe(0);
   });
 });

@@ -1,12 +1,9 @@
-// One call to a monitor: a connection, the request, frames in between, one answer, a deadline.
+// One call to a monitor: the request, frames in between, one answer, a deadline.
 
-import { closeSync, constants, openSync } from "node:fs";
-import { connect, type Socket } from "node:net";
-import { join } from "node:path";
 import { longestTimerMs } from "../async/time-limit.ts";
 import { beginWork } from "../diagnostics/work.ts";
 import type { JsonObject } from "../json/json.ts";
-import type { KeelsonError } from "./errors.ts";
+import { KeelsonError } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import {
   decodeJson,
@@ -18,6 +15,7 @@ import {
   framesFromMonitor,
 } from "./frames.ts";
 import type { Deadline } from "./monitor.ts";
+import type { MonitorConnection, MonitorConnections } from "./monitor-connection.ts";
 import { MonitorError, monitorErrors } from "./monitor-errors.ts";
 import type { CallMessage } from "./monitor-messages.ts";
 
@@ -26,39 +24,50 @@ export type CallOutcome =
   | { readonly answered: false; readonly error: KeelsonError };
 
 export interface CallListener {
-  /** A frame before the answer. A FrameError thrown here ends the call. */
+  /** A frame before the answer; its payload is overwritten when this returns. A FrameError thrown here ends the call. */
   frame(type: FrameType, payload: Buffer): void;
   /** The call is over; comes once, after every frame. */
   over(outcome: CallOutcome): void;
 }
 
-/** sun_path holds 108 bytes with its final NUL (unix(7)). */
-const longestSocketPath = 107;
+/** How a call comes by its connection: `shared` by calls one after the other, where the monitor keeps it, or its own. */
+export type ConnectionUse = "shared" | "own";
 
 export class MonitorCall {
-  readonly #socketPath: string;
+  readonly #connections: MonitorConnections;
   readonly #name: string;
   readonly #listener: CallListener;
   readonly #signal: AbortSignal | undefined;
-  readonly #socket: Socket;
+  readonly #request: Buffer;
+  /** The connection is given back after the answer. */
+  readonly #keep: boolean;
+  #connection: MonitorConnection;
+  /** Its connection was there before it, and nothing has come over it yet. */
+  #resumed = false;
   readonly #decoder = new FrameDecoder(framesFromMonitor);
   readonly #workEnded: () => void;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
 
-  /** Connects and sends the request. Throws a KeelsonError when the call cannot even begin. */
-  constructor(podDirectory: string, message: CallMessage, deadline: Deadline, listener: CallListener) {
-    this.#socketPath = join(podDirectory, "monitor.sock");
+  /** Sends the request. Throws a KeelsonError when the call cannot even begin. */
+  constructor(
+    connections: MonitorConnections,
+    use: ConnectionUse,
+    message: CallMessage,
+    deadline: Deadline,
+    listener: CallListener,
+  ) {
+    this.#connections = connections;
     this.#name = message.id === undefined ? message.op : `${message.op} (container ${message.id})`;
     this.#listener = listener;
     this.#signal = deadline.signal;
-    const request = this.#encode(message);
-    this.#socket = this.#connect(podDirectory);
-    this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
-    this.#socket.on("error", (error) => this.#fail(this.#connectionError(error)));
-    this.#socket.on("close", () => this.#fail(this.#hungUp()));
-    this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${this.#socketPath}`);
-    this.#socket.write(request);
+    this.#keep = use === "shared" && connections.keeps;
+    this.#request = this.#encode(this.#keep ? { ...message, keep: true } : message);
+    const resting = this.#keep ? connections.takeResting() : undefined;
+    this.#resumed = resting !== undefined;
+    this.#connection = resting ?? this.#connect();
+    this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${connections.socketPath}`);
+    this.#begin();
     this.expectWithin(deadline.timeoutMs);
     this.#signal?.addEventListener("abort", this.#cancelled);
     if (this.#signal?.aborted === true) queueMicrotask(this.#cancelled);
@@ -72,7 +81,7 @@ export class MonitorCall {
     if (timeoutMs === undefined || this.#over) return;
     this.#timer = setTimeout(
       () => {
-        this.#fail(monitorErrors.monitorSilent({ socket: this.#socketPath, call: this.#name, timeoutMs }));
+        this.#fail(monitorErrors.monitorSilent({ socket: this.#connections.socketPath, call: this.#name, timeoutMs }));
       },
       Math.min(timeoutMs, longestTimerMs),
     );
@@ -80,24 +89,24 @@ export class MonitorCall {
 
   /** Sends a frame; `sent` is called when the kernel has taken it or never will (then the call is over). */
   send(type: FrameType, payload: Buffer, sent?: () => void): void {
-    this.#socket.cork();
-    this.#socket.write(frameHeader(type, payload.length));
-    this.#socket.write(payload, sent);
-    this.#socket.uncork();
+    this.#connection.together(() => {
+      this.#connection.write(frameHeader(type, payload.length));
+      this.#connection.write(payload, sent);
+    });
   }
 
   /** Sends a frame that is encoded already; `sent` comes when the kernel has taken it, or the call is over. */
   sendEncoded(frame: Buffer, sent: () => void): void {
-    this.#socket.write(frame, sent);
+    this.#connection.write(frame, sent);
   }
 
   /** Stops reading, so that the monitor stops reading its process; at most one chunk (64 KiB) still comes. */
   pause(): void {
-    this.#socket.pause();
+    if (!this.#over) this.#connection.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
+    if (!this.#over) this.#connection.resume();
   }
 
   /** Closes the connection, which cancels what the call can cancel. */
@@ -106,14 +115,39 @@ export class MonitorCall {
   }
 
   readonly #cancelled = (): void => {
-    this.#fail(monitorErrors.callCancelled({ call: this.#name, socket: this.#socketPath }));
+    this.#fail(monitorErrors.callCancelled({ call: this.#name, socket: this.#connections.socketPath }));
   };
 
-  #connect(podDirectory: string): Socket {
+  #connect(): MonitorConnection {
     try {
-      return connectSocket(podDirectory, this.#socketPath);
+      return this.#connections.open();
     } catch (error) {
       throw this.#notConnected(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  #begin(): void {
+    this.#connection.use({ data: (chunk) => this.#take(chunk), gone: (error) => this.#gone(error) });
+    this.#connection.write(this.#request);
+  }
+
+  /**
+   * A monitor hangs up a resting connection only when it ends. It took no request over it then, and a new connection
+   * tells that nobody is there any more.
+   */
+  #gone(error: NodeJS.ErrnoException | undefined): void {
+    if (this.#over) return;
+    if (!this.#resumed) {
+      this.#fail(error === undefined ? this.#hungUp() : this.#connectionError(error));
+      return;
+    }
+    this.#resumed = false;
+    try {
+      this.#connection = this.#connect();
+      this.#begin();
+    } catch (again) {
+      if (!(again instanceof KeelsonError)) throw again;
+      this.#fail(again);
     }
   }
 
@@ -128,11 +162,14 @@ export class MonitorCall {
 
   #take(chunk: Buffer): void {
     if (this.#over) return;
+    this.#resumed = false;
     try {
       this.#decoder.push(chunk, (type, payload) => this.#takeFrame(type, payload));
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
-      const where = { socket: this.#socketPath, call: this.#name };
+      const where = { socket: this.#connections.socketPath, call: this.#name };
+      // When it follows the answer, it must not be taken for the next call's.
+      this.#connection.destroy();
       this.#fail(monitorErrors.monitorUnintelligible({ ...where, reason: error.message }, error));
     }
   }
@@ -155,13 +192,13 @@ export class MonitorCall {
   }
 
   #notConnected(error: NodeJS.ErrnoException): KeelsonError {
-    const at = { socket: this.#socketPath, reason: error.message };
+    const at = { socket: this.#connections.socketPath, reason: error.message };
     const nobody = error.code === "ECONNREFUSED" || error.code === "ENOENT" || error.code === "ENOTDIR";
     return nobody ? monitorErrors.monitorUnreachable(at, error) : monitorErrors.monitorNotConnected(at, error);
   }
 
   #hungUp(cause?: Error): KeelsonError {
-    return monitorErrors.monitorHungUp({ socket: this.#socketPath, call: this.#name }, cause);
+    return monitorErrors.monitorHungUp({ socket: this.#connections.socketPath, call: this.#name }, cause);
   }
 
   #fail(error: KeelsonError): void {
@@ -174,7 +211,8 @@ export class MonitorCall {
     this.#workEnded();
     clearTimeout(this.#timer);
     this.#signal?.removeEventListener("abort", this.#cancelled);
-    this.#socket.destroy();
+    if (this.#keep && outcome.answered && this.#decoder.idle) this.#connections.giveBack(this.#connection);
+    else this.#connection.destroy();
     this.#listener.over(outcome);
   }
 }
@@ -184,13 +222,13 @@ export class MonitorCall {
  * Rejects as Monitor says.
  */
 export function ask<Answer>(
-  podDirectory: string,
+  connections: MonitorConnections,
   message: CallMessage,
   deadline: Deadline,
   parse: (reply: JsonObject) => Answer,
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    new MonitorCall(podDirectory, message, deadline, {
+    new MonitorCall(connections, "shared", message, deadline, {
       frame(type) {
         throw new FrameError(`a frame of type ${type} comes where there should be an answer`);
       },
@@ -199,7 +237,7 @@ export function ask<Answer>(
         try {
           resolve(parse(outcome.reply));
         } catch (error) {
-          reject(unintelligible(podDirectory, message, error));
+          reject(unintelligible(connections, message, error));
         }
       },
     });
@@ -207,20 +245,8 @@ export function ask<Answer>(
 }
 
 /** What to reject with when reading a reply threw `error`. */
-export function unintelligible(podDirectory: string, message: CallMessage, error: unknown): unknown {
+export function unintelligible({ socketPath }: MonitorConnections, message: CallMessage, error: unknown): unknown {
   if (!(error instanceof FrameError)) return error;
-  const where = { socket: join(podDirectory, "monitor.sock"), call: message.op };
+  const where = { socket: socketPath, call: message.op };
   return monitorErrors.monitorUnintelligible({ ...where, reason: error.message }, error);
-}
-
-/** A path too long for a socket address is reached through a descriptor of its directory. */
-function connectSocket(podDirectory: string, socketPath: string): Socket {
-  if (Buffer.byteLength(socketPath) <= longestSocketPath) return connect(socketPath);
-  const directory = openSync(podDirectory, constants.O_DIRECTORY | constants.O_RDONLY);
-  try {
-    // connect(2) of a unix socket happens within this call; only its outcome is told later.
-    return connect(`/proc/self/fd/${directory}/monitor.sock`);
-  } finally {
-    closeSync(directory);
-  }
 }

@@ -5,6 +5,7 @@
 import { FrameError, FrameType } from "./frames.ts";
 import type { Deadline, ExecSyncRequest, ExecSyncResult } from "./monitor.ts";
 import { MonitorCall, unintelligible } from "./monitor-call.ts";
+import type { MonitorConnections } from "./monitor-connection.ts";
 import { execMessage, parseOutcome } from "./monitor-messages.ts";
 
 /**
@@ -16,7 +17,11 @@ const outputLimit = (16 << 20) - (64 << 10);
 /** How much later than the monitor's own time limit the daemon stops waiting for it. */
 const graceMs = 5_000;
 
-export function execSync(podDirectory: string, request: ExecSyncRequest, deadline: Deadline): Promise<ExecSyncResult> {
+export function execSync(
+  connections: MonitorConnections,
+  request: ExecSyncRequest,
+  deadline: Deadline,
+): Promise<ExecSyncResult> {
   return new Promise((resolve, reject) => {
     const message = execMessage({ ...request, tty: false, stdin: false });
     const stdout = new Head(outputLimit);
@@ -34,7 +39,7 @@ export function execSync(podDirectory: string, request: ExecSyncRequest, deadlin
         },
       );
     };
-    const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
+    const call: MonitorCall = new MonitorCall(connections, "shared", message, deadline, {
       frame(type, payload) {
         if (type === FrameType.stdout || type === FrameType.stderr) {
           (type === FrameType.stdout ? stdout : stderr).take(payload);
@@ -49,7 +54,7 @@ export function execSync(podDirectory: string, request: ExecSyncRequest, deadlin
           const { exitCode } = parseOutcome(outcome.reply);
           resolve({ ...shareLimit(stdout, stderr), exitCode });
         } catch (error) {
-          reject(unintelligible(podDirectory, message, error));
+          reject(unintelligible(connections, message, error));
         }
       },
     });
@@ -73,7 +78,7 @@ class Head {
   take(payload: Buffer): void {
     const kept = payload.subarray(0, this.#limit - this.#length);
     if (kept.length === 0) return;
-    this.#chunks.push(kept);
+    this.#chunks.push(Buffer.from(kept));
     this.#length += kept.length;
   }
 

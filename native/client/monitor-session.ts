@@ -4,6 +4,7 @@ import { Duplex, Readable, Writable } from "node:stream";
 import { encodeResize, FrameError, FrameType, maxBytesPayload } from "./frames.ts";
 import type { Deadline, ExecOutcome, Session } from "./monitor.ts";
 import { type CallOutcome, MonitorCall, unintelligible } from "./monitor-call.ts";
+import type { MonitorConnections } from "./monitor-connection.ts";
 import { type CallMessage, parseOutcome } from "./monitor-messages.ts";
 
 /** What a stream holds for a slow reader before the connection is paused; one chunk (64 KiB) may come on top. */
@@ -11,7 +12,7 @@ const highWaterMark = 64 << 10;
 
 /** Sends exec or attach and resolves once the process runs. `withStdin`: the request asked for it. */
 export function openSession(
-  podDirectory: string,
+  connections: MonitorConnections,
   message: CallMessage,
   withStdin: boolean,
   deadline: Deadline,
@@ -21,7 +22,7 @@ export function openSession(
     // The session may be of no interest any more when it fails.
     done.promise.catch(() => undefined);
     let started = false;
-    const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
+    const call: MonitorCall = new MonitorCall(connections, "own", message, deadline, {
       frame(type, payload) {
         if (type === FrameType.stdout && started) return stdout.take(payload);
         if (type === FrameType.stderr && started) return stderr.take(payload);
@@ -41,8 +42,8 @@ export function openSession(
         stdin.destroy();
         stdout.end();
         stderr.end();
-        settle(done, outcome, podDirectory, message);
-        if (!started) reject(outcome.answered ? notStarted(podDirectory, message) : outcome.error);
+        settle(done, outcome, connections, message);
+        if (!started) reject(outcome.answered ? notStarted(connections, message) : outcome.error);
       },
     });
     const flow = new Flow(call);
@@ -55,13 +56,13 @@ export function openSession(
 }
 
 /** Sends port_forward and resolves once the pod's port has accepted. */
-export function openPort(podDirectory: string, message: CallMessage, deadline: Deadline): Promise<Duplex> {
+export function openPort(connections: MonitorConnections, message: CallMessage, deadline: Deadline): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     let started = false;
-    const call: MonitorCall = new MonitorCall(podDirectory, message, deadline, {
+    const call: MonitorCall = new MonitorCall(connections, "own", message, deadline, {
       frame(type, payload) {
         if (type === FrameType.stdout && started) {
-          if (payload.length > 0 && !duplex.push(payload)) call.pause();
+          if (payload.length > 0 && !duplex.push(Buffer.from(payload))) call.pause();
           return;
         }
         if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
@@ -70,7 +71,7 @@ export function openPort(podDirectory: string, message: CallMessage, deadline: D
         resolve(duplex);
       },
       over(outcome) {
-        if (!started) reject(outcome.answered ? notStarted(podDirectory, message) : outcome.error);
+        if (!started) reject(outcome.answered ? notStarted(connections, message) : outcome.error);
         if (outcome.answered) duplex.push(null);
         else duplex.destroy(started ? outcome.error : undefined);
       },
@@ -94,7 +95,7 @@ export function openPort(podDirectory: string, message: CallMessage, deadline: D
 function settle(
   done: PromiseWithResolvers<ExecOutcome>,
   outcome: CallOutcome,
-  podDirectory: string,
+  connections: MonitorConnections,
   message: CallMessage,
 ): void {
   if (!outcome.answered) {
@@ -104,12 +105,12 @@ function settle(
   try {
     done.resolve(parseOutcome(outcome.reply));
   } catch (error) {
-    done.reject(unintelligible(podDirectory, message, error));
+    done.reject(unintelligible(connections, message, error));
   }
 }
 
-function notStarted(podDirectory: string, message: CallMessage): unknown {
-  return unintelligible(podDirectory, message, new FrameError("the answer comes before the start"));
+function notStarted(connections: MonitorConnections, message: CallMessage): unknown {
+  return unintelligible(connections, message, new FrameError("the answer comes before the start"));
 }
 
 /** Reading from the connection stops while any of the streams that share it is full. */
@@ -150,7 +151,7 @@ class Output {
 
   take(payload: Buffer): void {
     if (this.stream.destroyed || payload.length === 0) return;
-    if (!this.stream.push(payload)) this.#flow.stop(this);
+    if (!this.stream.push(Buffer.from(payload))) this.#flow.stop(this);
   }
 
   end(): void {

@@ -3,6 +3,7 @@
 import { decodeJson, FrameError, FrameType } from "./frames.ts";
 import type { MonitorEvent } from "./monitor.ts";
 import { type CallOutcome, MonitorCall } from "./monitor-call.ts";
+import type { MonitorConnections } from "./monitor-connection.ts";
 import { parseEvent } from "./monitor-messages.ts";
 
 /** The first event must come within this. */
@@ -10,14 +11,18 @@ const beginMs = 10_000;
 /** Events held for a slow consumer before the connection is paused; the monitor then hangs up in its turn. */
 const mostHeld = 64;
 
-export async function* watch(podDirectory: string, signal: AbortSignal): AsyncGenerator<MonitorEvent, void, undefined> {
+export async function* watch(
+  connections: MonitorConnections,
+  signal: AbortSignal,
+): AsyncGenerator<MonitorEvent, void, undefined> {
   if (signal.aborted) return;
   const held: MonitorEvent[] = [];
   let outcome: CallOutcome | undefined;
   let begun = false;
   let news = Promise.withResolvers<void>();
   const call: MonitorCall = new MonitorCall(
-    podDirectory,
+    connections,
+    "own",
     { op: "watch" },
     { timeoutMs: beginMs, signal },
     {

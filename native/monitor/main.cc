@@ -56,6 +56,8 @@ void separate_from_daemon() {
   fcntl(readiness_fd, F_SETFD, FD_CLOEXEC);
   setsid();  // fails when we lead one already
   umask(022);
+  // Of all signals one is ignored, and children take that back (leave_monitor).
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   signal(SIGPIPE, SIG_IGN);
 }
 

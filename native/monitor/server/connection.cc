@@ -115,11 +115,12 @@ void Connection::take_request(std::string_view payload) {
   deadline_.cancel();
   auto request = parse_json(payload);
   if (!request) return fail_with(Error{Kind::protocol, "parse the request", {}, 0, request.error().detail});
+  keep_ = (*request)["keep"].boolean();
   on_request_(shared_from_this(), *request);
 }
 
 void Connection::send(FrameType type, std::string_view payload) {
-  if (!open_for_frames()) return;
+  if (!may_send(type)) return;
   bool is_bytes = type == FrameType::stdout_bytes || type == FrameType::stderr_bytes;
   do {
     std::string_view chunk = is_bytes ? payload.substr(0, max_bytes_payload) : payload;
@@ -166,7 +167,7 @@ void Connection::flush() {
     out_.erase(0, out_written_);
     out_written_ = 0;
   }
-  if (phase_ == Phase::flushing && pending() == 0) return linger();
+  if (phase_ == Phase::flushing && pending() == 0) return end_call();
   if (phase_ == Phase::calling && call_ && has_room()) {
     auto call = call_;
     call->on_room();
@@ -175,14 +176,28 @@ void Connection::flush() {
 }
 
 void Connection::finish(FrameType type, std::string_view payload) {
-  if (!open_for_frames()) return;
+  if (!may_send(type)) return;
   send(type, payload);
   slot_.reset();
+  keep_ = keep_ && type == FrameType::reply;
   phase_ = Phase::flushing;
   paused_ = false;
+  if (pending() == 0) return end_call();
   expect_progress();
-  if (pending() == 0) linger();
-  else update_interest();
+  update_interest();
+}
+
+void Connection::end_call() {
+  if (keep_ && !input_ended_) await_request();
+  else linger();
+}
+
+void Connection::await_request() {
+  phase_ = Phase::request;
+  must_progress_ = false;
+  deadline_.cancel();
+  loop_.defer([last = std::move(call_)] {});  // it may be the caller
+  update_interest();
 }
 
 void Connection::linger() {

@@ -1,8 +1,9 @@
-// One client's connection: one request, the frames of its call, one last frame.
+// One client's connection: one request, the frames of its call, one last frame. A client that asked for it has the
+// connection kept after a REPLY, for its next request.
 //
 // What the client has not read yet is bounded: callers send bytes only while
 // has_room(), and hear on_room() when there is some again. Once the last frame
-// (REPLY or ERROR) is queued the connection flushes, half-closes, and goes.
+// (REPLY or ERROR) is queued the connection flushes, and half-closes and goes if it is not kept.
 #pragma once
 
 #include <functional>
@@ -36,7 +37,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(Loop& loop, Fd socket, uint64_t id, RequestHandler on_request, GoneHandler on_gone);
   Status open();
 
-  // Ignored after the last frame. Bytes above 64 KiB become several frames.
+  // Ignored outside a call. Bytes above 64 KiB become several frames.
   void send(FrameType type, std::string_view payload);
   bool has_room() const { return pending() + max_bytes_payload <= max_buffered; }
   size_t pending() const { return out_.size() - out_written_; }
@@ -62,6 +63,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   enum class Phase { request, calling, flushing, lingering, closed };
 
+  // Before a request there is nothing to send but why none is taken.
+  bool may_send(FrameType type) const {
+    return phase_ == Phase::calling || (phase_ == Phase::request && type == FrameType::error);
+  }
   void on_event(uint32_t events);
   void read_input();
   void take_frames();
@@ -69,6 +74,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void take_request(std::string_view payload);
   void finish(FrameType type, std::string_view payload);
   void flush();
+  void end_call();
+  void await_request();
   void linger();
   void update_interest();
 
@@ -80,6 +87,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Loop::Watch watch_;
   Loop::Timer deadline_;
   Phase phase_ = Phase::request;
+  bool keep_ = false;  // after the REPLY of the present call
   bool paused_ = false;
   bool input_ended_ = false;
   bool must_progress_ = false;

@@ -18,6 +18,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* socket_name = "monitor.sock";
+// An empty file that tells a client what it may ask for, as no answer could: monitors live longer than daemons.
+constexpr const char* keeps_connections_name = "keeps-connections";
 
 bool is_root(int socket) {
   ucred peer{};
@@ -46,11 +48,27 @@ Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog) 
   return listener;
 }
 
+namespace {
+
+// Missing is fine.
+void remove_if_there(const std::string& directory, const char* name) {
+  const std::string path = directory + "/" + name;
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) warn("remove " + path + ": " + strerror(errno));
+}
+
+Status make_empty_file(const Fd& directory, const char* name) {
+  Fd file(openat(directory.get(), name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  return file ? Status{} : fail_errno(std::string("make ") + name);
+}
+
+}  // namespace
+
 Status Server::listen(const std::string& directory, Connection::RequestHandler on_request) {
   directory_ = directory;
   on_request_ = std::move(on_request);
   Fd opened(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!opened) return fail_errno("open " + directory);
+  TRY(make_empty_file(opened, keeps_connections_name));
   listener_ = TRY(listen_at(opened, socket_name, max_waiting));
   watch_ = TRY(loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
   return {};
@@ -60,8 +78,8 @@ void Server::stop_listening() {
   watch_.stop();
   pause_.cancel();
   listener_.reset();
-  std::string path = directory_ + "/" + socket_name;
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) warn("remove " + path + ": " + strerror(errno));
+  remove_if_there(directory_, socket_name);
+  remove_if_there(directory_, keeps_connections_name);
 }
 
 void Server::on_connect() {

@@ -70,10 +70,8 @@ void Child::send(int descriptor) const {
 
 void leave_monitor(const Child& child) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
-  for (int number = 1; number < NSIG; ++number) {
-    // SIGKILL, SIGSTOP and the two that libc keeps for itself refuse, and need it not.
-    signal(number, SIG_DFL);
-  }
+  // The monitor ignores no other and handles none (main.cc).
+  signal(SIGPIPE, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   if (sigprocmask(SIG_SETMASK, &none, nullptr) != 0) child.die(Step::reset_signals);

@@ -25,22 +25,34 @@ constexpr int last_possible_capability = 63;
 
 uint64_t bit(int capability) { return uint64_t{1} << capability; }
 
-// What PR_CAPBSET_READ says of a capability; less, when the kernel does not know it.
-enum BoundingState : int { known = 0, bounding = 1 };
-
-uint64_t capabilities_that_are(BoundingState least) {
-  uint64_t set = 0;
-  for (int capability = 0; capability <= last_possible_capability; ++capability) {
-    if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= least) set |= bit(capability);
-  }
-  return set;
-}
-
 uint64_t permitted_set() {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
   if (syscall(SYS_capget, &header, data) != 0) return 0;
   return data[0].permitted | uint64_t{data[1].permitted} << 32;
+}
+
+// What the monitor and its kernel have; neither changes while it runs.
+struct HostCapabilities {
+  uint64_t known = 0;
+  uint64_t to_pass_on = 0;  // in the monitor's bounding set, and permitted to it
+};
+
+HostCapabilities ask_for_capabilities() {
+  HostCapabilities host;
+  for (int capability = 0; capability <= last_possible_capability; ++capability) {
+    const int in_bounding_set = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+    if (in_bounding_set < 0) break;  // the kernel numbers them without a gap
+    host.known |= bit(capability);
+    if (in_bounding_set > 0) host.to_pass_on |= bit(capability);
+  }
+  host.to_pass_on &= permitted_set();
+  return host;
+}
+
+const HostCapabilities& host_capabilities() {
+  static const HostCapabilities host = ask_for_capabilities();
+  return host;
 }
 
 void set_capabilities(const Child& child, uint64_t effective, uint64_t permitted, uint64_t inheritable) {
@@ -75,10 +87,9 @@ void load_filter(const Child& child, const SeccompFilter* filter) {
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) child.die(Step::load_seccomp);
 }
 
-// Asks the kernel what the monitor may pass on. Whoever enters a user namespace has every capability there is, in it.
+// Of what the monitor may pass on. Whoever enters a user namespace has every capability there is, in it.
 Credentials plan_credentials(const ProcessSpec& process, const SeccompFilter* filter, bool in_user_namespace) {
-  const uint64_t host =
-      in_user_namespace ? capabilities_that_are(known) : capabilities_that_are(bounding) & permitted_set();
+  const uint64_t host = in_user_namespace ? host_capabilities().known : host_capabilities().to_pass_on;
   const Capabilities& wanted = process.capabilities;
   Credentials plan{{}, host, filter};
   // The kernel's own rules between the sets (capabilities(7)); without them capset would refuse the rest too.
@@ -163,7 +174,7 @@ void set_oom_score(const Child& child, const std::string& score) {
 }  // namespace
 
 void drop_capabilities(const Child& child) {
-  drop_bounding_set(child, capabilities_that_are(known), 0);
+  drop_bounding_set(child, host_capabilities().known, 0);
   set_capabilities(child, 0, 0, 0);
 }
 

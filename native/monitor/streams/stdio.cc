@@ -26,10 +26,9 @@ Result<Pipe> make_pipe() {
   return Pipe{Fd(ends[0]), Fd(ends[1])};
 }
 
-Status make_nonblocking(const Fd& fd) {
-  // Of a pipe each end has flags of its own, so the process's end keeps blocking.
-  const int flags = fcntl(fd.get(), F_GETFL) | O_NONBLOCK;
-  if (fcntl(fd.get(), F_SETFL, flags) != 0) return fail_errno("make a pipe non-blocking");
+Status make_nonblocking(const Fd& pipe) {
+  // Each end has flags of its own, so the process's end keeps blocking; a new pipe's has none to keep.
+  if (fcntl(pipe.get(), F_SETFL, O_NONBLOCK) != 0) return fail_errno("make a pipe non-blocking");
   return {};
 }
 

@@ -50,8 +50,8 @@ struct Fixture {
   }
 };
 
-std::string request(const char* op) {
-  return whole_frame(FrameType::request, std::string(R"({"op": ")") + op + "\"}");
+std::string request(const char* op, bool keep = false) {
+  return whole_frame(FrameType::request, std::string(R"({"op": ")") + op + (keep ? "\", \"keep\": true}" : "\"}"));
 }
 
 void answers_a_client_that_only_listens() {
@@ -67,6 +67,34 @@ void answers_a_client_that_only_listens() {
   f.run();
   EXPECT_EQUAL(op, "state");
   EXPECT_EQUAL(f.received(), whole_frame(FrameType::reply, "{}"));
+}
+
+void keeps_a_connection_for_requests_that_ask_for_it() {
+  Fixture f;
+  int requests = 0;
+  f.on_request = [&requests](std::shared_ptr<Connection> client, const Json&) {
+    client->reply("{}");
+    client->reply("{}");  // nobody has asked
+    ++requests;
+  };
+  f.send(request("state", true) + request("state", true) + request("state") + request("state"));
+  f.hang_up_sending();
+  f.run();
+  EXPECT_EQUAL(requests, 3);
+  const std::string reply = whole_frame(FrameType::reply, "{}");
+  EXPECT_EQUAL(f.received(), reply + reply + reply);
+}
+
+void keeps_no_connection_after_an_error() {
+  Fixture f;
+  f.on_request = [](std::shared_ptr<Connection> client, const Json&) {
+    client->fail_with(Error{Kind::not_found, "find it", {}, 0, {}});
+  };
+  f.send(request("state", true) + request("state", true));
+  f.hang_up_sending();
+  f.run();
+  const std::string answer = f.received();
+  EXPECT_EQUAL(static_cast<long>(answer.find("find it")), static_cast<long>(answer.rfind("find it")));
 }
 
 void takes_a_request_first_and_only_once() {
@@ -130,6 +158,8 @@ void keeps_frames_back_while_input_is_paused() {
 std::vector<Test> connection_tests() {
   return {
       {"connection: answers a client that only listens", answers_a_client_that_only_listens},
+      {"connection: is kept for requests that ask for it", keeps_a_connection_for_requests_that_ask_for_it},
+      {"connection: is not kept after an ERROR", keeps_no_connection_after_an_error},
       {"connection: takes a request first and only once", takes_a_request_first_and_only_once},
       {"connection: bounds what a client has not read", bounds_what_a_client_has_not_read},
       {"connection: keeps frames back while input is paused", keeps_frames_back_while_input_is_paused},
