@@ -1,40 +1,62 @@
 // Reading the same figures of many cgroups, in the words of Host.readFigures, over the hierarchies of either version.
 
-import { join } from "node:path";
 import { type Host, noFigure } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
 
 /** By v1 controller, or "" for what v2 has: everything when it is alone, pressure beside v1. */
 export type FiguresByController = Readonly<Record<string, readonly string[]>>;
-/** What the kernel gave of them. */
-export type Figures = ReadonlyMap<string, bigint>;
 
 /** Nothing limits memory above this (v1 writes "no limit" as a number near 2^63). */
 export const noLimit = 1n << 62n;
 
-/** One answer for each cgroup, in order. */
+interface Column {
+  readonly numbers: BigUint64Array;
+  readonly width: number;
+  readonly at: number;
+}
+
+/** What the kernel gave of them for one cgroup: a row of numbers that all cgroups share. */
+export class Figures {
+  readonly #columns: ReadonlyMap<string, Column>;
+  readonly #row: number;
+
+  constructor(columns: ReadonlyMap<string, Column>, row: number) {
+    this.#columns = columns;
+    this.#row = row;
+  }
+
+  get(figure: string): bigint | undefined {
+    const column = this.#columns.get(figure);
+    if (column === undefined) return undefined;
+    const value = column.numbers[this.#row * column.width + column.at];
+    return value === noFigure ? undefined : value;
+  }
+
+  get empty(): boolean {
+    return this.#columns.keys().every((figure) => this.get(figure) === undefined);
+  }
+}
+
+/** One answer for each cgroup, in order, read by `read`. */
 export async function readFigures(
-  host: Host,
+  read: Host["readFigures"],
   tree: CgroupTree,
   wanted: FiguresByController,
   cgroups: readonly string[],
 ): Promise<Figures[]> {
-  const tables = await Promise.all(
+  const columns = new Map<string, Column>();
+  await Promise.all(
     Object.entries(wanted).map(async ([controller, figures]) => {
-      const directories = cgroups.map((cgroup) => join(hierarchy(tree, controller), cgroup));
-      return { figures, numbers: await host.readFigures(directories, figures) };
+      const directories = cgroups.map((cgroup) => directoryOf(tree, controller, cgroup));
+      const numbers = await read(directories, figures);
+      for (const [at, figure] of figures.entries()) columns.set(figure, { numbers, width: figures.length, at });
     }),
   );
-  return cgroups.map((_, row) => {
-    const values = new Map<string, bigint>();
-    for (const { figures, numbers } of tables) {
-      for (const [column, figure] of figures.entries()) {
-        const value = numbers[row * figures.length + column] ?? noFigure;
-        if (value !== noFigure) values.set(figure, value);
-      }
-    }
-    return values;
-  });
+  return cgroups.map((_, row) => new Figures(columns, row));
+}
+
+export function directoryOf(tree: CgroupTree, controller: string, cgroup: string): string {
+  return hierarchy(tree, controller) + cgroup;
 }
 
 /** The mount point of a controller's hierarchy ("" is v2); a path where nothing is, on a host without it. */

@@ -28,7 +28,7 @@ export async function metricsOfContainers(
   const [version, parse] = cgroups.unified ? [v2Figures(pageSizes), parseV2] : [v1Figures(pageSizes), parseV1];
   const [figures, texts] = await Promise.all([
     readFigures(
-      host,
+      host.readFigures,
       cgroups,
       version,
       containers.map(({ cgroup }) => cgroup),
@@ -44,7 +44,7 @@ export async function metricsOfContainers(
   ]);
   return containers.map(({ phase }, index) => {
     const [own, text, open] = [figures[index], texts[index], descriptors[index]];
-    if (phase.state !== "running" || own === undefined || own.size === 0 || text === undefined) return undefined;
+    if (phase.state !== "running" || own === undefined || own.empty || text === undefined) return undefined;
     return {
       ...parse(own, pageSizes),
       processes: BigInt(text.processes.length),

@@ -2,7 +2,7 @@
 // Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst; proc(5) net/dev.
 
 import type { Host } from "../native/index.ts";
-import { type Figures, type FiguresByController, noLimit, readFigures } from "./cgroup-figures.ts";
+import { directoryOf, type Figures, type FiguresByController, noLimit, readFigures } from "./cgroup-figures.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./stats-types.ts";
 
@@ -51,15 +51,18 @@ export class CgroupReader {
 
   forget(cgroup: string): void {
     this.#samples.delete(cgroup);
+    // All that containers are read in, and pids.
+    const { pods } = this.#tree.unified ? v2Figures : v1Figures;
+    void this.#host.forgetFigures(Object.keys(pods).map((controller) => directoryOf(this.#tree, controller, cgroup)));
   }
 
   async #readBatch(files: FiguresByController, cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
-    const all = await readFigures(this.#host, this.#tree, files, cgroups);
+    const all = await readFigures(this.#host.readFiguresAgain, this.#tree, files, cgroups);
     const timestamp = this.#clock();
     const parse = this.#tree.unified ? parseV2 : parseV1;
     return cgroups.map((cgroup, index) => {
-      const figures = all[index] ?? new Map();
-      const stats = parse(figures, timestamp);
+      const figures = all[index];
+      const stats = figures && parse(figures, timestamp);
       return stats && withPressure({ ...stats, cpu: this.#withRate(cgroup, stats.cpu) }, figures);
     });
   }
@@ -82,7 +85,15 @@ export class CgroupReader {
 
 type FiguresOf = Readonly<Record<"containers" | "pods", FiguresByController>>;
 
-const pressures = ["cpu.pressure", "memory.pressure", "io.pressure"].flatMap(pressureFigures);
+const [cpuPressure, memoryPressure, ioPressure] = [
+  pressureFile("cpu.pressure"),
+  pressureFile("memory.pressure"),
+  pressureFile("io.pressure"),
+];
+const pressures = [cpuPressure, memoryPressure, ioPressure].flatMap(({ some, full }) => [
+  ...Object.values(some),
+  ...Object.values(full),
+]);
 
 const v1Memory = [
   "memory.usage_in_bytes",
@@ -184,17 +195,23 @@ function less(from: bigint, amount: bigint): bigint {
 }
 
 /** "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and the same for full (psi.rst). */
-function pressureFigures(file: string): string[] {
-  return ["some", "full"].flatMap((kind) =>
-    ["avg10", "avg60", "avg300", "total"].map((field) => `${file} ${kind} ${field}`),
-  );
+function pressureFile(file: string) {
+  const line = (kind: "some" | "full") => ({
+    avg10: `${file} ${kind} avg10`,
+    avg60: `${file} ${kind} avg60`,
+    avg300: `${file} ${kind} avg300`,
+    total: `${file} ${kind} total`,
+  });
+  return { some: line("some"), full: line("full") };
 }
+
+type PressureFile = ReturnType<typeof pressureFile>;
 
 /** Only v2 has it. On a hybrid host the monitor makes every cgroup there, too. */
 function withPressure(stats: CgroupStats, figures: Figures): CgroupStats {
-  const cpu = pressure("cpu.pressure", figures);
-  const memory = pressure("memory.pressure", figures);
-  const io = pressure("io.pressure", figures);
+  const cpu = pressure(cpuPressure, figures);
+  const memory = pressure(memoryPressure, figures);
+  const io = pressure(ioPressure, figures);
   return {
     ...stats,
     ...(cpu === undefined ? {} : { cpu: { ...stats.cpu, pressure: cpu } }),
@@ -203,18 +220,20 @@ function withPressure(stats: CgroupStats, figures: Figures): CgroupStats {
   };
 }
 
-function pressure(file: string, figures: Figures): Pressure | undefined {
-  const line = (kind: "some" | "full"): PressureLine => {
-    // Percent with two decimals, and Host.readFigures leaves the point out.
-    const average = (field: string) => Number(figures.get(`${file} ${kind} ${field}`) ?? 0n) / 100;
-    return {
-      avg10: average("avg10"),
-      avg60: average("avg60"),
-      avg300: average("avg300"),
-      total: figures.get(`${file} ${kind} total`) ?? 0n,
-    };
+function pressure({ some, full }: PressureFile, figures: Figures): Pressure | undefined {
+  if (figures.get(some.total) === undefined) return undefined;
+  return { some: pressureLine(some, figures), full: pressureLine(full, figures) };
+}
+
+function pressureLine(names: PressureFile["some"], figures: Figures): PressureLine {
+  // Percent with two decimals, and Host.readFigures leaves the point out.
+  const average = (name: string) => Number(figures.get(name) ?? 0n) / 100;
+  return {
+    avg10: average(names.avg10),
+    avg60: average(names.avg60),
+    avg300: average(names.avg300),
+    total: figures.get(names.total) ?? 0n,
   };
-  return figures.has(`${file} some total`) ? { some: line("some"), full: line("full") } : undefined;
 }
 
 /** /proc/PID/net/dev: two header lines, then "name: 8 receive columns, 8 transmit columns". */

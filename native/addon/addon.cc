@@ -340,6 +340,14 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   auto read_all_figures = [](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
     return read_figures(directories, figures);  // nor does this
   };
+  auto reader = std::make_shared<FiguresReader>();
+  auto read_again = [reader](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
+    return reader->read(directories, figures);
+  };
+  auto forget = [reader](const Strings& directories) -> Status {
+    reader->forget(directories);
+    return {};
+  };
 
   auto start = [](const std::string& file, const Strings& argv, const Strings& environment,
                   const std::string& directory, const Strings& descriptors, const std::string& input) {
@@ -349,6 +357,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("syncFileSystem", method<path>(env, sync_file_system));
   exports.Set("readFiles", method<paths, size>(env, read_each, to_array<to_buffer_or_null, std::optional<std::string>>));
   exports.Set("readFigures", method<paths, paths>(env, read_all_figures, to_numbers));
+  exports.Set("readFiguresAgain", method<paths, paths>(env, read_again, to_numbers));
+  exports.Set("forgetFigures", method<paths>(env, forget));
   exports.Set("countDescriptors", method<paths, size>(env, count_descriptors, to_open_descriptors));
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
   exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));

@@ -310,6 +310,24 @@ void figures_come_by_key(const std::string& base) {
                                           no_figure, no_figure, no_figure, no_figure, no_figure}));
 }
 
+void figures_come_again_from_open_files(const std::string& base) {
+  const std::string cgroup = base + "/cgroup";
+  CLAIM(mkdir(cgroup.c_str(), 0755) == 0);
+  for (const char* name : {"/one", "/two"}) write_file(cgroup + name, "1\n");
+  FiguresReader reader(1);
+  auto read = [&] { return reader.read({cgroup, base + "/none"}, {"one", "two", "three"}); };
+  const std::vector<uint64_t> before{1, 1, no_figure, no_figure, no_figure, no_figure};
+  CLAIM(read() == before && read() == before && reader.open_files() == 1);
+  for (const char* name : {"/one", "/two"}) write_file(cgroup + name, "22\n");
+  CLAIM((read() == std::vector<uint64_t>{22, 22, no_figure, no_figure, no_figure, no_figure}));
+  // As of a cgroup that is gone: nothing comes of the open file any more, and another is there.
+  write_file(cgroup + "/new", "333\n");
+  CLAIM(truncate((cgroup + "/one").c_str(), 0) == 0 && rename((cgroup + "/new").c_str(), (cgroup + "/one").c_str()) == 0);
+  CLAIM(read()[0] == 333 && reader.open_files() == 1);
+  reader.forget({cgroup, base + "/none", base + "/never"});
+  CLAIM(reader.open_files() == 0 && read()[0] == 333);
+}
+
 void a_sealed_copy_cannot_change(const std::string& base) {
   Result<Fd> copy = sealed_copy("/bin/true");
   CLAIM_OK(copy);
@@ -396,6 +414,7 @@ int test_all() {
   hostile_files_are_not_opened(base);
   a_fifo_does_not_hold_a_reader(base);
   figures_come_by_key(base);
+  figures_come_again_from_open_files(base);
   a_sealed_copy_cannot_change(base);
   a_lock_is_held_once(base);
   descriptors_are_counted_within_a_limit();

@@ -1,6 +1,7 @@
 #include "addon/figures.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <charconv>
@@ -55,32 +56,118 @@ uint64_t find_figure(std::string_view content, const Figure& figure) {
   return parse_number(content);
 }
 
-// Empty when it cannot be read: no figure is in it.
-std::string read_in(const Fd& directory, const std::string& name) {
-  Fd file(::openat(directory.get(), name.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return {};
-  return read_to_end(file.get(), file_limit, name).value_or("");
+std::vector<Figure> parse_figures(const std::vector<std::string>& figures) {
+  std::vector<Figure> wanted;
+  for (const std::string& figure : figures) wanted.push_back(parse_figure(figure));
+  return wanted;
+}
+
+// Takes from one directory what is wanted; `content_of` gives a file's content, empty when it cannot be read.
+void take_figures(const std::vector<Figure>& wanted, auto content_of, std::vector<uint64_t>& numbers) {
+  const std::string* file = nullptr;
+  std::string content;
+  for (const Figure& figure : wanted) {
+    if (file == nullptr || *file != figure.file) content = content_of(figure.file);
+    file = &figure.file;
+    numbers.push_back(find_figure(content, figure));
+  }
+}
+
+Fd open_in(const Fd& directory, const std::string& name) {
+  return Fd(::openat(directory.get(), name.c_str(), O_RDONLY | O_CLOEXEC));
+}
+
+std::string content_of(const Fd& file, const std::string& name) {
+  return file ? read_to_end(file.get(), file_limit, name).value_or("") : "";
+}
+
+size_t quarter_of_descriptors() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur / 4 : 0;
 }
 
 }  // namespace
 
 std::vector<uint64_t> read_figures(const std::vector<std::string>& directories, const std::vector<std::string>& figures) {
-  std::vector<Figure> wanted;
-  for (const std::string& figure : figures) wanted.push_back(parse_figure(figure));
+  const std::vector<Figure> wanted = parse_figures(figures);
   std::vector<uint64_t> numbers;
   numbers.reserve(directories.size() * wanted.size());
   for (const std::string& path : directories) {
     // The files are opened from here: the kernel walks the long path once and not for each of them.
     Fd directory(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    const std::string* file = nullptr;
-    std::string content;
-    for (const Figure& figure : wanted) {
-      if (directory && (file == nullptr || *file != figure.file)) content = read_in(directory, figure.file);
-      file = &figure.file;
-      numbers.push_back(find_figure(content, figure));
-    }
+    take_figures(wanted, [&](const std::string& name) { return content_of(open_in(directory, name), name); }, numbers);
   }
   return numbers;
+}
+
+FiguresReader::FiguresReader() : FiguresReader(quarter_of_descriptors()) {}
+
+std::vector<uint64_t> FiguresReader::read(const std::vector<std::string>& directories,
+                                          const std::vector<std::string>& figures) {
+  const std::vector<Figure> wanted = parse_figures(figures);
+  std::vector<uint64_t> numbers;
+  numbers.reserve(directories.size() * wanted.size());
+  for (const std::string& path : directories) {
+    const std::shared_ptr<Files> files = files_of(path);
+    std::scoped_lock in_use(files->in_use);
+    take_figures(wanted, [&](const std::string& name) { return read_file(*files, path, name); }, numbers);
+  }
+  return numbers;
+}
+
+// A file that is open but cannot be read is that of a cgroup that was removed, and may have been made again.
+std::string FiguresReader::read_file(Files& files, const std::string& directory, const std::string& name) {
+  char content[file_limit];
+  auto known = std::ranges::find(files.open, name, &std::pair<std::string, Fd>::first);
+  if (known != files.open.end()) {
+    // These files give all they have to one read with room for it.
+    const ssize_t size = pread(known->second.get(), content, sizeof content, 0);
+    if (size > 0) return {content, static_cast<size_t>(size)};
+    files.open.erase(known);
+    give_back_room(1);
+  }
+  Fd file(::open((directory + "/" + name).c_str(), O_RDONLY | O_CLOEXEC));
+  std::string first = content_of(file, name);
+  if (!first.empty() && take_room()) files.open.emplace_back(name, std::move(file));
+  return first;
+}
+
+std::shared_ptr<FiguresReader::Files> FiguresReader::files_of(const std::string& directory) {
+  std::scoped_lock locked(lock_);
+  std::shared_ptr<Files>& files = directories_[directory];
+  if (!files) files = std::make_shared<Files>();
+  return files;
+}
+
+void FiguresReader::forget(const std::vector<std::string>& directories) {
+  for (const std::string& path : directories) {
+    std::shared_ptr<Files> files;
+    {
+      std::scoped_lock locked(lock_);
+      if (auto known = directories_.extract(path)) files = std::move(known.mapped());
+    }
+    if (!files) continue;
+    std::scoped_lock in_use(files->in_use);
+    give_back_room(files->open.size());
+    files->open.clear();
+  }
+}
+
+size_t FiguresReader::open_files() const {
+  std::scoped_lock locked(lock_);
+  return open_;
+}
+
+bool FiguresReader::take_room() {
+  std::scoped_lock locked(lock_);
+  if (open_ >= most_open_) return false;
+  ++open_;
+  return true;
+}
+
+void FiguresReader::give_back_room(size_t files) {
+  std::scoped_lock locked(lock_);
+  open_ -= files;
 }
 
 }  // namespace keelson

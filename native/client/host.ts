@@ -95,6 +95,12 @@ export interface Host {
    */
   readFigures(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
   /**
+   * The same, of directories that will be asked again: their files stay open, up to a quarter of the descriptors that
+   * this process may have, until `forgetFigures` closes them.
+   */
+  readFiguresAgain(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
+  forgetFigures(directories: readonly string[]): Promise<void>;
+  /**
    * How many descriptors processes hold together, by directories like `/proc/PID/fd`; one that is gone holds none.
    * Rejects with InvalidArgument past `limit` (at most 2^30) descriptors.
    */
@@ -203,6 +209,8 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     syncFileSystem: (path) => withHostError(() => addon.syncFileSystem(path)),
     readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
     readFigures: (directories, figures) => withHostError(() => addon.readFigures(directories, figures)),
+    readFiguresAgain: (directories, figures) => withHostError(() => addon.readFiguresAgain(directories, figures)),
+    forgetFigures: (directories) => withHostError(() => addon.forgetFigures(directories)),
     countDescriptors: (directories, limit) => withHostError(() => addon.countDescriptors(directories, limit)),
     openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
@@ -242,6 +250,8 @@ const methods = [
   "syncFileSystem",
   "readFiles",
   "readFigures",
+  "readFiguresAgain",
+  "forgetFigures",
   "countDescriptors",
   "openInside",
   "diskUsage",

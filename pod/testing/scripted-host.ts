@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { type Host, loadHost } from "../../native/index.ts";
 import type { Script } from "./script.ts";
 
-const { readFigures, changeFiles, startProgram, reapPrograms } = loadHost();
+const { readFigures, readFiguresAgain, forgetFigures, changeFiles, startProgram, reapPrograms } = loadHost();
 
 export function scriptedHost(script: Script): Host {
   const unscripted = (name: string) => async () => {
@@ -14,6 +14,8 @@ export function scriptedHost(script: Script): Host {
   };
   return {
     readFigures,
+    readFiguresAgain,
+    forgetFigures,
     changeFiles,
     startProgram,
     reapPrograms,
