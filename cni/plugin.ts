@@ -73,14 +73,16 @@ export async function findPlugin(type: string, directories: readonly string[]): 
  * (`plugin…`) or with the signal's reason; by then the plugin and its children have been killed.
  */
 export async function runPlugin(call: PluginCall): Promise<string> {
-  const { command, plugin, parameters, timeoutMs } = call;
+  const { command, plugin, parameters } = call;
+  const describe = () => `${plugin} ${command} ${parameters.CNI_CONTAINERID ?? ""}`;
+  return await trackWork("plugin", describe, () => outputOf(call), `${plugin} ${command}`);
+}
+
+async function outputOf(call: PluginCall): Promise<string> {
+  const { command, plugin, timeoutMs } = call;
   const late = () => cniErrors.pluginTimedOut({ plugin, command, seconds: timeoutMs / 1000 });
   using limit = new TimeLimit(timeoutMs, late, call.signal);
-  const end = await trackWork(
-    "plugin",
-    () => `${plugin} ${command} ${parameters.CNI_CONTAINERID ?? ""}`,
-    () => run(call, limit.signal),
-  );
+  const end = await run(call, limit.signal);
   if (end.tooLong) throw cniErrors.pluginTooLoud({ plugin, command, limit: maxOutputBytes });
   if (end.code === 0) return end.stdout;
   throw failureOf(call, end);

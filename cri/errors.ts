@@ -28,6 +28,11 @@ export const criErrors = catalogue({
     sentence: "Keelson {version} does not implement {method}.",
     remedy: "Do without it, or use a later version.",
   },
+  metricsAddress: {
+    code: "FailedPrecondition",
+    sentence: "Figures cannot be served at {address}: {reason}.",
+    remedy: "Set metrics.address to an address of this host with a free port, or leave it out.",
+  },
   tooManyStreams: {
     code: "ResourceExhausted",
     sentence: "{limit} streaming URLs are waiting for their clients already.",

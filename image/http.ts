@@ -5,7 +5,7 @@
 // is the reader's to check).
 
 import { Agent, type Dispatcher, request, errors as undici } from "undici";
-import { TimeLimit } from "../native/index.ts";
+import { beginWork, TimeLimit } from "../native/index.ts";
 import type { TlsSettings } from "./hosts.ts";
 
 export interface Timeouts {
@@ -59,15 +59,19 @@ export class HttpConnections {
   /** Sends a request and resolves with the response once its headers are in. */
   async send({ method, url, headers, body, tls, signal }: HttpRequest): Promise<HttpResponse> {
     signal.throwIfAborted();
+    const ended = beginWork("registry request", () => `${method} ${url.host}${url.pathname}`, url.host);
     try {
-      return await request(url, {
+      const response = await request(url, {
         method,
         headers: Object.fromEntries([...headers].map(([name, value]) => [name, asHeader(value)])),
         body: body ?? null,
         signal,
         dispatcher: this.#agent(url, tls),
       });
+      ended();
+      return response;
     } catch (error) {
+      ended(signal.aborted ? "Cancelled" : "Unavailable");
       signal.throwIfAborted();
       throw this.#describe(error, url.host);
     }

@@ -26,7 +26,7 @@ export { ipcSysctls, sysctlName, sysctlNamespace } from "./client/sysctls.ts";
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
 export type { Log, LogFields, LogLevel } from "./diagnostics/log.ts";
-export { beginWork, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
+export { beginWork, type Outcome, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
 export { changeFiles } from "./files/change-files.ts";
 export { readBounded, UnfitFile } from "./files/read-file.ts";
 export { flushDirectory, replaceFile, writeFile } from "./files/write-file.ts";

@@ -1,7 +1,7 @@
 // One RPC from its first byte to its last: decode, run, encode, log.
 
 import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedHandleCall } from "@grpc/grpc-js";
-import { beginWork, firstLine, type KeelsonError, type Log, type LogLevel } from "../../native/index.ts";
+import { beginWork, firstLine, type KeelsonError, type Log, type LogLevel, type Outcome } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { keelsonError, wireStatus } from "./grpc-status.ts";
@@ -114,7 +114,7 @@ class RunningCall implements Call {
   readonly #context: CallContext;
   readonly #started = performance.now();
   readonly #subjects: Record<string, string> = {};
-  readonly #done: () => void;
+  readonly #done: (code: Outcome) => void;
 
   constructor(
     name: string,
@@ -128,10 +128,10 @@ class RunningCall implements Call {
     this.abort = (reason) => controller.abort(reason);
     this.#name = name;
     this.#context = context;
-    const over = beginWork("call", () => [name, ...Object.values(this.#subjects)].join(" "));
-    this.#done = () => {
+    const over = beginWork("call", () => [name, ...Object.values(this.#subjects)].join(" "), name);
+    this.#done = (code) => {
       context.inFlight.delete(entry);
-      over();
+      over(code);
     };
     context.inFlight.add(entry);
     const answered = Promise.withResolvers<void>();
@@ -162,8 +162,8 @@ class RunningCall implements Call {
     return error;
   }
 
-  #end(level: LogLevel, code: string, more: Record<string, string> = {}): void {
-    this.#done();
+  #end(level: LogLevel, code: Outcome, more: Record<string, string> = {}): void {
+    this.#done(code);
     const milliseconds = Math.round((performance.now() - this.#started) * 1000) / 1000;
     this.#context.log(level, "call", { method: this.#name, ...this.#subjects, milliseconds, code, ...more });
   }

@@ -25,9 +25,16 @@ export interface Config {
   readonly streamingAddress: string;
   /** 0 for any free one. */
   readonly streamingPort: number;
+  /** Where figures are served to Prometheus; undefined for nowhere. */
+  readonly metricsAddress: HostAndPort | undefined;
   readonly defaultHandler: string;
   /** OCI runtime binaries by handler name; "native" needs none. */
   readonly handlers: ReadonlyMap<string, string>;
+}
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
 }
 
 /** Every key; `*` stands for one name of the reader's choice. */
@@ -42,6 +49,7 @@ export const settings = {
   registriesDir: absolutePath("image.registries_dir"),
   streamingAddress: address("streaming.address"),
   streamingPort: portNumber("streaming.port"),
+  metricsAddress: hostAndPort("metrics.address"),
   defaultHandler: name("runtime.default_handler"),
   handlerBinary: absolutePath("runtime.handlers.*.binary"),
 } as const;
@@ -67,6 +75,7 @@ export async function loadConfig(
     registriesDir: take(values, settings.registriesDir) ?? "/etc/keelson/registries",
     streamingAddress: take(values, settings.streamingAddress) ?? "127.0.0.1",
     streamingPort: take(values, settings.streamingPort) ?? 0,
+    metricsAddress: take(values, settings.metricsAddress),
     defaultHandler: take(values, settings.defaultHandler) ?? "native",
     handlers: handlersOf(values),
   };
@@ -83,6 +92,7 @@ export function printConfig(config: Config): string {
     cni: { conf_dir: config.cniConfDir, bin_dirs: [...config.cniBinDirs] },
     image: { registries_dir: config.registriesDir },
     streaming: { address: config.streamingAddress, port: config.streamingPort },
+    ...(config.metricsAddress && { metrics: { address: formatHostAndPort(config.metricsAddress) } }),
     runtime: {
       default_handler: config.defaultHandler,
       handlers: Object.fromEntries([...config.handlers].map(([handler, binary]) => [handler, { binary }])),
@@ -130,6 +140,20 @@ function portNumber(key: string): Setting<number> {
   const isPort = (value: unknown): value is number =>
     typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 65_535;
   return { key, wanted: "a port, 0 to 65535", parse: (value) => (isPort(value) ? value : undefined) };
+}
+
+function hostAndPort(key: string): Setting<HostAndPort> {
+  const parse = (value: unknown) => {
+    const [, bracketed, plain, digits] =
+      (typeof value === "string" && /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(value)) || [];
+    const [host = "", port] = [bracketed ?? plain, Number(digits)];
+    return isIP(host) === (bracketed === undefined ? 4 : 6) && port <= 65_535 ? { host, port } : undefined;
+  };
+  return { key, wanted: "an IP address and a port, as 127.0.0.1:9537 or [::1]:9537", parse };
+}
+
+export function formatHostAndPort({ host, port }: HostAndPort): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function oneOf<Name extends string>(key: string, names: readonly Name[]): Setting<Name> {

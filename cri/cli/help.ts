@@ -187,6 +187,7 @@ Reads what keelson serve would read, checks it, and prints all of it as TOML: a 
   cni.conf_dir, cni.bin_dirs      A directory; a list of directories.
   image.registries_dir            A tree of HOST/hosts.toml files, as containerd reads them.
   streaming.address, .port        Where exec, attach and port-forward are served. [127.0.0.1, any]
+  metrics.address                 ADDRESS:PORT where Prometheus finds figures, as 127.0.0.1:9537. [nowhere]
   runtime.default_handler         The handler of pods that name none: native, or one of:
   runtime.handlers.NAME.binary    An OCI runtime (runc, crun …) that pods reach by RuntimeClass NAME.
                                   Releases with known ways to the host are refused.

@@ -109,6 +109,14 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
   );
   closing("server", () => server.close(graceMilliseconds));
 
+  if (config.metricsAddress !== undefined) {
+    // Its library takes memory that a daemon without metrics does not have to spend.
+    const { openMetrics } = await import("../metrics/metrics.ts");
+    const metrics = await openMetrics(config.metricsAddress, { pods, network, images, version });
+    closing("metrics", () => metrics.close());
+    log("info", "figures are served", { host: config.metricsAddress.host, port: metrics.port, path: "/metrics" });
+  }
+
   log("info", "serving", {
     version,
     socket: config.socket,

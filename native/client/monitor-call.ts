@@ -1,7 +1,7 @@
 // One call to a monitor: the request, frames in between, one answer, a deadline.
 
 import { longestTimerMs } from "../async/time-limit.ts";
-import { beginWork } from "../diagnostics/work.ts";
+import { beginWork, type Outcome } from "../diagnostics/work.ts";
 import type { JsonObject } from "../json/json.ts";
 import { KeelsonError } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
@@ -45,7 +45,7 @@ export class MonitorCall {
   /** Its connection was there before it, and nothing has come over it yet. */
   #resumed = false;
   readonly #decoder = new FrameDecoder(framesFromMonitor);
-  readonly #workEnded: () => void;
+  readonly #workEnded: (outcome?: Outcome) => void;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
 
@@ -66,7 +66,7 @@ export class MonitorCall {
     const resting = this.#keep ? connections.takeResting() : undefined;
     this.#resumed = resting !== undefined;
     this.#connection = resting ?? this.#connect();
-    this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${connections.socketPath}`);
+    this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${connections.socketPath}`, message.op);
     this.#begin();
     this.expectWithin(deadline.timeoutMs);
     this.#signal?.addEventListener("abort", this.#cancelled);
@@ -208,7 +208,7 @@ export class MonitorCall {
   #finish(outcome: CallOutcome): void {
     if (this.#over) return;
     this.#over = true;
-    this.#workEnded();
+    this.#workEnded(outcome.answered ? "OK" : outcome.error.code);
     clearTimeout(this.#timer);
     this.#signal?.removeEventListener("abort", this.#cancelled);
     if (this.#keep && outcome.answered && this.#decoder.idle) this.#connections.giveBack(this.#connection);

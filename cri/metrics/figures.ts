@@ -1,0 +1,180 @@
+// What the daemon tells of itself in figures: its calls, plugins, pulls and queues as they end, and what there is when
+// somebody asks. METRICS.md has every name, beside containerd's and CRI-O's.
+//
+// Bounds: names of one kind of work (`nameLimit`, the rest is "other"), so that no client makes series without end.
+
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Network } from "../../cni/types.ts";
+import type { ImageStore } from "../../image/types.ts";
+import { type Outcome, type Work, watchWork } from "../../native/index.ts";
+import type { Pods } from "../../pod/index.ts";
+import { imageMethods, keelsonImageMethods, runtimeMethods } from "../api/methods.ts";
+
+const nameLimit = 64;
+/** Seconds. From an ExecSync to a pull of minutes. */
+const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+/** Milliseconds between two looks at the event loop. */
+const loopPrecision = 50;
+
+export interface Measured {
+  readonly pods: Pick<Pods, "sandboxes" | "containers">;
+  readonly network: Pick<Network, "leases">;
+  readonly images: Pick<ImageStore, "list" | "fileSystemUse">;
+  readonly version: string;
+}
+
+export class Figures {
+  readonly #registry = new Registry();
+  readonly #leave: () => void;
+
+  constructor(measured: Measured) {
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: loopPrecision });
+    this.#leave = this.#countWork();
+    this.#askWhatThereIs(measured);
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** In Prometheus' text format. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  close(): void {
+    this.#leave();
+    this.#registry.clear();
+  }
+
+  #countWork(): () => void {
+    const registers = [this.#registry];
+    const rpc = ["grpc_type", "grpc_service", "grpc_method"] as const;
+    const handled = new Counter({
+      name: "grpc_server_handled_total",
+      help: "RPCs that ended, by their gRPC code.",
+      labelNames: [...rpc, "grpc_code"],
+      registers,
+    });
+    const handling = new Histogram({
+      name: "grpc_server_handling_seconds",
+      help: "How long RPCs took, from their request to their answer.",
+      labelNames: [...rpc],
+      buckets,
+      registers,
+    });
+    const seconds = new Histogram({
+      name: "keelson_work_seconds",
+      help: "How long work below the RPCs took: CNI plugins, monitor calls, pulls, registry requests, turns of pod queues.",
+      labelNames: ["kind", "name", "outcome"],
+      buckets,
+      registers,
+    });
+    const inProgress = new Gauge({
+      name: "keelson_work_in_progress",
+      help: "Work that has begun and not ended, by kind; what waits in a pod's queue is a turn.",
+      labelNames: ["kind"],
+      registers,
+    });
+    const names = new Map<Work["kind"], Set<string>>();
+    return watchWork(
+      ({ kind }) => inProgress.inc({ kind }),
+      ({ kind, name, since }, outcome) => {
+        inProgress.dec({ kind });
+        const took = (performance.now() - since) / 1000;
+        const method = kind === "call" ? methodLabels(name) : undefined;
+        if (method === undefined) return seconds.observe({ kind, name: known(names, kind, name), outcome }, took);
+        handled.inc({ ...method, grpc_code: code(outcome) });
+        handling.observe(method, took);
+      },
+    );
+  }
+
+  #askWhatThereIs({ pods, network, images, version }: Measured): void {
+    const registers = [this.#registry];
+    const gauge = <Label extends string>(
+      name: string,
+      help: string,
+      labelNames: readonly Label[],
+      collect: (gauge: Gauge<Label>) => void | Promise<void>,
+    ) => {
+      new Gauge({
+        name,
+        help,
+        labelNames: [...labelNames],
+        registers,
+        async collect() {
+          this.reset();
+          await collect(this);
+        },
+      });
+    };
+    gauge("keelson_build_info", "1; the version is its label.", ["version", "node"], (it) =>
+      it.set({ version, node: process.versions.node }, 1),
+    );
+    gauge("keelson_sandboxes", "Pod sandboxes by state.", ["state"], (it) => {
+      for (const state of ["ready", "not-ready"]) it.set({ state }, 0);
+      for (const { state } of pods.sandboxes({ labels: new Map() })) it.inc({ state });
+    });
+    gauge("keelson_containers", "Containers by state.", ["state"], (it) => {
+      for (const state of ["created", "running", "exited"]) it.set({ state }, 0);
+      for (const { phase } of pods.containers({ labels: new Map() })) it.inc({ state: phase.state });
+    });
+    gauge("keelson_leftovers", "Sandboxes of which something could not be taken back or down.", [], (it) =>
+      it.set(pods.sandboxes({ labels: new Map() }).filter(({ leftovers }) => leftovers.length > 0).length),
+    );
+    gauge(
+      "keelson_network_leases",
+      "Attachments to networks by state; those that failed are tried again.",
+      ["state"],
+      (it) => {
+        for (const state of ["attached", "attaching", "detach-failed", "given-up"]) it.set({ state }, 0);
+        for (const { state } of network.leases()) it.inc({ state });
+      },
+    );
+    gauge("keelson_images", "Images in the store.", [], (it) => it.set(images.list().length));
+    gauge(
+      "keelson_image_store_bytes",
+      "Bytes of blobs and unpacked layers, and of writable layers.",
+      ["part"],
+      async (it) => {
+        const use = await images.fileSystemUse();
+        it.set({ part: "images" }, Number(use.images.usedBytes));
+        it.set({ part: "containers" }, Number(use.containers.usedBytes));
+      },
+    );
+  }
+}
+
+const services = [
+  ["runtime.v1.RuntimeService", runtimeMethods],
+  ["runtime.v1.ImageService", imageMethods],
+  ["keelson.v1.Images", keelsonImageMethods],
+] as const;
+
+/** As go-grpc-prometheus labels them. */
+const methods = new Map(
+  services.flatMap(([service, table]) =>
+    Object.entries(table).map(([method, { kind }]) => [
+      method,
+      { grpc_type: kind === "unary" ? "unary" : "server_stream", grpc_service: service, grpc_method: method },
+    ]),
+  ),
+);
+
+function methodLabels(name: string) {
+  return methods.get(name) ?? { grpc_type: "unary", grpc_service: "unknown", grpc_method: "unknown" };
+}
+
+/** gRPC's own spelling. */
+function code(outcome: Outcome): string {
+  return outcome === "Cancelled" ? "Canceled" : outcome;
+}
+
+function known(names: Map<Work["kind"], Set<string>>, kind: Work["kind"], name: string): string {
+  const set = names.get(kind) ?? new Set();
+  names.set(kind, set);
+  if (!set.has(name) && set.size >= nameLimit) return "other";
+  set.add(name);
+  return name;
+}

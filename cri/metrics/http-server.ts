@@ -1,0 +1,60 @@
+// Serves the figures over HTTP: GET /metrics, and nothing else.
+//
+// Bounds: connections (`connectionLimit`), the time that a request's headers may take and an idle connection may stay
+// (`silenceMs`). No TLS: whoever sets an address off loopback says that its network may read the figures.
+
+import { once } from "node:events";
+import { createServer, type ServerResponse } from "node:http";
+import { messageOf } from "../../native/index.ts";
+import { criErrors } from "../errors.ts";
+
+const connectionLimit = 32;
+const silenceMs = 10_000;
+
+export interface MetricsServer {
+  /** The one that was asked for, or what the system chose for 0. */
+  readonly port: number;
+  close(): void;
+}
+
+export interface Exposition {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
+
+/** Listens on HOST:PORT. Rejects with FailedPrecondition when it is taken or not this host's. */
+export async function serveMetrics(
+  address: { host: string; port: number },
+  figures: Exposition,
+): Promise<MetricsServer> {
+  const server = createServer({ headersTimeout: silenceMs, keepAliveTimeout: silenceMs, requestTimeout: silenceMs });
+  server.maxConnections = connectionLimit;
+  server.on("request", (request, response) => {
+    const path = request.url?.split("?")[0];
+    if (path !== "/metrics") return end(response, 404, "There is /metrics alone.\n");
+    if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Only GET is served.\n");
+    figures.text().then(
+      (text) => end(response, 200, text, figures.contentType),
+      (error: unknown) => end(response, 500, `${messageOf(error)}\n`),
+    );
+  });
+  const { host, port } = address;
+  try {
+    await once(server.listen(port, host), "listening");
+  } catch (error) {
+    throw criErrors.metricsAddress({ address: `${host}:${port}`, reason: messageOf(error) }, error);
+  }
+  const bound = server.address();
+  return {
+    port: typeof bound === "object" && bound !== null ? bound.port : port,
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+function end(response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8"): void {
+  response.on("error", () => undefined);
+  response.writeHead(status, { "content-type": contentType }).end(body);
+}

@@ -1,0 +1,27 @@
+// Figures for Prometheus, measured and served.
+
+import { Figures, type Measured } from "./figures.ts";
+import { serveMetrics } from "./http-server.ts";
+
+export interface Metrics {
+  readonly port: number;
+  close(): void;
+}
+
+/** Measures from now on, and serves it on HOST:PORT. Rejects with FailedPrecondition when nothing can listen there. */
+export async function openMetrics(address: { host: string; port: number }, measured: Measured): Promise<Metrics> {
+  const figures = new Figures(measured);
+  try {
+    const server = await serveMetrics(address, figures);
+    return {
+      port: server.port,
+      close: () => {
+        server.close();
+        figures.close();
+      },
+    };
+  } catch (error) {
+    figures.close();
+    throw error;
+  }
+}
