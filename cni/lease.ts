@@ -10,6 +10,7 @@ import {
   asInteger,
   asObject,
   asString,
+  changeFiles,
   type JsonObject,
   member,
   messageOf,
@@ -79,7 +80,7 @@ export async function openLeaseStore(
       leases.set(sandboxId, lease);
     },
     async remove(sandboxId) {
-      await rm(pathOf(sandboxId), { force: true });
+      await changeFiles([{ kind: "remove", path: pathOf(sandboxId) }]);
       leases.delete(sandboxId);
     },
   };

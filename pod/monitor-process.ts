@@ -1,12 +1,14 @@
 // The process of a pod's monitor: found by its command line, ended by force.
 
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { limits } from "./environment.ts";
 
 /** A monitor that is still making its sandbox would go on with it behind our back. `pid` 0: it is looked for. */
 export async function killMonitor(podDirectory: string, pid: number): Promise<void> {
-  const candidates = pid > 0 ? [pid] : await processIds();
+  // Mostly it has ended: /proc tells that at once, and for less than a file that cannot be opened.
+  const candidates = pid > 0 ? [pid].filter((known) => existsSync(`/proc/${known}`)) : await processIds();
   const until = performance.now() + limits.shutdown;
   for (
     let monitors = await ofPod(candidates, podDirectory);

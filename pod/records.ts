@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
-import { messageOf, replaceFile } from "../native/index.ts";
+import { changeFiles, messageOf, replaceFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import type { ShownImage } from "./shown-image.ts";
 import type {
@@ -109,7 +109,7 @@ export class Records {
 
   async remove(id: string): Promise<void> {
     await (this.#pending.get(id)?.done ?? this.#running.get(id))?.catch(() => undefined);
-    await rm(this.#path(id), { force: true });
+    await changeFiles([{ kind: "remove", path: this.#path(id) }]);
   }
 
   /** Resolves when everything handed in so far is in place, or could not be put there. */

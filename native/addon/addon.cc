@@ -123,6 +123,7 @@ class Arguments {
                        is("isNew"), is("isFlushed"),              owner};
     }
     if (kind == "rename") return RenameFile{path, as_path(step.Get("to"))};
+    if (kind == "remove") return RemoveFile{path};
     if (kind == "flush directory") return FlushDirectory{path};
     return wrong("a known kind of step"), FileStep();
   }

@@ -51,6 +51,10 @@ struct TakeStep {
     return ::rename(step.path.c_str(), step.to.c_str()) == 0 ? Status{} : fail_errno("rename");
   }
 
+  Status operator()(const RemoveFile& step) const {
+    return ::unlink(step.path.c_str()) == 0 || errno == ENOENT ? Status{} : fail_errno("unlink");
+  }
+
   Status operator()(const FlushDirectory& step) const {
     Fd directory(::open(step.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory) return fail_errno("open");

@@ -46,12 +46,17 @@ struct RenameFile {
   std::string to;
 };
 
+// Missing is fine.
+struct RemoveFile {
+  std::string path;
+};
+
 // The names in it survive a power cut.
 struct FlushDirectory {
   std::string path;
 };
 
-using FileStep = std::variant<MakeDirectory, MakeDirectoryLike, WriteFile, RenameFile, FlushDirectory>;
+using FileStep = std::variant<MakeDirectory, MakeDirectoryLike, WriteFile, RenameFile, RemoveFile, FlushDirectory>;
 
 // Up to the first that fails, whose path is the error's object. What was made before stays.
 Status change_files(const std::vector<FileStep>& steps);

@@ -52,6 +52,8 @@ export type FileStep =
       readonly gid?: number;
     }
   | { readonly kind: "rename"; readonly path: string; readonly to: string }
+  /** A file; missing is fine. */
+  | { readonly kind: "remove"; readonly path: string }
   /** The names in it survive a power cut. */
   | { readonly kind: "flush directory"; readonly path: string };
 

@@ -57,7 +57,7 @@ export async function spawnMonitor({ executableFd, podDirectory, timeoutMs }: Sp
     if (!(await isDoneWithin(child.exit, reapMs))) child.unref();
     throw error;
   } finally {
-    readiness.destroy();
+    readiness.removeAllListeners("close").destroy();
   }
 }
 
