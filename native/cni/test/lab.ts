@@ -20,8 +20,6 @@ export interface Call {
   readonly directory?: string;
   /** On top of what a runtime sets. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** The default is ended after what is written. */
-  readonly keepsStdinOpen?: boolean;
 }
 
 export interface Answer {
@@ -40,6 +38,8 @@ export interface Pod {
 export interface Lab {
   /** Of host-local. */
   readonly leases: string;
+  /** Path of the namespace that stands for the host. */
+  readonly hostNetns: string;
   /** Runs a plugin in the host's namespace; `config` is JSON, or text as it is. */
   call(plugin: string, command: string, config: object | string, call?: Call): Promise<Answer>;
   /** The same, of what must succeed. */
@@ -71,7 +71,7 @@ export function openLab(): Lab {
   within(host, ["ip", "link", "set", "lo", "up"]);
 
   const call = async (plugin: string, command: string, config: object | string, options: Call = {}) => {
-    const { pod, directory = ours, environment = {}, keepsStdinOpen = false } = options;
+    const { pod, directory = ours, environment = {} } = options;
     const env = {
       CNI_COMMAND: command,
       CNI_CONTAINERID: pod?.id ?? "",
@@ -84,18 +84,17 @@ export function openLab(): Lab {
     const child = spawn("nsenter", [`--net=${host}`, path.join(directory, plugin)], { env });
     // A plugin that refuses early does not read to the end.
     child.stdin.on("error", () => undefined);
-    child.stdin.write(typeof config === "string" ? config : JSON.stringify(config));
-    if (!keepsStdinOpen) child.stdin.end();
+    child.stdin.end(typeof config === "string" ? config : JSON.stringify(config));
     let stdout = "";
     let stderr = "";
     child.stdout.on("data", (chunk: Buffer) => (stdout += chunk));
     child.stderr.on("data", (chunk: Buffer) => (stderr += chunk));
     const exitCode = await new Promise<number | null>((resolve) => child.once("close", resolve));
-    child.stdin.destroy();
     return { exitCode, output: stdout === "" ? {} : JSON.parse(stdout), stderr };
   };
   return {
     leases,
+    hostNetns: host,
     call,
     async done(plugin, command, config, options) {
       const { exitCode, output, stderr } = await call(plugin, command, config, options);
