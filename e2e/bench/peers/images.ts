@@ -4,7 +4,7 @@ import { mkdir, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { busyboxLayer, makeImage, pushImage } from "../../../image/testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "../../../image/testing/registry.ts";
-import { makeLargeImage } from "./large-image.ts";
+import { largeImage, makeLargeImage } from "./large-image.ts";
 
 /** The bench has a network namespace of its own, so any port is free. */
 const port = 5000;
@@ -52,4 +52,17 @@ export async function serveLargeImage(cache: string): Promise<TestRegistry> {
     await rename(fresh, storage);
   }
   return await startRegistry({ storage, port });
+}
+
+/** While its registry runs. */
+export async function describeLargeImage(): Promise<string> {
+  const accept = "application/vnd.oci.image.manifest.v1+json";
+  const response = await fetch(`http://${address}/v2/large/manifests/1`, { headers: { accept } });
+  const { layers }: Manifest = JSON.parse(await response.text());
+  const megabytes = Math.round(layers.reduce((sum, { size }) => sum + size, 0) / 1e6);
+  return `${megabytes} MB of gzip in ${layers.length} layers, ${largeImage.files} files`;
+}
+
+interface Manifest {
+  readonly layers: readonly { readonly size: number }[];
 }

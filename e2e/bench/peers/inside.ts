@@ -14,7 +14,7 @@ import { createFloors } from "./floors/floors.ts";
 import { serveImages } from "./images.ts";
 import { parseOptions } from "./options.ts";
 import type { Programs } from "./programs.ts";
-import { describeMachine } from "./report/machine.ts";
+import { busyShare, describeMachine } from "./report/machine.ts";
 import { writeReport } from "./report/report.ts";
 import { Samples } from "./report/samples.ts";
 import { sections } from "./sections.ts";
@@ -29,6 +29,7 @@ const ownTemporary = tmpdir();
 // What fixtures make in the temporary directory goes with this one.
 process.env.TMPDIR = directory;
 
+const busyBefore = await busyShare();
 await separateCgroupMounts(directory);
 await mountHugetlb();
 const execute = promisify(execFile);
@@ -69,6 +70,7 @@ await writeReport({
   options,
   samples,
   notes,
+  busyBefore,
   load,
   machine: await describeMachine(),
   versions: servers.map(({ versions }) => versions),

@@ -7,7 +7,7 @@ export const largeImage = { layers: 9, files: 25_000, meanSize: 32_000 } as cons
 
 export function makeLargeImage(): BuiltImage {
   const random = generator(1);
-  const words = Array.from({ length: 6000 }, () => word(random));
+  const words = Array.from({ length: 1250 }, () => word(random));
   const layers = Array.from({ length: largeImage.layers }, (_, index) => layer(index, words, random));
   return makeImage({ layers, defaults: { Cmd: ["true"] } });
 }
@@ -29,7 +29,7 @@ function text(size: number, words: readonly Buffer[], random: () => number): Buf
 }
 
 function word(random: () => number): Buffer {
-  const length = 2 + Math.floor(random() * 10);
+  const length = 4 + Math.floor(random() * 28);
   return Buffer.from(Array.from({ length }, () => 32 + Math.floor(random() * 90)));
 }
 

@@ -7,14 +7,15 @@ export function rotated<Participant>(participants: readonly Participant[], round
 }
 
 /**
- * Runs `turn` for all participants in each of so many rounds, one at a time. One round goes before that does not count:
- * page caches, connections and just-in-time compilers are cold then.
+ * Runs `turn` for all participants in each of so many rounds, one at a time. A round goes before that does not count, unless
+ * told otherwise: page caches, connections and just-in-time compilers are cold then.
  */
 export async function takeTurns<Participant>(
   participants: readonly Participant[],
   rounds: number,
   turn: (participant: Participant, round: number, counts: boolean) => Promise<void>,
+  warmUps = 1,
 ): Promise<void> {
-  for (let round = 0; round <= rounds; round += 1)
-    for (const participant of rotated(participants, round)) await turn(participant, round, round > 0);
+  for (let round = 0; round < rounds + warmUps; round += 1)
+    for (const participant of rotated(participants, round)) await turn(participant, round, round >= warmUps);
 }

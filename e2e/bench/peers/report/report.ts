@@ -3,6 +3,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Options } from "../options.ts";
+import { drawChart } from "./chart.ts";
 import { figures } from "./figures.ts";
 import { method } from "./method.ts";
 import type { Samples } from "./samples.ts";
@@ -14,6 +15,8 @@ export interface Run {
   readonly options: Options;
   readonly samples: Samples;
   readonly notes: readonly string[];
+  /** What else ran: the share of all processors' time before the servers were started. */
+  readonly busyBefore: number;
   /** loadavg(3) before the first section and after each. */
   readonly load: readonly (readonly number[])[];
   readonly machine: string;
@@ -23,6 +26,9 @@ export interface Run {
   say(line: string): void;
 }
 
+/** More than this share of all processors' time before the start, and the figures are said to be noisy. */
+const quiet = 0.1;
+
 export async function writeReport(run: Run): Promise<void> {
   const { samples, directory, say } = run;
   const command = ["npm run bench:peers", ...(run.words.length === 0 ? [] : ["--", ...run.words])].join(" ");
@@ -31,7 +37,7 @@ export async function writeReport(run: Run): Promise<void> {
     `Command: \`${command}\`, ${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC, ${run.options.rounds} rounds`,
     `Versions: ${run.versions.join("; ")}`,
     `Machine: ${run.machine}`,
-    `Load (one minute's mean) before and after each section, the bench's own included: ${loads}`,
+    `${ambience(run.busyBefore)} Load (one minute's mean) at the beginning and after each section, the bench's own included: ${loads}`,
     ...run.notes,
   ];
   const table = formatTable(samples);
@@ -42,8 +48,19 @@ export async function writeReport(run: Run): Promise<void> {
   await mkdir(directory, { recursive: true });
   const list = facts.map((fact) => `- ${fact}`).join("\n");
   await writeFile(join(directory, "RESULTS.md"), `# Keelson beside its peers\n\n${list}\n\n${table}\n\n${method}`);
-  const document = { command, versions: run.versions, machine: run.machine, load: run.load, notes: run.notes };
-  const json = { ...document, rounds: run.options.rounds, rows: figures(samples) };
-  await writeFile(join(directory, "results.json"), `${JSON.stringify(json, null, 1)}\n`);
-  say(`written to ${directory}: RESULTS.md, results.json`);
+  const { versions, machine, busyBefore, load, notes } = run;
+  const document = { command, versions, machine, busyBefore, load, notes };
+  const rows = figures(samples);
+  const json = { ...document, rounds: run.options.rounds, rows };
+  await writeFile(join(directory, "results.json"), `${JSON.stringify(json)}\n`);
+  const caption = `Medians; shorter is better. ${run.versions.join("; ")}. ${run.machine}.`;
+  await writeFile(join(directory, "chart.svg"), drawChart(rows, caption));
+  say(`written to ${directory}: RESULTS.md, results.json, chart.svg`);
+}
+
+function ambience(busy: number): string {
+  const percent = `${Math.round(busy * 100)} % of the processors' time`;
+  return busy < quiet
+    ? `The machine was quiet: before the start ${percent} was used.`
+    : `**The machine was not quiet: before the start ${percent} was used by others. Times are longer and ratios less sure.**`;
 }

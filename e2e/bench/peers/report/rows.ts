@@ -101,6 +101,7 @@ const table = [
   { key: "pods", title: "ListPodSandbox", unit: "ms" },
   { key: "status", title: "ContainerStatus", unit: "ms" },
   { key: "version", title: "Version", unit: "ms" },
+  { key: "busy", title: "ListContainers while pods start and a pull runs", unit: "ms" },
   { key: "daemon-pss", title: "PSS of the daemon", unit: "MB" },
   { key: "helpers-pss", title: "PSS of monitors, shims, conmons", unit: "MB" },
   { key: "idle", title: "CPU while idle", unit: "ms/s" },

@@ -1,0 +1,74 @@
+// The chart of the README: for a few rows a bar for each server, its length the median's share of the row's longest.
+
+import type { RowFigures } from "./figures.ts";
+import { formatNumber } from "./table.ts";
+
+const subjects = [
+  { key: "containerd", name: "containerd + runc", color: "#b6bcc6" },
+  { key: "cri-o", name: "CRI-O + crun", color: "#8793a5" },
+  { key: "keelson", name: "Keelson", color: "#d9622b" },
+] as const;
+
+/** As (title, unit) of rows. */
+const shown = [
+  ["pod start in all", "ms"],
+  ["pod start in all", "CPU ms"],
+  ["10 pods at once", "ms"],
+  ["ExecSync true, pods coming and going", "ms"],
+  ["ExecSync true, pods coming and going", "CPU ms"],
+  ["StopContainer, obeying TERM", "ms"],
+  ["pod removal in all", "ms"],
+  ["ListContainerStats", "ms"],
+  ["pull of a large image", "s"],
+  ["kill -9 to all listed, all pods", "ms"],
+] as const;
+
+const [width, labelWidth, barWidth, barHeight, margin] = [820, 310, 400, 13, 16];
+const groupHeight = subjects.length * barHeight + 12;
+
+/** SVG; rows without figures are left out. */
+export function drawChart(rows: readonly RowFigures[], caption: string): string {
+  const groups = shown.flatMap(([title, unit]) => rows.filter((row) => row.title === title && row.unit === unit));
+  const top = 58;
+  const height = top + groups.length * groupHeight + margin;
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="12">`,
+    `<rect width="100%" height="100%" fill="#ffffff"/>`,
+    text(margin, 22, caption, `font-size="11"`),
+    ...legend(),
+    ...groups.flatMap((row, index) => group(row, top + index * groupHeight)),
+    "</svg>",
+    "",
+  ].join("\n");
+}
+
+function legend(): string[] {
+  return subjects.flatMap(({ name, color }, index) => {
+    const left = labelWidth + index * 150;
+    return [rectangle(left, 33, 10, color, 10), text(left + 15, 42, name)];
+  });
+}
+
+function group(row: RowFigures, top: number): string[] {
+  const longest = Math.max(...subjects.map(({ key }) => row.subjects[key]?.p50 ?? 0));
+  const middle = top + (subjects.length * barHeight) / 2 + 4;
+  const bars = subjects.flatMap(({ key, color }, index) => {
+    const figures = row.subjects[key];
+    if (figures === undefined) return [];
+    const [y, length] = [top + index * barHeight, Math.max(1, (figures.p50 / longest) * barWidth)];
+    return [
+      rectangle(labelWidth, y, length, color),
+      text(labelWidth + length + 5, y + 10, formatNumber(figures.p50), `font-size="11"`),
+    ];
+  });
+  return [text(labelWidth - 10, middle, `${row.title}, ${row.unit}`, `text-anchor="end"`), ...bars];
+}
+
+function rectangle(x: number, y: number, length: number, color: string, height = barHeight - 1): string {
+  return `<rect x="${x}" y="${y}" width="${length.toFixed(1)}" height="${height}" fill="${color}"/>`;
+}
+
+function text(x: number, y: number, words: string, attributes = ""): string {
+  const escaped = words.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  return `<text x="${x.toFixed(1)}" y="${y}" fill="#24292f" ${attributes}>${escaped}</text>`;
+}

@@ -1,0 +1,86 @@
+// Many pods at rest on every server: what they cost idle, execs in them, lists and statistics of them, and memory after it.
+
+import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { proportionalKilobytes } from "../../../fixtures/processes.ts";
+import { type Bench, timed } from "../bench.ts";
+import { cgroupCpu, settledCpu } from "../cpu.ts";
+import type { Pod } from "../pods.ts";
+import type { RowKey } from "../report/rows.ts";
+import { takeTurns } from "../rotation.ts";
+import type { Server } from "../servers/server.ts";
+import { execTrue } from "./exec.ts";
+
+const settleMs = 5000;
+const idleMs = 10_000;
+const execsPerTurn = 5;
+const listsPerTurn = 3;
+
+export async function rest(bench: Bench): Promise<void> {
+  const { servers, fleet, samples, rounds, pods } = bench;
+  await fleet.resize(servers, pods);
+  await idle(bench);
+  await takeTurns(servers, rounds, async (server, round, counts) => {
+    const add = (row: RowKey, value: number): void => {
+      if (counts) samples.add(row, server.name, value);
+    };
+    const pod = fleet.of(server)[round % pods];
+    if (pod === undefined) throw new Error(`${server.name} has no pod at rest`);
+    await execs(server, pod, add);
+    await lists(server, pod, pods, add);
+  });
+  for (const server of servers) await memory(bench, server);
+  bench.note(`Pods at rest on each server: ${pods}`);
+}
+
+/** All servers in the same seconds. */
+async function idle({ servers, samples }: Bench): Promise<void> {
+  await delay(settleMs);
+  const cpu = () => Promise.all(servers.map(({ cgroup }) => cgroupCpu(cgroup)));
+  const [took, used] = await timed(async () => {
+    const before = await cpu();
+    await delay(idleMs);
+    return (await cpu()).map((after, index) => after - (before[index] ?? 0));
+  });
+  for (const [index, { name }] of servers.entries()) samples.add("idle", name, (used[index] ?? 0) / (took / 1000));
+}
+
+async function execs(server: Server, { containerId }: Pod, add: (row: RowKey, value: number) => void): Promise<void> {
+  const before = await cgroupCpu(server.cgroup);
+  for (let count = 0; count < execsPerTurn; count += 1) add("exec-rest", await execTrue(server, containerId));
+  add("exec-rest-cpu", ((await settledCpu(server.cgroup)) - before) / execsPerTurn);
+}
+
+async function lists(
+  { client, name }: Server,
+  { containerId }: Pod,
+  expected: number,
+  add: (row: RowKey, value: number) => void,
+): Promise<void> {
+  const list = async (row: RowKey, call: () => Promise<readonly unknown[]>): Promise<void> => {
+    const [took, found] = await timed(call);
+    if (found.length !== expected) throw new Error(`${name}: ${row} has ${found.length} of ${expected} pods`);
+    add(row, took);
+  };
+  for (let count = 0; count < listsPerTurn; count += 1) {
+    await list("container-stats", async () => (await client.listContainerStats({})).stats);
+    await list("pod-stats", async () => (await client.listPodSandboxStats({})).stats);
+    await list("containers", async () => (await client.listContainers({})).containers);
+    await list("pods", async () => (await client.listPodSandbox({})).items);
+    add("status", (await timed(() => client.containerStatus({ containerId })))[0]);
+    add("version", (await timed(() => client.version({})))[0]);
+  }
+}
+
+async function memory({ samples }: Bench, { name, pid, helper }: Server): Promise<void> {
+  const helpers = await Promise.all((await processesNamed(helper)).map(proportionalKilobytes));
+  samples.add("daemon-pss", name, (await proportionalKilobytes(pid)) / 1024);
+  samples.add("helpers-pss", name, helpers.reduce((sum, kilobytes) => sum + kilobytes, 0) / 1024);
+}
+
+/** All there are: the bench has a PID namespace of its own. */
+async function processesNamed(name: string): Promise<number[]> {
+  const pids = (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry));
+  const names = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/comm`, "utf8").catch(() => "")));
+  return pids.filter((_, index) => names[index]?.trim() === name).map(Number);
+}
