@@ -28,6 +28,11 @@ export const criErrors = catalogue({
     sentence: "Keelson {version} does not implement {method}.",
     remedy: "Do without it, or use a later version.",
   },
+  noImageOfName: {
+    code: "NotFound",
+    sentence: "There is no image {image}.",
+    remedy: "keelson image ls lists those that there are.",
+  },
   metricsAddress: {
     code: "FailedPrecondition",
     sentence: "Figures cannot be served at {address}: {reason}.",

@@ -94,3 +94,7 @@ export const imageMethods = {
 export const keelsonImageMethods = {
   Load: unary(keelson.v1.LoadRequest, keelson.v1.LoadResponse),
 };
+
+export const keelsonNodeMethods = {
+  NodeStatus: read(keelson.v1.NodeStatusRequest, keelson.v1.NodeStatusResponse),
+};

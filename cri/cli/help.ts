@@ -11,13 +11,14 @@ export const overview = `Keelson: a Kubernetes CRI server.
 
 Usage:
   keelson serve              Run the daemon.
+  keelson status             Show what runs, what is in progress and what is left over.
   keelson check              Check whether this host can run pods, and what to do where it cannot.
-  keelson image load FILE    Import images from an archive into the running daemon's store.
+  keelson image              List, pull, load and remove images of the running daemon.
   keelson play FILE…         Run the pods of Kubernetes manifests, without a cluster.
   keelson config             Print the configuration in force.
-  keelson version            Print the version.
+  keelson version            Print the version, as --version does.
 
-keelson COMMAND --help describes each.
+keelson COMMAND --help describes each. status, check, image and version print JSON with --output json.
 
 Exit status of every command:
   0 for success; 1 for a failure; 2 for a wrong command line or configuration.
@@ -69,6 +70,25 @@ Examples:
 `,
   ],
   [
+    "status",
+    `keelson status: show what runs, what is in progress and what is left over.
+
+Usage:
+  keelson status [options]
+
+Asks the running daemon, which answers from memory: its version, age and memory; whether pods can have networks; pods,
+containers and images; each call, pull, network plugin and turn in a pod's queue that is in progress,
+the oldest first; and what of pods could not be taken down yet, with the reason. At most 20 lines of each.
+
+Options:
+${commonOptions}
+  --output FORMAT       text or json. [text]
+
+Exit status:
+  0; 1 when no daemon answers; 2 for a wrong command line or configuration.
+`,
+  ],
+  [
     "check",
     `keelson check: check whether this host can run pods.
 
@@ -83,6 +103,7 @@ Options:
   --config FILE         Read FILE instead of ${defaultConfigFile}.
   --cni-conf-dir DIR, --cni-bin-dir DIR
                         As for serve.
+  --output FORMAT       text or json. [text]
 
 Exit status:
   0 when nothing failed; 1 when something did; 2 for a wrong command line or configuration.
@@ -90,24 +111,34 @@ Exit status:
   ],
   [
     "image",
-    `keelson image load: import images into the running daemon's store.
+    `keelson image: list, pull, load and remove images of the running daemon.
 
 Usage:
+  keelson image ls [options]
+  keelson image pull [options] REFERENCE
   keelson image load [options] FILE
+  keelson image rm [options] REFERENCE…
 
-FILE is an OCI image layout (a directory, or a tar of one) or what docker save writes; tars may be
-gzipped. The daemon reads it, so FILE has to be on its host. Every image is checked, unpacked and on
-disk before this returns; its id and names are printed.
+ls     One line for each image: its first name, the start of its id, the bytes of its layers unpacked.
+pull   Fetches REFERENCE (a name with a tag or a digest) without credentials, as hosts.toml says. What
+       comes is checked, unpacked and on disk before this returns. A pull that breaks off goes on where
+       it was when it is asked for again within ten minutes.
+load   FILE is an OCI image layout (a directory, or a tar of one) or what docker save writes; tars may
+       be gzipped. The daemon reads it, so FILE has to be on its host. Either every image is loaded or
+       none.
+rm     REFERENCE may be a name, an id or the unique start of one. All names of the image go. One that a
+       container mounts stays; layers that a container runs on stay until it is gone.
 
 Options:
 ${commonOptions}
+  --output FORMAT       text or json. [text]
 
 Exit status:
-  0 when all images were loaded; 1 when not, and then none was; 2 for a wrong command line or
-  configuration.
+  0 when all was done; 1 when not; 2 for a wrong command line or configuration.
 
-Example:
+Examples:
   keelson image load busybox.tar
+  keelson image rm localhost/busybox:1
 `,
   ],
   [
@@ -204,7 +235,8 @@ Exit status:
     `keelson version: print the version of Keelson and of the Node.js that runs it.
 
 Usage:
-  keelson version
+  keelson version [--output json]
+  keelson --version
 `,
   ],
 ]);

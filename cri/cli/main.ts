@@ -1,4 +1,4 @@
-// The command line: keelson serve, check, image load, play, config, version. Each loads only the code it needs.
+// The command line: keelson serve, status, check, image, play, config, version. Each loads only the code it needs.
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -8,6 +8,7 @@ import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
 import { type Config, loadConfig, printConfig, settings } from "./config.ts";
 import { overview, pages } from "./help.ts";
+import { json, type Output } from "./print.ts";
 import { handleSignals } from "./signals.ts";
 import { WorkList } from "./work-list.ts";
 
@@ -21,6 +22,8 @@ const options = {
   "cni-bin-dir": { type: "string", multiple: true },
   registries: { type: "string" },
   "log-level": { type: "string" },
+  output: { type: "string" },
+  version: { type: "boolean" },
   down: { type: "boolean" },
   logs: { type: "boolean" },
 } as const;
@@ -33,6 +36,7 @@ process.exitCode = await main(process.argv.slice(2));
 async function main(args: string[]): Promise<number> {
   try {
     const { values, positionals } = parseCommandLine(args);
+    if (values.version) return printVersion(outputOf("version", values));
     const [command, ...rest] = positionals;
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
@@ -50,15 +54,16 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
   switch (command) {
     case "serve":
       return await runDaemon(() => configFor(command, rest, flags));
+    case "status":
+      return await runStatus(rest, flags);
     case "check":
-      return await runCheck(await configFor(command, rest, flags));
+      return await runCheck(await configFor(command, rest, flags), outputOf(command, flags));
     case "config":
       process.stdout.write(printConfig(await configFor(command, rest, flags)));
       return 0;
     case "version":
       noOperands(command, rest);
-      process.stdout.write(`keelson ${version()} (Node.js ${process.versions.node})\n`);
-      return 0;
+      return printVersion(outputOf(command, flags));
     case "image":
       return await runImage(rest, flags);
     case "play":
@@ -78,30 +83,48 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
     () => new Date(),
   );
   const host = loadHost();
-  handleSignals({ host, config, readConfig, log, work: new WorkList() });
+  const work = new WorkList();
+  handleSignals({ host, config, readConfig, log, work });
   // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
   process.stderr.on("error", () => undefined);
   const { serve } = await import("./serve.ts");
-  await serve(config, version(), log, stopSignal());
+  await serve(config, version(), log, work, stopSignal());
   // Whatever still runs ends here, and the locks with it: no other daemon gets them before.
   return host.exitNow(0);
 }
 
-async function runCheck(config: Config): Promise<number> {
+async function runStatus(rest: readonly string[], flags: Flags): Promise<number> {
+  const { socket } = await configFor("status", rest, flags);
+  const { nodeStatus } = await import("./status.ts");
+  process.stdout.write(await nodeStatus(socket, outputOf("status", flags), stopSignal()));
+  return 0;
+}
+
+async function runCheck(config: Config, output: Output): Promise<number> {
   const { checkHost, printFindings } = await import("./check.ts");
   const findings = await checkHost(config);
-  process.stdout.write(`${printFindings(findings)}\n`);
+  process.stdout.write(output === "json" ? json(findings) : `${printFindings(findings)}\n`);
   return findings.some(({ verdict }) => verdict === "fail") ? 1 : 0;
 }
 
 async function runImage(rest: readonly string[], flags: Flags): Promise<number> {
-  const [verb, file, ...more] = rest;
-  if (verb !== "load" || file === undefined) throw usage("keelson image takes: load FILE", "keelson image --help");
-  const { socket } = await configFor("image load", more, flags);
-  const { loadImage } = await import("./image-load.ts");
-  for (const { id, tags } of await loadImage(socket, file, stopSignal())) {
-    process.stdout.write(`${id} ${(tags ?? []).join(" ")}\n`);
-  }
+  const [verb = "", first, ...more] = rest;
+  const isKnown = verb === "ls" || (["pull", "load", "rm"].includes(verb) && first !== undefined);
+  if (!isKnown)
+    throw usage("keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE…", "keelson image --help");
+  const operands = verb === "ls" ? rest.slice(1) : verb === "rm" ? [] : more;
+  const { socket } = await configFor(`image ${verb}`, operands, flags);
+  const command = { socket, output: outputOf("image", flags), signal: stopSignal() };
+  const { listImages, loadImages, pullImage, removeImages } = await import("./images.ts");
+  const work =
+    first === undefined || verb === "ls"
+      ? listImages(command)
+      : verb === "pull"
+        ? pullImage(first, command)
+        : verb === "load"
+          ? loadImages(first, command)
+          : removeImages([first, ...more], command);
+  process.stdout.write(await work);
   return 0;
 }
 
@@ -144,6 +167,19 @@ async function configFor(command: string, operands: readonly string[], flags: Fl
     [settings.logLevel.key, flags["log-level"]],
   ];
   return await loadConfig(flags.config, new Map(given.filter(([, value]) => value !== undefined)));
+}
+
+function outputOf(command: string, { output = "text" }: Flags): Output {
+  if (output === "text" || output === "json") return output;
+  throw usage(`--output is ${output}, and may be text or json`, `keelson ${command} --help`);
+}
+
+function printVersion(output: Output): number {
+  const node = process.versions.node;
+  process.stdout.write(
+    output === "json" ? json({ keelson: version(), node }) : `keelson ${version()} (Node.js ${node})\n`,
+  );
+  return 0;
 }
 
 function noOperands(command: string, operands: readonly string[]): void {

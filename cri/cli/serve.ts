@@ -10,11 +10,13 @@ import { firstLine, isDoneWithin, type Log, loadHost, nativePaths, unpackLayer }
 import { openPods } from "../../pod/index.ts";
 import { service, startGrpcServer } from "../api/grpc-server.ts";
 import { imageService, keelsonImageService } from "../api/image-service.ts";
-import { imageMethods, keelsonImageMethods, runtimeMethods } from "../api/methods.ts";
+import { imageMethods, keelsonImageMethods, keelsonNodeMethods, runtimeMethods } from "../api/methods.ts";
+import { keelsonNodeService } from "../api/node-service.ts";
 import { runtimeService } from "../api/runtime-service.ts";
 import { startStreamingServer } from "../streaming/http-server.ts";
 import type { Config } from "./config.ts";
 import { lockDirectory } from "./directory-lock.ts";
+import type { WorkList } from "./work-list.ts";
 
 /** How long calls in progress may go on after SIGTERM. What they started is on record: the next daemon goes on with it. */
 const graceMilliseconds = 700;
@@ -27,7 +29,13 @@ const stopMilliseconds = 1700;
  * not end in time ends with the process, which the caller exits: until then it holds the locks. Rejects with a
  * KeelsonError when a part cannot be opened, having closed the others.
  */
-export async function serve(config: Config, version: string, log: Log, stop: AbortSignal): Promise<void> {
+export async function serve(
+  config: Config,
+  version: string,
+  log: Log,
+  work: Pick<WorkList, "list">,
+  stop: AbortSignal,
+): Promise<void> {
   const started = performance.now();
   const paths = nativePaths();
   await using parts = new AsyncDisposableStack();
@@ -104,6 +112,12 @@ export async function serve(config: Config, version: string, log: Log, stop: Abo
       ),
       service("runtime.v1.ImageService", imageMethods, imageService(images), version),
       service("keelson.v1.Images", keelsonImageMethods, keelsonImageService(images), version),
+      service(
+        "keelson.v1.Node",
+        keelsonNodeMethods,
+        keelsonNodeService({ pods, images, network, version, work: () => work.list() }),
+        version,
+      ),
     ],
     log,
   );

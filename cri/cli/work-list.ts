@@ -1,4 +1,4 @@
-// The list of work in progress, for an operator who asks what the daemon is doing (SIGUSR1).
+// The list of work in progress, for an operator who asks what the daemon is doing (SIGUSR1, keelson status).
 
 import { type Log, type Work, watchWork } from "../../native/index.ts";
 
@@ -18,18 +18,24 @@ export class WorkList {
     );
   }
 
-  /** A line for each, sessions last: an old session is nothing unusual. Then one with totals. */
-  dump(log: Log): void {
+  /** The oldest first, sessions last: an old session is nothing unusual. */
+  list(): { readonly kind: Work["kind"]; readonly what: string; readonly milliseconds: number }[] {
     const now = performance.now();
     const works = [...this.#works].sort((a, b) => Number(a.kind === "session") - Number(b.kind === "session"));
-    for (const work of works.slice(0, maxLines)) {
-      const what = work.describe();
-      log("info", "in progress", {
-        kind: work.kind,
+    return works.slice(0, maxLines).map(({ kind, since, describe }) => {
+      const what = describe();
+      return {
+        kind,
         what: what.length > maxText ? `${what.slice(0, maxText)}…` : what,
-        seconds: Math.round(now - work.since) / 1000,
-      });
-    }
+        milliseconds: now - since,
+      };
+    });
+  }
+
+  /** A line for each, then one with totals. */
+  dump(log: Log): void {
+    for (const { kind, what, milliseconds } of this.list())
+      log("info", "in progress", { kind, what, seconds: Math.round(milliseconds) / 1000 });
     const { rss, heapUsed, external } = process.memoryUsage();
     log("info", "work in progress", {
       total: this.#works.size,

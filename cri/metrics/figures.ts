@@ -8,7 +8,7 @@ import type { Network } from "../../cni/types.ts";
 import type { ImageStore } from "../../image/types.ts";
 import { type Outcome, type Work, watchWork } from "../../native/index.ts";
 import type { Pods } from "../../pod/index.ts";
-import { imageMethods, keelsonImageMethods, runtimeMethods } from "../api/methods.ts";
+import { imageMethods, keelsonImageMethods, keelsonNodeMethods, runtimeMethods } from "../api/methods.ts";
 
 const nameLimit = 64;
 /** Seconds. From an ExecSync to a pull of minutes. */
@@ -150,6 +150,7 @@ const services = [
   ["runtime.v1.RuntimeService", runtimeMethods],
   ["runtime.v1.ImageService", imageMethods],
   ["keelson.v1.Images", keelsonImageMethods],
+  ["keelson.v1.Node", keelsonNodeMethods],
 ] as const;
 
 /** As go-grpc-prometheus labels them. */

@@ -2,7 +2,7 @@
 
 import { type ServiceError, status } from "@grpc/grpc-js";
 import { runtime } from "../api/generated/messages.js";
-import { type Codec, connectUnary } from "./unary-calls.ts";
+import { type Codec, connectUnary } from "../unary-calls.ts";
 
 const v1 = runtime.v1;
 

@@ -1,0 +1,73 @@
+// The daemon's socket as the command line uses it: CRI's calls of images, and Keelson's own; errors in words.
+
+import { access } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { ServiceError } from "@grpc/grpc-js";
+import { KeelsonError } from "../../native/index.ts";
+import { keelson, runtime } from "../api/generated/messages.js";
+import { criErrors } from "../errors.ts";
+import { type CallLimits, connectUnary } from "../unary-calls.ts";
+
+const answerMs = 10_000;
+/** Reading, fetching and unpacking a large image takes its time; past this the daemon is taken for stuck. */
+const transferMs = 60 * 60_000;
+
+export type DaemonClient = ReturnType<typeof connectDaemon>;
+
+/** Calls of the daemon at `socket`. They reject with the daemon's own sentence, or with why nobody answers. */
+export function connectDaemon(socket: string) {
+  const { client, method } = connectUnary(socket);
+  const { v1 } = runtime;
+  const own = keelson.v1;
+  const clear =
+    <Request, Response>(call: (request: Request, limits: CallLimits) => Promise<Response>) =>
+    async (request: Request, signal: AbortSignal): Promise<Response> =>
+      await call(request, { signal }).catch((error: unknown) => {
+        throw isServiceError(error) ? clientError(socket, error) : error;
+      });
+  return {
+    status: clear(method("/keelson.v1.Node/NodeStatus", own.NodeStatusRequest, own.NodeStatusResponse, answerMs)),
+    load: clear(method("/keelson.v1.Images/Load", own.LoadRequest, own.LoadResponse, transferMs)),
+    listImages: clear(
+      method("/runtime.v1.ImageService/ListImages", v1.ListImagesRequest, v1.ListImagesResponse, answerMs),
+    ),
+    imageStatus: clear(
+      method("/runtime.v1.ImageService/ImageStatus", v1.ImageStatusRequest, v1.ImageStatusResponse, answerMs),
+    ),
+    pullImage: clear(
+      method("/runtime.v1.ImageService/PullImage", v1.PullImageRequest, v1.PullImageResponse, transferMs),
+    ),
+    removeImage: clear(
+      method("/runtime.v1.ImageService/RemoveImage", v1.RemoveImageRequest, v1.RemoveImageResponse, transferMs),
+    ),
+    [Symbol.dispose]: () => client.close(),
+  };
+}
+
+/** The images of an archive on this host, once they are in the store. */
+export async function loadImage(
+  socket: string,
+  file: string,
+  signal: AbortSignal,
+): Promise<readonly keelson.v1.LoadedImage.$Properties[]> {
+  const path = resolve(file);
+  await access(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") throw criErrors.pathMissing({ path }, error);
+  });
+  using daemon = connectDaemon(socket);
+  return (await daemon.load({ path }, signal)).images ?? [];
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "details" in error;
+}
+
+function clientError(socket: string, error: ServiceError): Error {
+  if (/\bconnect (EACCES|EPERM)\b/.test(error.details)) {
+    return criErrors.socketForbidden({ socket, uid: process.geteuid?.() ?? -1 }, error);
+  }
+  if (error.details.startsWith("No connection established")) {
+    return criErrors.daemonUnreachable({ socket, reason: "nobody listens there" }, error);
+  }
+  return new KeelsonError("daemonAnswer", "Internal", error.details, error);
+}

@@ -1,0 +1,110 @@
+// What an operator asks a running daemon at a shell: its status and its images, for people and as JSON.
+
+import { execFile } from "node:child_process";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+import { until } from "../fixtures/steps.ts";
+
+const program = join(import.meta.dirname, "../../cri/keelson");
+let node: TestNode;
+let flag: string;
+
+/** The network's last plugin fails its DEL, or hangs in its ADD, where the flag says so. */
+beforeAll(async () => {
+  node = await startNode({
+    pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"],
+    prepare: async (directory) => {
+      flag = join(directory, "flag");
+      await mkdir(join(directory, "plugins"));
+      const script = `#!/bin/sh
+[ $CNI_COMMAND = ADD ] && grep -q hang ${flag} 2>/dev/null && exec sleep 600
+[ $CNI_COMMAND = DEL ] && grep -q fail ${flag} 2>/dev/null && { echo '{"code": 100, "msg": "not today"}'; exit 1; }
+[ $CNI_COMMAND = ADD ] && { sed 's/.*"prevResult":\\({.*}\\)}$/\\1/'; }
+exit 0
+`;
+      await writeFile(join(directory, "plugins", "extra"), script);
+      await chmod(join(directory, "plugins", "extra"), 0o755);
+    },
+  });
+  const network = JSON.parse(await readFile(node.daemon.networkFile, "utf8"));
+  network.plugins.push({ type: "extra" });
+  await writeFile(node.daemon.networkFile, JSON.stringify(network));
+});
+afterAll(() => node.close());
+
+async function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return await promisify(execFile)(program, [...args, "--socket", node.daemon.socket]).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    (error: { code: number; stdout: string; stderr: string }) => error,
+  );
+}
+
+test("status shows an idle node in seven lines, and the same as JSON", async () => {
+  const { code, stdout } = await run("status");
+  expect(code).toBe(0);
+  expect(stdout.trimEnd().split("\n")).toEqual([
+    expect.stringMatching(/^keelson {6}0\.1\.0, up \d.*, \d+ MB, .*keelson\.sock$/),
+    "network      ready",
+    "pods         0 ready, 0 not ready",
+    "containers   0 running, 0 created, 0 exited",
+    expect.stringMatching(/^images {7}1, [\d.]+ MB; writable layers 0 B$/),
+    "in progress  nothing",
+    "left over    nothing",
+  ]);
+  const json = JSON.parse((await run("status", "--output", "json")).stdout);
+  expect(json).toMatchObject({ version: "0.1.0", images: 1, sandboxes: { ready: 0 }, work: [], leftovers: [] });
+});
+
+test("status names what hangs, since when, and what could not be taken down", async () => {
+  const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("stays") });
+  await writeFile(flag, "fail");
+  await node.client.removePodSandbox({ podSandboxId });
+  await writeFile(flag, "fail hang");
+  const giveUp = new AbortController();
+  const hanging = node.client.runPodSandbox({ config: node.podConfig("slow") }).catch(() => "failed");
+  const shown = await until("the plugin hangs", 10_000, async () => {
+    const { stdout } = await run("status");
+    return /plugin +extra ADD/.test(stdout) ? stdout : undefined;
+  });
+  expect(shown).toMatch(/^in progress {2}\d/m);
+  expect(shown).toMatch(/^ {2}\d+(\.\d)? s +call +RunPodSandbox/m);
+  expect(shown).toMatch(new RegExp(`^left over {4}1\\n {2}${podSandboxId.slice(0, 13)}.*not today`, "m"));
+  giveUp.abort();
+  await writeFile(flag, "");
+  await node.daemon.stop();
+  expect(await hanging).toBe("failed");
+  await node.daemon.start();
+});
+
+test("images are listed, pulled and removed by name", async () => {
+  expect((await run("image", "ls")).stdout).toMatch(
+    /^IMAGE +ID +SIZE\nlocalhost\/test\/busybox:1 +[0-9a-f]{12} +[\d.]+ MB\n$/,
+  );
+  const [image] = JSON.parse((await run("image", "ls", "--output", "json")).stdout);
+  expect(image).toMatchObject({ names: expect.arrayContaining([node.image]), pinned: false });
+  const missing = await run("image", "pull", "127.0.0.1:1/nothing:1");
+  expect({ ...missing, stdout: missing.stdout }).toMatchObject({ code: 1, stdout: "" });
+  expect(missing.stderr).toContain("RegistryUnavailable");
+  expect(await run("image", "rm", "localhost/none:1")).toMatchObject({
+    code: 1,
+    stderr: "keelson: There is no image localhost/none:1. keelson image ls lists those that there are.\n",
+  });
+  expect(await run("image", "rm", node.image)).toMatchObject({ code: 0, stdout: `${image.id}\n` });
+  expect((await run("image", "ls")).stdout).toBe("IMAGE  ID  SIZE\n");
+});
+
+test.each([
+  [["image"], "keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE…"],
+  [["image", "rm"], "keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE…"],
+  [["image", "ls", "busybox"], "keelson image ls takes no busybox"],
+  [["image", "pull", "a", "b"], "keelson image pull takes no b"],
+  [["status", "now"], "keelson status takes no now"],
+  [["status", "--output", "yaml"], "--output is yaml, and may be text or json"],
+])("%j is a wrong command line", async (args, sentence) => {
+  const { code, stdout, stderr } = await run(...args);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toContain(sentence);
+});
