@@ -15,6 +15,7 @@
 #include "cni/plugins/loopback.h"
 #include "cni/plugins/plugin.h"
 #include "cni/plugins/portmap.h"
+#include "cni/plugins/ptp.h"
 #include "common/file.h"
 #include "common/json.h"
 
@@ -22,7 +23,7 @@ namespace keelson {
 
 namespace {
 
-const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin, &portmap_plugin, &host_local_plugin, &static_plugin};
+const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin, &ptp_plugin, &portmap_plugin, &host_local_plugin, &static_plugin};
 
 constexpr const char* usage_text =
     "keelson-cni " KEELSON_VERSION ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"

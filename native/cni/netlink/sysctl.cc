@@ -1,6 +1,7 @@
 #include "cni/netlink/sysctl.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -35,6 +36,10 @@ Status set_sysctl(const std::string& path, const char* value) {
 void try_sysctl(const std::string& path, const char* value) {
   Fd file(open(("/proc/sys/" + path).c_str(), O_WRONLY | O_CLOEXEC));
   [[maybe_unused]] ssize_t count = file ? write(file.get(), value, strlen(value)) : -1;
+}
+
+Status enable_forwarding(int family) {
+  return set_sysctl(family == AF_INET ? "net/ipv4/ip_forward" : "net/ipv6/conf/all/forwarding", "1");
 }
 
 }  // namespace keelson

@@ -13,4 +13,7 @@ Status set_sysctl(const std::string& path, const char* value);
 // For settings that a kernel may lack (no IPv6), or that only help.
 void try_sysctl(const std::string& path, const char* value);
 
+// Packets of that family are passed on between interfaces.
+Status enable_forwarding(int family);
+
 }  // namespace keelson

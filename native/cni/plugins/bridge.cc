@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cni/ipam/ipam.h"
+#include "cni/netlink/sysctl.h"
 #include "cni/nftables/masquerade.h"
 #include "cni/plugins/bridge_config.h"
 #include "cni/plugins/bridge_device.h"

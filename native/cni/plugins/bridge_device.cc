@@ -59,8 +59,4 @@ Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const Ip
   return {};
 }
 
-Status enable_forwarding(int family) {
-  return set_sysctl(family == AF_INET ? "net/ipv4/ip_forward" : "net/ipv6/conf/all/forwarding", "1");
-}
-
 }  // namespace keelson

@@ -17,7 +17,4 @@ Outcome<Link> ensure_bridge(NetlinkSocket& netlink, const BridgeConfig& config);
 // removed.
 Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const IpPrefix& gateway, bool force);
 
-// Packets of that family are passed on between interfaces.
-Status enable_forwarding(int family);
-
 }  // namespace keelson

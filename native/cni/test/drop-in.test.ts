@@ -20,7 +20,7 @@ function bridge(name: string, subnets: readonly string[], more: object = {}) {
 const mac = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
 /** A result without what is random in it. */
-function shape(result: object, pod: Pod): unknown {
+function shape(result: object, pod: Pod): Record<string, unknown> {
   const text = JSON.stringify(result)
     .replaceAll(pod.netns, "NETNS")
     .replaceAll(/veth[0-9a-f]{8}/g, "VETH")
@@ -29,7 +29,7 @@ function shape(result: object, pod: Pod): unknown {
 }
 
 /** What the kernel has of a pod's network, but for what differs from pod to pod. */
-function kernelView(pod: Pod): unknown {
+function kernelView(pod: Pod) {
   const json = (...words: string[]) => JSON.parse(lab.inside(pod, "ip", "-j", ...words));
   const addresses = json("addr", "show", "dev", "eth0")[0];
   return {
@@ -131,6 +131,42 @@ describe("the same configuration", () => {
       await lab.done("bridge", "CHECK", { ...config, prevResult: answer }, { pod, directory });
     await lab.done("bridge", "DEL", config, { pod, directory: fields });
     expect(lab.leased(config.name)).toEqual([]);
+  });
+
+  test("of ptp", async () => {
+    const ipam = { type: "host-local", dataDir: lab.leases, subnet: "10.8.0.0/24", routes: [{ dst: "0.0.0.0/0" }] };
+    const config = { cniVersion: "1.0.0", name: "dr8", type: "ptp", mtu: 1300, ipam };
+    const hostsRoutes = (...family: string[]): Record<string, unknown>[] =>
+      JSON.parse(lab.host("ip", ...family, "-j", "route"))
+        .filter(({ dev }: { dev: string }) => dev.startsWith("veth"))
+        .map(({ dst, scope, protocol }: Record<string, unknown>) => ({ dst, scope, protocol }));
+    const seen = [];
+    for (const [adder, deleter] of [
+      [fields, ours],
+      [oursSanitized, fields],
+    ] as const) {
+      lab.host("rm", "-f", path.join(lab.leases, "dr8", "last_reserved_ip.0"));
+      const pod = lab.pod();
+      const prevResult = await lab.done("ptp", "ADD", config, { pod, directory: adder });
+      // The field's detects duplicates, where there is only the host.
+      const { settings: _, ...view } = kernelView(pod);
+      seen.push({ result: { dns: {}, ...shape(prevResult, pod) }, view, routes: hostsRoutes() });
+      for (const directory of [ours, fields])
+        await lab.done("ptp", "CHECK", { ...config, prevResult }, { pod, directory });
+      await lab.done("ptp", "DEL", config, { pod, directory: deleter });
+      expect(lab.leased("dr8")).toEqual([]);
+      expect(hostsRoutes()).toEqual([]);
+    }
+    expect(seen[1]).toEqual(seen[0]);
+
+    const pod = lab.pod();
+    const six = { ...config, ipMasq: true, ipam: { ...ipam, subnet: "fd08::/64", routes: [{ dst: "::/0" }] } };
+    const prevResult = await lab.done("ptp", "ADD", six, { pod, directory: oursSanitized });
+    await lab.done("ptp", "CHECK", { ...six, prevResult }, { pod, directory: oursSanitized });
+    expect(hostsRoutes("-6").map(({ dst }) => dst)).toContain("fd08::2");
+    expect(lab.inside(pod, "ip", "-6", "route", "get", "fd08::77")).toContain("via fd08::1 dev eth0 src fd08::2");
+    await lab.done("ptp", "DEL", six, { pod, directory: oursSanitized });
+    expect(lab.host("nft", "list", "ruleset")).not.toContain("fd08::");
   });
 
   test("of loopback", async () => {
