@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadConfig, printConfig } from "./config.ts";
+import { sampleConfig, settings } from "./settings.ts";
 
 let directory: string;
 let file: string;
@@ -62,6 +63,33 @@ test("what is printed says the same when it is read again", async () => {
   expect(await loadConfig(again)).toEqual(config);
 });
 
+test("the sample has every key and means the defaults, as it is and without its comments", async () => {
+  await writeFile(file, "");
+  const defaults = await loadConfig(file);
+  await writeFile(file, sampleConfig());
+  expect(await loadConfig(file)).toEqual(defaults);
+  await writeFile(file, sampleConfig().replaceAll(/^# (\[.*\]|\w+ = .*)$/gm, "$1"));
+  expect(await loadConfig(file)).toEqual({
+    ...defaults,
+    metricsAddress: { host: "127.0.0.1", port: 9537 },
+    handlers: new Map([["runc", "/usr/bin/runc"]]),
+  });
+  for (const { key, effect } of Object.values(settings)) {
+    expect(sampleConfig()).toContain(`# ${effect}\n# ${key.split(".").at(-1)} = `);
+  }
+});
+
+test.each([
+  ["[::1]:0", { host: "::1", port: 0 }],
+  ["0.0.0.0:65535", { host: "0.0.0.0", port: 65_535 }],
+])("metrics.address %s", async (text, address) => {
+  await writeFile(file, `[metrics]\naddress = "${text}"\n`);
+  const config = await loadConfig(file);
+  expect(config.metricsAddress).toEqual(address);
+  await writeFile(file, printConfig(config));
+  expect(await loadConfig(file)).toEqual(config);
+});
+
 describe("wrong", () => {
   test.each([
     ["an unknown key", 'rot = "/x"', "sets the key rot, which does not exist. Did you mean root?"],
@@ -90,6 +118,14 @@ describe("wrong", () => {
       '[log]\nlevel = "loud"',
       'sets the key log.level to "loud". Set it to one of debug, info, warn, error.',
     ],
+    [
+      "streams off loopback",
+      '[streaming]\naddress = "10.0.0.1"',
+      "Set it to a loopback address (127.0.0.1 or ::1, to which the kubelet forwards), as sessions are not encrypted.",
+    ],
+    ["a name for metrics", '[metrics]\naddress = "localhost:1"', "Set it to an IP address and a port"],
+    ["IPv6 without brackets", '[metrics]\naddress = "::1:1"', "Set it to an IP address and a port"],
+    ["a port beyond all", '[metrics]\naddress = "127.0.0.1:65536"', "Set it to an IP address and a port"],
     ["a mixed list", '[cni]\nbin_dirs = ["/a", 1]', "sets the key cni.bin_dirs to"],
     ["no TOML", "root = ", "is not TOML: Invalid TOML document"],
   ])("%s: named with its file", async (_name, text, sentence) => {

@@ -1,6 +1,7 @@
 // The manual of the command line, one page a command.
 
 import { defaultConfigFile } from "./config.ts";
+import { settings } from "./settings.ts";
 
 const commonOptions = `  --config FILE         Read FILE instead of ${defaultConfigFile}; its drop-ins are FILE.d/*.toml.
   --root DIR            Durable state: images, records of pods, network leases. [/var/lib/keelson]
@@ -209,21 +210,14 @@ Examples:
 
 Usage:
   keelson config [options]
+  keelson config --default > /etc/keelson/config.toml
 
-Reads what keelson serve would read, checks it, and prints all of it as TOML: a file to start from.
+Reads what keelson serve would read, checks it, and prints all of it as TOML.
 
-  root, state, socket             Absolute paths.
-  log.level                       debug, info, warn or error.
-  cgroup.root                     Parent of pods that come without a cgroup parent; cgroupfs form.
-  cni.conf_dir, cni.bin_dirs      A directory; a list of directories.
-  image.registries_dir            A tree of HOST/hosts.toml files, as containerd reads them.
-  streaming.address, .port        Where exec, attach and port-forward are served. [127.0.0.1, any]
-  metrics.address                 ADDRESS:PORT where Prometheus finds figures, as 127.0.0.1:9537. [nowhere]
-  runtime.default_handler         The handler of pods that name none: native, or one of:
-  runtime.handlers.NAME.binary    An OCI runtime (runc, crun …) that pods reach by RuntimeClass NAME.
-                                  Releases with known ways to the host are refused.
+${keys()}
 
 Options:
+  --default             Print a file to start from instead: every key as a comment, with its default.
   Those of keelson serve.
 
 Exit status:
@@ -240,3 +234,24 @@ Usage:
 `,
   ],
 ]);
+
+/** A line or more for each key: what it does, and its default in brackets. */
+function keys(): string {
+  return Object.values(settings)
+    .map(({ key, effect, ...rest }) => {
+      const usual = "fallback" in rest ? ` [${[rest.fallback].flat().join(", ")}]` : "";
+      return wrapped(`  ${key.replace("*", "NAME").padEnd(30)}`, `${effect}${usual}`);
+    })
+    .join("\n");
+}
+
+/** Words behind a first column, in lines of 100 characters at most. */
+function wrapped(column: string, words: string): string {
+  const lines = [column];
+  for (const word of words.split(" ")) {
+    const line = lines.at(-1) ?? "";
+    if (line.length + word.length + 1 > 100) lines.push(`${" ".repeat(column.length)} ${word}`);
+    else lines[lines.length - 1] = `${line} ${word}`;
+  }
+  return lines.join("\n");
+}

@@ -6,9 +6,10 @@ import { KeelsonError, loadHost, messageOf } from "../../native/index.ts";
 import { exhausted } from "../api/resource-exhausted.ts";
 import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
-import { type Config, loadConfig, printConfig, settings } from "./config.ts";
+import { type Config, loadConfig, printConfig } from "./config.ts";
 import { overview, pages } from "./help.ts";
 import { json, type Output } from "./print.ts";
+import { sampleConfig, settings } from "./settings.ts";
 import { handleSignals } from "./signals.ts";
 import { WorkList } from "./work-list.ts";
 
@@ -24,6 +25,7 @@ const options = {
   "log-level": { type: "string" },
   output: { type: "string" },
   version: { type: "boolean" },
+  default: { type: "boolean" },
   down: { type: "boolean" },
   logs: { type: "boolean" },
 } as const;
@@ -51,6 +53,9 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
   if (command !== "play" && (flags.down || flags.logs)) {
     throw usage(`keelson ${command} takes no ${flags.down ? "--down" : "--logs"}`, `keelson ${command} --help`);
   }
+  if (command !== "config" && flags.default) {
+    throw usage(`keelson ${command} takes no --default`, `keelson ${command} --help`);
+  }
   switch (command) {
     case "serve":
       return await runDaemon(() => configFor(command, rest, flags));
@@ -59,7 +64,7 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
     case "check":
       return await runCheck(await configFor(command, rest, flags), outputOf(command, flags));
     case "config":
-      process.stdout.write(printConfig(await configFor(command, rest, flags)));
+      process.stdout.write(flags.default ? sampleConfig() : printConfig(await configFor(command, rest, flags)));
       return 0;
     case "version":
       noOperands(command, rest);
