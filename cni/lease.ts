@@ -3,7 +3,7 @@
 // One file for each sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was
 // at ADD, since the files in /etc/cni/net.d may change or go while the pod lives.
 
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import {
   asArray,
@@ -15,6 +15,7 @@ import {
   member,
   messageOf,
   parseObject,
+  readFiles,
   replaceFile,
 } from "../native/index.ts";
 import type { ChainTarget } from "./chain.ts";
@@ -93,10 +94,10 @@ export async function readLeases(
 ): Promise<Map<string, Lease>> {
   const leases = new Map<string, Lease>();
   const names = await readdir(directory).catch(() => []);
-  for (const name of names.filter((one) => one.endsWith(".json"))) {
-    const path = join(directory, name);
-    const text = await readFile(path, "utf8").catch((error: unknown) => error);
-    const lease = typeof text === "string" ? parseLease(text, basename(name, ".json")) : messageOf(text);
+  const paths = names.filter((one) => one.endsWith(".json")).map((name) => join(directory, name));
+  for (const [index, file] of (await readFiles(paths)).entries()) {
+    const path = paths[index] ?? "";
+    const lease = "bytes" in file ? parseLease(file.bytes.toString(), basename(path, ".json")) : messageOf(file.error);
     if (typeof lease === "string") damaged(path, lease);
     else leases.set(lease.target.containerId, lease);
   }

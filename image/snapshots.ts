@@ -1,12 +1,14 @@
 // Writable layers of containers: `containers/<id>/{upper,work}` and the list of layers below them.
 
-import { readdir, readFile, rename } from "node:fs/promises";
+import { readdir, rename } from "node:fs/promises";
 import path from "node:path";
 import {
   changeFiles,
+  type FileRead,
   type Host,
   KeelsonError,
   MalformedJson,
+  readFiles,
   readJsonObject,
   SingleFlight,
   Slots,
@@ -58,8 +60,10 @@ export class Snapshots {
   /** Reads what is there; a half-made snapshot is taken down. `now` gives milliseconds since the epoch. */
   static async open(layout: Layout, host: Host, now: () => number): Promise<Snapshots> {
     const all = new Map<string, Needs>();
-    for (const id of await readdir(layout.containers)) {
-      const needs = await readRecord(path.join(layout.container(id), recordName));
+    const ids = await readdir(layout.containers);
+    const files = await readFiles(ids.map((id) => path.join(layout.container(id), recordName)));
+    for (const [index, id] of ids.entries()) {
+      const needs = parseRecord(files[index]);
       if (needs === undefined) await host.removeTree(layout.container(id));
       else all.set(id, needs);
     }
@@ -171,13 +175,18 @@ export class Snapshots {
   }
 }
 
-async function readRecord(file: string): Promise<Needs | undefined> {
+/** Undefined for one that is not there or not whole. Throws when it cannot be told. */
+function parseRecord(file: FileRead | undefined): Needs | undefined {
+  if (file === undefined || "error" in file) {
+    if (isMissing(file?.error)) return undefined;
+    throw file?.error;
+  }
   try {
-    const record = readJsonObject(await readFile(file));
+    const record = readJsonObject(file.bytes);
     const layers = record.strings("layers").filter(isDigest);
     return layers.length > 0 ? { layers, mounted: record.strings("mounted") } : undefined;
   } catch (error) {
-    if (error instanceof MalformedJson || isMissing(error)) return undefined;
+    if (error instanceof MalformedJson) return undefined;
     throw error;
   }
 }

@@ -4,10 +4,10 @@
 // it has to survive the daemon's death, and after a power cut no pod lives that it could describe.
 
 import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
-import { changeFiles, messageOf, replaceFile } from "../native/index.ts";
+import { changeFiles, messageOf, readFiles, replaceFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import type { ShownImage } from "./shown-image.ts";
 import type {
@@ -71,8 +71,6 @@ export interface LoadedRecords {
 }
 
 const formatVersion = 2;
-/** Descriptors are scarce when a daemon starts over after it ran out of them. */
-const readAtOnce = 8;
 
 interface Pending {
   record: ObjectRecord;
@@ -123,22 +121,19 @@ export class Records {
     const records: ObjectRecord[] = [];
     const damaged: string[] = [];
     const unreadable: Unreadable[] = [];
-    const read = async (name: string): Promise<void> => {
-      try {
-        const record = decode(await readFile(join(this.#directory, name), "utf8"));
-        if (record === undefined) damaged.push(name);
-        else records.push(record);
-      } catch (error) {
-        const reason = messageOf(error);
-        unreadable.push({ name, id: basename(name, ".json"), reason });
-      }
-    };
     const names = await readdir(this.#directory);
-    const whole = names.filter((name) => name.endsWith(".json")).values();
-    const readInTurn = async (): Promise<void> => {
-      for (const name of whole) await read(name);
-    };
-    await Promise.all(Array.from({ length: readAtOnce }, readInTurn));
+    const whole = names.filter((name) => name.endsWith(".json"));
+    const files = await readFiles(whole.map((name) => join(this.#directory, name)));
+    for (const [index, name] of whole.entries()) {
+      const file = files[index];
+      if (file === undefined || "error" in file) {
+        unreadable.push({ name, id: basename(name, ".json"), reason: messageOf(file?.error) });
+        continue;
+      }
+      const record = decode(file.bytes.toString());
+      if (record === undefined) damaged.push(name);
+      else records.push(record);
+    }
     const drafts = names.filter((name) => !name.endsWith(".json"));
     await Promise.allSettled([...drafts, ...damaged].map((name) => rm(join(this.#directory, name), { force: true })));
     return { records, damaged, unreadable };

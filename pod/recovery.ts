@@ -1,8 +1,10 @@
 // Start-up is recovery: from records and what stands in /run to the model. What is found begun, lost or
 // without a record is only noted here: tidy.ts takes it down once the daemon serves.
 
+import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { type ContainerRun, isDoneWithin, KeelsonError } from "../native/index.ts";
 import { phaseOf } from "./container.ts";
 import { applyUnseenExit } from "./container-life.ts";
@@ -94,8 +96,10 @@ async function reattach(
 
 /** The pod of an older keelson has no directory of files for its containers, and its monitor mounts none there. */
 async function provideFiles(env: Environment, sandbox: Sandbox): Promise<void> {
+  const files = join(sandbox.podDirectory, "files");
+  if (existsSync(files)) return;
   try {
-    await mkdir(join(sandbox.podDirectory, "files"), { mode: 0o711 });
+    await mkdir(files, { mode: 0o711 });
     await writeContainerFiles(sandbox, env.hostResolvConf);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "EEXIST") return;
@@ -131,7 +135,9 @@ async function adopt(env: Environment, sandbox: Sandbox, runs: readonly Containe
       applyUnseenExit(env, container);
       continue;
     }
-    container.setPhase(phaseOf(run));
+    const phase = phaseOf(run);
+    if (isDeepStrictEqual(phase, container.phase)) continue;
+    container.setPhase(phase);
     env.records.save(containerRecord(container)).catch((error: unknown) => {
       env.log("warn", `container ${container.id}: its state could not be recorded: ${String(error)}`);
     });
