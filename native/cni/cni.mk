@@ -6,7 +6,7 @@ CNI_PLUGINS := loopback bridge ptp portmap host-local static
 CNI_SOURCES := $(filter-out %_test.cc,$(wildcard cni/*.cc cni/*/*.cc common/*.cc))
 CNI_PARTS := $(call objects,$(BUILD)/cni-objects,$(filter-out %/main.cc,$(CNI_SOURCES)))
 CNI_LIBRARIES := -l:libnftnl.a -lmnl -l:libcrypto.a -pthread
-CNI_LINK := $(if $(STATIC),-s -static-libstdc++ -static-libgcc) -Wl,--gc-sections,-z,relro
+CNI_LINK := $(if $(STATIC),-s -static-libstdc++ -static-libgcc) -Wl,--gc-sections,--as-needed,-z,relro
 
 CNI_COMPILE = $(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) -ffunction-sections -fdata-sections \
 	-DKEELSON_VERSION='"$(CNI_VERSION)"' -c $< -o $@

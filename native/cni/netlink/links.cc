@@ -107,8 +107,11 @@ Status await_deletion(NetlinkSocket& events, const Link& link, int report) {
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return fail_errno("wait for netlink");
     if (waits[0].revents != 0) {
+      Result<NetlinkReplies> received = events.receive(0);
+      // Too much happens for the socket to hold it all: the child will tell.
+      if (!received && received.error().error_number == ENOBUFS) continue;
       bool gone = false;
-      TRY(events.receive(0)).each([&](const nlmsghdr* message) {
+      TRY(std::move(received)).each([&](const nlmsghdr* message) {
         if (message->nlmsg_type == RTM_DELLINK && read_link(message).index == link.index) gone = true;
       });
       if (gone) return {};

@@ -84,11 +84,11 @@ Result<NetlinkReplies> NetlinkSocket::receive(int milliseconds) {
   if (ready < 0 && errno == EINTR) return NetlinkReplies();
   if (ready < 0) return fail_errno("wait for netlink");
   if (ready == 0) return fail(Kind::timeout, "wait for netlink", "the kernel did not answer in time");
-  NetlinkReplies replies;
-  replies.bytes_.resize(receive_room);
-  ssize_t count = mnl_socket_recvfrom(socket_.get(), replies.bytes_.data(), receive_room);
+  auto buffer = std::make_unique_for_overwrite<uint8_t[]>(receive_room);
+  ssize_t count = mnl_socket_recvfrom(socket_.get(), buffer.get(), receive_room);
   if (count < 0) return fail_errno("receive from netlink");
-  replies.bytes_.resize(static_cast<size_t>(count));
+  NetlinkReplies replies;
+  replies.bytes_.assign(buffer.get(), buffer.get() + count);
   return replies;
 }
 
