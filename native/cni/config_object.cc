@@ -1,6 +1,7 @@
 #include "cni/config_object.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace keelson {
 
@@ -19,11 +20,24 @@ bool asks_for_nothing(const Json& value) {
   return false;
 }
 
+bool is_same_key(std::string_view one, std::string_view other) {
+  return std::ranges::equal(one, other, [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); });
+}
+
 }  // namespace
+
+const Json& find_member(const Json& object, std::string_view key) {
+  const Json& exact = object[key];
+  if (!exact.is_null()) return exact;
+  for (const auto& [name, value] : object.members()) {
+    if (is_same_key(name, key)) return value;
+  }
+  return exact;
+}
 
 const Json& ConfigObject::member(std::string_view key) {
   read_.push_back(key);
-  return json_[key];
+  return find_member(json_, key);
 }
 
 Outcome<bool> ConfigObject::boolean(std::string_view key, bool otherwise) {
@@ -75,7 +89,8 @@ Outcome<const std::vector<Json>*> ConfigObject::items(std::string_view key) {
 
 Done ConfigObject::refuse_others() const {
   for (const auto& [key, value] : json_.members()) {
-    if (std::ranges::find(read_, key) != read_.end() || asks_for_nothing(value)) continue;
+    bool is_read = std::ranges::any_of(read_, [&](std::string_view one) { return is_same_key(one, key); });
+    if (is_read || asks_for_nothing(value)) continue;
     return unsupported(path_of(key) + " is not supported by this plugin");
   }
   return {};

@@ -13,6 +13,10 @@
 
 namespace keelson {
 
+// The object's member of that name; of that name in other letter case if there is none, for the field's plugins take
+// those as well, and containerd writes some so ("HostPort").
+const Json& find_member(const Json& object, std::string_view key);
+
 class ConfigObject {
  public:
   // `path` is for errors: "ipam", or "" for the configuration itself. `json` must outlive this.

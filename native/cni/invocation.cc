@@ -154,9 +154,9 @@ Outcome<Invocation> read_invocation(std::string& version) {
   if (!config->is_object()) return refuse(ErrorCode::decoding_failure, "the network configuration is no object");
   invocation.config = std::move(*config);
   // Without one it is of the first version of all.
-  invocation.version = invocation.config["cniVersion"].string("0.1.0");
+  invocation.version = invocation.part("cniVersion").string("0.1.0");
   version = invocation.version;
-  invocation.network = invocation.config["name"].string();
+  invocation.network = invocation.part("name").string();
   if (invocation.network.empty()) return misconfigured("missing network name");
   if (!is_name(invocation.network)) {
     return refuse(ErrorCode::invalid_configuration, "invalid characters found in network name", invocation.network);
@@ -166,12 +166,12 @@ Outcome<Invocation> read_invocation(std::string& version) {
 }
 
 Outcome<std::vector<Attachment>> valid_attachments(const Invocation& invocation) {
-  const Json& list = invocation.config["cni.dev/valid-attachments"];
+  const Json& list = invocation.part("cni.dev/valid-attachments");
   // Absent is not the same as empty: it would mean that nothing is valid, and everything were to be taken down.
   if (!list.is_array()) return misconfigured("GC needs cni.dev/valid-attachments, an array");
   std::vector<Attachment> valid;
   for (const Json& item : list.items()) {
-    Attachment one{std::string(item["containerID"].string()), std::string(item["ifname"].string())};
+    Attachment one{std::string(find_member(item, "containerID").string()), std::string(find_member(item, "ifname").string())};
     if (one.container_id.empty() || one.interface_name.empty()) {
       return misconfigured("cni.dev/valid-attachments: each needs containerID and ifname");
     }

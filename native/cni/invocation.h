@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cni/config_object.h"
 #include "cni/plugin_error.h"
 #include "common/json.h"
 
@@ -33,6 +34,8 @@ struct Invocation {
   Json config;
   std::string network;         // the configuration's name
   std::string version;         // the configuration's cniVersion
+
+  const Json& part(std::string_view key) const { return find_member(config, key); }
 
   // ADD and CHECK need all that the configuration asks for; DEL and GC clear up whatever it says.
   bool is_strict() const { return command != Command::del && command != Command::gc; }

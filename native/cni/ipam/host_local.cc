@@ -34,9 +34,9 @@ Outcome<std::vector<IpAddress>> read_requested(const Invocation& invocation) {
   std::vector<IpAddress> requested;
   auto argument = invocation.arguments.find("IP");
   if (argument != invocation.arguments.end() && !argument->second.empty()) TRY(add_requested(requested, argument->second));
-  ConfigObject arguments(invocation.config["args"]["cni"], "args.cni");
+  ConfigObject arguments(find_member(invocation.part("args"), "cni"), "args.cni");
   for (const std::string& text : TRY(arguments.texts("ips"))) TRY(add_requested(requested, text));
-  ConfigObject runtime(invocation.config["runtimeConfig"], "runtimeConfig");
+  ConfigObject runtime(invocation.part("runtimeConfig"), "runtimeConfig");
   for (const std::string& text : TRY(runtime.texts("ips"))) TRY(add_requested(requested, text));
   return requested;
 }
@@ -44,10 +44,10 @@ Outcome<std::vector<IpAddress>> read_requested(const Invocation& invocation) {
 // In the order of the field's host-local, for the numbers of the sets are in file names.
 Outcome<std::vector<RangeSet>> read_sets(const Invocation& invocation, ConfigObject& ipam) {
   std::vector<RangeSet> sets;
-  ConfigObject runtime(invocation.config["runtimeConfig"], "runtimeConfig");
+  ConfigObject runtime(invocation.part("runtimeConfig"), "runtimeConfig");
   for (const Json& set : *TRY(runtime.items("ipRanges"))) sets.push_back(TRY(parse_range_set(set, "runtimeConfig.ipRanges")));
   for (const char* key : {"rangeStart", "rangeEnd", "gateway"}) ipam.member(key);
-  if (!ipam.member("subnet").is_null()) sets.push_back({TRY(parse_range(invocation.config["ipam"], "ipam"))});
+  if (!ipam.member("subnet").is_null()) sets.push_back({TRY(parse_range(invocation.part("ipam"), "ipam"))});
   for (const Json& set : *TRY(ipam.items("ranges"))) sets.push_back(TRY(parse_range_set(set, "ipam.ranges")));
   if (sets.empty()) return misconfigured("ipam: no IP ranges specified");
   TRY(check_range_sets(sets));
@@ -60,7 +60,7 @@ Outcome<std::string> read_directory(const Invocation& invocation, ConfigObject& 
 }
 
 Outcome<Config> read_config(const Invocation& invocation) {
-  ConfigObject ipam(invocation.config["ipam"], "ipam");
+  ConfigObject ipam(invocation.part("ipam"), "ipam");
   for (const char* key : {"type", "name"}) ipam.member(key);
   Config config;
   config.sets = TRY(read_sets(invocation, ipam));
@@ -136,7 +136,7 @@ Outcome<NetworkResult> host_local_add(const Invocation& invocation) {
 
 // Only the directory matters here: a range that is written wrong by now must not keep a lease.
 Outcome<std::optional<LeaseDirectory>> open_leases(const Invocation& invocation) {
-  ConfigObject ipam(invocation.config["ipam"], "ipam");
+  ConfigObject ipam(invocation.part("ipam"), "ipam");
   std::string directory = TRY(read_directory(invocation, ipam));
   return TRY(LeaseDirectory::open_existing(directory));
 }

@@ -7,7 +7,7 @@
 namespace keelson {
 
 Outcome<const Ipam*> find_ipam(const Invocation& invocation) {
-  ConfigObject config(invocation.config["ipam"], "ipam");
+  ConfigObject config(invocation.part("ipam"), "ipam");
   std::string type = TRY(config.text("type"));
   if (type.empty()) return nullptr;
   for (const Ipam* ipam : {&host_local_ipam, &static_ipam}) {

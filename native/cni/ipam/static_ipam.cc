@@ -54,7 +54,7 @@ Done replace_by(std::vector<AddressResult>& addresses, ConfigObject named) {
 }
 
 Outcome<NetworkResult> read(const Invocation& invocation) {
-  ConfigObject ipam(invocation.config["ipam"], "ipam");
+  ConfigObject ipam(invocation.part("ipam"), "ipam");
   for (const char* key : {"type", "name"}) ipam.member(key);
   NetworkResult result;
   for (const Json& item : *TRY(ipam.items("addresses"))) {
@@ -66,8 +66,8 @@ Outcome<NetworkResult> read(const Invocation& invocation) {
     result.addresses.push_back(address);
   }
   TRY(add_from_arguments(invocation, result.addresses));
-  TRY(replace_by(result.addresses, ConfigObject(invocation.config["args"]["cni"], "args.cni")));
-  TRY(replace_by(result.addresses, ConfigObject(invocation.config["runtimeConfig"], "runtimeConfig")));
+  TRY(replace_by(result.addresses, ConfigObject(find_member(invocation.part("args"), "cni"), "args.cni")));
+  TRY(replace_by(result.addresses, ConfigObject(invocation.part("runtimeConfig"), "runtimeConfig")));
   result.routes = TRY(parse_routes(ipam.member("routes"), "ipam.routes"));
   result.dns = TRY(parse_dns(ipam.member("dns")));
   TRY(ipam.refuse_others());
@@ -79,7 +79,7 @@ Done nothing_to_do(const Invocation&) { return {}; }
 // Each address that the result also has must have the gateway that the result has.
 Done static_check(const Invocation& invocation) {
   NetworkResult wanted = TRY(read(invocation));
-  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("Required prevResult missing");
   for (const AddressResult& one : wanted.addresses) {
     for (const AddressResult& found : previous->addresses) {

@@ -162,7 +162,7 @@ Done bridge_check(const Invocation& invocation) {
   const Ipam* ipam = TRY(find_ipam(invocation));
   Fd container = TRY(open_container_namespace(invocation));
   if (ipam) TRY(ipam->check(invocation));
-  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("Required prevResult missing");
   NetlinkSocket host = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   std::optional<Link> bridge = TRY(find_link(host, config.bridge));

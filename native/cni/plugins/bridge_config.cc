@@ -15,9 +15,8 @@ Outcome<std::string> read_mac(const Invocation& invocation) {
   std::string mac;
   auto argument = invocation.arguments.find("MAC");
   if (argument != invocation.arguments.end()) mac = argument->second;
-  for (const char* source : {"args", "runtimeConfig"}) {
-    const Json& object = invocation.config[source];
-    std::string named = TRY(ConfigObject(std::string_view(source) == "args" ? object["cni"] : object, source).text("mac"));
+  for (const Json* source : {&find_member(invocation.part("args"), "cni"), &invocation.part("runtimeConfig")}) {
+    std::string named = TRY(ConfigObject(*source, "").text("mac"));
     if (!named.empty()) mac = named;
   }
   return mac;
@@ -27,7 +26,7 @@ Done refuse_combinations(const Invocation& invocation, const BridgeConfig& confi
   if (config.hairpin && config.promiscuous) {
     return misconfigured("cannot set hairpin mode and promiscuous mode at the same time");
   }
-  if (config.no_container_interface && !invocation.config["ipam"]["type"].string().empty()) {
+  if (config.no_container_interface && !find_member(invocation.part("ipam"), "type").string().empty()) {
     return misconfigured("cannot use IPAM when DisableContainerInterface flag is set");
   }
   if (config.bridge.size() > interface_name_limit) return misconfigured("bridge: " + config.bridge + " is too long for an interface");

@@ -35,7 +35,7 @@ bool is_loopback(const IpAddress& address) {
 
 Outcome<std::string> loopback_add(const Invocation& invocation) {
   TRY(loopback_status(invocation));
-  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   Fd container = TRY(open_container_namespace(invocation));
   Loopback loopback = TRY(find_loopback(container));
   NetlinkBatch batch;

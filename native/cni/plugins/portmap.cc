@@ -65,7 +65,7 @@ Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
     std::vector<std::string> words = TRY(object.texts(key));
     for (const AddressCondition& one : TRY(parse_conditions(words, key))) ports.conditions.push_back(one);
   }
-  ConfigObject runtime(invocation.config["runtimeConfig"], "runtimeConfig");
+  ConfigObject runtime(invocation.part("runtimeConfig"), "runtimeConfig");
   for (const Json& item : *TRY(runtime.items("portMappings"))) ports.mappings.push_back(TRY(read_mapping(item)));
   TRY(object.refuse_others());
   if (ports.container_id.size() > port_comment_limit && !ports.mappings.empty()) {
@@ -109,7 +109,7 @@ std::vector<uint16_t> udp_ports(const HostPorts& ports) {
 
 Outcome<std::string> portmap_add(const Invocation& invocation) {
   HostPorts ports = TRY(read_portmap_config(invocation));
-  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("must be called as chained plugin");
   if (ports.mappings.empty()) return to_json(*previous, invocation.version);
   for (const IpAddress& pod : pod_addresses(invocation, *previous)) {
@@ -125,7 +125,7 @@ Done portmap_del(const Invocation& invocation) { return remove_host_ports(invoca
 
 Done portmap_check(const Invocation& invocation) {
   HostPorts ports = TRY(read_portmap_config(invocation));
-  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("Required prevResult missing");
   if (ports.mappings.empty()) return {};
   for (const IpAddress& pod : pod_addresses(invocation, *previous)) TRY(check_host_ports(ports, pod));

@@ -126,7 +126,7 @@ Done ptp_check(const Invocation& invocation) {
   PtpConfig config = TRY(read_ptp_config(invocation));
   Fd container = TRY(open_container_namespace(invocation));
   TRY(config.ipam->check(invocation));
-  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.config["prevResult"]));
+  std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("Required prevResult missing");
   TRY(check_pod_interface(invocation, container, *previous));
   return {};

@@ -188,7 +188,8 @@ describe("in each other's place", () => {
   const portMappings = [
     { hostPort: 8080, containerPort: 80, protocol: "tcp" },
     { hostPort: 5353, containerPort: 53, protocol: "udp", hostIP: "127.0.0.1" },
-    { hostPort: 5354, containerPort: 53, protocol: "udp", hostIP: "::1" },
+    // As containerd writes it.
+    { HostPort: 5354, ContainerPort: 53, Protocol: "udp", HostIP: "::1" },
   ];
   const portmap = (name: string) => ({
     cniVersion: "1.0.0",
