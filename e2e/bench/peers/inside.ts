@@ -40,7 +40,8 @@ await execute("mount", ["-t", "tmpfs", "-o", "mode=755", "tmpfs", join(directory
 
 const cgroup = `/${basename(directory)}`;
 const samples = new Samples();
-const notes: string[] = [];
+const notes: string[] = [...programs.missing];
+for (const sentence of programs.missing) say(sentence);
 const registry = await serveImages();
 const { servers, own } = await startServers(directory, cgroup, programs);
 await registry.stop();
@@ -73,7 +74,7 @@ await writeReport({
   busyBefore,
   load,
   machine: await describeMachine(),
-  versions: servers.map(({ versions }) => versions),
+  versions: [...servers.map(({ versions }) => versions), programs.cniPluginsName],
   directory: options.save ? join(import.meta.dirname, "..") : join(ownTemporary, "keelson-bench-peers"),
   say,
 });

@@ -12,10 +12,11 @@
 import { runSealed } from "../../fixtures/kubernetes/sealed.ts";
 import { parseOptions } from "./options.ts";
 import { bringPrograms } from "./programs.ts";
+import { builtPackage } from "./servers/keelson.ts";
 
 try {
   parseOptions(process.argv.slice(2));
-  const programs = await bringPrograms((line) => void process.stdout.write(`${line}\n`));
+  const programs = await bringPrograms(builtPackage);
   const script = new URL("inside.ts", import.meta.url).pathname;
   process.exitCode = await runSealed(script, [JSON.stringify(programs), ...process.argv.slice(2)], "peers");
 } catch (error) {

@@ -15,29 +15,38 @@ export const cniPluginsVersion = "v1.9.1";
 
 /** As it is passed from main.ts to inside.ts; a path that is absent could not be had. */
 export interface Programs {
-  readonly cniPlugins?: string;
+  /** The directory of the plugins that all servers use, and what they are. */
+  readonly cniPlugins: string;
+  readonly cniPluginsName: string;
+  /** The directory of those in Keelson's build. */
+  readonly ownPlugins: string | undefined;
   /** The directory of containerd, its shim and ctr. */
-  readonly containerd?: string;
-  readonly runc?: string;
+  readonly containerd: string | undefined;
+  readonly runc: string | undefined;
   /** The directory of crio and pinns. */
-  readonly crio?: string;
-  readonly crun?: string;
-  readonly conmon?: string;
+  readonly crio: string | undefined;
+  readonly crun: string | undefined;
+  readonly conmon: string | undefined;
+  /** What is not there and why, a sentence each. */
+  readonly missing: readonly string[];
 }
 
 const execute = promisify(execFile);
 const cniPluginNames = ["bridge", "host-local", "loopback", "portmap"];
 
-/** The first time this takes five to ten minutes. Every program that is missing is a line to `report`. */
-export async function bringPrograms(report: (line: string) => void): Promise<Programs> {
+/** The first time this takes five to ten minutes. `builtPackage` is Keelson's. */
+export async function bringPrograms(builtPackage: string): Promise<Programs> {
+  const missing: string[] = [];
   const cache = toolsDirectory(process.env);
   const attempt = async (what: string, bring: () => Promise<ToolAnswer>): Promise<string | undefined> => {
     const answer = await bring().catch((error): ToolAnswer => ({ kind: "unavailable", reason: firstLine(error) }));
     if (answer.kind === "found") return answer.path;
-    report(`without ${what}: ${answer.reason}`);
+    missing.push(`Without ${what}: ${answer.reason}`);
     return undefined;
   };
-  const cniPlugins = await attempt("the CNI plugins", () => bringCniPlugins(cache));
+  const cniPlugins = await attempt(`CNI plugins ${cniPluginsVersion}, with Debian's instead`, () =>
+    bringCniPlugins(cache),
+  );
   const containerd = await attempt("containerd", async () => {
     const answer = await containerdPrograms(cache);
     return answer.kind === "found" ? { kind: "found", path: answer.directory } : answer;
@@ -45,8 +54,19 @@ export async function bringPrograms(report: (line: string) => void): Promise<Pro
   const crio = await attempt("CRI-O", () => bringCrio(cache));
   const conmon = await attempt("CRI-O", () => conmonProgram(cache));
   const { runc, crun } = await ociHandlers();
-  const found = { cniPlugins, containerd, crio, conmon, runc, crun };
-  return Object.fromEntries(Object.entries(found).filter(([, path]) => path !== undefined));
+  if (runc === undefined) missing.push("Without containerd: no current runc");
+  if (crun === undefined) missing.push("Without CRI-O and crun's floor: no current crun");
+  return {
+    cniPlugins: cniPlugins ?? "/usr/lib/cni",
+    cniPluginsName: cniPlugins === undefined ? "Debian's CNI plugins" : `CNI plugins ${cniPluginsVersion}`,
+    missing,
+    ownPlugins: await ownPlugins(builtPackage),
+    containerd,
+    crio,
+    conmon,
+    runc,
+    crun,
+  };
 }
 
 /** A directory with each of the plugins. */
@@ -91,9 +111,8 @@ async function bringCrio(cache: string): Promise<ToolAnswer> {
   return { kind: "found", path: directory };
 }
 
-/** Where CNI plugins of Keelson's own are in this build; undefined when it has none. */
-export async function ownPlugins(build: string): Promise<string | undefined> {
-  const directory = join(build, "cni");
+async function ownPlugins(builtPackage: string): Promise<string | undefined> {
+  const directory = join(builtPackage, "native/build/cni");
   return (await isThere(join(directory, "bridge"), constants.X_OK)) ? directory : undefined;
 }
 

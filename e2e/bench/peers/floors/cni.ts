@@ -20,10 +20,17 @@ export interface CniFloor {
   remove(): Promise<Cost>;
 }
 
-export async function createCniFloor(directory: string, floor: string, plugins: string): Promise<CniFloor> {
+/** `number` tells its bridge and subnet from others'. */
+export async function createCniFloor(
+  directory: string,
+  floor: string,
+  plugins: string,
+  number: number,
+): Promise<CniFloor> {
   await mkdir(directory);
   const execute = promisify(execFile);
-  const network = { podCidrs: ["10.209.0.0/16"], bridge: "peersfloor0", dataDir: join(directory, "host-local") };
+  const dataDir = join(directory, "host-local");
+  const network = { podCidrs: [`10.${200 + number}.0.0/16`], bridge: `peersfloor${number}`, dataDir };
   const conflist: Conflist = JSON.parse(defaultNetwork(network));
   const namespace = join(directory, "netns");
   await writeFile(namespace, "");
@@ -60,7 +67,7 @@ export async function createCniFloor(directory: string, floor: string, plugins: 
     },
     async remove() {
       const cost = await all("DEL", conflist.plugins.toReversed());
-      await execute("umount", [namespace]);
+      await execute("umount", ["--lazy", namespace]);
       return cost;
     },
   };

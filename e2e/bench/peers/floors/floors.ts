@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
 import type { Programs } from "../programs.ts";
 import type { FloorKey } from "../report/rows.ts";
-import { type CniFloor, createCniFloor } from "./cni.ts";
+import { createCniFloor } from "./cni.ts";
 import { type CrunFloor, createCrunFloor } from "./crun.ts";
 import { buildFloor, type Cost, makeRoot, measured } from "./floor.ts";
 
@@ -14,7 +14,15 @@ export interface Floors {
   turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
 }
 
-type CostKey = "cni-add" | "cni-del" | "crun-start" | "crun-exec" | "kernel-start" | "kernel-exec";
+type CostKey =
+  | "cni-add"
+  | "cni-del"
+  | "own-add"
+  | "own-del"
+  | "crun-start"
+  | "crun-exec"
+  | "kernel-start"
+  | "kernel-exec";
 
 const startsPerTurn = 2;
 const execsPerTurn = 5;
@@ -22,19 +30,25 @@ const execsPerTurn = 5;
 export async function createFloors(base: string, cgroup: string, programs: Programs): Promise<Floors> {
   const directory = join(base, "floors");
   await mkdir(directory);
-  const own = join(cgroup, "floors");
-  await makeCgroup(own);
+  const place = join(cgroup, "floors");
+  await makeCgroup(place);
   const [floor, root] = [await buildFloor(directory), await makeRoot(directory)];
-  const { cniPlugins, crun } = programs;
-  const cni = cniPlugins && (await createCniFloor(join(directory, "cni"), floor, cniPlugins));
-  const crunFloor = crun && (await createCrunFloor(join(directory, "crun"), own, floor, crun, root));
+  const { cniPlugins, ownPlugins, crun } = programs;
+  const cni = await createCniFloor(join(directory, "cni"), floor, cniPlugins, 0);
+  const own = ownPlugins && (await createCniFloor(join(directory, "own-cni"), floor, ownPlugins, 1));
+  const crunFloor = crun && (await createCrunFloor(join(directory, "crun"), place, floor, crun, root));
   return {
     turn: async (add) => {
       const cost = (key: CostKey, { wall, cpu }: Cost): void => {
         add(key, wall);
         add(`${key}-cpu`, cpu);
       };
-      if (cni) await cniTurn(cni, cost);
+      cost("cni-add", await cni.add());
+      cost("cni-del", await cni.remove());
+      if (own) {
+        cost("own-add", await own.add());
+        cost("own-del", await own.remove());
+      }
       if (crunFloor) await crunTurn(crunFloor, cost);
       for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
@@ -47,11 +61,6 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
     await rm(scratch, { recursive: true });
     return costs;
   }
-}
-
-async function cniTurn(cni: CniFloor, cost: (key: CostKey, cost: Cost) => void): Promise<void> {
-  cost("cni-add", await cni.add());
-  cost("cni-del", await cni.remove());
 }
 
 async function crunTurn(crun: CrunFloor, cost: (key: CostKey, cost: Cost) => void): Promise<void> {

@@ -10,7 +10,7 @@ test("a bar for each server, as long as its median's share of the longest; rows 
   samples.add("stop", "containerd", 40);
   samples.add("stop", "keelson", 10);
   samples.add("version", "keelson", 1);
-  const svg = drawChart(figures(samples), "runc 1.4 & crun <2>");
+  const svg = drawChart(figures(samples), ["runc 1.4 & crun <2>"]);
   const lengths = [...svg.matchAll(/width="([\d.]+)" height="12" fill="(#\w+)"/g)].map(([, length, color]) => [
     length,
     color,

@@ -13,6 +13,8 @@ const subjects = [
 const shown = [
   ["pod start in all", "ms"],
   ["pod start in all", "CPU ms"],
+  ["pod start, Keelson's own plugins", "ms"],
+  ["pod start, Keelson's own plugins", "CPU ms"],
   ["10 pods at once", "ms"],
   ["ExecSync true, pods coming and going", "ms"],
   ["ExecSync true, pods coming and going", "CPU ms"],
@@ -23,37 +25,37 @@ const shown = [
   ["kill -9 to all listed, all pods", "ms"],
 ] as const;
 
-const [width, labelWidth, barWidth, barHeight, margin] = [820, 310, 400, 13, 16];
+const [width, labelWidth, barWidth, barHeight, margin, captionHeight] = [820, 310, 400, 13, 16, 15];
 const groupHeight = subjects.length * barHeight + 12;
 
 /** SVG; rows without figures are left out. */
-export function drawChart(rows: readonly RowFigures[], caption: string): string {
+export function drawChart(rows: readonly RowFigures[], captions: readonly string[]): string {
   const groups = shown.flatMap(([title, unit]) => rows.filter((row) => row.title === title && row.unit === unit));
-  const top = 58;
+  const top = 48 + captions.length * captionHeight;
   const height = top + groups.length * groupHeight + margin;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="12">`,
     `<rect width="100%" height="100%" fill="#ffffff"/>`,
-    text(margin, 22, caption, `font-size="11"`),
-    ...legend(),
+    ...captions.map((caption, index) => text(margin, 22 + index * captionHeight, caption, `font-size="11"`)),
+    ...legend(top - 25),
     ...groups.flatMap((row, index) => group(row, top + index * groupHeight)),
     "</svg>",
     "",
   ].join("\n");
 }
 
-function legend(): string[] {
+function legend(top: number): string[] {
   return subjects.flatMap(({ name, color }, index) => {
     const left = labelWidth + index * 150;
-    return [rectangle(left, 33, 10, color, 10), text(left + 15, 42, name)];
+    return [rectangle(left, top, 10, color, 10), text(left + 15, top + 9, name)];
   });
 }
 
 function group(row: RowFigures, top: number): string[] {
-  const longest = Math.max(...subjects.map(({ key }) => row.subjects[key]?.p50 ?? 0));
+  const longest = Math.max(...Object.values(row.subjects).map(({ p50 }) => p50));
   const middle = top + (subjects.length * barHeight) / 2 + 4;
   const bars = subjects.flatMap(({ key, color }, index) => {
-    const figures = row.subjects[key];
+    const figures = row.subjects[key] ?? (key === "keelson" ? row.subjects.own : undefined);
     if (figures === undefined) return [];
     const [y, length] = [top + index * barHeight, Math.max(1, (figures.p50 / longest) * barWidth)];
     return [

@@ -14,12 +14,14 @@ the built package, \`dist/\`.
 
 CPU is that of the server's cgroup and all below it: the daemon, monitors, shims, conmons, runtimes, CNI plugins, and the
 containers themselves, whose shell or \`true\` is the same for all. It is read 50 ms after the last answer. Kernel threads,
-which take down network namespaces and mounts, are in nobody's.
+which take down network namespaces and mounts, are in nobody's. Servers that wait for their turn run on: containerd samples
+its containers each second meanwhile.
 
 - *less CNI ADD*: every sample less the median of ADD alone in the same run.
 - *pod start* is RunPodSandbox, CreateContainer and StartContainer; *removal* is StopContainer, StopPodSandbox,
   RemoveContainer and RemovePodSandbox.
-- *PSS*: smaps_rollup of the daemon; of its monitors, shims or conmons. containerd's pause processes are in neither.
+- *PSS*: proportional set size of the daemon, its own program's pages in full, as the bench shares Node.js with Keelson; and
+  of its monitors, shims or conmons. containerd's pause processes are in neither.
 - *log*: a container copies a file of 100-byte lines to its output; until the server says that it has ended and the log is
   whole. Logs are on tmpfs.
 - *kill -9*: from the signal, over an immediate start, until all pods are listed as ready and all containers as running.

@@ -26,8 +26,8 @@ export interface Run {
   say(line: string): void;
 }
 
-/** More than this share of all processors' time before the start, and the figures are said to be noisy. */
-const quiet = 0.1;
+/** More than this before the start, and the figures are said to be noisy; what builds the package leaves some load. */
+const quiet = { share: 0.1, load: 2 };
 
 export async function writeReport(run: Run): Promise<void> {
   const { samples, directory, say } = run;
@@ -37,7 +37,7 @@ export async function writeReport(run: Run): Promise<void> {
     `Command: \`${command}\`, ${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC, ${run.options.rounds} rounds`,
     `Versions: ${run.versions.join("; ")}`,
     `Machine: ${run.machine}`,
-    `${ambience(run.busyBefore)} Load (one minute's mean) at the beginning and after each section, the bench's own included: ${loads}`,
+    `${ambience(run)} Load (one minute's mean) at the beginning and after each section, the bench's own included: ${loads}`,
     ...run.notes,
   ];
   const table = formatTable(samples);
@@ -53,14 +53,15 @@ export async function writeReport(run: Run): Promise<void> {
   const rows = figures(samples);
   const json = { ...document, rounds: run.options.rounds, rows };
   await writeFile(join(directory, "results.json"), `${JSON.stringify(json)}\n`);
-  const caption = `Medians; shorter is better. ${run.versions.join("; ")}. ${run.machine}.`;
-  await writeFile(join(directory, "chart.svg"), drawChart(rows, caption));
+  const captions = ["Medians; shorter is better.", run.versions.join("; "), run.machine];
+  await writeFile(join(directory, "chart.svg"), drawChart(rows, captions));
   say(`written to ${directory}: RESULTS.md, results.json, chart.svg`);
 }
 
-function ambience(busy: number): string {
-  const percent = `${Math.round(busy * 100)} % of the processors' time`;
-  return busy < quiet
-    ? `The machine was quiet: before the start ${percent} was used.`
-    : `**The machine was not quiet: before the start ${percent} was used by others. Times are longer and ratios less sure.**`;
+function ambience({ busyBefore, load }: Run): string {
+  const share = `before the start ${Math.round(busyBefore * 100)} % of the processors' time was used`;
+  const lastMinute = load[0]?.[0] ?? 0;
+  return busyBefore < quiet.share && lastMinute < quiet.load
+    ? `The machine was quiet: ${share}.`
+    : `**The machine was not quiet: ${share}, with a load of ${lastMinute.toFixed(1)}. Times are longer and ratios less sure.**`;
 }

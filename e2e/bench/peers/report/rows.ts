@@ -17,6 +17,10 @@ export type FloorKey =
   | "cni-add-cpu"
   | "cni-del"
   | "cni-del-cpu"
+  | "own-add"
+  | "own-add-cpu"
+  | "own-del"
+  | "own-del-cpu"
   | "crun-start"
   | "crun-start-cpu"
   | "crun-exec"
@@ -29,6 +33,8 @@ export type FloorKey =
 export type RowKey = (typeof table)[number]["key"] | FloorKey;
 
 const add = [{ name: "CNI ADD", key: "cni-add" }] as const;
+const ownAdd = [{ name: "own ADD", key: "own-add" }] as const;
+const ownDel = [{ name: "own DEL", key: "own-del" }] as const;
 const del = [{ name: "CNI DEL", key: "cni-del" }] as const;
 
 const table = [
@@ -60,8 +66,14 @@ const table = [
       { name: "kernel", key: "kernel-start-cpu" },
     ],
   },
-  { key: "pod-start", title: "pod start, Keelson's own plugins", unit: "ms", ours: "own" },
-  { key: "pod-start-cpu", title: "pod start, Keelson's own plugins", unit: "CPU ms", ours: "own" },
+  { key: "pod-start", title: "pod start, Keelson's own plugins", unit: "ms", ours: "own", floors: ownAdd },
+  {
+    key: "pod-start-cpu",
+    title: "pod start, Keelson's own plugins",
+    unit: "CPU ms",
+    ours: "own",
+    floors: [{ name: "own ADD", key: "own-add-cpu" }],
+  },
   { key: "burst", title: "10 pods at once", unit: "ms" },
   { key: "burst-cpu", title: "10 pods at once", unit: "CPU ms" },
   { key: "burst", title: "10 pods at once, Keelson's own plugins", unit: "ms", ours: "own" },
@@ -94,6 +106,14 @@ const table = [
     title: "pod removal in all",
     unit: "CPU ms",
     floors: [{ name: "CNI DEL", key: "cni-del-cpu" }],
+  },
+  { key: "removal", title: "pod removal, Keelson's own plugins", unit: "ms", ours: "own", floors: ownDel },
+  {
+    key: "removal-cpu",
+    title: "pod removal, Keelson's own plugins",
+    unit: "CPU ms",
+    ours: "own",
+    floors: [{ name: "own DEL", key: "own-del-cpu" }],
   },
   { key: "container-stats", title: "ListContainerStats", unit: "ms" },
   { key: "pod-stats", title: "ListPodSandboxStats", unit: "ms" },

@@ -1,10 +1,9 @@
 // Many pods at rest on every server: what they cost idle, execs in them, lists and statistics of them, and memory after it.
 
-import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { proportionalKilobytes } from "../../../fixtures/processes.ts";
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
+import { megabytesAlone, megabytesOfAll } from "../memory.ts";
 import type { Pod } from "../pods.ts";
 import type { RowKey } from "../report/rows.ts";
 import { takeTurns } from "../rotation.ts";
@@ -73,14 +72,6 @@ async function lists(
 }
 
 async function memory({ samples }: Bench, { name, pid, helper }: Server): Promise<void> {
-  const helpers = await Promise.all((await processesNamed(helper)).map(proportionalKilobytes));
-  samples.add("daemon-pss", name, (await proportionalKilobytes(pid)) / 1024);
-  samples.add("helpers-pss", name, helpers.reduce((sum, kilobytes) => sum + kilobytes, 0) / 1024);
-}
-
-/** All there are: the bench has a PID namespace of its own. */
-async function processesNamed(name: string): Promise<number[]> {
-  const pids = (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry));
-  const names = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/comm`, "utf8").catch(() => "")));
-  return pids.filter((_, index) => names[index]?.trim() === name).map(Number);
+  samples.add("daemon-pss", name, await megabytesAlone(pid));
+  samples.add("helpers-pss", name, await megabytesOfAll(helper));
 }

@@ -42,6 +42,10 @@ export async function keelsonProcess(place: Place, pluginDirectory: string): Pro
 
 /** The commit, as every version between two releases calls itself the same. */
 async function versions(): Promise<string> {
-  const { stdout } = await promisify(execFile)("git", ["-C", repository, "describe", "--always", "--dirty"]);
-  return `Keelson ${stdout.trim()}, Node.js ${process.version.slice(1)}`;
+  const describe = promisify(execFile)("git", ["-C", repository, "describe", "--always", "--dirty"]);
+  const commit = await describe.then(
+    ({ stdout }) => stdout.trim(),
+    () => "outside of git",
+  );
+  return `Keelson ${commit}, Node.js ${process.version.slice(1)}`;
 }

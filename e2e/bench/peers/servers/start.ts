@@ -2,11 +2,11 @@
 
 import type { CriClient } from "../../../fixtures/client.ts";
 import { images } from "../images.ts";
-import { ownPlugins, type Programs } from "../programs.ts";
+import type { Programs } from "../programs.ts";
 import type { ServerName } from "../report/samples.ts";
 import { containerdProcess } from "./containerd.ts";
 import { crioProcess } from "./crio.ts";
-import { builtPackage, keelsonProcess } from "./keelson.ts";
+import { keelsonProcess } from "./keelson.ts";
 import { makePlace, type Place } from "./place.ts";
 import { createServer, type Server, type ServerProcess } from "./server.ts";
 
@@ -16,7 +16,7 @@ export interface Servers {
 }
 
 export async function startServers(base: string, cgroup: string, programs: Programs): Promise<Servers> {
-  const { cniPlugins, containerd, runc, crio, crun, conmon } = programs;
+  const { cniPlugins, ownPlugins, containerd, runc, crio, crun, conmon } = programs;
   let number = 0;
   const start = async (name: ServerName, make: (place: Place) => Promise<ServerProcess>): Promise<Server> => {
     number += 1;
@@ -27,18 +27,13 @@ export async function startServers(base: string, cgroup: string, programs: Progr
     return server;
   };
   const servers: Server[] = [];
-  if (cniPlugins !== undefined) {
-    if (containerd !== undefined && runc !== undefined)
-      servers.push(await start("containerd", (place) => containerdProcess(place, { containerd, runc, cniPlugins })));
-    if (crio !== undefined && crun !== undefined && conmon !== undefined)
-      servers.push(await start("cri-o", (place) => crioProcess(place, { crio, crun, conmon, cniPlugins })));
-  }
-  // Debian's plugins are always there; they differ in version alone.
-  const plugins = cniPlugins ?? "/usr/lib/cni";
-  servers.push(await start("keelson", (place) => keelsonProcess(place, plugins)));
-  const ours = await ownPlugins(`${builtPackage}/native/build`);
-  const own = ours && (await start("own", (place) => keelsonProcess(place, ours)));
-  return { servers, own: own || undefined };
+  if (containerd !== undefined && runc !== undefined)
+    servers.push(await start("containerd", (place) => containerdProcess(place, { containerd, runc, cniPlugins })));
+  if (crio !== undefined && crun !== undefined && conmon !== undefined)
+    servers.push(await start("cri-o", (place) => crioProcess(place, { crio, crun, conmon, cniPlugins })));
+  servers.push(await start("keelson", (place) => keelsonProcess(place, cniPlugins)));
+  const own = ownPlugins === undefined ? undefined : await start("own", (place) => keelsonProcess(place, ownPlugins));
+  return { servers, own };
 }
 
 async function hasNetwork(client: CriClient): Promise<boolean> {
