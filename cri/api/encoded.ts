@@ -52,6 +52,20 @@ export function fieldCache<Key extends object, Message>(
   };
 }
 
+/**
+ * Joins the encoded items of a list that is asked for again and again: as long as they are the same, so is the answer.
+ */
+export function listCache(): (items: readonly Buffer[]) => Encoded {
+  let joined: readonly Buffer[] = [];
+  let answer = new Encoded(Buffer.alloc(0));
+  return (items) => {
+    if (items.length === joined.length && items.every((item, at) => item === joined[at])) return answer;
+    joined = items;
+    answer = new Encoded(Buffer.concat(items));
+    return answer;
+  };
+}
+
 /** Items a message of a streamed list carries: few enough to stay far below any client's message limit. */
 const itemsInMessage = 500;
 

@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import type { ContainerView } from "../../pod/types.ts";
 import { containerEncoder } from "./encode-container.ts";
+import { listCache } from "./encoded.ts";
 import { connect } from "./testing/client.ts";
 import { serveEdge } from "./testing/edge.ts";
 import { memoryPods } from "./testing/memory-pods.ts";
@@ -24,6 +25,15 @@ test("a view is encoded once, and a changed one again", async () => {
   pods.containerViews.set(view.id, running);
   expect((await edge.client.call("ListContainers")).containers).toMatchObject([{ state: "CONTAINER_RUNNING" }]);
   expect(encoder.listed(running)).not.toEqual(encoder.listed(view));
+});
+
+test("a list is joined once, and again when an item of it changed, came or went", () => {
+  const list = listCache();
+  const [one, two] = [Buffer.from("one"), Buffer.from("two")];
+  const both = list([one, two]);
+  expect(list([one, two])).toBe(both);
+  for (const items of [[two, one], [one], [], [one, Buffer.from("new")], [one, two]])
+    expect(list(items).bytes).toEqual(Buffer.concat(items));
 });
 
 test("lists of 100 are answered in little more than a Version", async () => {

@@ -20,7 +20,7 @@ import { type ContainerEncoder, containerEncoder } from "./encode-container.ts";
 import { encodeInfo, toLong } from "./encode-fields.ts";
 import { type SandboxEncoder, sandboxEncoder } from "./encode-sandbox.ts";
 import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
-import { Encoded, inMessages } from "./encoded.ts";
+import { Encoded, inMessages, listCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 import { metricCalls } from "./metrics.ts";
@@ -65,6 +65,7 @@ interface Encoders {
 }
 
 function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: Encoders) {
+  const list = listCache();
   return {
     async RunPodSandbox(request, call) {
       const config = decodeSandboxConfig(request.config);
@@ -92,7 +93,7 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
     },
 
     async ListPodSandbox(request) {
-      return new Encoded(Buffer.concat(pods.sandboxes(decodeSandboxFilter(request.filter)).map(sandboxes.listed)));
+      return list(pods.sandboxes(decodeSandboxFilter(request.filter)).map(sandboxes.listed));
     },
 
     async *StreamPodSandboxes(request) {
@@ -111,6 +112,7 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
 }
 
 function containerCalls(pods: Pods, { containers }: Encoders) {
+  const list = listCache();
   return {
     async CreateContainer(request, call) {
       const sandbox = sandboxId(request.podSandboxId);
@@ -141,7 +143,7 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
     },
 
     async ListContainers(request) {
-      return new Encoded(Buffer.concat(pods.containers(decodeContainerFilter(request.filter)).map(containers.listed)));
+      return list(pods.containers(decodeContainerFilter(request.filter)).map(containers.listed));
     },
 
     async *StreamContainers(request) {

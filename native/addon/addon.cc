@@ -355,6 +355,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
     return start_program({file, argv, environment, directory, descriptors, input});
   };
 
+  limit_kept_memory();
   exports.Set("syncFileSystem", method<path>(env, sync_file_system));
   exports.Set("readFiles", method<paths, size>(env, read_each, to_array<to_buffer_or_null, std::optional<std::string>>));
   exports.Set("readFigures", method<paths, paths>(env, read_all_figures, to_numbers));

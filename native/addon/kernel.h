@@ -25,6 +25,10 @@ uint64_t bounding_capabilities();
 // stays so, listeners or not.
 Status unblock_usr1();
 
+// Makes glibc keep little of what is freed: answers come and go in buffers of tens of KiB, and in the holes that they
+// leave a heap grows to three times what is in use. For the whole process, before it starts its work.
+void limit_kept_memory();
+
 // Gives freed memory of the C heap back to the kernel: by itself glibc keeps up to tens of MiB.
 void trim_heap();
 
