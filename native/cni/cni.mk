@@ -1,7 +1,7 @@
 # keelson-cni: the network plugins. libnftnl is linked in; of libmnl Debian has no archive, so it is the one shared library
 # besides glibc's. `cni/` below the build holds a link to it for each plugin, by the plugin's name.
 CNI_VERSION := $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' ../package.json)
-CNI_PLUGINS := loopback bridge ptp portmap host-local static
+CNI_PLUGINS := loopback bridge ptp portmap host-gw host-local static
 
 CNI_SOURCES := $(filter-out %_test.cc,$(wildcard cni/*.cc cni/*/*.cc common/*.cc))
 CNI_PARTS := $(call objects,$(BUILD)/cni-objects,$(filter-out %/main.cc,$(CNI_SOURCES)))

@@ -12,6 +12,7 @@
 #include "cni/ipam/host_local.h"
 #include "cni/ipam/static_ipam.h"
 #include "cni/plugins/bridge.h"
+#include "cni/plugins/host_gw.h"
 #include "cni/plugins/loopback.h"
 #include "cni/plugins/plugin.h"
 #include "cni/plugins/portmap.h"
@@ -23,7 +24,7 @@ namespace keelson {
 
 namespace {
 
-const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin, &ptp_plugin, &portmap_plugin, &host_local_plugin, &static_plugin};
+const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin, &ptp_plugin, &portmap_plugin, &host_gw_plugin, &host_local_plugin, &static_plugin};
 
 constexpr const char* usage_text =
     "keelson-cni " KEELSON_VERSION ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"

@@ -11,27 +11,30 @@ void put_ip(nlmsghdr* message, uint16_t type, const IpAddress& address) {
 }
 
 struct Form {
+  const Link* link = nullptr;  // null: the one that leads to the gateway
   uint16_t flags = NLM_F_CREATE | NLM_F_EXCL;
   uint8_t scope = RT_SCOPE_UNIVERSE;
+  uint8_t protocol = RTPROT_BOOT;
   IpAddress gateway;
   IpAddress source;
 };
 
-nlmsghdr* put_route(NetlinkBatch& batch, uint16_t type, const Link& link, const IpPrefix& destination, const Form& form) {
+nlmsghdr* put_route(NetlinkBatch& batch, uint16_t type, const IpPrefix& destination, const Form& form) {
   std::string step = (type == RTM_NEWROUTE ? "add the route to " : "remove the route to ") + to_string(destination);
   if (form.gateway) step += " by " + to_string(form.gateway);
-  nlmsghdr* message = batch.open(type, form.flags, step + " on " + link.name);
+  if (form.link) step += " on " + form.link->name;
+  nlmsghdr* message = batch.open(type, form.flags, std::move(step));
   auto* header = NetlinkBatch::header<rtmsg>(message);
   header->rtm_family = static_cast<uint8_t>(destination.address.family);
   header->rtm_dst_len = static_cast<uint8_t>(destination.length);
   header->rtm_table = RT_TABLE_MAIN;
   header->rtm_scope = form.scope;
-  header->rtm_protocol = type == RTM_NEWROUTE ? RTPROT_BOOT : RTPROT_UNSPEC;
+  header->rtm_protocol = type == RTM_NEWROUTE ? form.protocol : RTPROT_UNSPEC;
   header->rtm_type = type == RTM_NEWROUTE ? RTN_UNICAST : RTN_UNSPEC;
   if (destination.length > 0) put_ip(message, RTA_DST, network_of(destination));
   put_ip(message, RTA_GATEWAY, form.gateway);
   put_ip(message, RTA_PREFSRC, form.source);
-  mnl_attr_put_u32(message, RTA_OIF, static_cast<uint32_t>(link.index));
+  if (form.link) mnl_attr_put_u32(message, RTA_OIF, static_cast<uint32_t>(form.link->index));
   return message;
 }
 
@@ -53,12 +56,11 @@ bool matches(const nlmsghdr* message, const RouteResult& wanted) {
 }  // namespace
 
 void add_route(NetlinkBatch& batch, const Link& link, const RouteResult& route) {
-  Form form;
+  Form form{.link = &link, .gateway = route.gateway, .source = {}};
   // Without NLM_F_EXCL: another route to the same destination is one way more, as in the field's plugins.
   form.flags = NLM_F_CREATE;
-  form.gateway = route.gateway;
   if (route.scope) form.scope = static_cast<uint8_t>(*route.scope);
-  nlmsghdr* message = put_route(batch, RTM_NEWROUTE, link, route.destination, form);
+  nlmsghdr* message = put_route(batch, RTM_NEWROUTE, route.destination, form);
   if (route.priority != 0) mnl_attr_put_u32(message, RTA_PRIORITY, static_cast<uint32_t>(route.priority));
   if (route.table) mnl_attr_put_u32(message, RTA_TABLE, static_cast<uint32_t>(*route.table));
   if (route.mtu == 0 && route.advertised_mss == 0) return;
@@ -69,20 +71,25 @@ void add_route(NetlinkBatch& batch, const Link& link, const RouteResult& route) 
 }
 
 void add_link_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination, const IpAddress& source) {
-  put_route(batch, RTM_NEWROUTE, link, destination, {.scope = RT_SCOPE_LINK, .gateway = {}, .source = source});
+  put_route(batch, RTM_NEWROUTE, destination, {.link = &link, .scope = RT_SCOPE_LINK, .gateway = {}, .source = source});
 }
 
 void add_gateway_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination, const IpAddress& gateway,
                        const IpAddress& source) {
-  put_route(batch, RTM_NEWROUTE, link, destination, {.gateway = gateway, .source = source});
+  put_route(batch, RTM_NEWROUTE, destination, {.link = &link, .gateway = gateway, .source = source});
 }
 
 void add_host_route(NetlinkBatch& batch, const Link& link, const IpAddress& destination) {
-  put_route(batch, RTM_NEWROUTE, link, {destination, destination.bits()}, {.scope = RT_SCOPE_HOST, .gateway = {}, .source = {}});
+  put_route(batch, RTM_NEWROUTE, {destination, destination.bits()}, {.link = &link, .scope = RT_SCOPE_HOST, .gateway = {}, .source = {}});
 }
 
 void delete_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination) {
-  put_route(batch, RTM_DELROUTE, link, destination, {.flags = 0, .scope = RT_SCOPE_NOWHERE, .gateway = {}, .source = {}});
+  put_route(batch, RTM_DELROUTE, destination, {.link = &link, .flags = 0, .scope = RT_SCOPE_NOWHERE, .gateway = {}, .source = {}});
+}
+
+void replace_route(NetlinkBatch& batch, const RouteResult& route) {
+  Form form{.flags = NLM_F_CREATE | NLM_F_REPLACE, .protocol = RTPROT_STATIC, .gateway = route.gateway, .source = {}};
+  put_route(batch, RTM_NEWROUTE, route.destination, form);
 }
 
 Result<bool> has_route(NetlinkSocket& netlink, const RouteResult& route) {

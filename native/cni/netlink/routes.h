@@ -19,6 +19,9 @@ void add_gateway_route(NetlinkBatch& batch, const Link& link, const IpPrefix& de
 void add_host_route(NetlinkBatch& batch, const Link& link, const IpAddress& destination);
 void delete_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination);
 
+// Of the host, by the route's gateway; in the place of another to the same destination.
+void replace_route(NetlinkBatch& batch, const RouteResult& route);
+
 // Whether the main table has it; without a gateway, whichever way it goes.
 Result<bool> has_route(NetlinkSocket& netlink, const RouteResult& route);
 // Index of the interface that packets to the address leave by; nothing if none does.

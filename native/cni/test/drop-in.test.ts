@@ -244,6 +244,49 @@ describe("in each other's place", () => {
   });
 });
 
+test("host-gw: routes to other nodes' pods, by those nodes, which stay", async () => {
+  lab.host("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1");
+  lab.host("ip", "addr", "add", "192.0.2.1/24", "dev", "up0");
+  for (const end of ["up0", "up1"]) lab.host("ip", "link", "set", end, "up");
+  const prevResult = { cniVersion: "1.0.0", ips: [{ address: "10.14.0.2/24" }] };
+  const hostGw = (...routes: object[]) => ({ cniVersion: "1.0.0", name: "gw1", type: "host-gw", routes, prevResult });
+  const pod = lab.pod();
+  const way = () => lab.host("ip", "route", "show", "10.15.0.0/16").trim();
+  // The node has another address by then.
+  for (const gw of ["192.0.2.7", "192.0.2.7", "192.0.2.8"]) {
+    const config = hostGw({ dst: "10.15.0.0/16", gw });
+    expect(await lab.done("host-gw", "ADD", config, { pod, directory: oursSanitized })).toEqual(prevResult);
+    expect(way()).toBe(`10.15.0.0/16 via ${gw} dev up0 proto static`);
+    await lab.done("host-gw", "CHECK", config, { pod, directory: oursSanitized });
+    await lab.done("host-gw", "DEL", config, { pod, directory: oursSanitized });
+  }
+  expect(way()).not.toBe("");
+  const unreachable = await lab.call("host-gw", "ADD", hostGw({ dst: "10.16.0.0/16", gw: "198.51.100.1" }), { pod });
+  expect(unreachable.output.msg).toBe("add the route to 10.16.0.0/16 by 198.51.100.1: Network is unreachable");
+  expect((await lab.call("host-gw", "ADD", hostGw({ dst: "10.16.0.0/16" }), { pod })).output.code).toBe(7);
+});
+
+test("a UDP flow from before a port was mapped goes by the mapping from then on", async () => {
+  // Something has to want connections tracked.
+  lab.host(
+    "nft",
+    "add table ip seen; add chain ip seen c { type filter hook output priority 0; }; add rule ip seen c ct state new",
+  );
+  const send =
+    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(b'x', ('127.0.0.1', p)) for p in l]";
+  const listen =
+    "l = (5361, 5362); k = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for p in l]; [a.bind(('127.0.0.1', p)) for a, p in zip(k, l)]";
+  lab.host("python3", "-c", `import socket; ${listen}; ${send}`);
+  const known = () =>
+    [...lab.host("cat", "/proc/net/nf_conntrack").matchAll(/udp .*?dport=(536\d)/g)].map(([, port]) => port).sort();
+  expect(known()).toEqual(["5361", "5362"]);
+  const portMappings = [{ hostPort: 5361, containerPort: 53, protocol: "udp" }];
+  const prevResult = { cniVersion: "1.0.0", ips: [{ address: "10.17.0.2/24" }] };
+  const config = { cniVersion: "1.0.0", name: "ud1", type: "portmap", runtimeConfig: { portMappings }, prevResult };
+  await lab.done("portmap", "ADD", config, { pod: lab.pod(), directory: oursSanitized });
+  expect(known()).toEqual(["5362"]);
+});
+
 test("the versions, and an answer of the right one", async () => {
   expect(await lab.done("bridge", "VERSION", "")).toEqual({
     cniVersion: "1.1.0",
