@@ -143,11 +143,11 @@ class CniNetwork implements Network {
     return this.#parts.readiness.verdict();
   }
 
-  attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
+  attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment> {
     return this.#parts.turns.take(pod.sandboxId, async () => {
       // GC must not meet an attachment that its list does not name yet.
       while (this.#collecting !== undefined) await this.#collecting;
-      const attaching = this.#attach(pod, signal);
+      const attaching = this.#attach(pod, signal, netnsMade);
       this.#attaching.add(attaching);
       try {
         return await attaching;
@@ -157,7 +157,7 @@ class CniNetwork implements Network {
     });
   }
 
-  async #attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
+  async #attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment> {
     const { sandboxId } = pod;
     const { leases, teardown, binDirs, limits } = this.#parts;
     this.#end.begun.throwIfAborted();
@@ -172,6 +172,8 @@ class CniNetwork implements Network {
     await leases.save({ ...lease, state: "attaching" });
     let started = -1;
     try {
+      await netnsMade;
+      if (signal.aborted) throw givenUp(sandboxId, signal);
       const chain = { network, binDirs, found, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       const result = await addChain(chain, target, signal, (index) => {
         started = index;

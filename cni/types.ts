@@ -41,8 +41,11 @@ export type NetworkReadiness =
 export interface Network {
   /** Why pods with a network of their own can or cannot be made now; from memory. */
   readiness(): NetworkReadiness;
-  /** ADD of the whole chain; a failed chain is taken back (DEL) before it rejects. The lease is on disk before the first plugin runs. */
-  attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment>;
+  /**
+   * ADD of the whole chain; a failed chain is taken back (DEL) before it rejects. The lease is on disk before the first
+   * plugin runs, and the first plugin runs when `netnsMade` resolves: the namespace may be made meanwhile.
+   */
+  attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment>;
   /**
    * DEL of the whole chain: every plugin it can, with a time budget of its own; without a lease it is a no-op.
    * Resolves after the first try in any case: what failed stays recorded (see leases), keeps its namespace,

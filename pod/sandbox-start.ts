@@ -90,18 +90,20 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
     const { cgroup, ownsCgroup } = sandbox;
     await clearRemains(env, { podDirectory, cgroup, ownsCgroup, containerIds: [], monitorPid: spawned?.pid ?? 0 });
   });
-  const { monitor, pid } = await timed(stages, "monitor", async () => {
+  const spawning = timed(stages, "monitor", async () => {
     spawned = await env.monitors.spawn(podDirectory, limits.monitorStart);
     return spawned;
   });
-  signal.throwIfAborted();
-
   undo.push("detach the network", async () => await env.network.detach(sandbox.id));
-  const [attachment] = await settled([
-    sandbox.ownNetwork
-      ? timed(stages, "network", async () => await env.network.attach(podNetwork(sandbox), signal))
-      : none,
-    writeContainerFiles(sandbox, env.hostResolvConf),
+  // The network writes its lease while the monitor makes the namespace.
+  const attaching = sandbox.ownNetwork ? env.network.attach(podNetwork(sandbox), signal, spawning) : none;
+  const [{ monitor, pid }, attachment] = await settled([
+    spawning,
+    attaching,
+    spawning.then(async () => {
+      if (sandbox.ownNetwork) await timed(stages, "network", async () => await attaching);
+    }),
+    spawning.then(async () => await writeContainerFiles(sandbox, env.hostResolvConf)),
   ]);
   signal.throwIfAborted();
 

@@ -46,9 +46,15 @@ export class ScriptedNetwork implements Network {
     return this.status;
   }
 
-  async attach(pod: PodNetwork, signal: AbortSignal): Promise<Attachment> {
+  async attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment> {
     const { sandboxId } = pod;
     this.#leases.set(sandboxId, { sandboxId, state: "attaching" });
+    try {
+      await netnsMade;
+    } catch (error) {
+      this.#leases.delete(sandboxId);
+      throw error;
+    }
     const cancelled = () => (signal.reason instanceof Error ? signal.reason : new Error("aborted"));
     const bounds = { timeoutMs: 600_000, signal, late: () => new Error("ADD hangs"), cancelled };
     return await this.#script.call(
