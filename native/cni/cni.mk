@@ -6,7 +6,9 @@ CNI_PLUGINS := loopback bridge ptp portmap host-gw host-local static
 CNI_SOURCES := $(filter-out %_test.cc,$(wildcard cni/*.cc cni/*/*.cc common/*.cc))
 CNI_PARTS := $(call objects,$(BUILD)/cni-objects,$(filter-out %/main.cc,$(CNI_SOURCES)))
 CNI_LIBRARIES := -l:libnftnl.a -lmnl -l:libcrypto.a -pthread
-CNI_LINK := $(if $(STATIC),-s -static-libstdc++ -static-libgcc) -Wl,--gc-sections,--as-needed,-z,relro
+# Linked by the C compiler, as the C++ one adds libm, which nothing here needs: a tenth of the start.
+CNI_LINK = $(if $(STATIC),$(CC) -s -static-libgcc,$(CXX)) $(CXXFLAGS) -Wl,--gc-sections,--as-needed,-z,relro
+CNI_RUNTIME := $(if $(STATIC),-l:libstdc++.a)
 
 CNI_COMPILE = $(CXX) $(COMMON) $(CXXFLAGS) $(USE_PRECOMPILED) -ffunction-sections -fdata-sections \
 	-DKEELSON_VERSION='"$(CNI_VERSION)"' -c $< -o $@
@@ -18,7 +20,7 @@ $(BUILD)/cni-objects/%/folder.o: $(BUILD)/folders/%.cc $(PRECOMPILED)
 	$(CNI_COMPILE) $(AS_ONE)
 
 $(BUILD)/keelson-cni: $(BUILD)/cni-objects/cni/main.o $(CNI_PARTS)
-	$(CXX) $(CXXFLAGS) $^ -o $@ $(CNI_LINK) $(CNI_LIBRARIES)
+	$(CNI_LINK) $^ -o $@ $(CNI_LIBRARIES) $(CNI_RUNTIME)
 
 $(BUILD)/cni/%: $(BUILD)/keelson-cni
 	@mkdir -p $(@D)
