@@ -23,7 +23,11 @@ export function execSync(
   deadline: Deadline,
 ): Promise<ExecSyncResult> {
   return new Promise((resolve, reject) => {
-    const message = execMessage({ ...request, tty: false, stdin: false });
+    const message = {
+      ...execMessage({ ...request, tty: false, stdin: false }),
+      // Most have ended before it would be of use to hear of their start.
+      ...(connections.keeps ? { brief: true } : {}),
+    };
     const stdout = new Head(outputLimit);
     const stderr = new Head(outputLimit);
     let noRoom: unknown;

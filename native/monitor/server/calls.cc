@@ -94,6 +94,7 @@ Result<ExecRequest> parse_exec(const Json& request) {
   exec.command.columns = TRY(parse_short(request, "columns"));
   exec.command.rows = TRY(parse_short(request, "rows"));
   exec.input = request["stdin"].boolean();
+  exec.brief = request["brief"].boolean();
   exec.limit = TRY(parse_limit(request, "timeout_ms"));
   return exec;
 }

@@ -12,6 +12,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto drain_limit = 1s;
+// Most probes have ended by then: who waits for their end is not woken for their start.
+constexpr auto brief_limit = 50ms;
 
 class ExecSession : public Call, public std::enable_shared_from_this<ExecSession> {
  public:
@@ -61,7 +63,7 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
   Fd terminal_;
   std::unique_ptr<InputPipe> input_;
   std::optional<OutputPump> out_, err_;
-  Loop::Timer limit_, drain_;
+  Loop::Timer limit_, drain_, tell_start_;
   std::string early_input_;
   bool early_end_ = false;
 };
@@ -93,7 +95,8 @@ void ExecSession::on_started(Started started, StdioPipes pipes) {
   context_.reaper.expect(started.pid, [weak = weak_from_this()](const ProcessExit& exit) {
     if (auto self = weak.lock()) self->on_exit(exit);
   });
-  client_.started(started.pid);
+  if (!request_.brief) client_.started(started.pid);
+  else tell_start_ = context_.loop.after(brief_limit, [this, pid = started.pid] { client_.started(pid); });
   if (Status connected = connect(std::move(started), std::move(pipes)); !connected) {
     abandon();
     return client_.fail_with(connected.error());
@@ -159,6 +162,7 @@ void ExecSession::answer_when_drained() {
 void ExecSession::abandon() {
   limit_.cancel();
   drain_.cancel();
+  tell_start_.cancel();
   if (pid_ != 0) kill_with_descendants(pid_);
   if (auto spawning = spawning_.lock()) spawning->abort({Kind::state, "exec", {}, 0, "its caller has gone"});
 }

@@ -11,10 +11,12 @@ namespace keelson {
 struct ExecRequest {
   CommandSpec command;
   bool input = false;
+  bool brief = false;  // STARTED only if it runs for a while
   std::chrono::milliseconds limit{0};  // 0: none
 };
 
-// Answers on `client`: STARTED, output, and REPLY or ERROR.
+// Answers on `client`: STARTED (of a brief one 50 ms later, or not at all when it has ended by then), output, and REPLY or
+// ERROR.
 //
 // The REPLY comes when the process has exited and its streams have ended. Somebody else may keep
 // them open (a daemon it left behind): one second after the exit the session ends behind what

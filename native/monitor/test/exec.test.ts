@@ -42,6 +42,18 @@ test("streams, exit codes and signals are exact", async () => {
   });
 });
 
+test("a brief exec tells of its start only if it runs for a while", async () => {
+  await withContainer(async (pod) => {
+    const long = pod.exec("a", ["sh", "-c", "sleep 0.1; exit 3"], { brief: true });
+    expect(await outcome(long)).toEqual({ exit_code: 3, signal: 0 });
+    expect(long.frames[0]?.type).toBe(Type.started);
+    // The machine may be busy, but not for all of them.
+    const short = Array.from({ length: 10 }, () => pod.exec("a", ["true"], { brief: true }));
+    for (const call of short) expect(await outcome(call)).toEqual({ exit_code: 0, signal: 0 });
+    expect(short.some(({ frames }) => frames[0]?.type === Type.reply)).toBe(true);
+  });
+});
+
 test("64 MiB go through stdin and stdout whole", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["cat"], { stdin: true });
