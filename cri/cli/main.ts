@@ -6,6 +6,7 @@ import { KeelsonError, loadHost, messageOf } from "../../native/index.ts";
 import { exhausted } from "../api/resource-exhausted.ts";
 import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
+import { keepCompiledCode } from "./compiled-code.ts";
 import { type Config, loadConfig, printConfig } from "./config.ts";
 import { overview, pages } from "./help.ts";
 import { json, type Output } from "./print.ts";
@@ -92,6 +93,7 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   handleSignals({ host, config, readConfig, log, work });
   // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
   process.stderr.on("error", () => undefined);
+  keepCompiledCode(config.root, version(), log);
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, work, stopSignal());
   // Whatever still runs ends here, and the locks with it: no other daemon gets them before.
