@@ -13,6 +13,7 @@ import { buildBusyboxImage } from "../fixtures/busybox-image.ts";
 import { type CriClient, connectCri } from "../fixtures/client.ts";
 import { startDaemon } from "../fixtures/daemon.ts";
 import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
+import { percentile } from "./peers/report/samples.ts";
 
 const rounds = Number(process.env.KEELSON_BENCH_ROUNDS ?? 30);
 const containersForLists = 100;
@@ -204,11 +205,6 @@ async function cpuMilliseconds(): Promise<number> {
 
 function report(name: string, values: readonly number[]): void {
   if (values.length > 0) row(name, percentile(values, 0.5), percentile(values, 0.95));
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
 function row(name: string, first: number | string, second: number | string): void {
