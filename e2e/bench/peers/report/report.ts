@@ -53,15 +53,21 @@ export async function writeReport(run: Run): Promise<void> {
   const rows = figures(samples);
   const json = { ...document, rounds: run.options.rounds, rows };
   await writeFile(join(directory, "results.json"), `${JSON.stringify(json)}\n`);
-  const captions = ["Medians; shorter is better.", run.versions.join("; "), run.machine];
+  const caution = wasQuiet(run) ? "" : " The machine was not quiet: times are longer and ratios less sure.";
+  const captions = [`Medians; shorter is better.${caution}`, run.versions.join("; "), run.machine];
   await writeFile(join(directory, "chart.svg"), drawChart(rows, captions));
   say(`written to ${directory}: RESULTS.md, results.json, chart.svg`);
 }
 
-function ambience({ busyBefore, load }: Run): string {
+function wasQuiet({ busyBefore, load }: Run): boolean {
+  return busyBefore < quiet.share && (load[0]?.[0] ?? 0) < quiet.load;
+}
+
+function ambience(run: Run): string {
+  const { busyBefore, load } = run;
   const share = `before the start ${Math.round(busyBefore * 100)} % of the processors' time was used`;
   const lastMinute = load[0]?.[0] ?? 0;
-  return busyBefore < quiet.share && lastMinute < quiet.load
+  return wasQuiet(run)
     ? `The machine was quiet: ${share}.`
     : `**The machine was not quiet: ${share}, with a load of ${lastMinute.toFixed(1)}. Times are longer and ratios less sure.**`;
 }
