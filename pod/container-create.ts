@@ -46,7 +46,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
         root: hostRoot(userMappings(sandbox.config.security.namespaces)),
         mounted: volumes.map((volume) => volume.image.id),
       }),
-      resolveAccount(config.security, image.config.user, config.image.image, readImage(image)),
+      resolveAccount(config.security, image.config.user, config.image.image, env.accounts.of(image)),
     ]);
     const { uid, gid, supplementalGroups } = account;
     const spec = await buildSpec(sandbox.setup(), {
@@ -57,6 +57,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       imageVolumes: volumes,
       hostCapabilities: env.hostCapabilities,
       lowestOomScore: env.lowestOomScore,
+      filters: env.filters,
       throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });

@@ -6,6 +6,7 @@ import type { Host, Log, Monitor, SpawnedMonitor } from "../native/index.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
+import type { AccountFiles } from "./spec/account-files.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
 
 /** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
@@ -24,6 +25,7 @@ export interface Environment {
   readonly network: Network;
   readonly records: Records;
   readonly filters: SeccompFilters;
+  readonly accounts: AccountFiles;
   readonly cgroups: CgroupTree;
   readonly events: EventHub;
   readonly log: Log;

@@ -14,6 +14,7 @@ import { killMonitor } from "./monitor-process.ts";
 import { NodePods } from "./pods.ts";
 import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
+import { AccountFiles } from "./spec/account-files.ts";
 import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
@@ -68,6 +69,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     checkpointDirectory: join(options.root, "checkpoints"),
     records: await Records.open(join(options.root, "state")),
     filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
+    accounts: new AccountFiles(host),
     cgroups: await detectCgroups(),
     events: new EventHub(),
     hostCapabilities,

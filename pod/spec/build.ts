@@ -13,7 +13,7 @@ import { hiddenPaths } from "./masking.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
 import type { OciNamespace, OciSpec } from "./oci.ts";
 import { ociResources } from "./resources.ts";
-import { seccompFor } from "./seccomp.ts";
+import type { SeccompFilters } from "./seccomp.ts";
 
 export interface SandboxSetup {
   readonly id: SandboxId;
@@ -40,6 +40,7 @@ export interface ContainerSetup {
   readonly hostCapabilities: bigint;
   /** No container gets a lower OOM score. */
   readonly lowestOomScore: number;
+  readonly filters: SeccompFilters;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
 }
@@ -54,7 +55,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
     planMounts(config, sandbox, container.imageVolumes),
     planDevices(config),
-    seccompFor(security, capabilities.bounding),
+    container.filters.profile(security, capabilities.bounding),
     apparmorFor(security),
   ]);
   return {

@@ -3,11 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Image } from "../../image/types.ts";
+import { loadHost } from "../../native/index.ts";
 import { newContainerId, newSandboxId } from "../ids.ts";
 import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
 import type { ContainerConfig, Resources } from "../types.ts";
 import { buildSpec } from "./build.ts";
 import { encodeSpec } from "./encode.ts";
+import { SeccompFilters } from "./seccomp.ts";
 
 let directory: string;
 beforeEach(async () => {
@@ -56,6 +58,7 @@ async function specOf(change: Partial<ContainerConfig>) {
       hostCapabilities: (1n << 41n) - 1n,
       lowestOomScore: -500,
       throttlePaths: [],
+      filters: new SeccompFilters("/nowhere", loadHost()),
     },
   );
 }

@@ -10,26 +10,11 @@ import type { ContainerSecurity } from "../types.ts";
 import { defaultSeccompProfile } from "./seccomp-default.ts";
 
 const profileLimit = 4 << 20;
+const defaultsKept = 32;
 
 /** False for an unconfined container. */
 export function hasSeccomp({ privileged, seccomp }: ContainerSecurity): boolean {
   return !privileged && seccomp !== undefined && seccomp.type !== "unconfined";
-}
-
-/** The `linux.seccomp` object for config.json, or undefined for an unconfined container. */
-export async function seccompFor(
-  security: ContainerSecurity,
-  capabilities: readonly string[],
-): Promise<object | undefined> {
-  if (security.privileged || security.seccomp === undefined) return undefined;
-  switch (security.seccomp.type) {
-    case "unconfined":
-      return undefined;
-    case "runtime-default":
-      return defaultSeccompProfile(new Set(capabilities));
-    case "localhost":
-      return await readProfile(security.seccomp.path);
-  }
 }
 
 async function readProfile(path: string): Promise<object> {
@@ -48,16 +33,31 @@ async function readProfile(path: string): Promise<object> {
   return profile;
 }
 
-/** Compiles each distinct profile once; the filters are named by the profile's hash and shared by all pods. */
+/** Profiles and their filters. Each distinct one is compiled once: filters are named by its hash and shared by all pods. */
 export class SeccompFilters {
   readonly #directory: string;
   readonly #host: Host;
   readonly #compiled = new Map<string, Promise<string>>();
+  /** The default profile for each set of capabilities that was asked for: few, and 0.2 ms of work each. */
+  readonly #defaults = new Map<string, object>();
 
   /** `directory` is volatile (below /run): libseccomp or the kernel may be another after a reboot. */
   constructor(directory: string, host: Host) {
     this.#directory = directory;
     this.#host = host;
+  }
+
+  /** The `linux.seccomp` object for config.json, or undefined for an unconfined container. */
+  async profile(security: ContainerSecurity, capabilities: readonly string[]): Promise<object | undefined> {
+    if (security.privileged || security.seccomp === undefined) return undefined;
+    switch (security.seccomp.type) {
+      case "unconfined":
+        return undefined;
+      case "runtime-default":
+        return this.#default(capabilities);
+      case "localhost":
+        return await readProfile(security.seccomp.path);
+    }
   }
 
   /** The path of the profile's compiled filter. */
@@ -70,6 +70,13 @@ export class SeccompFilters {
     this.#compiled.set(hash, compiling);
     compiling.catch(() => this.#compiled.delete(hash));
     return await compiling;
+  }
+
+  #default(capabilities: readonly string[]): object {
+    const key = capabilities.join(" ");
+    const profile = this.#defaults.get(key) ?? defaultSeccompProfile(new Set(capabilities));
+    if (this.#defaults.size < defaultsKept) this.#defaults.set(key, profile);
+    return profile;
   }
 
   async #compile(json: string, path: string): Promise<string> {

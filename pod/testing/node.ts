@@ -13,6 +13,7 @@ import type { RuntimeHandler } from "../handlers.ts";
 import { NodePods } from "../pods.ts";
 import { type ObjectRecord, Records } from "../records.ts";
 import { recover } from "../recovery.ts";
+import { AccountFiles } from "../spec/account-files.ts";
 import { SeccompFilters } from "../spec/seccomp.ts";
 import type { ContainerId, PodEvent, SandboxId } from "../types.ts";
 import { containerConfig, sandboxConfig } from "./configs.ts";
@@ -175,6 +176,7 @@ export class ScriptedNode {
       network: severed(this.network, life),
       records: await Records.open(this.stateDirectory),
       filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
+      accounts: new AccountFiles(host),
       cgroups: { unified: true, v2: join(this.directory, "cgroup"), v1: new Map() },
       events: new EventHub(),
       log: (level, message) => {
