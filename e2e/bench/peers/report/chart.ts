@@ -35,6 +35,7 @@ export function drawChart(rows: readonly RowFigures[], captions: readonly string
   const height = top + groups.length * groupHeight + margin;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="12">`,
+    "<title>Keelson beside containerd and CRI-O</title>",
     `<rect width="100%" height="100%" fill="#ffffff"/>`,
     ...captions.map((caption, index) => text(margin, 22 + index * captionHeight, caption, `font-size="11"`)),
     ...legend(top - 25),
