@@ -23,13 +23,14 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
-bool is_alphanumeric(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 128; }
+bool is_alphanumeric(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 128;
+}
 
 // What the spec lets container ids and network names consist of. No slash: both become file names.
 bool is_name(std::string_view text) {
-  return !text.empty() && is_alphanumeric(text.front()) && std::ranges::all_of(text, [](char c) {
-    return is_alphanumeric(c) || c == '_' || c == '.' || c == '-';
-  });
+  return !text.empty() && is_alphanumeric(text.front()) &&
+         std::ranges::all_of(text, [](char c) { return is_alphanumeric(c) || c == '_' || c == '.' || c == '-'; });
 }
 
 bool is_interface_name(std::string_view text) {
@@ -171,7 +172,8 @@ Outcome<std::vector<Attachment>> valid_attachments(const Invocation& invocation)
   if (!list.is_array()) return misconfigured("GC needs cni.dev/valid-attachments, an array");
   std::vector<Attachment> valid;
   for (const Json& item : list.items()) {
-    Attachment one{std::string(find_member(item, "containerID").string()), std::string(find_member(item, "ifname").string())};
+    Attachment one{std::string(find_member(item, "containerID").string()),
+                   std::string(find_member(item, "ifname").string())};
     if (one.container_id.empty() || one.interface_name.empty()) {
       return misconfigured("cni.dev/valid-attachments: each needs containerID and ifname");
     }

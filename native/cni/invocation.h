@@ -27,13 +27,13 @@ struct Attachment {
 struct Invocation {
   Command command = Command::version;
   std::string container_id;
-  std::string netns;           // a path; may be empty with DEL
+  std::string netns;  // a path; may be empty with DEL
   std::string interface_name;
   std::map<std::string, std::string> arguments;  // CNI_ARGS
   bool own_namespace_allowed = false;            // CNI_NETNS_OVERRIDE
   Json config;
-  std::string network;         // the configuration's name
-  std::string version;         // the configuration's cniVersion
+  std::string network;  // the configuration's name
+  std::string version;  // the configuration's cniVersion
 
   const Json& part(std::string_view key) const { return find_member(config, key); }
 

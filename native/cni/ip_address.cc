@@ -42,7 +42,9 @@ std::optional<IpPrefix> parse_prefix(std::string_view text) {
   IpPrefix prefix{*address, 0};
   std::string_view length = text.substr(slash + 1);
   auto [end, code] = std::from_chars(length.data(), length.data() + length.size(), prefix.length);
-  if (code != std::errc() || end != length.data() + length.size() || prefix.length > address->bits()) return std::nullopt;
+  if (code != std::errc() || end != length.data() + length.size() || prefix.length > address->bits()) {
+    return std::nullopt;
+  }
   return prefix;
 }
 
@@ -59,7 +61,9 @@ std::string to_string(const IpAddress& address) {
   return text;
 }
 
-std::string to_string(const IpPrefix& prefix) { return to_string(prefix.address) + "/" + std::to_string(prefix.length); }
+std::string to_string(const IpPrefix& prefix) {
+  return to_string(prefix.address) + "/" + std::to_string(prefix.length);
+}
 
 IpAddress next(IpAddress address) {
   for (size_t i = address.size(); i-- > 0;) {

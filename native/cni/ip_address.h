@@ -14,7 +14,7 @@
 namespace keelson {
 
 struct IpAddress {
-  int family = AF_UNSPEC;  // AF_INET or AF_INET6; AF_UNSPEC: no address
+  int family = AF_UNSPEC;           // AF_INET or AF_INET6; AF_UNSPEC: no address
   std::array<uint8_t, 16> bytes{};  // in network order, the first four of IPv4
 
   explicit operator bool() const { return family != AF_UNSPEC; }

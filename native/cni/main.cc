@@ -24,10 +24,12 @@ namespace keelson {
 
 namespace {
 
-const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin, &ptp_plugin, &portmap_plugin, &host_gw_plugin, &host_local_plugin, &static_plugin};
+const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin,     &ptp_plugin,   &portmap_plugin,
+                                 &host_gw_plugin,  &host_local_plugin, &static_plugin};
 
 constexpr const char* usage_text =
-    "keelson-cni " KEELSON_VERSION ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"
+    "keelson-cni " KEELSON_VERSION
+    ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"
     "\n"
     "Run by a container runtime under the name of a plugin, with the call in the environment and the\n"
     "configuration on standard input. The plugins:";

@@ -67,7 +67,9 @@ void write_dns(JsonWriter& json, const DnsResult& dns) {
 Outcome<IpPrefix> prefix_of(ConfigObject& object, std::string_view key) {
   std::string text = TRY(object.text(key));
   std::optional<IpPrefix> prefix = parse_prefix(text);
-  if (!prefix) return misconfigured(object.path_of(key) + " must be an address and a prefix length, not \"" + text + "\"");
+  if (!prefix) {
+    return misconfigured(object.path_of(key) + " must be an address and a prefix length, not \"" + text + "\"");
+  }
   return *prefix;
 }
 
@@ -108,9 +110,7 @@ Outcome<RouteResult> parse_route(const Json& json, const std::string& path) {
 
 }  // namespace
 
-bool DnsResult::is_empty() const {
-  return nameservers.empty() && domain.empty() && search.empty() && options.empty();
-}
+bool DnsResult::is_empty() const { return nameservers.empty() && domain.empty() && search.empty() && options.empty(); }
 
 std::string to_json(const NetworkResult& result, const std::string& version) {
   // Until 0.4.0 an address says its family.

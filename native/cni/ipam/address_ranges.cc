@@ -12,7 +12,8 @@ bool overlap(const AddressRange& one, const AddressRange& other) {
   return one.first.family == other.first.family && one.first <= other.last && other.first <= one.last;
 }
 
-Outcome<IpAddress> end_of_range(ConfigObject& object, const char* key, const IpPrefix& subnet, const IpAddress& otherwise) {
+Outcome<IpAddress> end_of_range(ConfigObject& object, const char* key, const IpPrefix& subnet,
+                                const IpAddress& otherwise) {
   IpAddress address = TRY(object.address(key));
   if (!address) return otherwise;
   if (contains(subnet, address)) return address;
@@ -50,7 +51,9 @@ Outcome<AddressRange> parse_range(const Json& json, const std::string& path) {
   std::string text = TRY(object.text("subnet"));
   std::optional<IpPrefix> subnet = parse_prefix(text);
   if (!subnet) return misconfigured(object.path_of("subnet") + " must be a network, not \"" + text + "\"");
-  if (subnet->length > subnet->address.bits() - 2) return misconfigured("Network " + text + " too small to allocate from");
+  if (subnet->length > subnet->address.bits() - 2) {
+    return misconfigured("Network " + text + " too small to allocate from");
+  }
   if (network_of(*subnet) != subnet->address) {
     return misconfigured("Network has host bits set. For a subnet mask of length " + std::to_string(subnet->length) +
                          " the network address is " + to_string(network_of(*subnet)));
@@ -78,7 +81,9 @@ Done check_range_sets(const std::vector<RangeSet>& sets) {
     for (const AddressRange& range : set) {
       if (range.first.family != set.front().first.family) return misconfigured("mixed address families in a range set");
       for (const AddressRange* other : all) {
-        if (overlap(range, *other)) return misconfigured("ranges " + to_string(range) + " and " + to_string(*other) + " overlap");
+        if (overlap(range, *other)) {
+          return misconfigured("ranges " + to_string(range) + " and " + to_string(*other) + " overlap");
+        }
       }
       all.push_back(&range);
     }

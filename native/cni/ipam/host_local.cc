@@ -33,7 +33,9 @@ Done add_requested(std::vector<IpAddress>& requested, std::string_view text) {
 Outcome<std::vector<IpAddress>> read_requested(const Invocation& invocation) {
   std::vector<IpAddress> requested;
   auto argument = invocation.arguments.find("IP");
-  if (argument != invocation.arguments.end() && !argument->second.empty()) TRY(add_requested(requested, argument->second));
+  if (argument != invocation.arguments.end() && !argument->second.empty()) {
+    TRY(add_requested(requested, argument->second));
+  }
   ConfigObject arguments(find_member(invocation.part("args"), "cni"), "args.cni");
   for (const std::string& text : TRY(arguments.texts("ips"))) TRY(add_requested(requested, text));
   ConfigObject runtime(invocation.part("runtimeConfig"), "runtimeConfig");
@@ -45,7 +47,9 @@ Outcome<std::vector<IpAddress>> read_requested(const Invocation& invocation) {
 Outcome<std::vector<RangeSet>> read_sets(const Invocation& invocation, ConfigObject& ipam) {
   std::vector<RangeSet> sets;
   ConfigObject runtime(invocation.part("runtimeConfig"), "runtimeConfig");
-  for (const Json& set : *TRY(runtime.items("ipRanges"))) sets.push_back(TRY(parse_range_set(set, "runtimeConfig.ipRanges")));
+  for (const Json& set : *TRY(runtime.items("ipRanges"))) {
+    sets.push_back(TRY(parse_range_set(set, "runtimeConfig.ipRanges")));
+  }
   for (const char* key : {"rangeStart", "rangeEnd", "gateway"}) ipam.member(key);
   if (!ipam.member("subnet").is_null()) sets.push_back({TRY(parse_range(invocation.part("ipam"), "ipam"))});
   for (const Json& set : *TRY(ipam.items("ranges"))) sets.push_back(TRY(parse_range_set(set, "ipam.ranges")));
@@ -72,14 +76,15 @@ Outcome<Config> read_config(const Invocation& invocation) {
   return config;
 }
 
-Outcome<AddressResult> take_requested(LeaseDirectory& leases, const Invocation& owner, const RangeSet& set, size_t index,
-                                      const IpAddress& address) {
+Outcome<AddressResult> take_requested(LeaseDirectory& leases, const Invocation& owner, const RangeSet& set,
+                                      size_t index, const IpAddress& address) {
   const AddressRange& range = *range_of(set, address);
   if (address == range.gateway) {
     return misconfigured("requested ip " + to_string(address) + " is subnet's gateway");
   }
   if (!TRY(leases.reserve(address, owner, index))) {
-    return refuse(ErrorCode::internal, "requested IP address " + to_string(address) + " is not available in range set " + to_string(set));
+    return refuse(ErrorCode::internal,
+                  "requested IP address " + to_string(address) + " is not available in range set " + to_string(set));
   }
   return AddressResult{{}, {address, range.subnet.length}, range.gateway};
 }
@@ -88,12 +93,15 @@ Outcome<AddressResult> take_next(LeaseDirectory& leases, const Invocation& owner
   for (const Lease& lease : leases.leases()) {
     std::optional<IpAddress> address = parse_address(lease.file_name);
     if (!lease.belongs_to(owner) || !address || !range_of(set, *address)) continue;
-    return refuse(ErrorCode::internal, lease.file_name + " has been allocated to " + owner.container_id + ", duplicate allocation is not allowed");
+    return refuse(ErrorCode::internal, lease.file_name + " has been allocated to " + owner.container_id +
+                                           ", duplicate allocation is not allowed");
   }
   RangeWalk walk(set, leases.last_reserved(index));
   IpAddress address;
   while (const AddressRange* range = walk.next(address)) {
-    if (TRY(leases.reserve(address, owner, index))) return AddressResult{{}, {address, range->subnet.length}, range->gateway};
+    if (TRY(leases.reserve(address, owner, index))) {
+      return AddressResult{{}, {address, range->subnet.length}, range->gateway};
+    }
   }
   return refuse(ErrorCode::internal, "no IP addresses available in range set: " + to_string(set));
 }
@@ -103,7 +111,8 @@ Outcome<std::vector<AddressResult>> take_all(LeaseDirectory& leases, const Invoc
   std::vector<AddressResult> taken;
   for (size_t index = 0; index < config.sets.size(); ++index) {
     const RangeSet& set = config.sets[index];
-    auto wanted = std::ranges::find_if(config.requested, [&](const IpAddress& address) { return range_of(set, address); });
+    auto wanted =
+        std::ranges::find_if(config.requested, [&](const IpAddress& address) { return range_of(set, address); });
     if (wanted == config.requested.end()) {
       taken.push_back(TRY(take_next(leases, owner, set, index)));
     } else {
@@ -152,8 +161,10 @@ Done host_local_del(const Invocation& invocation) {
 
 Done host_local_check(const Invocation& invocation) {
   std::optional<LeaseDirectory> leases = TRY(open_leases(invocation));
-  if (leases && std::ranges::any_of(leases->leases(), [&](const Lease& lease) { return lease.belongs_to(invocation); })) return {};
-  return refuse(ErrorCode::internal, "host-local: Failed to find address added by container " + invocation.container_id);
+  auto is_its = [&](const Lease& lease) { return lease.belongs_to(invocation); };
+  if (leases && std::ranges::any_of(leases->leases(), is_its)) return {};
+  return refuse(ErrorCode::internal,
+                "host-local: Failed to find address added by container " + invocation.container_id);
 }
 
 Done host_local_status(const Invocation& invocation) {
@@ -175,11 +186,15 @@ Done host_local_gc(const Invocation& invocation) {
   return {};
 }
 
-Outcome<std::string> host_local_add_alone(const Invocation& invocation) { return to_json(TRY(host_local_add(invocation)), invocation.version); }
+Outcome<std::string> host_local_add_alone(const Invocation& invocation) {
+  return to_json(TRY(host_local_add(invocation)), invocation.version);
+}
 
 }  // namespace
 
-const Ipam host_local_ipam{"host-local", host_local_add, host_local_del, host_local_check, host_local_status, host_local_gc};
-const Plugin host_local_plugin{"host-local", host_local_add_alone, host_local_del, host_local_check, host_local_status, host_local_gc};
+const Ipam host_local_ipam{"host-local",     host_local_add,    host_local_del,
+                           host_local_check, host_local_status, host_local_gc};
+const Plugin host_local_plugin{"host-local",     host_local_add_alone, host_local_del,
+                               host_local_check, host_local_status,    host_local_gc};
 
 }  // namespace keelson

@@ -13,7 +13,8 @@ Outcome<const Ipam*> find_ipam(const Invocation& invocation) {
   for (const Ipam* ipam : {&host_local_ipam, &static_ipam}) {
     if (type == ipam->type) return ipam;
   }
-  return unsupported("ipam.type " + type + " is not supported by this plugin, which has host-local and static and starts no other program");
+  return unsupported("ipam.type " + type +
+                     " is not supported by this plugin, which has host-local and static and starts no other program");
 }
 
 }  // namespace keelson

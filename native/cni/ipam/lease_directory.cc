@@ -24,7 +24,9 @@ constexpr size_t lease_limit = 4096;
 Status make_directories(const std::string& path) {
   for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
     std::string part = path.substr(0, at);
-    if (!part.empty() && mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("make the directory " + part);
+    if (!part.empty() && mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) {
+      return fail_errno("make the directory " + part);
+    }
     if (at == std::string::npos) return {};
   }
 }
@@ -53,7 +55,8 @@ Status lock_exclusively(int fd, const std::string& path) {
 
 void trim(std::string& text) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  text.erase(0, static_cast<size_t>(std::ranges::find_if_not(text, [](unsigned char c) { return std::isspace(c); }) - text.begin()));
+  text.erase(0, static_cast<size_t>(std::ranges::find_if_not(text, [](unsigned char c) { return std::isspace(c); }) -
+                                    text.begin()));
 }
 
 Lease parse_lease(std::string file_name, std::string content) {
@@ -86,14 +89,17 @@ Status link_whole(int directory, const std::string& name, std::string_view conte
   if (!file) return fail_errno("make a lease");
   TRY(write_all(file.get(), {reinterpret_cast<const uint8_t*>(content.data()), content.size()}, "write a lease"));
   std::string self = "/proc/self/fd/" + std::to_string(file.get());
-  if (linkat(AT_FDCWD, self.c_str(), directory, name.c_str(), AT_SYMLINK_FOLLOW) != 0) return fail_errno("make " + name);
+  if (linkat(AT_FDCWD, self.c_str(), directory, name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    return fail_errno("make " + name);
+  }
   return {};
 }
 
 }  // namespace
 
 bool Lease::belongs_to(const Invocation& invocation) const {
-  return container_id == invocation.container_id && (interface_name.empty() || interface_name == invocation.interface_name);
+  return container_id == invocation.container_id &&
+         (interface_name.empty() || interface_name == invocation.interface_name);
 }
 
 Result<LeaseDirectory> LeaseDirectory::open(const std::string& path) {
@@ -133,7 +139,9 @@ Status LeaseDirectory::read_all() {
   });
 }
 
-bool LeaseDirectory::has_file(const std::string& name) const { return std::ranges::find(file_names_, name) != file_names_.end(); }
+bool LeaseDirectory::has_file(const std::string& name) const {
+  return std::ranges::find(file_names_, name) != file_names_.end();
+}
 
 IpAddress LeaseDirectory::last_reserved(size_t range_set) const {
   std::string name = "last_reserved_ip." + std::to_string(range_set);

@@ -43,7 +43,8 @@ class LeaseDirectory {
   Status release(const Lease& lease);
 
  private:
-  LeaseDirectory(std::string path, Fd directory, Fd lock) : path_(std::move(path)), directory_(std::move(directory)), lock_(std::move(lock)) {}
+  LeaseDirectory(std::string path, Fd directory, Fd lock)
+      : path_(std::move(path)), directory_(std::move(directory)), lock_(std::move(lock)) {}
   static Result<LeaseDirectory> lock_and_read(const std::string& path, Fd directory);
   Status read_all();
 

@@ -14,7 +14,8 @@ constexpr std::string_view blanks = " \t\r";
 
 std::vector<std::string> words_of(std::string_view line) {
   std::vector<std::string> words;
-  for (size_t at = line.find_first_not_of(blanks); at != std::string_view::npos; at = line.find_first_not_of(blanks, at)) {
+  for (size_t at = line.find_first_not_of(blanks); at != std::string_view::npos;
+       at = line.find_first_not_of(blanks, at)) {
     size_t end = std::min(line.find_first_of(blanks, at), line.size());
     words.emplace_back(line.substr(at, end - at));
     at = end;

@@ -84,7 +84,8 @@ Done static_check(const Invocation& invocation) {
   for (const AddressResult& one : wanted.addresses) {
     for (const AddressResult& found : previous->addresses) {
       if (found.address.address != one.address.address || !one.gateway || one.gateway == found.gateway) continue;
-      return refuse(ErrorCode::internal, "static: Failed to match addr " + to_string(found.address) + " on interface " + invocation.interface_name);
+      return refuse(ErrorCode::internal, "static: Failed to match addr " + to_string(found.address) + " on interface " +
+                                             invocation.interface_name);
     }
   }
   return {};
@@ -95,7 +96,9 @@ Done static_status(const Invocation& invocation) {
   return {};
 }
 
-Outcome<std::string> static_add_alone(const Invocation& invocation) { return to_json(TRY(read(invocation)), invocation.version); }
+Outcome<std::string> static_add_alone(const Invocation& invocation) {
+  return to_json(TRY(read(invocation)), invocation.version);
+}
 
 }  // namespace
 

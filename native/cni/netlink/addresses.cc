@@ -82,7 +82,9 @@ Status settle_addresses(NetlinkSocket& netlink, NetlinkSocket& events, const Lin
       tentative = tentative || (address.flags & IFA_F_TENTATIVE);
     }
     if (!tentative) return {};
-    if (deadline.left() == 0) return fail(Kind::timeout, "settle the addresses of " + link.name, "some are still tentative");
+    if (deadline.left() == 0) {
+      return fail(Kind::timeout, "settle the addresses of " + link.name, "some are still tentative");
+    }
     Result<NetlinkReplies> event = events.receive(deadline.left());
     if (!event && event.error().kind != Kind::timeout && event.error().error_number != ENOBUFS) {
       return std::unexpected(event.error());

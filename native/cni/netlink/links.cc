@@ -30,7 +30,8 @@ std::optional<Mac> parse_mac(const std::string& text) {
   Mac mac;
   int end = 0;
   auto& b = mac.bytes;
-  int count = sscanf(text.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end);
+  int count =
+      sscanf(text.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end);
   if (count != 6 || static_cast<size_t>(end) != text.size() || text.size() != 17) return std::nullopt;
   return mac;
 }
@@ -154,7 +155,9 @@ Result<std::optional<Link>> find_link(NetlinkSocket& netlink, int index) {
   NetlinkBatch::header<ifinfomsg>(message)->ifi_index = index;
   return find_by(netlink, batch);
 }
-Result<Link> await_operational(NetlinkSocket& netlink, NetlinkSocket& events, const std::string& name, int milliseconds) {
+
+Result<Link> await_operational(NetlinkSocket& netlink, NetlinkSocket& events, const std::string& name,
+                               int milliseconds) {
   Deadline deadline(milliseconds);
   for (;;) {
     std::optional<Link> link = TRY(find_link(netlink, name));

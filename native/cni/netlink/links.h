@@ -20,16 +20,17 @@ struct Link {
   uint8_t operational_state = 0;  // IF_OPER_* of linux/if.h
   uint32_t promiscuity = 0;
   int master = 0;
-  int peer = 0;      // of a veth: the other end's index, in the other end's namespace
+  int peer = 0;  // of a veth: the other end's index, in the other end's namespace
 };
 
 // Nothing if there is none.
 Result<std::optional<Link>> find_link(NetlinkSocket& netlink, const std::string& name);
 Result<std::optional<Link>> find_link(NetlinkSocket& netlink, int index);
 
-// The link as soon as it can carry packets; as it is when it cannot after `milliseconds`. `events` must be subscribed to
-// RTNLGRP_LINK.
-Result<Link> await_operational(NetlinkSocket& netlink, NetlinkSocket& events, const std::string& name, int milliseconds);
+// The link as soon as it can carry packets; as it is when it cannot after `milliseconds`. `events` must be subscribed
+// to RTNLGRP_LINK.
+Result<Link> await_operational(NetlinkSocket& netlink, NetlinkSocket& events, const std::string& name,
+                               int milliseconds);
 
 void add_bridge(NetlinkBatch& batch, const std::string& name, int64_t mtu);
 
@@ -50,8 +51,8 @@ void set_link_promiscuous(NetlinkBatch& batch, const Link& link);
 void pin_link_mac(NetlinkBatch& batch, const Link& link);
 void set_port_options(NetlinkBatch& batch, const std::string& port, bool hairpin, bool isolated);
 
-// Fine if there is none of the name. Once this returns, the link and a veth's other end are gone for everybody; what the
-// kernel has still to wait for, it does in a process of its own (see the source).
+// Fine if there is none of the name. Once this returns, the link and a veth's other end are gone for everybody; what
+// the kernel has still to wait for, it does in a process of its own (see the source).
 Status delete_link(const Fd& network_namespace, const std::string& name);
 
 // Whether it has the form of a MAC address.

@@ -65,7 +65,9 @@ Result<NetlinkSocket> NetlinkSocket::open(int protocol) {
   if (mnl_socket_bind(netlink.socket_.get(), 0, MNL_SOCKET_AUTOPID) != 0) return fail_errno("bind a netlink socket");
   // For dumps: only what was asked for. An old kernel has no such thing, and sends more.
   int yes = 1;
-  if (protocol == NETLINK_ROUTE) setsockopt(netlink.descriptor(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &yes, sizeof yes);
+  if (protocol == NETLINK_ROUTE) {
+    setsockopt(netlink.descriptor(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &yes, sizeof yes);
+  }
   return netlink;
 }
 

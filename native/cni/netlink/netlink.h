@@ -13,8 +13,8 @@
 
 namespace keelson {
 
-// Calls `visit(const nlattr*)` for each attribute behind a family's header of `header_size` bytes. libmnl's own macros for
-// it are C.
+// Calls `visit(const nlattr*)` for each attribute behind a family's header of `header_size` bytes. libmnl's own macros
+// for it are C.
 template <typename Visit>
 void each_attribute(const nlmsghdr* message, size_t header_size, Visit visit) {
   auto* attribute = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, header_size));
@@ -44,7 +44,9 @@ class NetlinkBatch {
   nlmsghdr* open(uint16_t type, uint16_t flags, std::string step);
   // The family's own header, behind nlmsghdr, zeroed.
   template <typename T>
-  static T* header(nlmsghdr* message) { return static_cast<T*>(mnl_nlmsg_put_extra_header(message, sizeof(T))); }
+  static T* header(nlmsghdr* message) {
+    return static_cast<T*>(mnl_nlmsg_put_extra_header(message, sizeof(T)));
+  }
 
   bool is_empty() const { return steps_.empty(); }
 
@@ -52,8 +54,8 @@ class NetlinkBatch {
   friend class NetlinkSocket;
   void close();
 
-  std::vector<uint8_t> bytes_;        // of all messages before the open one
-  std::vector<std::string> steps_;    // of all messages; the index is the sequence number
+  std::vector<uint8_t> bytes_;      // of all messages before the open one
+  std::vector<std::string> steps_;  // of all messages; the index is the sequence number
   std::unique_ptr<uint8_t[]> scratch_;
   nlmsghdr* open_ = nullptr;
 };

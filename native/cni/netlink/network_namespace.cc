@@ -12,7 +12,9 @@ namespace keelson {
 
 Result<Fd> open_network_namespace(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd && (errno == ENOENT || errno == ENOTDIR)) return fail(Kind::not_found, "open network namespace " + path, "it is not there");
+  if (!fd && (errno == ENOENT || errno == ENOTDIR)) {
+    return fail(Kind::not_found, "open network namespace " + path, "it is not there");
+  }
   if (!fd) return fail_errno("open network namespace " + path);
   struct statfs system{};
   if (fstatfs(fd.get(), &system) != 0) return fail_errno("look at network namespace " + path);

@@ -80,11 +80,13 @@ void add_gateway_route(NetlinkBatch& batch, const Link& link, const IpPrefix& de
 }
 
 void add_host_route(NetlinkBatch& batch, const Link& link, const IpAddress& destination) {
-  put_route(batch, RTM_NEWROUTE, {destination, destination.bits()}, {.link = &link, .scope = RT_SCOPE_HOST, .gateway = {}, .source = {}});
+  put_route(batch, RTM_NEWROUTE, {destination, destination.bits()},
+            {.link = &link, .scope = RT_SCOPE_HOST, .gateway = {}, .source = {}});
 }
 
 void delete_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination) {
-  put_route(batch, RTM_DELROUTE, destination, {.link = &link, .flags = 0, .scope = RT_SCOPE_NOWHERE, .gateway = {}, .source = {}});
+  put_route(batch, RTM_DELROUTE, destination,
+            {.link = &link, .flags = 0, .scope = RT_SCOPE_NOWHERE, .gateway = {}, .source = {}});
 }
 
 void replace_route(NetlinkBatch& batch, const RouteResult& route) {

@@ -1,4 +1,5 @@
-// Its functions by name and not by way of providers, which take longer to be found than all the rest of a plugin's start.
+// Its functions by name and not by way of providers, which take longer to be found than all the rest of a plugin's
+// start.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "cni/nftables/field_hash.h"
 

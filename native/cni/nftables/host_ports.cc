@@ -35,7 +35,9 @@ void add_base(NftTransaction& transaction, uint8_t family) {
   transaction.add_table(family, port_table);
   for (const char* chain : {port_chain, old_chain, all_chain}) transaction.add_chain(family, port_table, chain);
   transaction.flush_chain(family, port_table, all_chain);
-  for (const char* chain : {old_chain, port_chain}) transaction.add_rule(NftRule(family, port_table, all_chain).jump(chain));
+  for (const char* chain : {old_chain, port_chain}) {
+    transaction.add_rule(NftRule(family, port_table, all_chain).jump(chain));
+  }
   uint32_t hooks[] = {NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT};
   for (size_t i = 0; i < std::size(entry_chains); ++i) {
     transaction.add_nat_chain(family, port_table, entry_chains[i], hooks[i], NF_IP_PRI_NAT_DST);
@@ -51,7 +53,9 @@ bool concerns(const PortMapping& mapping, const IpAddress& pod) {
 void add_port(NftTransaction& transaction, const HostPorts& ports, const PortMapping& mapping, const IpAddress& pod) {
   NftRule rule(family_of(pod), port_table, port_chain);
   for (const AddressCondition& condition : ports.conditions) {
-    if (condition.prefix.address.family == pod.family) rule.match_address(condition.side, condition.prefix, condition.equal);
+    if (condition.prefix.address.family == pod.family) {
+      rule.match_address(condition.side, condition.prefix, condition.equal);
+    }
   }
   if (mapping.host_address && !mapping.host_address.is_unspecified()) {
     rule.match_address(Side::destination, only(mapping.host_address));
@@ -68,7 +72,9 @@ void add_masquerading(NftTransaction& transaction, const HostPorts& ports, const
   transaction.add_rule(own.comment(ports.container_id));
   if (pod.is_v4()) {
     NftRule host(family, port_table, masquerade_chain);
-    host.match_address(Side::source, only(*parse_address("127.0.0.1"))).match_address(Side::destination, only(pod)).masquerade();
+    host.match_address(Side::source, only(*parse_address("127.0.0.1")))
+        .match_address(Side::destination, only(pod))
+        .masquerade();
     transaction.add_rule(host.comment(ports.container_id));
   }
   if (!ports.masquerade_all) return;
@@ -88,7 +94,8 @@ Status remove_once(NetlinkSocket& netlink, uint8_t family, const std::string& co
 Status remove_all(NetlinkSocket& netlink, const std::string& network, const std::string& container_id) {
   for (uint8_t family : {NFPROTO_IPV4, NFPROTO_IPV6}) {
     Status outcome = remove_once(netlink, family, container_id);
-    for (int attempt = 1; attempt < deletion_attempts && !outcome && outcome.error().error_number == ENOENT; ++attempt) {
+    for (int attempt = 1; attempt < deletion_attempts && !outcome && outcome.error().error_number == ENOENT;
+         ++attempt) {
       outcome = remove_once(netlink, family, container_id);
     }
     TRY(outcome);
@@ -120,10 +127,14 @@ Done check_host_ports(const HostPorts& ports, const IpAddress& pod) {
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_NETFILTER));
   std::vector<FoundRule> rules = TRY(list_rules(netlink, family_of(pod), port_table, nullptr));
   auto found_in = [&](const char* chain) {
-    return std::ranges::count_if(rules, [&](const FoundRule& rule) { return rule.chain == chain && rule.comment == ports.container_id; });
+    return std::ranges::count_if(
+        rules, [&](const FoundRule& rule) { return rule.chain == chain && rule.comment == ports.container_id; });
   };
-  auto wanted = std::ranges::count_if(ports.mappings, [&](const PortMapping& mapping) { return concerns(mapping, pod); });
-  if (found_in(port_chain) < wanted) return refuse(ErrorCode::internal, "missing hostport rules in \"hostports\" chain");
+  auto wanted =
+      std::ranges::count_if(ports.mappings, [&](const PortMapping& mapping) { return concerns(mapping, pod); });
+  if (found_in(port_chain) < wanted) {
+    return refuse(ErrorCode::internal, "missing hostport rules in \"hostports\" chain");
+  }
   if (ports.masquerade && found_in(masquerade_chain) < (pod.is_v4() ? 2 : 1)) {
     return refuse(ErrorCode::internal, "missing hostport rules in \"masquerading\" chain");
   }

@@ -1,5 +1,5 @@
-// Ports of the host that lead to a pod: rules in nftables table `cni_hostport`, of IPv4 and of IPv6, laid out and commented
-// as the field's portmap does with its backend nftables, so that either side deletes the other's.
+// Ports of the host that lead to a pod: rules in nftables table `cni_hostport`, of IPv4 and of IPv6, laid out and
+// commented as the field's portmap does with its backend nftables, so that either side deletes the other's.
 #pragma once
 
 #include <optional>

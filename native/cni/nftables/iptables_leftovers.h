@@ -1,5 +1,6 @@
-// What the field's plugins leave in tables of iptables (its nf_tables variant, which nearly all machines have) when they
-// made a pod's rules and this program takes the pod down: a chain of the pod's own in table `nat`, and jumps to it.
+// What the field's plugins leave in tables of iptables (its nf_tables variant, which nearly all machines have) when
+// they made a pod's rules and this program takes the pod down: a chain of the pod's own in table `nat`, and jumps to
+// it.
 #pragma once
 
 #include "cni/netlink/netlink.h"

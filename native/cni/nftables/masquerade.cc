@@ -31,7 +31,8 @@ std::string hash_of(const std::string& network, const std::string& interface_nam
 
 std::string comment_of(const Invocation& invocation) {
   std::string hash = hash_of(invocation.network, invocation.interface_name, invocation.container_id);
-  std::string comment = hash + ", net: " + invocation.network + ", if: " + invocation.interface_name + ", id: " + invocation.container_id;
+  std::string comment =
+      hash + ", net: " + invocation.network + ", if: " + invocation.interface_name + ", id: " + invocation.container_id;
   std::erase(comment, '"');
   return comment.substr(0, comment_limit);
 }
@@ -43,7 +44,9 @@ void add_base(NftTransaction& transaction) {
   transaction.flush_chain(masquerade_family, masquerade_table, base_chain);
   // Multicast stays among pods.
   for (const char* multicast : {"224.0.0.0/4", "ff00::/8"}) {
-    transaction.add_rule(NftRule(masquerade_family, masquerade_table, base_chain).match_address(Side::destination, *parse_prefix(multicast)).return_());
+    transaction.add_rule(NftRule(masquerade_family, masquerade_table, base_chain)
+                             .match_address(Side::destination, *parse_prefix(multicast))
+                             .return_());
   }
   transaction.add_rule(NftRule(masquerade_family, masquerade_table, base_chain).go_to(pod_chain));
 }
@@ -74,7 +77,9 @@ Done add_masquerade(const Invocation& invocation, const std::vector<IpPrefix>& a
   auto in_base = std::ranges::count(rules, base_chain, &FoundRule::chain);
   if (static_cast<size_t>(in_base) != masquerade_base_rules) add_base(transaction);
   for (const FoundRule& rule : rules) {
-    if (rule.chain == pod_chain && rule.comment.starts_with(hash)) transaction.delete_rule(masquerade_family, masquerade_table, rule);
+    if (rule.chain == pod_chain && rule.comment.starts_with(hash)) {
+      transaction.delete_rule(masquerade_family, masquerade_table, rule);
+    }
   }
   for (const IpPrefix& address : addresses) {
     NftRule rule(masquerade_family, masquerade_table, pod_chain);

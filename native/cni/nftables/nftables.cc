@@ -48,7 +48,8 @@ bool is_absence(int error) { return error == ENOENT || error == EINVAL || error 
 
 int read_comment(const nftnl_udata* data, void* comment) {
   if (nftnl_udata_type(data) != NFTNL_UDATA_RULE_COMMENT || nftnl_udata_len(data) == 0) return 0;
-  *static_cast<std::string*>(comment) = std::string(static_cast<const char*>(nftnl_udata_get(data)), nftnl_udata_len(data) - 1);
+  *static_cast<std::string*>(comment) =
+      std::string(static_cast<const char*>(nftnl_udata_get(data)), nftnl_udata_len(data) - 1);
   return 0;
 }
 
@@ -72,7 +73,9 @@ std::string jump_of(const nlattr* expressions) {
   each_nested(expressions, [&](const nlattr* element) {
     bool immediate = false;
     each_nested(element, [&](const nlattr* part) {
-      if (mnl_attr_get_type(part) == NFTA_EXPR_NAME) immediate = std::string_view(mnl_attr_get_str(part)) == "immediate";
+      if (mnl_attr_get_type(part) == NFTA_EXPR_NAME) {
+        immediate = std::string_view(mnl_attr_get_str(part)) == "immediate";
+      }
       if (mnl_attr_get_type(part) == NFTA_EXPR_DATA && immediate) chain = chain_of_verdict(part);
     });
   });
@@ -87,7 +90,8 @@ FoundRule read_rule(const nlmsghdr* message) {
       case NFTA_RULE_HANDLE: rule.handle = be64toh(mnl_attr_get_u64(attribute)); break;
       case NFTA_RULE_EXPRESSIONS: rule.jumps_to = jump_of(attribute); break;
       case NFTA_RULE_USERDATA:
-        nftnl_udata_parse(mnl_attr_get_payload(attribute), mnl_attr_get_payload_len(attribute), read_comment, &rule.comment);
+        nftnl_udata_parse(mnl_attr_get_payload(attribute), mnl_attr_get_payload_len(attribute), read_comment,
+                          &rule.comment);
         break;
       default: break;
     }
@@ -97,9 +101,11 @@ FoundRule read_rule(const nlmsghdr* message) {
 
 }  // namespace
 
-Result<std::vector<FoundRule>> list_rules(NetlinkSocket& netlink, uint8_t family, const char* table, const char* chain) {
+Result<std::vector<FoundRule>> list_rules(NetlinkSocket& netlink, uint8_t family, const char* table,
+                                          const char* chain) {
   NetlinkBatch batch;
-  nlmsghdr* message = open_nft_message(batch, NFT_MSG_GETRULE, NLM_F_DUMP, family, std::string("list the rules of nftables table ") + table);
+  nlmsghdr* message = open_nft_message(batch, NFT_MSG_GETRULE, NLM_F_DUMP, family,
+                                       std::string("list the rules of nftables table ") + table);
   mnl_attr_put_strz(message, NFTA_RULE_TABLE, table);
   if (chain) mnl_attr_put_strz(message, NFTA_RULE_CHAIN, chain);
   std::vector<FoundRule> rules;
@@ -127,12 +133,14 @@ Done require_nftables(const std::string& backend, const char* field) {
 void NftTransaction::add_table(uint8_t family, const char* name) {
   std::unique_ptr<nftnl_table, FreeTable> table(nftnl_table_alloc());
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name);
-  nlmsghdr* message = open_nft_message(batch_, NFT_MSG_NEWTABLE, NLM_F_CREATE, family, std::string("make the nftables table ") + name);
+  nlmsghdr* message =
+      open_nft_message(batch_, NFT_MSG_NEWTABLE, NLM_F_CREATE, family, std::string("make the nftables table ") + name);
   nftnl_table_nlmsg_build_payload(message, table.get());
 }
 
 void NftTransaction::add_chain(uint8_t family, const char* table, const char* chain) {
-  nlmsghdr* message = open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("make", table, chain));
+  nlmsghdr* message =
+      open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("make", table, chain));
   nftnl_chain_nlmsg_build_payload(message, make_chain(table, chain).get());
 }
 
@@ -141,7 +149,8 @@ void NftTransaction::add_nat_chain(uint8_t family, const char* table, const char
   nftnl_chain_set_str(made.get(), NFTNL_CHAIN_TYPE, "nat");
   nftnl_chain_set_u32(made.get(), NFTNL_CHAIN_HOOKNUM, hook);
   nftnl_chain_set_s32(made.get(), NFTNL_CHAIN_PRIO, priority);
-  nlmsghdr* message = open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("make", table, chain));
+  nlmsghdr* message =
+      open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("make", table, chain));
   nftnl_chain_nlmsg_build_payload(message, made.get());
 }
 
@@ -159,7 +168,8 @@ void NftTransaction::delete_chain(uint8_t family, const char* table, const char*
 void NftTransaction::add_rule(const NftRule& rule) {
   std::string step = std::string("add a rule to chain ") + nftnl_rule_get_str(rule.get(), NFTNL_RULE_CHAIN) +
                      " of nftables table " + nftnl_rule_get_str(rule.get(), NFTNL_RULE_TABLE);
-  nlmsghdr* message = open_nft_message(batch_, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, rule.family(), std::move(step));
+  nlmsghdr* message =
+      open_nft_message(batch_, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, rule.family(), std::move(step));
   nftnl_rule_nlmsg_build_payload(message, const_cast<nftnl_rule*>(rule.get()));
 }
 

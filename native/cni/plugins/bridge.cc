@@ -28,9 +28,8 @@ void complete(NetworkResult& result, const BridgeConfig& config) {
     address.interface = container_interface;
     if (!address.gateway && config.is_gateway) address.gateway = first_host(address.address);
     IpPrefix everywhere = default_destination(address.address.address.family);
-    bool has_default = std::ranges::any_of(result.routes, [&](const RouteResult& route) {
-      return route.gateway && route.destination == everywhere;
-    });
+    bool has_default = std::ranges::any_of(
+        result.routes, [&](const RouteResult& route) { return route.gateway && route.destination == everywhere; });
     if (!config.is_default_gateway || has_default) continue;
     RouteResult route;
     route.destination = everywhere;
@@ -73,7 +72,8 @@ Done connect_without_addresses(const BridgeConfig& config, const Fd& container, 
 }
 
 // The host's ends as they have become: a port that carries packets, the bridge's address.
-Done describe_host(NetlinkSocket& host, NetlinkSocket& events, const BridgeConfig& config, const PodInterface& pod, NetworkResult& result) {
+Done describe_host(NetlinkSocket& host, NetlinkSocket& events, const BridgeConfig& config, const PodInterface& pod,
+                   NetworkResult& result) {
   int limit = config.no_container_interface ? 0 : port_limit_ms;
   Link port = TRY(await_operational(host, events, pod.host_name, limit));
   if (port.operational_state != IF_OPER_UP && !config.no_container_interface) {
@@ -87,8 +87,9 @@ Done describe_host(NetlinkSocket& host, NetlinkSocket& events, const BridgeConfi
 }
 
 // `leased`: that the addresses are to be given back, if this fails.
-Outcome<NetworkResult> attach(const Invocation& invocation, const BridgeConfig& config, const Fd& container, const Ipam* ipam,
-                              NetlinkSocket& host, const Link& bridge, const PodInterface& pod, bool& leased) {
+Outcome<NetworkResult> attach(const Invocation& invocation, const BridgeConfig& config, const Fd& container,
+                              const Ipam* ipam, NetlinkSocket& host, const Link& bridge, const PodInterface& pod,
+                              bool& leased) {
   NetlinkSocket events = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   TRY(events.subscribe(RTNLGRP_LINK));
   if (config.hairpin || config.isolated) {
@@ -142,7 +143,8 @@ Done bridge_del(const Invocation& invocation) {
 
 // A port of the bridge whose other end is the container's interface.
 bool is_port_of_pod(const Link& port, const Link& bridge, const Link& container) {
-  return port.kind == "veth" && port.master == bridge.index && port.index == container.peer && port.peer == container.index;
+  return port.kind == "veth" && port.master == bridge.index && port.index == container.peer &&
+         port.peer == container.index;
 }
 
 Done check_port(NetlinkSocket& host, const NetworkResult& result, const Link& bridge, const Link& container) {
@@ -152,7 +154,8 @@ Done check_port(NetlinkSocket& host, const NetworkResult& result, const Link& br
     if (!port) return refuse(ErrorCode::internal, "Interface name " + interface.name + " not found");
     if (!is_port_of_pod(*port, bridge, container)) continue;
     if (interface.mac.empty() || interface.mac == port->mac) return {};
-    return refuse(ErrorCode::internal, "Interface " + interface.name + " Mac doesn't match: " + interface.mac + " not found");
+    return refuse(ErrorCode::internal,
+                  "Interface " + interface.name + " Mac doesn't match: " + interface.mac + " not found");
   }
   return refuse(ErrorCode::internal, "CNI veth created for bridge " + bridge.name + " was not found");
 }
@@ -174,7 +177,8 @@ Done bridge_check(const Invocation& invocation) {
     return refuse(ErrorCode::internal, "Bridge interface " + config.bridge + " Mac doesn't match: " + recorded->mac);
   }
   if (config.promiscuous != (bridge->promiscuity != 0)) {
-    return refuse(ErrorCode::internal, "Bridge interface " + config.bridge + " configured Promisc Mode doesn't match current state");
+    return refuse(ErrorCode::internal,
+                  "Bridge interface " + config.bridge + " configured Promisc Mode doesn't match current state");
   }
   Link link = TRY(check_pod_interface(invocation, container, *previous));
   return check_port(host, *previous, *bridge, link);

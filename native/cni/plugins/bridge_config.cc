@@ -29,7 +29,9 @@ Done refuse_combinations(const Invocation& invocation, const BridgeConfig& confi
   if (config.no_container_interface && !find_member(invocation.part("ipam"), "type").string().empty()) {
     return misconfigured("cannot use IPAM when DisableContainerInterface flag is set");
   }
-  if (config.bridge.size() > interface_name_limit) return misconfigured("bridge: " + config.bridge + " is too long for an interface");
+  if (config.bridge.size() > interface_name_limit) {
+    return misconfigured("bridge: " + config.bridge + " is too long for an interface");
+  }
   return {};
 }
 

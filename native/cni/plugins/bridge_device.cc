@@ -28,7 +28,9 @@ Outcome<Link> find_or_make(NetlinkSocket& netlink, const BridgeConfig& config) {
 
 Outcome<Link> ensure_bridge(NetlinkSocket& netlink, const BridgeConfig& config) {
   Link bridge = TRY(find_or_make(netlink, config));
-  if (bridge.kind != "bridge") return refuse(ErrorCode::internal, "\"" + config.bridge + "\" already exists but is not a bridge");
+  if (bridge.kind != "bridge") {
+    return refuse(ErrorCode::internal, "\"" + config.bridge + "\" already exists but is not a bridge");
+  }
   NetlinkBatch batch;
   if (config.promiscuous && !(bridge.flags & IFF_PROMISC)) set_link_promiscuous(batch, bridge);
   if (!(bridge.flags & IFF_UP)) set_link_up(batch, bridge);
@@ -41,10 +43,12 @@ Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const Ip
   for (const InterfaceAddress& found : TRY(list_addresses(netlink, bridge, gateway.address.family))) {
     if (found.prefix == gateway) return {};
     // Of IPv6 a bridge has several, as long as they do not overlap.
-    bool in_the_way = gateway.address.is_v4() || contains(found.prefix, gateway.address) || contains(gateway, found.prefix.address);
+    bool in_the_way =
+        gateway.address.is_v4() || contains(found.prefix, gateway.address) || contains(gateway, found.prefix.address);
     if (!in_the_way) continue;
     if (!force) {
-      return refuse(ErrorCode::internal, "\"" + bridge.name + "\" already has an IP address different from " + to_string(gateway));
+      return refuse(ErrorCode::internal,
+                    "\"" + bridge.name + "\" already has an IP address different from " + to_string(gateway));
     }
     delete_address(batch, bridge, found.prefix);
   }

@@ -10,10 +10,14 @@ namespace {
 
 Outcome<std::vector<RouteResult>> read_host_gw_config(const Invocation& invocation) {
   ConfigObject object(invocation.config, "");
-  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "runtimeConfig", "prevResult"}) object.member(key);
+  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "runtimeConfig", "prevResult"}) {
+    object.member(key);
+  }
   std::vector<RouteResult> routes = TRY(parse_routes(object.member("routes"), "routes"));
   for (const RouteResult& route : routes) {
-    if (!route.gateway) return misconfigured("routes: " + to_string(route.destination) + " has no gw, the address of its node");
+    if (!route.gateway) {
+      return misconfigured("routes: " + to_string(route.destination) + " has no gw, the address of its node");
+    }
     bool plain = route.mtu == 0 && route.advertised_mss == 0 && route.priority == 0 && !route.table && !route.scope;
     if (!plain) return unsupported("routes: this plugin knows dst and gw only");
   }
@@ -40,7 +44,8 @@ Done host_gw_check(const Invocation& invocation) {
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   for (const RouteResult& route : routes) {
     if (TRY(has_route(netlink, route))) continue;
-    return refuse(ErrorCode::internal, "no route to " + to_string(route.destination) + " by " + to_string(route.gateway));
+    return refuse(ErrorCode::internal,
+                  "no route to " + to_string(route.destination) + " by " + to_string(route.gateway));
   }
   return {};
 }

@@ -25,7 +25,9 @@ Outcome<Loopback> find_loopback(const Fd& container) {
 
 Done loopback_status(const Invocation& invocation) {
   ConfigObject config(invocation.config, "");
-  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "runtimeConfig", "prevResult"}) config.member(key);
+  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "runtimeConfig", "prevResult"}) {
+    config.member(key);
+  }
   return config.refuse_others();
 }
 

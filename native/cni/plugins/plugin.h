@@ -9,7 +9,7 @@
 namespace keelson {
 
 struct Plugin {
-  const char* name;  // a configuration's `type`
+  const char* name;                                // a configuration's `type`
   Outcome<std::string> (*add)(const Invocation&);  // the result's JSON
   Done (*del)(const Invocation&);
   Done (*check)(const Invocation&);

@@ -58,15 +58,17 @@ bool is_v6(const AddressResult& address) { return !address.address.address.is_v4
 
 }  // namespace
 
-Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd& container, NetlinkSocket& host, int64_t mtu,
-                                         int master, const std::string& mac) {
+Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd& container, NetlinkSocket& host,
+                                         int64_t mtu, int master, const std::string& mac) {
   if (!mac.empty() && !is_mac(mac)) return misconfigured("invalid MAC address " + mac);
   const std::string& name = invocation.interface_name;
   NetlinkSocket inside = TRY(open_netlink_inside(container));
   for (int attempt = 0; attempt < names_to_try; ++attempt) {
     std::string host_name = TRY(random_veth_name());
     NetlinkBatch batch;
-    add_veth(batch, {.host_name = host_name, .container_name = name, .container_mac = mac, .mtu = mtu, .master = master}, container);
+    add_veth(batch,
+             {.host_name = host_name, .container_name = name, .container_mac = mac, .mtu = mtu, .master = master},
+             container);
     Status made = host.transact(batch);
     std::optional<Link> link = TRY(find_link(inside, name));
     if (made && link) {
@@ -81,7 +83,8 @@ Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd&
   return refuse(ErrorCode::internal, "failed to find a unique veth name");
 }
 
-Done configure_pod_interface(const Fd& container, const Link& link, const NetworkResult& result, bool detect_duplicates) {
+Done configure_pod_interface(const Fd& container, const Link& link, const NetworkResult& result,
+                             bool detect_duplicates) {
   InsideNamespace inside = TRY(InsideNamespace::enter(container));
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   bool with_v6 = std::ranges::any_of(result.addresses, is_v6);
@@ -106,7 +109,9 @@ Done configure_pod_interface(const Fd& container, const Link& link, const Networ
 }
 
 Outcome<Link> check_pod_interface(const Invocation& invocation, const Fd& container, const NetworkResult& result) {
-  auto is_pods = [&](const InterfaceResult& one) { return one.name == invocation.interface_name && one.sandbox == invocation.netns; };
+  auto is_pods = [&](const InterfaceResult& one) {
+    return one.name == invocation.interface_name && one.sandbox == invocation.netns;
+  };
   auto recorded = std::ranges::find_if(result.interfaces, is_pods);
   if (recorded == result.interfaces.end()) {
     return misconfigured("prevResult has no interface " + invocation.interface_name + " in " + invocation.netns);
@@ -114,18 +119,23 @@ Outcome<Link> check_pod_interface(const Invocation& invocation, const Fd& contai
   NetlinkSocket netlink = TRY(open_netlink_inside(container));
   std::optional<Link> link = TRY(find_link(netlink, invocation.interface_name));
   if (!link) return refuse(ErrorCode::internal, "Interface name " + invocation.interface_name + " not found");
-  if (link->kind != "veth") return refuse(ErrorCode::internal, "Container interface " + link->name + " not of type veth");
+  if (link->kind != "veth") {
+    return refuse(ErrorCode::internal, "Container interface " + link->name + " not of type veth");
+  }
   if (!recorded->mac.empty() && recorded->mac != link->mac) {
-    return refuse(ErrorCode::internal, "Interface " + link->name + " Mac " + recorded->mac + " doesn't match container Mac: " + link->mac);
+    return refuse(ErrorCode::internal,
+                  "Interface " + link->name + " Mac " + recorded->mac + " doesn't match container Mac: " + link->mac);
   }
   std::vector<InterfaceAddress> found = TRY(list_addresses(netlink, *link, AF_UNSPEC));
   for (const AddressResult& address : result.addresses) {
     if (std::ranges::find(found, address.address, &InterfaceAddress::prefix) != found.end()) continue;
-    return refuse(ErrorCode::internal, "Failed to match addr " + to_string(address.address) + " on interface " + link->name);
+    return refuse(ErrorCode::internal,
+                  "Failed to match addr " + to_string(address.address) + " on interface " + link->name);
   }
   for (const RouteResult& route : result.routes) {
     if (TRY(has_route(netlink, route))) continue;
-    return refuse(ErrorCode::internal, "Expected Route " + to_string(route.destination) + " not found in routing table");
+    return refuse(ErrorCode::internal,
+                  "Expected Route " + to_string(route.destination) + " not found in routing table");
   }
   return std::move(*link);
 }

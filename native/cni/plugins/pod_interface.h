@@ -18,11 +18,12 @@ struct PodInterface {
 
 // Makes the pair, the host's end under a name of its own; `mtu`, `master` and `mac` may be 0 and empty. Whoever fails
 // later has to delete it.
-Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd& container, NetlinkSocket& host, int64_t mtu,
-                                         int master, const std::string& mac);
+Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd& container, NetlinkSocket& host,
+                                         int64_t mtu, int master, const std::string& mac);
 
 // Adds the addresses, sets the interface up, adds the routes: those without a gateway go by the first of their family.
-Done configure_pod_interface(const Fd& container, const Link& link, const NetworkResult& result, bool detect_duplicates);
+Done configure_pod_interface(const Fd& container, const Link& link, const NetworkResult& result,
+                             bool detect_duplicates);
 
 // Whether the interface is there as `result` has it: the kind, the MAC address, addresses and routes.
 Outcome<Link> check_pod_interface(const Invocation& invocation, const Fd& container, const NetworkResult& result);

@@ -7,7 +7,8 @@ namespace keelson {
 namespace {
 
 std::unexpected<PluginError> not_understood(const std::string& key, const std::string& word) {
-  return unsupported(key + ": \"" + word + "\" is not supported by this plugin, which knows addresses of source and destination");
+  return unsupported(key + ": \"" + word +
+                     "\" is not supported by this plugin, which knows addresses of source and destination");
 }
 
 // A single address is a network of its own.

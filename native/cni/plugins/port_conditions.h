@@ -1,4 +1,5 @@
-// `conditionsV4` and `conditionsV6` of portmap: words of iptables or of nft, of which those about addresses are understood.
+// `conditionsV4` and `conditionsV6` of portmap: words of iptables or of nft, of which those about addresses are
+// understood.
 #pragma once
 
 #include <string>

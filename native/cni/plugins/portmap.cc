@@ -29,7 +29,9 @@ Outcome<uint8_t> read_protocol(ConfigObject& object) {
   std::string name = TRY(object.text("protocol"));
   std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
   auto known = std::ranges::find_if(protocols, [&](const Protocol& one) { return name == one.name; });
-  if (known == std::end(protocols)) return misconfigured(object.path_of("protocol") + " must be tcp, udp or sctp, not \"" + name + "\"");
+  if (known == std::end(protocols)) {
+    return misconfigured(object.path_of("protocol") + " must be tcp, udp or sctp, not \"" + name + "\"");
+  }
   return known->number;
 }
 
@@ -49,8 +51,8 @@ Outcome<PortMapping> read_mapping(const Json& json) {
 
 Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
   ConfigObject object(invocation.config, "");
-  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "prevResult", "dns", "runtimeConfig", "cni.dev/valid-attachments",
-                          "cni.dev/attachments"}) {
+  for (const char* key : {"cniVersion", "name", "type", "capabilities", "args", "prevResult", "dns", "runtimeConfig",
+                          "cni.dev/valid-attachments", "cni.dev/attachments"}) {
     object.member(key);
   }
   HostPorts ports;
@@ -69,7 +71,8 @@ Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
   for (const Json& item : *TRY(runtime.items("portMappings"))) ports.mappings.push_back(TRY(read_mapping(item)));
   TRY(object.refuse_others());
   if (ports.container_id.size() > port_comment_limit && !ports.mappings.empty()) {
-    return refuse(ErrorCode::invalid_environment, "CNI_CONTAINERID is longer than the 128 characters of a comment in nftables");
+    return refuse(ErrorCode::invalid_environment,
+                  "CNI_CONTAINERID is longer than the 128 characters of a comment in nftables");
   }
   return ports;
 }
@@ -121,7 +124,9 @@ Outcome<std::string> portmap_add(const Invocation& invocation) {
   return to_json(*previous, invocation.version);
 }
 
-Done portmap_del(const Invocation& invocation) { return remove_host_ports(invocation.network, invocation.container_id); }
+Done portmap_del(const Invocation& invocation) {
+  return remove_host_ports(invocation.network, invocation.container_id);
+}
 
 Done portmap_check(const Invocation& invocation) {
   HostPorts ports = TRY(read_portmap_config(invocation));

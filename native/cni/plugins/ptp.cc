@@ -98,7 +98,8 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
   std::optional<Link> host_link = TRY(find_link(host, pod.host_name));
   Outcome<NetworkResult> result = config.ipam->add(invocation);
   bool leased = result.has_value();
-  Done connected = leased ? connect_ptp(invocation, config, container, host, pod, *result) : std::unexpected(result.error());
+  Done connected =
+      leased ? connect_ptp(invocation, config, container, host, pod, *result) : std::unexpected(result.error());
   if (connected) {
     result->interfaces = {InterfaceResult(pod.host_name, host_link ? host_link->mac : ""),
                           InterfaceResult(pod.container.name, pod.container.mac, invocation.netns)};
