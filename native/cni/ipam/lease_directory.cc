@@ -74,20 +74,35 @@ std::optional<std::string> read_at(int directory, const char* name) {
   return std::move(*content);
 }
 
-Status write_at(int directory, const std::string& name, std::string_view content, int flags) {
-  Fd file(openat(directory, name.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, 0600));
+Status write_content(int fd, std::string_view content) {
+  return write_all(fd, {reinterpret_cast<const uint8_t*>(content.data()), content.size()}, "write a lease");
+}
+
+// Where a file system has no O_TMPFILE.
+Status create_at(int directory, const std::string& name, std::string_view content) {
+  Fd file(openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) return fail_errno("make " + name);
-  return write_all(file.get(), {reinterpret_cast<const uint8_t*>(content.data()), content.size()}, "write a lease");
+  return write_content(file.get(), content);
+}
+
+// Written over and then cut: what was cut to nothing first, ext4 writes to the disk at close, for a millisecond or two.
+// A crash between the two leaves a wrong address, which only says where to look for the next.
+Status overwrite_at(int directory, const std::string& name, std::string_view content) {
+  Fd file(openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return fail_errno("make " + name);
+  TRY(write_content(file.get(), content));
+  if (ftruncate(file.get(), static_cast<off_t>(content.size())) != 0) return fail_errno("cut " + name);
+  return {};
 }
 
 // Under its name only with its content in it.
 Status link_whole(int directory, const std::string& name, std::string_view content) {
   Fd file(openat(directory, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600));
   if (!file && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
-    return write_at(directory, name, content, O_CREAT | O_EXCL);
+    return create_at(directory, name, content);
   }
   if (!file) return fail_errno("make a lease");
-  TRY(write_all(file.get(), {reinterpret_cast<const uint8_t*>(content.data()), content.size()}, "write a lease"));
+  TRY(write_content(file.get(), content));
   std::string self = "/proc/self/fd/" + std::to_string(file.get());
   if (linkat(AT_FDCWD, self.c_str(), directory, name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
     return fail_errno("make " + name);
@@ -157,7 +172,7 @@ Result<bool> LeaseDirectory::reserve(const IpAddress& address, const Invocation&
   TRY(linked);
   leases_.push_back({name, owner.container_id, owner.interface_name});
   file_names_.push_back(name);
-  TRY(write_at(directory_.get(), "last_reserved_ip." + std::to_string(range_set), name, O_CREAT | O_TRUNC));
+  TRY(overwrite_at(directory_.get(), "last_reserved_ip." + std::to_string(range_set), name));
   return true;
 }
 
