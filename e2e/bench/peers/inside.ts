@@ -6,7 +6,6 @@ import { mkdir } from "node:fs/promises";
 import { loadavg, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
-import { mountHugetlb } from "../../../native/testing/crun-host.ts";
 import { separateCgroupMounts } from "../../fixtures/kubernetes/sealed.ts";
 import type { Bench } from "./bench.ts";
 import { createFleet } from "./fleet.ts";
@@ -31,7 +30,6 @@ process.env.TMPDIR = directory;
 
 const busyBefore = await busyShare();
 await separateCgroupMounts(directory);
-await mountHugetlb();
 const execute = promisify(execFile);
 await execute("ip", ["link", "set", "lo", "up"]);
 await mkdir(join(directory, "logs"));

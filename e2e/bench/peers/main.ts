@@ -9,6 +9,7 @@
 // The first run builds the peers (programs.ts), for five to ten minutes; a peer that cannot be had is left out and named.
 // Everything runs in namespaces of its own (fixtures/kubernetes/sealed.ts) and is gone afterwards, however it ends.
 
+import { mountHugetlb } from "../../../native/testing/crun-host.ts";
 import { runSealed } from "../../fixtures/kubernetes/sealed.ts";
 import { parseOptions } from "./options.ts";
 import { bringPrograms } from "./programs.ts";
@@ -18,7 +19,13 @@ try {
   parseOptions(process.argv.slice(2));
   const programs = await bringPrograms(builtPackage);
   const script = new URL("inside.ts", import.meta.url).pathname;
-  process.exitCode = await runSealed(script, [JSON.stringify(programs), ...process.argv.slice(2)], "peers");
+  // Out here, where the cgroups are taken down afterwards: in there its hierarchy would be out of reach then.
+  const unmountHugetlb = await mountHugetlb();
+  try {
+    process.exitCode = await runSealed(script, [JSON.stringify(programs), ...process.argv.slice(2)], "peers");
+  } finally {
+    unmountHugetlb();
+  }
 } catch (error) {
   process.stderr.write(`bench:peers: ${error instanceof Error ? error.message : error}\n`);
   process.exitCode = 1;
