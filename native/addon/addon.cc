@@ -299,6 +299,8 @@ Napi::Value unblockUsr1(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value endedChild(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), ended_child()); }
+
 Napi::Value reapPrograms(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const std::vector<pid_t> pids = arguments.pids();
@@ -375,6 +377,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("interfaceAddresses", method<path, text>(env, interface_addresses, to_array<to_text, std::string>));
   exports.Set("changeFiles", method<&Arguments::file_steps>(env, change_files));
   exports.Set("startProgram", method<path, words, words, path, words, text>(env, start, to_started_program));
+  exports.Set("endedChild", Napi::Function::New(env, endedChild));
   exports.Set("reapPrograms", Napi::Function::New(env, reapPrograms));
   exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));

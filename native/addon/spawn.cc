@@ -127,6 +127,11 @@ Result<StartedProgram> start_program(const ProgramSpec& spec) {
   return started;
 }
 
+pid_t ended_child() {
+  siginfo_t info{};
+  return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 ? info.si_pid : 0;
+}
+
 std::vector<ReapedProgram> reap_programs(const std::vector<pid_t>& pids) {
   std::vector<ReapedProgram> reaped;
   for (pid_t pid : pids) {

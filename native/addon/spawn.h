@@ -31,6 +31,9 @@ struct StartedProgram {
 // All our descriptors must be close-on-exec. Who starts it must reap it.
 Result<StartedProgram> start_program(const ProgramSpec& spec);
 
+// A child of ours, whoever started it, that has ended and is not reaped; 0 for none.
+pid_t ended_child();
+
 struct ReapedProgram {
   pid_t pid = -1;
   int code = -1;  // -1 for a death by signal

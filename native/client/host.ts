@@ -181,6 +181,8 @@ export interface Host {
     descriptors: readonly ProgramDescriptor[],
     input: string,
   ): Promise<StartedProgram>;
+  /** The id of a child of this process, whoever started it, that has ended and is not reaped; 0 for none. */
+  endedChild(): number;
   /** Those of these children that have ended. */
   reapPrograms(pids: readonly number[]): readonly ReapedProgram[];
   /** The capability bounding set of this process: bit n stands for capability n of capabilities(7). */
@@ -229,6 +231,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
       withHostError(() => addon.interfaceAddresses(namespace, interfaceName)),
     changeFiles: (steps) => withHostError(() => addon.changeFiles(steps)),
     startProgram: (...start) => withHostError(() => addon.startProgram(...start)),
+    endedChild: () => addon.endedChild(),
     reapPrograms: (pids) => addon.reapPrograms(pids),
     hostCapabilities: () => addon.hostCapabilities(),
     unblockUsr1: () => addon.unblockUsr1(),
@@ -268,6 +271,7 @@ const methods = [
   "interfaceAddresses",
   "changeFiles",
   "startProgram",
+  "endedChild",
   "reapPrograms",
   "hostCapabilities",
   "unblockUsr1",

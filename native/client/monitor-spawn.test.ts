@@ -32,8 +32,12 @@ describe("spawnMonitor", () => {
           .filter((line) => line !== ""),
       ).toEqual([`PATH=${process.env.PATH}`]);
       expect(readlinkSync(`/proc/${pid}/cwd`)).toBe("/");
-      const inherited = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-      expect(inherited.filter((target) => target.includes("pipe:") || target.includes("memfd"))).toEqual([]);
+      // It closes the pipe of its readiness a moment after it is read.
+      const inherited = () =>
+        readdirSync(`/proc/${pid}/fd`)
+          .map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+          .filter((target) => target.includes("pipe:") || target.includes("memfd"));
+      await expect.poll(inherited).toEqual([]);
       const hello = await monitor.hello(soon);
       expect(hello).toEqual({
         pid,
@@ -89,7 +93,8 @@ describe("spawnMonitor", () => {
     const failing = spawnMonitor({ executableFd: hanging, podDirectory: pod, timeoutMs: 200 });
     await expect(failing).rejects.toMatchObject({ name: "monitorStartTimeout", code: "DeadlineExceeded" });
     expect(processesNaming(pod)).toEqual([]);
-    expect(openDescriptors().length).toBe(before);
+    // The connection to a pod before may have been let go of meanwhile.
+    expect(openDescriptors().length).toBeLessThanOrEqual(before);
     closeSync(hanging);
   });
 

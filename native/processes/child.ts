@@ -4,7 +4,7 @@
 
 import { constants } from "node:os";
 import { longestTimerMs } from "../async/time-limit.ts";
-import { ownHost, type ProgramDescriptor } from "../client/host.ts";
+import { ownHost, type ProgramDescriptor, type ReapedProgram } from "../client/host.ts";
 import { asNodeError } from "../client/host-errors.ts";
 
 export interface ChildStart {
@@ -80,8 +80,21 @@ function watched(pid: number, pipes: readonly number[]): Child {
   };
 }
 
+/** One by one as they end: to ask after each that lives would take longer the more pods there are. */
 function reap(): void {
-  for (const { pid, code, signal } of ownHost().reapPrograms([...living.keys()])) {
+  const host = ownHost();
+  for (let pid = host.endedChild(); pid !== 0; pid = host.endedChild()) {
+    if (!living.has(pid)) {
+      // Somebody else's, who has not reaped it yet; it may stand before one of ours.
+      settle(host.reapPrograms([...living.keys()]));
+      return;
+    }
+    settle(host.reapPrograms([pid]));
+  }
+}
+
+function settle(reaped: readonly ReapedProgram[]): void {
+  for (const { pid, code, signal } of reaped) {
     const child = living.get(pid);
     living.delete(pid);
     clearTimeout(child?.timer);

@@ -6,7 +6,8 @@ import { readFile } from "node:fs/promises";
 import { type Host, loadHost } from "../../native/index.ts";
 import type { Script } from "./script.ts";
 
-const { readFigures, readFiguresAgain, forgetFigures, changeFiles, startProgram, reapPrograms } = loadHost();
+const { readFigures, readFiguresAgain, forgetFigures, changeFiles, startProgram, endedChild, reapPrograms } =
+  loadHost();
 
 export function scriptedHost(script: Script): Host {
   const unscripted = (name: string) => async () => {
@@ -18,6 +19,7 @@ export function scriptedHost(script: Script): Host {
     forgetFigures,
     changeFiles,
     startProgram,
+    endedChild,
     reapPrograms,
     readFiles: async (paths) => await Promise.all(paths.map((path) => readFile(path).catch(() => null))),
     removeTree: async (path) =>
