@@ -76,8 +76,6 @@ export class MonitorCall {
   /** The answer must come within this many milliseconds from now; undefined: whenever it likes. */
   expectWithin(timeoutMs: number | undefined): void {
     clearTimeout(this.#timer);
-    // A session or a watch that has begun keeps nobody waiting.
-    if (timeoutMs === undefined) this.#workEnded();
     if (timeoutMs === undefined || this.#over) return;
     this.#timer = setTimeout(
       () => {
@@ -85,6 +83,12 @@ export class MonitorCall {
       },
       Math.min(timeoutMs, longestTimerMs),
     );
+  }
+
+  /** It has begun, as a session or a watch does: it goes on for as long as its caller likes, and keeps nobody waiting. */
+  begun(): void {
+    this.expectWithin(undefined);
+    this.#workEnded();
   }
 
   /** Sends a frame; `sent` is called when the kernel has taken it or never will (then the call is over). */

@@ -28,7 +28,7 @@ export function openSession(
         if (type === FrameType.stderr && started) return stderr.take(payload);
         if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
         started = true;
-        call.expectWithin(undefined);
+        call.begun();
         resolve({
           stdin,
           stdout: stdout.stream,
@@ -67,7 +67,7 @@ export function openPort(connections: MonitorConnections, message: CallMessage, 
         }
         if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
         started = true;
-        call.expectWithin(undefined);
+        call.begun();
         resolve(duplex);
       },
       over(outcome) {

@@ -32,7 +32,7 @@ export async function* watch(
         if (event === undefined) return;
         if (!begun && event.type !== "state") throw new FrameError("a watch does not begin with the state");
         begun = true;
-        call.expectWithin(undefined);
+        call.begun();
         held.push(event);
         if (held.length >= mostHeld) call.pause();
         news.resolve();
