@@ -21,9 +21,15 @@ Status run_in_background(const std::function<void()>& work) {
   _exit(0);
 }
 
-void close_later([[maybe_unused]] NetlinkSocket netlink) {
+void close_later(NetlinkSocket netlink) {
   // Without a child it is closed here, and waits.
-  (void)run_in_background([] { nanosleep(&later, nullptr); });
+  (void)run_in_background([&] {
+    // Nothing else is kept open, a pod's namespace least of all.
+    constexpr int kept = STDERR_FILENO + 1;
+    dup2(netlink.descriptor(), kept);
+    close_range(kept + 1, ~0U, 0);
+    nanosleep(&later, nullptr);
+  });
 }
 
 }  // namespace keelson
