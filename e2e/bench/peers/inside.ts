@@ -17,6 +17,7 @@ import { busyShare, describeMachine } from "./report/machine.ts";
 import { writeReport } from "./report/report.ts";
 import { Samples } from "./report/samples.ts";
 import { sections } from "./sections.ts";
+import { logEnd } from "./servers/server.ts";
 import { startServers } from "./servers/start.ts";
 
 const [directory = "", programsText = "", ...words] = process.argv.slice(2);
@@ -57,10 +58,16 @@ const bench: Bench = {
 };
 
 const load = [loadavg()];
-for (const server of [...servers, ...(own === undefined ? [] : [own])]) say(`${server.name}: ${server.versions}`);
+const all = own === undefined ? servers : [...servers, own];
+for (const { name, versions } of all) say(`${name}: ${versions}`);
 for (const name of options.sections) {
   const from = performance.now();
-  await sections[name]?.(bench);
+  try {
+    await sections[name]?.(bench);
+  } catch (error) {
+    for (const server of all) say(`The end of ${server.logFile}:\n${await logEnd(server)}`);
+    throw error;
+  }
   load.push(loadavg());
   say(`${name}: ${Math.round((performance.now() - from) / 1000)} s, load ${loadavg()[0]?.toFixed(1)}`);
 }
