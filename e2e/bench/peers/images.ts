@@ -1,6 +1,6 @@
 // The images of the bench, and the registry on loopback that all servers pull them from.
 
-import { mkdir, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { busyboxLayer, makeImage, pushImage } from "../../../image/testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "../../../image/testing/registry.ts";
@@ -18,7 +18,7 @@ export const images = {
   busybox: `${host}/busybox:1`,
   /** Of containerd's and CRI-O's sandboxes. */
   pause: `${host}/pause:1`,
-  large: `${host}/large:1`,
+  large: (number: number) => `${host}/large:${number}`,
 } as const;
 
 /** Tells containerd and Keelson where the registry is, in the directory of their hosts.toml files. */
@@ -38,25 +38,28 @@ export async function serveImages(): Promise<TestRegistry> {
   return registry;
 }
 
-/** A registry with the large image, which is made at the first run and kept in `cache`. */
-export async function serveLargeImage(cache: string): Promise<TestRegistry> {
-  const storage = join(cache, "bench-large-image-1");
-  if ((await stat(storage).catch(() => undefined)) === undefined) {
-    const fresh = `${storage}.${process.pid}`;
-    const registry = await startRegistry({ storage: fresh, port });
-    try {
-      await pushImage(registry, "large", makeLargeImage(), "1");
-    } finally {
-      await registry.stop();
+/** A registry with so many large images, which are made at the first run and kept in `cache`. */
+export async function serveLargeImages(cache: string, count: number): Promise<TestRegistry> {
+  const registry = await startRegistry({ storage: join(cache, "bench-large-images-2"), port });
+  try {
+    for (let number = 1; number <= count; number += 1) {
+      if (!(await hasLargeImage(number))) await pushImage(registry, "large", makeLargeImage(number), String(number));
     }
-    await rename(fresh, storage);
+    return registry;
+  } catch (error) {
+    await registry.stop();
+    throw error;
   }
-  return await startRegistry({ storage, port });
 }
+
+async function hasLargeImage(number: number): Promise<boolean> {
+  return (await fetch(`http://${address}/v2/large/manifests/${number}`, { method: "HEAD", headers: { accept } })).ok;
+}
+
+const accept = "application/vnd.oci.image.manifest.v1+json";
 
 /** While its registry runs. */
 export async function describeLargeImage(): Promise<string> {
-  const accept = "application/vnd.oci.image.manifest.v1+json";
   const response = await fetch(`http://${address}/v2/large/manifests/1`, { headers: { accept } });
   const { layers }: Manifest = JSON.parse(await response.text());
   const megabytes = Math.round(layers.reduce((sum, { size }) => sum + size, 0) / 1e6);

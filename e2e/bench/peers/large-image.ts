@@ -1,12 +1,13 @@
-// A large image of many files, made of words so that it compresses as programs and texts do; the same bytes each time.
+// Large images of many files, made of words so that they compress as programs and texts do; the same bytes each time.
 
 import { type BuiltImage, type BuiltLayer, makeImage, makeLayer, makeTar } from "../../../image/testing/build-image.ts";
 
 /** About 800 MB unpacked and a third of it compressed. */
 export const largeImage = { layers: 9, files: 25_000, meanSize: 32_000 } as const;
 
-export function makeLargeImage(): BuiltImage {
-  const random = generator(1);
+/** Images of different numbers have no layer in common. */
+export function makeLargeImage(number: number): BuiltImage {
+  const random = generator(number);
   const words = Array.from({ length: 1250 }, () => word(random));
   const layers = Array.from({ length: largeImage.layers }, (_, index) => layer(index, words, random));
   return makeImage({ layers, defaults: { Cmd: ["true"] } });

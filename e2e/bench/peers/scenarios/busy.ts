@@ -3,7 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { toolsDirectory } from "../../../fixtures/tools.ts";
 import { type Bench, timed } from "../bench.ts";
-import { images, serveLargeImage } from "../images.ts";
+import { images, serveLargeImages } from "../images.ts";
 import { planPod, removePod, startPod } from "../pods.ts";
 import type { Server } from "../servers/server.ts";
 
@@ -11,13 +11,14 @@ const podsAtOnce = 10;
 const pauseMs = 20;
 const pullDeadlineMs = 300_000;
 
-export async function busy({ servers, fleet, samples, pods }: Bench): Promise<void> {
+export async function busy({ servers, fleet, samples, pods, pulls }: Bench): Promise<void> {
   await fleet.resize(servers, pods);
-  const registry = await serveLargeImage(toolsDirectory(process.env));
+  // One that nobody has pulled yet.
+  const image = { image: images.large(pulls + 1) };
+  const registry = await serveLargeImages(toolsDirectory(process.env), pulls + 1);
   for (const server of servers) {
     const names = Array.from({ length: podsAtOnce }, (_, index) => `busy-${index}`);
     const plans = await Promise.all(names.map((name) => planPod(server, name)));
-    const image = { image: images.large };
     const work = Promise.all([
       Promise.all(plans.map((plan) => startPod(server, plan))),
       server.client.pullImage({ image }, pullDeadlineMs),
@@ -25,7 +26,6 @@ export async function busy({ servers, fleet, samples, pods }: Bench): Promise<vo
     for (const took of await listsUntil(server, work)) samples.add("busy", server.name, took);
     const [started] = await work;
     await Promise.all(started.map((pod) => removePod(server, pod)));
-    await server.client.removeImage({ image }, pullDeadlineMs);
   }
   await registry.stop();
 }
