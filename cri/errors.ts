@@ -31,7 +31,7 @@ export const criErrors = catalogue({
   noImageOfName: {
     code: "NotFound",
     sentence: "There is no image {image}.",
-    remedy: "keelson image ls lists those that there are.",
+    remedy: "List those that there are with keelson image ls.",
   },
   metricsAddress: {
     code: "FailedPrecondition",

@@ -90,7 +90,7 @@ test("images are listed, pulled and removed by name", async () => {
   expect(missing.stderr).toContain("RegistryUnavailable");
   expect(await run("image", "rm", "localhost/none:1")).toMatchObject({
     code: 1,
-    stderr: "keelson: There is no image localhost/none:1. keelson image ls lists those that there are.\n",
+    stderr: "keelson: There is no image localhost/none:1. List those that there are with keelson image ls.\n",
   });
   expect(await run("image", "rm", node.image)).toMatchObject({ code: 0, stdout: `${image.id}\n` });
   expect((await run("image", "ls")).stdout).toBe("IMAGE  ID  SIZE\n");
