@@ -1,13 +1,13 @@
 // A blob's bytes from the network into a stream, resumed by Range (RFC 9110 section 14.2) when the connection breaks.
 //
 // Bounds: the size that the manifest says, which layers.ts holds against the limit; the sink's patience
-// (`sinkStallMs`), tries without progress (RetryPolicy). What waits is the sink's own buffer.
+// (sink.ts), tries without progress (RetryPolicy). What waits is the sink's own buffer.
 
 import type { Writable } from "node:stream";
-import { orAborted, TimeLimit } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
+import { writeInto } from "./sink.ts";
 
 export interface BlobCopy {
   /** For messages: `Layer sha256:… of …`. */
@@ -27,8 +27,6 @@ export interface BlobCopy {
 
 /** A connection that delivered this much between two breaks counts as working: the tries start over. */
 const goodProgress = 1024 * 1024;
-/** Milliseconds that the sink may take nothing: a slow disk is no failure, a dead one is. */
-const sinkStallMs = 5 * 60 * 1000;
 
 /** Copies a blob. Rejects with RegistryUnavailable when tries run out, FailedPrecondition when the size is wrong. */
 export async function copyBlob(copy: BlobCopy): Promise<void> {
@@ -44,7 +42,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
         if (fresh === undefined) continue;
         offset += fresh.length;
         if (offset > copy.size) throw wrongSize(copy, `more than ${copy.size}`);
-        await write(copy, fresh);
+        await writeInto(copy.sink, fresh, copy.object, copy.signal);
       }
       if (offset === copy.size) break;
       // A body that ends early with its own length kept is what the registry has: no second try would add to it.
@@ -80,19 +78,4 @@ function firstByte(response: HttpResponse, offset: number, copy: BlobCopy): numb
 
 function wrongSize(copy: BlobCopy, actual: number | string): Error {
   return imageErrors.sizeMismatch({ object: copy.object, actual, expected: copy.size });
-}
-
-/** Writes with back-pressure: the socket is not read on before the sink has room, and that has a deadline too. */
-async function write({ sink, signal, object }: BlobCopy, chunk: Buffer): Promise<void> {
-  signal.throwIfAborted();
-  if (sink.write(chunk)) return;
-  const problem = `the unpacker took nothing for ${sinkStallMs} ms`;
-  using limit = new TimeLimit(sinkStallMs, () => imageErrors.layerRefused({ object, problem }), signal);
-  const drained = Promise.withResolvers<void>();
-  sink.once("drain", drained.resolve).once("error", drained.reject);
-  try {
-    await orAborted(drained.promise, limit.signal);
-  } finally {
-    sink.off("drain", drained.resolve).off("error", drained.reject);
-  }
 }

@@ -10,7 +10,6 @@ import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
-import { pipeline } from "node:stream/promises";
 import {
   KeelsonError,
   type LayerReport,
@@ -27,6 +26,7 @@ import { hexOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
+import { writeInto } from "./sink.ts";
 import type { ContentSource } from "./source.ts";
 import type { Digest } from "./types.ts";
 
@@ -127,7 +127,8 @@ async function feed(
   });
   try {
     const either = AbortSignal.any([signal, stop.signal]);
-    if (head !== undefined) await pipeline(createReadStream(head.path), unpack.input, { signal: either, end: false });
+    if (head !== undefined)
+      for await (const chunk of createReadStream(head.path)) await writeInto(unpack.input, chunk, object, either);
     await source.copy(descriptor, head?.size ?? 0, unpack.input, either);
     // Aborting the unpacker is ours, below.
     return await withTimeLimit(report, finishMs, () =>

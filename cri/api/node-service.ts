@@ -11,8 +11,11 @@ export interface NodeParts {
   readonly images: Pick<ImageStore, "list" | "fileSystemUse">;
   readonly network: Pick<Network, "readiness" | "leases">;
   readonly version: string;
-  /** The oldest first. */
-  readonly work: () => readonly { readonly kind: string; readonly what: string; readonly milliseconds: number }[];
+  readonly work: {
+    /** The oldest first; no more than a long screen of them. */
+    list(): readonly { readonly kind: string; readonly what: string; readonly milliseconds: number }[];
+    readonly total: number;
+  };
 }
 
 /** Lines of each list. */
@@ -28,7 +31,9 @@ export function keelsonNodeService(parts: NodeParts): Handlers<typeof keelsonNod
       const readiness = network.readiness();
       const use = await images.fileSystemUse();
       // The call that asks is none of its answer.
-      const work = parts.work().filter(({ kind, what }) => kind !== "call" || what !== "NodeStatus");
+      const listed = parts.work.list();
+      const work = listed.filter(({ kind, what }) => kind !== "call" || what !== "NodeStatus");
+      const leftovers = [...ofSandboxes(sandboxes), ...ofNetwork(network)];
       return {
         version,
         upSeconds: toLong(BigInt(Math.round(process.uptime()))),
@@ -47,8 +52,9 @@ export function keelsonNodeService(parts: NodeParts): Handlers<typeof keelsonNod
           what,
           milliseconds: toLong(BigInt(Math.round(milliseconds))),
         })),
-        workTotal: work.length,
-        leftovers: [...ofSandboxes(sandboxes), ...ofNetwork(network)].slice(0, shown),
+        workTotal: parts.work.total - (listed.length - work.length),
+        leftovers: leftovers.slice(0, shown),
+        leftoversTotal: leftovers.length,
       };
     },
   };

@@ -9,6 +9,7 @@ import { jsonLog } from "../log.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
 import { type Config, loadConfig, printConfig } from "./config.ts";
 import { overview, pages } from "./help.ts";
+import type { ImageCommand } from "./images.ts";
 import { json, type Output } from "./print.ts";
 import { sampleConfig, settings } from "./settings.ts";
 import { handleSignals } from "./signals.ts";
@@ -122,17 +123,22 @@ async function runImage(rest: readonly string[], flags: Flags): Promise<number> 
   const operands = verb === "ls" ? rest.slice(1) : verb === "rm" ? [] : more;
   const { socket } = await configFor(`image ${verb}`, operands, flags);
   const command = { socket, output: outputOf("image", flags), signal: stopSignal() };
-  const { listImages, loadImages, pullImage, removeImages } = await import("./images.ts");
-  const work =
-    first === undefined || verb === "ls"
-      ? listImages(command)
-      : verb === "pull"
-        ? pullImage(first, command)
-        : verb === "load"
-          ? loadImages(first, command)
-          : removeImages([first, ...more], command);
-  process.stdout.write(await work);
+  process.stdout.write(await imageWork(verb, first ?? "", more, command));
   return 0;
+}
+
+async function imageWork(verb: string, first: string, more: readonly string[], command: ImageCommand): Promise<string> {
+  const { listImages, loadImages, pullImage, removeImages } = await import("./images.ts");
+  switch (verb) {
+    case "pull":
+      return await pullImage(first, command);
+    case "load":
+      return await loadImages(first, command);
+    case "rm":
+      return await removeImages([first, ...more], command);
+    default:
+      return await listImages(command);
+  }
 }
 
 async function runManifests(files: readonly string[], flags: Flags): Promise<number> {

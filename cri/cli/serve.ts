@@ -33,7 +33,7 @@ export async function serve(
   config: Config,
   version: string,
   log: Log,
-  work: Pick<WorkList, "list">,
+  work: Pick<WorkList, "list" | "total">,
   stop: AbortSignal,
 ): Promise<void> {
   const started = performance.now();
@@ -115,7 +115,7 @@ export async function serve(
       service(
         "keelson.v1.Node",
         keelsonNodeMethods,
-        keelsonNodeService({ pods, images, network, version, work: () => work.list() }),
+        keelsonNodeService({ pods, images, network, version, work }),
         version,
       ),
     ],

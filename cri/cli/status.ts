@@ -33,6 +33,7 @@ function viewOf(socket: string, status: keelson.v1.NodeStatusResponse) {
       seconds: Number(milliseconds ?? 0) / 1000,
     })),
     workTotal: status.workTotal,
+    leftoversTotal: status.leftoversTotal,
     leftovers: status.leftovers.map(({ sandboxId, pod, problem }) => ({
       sandboxId: sandboxId ?? "",
       pod: pod ?? "",
@@ -50,7 +51,7 @@ function screen(view: ReturnType<typeof viewOf>): string {
     ["containers", `${containers.running} running, ${containers.created} created, ${containers.exited} exited`],
     ["images", `${view.images}, ${size(view.imageBytes)}; writable layers ${size(view.containerBytes)}`],
     ["in progress", view.workTotal === 0 ? "nothing" : String(view.workTotal)],
-    ["left over", leftovers.length === 0 ? "nothing" : String(leftovers.length)],
+    ["left over", view.leftoversTotal === 0 ? "nothing" : String(view.leftoversTotal)],
   ];
   const listed = work.map(({ kind, what, seconds }) => [`  ${duration(seconds)}`, kind, what]);
   const left = leftovers.map(({ sandboxId, pod, problem }) => [`  ${sandboxId.slice(0, 13)}`, pod, problem]);

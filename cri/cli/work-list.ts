@@ -18,6 +18,10 @@ export class WorkList {
     );
   }
 
+  get total(): number {
+    return this.#works.size;
+  }
+
   /** The oldest first, sessions last: an old session is nothing unusual. */
   list(): { readonly kind: Work["kind"]; readonly what: string; readonly milliseconds: number }[] {
     const now = performance.now();
