@@ -162,9 +162,10 @@ describe("a call", () => {
   it("reaches a socket whose path is longer than an address holds", async () => {
     const deep = join(peer.directory, "d".repeat(120));
     mkdirSync(deep);
+    const before = process.cwd();
     process.chdir(deep);
     await peer.behave((socket) => socket.write(encodeJson(FrameType.reply, { containers: [] })), "monitor.sock");
-    process.chdir("/");
+    process.chdir(before);
     expect(await connectMonitor(deep).state(soon)).toEqual([]);
   });
 
