@@ -26,7 +26,6 @@ export interface OciProcess {
   readonly noNewPrivileges: boolean;
   readonly oomScoreAdj?: number;
   readonly apparmorProfile?: string;
-  readonly selinuxLabel?: string;
 }
 
 export interface OciCapabilities {
@@ -62,7 +61,7 @@ export interface OciNamespace {
 
 export interface OciDevice {
   readonly path: string;
-  readonly type: "c" | "b" | "p";
+  readonly type: "c" | "b";
   readonly major: number;
   readonly minor: number;
   readonly fileMode: number;

@@ -8,22 +8,19 @@ namespace keelson::v1 {
 
 namespace {
 
-bool present(const Json& json) { return !json.is_null(); }
-
-// One container's v1 directories, and the writes that are collected for them.
+// One container's v1 directories, and the writes that are collected for them. Of what OCI resources can say, what the
+// daemon writes (pod/spec/resources.ts). A file's name begins with its controller's.
 class Resources {
  public:
   Resources(const CgroupHost& host, const std::string& path) : host_(host), path_(path) {}
 
   Status collect(const Json& resources) {
-    collect_cpuset(resources["cpu"]);
     collect_cpu(resources["cpu"]);
     TRY(collect_memory(resources["memory"]));
-    collect_pids(resources["pids"]);
-    collect_block_io(resources["blockIO"]);
     collect_huge_pages(resources["hugepageLimits"]);
-    collect_network(resources["network"]);
-    TRY(collect_unified(resources["unified"]));
+    if (!resources["unified"].members().empty()) {
+      return fail(Kind::invalid, "apply linux.resources.unified", "this host has its controllers on cgroup v1");
+    }
     return collect_devices(resources["devices"]);
   }
 
@@ -35,133 +32,64 @@ class Resources {
   }
 
  private:
-  std::string file(std::string_view controller, std::string_view name) {
-    std::string root = host_.v1_root(controller);
-    if (root.empty() && missing_.empty()) missing_ = controller;
-    return root + path_ + "/" + std::string(name);
+  static std::string_view controller_of(std::string_view name) { return name.substr(0, name.find('.')); }
+
+  std::string file(std::string_view name) const {
+    return host_.v1_root(controller_of(name)) + path_ + "/" + std::string(name);
   }
 
-  void number(std::string_view controller, std::string_view name, const Json& value) {
-    if (present(value)) writes_.add(file(controller, name), std::to_string(value.integer()));
+  bool is_mounted(std::string_view name) const { return !host_.v1_root(controller_of(name)).empty(); }
+
+  void add(std::string_view name, std::string value) {
+    if (!is_mounted(name) && missing_.empty()) missing_ = controller_of(name);
+    writes_.add(file(name), std::move(value));
   }
 
   // Where a kernel may be built without the file or the whole controller.
-  void optional(std::string_view controller, std::string name, std::string value) {
-    std::string root = host_.v1_root(controller);
-    if (!root.empty()) writes_.add_if_present(root + path_ + "/" + name, std::move(value));
-  }
-
-  void collect_cpuset(const Json& cpu) {
-    if (!cpu["cpus"].string().empty()) {
-      writes_.add(file("cpuset", "cpuset.cpus"), std::string(cpu["cpus"].string()));
-    }
-    if (!cpu["mems"].string().empty()) {
-      writes_.add(file("cpuset", "cpuset.mems"), std::string(cpu["mems"].string()));
-    }
+  void optional(std::string_view name, std::string value) {
+    if (is_mounted(name)) writes_.add_if_present(file(name), std::move(value));
   }
 
   void collect_cpu(const Json& cpu) {
-    if (cpu["shares"].integer() > 0) number("cpu", "cpu.shares", cpu["shares"]);
-    const bool quota = present(cpu["quota"]) && cpu["quota"].integer() != 0;
-    const bool period = cpu["period"].integer() > 0;
-    // The kernel checks each file against the others as they are at that moment; with no
-    // quota and no burst every period passes, and then every quota that is valid at all.
-    if (quota && period) writes_.add(file("cpu", "cpu.cfs_quota_us"), "-1");
-    if (period) number("cpu", "cpu.cfs_period_us", cpu["period"]);
-    if (present(cpu["burst"])) optional("cpu", "cpu.cfs_burst_us", "0");
-    if (quota) number("cpu", "cpu.cfs_quota_us", cpu["quota"]);
-    if (cpu["burst"].integer() > 0) number("cpu", "cpu.cfs_burst_us", cpu["burst"]);
-    if (cpu["realtimePeriod"].integer() > 0) {
-      optional("cpu", "cpu.rt_period_us", std::to_string(cpu["realtimePeriod"].integer()));
-    }
-    if (cpu["realtimeRuntime"].integer() > 0) {
-      optional("cpu", "cpu.rt_runtime_us", std::to_string(cpu["realtimeRuntime"].integer()));
-    }
-    if (present(cpu["idle"])) optional("cpu", "cpu.idle", std::to_string(cpu["idle"].integer()));
+    const int64_t shares = cpu["shares"].integer(), quota = cpu["quota"].integer(), period = cpu["period"].integer();
+    if (shares > 0) add("cpu.shares", std::to_string(shares));
+    // The kernel checks each file against the other as it is at that moment; with no quota every period passes, and
+    // then every quota that is valid at all.
+    if (quota != 0 && period > 0) add("cpu.cfs_quota_us", "-1");
+    if (period > 0) add("cpu.cfs_period_us", std::to_string(period));
+    if (quota != 0) add("cpu.cfs_quota_us", std::to_string(quota));
+    if (!cpu["cpus"].string().empty()) add("cpuset.cpus", std::string(cpu["cpus"].string()));
+    if (!cpu["mems"].string().empty()) add("cpuset.mems", std::string(cpu["mems"].string()));
   }
 
-  int64_t current(std::string_view name) { return read_cgroup_number(file("memory", name)); }
-
   Status collect_memory(const Json& memory) {
-    const int64_t limit = memory["limit"].integer();
-    const int64_t swap = memory["swap"].integer();
-    const std::string limit_file = "memory.limit_in_bytes", swap_file = "memory.memsw.limit_in_bytes";
+    static constexpr std::string_view limit_file = "memory.limit_in_bytes", swap_file = "memory.memsw.limit_in_bytes";
+    const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
     if (limit > 0 && swap > 0 && swap < limit) {
       return fail(Kind::invalid, "limit memory", "the limit of memory and swap together is below that of memory");
     }
-    if (limit > 0 && memory["checkBeforeUpdate"].boolean() && current("memory.usage_in_bytes") > limit) {
-      return fail(Kind::invalid, "limit memory", "more than the new limit is in use");
-    }
-    const bool sets_limit = limit != 0;
     // The sum with swap may at no moment be below the limit of memory alone: upwards it
     // goes first, downwards last.
-    const bool swap_first = sets_limit && swap != 0 && (swap < 0 || current(swap_file) < limit);
-    if (swap != 0 && swap_first) optional("memory", swap_file, std::to_string(swap));
-    if (sets_limit && swap == 0 && limit < 0) optional("memory", swap_file, "-1");
-    if (sets_limit) number("memory", limit_file, memory["limit"]);
-    if (swap != 0 && !swap_first) optional("memory", swap_file, std::to_string(swap));
-    if (memory["reservation"].integer() != 0) number("memory", "memory.soft_limit_in_bytes", memory["reservation"]);
-    if (present(memory["swappiness"])) {
-      optional("memory", "memory.swappiness", std::to_string(memory["swappiness"].integer()));
-    }
-    if (memory["disableOOMKiller"].boolean()) writes_.add(file("memory", "memory.oom_control"), "1");
+    const bool swap_first = limit != 0 && swap != 0 && (swap < 0 || read_cgroup_number(file(swap_file)) < limit);
+    if (swap_first) optional(swap_file, std::to_string(swap));
+    if (swap == 0 && limit < 0) optional(swap_file, "-1");
+    if (limit != 0) add(limit_file, std::to_string(limit));
+    if (swap != 0 && !swap_first) optional(swap_file, std::to_string(swap));
     return {};
-  }
-
-  void collect_pids(const Json& pids) {
-    if (!present(pids["limit"])) return;
-    int64_t limit = pids["limit"].integer();
-    writes_.add(file("pids", "pids.max"), limit > 0 ? std::to_string(limit) : "max");
-  }
-
-  void collect_block_io(const Json& io) {
-    if (io["weight"].integer() > 0) {
-      optional("blkio", "blkio.weight", std::to_string(io["weight"].integer()));
-      optional("blkio", "blkio.bfq.weight", std::to_string(io["weight"].integer()));
-    }
-    static constexpr struct {
-      std::string_view member;
-      const char* file;
-    } throttles[] = {
-        {"throttleReadBpsDevice", "blkio.throttle.read_bps_device"},
-        {"throttleWriteBpsDevice", "blkio.throttle.write_bps_device"},
-        {"throttleReadIOPSDevice", "blkio.throttle.read_iops_device"},
-        {"throttleWriteIOPSDevice", "blkio.throttle.write_iops_device"},
-    };
-    for (const auto& throttle : throttles) {
-      for (const Json& device : io[throttle.member].items()) {
-        optional("blkio", throttle.file,
-                 std::to_string(device["major"].integer()) + ":" + std::to_string(device["minor"].integer()) + " " +
-                     std::to_string(device["rate"].integer()));
-      }
-    }
   }
 
   void collect_huge_pages(const Json& limits) {
     for (const Json& limit : limits.items()) {
-      std::string size(limit["pageSize"].string());
+      const std::string size(limit["pageSize"].string());
       if (size.find('/') != size.npos) continue;
-      optional("hugetlb", "hugetlb." + size + ".limit_in_bytes", std::to_string(limit["limit"].integer()));
+      optional("hugetlb." + size + ".limit_in_bytes", std::to_string(limit["limit"].integer()));
     }
-  }
-
-  void collect_network(const Json& network) {
-    if (network["classID"].integer() > 0) number("net_cls", "net_cls.classid", network["classID"]);
-    for (const Json& priority : network["priorities"].items()) {
-      writes_.add(file("net_prio", "net_prio.ifpriomap"),
-                  std::string(priority["name"].string()) + " " + std::to_string(priority["priority"].integer()));
-    }
-  }
-
-  Status collect_unified(const Json& unified) {
-    if (unified.members().empty()) return {};
-    return fail(Kind::invalid, "apply linux.resources.unified", "this host has its controllers on cgroup v1");
   }
 
   Status collect_devices(const Json& devices) {
     if (devices.items().empty()) return {};
     for (const DeviceRule& rule : TRY(parse_device_rules(devices))) {
-      writes_.add(file("devices", rule.allow ? "devices.allow" : "devices.deny"), to_v1_line(rule));
+      add(rule.allow ? "devices.allow" : "devices.deny", to_v1_line(rule));
     }
     return {};
   }

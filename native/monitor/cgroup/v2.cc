@@ -24,9 +24,7 @@ int64_t weight_of_shares(int64_t shares) {
   return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(std::pow(10, exponent))), 1, 10000);
 }
 
-// blkio.weight 10 … 1000 as io.weight 1 … 10000.
-int64_t weight_of_blkio(int64_t weight) { return 1 + (weight - 10) * 9999 / 990; }
-
+// Of what OCI resources can say, what the daemon writes (pod/spec/resources.ts).
 class Resources {
  public:
   explicit Resources(std::string directory) : directory_(std::move(directory)) {}
@@ -34,10 +32,6 @@ class Resources {
   Status collect(const Json& resources) {
     collect_cpu(resources["cpu"]);
     TRY(collect_memory(resources["memory"]));
-    if (const Json& limit = resources["pids"]["limit"]; !limit.is_null()) {
-      add("pids.max", limit.integer() > 0 ? std::to_string(limit.integer()) : "max");
-    }
-    collect_io(resources["blockIO"]);
     for (const Json& limit : resources["hugepageLimits"].items()) {
       optional("hugetlb." + std::string(limit["pageSize"].string()) + ".max", or_max(limit["limit"].integer()));
     }
@@ -58,24 +52,17 @@ class Resources {
       add("cpu.weight", std::to_string(weight_of_shares(shares)));
     }
     const int64_t quota = cpu["quota"].integer(), period = cpu["period"].integer();
-    if (!cpu["burst"].is_null() && quota != 0) optional("cpu.max.burst", "0");
     if (quota != 0 || period > 0) {
       std::string value = quota > 0 ? std::to_string(quota) : "max";
       if (period > 0) value += " " + std::to_string(period);
       add("cpu.max", value);
     }
-    if (cpu["burst"].integer() > 0) add("cpu.max.burst", std::to_string(cpu["burst"].integer()));
-    if (!cpu["idle"].is_null()) optional("cpu.idle", std::to_string(cpu["idle"].integer()));
     if (!cpu["cpus"].string().empty()) add("cpuset.cpus", std::string(cpu["cpus"].string()));
     if (!cpu["mems"].string().empty()) add("cpuset.mems", std::string(cpu["mems"].string()));
   }
 
   Status collect_memory(const Json& memory) {
     const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
-    if (limit > 0 && memory["checkBeforeUpdate"].boolean() &&
-        read_cgroup_number(directory_ + "/memory.current") > limit) {
-      return fail(Kind::invalid, "limit memory", "more than the new limit is in use");
-    }
     if (swap > 0) {
       // OCI counts memory and swap together, v2 counts swap alone.
       if (limit <= 0 || swap < limit) {
@@ -86,31 +73,7 @@ class Resources {
       optional("memory.swap.max", "max");
     }
     if (limit != 0) add("memory.max", or_max(limit));
-    if (int64_t reservation = memory["reservation"].integer(); reservation != 0) {
-      add("memory.low", or_max(reservation));
-    }
     return {};
-  }
-
-  void collect_io(const Json& io) {
-    if (int64_t weight = io["weight"].integer(); weight > 0) {
-      optional("io.bfq.weight", std::to_string(weight));
-      optional("io.weight", "default " + std::to_string(weight_of_blkio(weight)));
-    }
-    static constexpr struct {
-      std::string_view member;
-      const char* key;
-    } throttles[] = {{"throttleReadBpsDevice", "rbps"},
-                     {"throttleWriteBpsDevice", "wbps"},
-                     {"throttleReadIOPSDevice", "riops"},
-                     {"throttleWriteIOPSDevice", "wiops"}};
-    for (const auto& throttle : throttles) {
-      for (const Json& device : io[throttle.member].items()) {
-        int64_t rate = device["rate"].integer();
-        add("io.max", std::to_string(device["major"].integer()) + ":" + std::to_string(device["minor"].integer()) +
-                          " " + throttle.key + "=" + (rate > 0 ? std::to_string(rate) : "max"));
-      }
-    }
   }
 
   Status collect_unified(const Json& unified) {

@@ -186,10 +186,7 @@ void close_descriptors(const Child& child, std::span<const int> kept) {
 void close_all(const Child& child) { close_between(child, 3, INT32_MAX); }
 
 void close_on_exec(const Child& child) {
-  if (syscall(SYS_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC) == 0) return;
-  // Linux 5.10 has close_range without that flag.
-  if (errno != EINVAL) child.die(Step::close_descriptors);
-  close_descriptors(child);
+  if (syscall(SYS_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC) != 0) child.die(Step::close_descriptors);
 }
 
 void open_missing_streams(const Child& child, const Stdio& stdio) {

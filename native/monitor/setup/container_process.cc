@@ -189,20 +189,14 @@ Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, cons
                         TRY(LastSteps::lay_out(last)), surroundings.is_watched);
   plan.keyring_ = "keelson-" + std::string(surroundings.container_id);
   if (process.oom_score_adj) plan.oom_score_ = std::to_string(*process.oom_score_adj);
-  if (!process.apparmor_profile.empty()) {
-    plan.label_file_ = "/proc/self/attr/apparmor/exec";
-    plan.label_ = "exec " + process.apparmor_profile;
-  } else if (!process.selinux_label.empty()) {
-    plan.label_file_ = "/proc/self/attr/exec";
-    plan.label_ = process.selinux_label;
-  }
+  if (!process.apparmor_profile.empty()) plan.label_ = "exec " + process.apparmor_profile;
   return plan;
 }
 
 void ContainerProcess::set_score_and_label(const Child& child) const {
   if (!oom_score_.empty()) set_oom_score(child, oom_score_);
   if (label_.empty()) return;
-  int file = open(label_file_.c_str(), O_WRONLY | O_CLOEXEC);
+  int file = open("/proc/self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
   if (file < 0 || write(file, label_.data(), label_.size()) < 0) child.die(Step::set_security_label, label_.c_str());
   close(file);
 }

@@ -54,7 +54,7 @@ class ContainerProcess {
   bool is_watched_;
   std::string keyring_;
   std::string oom_score_;
-  std::string label_file_, label_;
+  std::string label_;
 };
 
 }  // namespace keelson

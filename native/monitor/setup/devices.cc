@@ -34,12 +34,12 @@ constexpr struct {
     {"stderr", "/proc/self/fd/2"},
 };
 
-mode_t type_bits(char type) { return type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR; }
+mode_t type_bits(char type) { return type == 'b' ? S_IFBLK : S_IFCHR; }
 
 bool is_that_device(int directory, const char* name, mode_t type, dev_t number) {
   struct stat status;
   return fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && (status.st_mode & S_IFMT) == type &&
-         (type == S_IFIFO || status.st_rdev == number);
+         status.st_rdev == number;
 }
 
 dev_t number_of(const DeviceSpec& device) {

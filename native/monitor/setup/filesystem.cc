@@ -232,10 +232,7 @@ uint64_t mount_attributes(uint64_t ms_flags) {
   if (ms_flags & MS_NOSUID) attributes |= MOUNT_ATTR_NOSUID;
   if (ms_flags & MS_NODEV) attributes |= MOUNT_ATTR_NODEV;
   if (ms_flags & MS_NOEXEC) attributes |= MOUNT_ATTR_NOEXEC;
-  if (ms_flags & MS_NODIRATIME) attributes |= MOUNT_ATTR_NODIRATIME;
-  if (ms_flags & MS_NOSYMFOLLOW) attributes |= MOUNT_ATTR_NOSYMFOLLOW;
-  if (ms_flags & MS_NOATIME) attributes |= MOUNT_ATTR_NOATIME;
-  else if (ms_flags & MS_STRICTATIME) attributes |= MOUNT_ATTR_STRICTATIME;
+  if (ms_flags & MS_STRICTATIME) attributes |= MOUNT_ATTR_STRICTATIME;
   return attributes;
 }
 

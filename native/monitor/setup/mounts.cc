@@ -65,7 +65,7 @@ void shape_bind(const Child& child, int tree, const MountSpec& spec) {
   if (spec.propagation == 0) set_options(child, tree, spec, {0, 0, MS_PRIVATE}, true);
   set_propagation(child, tree, spec);
   set_options(child, tree, spec, {mount_attributes(spec.flags), mount_attributes(spec.cleared_flags), 0}, false);
-  set_options(child, tree, spec, {spec.recursive_set, spec.recursive_clear, 0}, true);
+  if (spec.recursive_readonly) set_options(child, tree, spec, {MOUNT_ATTR_RDONLY, 0, 0}, true);
 }
 
 int make_target(const Child& child, int root, const MountSpec& spec) {
@@ -164,8 +164,6 @@ PlannedMount plan_mount(const MountSpec& spec) {
     if (equals == option.npos) plan.options.emplace_back(option, "");
     else plan.options.emplace_back(option.substr(0, equals), option.substr(equals + 1));
   }
-  if (spec.flags & MS_SYNCHRONOUS) plan.options.emplace_back("sync", "");
-  if (spec.flags & MS_DIRSYNC) plan.options.emplace_back("dirsync", "");
   return plan;
 }
 

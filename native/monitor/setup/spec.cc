@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <climits>
 
 namespace keelson {
@@ -26,38 +27,20 @@ constexpr std::string_view capability_names[] = {
 };
 static_assert(std::size(capability_names) == CAP_LAST_CAP + 1);
 
-struct MountOption {
+// Those that the daemon writes (pod/spec/mounts.ts); any other word is for the file system.
+constexpr struct MountOption {
   std::string_view name;
-  uint64_t flag;       // MS_*
-  bool clears;         // the option takes the flag away
-  uint64_t recursive;  // MOUNT_ATTR_* of the option with an "r" in front, for a whole tree; 0: there is none
-};
-
-constexpr MountOption mount_options[] = {
-    {"ro", MS_RDONLY, false, MOUNT_ATTR_RDONLY},
-    {"rw", MS_RDONLY, true, MOUNT_ATTR_RDONLY},
-    {"nosuid", MS_NOSUID, false, MOUNT_ATTR_NOSUID},
-    {"suid", MS_NOSUID, true, MOUNT_ATTR_NOSUID},
-    {"nodev", MS_NODEV, false, MOUNT_ATTR_NODEV},
-    {"dev", MS_NODEV, true, MOUNT_ATTR_NODEV},
-    {"noexec", MS_NOEXEC, false, MOUNT_ATTR_NOEXEC},
-    {"exec", MS_NOEXEC, true, MOUNT_ATTR_NOEXEC},
-    {"noatime", MS_NOATIME, false, 0},
-    {"atime", MS_NOATIME, true, 0},
-    {"nodiratime", MS_NODIRATIME, false, MOUNT_ATTR_NODIRATIME},
-    {"diratime", MS_NODIRATIME, true, MOUNT_ATTR_NODIRATIME},
-    {"relatime", MS_RELATIME, false, 0},
-    {"norelatime", MS_RELATIME, true, 0},
-    {"strictatime", MS_STRICTATIME, false, 0},
-    {"nostrictatime", MS_STRICTATIME, true, 0},
-    {"nosymfollow", MS_NOSYMFOLLOW, false, MOUNT_ATTR_NOSYMFOLLOW},
-    {"symfollow", MS_NOSYMFOLLOW, true, MOUNT_ATTR_NOSYMFOLLOW},
-    {"sync", MS_SYNCHRONOUS, false, 0},
-    {"async", MS_SYNCHRONOUS, true, 0},
-    {"dirsync", MS_DIRSYNC, false, 0},
-    {"bind", MS_BIND, false, 0},
-    {"rbind", MS_BIND | MS_REC, false, 0},
-    {"defaults", 0, false, 0},
+  uint64_t set, cleared;  // MS_*
+} mount_options[] = {
+    {"ro", MS_RDONLY, 0},
+    {"rw", 0, MS_RDONLY},
+    {"nosuid", MS_NOSUID, 0},
+    {"nodev", MS_NODEV, 0},
+    {"noexec", MS_NOEXEC, 0},
+    {"relatime", MS_RELATIME, 0},
+    {"strictatime", MS_STRICTATIME, 0},
+    {"bind", MS_BIND, 0},
+    {"rbind", MS_BIND | MS_REC, 0},
 };
 
 // "CAP_NET_RAW" → its bit number, -1 for a name this build does not know.
@@ -76,10 +59,7 @@ uint64_t propagation_flags(std::string_view word) {
     std::string_view name;
     uint64_t flags;
   } words[] = {
-      {"private", MS_PRIVATE},         {"rprivate", MS_PRIVATE | MS_REC},
-      {"slave", MS_SLAVE},             {"rslave", MS_SLAVE | MS_REC},
-      {"shared", MS_SHARED},           {"rshared", MS_SHARED | MS_REC},
-      {"unbindable", MS_UNBINDABLE},   {"runbindable", MS_UNBINDABLE | MS_REC},
+      {"rprivate", MS_PRIVATE | MS_REC}, {"rslave", MS_SLAVE | MS_REC}, {"rshared", MS_SHARED | MS_REC},
   };
   for (const auto& known : words) {
     if (known.name == word) return known.flags;
@@ -87,26 +67,18 @@ uint64_t propagation_flags(std::string_view word) {
   return 0;
 }
 
-// Takes an option of mount(8) or of the runtime spec into `mount`. False when it is
-// none of these: then it is for the file system.
-bool apply_mount_option(std::string_view option, MountSpec& mount) {
+void apply_mount_option(std::string option, MountSpec& mount) {
   if (uint64_t propagation = propagation_flags(option)) {
     mount.propagation = propagation;
-    return true;
+  } else if (option == "rro") {
+    mount.recursive_readonly = true;
+  } else if (auto known = std::ranges::find(mount_options, option, &MountOption::name); known != std::end(mount_options)) {
+    // The last word on a flag wins, as with mount(8).
+    mount.flags = (mount.flags & ~known->cleared) | known->set;
+    mount.cleared_flags = (mount.cleared_flags & ~known->set) | known->cleared;
+  } else {
+    mount.data.push_back(std::move(option));
   }
-  // The last word on a flag wins, as with mount(8).
-  auto take = [](bool clears, uint64_t flag, uint64_t& set, uint64_t& cleared) {
-    (clears ? cleared : set) |= flag;
-    (clears ? set : cleared) &= ~flag;
-    return true;
-  };
-  for (const MountOption& known : mount_options) {
-    if (option == known.name) return take(known.clears, known.flag, mount.flags, mount.cleared_flags);
-    if (known.recursive != 0 && option.starts_with('r') && option.substr(1) == known.name) {
-      return take(known.clears, known.recursive, mount.recursive_set, mount.recursive_clear);
-    }
-  }
-  return false;
 }
 
 std::unexpected<Error> bad(std::string detail) { return fail(Kind::invalid, "read config.json", std::move(detail)); }
@@ -194,7 +166,6 @@ ProcessSpec read_process(Reader& reader, const Json& json) {
     process.oom_score_adj = static_cast<int>(score);
   }
   process.apparmor_profile = reader.text(json["apparmorProfile"], "process.apparmorProfile");
-  process.selinux_label = reader.text(json["selinuxLabel"], "process.selinuxLabel");
   return process;
 }
 
@@ -214,8 +185,7 @@ MountSpec read_mount(Reader& reader, const Json& json) {
   mount.source = reader.text(json["source"], "a mount's source");
   if (mount.type == "bind") mount.flags |= MS_BIND;
   for (const Json& option : json["options"].items()) {
-    std::string word = reader.text(option, "a mount option");
-    if (!apply_mount_option(word, mount)) mount.data.push_back(std::move(word));
+    apply_mount_option(reader.text(option, "a mount option"), mount);
   }
   mount.uid_mappings = read_mappings(reader, json["uidMappings"], "a mount's uidMappings");
   mount.gid_mappings = read_mappings(reader, json["gidMappings"], "a mount's gidMappings");
@@ -249,13 +219,12 @@ DeviceSpec read_device(Reader& reader, const Json& json) {
   DeviceSpec device;
   device.path = reader.path(json["path"], "a device's path");
   std::string_view type = json["type"].string();
-  if (type != "c" && type != "b" && type != "p") reader.refuse("the device " + device.path + " has no type of c, b, p");
+  if (type != "c" && type != "b") reader.refuse("the device " + device.path + " has no type of c, b");
   else device.type = type[0];
   device.major = reader.number(json["major"], "a device's major number", INT32_MAX);
   device.minor = reader.number(json["minor"], "a device's minor number", INT32_MAX);
   if (!json["fileMode"].is_null()) {
-    // Some writers keep the type bits of st_mode in it.
-    device.mode = static_cast<mode_t>(reader.number(json["fileMode"], "a device's fileMode", 0177777)) & 07777;
+    device.mode = static_cast<mode_t>(reader.number(json["fileMode"], "a device's fileMode", 07777));
   }
   device.uid = reader.id(json["uid"], "a device's uid");
   device.gid = reader.id(json["gid"], "a device's gid");

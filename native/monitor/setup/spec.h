@@ -44,7 +44,6 @@ struct ProcessSpec {
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
   std::string apparmor_profile;
-  std::string selinux_label;
 };
 
 struct IdMapping {
@@ -59,10 +58,9 @@ struct MountSpec {
   std::string type;
   std::string source;
   uint64_t flags = 0;              // MS_* for the mount itself
-  uint64_t cleared_flags = 0;      // MS_* that an option like "exec" or "rw" takes away
+  uint64_t cleared_flags = 0;      // MS_* that "rw" takes away
   uint64_t propagation = 0;        // MS_PRIVATE, MS_SLAVE … with MS_REC, 0 for none asked
-  uint64_t recursive_set = 0;      // MOUNT_ATTR_* for mount_setattr(AT_RECURSIVE): rro, rnosuid …
-  uint64_t recursive_clear = 0;    // MOUNT_ATTR_* that "rrw", "rexec" … take away from the whole tree
+  bool recursive_readonly = false;  // "rro": with all that is mounted below
   std::vector<std::string> data;   // what is left for the file system: "mode=755", "size=64k"
   std::vector<IdMapping> uid_mappings;
   std::vector<IdMapping> gid_mappings;
@@ -70,7 +68,7 @@ struct MountSpec {
 
 struct DeviceSpec {
   std::string path;
-  char type = 'c';  // c, b, p
+  char type = 'c';  // c, b
   int64_t major = 0;
   int64_t minor = 0;
   mode_t mode = 0666;

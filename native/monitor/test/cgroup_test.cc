@@ -95,28 +95,25 @@ void writes_the_files_of_v1() {
   Host host(Host::hybrid);
   for (const char* name : {"/cpu,cpuacct/pod/c/cpu.shares", "/cpu,cpuacct/pod/c/cpu.cfs_period_us",
                            "/cpu,cpuacct/pod/c/cpu.cfs_quota_us", "/memory/pod/c/memory.limit_in_bytes",
-                           "/memory/pod/c/memory.memsw.limit_in_bytes", "/pids/pod/c/pids.max"}) {
+                           "/memory/pod/c/memory.memsw.limit_in_bytes"}) {
     host.make_file(name);
   }
   EXPECT(apply(host, R"({"cpu": {"shares": 512, "quota": 50000, "period": 100000},
-                         "memory": {"limit": 1048576, "swap": 2097152}, "pids": {"limit": 64}})").has_value());
+                         "memory": {"limit": 1048576, "swap": 2097152}})").has_value());
   EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.shares"), "512");
   EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.cfs_quota_us"), "50000");
   EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.cfs_period_us"), "100000");
   EXPECT_EQUAL(host.text("/memory/pod/c/memory.limit_in_bytes"), "1048576");
   EXPECT_EQUAL(host.text("/memory/pod/c/memory.memsw.limit_in_bytes"), "2097152");
-  EXPECT_EQUAL(host.text("/pids/pod/c/pids.max"), "64");
 }
 
 void writes_the_files_of_v2() {
   Host host(Host::unified);
-  for (const char* name :
-       {"cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.low", "pids.max", "io.max"}) {
+  for (const char* name : {"cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.low"}) {
     host.make_file(std::string("/pod/c/") + name);
   }
   EXPECT(apply(host, R"({"cpu": {"shares": 1024, "quota": 50000, "period": 100000},
-                         "memory": {"limit": 1048576, "swap": 2097152}, "pids": {"limit": 0},
-                         "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 16, "rate": 1000}]},
+                         "memory": {"limit": 1048576, "swap": 2097152},
                          "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
                          "unified": {"memory.low": "65536"}})").has_value());
   EXPECT_EQUAL(host.text("/pod/c/cpu.weight"), "100");  // default to default
@@ -124,15 +121,13 @@ void writes_the_files_of_v2() {
   EXPECT_EQUAL(host.text("/pod/c/memory.max"), "1048576");
   EXPECT_EQUAL(host.text("/pod/c/memory.swap.max"), "1048576");  // OCI's sum without memory
   EXPECT_EQUAL(host.text("/pod/c/memory.low"), "65536");
-  EXPECT_EQUAL(host.text("/pod/c/pids.max"), "max");
-  EXPECT_EQUAL(host.text("/pod/c/io.max"), "8:16 rbps=1000");
   EXPECT(!host.has("/pod/c/hugetlb.2MB.max"));  // which not every kernel has
 }
 
 void takes_writes_back_when_one_fails() {
   Host host(Host::hybrid);
   host.make_file("/cpu,cpuacct/pod/c/cpu.shares", "1024");
-  EXPECT(!apply(host, R"({"cpu": {"shares": 2048}, "pids": {"limit": 64}})"));  // there is no pids.max
+  EXPECT(!apply(host, R"({"cpu": {"shares": 2048}, "memory": {"limit": 4096}})"));  // there is no memory.limit_in_bytes
   EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.shares"), "1024");
 }
 
@@ -158,15 +153,11 @@ void notices_oom_kills_once() {
 
 void refuses_what_it_cannot_keep() {
   Host v1(Host::hybrid);
-  v1.make_file("/memory/pod/c/memory.usage_in_bytes", "4096");
-  EXPECT(!apply(v1, R"({"memory": {"limit": 2048, "checkBeforeUpdate": true}})"));
   EXPECT(!apply(v1, R"({"memory": {"limit": 4096, "swap": 2048}})"));
   EXPECT(!apply(v1, R"({"unified": {"memory.max": "1"}})"));
   EXPECT_EQUAL(apply(v1, R"({"cpu": {"cpus": "0"}})").error().message(),
                "limit cpuset: the cgroup controller cpuset is not mounted");
   Host v2(Host::unified);
-  v2.make_file("/pod/c/memory.current", "4096");
-  EXPECT(!apply(v2, R"({"memory": {"limit": 2048, "checkBeforeUpdate": true}})"));
   EXPECT(!apply(v2, R"({"memory": {"swap": 2048}})"));
   EXPECT(!apply(v2, R"({"unified": {"../memory.max": "1"}})"));
   EXPECT(!apply(v2, R"({"devices": [{"allow": true, "access": "x"}]})"));

@@ -165,17 +165,17 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     });
 
     test("a security label goes to the kernel's procfs, whatever the image has at /proc (CVE-2023-28642)", async () => {
-      // No LSM knows the label, so that the kernel refuses it; the image's own file would take it.
-      const fake = join(pod.layer, "proc/self/attr/exec");
+      // AppArmor, where there is one, knows no such profile: the kernel refuses it; the image's own file would take it.
+      const fake = join(pod.layer, "proc/self/attr/apparmor/exec");
       mkdirSync(join(fake, ".."), { recursive: true });
       writeFileSync(fake, "", { mode: 0o666 });
       const mounts = defaultMounts.filter((mount) => mount.destination !== "/proc");
       const linux = { maskedPaths: [], readonlyPaths: [] };
-      const process = { selinuxLabel: "keelson_u:keelson_r:no_such_label_t:s0" };
+      const process = { apparmorProfile: "keelson-no-such-profile" };
       expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process }))).toContain(
         "set the security label",
       );
-      expect(existsSync(join(pod.upper, "proc/self/attr/exec"))).toBe(false);
+      expect(existsSync(join(pod.upper, "proc/self/attr/apparmor/exec"))).toBe(false);
       // Without the label the same container starts.
       expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process: {} }))).toBe("");
     });

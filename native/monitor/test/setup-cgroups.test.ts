@@ -29,9 +29,8 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
         args: ["sh", "-c", "echo ready; read go"],
         linux: {
           resources: {
-            memory: { limit: megabytes, swap: megabytes, reservation: megabytes / 2, swappiness: 10 },
-            cpu: { shares: 512, quota: 50_000, period: 100_000, burst: 10_000, cpus: "0", mems: "0" },
-            pids: { limit: 17 },
+            memory: { limit: megabytes, swap: megabytes },
+            cpu: { shares: 512, quota: 50_000, period: 100_000, cpus: "0", mems: "0" },
           },
         },
       });
@@ -39,13 +38,9 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       await running.output("ready\n");
       expect(read("memory/memory.limit_in_bytes")).toBe(String(megabytes));
       expect(read("memory/memory.memsw.limit_in_bytes")).toBe(String(megabytes));
-      expect(read("memory/memory.soft_limit_in_bytes")).toBe(String(megabytes / 2));
-      expect(read("memory/memory.swappiness")).toBe("10");
       expect(read("cpu/cpu.shares")).toBe("512");
       expect(read("cpu/cpu.cfs_quota_us")).toBe("50000");
-      expect(read("cpu/cpu.cfs_burst_us")).toBe("10000");
       expect(read("cpuset/cpuset.cpus")).toBe("0");
-      expect(read("pids/pids.max")).toBe("17");
       expect(read("cpuset/cgroup.procs")).toContain(String(await running.pid()));
       running.say("\n");
       await running.end();
@@ -58,13 +53,6 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       expect(rows.length).toBeGreaterThan(8);
       // The container's own cgroup is the root of its cgroup namespace.
       for (const row of rows) expect(row).toMatch(/:\/$/);
-    });
-
-    test("the pids limit stops a fork bomb", async () => {
-      const text = await pod.shell("for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait", {
-        linux: { resources: { pids: { limit: 5 } } },
-      });
-      expect(text).toContain("can't fork");
     });
 
     test("the memory limit kills", async () => {
