@@ -1,0 +1,70 @@
+// The package's copyright file (Debian's machine-readable form): Keelson's licence and those of what the package brings
+// along. Paths of npm packages on stdin; the Node.js package's as the argument.
+import { globSync, readdirSync, readFileSync } from "node:fs";
+
+interface Bundled {
+  readonly files: string;
+  readonly licence: string;
+  readonly text: string;
+}
+
+/** Linked into our binaries from Debian's archive: by the package whose copyright file the build machine has. */
+const linked = [
+  ["dist/native/build/keelson-unpack", "libzstd-dev"],
+  ["dist/native/build/keelson-unpack cni/*", "libssl-dev"],
+  ["cni/*", "libnftnl-dev"],
+  ["dist/native/build/* cni/*", globSync("libstdc++-*-dev", { cwd: "/usr/share/doc" })[0] ?? ""],
+] as const;
+
+const [runtime = ""] = process.argv.slice(2);
+const packages = readFileSync(0, "utf8").trim().split("\n");
+process.stdout.write(`Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: keelson
+Comment: Each stanza below the first is of software that the package brings along, with its own words.
+ What is installed under cni/ has libnftnl linked in (GPL-2+), and as a whole the terms of the GPL, version 3.
+
+Files: *
+Copyright: the Keelson authors
+License: Apache-2.0
+ On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.
+
+${stanzas([...packages.map(npmPackage), npmPackage(runtime), ...linked.map(debianPackage)])}`);
+
+/** One for each text: many packages have the same. */
+function stanzas(all: readonly Bundled[]): string {
+  const byText = Map.groupBy(all, ({ licence, text }) => `${licence}\n${text}`);
+  return [...byText.values()]
+    .map((same) => {
+      const [{ licence, text } = { licence: "", text: "" }] = same;
+      const holders = text.match(/^.*copyright .*\d{4}.*$/gim) ?? ["see the text"];
+      const files = [...new Set(same.map(({ files }) => files))].join("\n ");
+      return `Files: ${files}\nCopyright: ${holders.map((line) => line.trim()).join("\n ")}\nLicense: ${licence}\n${indented(text)}\n`;
+    })
+    .join("\n");
+}
+
+function npmPackage(path: string): Bundled {
+  const manifest: { license?: string; author?: string | { name: string } } = JSON.parse(
+    readFileSync(`${path}/package.json`, "utf8"),
+  );
+  const file = readdirSync(path).find((name) => /^(licen[cs]e|copying)/i.test(name));
+  const { author } = manifest;
+  const text =
+    file === undefined
+      ? `No text comes with the package. Its author: ${typeof author === "object" ? author.name : (author ?? "unnamed")}.`
+      : readFileSync(`${path}/${file}`, "utf8");
+  return { files: `${path}/*`, licence: manifest.license ?? "unnamed", text };
+}
+
+function debianPackage([files, name]: readonly [string, string]): Bundled {
+  return { files, licence: name, text: readFileSync(`/usr/share/doc/${name}/copyright`, "utf8") };
+}
+
+/** As a field of a Debian control file continues. */
+function indented(text: string): string {
+  return text
+    .trimEnd()
+    .split("\n")
+    .map((line) => (line.trim() === "" ? " ." : ` ${line.trimEnd()}`))
+    .join("\n");
+}
