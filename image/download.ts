@@ -4,6 +4,7 @@
 // (sink.ts), tries without progress (RetryPolicy). What waits is the sink's own buffer.
 
 import type { Writable } from "node:stream";
+import { passedBuffer } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
@@ -41,6 +42,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
         skip = Math.max(0, skip - chunk.length);
         if (fresh === undefined) continue;
         offset += fresh.length;
+        passedBuffer(fresh.length);
         if (offset > copy.size) throw wrongSize(copy, `more than ${copy.size}`);
         await writeInto(copy.sink, fresh, copy.object, copy.signal);
       }

@@ -14,7 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { getPriority, tmpdir } from "node:os";
 import path from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -257,6 +257,18 @@ describe.each(builds)("the process of keelson-unpack, $build build", ({ binary }
       const [, , , ...own] = readdirSync(`/proc/${pid}/fd`);
       const files = own.map((fd) => statSync(`/proc/${pid}/fd/${fd}`).ino);
       expect(files).toEqual([statSync(at("blob")).ino, statSync(at("layer")).ino]);
+    } finally {
+      child.kill("SIGKILL");
+      await once(child, "close");
+    }
+  });
+
+  test("leaves the processors to others first", async () => {
+    const child = spawn(binary, words(), { stdio: ["pipe", "pipe", "pipe"] });
+    const { pid = 0 } = child;
+    try {
+      await vi.waitUntil(() => status(pid, "Seccomp") === "2", 5000);
+      expect(getPriority(pid)).toBe(Math.min(getPriority() + 10, 19));
     } finally {
       child.kill("SIGKILL");
       await once(child, "close");

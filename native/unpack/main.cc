@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <span>
@@ -30,6 +31,9 @@ namespace {
 
 constexpr size_t ring_buffers = 8;
 constexpr size_t ring_buffer_size = 256 * 1024;
+
+// A pull is bulk work: the daemon, and pods that start meanwhile, go first.
+constexpr int nice_increment = 10;
 
 constexpr const char* usage_text =
     "Usage: keelson-unpack --directory DIR --max-bytes N --max-inodes N [--blob FILE]\n"
@@ -137,6 +141,8 @@ Status write_entries(TarReader& reader, LayerWriter& writer) {
 
 Result<Report> unpack(const Arguments& arguments) {
   umask(0);
+  errno = 0;
+  if (nice(nice_increment) == -1 && errno != 0) return fail_errno("lower the priority");
   TRY(leave_namespaces());
   Fd directory = TRY(open_layer(arguments.directory));
   Fd blob = TRY(create_blob(arguments.blob));
