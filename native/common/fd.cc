@@ -3,10 +3,18 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 
 namespace keelson {
+
+void Fd::reset(int fd) {
+  const int why = errno;
+  if (fd_ >= 0) ::close(fd_);
+  errno = why;
+  fd_ = fd;
+}
 
 Fd open_resolved(int root, const char* path, uint64_t flags, uint64_t resolve) {
   open_how how{};

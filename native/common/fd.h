@@ -1,8 +1,6 @@
 // A file descriptor that closes itself, and opening one below a directory, no further.
 #pragma once
 
-#include <unistd.h>
-
 #include <cstdint>
 #include <utility>
 
@@ -24,10 +22,8 @@ class Fd {
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   int release() { return std::exchange(fd_, -1); }
-  void reset(int fd = -1) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-  }
+  // Leaves errno as it is: what failed may be told behind it.
+  void reset(int fd = -1);
 
  private:
   int fd_ = -1;

@@ -201,11 +201,10 @@ void remove_cgroup(Loop& loop, const CgroupHost& host, std::string path, std::mo
 
 void join_v1_cgroups(const Child& child, const std::vector<std::string>& task_files) {
   for (const std::string& path : task_files) {
-    int file = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    const Fd file = child.check(Fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC)), Step::join_cgroup, path.c_str());
     // "0" is the writer itself. For one's own single thread the kernel takes no lock over
     // all forks of the host, which is where the grace period would come from.
-    if (file < 0 || write(file, "0", 1) != 1) child.die(Step::join_cgroup, path.c_str());
-    close(file);
+    child.check(write(file.get(), "0", 1), Step::join_cgroup, path.c_str());
   }
 }
 

@@ -134,16 +134,16 @@ class HostRootfs final : public Procedure {
   void enter(const Child& child) override { close_descriptors(child); }
 
   void set_up(const Child& child) override {
-    int root = mount_rootfs(child, plan_.root);
-    refuse_links(child, root);
-    make_directories(child, root, plan_.directories);
-    if (readonly_root_) keep_writable(child, root, plan_.directories);
+    const Fd root = mount_rootfs(child, plan_.root);
+    refuse_links(child, root.get());
+    make_directories(child, root.get(), plan_.directories);
+    if (readonly_root_) keep_writable(child, root.get(), plan_.directories);
     make_image_views(child, plan_.images, -1, -1);
     for (const ImagePlan& image : plan_.images) {
       // A part of an image takes the place of the whole, which was mounted there to be looked up in.
       const std::string& mountpoint = image.view.mountpoint;
-      if (unmount(mountpoint.c_str()) != 0) child.die(Step::mount_root, mountpoint.c_str());
-      attach_at(child, image.tree, mountpoint);
+      child.check(unmount(mountpoint.c_str()), Step::mount_root, mountpoint.c_str());
+      attach_at(child, image.tree.get(), mountpoint);
     }
     child.settle();
     _exit(0);

@@ -65,16 +65,16 @@ void Child::send(int descriptor) const {
   rights->cmsg_type = SCM_RIGHTS;
   rights->cmsg_len = CMSG_LEN(sizeof(int));
   memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  if (sendmsg(socket_, &header, MSG_NOSIGNAL) < 0) die(Step::send_terminal);
+  check(sendmsg(socket_, &header, MSG_NOSIGNAL), Step::send_terminal);
 }
 
 void leave_monitor(const Child& child) {
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) child.die(Step::reset_signals);
+  child.check(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), Step::reset_signals);
   // The monitor ignores no other and handles none (main.cc).
   signal(SIGPIPE, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
-  if (sigprocmask(SIG_SETMASK, &none, nullptr) != 0) child.die(Step::reset_signals);
+  child.check(sigprocmask(SIG_SETMASK, &none, nullptr), Step::reset_signals);
 }
 
 Fd receive_descriptor(int socket, ssize_t& size) {
@@ -134,8 +134,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
 namespace {
 
 void close_between(const Child& child, int first, int last) {
-  if (first > last) return;
-  if (syscall(SYS_close_range, first, last, 0) != 0) child.die(Step::close_descriptors);
+  if (first <= last) child.check(syscall(SYS_close_range, first, last, 0), Step::close_descriptors);
 }
 
 }  // namespace
@@ -143,19 +142,18 @@ void close_between(const Child& child, int first, int last) {
 void place_stdio(const Child& child, const Stdio& stdio, uid_t uid) {
   const int streams[] = {stdio.in.get(), stdio.out.get(), stdio.err.get()};
   // Moved up first: one of them may be where another is to go.
-  int moved[3];
+  Fd moved[3];
   for (int number = 0; number < 3; ++number) {
-    moved[number] = streams[number] < 0 ? -1 : fcntl(streams[number], F_DUPFD_CLOEXEC, 3);
-    if (streams[number] >= 0 && moved[number] < 0) child.die(Step::place_stdio);
+    if (streams[number] < 0) continue;
+    moved[number] = child.check(Fd(fcntl(streams[number], F_DUPFD_CLOEXEC, 3)), Step::place_stdio);
   }
   for (int number = 0; number < 3; ++number) {
-    if (moved[number] < 0) {
+    if (!moved[number]) {
       // Something must hold the number, or the next open would take it.
-      if (dup3(child.socket(), number, O_CLOEXEC) < 0) child.die(Step::place_stdio);
+      child.check(dup3(child.socket(), number, O_CLOEXEC), Step::place_stdio);
       continue;
     }
-    if (dup3(moved[number], number, 0) < 0) child.die(Step::place_stdio);
-    close(moved[number]);
+    child.check(dup3(moved[number].get(), number, 0), Step::place_stdio);
     struct stat status;
     if (uid != 0 && fstat(number, &status) == 0 && S_ISFIFO(status.st_mode)) {
       // Not every pipe may be given away (one of a user namespace); it is only a convenience.
@@ -186,65 +184,51 @@ void close_descriptors(const Child& child, std::span<const int> kept) {
 void close_all(const Child& child) { close_between(child, 3, INT32_MAX); }
 
 void close_on_exec(const Child& child) {
-  if (syscall(SYS_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC) != 0) child.die(Step::close_descriptors);
+  child.check(syscall(SYS_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC), Step::close_descriptors);
 }
 
 void open_missing_streams(const Child& child, const Stdio& stdio) {
   const int streams[] = {stdio.in.get(), stdio.out.get(), stdio.err.get()};
   for (int number = 0; number < 3; ++number) {
     if (streams[number] >= 0) continue;
-    int null = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
-    if (null < 0) child.die(Step::open_null);
-    if (!is_null_device(null)) child.die(Step::open_null, "", ENODEV);
-    if (dup3(null, number, 0) < 0) child.die(Step::open_null);
-    close(null);
+    const Fd null = child.check(Fd(open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC)), Step::open_null);
+    if (!is_null_device(null.get())) child.die(Step::open_null, "", ENODEV);
+    child.check(dup3(null.get(), number, 0), Step::open_null);
   }
 }
 
 // The slave is opened through its master (TIOCGPTPEER), not by a path that somebody
 // in the container could turn elsewhere (CVE-2025-52565).
-int open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
-  int master = open_in_root(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
-  if (master < 0) child.die(Step::open_terminal, "/dev/pts/ptmx");
-  if (!is_on(master, DEVPTS_SUPER_MAGIC)) child.die(Step::open_terminal, "/dev/pts/ptmx", ENODEV);
+Fd open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
+  constexpr const char* path = "/dev/pts/ptmx";
+  const Fd master = child.check(open_in_root(root, path, O_RDWR | O_NOCTTY), Step::open_terminal, path);
+  if (!is_on(master.get(), DEVPTS_SUPER_MAGIC)) child.die(Step::open_terminal, path, ENODEV);
 
   int unlocked = 0;
-  if (ioctl(master, TIOCSPTLCK, &unlocked) != 0) child.die(Step::open_terminal);
-  int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (slave < 0) child.die(Step::open_terminal);
-  if (fchown(slave, uid, static_cast<gid_t>(-1)) != 0) child.die(Step::open_terminal);
+  child.check(ioctl(master.get(), TIOCSPTLCK, &unlocked), Step::open_terminal);
+  Fd slave = child.check(Fd(ioctl(master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)), Step::open_terminal);
+  child.check(fchown(slave.get(), uid, static_cast<gid_t>(-1)), Step::open_terminal);
   if (command.columns != 0 || command.rows != 0) {
-    winsize size = {command.rows, command.columns, 0, 0};
-    if (ioctl(master, TIOCSWINSZ, &size) != 0) child.die(Step::open_terminal);
+    const winsize size = {command.rows, command.columns, 0, 0};
+    child.check(ioctl(master.get(), TIOCSWINSZ, &size), Step::open_terminal);
   }
-  child.send(master);
-  close(master);
+  child.send(master.get());
   return slave;
 }
 
 void place_console(const Child& child, int root, int slave) {
-  int dev = open_in_root(root, "/dev", O_PATH | O_DIRECTORY);
-  if (dev < 0) child.die(Step::place_console);
-  int file = openat(dev, "console", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (file >= 0) close(file);
-  else if (errno != EEXIST) child.die(Step::place_console);
-  int target = open_in_root(dev, "console", O_PATH, RESOLVE_NO_SYMLINKS);
-  int tree = clone_tree(slave, "", false);
-  if (target < 0 || tree < 0 || attach_mount(tree, target) != 0) child.die(Step::place_console);
-  close(tree);
-  close(target);
-  close(dev);
+  const Fd dev = child.check(open_in_root(root, "/dev", O_PATH | O_DIRECTORY), Step::place_console);
+  const Fd made(openat(dev.get(), "console", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!made && errno != EEXIST) child.die(Step::place_console);
+  const Fd target = child.check(open_in_root(dev.get(), "console", O_PATH, RESOLVE_NO_SYMLINKS), Step::place_console);
+  const Fd tree = child.check(clone_tree(slave, "", false), Step::place_console);
+  child.check(attach_mount(tree.get(), target.get()), Step::place_console);
 }
 
-void make_controlling(const Child& child) {
-  if (ioctl(0, TIOCSCTTY, 0) != 0) child.die(Step::open_terminal);
-}
+void make_controlling(const Child& child) { child.check(ioctl(0, TIOCSCTTY, 0), Step::open_terminal); }
 
-void place_terminal(const Child& child, int slave) {
-  for (int number = 0; number < 3; ++number) {
-    if (dup3(slave, number, 0) < 0) child.die(Step::place_stdio);
-  }
-  close(slave);
+void place_terminal(const Child& child, Fd slave) {
+  for (int number = 0; number < 3; ++number) child.check(dup3(slave.get(), number, 0), Step::place_stdio);
 }
 
 }  // namespace keelson

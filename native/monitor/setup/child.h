@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -93,6 +94,16 @@ class Child {
   // Leaves what errno says about this step, and ends the process.
   [[noreturn]] void die(Step step, const char* object = "") const;
   [[noreturn]] void die(Step step, const char* object, int error) const;
+  // What a call of this step gave, when it has succeeded: a number that is not negative, an Fd that is one.
+  template <std::integral T>
+  T check(T result, Step step, const char* object = "") const {
+    if (result < 0) [[unlikely]] die(step, object);
+    return result;
+  }
+  Fd check(Fd opened, Step step, const char* object = "") const {
+    if (!opened) [[unlikely]] die(step, object);
+    return opened;
+  }
   // Gives the monitor a descriptor: the pty's master.
   void send(int descriptor) const;
   // Instead of an execve: the process has done what it is for, or lives on as it is.
@@ -144,13 +155,13 @@ void open_missing_streams(const Child& child, const Stdio& stdio);
 
 // Opens a pty on the devpts that is mounted on /dev/pts below `root`, sends the master
 // to the monitor and returns the slave, which belongs to the process's user `uid`.
-int open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid);
+Fd open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid);
 
 // Binds the slave on /dev/console.
 void place_console(const Child& child, int root, int slave);
 
 // Makes the slave streams 0, 1, 2.
-void place_terminal(const Child& child, int slave);
+void place_terminal(const Child& child, Fd slave);
 
 // Makes stream 0 the controlling terminal of the session that the process leads.
 void make_controlling(const Child& child);

@@ -33,7 +33,7 @@ class ContainerExec final : public Procedure {
     // No descriptor of the host may be there when the container's mounts and processes are.
     close_descriptors(child, {&target_.pidfd, 1});
     // All at once: either the process is in the container or it is not.
-    if (setns(target_.pidfd, namespaces_) != 0) child.die(Step::join_namespace);
+    child.check(setns(target_.pidfd, namespaces_), Step::join_namespace);
     close(target_.pidfd);
     if (namespaces_ & CLONE_NEWUSER) become_namespace_root(child);
   }
@@ -48,12 +48,9 @@ class ContainerExec final : public Procedure {
   const LastSteps* last_steps() const override { return &process_.last_steps(); }
 
  private:
-  int open_own_terminal(const Child& child) const {
-    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0) child.die(Step::open_terminal, "/");
-    int slave = open_terminal(child, root, command_, target_.spec.process.uid);
-    close(root);
-    return slave;
+  Fd open_own_terminal(const Child& child) const {
+    const Fd root = child.check(Fd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::open_terminal, "/");
+    return open_terminal(child, root.get(), command_, target_.spec.process.uid);
   }
 
   const ExecTarget& target_;

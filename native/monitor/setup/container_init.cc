@@ -25,7 +25,7 @@ struct UserSpace {
   Fd space;
   uid_t stdio_owner = 0;  // in the host's ids
   std::vector<OutsideDevice> devices;
-  int root = -1;
+  Fd root;
 
   explicit operator bool() const { return static_cast<bool>(space); }
 };
@@ -76,11 +76,12 @@ class ContainerInit final : public Procedure {
   void set_up(const Child& child) override {
     // With others about, the session is the process's own first step, and this is its helper.
     if (plan_.pids) make_namespaces(child);
-    else if (setsid() < 0) child.die(Step::start_session);
+    else child.check(setsid(), Step::start_session);
     plan_.process.join_keyring(child);
     make_cgroup_namespace(child);
 
-    int root = plan_.user ? prepared_root(child) : host_root(child);
+    Fd new_root = plan_.user ? prepared_root(child) : host_root(child);
+    const int root = new_root.get();
     make_directories(child, root, plan_.rootfs->directories);
     if (spec_.readonly_root) keep_writable(child, root, plan_.rootfs->directories);
     // All before pivot_root, by descriptors: the image's links have no say.
@@ -89,22 +90,20 @@ class ContainerInit final : public Procedure {
       if (plan_.user) bind_devices(child, root, plan_.user.devices);
       else make_devices(child, root, spec_.devices);
     }
-    int terminal = make_terminal(child, root);
+    Fd terminal = make_terminal(child, root);
     make_working_directory(child, root);
     // After every mount, or a later one would uncover what these hide.
     make_paths_readonly(child, root, spec_.readonly_paths);
     mask_paths(child, root, spec_.masked_paths);
-    if (spec_.readonly_root && change_mount(root, {MOUNT_ATTR_RDONLY, 0, 0}, false) != 0) {
-      child.die(Step::make_root_readonly);
-    }
+    if (spec_.readonly_root) child.check(change_mount(root, {MOUNT_ATTR_RDONLY, 0, 0}, false), Step::make_root_readonly);
     pivot_to(child, root);
-    close(root);
+    new_root.reset();
     set_root_propagation(child);
 
-    if (terminal < 0) {
+    if (!terminal) {
       open_missing_streams(child, stdio_);
     } else {
-      place_terminal(child, terminal);
+      place_terminal(child, std::move(terminal));
       if (!plan_.pids) make_controlling(child);
     }
     plan_.process.become(child);
@@ -114,10 +113,10 @@ class ContainerInit final : public Procedure {
 
  private:
   void make_namespaces(const Child& child) const {
-    if (unshare(static_cast<int>(namespaces_at_clone(spec_))) != 0) child.die(Step::make_namespaces);
+    child.check(unshare(static_cast<int>(namespaces_at_clone(spec_))), Step::make_namespaces);
   }
 
-  int host_root(const Child& child) {
+  Fd host_root(const Child& child) {
     // Sources first: once cut off from the host, no mount could be shared with it.
     open_sources(child, plan_.mounts);
     detach_from_host(child);
@@ -130,45 +129,45 @@ class ContainerInit final : public Procedure {
   // PID and mount namespaces, belongs to the user namespace. It inherits the prepared mounts; nobody in the
   // container can look at them, for its memory is still the monitor's (ptrace(2), not dumpable).
   void prepare_as_host(const Child& child) {
-    if (unshare(CLONE_NEWNS) != 0) child.die(Step::detach_propagation);
+    child.check(unshare(CLONE_NEWNS), Step::detach_propagation);
     open_sources(child, plan_.mounts);
     detach_from_host(child);
-    int scratch = mount_scratch(child, plan_.rootfs->root);
-    make_image_views(child, plan_.rootfs->images, scratch, plan_.user.space.get());
+    const Fd scratch = mount_scratch(child, plan_.rootfs->root);
+    make_image_views(child, plan_.rootfs->images, scratch.get(), plan_.user.space.get());
     take_image_views(child, plan_.mounts);
-    plan_.user.root = make_mapped_overlay(child, plan_.rootfs->root, scratch, plan_.user.space.get());
-    make_outside_devices(child, scratch, plan_.user.devices);
+    plan_.user.root = make_mapped_overlay(child, plan_.rootfs->root, scratch.get(), plan_.user.space.get());
+    make_outside_devices(child, scratch.get(), plan_.user.devices);
     enter_user_namespace(child, plan_.user.space.get());
   }
 
-  int prepared_root(const Child& child) const {
-    attach_mapped_rootfs(child, plan_.user.root);
-    return plan_.user.root;
+  Fd prepared_root(const Child& child) {
+    attach_mapped_rootfs(child, plan_.user.root.get());
+    return std::move(plan_.user.root);
   }
 
   // After joining the cgroups: the namespace's root is where the process is now.
   void make_cgroup_namespace(const Child& child) const {
     const bool wanted = (new_namespaces(spec_.namespaces) & CLONE_NEWCGROUP) != 0;
-    if (wanted && unshare(CLONE_NEWCGROUP) != 0) child.die(Step::enter_cgroup_namespace);
+    if (wanted) child.check(unshare(CLONE_NEWCGROUP), Step::enter_cgroup_namespace);
   }
 
-  int make_terminal(const Child& child, int root) const {
-    if (!spec_.command.terminal) return -1;
-    int slave = open_terminal(child, root, spec_.command, spec_.process.uid);
-    place_console(child, root, slave);
+  // None without a terminal.
+  Fd make_terminal(const Child& child, int root) const {
+    if (!spec_.command.terminal) return Fd();
+    Fd slave = open_terminal(child, root, spec_.command, spec_.process.uid);
+    place_console(child, root, slave.get());
     return slave;
   }
 
   void make_working_directory(const Child& child, int root) const {
-    int directory = make_directory_in_root(root, spec_.process.cwd.c_str());
-    if (directory < 0) child.die(Step::make_working_directory, spec_.process.cwd.c_str());
-    close(directory);
+    const char* path = spec_.process.cwd.c_str();
+    child.check(make_directory_in_root(root, path), Step::make_working_directory, path);
   }
 
   // On the root alone: the volumes below have what their own mounts ask for.
   void set_root_propagation(const Child& child) const {
     uint64_t kind = spec_.root_propagation & ~uint64_t{MS_REC};
-    if (kind != 0 && mount(nullptr, "/", nullptr, kind, nullptr) != 0) child.die(Step::set_propagation);
+    if (kind != 0) child.check(mount(nullptr, "/", nullptr, kind, nullptr), Step::set_propagation);
   }
 
   InitPlan plan_;

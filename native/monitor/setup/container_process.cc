@@ -62,21 +62,21 @@ void set_capabilities(const Child& child, uint64_t effective, uint64_t permitted
       {static_cast<uint32_t>(effective >> 32), static_cast<uint32_t>(permitted >> 32),
        static_cast<uint32_t>(inheritable >> 32)},
   };
-  if (syscall(SYS_capset, &header, data) != 0) child.die(Step::set_capabilities);
+  child.check(syscall(SYS_capset, &header, data), Step::set_capabilities);
 }
 
 void drop_bounding_set(const Child& child, uint64_t host, uint64_t kept) {
   for (int capability = 0; capability <= last_possible_capability; ++capability) {
     if ((host & ~kept & bit(capability)) == 0) continue;
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) child.die(Step::set_capabilities);
+    child.check(prctl(PR_CAPBSET_DROP, capability, 0, 0, 0), Step::set_capabilities);
   }
 }
 
 void raise_ambient_set(const Child& child, uint64_t ambient) {
-  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) child.die(Step::set_capabilities);
+  child.check(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), Step::set_capabilities);
   for (int capability = 0; capability <= last_possible_capability; ++capability) {
     if ((ambient & bit(capability)) == 0) continue;
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) child.die(Step::set_capabilities);
+    child.check(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0), Step::set_capabilities);
   }
 }
 
@@ -84,7 +84,7 @@ void load_filter(const Child& child, const SeccompFilter* filter) {
   if (filter == nullptr || filter->program().empty()) return;
   const SeccompProgram& code = filter->program();
   sock_fprog program = {static_cast<unsigned short>(code.size()), const_cast<sock_filter*>(code.data())};
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) child.die(Step::load_seccomp);
+  child.check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program), Step::load_seccomp);
 }
 
 // Of what the monitor may pass on. Whoever enters a user namespace has every capability there is, in it.
@@ -106,15 +106,15 @@ void take_credentials(const Child& child, const ProcessSpec& process, const Cred
   const Capabilities& target = credentials.capabilities;
   drop_bounding_set(child, credentials.host_capabilities, target.bounding);
   // Without it the change of user would take away the capabilities that the next steps need.
-  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) child.die(Step::set_capabilities);
-  if (setgroups(process.groups.size(), process.groups.data()) != 0) child.die(Step::set_groups);
-  if (setresgid(process.gid, process.gid, process.gid) != 0) child.die(Step::set_groups);
-  if (setresuid(process.uid, process.uid, process.uid) != 0) child.die(Step::set_user);
+  child.check(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), Step::set_capabilities);
+  child.check(setgroups(process.groups.size(), process.groups.data()), Step::set_groups);
+  child.check(setresgid(process.gid, process.gid, process.gid), Step::set_groups);
+  child.check(setresuid(process.uid, process.uid, process.uid), Step::set_user);
 
   if (process.no_new_privileges) {
     set_capabilities(child, target.effective, target.permitted, target.inheritable);
     raise_ambient_set(child, target.ambient);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
+    child.check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Step::set_no_new_privileges);
     load_filter(child, credentials.filter);
   } else {
     // A filter without no_new_privs needs CAP_SYS_ADMIN: it is loaded before the last
@@ -165,10 +165,8 @@ Result<bool> filter_comes_last(const ProcessSpec& process, const CommandSpec& co
 
 // A score below the present one needs CAP_SYS_RESOURCE; without it the present one stays.
 void set_oom_score(const Child& child, const std::string& score) {
-  int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-  if (file < 0) child.die(Step::set_oom_score, score.c_str());
-  if (write(file, score.data(), score.size()) < 0 && errno != EACCES) child.die(Step::set_oom_score, score.c_str());
-  close(file);
+  const Fd file = child.check(Fd(open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)), Step::set_oom_score, score.c_str());
+  if (write(file.get(), score.data(), score.size()) < 0 && errno != EACCES) child.die(Step::set_oom_score, score.c_str());
 }
 
 }  // namespace
@@ -196,9 +194,9 @@ Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, cons
 void ContainerProcess::set_score_and_label(const Child& child) const {
   if (!oom_score_.empty()) set_oom_score(child, oom_score_);
   if (label_.empty()) return;
-  int file = open("/proc/self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
-  if (file < 0 || write(file, label_.data(), label_.size()) < 0) child.die(Step::set_security_label, label_.c_str());
-  close(file);
+  auto check = [&](auto made) { return child.check(std::move(made), Step::set_security_label, label_.c_str()); };
+  const Fd file = check(Fd(open("/proc/self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC)));
+  check(write(file.get(), label_.data(), label_.size()));
 }
 
 void ContainerProcess::join_keyring(const Child& child) const {
@@ -228,7 +226,7 @@ bool ContainerProcess::enter_directory(const Child& child, bool last_try) const 
   // A path through /proc/self/fd leads out of the root when a descriptor leaked (CVE-2024-21626):
   // then the kernel gives a path that starts with "(unreachable)".
   char reached[PATH_MAX];
-  if (syscall(SYS_getcwd, reached, sizeof reached) < 0) child.die(Step::change_directory, directory);
+  child.check(syscall(SYS_getcwd, reached, sizeof reached), Step::change_directory, directory);
   if (reached[0] != '/') child.die(Step::refuse_directory_outside, directory, EXDEV);
   return true;
 }

@@ -9,7 +9,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
@@ -47,30 +46,24 @@ dev_t number_of(const DeviceSpec& device) {
 }
 
 void make_links(const Child& child, int root) {
-  int dev = make_directory_in_root(root, "/dev");
-  if (dev < 0) child.die(Step::make_device, "/dev");
+  const Fd dev = child.check(make_directory_in_root(root, "/dev"), Step::make_device, "/dev");
   for (const auto& link : links) {
-    if (symlinkat(link.target, dev, link.name) != 0 && errno != EEXIST) child.die(Step::make_device, link.name);
+    if (symlinkat(link.target, dev.get(), link.name) != 0 && errno != EEXIST) child.die(Step::make_device, link.name);
   }
-  close(dev);
 }
 
 void make_node(const Child& child, int root, const DeviceSpec& device) {
   const char* path = device.path.c_str();
   const char* name = nullptr;
-  int directory = make_parent_in_root(root, path, &name);
-  if (directory < 0) child.die(Step::make_device, path);
-  mode_t type = type_bits(device.type);
-  dev_t number = number_of(device);
-  if (mknodat(directory, name, type | device.mode, number) != 0) {
+  const Fd directory = child.check(make_parent_in_root(root, path, &name), Step::make_device, path);
+  const mode_t type = type_bits(device.type);
+  const dev_t number = number_of(device);
+  if (mknodat(directory.get(), name, type | device.mode, number) != 0) {
     if (errno != EEXIST) child.die(Step::make_device, path);
-    if (!is_that_device(directory, name, type, number)) child.die(Step::make_device, path, EEXIST);
+    if (!is_that_device(directory.get(), name, type, number)) child.die(Step::make_device, path, EEXIST);
   }
-  if ((device.uid != 0 || device.gid != 0) &&
-      fchownat(directory, name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW) != 0) {
-    child.die(Step::make_device, path);
-  }
-  close(directory);
+  if (device.uid == 0 && device.gid == 0) return;
+  child.check(fchownat(directory.get(), name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW), Step::make_device, path);
 }
 
 }  // namespace
@@ -95,7 +88,7 @@ std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& e
   auto plan = [&](DeviceSpec device) {
     device.uid = host_id(uids, device.uid);
     device.gid = host_id(gids, device.gid);
-    devices.push_back({std::move(device), "device-" + std::to_string(devices.size()), -1});
+    devices.push_back({std::move(device), "device-" + std::to_string(devices.size()), {}});
   };
   for (const DeviceSpec& device : default_devices) plan(device);
   for (const DeviceSpec& device : extra) plan(device);
@@ -106,22 +99,18 @@ void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDe
   for (OutsideDevice& device : devices) {
     const DeviceSpec& spec = device.spec;
     const char* name = device.name.c_str();
-    if (mknodat(scratch, name, type_bits(spec.type) | spec.mode, number_of(spec)) != 0 ||
-        fchownat(scratch, name, spec.uid, spec.gid, AT_SYMLINK_NOFOLLOW) != 0) {
-      child.die(Step::make_device, spec.path.c_str());
-    }
-    device.tree = clone_tree(scratch, name, false);
-    if (device.tree < 0) child.die(Step::make_device, spec.path.c_str());
+    auto check = [&](auto made) { return child.check(std::move(made), Step::make_device, spec.path.c_str()); };
+    check(mknodat(scratch, name, type_bits(spec.type) | spec.mode, number_of(spec)));
+    check(fchownat(scratch, name, spec.uid, spec.gid, AT_SYMLINK_NOFOLLOW));
+    device.tree = check(clone_tree(scratch, name, false));
   }
 }
 
 void bind_devices(const Child& child, int root, const std::vector<OutsideDevice>& devices) {
   for (const OutsideDevice& device : devices) {
     const char* path = device.spec.path.c_str();
-    int target = make_file_in_root(root, path);
-    if (target < 0 || attach_mount(device.tree, target) != 0) child.die(Step::make_device, path);
-    close(target);
-    close(device.tree);
+    const Fd target = child.check(make_file_in_root(root, path), Step::make_device, path);
+    child.check(attach_mount(device.tree.get(), target.get()), Step::make_device, path);
   }
   make_links(child, root);
 }

@@ -1,9 +1,8 @@
 // The container's /dev: the nodes and links every container has, and those its spec adds.
 #pragma once
 
-#include <vector>
-
 #include <string>
+#include <vector>
 
 #include "monitor/setup/child.h"
 #include "monitor/setup/spec.h"
@@ -19,7 +18,7 @@ void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& e
 struct OutsideDevice {
   DeviceSpec spec;   // its owner in the host's ids
   std::string name;  // in the scratch directory
-  int tree = -1;
+  Fd tree;
 };
 std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
                                                 const std::vector<IdMapping>& uids,

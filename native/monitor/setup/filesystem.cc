@@ -6,7 +6,6 @@
 #include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -15,35 +14,24 @@
 #include <climits>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 namespace keelson {
 
 namespace {
 
-constexpr int max_links = 40;     // as many as the kernel follows, path_resolution(7)
-constexpr int max_attempts = 128; // EAGAIN: something was renamed while ".." was resolved
-
-// Closes what has been used, and leaves errno to say how that went.
-void close_after(int fd) {
-  const int why = errno;
-  close(fd);
-  errno = why;
-}
+constexpr int max_links = 40;  // as many as the kernel follows, path_resolution(7)
 
 enum class Leaf { directory, file };
 
 // Opens `parent`'s entry `name`, making it when it is missing.
-int make_entry(int parent, const char* name, Leaf leaf) {
+Fd make_entry(int parent, const char* name, Leaf leaf) {
   if (leaf == Leaf::directory) {
-    if (mkdirat(parent, name, 0755) != 0 && errno != EEXIST) return -1;
-    return openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (mkdirat(parent, name, 0755) != 0 && errno != EEXIST) return Fd();
+    return Fd(openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   }
-  int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-  if (file < 0) {
-    if (errno != EEXIST) return -1;
-  } else {
-    close(file);
-  }
+  const Fd made(openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (!made && errno != EEXIST) return Fd();
   return open_in_root(parent, name, O_PATH, RESOLVE_NO_SYMLINKS);
 }
 
@@ -68,9 +56,9 @@ bool replace_link(char (&path)[PATH_MAX], size_t head, size_t link_end, int pare
 enum class Walk { arrived, again, failed };
 
 // Goes down `path` to the first component that is missing, makes that and what follows.
-Walk walk(int root, char (&path)[PATH_MAX], Leaf leaf, int* arrived) {
-  int parent = open_in_root(root, "/", O_PATH | O_DIRECTORY);
-  if (parent < 0) return Walk::failed;
+Walk walk(int root, char (&path)[PATH_MAX], Leaf leaf, Fd& arrived) {
+  Fd parent = open_in_root(root, "/", O_PATH | O_DIRECTORY);
+  if (!parent) return Walk::failed;
   size_t at = 0;
   for (;;) {
     while (path[at] == '/') ++at;
@@ -81,107 +69,92 @@ Walk walk(int root, char (&path)[PATH_MAX], Leaf leaf, int* arrived) {
     bool last = path[at + strspn(path + at, "/")] == '\0';
 
     path[at] = '\0';
-    int next = open_in_root(root, path, O_PATH);
-    if (next < 0 && errno == ENOENT) {
+    Fd next = open_in_root(root, path, O_PATH);
+    if (!next && errno == ENOENT) {
       struct stat status;
-      if (fstatat(parent, path + begin, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
+      if (fstatat(parent.get(), path + begin, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
         char name[NAME_MAX + 1];
         snprintf(name, sizeof name, "%s", path + begin);
         path[at] = after;
-        bool replaced = replace_link(path, begin, at, parent, name);
-        close_after(parent);
-        return replaced ? Walk::again : Walk::failed;
+        return replace_link(path, begin, at, parent.get(), name) ? Walk::again : Walk::failed;
       }
-      next = make_entry(parent, path + begin, last ? leaf : Leaf::directory);
+      next = make_entry(parent.get(), path + begin, last ? leaf : Leaf::directory);
     }
     path[at] = after;
-    close_after(parent);
-    if (next < 0) return Walk::failed;
-    parent = next;
+    if (!next) return Walk::failed;
+    parent = std::move(next);
   }
-  *arrived = parent;
+  arrived = std::move(parent);
   return Walk::arrived;
 }
 
-int make_in_root(int root, const char* wanted, Leaf leaf) {
-  int found = open_in_root(root, wanted, O_PATH);
-  if (found >= 0 || errno != ENOENT) return found;
+Fd make_in_root(int root, const char* wanted, Leaf leaf) {
+  Fd found = open_in_root(root, wanted, O_PATH);
+  if (found || errno != ENOENT) return found;
   char path[PATH_MAX];
   if (strlen(wanted) >= sizeof path) {
     errno = ENAMETOOLONG;
-    return -1;
+    return Fd();
   }
   strcpy(path, wanted);
   for (int links = 0; links < max_links; ++links) {
-    int arrived = -1;
-    switch (walk(root, path, leaf, &arrived)) {
-      case Walk::arrived: return arrived;
-      case Walk::failed: return -1;
-      case Walk::again: break;
-    }
+    const Walk end = walk(root, path, leaf, found);
+    if (end != Walk::again) return found;
   }
   errno = ELOOP;
-  return -1;
+  return Fd();
 }
 
 }  // namespace
 
-int open_in_root(int root, const char* path, uint64_t flags, uint64_t resolve) {
-  open_how how = {};
-  how.flags = flags | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve;
-  for (int attempt = 0; attempt < max_attempts; ++attempt) {
-    long opened = syscall(SYS_openat2, root, path, &how, sizeof how);
-    if (opened >= 0 || (errno != EAGAIN && errno != EINTR)) return static_cast<int>(opened);
-  }
-  return -1;
+Fd open_in_root(int root, const char* path, uint64_t flags, uint64_t resolve) {
+  return open_resolved(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve);
 }
 
-int make_directory_in_root(int root, const char* path) { return make_in_root(root, path, Leaf::directory); }
+Fd make_directory_in_root(int root, const char* path) { return make_in_root(root, path, Leaf::directory); }
 
-int make_file_in_root(int root, const char* path) { return make_in_root(root, path, Leaf::file); }
+Fd make_file_in_root(int root, const char* path) { return make_in_root(root, path, Leaf::file); }
 
-int make_parent_in_root(int root, const char* path, const char** name) {
+Fd make_parent_in_root(int root, const char* path, const char** name) {
   const char* slash = strrchr(path, '/');
   *name = slash + 1;
   size_t length = static_cast<size_t>(slash - path);
   char parent[PATH_MAX];
   if (length >= sizeof parent) {
     errno = ENAMETOOLONG;
-    return -1;
+    return Fd();
   }
   memcpy(parent, path, length);
   parent[length] = '\0';
   return make_directory_in_root(root, length == 0 ? "/" : parent);
 }
 
-int fs_open(const char* type) { return fsopen(type, FSOPEN_CLOEXEC); }
+Fd fs_open(const char* type) { return Fd(fsopen(type, FSOPEN_CLOEXEC)); }
 
 int fs_set(int fs, const char* key, const char* value) {
   return value == nullptr ? fsconfig(fs, FSCONFIG_SET_FLAG, key, nullptr, 0)
                           : fsconfig(fs, FSCONFIG_SET_STRING, key, value, 0);
 }
 
-int fs_mount(int fs, uint64_t attributes) {
-  if (fsconfig(fs, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return -1;
-  return fsmount(fs, FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes));
+Fd fs_mount(int fs, uint64_t attributes) {
+  if (fsconfig(fs, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return Fd();
+  return Fd(fsmount(fs, FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes)));
 }
 
-int new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes) {
-  int fs = fs_open(type);
-  if (fs < 0) return -1;
-  bool set = true;
-  for (const FsOption& option : options) set = set && fs_set(fs, option.key, option.value) == 0;
-  int mounted = set ? fs_mount(fs, attributes) : -1;
-  close_after(fs);
-  return mounted;
+Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes) {
+  const Fd fs = fs_open(type);
+  if (!fs) return Fd();
+  for (const FsOption& option : options) {
+    if (fs_set(fs.get(), option.key, option.value) != 0) return Fd();
+  }
+  return fs_mount(fs.get(), attributes);
 }
 
-int clone_tree(int dir, const char* path, bool recursive) {
+Fd clone_tree(int dir, const char* path, bool recursive) {
   unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
   if (path[0] == '\0') flags |= AT_EMPTY_PATH;
   if (recursive) flags |= AT_RECURSIVE;
-  return open_tree(dir, path, flags);
+  return Fd(open_tree(dir, path, flags));
 }
 
 int change_mount(int mount, const MountChange& change, bool recursive) {

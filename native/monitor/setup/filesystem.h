@@ -1,9 +1,11 @@
 // The calls that set-up makes on file systems, all of them by descriptor: paths resolved inside a root, and detached
-// mounts. Called between clone and exec: no allocation. All return -1 and errno as the kernel gives it.
+// mounts. Called between clone and exec: no allocation. A failure is -1 or no Fd, and errno.
 #pragma once
 
 #include <cstdint>
 #include <initializer_list>
+
+#include "common/fd.h"
 
 namespace keelson {
 
@@ -12,36 +14,35 @@ namespace keelson {
 // component at a time, so that nothing outside is opened or made even while
 // somebody renames things under us.
 
-// openat2 below the descriptor `root`; O_CLOEXEC is added, magic links are refused.
-// `resolve` adds RESOLVE_* to that. -1 and errno on failure.
-int open_in_root(int root, const char* path, uint64_t flags, uint64_t resolve = 0);
+// Opens below the descriptor `root`, close-on-exec; magic links are refused. `resolve` adds RESOLVE_* to that.
+Fd open_in_root(int root, const char* path, uint64_t flags, uint64_t resolve = 0);
 
 // Opens (O_PATH) the directory or file `path`, made with its missing parents (mode
 // 0755, files 0644, less the umask) when it is not there. A symbolic link
 // that leads nowhere has its target made, inside the root.
-int make_directory_in_root(int root, const char* path);
-int make_file_in_root(int root, const char* path);
+Fd make_directory_in_root(int root, const char* path);
+Fd make_file_in_root(int root, const char* path);
 
 // Same for the directory that is to hold the last component, which `name` is set to.
-int make_parent_in_root(int root, const char* path, const char** name);
+Fd make_parent_in_root(int root, const char* path, const char** name);
 
 // The new mount calls (fsopen, open_tree, move_mount, mount_setattr).
 
-// A file system being configured. Close the descriptor when mounted.
-int fs_open(const char* type);
+// A file system being configured.
+Fd fs_open(const char* type);
 int fs_set(int fs, const char* key, const char* value);  // value nullptr: a flag
 // Creates the superblock and a detached mount of it with MOUNT_ATTR_* attributes.
-int fs_mount(int fs, uint64_t attributes);
+Fd fs_mount(int fs, uint64_t attributes);
 
 struct FsOption {
   const char* key;
   const char* value;
 };
 // All of that in one, for a file system whose options cannot be wrong: a detached mount.
-int new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes);
+Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes);
 
 // A detached copy of the mount at `path` (below `dir`, or `dir` itself for ""), with all below it when `recursive`.
-int clone_tree(int dir, const char* path, bool recursive);
+Fd clone_tree(int dir, const char* path, bool recursive);
 
 struct MountChange {
   uint64_t set = 0;          // MOUNT_ATTR_*

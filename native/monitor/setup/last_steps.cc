@@ -162,9 +162,8 @@ void leave_restartable_sequences(const Child& child) {
   if (__rseq_size == 0) return;
   char* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
   constexpr unsigned smallest = 32;
-  if (syscall(SYS_rseq, area, std::max(__rseq_size, smallest), RSEQ_FLAG_UNREGISTER, RSEQ_SIG) != 0) {
-    child.die(Step::hide_memory, "rseq");
-  }
+  const long left = syscall(SYS_rseq, area, std::max(__rseq_size, smallest), RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+  child.check(left, Step::hide_memory, "rseq");
 }
 
 }  // namespace
@@ -226,7 +225,7 @@ void LastSteps::hide_memory(const Child& child) const {
 void LastSteps::spawn(const Child& child, pid_t* pid) const {
   reinterpret_cast<Layout*>(base_)->report = &child.report();
   char* stack = base_ + (size_ & ~(alignment - 1));
-  if (clone(run_bare, stack, static_cast<int>(spawn_flags), base_, pid) < 0) child.die(Step::spawn_process);
+  child.check(clone(run_bare, stack, static_cast<int>(spawn_flags), base_, pid), Step::spawn_process);
   _exit(0);
 }
 

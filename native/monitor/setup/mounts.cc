@@ -13,8 +13,10 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
 
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
@@ -25,15 +27,12 @@ namespace {
 
 // Files of procfs that lxcfs-like programs cover to tell a container its own figures;
 // everything else there decides what the kernel believes (CVE-2019-16884 and its kin).
-bool may_cover_in_proc(const char* destination) {
-  static constexpr const char* files[] = {
+bool may_cover_in_proc(std::string_view destination) {
+  static constexpr std::string_view files[] = {
       "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",
       "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
   };
-  for (const char* file : files) {
-    if (strcmp(destination, file) == 0) return true;
-  }
-  return false;
+  return std::ranges::find(files, destination) != std::end(files);
 }
 
 bool is_directory(int fd) {
@@ -47,13 +46,13 @@ void attach_inside(const Child& child, int mount, int target, const char* destin
     // The one thing that may lie over a whole procfs is another.
     if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
   }
-  if (attach_mount(mount, target) != 0) child.die(Step::mount, destination);
+  child.check(attach_mount(mount, target), Step::mount, destination);
 }
 
 // What mount_setattr(2) sets of a mount's options; none of them is fine.
 void set_options(const Child& child, int mount, const MountSpec& spec, const MountChange& change, bool recursive) {
   if ((change.set | change.clear | change.propagation) == 0) return;
-  if (change_mount(mount, change, recursive) != 0) child.die(Step::set_mount_options, spec.destination.c_str());
+  child.check(change_mount(mount, change, recursive), Step::set_mount_options, spec.destination.c_str());
 }
 
 void set_propagation(const Child& child, int mount, const MountSpec& spec) {
@@ -68,90 +67,66 @@ void shape_bind(const Child& child, int tree, const MountSpec& spec) {
   if (spec.recursive_readonly) set_options(child, tree, spec, {MOUNT_ATTR_RDONLY, 0, 0}, true);
 }
 
-int make_target(const Child& child, int root, const MountSpec& spec) {
-  int target = make_directory_in_root(root, spec.destination.c_str());
-  if (target < 0) child.die(Step::make_mount_target, spec.destination.c_str());
-  return target;
+Fd make_target(const Child& child, int root, const MountSpec& spec) {
+  const char* path = spec.destination.c_str();
+  return child.check(make_directory_in_root(root, path), Step::make_mount_target, path);
 }
 
 void make_bind(const Child& child, int root, const PlannedMount& mount) {
-  const char* destination = mount.spec.destination.c_str();
-  int target = is_directory(mount.tree) ? make_directory_in_root(root, destination)
-                                        : make_file_in_root(root, destination);
-  if (target < 0) child.die(Step::make_mount_target, destination);
-  attach_inside(child, mount.tree, target, destination);
-  close(target);
-  close(mount.tree);
+  const char* path = mount.spec.destination.c_str();
+  const int tree = mount.tree.get();
+  const Fd target = child.check(is_directory(tree) ? make_directory_in_root(root, path) : make_file_in_root(root, path),
+                                Step::make_mount_target, path);
+  attach_inside(child, tree, target.get(), path);
 }
 
 // proc and sysfs go where the spec says and nowhere else: an image in which /proc is a
 // link would have them lie elsewhere and keep its own files in their place (CVE-2023-27561).
-int make_strict_target(const Child& child, int root, const MountSpec& spec) {
-  close(make_target(child, root, spec));
-  int target = open_in_root(root, spec.destination.c_str(), O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  if (target < 0) child.die(Step::make_mount_target, spec.destination.c_str());
-  return target;
+Fd make_strict_target(const Child& child, int root, const MountSpec& spec) {
+  const char* path = spec.destination.c_str();
+  make_target(child, root, spec);
+  return child.check(open_in_root(root, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), Step::make_mount_target, path);
 }
 
-int new_filesystem(const Child& child, const PlannedMount& mount) {
+Fd new_filesystem(const Child& child, const PlannedMount& mount) {
   const MountSpec& spec = mount.spec;
-  const char* destination = spec.destination.c_str();
-  int fs = fs_open(spec.type.c_str());
-  if (fs < 0) child.die(Step::mount, destination);
-  if (!spec.source.empty() && fs_set(fs, "source", spec.source.c_str()) != 0) child.die(Step::mount, destination);
+  const char* path = spec.destination.c_str();
+  const Fd fs = child.check(fs_open(spec.type.c_str()), Step::mount, path);
+  if (!spec.source.empty()) child.check(fs_set(fs.get(), "source", spec.source.c_str()), Step::mount, path);
   for (const auto& [key, value] : mount.options) {
-    if (fs_set(fs, key.c_str(), value.empty() ? nullptr : value.c_str()) != 0) {
-      child.die(Step::set_mount_options, destination);
-    }
+    child.check(fs_set(fs.get(), key.c_str(), value.empty() ? nullptr : value.c_str()), Step::set_mount_options, path);
   }
-  int made = fs_mount(fs, mount_attributes(spec.flags));
-  if (made < 0) child.die(Step::mount, destination);
-  close(fs);
-  return made;
+  return child.check(fs_mount(fs.get(), mount_attributes(spec.flags)), Step::mount, path);
 }
 
-void make_filesystem(const Child& child, int root, const PlannedMount& mount) {
+void make_filesystem(const Child& child, int root, PlannedMount& mount) {
   const MountSpec& spec = mount.spec;
-  const char* destination = spec.destination.c_str();
-  bool strict = spec.type == "proc" || spec.type == "sysfs";
-  int target = strict ? make_strict_target(child, root, spec) : make_target(child, root, spec);
-  int made = mount.tree >= 0 ? mount.tree : new_filesystem(child, mount);
-  set_propagation(child, made, spec);
-  if (spec.type == "proc") {
-    // A second procfs over the first is the one legal mount on procfs.
-    if (attach_mount(made, target) != 0) child.die(Step::mount, destination);
-  } else {
-    attach_inside(child, made, target, destination);
-  }
-  close(made);
-  close(target);
+  const char* path = spec.destination.c_str();
+  const bool strict = spec.type == "proc" || spec.type == "sysfs";
+  const Fd target = strict ? make_strict_target(child, root, spec) : make_target(child, root, spec);
+  const Fd made = mount.tree ? std::move(mount.tree) : new_filesystem(child, mount);
+  set_propagation(child, made.get(), spec);
+  // A second procfs over the first is the one legal mount on procfs.
+  if (spec.type == "proc") child.check(attach_mount(made.get(), target.get()), Step::mount, path);
+  else attach_inside(child, made.get(), target.get(), path);
 }
 
 // The daemon has resolved every link of a source when it took the request. One that is there now was put there since,
 // by somebody who writes to a volume; so what was checked is what is opened, once, and what is mounted.
-int open_source(const Child& child, const char* path) {
-  open_how how = {};
+Fd open_source(const Child& child, const char* path) {
   // As a directory at first: that is what has the kernel mount an automount point.
-  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
-  how.resolve = RESOLVE_NO_SYMLINKS;
-  long source = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
-  if (source < 0 && errno == ENOTDIR) {
-    how.flags = O_PATH | O_CLOEXEC;
-    source = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
-  }
-  if (source < 0) child.die(errno == ELOOP ? Step::open_linked_source : Step::open_mount_source, path);
-  return static_cast<int>(source);
+  Fd source = open_resolved(AT_FDCWD, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (!source && errno == ENOTDIR) source = open_resolved(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS);
+  if (!source) child.die(errno == ELOOP ? Step::open_linked_source : Step::open_mount_source, path);
+  return source;
 }
 
 // Whatever was asked for at /proc, and in whatever order: labels, masks and programs rely on what is there.
 void check_proc(const Child& child, int root, const std::vector<PlannedMount>& mounts) {
-  bool wanted = false;
-  for (const PlannedMount& mount : mounts) wanted |= mount.spec.destination == "/proc";
-  if (!wanted) return;
-  int proc = open_in_root(root, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  if (proc < 0) child.die(Step::check_proc, "/proc");
-  if (!is_proc_root(proc)) child.die(Step::check_proc, "/proc", EPERM);
-  close(proc);
+  if (std::ranges::none_of(mounts, [](const PlannedMount& mount) { return mount.spec.destination == "/proc"; })) return;
+  constexpr uint64_t flags = O_PATH | O_DIRECTORY;
+  const Fd proc = child.check(open_in_root(root, "/proc", flags, RESOLVE_NO_SYMLINKS), Step::check_proc, "/proc");
+  if (!is_proc_root(proc.get())) child.die(Step::check_proc, "/proc", EPERM);
 }
 
 PlannedMount plan_mount(const MountSpec& spec) {
@@ -193,77 +168,69 @@ void shape_entry(const Child& child, int tree, const MountSpec& spec) {
 }
 
 void make_v2(const Child& child, int target, const PlannedMount& mount) {
-  const char* destination = mount.spec.destination.c_str();
-  int tree = -1;
+  const char* path = mount.spec.destination.c_str();
   if (mount.entries.empty()) {
-    tree = new_mount("cgroup2", {}, mount_attributes(mount.spec.flags));
-    if (tree < 0) child.die(Step::mount, destination);
-  } else {
-    tree = mount.entries[0].tree;
-    shape_entry(child, tree, mount.spec);
+    const Fd tree = child.check(new_mount("cgroup2", {}, mount_attributes(mount.spec.flags)), Step::mount, path);
+    return attach_inside(child, tree.get(), target, path);
   }
-  attach_inside(child, tree, target, destination);
-  close(tree);
+  const int tree = mount.entries[0].tree.get();
+  shape_entry(child, tree, mount.spec);
+  attach_inside(child, tree, target, path);
 }
 
 void make_v1(const Child& child, int target, const PlannedMount& mount) {
-  const char* destination = mount.spec.destination.c_str();
-  int tmpfs = new_mount("tmpfs", {{"mode", "755"}, {"size", "64k"}},
-                        mount_attributes(mount.spec.flags & ~uint64_t{MS_RDONLY}));
-  if (tmpfs < 0) child.die(Step::mount, destination);
-  attach_inside(child, tmpfs, target, destination);
+  const char* path = mount.spec.destination.c_str();
+  const uint64_t attributes = mount_attributes(mount.spec.flags & ~uint64_t{MS_RDONLY});
+  const Fd tmpfs = child.check(new_mount("tmpfs", {{"mode", "755"}, {"size", "64k"}}, attributes), Step::mount, path);
+  attach_inside(child, tmpfs.get(), target, path);
   for (const CgroupEntry& entry : mount.entries) {
-    int directory = make_directory_in_root(tmpfs, entry.name.c_str());
-    if (directory < 0) child.die(Step::make_mount_target, destination);
-    shape_entry(child, entry.tree, mount.spec);
-    if (attach_mount(entry.tree, directory) != 0) child.die(Step::mount, entry.directory.c_str());
-    close(directory);
-    close(entry.tree);
+    const char* name = entry.name.c_str();
+    const Fd place = child.check(make_directory_in_root(tmpfs.get(), name), Step::make_mount_target, path);
+    shape_entry(child, entry.tree.get(), mount.spec);
+    child.check(attach_mount(entry.tree.get(), place.get()), Step::mount, entry.directory.c_str());
     for (const std::string& alias : entry.aliases) {
-      if (symlinkat(entry.name.c_str(), tmpfs, alias.c_str()) != 0) child.die(Step::mount, destination);
+      child.check(symlinkat(name, tmpfs.get(), alias.c_str()), Step::mount, path);
     }
   }
-  if (mount.spec.flags & MS_RDONLY) set_options(child, tmpfs, mount.spec, {MOUNT_ATTR_RDONLY, 0, 0}, false);
-  close(tmpfs);
+  if (mount.spec.flags & MS_RDONLY) set_options(child, tmpfs.get(), mount.spec, {MOUNT_ATTR_RDONLY, 0, 0}, false);
 }
 
 void plan_cgroup_mount(PlannedMount& plan, const CgroupHost& host, std::string_view cgroup_path, bool own_namespace) {
   plan.cgroup_v2 = host.unified();
   if (host.unified()) {
-    if (!own_namespace) plan.entries.push_back({"", host.v2_root(), {}, -1});
+    if (!own_namespace) plan.entries.push_back({"", host.v2_root(), {}, {}});
     return;
   }
   const std::string path(cgroup_path);
   for (const auto& [controller, mount_point] : host.v1()) {
     std::string name = last_component(mount_point);
     if (plan.entries.empty() || plan.entries.back().name != name) {
-      plan.entries.push_back({name, mount_point + path, {}, -1});
+      plan.entries.push_back({name, mount_point + path, {}, {}});
     }
     if (controller != name && !controller.starts_with("name=")) plan.entries.back().aliases.push_back(controller);
   }
 }
 
 void make_cgroup_mount(const Child& child, int root, const PlannedMount& mount) {
-  int target = make_target(child, root, mount.spec);
-  if (mount.cgroup_v2) make_v2(child, target, mount);
-  else make_v1(child, target, mount);
-  close(target);
+  const Fd target = make_target(child, root, mount.spec);
+  if (mount.cgroup_v2) make_v2(child, target.get(), mount);
+  else make_v1(child, target.get(), mount);
 }
 
 }  // namespace
 
-Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, std::vector<ImagePlan>& images,
                                               const Sandbox& sandbox, const CgroupHost& host,
                                               std::string_view cgroup_path) {
-  bool own_cgroup_namespace = false;
-  for (const NamespaceSpec& space : spec.namespaces) own_cgroup_namespace |= space.flag == CLONE_NEWCGROUP;
+  const bool own_cgroup_namespace =
+      std::ranges::any_of(spec.namespaces, [](const NamespaceSpec& space) { return space.flag == CLONE_NEWCGROUP; });
   std::vector<PlannedMount> plans;
   for (const MountSpec& mount : spec.mounts) {
     PlannedMount plan = plan_mount(mount);
     if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
       plan.owners = TRY(owners_of(mount, sandbox));
     }
-    for (const ImagePlan& image : images) {
+    for (ImagePlan& image : images) {
       if (plan.kind == PlannedMount::Kind::bind && image.view.mountpoint == mount.source) plan.image = &image;
     }
     if (plan.kind == PlannedMount::Kind::bind && !plan.options.empty()) {
@@ -281,18 +248,15 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const s
 void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
   for (PlannedMount& mount : mounts) {
     if (mount.kind == PlannedMount::Kind::bind && mount.image == nullptr) {
-      int source = open_source(child, mount.spec.source.c_str());
-      mount.tree = clone_tree(source, "", mount.spec.flags & MS_REC);
-      close(source);
-      if (mount.tree < 0) child.die(Step::open_mount_source, mount.spec.source.c_str());
-      if (mount.owners && map_owners(mount.tree, mount.owners.get()) != 0) {
-        child.die(Step::map_owners, mount.spec.source.c_str());
-      }
-      shape_bind(child, mount.tree, mount.spec);
+      const char* path = mount.spec.source.c_str();
+      const Fd source = open_source(child, path);
+      mount.tree = child.check(clone_tree(source.get(), "", mount.spec.flags & MS_REC), Step::open_mount_source, path);
+      if (mount.owners) child.check(map_owners(mount.tree.get(), mount.owners.get()), Step::map_owners, path);
+      shape_bind(child, mount.tree.get(), mount.spec);
     }
     for (CgroupEntry& entry : mount.entries) {
-      entry.tree = clone_tree(AT_FDCWD, entry.directory.c_str(), false);
-      if (entry.tree < 0) child.die(Step::open_mount_source, entry.directory.c_str());
+      const char* path = entry.directory.c_str();
+      entry.tree = child.check(clone_tree(AT_FDCWD, path, false), Step::open_mount_source, path);
     }
   }
 }
@@ -300,17 +264,17 @@ void open_sources(const Child& child, std::vector<PlannedMount>& mounts) {
 void take_image_views(const Child& child, std::vector<PlannedMount>& mounts) {
   for (PlannedMount& mount : mounts) {
     if (mount.image == nullptr) continue;
-    mount.tree = mount.image->tree;
-    shape_bind(child, mount.tree, mount.spec);
+    mount.tree = std::move(mount.image->tree);
+    shape_bind(child, mount.tree.get(), mount.spec);
   }
 }
 
 void detach_from_host(const Child& child) {
-  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
+  child.check(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), Step::detach_propagation);
 }
 
-void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& mounts) {
-  for (const PlannedMount& mount : mounts) {
+void make_mounts(const Child& child, int root, std::vector<PlannedMount>& mounts) {
+  for (PlannedMount& mount : mounts) {
     switch (mount.kind) {
       case PlannedMount::Kind::bind: make_bind(child, root, mount); break;
       case PlannedMount::Kind::filesystem: make_filesystem(child, root, mount); break;

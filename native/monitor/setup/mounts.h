@@ -20,7 +20,7 @@ struct CgroupEntry {
   std::string name;                  // "memory", "cpu,cpuacct"
   std::string directory;             // on the host
   std::vector<std::string> aliases;  // "cpu", "cpuacct", for a hierarchy with several controllers
-  int tree = -1;
+  Fd tree = {};
 };
 
 struct PlannedMount {
@@ -30,13 +30,13 @@ struct PlannedMount {
   std::vector<std::pair<std::string, std::string>> options = {};  // key, value; "" for a flag
   bool cgroup_v2 = false;               // cgroup2 itself in a namespace of its own, else `entries[0]`, the host's
   std::vector<CgroupEntry> entries = {};
-  const ImagePlan* image = nullptr;     // whose view a bind mount shows
-  Fd owners = {};                            // user namespace through which a bind mount shows its owners
-  int tree = -1;                        // opened in the child: of a bind mount, or a procfs that is shared
+  ImagePlan* image = nullptr;           // whose view a bind mount shows
+  Fd owners = {};                       // user namespace through which a bind mount shows its owners
+  Fd tree = {};                         // opened in the child: of a bind mount, or a procfs that is shared
 };
 
 // `spec` and `images` outlive the plans.
-Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, const std::vector<ImagePlan>& images,
+Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, std::vector<ImagePlan>& images,
                                               const Sandbox& sandbox, const CgroupHost& host,
                                               std::string_view cgroup_path);
 
@@ -51,7 +51,6 @@ void take_image_views(const Child& child, std::vector<PlannedMount>& mounts);
 void detach_from_host(const Child& child);
 
 // All in order, on targets resolved below `root`.
-void make_mounts(const Child& child, int root, const std::vector<PlannedMount>& mounts);
-
+void make_mounts(const Child& child, int root, std::vector<PlannedMount>& mounts);
 
 }  // namespace keelson

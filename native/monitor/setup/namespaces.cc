@@ -64,7 +64,7 @@ Result<std::vector<JoinedNamespace>> open_namespaces(const std::vector<Namespace
 
 void join_namespaces(const Child& child, const std::vector<JoinedNamespace>& spaces) {
   for (const JoinedNamespace& space : spaces) {
-    if (setns(space.fd.get(), space.flag) != 0) child.die(Step::join_namespace, space.path.c_str());
+    child.check(setns(space.fd.get(), space.flag), Step::join_namespace, space.path.c_str());
   }
 }
 
@@ -116,13 +116,14 @@ uint32_t host_id(const std::vector<IdMapping>& mappings, uint32_t id) {
 }
 
 void enter_user_namespace(const Child& child, int fd) {
-  if (setns(fd, CLONE_NEWUSER) != 0) child.die(Step::join_namespace, "user");
+  child.check(setns(fd, CLONE_NEWUSER), Step::join_namespace, "user");
   become_namespace_root(child);
 }
 
 void become_namespace_root(const Child& child) {
-  if (setgroups(0, nullptr) != 0 || setresgid(0, 0, 0) != 0) child.die(Step::set_groups);
-  if (setresuid(0, 0, 0) != 0) child.die(Step::set_user);
+  child.check(setgroups(0, nullptr), Step::set_groups);
+  child.check(setresgid(0, 0, 0), Step::set_groups);
+  child.check(setresuid(0, 0, 0), Step::set_user);
 }
 
 namespace {
@@ -205,62 +206,53 @@ Result<SharedPidNamespace> SharedPidNamespace::plan(const Sandbox& sandbox, cons
 }
 
 void SharedPidNamespace::join(const Child& child, std::vector<PlannedMount>& mounts) const {
-  if (setns(space_.get(), CLONE_NEWPID) != 0) child.die(Step::join_namespace, "pid");
+  child.check(setns(space_.get(), CLONE_NEWPID), Step::join_namespace, "pid");
   for (PlannedMount& mount : mounts) {
     if (mount.spec.type == "proc") mount.tree = find_procfs(child, mount.spec);
   }
 }
 
-int SharedPidNamespace::find_procfs(const Child& child, const MountSpec& spec) const {
+Fd SharedPidNamespace::find_procfs(const Child& child, const MountSpec& spec) const {
   const char* owner = owner_.c_str();
-  int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-  if (home < 0) child.die(Step::find_procfs, owner);
-  if (setns(mounts_.get(), CLONE_NEWNS) != 0) child.die(Step::find_procfs, owner);
+  const Fd home = child.check(Fd(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)), Step::find_procfs, owner);
+  child.check(setns(mounts_.get(), CLONE_NEWNS), Step::find_procfs, owner);
   // In a container nothing on the way may be a link, and what it has mounted upon its procfs does not come along.
-  int found = is_targets_ ? open_in_root(AT_FDCWD, "proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
-                          : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  int tree = found < 0 ? -1 : clone_tree(found, "", false);
-  if (tree < 0) child.die(Step::find_procfs, owner);
-  close(found);
-  if (setns(home, CLONE_NEWNS) != 0) child.die(Step::join_namespace, "mnt");
-  close(home);
-  if (!is_procfs_of(tree, space_.get())) child.die(Step::find_procfs, owner, EXDEV);
+  const Fd found = child.check(is_targets_ ? open_in_root(AT_FDCWD, "proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+                                           : Fd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)),
+                               Step::find_procfs, owner);
+  Fd tree = child.check(clone_tree(found.get(), "", false), Step::find_procfs, owner);
+  child.check(setns(home.get(), CLONE_NEWNS), Step::join_namespace, "mnt");
+  if (!is_procfs_of(tree.get(), space_.get())) child.die(Step::find_procfs, owner, EXDEV);
   constexpr uint64_t access = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-  if (change_mount(tree, {mount_attributes(spec.flags), access, MS_PRIVATE}, false) != 0) {
-    child.die(Step::set_mount_options, spec.destination.c_str());
-  }
+  child.check(change_mount(tree.get(), {mount_attributes(spec.flags), access, MS_PRIVATE}, false),
+              Step::set_mount_options, spec.destination.c_str());
   return tree;
 }
 
 namespace {
 
 // Puts a detached mount upon the root and lets go of all that was there.
-void live_in(const Child& child, int root) {
-  int target = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (target < 0 || attach_mount(root, target) != 0) child.die(Step::mount_root);
-  pivot_to(child, root);
+void live_in(const Child& child, const Fd& root) {
+  const Fd target = child.check(Fd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root);
+  child.check(attach_mount(root.get(), target.get()), Step::mount_root);
+  pivot_to(child, root.get());
 }
 
 // The containers of the pod see this process and share its user: what they could reach
 // through /proc/1 (root, descriptors, memory) must be nothing.
 void isolate(const Child& child) {
-  int root = new_mount("tmpfs", {{"size", "4k"}},
-                       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-  if (root < 0) child.die(Step::mount_root);
-  live_in(child, root);
+  constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  live_in(child, child.check(new_mount("tmpfs", {{"size", "4k"}}, attributes), Step::mount_root));
   drop_capabilities(child);
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child.die(Step::set_no_new_privileges);
+  child.check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Step::set_no_new_privileges);
 }
 
 // In the mount namespace it was cloned into: leaves there a procfs and nothing else, and gives it to the monitor.
 void leave_procfs(const Child& child) {
-  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) child.die(Step::detach_propagation);
-  int procfs = new_mount("proc", {}, 0);
-  if (procfs < 0) child.die(Step::mount, "proc");
-  live_in(child, procfs);
-  int space = open("/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-  if (space < 0) child.die(Step::find_procfs, "itself");
-  child.send(space);
+  detach_from_host(child);
+  live_in(child, child.check(new_mount("proc", {}, 0), Step::mount, "proc"));
+  const Fd space = child.check(Fd(open("/self/ns/mnt", O_RDONLY | O_CLOEXEC)), Step::find_procfs, "itself");
+  child.send(space.get());
 }
 
 class SandboxInit final : public Procedure {
@@ -273,12 +265,12 @@ class SandboxInit final : public Procedure {
   }
 
   void set_up(const Child& child) override {
-    if (setsid() < 0) child.die(Step::start_session);
+    child.check(setsid(), Step::start_session);
     prctl(PR_SET_NAME, "keelson-init", 0, 0, 0);  // for ps; at worst it keeps the monitor's
     leave_procfs(child);
-    if (unshare(CLONE_NEWNS) != 0) child.die(Step::make_namespaces);
+    child.check(unshare(CLONE_NEWNS), Step::make_namespaces);
     isolate(child);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) child.die(Step::reset_signals);
+    child.check(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), Step::reset_signals);
     // With SIGCHLD ignored the kernel reaps every orphan by itself.
     signal(SIGCHLD, SIG_IGN);
     child.settle();

@@ -96,7 +96,7 @@ class SharedPidNamespace {
   void join(const Child& child, std::vector<PlannedMount>& mounts) const;
 
  private:
-  int find_procfs(const Child& child, const MountSpec& spec) const;
+  Fd find_procfs(const Child& child, const MountSpec& spec) const;
 
   Fd space_;   // set: there is one
   Fd mounts_;  // the mount namespace that its procfs is found in: the pod's, which has nothing else, or the target's

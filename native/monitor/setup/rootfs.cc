@@ -12,6 +12,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <utility>
 
 #include "monitor/setup/filesystem.h"
 
@@ -32,45 +34,38 @@ std::string escaped(const std::string& path) {
 // One directory and nothing to write to is no overlay: it is shown as it is, read-only.
 bool is_plain(const OverlayPlan& plan) { return plan.upper.empty() && plan.lower.size() == 1; }
 
-int plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace = -1) {
+Fd plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace = -1) {
   const char* layer = plan.lower[0].c_str();
-  int mount = clone_tree(AT_FDCWD, layer, false);
-  if (mount < 0) child.die(Step::mount_root, layer);
-  if (user_namespace >= 0 && map_owners(mount, user_namespace) != 0) child.die(Step::map_owners, layer);
-  if (change_mount(mount, {MOUNT_ATTR_RDONLY, 0, MS_PRIVATE}, false) != 0) child.die(Step::mount_root);
+  Fd mount = child.check(clone_tree(AT_FDCWD, layer, false), Step::mount_root, layer);
+  if (user_namespace >= 0) child.check(map_owners(mount.get(), user_namespace), Step::map_owners, layer);
+  child.check(change_mount(mount.get(), {MOUNT_ATTR_RDONLY, 0, MS_PRIVATE}, false), Step::mount_root);
   return mount;
 }
 
 // Each layer as a parameter of its own (Linux 6.7): no limit of one page for all names together.
-// -1 with EINVAL on the first layer where the kernel does not know the parameter.
-int overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<std::string>& lower, bool* too_old) {
-  int fs = fs_open("overlay");
-  if (fs < 0) child.die(Step::mount_root, "overlay");
-  for (size_t layer = 0; layer < lower.size(); ++layer) {
-    if (fs_set(fs, "lowerdir+", lower[layer].c_str()) == 0) continue;
-    if (layer == 0 && errno == EINVAL) {
-      *too_old = true;
-      close(fs);
-      return -1;
-    }
-    child.die(Step::mount_root, lower[layer].c_str());
+// No Fd where the kernel does not know the parameter: EINVAL on the first layer.
+Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<std::string>& lower) {
+  const Fd fs = child.check(fs_open("overlay"), Step::mount_root, "overlay");
+  auto set = [&](const char* key, const char* value, const char* object) {
+    child.check(fs_set(fs.get(), key, value), Step::mount_root, object);
+  };
+  if (fs_set(fs.get(), "lowerdir+", lower[0].c_str()) != 0) {
+    if (errno == EINVAL) return Fd();
+    child.die(Step::mount_root, lower[0].c_str());
   }
+  for (const std::string& layer : std::span(lower).subspan(1)) set("lowerdir+", layer.c_str(), layer.c_str());
   if (!plan.upper.empty()) {
-    if (fs_set(fs, "upperdir", plan.upper.c_str()) != 0) child.die(Step::mount_root, plan.upper.c_str());
-    if (fs_set(fs, "workdir", plan.work.c_str()) != 0) child.die(Step::mount_root, plan.work.c_str());
+    set("upperdir", plan.upper.c_str(), plan.upper.c_str());
+    set("workdir", plan.work.c_str(), plan.work.c_str());
     // Without it the container's exit would wait until the whole file system below, with all that
     // other containers and unpacked images have written, is on disk. A writable layer does not
     // outlive a crash of the host: after it every container is made again.
-    if (fs_set(fs, "volatile", nullptr) != 0) child.die(Step::mount_root, "volatile");
+    set("volatile", nullptr, "volatile");
   }
   // What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
-  if (fs_set(fs, "redirect_dir", "nofollow") != 0 || fs_set(fs, "metacopy", "off") != 0) {
-    child.die(Step::mount_root, "redirect_dir");
-  }
-  int mount = fs_mount(fs, 0);
-  if (mount < 0) child.die(Step::mount_root);
-  close(fs);
-  return mount;
+  set("redirect_dir", "nofollow", "redirect_dir");
+  set("metacopy", "off", "redirect_dir");
+  return child.check(fs_mount(fs.get(), 0), Step::mount_root);
 }
 
 OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint, const std::string& scratch,
@@ -89,32 +84,26 @@ OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint,
 }
 
 // mount(2) instead of the calls that an older kernel lacks.
-int mount_the_old_way(const Child& child, const OverlayPlan& plan) {
-  if (mount("overlay", plan.mountpoint.c_str(), "overlay", 0, plan.old_options.c_str()) != 0) {
-    child.die(Step::mount_root);
-  }
-  int root = open(plan.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (root < 0) child.die(Step::mount_root);
-  return root;
+Fd mount_the_old_way(const Child& child, const OverlayPlan& plan) {
+  const char* place = plan.mountpoint.c_str();
+  child.check(mount("overlay", place, "overlay", 0, plan.old_options.c_str()), Step::mount_root);
+  return child.check(Fd(open(place, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root);
 }
 
 // The sub path is looked up by the kernel with the image as its root: no link in there leads out (CVE-2024-1753).
-int make_image_view(const Child& child, const ImagePlan& image, int scratch, int user_namespace) {
+Fd make_image_view(const Child& child, const ImagePlan& image, int scratch, int user_namespace) {
   const OverlayPlan& view = image.view;
-  int whole = user_namespace >= 0 ? make_mapped_overlay(child, view, scratch, user_namespace) : -1;
-  if (whole < 0 && is_plain(view)) whole = plain_mount(child, view);
-  bool too_old = false;
-  if (whole < 0) whole = overlay_mount(child, view, view.lower, &too_old);
+  Fd whole = user_namespace >= 0 ? make_mapped_overlay(child, view, scratch, user_namespace)
+             : is_plain(view)    ? plain_mount(child, view)
+                                 : overlay_mount(child, view, view.lower);
+  const bool too_old = !whole;
   if (too_old) whole = mount_the_old_way(child, view);
   if (image.sub_path.empty() && !too_old) return whole;
   // A tree that hangs nowhere cannot be copied, not even in part.
-  if (!too_old) attach_at(child, whole, view.mountpoint);
-  int part = open_in_root(whole, image.sub_path.empty() ? "/" : image.sub_path.c_str(), O_PATH);
-  int tree = part < 0 ? -1 : clone_tree(part, "", false);
-  if (tree < 0) child.die(Step::find_in_image, image.sub_path.c_str());
-  close(part);
-  close(whole);
-  return tree;
+  if (!too_old) attach_at(child, whole.get(), view.mountpoint);
+  const char* path = image.sub_path.empty() ? "/" : image.sub_path.c_str();
+  const Fd part = child.check(open_in_root(whole.get(), path, O_PATH), Step::find_in_image, image.sub_path.c_str());
+  return child.check(clone_tree(part.get(), "", false), Step::find_in_image, image.sub_path.c_str());
 }
 
 }  // namespace
@@ -129,7 +118,7 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
   }
   for (const ImageView& image : spec.images) {
     const std::string prefix = "image-" + std::to_string(plan.images.size()) + "-layer-";
-    plan.images.push_back({plan_overlay(image.lower, image.mountpoint, scratch, prefix), image.sub_path, -1});
+    plan.images.push_back({plan_overlay(image.lower, image.mountpoint, scratch, prefix), image.sub_path, {}});
   }
   return plan;
 }
@@ -142,36 +131,32 @@ void forget_failed_mount(const RootfsSpec& spec) {
   rmdir(marks.c_str());
 }
 
-int mount_rootfs(const Child& child, const OverlayPlan& plan) {
-  bool too_old = false;
-  int root = is_plain(plan) ? plain_mount(child, plan) : overlay_mount(child, plan, plan.lower, &too_old);
-  if (too_old) return mount_the_old_way(child, plan);
-  attach_at(child, root, plan.mountpoint);
+Fd mount_rootfs(const Child& child, const OverlayPlan& plan) {
+  Fd root = is_plain(plan) ? plain_mount(child, plan) : overlay_mount(child, plan, plan.lower);
+  if (!root) return mount_the_old_way(child, plan);
+  attach_at(child, root.get(), plan.mountpoint);
   return root;
 }
 
 void attach_at(const Child& child, int mount, const std::string& mountpoint) {
-  int target = open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (target < 0 || attach_mount(mount, target) != 0) child.die(Step::mount_root, mountpoint.c_str());
-  close(target);
+  const char* path = mountpoint.c_str();
+  const Fd target = child.check(Fd(open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)), Step::mount_root, path);
+  child.check(attach_mount(mount, target.get()), Step::mount_root, path);
 }
 
 void make_directories(const Child& child, int root, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
-    int directory = make_directory_in_root(root, path.c_str());
-    if (directory < 0 && errno != ENOTDIR && errno != ELOOP) child.die(Step::make_directory, path.c_str());
-    if (directory >= 0) close(directory);
+    const Fd directory = make_directory_in_root(root, path.c_str());
+    if (!directory && errno != ENOTDIR && errno != ELOOP) child.die(Step::make_directory, path.c_str());
   }
 }
 
 void keep_writable(const Child& child, int root, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
-    int directory = open_in_root(root, path.c_str(), O_PATH | O_DIRECTORY);
-    if (directory < 0) continue;
-    int tree = clone_tree(directory, "", false);
-    if (tree < 0 || attach_mount(tree, directory) != 0) child.die(Step::make_volume_writable, path.c_str());
-    close(tree);
-    close(directory);
+    const Fd directory = open_in_root(root, path.c_str(), O_PATH | O_DIRECTORY);
+    if (!directory) continue;
+    const Fd tree = child.check(clone_tree(directory.get(), "", false), Step::make_volume_writable, path.c_str());
+    child.check(attach_mount(tree.get(), directory.get()), Step::make_volume_writable, path.c_str());
   }
 }
 
@@ -179,47 +164,42 @@ void make_image_views(const Child& child, std::vector<ImagePlan>& images, int sc
   for (ImagePlan& image : images) image.tree = make_image_view(child, image, scratch, user_namespace);
 }
 
-int mount_scratch(const Child& child, const OverlayPlan& plan) {
-  int scratch = new_mount("tmpfs", {{"size", "1m"}, {"mode", "755"}}, 0);
-  if (scratch < 0) child.die(Step::mount_root, "tmpfs");
-  attach_at(child, scratch, plan.mountpoint);
-  if (fchdir(scratch) != 0) child.die(Step::mount_root, plan.mountpoint.c_str());
+Fd mount_scratch(const Child& child, const OverlayPlan& plan) {
+  Fd scratch = child.check(new_mount("tmpfs", {{"size", "1m"}, {"mode", "755"}}, 0), Step::mount_root, "tmpfs");
+  attach_at(child, scratch.get(), plan.mountpoint);
+  child.check(fchdir(scratch.get()), Step::mount_root, plan.mountpoint.c_str());
   return scratch;
 }
 
-int make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch, int user_namespace) {
+Fd make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch, int user_namespace) {
   if (is_plain(plan)) return plain_mount(child, plan, user_namespace);
   for (size_t layer = 0; layer < plan.lower.size(); ++layer) {
     const char* path = plan.lower[layer].c_str();
     const char* name = plan.mapped_names[layer].c_str();
-    int tree = clone_tree(AT_FDCWD, path, false);
-    if (tree < 0) child.die(Step::mount_root, path);
-    if (map_owners(tree, user_namespace) != 0) child.die(Step::map_owners, path);
-    if (mkdirat(scratch, name, 0700) != 0) child.die(Step::mount_root, path);
-    int target = openat(scratch, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (target < 0 || attach_mount(tree, target) != 0) child.die(Step::mount_root, path);
-    close(target);
-    close(tree);
+    const Fd tree = child.check(clone_tree(AT_FDCWD, path, false), Step::mount_root, path);
+    child.check(map_owners(tree.get(), user_namespace), Step::map_owners, path);
+    child.check(mkdirat(scratch, name, 0700), Step::mount_root, path);
+    const Fd target = child.check(Fd(openat(scratch, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)),
+                                  Step::mount_root, path);
+    child.check(attach_mount(tree.get(), target.get()), Step::mount_root, path);
   }
-  bool too_old = false;
-  int root = overlay_mount(child, plan, plan.mapped_lower, &too_old);
-  if (too_old) child.die(Step::mount_root, "lowerdir+", ENOSYS);
+  Fd root = overlay_mount(child, plan, plan.mapped_lower);
+  if (!root) child.die(Step::mount_root, "lowerdir+", ENOSYS);
   return root;
 }
 
 void attach_mapped_rootfs(const Child& child, int root) {
-  int target = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (target < 0 || attach_mount(root, target) != 0) child.die(Step::mount_root);
-  close(target);
+  const Fd target = child.check(Fd(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root);
+  child.check(attach_mount(root, target.get()), Step::mount_root);
 }
 
 void pivot_to(const Child& child, int root) {
-  if (fchdir(root) != 0) child.die(Step::pivot_root);
+  child.check(fchdir(root), Step::pivot_root);
   // The old root comes to lie over the new one at the same place, so no directory for it
   // is needed inside the image; then it is the one that "." reaches, and is let go.
-  if (syscall(SYS_pivot_root, ".", ".") != 0) child.die(Step::pivot_root);
-  if (umount2(".", MNT_DETACH) != 0) child.die(Step::leave_host_root);
-  if (chdir("/") != 0) child.die(Step::leave_host_root);
+  child.check(syscall(SYS_pivot_root, ".", "."), Step::pivot_root);
+  child.check(umount2(".", MNT_DETACH), Step::leave_host_root);
+  child.check(chdir("/"), Step::leave_host_root);
 }
 
 namespace {
@@ -227,54 +207,45 @@ namespace {
 // A masked file is covered with the host's /dev/null, never the container's, which its image
 // or a neighbour could have replaced (CVE-2025-31133). Every path is opened once and
 // the mount put on that descriptor; below /proc it must really be procfs (CVE-2025-52881).
-// The path's descriptor, or -1 when there is no such path.
-int open_checked(const Child& child, int root, const char* path, Step step) {
-  int target = open_in_root(root, path, O_PATH);
-  if (target < 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return -1;
-    child.die(step, path);
-  }
-  if (strncmp(path, "/proc/", 6) == 0 && !is_on(target, PROC_SUPER_MAGIC)) child.die(step, path, EXDEV);
+// No Fd when there is no such path.
+Fd open_checked(const Child& child, int root, const char* path, Step step) {
+  Fd target = open_in_root(root, path, O_PATH);
+  if (!target && errno != ENOENT && errno != ENOTDIR) child.die(step, path);
+  const bool is_in_proc = strncmp(path, "/proc/", 6) == 0;
+  if (target && is_in_proc && !is_on(target.get(), PROC_SUPER_MAGIC)) child.die(step, path, EXDEV);
   return target;
 }
 
-int null_tree(const Child& child) {
-  int tree = clone_tree(AT_FDCWD, "/dev/null", false);
-  if (tree < 0) child.die(Step::mask_path, "/dev/null");
-  if (!is_null_device(tree)) child.die(Step::mask_path, "/dev/null", ENODEV);
+Fd null_tree(const Child& child) {
+  constexpr const char* path = "/dev/null";
+  Fd tree = child.check(clone_tree(AT_FDCWD, path, false), Step::mask_path, path);
+  if (!is_null_device(tree.get())) child.die(Step::mask_path, path, ENODEV);
   // The node is the host's: nothing about it may be changed from inside.
-  if (change_mount(tree, {MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID, 0, MS_PRIVATE}, false) != 0) {
-    child.die(Step::mask_path, "/dev/null");
-  }
+  constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID;
+  child.check(change_mount(tree.get(), {attributes, 0, MS_PRIVATE}, false), Step::mask_path, path);
   return tree;
 }
 
-int empty_directory(const Child& child) {
-  int tree = new_mount("tmpfs", {{"size", "4k"}, {"mode", "755"}},
-                       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-  if (tree < 0) child.die(Step::mask_path);
-  return tree;
+Fd empty_directory(const Child& child) {
+  constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  return child.check(new_mount("tmpfs", {{"size", "4k"}, {"mode", "755"}}, attributes), Step::mask_path);
 }
 
 // What covers all masked paths of one kind: made at the first, copied for the next
 // from the place where the first one hangs (a detached mount cannot be copied).
 class Cover {
  public:
-  explicit Cover(int (*make)(const Child&)) : make_(make) {}
+  explicit Cover(Fd (*make)(const Child&)) : make_(make) {}
 
   void put_on(const Child& child, int target, const char* path) {
-    int tree = first_ < 0 ? make_(child) : clone_tree(first_, "", false);
-    if (tree < 0 || attach_mount(tree, target) != 0) child.die(Step::mask_path, path);
-    if (first_ < 0) first_ = tree;
-    else close(tree);
-  }
-  void finish() const {
-    if (first_ >= 0) close(first_);
+    Fd tree = first_ ? child.check(clone_tree(first_.get(), "", false), Step::mask_path, path) : make_(child);
+    child.check(attach_mount(tree.get(), target), Step::mask_path, path);
+    if (!first_) first_ = std::move(tree);
   }
 
  private:
-  int (*make_)(const Child&);
-  int first_ = -1;
+  Fd (*make_)(const Child&);
+  Fd first_;
 };
 
 }  // namespace
@@ -282,27 +253,22 @@ class Cover {
 void mask_paths(const Child& child, int root, const std::vector<std::string>& paths) {
   Cover files(null_tree), directories(empty_directory);
   for (const std::string& path : paths) {
-    int target = open_checked(child, root, path.c_str(), Step::mask_path);
-    if (target < 0) continue;
+    const Fd target = open_checked(child, root, path.c_str(), Step::mask_path);
+    if (!target) continue;
     struct stat status;
-    if (fstat(target, &status) != 0) child.die(Step::mask_path, path.c_str());
-    (S_ISDIR(status.st_mode) ? directories : files).put_on(child, target, path.c_str());
-    close(target);
+    child.check(fstat(target.get(), &status), Step::mask_path, path.c_str());
+    (S_ISDIR(status.st_mode) ? directories : files).put_on(child, target.get(), path.c_str());
   }
-  files.finish();
-  directories.finish();
 }
 
 void make_paths_readonly(const Child& child, int root, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
-    int target = open_checked(child, root, path.c_str(), Step::make_path_readonly);
-    if (target < 0) continue;
-    int tree = clone_tree(target, "", true);
-    if (tree < 0 || change_mount(tree, {MOUNT_ATTR_RDONLY, 0, 0}, true) != 0 || attach_mount(tree, target) != 0) {
-      child.die(Step::make_path_readonly, path.c_str());
-    }
-    close(tree);
-    close(target);
+    const Fd target = open_checked(child, root, path.c_str(), Step::make_path_readonly);
+    if (!target) continue;
+    auto check = [&](auto made) { return child.check(std::move(made), Step::make_path_readonly, path.c_str()); };
+    const Fd tree = check(clone_tree(target.get(), "", true));
+    check(change_mount(tree.get(), {MOUNT_ATTR_RDONLY, 0, 0}, true));
+    check(attach_mount(tree.get(), target.get()));
   }
 }
 

@@ -23,7 +23,7 @@ struct OverlayPlan {
 struct ImagePlan {
   OverlayPlan view;
   std::string sub_path;
-  int tree = -1;  // in the child: detached
+  Fd tree;  // in the child: detached
 };
 
 struct RootfsPlan {
@@ -35,7 +35,7 @@ struct RootfsPlan {
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
 
 // Mounts it and returns a descriptor of its root.
-int mount_rootfs(const Child& child, const OverlayPlan& plan);
+Fd mount_rootfs(const Child& child, const OverlayPlan& plan);
 
 // Puts a detached mount on the directory `mountpoint`, which must be no link.
 void attach_at(const Child& child, int mount, const std::string& mountpoint);
@@ -53,9 +53,9 @@ void make_image_views(const Child& child, std::vector<ImagePlan>& images, int sc
 // For a container in a user namespace, whose root may neither mount an overlay of ours nor own its layers:
 // the host's root does it, in a mount namespace to be left. First a scratch directory, a tmpfs on the
 // mountpoint that becomes the working directory (which a copy of the mount namespace takes along) ...
-int mount_scratch(const Child& child, const OverlayPlan& plan);
+Fd mount_scratch(const Child& child, const OverlayPlan& plan);
 // ... then the overlay of mapped layers, attached nowhere ...
-int make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch, int user_namespace);
+Fd make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch, int user_namespace);
 // ... and inside, in the copy, it is put over the scratch directory.
 void attach_mapped_rootfs(const Child& child, int root);
 

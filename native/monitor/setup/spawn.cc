@@ -69,9 +69,7 @@ clone_args process_args(uint64_t namespaces, pid_t* pid) {
   if (options.way == SpawnWay::helper_then_new_namespaces) {
     clone_args args = process_args(options.new_namespaces, pages.pid());
     args.flags |= CLONE_PARENT;  // and the exit signal is the helper's own
-    const long process = clone3(args);
-    if (process < 0) child.die(Step::spawn_process);
-    if (process > 0) _exit(0);
+    if (child.check(clone3(args), Step::spawn_process) > 0) _exit(0);
   }
   procedure.set_up(child);
   const LastSteps* last = procedure.last_steps();
