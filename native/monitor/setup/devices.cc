@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
