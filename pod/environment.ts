@@ -3,11 +3,13 @@
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
 import type { Host, Log, Monitor, SpawnedMonitor } from "../native/index.ts";
+import type { CgroupDriver } from "./cgroup-driver.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
+import type { Systemd } from "./systemd/units.ts";
 
 /** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
 export interface Monitors {
@@ -27,6 +29,9 @@ export interface Environment {
   readonly filters: SeccompFilters;
   readonly accounts: AccountFiles;
   readonly cgroups: CgroupTree;
+  readonly cgroupDriver: CgroupDriver;
+  /** Where it is PID 1, whatever the driver. */
+  readonly systemd: Pick<Systemd, "startScope" | "joinScope" | "close"> | undefined;
   readonly events: EventHub;
   readonly log: Log;
   /** Nanoseconds since the epoch. */
@@ -35,7 +40,7 @@ export interface Environment {
   readonly runDirectory: string;
   /** Where checkpoints are made, a directory for each container; durable. */
   readonly checkpointDirectory: string;
-  /** Where pods without a cgroup_parent have their cgroup, cgroupfs form. */
+  /** Where pods without a cgroup_parent have their cgroup, cgroupfs form; the systemd driver makes a slice of it. */
   readonly cgroupRoot: string;
   readonly hostResolvConf: string;
   /** This process's capability bounding set. */

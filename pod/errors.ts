@@ -114,6 +114,27 @@ export const podErrors = catalogue({
     sentence: "AppArmor profile {profile} was asked for and this kernel has no AppArmor.",
     remedy: "Leave the profile out, or run the pod on a node whose kernel has AppArmor.",
   },
+  cgroupParent: {
+    code: "InvalidArgument",
+    sentence: "The cgroup parent {parent} of pod {pod} cannot be used: with the cgroup driver {driver} it is {wanted}.",
+    remedy:
+      "Let the kubelet take the driver from the runtime (its default), or set its cgroupDriver and cgroup.driver of Keelson's configuration to the same.",
+  },
+  systemdMissing: {
+    code: "FailedPrecondition",
+    sentence: "The cgroup driver systemd is configured, and {reason}.",
+    remedy: "Set cgroup.driver to cgroupfs or auto, or run Keelson where systemd is PID 1 and D-Bus is installed.",
+  },
+  scopeFailed: {
+    code: "Internal",
+    sentence: "The scope {scope} was not started by systemd: {reason}.",
+    remedy: "Read systemd's own log (journalctl -b _PID=1) about that unit.",
+  },
+  systemdLate: {
+    code: "DeadlineExceeded",
+    sentence: "The scope {scope} had not been started by systemd after {seconds} s: {reason}.",
+    remedy: "Look whether systemd and the system bus answer (busctl status), and what they wait for.",
+  },
   selinuxOptions: {
     code: "FailedPrecondition",
     sentence:

@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
 import { changeFiles } from "../native/index.ts";
+import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
@@ -72,7 +73,8 @@ function monitorSandbox(sandbox: Sandbox): object {
     ...(user === undefined ? {} : { user: monitorMappings(user) }),
     sysctls: Object.fromEntries(sandbox.config.sysctls),
     shm_size: 64 << 20,
-    cgroup: sandbox.cgroup,
-    own_cgroup: sandbox.ownsCgroup,
+    ...(isScoped(sandbox)
+      ? { cgroup: "", own_cgroup: false, scope: sandbox.cgroup }
+      : { cgroup: sandbox.cgroup, own_cgroup: sandbox.ownsCgroup }),
   };
 }

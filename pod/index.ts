@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
 import { connectMonitor, type Host, type Log, messageOf, spawnMonitor } from "../native/index.ts";
+import { type CgroupDriver, isBootedBySystemd } from "./cgroup-driver.ts";
 import { detectCgroups } from "./cgroups.ts";
 import type { Environment } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -18,8 +19,10 @@ import { AccountFiles } from "./spec/account-files.ts";
 import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
+import { Systemd } from "./systemd/units.ts";
 import type { Pods } from "./types.ts";
 
+export { type CgroupDriver, chooseCgroupDriver } from "./cgroup-driver.ts";
 export { podErrors } from "./errors.ts";
 export type * from "./types.ts";
 
@@ -34,6 +37,7 @@ export interface PodOptions {
   readonly runDirectory: string;
   /** cgroupfs form, e.g. /keelson. */
   readonly cgroupRoot: string;
+  readonly cgroupDriver: CgroupDriver;
   readonly hostResolvConf: string;
   /** The keelson-monitor executable. */
   readonly monitorPath: string;
@@ -71,6 +75,8 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
     accounts: new AccountFiles(host),
     cgroups: await detectCgroups(),
+    cgroupDriver: options.cgroupDriver,
+    systemd: (await isBootedBySystemd()) ? new Systemd() : undefined,
     events: new EventHub(),
     hostCapabilities,
     lowestOomScore: await lowestOomScore(hostCapabilities),

@@ -329,6 +329,7 @@ export class NodePods implements Pods {
     await Promise.all([this.#env.records.idle(), this.#breakCheckpointsOff()]);
     // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
     await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
+    this.#env.systemd?.close();
   }
 
   /** A criu that does not end by itself in time is killed: no container may stand still while no daemon is there. */

@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
 import { type SpawnedMonitor, settled, TimeLimit } from "../native/index.ts";
+import { enterScope, isScoped, leaveDaemonUnit, podCgroup } from "./cgroup-driver.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
@@ -26,7 +27,7 @@ export function newSandbox(env: Environment, config: SandboxConfig, handler: Run
     handler,
     createdAt: env.clock(),
     podDirectory: join(env.runDirectory, "pods", id),
-    cgroup: config.cgroupParent === "" ? `${env.cgroupRoot}/${id}` : config.cgroupParent,
+    cgroup: podCgroup(env, id, config),
     hostname: config.hostname === "" ? hostname() : config.hostname,
   });
 }
@@ -104,6 +105,10 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
       if (sandbox.ownNetwork) await timed(stages, "network", async () => await attaching);
     }),
     spawning.then(async () => await writeContainerFiles(sandbox, env.hostResolvConf)),
+    spawning.then(async ({ pid }) => {
+      if (isScoped(sandbox)) await timed(stages, "scope", async () => await enterScope(env, sandbox, pid));
+      else void leaveDaemonUnit(env, sandbox, pid);
+    }),
   ]);
   signal.throwIfAborted();
 

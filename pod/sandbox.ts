@@ -92,7 +92,7 @@ export class Sandbox {
   }
 
   get ownsCgroup(): boolean {
-    return this.config.cgroupParent === "";
+    return this.cgroup !== this.config.cgroupParent;
   }
 
   get netnsPath(): string {

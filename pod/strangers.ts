@@ -69,8 +69,9 @@ export async function clearStrangePod(env: Environment, podDirectory: string): P
 async function cgroupOnDisk(podDirectory: string): Promise<{ path: string; own: boolean } | undefined> {
   try {
     const sandbox: unknown = JSON.parse(await readFile(join(podDirectory, "sandbox.json"), "utf8"));
-    if (typeof sandbox !== "object" || sandbox === null || !("cgroup" in sandbox) || !("own_cgroup" in sandbox))
-      return undefined;
+    if (typeof sandbox !== "object" || sandbox === null) return undefined;
+    if ("scope" in sandbox && typeof sandbox.scope === "string") return { path: sandbox.scope, own: true };
+    if (!("cgroup" in sandbox) || !("own_cgroup" in sandbox)) return undefined;
     return typeof sandbox.cgroup === "string" && sandbox.cgroup.startsWith("/")
       ? { path: sandbox.cgroup, own: sandbox.own_cgroup === true }
       : undefined;

@@ -1,6 +1,7 @@
 // What a daemon before this one began to take down or left behind, finished once this one serves: a few pods at a time.
 
 import { trackWork } from "../native/index.ts";
+import { isScoped, leaveDaemonUnit } from "./cgroup-driver.ts";
 import { recoverCheckpoints } from "./checkpoint.ts";
 import type { Container } from "./container.ts";
 import { removeContainer } from "./container-remove.ts";
@@ -41,6 +42,10 @@ export async function tidy(
       found.flatMap(({ containers }) => [...containers.values()]),
     );
   });
+  // An older keelson, or one that was killed meanwhile, has left them where they began.
+  for (const sandbox of found.filter((one) => one.ready && !isScoped(one))) {
+    await leaveDaemonUnit(env, sandbox, sandbox.monitorPid);
+  }
   // The processes of pods whose monitor is gone wait for no plugin of others.
   const headless = found.filter(({ life, monitor }) => life === "stopping" && monitor === undefined);
   const killed = Promise.all(

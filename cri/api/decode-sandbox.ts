@@ -102,8 +102,9 @@ function decodePortMappings(messages: readonly runtime.v1.PortMapping.$Propertie
 function decodeCgroupParent(text: string | null | undefined, field: string): string {
   const path = plainText(text, field);
   if (path === "") return path;
-  if (path.startsWith("/") && !path.split("/").includes("..")) return path;
-  throw invalid(field, path, "an absolute path like /kubepods/pod1, without ..; the cgroup driver is cgroupfs");
+  if (path.startsWith("/") ? !path.split("/").includes("..") : path.endsWith(".slice") && !path.includes("/"))
+    return path;
+  throw invalid(field, path, "an absolute path like /kubepods/pod1, without .., or a slice like kubepods.slice");
 }
 
 /** By dotted name. Only what a namespace of the pod's own holds: anything else would change the host. */

@@ -1,6 +1,7 @@
 // Version, Status and RuntimeConfig: what this runtime is, and whether it can run pods.
 
 import type { Network } from "../../cni/types.ts";
+import type { CgroupDriver } from "../../pod/index.ts";
 import type { Pods } from "../../pod/types.ts";
 import { encodeInfo } from "./encode-fields.ts";
 import { runtime } from "./generated/messages.js";
@@ -14,6 +15,7 @@ export interface NodeParts {
   readonly network: Pick<Network, "readiness" | "info">;
   /** Keelson's, semver. */
   readonly version: string;
+  readonly cgroupDriver: CgroupDriver;
   /** The effective configuration, for verbose Status. */
   readonly config: object;
 }
@@ -44,7 +46,8 @@ export function nodeStatus(parts: NodeParts): Required<Pick<Handlers<typeof runt
     },
 
     async RuntimeConfig() {
-      return { linux: { cgroupDriver: runtime.v1.CgroupDriver.CGROUPFS } };
+      const { CGROUPFS, SYSTEMD } = runtime.v1.CgroupDriver;
+      return { linux: { cgroupDriver: parts.cgroupDriver === "systemd" ? SYSTEMD : CGROUPFS } };
     },
   };
 }

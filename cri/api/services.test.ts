@@ -36,11 +36,7 @@ describe("RunPodSandbox refuses", () => {
     ["container port 0", { portMappings: [{ hostPort: 80 }] }, "config.port_mappings[0].container_port is 0"],
     ["an unknown protocol", { portMappings: [{ hostPort: 80, containerPort: 80, protocol: 9 }] }, "protocol is 9"],
     ["a host IP that is none", { portMappings: [{ hostPort: 80, containerPort: 80, hostIp: "x" }] }, 'host_ip is "x"'],
-    [
-      "a systemd slice",
-      { linux: { cgroupParent: "kubepods.slice" } },
-      'config.linux.cgroup_parent is "kubepods.slice"',
-    ],
+    ["a systemd slice", { linux: { cgroupParent: "kubepods" } }, 'config.linux.cgroup_parent is "kubepods"'],
     ["a cgroup that climbs", { linux: { cgroupParent: "/a/../.." } }, "config.linux.cgroup_parent"],
     ["a sysctl of the host", { linux: { sysctls: { "kernel.core_pattern": "|/x" } } }, "config.linux.sysctls key"],
     [
@@ -317,7 +313,7 @@ test("Version, Status and RuntimeConfig say what kubelets ask for", async () => 
     info: { config: '{"root":"/r"}', network: '{"name":"test"}' },
   });
   expect((await edge.client.call("Status")).info).toEqual({});
-  expect(await edge.client.call("RuntimeConfig")).toEqual({ linux: { cgroupDriver: "CGROUPFS" } });
+  expect(await edge.client.call("RuntimeConfig")).toEqual({ linux: { cgroupDriver: "SYSTEMD" } });
 });
 
 describe("images", () => {

@@ -6,6 +6,7 @@ import { findPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
 import { firstLine, loadHost, type NativePaths, nativePaths, runProgram } from "../../native/index.ts";
+import { chooseCgroupDriver } from "../../pod/cgroup-driver.ts";
 import { detectCgroups } from "../../pod/cgroups.ts";
 import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
@@ -38,6 +39,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["seccomp", checkSeccomp],
     ["SELinux", async () => checkSelinux(await selinuxIsActive())],
     ["cgroups", checkCgroups],
+    ["cgroup driver", checkCgroupDriver],
     ["native programs", async () => checkPrograms(nativePaths())],
     ["network", checkNetwork],
     ["network leftovers", async ({ root }) => checkLeftovers(await networkLeftovers(root))],
@@ -183,6 +185,11 @@ async function checkCgroups(): Promise<Finding> {
     `v1 with ${controllers.filter((name) => wanted.includes(name)).join(", ")}`,
     "It works; v2 kills whole cgroups, and Kubernetes wants it (systemd.unified_cgroup_hierarchy=1).",
   );
+}
+
+async function checkCgroupDriver({ cgroupDriver }: Config): Promise<Finding> {
+  const driver = await chooseCgroupDriver(cgroupDriver);
+  return ok("cgroup driver", `${driver}, which kubelets take over`);
 }
 
 /** By running each: a library that its loader does not find shows in nothing else. */

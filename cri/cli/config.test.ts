@@ -24,6 +24,7 @@ test("an empty file means the defaults", async () => {
     state: "/run/keelson",
     socket: "/run/keelson/keelson.sock",
     logLevel: "info",
+    cgroupDriver: "auto",
     cgroupRoot: "/keelson",
     cniConfDir: "/etc/cni/net.d",
     cniBinDirs: ["/opt/cni/bin", "/usr/lib/cni"],

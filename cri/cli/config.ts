@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
+import type { CgroupDriver } from "../../pod/index.ts";
 import { readSettings, type Setting, type SettingValues } from "./config-files.ts";
 import { formatHostAndPort, type HostAndPort, settings } from "./settings.ts";
 
@@ -15,6 +16,7 @@ export interface Config {
   readonly state: string;
   readonly socket: string;
   readonly logLevel: LogLevel;
+  readonly cgroupDriver: CgroupDriver | "auto";
   /** cgroupfs form: where pods without a cgroup_parent go. */
   readonly cgroupRoot: string;
   readonly cniConfDir: string;
@@ -49,6 +51,7 @@ export async function loadConfig(
     state,
     socket: given(settings.socket) ?? join(state, "keelson.sock"),
     logLevel: take(settings.logLevel),
+    cgroupDriver: take(settings.cgroupDriver),
     cgroupRoot: take(settings.cgroupRoot),
     cniConfDir: take(settings.cniConfDir),
     cniBinDirs: take(settings.cniBinDirs),
@@ -68,7 +71,7 @@ export function printConfig(config: Config): string {
     state: config.state,
     socket: config.socket,
     log: { level: config.logLevel },
-    cgroup: { root: config.cgroupRoot },
+    cgroup: { driver: config.cgroupDriver, root: config.cgroupRoot },
     cni: { conf_dir: config.cniConfDir, bin_dirs: [...config.cniBinDirs] },
     image: { registries_dir: config.registriesDir },
     streaming: { address: config.streamingAddress, port: config.streamingPort },

@@ -7,7 +7,7 @@ import { openNetwork } from "../../cni/network.ts";
 import { hostPlatform } from "../../image/platform.ts";
 import { openImageStore, storeDefaults } from "../../image/store.ts";
 import { firstLine, isDoneWithin, type Log, loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
-import { openPods } from "../../pod/index.ts";
+import { chooseCgroupDriver, openPods } from "../../pod/index.ts";
 import { service, startGrpcServer } from "../api/grpc-server.ts";
 import { imageService, keelsonImageService } from "../api/image-service.ts";
 import { imageMethods, keelsonImageMethods, keelsonNodeMethods, runtimeMethods } from "../api/methods.ts";
@@ -68,6 +68,7 @@ export async function serve(
   });
   closing("network", () => network.close());
 
+  const cgroupDriver = await chooseCgroupDriver(config.cgroupDriver);
   const pods = await openPods({
     host,
     images,
@@ -76,6 +77,7 @@ export async function serve(
     root: config.root,
     runDirectory: config.state,
     cgroupRoot: config.cgroupRoot,
+    cgroupDriver,
     hostResolvConf: "/etc/resolv.conf",
     monitorPath: paths.monitor,
     ociHandlers: config.handlers,
@@ -103,6 +105,7 @@ export async function serve(
           network,
           streaming,
           version,
+          cgroupDriver,
           config,
           cniConfDir: config.cniConfDir,
           dataDir: join(config.root, "host-local"),

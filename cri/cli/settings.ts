@@ -4,6 +4,7 @@ import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
+import type { CgroupDriver } from "../../pod/index.ts";
 import type { Setting } from "./config-files.ts";
 
 export interface HostAndPort {
@@ -101,11 +102,17 @@ export const settings = {
     "info",
     "Lines of this level and above: debug, info, warn or error. SIGHUP applies it.",
   ),
+  cgroupDriver: setting<CgroupDriver | "auto">(
+    "cgroup.driver",
+    oneOf("auto", "cgroupfs", "systemd"),
+    "auto",
+    "Who makes the cgroups of pods: Keelson itself, or systemd (a scope each); auto: systemd where it runs. A kubelet asks for it.",
+  ),
   cgroupRoot: setting(
     "cgroup.root",
     path,
     "/keelson",
-    "Parent of pods that come without a cgroup parent, in cgroupfs form. A kubelet's pods come with one.",
+    "Parent of pods that come without a cgroup parent, in cgroupfs form; for systemd keelson.slice. A kubelet's pods come with one.",
   ),
   cniConfDir: setting("cni.conf_dir", path, "/etc/cni/net.d", "The network's configuration; watched for changes."),
   cniBinDirs: setting(

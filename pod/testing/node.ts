@@ -178,6 +178,8 @@ export class ScriptedNode {
       filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
       accounts: new AccountFiles(host),
       cgroups: { unified: true, v2: join(this.directory, "cgroup"), v1: new Map() },
+      cgroupDriver: "cgroupfs",
+      systemd: undefined,
       events: new EventHub(),
       log: (level, message) => {
         if (!life.killed) this.log.push(`${level} ${message}`);

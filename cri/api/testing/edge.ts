@@ -28,6 +28,7 @@ export async function serveEdge(pods: Pods, images: Partial<ImageStore> = {}): P
     pods,
     network,
     version: "1.2.3",
+    cgroupDriver: "systemd",
     config: { root: "/r" },
     streaming: { url: ({ kind }) => `http://127.0.0.1:1/${kind}/token` },
     cniConfDir: "/nonexistent",

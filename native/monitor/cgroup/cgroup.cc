@@ -55,10 +55,10 @@ Status make_levels(const std::string& root, const std::string& path, Version ver
   }
   std::string parent = root;
   for (const std::string& directory : levels(root, path)) {
-    // Not before the directory is needed: handing controllers down costs a walk of all below.
+    // Also above directories that are there: systemd hands down what its own units ask for, hugetlb never.
+    if (version == Version::v2) TRY(v2::delegate_controllers(parent));
     const bool exists = access(directory.c_str(), F_OK) == 0;
     if (!exists) {
-      if (version == Version::v2) TRY(v2::delegate_controllers(parent));
       if (mkdir(directory.c_str(), 0755) != 0) {
         if (errno != EEXIST) return fail_errno("make the cgroup " + directory);
       } else {

@@ -2,9 +2,11 @@
 #include "monitor/cgroup/v2.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "common/fd.h"
 #include "monitor/cgroup/devices.h"
@@ -30,7 +32,7 @@ class Resources {
   explicit Resources(std::string directory) : directory_(std::move(directory)) {}
 
   Status collect(const Json& resources) {
-    collect_cpu(resources["cpu"]);
+    TRY(collect_cpu(resources["cpu"]));
     TRY(collect_memory(resources["memory"]));
     for (const Json& limit : resources["hugepageLimits"].items()) {
       optional("hugetlb." + std::string(limit["pageSize"].string()) + ".max", or_max(limit["limit"].integer()));
@@ -47,28 +49,35 @@ class Resources {
     if (name.find('/') == name.npos) writes_.add_if_present(directory_ + "/" + name, std::move(value));
   }
 
-  void collect_cpu(const Json& cpu) {
+  Status collect_cpu(const Json& cpu) {
     if (int64_t shares = cpu["shares"].integer(); shares > 0) {
       add("cpu.weight", std::to_string(weight_of_shares(shares)));
     }
     const int64_t quota = cpu["quota"].integer(), period = cpu["period"].integer();
     if (quota != 0 || period > 0) {
+      // A period stands behind a quota only: an update of it alone repeats the quota that is there.
       std::string value = quota > 0 ? std::to_string(quota) : "max";
+      if (quota == 0) {
+        const std::string before = TRY(read_cgroup_file(directory_ + "/cpu.max"));
+        value = before.substr(0, before.find(' '));
+      }
       if (period > 0) value += " " + std::to_string(period);
       add("cpu.max", value);
     }
     if (!cpu["cpus"].string().empty()) add("cpuset.cpus", std::string(cpu["cpus"].string()));
     if (!cpu["mems"].string().empty()) add("cpuset.mems", std::string(cpu["mems"].string()));
+    return {};
   }
 
   Status collect_memory(const Json& memory) {
     const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
     if (swap > 0) {
-      // OCI counts memory and swap together, v2 counts swap alone.
-      if (limit <= 0 || swap < limit) {
+      // OCI counts memory and swap together, v2 counts swap alone. An update of the sum alone is of the limit that is there.
+      const int64_t memory_limit = limit != 0 ? limit : read_cgroup_number(directory_ + "/memory.max");
+      if (memory_limit <= 0 || swap < memory_limit) {
         return fail(Kind::invalid, "limit memory", "a limit with swap needs a limit of memory that is not above it");
       }
-      optional("memory.swap.max", std::to_string(swap - limit));
+      optional("memory.swap.max", std::to_string(swap - memory_limit));
     } else if (swap < 0 || limit < 0) {
       optional("memory.swap.max", "max");
     }
@@ -77,9 +86,17 @@ class Resources {
   }
 
   Status collect_unified(const Json& unified) {
+    const char* const step = "apply linux.resources.unified";
     for (const auto& [name, value] : unified.members()) {
       if (name.empty() || name.find('/') != name.npos || name.find('.') == name.npos) {
-        return fail(Kind::invalid, "apply linux.resources.unified", "\"" + name + "\" is no cgroup file");
+        return fail(Kind::invalid, step, "\"" + name + "\" is no cgroup file");
+      }
+      // The others of the core move, kill or freeze processes, or hand controllers down.
+      if (name.starts_with("cgroup.") && !name.starts_with("cgroup.max.")) {
+        return fail(Kind::invalid, step, "\"" + name + "\" limits nothing");
+      }
+      if (::access((directory_ + "/" + name).c_str(), F_OK) != 0) {
+        return fail(Kind::invalid, step, "this kernel has no " + name + ", or its controller is not handed down to here");
       }
       add(name, std::string(value.string()));
     }
@@ -99,12 +116,20 @@ Status delegate_controllers(const std::string& directory) {
   auto has = [](const std::string& list, std::string_view name) {
     return (" " + list + " ").find(" " + std::string(name) + " ") != std::string::npos;
   };
-  std::string additions;
+  const std::string file = directory + "/cgroup.subtree_control";
+  std::vector<std::string> additions;
   for (std::string_view name : wanted) {
-    if (has(available, name) && !has(delegated, name)) additions += "+" + std::string(name) + " ";
+    if (has(available, name) && !has(delegated, name)) additions.push_back("+" + std::string(name));
   }
-  if (additions.empty()) return {};
-  return write_cgroup_file(directory + "/cgroup.subtree_control", additions);
+  // One by one: the kernel takes all of a write or nothing, and one that cannot be handed down (cpu beside realtime
+  // processes) would keep back the others. What asks for its files then is refused by their name.
+  for (const std::string& addition : additions) {
+    if (const Status written = write_cgroup_file(file, addition); !written && written.error().error_number == EBUSY) {
+      return fail(Kind::system, "hand controllers down to what is below " + directory,
+                  "it has processes of its own, which cgroup v2 does not allow beside limited children");
+    }
+  }
+  return {};
 }
 
 Status apply(const std::string& directory, const Json& resources) {

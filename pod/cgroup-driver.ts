@@ -1,0 +1,113 @@
+// The cgroup driver: whether pods lie in cgroups of our own making, or in scopes of systemd's. Where a pod's cgroup is, and
+// where its monitor belongs: nowhere in the daemon's own unit, which is stopped and limited as one.
+
+import { existsSync } from "node:fs";
+import { mkdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { writeFile } from "../native/index.ts";
+import type { Environment } from "./environment.ts";
+import { podErrors } from "./errors.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { systemBusSocket } from "./systemd/bus.ts";
+import { sliceCgroup, sliceOfCgroup, sliceOfParent } from "./systemd/slices.ts";
+import { monitorsScope } from "./systemd/units.ts";
+import type { SandboxConfig, SandboxId } from "./types.ts";
+
+export type CgroupDriver = "cgroupfs" | "systemd";
+
+/** sd_booted(3): there while systemd is PID 1. */
+const bootedBySystemd = "/run/systemd/system";
+
+export async function isBootedBySystemd(): Promise<boolean> {
+  return await stat(bootedBySystemd).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+/** `auto` is systemd wherever it runs, as two managers of one tree get in each other's way. */
+export async function chooseCgroupDriver(configured: CgroupDriver | "auto"): Promise<CgroupDriver> {
+  if (configured === "cgroupfs") return configured;
+  const missing = !(await isBootedBySystemd())
+    ? "systemd is not PID 1 here"
+    : !existsSync(systemBusSocket)
+      ? `there is no ${systemBusSocket}`
+      : undefined;
+  if (missing === undefined) return "systemd";
+  if (configured === "systemd") throw podErrors.systemdMissing({ reason: missing });
+  return "cgroupfs";
+}
+
+/** The new pod's cgroup, in cgroupfs form. Throws for a parent in the other driver's form. */
+export function podCgroup(
+  { cgroupDriver, cgroupRoot }: Pick<Environment, "cgroupDriver" | "cgroupRoot">,
+  id: SandboxId,
+  { cgroupParent, metadata }: Pick<SandboxConfig, "cgroupParent" | "metadata">,
+): string {
+  const refuse = (wanted: string) =>
+    podErrors.cgroupParent({ parent: cgroupParent, pod: metadata.name, driver: cgroupDriver, wanted });
+  if (cgroupDriver === "systemd") {
+    const slice = cgroupParent === "" ? sliceOfCgroup(cgroupRoot) : sliceOfParent(cgroupParent);
+    const cgroup = slice === undefined ? undefined : sliceCgroup(slice);
+    if (cgroup === undefined) throw refuse("a slice, such as kubepods-besteffort.slice");
+    return `${cgroup}/${scopeName(id)}`;
+  }
+  if (cgroupParent === "") return `${cgroupRoot}/${id}`;
+  if (!cgroupParent.startsWith("/") || sliceOfParent(cgroupParent) !== undefined) {
+    throw refuse("an absolute path, such as /kubepods/besteffort, and no slice");
+  }
+  return cgroupParent;
+}
+
+/** True for a pod that systemd has a scope of: its cgroup is there once its monitor is in it. */
+export function isScoped({ id, cgroup }: Pick<Sandbox, "id" | "cgroup">): boolean {
+  return cgroup.endsWith(`/${scopeName(id)}`);
+}
+
+function scopeName(id: SandboxId): string {
+  return `keelson-${id}.scope`;
+}
+
+/**
+ * A scope must hold a process and goes with its last one: that is the monitor, in a cgroup of its own inside, as cgroup v2
+ * allows none beside those of containers. Rejects when no container can start in the pod.
+ */
+export async function enterScope(env: Environment, { id, cgroup, config }: Sandbox, monitorPid: number): Promise<void> {
+  if (env.systemd === undefined) throw podErrors.systemdMissing({ reason: "systemd is not PID 1 here" });
+  const [, slice = "-.slice"] = /([^/]+)\/[^/]+$/.exec(cgroup) ?? [];
+  const { namespace, name } = config.metadata;
+  const pids = await unitProcesses(monitorPid);
+  await env.systemd.startScope({ name: scopeName(id), slice, description: `Pod ${namespace}/${name}` }, pids);
+  if (!env.cgroups.unified) return;
+  const own = join(env.cgroups.v2, cgroup, "monitor");
+  await mkdir(own);
+  for (const pid of pids) await writeFile(join(own, "cgroup.procs"), String(pid));
+}
+
+/** For the monitor of a pod without a scope. Never rejects: where it stays it works as well, but ends with the unit. */
+export async function leaveDaemonUnit(env: Environment, { id }: Sandbox, monitorPid: number): Promise<void> {
+  if (env.systemd === undefined) return;
+  try {
+    if (await isIn(monitorPid, monitorsScope.name)) return;
+    await env.systemd.joinScope(monitorsScope, await unitProcesses(monitorPid));
+  } catch (error) {
+    env.log("warn", `pod sandbox ${id}: its monitor stays in the daemon's own unit: ${String(error)}`);
+  }
+}
+
+async function isIn(pid: number, unit: string): Promise<boolean> {
+  return (await cgroupsOf(pid)).includes(`/${unit}`);
+}
+
+/** The monitor, and those of its children that have no cgroup of a container: the init of the pod's PID namespace. */
+async function unitProcesses(monitorPid: number): Promise<number[]> {
+  const children = await readFile(`/proc/${monitorPid}/task/${monitorPid}/children`, "utf8").catch(() => "");
+  const own = await cgroupsOf(monitorPid);
+  const pids = children.split(" ").filter(Boolean).map(Number);
+  const beside = await Promise.all(pids.map(async (pid) => (await cgroupsOf(pid)) === own));
+  return [monitorPid, ...pids.filter((_, index) => beside[index])];
+}
+
+async function cgroupsOf(pid: number): Promise<string> {
+  return await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
+}

@@ -1,0 +1,242 @@
+// The system bus, as far as calls to systemd's manager need it: one connection over its unix socket, made for the first
+// call and again after a loss. Marshalling and authentication are dbus-native's.
+// Source: D-Bus Specification 0.43 (messages, EXTERNAL, org.freedesktop.DBus); org.freedesktop.systemd1(5), Manager.
+
+import { EventEmitter } from "node:events";
+import { connect, type Socket } from "node:net";
+import type { Message } from "@homebridge/dbus-native/lib/message.js";
+import { firstLine, orAborted } from "../../native/index.ts";
+
+export const systemBusSocket = "/run/dbus/system_bus_socket";
+
+/** A message of systemd's is a few hundred bytes. */
+const longestMessage = 1 << 20;
+const callType = 1;
+const replyType = 2;
+const errorType = 3;
+const signalType = 4;
+/** systemd is there or not: the bus is not to start it. */
+const noAutoStart = 2;
+
+const manager = {
+  destination: "org.freedesktop.systemd1",
+  path: "/org/freedesktop/systemd1",
+  interface: "org.freedesktop.systemd1.Manager",
+} as const;
+const bus = {
+  destination: "org.freedesktop.DBus",
+  path: "/org/freedesktop/DBus",
+  interface: "org.freedesktop.DBus",
+} as const;
+const jobSignals = `type='signal',sender='${manager.destination}',interface='${manager.interface}',member='JobRemoved'`;
+
+/** systemd's own answer to a call, by the error's name on the bus. */
+export class BusRefusal extends Error {
+  readonly errorName: string;
+
+  constructor(errorName: string, message: string) {
+    super(message === "" ? errorName : message);
+    this.errorName = errorName;
+  }
+}
+
+/** The bus or systemd went away or is not there: whether a call was heard nobody knows. */
+export class BusLost extends Error {}
+
+/** Errors of the bus itself about a systemd that has just left it, as it does to execute itself again. */
+const absences: ReadonlySet<string> = new Set(
+  ["NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected", "Spawn.ChildExited"].map(
+    (name) => `org.freedesktop.DBus.Error.${name}`,
+  ),
+);
+
+export interface Job {
+  /** "done", "failed", "canceled", "timeout" … Rejects with BusLost. */
+  readonly result: Promise<string>;
+}
+
+export class SystemBus {
+  readonly #socketPath: string;
+  #connection: Promise<Connection> | undefined;
+
+  constructor(socketPath = systemBusSocket) {
+    this.#socketPath = socketPath;
+  }
+
+  /** Rejects with BusRefusal, BusLost, or the signal's reason; the call may have been heard all the same. */
+  async call(member: string, signature: string, body: readonly unknown[], signal: AbortSignal): Promise<void> {
+    await this.#call({ ...manager, member, signature, body }, () => undefined, signal);
+  }
+
+  /** A call whose answer is a job. */
+  async startJob(member: string, signature: string, body: readonly unknown[], signal: AbortSignal): Promise<Job> {
+    // The job's end may stand right behind the answer, so it is awaited before anybody hears of that.
+    const job: Answer<Job> = ([path], connection) => ({ result: connection.job(path) });
+    return await this.#call({ ...manager, member, signature, body }, job, signal);
+  }
+
+  close(): void {
+    this.#connection?.then(
+      (connection) => connection.lose("it was closed"),
+      () => undefined,
+    );
+    this.#connection = undefined;
+  }
+
+  async #call<Result>(message: Message, answer: Answer<Result>, signal: AbortSignal): Promise<Result> {
+    this.#connection ??= this.#connect();
+    const work = this.#connection.then(async (connection) => await connection.call(message, answer));
+    // One that does not answer in time is of no use to the next call either.
+    return await orAborted(work, signal, () => {
+      this.close();
+      return signal.reason;
+    });
+  }
+
+  async #connect(): Promise<Connection> {
+    const forget = () => {
+      this.#connection = undefined;
+    };
+    return await Connection.open(this.#socketPath, forget).catch((error: unknown) => {
+      forget();
+      throw error;
+    });
+  }
+}
+
+/** Called as the reply comes in, before the message behind it. */
+type Answer<Result> = (body: readonly unknown[], connection: Connection) => Result;
+
+interface Codec {
+  marshall(message: Message): Buffer;
+  unmarshalMessages(source: Intake, each: (message: Message) => void, options: object): void;
+}
+
+/** The bytes that have come in and nobody has read, for readers that are told synchronously: what they throw is caught. */
+class Intake extends EventEmitter {
+  readonly #socket: Socket;
+  #bytes: Buffer = Buffer.alloc(0);
+
+  constructor(socket: Socket) {
+    super();
+    this.#socket = socket;
+  }
+
+  /** Throws what its readers do. */
+  push(chunk: Buffer): void {
+    this.#bytes = Buffer.concat([this.#bytes, chunk]);
+    this.emit("readable");
+  }
+
+  read(size: number): Buffer | null {
+    if (size > longestMessage) throw new Error(`it announces a message of ${size} bytes`);
+    if (this.#bytes.length < size) return null;
+    const read = this.#bytes.subarray(0, size);
+    this.#bytes = this.#bytes.subarray(size);
+    return read;
+  }
+
+  write(data: string): void {
+    this.#socket.write(data);
+  }
+}
+
+class Connection {
+  readonly #socket: Socket;
+  readonly #codec: Codec;
+  readonly #onLoss: () => void;
+  #lost: BusLost | undefined;
+  #serial = 0;
+  readonly #calls = new Map<number, { reply(body: readonly unknown[]): void; fail(error: Error): void }>();
+  readonly #jobs = new Map<string, PromiseWithResolvers<string>>();
+
+  private constructor(socket: Socket, codec: Codec, onLoss: () => void) {
+    this.#socket = socket;
+    this.#codec = codec;
+    this.#onLoss = onLoss;
+  }
+
+  /** Known to the bus, and told of the ends of jobs. `onLoss`: it is of no more use. */
+  static async open(path: string, onLoss: () => void): Promise<Connection> {
+    const [{ default: authenticate }, { default: codec }] = await Promise.all([
+      import("@homebridge/dbus-native/lib/handshake.js"),
+      import("@homebridge/dbus-native/lib/message.js"),
+    ]);
+    const socket = connect(path);
+    // It keeps no process alive: whoever waits for an answer has a timer.
+    socket.unref();
+    const connection = new Connection(socket, codec, onLoss);
+    const intake = new Intake(socket);
+    const authenticated = Promise.withResolvers<void>();
+    const lose = (reason: string) => {
+      connection.lose(reason);
+      authenticated.reject(new BusLost(`${path}: ${reason}`));
+    };
+    intake.on("error", (error) => lose(firstLine(error)));
+    socket.on("error", (error) => lose(error.message));
+    socket.on("close", () => lose("it hung up"));
+    socket.on("data", (chunk: Buffer) => {
+      try {
+        intake.push(chunk);
+      } catch (error) {
+        lose(firstLine(error));
+      }
+    });
+    authenticate(intake, { authMethods: ["EXTERNAL"] }, (error) => {
+      if (error !== null) return lose(`it does not let us in: ${firstLine(error)}`);
+      codec.unmarshalMessages(intake, (message) => connection.#take(message), {});
+      authenticated.resolve();
+    });
+    await authenticated.promise;
+    await connection.call({ ...bus, member: "Hello" }, () => undefined);
+    await connection.call({ ...bus, member: "AddMatch", signature: "s", body: [jobSignals] }, () => undefined);
+    return connection;
+  }
+
+  async call<Result>(message: Message, answer: Answer<Result>): Promise<Result> {
+    if (this.#lost !== undefined) throw this.#lost;
+    this.#serial += 1;
+    const serial = this.#serial;
+    const bytes = this.#codec.marshall({ ...message, type: callType, flags: noAutoStart, serial });
+    return await new Promise<Result>((resolve, reject) => {
+      this.#calls.set(serial, { reply: (body) => resolve(answer(body, this)), fail: reject });
+      this.#socket.write(bytes);
+    });
+  }
+
+  job(path: unknown): Promise<string> {
+    if (typeof path !== "string") return Promise.reject(new BusLost("systemd's answer names no job"));
+    const job = Promise.withResolvers<string>();
+    // Its caller may have gone meanwhile.
+    job.promise.catch(() => undefined);
+    this.#jobs.set(path, job);
+    return job.promise;
+  }
+
+  lose(reason: string): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = new BusLost(reason);
+    this.#onLoss();
+    this.#socket.destroy();
+    for (const { fail } of this.#calls.values()) fail(this.#lost);
+    for (const { reject } of this.#jobs.values()) reject(this.#lost);
+    this.#calls.clear();
+    this.#jobs.clear();
+  }
+
+  #take({ type, replySerial = 0, errorName = "", member, body = [] }: Message): void {
+    if (type === signalType && member === "JobRemoved") {
+      const [, path, , result] = body;
+      this.#jobs.get(String(path))?.resolve(String(result));
+      this.#jobs.delete(String(path));
+      return;
+    }
+    const call = this.#calls.get(replySerial);
+    if (call === undefined) return;
+    this.#calls.delete(replySerial);
+    if (type === replyType) call.reply(body);
+    if (type !== errorType) return;
+    const message = typeof body[0] === "string" ? body[0] : "";
+    call.fail(absences.has(errorName) ? new BusLost(message) : new BusRefusal(errorName, message));
+  }
+}

@@ -1,0 +1,214 @@
+// Scopes, with a bus and a systemd in one scripted peer on a socket; and with the real ones, where they run.
+
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import codec, { type Message } from "@homebridge/dbus-native/lib/message.js";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { SystemBus, systemBusSocket } from "./bus.ts";
+import { type Scope, Systemd, scopeProperties } from "./units.ts";
+
+const scope: Scope = { name: "keelson-ab.scope", slice: "a-b.slice", description: "Pod ns/web" };
+const job = "/org/freedesktop/systemd1/job/7";
+
+/** Answers of a peer to a call: a body with its signature, an error, a signal, or no more words at all. */
+interface Peer {
+  reply(signature?: string, body?: readonly unknown[]): void;
+  refuse(errorName: string, text: string): void;
+  signalJob(path: string, result: string): void;
+  readonly socket: Socket;
+}
+
+let directory: string;
+let server: Server;
+let calls: Message[];
+let sockets: Set<Socket>;
+let answer: (call: Message, peer: Peer) => void;
+let systemd: Systemd;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-bus-"));
+  calls = [];
+  sockets = new Set();
+  server = createServer(serve);
+  await listen();
+  systemd = new Systemd(new SystemBus(join(directory, "bus")), join(directory, "proc"));
+});
+
+afterEach(async () => {
+  systemd.close();
+  hangUp();
+  server.close();
+  await rm(directory, { recursive: true });
+});
+
+const listen = () => new Promise<void>((resolve) => server.listen(join(directory, "bus"), resolve));
+
+function hangUp(): void {
+  for (const socket of sockets) socket.destroy();
+}
+
+function serve(socket: Socket): void {
+  sockets.add(socket);
+  socket.once("data", (hello) => {
+    expect(hello.toString()).toBe(`\0AUTH EXTERNAL ${Buffer.from(String(process.getuid?.())).toString("hex")}\r\n`);
+    socket.write("OK 0123456789abcdef0123456789abcdef\r\n");
+    socket.once("data", (begin) => {
+      expect(begin.toString("latin1")).toMatch(/^BEGIN\r\n/);
+      socket.pause();
+      // Its first call comes in the same packet, or later.
+      if (begin.length > 7) socket.unshift(begin.subarray(7));
+      codec.unmarshalMessages(socket, (call) => take(call, socket), {});
+    });
+  });
+}
+
+function take(call: Message, socket: Socket): void {
+  const send = (message: Message) => socket.write(codec.marshall({ serial: 1, ...message }));
+  const replySerial = call.serial ?? 0;
+  const peer: Peer = {
+    reply: (signature = "", body = []) =>
+      void send({ type: 2, replySerial, ...(signature === "" ? {} : { signature, body }) }),
+    refuse: (errorName, text) => void send({ type: 3, replySerial, errorName, signature: "s", body: [text] }),
+    signalJob: (path, result) =>
+      void send({
+        type: 4,
+        path: "/org/freedesktop/systemd1",
+        interface: "org.freedesktop.systemd1.Manager",
+        member: "JobRemoved",
+        signature: "uoss",
+        body: [7, path, scope.name, result],
+      }),
+    socket,
+  };
+  if (call.destination === "org.freedesktop.DBus") {
+    if (call.member === "Hello") peer.reply("s", [":1.5"]);
+    else peer.reply();
+    return;
+  }
+  calls.push(call);
+  answer(call, peer);
+}
+
+async function processIn(pid: number, cgroup: string): Promise<void> {
+  await mkdir(join(directory, "proc", String(pid)), { recursive: true });
+  await writeFile(join(directory, "proc", String(pid), "cgroup"), `0::${cgroup}\n`);
+}
+
+test("a scope is delegated, unlimited, and started once its job is done", async () => {
+  answer = (_, peer) => {
+    // Both in one packet: the end of the job is not missed.
+    peer.socket.cork();
+    peer.reply("o", [job]);
+    peer.signalJob("/org/freedesktop/systemd1/job/8", "failed");
+    peer.signalJob(job, "done");
+    peer.socket.uncork();
+  };
+  await systemd.startScope(scope, [41, 42]);
+  await systemd.startScope(scope, [43]);
+  expect(calls.map(({ member }) => member)).toEqual(["StartTransientUnit", "StartTransientUnit"]);
+  expect(calls[0]).toMatchObject({ destination: "org.freedesktop.systemd1", flags: 2, signature: "ssa(sv)a(sa(sv))" });
+  const [name, mode, properties] = calls[0]?.body ?? [];
+  expect([name, mode]).toEqual([scope.name, "fail"]);
+  expect(properties).toHaveLength(scopeProperties(scope, []).length);
+  expect(Object.fromEntries(scopeProperties(scope, [41, 42]))).toMatchObject({
+    Slice: ["s", "a-b.slice"],
+    Delegate: ["b", true],
+    PIDs: ["au", [41, 42]],
+    TasksMax: ["t", "18446744073709551615"],
+    CollectMode: ["s", "inactive-or-failed"],
+  });
+});
+
+test("what systemd refuses is said in its words, and a job that fails by its result", async () => {
+  answer = (_, peer) => peer.refuse("org.freedesktop.DBus.Error.InvalidArgs", "Slice is not valid.");
+  await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({
+    name: "scopeFailed",
+    message: expect.stringContaining("keelson-ab.scope was not started by systemd: Slice is not valid."),
+  });
+  answer = (_, peer) => {
+    peer.reply("o", [job]);
+    peer.signalJob(job, "canceled");
+  };
+  await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({ message: expect.stringContaining("canceled") });
+});
+
+test("a bus that goes away and a systemd that executes itself again are waited for", async () => {
+  const answers: (typeof answer)[] = [
+    (_, peer) => peer.socket.destroy(),
+    (_, peer) => peer.refuse("org.freedesktop.DBus.Error.NoReply", "Message recipient disconnected"),
+    (_, peer) => {
+      peer.reply("o", [job]);
+      peer.socket.destroy();
+    },
+    (_, peer) => peer.socket.write("no message at all, and longer than a header is"),
+    (_, peer) => {
+      peer.reply("o", [job]);
+      peer.signalJob(job, "done");
+    },
+  ];
+  answer = (call, peer) => answers.shift()?.(call, peer);
+  await systemd.startScope(scope, [41]);
+  expect(answers).toEqual([]);
+});
+
+test("one whose start was heard, and its answer lost, is found by its processes", async () => {
+  answer = (call, peer) => {
+    if (calls.length === 1) return peer.socket.destroy();
+    void processIn(41, `/a.slice/a-b.slice/${scope.name}`).then(() =>
+      peer.refuse("org.freedesktop.systemd1.UnitExists", `Unit ${call.body?.[0]} was already loaded.`),
+    );
+  };
+  await systemd.startScope(scope, [41]);
+  expect(calls).toHaveLength(2);
+});
+
+test("the end of a job whose signal was lost is found by its processes", async () => {
+  answer = (_, peer) => {
+    void processIn(41, `/a.slice/a-b.slice/${scope.name}`);
+    peer.reply("o", [job]);
+  };
+  await systemd.startScope(scope, [41]);
+});
+
+test("a scope that others share is joined, and started by the first", async () => {
+  answer = ({ member }, peer) => {
+    if (member === "StartTransientUnit") {
+      peer.reply("o", [job]);
+      peer.signalJob(job, "done");
+    } else if (calls.length === 1) {
+      peer.refuse("org.freedesktop.systemd1.NoSuchUnit", "Unit not loaded.");
+    } else {
+      peer.reply();
+    }
+  };
+  await systemd.joinScope(scope, [41]);
+  await systemd.joinScope(scope, [42]);
+  expect(calls.map(({ member, body }) => [member, body?.[0]])).toEqual([
+    ["AttachProcessesToUnit", scope.name],
+    ["StartTransientUnit", scope.name],
+    ["AttachProcessesToUnit", scope.name],
+  ]);
+  expect(calls[2]?.body?.[2]).toEqual([42]);
+});
+
+const isRealHere = existsSync("/run/systemd/system") && existsSync(systemBusSocket);
+
+async function startRealScope(): Promise<void> {
+  const real = new Systemd();
+  const own = { ...scope, name: `keelson-test-${process.pid}.scope`, slice: "keelson-test.slice" };
+  const child = spawn("sleep", ["60"]);
+  try {
+    await real.startScope(own, [child.pid ?? 0]);
+    const path = `/keelson.slice/keelson-test.slice/${own.name}`;
+    expect(await readFile(`/proc/${child.pid}/cgroup`, "utf8")).toContain(path);
+  } finally {
+    child.kill("SIGKILL");
+    real.close();
+  }
+}
+
+if (isRealHere) test("the real systemd starts one", startRealScope);
