@@ -14,6 +14,7 @@ import { type CriClient, connectCri } from "../fixtures/client.ts";
 import { startDaemon } from "../fixtures/daemon.ts";
 import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
 import { percentile } from "./peers/report/samples.ts";
+import { containerRequest, type PodPlan, sandboxConfig, startPod } from "./pod.ts";
 
 const rounds = Number(process.env.KEELSON_BENCH_ROUNDS ?? 30);
 const containersForLists = 100;
@@ -50,11 +51,14 @@ async function benchPodStarts(cri: CriClient): Promise<void> {
     return result;
   };
   for (let round = 0; round < rounds; round += 1) {
-    const config = sandboxConfig(`start-${round}`);
-    const { podSandboxId } = await time("RunPodSandbox", async () => await cri.runPodSandbox({ config }));
+    const pod = plan(`start-${round}`);
+    const { podSandboxId } = await time(
+      "RunPodSandbox",
+      async () => await cri.runPodSandbox({ config: sandboxConfig(pod) }),
+    );
     const { containerId } = await time(
       "CreateContainer",
-      async () => await cri.createContainer(containerRequest(podSandboxId, config, "c")),
+      async () => await cri.createContainer(containerRequest(podSandboxId, pod)),
     );
     await time("StartContainer", async () => await cri.startContainer({ containerId }));
     await time(
@@ -73,10 +77,7 @@ async function benchPodStarts(cri: CriClient): Promise<void> {
 }
 
 async function benchExec(cri: CriClient): Promise<void> {
-  const config = sandboxConfig("exec");
-  const { podSandboxId } = await cri.runPodSandbox({ config });
-  const { containerId } = await cri.createContainer(containerRequest(podSandboxId, config, "c"));
-  await cri.startContainer({ containerId });
+  const { sandbox: podSandboxId, container: containerId } = await startPod(cri, plan("exec"));
   const times: number[] = [];
   const before = await cpuMilliseconds();
   const execs = rounds * 10;
@@ -95,11 +96,7 @@ async function benchExec(cri: CriClient): Promise<void> {
 async function benchLists(cri: CriClient): Promise<void> {
   const pods: string[] = [];
   for (let index = 0; index < containersForLists; index += 1) {
-    const config = sandboxConfig(`list-${index}`);
-    const { podSandboxId } = await cri.runPodSandbox({ config });
-    pods.push(podSandboxId);
-    const { containerId } = await cri.createContainer(containerRequest(podSandboxId, config, "c"));
-    await cri.startContainer({ containerId });
+    pods.push((await startPod(cri, plan(`list-${index}`))).sandbox);
   }
   const repeat = async (work: () => Promise<unknown>): Promise<number[]> => {
     const times: number[] = [];
@@ -130,24 +127,9 @@ async function benchLists(cri: CriClient): Promise<void> {
   await Promise.all(pods.map(async (podSandboxId) => await cri.removePodSandbox({ podSandboxId }, 240_000)));
 }
 
-function sandboxConfig(name: string) {
-  return {
-    metadata: { name, namespace: "bench", uid: name, attempt: 0 },
-    hostname: name,
-    logDirectory: join(directory, "logs", name),
-    // As a kubelet asks for an ordinary pod: a PID namespace for each container.
-    linux: { securityContext: { namespaceOptions: { pid: 1 } } },
-  };
-}
-
-function containerRequest(podSandboxId: string, sandbox: ReturnType<typeof sandboxConfig>, name: string) {
-  // A shell that waits as PID 1 ignores TERM by the kernel's rule for init; the trap makes it obey.
-  const command = ["sh", "-c", 'trap "exit 0" TERM; sleep 3600 & wait'];
-  return {
-    podSandboxId,
-    sandboxConfig: sandbox,
-    config: { metadata: { name, attempt: 0 }, image: { image }, command, logPath: `${name}.log`, linux: sandbox.linux },
-  };
+/** A shell that waits as PID 1 ignores TERM by the kernel's rule for init; the trap makes it obey. */
+function plan(name: string): PodPlan {
+  return { name, image, directory, command: ["sh", "-c", 'trap "exit 0" TERM; sleep 3600 & wait'] };
 }
 
 /** `crun exec` of the same busybox, 30 times: a whole process each, as a runtime that drives crun pays it. */

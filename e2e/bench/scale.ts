@@ -14,6 +14,7 @@ import { type CriClient, connectCri } from "../fixtures/client.ts";
 import { type Daemon, startDaemon } from "../fixtures/daemon.ts";
 import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
 import { percentile } from "./peers/report/samples.ts";
+import { namespaceMode, startPod } from "./pod.ts";
 
 const { values: options } = parseArgs({ options: { pods: { type: "string", default: "1000" } } });
 const most = Number(options.pods);
@@ -23,8 +24,6 @@ const repeats = 20;
 const bridge = "keelson-scale0";
 const image = "localhost/bench/busybox:1";
 const ownPlugins = join(import.meta.dirname, "../../native/build/cni");
-/** cri-api's NamespaceMode. */
-const [pod, container, node] = [0, 1, 2];
 /** A cost per pod that grew by more is marked. */
 const linear = 1.25;
 
@@ -48,7 +47,9 @@ async function measure(network: "the host's network" | "a bridge of our own plug
     pluginDirectories: [ownPlugins],
   });
   const client = connectCri(daemon.socket, 600_000);
+  const { pod, container, node } = namespaceMode;
   const namespaces = { network: network === "the host's network" ? node : pod, pid: container };
+  const plan = { image, directory, namespaces, command: ["sleep", "1000000"] };
   const pods: string[] = [];
   try {
     daemon.keelson("image", "load", await buildBusyboxImage(join(directory, "image"), image));
@@ -84,33 +85,10 @@ async function measure(network: "the host's network" | "a bridge of our own plug
   async function grow(count: number): Promise<Figures> {
     const added = Array.from({ length: count - pods.length }, (_, at) => `pod-${pods.length + at}`);
     const begin = performance.now();
-    await sideBySide(added, async (name) => void pods.push(await startPod(client, name, directory, namespaces)));
+    await sideBySide(added, async (name) => void pods.push((await startPod(client, { ...plan, name })).sandbox));
     const took = (performance.now() - begin) / added.length;
     return new Map([["each start, ms (8 at a time)", took], ...(await costs(daemon, client, directory, count))]);
   }
-}
-
-async function startPod(client: CriClient, name: string, directory: string, namespaceOptions: object): Promise<string> {
-  const linux = { securityContext: { namespaceOptions } };
-  const config = {
-    metadata: { name, namespace: "scale", uid: name, attempt: 0 },
-    logDirectory: join(directory, "logs", name),
-    linux,
-  };
-  const { podSandboxId } = await client.runPodSandbox({ config });
-  const { containerId } = await client.createContainer({
-    podSandboxId,
-    sandboxConfig: config,
-    config: {
-      metadata: { name: "c", attempt: 0 },
-      image: { image },
-      command: ["sleep", "1000000"],
-      logPath: "c.log",
-      linux,
-    },
-  });
-  await client.startContainer({ containerId });
-  return podSandboxId;
 }
 
 async function costs(daemon: Daemon, client: CriClient, directory: string, count: number): Promise<Figures> {
