@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -151,7 +152,7 @@ class Arguments {
   std::string object_;
 };
 
-// The rejection: an Error with `kind`, `step`, `object`, `errno` and `detail`; host.ts makes it a KeelsonError.
+// The rejection: an Error with `kind`, `step`, `object`, `errno` and `reason`; host.ts makes it a KeelsonError.
 Napi::Value rejection(Napi::Env env, const Error& error) {
   Napi::Error made = Napi::Error::New(env, error.message());
   made.Set("kind", std::string(to_string(error.kind)));
@@ -162,69 +163,66 @@ Napi::Value rejection(Napi::Env env, const Error& error) {
   return made.Value();
 }
 
+Napi::Object to_object(Napi::Env env, std::initializer_list<std::pair<const char*, Napi::Value>> members) {
+  Napi::Object object = Napi::Object::New(env);
+  for (const auto& [name, value] : members) object.Set(name, value);
+  return object;
+}
+
 Napi::Value to_text(Napi::Env env, const std::string& text) { return Napi::String::New(env, text); }
+Napi::Value to_number(Napi::Env env, int number) { return Napi::Number::New(env, number); }
+Napi::Value to_bigint(Napi::Env env, uint64_t number) { return Napi::BigInt::New(env, number); }
 
 Napi::Value to_buffer(Napi::Env env, const std::string& bytes) {
   return Napi::Buffer<char>::Copy(env, bytes.data(), bytes.size());
 }
 
-// No Fd is null.
-Napi::Value to_descriptor(Napi::Env env, Fd& fd) { return fd ? Napi::Number::New(env, fd.release()) : env.Null(); }
-
 Napi::Value to_buffer_or_null(Napi::Env env, const std::optional<std::string>& bytes) {
   return bytes ? to_buffer(env, *bytes) : env.Null();
 }
 
+// No Fd is null.
+Napi::Value to_descriptor(Napi::Env env, Fd& fd) { return fd ? to_number(env, fd.release()) : env.Null(); }
+
 Napi::Value to_disk_usage(Napi::Env env, const TreeUse& use) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("bytes", Napi::BigInt::New(env, use.bytes));
-  object.Set("inodes", Napi::BigInt::New(env, use.inodes));
-  return object;
+  return to_object(env, {{"bytes", to_bigint(env, use.bytes)}, {"inodes", to_bigint(env, use.inodes)}});
 }
 
 Napi::Value to_open_descriptors(Napi::Env env, const OpenDescriptors& open) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("all", Napi::BigInt::New(env, open.all));
-  object.Set("sockets", Napi::BigInt::New(env, open.sockets));
-  return object;
+  return to_object(env, {{"all", to_bigint(env, open.all)}, {"sockets", to_bigint(env, open.sockets)}});
 }
 
 Napi::Value to_numbers(Napi::Env env, const std::vector<uint64_t>& numbers) {
   auto array = Napi::BigUint64Array::New(env, numbers.size());
-  std::copy(numbers.begin(), numbers.end(), array.Data());
+  std::ranges::copy(numbers, array.Data());
   return array;
 }
 
 // -1 where there is no pipe. The descriptors are JavaScript's to close.
 Napi::Value to_started_program(Napi::Env env, StartedProgram& started) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("pid", Napi::Number::New(env, started.pid));
   Napi::Array pipes = Napi::Array::New(env, started.pipes.size());
-  for (uint32_t i = 0; i < started.pipes.size(); ++i) pipes.Set(i, Napi::Number::New(env, started.pipes[i].release()));
-  object.Set("pipes", pipes);
-  return object;
+  for (uint32_t i = 0; i < started.pipes.size(); ++i) pipes.Set(i, to_number(env, started.pipes[i].release()));
+  return to_object(env, {{"pid", to_number(env, started.pid)}, {"pipes", pipes}});
+}
+
+Napi::Value to_reaped_program(Napi::Env env, const ReapedProgram& reaped) {
+  return to_object(env, {{"pid", to_number(env, reaped.pid)},
+                         {"code", to_number(env, reaped.code)},
+                         {"signal", to_number(env, reaped.signal)}});
 }
 
 // The forms of `LayerFile` in ../client/host.ts.
 struct LayerFileToJs {
   Napi::Env env;
 
-  Napi::Object of_kind(const char* kind) const {
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("kind", kind);
-    return object;
+  Napi::Value of_kind(const char* kind) const { return to_object(env, {{"kind", to_text(env, kind)}}); }
+  Napi::Value operator()(MissingFile) const { return of_kind("missing"); }
+  Napi::Value operator()(NotRegularFile) const { return of_kind("not-regular"); }
+  Napi::Value operator()(const std::string& content) const {
+    return to_object(env, {{"kind", to_text(env, "file")}, {"content", to_buffer(env, content)}});
   }
-  Napi::Object operator()(const std::string& content) const {
-    Napi::Object object = of_kind("file");
-    object.Set("content", to_buffer(env, content));
-    return object;
-  }
-  Napi::Object operator()(MissingFile) const { return of_kind("missing"); }
-  Napi::Object operator()(NotRegularFile) const { return of_kind("not-regular"); }
-  Napi::Object operator()(TooLargeFile file) const {
-    Napi::Object object = of_kind("too-large");
-    object.Set("size", Napi::BigInt::New(env, file.size));
-    return object;
+  Napi::Value operator()(TooLargeFile file) const {
+    return to_object(env, {{"kind", to_text(env, "too-large")}, {"size", to_bigint(env, file.size)}});
   }
 };
 
@@ -276,6 +274,12 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
+// What a function answers as a Result: of one that cannot fail, its value.
+template <typename T>
+struct AsResult : std::type_identity<Result<T>> {};
+template <typename T>
+struct AsResult<Result<T>> : std::type_identity<Result<T>> {};
+
 // A method that reads its arguments with `readers`, in their order, calls `function` with them in the background, and
 // answers what `convert` makes of its result.
 template <auto... readers, typename Function, typename Convert = std::nullptr_t>
@@ -284,49 +288,31 @@ Napi::Function method(Napi::Env env, Function function, Convert convert = nullpt
     Arguments arguments(info);
     std::tuple values{(arguments.*readers)()...};
     if (!arguments.ok()) return {};
-    using Answer = decltype(std::apply(function, values));
+    using Answer = AsResult<decltype(std::apply(function, values))>::type;
     return Background<Answer, Convert>::run(
         info.Env(), arguments.object(), [=, values = std::move(values)] { return std::apply(function, values); }, convert);
   });
 }
 
-Napi::Value hostCapabilities(const Napi::CallbackInfo& info) {
-  return Napi::BigInt::New(info.Env(), bounding_capabilities());
+// The same for one that is called at once, on JavaScript's thread, and cannot fail.
+template <auto... readers, typename Function, typename Convert = std::nullptr_t>
+Napi::Function method_at_once(Napi::Env env, Function function, Convert convert = nullptr) {
+  return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
+    Arguments arguments(info);
+    std::tuple values{(arguments.*readers)()...};
+    if (!arguments.ok()) return {};
+    if constexpr (std::is_void_v<decltype(std::apply(function, values))>) {
+      std::apply(function, values);
+      return info.Env().Undefined();
+    } else {
+      return convert(info.Env(), std::apply(function, values));
+    }
+  });
 }
 
 Napi::Value unblockUsr1(const Napi::CallbackInfo& info) {
   if (!unblock_usr1()) Napi::Error::New(info.Env(), "SIGUSR1 cannot be unblocked").ThrowAsJavaScriptException();
   return info.Env().Undefined();
-}
-
-Napi::Value endedChild(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), ended_child()); }
-
-Napi::Value reapPrograms(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  const std::vector<pid_t> pids = arguments.pids();
-  if (!arguments.ok()) return {};
-  const std::vector<ReapedProgram> reaped = reap_programs(pids);
-  Napi::Array array = Napi::Array::New(info.Env(), reaped.size());
-  for (uint32_t i = 0; i < reaped.size(); ++i) {
-    Napi::Object object = Napi::Object::New(info.Env());
-    object.Set("pid", Napi::Number::New(info.Env(), reaped[i].pid));
-    object.Set("code", Napi::Number::New(info.Env(), reaped[i].code));
-    object.Set("signal", Napi::Number::New(info.Env(), reaped[i].signal));
-    array.Set(i, object);
-  }
-  return array;
-}
-
-Napi::Value trimHeap(const Napi::CallbackInfo& info) {
-  trim_heap();
-  return info.Env().Undefined();
-}
-
-Napi::Value exitNow(const Napi::CallbackInfo& info) {
-  Arguments arguments(info);
-  int code = static_cast<int>(arguments.size());
-  if (!arguments.ok()) return {};
-  _exit(code);
 }
 
 Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
@@ -337,21 +323,11 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   constexpr auto size = &Arguments::size;
   constexpr auto count = &Arguments::count;
   using Strings = std::vector<std::string>;
-  auto read_each = [](const Strings& files, size_t limit) -> Result<FileContents> {
-    return read_files(files, limit);  // which fails for no file as a whole
-  };
-  auto read_all_figures = [](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
-    return read_figures(directories, figures);  // nor does this
-  };
   auto reader = std::make_shared<FiguresReader>();
-  auto read_again = [reader](const Strings& directories, const Strings& figures) -> Result<std::vector<uint64_t>> {
-    return reader->read(directories, figures);
-  };
   auto forget = [reader](const Strings& directories) -> Status {
     reader->forget(directories);
     return {};
   };
-
   auto start = [](const std::string& file, const Strings& argv, const Strings& environment,
                   const std::string& directory, const Strings& descriptors, const std::string& input) {
     return start_program({file, argv, environment, directory, descriptors, input});
@@ -359,9 +335,9 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
 
   limit_kept_memory();
   exports.Set("syncFileSystem", method<path>(env, sync_file_system));
-  exports.Set("readFiles", method<paths, size>(env, read_each, to_array<to_buffer_or_null, std::optional<std::string>>));
-  exports.Set("readFigures", method<paths, paths>(env, read_all_figures, to_numbers));
-  exports.Set("readFiguresAgain", method<paths, paths>(env, read_again, to_numbers));
+  exports.Set("readFiles", method<paths, size>(env, read_files, to_array<to_buffer_or_null, std::optional<std::string>>));
+  exports.Set("readFigures", method<paths, paths>(env, read_figures, to_numbers));
+  exports.Set("readFiguresAgain", method<paths, paths>(env, std::bind_front(&FiguresReader::read, reader), to_numbers));
   exports.Set("forgetFigures", method<paths>(env, forget));
   exports.Set("countDescriptors", method<paths, size>(env, count_descriptors, to_open_descriptors));
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
@@ -377,12 +353,12 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("interfaceAddresses", method<path, text>(env, interface_addresses, to_array<to_text, std::string>));
   exports.Set("changeFiles", method<&Arguments::file_steps>(env, change_files));
   exports.Set("startProgram", method<path, words, words, path, words, text>(env, start, to_started_program));
-  exports.Set("endedChild", Napi::Function::New(env, endedChild));
-  exports.Set("reapPrograms", Napi::Function::New(env, reapPrograms));
-  exports.Set("hostCapabilities", Napi::Function::New(env, hostCapabilities));
+  exports.Set("endedChild", method_at_once(env, ended_child, to_number));
+  exports.Set("reapPrograms", method_at_once<&Arguments::pids>(env, reap_programs, to_array<to_reaped_program, ReapedProgram>));
+  exports.Set("hostCapabilities", method_at_once(env, bounding_capabilities, to_bigint));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
-  exports.Set("trimHeap", Napi::Function::New(env, trimHeap));
-  exports.Set("exitNow", Napi::Function::New(env, exitNow));
+  exports.Set("trimHeap", method_at_once(env, trim_heap));
+  exports.Set("exitNow", method_at_once<size>(env, [](uint64_t code) { _exit(static_cast<int>(code)); }));
   return exports;
 }
 

@@ -1,5 +1,5 @@
 # The Node-API addon, and the test program of its functions (which know nothing of Node).
-ADDON_FUNCTIONS := $(filter-out addon/addon.cc %_test.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
+ADDON_FUNCTIONS := $(filter-out addon/addon.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
 ADDON_OBJECTS := $(call objects,$(BUILD)/addon-objects,$(ADDON_FUNCTIONS))
 ADDON_FLAGS = -fPIC -fvisibility=hidden -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
@@ -11,7 +11,7 @@ all-sanitize: $(BUILD)/addon-unit-test
 $(BUILD)/keelson.node: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon.o
 	$(CXX) -shared $(CXXFLAGS) -static-libstdc++ -static-libgcc -o $@ $^ -lseccomp
 
-$(BUILD)/addon-unit-test: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon_test.o
+$(BUILD)/addon-unit-test: $(ADDON_OBJECTS) $(patsubst %.cc,$(BUILD)/addon-objects/%.o,$(wildcard addon/test/*.cc))
 	$(CXX) $(CXXFLAGS) -o $@ $^ -lseccomp
 
 # Static: pod/spec/seccomp-default.test.ts runs it in containers with no other file.

@@ -1,8 +1,6 @@
 #include "addon/spawn.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,44 +8,11 @@
 #include <charconv>
 
 #include "common/file.h"
+#include "common/program.h"
 
 namespace keelson {
 
 namespace {
-
-// posix_spawn(3) shares our memory with the child until its execve, as vfork(2) does: nothing is copied, and glibc
-// alone runs there. Its functions return an errno.
-class Actions {
- public:
-  Actions() { posix_spawn_file_actions_init(&actions_); }
-  ~Actions() { posix_spawn_file_actions_destroy(&actions_); }
-  Actions(const Actions&) = delete;
-  Actions& operator=(const Actions&) = delete;
-  posix_spawn_file_actions_t* get() { return &actions_; }
-
- private:
-  posix_spawn_file_actions_t actions_;
-};
-
-class Attributes {
- public:
-  Attributes() {
-    posix_spawnattr_init(&attributes_);
-    sigset_t signals;
-    sigfillset(&signals);
-    posix_spawnattr_setsigdefault(&attributes_, &signals);
-    sigemptyset(&signals);
-    posix_spawnattr_setsigmask(&attributes_, &signals);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-  }
-  ~Attributes() { posix_spawnattr_destroy(&attributes_); }
-  Attributes(const Attributes&) = delete;
-  Attributes& operator=(const Attributes&) = delete;
-  const posix_spawnattr_t* get() const { return &attributes_; }
-
- private:
-  posix_spawnattr_t attributes_;
-};
 
 Result<Fd> memory_file(const std::string& content) {
   Fd fd(::memfd_create("input", MFD_CLOEXEC));
@@ -68,34 +33,24 @@ Result<Ends> make_pipe(bool they_read) {
   return Ends{Fd(ends[they_read ? 0 : 1]), Fd(ends[they_read ? 1 : 0])};
 }
 
+// No Fd of theirs stands for /dev/null.
 Result<Ends> make_ends(const std::string& word, const std::string& input) {
+  if (word == "null") return Ends{};
   if (word == "reads" || word == "writes") return make_pipe(word == "reads");
   if (word == "input") return Ends{TRY(memory_file(input)), {}};
-  Fd opened;
-  if (word == "null") {
-    opened.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  } else {
-    int fd = -1;
-    std::from_chars(word.data(), word.data() + word.size(), fd);
-    opened.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  }
-  if (!opened) return fail_errno("open descriptor " + word);
-  return Ends{std::move(opened), {}};
+  int ours = -1;
+  std::from_chars(word.data(), word.data() + word.size(), ours);
+  Fd copy(::fcntl(ours, F_DUPFD_CLOEXEC, 0));
+  if (!copy) return fail_errno("open descriptor " + word);
+  return Ends{std::move(copy), {}};
 }
 
 // Above all that the child is to have, so that no dup2 there overwrites what a later one copies.
 Status move_above(Fd& fd, int lowest) {
-  if (fd.get() >= lowest) return {};
+  if (!fd || fd.get() >= lowest) return {};
   fd = Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, lowest));
   if (!fd) return fail_errno("copy a descriptor");
   return {};
-}
-
-std::vector<char*> pointers(const std::vector<std::string>& words) {
-  std::vector<char*> all;
-  for (const std::string& word : words) all.push_back(const_cast<char*>(word.c_str()));
-  all.push_back(nullptr);
-  return all;
 }
 
 }  // namespace
@@ -103,27 +58,16 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
 Result<StartedProgram> start_program(const ProgramSpec& spec) {
   StartedProgram started;
   std::vector<Fd> theirs;
-  Actions actions;
-  const int count = static_cast<int>(spec.descriptors.size());
-  for (int number = 0; number < count; ++number) {
-    Ends ends = TRY(make_ends(spec.descriptors[static_cast<size_t>(number)], spec.input));
-    TRY(move_above(ends.theirs, count));
-    if (int error = posix_spawn_file_actions_adddup2(actions.get(), ends.theirs.get(), number)) {
-      return fail_errno("give it a descriptor", error);
-    }
+  std::vector<int> numbers;
+  for (const std::string& word : spec.descriptors) {
+    Ends ends = TRY(make_ends(word, spec.input));
+    TRY(move_above(ends.theirs, static_cast<int>(spec.descriptors.size())));
+    numbers.push_back(ends.theirs.get());
     theirs.push_back(std::move(ends.theirs));
     started.pipes.push_back(std::move(ends.ours));
   }
-  if (int error = posix_spawn_file_actions_addchdir_np(actions.get(), spec.directory.c_str())) {
-    return fail_errno("give it a directory", error);
-  }
-  const Attributes attributes;
-  const std::vector<char*> words = pointers(spec.words);
-  const std::vector<char*> environment = pointers(spec.environment);
-  if (int error = posix_spawnp(&started.pid, spec.file.c_str(), actions.get(), attributes.get(), words.data(),
-                               environment.data())) {
-    return fail_errno("start it", error);
-  }
+  const ProgramStart start{spec.file, spec.words, spec.environment, spec.directory, numbers};
+  if (int error = spawn_program(start, started.pid)) return fail_errno("start it", error);
   return started;
 }
 

@@ -1,4 +1,4 @@
-// Starting programs without copying this process: a fork of Node, with its large heap, costs milliseconds.
+// Starting programs with files and pipes, and reaping them. A fork of Node, with its large heap, would cost milliseconds.
 #pragma once
 
 #include <sys/types.h>
@@ -27,8 +27,7 @@ struct StartedProgram {
   std::vector<Fd> pipes;  // our ends, one for each descriptor; no Fd where there is no pipe
 };
 
-// Starts it in a session of its own, with no signal blocked, ignored or handled, and returns once it is executed.
-// All our descriptors must be close-on-exec. Who starts it must reap it.
+// Starts it as spawn_program() does. Who starts it must reap it.
 Result<StartedProgram> start_program(const ProgramSpec& spec);
 
 // A child of ours, whoever started it, that has ended and is not reaped; 0 for none.

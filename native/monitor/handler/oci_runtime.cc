@@ -1,9 +1,7 @@
-// Sources: posix_spawn(3), runc(8), crun(1), unix(7).
+// Sources: runc(8), crun(1), unix(7).
 #include "monitor/handler/oci_runtime.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 
 #include "common/file.h"
 #include "common/json.h"
+#include "common/program.h"
 #include "monitor/server/server.h"
 #include "monitor/setup/spawn.h"
 
@@ -84,46 +83,12 @@ struct Run : Attempt {
 
 using Streams = std::array<int, 3>;  // -1: /dev/null
 
-// Our own signal set-up (SIGCHLD blocked, SIGPIPE ignored) is not the runtime's.
-int set_up(posix_spawn_file_actions_t& files, posix_spawnattr_t& attributes, const Streams& streams) {
-  int error = 0;
-  for (int fd = 0; fd < 3 && error == 0; ++fd) {
-    error = streams[fd] >= 0 ? posix_spawn_file_actions_adddup2(&files, streams[fd], fd)
-                             : posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
-  }
-  sigset_t none, pipe_signal;
-  sigemptyset(&none);
-  sigemptyset(&pipe_signal);
-  sigaddset(&pipe_signal, SIGPIPE);
-  if (error == 0) error = posix_spawnattr_setsigmask(&attributes, &none);
-  if (error == 0) error = posix_spawnattr_setsigdefault(&attributes, &pipe_signal);
-  if (error == 0) error = posix_spawnattr_setpgroup(&attributes, 0);
-  if (error == 0) {
-    error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  }
-  return error;
-}
-
-Result<pid_t> spawn_runtime(const std::vector<std::string>& argv, const Streams& streams) {
-  std::vector<char*> arguments;
-  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
-  arguments.push_back(nullptr);
-  char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  char* environment[] = {path, nullptr};
-
-  posix_spawn_file_actions_t files;
-  posix_spawnattr_t attributes;
-  int error = posix_spawn_file_actions_init(&files);
-  if (error != 0) return fail_errno("run " + argv[0], error);
-  error = posix_spawnattr_init(&attributes);
+Result<pid_t> spawn_runtime(const std::vector<std::string>& words, const Streams& streams) {
+  const std::vector<std::string> environment{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
   pid_t pid = 0;
-  if (error == 0) {
-    error = set_up(files, attributes, streams);
-    if (error == 0) error = posix_spawn(&pid, argv[0].c_str(), &files, &attributes, arguments.data(), environment);
-    posix_spawnattr_destroy(&attributes);
+  if (int error = spawn_program({words[0], words, environment, {}, streams}, pid)) {
+    return fail_errno("run " + words[0], error);
   }
-  posix_spawn_file_actions_destroy(&files);
-  if (error != 0) return fail_errno("run " + argv[0], error);
   return pid;
 }
 

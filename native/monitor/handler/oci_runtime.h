@@ -19,7 +19,7 @@ class OciRuntime {
   OciRuntime(Context& context, std::string binary, std::string root, std::string directory)
       : context_(context), binary_(std::move(binary)), root_(std::move(root)), directory_(std::move(directory)) {}
 
-  // Runs `<binary> --root … <arguments>` in a process group of its own, for at most 30 s; then, or when it is broken
+  // Runs `<binary> --root … <arguments>` in a session of its own, for at most 30 s; then, or when it is broken
   // off, it is killed with all it has begun. On failure the Error has the runtime's own words.
   // The streams are copied and may be closed when this returns; one that is missing is /dev/null.
   std::weak_ptr<Attempt> run(std::vector<std::string> arguments, const Stdio& stdio, DoneStatus done);

@@ -1,0 +1,30 @@
+// What the addon's tests have in common: claims that say where they do not hold, and files to make them about. The tests,
+// by subject; each is given a directory of its own, which it leaves as it likes.
+#pragma once
+
+#include <string>
+
+#include "common/error.h"
+
+namespace keelson {
+
+void claim(bool holds, const char* what, const char* file, int line);
+#define CLAIM(condition) claim((condition), #condition, __FILE__, __LINE__)
+
+template <typename T>
+void claim_ok(const Result<T>& result, const char* file, int line) {
+  claim(result.has_value(), result ? "" : result.error().message().c_str(), file, line);
+}
+#define CLAIM_OK(result) claim_ok((result), __FILE__, __LINE__)
+
+void write_file(const std::string& path, const std::string& content);
+void make_directory(const std::string& path);
+bool exists(const std::string& path);
+int open_descriptors();  // of this process
+
+void test_trees(const std::string& base);
+void test_layers(const std::string& base);
+void test_files(const std::string& base);
+void test_kernel(const std::string& base);
+
+}  // namespace keelson

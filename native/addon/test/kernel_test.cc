@@ -1,0 +1,110 @@
+// Pinned namespaces, sealed copies, seccomp programs, the bounding set.
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "addon/kernel.h"
+#include "addon/network.h"
+#include "addon/seccomp.h"
+#include "addon/test/claims.h"
+
+namespace keelson {
+
+namespace {
+
+// A namespace outlives its last process by the pin, and is told apart from what is none.
+void a_pin_keeps_a_network_namespace(const std::string& base) {
+  int ready[2];
+  CLAIM(::pipe2(ready, O_CLOEXEC) == 0);
+  const pid_t holder = ::fork();
+  if (holder == 0) {
+    const bool entered = ::unshare(CLONE_NEWNET) == 0 && ::write(ready[1], "x", 1) == 1;
+    if (entered) ::pause();
+    ::_exit(1);
+  }
+  char word = 0;
+  CLAIM(holder > 0 && ::read(ready[0], &word, 1) == 1);
+  ::close(ready[0]);
+  ::close(ready[1]);
+  const std::string pin = base + "/pin";
+  const int before = open_descriptors();
+  CLAIM_OK(pin_namespace("/proc/" + std::to_string(holder) + "/ns/net", pin));
+  ::kill(holder, SIGKILL);
+  CLAIM(::waitpid(holder, nullptr, 0) == holder);
+
+  CLAIM_OK(interface_addresses(pin, "lo"));
+  CLAIM(interface_addresses(pin, "lo")->empty());  // it was never brought up
+  auto is_missing = [](const Result<std::vector<std::string>>& found) {
+    return !found && found.error().kind == Kind::not_found;
+  };
+  CLAIM(is_missing(interface_addresses(pin, "eth0")));
+  CLAIM_OK(unmount(pin));
+  CLAIM(is_missing(interface_addresses(pin, "lo")));
+  CLAIM(is_missing(interface_addresses(base + "/never-there", "lo")));
+  CLAIM(!pin_namespace(pin, base + "/other") && !exists(base + "/other"));
+  CLAIM(open_descriptors() == before);
+}
+
+void a_sealed_copy_cannot_change(const std::string& base) {
+  Result<Fd> copy = sealed_copy("/bin/true");
+  CLAIM_OK(copy);
+  CLAIM(::write(copy->get(), "x", 1) < 0 && errno == EPERM);
+  CLAIM(::ftruncate(copy->get(), 0) < 0 && errno == EPERM);
+  CLAIM(::mmap(nullptr, 4096, PROT_WRITE, MAP_SHARED, copy->get(), 0) == MAP_FAILED);
+  CLAIM((::fcntl(copy->get(), F_GETFD) & FD_CLOEXEC) != 0);
+  pid_t child = ::fork();
+  if (child == 0) {
+    std::string path = "/proc/self/fd/" + std::to_string(copy->get());
+    ::execl(path.c_str(), "true", nullptr);
+    ::_exit(99);
+  }
+  int status = 0;
+  CLAIM(::waitpid(child, &status, 0) == child && status == 0);
+  CLAIM(!sealed_copy(base) && !sealed_copy("/dev/zero") && !sealed_copy(base + "/none"));
+}
+
+void profiles_are_checked() {
+  Result<std::string> program = compile_seccomp(
+      R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+          {"names":["mkdir","no_such_call","arch_prctl"],"action":"SCMP_ACT_ERRNO","errnoRet":1},
+          {"names":["socket"],"action":"SCMP_ACT_ERRNO","args":[
+            {"index":0,"value":38,"op":"SCMP_CMP_EQ"},{"index":0,"value":40,"op":"SCMP_CMP_EQ"}]}]})");
+  CLAIM_OK(program);
+  CLAIM(!program->empty() && program->size() % sizeof(sock_filter) == 0);
+  for (const char* wrong : {
+           "", "[]", "{", "{}", R"({"defaultAction":"SCMP_ACT_NOTIFY"})",
+           R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_VAX"]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":[7]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG"]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_DANCE"}]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
+               "args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
+               "args":[{"index":1,"value":1,"op":"SCMP_CMP_ABOUT"}]}]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
+               "args":[{"index":1,"value":18446744073709551615,"op":"SCMP_CMP_EQ"}]}]})",
+       }) {
+    Result<std::string> refused = compile_seccomp(wrong);
+    CLAIM(!refused && refused.error().kind == Kind::invalid);
+  }
+}
+
+}  // namespace
+
+void test_kernel(const std::string& base) {
+  a_pin_keeps_a_network_namespace(base);
+  a_sealed_copy_cannot_change(base);
+  profiles_are_checked();
+  CLAIM(bounding_capabilities() != 0);
+}
+
+}  // namespace keelson
