@@ -93,6 +93,16 @@ export const criErrors = catalogue({
     sentence: "Listening on {path} failed: {reason}.",
     remedy: "Check that the directory can be written to and the path is at most 100 bytes long.",
   },
+  socketNotInherited: {
+    code: "InvalidArgument",
+    sentence: "The sockets that the service manager passed cannot be served on: {reason}.",
+    remedy: "Give keelson.socket one ListenStream=, the path of a unix socket.",
+  },
+  socketElsewhere: {
+    code: "InvalidArgument",
+    sentence: "The service manager listens on {inherited}, and the configuration's socket is {configured}.",
+    remedy: "Set ListenStream= to that (systemctl edit keelson.socket), or disable and stop keelson.socket.",
+  },
   directoryLocked: {
     code: "FailedPrecondition",
     sentence: "Another Keelson{holder} works on {directory}.",

@@ -1,6 +1,8 @@
 // The gRPC server on its unix socket.
 
+import { once } from "node:events";
 import { rm } from "node:fs/promises";
+import { createServer } from "node:net";
 import {
   type MethodDefinition,
   Server,
@@ -12,7 +14,7 @@ import { isDoneWithin, type Log } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 import { type CallContext, type InFlight, messageLimit, refusedCall } from "./call.ts";
 import type { Method } from "./methods.ts";
-import { placeSocket } from "./socket.ts";
+import { type Inherited, placeSocket } from "./socket.ts";
 
 /** After the grace of a stop: how long the calls that were ended then have to undo their steps. */
 const undoMilliseconds = 300;
@@ -25,7 +27,8 @@ export interface Service {
 export interface GrpcServer {
   /**
    * Takes no new calls, ends streams at once and, after `graceMilliseconds`, the other calls (with
-   * Unavailable); then removes the socket. Ends within the grace and a third of a second.
+   * Unavailable); then removes the socket, unless it was inherited: there clients wait for the next server. Ends
+   * within the grace and a third of a second.
    */
   close(graceMilliseconds: number): Promise<void>;
   callsInFlight(): number;
@@ -64,8 +67,12 @@ export function service<Runs>(
   return { definition, implement };
 }
 
-/** Listens on `path`, or rejects with a sentence that says why not. */
-export async function startGrpcServer(path: string, services: readonly Service[], log: Log): Promise<GrpcServer> {
+/** Listens on a path or an inherited socket, or rejects with a sentence that says why not. */
+export async function startGrpcServer(
+  place: string | Inherited,
+  services: readonly Service[],
+  log: Log,
+): Promise<GrpcServer> {
   const inFlight: InFlight = new Set();
   const server = new Server({
     "grpc.max_receive_message_length": messageLimit,
@@ -73,28 +80,29 @@ export async function startGrpcServer(path: string, services: readonly Service[]
     "grpc.enable_channelz": 0,
   });
   for (const { definition, implement } of services) server.addService(definition, implement({ log, inFlight }));
-  await placeSocket(path, (temporary) => bind(server, temporary));
+  // The library itself listens on addresses alone, not on descriptors.
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = createServer((connection) => injector.injectConnection(connection));
+  const listen = async (on: { path: string } | { fd: number }) => {
+    listener.listen(on);
+    await once(listener, "listening");
+  };
+  if (typeof place === "string") await placeSocket(place, async (path) => await listen({ path }));
+  else await listen({ fd: place.descriptor });
 
   return {
     callsInFlight: () => inFlight.size,
     async close(graceMilliseconds) {
+      listener.close();
       const ended = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       endCalls(inFlight, "stream");
       await isDoneWithin(ended, graceMilliseconds);
       endCalls(inFlight, "unary");
       await isDoneWithin(ended, undoMilliseconds);
       server.forceShutdown();
-      await rm(path, { force: true });
+      if (typeof place === "string") await rm(place, { force: true });
     },
   };
-}
-
-function bind(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
-      error ? reject(error) : resolve(),
-    );
-  });
 }
 
 function endCalls(inFlight: InFlight, kind: "unary" | "stream"): void {

@@ -6,16 +6,22 @@ import { basename, dirname, join } from "node:path";
 import { firstLine, KeelsonError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
+/** A listening socket that whoever started this process has made, and keeps. */
+export interface Inherited {
+  readonly descriptor: number;
+  readonly path: string;
+}
+
 /** How long a server on an existing socket has to accept a connection before it counts as alive but stuck. */
 const probeMilliseconds = 2000;
 
 /**
- * Listens on `path` by way of `bind`, which is given a temporary path in a directory only root can
+ * Listens on `path` by way of `listen`, which is given a temporary path in a directory only root can
  * enter. The socket gets mode 0660 there and is renamed into place, so that nobody ever sees it with
  * other permissions, and a stale one is replaced in one step. Rejects with socketLive when a server
  * answers on `path`, with socketNotSocket when something else than a socket is there.
  */
-export async function placeSocket(path: string, bind: (temporaryPath: string) => Promise<void>): Promise<void> {
+export async function placeSocket(path: string, listen: (temporaryPath: string) => Promise<void>): Promise<void> {
   const directory = dirname(path);
   try {
     await mkdir(directory, { recursive: true, mode: 0o711 });
@@ -23,7 +29,7 @@ export async function placeSocket(path: string, bind: (temporaryPath: string) =>
     const hidden = await mkdtemp(join(directory, ".s"));
     try {
       const temporary = join(hidden, basename(path));
-      await bind(temporary);
+      await listen(temporary);
       await chmod(temporary, 0o660);
       await rename(temporary, path);
     } finally {

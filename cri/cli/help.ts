@@ -56,6 +56,9 @@ Signals:
   SIGUSR1          Log the work in progress: calls, queues, pulls, monitors, plugins, since when.
   SIGUSR2          No effect.
 
+Under systemd (Type=notify) it says when it serves, reloads and stops, feeds the watchdog while its own
+socket answers, and serves on the socket that systemd listens on, which has to be the configuration's.
+
 Files:
   ${defaultConfigFile}, ${defaultConfigFile}.d/*.toml
       For what can stand there see keelson config.

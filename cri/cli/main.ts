@@ -11,6 +11,7 @@ import { type Config, loadConfig, printConfig } from "./config.ts";
 import { overview, pages } from "./help.ts";
 import type { ImageCommand } from "./images.ts";
 import { json, type Output } from "./print.ts";
+import { serviceManager } from "./service-manager.ts";
 import { sampleConfig, settings } from "./settings.ts";
 import { handleSignals } from "./signals.ts";
 import { WorkList } from "./work-list.ts";
@@ -91,12 +92,13 @@ async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   );
   const host = loadHost();
   const work = new WorkList();
-  handleSignals({ host, config, readConfig, log, work });
+  const manager = await serviceManager(process.env, host, log);
+  handleSignals({ host, config, readConfig, log, work, manager });
   // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
   process.stderr.on("error", () => undefined);
   keepCompiledCode(config.root, version(), log);
   const { serve } = await import("./serve.ts");
-  await serve(config, version(), log, work, stopSignal());
+  await serve(config, version(), log, work, manager, stopSignal());
   // Whatever still runs ends here, and the locks with it: no other daemon gets them before.
   return host.exitNow(0);
 }

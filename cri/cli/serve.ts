@@ -13,9 +13,11 @@ import { imageService, keelsonImageService } from "../api/image-service.ts";
 import { imageMethods, keelsonImageMethods, keelsonNodeMethods, runtimeMethods } from "../api/methods.ts";
 import { keelsonNodeService } from "../api/node-service.ts";
 import { runtimeService } from "../api/runtime-service.ts";
+import { criErrors } from "../errors.ts";
 import { startStreamingServer } from "../streaming/http-server.ts";
 import type { Config } from "./config.ts";
 import { lockDirectory } from "./directory-lock.ts";
+import type { ServiceManager } from "./service-manager.ts";
 import type { WorkList } from "./work-list.ts";
 
 /** How long calls in progress may go on after SIGTERM. What they started is on record: the next daemon goes on with it. */
@@ -34,9 +36,14 @@ export async function serve(
   version: string,
   log: Log,
   work: Pick<WorkList, "list" | "total">,
+  manager: ServiceManager,
   stop: AbortSignal,
 ): Promise<void> {
   const started = performance.now();
+  const inherited = manager.socket;
+  if (inherited !== undefined && inherited.path !== config.socket) {
+    throw criErrors.socketElsewhere({ inherited: inherited.path, configured: config.socket });
+  }
   const paths = nativePaths();
   await using parts = new AsyncDisposableStack();
   const closing = (part: string, close: () => unknown) => parts.defer(() => bounded(part, close, log));
@@ -95,7 +102,7 @@ export async function serve(
   closing("streaming server", () => streaming.close());
 
   const server = await startGrpcServer(
-    config.socket,
+    inherited ?? config.socket,
     [
       service(
         "runtime.v1.RuntimeService",
@@ -142,9 +149,12 @@ export async function serve(
     images: images.list().length,
     milliseconds: Math.round(performance.now() - started),
   });
+  await manager.ready(`Serving ${config.socket}`);
+  using _ = manager.watch(config.socket);
   void pods.tidy();
   if (!stop.aborted) await once(stop, "abort");
   log("info", "stopping; pods run on");
+  void manager.stopping();
   const closed = parts.disposeAsync();
   if (!(await isDoneWithin(closed, stopMilliseconds))) log("warn", "stopping takes too long and is cut short");
 }

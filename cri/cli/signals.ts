@@ -10,6 +10,7 @@ import { isDeepStrictEqual } from "node:util";
 import { firstLine, type Host } from "../../native/index.ts";
 import type { LeveledLog } from "../log.ts";
 import type { Config } from "./config.ts";
+import type { ServiceManager } from "./service-manager.ts";
 import type { WorkList } from "./work-list.ts";
 
 export interface SignalParts {
@@ -20,26 +21,35 @@ export interface SignalParts {
   readonly readConfig: () => Promise<Config>;
   readonly log: LeveledLog;
   readonly work: WorkList;
+  readonly manager: Pick<ServiceManager, "reloading" | "ready">;
 }
 
-export function handleSignals({ host, config, readConfig, log, work }: SignalParts): void {
-  const reload = oneAtATime(async () => await reloadConfig(config, readConfig, log));
+export function handleSignals({ host, config, readConfig, log, work, manager }: SignalParts): void {
+  const reload = oneAtATime(async () => {
+    await manager.reloading();
+    await manager.ready(await reloadConfig(config, readConfig, log));
+  });
   process.on("SIGHUP", reload);
   process.on("SIGUSR1", () => work.dump(log));
   host.unblockUsr1();
   process.on("SIGUSR2", () => log("info", "SIGUSR2 has no effect; SIGUSR1 logs the work in progress"));
 }
 
-/** A wrong configuration changes nothing. */
-async function reloadConfig(old: Config, readConfig: () => Promise<Config>, log: LeveledLog): Promise<void> {
+/** A wrong configuration changes nothing. Answers what became of it. */
+async function reloadConfig(old: Config, readConfig: () => Promise<Config>, log: LeveledLog): Promise<string> {
   try {
     const { logLevel, ...rest } = await readConfig();
     const { logLevel: _, ...before } = old;
     log.setLevel(logLevel);
-    const waiting = Object.entries(rest).filter(([key, value]) => !isDeepStrictEqual(value, Reflect.get(before, key)));
-    log("info", "configuration reloaded", { logLevel, afterRestart: waiting.map(([key]) => key) });
+    const waiting = Object.entries(rest)
+      .filter(([key, value]) => !isDeepStrictEqual(value, Reflect.get(before, key)))
+      .map(([key]) => key);
+    log("info", "configuration reloaded", { logLevel, afterRestart: waiting });
+    return waiting.length === 0 ? "Configuration reloaded" : `A restart is needed for ${waiting.join(", ")}`;
   } catch (error) {
-    log("error", "configuration not reloaded; the old one stays in force", { error: firstLine(error) });
+    const reason = firstLine(error);
+    log("error", "configuration not reloaded; the old one stays in force", { error: reason });
+    return `Configuration not reloaded: ${reason}`;
   }
 }
 

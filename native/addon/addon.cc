@@ -22,6 +22,7 @@
 #include "addon/network.h"
 #include "addon/overlay.h"
 #include "addon/seccomp.h"
+#include "addon/service_manager.h"
 #include "addon/spawn.h"
 #include "common/tree.h"
 
@@ -349,6 +350,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("compileSeccomp", method<text>(env, compile_seccomp, to_buffer));
   exports.Set("sealedCopy", method<path>(env, sealed_copy, to_descriptor));
   exports.Set("tryLock", method<path>(env, try_lock, to_descriptor));
+  exports.Set("notifyManager", method<path, text>(env, notify_manager));
+  exports.Set("adoptListener", method<size>(env, adopt_listener, to_text));
   exports.Set("pinNamespace", method<path, path>(env, pin_namespace));
   exports.Set("interfaceAddresses", method<path, text>(env, interface_addresses, to_array<to_text, std::string>));
   exports.Set("changeFiles", method<&Arguments::file_steps>(env, change_files));

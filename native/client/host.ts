@@ -153,6 +153,13 @@ export interface Host {
    * until closed, also at the process's death; null when another process holds it.
    */
   tryLock(path: string): Promise<number | null>;
+  /** Sends "KEY=value" lines to a service manager at the address in $NOTIFY_SOCKET (sd_notify(3)). */
+  notifyManager(path: string, lines: string): Promise<void>;
+  /**
+   * Makes an inherited descriptor close-on-exec and answers the path that it listens on. Rejects with InvalidArgument
+   * unless it is a listening unix stream socket with a path.
+   */
+  adoptListener(descriptor: number): Promise<string>;
   /**
    * Keeps the network namespace at `namespace` alive by a bind mount on the file `pin` (made when missing);
    * `unmount` lets it go. Rejects with NotFound when no network namespace is there.
@@ -226,6 +233,8 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
     sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
     tryLock: (path) => withHostError(() => addon.tryLock(path)),
+    notifyManager: (path, lines) => withHostError(() => addon.notifyManager(path, lines)),
+    adoptListener: (descriptor) => withHostError(() => addon.adoptListener(descriptor)),
     pinNamespace: (namespace, pin) => withHostError(() => addon.pinNamespace(namespace, pin)),
     interfaceAddresses: (namespace, interfaceName) =>
       withHostError(() => addon.interfaceAddresses(namespace, interfaceName)),
@@ -267,6 +276,8 @@ const methods = [
   "compileSeccomp",
   "sealedCopy",
   "tryLock",
+  "notifyManager",
+  "adoptListener",
   "pinNamespace",
   "interfaceAddresses",
   "changeFiles",

@@ -73,9 +73,8 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       capabilities,
       noNewPrivileges: security.noNewPrivs && !security.privileged,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
-      ...(config.resources === undefined
-        ? {}
-        : { oomScoreAdj: Math.max(Number(config.resources.oomScoreAdj), container.lowestOomScore) }),
+      // Never this daemon's own, which may be the last to be killed.
+      oomScoreAdj: Math.max(Number(config.resources?.oomScoreAdj ?? 0), container.lowestOomScore),
     },
     root: { path: "rootfs", readonly: security.readonlyRootfs },
     hostname: sandbox.pinned.uts === undefined ? "" : sandbox.hostname,

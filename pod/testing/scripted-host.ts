@@ -38,6 +38,8 @@ export function scriptedHost(script: Script): Host {
     removedPaths: unscripted("removedPaths"),
     sealedCopy: unscripted("sealedCopy"),
     tryLock: unscripted("tryLock"),
+    notifyManager: unscripted("notifyManager"),
+    adoptListener: unscripted("adoptListener"),
     pinNamespace: unscripted("pinNamespace"),
     interfaceAddresses: unscripted("interfaceAddresses"),
     exitNow: () => {

@@ -26,5 +26,6 @@ void test_trees(const std::string& base);
 void test_layers(const std::string& base);
 void test_files(const std::string& base);
 void test_kernel(const std::string& base);
+void test_service_manager(const std::string& base);
 
 }  // namespace keelson

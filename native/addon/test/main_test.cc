@@ -22,6 +22,7 @@ int test_all() {
   test_layers(base);
   test_files(base);
   test_kernel(base);
+  test_service_manager(base);
   CLAIM(open_descriptors() == before);
   CLAIM_OK(remove_tree(base));
   CLAIM(!exists(base));

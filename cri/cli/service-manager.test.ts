@@ -1,0 +1,146 @@
+// The daemon under a service manager (testing/service-manager.py in systemd's place): states, watchdog, inherited socket.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { access, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { connect } from "../api/testing/client.ts";
+
+const program = join(import.meta.dirname, "../keelson");
+const managerScript = join(import.meta.dirname, "testing/service-manager.py");
+
+interface Managed {
+  readonly child: ChildProcess;
+  /** Notifications so far. */
+  readonly told: Record<string, string | number>[];
+  readonly log: string[];
+  signal(number: number): void;
+  /** Waits for a notification that has this key. */
+  next(key: string): Promise<Record<string, string | number>>;
+}
+
+let directory: string;
+let socket: string;
+let running: Managed[];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-managed-"));
+  socket = join(directory, "run/keelson.sock");
+  await mkdir(join(directory, "run"));
+  running = [];
+});
+
+afterEach(async () => {
+  for (const { child, signal } of running) {
+    if (child.exitCode !== null) continue;
+    const ended = once(child, "exit");
+    signal(18);
+    signal(9);
+    await ended;
+  }
+  await rm(directory, { recursive: true, force: true });
+});
+
+function managed(options: { watchdogMs?: number; listensOn?: string } = {}): Managed {
+  const { watchdogMs = 0, listensOn = socket } = options;
+  const config = join(directory, "config.toml");
+  const daemon = [program, "serve", "--config", config];
+  const child = spawn("python3", [managerScript, listensOn, String(watchdogMs * 1000), ...daemon]);
+  const told: Record<string, string | number>[] = [];
+  const log: string[] = [];
+  createInterface({ input: child.stdout }).on("line", (line) => told.push(JSON.parse(line)));
+  createInterface({ input: child.stderr }).on("line", (line) => log.push(line));
+  const self: Managed = {
+    child,
+    told,
+    log,
+    signal: (number) => child.stdin.write(`${number}\n`),
+    async next(key) {
+      const from = told.length;
+      const deadline = Date.now() + 20_000;
+      for (;;) {
+        const found = told.slice(from).find((each) => key in each);
+        if (found !== undefined) return found;
+        if (Date.now() > deadline) throw new Error(`no ${key} came: ${log.join("\n")}`);
+        await sleep(5);
+      }
+    },
+  };
+  running.push(self);
+  return self;
+}
+
+async function configure(more = ""): Promise<void> {
+  const at = (name: string) => JSON.stringify(join(directory, name));
+  await writeFile(
+    join(directory, "config.toml"),
+    `root = ${at("root")}\nstate = ${at("run")}\n[cni]\nconf_dir = ${at("cni")}\n${more}`,
+  );
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+describe("the daemon under a service manager", () => {
+  test("tells when it serves, reloads and stops, and leaves the socket that it was given", async () => {
+    await configure();
+    const { child, signal, next } = managed();
+    const serving = next("READY");
+    while (!(await isThere(socket))) await sleep(5);
+    // Before it serves: the kernel keeps the connection until it does.
+    const early = connect(socket);
+    const answer = early.call("Version", {});
+    expect(await serving).toMatchObject({ READY: "1", STATUS: `Serving ${socket}` });
+    expect(await answer).toMatchObject({ runtimeName: "keelson" });
+    early.close();
+
+    const reloading = next("RELOADING");
+    const reloaded = next("READY");
+    signal(1);
+    expect(Number((await reloading).MONOTONIC_USEC)).toBeGreaterThan(0);
+    expect(await reloaded).toMatchObject({ READY: "1", STATUS: "Configuration reloaded" });
+    await configure('[runtime]\ndefault_handler = "other"\n');
+    const wrong = next("READY");
+    signal(1);
+    expect(await wrong).toMatchObject({ STATUS: "A restart is needed for defaultHandler" });
+
+    const stopping = next("STOPPING");
+    signal(15);
+    await stopping;
+    expect(await once(child, "exit")).toEqual([0, null]);
+    await access(socket);
+  });
+
+  test("feeds the watchdog while its socket answers, and no longer", async () => {
+    await configure();
+    const { signal, next, told } = managed({ watchdogMs: 300 });
+    const { pid } = await next("READY");
+    await next("WATCHDOG");
+    await next("WATCHDOG");
+    // A loop that stands still: SIGSTOP, in which the kernel goes on accepting.
+    signal(19);
+    await sleep(100);
+    const before = told.length;
+    await sleep(600);
+    expect(told).toHaveLength(before);
+    signal(18);
+    expect(await next("WATCHDOG")).toMatchObject({ pid });
+  });
+
+  test("refuses a socket elsewhere than the configuration says, with the status of a wrong configuration", async () => {
+    await configure();
+    const { child, log } = managed({ listensOn: join(directory, "run/other.sock") });
+    expect(await once(child, "exit")).toEqual([2, null]);
+    expect(log.join("\n")).toContain(
+      `The service manager listens on ${directory}/run/other.sock, and the configuration's socket is`,
+    );
+  });
+});

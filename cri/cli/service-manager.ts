@@ -1,0 +1,94 @@
+// systemd, or whatever else started the daemon in its ways: told of each state (sd_notify(3)), fed as a watchdog, and the
+// giver of a socket that outlives the daemon (sd_listen_fds(3)). Without it all of this does nothing.
+
+import { firstLine, type Host, type Log } from "../../native/index.ts";
+import { runtime } from "../api/generated/messages.js";
+import type { Inherited } from "../api/socket.ts";
+import { criErrors } from "../errors.ts";
+import { connectUnary } from "../unary-calls.ts";
+
+const firstDescriptor = 3;
+
+export interface ServiceManager {
+  /** The socket to serve on; undefined to make one. */
+  readonly socket: Inherited | undefined;
+  ready(status: string): Promise<void>;
+  /** Until `ready`. */
+  reloading(): Promise<void>;
+  stopping(): Promise<void>;
+  /**
+   * As often as the manager wants it, while calls of `socket` are answered: a daemon whose loop or socket stands still is
+   * ended and started again. Until disposed of.
+   */
+  watch(socket: string): Disposable;
+}
+
+/**
+ * Reads the environment and takes out what is meant for this process alone. Rejects with socketNotInherited when it is
+ * given something else than one socket.
+ */
+export async function serviceManager(
+  environment: NodeJS.ProcessEnv,
+  host: Pick<Host, "notifyManager" | "adoptListener">,
+  log: Log,
+): Promise<ServiceManager> {
+  const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, LISTEN_FDS, LISTEN_PID } = environment;
+  for (const name of ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"])
+    delete environment[name];
+  const self = String(process.pid);
+  const notify = async (...lines: string[]) => {
+    if (NOTIFY_SOCKET === undefined) return;
+    await host
+      .notifyManager(NOTIFY_SOCKET, lines.join("\n"))
+      .catch((error: unknown) => log("warn", "systemd not notified", { lines, error: firstLine(error) }));
+  };
+  const watchdogMs = (WATCHDOG_PID ?? self) === self ? Number(WATCHDOG_USEC ?? 0) / 1000 : 0;
+  return {
+    socket: LISTEN_PID === self ? await adopt(Number(LISTEN_FDS), host) : undefined,
+    ready: (status) => notify("READY=1", `STATUS=${status}`),
+    // What the clock of systemd's says too: CLOCK_MONOTONIC.
+    reloading: () => notify("RELOADING=1", `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`),
+    stopping: () => notify("STOPPING=1"),
+    watch: (socket) => watch(socket, watchdogMs, () => notify("WATCHDOG=1"), log),
+  };
+}
+
+async function adopt(count: number, host: Pick<Host, "adoptListener">): Promise<Inherited> {
+  if (count !== 1) throw criErrors.socketNotInherited({ reason: `${count} sockets were passed, not one` });
+  try {
+    return { descriptor: firstDescriptor, path: await host.adoptListener(firstDescriptor) };
+  } catch (error) {
+    throw criErrors.socketNotInherited({ reason: firstLine(error) }, error);
+  }
+}
+
+/** A third of the time that the manager waits: one answer may be late. */
+function watch(socket: string, limitMs: number, ping: () => Promise<void>, log: Log): Disposable {
+  if (!(limitMs > 0)) return { [Symbol.dispose]: () => undefined };
+  const everyMs = limitMs / 3;
+  let asking = false;
+  const timer = setInterval(async () => {
+    if (asking) return;
+    asking = true;
+    try {
+      await answers(socket, everyMs);
+      await ping();
+    } catch (error) {
+      log("error", "the socket does not answer: systemd's watchdog is not fed", { socket, error: firstLine(error) });
+    }
+    asking = false;
+  }, everyMs);
+  timer.unref();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+/** As any client: over a connection of its own, so that accepting one is seen too. */
+async function answers(socket: string, limitMs: number): Promise<void> {
+  const { client, method } = connectUnary(socket);
+  const { VersionRequest, VersionResponse } = runtime.v1;
+  try {
+    await method("/runtime.v1.RuntimeService/Version", VersionRequest, VersionResponse, limitMs)({});
+  } finally {
+    client.close();
+  }
+}

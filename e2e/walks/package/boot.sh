@@ -1,0 +1,43 @@
+#!/bin/sh
+# Becomes systemd of the tree $1, in namespaces of its own: /dev of what a container has, and the cgroup hierarchies of
+# this host from its own cgroup down. /proc/sys is read-only until it has started (machine.ts): systemd would set what
+# is the whole host's.
+set -eu
+tree=$1
+mount --bind "$tree" "$tree"
+cd "$tree"
+mount -t proc proc proc
+mount --bind proc/sys proc/sys
+mount -o remount,ro,bind proc/sys
+mount -t sysfs sysfs sys
+mount -t tmpfs -o mode=755 tmpfs run
+mount -t tmpfs -o mode=1777 tmpfs tmp
+mount -t tmpfs -o mode=755 tmpfs dev
+for node in null zero full random urandom tty; do
+  : >"dev/$node"
+  mount --bind "/dev/$node" "dev/$node"
+done
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  mount -t cgroup2 cgroup2 sys/fs/cgroup
+else
+  mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
+  for mounted in /sys/fs/cgroup/*; do
+    name=${mounted##*/}
+    mkdir "sys/fs/cgroup/$name"
+    case $name in
+      unified) mount -t cgroup2 cgroup2 sys/fs/cgroup/unified ;;
+      systemd) mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd ;;
+      *) mount -t cgroup -o "$name" cgroup "sys/fs/cgroup/$name" ;;
+    esac
+  done
+fi
+# udev, and whatever else would work on the host's devices, stays away from a read-only /sys.
+mount -o remount,ro,bind sys
+pivot_root . .
+umount -l .
+cd /
+exec env -i container=keelson-walk PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console

@@ -1,0 +1,213 @@
+// A Debian machine for installing packages on: a tree made by mmdebstrap, whose systemd runs as PID 1 in namespaces and
+// cgroups of its own, at the speed of this host and on its kernel.
+
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { access, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import { until } from "../../fixtures/steps.ts";
+
+const execute = promisify(execFile);
+const makeMs = 5 * 60_000;
+const bootMs = 60_000;
+const commandMs = 120_000;
+
+/** systemd, what the package depends on, so that nothing is fetched while it is tested, and bash's completion. */
+const installed =
+  "systemd,systemd-sysv,dbus,init-system-helpers,libisal2,libseccomp2,libmnl0,libstdc++6,kmod,bash-completion";
+
+export interface Ran {
+  readonly code: number;
+  /** stdout and stderr, as they came. */
+  readonly text: string;
+}
+
+export interface Machine {
+  /** As this host sees it. */
+  readonly tree: string;
+  /** Of its PID 1, on this host. */
+  pid(): number;
+  /** A path on the machine for a process of this host. */
+  path(inside: string): string;
+  /** A shell command on it, as root. */
+  run(command: string): Promise<Ran>;
+  /** Rejects with the output unless the command ends with 0. */
+  must(command: string): Promise<string>;
+  off(): Promise<void>;
+}
+
+/** A tar of the tree, kept in `cache`; undefined when mmdebstrap is not there. */
+export async function debianTree(suite: string, cache: string): Promise<string | undefined> {
+  const found = await execute("mmdebstrap", ["--version"]).catch(() => undefined);
+  if (found === undefined) return undefined;
+  const tar = join(cache, "trees", `package-${suite}.tar`);
+  if (await isThere(tar)) return tar;
+  await mkdir(join(cache, "trees"), { recursive: true });
+  const unfinished = `${tar}.${process.pid}`;
+  const args = ["--quiet", "--variant=minbase", `--include=${installed}`, "--format=tar", suite, unfinished];
+  await execute("mmdebstrap", args, { timeout: makeMs });
+  await rename(unfinished, tar);
+  return tar;
+}
+
+/** Unpacks the tree into `directory` (made here), whose name names its cgroups too. */
+export async function unpackTree(tar: string, directory: string): Promise<string> {
+  const tree = join(directory, "tree");
+  await mkdir(tree, { recursive: true });
+  await execute("tar", ["--extract", "--file", tar, "--directory", tree, "--numeric-owner"]);
+  return tree;
+}
+
+/** Starts the machine and waits until its systemd has. */
+export async function boot(directory: string): Promise<Machine> {
+  const tree = join(directory, "tree");
+  const cgroups = await makeCgroups(basename(directory));
+  const log = openSync(join(directory, "console.log"), "a");
+  const script = join(import.meta.dirname, "boot.sh");
+  // The shell joins the cgroups before it gets a view of its own on them.
+  const join_ = cgroups.map((cgroup) => `echo 0 > ${cgroup}/cgroup.procs`).join("; ");
+  const namespaces = "--pid --mount --net --uts --ipc --cgroup --propagation private";
+  const command = `${join_}; exec unshare ${namespaces} --fork --kill-child=KILL sh ${script} ${tree}`;
+  const child = spawn("sh", ["-ec", command], { stdio: ["ignore", log, log] });
+  closeSync(log);
+  const machine = new NamespacedMachine(tree, child, cgroups);
+  try {
+    await machine.settle();
+    return machine;
+  } catch (error) {
+    await machine.off();
+    throw error;
+  }
+}
+
+class NamespacedMachine implements Machine {
+  readonly tree: string;
+  readonly #child: ChildProcess;
+  readonly #cgroups: readonly string[];
+  #pid = 0;
+
+  constructor(tree: string, child: ChildProcess, cgroups: readonly string[]) {
+    this.tree = tree;
+    this.#child = child;
+    this.#cgroups = cgroups;
+  }
+
+  async settle(): Promise<void> {
+    const { pid } = this.#child;
+    this.#pid = await until("the machine has a PID 1", bootMs, async () => {
+      const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(() => "");
+      return Number(children.trim()) || undefined;
+    });
+    await until("systemd has started everything", bootMs, async () => {
+      const comm = await readFile(`/proc/${this.#pid}/comm`, "utf8");
+      const { text } = comm === "systemd\n" ? await this.run("systemctl is-system-running") : { text: "" };
+      return /^(running|degraded)/.test(text) || undefined;
+    });
+    // As on a host: what pods write is their network's.
+    await this.must("umount --lazy /proc/sys");
+  }
+
+  pid(): number {
+    return this.#pid;
+  }
+
+  path(inside: string): string {
+    return `/proc/${this.#pid}/root${inside}`;
+  }
+
+  async run(command: string): Promise<Ran> {
+    const enter = ["--target", String(this.#pid), "--all", "--root", "--wd"];
+    const env = {
+      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+      HOME: "/root",
+      LANG: "C.UTF-8",
+      DEBIAN_FRONTEND: "noninteractive",
+    };
+    return await execute("nsenter", [...enter, "sh", "-c", `{ ${command}\n} 2>&1`], { env, timeout: commandMs }).then(
+      ({ stdout }) => ({ code: 0, text: stdout }),
+      (error: { code?: number; stdout?: string }) => ({ code: error.code ?? -1, text: error.stdout ?? String(error) }),
+    );
+  }
+
+  async must(command: string): Promise<string> {
+    const { code, text } = await this.run(command);
+    if (code !== 0) throw new Error(`${command}: exit status ${code}\n${text}`);
+    return text;
+  }
+
+  async off(): Promise<void> {
+    const ended = new Promise((resolve) => this.#child.once("exit", resolve));
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill("SIGKILL");
+      await ended;
+    }
+    for (const cgroup of this.#cgroups) {
+      // The kernel still ends the last processes of the namespace.
+      await until(`${cgroup} is empty and removed`, bootMs, () => removeCgroup(cgroup));
+    }
+  }
+}
+
+/** In each hierarchy of this host, or in its only one. */
+async function makeCgroups(name: string): Promise<string[]> {
+  const root = "/sys/fs/cgroup";
+  const unified = await isThere(join(root, "cgroup.controllers"));
+  const hierarchies = unified ? [root] : (await readdir(root)).map((each) => join(root, each));
+  const made = [];
+  for (const hierarchy of hierarchies) {
+    const cgroup = join(hierarchy, name);
+    await mkdir(cgroup);
+    made.push(cgroup);
+    for (const file of ["cpuset.cpus", "cpuset.mems"]) {
+      const above = await readFile(join(hierarchy, file), "utf8").catch(() => undefined);
+      if (above !== undefined && !unified) await writeFile(join(cgroup, file), above);
+    }
+  }
+  return made;
+}
+
+async function removeCgroup(cgroup: string): Promise<true | undefined> {
+  const below = await readdir(cgroup, { withFileTypes: true }).catch(() => []);
+  for (const entry of below) if (entry.isDirectory()) await removeCgroup(join(cgroup, entry.name));
+  return await rmdir(cgroup).then(
+    () => true as const,
+    (error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? true : undefined),
+  );
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Every name below `tree` that is not volatile; what Debian's programs and network plugins keep for themselves is left out. */
+export async function namesIn(tree: string): Promise<Set<string>> {
+  const aside = [
+    "./proc",
+    "./sys",
+    "./run",
+    "./dev",
+    "./tmp",
+    "./root",
+    "./var/log",
+    "./var/lib/dpkg",
+    "./var/lib/apt",
+    "./var/lib/cni",
+  ];
+  const prune = [...aside, "./var/cache", "./var/lib/systemd/timers"].flatMap((path) => [
+    "-path",
+    path,
+    "-prune",
+    "-o",
+  ]);
+  const { stdout } = await execute("find", [".", ...prune, "-print"], { cwd: tree, maxBuffer: 64 << 20 });
+  return new Set(stdout.trimEnd().split("\n"));
+}
+
+/** Removes a machine's directory; it must be off. */
+export async function discard(directory: string): Promise<void> {
+  await rm(directory, { recursive: true, force: true });
+}

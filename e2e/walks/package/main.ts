@@ -1,0 +1,193 @@
+// `npm run e2e:package`: the Debian package, built and used on a machine of its own (machine.ts): installed, started by
+// systemd, upgraded and restarted while a pod runs, removed, purged; and installed where no systemd runs.
+// The last line is "N passed, N failed".
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { defaultNetwork } from "../../../cni/default-network.ts";
+import { buildBusyboxImage } from "../../fixtures/busybox-image.ts";
+import { createSteps, until } from "../../fixtures/steps.ts";
+import { toolsDirectory } from "../../fixtures/tools.ts";
+import { boot, debianTree, discard, type Machine, namesIn, unpackTree } from "./machine.ts";
+import { callOnce, image, type Pod, removePod, startPod } from "./pod.ts";
+
+const execute = promisify(execFile);
+const repository = join(import.meta.dirname, "../../..");
+const later = "99.0.0";
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const { step, thrown, conclude } = createSteps(say);
+const tar = await debianTree("bookworm", toolsDirectory(process.env));
+if (tar === undefined) say("skipped: mmdebstrap is not installed (apt-get install mmdebstrap)");
+else {
+  await walk(tar).catch(thrown);
+  process.exitCode = conclude() ? 0 : 1;
+}
+
+async function walk(treeTar: string): Promise<void> {
+  await using undo = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), "keelson-package-"));
+  undo.defer(() => discard(directory));
+  const tree = await unpackTree(treeTar, directory);
+  const packages = join(tree, "root");
+  const version = await step("npm run package makes a .deb", () => build(packages));
+  await step("the same with a higher version", () => raise(packages, version));
+
+  await step("without systemd: installed, run, purged, and nothing is left", () => withoutSystemd(tree, version));
+
+  const machine = await step("Debian's systemd starts", () => boot(directory));
+  undo.defer(() => machine.off());
+  await buildBusyboxImage(join(packages, "busybox"), image);
+  await writeNetwork(tree);
+  const before = await namesIn(tree);
+
+  await step("installed: the daemon runs and this host passes its check", async () => {
+    await machine.must(`apt-get install --yes --quiet --no-install-recommends ${deb(version)}`);
+    assert.match(await machine.must("systemctl is-active keelson.service"), /^active/);
+    assert.match(await machine.must("keelson --version"), new RegExp(`^keelson ${version} `));
+    assert.match(await machine.must("keelson check"), /^ok +native programs/m);
+  });
+  const pod = await step("an image is loaded and a pod runs", async () => {
+    await machine.must("keelson image load /root/busybox");
+    return await startPod(machine, directory);
+  });
+  await step("restarted under a client that calls all the time: no call is refused, the pod is untouched", async () => {
+    await machine.must("systemctl restart keelson.service");
+    await pod.isUntouched();
+    await restartUnderCalls(machine);
+    await pod.isUntouched();
+  });
+  await step("reloaded: systemd waits for it and tells how it went", async () => {
+    await machine.must("systemctl reload keelson.service");
+    await until("its status says so", 5_000, async () => {
+      const status = await machine.must("systemctl show --property=StatusText,ActiveState keelson.service");
+      return (status.includes("StatusText=Configuration reloaded") && status.includes("=active")) || undefined;
+    });
+  });
+  await step("standing still: the watchdog ends it and it starts again, the pod is untouched", async () => {
+    await freeze(machine);
+    await pod.isUntouched();
+  });
+  await step("upgraded: a new daemon, the pod is untouched", async () => {
+    const from = await mainPid(machine);
+    await machine.must(`apt-get install --yes --quiet --no-install-recommends ${deb(later)}`);
+    assert.notEqual(await mainPid(machine), from);
+    assert.match(await machine.must("systemctl is-active keelson.service"), /^active/);
+    await pod.isUntouched();
+  });
+  await step("removed: no daemon, the pod runs on", async () => {
+    assert.match(await machine.must("apt-get remove --yes --quiet keelson"), /pods that run on without it: 1\./);
+    assert.notEqual((await machine.run("systemctl is-active keelson.service")).code, 0);
+    await pod.runsOn();
+  });
+  await step("purged while it runs: refused, and nothing is lost", async () => {
+    const { code, text } = await machine.run("dpkg --purge keelson");
+    assert.notEqual(code, 0);
+    assert.match(text, /pods that still run: 1\. So \/var\/lib\/keelson stays/);
+    await pod.runsOn();
+  });
+  await step("installed again: it has the pod, and takes it down", () => takeOver(machine, version, pod));
+  await step("purged: nothing is left but the user's files", async () => {
+    await machine.must("apt-get purge --yes --quiet keelson");
+    assert.deepEqual(differences(before, await namesIn(tree)), []);
+    assert.equal((await machine.run("test -e /run/keelson")).code, 1);
+    assert.equal((await machine.run("grep keelson /proc/self/mountinfo")).code, 1);
+  });
+}
+
+/** Answers the version. Compressed little: it is for here. */
+async function build(into: string): Promise<string> {
+  const env = { ...process.env, DPKG_DEB_COMPRESSOR_TYPE: "zstd", DPKG_DEB_COMPRESSOR_LEVEL: "1" };
+  await execute("npm", ["run", "--silent", "package"], { cwd: repository, env });
+  const { version } = JSON.parse(await readFile(join(repository, "package.json"), "utf8"));
+  const file = `keelson_${version}_${await architecture()}.deb`;
+  await copyFile(join(repository, "dist", file), join(into, `keelson_${version}.deb`));
+  return version;
+}
+
+async function architecture(): Promise<string> {
+  return (await execute("dpkg", ["--print-architecture"])).stdout.trim();
+}
+
+async function raise(packages: string, version: string): Promise<void> {
+  const scratch = join(packages, "raised");
+  await execute("dpkg-deb", ["--raw-extract", join(packages, `keelson_${version}.deb`), scratch]);
+  const control = join(scratch, "DEBIAN/control");
+  await writeFile(control, (await readFile(control, "utf8")).replace(/^Version: .*$/m, `Version: ${later}`));
+  await execute("dpkg-deb", ["-Zzstd", "-z1", "--build", scratch, join(packages, `keelson_${later}.deb`)]);
+  await rm(scratch, { recursive: true });
+}
+
+function deb(version: string): string {
+  return `/root/keelson_${version}.deb`;
+}
+
+/** As while an image of a node is built: no PID 1 to talk to. */
+async function withoutSystemd(tree: string, version: string): Promise<void> {
+  const before = await namesIn(tree);
+  const inside = async (...command: string[]) =>
+    (await execute("unshare", ["--mount", "--fork", "--pid", "--mount-proc", `--root=${tree}`, ...command])).stdout;
+  await inside("dpkg", "--install", deb(version));
+  assert.match(await inside("keelson", "--version"), new RegExp(`^keelson ${version} `));
+  await inside("dpkg", "--purge", "keelson");
+  assert.deepEqual(differences(before, await namesIn(tree)), []);
+}
+
+/** What an administrator puts there, and no package takes away: a network, by the package's own plugins. */
+async function writeNetwork(tree: string): Promise<void> {
+  await mkdir(join(tree, "etc/keelson/config.toml.d"), { recursive: true });
+  await writeFile(join(tree, "etc/keelson/config.toml.d/plugins.toml"), '[cni]\nbin_dirs = ["/usr/lib/keelson/cni"]\n');
+  await mkdir(join(tree, "etc/cni/net.d"), { recursive: true });
+  const network = { podCidrs: ["10.99.0.0/24"], bridge: "keelson0", dataDir: "/var/lib/cni" };
+  await writeFile(join(tree, "etc/cni/net.d/10-keelson.conflist"), defaultNetwork(network));
+}
+
+/** Not one of the connections that are made meanwhile is refused: they wait for the next daemon. */
+async function restartUnderCalls(machine: Machine): Promise<void> {
+  const restarting = machine.must("systemctl restart keelson.service");
+  let ended = false;
+  void restarting.finally(() => {
+    ended = true;
+  });
+  let calls = 0;
+  while (!ended) {
+    await callOnce(machine);
+    calls += 1;
+  }
+  await restarting;
+  assert(calls > 0);
+}
+
+/** A daemon that stands still answers nobody, and does not end by itself. */
+async function freeze(machine: Machine): Promise<void> {
+  const drop = "/run/systemd/system/keelson.service.d";
+  await machine.must(`mkdir -p ${drop} && printf '[Service]\\nWatchdogSec=2\\n' > ${drop}/watchdog.conf`);
+  await machine.must("systemctl daemon-reload && systemctl restart keelson.service");
+  const from = await mainPid(machine);
+  await machine.must(`kill -STOP ${from.trim().replace("MainPID=", "")}`);
+  await until("another daemon runs", 20_000, async () => {
+    const now = await mainPid(machine);
+    return (now !== from && now !== "MainPID=0\n") || undefined;
+  });
+  await machine.must(`rm -r ${drop} && systemctl daemon-reload && systemctl restart keelson.service`);
+}
+
+async function mainPid(machine: Machine): Promise<string> {
+  return await machine.must("systemctl show --property=MainPID keelson.service");
+}
+
+async function takeOver(machine: Machine, version: string, pod: Pod): Promise<void> {
+  await machine.must(`apt-get install --yes --quiet --no-install-recommends --allow-downgrades ${deb(version)}`);
+  await pod.isUntouched();
+  await removePod(machine, pod);
+}
+
+function differences(before: ReadonlySet<string>, after: ReadonlySet<string>): string[] {
+  const lost = [...before].filter((name) => !after.has(name)).map((name) => `- ${name}`);
+  const added = [...after].filter((name) => !before.has(name)).map((name) => `+ ${name}`);
+  return [...lost, ...added];
+}

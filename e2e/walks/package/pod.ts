@@ -1,0 +1,97 @@
+// A pod on the machine, and whether it still is what it was.
+
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { connectCri } from "../../fixtures/client.ts";
+import { until } from "../../fixtures/steps.ts";
+import type { Machine } from "./machine.ts";
+
+export const image = "localhost/walk/busybox:1";
+const inside = "/run/keelson/keelson.sock";
+const logs = "/var/log/walk";
+
+export interface Pod {
+  readonly id: string;
+  /** Its process is the one that was started, writes its log on, and the daemon says so. */
+  isUntouched(): Promise<void>;
+  /** The same, without a daemon to ask. */
+  runsOn(): Promise<void>;
+}
+
+/** `directory`: its name marks the container's process. */
+export async function startPod(machine: Machine, directory: string): Promise<Pod> {
+  const client = connectCri(machine.path(inside));
+  const config = {
+    metadata: { name: "walk", namespace: "walk", uid: "walk", attempt: 0 },
+    logDirectory: logs,
+    linux: {},
+  };
+  await machine.must(`mkdir --parents ${logs}`);
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  const mark = basename(directory);
+  const script = `: ${mark}; while true; do echo on; sleep 0.1; done`;
+  const container = {
+    metadata: { name: "main", attempt: 0 },
+    image: { image },
+    command: ["sh", "-c", script],
+    logPath: "main.log",
+    linux: {},
+  };
+  const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig: config, config: container });
+  await client.startContainer({ containerId });
+  client.close();
+  const began = await processOf(mark);
+
+  const runsOn = async () => {
+    assert.equal(await processOf(mark), began, "another process than before");
+    const log = machine.path(`${logs}/main.log`);
+    const length = (await readFile(log)).length;
+    await sleep(300);
+    assert((await readFile(log)).length > length, "its log does not grow");
+  };
+  return {
+    id: podSandboxId,
+    runsOn,
+    isUntouched: async () => {
+      await runsOn();
+      const again = connectCri(machine.path(inside));
+      const { status } = await again.containerStatus({ containerId });
+      again.close();
+      assert.equal(String(status?.state), "1", `the daemon says ${status?.state} of it`);
+    },
+  };
+}
+
+/** Over a connection of its own. */
+export async function callOnce(machine: Machine): Promise<void> {
+  const client = connectCri(machine.path(inside));
+  try {
+    await client.version({}, 10_000);
+  } finally {
+    client.close();
+  }
+}
+
+export async function removePod(machine: Machine, { id }: Pod): Promise<void> {
+  const client = connectCri(machine.path(inside));
+  await client.stopPodSandbox({ podSandboxId: id });
+  await client.removePodSandbox({ podSandboxId: id });
+  client.close();
+}
+
+/** Pid and start time of the shell that has `mark` in its command line. */
+async function processOf(mark: string): Promise<string> {
+  return await until(`a process marked ${mark}`, 5_000, async () => {
+    for (const pid of await readdir("/proc")) {
+      if (!/^\d+$/.test(pid)) continue;
+      const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      if (!command.startsWith(`sh\0-c\0: ${mark};`)) continue;
+      // Behind the last parenthesis of the name: state is the first field, start time the 20th.
+      const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+      return `${pid} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`;
+    }
+    return undefined;
+  });
+}
