@@ -58,6 +58,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       hostCapabilities: env.hostCapabilities,
       lowestOomScore: env.lowestOomScore,
       filters: env.filters,
+      defaultProfile: env.defaultProfile,
       throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });

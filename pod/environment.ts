@@ -8,6 +8,7 @@ import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";
+import type { DefaultProfile } from "./spec/apparmor-default.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
 import type { Systemd } from "./systemd/units.ts";
 
@@ -47,6 +48,8 @@ export interface Environment {
   readonly hostCapabilities: bigint;
   /** As `lowestOomScore` of spec/oom-score.ts. */
   readonly lowestOomScore: number;
+  /** Of AppArmor. */
+  readonly defaultProfile: DefaultProfile;
   /** As `throttlePaths` of spec/masking.ts. */
   readonly throttlePaths: readonly string[];
 }

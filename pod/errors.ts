@@ -135,6 +135,11 @@ export const podErrors = catalogue({
     sentence: "The scope {scope} had not been started by systemd after {seconds} s: {reason}.",
     remedy: "Look whether systemd and the system bus answer (busctl status), and what they wait for.",
   },
+  apparmorDefault: {
+    code: "FailedPrecondition",
+    sentence: "The runtime's default AppArmor profile {profile} was asked for and is not loaded: {reason}.",
+    remedy: "Install apparmor_parser (Debian: apparmor) and restart keelson, or run the container Unconfined.",
+  },
   selinuxOptions: {
     code: "FailedPrecondition",
     sentence:

@@ -16,6 +16,7 @@ import { NodePods } from "./pods.ts";
 import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
 import { AccountFiles } from "./spec/account-files.ts";
+import { loadDefaultProfile } from "./spec/apparmor-default.ts";
 import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
@@ -56,6 +57,9 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   const runDirectory = await realpath(options.runDirectory);
   const executableFd = await host.sealedCopy(options.monitorPath);
   const hostCapabilities = host.hostCapabilities();
+  const defaultProfile = await loadDefaultProfile();
+  if (defaultProfile.kind === "missing")
+    log("warn", `containers run without AppArmor unless they name a profile: ${defaultProfile.reason}`);
   const env: Environment = {
     host,
     monitors: {
@@ -80,6 +84,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     events: new EventHub(),
     hostCapabilities,
     lowestOomScore: await lowestOomScore(hostCapabilities),
+    defaultProfile,
     throttlePaths: await throttlePaths(),
   };
   const handlers = await openHandlers(options.ociHandlers, log);

@@ -11,6 +11,7 @@ import { detectCgroups } from "../../pod/cgroups.ts";
 import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
 import { isKernelAtLeast } from "../../pod/kernel-release.ts";
+import { apparmorIsOn } from "../../pod/spec/apparmor-default.ts";
 import { selinuxIsActive } from "../../pod/spec/selinux.ts";
 import type { Config } from "./config.ts";
 
@@ -37,6 +38,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["overlayfs", async () => checkOverlay(await readFile("/proc/filesystems", "utf8"))],
     ["namespaces", async () => checkNamespaces(await readdir("/proc/self/ns"))],
     ["seccomp", checkSeccomp],
+    ["AppArmor", checkApparmor],
     ["SELinux", async () => checkSelinux(await selinuxIsActive())],
     ["cgroups", checkCgroups],
     ["cgroup driver", checkCgroupDriver],
@@ -152,6 +154,21 @@ async function checkSeccomp(): Promise<Finding> {
   const actions = await readFile("/proc/sys/kernel/seccomp/actions_avail", "utf8").catch(() => "");
   if (actions.includes("errno")) return ok("seccomp", actions.trim());
   return fail("seccomp", "filters are not available", "Use a kernel with CONFIG_SECCOMP_FILTER.");
+}
+
+async function checkApparmor(): Promise<Finding> {
+  if (!(await apparmorIsOn())) return ok("AppArmor", "not on");
+  const signal = AbortSignal.timeout(programMs);
+  const version = await runProgram("apparmor_parser", ["--version"], signal, { stdout: { limit: 4096 } }).then(
+    ({ stdout }) => stdout.split("\n")[0] ?? "",
+    () => undefined,
+  );
+  if (version !== undefined) return ok("AppArmor", `on, with ${version}`);
+  return warn(
+    "AppArmor",
+    "on, and apparmor_parser, which loads the default profile, is not installed",
+    "Install it (Debian: apparmor); until then containers that name no profile run without one.",
+  );
 }
 
 /** Active, the kubelet asks to relabel most volumes, and pods are refused for it. */

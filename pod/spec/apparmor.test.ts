@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { apparmorFor } from "./apparmor.ts";
+import { apparmorIsOn, defaultProfile } from "./apparmor-default.ts";
 
 let directory: string;
 let profiles: string;
@@ -16,11 +17,13 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true }));
 
+const off = { kind: "off" } as const;
+const loaded = { kind: "loaded" } as const;
 const localhost = (path: string) => ({ type: "localhost", path }) as const;
 
 test("a loaded profile is used, by its whole name", async () => {
-  expect(await apparmorFor({ apparmor: localhost("web"), privileged: false }, profiles)).toBe("web");
-  await expect(apparmorFor({ apparmor: localhost("we"), privileged: false }, profiles)).rejects.toMatchObject({
+  expect(await apparmorFor({ apparmor: localhost("web"), privileged: false }, off, profiles)).toBe("web");
+  await expect(apparmorFor({ apparmor: localhost("we"), privileged: false }, off, profiles)).rejects.toMatchObject({
     code: "InvalidArgument",
     message: expect.stringContaining("we is not loaded"),
   });
@@ -28,9 +31,42 @@ test("a loaded profile is used, by its whole name", async () => {
 
 test("without AppArmor a profile is refused, unless the container is privileged", async () => {
   const missing = join(directory, "missing");
-  await expect(apparmorFor({ apparmor: localhost("web"), privileged: false }, missing)).rejects.toMatchObject({
+  await expect(apparmorFor({ apparmor: localhost("web"), privileged: false }, off, missing)).rejects.toMatchObject({
     message: expect.stringContaining("has no AppArmor"),
   });
-  expect(await apparmorFor({ apparmor: localhost("web"), privileged: true }, missing)).toBeUndefined();
-  expect(await apparmorFor({ privileged: false }, missing)).toBeUndefined();
+  expect(await apparmorFor({ apparmor: localhost("web"), privileged: true }, off, missing)).toBeUndefined();
+  expect(await apparmorFor({ privileged: false }, off, missing)).toBeUndefined();
+});
+
+test("who says nothing has the default profile where it is loaded, and so has who asks for it", async () => {
+  const byDefault = { type: "runtime-default" } as const;
+  expect(await apparmorFor({ privileged: false }, loaded)).toBe("keelson-default");
+  expect(await apparmorFor({ apparmor: byDefault, privileged: false }, loaded)).toBe("keelson-default");
+  expect(await apparmorFor({ apparmor: { type: "unconfined" }, privileged: false }, loaded)).toBeUndefined();
+  expect(await apparmorFor({ apparmor: byDefault, privileged: true }, loaded)).toBeUndefined();
+  expect(await apparmorFor({ apparmor: byDefault, privileged: false }, off)).toBeUndefined();
+});
+
+test("where it could not be loaded, only who asks for it is refused", async () => {
+  const unloaded = { kind: "missing", reason: "spawn apparmor_parser ENOENT" } as const;
+  expect(await apparmorFor({ privileged: false }, unloaded)).toBeUndefined();
+  await expect(
+    apparmorFor({ apparmor: { type: "runtime-default" }, privileged: false }, unloaded),
+  ).rejects.toMatchObject({
+    code: "FailedPrecondition",
+    message: expect.stringContaining("keelson-default was asked for and is not loaded: spawn apparmor_parser ENOENT"),
+  });
+});
+
+test("AppArmor is on where the kernel says Y", async () => {
+  writeFileSync(join(directory, "enabled"), "Y\n");
+  expect(await apparmorIsOn(join(directory, "enabled"))).toBe(true);
+  writeFileSync(join(directory, "enabled"), "N\n");
+  expect(await apparmorIsOn(join(directory, "enabled"))).toBe(false);
+  expect(await apparmorIsOn(join(directory, "missing"))).toBe(false);
+});
+
+test("the profile names an ABI only where the host has its file", () => {
+  expect(defaultProfile(true)).toMatch(/^abi <abi\/3\.0>,\n/);
+  expect(defaultProfile(false)).not.toContain("abi <");
 });

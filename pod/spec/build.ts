@@ -6,6 +6,7 @@ import type { ContainerConfig, IdMappings, SandboxConfig, SandboxId } from "../t
 import { ociMappings } from "../user-namespace.ts";
 import type { Account } from "./accounts.ts";
 import { apparmorFor } from "./apparmor.ts";
+import type { DefaultProfile } from "./apparmor-default.ts";
 import { capabilitiesFor } from "./capabilities.ts";
 import { planDevices } from "./devices.ts";
 import type { ImageVolume } from "./image-mounts.ts";
@@ -41,6 +42,8 @@ export interface ContainerSetup {
   /** No container gets a lower OOM score. */
   readonly lowestOomScore: number;
   readonly filters: SeccompFilters;
+  /** Of AppArmor. */
+  readonly defaultProfile: DefaultProfile;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
 }
@@ -56,7 +59,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
     planMounts(config, sandbox, container.imageVolumes),
     planDevices(config),
     container.filters.profile(security, capabilities.bounding),
-    apparmorFor(security),
+    apparmorFor(security, container.defaultProfile),
   ]);
   return {
     ociVersion: "1.0.2",

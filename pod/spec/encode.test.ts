@@ -57,6 +57,7 @@ async function specOf(change: Partial<ContainerConfig>) {
       targetPidNamespace: "/bundle/pid-namespace",
       hostCapabilities: (1n << 41n) - 1n,
       lowestOomScore: -500,
+      defaultProfile: { kind: "off" },
       throttlePaths: [],
       filters: new SeccompFilters("/nowhere", loadHost()),
     },

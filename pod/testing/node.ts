@@ -194,6 +194,7 @@ export class ScriptedNode {
       hostResolvConf: "/etc/resolv.conf",
       hostCapabilities: 0n,
       lowestOomScore: -1000,
+      defaultProfile: { kind: "off" },
       throttlePaths: [],
     };
   }
