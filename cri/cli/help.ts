@@ -99,7 +99,7 @@ Exit status:
 Usage:
   keelson check [options]
 
-Checks the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, SELinux,
+Checks the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, AppArmor, SELinux,
 cgroups, the native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
 ok, warn (it works with less) or fail, with what to do about it. Nothing is changed.
 
