@@ -1,11 +1,11 @@
 // What no container server can go below, measured without one.
 //
 //   floor run PROGRAM [ARGUMENT]...    one run of a program, such as a CNI plugin or crun; "WALL CPU" goes to fd 3
-//   floor start ROOT SCRATCH COUNT     only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
-//   floor exec ROOT SCRATCH COUNT      the same of an exec into a running container
+//   floor start ROOT SCRATCH COUNT CGROUP...    only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
+//   floor exec ROOT SCRATCH COUNT               the same of an exec into a running container
 //
-// ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays. Times are in nanoseconds. Anything that
-// fails ends the program with a message.
+// ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays; a container gets a cgroup of its own below each
+// CGROUP, one directory for each hierarchy. Times are in nanoseconds. Anything that fails ends the program with a message.
 
 #define _GNU_SOURCE
 #include <err.h>
@@ -34,6 +34,9 @@ struct overlay {
     const char *root;
     char upper[PATH_MAX], work[PATH_MAX], merged[PATH_MAX];
 };
+
+/** Ended by a null pointer. */
+typedef char *const *cgroup_list;
 
 static long long wall(void) {
     struct timespec now;
@@ -68,6 +71,36 @@ static void join(char *into, const char *directory, const char *name, int number
     int length = number < 0 ? snprintf(into, PATH_MAX, "%s/%s", directory, name)
                             : snprintf(into, PATH_MAX, "%s/%s-%d", directory, name, number);
     if (length >= PATH_MAX) errx(1, "%s is too long", directory);
+}
+
+static void make_cgroups(cgroup_list cgroups) {
+    for (; *cgroups != NULL; cgroups++) {
+        char path[PATH_MAX];
+        join(path, *cgroups, "container", -1);
+        make_directory(path);
+    }
+}
+
+/** Of the calling process, by each hierarchy's cheapest way. */
+static void enter_cgroups(cgroup_list cgroups) {
+    for (; *cgroups != NULL; cgroups++) {
+        char path[PATH_MAX];
+        join(path, *cgroups, "container/tasks", -1);
+        int file = open(path, O_WRONLY | O_CLOEXEC);
+        if (file < 0) {
+            join(path, *cgroups, "container/cgroup.procs", -1);
+            file = open(path, O_WRONLY | O_CLOEXEC);
+        }
+        if (file < 0 || write(file, "0", 1) != 1 || close(file) != 0) err(1, "joining %s", path);
+    }
+}
+
+static void remove_cgroups(cgroup_list cgroups) {
+    for (; *cgroups != NULL; cgroups++) {
+        char path[PATH_MAX];
+        join(path, *cgroups, "container", -1);
+        if (rmdir(path) != 0) err(1, "rmdir %s", path);
+    }
 }
 
 static void mount_or_end(const char *type, const char *target, unsigned long flags, const char *data) {
@@ -112,19 +145,24 @@ static void become_container(const struct overlay *overlay, char *const words[])
     err(1, "execv %s", words[0]);
 }
 
-/** Makes the overlay's directories and starts a container on it; returns when its program has begun. */
-static pid_t start_container(struct overlay *overlay, const char *scratch, int number, char *const words[]) {
+/** Makes the overlay's directories and the cgroups and starts a container on it; returns when its program has begun. */
+static pid_t start_container(struct overlay *overlay, const char *scratch, int number, char *const words[],
+                             cgroup_list cgroups) {
     join(overlay->upper, scratch, "upper", number);
     join(overlay->work, scratch, "work", number);
     join(overlay->merged, scratch, "merged", number);
     make_directory(overlay->upper);
     make_directory(overlay->work);
     make_directory(overlay->merged);
+    make_cgroups(cgroups);
     int begun[2];
     if (pipe2(begun, O_CLOEXEC) != 0) err(1, "pipe2");
     pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)namespaces | SIGCHLD, NULL, NULL, NULL, NULL);
     if (pid < 0) err(1, "clone");
-    if (pid == 0) become_container(overlay, words);
+    if (pid == 0) {
+        enter_cgroups(cgroups);
+        become_container(overlay, words);
+    }
     close(begun[1]);
     // The exec closes the other end.
     char none;
@@ -137,16 +175,17 @@ static void expect_success(int status, const char *what) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) errx(1, "%s ended with the wait status %d", what, status);
 }
 
-static int measure_starts(const char *root, const char *scratch, int count) {
+static int measure_starts(const char *root, const char *scratch, int count, cgroup_list cgroups) {
     char *words[] = {"/bin/true", NULL};
     for (int i = 0; i < count; i++) {
         struct overlay overlay = {.root = root};
         long long from = wall(), cpu = own_cpu();
-        pid_t pid = start_container(&overlay, scratch, i, words);
+        pid_t pid = start_container(&overlay, scratch, i, words, cgroups);
         long long took = wall() - from;
         int status;
         cpu = own_cpu() - cpu + reap(pid, &status);
         expect_success(status, "the container");
+        remove_cgroups(cgroups);
         printf("%lld %lld\n", took, cpu);
     }
     return 0;
@@ -172,7 +211,8 @@ static void enter(pid_t container) {
 static int measure_execs(const char *root, const char *scratch, int count) {
     struct overlay overlay = {.root = root};
     char *words[] = {"/bin/sleep", "3600", NULL};
-    pid_t container = start_container(&overlay, scratch, 0, words);
+    char *const none[] = {NULL};
+    pid_t container = start_container(&overlay, scratch, 0, words, none);
     for (int i = 0; i < count; i++) {
         long long from = wall(), cpu = own_cpu();
         pid_t pid = fork();
@@ -204,7 +244,7 @@ static int run(char *const words[]) {
 
 int main(int argc, char *argv[]) {
     if (argc >= 3 && strcmp(argv[1], "run") == 0) return run(argv + 2);
-    if (argc == 5 && strcmp(argv[1], "start") == 0) return measure_starts(argv[2], argv[3], atoi(argv[4]));
+    if (argc >= 5 && strcmp(argv[1], "start") == 0) return measure_starts(argv[2], argv[3], atoi(argv[4]), argv + 5);
     if (argc == 5 && strcmp(argv[1], "exec") == 0) return measure_execs(argv[2], argv[3], atoi(argv[4]));
-    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start|exec ROOT SCRATCH COUNT");
+    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start ROOT SCRATCH COUNT CGROUP... | floor exec ROOT SCRATCH COUNT");
 }

@@ -1,8 +1,8 @@
 // All floors together: one turn of them takes a few hundred milliseconds, beside the servers' turns.
 
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
+import { cgroupHierarchies, makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
 import type { Programs } from "../programs.ts";
 import type { FloorKey } from "../report/rows.ts";
 import { createCniFloor } from "./cni.ts";
@@ -32,6 +32,9 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
   await mkdir(directory);
   const place = join(cgroup, "floors");
   await makeCgroup(place);
+  const cgroups = (await cgroupHierarchies()).map((hierarchy) => join(hierarchy, place));
+  // cpuset's cgroups are of no use empty; cgroup v1's switch fills new ones as they are made.
+  for (const path of cgroups) await writeFile(join(path, "cgroup.clone_children"), "1").catch(() => undefined);
   const [floor, root] = [await buildFloor(directory), await makeRoot(directory)];
   const { cniPlugins, ownPlugins, crun } = programs;
   const cni = await createCniFloor(join(directory, "cni"), floor, cniPlugins, 0);
@@ -50,14 +53,14 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
         cost("own-del", await own.remove());
       }
       if (crunFloor) await crunTurn(crunFloor, cost);
-      for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
+      for (const each of await kernel("start", startsPerTurn, cgroups)) cost("kernel-start", each);
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
     },
   };
 
-  async function kernel(what: "start" | "exec", count: number): Promise<Cost[]> {
+  async function kernel(what: "start" | "exec", count: number, more: readonly string[] = []): Promise<Cost[]> {
     const scratch = await mkdtemp(join(directory, "scratch-"));
-    const costs = await measured(floor, [what, root, scratch, String(count)]);
+    const costs = await measured(floor, [what, root, scratch, String(count), ...more]);
     await rm(scratch, { recursive: true });
     return costs;
   }

@@ -3,6 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
+import { type GrpcFloor, startGrpcFloor } from "../floors/grpc.ts";
 import { megabytesAlone, megabytesOfAll } from "../memory.ts";
 import type { Pod } from "../pods.ts";
 import type { RowKey } from "../report/rows.ts";
@@ -16,20 +17,35 @@ const execsPerTurn = 5;
 const listsPerTurn = 3;
 
 export async function rest(bench: Bench): Promise<void> {
-  const { servers, fleet, samples, rounds, pods } = bench;
+  const { servers, fleet, pods, directory } = bench;
   await fleet.resize(servers, pods);
   await idle(bench);
-  await takeTurns(servers, rounds, async (server, round, counts) => {
+  const floor = await startGrpcFloor(directory);
+  try {
+    await turns(bench, floor);
+    bench.samples.add("grpc-pss", "floor", await floor.megabytes());
+  } finally {
+    await floor.stop();
+  }
+  for (const server of servers) await memory(bench, server);
+  bench.note(`Pods at rest on each server: ${pods}`);
+}
+
+async function turns({ servers, fleet, samples, rounds, pods }: Bench, floor: GrpcFloor): Promise<void> {
+  await takeTurns<Server | GrpcFloor>([...servers, floor], rounds, async (participant, round, counts) => {
     const add = (row: RowKey, value: number): void => {
-      if (counts) samples.add(row, server.name, value);
+      if (counts) samples.add(row, "name" in participant ? participant.name : "floor", value);
     };
+    if (!("name" in participant)) {
+      for (let count = 0; count < listsPerTurn; count += 1) add("grpc", await participant.call());
+      return;
+    }
+    const server = participant;
     const pod = fleet.of(server)[round % pods];
     if (pod === undefined) throw new Error(`${server.name} has no pod at rest`);
     await execs(server, pod, add);
     await lists(server, pod, pods, add);
   });
-  for (const server of servers) await memory(bench, server);
-  bench.note(`Pods at rest on each server: ${pods}`);
 }
 
 /** All servers in the same seconds. */
