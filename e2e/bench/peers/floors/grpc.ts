@@ -20,7 +20,7 @@ export interface GrpcFloor {
 
 const deadlineMs = 20_000;
 /** As cri/keelson starts the daemon. */
-const flags = ["--disable-sigusr1", "--expose-gc", "--max-semi-space-size=1"];
+const flags = ["--disable-sigusr1", "--expose-gc", "--max-semi-space-size=1", "--max-heap-size=512"];
 
 export async function startGrpcFloor(directory: string): Promise<GrpcFloor> {
   const socket = join(directory, "grpc-floor.sock");
