@@ -1,9 +1,13 @@
 // Where pods lie by driver and parent, what is refused, and where monitors are put.
 
-import { expect, test } from "vitest";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { podCgroup } from "./cgroup-driver.ts";
 import { newSandboxId } from "./ids.ts";
+import type { Scope } from "./systemd/units.ts";
 import { sandboxConfig } from "./testing/configs.ts";
+import { runPod, useNode } from "./testing/node.ts";
 
 const id = newSandboxId();
 const at = (cgroupDriver: "cgroupfs" | "systemd", cgroupParent: string) =>
@@ -32,4 +36,53 @@ test("a parent in the other driver's form is refused", () => {
       expect.objectContaining({ code: "InvalidArgument", message: expect.stringContaining(wanted) }),
     );
   }
+});
+
+describe("on a host with systemd", () => {
+  const node = useNode();
+  let asked: string[];
+  let answer: (scope: Scope, pids: readonly number[]) => Promise<void>;
+  beforeEach(() => {
+    asked = [];
+    answer = async () => undefined;
+    const ask = (how: string) => async (scope: Scope, pids: readonly number[]) => {
+      asked.push(`${how} ${scope.name} in ${scope.slice}`);
+      await answer(scope, pids);
+    };
+    node().systemd = { startScope: ask("start"), joinScope: ask("join"), close: () => undefined };
+  });
+
+  test("a pod's monitor is moved into a cgroup of its own in the pod's scope", async () => {
+    node().cgroupDriver = "systemd";
+    const scopeDirectory = (name: string) => join(node().directory, "cgroup/keelson.slice", name);
+    answer = async ({ name }) => void (await mkdir(scopeDirectory(name), { recursive: true }));
+    const id = await runPod(await node().start());
+    expect(asked).toEqual([`start keelson-${id}.scope in keelson.slice`]);
+    const procs = join(scopeDirectory(`keelson-${id}.scope`), "monitor/cgroup.procs");
+    expect(await readFile(procs, "utf8")).toBe(String(node().monitor(id).pid));
+    const written = JSON.parse(await readFile(join(node().podDirectory(id), "sandbox.json"), "utf8"));
+    expect(written).toMatchObject({ cgroup: "", own_cgroup: false, scope: `/keelson.slice/keelson-${id}.scope` });
+  });
+
+  test("a scope that does not start fails the pod, and nothing stays", async () => {
+    node().cgroupDriver = "systemd";
+    answer = () => Promise.reject(new Error("no systemd any more"));
+    const pods = await node().start();
+    await expect(runPod(pods)).rejects.toThrow("no systemd any more");
+    expect(await node().podDirectories()).toEqual([]);
+    expect(await node().records()).toEqual([]);
+  });
+
+  test("without scopes of pods, monitors share one; a daemon puts those there that are elsewhere", async () => {
+    const id = await runPod(await node().start());
+    await vi.waitFor(() => expect(asked).toEqual(["join keelson-monitors.scope in keelson.slice"]));
+    answer = () => Promise.reject(new Error("no bus"));
+    const next = await node().restart();
+    await next.tidy();
+    await vi.waitFor(() => expect(asked).toHaveLength(2));
+    await vi.waitFor(() =>
+      expect(node().log.join("\n")).toContain(`${id}: its monitor stays in the daemon's own unit`),
+    );
+    expect(next.sandboxes({ labels: new Map() })).toMatchObject([{ id, state: "ready" }]);
+  });
 });

@@ -57,9 +57,8 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   const runDirectory = await realpath(options.runDirectory);
   const executableFd = await host.sealedCopy(options.monitorPath);
   const hostCapabilities = host.hostCapabilities();
-  const defaultProfile = await loadDefaultProfile();
-  if (defaultProfile.kind === "missing")
-    log("warn", `containers run without AppArmor unless they name a profile: ${defaultProfile.reason}`);
+  // A program that runs for a moment, beside what is read from disk.
+  const loadingProfile = loadDefaultProfile();
   const env: Environment = {
     host,
     monitors: {
@@ -84,9 +83,12 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     events: new EventHub(),
     hostCapabilities,
     lowestOomScore: await lowestOomScore(hostCapabilities),
-    defaultProfile,
+    defaultProfile: await loadingProfile,
     throttlePaths: await throttlePaths(),
   };
+  if (env.defaultProfile.kind === "missing") {
+    log("warn", `containers run without AppArmor unless they name a profile: ${env.defaultProfile.reason}`);
+  }
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);
   if (fallback === undefined) {

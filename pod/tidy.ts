@@ -42,10 +42,7 @@ export async function tidy(
       found.flatMap(({ containers }) => [...containers.values()]),
     );
   });
-  // An older keelson, or one that was killed meanwhile, has left them where they began.
-  for (const sandbox of found.filter((one) => one.ready && !isScoped(one))) {
-    await leaveDaemonUnit(env, sandbox, sandbox.monitorPid);
-  }
+  const moved = moveMonitors(env, found, signal);
   // The processes of pods whose monitor is gone wait for no plugin of others.
   const headless = found.filter(({ life, monitor }) => life === "stopping" && monitor === undefined);
   const killed = Promise.all(
@@ -71,6 +68,15 @@ export async function tidy(
   for (const path of strangers.bundles) await attempt(`removing ${path}`, () => env.host.removeTree(path));
   for (const id of strangers.snapshots) await attempt(`removing layer ${id}`, () => env.images.removeSnapshot(id));
   for (const id of strangers.records) await attempt(`removing record ${id}`, () => env.records.remove(id));
+  await moved;
+}
+
+/** Those that an older keelson has left where they began, or one that was killed meanwhile. */
+async function moveMonitors(env: Environment, sandboxes: readonly Sandbox[], signal: AbortSignal): Promise<void> {
+  for (const sandbox of sandboxes.filter((one) => one.ready && !isScoped(one))) {
+    if (signal.aborted) return;
+    await leaveDaemonUnit(env, sandbox, sandbox.monitorPid);
+  }
 }
 
 function isUnfinished({ life, containers }: Sandbox): boolean {

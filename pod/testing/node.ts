@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, vi } from "vitest";
 import type { Monitor, SpawnedMonitor } from "../../native/index.ts";
+import type { CgroupDriver } from "../cgroup-driver.ts";
 import type { Environment } from "../environment.ts";
 import { EventHub } from "../events.ts";
 import type { RuntimeHandler } from "../handlers.ts";
@@ -68,6 +69,8 @@ export class ScriptedNode {
   /** The daemon's log, "warn …". */
   readonly log: string[] = [];
   readonly handlers = new Map([["native", native]]);
+  cgroupDriver: CgroupDriver = "cgroupfs";
+  systemd: Environment["systemd"];
   /** Where the daemon of now keeps its records: a killed one goes on with those of its time. */
   stateDirectory: string;
   readonly #monitors = new Map<string, ScriptedMonitor>();
@@ -178,8 +181,8 @@ export class ScriptedNode {
       filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
       accounts: new AccountFiles(host),
       cgroups: { unified: true, v2: join(this.directory, "cgroup"), v1: new Map() },
-      cgroupDriver: "cgroupfs",
-      systemd: undefined,
+      cgroupDriver: this.cgroupDriver,
+      systemd: this.systemd,
       events: new EventHub(),
       log: (level, message) => {
         if (!life.killed) this.log.push(`${level} ${message}`);

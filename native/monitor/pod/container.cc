@@ -197,8 +197,10 @@ void Container::kill_now() {
   cgroup_->thaw();
   handler_->signal(state_.pid, SIGKILL, [weak = weak_from_this()](Status sent) {
     auto self = weak.lock();
-    // Where an OCI runtime fails, the kernel still does as told by the process's parent.
-    if (self && !sent && self->phase_ == Phase::running) ::kill(self->state_.pid, SIGKILL);
+    if (!self || sent || self->phase_ != Phase::running) return;
+    // Where an OCI runtime fails, the kernel still does as told by the process's parent; but an AppArmor profile may let
+    // no signal in, and only those that the kernel itself sends pass.
+    if (::kill(self->state_.pid, SIGKILL) != 0) self->warn_if_failed(self->cgroup_->kill_all());
   });
 }
 
