@@ -260,7 +260,7 @@ class Background final : public Napi::AsyncWorker {
 
   void OnOK() override {
     if (!answer_) {
-      deferred_.Reject(rejection(Env(), about(std::move(answer_.error()), object_).error()));
+      deferred_.Reject(rejection(Env(), about(std::move(answer_.error()), object_)));
     } else if constexpr (std::is_void_v<typename Answer::value_type>) {
       deferred_.Resolve(Env().Undefined());
     } else {

@@ -22,10 +22,7 @@ struct TakeStep {
 
   Status operator()(const MakeDirectoryLike& step) const {
     struct stat like {};
-    if (::stat(step.like.c_str(), &like) != 0) {
-      const int error = errno;
-      return about(fail_errno("stat", error).error(), step.like);
-    }
+    if (::stat(step.like.c_str(), &like) != 0) return about(fail_errno("stat"), step.like);
     if (::mkdir(step.path.c_str(), 0700) != 0) return fail_errno("mkdir");
     if (::chown(step.path.c_str(), step.owner.uid + like.st_uid, step.owner.gid + like.st_gid) != 0) {
       return fail_errno("chown");
@@ -66,9 +63,7 @@ struct TakeStep {
 
 Status change_files(const std::vector<FileStep>& steps) {
   for (const FileStep& step : steps) {
-    if (Status taken = std::visit(TakeStep{}, step); !taken) {
-      return about(taken.error(), std::visit([](const auto& any) -> const std::string& { return any.path; }, step));
-    }
+    TRY(about(std::visit(TakeStep{}, step), std::visit([](const auto& any) -> std::string_view { return any.path; }, step)));
   }
   return {};
 }

@@ -74,12 +74,10 @@ void* look(void* argument) {
 Status pin_namespace(const std::string& space, const std::string& pin) {
   Fd source = TRY(open_network_namespace(space));
   Fd file(::open(pin.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
-  if (!file) return about(fail_errno("make it").error(), pin);
+  if (!file) return about(fail_errno("make it"), pin);
   const std::string held = "/proc/self/fd/" + std::to_string(source.get());
-  if (::mount(held.c_str(), pin.c_str(), nullptr, MS_BIND, nullptr) != 0) {
-    return about(fail_errno("pin the namespace on it").error(), pin);
-  }
-  return {};
+  if (::mount(held.c_str(), pin.c_str(), nullptr, MS_BIND, nullptr) == 0) return {};
+  return about(fail_errno("pin the namespace on it"), pin);
 }
 
 Result<std::vector<std::string>> interface_addresses(const std::string& space, const std::string& interface) {

@@ -175,9 +175,7 @@ Result<std::string> compile(std::string_view profile_json) {
 }  // namespace
 
 Result<std::string> compile_seccomp(std::string_view profile_json) {
-  Result<std::string> program = compile(profile_json);
-  if (!program) return about(program.error(), "seccomp profile");
-  return program;
+  return about(compile(profile_json), "seccomp profile");
 }
 
 }  // namespace keelson

@@ -3,19 +3,9 @@
 namespace keelson {
 
 std::string_view to_string(Kind kind) {
-  switch (kind) {
-    case Kind::protocol: return "protocol";
-    case Kind::busy: return "busy";
-    case Kind::not_found: return "not_found";
-    case Kind::exists: return "exists";
-    case Kind::state: return "state";
-    case Kind::invalid: return "invalid";
-    case Kind::not_executable: return "not_executable";
-    case Kind::system: return "system";
-    case Kind::timeout: return "timeout";
-    case Kind::limit: return "limit";
-  }
-  return "system";
+  static constexpr std::string_view words[] = {"protocol", "busy",           "not_found", "exists",  "state",
+                                               "invalid",  "not_executable", "system",    "timeout", "limit"};
+  return words[static_cast<size_t>(kind)];
 }
 
 std::string Error::message() const {

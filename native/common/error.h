@@ -42,9 +42,20 @@ inline std::unexpected<Error> fail(Kind kind, std::string step, std::string deta
   return std::unexpected(Error{kind, std::move(step), {}, 0, std::move(detail)});
 }
 
-inline std::unexpected<Error> about(Error error, std::string_view object) {
+// The same Error, about `object` unless it is about something already; the same Result, should it be an Error.
+inline Error about(Error error, std::string_view object) {
   if (error.object.empty()) error.object = object;
-  return std::unexpected(std::move(error));
+  return error;
+}
+
+inline std::unexpected<Error> about(std::unexpected<Error> failure, std::string_view object) {
+  return std::unexpected(about(std::move(failure.error()), object));
+}
+
+template <typename T>
+Result<T> about(Result<T> result, std::string_view object) {
+  if (!result) return std::unexpected(about(std::move(result.error()), object));
+  return result;
 }
 
 }  // namespace keelson

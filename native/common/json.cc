@@ -13,29 +13,15 @@ const std::vector<std::pair<std::string, Json>> no_members;
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
 void append_utf8(std::string& out, uint32_t code) {
   if (code < 0x80) {
     out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xc0 | (code >> 6));
-    out += static_cast<char>(0x80 | (code & 0x3f));
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xe0 | (code >> 12));
-    out += static_cast<char>(0x80 | ((code >> 6) & 0x3f));
-    out += static_cast<char>(0x80 | (code & 0x3f));
-  } else {
-    out += static_cast<char>(0xf0 | (code >> 18));
-    out += static_cast<char>(0x80 | ((code >> 12) & 0x3f));
-    out += static_cast<char>(0x80 | ((code >> 6) & 0x3f));
-    out += static_cast<char>(0x80 | (code & 0x3f));
+    return;
   }
+  static constexpr uint32_t marks[] = {0xc0, 0xe0, 0xf0};
+  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;  // bytes behind the first
+  out += static_cast<char>(marks[more - 1] | code >> (6 * more));
+  for (int left = more - 1; left >= 0; --left) out += static_cast<char>(0x80 | (code >> (6 * left) & 0x3f));
 }
 
 }  // namespace
@@ -43,11 +29,6 @@ void append_utf8(std::string& out, uint32_t code) {
 bool Json::boolean(bool otherwise) const { return type_ == Type::boolean ? boolean_ : otherwise; }
 
 int64_t Json::integer(int64_t otherwise) const { return type_ == Type::integer ? integer_ : otherwise; }
-
-double Json::real(double otherwise) const {
-  if (type_ == Type::integer) return static_cast<double>(integer_);
-  return type_ == Type::real ? real_ : otherwise;
-}
 
 std::string_view Json::string(std::string_view otherwise) const {
   return type_ == Type::string ? std::string_view(string_) : otherwise;
@@ -95,6 +76,12 @@ class JsonParser {
     while (at_ < text_.size() && is_space(text_[at_])) ++at_;
   }
 
+  bool take(char wanted) {
+    if (at_ == text_.size() || text_[at_] != wanted) return false;
+    ++at_;
+    return true;
+  }
+
   bool literal(std::string_view word) {
     if (text_.substr(at_, word.size()) != word) return wrong("unknown word");
     at_ += word.size();
@@ -116,78 +103,64 @@ class JsonParser {
     }
   }
 
-  bool object(Json& out, int depth) {
-    out.type_ = Json::Type::object;
+  // What stands between two brackets, each by `element`.
+  bool elements(char close, const char* unfinished, auto element) {
     ++at_;
     skip_space();
-    if (at_ < text_.size() && text_[at_] == '}') return ++at_, true;
-    for (;;) {
+    if (take(close)) return true;
+    while (element()) {
+      skip_space();
+      if (take(close)) return true;
+      if (at_ == text_.size()) return wrong(unfinished);
+      if (!take(',')) return wrong("a comma is missing");
+    }
+    return false;
+  }
+
+  bool object(Json& out, int depth) {
+    out.type_ = Json::Type::object;
+    return elements('}', "an object does not end", [&] {
       skip_space();
       if (at_ == text_.size() || text_[at_] != '"') return wrong("a member's name is missing");
       auto& [name, member] = out.members_.emplace_back();
       if (!string(name)) return false;
       skip_space();
-      if (at_ == text_.size() || text_[at_] != ':') return wrong("a colon is missing");
-      ++at_;
-      if (!value(member, depth + 1)) return false;
-      skip_space();
-      if (at_ == text_.size()) return wrong("an object does not end");
-      char next = text_[at_++];
-      if (next == '}') return true;
-      if (next != ',') return --at_, wrong("a comma is missing");
-    }
+      return take(':') ? value(member, depth + 1) : wrong("a colon is missing");
+    });
   }
 
   bool array(Json& out, int depth) {
     out.type_ = Json::Type::array;
-    ++at_;
-    skip_space();
-    if (at_ < text_.size() && text_[at_] == ']') return ++at_, true;
-    for (;;) {
-      if (!value(out.items_.emplace_back(), depth + 1)) return false;
-      skip_space();
-      if (at_ == text_.size()) return wrong("an array does not end");
-      char next = text_[at_++];
-      if (next == ']') return true;
-      if (next != ',') return --at_, wrong("a comma is missing");
-    }
+    return elements(']', "an array does not end", [&] { return value(out.items_.emplace_back(), depth + 1); });
+  }
+
+  bool digits() {
+    const size_t begin = at_;
+    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
+    return at_ > begin || wrong("not a number");
   }
 
   bool number(Json& out) {
-    const char* begin = text_.data() + at_;
-    const char* end = text_.data() + text_.size();
-    const char* stop = begin;
-    bool whole = true;
-    while (stop < end && (*stop == '-' || *stop == '+' || *stop == '.' || *stop == 'e' || *stop == 'E' ||
-                          (*stop >= '0' && *stop <= '9'))) {
-      if (*stop == '.' || *stop == 'e' || *stop == 'E') whole = false;
-      ++stop;
-    }
-    if (stop == begin) return wrong("no value here");
-    if (whole) {
-      out.type_ = Json::Type::integer;
-      auto [rest, code] = std::from_chars(begin, stop, out.integer_);
-      // RLIM_INFINITY, 2^64 - 1, is beyond int64_t: it stays readable as a real.
-      if (code == std::errc::result_out_of_range) whole = false;
-      else if (code != std::errc() || rest != stop) return wrong("not a number");
-    }
-    if (!whole) {
+    auto [stop, code] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), out.integer_);
+    if (code == std::errc::invalid_argument) return wrong("no value here");
+    at_ = static_cast<size_t>(stop - text_.data());
+    out.type_ = code == std::errc() ? Json::Type::integer : Json::Type::real;
+    if (take('.')) {
       out.type_ = Json::Type::real;
-      auto [rest, code] = std::from_chars(begin, stop, out.real_);
-      if (code != std::errc() || rest != stop) return wrong("not a number");
+      if (!digits()) return false;
     }
-    at_ += static_cast<size_t>(stop - begin);
+    if (take('e') || take('E')) {
+      out.type_ = Json::Type::real;
+      if (!take('-')) take('+');
+      return digits();
+    }
     return true;
   }
 
   bool unicode_escape(uint32_t& code) {
     if (at_ + 4 > text_.size()) return wrong("a \\u escape ends early");
-    code = 0;
-    for (int i = 0; i < 4; ++i) {
-      int digit = hex_digit(text_[at_ + static_cast<size_t>(i)]);
-      if (digit < 0) return wrong("a \\u escape has a wrong digit");
-      code = code * 16 + static_cast<uint32_t>(digit);
-    }
+    const char* begin = text_.data() + at_;
+    if (std::from_chars(begin, begin + 4, code, 16).ptr != begin + 4) return wrong("a \\u escape has a wrong digit");
     at_ += 4;
     return true;
   }

@@ -17,6 +17,7 @@ namespace keelson {
 
 class Json {
  public:
+  // `real`: a number that is no int64_t. Nobody asks for its value.
   enum class Type : uint8_t { null, boolean, integer, real, string, array, object };
 
   Type type() const { return type_; }
@@ -28,7 +29,6 @@ class Json {
   // Readers with a fallback: the value when it is of that type, else `otherwise`.
   bool boolean(bool otherwise = false) const;
   int64_t integer(int64_t otherwise = 0) const;
-  double real(double otherwise = 0) const;
   std::string_view string(std::string_view otherwise = {}) const;
 
   // An object's member, or a null Json when it is missing (chains safely).
@@ -42,7 +42,6 @@ class Json {
   Type type_ = Type::null;
   bool boolean_ = false;
   int64_t integer_ = 0;
-  double real_ = 0;
   std::string string_;
   std::vector<Json> items_;
   std::vector<std::pair<std::string, Json>> members_;

@@ -31,8 +31,8 @@ class Readiness {
  public:
   void ready(const Sandbox& sandbox) {
     JsonWriter json;
-    json.begin_object().key("pid").value(static_cast<int64_t>(getpid()));
-    if (sandbox.init_pid != 0) json.key("init_pid").value(static_cast<int64_t>(sandbox.init_pid));
+    json.begin_object().key("pid").value(getpid());
+    if (sandbox.init_pid != 0) json.key("init_pid").value(sandbox.init_pid);
     json.end_object();
     write_frame(FrameType::reply, json.text());
   }

@@ -31,14 +31,6 @@ Status leave_namespaces() {
   return {};
 }
 
-Result<Fd> confine(Fd directory) {
-  // Moving mounts needs the capabilities, and both need calls that the filter knows nothing of.
-  Fd root = TRY(enter_box(std::move(directory)));
-  TRY(drop_privileges());
-  TRY(allow_only_unpacking());
-  return root;
-}
-
 Result<Fd> enter_box(Fd directory) {
   constexpr const char* step = "make the layer's directory the root";
   constexpr unsigned clone_flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
@@ -216,8 +208,6 @@ Program unpacking() {
   return program;
 }
 
-}  // namespace
-
 Status allow_only_unpacking() {
   Program program = unpacking();
   sock_fprog filter{static_cast<uint16_t>(program.size()), program.data()};
@@ -226,6 +216,16 @@ Status allow_only_unpacking() {
     return fail_errno("filter its system calls");
   }
   return {};
+}
+
+}  // namespace
+
+Result<Fd> confine(Fd directory) {
+  // Moving mounts needs the capabilities, and both need calls that the filter knows nothing of.
+  Fd root = TRY(enter_box(std::move(directory)));
+  TRY(drop_privileges());
+  TRY(allow_only_unpacking());
+  return root;
 }
 
 }  // namespace keelson

@@ -15,8 +15,10 @@ namespace keelson {
 // process of one thread.
 Status leave_namespaces();
 
-// Behind leave_namespaces(): all the steps below, in their order. Answers the directory, opened again; of what was
-// open before, only descriptors of files may be kept.
+// Behind leave_namespaces(): the two steps below, and then the system calls that unpacking makes: any other ends the
+// process (SIGSYS). CAP_SYS_ADMIN, kept for trusted.* attributes alone, thus opens nothing else: no mount, namespace, BPF
+// or device call is left. Memory can never be made executable. For this thread and those it starts; no way back. Answers
+// the directory, opened again; of what was open before, only descriptors of files may be kept.
 Result<Fd> confine(Fd directory);
 
 // Makes `directory` the root of the file tree and lets go of the host's. Answers the new root, for reading.
@@ -25,10 +27,5 @@ Result<Fd> enter_box(Fd directory);
 // Keeps CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP and, for trusted.overlay.opaque, SYS_ADMIN.
 // No new privileges, not dumpable, no core file, death with the parent. For a process that has one thread yet.
 Status drop_privileges();
-
-// The system calls that unpacking makes; any other ends the process (SIGSYS). CAP_SYS_ADMIN, kept for trusted.*
-// attributes alone, thus opens nothing else: no mount, namespace, BPF or device call is left. Memory can never be made
-// executable. For this thread and those it starts. Needs no_new_privs. There is no way back.
-Status allow_only_unpacking();
 
 }  // namespace keelson

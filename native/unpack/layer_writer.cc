@@ -79,8 +79,7 @@ Status set_times(int fd, timespec mtime) {
 Status LayerWriter::write(const Entry& entry, TarReader& reader) {
   Result<LayerPath> path = LayerPath::parse(entry.path);
   Status written = path ? write_at(entry, *path, reader) : std::unexpected(path.error());
-  if (!written) return about(written.error(), "entry " + quoted(entry.path));
-  return {};
+  return written ? written : about(std::move(written), "entry " + quoted(entry.path));
 }
 
 Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReader& reader) {
@@ -214,7 +213,7 @@ Status LayerWriter::finish() {
     Result<Fd> directory = root_.open_directory(wanted.path, false);
     if (!directory && directory.error().kind == Kind::not_found) continue;
     Status set = directory ? set_times(directory->get(), wanted.mtime) : std::unexpected(directory.error());
-    if (!set) return about(set.error(), "entry " + quoted(wanted.path));
+    if (!set) return about(std::move(set), "entry " + quoted(wanted.path));
   }
   return {};
 }

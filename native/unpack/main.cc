@@ -115,11 +115,11 @@ struct IntakeThread {
 
 Result<Fd> open_layer(const std::string& directory) {
   Fd fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return about(fail_errno("open the layer's directory").error(), directory);
+  if (!fd) return about(fail_errno("open the layer's directory"), directory);
   Status empty = each_entry(fd.get(), "the layer's directory", [](const dirent64& found) -> Result<bool> {
     return fail(Kind::exists, "check that the layer's directory is empty", "it holds " + quoted(found.d_name));
   });
-  if (!empty) return about(empty.error(), directory);
+  TRY(about(std::move(empty), directory));
   return fd;
 }
 

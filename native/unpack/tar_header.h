@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,9 +32,5 @@ bool is_zero_block(const TarBlock& block);
 
 // Checks the checksum (signed or unsigned sum, both exist) and every number; fails with kind `invalid`.
 Result<TarHeader> parse_tar_header(const TarBlock& block);
-
-// A numeric field: octal digits, or base-256 (GNU) when the top bit of the first byte is set.
-// An empty field is 0. Nothing when it is neither or does not fit 64 bits.
-std::optional<int64_t> parse_tar_number(std::string_view field);
 
 }  // namespace keelson

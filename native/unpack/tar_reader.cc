@@ -162,7 +162,7 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
   if (records.uid) header.uid = *records.uid;
   if (records.gid) header.gid = *records.gid;
   auto wrong = [&header](std::string detail) {
-    return about(bad_entry(std::move(detail)).error(), "entry " + quoted(header.path));
+    return about(bad_entry(std::move(detail)), "entry " + quoted(header.path));
   };
 
   std::optional<EntryType> type = entry_type(header.type, header.path);

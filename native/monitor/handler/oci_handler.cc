@@ -27,10 +27,9 @@ constexpr size_t max_config = 4 << 20;
 
 void copy(JsonWriter& to, const Json& from) {
   switch (from.type()) {
-    case Json::Type::null: break;  // left out by the callers
+    case Json::Type::null: case Json::Type::real: break;  // left out by the callers; `process` has none
     case Json::Type::boolean: to.value(from.boolean()); break;
     case Json::Type::integer: to.value(from.integer()); break;
-    case Json::Type::real: to.value(static_cast<int64_t>(from.real())); break;  // `process` has no fractions
     case Json::Type::string: to.value(from.string()); break;
     case Json::Type::array:
       to.begin_array();
@@ -64,7 +63,7 @@ std::string exec_process(const Json& process, const CommandSpec& command) {
   json.key("terminal").value(command.terminal);
   if (command.terminal && command.columns > 0) {
     json.key("consoleSize").begin_object();
-    json.key("height").value(static_cast<int>(command.rows)).key("width").value(static_cast<int>(command.columns));
+    json.key("height").value(command.rows).key("width").value(command.columns);
     json.end_object();
   }
   json.end_object();

@@ -17,7 +17,7 @@ void write_state(JsonWriter& json, const ContainerState& state) {
   json.begin_object();
   json.key("id").value(state.id);
   json.key("state").value(state.exited ? "exited" : "running");
-  json.key("pid").value(static_cast<int64_t>(state.pid));
+  json.key("pid").value(state.pid);
   json.key("started_at").value(std::to_string(state.started_at));
   if (state.exited) {
     json.key("finished_at").value(std::to_string(state.finished_at));

@@ -20,7 +20,7 @@ std::weak_ptr<Container> Pod::start(StartRequest request, std::optional<OciBinar
   Status may = may_start(id);
   if (may && !request.pid_of.empty()) may = find_target(request);
   if (!may) {
-    done(about(may.error(), "container " + id));
+    done(std::unexpected(about(std::move(may.error()), "container " + id)));
     return {};
   }
   auto handler = binary ? make_oci_handler(context_, id, request.bundle, binary->binary, binary->root)
@@ -34,7 +34,7 @@ std::weak_ptr<Container> Pod::start(StartRequest request, std::optional<OciBinar
       done(container->state());
     } else {
       forget(id);
-      done(about(std::move(started.error()), "container " + id));
+      done(std::unexpected(about(std::move(started.error()), "container " + id)));
     }
     settle_close();
   });

@@ -67,9 +67,7 @@ bool is_pod_id(std::string_view id) {
 }  // namespace
 
 Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
-  Result<Json> parsed = parse_json(sandbox_json);
-  if (!parsed) return about(parsed.error(), "sandbox.json");
-  const Json& root = *parsed;
+  const Json root = TRY(about(parse_json(sandbox_json), "sandbox.json"));
   if (root["version"].integer() != 1) return bad("its version is not 1");
 
   SandboxSpec spec;
@@ -292,7 +290,7 @@ Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgr
   if (Status made = make_all(loop, reaper, cgroups, sandbox); !made) {
     // What the undo could not take back matters less than why it had to.
     static_cast<void>(destroy_sandbox(sandbox, cgroups));
-    return about(made.error(), pod);
+    return about(std::unexpected(std::move(made.error())), pod);
   }
   return sandbox;
 }
@@ -324,8 +322,7 @@ Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
     fd->reset();
   }
   note(remove_own_cgroup(cgroups, sandbox.spec));
-  if (!first) return about(first.error(), "pod " + sandbox.spec.id);
-  return {};
+  return about(std::move(first), "pod " + sandbox.spec.id);
 }
 
 }  // namespace keelson

@@ -33,8 +33,7 @@ bool is_name(std::string_view name) {
   });
 }
 
-}  // namespace
-
+// Which CLONE_NEW* namespace a name ("net.ipv4.ip_forward") lives in; 0 when it is the whole host's.
 int sysctl_namespace(std::string_view name) {
   static constexpr std::string_view ipc_names[] = {
       "kernel.msgmax",         "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
@@ -43,12 +42,12 @@ int sysctl_namespace(std::string_view name) {
   };
   if (name.starts_with("net.")) return CLONE_NEWNET;
   if (name.starts_with("fs.mqueue.")) return CLONE_NEWIPC;
-  for (std::string_view known : ipc_names) {
-    if (name == known) return CLONE_NEWIPC;
-  }
+  if (std::ranges::find(ipc_names, name) != std::end(ipc_names)) return CLONE_NEWIPC;
   if (name == "kernel.domainname" || name == "kernel.hostname") return CLONE_NEWUTS;
   return 0;
 }
+
+}  // namespace
 
 Result<std::vector<Sysctl>> check_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls, int own) {
   std::vector<Sysctl> checked;
@@ -70,17 +69,11 @@ Result<std::vector<Sysctl>> check_sysctls(const std::vector<std::pair<std::strin
 }
 
 int write_sysctl(const Sysctl& sysctl) {
-  int root = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (root < 0) return errno;
-  open_how how = {};
-  how.flags = O_WRONLY | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
-  int file = static_cast<int>(syscall(SYS_openat2, root, sysctl.file.c_str(), &how, sizeof how));
-  int error = file < 0 ? errno : 0;
-  if (file >= 0 && write(file, sysctl.value.data(), sysctl.value.size()) < 0) error = errno;
-  if (file >= 0) close(file);
-  close(root);
-  return error;
+  const Fd root(open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root) return errno;
+  const Fd file = open_resolved(root.get(), sysctl.file.c_str(), O_WRONLY,
+                                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+  return file && write(file.get(), sysctl.value.data(), sysctl.value.size()) >= 0 ? 0 : errno;
 }
 
 int write_sysctl_inside(const Sysctl& sysctl, int user_namespace) {

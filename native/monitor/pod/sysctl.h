@@ -16,9 +16,6 @@ struct Sysctl {
   std::string value;
 };
 
-// Which CLONE_NEW* namespace a name ("net.ipv4.ip_forward") lives in; 0 when it is the whole host's.
-int sysctl_namespace(std::string_view name);
-
 // Refuses names of the host, of a namespace that is not in `own` (CLONE_NEW* flags),
 // and names or values that could be read as more than one sysctl (CVE-2022-0811).
 Result<std::vector<Sysctl>> check_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls, int own);

@@ -109,21 +109,15 @@ struct StartCaller : Call {
   }
 };
 
-Status about_container(const Container& container, Status status) {
-  return status ? status : about(std::move(status.error()), "container " + container.id());
-}
-
 void answer(Connection& client, const Container& container, Status status) {
   if (status) client.reply("{}");
-  else client.fail_with(about_container(container, std::move(status)).error());
+  else client.fail_with(about(std::move(status.error()), "container " + container.id()));
 }
 
 // The container that the request names.
 Result<std::shared_ptr<Container>> find(const Monitor& monitor, const Json& request) {
   const std::string id = TRY(parse_name(request, "id"));
-  auto container = monitor.pod.find(id);
-  if (!container) return about(std::move(container.error()), "container " + id);
-  return container;
+  return about(monitor.pod.find(id), "container " + id);
 }
 
 // The calls. Each answers `client`, now or later, or fails at once, which Calls::handle answers.
@@ -133,10 +127,10 @@ Status hello(const Monitor& monitor, const Client& client, const Json&) {
   JsonWriter json;
   json.begin_object();
   json.key("version").value(KEELSON_VERSION);
-  json.key("protocol").value(static_cast<int>(protocol_version));
-  json.key("pid").value(static_cast<int64_t>(getpid()));
+  json.key("protocol").value(protocol_version);
+  json.key("pid").value(getpid());
   json.key("pod").value(sandbox.spec.id);
-  if (sandbox.init_pid != 0) json.key("init_pid").value(static_cast<int64_t>(sandbox.init_pid));
+  if (sandbox.init_pid != 0) json.key("init_pid").value(sandbox.init_pid);
   json.end_object();
   client->reply(json.text());
   return {};
@@ -199,7 +193,7 @@ Status exec(const Monitor& monitor, const Client& client, const Json& request) {
 
 Status attach(const Monitor& monitor, const Client& client, const Json& request) {
   const auto container = TRY(find(monitor, request));
-  return about_container(*container, keelson::attach(client, container, request["stdin"].boolean()));
+  return about(keelson::attach(client, container, request["stdin"].boolean()), "container " + container->id());
 }
 
 Status resize(const Monitor& monitor, const Client& client, const Json& request) {

@@ -145,7 +145,7 @@ void Connection::send(FrameType type, std::string_view payload) {
 
 void Connection::started(pid_t pid) {
   JsonWriter json;
-  json.begin_object().key("pid").value(static_cast<int64_t>(pid)).end_object();
+  json.begin_object().key("pid").value(pid).end_object();
   send(FrameType::started, json.text());
 }
 

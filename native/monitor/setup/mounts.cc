@@ -153,9 +153,9 @@ Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
     if (!copy) return fail_errno("mount " + mount.destination);
     return copy;
   }
-  Result<NamespaceHolder> holder = NamespaceHolder::create(0, mount.uid_mappings, mount.gid_mappings);
-  if (!holder) return about(holder.error(), "mount " + mount.destination);
-  Fd space(open(holder->path("user").c_str(), O_RDONLY | O_CLOEXEC));
+  const NamespaceHolder holder =
+      TRY(about(NamespaceHolder::create(0, mount.uid_mappings, mount.gid_mappings), "mount " + mount.destination));
+  Fd space(open(holder.path("user").c_str(), O_RDONLY | O_CLOEXEC));
   if (!space) return fail_errno("mount " + mount.destination);
   return space;
 }

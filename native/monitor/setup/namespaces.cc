@@ -293,9 +293,8 @@ Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace) {
   options.new_namespaces = CLONE_NEWPID | CLONE_NEWNS;
   // Namespaces belong to the user namespace that their maker is in.
   if (user_namespace >= 0) options.way = SpawnWay::helper_then_new_namespaces;
-  Result<Started> started = spawn_and_wait(loop, reaper, init, std::move(options));
-  if (!started) return about(started.error(), "the pod's init");
-  return PodInit{started->pid, std::move(started->sent)};
+  Started started = TRY(about(spawn_and_wait(loop, reaper, init, std::move(options)), "the pod's init"));
+  return PodInit{started.pid, std::move(started.sent)};
 }
 
 }  // namespace keelson

@@ -240,9 +240,7 @@ std::vector<std::string> read_paths(Reader& reader, const Json& json, const char
 }  // namespace
 
 Result<ContainerSpec> parse_spec(std::string_view config_json) {
-  Result<Json> parsed = parse_json(config_json);
-  if (!parsed) return about(parsed.error(), "config.json");
-  const Json& root = *parsed;
+  const Json root = TRY(about(parse_json(config_json), "config.json"));
   const Json& linux_part = root["linux"];
   Reader reader;
 
@@ -268,17 +266,16 @@ Result<ContainerSpec> parse_spec(std::string_view config_json) {
 }
 
 Result<RootfsSpec> parse_rootfs(std::string_view rootfs_json) {
-  Result<Json> parsed = parse_json(rootfs_json);
-  if (!parsed) return about(parsed.error(), "rootfs.json");
+  const Json root = TRY(about(parse_json(rootfs_json), "rootfs.json"));
   Reader reader;
   RootfsSpec rootfs;
-  rootfs.lower = read_paths(reader, (*parsed)["lower"], "a lower directory");
-  if (!(*parsed)["upper"].is_null()) {
-    rootfs.upper = reader.path((*parsed)["upper"], "the upper directory");
-    rootfs.work = reader.path((*parsed)["work"], "the work directory");
+  rootfs.lower = read_paths(reader, root["lower"], "a lower directory");
+  if (!root["upper"].is_null()) {
+    rootfs.upper = reader.path(root["upper"], "the upper directory");
+    rootfs.work = reader.path(root["work"], "the work directory");
   }
   if (rootfs.lower.empty()) reader.refuse("\"lower\" names no directory");
-  for (const Json& item : (*parsed)["images"].items()) {
+  for (const Json& item : root["images"].items()) {
     ImageView image;
     image.mountpoint = reader.path(item["mountpoint"], "an image's mountpoint");
     image.lower = read_paths(reader, item["lower"], "an image's lower directory");
@@ -286,7 +283,7 @@ Result<RootfsSpec> parse_rootfs(std::string_view rootfs_json) {
     if (image.lower.empty()) reader.refuse("an image has no layer");
     rootfs.images.push_back(std::move(image));
   }
-  rootfs.directories = read_paths(reader, (*parsed)["directories"], "a directory of the root");
+  rootfs.directories = read_paths(reader, root["directories"], "a directory of the root");
   if (!reader.refusal().empty()) return fail(Kind::invalid, "read rootfs.json", reader.refusal());
   return rootfs;
 }

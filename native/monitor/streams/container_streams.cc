@@ -44,9 +44,8 @@ Status ContainerStreams::open_output(Fd out, Fd err) {
 }
 
 Status ContainerStreams::open_input(Fd fd, InputPipe::Target target) {
-  input_ = std::make_unique<InputPipe>(loop_, std::move(fd), target);
-  input_->when_room([this] { attached_.resume_input(*input_); });
-  return input_->open();
+  input_ = TRY(InputPipe::open(loop_, std::move(fd), target, [this] { attached_.resume_input(*input_); }));
+  return {};
 }
 
 Status ContainerStreams::resize(uint16_t columns, uint16_t rows) {
@@ -116,10 +115,7 @@ class Attach : public Call {
   ~Attach() override { end_input(); }  // also for a client that was cut off
 
   void on_stdin(std::string_view bytes) override {
-    InputPipe* input = with_input_ ? container_->input() : nullptr;
-    if (input == nullptr) return;
-    input->write(bytes);
-    if (!input->has_room()) client_.pause_input(true);
+    if (InputPipe* input = with_input_ ? container_->input() : nullptr) input->write_from(client_, bytes);
   }
 
   void on_stdin_close() override { end_input(); }

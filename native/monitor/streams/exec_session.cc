@@ -28,8 +28,7 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
       early_input_ += bytes;
       return client_.pause_input(true);
     }
-    input_->write(bytes);
-    if (!input_->has_room()) client_.pause_input(true);
+    input_->write_from(client_, bytes);
   }
   void on_stdin_close() override {
     if (input_) input_->end();
@@ -85,7 +84,7 @@ void ExecSession::begin(Container& container) {
         bool wanted = self && self->client_.open_for_frames();
         if (started && !wanted && started->pidfd) return kill_with_descendants(started->pid);
         if (!wanted) return;
-        if (!started) return self->client_.fail_with(about(started.error(), "container " + name).error());
+        if (!started) return self->client_.fail_with(about(std::move(started.error()), "container " + name));
         self->on_started(std::move(*started), std::move(pipes));
       });
 }
@@ -121,9 +120,8 @@ Status ExecSession::connect(Started started, StdioPipes pipes) {
 }
 
 Status ExecSession::open_input(Fd fd, InputPipe::Target target) {
-  input_ = std::make_unique<InputPipe>(context_.loop, std::move(fd), target);
-  input_->when_room([this] { client_.pause_input(false); });
-  return input_->open();
+  input_ = TRY(InputPipe::open(context_.loop, std::move(fd), target, [this] { client_.pause_input(false); }));
+  return {};
 }
 
 Status ExecSession::open_output(std::optional<OutputPump>& pump, FrameType type, Fd fd) {

@@ -72,9 +72,7 @@ class PortForward : public Call {
   }
 
   void on_stdin(std::string_view bytes) override {
-    if (!input_) return;
-    input_->write(bytes);
-    if (!input_->has_room()) client_.pause_input(true);
+    if (input_) input_->write_from(client_, bytes);
   }
   void on_stdin_close() override {
     if (input_) input_->end();
@@ -145,12 +143,11 @@ void PortForward::fail_connect(int error) {
 }
 
 Status PortForward::join() {
-  input_ = std::make_unique<InputPipe>(context_.loop, TRY(duplicate(socket_, "the socket")), InputPipe::Target::socket);
-  input_->when_room([this] {
+  Fd sending = TRY(duplicate(socket_, "the socket"));
+  input_ = TRY(InputPipe::open(context_.loop, std::move(sending), InputPipe::Target::socket, [this] {
     client_.pause_input(false);
     if (output_ended_ && input_->is_idle()) answer();
-  });
-  TRY(input_->open());
+  }));
   output_.emplace(context_.loop, client_, FrameType::stdout_bytes, std::move(socket_));
   return output_->open([this] { on_output_end(); });
 }

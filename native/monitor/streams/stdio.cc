@@ -67,15 +67,21 @@ Status resize_terminal(int terminal, uint16_t columns, uint16_t rows) {
   return {};
 }
 
-Status InputPipe::open() {
-  watch_ = TRY(loop_.watch(fd_.get(), 0, [this](uint32_t) { flush(); }));
-  return {};
+Result<std::unique_ptr<InputPipe>> InputPipe::open(Loop& loop, Fd fd, Target target, Loop::Task when_room) {
+  auto pipe = std::make_unique<InputPipe>(std::move(fd), target, std::move(when_room));
+  pipe->watch_ = TRY(loop.watch(pipe->fd_.get(), 0, [self = pipe.get()](uint32_t) { self->flush(); }));
+  return pipe;
 }
 
 void InputPipe::write(std::string_view bytes) {
   if (!fd_ || ending_) return;
   pending_ += bytes;
   flush();
+}
+
+void InputPipe::write_from(Connection& client, std::string_view bytes) {
+  write(bytes);
+  if (!has_room()) client.pause_input(true);
 }
 
 void InputPipe::end() {
@@ -101,12 +107,11 @@ void InputPipe::flush() {
     }
   }
   pending_.erase(0, written);
-  if (pending_.empty()) watch_.want(0);
-  else watch_.want(EPOLLOUT);
+  watch_.want(pending_.empty() ? 0u : EPOLLOUT);
   if (pending_.empty()) pending_ = std::string();
   bool finished = pending_.empty() && ending_;
   if (finished) finish();
-  if (when_room_ && ((!had_room && has_room()) || finished)) when_room_();
+  if ((!had_room && has_room()) || finished) when_room_();
 }
 
 void InputPipe::finish() {

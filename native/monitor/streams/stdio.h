@@ -1,6 +1,7 @@
 // The monitor's ends of a process's standard streams: pipes, the master of its terminal, or a socket in the pod.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -31,29 +32,30 @@ class InputPipe {
  public:
   enum class Target { pipe, terminal, socket };
 
-  InputPipe(Loop& loop, Fd fd, Target target) : loop_(loop), fd_(std::move(fd)), target_(target) {}
-  Status open();
+  // `when_room` is called when there is room again, and once when the last byte before end() is out.
+  static Result<std::unique_ptr<InputPipe>> open(Loop& loop, Fd fd, Target target, Loop::Task when_room);
+  InputPipe(Fd fd, Target target, Loop::Task when_room)
+      : fd_(std::move(fd)), target_(target), when_room_(std::move(when_room)) {}
 
   // Takes all of it; what the process does not read at once is kept. Pause the source while !has_room().
   void write(std::string_view bytes);
+  // The same of what `client` has sent, which is paused then.
+  void write_from(Connection& client, std::string_view bytes);
   // With what a connection may have read ahead (128 KiB) this stays below its bound of 256 KiB.
   bool has_room() const { return pending_.size() <= (64 << 10); }
   bool is_idle() const { return pending_.empty(); }
   // End of input behind what is pending: closes the pipe, half-closes the socket, types the
   // terminal's end-of-file character (a terminal without line editing has no end of file).
   void end();
-  // Called when there is room again, and once when the last byte before end() is out.
-  void when_room(Loop::Task task) { when_room_ = std::move(task); }
 
  private:
   void flush();
   void finish();
 
-  Loop& loop_;
   Fd fd_;
   Target target_;
-  Loop::Watch watch_;
   Loop::Task when_room_;
+  Loop::Watch watch_;
   std::string pending_;
   bool ending_ = false;
 };
@@ -71,7 +73,6 @@ class OutputPump {
   // Ends the stream behind what stands in the pipe now (somebody else may keep it open for ever).
   void end_behind_present();
   bool ended() const { return !fd_; }
-  int fd() const { return fd_.get(); }
 
  private:
   void read_some();

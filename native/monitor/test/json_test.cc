@@ -31,7 +31,7 @@ void resolves_escapes() {
 
 void refuses_what_is_no_json() {
   for (std::string_view text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"open", "\"\\u12\"", "\"\\ud800\\u0041\"", "1 2",
-                                "{\"a\":1,}", "\"\\x\"", "--1"}) {
+                                "{\"a\":1,}", "\"\\x\"", "--1", "+1", "-", "1.", "1e", "1e+", ".5"}) {
     EXPECT(refuses(text));
   }
 }
@@ -46,9 +46,10 @@ void numbers_keep_their_type() {
   auto parsed = parse_json("[9223372036854775807, -1.5, 1e3, 18446744073709551616]");
   EXPECT(parsed.has_value());
   EXPECT_EQUAL(parsed->items()[0].integer(), 9223372036854775807);
-  EXPECT(parsed->items()[1].real() < -1.4);
-  EXPECT(parsed->items()[2].real() > 999);
-  EXPECT_EQUAL(parsed->items()[1].integer(42), 42);
+  for (size_t at = 1; at < 4; ++at) {
+    EXPECT(parsed->items()[at].type() == Json::Type::real);
+    EXPECT_EQUAL(parsed->items()[at].integer(42), 42);
+  }
 }
 
 }  // namespace

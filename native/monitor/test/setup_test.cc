@@ -159,7 +159,7 @@ void end_init(Sandbox& sandbox, const CgroupHost& host) {
 }
 
 Result<Started> about_container(Result<Started> started) {
-  if (!started) return about(std::move(started.error()), "container test");
+  if (!started) return about(std::move(started), "container test");
   return started;
 }
 

@@ -16,7 +16,7 @@ class PlainDecoder final : public Decoder {
   Result<Step> step(std::span<const uint8_t> input, std::span<uint8_t> output) override {
     size_t size = std::min(input.size(), output.size());
     std::copy_n(input.begin(), size, output.begin());
-    return Step{size, size};
+    return Step{.consumed = size, .produced = size};
   }
   Status finish() const override { return {}; }
 };
@@ -30,10 +30,10 @@ class MembersDecoder final : public Decoder {
  private:
   Result<Step> step(std::span<const uint8_t> input, std::span<uint8_t> output) override {
     if (!inside_) return begin_member(input, output);
-    MemberStep step = TRY(member_->decode(input, output));
+    Step step = TRY(member_->decode(input, output));
     if (step.ended) end_member();
     else if (step.consumed + step.produced == 0 && !input.empty()) return damaged(format_, "it does not go on");
-    return Step{step.consumed, step.produced};
+    return step;
   }
 
   Status finish() const override {
@@ -45,13 +45,13 @@ class MembersDecoder final : public Decoder {
     size_t taken = std::min(input.size(), sniff_size - begun_);
     std::copy_n(input.begin(), taken, beginning_.begin() + begun_);
     begun_ += taken;
-    if (begun_ < sniff_size) return Step{taken, 0};
+    if (begun_ < sniff_size) return Step{.consumed = taken};
     if (sniff(beginning_) != format_) {
       return damaged(format_, any_member_ ? "bytes behind the end of the stream" : "it does not begin as one");
     }
     TRY(member_->decode(beginning_, output));
     inside_ = true;
-    return Step{taken, 0};
+    return Step{.consumed = taken};
   }
 
   void end_member() {

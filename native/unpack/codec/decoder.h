@@ -28,6 +28,7 @@ namespace keelson {
 struct Step {
   size_t consumed = 0;  // bytes taken from the front of the input
   size_t produced = 0;  // bytes written to the front of the output
+  bool ended = false;   // of a MemberDecoder: the member is complete and was sound; the next call begins another one
 };
 
 class Decoder {
@@ -55,19 +56,13 @@ Format sniff(std::span<const uint8_t> first_bytes);
 // them that begin no other are an error.
 std::unique_ptr<Decoder> make_decoder(Format format);
 
-struct MemberStep {
-  size_t consumed = 0;
-  size_t produced = 0;
-  bool ended = false;  // the member is complete and was sound; the next call begins another one
-};
-
 // What a compressed stream is a sequence of: gzip members (gzip.h), zstd frames (zstd.h).
 class MemberDecoder {
  public:
   virtual ~MemberDecoder() = default;
 
   // As Decoder::step. A member's first call has its first `sniff_size` bytes alone, and takes them all.
-  virtual Result<MemberStep> decode(std::span<const uint8_t> input, std::span<uint8_t> output) = 0;
+  virtual Result<Step> decode(std::span<const uint8_t> input, std::span<uint8_t> output) = 0;
 };
 
 // The error for a stream that cannot be decoded.

@@ -44,7 +44,7 @@ class GzipDecoder final : public MemberDecoder {
     in_header_ = true;
   }
 
-  Result<MemberStep> decode(std::span<const uint8_t> input, std::span<uint8_t> output) override {
+  Result<Step> decode(std::span<const uint8_t> input, std::span<uint8_t> output) override {
     state_.next_in = const_cast<uint8_t*>(input.data());
     state_.avail_in = most(input.size());
     state_.next_out = output.data();
@@ -53,7 +53,7 @@ class GzipDecoder final : public MemberDecoder {
     if (!in_header_) {
       if (int answer = isal_inflate(&state_); answer < 0) return damaged_body(answer);
     }
-    MemberStep step;
+    Step step;
     step.consumed = static_cast<size_t>(state_.next_in - input.data());
     step.produced = static_cast<size_t>(state_.next_out - output.data());
     step.ended = state_.block_state == ISAL_BLOCK_FINISH;

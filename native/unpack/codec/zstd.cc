@@ -28,13 +28,13 @@ class ZstdDecoder final : public MemberDecoder {
   }
 
  private:
-  Result<MemberStep> decode(std::span<const uint8_t> input, std::span<uint8_t> output) override {
+  Result<Step> decode(std::span<const uint8_t> input, std::span<uint8_t> output) override {
     if (!context_) return fail_errno("make a zstd decoder", ENOMEM);
     ZSTD_inBuffer from{input.data(), input.size(), 0};
     ZSTD_outBuffer to{output.data(), output.size(), 0};
     size_t answer = ZSTD_decompressStream(context_.get(), &to, &from);
     if (ZSTD_isError(answer)) return failed(answer);
-    return MemberStep{from.pos, to.pos, answer == 0};
+    return Step{from.pos, to.pos, answer == 0};
   }
 
   struct Free {
