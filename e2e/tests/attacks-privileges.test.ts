@@ -118,7 +118,7 @@ test("30, 38, 73: nobody but root finds a way to an image's set-user-id program,
 
 test("81: a container that eats its memory dies of it, its monitor does not, and tells (CVE-2019-14891)", async () => {
   const { client } = node;
-  const command = ["sh", "-c", "sleep 0.3; exec tail /dev/zero"];
+  const command = ["sh", "-c", "until [ -e /go-on ]; do sleep 0.05; done; exec tail /dev/zero"];
   const resources = { memoryLimitInBytes: Long.fromInt(32 << 20) };
   const before = new Set(await monitorPids(node.directory));
   const { podSandboxId, containerId } = await run("bomb", { command, linux: { resources } });
@@ -130,6 +130,7 @@ test("81: a container that eats its memory dies of it, its monitor does not, and
   );
   expect(container).toContain(containerId);
   expect(own).not.toContain(podSandboxId);
+  await client.execSync({ containerId, cmd: ["touch", "/go-on"] });
   const ended = await until("it is dead", 20_000, async () => {
     const { status: told } = await client.containerStatus({ containerId });
     return told?.state === runtime.v1.ContainerState.CONTAINER_EXITED ? told : undefined;

@@ -47,12 +47,13 @@ test.concurrent("an exec that hangs on its way into a container delays nobody el
       kind: "timeout",
       message: expect.stringContaining("its set-up took more than 10 s"),
     });
-    expect(performance.now() - begun).toBeLessThan(14_000);
+    // Twice the limit, as a busy machine answers late.
+    expect(performance.now() - begun).toBeLessThan(20_000);
     freeze(pod, "frozen", false);
     // Dead as soon as they can be: left are three containers.
     await until("they are gone", () => childrenOf(pod.pid).length === 3);
   });
-}, 30_000);
+}, 40_000);
 
 test.concurrent("a start that hangs ends after 10 s", async () => {
   await withPod({}, async (pod) => {
