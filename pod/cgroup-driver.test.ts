@@ -1,9 +1,10 @@
 // Where pods lie by driver and parent, what is refused, and where monitors are put.
 
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { podCgroup } from "./cgroup-driver.ts";
+import { clearCgroup } from "./cgroups.ts";
 import { newSandboxId } from "./ids.ts";
 import type { Scope } from "./systemd/units.ts";
 import { sandboxConfig } from "./testing/configs.ts";
@@ -62,6 +63,15 @@ describe("on a host with systemd", () => {
     expect(await readFile(procs, "utf8")).toBe(String(node().monitor(id).pid));
     const written = JSON.parse(await readFile(join(node().podDirectory(id), "sandbox.json"), "utf8"));
     expect(written).toMatchObject({ cgroup: "", own_cgroup: false, scope: `/keelson.slice/keelson-${id}.scope` });
+  });
+
+  test("of a scope that is cleared the directory that systemd watches is systemd's to remove", async () => {
+    const v2 = join(node().directory, "cgroup");
+    const v1 = join(node().directory, "cpuset");
+    const tree = { unified: false, v2, v1: new Map([["cpuset", v1]]) };
+    for (const root of [v2, v1]) await mkdir(join(root, "a.scope/monitor"), { recursive: true });
+    await clearCgroup(tree, "/a.scope", 1_000, true);
+    expect([await readdir(v2, { recursive: true }), await readdir(v1)]).toEqual([["a.scope"], []]);
   });
 
   test("a scope that does not start fails the pod, and nothing stays", async () => {

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFile } from "../native/index.ts";
-import type { Environment } from "./environment.ts";
+import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { systemBusSocket } from "./systemd/bus.ts";
@@ -68,15 +68,25 @@ function scopeName(id: SandboxId): string {
   return `keelson-${id}.scope`;
 }
 
+/** The processes of a pod that are in no container: its monitor, and the init of its own PID namespace. */
+export interface MonitorProcesses {
+  readonly pid: number;
+  readonly initPid?: number;
+}
+
 /**
  * A scope must hold a process and goes with its last one: that is the monitor, in a cgroup of its own inside, as cgroup v2
  * allows none beside those of containers. Rejects when no container can start in the pod.
  */
-export async function enterScope(env: Environment, { id, cgroup, config }: Sandbox, monitorPid: number): Promise<void> {
+export async function enterScope(
+  env: Environment,
+  { id, cgroup, config }: Sandbox,
+  processes: MonitorProcesses,
+): Promise<void> {
   if (env.systemd === undefined) throw podErrors.systemdMissing({ reason: "systemd is not PID 1 here" });
   const [, slice = "-.slice"] = /([^/]+)\/[^/]+$/.exec(cgroup) ?? [];
   const { namespace, name } = config.metadata;
-  const pids = await unitProcesses(monitorPid);
+  const pids = pidsOf(processes);
   await env.systemd.startScope({ name: scopeName(id), slice, description: `Pod ${namespace}/${name}` }, pids);
   if (!env.cgroups.unified) return;
   const own = join(env.cgroups.v2, cgroup, "monitor");
@@ -85,29 +95,25 @@ export async function enterScope(env: Environment, { id, cgroup, config }: Sandb
 }
 
 /** For the monitor of a pod without a scope. Never rejects: where it stays it works as well, but ends with the unit. */
-export async function leaveDaemonUnit(env: Environment, { id }: Sandbox, monitorPid: number): Promise<void> {
+export async function leaveDaemonUnit(env: Environment, { id }: Sandbox, processes: MonitorProcesses): Promise<void> {
   if (env.systemd === undefined) return;
   try {
-    if (await isIn(monitorPid, monitorsScope.name)) return;
-    await env.systemd.joinScope(monitorsScope, await unitProcesses(monitorPid));
+    await env.systemd.joinScope(monitorsScope, pidsOf(processes));
   } catch (error) {
     env.log("warn", `pod sandbox ${id}: its monitor stays in the daemon's own unit: ${String(error)}`);
   }
 }
 
-async function isIn(pid: number, unit: string): Promise<boolean> {
-  return (await cgroupsOf(pid)).includes(`/${unit}`);
+/** The same, of a pod that was found at a start: an older keelson, or one that was killed, has left it where it began. */
+export async function leaveDaemonUnitLater(env: Environment, sandbox: Sandbox): Promise<void> {
+  const { monitor, monitorPid } = sandbox;
+  if (env.systemd === undefined || monitor === undefined || isScoped(sandbox)) return;
+  const cgroups = await readFile(`/proc/${monitorPid}/cgroup`, "utf8").catch(() => "");
+  if (cgroups.includes(`/${monitorsScope.name}`)) return;
+  const processes = await monitor.hello({ timeoutMs: limits.call }).catch(() => ({ pid: monitorPid }));
+  await leaveDaemonUnit(env, sandbox, processes);
 }
 
-/** The monitor, and those of its children that have no cgroup of a container: the init of the pod's PID namespace. */
-async function unitProcesses(monitorPid: number): Promise<number[]> {
-  const children = await readFile(`/proc/${monitorPid}/task/${monitorPid}/children`, "utf8").catch(() => "");
-  const own = await cgroupsOf(monitorPid);
-  const pids = children.split(" ").filter(Boolean).map(Number);
-  const beside = await Promise.all(pids.map(async (pid) => (await cgroupsOf(pid)) === own));
-  return [monitorPid, ...pids.filter((_, index) => beside[index])];
-}
-
-async function cgroupsOf(pid: number): Promise<string> {
-  return await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
+function pidsOf({ pid, initPid }: MonitorProcesses): number[] {
+  return initPid === undefined ? [pid] : [pid, initPid];
 }

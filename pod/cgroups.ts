@@ -70,14 +70,21 @@ export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise
   return [...new Set(lists.flatMap((list) => list.split("\n").filter((line) => line !== "")).map(Number))];
 }
 
-/** Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`. */
-export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number): Promise<void> {
+/**
+ * Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`.
+ * Of a scope of systemd's it leaves the directory by which systemd watches it: that tells systemd of the scope's end, unless
+ * it goes at the same moment, and systemd then removes it.
+ */
+export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number, isScope = false): Promise<void> {
   // Mostly it is gone from all hierarchies. To look there waits for nothing, and costs less than to have a thread do it.
   const directories = cgroupDirectories(tree, cgroup).filter((directory) => existsSync(directory));
   if (directories.length === 0) return;
+  const watched = isScope ? join(tree.v2 || (tree.v1.get("name=systemd") ?? ""), cgroup) : "";
   const deadline = performance.now() + limitMs;
   for (;;) {
-    const busy = (await Promise.all(directories.map(clearDirectory))).includes(true);
+    const busy = (
+      await Promise.all(directories.map((directory) => clearDirectory(directory, directory === watched)))
+    ).includes(true);
     if (!busy) return;
     if (performance.now() > deadline) throw new Error(`processes in cgroup ${cgroup} did not die within ${limitMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -89,13 +96,14 @@ export async function removeEmptyCgroup(tree: CgroupTree, cgroup: string): Promi
   await Promise.all(cgroupDirectories(tree, cgroup).map(async (directory) => await rmdir(directory).catch(() => {})));
 }
 
-/** True when it is still there. */
-async function clearDirectory(directory: string): Promise<boolean> {
+/** True when it is still there, or of one that stays, when a process is. */
+async function clearDirectory(directory: string, stays = false): Promise<boolean> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => undefined);
   if (entries === undefined) return false;
   const children = entries.filter((entry) => entry.isDirectory()).map((entry) => join(directory, entry.name));
-  const busy = (await Promise.all(children.map(clearDirectory))).includes(true);
+  const busy = (await Promise.all(children.map((child) => clearDirectory(child)))).includes(true);
   await killInside(directory);
+  if (stays) return busy || (await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "")) !== "";
   try {
     await rmdir(directory);
     return busy;

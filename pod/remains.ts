@@ -8,6 +8,8 @@ import { type Environment, limits } from "./environment.ts";
 export interface Remains {
   readonly podDirectory: string;
   readonly cgroup: string;
+  /** The cgroup is a scope of systemd's. */
+  readonly isScope: boolean;
   /** False when the cgroup is the kubelet's: then only the containers' below it go. */
   readonly ownsCgroup: boolean;
   readonly containerIds: readonly string[];
@@ -24,7 +26,7 @@ export async function killProcesses(env: Environment, remains: Remains): Promise
 /** Removes the pod's cgroups with whatever runs in them. */
 export async function clearCgroups(env: Environment, remains: Remains): Promise<void> {
   const cgroups = remains.ownsCgroup ? [remains.cgroup] : remains.containerIds.map((id) => `${remains.cgroup}/${id}`);
-  await Promise.all(cgroups.map((cgroup) => clearCgroup(env.cgroups, cgroup, limits.shutdown)));
+  await Promise.all(cgroups.map((cgroup) => clearCgroup(env.cgroups, cgroup, limits.shutdown, remains.isScope)));
 }
 
 /** Ends the processes and undoes the mounts; the pod directory itself stays. */

@@ -13,7 +13,7 @@ import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
 import { Sandbox, type Stage } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
-import { owedByNetwork } from "./sandbox-stop.ts";
+import { owedByNetwork, remainsOf } from "./sandbox-stop.ts";
 import { refuseSelinuxOptions } from "./spec/selinux.ts";
 import type { SandboxConfig } from "./types.ts";
 import { type Leftover, UndoStack } from "./undo.ts";
@@ -88,8 +88,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   let spawned: SpawnedMonitor | undefined;
   undo.push("end the monitor", async () => {
     await spawned?.monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(() => undefined);
-    const { cgroup, ownsCgroup } = sandbox;
-    await clearRemains(env, { podDirectory, cgroup, ownsCgroup, containerIds: [], monitorPid: spawned?.pid ?? 0 });
+    await clearRemains(env, { ...remainsOf(sandbox), monitorPid: spawned?.pid ?? 0 });
   });
   const spawning = timed(stages, "monitor", async () => {
     spawned = await env.monitors.spawn(podDirectory, limits.monitorStart);
@@ -105,9 +104,9 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
       if (sandbox.ownNetwork) await timed(stages, "network", async () => await attaching);
     }),
     spawning.then(async () => await writeContainerFiles(sandbox, env.hostResolvConf)),
-    spawning.then(async ({ pid }) => {
-      if (isScoped(sandbox)) await timed(stages, "scope", async () => await enterScope(env, sandbox, pid));
-      else void leaveDaemonUnit(env, sandbox, pid);
+    spawning.then(async (started) => {
+      if (isScoped(sandbox)) await timed(stages, "scope", async () => await enterScope(env, sandbox, started));
+      else void leaveDaemonUnit(env, sandbox, started);
     }),
   ]);
   signal.throwIfAborted();

@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, settled } from "../native/index.ts";
+import { isScoped } from "./cgroup-driver.ts";
 import { applyUnseenExit, stopContainer } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
 import { announceSandbox } from "./events-of.ts";
@@ -128,8 +129,10 @@ function seeMonitorOff(env: Environment, { podDirectory, monitorPid }: Remains):
   kill().catch((error: unknown) => env.log("warn", `the monitor of ${podDirectory} has not ended: ${String(error)}`));
 }
 
-export function remainsOf({ podDirectory, cgroup, ownsCgroup, containers, monitorPid }: Sandbox): Remains {
-  return { podDirectory, cgroup, ownsCgroup, containerIds: [...containers.keys()], monitorPid };
+export function remainsOf(sandbox: Sandbox): Remains {
+  const { podDirectory, cgroup, ownsCgroup, containers, monitorPid } = sandbox;
+  const containerIds = [...containers.keys()];
+  return { podDirectory, cgroup, isScope: isScoped(sandbox), ownsCgroup, containerIds, monitorPid };
 }
 
 /** Stops what runs, then forgets the sandbox. A network whose teardown failed stays with cni/, which retries it. */

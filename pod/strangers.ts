@@ -53,6 +53,7 @@ export async function clearStrangePod(env: Environment, podDirectory: string): P
   const remains = {
     podDirectory,
     cgroup: cgroup?.path ?? `${env.cgroupRoot}/${basename(podDirectory)}`,
+    isScope: cgroup?.isScope ?? false,
     ownsCgroup: cgroup?.own ?? true,
     containerIds: await readdir(join(podDirectory, "containers")).catch(() => []),
     monitorPid: 0,
@@ -66,14 +67,18 @@ export async function clearStrangePod(env: Environment, podDirectory: string): P
   await env.host.removeTree(podDirectory);
 }
 
-async function cgroupOnDisk(podDirectory: string): Promise<{ path: string; own: boolean } | undefined> {
+async function cgroupOnDisk(
+  podDirectory: string,
+): Promise<{ path: string; own: boolean; isScope: boolean } | undefined> {
   try {
     const sandbox: unknown = JSON.parse(await readFile(join(podDirectory, "sandbox.json"), "utf8"));
     if (typeof sandbox !== "object" || sandbox === null) return undefined;
-    if ("scope" in sandbox && typeof sandbox.scope === "string") return { path: sandbox.scope, own: true };
+    if ("scope" in sandbox && typeof sandbox.scope === "string") {
+      return { path: sandbox.scope, own: true, isScope: true };
+    }
     if (!("cgroup" in sandbox) || !("own_cgroup" in sandbox)) return undefined;
     return typeof sandbox.cgroup === "string" && sandbox.cgroup.startsWith("/")
-      ? { path: sandbox.cgroup, own: sandbox.own_cgroup === true }
+      ? { path: sandbox.cgroup, own: sandbox.own_cgroup === true, isScope: false }
       : undefined;
   } catch {
     return undefined;

@@ -1,7 +1,7 @@
 // What a daemon before this one began to take down or left behind, finished once this one serves: a few pods at a time.
 
 import { trackWork } from "../native/index.ts";
-import { isScoped, leaveDaemonUnit } from "./cgroup-driver.ts";
+import { leaveDaemonUnitLater } from "./cgroup-driver.ts";
 import { recoverCheckpoints } from "./checkpoint.ts";
 import type { Container } from "./container.ts";
 import { removeContainer } from "./container-remove.ts";
@@ -71,11 +71,9 @@ export async function tidy(
   await moved;
 }
 
-/** Those that an older keelson has left where they began, or one that was killed meanwhile. */
 async function moveMonitors(env: Environment, sandboxes: readonly Sandbox[], signal: AbortSignal): Promise<void> {
-  for (const sandbox of sandboxes.filter((one) => one.ready && !isScoped(one))) {
-    if (signal.aborted) return;
-    await leaveDaemonUnit(env, sandbox, sandbox.monitorPid);
+  for (const sandbox of sandboxes.filter((one) => one.ready)) {
+    if (!signal.aborted) await leaveDaemonUnitLater(env, sandbox);
   }
 }
 
