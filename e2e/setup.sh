@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings what a bare Debian machine lacks: Debian packages, npm packages, the native build, the generated code.
-# Usage: e2e/setup.sh [demo|test]. Run again at any time; it does only what is missing or out of date.
+# Usage: e2e/setup.sh [demo|test|vm]. Run again at any time; it does only what is missing or out of date.
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-test}
@@ -11,9 +11,10 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 packages="g++ make libseccomp-dev libisal-dev libzstd-dev libssl-dev libmnl-dev libnftnl-dev busybox-static containernetworking-plugins iptables iproute2"
-if [ "$purpose" = test ]; then
+if [ "$purpose" != demo ]; then
   packages="$packages ccache docker-registry runc crun zstd nftables python3 tini libcap2-bin util-linux procps openssl dpkg-dev"
 fi
+if [ "$purpose" = vm ]; then packages="$packages mmdebstrap e2fsprogs"; fi
 
 missing=""
 for package in $packages; do

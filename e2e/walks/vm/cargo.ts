@@ -1,0 +1,34 @@
+// The disk that brings a guest what is tested: the Debian package as it unpacks, crictl and critest, images as OCI layouts.
+
+import { execFile } from "node:child_process";
+import { cp, mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const execute = promisify(execFile);
+const makeMs = 2 * 60_000;
+const packages = join(import.meta.dirname, "../../../dist");
+
+export interface CargoParts {
+  /** Programs for /cargo/bin, by name. */
+  readonly programs: Readonly<Record<string, string>>;
+  /** Writes what else there is into the disk's root. */
+  fill(root: string): Promise<void>;
+}
+
+/** The disk's path, made in `directory`. */
+export async function makeCargo(directory: string, { programs, fill }: CargoParts): Promise<string> {
+  const [root, disk] = [join(directory, "cargo"), join(directory, "cargo.img")];
+  await mkdir(join(root, "bin"), { recursive: true });
+  const deb = (await readdir(packages)).find((file) => file.endsWith(".deb"));
+  if (deb === undefined) throw new Error(`${packages} has no .deb: npm run package`);
+  await execute("dpkg-deb", ["--extract", join(packages, deb), join(root, "package")], { timeout: makeMs });
+  for (const [name, path] of Object.entries(programs)) await cp(path, join(root, "bin", name));
+  await fill(root);
+  const { stdout } = await execute("du", ["-sm", root]);
+  // Half as much again for what ext4 needs of its own.
+  const megabytes = Math.ceil(Number.parseInt(stdout, 10) * 1.5) + 16;
+  await execute("mke2fs", ["-q", "-O", "^has_journal", "-d", root, disk, `${megabytes}M`], { timeout: makeMs });
+  await rm(root, { recursive: true });
+  return disk;
+}

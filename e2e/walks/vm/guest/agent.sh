@@ -1,0 +1,25 @@
+#!/bin/sh
+# The guest's end of the command channel (channel.ts): lines "ID SECONDS SCRIPT", the script in base64, answered by a line
+# "ID CODE BYTES BYTES" and the bytes of standard output and standard error. Commands run at the same time.
+set -- /dev/vport*p1
+until [ -c "$1" ]; do
+  sleep 0.1
+  set -- /dev/vport*p1
+done
+exec 3<>"$1"
+mkdir -p /run/agent
+cd /run/agent || exit
+printf 'ready 0 0 0\n' >&3
+while read -r id seconds script <&3; do
+  {
+    printf %s "$script" | base64 -d >"$id.sh"
+    timeout -k 5 "$seconds" sh "$id.sh" </dev/null >"$id.out" 2>"$id.err" 3>&-
+    code=$?
+    flock 3
+    # shellcheck disable=SC2046
+    printf '%s %s %s %s\n' "$id" "$code" $(stat -c %s "$id.out" "$id.err") >&3
+    cat "$id.out" "$id.err" >&3
+    flock -u 3
+    rm -f "$id.sh" "$id.out" "$id.err"
+  } &
+done

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Last step of mmdebstrap: makes a root filesystem ($1) a guest: a kernel without its installation, the agent, and nothing
+# that a test has no use for. A boot has no initrd and no udev: nvme and ext4 are built into Debian's cloud kernel.
+set -eu
+root=$1
+here=$(dirname "$(readlink -f "$0")")
+
+package=$(chroot "$root" apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -1)
+mkdir "$root/kernel"
+chroot "$root" sh -c "cd /kernel && apt-get download -qq $package && dpkg-deb --extract ./*.deb ."
+modules=$(dirname "$(find "$root/kernel" -path '*/modules/*/kernel' -prune)")
+mkdir -p "$root/usr/lib/modules"
+mv "$modules" "$root/usr/lib/modules/"
+mv "$root"/kernel/boot/vmlinuz-* "$root/boot/vmlinuz"
+rm -r "$root/kernel"
+chroot "$root" depmod "$(basename "$modules")"
+printf '%s\n' virtio_pci virtio_console virtio_rng >"$root/etc/modules-load.d/guest.conf"
+
+install -m 755 "$here/agent.sh" "$root/usr/sbin/agent"
+install -m 644 "$here/agent.service" "$root/etc/systemd/system/agent.service"
+chroot "$root" systemctl -q enable agent.service
+chroot "$root" systemctl -q set-default multi-user.target
+chroot "$root" systemctl -q mask apparmor.service docker-registry.service getty@.service systemd-logind.service \
+  systemd-pstore.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
+  e2scrub_all.timer e2scrub_reap.service
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in "$root"/usr/lib/systemd/system-generators/*; do
+  ln -s /dev/null "$root/etc/systemd/system-generators/$(basename "$generator")"
+done
+# Not a first boot, and nothing that was updated.
+echo 00000000000000000000000000000013 >"$root/etc/machine-id"
+touch "$root/etc/.updated" "$root/var/.updated"
+# Keelson's package as it would lie there, from a disk that need not be copied.
+mkdir "$root/cargo"
+ln -s /cargo/package/usr/lib/keelson "$root/usr/lib/keelson"
+ln -s ../lib/keelson/dist/cri/keelson "$root/usr/bin/keelson"

@@ -1,0 +1,158 @@
+// A guest that runs: boots a disk under QEMU, runs commands in it, takes its power away.
+
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { access, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Channel, type Outcome, openChannel } from "./channel.ts";
+import type { GuestImage } from "./guest-image.ts";
+import { startQemu } from "./qemu.ts";
+
+export interface MachineParts {
+  readonly qemu: string;
+  readonly image: GuestImage;
+  /** What it boots from: the image's own disk, which is then left as it is, or a copy, which keeps what is written. */
+  readonly disk: string;
+  /** A disk that is mounted read-only at /cargo. */
+  readonly cargo: string;
+  /** For its socket; the caller's. */
+  readonly directory: string;
+  /** Written over at each boot. */
+  readonly consoleLog: string;
+  /** More of the kernel's command line. */
+  readonly kernelWords?: readonly string[];
+  /** The hardware clock, as QEMU's -rtc base: the host's when absent. */
+  readonly clock?: Date;
+}
+
+export interface Machine {
+  readonly consoleLog: string;
+  /** From QEMU's start until the guest was ready; of the boot that worked. */
+  readonly bootMs: number;
+  /** Boots that came to nothing before it. */
+  readonly failedBoots: number;
+  attempt(script: string, seconds?: number): Promise<Outcome>;
+  /** The same, for what must succeed: its standard output without the last newlines. */
+  run(script: string, seconds?: number): Promise<string>;
+  /** SIGKILL: what the guest has not written to its disk is lost. */
+  cut(): Promise<void>;
+  /** Waits for its end, as after `systemctl reboot`: QEMU ends there. */
+  ended(deadlineMs: number): Promise<void>;
+}
+
+const bootDeadlineMs = 60_000;
+/** Emulated, about one boot of fourteen panics or hangs. Only boots are tried again. */
+const tries = 3;
+const commandSeconds = 120;
+
+export async function bootMachine(parts: MachineParts): Promise<Machine> {
+  const failures: unknown[] = [];
+  while (failures.length < tries) {
+    try {
+      return await boot(parts, failures.length);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  throw new AggregateError(failures, `the guest ${parts.image.name} was not ready in any of ${tries} boots`);
+}
+
+async function boot(parts: MachineParts, failedBoots: number): Promise<Machine> {
+  const { consoleLog } = parts;
+  const agent = join(parts.directory, "agent.sock");
+  await rm(agent, { force: true });
+  const began = performance.now();
+  const qemu = startQemu(parts.qemu, hardware(parts, agent));
+  let said = "";
+  qemu.stderr?.on("data", (bytes: Buffer) => {
+    said = `${said}${bytes}`.slice(-2000);
+  });
+  const gone = once(qemu, "exit").then(() => undefined);
+  let channel: Channel;
+  try {
+    const ended = gone.then((): never => {
+      throw new Error(`QEMU ended while the guest booted: ${said}`);
+    });
+    channel = await Promise.race([ready(agent), ended]);
+  } catch (error) {
+    await kill(qemu, gone);
+    throw new Error(`no boot; the console ends:\n${await endOf(consoleLog)}`, { cause: error });
+  }
+  const bootMs = performance.now() - began;
+  const attempt = (script: string, seconds = commandSeconds) => channel.attempt(script, seconds);
+  const cut = async () => {
+    channel.close();
+    await kill(qemu, gone);
+  };
+  return {
+    consoleLog,
+    bootMs,
+    failedBoots,
+    attempt,
+    run: async (script, seconds) => {
+      const { code, stdout, stderr } = await attempt(script, seconds);
+      if (code !== 0) throw new Error(`exit code ${code} in the guest: ${script}\n${stderr}${stdout}`);
+      return stdout.toString().trimEnd();
+    },
+    cut,
+    ended: async (deadlineMs) => {
+      const late = delay(deadlineMs, "late", { ref: false });
+      const first = await Promise.race([gone, late]);
+      await cut();
+      if (first === "late") throw new Error(`the guest did not shut down within ${deadlineMs} ms`);
+    },
+  };
+}
+
+export async function endOf(consoleLog: string): Promise<string> {
+  return (await readFile(consoleLog, "utf8").catch(() => "")).trimEnd().split("\n").slice(-30).join("\n");
+}
+
+async function kill(qemu: ChildProcess, gone: Promise<void>): Promise<void> {
+  qemu.kill("SIGKILL");
+  await gone;
+}
+
+async function ready(agent: string): Promise<Channel> {
+  const end = performance.now() + bootDeadlineMs;
+  while (await absent(agent)) {
+    if (performance.now() > end) throw new Error(`QEMU made no ${agent} within ${bootDeadlineMs} ms`);
+    await delay(20);
+  }
+  return await openChannel(agent, end - performance.now());
+}
+
+function absent(path: string): Promise<boolean> {
+  return access(path).then(
+    () => false,
+    () => true,
+  );
+}
+
+function hardware(parts: MachineParts, agent: string): readonly string[] {
+  const kernelWords = [
+    ...["root=/dev/nvme0n1", "rw", "console=ttyS0", "panic=-1", "net.ifnames=0", "systemd.show_status=0"],
+    ...["loglevel=5", "audit=0", "no_timer_check", "random.trust_cpu=on"],
+    // Without bpf, whose hooks slow every call down.
+    "lsm=landlock,lockdown,yama,integrity,apparmor",
+    ...(parts.kernelWords ?? []),
+  ];
+  // Written to a temporary file and forgotten, where the disk is the image's own.
+  const kept = parts.disk === parts.image.disk ? "snapshot=on,cache=unsafe" : "cache=writeback";
+  const drive = (id: string, file: string, how: string) => [
+    ...["-drive", `file=${file},if=none,id=${id},format=raw,${how}`],
+    ...["-device", `nvme,drive=${id},serial=${id}`],
+  ];
+  return [
+    ...["-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "3072"],
+    ...["-kernel", parts.image.kernel, "-append", kernelWords.join(" ")],
+    ...(parts.clock === undefined ? [] : ["-rtc", `base=${parts.clock.toISOString().slice(0, 19)}`]),
+    ...["-serial", `file:${parts.consoleLog}`],
+    ...drive("root", parts.disk, kept),
+    ...drive("cargo", parts.cargo, "readonly=on,cache=unsafe"),
+    ...["-device", "virtio-serial-pci", "-device", "virtio-rng-pci"],
+    ...["-chardev", `socket,id=agent,path=${agent},server=on,wait=off`],
+    ...["-device", "virtserialport,chardev=agent,name=agent"],
+  ];
+}

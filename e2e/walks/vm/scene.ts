@@ -1,0 +1,11 @@
+// What a suite has: a guest in which Keelson is installed, and steps to count.
+
+import type { Steps } from "../../fixtures/steps.ts";
+import type { Crictl } from "../crictl/crictl.ts";
+import type { Machine } from "./machine.ts";
+
+export interface Scene extends Pick<Steps, "step"> {
+  readonly machine: Machine;
+  readonly crictl: Crictl;
+  print(line: string): void;
+}
