@@ -60,7 +60,7 @@ Status set_joined(const Fd& context, const std::vector<Fd>& layers) {
 }
 
 Status set_layers(const Fd& context, const std::vector<Fd>& layers, LayerOption option) {
-  if (option == LayerOption::joined) return set_joined(context, layers);
+  if (option == LayerOption::joined || overlay_checks_options_late()) return set_joined(context, layers);
   for (const Fd& layer : layers) {
     Status added = configure(context, "lowerdir+", through_proc(layer));
     if (!added && added.error().error_number == EINVAL && &layer == &layers.front()) return set_joined(context, layers);

@@ -1,7 +1,10 @@
 #include "common/overlayfs.h"
 
+#include <sys/mount.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+
+#include "common/fd.h"
 
 namespace keelson {
 
@@ -21,6 +24,11 @@ bool is_opaque(int directory) {
 Status make_opaque(int directory) {
   if (::fsetxattr(directory, opaque_attribute, "y", 1, 0) != 0) return fail_errno("make the directory opaque");
   return {};
+}
+
+bool overlay_checks_options_late() {
+  const Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
+  return context && ::fsconfig(context.get(), FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0;
 }
 
 }  // namespace keelson

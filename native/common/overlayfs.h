@@ -14,4 +14,7 @@ bool is_whiteout(const struct stat& status);
 bool is_opaque(int directory);
 Status make_opaque(int directory);
 
+// Before Linux 6.5 a context of overlay takes options that it does not know, "lowerdir+" too, and fails when it mounts.
+bool overlay_checks_options_late();
+
 }  // namespace keelson
