@@ -4,6 +4,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
@@ -147,7 +148,10 @@ class Kept {
   size_t count_ = 0;
 };
 
+// Not the kernel's own object (vdso(7)): none of it is called here, and its mapping, which may be longer than its
+// segment (Linux 6.1), cannot be marked in part.
 int keep_constants(dl_phdr_info* object, size_t, void* kept) {
+  if (object->dlpi_addr != 0 && object->dlpi_addr == getauxval(AT_SYSINFO_EHDR)) return 0;
   for (int at = 0; at < object->dlpi_phnum; ++at) {
     const auto& segment = object->dlpi_phdr[at];
     if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
