@@ -153,6 +153,21 @@ export const criErrors = catalogue({
     sentence: "No Keelson answers on {socket}: {reason}.",
     remedy: "Start it (keelson serve), or name its socket (--socket).",
   },
+  terminal: {
+    code: "InvalidArgument",
+    sentence: "An archive is not {what} a terminal.",
+    remedy: "Name a file, or connect - with a file or a pipe.",
+  },
+  fileUnwritten: {
+    code: "FailedPrecondition",
+    sentence: "{file} could not be written: {reason}.",
+    remedy: "Make room for it, or write elsewhere.",
+  },
+  blobChanged: {
+    code: "FailedPrecondition",
+    sentence: "{path} has {actual} bytes and not {size}, so the archive is not whole.",
+    remedy: "Pull the image again.",
+  },
   pathMissing: {
     code: "NotFound",
     sentence: "There is no file or directory {path}.",

@@ -1,6 +1,6 @@
-// The files of an image archive, by name: out of a tar (gzipped or not) or out of a directory.
+// The files of an image archive, by name: out of a tar (maybe compressed) or out of a directory.
 //
-// Bounds: what a gzipped archive may inflate to (`inflatedLimit`), in the thread pool and straight to disk; the tar's
+// Bounds: what a compressed archive may inflate to (`inflatedLimit`), in the thread pool and straight to disk; the tar's
 // own are in tar-index.ts. Of a directory only regular files below it are opened, through no link.
 
 import { closeSync, constants, createWriteStream } from "node:fs";
@@ -8,7 +8,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import path from "node:path";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { createGunzip } from "node:zlib";
+import { createGunzip, createZstdDecompress } from "node:zlib";
 import { type Host, KeelsonError } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { digestOfPart } from "./file-digest.ts";
@@ -29,7 +29,7 @@ export interface ArchiveFiles {
 const inflatedLimit = 256 * 1024 ** 3;
 const chunkSize = 256 * 1024;
 
-/** Opens an archive. A gzipped one is inflated into `scratch` first, since it cannot be read out of order. */
+/** Opens an archive. A compressed one is inflated into `scratch` first, since it cannot be read out of order. */
 export async function openArchive(
   file: string,
   scratch: string,
@@ -44,8 +44,9 @@ export async function openArchive(
       const info = await handle.stat();
       if (info.isDirectory()) return new DirectoryFiles(file, handle, host);
       if (!info.isFile()) throw refuse("it is neither a file nor a directory");
-      if (!(await isGzip(handle))) return new TarFiles(handle, await indexTar(handle, signal));
-      const inflated = await open(await inflate(handle, file, path.join(scratch, "archive.tar"), signal));
+      const inflater = await inflaterFor(handle);
+      if (inflater === undefined) return new TarFiles(handle, await indexTar(handle, signal));
+      const inflated = await open(await inflate(handle, inflater, file, path.join(scratch, "archive.tar"), signal));
       const files = await closedUnlessTaken(
         inflated,
         async () => new TarFiles(inflated, await indexTar(inflated, signal)),
@@ -186,12 +187,21 @@ function streamOf(bytes: AsyncGenerator<Buffer>): Readable {
   return Readable.from(bytes, { objectMode: false, highWaterMark: chunkSize });
 }
 
-async function isGzip(handle: FileHandle): Promise<boolean> {
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(2), 0, 2, 0);
-  return bytesRead === 2 && buffer.readUInt16BE() === 0x1f8b;
+/** By the first bytes: gzip's (RFC 1952) or zstd's (RFC 8878); undefined for anything else. */
+async function inflaterFor(handle: FileHandle): Promise<Transform | undefined> {
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(4), 0, 4, 0);
+  if (bytesRead >= 2 && buffer.readUInt16BE() === 0x1f8b) return createGunzip({ chunkSize });
+  if (bytesRead === 4 && buffer.readUInt32LE() === 0xfd2fb528) return createZstdDecompress({ chunkSize });
+  return undefined;
 }
 
-async function inflate(handle: FileHandle, file: string, to: string, signal: AbortSignal): Promise<string> {
+async function inflate(
+  handle: FileHandle,
+  inflater: Transform,
+  file: string,
+  to: string,
+  signal: AbortSignal,
+): Promise<string> {
   let total = 0;
   const bounded = new Transform({
     transform(chunk: Buffer, _encoding, done) {
@@ -205,6 +215,6 @@ async function inflate(handle: FileHandle, file: string, to: string, signal: Abo
   });
   const output = createWriteStream(to, { flags: "wx", mode: 0o600 });
   const { size } = await handle.stat();
-  await pipeline(streamOf(pieces(handle, 0, size)), createGunzip({ chunkSize }), bounded, output, { signal });
+  await pipeline(streamOf(pieces(handle, 0, size)), inflater, bounded, output, { signal });
   return to;
 }

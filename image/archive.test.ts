@@ -8,7 +8,7 @@ import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
-import { createGzip, gzipSync } from "node:zlib";
+import { createGzip, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type BuiltImage, makeImage, makeIndex, makeLayer, makeTar, type TarEntry } from "./testing/build-image.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
@@ -87,6 +87,14 @@ describe("loads", () => {
   }
 
   test("an OCI layout in a tar", async () => expectLoaded(await writeTar(ociEntries(named)), ["reg.io/app:1"]));
+
+  test("one compressed by zstd", async () => {
+    const file = path.join(directory, "archive.tar.zst");
+    await writeFile(file, zstdCompressSync(makeTar(ociEntries(named))));
+    expect((await it.store.load(file, never)).map(({ tags }) => tags)).toEqual([["reg.io/app:1"]]);
+    await writeFile(file, zstdCompressSync(makeTar(ociEntries(named))).subarray(0, -20));
+    await expect(it.store.load(file, never)).rejects.toMatchObject({ code: "InvalidArgument" });
+  });
 
   test("a gzipped one", async () => {
     const file = path.join(directory, "archive.tar.gz");

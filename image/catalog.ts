@@ -57,6 +57,18 @@ export class Catalog {
     return this.#byName.get(normalise(reference) ?? "") ?? this.#findById(reference);
   }
 
+  /** What a reference stands for, and the name that it is, if it is one. */
+  resolve(reference: string): { readonly stored: StoredManifest; readonly name: string | undefined } | undefined {
+    const name = normalise(reference);
+    const named = this.names.find((entry) => entry.name !== undefined && entry.name === name);
+    const id = named === undefined ? this.#findById(reference)?.id : undefined;
+    const stored =
+      named === undefined
+        ? this.manifests.values().find(({ manifest }) => manifest.config.digest === id)
+        : this.manifests.get(named.manifest.digest);
+    return stored && { stored, name: named?.name };
+  }
+
   /** Everything that the images need on disk. */
   needs(): Needs {
     const blobs = new Set<Digest>();
@@ -101,7 +113,8 @@ function makeImage(layout: Layout, id: ImageId, stored: StoredManifest, names: r
   };
 }
 
-function normalise(reference: string): string | undefined {
+/** A name with a tag or a digest; undefined for an id. */
+export function normalise(reference: string): string | undefined {
   try {
     return formatReference(parseReference(reference));
   } catch {

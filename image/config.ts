@@ -6,8 +6,9 @@
 
 import { type JsonReader, MalformedJson } from "../native/index.ts";
 import { parseDigest } from "./digest.ts";
-import { readDocument } from "./manifest.ts";
-import { type Platform, readPlatform } from "./platform.ts";
+import { imageErrors } from "./errors.ts";
+import { type Manifest, readDocument } from "./manifest.ts";
+import { fitness, formatPlatform, type Platform, readPlatform } from "./platform.ts";
 import type { Digest, ImageConfig } from "./types.ts";
 
 export interface ImageConfigDocument {
@@ -28,6 +29,23 @@ export function parseImageConfig(bytes: Buffer, object: string): ImageConfigDocu
       return diffId;
     }),
   }));
+}
+
+/** Throws unless a config belongs to a manifest, and its image runs here. */
+export function checkConfig(
+  manifest: Manifest,
+  { diffIds, platform: built }: ImageConfigDocument,
+  platform: Platform,
+  object: string,
+): void {
+  if (diffIds.length !== manifest.layers.length) {
+    const problem = `it has ${manifest.layers.length} layers and its config ${diffIds.length} diff ids`;
+    throw imageErrors.malformed({ object, problem });
+  }
+  const isAnywhere = built.os === "" || built.architecture === "";
+  if (!isAnywhere && fitness(built, platform) === 0) {
+    throw imageErrors.noPlatform({ object, platform: formatPlatform(platform), offered: formatPlatform(built) });
+  }
 }
 
 /** Characters; useradd(8) stops at 32 for each of user and group. */

@@ -22,15 +22,20 @@ import {
   type Unpack,
 } from "./layers.ts";
 import type { Layout } from "./layout.ts";
-import type { Descriptor } from "./manifest.ts";
+import type { Descriptor, Manifest } from "./manifest.ts";
 import type { ContentSource } from "./source.ts";
-import type { Digest } from "./types.ts";
+import type { Digest, Transfer } from "./types.ts";
 import { isWorthAnotherPull, type Lease } from "./unfinished.ts";
 
 /** Content that somebody needs. */
 export interface Needs {
   readonly blobs: ReadonlySet<Digest>;
   readonly layers: ReadonlySet<Digest>;
+}
+
+export function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: readonly Digest[]): Needs {
+  const blobs = new Set([descriptor, manifest.config, ...manifest.layers].map((part) => part.digest));
+  return { blobs, layers: new Set(diffIds) };
 }
 
 export interface InventoryOptions {
@@ -53,6 +58,8 @@ export class Inventory {
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);
   readonly #working = new Set<Promise<unknown>>();
+  /** Where each layer that is under way is staged, by its blob. */
+  readonly #arriving = new Map<Digest, string>();
   /** Heads of blobs whose fetch broke off, kept as long as somebody leases the blob. */
   readonly #heads = new Map<Digest, BlobHead>();
   /** Staging directories of finished work that could not be removed yet. */
@@ -91,6 +98,22 @@ export class Inventory {
   /** True when the layer is there and this compressed form was seen to be it. */
   hasLayer(descriptor: Descriptor, diffId: Digest): boolean {
     return this.hasBlob(descriptor) && this.#layers.get(diffId)?.blobs.includes(descriptor.digest) === true;
+  }
+
+  /** How much of these blobs is there, or on its way. */
+  async transfer(blobs: readonly Descriptor[]): Promise<Transfer> {
+    const arrived = await Promise.all(blobs.map((blob) => this.#arrived(blob)));
+    const sum = (sizes: readonly number[]) => sizes.reduce((total, size) => total + size, 0);
+    return { done: sum(arrived), total: sum(blobs.map(({ size }) => size)) };
+  }
+
+  async #arrived({ digest, size }: Descriptor): Promise<number> {
+    const staged = this.#arriving.get(digest);
+    if (staged === undefined) return this.#blobs.get(digest) === size ? size : 0;
+    return await stat(path.join(staged, blobName)).then(
+      (found) => found.size,
+      () => 0,
+    );
   }
 
   /** A small blob that is there. */
@@ -219,11 +242,14 @@ export class Inventory {
     const { layout, unpack, limits } = this.#options;
     await this.#staged(async (directory) => {
       const staging = { descriptor, diffId, source, head, directory, unpack, limits, signal };
+      this.#arriving.set(descriptor.digest, directory);
       const staged = await stageLayer(staging).catch(async (error: unknown) => {
+        this.#arriving.delete(descriptor.digest);
         if (isWorthAnotherPull(error, signal)) await this.#keepHead(descriptor, path.join(directory, blobName), head);
         throw error;
       });
       await this.queue.run(async () => {
+        this.#arriving.delete(descriptor.digest);
         signal.throwIfAborted();
         const record = await placeLayer(layout, staged, this.#layers.get(diffId), descriptor.digest);
         this.#layers.set(diffId, record);

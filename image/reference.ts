@@ -56,6 +56,13 @@ export function parseReference(text: string): Reference {
   return { registry, repository, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
 }
 
+/** A name that can be given to an image, normalised: with a tag. Throws InvalidArgument. */
+export function parseName(text: string): string {
+  const reference = parseReference(text);
+  if (reference.digest === undefined) return formatReference(reference);
+  throw imageErrors.invalidReference({ reference: text, problem: "a digest is not given but computed" });
+}
+
 /** `registry/repository`. */
 export function nameOf(reference: Reference): string {
   return `${reference.registry}/${reference.repository}`;

@@ -5,30 +5,33 @@ import path from "node:path";
 import { type Host, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
-import { Catalog, overlayOrder, type StoredManifest } from "./catalog.ts";
+import { Catalog, normalise, overlayOrder, type StoredManifest } from "./catalog.ts";
 import { recoverCatalog } from "./catalog-recovery.ts";
-import { parseImageConfig } from "./config.ts";
+import { checkConfig, parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { Inventory, type Needs } from "./inventory.ts";
+import { holdArchive } from "./held-archive.ts";
+import { Inventory, type Needs, needsOf } from "./inventory.ts";
 import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
 import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
 import { type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
-import { fitness, formatPlatform, type Platform } from "./platform.ts";
+import type { Platform } from "./platform.ts";
 import type { PullOptions } from "./pull.ts";
-import { formatReference, parseReference, type Reference } from "./reference.ts";
+import { formatReference, parseName, parseReference, type Reference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
 import type {
   Digest,
   FileSystemUse,
+  HeldArchive,
   Image,
   ImageId,
   ImageStore,
   RegistryAuth,
   Snapshot,
   SnapshotWish,
+  Transfer,
 } from "./types.ts";
 import { isWorthAnotherPull, type Lease, UnfinishedPulls } from "./unfinished.ts";
 
@@ -91,6 +94,8 @@ class Store implements ImageStore {
   readonly #unfinished: UnfinishedPulls;
   readonly #closing = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
+  /** Layers of the image under way, by the reference that is pulled or the path that is loaded. */
+  readonly #transfers = new Map<string, readonly Descriptor[]>();
   #catalog: Catalog;
   #closed: Promise<void> | undefined;
 
@@ -141,6 +146,23 @@ class Store implements ImageStore {
 
   async load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
     return this.#tracked(this.#load(file, AbortSignal.any([signal, this.#closing.signal])));
+  }
+
+  async transfer(subject: string): Promise<Transfer | undefined> {
+    const layers = this.#transfers.get(subject) ?? this.#transfers.get(normalise(subject) ?? "");
+    return layers && (await this.#inventory.transfer(layers));
+  }
+
+  async tag(reference: string, text: string): Promise<Image> {
+    return await this.#inventory.queue.run(async () => {
+      const found = this.#catalog.resolve(reference);
+      if (found === undefined) throw imageErrors.noSuchImage({ reference });
+      return await this.#name(found.stored, [parseName(text)]);
+    });
+  }
+
+  hold(references: readonly string[]): HeldArchive {
+    return holdArchive(references, this.#catalog, this.#inventory, this.#layout);
   }
 
   async remove(reference: string): Promise<void> {
@@ -234,7 +256,7 @@ class Store implements ImageStore {
     const source = await openRepository(reference, auth, this.#options);
     try {
       const { manifest, names } = await findImage(source, reference, this.#options.platform, signal);
-      return await this.#ingest(manifest, names, source, signal);
+      return await this.#ingest(manifest, names, source, formatReference(reference), signal);
     } finally {
       source.close();
     }
@@ -247,7 +269,7 @@ class Store implements ImageStore {
       try {
         const images: Image[] = [];
         for (const { manifest, names, source } of await archivedImages(files, file, this.#options.platform, signal)) {
-          images.push(await this.#ingest(manifest, names, source, signal));
+          images.push(await this.#ingest(manifest, names, source, file, signal));
         }
         return images;
       } finally {
@@ -266,6 +288,7 @@ class Store implements ImageStore {
     { bytes, contentType }: ArchivedImage["manifest"],
     names: readonly string[],
     source: ContentSource,
+    subject: string,
     signal: AbortSignal,
   ): Promise<Image> {
     const digest = digestOf(bytes);
@@ -287,6 +310,7 @@ class Store implements ImageStore {
       const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
       checkConfig(manifest, document, this.#options.platform, object);
       layerLease = this.#inventory.lease(needsOf(descriptor, manifest, document.diffIds));
+      this.#transfers.set(subject, manifest.layers);
       await this.#fetchLayers(manifest, document.diffIds, source, signal);
       await this.#inventory.addBlob(config);
       await this.#inventory.addBlob(bytes);
@@ -295,6 +319,7 @@ class Store implements ImageStore {
       isUnfinished = layerLease !== undefined && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
       throw error;
     } finally {
+      this.#transfers.delete(subject);
       const leases = [lease, ...(layerLease === undefined ? [] : [layerLease])];
       if (isUnfinished) this.#unfinished.keep(digest, leases);
       else for (const each of leases) each.release();
@@ -328,15 +353,19 @@ class Store implements ImageStore {
   #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
     return this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
-      const named = withNames(this.#catalog.names, stored.descriptor, names);
-      if (named.length > nameLimit) throw imageErrors.tooManyNames({ limit: nameLimit });
-      await this.#inventory.sync();
-      const manifests = new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored);
-      await this.#change(named, manifests);
-      const image = this.find(stored.manifest.config.digest);
-      if (image === undefined) throw imageErrors.noSuchImage({ reference: stored.manifest.config.digest });
-      return image;
+      return await this.#name(stored, names, () => this.#inventory.sync());
     });
+  }
+
+  /** In the queue's turn. `durable` is awaited before anything is named. */
+  async #name(stored: StoredManifest, names: readonly string[], durable?: () => Promise<void>): Promise<Image> {
+    const named = withNames(this.#catalog.names, stored.descriptor, names);
+    if (named.length > nameLimit) throw imageErrors.tooManyNames({ limit: nameLimit });
+    await durable?.();
+    await this.#change(named, new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored));
+    const image = this.find(stored.manifest.config.digest);
+    if (image === undefined) throw imageErrors.noSuchImage({ reference: stored.manifest.config.digest });
+    return image;
   }
 
   /** Disk first, then memory. */
@@ -368,26 +397,4 @@ function isFull(error: unknown): boolean {
 /** Equal pulls have one key: the same image asked for with the same credentials. */
 function pullKey(name: string, auth: RegistryAuth | undefined): string {
   return `${name} ${JSON.stringify(auth ?? null)}`;
-}
-
-function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: readonly Digest[]): Needs {
-  const blobs = new Set([descriptor, manifest.config, ...manifest.layers].map((part) => part.digest));
-  return { blobs, layers: new Set(diffIds) };
-}
-
-function checkConfig(
-  manifest: Manifest,
-  document: StoredManifest["document"],
-  platform: Platform,
-  object: string,
-): void {
-  const { diffIds, platform: built } = document;
-  if (diffIds.length !== manifest.layers.length) {
-    const problem = `it has ${manifest.layers.length} layers and its config ${diffIds.length} diff ids`;
-    throw imageErrors.malformed({ object, problem });
-  }
-  const isAnywhere = built.os === "" || built.architecture === "";
-  if (!isAnywhere && fitness(built, platform) === 0) {
-    throw imageErrors.noPlatform({ object, platform: formatPlatform(platform), offered: formatPlatform(built) });
-  }
 }

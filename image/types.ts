@@ -65,6 +65,20 @@ export interface SnapshotWish {
   readonly mounted?: readonly ImageId[];
 }
 
+/** Of the image that is being brought in: bytes of its layers. */
+export interface Transfer {
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What an archive of images consists of, besides its `oci-layout`. The blobs stay until it is released. */
+export interface HeldArchive {
+  /** index.json */
+  readonly index: Buffer;
+  readonly blobs: readonly { readonly digest: Digest; readonly size: number; readonly path: string }[];
+  release(): void;
+}
+
 export interface ImageStore {
   /** All images, from memory. */
   list(): readonly Image[];
@@ -78,8 +92,14 @@ export interface ImageStore {
    * free. Missing is fine; one that a container mounts is FailedPrecondition.
    */
   remove(reference: string): Promise<void>;
-  /** Imports an OCI layout or docker-save archive (tar, maybe gzipped) or an OCI layout directory. */
+  /** Imports an OCI layout or docker-save archive (tar, maybe gzipped or zstd-compressed) or an OCI layout directory. */
   load(path: string, signal: AbortSignal): Promise<readonly Image[]>;
+  /** How far the pull of a reference or the load of a path is; undefined before its layers are known and after it. */
+  transfer(subject: string): Promise<Transfer | undefined>;
+  /** One more name for an image; that of another image moves. Rejects with NotFound and InvalidArgument. */
+  tag(reference: string, name: string): Promise<Image>;
+  /** For an archive with the names that they are asked for by, or without one for an id. Throws NotFound. */
+  hold(references: readonly string[]): HeldArchive;
   /** Makes a container's writable layer; the image's layers cannot go while it exists. */
   prepareSnapshot(containerId: string, image: ImageId, wish?: SnapshotWish): Promise<Snapshot>;
   removeSnapshot(containerId: string): Promise<void>;

@@ -1,14 +1,16 @@
 // runtime.v1.ImageService and keelson.v1.Images: each RPC is decode, one call of the image store, encode.
 
+import { once } from "node:events";
 import { isAbsolute } from "node:path";
 import type { Image, ImageStore } from "../../image/types.ts";
+import { isDoneWithin } from "../../native/index.ts";
 import { invalid } from "./decode-fields.ts";
 import { decodeAuth, decodeImageSpec } from "./decode-image.ts";
 import { encodeInfo, toLong } from "./encode-fields.ts";
 import { imageEncoder } from "./encode-image.ts";
 import { encodeFileSystemUse } from "./encode-stats.ts";
 import { Encoded, inMessages } from "./encoded.ts";
-import { runtime } from "./generated/messages.js";
+import { type keelson, runtime } from "./generated/messages.js";
 import type { Handlers, imageMethods, keelsonImageMethods } from "./methods.ts";
 
 export function imageService(images: ImageStore): Handlers<typeof imageMethods> {
@@ -60,12 +62,49 @@ export function imageService(images: ImageStore): Handlers<typeof imageMethods> 
 
 export function keelsonImageService(images: ImageStore): Handlers<typeof keelsonImageMethods> {
   return {
-    async Load(request, call) {
-      if (!isAbsolute(request.path)) throw invalid("path", request.path, "an absolute path on the daemon's host");
-      const loaded = await images.load(request.path, call.signal);
-      return { images: loaded.map(({ id, tags, size }) => ({ id, tags: [...tags], size: toLong(size) })) };
+    async *Load({ path }, call) {
+      if (!isAbsolute(path)) throw invalid("path", path, "an absolute path on the daemon's host");
+      yield* withProgress(images, path, images.load(path, call.signal));
+    },
+
+    async *Pull(request, call) {
+      const { image } = decodeImageSpec({ image: request.image }, "image");
+      const pulled = images.pull(image, undefined, call.signal).then((each) => [each]);
+      yield* withProgress(images, image, pulled);
+    },
+
+    async Tag({ image, name }) {
+      return { image: encodeLoaded(await images.tag(image, name)) };
+    },
+
+    async *Save(request, call) {
+      const { index, blobs, release } = images.hold(request.images);
+      try {
+        yield { index, blobs: blobs.map((blob) => ({ ...blob, size: toLong(BigInt(blob.size)) })) };
+        if (!call.signal.aborted) await once(call.signal, "abort");
+      } finally {
+        release();
+      }
     },
   };
+}
+
+const progressMs = 200;
+
+async function* withProgress(
+  images: Pick<ImageStore, "transfer">,
+  subject: string,
+  work: Promise<readonly Image[]>,
+): AsyncGenerator<keelson.v1.Transfer.$Properties> {
+  while (!(await isDoneWithin(work, progressMs))) {
+    const { done, total } = (await images.transfer(subject)) ?? { done: 0, total: 0 };
+    yield { done: toLong(BigInt(done)), total: toLong(BigInt(total)) };
+  }
+  yield { images: (await work).map(encodeLoaded) };
+}
+
+function encodeLoaded({ id, tags, size }: Image): keelson.v1.LoadedImage.$Properties {
+  return { id, tags: [...tags], size: toLong(size) };
 }
 
 function only(image: Image | undefined): readonly Image[] {

@@ -31,12 +31,13 @@ function unaryMethod<Request, Response>(codecs: Codecs<Request, Response>): Meth
   return { kind: "unary", connect: (name, run, context) => unaryCall(name, codecs, run, context) };
 }
 
-/** A read whose answer comes in several messages. */
+/** A read whose answer comes in several messages, or at level info a change. */
 function stream<Request, Response>(
   request: Decoder<Request>,
   response: Encoder<Response>,
+  level: "info" | "debug" = "debug",
 ): Method<RunStream<Request, Response>> {
-  const codecs: Codecs<Request, Response> = { request, response, level: "debug" };
+  const codecs: Codecs<Request, Response> = { request, response, level };
   return { kind: "stream", connect: (name, run, context) => streamCall(name, codecs, run, context) };
 }
 
@@ -92,7 +93,10 @@ export const imageMethods = {
 };
 
 export const keelsonImageMethods = {
-  Load: unary(keelson.v1.LoadRequest, keelson.v1.LoadResponse),
+  Load: stream(keelson.v1.LoadRequest, keelson.v1.Transfer, "info"),
+  Pull: stream(keelson.v1.PullRequest, keelson.v1.Transfer, "info"),
+  Tag: unary(keelson.v1.TagRequest, keelson.v1.TagResponse),
+  Save: stream(keelson.v1.SaveRequest, keelson.v1.SaveResponse),
 };
 
 export const keelsonNodeMethods = {

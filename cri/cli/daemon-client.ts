@@ -6,7 +6,7 @@ import type { ServiceError } from "@grpc/grpc-js";
 import { KeelsonError } from "../../native/index.ts";
 import { keelson, runtime } from "../api/generated/messages.js";
 import { criErrors } from "../errors.ts";
-import { type CallLimits, connectUnary } from "../unary-calls.ts";
+import { type CallLimits, connectCalls } from "../grpc-calls.ts";
 
 const answerMs = 10_000;
 /** Reading, fetching and unpacking a large image takes its time; past this the daemon is taken for stuck. */
@@ -16,7 +16,7 @@ export type DaemonClient = ReturnType<typeof connectDaemon>;
 
 /** Calls of the daemon at `socket`. They reject with the daemon's own sentence, or with why nobody answers. */
 export function connectDaemon(socket: string) {
-  const { client, method } = connectUnary(socket);
+  const { client, method, stream } = connectCalls(socket);
   const { v1 } = runtime;
   const own = keelson.v1;
   const clear =
@@ -25,17 +25,25 @@ export function connectDaemon(socket: string) {
       await call(request, { signal }).catch((error: unknown) => {
         throw isServiceError(error) ? clientError(socket, error) : error;
       });
+  const clearStream = <Request, Response>(call: (request: Request, limits: CallLimits) => AsyncGenerator<Response>) =>
+    async function* (request: Request, signal: AbortSignal): AsyncGenerator<Response> {
+      try {
+        yield* call(request, { signal });
+      } catch (error) {
+        throw isServiceError(error) ? clientError(socket, error) : error;
+      }
+    };
   return {
     status: clear(method("/keelson.v1.Node/NodeStatus", own.NodeStatusRequest, own.NodeStatusResponse, answerMs)),
-    load: clear(method("/keelson.v1.Images/Load", own.LoadRequest, own.LoadResponse, transferMs)),
+    load: clearStream(stream("/keelson.v1.Images/Load", own.LoadRequest, own.Transfer, transferMs)),
+    pull: clearStream(stream("/keelson.v1.Images/Pull", own.PullRequest, own.Transfer, transferMs)),
+    save: clearStream(stream("/keelson.v1.Images/Save", own.SaveRequest, own.SaveResponse, transferMs)),
+    tag: clear(method("/keelson.v1.Images/Tag", own.TagRequest, own.TagResponse, transferMs)),
     listImages: clear(
       method("/runtime.v1.ImageService/ListImages", v1.ListImagesRequest, v1.ListImagesResponse, answerMs),
     ),
     imageStatus: clear(
       method("/runtime.v1.ImageService/ImageStatus", v1.ImageStatusRequest, v1.ImageStatusResponse, answerMs),
-    ),
-    pullImage: clear(
-      method("/runtime.v1.ImageService/PullImage", v1.PullImageRequest, v1.PullImageResponse, transferMs),
     ),
     removeImage: clear(
       method("/runtime.v1.ImageService/RemoveImage", v1.RemoveImageRequest, v1.RemoveImageResponse, transferMs),
@@ -44,18 +52,32 @@ export function connectDaemon(socket: string) {
   };
 }
 
+/** What a transfer brought; `progress` is told of its bytes meanwhile. */
+export async function transferred(
+  answers: AsyncIterable<keelson.v1.Transfer>,
+  progress: (done: number, total: number) => void = () => undefined,
+): Promise<readonly keelson.v1.LoadedImage.$Properties[]> {
+  let images: readonly keelson.v1.LoadedImage.$Properties[] = [];
+  for await (const answer of answers) {
+    images = answer.images;
+    progress(Number(answer.done), Number(answer.total));
+  }
+  return images;
+}
+
 /** The images of an archive on this host, once they are in the store. */
 export async function loadImage(
   socket: string,
   file: string,
   signal: AbortSignal,
+  progress?: (done: number, total: number) => void,
 ): Promise<readonly keelson.v1.LoadedImage.$Properties[]> {
   const path = resolve(file);
   await access(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") throw criErrors.pathMissing({ path }, error);
   });
   using daemon = connectDaemon(socket);
-  return (await daemon.load({ path }, signal)).images ?? [];
+  return await transferred(daemon.load({ path }, signal), progress);
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -1,5 +1,6 @@
 // The manual of the command line, one page a command.
 
+import { commands, imageVerbs } from "./commands.ts";
 import { defaultConfigFile } from "./config.ts";
 import { settings } from "./settings.ts";
 
@@ -11,13 +12,7 @@ const commonOptions = `  --config FILE         Read FILE instead of ${defaultCon
 export const overview = `Keelson: a Kubernetes CRI server.
 
 Usage:
-  keelson serve              Run the daemon.
-  keelson status             Show what runs, what is in progress and what is left over.
-  keelson check              Check whether this host can run pods, and what to do where it cannot.
-  keelson image              List, pull, load and remove images of the running daemon.
-  keelson play FILE…         Run the pods of Kubernetes manifests, without a cluster.
-  keelson config             Print the configuration in force.
-  keelson version            Print the version, as --version does.
+${commands.map(({ name, operands, summary }) => `  ${`keelson ${name} ${operands}`.trim().padEnd(26)} ${summary}`).join("\n")}
 
 keelson COMMAND --help describes each. status, check, image and version print JSON with --output json.
 
@@ -115,21 +110,23 @@ Exit status:
   ],
   [
     "image",
-    `keelson image: list, pull, load and remove images of the running daemon.
+    `keelson image: list, pull, load, save, name and remove images of the running daemon.
 
 Usage:
-  keelson image ls [options]
-  keelson image pull [options] REFERENCE
-  keelson image load [options] FILE
-  keelson image rm [options] REFERENCE…
+${imageVerbs.map(({ name, operands }) => `  keelson image ${name} [options] ${operands}`.trimEnd()).join("\n")}
 
 ls     One line for each image: its first name, the start of its id, the bytes of its layers unpacked.
 pull   Fetches REFERENCE (a name with a tag or a digest) without credentials, as hosts.toml says. What
        comes is checked, unpacked and on disk before this returns. A pull that breaks off goes on where
        it was when it is asked for again within ten minutes.
 load   FILE is an OCI image layout (a directory, or a tar of one) or what docker save writes; tars may
-       be gzipped. The daemon reads it, so FILE has to be on its host. Either every image is loaded or
+       be compressed by gzip or zstd. The daemon reads it, so FILE has to be on its host; - is standard
+       input, of which a pipe is kept in $TMPDIR or /var/tmp meanwhile. Either every image is loaded or
        none.
+save   FILE becomes an OCI image layout as a tar, which podman, docker and containerd load too; - is
+       standard output. A file has its name once it is whole. Each image goes by the name it is asked
+       for by; by an id it goes without one.
+tag    NAME is one more name of the image; if another image had it, it has it no more.
 rm     REFERENCE may be a name, an id or the unique start of one. All names of the image go. One that a
        container mounts stays; layers that a container runs on stay until it is gone.
 
@@ -142,6 +139,7 @@ Exit status:
 
 Examples:
   keelson image load busybox.tar
+  keelson image save - busybox:1 | ssh node-2 keelson image load -
   keelson image rm localhost/busybox:1
 `,
   ],

@@ -1,9 +1,11 @@
-// `keelson image`: what is in the running daemon's store, what comes into it and what goes.
+// `keelson image`: what is in the running daemon's store, what comes into it, what goes, and what goes out of it.
 
 import type { keelson, runtime } from "../api/generated/messages.js";
 import { criErrors } from "../errors.ts";
 import { Report } from "../play/report.ts";
-import { connectDaemon, loadImage } from "./daemon-client.ts";
+import type { ImageVerb } from "./commands.ts";
+import { connectDaemon, loadImage, transferred } from "./daemon-client.ts";
+import { archiveInput, writeArchive } from "./image-archive.ts";
 import { columns, json, type Output, size } from "./print.ts";
 
 export interface ImageCommand {
@@ -12,7 +14,19 @@ export interface ImageCommand {
   readonly signal: AbortSignal;
 }
 
-export async function listImages({ socket, output, signal }: ImageCommand): Promise<string> {
+/** By its verb: what it prints. */
+export const imageWork: {
+  readonly [Verb in ImageVerb]: (operands: readonly string[], command: ImageCommand) => Promise<string>;
+} = {
+  ls: (_, command) => listImages(command),
+  pull: ([reference = ""], command) => pullImage(reference, command),
+  load: ([file = ""], command) => loadImages(file, command),
+  save: ([file = "", ...references], command) => saveImages(file, references, command),
+  tag: ([image = "", name = ""], command) => tagImage(image, name, command),
+  rm: removeImages,
+};
+
+async function listImages({ socket, output, signal }: ImageCommand): Promise<string> {
   using daemon = connectDaemon(socket);
   const { images } = await daemon.listImages({}, signal);
   const views = images.map(viewOf).sort((a, b) => (a.names[0] ?? "~").localeCompare(b.names[0] ?? "~"));
@@ -21,20 +35,16 @@ export async function listImages({ socket, output, signal }: ImageCommand): Prom
   return columns([["IMAGE", "ID", "SIZE"], ...rows]);
 }
 
-/** The daemon tells how long a pull takes, and nothing of its bytes: on a terminal a line says that it goes on. */
-export async function pullImage(reference: string, { socket, output, signal }: ImageCommand): Promise<string> {
+async function pullImage(reference: string, { socket, output, signal }: ImageCommand): Promise<string> {
   using daemon = connectDaemon(socket);
-  const report = await Report.to(process.stderr);
-  using _ = report.pulling(reference);
-  const { imageRef } = await daemon.pullImage({ image: { image: reference } }, signal);
-  return output === "json" ? json({ id: imageRef, reference }) : `${imageRef} ${reference}\n`;
+  using shown = await showProgress(reference, "pulling");
+  const [image] = await transferred(daemon.pull({ image: reference }, signal), shown.progress);
+  const id = image?.id ?? "";
+  return output === "json" ? json({ id, reference }) : `${id} ${reference}\n`;
 }
 
 /** All of them or, at the first that is not there, those before it. */
-export async function removeImages(
-  references: readonly string[],
-  { socket, output, signal }: ImageCommand,
-): Promise<string> {
+async function removeImages(references: readonly string[], { socket, output, signal }: ImageCommand): Promise<string> {
   using daemon = connectDaemon(socket);
   const removed: string[] = [];
   for (const reference of references) {
@@ -46,14 +56,59 @@ export async function removeImages(
   return output === "json" ? json(removed) : removed.map((id) => `${id}\n`).join("");
 }
 
-export async function loadImages(file: string, { socket, output, signal }: ImageCommand): Promise<string> {
-  const loaded = await loadImage(socket, file, signal);
-  const views = loaded.map(({ id, tags, size: bytes }: keelson.v1.LoadedImage.$Properties) => ({
-    id: id ?? "",
-    names: tags ?? [],
-    bytes: Number(bytes ?? 0),
-  }));
-  return output === "json" ? json(views) : views.map(({ id, names }) => `${[id, ...names].join(" ")}\n`).join("");
+async function loadImages(file: string, { socket, output, signal }: ImageCommand): Promise<string> {
+  using shown = await showProgress(file, "loading");
+  await using input = await archiveInput(file, signal);
+  const views = (await loadImage(socket, input.path, signal, shown.progress)).map(loadedView);
+  return output === "json" ? json(views) : views.map(line).join("");
+}
+
+async function tagImage(image: string, name: string, command: ImageCommand): Promise<string> {
+  using daemon = connectDaemon(command.socket);
+  const { image: tagged } = await daemon.tag({ image, name }, command.signal);
+  const view = loadedView(tagged ?? {});
+  return command.output === "json" ? json(view) : line(view);
+}
+
+/** Prints nothing for text: standard output may be the archive. */
+async function saveImages(
+  file: string,
+  references: readonly string[],
+  { socket, output, signal }: ImageCommand,
+): Promise<string> {
+  if (file === "-" && process.stdout.isTTY) throw criErrors.terminal({ what: "written to" });
+  using daemon = connectDaemon(socket);
+  for await (const { index, blobs } of daemon.save({ images: [...references] }, signal)) {
+    using shown = await showProgress(file, "saving");
+    const parts = blobs.map(({ digest, size: bytes, path }) => ({
+      digest: digest ?? "",
+      size: Number(bytes ?? 0),
+      path: path ?? "",
+    }));
+    const total = parts.reduce((sum, part) => sum + part.size, 0);
+    await writeArchive(file, { index, blobs: parts }, signal, (done) => shown.progress(done, total));
+    return output === "json" && file !== "-" ? json({ file, images: references, bytes: total }) : "";
+  }
+  return "";
+}
+
+async function showProgress(subject: string, verb: string) {
+  const report = await Report.to(process.stderr);
+  const shown = report.pulling(subject, verb);
+  return {
+    progress: (done: number, total: number) => {
+      if (total > 0) shown.progress(`${Math.floor((100 * done) / total)}% of ${size(total)}, `);
+    },
+    [Symbol.dispose]: () => shown[Symbol.dispose](),
+  };
+}
+
+function loadedView({ id, tags, size: bytes }: keelson.v1.LoadedImage.$Properties) {
+  return { id: id ?? "", names: tags ?? [], bytes: Number(bytes ?? 0) };
+}
+
+function line({ id, names }: ReturnType<typeof loadedView>): string {
+  return `${[id, ...names].join(" ")}\n`;
 }
 
 function viewOf({ id, repoTags, repoDigests, size: bytes, pinned }: runtime.v1.Image.$Properties) {

@@ -94,7 +94,10 @@ describe("the command line", () => {
     [["serv"], "There is no command serv. See keelson --help."],
     [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],
     [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
-    [["image", "save"], "keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE… See keelson image --help."],
+    [
+      ["image", "save"],
+      "keelson image takes: ls, pull REFERENCE, load FILE, save FILE REFERENCE…, tag REFERENCE NAME, rm REFERENCE… See keelson image --help.",
+    ],
     [
       ["config", "--log-level", "loud"],
       'The command line sets the key log.level to "loud". Set it to one of debug, info, warn, error.',

@@ -6,35 +6,24 @@ import { KeelsonError, loadHost, messageOf } from "../../native/index.ts";
 import { exhausted } from "../api/resource-exhausted.ts";
 import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
+import { imageVerbs, options } from "./commands.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
 import { type Config, loadConfig, printConfig } from "./config.ts";
 import { overview, pages } from "./help.ts";
-import type { ImageCommand } from "./images.ts";
 import { json, type Output } from "./print.ts";
 import { serviceManager } from "./service-manager.ts";
 import { sampleConfig, settings } from "./settings.ts";
 import { handleSignals } from "./signals.ts";
 import { WorkList } from "./work-list.ts";
 
-const options = {
-  help: { type: "boolean", short: "h" },
-  config: { type: "string" },
-  root: { type: "string" },
-  state: { type: "string" },
-  socket: { type: "string" },
-  "cni-conf-dir": { type: "string" },
-  "cni-bin-dir": { type: "string", multiple: true },
-  registries: { type: "string" },
-  "log-level": { type: "string" },
-  output: { type: "string" },
-  version: { type: "boolean" },
-  default: { type: "boolean" },
-  down: { type: "boolean" },
-  logs: { type: "boolean" },
-} as const;
-
 type Flags = ReturnType<typeof parseCommandLine>["values"];
 
+// Whoever reads what is printed may leave, and a file may lie on a full disk.
+process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+  if (code !== "EPIPE")
+    process.stderr.write(`keelson: ${criErrors.fileUnwritten({ file: "standard output", reason: message }).message}\n`);
+  process.exit(1);
+});
 process.exitCode = await main(process.argv.slice(2));
 
 /** Runs one command; resolves to the exit status. */
@@ -117,30 +106,17 @@ async function runCheck(config: Config, output: Output): Promise<number> {
   return findings.some(({ verdict }) => verdict === "fail") ? 1 : 0;
 }
 
-async function runImage(rest: readonly string[], flags: Flags): Promise<number> {
-  const [verb = "", first, ...more] = rest;
-  const isKnown = verb === "ls" || (["pull", "load", "rm"].includes(verb) && first !== undefined);
-  if (!isKnown)
-    throw usage("keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE…", "keelson image --help");
-  const operands = verb === "ls" ? rest.slice(1) : verb === "rm" ? [] : more;
-  const { socket } = await configFor(`image ${verb}`, operands, flags);
-  const command = { socket, output: outputOf("image", flags), signal: stopSignal() };
-  process.stdout.write(await imageWork(verb, first ?? "", more, command));
-  return 0;
-}
-
-async function imageWork(verb: string, first: string, more: readonly string[], command: ImageCommand): Promise<string> {
-  const { listImages, loadImages, pullImage, removeImages } = await import("./images.ts");
-  switch (verb) {
-    case "pull":
-      return await pullImage(first, command);
-    case "load":
-      return await loadImages(first, command);
-    case "rm":
-      return await removeImages([first, ...more], command);
-    default:
-      return await listImages(command);
+async function runImage([verb = "", ...operands]: readonly string[], flags: Flags): Promise<number> {
+  const known = imageVerbs.find(({ name }) => name === verb);
+  if (known === undefined || operands.length < known.words.length) {
+    const takes = imageVerbs.map(({ name, operands: words }) => `${name} ${words}`.trim()).join(", ");
+    throw usage(`keelson image takes: ${takes}`, "keelson image --help");
   }
+  const { socket } = await configFor(`image ${verb}`, operands.slice(known.most), flags);
+  const { imageWork } = await import("./images.ts");
+  const command = { socket, output: outputOf("image", flags), signal: stopSignal() };
+  process.stdout.write(await imageWork[known.name](operands, command));
+  return 0;
 }
 
 async function runManifests(files: readonly string[], flags: Flags): Promise<number> {

@@ -5,7 +5,7 @@ import { firstLine, type Host, type Log } from "../../native/index.ts";
 import { runtime } from "../api/generated/messages.js";
 import type { Inherited } from "../api/socket.ts";
 import { criErrors } from "../errors.ts";
-import { connectUnary } from "../unary-calls.ts";
+import { connectCalls } from "../grpc-calls.ts";
 
 const firstDescriptor = 3;
 
@@ -84,7 +84,7 @@ function watch(socket: string, limitMs: number, ping: () => Promise<void>, log: 
 
 /** As any client: over a connection of its own, so that accepting one is seen too. */
 async function answers(socket: string, limitMs: number): Promise<void> {
-  const { client, method } = connectUnary(socket);
+  const { client, method } = connectCalls(socket);
   const { VersionRequest, VersionResponse } = runtime.v1;
   try {
     await method("/runtime.v1.RuntimeService/Version", VersionRequest, VersionResponse, limitMs)({});

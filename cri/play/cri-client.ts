@@ -2,7 +2,7 @@
 
 import { type ServiceError, status } from "@grpc/grpc-js";
 import { runtime } from "../api/generated/messages.js";
-import { type Codec, connectUnary } from "../unary-calls.ts";
+import { type Codec, connectCalls } from "../grpc-calls.ts";
 
 const v1 = runtime.v1;
 
@@ -15,7 +15,7 @@ export type Cri = ReturnType<typeof connectCri>;
 
 export function connectCri(socket: string) {
   // A daemon that starts again is found within a second.
-  const { client, method: unary } = connectUnary(socket, { "grpc.max_reconnect_backoff_ms": 1000 });
+  const { client, method: unary } = connectCalls(socket, { "grpc.max_reconnect_backoff_ms": 1000 });
 
   const method = <Request, Response>(
     name: `${"Runtime" | "Image"}Service/${string}`,

@@ -10,7 +10,7 @@ export interface ReportStream {
 export class Report {
   readonly #stream: ReportStream;
   readonly #spinner: Ora | undefined;
-  readonly #pulls = new Map<string, number>();
+  readonly #pulls = new Map<string, { readonly began: number; progress: string }>();
   #tick: NodeJS.Timeout | undefined;
 
   private constructor(stream: ReportStream, spinner: Ora | undefined) {
@@ -36,13 +36,17 @@ export class Report {
     this.#stream.write(`${about}: ${text.replaceAll(/[\r\n]+/g, " ")}\n`);
   }
 
-  /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes. */
-  pulling(reference: string): Disposable {
-    const began = performance.now();
-    this.#pulls.set(reference, began);
-    if (this.#spinner === undefined) this.line(reference, "pulling");
+  /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes: `progress` is for who knows. */
+  pulling(reference: string, verb = "pulling"): Disposable & { progress(text: string): void } {
+    const pull = { began: performance.now(), progress: "" };
+    this.#pulls.set(reference, pull);
+    if (this.#spinner === undefined) this.line(reference, verb);
     this.#show();
     return {
+      progress: (text) => {
+        pull.progress = text;
+        this.#show();
+      },
       [Symbol.dispose]: () => {
         this.#pulls.delete(reference);
         this.#show();
@@ -53,7 +57,8 @@ export class Report {
   #show(): void {
     if (this.#spinner === undefined) return;
     const [first, ...others] = [...this.#pulls].map(
-      ([reference, began]) => `${reference} (${Math.round((performance.now() - began) / 1000)} s)`,
+      ([reference, { began, progress }]) =>
+        `${reference} (${progress}${Math.round((performance.now() - began) / 1000)} s)`,
     );
     clearInterval(this.#tick);
     if (first === undefined) {

@@ -97,8 +97,14 @@ test("images are listed, pulled and removed by name", async () => {
 });
 
 test.each([
-  [["image"], "keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE…"],
-  [["image", "rm"], "keelson image takes: ls, pull REFERENCE, load FILE, rm REFERENCE…"],
+  [
+    ["image"],
+    "keelson image takes: ls, pull REFERENCE, load FILE, save FILE REFERENCE…, tag REFERENCE NAME, rm REFERENCE…",
+  ],
+  [
+    ["image", "rm"],
+    "keelson image takes: ls, pull REFERENCE, load FILE, save FILE REFERENCE…, tag REFERENCE NAME, rm REFERENCE…",
+  ],
   [["image", "ls", "busybox"], "keelson image ls takes no busybox"],
   [["image", "pull", "a", "b"], "keelson image pull takes no b"],
   [["status", "now"], "keelson status takes no now"],

@@ -1,6 +1,6 @@
 // An image store in memory with one image, "img"; and the writable layers of containers.
 
-import type { FileSystemUse, Image, ImageId, ImageStore, Snapshot } from "../../image/types.ts";
+import type { FileSystemUse, HeldArchive, Image, ImageId, ImageStore, Snapshot } from "../../image/types.ts";
 import type { Script } from "./script.ts";
 
 export class ScriptedImages implements ImageStore {
@@ -50,6 +50,16 @@ export class ScriptedImages implements ImageStore {
 
   async load(): Promise<readonly Image[]> {
     return [];
+  }
+
+  async transfer(): Promise<undefined> {}
+
+  async tag(): Promise<Image> {
+    return theImage;
+  }
+
+  hold(): HeldArchive {
+    return { index: Buffer.alloc(0), blobs: [], release: () => undefined };
   }
 
   async fileSystemUse(): Promise<{ readonly images: FileSystemUse; readonly containers: FileSystemUse }> {

@@ -1,4 +1,5 @@
-// Calls of a gRPC server on a unix socket: a promise for each, with a deadline, and a signal to cancel it by.
+// Calls of a gRPC server on a unix socket, with a deadline, and a signal to cancel them by: a promise for an answer, an
+// iterator for several.
 
 import { Client, type ClientOptions, credentials, Metadata } from "@grpc/grpc-js";
 import type { Writer } from "protobufjs/minimal.js";
@@ -17,7 +18,7 @@ export interface CallLimits {
   readonly signal?: AbortSignal;
 }
 
-export function connectUnary(socket: string, options: ClientOptions = {}) {
+export function connectCalls(socket: string, options: ClientOptions = {}) {
   const client = new Client(`unix:${socket}`, credentials.createInsecure(), {
     "grpc.max_receive_message_length": receiveLimit,
     ...options,
@@ -52,5 +53,36 @@ export function connectUnary(socket: string, options: ClientOptions = {}) {
       });
     };
   };
-  return { client, method };
+
+  /** Leaving the loop over the answers cancels the call. */
+  const stream = <Request, Response>(
+    path: `/${string}`,
+    request: Codec<Request, unknown>,
+    response: Codec<never, Response>,
+    usualMs: number,
+  ) => {
+    return async function* (message: Request, { ms = usualMs, signal }: CallLimits = {}): AsyncGenerator<Response> {
+      signal?.throwIfAborted();
+      const call = client.makeServerStreamRequest(
+        path,
+        (value: Request) => Buffer.from(request.encode(value).finish()),
+        (bytes: Buffer) => response.decode(bytes),
+        message,
+        new Metadata(),
+        { deadline: Date.now() + ms },
+      );
+      const cancel = () => call.cancel();
+      signal?.addEventListener("abort", cancel, { once: true });
+      try {
+        for await (const answer of call) yield answer;
+      } catch (error) {
+        throw signal?.aborted ? signal.reason : error;
+      } finally {
+        signal?.removeEventListener("abort", cancel);
+        // Whoever leaves early has no use for how the call ends.
+        call.on("error", () => undefined).cancel();
+      }
+    };
+  };
+  return { client, method, stream };
 }

@@ -1,0 +1,126 @@
+// Image archives between the daemon, which works with paths of its host, and what the user names: a file, or - for
+// standard input and output.
+
+import { createReadStream, createWriteStream, fstatSync } from "node:fs";
+import { mkdtemp, open, rename, rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { firstLine, KeelsonError } from "../../native/index.ts";
+import { criErrors } from "../errors.ts";
+
+export interface ArchiveContents {
+  /** index.json */
+  readonly index: Uint8Array;
+  readonly blobs: readonly { readonly digest: string; readonly size: number; readonly path: string }[];
+}
+
+export interface ArchiveInput extends AsyncDisposable {
+  /** As the daemon opens it. */
+  readonly path: string;
+}
+
+/** Told how many bytes have been written. */
+type Progress = (done: number) => void;
+
+const blockBytes = 512;
+/** What a tar's octal field of 11 digits holds. */
+const octalLimit = 8 ** 11;
+
+/** A file on standard input is read where it lies; what comes through a pipe is kept in $TMPDIR or /var/tmp meanwhile. */
+export async function archiveInput(file: string, signal: AbortSignal): Promise<ArchiveInput> {
+  if (file !== "-") return { path: resolve(file), async [Symbol.asyncDispose]() {} };
+  if (process.stdin.isTTY) throw criErrors.terminal({ what: "read from" });
+  if (fstatSync(0).isFile()) return { path: `/proc/${process.pid}/fd/0`, async [Symbol.asyncDispose]() {} };
+  const place = process.env.TMPDIR ?? "/var/tmp";
+  const directory = await mkdtemp(join(place, "keelson-load-")).catch((error: unknown) => {
+    throw unwritten(place, error);
+  });
+  const discard = async () => await rm(directory, { recursive: true, force: true });
+  const path = join(directory, "archive");
+  try {
+    await pipeline(process.stdin, createWriteStream(path, { flags: "wx", mode: 0o600 }), { signal });
+  } catch (error) {
+    await discard();
+    throw signal.aborted ? error : unwritten(path, error);
+  }
+  return { path, [Symbol.asyncDispose]: discard };
+}
+
+/**
+ * Writes an OCI image layout as a tar. A file has its name once it is whole and on disk; devices and pipes are written
+ * as they are.
+ */
+export async function writeArchive(
+  file: string,
+  contents: ArchiveContents,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  const bytes = Readable.from(tarOf(contents, progress), { objectMode: false });
+  if (file === "-") {
+    await pipeline(bytes, process.stdout, { signal, end: false }).catch((error: unknown) => {
+      throw signal.aborted ? error : unwritten("standard output", error);
+    });
+    return;
+  }
+  const place = await stat(file).catch(() => undefined);
+  const isReplaced = place === undefined || place.isFile();
+  const draft = isReplaced ? `${file}.${process.pid}.unfinished` : file;
+  try {
+    const handle = await open(draft, isReplaced ? "wx" : "w");
+    await pipeline(bytes, handle.createWriteStream({ flush: isReplaced }), { signal });
+    if (isReplaced) await rename(draft, file);
+  } catch (error) {
+    if (isReplaced) await rm(draft, { force: true });
+    throw signal.aborted || error instanceof KeelsonError ? error : unwritten(file, error);
+  }
+}
+
+async function* tarOf({ index, blobs }: ArchiveContents, progress: Progress): AsyncGenerator<Uint8Array> {
+  const version = Buffer.from('{"imageLayoutVersion":"1.0.0"}\n');
+  for (const [name, content] of [["oci-layout", version] as const, ["index.json", index] as const]) {
+    yield header(name, content.length);
+    yield content;
+    yield padding(content.length);
+  }
+  let done = 0;
+  for (const { digest, size, path } of blobs) {
+    yield header(`blobs/${digest.replace(":", "/")}`, size);
+    const begin = done;
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+      yield chunk;
+      done += chunk.length;
+      progress(done);
+    }
+    if (done - begin !== size) throw criErrors.blobChanged({ path, size, actual: done - begin });
+    yield padding(size);
+  }
+  yield Buffer.alloc(2 * blockBytes);
+}
+
+/** Of a regular file, in the form that POSIX calls ustar. */
+function header(name: string, size: number): Buffer {
+  const block = Buffer.alloc(blockBytes);
+  block.write(name, 0);
+  block.write("0000644\x000000000\x000000000", 100);
+  // Past 8 GiB as GNU tar does it: base 256, with the first bit set.
+  if (size < octalLimit) block.write(size.toString(8).padStart(11, "0"), 124);
+  else {
+    block.writeUInt8(0x80, 124);
+    block.writeBigUInt64BE(BigInt(size), 128);
+  }
+  block.write("00000000000\x00        0", 136);
+  block.write("ustar\x0000", 257);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return block;
+}
+
+function padding(size: number): Buffer {
+  return Buffer.alloc((blockBytes - (size % blockBytes)) % blockBytes);
+}
+
+function unwritten(file: string, error: unknown): KeelsonError {
+  return criErrors.fileUnwritten({ file, reason: firstLine(error) }, error);
+}

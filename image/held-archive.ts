@@ -1,0 +1,41 @@
+// What an archive of images consists of (OCI image-spec image-layout.md): their part of the store's own layout.
+
+import type { Catalog } from "./catalog.ts";
+import { imageErrors } from "./errors.ts";
+import { type Inventory, type Needs, needsOf } from "./inventory.ts";
+import type { Layout } from "./layout.ts";
+import { type Descriptor, ociIndexType } from "./manifest.ts";
+import { nameAnnotation } from "./names.ts";
+import type { Digest, HeldArchive } from "./types.ts";
+
+/** containerd's and Docker's own, beside which they take the one of the specification for a bare tag. */
+const containerdAnnotation = "io.containerd.image.name";
+
+/** Throws noSuchImage. Its content is leased from `inventory` until it is released. */
+export function holdArchive(
+  references: readonly string[],
+  catalog: Catalog,
+  inventory: Pick<Inventory, "lease">,
+  layout: Layout,
+): HeldArchive {
+  const manifests: object[] = [];
+  const blobs = new Map<Digest, Descriptor>();
+  const needs: Needs[] = [];
+  for (const reference of new Set(references)) {
+    const { stored, name } = catalog.resolve(reference) ?? {};
+    if (stored === undefined) throw imageErrors.noSuchImage({ reference });
+    const { descriptor, manifest } = stored;
+    const annotations = name && { [nameAnnotation]: name, [containerdAnnotation]: name };
+    manifests.push({ ...descriptor, ...(annotations && { annotations }) });
+    for (const part of [descriptor, manifest.config, ...manifest.layers]) blobs.set(part.digest, part);
+    needs.push(needsOf(descriptor, manifest, []));
+  }
+  const leases = needs.map((each) => inventory.lease(each));
+  return {
+    index: Buffer.from(`${JSON.stringify({ schemaVersion: 2, mediaType: ociIndexType, manifests })}\n`),
+    blobs: [...blobs.values()].map(({ digest, size }) => ({ digest, size, path: layout.blob(digest) })),
+    release: () => {
+      for (const lease of leases) lease.release();
+    },
+  };
+}
