@@ -52,8 +52,20 @@ function npmPackage(path: string): Bundled {
   const text =
     file === undefined
       ? `No text comes with the package. Its author: ${typeof author === "object" ? author.name : (author ?? "unnamed")}.`
-      : readFileSync(`${path}/${file}`, "utf8");
+      : shortened(readFileSync(`${path}/${file}`, "utf8"));
   return { files: `${path}/*`, licence: manifest.license ?? "unnamed", text };
+}
+
+/** Debian has the Apache License once for all packages. */
+function shortened(text: string): string {
+  const begin = text.search(/^ *Apache License\n *Version 2\.0/m);
+  if (begin < 0 || text.length > 15_000) return text;
+  const notice =
+    text
+      .slice(begin)
+      .match(/^ *Copyright .*\d{4}.*$/m)?.[0]
+      .trim() ?? "";
+  return `${text.slice(0, begin)}${notice}\nOn Debian systems the text is in /usr/share/common-licenses/Apache-2.0.`;
 }
 
 function debianPackage([files, name]: readonly [string, string]): Bundled {

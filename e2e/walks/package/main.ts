@@ -50,6 +50,10 @@ async function walk(treeTar: string): Promise<void> {
     assert.match(await machine.must("systemctl is-active keelson.service"), /^active/);
     assert.match(await machine.must("keelson --version"), new RegExp(`^keelson ${version} `));
     assert.match(await machine.must("keelson check"), /^ok +native programs/m);
+    const completed = "_completion_loader keelson; complete -p keelson";
+    const complete = `bash -c '. /usr/share/bash-completion/bash_completion; ${completed}'`;
+    assert.match(await machine.must(complete), /-F _keelson keelson/);
+    assert.match(await machine.must("zcat /usr/share/man/man*/keelson*"), /^\.TH KEELSON 8.*^\.TH KEELSON\.TOML 5/ms);
   });
   const pod = await step("an image is loaded and a pod runs", async () => {
     await machine.must("keelson image load /root/busybox");

@@ -1,0 +1,30 @@
+// The manual pages have all of the commands and keys, in lines that groff takes for what they are.
+
+import { expect, test } from "vitest";
+import { commands } from "../cri/cli/commands.ts";
+import { pages } from "../cri/cli/help.ts";
+import { settings } from "../cri/cli/settings.ts";
+import { commandManual, configurationManual } from "./manual.ts";
+
+const requests = /^\.(TH|SH|SS|TP|PP|B|I|nf|fi|br)( |$)/;
+
+test("keelson(8) has a section for each page of the help, with its words", () => {
+  const manual = commandManual("1.2.3");
+  for (const command of pages.keys()) expect(manual).toContain(`\n.SS keelson ${command}\n`);
+  const text = manual.replaceAll("\\-", "-").replaceAll("\\&", "").replaceAll("\\e", "\\");
+  for (const { summary } of commands) expect(text).toContain(summary);
+  for (const page of pages.values()) {
+    for (const line of page.split("\n").slice(3)) if (!/^[A-Z][\w ]*:$/.test(line)) expect(text).toContain(line);
+  }
+});
+
+test("keelson.toml(5) has each key with its effect", () => {
+  const manual = configurationManual("1.2.3").replaceAll("\\-", "-");
+  for (const { key, effect } of Object.values(settings)) {
+    expect(manual).toContain(`\n.TP\n.B ${key.replace("*", "NAME")}\n${effect} `);
+  }
+});
+
+test.each([commandManual("1.2.3"), configurationManual("1.2.3")])("no line is a request by accident", (manual) => {
+  for (const line of manual.split("\n")) if (/^[.']/.test(line)) expect(line).toMatch(requests);
+});
