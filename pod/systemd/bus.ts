@@ -15,6 +15,8 @@ const callType = 1;
 const replyType = 2;
 const errorType = 3;
 const signalType = 4;
+/** What the bus may take to let us in. */
+const greetingMs = 2_000;
 /** systemd is there or not: the bus is not to start it. */
 const noAutoStart = 2;
 
@@ -173,6 +175,7 @@ class Connection {
       authenticated.reject(new BusLost(`${path}: ${reason}`));
     };
     intake.on("error", (error) => lose(firstLine(error)));
+    socket.setTimeout(greetingMs, () => lose("it does not greet us"));
     socket.on("error", (error) => lose(error.message));
     socket.on("close", () => lose("it hung up"));
     socket.on("data", (chunk: Buffer) => {
@@ -190,6 +193,7 @@ class Connection {
     await authenticated.promise;
     await connection.call({ ...bus, member: "Hello" }, () => undefined);
     await connection.call({ ...bus, member: "AddMatch", signature: "s", body: [jobSignals] }, () => undefined);
+    socket.setTimeout(0);
     return connection;
   }
 

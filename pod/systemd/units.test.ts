@@ -27,11 +27,14 @@ let server: Server;
 let calls: Message[];
 let sockets: Set<Socket>;
 let answer: (call: Message, peer: Peer) => void;
+/** How many connections get no word. */
+let mute: number;
 let systemd: Systemd;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "keelson-bus-"));
   calls = [];
+  mute = 0;
   sockets = new Set();
   server = createServer(serve);
   await listen();
@@ -53,6 +56,8 @@ function hangUp(): void {
 
 function serve(socket: Socket): void {
   sockets.add(socket);
+  mute -= 1;
+  if (mute >= 0) return;
   socket.once("data", (hello) => {
     expect(hello.toString()).toBe(`\0AUTH EXTERNAL ${Buffer.from(String(process.getuid?.())).toString("hex")}\r\n`);
     socket.write("OK 0123456789abcdef0123456789abcdef\r\n");
@@ -153,6 +158,16 @@ test("a bus that goes away and a systemd that executes itself again are waited f
   answer = (call, peer) => answers.shift()?.(call, peer);
   await systemd.startScope(scope, [41]);
   expect(answers).toEqual([]);
+});
+
+test("a bus that does not greet is left for a new connection", async () => {
+  mute = 1;
+  answer = (_, peer) => {
+    peer.reply("o", [job]);
+    peer.signalJob(job, "done");
+  };
+  await systemd.startScope(scope, [41]);
+  expect(sockets.size).toBe(2);
 });
 
 test("one whose start was heard, and its answer lost, is found by its processes", async () => {
