@@ -90,7 +90,7 @@ Result<pid_t> read_pid(const std::string& path) {
 
 // The files of one run of create or exec, and what it makes.
 struct RuntimeRun {
-  Reaper::Hold hold;
+  std::shared_ptr<void> hold;  // of the reaper
   std::string pid_file;
   std::string process_file;  // of exec
   std::optional<ConsoleSocket> console;
@@ -98,6 +98,14 @@ struct RuntimeRun {
   ~RuntimeRun() {
     unlink(pid_file.c_str());
     if (!process_file.empty()) unlink(process_file.c_str());
+  }
+
+  // Of the command `words` about the container `id`.
+  std::vector<std::string> arguments(std::vector<std::string> words, const std::string& id) const {
+    words.insert(words.end(), {"--pid-file", pid_file});
+    if (console) words.insert(words.end(), {"--console-socket", console->path()});
+    words.push_back(id);
+    return words;
   }
 
   // Once it has ended well.
@@ -231,7 +239,7 @@ class OciHandler : public Handler {
 };
 
 Result<OciHandler::Run> OciHandler::prepare(bool terminal) {
-  auto run = std::make_shared<RuntimeRun>(Reaper::Hold(context_.reaper), runtime_.fresh_path(".pid"));
+  auto run = std::make_shared<RuntimeRun>(context_.reaper.hold(), runtime_.fresh_path(".pid"));
   if (!terminal) return run;
   std::string name = runtime_.fresh_path(".sock").substr(bundle_.size() + 1);
   run->console = TRY(ConsoleSocket::listen(bundle_, name));
@@ -244,7 +252,7 @@ void OciHandler::start(StartOrder order, Stdio stdio, Done<StartedContainer> don
   starting_ = mount_host_rootfs(context_.loop, context_.reaper, rootfs_, bundle_, order.spec.readonly_root,
                                 [this, terminal = order.spec.command.terminal, stdio = std::move(stdio),
                                  done = std::move(done)](Status mounted) mutable {
-                                  if (!mounted) return done(std::unexpected(std::move(mounted.error())));
+                                  TRY_OR(done, std::move(mounted));
                                   create(terminal, std::move(stdio), std::move(done));
                                 });
 }
@@ -256,13 +264,11 @@ void OciHandler::create(bool terminal, Stdio stdio, Done<StartedContainer> done)
     return done(std::unexpected(std::move(prepared.error())));
   }
   const Run& run = *prepared;
-  std::vector<std::string> arguments{"create", "--bundle", bundle_, "--pid-file", run->pid_file};
-  if (terminal) arguments.insert(arguments.end(), {"--console-socket", run->console->path()});
-  arguments.push_back(id_);
-  starting_ = runtime_.run(std::move(arguments), stdio, [this, run, done = std::move(done)](Status created) mutable {
-    if (!created) return undo_start(std::move(created.error()), std::move(done));
-    run_start(run, std::move(done));
-  });
+  starting_ = runtime_.run(run->arguments({"create", "--bundle", bundle_}, id_), stdio,
+                           [this, run, done = std::move(done)](Status created) mutable {
+                             if (!created) return undo_start(std::move(created.error()), std::move(done));
+                             run_start(run, std::move(done));
+                           });
 }
 
 void OciHandler::run_start(const Run& run, Done<StartedContainer> done) {
@@ -298,18 +304,13 @@ Result<OciHandler::Run> OciHandler::prepare_exec(const CommandSpec& command) {
 std::weak_ptr<Attempt> OciHandler::exec(const ExecTarget&, const CommandSpec& command, Stdio stdio,
                                         Done<Started> done) {
   Result<Run> prepared = prepare_exec(command);
-  if (!prepared) {
-    done(std::unexpected(std::move(prepared.error())));
-    return {};
-  }
+  if (!prepared) return cannot_begin(done, std::move(prepared.error()));
   const Run& run = *prepared;
-  std::vector<std::string> arguments{"exec", "--detach", "--process", run->process_file, "--pid-file", run->pid_file};
-  if (command.terminal) arguments.insert(arguments.end(), {"--console-socket", run->console->path()});
-  arguments.push_back(id_);
-  return runtime_.run(std::move(arguments), stdio, [run, done = std::move(done)](Status ran) mutable {
-    if (!ran) return done(std::unexpected(std::move(ran.error())));
-    done(run->take_started());
-  });
+  return runtime_.run(run->arguments({"exec", "--detach", "--process", run->process_file}, id_), stdio,
+                      [run, done = std::move(done)](Status ran) mutable {
+                        TRY_OR(done, std::move(ran));
+                        done(run->take_started());
+                      });
 }
 
 }  // namespace

@@ -130,10 +130,7 @@ std::weak_ptr<Attempt> OciRuntime::run(std::vector<std::string> arguments, const
   Fd said = open_for_reading(streams[2]);
   OomScore::Original score(context_.oom_score);
   Result<pid_t> pid = spawn_runtime(argv, streams);
-  if (!pid) {
-    done(std::unexpected(std::move(pid.error())));
-    return {};
-  }
+  if (!pid) return cannot_begin(done, std::move(pid.error()));
   return watch_run(context_, *pid, binary_,
                    [log, said = std::move(said), step = std::move(step),
                     done = std::move(done)](RunEnd end) mutable {

@@ -210,15 +210,14 @@ void Container::kill(int signal, DoneStatus done) {
   handler_->signal(state_.pid, signal, std::move(done));
 }
 
+Status Container::may_exec() const {
+  TRY(must_run("exec"));
+  if (execs_.use_count() <= max_execs) return {};
+  return fail(Kind::busy, "exec", std::to_string(max_execs) + " processes are on their way into it already");
+}
+
 std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, Done<Started> done) {
-  Status may = must_run("exec");
-  if (may && execs_.use_count() > max_execs) {
-    may = fail(Kind::busy, "exec", std::to_string(max_execs) + " processes are on their way into it already");
-  }
-  if (!may) {
-    done(std::unexpected(std::move(may.error())));
-    return {};
-  }
+  if (Status may = may_exec(); !may) return cannot_begin(done, std::move(may.error()));
   const ExecTarget target{id(), context_.sandbox, *cgroup_, spec_, pidfd_.get(), execs_};
   return handler_->exec(target, command, std::move(stdio), std::move(done));
 }

@@ -17,47 +17,25 @@ constexpr int quiet_after_ms = 500;
 
 }  // namespace
 
-Loop::Watch& Loop::Watch::operator=(Watch&& other) noexcept {
-  if (this == &other) return *this;
-  stop();
-  loop_ = std::exchange(other.loop_, nullptr);
-  id_ = other.id_;
-  return *this;
+void Loop::Watch::want(uint32_t events) {
+  if (loop_) loop_->want(loop_.get_deleter().id, events);
 }
 
-void Loop::Watch::want(uint32_t events) {
-  if (loop_ == nullptr) return;
-  auto found = loop_->entries_.find(id_);
-  if (found == loop_->entries_.end() || found->second->events == events) return;
+void Loop::want(uint64_t id, uint32_t events) {
+  auto found = entries_.find(id);
+  if (found == entries_.end() || found->second->events == events) return;
   Entry& entry = *found->second;
   epoll_event event{};
   event.events = events;
-  event.data.u64 = id_;
+  event.data.u64 = id;
   int operation = events == 0 ? EPOLL_CTL_DEL : entry.events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
   // Can fail only for want of memory on ADD; the descriptor then stays unwatched and its owner's deadline ends it.
-  if (epoll_ctl(loop_->epoll_.get(), operation, entry.fd, &event) == 0) entry.events = events;
+  if (epoll_ctl(epoll_.get(), operation, entry.fd, &event) == 0) entry.events = events;
 }
 
-void Loop::Watch::stop() {
-  if (loop_ == nullptr) return;
-  want(0);
-  loop_->entries_.erase(id_);
-  loop_ = nullptr;
-}
-
-Loop::Timer& Loop::Timer::operator=(Timer&& other) noexcept {
-  if (this == &other) return *this;
-  cancel();
-  loop_ = std::exchange(other.loop_, nullptr);
-  id_ = other.id_;
-  due_ = other.due_;
-  return *this;
-}
-
-void Loop::Timer::cancel() {
-  if (loop_ == nullptr) return;
-  loop_->timers_.erase({due_, id_});
-  loop_ = nullptr;
+void Loop::end_watch(uint64_t id) {
+  want(id, 0);
+  entries_.erase(id);
 }
 
 Result<std::unique_ptr<Loop>> Loop::create() {
@@ -80,17 +58,15 @@ Result<Loop::Watch> Loop::watch(int fd, uint32_t events, Handler handler) {
   if (events != 0 && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("watch a descriptor");
   entries_.emplace(id, std::move(entry));
   Watch watch;
-  watch.loop_ = this;
-  watch.id_ = id;
+  watch.loop_ = {this, {id}};
   return watch;
 }
 
 Loop::Timer Loop::after(std::chrono::milliseconds delay, Task task) {
+  const std::pair key(Clock::now() + delay, next_id_++);
+  timers_.emplace(key, std::move(task));
   Timer timer;
-  timer.loop_ = this;
-  timer.id_ = next_id_++;
-  timer.due_ = Clock::now() + delay;
-  timers_.emplace(std::pair(timer.due_, timer.id_), std::move(task));
+  timer.loop_ = {this, {key}};
   return timer;
 }
 

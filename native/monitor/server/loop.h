@@ -59,35 +59,31 @@ class Loop {
 
   class Watch {
    public:
-    Watch() = default;
-    Watch(Watch&& other) noexcept { *this = std::move(other); }
-    Watch& operator=(Watch&& other) noexcept;
-    ~Watch() { stop(); }
     // Changes the wanted EPOLL* events. 0 takes the descriptor out of epoll: a
     // registered one reports EPOLLHUP for ever, wanted or not.
     void want(uint32_t events);
-    void stop();
-    explicit operator bool() const { return loop_ != nullptr; }
+    void stop() { loop_.reset(); }
 
    private:
     friend class Loop;
-    Loop* loop_ = nullptr;
-    uint64_t id_ = 0;
+    struct End {
+      uint64_t id;
+      void operator()(Loop* loop) const { loop->end_watch(id); }
+    };
+    std::unique_ptr<Loop, End> loop_;  // whose it is, until it ends
   };
 
   class Timer {
    public:
-    Timer() = default;
-    Timer(Timer&& other) noexcept { *this = std::move(other); }
-    Timer& operator=(Timer&& other) noexcept;
-    ~Timer() { cancel(); }
-    void cancel();
+    void cancel() { loop_.reset(); }
 
    private:
     friend class Loop;
-    Loop* loop_ = nullptr;
-    uint64_t id_ = 0;
-    Clock::time_point due_;
+    struct End {
+      std::pair<Clock::time_point, uint64_t> key;
+      void operator()(Loop* loop) const { loop->timers_.erase(key); }
+    };
+    std::unique_ptr<Loop, End> loop_;
   };
 
   static Result<std::unique_ptr<Loop>> create();
@@ -114,6 +110,8 @@ class Loop {
     Handler handler;
   };
 
+  void want(uint64_t id, uint32_t events);
+  void end_watch(uint64_t id);
   int next_timeout(bool& quiet_wait) const;
   void dispatch(uint64_t id, uint32_t events);
   void run_due_timers();

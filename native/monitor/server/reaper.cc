@@ -14,10 +14,6 @@ constexpr size_t max_unclaimed = 256;
 
 }  // namespace
 
-Reaper::Hold::~Hold() {
-  if (reaper_ != nullptr && --reaper_->holds_ == 0) reaper_->unclaimed_.clear();
-}
-
 Reaper::FutureChild::FutureChild(Reaper& reaper, const volatile pid_t& pid, Handler handler)
     : reaper_(reaper), pid_(pid), handler_(std::move(handler)), place_(reaper.future_.insert(reaper.future_.end(), this)) {}
 
@@ -50,6 +46,13 @@ void Reaper::expect(pid_t pid, Handler handler) {
   expected_.insert_or_assign(pid, std::move(handler));
 }
 
+std::shared_ptr<void> Reaper::hold() {
+  std::shared_ptr<void> held = holds_.lock();
+  if (!held) held = std::shared_ptr<void>(this, [this](void*) { unclaimed_.clear(); });
+  holds_ = held;
+  return held;
+}
+
 bool Reaper::reap_one(int kind, bool executed) {
   siginfo_t info{};
   if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | kind) != 0 || info.si_pid == 0) return false;
@@ -66,7 +69,7 @@ bool Reaper::reap_one(int kind, bool executed) {
     std::exchange(child->handler_, nullptr)(exit);
     return true;
   }
-  if (holds_ > 0 && unclaimed_.size() < max_unclaimed) unclaimed_[info.si_pid] = exit;
+  if (!holds_.expired() && unclaimed_.size() < max_unclaimed) unclaimed_[info.si_pid] = exit;
   return true;
 }
 

@@ -30,19 +30,6 @@ class Reaper {
  public:
   using Handler = std::move_only_function<void(const ProcessExit&)>;
 
-  // While one lives, exits nobody expects are remembered for a later expect(): an OCI
-  // runtime tells us its container's pid only after that process became our child.
-  class Hold {
-   public:
-    explicit Hold(Reaper& reaper) : reaper_(&reaper) { ++reaper.holds_; }
-    Hold(Hold&& other) noexcept : reaper_(std::exchange(other.reaper_, nullptr)) {}
-    Hold& operator=(Hold&&) = delete;
-    ~Hold();
-
-   private:
-    Reaper* reaper_;
-  };
-
   // A process that a child of ours is going to clone as our child (CLONE_PARENT). The kernel writes its id
   // to `pid` before it runs (CLONE_PARENT_SETTID), so its exit is never taken for a stranger's.
   // `pid` outlives this object.
@@ -66,6 +53,9 @@ class Reaper {
   Status open();
   // Calls `handler` once, from the loop, when the child has been reaped.
   void expect(pid_t pid, Handler handler);
+  // While one lives, exits nobody expects are remembered for a later expect(): an OCI
+  // runtime tells us its container's pid only after that process became our child.
+  std::shared_ptr<void> hold();
   // For one that was reaped before anybody could expect it: between these two, expect() finds it.
   void remember(pid_t pid, const ProcessExit& exit) { unclaimed_[pid] = exit; }
   void forget(pid_t pid) { unclaimed_.erase(pid); }
@@ -79,7 +69,7 @@ class Reaper {
   std::map<pid_t, Handler> expected_;
   std::list<FutureChild*> future_;
   std::map<pid_t, ProcessExit> unclaimed_;
-  int holds_ = 0;
+  std::weak_ptr<void> holds_;
 };
 
 }  // namespace keelson

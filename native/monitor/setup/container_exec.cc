@@ -77,10 +77,7 @@ std::shared_ptr<Attempt> spawn_container_exec(Loop& loop, Reaper& reaper, const 
   const int namespaces = namespaces_of(target.spec);
   auto process = ContainerProcess::plan(target.spec.process, command, filter,
                                         {target.id, (namespaces & CLONE_NEWUSER) != 0, /*is_watched=*/true});
-  if (!process) {
-    done(std::unexpected(std::move(process.error())));
-    return nullptr;
-  }
+  if (!process) return cannot_begin(done, std::move(process.error()));
   ContainerExec exec(target, namespaces, command, std::move(*process), stdio);
   SpawnOptions options;
   options.way = SpawnWay::helper_then_shared_namespace;

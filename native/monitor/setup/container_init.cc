@@ -241,10 +241,7 @@ SpawnOptions spawn_options(const InitOrder& order, const InitPlan& plan) {
 std::shared_ptr<Attempt> spawn_container_init(Loop& loop, Reaper& reaper, const InitOrder& order, Stdio stdio,
                                               Done<Started> done) {
   Result<InitPlan> plan = plan_init(order);
-  if (!plan) {
-    done(std::unexpected(std::move(plan.error())));
-    return nullptr;
-  }
+  if (!plan) return cannot_begin(done, std::move(plan.error()));
   SpawnOptions options = spawn_options(order, *plan);
   ContainerInit init(std::move(*plan), stdio);
   return spawn(loop, reaper, init, std::move(options),

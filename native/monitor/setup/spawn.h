@@ -69,6 +69,13 @@ class Attempt {
   virtual void abort(Error why) = 0;
 };
 
+// For one that cannot even begin: tells `done` why, and is nothing that could be broken off.
+template <typename T>
+std::shared_ptr<Attempt> cannot_begin(Done<T>& done, Error why) {
+  done(std::unexpected(std::move(why)));
+  return nullptr;
+}
+
 // Calls `done` once, never before it returns: with the process when it has executed its command, or with why not, once
 // all that was begun is dead and reaped. What hangs in the kernel is reaped whenever it comes out,
 // and not waited for longer than 2 s. The procedure has been copied by the clone and may go when this returns.
