@@ -21,18 +21,15 @@ constexpr size_t max_pending_bytes = 1024 * 1024;
 // What a walk does with what it meets. Names are relative to the directory `parent`.
 class TreeVisitor {
  public:
-  TreeVisitor() = default;
-  TreeVisitor(const TreeVisitor&) = delete;
-  TreeVisitor& operator=(const TreeVisitor&) = delete;
   virtual ~TreeVisitor() = default;
   // True: a directory to walk into.
   virtual Result<bool> entry(int parent, const char* name, unsigned char type) = 0;
   // A directory that is another mount and was not entered.
-  virtual Status mount_point(const char* name) = 0;
+  virtual Status mount_point(const char*) { return {}; }
   // All inside the directory has been visited.
-  virtual Status leave(int parent, const char* name) = 0;
+  virtual Status leave(int, const char*) { return {}; }
   // Whether what has been visited is gone.
-  virtual bool removes() const = 0;
+  virtual bool removes() const { return false; }
 };
 
 // One directory on the way from the root to where the walk stands. Kept by identity, not by
@@ -164,10 +161,6 @@ class Measure final : public TreeVisitor {
     TRY(count(info));
     return S_ISDIR(info.st_mode);
   }
-
-  Status mount_point(const char*) override { return {}; }
-  Status leave(int, const char*) override { return {}; }
-  bool removes() const override { return false; }
 
   void stay_on(dev_t device) { device_ = device; }
   const TreeUse& use() const { return use_; }
