@@ -26,6 +26,7 @@ export const options = {
   "log-level": { type: "string", word: ["debug", "info", "warn", "error"], effect: "lines of this level and above" },
   output: { type: "string", word: ["text", "json"], effect: "the form of what is printed" },
   default: { type: "boolean", effect: "print every key with its default" },
+  leaks: { type: "boolean", effect: "list what belongs to no pod" },
   down: { type: "boolean", effect: "take down what is being played" },
   logs: { type: "boolean", effect: "print the containers' logs" },
 } as const satisfies Readonly<Record<string, Option>>;
@@ -57,7 +58,7 @@ export const commands = [
     name: "check",
     summary: "Check whether this host can run pods, and what to do where it cannot.",
     operands: "",
-    options: [...daemonOptions, "output"],
+    options: [...daemonOptions, "leaks", "output"],
   },
   {
     name: "image",

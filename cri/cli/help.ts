@@ -93,6 +93,7 @@ Exit status:
 
 Usage:
   keelson check [options]
+  keelson check --leaks [options]
 
 Checks the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, AppArmor, SELinux,
 cgroups, the native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
@@ -100,12 +101,15 @@ ok, warn (it works with less) or fail, with what to do about it. Nothing is chan
 
 Options:
   --config FILE         Read FILE instead of ${defaultConfigFile}.
-  --cni-conf-dir DIR, --cni-bin-dir DIR
+  --root DIR, --state DIR, --cni-conf-dir DIR, --cni-bin-dir DIR
                         As for serve.
+  --leaks               Instead: list monitors, pods' directories, mounts, network namespaces, cgroups,
+                        network leases and writable layers that belong to no pod, each with the way to be
+                        rid of it. It looks twice, two seconds apart: what a request is about is no leak.
   --output FORMAT       text or json. [text]
 
 Exit status:
-  0 when nothing failed; 1 when something did; 2 for a wrong command line or configuration.
+  0 when nothing failed or leaks; 1 when something does; 2 for a wrong command line or configuration.
 `,
   ],
   [

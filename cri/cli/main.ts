@@ -42,19 +42,21 @@ async function main(args: string[]): Promise<number> {
 }
 
 async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
-  if (command !== "play" && (flags.down || flags.logs)) {
-    throw usage(`keelson ${command} takes no ${flags.down ? "--down" : "--logs"}`, `keelson ${command} --help`);
-  }
-  if (command !== "config" && flags.default) {
-    throw usage(`keelson ${command} takes no --default`, `keelson ${command} --help`);
-  }
+  for (const [name, owner] of [
+    ["down", "play"],
+    ["logs", "play"],
+    ["default", "config"],
+    ["leaks", "check"],
+  ] as const)
+    if (flags[name] && command !== owner)
+      throw usage(`keelson ${command} takes no --${name}`, `keelson ${command} --help`);
   switch (command) {
     case "serve":
       return await runDaemon(() => configFor(command, rest, flags));
     case "status":
       return await runStatus(rest, flags);
     case "check":
-      return await runCheck(await configFor(command, rest, flags), outputOf(command, flags));
+      return await (flags.leaks ? runLeaks : runCheck)(await configFor(command, rest, flags), outputOf(command, flags));
     case "config":
       process.stdout.write(flags.default ? sampleConfig() : printConfig(await configFor(command, rest, flags)));
       return 0;
@@ -104,6 +106,13 @@ async function runCheck(config: Config, output: Output): Promise<number> {
   const findings = await checkHost(config);
   process.stdout.write(output === "json" ? json(findings) : `${printFindings(findings)}\n`);
   return findings.some(({ verdict }) => verdict === "fail") ? 1 : 0;
+}
+
+async function runLeaks(config: Config, output: Output): Promise<number> {
+  const { leakReport } = await import("./leaks.ts");
+  const { text, count } = await leakReport(config, output);
+  process.stdout.write(text);
+  return count === 0 ? 0 : 1;
 }
 
 async function runImage([verb = "", ...operands]: readonly string[], flags: Flags): Promise<number> {

@@ -1,7 +1,7 @@
 // What an operator asks a running daemon at a shell: its status and its images, for people and as JSON.
 
 import { execFile } from "node:child_process";
-import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -56,6 +56,29 @@ test("status shows an idle node in seven lines, and the same as JSON", async () 
   ]);
   const json = JSON.parse((await run("status", "--output", "json")).stdout);
   expect(json).toMatchObject({ version: "0.1.0", images: 1, sandboxes: { ready: 0 }, work: [], leftovers: [] });
+});
+
+test("check --leaks tells what belongs to no pod, and the way to be rid of it", async () => {
+  const places = ["--config", join(node.directory, "config.toml")];
+  const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("kept") });
+  expect(await run("check", "--leaks", ...places)).toMatchObject({
+    code: 0,
+    stdout: "nothing that belongs to no pod\n",
+  });
+  const stray = join(node.directory, "run/pods", "f".repeat(64));
+  await mkdir(stray);
+  const text = await run("check", "--leaks", ...places);
+  expect(text).toMatchObject({
+    code: 1,
+    stdout: `pod directory      ${stray}\n${" ".repeat(19)}→ systemctl restart keelson\n`,
+  });
+  const listed = await run("check", "--leaks", "--output", "json", ...places);
+  expect(JSON.parse(listed.stdout)).toEqual([
+    { kind: "pod directory", object: stray, id: "f".repeat(64), remedy: "systemctl restart keelson" },
+  ]);
+  expect((await run("status", "--leaks")).stderr).toContain("keelson status takes no --leaks");
+  await rm(stray, { recursive: true });
+  await node.client.removePodSandbox({ podSandboxId });
 });
 
 test("status names what hangs, since when, and what could not be taken down", async () => {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Becomes systemd of the tree $1, in namespaces of its own: /dev of what a container has, and the cgroup hierarchies of
-# this host from its own cgroup down. /proc/sys is read-only until it has started (machine.ts): systemd would set what
-# is the whole host's.
+# Becomes systemd of the tree $1, in the cgroups $2 and in namespaces of its own: /dev of what a container has, and the
+# cgroup hierarchies of this host from its own cgroup down. /proc/sys is read-only until it has started (machine.ts):
+# systemd would set what is the whole host's.
 set -eu
 tree=$1
 mount --bind "$tree" "$tree"
@@ -27,6 +27,8 @@ else
   mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
   for mounted in /sys/fs/cgroup/*; do
     name=${mounted##*/}
+    # A hierarchy that was mounted since would be the host's whole one.
+    [ -d "$mounted/$2" ] || continue
     mkdir "sys/fs/cgroup/$name"
     case $name in
       unified) mount -t cgroup2 cgroup2 sys/fs/cgroup/unified ;;

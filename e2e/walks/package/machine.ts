@@ -68,7 +68,7 @@ export async function boot(directory: string): Promise<Machine> {
   // The shell joins the cgroups before it gets a view of its own on them.
   const join_ = cgroups.map((cgroup) => `echo 0 > ${cgroup}/cgroup.procs`).join("; ");
   const namespaces = "--pid --mount --net --uts --ipc --cgroup --propagation private";
-  const command = `${join_}; exec unshare ${namespaces} --fork --kill-child=KILL sh ${script} ${tree}`;
+  const command = `${join_}; exec unshare ${namespaces} --fork --kill-child=KILL sh ${script} ${tree} ${basename(directory)}`;
   const child = spawn("sh", ["-ec", command], { stdio: ["ignore", log, log] });
   closeSync(log);
   const machine = new NamespacedMachine(tree, child, cgroups);

@@ -1,0 +1,41 @@
+// `keelson check --leaks`: what is on the host and belongs to no pod, with the way to be rid of each.
+
+import { basename } from "node:path";
+import { detectCgroups } from "../../pod/cgroups.ts";
+import { findLeaks, type Leak, type LeakKind } from "../../pod/leaks.ts";
+import type { Config } from "./config.ts";
+import { json, type Output } from "./print.ts";
+
+export interface LeakReport {
+  readonly text: string;
+  readonly count: number;
+}
+
+/** Start takes down what stands below its directories; the rest is undone by hand. */
+const remedies: Readonly<Record<LeakKind, (leak: Leak) => string>> = {
+  monitor: ({ object }) => `systemctl restart keelson; if it stays, kill -KILL ${object}`,
+  "pod directory": () => "systemctl restart keelson",
+  mount: ({ object }) => `umount --lazy ${object}`,
+  "network namespace": ({ object }) => `umount --lazy ${object}`,
+  cgroup: ({ object }) =>
+    object.endsWith(".scope") ? `systemctl stop ${basename(object)}` : `find ${object} -depth -type d -exec rmdir {} +`,
+  "network lease": () => "systemctl restart keelson; where plugins fail see keelson check, network leftovers",
+  "writable layer": () => "systemctl restart keelson",
+};
+
+export async function leakReport(config: Config, output: Output): Promise<LeakReport> {
+  const { root, state, cgroupRoot } = config;
+  const leaks = await findLeaks({ root, state, cgroupRoot, cgroups: await detectCgroups() });
+  const views = leaks.map((leak) => ({ ...leak, remedy: remedies[leak.kind](leak) }));
+  return { text: output === "json" ? json(views) : lines(views), count: leaks.length };
+}
+
+function lines(views: readonly (Leak & { readonly remedy: string })[]): string {
+  if (views.length === 0) return "nothing that belongs to no pod\n";
+  return views
+    .map(({ kind, object, id, remedy }) => {
+      const whose = object.includes(id) ? "" : ` of ${id.slice(0, 13)}`;
+      return `${kind.padEnd(17)}  ${object}${whose}\n${" ".repeat(19)}→ ${remedy}\n`;
+    })
+    .join("");
+}

@@ -1,0 +1,88 @@
+// What belongs to no pod is found by its name, and what a pod has, or what is about to go, is not.
+
+import { execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import { expect, test, vi } from "vitest";
+import { cgroupDirectories, detectCgroups } from "./cgroups.ts";
+import { findLeaks } from "./leaks.ts";
+
+const execute = promisify(execFile);
+const settleMs = 300;
+
+interface Place extends AsyncDisposable {
+  readonly root: string;
+  readonly state: string;
+  readonly cgroupRoot: string;
+}
+
+async function emptyHost(): Promise<Place> {
+  const directory = await mkdtemp(join(tmpdir(), "keelson-leaks-"));
+  const [root, state] = [join(directory, "root"), join(directory, "run")];
+  for (const each of ["state", "cni", "image/containers"]) await mkdir(join(root, each), { recursive: true });
+  await mkdir(join(state, "pods"), { recursive: true });
+  return {
+    root,
+    state,
+    cgroupRoot: `/${basename(directory)}`,
+    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+const newId = () => randomBytes(32).toString("hex");
+
+test("each kind is found, with whose it was", async () => {
+  await using undo = new AsyncDisposableStack();
+  const place = undo.use(await emptyHost());
+  const { root, state, cgroupRoot } = place;
+  const cgroups = await detectCgroups();
+  const [known, lost] = [newId(), newId()];
+  await writeFile(join(root, "state", `${known}.json`), "{}");
+  for (const id of [known, lost]) {
+    const pod = join(state, "pods", id);
+    await mkdir(join(pod, "mount"), { recursive: true });
+    await execute("mount", ["-t", "tmpfs", "tmpfs", join(pod, "mount")]);
+    undo.defer(() => execute("umount", [join(pod, "mount")]).then(() => undefined));
+    await mkdir(join(root, "image/containers", id));
+    await writeFile(join(root, "cni", `${id}.json`), "{}");
+    await writeFile(join(pod, "run"), "sleep 60");
+    const monitor = spawn("bash", ["-c", `exec -a keelson-monitor sh run ${pod}`], { cwd: pod });
+    await vi.waitFor(async () =>
+      expect(await readFile(`/proc/${monitor.pid}/cmdline`, "utf8")).toMatch(/^keelson-monitor\0/),
+    );
+    undo.defer(async () => {
+      monitor.kill("SIGKILL");
+      await once(monitor, "exit");
+    });
+    const [cgroup = ""] = cgroupDirectories(cgroups, cgroupRoot);
+    await mkdir(join(cgroup, id), { recursive: true });
+    undo.defer(() => rmdir(join(cgroup, id)));
+  }
+  const [top = ""] = cgroupDirectories(cgroups, cgroupRoot);
+  undo.defer(() => rmdir(top).catch(() => undefined));
+
+  const leaks = await findLeaks({ root, state, cgroupRoot, cgroups }, settleMs);
+  const own = leaks.filter(({ id }) => id === lost);
+  expect(own.map(({ kind }) => kind).sort()).toEqual(
+    ["cgroup", "monitor", "mount", "network lease", "pod directory", "writable layer"].sort(),
+  );
+  expect(own.find(({ kind }) => kind === "mount")?.object).toBe(join(state, "pods", lost, "mount"));
+  expect(leaks.filter(({ id }) => id === known)).toEqual([]);
+});
+
+test("what goes between the two looks, or gets its record, is none", async () => {
+  await using place = await emptyHost();
+  const { root, state, cgroupRoot } = place;
+  const [going, coming] = [newId(), newId()];
+  for (const id of [going, coming]) await mkdir(join(state, "pods", id));
+  const found = findLeaks({ root, state, cgroupRoot, cgroups: await detectCgroups() }, settleMs);
+  setTimeout(async () => {
+    await rm(join(state, "pods", going), { recursive: true });
+    await writeFile(join(root, "state", `${coming}.json`), "{}");
+  }, settleMs / 3);
+  expect((await found).filter(({ id }) => id === going || id === coming)).toEqual([]);
+});

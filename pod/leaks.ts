@@ -1,0 +1,115 @@
+// What is on the host and belongs to no pod, by the names that Keelson gives: for `keelson check --leaks`.
+//
+// Records are what makes a pod, and they are read after the host was looked at. What a request has made meanwhile, or is
+// taking down, is sorted out by a second look: a leak is there in both.
+
+import { readdir, readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type CgroupTree, cgroupDirectories } from "./cgroups.ts";
+
+export type LeakKind =
+  | "monitor"
+  | "pod directory"
+  | "mount"
+  | "network namespace"
+  | "cgroup"
+  | "network lease"
+  | "writable layer";
+
+export interface Leak {
+  readonly kind: LeakKind;
+  /** A path; of a monitor its pid. */
+  readonly object: string;
+  /** Of the pod or container that it was made for. */
+  readonly id: string;
+}
+
+export interface LeakPlaces {
+  /** Durable state: records, leases, layers. */
+  readonly root: string;
+  /** Volatile state: pods' directories. */
+  readonly state: string;
+  readonly cgroups: CgroupTree;
+  /** Where pods without a cgroup parent go, in cgroupfs form. */
+  readonly cgroupRoot: string;
+}
+
+const idPattern = /[0-9a-f]{64}/;
+const secondLookMs = 2_000;
+
+/** Changes nothing. `settleMs` lies between the two looks. */
+export async function findLeaks(places: LeakPlaces, settleMs = secondLookMs): Promise<Leak[]> {
+  const first = await look(places);
+  if (first.length === 0) return first;
+  await sleep(settleMs);
+  const second = new Set((await look(places)).map(keyOf));
+  return first.filter((leak) => second.has(keyOf(leak)));
+}
+
+async function look({ root, state, cgroups, cgroupRoot }: LeakPlaces): Promise<Leak[]> {
+  const found = await Promise.all([
+    monitors(state),
+    named("pod directory", join(state, "pods")),
+    mounts(state),
+    ofCgroups(cgroups, cgroupRoot),
+    named("network lease", join(root, "cni")),
+    named("writable layer", join(root, "image", "containers")),
+  ]);
+  const recorded = new Set((await names(join(root, "state"))).flatMap(idIn));
+  return found.flat().filter(({ id }) => !recorded.has(id));
+}
+
+async function monitors(state: string): Promise<Leak[]> {
+  const pids = (await names("/proc")).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(
+    pids.map(async (pid) => ({ pid, line: await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "") })),
+  );
+  const before = `keelson-monitor\0run\0${join(state, "pods")}/`;
+  return lines
+    .filter(({ line }) => line.startsWith(before))
+    .flatMap(({ pid, line }) => idIn(line).map((id) => ({ kind: "monitor" as const, object: pid, id })));
+}
+
+/** Deepest first, as they have to be undone. */
+async function mounts(state: string): Promise<Leak[]> {
+  const lines = (await readFile("/proc/self/mountinfo", "utf8")).split("\n").reverse();
+  return lines.flatMap((line): Leak[] => {
+    const [path = "", type] = [line.split(" ")[4], line.split(" - ")[1]?.split(" ")[0]];
+    if (!path.startsWith(`${state}/`)) return [];
+    const kind = type === "nsfs" ? "network namespace" : "mount";
+    return idIn(path).map((id) => ({ kind, object: path, id }));
+  });
+}
+
+/** Those of our root, and scopes by their name; a kubelet's own slices are its own to remove. */
+async function ofCgroups(tree: CgroupTree, cgroupRoot: string): Promise<Leak[]> {
+  const below = cgroupDirectories(tree, cgroupRoot).map(async (directory) => {
+    const entries = (await names(directory)).map((name) => join(directory, name));
+    return entries.filter((path) => idPattern.test(basename(path)));
+  });
+  const scopes = cgroupDirectories(tree, "/").map(async (directory) => {
+    const all = await readdir(directory, { recursive: true }).catch(() => []);
+    return all.filter((path) => /(^|\/)keelson-[0-9a-f]{64}\.scope$/.test(path)).map((path) => join(directory, path));
+  });
+  const paths = (await Promise.all([...below, ...scopes])).flat();
+  return paths.flatMap((object) => idIn(basename(object)).map((id) => ({ kind: "cgroup" as const, object, id })));
+}
+
+async function named(kind: LeakKind, directory: string): Promise<Leak[]> {
+  const all = await names(directory);
+  return all.flatMap((name) => idIn(name).map((id) => ({ kind, object: join(directory, name), id })));
+}
+
+async function names(directory: string): Promise<string[]> {
+  return await readdir(directory).catch(() => []);
+}
+
+/** The first id in a name, as none or one. */
+function idIn(text: string): string[] {
+  return idPattern.exec(text)?.slice(0, 1) ?? [];
+}
+
+function keyOf({ kind, object }: Leak): string {
+  return `${kind} ${object}`;
+}
