@@ -2,7 +2,7 @@
 // as guests of QEMU without KVM. The first run makes the guests from Debian's packages: two minutes.
 //
 //   --guest NAME   debian12 or debian13; both when absent
-//   --suite NAME   smoke; all when absent
+//   --suite NAME   smoke, apparmor or systemd; all when absent
 // Ends with a table, and "N passed, N failed". The last console of each guest is kept in the tools' cache, in vm/.
 
 import { mkdtemp, rm } from "node:fs/promises";
@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import { buildBusyboxImage } from "../../fixtures/busybox-image.ts";
 import { createSteps } from "../../fixtures/steps.ts";
 import { criTool, toolsDirectory } from "../../fixtures/tools.ts";
+import { apparmor } from "./apparmor.ts";
 import { makeCargo } from "./cargo.ts";
 import { type GuestName, guestImage, guestNames } from "./guest-image.ts";
 import { crictlOf, install, log } from "./keelson.ts";
@@ -20,11 +21,12 @@ import { busybox } from "./pods.ts";
 import { qemuPackage } from "./qemu.ts";
 import type { Scene } from "./scene.ts";
 import { bringUp, smoke } from "./smoke.ts";
+import { systemdDriver } from "./systemd-driver.ts";
 
 type Suite = (scene: Scene) => Promise<void>;
 
 /** Of a guest that has just booted, in this order. */
-const suites: Readonly<Record<string, Suite>> = { smoke };
+const suites: Readonly<Record<string, Suite>> = { smoke, apparmor, systemd: systemdDriver };
 
 const { values: options } = parseArgs({
   options: { guest: { type: "string" }, suite: { type: "string" } },
