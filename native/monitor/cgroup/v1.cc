@@ -82,7 +82,10 @@ class Resources {
     for (const Json& limit : limits.items()) {
       const std::string size(limit["pageSize"].string());
       if (size.find('/') != size.npos) continue;
-      optional("hugetlb." + size + ".limit_in_bytes", std::to_string(limit["limit"].integer()));
+      // What is reserved is limited too: mmap fails then, and no access later.
+      for (const char* file : {".limit_in_bytes", ".rsvd.limit_in_bytes"}) {
+        optional("hugetlb." + size + file, std::to_string(limit["limit"].integer()));
+      }
     }
   }
 

@@ -35,7 +35,10 @@ class Resources {
     TRY(collect_cpu(resources["cpu"]));
     TRY(collect_memory(resources["memory"]));
     for (const Json& limit : resources["hugepageLimits"].items()) {
-      optional("hugetlb." + std::string(limit["pageSize"].string()) + ".max", or_max(limit["limit"].integer()));
+      // What is reserved is limited too: mmap fails then, and no access later.
+      for (const char* file : {".max", ".rsvd.max"}) {
+        optional("hugetlb." + std::string(limit["pageSize"].string()) + file, or_max(limit["limit"].integer()));
+      }
     }
     // Last, for they are meant to overrule.
     return collect_unified(resources["unified"]);
