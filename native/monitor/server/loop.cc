@@ -9,6 +9,8 @@
 #include <array>
 #include <span>
 
+extern const ElfW(Ehdr) __ehdr_start;  // of this program, by the linker
+
 namespace keelson {
 
 namespace {
@@ -110,7 +112,8 @@ void Loop::dispatch(uint64_t id, uint32_t events) {
 }
 
 void Loop::run_due_timers() {
-  auto now = Clock::now();
+  if (timers_.empty()) return;
+  const auto now = Clock::now();
   while (!timers_.empty() && timers_.begin()->first.first <= now) {
     Task task = std::move(timers_.begin()->second);
     timers_.erase(timers_.begin());
@@ -131,14 +134,16 @@ namespace {
 constexpr size_t all_buffers = SharedBuffers::read_size + SharedBuffers::format_size;
 
 // Lets go of the program's pages that are as in its file: code and constants. They stay in the page cache and come
-// back by a fault for each 64 KiB.
-int give_back_segments(dl_phdr_info* program, size_t, void*) {
-  for (int i = 0; i < program->dlpi_phnum; ++i) {
-    const auto& segment = program->dlpi_phdr[i];
+// back by a fault for each 64 KiB, so that from here to epoll_wait(2) little of the C library should be called.
+void give_back_program() {
+  char* start = reinterpret_cast<char*>(const_cast<ElfW(Ehdr)*>(&__ehdr_start));
+  const auto* headers = reinterpret_cast<const ElfW(Phdr)*>(start + __ehdr_start.e_phoff);
+  const std::span segments(headers, __ehdr_start.e_phnum);
+  const auto first = std::ranges::find(segments, ElfW(Word){PT_LOAD}, &ElfW(Phdr)::p_type);
+  for (const ElfW(Phdr)& segment : segments) {
     if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
-    madvise(reinterpret_cast<void*>(program->dlpi_addr + segment.p_vaddr), segment.p_memsz, MADV_DONTNEED);
+    madvise(start + (segment.p_vaddr - first->p_vaddr), segment.p_memsz, MADV_DONTNEED);
   }
-  return 1;  // the program itself comes first, libraries (of an instrumented build) stay
 }
 
 }  // namespace
@@ -166,7 +171,7 @@ void limit_kept_memory() {
 void give_back_memory(SharedBuffers& buffers) {
   buffers.give_back();
   malloc_trim(0);
-  dl_iterate_phdr(give_back_segments, nullptr);
+  give_back_program();
 }
 
 }  // namespace keelson
