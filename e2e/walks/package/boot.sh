@@ -42,4 +42,6 @@ mount -o remount,ro,bind sys
 pivot_root . .
 umount -l .
 cd /
-exec env -i container=keelson-walk PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console
+# systemd of Debian 13 wants to be told before it starts on a host with cgroup v1.
+exec env -i container=keelson-walk SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
+  PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console

@@ -37,10 +37,8 @@ export interface Machine {
   off(): Promise<void>;
 }
 
-/** A tar of the tree, kept in `cache`; undefined when mmdebstrap is not there. */
-export async function debianTree(suite: string, cache: string): Promise<string | undefined> {
-  const found = await execute("mmdebstrap", ["--version"]).catch(() => undefined);
-  if (found === undefined) return undefined;
+/** A tar of the tree, kept in `cache`. */
+export async function debianTree(suite: string, cache: string): Promise<string> {
   const tar = join(cache, "trees", `package-${suite}.tar`);
   if (await isThere(tar)) return tar;
   await mkdir(join(cache, "trees"), { recursive: true });

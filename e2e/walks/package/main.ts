@@ -1,5 +1,6 @@
 // `npm run e2e:package`: the Debian package, built and used on a machine of its own (machine.ts): installed, started by
-// systemd, upgraded and restarted while a pod runs, removed, purged; and installed where no systemd runs.
+// systemd, upgraded and restarted while a pod runs, removed, purged; and installed where no systemd runs. All of it twice, on
+// Debian 12 and 13.
 // The last line is "N passed, N failed".
 
 import assert from "node:assert/strict";
@@ -21,27 +22,35 @@ const later = "99.0.0";
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const { step, thrown, conclude } = createSteps(say);
-const tar = await debianTree("bookworm", toolsDirectory(process.env));
-if (tar === undefined) say("skipped: mmdebstrap is not installed (apt-get install mmdebstrap)");
-else {
-  await walk(tar).catch(thrown);
-  process.exitCode = conclude() ? 0 : 1;
+await walk().catch(thrown);
+process.exitCode = conclude() ? 0 : 1;
+
+async function walk(): Promise<void> {
+  const packages = await mkdtemp(join(tmpdir(), "keelson-packages-"));
+  try {
+    const version = await step("npm run package makes a .deb", () => build(packages));
+    await step("the same with a higher version", () => raise(packages, version));
+    for (const suite of ["bookworm", "trixie"]) {
+      say(`== Debian ${suite}`);
+      const tar = await debianTree(suite, toolsDirectory(process.env));
+      await walkOn(tar, packages, version).catch(thrown);
+    }
+  } finally {
+    await rm(packages, { recursive: true });
+  }
 }
 
-async function walk(treeTar: string): Promise<void> {
+async function walkOn(treeTar: string, packages: string, version: string): Promise<void> {
   await using undo = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "keelson-package-"));
   undo.defer(() => discard(directory));
   const tree = await unpackTree(treeTar, directory);
-  const packages = join(tree, "root");
-  const version = await step("npm run package makes a .deb", () => build(packages));
-  await step("the same with a higher version", () => raise(packages, version));
-
+  for (const each of [version, later]) await copyFile(join(packages, `keelson_${each}.deb`), `${tree}${deb(each)}`);
   await step("without systemd: installed, run, purged, and nothing is left", () => withoutSystemd(tree, version));
 
   const machine = await step("Debian's systemd starts", () => boot(directory));
   undo.defer(() => machine.off());
-  await buildBusyboxImage(join(packages, "busybox"), image);
+  await buildBusyboxImage(join(tree, "root/busybox"), image);
   await writeNetwork(tree);
   const before = await namesIn(tree);
 
