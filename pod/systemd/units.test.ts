@@ -123,6 +123,7 @@ test("a scope is delegated, unlimited, and started once its job is done", async 
     Slice: ["s", "a-b.slice"],
     Delegate: ["b", true],
     PIDs: ["au", [41, 42]],
+    Before: ["as", ["keelson.service"]],
     TasksMax: ["t", "18446744073709551615"],
     CollectMode: ["s", "inactive-or-failed"],
   });

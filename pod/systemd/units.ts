@@ -28,6 +28,8 @@ const retryMs = 100;
 /** How long the end of a job is waited for before it is looked for: its signal may have been lost. */
 const jobMs = 1_000;
 
+/** Of the package. A daemon that still ran while scopes are stopped at shutdown would kill the pods of lost monitors. */
+const daemonUnit = "keelson.service";
 /** What systemd sends a scope at shutdown is SIGTERM; this is what Kubernetes gives a pod by default until SIGKILL. */
 const stopMicroseconds = "30000000";
 const infinity = "18446744073709551615";
@@ -44,6 +46,8 @@ export function scopeProperties({ slice, description }: Scope, pids: readonly nu
     // The default is a share of the host's: of a pod that is the kubelet's to say.
     ["TasksMax", ["t", infinity]],
     ["TimeoutStopUSec", ["t", stopMicroseconds]],
+    // Stopped in the reverse order: it ends first.
+    ["Before", ["as", [daemonUnit]]],
     // Nothing is left of one that failed either.
     ["CollectMode", ["s", "inactive-or-failed"]],
   ];
