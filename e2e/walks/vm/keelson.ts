@@ -1,5 +1,6 @@
 // Keelson as a service of a guest, and crictl beside it.
 
+import { stringify } from "smol-toml";
 import { defaultNetwork } from "../../../cni/default-network.ts";
 import { until } from "../../fixtures/steps.ts";
 import type { Crictl } from "../crictl/crictl.ts";
@@ -11,17 +12,23 @@ export const bridge = "keelson0";
 export const leases = "/var/lib/cni/networks";
 export const subnet = "10.97.0.0/24";
 /** Node.js alone takes eight seconds to start in a guest. */
-const startMs = 90_000;
+const startMs = 180_000;
 const crictlSeconds = 120;
 
-/** What a node's administrator writes, and the cargo: before the first start, once a disk. */
-export async function install(machine: Machine): Promise<void> {
-  await mountCargo(machine);
+export const drivers = ["cgroupfs", "systemd"] as const;
+export type Driver = (typeof drivers)[number];
+
+/** What a node's administrator writes: once a disk. */
+export async function install(machine: Machine, driver: Driver): Promise<void> {
   await machine.run(`
     mkdir -p /etc/keelson /etc/cni/net.d /var/log/pods
     cp /cargo/package/usr/lib/systemd/system/keelson.* /etc/systemd/system/
     systemctl daemon-reload`);
-  await write(machine, "/etc/keelson/config.toml", `[metrics]\naddress = "${metricsAddress}"\n`);
+  await write(
+    machine,
+    "/etc/keelson/config.toml",
+    stringify({ metrics: { address: metricsAddress }, cgroup: { driver } }),
+  );
   const network = defaultNetwork({ podCidrs: [subnet], bridge, dataDir: leases });
   await write(machine, "/etc/cni/net.d/10-keelson.conflist", network);
   const endpoint = `unix://${socket}`;
@@ -29,24 +36,19 @@ export async function install(machine: Machine): Promise<void> {
   await write(machine, "/etc/crictl.yaml", crictl);
 }
 
-/** After each boot. */
-export async function mountCargo(machine: Machine): Promise<void> {
-  await machine.run("mountpoint -q /cargo || mount -o ro /dev/nvme1n1 /cargo");
+/** By the package's unit, from now on at each boot. Resolves when it answers. */
+export async function start(machine: Machine): Promise<void> {
+  await machine.run("systemctl enable --now --quiet keelson");
+  await answers(machine);
 }
 
-/** By the package's unit. Resolves when it answers. */
-export async function start(machine: Machine): Promise<void> {
-  await machine.run("systemctl start keelson");
+export async function answers(machine: Machine): Promise<void> {
   await until("keelson answers", startMs, async () => {
     const { code } = await machine.attempt("/cargo/bin/crictl version");
     return code === 0 ? true : undefined;
   }).catch(async (error: unknown) => {
     throw new Error(`keelson did not start; its log ends:\n${await log(machine)}`, { cause: error });
   });
-}
-
-export async function stop(machine: Machine): Promise<void> {
-  await machine.run("systemctl stop keelson");
 }
 
 /** The end of the daemon's log since this boot. */

@@ -41,7 +41,8 @@ export interface Machine {
   ended(deadlineMs: number): Promise<void>;
 }
 
-const bootDeadlineMs = 60_000;
+/** Ten to thirty seconds, on a machine that does little else. */
+const bootDeadlineMs = 90_000;
 /** Emulated, about one boot of fourteen panics or hangs. Only boots are tried again. */
 const tries = 3;
 const commandSeconds = 120;

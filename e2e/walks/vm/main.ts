@@ -2,7 +2,12 @@
 // as guests of QEMU without KVM. The first run makes the guests from Debian's packages: two minutes.
 //
 //   --guest NAME   debian12 or debian13; both when absent
-//   --suite NAME   smoke, apparmor or systemd; all when absent
+//   --driver NAME  of cgroups: cgroupfs or systemd; both when absent
+//   --suite NAME   smoke, limits, apparmor, systemd or critest; all when absent
+//   --whole        all of critest and not a short list: an hour for each guest and driver
+//   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
+//   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
+//   --short        Debian 13 with systemd's cgroups: smoke, and a few specs of critest
 // Ends with a table, and "N passed, N failed". The last console of each guest is kept in the tools' cache, in vm/.
 
 import { mkdtemp, rm } from "node:fs/promises";
@@ -11,85 +16,140 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildBusyboxImage } from "../../fixtures/busybox-image.ts";
 import { createSteps } from "../../fixtures/steps.ts";
-import { criTool, toolsDirectory } from "../../fixtures/tools.ts";
+import { criTool, critest as critestProgram, toolsDirectory } from "../../fixtures/tools.ts";
+import { buildStandIns, imageByDigest, pushStandIns } from "../critest/images.ts";
 import { apparmor } from "./apparmor.ts";
 import { makeCargo } from "./cargo.ts";
-import { type GuestName, guestImage, guestNames } from "./guest-image.ts";
-import { crictlOf, install, log } from "./keelson.ts";
+import { critest, type Specs } from "./critest.ts";
+import { guestImage, guestNames } from "./guest-image.ts";
+import { crictlOf, drivers, install, log } from "./keelson.ts";
+import { limits } from "./limits.ts";
 import { bootMachine, endOf, type MachineParts } from "./machine.ts";
+import { makeNode, type Node } from "./node.ts";
 import { busybox } from "./pods.ts";
+import { imagesToPull, powerCuts, pushImages, reboots } from "./power.ts";
 import { qemuPackage } from "./qemu.ts";
+import { fillRegistry } from "./registry.ts";
 import type { Scene } from "./scene.ts";
 import { bringUp, smoke } from "./smoke.ts";
 import { systemdDriver } from "./systemd-driver.ts";
 
-type Suite = (scene: Scene) => Promise<void>;
+const { values: options } = parseArgs({
+  options: {
+    guest: { type: "string" },
+    driver: { type: "string" },
+    suite: { type: "string" },
+    whole: { type: "boolean", default: false },
+    reboots: { type: "string" },
+    "power-cuts": { type: "string" },
+    short: { type: "boolean", default: false },
+  },
+});
+const specs: Specs = options.short ? "few" : options.whole ? "all" : "chosen";
 
 /** Of a guest that has just booted, in this order. */
-const suites: Readonly<Record<string, Suite>> = { smoke, apparmor, systemd: systemdDriver };
+const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
+  smoke,
+  limits,
+  apparmor,
+  systemd: systemdDriver,
+  critest: (scene) => critest(scene, specs),
+};
 
-const { values: options } = parseArgs({
-  options: { guest: { type: "string" }, suite: { type: "string" } },
-});
+/** Of a node that boots again and again from its disk, in place of the suites. */
+const toPull = await imagesToPull(6);
+const keptDiskSuites: Readonly<Record<string, (node: Node) => Promise<void>>> = {
+  ...(options.reboots === undefined ? {} : { reboots: (node) => reboots(node, count(options.reboots)) }),
+  ...(options["power-cuts"] === undefined
+    ? {}
+    : { "power cuts": (node) => powerCuts(node, toPull, count(options["power-cuts"])) }),
+};
+
 const cache = toolsDirectory(process.env);
 const total = createSteps(say);
 const table = [["guest", "driver", "suite", "passed", "failed", "seconds"]];
 
-const crictl = await criTool("crictl", cache);
+const tools = [await criTool("crictl", cache), await critestProgram(cache, imageByDigest.digest)] as const;
+const [crictl, critestTool] = tools;
 if (process.arch !== "x64") say("skipped: the guests are x86-64 machines, and this build is of another architecture");
 else if (crictl.kind === "unavailable") say(`skipped: ${crictl.reason}`);
+else if (critestTool.kind === "unavailable") say(`skipped: ${critestTool.reason}`);
 else {
-  await walk(crictl.path).catch(total.thrown);
+  await walk({ crictl: crictl.path, critest: critestTool.path }).catch(total.thrown);
   printTable();
   process.exitCode = total.conclude() ? 0 : 1;
 }
 
-async function walk(crictlPath: string): Promise<void> {
-  const [names, chosenSuites] = [
-    chosen("guest", guestNames, options.guest),
-    chosen("suite", Object.keys(suites), options.suite),
-  ];
+async function walk(programs: Readonly<Record<string, string>>): Promise<void> {
+  const names = chosen("guest", guestNames, options.short ? "debian13" : options.guest);
+  const chosenDrivers = chosen("driver", drivers, options.short ? "systemd" : options.driver);
+  const known = Object.keys(suites).filter((name) => !options.short || name === "smoke" || name === "critest");
+  const chosenSuites = chosen("suite", known, options.suite);
   await using undo = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "keelson-vm-"));
   undo.defer(() => rm(directory, { recursive: true, force: true }));
   const qemu = await timed("QEMU", () => qemuPackage(cache));
-  const cargo = await timed("a disk with the package and tools", () =>
+  const cargo = await timed("a disk with the package, tools and images", () =>
     makeCargo(directory, {
-      programs: { crictl: crictlPath },
-      fill: async (root) => void (await buildBusyboxImage(join(root, "busybox"), busybox)),
+      programs,
+      fill: async (root) => {
+        await buildBusyboxImage(join(root, "busybox"), busybox);
+        await fillRegistry(root, async (registry) => {
+          if ("power cuts" in keptDiskSuites) await pushImages(registry, toPull);
+          else if (chosenSuites.includes("critest")) await pushStandIns(registry, await buildStandIns(cache));
+        });
+      },
     }),
   );
   for (const name of names) {
     const image = await timed(`the guest ${name}`, () => guestImage(name, cache));
     const consoleLog = join(cache, "vm", `${name}-console.log`);
-    await inGuest(name, { qemu, image, disk: image.disk, cargo, directory, consoleLog }, chosenSuites);
+    const parts = { qemu, image, disk: image.disk, cargo, directory, consoleLog };
+    for (const driver of chosenDrivers) {
+      if (Object.keys(keptDiskSuites).length === 0) await inGuest(driver, parts, chosenSuites);
+      for (const suite of Object.keys(keptDiskSuites)) await onKeptDisk(driver, parts, suite);
+    }
   }
 }
 
 /** All chosen suites in one boot; what fails in one ends it, and the next ones run all the same. */
-async function inGuest(name: GuestName, parts: MachineParts, chosenSuites: readonly string[]): Promise<void> {
+async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuites: readonly string[]): Promise<void> {
   await using undo = new AsyncDisposableStack();
-  const print = (text: string) => say(text.replaceAll(/^/gm, "      "));
   let guest: Omit<Scene, "step"> | undefined;
   const printLogs = async () => {
     print(`the console ends:\n${await endOf(parts.consoleLog)}`);
     if (guest !== undefined) print(`keelson's log ends:\n${await log(guest.machine)}`);
   };
-  const isUp = await counted([name, "cgroupfs", "boot"], printLogs, async (step) => {
+  const { name } = parts.image;
+  const isUp = await counted([name, driver, "boot"], printLogs, async (step) => {
     const machine = await step(`${name} boots`, () => bootMachine(parts));
     undo.defer(() => machine.cut());
-    guest = { machine, crictl: crictlOf(machine), print };
+    guest = { machine, crictl: crictlOf(machine), driver, print };
     const tries = machine.failedBoots === 0 ? "" : `, and ${machine.failedBoots} boots came to nothing before`;
     print(`ready ${(machine.bootMs / 1000).toFixed(1)} s after QEMU's start${tries}`);
-    await install(machine);
+    await install(machine, driver);
     await bringUp({ ...guest, step });
   });
   if (!isUp) return;
   for (const suite of chosenSuites) {
-    await counted([name, "cgroupfs", suite], printLogs, async (step) => {
+    if (suite === "systemd" && driver !== "systemd") continue;
+    await counted([name, driver, suite], printLogs, async (step) => {
       if (guest !== undefined) await suites[suite]?.({ ...guest, step });
     });
   }
+}
+
+async function onKeptDisk(driver: Scene["driver"], parts: MachineParts, suite: string): Promise<void> {
+  let node: Node | undefined;
+  const printLogs = async () => {
+    print(`the console ends:\n${await endOf(parts.consoleLog)}`);
+    if (node !== undefined) print(`keelson's log ends:\n${await log(node.machine)}`);
+  };
+  await using undo = new AsyncDisposableStack();
+  await counted([parts.image.name, driver, suite], printLogs, async (step) => {
+    node = undo.use(await makeNode(parts, driver, { step, print }));
+    await keptDiskSuites[suite]?.(node);
+  });
 }
 
 /** Runs it as a row of the table; whether all of it passed. Where not, the guest's logs are shown. */
@@ -109,11 +169,18 @@ async function counted(
   return failed === 0;
 }
 
+/** All of a kind, or the one that was asked for. */
 function chosen<Name extends string>(kind: string, known: readonly Name[], name: string | undefined): readonly Name[] {
   if (name === undefined) return known;
   const found = known.filter((each) => each === name);
   if (found.length === 0) throw new Error(`no ${kind} ${name}; there are ${known.join(", ")}`);
   return found;
+}
+
+function count(text: string | undefined): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1) throw new Error(`${text} is no count`);
+  return number;
 }
 
 async function timed<Result>(what: string, action: () => Promise<Result>): Promise<Result> {
@@ -132,6 +199,10 @@ function printTable(): void {
         .join("  ")
         .trimEnd(),
     );
+}
+
+function print(text: string): void {
+  say(text.replaceAll(/^/gm, "      "));
 }
 
 function say(line: string): void {

@@ -2,10 +2,12 @@
 
 import type { Steps } from "../../fixtures/steps.ts";
 import type { Crictl } from "../crictl/crictl.ts";
+import type { Driver } from "./keelson.ts";
 import type { Machine } from "./machine.ts";
 
 export interface Scene extends Pick<Steps, "step"> {
   readonly machine: Machine;
   readonly crictl: Crictl;
+  readonly driver: Driver;
   print(line: string): void;
 }

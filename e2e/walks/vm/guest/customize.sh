@@ -34,3 +34,5 @@ touch "$root/etc/.updated" "$root/var/.updated"
 mkdir "$root/cargo"
 ln -s /cargo/package/usr/lib/keelson "$root/usr/lib/keelson"
 ln -s ../lib/keelson/dist/cri/keelson "$root/usr/bin/keelson"
+install -m 644 "$here/cargo.service" "$root/etc/systemd/system/cargo.service"
+chroot "$root" systemctl -q enable cargo.service

@@ -1,0 +1,48 @@
+// A node whose disk is kept from boot to boot.
+
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import type { Steps } from "../../fixtures/steps.ts";
+import { answers, crictlOf, type Driver, install } from "./keelson.ts";
+import { bootMachine, type Machine, type MachineParts } from "./machine.ts";
+import { bringUp } from "./smoke.ts";
+
+export interface Node extends Pick<Steps, "step"> {
+  /** The present boot. */
+  readonly machine: Machine;
+  print(line: string): void;
+  /** Another boot from the same disk, which the last one must have left. Resolves when Keelson answers. */
+  boot(changes?: Pick<MachineParts, "clock">): Promise<Machine>;
+}
+
+/** A copy of the guest's disk, on which Keelson is installed and runs. */
+export async function makeNode(
+  parts: MachineParts,
+  driver: Driver,
+  { step, print }: Pick<Node, "step" | "print">,
+): Promise<Node & AsyncDisposable> {
+  const disk = join(parts.directory, "kept.img");
+  await promisify(execFile)("cp", ["--sparse=always", parts.image.disk, disk]);
+  let machine = await step(`${parts.image.name} boots from a disk of its own`, () => bootMachine({ ...parts, disk }));
+  try {
+    await install(machine, driver);
+    await bringUp({ machine, crictl: crictlOf(machine), driver, step, print });
+  } catch (error) {
+    await machine.cut();
+    throw error;
+  }
+  return {
+    get machine() {
+      return machine;
+    },
+    step,
+    print,
+    boot: async (changes = {}) => {
+      machine = await bootMachine({ ...parts, ...changes, disk });
+      await answers(machine);
+      return machine;
+    },
+    [Symbol.asyncDispose]: () => machine.cut(),
+  };
+}

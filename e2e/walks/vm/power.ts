@@ -1,0 +1,212 @@
+// Reboots, soft and hard, and power cuts in the middle of pulls and starts, of a node whose disk is kept: after each boot
+// all pods have ended and say so, go without a hand, and leave nothing; what was reported as pulled is there and whole.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes, randomInt } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  type BuiltImage,
+  busyboxLayer,
+  makeImage,
+  makeLayer,
+  makeTar,
+  type PushTarget,
+  pushImage,
+} from "../../../image/testing/build-image.ts";
+import { until } from "../../fixtures/steps.ts";
+import { at, type JsonValue } from "../crictl/crictl.ts";
+import { crictlOf, leases } from "./keelson.ts";
+import type { Machine } from "./machine.ts";
+import type { Node } from "./node.ts";
+import { runContainer, runPod } from "./pods.ts";
+import { registryAddress, serveRegistry } from "./registry.ts";
+
+const shutdownMs = 180_000;
+const idle = "trap 'exit 0' TERM; while :; do sleep 1; done";
+
+export interface PulledImage {
+  readonly repository: string;
+  readonly image: BuiltImage;
+  /** SHA-256 of each file of its layers, by diff ID and path below the layer's root. */
+  readonly files: ReadonlyMap<string, ReadonlyMap<string, string>>;
+}
+
+/** Images that differ in all their bytes but the shell's. */
+export async function imagesToPull(count: number): Promise<readonly PulledImage[]> {
+  const shell = await busyboxLayer();
+  return Array.from({ length: count }, (_, index) => {
+    const layers = Array.from({ length: 3 }, (_, layer) => {
+      const contents = Array.from(
+        { length: 12 },
+        (_, file) => [`data/${layer}-${file}`, randomBytes(randomInt(200_000))] as const,
+      );
+      const tar = makeTar([{ name: "data/" }, ...contents.map(([name, content]) => ({ name, content }))]);
+      const sums = new Map(
+        contents.map(([name, content]) => [name, createHash("sha256").update(content).digest("hex")]),
+      );
+      return { layer: makeLayer(tar), sums };
+    });
+    const image = makeImage({ layers: [shell, ...layers.map(({ layer }) => layer)], defaults: { Env: ["PATH=/bin"] } });
+    const files = new Map(layers.map(({ layer, sums }) => [layer.diffId, sums]));
+    return { repository: `power/${index}`, image, files };
+  });
+}
+
+export async function pushImages(registry: PushTarget, images: readonly PulledImage[]): Promise<void> {
+  for (const { repository, image } of images) await pushImage(registry, repository, image, "1");
+}
+
+export async function reboots(node: Node, count: number): Promise<void> {
+  for (let number = 1; number <= count; number += 1) {
+    const soft = number % 2 === 1;
+    await node.step(`${soft ? "soft" : "hard"} reboot ${number} of ${count}`, async () => {
+      const crictl = crictlOf(node.machine);
+      const pod = await runPod(node.machine, crictl, `reboot-${number}`);
+      await runContainer(node.machine, crictl, pod, { name: "main", script: idle });
+      if (soft) {
+        // The command ends with the guest.
+        await node.machine.attempt("systemctl reboot").catch(() => undefined);
+        await node.machine.ended(shutdownMs);
+      } else await node.machine.cut();
+      const machine = await node.boot();
+      await podsHaveEnded(machine, 1);
+    });
+  }
+  await startsAgain(node);
+}
+
+export async function powerCuts(node: Node, images: readonly PulledImage[], count: number): Promise<void> {
+  const seen = { pulled: 0, listed: 0, pods: 0, layers: 0 };
+  for (let number = 1; number <= count; number += 1) {
+    await node.step(`power cut ${number} of ${count}`, async () => {
+      const pulled = new Set<PulledImage>();
+      await serveRegistry(node.machine);
+      const working = work(node.machine, images, pulled, number);
+      const ms = 500 + randomInt(20_000);
+      await Promise.race([delay(ms), working]);
+      await node.machine.cut();
+      await working;
+      const machine = await node.boot();
+      const listed = await imagesAreWhole(machine, images, pulled, seen);
+      seen.pods += await podsHaveEnded(machine);
+      node.print(`after ${ms} ms: ${pulled.size} images pulled before the cut, ${listed} listed after it, all whole`);
+      const crictl = crictlOf(machine);
+      for (const { repository } of images) await crictl.attempt("rmi", referenceOf(repository));
+    });
+  }
+  node.print(
+    `${seen.pulled} pulls answered before a cut; ${seen.listed} images and ${seen.layers} layers compared after one, ${seen.pods} pods ended by one`,
+  );
+  await startsAgain(node);
+}
+
+/** Pulls and starts pods until the power goes; `pulled` gets what was answered. Ends with the guest, whatever that breaks. */
+async function work(
+  machine: Machine,
+  images: readonly PulledImage[],
+  pulled: Set<PulledImage>,
+  round: number,
+): Promise<void> {
+  const crictl = crictlOf(machine);
+  const pulls = async () => {
+    for (const image of images) {
+      await crictl.run("pull", referenceOf(image.repository));
+      pulled.add(image);
+    }
+  };
+  const starts = async () => {
+    for (let number = 0; ; number += 1) {
+      const pod = await runPod(machine, crictl, `cut-${round}-${number}`);
+      await runContainer(machine, crictl, pod, { name: "main", script: idle });
+    }
+  };
+  const outcomes = await Promise.allSettled([pulls(), starts()]);
+  for (const outcome of outcomes)
+    if (outcome.status === "rejected" && !/the guest is off/.test(String(outcome.reason))) throw outcome.reason;
+}
+
+function referenceOf(repository: string): string {
+  return `${registryAddress}/${repository}:1`;
+}
+
+/** How many images there are; each of them, and each that was reported before, has all its blobs and files. */
+async function imagesAreWhole(
+  machine: Machine,
+  images: readonly PulledImage[],
+  pulled: ReadonlySet<PulledImage>,
+  seen: { pulled: number; listed: number; layers: number },
+): Promise<number> {
+  const listed = at(await crictlOf(machine).json("images", "--output", "json"), "images");
+  assert(Array.isArray(listed));
+  const ids = new Set(listed.map((each: JsonValue) => at(each, "id")));
+  const lost = [...pulled].filter(({ image }) => !ids.has(image.id));
+  assert.deepEqual(
+    lost.map(({ repository }) => repository),
+    [],
+    "reported as pulled, and gone",
+  );
+  const sums = await machine.run(
+    "cd /var/lib/keelson/image && find blobs layers/*/root/data -type f -exec sha256sum {} +",
+    300,
+  );
+  const onDisk = new Map(sums.split("\n").map((line) => [line.slice(66), line.slice(0, 64)]));
+  const present = images.filter(({ image }) => ids.has(image.id));
+  for (const { image, files } of present) {
+    for (const digest of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)]) {
+      const hex = digest.slice("sha256:".length);
+      assert.equal(onDisk.get(`blobs/sha256/${hex}`), hex, `the blob ${digest}`);
+    }
+    for (const [diffId, layer] of files) {
+      for (const [name, sum] of layer)
+        assert.equal(
+          onDisk.get(`layers/${diffId.slice("sha256:".length)}/root/${name}`),
+          sum,
+          `${name} of the layer ${diffId}`,
+        );
+      seen.layers += 1;
+    }
+  }
+  seen.pulled += pulled.size;
+  seen.listed += present.length;
+  return present.length;
+}
+
+/** How many pods there were: all NOTREADY, with their containers' exits told; they go, and nothing of them is left. */
+export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<number> {
+  const crictl = crictlOf(machine);
+  const pods = at(await crictl.json("pods", "--output", "json"), "items");
+  assert(Array.isArray(pods));
+  if (wanted !== undefined) assert.equal(pods.length, wanted, "pods after the boot");
+  for (const pod of pods) assert.equal(at(pod, "state"), "SANDBOX_NOTREADY", JSON.stringify(pod));
+  const containers = at(await crictl.json("ps", "--all", "--output", "json"), "containers");
+  assert(Array.isArray(containers));
+  for (const container of containers) {
+    const status = at(await crictl.json("inspect", String(at(container, "id"))), "status");
+    // One that was cut off before its start has nothing to tell.
+    if (at(status, "state") === "CONTAINER_CREATED") continue;
+    assert.equal(at(status, "state"), "CONTAINER_EXITED", JSON.stringify(status));
+    assert(Number(at(status, "exitCode")) !== 0 && at(status, "reason") !== "", JSON.stringify(status));
+    assert(Date.parse(String(at(status, "finishedAt"))) > 0, JSON.stringify(status));
+  }
+  for (const pod of pods) await crictl.run("rmp", String(at(pod, "id")));
+  await until("leases, cgroups and directories of the pods are gone", 60_000, async () => {
+    const left = await machine.run(`
+      ls ${leases}/keelson 2>/dev/null | grep -v -e lock -e last_reserved
+      ls /run/keelson/pods /var/lib/keelson/image/containers 2>/dev/null | grep -v :$
+      true`);
+    return left.trim() === "" ? true : undefined;
+  });
+  return pods.length;
+}
+
+export async function startsAgain({ machine, step }: Node): Promise<void> {
+  await step("and a pod starts, runs and goes", async () => {
+    const crictl = crictlOf(machine);
+    const pod = await runPod(machine, crictl, "again");
+    const id = await runContainer(machine, crictl, pod, { name: "main", script: idle });
+    assert.equal(await crictl.run("exec", "-s", id, "cat", "/proc/1/comm"), "sh");
+    await crictl.run("stopp", pod.id);
+    await crictl.run("rmp", pod.id);
+    assert.equal(await crictl.run("pods", "--quiet"), "");
+  });
+}
