@@ -2,7 +2,7 @@
 //
 //   floor run PROGRAM [ARGUMENT]...    one run of a program, such as a CNI plugin or crun; "WALL CPU" goes to fd 3
 //   floor start ROOT SCRATCH COUNT CGROUP...    only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
-//   floor exec ROOT SCRATCH COUNT               the same of an exec into a running container
+//   floor exec ROOT SCRATCH COUNT CGROUP...     the same of an exec into a running container
 //
 // ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays; a container gets a cgroup of its own below each
 // CGROUP, one directory for each hierarchy. Times are in nanoseconds. Anything that fails ends the program with a message.
@@ -208,16 +208,18 @@ static void enter(pid_t container) {
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
-static int measure_execs(const char *root, const char *scratch, int count) {
+static int measure_execs(const char *root, const char *scratch, int count, cgroup_list cgroups) {
     struct overlay overlay = {.root = root};
     char *words[] = {"/bin/sleep", "3600", NULL};
-    char *const none[] = {NULL};
-    pid_t container = start_container(&overlay, scratch, 0, words, none);
+    pid_t container = start_container(&overlay, scratch, 0, words, cgroups);
     for (int i = 0; i < count; i++) {
         long long from = wall(), cpu = own_cpu();
         pid_t pid = fork();
         if (pid < 0) err(1, "fork");
-        if (pid == 0) enter(container);
+        if (pid == 0) {
+            enter_cgroups(cgroups);
+            enter(container);
+        }
         int status;
         long long children = reap(pid, &status);
         expect_success(status, "the exec");
@@ -226,6 +228,7 @@ static int measure_execs(const char *root, const char *scratch, int count) {
     if (kill(container, SIGKILL) != 0) err(1, "kill");
     int status;
     reap(container, &status);
+    remove_cgroups(cgroups);
     return 0;
 }
 
@@ -245,6 +248,6 @@ static int run(char *const words[]) {
 int main(int argc, char *argv[]) {
     if (argc >= 3 && strcmp(argv[1], "run") == 0) return run(argv + 2);
     if (argc >= 5 && strcmp(argv[1], "start") == 0) return measure_starts(argv[2], argv[3], atoi(argv[4]), argv + 5);
-    if (argc == 5 && strcmp(argv[1], "exec") == 0) return measure_execs(argv[2], argv[3], atoi(argv[4]));
-    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start ROOT SCRATCH COUNT CGROUP... | floor exec ROOT SCRATCH COUNT");
+    if (argc >= 5 && strcmp(argv[1], "exec") == 0) return measure_execs(argv[2], argv[3], atoi(argv[4]), argv + 5);
+    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start|exec ROOT SCRATCH COUNT CGROUP...");
 }

@@ -53,14 +53,14 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
         cost("own-del", await own.remove());
       }
       if (crunFloor) await crunTurn(crunFloor, cost);
-      for (const each of await kernel("start", startsPerTurn, cgroups)) cost("kernel-start", each);
+      for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
     },
   };
 
-  async function kernel(what: "start" | "exec", count: number, more: readonly string[] = []): Promise<Cost[]> {
+  async function kernel(what: "start" | "exec", count: number): Promise<Cost[]> {
     const scratch = await mkdtemp(join(directory, "scratch-"));
-    const costs = await measured(floor, [what, root, scratch, String(count), ...more]);
+    const costs = await measured(floor, [what, root, scratch, String(count), ...cgroups]);
     await rm(scratch, { recursive: true });
     return costs;
   }
