@@ -18,20 +18,16 @@ import { WorkList } from "./work-list.ts";
 
 type Flags = ReturnType<typeof parseCommandLine>["values"];
 
-// Whoever reads what is printed may leave, and a file may lie on a full disk.
-process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
-  if (code !== "EPIPE")
-    process.stderr.write(`keelson: ${criErrors.fileUnwritten({ file: "standard output", reason: message }).message}\n`);
-  process.exit(1);
-});
 process.exitCode = await main(process.argv.slice(2));
 
 /** Runs one command; resolves to the exit status. */
 async function main(args: string[]): Promise<number> {
   try {
     const { values, positionals } = parseCommandLine(args);
-    if (values.version) return printVersion(outputOf("version", values));
     const [command, ...rest] = positionals;
+    // A play that nobody reads any more takes down its pods first.
+    if (command !== "play") endWithOutput();
+    if (values.version) return printVersion(outputOf("version", values));
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
   } catch (error) {
@@ -39,6 +35,17 @@ async function main(args: string[]): Promise<number> {
     // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
+}
+
+/** Whoever reads what is printed may leave, and a file may lie on a full disk. */
+function endWithOutput(): void {
+  process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+    if (code !== "EPIPE")
+      process.stderr.write(
+        `keelson: ${criErrors.fileUnwritten({ file: "standard output", reason: message }).message}\n`,
+      );
+    process.exit(1);
+  });
 }
 
 async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
