@@ -7,7 +7,7 @@
 #include <functional>
 #include <unordered_set>
 
-#include "common/fd.h"
+#include "common/file.h"
 #include "common/overlayfs.h"
 #include "common/tree.h"
 
@@ -109,14 +109,9 @@ Status search(int upper, Removals& removals) {
 
 Result<std::vector<std::string>> removed_paths(const std::string& upper, const std::vector<std::string>& lower,
                                                uint64_t max_paths) {
-  Fd root(::open(upper.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!root) return fail_errno("open " + upper);
+  const Fd root = TRY(open_file(upper, O_PATH | O_DIRECTORY | O_NOFOLLOW));
   std::vector<Fd> layers;
-  for (const std::string& path : lower) {
-    Fd layer(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!layer) return fail_errno("open " + path);
-    layers.push_back(std::move(layer));
-  }
+  for (const std::string& path : lower) layers.push_back(TRY(open_file(path, O_PATH | O_DIRECTORY)));
   Removals removals(std::move(layers), max_paths);
   TRY(search(root.get(), removals));
   return removals.take();

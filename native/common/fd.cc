@@ -26,4 +26,6 @@ Fd open_resolved(int root, const char* path, uint64_t flags, uint64_t resolve) {
   }
 }
 
+Fd open_pidfd(pid_t pid) { return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))); }
+
 }  // namespace keelson

@@ -1,6 +1,8 @@
 // A file descriptor that closes itself, and opening one below a directory, no further.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <utility>
 
@@ -32,5 +34,8 @@ class Fd {
 // openat2(2) of `path` below `root`, with RESOLVE_* in `resolve`; close-on-exec is added. No Fd, and errno, on failure.
 // The kernel answers EAGAIN when a rename elsewhere raced with a `..`; the next try mostly succeeds.
 Fd open_resolved(int root, const char* path, uint64_t flags, uint64_t resolve);
+
+// pidfd_open(2). No Fd, and errno, on failure.
+Fd open_pidfd(pid_t pid);
 
 }  // namespace keelson

@@ -5,9 +5,13 @@
 
 #include <algorithm>
 
-#include "common/fd.h"
-
 namespace keelson {
+
+Result<Fd> open_file(const std::string& path, int flags, mode_t mode) {
+  Fd file(::open(path.c_str(), flags | O_CLOEXEC, mode));
+  if (!file) return fail_errno("open " + path);
+  return file;
+}
 
 // procfs and cgroupfs say that a file is of size 0, so the end is where read(2) says so. The buffer is on the
 // stack: a file of ten bytes costs ten bytes of heap.
@@ -26,8 +30,7 @@ Result<std::string> read_to_end(int fd, size_t limit, const std::string& name) {
 }
 
 Result<std::string> read_file(const std::string& path, size_t limit) {
-  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail_errno("open " + path);
+  const Fd file = TRY(open_file(path, O_RDONLY));
   return read_to_end(file.get(), limit, path);
 }
 

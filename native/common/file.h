@@ -1,14 +1,20 @@
 // Reading a file whole, within a limit; writing all of what is there to write.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 
 #include "common/error.h"
+#include "common/fd.h"
 
 namespace keelson {
+
+// open(2), close-on-exec.
+Result<Fd> open_file(const std::string& path, int flags, mode_t mode = 0);
 
 // What `fd` gives up to its end; Kind::invalid when that is more than `limit` bytes. `name` is for the error.
 Result<std::string> read_to_end(int fd, size_t limit, const std::string& name);

@@ -4,7 +4,6 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/mount.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,15 +33,13 @@ Status leave_namespaces() {
 Result<Fd> enter_box(Fd directory) {
   constexpr const char* step = "make the layer's directory the root";
   constexpr unsigned clone_flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-  Fd tree(static_cast<int>(syscall(SYS_open_tree, directory.get(), "", clone_flags)));
+  Fd tree(open_tree(directory.get(), "", clone_flags));
   if (!tree) return fail_errno(step);
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
-  if (syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
-    return fail_errno(step);
-  }
+  if (mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) return fail_errno(step);
   constexpr unsigned by_descriptor = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-  if (syscall(SYS_move_mount, tree.get(), "", directory.get(), "", by_descriptor) != 0) return fail_errno(step);
+  if (move_mount(tree.get(), "", directory.get(), "", by_descriptor) != 0) return fail_errno(step);
   if (fchdir(tree.get()) != 0) return fail_errno(step);
   // The old root comes to lie over the new one; then it is the one that "." reaches, and is let go.
   if (syscall(SYS_pivot_root, ".", ".") != 0) return fail_errno(step);

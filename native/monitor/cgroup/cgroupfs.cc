@@ -142,8 +142,7 @@ int64_t read_cgroup_number(const std::string& path) {
 }
 
 Status write_cgroup_file(const std::string& path, std::string_view value) {
-  Fd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file) return fail_errno("open " + path);
+  const Fd file = TRY(open_file(path, O_WRONLY));
   if (write(file.get(), value.data(), value.size()) < 0) {
     return fail_errno("write \"" + std::string(value) + "\" to " + path);
   }

@@ -34,8 +34,7 @@ std::string memory_directory(const Cgroup& cgroup) {
 Result<Fd> open_v1_events(const std::string& directory) {
   Fd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event) return fail_errno("make an eventfd");
-  Fd control(open((directory + "/memory.oom_control").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!control) return fail_errno("open " + directory + "/memory.oom_control");
+  const Fd control = TRY(open_file(directory + "/memory.oom_control", O_RDONLY));
   TRY(write_cgroup_file(directory + "/cgroup.event_control",
                         std::to_string(event.get()) + " " + std::to_string(control.get())));
   return event;

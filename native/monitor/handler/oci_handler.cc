@@ -2,9 +2,7 @@
 #include "monitor/handler/oci_handler.h"
 
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -112,7 +110,7 @@ struct RuntimeRun {
   Result<Started> take_started() const {
     Started started;
     started.pid = TRY(read_pid(pid_file));
-    started.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
+    started.pidfd = open_pidfd(started.pid);
     // ESRCH: it has run and been reaped before its runtime's end was; the Hold keeps how it exited.
     if (!started.pidfd && errno != ESRCH) return fail_errno("open a pidfd of the runtime's process");
     if (console) started.sent = TRY(console->receive());

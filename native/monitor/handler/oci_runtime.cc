@@ -150,8 +150,7 @@ ConsoleSocket::~ConsoleSocket() {
 
 Result<ConsoleSocket> ConsoleSocket::listen(const std::string& directory, const std::string& name) {
   ConsoleSocket made;
-  made.directory_ = Fd(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!made.directory_) return fail_errno("open " + directory);
+  made.directory_ = TRY(open_file(directory, O_PATH | O_DIRECTORY));
   made.name_ = name;
   // A bundle's path is longer than a socket address; through our descriptor of the directory it is short.
   made.path_ = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(made.directory_.get()) + "/" + name;

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "common/file.h"
 #include "common/json.h"
 #include "monitor/cgroup/cgroup.h"
 #include "monitor/setup/namespaces.h"
@@ -136,9 +137,7 @@ Result<Fd> pin(const std::string& source, const std::string& path) {
   if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) return fail_errno("pin " + path);
   // A pin that the host's peers saw too would keep the namespace alive after us.
   if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return fail_errno("pin " + path);
-  Fd space(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!space) return fail_errno("open " + path);
-  return space;
+  return open_file(path, O_RDONLY);
 }
 
 Status raise_loopback() {

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <ctime>
 
-#include "common/fd.h"
+#include "common/file.h"
 
 namespace keelson {
 
@@ -19,8 +19,7 @@ constexpr size_t max_sentence = 4 << 10;
 }  // namespace
 
 Status open_monitor_log(const char* path) {
-  Fd file(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file) return fail_errno(std::string("open ") + path);
+  const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
   if (dup3(file.get(), STDERR_FILENO, O_CLOEXEC) < 0) return fail_errno("make monitor.log the stderr");
   return {};
 }

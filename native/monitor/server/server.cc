@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/file.h"
 #include "monitor/server/monitor_log.h"
 
 namespace keelson {
@@ -66,8 +67,7 @@ Status make_empty_file(const Fd& directory, const char* name) {
 Status Server::listen(const std::string& directory, Connection::RequestHandler on_request) {
   directory_ = directory;
   on_request_ = std::move(on_request);
-  Fd opened(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!opened) return fail_errno("open " + directory);
+  const Fd opened = TRY(open_file(directory, O_PATH | O_DIRECTORY));
   TRY(make_empty_file(opened, keeps_connections_name));
   listener_ = TRY(listen_at(opened, socket_name, max_waiting));
   watch_ = TRY(loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));

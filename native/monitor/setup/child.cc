@@ -11,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
@@ -134,7 +133,8 @@ std::optional<Error> failure_in(const volatile Report& report) {
 namespace {
 
 void close_between(const Child& child, int first, int last) {
-  if (first <= last) child.check(syscall(SYS_close_range, first, last, 0), Step::close_descriptors);
+  if (first > last) return;
+  child.check(close_range(static_cast<unsigned>(first), static_cast<unsigned>(last), 0), Step::close_descriptors);
 }
 
 }  // namespace
@@ -184,7 +184,7 @@ void close_descriptors(const Child& child, std::span<const int> kept) {
 void close_all(const Child& child) { close_between(child, 3, INT32_MAX); }
 
 void close_on_exec(const Child& child) {
-  child.check(syscall(SYS_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC), Step::close_descriptors);
+  child.check(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC), Step::close_descriptors);
 }
 
 void open_missing_streams(const Child& child, const Stdio& stdio) {

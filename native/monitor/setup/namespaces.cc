@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/file.h"
 #include "monitor/setup/container_process.h"
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/rootfs.h"
@@ -37,8 +38,7 @@ Status write_map(pid_t pid, const char* file, const std::vector<IdMapping>& mapp
     lines += std::to_string(mapping.container) + " " + std::to_string(mapping.host) + " " +
              std::to_string(mapping.size) + "\n";
   }
-  Fd map(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!map) return fail_errno("open " + path);
+  const Fd map = TRY(open_file(path, O_WRONLY));
   // The kernel takes a map in one write, and once.
   if (write(map.get(), lines.data(), lines.size()) != static_cast<ssize_t>(lines.size())) {
     return fail_errno("write the " + std::string(file) + " of the user namespace");
@@ -90,7 +90,7 @@ Result<NamespaceHolder> NamespaceHolder::create(uint64_t flags, const std::vecto
   }
   NamespaceHolder holder;
   holder.pid_ = static_cast<pid_t>(pid);
-  holder.pidfd_ = Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  holder.pidfd_ = open_pidfd(holder.pid_);
   if (!holder.pidfd_) return fail_errno("open a pidfd of the namespaces' holder");
   TRY(write_map(holder.pid_, "uid_map", uids));
   TRY(write_map(holder.pid_, "gid_map", gids));
@@ -150,7 +150,7 @@ Result<PidTarget> PidTarget::resolve(std::string id, pid_t pid, const std::strin
   const std::string step = "find the PID namespace of container " + id;
   PidTarget target;
   target.id_ = std::move(id);
-  target.pidfd_ = Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  target.pidfd_ = open_pidfd(pid);
   if (!target.pidfd_) return fail_errno(step);
   target.space_ = Fd(open(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), O_RDONLY | O_CLOEXEC));
   if (!target.space_) return fail_errno(step);
@@ -275,7 +275,7 @@ class SandboxInit final : public Procedure {
     signal(SIGCHLD, SIG_IGN);
     child.settle();
     // The end of the report socket is here what execve is elsewhere.
-    if (syscall(SYS_close_range, 0, UINT32_MAX, 0) != 0) _exit(1);
+    if (close_range(0, ~0U, 0) != 0) _exit(1);
     for (;;) pause();
   }
 

@@ -244,7 +244,7 @@ void Spawn::succeed() {
   if (!ends_with_socket()) receive();
   Started started;
   started.pid = process();
-  if (!process_exit_) started.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
+  if (!process_exit_) started.pidfd = open_pidfd(started.pid);
   if (!started.pidfd && !process_exit_) return abort(fail_errno("open a pidfd of the process").error());
   started.sent = std::move(sent_);
   deadline_.cancel();
