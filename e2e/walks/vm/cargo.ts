@@ -1,4 +1,4 @@
-// The disk that brings a guest what is tested: the Debian package as it unpacks, crictl and critest, images as OCI layouts.
+// The disk that brings a guest what is tested: the Debian package, and as it unpacks, crictl and critest, images as OCI layouts.
 
 import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, rm } from "node:fs/promises";
@@ -23,6 +23,7 @@ export async function makeCargo(directory: string, { programs, fill }: CargoPart
   const deb = (await readdir(packages)).find((file) => file.endsWith(".deb"));
   if (deb === undefined) throw new Error(`${packages} has no .deb: npm run package`);
   await execute("dpkg-deb", ["--extract", join(packages, deb), join(root, "package")], { timeout: makeMs });
+  await cp(join(packages, deb), join(root, "keelson.deb"));
   for (const [name, path] of Object.entries(programs)) await cp(path, join(root, "bin", name));
   await fill(root);
   const { stdout } = await execute("du", ["-sm", root]);

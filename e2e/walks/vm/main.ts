@@ -3,7 +3,7 @@
 //
 //   --guest NAME   debian12 or debian13; both when absent
 //   --driver NAME  of cgroups: cgroupfs or systemd; both when absent
-//   --suite NAME   smoke, limits, apparmor, systemd or critest; all when absent
+//   --suite NAME   smoke, limits, apparmor, systemd, critest or package; all when absent
 //   --whole        all of critest and not a short list: an hour for each guest and driver
 //   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
 //   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
@@ -26,6 +26,7 @@ import { crictlOf, drivers, install, log } from "./keelson.ts";
 import { limits } from "./limits.ts";
 import { bootMachine, endOf, type MachineParts } from "./machine.ts";
 import { makeNode, type Node } from "./node.ts";
+import { installed } from "./package.ts";
 import { busybox } from "./pods.ts";
 import { imagesToPull, powerCuts, pushImages, reboots } from "./power.ts";
 import { qemuPackage } from "./qemu.ts";
@@ -54,6 +55,7 @@ const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
   apparmor,
   systemd: systemdDriver,
   critest: (scene) => critest(scene, specs),
+  package: installed,
 };
 
 /** Of a node that boots again and again from its disk, in place of the suites. */
