@@ -73,12 +73,12 @@ async function boot(parts: MachineParts, failedBoots: number): Promise<Machine> 
   let channel: Channel;
   try {
     const ended = gone.then((): never => {
-      throw new Error(`QEMU ended while the guest booted: ${said}`);
+      throw new Error("QEMU ended while the guest booted");
     });
     channel = await Promise.race([ready(agent), ended]);
   } catch (error) {
     await kill(qemu, gone);
-    throw new Error(`no boot; the console ends:\n${await endOf(consoleLog)}`, { cause: error });
+    throw new Error(`no boot; QEMU said "${said}"; the console ends:\n${await endOf(consoleLog)}`, { cause: error });
   }
   const bootMs = performance.now() - began;
   const attempt = (script: string, seconds = commandSeconds) => channel.attempt(script, seconds);
@@ -134,6 +134,8 @@ function absent(path: string): Promise<boolean> {
 function hardware(parts: MachineParts, agent: string): readonly string[] {
   const kernelWords = [
     ...["root=/dev/nvme0n1", "rw", "console=ttyS0", "panic=-1", "net.ifnames=0", "systemd.show_status=0"],
+    // Otherwise each boot of a fresh disk would be its first.
+    `systemd.machine_id=${"0".repeat(30)}13`,
     ...["loglevel=5", "audit=0", "no_timer_check", "random.trust_cpu=on"],
     // Without bpf, whose hooks slow every call down.
     "lsm=landlock,lockdown,yama,integrity,apparmor",
@@ -141,17 +143,18 @@ function hardware(parts: MachineParts, agent: string): readonly string[] {
   ];
   // Written to a temporary file and forgotten, where the disk is the image's own.
   const kept = parts.disk === parts.image.disk ? "snapshot=on,cache=unsafe" : "cache=writeback";
-  const drive = (id: string, file: string, how: string) => [
+  // Of two NVMe disks either may become the first.
+  const drive = (device: string, id: string, file: string, how: string) => [
     ...["-drive", `file=${file},if=none,id=${id},format=raw,${how}`],
-    ...["-device", `nvme,drive=${id},serial=${id}`],
+    ...["-device", `${device},drive=${id},serial=${id}`],
   ];
   return [
     ...["-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "3072"],
     ...["-kernel", parts.image.kernel, "-append", kernelWords.join(" ")],
     ...(parts.clock === undefined ? [] : ["-rtc", `base=${parts.clock.toISOString().slice(0, 19)}`]),
     ...["-serial", `file:${parts.consoleLog}`],
-    ...drive("root", parts.disk, kept),
-    ...drive("cargo", parts.cargo, "readonly=on,cache=unsafe"),
+    ...drive("nvme", "root", parts.disk, kept),
+    ...drive("virtio-blk-pci", "cargo", parts.cargo, "readonly=on,cache=unsafe"),
     ...["-device", "virtio-serial-pci", "-device", "virtio-rng-pci"],
     ...["-chardev", `socket,id=agent,path=${agent},server=on,wait=off`],
     ...["-device", "virtserialport,chardev=agent,name=agent"],

@@ -8,8 +8,7 @@ import { busybox, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 
 /** Before every suite, on a disk where Keelson is installed. */
-export async function bringUp({ machine, crictl, step, print }: Scene): Promise<void> {
-  await step("keelson check", async () => print(await machine.run("modprobe overlay && keelson check")));
+export async function bringUp({ machine, crictl, step }: Scene): Promise<void> {
   await step("keelson serve answers", () => start(machine));
   await step("crictl info: ready, and its network too", async () => {
     const conditions = at(await crictl.json("info"), "status", "conditions");
@@ -27,6 +26,7 @@ export async function bringUp({ machine, crictl, step, print }: Scene): Promise<
 }
 
 export async function smoke({ machine, crictl, step, print }: Scene): Promise<void> {
+  await step("keelson check", async () => print(await machine.run("keelson check")));
   const pod = await step("a pod starts", () => runPod(machine, crictl, "smoke"));
   const script = "echo hello from $(hostname); ip -4 -o addr show eth0; trap 'exit 7' TERM; while :; do sleep 1; done";
   const container = await step("and a container in it", () =>

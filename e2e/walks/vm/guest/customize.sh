@@ -14,7 +14,7 @@ mv "$modules" "$root/usr/lib/modules/"
 mv "$root"/kernel/boot/vmlinuz-* "$root/boot/vmlinuz"
 rm -r "$root/kernel"
 chroot "$root" depmod "$(basename "$modules")"
-printf '%s\n' virtio_pci virtio_console virtio_rng >"$root/etc/modules-load.d/guest.conf"
+printf '%s\n' virtio_pci virtio_console virtio_blk virtio_rng >"$root/etc/modules-load.d/guest.conf"
 
 install -m 755 "$here/agent.sh" "$root/usr/sbin/agent"
 install -m 644 "$here/agent.service" "$root/etc/systemd/system/agent.service"
@@ -27,8 +27,7 @@ mkdir -p "$root/etc/systemd/system-generators"
 for generator in "$root"/usr/lib/systemd/system-generators/*; do
   ln -s /dev/null "$root/etc/systemd/system-generators/$(basename "$generator")"
 done
-# Not a first boot, and nothing that was updated.
-echo 00000000000000000000000000000013 >"$root/etc/machine-id"
+# Nothing was updated.
 touch "$root/etc/.updated" "$root/var/.updated"
 # Keelson's package as it would lie there, from a disk that need not be copied.
 mkdir "$root/cargo"
