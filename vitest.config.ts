@@ -4,7 +4,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { configDefaults, defineConfig } from "vitest/config";
 
-const folders = "{cri,pod,image,cni,native,packaging,e2e}";
+const folders = "{cri,pod,image,cni,native,e2e}";
 
 /**
  * What measures times, stalls, memory or throughput, or uses up what the host has. These run after the others. The

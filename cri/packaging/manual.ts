@@ -2,10 +2,10 @@
 // keelson.toml(5).
 
 import { readFileSync } from "node:fs";
-import { commands } from "../cri/cli/commands.ts";
-import { defaultConfigFile } from "../cri/cli/config.ts";
-import { overview, pages } from "../cri/cli/help.ts";
-import { sampleConfig, settings } from "../cri/cli/settings.ts";
+import { commands } from "../cli/commands.ts";
+import { defaultConfigFile } from "../cli/config.ts";
+import { overview, pages } from "../cli/help.ts";
+import { sampleConfig, settings } from "../cli/settings.ts";
 
 /** keelson(8): the overview, then each command's page as a section. */
 export function commandManual(version: string): string {
@@ -98,6 +98,6 @@ function escaped(text: string): string {
 }
 
 if (import.meta.main) {
-  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   process.stdout.write(process.argv[2] === "5" ? configurationManual(version) : commandManual(version));
 }

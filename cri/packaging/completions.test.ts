@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { commands, imageVerbs } from "../cri/cli/commands.ts";
+import { commands, imageVerbs } from "../cli/commands.ts";
 import { bash, fish, zsh } from "./completions.ts";
 
 const execute = promisify(execFile);

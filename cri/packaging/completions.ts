@@ -7,7 +7,7 @@ import {
   type OptionName,
   options as optionTable,
   type Word,
-} from "../cri/cli/commands.ts";
+} from "../cli/commands.ts";
 
 const commands: readonly Command[] = commandTable;
 const names = commands.map(({ name }) => name);

@@ -1,9 +1,9 @@
 // The manual pages have all of the commands and keys, in lines that groff takes for what they are.
 
 import { expect, test } from "vitest";
-import { commands } from "../cri/cli/commands.ts";
-import { pages } from "../cri/cli/help.ts";
-import { settings } from "../cri/cli/settings.ts";
+import { commands } from "../cli/commands.ts";
+import { pages } from "../cli/help.ts";
+import { settings } from "../cli/settings.ts";
 import { commandManual, configurationManual } from "./manual.ts";
 
 const requests = /^\.(TH|SH|SS|TP|PP|B|I|nf|fi|br)( |$)/;
