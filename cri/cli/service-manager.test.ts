@@ -94,7 +94,8 @@ describe("the daemon under a service manager", () => {
     await configure();
     const { child, signal, next } = managed();
     const serving = next("READY");
-    while (!(await isThere(socket))) await sleep(5);
+    // The manager's other socket, made once it listens on this one.
+    while (!(await isThere(`${socket}.notify`))) await sleep(5);
     // Before it serves: the kernel keeps the connection until it does.
     const early = connect(socket);
     const answer = early.call("Version", {});
