@@ -31,13 +31,14 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     response: Codec<never, Response>,
     usualMs: number,
   ) => {
+    const { encode, decode } = onWire(request, response);
     return async (message: Request, { ms = usualMs, signal }: CallLimits = {}): Promise<Response> => {
       signal?.throwIfAborted();
       return await new Promise((resolve, reject) => {
         const call = client.makeUnaryRequest(
           path,
-          (value: Request) => Buffer.from(request.encode(value).finish()),
-          (bytes: Buffer) => response.decode(bytes),
+          encode,
+          decode,
           message,
           new Metadata(),
           { deadline: Date.now() + ms },
@@ -61,16 +62,12 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     response: Codec<never, Response>,
     usualMs: number,
   ) => {
+    const { encode, decode } = onWire(request, response);
     return async function* (message: Request, { ms = usualMs, signal }: CallLimits = {}): AsyncGenerator<Response> {
       signal?.throwIfAborted();
-      const call = client.makeServerStreamRequest(
-        path,
-        (value: Request) => Buffer.from(request.encode(value).finish()),
-        (bytes: Buffer) => response.decode(bytes),
-        message,
-        new Metadata(),
-        { deadline: Date.now() + ms },
-      );
+      const call = client.makeServerStreamRequest(path, encode, decode, message, new Metadata(), {
+        deadline: Date.now() + ms,
+      });
       const cancel = () => call.cancel();
       signal?.addEventListener("abort", cancel, { once: true });
       try {
@@ -85,4 +82,12 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     };
   };
   return { client, method, stream };
+}
+
+/** Messages to bytes and back, as grpc-js takes them. */
+function onWire<Request, Response>(request: Codec<Request, unknown>, response: Codec<never, Response>) {
+  return {
+    encode: (message: Request) => Buffer.from(request.encode(message).finish()),
+    decode: (bytes: Buffer) => response.decode(bytes),
+  };
 }
