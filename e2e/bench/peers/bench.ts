@@ -9,8 +9,8 @@ export interface Bench {
   readonly directory: string;
   /** containerd, CRI-O and Keelson, as far as they can be had. */
   readonly servers: readonly Server[];
-  /** Keelson with network plugins of its own, once the build has them: it takes part in pod starts alone. */
-  readonly own: Server | undefined;
+  /** Keelson and CRI-O with Keelson's network plugins, once the build has them: they take part in pod starts alone. */
+  readonly onOwnPlugins: readonly Server[];
   readonly floors: Floors;
   readonly fleet: Fleet;
   readonly samples: Samples;

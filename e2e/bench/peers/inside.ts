@@ -42,12 +42,12 @@ const samples = new Samples();
 const notes: string[] = [...programs.missing];
 for (const sentence of programs.missing) say(sentence);
 const registry = await serveImages();
-const { servers, own } = await startServers(directory, cgroup, programs);
+const { servers, onOwnPlugins } = await startServers(directory, cgroup, programs);
 await registry.stop();
 const bench: Bench = {
   directory,
   servers,
-  own,
+  onOwnPlugins,
   floors: await createFloors(directory, cgroup, programs),
   fleet: createFleet(),
   samples,
@@ -58,7 +58,7 @@ const bench: Bench = {
 };
 
 const load = [loadavg()];
-const all = own === undefined ? servers : [...servers, own];
+const all = [...servers, ...onOwnPlugins];
 for (const { name, versions } of all) say(`${name}: ${versions}`);
 for (const name of options.sections) {
   const from = performance.now();

@@ -56,7 +56,7 @@ function group(row: RowFigures, top: number): string[] {
   const longest = Math.max(...Object.values(row.subjects).map(({ p50 }) => p50));
   const middle = top + (subjects.length * barHeight) / 2 + 4;
   const bars = subjects.flatMap(({ key, color }, index) => {
-    const figures = row.subjects[key] ?? (key === "keelson" ? row.subjects.own : undefined);
+    const figures = row.subjects[key] ?? (key === "keelson" ? row.subjects["keelson-own"] : undefined);
     if (figures === undefined) return [];
     const [y, length] = [top + index * barHeight, Math.max(1, (figures.p50 / longest) * barWidth)];
     return [

@@ -1,7 +1,8 @@
 // The figures as data: for each row and subject the statistics and every sample.
 
-import { type Row, rows } from "./rows.ts";
-import { percentile, ratio, type Samples, type Subject } from "./samples.ts";
+import { columnsOf, type Row, rows } from "./rows.ts";
+import { percentile, ratio, type Samples } from "./samples.ts";
+import { hasFigures } from "./table.ts";
 
 export interface RowFigures {
   readonly title: string;
@@ -19,21 +20,22 @@ export interface SubjectFigures {
 }
 
 export function figures(samples: Samples): readonly RowFigures[] {
-  return rows.map((row) => rowFigures(row, samples)).filter(({ subjects }) => Object.keys(subjects).length > 0);
+  return rows.filter((row) => hasFigures(row, samples)).map((row) => rowFigures(row, samples));
 }
 
-function rowFigures({ key, title, unit, ours = "keelson", floors = [] }: Row, samples: Samples): RowFigures {
-  const ourSamples = samples.of(key, ours);
-  const peers = ["containerd", "cri-o"] as const;
-  const isOurs = ours === "keelson" || ourSamples.length > 0;
+function rowFigures(row: Row, samples: Samples): RowFigures {
+  const { key, title, unit, floors = [] } = row;
+  const columns = columnsOf(row);
+  const ourSamples = samples.of(key, columns.keelson);
+  const servers = Object.values(columns);
   return {
     title,
     unit,
-    subjects: isOurs ? named([...peers, ours].map((subject: Subject) => [subject, samples.of(key, subject)])) : {},
+    subjects: named(servers.map((server) => [server, samples.of(key, server)])),
     floors: named(floors.map(({ name, key: floor }) => [name, samples.of(floor, "floor")])),
     ratios: Object.fromEntries(
-      peers.flatMap((peer) => {
-        const value = ratio(ourSamples, samples.of(key, peer));
+      servers.flatMap((peer) => {
+        const value = peer === columns.keelson ? undefined : ratio(ourSamples, samples.of(key, peer));
         return value === undefined ? [] : [[peer, rounded(value)] as const];
       }),
     ),

@@ -17,6 +17,8 @@ containers themselves, whose shell or \`true\` is the same for all. It is read 5
 which take down network namespaces and mounts, are in nobody's. Servers that wait for their turn run on: containerd samples
 its containers each second meanwhile.
 
+- *Keelson's own plugins* stand beside the peers with the reference plugins, as each would be installed; and once more beside a
+  CRI-O that runs Keelson's plugins too, so that it shows what is the server's and what the plugins'.
 - *less CNI ADD*: every sample less the median of ADD alone in the same run.
 - *pod start* is RunPodSandbox, CreateContainer and StartContainer; *removal* is StopContainer, StopPodSandbox,
   RemoveContainer and RemovePodSandbox.

@@ -2,9 +2,9 @@
 
 import type { RowKey } from "./rows.ts";
 
-/** Whom a number is about. `own` is a Keelson with network plugins of its own, `floor` no server at all. */
+/** Whom a number is about. Those with `-own` run Keelson's own network plugins, `floor` is no server at all. */
 export type Subject = ServerName | "floor";
-export type ServerName = "containerd" | "cri-o" | "keelson" | "own";
+export type ServerName = "containerd" | "cri-o" | "keelson" | "cri-o-own" | "keelson-own";
 
 /** A ratio of fewer samples than this would say more about the moment than about the servers. */
 export const samplesForRatio = 20;

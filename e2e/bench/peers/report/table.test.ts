@@ -84,14 +84,15 @@ test("Keelson with plugins of its own has rows of its own, beside the same figur
   const samples = new Samples();
   samples.add("pod-start", "containerd", 180);
   expect(formatTable(samples)).not.toContain("own plugins");
-  samples.add("pod-start", "own", 20);
-  const line = formatTable(samples)
-    .split("\n")
-    .find((text) => text.includes("own plugins"));
-  expect(
-    line
+  samples.add("pod-start", "keelson-own", 20);
+  samples.add("pod-start", "cri-o-own", 90);
+  const cells = (words: string) =>
+    formatTable(samples)
+      .split("\n")
+      .find((text) => text.includes(words))
       ?.split("|")
       .map((cell) => cell.trim())
-      .slice(2, 5),
-  ).toEqual(["180", "", "20.0"]);
+      .slice(2, 5);
+  expect(cells("Keelson's own plugins")).toEqual(["180", "", "20.0"]);
+  expect(cells("CRI-O on Keelson's plugins too")).toEqual(["", "90.0", "20.0"]);
 });

@@ -1,6 +1,6 @@
 // The table of all rows that have figures: p50 / p95 of each server, the ratios, and the floors.
 
-import { type Row, rows } from "./rows.ts";
+import { columnsOf, type Row, rows } from "./rows.ts";
 import { percentile, ratio, type Samples, type ServerName } from "./samples.ts";
 
 /** Markdown, aligned so that it reads on a terminal as well. */
@@ -16,15 +16,18 @@ export function formatTable(samples: Samples): string {
   return [line(heading), rule, ...body.map(line)].join("\n");
 }
 
-/** Keelson's column has the samples of another subject in some rows, and such a row is there only with those. */
-function hasFigures(row: Row, samples: Samples): boolean {
-  const subjects: readonly ServerName[] = row.ours === undefined ? ["containerd", "cri-o", "keelson"] : [row.ours];
+/** A row with columns of its own is there only with Keelson's. */
+export function hasFigures(row: Row, samples: Samples): boolean {
+  const { keelson } = columnsOf(row);
+  const subjects: readonly ServerName[] = row.columns === undefined ? ["containerd", "cri-o", keelson] : [keelson];
   return subjects.some((subject) => samples.of(row.key, subject).length > 0);
 }
 
 function cells(row: Row, samples: Samples): string[] {
-  const { key, ours = "keelson" } = row;
-  const [containerd, crio, keelson] = [samples.of(key, "containerd"), samples.of(key, "cri-o"), samples.of(key, ours)];
+  const { key } = row;
+  const columns = columnsOf(row);
+  const of = (server: ServerName | undefined) => (server === undefined ? [] : samples.of(key, server));
+  const [containerd, crio, keelson] = [of(columns.containerd), of(columns["cri-o"]), of(columns.keelson)];
   const floors = (row.floors ?? []).flatMap((floor) => {
     const values = samples.of(floor.key, "floor");
     return values.length === 0 ? [] : [`${floor.name} ${figure(values)}`];

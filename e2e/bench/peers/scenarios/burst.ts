@@ -8,8 +8,8 @@ import { takeTurns } from "../rotation.ts";
 
 const podsAtOnce = 10;
 
-export async function burst({ servers, own, samples, rounds }: Bench): Promise<void> {
-  const participants = [...servers, ...(own === undefined ? [] : [own])];
+export async function burst({ servers, onOwnPlugins, samples, rounds }: Bench): Promise<void> {
+  const participants = [...servers, ...onOwnPlugins];
   await takeTurns(participants, Math.min(rounds, samplesForRatio), async (server, round, counts) => {
     const names = Array.from({ length: podsAtOnce }, (_, index) => `burst-${round}-${index}`);
     const plans = await Promise.all(names.map((name) => planPod(server, name)));

@@ -12,8 +12,8 @@ import { execTrue } from "./exec.ts";
 const execsPerPod = 5;
 
 export async function lifecycle(bench: Bench): Promise<void> {
-  const { servers, own, floors, samples, rounds } = bench;
-  const participants = [...servers, ...(own === undefined ? [] : [own]), "floors" as const];
+  const { servers, onOwnPlugins, floors, samples, rounds } = bench;
+  const participants = [...servers, ...onOwnPlugins, "floors" as const];
   await takeTurns(participants, rounds, async (participant, round, counts) => {
     const add = (subject: Subject) => (row: RowKey, value: number) => {
       if (counts) samples.add(row, subject, value);

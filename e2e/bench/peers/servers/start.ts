@@ -12,7 +12,7 @@ import { createServer, type Server, type ServerProcess } from "./server.ts";
 
 export interface Servers {
   readonly servers: readonly Server[];
-  readonly own: Server | undefined;
+  readonly onOwnPlugins: readonly Server[];
 }
 
 export async function startServers(base: string, cgroup: string, programs: Programs): Promise<Servers> {
@@ -29,11 +29,21 @@ export async function startServers(base: string, cgroup: string, programs: Progr
   const servers: Server[] = [];
   if (containerd !== undefined && runc !== undefined)
     servers.push(await start("containerd", (place) => containerdProcess(place, { containerd, runc, cniPlugins })));
-  if (crio !== undefined && crun !== undefined && conmon !== undefined)
-    servers.push(await start("cri-o", (place) => crioProcess(place, { crio, crun, conmon, cniPlugins })));
+  const crioPrograms =
+    crio === undefined || crun === undefined || conmon === undefined ? undefined : { crio, crun, conmon };
+  if (crioPrograms !== undefined)
+    servers.push(await start("cri-o", (place) => crioProcess(place, { ...crioPrograms, cniPlugins })));
   servers.push(await start("keelson", (place) => keelsonProcess(place, cniPlugins)));
-  const own = ownPlugins === undefined ? undefined : await start("own", (place) => keelsonProcess(place, ownPlugins));
-  return { servers, own };
+
+  const onOwnPlugins: Server[] = [];
+  if (ownPlugins !== undefined) {
+    if (crioPrograms !== undefined)
+      onOwnPlugins.push(
+        await start("cri-o-own", (place) => crioProcess(place, { ...crioPrograms, cniPlugins: ownPlugins })),
+      );
+    onOwnPlugins.push(await start("keelson-own", (place) => keelsonProcess(place, ownPlugins)));
+  }
+  return { servers, onOwnPlugins };
 }
 
 async function hasNetwork(client: CriClient): Promise<boolean> {
