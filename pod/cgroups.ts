@@ -60,6 +60,11 @@ export function cgroupDirectories(tree: CgroupTree, cgroup: string): string[] {
   return [...roots].map((root) => join(root, cgroup));
 }
 
+/** Mount point of the hierarchy in which systemd keeps its units. */
+export function systemdRoot(tree: CgroupTree): string {
+  return tree.v2 || (tree.v1.get("name=systemd") ?? "");
+}
+
 /** Pids in the cgroup itself, from any hierarchy that has it. */
 export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise<number[]> {
   const lists = await Promise.all(
@@ -79,7 +84,7 @@ export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: num
   // Mostly it is gone from all hierarchies. To look there waits for nothing, and costs less than to have a thread do it.
   const directories = cgroupDirectories(tree, cgroup).filter((directory) => existsSync(directory));
   if (directories.length === 0) return;
-  const watched = isScope ? join(tree.v2 || (tree.v1.get("name=systemd") ?? ""), cgroup) : "";
+  const watched = isScope ? join(systemdRoot(tree), cgroup) : "";
   const deadline = performance.now() + limitMs;
   for (;;) {
     const busy = (

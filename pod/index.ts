@@ -6,7 +6,7 @@ import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
 import { connectMonitor, type Host, type Log, messageOf, spawnMonitor } from "../native/index.ts";
 import { type CgroupDriver, isBootedBySystemd } from "./cgroup-driver.ts";
-import { detectCgroups } from "./cgroups.ts";
+import { detectCgroups, systemdRoot } from "./cgroups.ts";
 import type { Environment } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { EventHub } from "./events.ts";
@@ -59,6 +59,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   const hostCapabilities = host.hostCapabilities();
   // A program that runs for a moment, beside what is read from disk.
   const loadingProfile = loadDefaultProfile();
+  const cgroups = await detectCgroups();
   const env: Environment = {
     host,
     monitors: {
@@ -77,9 +78,9 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     records: await Records.open(join(options.root, "state")),
     filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
     accounts: new AccountFiles(host),
-    cgroups: await detectCgroups(),
+    cgroups,
     cgroupDriver: options.cgroupDriver,
-    systemd: (await isBootedBySystemd()) ? new Systemd() : undefined,
+    systemd: (await isBootedBySystemd()) ? new Systemd(systemdRoot(cgroups)) : undefined,
     events: new EventHub(),
     hostCapabilities,
     lowestOomScore: await lowestOomScore(hostCapabilities),

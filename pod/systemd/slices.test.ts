@@ -1,7 +1,7 @@
 // Slices by name and by cgroup, as kubelets and crictl name them.
 
 import { expect, test } from "vitest";
-import { sliceCgroup, sliceOfCgroup, sliceOfParent } from "./slices.ts";
+import { sliceCgroup, sliceOfCgroup, sliceOfParent, slicesAround } from "./slices.ts";
 
 const pod = "kubepods-burstable-pod1f2e_3d.slice";
 const podCgroup = `/kubepods.slice/kubepods-burstable.slice/${pod}`;
@@ -10,6 +10,8 @@ test("a slice lies in those that its name begins with", () => {
   expect(sliceCgroup("system.slice")).toBe("/system.slice");
   expect(sliceCgroup(pod)).toBe(podCgroup);
   expect(sliceCgroup("-.slice")).toBe("");
+  expect(slicesAround(pod)).toEqual(["kubepods.slice", "kubepods-burstable.slice", pod]);
+  expect(slicesAround("-.slice")).toEqual([]);
 });
 
 test.each([

@@ -13,6 +13,11 @@ export function sliceCgroup(name: string): string | undefined {
   return parts.map((_, index) => `/${parts.slice(0, index + 1).join("-")}${suffix}`).join("");
 }
 
+/** The slice and those that it lies in, outer ones first: a-b.slice is in a.slice. Of the root, none. */
+export function slicesAround(name: string): string[] {
+  return (sliceCgroup(name) ?? "").split("/").slice(1);
+}
+
 /** The slice that a CRI client means: its name, as podman and crictl give it, or its whole cgroup, as the kubelet does. */
 export function sliceOfParent(parent: string): string | undefined {
   const name = parent.slice(parent.lastIndexOf("/") + 1);

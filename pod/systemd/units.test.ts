@@ -7,7 +7,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import codec, { type Message } from "@homebridge/dbus-native/lib/message.js";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { detectCgroups, systemdRoot } from "../cgroups.ts";
 import { SystemBus, systemBusSocket } from "./bus.ts";
 import { type Scope, Systemd, scopeProperties } from "./units.ts";
 
@@ -38,7 +39,8 @@ beforeEach(async () => {
   sockets = new Set();
   server = createServer(serve);
   await listen();
-  systemd = new Systemd(new SystemBus(join(directory, "bus")), join(directory, "proc"));
+  await mkdir(join(directory, "cgroup", "a.slice/a-b.slice"), { recursive: true });
+  systemd = new Systemd(join(directory, "cgroup"), new SystemBus(join(directory, "bus")), join(directory, "proc"));
 });
 
 afterEach(async () => {
@@ -129,6 +131,42 @@ test("a scope is delegated, unlimited, and started once its job is done", async 
   });
 });
 
+const deep = { ...scope, slice: "a-b-c-d.slice" };
+const started = (_: Message, peer: Peer) => {
+  peer.reply("o", [job]);
+  peer.signalJob(job, "done");
+};
+/** The units that each call wants besides the scope. */
+const besides = () => calls.map(({ body }) => body?.[3] as [string, unknown][]);
+
+test("slices that are not there are made with the scope, to go with their last one", async () => {
+  answer = started;
+  await systemd.startScope(scope, [41]);
+  await systemd.startScope(deep, [41]);
+  expect(besides().map((units) => units.map(([name]) => name))).toEqual([[], ["a-b-c.slice", "a-b-c-d.slice"]]);
+  expect(JSON.stringify(besides()[1]?.[0]?.[1])).toMatch(/"StopWhenUnneeded",.*true/);
+});
+
+test("slices that another start makes at the same time are used", async () => {
+  answer = (call, peer) => {
+    if (calls.length === 1) peer.refuse("org.freedesktop.systemd1.UnitExists", "Unit a-b-c.slice was already loaded.");
+    else started(call, peer);
+  };
+  await systemd.startScope(deep, [41]);
+  expect(besides()).toEqual([expect.anything(), []]);
+});
+
+test("a slice that ends with its last scope is waited for", async () => {
+  const refusals = ["TransactionIsDestructive", "NoSuchUnit"];
+  answer = (call, peer) => {
+    const refusal = refusals.shift();
+    if (refusal === undefined) started(call, peer);
+    else peer.refuse(`org.freedesktop.systemd1.${refusal}`, "Unit a-b.slice not found.");
+  };
+  await systemd.startScope(scope, [41]);
+  expect(calls).toHaveLength(3);
+});
+
 test("what systemd refuses is said in its words, and a job that fails by its result", async () => {
   answer = (_, peer) => peer.refuse("org.freedesktop.DBus.Error.InvalidArgs", "Slice is not valid.");
   await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({
@@ -214,13 +252,16 @@ test("a scope that others share is joined, and started by the first", async () =
 const isRealHere = existsSync("/run/systemd/system") && existsSync(systemBusSocket);
 
 async function startRealScope(): Promise<void> {
-  const real = new Systemd();
+  const root = systemdRoot(await detectCgroups());
+  const real = new Systemd(root);
   const own = { ...scope, name: `keelson-test-${process.pid}.scope`, slice: "keelson-test.slice" };
   const child = spawn("sleep", ["60"]);
   try {
     await real.startScope(own, [child.pid ?? 0]);
     const path = `/keelson.slice/keelson-test.slice/${own.name}`;
     expect(await readFile(`/proc/${child.pid}/cgroup`, "utf8")).toContain(path);
+    child.kill("SIGKILL");
+    await vi.waitFor(() => expect(existsSync(join(root, "keelson.slice/keelson-test.slice"))).toBe(false), 5_000);
   } finally {
     child.kill("SIGKILL");
     real.close();

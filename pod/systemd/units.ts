@@ -1,12 +1,17 @@
 // The scopes that keelson has systemd keep: one for each pod's processes with the systemd driver, one for the monitors of
 // pods that are elsewhere. Both are delegated, so systemd changes nothing below them, and go with their last process.
-// Sources: org.freedesktop.systemd1(5), CGROUP_DELEGATION.md, systemd.resource-control(5).
+// A slice that was not there before (a kubelet makes those of its pods itself) is made with its first scope and goes
+// with its last one.
+// Sources: org.freedesktop.systemd1(5), CGROUP_DELEGATION.md, systemd.resource-control(5), systemd.unit(5).
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, TimeLimit } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import { BusLost, BusRefusal, type Job, SystemBus } from "./bus.ts";
+import { sliceCgroup, slicesAround } from "./slices.ts";
 
 export interface Scope {
   readonly name: string;
@@ -34,6 +39,15 @@ const daemonUnit = "keelson.service";
 const stopMicroseconds = "30000000";
 const infinity = "18446744073709551615";
 
+const noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit";
+const unitExists = "org.freedesktop.systemd1.UnitExists";
+/** Refusals that pass: another start of the scope is under way, or its slice just ends with the last scope before. */
+const passing: ReadonlySet<string> = new Set([
+  unitExists,
+  noSuchUnit,
+  "org.freedesktop.systemd1.TransactionIsDestructive",
+]);
+
 /** A property of a unit and its value as a D-Bus variant. */
 export type Property = readonly [name: string, variant: readonly [signature: string, value: unknown]];
 
@@ -53,11 +67,20 @@ export function scopeProperties({ slice, description }: Scope, pids: readonly nu
   ];
 }
 
+/** The slice would be systemd's without that, too, but it would stay until the next boot. */
+const sliceProperties: readonly Property[] = [
+  ["Description", ["s", "Slice of Keelson's pods"]],
+  ["StopWhenUnneeded", ["b", true]],
+];
+
 export class Systemd {
+  readonly #cgroups: string;
   readonly #bus: SystemBus;
   readonly #proc: string;
 
-  constructor(bus = new SystemBus(), proc = "/proc") {
+  /** `cgroups` is the mount point of the hierarchy in which systemd keeps its units. */
+  constructor(cgroups: string, bus = new SystemBus(), proc = "/proc") {
+    this.#cgroups = cgroups;
     this.#bus = bus;
     this.#proc = proc;
   }
@@ -73,7 +96,7 @@ export class Systemd {
       try {
         await this.#bus.call("AttachProcessesToUnit", "ssau", [scope.name, "", pids], signal);
       } catch (error) {
-        if (!isRefusal(error, "org.freedesktop.systemd1.NoSuchUnit")) throw error;
+        if (!isRefusal(error, noSuchUnit)) throw error;
         await this.#start(scope, pids, signal);
       }
     });
@@ -84,10 +107,30 @@ export class Systemd {
   }
 
   async #start(scope: Scope, pids: readonly number[], signal: AbortSignal): Promise<void> {
-    const body = [scope.name, "fail", scopeProperties(scope, pids), []];
-    const job = await this.#bus.startJob("StartTransientUnit", "ssa(sv)a(sa(sv))", body, signal);
+    const slices = this.#missingSlices(scope);
+    const job = await this.#queueStart(scope, pids, slices, signal).catch(async (error: unknown) => {
+      // Somebody has made one of the slices meanwhile.
+      if (slices.length === 0 || !isRefusal(error, unitExists)) throw error;
+      return await this.#queueStart(scope, pids, [], signal);
+    });
     const result = await this.#resultOf(job, scope, pids, signal);
     if (result !== "done") throw podErrors.scopeFailed({ scope: scope.name, reason: `its start ended as "${result}"` });
+  }
+
+  /** Outer ones first. */
+  #missingSlices({ slice }: Scope): string[] {
+    return slicesAround(slice).filter((name) => !existsSync(join(this.#cgroups, sliceCgroup(name) ?? "")));
+  }
+
+  async #queueStart(
+    scope: Scope,
+    pids: readonly number[],
+    slices: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Job> {
+    const besides = slices.map((name) => [name, sliceProperties]);
+    const body = [scope.name, "fail", scopeProperties(scope, pids), besides];
+    return await this.#bus.startJob("StartTransientUnit", "ssa(sv)a(sa(sv))", body, signal);
   }
 
   async #resultOf({ result }: Job, scope: Scope, pids: readonly number[], signal: AbortSignal): Promise<string> {
@@ -98,7 +141,7 @@ export class Systemd {
     }
   }
 
-  /** Again while the bus or systemd is away, or another start of the scope is under way. */
+  /** Again while the bus or systemd is away, or refuses what will pass. */
   async #bounded(
     scope: Scope,
     pids: readonly number[],
@@ -112,11 +155,11 @@ export class Systemd {
         return await attempt(limit.signal);
       } catch (error) {
         limit.signal.throwIfAborted();
-        const isTaken = isRefusal(error, "org.freedesktop.systemd1.UnitExists");
-        if (error instanceof BusRefusal && !isTaken) {
+        const isPassing = error instanceof BusRefusal && passing.has(error.errorName);
+        if (error instanceof BusRefusal && !isPassing) {
           throw podErrors.scopeFailed({ scope: scope.name, reason: error.message }, error);
         }
-        if (!isTaken && !(error instanceof BusLost)) throw error;
+        if (!isPassing && !(error instanceof BusLost)) throw error;
         // It may have been heard before the answer was lost.
         if (await this.#isInside(scope, pids)) return;
         reason = messageOf(error);
