@@ -90,6 +90,23 @@ describe("the command line", () => {
     }
   });
 
+  test("reads of the packages only what it needs before it knows its command", async () => {
+    const telling = `import { registerHooks } from "node:module";
+      registerHooks({ resolve: (specifier, context, next) => {
+        const found = next(specifier, context);
+        if (found.url.includes("/node_modules/")) console.error(found.url);
+        return found;
+      } });`;
+    const options = `--import=data:text/javascript,${encodeURIComponent(telling)}`;
+    const { stderr } = await promisify(execFile)(program, ["version"], {
+      env: { ...process.env, NODE_OPTIONS: options },
+    });
+    const packages = stderr.trimEnd().split("\n");
+    expect(new Set(packages.map((url) => url.split("/node_modules/")[1]?.split("/")[0]))).toEqual(
+      new Set(["smol-toml"]),
+    );
+  });
+
   test.each([
     [["serv"], "There is no command serv. See keelson --help."],
     [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],

@@ -2,10 +2,8 @@
 // giver of a socket that outlives the daemon (sd_listen_fds(3)). Without it all of this does nothing.
 
 import { firstLine, type Host, type Log } from "../../native/index.ts";
-import { runtime } from "../api/generated/messages.js";
 import type { Inherited } from "../api/socket.ts";
 import { criErrors } from "../errors.ts";
-import { connectCalls } from "../grpc-calls.ts";
 
 const firstDescriptor = 3;
 
@@ -71,7 +69,8 @@ function watch(socket: string, limitMs: number, ping: () => Promise<void>, log: 
     if (asking) return;
     asking = true;
     try {
-      await answers(socket, everyMs);
+      const { ownSocketAnswers } = await import("./own-socket.ts");
+      await ownSocketAnswers(socket, everyMs);
       await ping();
     } catch (error) {
       log("error", "the socket does not answer: systemd's watchdog is not fed", { socket, error: firstLine(error) });
@@ -80,15 +79,4 @@ function watch(socket: string, limitMs: number, ping: () => Promise<void>, log: 
   }, everyMs);
   timer.unref();
   return { [Symbol.dispose]: () => clearInterval(timer) };
-}
-
-/** As any client: over a connection of its own, so that accepting one is seen too. */
-async function answers(socket: string, limitMs: number): Promise<void> {
-  const { client, method } = connectCalls(socket);
-  const { VersionRequest, VersionResponse } = runtime.v1;
-  try {
-    await method("/runtime.v1.RuntimeService/Version", VersionRequest, VersionResponse, limitMs)({});
-  } finally {
-    client.close();
-  }
 }
