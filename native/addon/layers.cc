@@ -17,18 +17,20 @@ namespace keelson {
 
 namespace {
 
-// fsconfig(2) takes values of at most 255 bytes.
-constexpr size_t longest_value = 255;
+// Hostile layers may carry overlay's own attributes: neither redirects nor metacopies are followed.
+constexpr const char* page_options = "redirect_dir=nofollow,metacopy=off";
 
 std::string through_proc(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
 
+Result<Fd> open_layer(const std::string& layer) {
+  Fd opened(::open(layer.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) return fail_errno("open layer " + layer);
+  return opened;
+}
+
 Result<std::vector<Fd>> open_each(const std::vector<std::string>& layers) {
   std::vector<Fd> opened;
-  for (const std::string& layer : layers) {
-    Fd fd(::open(layer.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!fd) return fail_errno("open layer " + layer);
-    opened.push_back(std::move(fd));
-  }
+  for (const std::string& layer : layers) opened.push_back(TRY(open_layer(layer)));
   return opened;
 }
 
@@ -37,49 +39,43 @@ Status configure(const Fd& context, const char* key, const std::string& value) {
   return fail_errno(std::string("set overlay option ") + key + "=" + value);
 }
 
-// Before Linux 6.7 all layers go into one value of 255 bytes. Names relative to /proc/self/fd
-// are the shortest there are; they need a working directory, which a thread can have for itself.
-Status set_joined(const Fd& context, const std::vector<Fd>& layers) {
-  std::string joined;
-  for (const Fd& layer : layers) joined += (joined.empty() ? "" : ":") + std::to_string(layer.get());
-  if (joined.size() > longest_value) {
-    return fail(Kind::invalid, "set overlay option lowerdir",
-                std::to_string(layers.size()) + " layers are too many for a kernel before 6.7");
-  }
-  Status outcome;
-  std::thread([&] {
-    if (::unshare(CLONE_FS) != 0) {
-      outcome = fail_errno("unshare the working directory");
-    } else if (::chdir("/proc/self/fd") != 0) {
-      outcome = fail_errno("enter /proc/self/fd");
-    } else {
-      outcome = configure(context, "lowerdir", joined);
-    }
-  }).join();
-  return outcome;
-}
-
-Status set_layers(const Fd& context, const std::vector<Fd>& layers, LayerOption option) {
-  if (option == LayerOption::joined || overlay_checks_options_late()) return set_joined(context, layers);
-  for (const Fd& layer : layers) {
-    Status added = configure(context, "lowerdir+", through_proc(layer));
-    if (!added && added.error().error_number == EINVAL && &layer == &layers.front()) return set_joined(context, layers);
-    if (!added) return added;
-  }
-  return {};
-}
-
-Result<Fd> mount_overlay(const std::vector<Fd>& layers, LayerOption option) {
+// No Fd where the kernel does not take layers one by one (Linux 6.7).
+Result<Fd> mount_one_by_one(const std::vector<std::string>& layers) {
+  if (overlay_checks_options_late()) return Fd();
+  const std::vector<Fd> opened = TRY(open_each(layers));
   Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
   if (!context) return fail_errno("open an overlay context");
-  TRY(set_layers(context, layers, option));
-  // Hostile layers may carry overlay's own attributes: neither redirects nor metacopies are followed.
+  for (const Fd& layer : opened) {
+    Status added = configure(context, "lowerdir+", through_proc(layer));
+    if (!added && added.error().error_number == EINVAL && &layer == &opened.front()) return Fd();
+    TRY(std::move(added));
+  }
   TRY(configure(context, "redirect_dir", "nofollow"));
   TRY(configure(context, "metacopy", "off"));
   if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno("make the overlay");
   Fd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC,
                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mount) return fail_errno("mount the overlay");
+  return mount;
+}
+
+// Mounts it over the top layer, where no one else sees it: the caller's is a mount namespace to be thrown away.
+Result<Fd> mount_and_take(const std::vector<std::string>& layers) {
+  if (::unshare(CLONE_NEWNS) != 0) return fail_errno("unshare the mount namespace");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno("cut mounts off from the host's");
+  const std::vector<Fd> opened = TRY(open_each(layers));
+  const char* place = layers.front().c_str();
+  constexpr unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  if (mount_overlay_with_page(opened, page_options, place, flags) != 0) return fail_errno("mount the overlay");
+  Fd mount(::open_tree(AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (!mount) return fail_errno("take the overlay");
+  return mount;
+}
+
+// A thread can have a mount namespace and a working directory for itself.
+Result<Fd> mount_with_page(const std::vector<std::string>& layers) {
+  Result<Fd> mount;
+  std::thread([&] { mount = mount_and_take(layers); }).join();
   return mount;
 }
 
@@ -99,9 +95,16 @@ Result<LayerFile> read_one(int root, const std::string& path, size_t limit) {
 
 Result<Fd> open_layers(const std::vector<std::string>& layers, LayerOption option) {
   if (layers.empty()) return fail(Kind::invalid, "open the layers", "there is none");
-  std::vector<Fd> opened = TRY(open_each(layers));
-  if (opened.size() == 1) return std::move(opened.front());
-  return mount_overlay(opened, option);
+  if (layers.size() == 1) return open_layer(layers.front());
+  if (layers.size() > most_overlay_layers) {
+    return fail(Kind::invalid, "open the layers",
+                std::to_string(layers.size()) + " are more than overlayfs takes, " + std::to_string(most_overlay_layers));
+  }
+  if (option == LayerOption::automatic) {
+    Fd mount = TRY(mount_one_by_one(layers));
+    if (mount) return mount;
+  }
+  return mount_with_page(layers);
 }
 
 Result<std::vector<LayerFile>> read_from_layers(const std::vector<std::string>& layers,

@@ -28,8 +28,8 @@ Result<std::vector<LayerFile>> read_from_layers(const std::vector<std::string>& 
 
 // The two ways to tell overlayfs its layers; only tests choose between them.
 enum class LayerOption {
-  automatic,  // one by one, and joined where the kernel does not know that
-  joined,
+  automatic,  // one by one, and in one page where the kernel does not know that
+  page,
 };
 
 // The root of the layers: a detached read-only overlay mount that goes with its

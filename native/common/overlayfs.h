@@ -4,7 +4,11 @@
 
 #include <sys/stat.h>
 
+#include <cstddef>
+#include <span>
+
 #include "common/error.h"
+#include "common/fd.h"
 
 namespace keelson {
 
@@ -16,5 +20,15 @@ Status make_opaque(int directory);
 
 // Before Linux 6.5 a context of overlay takes options that it does not know, "lowerdir+" too, and fails when it mounts.
 bool overlay_checks_options_late();
+
+// As many layers as overlayfs takes (OVL_MAX_STACK).
+constexpr size_t most_overlay_layers = 500;
+
+// For kernels before 6.7, which do not take layers one by one: mounts the open directories `layers`, top first, on
+// `mountpoint` by mount(2), with MS_* in `flags` and more options, or "". All options must fit into one page there, so
+// layers are named by the numbers of their descriptors, which are relative to a working directory of /proc/self/fd;
+// "/" is the caller's afterwards. Allocates nothing. -1 and errno on failure: E2BIG when the options do not fit.
+int mount_overlay_with_page(std::span<const Fd> layers, const char* more_options, const char* mountpoint,
+                            unsigned long flags);
 
 }  // namespace keelson

@@ -16,6 +16,7 @@
 #include "addon/overlay.h"
 #include "addon/test/claims.h"
 #include "common/file.h"
+#include "common/overlayfs.h"
 #include "common/tree.h"
 
 namespace keelson {
@@ -85,17 +86,29 @@ void layers_are_read_as_overlayfs_shows_them(const std::string& base) {
   CLAIM(std::holds_alternative<MissingFile>((*files)[3]));
   CLAIM(std::holds_alternative<NotRegularFile>((*files)[4]));
 
-  // The form that kernels before 6.7 know shows the same, up to its limit.
-  Result<Fd> joined = open_layers(layers, LayerOption::joined);
-  CLAIM_OK(joined);
-  Fd passwd(::openat(joined->get(), "etc/passwd", O_RDONLY | O_CLOEXEC));
-  CLAIM(passwd && read_to_end(passwd.get(), 100, "passwd") == "of layer 0");
-  CLAIM(::faccessat(joined->get(), "etc/own-59", F_OK, 0) == 0);
-  std::vector<std::string> many;
-  for (int i = 0; i < 3; ++i) many.insert(many.end(), layers.begin(), layers.end());
-  Result<Fd> too_many = open_layers(many, LayerOption::joined);
-  CLAIM(!too_many && too_many.error().kind == Kind::invalid);
   CLAIM(!open_layers({}));
+}
+
+// The form that kernels before 6.7 know shows the same.
+void layers_fit_the_page_of_older_kernels(const std::string& base) {
+  constexpr int most_of_docker = 127;
+  make_directory(base + "/many");
+  std::vector<std::string> layers = make_layers(base + "/many", most_of_docker);
+  Result<Fd> root = open_layers(layers, LayerOption::page);
+  CLAIM_OK(root);
+  Fd passwd(::openat(root->get(), "etc/passwd", O_RDONLY | O_CLOEXEC));
+  CLAIM(passwd && read_to_end(passwd.get(), 100, "passwd") == "of layer 0");
+  CLAIM(::faccessat(root->get(), "etc/own-126", F_OK, 0) == 0);
+  // It is nowhere to be seen.
+  CLAIM(::access((layers.front() + "/etc/own-126").c_str(), F_OK) != 0);
+
+  Result<Fd> missing = open_layers({layers.front(), base + "/nowhere"}, LayerOption::page);
+  CLAIM(!missing && missing.error().error_number == ENOENT);
+  layers.resize(most_overlay_layers + 1, layers.front());
+  for (LayerOption option : {LayerOption::page, LayerOption::automatic}) {
+    Result<Fd> too_many = open_layers(layers, option);
+    CLAIM(!too_many && too_many.error().kind == Kind::invalid);
+  }
 }
 
 void hostile_files_are_not_opened(const std::string& base) {
@@ -132,6 +145,7 @@ void hostile_files_are_not_opened(const std::string& base) {
 void test_layers(const std::string& base) {
   removals_are_told_from_the_upper_directory(base);
   layers_are_read_as_overlayfs_shows_them(base);
+  layers_fit_the_page_of_older_kernels(base);
   hostile_files_are_not_opened(base);
 }
 

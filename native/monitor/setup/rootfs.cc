@@ -21,11 +21,11 @@ namespace keelson {
 
 namespace {
 
-// Overlay splits its options at commas and its layers at colons, unless a backslash stands before.
+// Overlay splits its options at commas, unless a backslash stands before.
 std::string escaped(const std::string& path) {
   std::string out;
   for (char c : path) {
-    if (c == ':' || c == ',' || c == '\\') out += '\\';
+    if (c == ',' || c == '\\') out += '\\';
     out += c;
   }
   return out;
@@ -74,21 +74,12 @@ OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint,
   OverlayPlan plan;
   plan.lower = std::move(lower);
   plan.mountpoint = std::move(mountpoint);
-  plan.old_options = "lowerdir=";
-  for (const std::string& layer : plan.lower) {
-    plan.old_options += (plan.mapped_names.empty() ? "" : ":") + escaped(layer);
-    plan.mapped_names.push_back(prefix + std::to_string(plan.mapped_names.size()));
+  for (size_t layer = 0; layer < plan.lower.size(); ++layer) {
+    plan.mapped_names.push_back(prefix + std::to_string(layer));
     plan.mapped_lower.push_back(scratch + "/" + plan.mapped_names.back());
   }
-  plan.old_options += ",redirect_dir=nofollow,metacopy=off";
+  plan.page_options = "redirect_dir=nofollow,metacopy=off";
   return plan;
-}
-
-// mount(2) instead of the calls that an older kernel lacks.
-Fd mount_the_old_way(const Child& child, const OverlayPlan& plan) {
-  const char* place = plan.mountpoint.c_str();
-  child.check(mount("overlay", place, "overlay", 0, plan.old_options.c_str()), Step::mount_root);
-  return child.check(Fd(open(place, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root);
 }
 
 // The sub path is looked up by the kernel with the image as its root: no link in there leads out (CVE-2024-1753).
@@ -98,7 +89,7 @@ Fd make_image_view(const Child& child, const ImagePlan& image, int scratch, int 
              : is_plain(view)    ? plain_mount(child, view)
                                  : overlay_mount(child, view, view.lower);
   const bool too_old = !whole;
-  if (too_old) whole = mount_the_old_way(child, view);
+  if (too_old) whole = mount_rootfs_with_page(child, view);
   if (image.sub_path.empty() && !too_old) return whole;
   // A tree that hangs nowhere cannot be copied, not even in part.
   if (!too_old) attach_at(child, whole.get(), view.mountpoint);
@@ -115,7 +106,7 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
   if (!spec.upper.empty()) {
     plan.root.upper = spec.upper;
     plan.root.work = spec.work;
-    plan.root.old_options += ",upperdir=" + escaped(spec.upper) + ",workdir=" + escaped(spec.work) + ",volatile";
+    plan.root.page_options += ",upperdir=" + escaped(spec.upper) + ",workdir=" + escaped(spec.work) + ",volatile";
   }
   for (const ImageView& image : spec.images) {
     const std::string prefix = "image-" + std::to_string(plan.images.size()) + "-layer-";
@@ -134,9 +125,22 @@ void forget_failed_mount(const RootfsSpec& spec) {
 
 Fd mount_rootfs(const Child& child, const OverlayPlan& plan) {
   Fd root = is_plain(plan) ? plain_mount(child, plan) : overlay_mount(child, plan, plan.lower);
-  if (!root) return mount_the_old_way(child, plan);
+  if (!root) return mount_rootfs_with_page(child, plan);
   attach_at(child, root.get(), plan.mountpoint);
   return root;
+}
+
+Fd mount_rootfs_with_page(const Child& child, const OverlayPlan& plan) {
+  Fd opened[most_overlay_layers];
+  const std::span layers = std::span(opened).first(plan.lower.size());
+  for (size_t at = 0; at < layers.size(); ++at) {
+    const char* path = plan.lower[at].c_str();
+    layers[at] = child.check(Fd(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root, path);
+  }
+  const char* place = plan.mountpoint.c_str();
+  child.check(mount_overlay_with_page(layers, plan.page_options.c_str(), place, 0), Step::mount_root,
+              "with one page of options");
+  return child.check(Fd(open(place, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root, place);
 }
 
 void attach_at(const Child& child, int mount, const std::string& mountpoint) {

@@ -15,7 +15,7 @@ struct OverlayPlan {
   std::vector<std::string> lower;  // top first
   std::string upper, work;         // empty: read-only
   std::string mountpoint;          // on the host
-  std::string old_options;         // for mount(2), where the kernel lacks "lowerdir+"
+  std::string page_options;        // for mount(2), where the kernel lacks "lowerdir+": all but the layers
   // Where the layers are mounted with their owners mapped: names in the scratch directory, and paths.
   std::vector<std::string> mapped_names, mapped_lower;
 };
@@ -36,6 +36,8 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
 
 // Mounts it and returns a descriptor of its root.
 Fd mount_rootfs(const Child& child, const OverlayPlan& plan);
+// The same for kernels that lack "lowerdir+" (Linux 6.7).
+Fd mount_rootfs_with_page(const Child& child, const OverlayPlan& plan);
 
 // Puts a detached mount on the directory `mountpoint`, which must be no link.
 void attach_at(const Child& child, int mount, const std::string& mountpoint);

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <climits>
 
+#include "common/overlayfs.h"
+
 namespace keelson {
 
 namespace {
@@ -237,6 +239,17 @@ std::vector<std::string> read_paths(Reader& reader, const Json& json, const char
   return paths;
 }
 
+// What overlayfs is to lay over each other, top first.
+std::vector<std::string> read_layers(Reader& reader, const Json& json) {
+  const size_t count = json.items().size();
+  if (count == 0) reader.refuse("\"lower\" names no directory");
+  if (count > most_overlay_layers) {
+    reader.refuse("\"lower\" names " + std::to_string(count) + " directories, and overlayfs takes " +
+                  std::to_string(most_overlay_layers));
+  }
+  return read_paths(reader, json, "a lower directory");
+}
+
 }  // namespace
 
 Result<ContainerSpec> parse_spec(std::string_view config_json) {
@@ -269,18 +282,16 @@ Result<RootfsSpec> parse_rootfs(std::string_view rootfs_json) {
   const Json root = TRY(about(parse_json(rootfs_json), "rootfs.json"));
   Reader reader;
   RootfsSpec rootfs;
-  rootfs.lower = read_paths(reader, root["lower"], "a lower directory");
+  rootfs.lower = read_layers(reader, root["lower"]);
   if (!root["upper"].is_null()) {
     rootfs.upper = reader.path(root["upper"], "the upper directory");
     rootfs.work = reader.path(root["work"], "the work directory");
   }
-  if (rootfs.lower.empty()) reader.refuse("\"lower\" names no directory");
   for (const Json& item : root["images"].items()) {
     ImageView image;
     image.mountpoint = reader.path(item["mountpoint"], "an image's mountpoint");
-    image.lower = read_paths(reader, item["lower"], "an image's lower directory");
+    image.lower = read_layers(reader, item["lower"]);
     image.sub_path = reader.text(item["sub_path"], "an image's sub path");
-    if (image.lower.empty()) reader.refuse("an image has no layer");
     rootfs.images.push_back(std::move(image));
   }
   rootfs.directories = read_paths(reader, root["directories"], "a directory of the root");

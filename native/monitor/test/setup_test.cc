@@ -3,6 +3,7 @@
 //   setup-test run <pod dir> <bundle> [exec args …]   one pod with one container and, while it runs, one exec
 //   setup-test bench <pod dir> <bundle> <count>       times of the two ways to spawn, in microseconds
 //   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
+//   setup-test page-rootfs <bundle>                   the bundle's root at <bundle>/rootfs, as on kernels before 6.7
 //   setup-test hierarchies <mountinfo>                what CgroupHost reads there, as JSON on stream 1
 //
 // `run` takes <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's;
@@ -26,6 +27,7 @@
 #include "monitor/server/reaper.h"
 #include "monitor/setup/container_exec.h"
 #include "monitor/setup/container_init.h"
+#include "monitor/setup/rootfs.h"
 
 using namespace keelson;
 
@@ -298,6 +300,29 @@ int filter(const char* cgroup, const char* rules_json) {
   return 0;
 }
 
+// It stays mounted.
+class PageRootfs final : public Procedure {
+ public:
+  explicit PageRootfs(RootfsPlan plan) : plan_(std::move(plan)) {}
+  void enter(const Child& child) override { close_descriptors(child); }
+  void set_up(const Child& child) override {
+    mount_rootfs_with_page(child, plan_.root);
+    child.settle();
+    _exit(0);
+  }
+  const LastSteps* last_steps() const override { return nullptr; }
+
+ private:
+  RootfsPlan plan_;
+};
+
+int page_rootfs(const std::string& bundle) {
+  Surroundings around;
+  PageRootfs procedure(plan_rootfs(must(parse_rootfs(must(read_file(bundle + "/rootfs.json", max_bundle_file)))), bundle));
+  must(spawn_and_wait(*around.loop, around.reaper, procedure, {}));
+  return 0;
+}
+
 int hierarchies(const char* mountinfo) {
   CgroupHost host = must(CgroupHost::read(mountinfo));
   JsonWriter found;
@@ -315,7 +340,8 @@ int main(int count, char** arguments) {
   if (count >= 4 && words[1] == "run") return run(arguments[2], arguments[3], {words.begin() + 4, words.end()});
   if (count == 5 && words[1] == "bench") return bench(arguments[2], arguments[3], atoi(arguments[4]));
   if (count == 4 && words[1] == "device-filter") return filter(arguments[2], arguments[3]);
+  if (count == 3 && words[1] == "page-rootfs") return page_rootfs(words[2]);
   if (count == 3 && words[1] == "hierarchies") return hierarchies(arguments[2]);
-  fputs("usage: setup-test run|bench|device-filter|hierarchies …, see setup_test.cc\n", stderr);
+  fputs("usage: setup-test run|bench|device-filter|page-rootfs|hierarchies …, see setup_test.cc\n", stderr);
   return 2;
 }
