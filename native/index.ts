@@ -25,6 +25,7 @@ export { type NativePaths, nativePaths } from "./client/paths.ts";
 export { ipcSysctls, sysctlName, sysctlNamespace } from "./client/sysctls.ts";
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
+export { logAcceptErrors } from "./diagnostics/accept-errors.ts";
 export type { Log, LogFields, LogLevel } from "./diagnostics/log.ts";
 export { beginWork, type Outcome, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
 export { changeFiles } from "./files/change-files.ts";

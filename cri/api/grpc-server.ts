@@ -10,7 +10,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { isDoneWithin, type Log } from "../../native/index.ts";
+import { isDoneWithin, type Log, logAcceptErrors } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 import { type CallContext, type InFlight, messageLimit, refusedCall } from "./call.ts";
 import type { Method } from "./methods.ts";
@@ -89,6 +89,7 @@ export async function startGrpcServer(
   };
   if (typeof place === "string") await placeSocket(place, async (path) => await listen({ path }));
   else await listen({ fd: place.descriptor });
+  logAcceptErrors(listener, "the CRI server", log);
 
   return {
     callsInFlight: () => inFlight.size,

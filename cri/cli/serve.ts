@@ -136,7 +136,7 @@ export async function serve(
   if (config.metricsAddress !== undefined) {
     // Its library takes memory that a daemon without metrics does not have to spend.
     const { openMetrics } = await import("../metrics/metrics.ts");
-    const metrics = await openMetrics(config.metricsAddress, { pods, network, images, version });
+    const metrics = await openMetrics(config.metricsAddress, { pods, network, images, version }, log);
     closing("metrics", () => metrics.close());
     log("info", "figures are served", { host: config.metricsAddress.host, port: metrics.port, path: "/metrics" });
   }

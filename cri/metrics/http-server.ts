@@ -5,7 +5,7 @@
 
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
-import { messageOf } from "../../native/index.ts";
+import { type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
 // An import of node:http evaluates all that it exports, and with its WebSocket a whole HTTP client: 50 ms of a start.
@@ -29,6 +29,7 @@ export interface Exposition {
 export async function serveMetrics(
   address: { host: string; port: number },
   figures: Exposition,
+  log: Log,
 ): Promise<MetricsServer> {
   const server = createServer({ headersTimeout: silenceMs, keepAliveTimeout: silenceMs, requestTimeout: silenceMs });
   server.maxConnections = connectionLimit;
@@ -47,6 +48,7 @@ export async function serveMetrics(
   } catch (error) {
     throw criErrors.metricsAddress({ address: `${host}:${port}`, reason: messageOf(error) }, error);
   }
+  logAcceptErrors(server, "the metrics server", log);
   const bound = server.address();
   return {
     port: typeof bound === "object" && bound !== null ? bound.port : port,

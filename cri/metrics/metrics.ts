@@ -1,5 +1,6 @@
 // Figures for Prometheus, measured and served.
 
+import type { Log } from "../../native/index.ts";
 import { Figures, type Measured } from "./figures.ts";
 import { serveMetrics } from "./http-server.ts";
 
@@ -9,10 +10,14 @@ export interface Metrics {
 }
 
 /** Measures from now on, and serves it on HOST:PORT. Rejects with FailedPrecondition when nothing can listen there. */
-export async function openMetrics(address: { host: string; port: number }, measured: Measured): Promise<Metrics> {
+export async function openMetrics(
+  address: { host: string; port: number },
+  measured: Measured,
+  log: Log,
+): Promise<Metrics> {
   const figures = new Figures(measured);
   try {
-    const server = await serveMetrics(address, figures);
+    const server = await serveMetrics(address, figures, log);
     return {
       port: server.port,
       close: () => {

@@ -1,6 +1,7 @@
 // What the streaming server answers to HTTP, and SPDY sessions of each protocol byte by byte.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { withItsServers } from "../../native/testing/servers.ts";
 import { negotiate } from "./http-server.ts";
 import { dataFrame, type Frame, FrameParser, flagFin } from "./spdy/frames.ts";
 import {
@@ -28,6 +29,14 @@ function throughProxy(request: Buffer, host: string, header?: string): Buffer {
   const lines = [`Host: ${host}`, ...(header === undefined ? [] : [header])].join("\r\n");
   return Buffer.from(request.toString("latin1").replace("Host: 127.0.0.1", lines), "latin1");
 }
+
+test("what cannot be accepted ends nothing", async () => {
+  const [own, servers] = await withItsServers(startEchoServer);
+  await using _ = own;
+  for (const each of servers) for (let n = 0; n < 2; n += 1) each.emit("error", new Error("accept ENFILE"));
+  expect(servers).toHaveLength(1);
+  expect((await exchange(own.port, spdyRequest("/exec/x", v4))).head).toMatch(/^HTTP\/1.1 404 /);
+});
 
 test.each([
   [["v5.channel.k8s.io", "v4.channel.k8s.io"], "v4.channel.k8s.io"],

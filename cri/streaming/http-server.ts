@@ -3,9 +3,10 @@
 // The one-time token in the URL is the protection, against other users of the node and pages in its browsers alike.
 // Host and Origin are not checked: kubelet and API server pass on what the user's client or dashboard sent to them.
 
+import { once } from "node:events";
 import type { IncomingMessage, Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
-import { beginWork, type Log, messageOf } from "../../native/index.ts";
+import { beginWork, type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
 import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
 import { Connections } from "./connections.ts";
 import type { Streams } from "./remote-command.ts";
@@ -67,6 +68,7 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
     });
   });
   const { port } = await listen(server, options);
+  logAcceptErrors(server, "the streaming server", options.log);
   const host = isIP(options.address) === 6 ? `[${options.address}]` : options.address;
   return {
     url: (target) => `http://${host}:${port}/${target.kind}/${tokens.issue(target)}`,
@@ -79,10 +81,7 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
 }
 
 async function listen(server: Server, { address, port }: StreamingOptions): Promise<AddressInfo> {
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, address, resolve);
-  });
+  await once(server.listen(port, address), "listening");
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new TypeError("an HTTP server without an address");
   return bound;
