@@ -25,6 +25,8 @@ const packages = [
   // What Keelson's package wants of Debian, and what its tests use.
   ...["libseccomp2", "libisal2", "libmnl0", "libstdc++6", "nftables", "iptables", "containernetworking-plugins"],
   ...["busybox-static", "docker-registry", "runc", "crun"],
+  // critest loads its AppArmor profiles through it.
+  "sudo",
 ];
 const left = ["doc", "man", "locale", "info"].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
 /** Sparse: what a guest may write. */

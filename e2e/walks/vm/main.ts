@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildBusyboxImage } from "../../fixtures/busybox-image.ts";
-import { createSteps } from "../../fixtures/steps.ts";
+import { createSteps, type Steps } from "../../fixtures/steps.ts";
 import { criTool, critest as critestProgram, toolsDirectory } from "../../fixtures/tools.ts";
 import { buildStandIns, imageByDigest, pushStandIns } from "../critest/images.ts";
 import { apparmor } from "./apparmor.ts";
@@ -117,13 +117,13 @@ async function walk(programs: Readonly<Record<string, string>>): Promise<void> {
 /** All chosen suites in one boot; what fails in one ends it, and the next ones run all the same. */
 async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuites: readonly string[]): Promise<void> {
   await using undo = new AsyncDisposableStack();
-  let guest: Omit<Scene, "step"> | undefined;
+  let guest: Omit<Scene, "step" | "add"> | undefined;
   const printLogs = async () => {
     print(`the console ends:\n${await endOf(parts.consoleLog)}`);
     if (guest !== undefined) print(`keelson's log ends:\n${await log(guest.machine)}`);
   };
   const { name } = parts.image;
-  const isUp = await counted([name, driver, "boot"], printLogs, async (step) => {
+  const isUp = await counted([name, driver, "boot"], printLogs, async ({ step }) => {
     const machine = await step(`${name} boots`, () => bootMachine(parts));
     undo.defer(() => machine.cut());
     guest = { machine, crictl: crictlOf(machine), driver, print };
@@ -135,8 +135,8 @@ async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuite
   if (!isUp) return;
   for (const suite of chosenSuites) {
     if (suite === "systemd" && driver !== "systemd") continue;
-    await counted([name, driver, suite], printLogs, async (step) => {
-      if (guest !== undefined) await suites[suite]?.({ ...guest, step });
+    await counted([name, driver, suite], printLogs, async ({ step, add }) => {
+      if (guest !== undefined) await suites[suite]?.({ ...guest, step, add });
     });
   }
 }
@@ -148,7 +148,7 @@ async function onKeptDisk(driver: Scene["driver"], parts: MachineParts, suite: s
     if (node !== undefined) print(`keelson's log ends:\n${await log(node.machine)}`);
   };
   await using undo = new AsyncDisposableStack();
-  await counted([parts.image.name, driver, suite], printLogs, async (step) => {
+  await counted([parts.image.name, driver, suite], printLogs, async ({ step }) => {
     node = undo.use(await makeNode(parts, driver, { step, print }));
     await keptDiskSuites[suite]?.(node);
   });
@@ -158,12 +158,12 @@ async function onKeptDisk(driver: Scene["driver"], parts: MachineParts, suite: s
 async function counted(
   row: readonly string[],
   printLogs: () => Promise<void>,
-  run: (step: Scene["step"]) => Promise<void>,
+  run: (steps: Pick<Steps, "step" | "add">) => Promise<void>,
 ): Promise<boolean> {
   const steps = createSteps(say);
   const began = performance.now();
   say(`== ${row.join(", ")}`);
-  await run(steps.step).catch(steps.thrown);
+  await run(steps).catch(steps.thrown);
   const { passed, failed } = steps.counts();
   if (failed > 0) await printLogs().catch((error: unknown) => say(`no logs: ${error}`));
   total.add({ passed, failed });

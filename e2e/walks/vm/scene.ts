@@ -5,7 +5,7 @@ import type { Crictl } from "../crictl/crictl.ts";
 import type { Driver } from "./keelson.ts";
 import type { Machine } from "./machine.ts";
 
-export interface Scene extends Pick<Steps, "step"> {
+export interface Scene extends Pick<Steps, "step" | "add"> {
   readonly machine: Machine;
   readonly crictl: Crictl;
   readonly driver: Driver;

@@ -8,7 +8,7 @@ import { busybox, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 
 /** Before every suite, on a disk where Keelson is installed. */
-export async function bringUp({ machine, crictl, step }: Scene): Promise<void> {
+export async function bringUp({ machine, crictl, step }: Omit<Scene, "add">): Promise<void> {
   await step("keelson serve answers", () => start(machine));
   await step("crictl info: ready, and its network too", async () => {
     const conditions = at(await crictl.json("info"), "status", "conditions");

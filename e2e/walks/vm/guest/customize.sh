@@ -27,6 +27,9 @@ mkdir -p "$root/etc/systemd/system-generators"
 for generator in "$root"/usr/lib/systemd/system-generators/*; do
   ln -s /dev/null "$root/etc/systemd/system-generators/$(basename "$generator")"
 done
+# mmdebstrap leaves the name of the machine that it ran on, which sudo would look up in vain.
+echo guest >"$root/etc/hostname"
+echo "127.0.1.1 guest" >>"$root/etc/hosts"
 # Nothing was updated.
 touch "$root/etc/.updated" "$root/var/.updated"
 # Keelson's package as it would lie there, from a disk that need not be copied.
