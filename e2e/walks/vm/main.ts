@@ -7,6 +7,7 @@
 //   --whole        all of critest and not a short list: an hour for each guest and driver
 //   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
 //   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
+//   --hardships    instead of suites: the clock an hour off, a full disk at boot, a full /run
 //   --short        Debian 13 with systemd's cgroups: smoke, and a few specs of critest
 // Ends with a table, and "N passed, N failed". The last console of each guest is kept in the tools' cache, in vm/.
 
@@ -22,6 +23,7 @@ import { apparmor } from "./apparmor.ts";
 import { makeCargo } from "./cargo.ts";
 import { critest, type Specs } from "./critest.ts";
 import { guestImage, guestNames } from "./guest-image.ts";
+import { hardships } from "./hardships.ts";
 import { crictlOf, drivers, install, log } from "./keelson.ts";
 import { limits } from "./limits.ts";
 import { bootMachine, endOf, type MachineParts } from "./machine.ts";
@@ -43,6 +45,7 @@ const { values: options } = parseArgs({
     whole: { type: "boolean", default: false },
     reboots: { type: "string" },
     "power-cuts": { type: "string" },
+    hardships: { type: "boolean", default: false },
     short: { type: "boolean", default: false },
   },
 });
@@ -62,6 +65,7 @@ const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
 const toPull = await imagesToPull(6);
 const keptDiskSuites: Readonly<Record<string, (node: Node) => Promise<void>>> = {
   ...(options.reboots === undefined ? {} : { reboots: (node) => reboots(node, count(options.reboots)) }),
+  ...(options.hardships ? { hardships } : {}),
   ...(options["power-cuts"] === undefined
     ? {}
     : { "power cuts": (node) => powerCuts(node, toPull, count(options["power-cuts"])) }),

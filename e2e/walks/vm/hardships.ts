@@ -1,0 +1,97 @@
+// What time and space do to a node: its clock an hour off at boot and while it runs, a full disk at boot, a full /run.
+
+import assert from "node:assert/strict";
+import { answers, crictlOf } from "./keelson.ts";
+import type { Node } from "./node.ts";
+import { runContainer, runPod } from "./pods.ts";
+import { podsHaveEnded, startsAgain } from "./power.ts";
+
+const hourMs = 3_600_000;
+const idle = "trap 'exit 0' TERM; while :; do sleep 1; done";
+
+export async function hardships(node: Node): Promise<void> {
+  for (const hours of [-1, 1]) {
+    const words = hours < 0 ? "back" : "forward";
+    await node.step(`the clock set ${words} by an hour under a running pod`, () => stepClock(node, hours));
+    await node.step(`the clock ${words} by an hour after a boot`, async () => {
+      await leaveOnePod(node, `clock-${words}`);
+      const machine = await node.boot({ clock: new Date(Date.now() + hours * hourMs) });
+      await podsHaveEnded(machine, 1);
+    });
+    await startsAgain(node);
+  }
+  await node.step("a full root disk at boot: it answers, and knows its pods", async () => {
+    await leaveOnePod(
+      node,
+      "full",
+      "dd if=/dev/zero of=/full bs=1M 2>/dev/null; dd if=/dev/zero of=/full2 bs=512 2>/dev/null; sync; df -k /",
+    );
+    const machine = await node.boot();
+    node.print((await machine.run("df -k / | tail -1")).replaceAll(/ +/g, " "));
+    const crictl = crictlOf(machine);
+    assert.notEqual(await crictl.run("pods", "--quiet"), "");
+    const refused = await runPod(machine, crictl, "no-room").then(
+      () => "a pod started all the same",
+      (error: unknown) => String(error).split("\n")[0] ?? "",
+    );
+    node.print(refused.slice(0, 400));
+    await machine.run("rm /full /full2");
+    await podsHaveEnded(machine);
+  });
+  await startsAgain(node);
+  await node.step(
+    "/run remounted so small that nothing fits: pods are refused in words, the running one goes on",
+    async () => {
+      const { machine } = node;
+      const crictl = crictlOf(machine);
+      const pod = await runPod(machine, crictl, "early");
+      const id = await runContainer(machine, crictl, pod, { name: "main", script: idle });
+      await machine.run("mount -o remount,size=$(($(df -k --output=used /run | tail -1) + 64))k /run");
+      await machine.attempt("dd if=/dev/zero of=/run/full bs=4k");
+      const refused = await runPod(machine, crictl, "no-room-in-run").then(
+        () => "a pod started all the same",
+        (error: unknown) => String(error).split("\n")[0] ?? "",
+      );
+      node.print(refused.slice(0, 400));
+      assert.match(refused, /space|a pod started/i);
+      assert.equal(await crictl.run("exec", "-s", id, "echo", "here"), "here");
+      await machine.run("systemctl restart keelson");
+      await answers(machine);
+      assert.equal(await crictl.run("exec", "-s", id, "echo", "still here"), "still here");
+      await machine.run("rm -f /run/full && mount -o remount,size=600m /run");
+      for (const each of (await crictl.run("pods", "--quiet")).split("\n")) {
+        await crictl.run("stopp", each);
+        await crictl.run("rmp", each);
+      }
+    },
+  );
+  await startsAgain(node);
+}
+
+async function stepClock({ machine }: Node, hours: number): Promise<void> {
+  const crictl = crictlOf(machine);
+  const pod = await runPod(machine, crictl, "clock");
+  const id = await runContainer(machine, crictl, pod, { name: "main", script: idle });
+  await machine.run(`date --set '${hours} hour'`);
+  try {
+    assert.equal(await crictl.run("exec", "-s", id, "echo", "here"), "here");
+    await crictl.json("stats", "--output", "json");
+    await crictl.run("stop", "--timeout", "10", id);
+    const again = await runContainer(machine, crictl, pod, { name: "again", script: "echo in the log" });
+    await crictl.run("logs", again);
+    await crictl.run("stopp", pod.id);
+    await crictl.run("rmp", pod.id);
+    assert.equal(await crictl.run("pods", "--quiet"), "");
+  } finally {
+    await machine.run(`date --set '${-hours} hour'`);
+  }
+}
+
+/** A running pod when the power goes; before that, `last` in the guest. */
+async function leaveOnePod({ machine }: Node, name: string, last = "sync"): Promise<void> {
+  const crictl = crictlOf(machine);
+  const pod = await runPod(machine, crictl, name);
+  await runContainer(machine, crictl, pod, { name: "main", script: idle });
+  await machine.attempt(last, 300);
+  await machine.cut();
+}
