@@ -24,7 +24,7 @@ export async function hardships(node: Node): Promise<void> {
     await leaveOnePod(
       node,
       "full",
-      "dd if=/dev/zero of=/full bs=1M 2>/dev/null; dd if=/dev/zero of=/full2 bs=512 2>/dev/null; sync; df -k /",
+      "mkdir -p /var/log/pods/no-room; for size in 1M 512; do dd if=/dev/zero of=/full.$size bs=$size; done; sync",
     );
     const machine = await node.boot();
     node.print((await machine.run("df -k / | tail -1")).replaceAll(/ +/g, " "));
@@ -35,7 +35,7 @@ export async function hardships(node: Node): Promise<void> {
       (error: unknown) => String(error).split("\n")[0] ?? "",
     );
     node.print(refused.slice(0, 400));
-    await machine.run("rm /full /full2");
+    await machine.run("rm /full.*");
     await podsHaveEnded(machine);
   });
   await startsAgain(node);

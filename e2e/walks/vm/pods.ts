@@ -5,6 +5,8 @@ import { write } from "./keelson.ts";
 import type { Machine } from "./machine.ts";
 
 export const busybox = "vm.test/busybox:1";
+/** In memory: there is room for them when the disk is full. */
+const configs = "/run/agent";
 
 export interface Pod {
   readonly id: string;
@@ -19,7 +21,7 @@ const security_context = { namespace_options: { pid: 1 } };
 
 /** `linux` is the sandbox's part of that name. */
 export async function runPod(machine: Machine, crictl: Crictl, name: string, linux: object = {}): Promise<Pod> {
-  const [file, logs] = [`/root/${name}.pod.json`, `/var/log/pods/${name}`];
+  const [file, logs] = [`${configs}/${name}.pod.json`, `/var/log/pods/${name}`];
   const metadata = { name, namespace: "vm", uid: `${name}-uid`, attempt: 0 };
   await write(
     machine,
@@ -50,7 +52,7 @@ export async function createContainer(
   pod: Pod,
   { name, script, linux = {}, image = busybox }: ContainerParts,
 ): Promise<string> {
-  const file = `/root/${pod.name}.${name}.json`;
+  const file = `${configs}/${pod.name}.${name}.json`;
   const config = {
     metadata: { name, attempt: 0 },
     image: { image },

@@ -7,7 +7,9 @@ until [ -c "$1" ]; do
   set -- /dev/vport*p1
 done
 exec 3<>"$1"
+# Of its own, so that it works where /run and the disk are full.
 mkdir -p /run/agent
+mount -t tmpfs agent /run/agent
 cd /run/agent || exit
 printf 'ready 0 0 0\n' >&3
 while read -r id seconds script <&3; do
