@@ -1,10 +1,11 @@
 // `npm run e2e:vm`: Keelson's package on hosts as people have them, Debian 12 and 13 with cgroup v2, systemd and AppArmor,
 // as guests of QEMU without KVM. The first run makes the guests from Debian's packages: two minutes.
 //
+// The first three any number of times:
 //   --guest NAME   debian12 or debian13; both when absent
 //   --driver NAME  of cgroups: cgroupfs or systemd; both when absent
 //   --suite NAME   smoke, limits, apparmor, systemd, critest or package; all when absent
-//   --whole        all of critest and not a short list: an hour for each guest and driver
+//   --whole        all of critest and not a short list: 10 to 20 minutes for each guest and driver
 //   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
 //   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
 //   --hardships    instead of suites: the clock an hour off, a full disk at boot, a full /run
@@ -39,9 +40,9 @@ import { systemdDriver } from "./systemd-driver.ts";
 
 const { values: options } = parseArgs({
   options: {
-    guest: { type: "string" },
-    driver: { type: "string" },
-    suite: { type: "string" },
+    guest: { type: "string", multiple: true },
+    driver: { type: "string", multiple: true },
+    suite: { type: "string", multiple: true },
     whole: { type: "boolean", default: false },
     reboots: { type: "string" },
     "power-cuts": { type: "string" },
@@ -87,8 +88,8 @@ else {
 }
 
 async function walk(programs: Readonly<Record<string, string>>): Promise<void> {
-  const names = chosen("guest", guestNames, options.short ? "debian13" : options.guest);
-  const chosenDrivers = chosen("driver", drivers, options.short ? "systemd" : options.driver);
+  const names = chosen("guest", guestNames, options.short ? ["debian13"] : options.guest);
+  const chosenDrivers = chosen("driver", drivers, options.short ? ["systemd"] : options.driver);
   const known = Object.keys(suites).filter((name) => !options.short || name === "smoke" || name === "critest");
   const chosenSuites = chosen("suite", known, options.suite);
   await using undo = new AsyncDisposableStack();
@@ -175,12 +176,15 @@ async function counted(
   return failed === 0;
 }
 
-/** All of a kind, or the one that was asked for. */
-function chosen<Name extends string>(kind: string, known: readonly Name[], name: string | undefined): readonly Name[] {
-  if (name === undefined) return known;
-  const found = known.filter((each) => each === name);
-  if (found.length === 0) throw new Error(`no ${kind} ${name}; there are ${known.join(", ")}`);
-  return found;
+/** Those that were asked for, in the order of their kind; all of it when there was no wish. */
+function chosen<Name extends string>(
+  kind: string,
+  known: readonly Name[],
+  wished: readonly string[] | undefined,
+): readonly Name[] {
+  const unknown = wished?.find((name) => !known.some((each) => each === name));
+  if (unknown !== undefined) throw new Error(`no ${kind} ${unknown}; there are ${known.join(", ")}`);
+  return known.filter((name) => wished === undefined || wished.includes(name));
 }
 
 function count(text: string | undefined): number {
