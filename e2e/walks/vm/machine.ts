@@ -41,6 +41,12 @@ export interface Machine {
   ended(deadlineMs: number): Promise<void>;
 }
 
+/** How long the boot took, and what it took besides. */
+export function tellBoot({ bootMs, failedBoots }: Machine): string {
+  const tries = failedBoots === 0 ? "" : `, and ${failedBoots} boots came to nothing before`;
+  return `ready ${(bootMs / 1000).toFixed(1)} s after QEMU's start${tries}`;
+}
+
 /** Ten to thirty seconds, on a machine that does little else. */
 const bootDeadlineMs = 90_000;
 /** Emulated, about one boot of fourteen panics or hangs. Only boots are tried again. */

@@ -27,7 +27,7 @@ import { guestImage, guestNames } from "./guest-image.ts";
 import { hardships } from "./hardships.ts";
 import { crictlOf, drivers, install, log } from "./keelson.ts";
 import { limits } from "./limits.ts";
-import { bootMachine, endOf, type MachineParts } from "./machine.ts";
+import { bootMachine, endOf, type MachineParts, tellBoot } from "./machine.ts";
 import { makeNode, type Node } from "./node.ts";
 import { installed } from "./package.ts";
 import { busybox } from "./pods.ts";
@@ -132,8 +132,7 @@ async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuite
     const machine = await step(`${name} boots`, () => bootMachine(parts));
     undo.defer(() => machine.cut());
     guest = { machine, crictl: crictlOf(machine), driver, print };
-    const tries = machine.failedBoots === 0 ? "" : `, and ${machine.failedBoots} boots came to nothing before`;
-    print(`ready ${(machine.bootMs / 1000).toFixed(1)} s after QEMU's start${tries}`);
+    print(tellBoot(machine));
     await install(machine, driver);
     await bringUp({ ...guest, step });
   });
