@@ -16,7 +16,7 @@ import { resolveAccount } from "./spec/accounts.ts";
 import { buildSpec } from "./spec/build.ts";
 import { encodeSpec } from "./spec/encode.ts";
 import { checkSubPaths, imageView, imageVolumes, withImageRefs } from "./spec/image-mounts.ts";
-import { refuseRelabelling, refuseSelinuxOptions } from "./spec/selinux.ts";
+import { containerLabels } from "./spec/selinux.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, userMappings } from "./user-namespace.ts";
@@ -28,9 +28,8 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
   refuseBeyondSandbox(sandbox, config);
   refuseBeyondHandler(sandbox.handler, config);
-  await refuseSelinuxOptions(`container ${config.metadata.name}`, config.security);
-  await refuseRelabelling(config.mounts);
   refuseMissingTarget(sandbox, config);
+  const labels = await containerLabels(env.selinux, sandbox, config);
 
   const id = newContainerId();
   const bundle = bundlePath(sandbox, id);
@@ -59,6 +58,8 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       lowestOomScore: env.lowestOomScore,
       filters: env.filters,
       defaultProfile: env.defaultProfile,
+      labels,
+      relabel: env.relabelling.for(labels),
       throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });

@@ -9,7 +9,9 @@ import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";
 import type { DefaultProfile } from "./spec/apparmor-default.ts";
+import type { Relabelling } from "./spec/relabel.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
+import type { Selinux } from "./spec/selinux-policy.ts";
 import type { Systemd } from "./systemd/units.ts";
 
 /** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
@@ -50,6 +52,8 @@ export interface Environment {
   readonly lowestOomScore: number;
   /** Of AppArmor. */
   readonly defaultProfile: DefaultProfile;
+  readonly selinux: Selinux;
+  readonly relabelling: Relabelling;
   /** As `throttlePaths` of spec/masking.ts. */
   readonly throttlePaths: readonly string[];
 }

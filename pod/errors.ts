@@ -140,19 +140,31 @@ export const podErrors = catalogue({
     sentence: "The runtime's default AppArmor profile {profile} was asked for and is not loaded: {reason}.",
     remedy: "Install apparmor_parser (Debian: apparmor) and restart keelson, or run the container Unconfined.",
   },
-  selinuxOptions: {
+  selinuxOption: {
+    code: "InvalidArgument",
+    sentence: "The SELinux {part} {value} of {object} cannot be used: {reason}.",
+    remedy: "Name one of this host's policy (seinfo lists them), or leave it out for the runtime's own.",
+  },
+  selinuxLabel: {
+    code: "InvalidArgument",
+    sentence: "The SELinux label {label} of {object} is not known to this host's policy.",
+    remedy: "Correct the SELinux options, or load a policy that has their user, role, type and level (semodule -i).",
+  },
+  selinuxUnlabelled: {
     code: "FailedPrecondition",
-    sentence:
-      "The SELinux label {label} was asked for {object}, SELinux is active on this node, and Keelson sets no SELinux labels.",
+    sentence: "The SELinux label {label} was asked for {object}, and no label can be given on this node: {reason}.",
     remedy:
-      "Run the pod on a node without SELinux (selinux=0 on the kernel's command line), or leave the SELinux options out.",
+      "Install a policy for containers (Fedora: container-selinux, Debian: selinux-policy-default), restart keelson and run the pod again, or leave the SELinux options out.",
+  },
+  selinuxHostPlace: {
+    code: "InvalidArgument",
+    sentence: "The mount of {source} at {target} is to be relabelled, and that is the host's own.",
+    remedy: "Mount a directory that is the pod's alone, or leave selinux_relabel out.",
   },
   selinuxRelabel: {
     code: "FailedPrecondition",
-    sentence:
-      "The mount of {source} at {target} is to be relabelled, SELinux is active on this node, and Keelson sets no SELinux labels.",
-    remedy:
-      "Run the pod on a node without SELinux (selinux=0 on the kernel's command line), or leave selinux_relabel out.",
+    sentence: "The mount of {source} at {target} cannot get the SELinux label {label}: {reason}.",
+    remedy: "Label it by hand (chcon -R), or mount its file system with that label (mount -o context=).",
   },
   privilegedInOrdinaryPod: {
     code: "InvalidArgument",

@@ -19,7 +19,9 @@ import { AccountFiles } from "./spec/account-files.ts";
 import { loadDefaultProfile } from "./spec/apparmor-default.ts";
 import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
+import { Relabelling } from "./spec/relabel.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
+import { readSelinux } from "./spec/selinux-policy.ts";
 import { Systemd } from "./systemd/units.ts";
 import type { Pods } from "./types.ts";
 
@@ -85,10 +87,15 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     hostCapabilities,
     lowestOomScore: await lowestOomScore(hostCapabilities),
     defaultProfile: await loadingProfile,
+    selinux: await readSelinux(),
+    relabelling: new Relabelling(host),
     throttlePaths: await throttlePaths(),
   };
   if (env.defaultProfile.kind === "missing") {
     log("warn", `containers run without AppArmor unless they name a profile: ${env.defaultProfile.reason}`);
+  }
+  if (env.selinux.kind === "unlabelled") {
+    log("warn", `SELinux is active, and containers run without its labels: ${env.selinux.reason}`);
   }
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);

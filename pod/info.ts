@@ -16,6 +16,7 @@ export async function sandboxInfo(env: Environment, sandbox: Sandbox): Promise<o
     podDirectory: sandbox.podDirectory,
     cgroup: sandbox.cgroup,
     netns: netnsPath,
+    selinux: sandbox.labels ?? null,
     timeline,
     leftovers,
     resources: jsonable(sandbox.resources.resources ?? sandbox.config.resources ?? null),

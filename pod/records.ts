@@ -10,6 +10,7 @@ import type { ImageId } from "../image/types.ts";
 import { changeFiles, messageOf, readFiles, replaceFile } from "../native/index.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import type { ShownImage } from "./shown-image.ts";
+import type { PodLabels } from "./spec/selinux.ts";
 import type {
   ContainerConfig,
   ContainerId,
@@ -32,6 +33,7 @@ export interface SandboxRecord {
   readonly monitorPid: number;
   readonly cgroup: string;
   readonly hostname: string;
+  readonly labels?: PodLabels;
   readonly resources: SandboxResources;
   readonly timeline: readonly { readonly stage: string; readonly milliseconds: number }[];
 }

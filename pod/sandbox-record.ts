@@ -18,6 +18,7 @@ export function sandboxRecord(sandbox: Sandbox): SandboxRecord {
     monitorPid: sandbox.monitorPid,
     cgroup: sandbox.cgroup,
     hostname: sandbox.hostname,
+    ...(sandbox.labels === undefined ? {} : { labels: sandbox.labels }),
     resources: sandbox.resources,
     timeline: sandbox.timeline,
   };

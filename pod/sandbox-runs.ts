@@ -64,7 +64,7 @@ export class SandboxRuns {
 
   async #start(config: SandboxConfig, handler: RuntimeHandler): Promise<Sandbox> {
     await handler.check();
-    const sandbox = newSandbox(this.#env, config, handler);
+    const sandbox = newSandbox(this.#env, config, handler, this.#sandboxes.values());
     this.#sandboxes.set(sandbox.id, sandbox);
     try {
       await startSandbox(this.#env, sandbox);

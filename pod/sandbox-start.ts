@@ -14,13 +14,21 @@ import { clearRemains } from "./remains.ts";
 import { Sandbox, type Stage } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { owedByNetwork, remainsOf } from "./sandbox-stop.ts";
-import { refuseSelinuxOptions } from "./spec/selinux.ts";
+import { choosePodLabels, known } from "./spec/selinux.ts";
+import { levelOf } from "./spec/selinux-label.ts";
 import type { SandboxConfig } from "./types.ts";
 import { type Leftover, UndoStack } from "./undo.ts";
 import { userMappings } from "./user-namespace.ts";
 
-export function newSandbox(env: Environment, config: SandboxConfig, handler: RuntimeHandler): Sandbox {
+/** `others` are all pods of this node. */
+export function newSandbox(
+  env: Environment,
+  config: SandboxConfig,
+  handler: RuntimeHandler,
+  others: Iterable<Sandbox>,
+): Sandbox {
   const id = newSandboxId();
+  const labels = choosePodLabels(env.selinux, config, levelsOf(others));
   return new Sandbox({
     id,
     config,
@@ -29,7 +37,16 @@ export function newSandbox(env: Environment, config: SandboxConfig, handler: Run
     podDirectory: join(env.runDirectory, "pods", id),
     cgroup: podCgroup(env, id, config),
     hostname: config.hostname === "" ? hostname() : config.hostname,
+    ...(labels === undefined ? {} : { labels }),
   });
+}
+
+/** Of SELinux. */
+function* levelsOf(sandboxes: Iterable<Sandbox>): Iterable<string> {
+  for (const { labels, containers } of sandboxes) {
+    yield labels === undefined ? "" : levelOf(labels.process);
+    for (const { config } of containers.values()) yield config.security.selinux?.level ?? "";
+  }
 }
 
 /**
@@ -68,7 +85,7 @@ async function refuseEarly(env: Environment, sandbox: Sandbox): Promise<void> {
   if (userMappings(security.namespaces) !== undefined && !sandbox.handler.features.userNamespaces) {
     throw podErrors.userNamespaceUnsupported({ pod: metadata.name, handler: sandbox.handler.name });
   }
-  await refuseSelinuxOptions(`pod ${metadata.name}`, security);
+  if (sandbox.labels !== undefined) await known(env.selinux, sandbox.labels, `pod ${metadata.name}`);
   if (!sandbox.ownNetwork) return;
   const readiness = env.network.readiness();
   if (!readiness.ready) throw podErrors.networkNotReady({ pod: metadata.name, reason: readiness.message });

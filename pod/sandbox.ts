@@ -6,6 +6,7 @@ import type { Container } from "./container.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { PodQueue } from "./queue.ts";
 import type { SandboxSetup } from "./spec/build.ts";
+import type { PodLabels } from "./spec/selinux.ts";
 import type { SandboxConfig, SandboxId, SandboxResources, SandboxView } from "./types.ts";
 import { userMappings } from "./user-namespace.ts";
 
@@ -29,6 +30,8 @@ export interface SandboxIdentity {
   readonly podDirectory: string;
   readonly cgroup: string;
   readonly hostname: string;
+  /** SELinux's; absent without it, and of a pod of an older keelson. */
+  readonly labels?: PodLabels;
 }
 
 export class Sandbox {
@@ -39,6 +42,7 @@ export class Sandbox {
   readonly podDirectory: string;
   readonly cgroup: string;
   readonly hostname: string;
+  readonly labels: PodLabels | undefined;
   readonly queue = new PodQueue();
   readonly containers = new Map<string, Container>();
   /** Ends the watch over the monitor. */
@@ -64,6 +68,7 @@ export class Sandbox {
     this.podDirectory = identity.podDirectory;
     this.cgroup = identity.cgroup;
     this.hostname = identity.hostname;
+    this.labels = identity.labels;
   }
 
   /** Equal for a request and its retry. */

@@ -12,7 +12,8 @@ import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
 import { isKernelAtLeast } from "../../pod/kernel-release.ts";
 import { apparmorIsOn } from "../../pod/spec/apparmor-default.ts";
-import { selinuxIsActive } from "../../pod/spec/selinux.ts";
+import { labelText } from "../../pod/spec/selinux-label.ts";
+import { readSelinux, type Selinux } from "../../pod/spec/selinux-policy.ts";
 import type { Config } from "./config.ts";
 
 export interface Finding {
@@ -39,7 +40,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["namespaces", async () => checkNamespaces(await readdir("/proc/self/ns"))],
     ["seccomp", checkSeccomp],
     ["AppArmor", checkApparmor],
-    ["SELinux", async () => checkSelinux(await selinuxIsActive())],
+    ["SELinux", async () => checkSelinux(await readSelinux())],
     ["cgroups", checkCgroups],
     ["cgroup driver", checkCgroupDriver],
     ["native programs", async () => checkPrograms(nativePaths())],
@@ -171,14 +172,21 @@ async function checkApparmor(): Promise<Finding> {
   );
 }
 
-/** Active, the kubelet asks to relabel most volumes, and pods are refused for it. */
-export function checkSelinux(active: boolean): Finding {
-  if (!active) return ok("SELinux", "not active");
-  return fail(
-    "SELinux",
-    "active, and Keelson sets no labels: mounts that are to be relabelled are refused",
-    "Start the node with selinux=0, or use another runtime on it.",
-  );
+export function checkSelinux(selinux: Selinux): Finding {
+  switch (selinux.kind) {
+    case "off":
+      return ok("SELinux", "not active");
+    case "unlabelled":
+      return warn(
+        "SELinux",
+        `active, and containers run without its labels: ${selinux.reason}`,
+        "Install a policy for containers (Fedora: container-selinux, Debian: selinux-policy-default).",
+      );
+    case "on": {
+      const apart = selinux.hasCategories ? "each pod with categories of its own" : "all pods alike";
+      return ok("SELinux", `active; containers are ${labelText(selinux.process)}, ${apart}`);
+    }
+  }
 }
 
 async function checkCgroups(): Promise<Finding> {

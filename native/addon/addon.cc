@@ -21,6 +21,7 @@
 #include "addon/layers.h"
 #include "addon/network.h"
 #include "addon/overlay.h"
+#include "addon/relabel.h"
 #include "addon/seccomp.h"
 #include "addon/service_manager.h"
 #include "addon/spawn.h"
@@ -344,6 +345,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
   exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));
   exports.Set("removeTree", method<path>(env, remove_tree));
+  exports.Set("relabelTree", method<path, text, count, size>(env, relabel_tree, to_bigint));
   exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
   exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
   exports.Set("unmount", method<path>(env, unmount));

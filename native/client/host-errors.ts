@@ -25,6 +25,11 @@ export const hostErrors = catalogue({
     sentence: "{message}.",
     remedy: "Try again when no other process changes it.",
   },
+  hostLate: {
+    code: "DeadlineExceeded",
+    sentence: "{message}.",
+    remedy: "Try again when the host is less busy, or with less to do.",
+  },
   hostRefused: {
     code: "Internal",
     sentence: "{message}.",
@@ -36,6 +41,7 @@ const byKind: Readonly<Partial<Record<FailureKind, Exclude<keyof typeof hostErro
   invalid: "hostInvalid",
   not_found: "hostNotFound",
   state: "hostChanged",
+  timeout: "hostLate",
 };
 
 /** A rejection of the addon; `kind`, `step`, `object` and `errno` as in Failure. */

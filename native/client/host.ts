@@ -124,6 +124,12 @@ export interface Host {
    */
   removeTree(path: string): Promise<void>;
   /**
+   * Gives a tree (or one file) an SELinux label: how many of its files had another. Through no link and into no other
+   * mount; a top that has the label is taken for a tree that has it, and file systems without labels are passed over.
+   * Rejects with InvalidArgument past `maxInodes`, with DeadlineExceeded past `maxSeconds`.
+   */
+  relabelTree(path: string, label: string, maxInodes: bigint, maxSeconds: number): Promise<bigint>;
+  /**
    * Reads regular files out of a container's root (layers as overlayfs would show them, top first),
    * resolved inside the root (openat2 RESOLVE_IN_ROOT) on a detached mount; nothing but a regular file is
    * opened. One answer for each path; a file longer than `limitBytes` (at most 2^30) is `too-large`.
@@ -226,6 +232,8 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
+    relabelTree: (path, label, maxInodes, maxSeconds) =>
+      withHostError(() => addon.relabelTree(path, label, maxInodes, maxSeconds)),
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
     removedPaths: (upper, layers, maxPaths = 1_000_000n) =>
       withHostError(() => addon.removedPaths(upper, layers, maxPaths)),
@@ -270,6 +278,7 @@ const methods = [
   "openInside",
   "diskUsage",
   "removeTree",
+  "relabelTree",
   "readFromLayers",
   "removedPaths",
   "unmount",

@@ -18,20 +18,6 @@ namespace {
 
 constexpr size_t max_pending_bytes = 1024 * 1024;
 
-// What a walk does with what it meets. Names are relative to the directory `parent`.
-class TreeVisitor {
- public:
-  virtual ~TreeVisitor() = default;
-  // True: a directory to walk into.
-  virtual Result<bool> entry(int parent, const char* name, unsigned char type) = 0;
-  // A directory that is another mount and was not entered.
-  virtual Status mount_point(const char*) { return {}; }
-  // All inside the directory has been visited.
-  virtual Status leave(int, const char*) { return {}; }
-  // Whether what has been visited is gone.
-  virtual bool removes() const { return false; }
-};
-
 // One directory on the way from the root to where the walk stands. Kept by identity, not by
 // descriptor: a tree deeper than the descriptor limit is a known trick.
 struct Level {
@@ -217,6 +203,12 @@ Status each_entry(int directory, const std::string& name, const std::function<Re
   }
 }
 
+Status walk_tree(int directory, TreeVisitor& visitor) {
+  Fd listing = open_directory(directory, ".");
+  if (!listing) return fail_errno("open it");
+  return Walk(visitor).run(std::move(listing));
+}
+
 Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   Measure measure(max_inodes);
   Fd root(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
@@ -226,9 +218,7 @@ Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   measure.stay_on(info.st_dev);
   TRY(measure.count(info));
   if (!S_ISDIR(info.st_mode)) return measure.use();
-  Fd listing = open_directory(root.get(), ".");
-  if (!listing) return fail_errno("open it");
-  TRY(Walk(measure).run(std::move(listing)));
+  TRY(walk_tree(root.get(), measure));
   return measure.use();
 }
 

@@ -1,4 +1,4 @@
-// Directories and whole trees of hostile content: listing, measuring and removing them.
+// Directories and whole trees of hostile content: listing, walking, measuring and removing them.
 //
 // No link is followed, no mount point is crossed, any depth takes one open
 // descriptor and no recursion.
@@ -17,6 +17,23 @@ namespace keelson {
 // Calls `visit` for each name in `directory`, open for reading, but `.` and `..`, from where its offset stands, until
 // that answers false. `name` is for errors.
 Status each_entry(int directory, const std::string& name, const std::function<Result<bool>(const dirent64&)>& visit);
+
+// What a walk does with what it meets. Names are relative to the directory `parent`.
+class TreeVisitor {
+ public:
+  virtual ~TreeVisitor() = default;
+  // True: a directory to walk into. `type` is of d_type, which may be DT_UNKNOWN.
+  virtual Result<bool> entry(int parent, const char* name, unsigned char type) = 0;
+  // A directory that is another mount and was not entered.
+  virtual Status mount_point(const char*) { return {}; }
+  // All inside the directory has been visited.
+  virtual Status leave(int, const char*) { return {}; }
+  // Whether what has been visited is gone.
+  virtual bool removes() const { return false; }
+};
+
+// Visits all that is below a directory, children before their directory is left.
+Status walk_tree(int directory, TreeVisitor& visitor);
 
 struct TreeUse {
   uint64_t bytes = 0;   // allocated: st_blocks * 512, hard links counted once

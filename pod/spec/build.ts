@@ -13,8 +13,10 @@ import type { ImageVolume } from "./image-mounts.ts";
 import { hiddenPaths } from "./masking.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
 import type { OciNamespace, OciSpec } from "./oci.ts";
+import type { Relabel } from "./relabel.ts";
 import { ociResources } from "./resources.ts";
 import type { SeccompFilters } from "./seccomp.ts";
+import type { ContainerLabels } from "./selinux.ts";
 
 export interface SandboxSetup {
   readonly id: SandboxId;
@@ -44,6 +46,9 @@ export interface ContainerSetup {
   readonly filters: SeccompFilters;
   /** Of AppArmor. */
   readonly defaultProfile: DefaultProfile;
+  /** Of SELinux. */
+  readonly labels: ContainerLabels;
+  readonly relabel: Relabel;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
 }
@@ -51,12 +56,12 @@ export interface ContainerSetup {
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
-  const { config, account } = container;
+  const { config, account, labels } = container;
   const { security } = config;
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
   const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
-    planMounts(config, sandbox, container.imageVolumes),
+    planMounts(config, sandbox, container.imageVolumes, container.relabel),
     planDevices(config),
     container.filters.profile(security, capabilities.bounding),
     apparmorFor(security, container.defaultProfile),
@@ -76,6 +81,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       capabilities,
       noNewPrivileges: security.noNewPrivs && !security.privileged,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+      ...(labels.process === undefined ? {} : { selinuxLabel: labels.process }),
       // Never this daemon's own, which may be the last to be killed.
       oomScoreAdj: Math.max(Number(config.resources?.oomScoreAdj ?? 0), container.lowestOomScore),
     },
@@ -94,6 +100,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       resources: ociResources(config.resources, devices.rules),
       ...hiddenPaths(security, sandbox.user !== undefined, container.throttlePaths),
       rootfsPropagation: mounts.rootfsPropagation,
+      ...(labels.mount === undefined ? {} : { mountLabel: labels.mount }),
       ...(seccomp === undefined ? {} : { seccomp }),
       ...(sandbox.user === undefined ? {} : ociMappings(sandbox.user)),
     },

@@ -58,6 +58,8 @@ async function specOf(change: Partial<ContainerConfig>) {
       hostCapabilities: (1n << 41n) - 1n,
       lowestOomScore: -500,
       defaultProfile: { kind: "off" },
+      labels: {},
+      relabel: async () => undefined,
       throttlePaths: [],
       filters: new SeccompFilters("/nowhere", loadHost()),
     },

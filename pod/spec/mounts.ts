@@ -9,6 +9,7 @@ import type { ContainerConfig, IdMappings, Mount } from "../types.ts";
 import { ociMappings } from "../user-namespace.ts";
 import { type ImageVolume, imageMount } from "./image-mounts.ts";
 import type { OciLinux, OciMount } from "./oci.ts";
+import type { Relabel } from "./relabel.ts";
 
 /** Host paths of what the sandbox gives to all its containers. */
 export interface SandboxFiles {
@@ -34,10 +35,11 @@ export async function planMounts(
   config: ContainerConfig,
   sandbox: MountSetup,
   images: readonly ImageVolume[],
+  relabel: Relabel,
 ): Promise<MountPlan> {
   for (const mount of config.mounts) await refuseOverProc(mount);
   const ofImage = new Map(images.map((volume) => [volume.mount, imageMount(volume)]));
-  const requested = await Promise.all(config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount)));
+  const requested = await Promise.all(config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount, relabel)));
   const taken = new Set(config.mounts.map(destinationOf));
   // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
   const own = [...(await kernelMounts(config, sandbox)), ...fileMounts(config, sandbox.files)].filter(
@@ -118,15 +120,17 @@ function destinationOf({ containerPath }: Mount): string {
   return posix.resolve("/", containerPath);
 }
 
-async function hostMount(mount: Mount): Promise<OciMount> {
+async function hostMount(mount: Mount, relabel: Relabel): Promise<OciMount> {
   if (!mount.containerPath.startsWith("/")) {
     throw podErrors.mountTarget({ target: mount.containerPath, reason: "it is not absolute" });
   }
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
+  const source = await presentSource(mount);
+  await relabel(mount, source);
   return {
     destination: destinationOf(mount),
     type: "bind",
-    source: await presentSource(mount),
+    source,
     options: ["rbind", propagationOption[mount.propagation], access, ...mount.mountOptions],
     ...(mount.uidMappings.length > 0 || mount.gidMappings.length > 0
       ? ociMappings({ uids: mount.uidMappings, gids: mount.gidMappings })

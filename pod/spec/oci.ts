@@ -26,6 +26,7 @@ export interface OciProcess {
   readonly noNewPrivileges: boolean;
   readonly oomScoreAdj?: number;
   readonly apparmorProfile?: string;
+  readonly selinuxLabel?: string;
 }
 
 export interface OciCapabilities {
@@ -99,5 +100,7 @@ export interface OciLinux extends Partial<OciMappings> {
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
   readonly rootfsPropagation: "rprivate" | "rslave" | "rshared";
+  /** SELinux's. */
+  readonly mountLabel?: string;
   readonly seccomp?: object;
 }

@@ -1,56 +1,266 @@
-// What asks for SELinux labels, on a host where SELinux is active and on one where it is not. (Here it is not.)
+// SELinux labels: what the host's policy gives, what a pod may change of them, and what it must not be able to.
+// (This kernel has no SELinux: the policy is a file, and the kernel's word on a label a function.)
 
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Mount } from "../types.ts";
-import { refuseRelabelling, refuseSelinuxOptions } from "./selinux.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
+import type { ContainerConfig, ContainerSecurity, SandboxConfig, SandboxSecurity, SelinuxOptions } from "../types.ts";
+import { choosePodLabels, containerLabels, known, type PodLabels } from "./selinux.ts";
+import { labelText, parseLabel, withOptions } from "./selinux-label.ts";
+import { type ContainerPolicy, readSelinux, type Selinux } from "./selinux-policy.ts";
 
-let active: string;
-beforeAll(async () => {
-  active = await mkdtemp(join(tmpdir(), "keelson-selinux-"));
-  await writeFile(join(active, "enforce"), "0");
+const process = { user: "system_u", role: "system_r", type: "container_t", level: "s0" };
+const file = { user: "system_u", role: "object_r", type: "container_file_t", level: "s0" };
+const policy: ContainerPolicy = { kind: "on", process, file, hasCategories: true, canonical: async (label) => label };
+const withoutLevels: ContainerPolicy = {
+  ...policy,
+  process: { ...process, level: "" },
+  file: { ...file, level: "" },
+  hasCategories: false,
+};
+const off: Selinux = { kind: "off" };
+
+const named = (options: Partial<SelinuxOptions>): SelinuxOptions => ({
+  user: "",
+  role: "",
+  type: "",
+  level: "",
+  ...options,
 });
-afterAll(() => rm(active, { recursive: true }));
-
-const mount = (selinuxRelabel: boolean): Mount => ({
-  containerPath: "/data",
-  hostPath: "/srv/data",
-  readonly: false,
-  selinuxRelabel,
-  propagation: "private",
-  uidMappings: [],
-  gidMappings: [],
-  recursiveReadOnly: false,
-  imageSubPath: "",
-  mountOptions: [],
+const pod = (change: Partial<SandboxSecurity> = {}): SandboxConfig => {
+  const config = sandboxConfig("web");
+  return { ...config, security: { ...config.security, ...change } };
+};
+const container = (change: Partial<ContainerSecurity> = {}): ContainerConfig => ({
+  ...containerConfig("main", "img", []),
+  security: { ...plainSecurity, ...change },
 });
+/** Categories in turn. */
+const inTurn = (...numbers: number[]) => {
+  const left = [...numbers];
+  return () => left.shift() ?? 0;
+};
+const labels: PodLabels = {
+  process: "system_u:system_r:container_t:s0:c1,c2",
+  mount: "system_u:object_r:container_file_t:s0:c1,c2",
+};
 
-const level = { user: "", role: "", type: "", level: "s0:c1,c2" };
-
-test("where SELinux is active, options are refused with the label they spell; empty ones ask for nothing", async () => {
-  await expect(refuseSelinuxOptions("pod web", { selinux: level, privileged: false }, active)).rejects.toThrow(
-    "label :::s0:c1,c2 was asked for pod web",
-  );
-  await refuseSelinuxOptions("pod web", { selinux: { ...level, level: "" }, privileged: false }, active);
-  await refuseSelinuxOptions("pod web", { privileged: false }, active);
-});
-
-test("where it is not, options have nothing to confine by, as with every other runtime", async () => {
-  await refuseSelinuxOptions("pod web", { selinux: level, privileged: false }, join(active, "missing"));
-});
-
-test("a privileged container is not confined, whatever its options", async () => {
-  const selinux = { user: "", role: "", type: "spc_t", level: "" };
-  await refuseSelinuxOptions("container main", { selinux, privileged: true }, active);
-});
-
-test("relabelling is refused by name where SELinux is active; elsewhere there is nothing to relabel", async () => {
-  await expect(refuseRelabelling([mount(false), mount(true)], active)).rejects.toMatchObject({
-    code: "FailedPrecondition",
-    message: expect.stringContaining("The mount of /srv/data at /data is to be relabelled"),
+describe("a label", () => {
+  test("is read and written with and without a level", () => {
+    for (const text of ["system_u:system_r:container_t", labels.process, "u:r:t:s0-s15:c0.c1023"]) {
+      const label = parseLabel(text);
+      expect(label && labelText(label)).toBe(text);
+    }
+    for (const text of ["", "a:b", "a:b:c:", "a:b:c:s0:", "a:b:c:low", 'a:b:"c":s0', "a:b:c:s0:c1,", "a b:c:d:s0"])
+      expect(parseLabel(text), text).toBeUndefined();
   });
-  await refuseRelabelling([mount(false)], active);
-  await refuseRelabelling([mount(true)], join(active, "missing"));
+
+  test("takes what a pod names of it, part by part", () => {
+    expect(labelText(withOptions(process, named({ type: "spc_t" }), "pod web"))).toBe("system_u:system_r:spc_t:s0");
+    for (const level of ["s0", "s0:c1,c2", "s0:c1.c1023", "s0-s0:c0.c1023", "s0:c1.c3,c7"])
+      expect(withOptions(process, named({ level }), "pod web").level).toBe(level);
+  });
+
+  test("is not led out of its place by what a pod names", () => {
+    const attacks: Partial<SelinuxOptions>[] = [
+      // Another option of the mount, or the end of the quotes around the label.
+      { type: "container_file_t,upperdir=/etc" },
+      { level: 's0:c1",upperdir="/etc' },
+      { level: "s0:c1,upperdir=/etc" },
+      { level: "s0:c1\\,c2" },
+      { level: "s0:c1,c2 rw" },
+      // A label of other parts.
+      { user: "system_u:system_r:init_t:s0" },
+      { type: "spc_t:s0" },
+      { role: "a:b" },
+      // The end of a text, or of a line of a file.
+      { type: "container_t\0" },
+      { type: "container_t\n" },
+      { level: "s0\n" },
+      { level: "s0:c1,,c2" },
+      { level: "s0:c1.c2.c3" },
+      { level: "s0:c99999" },
+      { level: `s0:${"c1,".repeat(5000)}c1` },
+      { type: "t".repeat(5000) },
+      { type: "../../etc" },
+      { type: "container_t\u202e" },
+      { user: " " },
+    ];
+    for (const attack of attacks)
+      expect(() => withOptions(process, named(attack), "pod web"), JSON.stringify(attack)).toThrow(
+        "of pod web cannot be used",
+      );
+  });
+
+  test("without levels, on a host whose policy has none, is at s0 and nowhere else", () => {
+    expect(labelText(withOptions(withoutLevels.process, named({ level: "s0" }), "pod web"))).toBe(
+      "system_u:system_r:container_t",
+    );
+    expect(() => withOptions(withoutLevels.process, named({ level: "s0:c1" }), "pod web")).toThrow(
+      "this host's policy has no levels",
+    );
+  });
+});
+
+describe("the host's policy", () => {
+  let directory: string;
+  const places = () => ({
+    selinuxfs: join(directory, "fs"),
+    configuration: join(directory, "etc"),
+    shared: join(directory, "shared"),
+  });
+  const all = async (label: string) => label;
+  const contexts = `# Containers
+process = "system_u:system_r:container_t:s0"
+content = "system_u:object_r:virt_var_lib_t:s0"
+file = "system_u:object_r:container_file_t:s0"
+ro_file = "system_u:object_r:container_ro_file_t:s0"
+`;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "keelson-selinux-"));
+    await mkdir(join(directory, "etc/default/contexts"), { recursive: true });
+    await mkdir(join(directory, "fs"));
+    await writeFile(join(directory, "fs/mls"), "1");
+  });
+  afterAll(() => rm(directory, { recursive: true }));
+
+  test("is off where no selinuxfs is mounted, and nothing else is read then", async () => {
+    expect(await readSelinux({ ...places(), selinuxfs: join(directory, "none") }, all)).toEqual(off);
+  });
+
+  test("that names no labels for containers gives none, and says so", async () => {
+    expect(await readSelinux(places(), all)).toMatchObject({
+      kind: "unlabelled",
+      reason: expect.stringContaining("/etc/targeted/contexts/lxc_contexts"),
+    });
+  });
+
+  test("is the one that the configuration names; otherwise the one that containers' packages bring", async () => {
+    await writeFile(join(directory, "shared"), contexts.replaceAll("container_t", "shared_t"));
+    expect(await readSelinux(places(), all)).toMatchObject({ kind: "on", process: { type: "shared_t" } });
+    await writeFile(join(directory, "etc/config"), "SELINUX=permissive\nSELINUXTYPE=default\n");
+    await writeFile(join(directory, "etc/default/contexts/lxc_contexts"), contexts);
+    expect(await readSelinux(places(), all)).toMatchObject({ process, file, hasCategories: true });
+  });
+
+  test("has categories where the kernel knows them", async () => {
+    const few = async (label: string) => (label.includes("c1023") ? undefined : label);
+    expect(await readSelinux(places(), few)).toMatchObject({ kind: "on", hasCategories: false });
+    const none = async () => undefined;
+    expect(await readSelinux(places(), none)).toMatchObject({ reason: expect.stringContaining("does not know") });
+    await writeFile(join(directory, "etc/default/contexts/lxc_contexts"), contexts.replaceAll(":s0", ""));
+    expect(await readSelinux(places(), all)).toMatchObject({ hasCategories: false, process: { level: "" } });
+  });
+
+  test("spells a label as the kernel reads it back", async () => {
+    await writeFile(join(directory, "etc/default/contexts/lxc_contexts"), contexts);
+    await writeFile(join(directory, "fs/context"), "");
+    const selinux = await readSelinux(places());
+    expect(selinux.kind === "on" && (await selinux.canonical("u:r:t:s0"))).toBe("u:r:t:s0");
+  });
+});
+
+describe("a pod's labels", () => {
+  test("have a pair of categories, which its files have too", () => {
+    expect(choosePodLabels(policy, pod(), [], inTurn(2, 1))).toEqual(labels);
+  });
+
+  test("share no pair with another pod, however that is written", () => {
+    const taken = ["s0:c1,c2", "s0:c4,c3", ""];
+    const chosen = choosePodLabels(policy, pod(), taken, inTurn(1, 2, 3, 4, 1022, 1023, 7, 7, 5, 6));
+    expect(chosen?.process).toBe("system_u:system_r:container_t:s0:c5,c6");
+    const many = new Set<string>();
+    for (let count = 0; count < 300; count += 1)
+      many.add(parseLabel(choosePodLabels(policy, pod(), many)?.process ?? "")?.level ?? "");
+    expect(many.size).toBe(300);
+  });
+
+  test("take what the request names; files their level and user, not their type", () => {
+    const selinux = named({ user: "staff_u", type: "web_t", level: "s0:c9" });
+    expect(choosePodLabels(policy, pod({ selinux }), [])).toEqual({
+      process: "staff_u:system_r:web_t:s0:c9",
+      mount: "staff_u:object_r:container_file_t:s0:c9",
+    });
+    expect(choosePodLabels(policy, pod({ selinux: named({ type: "web_t" }) }), [], inTurn(1, 2))).toEqual({
+      process: "system_u:system_r:web_t:s0:c1,c2",
+      mount: labels.mount,
+    });
+  });
+
+  test("have no categories where the policy has none", () => {
+    expect(choosePodLabels(withoutLevels, pod(), [])?.mount).toBe("system_u:object_r:container_file_t");
+    expect(choosePodLabels({ ...policy, hasCategories: false }, pod(), [])?.mount).toBe(
+      "system_u:object_r:container_file_t:s0",
+    );
+  });
+
+  test("are none without SELinux, whatever is asked for", () => {
+    expect(choosePodLabels(off, pod({ selinux: named({ level: "s0:c1,c2" }) }), [])).toBeUndefined();
+  });
+
+  test("are refused where SELinux is active and the policy has none for containers", () => {
+    const unlabelled: Selinux = { kind: "unlabelled", reason: "there is no file" };
+    expect(choosePodLabels(unlabelled, pod(), [])).toBeUndefined();
+    const selinux = named({ level: "s0:c1,c2" });
+    expect(() => choosePodLabels(unlabelled, pod({ selinux }), [])).toThrow(
+      "The SELinux label :::s0:c1,c2 was asked for pod web, and no label can be given on this node: there is no file.",
+    );
+    expect(choosePodLabels(unlabelled, pod({ selinux, privileged: true }), [])).toBeUndefined();
+  });
+});
+
+describe("a container's labels", () => {
+  test("are its pod's, but for what it names", async () => {
+    expect(await containerLabels(policy, { labels, config: pod() }, container())).toEqual(labels);
+    const selinux = named({ type: "web_t", level: "s0:c7" });
+    expect(await containerLabels(policy, { labels, config: pod() }, container({ selinux }))).toEqual({
+      process: "system_u:system_r:web_t:s0:c7",
+      mount: "system_u:object_r:container_file_t:s0:c7",
+    });
+  });
+
+  test("of a privileged one, or one with the host's processes or IPC, are its files' alone", async () => {
+    const unconfined = { mount: labels.mount };
+    const config = pod();
+    const selinux = named({ type: "web_t" });
+    expect(await containerLabels(policy, { labels, config }, container({ privileged: true, selinux }))).toEqual(
+      unconfined,
+    );
+    for (const shared of [{ pid: "node" }, { ipc: "node" }] as const) {
+      const namespaces = { ...podNamespaces, ...shared };
+      expect(await containerLabels(policy, { labels, config }, container({ namespaces }))).toEqual(unconfined);
+      expect(await containerLabels(policy, { labels, config: pod({ namespaces }) }, container())).toEqual(unconfined);
+      const confined = await containerLabels(policy, { labels, config }, container({ namespaces, selinux }));
+      expect(confined.process).toBe("system_u:system_r:web_t:s0:c1,c2");
+    }
+    const network = { ...podNamespaces, network: "node" } as const;
+    expect(await containerLabels(policy, { labels, config }, container({ namespaces: network }))).toEqual(labels);
+  });
+
+  test("are as the kernel spells them, and refused when it does not know them", async () => {
+    const picky: Selinux = {
+      ...policy,
+      canonical: async (label) => (label.includes("nobody_t") ? undefined : label.replace("c2,c1", "c1,c2")),
+    };
+    const reversed = container({ selinux: named({ level: "s0:c2,c1" }) });
+    expect(await containerLabels(picky, { labels, config: pod() }, reversed)).toEqual(labels);
+    const unknown = container({ selinux: named({ type: "nobody_t" }) });
+    await expect(containerLabels(picky, { labels, config: pod() }, unknown)).rejects.toMatchObject({
+      code: "InvalidArgument",
+      message: expect.stringContaining("system_u:system_r:nobody_t:s0:c1,c2 of container main is not known"),
+    });
+    await expect(known(picky, { ...labels, process: "u:r:nobody_t:s0" }, "pod web")).rejects.toThrow("of pod web");
+  });
+
+  test("are none in a pod of an older keelson, where they are refused by name", async () => {
+    expect(await containerLabels(policy, { config: pod() }, container())).toEqual({});
+    const asking = container({ selinux: named({ type: "web_t" }) });
+    await expect(containerLabels(policy, { config: pod() }, asking)).rejects.toMatchObject({
+      code: "FailedPrecondition",
+      message: expect.stringContaining("set no labels"),
+    });
+    expect(await containerLabels(off, { config: pod() }, asking)).toEqual({});
+  });
 });

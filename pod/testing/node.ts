@@ -15,6 +15,7 @@ import { NodePods } from "../pods.ts";
 import { type ObjectRecord, Records } from "../records.ts";
 import { recover } from "../recovery.ts";
 import { AccountFiles } from "../spec/account-files.ts";
+import { Relabelling } from "../spec/relabel.ts";
 import { SeccompFilters } from "../spec/seccomp.ts";
 import type { ContainerId, PodEvent, SandboxId } from "../types.ts";
 import { containerConfig, sandboxConfig } from "./configs.ts";
@@ -71,6 +72,7 @@ export class ScriptedNode {
   readonly handlers = new Map([["native", native]]);
   cgroupDriver: CgroupDriver = "cgroupfs";
   systemd: Environment["systemd"];
+  selinux: Environment["selinux"] = { kind: "off" };
   /** Where the daemon of now keeps its records: a killed one goes on with those of its time. */
   stateDirectory: string;
   readonly #monitors = new Map<string, ScriptedMonitor>();
@@ -198,6 +200,8 @@ export class ScriptedNode {
       hostCapabilities: 0n,
       lowestOomScore: -1000,
       defaultProfile: { kind: "off" },
+      selinux: this.selinux,
+      relabelling: new Relabelling(host),
       throttlePaths: [],
     };
   }

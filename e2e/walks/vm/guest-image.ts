@@ -9,15 +9,36 @@ import { sourceOf } from "../../fixtures/debian.ts";
 
 const execute = promisify(execFile);
 
-const suites = { debian12: "bookworm", debian13: "trixie" } as const;
-export type GuestName = keyof typeof suites;
-export const guestNames: readonly GuestName[] = ["debian12", "debian13"];
+/** In place of AppArmor: Debian's policy, and labels on all files, which mke2fs copies. */
+const selinux = {
+  packages: ["selinux-policy-default", "policycoreutils"],
+  hook: [
+    "set -eu",
+    'printf "SELINUX=permissive\\nSELINUXTYPE=default\\n" >"$1/etc/selinux/config"',
+    'chroot "$1" setfiles -F /etc/selinux/default/contexts/files/file_contexts /',
+  ].join("\n"),
+  kernelWords: ["lsm=landlock,lockdown,yama,integrity,selinux"],
+};
+const guests = {
+  debian12: { suite: "bookworm" },
+  debian13: { suite: "trixie" },
+  selinux: { suite: "trixie", more: selinux },
+} as const;
+export type GuestName = keyof typeof guests;
+export const guestNames: readonly GuestName[] = ["debian12", "debian13", "selinux"];
+
+interface Guest {
+  readonly suite: string;
+  readonly more?: typeof selinux;
+}
 
 export interface GuestImage {
   readonly name: GuestName;
   /** A raw disk with one ext4 and no partitions. */
   readonly disk: string;
   readonly kernel: string;
+  /** More of the kernel's command line. */
+  readonly kernelWords: readonly string[];
 }
 
 const packages = [
@@ -35,24 +56,30 @@ const buildMs = 10 * 60_000;
 
 /** Under a name that says what went in, but for the packages' versions: removing it fetches what Debian has today. */
 export async function guestImage(name: GuestName, cache: string): Promise<GuestImage> {
+  const { suite, more }: Guest = guests[name];
   const recipe = join(import.meta.dirname, "guest");
   const parts = await Promise.all((await readdir(recipe)).sort().map((file) => readFile(join(recipe, file), "utf8")));
-  const key = createHash("sha256").update(JSON.stringify([suites[name], packages, left, diskSize, parts]));
+  const key = createHash("sha256").update(
+    JSON.stringify([suite, packages, left, diskSize, parts, ...(more === undefined ? [] : [more])]),
+  );
   const directory = join(cache, "vm", `${name}-${key.digest("hex").slice(0, 12)}`);
-  if ((await stat(directory).catch(() => undefined)) === undefined) await build(name, recipe, directory);
-  return { name, disk: join(directory, "root.img"), kernel: join(directory, "vmlinuz") };
+  if ((await stat(directory).catch(() => undefined)) === undefined) await build(guests[name], recipe, directory);
+  const kernelWords = more?.kernelWords ?? [];
+  return { name, disk: join(directory, "root.img"), kernel: join(directory, "vmlinuz"), kernelWords };
 }
 
-async function build(name: GuestName, recipe: string, directory: string): Promise<void> {
+async function build({ suite, more }: Guest, recipe: string, directory: string): Promise<void> {
   await mkdir(join(directory, ".."), { recursive: true });
   const scratch = await mkdtemp(`${directory}.`);
   try {
     const [root, made] = [join(scratch, "root"), join(scratch, "made")];
     await mkdir(made);
     const options = { timeout: buildMs, maxBuffer: 64 << 20 };
-    const hook = `--customize-hook=sh ${join(recipe, "customize.sh")} "$1"`;
-    const words = ["--quiet", "--mode=root", "--variant=minbase", `--include=${packages.join(",")}`, ...left, hook];
-    await execute("mmdebstrap", [...words, suites[name], root, await sourceOf(suites[name], "deb")], options);
+    const included = [...packages, ...(more?.packages ?? [])].join(",");
+    const hooks = [`sh ${join(recipe, "customize.sh")} "$1"`, more?.hook ?? "true"];
+    const words = ["--quiet", "--mode=root", "--variant=minbase", `--include=${included}`, ...left];
+    words.push(...hooks.map((hook) => `--customize-hook=${hook}`));
+    await execute("mmdebstrap", [...words, suite, root, await sourceOf(suite, "deb")], options);
     await copyFile(join(root, "boot/vmlinuz"), join(made, "vmlinuz"));
     await execute("mke2fs", ["-q", "-t", "ext4", "-d", root, join(made, "root.img"), diskSize], options);
     // Under its name only when whole.

@@ -145,6 +145,7 @@ function hardware(parts: MachineParts, agent: string): readonly string[] {
     ...["loglevel=5", "audit=0", "no_timer_check", "random.trust_cpu=on"],
     // Without bpf, whose hooks slow every call down.
     "lsm=landlock,lockdown,yama,integrity,apparmor",
+    ...parts.image.kernelWords,
     ...(parts.kernelWords ?? []),
   ];
   // Written to a temporary file and forgotten, where the disk is the image's own.

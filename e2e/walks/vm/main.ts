@@ -2,9 +2,9 @@
 // as guests of QEMU without KVM. The first run makes the guests from Debian's packages: two minutes.
 //
 // The first three any number of times:
-//   --guest NAME   debian12 or debian13; both when absent
+//   --guest NAME   debian12, debian13 or selinux; all when absent
 //   --driver NAME  of cgroups: cgroupfs or systemd; both when absent
-//   --suite NAME   smoke, limits, apparmor, systemd, critest or package; all when absent
+//   --suite NAME   smoke, limits, apparmor, selinux, systemd, critest or package; all when absent
 //   --whole        all of critest and not a short list: 10 to 20 minutes for each guest and driver
 //   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
 //   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
@@ -35,6 +35,7 @@ import { imagesToPull, powerCuts, pushImages, reboots } from "./power.ts";
 import { qemuPackage } from "./qemu.ts";
 import { fillRegistry } from "./registry.ts";
 import type { Scene } from "./scene.ts";
+import { selinux } from "./selinux.ts";
 import { bringUp, smoke } from "./smoke.ts";
 import { systemdDriver } from "./systemd-driver.ts";
 
@@ -57,6 +58,7 @@ const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
   smoke,
   limits,
   apparmor,
+  selinux,
   systemd: systemdDriver,
   critest: (scene) => critest(scene, specs),
   package: installed,
@@ -139,6 +141,8 @@ async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuite
   if (!isUp) return;
   for (const suite of chosenSuites) {
     if (suite === "systemd" && driver !== "systemd") continue;
+    if (suite === "apparmor" && name === "selinux") continue;
+    if (suite === "selinux" && name !== "selinux") continue;
     await counted([name, driver, suite], printLogs, async ({ step, add }) => {
       if (guest !== undefined) await suites[suite]?.({ ...guest, step, add });
     });

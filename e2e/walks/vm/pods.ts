@@ -37,6 +37,7 @@ export interface ContainerParts {
   readonly script: string;
   readonly linux?: object;
   readonly image?: string;
+  readonly mounts?: readonly object[];
 }
 
 /** Creates and starts a container of shell lines; its id. */
@@ -50,7 +51,7 @@ export async function createContainer(
   machine: Machine,
   crictl: Crictl,
   pod: Pod,
-  { name, script, linux = {}, image = busybox }: ContainerParts,
+  { name, script, linux = {}, image = busybox, mounts = [] }: ContainerParts,
 ): Promise<string> {
   const file = `${configs}/${pod.name}.${name}.json`;
   const config = {
@@ -58,6 +59,7 @@ export async function createContainer(
     image: { image },
     command: ["sh", "-c", script],
     log_path: `${name}.log`,
+    mounts,
     linux: { security_context, ...linux },
   };
   await write(machine, file, JSON.stringify(config));

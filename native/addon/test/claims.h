@@ -23,6 +23,7 @@ bool exists(const std::string& path);
 int open_descriptors();  // of this process
 
 void test_trees(const std::string& base);
+void test_relabel(const std::string& base);
 void test_layers(const std::string& base);
 void test_files(const std::string& base);
 void test_kernel(const std::string& base);

@@ -19,6 +19,7 @@ int test_all() {
   CLAIM(::mkdtemp(base) != nullptr);
   const int before = open_descriptors();
   test_trees(base);
+  test_relabel(base);
   test_layers(base);
   test_files(base);
   test_kernel(base);

@@ -180,8 +180,8 @@ void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
 // its time. The runtime is to make the root read-only, if it is to be; the image's volumes stay writable. A failure has
 // left nothing behind when `done` is called.
 std::shared_ptr<Attempt> mount_host_rootfs(Loop& loop, Reaper& reaper, const RootfsSpec& rootfs,
-                                           const std::string& bundle, bool readonly_root, DoneStatus done) {
-  HostRootfs procedure(plan_rootfs(rootfs, bundle), readonly_root);
+                                           const std::string& bundle, const ContainerSpec& spec, DoneStatus done) {
+  HostRootfs procedure(plan_rootfs(rootfs, bundle, spec.mount_label), spec.readonly_root);
   return spawn(loop, reaper, procedure, {}, [rootfs, bundle, done = std::move(done)](Result<Started> ended) mutable {
     if (ended) return done({});
     undo_host_rootfs(rootfs, bundle);
@@ -247,7 +247,7 @@ Result<OciHandler::Run> OciHandler::prepare(bool terminal) {
 void OciHandler::start(StartOrder order, Stdio stdio, Done<StartedContainer> done) {
   rootfs_ = std::move(order.rootfs);
   cgroup_path_ = std::move(order.cgroup_path);
-  starting_ = mount_host_rootfs(context_.loop, context_.reaper, rootfs_, bundle_, order.spec.readonly_root,
+  starting_ = mount_host_rootfs(context_.loop, context_.reaper, rootfs_, bundle_, order.spec,
                                 [this, terminal = order.spec.command.terminal, stdio = std::move(stdio),
                                  done = std::move(done)](Status mounted) mutable {
                                   TRY_OR(done, std::move(mounted));

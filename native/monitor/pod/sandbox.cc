@@ -98,6 +98,8 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
     if (root["shm_size"].integer() <= 0) return bad("shm_size is not a number of bytes");
     spec.shm_size = static_cast<uint64_t>(root["shm_size"].integer());
   }
+  spec.mount_label = root["mount_label"].string();
+  if (!is_label(spec.mount_label)) return bad("mount_label is no SELinux label");
   spec.cgroup = root["cgroup"].string();
   spec.own_cgroup = root["own_cgroup"].boolean();
   return spec;
@@ -234,9 +236,9 @@ Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
 }
 
 // At <pod dir>/<name>, for the containers: nothing there is a program, a device or a way to another user.
-Status make_tmpfs(const std::string& path, std::initializer_list<FsOption> options) {
+Status make_tmpfs(const std::string& path, const std::string& label, std::initializer_list<FsOption> options) {
   if (mkdir(path.c_str(), 0755) != 0) return fail_errno("make " + path);
-  Fd mounted(new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  Fd mounted(new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, label));
   if (!mounted) return fail_errno("mount " + path);
   Fd target(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!target || attach_mount(mounted.get(), target.get()) != 0) return fail_errno("mount " + path);
@@ -248,17 +250,18 @@ Status make_shm(const Sandbox& sandbox) {
   const std::string owner = std::to_string(host_id(spec.uid_mappings, 0));
   const std::string group = std::to_string(host_id(spec.gid_mappings, 0));
   const std::string size = std::to_string(spec.shm_size);
-  return make_tmpfs(shm_path(sandbox), {{"source", "shm"},
-                                        {"mode", "1777"},
-                                        {"uid", owner.c_str()},
-                                        {"gid", group.c_str()},
-                                        {"size", size.c_str()}});
+  return make_tmpfs(shm_path(sandbox), spec.mount_label,
+                    {{"source", "shm"},
+                     {"mode", "1777"},
+                     {"uid", owner.c_str()},
+                     {"gid", group.c_str()},
+                     {"size", size.c_str()}});
 }
 
 // Containers may write to the pod's files. Here that ends at a quarter of a MiB, a few pages of any size, and is counted
 // in the memory of the container that does; on /run it would be the whole host's.
 Status make_files(const Sandbox& sandbox) {
-  return make_tmpfs(files_path(sandbox),
+  return make_tmpfs(files_path(sandbox), sandbox.spec.mount_label,
                     {{"source", "pod"}, {"mode", "0755"}, {"size", "256k"}, {"nr_inodes", "16"}});
 }
 

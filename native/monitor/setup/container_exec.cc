@@ -28,7 +28,7 @@ class ContainerExec final : public Procedure {
     leave_monitor(child);
     join_v1_cgroups(child, cgroup_files_);
     // While /proc is still the host's; both are inherited by the process to come.
-    process_.set_score_and_label(child);
+    process_.set_score_and_labels(child);
     place_stdio(child, stdio_, stdio_owner_);
     // No descriptor of the host may be there when the container's mounts and processes are.
     close_descriptors(child, {&target_.pidfd, 1});

@@ -65,7 +65,7 @@ class ContainerInit final : public Procedure {
     // Before any memory is used or mount made, so that all of it is counted.
     join_v1_cgroups(child, plan_.cgroup_files);
     // While /proc is still the host's: nothing in the container can stand in for it.
-    plan_.process.set_score_and_label(child);
+    plan_.process.set_score_and_labels(child);
     join_namespaces(child, plan_.joined);
     place_stdio(child, stdio_, plan_.user.stdio_owner);
     close_descriptors(child, kept_);
@@ -94,7 +94,7 @@ class ContainerInit final : public Procedure {
     make_working_directory(child, root);
     // After every mount, or a later one would uncover what these hide.
     make_paths_readonly(child, root, spec_.readonly_paths);
-    mask_paths(child, root, spec_.masked_paths);
+    mask_paths(child, root, spec_.masked_paths, spec_.mount_label);
     if (spec_.readonly_root) child.check(change_mount(root, {MOUNT_ATTR_RDONLY, 0, 0}, false), Step::make_root_readonly);
     pivot_to(child, root);
     new_root.reset();
@@ -212,7 +212,7 @@ Result<InitPlan> plan_init(const InitOrder& order) {
   UserSpace user = plan_user_space(order.sandbox, spec, joined);
   ContainerProcess process = TRY(ContainerProcess::plan(
       spec.process, spec.command, order.filter, {order.id, static_cast<bool>(user), static_cast<bool>(pids)}));
-  auto rootfs = std::make_unique<RootfsPlan>(plan_rootfs(order.rootfs, order.bundle));
+  auto rootfs = std::make_unique<RootfsPlan>(plan_rootfs(order.rootfs, order.bundle, spec.mount_label));
   std::vector<PlannedMount> mounts =
       TRY(plan_mounts(spec, rootfs->images, order.sandbox, order.cgroup.host(), order.cgroup.path()));
   return InitPlan{spec,

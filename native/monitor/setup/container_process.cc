@@ -1,4 +1,5 @@
-// Sources: capabilities(7), credentials(7), seccomp(2), keyrings(7), execve(2), proc_pid_oom_score_adj(5), chdir(2).
+// Sources: capabilities(7), credentials(7), seccomp(2), keyrings(7), execve(2), proc_pid_oom_score_adj(5), chdir(2),
+// proc_pid_attr(5).
 #include "monitor/setup/container_process.h"
 
 #include <fcntl.h>
@@ -169,6 +170,14 @@ void set_oom_score(const Child& child, const std::string& score) {
   if (write(file.get(), score.data(), score.size()) < 0 && errno != EACCES) child.die(Step::set_oom_score, score.c_str());
 }
 
+// An attribute of a security module, none when empty; a process's children inherit it.
+void set_attribute(const Child& child, const char* path, const std::string& value) {
+  if (value.empty()) return;
+  auto check = [&](auto made) { return child.check(std::move(made), Step::set_security_label, value.c_str()); };
+  const Fd file = check(Fd(open(path, O_WRONLY | O_CLOEXEC)));
+  check(write(file.get(), value.data(), value.size()));
+}
+
 }  // namespace
 
 void drop_capabilities(const Child& child) {
@@ -187,16 +196,16 @@ Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, cons
                         TRY(LastSteps::lay_out(last)), surroundings.is_watched);
   plan.keyring_ = "keelson-" + std::string(surroundings.container_id);
   if (process.oom_score_adj) plan.oom_score_ = std::to_string(*process.oom_score_adj);
-  if (!process.apparmor_profile.empty()) plan.label_ = "exec " + process.apparmor_profile;
+  if (!process.apparmor_profile.empty()) plan.apparmor_ = "exec " + process.apparmor_profile;
   return plan;
 }
 
-void ContainerProcess::set_score_and_label(const Child& child) const {
+void ContainerProcess::set_score_and_labels(const Child& child) const {
   if (!oom_score_.empty()) set_oom_score(child, oom_score_);
-  if (label_.empty()) return;
-  auto check = [&](auto made) { return child.check(std::move(made), Step::set_security_label, label_.c_str()); };
-  const Fd file = check(Fd(open("/proc/self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC)));
-  check(write(file.get(), label_.data(), label_.size()));
+  set_attribute(child, "/proc/self/attr/apparmor/exec", apparmor_);
+  set_attribute(child, "/proc/self/attr/exec", process_.selinux_label);
+  // Of the session keyring to come, which the container's processes are to read; the execve ends it.
+  set_attribute(child, "/proc/self/attr/keycreate", process_.selinux_label);
 }
 
 void ContainerProcess::join_keyring(const Child& child) const {

@@ -36,8 +36,8 @@ class ContainerProcess {
                                        const SeccompFilter& filter, const Surroundings& surroundings);
 
   const LastSteps& last_steps() const { return last_steps_; }
-  // To be called while /proc is the host's: score and label are written there.
-  void set_score_and_label(const Child& child) const;
+  // To be called while /proc is the host's: the score, and the labels that the execve is to give, are written there.
+  void set_score_and_labels(const Child& child) const;
   void join_keyring(const Child& child) const;
   // Working directory and credentials: after it only the last steps are to come.
   void become(const Child& child) const;
@@ -54,7 +54,7 @@ class ContainerProcess {
   bool is_watched_;
   std::string keyring_;
   std::string oom_score_;
-  std::string label_;
+  std::string apparmor_;  // "exec PROFILE"
 };
 
 }  // namespace keelson

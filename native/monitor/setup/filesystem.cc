@@ -1,4 +1,4 @@
-// Sources: openat2(2), path_resolution(7), fsopen(2) and its siblings in linux/mount.h.
+// Sources: openat2(2), path_resolution(7), fsopen(2) and its siblings in linux/mount.h, mount(8) (context=), xattr(7).
 #include "monitor/setup/filesystem.h"
 
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -141,13 +142,25 @@ Fd fs_mount(int fs, uint64_t attributes) {
   return Fd(fsmount(fs, FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes)));
 }
 
-Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes) {
+Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes, const std::string& label) {
   const Fd fs = fs_open(type);
   if (!fs) return Fd();
   for (const FsOption& option : options) {
     if (fs_set(fs.get(), option.key, option.value) != 0) return Fd();
   }
+  if (fs_label(fs.get(), label) != 0) return Fd();
   return fs_mount(fs.get(), attributes);
+}
+
+int fs_label(int fs, const std::string& label) { return label.empty() ? 0 : fs_set(fs, "context", label.c_str()); }
+
+int label_root(int mount, const std::string& label) {
+  if (label.empty()) return 0;
+  // By the link in procfs: a descriptor that is only a path takes no attributes.
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", mount);
+  const int set = setxattr(path, "security.selinux", label.c_str(), label.size() + 1, 0);
+  return set != 0 && errno == EOPNOTSUPP ? 0 : set;
 }
 
 Fd clone_tree(int dir, const char* path, bool recursive) {

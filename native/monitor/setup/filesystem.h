@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 
 #include "common/fd.h"
 
@@ -38,8 +39,14 @@ struct FsOption {
   const char* key;
   const char* value;
 };
-// All of that in one, for a file system whose options cannot be wrong: a detached mount.
-Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes);
+// All of that in one, for a file system whose options cannot be wrong: a detached mount. `label` is SELinux's of all
+// that is in it, empty for none.
+Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes,
+             const std::string& label = {});
+// The label of a file system being configured; none when empty.
+int fs_label(int fs, const std::string& label);
+// The label of the root of a mount; none when empty, or where the file system takes none.
+int label_root(int mount, const std::string& label);
 
 // A detached copy of the mount at `path` (below `dir`, or `dir` itself for ""), with all below it when `recursive`.
 Fd clone_tree(int dir, const char* path, bool recursive);

@@ -88,6 +88,9 @@ Fd make_strict_target(const Child& child, int root, const MountSpec& spec) {
   return child.check(open_in_root(root, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), Step::make_mount_target, path);
 }
 
+// Not the kernel's own trees, which the policy labels; and an IPC namespace's mqueue is there before it is mounted.
+bool takes_label(const MountSpec& spec) { return spec.type != "proc" && spec.type != "sysfs" && spec.type != "mqueue"; }
+
 Fd new_filesystem(const Child& child, const PlannedMount& mount) {
   const MountSpec& spec = mount.spec;
   const char* path = spec.destination.c_str();
@@ -96,6 +99,7 @@ Fd new_filesystem(const Child& child, const PlannedMount& mount) {
   for (const auto& [key, value] : mount.options) {
     child.check(fs_set(fs.get(), key.c_str(), value.empty() ? nullptr : value.c_str()), Step::set_mount_options, path);
   }
+  if (takes_label(spec)) child.check(fs_label(fs.get(), mount.label), Step::set_mount_options, path);
   return child.check(fs_mount(fs.get(), mount_attributes(spec.flags)), Step::mount, path);
 }
 
@@ -105,6 +109,7 @@ void make_filesystem(const Child& child, int root, PlannedMount& mount) {
   const bool strict = spec.type == "proc" || spec.type == "sysfs";
   const Fd target = strict ? make_strict_target(child, root, spec) : make_target(child, root, spec);
   const Fd made = mount.tree ? std::move(mount.tree) : new_filesystem(child, mount);
+  if (spec.type == "mqueue") child.check(label_root(made.get(), mount.label), Step::set_mount_options, path);
   set_propagation(child, made.get(), spec);
   // A second procfs over the first is the one legal mount on procfs.
   if (spec.type == "proc") child.check(attach_mount(made.get(), target.get()), Step::mount, path);
@@ -129,8 +134,8 @@ void check_proc(const Child& child, int root, const std::vector<PlannedMount>& m
   if (!is_proc_root(proc.get())) child.die(Step::check_proc, "/proc", EPERM);
 }
 
-PlannedMount plan_mount(const MountSpec& spec) {
-  PlannedMount plan{.spec = spec};
+PlannedMount plan_mount(const MountSpec& spec, const std::string& label) {
+  PlannedMount plan{.spec = spec, .label = label};
   plan.kind = (spec.flags & MS_BIND)                            ? PlannedMount::Kind::bind
               : spec.type == "cgroup" || spec.type == "cgroup2" ? PlannedMount::Kind::cgroup
                                                                 : PlannedMount::Kind::filesystem;
@@ -181,7 +186,8 @@ void make_v2(const Child& child, int target, const PlannedMount& mount) {
 void make_v1(const Child& child, int target, const PlannedMount& mount) {
   const char* path = mount.spec.destination.c_str();
   const uint64_t attributes = mount_attributes(mount.spec.flags & ~uint64_t{MS_RDONLY});
-  const Fd tmpfs = child.check(new_mount("tmpfs", {{"mode", "755"}, {"size", "64k"}}, attributes), Step::mount, path);
+  const Fd tmpfs = child.check(new_mount("tmpfs", {{"mode", "755"}, {"size", "64k"}}, attributes, mount.label),
+                               Step::mount, path);
   attach_inside(child, tmpfs.get(), target, path);
   for (const CgroupEntry& entry : mount.entries) {
     const char* name = entry.name.c_str();
@@ -226,7 +232,7 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, std::ve
       std::ranges::any_of(spec.namespaces, [](const NamespaceSpec& space) { return space.flag == CLONE_NEWCGROUP; });
   std::vector<PlannedMount> plans;
   for (const MountSpec& mount : spec.mounts) {
-    PlannedMount plan = plan_mount(mount);
+    PlannedMount plan = plan_mount(mount, spec.mount_label);
     if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
       plan.owners = TRY(owners_of(mount, sandbox));
     }

@@ -26,6 +26,7 @@ struct CgroupEntry {
 struct PlannedMount {
   enum class Kind : uint8_t { bind, filesystem, cgroup };
   const MountSpec& spec;
+  const std::string& label;  // SELinux's, of what is made for it; empty: none
   Kind kind = Kind::filesystem;
   std::vector<std::pair<std::string, std::string>> options = {};  // key, value; "" for a flag
   bool cgroup_v2 = false;               // cgroup2 itself in a namespace of its own, else `entries[0]`, the host's

@@ -66,19 +66,23 @@ Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<
   // What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
   set("redirect_dir", "nofollow", "redirect_dir");
   set("metacopy", "off", "redirect_dir");
+  child.check(fs_label(fs.get(), plan.label), Step::mount_root, plan.label.c_str());
   return child.check(fs_mount(fs.get(), 0), Step::mount_root);
 }
 
-OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint, const std::string& scratch,
-                         const std::string& prefix) {
+OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint, const std::string& label,
+                         const std::string& scratch, const std::string& prefix) {
   OverlayPlan plan;
   plan.lower = std::move(lower);
   plan.mountpoint = std::move(mountpoint);
+  plan.label = label;
   for (size_t layer = 0; layer < plan.lower.size(); ++layer) {
     plan.mapped_names.push_back(prefix + std::to_string(layer));
     plan.mapped_lower.push_back(scratch + "/" + plan.mapped_names.back());
   }
   plan.page_options = "redirect_dir=nofollow,metacopy=off";
+  // In quotes: a label has commas.
+  if (!label.empty()) plan.page_options += ",context=\"" + label + "\"";
   return plan;
 }
 
@@ -100,9 +104,9 @@ Fd make_image_view(const Child& child, const ImagePlan& image, int scratch, int 
 
 }  // namespace
 
-RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
+RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle, const std::string& label) {
   const std::string scratch = std::string(bundle) + "/rootfs";
-  RootfsPlan plan{plan_overlay(spec.lower, scratch, scratch, "layer-"), {}, spec.directories};
+  RootfsPlan plan{plan_overlay(spec.lower, scratch, label, scratch, "layer-"), {}, spec.directories};
   if (!spec.upper.empty()) {
     plan.root.upper = spec.upper;
     plan.root.work = spec.work;
@@ -110,7 +114,10 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle) {
   }
   for (const ImageView& image : spec.images) {
     const std::string prefix = "image-" + std::to_string(plan.images.size()) + "-layer-";
-    plan.images.push_back({plan_overlay(image.lower, image.mountpoint, scratch, prefix), image.sub_path, {}});
+    std::vector<std::string> lower = image.lower;
+    // A label takes an overlay, and that has two layers at least: the mount point is an empty directory.
+    if (!label.empty() && lower.size() == 1) lower.push_back(image.mountpoint);
+    plan.images.push_back({plan_overlay(std::move(lower), image.mountpoint, label, scratch, prefix), image.sub_path, {}});
   }
   return plan;
 }
@@ -170,7 +177,7 @@ void make_image_views(const Child& child, std::vector<ImagePlan>& images, int sc
 }
 
 Fd mount_scratch(const Child& child, const OverlayPlan& plan) {
-  Fd scratch = child.check(new_mount("tmpfs", {{"size", "1m"}, {"mode", "755"}}, 0), Step::mount_root, "tmpfs");
+  Fd scratch = child.check(new_mount("tmpfs", {{"size", "1m"}, {"mode", "755"}}, 0, plan.label), Step::mount_root, "tmpfs");
   attach_at(child, scratch.get(), plan.mountpoint);
   child.check(fchdir(scratch.get()), Step::mount_root, plan.mountpoint.c_str());
   return scratch;
@@ -221,7 +228,7 @@ Fd open_checked(const Child& child, int root, const char* path, Step step) {
   return target;
 }
 
-Fd null_tree(const Child& child) {
+Fd null_tree(const Child& child, const std::string&) {
   constexpr const char* path = "/dev/null";
   Fd tree = child.check(clone_tree(AT_FDCWD, path, false), Step::mask_path, path);
   if (!is_null_device(tree.get())) child.die(Step::mask_path, path, ENODEV);
@@ -231,32 +238,34 @@ Fd null_tree(const Child& child) {
   return tree;
 }
 
-Fd empty_directory(const Child& child) {
+Fd empty_directory(const Child& child, const std::string& label) {
   constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-  return child.check(new_mount("tmpfs", {{"size", "4k"}, {"mode", "755"}}, attributes), Step::mask_path);
+  return child.check(new_mount("tmpfs", {{"size", "4k"}, {"mode", "755"}}, attributes, label), Step::mask_path);
 }
 
 // What covers all masked paths of one kind: made at the first, copied for the next
 // from the place where the first one hangs (a detached mount cannot be copied).
 class Cover {
  public:
-  explicit Cover(Fd (*make)(const Child&)) : make_(make) {}
+  using Make = Fd (*)(const Child&, const std::string& label);
+  Cover(Make make, const std::string& label) : make_(make), label_(label) {}
 
   void put_on(const Child& child, int target, const char* path) {
-    Fd tree = first_ ? child.check(clone_tree(first_.get(), "", false), Step::mask_path, path) : make_(child);
+    Fd tree = first_ ? child.check(clone_tree(first_.get(), "", false), Step::mask_path, path) : make_(child, label_);
     child.check(attach_mount(tree.get(), target), Step::mask_path, path);
     if (!first_) first_ = std::move(tree);
   }
 
  private:
-  Fd (*make_)(const Child&);
+  Make make_;
+  const std::string& label_;
   Fd first_;
 };
 
 }  // namespace
 
-void mask_paths(const Child& child, int root, const std::vector<std::string>& paths) {
-  Cover files(null_tree), directories(empty_directory);
+void mask_paths(const Child& child, int root, const std::vector<std::string>& paths, const std::string& label) {
+  Cover files(null_tree, label), directories(empty_directory, label);
   for (const std::string& path : paths) {
     const Fd target = open_checked(child, root, path.c_str(), Step::mask_path);
     if (!target) continue;

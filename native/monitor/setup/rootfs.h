@@ -15,6 +15,7 @@ struct OverlayPlan {
   std::vector<std::string> lower;  // top first
   std::string upper, work;         // empty: read-only
   std::string mountpoint;          // on the host
+  std::string label;               // SELinux's, of all that is in it; empty: the layers' own
   std::string page_options;        // for mount(2), where the kernel lacks "lowerdir+": all but the layers
   // Where the layers are mounted with their owners mapped: names in the scratch directory, and paths.
   std::vector<std::string> mapped_names, mapped_lower;
@@ -32,7 +33,8 @@ struct RootfsPlan {
   std::vector<std::string> directories;
 };
 
-RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle);
+// `label` is of all that is mounted.
+RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle, const std::string& label);
 
 // Mounts it and returns a descriptor of its root.
 Fd mount_rootfs(const Child& child, const OverlayPlan& plan);
@@ -69,7 +71,8 @@ void forget_failed_mount(const RootfsSpec& spec);
 void pivot_to(const Child& child, int root);
 
 // Hide parts of /proc and /sys, and make others read-only. A path that does not exist is no harm and is passed over.
-void mask_paths(const Child& child, int root, const std::vector<std::string>& paths);
+// `label` is of the empty directories that hide.
+void mask_paths(const Child& child, int root, const std::vector<std::string>& paths, const std::string& label);
 void make_paths_readonly(const Child& child, int root, const std::vector<std::string>& paths);
 
 }  // namespace keelson

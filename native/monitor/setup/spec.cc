@@ -108,6 +108,12 @@ class Reader {
     return all;
   }
 
+  std::string label(const Json& json, const char* what) {
+    std::string value = text(json, what);
+    if (!is_label(value)) refuse(std::string(what) + " \"" + value + "\" is no SELinux label");
+    return value;
+  }
+
   // An id: the kernel keeps 2^32 - 1 for "no id".
   uint32_t id(const Json& json, const char* what) { return static_cast<uint32_t>(number(json, what, UINT32_MAX - 1)); }
 
@@ -168,6 +174,7 @@ ProcessSpec read_process(Reader& reader, const Json& json) {
     process.oom_score_adj = static_cast<int>(score);
   }
   process.apparmor_profile = reader.text(json["apparmorProfile"], "process.apparmorProfile");
+  process.selinux_label = reader.label(json["selinuxLabel"], "process.selinuxLabel");
   return process;
 }
 
@@ -252,6 +259,14 @@ std::vector<std::string> read_layers(Reader& reader, const Json& json) {
 
 }  // namespace
 
+bool is_label(std::string_view text) {
+  constexpr size_t longest = 4096;  // of a context, security/selinux/include/security.h has a page
+  return text.size() < longest && std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           std::string_view("_-.:,").find(c) != std::string_view::npos;
+  });
+}
+
 Result<ContainerSpec> parse_spec(std::string_view config_json) {
   const Json root = TRY(about(parse_json(config_json), "config.json"));
   const Json& linux_part = root["linux"];
@@ -270,6 +285,7 @@ Result<ContainerSpec> parse_spec(std::string_view config_json) {
   for (const Json& item : linux_part["devices"].items()) spec.devices.push_back(read_device(reader, item));
   spec.masked_paths = read_paths(reader, linux_part["maskedPaths"], "a masked path");
   spec.readonly_paths = read_paths(reader, linux_part["readonlyPaths"], "a read-only path");
+  spec.mount_label = reader.label(linux_part["mountLabel"], "linux.mountLabel");
   spec.cgroups_path = reader.text(linux_part["cgroupsPath"], "cgroupsPath");
   spec.resources = linux_part["resources"];
   spec.has_seccomp = linux_part["seccomp"].is_object();

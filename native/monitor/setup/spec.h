@@ -44,6 +44,7 @@ struct ProcessSpec {
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
   std::string apparmor_profile;
+  std::string selinux_label;
 };
 
 struct IdMapping {
@@ -84,6 +85,7 @@ struct NamespaceSpec {
 struct ContainerSpec {
   CommandSpec command;  // its init's
   ProcessSpec process;
+  std::string mount_label;  // SELinux's, of what is mounted for the container; empty: none
   bool readonly_root = false;
   uint64_t root_propagation = 0;  // MS_*, 0 for the default (rprivate)
   std::vector<MountSpec> mounts;
@@ -111,6 +113,9 @@ struct RootfsSpec {
   std::vector<ImageView> images;
   std::vector<std::string> directories;  // to be there before anything is mounted
 };
+
+// Whether a text is of the characters of SELinux labels, none of which ends an option of mount(2) or the quotes around it.
+bool is_label(std::string_view text);
 
 Result<ContainerSpec> parse_spec(std::string_view config_json);
 Result<RootfsSpec> parse_rootfs(std::string_view rootfs_json);

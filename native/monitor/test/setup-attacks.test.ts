@@ -176,6 +176,14 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
         "set the security label",
       );
       expect(existsSync(join(pod.upper, "proc/self/attr/apparmor/exec"))).toBe(false);
+      // Nor to SELinux's.
+      const attributes = ["proc/self/attr/exec", "proc/self/attr/keycreate"];
+      for (const name of attributes) writeFileSync(join(pod.layer, name), "", { mode: 0o666 });
+      const labelled = { selinuxLabel: "keelson_u:keelson_r:no_such_t:s0" };
+      expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process: labelled }))).toContain(
+        "set the security label",
+      );
+      for (const name of attributes) expect(existsSync(join(pod.upper, name))).toBe(false);
       // Without the label the same container starts.
       expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process: {} }))).toBe("");
     });

@@ -1,0 +1,177 @@
+// SELinux labels, under Debian's policy: of pods' processes and files, of volumes, of execs; what is refused. The policy
+// is permissive, so that what it would deny is seen too, in the kernel's log.
+
+import assert from "node:assert/strict";
+import { at } from "../crictl/crictl.ts";
+import { type Pod, runContainer, runPod } from "./pods.ts";
+import type { Scene } from "./scene.ts";
+
+const idle = "trap 'exit 7' TERM; while :; do sleep 1; done";
+const current = ["cat", "/proc/self/attr/current"];
+const level = (label: string) => label.split(":").slice(3).join(":");
+const type = (label: string) => label.split(":")[2];
+
+export async function selinux({ machine, crictl, step, print }: Scene): Promise<void> {
+  const labelOf = async (path: string) => (await machine.run(`stat -c %C ${path}`)).trim();
+  const exec = async (id: string, ...words: string[]) =>
+    (await crictl.run("exec", "-s", id, ...words)).replace(/\0$/, "");
+  const pidOf = async (id: string) => at(await crictl.json("inspect", id), "info", "pid");
+  const processLabel = async (id: string) =>
+    (await machine.run(`cat /proc/${await pidOf(id)}/attr/current`)).replace(/\0$/, "");
+  const privileged = { security_context: { privileged: true, namespace_options: { pid: 1 } } };
+
+  await step("the kernel has it, and check says with which labels", async () => {
+    assert.match(await machine.run("cat /sys/kernel/security/lsm"), /selinux/);
+    const told = (await machine.run("keelson check")).split("\n").find((line) => line.includes("SELinux")) ?? "";
+    print(told);
+    assert.match(told, /container_t:s0, each pod with categories of its own/);
+  });
+  const one = await step("a pod starts", () => runPod(machine, crictl, "one"));
+  const other = await step("and another one", () => runPod(machine, crictl, "other"));
+  const first = await step("a container in it", () => runContainer(machine, crictl, one, { name: "a", script: idle }));
+  const label = await step(
+    "its process has the policy's type and a pair of categories; an exec has the same",
+    async () => {
+      const found = await processLabel(first);
+      print(found);
+      assert.match(found, /^system_u:system_r:container_t:s0:c\d+,c\d+$/);
+      assert.equal(await exec(first, ...current), found);
+      print(await machine.run(`ps -o label,args -p ${await pidOf(first)}`));
+      return found;
+    },
+  );
+  await step("a neighbour in the pod has the same, another pod has others", async () => {
+    const second = await runContainer(machine, crictl, one, { name: "b", script: idle });
+    assert.equal(await processLabel(second), label);
+    const stranger = await processLabel(await runContainer(machine, crictl, other, { name: "a", script: idle }));
+    print(stranger);
+    assert.equal(type(stranger), "container_t");
+    assert.notEqual(level(stranger), level(label));
+  });
+  await step("its files have the pod's label: root, /dev, shm, mqueue, what is masked, and the pod's own", async () => {
+    const file = `system_u:object_r:container_file_t:${level(label)}`;
+    const root = `/proc/${await pidOf(first)}/root`;
+    for (const path of [
+      "/",
+      "/bin",
+      "/dev",
+      "/dev/null",
+      "/dev/pts",
+      "/dev/shm",
+      "/dev/mqueue",
+      "/etc/hostname",
+      "/sys/firmware",
+    ])
+      assert.equal(await labelOf(`${root}${path}`), file, path);
+    await exec(first, "sh", "-c", "echo x >/written");
+    assert.equal(await labelOf(`${root}/written`), file);
+    print(`${file}; /proc ${await labelOf(`${root}/proc`)}, /sys ${await labelOf(`${root}/sys`)}`);
+  });
+  await step("crictl inspectp tells them", async () => {
+    assert.equal(at(await crictl.json("inspectp", one.id), "info", "selinux", "process"), label);
+  });
+  await step("the categories outlive a restart of the daemon", async () => {
+    await machine.run("systemctl restart keelson");
+    await machine.run("until /cargo/bin/crictl version >/dev/null 2>&1; do sleep 1; done", 180);
+    const later = await runContainer(machine, crictl, one, { name: "later", script: idle });
+    assert.equal(await processLabel(later), label);
+  });
+  await step("a container of its own type and level; one of its pod's level", async () => {
+    const options = { type: "container_engine_t", level: "s0:c7,c9" };
+    const id = await withContext(one, "named", { selinux_options: options });
+    assert.equal(await processLabel(id), "system_u:system_r:container_engine_t:s0:c7,c9");
+    assert.equal(await labelOf(`/proc/${await pidOf(id)}/root/`), "system_u:object_r:container_file_t:s0:c7,c9");
+    const levelled = await runPod(machine, crictl, "levelled", {
+      security_context: { namespace_options: { pid: 1 }, selinux_options: { level: "s0:c3,c4" } },
+    });
+    const inside = await runContainer(machine, crictl, levelled, { name: "a", script: idle });
+    assert.equal(await processLabel(inside), "system_u:system_r:container_t:s0:c3,c4");
+  });
+  const free = await step("a privileged container, and one with the host's processes, are not confined", async () => {
+    const pod = await runPod(machine, crictl, "free", privileged);
+    const id = await withContext(pod, "free", { privileged: true });
+    const found = await processLabel(id);
+    print(found);
+    assert.notEqual(type(found), "container_t");
+    const host = { namespace_options: { pid: 2 } };
+    const sharing = await runPod(machine, crictl, "sharing", { security_context: host });
+    const shared = await withContext(sharing, "sharing", host);
+    assert.equal(type(await processLabel(shared)), type(found));
+    return pod;
+  });
+  await step("an ordinary container in a privileged pod is confined", async () => {
+    assert.equal(type(await processLabel(await withContext(free, "ordinary", {}))), "container_t");
+  });
+  await step("a container in a user namespace is labelled too", async () => {
+    const map = [{ host_id: 200000, container_id: 0, length: 65536 }];
+    const namespace_options = { pid: 1, userns_options: { mode: 0, uids: map, gids: map } };
+    const pod = await runPod(machine, crictl, "mapped", { security_context: { namespace_options } });
+    const id = await withContext(pod, "mapped", { namespace_options });
+    const found = await processLabel(id);
+    assert.equal(type(found), "container_t");
+    assert.equal(
+      await labelOf(`/proc/${await pidOf(id)}/root/dev`),
+      `system_u:object_r:container_file_t:${level(found)}`,
+    );
+  });
+
+  await step("a volume is relabelled with all that is in it, but for what a link leads to", async () => {
+    await machine.run(`mkdir -p /srv/volume/deep/er /srv/outside && touch /srv/volume/deep/er/file /srv/outside/kept
+      ln -s /srv/outside /srv/volume/link && mkfifo /srv/volume/fifo`);
+    const before = await labelOf("/srv/outside/kept");
+    const mounts = [{ host_path: "/srv/volume", container_path: "/data", selinux_relabel: true }];
+    const id = await withMounts(one, "volume", mounts);
+    const file = `system_u:object_r:container_file_t:${level(label)}`;
+    for (const path of ["", "/deep", "/deep/er", "/deep/er/file", "/link", "/fifo"])
+      assert.equal(await labelOf(`/srv/volume${path}`), file, path);
+    assert.equal(await labelOf("/srv/outside/kept"), before);
+    await exec(id, "sh", "-c", "echo x >/data/deep/er/file && cat /data/deep/er/file");
+  });
+  await step("once it has the label it is not walked again; without being asked it never is", async () => {
+    await machine.run("touch /srv/volume/marked && chcon -t etc_t /srv/volume/marked");
+    const mount = { host_path: "/srv/volume", container_path: "/data" };
+    await withMounts(one, "again", [{ ...mount, selinux_relabel: true }]);
+    assert.equal(type(await labelOf("/srv/volume/marked")), "etc_t");
+    await withMounts(other, "unasked", [mount]);
+    assert.equal(level(await labelOf("/srv/volume")), level(label));
+    await withMounts(other, "asked", [{ ...mount, selinux_relabel: true }]);
+    assert.notEqual(level(await labelOf("/srv/volume")), level(label));
+    assert.equal(type(await labelOf("/srv/volume/marked")), "container_file_t");
+  });
+  await step("a file system that takes no labels is left as it is", async () => {
+    await machine.run(
+      "mkdir -p /srv/fixed && mount -t tmpfs -o context=system_u:object_r:container_file_t:s0 t /srv/fixed",
+    );
+    await withMounts(one, "fixed", [{ host_path: "/srv/fixed", container_path: "/data", selinux_relabel: true }]);
+    assert.equal(await labelOf("/srv/fixed"), "system_u:object_r:container_file_t:s0");
+  });
+  await step("places of the host are refused, and stay as they are", async () => {
+    await machine.run("mkdir -p /srv/alias && mount --bind /etc /srv/alias");
+    const before = await labelOf("/etc /usr/share /srv/alias/passwd");
+    for (const path of ["/etc", "/usr/share", "/srv/alias", "/"]) {
+      const mounts = [{ host_path: path, container_path: "/data", selinux_relabel: true }];
+      await assert.rejects(withMounts(one, "host", mounts), /that is the host's own/);
+    }
+    assert.equal(await labelOf("/etc /usr/share /srv/alias/passwd"), before);
+  });
+  await step("options that the policy does not know, or that are none, are refused in words", async () => {
+    await assert.rejects(
+      withContext(one, "bad", { selinux_options: { type: "no_such_t" } }),
+      /not known to this host's policy/,
+    );
+    for (const bad of [{ level: 's0:c1",upperdir="/etc' }, { type: "container_t,rw" }, { user: "a:b" }])
+      await assert.rejects(withContext(one, "bad", { selinux_options: bad }), /cannot be used/);
+  });
+  await step("everything ends", async () => {
+    await crictl.run("rmp", "--all", "--force");
+    assert.equal(await crictl.run("pods", "--quiet"), "");
+  });
+
+  async function withContext(pod: Pod, name: string, security_context: object): Promise<string> {
+    const linux = { security_context: { namespace_options: { pid: 1 }, ...security_context } };
+    return await runContainer(machine, crictl, pod, { name, script: idle, linux });
+  }
+  async function withMounts(pod: Pod, name: string, mounts: readonly object[]): Promise<string> {
+    return await runContainer(machine, crictl, pod, { name, script: idle, mounts });
+  }
+}

@@ -1,0 +1,99 @@
+// SELinux labels in the model: on record with their pod, in what the monitor reads, and no pod's twice.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { levelOf } from "./spec/selinux-label.ts";
+import { containerConfig, plainSecurity, sandboxConfig } from "./testing/configs.ts";
+import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
+import type { SelinuxOptions } from "./types.ts";
+
+const node = useNode();
+const system = { user: "system_u", level: "s0" };
+const active = {
+  kind: "on",
+  process: { ...system, role: "system_r", type: "container_t" },
+  file: { ...system, role: "object_r", type: "container_file_t" },
+  hasCategories: true,
+  canonical: async (label: string) => (label.includes("nobody_t") ? undefined : label),
+} as const;
+const named = (options: Partial<SelinuxOptions>): SelinuxOptions => ({
+  user: "",
+  role: "",
+  type: "",
+  level: "",
+  ...options,
+});
+
+async function sandboxJson(id: string): Promise<{ mount_label?: string }> {
+  return JSON.parse(await readFile(join(node().podDirectory(id), "sandbox.json"), "utf8"));
+}
+
+interface Spec {
+  readonly process: { readonly selinuxLabel?: string };
+  readonly linux: { readonly mountLabel?: string };
+}
+
+async function specOf(sandboxId: string, id: string): Promise<Spec> {
+  return JSON.parse(await readFile(join(node().podDirectory(sandboxId), "containers", id, "config.json"), "utf8"));
+}
+
+test("each pod has categories of its own, which its containers share and a restart keeps", async () => {
+  node().selinux = active;
+  let pods = await node().start();
+  const [one, other] = [await runPod(pods, "one"), await runPod(pods, "other")];
+  const label = (await sandboxJson(one)).mount_label ?? "";
+  expect(label).toMatch(/^system_u:object_r:container_file_t:s0:c\d+,c\d+$/);
+  expect(levelOf((await sandboxJson(other)).mount_label ?? "")).not.toBe(levelOf(label));
+
+  const before = await makeContainer(pods, one, "before");
+  pods = await node().restart();
+  const after = await makeContainer(pods, one, "after");
+  for (const id of [before, after]) {
+    const { process, linux } = await specOf(one, id);
+    expect(linux.mountLabel).toBe(label);
+    expect(process.selinuxLabel).toBe(`system_u:system_r:container_t:${levelOf(label)}`);
+  }
+  expect(await pods.sandboxInfo(one)).toMatchObject({ selinux: { mount: label } });
+});
+
+test("a level that a pod names is nobody else's by chance", async () => {
+  node().selinux = active;
+  const pods = await node().start();
+  const config = sandboxConfig("naming");
+  const security = { ...config.security, selinux: named({ level: "s0:c5,c6" }) };
+  const id = await pods.runSandbox({ ...config, security }, "", never);
+  expect((await sandboxJson(id)).mount_label).toBe("system_u:object_r:container_file_t:s0:c5,c6");
+});
+
+test("what cannot be a label is refused before anything is made", async () => {
+  node().selinux = active;
+  const pods = await node().start();
+  const config = sandboxConfig("bad");
+  for (const selinux of [named({ type: "nobody_t" }), named({ level: 's0:c1",upperdir="/etc' })])
+    await expect(
+      pods.runSandbox({ ...config, security: { ...config.security, selinux } }, "", never),
+    ).rejects.toMatchObject({ code: "InvalidArgument" });
+  expect(await node().podDirectories()).toEqual([]);
+  expect(await node().records()).toEqual([]);
+  expect(pods.sandboxes({ labels: new Map() })).toEqual([]);
+
+  const id = await runPod(pods);
+  const container = containerConfig("c", "img", ["/bin/sleep"]);
+  const security = { ...plainSecurity, selinux: named({ type: "a,b" }) };
+  await expect(pods.createContainer(id, { ...container, security }, never)).rejects.toThrow(
+    'The SELinux type "a,b" of container c cannot be used',
+  );
+  expect(pods.containers({ labels: new Map() })).toEqual([]);
+});
+
+test("without SELinux there is no trace of it", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const container = await makeContainer(pods, id);
+  expect(await sandboxJson(id)).not.toHaveProperty("mount_label");
+  const { process, linux } = await specOf(id, container);
+  expect(process).not.toHaveProperty("selinuxLabel");
+  expect(linux).not.toHaveProperty("mountLabel");
+  expect(await node().record(id)).not.toHaveProperty("labels");
+});

@@ -1,0 +1,120 @@
+// Which volumes are relabelled, and which places of the host never are. The walk itself: native/addon/test/relabel_test.cc.
+
+import { renameSync } from "node:fs";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { loadHost } from "../../native/index.ts";
+import type { Mount } from "../types.ts";
+import { Relabelling } from "./relabel.ts";
+
+let directory: string;
+let asked: string[];
+const label = "system_u:object_r:container_file_t:s0:c1,c2";
+const confined = { process: "system_u:system_r:container_t:s0:c1,c2", mount: label };
+const host = loadHost();
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-relabel-"));
+});
+beforeEach(() => {
+  asked = [];
+});
+afterAll(() => rm(directory, { recursive: true }));
+
+const relabelling = new Relabelling({
+  relabelTree: async (path, wanted) => {
+    asked.push(`${path} ${wanted}`);
+    return 1n;
+  },
+});
+const mount = (hostPath: string, selinuxRelabel = true): Mount => ({
+  containerPath: "/data",
+  hostPath,
+  readonly: false,
+  selinuxRelabel,
+  propagation: "private",
+  uidMappings: [],
+  gidMappings: [],
+  recursiveReadOnly: false,
+  imageSubPath: "",
+  mountOptions: [],
+});
+
+test("what is asked for gets the container's label; nothing else does", async () => {
+  const volume = join(directory, "volume");
+  await relabelling.for(confined)(mount(volume), volume);
+  expect(asked).toEqual([`${volume} ${label}`]);
+  await relabelling.for(confined)(mount(volume, false), volume);
+  await relabelling.for({})(mount(volume), volume);
+  await relabelling.for({ mount: label })(mount(volume), volume);
+  await relabelling.for({ ...confined, process: "system_u:system_r:spc_t:s0" })(mount(volume), volume);
+  expect(asked).toHaveLength(1);
+});
+
+test("the host's own places are refused by name, by what is below them, and by identity", async () => {
+  const home = join(directory, "home");
+  await mkdir(home);
+  const below = ["/usr/share/doc", "/boot/x", "/dev/shm", "/proc/1", "/sys/fs", "/etc", "/home", "/", "/var/lib"];
+  // As a bind mount of the whole host would be.
+  for (const path of [...below, "/proc/self/root", "/proc/self/root/etc"])
+    await expect(relabelling.for(confined)(mount(path), path), path).rejects.toMatchObject({
+      code: "InvalidArgument",
+      message: expect.stringContaining("that is the host's own"),
+    });
+  expect(asked).toEqual([]);
+  await relabelling.for(confined)(mount(home), home);
+  expect(asked).toHaveLength(1);
+});
+
+test("a walk that fails is told with the mount it is for", async () => {
+  const missing = join(directory, "missing");
+  await expect(new Relabelling(host).for(confined)(mount(missing), missing)).rejects.toMatchObject({
+    name: "selinuxRelabel",
+    code: "FailedPrecondition",
+    message: expect.stringMatching(/The mount of .*missing at \/data cannot get the SELinux label .*No such file/),
+  });
+});
+
+test("the walk follows no link, also while one is swapped in (CVE-2021-43816)", async () => {
+  const [volume, outside] = [join(directory, "swapped"), join(directory, "outside")];
+  await mkdir(join(volume, "real"), { recursive: true });
+  await mkdir(outside);
+  const kept = join(outside, "kept");
+  await writeFile(kept, "");
+  await writeFile(join(volume, "real/kept"), "");
+  await symlink(outside, join(volume, "link"));
+  const swaps = [
+    ["real", "aside"],
+    ["link", "real"],
+    ["aside", "link"],
+  ] as const;
+  for (let round = 0; round < 100; round += 1) {
+    const level = `s0:c${round}`;
+    const walk = new Relabelling(host).for({ ...confined, mount: `u:object_r:container_file_t:${level}` });
+    // That what was a directory is a link by now may be told, and is tried again.
+    const walking = walk(mount(volume), volume).catch((error: unknown) =>
+      expect(String(error)).toContain("cannot get"),
+    );
+    for (const [from, to] of swaps) renameSync(join(volume, from), join(volume, to));
+    await walking;
+    expect(await host.relabelTree(kept, "u:object_r:seen_t:s0", 1n, 1)).toBe(round === 0 ? 1n : 0n);
+  }
+});
+
+test("two walks at once, and no more", async () => {
+  let [now, most] = [0, 0];
+  const slow = new Relabelling({
+    relabelTree: async () => {
+      now += 1;
+      most = Math.max(most, now);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      now -= 1;
+      return 0n;
+    },
+  });
+  const volumes = ["a", "b", "c", "d", "e"].map((name) => join(directory, name));
+  await Promise.all(volumes.map((volume) => slow.for(confined)(mount(volume), volume)));
+  expect(most).toBe(2);
+});
