@@ -160,7 +160,7 @@ int label_root(int mount, const std::string& label) {
   char path[32];
   snprintf(path, sizeof path, "/proc/self/fd/%d", mount);
   const int set = setxattr(path, "security.selinux", label.c_str(), label.size() + 1, 0);
-  return set != 0 && errno == EOPNOTSUPP ? 0 : set;
+  return set != 0 && (errno == EOPNOTSUPP || errno == EPERM) ? 0 : set;
 }
 
 Fd clone_tree(int dir, const char* path, bool recursive) {

@@ -45,7 +45,8 @@ Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t
              const std::string& label = {});
 // The label of a file system being configured; none when empty.
 int fs_label(int fs, const std::string& label);
-// The label of the root of a mount; none when empty, or where the file system takes none.
+// The label of the root of a mount; none when empty, or where the file system takes none or is another's: an IPC
+// namespace's mqueue in a user namespace belongs to the host's root, whom nobody in there is.
 int label_root(int mount, const std::string& label);
 
 // A detached copy of the mount at `path` (below `dir`, or `dir` itself for ""), with all below it when `recursive`.

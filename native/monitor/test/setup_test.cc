@@ -318,7 +318,7 @@ class PageRootfs final : public Procedure {
 
 int page_rootfs(const std::string& bundle) {
   Surroundings around;
-  PageRootfs procedure(plan_rootfs(must(parse_rootfs(must(read_file(bundle + "/rootfs.json", max_bundle_file)))), bundle));
+  PageRootfs procedure(plan_rootfs(must(parse_rootfs(must(read_file(bundle + "/rootfs.json", max_bundle_file)))), bundle, ""));
   must(spawn_and_wait(*around.loop, around.reaper, procedure, {}));
   return 0;
 }
