@@ -163,6 +163,16 @@ export const criErrors = catalogue({
     sentence: "{file} could not be written: {reason}.",
     remedy: "Make room for it, or write elsewhere.",
   },
+  blobsLetGo: {
+    code: "DeadlineExceeded",
+    sentence: "The images' blobs were kept for {seconds} s, and the caller has not said that it had opened them.",
+    remedy: "Open them at once, end the call, and then read them.",
+  },
+  blobUnopened: {
+    code: "FailedPrecondition",
+    sentence: "{path} of the image could not be opened: {reason}.",
+    remedy: "Save images on the daemon's own host, as root, one by one if there are too many files.",
+  },
   blobChanged: {
     code: "FailedPrecondition",
     sentence: "{path} has {actual} bytes and not {size}, so the archive is not whole.",

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { isAbsolute } from "node:path";
 import type { Image, ImageStore } from "../../image/types.ts";
 import { isDoneWithin } from "../../native/index.ts";
+import { criErrors } from "../errors.ts";
 import { invalid } from "./decode-fields.ts";
 import { decodeAuth, decodeImageSpec } from "./decode-image.ts";
 import { encodeInfo, toLong } from "./encode-fields.ts";
@@ -81,7 +82,8 @@ export function keelsonImageService(images: ImageStore): Handlers<typeof keelson
       const { index, blobs, release } = images.hold(request.images);
       try {
         yield { index, blobs: blobs.map((blob) => ({ ...blob, size: toLong(BigInt(blob.size)) })) };
-        if (!call.signal.aborted) await once(call.signal, "abort");
+        if (call.signal.aborted || (await isDoneWithin(once(call.signal, "abort"), holdMs))) return;
+        throw criErrors.blobsLetGo({ seconds: holdMs / 1000 });
       } finally {
         release();
       }
@@ -90,6 +92,8 @@ export function keelsonImageService(images: ImageStore): Handlers<typeof keelson
 }
 
 const progressMs = 200;
+/** For the caller of Save to open the blobs. */
+const holdMs = 60_000;
 
 async function* withProgress(
   images: Pick<ImageStore, "transfer">,

@@ -1,7 +1,7 @@
 // Requests and answers through the real services on a real socket: what is refused, and what comes back unchanged.
 
 import { status } from "@grpc/grpc-js";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Image, ImageId, RegistryAuth } from "../../image/types.ts";
 import { runtime } from "./generated/messages.js";
 import { type Answer, failure } from "./testing/client.ts";
@@ -376,6 +376,40 @@ describe("images", () => {
       imageFilesystems: [told],
       containerFilesystems: [told],
     });
+  });
+
+  test("blobs to be saved are kept until the caller ends the call, or a minute", async () => {
+    let kept = 0;
+    const hold = () => {
+      kept += 1;
+      return { index: Buffer.from("{}"), blobs: [{ digest: "sha256:a", size: 3, path: "/a" }], release: () => kept-- };
+    };
+    await using edge = await serveEdge(memoryPods(), { hold } as object);
+    const save = (caller: AbortController) =>
+      edge.client.stream("Save", { images: ["a"] }, caller.signal)[Symbol.asyncIterator]();
+    const [opening, stopped] = [new AbortController(), new AbortController()];
+    const first = save(opening);
+    expect((await first.next()).value).toMatchObject({ blobs: [{ size: "3", path: "/a" }] });
+    expect(kept).toBe(1);
+    opening.abort();
+    expect((await failure(first.next())).code).toBe(status.CANCELLED);
+    await vi.waitFor(() => expect(kept).toBe(0));
+
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const second = save(stopped);
+      await second.next();
+      await vi.advanceTimersByTimeAsync(59_000);
+      expect(kept).toBe(1);
+      await vi.advanceTimersByTimeAsync(2_000);
+      expect(kept).toBe(0);
+      expect(await failure(second.next())).toMatchObject({
+        code: status.DEADLINE_EXCEEDED,
+        details: expect.stringContaining("were kept for 60 s"),
+      });
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test("load takes an absolute path only", async () => {

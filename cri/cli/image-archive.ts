@@ -1,8 +1,8 @@
 // Image archives between the daemon, which works with paths of its host, and what the user names: a file, or - for
 // standard input and output.
 
-import { createReadStream, createWriteStream, fstatSync } from "node:fs";
-import { mkdtemp, open, rename, rm, stat } from "node:fs/promises";
+import { createWriteStream, fstatSync } from "node:fs";
+import { type FileHandle, mkdtemp, open, rename, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -12,7 +12,17 @@ import { criErrors } from "../errors.ts";
 export interface ArchiveContents {
   /** index.json */
   readonly index: Uint8Array;
-  readonly blobs: readonly { readonly digest: string; readonly size: number; readonly path: string }[];
+  readonly blobs: readonly OpenBlob[];
+}
+
+interface Blob {
+  readonly digest: string;
+  readonly size: number;
+  readonly path: string;
+}
+
+interface OpenBlob extends Blob {
+  readonly handle: FileHandle;
 }
 
 export interface ArchiveInput extends AsyncDisposable {
@@ -45,6 +55,23 @@ export async function archiveInput(file: string, signal: AbortSignal): Promise<A
     throw signal.aborted ? error : unwritten(path, error);
   }
   return { path, [Symbol.asyncDispose]: discard };
+}
+
+/** What is open can be read whatever becomes of its name. */
+export async function openArchiveContents(
+  index: Uint8Array,
+  blobs: readonly Blob[],
+): Promise<ArchiveContents & AsyncDisposable> {
+  const opened: OpenBlob[] = [];
+  const close = async () => void (await Promise.all(opened.map(({ handle }) => handle.close())));
+  try {
+    for (const blob of blobs) opened.push({ ...blob, handle: await open(blob.path, "r") });
+  } catch (error) {
+    await close();
+    const path = blobs[opened.length]?.path ?? "";
+    throw criErrors.blobUnopened({ path, reason: firstLine(error) }, error);
+  }
+  return { index, blobs: opened, [Symbol.asyncDispose]: close };
 }
 
 /**
@@ -85,10 +112,10 @@ async function* tarOf({ index, blobs }: ArchiveContents, progress: Progress): As
     yield padding(content.length);
   }
   let done = 0;
-  for (const { digest, size, path } of blobs) {
+  for (const { digest, size, path, handle } of blobs) {
     yield header(`blobs/${digest.replace(":", "/")}`, size);
     const begin = done;
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    for await (const chunk of handle.createReadStream({ highWaterMark: 1 << 20, autoClose: false })) {
       yield chunk;
       done += chunk.length;
       progress(done);

@@ -5,7 +5,7 @@ import { criErrors } from "../errors.ts";
 import { Report } from "../play/report.ts";
 import type { ImageVerb } from "./commands.ts";
 import { connectDaemon, loadImage, transferred } from "./daemon-client.ts";
-import { archiveInput, writeArchive } from "./image-archive.ts";
+import { type ArchiveContents, archiveInput, openArchiveContents, writeArchive } from "./image-archive.ts";
 import { columns, json, type Output, size } from "./print.ts";
 
 export interface ImageCommand {
@@ -77,19 +77,31 @@ async function saveImages(
   { socket, output, signal }: ImageCommand,
 ): Promise<string> {
   if (file === "-" && process.stdout.isTTY) throw criErrors.terminal({ what: "written to" });
+  await using contents = await openContents(socket, references, signal);
+  const total = contents.blobs.reduce((sum, blob) => sum + blob.size, 0);
+  using shown = await showProgress(file, "saving");
+  await writeArchive(file, contents, signal, (done) => shown.progress(done, total));
+  return output === "json" && file !== "-" ? json({ file, images: references, bytes: total }) : "";
+}
+
+/** The daemon keeps the images until all of their blobs are open, however long their way to the archive takes. */
+async function openContents(
+  socket: string,
+  references: readonly string[],
+  signal: AbortSignal,
+): Promise<ArchiveContents & AsyncDisposable> {
   using daemon = connectDaemon(socket);
   for await (const { index, blobs } of daemon.save({ images: [...references] }, signal)) {
-    using shown = await showProgress(file, "saving");
-    const parts = blobs.map(({ digest, size: bytes, path }) => ({
-      digest: digest ?? "",
-      size: Number(bytes ?? 0),
-      path: path ?? "",
-    }));
-    const total = parts.reduce((sum, part) => sum + part.size, 0);
-    await writeArchive(file, { index, blobs: parts }, signal, (done) => shown.progress(done, total));
-    return output === "json" && file !== "-" ? json({ file, images: references, bytes: total }) : "";
+    return await openArchiveContents(
+      index,
+      blobs.map(({ digest, size: bytes, path }) => ({
+        digest: digest ?? "",
+        size: Number(bytes ?? 0),
+        path: path ?? "",
+      })),
+    );
   }
-  return "";
+  throw criErrors.daemonUnreachable({ socket, reason: "it ended the call without a word" });
 }
 
 async function showProgress(subject: string, verb: string) {

@@ -4,6 +4,7 @@ import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
@@ -114,15 +115,21 @@ describe("images on their way out and in", () => {
     expect(stderr.match(/could not be written: ENOSPC/g)).toHaveLength(3);
   });
 
-  test("interrupted, it leaves no file, and the daemon lets the image go again", async () => {
-    // A reader that does not read holds it where it is.
-    const child = spawn(program, ["image", "save", "-", node.image, "--socket", node.daemon.socket]);
-    await once(child.stdout, "readable");
-    child.kill("SIGINT");
-    expect(await once(child, "exit")).toEqual([1, null]);
-    child.stdout.destroy();
+  test("while its reader does not read the daemon lets the image go; the archive is whole all the same", async () => {
+    const save = async () => {
+      const child = spawn(program, ["image", "save", "-", node.image, "--socket", node.daemon.socket]);
+      // It stops where the pipe is full.
+      await once(child.stdout, "readable");
+      return child;
+    };
+    const [interrupted, read] = await Promise.all([save(), save()]);
+    interrupted.kill("SIGINT");
+    expect(await once(interrupted, "exit")).toEqual([1, null]);
+    interrupted.stdout.destroy();
     await shell(`image rm ${node.image}; image rm localhost/test/other:2`);
     expect(await readdir(at("root/image/blobs/sha256"))).toEqual([]);
     expect(await stat(at("root/image/index.json"))).toMatchObject({});
+    const whole = await buffer(read.stdout);
+    expect(whole.equals(await readFile(at("whole.tar")))).toBe(true);
   });
 });
