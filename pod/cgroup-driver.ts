@@ -9,6 +9,7 @@ import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { systemBusSocket } from "./systemd/bus.ts";
+import { scopeDescription } from "./systemd/scope-owner.ts";
 import { sliceCgroup, sliceOfCgroup, sliceOfParent } from "./systemd/slices.ts";
 import { monitorsScope } from "./systemd/units.ts";
 import type { SandboxConfig, SandboxId } from "./types.ts";
@@ -85,9 +86,9 @@ export async function enterScope(
 ): Promise<void> {
   if (env.systemd === undefined) throw podErrors.systemdMissing({ reason: "systemd is not PID 1 here" });
   const [, slice = "-.slice"] = /([^/]+)\/[^/]+$/.exec(cgroup) ?? [];
-  const { namespace, name } = config.metadata;
+  const description = scopeDescription(config.metadata, env.runDirectory);
   const pids = pidsOf(processes);
-  await env.systemd.startScope({ name: scopeName(id), slice, description: `Pod ${namespace}/${name}` }, pids);
+  await env.systemd.startScope({ name: scopeName(id), slice, description }, pids);
   if (!env.cgroups.unified) return;
   const own = join(env.cgroups.v2, cgroup, "monitor");
   await mkdir(own);

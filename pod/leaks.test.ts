@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { expect, test, vi } from "vitest";
 import { cgroupDirectories, detectCgroups } from "./cgroups.ts";
 import { findLeaks } from "./leaks.ts";
+import { ownerOfScope, scopeDescription } from "./systemd/scope-owner.ts";
 
 const execute = promisify(execFile);
 const settleMs = 300;
@@ -18,6 +19,7 @@ interface Place extends AsyncDisposable {
   readonly root: string;
   readonly state: string;
   readonly cgroupRoot: string;
+  readonly units: string;
 }
 
 async function emptyHost(): Promise<Place> {
@@ -29,6 +31,7 @@ async function emptyHost(): Promise<Place> {
     root,
     state,
     cgroupRoot: `/${basename(directory)}`,
+    units: join(directory, "transient"),
     [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
   };
 }
@@ -65,7 +68,7 @@ test("each kind is found, with whose it was", async () => {
   const [top = ""] = cgroupDirectories(cgroups, cgroupRoot);
   undo.defer(() => rmdir(top).catch(() => undefined));
 
-  const leaks = await findLeaks({ root, state, cgroupRoot, cgroups }, settleMs);
+  const leaks = await findLeaks({ ...place, cgroups }, settleMs);
   const own = leaks.filter(({ id }) => id === lost);
   expect(own.map(({ kind }) => kind).sort()).toEqual(
     ["cgroup", "monitor", "mount", "network lease", "pod directory", "writable layer"].sort(),
@@ -74,12 +77,31 @@ test("each kind is found, with whose it was", async () => {
   expect(leaks.filter(({ id }) => id === known)).toEqual([]);
 });
 
+test("scopes of pods are found in any slice, but not another Keelson's", async () => {
+  await using place = await emptyHost();
+  const v2 = join(place.root, "cgroup");
+  const slice = join(v2, "kubepods.slice/kubepods-pod1.slice");
+  const [own, unsaid, foreign] = [newId(), newId(), newId()];
+  const pod = { namespace: "ns of /run/a", name: "web" };
+  await mkdir(place.units);
+  for (const id of [own, unsaid, foreign]) await mkdir(join(slice, `keelson-${id}.scope/monitor`), { recursive: true });
+  for (const [id, state] of [[own, place.state] as const, [foreign, "/run/other 50%"] as const]) {
+    const description = scopeDescription(pod, state).replaceAll("%", "%%");
+    const unit = `# This is a transient unit file.\n[Unit]\nDescription=${description}\n\n[Scope]\nDelegate=yes\n`;
+    await writeFile(join(place.units, `keelson-${id}.scope`), unit);
+  }
+  const cgroups = { unified: true, v2, v1: new Map() };
+  const leaks = await findLeaks({ ...place, cgroups }, settleMs);
+  expect(leaks.map(({ id }) => id).sort()).toEqual([own, unsaid].sort());
+  expect(await ownerOfScope(`keelson-${foreign}.scope`, place.units)).toBe("/run/other 50%");
+});
+
 test("what goes between the two looks, or gets its record, is none", async () => {
   await using place = await emptyHost();
-  const { root, state, cgroupRoot } = place;
+  const { root, state } = place;
   const [going, coming] = [newId(), newId()];
   for (const id of [going, coming]) await mkdir(join(state, "pods", id));
-  const found = findLeaks({ root, state, cgroupRoot, cgroups: await detectCgroups() }, settleMs);
+  const found = findLeaks({ ...place, cgroups: await detectCgroups() }, settleMs);
   setTimeout(async () => {
     await rm(join(state, "pods", going), { recursive: true });
     await writeFile(join(root, "state", `${coming}.json`), "{}");

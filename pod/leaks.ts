@@ -7,6 +7,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CgroupTree, cgroupDirectories } from "./cgroups.ts";
+import { ownerOfScope } from "./systemd/scope-owner.ts";
 
 export type LeakKind =
   | "monitor"
@@ -33,6 +34,8 @@ export interface LeakPlaces {
   readonly cgroups: CgroupTree;
   /** Where pods without a cgroup parent go, in cgroupfs form. */
   readonly cgroupRoot: string;
+  /** As `transientUnits` of systemd/scope-owner.ts. */
+  readonly units: string;
 }
 
 const idPattern = /[0-9a-f]{64}/;
@@ -47,12 +50,13 @@ export async function findLeaks(places: LeakPlaces, settleMs = secondLookMs): Pr
   return first.filter((leak) => second.has(keyOf(leak)));
 }
 
-async function look({ root, state, cgroups, cgroupRoot }: LeakPlaces): Promise<Leak[]> {
+async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Promise<Leak[]> {
   const found = await Promise.all([
     monitors(state),
     named("pod directory", join(state, "pods")),
     mounts(state),
-    ofCgroups(cgroups, cgroupRoot),
+    ofCgroupRoot(cgroups, cgroupRoot),
+    scopes(cgroups, units, state),
     named("network lease", join(root, "cni")),
     named("writable layer", join(root, "image", "containers")),
   ]);
@@ -82,18 +86,21 @@ async function mounts(state: string): Promise<Leak[]> {
   });
 }
 
-/** Those of our root, and scopes by their name; a kubelet's own slices are its own to remove. */
-async function ofCgroups(tree: CgroupTree, cgroupRoot: string): Promise<Leak[]> {
-  const below = cgroupDirectories(tree, cgroupRoot).map(async (directory) => {
-    const entries = (await names(directory)).map((name) => join(directory, name));
-    return entries.filter((path) => idPattern.test(basename(path)));
-  });
-  const scopes = cgroupDirectories(tree, "/").map(async (directory) => {
+async function ofCgroupRoot(tree: CgroupTree, cgroupRoot: string): Promise<Leak[]> {
+  const lists = cgroupDirectories(tree, cgroupRoot).map(async (directory) => await named("cgroup", directory));
+  return (await Promise.all(lists)).flat();
+}
+
+/** In whatever slice, but those of another Keelson; a kubelet's own slices are its own to remove. */
+async function scopes(tree: CgroupTree, units: string, state: string): Promise<Leak[]> {
+  const lists = cgroupDirectories(tree, "/").map(async (directory) => {
     const all = await readdir(directory, { recursive: true }).catch(() => []);
     return all.filter((path) => /(^|\/)keelson-[0-9a-f]{64}\.scope$/.test(path)).map((path) => join(directory, path));
   });
-  const paths = (await Promise.all([...below, ...scopes])).flat();
-  return paths.flatMap((object) => idIn(basename(object)).map((id) => ({ kind: "cgroup" as const, object, id })));
+  const found = (await Promise.all(lists)).flat();
+  const owners = await Promise.all(found.map(async (path) => await ownerOfScope(basename(path), units)));
+  const own = found.filter((_, at) => (owners[at] ?? state) === state);
+  return own.flatMap((object) => idIn(basename(object)).map((id) => ({ kind: "cgroup" as const, object, id })));
 }
 
 async function named(kind: LeakKind, directory: string): Promise<Leak[]> {

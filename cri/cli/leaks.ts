@@ -3,6 +3,7 @@
 import { basename } from "node:path";
 import { detectCgroups } from "../../pod/cgroups.ts";
 import { findLeaks, type Leak, type LeakKind } from "../../pod/leaks.ts";
+import { transientUnits } from "../../pod/systemd/scope-owner.ts";
 import type { Config } from "./config.ts";
 import { json, type Output } from "./print.ts";
 
@@ -25,7 +26,7 @@ const remedies: Readonly<Record<LeakKind, (leak: Leak) => string>> = {
 
 export async function leakReport(config: Config, output: Output): Promise<LeakReport> {
   const { root, state, cgroupRoot } = config;
-  const leaks = await findLeaks({ root, state, cgroupRoot, cgroups: await detectCgroups() });
+  const leaks = await findLeaks({ root, state, cgroupRoot, cgroups: await detectCgroups(), units: transientUnits });
   const views = leaks.map((leak) => ({ ...leak, remedy: remedies[leak.kind](leak) }));
   return { text: output === "json" ? json(views) : lines(views), count: leaks.length };
 }
