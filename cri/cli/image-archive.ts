@@ -34,6 +34,7 @@ export interface ArchiveInput extends AsyncDisposable {
 type Progress = (done: number) => void;
 
 const blockBytes = 512;
+const chunkBytes = 1 << 20;
 /** What a tar's octal field of 11 digits holds. */
 const octalLimit = 8 ** 11;
 
@@ -115,7 +116,7 @@ async function* tarOf({ index, blobs }: ArchiveContents, progress: Progress): As
   for (const { digest, size, path, handle } of blobs) {
     yield header(`blobs/${digest.replace(":", "/")}`, size);
     const begin = done;
-    for await (const chunk of handle.createReadStream({ highWaterMark: 1 << 20, autoClose: false })) {
+    for await (const chunk of chunksOf(handle)) {
       yield chunk;
       done += chunk.length;
       progress(done);
@@ -124,6 +125,14 @@ async function* tarOf({ index, blobs }: ArchiveContents, progress: Progress): As
     yield padding(size);
   }
   yield Buffer.alloc(2 * blockBytes);
+}
+
+async function* chunksOf(handle: FileHandle): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(chunkBytes));
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+  }
 }
 
 /** Of a regular file, in the form that POSIX calls ustar. */

@@ -32,6 +32,8 @@ async function main(args: string[]): Promise<number> {
     return await run(command, rest, values);
   } catch (error) {
     process.stderr.write(`keelson: ${messageOf(exhausted("keelson", error) ?? error)}\n`);
+    // Interrupted, it does not wait until what it has written is read.
+    if (error instanceof Error && error.name === "AbortError") process.exit(1);
     // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }

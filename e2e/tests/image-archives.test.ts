@@ -6,7 +6,7 @@ import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 
 const program = join(import.meta.dirname, "../../cri/keelson");
@@ -120,6 +120,7 @@ describe("images on their way out and in", () => {
       const child = spawn(program, ["image", "save", "-", node.image, "--socket", node.daemon.socket]);
       // It stops where the pipe is full.
       await once(child.stdout, "readable");
+      await vi.waitFor(() => expect(child.stdout.readableLength).toBeGreaterThanOrEqual(64 << 10), 10_000);
       return child;
     };
     const [interrupted, read] = await Promise.all([save(), save()]);
