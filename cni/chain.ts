@@ -22,8 +22,6 @@ export interface ChainTarget {
 export interface Chain {
   readonly network: NetworkConfig;
   readonly binDirs: readonly string[];
-  /** Where plugins were found just now, by type; the others are looked for. */
-  readonly found?: ReadonlyMap<string, string>;
   /** Milliseconds that one plugin may take. */
   readonly pluginTimeoutMs: number;
   /** Of the daemon's end. */
@@ -37,17 +35,10 @@ export interface End {
   readonly due: AbortSignal;
 }
 
-/** The files of the chain's plugins, by type, and the types that are nowhere to be found. */
-export async function findPlugins({ network, binDirs }: Pick<Chain, "network" | "binDirs">) {
-  const types = [...new Set(network.plugins.map(({ type }) => type))];
-  const found = new Map<string, string>();
-  await Promise.all(
-    types.map(async (type) => {
-      const path = await findPlugin(type, binDirs);
-      if (path !== undefined) found.set(type, path);
-    }),
-  );
-  return { found, missing: types.filter((type) => !found.has(type)) };
+/** The types of the chain's plugins that are nowhere to be found. */
+export function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "binDirs">): readonly string[] {
+  const types = new Set(network.plugins.map(({ type }) => type));
+  return [...types].filter((type) => findPlugin(type, binDirs) === undefined);
 }
 
 /**
@@ -169,7 +160,7 @@ async function run(
   timeoutMs = chain.pluginTimeoutMs,
   signal?: AbortSignal,
 ): Promise<string> {
-  const path = chain.found?.get(plugin.type) ?? (await findPlugin(plugin.type, chain.binDirs));
+  const path = findPlugin(plugin.type, chain.binDirs);
   chain.end.begun.throwIfAborted();
   if (path === undefined)
     throw cniErrors.pluginMissing({

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { type Host, isDoneWithin, KeelsonError, type Log, messageOf } from "../native/index.ts";
-import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, findPlugins, gcChain } from "./chain.ts";
+import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
@@ -166,7 +166,7 @@ class CniNetwork implements Network {
     const old = leases.get(sandboxId);
     if (old !== undefined) throw cniErrors.alreadyAttached({ sandboxId, state: old.state });
 
-    const { network, found } = await this.#usableNetwork(pod);
+    const network = await this.#usableNetwork(pod);
     const target = targetOf(pod);
     const lease = { network, target, owed: [...network.plugins.keys()] };
     await leases.save({ ...lease, state: "attaching" });
@@ -174,7 +174,7 @@ class CniNetwork implements Network {
     try {
       await netnsMade;
       if (signal.aborted) throw givenUp(sandboxId, signal);
-      const chain = { network, binDirs, found, pluginTimeoutMs: limits.pluginMs, end: this.#end };
+      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
       const result = await addChain(chain, target, signal, (index) => {
         started = index;
       });
@@ -216,7 +216,7 @@ class CniNetwork implements Network {
     const lease = leases.get(sandboxId);
     if (lease?.state !== "attached") return `its network lease is ${lease?.state ?? "gone"}`;
     const { netns } = lease.target;
-    if (!(await isNamespace(netns))) return `its network namespace ${netns} is gone`;
+    if (!isNamespace(netns)) return `its network namespace ${netns} is gone`;
     const wanted = claimedAddresses(lease.result, interfaceName);
     if (wanted.length === 0) return undefined;
     const found = await host.interfaceAddresses(netns, interfaceName).catch((error: unknown): string[] => {
@@ -272,11 +272,10 @@ class CniNetwork implements Network {
     if (config.kind === "none")
       throw cniErrors.networkNotReady({ namespace: pod.namespace, name: pod.name, reason: config.reason });
     const { network } = config;
-    const { found, missing: absent } = await findPlugins({ network, binDirs });
-    const [missing] = absent;
+    const [missing] = missingPlugins({ network, binDirs });
     if (missing !== undefined)
       throw cniErrors.pluginMissing({ plugin: missing, network: network.name, directories: binDirs.join(", ") });
-    return { network, found };
+    return network;
   }
 
   async #forgetUnstarted(lease: Pick<Lease, "network" | "target" | "owed">, started: number): Promise<void> {

@@ -1,7 +1,8 @@
 // Keeps a pod's network namespace for plugins whose DEL failed: bridge finds what it made for the pod (its
 // masquerade rules) only by looking into it, and the pod's own pin goes when the pod is stopped.
 
-import { mkdir, readdir, rm, statfs } from "node:fs/promises";
+import { statfsSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Host } from "../native/index.ts";
 
@@ -27,8 +28,8 @@ export function createPins(directory: string, host: Pick<Host, "pinNamespace" | 
     async hold(sandboxId, netns) {
       const pin = pinOf(sandboxId);
       held.add(sandboxId);
-      if (await isNamespace(pin)) return pin;
-      if (!(await isNamespace(netns))) return undefined;
+      if (isNamespace(pin)) return pin;
+      if (!isNamespace(netns)) return undefined;
       await mkdir(directory, { recursive: true, mode: 0o700 });
       await host.pinNamespace(netns, pin);
       return pin;
@@ -49,9 +50,9 @@ export function createPins(directory: string, host: Pick<Host, "pinNamespace" | 
 const nsfsMagic = 0x6e736673;
 
 /** Whether a namespace stands at the path; the file of a pin that is gone is an ordinary one. */
-export async function isNamespace(path: string): Promise<boolean> {
+export function isNamespace(path: string): boolean {
   try {
-    return (await statfs(path)).type === nsfsMagic;
+    return statfsSync(path).type === nsfsMagic;
   } catch {
     return false;
   }

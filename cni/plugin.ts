@@ -3,8 +3,7 @@
 // CNI spec 1.1.0, sections 2 and 5: parameters in the environment, configuration on stdin, a result
 // or an error object on stdout. The plugin is not trusted to end, to be brief or to be sane.
 
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import {
   asInteger,
@@ -54,18 +53,21 @@ const maxOutputBytes = 1024 * 1024;
 /** Plugins run iptables, ip and sysctl by name; nothing else of our environment is theirs to see. */
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** The plugin's file: the first executable regular file of that name in the directories, or undefined. */
-export async function findPlugin(type: string, directories: readonly string[]): Promise<string | undefined> {
-  for (const directory of directories) {
-    const path = join(directory, type);
-    try {
-      await access(path, constants.X_OK);
-      if ((await stat(path)).isFile()) return path;
-    } catch {
-      // Not in this one.
-    }
+/**
+ * The plugin's file: the first executable regular file of that name in the directories, or undefined. Looked for at once:
+ * it takes microseconds, of which a task of the thread pool takes a hundred, and a pod's start and end look a dozen times.
+ */
+export function findPlugin(type: string, directories: readonly string[]): string | undefined {
+  return directories.map((directory) => join(directory, type)).find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    return found !== undefined && found.isFile() && (found.mode & 0o111) !== 0;
+  } catch {
+    return false;
   }
-  return undefined;
 }
 
 /**

@@ -1,7 +1,7 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
 import { isDoneWithin, type Log, messageOf } from "../native/index.ts";
-import { type Chain, type End, findPlugins, statusOfChain } from "./chain.ts";
+import { type Chain, type End, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
 import type { NetworkReadiness } from "./types.ts";
 import { watchDirectories } from "./watch.ts";
@@ -83,7 +83,7 @@ async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<N
   const { network } = config;
   const { binDirs, statusTimeoutMs, end } = options;
   const chain: Chain = { network, binDirs, pluginTimeoutMs: statusTimeoutMs, end };
-  const { missing } = await findPlugins(chain);
+  const missing = missingPlugins(chain);
   if (missing.length > 0)
     return notReady(`${config.path} needs ${missing.join(", ")}, missing in ${options.binDirs.join(", ")}`);
   try {

@@ -67,7 +67,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     }
     const result = "result" in lease ? lease.result : undefined;
     // Plugins are told when no namespace stands there any more (spec section 2, DEL).
-    const netns = (await isNamespace(target.netns)) ? target.netns : "";
+    const netns = isNamespace(target.netns) ? target.netns : "";
     const chain = { network, binDirs, pluginTimeoutMs: budgetMs, end };
     return await delChain(chain, { ...target, netns }, owed, result, budgetMs);
   };

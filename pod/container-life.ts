@@ -1,6 +1,7 @@
 // StartContainer, StopContainer, RemoveContainer: a created container's way to its end.
 
-import { mkdir, realpath } from "node:fs/promises";
+import { realpathSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { isDoneWithin, KeelsonError, type Monitor, MonitorError, messageOf } from "../native/index.ts";
 import { type Container, exitedPhase } from "./container.ts";
@@ -102,13 +103,13 @@ async function plainLogPath({ logPath, config, sandbox }: Container): Promise<st
   return join(await realDirectory(dirname(directory)), basename(directory), config.logPath);
 }
 
-/** Made when it is missing. */
+/** Made when it is missing. Looked at at once, as a start waits for nothing else here. */
 async function realDirectory(path: string): Promise<string> {
   try {
-    return await realpath(path);
+    return realpathSync.native(path);
   } catch {
     await mkdir(path, { recursive: true, mode: 0o755 });
-    return await realpath(path);
+    return realpathSync.native(path);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { release } from "node:os";
-import { findPlugins } from "../../cni/chain.ts";
+import { missingPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
 import { firstLine, loadHost, type NativePaths, nativePaths, runProgram } from "../../native/index.ts";
@@ -248,7 +248,7 @@ async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding
       "Install a network (a .conflist); until then only pods on the host's network run.",
     );
   }
-  const { missing } = await findPlugins({ network: loaded.network, binDirs: cniBinDirs });
+  const missing = missingPlugins({ network: loaded.network, binDirs: cniBinDirs });
   if (missing.length === 0) return ok("network", `${loaded.network.name} (${loaded.path})`);
   return fail(
     "network",

@@ -164,14 +164,13 @@ Result<std::vector<std::string>> child_cgroups(const std::string& directory) {
 Status CgroupWrites::commit() const {
   std::vector<Old> done;
   for (const Write& write : writes_) {
-    Result<std::string> before = read_cgroup_file(write.file);
+    Result<std::string> before = write.form == Form::order ? "" : read_cgroup_file(write.file);
     Status written = write_cgroup_file(write.file, write.value);
     if (written) {
-      // A file that cannot be read (devices.allow) has no value to go back to.
-      if (before) done.push_back({&write.file, std::move(*before)});
+      if (before && write.form != Form::order) done.push_back({&write.file, std::move(*before)});
       continue;
     }
-    if (write.optional && written.error().error_number == ENOENT) continue;
+    if (write.form == Form::optional_setting && written.error().error_number == ENOENT) continue;
     take_back(done);
     return written;
   }

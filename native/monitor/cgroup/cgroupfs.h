@@ -45,19 +45,26 @@ Result<std::vector<std::string>> child_cgroups(const std::string& directory);
 // Writes that belong together: when one fails, those before it are taken back.
 class CgroupWrites {
  public:
-  void add(std::string file, std::string value) { writes_.push_back({std::move(file), std::move(value), false}); }
+  void add(std::string file, std::string value) { add(std::move(file), std::move(value), Form::setting); }
   // For what not every kernel or disk has: a file that is missing is passed over.
   void add_if_present(std::string file, std::string value) {
-    writes_.push_back({std::move(file), std::move(value), true});
+    add(std::move(file), std::move(value), Form::optional_setting);
   }
+  // A file that takes orders and cannot be read (devices.allow): it has no value to go back to.
+  void add_order(std::string file, std::string value) { add(std::move(file), std::move(value), Form::order); }
   Status commit() const;
 
  private:
+  enum class Form { setting, optional_setting, order };
   struct Write {
     std::string file;
     std::string value;
-    bool optional;
+    Form form;
   };
+  void add(std::string file, std::string value, Form form) {
+    writes_.push_back({std::move(file), std::move(value), form});
+  }
+
   std::vector<Write> writes_;
 };
 

@@ -6,7 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 
 #include "common/fd.h"
 
@@ -52,7 +54,11 @@ Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices) {
     }
     rules.push_back(rule);
   }
-  rules.insert(rules.end(), std::begin(rights), std::end(rights));
+  // What stands behind the last refusal, holds.
+  const auto refused = std::find_if(rules.rbegin(), rules.rend(), [](const DeviceRule& rule) { return !rule.allow; });
+  const std::vector<DeviceRule> granted(refused.base(), rules.end());
+  std::ranges::copy_if(rights, std::back_inserter(rules),
+                       [&](const DeviceRule& right) { return std::ranges::find(granted, right) == granted.end(); });
   return rules;
 }
 

@@ -18,9 +18,12 @@ struct DeviceRule {
   int64_t major = any;
   int64_t minor = any;
   bool read = false, write = false, mknod = false;
+
+  bool operator==(const DeviceRule&) const = default;
 };
 
-// The spec's rules, and behind them what every container has by right (runtime-spec "Default Devices").
+// The spec's rules, and behind them what every container has by right (runtime-spec "Default Devices") and they do not
+// grant already.
 Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices);
 
 // "c 1:3 rwm", as devices.allow and devices.deny of cgroup v1 take it.

@@ -40,9 +40,18 @@ class Resources {
 
   bool is_mounted(std::string_view name) const { return !host_.v1_root(controller_of(name)).empty(); }
 
-  void add(std::string_view name, std::string value) {
+  void require(std::string_view name) {
     if (!is_mounted(name) && missing_.empty()) missing_ = controller_of(name);
+  }
+
+  void add(std::string_view name, std::string value) {
+    require(name);
     writes_.add(file(name), std::move(value));
+  }
+
+  void order(std::string_view name, std::string value) {
+    require(name);
+    writes_.add_order(file(name), std::move(value));
   }
 
   // Where a kernel may be built without the file or the whole controller.
@@ -92,7 +101,7 @@ class Resources {
   Status collect_devices(const Json& devices) {
     if (devices.items().empty()) return {};
     for (const DeviceRule& rule : TRY(parse_device_rules(devices))) {
-      add(rule.allow ? "devices.allow" : "devices.deny", to_v1_line(rule));
+      order(rule.allow ? "devices.allow" : "devices.deny", to_v1_line(rule));
     }
     return {};
   }

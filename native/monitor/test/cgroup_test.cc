@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
 #include "monitor/cgroup/cgroupfs.h"
+#include "monitor/cgroup/devices.h"
 #include "monitor/cgroup/oom.h"
 #include "monitor/test/unit_test.h"
 
@@ -163,6 +165,20 @@ void refuses_what_it_cannot_keep() {
   EXPECT(!apply(v2, R"({"devices": [{"allow": true, "access": "x"}]})"));
 }
 
+size_t times(const std::string& line, const std::string& rules_json) {
+  const auto json = parse_json(rules_json);
+  const auto rules = parse_device_rules(*json);
+  return static_cast<size_t>(std::ranges::count(*rules, line, to_v1_line));
+}
+
+void grants_rights_once() {
+  const std::string all = R"({"allow": false, "access": "rwm"})";
+  const std::string null = R"({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"})";
+  EXPECT_EQUAL(times("c 1:3 rwm", "[" + all + "]"), 1U);
+  EXPECT_EQUAL(times("c 1:3 rwm", "[" + all + "," + null + "]"), 1U);
+  EXPECT_EQUAL(times("c 1:3 rwm", "[" + null + "," + all + "]"), 2U);  // refused again in between
+}
+
 }  // namespace
 
 std::vector<Test> cgroup_tests() {
@@ -175,6 +191,7 @@ std::vector<Test> cgroup_tests() {
       {"cgroup: takes writes back when one fails", takes_writes_back_when_one_fails},
       {"cgroup: notices OOM kills once", notices_oom_kills_once},
       {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
+      {"cgroup: grants rights once", grants_rights_once},
   };
 }
 
