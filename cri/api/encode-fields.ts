@@ -33,6 +33,9 @@ const mountPropagations: Readonly<Record<Propagation, runtime.v1.MountPropagatio
 
 /** The low 64 bits of `value`, as protobufjs takes them for int64 and uint64 fields. */
 export function toLong(value: bigint): Long {
+  // Most values are small, and numbers are ten times as fast as bigints.
+  const number = Number(value);
+  if (number >= 0 && number <= Number.MAX_SAFE_INTEGER) return new Long(number | 0, (number / 2 ** 32) | 0);
   return new Long(Number(BigInt.asIntN(32, value)), Number(BigInt.asIntN(32, value >> 32n)));
 }
 

@@ -31,7 +31,7 @@ export function encodeContainerStats(stats: ContainerStats, containers: Containe
       : null,
     io: stats.ioPressure ? ioUsage(stats.ioPressure, stats.cpu?.timestamp) : null,
   }).finish();
-  return messageField(number, Buffer.concat([containers.attributes(stats.container), measured]));
+  return messageField(number, containers.attributes(stats.container), measured);
 }
 
 /** A PodSandboxStats message, as field 1 of another. */
@@ -58,7 +58,7 @@ export function encodeSandboxStats(
     io: stats.ioPressure ? ioUsage(stats.ioPressure, cpu?.timestamp) : null,
   }).finish();
   const linux = [measured, ...stats.containers.map((container) => encodeContainerStats(container, containers, 5))];
-  return messageField(1, Buffer.concat([sandboxes.attributes(stats.sandbox), messageField(2, Buffer.concat(linux))]));
+  return messageField(1, sandboxes.attributes(stats.sandbox), messageField(2, ...linux));
 }
 
 export function encodeFileSystemUse(use: FileSystemUse): runtime.v1.FilesystemUsage.$Properties {

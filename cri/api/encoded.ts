@@ -22,16 +22,24 @@ export interface Decoder<Message> {
   decode(bytes: Uint8Array): Message;
 }
 
-/** A message field: tag, length, content. `number` is at most 15, so that the tag is one byte. */
-export function messageField(number: number, content: Uint8Array): Buffer {
+/** A message field: tag, length, content, which may come in parts. `number` is at most 15, so that the tag is one byte. */
+export function messageField(number: number, ...content: readonly Uint8Array[]): Buffer {
+  const length = content.reduce((sum, part) => sum + part.length, 0);
   const head: number[] = [(number << 3) | 2];
-  let length = content.length;
-  while (length > 127) {
-    head.push((length & 127) | 128);
-    length >>>= 7;
+  let left = length;
+  while (left > 127) {
+    head.push((left & 127) | 128);
+    left >>>= 7;
   }
-  head.push(length);
-  return Buffer.concat([Buffer.from(head), content]);
+  head.push(left);
+  const field = Buffer.allocUnsafe(head.length + length);
+  field.set(head);
+  let at = head.length;
+  for (const part of content) {
+    field.set(part, at);
+    at += part.length;
+  }
+  return field;
 }
 
 /**
