@@ -64,7 +64,7 @@ export function findPlugin(type: string, directories: readonly string[]): string
 function isExecutable(path: string): boolean {
   try {
     const found = statSync(path, { throwIfNoEntry: false });
-    return found !== undefined && found.isFile() && (found.mode & 0o111) !== 0;
+    return found?.isFile() === true && (found.mode & 0o111) !== 0;
   } catch {
     return false;
   }

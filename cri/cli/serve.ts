@@ -6,7 +6,15 @@ import { join } from "node:path";
 import { openNetwork } from "../../cni/network.ts";
 import { hostPlatform } from "../../image/platform.ts";
 import { openImageStore, storeDefaults } from "../../image/store.ts";
-import { firstLine, isDoneWithin, type Log, loadHost, nativePaths, unpackLayer } from "../../native/index.ts";
+import {
+  firstLine,
+  giveBackWhenIdle,
+  isDoneWithin,
+  type Log,
+  loadHost,
+  nativePaths,
+  unpackLayer,
+} from "../../native/index.ts";
 import { chooseCgroupDriver, openPods } from "../../pod/index.ts";
 import { service, startGrpcServer } from "../api/grpc-server.ts";
 import { imageService, keelsonImageService } from "../api/image-service.ts";
@@ -150,7 +158,8 @@ export async function serve(
     milliseconds: Math.round(performance.now() - started),
   });
   await manager.ready(`Serving ${config.socket}`);
-  using _ = manager.watch(config.socket);
+  using _watchdog = manager.watch(config.socket);
+  using _memory = giveBackWhenIdle(host);
   void pods.tidy();
   if (!stop.aborted) await once(stop, "abort");
   log("info", "stopping; pods run on");

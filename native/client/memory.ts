@@ -18,6 +18,38 @@ export function passedBuffer(bytes: number): void {
   globalThis.gc?.({ type: "minor" });
 }
 
+/** How often it is looked whether the daemon has grown. */
+const lookEveryMs = 10_000;
+/** What is worth a collection. */
+const grownBytes = 4 * 1024 * 1024;
+/** The share of the time since the last look for which an idle daemon's event loop has worked at most. */
+const idleShare = 0.05;
+
+/**
+ * Until disposed of, gives back what many short calls have left behind, each of them too small to ask for it: V8 has no
+ * reason to collect it before there is more. Of 93 MB after 900 lists of 100 pods 84 remain.
+ */
+export function giveBackWhenIdle(host: Pick<Host, "trimHeap">): Disposable {
+  let before = performance.eventLoopUtilization();
+  let kept = 0;
+  const timer = setInterval(() => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
+    if (utilization > idleShare || process.memoryUsage.rss() < kept + grownBytes) return;
+    giveBack(host);
+    kept = process.memoryUsage.rss();
+  }, lookEveryMs);
+  timer.unref();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+function giveBack(host: Pick<Host, "trimHeap">): void {
+  // There under --expose-gc (cri/keelson).
+  globalThis.gc?.();
+  host.trimHeap();
+}
+
 /** The pause that a collection makes (some 20 ms) is for a quiet moment. */
 const quietMs = 1_000;
 
@@ -32,13 +64,7 @@ export class MemoryReturn {
   /** Much has become garbage: once nothing more does for a while, it is given back. */
   soon(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#now(), quietMs);
+    this.#timer = setTimeout(() => giveBack(this.#host), quietMs);
     this.#timer.unref();
-  }
-
-  #now(): void {
-    // There under --expose-gc (cri/keelson).
-    globalThis.gc?.();
-    this.#host.trimHeap();
   }
 }
