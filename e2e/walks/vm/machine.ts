@@ -54,7 +54,7 @@ const bootDeadlineMs = 300_000;
 const ticksPerSecond = 100;
 /** Emulated, about one boot of fourteen panics or hangs. Only boots are tried again. */
 const tries = 3;
-const commandSeconds = 120;
+const commandSeconds = 300;
 
 export async function bootMachine(parts: MachineParts): Promise<Machine> {
   const failures: unknown[] = [];
