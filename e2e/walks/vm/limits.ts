@@ -69,11 +69,9 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
   });
   await step("an update changes what it names, and nothing else", async () => {
     await crictl.run("update", "--memory", String(80 * MiB), "--cpu-share", "1024", id);
-    const { "memory.swap.max": _, ...others } = files;
-    for (const [file, wanted] of Object.entries({ ...others, "memory.max": String(80 * MiB), "cpu.weight": "100" }))
+    // Swap's own limit too, as with runc and crun, although CRI's counts memory in.
+    for (const [file, wanted] of Object.entries({ ...files, "memory.max": String(80 * MiB), "cpu.weight": "100" }))
       assert.equal(await machine.run(`cat ${cgroup}/${file}`), wanted, file);
-    // CRI's limit of swap counts memory in, and was not named.
-    assert.equal(await machine.run(`cat ${cgroup}/memory.swap.max`), String(16 * MiB));
   });
   await step("status tells the limits", async () => {
     const linux = at(await crictl.json("inspect", id), "status", "resources", "linux");
