@@ -9,6 +9,8 @@ namespace keelson {
 
 namespace {
 
+constexpr std::string_view no_mac = "00:00:00:00:00:00";
+
 Outcome<Link> find_or_make(NetlinkSocket& netlink, const BridgeConfig& config) {
   std::optional<Link> bridge = TRY(find_link(netlink, config.bridge));
   if (bridge) return std::move(*bridge);
@@ -54,7 +56,9 @@ Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const Ip
   }
   // The bridge is the only one to have it: nothing to detect, and the first pod need not wait.
   add_address(batch, bridge, gateway, false);
-  pin_link_mac(batch, bridge);
+  // One that had lost its ports, and its address with them, has the first port's by now.
+  std::optional<Link> with_port = TRY(find_link(netlink, bridge.name));
+  if (with_port) pin_link_mac(batch, bridge.mac == no_mac ? *with_port : bridge);
   Status added = netlink.transact(batch);
   // Another ADD was faster, with this or with the removal.
   if (!added && added.error().error_number != EEXIST && added.error().error_number != EADDRNOTAVAIL) {

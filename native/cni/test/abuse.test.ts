@@ -84,6 +84,23 @@ describe("crashes and retries", () => {
     await lab.done("bridge", "DEL", config, { pod, directory });
   });
 
+  test("a bridge that the first ADD made and left without ports serves the next one, and keeps its address", async () => {
+    const config = bridge("cr6", "10.6.0.0/24");
+    const device = () => JSON.parse(lab.host("ip", "-j", "link", "show", "cr6"))[0];
+    const nowhere = { ...config, ipam: { ...config.ipam, dataDir: "/proc/nowhere" } };
+    expect(await lab.call("bridge", "ADD", nowhere, { pod: lab.pod(), directory })).toMatchObject({ exitCode: 1 });
+    expect(device().address).toBe("00:00:00:00:00:00");
+
+    const [first, second] = [lab.pod(), lab.pod()];
+    await lab.done("bridge", "ADD", config, { pod: first, directory });
+    const { address } = device();
+    await lab.done("bridge", "ADD", config, { pod: second, directory });
+    for (const pod of [first, second]) {
+      await lab.done("bridge", "DEL", config, { pod, directory });
+      expect(device().address).toBe(address);
+    }
+  });
+
   test("where the namespace is gone, DEL gives back the lease and deletes the rules", async () => {
     const config = bridge("cr3", "10.3.0.0/24");
     for (const forget of [false, true]) {
