@@ -30,12 +30,14 @@ export async function hardships(node: Node): Promise<void> {
     node.print((await machine.run("df -k / | tail -1")).replaceAll(/ +/g, " "));
     const crictl = crictlOf(machine);
     assert.notEqual(await crictl.run("pods", "--quiet"), "");
-    const refused = await runPod(machine, crictl, "no-room").then(
-      () => "a pod started all the same",
-      (error: unknown) => String(error).split("\n")[0] ?? "",
-    );
-    node.print(refused.slice(0, 400));
+    assert.match(await refusal(node, "no-room"), /no space left/);
     await machine.run("rm /full.*");
+    // Debian's bridge plugin fails once more after a first ADD that failed, which left the bridge without an address
+    // (containernetworking/plugins#1265). A kubelet tries again.
+    await runPod(machine, crictl, "once-more").catch(() => undefined);
+    await machine.run(
+      "/cargo/bin/crictl pods --quiet --name once-more | xargs --no-run-if-empty /cargo/bin/crictl stopp",
+    );
     await podsHaveEnded(machine);
   });
   await startsAgain(node);
@@ -48,12 +50,7 @@ export async function hardships(node: Node): Promise<void> {
       const id = await runContainer(machine, crictl, pod, { name: "main", script: idle });
       await machine.run("mount -o remount,size=$(($(df -k --output=used /run | tail -1) + 64))k /run");
       await machine.attempt("dd if=/dev/zero of=/run/full bs=4k");
-      const refused = await runPod(machine, crictl, "no-room-in-run").then(
-        () => "a pod started all the same",
-        (error: unknown) => String(error).split("\n")[0] ?? "",
-      );
-      node.print(refused.slice(0, 400));
-      assert.match(refused, /space|a pod started/i);
+      assert.match(await refusal(node, "no-room-in-run"), /no space left/i);
       assert.equal(await crictl.run("exec", "-s", id, "echo", "here"), "here");
       await machine.run("systemctl restart keelson");
       await answers(machine);
@@ -85,6 +82,16 @@ async function stepClock({ machine }: Node, hours: number): Promise<void> {
   } finally {
     await machine.run(`date --set '${-hours} hour'`);
   }
+}
+
+/** Why no pod starts, in the words that a kubelet gets. */
+async function refusal({ machine, print }: Node, name: string): Promise<string> {
+  const answer = await runPod(machine, crictlOf(machine), name).then(
+    () => "it started",
+    (error: unknown) => /rpc error: .*/.exec(String(error))?.[0] ?? String(error),
+  );
+  print(answer);
+  return answer;
 }
 
 /** A running pod when the power goes; before that, `last` in the guest. */
