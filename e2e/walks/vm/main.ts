@@ -4,7 +4,7 @@
 // The first three any number of times:
 //   --guest NAME   debian12, debian13 or selinux; all when absent
 //   --driver NAME  of cgroups: cgroupfs or systemd; both when absent
-//   --suite NAME   smoke, limits, apparmor, selinux, systemd, critest or package; all when absent
+//   --suite NAME   smoke, layers, limits, apparmor, selinux, systemd, critest or package; all when absent
 //   --whole        all of critest and not a short list: 10 to 20 minutes for each guest and driver
 //   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
 //   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
@@ -26,6 +26,7 @@ import { critest, type Specs } from "./critest.ts";
 import { guestImage, guestNames } from "./guest-image.ts";
 import { hardships } from "./hardships.ts";
 import { crictlOf, drivers, install, log } from "./keelson.ts";
+import { buildLayeredImage, layers } from "./layers.ts";
 import { limits } from "./limits.ts";
 import { bootMachine, endOf, type MachineParts, tellBoot } from "./machine.ts";
 import { makeNode, type Node } from "./node.ts";
@@ -56,6 +57,7 @@ const specs: Specs = options.short ? "few" : options.whole ? "all" : "chosen";
 /** Of a guest that has just booted, in this order. */
 const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
   smoke,
+  layers,
   limits,
   apparmor,
   selinux,
@@ -103,6 +105,7 @@ async function walk(programs: Readonly<Record<string, string>>): Promise<void> {
       programs,
       fill: async (root) => {
         await buildBusyboxImage(join(root, "busybox"), busybox);
+        if (chosenSuites.includes("layers")) await buildLayeredImage(root);
         await fillRegistry(root, async (registry) => {
           if ("power cuts" in keptDiskSuites) await pushImages(registry, toPull);
           else if (chosenSuites.includes("critest")) await pushStandIns(registry, await buildStandIns(cache));

@@ -2,6 +2,7 @@
 // and is gone with the pod. With either driver no monitor is in the daemon's own unit.
 
 import assert from "node:assert/strict";
+import { until } from "../../fixtures/steps.ts";
 import { start, write } from "./keelson.ts";
 import type { Machine } from "./machine.ts";
 import { runContainer, runPod } from "./pods.ts";
@@ -90,6 +91,11 @@ export async function systemdDriver({ machine, crictl, step }: Scene): Promise<v
     await crictl.run("rmp", "--force", pod.id);
     assert.equal(await machine.run("systemctl list-units --all --plain --no-legend 'keelson-*.scope'"), "");
     assert.equal(await machine.run("find /sys/fs/cgroup /run/systemd/transient -name 'keelson-*.scope'"), "");
+    // Nor one of the slices, which no kubelet has made.
+    await until("no slice", 10_000, async () => {
+      const slices = await machine.run("find /sys/fs/cgroup /run/systemd/transient -name 'kubepods*'");
+      return slices === "" || undefined;
+    });
   });
   await step("with cgroupfs the monitors are in a scope of their own", async () => {
     await useDriver(machine, "cgroupfs");
