@@ -3,8 +3,12 @@
 
 import type { Host } from "./host.ts";
 
-/** Of buffers that come and go, between two collections of what is young. */
-const youngBytes = 8 * 1024 * 1024;
+/**
+ * Of buffers that come and go, between two collections of what is young. With 8 MB they reached what V8 allows a heap as
+ * small as a daemon's to grow by, and it collected the whole heap several times a second while an image came in. With 1 MB
+ * those still under way would count as old after two collections, and only the whole heap's sees them then.
+ */
+const youngBytes = 3 * 1024 * 1024;
 let passedBytes = 0;
 
 /**
