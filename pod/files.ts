@@ -73,7 +73,9 @@ function monitorSandbox(sandbox: Sandbox): object {
     ...(user === undefined ? {} : { user: monitorMappings(user) }),
     sysctls: Object.fromEntries(sandbox.config.sysctls),
     shm_size: 64 << 20,
-    ...(sandbox.labels === undefined ? {} : { mount_label: sandbox.labels.mount }),
+    ...(sandbox.labels === undefined
+      ? {}
+      : { process_label: sandbox.labels.process, mount_label: sandbox.labels.mount }),
     ...(isScoped(sandbox)
       ? { cgroup: "", own_cgroup: false, scope: sandbox.cgroup }
       : { cgroup: sandbox.cgroup, own_cgroup: sandbox.ownsCgroup }),

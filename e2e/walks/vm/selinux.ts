@@ -102,6 +102,12 @@ export async function selinux({ machine, crictl, step, print }: Scene): Promise<
   await step("an ordinary container in a privileged pod is confined", async () => {
     assert.equal(type(await processLabel(await withContext(free, "ordinary", {}))), "container_t");
   });
+  await step("the init of a shared PID namespace has its pod's label", async () => {
+    const security_context = { namespace_options: { pid: 0 } };
+    const pod = await runPod(machine, crictl, "shared", { security_context });
+    const id = await withContext(pod, "shared", security_context);
+    assert.equal(await exec(id, "cat", "/proc/1/attr/current"), await processLabel(id));
+  });
   await step("a container in a user namespace is labelled too", async () => {
     const map = [{ host_id: 200000, container_id: 0, length: 65536 }];
     const namespace_options = { pid: 1, userns_options: { mode: 0, uids: map, gids: map } };
@@ -161,6 +167,15 @@ export async function selinux({ machine, crictl, step, print }: Scene): Promise<
     );
     for (const bad of [{ level: 's0:c1",upperdir="/etc' }, { type: "container_t,rw" }, { user: "a:b" }])
       await assert.rejects(withContext(one, "bad", { selinux_options: bad }), /cannot be used/);
+  });
+  await step("what an enforcing policy would deny to containers, by what they do here", async () => {
+    const denied = await machine.run("dmesg | grep -o 'avc:  denied.*scontext=[^ ]*:container_t:.*' || true");
+    const kinds = new Set(
+      [...denied.matchAll(/denied\s+\{([^}]*)\}.*tcontext=\w+:\w+:(\w+)\S* tclass=(\w+)/g)].map(
+        ([, what, target, kind]) => `${kind} of ${target}:${what}`,
+      ),
+    );
+    print([...kinds].sort().join("\n"));
   });
   await step("everything ends", async () => {
     await crictl.run("rmp", "--all", "--force");

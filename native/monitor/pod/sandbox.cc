@@ -98,7 +98,9 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
     if (root["shm_size"].integer() <= 0) return bad("shm_size is not a number of bytes");
     spec.shm_size = static_cast<uint64_t>(root["shm_size"].integer());
   }
+  spec.process_label = root["process_label"].string();
   spec.mount_label = root["mount_label"].string();
+  if (!is_label(spec.process_label)) return bad("process_label is no SELinux label");
   if (!is_label(spec.mount_label)) return bad("mount_label is no SELinux label");
   spec.cgroup = root["cgroup"].string();
   spec.own_cgroup = root["own_cgroup"].boolean();
@@ -195,7 +197,7 @@ Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
     if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
   }
   if (spec.pid == Scope::pod) {
-    PodInit init = TRY(start_pod_init(loop, reaper, sandbox.user_ns.get()));
+    PodInit init = TRY(start_pod_init(loop, reaper, sandbox.user_ns.get(), spec.process_label));
     sandbox.init_pid = init.pid;
     sandbox.procfs_space = std::move(init.procfs_space);
     sandbox.pid_ns = TRY(pin("/proc/" + std::to_string(init.pid) + "/ns/pid", pin_path(sandbox, "pid")));

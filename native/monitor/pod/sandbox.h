@@ -27,7 +27,8 @@ struct SandboxSpec {
   std::vector<IdMapping> gid_mappings;
   std::vector<std::pair<std::string, std::string>> sysctls;
   uint64_t shm_size = 64 << 20;  // bytes
-  std::string mount_label;       // SELinux's, of shm and files; empty: none
+  std::string process_label;     // SELinux's, of the init of a shared PID namespace; empty: none
+  std::string mount_label;       // of shm and files
   std::string cgroup;
   bool own_cgroup = false;
 };

@@ -257,7 +257,7 @@ void leave_procfs(const Child& child) {
 
 class SandboxInit final : public Procedure {
  public:
-  explicit SandboxInit(int user_namespace) : user_namespace_(user_namespace) {}
+  SandboxInit(int user_namespace, const std::string& label) : user_namespace_(user_namespace), label_(label) {}
 
   void enter(const Child& child) override {
     leave_monitor(child);
@@ -267,9 +267,12 @@ class SandboxInit final : public Procedure {
   void set_up(const Child& child) override {
     child.check(setsid(), Step::start_session);
     prctl(PR_SET_NAME, "keelson-init", 0, 0, 0);  // for ps; at worst it keeps the monitor's
+    const Fd label = label_.empty() ? Fd() : Fd(open("/proc/self/attr/current", O_WRONLY | O_CLOEXEC));
     leave_procfs(child);
     child.check(unshare(CLONE_NEWNS), Step::make_namespaces);
     isolate(child);
+    // It executes nothing that could give it the label, and not every policy lets it take one: then it keeps the monitor's.
+    if (label) static_cast<void>(!write(label.get(), label_.data(), label_.size()));
     child.check(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), Step::reset_signals);
     // With SIGCHLD ignored the kernel reaps every orphan by itself.
     signal(SIGCHLD, SIG_IGN);
@@ -283,12 +286,13 @@ class SandboxInit final : public Procedure {
 
  private:
   int user_namespace_;
+  const std::string& label_;
 };
 
 }  // namespace
 
-Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace) {
-  SandboxInit init(user_namespace);
+Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace, const std::string& label) {
+  SandboxInit init(user_namespace, label);
   SpawnOptions options;
   options.new_namespaces = CLONE_NEWPID | CLONE_NEWNS;
   // Namespaces belong to the user namespace that their maker is in.

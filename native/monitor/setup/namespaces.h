@@ -116,8 +116,9 @@ struct PodInit {
 };
 
 // Spawns it in a new PID namespace and the caller's other ones, with an empty read-only
-// root and no capability; in the user namespace behind the descriptor, unless that is -1. It reaps orphans
-// and does nothing else; it dies by SIGKILL from the monitor, and with the monitor. Runs the loop meanwhile.
-Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace);
+// root, no capability and, where it may take it, the SELinux label; in the user namespace behind the descriptor, unless
+// that is -1. It reaps orphans and does nothing else; it dies by SIGKILL from the monitor, and with the monitor. Runs
+// the loop meanwhile.
+Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace, const std::string& label);
 
 }  // namespace keelson
