@@ -21,7 +21,7 @@ import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
 import { Relabelling } from "./spec/relabel.ts";
 import { SeccompFilters } from "./spec/seccomp.ts";
-import { readSelinux } from "./spec/selinux-policy.ts";
+import { readSelinux, unfitLabel } from "./spec/selinux-policy.ts";
 import { Systemd } from "./systemd/units.ts";
 import type { Pods } from "./types.ts";
 
@@ -96,6 +96,10 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   }
   if (env.selinux.kind === "unlabelled") {
     log("warn", `SELinux is active, and containers run without its labels: ${env.selinux.reason}`);
+  }
+  const unfit = env.selinux.kind === "on" ? await unfitLabel(env.selinux) : undefined;
+  if (unfit !== undefined) {
+    log("warn", `this policy, where it is enforced, lets no container start from ${unfit}: label keelson as an engine`);
   }
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);

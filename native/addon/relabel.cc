@@ -83,7 +83,7 @@ class Relabel final : public TreeVisitor {
   }
 
   Status count() {
-    constexpr uint64_t between_looks_at_the_clock = 1024;
+    constexpr uint64_t between_looks_at_the_clock = 256;
     if (++inodes_ > max_inodes_) {
       return fail(Kind::invalid, "relabel it", "there are more than " + std::to_string(max_inodes_) + " files");
     }

@@ -56,6 +56,31 @@ export async function readSelinux(
   return { kind: "on", process, file, hasCategories, canonical };
 }
 
+/**
+ * The label of this process, if the policy does not let it start containers' processes: an enforcing one then refuses
+ * every execve. Undefined where it may, and where nobody can tell.
+ */
+export async function unfitLabel({ process }: ContainerPolicy, ask = askKernel): Promise<string | undefined> {
+  try {
+    const { own, isAllowed } = await ask(labelText(process));
+    return isAllowed ? undefined : own;
+  } catch {
+    return undefined;
+  }
+}
+
+/** By selinuxfs' "access", which answers with the allowed permissions of a class as bits. */
+async function askKernel(target: string): Promise<{ readonly own: string; readonly isAllowed: boolean }> {
+  const { selinuxfs } = hostPlaces;
+  const own = untilNul(await readFile("/proc/self/attr/current"));
+  const number = async (file: string) => Number(await readFile(join(selinuxfs, "class/process", file), "utf8"));
+  const [processClass, transition] = [await number("index"), await number("perms/transition")];
+  const answer = await transact(join(selinuxfs, "access"), `${own} ${target} ${processClass}`);
+  const [allowed = ""] = answer.split(" ");
+  if (!/^[0-9a-f]+$/.test(allowed)) throw new Error(`selinuxfs answers "${answer}"`);
+  return { own, isAllowed: (BigInt(`0x${allowed}`) & (1n << BigInt(transition - 1))) !== 0n };
+}
+
 export function withCategories(label: Label, one: number, other: number): Label {
   const [sensitivity = "s0"] = label.level.split(":");
   const [low, high] = one < other ? [one, other] : [other, one];
@@ -75,13 +100,22 @@ function labelOf(text: string, key: string): Label | undefined {
 
 async function canonicalByKernel(selinuxfs: string, label: string): Promise<string | undefined> {
   try {
-    await using file = await open(join(selinuxfs, "context"), "r+");
-    await file.write(Buffer.from(`${label}\0`));
-    const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(4096), position: 0 });
-    return buffer.subarray(0, bytesRead).toString().split("\0")[0];
+    return await transact(join(selinuxfs, "context"), label);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "EINVAL") return undefined;
     // Who may not ask learns it when a process is to have it.
     return label;
   }
+}
+
+/** Writes a question to a file of selinuxfs, and reads its answer. */
+async function transact(path: string, question: string): Promise<string> {
+  await using file = await open(path, "r+");
+  await file.write(Buffer.from(`${question}\0`));
+  const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(4096), position: 0 });
+  return untilNul(buffer.subarray(0, bytesRead));
+}
+
+function untilNul(bytes: Buffer): string {
+  return bytes.toString().split("\0")[0]?.trim() ?? "";
 }

@@ -9,7 +9,7 @@ import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "..
 import type { ContainerConfig, ContainerSecurity, SandboxConfig, SandboxSecurity, SelinuxOptions } from "../types.ts";
 import { choosePodLabels, containerLabels, known, type PodLabels } from "./selinux.ts";
 import { labelText, parseLabel, withOptions } from "./selinux-label.ts";
-import { type ContainerPolicy, readSelinux, type Selinux } from "./selinux-policy.ts";
+import { type ContainerPolicy, readSelinux, type Selinux, unfitLabel } from "./selinux-policy.ts";
 
 const process = { user: "system_u", role: "system_r", type: "container_t", level: "s0" };
 const file = { user: "system_u", role: "object_r", type: "container_file_t", level: "s0" };
@@ -152,6 +152,13 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
     expect(await readSelinux(places(), none)).toMatchObject({ reason: expect.stringContaining("does not know") });
     await writeFile(join(directory, "etc/default/contexts/lxc_contexts"), contexts.replaceAll(":s0", ""));
     expect(await readSelinux(places(), all)).toMatchObject({ hasCategories: false, process: { level: "" } });
+  });
+
+  test("tells whether this process may start containers, where the kernel tells", async () => {
+    const own = "system_u:system_r:init_t:s0";
+    expect(await unfitLabel(policy, async () => ({ own, isAllowed: false }))).toBe(own);
+    expect(await unfitLabel(policy, async () => ({ own, isAllowed: true }))).toBeUndefined();
+    expect(await unfitLabel(policy)).toBeUndefined();
   });
 
   test("spells a label as the kernel reads it back", async () => {

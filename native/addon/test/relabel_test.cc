@@ -82,7 +82,7 @@ void a_walk_that_breaks_off_is_done_again(const std::string& base) {
   Result<uint64_t> rest = relabel(volume);
   CLAIM(rest && *rest == 11);
 
-  for (int i = 0; i < 1100; ++i) write_file(volume + "/more-" + std::to_string(i), "");
+  for (int i = 0; i < 300; ++i) write_file(volume + "/more-" + std::to_string(i), "");
   Result<uint64_t> late = relabel_tree(volume, other, 10000, 0);
   CLAIM(!late && late.error().kind == Kind::timeout);
 }
@@ -141,7 +141,7 @@ void nobody_leads_a_walk_astray(const std::string& base) {
       if (made >= 0) ::close(made);
     }
   }
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 50; ++i) {
     Result<uint64_t> walked = relabel(volume, i % 2 == 0 ? label : other);
     // That a directory is a link by now is no harm, and may be told.
     if (!walked) CLAIM(walked.error().error_number == ELOOP || walked.error().error_number == ENOTDIR);
