@@ -193,6 +193,7 @@ describe("keelson check", () => {
     expect(checkKernel("6.6.60")).toMatchObject({ verdict: "warn" });
     expect(checkKernel("6.7.0")).toMatchObject({ verdict: "ok" });
     expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
+    expect(checkSelinux({ kind: "off" })).toMatchObject({ verdict: "ok", detail: "not active" });
     expect(checkSelinux({ kind: "unlabelled", reason: "there is no file" })).toMatchObject({ verdict: "warn" });
     expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });
     expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });

@@ -1,7 +1,7 @@
 // What the host's SELinux policy says of containers: read once, when the daemon starts.
 // Sources: selinux(8), selinux_lxc_contexts_path(3), security_canonicalize_context(3).
 
-import { open, readFile } from "node:fs/promises";
+import { access, constants, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Label, labelText, parseLabel } from "./selinux-label.ts";
 
@@ -41,7 +41,7 @@ export async function readSelinux(
   canonical = (label: string) => canonicalByKernel(places.selinuxfs, label),
 ): Promise<Selinux> {
   const mls = await readFile(join(places.selinuxfs, "mls"), "utf8").catch(() => undefined);
-  if (mls === undefined) return { kind: "off" };
+  if (mls === undefined || (await isReadOnly(places))) return { kind: "off" };
   const own = join(places.configuration, await policyName(places), "contexts/lxc_contexts");
   const text = await readFile(own, "utf8").catch(() => readFile(places.shared, "utf8").catch(() => undefined));
   if (text === undefined) return { kind: "unlabelled", reason: `there is no ${own}` };
@@ -85,6 +85,14 @@ export function withCategories(label: Label, one: number, other: number): Label 
   const [sensitivity = "s0"] = label.level.split(":");
   const [low, high] = one < other ? [one, other] : [other, one];
   return { ...label, level: `${sensitivity}:c${low},c${high}` };
+}
+
+/** As in a container, which is shown the host's: by libselinux's convention SELinux is off there. */
+async function isReadOnly({ selinuxfs }: PolicyPlaces): Promise<boolean> {
+  return await access(join(selinuxfs, "context"), constants.W_OK).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === "EROFS",
+  );
 }
 
 async function policyName({ configuration }: PolicyPlaces): Promise<string> {
