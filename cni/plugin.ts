@@ -55,7 +55,8 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /**
  * The plugin's file: the first executable regular file of that name in the directories, or undefined. Looked for at once:
- * it takes microseconds, of which a task of the thread pool takes a hundred, and a pod's start and end look a dozen times.
+ * it takes microseconds, of which a task of the thread pool takes a hundred, and a pod's start and end look a dozen times. A
+ * file system that hangs would hold up the plugin's execve, which is waited for here, in the same way.
  */
 export function findPlugin(type: string, directories: readonly string[]): string | undefined {
   return directories.map((directory) => join(directory, type)).find(isExecutable);

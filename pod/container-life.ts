@@ -1,7 +1,6 @@
 // StartContainer, StopContainer, RemoveContainer: a created container's way to its end.
 
-import { realpathSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { isDoneWithin, KeelsonError, type Monitor, MonitorError, messageOf } from "../native/index.ts";
 import { type Container, exitedPhase } from "./container.ts";
@@ -103,13 +102,13 @@ async function plainLogPath({ logPath, config, sandbox }: Container): Promise<st
   return join(await realDirectory(dirname(directory)), basename(directory), config.logPath);
 }
 
-/** Made when it is missing. Looked at at once, as a start waits for nothing else here. */
+/** Made when it is missing. Not looked at on the event loop: logs may lie on a file system that hangs. */
 async function realDirectory(path: string): Promise<string> {
   try {
-    return realpathSync.native(path);
+    return await realpath(path);
   } catch {
     await mkdir(path, { recursive: true, mode: 0o755 });
-    return realpathSync.native(path);
+    return await realpath(path);
   }
 }
 
