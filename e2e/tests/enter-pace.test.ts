@@ -85,9 +85,9 @@ describe("A2: a container that holds every process on its way in", () => {
 
   test("with SIGSTOP leaves execs and stops in its pod at most twice as slow at p95", async () => {
     await expectPaceKept("stopping", async () => undefined);
-  }, 120_000);
+  });
 
   test("in a frozen cgroup leaves execs and stops in its pod at most twice as slow at p95", async () => {
     await expectPaceKept("freezing", async (holder, held) => await freeze(await cgroupOf(node, holder), held));
-  }, 120_000);
+  });
 });

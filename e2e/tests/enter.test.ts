@@ -215,7 +215,7 @@ describe("C17: StartContainer", () => {
     expect(told).toMatchObject({ state: runtime.v1.ContainerState.CONTAINER_EXITED, exitCode: 128 });
     await neverRan(start);
     await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
-  }, 30_000);
+  });
 
   test("is waited for by StopContainer, which breaks it off when its grace is over", async () => {
     const start = await hangingStart("stopped");
@@ -228,7 +228,7 @@ describe("C17: StartContainer", () => {
     expect(told).toMatchObject({ state: runtime.v1.ContainerState.CONTAINER_EXITED, exitCode: 128 });
     await neverRan(start);
     await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
-  }, 30_000);
+  });
 
   test("that the daemon dies in does not run on behind the next one's back", async () => {
     const start = await hangingStart("orphaned");
@@ -239,7 +239,7 @@ describe("C17: StartContainer", () => {
     expect(told?.state).not.toBe(runtime.v1.ContainerState.CONTAINER_RUNNING);
     await start.started;
     await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
-  }, 30_000);
+  });
 });
 
 test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox go through", async () => {

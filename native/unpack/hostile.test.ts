@@ -182,7 +182,7 @@ while True:
         }
       }
       expect(swapped).toBeGreaterThan(0);
-    }, 120_000);
+    });
 
     test("from two layers at once onto each other change neither", async () => {
       const run = async (own: string, other: string) => {

@@ -30,7 +30,7 @@ describe("A2: what hangs on its way into a container", () => {
       await until("they are gone", () => childrenOf(pod.pid).length === 2);
       expect(await pod.execOutput("frozen", "echo", "in")).toBe("in\n");
     });
-  }, 30_000);
+  });
 });
 
 describe("C17: a start", () => {
@@ -126,5 +126,5 @@ describe("B13: with 128 execs open", () => {
       const kinds = refused.map(({ frames }) => frames.map((frame: Frame) => frame.type));
       expect(kinds.filter(([type]) => type !== Type.error)).toEqual([]);
     });
-  }, 30_000);
+  });
 });
