@@ -2,7 +2,6 @@
 
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
 import { storeDefaults } from "./store.ts";
 import { bulkyLayer, makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
@@ -130,6 +129,5 @@ test("no more than eight pulls are kept", async () => {
   const served = await serve(breaking({ on: true, bytes: large.blob }));
   for (const [at, each] of images.entries()) served.add(each, String(at));
   for (const [at] of images.entries()) await broken(opened, `${served.address}/many:${at}`);
-  await delay(100);
-  expect(await readdir(path.join(opened.root, "layers"))).toHaveLength(8);
+  await expect.poll(() => readdir(path.join(opened.root, "layers")), { timeout: 10_000 }).toHaveLength(8);
 });

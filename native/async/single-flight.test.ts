@@ -104,7 +104,6 @@ test("finish: a result that nobody waited for is handed over, a failure is not",
   caller.abort(new Error("gone"));
   await expect(good).rejects.toThrow("gone");
   await expect(bad).rejects.toThrow("gone");
-  await sleep(40);
-  expect(unclaimed).toEqual(["orphan"]);
-  expect(flights.has("good") || flights.has("bad")).toBe(false);
+  const state = () => ({ unclaimed, underWay: flights.has("good") || flights.has("bad") });
+  await expect.poll(state).toEqual({ unclaimed: ["orphan"], underWay: false });
 });

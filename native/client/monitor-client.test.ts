@@ -1,6 +1,7 @@
 // The client on a real monitor with real containers: every call.
 
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -219,20 +220,21 @@ describe("in a running container", () => {
   });
 
   it("exec with a terminal has one stream, a size, and takes a new size", async () => {
-    const request = shell("stty size; read line; stty size; echo $line >&2", {
+    const script = 'stty size; until [ "$(stty size)" = "50 120" ]; do :; done; read line; stty size; echo $line >&2';
+    const request = shell(script, {
       tty: true,
       stdin: true,
       columns: 90,
       rows: 33,
     });
     const session = await spawned.monitor.exec(request, soon);
+    const first = String((await once(session.stdout, "data"))[0]);
+    expect(first).toBe("33 90\r\n");
     const output = text(session.stdout);
-    await delay(200);
     session.resize(120, 50);
-    await delay(50);
     session.stdin.write("typed\n");
     expect(await session.done).toEqual({ exitCode: 0, signal: 0 });
-    expect(await output).toMatch(/^33 90\r\n(typed\r\n)?50 120\r\ntyped\r\n$/);
+    expect(await output).toMatch(/^(typed\r\n)?50 120\r\ntyped\r\n$/);
   });
 
   it("exec tells a death by signal, and cancel kills", async () => {
@@ -258,12 +260,11 @@ describe("in a running container", () => {
     expect(String(await new Promise((resolve) => first.stdout.once("data", resolve)))).toBe("got one\n");
     first.cancel();
     const second = await spawned.monitor.attach(container.id, true, soon);
-    const output = text(second.stdout);
     second.stdin.end("two\n");
-    await delay(100);
+    expect(String((await once(second.stdout, "data"))[0])).toBe("got two\n");
     await spawned.monitor.kill(container.id, 9, soon);
     expect((await second.done).exitCode).toBe(137);
-    expect(await output).toBe("got two\n");
+    expect(await text(second.stdout)).toBe("");
   });
 
   it("port-forward joins a port of the pod, half-closes, and reports a closed one", async () => {

@@ -224,8 +224,7 @@ unpack.report.catch((error) => console.log(error.name));
         await unpack.report.catch(() => undefined);
       }
       await vi.waitUntil(() => children().length === 0, 5000);
-      await sleep(100);
-      expect(descriptors()).toBeLessThanOrEqual(before + 2);
+      await expect.poll(descriptors, { timeout: 10_000 }).toBeLessThanOrEqual(before + 2);
       expect(unhandled).toEqual([]);
     } finally {
       process.off("unhandledRejection", note).off("uncaughtException", note);

@@ -3,7 +3,7 @@
 import { duplexPair } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { constants, createDeflate } from "node:zlib";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { SpdyClientBytes } from "../testing/client-bytes.ts";
 import { SpdyConnection, type SpdyStream } from "./connection.ts";
 import { ControlType, controlFrame, dataFrame, type Frame, FrameParser, numbers } from "./frames.ts";
@@ -18,6 +18,8 @@ async function session(): Promise<Buffer> {
     controlFrame(ControlType.ping, 0, numbers(9)),
   ]);
 }
+
+const waiting = { timeout: 10_000, interval: 5 };
 
 function all(chunks: readonly Buffer[]): Frame[] {
   const parser = new FrameParser();
@@ -135,9 +137,7 @@ describe("connection", () => {
       onStream: (stream) => streams.push(stream),
     });
     client.write(await new SpdyClientBytes().synStream(1, { streamtype: "data" }));
-    await delay(20);
-    const [stream] = streams;
-    if (stream === undefined) throw new Error("no stream was opened");
+    const stream = await vi.waitUntil(() => streams[0], waiting);
     return { client, connection, stream, received: () => all([Buffer.concat(received)]) };
   }
 
@@ -148,11 +148,11 @@ describe("connection", () => {
     client.write(
       Buffer.concat([dataFrame(1, 2, true), Buffer.from("in"), controlFrame(ControlType.ping, 0, numbers(7))]),
     );
-    await delay(20);
+    await vi.waitUntil(() => stream.readableEnded, waiting);
     expect(Buffer.concat(read).toString()).toBe("in");
-    expect(stream.readableEnded).toBe(true);
     stream.end("out");
-    await delay(20);
+    const hasFin = (frames: Frame[]) => frames.some((frame) => frame.kind === "data" && frame.fin);
+    await vi.waitUntil(() => hasFin(received()), waiting);
     const frames = received();
     expect(frames[0]).toMatchObject({ kind: "headers", streamId: 1 });
     expect(frames).toContainEqual({ kind: "ping", id: 7 });
@@ -174,8 +174,7 @@ describe("connection", () => {
     await feed();
     expect(stream.destroyed).toBe(true);
     client.write(controlFrame(ControlType.ping, 0, numbers(3)));
-    await delay(50);
+    await expect.poll(received, waiting).toContainEqual({ kind: "ping", id: 3 });
     expect(received()).toContainEqual({ kind: "rst-stream", streamId: 1 });
-    expect(received()).toContainEqual({ kind: "ping", id: 3 });
   });
 });

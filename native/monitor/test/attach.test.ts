@@ -173,8 +173,8 @@ test("a container with a terminal: one stream, resize, attach", async () => {
     await call.until(() => call.output().includes("err"));
     expect(call.output()).toContain("43 132\r\n");
     call.resize(10, 20);
-    await sleep(50);
-    expect(await pod.execOutput("a", "sh", "-c", "stty size < /dev/console")).toBe("20 10\n");
+    const size = () => pod.execOutput("a", "sh", "-c", "stty size < /dev/console");
+    await expect.poll(size, { timeout: 10_000 }).toBe("20 10\n");
     call.send(Type.stdin, "end\n");
     expect(await call.frame(Type.reply)).toEqual({ exit_code: 8 });
     expect(pod.logLines("a")).toContain("stdout F err\r");
