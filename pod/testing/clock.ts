@@ -60,11 +60,14 @@ export async function within<Result>(milliseconds: number, work: Promise<Result>
   return await work;
 }
 
+/** What Node calls a read, a write, and the close of a FileHandle that readFile ends with. */
+const fileWork = /^(FSReq|CloseReq)/;
+
 /** All that is to happen without time has happened: no file is being read or written, and nobody has a turn left. */
 export async function quiet(): Promise<void> {
   for (let idle = 0; idle < turns; idle += 1) {
     await turn();
-    if (process.getActiveResourcesInfo().some((resource) => resource.startsWith("FSReq"))) idle = 0;
+    if (process.getActiveResourcesInfo().some((resource) => fileWork.test(resource))) idle = 0;
   }
 }
 
