@@ -4,26 +4,16 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { levelOf } from "./spec/selinux-label.ts";
+import type { ContainerPolicy } from "./spec/selinux-policy.ts";
 import { containerConfig, plainSecurity, sandboxConfig } from "./testing/configs.ts";
 import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
-import type { SelinuxOptions } from "./types.ts";
+import { containerPolicy, named } from "./testing/selinux.ts";
 
 const node = useNode();
-const system = { user: "system_u", level: "s0" };
-const active = {
-  kind: "on",
-  process: { ...system, role: "system_r", type: "container_t" },
-  file: { ...system, role: "object_r", type: "container_file_t" },
-  hasCategories: true,
-  canonical: async (label: string) => (label.includes("nobody_t") ? undefined : label),
-} as const;
-const named = (options: Partial<SelinuxOptions>): SelinuxOptions => ({
-  user: "",
-  role: "",
-  type: "",
-  level: "",
-  ...options,
-});
+const active: ContainerPolicy = {
+  ...containerPolicy,
+  canonical: async (label) => (label.includes("nobody_t") ? undefined : label),
+};
 
 async function sandboxJson(id: string): Promise<{ mount_label?: string }> {
   return JSON.parse(await readFile(join(node().podDirectory(id), "sandbox.json"), "utf8"));

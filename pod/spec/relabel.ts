@@ -3,7 +3,7 @@
 //
 // A top that has the label is taken for a volume that has it: the walk labels the top last, files made later inherit its
 // type, and what a kubelet adds has no categories and can be read by every pod. So a container that starts again, or the
-// pod's next one, costs one system call and no walk.
+// pod's next one, costs no walk.
 
 import { stat } from "node:fs/promises";
 import { type Host, messageOf, Slots } from "../../native/index.ts";

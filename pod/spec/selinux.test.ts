@@ -6,14 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
+import { named, containerPolicy as policy } from "../testing/selinux.ts";
 import type { ContainerConfig, ContainerSecurity, SandboxConfig, SandboxSecurity, SelinuxOptions } from "../types.ts";
 import { choosePodLabels, containerLabels, known, type PodLabels } from "./selinux.ts";
 import { labelText, parseLabel, withOptions } from "./selinux-label.ts";
 import { type ContainerPolicy, readSelinux, type Selinux, unfitLabel } from "./selinux-policy.ts";
 
-const process = { user: "system_u", role: "system_r", type: "container_t", level: "s0" };
-const file = { user: "system_u", role: "object_r", type: "container_file_t", level: "s0" };
-const policy: ContainerPolicy = { kind: "on", process, file, hasCategories: true, canonical: async (label) => label };
+const { process, file } = policy;
 const withoutLevels: ContainerPolicy = {
   ...policy,
   process: { ...process, level: "" },
@@ -22,13 +21,6 @@ const withoutLevels: ContainerPolicy = {
 };
 const off: Selinux = { kind: "off" };
 
-const named = (options: Partial<SelinuxOptions>): SelinuxOptions => ({
-  user: "",
-  role: "",
-  type: "",
-  level: "",
-  ...options,
-});
 const pod = (change: Partial<SandboxSecurity> = {}): SandboxConfig => {
   const config = sandboxConfig("web");
   return { ...config, security: { ...config.security, ...change } };

@@ -1,8 +1,7 @@
 // The figures as data: for each row and subject the statistics and every sample.
 
-import { columnsOf, type Row, rows } from "./rows.ts";
+import { columnsOf, hasFigures, type Row, rows } from "./rows.ts";
 import { percentile, ratio, type Samples } from "./samples.ts";
-import { hasFigures } from "./table.ts";
 
 export interface RowFigures {
   readonly title: string;

@@ -1,6 +1,6 @@
 // The rows of the table, in its order: what each measures, in which unit, and which floors stand beside it.
 
-import type { ServerName } from "./samples.ts";
+import type { Samples, ServerName } from "./samples.ts";
 
 interface RowShape {
   readonly key: string;
@@ -163,4 +163,11 @@ const withReferencePlugins: Columns = { containerd: "containerd", "cri-o": "cri-
 
 export function columnsOf(row: Row): Columns {
   return row.columns ?? withReferencePlugins;
+}
+
+/** A row with columns of its own is there only with Keelson's. */
+export function hasFigures(row: Row, samples: Samples): boolean {
+  const { keelson } = columnsOf(row);
+  const subjects: readonly ServerName[] = row.columns === undefined ? ["containerd", "cri-o", keelson] : [keelson];
+  return subjects.some((subject) => samples.of(row.key, subject).length > 0);
 }

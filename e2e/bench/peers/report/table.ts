@@ -1,6 +1,6 @@
 // The table of all rows that have figures: p50 / p95 of each server, the ratios, and the floors.
 
-import { columnsOf, type Row, rows } from "./rows.ts";
+import { columnsOf, hasFigures, type Row, rows } from "./rows.ts";
 import { percentile, ratio, type Samples, type ServerName } from "./samples.ts";
 
 /** Markdown, aligned so that it reads on a terminal as well. */
@@ -14,13 +14,6 @@ export function formatTable(samples: Samples): string {
     `| ${row.map((cell, column) => pad(cell, widths[column] ?? 0, column === 0)).join(" | ")} |`;
   const rule = `|${widths.map((width, column) => (column === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
   return [line(heading), rule, ...body.map(line)].join("\n");
-}
-
-/** A row with columns of its own is there only with Keelson's. */
-export function hasFigures(row: Row, samples: Samples): boolean {
-  const { keelson } = columnsOf(row);
-  const subjects: readonly ServerName[] = row.columns === undefined ? ["containerd", "cri-o", keelson] : [keelson];
-  return subjects.some((subject) => samples.of(row.key, subject).length > 0);
 }
 
 function cells(row: Row, samples: Samples): string[] {
