@@ -29,6 +29,7 @@ export { logAcceptErrors } from "./diagnostics/accept-errors.ts";
 export type { Log, LogFields, LogLevel } from "./diagnostics/log.ts";
 export { beginWork, type Outcome, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
 export { changeFiles } from "./files/change-files.ts";
+export { type MountEntry, mountsBelow, parseMountTable, readMountTable } from "./files/mount-table.ts";
 export { readBounded, UnfitFile } from "./files/read-file.ts";
 export { type FileRead, readFiles } from "./files/read-files.ts";
 export { flushDirectory, replaceFile, writeFile } from "./files/write-file.ts";

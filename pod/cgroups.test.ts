@@ -5,7 +5,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { parseHierarchies } from "./cgroups.ts";
+import { parseMountTable } from "../native/index.ts";
+import { findHierarchies } from "./cgroups.ts";
 
 const programs = ["build/setup-test", "build/sanitize/setup-test"].map((path) =>
   join(import.meta.dirname, "../native", path),
@@ -97,7 +98,7 @@ test.each(cases)("%s", (_, lines, expected) => {
   const text = `${lines.join("\n")}\n`;
   const file = join(directory, "mountinfo");
   writeFileSync(file, text);
-  const { v1: found, ...rest } = parseHierarchies(Buffer.from(text).toString("latin1"));
+  const { v1: found, ...rest } = findHierarchies(parseMountTable(Buffer.from(text).toString("latin1")));
   expect({ ...rest, v1: Object.fromEntries(found) }).toEqual(expected);
   for (const program of programs) {
     expect(JSON.parse(execFileSync(program, ["hierarchies", file], { encoding: "utf8" }))).toEqual(expected);

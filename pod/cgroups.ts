@@ -5,6 +5,7 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { type MountEntry, readMountTable } from "../native/index.ts";
 
 export interface CgroupTree {
   /** True when all controllers are on v2. */
@@ -21,37 +22,26 @@ const v1Controllers: ReadonlySet<string> = new Set([
 ]);
 
 export async function detectCgroups(): Promise<CgroupTree> {
-  return parseHierarchies(await readFile("/proc/self/mountinfo", "latin1"));
+  return findHierarchies(await readMountTable());
 }
 
 /**
- * proc_pid_mountinfo(5). Of a hierarchy that is mounted several times the first whole mount counts; the monitor goes
+ * Of a hierarchy that is mounted several times the first whole mount counts; the monitor goes
  * by the same rule (cgroup_host.cc), and one test holds both to it.
  */
-export function parseHierarchies(mountinfo: string): CgroupTree {
+export function findHierarchies(table: readonly MountEntry[]): CgroupTree {
   const v1 = new Map<string, string>();
   let v2 = "";
-  for (const line of mountinfo.split("\n")) {
-    const fields = line.split(" ");
-    const [, , , root, mountPoint = ""] = fields;
-    // Any number of optional fields stands before the separator.
-    const dash = fields.indexOf("-", 6);
-    if (dash < 0 || fields.length - dash < 4 || root !== "/") continue;
-    const [type, , options = ""] = fields.slice(dash + 1);
-    if (type === "cgroup2" && v2 === "") v2 = unescaped(mountPoint);
+  for (const { root, at, type, options } of table) {
+    if (root !== "/") continue;
+    if (type === "cgroup2" && v2 === "") v2 = at;
     if (type !== "cgroup") continue;
     for (const option of options.split(",")) {
       const isHierarchy = v1Controllers.has(option) || option.startsWith("name=");
-      if (isHierarchy && !v1.has(option)) v1.set(option, unescaped(mountPoint));
+      if (isHierarchy && !v1.has(option)) v1.set(option, at);
     }
   }
   return { unified: v1.size === 0, v2, v1 };
-}
-
-/** The kernel writes blank, tab, newline and backslash as three octal digits. */
-function unescaped(path: string): string {
-  const bytes = path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
-  return Buffer.from(bytes, "latin1").toString();
 }
 
 /** Every directory that `cgroup` has, over all hierarchies. */

@@ -6,6 +6,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { readMountTable } from "../native/index.ts";
 import { type CgroupTree, cgroupDirectories } from "./cgroups.ts";
 import { ownerOfScope } from "./systemd/scope-owner.ts";
 
@@ -77,12 +78,11 @@ async function monitors(state: string): Promise<Leak[]> {
 
 /** Deepest first, as they have to be undone. */
 async function mounts(state: string): Promise<Leak[]> {
-  const lines = (await readFile("/proc/self/mountinfo", "utf8")).split("\n").reverse();
-  return lines.flatMap((line): Leak[] => {
-    const [path = "", type] = [line.split(" ")[4], line.split(" - ")[1]?.split(" ")[0]];
-    if (!path.startsWith(`${state}/`)) return [];
+  const table = await readMountTable();
+  return table.toReversed().flatMap(({ at, type }): Leak[] => {
+    if (!at.startsWith(`${state}/`)) return [];
     const kind = type === "nsfs" ? "network namespace" : "mount";
-    return idIn(path).map((id) => ({ kind, object: path, id }));
+    return idIn(at).map((id) => ({ kind, object: at, id }));
   });
 }
 

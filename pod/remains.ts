@@ -1,7 +1,8 @@
 // Taking down what a pod without a monitor leaves: processes, mounts, cgroups, its directory.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { mountsBelow } from "../native/index.ts";
 import { clearCgroup } from "./cgroups.ts";
 import { type Environment, limits } from "./environment.ts";
 
@@ -33,16 +34,6 @@ export async function clearCgroups(env: Environment, remains: Remains): Promise<
 export async function clearRemains(env: Environment, remains: Remains): Promise<void> {
   await killProcesses(env, remains);
   for (const mount of await mountsBelow(remains.podDirectory)) await env.host.unmount(mount);
-}
-
-/** Deepest first. */
-async function mountsBelow(directory: string): Promise<string[]> {
-  const mountinfo = await readFile("/proc/self/mountinfo", "utf8");
-  return mountinfo
-    .split("\n")
-    .map((line) => line.split(" ")[4] ?? "")
-    .filter((path) => path.startsWith(`${directory}/`))
-    .reverse();
 }
 
 /** Pod directories on disk, whoever made them. */

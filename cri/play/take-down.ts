@@ -1,26 +1,14 @@
 // Taking down what a play left: sandboxes by their label, and files.
 
-import { readFile } from "node:fs/promises";
 import Long from "long";
-import type { Host } from "../../native/index.ts";
+import { type Host, mountsBelow } from "../../native/index.ts";
 import { type Cri, isNotFound } from "./cri-client.ts";
 import { workloadLabel } from "./pod-config.ts";
 
 /** Removes a directory with the volumes in it that are mounts. Missing is fine. */
 export async function removeFiles(host: Pick<Host, "unmount" | "removeTree">, directory: string): Promise<void> {
-  // The deepest first.
-  for (const mount of (await mountsBelow(directory)).toReversed()) await host.unmount(mount);
+  for (const mount of await mountsBelow(directory)) await host.unmount(mount);
   await host.removeTree(directory);
-}
-
-/** Source: proc_pid_mountinfo(5); spaces and the like are octal escapes there. */
-async function mountsBelow(directory: string): Promise<string[]> {
-  const table = await readFile("/proc/self/mountinfo", "utf8");
-  const points = table.split("\n").map((line) => line.split(" ")[4] ?? "");
-  const plain = points.map((point) =>
-    point.replaceAll(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(Number.parseInt(code, 8))),
-  );
-  return plain.filter((point) => point === directory || point.startsWith(`${directory}/`)).sort();
 }
 
 /** Ends and removes every sandbox of a workload; how many there were. */

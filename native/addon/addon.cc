@@ -173,6 +173,8 @@ Napi::Object to_object(Napi::Env env, std::initializer_list<std::pair<const char
 
 Napi::Value to_text(Napi::Env env, const std::string& text) { return Napi::String::New(env, text); }
 Napi::Value to_number(Napi::Env env, int number) { return Napi::Number::New(env, number); }
+Napi::Value to_boolean(Napi::Env env, bool value) { return Napi::Boolean::New(env, value); }
+
 Napi::Value to_bigint(Napi::Env env, uint64_t number) { return Napi::BigInt::New(env, number); }
 
 Napi::Value to_buffer(Napi::Env env, const std::string& bytes) {
@@ -345,6 +347,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
   exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));
   exports.Set("removeTree", method<path>(env, remove_tree));
+  exports.Set("hasLabel", method<path, text>(env, has_label, to_boolean));
   exports.Set("relabelTree", method<path, text, count, size>(env, relabel_tree, to_bigint));
   exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
   exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));

@@ -25,9 +25,9 @@ using Clock = std::chrono::steady_clock;
 // link in procfs, which leads to the object itself, also where that is a symbolic link.
 std::string by_descriptor(const Fd& object) { return "/proc/self/fd/" + std::to_string(object.get()); }
 
-bool has_label(const std::string& path, std::string_view label) {
+bool is_labelled(const Fd& object, std::string_view label) {
   std::array<char, 4096> found;
-  const ssize_t size = ::getxattr(path.c_str(), attribute, found.data(), found.size());
+  const ssize_t size = ::getxattr(by_descriptor(object).c_str(), attribute, found.data(), found.size());
   if (size < 0) return false;
   // The kernel stores it with the NUL byte, other tools without.
   return label == std::string_view(found.data(), ::strnlen(found.data(), static_cast<size_t>(size)));
@@ -59,9 +59,8 @@ class Relabel final : public TreeVisitor {
   }
 
   Status label(const Fd& object, const char* name) {
-    const std::string path = by_descriptor(object);
-    if (has_label(path, label_)) return {};
-    if (::setxattr(path.c_str(), attribute, label_.c_str(), label_.size() + 1, 0) != 0) {
+    if (is_labelled(object, label_)) return {};
+    if (::setxattr(by_descriptor(object).c_str(), attribute, label_.c_str(), label_.size() + 1, 0) != 0) {
       if (errno == EOPNOTSUPP) return {};
       return fail_errno(std::string("label ") + name);
     }
@@ -100,15 +99,26 @@ class Relabel final : public TreeVisitor {
   uint64_t labelled_ = 0;
 };
 
+Result<Fd> open_top(const std::string& path, struct stat& info) {
+  Fd top = open_resolved(AT_FDCWD, path.c_str(), O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
+  if (!top || ::fstat(top.get(), &info) != 0) return fail_errno("open it");
+  if (S_ISLNK(info.st_mode)) return fail_errno("open it", ELOOP);
+  return top;
+}
+
 }  // namespace
+
+Result<bool> has_label(const std::string& path, const std::string& label) {
+  struct stat info;
+  const Fd top = TRY(open_top(path, info));
+  return is_labelled(top, label);
+}
 
 Result<uint64_t> relabel_tree(const std::string& path, const std::string& label, uint64_t max_inodes,
                               uint64_t max_seconds) {
-  const Fd top = open_resolved(AT_FDCWD, path.c_str(), O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
   struct stat info;
-  if (!top || ::fstat(top.get(), &info) != 0) return fail_errno("open it");
-  if (S_ISLNK(info.st_mode)) return fail_errno("open it", ELOOP);
-  if (has_label(by_descriptor(top), label)) return 0;
+  const Fd top = TRY(open_top(path, info));
+  if (is_labelled(top, label)) return 0;
   Relabel relabel(label, max_inodes, max_seconds);
   if (S_ISDIR(info.st_mode)) TRY(walk_tree(top.get(), relabel));
   TRY(relabel.label(top, "it"));

@@ -123,6 +123,8 @@ export interface Host {
    * Missing is fine. A mount point at or inside it rejects (errno EBUSY) and keeps its content.
    */
   removeTree(path: string): Promise<void>;
+  /** Whether a file or directory, which no link leads to, has an SELinux label. Rejects with NotFound without it. */
+  hasLabel(path: string, label: string): Promise<boolean>;
   /**
    * Gives a tree (or one file) an SELinux label: how many of its files had another. Through no link and into no other
    * mount; a top that has the label is taken for a tree that has it, and file systems without labels are passed over.
@@ -232,6 +234,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
+    hasLabel: (path, label) => withHostError(() => addon.hasLabel(path, label)),
     relabelTree: (path, label, maxInodes, maxSeconds) =>
       withHostError(() => addon.relabelTree(path, label, maxInodes, maxSeconds)),
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
@@ -278,6 +281,7 @@ const methods = [
   "openInside",
   "diskUsage",
   "removeTree",
+  "hasLabel",
   "relabelTree",
   "readFromLayers",
   "removedPaths",

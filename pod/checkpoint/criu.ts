@@ -1,9 +1,9 @@
 // CRIU (criu.org), which writes a process tree down: whether this host has one that works, and how it is to be called
-// for a container. Sources: criu(8); proc_pid_mountinfo(5). Debian 12's 3.17 fails on Linux 6.18, 4.1 does not.
+// for a container. Sources: criu(8). Debian 12's 3.17 fails on Linux 6.18, 4.1 does not.
 
 import { readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { type ProgramEnd, runProgram } from "../../native/index.ts";
+import { type MountEntry, type ProgramEnd, readMountTable, runProgram } from "../../native/index.ts";
 
 export interface Criu {
   readonly version: string;
@@ -52,7 +52,7 @@ export interface DumpPlan {
 
 /** Arguments of `criu dump` for a container that runs on. Open sockets and locks are no obstacle. */
 export async function dumpArguments(plan: DumpPlan): Promise<string[]> {
-  const mounts = parseMounts(await readFile(`/proc/${plan.pid}/mountinfo`, "utf8"));
+  const mounts = await readMountTable(plan.pid);
   const [net, pid] = await Promise.all(["net", "pid"].map((kind) => namespace(plan.pid, kind)));
   const externals = [
     // A restore mounts and joins these from where it is: they are the node's, or the pod's.
@@ -110,31 +110,12 @@ export function lastError(log: string): string {
   return telling ?? (log.trim().split("\n").at(-1) || "it says nothing");
 }
 
-interface Mount {
-  readonly device: string;
-  readonly root: string;
-  readonly at: string;
-  readonly type: string;
-}
-
-/** "95 51 0:42 / /data rw,relatime shared:1 - overlay none rw"; blanks in paths are octal. */
-function parseMounts(mountinfo: string): Mount[] {
-  return mountinfo
-    .trim()
-    .split("\n")
-    .map((line) => {
-      const [left = "", right = ""] = line.split(" - ");
-      const [, , device = "", root = "", at = ""] = left.split(" ");
-      return { device, root: unescapePath(root), at: unescapePath(at), type: right.split(" ")[0] ?? "" };
-    });
-}
-
-function unescapePath(path: string): string {
-  return path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-}
-
 /** Made of something outside the container: a bind mount, a cgroup, or a part of what is nowhere mounted whole. */
-function isExternal({ device, root, at, type }: Mount, all: readonly Mount[], binds: ReadonlySet<string>): boolean {
+function isExternal(
+  { device, root, at, type }: MountEntry,
+  all: readonly MountEntry[],
+  binds: ReadonlySet<string>,
+): boolean {
   if (at === "/") return false;
   if (binds.has(at) || type.startsWith("cgroup")) return true;
   return root !== "/" && !all.some((other) => other.device === device && other.root === "/");

@@ -1,10 +1,11 @@
 // Which volumes are relabelled, and which places of the host never are. The walk itself: native/addon/test/relabel_test.cc.
 
+import { execFileSync } from "node:child_process";
 import { renameSync } from "node:fs";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { loadHost } from "../../native/index.ts";
 import type { Mount } from "../types.ts";
 import { Relabelling } from "./relabel.ts";
@@ -24,6 +25,7 @@ beforeEach(() => {
 afterAll(() => rm(directory, { recursive: true }));
 
 const relabelling = new Relabelling({
+  hasLabel: async (path) => path.endsWith("labelled"),
   relabelTree: async (path, wanted) => {
     asked.push(`${path} ${wanted}`);
     return 1n;
@@ -57,8 +59,13 @@ test("the host's own places are refused by name, by what is below them, and by i
   const home = join(directory, "home");
   await mkdir(home);
   const below = ["/usr/share/doc", "/boot/x", "/dev/shm", "/proc/1", "/sys/fs", "/etc", "/home", "/", "/var/lib"];
-  // As a bind mount of the whole host would be.
-  for (const path of [...below, "/proc/self/root", "/proc/self/root/etc"])
+  const alias = join(directory, "alias");
+  await mkdir(alias);
+  execFileSync("mount", ["--bind", "/", alias]);
+  onTestFinished(async () => {
+    await host.unmount(alias);
+  });
+  for (const path of [...below, alias, `${alias}/etc`, `${alias}/usr/share`, `${alias}/var/lib`])
     await expect(relabelling.for(confined)(mount(path), path), path).rejects.toMatchObject({
       code: "InvalidArgument",
       message: expect.stringContaining("that is the host's own"),
@@ -103,18 +110,25 @@ test("the walk follows no link, also while one is swapped in (CVE-2021-43816)", 
   }
 });
 
-test("two walks at once, and no more", async () => {
+test("two walks at once, and no more; what has its label waits for none", async () => {
   let [now, most] = [0, 0];
+  const walked = Promise.withResolvers<void>();
   const slow = new Relabelling({
+    hasLabel: async (path) => path.endsWith("labelled"),
     relabelTree: async () => {
       now += 1;
       most = Math.max(most, now);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await walked.promise;
       now -= 1;
       return 0n;
     },
   });
   const volumes = ["a", "b", "c", "d", "e"].map((name) => join(directory, name));
-  await Promise.all(volumes.map((volume) => slow.for(confined)(mount(volume), volume)));
+  const walks = volumes.map((volume) => slow.for(confined)(mount(volume), volume));
+  // Past those that wait for their turn.
+  const labelled = join(directory, "labelled");
+  await slow.for(confined)(mount(labelled), labelled);
+  walked.resolve();
+  await Promise.all(walks);
   expect(most).toBe(2);
 });

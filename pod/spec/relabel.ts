@@ -5,8 +5,8 @@
 // type, and what a kubelet adds has no categories and can be read by every pod. So a container that starts again, or the
 // pod's next one, costs no walk.
 
-import { stat } from "node:fs/promises";
-import { type Host, messageOf, Slots } from "../../native/index.ts";
+import { join } from "node:path";
+import { type Host, type MountEntry, messageOf, readMountTable, Slots } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { Mount } from "../types.ts";
 import type { ContainerLabels } from "./selinux.ts";
@@ -32,10 +32,10 @@ const maxSeconds = 600;
 
 /** The walks of this node. */
 export class Relabelling {
-  readonly #host: Pick<Host, "relabelTree">;
+  readonly #host: Pick<Host, "hasLabel" | "relabelTree">;
   readonly #walks = new Slots(walksAtOnce);
 
-  constructor(host: Pick<Host, "relabelTree">) {
+  constructor(host: Pick<Host, "hasLabel" | "relabelTree">) {
     this.#host = host;
   }
 
@@ -43,8 +43,10 @@ export class Relabelling {
     return async (mount, source) => {
       if (!mount.selinuxRelabel || label === undefined || process === undefined) return;
       if (parseLabel(process)?.type === unconfinedType) return;
-      await refuseHostPlace(mount, source);
+      refuseHostPlace(mount, source, await readMountTable());
       try {
+        // Without a wait for other volumes' walks.
+        if (await this.#host.hasLabel(source, label)) return;
         await this.#walks.run(async () => await this.#host.relabelTree(source, label, maxFiles, maxSeconds));
       } catch (error) {
         const target = mount.containerPath;
@@ -54,19 +56,29 @@ export class Relabelling {
   }
 }
 
-/** By name, and by identity: another mount may show it under another name. */
-async function refuseHostPlace(mount: Mount, source: string): Promise<void> {
-  const wanted = await identity(source);
-  const isHosts = (place: string) => place === source || wholeTrees.some((tree) => source.startsWith(`${tree}/`));
-  const found = await Promise.all(
-    hostPlaces.map(async (place) => isHosts(place) || (wanted !== undefined && (await identity(place)) === wanted)),
+/**
+ * By name, and by where it lies, since another mount may show it under another name. The host's places themselves are not
+ * looked at: one that is on a file system which hangs would hold up every creation.
+ */
+function refuseHostPlace(mount: Mount, source: string, table: readonly MountEntry[]): void {
+  const names = [source, locationOf(source, table)];
+  const found = hostPlaces.some((place) =>
+    [place, locationOf(place, table)].some((known) => {
+      if (names.includes(known)) return true;
+      const below = known.endsWith("/") ? known : `${known}/`;
+      return wholeTrees.includes(place) && names.some((name) => name.startsWith(below));
+    }),
   );
-  if (found.includes(true)) throw podErrors.selinuxHostPlace({ source, target: mount.containerPath });
+  if (found) throw podErrors.selinuxHostPlace({ source, target: mount.containerPath });
 }
 
-async function identity(path: string): Promise<string | undefined> {
-  return await stat(path, { bigint: true }).then(
-    ({ dev, ino }) => `${dev}:${ino}`,
-    () => undefined,
-  );
+/** The file system that a path without links is in, and the path from its root: "8:1:/etc". */
+function locationOf(path: string, table: readonly MountEntry[]): string {
+  let nearest: MountEntry | undefined;
+  for (const entry of table) {
+    const covers = path === entry.at || path.startsWith(entry.at === "/" ? "/" : `${entry.at}/`);
+    // Of several at one point the last one is seen.
+    if (covers && entry.at.length >= (nearest?.at.length ?? 0)) nearest = entry;
+  }
+  return nearest === undefined ? path : `${nearest.device}:${join(nearest.root, path.slice(nearest.at.length))}`;
 }

@@ -24,6 +24,7 @@ export function scriptedHost(script: Script): Host {
     readFiles: async (paths) => await Promise.all(paths.map((path) => readFile(path).catch(() => null))),
     removeTree: async (path) =>
       await script.call("host removeTree", path, () => rmSync(path, { recursive: true, force: true })),
+    hasLabel: async () => false,
     relabelTree: async (path, label) => await script.call("host relabelTree", `${path} ${label}`, () => 0n),
     unmount: async (path) => await script.call("host unmount", path, () => undefined),
     countDescriptors: async () => ({ all: 0n, sockets: 0n }),

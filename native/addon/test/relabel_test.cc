@@ -63,6 +63,8 @@ void a_labelled_top_is_a_labelled_tree(const std::string& base) {
   make_directory(volume);
   write_file(volume + "/file", "");
   CLAIM_OK(relabel(volume));
+  const Result<bool> labelled = has_label(volume, label), unlabelled = has_label(volume, other);
+  CLAIM(labelled && *labelled && unlabelled && !*unlabelled);
   write_file(volume + "/later", "");
   Result<uint64_t> again = relabel(volume);
   CLAIM(again && *again == 0 && label_of(volume + "/later").empty());
@@ -94,6 +96,8 @@ void no_link_leads_to_it(const std::string& base) {
   for (const char* path : {"/way", "/way/inner"}) {
     Result<uint64_t> refused = relabel(base + path);
     CLAIM(!refused && refused.error().error_number == ELOOP);
+    const Result<bool> unseen = has_label(base + path, label);
+    CLAIM(!unseen && unseen.error().error_number == ELOOP);
   }
   Result<uint64_t> missing = relabel(base + "/nothing");
   CLAIM(!missing && missing.error().error_number == ENOENT);
