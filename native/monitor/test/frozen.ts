@@ -8,19 +8,29 @@ import { type TestPod, until } from "./monitor-pod.ts";
 
 /** Whoever joins the container's cgroup is frozen, as in a checkpoint. */
 export function freeze(pod: TestPod, id: string, frozen: boolean): void {
-  const v1 = join("/sys/fs/cgroup/freezer", pod.cgroup, id);
-  if (existsSync("/sys/fs/cgroup/freezer")) {
-    mkdirSync(v1, { recursive: true });
-    writeFileSync(join(v1, "freezer.state"), frozen ? "FROZEN" : "THAWED");
-    return;
-  }
-  const v2 = join("/sys/fs/cgroup", pod.cgroup, id);
-  mkdirSync(v2, { recursive: true });
-  writeFileSync(join(v2, "cgroup.freeze"), frozen ? "1" : "0");
+  const directory = freezerOf(pod, id);
+  mkdirSync(directory, { recursive: true });
+  if (hasV1Freezer) writeFileSync(join(directory, "freezer.state"), frozen ? "FROZEN" : "THAWED");
+  else writeFileSync(join(directory, "cgroup.freeze"), frozen ? "1" : "0");
+}
+
+/** What can do nothing more, not even die: one that is merely spawned may still be killed on its way there. */
+export function processesInFreezer(pod: TestPod, id: string): number[] {
+  return numbersIn(join(freezerOf(pod, id), "cgroup.procs"));
 }
 
 export function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
+  return numbersIn(`/proc/${pid}/task/${pid}/children`);
+}
+
+const hasV1Freezer = existsSync("/sys/fs/cgroup/freezer");
+
+function freezerOf(pod: TestPod, id: string): string {
+  return join(hasV1Freezer ? "/sys/fs/cgroup/freezer" : "/sys/fs/cgroup", pod.cgroup, id);
+}
+
+function numbersIn(file: string): number[] {
+  return readFileSync(file, "utf8").split(/\s/).filter(Boolean).map(Number);
 }
 
 export async function milliseconds(work: () => Promise<unknown>): Promise<number> {
