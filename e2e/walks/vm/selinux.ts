@@ -1,18 +1,20 @@
 // SELinux labels, under Debian's policy: of pods' processes and files, of volumes, of execs; what is refused. The policy
-// is permissive: what it would deny is shown at the end.
+// is permissive, what it would deny is shown, and then it is enforced.
 
 import assert from "node:assert/strict";
 import { at } from "../crictl/crictl.ts";
 import { answers } from "./keelson.ts";
 import { type Pod, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
+import { enforced } from "./selinux-enforced.ts";
 
 const idle = "trap 'exit 7' TERM; while :; do sleep 1; done";
 const current = ["cat", "/proc/self/attr/current"];
 const level = (label: string) => label.split(":").slice(3).join(":");
 const type = (label: string) => label.split(":")[2];
 
-export async function selinux({ machine, crictl, step, print }: Scene): Promise<void> {
+export async function selinux(scene: Scene): Promise<void> {
+  const { machine, crictl, step, print } = scene;
   const labelOf = async (path: string) => (await machine.run(`stat -c %C ${path}`)).trim();
   const exec = async (id: string, ...words: string[]) =>
     (await crictl.run("exec", "-s", id, ...words)).replace(/\0$/, "");
@@ -197,6 +199,7 @@ export async function selinux({ machine, crictl, step, print }: Scene): Promise<
       print(`${domain}:\n${[...new Set(kinds)].sort().slice(0, 60).join("\n")}`);
     }
   });
+  await enforced(scene);
   await step("everything ends", async () => {
     await crictl.run("rmp", "--all", "--force");
     assert.equal(await crictl.run("pods", "--quiet"), "");
