@@ -7,6 +7,8 @@ import type { Server } from "./servers/server.ts";
 
 export interface Bench {
   readonly directory: string;
+  /** In every hierarchy, the bench's own: the servers' and the floors' are below it. */
+  readonly cgroup: string;
   /** containerd, CRI-O and Keelson, as far as they can be had. */
   readonly servers: readonly Server[];
   /** Keelson and CRI-O with Keelson's network plugins, once the build has them: they take part in pod starts alone. */

@@ -46,6 +46,7 @@ const { servers, onOwnPlugins } = await startServers(directory, cgroup, programs
 await registry.stop();
 const bench: Bench = {
   directory,
+  cgroup,
   servers,
   onOwnPlugins,
   floors: await createFloors(directory, cgroup, programs),

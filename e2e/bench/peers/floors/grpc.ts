@@ -2,17 +2,19 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { access } from "node:fs/promises";
+import { access, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { runtime } from "../../../../cri/api/generated/messages.js";
 import { connectCri } from "../../../fixtures/client.ts";
+import { cgroupHierarchies, makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
 import { timed } from "../bench.ts";
+import { cgroupCpu, settledCpu } from "../cpu.ts";
 import { megabytesAlone } from "../memory.ts";
 
 export interface GrpcFloor {
-  /** Milliseconds of one call. */
-  call(): Promise<number>;
+  /** Milliseconds of each call, and of the processors for one of them. */
+  calls(count: number): Promise<{ readonly wall: readonly number[]; readonly cpu: number }>;
   /** Its proportional set size as the daemon's is counted. */
   megabytes(): Promise<number>;
   stop(): Promise<void>;
@@ -22,7 +24,7 @@ const deadlineMs = 20_000;
 /** As cri/keelson starts the daemon. */
 const flags = ["--disable-sigusr1", "--expose-gc", "--max-semi-space-size=1", "--max-heap-size=512"];
 
-export async function startGrpcFloor(directory: string): Promise<GrpcFloor> {
+export async function startGrpcFloor(directory: string, parentCgroup: string): Promise<GrpcFloor> {
   const socket = join(directory, "grpc-floor.sock");
   const program = join(import.meta.dirname, "grpc-server.mjs");
   const answer = runtime.v1.VersionResponse.encode({ version: "0.1.0", runtimeName: "floor", runtimeApiVersion: "v1" });
@@ -31,6 +33,7 @@ export async function startGrpcFloor(directory: string): Promise<GrpcFloor> {
   const { pid = 0 } = server;
   const exited = once(server, "exit");
   const client = connectCri(socket, deadlineMs);
+  const cgroup = join(parentCgroup, "grpc-floor");
   const stop = async () => {
     client.close();
     server.kill("SIGKILL");
@@ -48,12 +51,20 @@ export async function startGrpcFloor(directory: string): Promise<GrpcFloor> {
       await delay(20);
     }
     await client.version({});
+    await makeCgroup(cgroup);
+    for (const hierarchy of await cgroupHierarchies())
+      await writeFile(join(hierarchy, cgroup, "cgroup.procs"), String(pid));
   } catch (error) {
     await stop();
     throw error;
   }
   return {
-    call: async () => (await timed(() => client.version({})))[0],
+    calls: async (count) => {
+      const before = await cgroupCpu(cgroup);
+      const wall: number[] = [];
+      while (wall.length < count) wall.push((await timed(() => client.version({})))[0]);
+      return { wall, cpu: ((await settledCpu(cgroup)) - before) / count };
+    },
     megabytes: () => megabytesAlone(pid),
     stop,
   };

@@ -15,12 +15,14 @@ const settleMs = 5000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
 const listsPerTurn = 3;
+/** Of the floor: as many as there are execs, whose CPU time is read over as many. */
+const callsPerTurn = 5;
 
 export async function rest(bench: Bench): Promise<void> {
-  const { servers, fleet, pods, directory } = bench;
+  const { servers, fleet, pods, directory, cgroup } = bench;
   await fleet.resize(servers, pods);
   await idle(bench);
-  const floor = await startGrpcFloor(directory);
+  const floor = await startGrpcFloor(directory, cgroup);
   try {
     await turns(bench, floor);
     bench.samples.add("grpc-pss", "floor", await floor.megabytes());
@@ -37,7 +39,9 @@ async function turns({ servers, fleet, samples, rounds, pods }: Bench, floor: Gr
       if (counts) samples.add(row, "name" in participant ? participant.name : "floor", value);
     };
     if (!("name" in participant)) {
-      for (let count = 0; count < listsPerTurn; count += 1) add("grpc", await participant.call());
+      const { wall, cpu } = await participant.calls(callsPerTurn);
+      for (const milliseconds of wall) add("grpc", milliseconds);
+      add("grpc-cpu", cpu);
       return;
     }
     const server = participant;
