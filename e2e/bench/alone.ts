@@ -5,7 +5,7 @@
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import Long from "long";
@@ -22,7 +22,11 @@ const bridge = "keelson-bench0";
 const image = "localhost/bench/busybox:1";
 
 const directory = await mkdtemp(join(tmpdir(), "keelson-bench-"));
-const daemon = await startDaemon({ directory, network: { bridge, subnet: "10.97.0.0/16" } });
+const runDirectory = join(directory, "run");
+await mkdir(runDirectory);
+// As /run of a node; in a mount namespace of this program's.
+execFileSync("mount", ["-t", "tmpfs", "tmpfs", runDirectory]);
+const daemon = await startDaemon({ directory, runDirectory, network: { bridge, subnet: "10.97.0.0/16" } });
 const client = connectCri(daemon.socket);
 try {
   daemon.keelson("image", "load", await buildBusyboxImage(join(directory, "image"), image));
@@ -37,6 +41,7 @@ try {
   client.close();
   await daemon.stop();
   execFileSync("ip", ["link", "delete", bridge], { stdio: "ignore" });
+  execFileSync("umount", ["--lazy", runDirectory]);
   await rm(directory, { recursive: true, force: true });
 }
 

@@ -21,6 +21,7 @@ export async function containerdProcess(
   const configFile = join(directory, "config.toml");
   const configuration = containerdConfiguration({
     directory,
+    state: "/run/containerd",
     socket,
     registries,
     networkDirectory: place.networkDirectory,

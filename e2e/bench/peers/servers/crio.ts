@@ -45,7 +45,7 @@ function configuration(place: Place, directory: string, socket: string, programs
   return {
     crio: {
       root: join(directory, "root"),
-      runroot: join(directory, "run"),
+      runroot: "/run/containers/storage",
       storage_driver: "overlay",
       api: { listen: socket },
       runtime: {

@@ -18,6 +18,7 @@ export async function keelsonProcess(place: Place, pluginDirectory: string): Pro
   await mkdir(directory);
   const daemon = await startDaemon({
     directory,
+    runDirectory: join(place.run, "keelson"),
     network: place.network,
     pluginDirectories: [pluginDirectory],
     cgroupRoot: join(place.cgroup, "other"),

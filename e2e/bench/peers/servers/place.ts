@@ -1,14 +1,19 @@
 // A place for each server, as on a machine of its own: a directory, a cgroup, and a mount namespace where /run is empty and
-// /etc and /var can be written without the machine's being changed. The CNI configuration differs in the names alone.
+// in memory, as on a node, and where /etc and /var can be written without the machine's being changed. The CNI
+// configuration differs in the names alone.
 
+import { execFile } from "node:child_process";
 import { access, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { defaultNetwork } from "../../../../cni/default-network.ts";
 import { cgroupHierarchies, makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
 import { ready, startService } from "../../../fixtures/kubernetes/service.ts";
 
 export interface Place {
   readonly directory: string;
+  /** A tmpfs, which it finds at /run. */
+  readonly run: string;
   readonly cgroup: string;
   readonly logs: string;
   /** What it finds in /etc. */
@@ -28,8 +33,10 @@ export async function makePlace(base: string, cgroup: string, name: string, numb
   const networkDirectory = join(directory, "net.d");
   const etc = join(directory, "etc");
   const logs = join(base, "logs", name);
+  const run = join(directory, "run");
   const upper = [etc, join(directory, "etc-work"), join(directory, "var"), join(directory, "var-work")];
-  for (const path of [...upper, logs, networkDirectory]) await mkdir(path, { recursive: true });
+  for (const path of [...upper, logs, run, networkDirectory]) await mkdir(path, { recursive: true });
+  await promisify(execFile)("mount", ["-t", "tmpfs", "-o", "mode=755", "tmpfs", run]);
   const network = { bridge: `peers${number}`, subnet: `10.${210 + number}.0.0/16` };
   const conflist = defaultNetwork({
     podCidrs: [network.subnet],
@@ -40,20 +47,20 @@ export async function makePlace(base: string, cgroup: string, name: string, numb
   const own = join(cgroup, name);
   await makeCgroup(join(own, "server"));
   const files = (await cgroupHierarchies()).map((hierarchy) => join(hierarchy, own, "server/cgroup.procs"));
-  const holder = await holdMounts(directory);
+  const holder = await holdMounts(directory, run);
   const entering = `for file in ${files.join(" ")}; do echo $$ >$file; done; exec nsenter --mount=/proc/${holder}/ns/mnt -- "$@"`;
-  return { directory, cgroup: own, logs, etc, network, networkDirectory, enter: ["sh", "-ec", entering, "sh"] };
+  return { directory, run, cgroup: own, logs, etc, network, networkDirectory, enter: ["sh", "-ec", entering, "sh"] };
 }
 
 /** The pid of a process that holds the mount namespace; it ends with the run. */
-async function holdMounts(directory: string): Promise<number> {
+async function holdMounts(directory: string, run: string): Promise<number> {
   const overlay = (name: string) =>
     `mount -t overlay -o lowerdir=/${name},upperdir=${directory}/${name},workdir=${directory}/${name}-work overlay /${name}`;
   const held = join(directory, "held");
   const script = `
     ${overlay("etc")}
     ${overlay("var")}
-    mount -t tmpfs -o mode=755 tmpfs /run
+    mount --bind ${run} /run
     mkdir /run/lock
     mount --make-rshared /
     touch ${held}
