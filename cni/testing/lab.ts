@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import { type Log, loadHost } from "../../native/index.ts";
 import { type NetworkOptions, openNetwork } from "../network.ts";
 import type { Network, PodNetwork } from "../types.ts";
+import { takeSubnet } from "./subnet.ts";
 
 const execute = promisify(execFile);
 /** Where Debian's containernetworking-plugins puts them. */
@@ -72,8 +73,8 @@ export async function run(file: string, ...args: readonly string[]): Promise<str
 export async function openLab(): Promise<Lab> {
   const directory = await mkdtemp(join(tmpdir(), "keelson-cni-"));
   const tag = randomBytes(3).toString("hex");
-  const [high = 0, low = 0] = randomBytes(2);
-  const prefix = `10.${88 + (high % 12)}.${low}`;
+  const subnet = await takeSubnet();
+  const { prefix } = subnet;
   const bridge = `kt${tag}`;
   const [confDir, binDir, stateDir, runDir, dataDir, callDir] = ["net.d", "bin", "state", "run", "data", "calls"].map(
     (name) => join(directory, name),
@@ -201,6 +202,7 @@ export async function openLab(): Promise<Lab> {
       await Promise.all(pods.map(removeNamespace));
       await run("ip", "link", "delete", bridge).catch(() => "");
       await dropRules(`lab-${tag}`);
+      await subnet[Symbol.asyncDispose]();
       await rm(directory, { recursive: true, force: true });
     },
   };
