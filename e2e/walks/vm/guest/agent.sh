@@ -17,11 +17,13 @@ while read -r id seconds script <&3; do
     printf %s "$script" | base64 -d >"$id.sh"
     timeout -k 5 "$seconds" sh "$id.sh" </dev/null >"$id.out" 2>"$id.err" 3>&-
     code=$?
-    flock 3
-    # shellcheck disable=SC2046
-    printf '%s %s %s %s\n' "$id" "$code" $(stat -c %s "$id.out" "$id.err") >&3
-    cat "$id.out" "$id.err" >&3
-    flock -u 3
+    # The port itself would keep none from another: a lock is the open file's, and all of them have inherited that one.
+    {
+      flock 4
+      # shellcheck disable=SC2046
+      printf '%s %s %s %s\n' "$id" "$code" $(stat -c %s "$id.out" "$id.err") >&3
+      cat "$id.out" "$id.err" >&3
+    } 4>>answers.lock
     rm -f "$id.sh" "$id.out" "$id.err"
   } &
 done
