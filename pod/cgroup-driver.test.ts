@@ -2,7 +2,7 @@
 
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { podCgroup } from "./cgroup-driver.ts";
 import { clearCgroup } from "./cgroups.ts";
 import { newSandboxId } from "./ids.ts";
@@ -85,14 +85,12 @@ describe("on a host with systemd", () => {
 
   test("without scopes of pods, monitors share one; a daemon puts those there that are elsewhere", async () => {
     const id = await runPod(await node().start());
-    await vi.waitFor(() => expect(asked).toEqual(["join keelson-monitors.scope in keelson.slice"]));
+    await expect.poll(() => asked).toEqual(["join keelson-monitors.scope in keelson.slice"]);
     answer = () => Promise.reject(new Error("no bus"));
     const next = await node().restart();
     await next.tidy();
-    await vi.waitFor(() => expect(asked).toHaveLength(2));
-    await vi.waitFor(() =>
-      expect(node().log.join("\n")).toContain(`${id}: its monitor stays in the daemon's own unit`),
-    );
+    await expect.poll(() => asked).toHaveLength(2);
+    await expect.poll(() => node().log.join("\n")).toContain(`${id}: its monitor stays in the daemon's own unit`);
     expect(next.sandboxes({ labels: new Map() })).toMatchObject([{ id, state: "ready" }]);
   });
 });

@@ -7,7 +7,7 @@ import { mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { cgroupDirectories, detectCgroups } from "./cgroups.ts";
 import { findLeaks } from "./leaks.ts";
 import { ownerOfScope, scopeDescription } from "./systemd/scope-owner.ts";
@@ -54,9 +54,7 @@ test("each kind is found, with whose it was", async () => {
     await writeFile(join(root, "cni", `${id}.json`), "{}");
     await writeFile(join(pod, "run"), "sleep 60");
     const monitor = spawn("bash", ["-c", `exec -a keelson-monitor sh run ${pod}`], { cwd: pod });
-    await vi.waitFor(async () =>
-      expect(await readFile(`/proc/${monitor.pid}/cmdline`, "utf8")).toMatch(/^keelson-monitor\0/),
-    );
+    await expect.poll(() => readFile(`/proc/${monitor.pid}/cmdline`, "utf8")).toMatch(/^keelson-monitor\0/);
     undo.defer(async () => {
       monitor.kill("SIGKILL");
       await once(monitor, "exit");

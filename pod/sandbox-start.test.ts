@@ -287,6 +287,8 @@ describe("a name that is taken", () => {
     first.catch(() => undefined);
     await attaching.arrived;
     const [id = ""] = await node().podDirectories();
+    // The containers' files are written too: nothing but the network keeps it from being ready.
+    await quiet();
     await breakDisk();
     attaching.release();
     // No file is written without a turn of the event loop, so it stays so for the retry.

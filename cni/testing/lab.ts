@@ -224,7 +224,7 @@ async function dropRules(network: string): Promise<void> {
 }
 
 /** Waits until the condition holds, at most `deadlineMs`. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 10_000) {
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 60_000) {
   const until = performance.now() + deadlineMs;
   while (!(await holds())) {
     if (performance.now() > until) throw new Error(`not within ${deadlineMs} ms: ${what}`);

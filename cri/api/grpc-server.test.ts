@@ -294,8 +294,9 @@ test("events come through in order and whole", async () => {
 });
 
 test("a stop lets calls finish within the grace, ends streams at once and then the rest, and takes the socket away", async () => {
+  const quickly = Promise.withResolvers<void>();
   const pods = memoryPods({
-    startContainer: () => sleep(300),
+    startContainer: () => quickly.promise,
     stopContainer: (_id, _timeout, signal) =>
       new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
     async *events(signal) {
@@ -303,14 +304,14 @@ test("a stop lets calls finish within the grace, ends streams at once and then t
     },
   });
   await using edge = await serveEdge(pods);
-  const started = Date.now();
   const quick = edge.client.call("StartContainer", { containerId: "a" });
   const endless = failure(edge.client.call("StopContainer", { containerId: "a" }));
   const stream = failure(all(edge.client.stream("GetContainerEvents", {}, new AbortController().signal)));
   await until(() => edge.server.callsInFlight() === 3);
-  const closed = edge.server.close(1000);
+  const closed = edge.server.close(2000);
+  // While calls are under way.
   expect((await stream).code).toBe(status.UNAVAILABLE);
-  expect(Date.now() - started).toBeLessThan(900);
+  quickly.resolve();
   await quick;
   const ended = await endless;
   expect(ended).toEqual({
@@ -318,7 +319,6 @@ test("a stop lets calls finish within the grace, ends streams at once and then t
     details: expect.stringContaining("Keelson is stopping, so StopContainer ends here."),
   });
   await closed;
-  expect(Date.now() - started).toBeLessThan(3000);
   await expect(stat(edge.socket)).rejects.toMatchObject({ code: "ENOENT" });
 });
 
@@ -333,9 +333,9 @@ async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5000;
+  const deadline = Date.now() + 60_000;
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 5 s`);
+    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 60 s`);
     await sleep(5);
   }
 }

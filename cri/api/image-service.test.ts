@@ -83,7 +83,7 @@ test("blobs to be saved are kept until the caller ends the call, or a minute", a
   expect(kept).toBe(1);
   opening.abort();
   expect((await failure(first.next())).code).toBe(status.CANCELLED);
-  await vi.waitFor(() => expect(kept).toBe(0));
+  await expect.poll(() => kept).toBe(0);
 
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {

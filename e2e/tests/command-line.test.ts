@@ -1,7 +1,7 @@
 // What an operator asks a running daemon at a shell: its status and its images, for people and as JSON.
 
 import { execFile } from "node:child_process";
-import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -29,9 +29,9 @@ exit 0
       await chmod(join(directory, "plugins", "extra"), 0o755);
     },
   });
-  const network = JSON.parse(await readFile(node.daemon.networkFile, "utf8"));
-  network.plugins.push({ type: "extra" });
-  await writeFile(node.daemon.networkFile, JSON.stringify(network));
+  await node.changePlugins((plugins) => {
+    plugins.push({ type: "extra" });
+  });
 });
 afterAll(() => node.close());
 
@@ -88,7 +88,7 @@ test("status names what hangs, since when, and what could not be taken down", as
   await writeFile(flag, "fail hang");
   const giveUp = new AbortController();
   const hanging = node.client.runPodSandbox({ config: node.podConfig("slow") }).catch(() => "failed");
-  const shown = await until("the plugin hangs", 10_000, async () => {
+  const shown = await until("the plugin hangs", 60_000, async () => {
     const { stdout } = await run("status");
     return /plugin +extra ADD/.test(stdout) ? stdout : undefined;
   });

@@ -63,12 +63,13 @@ test("24 large outputs at once have a budget, and what they took is given back w
 }, 120_000);
 
 test("a large output that finds no room for long is refused in words, while small ones are answered", async () => {
-  const held = Array.from({ length: 3 }, () =>
-    node.client.execSync({
-      containerId,
-      cmd: ["sh", "-c", `head -c ${mebibyte} /dev/zero; until [ -e /go-on ]; do sleep 0.05; done`],
-    }),
-  );
+  const held = Array.from({ length: 3 }, (_, index) => {
+    const script = `head -c ${mebibyte} /dev/zero; touch /held-${index}; until [ -e /go-on ]; do sleep 0.05; done`;
+    return node.client.execSync({ containerId, cmd: ["sh", "-c", script] });
+  });
+  const areHeld = ["ls", "/held-0", "/held-1", "/held-2"];
+  await expect.poll(async () => (await node.client.execSync({ containerId, cmd: areHeld })).exitCode).toBe(0);
+  // What they wrote is on its way to the daemon.
   await delay(1_000);
   const refused = loud().catch((error: unknown) => error);
   await delay(500);

@@ -18,15 +18,14 @@ afterEach(() => node.close());
 /** A plugin at the chain's end that takes `seconds` for an ADD and notes each one. */
 async function startSlowNode(seconds: number): Promise<string> {
   node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
-  const { daemon, directory, logs } = node;
+  const { directory, logs } = node;
   const notes = join(logs, "adds");
   await mkdir(join(directory, "plugins"));
   const script = `#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho $CNI_CONTAINERID >>${notes}\nsleep ${seconds}\nsed 's/.*"prevResult"://; s/}$//' >/dev/null\necho '{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.3/24"}]}'\n`;
   await writeFile(join(directory, "plugins", "slow"), script, { mode: 0o755 });
-  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
-  network.plugins.push({ type: "slow" });
-  await writeFile(daemon.networkFile, JSON.stringify(network));
-  await delay(300);
+  await node.changePlugins((plugins) => {
+    plugins.push({ type: "slow" });
+  });
   return notes;
 }
 
@@ -91,7 +90,7 @@ test("a killed monitor ends its pod, which says so and can be removed without a 
   const { podSandboxId } = await node.client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
   process.kill(await monitorPid(podSandboxId), "SIGKILL");
-  const told = await until("the pod is not ready", 10_000, async () => {
+  const told = await until("the pod is not ready", 60_000, async () => {
     const answer = await node.client.podSandboxStatus({ podSandboxId });
     return answer.status?.state === 1 ? answer : undefined;
   });
@@ -108,9 +107,11 @@ test("a pod whose last record cannot be written is not handed to a retry, and is
   await plugins.be({ type: "portmap", command: "ADD", failPercent: 0, hangPercent: 100 });
   const config = node.podConfig("unrecorded");
   const first = node.client.runPodSandbox({ config }).catch((error: unknown) => String(error));
+  const { records } = placesOf(node.directory);
   // The first record is written, the plugins are at work.
+  await expect.poll(async () => (await readdir(records)).filter((name) => name.endsWith(".json"))).toHaveLength(1);
   await delay(1000);
-  const lift = await dead(placesOf(node.directory).records);
+  const lift = await dead(records);
   try {
     await plugins.be("calm");
     await delay(1000);

@@ -132,20 +132,19 @@ test("a pod half made when the daemon died is taken down by the next, its addres
     `#!/bin/sh\n[ $CNI_COMMAND = ADD ] && { touch ${started}; exec sleep 600; }\nexit 0\n`,
   );
   await chmod(join(directory, "plugins", "slow"), 0o755);
-  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
-  network.plugins.push({ type: "slow" });
-  await writeFile(daemon.networkFile, JSON.stringify(network));
-  await delay(300);
+  await node.changePlugins((plugins) => {
+    plugins.push({ type: "slow" });
+  });
 
   const running = client.runPodSandbox({ config: node.podConfig("half") }).catch(() => "failed");
-  await until("the slow plugin runs", 10_000, async () => readFile(started).catch(() => undefined));
+  await until("the slow plugin runs", 60_000, async () => readFile(started).catch(() => undefined));
   expect(await node.leftovers()).not.toEqual([]);
   await daemon.kill();
   expect(await running).toBe("failed");
   await daemon.start();
 
   expect((await client.listPodSandbox({})).items).toEqual([]);
-  await until("the half made pod is gone", 10_000, async () => {
+  await until("the half made pod is gone", 60_000, async () => {
     const names = await readdir(join(directory, "run", "pods"));
     return names.length === 0 ? true : undefined;
   });
@@ -164,10 +163,9 @@ test("a plugin that fails: the pod is refused with the plugin's words and nothin
     `#!/bin/sh\n[ $CNI_COMMAND = ADD ] && { echo '{"code": 107, "msg": "not today"}'; exit 1; }\nexit 0\n`,
     { mode: 0o755 },
   );
-  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
-  network.plugins.push({ type: "refusing" });
-  await writeFile(daemon.networkFile, JSON.stringify(network));
-  await delay(300);
+  await node.changePlugins((plugins) => {
+    plugins.push({ type: "refusing" });
+  });
 
   await expect(client.runPodSandbox({ config: node.podConfig("refused") })).rejects.toThrow(
     "CNI plugin refusing failed ADD with code 107: not today",

@@ -3,7 +3,6 @@
 import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { monitorPids } from "../fixtures/processes.ts";
@@ -26,10 +25,9 @@ test.concurrent("a pod whose interface is gone is not ready after a start, whate
   const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   // Without an interface bridge does not find the rules that it made.
-  const network = JSON.parse(await readFile(daemon.networkFile, "utf8"));
-  network.plugins[0].ipMasq = false;
-  await writeFile(daemon.networkFile, JSON.stringify(network));
-  await delay(300);
+  await node.changePlugins((plugins) => {
+    if (plugins[0] !== undefined) plugins[0].ipMasq = false;
+  });
   const [lost, kept] = await Promise.all(
     ["lost", "kept"].map(async (name) => await client.runPodSandbox({ config: node.podConfig(name) })),
   );
@@ -90,7 +88,7 @@ test.concurrent("a RemoveContainer that was begun is finished by the next daemon
   await execute("umount", [held]);
   await daemon.start();
 
-  await until("the container is gone", 10_000, async () => {
+  await until("the container is gone", 60_000, async () => {
     const { containers } = await client.listContainers({});
     return containers.length === 1 ? true : undefined;
   });

@@ -20,6 +20,10 @@ beforeAll(async () => {
   // Holds 24 MiB in memory, so that a limit below it can be refused.
   const script = "x=$(head -c 25165824 /dev/zero | tr '\\0' x); trap 'exit 0' TERM; echo ready; sleep 600 & wait";
   containerId = await node.runContainer(pod, podSandboxId, "c", script);
+  await until("it holds its memory", 60_000, async () => {
+    const log = await readFile(join(node.logs, "c.log"), "utf8").catch(() => "");
+    return log.includes("ready") ? true : undefined;
+  });
 });
 afterAll(() => node.close());
 
@@ -95,7 +99,7 @@ test("a created container starts with what it was updated to", async () => {
     linux: { memoryLimitInBytes: Long.fromNumber(64 * MiB) },
   });
   await node.client.startContainer({ containerId: created.containerId });
-  const log = await until("the limit stands in the log", 10_000, async () => {
+  const log = await until("the limit stands in the log", 60_000, async () => {
     const text = await readFile(join(node.logs, "later.log"), "utf8").catch(() => "");
     return text.includes("stdout F") ? text : undefined;
   });
