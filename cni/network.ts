@@ -6,6 +6,7 @@ import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcCh
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
+import { freeLostLeases } from "./lost-leases.ts";
 import { createOrphans } from "./orphans.ts";
 import { createPins, isNamespace } from "./pins.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
@@ -56,7 +57,7 @@ export interface NetworkOptions {
   readonly limits?: Partial<NetworkLimits>;
 }
 
-export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "interfaceAddresses">;
+export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "interfaceAddresses" | "tryLock">;
 
 /** Every pod has this one; CRI knows no other. */
 const interfaceName = "eth0";
@@ -247,6 +248,7 @@ class CniNetwork implements Network {
     };
     await Promise.all(Array.from({ length: detachedAtOnce }, detachInTurn));
     await this.#tellPlugins();
+    await this.#freeLostLeases();
   }
 
   info(): object {
@@ -285,6 +287,15 @@ class CniNetwork implements Network {
     } catch (error) {
       log("warn", "network lease not updated", { sandbox: lease.target.containerId, error: messageOf(error) });
     }
+  }
+
+  async #freeLostLeases(): Promise<void> {
+    const { readiness, host, log } = this.#parts;
+    const config = readiness.config();
+    if (config.kind === "none") return;
+    const freed = await freeLostLeases(config.network, host);
+    if (freed.length > 0)
+      log("warn", "addresses freed whose leases name no pod, as a power cut leaves them", { freed });
   }
 
   /** GC (spec 1.1.0), with no attachment under way. */

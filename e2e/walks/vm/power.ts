@@ -220,12 +220,15 @@ export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<
     assert(Date.parse(String(at(status, "finishedAt"))) > 0, JSON.stringify(status));
   }
   if (pods.length > 0) await crictl.run("rmp", ...pods.map((pod) => String(at(pod, "id"))));
+  let left = "";
   await until("leases, cgroups and directories of the pods are gone", 60_000, async () => {
-    const left = await machine.run(`
-      ls ${leases}/keelson 2>/dev/null | grep -v -e lock -e last_reserved
-      ls /run/keelson/pods /var/lib/keelson/image/containers 2>/dev/null | grep -v :$
+    left = await machine.run(`
+      cd ${leases}/keelson 2>/dev/null && ls -ld * | grep -v -e lock -e last_reserved
+      cd / && ls -d /run/keelson/pods/* /var/lib/keelson/image/containers/* 2>/dev/null
       true`);
     return left.trim() === "" ? true : undefined;
+  }).catch((error: unknown) => {
+    throw new Error(`these stay:\n${left}`, { cause: error });
   });
   return pods.length;
 }
