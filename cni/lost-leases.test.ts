@@ -1,10 +1,14 @@
-// Leases of host-local that a power cut has emptied: they are freed, by its own lock, and no others.
+// Leases of host-local that a power cut has emptied: after a boot they are freed, by its own lock, and no others.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, truncate, utimes, writeFile } from "node:fs/promises";
+import { uptime } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { loadHost } from "../native/index.ts";
+import { parseNetwork } from "./config.ts";
+import { freeLostLeases, lostSince } from "./lost-leases.ts";
 import { type Lab, openLab } from "./testing/lab.ts";
 
 const never = new AbortController().signal;
@@ -14,38 +18,63 @@ beforeEach(async () => {
 });
 afterEach(() => lab[Symbol.asyncDispose]());
 
-test("an empty lease is freed, and the next pod may have its address; whose name is in it stays", async () => {
+test("after a power cut an address whose lease is empty goes to the next pod", async () => {
+  const { network, directory, records } = await networkWithPod();
+  const [address = ""] = await lab.reserved();
+  await network.close();
+  await truncate(join(directory, address));
+  await writeFile(join(directory, `${lab.prefix}.10`), "somebody\r\neth0");
+  await writeFile(join(directory, `${lab.prefix}.11`), "");
+  await writeFile(join(directory, "not-an-address"), "");
+  await beforeThisBoot(records, directory);
+  const hourBefore = uptime() + 3600;
+  await age(join(directory, `${lab.prefix}.11`), hourBefore);
+
+  const next = await lab.open();
+  await next.collectGarbage(new Set());
+  expect(next.leases()).toEqual([]);
+  expect(await lab.reserved()).toEqual([`${lab.prefix}.10`, `${lab.prefix}.11`, "not-an-address"].sort());
+  expect(lab.logged.join("\n")).toContain(address);
+});
+
+test("nothing is freed when only the daemon was away", async () => {
   const { network, directory } = await networkWithPod();
-  const held = await lab.reserved();
-  const mode = 0o600;
-  await writeFile(join(directory, `${lab.prefix}.9`), "", { mode });
-  await writeFile(join(directory, `${lab.prefix}.10`), "somebody\r\neth0", { mode });
-  await writeFile(join(directory, `${lab.prefix}.11`), "", { mode: 0o644 });
-  await writeFile(join(directory, "not-an-address"), "", { mode });
-  await network.collectGarbage(new Set(network.leases().map(({ sandboxId }) => sandboxId)));
-  expect(await lab.reserved()).toEqual([...held, `${lab.prefix}.10`, `${lab.prefix}.11`, "not-an-address"].sort());
-  expect(lab.logged.join("\n")).toContain(`${lab.prefix}.9`);
-  expect(await readFile(join(directory, `${lab.prefix}.10`), "utf8")).toContain("somebody");
+  const [address = ""] = await lab.reserved();
+  await network.close();
+  await truncate(join(directory, address));
+  const next = await lab.open();
+  await next.collectGarbage(new Set());
+  expect(await lab.reserved()).toEqual([address]);
 });
 
 test("while host-local is at work nothing is touched, and nobody waits for long", async () => {
-  const { network, directory } = await networkWithPod();
+  const { directory } = await networkWithPod();
   const empty = join(directory, `${lab.prefix}.9`);
-  const holder = spawn("flock", [
-    join(directory, "lock"),
-    "sh",
-    "-c",
-    `umask 077; : >${empty}; echo held; exec sleep 600`,
-  ]);
+  const holder = spawn("flock", [join(directory, "lock"), "sh", "-c", `: >${empty}; echo held; exec sleep 600`]);
   await once(holder.stdout, "data");
-  const living = new Set(network.leases().map(({ sandboxId }) => sandboxId));
-  await network.collectGarbage(living);
-  expect(await readdir(directory)).toContain(`${lab.prefix}.9`);
+  const parsed = parseNetwork(JSON.stringify(lab.bridgeNetwork()), true);
+  if (parsed.kind === "invalid") throw new Error(parsed.reason);
+  const host = loadHost();
+  expect(await freeLostLeases(parsed.network, host, 0)).toEqual([]);
   const gone = once(holder, "exit");
-  for (const pid of await childrenOf(holder.pid)) process.kill(pid, "SIGKILL");
+  const children = await readFile(`/proc/${holder.pid}/task/${holder.pid}/children`, "utf8");
+  for (const pid of children.trim().split(" ").map(Number)) process.kill(pid, "SIGKILL");
   await gone;
-  await network.collectGarbage(living);
+  expect(await freeLostLeases(parsed.network, host, 0)).toEqual([empty]);
   expect(await readdir(directory)).not.toContain(`${lab.prefix}.9`);
+});
+
+test("no time without records of before this boot", async () => {
+  const records = join(lab.stateDir, "records");
+  expect(await lostSince(records)).toBeUndefined();
+  await mkdir(records);
+  await age(records, uptime() + 60);
+  expect(await lostSince(records)).toBeUndefined();
+  await writeFile(join(records, "a.json"), "{}");
+  expect(await lostSince(records)).toBeUndefined();
+  await age(join(records, "a.json"), uptime() + 100);
+  await age(records, uptime() + 60);
+  expect(Date.now() - ((await lostSince(records)) ?? 0)).toBeGreaterThan((uptime() + 600) * 1000);
 });
 
 async function networkWithPod() {
@@ -54,10 +83,18 @@ async function networkWithPod() {
   const network = await lab.open();
   await network.attach(await lab.pod(), never);
   const [name = ""] = await readdir(lab.dataDir);
-  return { network, directory: join(lab.dataDir, name) };
+  return { network, directory: join(lab.dataDir, name), records: join(lab.stateDir, "cni") };
 }
 
-async function childrenOf(pid: number | undefined): Promise<readonly number[]> {
-  const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
-  return text.trim().split(" ").map(Number);
+/** All that there is in them, and they themselves. */
+async function beforeThisBoot(...directories: readonly string[]): Promise<void> {
+  for (const directory of directories) {
+    for (const name of await readdir(directory)) await age(join(directory, name), uptime() + 60);
+    await age(directory, uptime() + 60);
+  }
+}
+
+async function age(path: string, seconds: number): Promise<void> {
+  const time = Date.now() / 1000 - seconds;
+  await utimes(path, time, time);
 }

@@ -1,31 +1,58 @@
-// Addresses that host-local holds for nobody: it makes a lease's file and then writes whose it is, and a power cut or its
-// own death between the two leaves the file empty. No DEL finds it again, and the address would be lost for good.
+// Addresses that host-local holds for nobody: it makes a lease's file and then writes whose it is, and for half a minute
+// after that a power cut leaves the file empty. No DEL finds it again, and the address would be lost for good.
 // Source: containernetworking/plugins, plugins/ipam/host-local/backend/disk; ours keeps the same files.
 
 import { closeSync } from "node:fs";
-import { readdir, rm, stat } from "node:fs/promises";
+import { lstat, readdir, rm, stat } from "node:fs/promises";
 import { isIP } from "node:net";
+import { uptime } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { asObject, asString, type Host, member } from "../native/index.ts";
 import type { NetworkConfig } from "./config.ts";
 
 const usualDirectory = "/var/lib/cni/networks";
+/** An attachment is on record before its plugins run, and once more after them: longer than any chain takes. */
+const longestAddMs = 600_000;
 /** host-local holds its lock for a few milliseconds. */
 const lockTries = 20;
 const betweenTriesMs = 50;
 
-/** Frees them; their files' paths. Under host-local's lock, so that none is a lease that is just being made. */
-export async function freeLostLeases(network: NetworkConfig, host: Pick<Host, "tryLock">): Promise<readonly string[]> {
+/**
+ * From when on (milliseconds since the epoch) there may be such files: when the oldest of the attachments on record that
+ * this boot has ended was begun. Undefined when there is none, and when a daemon has changed the records since the boot.
+ */
+export async function lostSince(recordDirectory: string): Promise<number | undefined> {
+  const bootedAt = Date.now() - uptime() * 1000;
+  const directory = await stat(recordDirectory).catch(() => undefined);
+  if (directory === undefined || directory.mtimeMs > bootedAt) return undefined;
+  const names = (await readdir(recordDirectory)).filter((name) => name.endsWith(".json"));
+  if (names.length === 0) return undefined;
+  const records = await Promise.all(names.map((name) => stat(join(recordDirectory, name))));
+  return Math.min(...records.map(({ mtimeMs }) => mtimeMs)) - longestAddMs;
+}
+
+/**
+ * Frees them; their files' paths. Empty files that are older than `since` are an administrator's, who keeps addresses free
+ * by them. Under host-local's lock, so that none is a lease that is just being made.
+ */
+export async function freeLostLeases(
+  network: NetworkConfig,
+  host: Pick<Host, "tryLock">,
+  since: number,
+): Promise<readonly string[]> {
   const freed: string[] = [];
   for (const directory of leaseDirectories(network)) {
     const names = (await readdir(directory).catch(() => [])).filter((name) => isIP(name) !== 0);
-    const empty = await emptyOf(names.map((name) => join(directory, name)));
+    const empty = await emptyOf(
+      names.map((name) => join(directory, name)),
+      since,
+    );
     if (empty.length === 0) continue;
     const lock = await takeLock(join(directory, "lock"), host);
     if (lock === undefined) continue;
     try {
-      for (const path of await emptyOf(empty)) {
+      for (const path of await emptyOf(empty, since)) {
         await rm(path, { force: true });
         freed.push(path);
       }
@@ -44,10 +71,9 @@ function leaseDirectories({ name, plugins }: NetworkConfig): readonly string[] {
   });
 }
 
-/** By the mode that host-local gives them: an administrator's `touch`, to keep an address free, has another. */
-async function emptyOf(paths: readonly string[]): Promise<readonly string[]> {
-  const found = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
-  return paths.filter((_, at) => found[at]?.size === 0 && found[at].isFile() && (found[at].mode & 0o777) === 0o600);
+async function emptyOf(paths: readonly string[], since: number): Promise<readonly string[]> {
+  const found = await Promise.all(paths.map((path) => lstat(path).catch(() => undefined)));
+  return paths.filter((_, at) => found[at]?.isFile() && found[at].size === 0 && found[at].mtimeMs >= since);
 }
 
 async function takeLock(path: string, host: Pick<Host, "tryLock">): Promise<number | undefined> {

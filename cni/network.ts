@@ -6,7 +6,7 @@ import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcCh
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
-import { freeLostLeases } from "./lost-leases.ts";
+import { freeLostLeases, lostSince } from "./lost-leases.ts";
 import { createOrphans } from "./orphans.ts";
 import { createPins, isNamespace } from "./pins.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
@@ -75,7 +75,9 @@ const killedMs = 200;
 export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { confDir, binDirs, stateDir, log } = options;
   const limits = { ...defaultLimits, ...options.limits };
-  const leases = await openLeaseStore(join(stateDir, "cni"), (path, reason) =>
+  const records = join(stateDir, "cni");
+  const lostFrom = await lostSince(records);
+  const leases = await openLeaseStore(records, (path, reason) =>
     log("warn", "network lease cannot be read; its addresses may be lost to the network", { path, reason }),
   );
   const failed = leases.all().filter(({ state }) => state === "detach-failed");
@@ -110,7 +112,10 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   });
   for (const { target } of failed) teardown.retryLater(target.containerId);
   const { host } = options;
-  return new CniNetwork({ confDir, binDirs, host, limits, log, leases, readiness, turns, teardown, begun, due });
+  return new CniNetwork({
+    ...{ confDir, binDirs, host, limits, log, leases, readiness, turns, teardown, begun, due },
+    ...(lostFrom === undefined ? {} : { lostFrom }),
+  });
 }
 
 interface Parts {
@@ -123,6 +128,8 @@ interface Parts {
   readonly readiness: Readiness;
   readonly turns: Turns;
   readonly teardown: Teardown;
+  /** Of this boot's lost leases, see `lostSince`. */
+  readonly lostFrom?: number;
   /** The end, see `End` of chain.ts. */
   readonly begun: AbortController;
   readonly due: AbortController;
@@ -290,10 +297,10 @@ class CniNetwork implements Network {
   }
 
   async #freeLostLeases(): Promise<void> {
-    const { readiness, host, log } = this.#parts;
+    const { readiness, host, log, lostFrom } = this.#parts;
     const config = readiness.config();
-    if (config.kind === "none") return;
-    const freed = await freeLostLeases(config.network, host);
+    if (lostFrom === undefined || config.kind === "none") return;
+    const freed = await freeLostLeases(config.network, host, lostFrom);
     if (freed.length > 0)
       log("warn", "addresses freed whose leases name no pod, as a power cut leaves them", { freed });
   }
