@@ -36,7 +36,8 @@ function breaking(trouble: Trouble): Interception {
     const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);
     const range = { "content-range": `bytes ${start}-${large.blob.length - 1}/${large.blob.length}` };
     response.writeHead(start > 0 ? 206 : 200, { "content-length": large.blob.length - start, ...(start > 0 && range) });
-    response.write(trouble.bytes.subarray(start, half), () => response.destroy());
+    // By FIN: a reset would also take back what the client has not read yet.
+    response.write(trouble.bytes.subarray(start, half), () => response.socket?.end());
     return true;
   };
 }
