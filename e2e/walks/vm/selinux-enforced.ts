@@ -50,7 +50,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
     const pod = await runPod(machine, crictl, "trusted", { security_context: { privileged: true } });
     const linux = { security_context: { privileged: true } };
     const id = await runContainer(machine, crictl, pod, { name: "trusted", script: idle, linux, mounts: [hosts] });
-    assert.match(await run(id, "cat /host/shadow"), /^root:/);
+    assert.match(await run(id, "cat /host/shadow"), /^root:/m);
   });
   await step("the kernel has logged what was denied; a container ends as it is told to", async () => {
     const lines = (await machine.run("dmesg")).split("\n").filter((line) => /avc: {2}denied .*permissive=0/.test(line));
