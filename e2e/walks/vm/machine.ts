@@ -159,7 +159,7 @@ function hardware(parts: MachineParts, agent: string): readonly string[] {
     ...["root=/dev/nvme0n1", "rw", "console=ttyS0", "panic=-1", "net.ifnames=0", "systemd.show_status=0"],
     // Otherwise each boot of a fresh disk would be its first.
     `systemd.machine_id=${"0".repeat(30)}13`,
-    ...["loglevel=5", "audit=0", "no_timer_check", "random.trust_cpu=on"],
+    ...["loglevel=5", "no_timer_check", "random.trust_cpu=on"],
     // Without bpf, whose hooks slow every call down.
     "lsm=landlock,lockdown,yama,integrity,apparmor",
     ...parts.image.kernelWords,
