@@ -30,7 +30,7 @@ export default defineConfig({
     // So that what takes 17 s on a quiet machine does not fail on one at work; what hangs ends all the same.
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    expect: { poll: { timeout: 60_000 } },
+    expect: { poll: { timeout: 10_000 } },
     globalSetup: ["native/testing/crun-host.ts", "e2e/fixtures/compile-cache.ts"],
     // Of a file that marks its tests, which wait more than they work.
     maxConcurrency: 3,

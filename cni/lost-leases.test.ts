@@ -64,17 +64,16 @@ test("while host-local is at work nothing is touched, and nobody waits for long"
   expect(await readdir(directory)).not.toContain(`${lab.prefix}.9`);
 });
 
-test("no time without records of before this boot", async () => {
+test("no time where the records have changed since this boot, or are missing", async () => {
   const records = join(lab.stateDir, "records");
   expect(await lostSince(records)).toBeUndefined();
   await mkdir(records);
-  await age(records, uptime() + 60);
   expect(await lostSince(records)).toBeUndefined();
-  await writeFile(join(records, "a.json"), "{}");
-  expect(await lostSince(records)).toBeUndefined();
-  await age(join(records, "a.json"), uptime() + 100);
   await age(records, uptime() + 60);
-  expect(Date.now() - ((await lostSince(records)) ?? 0)).toBeGreaterThan((uptime() + 600) * 1000);
+  // Not so long before the cut that files of an administrator's would be taken for lost leases.
+  const ago = (Date.now() - ((await lostSince(records)) ?? 0)) / 1000 - uptime();
+  expect(ago).toBeGreaterThan(600);
+  expect(ago).toBeLessThan(700);
 });
 
 async function networkWithPod() {

@@ -12,24 +12,23 @@ import { asObject, asString, type Host, member } from "../native/index.ts";
 import type { NetworkConfig } from "./config.ts";
 
 const usualDirectory = "/var/lib/cni/networks";
-/** An attachment is on record before its plugins run, and once more after them: longer than any chain takes. */
-const longestAddMs = 600_000;
+/** The kernel writes a file's content half a minute after it was made (vm.dirty_expire_centisecs), or later when it is busy. */
+const unwrittenMs = 600_000;
 /** host-local holds its lock for a few milliseconds. */
 const lockTries = 20;
 const betweenTriesMs = 50;
 
 /**
- * From when on (milliseconds since the epoch) there may be such files: when the oldest of the attachments on record that
- * this boot has ended was begun. Undefined when there is none, and when a daemon has changed the records since the boot.
+ * From when on (milliseconds since the epoch) there may be such files: shortly before the last change of the records, which
+ * was before the cut. Undefined when a daemon has changed them since this boot, and when nobody can tell.
  */
 export async function lostSince(recordDirectory: string): Promise<number | undefined> {
   const bootedAt = Date.now() - uptime() * 1000;
-  const directory = await stat(recordDirectory).catch(() => undefined);
-  if (directory === undefined || directory.mtimeMs > bootedAt) return undefined;
-  const names = (await readdir(recordDirectory)).filter((name) => name.endsWith(".json"));
-  if (names.length === 0) return undefined;
-  const records = await Promise.all(names.map((name) => stat(join(recordDirectory, name))));
-  return Math.min(...records.map(({ mtimeMs }) => mtimeMs)) - longestAddMs;
+  const changedAt = await stat(recordDirectory).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => undefined,
+  );
+  return changedAt === undefined || changedAt > bootedAt ? undefined : changedAt - unwrittenMs;
 }
 
 /**

@@ -202,7 +202,7 @@ export async function openLab(): Promise<Lab> {
       await Promise.all(pods.map(removeNamespace));
       await run("ip", "link", "delete", bridge).catch(() => "");
       await dropRules(`lab-${tag}`);
-      await subnet[Symbol.asyncDispose]();
+      subnet[Symbol.dispose]();
       await rm(directory, { recursive: true, force: true });
     },
   };
@@ -224,7 +224,7 @@ async function dropRules(network: string): Promise<void> {
 }
 
 /** Waits until the condition holds, at most `deadlineMs`. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 60_000) {
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 10_000) {
   const until = performance.now() + deadlineMs;
   while (!(await holds())) {
     if (performance.now() > until) throw new Error(`not within ${deadlineMs} ms: ${what}`);

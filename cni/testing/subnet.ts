@@ -4,7 +4,7 @@ import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
 
-export interface Subnet extends AsyncDisposable {
+export interface Subnet extends Disposable {
   /** Its first three numbers: "10.91.7". */
   readonly prefix: string;
 }
@@ -21,7 +21,7 @@ export async function takeSubnet(): Promise<Subnet> {
     const socket = createServer().unref();
     socket.listen(`\0keelson-test-subnet-${prefix}`);
     if (await once(socket, "listening").then(() => true, isTaken))
-      return { prefix, [Symbol.asyncDispose]: async () => void socket.close() };
+      return { prefix, [Symbol.dispose]: () => void socket.close() };
   }
   throw new Error("tests at work on this machine have all subnets");
 }

@@ -72,9 +72,9 @@ async function serving({ child, lines }: ReturnType<typeof daemon>): Promise<voi
 }
 
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 60_000;
+  const deadline = Date.now() + 10_000;
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 60 s`);
+    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 10 s`);
     await sleep(1);
   }
 }

@@ -65,7 +65,7 @@ test.for(["native", "runc", "crun"])(
       const wanted = `${ids} CapInh: ${none} CapPrm: ${none} CapEff: ${none} CapAmb: ${none}`;
       const { stdout } = await client.execSync({ containerId, cmd: ["sh", "-c", told] });
       expect(stdout.toString()).toBe(`${wanted}\n`);
-      const logged = await until("it has logged", 60_000, async () => {
+      const logged = await until("it has logged", 5000, async () => {
         const text = await readFile(join(node.logs, more.logPath), "utf8");
         return text.endsWith("\n") ? text : undefined;
       });
@@ -131,7 +131,7 @@ test("81: a container that eats its memory dies of it, its monitor does not, and
   expect(container).toContain(containerId);
   expect(own).not.toContain(podSandboxId);
   await client.execSync({ containerId, cmd: ["touch", "/go-on"] });
-  const ended = await until("it is dead", 60_000, async () => {
+  const ended = await until("it is dead", 20_000, async () => {
     const { status: told } = await client.containerStatus({ containerId });
     return told?.state === runtime.v1.ContainerState.CONTAINER_EXITED ? told : undefined;
   });

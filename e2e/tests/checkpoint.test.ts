@@ -222,7 +222,7 @@ withCriu("broken off at any moment, twenty times, it leaves the container runnin
       ({ code }) => code,
     );
     outcomes.push(code);
-    await until("the checkpoint is over", 60_000, async () => (unfinished(node).length === 0 ? true : undefined));
+    await until("the checkpoint is over", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
     await runsOn(counted);
   }
   process.stdout.write(`      ${outcomes.filter((code) => code === status.OK).length} of 20 were done in time\n`);
@@ -243,7 +243,7 @@ test.concurrent("a criu that hangs ends at the deadline, and a stop does not wai
   leavesNothing(counted);
 
   const hanging = node.client.checkpointContainer({ containerId, location }).catch((error: unknown) => error);
-  await until("it is frozen", 60_000, async () => (isFrozen(counted) ? true : undefined));
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await expect(node.client.checkpointContainer({ containerId, location })).rejects.toMatchObject({
     code: status.ABORTED,
     details: expect.stringContaining("already"),
@@ -265,9 +265,9 @@ test.concurrent("of two calls at once one is refused, and a daemon that is told 
       .checkpointContainer({ containerId, location: `${location}.${name}` })
       .catch(({ code }) => codes.push(code)),
   );
-  await until("one is refused", 60_000, async () => (codes.length > 0 ? true : undefined));
+  await until("one is refused", 5000, async () => (codes.length > 0 ? true : undefined));
   expect(codes).toEqual([status.ABORTED]);
-  await until("it is frozen", 60_000, async () => (isFrozen(counted) ? true : undefined));
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await node.daemon.stop();
   await Promise.all(calls);
   expect(isFrozen(counted)).toBe(false);
@@ -281,7 +281,7 @@ test.concurrent("a daemon that dies meanwhile thaws the container when it is bac
   const counted = await counting(node);
   const { containerId, location } = counted;
   const lost = node.client.checkpointContainer({ containerId, location }).catch(() => "lost");
-  await until("it is frozen", 60_000, async () => (isFrozen(counted) ? true : undefined));
+  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await node.daemon.kill();
   expect(await lost).toBe("lost");
   expect(isFrozen(counted)).toBe(true);

@@ -88,7 +88,7 @@ test("status names what hangs, since when, and what could not be taken down", as
   await writeFile(flag, "fail hang");
   const giveUp = new AbortController();
   const hanging = node.client.runPodSandbox({ config: node.podConfig("slow") }).catch(() => "failed");
-  const shown = await until("the plugin hangs", 60_000, async () => {
+  const shown = await until("the plugin hangs", 10_000, async () => {
     const { stdout } = await run("status");
     return /plugin +extra ADD/.test(stdout) ? stdout : undefined;
   });

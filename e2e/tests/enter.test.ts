@@ -93,7 +93,7 @@ async function scene(name: string, pid: number, security: object): Promise<Scene
 /** Ends the attacker and gives what it saw; the pod goes. */
 async function sighting({ podSandboxId, watcherId, log }: Scene): Promise<Sighting> {
   await node.client.stopContainer({ containerId: watcherId, timeout: Long.fromNumber(10) });
-  const line = await until("the watcher's report", 60_000, async () =>
+  const line = await until("the watcher's report", 10_000, async () =>
     (await readFile(log, "utf8")).split("\n").find((text) => text.includes('"findings"')),
   );
   await node.client.removePodSandbox({ podSandboxId });
@@ -248,7 +248,7 @@ test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and Stop
   const execs = Array.from({ length: 128 }, () =>
     node.client.execSync({ containerId: holder, cmd: ["sleep", "100000"], timeout: Long.ZERO }).catch(() => undefined),
   );
-  const refusal = await until("no more are taken", 60_000, async () => {
+  const refusal = await until("no more are taken", 10_000, async () => {
     const call = node.client.execSync({ containerId: holder, cmd: ["true"] });
     return await call.then(
       () => undefined,

@@ -90,7 +90,7 @@ test("a killed monitor ends its pod, which says so and can be removed without a 
   const { podSandboxId } = await node.client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
   process.kill(await monitorPid(podSandboxId), "SIGKILL");
-  const told = await until("the pod is not ready", 60_000, async () => {
+  const told = await until("the pod is not ready", 10_000, async () => {
     const answer = await node.client.podSandboxStatus({ podSandboxId });
     return answer.status?.state === 1 ? answer : undefined;
   });

@@ -36,7 +36,7 @@ async function runOnce(
     },
   });
   const said = () =>
-    until(`the log of ${name}`, 60_000, async () => {
+    until(`the log of ${name}`, 20_000, async () => {
       const log = await readFile(join(node.logs, `${pod.hostname}-${name}.log`), "utf8").catch(() => "");
       const lines = log.split("\n").flatMap((line) => line.split(" ").slice(3).join(" ") || []);
       return lines.includes("done") ? lines : undefined;

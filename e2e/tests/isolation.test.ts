@@ -84,7 +84,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
 
   test("its own cgroup is the root of what a container sees, at the start and in an exec", async () => {
     const { podSandboxId, sh } = await run(`cgroup-${handler}`, { handler, logPath: `cgroup-${handler}.log` });
-    const log = await until("the start's cgroups in the log", 60_000, async () => {
+    const log = await until("the start's cgroups in the log", 10_000, async () => {
       const text = await readFile(join(node.logs, `cgroup-${handler}.log`), "utf8");
       return text.includes(hybrid ? " 0::" : "0::") ? text : undefined;
     });

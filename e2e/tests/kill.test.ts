@@ -137,14 +137,14 @@ test("a pod half made when the daemon died is taken down by the next, its addres
   });
 
   const running = client.runPodSandbox({ config: node.podConfig("half") }).catch(() => "failed");
-  await until("the slow plugin runs", 60_000, async () => readFile(started).catch(() => undefined));
+  await until("the slow plugin runs", 10_000, async () => readFile(started).catch(() => undefined));
   expect(await node.leftovers()).not.toEqual([]);
   await daemon.kill();
   expect(await running).toBe("failed");
   await daemon.start();
 
   expect((await client.listPodSandbox({})).items).toEqual([]);
-  await until("the half made pod is gone", 60_000, async () => {
+  await until("the half made pod is gone", 10_000, async () => {
     const names = await readdir(join(directory, "run", "pods"));
     return names.length === 0 ? true : undefined;
   });

@@ -46,7 +46,7 @@ test("a pod answers on a port of the host, reaches outside, and leaves nothing b
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   await node.runContainer(pod, podSandboxId, "server", "while true; do echo from the pod | nc -l -p 8080; done");
   const answer = (address: string) =>
-    until(`an answer by ${address}`, 60_000, async () => {
+    until(`an answer by ${address}`, 10_000, async () => {
       const script = `busybox nc -w 2 ${address} 18080 </dev/null || true`;
       const said = within(address === "192.0.2.1" ? outside : host, "sh", "-c", script);
       return said.includes("from the pod") ? said : undefined;
@@ -60,7 +60,7 @@ test("a pod answers on a port of the host, reaches outside, and leaves nothing b
     server.stdin.write("from outside\n");
     const script = "until nc 192.0.2.2 9000 </dev/null; do sleep 0.1; done; exec sleep 1000";
     await node.runContainer(pod, podSandboxId, "client", script);
-    await until("the pod to reach outside", 60_000, async () => {
+    await until("the pod to reach outside", 10_000, async () => {
       const log = readFileSync(join(node.logs, "client.log"), "utf8");
       return log.includes("from outside") ? true : undefined;
     });

@@ -104,7 +104,7 @@ test("the server is killed in the middle: containers run on, and the play with t
   await said(/runtime: it answers again/);
   const numbers = () => [...printed.stdout.matchAll(/count (\d+)$/gm)].map((match) => Number(match[1]));
   const before = numbers().length;
-  await until("more counts", 60_000, async () => (numbers().length > before ? true : undefined));
+  await until("more counts", 10_000, async () => (numbers().length > before ? true : undefined));
   player.kill("SIGINT");
   expect(await exit, printed.stderr).toBe(0);
   expect(printed.stderr).not.toContain("started again");

@@ -98,7 +98,7 @@ test.concurrent("half-made pods and a DEL that hangs keep nobody waiting for the
   const names = ["a", "b", "c"];
   await writeFile(flag, "");
   const starts = names.map((name) => client.runPodSandbox({ config: node.podConfig(name) }).catch(() => "failed"));
-  await until("the plugins hang", 60_000, async () => ((await hanging(node)) === 3 ? true : undefined));
+  await until("the plugins hang", 10_000, async () => ((await hanging(node)) === 3 ? true : undefined));
   await daemon.kill();
   expect(await Promise.all(starts)).toEqual(["failed", "failed", "failed"]);
 
@@ -131,7 +131,7 @@ test.concurrent("pods whose monitors are gone, as after a reboot, and a DEL that
 
   expect(await startMilliseconds(node)).toBeLessThan(5_000);
   expect(await states(node)).toEqual(Object.fromEntries(names.map((name) => [name, notReady])));
-  await until("the first DELs hang", 60_000, async () => ((await hanging(node)) > 0 ? true : undefined));
+  await until("the first DELs hang", 10_000, async () => ((await hanging(node)) > 0 ? true : undefined));
   await delay(500);
   expect(await hanging(node)).toBeLessThanOrEqual(4);
   await rm(flag);
@@ -153,7 +153,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   await writeFile(flag, "");
   const stopping = client.stopPodSandbox({ podSandboxId }).catch(() => "failed");
   const starting = client.runPodSandbox({ config: node.podConfig("starting") }).catch(() => "failed");
-  await until("both hang", 60_000, async () => ((await hanging(node)) === 2 ? true : undefined));
+  await until("both hang", 10_000, async () => ((await hanging(node)) === 2 ? true : undefined));
   const { pid } = daemon;
   const lock = join(directory, "root", "keelson.lock");
   const begin = performance.now();
@@ -173,7 +173,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   await rm(flag);
   await daemon.start();
   expect(await states(node)).toEqual({ stopping: notReady });
-  await until("the half-made pod is gone", 60_000, async () =>
+  await until("the half-made pod is gone", 10_000, async () =>
     (await readdir(join(directory, "run", "pods"))).length === 1 ? true : undefined,
   );
   await node.removePods();
@@ -193,7 +193,7 @@ test.concurrent("what a start that failed could not take back is listed, not rea
   expect(await states(node)).toEqual({ failed: notReady });
   await daemon.kill();
   await daemon.start();
-  await until("it is listed again", 60_000, async () => ((await states(node)).failed === notReady ? true : undefined));
+  await until("it is listed again", 10_000, async () => ((await states(node)).failed === notReady ? true : undefined));
   const [left] = (await client.listPodSandbox({})).items;
   const { info } = await client.podSandboxStatus({ podSandboxId: left?.id ?? "", verbose: true });
   expect(JSON.parse(info?.info ?? "{}").leftovers.join()).toContain("not today");
@@ -237,7 +237,7 @@ test.concurrent("a DEL that fails: the pod is stopped and removed all the same, 
   expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
   await rm(shut);
 
-  await until("the namespace is let go", 60_000, async () =>
+  await until("the namespace is let go", 20_000, async () =>
     (await readdir(join(directory, "run", "netns"))).length === 0 ? true : undefined,
   );
   expect(checked(daemon)).toMatch(/ok +network leftovers +none/);

@@ -88,7 +88,7 @@ test.concurrent("a RemoveContainer that was begun is finished by the next daemon
   await execute("umount", [held]);
   await daemon.start();
 
-  await until("the container is gone", 60_000, async () => {
+  await until("the container is gone", 10_000, async () => {
     const { containers } = await client.listContainers({});
     return containers.length === 1 ? true : undefined;
   });

@@ -99,7 +99,7 @@ test("a created container starts with what it was updated to", async () => {
     linux: { memoryLimitInBytes: Long.fromNumber(64 * MiB) },
   });
   await node.client.startContainer({ containerId: created.containerId });
-  const log = await until("the limit stands in the log", 60_000, async () => {
+  const log = await until("the limit stands in the log", 10_000, async () => {
     const text = await readFile(join(node.logs, "later.log"), "utf8").catch(() => "");
     return text.includes("stdout F") ? text : undefined;
   });

@@ -27,7 +27,7 @@ interface Line {
 async function dump(): Promise<Line[]> {
   const before = (await readFile(node.daemon.logFile, "utf8")).length;
   process.kill(node.daemon.pid, "SIGUSR1");
-  return await until("a dump in the log", 60_000, async () => {
+  return await until("a dump in the log", 5_000, async () => {
     const text = (await readFile(node.daemon.logFile, "utf8")).slice(before);
     if (!text.includes('"work in progress"')) return undefined;
     const lines = text.trim().split("\n");
@@ -53,7 +53,7 @@ test("SIGUSR1 tells what waits for what, since when", async () => {
     sandboxConfig: pod,
     config: { metadata: { name: "second" }, image: { image: node.image }, linux: {} },
   });
-  const works = await until("the work in a dump", 60_000, async () => {
+  const works = await until("the work in a dump", 10_000, async () => {
     const lines = await dump();
     return lines.filter(({ kind }) => kind === "turn").length === 2 ? lines : undefined;
   });

@@ -26,7 +26,7 @@ import { builds } from "../unpack/testing/workbench.ts";
 import { unpackLayer } from "./unpacker.ts";
 
 const { binary } = builds[0];
-const waiting = { timeout: 60_000 };
+const waiting = { timeout: 10_000 };
 const sha256 = (bytes: Buffer) => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 const limits = { maxBytes: 1_000_000_000n, maxInodes: 100_000n };
 

@@ -19,7 +19,7 @@ async function session(): Promise<Buffer> {
   ]);
 }
 
-const waiting = { timeout: 60_000, interval: 5 };
+const waiting = { timeout: 10_000, interval: 5 };
 
 function all(chunks: readonly Buffer[]): Frame[] {
   const parser = new FrameParser();

@@ -8,6 +8,9 @@ export const busybox = "vm.test/busybox:1";
 /** In memory: there is room for them when the disk is full. */
 const configs = "/run/agent";
 
+/** Runs until it is told to end, and ends with 7. */
+export const idle = "trap 'exit 7' TERM; while :; do sleep 1; done";
+
 export interface Pod {
   readonly id: string;
   readonly name: string;

@@ -2,10 +2,9 @@
 // domain of the container engine stays permissive: Debian's policy has not all the rules that one needs.
 
 import assert from "node:assert/strict";
-import { type Pod, runContainer, runPod } from "./pods.ts";
+import { idle, type Pod, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 
-const idle = "trap 'exit 7' TERM; while :; do sleep 1; done";
 const engine = "container_engine_t";
 /** Building a policy takes a minute here. */
 const policySeconds = 900;

@@ -4,11 +4,10 @@
 import assert from "node:assert/strict";
 import { at } from "../crictl/crictl.ts";
 import { answers } from "./keelson.ts";
-import { type Pod, runContainer, runPod } from "./pods.ts";
+import { idle, type Pod, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 import { enforced } from "./selinux-enforced.ts";
 
-const idle = "trap 'exit 7' TERM; while :; do sleep 1; done";
 const current = ["cat", "/proc/self/attr/current"];
 const level = (label: string) => label.split(":").slice(3).join(":");
 const type = (label: string) => label.split(":")[2];

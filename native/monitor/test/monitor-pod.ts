@@ -298,7 +298,7 @@ export function isAlive(pid: unknown): boolean {
   }
 }
 
-export async function until(what: string, holds: () => boolean, limitMs = 60_000): Promise<void> {
+export async function until(what: string, holds: () => boolean, limitMs = 10_000): Promise<void> {
   const end = Date.now() + limitMs;
   while (!holds()) {
     if (Date.now() > end) throw new Error(`not within ${limitMs} ms: ${what}`);

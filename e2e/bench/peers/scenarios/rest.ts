@@ -15,8 +15,6 @@ const settleMs = 5000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
 const listsPerTurn = 3;
-/** Of the floor: as many as there are execs, whose CPU time is read over as many. */
-const callsPerTurn = 5;
 
 export async function rest(bench: Bench): Promise<void> {
   const { servers, fleet, pods, directory, cgroup } = bench;
@@ -39,7 +37,7 @@ async function turns({ servers, fleet, samples, rounds, pods }: Bench, floor: Gr
       if (counts) samples.add(row, "name" in participant ? participant.name : "floor", value);
     };
     if (!("name" in participant)) {
-      const { wall, cpu } = await participant.calls(callsPerTurn);
+      const { wall, cpu } = await participant.calls(execsPerTurn);
       for (const milliseconds of wall) add("grpc", milliseconds);
       add("grpc-cpu", cpu);
       return;
