@@ -13,6 +13,7 @@ import type { SandboxConfig, SandboxId } from "./types.ts";
 /** What the model does about a sandbox. */
 interface Model {
   started(sandbox: Sandbox): void;
+  leftUnmade(sandbox: Sandbox): void;
   remove(sandbox: Sandbox): Promise<void>;
 }
 
@@ -69,9 +70,8 @@ export class SandboxRuns {
     try {
       await startSandbox(this.#env, sandbox);
     } catch (error) {
-      // With leftovers it stays, not ready, so that it is seen and can be removed.
       if (sandbox.leftovers.length === 0) this.#sandboxes.delete(sandbox.id);
-      else sandbox.visible = true;
+      else this.#model.leftUnmade(sandbox);
       throw error;
     }
     this.#model.started(sandbox);

@@ -15,10 +15,11 @@ import { clearStrangePod } from "./strangers.ts";
 /** After a reboot there may be hundreds to do, each with plugins to run that may hang. */
 const atOnce = 4;
 
-/** Told what is gone for good. */
+/** Told what is gone for good, and what is not. */
 export interface Model {
   forgetSandbox(sandbox: Sandbox): void;
   forgetContainer(container: Container): void;
+  leftUnmade(sandbox: Sandbox): void;
 }
 
 /** Never rejects; each failure is logged, and what is left of a pod is among its leftovers. */
@@ -84,11 +85,10 @@ function isUnfinished({ life, containers }: Sandbox): boolean {
 /** In the pod's turn: a request may have done it meanwhile. */
 async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
   if (sandbox.life === "starting") {
-    // Shown only with leftovers, so that it can be removed.
     await unmakeSandbox(env, sandbox).finally(() => {
-      sandbox.visible = sandbox.leftovers.length > 0;
+      if (sandbox.leftovers.length > 0) model.leftUnmade(sandbox);
     });
-    if (sandbox.visible) return;
+    if (sandbox.leftovers.length > 0) return;
     await env.records.remove(sandbox.id);
     model.forgetSandbox(sandbox);
     return;

@@ -42,6 +42,13 @@ export class ScriptedNetwork implements Network {
     for (const { sandboxId, state } of this.leases()) if (state === "detach-failed") this.#remove(sandboxId);
   }
 
+  /** What failed before is not tried again. */
+  givesUp(): void {
+    for (const lease of this.leases()) {
+      if (lease.state === "detach-failed") this.#leases.set(lease.sandboxId, { ...lease, state: "given-up" });
+    }
+  }
+
   readiness(): NetworkReadiness {
     return this.status;
   }
@@ -73,7 +80,8 @@ export class ScriptedNetwork implements Network {
 
   async detach(sandboxId: string): Promise<void> {
     await this.#script.call("network detach", sandboxId, () => {
-      if (!this.#leases.has(sandboxId)) return;
+      const lease = this.#leases.get(sandboxId);
+      if (lease === undefined || lease.state === "given-up") return;
       if (this.failing === undefined) this.#remove(sandboxId);
       else this.#leases.set(sandboxId, { sandboxId, state: "detach-failed", lastError: this.failing });
     });
