@@ -38,7 +38,7 @@ export async function systemdDriver({ machine, crictl, step }: Scene): Promise<v
     await machine.run(`cd /sys/fs/cgroup${cgroup}/${scope}
       cat cgroup.subtree_control ${container}/memory.max ${container}/pids.max
       for pid in $(cat monitor/cgroup.procs); do cat /proc/$pid/comm; done
-      /cargo/bin/crictl exec ${container} sh -c 'head -c 3 /dev/zero | wc -c; [ -e /tmp/kmsg ] || mknod /tmp/kmsg c 1 11; cat /tmp/kmsg' 2>&1 | grep -v level=`);
+      /cargo/bin/crictl exec ${container} sh -c 'head -c 3 /dev/zero | wc -c; [ -e /tmp/kmsg ] || mknod /tmp/kmsg c 1 11; cat /tmp/kmsg 2>&1' 2>&1 | grep -v level=`);
   const before = await state();
   await step("its scope is delegated, and without a limit of its own", async () => {
     const properties = await machine.run(`systemctl show ${scope} -p Slice,Delegate,TasksMax,ActiveState`);
