@@ -99,7 +99,8 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   }
   const unfit = env.selinux.kind === "on" ? await unfitLabel(env.selinux) : undefined;
   if (unfit !== undefined) {
-    log("warn", `this policy, where it is enforced, lets no container start from ${unfit}: label keelson as an engine`);
+    const remedy = "install keelson.cil, Keelson's module for the policy, and restore the labels of its files";
+    log("warn", `this policy, where it is enforced, lets no container start from ${unfit}: ${remedy} (see the README)`);
   }
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);
