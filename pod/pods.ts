@@ -43,7 +43,6 @@ import type {
   SandboxView,
   Session,
 } from "./types.ts";
-import { keepUnmaking } from "./unmade.ts";
 import { updateContainer } from "./update.ts";
 import { metricsOfSandboxes, statsOfContainers, statsOfSandboxes } from "./usage.ts";
 import { watchSandbox } from "./watch.ts";
@@ -78,7 +77,6 @@ export class NodePods implements Pods {
     this.#recovered = recovered;
     this.#runs = new SandboxRuns(env, this.#sandboxes, this.#closing.signal, {
       started: (sandbox) => this.#watch(sandbox),
-      leftUnmade: (sandbox) => this.#keepUnmaking(sandbox),
       remove: async (sandbox) => await this.removeSandbox(sandbox.id, this.#closing.signal),
     });
     this.#containerCreates = new Creations(() => undefined);
@@ -95,7 +93,7 @@ export class NodePods implements Pods {
     const model = {
       forgetSandbox: (sandbox: Sandbox) => this.#forgetSandbox(sandbox),
       forgetContainer: (container: Container) => this.#forget(container),
-      leftUnmade: (sandbox: Sandbox) => this.#keepUnmaking(sandbox),
+      leftUnmade: (sandbox: Sandbox) => this.#runs.leftUnmade(sandbox),
     };
     for (const sandbox of this.#recovered.sandboxes.values()) if (sandbox.ready) this.#watch(sandbox);
     await tidy(this.#env, this.#recovered, model, this.#closing.signal);
@@ -354,14 +352,6 @@ export class NodePods implements Pods {
   #watch(sandbox: Sandbox): void {
     watchSandbox(this.#env, sandbox).catch((error: unknown) => {
       this.#env.log("error", `pod sandbox ${sandbox.id}: watching its monitor failed: ${String(error)}`);
-    });
-  }
-
-  #keepUnmaking(sandbox: Sandbox): void {
-    const remove = async () => await this.removeSandbox(sandbox.id, this.#closing.signal);
-    keepUnmaking(this.#env, sandbox, remove, this.#closing.signal).catch((error: unknown) => {
-      if (!this.#closing.signal.aborted)
-        this.#env.log("error", `pod sandbox ${sandbox.id}: taking its start back failed: ${String(error)}`);
     });
   }
 

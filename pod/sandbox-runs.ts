@@ -9,11 +9,11 @@ import type { RuntimeHandler } from "./handlers.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import type { SandboxConfig, SandboxId } from "./types.ts";
+import { keepUnmaking } from "./unmade.ts";
 
 /** What the model does about a sandbox. */
 interface Model {
   started(sandbox: Sandbox): void;
-  leftUnmade(sandbox: Sandbox): void;
   remove(sandbox: Sandbox): Promise<void>;
 }
 
@@ -63,6 +63,18 @@ export class SandboxRuns {
     announceSandbox(this.#env, sandbox, "started");
   }
 
+  /** Its start could not be taken back whole. */
+  leftUnmade(sandbox: Sandbox): void {
+    const model = {
+      isListed: () => this.#sandboxes.has(sandbox.id),
+      remove: async () => await this.#model.remove(sandbox),
+    };
+    keepUnmaking(this.#env, sandbox, model, this.#closing).catch((error: unknown) => {
+      if (!this.#closing.aborted)
+        this.#env.log("error", `pod sandbox ${sandbox.id}: taking its start back failed: ${String(error)}`);
+    });
+  }
+
   async #start(config: SandboxConfig, handler: RuntimeHandler): Promise<Sandbox> {
     await handler.check();
     const sandbox = newSandbox(this.#env, config, handler, this.#sandboxes.values());
@@ -71,7 +83,7 @@ export class SandboxRuns {
       await startSandbox(this.#env, sandbox);
     } catch (error) {
       if (sandbox.leftovers.length === 0) this.#sandboxes.delete(sandbox.id);
-      else this.#model.leftUnmade(sandbox);
+      else this.leftUnmade(sandbox);
       throw error;
     }
     this.#model.started(sandbox);

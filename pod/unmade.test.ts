@@ -1,6 +1,6 @@
 // What is left of starts that failed goes without a client: once cni/ is done with it, or what stood in the way is gone.
 
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { NodePods } from "./pods.ts";
 import { holdTime, pass, quiet, until } from "./testing/clock.ts";
 import { never, runPod, useNode } from "./testing/node.ts";
@@ -92,6 +92,18 @@ test("one whose directory is busy is tried again, ever more seldom, and for a da
   expect(inADay).toBeLessThan(310);
   await passInSteps(dayMs);
   expect(tries()).toBe(inADay);
+});
+
+test("a removal by a client ends it within minutes, though its DEL is owed on", async () => {
+  const pods = await node().start();
+  node().network.failing = "DEL of bridge: not today";
+  const timers = vi.getTimerCount();
+  await failedStart(pods);
+  expect(vi.getTimerCount()).toBe(timers + 1);
+  await pods.removeSandbox(pods.sandboxes(everything)[0]?.id ?? "", never);
+  expect(node().network.leases()).toMatchObject([{ state: "detach-failed" }]);
+  await passInSteps(longestMs);
+  expect(vi.getTimerCount()).toBe(timers);
 });
 
 test("a removal by a client ends it, and so does the end of the daemon", async () => {

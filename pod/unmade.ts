@@ -10,6 +10,12 @@ const longestMs = 300_000;
 /** As long as cni/ retries a DEL. */
 const giveUpMs = 24 * 3600_000;
 
+interface Model {
+  /** Not when a client has removed it. */
+  isListed(): boolean;
+  remove(): Promise<void>;
+}
+
 /**
  * Shows the sandbox, so that a client can remove it too, and calls `remove` until that resolves: no client may know of
  * a pod that it never got. Rejects when `signal` aborts.
@@ -17,7 +23,7 @@ const giveUpMs = 24 * 3600_000;
 export async function keepUnmaking(
   env: Environment,
   sandbox: Sandbox,
-  remove: () => Promise<void>,
+  model: Model,
   signal: AbortSignal,
 ): Promise<void> {
   sandbox.visible = true;
@@ -25,9 +31,10 @@ export async function keepUnmaking(
   for (let waited = 0; waited < giveUpMs; waited += waitMs) {
     await delay(waitMs, undefined, { signal, ref: false });
     waitMs = Math.min(2 * waitMs, longestMs);
+    if (!model.isListed()) return;
     if (isRetriedByNetwork(env, sandbox)) continue;
     try {
-      return await remove();
+      return await model.remove();
     } catch (error) {
       signal.throwIfAborted();
       env.log("warn", `pod sandbox ${sandbox.id}: its start could not be taken back yet: ${String(error)}`);
