@@ -31,7 +31,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     expect: { poll: { timeout: 10_000 } },
-    globalSetup: ["native/testing/crun-host.ts", "e2e/fixtures/compile-cache.ts"],
+    globalSetup: ["native/testing/crun-host.ts", "e2e/fixtures/compile-cache.ts", "e2e/fixtures/scratch.ts"],
     // Of a file that marks its tests, which wait more than they work.
     maxConcurrency: 3,
     projects: [

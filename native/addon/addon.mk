@@ -1,28 +1,20 @@
 # The Node-API addon, and the test program of its functions (which know nothing of Node).
 ADDON_FUNCTIONS := $(filter-out addon/addon.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
-ADDON_OBJECTS := $(call objects,$(BUILD)/addon-objects,$(ADDON_FUNCTIONS))
-ADDON_FLAGS = -fPIC -fvisibility=hidden -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
+ADDON_PARTS := $(call objects,$(OBJECTS),$(ADDON_FUNCTIONS))
+$(OBJECTS)/addon/%: PART_FLAGS = -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
 
 all: $(BUILD)/keelson.node $(BUILD)/testing/seccomp-probe
 all-sanitize: $(BUILD)/addon-unit-test
 
 # libstdc++ goes in, so that the module loads wherever Node does; libseccomp is the one library it needs.
-$(BUILD)/keelson.node: $(ADDON_OBJECTS) $(BUILD)/addon-objects/addon/addon.o
-	$(CXX) -shared $(CXXFLAGS) -static-libstdc++ -static-libgcc -o $@ $^ -lseccomp
+$(BUILD)/keelson.node: $(ADDON_PARTS) $(OBJECTS)/addon/addon.o
+	$(CXX) -shared $(CXXFLAGS) -static-libstdc++ -static-libgcc -Wl,--gc-sections -o $@ $^ -lseccomp
 
-$(BUILD)/addon-unit-test: $(ADDON_OBJECTS) $(patsubst %.cc,$(BUILD)/addon-objects/%.o,$(wildcard addon/test/*.cc))
+$(BUILD)/addon-unit-test: $(ADDON_PARTS) $(call objects,$(OBJECTS),$(wildcard addon/test/*.cc))
 	$(CXX) $(CXXFLAGS) -o $@ $^ -lseccomp
 
 # Static: pod/spec/seccomp-default.test.ts runs it in containers with no other file.
 $(BUILD)/testing/seccomp-probe: testing/seccomp_probe.cc
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) $(CXXFLAGS) -static -o $@ $<
-
-ADDON_COMPILE = $(CXX) $(COMMON) $(CXXFLAGS) $(ADDON_FLAGS) -c -o $@ $<
-$(BUILD)/addon-objects/%.o: %.cc
-	@mkdir -p $(@D)
-	$(ADDON_COMPILE)
-$(BUILD)/addon-objects/%/folder.o: $(BUILD)/folders/%.cc
-	@mkdir -p $(@D)
-	$(ADDON_COMPILE) $(AS_ONE)

@@ -22,13 +22,13 @@ std::string content(const std::string& path) {
 }
 
 // A log in a directory of its own, written to as a container would.
-struct Fixture {
+struct LogFixture {
   Directory directory;
   std::string path = directory.path() + "/0.log";
   SharedBuffers buffers;
   Log log;
 
-  Fixture() {
+  LogFixture() {
     EXPECT(buffers.map().has_value());
     auto opened = Log::open(path);
     EXPECT(opened.has_value());
@@ -40,7 +40,7 @@ struct Fixture {
 };
 
 void writes_records() {
-  Fixture f;
+  LogFixture f;
   f.out("one\ntwo\n");
   f.err("bad\r\n");
   f.out("\n");
@@ -52,7 +52,7 @@ void writes_records() {
 }
 
 void joins_a_line_over_reads() {
-  Fixture f;
+  LogFixture f;
   f.out("hel");
   f.err("other\n");  // the streams do not mix
   f.out("lo");
@@ -66,7 +66,7 @@ void joins_a_line_over_reads() {
 // The same records come out wherever the reads were cut.
 void splits_at_exactly_16384() {
   for (size_t cut : {size_t{1}, size_t{100}, size_t{16383}, size_t{16384}, size_t{16385}, size_t{40000}}) {
-    Fixture f;
+    LogFixture f;
     std::string input = std::string(16384, 'a') + "\n" + std::string(16385, 'b') + "\n" + std::string(32768, 'c') + "\n";
     for (size_t at = 0; at < input.size(); at += cut) f.out(std::string_view(input).substr(at, cut));
     EXPECT_EQUAL(f.text(), stamp + " stdout F " + std::string(16384, 'a') + "\n" +         //
@@ -78,7 +78,7 @@ void splits_at_exactly_16384() {
 }
 
 void survives_a_batch_above_its_buffer() {
-  Fixture f;
+  LogFixture f;
   f.out(std::string(SharedBuffers::read_size, '\n'));
   std::string line = stamp + " stdout F \n";
   std::string text = f.text();
@@ -87,7 +87,7 @@ void survives_a_batch_above_its_buffer() {
 }
 
 void reopens_by_name() {
-  Fixture f;
+  LogFixture f;
   f.out("old\n");
   std::string rotated = f.path + ".1";
   EXPECT(rename(f.path.c_str(), rotated.c_str()) == 0);

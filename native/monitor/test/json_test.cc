@@ -6,7 +6,7 @@ namespace keelson::test {
 
 namespace {
 
-bool refuses(std::string_view text) { return !parse_json(text).has_value(); }
+bool refuses_json(std::string_view text) { return !parse_json(text).has_value(); }
 
 void reads_what_it_writes() {
   std::string odd("quote \" backslash \\ newline \n nul \0 byte \xff end", 46);
@@ -32,14 +32,14 @@ void resolves_escapes() {
 void refuses_what_is_no_json() {
   for (std::string_view text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"open", "\"\\u12\"", "\"\\ud800\\u0041\"", "1 2",
                                 "{\"a\":1,}", "\"\\x\"", "--1", "+1", "-", "1.", "1e", "1e+", ".5"}) {
-    EXPECT(refuses(text));
+    EXPECT(refuses_json(text));
   }
 }
 
 void bounds_depth() {
-  EXPECT(refuses(std::string(100000, '[')));
-  EXPECT(refuses(std::string(66, '[') + std::string(66, ']')));
-  EXPECT(!refuses(std::string(60, '[') + std::string(60, ']')));
+  EXPECT(refuses_json(std::string(100000, '[')));
+  EXPECT(refuses_json(std::string(66, '[') + std::string(66, ']')));
+  EXPECT(!refuses_json(std::string(60, '[') + std::string(60, ']')));
 }
 
 void numbers_keep_their_type() {
