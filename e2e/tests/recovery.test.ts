@@ -136,7 +136,7 @@ test.concurrent("on a full disk the daemon starts, and images, containers and po
   });
   await cp(`${root}.old`, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
   await execute("chown", ["-R", "0:0", root]);
-  await daemon.start();
+  const usual = await startMilliseconds(node);
   const config = node.podConfig("p");
   const { podSandboxId } = await client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
@@ -150,7 +150,7 @@ test.concurrent("on a full disk the daemon starts, and images, containers and po
   await expect(writeFile(join(root, "one-more"), "x")).rejects.toThrow("ENOSPC");
   await daemon.kill();
 
-  expect(await startMilliseconds(node)).toBeLessThan(5_000);
+  expect(await startMilliseconds(node)).toBeLessThan(usual + 5_000);
   expect(await states(node)).toEqual({ p: ready });
   await expect(client.runPodSandbox({ config: node.podConfig("q") })).rejects.toThrow();
   await client.removeContainer({ containerId });

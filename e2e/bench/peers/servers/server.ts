@@ -1,9 +1,8 @@
 // A container server under measurement, whichever it is: what the scenarios need of it.
 
-import { access, readFile } from "node:fs/promises";
-import { connect } from "node:net";
+import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { type CriClient, connectCri } from "../../../fixtures/client.ts";
+import { accepts, type CriClient, connectCri } from "../../../fixtures/client.ts";
 import type { ServerName } from "../report/samples.ts";
 
 /** What each kind of server brings, started; `createServer` makes the rest of it. */
@@ -71,36 +70,45 @@ export function createServer(
       return process.hasEnded;
     },
     async ready(isReady) {
-      const until = performance.now() + readyDeadlineMs;
-      const waitOn = async (holds: () => Promise<boolean>): Promise<void> => {
-        while (!(await holds().catch(() => false))) {
-          if (process.hasEnded || performance.now() > until)
-            throw new Error(`${name} is not ready within ${readyDeadlineMs} ms:\n${await logEnd(process)}`);
-          await delay(askAgainMs);
-        }
-      };
-      // A gRPC client that found nobody would wait a second before its next attempt.
-      await waitOn(() => accepts(process.socket));
-      const fresh = connectCri(process.socket, callDeadlineMs);
-      client = fresh;
-      await waitOn(() => isReady(fresh));
+      const { socket, logFile } = process;
+      client = await connectReady({ name, socket, logFile, hasEnded: () => process.hasEnded }, isReady);
     },
   };
 }
 
-/** What it logged last. */
-export async function logEnd({ logFile }: ServerProcess): Promise<string> {
-  return (await readFile(logFile, "utf8").catch(() => "")).slice(-3000);
+interface Starting {
+  readonly name: string;
+  readonly socket: string;
+  readonly logFile: string;
+  hasEnded(): boolean;
 }
 
-async function accepts(path: string): Promise<boolean> {
-  await access(path);
-  return await new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
+/** A connection to a process that has just been started, once `isReady` says so of what it answers. */
+export async function connectReady(
+  { name, socket, logFile, hasEnded }: Starting,
+  isReady: (client: CriClient) => Promise<boolean>,
+): Promise<CriClient> {
+  const until = performance.now() + readyDeadlineMs;
+  const waitOn = async (holds: () => Promise<boolean>): Promise<void> => {
+    while (!(await holds().catch(() => false))) {
+      if (hasEnded() || performance.now() > until)
+        throw new Error(`${name} is not ready within ${readyDeadlineMs} ms:\n${await logEnd({ logFile })}`);
+      await delay(askAgainMs);
+    }
+  };
+  // A gRPC client that found nobody would wait a second before its next attempt.
+  await waitOn(() => accepts(socket));
+  const client = connectCri(socket, callDeadlineMs);
+  try {
+    await waitOn(() => isReady(client));
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+  return client;
+}
+
+/** What it logged last. */
+export async function logEnd({ logFile }: Pick<ServerProcess, "logFile">): Promise<string> {
+  return (await readFile(logFile, "utf8").catch(() => "")).slice(-3000);
 }
