@@ -3,6 +3,8 @@
 //   floor run PROGRAM [ARGUMENT]...    one run of a program, such as a CNI plugin or crun; "WALL CPU" goes to fd 3
 //   floor start ROOT SCRATCH COUNT CGROUP...    only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
 //   floor exec ROOT SCRATCH COUNT CGROUP...     the same of an exec into a running container
+//   floor flush SCRATCH COUNT                   a file of 2 KiB replaced by a new one that is on disk first
+//   floor read COUNT <LIST                      all files whose paths LIST has, one a line, read once more, COUNT times
 //
 // ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays; a container gets a cgroup of its own below each
 // CGROUP, one directory for each hierarchy. Times are in nanoseconds. Anything that fails ends the program with a message.
@@ -245,9 +247,53 @@ static int run(char *const words[]) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+static int measure_flushes(const char *scratch, int count) {
+    char draft[PATH_MAX], path[PATH_MAX], content[2048];
+    join(draft, scratch, "record.new", -1);
+    join(path, scratch, "record", -1);
+    memset(content, 'x', sizeof content);
+    for (int i = 0; i < count; i++) {
+        long long from = wall(), cpu = own_cpu();
+        int file = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (file < 0) err(1, "open %s", draft);
+        if (write(file, content, sizeof content) != sizeof content) err(1, "write %s", draft);
+        if (fdatasync(file) != 0 || close(file) != 0) err(1, "fdatasync %s", draft);
+        if (rename(draft, path) != 0) err(1, "rename %s", draft);
+        printf("%lld %lld\n", wall() - from, own_cpu() - cpu);
+    }
+    return 0;
+}
+
+enum { files_at_most = 8192 };
+
+/** The files stay open, as in a server that reads them every few seconds. */
+static int measure_reads(int count) {
+    static int files[files_at_most];
+    static char line[PATH_MAX], content[1 << 16];
+    struct rlimit descriptors = {files_at_most + 16, files_at_most + 16};
+    if (setrlimit(RLIMIT_NOFILE, &descriptors) != 0) err(1, "setrlimit");
+    int found = 0;
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (found == files_at_most) errx(1, "more than %d files", files_at_most);
+        files[found] = open(line, O_RDONLY | O_CLOEXEC);
+        if (files[found++] < 0) err(1, "open %s", line);
+    }
+    for (int i = 0; i < count; i++) {
+        long long from = wall(), cpu = own_cpu();
+        for (int file = 0; file < found; file++)
+            if (pread(files[file], content, sizeof content, 0) <= 0) err(1, "pread of file %d", file);
+        printf("%lld %lld\n", wall() - from, own_cpu() - cpu);
+    }
+    return 0;
+}
+
 int main(int argc, char *argv[]) {
     if (argc >= 3 && strcmp(argv[1], "run") == 0) return run(argv + 2);
     if (argc >= 5 && strcmp(argv[1], "start") == 0) return measure_starts(argv[2], argv[3], atoi(argv[4]), argv + 5);
     if (argc >= 5 && strcmp(argv[1], "exec") == 0) return measure_execs(argv[2], argv[3], atoi(argv[4]), argv + 5);
-    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start|exec ROOT SCRATCH COUNT CGROUP...");
+    if (argc == 4 && strcmp(argv[1], "flush") == 0) return measure_flushes(argv[2], atoi(argv[3]));
+    if (argc == 3 && strcmp(argv[1], "read") == 0) return measure_reads(atoi(argv[2]));
+    errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start|exec ROOT SCRATCH COUNT CGROUP... | floor flush SCRATCH COUNT | "
+            "floor read COUNT <LIST");
 }

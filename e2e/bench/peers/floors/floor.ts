@@ -34,8 +34,10 @@ export async function makeRoot(directory: string): Promise<string> {
 }
 
 /** The costs that a measuring command of `floor` prints. */
-export async function measured(floor: string, words: readonly string[]): Promise<Cost[]> {
-  const { stdout } = await execute(floor, words, { timeout: deadlineMs });
+export async function measured(floor: string, words: readonly string[], input = ""): Promise<Cost[]> {
+  const running = execute(floor, words, { timeout: deadlineMs });
+  running.child.stdin?.end(input);
+  const { stdout } = await running;
   return stdout.trim().split("\n").map(parseCost);
 }
 

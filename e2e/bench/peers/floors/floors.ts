@@ -3,15 +3,19 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cgroupHierarchies, makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
+import type { Pod } from "../pods.ts";
 import type { Programs } from "../programs.ts";
 import type { FloorKey } from "../report/rows.ts";
 import { createCniFloor } from "./cni.ts";
 import { type CrunFloor, createCrunFloor } from "./crun.ts";
 import { buildFloor, type Cost, makeRoot, measured } from "./floor.ts";
+import { statsFiles } from "./stats-files.ts";
 
 export interface Floors {
   /** Measures each once or more; without the programs a floor needs, it is left out. */
   turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
+  /** Reads what the statistics of these pods, or of their containers alone, are made of, so many times. */
+  readStats(of: "containers" | "pods", pods: readonly Pod[], count: number): Promise<Cost[]>;
 }
 
 type CostKey =
@@ -22,10 +26,12 @@ type CostKey =
   | "crun-start"
   | "crun-exec"
   | "kernel-start"
-  | "kernel-exec";
+  | "kernel-exec"
+  | "flush";
 
 const startsPerTurn = 2;
 const execsPerTurn = 5;
+const flushesPerTurn = 2;
 
 export async function createFloors(base: string, cgroup: string, programs: Programs): Promise<Floors> {
   const directory = join(base, "floors");
@@ -55,6 +61,11 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
       if (crunFloor) await crunTurn(crunFloor, cost);
       for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
+      for (const each of await measured(floor, ["flush", directory, String(flushesPerTurn)])) cost("flush", each);
+    },
+    readStats: async (of, pods, count) => {
+      const files = await Promise.all(pods.map(async (pod) => await statsFiles(of, pod)));
+      return await measured(floor, ["read", String(count)], files.flat().join("\n"));
     },
   };
 

@@ -1,24 +1,30 @@
-// A gRPC server that does nothing: it answers Version with the bytes it was given. What any server on grpc-js costs.
-// JavaScript, so that no compiler of TypeScript weighs in its memory.
+// A gRPC server that does nothing: it answers each method with the bytes that the file of answers has for it (JSON, base64).
+// What any server on grpc-js costs. JavaScript, so that no compiler of TypeScript weighs in its memory.
 
 import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 
-const [socket, hex] = process.argv.slice(2);
-const answer = Buffer.from(hex, "hex");
+const [socket, answersFile] = process.argv.slice(2);
+const answers = Object.entries(JSON.parse(readFileSync(answersFile, "utf8")));
 const same = (bytes) => bytes;
-const method = {
-  path: "/runtime.v1.RuntimeService/Version",
+const method = (name) => ({
+  path: `/runtime.v1.RuntimeService/${name}`,
   requestStream: false,
   responseStream: false,
   requestSerialize: same,
   requestDeserialize: same,
   responseSerialize: same,
   responseDeserialize: same,
+});
+const methods = Object.fromEntries(answers.map(([name]) => [name, method(name)]));
+const respondWith = (text) => {
+  const answer = Buffer.from(text, "base64");
+  return (_, respond) => respond(null, answer);
 };
 const server = new Server();
-server.addService({ Version: method }, { Version: (_, respond) => respond(null, answer) });
+server.addService(methods, Object.fromEntries(answers.map(([name, text]) => [name, respondWith(text)])));
 server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => {
   if (error !== null) throw error;
 });

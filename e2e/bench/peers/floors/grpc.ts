@@ -1,71 +1,101 @@
-// What gRPC alone costs: a process of the daemon's kind, with grpc-js and nothing behind it, and a call to it.
+// What gRPC alone costs: a process of the daemon's kind, with grpc-js and nothing behind it, and calls to it.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { access, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { runtime } from "../../../../cri/api/generated/messages.js";
-import { connectCri } from "../../../fixtures/client.ts";
+import type { CriClient } from "../../../fixtures/client.ts";
 import { cgroupHierarchies, makeCgroup } from "../../../fixtures/kubernetes/sealed.ts";
+import { startService } from "../../../fixtures/kubernetes/service.ts";
 import { timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
 import { megabytesAlone } from "../memory.ts";
+import type { Pod } from "../pods.ts";
+import { connectReady } from "../servers/server.ts";
+
+/** By the method of RuntimeService. */
+export type Answers = Readonly<Record<string, Uint8Array>>;
 
 export interface GrpcFloor {
-  /** Milliseconds of each call, and of the processors for one of them. */
+  readonly client: CriClient;
+  /** Milliseconds of each call of Version, and of the processors for one of them. */
   calls(count: number): Promise<{ readonly wall: readonly number[]; readonly cpu: number }>;
+  /** Milliseconds from SIGKILL, over a start, to an answer. */
+  restart(): Promise<number>;
   /** Its proportional set size as the daemon's is counted. */
   megabytes(): Promise<number>;
   stop(): Promise<void>;
 }
 
-const deadlineMs = 20_000;
+const v1 = runtime.v1;
 /** As cri/keelson starts the daemon. */
 const flags = ["--disable-sigusr1", "--expose-gc", "--max-semi-space-size=1", "--max-heap-size=512"];
 
-export async function startGrpcFloor(directory: string, parentCgroup: string): Promise<GrpcFloor> {
-  const socket = join(directory, "grpc-floor.sock");
-  const program = join(import.meta.dirname, "grpc-server.mjs");
-  const answer = runtime.v1.VersionResponse.encode({ version: "0.1.0", runtimeName: "floor", runtimeApiVersion: "v1" });
-  const hex = Buffer.from(answer.finish()).toString("hex");
-  const server = spawn(process.execPath, [...flags, program, socket, hex], { stdio: ["ignore", "ignore", "inherit"] });
-  const { pid = 0 } = server;
-  const exited = once(server, "exit");
-  const client = connectCri(socket, deadlineMs);
-  const cgroup = join(parentCgroup, "grpc-floor");
-  const stop = async () => {
-    client.close();
-    server.kill("SIGKILL");
-    await exited;
+export const versionOnly: Answers = {
+  Version: v1.VersionResponse.encode({ version: "0.1.0", runtimeName: "floor", runtimeApiVersion: "v1" }).finish(),
+};
+
+/** What a server answers to the calls that lists.ts and its like make. */
+export async function answersOf(client: CriClient, { containerId }: Pod): Promise<Answers> {
+  return {
+    Version: v1.VersionResponse.encode(await client.version({})).finish(),
+    ListContainers: v1.ListContainersResponse.encode(await client.listContainers({})).finish(),
+    ListPodSandbox: v1.ListPodSandboxResponse.encode(await client.listPodSandbox({})).finish(),
+    ContainerStatus: v1.ContainerStatusResponse.encode(await client.containerStatus({ containerId })).finish(),
+    ListContainerStats: v1.ListContainerStatsResponse.encode(await client.listContainerStats({})).finish(),
+    ListPodSandboxStats: v1.ListPodSandboxStatsResponse.encode(await client.listPodSandboxStats({})).finish(),
   };
+}
+
+export async function startGrpcFloor(directory: string, parentCgroup: string, answers: Answers): Promise<GrpcFloor> {
+  const [socket, answersFile] = [join(directory, "grpc-floor.sock"), join(directory, "grpc-floor.json")];
+  const logFile = join(directory, "grpc-floor.log");
+  const encoded = Object.entries(answers).map(([method, bytes]) => [method, Buffer.from(bytes).toString("base64")]);
+  await writeFile(answersFile, JSON.stringify(Object.fromEntries(encoded)));
+  const program = join(import.meta.dirname, "grpc-server.mjs");
+  const launch = () => startService(logFile, [process.execPath, ...flags, program, socket, answersFile]);
+  const isReady = async (fresh: CriClient) => (await fresh.version({})).runtimeApiVersion === "v1";
+  const connect = async () =>
+    await connectReady({ name: "the gRPC floor", socket, logFile, hasEnded: () => service.hasEnded }, isReady);
+
+  let service = launch();
+  const stop = async () => {
+    await service.kill();
+    await rm(socket, { force: true });
+  };
+  let client: CriClient;
+  const cgroup = join(parentCgroup, "grpc-floor");
   try {
-    const until = performance.now() + deadlineMs;
-    while (
-      await access(socket).then(
-        () => false,
-        () => true,
-      )
-    ) {
-      if (performance.now() > until) throw new Error(`the gRPC floor did not listen within ${deadlineMs} ms`);
-      await delay(20);
-    }
-    await client.version({});
+    client = await connect();
     await makeCgroup(cgroup);
     for (const hierarchy of await cgroupHierarchies())
-      await writeFile(join(hierarchy, cgroup, "cgroup.procs"), String(pid));
+      await writeFile(join(hierarchy, cgroup, "cgroup.procs"), String(service.pid));
   } catch (error) {
     await stop();
     throw error;
   }
   return {
+    get client() {
+      return client;
+    },
     calls: async (count) => {
       const before = await cgroupCpu(cgroup);
       const wall: number[] = [];
       while (wall.length < count) wall.push((await timed(() => client.version({})))[0]);
       return { wall, cpu: ((await settledCpu(cgroup)) - before) / count };
     },
-    megabytes: () => megabytesAlone(pid),
-    stop,
+    restart: async () => {
+      client.close();
+      const [took] = await timed(async () => {
+        await service.kill();
+        service = launch();
+        client = await connect();
+      });
+      return took;
+    },
+    megabytes: () => megabytesAlone(service.pid),
+    stop: async () => {
+      client.close();
+      await stop();
+    },
   };
 }

@@ -31,6 +31,8 @@ its containers each second meanwhile.
 Floors, measured between the servers' turns: the CNI plugins alone, started one after another; bare \`crun create\` and
 \`start\`, and \`crun exec\`, without an overlay, cgroup limits or a network namespace; and *kernel*, a C program that does
 only the kernel's part: it makes a cgroup in each hierarchy, clones into namespaces, mounts an overlay root and a container's usual file systems, pivots and
-execs, or enters cgroups and namespaces, forks and execs (e2e/bench/peers/floors/floor.c). *gRPC alone* is a Node.js process with grpc-js
-that answers Version with bytes made before: what no daemon of this kind can go below, in time or in memory.
+execs, or enters cgroups and namespaces, forks and execs, or reads the cgroup files that statistics are made of, which it keeps open
+(e2e/bench/peers/floors/floor.c). *A flush to disk* is a file of 2 KiB replaced, with fdatasync, as whatever must outlive a power cut
+is. *gRPC alone* is a Node.js process with grpc-js that answers Version, or the row's own call, with bytes made before, Keelson's
+answer to it: what no daemon of this kind can go below, in time or in memory; *started*: from its kill to its first answer.
 `;

@@ -3,9 +3,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { CriClient } from "../../../fixtures/client.ts";
 import { type Bench, timed } from "../bench.ts";
+import { type GrpcFloor, startGrpcFloor, versionOnly } from "../floors/grpc.ts";
 import type { RowKey } from "../report/rows.ts";
 import { samplesForRatio } from "../report/samples.ts";
 import { takeTurns } from "../rotation.ts";
+import type { Server } from "../servers/server.ts";
 
 /** cri-api's PodSandboxState.SANDBOX_READY and ContainerState.CONTAINER_RUNNING. */
 const [ready, running] = [0, 1];
@@ -14,13 +16,26 @@ const few = 20;
 const settleMs = 200;
 
 export async function recovery(bench: Bench): Promise<void> {
-  await recover(bench, "recovery-many", bench.pods);
-  await recover(bench, "recovery-few", few);
+  const floor = await startGrpcFloor(bench.directory, bench.cgroup, versionOnly);
+  try {
+    await recover(bench, floor, "recovery-many", bench.pods);
+    await recover(bench, floor, "recovery-few", few);
+  } finally {
+    await floor.stop();
+  }
 }
 
-async function recover({ servers, fleet, samples, rounds }: Bench, row: RowKey, pods: number): Promise<void> {
+async function recover(bench: Bench, floor: GrpcFloor, row: RowKey, pods: number): Promise<void> {
+  const { servers, fleet, samples, rounds } = bench;
   await fleet.resize(servers, pods);
-  await takeTurns(servers, Math.min(rounds, samplesForRatio), async (server, _, counts) => {
+  const turns = Math.min(rounds, samplesForRatio);
+  await takeTurns<Server | GrpcFloor>([...servers, floor], turns, async (participant, _, counts) => {
+    if (!("name" in participant)) {
+      const started = await participant.restart();
+      if (counts) samples.add("grpc-start", "floor", started);
+      return;
+    }
+    const server = participant;
     const [took] = await timed(async () => {
       await server.kill();
       server.launch();

@@ -1,9 +1,10 @@
 // Many pods at rest on every server: what they cost idle, execs in them, lists and statistics of them, and memory after it.
 
 import { setTimeout as delay } from "node:timers/promises";
+import type { CriClient } from "../../../fixtures/client.ts";
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
-import { type GrpcFloor, startGrpcFloor } from "../floors/grpc.ts";
+import { answersOf, type GrpcFloor, startGrpcFloor } from "../floors/grpc.ts";
 import { megabytesAlone, megabytesOfAll } from "../memory.ts";
 import type { Pod } from "../pods.ts";
 import type { RowKey } from "../report/rows.ts";
@@ -20,9 +21,12 @@ export async function rest(bench: Bench): Promise<void> {
   const { servers, fleet, pods, directory, cgroup } = bench;
   await fleet.resize(servers, pods);
   await idle(bench);
-  const floor = await startGrpcFloor(directory, cgroup);
+  const keelson = servers.find(({ name }) => name === "keelson");
+  const [pod] = keelson === undefined ? [] : fleet.of(keelson);
+  if (keelson === undefined || pod === undefined) throw new Error("the floors of lists are made of Keelson's answers");
+  const floor = await startGrpcFloor(directory, cgroup, await answersOf(keelson.client, pod));
   try {
-    await turns(bench, floor);
+    await turns(bench, keelson, floor);
     bench.samples.add("grpc-pss", "floor", await floor.megabytes());
   } finally {
     await floor.stop();
@@ -31,7 +35,8 @@ export async function rest(bench: Bench): Promise<void> {
   bench.note(`Pods at rest on each server: ${pods}`);
 }
 
-async function turns({ servers, fleet, samples, rounds, pods }: Bench, floor: GrpcFloor): Promise<void> {
+async function turns(bench: Bench, keelson: Server, floor: GrpcFloor): Promise<void> {
+  const { servers, fleet, samples, rounds, pods } = bench;
   await takeTurns<Server | GrpcFloor>([...servers, floor], rounds, async (participant, round, counts) => {
     const add = (row: RowKey, value: number): void => {
       if (counts) samples.add(row, "name" in participant ? participant.name : "floor", value);
@@ -40,14 +45,23 @@ async function turns({ servers, fleet, samples, rounds, pods }: Bench, floor: Gr
       const { wall, cpu } = await participant.calls(execsPerTurn);
       for (const milliseconds of wall) add("grpc", milliseconds);
       add("grpc-cpu", cpu);
+      await lists("the gRPC floor", participant.client, "", pods, add);
+      await reads(bench, keelson, add);
       return;
     }
     const server = participant;
     const pod = fleet.of(server)[round % pods];
     if (pod === undefined) throw new Error(`${server.name} has no pod at rest`);
     await execs(server, pod, add);
-    await lists(server, pod, pods, add);
+    await lists(server.name, server.client, pod.containerId, pods, add);
   });
+}
+
+/** The kernel's part of statistics, of Keelson's pods. */
+async function reads({ fleet, floors }: Bench, keelson: Server, add: (row: RowKey, value: number) => void) {
+  const pods = fleet.of(keelson);
+  for (const { wall } of await floors.readStats("containers", pods, listsPerTurn)) add("kernel-container-stats", wall);
+  for (const { wall } of await floors.readStats("pods", pods, listsPerTurn)) add("kernel-pod-stats", wall);
 }
 
 /** All servers in the same seconds. */
@@ -69,8 +83,9 @@ async function execs(server: Server, { containerId }: Pod, add: (row: RowKey, va
 }
 
 async function lists(
-  { client, name }: Server,
-  { containerId }: Pod,
+  name: string,
+  client: CriClient,
+  containerId: string,
   expected: number,
   add: (row: RowKey, value: number) => void,
 ): Promise<void> {

@@ -1,0 +1,34 @@
+// The files of cgroups that hold what CRI asks for as statistics: those that a server cannot do without reading.
+
+import { access, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { cgroupHierarchies } from "../../../fixtures/kubernetes/sealed.ts";
+import type { Pod } from "../pods.ts";
+
+/** Of either version of cgroups; a hierarchy has some of them. */
+const names = [
+  ...["cpuacct.usage", "memory.usage_in_bytes", "memory.limit_in_bytes", "memory.memsw.usage_in_bytes"],
+  ...["cpu.stat", "memory.current", "memory.max", "memory.swap.current"],
+  ...["memory.stat", "cpu.pressure", "memory.pressure", "io.pressure"],
+];
+
+/** Of a pod: its own cgroup and its container's. */
+export async function statsFiles(of: "containers" | "pods", { cgroup }: Pod): Promise<string[]> {
+  const directories: string[] = [];
+  for (const hierarchy of await cgroupHierarchies()) {
+    const pod = join(hierarchy, cgroup);
+    const entries = await readdir(pod, { withFileTypes: true }).catch(() => []);
+    const containers = entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(pod, name));
+    directories.push(...containers, ...(of === "pods" ? [pod] : []));
+  }
+  const files = directories.flatMap((directory) => names.map((name) => join(directory, name)));
+  const isThere = await Promise.all(
+    files.map((file) =>
+      access(file).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return files.filter((_, index) => isThere[index]);
+}
