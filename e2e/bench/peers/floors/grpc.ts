@@ -86,7 +86,7 @@ export async function startGrpcFloor(directory: string, parentCgroup: string, an
     restart: async () => {
       client.close();
       const [took] = await timed(async () => {
-        await service.kill();
+        await stop();
         service = launch();
         client = await connect();
       });
