@@ -177,8 +177,13 @@ class Party {
     for (const pid of pids) {
       const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
       if (!commandLine.includes(`/${pod}`)) continue;
-      process.kill(pid, "SIGKILL");
-      this.#monitorKills += 1;
+      try {
+        process.kill(pid, "SIGKILL");
+        this.#monitorKills += 1;
+      } catch (error) {
+        // A stop that is under way may have ended it this moment.
+        if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+      }
     }
   }
 
