@@ -1,5 +1,5 @@
-// The headers of the standard library that most sources include, precompiled for the instrumented build.
-// It hides no missing #include: the plain build and the lint do without it.
+// The headers of the standard library that most sources include, precompiled. They hide no missing #include: the lint does
+// without them.
 
 #include <algorithm>
 #include <array>

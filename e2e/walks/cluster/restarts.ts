@@ -103,7 +103,8 @@ async function anotherInstallation(directory: string): Promise<string> {
   for (const name of ["cri", "pod", "image", "cni", "native"])
     await cp(join(project, name), join(directory, name), {
       recursive: true,
-      filter: (path) => !path.endsWith("-objects"),
+      // Of what is built, the programs alone.
+      filter: (path) => !/\/build\/(objects|small|sanitize|separate)$/.test(path),
     });
   await symlink(join(project, "node_modules"), join(directory, "node_modules"));
   const description: Record<string, unknown> = JSON.parse(await readFile(join(project, "package.json"), "utf8"));
