@@ -28,7 +28,7 @@ export interface GrpcFloor {
 
 const v1 = runtime.v1;
 /** As cri/keelson starts the daemon. */
-const flags = ["--disable-sigusr1", "--expose-gc", "--max-semi-space-size=1", "--max-heap-size=512"];
+const flags = ["--disable-sigusr1", "--max-semi-space-size=1", "--max-heap-size=512"];
 
 export const versionOnly: Answers = {
   Version: v1.VersionResponse.encode({ version: "0.1.0", runtimeName: "floor", runtimeApiVersion: "v1" }).finish(),
