@@ -11,7 +11,6 @@ import {
   asObject,
   asString,
   changeFiles,
-  type Flush,
   type JsonObject,
   member,
   messageOf,
@@ -45,10 +44,7 @@ export type FailedLease = Common & {
 export interface LeaseStore {
   get(sandboxId: string): Lease | undefined;
   all(): readonly Lease[];
-  /**
-   * On disk when it resolves, also after a power cut, but for what ADD answered: this is told soon after (`flushOf`). Rejects
-   * with `leaseNotWritten`; the old one stands then.
-   */
+  /** On disk when it resolves, also after a power cut. Rejects with `leaseNotWritten`; the old one stands then. */
   save(lease: Lease): Promise<void>;
   /** Forgets the lease. Should a power cut bring the file back, it is detached once more, which is harmless. */
   remove(sandboxId: string): Promise<void>;
@@ -76,7 +72,8 @@ export async function openLeaseStore(
       const isNew = !leases.has(sandboxId);
       const path = pathOf(sandboxId);
       try {
-        await replaceFile(path, formatLease(lease), flushOf(lease, isNew));
+        // A name that is replaced is either version, both good; a new one must not be lost.
+        await replaceFile(path, formatLease(lease), isNew ? "content and name" : "content");
       } catch (error) {
         const reason = messageOf(error);
         throw cniErrors.leaseNotWritten({ sandboxId, path, reason }, error);
@@ -88,17 +85,6 @@ export async function openLeaseStore(
       leases.delete(sandboxId);
     },
   };
-}
-
-/**
- * A new name must not be lost. One that is replaced is either version, both good. A pod's start does not wait for its result
- * to be on disk, a millisecond or five: ext4 and btrfs write a file before its name takes another's place; xfs may not, and a
- * power cut within half a minute leaves it empty there, as it leaves the file of host-local, which does not flush its own:
- * lost-leases.ts and GC free such addresses.
- */
-function flushOf({ state }: Lease, isNew: boolean): Flush {
-  if (isNew) return "content and name";
-  return state === "attached" ? "nothing" : "content";
 }
 
 /** The leases of the directory by sandbox; a missing directory has none. */

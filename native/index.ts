@@ -32,7 +32,7 @@ export { changeFiles } from "./files/change-files.ts";
 export { type MountEntry, mountsBelow, parseMountTable, readMountTable } from "./files/mount-table.ts";
 export { readBounded, UnfitFile } from "./files/read-file.ts";
 export { type FileRead, readFiles } from "./files/read-files.ts";
-export { type Flush, flushDirectory, replaceFile, writeFile } from "./files/write-file.ts";
+export { flushDirectory, replaceFile, writeFile } from "./files/write-file.ts";
 export {
   asArray,
   asInteger,
