@@ -5,8 +5,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
+import { collect } from "../../../native/index.ts";
 import { ControlType, controlFrame, dataFrame, FrameParser, flagFin, numbers, SpdyError } from "../spdy/frames.ts";
 import { HeaderDecoder, parseHeaders } from "../spdy/headers.ts";
 import { Opcode, SpdyClientBytes, spdyRequest, webSocketFrame, webSocketRequest } from "./client-bytes.ts";
@@ -16,8 +15,6 @@ const [seconds = 10, seed = 1] = process.argv.slice(2).map(Number);
 const sessionsAtOnce = 24;
 const maxGrowthBytes = 24 << 20;
 
-setFlagsFromString("--expose-gc");
-const collect: () => void = runInNewContext("gc");
 const problems: string[] = [];
 process.on("unhandledRejection", (reason) => problems.push(`unhandled rejection: ${reason}`));
 process.on("uncaughtException", (error) => problems.push(`uncaught: ${error.stack}`));

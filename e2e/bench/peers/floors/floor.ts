@@ -36,7 +36,8 @@ export async function makeRoot(directory: string): Promise<string> {
 /** The costs that a measuring command of `floor` prints. */
 export async function measured(floor: string, words: readonly string[], input = ""): Promise<Cost[]> {
   const running = execute(floor, words, { timeout: deadlineMs });
-  running.child.stdin?.end(input);
+  // Should it end before it has read all, its exit and its message tell why.
+  running.child.stdin?.on("error", () => undefined).end(input);
   const { stdout } = await running;
   return stdout.trim().split("\n").map(parseCost);
 }

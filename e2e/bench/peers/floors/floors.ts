@@ -14,8 +14,8 @@ import { statsFiles } from "./stats-files.ts";
 export interface Floors {
   /** Measures each once or more; without the programs a floor needs, it is left out. */
   turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
-  /** Reads what the statistics of these pods, or of their containers alone, are made of, so many times. */
-  readStats(of: "containers" | "pods", pods: readonly Pod[], count: number): Promise<Cost[]>;
+  /** Looks up what the statistics of these pods, or of their containers alone, are made of; what it resolves to reads it. */
+  statsReader(of: "containers" | "pods", pods: readonly Pod[]): Promise<(count: number) => Promise<Cost[]>>;
 }
 
 type CostKey =
@@ -63,9 +63,10 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
       for (const each of await measured(floor, ["flush", directory, String(flushesPerTurn)])) cost("flush", each);
     },
-    readStats: async (of, pods, count) => {
+    statsReader: async (of, pods) => {
       const files = await Promise.all(pods.map(async (pod) => await statsFiles(of, pod)));
-      return await measured(floor, ["read", String(count)], files.flat().join("\n"));
+      const list = files.flat().join("\n");
+      return async (count) => await measured(floor, ["read", String(count)], list);
     },
   };
 

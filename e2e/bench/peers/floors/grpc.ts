@@ -54,10 +54,16 @@ export async function startGrpcFloor(directory: string, parentCgroup: string, an
   const program = join(import.meta.dirname, "grpc-server.mjs");
   const launch = () => startService(logFile, [process.execPath, ...flags, program, socket, answersFile]);
   const isReady = async (fresh: CriClient) => (await fresh.version({})).runtimeApiVersion === "v1";
-  const connect = async () =>
-    await connectReady({ name: "the gRPC floor", socket, logFile, hasEnded: () => service.hasEnded }, isReady);
-
   let service = launch();
+  // As a server's process: `service` is another one after each restart.
+  const floor = {
+    socket,
+    logFile,
+    get hasEnded() {
+      return service.hasEnded;
+    },
+  };
+  const connect = async () => await connectReady("the gRPC floor", floor, isReady);
   const stop = async () => {
     await service.kill();
     await rm(socket, { force: true });

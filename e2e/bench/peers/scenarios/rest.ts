@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { CriClient } from "../../../fixtures/client.ts";
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
+import type { Cost } from "../floors/floor.ts";
 import { answersOf, type GrpcFloor, startGrpcFloor } from "../floors/grpc.ts";
 import { megabytesAlone, megabytesOfAll } from "../memory.ts";
 import type { Pod } from "../pods.ts";
@@ -26,7 +27,7 @@ export async function rest(bench: Bench): Promise<void> {
   if (keelson === undefined || pod === undefined) throw new Error("the floors of lists are made of Keelson's answers");
   const floor = await startGrpcFloor(directory, cgroup, await answersOf(keelson.client, pod));
   try {
-    await turns(bench, keelson, floor);
+    await turns(bench, floor, await kernelReads(bench, keelson));
     bench.samples.add("grpc-pss", "floor", await floor.megabytes());
   } finally {
     await floor.stop();
@@ -35,7 +36,7 @@ export async function rest(bench: Bench): Promise<void> {
   bench.note(`Pods at rest on each server: ${pods}`);
 }
 
-async function turns(bench: Bench, keelson: Server, floor: GrpcFloor): Promise<void> {
+async function turns(bench: Bench, floor: GrpcFloor, reads: readonly KernelReads[]): Promise<void> {
   const { servers, fleet, samples, rounds, pods } = bench;
   await takeTurns<Server | GrpcFloor>([...servers, floor], rounds, async (participant, round, counts) => {
     const add = (row: RowKey, value: number): void => {
@@ -46,7 +47,7 @@ async function turns(bench: Bench, keelson: Server, floor: GrpcFloor): Promise<v
       for (const milliseconds of wall) add("grpc", milliseconds);
       add("grpc-cpu", cpu);
       await lists("the gRPC floor", participant.client, "", pods, add);
-      await reads(bench, keelson, add);
+      for (const { row, read } of reads) for (const { wall } of await read(listsPerTurn)) add(row, wall);
       return;
     }
     const server = participant;
@@ -57,11 +58,18 @@ async function turns(bench: Bench, keelson: Server, floor: GrpcFloor): Promise<v
   });
 }
 
-/** The kernel's part of statistics, of Keelson's pods. */
-async function reads({ fleet, floors }: Bench, keelson: Server, add: (row: RowKey, value: number) => void) {
+/** The kernel's part of statistics. */
+interface KernelReads {
+  readonly row: RowKey;
+  readonly read: (count: number) => Promise<readonly Cost[]>;
+}
+
+async function kernelReads({ fleet, floors }: Bench, keelson: Server): Promise<readonly KernelReads[]> {
   const pods = fleet.of(keelson);
-  for (const { wall } of await floors.readStats("containers", pods, listsPerTurn)) add("kernel-container-stats", wall);
-  for (const { wall } of await floors.readStats("pods", pods, listsPerTurn)) add("kernel-pod-stats", wall);
+  return [
+    { row: "kernel-container-stats", read: await floors.statsReader("containers", pods) },
+    { row: "kernel-pod-stats", read: await floors.statsReader("pods", pods) },
+  ];
 }
 
 /** All servers in the same seconds. */

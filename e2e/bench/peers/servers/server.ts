@@ -70,35 +70,28 @@ export function createServer(
       return process.hasEnded;
     },
     async ready(isReady) {
-      const { socket, logFile } = process;
-      client = await connectReady({ name, socket, logFile, hasEnded: () => process.hasEnded }, isReady);
+      client = await connectReady(name, process, isReady);
     },
   };
 }
 
-interface Starting {
-  readonly name: string;
-  readonly socket: string;
-  readonly logFile: string;
-  hasEnded(): boolean;
-}
-
 /** A connection to a process that has just been started, once `isReady` says so of what it answers. */
 export async function connectReady(
-  { name, socket, logFile, hasEnded }: Starting,
+  name: string,
+  process: Pick<ServerProcess, "socket" | "logFile" | "hasEnded">,
   isReady: (client: CriClient) => Promise<boolean>,
 ): Promise<CriClient> {
   const until = performance.now() + readyDeadlineMs;
   const waitOn = async (holds: () => Promise<boolean>): Promise<void> => {
     while (!(await holds().catch(() => false))) {
-      if (hasEnded() || performance.now() > until)
-        throw new Error(`${name} is not ready within ${readyDeadlineMs} ms:\n${await logEnd({ logFile })}`);
+      if (process.hasEnded || performance.now() > until)
+        throw new Error(`${name} is not ready within ${readyDeadlineMs} ms:\n${await logEnd(process)}`);
       await delay(askAgainMs);
     }
   };
   // A gRPC client that found nobody would wait a second before its next attempt.
-  await waitOn(() => accepts(socket));
-  const client = connectCri(socket, callDeadlineMs);
+  await waitOn(() => accepts(process.socket));
+  const client = connectCri(process.socket, callDeadlineMs);
   try {
     await waitOn(() => isReady(client));
   } catch (error) {
