@@ -8,12 +8,14 @@ import type { Host } from "./host.ts";
 let collector: NodeJS.GCFunction | undefined;
 
 /**
- * Has V8 collect garbage, all of it or what is young. `node --expose-gc` would give this function too, but under that flag V8
- * takes none of the compiled code that Node.js brings of its own modules: each start took 30 ms more of the processor.
+ * Has V8 collect garbage, of the whole heap or of what is young. `node --expose-gc` would give this function too, but under
+ * that flag V8 takes none of the compiled code that Node.js brings of its own modules: each start took 30 ms more of the
+ * processor.
  */
-export function collect(options: NodeJS.GCOptions = {}): void {
+export function collect(type: "major" | "minor" = "major"): void {
   collector ??= exposeCollector();
-  collector(options);
+  // Always named: V8 takes an object without a type for a request to collect what is young.
+  collector({ type });
 }
 
 function exposeCollector(): NodeJS.GCFunction {
@@ -40,7 +42,7 @@ export function passedBuffer(bytes: number): void {
   passedBytes += bytes;
   if (passedBytes < youngBytes) return;
   passedBytes = 0;
-  collect({ type: "minor" });
+  collect("minor");
 }
 
 /** How often it is looked whether the daemon has grown. */

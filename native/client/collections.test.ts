@@ -1,4 +1,4 @@
-// What V8 collects while buffers stream through a daemon's heap: under the flags of cri/keelson, in a process of its own.
+// What V8 collects of a daemon's heap, and when: under the flags of cri/keelson, each time in a process of its own.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -31,8 +31,28 @@ await turn();
 console.log(records.length, counts[constants.NODE_PERFORMANCE_GC_MAJOR], counts[constants.NODE_PERFORMANCE_GC_MINOR]);
 `;
 
+/** Drops 64 MB that have become old; prints the megabytes that are left after a collection of each kind. */
+const drop = `
+import { collect } from "${import.meta.dirname}/memory.ts";
+let held = Array.from({ length: 4 }, () => new ArrayBuffer(16 << 20));
+for (let times = 0; times < 3; times += 1) collect("minor");
+held = undefined;
+collect("minor");
+const young = process.memoryUsage().arrayBuffers >> 20;
+collect();
+console.log(young, process.memoryUsage().arrayBuffers >> 20);
+`;
+
+function run(script: string) {
+  return promisify(execFile)(process.execPath, [...flags, "--input-type=module", "--eval", script]);
+}
+
+test("a collection is of the whole heap, unless it is asked for what is young", async () => {
+  expect((await run(drop)).stdout.trim()).toBe("64 0");
+});
+
 test("a stream of buffers makes V8 collect what is young, and not the whole heap again and again", async () => {
-  const { stdout } = await promisify(execFile)(process.execPath, [...flags, "--input-type=module", "--eval", stream]);
+  const { stdout } = await run(stream);
   const [, major = Number.NaN, minor] = stdout.split(" ").map(Number);
   expect(minor).toBeGreaterThan(0);
   // 18 with a collection for each 8 MB.
