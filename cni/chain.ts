@@ -2,10 +2,11 @@
 //
 // CNI spec 1.1.0, section 3, "Execution of Network Configurations".
 
-import { type JsonObject, without } from "../native/index.ts";
+import { type JsonObject, type Program, without } from "../native/index.ts";
+import { PluginsAhead } from "./ahead.ts";
 import type { CniVersion, NetworkConfig, PluginConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
-import { type CniCommand, findPlugin, PluginFailure, runPlugin } from "./plugin.ts";
+import { type CniCommand, findPlugin, PluginFailure, type PluginStart, runPlugin } from "./plugin.ts";
 import { parseResult } from "./result.ts";
 import { runtimeConfigOf } from "./runtime-config.ts";
 
@@ -41,32 +42,36 @@ export function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "bi
   return [...types].filter((type) => findPlugin(type, binDirs) === undefined);
 }
 
+/** The first plugin's process, for `addChain`: the namespace need not be there yet. */
+export function startChain(chain: Chain, target: ChainTarget): PluginsAhead {
+  const ahead = new PluginsAhead();
+  ahead.start(0, startOf(chain, chain.network.plugins[0], "ADD", targetParameters(target)));
+  return ahead;
+}
+
 /**
  * ADD through the chain, each plugin's result handed to the next; resolves with the last one's.
- * `started` is told the index of each plugin before it runs: from then on it is owed a DEL.
+ * `started` is told the index of each plugin before it gets its configuration: from then on it is owed a DEL.
  */
 export async function addChain(
   chain: Chain,
   target: ChainTarget,
+  ahead: PluginsAhead,
   signal: AbortSignal,
   started: (index: number) => void,
 ): Promise<JsonObject> {
   const { network } = chain;
+  const parameters = targetParameters(target);
   let previous: JsonObject | undefined;
   for (const [index, plugin] of network.plugins.entries()) {
     started(index);
-    const output = await run(
-      chain,
-      plugin,
-      "ADD",
-      targetParameters(target),
-      {
-        ...configFor(network, plugin, target.capabilities),
-        ...(previous === undefined ? {} : { prevResult: previous }),
-      },
-      chain.pluginTimeoutMs,
-      signal,
-    );
+    const config = {
+      ...configFor(network, plugin, target.capabilities),
+      ...(previous === undefined ? {} : { prevResult: previous }),
+    };
+    const running = run(chain, plugin, "ADD", parameters, config, { signal, waiting: () => ahead.take(index) });
+    ahead.start(index + 1, startOf(chain, network.plugins[index + 1], "ADD", parameters));
+    const output = await running;
     const parsed = parseResult(output, network.cniVersion);
     if (parsed.kind === "garbage")
       throw cniErrors.pluginBabbled({ plugin: plugin.type, command: "ADD", reason: parsed.reason });
@@ -92,8 +97,10 @@ export async function delChain(
   budgetMs: number,
 ): Promise<readonly DelFailure[]> {
   const { network } = chain;
+  const parameters = targetParameters(target);
   const until = performance.now() + budgetMs;
   const failures: DelFailure[] = [];
+  using ahead = new PluginsAhead();
   const owed = [...network.plugins.entries()].filter(([index]) => indices.includes(index)).reverse();
   for (const [position, [index, plugin]] of owed.entries()) {
     // An equal share of what is left: one that hangs must not cost the others their turn.
@@ -103,7 +110,9 @@ export async function delChain(
       ...(result !== undefined && atLeast(network.cniVersion, "0.4.0") ? { prevResult: result } : {}),
     };
     try {
-      await run(chain, plugin, "DEL", targetParameters(target), config, timeoutMs);
+      const running = run(chain, plugin, "DEL", parameters, config, { timeoutMs, waiting: () => ahead.take(position) });
+      ahead.start(position + 1, startOf(chain, owed[position + 1]?.[1], "DEL", parameters));
+      await running;
     } catch (error) {
       if (!nothingToClean(error)) failures.push({ index, error });
     }
@@ -157,26 +166,40 @@ async function run(
   command: CniCommand,
   parameters: Readonly<Record<string, string>>,
   config: JsonObject,
-  timeoutMs = chain.pluginTimeoutMs,
-  signal?: AbortSignal,
+  {
+    timeoutMs = chain.pluginTimeoutMs,
+    signal,
+    waiting,
+  }: { readonly timeoutMs?: number; readonly signal?: AbortSignal; readonly waiting?: () => Program | undefined } = {},
 ): Promise<string> {
-  const path = findPlugin(plugin.type, chain.binDirs);
+  const start = startOf(chain, plugin, command, parameters);
   chain.end.begun.throwIfAborted();
-  if (path === undefined)
+  if (start === undefined)
     throw cniErrors.pluginMissing({
       plugin: plugin.type,
       network: chain.network.name,
       directories: chain.binDirs.join(", "),
     });
   return runPlugin({
-    command,
-    plugin: plugin.type,
-    path,
-    parameters: { ...parameters, CNI_PATH: chain.binDirs.join(":") },
+    ...start,
     config,
+    program: waiting?.(),
     timeoutMs,
     signal: signal === undefined ? chain.end.due : AbortSignal.any([signal, chain.end.due]),
   });
+}
+
+/** Undefined for a plugin that is nowhere to be found. */
+function startOf(
+  { binDirs }: Chain,
+  plugin: PluginConfig | undefined,
+  command: CniCommand,
+  parameters: Readonly<Record<string, string>>,
+): PluginStart | undefined {
+  if (plugin === undefined) return undefined;
+  const path = findPlugin(plugin.type, binDirs);
+  if (path === undefined) return undefined;
+  return { command, plugin: plugin.type, path, parameters: { ...parameters, CNI_PATH: binDirs.join(":") } };
 }
 
 function targetParameters(target: ChainTarget): Record<string, string> {

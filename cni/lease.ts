@@ -1,7 +1,9 @@
 // The network leases on disk: what is attached, and all that a DEL needs.
 //
 // One file for each sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was
-// at ADD, since the files in /etc/cni/net.d may change or go while the pod lives.
+// at ADD, since the files in /etc/cni/net.d may change or go while the pod lives. ADD's result is a second line of it, which
+// nobody waits for the disk with: a power cut may take it or leave half of it, and DEL goes without the result then, as
+// after an ADD that was cut short. The first line is never lost.
 
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -46,6 +48,8 @@ export interface LeaseStore {
   all(): readonly Lease[];
   /** On disk when it resolves, also after a power cut. Rejects with `leaseNotWritten`; the old one stands then. */
   save(lease: Lease): Promise<void>;
+  /** The sandbox is attached. Outlives the daemon; after a power cut it may be "attaching" again. Rejects as `save`. */
+  addResult(sandboxId: string, result: JsonObject): Promise<void>;
   /** Forgets the lease. Should a power cut bring the file back, it is detached once more, which is harmless. */
   remove(sandboxId: string): Promise<void>;
 }
@@ -80,6 +84,18 @@ export async function openLeaseStore(
       }
       leases.set(sandboxId, lease);
     },
+    async addResult(sandboxId, result) {
+      const lease = leases.get(sandboxId);
+      if (lease === undefined) throw new Error(`There is no lease of pod sandbox ${sandboxId}.`);
+      const path = pathOf(sandboxId);
+      try {
+        await changeFiles([{ kind: "file", path, content: formatResult(result), isAdded: true }]);
+      } catch (error) {
+        throw cniErrors.leaseNotWritten({ sandboxId, path, reason: messageOf(error) }, error);
+      }
+      const { network, target, owed } = lease;
+      leases.set(sandboxId, { network, target, owed, state: "attached", result });
+    },
     async remove(sandboxId) {
       await changeFiles([{ kind: "remove", path: pathOf(sandboxId) }]);
       leases.delete(sandboxId);
@@ -111,7 +127,7 @@ function isDraft(name: string): boolean {
 
 function formatLease(lease: Lease): string {
   const { network, target, owed } = lease;
-  return JSON.stringify({
+  const line = JSON.stringify({
     format: 1,
     state: lease.state,
     network: {
@@ -126,11 +142,22 @@ function formatLease(lease: Lease): string {
     ...("result" in lease ? { result: lease.result } : {}),
     ...("lastError" in lease ? { lastError: lease.lastError, failedSince: lease.failedSince } : {}),
   });
+  return `${line}\n`;
+}
+
+function formatResult(result: JsonObject): string {
+  return `${JSON.stringify({ result })}\n`;
+}
+
+/** Undefined without one, and where a power cut has left less than all of it. */
+function parseResultLine(line: string): JsonObject | undefined {
+  return asObject(member(parseObject(line) ?? {}, "result"));
 }
 
 /** The lease, or what is wrong with the text. */
 function parseLease(text: string, sandboxId: string): Lease | string {
-  const file = parseObject(text);
+  const [first = "", second = ""] = text.split("\n");
+  const file = parseObject(first);
   if (file === undefined) return "it is not a JSON object";
   if (member(file, "format") !== 1) return "it is not of format 1";
   const network = parseNetwork(JSON.stringify(member(file, "network") ?? null), true);
@@ -140,7 +167,8 @@ function parseLease(text: string, sandboxId: string): Lease | string {
     return "its target is not that of the sandbox it is named for";
   const owed = (asArray(member(file, "owed")) ?? []).map(asInteger).filter((index) => index !== undefined);
   const common = { network: network.network, target, owed };
-  const result = asObject(member(file, "result"));
+  // In the first line of leases that failed, and of all that daemons until November 2026 wrote.
+  const result = asObject(member(file, "result")) ?? parseResultLine(second);
   const failedLease = (state: FailedLease["state"]): FailedLease => {
     const lastError = asString(member(file, "lastError")) ?? "";
     const failedSince = asInteger(member(file, "failedSince")) ?? 0;
@@ -148,7 +176,7 @@ function parseLease(text: string, sandboxId: string): Lease | string {
   };
   switch (member(file, "state")) {
     case "attaching":
-      return { ...common, state: "attaching" };
+      return result === undefined ? { ...common, state: "attaching" } : { ...common, state: "attached", result };
     case "attached":
       return result === undefined ? "it has no result" : { ...common, state: "attached", result };
     case "detach-failed":

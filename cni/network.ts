@@ -2,7 +2,16 @@
 
 import { join } from "node:path";
 import { type Host, isDoneWithin, KeelsonError, type Log, messageOf } from "../native/index.ts";
-import { addChain, type ChainTarget, checkChain, collectsGarbage, type End, gcChain, missingPlugins } from "./chain.ts";
+import {
+  addChain,
+  type ChainTarget,
+  checkChain,
+  collectsGarbage,
+  type End,
+  gcChain,
+  missingPlugins,
+  startChain,
+} from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
@@ -177,20 +186,21 @@ class CniNetwork implements Network {
     const network = await this.#usableNetwork(pod);
     const target = targetOf(pod);
     const lease = { network, target, owed: [...network.plugins.keys()] };
+    const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
+    using ahead = startChain(chain, target);
     await leases.save({ ...lease, state: "attaching" });
     let started = -1;
     try {
       await netnsMade;
       if (signal.aborted) throw givenUp(sandboxId, signal);
-      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
-      const result = await addChain(chain, target, signal, (index) => {
+      const result = await addChain(chain, target, ahead, signal, (index) => {
         started = index;
       });
       const parsed = podAddresses(result, interfaceName);
       if (parsed.kind === "garbage")
         throw cniErrors.pluginBabbled({ plugin: lastType(network), command: "ADD", reason: parsed.reason });
       if (parsed.ips.length === 0) throw cniErrors.noAddress({ network: network.name, sandboxId, interfaceName });
-      await leases.save({ ...lease, state: "attached", result });
+      await leases.addResult(sandboxId, result);
       return { ips: parsed.ips, interfaceName };
     } catch (error) {
       // The next daemon takes the lease down.

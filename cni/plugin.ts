@@ -8,12 +8,15 @@ import { join } from "node:path";
 import {
   asInteger,
   asString,
+  endOf,
   type JsonObject,
   member,
   messageOf,
+  type Program,
   type ProgramEnd,
   parseObject,
   runProgram,
+  startProgram,
   TimeLimit,
   trackWork,
 } from "../native/index.ts";
@@ -21,7 +24,8 @@ import { cniErrors } from "./errors.ts";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
 
-export interface PluginCall {
+/** What its process is told at its start. */
+export interface PluginStart {
   readonly command: CniCommand;
   /** The plugin's type: its file's name. */
   readonly plugin: string;
@@ -29,7 +33,12 @@ export interface PluginCall {
   readonly path: string;
   /** CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_ARGS, CNI_PATH as far as the command has them. */
   readonly parameters: Readonly<Record<string, string>>;
+}
+
+export interface PluginCall extends PluginStart {
   readonly config: JsonObject;
+  /** Its process, where `startPlugin` has started it already. */
+  readonly program?: Program | undefined;
   /** Milliseconds after which the plugin is killed. */
   readonly timeoutMs: number;
   /** Kills the plugin; the reason of the signal is what the call rejects with. */
@@ -91,18 +100,32 @@ async function outputOf(call: PluginCall): Promise<string> {
   throw failureOf(call, end);
 }
 
-async function run({ path, command, parameters, config }: PluginCall, signal: AbortSignal): Promise<ProgramEnd> {
+/** Starts its process, which waits for its configuration. The caller's to kill, unless `runPlugin` takes it. */
+export function startPlugin(start: PluginStart): Program {
+  return startProgram(start.path, [], { ...surroundings(start), stdin: "pipe" });
+}
+
+async function run(call: PluginCall, signal: AbortSignal): Promise<ProgramEnd> {
+  const { path, command, program, config } = call;
+  const input = JSON.stringify(config);
   try {
-    return await runProgram(path, [], signal, {
-      cwd: "/",
-      env: { ...parameters, CNI_COMMAND: command, PATH: searchPath },
-      input: JSON.stringify(config),
-      stdout: { limit: maxOutputBytes },
-    });
+    if (program === undefined) return await runProgram(path, [], signal, { ...surroundings(call), input });
+    const [end] = await Promise.all([endOf(program, signal), feed(program, input)]);
+    return end;
   } catch (error) {
     signal.throwIfAborted();
     throw cniErrors.pluginNotStarted({ path, command, reason: messageOf(error) }, error);
   }
+}
+
+function surroundings({ command, parameters }: PluginStart) {
+  const env = { ...parameters, CNI_COMMAND: command, PATH: searchPath };
+  return { cwd: "/", env, stdout: { limit: maxOutputBytes } };
+}
+
+async function feed({ stdin }: Program, input: string): Promise<void> {
+  // One that has ended takes nothing any more; how it ended tells why.
+  (await stdin)?.on("error", () => undefined).end(input);
 }
 
 function failureOf(call: PluginCall, { code, signal, stdout, stderr }: ProgramEnd) {

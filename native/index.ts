@@ -47,4 +47,4 @@ export {
   without,
 } from "./json/json.ts";
 export { JsonReader, readJsonList, readJsonObject } from "./json/reader.ts";
-export { type ProgramEnd, runProgram } from "./processes/program.ts";
+export { endOf, type Program, type ProgramEnd, runProgram, startProgram } from "./processes/program.ts";

@@ -122,8 +122,8 @@ class Arguments {
     if (kind == "directory") return MakeDirectory{path, number("mode", 0755), is("mayExist")};
     if (kind == "directory like") return MakeDirectoryLike{path, as_path(step.Get("like")), owner};
     if (kind == "file") {
-      return WriteFile{path,       as_bytes(step.Get("content")), number("mode", 0666), is("isModeExact"),
-                       is("isNew"), is("isFlushed"),              owner};
+      return WriteFile{path,        as_bytes(step.Get("content")), number("mode", 0666), is("isModeExact"),
+                       is("isNew"), is("isAdded"),                 is("isFlushed"),      owner};
     }
     if (kind == "rename") return RenameFile{path, as_path(step.Get("to"))};
     if (kind == "remove") return RemoveFile{path};

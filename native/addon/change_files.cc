@@ -32,8 +32,8 @@ struct TakeStep {
   }
 
   Status operator()(const WriteFile& step) const {
-    const int how = step.is_new ? O_EXCL : O_TRUNC;
-    Fd file(::open(step.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | how, step.mode));
+    const int how = step.is_added ? O_APPEND : O_CREAT | (step.is_new ? O_EXCL : O_TRUNC);
+    Fd file(::open(step.path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | how, step.mode));
     if (!file) return fail_errno("open");
     TRY(write_all(file.get(), {reinterpret_cast<const uint8_t*>(step.content.data()), step.content.size()}, "write"));
     if (step.is_mode_exact && ::fchmod(file.get(), step.mode) != 0) return fail_errno("chmod");

@@ -37,6 +37,7 @@ struct WriteFile {
   mode_t mode = 0644;
   bool is_mode_exact = false;  // whatever the umask says, and of a file that is there already
   bool is_new = false;  // nothing may be there
+  bool is_added = false;  // to the end of a file that is there
   bool is_flushed = false;
   Owner owner;  // 0 leaves it
 };

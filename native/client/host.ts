@@ -45,6 +45,8 @@ export type FileStep =
       readonly isModeExact?: boolean;
       /** Nothing may be there (EEXIST). */
       readonly isNew?: boolean;
+      /** Added to the end of a file that is there (ENOENT). */
+      readonly isAdded?: boolean;
       /** On disk before the next step. */
       readonly isFlushed?: boolean;
       /** 0 or absent: as it is. */

@@ -15,6 +15,7 @@ namespace keelson {
 namespace {
 
 constexpr size_t config_limit = 8 * 1024 * 1024;
+// From its first byte on: before that a runtime may have it wait for its turn.
 constexpr int input_limit_ms = 10'000;
 constexpr size_t interface_name_limit = 15;
 
@@ -102,20 +103,21 @@ Done read_arguments(Invocation& invocation) {
   return refuse(ErrorCode::invalid_environment, "CNI_ARGS: unknown keys, and no IgnoreUnknown=1:" + unknown);
 }
 
-// Not read_to_end of common/: a runtime that never closes the other end must not hold a plugin forever.
+// Not read_to_end of common/: a runtime that never closes the other end must not hold a plugin forever once it has begun.
 Outcome<std::string> read_config() {
   std::string text;
   char chunk[16 * 1024];
-  Deadline deadline(input_limit_ms);
+  std::optional<Deadline> deadline;
   for (;;) {
     pollfd input{STDIN_FILENO, POLLIN, 0};
-    int ready = poll(&input, 1, deadline.left());
+    int ready = poll(&input, 1, deadline ? deadline->left() : -1);
     if (ready < 0 && errno == EINTR) continue;
     if (ready == 0) return refuse(ErrorCode::io_failure, "standard input did not end within 10 seconds");
     ssize_t count = read(STDIN_FILENO, chunk, sizeof chunk);
     if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (count < 0) return refuse(ErrorCode::io_failure, "error reading from stdin", strerror(errno));
     if (count == 0) return text;
+    if (!deadline) deadline.emplace(input_limit_ms);
     text.append(chunk, static_cast<size_t>(count));
     if (text.size() > config_limit) return refuse(ErrorCode::io_failure, "the configuration is larger than 8 MiB");
   }

@@ -32,7 +32,7 @@ constexpr const char* usage_text =
     ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"
     "\n"
     "Run by a container runtime under the name of a plugin, with the call in the environment and the\n"
-    "configuration on standard input. The plugins:";
+    "configuration on standard input, which it reads before it does anything. The plugins:";
 
 const Plugin* find_plugin(std::string_view path) {
   std::string_view name = path.substr(path.rfind('/') + 1);

@@ -52,7 +52,15 @@ export async function runProgram(
   { input, ...options }: Omit<ProgramOptions, "stdin"> & { readonly input?: string },
 ): Promise<ProgramEnd> {
   signal.throwIfAborted();
-  const { end, kill } = startProgram(file, args, input === undefined ? options : { ...options, stdin: { input } });
+  return await endOf(
+    startProgram(file, args, input === undefined ? options : { ...options, stdin: { input } }),
+    signal,
+  );
+}
+
+/** Waits as `runProgram` does. */
+export async function endOf({ end, kill }: Program, signal: AbortSignal): Promise<ProgramEnd> {
+  if (signal.aborted) kill();
   signal.addEventListener("abort", kill, { once: true });
   try {
     const ended = await end;

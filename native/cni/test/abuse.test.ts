@@ -295,6 +295,29 @@ describe("configurations", () => {
     expect(lab.leased("ga2")).toEqual([]);
   });
 
+  test("that come late are waited for, and those that begin and do not end are not", async () => {
+    const started = (begin: string) => {
+      const environment = { CNI_COMMAND: "STATUS", CNI_PATH: directory };
+      const child = spawn(path.join(directory, "loopback"), { env: environment, stdio: ["pipe", "pipe", "inherit"] });
+      child.stdin.on("error", () => undefined);
+      if (begin !== "") child.stdin.write(begin);
+      let said = "";
+      child.stdout.on("data", (chunk: Buffer) => (said += chunk));
+      const ended = new Promise<[number | null, string]>((resolve) =>
+        child.once("close", (code) => resolve([code, said])),
+      );
+      return { stdin: child.stdin, ended };
+    };
+    const text = JSON.stringify({ cniVersion: "1.1.0", name: "ga5", type: "loopback" });
+    const late = started("");
+    const stuck = started(text.slice(0, 10));
+    const [code, said] = await stuck.ended;
+    expect([code, JSON.parse(said)]).toMatchObject([1, { code: 5, msg: expect.stringContaining("within 10 seconds") }]);
+    // It has waited for as long.
+    late.stdin.end(text);
+    expect(await late.ended).toEqual([0, ""]);
+  }, 30_000);
+
   test("names as long as they may be, and longer", async () => {
     const config = bridge("ga3", "10.23.0.0/24");
     const pod = { ...lab.pod(), id: "x".repeat(250) };

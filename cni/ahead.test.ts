@@ -1,0 +1,161 @@
+// Plugins started before their turn: which, what becomes of them when their turn never comes, and that order stays order.
+
+import { copyFile, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { readsFirst } from "./ahead.ts";
+import { addressResult, debianPlugins, eventually, type Lab, openLab } from "./testing/lab.ts";
+
+const ownPlugins = join(import.meta.dirname, "../native/build/cni");
+const never = new AbortController().signal;
+const portmap = { type: "portmap", capabilities: { portMappings: true } };
+let lab: Lab;
+
+beforeEach(async () => {
+  lab = await openLab();
+});
+afterEach(async () => {
+  await lab[Symbol.asyncDispose]();
+});
+
+/** The names of the plugins whose processes are there for a sandbox. */
+async function running(sandboxId: string): Promise<string[]> {
+  const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const names = await Promise.all(
+    ids.map(async (id) => {
+      const environment = (await readFile(`/proc/${id}/environ`, "latin1").catch(() => "")).split("\0");
+      if (!environment.includes(`CNI_CONTAINERID=${sandboxId}`)) return "";
+      return (await readFile(`/proc/${id}/comm`, "utf8").catch(() => "")).trim();
+    }),
+  );
+  return names.filter((name) => name !== "").sort();
+}
+
+async function known(...types: readonly string[]): Promise<void> {
+  for (const type of types) await eventually(`${type} is known`, () => readsFirst(join(lab.binDir, type)));
+}
+
+test("only the field's own plugins and ours are known to read first, each as its file is now", async () => {
+  const at = (name: string) => join(lab.binDir, name);
+  await copyFile(join(debianPlugins, "portmap"), at("field"));
+  await copyFile(join(ownPlugins, "portmap"), at("ours"));
+  await copyFile("/bin/true", at("other"));
+  await writeFile(at("script"), "#!/bin/sh\n# path\tgithub.com/containernetworking/plugins/plugins/main/bridge\n");
+  const names = ["field", "ours", "other", "script", "missing"];
+  expect(names.filter((name) => readsFirst(at(name)))).toEqual([]);
+  await eventually("both are looked into", () => readsFirst(at("field")) && readsFirst(at("ours")));
+  expect(names.filter((name) => readsFirst(at(name)))).toEqual(["field", "ours"]);
+
+  await rename(at("other"), at("field"));
+  expect(readsFirst(at("field"))).toBe(false);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(readsFirst(at("field"))).toBe(false);
+});
+
+test("the next plugin is there while one works, and has its result", async () => {
+  await lab.install("portmap");
+  const go = join(lab.stateDir, "go");
+  const wait = `until [ -e ${go} ]; do sleep 0.02; done`;
+  await lab.script("slow", `[ $CNI_COMMAND = ADD ] && { ${wait}; echo '${addressResult("10.1.1.1/24")}'; }; exit 0`);
+  await lab.script("last", "[ $CNI_COMMAND = ADD ] && cat $call/stdin; exit 0");
+  await lab.writeConfig("10-a.conflist", {
+    cniVersion: "1.0.0",
+    name: "ahead",
+    plugins: [{ type: "slow" }, portmap, { type: "last" }],
+  });
+  await known("portmap");
+  const network = await lab.open();
+  const pod = await lab.pod();
+  const attaching = network.attach(pod, never);
+  await eventually("portmap waits", async () => (await running(pod.sandboxId)).includes("portmap"));
+  expect((await lab.calls()).map(({ type }) => type)).toEqual(["slow"]);
+  await writeFile(go, "");
+  // A result within "last"'s own configuration is no result of its own.
+  await expect(attaching).rejects.toMatchObject({ name: "noAddress" });
+  const last = (await lab.calls()).find(({ type }) => type === "last");
+  expect(JSON.parse(last?.stdin ?? "").prevResult).toMatchObject(JSON.parse(addressResult("10.1.1.1/24")));
+  expect(await running(pod.sandboxId)).toEqual([]);
+});
+
+test("one whose turn never comes is killed, and owes nothing", async () => {
+  await lab.install("portmap");
+  const seen = join(lab.stateDir, "seen");
+  // It fails once the plugin after it is there.
+  const count = `cat /proc/[0-9]*/comm 2>/dev/null | grep -c '^portmap$'`;
+  await lab.script("fails", `[ $CNI_COMMAND = ADD ] || exit 0; until ${count} > ${seen}; do sleep 0.02; done; exit 1`);
+  await lab.writeConfig("10-a.conflist", {
+    cniVersion: "1.0.0",
+    name: "ahead",
+    plugins: [{ type: "fails" }, portmap],
+  });
+  await known("portmap");
+  const network = await lab.open();
+  const pod = await lab.pod();
+  await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "pluginDied" });
+  expect(Number(await readFile(seen, "utf8"))).toBeGreaterThan(0);
+  await eventually("portmap is gone", async () => (await running(pod.sandboxId)).length === 0);
+  expect(network.leases()).toEqual([]);
+});
+
+test("the first one waits for the namespace, and goes when nobody wants it any more", async () => {
+  await lab.install("bridge", "host-local");
+  await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
+  await known("bridge");
+  const network = await lab.open();
+  const pod = await lab.pod();
+  const made = Promise.withResolvers<void>();
+  const attaching = network.attach(pod, never, made.promise);
+  await eventually("bridge waits", async () => (await running(pod.sandboxId)).includes("bridge"));
+  expect(await lab.reserved()).toEqual([]);
+  made.resolve();
+  expect((await attaching).ips).toEqual([`${lab.prefix}.2`]);
+  await network.detach(pod.sandboxId);
+
+  const failed = Promise.withResolvers<void>();
+  const refused = network.attach(pod, never, failed.promise);
+  await eventually("bridge waits", async () => (await running(pod.sandboxId)).includes("bridge"));
+  failed.reject(new Error("no namespace"));
+  await expect(refused).rejects.toThrow("no namespace");
+  await eventually("bridge is gone", async () => (await running(pod.sandboxId)).length === 0);
+  expect(network.leases()).toEqual([]);
+  expect(await lab.traces()).toEqual([]);
+});
+
+test("one that died while it waited fails the ADD in words", async () => {
+  await lab.install("portmap");
+  const killed = `kill -9 $(grep -lz "CNI_CONTAINERID=$CNI_CONTAINERID" /proc/[0-9]*/environ | cut -d/ -f3 | while read p; do
+    [ "$(cat /proc/$p/comm)" = portmap ] && echo $p; done)`;
+  await lab.script(
+    "kills",
+    `[ $CNI_COMMAND = ADD ] || exit 0; until ${killed}; do sleep 0.02; done; echo '${addressResult("10.1.1.1/24")}'`,
+  );
+  await lab.writeConfig("10-a.conflist", {
+    cniVersion: "1.0.0",
+    name: "ahead",
+    plugins: [{ type: "kills" }, portmap],
+  });
+  await known("portmap");
+  const network = await lab.open();
+  const pod = await lab.pod();
+  await expect(network.attach(pod, never)).rejects.toThrow(/portmap.*ADD.*by SIGKILL/);
+  expect(network.leases()).toEqual([]);
+});
+
+test("one whose file is gone when its turn comes is killed, and the ADD fails", async () => {
+  await lab.install("portmap");
+  await lab.script(
+    "removes",
+    `[ $CNI_COMMAND = ADD ] || exit 0; until cat /proc/[0-9]*/comm 2>/dev/null | grep -q '^portmap$'; do sleep 0.02; done
+    rm ${lab.binDir}/portmap; echo '${addressResult("10.1.1.1/24")}'`,
+  );
+  await lab.writeConfig("10-a.conflist", {
+    cniVersion: "1.0.0",
+    name: "ahead",
+    plugins: [{ type: "removes" }, portmap],
+  });
+  await known("portmap");
+  const network = await lab.open();
+  const pod = await lab.pod();
+  await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "pluginMissing" });
+  await eventually("portmap is gone", async () => (await running(pod.sandboxId)).length === 0);
+});

@@ -1,0 +1,86 @@
+// What of a lease is on disk, and what is read of it after a power cut.
+
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { addressResult, type Lab, openLab } from "./testing/lab.ts";
+
+const never = new AbortController().signal;
+let lab: Lab;
+
+beforeEach(async () => {
+  lab = await openLab();
+  await lab.install("bridge", "host-local", "portmap");
+  await lab.writeConfig(
+    "10-lab.conflist",
+    lab.bridgeNetwork([{ type: "portmap", capabilities: { portMappings: true } }]),
+  );
+});
+afterEach(async () => {
+  await lab[Symbol.asyncDispose]();
+});
+
+async function attached() {
+  const network = await lab.open();
+  const pod = await lab.pod({ portMappings: [{ protocol: "tcp", containerPort: 80, hostPort: 28080, hostIp: "" }] });
+  await network.attach(pod, never);
+  const path = join(lab.stateDir, "cni", `${pod.sandboxId}.json`);
+  return { network, pod, path, text: await readFile(path, "utf8") };
+}
+
+test("the result is a second line, which the next daemon reads", async () => {
+  const { network, pod, text } = await attached();
+  const [first = "", second = "", ...rest] = text.split("\n");
+  expect(JSON.parse(first)).toMatchObject({ format: 1, state: "attaching", target: { containerId: pod.sandboxId } });
+  expect(JSON.parse(second)).toMatchObject({ result: { ips: [{ address: `${lab.prefix}.2/24` }] } });
+  expect(rest).toEqual([""]);
+  await network.close();
+  const next = await lab.open();
+  expect(next.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attached" }]);
+  expect(await next.inspect(pod.sandboxId)).toBeUndefined();
+  await next.detach(pod.sandboxId);
+  expect(await lab.traces()).toEqual([]);
+  expect(await readdir(join(lab.stateDir, "cni"))).not.toContain(`${pod.sandboxId}.json`);
+});
+
+test("whatever a power cut leaves of the result, the address and the rules are given back", async () => {
+  for (const left of [
+    (first: string) => `${first}\n`,
+    (first: string, second: string) => `${first}\n${second.slice(0, second.length / 2)}`,
+    (first: string, second: string) => `${first}\n${"\0".repeat(second.length)}`,
+    (first: string, second: string) => `${first}\n{\n${second.slice(2)}`,
+  ]) {
+    const { network, pod, path, text } = await attached();
+    const [first = "", second = ""] = text.split("\n");
+    await network.close();
+    await writeFile(path, left(first, second));
+    const next = await lab.open();
+    expect(next.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attaching" }]);
+    await next.collectGarbage(new Set());
+    expect(next.leases()).toEqual([]);
+    expect(await lab.reserved()).toEqual([]);
+    expect(await lab.traces()).toEqual([]);
+    await next.close();
+  }
+});
+
+test("a lease of a daemon of before, with the result in its one line, is read as it was", async () => {
+  const { network, pod, path, text } = await attached();
+  const [first = "", second = ""] = text.split("\n");
+  await network.close();
+  await writeFile(path, JSON.stringify({ ...JSON.parse(first), state: "attached", ...JSON.parse(second) }));
+  const next = await lab.open();
+  expect(next.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attached" }]);
+  expect(await next.inspect(pod.sandboxId)).toBeUndefined();
+  await next.detach(pod.sandboxId);
+  expect(await lab.traces()).toEqual([]);
+});
+
+test("a result that cannot be written takes the pod back", async () => {
+  const answer = addressResult("10.1.1.1/24");
+  await lab.script("eats", `[ $CNI_COMMAND = ADD ] && { rm ${lab.stateDir}/cni/*.json; echo '${answer}'; }; exit 0`);
+  await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "eats" }]));
+  const network = await lab.open();
+  await expect(network.attach(await lab.pod(), never)).rejects.toMatchObject({ name: "leaseNotWritten" });
+  expect(network.leases()).toEqual([]);
+});
