@@ -1,14 +1,18 @@
 // Records on disk: what is saved is loaded; damage, torn writes and a full disk harm no other record; both versions.
 
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { isContainerId, newSandboxId } from "./ids.ts";
 import { type ContainerRecord, Records, type SandboxRecord } from "./records.ts";
 import { containerConfig, sandboxConfig } from "./testing/configs.ts";
 import { imageId } from "./testing/scripted-images.ts";
+
+const run = promisify(execFile);
 
 let directory: string;
 let records: Records;
@@ -127,6 +131,43 @@ describe("what is on disk", () => {
     expect(await readdir(directory)).toEqual([`${b}.json`]);
   });
 
+  test("each save adds a line, of which the last whole one counts; a long file becomes one line again", async () => {
+    await records.save(container(a, 1));
+    await records.save(container(a, 2));
+    const path = join(directory, `${a}.json`);
+    const [first = "", second = "", ...rest] = (await readFile(path, "utf8")).split("\n");
+    expect(rest).toEqual([""]);
+    for (const torn of [second.slice(0, second.length / 2), "\0".repeat(second.length), `${second.slice(1)}\n`, ""]) {
+      await writeFile(path, `${first}\n${torn}`);
+      expect((await records.load()).records).toMatchObject([{ id: a, phase: { exitCode: 1 } }]);
+    }
+    await writeFile(path, `${first}\n${second.replace('"version":2', '"version":3')}\n`);
+    expect((await records.load()).damaged, "an older line is not taken for what a newer keelson wrote").toHaveLength(1);
+
+    let longest = 0;
+    let shrank = 0;
+    for (let exitCode = 0; exitCode < 100; exitCode += 1) {
+      await records.save(container(a, exitCode));
+      const { length } = await readFile(path);
+      if (length < longest) shrank += 1;
+      longest = Math.max(longest, length);
+    }
+    expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 99 } }]);
+    expect(longest).toBeLessThanOrEqual(32 << 10);
+    expect(shrank).toBeGreaterThan(0);
+  });
+
+  test("a daemon adds nothing to a file that another has left, whose end nobody knows", async () => {
+    await records.save(container(a, 1));
+    const path = join(directory, `${a}.json`);
+    await writeFile(path, (await readFile(path, "utf8")).slice(0, -20));
+    const next = await Records.open(directory);
+    await next.save(container(a, 2));
+    await next.save(container(a, 3));
+    expect((await readFile(path, "utf8")).split("\n")).toHaveLength(3);
+    expect((await next.load()).records).toMatchObject([{ phase: { exitCode: 3 } }]);
+  });
+
   test("a file that cannot be read is named, stays, and keeps no other from being read", async () => {
     await records.save(container(b));
     await mkdir(join(directory, `${a}.json`));
@@ -174,6 +215,29 @@ describe("versions", () => {
 });
 
 describe("a disk that takes nothing", () => {
+  test("half a line of a disk that was full is no part of the next one", async () => {
+    await run("mount", ["-t", "tmpfs", "-o", "size=16k", "tmpfs", directory]);
+    try {
+      await records.save(container(a, 1));
+      // No file of theirs, so that reading them leaves it there.
+      const ballast = join(directory, "ballast.json");
+      await mkdir(ballast);
+      await writeFile(join(ballast, "ballast"), "x".repeat(8 << 10));
+      const failed: number[] = [];
+      for (let exitCode = 2; exitCode < 10; exitCode += 1)
+        await records.save(container(a, exitCode)).catch(() => failed.push(exitCode));
+      expect(failed).toContain(9);
+      const stands = Math.min(...failed) - 1;
+      expect((await records.load()).records).toMatchObject([{ phase: { exitCode: stands } }]);
+      await rm(ballast, { recursive: true });
+      await records.save(container(a, 20));
+      await records.save(container(a, 21));
+      expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 21 } }]);
+    } finally {
+      await run("umount", [directory]);
+    }
+  });
+
   test("fails the save, and the next one succeeds; the record before stands", async () => {
     await records.save(container(a, 1));
     // Its file can be made and not put in its place.

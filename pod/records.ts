@@ -1,9 +1,10 @@
-// What of pods and containers outlives the daemon: one JSON file each below `<root>/state/`.
+// What of pods and containers outlives the daemon: one file each below `<root>/state/`, of JSON lines.
 //
-// A record is replaced by rename, so a reader sees the old one or the new one. It is not flushed:
-// it has to survive the daemon's death, and after a power cut no pod lives that it could describe.
+// Each save adds a line, and the last one that is whole counts: a new file for each would cost twenty times as much. One
+// that has grown long is replaced by rename. Nothing is flushed: a record has to survive the daemon's death, and after a
+// power cut no pod lives that it could describe.
 
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ImageId } from "../image/types.ts";
@@ -67,12 +68,14 @@ export interface Unreadable {
 
 export interface LoadedRecords {
   readonly records: readonly ObjectRecord[];
-  /** Names of files that are not whole, which are removed. */
+  /** Names of files without a whole line, which are removed. */
   readonly damaged: readonly string[];
   readonly unreadable: readonly Unreadable[];
 }
 
 const formatVersion = 2;
+/** A longer file is replaced by one of a single line. */
+const longestFileBytes = 32 << 10;
 
 interface Pending {
   record: ObjectRecord;
@@ -84,6 +87,8 @@ export class Records {
   /** The write that has not begun yet, for each id: later saves replace its record. */
   readonly #pending = new Map<string, Pending>();
   readonly #running = new Map<string, Promise<void>>();
+  /** Of the files that end with a whole line, for all that this daemon knows. */
+  readonly #bytes = new Map<string, number>();
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -109,6 +114,7 @@ export class Records {
 
   async remove(id: string): Promise<void> {
     await (this.#pending.get(id)?.done ?? this.#running.get(id))?.catch(() => undefined);
+    this.#bytes.delete(id);
     await changeFiles([{ kind: "remove", path: this.#path(id) }]);
   }
 
@@ -144,7 +150,7 @@ export class Records {
   async #write(pending: Pending): Promise<void> {
     const { record } = pending;
     this.#pending.delete(record.id);
-    const writing = replaceFile(this.#path(record.id), encode(record), "nothing");
+    const writing = this.#put(record.id, encode(record));
     this.#running.set(record.id, writing);
     try {
       await writing;
@@ -153,23 +159,61 @@ export class Records {
     }
   }
 
+  async #put(id: string, line: Buffer): Promise<void> {
+    const path = this.#path(id);
+    const before = this.#bytes.get(id) ?? longestFileBytes;
+    this.#bytes.delete(id);
+    const added = before + line.length <= longestFileBytes && (await isAdded(path, line));
+    if (!added) await replaceFile(path, line, "nothing");
+    this.#bytes.set(id, added ? before + line.length : line.length);
+  }
+
   #path(id: string): string {
     return join(this.#directory, `${id}.json`);
   }
 }
 
-function encode(record: ObjectRecord): string {
-  const body = JSON.stringify(record, tag);
-  return JSON.stringify({ version: formatVersion, sha256: checksum(body), body });
+/** False when the file may end with half a line now: on a full disk, or when somebody has removed it. */
+async function isAdded(path: string, line: Buffer): Promise<boolean> {
+  return await changeFiles([{ kind: "file", path, content: line, isAdded: true }]).then(
+    () => true,
+    () => false,
+  );
 }
 
-/** Undefined for anything but a whole record, of this version or the one before. */
+function encode(record: ObjectRecord): Buffer {
+  const body = JSON.stringify(record, tag);
+  return Buffer.from(`${JSON.stringify({ version: formatVersion, sha256: checksum(body), body })}\n`);
+}
+
+/** What the last whole line says; undefined when it is no record of this version or the one before, or there is none. */
 function decode(text: string): ObjectRecord | undefined {
+  for (const line of text.split("\n").reverse()) {
+    const file = wholeLine(line);
+    if (file !== undefined) return decodeBody(file);
+  }
+  return undefined;
+}
+
+interface WholeLine {
+  readonly version: unknown;
+  readonly body: string;
+}
+
+function wholeLine(line: string): WholeLine | undefined {
   try {
-    const file: unknown = JSON.parse(text);
+    const file: unknown = JSON.parse(line);
     if (!isObject(file) || typeof file.body !== "string" || checksum(file.body) !== file.sha256) return undefined;
-    const body: unknown = JSON.parse(file.body, untag);
-    const record = file.version === 1 ? fromVersion1(body) : file.version === formatVersion ? body : undefined;
+    return { version: file.version, body: file.body };
+  } catch {
+    return undefined;
+  }
+}
+
+function decodeBody(line: WholeLine): ObjectRecord | undefined {
+  try {
+    const body: unknown = JSON.parse(line.body, untag);
+    const record = line.version === 1 ? fromVersion1(body) : line.version === formatVersion ? body : undefined;
     return isRecord(record) ? record : undefined;
   } catch {
     return undefined;
@@ -194,7 +238,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function checksum(body: string): string {
-  return createHash("sha256").update(body).digest("hex");
+  return hash("sha256", body);
 }
 
 /** JSON has no bigint, Map or bytes: they stand as one-member objects. Buffer's own toJSON has run before. */

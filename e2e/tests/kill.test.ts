@@ -85,7 +85,8 @@ test("pods of the version before, by its records and without a directory of file
 
 /** As keelson 0.1.0 wrote records up to commit 1bafc12. */
 async function rewriteAsVersion1(path: string): Promise<void> {
-  const { version, body } = JSON.parse(await readFile(path, "utf8"));
+  const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
+  const { version, body } = JSON.parse(lines.at(-1) ?? "");
   expect(version).toBe(2);
   const { life, removing, ...rest } = JSON.parse(body);
   expect([life ?? "ready", removing ?? false]).toEqual(["ready", false]);
