@@ -13,6 +13,7 @@ import {
   type Log,
   loadHost,
   nativePaths,
+  settled,
   unpackLayer,
 } from "../../native/index.ts";
 import { chooseCgroupDriver, openPods } from "../../pod/index.ts";
@@ -61,27 +62,38 @@ export async function serve(
     await lockDirectory(host, directory);
   }
 
-  const images = await openImageStore({
-    ...storeDefaults,
-    root: join(config.root, "image"),
-    host,
-    unpack: (options) => unpackLayer(paths.unpacker, options),
-    hostsDirectory: config.registriesDir,
-    platform: hostPlatform(process.arch, await readFile("/proc/cpuinfo", "utf8")),
-    now: Date.now,
-    onProblem: (sentence) => log("warn", sentence),
-  });
-  closing("image store", () => images.close());
-
-  const network = await openNetwork({
-    confDir: config.cniConfDir,
-    binDirs: config.cniBinDirs,
-    stateDir: config.root,
-    runDir: config.state,
-    host,
-    log,
-  });
-  closing("network", () => network.close());
+  const opened = async <Part extends { close(): unknown }>(name: string, opening: Promise<Part>): Promise<Part> => {
+    const part = await opening;
+    closing(name, () => part.close());
+    return part;
+  };
+  const platform = hostPlatform(process.arch, await readFile("/proc/cpuinfo", "utf8"));
+  const [images, network] = await settled([
+    opened(
+      "image store",
+      openImageStore({
+        ...storeDefaults,
+        root: join(config.root, "image"),
+        host,
+        unpack: (options) => unpackLayer(paths.unpacker, options),
+        hostsDirectory: config.registriesDir,
+        platform,
+        now: Date.now,
+        onProblem: (sentence) => log("warn", sentence),
+      }),
+    ),
+    opened(
+      "network",
+      openNetwork({
+        confDir: config.cniConfDir,
+        binDirs: config.cniBinDirs,
+        stateDir: config.root,
+        runDir: config.state,
+        host,
+        log,
+      }),
+    ),
+  ]);
 
   const cgroupDriver = await chooseCgroupDriver(config.cgroupDriver);
   const pods = await openPods({
