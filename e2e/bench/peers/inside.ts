@@ -8,6 +8,7 @@ import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { separateCgroupMounts } from "../../fixtures/kubernetes/sealed.ts";
 import type { Bench } from "./bench.ts";
+import { mountDisk } from "./disk.ts";
 import { createFleet } from "./fleet.ts";
 import { createFloors } from "./floors/floors.ts";
 import { serveImages } from "./images.ts";
@@ -20,12 +21,13 @@ import { sections } from "./sections.ts";
 import { logEnd } from "./servers/server.ts";
 import { startServers } from "./servers/start.ts";
 
-const [directory = "", programsText = "", ...words] = process.argv.slice(2);
+const [sealed = "", programsText = "", ...words] = process.argv.slice(2);
 const options = parseOptions(words);
 const programs: Programs = JSON.parse(programsText);
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 process.once("SIGTERM", () => process.exit(1));
 const ownTemporary = tmpdir();
+const directory = await mountDisk(sealed);
 // What fixtures make in the temporary directory goes with this one.
 process.env.TMPDIR = directory;
 
@@ -37,7 +39,7 @@ await mkdir(join(directory, "logs"));
 // So that no disk has a say in how fast logs are.
 await execute("mount", ["-t", "tmpfs", "-o", "mode=755", "tmpfs", join(directory, "logs")]);
 
-const cgroup = `/${basename(directory)}`;
+const cgroup = `/${basename(sealed)}`;
 const samples = new Samples();
 const notes: string[] = [...programs.missing];
 for (const sentence of programs.missing) say(sentence);

@@ -9,7 +9,7 @@ another; a first round does not count. Round trips and the client's own work are
 Same for all: the image, pulled from a registry on loopback; the CNI plugins and their configuration (bridge with
 masquerade, host-local, portmap), but a bridge and a subnet for each; pods as a kubelet asks for them, with a cgroup each
 made before, a PID namespace for each container, and no seccomp profile named. Each server has a mount namespace, roots and
-a cgroup of its own, with /run in memory, as on a node. What is not said in its configuration (e2e/bench/peers/servers) is
+a cgroup of its own, with /run in memory and the rest on an ext4 with a journal (e2e/bench/peers/disk.ts), as on a node. What is not said in its configuration (e2e/bench/peers/servers) is
 its default; NRI is off. Keelson is the built package, \`dist/\`.
 
 CPU is that of the server's cgroup and all below it: the daemon, monitors, shims, conmons, runtimes, CNI plugins, and the

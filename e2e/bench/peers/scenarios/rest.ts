@@ -13,7 +13,8 @@ import { takeTurns } from "../rotation.ts";
 import type { Server } from "../servers/server.ts";
 import { execTrue } from "./exec.ts";
 
-const settleMs = 5000;
+/** Longer than until the servers last look for memory to give back. */
+const settleMs = 25_000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
 const listsPerTurn = 3;
