@@ -41,10 +41,19 @@ test("only the field's own plugins and ours are known to read first, each as its
   await copyFile(join(ownPlugins, "portmap"), at("ours"));
   await copyFile("/bin/true", at("other"));
   await writeFile(at("script"), "#!/bin/sh\n# path\tgithub.com/containernetworking/plugins/plugins/main/bridge\n");
-  const names = ["field", "ours", "other", "script", "missing"];
+  // The mark across the border of two pieces that are read.
+  const mark = "path\tgithub.com/containernetworking/plugins/plugins/main/x";
+  for (const name of ["border", "script-border"]) {
+    const bytes = Buffer.alloc(300 << 10);
+    bytes.write(name === "border" ? "\x7fELF" : "#!/bin/sh\n", "latin1");
+    bytes.write(mark, (128 << 10) - 20);
+    await writeFile(at(name), bytes);
+  }
+  const names = ["field", "ours", "border", "other", "script", "script-border", "missing"];
   expect(names.filter((name) => readsFirst(at(name)))).toEqual([]);
   await eventually("both are looked into", () => readsFirst(at("field")) && readsFirst(at("ours")));
-  expect(names.filter((name) => readsFirst(at(name)))).toEqual(["field", "ours"]);
+  await eventually("the third, too", () => readsFirst(at("border")));
+  expect(names.filter((name) => readsFirst(at(name)))).toEqual(["field", "ours", "border"]);
 
   await rename(at("other"), at("field"));
   expect(readsFirst(at("field"))).toBe(false);

@@ -5,10 +5,9 @@
 // package path that Go leaves in them, and Keelson's. Any other might look at a namespace that is not there yet, or hold a
 // lock that the plugin before it needs.
 
-import { statSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import type { Program } from "../native/index.ts";
-import { type PluginStart, startPlugin } from "./plugin.ts";
+import { type PluginStart, startPlugin, statPlugin } from "./plugin.ts";
 
 const elf = Buffer.from("\x7fELF", "latin1");
 const marks = [
@@ -19,6 +18,9 @@ const marks = [
 ];
 /** Larger than any of theirs. */
 const maxBytes = 32 << 20;
+/** Plugins are megabytes: they are looked through piece by piece, each with the end of the one before. */
+const pieceBytes = 128 << 10;
+const overlapBytes = Math.max(...marks.map((mark) => mark.length));
 
 /** Of a chain's plugins, by their place in it; disposed of, those that have had no turn are killed. */
 export class PluginsAhead implements Disposable {
@@ -51,7 +53,7 @@ const looked = new Map<string, Looked>();
 
 /** False also of a file that nobody has looked into yet: that is done now, for the next time. */
 export function readsFirst(path: string): boolean {
-  const found = statSync(path, { throwIfNoEntry: false });
+  const found = statPlugin(path);
   if (found === undefined) return false;
   const { dev, ino, size, mtimeMs, ctimeMs } = found;
   const identity = [dev, ino, size, mtimeMs, ctimeMs].join(" ");
@@ -59,11 +61,27 @@ export function readsFirst(path: string): boolean {
   if (before?.identity === identity) return before.readsFirst;
   const now: Looked = { identity, readsFirst: false };
   looked.set(path, now);
-  if (size <= maxBytes) void look(path, now);
+  if (size <= maxBytes) {
+    isMarked(path).then(
+      (marked) => {
+        now.readsFirst = marked;
+      },
+      () => undefined,
+    );
+  }
   return false;
 }
 
-async function look(path: string, now: Looked): Promise<void> {
-  const bytes = await readFile(path).catch(() => elf.subarray(0, 0));
-  now.readsFirst = bytes.subarray(0, elf.length).equals(elf) && marks.some((mark) => bytes.includes(mark));
+async function isMarked(path: string): Promise<boolean> {
+  await using file = await open(path);
+  const buffer = Buffer.alloc(overlapBytes + pieceBytes);
+  let kept = 0;
+  for (let first = true; ; first = false) {
+    const { bytesRead } = await file.read(buffer, kept, pieceBytes);
+    const piece = buffer.subarray(0, kept + bytesRead);
+    if (bytesRead === 0 || (first && !piece.subarray(0, elf.length).equals(elf))) return false;
+    if (marks.some((mark) => piece.includes(mark))) return true;
+    kept = Math.min(overlapBytes, piece.length);
+    piece.copyWithin(0, piece.length - kept);
+  }
 }

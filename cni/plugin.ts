@@ -3,7 +3,7 @@
 // CNI spec 1.1.0, sections 2 and 5: parameters in the environment, configuration on stdin, a result
 // or an error object on stdout. The plugin is not trusted to end, to be brief or to be sane.
 
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import {
   asInteger,
@@ -72,11 +72,16 @@ export function findPlugin(type: string, directories: readonly string[]): string
 }
 
 function isExecutable(path: string): boolean {
+  const found = statPlugin(path);
+  return found?.isFile() === true && (found.mode & 0o111) !== 0;
+}
+
+/** Undefined for what is not there or cannot be looked at. */
+export function statPlugin(path: string): Stats | undefined {
   try {
-    const found = statSync(path, { throwIfNoEntry: false });
-    return found?.isFile() === true && (found.mode & 0o111) !== 0;
+    return statSync(path, { throwIfNoEntry: false });
   } catch {
-    return false;
+    return undefined;
   }
 }
 
