@@ -77,6 +77,7 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
     });
     throw error instanceof KeelsonError ? error : podErrors.startFailed({ id: container.id, reason }, error);
   }
+  await env.records.save(containerRecord(container));
 }
 
 /** Hanging up breaks the start off; but it may have succeeded just then, and must not outlive this. */
@@ -116,7 +117,6 @@ export function applyStart(env: Environment, container: Container, startedAt: bi
   if (container.phase.state !== "created") return;
   container.setPhase({ state: "running", startedAt, pid });
   announce(env, container, "started");
-  writeDown(env, container);
 }
 
 export function applyExit(env: Environment, container: Container, phase: ExitedPhase): void {
@@ -124,13 +124,8 @@ export function applyExit(env: Environment, container: Container, phase: ExitedP
   if (container.phase.state === "created" && phase.startedAt !== 0n) announce(env, container, "started");
   container.setPhase(phase);
   announce(env, container, "stopped");
-  writeDown(env, container);
-}
-
-/** Nobody waits for it: a daemon that finds an older record asks the monitor, which keeps starts and exits too. */
-function writeDown(env: Environment, container: Container): void {
   env.records.save(containerRecord(container)).catch((error: unknown) => {
-    env.log("error", `container ${container.id}: its state could not be recorded: ${String(error)}`);
+    env.log("error", `container ${container.id}: its exit could not be recorded: ${String(error)}`);
   });
 }
 
