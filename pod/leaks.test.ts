@@ -44,6 +44,8 @@ test("each kind is found, with whose it was", async () => {
   const { root, state, cgroupRoot } = place;
   const cgroups = await detectCgroups();
   const [known, lost] = [newId(), newId()];
+  const [top = ""] = cgroupDirectories(cgroups, cgroupRoot);
+  undo.defer(() => rmdir(top));
   await writeFile(join(root, "state", `${known}.json`), "{}");
   for (const id of [known, lost]) {
     const pod = join(state, "pods", id);
@@ -59,12 +61,9 @@ test("each kind is found, with whose it was", async () => {
       monitor.kill("SIGKILL");
       await once(monitor, "exit");
     });
-    const [cgroup = ""] = cgroupDirectories(cgroups, cgroupRoot);
-    await mkdir(join(cgroup, id), { recursive: true });
-    undo.defer(() => rmdir(join(cgroup, id)));
+    await mkdir(join(top, id), { recursive: true });
+    undo.defer(() => rmdir(join(top, id)));
   }
-  const [top = ""] = cgroupDirectories(cgroups, cgroupRoot);
-  undo.defer(() => rmdir(top).catch(() => undefined));
 
   const leaks = await findLeaks({ ...place, cgroups }, settleMs);
   const own = leaks.filter(({ id }) => id === lost);
