@@ -35,6 +35,23 @@ async function known(...types: readonly string[]): Promise<void> {
   for (const type of types) await eventually(`${type} is known`, () => readsFirst(join(lab.binDir, type)));
 }
 
+/** A chain whose first plugin's ADD does that once portmap is there for its sandbox, with `$pid`, before its turn. */
+async function scriptBeforePortmap(add: string) {
+  await lab.install("portmap");
+  const waiting = `
+    for process in $(grep -lzx "CNI_CONTAINERID=$CNI_CONTAINERID" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do
+      [ "$(cat /proc/$process/comm 2>/dev/null)" = portmap ] && pid=$process
+    done`;
+  await lab.script(
+    "script",
+    `[ $CNI_COMMAND = ADD ] || exit 0; until [ "$pid" ]; do ${waiting}; sleep 0.02; done; ${add}`,
+  );
+  const plugins = [{ type: "script" }, portmap];
+  await lab.writeConfig("10-a.conflist", { cniVersion: "1.0.0", name: "ahead", plugins });
+  await known("portmap");
+  return { network: await lab.open(), pod: await lab.pod() };
+}
+
 test("only the field's own plugins and ours are known to read first, each as its file is now", async () => {
   const at = (name: string) => join(lab.binDir, name);
   await copyFile(join(debianPlugins, "portmap"), at("field"));
@@ -87,21 +104,8 @@ test("the next plugin is there while one works, and has its result", async () =>
 });
 
 test("one whose turn never comes is killed, and owes nothing", async () => {
-  await lab.install("portmap");
-  const seen = join(lab.stateDir, "seen");
-  // It fails once the plugin after it is there.
-  const count = `cat /proc/[0-9]*/comm 2>/dev/null | grep -c '^portmap$'`;
-  await lab.script("fails", `[ $CNI_COMMAND = ADD ] || exit 0; until ${count} > ${seen}; do sleep 0.02; done; exit 1`);
-  await lab.writeConfig("10-a.conflist", {
-    cniVersion: "1.0.0",
-    name: "ahead",
-    plugins: [{ type: "fails" }, portmap],
-  });
-  await known("portmap");
-  const network = await lab.open();
-  const pod = await lab.pod();
+  const { network, pod } = await scriptBeforePortmap("exit 1");
   await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "pluginDied" });
-  expect(Number(await readFile(seen, "utf8"))).toBeGreaterThan(0);
   await eventually("portmap is gone", async () => (await running(pod.sandboxId)).length === 0);
   expect(network.leases()).toEqual([]);
 });
@@ -131,40 +135,15 @@ test("the first one waits for the namespace, and goes when nobody wants it any m
 });
 
 test("one that died while it waited fails the ADD in words", async () => {
-  await lab.install("portmap");
-  const killed = `kill -9 $(grep -lz "CNI_CONTAINERID=$CNI_CONTAINERID" /proc/[0-9]*/environ | cut -d/ -f3 | while read p; do
-    [ "$(cat /proc/$p/comm)" = portmap ] && echo $p; done)`;
-  await lab.script(
-    "kills",
-    `[ $CNI_COMMAND = ADD ] || exit 0; until ${killed}; do sleep 0.02; done; echo '${addressResult("10.1.1.1/24")}'`,
-  );
-  await lab.writeConfig("10-a.conflist", {
-    cniVersion: "1.0.0",
-    name: "ahead",
-    plugins: [{ type: "kills" }, portmap],
-  });
-  await known("portmap");
-  const network = await lab.open();
-  const pod = await lab.pod();
+  const { network, pod } = await scriptBeforePortmap(`kill -9 $pid; echo '${addressResult("10.1.1.1/24")}'`);
   await expect(network.attach(pod, never)).rejects.toThrow(/portmap.*ADD.*by SIGKILL/);
   expect(network.leases()).toEqual([]);
 });
 
 test("one whose file is gone when its turn comes is killed, and the ADD fails", async () => {
-  await lab.install("portmap");
-  await lab.script(
-    "removes",
-    `[ $CNI_COMMAND = ADD ] || exit 0; until cat /proc/[0-9]*/comm 2>/dev/null | grep -q '^portmap$'; do sleep 0.02; done
-    rm ${lab.binDir}/portmap; echo '${addressResult("10.1.1.1/24")}'`,
+  const { network, pod } = await scriptBeforePortmap(
+    `rm ${lab.binDir}/portmap; echo '${addressResult("10.1.1.1/24")}'`,
   );
-  await lab.writeConfig("10-a.conflist", {
-    cniVersion: "1.0.0",
-    name: "ahead",
-    plugins: [{ type: "removes" }, portmap],
-  });
-  await known("portmap");
-  const network = await lab.open();
-  const pod = await lab.pod();
   await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "pluginMissing" });
   await eventually("portmap is gone", async () => (await running(pod.sandboxId)).length === 0);
 });

@@ -1,6 +1,6 @@
 // What of pods and containers outlives the daemon: one file each below `<root>/state/`, of JSON lines.
 //
-// Each save adds a line, and the last one that is whole counts: a new file for each would cost twenty times as much. One
+// Each save adds a line, and the last one that is whole counts: a new file for each costs 8 to 20 times as much. One
 // that has grown long is replaced by rename. Nothing is flushed: a record has to survive the daemon's death, and after a
 // power cut no pod lives that it could describe.
 
