@@ -257,7 +257,7 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
 test("a lease file that is no lease is named in the log and keeps nobody from starting", async () => {
   const first = await lab.open();
   first.close();
-  await writeFile(join(lab.stateDir, "cni", "abc.json"), "{");
+  await writeFile(join(lab.stateDir, "cni", "abc.json"), "{\n");
   await writeFile(join(lab.stateDir, "cni", "abd.json.tmp"), "{");
 
   const network = await lab.open();

@@ -1,6 +1,6 @@
 // What of a lease is on disk, and what is read of it after a power cut.
 
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { addressResult, type Lab, openLab } from "./testing/lab.ts";
@@ -62,6 +62,36 @@ test("whatever a power cut leaves of the result, the address and the rules are g
     expect(await lab.traces()).toEqual([]);
     await next.close();
   }
+});
+
+test("a lease whose first line was cut short is of no pod: it is named in the log and goes", async () => {
+  const { network, pod, path, text } = await attached();
+  await network.detach(pod.sandboxId);
+  await network.close();
+  const [first = ""] = text.split("\n");
+  const cut = ["", "{", first.slice(0, first.length / 2), "\0".repeat(first.length)];
+  for (const [index, left] of cut.entries()) {
+    await writeFile(path, left);
+    const next = await lab.open();
+    expect(next.leases()).toEqual([]);
+    expect(lab.logged.filter((line) => line.includes("cut short while it was written; it is removed"))).toHaveLength(
+      index + 1,
+    );
+    expect(await readdir(join(lab.stateDir, "cni"))).toEqual([]);
+    await next.close();
+  }
+});
+
+test("a lease that does not get to the disk takes the pod back, though its plugins have run by then", async () => {
+  const network = await lab.open();
+  const pod = await lab.pod();
+  // It takes what is written to it, and cannot be flushed: EINVAL, fsync(2).
+  await symlink("/dev/null", join(lab.stateDir, "cni", `${pod.sandboxId}.json`));
+  await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "leaseNotWritten" });
+  expect(network.leases()).toEqual([]);
+  expect(await lab.reserved()).toEqual([]);
+  expect(await lab.traces()).toEqual([]);
+  await network.attach(pod, never);
 });
 
 test("a lease of a daemon of before, with the result in its one line, is read as it was", async () => {

@@ -3,7 +3,9 @@
 // One file for each sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was
 // at ADD, since the files in /etc/cni/net.d may change or go while the pod lives. ADD's result is a second line of it, which
 // nobody waits for the disk with: a power cut may take it or leave half of it, and DEL goes without the result then, as
-// after an ADD that was cut short. The first line is never lost.
+// after an ADD that was cut short. The first line is written before the first plugin runs, and on disk before the ADD is
+// answered: a power cut between the two takes what the plugins made in the kernel as well. What is not a whole line is of
+// no ADD.
 
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -14,6 +16,7 @@ import {
   asString,
   changeFiles,
   type JsonObject,
+  type KeelsonError,
   member,
   messageOf,
   parseObject,
@@ -46,7 +49,9 @@ export type FailedLease = Common & {
 export interface LeaseStore {
   get(sandboxId: string): Lease | undefined;
   all(): readonly Lease[];
-  /** On disk when it resolves, also after a power cut. Rejects with `leaseNotWritten`; the old one stands then. */
+  /** A new one: it outlives this daemon when it resolves. Rejects with `leaseNotWritten`; there is none then. */
+  add(lease: Lease): Promise<AddedLease>;
+  /** One that is there. On disk when it resolves, also after a power cut. Rejects as `add`; the old one stands then. */
   save(lease: Lease): Promise<void>;
   /** The sandbox is attached. Outlives the daemon; after a power cut it may be "attaching" again. Rejects as `save`. */
   addResult(sandboxId: string, result: JsonObject): Promise<void>;
@@ -54,33 +59,55 @@ export interface LeaseStore {
   remove(sandboxId: string): Promise<void>;
 }
 
+export interface AddedLease {
+  /** It outlives a power cut. Rejects with `leaseNotWritten`; the lease is there all the same. */
+  readonly flushed: Promise<void>;
+}
+
 /**
  * Reads the leases of the directory (made if missing). A file that is not a lease is reported by
- * `damaged` and left for the administrator.
+ * `damaged` and left for the administrator; one that is `unfinished` is reported and removed.
  */
-export async function openLeaseStore(
-  directory: string,
-  damaged: (path: string, reason: string) => void,
-): Promise<LeaseStore> {
+export async function openLeaseStore(directory: string, faults: LeaseFaults): Promise<LeaseStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   for (const name of await readdir(directory)) {
     if (isDraft(name)) await rm(join(directory, name), { force: true }).catch(() => undefined);
   }
-  const leases = await readLeases(directory, damaged);
+  const unfinished: string[] = [];
+  const leases = await readLeases(directory, { ...faults, unfinished: (path) => unfinished.push(path) });
+  for (const path of unfinished) {
+    faults.unfinished(path);
+    await rm(path, { force: true }).catch(() => undefined);
+  }
   const pathOf = (sandboxId: string): string => join(directory, `${sandboxId}.json`);
   return {
     get: (sandboxId) => leases.get(sandboxId),
     all: () => [...leases.values()],
-    async save(lease) {
+    async add(lease) {
       const sandboxId = lease.target.containerId;
-      const isNew = !leases.has(sandboxId);
       const path = pathOf(sandboxId);
       try {
-        // A name that is replaced is either version, both good; a new one must not be lost.
-        await replaceFile(path, formatLease(lease), isNew ? "content and name" : "content");
+        await changeFiles([{ kind: "file", path, content: formatLease(lease), mode: 0o600 }]);
       } catch (error) {
-        const reason = messageOf(error);
-        throw cniErrors.leaseNotWritten({ sandboxId, path, reason }, error);
+        await rm(path, { force: true }).catch(() => undefined);
+        throw notWritten(sandboxId, path, error);
+      }
+      leases.set(sandboxId, lease);
+      const steps = [path, directory].map((path) => ({ kind: "flush", path }) as const);
+      const flushed = changeFiles(steps).catch((error: unknown) => {
+        throw notWritten(sandboxId, path, error);
+      });
+      flushed.catch(() => undefined);
+      return { flushed };
+    },
+    async save(lease) {
+      const sandboxId = lease.target.containerId;
+      const path = pathOf(sandboxId);
+      try {
+        // A name that is replaced is either version, both good.
+        await replaceFile(path, formatLease(lease), "content");
+      } catch (error) {
+        throw notWritten(sandboxId, path, error);
       }
       leases.set(sandboxId, lease);
     },
@@ -91,7 +118,7 @@ export async function openLeaseStore(
       try {
         await changeFiles([{ kind: "file", path, content: formatResult(result), isAdded: true }]);
       } catch (error) {
-        throw cniErrors.leaseNotWritten({ sandboxId, path, reason: messageOf(error) }, error);
+        throw notWritten(sandboxId, path, error);
       }
       const { network, target, owed } = lease;
       leases.set(sandboxId, { network, target, owed, state: "attached", result });
@@ -103,18 +130,26 @@ export async function openLeaseStore(
   };
 }
 
+function notWritten(sandboxId: string, path: string, error: unknown): KeelsonError {
+  return cniErrors.leaseNotWritten({ sandboxId, path, reason: messageOf(error) }, error);
+}
+
+export interface LeaseFaults {
+  readonly damaged: (path: string, reason: string) => void;
+  /** One whose first line a power cut, a kill or a full disk has cut short. */
+  readonly unfinished: (path: string) => void;
+}
+
 /** The leases of the directory by sandbox; a missing directory has none. */
-export async function readLeases(
-  directory: string,
-  damaged: (path: string, reason: string) => void,
-): Promise<Map<string, Lease>> {
+export async function readLeases(directory: string, faults: LeaseFaults): Promise<Map<string, Lease>> {
   const leases = new Map<string, Lease>();
   const names = await readdir(directory).catch(() => []);
   const paths = names.filter((one) => one.endsWith(".json")).map((name) => join(directory, name));
   for (const [index, file] of (await readFiles(paths)).entries()) {
     const path = paths[index] ?? "";
     const lease = "bytes" in file ? parseLease(file.bytes.toString(), basename(path, ".json")) : messageOf(file.error);
-    if (typeof lease === "string") damaged(path, lease);
+    if (lease === undefined) faults.unfinished(path);
+    else if (typeof lease === "string") faults.damaged(path, lease);
     else leases.set(lease.target.containerId, lease);
   }
   return leases;
@@ -154,10 +189,11 @@ function parseResultLine(line: string): JsonObject | undefined {
   return asObject(member(parseObject(line) ?? {}, "result"));
 }
 
-/** The lease, or what is wrong with the text. */
-function parseLease(text: string, sandboxId: string): Lease | string {
-  const [first = "", second = ""] = text.split("\n");
+/** The lease, or what is wrong with the text; undefined for one that is unfinished. */
+function parseLease(text: string, sandboxId: string): Lease | string | undefined {
+  const [first = "", second] = text.split("\n");
   const file = parseObject(first);
+  if (file === undefined && second === undefined) return undefined;
   if (file === undefined) return "it is not a JSON object";
   if (member(file, "format") !== 1) return "it is not of format 1";
   const network = parseNetwork(JSON.stringify(member(file, "network") ?? null), true);
@@ -168,7 +204,7 @@ function parseLease(text: string, sandboxId: string): Lease | string {
   const owed = (asArray(member(file, "owed")) ?? []).map(asInteger).filter((index) => index !== undefined);
   const common = { network: network.network, target, owed };
   // In the first line of leases that failed, and of all that daemons until November 2026 wrote.
-  const result = asObject(member(file, "result")) ?? parseResultLine(second);
+  const result = asObject(member(file, "result")) ?? parseResultLine(second ?? "");
   const failedLease = (state: FailedLease["state"]): FailedLease => {
     const lastError = asString(member(file, "lastError")) ?? "";
     const failedSince = asInteger(member(file, "failedSince")) ?? 0;

@@ -24,7 +24,7 @@ export interface NetworkLeftover {
 /** `stateDir` as in NetworkOptions. Leases that cannot be read are passed over: the daemon's log names them. */
 export async function networkLeftovers(stateDir: string): Promise<readonly NetworkLeftover[]> {
   const directory = join(stateDir, "cni");
-  const leases = await readLeases(directory, () => undefined);
+  const leases = await readLeases(directory, { damaged: () => undefined, unfinished: () => undefined });
   return [...leases.values()].filter((lease) => "lastError" in lease).map((lease) => describe(lease, directory));
 }
 

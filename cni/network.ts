@@ -86,9 +86,11 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const limits = { ...defaultLimits, ...options.limits };
   const records = join(stateDir, "cni");
   const lostFrom = await lostSince(records);
-  const leases = await openLeaseStore(records, (path, reason) =>
-    log("warn", "network lease cannot be read; its addresses may be lost to the network", { path, reason }),
-  );
+  const leases = await openLeaseStore(records, {
+    damaged: (path, reason) =>
+      log("warn", "network lease cannot be read; its addresses may be lost to the network", { path, reason }),
+    unfinished: (path) => log("warn", "network lease was cut short while it was written; it is removed", { path }),
+  });
   const failed = leases.all().filter(({ state }) => state === "detach-failed");
   const pins = createPins(join(options.runDir, "netns"), options.host);
   await pins
@@ -188,7 +190,7 @@ class CniNetwork implements Network {
     const lease = { network, target, owed: [...network.plugins.keys()] };
     const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
     using ahead = startChain(chain, target);
-    await leases.save({ ...lease, state: "attaching" });
+    const { flushed } = await leases.add({ ...lease, state: "attaching" });
     let started = -1;
     try {
       await netnsMade;
@@ -200,6 +202,7 @@ class CniNetwork implements Network {
       if (parsed.kind === "garbage")
         throw cniErrors.pluginBabbled({ plugin: lastType(network), command: "ADD", reason: parsed.reason });
       if (parsed.ips.length === 0) throw cniErrors.noAddress({ network: network.name, sandboxId, interfaceName });
+      await flushed;
       await leases.addResult(sandboxId, result);
       return { ips: parsed.ips, interfaceName };
     } catch (error) {

@@ -2,7 +2,7 @@
 
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import type { Host, Log, Monitor, SpawnedMonitor } from "../native/index.ts";
+import type { Host, Log, Monitor, SpawnedMonitor, SpawnOptions } from "../native/index.ts";
 import type { CgroupDriver } from "./cgroup-driver.ts";
 import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
@@ -17,7 +17,7 @@ import type { Systemd } from "./systemd/units.ts";
 /** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
 export interface Monitors {
   /** As `spawnMonitor` of native/. */
-  spawn(podDirectory: string, timeoutMs: number): Promise<SpawnedMonitor>;
+  spawn(options: Omit<SpawnOptions, "executableFd">): Promise<SpawnedMonitor>;
   connect(podDirectory: string): Monitor;
   /** As `killMonitor` of monitor-process.ts. */
   kill(podDirectory: string, pid: number): Promise<void>;

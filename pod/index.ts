@@ -65,7 +65,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   const env: Environment = {
     host,
     monitors: {
-      spawn: (podDirectory, timeoutMs) => spawnMonitor({ executableFd, podDirectory, timeoutMs }),
+      spawn: (options) => spawnMonitor({ executableFd, ...options }),
       connect: connectMonitor,
       kill: killMonitor,
     },

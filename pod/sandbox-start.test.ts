@@ -50,6 +50,20 @@ test("a pod on the host's network asks for no attachment, and needs none to be p
   await expect(runPod(pods, "q")).rejects.toMatchObject({ name: "networkNotReady" });
 });
 
+test("the network is attached while the monitor makes the rest of the sandbox", async () => {
+  const pods = await node().start();
+  const spawning = node().script.hold("monitor spawn");
+  const attaching = node().script.hold("network attach");
+  const running = runPod(pods);
+  await spawning.arrived;
+  expect(node().script.calls()).not.toContain("network attach");
+  spawning.act();
+  await attaching.arrived;
+  attaching.release();
+  spawning.release();
+  expect(pods.sandbox(await running)).toMatchObject({ state: "ready", ips: ["10.88.0.1"] });
+});
+
 describe("a step that fails", () => {
   test("the monitor: nothing is left, the network was not asked for, and a retry succeeds", async () => {
     const pods = await node().start();
@@ -75,6 +89,23 @@ describe("a step that fails", () => {
     await expectNothingLeft();
     expect(pods.sandboxes(everything)).toEqual([]);
     await runPod(pods);
+  });
+
+  test("the monitor, once its network was attached: the attachment is taken back", async () => {
+    const pods = await node().start();
+    const spawning = node().script.hold("monitor spawn");
+    const running = runPod(pods);
+    await spawning.arrived;
+    spawning.act();
+    await until("it is attached", () =>
+      node()
+        .network.leases()
+        .some(({ state }) => state === "attached"),
+    );
+    spawning.fail(new Error("no cgroup"));
+    await expect(running).rejects.toThrow("no cgroup");
+    expect(node().script.calls()).toContain("network detach");
+    await expectNothingLeft();
   });
 
   test("the pod's files, behind the monitor: the monitor is ended", async () => {

@@ -102,22 +102,25 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   });
   signal.throwIfAborted();
 
+  const networkMade = Promise.withResolvers<void>();
   let spawned: SpawnedMonitor | undefined;
   undo.push("end the monitor", async () => {
     await spawned?.monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(() => undefined);
     await clearRemains(env, { ...remainsOf(sandbox), monitorPid: spawned?.pid ?? 0 });
   });
   const spawning = timed(stages, "monitor", async () => {
-    spawned = await env.monitors.spawn(podDirectory, limits.monitorStart);
+    const options = { podDirectory, timeoutMs: limits.monitorStart, onNetwork: networkMade.resolve };
+    spawned = await env.monitors.spawn(options);
     return spawned;
   });
   undo.push("detach the network", async () => await env.network.detach(sandbox.id));
-  // The network writes its lease while the monitor makes the namespace.
-  const attaching = sandbox.ownNetwork ? env.network.attach(podNetwork(sandbox), signal, spawning) : none;
+  // The network writes its lease while the monitor makes the namespace; its plugins run beside the rest.
+  const attachable = Promise.race([networkMade.promise, spawning]);
+  const attaching = sandbox.ownNetwork ? env.network.attach(podNetwork(sandbox), signal, attachable) : none;
   const [{ monitor, pid }, attachment] = await settled([
     spawning,
     attaching,
-    spawning.then(async () => {
+    attachable.then(async () => {
       if (sandbox.ownNetwork) await timed(stages, "network", async () => await attaching);
     }),
     spawning.then(async () => await writeContainerFiles(sandbox, env.hostResolvConf)),

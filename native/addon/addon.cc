@@ -127,7 +127,7 @@ class Arguments {
     }
     if (kind == "rename") return RenameFile{path, as_path(step.Get("to"))};
     if (kind == "remove") return RemoveFile{path};
-    if (kind == "flush directory") return FlushDirectory{path};
+    if (kind == "flush") return Flush{path};
     return wrong("a known kind of step"), FileStep();
   }
 

@@ -52,10 +52,10 @@ struct TakeStep {
     return ::unlink(step.path.c_str()) == 0 || errno == ENOENT ? Status{} : fail_errno("unlink");
   }
 
-  Status operator()(const FlushDirectory& step) const {
-    Fd directory(::open(step.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory) return fail_errno("open");
-    return ::fsync(directory.get()) == 0 ? Status{} : fail_errno("fsync");
+  Status operator()(const Flush& step) const {
+    Fd file(::open(step.path.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
+    if (!file) return fail_errno("open");
+    return ::fsync(file.get()) == 0 ? Status{} : fail_errno("fsync");
   }
 };
 

@@ -52,12 +52,12 @@ struct RemoveFile {
   std::string path;
 };
 
-// The names in it survive a power cut.
-struct FlushDirectory {
+// A file, or a directory: what is in it survives a power cut.
+struct Flush {
   std::string path;
 };
 
-using FileStep = std::variant<MakeDirectory, MakeDirectoryLike, WriteFile, RenameFile, RemoveFile, FlushDirectory>;
+using FileStep = std::variant<MakeDirectory, MakeDirectoryLike, WriteFile, RenameFile, RemoveFile, Flush>;
 
 // Up to the first that fails, whose path is the error's object. What was made before stays.
 Status change_files(const std::vector<FileStep>& steps);

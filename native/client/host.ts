@@ -56,8 +56,8 @@ export type FileStep =
   | { readonly kind: "rename"; readonly path: string; readonly to: string }
   /** A file; missing is fine. */
   | { readonly kind: "remove"; readonly path: string }
-  /** The names in it survive a power cut. */
-  | { readonly kind: "flush directory"; readonly path: string };
+  /** A file, or a directory: what is in it survives a power cut. */
+  | { readonly kind: "flush"; readonly path: string };
 
 /**
  * What a program has as a descriptor: /dev/null, a file that holds its input, a pipe that it reads or writes, or the

@@ -1,6 +1,6 @@
 // The life of a monitor's process: how it starts, what it inherits, whom it outlives, how its failures are cleared.
 
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -76,6 +76,36 @@ describe("spawnMonitor", () => {
     expect((await monitor.hello(soon)).initPid).toBe(initPid);
     await monitor.shutdown(0, soon);
     expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
+  });
+
+  it("tells of the pod's network as soon as plugins may come, and of none that the host has", async () => {
+    const own = pods.makePod({ sysctls: { "net.ipv4.ip_unprivileged_port_start": "80" } });
+    let seen: string | undefined;
+    const onNetwork = () => {
+      const inside = "cat /sys/class/net/lo/operstate /proc/sys/net/ipv4/ip_unprivileged_port_start";
+      seen = execFileSync("nsenter", [`--net=${own}/ns/net`, "sh", "-c", `ip link show lo; ${inside}`], {
+        encoding: "utf8",
+      });
+    };
+    const { monitor } = await spawnMonitor({
+      executableFd: pods.executableFd,
+      podDirectory: own,
+      timeoutMs: 10_000,
+      onNetwork,
+    });
+    expect(seen).toMatch(/LOOPBACK,UP.*\n80\n$/s);
+    await monitor.shutdown(0, soon);
+
+    const hosts = pods.makePod({ namespaces: { net: "host", ipc: "pod", uts: "host", pid: "container" } });
+    seen = undefined;
+    const { monitor: second } = await spawnMonitor({
+      executableFd: pods.executableFd,
+      podDirectory: hosts,
+      timeoutMs: 10_000,
+      onNetwork,
+    });
+    expect(seen).toBeUndefined();
+    await second.shutdown(0, soon);
   });
 
   it("rejects with the monitor's own reason, and nothing is left", async () => {

@@ -2,6 +2,7 @@
 
 import { Socket } from "node:net";
 import { isDoneWithin, withTimeLimit } from "../async/time-limit.ts";
+import type { JsonObject } from "../json/json.ts";
 import { startChild } from "../processes/child.ts";
 import { KeelsonError, messageOf } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
@@ -18,6 +19,8 @@ export interface SpawnOptions {
   readonly podDirectory: string;
   /** Milliseconds until the sandbox must be up. */
   readonly timeoutMs: number;
+  /** Called once the pod's own network namespace is pinned and set up, before the rest of the sandbox is up. */
+  readonly onNetwork?: () => void;
 }
 
 export interface SpawnedMonitor extends Ready {
@@ -32,7 +35,8 @@ const reapMs = 5_000;
  * when it could not make it (nothing is left then), with `monitorStartTimeout` or `monitorNotStarted` when it
  * hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
  */
-export async function spawnMonitor({ executableFd, podDirectory, timeoutMs }: SpawnOptions): Promise<SpawnedMonitor> {
+export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
+  const { executableFd, podDirectory, timeoutMs } = options;
   const child = await startChild({
     file: `/proc/self/fd/${executableFd}`,
     argv0: "keelson-monitor",
@@ -48,7 +52,7 @@ export async function spawnMonitor({ executableFd, podDirectory, timeoutMs }: Sp
   const readiness = new Socket({ fd: child.pipes[3] ?? -1, writable: false });
   try {
     const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
-    const { pid, ...rest } = await withTimeLimit(ready(readiness, podDirectory), timeoutMs, late);
+    const { pid, ...rest } = await withTimeLimit(ready(readiness, options), timeoutMs, late);
     child.unref();
     return { monitor: connectMonitor(podDirectory), pid, ...rest };
   } catch (error) {
@@ -61,14 +65,18 @@ export async function spawnMonitor({ executableFd, podDirectory, timeoutMs }: Sp
   }
 }
 
-function ready(readiness: Socket, podDirectory: string): Promise<Ready> {
+function ready(readiness: Socket, { podDirectory, onNetwork }: SpawnOptions): Promise<Ready> {
   const notStarted = (reason: string, cause?: unknown) =>
     monitorErrors.monitorNotStarted({ podDirectory, reason }, cause);
   return new Promise((resolve, reject) => {
     const decoder = new FrameDecoder(framesFromMonitor);
     readiness.on("data", (chunk: Buffer) => {
       try {
-        decoder.push(chunk, (type, payload) => resolve(readReadiness(type, payload)));
+        decoder.push(chunk, (type, payload) => {
+          const message = decodeJson(payload);
+          if (type !== FrameType.event) resolve(readReadiness(type, message));
+          else if (message.type === "network") onNetwork?.();
+        });
       } catch (error) {
         if (error instanceof KeelsonError) reject(error);
         else reject(notStarted(error instanceof FrameError ? error.message : String(error), error));
@@ -79,10 +87,9 @@ function ready(readiness: Socket, podDirectory: string): Promise<Ready> {
   });
 }
 
-function readReadiness(type: FrameType, payload: Buffer): Ready {
-  const message = decodeJson(payload);
+function readReadiness(type: FrameType, message: JsonObject): Ready {
   if (type === FrameType.reply) return parseReady(message);
   const failure = type === FrameType.error ? parseFailure(message) : undefined;
-  if (failure === undefined) throw new FrameError("its first frame is neither REPLY nor ERROR");
+  if (failure === undefined) throw new FrameError("it sent what is neither EVENT, REPLY nor ERROR");
   throw new MonitorError(failure);
 }

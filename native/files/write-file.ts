@@ -33,7 +33,7 @@ export async function replaceFile(path: string, content: string | Uint8Array, fl
     { kind: "file", path: draft, content, mode: 0o600, isFlushed: flush !== "nothing" },
     { kind: "rename", path: draft, to: path },
   ];
-  if (flush === "content and name") steps.push({ kind: "flush directory", path: dirname(path) });
+  if (flush === "content and name") steps.push({ kind: "flush", path: dirname(path) });
   try {
     await changeFiles(steps);
   } catch (error) {

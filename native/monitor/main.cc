@@ -23,20 +23,21 @@ constexpr const char* usage =
     "       keelson-monitor --help | --version\n"
     "\n"
     "Makes the sandbox that <pod dir>/sandbox.json describes and serves <pod dir>/monitor.sock.\n"
-    "Descriptor 3 gets one frame when it is ready or has failed. The daemon `keelson serve` starts\n"
+    "Descriptor 3 gets a frame when it is ready or has failed. The daemon `keelson serve` starts\n"
     "one monitor for each pod; nobody else needs to. See native/PROTOCOL.md.\n";
 
-// Descriptor 3: one frame, and its end.
+// Descriptor 3: frames until the sandbox is ready or has failed, and its end.
 class Readiness {
  public:
+  void network_made() { write_frame(FrameType::event, R"({"type":"network"})"); }
   void ready(const Sandbox& sandbox) {
     JsonWriter json;
     json.begin_object().key("pid").value(getpid());
     if (sandbox.init_pid != 0) json.key("init_pid").value(sandbox.init_pid);
     json.end_object();
-    write_frame(FrameType::reply, json.text());
+    write_last(FrameType::reply, json.text());
   }
-  void failed(const Error& error) { write_frame(FrameType::error, error_json(error)); }
+  void failed(const Error& error) { write_last(FrameType::error, error_json(error)); }
 
  private:
   void write_frame(FrameType type, std::string_view payload) {
@@ -44,6 +45,9 @@ class Readiness {
     const std::string frame = whole_frame(type, payload);
     // One write of less than PIPE_BUF. Nobody listening is fine: the socket tells the same.
     if (write(pipe_.get(), frame.data(), frame.size()) < 0) warn("descriptor 3: " + std::string(strerror(errno)));
+  }
+  void write_last(FrameType type, std::string_view payload) {
+    write_frame(type, payload);
     pipe_.reset();
   }
 
@@ -82,7 +86,8 @@ Status run(const std::string& pod_dir, Readiness& readiness) {
   TRY(reaper.open());
   const CgroupHost cgroups = TRY(CgroupHost::detect());
   SandboxSpec spec = TRY(read_sandbox(pod_dir));
-  Sandbox sandbox = TRY(create_sandbox(*loop, reaper, cgroups, std::move(spec), pod_dir));
+  Sandbox sandbox = TRY(create_sandbox(*loop, reaper, cgroups, std::move(spec), pod_dir,
+                                       [&readiness] { readiness.network_made(); }));
   OomScore oom_score;
   oom_score.lower();
 

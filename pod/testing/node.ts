@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, vi } from "vitest";
 import type { Monitor, SpawnedMonitor } from "../../native/index.ts";
 import type { CgroupDriver } from "../cgroup-driver.ts";
-import type { Environment } from "../environment.ts";
+import type { Environment, Monitors } from "../environment.ts";
 import { EventHub } from "../events.ts";
 import type { RuntimeHandler } from "../handlers.ts";
 import { NodePods } from "../pods.ts";
@@ -170,7 +170,7 @@ export class ScriptedNode {
     return {
       host,
       monitors: {
-        spawn: async (podDirectory, timeoutMs) => await this.#spawn(podDirectory, timeoutMs, life),
+        spawn: async (options) => await this.#spawn(options, life),
         connect: (podDirectory) => this.#connect(podDirectory, life),
         kill: async (podDirectory) => {
           if (life.killed) await new Promise(() => undefined);
@@ -206,12 +206,17 @@ export class ScriptedNode {
     };
   }
 
-  async #spawn(podDirectory: string, timeoutMs: number, life: Life): Promise<SpawnedMonitor> {
+  async #spawn(options: Parameters<Monitors["spawn"]>[0], life: Life): Promise<SpawnedMonitor> {
+    const { podDirectory, timeoutMs, onNetwork } = options;
     const late = () => new Error(`the monitor was not ready within ${timeoutMs} ms`);
     const spawn = this.script.call(
       "monitor spawn",
       podDirectory,
-      () => this.addMonitor(podDirectory.slice(podDirectory.lastIndexOf("/") + 1)),
+      () => {
+        const monitor = this.addMonitor(podDirectory.slice(podDirectory.lastIndexOf("/") + 1));
+        onNetwork?.();
+        return monitor;
+      },
       { timeoutMs, late, cancelled: late },
     );
     const monitor = await heard(spawn, life);

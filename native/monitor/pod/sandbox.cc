@@ -178,23 +178,24 @@ int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
   return error == EACCES && user_ns ? write_sysctl_inside(sysctl, user_ns.get()) : error;
 }
 
-// In the pod's namespaces: everything that is set from inside.
-Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
+// In the pod's namespaces: everything that is set from inside. First what the pod's network waits for.
+Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
   const SandboxSpec& spec = sandbox.spec;
-  for (const PodNamespace& space : entered) {
-    if (spec.*space.scope != Scope::pod) continue;
-    sandbox.*space.fd = TRY(pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name)));
-  }
   if (spec.net == Scope::pod) {
     TRY(raise_loopback());
     TRY(set_network_defaults());
   }
+  for (const Sysctl& sysctl : TRY(check_sysctls(spec.sysctls, flags_of(spec)))) {
+    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
+  }
+  for (const PodNamespace& space : entered) {
+    if (spec.*space.scope != Scope::pod) continue;
+    sandbox.*space.fd = TRY(pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name)));
+    if (space.flag == CLONE_NEWNET) network_made();
+  }
   if (spec.uts == Scope::pod && !spec.hostname.empty() &&
       sethostname(spec.hostname.data(), spec.hostname.size()) != 0) {
     return fail_errno("set the hostname " + spec.hostname);
-  }
-  for (const Sysctl& sysctl : TRY(check_sysctls(spec.sysctls, flags_of(spec)))) {
-    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
   }
   if (spec.pid == Scope::pod) {
     PodInit init = TRY(start_pod_init(loop, reaper, sandbox.user_ns.get(), spec.process_label));
@@ -223,14 +224,14 @@ Status enter_new(Sandbox& sandbox) {
 }
 
 // Enters new namespaces, furnishes them, and goes back whatever happened inside.
-Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox) {
+Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
   Fd own[std::size(entered)];
   for (size_t at = 0; at < std::size(entered); ++at) {
     own[at] = Fd(open((std::string("/proc/self/ns/") + entered[at].name).c_str(), O_RDONLY | O_CLOEXEC));
     if (!own[at]) return fail_errno("open the monitor's own namespaces");
   }
   Status furnished = enter_new(sandbox);
-  if (furnished) furnished = furnish(loop, reaper, sandbox);
+  if (furnished) furnished = furnish(loop, reaper, sandbox, network_made);
   for (size_t at = 0; at < std::size(entered); ++at) {
     if (setns(own[at].get(), entered[at].flag) != 0) return fail_errno("go back to the host's namespaces");
   }
@@ -267,11 +268,12 @@ Status make_files(const Sandbox& sandbox) {
                     {{"source", "pod"}, {"mode", "0755"}, {"size", "256k"}, {"nr_inodes", "16"}});
 }
 
-Status make_all(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, Sandbox& sandbox) {
+Status make_all(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, Sandbox& sandbox,
+                const NetworkMade& network_made) {
   const std::string pins = sandbox.pod_dir + "/ns";
   if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
+  TRY(make_namespaces(loop, reaper, sandbox, network_made));
   if (!sandbox.spec.cgroup.empty()) TRY(Cgroup::create(cgroups, sandbox.spec.cgroup));
-  TRY(make_namespaces(loop, reaper, sandbox));
   TRY(make_files(sandbox));
   if (sandbox.spec.ipc == Scope::pod) TRY(make_shm(sandbox));
   return {};
@@ -286,12 +288,12 @@ Status remove_own_cgroup(const CgroupHost& cgroups, const SandboxSpec& spec) {
 }  // namespace
 
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
-                               const std::string& pod_dir) {
+                               const std::string& pod_dir, const NetworkMade& network_made) {
   const std::string pod = "pod " + spec.id;
   Sandbox sandbox;
   sandbox.spec = std::move(spec);
   sandbox.pod_dir = pod_dir;
-  if (Status made = make_all(loop, reaper, cgroups, sandbox); !made) {
+  if (Status made = make_all(loop, reaper, cgroups, sandbox, network_made); !made) {
     // What the undo could not take back matters less than why it had to.
     static_cast<void>(destroy_sandbox(sandbox, cgroups));
     return about(std::unexpected(std::move(made.error())), pod);

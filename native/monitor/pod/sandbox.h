@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,9 +50,12 @@ class CgroupHost;
 class Loop;
 class Reaper;
 
+// Called once the pod's network namespace is pinned and plugins may come.
+using NetworkMade = std::function<void()>;
+
 // Makes everything, running the loop meanwhile; on failure nothing is left.
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
-                               const std::string& pod_dir);
+                               const std::string& pod_dir, const NetworkMade& network_made);
 
 // Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
 // The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.

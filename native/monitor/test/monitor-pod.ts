@@ -279,7 +279,8 @@ export async function spawnMonitor(directory: string): Promise<{ child: ChildPro
   if (!(pipe instanceof Readable)) throw new Error("descriptor 3 is no stream");
   const chunks: Buffer[] = [];
   for await (const chunk of pipe) chunks.push(chunk);
-  const bytes = Buffer.concat(chunks);
+  let bytes = Buffer.concat(chunks);
+  while (bytes.length >= 8 && bytes.readUInt8(0) === Type.event) bytes = bytes.subarray(8 + bytes.readUInt32LE(4));
   if (bytes.length < 8) throw new Error(`the monitor died: ${readFileSync(join(directory, "monitor.log"), "utf8")}`);
   const payload = bytes.subarray(8, 8 + bytes.readUInt32LE(4));
   if (bytes.readUInt8(0) !== Type.reply) throw new CallError(payload);

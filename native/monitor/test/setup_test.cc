@@ -150,7 +150,7 @@ Bundle read_bundle(std::string directory) {
 }
 
 Sandbox read_sandbox(Surroundings& around, const CgroupHost& host, const std::string& pod_dir) {
-  return must(create_sandbox(*around.loop, around.reaper, host, must(parse_sandbox(must(read_file(pod_dir + "/sandbox.json", max_bundle_file)))), pod_dir));
+  return must(create_sandbox(*around.loop, around.reaper, host, must(parse_sandbox(must(read_file(pod_dir + "/sandbox.json", max_bundle_file)))), pod_dir, [] {}));
 }
 
 void end_init(Sandbox& sandbox, const CgroupHost& host) {
