@@ -14,7 +14,7 @@ import { criuProgram } from "../fixtures/criu.ts";
 import { pullHostileImage } from "../fixtures/hostile-image.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
-import { monitorPids } from "../fixtures/processes.ts";
+import { anonymousKilobytes, monitorPids } from "../fixtures/processes.ts";
 import { toolsDirectory } from "../fixtures/tools.ts";
 
 const rounds = Number(process.env.KEELSON_RACE_ROUNDS ?? 60);
@@ -270,8 +270,7 @@ test("59: 150,000 streams opened and reset at once cost the daemon neither its l
       await client.version({});
       slowest = Math.max(slowest, performance.now() - began);
     }
-    const text = await readFile(`/proc/${daemon.pid}/status`, "utf8");
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+    return (await anonymousKilobytes(daemon.pid)) / 1024;
   };
   const sizes = [await flood(), await flood(), await flood(), await flood()];
   const figures = `${sizes.map((size) => size.toFixed(0)).join(", ")} MB after each quarter`;

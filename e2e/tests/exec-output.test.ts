@@ -1,10 +1,10 @@
 // ExecSync with much output: what many such calls at once cost the daemon, and when it gives that back.
 
-import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
+import { anonymousKilobytes } from "../fixtures/processes.ts";
 
 const mebibyte = 1 << 20;
 
@@ -18,17 +18,16 @@ beforeAll(async () => {
 });
 afterAll(() => node.close());
 
-/** Bytes of memory the daemon has. */
-async function resident(): Promise<number> {
-  const status = await readFile(`/proc/${node.daemon.pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024;
+/** Bytes of memory the daemon has of its own. */
+async function held(): Promise<number> {
+  return (await anonymousKilobytes(node.daemon.pid)) * 1024;
 }
 
 /** The memory once it is below that, or 5 s from now. */
 async function settled(below: number): Promise<number> {
   const end = performance.now() + 5_000;
   for (;;) {
-    const bytes = await resident();
+    const bytes = await held();
     if (bytes < below || performance.now() > end) return bytes;
     await delay(50);
   }
@@ -39,10 +38,10 @@ const loud = () =>
   node.client.execSync({ containerId, cmd: ["dd", "if=/dev/zero", "bs=64k", "count=320", "status=none"] });
 
 test("24 large outputs at once have a budget, and what they took is given back within seconds", async () => {
-  const before = await resident();
+  const before = await held();
   let peak = before;
   const sampler = setInterval(async () => {
-    peak = Math.max(peak, await resident());
+    peak = Math.max(peak, await held());
   }, 20);
   const answers = await Promise.allSettled(Array.from({ length: 24 }, loud));
   clearInterval(sampler);

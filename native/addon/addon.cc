@@ -366,6 +366,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("hostCapabilities", method_at_once(env, bounding_capabilities, to_bigint));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
   exports.Set("trimHeap", method_at_once(env, trim_heap));
+  exports.Set("letGoOfProgram", method_at_once(env, let_go_of_program));
   exports.Set("exitNow", method_at_once<size>(env, [](uint64_t code) { _exit(static_cast<int>(code)); }));
   return exports;
 }

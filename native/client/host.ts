@@ -208,6 +208,8 @@ export interface Host {
   unblockUsr1(): void;
   /** Gives what the C heap holds free back to the kernel (malloc_trim(3)). */
   trimHeap(): void;
+  /** Unmaps this program's own code and constants (madvise(2), MADV_DONTNEED); what is needed comes back by page faults. */
+  letGoOfProgram(): void;
   /**
    * Ends the process at once. process.exit joins the threads that files are read in, and one that waits for a dead
    * file system never comes back.
@@ -258,6 +260,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     hostCapabilities: () => addon.hostCapabilities(),
     unblockUsr1: () => addon.unblockUsr1(),
     trimHeap: () => addon.trimHeap(),
+    letGoOfProgram: () => addon.letGoOfProgram(),
     exitNow: (code) => addon.exitNow(code),
   };
 }
@@ -302,6 +305,7 @@ const methods = [
   "hostCapabilities",
   "unblockUsr1",
   "trimHeap",
+  "letGoOfProgram",
   "exitNow",
 ] as const satisfies readonly (keyof Host)[];
 

@@ -33,6 +33,7 @@ export function scriptedHost(script: Script): Host {
     compileSeccomp: async () => Buffer.alloc(8),
     hostCapabilities: () => 0n,
     trimHeap: () => undefined,
+    letGoOfProgram: () => undefined,
     unblockUsr1: () => undefined,
     syncFileSystem: unscripted("syncFileSystem"),
     openInside: unscripted("openInside"),

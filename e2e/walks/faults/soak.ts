@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 import Long from "long";
 import { viewHost } from "../../fixtures/host-view.ts";
 import { startNode, type TestNode } from "../../fixtures/node.ts";
-import { descriptors, residentKilobytes } from "../../fixtures/processes.ts";
+import { anonymousKilobytes, descriptors } from "../../fixtures/processes.ts";
 
 const atOnce = 8;
 const quarters = 4;
@@ -20,7 +20,7 @@ const restMs = 3_000;
  * listed, by nothing. A leak of 8 kB for each pod is 12 MB in three quarters of 2,000.
  */
 const slack: ReadonlyMap<string, number> = new Map([
-  ["RSS kB", 12_000],
+  ["RssAnon kB", 12_000],
   ["descriptors", 2],
   ["threads", 1],
   ["bytes below run/", 4096],
@@ -79,7 +79,7 @@ async function count(node: TestNode, everSeen: ReadonlySet<string>): Promise<Cou
   const [run, root] = [await below(join(directory, "run")), await below(join(directory, "root"))];
   return new Map(
     Object.entries({
-      "RSS kB": await residentKilobytes(daemon.pid),
+      "RssAnon kB": await anonymousKilobytes(daemon.pid),
       descriptors: await descriptors(daemon.pid),
       threads: (await readdir(`/proc/${daemon.pid}/task`)).length,
       mounts: (await readFile("/proc/self/mountinfo", "utf8")).split("\n").filter((line) => line.includes(directory))

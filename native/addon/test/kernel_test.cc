@@ -20,6 +20,16 @@ namespace keelson {
 
 namespace {
 
+const char constant[] = "a constant of the program";
+
+void a_program_goes_on_when_its_pages_are_let_go() {
+  static int counter = 7;
+  ++counter;
+  let_go_of_program();
+  CLAIM(std::string(constant) == "a constant of the program");
+  CLAIM(counter == 8);
+}
+
 // A namespace outlives its last process by the pin, and is told apart from what is none.
 void a_pin_keeps_a_network_namespace(const std::string& base) {
   int ready[2];
@@ -101,6 +111,7 @@ void profiles_are_checked() {
 }  // namespace
 
 void test_kernel(const std::string& base) {
+  a_program_goes_on_when_its_pages_are_let_go();
   a_pin_keeps_a_network_namespace(base);
   a_sealed_copy_cannot_change(base);
   profiles_are_checked();
