@@ -4,7 +4,7 @@
 // (sink.ts), tries without progress (RetryPolicy). What waits is the sink's own buffer.
 
 import type { Writable } from "node:stream";
-import { passedBuffer } from "../native/index.ts";
+import { passedBuffer, reuseBuffers } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
@@ -31,6 +31,7 @@ const goodProgress = 1024 * 1024;
 
 /** Copies a blob. Rejects with RegistryUnavailable when tries run out, FailedPrecondition when the size is wrong. */
 export async function copyBlob(copy: BlobCopy): Promise<void> {
+  using _reuse = reuseBuffers();
   let offset = copy.start;
   for (let next = 2; ; next++) {
     const response = await copy.open(offset);

@@ -29,6 +29,10 @@ Status unblock_usr1();
 // leave a heap grows to three times what is in use. For the whole process, before it starts its work.
 void limit_kept_memory();
 
+// Buffers of that many bytes and more are mapped one by one: freed, they are gone, but each costs two calls and a fault
+// for every page. At most 32 MiB, mallopt(3).
+void map_buffers_from(uint64_t bytes);
+
 // Gives freed memory of the C heap back to the kernel: by itself glibc keeps up to tens of MiB.
 void trim_heap();
 

@@ -47,12 +47,47 @@ for (let turns = 0; left() > 0 && turns < 500; turns += 1) await delay(10);
 console.log(young, left());
 `;
 
+/** Page faults of 2,000 buffers as sockets are read into, few of them at a time; at rest, in a stream, and at rest again. */
+const faults = `
+import { collect, reuseBuffers } from "${import.meta.dirname}/memory.ts";
+import { loadHost } from "${import.meta.dirname}/host.ts";
+loadHost();
+const pass = (buffers) => {
+  for (let at = 1; at <= buffers; at += 1) {
+    Buffer.allocUnsafeSlow(64 << 10).fill(1);
+    if (at % 20 === 0) collect("minor");
+  }
+};
+const count = () => {
+  pass(200);
+  const before = process.resourceUsage().minorPageFault;
+  pass(2_000);
+  return process.resourceUsage().minorPageFault - before;
+};
+const figures = [count()];
+{
+  using first = reuseBuffers();
+  {
+    using second = reuseBuffers();
+  }
+  figures.push(count());
+}
+console.log(...figures, count());
+`;
+
 function run(script: string) {
   return promisify(execFile)(process.execPath, [...flags, "--input-type=module", "--eval", script]);
 }
 
 test("a collection is of the whole heap, unless it is asked for what is young", async () => {
   expect((await run(drop)).stdout.trim()).toBe("64 0");
+});
+
+test("the buffers of a stream come out of memory that is there, and at rest none is kept for them", async () => {
+  const [before = 0, within = Number.NaN, after = 0] = (await run(faults)).stdout.trim().split(" ").map(Number);
+  expect(before).toBeGreaterThan(20_000);
+  expect(within).toBeLessThan(before / 2);
+  expect(after).toBeGreaterThan(20_000);
 });
 
 test("a stream of buffers makes V8 collect what is young, and not the whole heap again and again", async () => {

@@ -36,11 +36,15 @@ std::string xattr_step(const std::string& name) { return "set the attribute " + 
 // xattr(7): the kernel has user.* for files and directories only.
 bool fits_node(const std::string& name) { return !name.starts_with("user."); }
 
-// Of an open file or directory; leaves times alone (later writes would change them again). In this order: chown(2)
-// takes setuid, setgid and file capabilities away.
+// Of an open file or directory, as far as it was not made with them; leaves times alone (later writes would change them
+// again). In this order: chown(2) takes setuid, setgid and file capabilities away.
 Status set_attributes(int fd, const Entry& entry) {
-  if (fchown(fd, entry.uid, entry.gid) != 0) return fail_errno("set the owner");
-  if (fchmod(fd, entry.mode) != 0) return fail_errno("set the mode");
+  struct stat made {};
+  if (fstat(fd, &made) != 0) return fail_errno("look at it");
+  const bool is_owned = made.st_uid == entry.uid && made.st_gid == entry.gid;
+  if (!is_owned && fchown(fd, entry.uid, entry.gid) != 0) return fail_errno("set the owner");
+  const bool has_mode = is_owned && (made.st_mode & 07777) == entry.mode;
+  if (!has_mode && fchmod(fd, entry.mode) != 0) return fail_errno("set the mode");
   for (const Xattr& xattr : entry.xattrs) {
     if (is_for_the_host(xattr.name)) continue;
     if (fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
@@ -154,7 +158,7 @@ Result<int> LayerWriter::make(int parent, const char* name, const char* step, co
 
 Status LayerWriter::write_file(const Entry& entry, int parent, const char* name, TarReader& reader) {
   Fd file(TRY(make(parent, name, "make the file", [&] {
-    return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry.mode & 0777);
   })));
   for (;;) {
     std::span<const uint8_t> piece = TRY(reader.content());

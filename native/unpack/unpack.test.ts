@@ -108,6 +108,20 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(made.get("a/b/c")).toMatchObject({ type: "file", mode: "0o600", owner: [5, 0] });
   });
 
+  test("gives each entry its own group and mode below a directory that hands its group down", () => {
+    const made = unpacked(
+      "layer",
+      { name: "shared/", type: "5", mode: 0o2775, uid: 3, gid: 7 },
+      { name: "shared/roots", content: "x", mode: 0o644 },
+      { name: "shared/setgid", content: "x", mode: 0o2755, gid: 7 },
+      { name: "shared/deeper/", type: "5", mode: 0o750 },
+    );
+    expect(made.get("shared")).toMatchObject({ mode: "0o2775", owner: [3, 7] });
+    expect(made.get("shared/roots")).toMatchObject({ mode: "0o644", owner: [0, 0] });
+    expect(made.get("shared/setgid")).toMatchObject({ mode: "0o2755", owner: [0, 7] });
+    expect(made.get("shared/deeper")).toMatchObject({ mode: "0o750", owner: [0, 0] });
+  });
+
   test("gives directories their times after all files are made", () => {
     const made = unpacked(
       "layer",

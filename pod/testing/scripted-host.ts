@@ -32,6 +32,7 @@ export function scriptedHost(script: Script): Host {
     readFromLayers: async (_layers, paths) => paths.map(() => ({ kind: "missing" })),
     compileSeccomp: async () => Buffer.alloc(8),
     hostCapabilities: () => 0n,
+    mapBuffersFrom: () => undefined,
     trimHeap: () => undefined,
     letGoOfProgram: () => undefined,
     unblockUsr1: () => undefined,
