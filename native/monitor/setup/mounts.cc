@@ -191,9 +191,11 @@ void make_v1(const Child& child, int target, const PlannedMount& mount) {
   attach_inside(child, tmpfs.get(), target, path);
   for (const CgroupEntry& entry : mount.entries) {
     const char* name = entry.name.c_str();
-    const Fd place = child.check(make_directory_in_root(tmpfs.get(), name), Step::make_mount_target, path);
+    // Nobody else has been in this file system: what is made is what is found.
+    child.check(mkdirat(tmpfs.get(), name, 0755), Step::make_mount_target, path);
     shape_entry(child, entry.tree.get(), mount.spec);
-    child.check(attach_mount(entry.tree.get(), place.get()), Step::mount, entry.directory.c_str());
+    child.check(move_mount(entry.tree.get(), "", tmpfs.get(), name, MOVE_MOUNT_F_EMPTY_PATH), Step::mount,
+                entry.directory.c_str());
     for (const std::string& alias : entry.aliases) {
       child.check(symlinkat(name, tmpfs.get(), alias.c_str()), Step::mount, path);
     }
