@@ -73,7 +73,7 @@ export function reuseBuffers(): Disposable {
 /** How often it is looked whether the daemon has grown. */
 const lookEveryMs = 10_000;
 /** What is worth a collection. */
-const grownBytes = 4 * 1024 * 1024;
+const grownBytes = 2 * 1024 * 1024;
 /** The share of the time since the last look for which an idle daemon's event loop has worked at most. */
 const idleShare = 0.05;
 

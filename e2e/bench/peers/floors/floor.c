@@ -4,6 +4,7 @@
 //   floor start ROOT SCRATCH COUNT CGROUP...    only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
 //   floor exec ROOT SCRATCH COUNT CGROUP...     the same of an exec into a running container
 //   floor flush SCRATCH COUNT                   a file of 2 KiB replaced by a new one that is on disk first
+//   floor write SCRATCH FILES BYTES             so many files of that size, a hundred in a directory, with owner, mode and times
 //   floor read COUNT <LIST                      all files whose paths LIST has, one a line, read once more, COUNT times
 //
 // ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays; a container gets a cgroup of its own below each
@@ -291,12 +292,50 @@ static int measure_reads(int count) {
     return 0;
 }
 
+static void write_file(int directory, const char *name, const char *content, size_t size) {
+    int file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (file < 0) err(1, "making file %s", name);
+    for (size_t done = 0; done < size;) {
+        ssize_t wrote = write(file, content + done, size - done);
+        if (wrote < 0) err(1, "writing file %s", name);
+        done += (size_t)wrote;
+    }
+    const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    if (futimens(file, times) != 0) err(1, "futimens of file %s", name);
+    if (close(file) != 0) err(1, "close of file %s", name);
+}
+
+static int measure_writes(const char *scratch, int files, size_t size) {
+    enum { per_directory = 100 };
+    char *content = malloc(size);
+    if (content == NULL) err(1, "malloc");
+    memset(content, 'x', size);
+    long long from = wall(), cpu = own_cpu();
+    int directory = -1;
+    for (int i = 0; i < files; i++) {
+        char name[PATH_MAX];
+        if (i % per_directory == 0) {
+            if (directory >= 0) close(directory);
+            join(name, scratch, "directory", i / per_directory);
+            make_directory(name);
+            directory = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            if (directory < 0) err(1, "open %s", name);
+        }
+        snprintf(name, sizeof name, "file-%d", i);
+        write_file(directory, name, content, size);
+    }
+    printf("%lld %lld\n", wall() - from, own_cpu() - cpu);
+    free(content);
+    return 0;
+}
+
 int main(int argc, char *argv[]) {
     if (argc >= 3 && strcmp(argv[1], "run") == 0) return run(argv + 2);
     if (argc >= 5 && strcmp(argv[1], "start") == 0) return measure_starts(argv[2], argv[3], atoi(argv[4]), argv + 5);
     if (argc >= 5 && strcmp(argv[1], "exec") == 0) return measure_execs(argv[2], argv[3], atoi(argv[4]), argv + 5);
     if (argc == 4 && strcmp(argv[1], "flush") == 0) return measure_flushes(argv[2], atoi(argv[3]));
+    if (argc == 5 && strcmp(argv[1], "write") == 0) return measure_writes(argv[2], atoi(argv[3]), (size_t)atol(argv[4]));
     if (argc == 3 && strcmp(argv[1], "read") == 0) return measure_reads(atoi(argv[2]));
     errx(2, "usage: floor run PROGRAM [ARGUMENT]... | floor start|exec ROOT SCRATCH COUNT CGROUP... | floor flush SCRATCH COUNT | "
-            "floor read COUNT <LIST");
+            "floor write SCRATCH FILES BYTES | floor read COUNT <LIST");
 }

@@ -14,6 +14,8 @@ import { statsFiles } from "./stats-files.ts";
 export interface Floors {
   /** Measures each once or more; without the programs a floor needs, it is left out. */
   turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
+  /** Writes so many files of that size, and leaves them: an ext4 looks at inodes that were freed when it takes new ones. */
+  write(files: number, bytes: number): Promise<Cost>;
   /** Looks up what the statistics of these pods, or of their containers alone, are made of; what it resolves to reads it. */
   statsReader(of: "containers" | "pods", pods: readonly Pod[]): Promise<(count: number) => Promise<Cost[]>>;
 }
@@ -62,6 +64,16 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
       for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
       for (const each of await measured(floor, ["flush", directory, String(flushesPerTurn)])) cost("flush", each);
+    },
+    write: async (files, bytes) => {
+      const scratch = await mkdtemp(join(directory, "written-"));
+      const [cost = { wall: Number.NaN, cpu: Number.NaN }] = await measured(floor, [
+        "write",
+        scratch,
+        String(files),
+        String(bytes),
+      ]);
+      return cost;
     },
     statsReader: async (of, pods) => {
       const files = await Promise.all(pods.map(async (pod) => await statsFiles(of, pod)));

@@ -38,6 +38,8 @@ export type FloorKey =
   | "kernel-exec-cpu"
   | "flush"
   | "flush-cpu"
+  | "files"
+  | "files-cpu"
   | "grpc"
   | "grpc-cpu"
   | "grpc-pss"
@@ -170,8 +172,13 @@ const table = [
   { key: "daemon-pss", title: "PSS of the daemon", unit: "MB", floors: [{ name: "gRPC alone", key: "grpc-pss" }] },
   { key: "helpers-pss", title: "PSS of monitors, shims, conmons", unit: "MB" },
   { key: "idle", title: "CPU while idle", unit: "ms/s" },
-  { key: "pull", title: "pull of a large image", unit: "s" },
-  { key: "pull-cpu", title: "pull of a large image", unit: "CPU s" },
+  { key: "pull", title: "pull of a large image", unit: "s", floors: [{ name: "its files written", key: "files" }] },
+  {
+    key: "pull-cpu",
+    title: "pull of a large image",
+    unit: "CPU s",
+    floors: [{ name: "its files written", key: "files-cpu" }],
+  },
   { key: "log", title: "200 MiB of log lines", unit: "MB/s" },
   { key: "log-cpu", title: "200 MiB of log lines", unit: "CPU ms" },
   { key: "recovery-few", title: "kill -9 to all listed, 20 pods", unit: "ms", floors: grpcStart },

@@ -7,21 +7,30 @@ import { toolsDirectory } from "../../../fixtures/tools.ts";
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
 import { describeLargeImage, images, serveLargeImages } from "../images.ts";
+import { largeImage } from "../large-image.ts";
 import { takeTurns } from "../rotation.ts";
+import type { Server } from "../servers/server.ts";
 
 const pullDeadlineMs = 300_000;
 
-export async function pull({ servers, samples, pulls, note }: Bench): Promise<void> {
+export async function pull({ servers, floors, samples, pulls, note }: Bench): Promise<void> {
   const registry = await serveLargeImages(toolsDirectory(process.env), pulls);
   // A pull is too long to be done once for nothing, and what it warms up is little of it.
   const warmUps = 0;
-  await takeTurns(
-    servers,
+  await takeTurns<Server | "files">(
+    [...servers, "files"],
     pulls,
-    async ({ client, cgroup, name }, round) => {
-      const image = { image: images.large(round + 1) };
+    async (participant, round) => {
       // So that nobody waits for what another has written.
       await promisify(execFile)("sync");
+      if (participant === "files") {
+        const { wall, cpu } = await floors.write(largeImage.files, largeImage.meanSize);
+        samples.add("files", "floor", wall / 1000);
+        samples.add("files-cpu", "floor", cpu / 1000);
+        return;
+      }
+      const { client, cgroup, name } = participant;
+      const image = { image: images.large(round + 1) };
       const before = await cgroupCpu(cgroup);
       const [took] = await timed(() => client.pullImage({ image }, pullDeadlineMs));
       samples.add("pull", name, took / 1000);
