@@ -365,7 +365,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("reapPrograms", method_at_once<&Arguments::pids>(env, reap_programs, to_array<to_reaped_program, ReapedProgram>));
   exports.Set("hostCapabilities", method_at_once(env, bounding_capabilities, to_bigint));
   exports.Set("unblockUsr1", Napi::Function::New(env, unblockUsr1));
-  exports.Set("mapBuffersFrom", method_at_once<size>(env, map_buffers_from));
+  exports.Set("limitKeptMemory", method_at_once(env, limit_kept_memory));
+  exports.Set("reuseFreedBuffers", method_at_once(env, reuse_freed_buffers));
   exports.Set("trimHeap", method_at_once(env, trim_heap));
   exports.Set("letGoOfProgram", method_at_once(env, let_go_of_program));
   exports.Set("exitNow", method_at_once<size>(env, [](uint64_t code) { _exit(static_cast<int>(code)); }));

@@ -84,14 +84,18 @@ Status unblock_usr1() {
 }
 
 void limit_kept_memory() {
-  map_buffers_from(32 << 10);
+  // Of a size of their own: freed, they are gone. To set it also keeps glibc from raising it by itself.
+  mallopt(M_MMAP_THRESHOLD, 32 << 10);
   mallopt(M_TRIM_THRESHOLD, 128 << 10);
   // Else one for each of a dozen threads, each with its holes.
   mallopt(M_ARENA_MAX, 1);
 }
 
-// To set it also keeps glibc from raising it by itself.
-void map_buffers_from(uint64_t bytes) { mallopt(M_MMAP_THRESHOLD, static_cast<int>(bytes)); }
+void reuse_freed_buffers() {
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
+  // More than is under way between two collections.
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
+}
 
 void trim_heap() { ::malloc_trim(0); }
 

@@ -26,12 +26,12 @@ uint64_t bounding_capabilities();
 Status unblock_usr1();
 
 // Makes glibc keep little of what is freed: answers come and go in buffers of tens of KiB, and in the holes that they
-// leave a heap grows to three times what is in use. For the whole process, before it starts its work.
+// leave a heap grows to three times what is in use. For the whole process; it begins with this.
 void limit_kept_memory();
 
-// Buffers of that many bytes and more are mapped one by one: freed, they are gone, but each costs two calls and a fault
-// for every page. At most 32 MiB, mallopt(3).
-void map_buffers_from(uint64_t bytes);
+// Until limit_kept_memory() is called again: buffers of 64 KiB come out of memory that others of them have left. Mapped
+// one by one, each costs two calls and a fault for every page.
+void reuse_freed_buffers();
 
 // Gives freed memory of the C heap back to the kernel: by itself glibc keeps up to tens of MiB.
 void trim_heap();

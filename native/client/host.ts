@@ -206,8 +206,10 @@ export interface Host {
   hostCapabilities(): bigint;
   /** Lets SIGUSR1 reach its listeners: under --disable-sigusr1 Node keeps it blocked. For the main thread. */
   unblockUsr1(): void;
-  /** Buffers of that many bytes and more are mapped one by one, and gone when they are freed (mallopt(3), M_MMAP_THRESHOLD). */
-  mapBuffersFrom(bytes: number): void;
+  /** Has the C library keep little of what is freed, as it does from when the addon is loaded (mallopt(3)). */
+  limitKeptMemory(): void;
+  /** Has it keep buffers of 64 KiB for others of them, until `limitKeptMemory`. */
+  reuseFreedBuffers(): void;
   /** Gives what the C heap holds free back to the kernel (malloc_trim(3)). */
   trimHeap(): void;
   /** Unmaps this program's own code and constants (madvise(2), MADV_DONTNEED); what is needed comes back by page faults. */
@@ -261,7 +263,8 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     reapPrograms: (pids) => addon.reapPrograms(pids),
     hostCapabilities: () => addon.hostCapabilities(),
     unblockUsr1: () => addon.unblockUsr1(),
-    mapBuffersFrom: (bytes) => addon.mapBuffersFrom(bytes),
+    limitKeptMemory: () => addon.limitKeptMemory(),
+    reuseFreedBuffers: () => addon.reuseFreedBuffers(),
     trimHeap: () => addon.trimHeap(),
     letGoOfProgram: () => addon.letGoOfProgram(),
     exitNow: (code) => addon.exitNow(code),
@@ -307,7 +310,8 @@ const methods = [
   "reapPrograms",
   "hostCapabilities",
   "unblockUsr1",
-  "mapBuffersFrom",
+  "limitKeptMemory",
+  "reuseFreedBuffers",
   "trimHeap",
   "letGoOfProgram",
   "exitNow",

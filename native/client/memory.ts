@@ -46,25 +46,22 @@ export function passedBuffer(bytes: number): void {
   collect("minor");
 }
 
-/** What the addon sets when it is loaded, limit_kept_memory in kernel.cc. */
-const mappedAtRestBytes = 32 * 1024;
-/** Above the 64 KiB into which Node.js reads from sockets. */
-const mappedInStreamsBytes = 128 * 1024;
 let streams = 0;
 
 /**
- * Until disposed of, buffers of 64 KiB come out of memory that others of them have left: each mapped anew takes a fault for
- * each of its pages, a tenth of the processor time of a pull. At other times they would leave holes for good.
+ * Until disposed of, the buffers into which Node.js reads from sockets, 64 KiB each, come out of memory that others of them
+ * have left: each mapped anew takes a fault for each of its pages, a tenth of the processor time of a pull. At other times
+ * they would leave holes for good.
  */
 export function reuseBuffers(): Disposable {
   const host = ownHost();
-  if (streams === 0) host.mapBuffersFrom(mappedInStreamsBytes);
+  if (streams === 0) host.reuseFreedBuffers();
   streams += 1;
   return {
     [Symbol.dispose]: () => {
       streams -= 1;
       if (streams > 0) return;
-      host.mapBuffersFrom(mappedAtRestBytes);
+      host.limitKeptMemory();
       host.trimHeap();
     },
   };
