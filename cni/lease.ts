@@ -4,8 +4,8 @@
 // at ADD, since the files in /etc/cni/net.d may change or go while the pod lives. ADD's result is a second line of it, which
 // nobody waits for the disk with: a power cut may take it or leave half of it, and DEL goes without the result then, as
 // after an ADD that was cut short. The first line is written before the first plugin runs, and on disk before the ADD is
-// answered: a power cut between the two takes what the plugins made in the kernel as well. What is not a whole line is of
-// no ADD.
+// answered: a power cut between the two takes what the plugins made in the kernel as well. What is not a whole line belongs
+// to an ADD that was never answered.
 
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
