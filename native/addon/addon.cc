@@ -25,6 +25,7 @@
 #include "addon/seccomp.h"
 #include "addon/service_manager.h"
 #include "addon/spawn.h"
+#include "common/own_program.h"
 #include "common/tree.h"
 
 namespace keelson {

@@ -1,7 +1,6 @@
 #include "addon/kernel.h"
 
 #include <fcntl.h>
-#include <link.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -10,8 +9,6 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <span>
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U  // Linux 6.3, linux/memfd.h
@@ -98,22 +95,5 @@ void reuse_freed_buffers() {
 }
 
 void trim_heap() { ::malloc_trim(0); }
-
-namespace {
-
-int unmap_unwritten(dl_phdr_info* object, size_t, void*) {
-  const uintptr_t page = static_cast<uintptr_t>(::getpagesize());
-  for (const ElfW(Phdr)& segment : std::span(object->dlpi_phdr, object->dlpi_phnum)) {
-    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
-    const uintptr_t begin = (object->dlpi_addr + segment.p_vaddr) & ~(page - 1);
-    const uintptr_t end = object->dlpi_addr + segment.p_vaddr + segment.p_filesz;
-    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-  }
-  return 1;  // the first object is the program itself
-}
-
-}  // namespace
-
-void let_go_of_program() { ::dl_iterate_phdr(unmap_unwritten, nullptr); }
 
 }  // namespace keelson

@@ -36,8 +36,4 @@ void reuse_freed_buffers();
 // Gives freed memory of the C heap back to the kernel: by itself glibc keeps up to tens of MiB.
 void trim_heap();
 
-// Unmaps the pages of this process's own program that are as in its file, code and constants (madvise(2), MADV_DONTNEED):
-// what is still needed comes back from the page cache by a minor fault for each 64 KiB.
-void let_go_of_program();
-
 }  // namespace keelson

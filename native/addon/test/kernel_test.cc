@@ -15,6 +15,7 @@
 #include "addon/network.h"
 #include "addon/seccomp.h"
 #include "addon/test/claims.h"
+#include "common/own_program.h"
 
 namespace keelson {
 

@@ -1,6 +1,5 @@
 #include "monitor/server/loop.h"
 
-#include <link.h>
 #include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -9,7 +8,7 @@
 #include <array>
 #include <span>
 
-extern const ElfW(Ehdr) __ehdr_start;  // of this program, by the linker
+#include "common/own_program.h"
 
 namespace keelson {
 
@@ -133,19 +132,6 @@ namespace {
 
 constexpr size_t all_buffers = SharedBuffers::read_size + SharedBuffers::format_size;
 
-// Lets go of the program's pages that are as in its file: code and constants. They stay in the page cache and come
-// back by a fault for each 64 KiB, so that from here to epoll_wait(2) little of the C library should be called.
-void give_back_program() {
-  char* start = reinterpret_cast<char*>(const_cast<ElfW(Ehdr)*>(&__ehdr_start));
-  const auto* headers = reinterpret_cast<const ElfW(Phdr)*>(start + __ehdr_start.e_phoff);
-  const std::span segments(headers, __ehdr_start.e_phnum);
-  const auto first = std::ranges::find(segments, ElfW(Word){PT_LOAD}, &ElfW(Phdr)::p_type);
-  for (const ElfW(Phdr)& segment : segments) {
-    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
-    madvise(start + (segment.p_vaddr - first->p_vaddr), segment.p_memsz, MADV_DONTNEED);
-  }
-}
-
 }  // namespace
 
 SharedBuffers::~SharedBuffers() {
@@ -171,7 +157,8 @@ void limit_kept_memory() {
 void give_back_memory(SharedBuffers& buffers) {
   buffers.give_back();
   malloc_trim(0);
-  give_back_program();
+  // From here to epoll_wait(2) little of the C library should be called: it would come back.
+  let_go_of_program();
 }
 
 }  // namespace keelson

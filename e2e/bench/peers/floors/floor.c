@@ -4,7 +4,7 @@
 //   floor start ROOT SCRATCH COUNT CGROUP...    only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
 //   floor exec ROOT SCRATCH COUNT CGROUP...     the same of an exec into a running container
 //   floor flush SCRATCH COUNT                   a file of 2 KiB replaced by a new one that is on disk first
-//   floor write SCRATCH FILES BYTES             so many files of that size, a hundred in a directory, with owner, mode and times
+//   floor write SCRATCH FILES BYTES             so many files of that size, a hundred in a directory, with mode and times
 //   floor read COUNT <LIST                      all files whose paths LIST has, one a line, read once more, COUNT times
 //
 // ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays; a container gets a cgroup of its own below each
