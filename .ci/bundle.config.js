@@ -15,9 +15,23 @@ const loadedAtStart = new Set([
   "ws",
 ]);
 
+// V8 keeps a text of which one character is beyond Latin-1 with two bytes for each.
+const oneByte = {
+  name: "one-byte",
+  renderChunk: (code) =>
+    code.replace(/[^\0-\xff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+};
+
 export default {
   input: { "cri/cli/main": "dist/cri/cli/main.js", "image/file-digest": "dist/image/file-digest.js" },
   platform: "node",
   external: (id) => (/^[a-z@]/.test(id) && !loadedAtStart.has(id)) || id.endsWith("/paths.js"),
-  output: { dir: "dist", entryFileNames: "[name].js", chunkFileNames: "cri/cli/[name]-[hash].js" },
+  plugins: [oneByte],
+  output: {
+    dir: "dist",
+    entryFileNames: "[name].js",
+    chunkFileNames: "cri/cli/[name]-[hash].js",
+    // The text stays in memory. Lines stay too, for stack traces.
+    comments: false,
+  },
 };

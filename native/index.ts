@@ -15,7 +15,7 @@ export {
 } from "./client/errors.ts";
 export * from "./client/host.ts";
 export { HostError, hostErrors } from "./client/host-errors.ts";
-export { collect, giveBackWhenIdle, MemoryReturn, passedBuffer, reuseBuffers } from "./client/memory.ts";
+export { collect, giveBackWhenGrown, MemoryReturn, passedBuffer, reuseBuffers } from "./client/memory.ts";
 export * from "./client/monitor.ts";
 export { connectMonitor } from "./client/monitor-client.ts";
 export { MonitorError, monitorErrors, monitorRefusalErrors } from "./client/monitor-errors.ts";

@@ -54,7 +54,10 @@ export function fieldCache<Key extends object, Message>(
   return (key) => {
     const held = known.get(key);
     if (held !== undefined) return held;
-    const bytes = messageField(number, encoder.encode(describe(key)).finish());
+    const field = messageField(number, encoder.encode(describe(key)).finish());
+    // Small buffers are cut from blocks of 64 KiB, each kept as long as any of its pieces: this one is kept alone.
+    const bytes = Buffer.allocUnsafeSlow(field.length);
+    field.copy(bytes);
     known.set(key, bytes);
     return bytes;
   };

@@ -8,7 +8,7 @@ import { hostPlatform } from "../../image/platform.ts";
 import { openImageStore, storeDefaults } from "../../image/store.ts";
 import {
   firstLine,
-  giveBackWhenIdle,
+  giveBackWhenGrown,
   isDoneWithin,
   type Log,
   loadHost,
@@ -171,7 +171,7 @@ export async function serve(
   });
   await manager.ready(`Serving ${config.socket}`);
   using _watchdog = manager.watch(config.socket);
-  using _memory = giveBackWhenIdle(host);
+  using _memory = giveBackWhenGrown(host);
   void pods.tidy();
   if (!stop.aborted) await once(stop, "abort");
   log("info", "stopping; pods run on");

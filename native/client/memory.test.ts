@@ -1,59 +1,77 @@
-// When an idle daemon gives memory back.
+// When a daemon gives memory back.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { giveBackWhenIdle } from "./memory.ts";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { giveBackWhenGrown } from "./memory.ts";
 
 const mebibyte = 1024 * 1024;
-let returns: number;
-let letGos: number;
-let held: number;
-let utilization: number;
 
-beforeEach(() => {
-  vi.useFakeTimers();
-  returns = 0;
-  letGos = 0;
-  held = 80 * mebibyte;
-  utilization = 0;
-  vi.spyOn(performance, "eventLoopUtilization").mockImplementation(() => ({ idle: 0, active: 0, utilization }));
-});
+describe("a daemon that is looked at every ten seconds", () => {
+  let resident: { own: number; ofFiles: number };
+  let did: { collections: number; trims: number; letGos: number };
+  let utilization: number;
+  let watch: Disposable;
 
-afterEach(() => {
-  vi.useRealTimers();
-  vi.restoreAllMocks();
-});
+  beforeEach(() => {
+    vi.useFakeTimers();
+    resident = { own: 80 * mebibyte, ofFiles: 48 * mebibyte };
+    did = { collections: 0, trims: 0, letGos: 0 };
+    utilization = 0;
+    vi.spyOn(performance, "eventLoopUtilization").mockImplementation(() => ({ idle: 0, active: 0, utilization }));
+    const host = {
+      trimHeap: () => {
+        did.trims += 1;
+      },
+      letGoOfProgram: () => {
+        did.letGos += 1;
+        resident.ofFiles = 8 * mebibyte;
+      },
+    };
+    const collect = () => {
+      did.collections += 1;
+    };
+    watch = giveBackWhenGrown(host, { resident: () => ({ ...resident }), collect });
+  });
 
-function returnsAfterALook(): number {
-  vi.advanceTimersByTime(10_000);
-  return returns;
-}
+  afterEach(() => {
+    watch[Symbol.dispose]();
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+  });
 
-test("an idle daemon gives back what it has grown by, once, and never while it works", () => {
-  const host = {
-    trimHeap: () => {
-      returns += 1;
-      held -= 2 * mebibyte;
-    },
-    letGoOfProgram: () => {
-      letGos += 1;
-    },
-  };
-  const watch = giveBackWhenIdle(host, () => held);
-  expect(returnsAfterALook()).toBe(1);
-  expect(returnsAfterALook()).toBe(1);
-  held += mebibyte;
-  expect(returnsAfterALook()).toBe(1);
-  held += mebibyte;
-  utilization = 0.3;
-  expect(returnsAfterALook()).toBe(1);
-  utilization = 0.01;
-  expect(returnsAfterALook()).toBe(2);
-  held += 10 * mebibyte;
-  watch[Symbol.dispose]();
-  expect(returnsAfterALook()).toBe(2);
-  expect(letGos).toBe(2);
+  function look(): typeof did {
+    did = { collections: 0, trims: 0, letGos: 0 };
+    vi.advanceTimersByTime(10_000);
+    return did;
+  }
+
+  test("gives back what it has grown by since it was at its smallest, once", () => {
+    expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });
+    expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
+    resident.own += mebibyte;
+    expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
+    resident.own += mebibyte;
+    expect(look()).toEqual({ collections: 1, trims: 1, letGos: 0 });
+    resident.own -= 20 * mebibyte;
+    resident.ofFiles += 8 * mebibyte;
+    expect(look()).toEqual({ collections: 0, trims: 0, letGos: 1 });
+    resident.own += 2 * mebibyte;
+    expect(look()).toEqual({ collections: 1, trims: 1, letGos: 0 });
+    resident.own += 10 * mebibyte;
+    watch[Symbol.dispose]();
+    expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
+  });
+
+  test("is not stopped for a collection at work, unless it has grown by a quarter", () => {
+    look();
+    utilization = 0.3;
+    resident.own += 2 * mebibyte;
+    resident.ofFiles += 8 * mebibyte;
+    expect(look()).toEqual({ collections: 0, trims: 1, letGos: 1 });
+    resident.own += 21 * mebibyte;
+    expect(look()).toEqual({ collections: 1, trims: 1, letGos: 0 });
+  });
 });
 
 /** Prints the kilobytes of its program's files before and after it has let go of them, and what it still can. */
@@ -72,7 +90,6 @@ console.log(before, after, createHash("sha256").update(text).digest("hex").lengt
 `;
 
 test("a program whose pages are let go of is smaller by tens of megabytes, and goes on", async () => {
-  vi.useRealTimers();
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", lettingGo]);
   const [before = 0, after = Number.NaN, ...rest] = stdout.trim().split(" ");
   expect(Number(before) - Number(after)).toBeGreaterThan(20_000);

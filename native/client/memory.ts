@@ -1,5 +1,5 @@
-// Gives memory back after work that took much of it: an idle daemon collects no garbage, and the C library keeps what
-// was freed.
+// Gives memory back after work that took much of it: V8 collects no garbage of an idle daemon, and the C library keeps
+// what was freed.
 
 import { readFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
@@ -69,39 +69,60 @@ export function reuseBuffers(): Disposable {
 
 /** How often it is looked whether the daemon has grown. */
 const lookEveryMs = 10_000;
-/** What is worth a collection. */
-const grownBytes = 2 * 1024 * 1024;
+/** What is worth giving back, bytes. */
+const grownOwn = 2 * 1024 * 1024;
+/** Growth that is worth a collection in a daemon at work, as it stops for it. */
+const grownMuch = 1.25;
 /** The share of the time since the last look for which an idle daemon's event loop has worked at most. */
 const idleShare = 0.05;
+/** Of pages of the program, what is worth letting go: those still needed take a fault for each 64 KiB. */
+const grownProgram = 8 * 1024 * 1024;
+
+/** Bytes of a process in memory: its own, that no file stands behind, and those of files, its program first of all. */
+export interface Resident {
+  readonly own: number;
+  readonly ofFiles: number;
+}
 
 /**
  * Until disposed of, gives back what many short calls have left behind, each of them too small to ask for it: V8 has no
  * reason to collect it before there is more. And of the pages of Node.js itself, of which a start and a pull need most, those
- * that are not needed any more: of 48 MB 5 to 25 come back. `ownBytes` is the memory that no file stands behind.
+ * that are not needed any more: of 48 MB 20 to 40 come back.
  */
-export function giveBackWhenIdle(
+export function giveBackWhenGrown(
   host: Pick<Host, "trimHeap" | "letGoOfProgram">,
-  ownBytes = anonymousBytes,
+  self: { readonly resident: () => Resident; readonly collect: () => void } = { resident, collect },
 ): Disposable {
   let before = performance.eventLoopUtilization();
-  let kept = 0;
+  let smallest: Resident = { own: 0, ofFiles: 0 };
   const timer = setInterval(() => {
     const now = performance.eventLoopUtilization();
-    const { utilization } = performance.eventLoopUtilization(now, before);
+    const idle = performance.eventLoopUtilization(now, before).utilization <= idleShare;
     before = now;
-    if (utilization > idleShare || ownBytes() < kept + grownBytes) return;
-    giveBack(host);
-    host.letGoOfProgram();
-    kept = ownBytes();
+    const { own, ofFiles } = self.resident();
+    smallest = { own: Math.min(smallest.own, own), ofFiles: Math.min(smallest.ofFiles, ofFiles) };
+    if (own >= smallest.own + grownOwn) {
+      if (idle || own >= smallest.own * grownMuch) self.collect();
+      host.trimHeap();
+      smallest = { ...smallest, own: self.resident().own };
+    }
+    if (ofFiles >= smallest.ofFiles + grownProgram) {
+      host.letGoOfProgram();
+      smallest = { ...smallest, ofFiles: self.resident().ofFiles };
+    }
   }, lookEveryMs);
   timer.unref();
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-/** Of this process: RssAnon, proc_pid_status(5). */
-function anonymousBytes(): number {
-  const [, kilobytes = "0"] = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
-  return Number(kilobytes) * 1024;
+/** RssAnon and RssFile of this process, proc_pid_status(5). */
+function resident(): Resident {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const bytes = (name: string): number => {
+    const [, kilobytes = "0"] = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status) ?? [];
+    return Number(kilobytes) * 1024;
+  };
+  return { own: bytes("RssAnon"), ofFiles: bytes("RssFile") };
 }
 
 function giveBack(host: Pick<Host, "trimHeap">): void {

@@ -38,12 +38,11 @@ export class MonitorCall {
   readonly #name: string;
   readonly #listener: CallListener;
   readonly #signal: AbortSignal | undefined;
-  readonly #request: Buffer;
   /** The connection is given back after the answer. */
   readonly #keep: boolean;
   #connection: MonitorConnection;
-  /** Its connection was there before it, and nothing has come over it yet. */
-  #resumed = false;
+  /** The request, as long as it may have to go over another: the connection was there before, and brought nothing yet. */
+  #unanswered: Buffer | undefined;
   readonly #decoder = new FrameDecoder(framesFromMonitor);
   readonly #workEnded: (outcome?: Outcome) => void;
   #timer: NodeJS.Timeout | undefined;
@@ -62,12 +61,12 @@ export class MonitorCall {
     this.#listener = listener;
     this.#signal = deadline.signal;
     this.#keep = use === "shared" && connections.keeps;
-    this.#request = this.#encode(this.#keep ? { ...message, keep: true } : message);
+    const request = this.#encode(this.#keep ? { ...message, keep: true } : message);
     const resting = this.#keep ? connections.takeResting() : undefined;
-    this.#resumed = resting !== undefined;
+    if (resting !== undefined) this.#unanswered = request;
     this.#connection = resting ?? this.#connect();
     this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${connections.socketPath}`, message.op);
-    this.#begin();
+    this.#begin(request);
     this.expectWithin(deadline.timeoutMs);
     this.#signal?.addEventListener("abort", this.#cancelled);
     if (this.#signal?.aborted === true) queueMicrotask(this.#cancelled);
@@ -130,9 +129,9 @@ export class MonitorCall {
     }
   }
 
-  #begin(): void {
+  #begin(request: Buffer): void {
     this.#connection.use({ data: (chunk) => this.#take(chunk), gone: (error) => this.#gone(error) });
-    this.#connection.write(this.#request);
+    this.#connection.write(request);
   }
 
   /**
@@ -141,14 +140,15 @@ export class MonitorCall {
    */
   #gone(error: NodeJS.ErrnoException | undefined): void {
     if (this.#over) return;
-    if (!this.#resumed) {
+    const request = this.#unanswered;
+    if (request === undefined) {
       this.#fail(error === undefined ? this.#hungUp() : this.#connectionError(error));
       return;
     }
-    this.#resumed = false;
+    this.#unanswered = undefined;
     try {
       this.#connection = this.#connect();
-      this.#begin();
+      this.#begin(request);
     } catch (again) {
       if (!(again instanceof KeelsonError)) throw again;
       this.#fail(again);
@@ -166,7 +166,7 @@ export class MonitorCall {
 
   #take(chunk: Buffer): void {
     if (this.#over) return;
-    this.#resumed = false;
+    this.#unanswered = undefined;
     try {
       this.#decoder.push(chunk, (type, payload) => this.#takeFrame(type, payload));
     } catch (error) {
