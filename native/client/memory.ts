@@ -73,10 +73,10 @@ const lookEveryMs = 10_000;
 const grownOwn = 2 * 1024 * 1024;
 /** Growth that is worth a collection in a daemon at work, as it stops for it. */
 const grownMuch = 1.25;
+/** Bytes of the program that are worth letting go of: those still needed take a fault for each 64 KiB, which calls wait for. */
+const grownProgram = { idle: 8 * 1024 * 1024, atWork: 24 * 1024 * 1024 };
 /** The share of the time since the last look for which an idle daemon's event loop has worked at most. */
 const idleShare = 0.05;
-/** Of pages of the program, what is worth letting go: those still needed take a fault for each 64 KiB. */
-const grownProgram = 8 * 1024 * 1024;
 
 /** Bytes of a process in memory: its own, that no file stands behind, and those of files, its program first of all. */
 export interface Resident {
@@ -106,7 +106,7 @@ export function giveBackWhenGrown(
       host.trimHeap();
       smallest = { ...smallest, own: self.resident().own };
     }
-    if (ofFiles >= smallest.ofFiles + grownProgram) {
+    if (ofFiles >= smallest.ofFiles + (idle ? grownProgram.idle : grownProgram.atWork)) {
       host.letGoOfProgram();
       smallest = { ...smallest, ofFiles: self.resident().ofFiles };
     }
