@@ -23,7 +23,7 @@ its containers each second meanwhile.
 - *pod start* is RunPodSandbox, CreateContainer and StartContainer; *removal* is StopContainer, StopPodSandbox,
   RemoveContainer and RemovePodSandbox.
 - *PSS*: proportional set size of the daemon, its own program's pages in full, as the bench shares Node.js with Keelson; and
-  of its monitors, shims or conmons. containerd's pause processes are in neither.
+  of its monitors, shims or conmons. containerd's pause processes are in neither. It is weighed right after the last list.
 - *log*: a container copies a file of 100-byte lines to its output; until the server says that it has ended and the log is
   whole. Logs are on tmpfs.
 - *kill -9*: from the signal, over an immediate start, until all pods are listed as ready and all containers as running.

@@ -14,7 +14,7 @@ import type { Server } from "../servers/server.ts";
 import { execTrue } from "./exec.ts";
 
 /** Longer than until the servers last look for memory to give back. */
-const settleMs = 25_000;
+const settleMs = 30_000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
 const listsPerTurn = 3;
@@ -33,7 +33,7 @@ export async function rest(bench: Bench): Promise<void> {
   } finally {
     await floor.stop();
   }
-  for (const server of servers) await memory(bench, server);
+  await memory(bench);
   bench.note(`Pods at rest on each server: ${pods}`);
 }
 
@@ -113,7 +113,12 @@ async function lists(
   }
 }
 
-async function memory({ samples }: Bench, { name, pid, helper }: Server): Promise<void> {
-  samples.add("daemon-pss", name, await megabytesAlone(pid));
-  samples.add("helpers-pss", name, await megabytesOfAll(helper));
+/** When the last call has just been answered, and once nothing has been asked for a while. */
+async function memory({ servers, samples }: Bench): Promise<void> {
+  for (const { name, pid, helper } of servers) {
+    samples.add("daemon-pss", name, await megabytesAlone(pid));
+    samples.add("helpers-pss", name, await megabytesOfAll(helper));
+  }
+  await delay(settleMs);
+  for (const { name, pid } of servers) samples.add("daemon-pss-rest", name, await megabytesAlone(pid));
 }
