@@ -40,9 +40,9 @@ describe("a daemon that is looked at every ten seconds", () => {
     vi.restoreAllMocks();
   });
 
-  function look(): typeof did {
+  function look(seconds = 10): typeof did {
     did = { collections: 0, trims: 0, letGos: 0 };
-    vi.advanceTimersByTime(10_000);
+    vi.advanceTimersByTime(seconds * 1000);
     return did;
   }
 
@@ -54,8 +54,7 @@ describe("a daemon that is looked at every ten seconds", () => {
     resident.own += mebibyte;
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 0 });
     resident.own -= 20 * mebibyte;
-    resident.ofFiles += 8 * mebibyte;
-    expect(look()).toEqual({ collections: 0, trims: 0, letGos: 1 });
+    expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
     resident.own += 2 * mebibyte;
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 0 });
     resident.own += 10 * mebibyte;
@@ -63,12 +62,20 @@ describe("a daemon that is looked at every ten seconds", () => {
     expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
   });
 
+  test("lets go of its program's pages once a minute at most", () => {
+    expect(look().letGos).toBe(1);
+    resident.ofFiles += 8 * mebibyte;
+    expect(look(50).letGos).toBe(0);
+    expect(look().letGos).toBe(1);
+    expect(look(60).letGos).toBe(0);
+  });
+
   test("is kept from its work only where it has grown by much", () => {
     look();
     utilization = 0.3;
     resident.own += 2 * mebibyte;
     resident.ofFiles += 8 * mebibyte;
-    expect(look()).toEqual({ collections: 0, trims: 1, letGos: 0 });
+    expect(look(60)).toEqual({ collections: 0, trims: 1, letGos: 0 });
     resident.own += 21 * mebibyte;
     resident.ofFiles += 16 * mebibyte;
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });

@@ -75,6 +75,8 @@ const grownOwn = 2 * 1024 * 1024;
 const grownMuch = 1.25;
 /** Bytes of the program that are worth letting go of: those still needed take a fault for each 64 KiB, which calls wait for. */
 const grownProgram = { idle: 8 * 1024 * 1024, atWork: 24 * 1024 * 1024 };
+/** Looks from one letting go to the next: a node at rest is asked something every few seconds. */
+const looksApart = 6;
 /** The share of the time since the last look for which an idle daemon's event loop has worked at most. */
 const idleShare = 0.05;
 
@@ -95,6 +97,7 @@ export function giveBackWhenGrown(
 ): Disposable {
   let before = performance.eventLoopUtilization();
   let smallest: Resident = { own: 0, ofFiles: 0 };
+  let looks = looksApart;
   const timer = setInterval(() => {
     const now = performance.eventLoopUtilization();
     const idle = performance.eventLoopUtilization(now, before).utilization <= idleShare;
@@ -106,7 +109,9 @@ export function giveBackWhenGrown(
       host.trimHeap();
       smallest = { ...smallest, own: self.resident().own };
     }
-    if (ofFiles >= smallest.ofFiles + (idle ? grownProgram.idle : grownProgram.atWork)) {
+    looks += 1;
+    if (looks >= looksApart && ofFiles >= smallest.ofFiles + (idle ? grownProgram.idle : grownProgram.atWork)) {
+      looks = 0;
       host.letGoOfProgram();
       smallest = { ...smallest, ofFiles: self.resident().ofFiles };
     }

@@ -170,7 +170,7 @@ const table = [
   { key: "version", title: "Version", unit: "ms", floors: [sameAnswer("version")] },
   { key: "busy", title: "ListContainers while pods start and a pull runs", unit: "ms" },
   { key: "daemon-pss", title: "PSS of the daemon", unit: "MB", floors: [{ name: "gRPC alone", key: "grpc-pss" }] },
-  { key: "daemon-pss-rest", title: "PSS of the daemon, half a minute later", unit: "MB" },
+  { key: "daemon-pss-rest", title: "PSS of the daemon, after more than a minute of nothing", unit: "MB" },
   { key: "helpers-pss", title: "PSS of monitors, shims, conmons", unit: "MB" },
   { key: "idle", title: "CPU while idle", unit: "ms/s" },
   { key: "pull", title: "pull of a large image", unit: "s", floors: [{ name: "its files written", key: "files" }] },

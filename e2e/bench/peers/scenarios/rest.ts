@@ -13,8 +13,9 @@ import { takeTurns } from "../rotation.ts";
 import type { Server } from "../servers/server.ts";
 import { execTrue } from "./exec.ts";
 
-/** Longer than until the servers last look for memory to give back. */
-const settleMs = 30_000;
+/** Longer than until the servers last look for memory of their own to give back, and for pages of their program. */
+const settleMs = 25_000;
+const restMs = 75_000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
 const listsPerTurn = 3;
@@ -119,6 +120,6 @@ async function memory({ servers, samples }: Bench): Promise<void> {
     samples.add("daemon-pss", name, await megabytesAlone(pid));
     samples.add("helpers-pss", name, await megabytesOfAll(helper));
   }
-  await delay(settleMs);
+  await delay(restMs);
   for (const { name, pid } of servers) samples.add("daemon-pss-rest", name, await megabytesAlone(pid));
 }
