@@ -9,7 +9,7 @@ import { buffer, text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ExecRequest, loadHost, type MonitorEvent, type SpawnedMonitor } from "../index.ts";
+import { collect, type ExecRequest, loadHost, type MonitorEvent, type SpawnedMonitor } from "../index.ts";
 import { leftovers, openDescriptors, soon, TestPods } from "../testing/pods.ts";
 
 const host = loadHost();
@@ -308,6 +308,25 @@ it("a monitor with all its connections taken is busy, and well again when some a
     }
     for (const watch of watches) expect((await watch.next()).done).toBe(true);
     await expect.poll(() => monitor.hello(soon).catch(() => undefined)).toBeDefined();
+  });
+});
+
+it("watches under way keep nothing of the blocks that Node.js cuts small buffers from", async () => {
+  const watches = 100;
+  const fillsABlock = Math.floor(Buffer.poolSize / 2) - 1;
+  const bytesOfBuffers = () => {
+    collect();
+    return process.memoryUsage().arrayBuffers;
+  };
+  await pods.withPod(async (_pod, { monitor }) => {
+    const abort = new AbortController();
+    const before = bytesOfBuffers();
+    for (let n = 0; n < watches; n++) {
+      await monitor.watch(abort.signal)[Symbol.asyncIterator]().next();
+      for (const _ of [1, 2]) Buffer.allocUnsafe(fillsABlock);
+    }
+    expect(bytesOfBuffers() - before).toBeLessThan((watches / 4) * Buffer.poolSize);
+    abort.abort();
   });
 });
 
