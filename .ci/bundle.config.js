@@ -18,8 +18,12 @@ const loadedAtStart = new Set([
 // V8 keeps a text of which one character is beyond Latin-1 with two bytes for each.
 const oneByte = {
   name: "one-byte",
-  renderChunk: (code) =>
-    code.replace(/[^\0-\xff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+  renderChunk: (code) => {
+    // Behind a backslash an escape would be another text.
+    const [behind] = /.*\\[^\0-\xff].*/.exec(code) ?? [];
+    if (behind !== undefined) throw new Error(`no backslash may stand before a character beyond Latin-1: ${behind}`);
+    return code.replace(/[^\0-\xff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  },
 };
 
 export default {

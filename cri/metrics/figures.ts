@@ -14,7 +14,7 @@ const nameLimit = 64;
 /** Seconds. From an ExecSync to a pull of minutes. */
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 /** Milliseconds between two looks at the event loop. */
-const loopPrecision = 50;
+export const loopPrecision = 50;
 
 export interface Measured {
   readonly pods: Pick<Pods, "sandboxes" | "containers">;

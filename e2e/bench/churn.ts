@@ -12,6 +12,7 @@ import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { loopPrecision } from "../../cri/metrics/figures.ts";
 import { buildBusyboxImage } from "../fixtures/busybox-image.ts";
 import { connectCri } from "../fixtures/client.ts";
 import { startDaemon } from "../fixtures/daemon.ts";
@@ -31,8 +32,6 @@ const rows = 6;
 const pauseMs = 50;
 const settleMs = 3_000;
 const mostGrowth = 1.1;
-/** How often the daemon looks at its event loop (cri/metrics/figures.ts). The figure has that time in it. */
-const lookEveryMs = 50;
 const bridge = "keelson-churn0";
 const image = "localhost/bench/busybox:1";
 const installed = join(import.meta.dirname, "../../dist");
@@ -127,10 +126,13 @@ async function printRow(): Promise<void> {
   weights.push(weight);
 }
 
-/** Of the event loop since it was asked before: prom-client starts its histogram again at each scrape. */
+/**
+ * Of the event loop since it was asked before: prom-client starts its histogram again at each scrape. The figure is the time
+ * between two looks.
+ */
 async function loopLagMs(): Promise<number> {
   const text = await (await fetch(`http://${metricsAddress}/metrics`)).text();
-  return Number(/^nodejs_eventloop_lag_p99_seconds (\S+)$/m.exec(text)?.[1]) * 1000 - lookEveryMs;
+  return Number(/^nodejs_eventloop_lag_p99_seconds (\S+)$/m.exec(text)?.[1]) * 1000 - loopPrecision;
 }
 
 async function freePort(): Promise<number> {

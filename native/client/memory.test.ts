@@ -70,15 +70,26 @@ describe("a daemon that is looked at every ten seconds", () => {
     expect(look(60).letGos).toBe(0);
   });
 
-  test("is kept from its work only where it has grown by much", () => {
+  test("is kept from its work only where it has grown by much, at once or little by little", () => {
     look();
     utilization = 0.3;
-    resident.own += 2 * mebibyte;
     resident.ofFiles += 8 * mebibyte;
-    expect(look(60)).toEqual({ collections: 0, trims: 1, letGos: 0 });
-    resident.own += 21 * mebibyte;
+    for (let grown = 2; grown < 20; grown += 2) {
+      resident.own += 2 * mebibyte;
+      expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
+    }
+    resident.own += 2 * mebibyte;
     resident.ofFiles += 16 * mebibyte;
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });
+  });
+
+  test("gives back after its work what it has grown by at it", () => {
+    look();
+    utilization = 0.3;
+    resident.own += 8 * mebibyte;
+    expect(look().collections).toBe(0);
+    utilization = 0;
+    expect(look()).toEqual({ collections: 1, trims: 1, letGos: 0 });
   });
 });
 

@@ -69,10 +69,10 @@ export function reuseBuffers(): Disposable {
 
 /** How often it is looked whether the daemon has grown. */
 const lookEveryMs = 10_000;
-/** What is worth giving back, bytes. */
-const grownOwn = 2 * 1024 * 1024;
-/** Growth that is worth a collection in a daemon at work, as it stops for it. */
-const grownMuch = 1.25;
+/** What is worth a collection in an idle daemon, bytes. */
+const grownWhileIdle = 2 * 1024 * 1024;
+/** One at work stops for it: there it must have grown by a quarter. */
+const grownAtWork = 1.25;
 /** Bytes of the program that are worth letting go of: those still needed take a fault for each 64 KiB, which calls wait for. */
 const grownProgram = { idle: 8 * 1024 * 1024, atWork: 24 * 1024 * 1024 };
 /** Looks from one letting go to the next: a node at rest is asked something every few seconds. */
@@ -104,8 +104,8 @@ export function giveBackWhenGrown(
     before = now;
     const { own, ofFiles } = self.resident();
     smallest = { own: Math.min(smallest.own, own), ofFiles: Math.min(smallest.ofFiles, ofFiles) };
-    if (own >= smallest.own + grownOwn) {
-      if (idle || own >= smallest.own * grownMuch) self.collect();
+    if (own >= (idle ? smallest.own + grownWhileIdle : smallest.own * grownAtWork)) {
+      self.collect();
       host.trimHeap();
       smallest = { ...smallest, own: self.resident().own };
     }
@@ -130,11 +130,6 @@ function resident(): Resident {
   return { own: bytes("RssAnon"), ofFiles: bytes("RssFile") };
 }
 
-function giveBack(host: Pick<Host, "trimHeap">): void {
-  collect();
-  host.trimHeap();
-}
-
 /** The pause that a collection makes (some 20 ms) is for a quiet moment. */
 const quietMs = 1_000;
 
@@ -149,7 +144,10 @@ export class MemoryReturn {
   /** Much has become garbage: once nothing more does for a while, it is given back. */
   soon(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => giveBack(this.#host), quietMs);
+    this.#timer = setTimeout(() => {
+      collect();
+      this.#host.trimHeap();
+    }, quietMs);
     this.#timer.unref();
   }
 }

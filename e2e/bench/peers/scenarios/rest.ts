@@ -13,8 +13,9 @@ import { takeTurns } from "../rotation.ts";
 import type { Server } from "../servers/server.ts";
 import { execTrue } from "./exec.ts";
 
-/** Longer than until the servers last look for memory of their own to give back, and for pages of their program. */
+/** Longer than until the servers last look for memory to give back. */
 const settleMs = 25_000;
+/** Longer than until Keelson lets go of its program's pages, once a minute. */
 const restMs = 75_000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
