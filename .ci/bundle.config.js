@@ -15,16 +15,21 @@ const loadedAtStart = new Set([
   "ws",
 ]);
 
-// V8 keeps a text of which one character is beyond Latin-1 with two bytes for each.
+// V8 keeps a text of which one character is beyond Latin-1 with two bytes for each. Here the text is what is written: after
+// renderChunk literals are printed once more.
 const oneByte = {
   name: "one-byte",
-  renderChunk: (code) => {
-    // Behind a backslash an escape would be another text.
-    const [behind] = /.*\\[^\0-\xff].*/.exec(code) ?? [];
-    if (behind !== undefined) throw new Error(`no backslash may stand before a character beyond Latin-1: ${behind}`);
-    return code.replace(/[^\0-\xff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  generateBundle(_options, bundle) {
+    for (const chunk of Object.values(bundle)) if (chunk.type === "chunk") chunk.code = escaped(chunk.code);
   },
 };
+
+function escaped(code) {
+  // Behind a backslash an escape would be another text.
+  const [behind] = /.*\\[^\0-\xff].*/.exec(code) ?? [];
+  if (behind !== undefined) throw new Error(`no backslash may stand before a character beyond Latin-1: ${behind}`);
+  return code.replace(/[^\0-\xff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
 
 export default {
   input: { "cri/cli/main": "dist/cri/cli/main.js", "image/file-digest": "dist/image/file-digest.js" },
