@@ -41,10 +41,10 @@ Status configure(const Fd& context, const char* key, const std::string& value) {
 
 // No Fd where the kernel does not take layers one by one (Linux 6.7).
 Result<Fd> mount_one_by_one(const std::vector<std::string>& layers) {
-  if (overlay_checks_options_late()) return Fd();
-  const std::vector<Fd> opened = TRY(open_each(layers));
-  Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
+  const Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
   if (!context) return fail_errno("open an overlay context");
+  if (overlay_checks_options_late(context.get())) return Fd();
+  const std::vector<Fd> opened = TRY(open_each(layers));
   for (const Fd& layer : opened) {
     Status added = configure(context, "lowerdir+", through_proc(layer));
     if (!added && added.error().error_number == EINVAL && &layer == &opened.front()) return Fd();

@@ -45,9 +45,8 @@ Status make_opaque(int directory) {
   return {};
 }
 
-bool overlay_checks_options_late() {
-  const Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
-  return context && ::fsconfig(context.get(), FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0;
+bool overlay_checks_options_late(int context) {
+  return ::fsconfig(context, FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0;
 }
 
 int mount_overlay_with_page(std::span<const Fd> layers, const char* more_options, const char* mountpoint,

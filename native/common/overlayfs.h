@@ -19,7 +19,8 @@ bool is_opaque(int directory);
 Status make_opaque(int directory);
 
 // Before Linux 6.5 a context of overlay takes options that it does not know, "lowerdir+" too, and fails when it mounts.
-bool overlay_checks_options_late();
+// Asks `context` itself, which stays as it was elsewhere: another one would cost a grace period of RCU at its close.
+bool overlay_checks_options_late(int context);
 
 // As many layers as overlayfs takes (OVL_MAX_STACK).
 constexpr size_t most_overlay_layers = 500;

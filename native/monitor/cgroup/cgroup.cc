@@ -47,11 +47,10 @@ enum class Version { v1, v1_cpuset, v2, v2_hybrid };
 // Makes the missing levels in one hierarchy and notes them in `made`.
 Status make_levels(const std::string& root, const std::string& path, Version version,
                    std::vector<std::string>& made) {
-  // Mostly the last level alone is missing, where nothing but a directory is to be made.
-  const bool is_plain = version == Version::v1 || version == Version::v2_hybrid;
-  if (is_plain && mkdir((root + path).c_str(), 0755) == 0) {
+  // Mostly the last level alone is missing.
+  if (version != Version::v2 && mkdir((root + path).c_str(), 0755) == 0) {
     made.push_back(root + path);
-    return {};
+    if (version != Version::v1_cpuset || TRY(v1::inherit_cpuset(root + path))) return {};
   }
   std::string parent = root;
   for (const std::string& directory : levels(root, path)) {

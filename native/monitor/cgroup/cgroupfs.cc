@@ -117,6 +117,23 @@ struct Old {
   std::string value;
 };
 
+// Stays open for the next write: orders come in rows, for one file each.
+class OpenFile {
+ public:
+  Status write(const std::string& path, std::string_view value) {
+    if (path != path_) {
+      fd_ = TRY(open_file(path, O_WRONLY));
+      path_ = path;
+    }
+    if (::write(fd_.get(), value.data(), value.size()) >= 0) return {};
+    return fail_errno("write \"" + std::string(value) + "\" to " + path);
+  }
+
+ private:
+  std::string path_;
+  Fd fd_;
+};
+
 struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
@@ -141,13 +158,7 @@ int64_t read_cgroup_number(const std::string& path) {
   return text ? strtoll(text->c_str(), nullptr, 10) : -1;
 }
 
-Status write_cgroup_file(const std::string& path, std::string_view value) {
-  const Fd file = TRY(open_file(path, O_WRONLY));
-  if (write(file.get(), value.data(), value.size()) < 0) {
-    return fail_errno("write \"" + std::string(value) + "\" to " + path);
-  }
-  return {};
-}
+Status write_cgroup_file(const std::string& path, std::string_view value) { return OpenFile().write(path, value); }
 
 Result<std::vector<std::string>> child_cgroups(const std::string& directory) {
   std::vector<std::string> children;
@@ -163,9 +174,10 @@ Result<std::vector<std::string>> child_cgroups(const std::string& directory) {
 
 Status CgroupWrites::commit() const {
   std::vector<Old> done;
+  OpenFile file;
   for (const Write& write : writes_) {
     Result<std::string> before = write.form == Form::order ? "" : read_cgroup_file(write.file);
-    Status written = write_cgroup_file(write.file, write.value);
+    Status written = file.write(write.file, write.value);
     if (written) {
       if (before && write.form != Form::order) done.push_back({&write.file, std::move(*before)});
       continue;

@@ -114,13 +114,30 @@ class Resources {
 
 }  // namespace
 
-Status fill_cpuset(const std::string& directory) {
+namespace {
+
+constexpr const char* cpuset_files[] = {"/cpuset.cpus", "/cpuset.mems"};
+
+Result<bool> inherit(const std::string& directory, const char* file) {
   const std::string parent = directory.substr(0, directory.rfind('/'));
-  for (const char* name : {"/cpuset.cpus", "/cpuset.mems"}) {
-    const std::string own = TRY(read_cgroup_file(directory + name));
-    if (!own.empty()) continue;
-    const std::string inherited = TRY(read_cgroup_file(parent + name));
-    TRY(write_cgroup_file(directory + name, inherited));
+  const std::string inherited = TRY(read_cgroup_file(parent + file));
+  if (inherited.empty()) return false;
+  TRY(write_cgroup_file(directory + file, inherited));
+  return true;
+}
+
+}  // namespace
+
+Result<bool> inherit_cpuset(const std::string& directory) {
+  for (const char* file : cpuset_files) {
+    if (!TRY(inherit(directory, file))) return false;
+  }
+  return true;
+}
+
+Status fill_cpuset(const std::string& directory) {
+  for (const char* file : cpuset_files) {
+    if (TRY(read_cgroup_file(directory + file)).empty()) TRY(inherit(directory, file));
   }
   return {};
 }

@@ -9,7 +9,10 @@
 
 namespace keelson::v1 {
 
-// For a directory of the cpuset hierarchy: an empty one takes no process, so it gets its parent's.
+// For a new directory of the cpuset hierarchy: an empty one takes no process, so it gets its parent's. False when that
+// is empty too.
+Result<bool> inherit_cpuset(const std::string& directory);
+// For one that may have been there, and then may have its own.
 Status fill_cpuset(const std::string& directory);
 
 // Writes OCI linux.resources to the cgroup at `path` of each hierarchy, all or nothing.

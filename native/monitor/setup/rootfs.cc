@@ -45,8 +45,8 @@ Fd plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace =
 // Each layer as a parameter of its own (Linux 6.7): no limit of one page for all names together.
 // No Fd where the kernel does not know the parameter: EINVAL on the first layer, or only at the end.
 Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<std::string>& lower) {
-  if (overlay_checks_options_late()) return Fd();
   const Fd fs = child.check(fs_open("overlay"), Step::mount_root, "overlay");
+  if (overlay_checks_options_late(fs.get())) return Fd();
   auto set = [&](const char* key, const char* value, const char* object) {
     child.check(fs_set(fs.get(), key, value), Step::mount_root, object);
   };
