@@ -1,6 +1,6 @@
 // StartContainer and StopContainer: starts that fail, hang and are broken off, stops that meet a start, ends told once.
 
-import { mkdir, symlink } from "node:fs/promises";
+import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -20,8 +20,23 @@ describe("a start", () => {
     const bundle = join(node().podDirectory(id), "containers", c);
     expect(node().monitor(id).starts).toEqual([{ id: c, bundle, stdin: false, stdinOnce: false }]);
     expect(pods.container(c).phase).toMatchObject({ state: "running" });
-    expect(await node().record(c)).toMatchObject({ phase: { state: "running" } });
+    await until("it is on record", async () => {
+      const record = await node().record(c);
+      return record?.kind === "container" && record.phase.state === "running";
+    });
     await expect(pods.startContainer(c, never)).rejects.toMatchObject({ name: "containerState" });
+  });
+
+  test("that cannot be recorded has succeeded: the container runs, and the log tells", async () => {
+    const pods = await node().start();
+    const c = await makeContainer(pods, await runPod(pods));
+    await rm(node().stateDirectory, { recursive: true });
+    await writeFile(node().stateDirectory, "");
+    await pods.startContainer(c, never);
+    expect(pods.container(c).phase).toMatchObject({ state: "running" });
+    await until("it is logged", () =>
+      node().log.some((line) => line.startsWith(`error container ${c}: its start could not be recorded`)),
+    );
   });
 
   test("that the monitor refuses leaves it exited with 128, and asks for no stop", async () => {

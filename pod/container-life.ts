@@ -77,7 +77,6 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
     });
     throw error instanceof KeelsonError ? error : podErrors.startFailed({ id: container.id, reason }, error);
   }
-  await env.records.save(containerRecord(container));
 }
 
 /** Hanging up breaks the start off; but it may have succeeded just then, and must not outlive this. */
@@ -117,6 +116,7 @@ export function applyStart(env: Environment, container: Container, startedAt: bi
   if (container.phase.state !== "created") return;
   container.setPhase({ state: "running", startedAt, pid });
   announce(env, container, "started");
+  saveBehind(env, container, "start");
 }
 
 export function applyExit(env: Environment, container: Container, phase: ExitedPhase): void {
@@ -124,8 +124,13 @@ export function applyExit(env: Environment, container: Container, phase: ExitedP
   if (container.phase.state === "created" && phase.startedAt !== 0n) announce(env, container, "started");
   container.setPhase(phase);
   announce(env, container, "stopped");
+  saveBehind(env, container, "exit");
+}
+
+/** Nobody waits for it: the monitor knows the phase too, and recovery goes by the monitor. */
+function saveBehind(env: Environment, container: Container, step: "start" | "exit"): void {
   env.records.save(containerRecord(container)).catch((error: unknown) => {
-    env.log("error", `container ${container.id}: its exit could not be recorded: ${String(error)}`);
+    env.log("error", `container ${container.id}: its ${step} could not be recorded: ${String(error)}`);
   });
 }
 

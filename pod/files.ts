@@ -2,10 +2,9 @@
 // monitor has mounted there, resolv.conf and hostname for its containers.
 // Sources: resolv.conf(5); native/PROTOCOL.md.
 
-import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { changeFiles } from "../native/index.ts";
+import { changeFiles, readFiles } from "../native/index.ts";
 import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
@@ -41,10 +40,14 @@ export async function writeContainerFiles(sandbox: Sandbox, hostResolvConf: stri
 async function resolvConf(dns: DnsConfig | undefined, hostResolvConf: string): Promise<string | Buffer> {
   const lines = dns === undefined ? [] : resolvConfLines(dns);
   if (lines.length > 0) return `${lines.join("\n")}\n`;
-  return await readFile(hostResolvConf).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT") throw error;
-    return "";
-  });
+  const [host] = await readFiles([hostResolvConf]);
+  if (host !== undefined && "bytes" in host) return host.bytes;
+  if (isNotThere(host?.error)) return "";
+  throw host?.error;
+}
+
+function isNotThere(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {
