@@ -8,6 +8,9 @@ import { cgroupHierarchies, makeCgroup, removeCgroup } from "../../fixtures/kube
 import { images } from "./images.ts";
 import type { Server } from "./servers/server.ts";
 
+/** Whom pods are asked of. */
+export type Callee = Pick<Server, "client" | "cgroup" | "logs">;
+
 export interface PodPlan {
   readonly config: ReturnType<typeof podConfig>;
   readonly cgroup: string;
@@ -29,21 +32,21 @@ const gracePeriod = Long.fromNumber(10);
 
 /** Makes what a kubelet makes before: the pod's cgroup and log directory. */
 export async function planPod(
-  server: Server,
+  { cgroup: parent, logs }: Callee,
   name: string,
   { command = obedient, mounts = [] }: Partial<Pick<PodPlan, "command" | "mounts">> = {},
 ): Promise<PodPlan> {
-  const cgroup = join(server.cgroup, "pods", name);
-  const logDirectory = join(server.logs, name);
+  const cgroup = join(parent, "pods", name);
+  const logDirectory = join(logs, name);
   await Promise.all([makeCgroup(cgroup), mkdir(logDirectory, { recursive: true })]);
   return { config: podConfig(name, cgroup, logDirectory), cgroup, command, mounts };
 }
 
-export async function runSandbox({ client }: Server, { config }: PodPlan): Promise<string> {
+export async function runSandbox({ client }: Callee, { config }: PodPlan): Promise<string> {
   return (await client.runPodSandbox({ config })).podSandboxId;
 }
 
-export async function createContainer({ client }: Server, plan: PodPlan, podSandboxId: string): Promise<string> {
+export async function createContainer({ client }: Callee, plan: PodPlan, podSandboxId: string): Promise<string> {
   const { containerId } = await client.createContainer({
     podSandboxId,
     sandboxConfig: plan.config,
@@ -62,19 +65,19 @@ export async function createContainer({ client }: Server, plan: PodPlan, podSand
   return containerId;
 }
 
-export async function startPod(server: Server, plan: PodPlan): Promise<Pod> {
+export async function startPod(server: Callee, plan: PodPlan): Promise<Pod> {
   const podSandboxId = await runSandbox(server, plan);
   const containerId = await createContainer(server, plan, podSandboxId);
   await server.client.startContainer({ containerId });
   return { ...plan, podSandboxId, containerId };
 }
 
-export async function stopContainer({ client }: Server, { containerId }: Pod): Promise<void> {
+export async function stopContainer({ client }: Callee, { containerId }: Pod): Promise<void> {
   await client.stopContainer({ containerId, timeout: gracePeriod });
 }
 
 /** What a kubelet calls for a pod that it takes away, once the container is stopped. */
-export async function removePod(server: Server, pod: Pod): Promise<void> {
+export async function removePod(server: Callee, pod: Pod): Promise<void> {
   await server.client.stopPodSandbox({ podSandboxId: pod.podSandboxId });
   await server.client.removeContainer({ containerId: pod.containerId });
   await server.client.removePodSandbox({ podSandboxId: pod.podSandboxId });

@@ -18,6 +18,8 @@ export interface CniFloor {
   add(): Promise<Cost>;
   /** Takes them back, and the namespace with them. */
   remove(): Promise<Cost>;
+  /** ADD for so many namespaces at once, which go again afterwards. */
+  addAtOnce(count: number): Promise<Cost>;
 }
 
 /** `number` tells its bridge and subnet from others'. */
@@ -33,7 +35,6 @@ export async function createCniFloor(
   const network = { podCidrs: [`10.${200 + number}.0.0/16`], bridge: `peersfloor${number}`, dataDir };
   const conflist: Conflist = JSON.parse(defaultNetwork(network));
   const namespace = join(directory, "netns");
-  await writeFile(namespace, "");
   let result: object | undefined;
 
   const call = async (command: "ADD" | "DEL", plugin: Conflist["plugins"][number]): Promise<Cost> => {
@@ -59,15 +60,51 @@ export async function createCniFloor(
     }
     return sum;
   };
+  /** By one shell, so that nothing of Node.js is in between; each plugin gets the last result of `add`. */
+  const atOnce = async (
+    command: "ADD" | "DEL",
+    chain: Conflist["plugins"],
+    names: readonly string[],
+  ): Promise<Cost> => {
+    const { cniVersion, name } = conflist;
+    for (const plugin of chain)
+      await writeFile(
+        join(directory, plugin.type),
+        JSON.stringify({ ...plugin, cniVersion, name, prevResult: result }),
+      );
+    const calls = chain.map(({ type }) => `${plugins}/${type} < ${directory}/${type} > /dev/null`).join(" && ");
+    const each = `(CNI_CONTAINERID=$name CNI_NETNS=${directory}/$name; export CNI_CONTAINERID CNI_NETNS; ${calls})`;
+    const script = `pids=; for name in ${names.join(" ")}; do ${each} & pids="$pids $!"; done; for pid in $pids; do wait $pid || exit 1; done`;
+    const environment = { CNI_COMMAND: command, CNI_IFNAME: "eth0", CNI_PATH: plugins };
+    return await runMeasured(floor, ["/bin/sh", "-c", script], { environment });
+  };
+  const makeNamespace = async (path: string): Promise<void> => {
+    await writeFile(path, "");
+    await execute("unshare", [`--net=${path}`, "true"]);
+  };
+  const add = async (): Promise<Cost> => {
+    result = undefined;
+    await makeNamespace(namespace);
+    return await all("ADD", conflist.plugins);
+  };
+  const remove = async (): Promise<Cost> => {
+    const cost = await all("DEL", conflist.plugins.toReversed());
+    await execute("umount", ["--lazy", namespace]);
+    return cost;
+  };
   return {
-    async add() {
-      result = undefined;
-      await execute("unshare", [`--net=${namespace}`, "true"]);
-      return await all("ADD", conflist.plugins);
-    },
-    async remove() {
-      const cost = await all("DEL", conflist.plugins.toReversed());
-      await execute("umount", ["--lazy", namespace]);
+    add,
+    remove,
+    async addAtOnce(count) {
+      if (result === undefined) {
+        await add();
+        await remove();
+      }
+      const names = Array.from({ length: count }, (_, index) => `floor-${index}`);
+      for (const name of names) await makeNamespace(join(directory, name));
+      const cost = await atOnce("ADD", conflist.plugins, names);
+      await atOnce("DEL", conflist.plugins.toReversed(), names);
+      for (const name of names) await execute("umount", ["--lazy", join(directory, name)]);
       return cost;
     },
   };

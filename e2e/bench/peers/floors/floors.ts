@@ -14,6 +14,8 @@ import { statsFiles } from "./stats-files.ts";
 export interface Floors {
   /** Measures each once or more; without the programs a floor needs, it is left out. */
   turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
+  /** The plugins' part of so many pods at once. */
+  burst(pods: number, add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
   /** Writes so many files of that size, and leaves them: an ext4 looks at inodes that were freed when it takes new ones. */
   write(files: number, bytes: number): Promise<Cost>;
   /** Looks up what the statistics of these pods, or of their containers alone, are made of; what it resolves to reads it. */
@@ -64,6 +66,15 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
       for (const each of await kernel("start", startsPerTurn)) cost("kernel-start", each);
       for (const each of await kernel("exec", execsPerTurn)) cost("kernel-exec", each);
       for (const each of await measured(floor, ["flush", directory, String(flushesPerTurn)])) cost("flush", each);
+    },
+    burst: async (pods, add) => {
+      const plain = await cni.addAtOnce(pods);
+      add("cni-burst", plain.wall);
+      add("cni-burst-cpu", plain.cpu);
+      if (!own) return;
+      const ours = await own.addAtOnce(pods);
+      add("own-burst", ours.wall);
+      add("own-burst-cpu", ours.cpu);
     },
     write: async (files, bytes) => {
       const scratch = await mkdtemp(join(directory, "written-"));

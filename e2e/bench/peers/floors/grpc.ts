@@ -17,6 +17,7 @@ export type Answers = Readonly<Record<string, Uint8Array>>;
 
 export interface GrpcFloor {
   readonly client: CriClient;
+  readonly cgroup: string;
   /** Milliseconds of each call of Version, and of the processors for one of them. */
   calls(count: number): Promise<{ readonly wall: readonly number[]; readonly cpu: number }>;
   /** Milliseconds from SIGKILL, over a start, to an answer. */
@@ -28,10 +29,24 @@ export interface GrpcFloor {
 
 const v1 = runtime.v1;
 /** As cri/keelson starts the daemon. */
-const flags = ["--disable-sigusr1", "--max-semi-space-size=1", "--max-heap-size=512"];
+const flags = ["--disable-sigusr1", "--max-semi-space-size=4", "--max-heap-size=512"];
 
 export const versionOnly: Answers = {
   Version: v1.VersionResponse.encode({ version: "0.1.0", runtimeName: "floor", runtimeApiVersion: "v1" }).finish(),
+};
+
+/** To the calls of a pod's life. */
+export const podAnswers: Answers = {
+  ...versionOnly,
+  RunPodSandbox: v1.RunPodSandboxResponse.encode({ podSandboxId: "f".repeat(64) }).finish(),
+  CreateContainer: v1.CreateContainerResponse.encode({ containerId: "f".repeat(64) }).finish(),
+  ExecSync: v1.ExecSyncResponse.encode({ exitCode: 0 }).finish(),
+  ...Object.fromEntries(
+    ["StartContainer", "StopContainer", "StopPodSandbox", "RemoveContainer", "RemovePodSandbox"].map((method) => [
+      method,
+      new Uint8Array(),
+    ]),
+  ),
 };
 
 /** What a server answers to the calls that lists.ts and its like make. */
@@ -80,6 +95,7 @@ export async function startGrpcFloor(directory: string, parentCgroup: string, an
     throw error;
   }
   return {
+    cgroup,
     get client() {
       return client;
     },

@@ -28,13 +28,14 @@ its containers each second meanwhile.
   whole. Logs are on tmpfs.
 - *kill -9*: from the signal, over an immediate start, until all pods are listed as ready and all containers as running.
 
-Floors, measured between the servers' turns: the CNI plugins alone, started one after another; bare \`crun create\` and
+Floors, measured between the servers' turns: the CNI plugins alone, started one after another, or for ten namespaces at
+once by one shell; bare \`crun create\` and
 \`start\`, and \`crun exec\`, without an overlay, cgroup limits or a network namespace; and *kernel*, a C program that does
 only the kernel's part: it makes a cgroup in each hierarchy, clones into namespaces, mounts an overlay root and a container's usual file systems, pivots and
 execs, or enters cgroups and namespaces, forks and execs, or reads the cgroup files that statistics are made of, which it keeps open
 (e2e/bench/peers/floors/floor.c). *Its files written* is a C program
 that writes as many files of the image's mean size, and no more: no network, no inflating, no digests. *A flush to disk* is a file of 2 KiB replaced, with fdatasync, as whatever must outlive a power cut
-is. *gRPC alone* is a Node.js process with grpc-js that answers Version, or the row's own call, with bytes made before, Keelson's
-answer to it: what no daemon of this kind can go below in time; *started*: from its kill to its first answer. Its memory has all
+is. *gRPC alone* is a Node.js process with grpc-js that answers Version, or the row's own calls, with bytes made before, Keelson's
+answer to them: what no daemon of this kind can go below in time; *started*: from its kill to its first answer. Its memory has all
 of Node.js that a start uses; of that Keelson lets go what it does not need any more (native/client/memory.ts).
 `;

@@ -8,9 +8,15 @@ import { takeTurns } from "../rotation.ts";
 
 const podsAtOnce = 10;
 
-export async function burst({ servers, onOwnPlugins, samples, rounds }: Bench): Promise<void> {
-  const participants = [...servers, ...onOwnPlugins];
+export async function burst({ servers, onOwnPlugins, floors, samples, rounds }: Bench): Promise<void> {
+  const participants = [...servers, ...onOwnPlugins, "floors" as const];
   await takeTurns(participants, Math.min(rounds, samplesForRatio), async (server, round, counts) => {
+    if (server === "floors") {
+      await floors.burst(podsAtOnce, (row, value) => {
+        if (counts) samples.add(row, "floor", value);
+      });
+      return;
+    }
     const names = Array.from({ length: podsAtOnce }, (_, index) => `burst-${round}-${index}`);
     const plans = await Promise.all(names.map((name) => planPod(server, name)));
     const before = await cgroupCpu(server.cgroup);

@@ -1,10 +1,10 @@
 // ExecSync of `true`, the cheapest command there is: what is left is the server's own cost.
 
 import { timed } from "../bench.ts";
-import type { Server } from "../servers/server.ts";
+import type { Callee } from "../pods.ts";
 
 /** Milliseconds; rejects when it fails. */
-export async function execTrue({ client }: Server, containerId: string): Promise<number> {
+export async function execTrue({ client }: Callee, containerId: string): Promise<number> {
   const [took, { exitCode }] = await timed(() => client.execSync({ containerId, cmd: ["true"] }));
   if (exitCode !== 0) throw new Error(`true answered ${exitCode}`);
   return took;

@@ -2,7 +2,8 @@
 
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
-import { createContainer, planPod, removePodCgroup, runSandbox, stopContainer } from "../pods.ts";
+import { type GrpcFloor, podAnswers, startGrpcFloor } from "../floors/grpc.ts";
+import { type Callee, createContainer, planPod, removePodCgroup, runSandbox, stopContainer } from "../pods.ts";
 import type { RowKey } from "../report/rows.ts";
 import { percentile, type Samples, type Subject } from "../report/samples.ts";
 import { takeTurns } from "../rotation.ts";
@@ -12,22 +13,36 @@ import { execTrue } from "./exec.ts";
 const execsPerPod = 5;
 
 export async function lifecycle(bench: Bench): Promise<void> {
-  const { servers, onOwnPlugins, floors, samples, rounds } = bench;
-  const participants = [...servers, ...onOwnPlugins, "floors" as const];
-  await takeTurns(participants, rounds, async (participant, round, counts) => {
-    const add = (subject: Subject) => (row: RowKey, value: number) => {
-      if (counts) samples.add(row, subject, value);
-    };
-    if (participant === "floors") await floors.turn(add("floor"));
-    else await onePod(participant, `pod-${round}`, add(participant.name));
-  });
+  const { servers, onOwnPlugins, floors, samples, rounds, directory, cgroup } = bench;
+  const participants = [...servers, ...onOwnPlugins, "floors" as const, "gRPC" as const];
+  const [server] = servers;
+  if (server === undefined) throw new Error("there is no server to measure");
+  const grpc = await startGrpcFloor(directory, cgroup, podAnswers);
+  try {
+    await takeTurns(participants, rounds, async (participant, round, counts) => {
+      const name = `pod-${round}`;
+      const add = (subject: Subject) => (row: RowKey, value: number) => {
+        if (counts) samples.add(row, subject, value);
+      };
+      if (participant === "floors") await floors.turn(add("floor"));
+      else if (participant === "gRPC") await onePod(withAnswersOf(grpc, server), name, add("floor"));
+      else await onePod(participant, name, add(participant.name));
+    });
+  } finally {
+    await grpc.stop();
+  }
   addShares(
     samples,
-    participants.flatMap((participant) => (participant === "floors" ? [] : [participant.name])),
+    [...servers, ...onOwnPlugins].map(({ name }) => name),
   );
 }
 
-async function onePod(server: Server, name: string, add: (row: RowKey, value: number) => void): Promise<void> {
+/** The requests are that server's, and nothing but answers comes of them. */
+function withAnswersOf({ client, cgroup }: GrpcFloor, { logs }: Server): Callee {
+  return { client, cgroup, logs };
+}
+
+async function onePod(server: Callee, name: string, add: (row: RowKey, value: number) => void): Promise<void> {
   const { client, cgroup } = server;
   const plan = await planPod(server, name);
 
