@@ -2,13 +2,14 @@
 //
 // CNI spec 1.1.0, section 3, "Execution of Network Configurations".
 
-import { type JsonObject, type Program, without } from "../native/index.ts";
+import { type JsonObject, without } from "../native/index.ts";
 import { PluginsAhead } from "./ahead.ts";
 import type { CniVersion, NetworkConfig, PluginConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type CniCommand, findPlugin, PluginFailure, type PluginStart, runPlugin } from "./plugin.ts";
 import { parseResult } from "./result.ts";
 import { runtimeConfigOf } from "./runtime-config.ts";
+import { chainType, nameOf, type PlacedPlugin, type Step, singly, stepsOf } from "./steps.ts";
 
 /** One pod's side of every call of its network. */
 export interface ChainTarget {
@@ -43,9 +44,9 @@ export function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "bi
 }
 
 /** The first plugin's process, for `addChain`: the namespace need not be there yet. */
-export function startChain(chain: Chain, target: ChainTarget): PluginsAhead {
+export function startChain({ network, binDirs }: Chain, target: ChainTarget): PluginsAhead {
   const ahead = new PluginsAhead();
-  ahead.start(0, startOf(chain, chain.network.plugins[0], "ADD", targetParameters(target)));
+  ahead.start(startOf(stepsOf(placed(network), binDirs)[0], binDirs, "ADD", targetParameters(target)));
   return ahead;
 }
 
@@ -60,21 +61,19 @@ export async function addChain(
   signal: AbortSignal,
   started: (index: number) => void,
 ): Promise<JsonObject> {
-  const { network } = chain;
+  const { network, binDirs } = chain;
   const parameters = targetParameters(target);
+  const steps = stepsOf(placed(network), binDirs);
   let previous: JsonObject | undefined;
-  for (const [index, plugin] of network.plugins.entries()) {
-    started(index);
-    const config = {
-      ...configFor(network, plugin, target.capabilities),
-      ...(previous === undefined ? {} : { prevResult: previous }),
-    };
-    const running = run(chain, plugin, "ADD", parameters, config, { signal, waiting: () => ahead.take(index) });
-    ahead.start(index + 1, startOf(chain, network.plugins[index + 1], "ADD", parameters));
+  for (const [position, step] of steps.entries()) {
+    for (const { index } of step.plugins) started(index);
+    const config = withPrevious(configOf(network, step, target.capabilities), previous);
+    const running = run(chain, step, "ADD", parameters, config, { signal, ahead });
+    ahead.start(startOf(steps[position + 1], binDirs, "ADD", parameters));
     const output = await running;
     const parsed = parseResult(output, network.cniVersion);
     if (parsed.kind === "garbage")
-      throw cniErrors.pluginBabbled({ plugin: plugin.type, command: "ADD", reason: parsed.reason });
+      throw cniErrors.pluginBabbled({ plugin: nameOf(step), command: "ADD", reason: parsed.reason });
     previous = parsed.result;
   }
   return previous ?? {};
@@ -96,46 +95,51 @@ export async function delChain(
   result: JsonObject | undefined,
   budgetMs: number,
 ): Promise<readonly DelFailure[]> {
-  const { network } = chain;
+  const { network, binDirs } = chain;
   const parameters = targetParameters(target);
   const until = performance.now() + budgetMs;
   const failures: DelFailure[] = [];
   using ahead = new PluginsAhead();
-  const owed = [...network.plugins.entries()].filter(([index]) => indices.includes(index)).reverse();
-  for (const [position, [index, plugin]] of owed.entries()) {
+  const owed = placed(network).filter(({ index }) => indices.includes(index));
+  const waiting = stepsOf(owed, binDirs).reverse();
+  for (let step = waiting.shift(); step !== undefined; step = waiting.shift()) {
     // An equal share of what is left: one that hangs must not cost the others their turn.
-    const timeoutMs = Math.max(1, Math.ceil((until - performance.now()) / (owed.length - position)));
-    const config = {
-      ...configFor(network, plugin, target.capabilities),
-      ...(result !== undefined && atLeast(network.cniVersion, "0.4.0") ? { prevResult: result } : {}),
-    };
+    const turns = [step, ...waiting].reduce((sum, one) => sum + turnsOf(one), 0);
+    const timeoutMs = Math.max(1, Math.ceil((until - performance.now()) / turns));
+    const config = configOf(network, step, target.capabilities);
+    const previous = atLeast(network.cniVersion, "0.4.0") ? result : undefined;
     try {
-      const running = run(chain, plugin, "DEL", parameters, config, { timeoutMs, waiting: () => ahead.take(position) });
-      ahead.start(position + 1, startOf(chain, owed[position + 1]?.[1], "DEL", parameters));
+      const running = run(chain, step, "DEL", parameters, withPrevious(config, previous), { timeoutMs, ahead });
+      ahead.start(startOf(waiting[0], binDirs, "DEL", parameters));
       await running;
     } catch (error) {
-      if (!nothingToClean(error)) failures.push({ index, error });
+      if (step.plugins.length > 1) waiting.unshift(...singly(step.plugins, binDirs).reverse());
+      else if (!nothingToClean(error)) failures.push(...step.plugins.map(({ index }) => ({ index, error })));
     }
   }
   return failures;
+}
+
+/** Of several in one process: their own, and when that fails, one for each alone, with an error of its own. */
+function turnsOf({ plugins }: Step): number {
+  return plugins.length === 1 ? 1 : 1 + plugins.length;
 }
 
 /** CHECK in order against the result of ADD; rejects with the first failure. Nothing where the network forbids it. */
 export async function checkChain(chain: Chain, target: ChainTarget, result: JsonObject): Promise<void> {
   const { network } = chain;
   if (network.disableCheck || !atLeast(network.cniVersion, "0.4.0")) return;
-  for (const plugin of network.plugins)
-    await run(chain, plugin, "CHECK", targetParameters(target), {
-      ...configFor(network, plugin, target.capabilities),
-      prevResult: result,
-    });
+  for (const step of each(chain)) {
+    const config = withPrevious(configOf(network, step, target.capabilities), result);
+    await run(chain, step, "CHECK", targetParameters(target), config);
+  }
 }
 
 /** STATUS in order; rejects with the first failure. Older versions than 1.1.0 have no such command: ready. */
 export async function statusOfChain(chain: Chain): Promise<void> {
   const { network } = chain;
   if (!atLeast(network.cniVersion, "1.1.0")) return;
-  for (const plugin of network.plugins) await run(chain, plugin, "STATUS", {}, configFor(network, plugin, {}));
+  for (const step of each(chain)) await run(chain, step, "STATUS", {}, configOf(network, step, {}));
 }
 
 /** Whether the network's plugins understand GC and the administrator lets them. */
@@ -149,10 +153,10 @@ export async function gcChain(
   valid: readonly { readonly containerID: string; readonly ifname: string }[],
 ): Promise<readonly unknown[]> {
   const failures: unknown[] = [];
-  for (const plugin of chain.network.plugins) {
-    const config = { ...configFor(chain.network, plugin, {}), "cni.dev/valid-attachments": valid };
+  for (const step of each(chain)) {
+    const config = { ...configOf(chain.network, step, {}), "cni.dev/valid-attachments": valid };
     try {
-      await run(chain, plugin, "GC", {}, config);
+      await run(chain, step, "GC", {}, config);
     } catch (error) {
       failures.push(error);
     }
@@ -160,46 +164,52 @@ export async function gcChain(
   return failures;
 }
 
+function placed({ plugins }: NetworkConfig): PlacedPlugin[] {
+  return plugins.map((plugin, index) => ({ index, plugin }));
+}
+
+/** What is called seldom is called one by one: an error is one plugin's then. */
+function each({ network, binDirs }: Chain): Step[] {
+  return singly(placed(network), binDirs);
+}
+
+interface RunOptions {
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+  readonly ahead?: PluginsAhead;
+}
+
 async function run(
   chain: Chain,
-  plugin: PluginConfig,
+  step: Step,
   command: CniCommand,
   parameters: Readonly<Record<string, string>>,
   config: JsonObject,
-  {
-    timeoutMs = chain.pluginTimeoutMs,
-    signal,
-    waiting,
-  }: { readonly timeoutMs?: number; readonly signal?: AbortSignal; readonly waiting?: () => Program | undefined } = {},
+  { timeoutMs = chain.pluginTimeoutMs * step.plugins.length, signal, ahead }: RunOptions = {},
 ): Promise<string> {
-  const start = startOf(chain, plugin, command, parameters);
-  chain.end.begun.throwIfAborted();
+  const { network, binDirs, end } = chain;
+  const start = startOf(step, binDirs, command, parameters);
+  end.begun.throwIfAborted();
   if (start === undefined)
-    throw cniErrors.pluginMissing({
-      plugin: plugin.type,
-      network: chain.network.name,
-      directories: chain.binDirs.join(", "),
-    });
+    throw cniErrors.pluginMissing({ plugin: nameOf(step), network: network.name, directories: binDirs.join(", ") });
   return runPlugin({
     ...start,
     config,
-    program: waiting?.(),
+    program: ahead?.take(start.path),
     timeoutMs,
-    signal: signal === undefined ? chain.end.due : AbortSignal.any([signal, chain.end.due]),
+    signal: signal === undefined ? end.due : AbortSignal.any([signal, end.due]),
   });
 }
 
-/** Undefined for a plugin that is nowhere to be found. */
+/** Undefined behind the last one, and for a plugin that is nowhere to be found. */
 function startOf(
-  { binDirs }: Chain,
-  plugin: PluginConfig | undefined,
+  step: Step | undefined,
+  binDirs: readonly string[],
   command: CniCommand,
   parameters: Readonly<Record<string, string>>,
 ): PluginStart | undefined {
-  if (plugin === undefined) return undefined;
-  const path = findPlugin(plugin.type, binDirs);
-  if (path === undefined) return undefined;
-  return { command, plugin: plugin.type, path, parameters: { ...parameters, CNI_PATH: binDirs.join(":") } };
+  if (step?.path === undefined) return undefined;
+  return { command, plugin: nameOf(step), path: step.path, parameters: { ...parameters, CNI_PATH: binDirs.join(":") } };
 }
 
 function targetParameters(target: ChainTarget): Record<string, string> {
@@ -209,6 +219,16 @@ function targetParameters(target: ChainTarget): Record<string, string> {
     CNI_IFNAME: target.interfaceName,
     CNI_ARGS: target.args,
   };
+}
+
+function configOf(network: NetworkConfig, { plugins }: Step, capabilities: JsonObject): JsonObject {
+  const [config = {}, ...others] = plugins.map(({ plugin }) => configFor(network, plugin, capabilities));
+  if (others.length === 0) return config;
+  return { cniVersion: network.cniVersion, name: network.name, type: chainType, plugins: [config, ...others] };
+}
+
+function withPrevious(config: JsonObject, prevResult: JsonObject | undefined): JsonObject {
+  return prevResult === undefined ? config : { ...config, prevResult };
 }
 
 /** Spec section 3, "Deriving request configuration from plugin configuration". */

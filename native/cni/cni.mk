@@ -1,6 +1,6 @@
 # keelson-cni: the network plugins. libnftnl is linked in; of libmnl Debian has no archive, so it is the one shared library
 # besides glibc's. `cni/` below the build holds a link to it for each plugin, by the plugin's name.
-CNI_PLUGINS := loopback bridge ptp portmap host-gw host-local static
+CNI_PLUGINS := loopback bridge ptp portmap host-gw host-local static keelson-chain
 
 CNI_SOURCES := $(filter-out %_test.cc,$(wildcard cni/*.cc cni/*/*.cc common/*.cc))
 CNI_PARTS := $(call objects,$(OBJECTS),$(filter-out %/main.cc,$(CNI_SOURCES)))

@@ -9,14 +9,7 @@
 #include <string_view>
 
 #include "cni/invocation.h"
-#include "cni/ipam/host_local.h"
-#include "cni/ipam/static_ipam.h"
-#include "cni/plugins/bridge.h"
-#include "cni/plugins/host_gw.h"
-#include "cni/plugins/loopback.h"
-#include "cni/plugins/plugin.h"
-#include "cni/plugins/portmap.h"
-#include "cni/plugins/ptp.h"
+#include "cni/plugins/catalogue.h"
 #include "common/file.h"
 #include "common/json.h"
 
@@ -24,23 +17,12 @@ namespace keelson {
 
 namespace {
 
-const Plugin* const plugins[] = {&loopback_plugin, &bridge_plugin,     &ptp_plugin,   &portmap_plugin,
-                                 &host_gw_plugin,  &host_local_plugin, &static_plugin};
-
 constexpr const char* usage_text =
     "keelson-cni " KEELSON_VERSION
     ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"
     "\n"
     "Run by a container runtime under the name of a plugin, with the call in the environment and the\n"
     "configuration on standard input, which it reads before it does anything. The plugins:";
-
-const Plugin* find_plugin(std::string_view path) {
-  std::string_view name = path.substr(path.rfind('/') + 1);
-  for (const Plugin* plugin : plugins) {
-    if (name == plugin->name) return plugin;
-  }
-  return nullptr;
-}
 
 Outcome<std::string> versions() {
   JsonWriter json;
@@ -73,7 +55,7 @@ int answer(int descriptor, std::string_view text, int exit_code) {
 
 int usage() {
   std::string text = usage_text;
-  for (const Plugin* plugin : plugins) text += std::string(" ") + plugin->name;
+  for (const Plugin* plugin : all_plugins()) text += std::string(" ") + plugin->name;
   return answer(STDERR_FILENO, text + "\n", 1);
 }
 
@@ -81,7 +63,7 @@ int run(std::string_view program, std::span<char* const> words) {
   if (words.size() == 1 && std::string_view(words[0]) == "--version") {
     return answer(STDOUT_FILENO, "keelson-cni " KEELSON_VERSION "\n", 0);
   }
-  const Plugin* plugin = find_plugin(program);
+  const Plugin* plugin = find_plugin(program.substr(program.rfind('/') + 1));
   if (!plugin || !getenv("CNI_COMMAND")) return usage();
   std::string version;
   Outcome<Invocation> invocation = read_invocation(version);

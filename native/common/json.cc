@@ -47,6 +47,16 @@ const std::vector<std::pair<std::string, Json>>& Json::members() const {
   return type_ == Type::object ? members_ : no_members;
 }
 
+void Json::set(std::string_view key, Json value) {
+  for (auto& [name, old] : members_) {
+    if (name == key) {
+      old = std::move(value);
+      return;
+    }
+  }
+  members_.emplace_back(key, std::move(value));
+}
+
 class JsonParser {
  public:
   explicit JsonParser(std::string_view text) : text_(text) {}

@@ -35,6 +35,7 @@ class Json {
   const Json& operator[](std::string_view key) const;
   const std::vector<Json>& items() const;                              // of an array
   const std::vector<std::pair<std::string, Json>>& members() const;    // of an object
+  void set(std::string_view key, Json value);                          // an object's member, new or in place of the old one
 
   friend Result<Json> parse_json(std::string_view text);
 
