@@ -28,6 +28,12 @@ export { unpackerErrors } from "./client/unpacker-errors.ts";
 export { logAcceptErrors } from "./diagnostics/accept-errors.ts";
 export type { Log, LogFields, LogLevel } from "./diagnostics/log.ts";
 export { beginWork, type Outcome, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
+export {
+  type CgroupTree,
+  detectCgroups,
+  findHierarchies,
+  monitorHierarchies,
+} from "./files/cgroup-hierarchies.ts";
 export { changeFiles } from "./files/change-files.ts";
 export { type MountEntry, mountsBelow, parseMountTable, readMountTable } from "./files/mount-table.ts";
 export { readBounded, UnfitFile } from "./files/read-file.ts";

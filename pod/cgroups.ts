@@ -1,48 +1,11 @@
-// The host's cgroup hierarchies as the daemon sees them: where a cgroup's directories are, how to empty and remove one.
+// Cgroups of the host as the daemon sees them: where one's directories are, how to empty and remove it.
 // The monitor makes and fills cgroups; this is for stats, and for clearing up after a monitor that died.
 // Sources: cgroups(7), cgroup-v2.rst (cgroup.kill).
 
 import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type MountEntry, readMountTable } from "../native/index.ts";
-
-export interface CgroupTree {
-  /** True when all controllers are on v2. */
-  readonly unified: boolean;
-  /** Mount point of v2, on a hybrid host too; empty without one. */
-  readonly v2: string;
-  /** Controller ("memory") or named hierarchy ("name=systemd") to mount point. */
-  readonly v1: ReadonlyMap<string, string>;
-}
-
-const v1Controllers: ReadonlySet<string> = new Set([
-  ...["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"],
-  ...["net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"],
-]);
-
-export async function detectCgroups(): Promise<CgroupTree> {
-  return findHierarchies(await readMountTable());
-}
-
-/**
- * Of a hierarchy that is mounted several times the first whole mount counts; the monitor goes
- * by the same rule (cgroup_host.cc), and one test holds both to it.
- */
-export function findHierarchies(table: readonly MountEntry[]): CgroupTree {
-  const v1 = new Map<string, string>();
-  let v2 = "";
-  for (const { root, at, type, options } of table) {
-    if (root !== "/") continue;
-    if (type === "cgroup2" && v2 === "") v2 = at;
-    if (type !== "cgroup") continue;
-    for (const option of options.split(",")) {
-      const isHierarchy = v1Controllers.has(option) || option.startsWith("name=");
-      if (isHierarchy && !v1.has(option)) v1.set(option, at);
-    }
-  }
-  return { unified: v1.size === 0, v2, v1 };
-}
+import type { CgroupTree } from "../native/index.ts";
 
 /** Every directory that `cgroup` has, over all hierarchies. */
 export function cgroupDirectories(tree: CgroupTree, cgroup: string): string[] {

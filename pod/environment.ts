@@ -2,9 +2,8 @@
 
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import type { Host, Log, Monitor, SpawnedMonitor, SpawnOptions } from "../native/index.ts";
+import type { CgroupTree, Host, Log, Monitor, SpawnedMonitor, SpawnOptions } from "../native/index.ts";
 import type { CgroupDriver } from "./cgroup-driver.ts";
-import type { CgroupTree } from "./cgroups.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";

@@ -4,13 +4,13 @@
 
 import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { changeFiles, readFiles } from "../native/index.ts";
+import { type CgroupTree, changeFiles, monitorHierarchies, readFiles } from "../native/index.ts";
 import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
 /** The pod directory, with what the monitor reads. */
-export async function writeMonitorFiles(sandbox: Sandbox): Promise<void> {
+export async function writeMonitorFiles(sandbox: Sandbox, cgroups: CgroupTree): Promise<void> {
   const { podDirectory } = sandbox;
   await changeFiles([
     { kind: "directory", path: dirname(podDirectory), mode: 0o711, mayExist: true },
@@ -19,7 +19,7 @@ export async function writeMonitorFiles(sandbox: Sandbox): Promise<void> {
     {
       kind: "file",
       path: join(podDirectory, "sandbox.json"),
-      content: JSON.stringify(monitorSandbox(sandbox)),
+      content: JSON.stringify(monitorSandbox(sandbox, cgroups)),
       mode: 0o600,
     },
   ]);
@@ -59,7 +59,7 @@ function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {
 }
 
 /** sandbox.json, as PROTOCOL.md has it. */
-function monitorSandbox(sandbox: Sandbox): object {
+function monitorSandbox(sandbox: Sandbox, cgroups: CgroupTree): object {
   const { network, ipc, pid } = sandbox.config.security.namespaces;
   const scope = (mode: string) => (mode === "node" ? "host" : "pod");
   const user = userMappings(sandbox.config.security.namespaces);
@@ -76,6 +76,7 @@ function monitorSandbox(sandbox: Sandbox): object {
     ...(user === undefined ? {} : { user: monitorMappings(user) }),
     sysctls: Object.fromEntries(sandbox.config.sysctls),
     shm_size: 64 << 20,
+    cgroup_hierarchies: monitorHierarchies(cgroups),
     ...(sandbox.labels === undefined
       ? {}
       : { process_label: sandbox.labels.process, mount_label: sandbox.labels.mount }),

@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { cgroupDirectories, detectCgroups } from "./cgroups.ts";
+import { detectCgroups } from "../native/index.ts";
+import { cgroupDirectories } from "./cgroups.ts";
 import { findLeaks } from "./leaks.ts";
 import { ownerOfScope, scopeDescription } from "./systemd/scope-owner.ts";
 

@@ -6,8 +6,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { readMountTable } from "../native/index.ts";
-import { type CgroupTree, cgroupDirectories } from "./cgroups.ts";
+import { type CgroupTree, readMountTable } from "../native/index.ts";
+import { cgroupDirectories } from "./cgroups.ts";
 import { ownerOfScope } from "./systemd/scope-owner.ts";
 
 export type LeakKind =

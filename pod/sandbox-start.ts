@@ -98,7 +98,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
 
   undo.push("remove the pod directory", async () => await env.host.removeTree(podDirectory));
   await timed(stages, "files", async () => {
-    await settled([writeMonitorFiles(sandbox), env.records.save(sandboxRecord(sandbox))]);
+    await settled([writeMonitorFiles(sandbox, env.cgroups), env.records.save(sandboxRecord(sandbox))]);
   });
   signal.throwIfAborted();
 

@@ -1,9 +1,8 @@
 // Stats of containers and pods: read from cgroup files, many at once, counted against the sample before.
 // Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst; proc(5) net/dev.
 
-import type { Host } from "../native/index.ts";
+import type { CgroupTree, Host } from "../native/index.ts";
 import { directoryOf, type Figures, type FiguresByController, noLimit, readFigures } from "./cgroup-figures.ts";
-import type { CgroupTree } from "./cgroups.ts";
 import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./stats-types.ts";
 
 export interface CgroupStats {

@@ -1,7 +1,7 @@
 // `keelson check --leaks`: what is on the host and belongs to no pod, with the way to be rid of each.
 
 import { basename } from "node:path";
-import { detectCgroups } from "../../pod/cgroups.ts";
+import { detectCgroups } from "../../native/index.ts";
 import { findLeaks, type Leak, type LeakKind } from "../../pod/leaks.ts";
 import { transientUnits } from "../../pod/systemd/scope-owner.ts";
 import type { Config } from "./config.ts";

@@ -84,8 +84,8 @@ Status run(const std::string& pod_dir, Readiness& readiness) {
   loop->when_quiet([&loop] { give_back_memory(loop->buffers()); });
   Reaper reaper(*loop);
   TRY(reaper.open());
-  const CgroupHost cgroups = TRY(CgroupHost::detect());
   SandboxSpec spec = TRY(read_sandbox(pod_dir));
+  const CgroupHost cgroups = spec.hierarchies;
   Sandbox sandbox = TRY(create_sandbox(*loop, reaper, cgroups, std::move(spec), pod_dir,
                                        [&readiness] { readiness.network_made(); }));
   OomScore oom_score;

@@ -19,6 +19,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Host, nativePaths, type SpawnedMonitor, spawnMonitor } from "../index.ts";
+import { sandboxHierarchies } from "./sandbox-hierarchies.ts";
 
 /** A deadline that real calls keep. */
 export const soon = { timeoutMs: 10_000 };
@@ -68,7 +69,8 @@ export class TestPods {
     mkdirSync(directory, { mode: 0o700 });
     const namespaces = { net: "pod", ipc: "pod", uts: "pod", pid: "container" };
     const cgroup = `/keelson-client-${id}`;
-    const sandbox = { version: 1, id, hostname: "client-test", namespaces, cgroup, own_cgroup: true, ...changes };
+    const own = { hostname: "client-test", namespaces, cgroup, own_cgroup: true };
+    const sandbox = { version: 1, id, cgroup_hierarchies: sandboxHierarchies(), ...own, ...changes };
     writeFileSync(join(directory, "sandbox.json"), JSON.stringify(sandbox));
     return directory;
   }

@@ -4,7 +4,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { CgroupTree } from "../cgroups.ts";
+import type { CgroupTree } from "../../native/index.ts";
 
 /** Processes in an uninterruptible sleep keep a cgroup from freezing; then it is thawed again. */
 const freezeMs = 5_000;

@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import codec, { type Message } from "@homebridge/dbus-native/lib/message.js";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { detectCgroups, systemdRoot } from "../cgroups.ts";
+import { detectCgroups } from "../../native/index.ts";
+import { systemdRoot } from "../cgroups.ts";
 import { SystemBus, systemBusSocket } from "./bus.ts";
 import { type Scope, Systemd, scopeProperties } from "./units.ts";
 

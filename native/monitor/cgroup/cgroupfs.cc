@@ -1,9 +1,7 @@
-// Source: proc_pid_mountinfo(5).
 #include "monitor/cgroup/cgroupfs.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,82 +13,21 @@
 
 namespace keelson {
 
-namespace {
-
-constexpr std::string_view v1_controllers[] = {
-    "cpu",     "cpuacct",  "cpuset",     "memory",  "devices", "freezer", "blkio", "pids",
-    "net_cls", "net_prio", "perf_event", "hugetlb", "rdma",    "misc",
-};
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == text.npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
-bool is_controller(std::string_view option) {
-  return option.starts_with("name=") || std::ranges::find(v1_controllers, option) != std::end(v1_controllers);
-}
-
-bool is_octal(char c) { return c >= '0' && c <= '7'; }
-
-// The kernel writes blank, tab, newline and backslash as three octal digits.
-std::string unescaped(std::string_view path) {
-  std::string plain;
-  for (size_t at = 0; at < path.size(); ++at) {
-    if (path[at] == '\\' && at + 3 < path.size() && is_octal(path[at + 1]) && is_octal(path[at + 2]) &&
-        is_octal(path[at + 3])) {
-      plain += static_cast<char>((path[at + 1] - '0') * 64 + (path[at + 2] - '0') * 8 + (path[at + 3] - '0'));
-      at += 3;
-    } else {
-      plain += path[at];
-    }
-  }
-  return plain;
-}
-
-}  // namespace
-
-// Line by line: a node with many pods has a long file.
-Result<CgroupHost> CgroupHost::read(const char* path) {
-  std::unique_ptr<FILE, decltype(&fclose)> file(fopen(path, "re"), &fclose);
-  if (!file) return fail_errno("open " + std::string(path));
+Result<CgroupHost> CgroupHost::parse(const Json& hierarchies) {
   CgroupHost host;
-  char* line = nullptr;
-  size_t room = 0;
-  for (ssize_t size = 0; (size = getline(&line, &room, file.get())) > 0;) {
-    const std::string_view text(line, static_cast<size_t>(size));
-    host.take(text.substr(0, text.find('\n')));
+  host.v2_root_ = hierarchies["v2"].string();
+  for (const auto& [controller, mount_point] : hierarchies["v1"].members()) {
+    host.v1_.emplace_back(controller, mount_point.string());
   }
-  free(line);
-  if (ferror(file.get())) return fail_errno("read " + std::string(path));
+  const bool is_absolute = std::ranges::all_of(host.v1_, [](const auto& one) { return one.second.starts_with('/'); });
+  if (!is_absolute || (!host.v2_root_.empty() && host.v2_root_[0] != '/')) {
+    return fail(Kind::invalid, "read the cgroup hierarchies", "they are no absolute paths");
+  }
   if (host.v2_root_.empty() && host.v1_.empty()) {
-    return fail(Kind::system, "find the cgroup hierarchies", "none is mounted on this host");
+    return fail(Kind::invalid, "read the cgroup hierarchies", "there is none");
   }
   host.unified_only_ = host.v1_.empty();
   return host;
-}
-
-Result<CgroupHost> CgroupHost::detect() { return read("/proc/self/mountinfo"); }
-
-// Of a hierarchy that is mounted several times the first whole mount counts; the daemon goes by the same rule
-// (pod/cgroups.ts), and one test holds both to it.
-void CgroupHost::take(std::string_view line) {
-  if (line.find(" cgroup") == line.npos) return;
-  const auto fields = split(line, ' ');
-  // Any number of optional fields stands before the separator.
-  const auto dash = fields.size() < 7 ? fields.end() : std::find(fields.begin() + 6, fields.end(), "-");
-  if (fields.end() - dash < 4 || fields[3] != "/") return;
-  const std::string_view type = dash[1];
-  if (type == "cgroup2" && v2_root_.empty()) v2_root_ = unescaped(fields[4]);
-  if (type != "cgroup") return;
-  for (std::string_view option : split(dash[3], ',')) {
-    if (is_controller(option) && v1_root(option).empty()) v1_.emplace_back(option, unescaped(fields[4]));
-  }
 }
 
 std::vector<std::string> CgroupHost::v1_roots() const {

@@ -8,15 +8,15 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/json.h"
 
 namespace keelson {
 
-// The hierarchies, found once from /proc/self/mountinfo.
+// The hierarchies, as the daemon has found them (native/files/cgroup-hierarchies.ts).
 class CgroupHost {
  public:
-  static Result<CgroupHost> detect();
-  // From a file of that format.
-  static Result<CgroupHost> read(const char* path);
+  // `cgroup_hierarchies` of sandbox.json.
+  static Result<CgroupHost> parse(const Json& hierarchies);
   bool unified() const { return unified_only_; }           // cgroup v2 alone
   const std::string& v2_root() const { return v2_root_; }  // "" when there is none; ".../unified" on hybrid
   const std::vector<std::pair<std::string, std::string>>& v1() const { return v1_; }  // controller, mount point
@@ -24,8 +24,6 @@ class CgroupHost {
   std::string v1_root(std::string_view controller) const;  // "" when it is not mounted
 
  private:
-  void take(std::string_view line);
-
   bool unified_only_ = false;
   std::string v2_root_;
   std::vector<std::pair<std::string, std::string>> v1_;

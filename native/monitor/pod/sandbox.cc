@@ -102,6 +102,7 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   spec.mount_label = root["mount_label"].string();
   if (!is_label(spec.process_label)) return bad("process_label is no SELinux label");
   if (!is_label(spec.mount_label)) return bad("mount_label is no SELinux label");
+  spec.hierarchies = TRY(about(CgroupHost::parse(root["cgroup_hierarchies"]), "sandbox.json"));
   spec.cgroup = root["cgroup"].string();
   spec.own_cgroup = root["own_cgroup"].boolean();
   return spec;

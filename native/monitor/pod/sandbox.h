@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "monitor/cgroup/cgroupfs.h"
 #include "monitor/setup/spec.h"
 
 namespace keelson {
@@ -30,6 +31,7 @@ struct SandboxSpec {
   uint64_t shm_size = 64 << 20;  // bytes
   std::string process_label;     // SELinux's, of the init of a shared PID namespace; empty: none
   std::string mount_label;       // of shm and files
+  CgroupHost hierarchies;
   std::string cgroup;
   bool own_cgroup = false;
 };
@@ -46,7 +48,6 @@ struct Sandbox {
   pid_t init_pid = 0;                          // our built-in init, 0 without a shared PID namespace
 };
 
-class CgroupHost;
 class Loop;
 class Reaper;
 

@@ -17,26 +17,21 @@ namespace keelson::test {
 
 namespace {
 
-std::string mounted(const std::string& at, const std::string& type, const std::string& options) {
-  return "30 29 0:26 / " + at + " rw,nosuid shared:9 - " + type + " " + type + " " + options + "\n";
-}
-
 // A host whose hierarchies are directories, and the files of one cgroup in them.
 struct Host {
   Directory directory;
   CgroupHost hierarchies;
 
   static std::string hybrid(const std::string& root) {
-    return mounted(root + "/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct") +
-           mounted(root + "/memory", "cgroup", "rw,memory") + mounted(root + "/pids", "cgroup", "rw,pids") +
-           mounted(root + "/devices", "cgroup", "rw,devices") + mounted(root + "/unified", "cgroup2", "rw");
+    std::string v1;
+    for (const char* controller : {"cpu", "cpuacct"}) v1 += "\"" + std::string(controller) + "\": \"" + root + "/cpu,cpuacct\", ";
+    for (const char* controller : {"memory", "pids"}) v1 += "\"" + std::string(controller) + "\": \"" + root + "/" + controller + "\", ";
+    return R"({"v2": ")" + root + R"(/unified", "v1": {)" + v1 + R"("devices": ")" + root + R"(/devices"}})";
   }
-  static std::string unified(const std::string& root) { return mounted(root, "cgroup2", "rw"); }
+  static std::string unified(const std::string& root) { return R"({"v2": ")" + root + R"(", "v1": {}})"; }
 
-  explicit Host(std::string (*mountinfo)(const std::string& root)) {
-    const std::string path = directory.path() + "/mountinfo";
-    std::ofstream(path) << mountinfo(directory.path());
-    auto read = CgroupHost::read(path.c_str());
+  explicit Host(std::string (*json)(const std::string& root)) {
+    auto read = CgroupHost::parse(*parse_json(json(directory.path())));
     EXPECT(read.has_value());
     hierarchies = std::move(*read);
   }
@@ -59,6 +54,17 @@ Status apply(Host& host, const char* resources) {
   auto json = parse_json(resources);
   EXPECT(json.has_value());
   return Cgroup::open(host.hierarchies, "/pod/c").apply(*json);
+}
+
+void takes_hierarchies_that_are_somewhere() {
+  for (const char* wrong : {"null", "{}", R"({"v2": "", "v1": {}})", R"({"v2": "cgroup", "v1": {}})",
+                            R"({"v2": "/unified", "v1": {"memory": ""}})", R"({"v1": {"memory": 7}})"}) {
+    EXPECT(!CgroupHost::parse(*parse_json(wrong)).has_value());
+  }
+  const auto host = CgroupHost::parse(*parse_json(R"({"v2": "/u", "v1": {"cpu": "/c", "cpuacct": "/c", "name=systemd": "/s"}})"));
+  EXPECT(!host->unified());
+  EXPECT_EQUAL(host->v1_root("name=systemd"), "/s");
+  EXPECT_EQUAL(static_cast<long>(host->v1_roots().size()), 2);
 }
 
 void takes_paths_below_the_roots_alone() {
@@ -183,6 +189,7 @@ void grants_rights_once() {
 
 std::vector<Test> cgroup_tests() {
   return {
+      {"cgroup: takes hierarchies that are somewhere", takes_hierarchies_that_are_somewhere},
       {"cgroup: takes paths below the roots alone", takes_paths_below_the_roots_alone},
       {"cgroup: makes every level in every hierarchy", makes_every_level_in_every_hierarchy},
       {"cgroup: takes back what it made when a hierarchy refuses", takes_back_what_it_made_when_a_hierarchy_refuses},

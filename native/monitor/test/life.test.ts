@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 import { Type } from "./call.ts";
 import { isAlive, monitorBinary, spawnMonitor, type TestPod, until, withPod } from "./monitor-pod.ts";
 
@@ -229,6 +230,7 @@ test("a sandbox that cannot be made is an ERROR on descriptor 3, with everything
       namespaces: { net: "pod", ipc: "pod", uts: "pod", pid: "container" },
       sysctls: { "net.no.such": "1" },
       shm_size: 65536,
+      cgroup_hierarchies: sandboxHierarchies(),
       cgroup: "/keelson-test-bad",
       own_cgroup: true,
     };

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 import { Call, CallError, fields, Type } from "./call.ts";
 
 export const monitorBinary = process.env.KEELSON_MONITOR ?? join(import.meta.dirname, "../../build/keelson-monitor");
@@ -83,6 +84,7 @@ export class TestPod {
         namespaces: { net: options.net ?? "pod", ipc: "pod", uts: "pod", pid: options.pid ?? "container" },
         sysctls: {},
         shm_size: 1 << 20,
+        cgroup_hierarchies: sandboxHierarchies(),
         cgroup,
         own_cgroup: true,
       }),

@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 
 /** Every test runs with both: `make -C native all sanitize`. */
 export const builds: readonly { readonly build: string; readonly program: string }[] = [
@@ -131,6 +132,7 @@ export class TestPod {
       hostname: "setup-test",
       namespaces: { net: "pod", ipc: "pod", uts: "pod", pid: "container" },
       shm_size: 1 << 20,
+      cgroup_hierarchies: sandboxHierarchies(),
       cgroup: this.cgroup,
       own_cgroup: true,
       ...changes.sandbox,

@@ -4,7 +4,6 @@
 //   setup-test bench <pod dir> <bundle> <count>       times of the two ways to spawn, in microseconds
 //   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
 //   setup-test page-rootfs <bundle>                   the bundle's root at <bundle>/rootfs, as on kernels before 6.7
-//   setup-test hierarchies <mountinfo>                what CgroupHost reads there, as JSON on stream 1
 //
 // `run` takes <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's;
 // what happened goes to descriptor 3 as one JSON object a line: started, exec, exited, error, destroyed.
@@ -149,8 +148,12 @@ Bundle read_bundle(std::string directory) {
   return bundle;
 }
 
-Sandbox read_sandbox(Surroundings& around, const CgroupHost& host, const std::string& pod_dir) {
-  return must(create_sandbox(*around.loop, around.reaper, host, must(parse_sandbox(must(read_file(pod_dir + "/sandbox.json", max_bundle_file)))), pod_dir, [] {}));
+SandboxSpec read_sandbox(const std::string& pod_dir) {
+  return must(parse_sandbox(must(read_file(pod_dir + "/sandbox.json", max_bundle_file))));
+}
+
+Sandbox make_sandbox(Surroundings& around, SandboxSpec spec, const CgroupHost& host, const std::string& pod_dir) {
+  return must(create_sandbox(*around.loop, around.reaper, host, std::move(spec), pod_dir, [] {}));
 }
 
 void end_init(Sandbox& sandbox, const CgroupHost& host) {
@@ -200,8 +203,9 @@ void exec_and_tell(Surroundings& around, const Sandbox& sandbox, const Bundle& b
 int run(const char* pod_dir, const char* directory, std::vector<std::string> exec_args) {
   Surroundings around;
   Bundle bundle = read_bundle(directory);
-  CgroupHost host = must(CgroupHost::detect());
-  Sandbox sandbox = read_sandbox(around, host, pod_dir);
+  SandboxSpec spec = read_sandbox(pod_dir);
+  const CgroupHost host = spec.hierarchies;
+  Sandbox sandbox = make_sandbox(around, std::move(spec), host, pod_dir);
   Result<Cgroup> made = Cgroup::create(host, bundle.spec.cgroups_path);
   if (!made) {
     end_init(sandbox, host);
@@ -250,9 +254,10 @@ struct Series {
 int bench(const char* pod_dir, const char* directory, int count) {
   Surroundings around;
   Bundle bundle = read_bundle(directory);
-  CgroupHost host = must(CgroupHost::detect());
+  SandboxSpec spec = read_sandbox(pod_dir);
+  const CgroupHost host = spec.hierarchies;
   int64_t begin = now_us();
-  Sandbox sandbox = read_sandbox(around, host, pod_dir);
+  Sandbox sandbox = make_sandbox(around, std::move(spec), host, pod_dir);
   printf("%-24s     %6lld us\n", "create_sandbox", static_cast<long long>(now_us() - begin));
   Series parse{"parse_spec"}, create{"Cgroup::create"}, apply{"Cgroup::apply"}, inits{"container_init"}, execs{"container_exec"},
       death{"kill and reap"}, remove{"Cgroup::remove"};
@@ -323,16 +328,6 @@ int page_rootfs(const std::string& bundle) {
   return 0;
 }
 
-int hierarchies(const char* mountinfo) {
-  CgroupHost host = must(CgroupHost::read(mountinfo));
-  JsonWriter found;
-  found.begin_object().key("unified").value(host.unified()).key("v2").value(host.v2_root()).key("v1").begin_object();
-  for (const auto& [controller, mount_point] : host.v1()) found.key(controller).value(mount_point);
-  found.end_object().end_object();
-  puts(found.text().c_str());
-  return 0;
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -341,7 +336,6 @@ int main(int count, char** arguments) {
   if (count == 5 && words[1] == "bench") return bench(arguments[2], arguments[3], atoi(arguments[4]));
   if (count == 4 && words[1] == "device-filter") return filter(arguments[2], arguments[3]);
   if (count == 3 && words[1] == "page-rootfs") return page_rootfs(words[2]);
-  if (count == 3 && words[1] == "hierarchies") return hierarchies(arguments[2]);
-  fputs("usage: setup-test run|bench|device-filter|page-rootfs|hierarchies …, see setup_test.cc\n", stderr);
+  fputs("usage: setup-test run|bench|device-filter|page-rootfs …, see setup_test.cc\n", stderr);
   return 2;
 }

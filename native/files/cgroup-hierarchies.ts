@@ -1,0 +1,44 @@
+// Where this host has its cgroup hierarchies mounted. Monitors are told: the mount table grows with each pod, and to read it
+// takes the kernel longer than most else of a start.
+// Source: cgroups(7).
+
+import { type MountEntry, readMountTable } from "./mount-table.ts";
+
+export interface CgroupTree {
+  /** True when all controllers are on v2. */
+  readonly unified: boolean;
+  /** Mount point of v2, on a hybrid host too; empty without one. */
+  readonly v2: string;
+  /** Controller ("memory") or named hierarchy ("name=systemd") to mount point. */
+  readonly v1: ReadonlyMap<string, string>;
+}
+
+const v1Controllers: ReadonlySet<string> = new Set([
+  ...["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"],
+  ...["net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"],
+]);
+
+export async function detectCgroups(): Promise<CgroupTree> {
+  return findHierarchies(await readMountTable());
+}
+
+/** Of a hierarchy that is mounted several times the first whole mount counts. */
+export function findHierarchies(table: readonly MountEntry[]): CgroupTree {
+  const v1 = new Map<string, string>();
+  let v2 = "";
+  for (const { root, at, type, options } of table) {
+    if (root !== "/") continue;
+    if (type === "cgroup2" && v2 === "") v2 = at;
+    if (type !== "cgroup") continue;
+    for (const option of options.split(",")) {
+      const isHierarchy = v1Controllers.has(option) || option.startsWith("name=");
+      if (isHierarchy && !v1.has(option)) v1.set(option, at);
+    }
+  }
+  return { unified: v1.size === 0, v2, v1 };
+}
+
+/** As sandbox.json has them (PROTOCOL.md, "Start"). */
+export function monitorHierarchies({ v2, v1 }: CgroupTree): object {
+  return { v2, v1: Object.fromEntries(v1) };
+}
