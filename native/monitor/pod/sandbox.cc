@@ -114,14 +114,13 @@ struct PodNamespace {
   const char* name;  // in /proc/self/ns and in <pod dir>/ns
   int flag;
   Scope SandboxSpec::*scope;
-  Fd Sandbox::*fd;
 };
 
 // Those the monitor can enter itself; a PID namespace takes only new processes.
 constexpr PodNamespace entered[] = {
-    {"net", CLONE_NEWNET, &SandboxSpec::net, &Sandbox::net_ns},
-    {"ipc", CLONE_NEWIPC, &SandboxSpec::ipc, &Sandbox::ipc_ns},
-    {"uts", CLONE_NEWUTS, &SandboxSpec::uts, &Sandbox::uts_ns},
+    {"net", CLONE_NEWNET, &SandboxSpec::net},
+    {"ipc", CLONE_NEWIPC, &SandboxSpec::ipc},
+    {"uts", CLONE_NEWUTS, &SandboxSpec::uts},
 };
 
 int flags_of(const SandboxSpec& spec) {
@@ -143,6 +142,14 @@ Result<Fd> pin(const std::string& source, const std::string& path) {
   // A pin that the host's peers saw too would keep the namespace alive after us.
   if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return fail_errno("pin " + path);
   return open_file(path, O_RDONLY);
+}
+
+// For a namespace that the monitor stays in. A pin would be a mount more in the table of the host, of which every container
+// of every pod gets a copy at its start.
+Status link_own(const char* name, const std::string& path) {
+  const std::string own = "/proc/" + std::to_string(getpid()) + "/ns/" + name;
+  if (symlink(own.c_str(), path.c_str()) != 0) return fail_errno("make " + path);
+  return {};
 }
 
 Status raise_loopback() {
@@ -191,8 +198,13 @@ Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& 
   }
   for (const PodNamespace& space : entered) {
     if (spec.*space.scope != Scope::pod) continue;
-    sandbox.*space.fd = TRY(pin(std::string("/proc/self/ns/") + space.name, pin_path(sandbox, space.name)));
-    if (space.flag == CLONE_NEWNET) network_made();
+    const std::string path = pin_path(sandbox, space.name);
+    if (space.flag == CLONE_NEWNET) {
+      sandbox.net_ns = TRY(pin("/proc/self/ns/net", path));
+      network_made();
+    } else {
+      TRY(link_own(space.name, path));
+    }
   }
   if (spec.uts == Scope::pod && !spec.hostname.empty() &&
       sethostname(spec.hostname.data(), spec.hostname.size()) != 0) {
@@ -224,18 +236,13 @@ Status enter_new(Sandbox& sandbox) {
   return {};
 }
 
-// Enters new namespaces, furnishes them, and goes back whatever happened inside.
+// Enters new namespaces, furnishes them, and goes back to the host's network whatever happened inside.
 Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
-  Fd own[std::size(entered)];
-  for (size_t at = 0; at < std::size(entered); ++at) {
-    own[at] = Fd(open((std::string("/proc/self/ns/") + entered[at].name).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!own[at]) return fail_errno("open the monitor's own namespaces");
-  }
+  const Fd host(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!host) return fail_errno("open the host's network namespace");
   Status furnished = enter_new(sandbox);
   if (furnished) furnished = furnish(loop, reaper, sandbox, network_made);
-  for (size_t at = 0; at < std::size(entered); ++at) {
-    if (setns(own[at].get(), entered[at].flag) != 0) return fail_errno("go back to the host's namespaces");
-  }
+  if (setns(host.get(), CLONE_NEWNET) != 0) return fail_errno("go back to the host's network namespace");
   return furnished;
 }
 
@@ -318,16 +325,14 @@ Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
     take_down(path);
     rmdir(path.c_str());
   }
-  for (const char* name : {"net", "ipc", "uts", "pid", "user"}) {
+  for (const char* name : {"net", "pid", "user"}) {
     const std::string path = pin_path(sandbox, name);
     take_down(path);
     unlink(path.c_str());
   }
+  for (const char* name : {"ipc", "uts"}) unlink(pin_path(sandbox, name).c_str());
   rmdir((sandbox.pod_dir + "/ns").c_str());
-  for (Fd* fd : {&sandbox.net_ns, &sandbox.ipc_ns, &sandbox.uts_ns, &sandbox.pid_ns, &sandbox.user_ns,
-                 &sandbox.procfs_space}) {
-    fd->reset();
-  }
+  for (Fd* fd : {&sandbox.net_ns, &sandbox.pid_ns, &sandbox.user_ns, &sandbox.procfs_space}) fd->reset();
   note(remove_own_cgroup(cgroups, sandbox.spec));
   return about(std::move(first), "pod " + sandbox.spec.id);
 }

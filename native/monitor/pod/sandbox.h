@@ -1,5 +1,5 @@
-// The pod's own namespaces: made, pinned under <pod dir>/ns/, taken down again.
-// The monitor itself stays in the host's namespaces.
+// The pod's own namespaces: made, found under <pod dir>/ns/, taken down again.
+// The monitor itself stays in the IPC and UTS namespaces, and for the rest in the host's.
 #pragma once
 
 #include <sys/types.h>
@@ -43,8 +43,8 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json);
 struct Sandbox {
   SandboxSpec spec;
   std::string pod_dir;
-  Fd net_ns, ipc_ns, uts_ns, pid_ns, user_ns;  // only those of the pod
-  Fd procfs_space;                             // a mount namespace that is nothing but the shared PID namespace's procfs
+  Fd net_ns, pid_ns, user_ns;  // only those of the pod
+  Fd procfs_space;             // a mount namespace that is nothing but the shared PID namespace's procfs
   pid_t init_pid = 0;                          // our built-in init, 0 without a shared PID namespace
 };
 

@@ -1,6 +1,15 @@
 // A container's life as the monitor keeps it: start, exit, stop, records, shutdown.
 
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -35,6 +44,22 @@ test("a container starts, exits, and is deleted", async () => {
     expect(await pod.ask("state")).toEqual({ containers: [] });
     await expect(pod.ask("delete", { id: "a" })).rejects.toMatchObject({ kind: "not_found" });
     expect(await pod.run("a", {})).toMatchObject({ state: "running" });
+  });
+});
+
+test("ns/ipc and ns/uts are no mounts, and lead to the namespaces of the pod, as its containers have them", async () => {
+  await withPod({}, async (pod) => {
+    const space = (of: number | string, type: string) => readlinkSync(`/proc/${of}/ns/${type}`);
+    const states = [await pod.run("a", {}), await pod.run("b", {})];
+    for (const type of ["ipc", "uts"]) {
+      const path = join(pod.directory, "ns", type);
+      expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(path);
+      expect(readlinkSync(readlinkSync(path))).toBe(space(pod.pid, type));
+      expect(space(pod.pid, type)).not.toBe(space("self", type));
+      for (const { pid } of states) expect(space(Number(pid), type)).toBe(space(pod.pid, type));
+    }
+    expect(space(pod.pid, "net")).toBe(space("self", "net"));
+    expect(space(pod.pid, "mnt")).toBe(space("self", "mnt"));
   });
 });
 

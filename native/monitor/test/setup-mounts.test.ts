@@ -164,8 +164,8 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       });
       const running = pod.start();
       await running.output("done\n");
-      // The three pins, the files and the shm of the pod, and nothing of the container.
-      expect(ours().filter((line) => !before.includes(line))).toHaveLength(5);
+      // The pin of the network, the files and the shm of the pod, and nothing of the container.
+      expect(ours().filter((line) => !before.includes(line))).toHaveLength(3);
       running.say("\n");
       await running.end();
     });
