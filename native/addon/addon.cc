@@ -19,6 +19,7 @@
 #include "addon/files.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
+#include "addon/mount_namespace.h"
 #include "addon/network.h"
 #include "addon/overlay.h"
 #include "addon/relabel.h"
@@ -355,6 +356,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("unmount", method<path>(env, unmount));
   exports.Set("compileSeccomp", method<text>(env, compile_seccomp, to_buffer));
   exports.Set("sealedCopy", method<path>(env, sealed_copy, to_descriptor));
+  exports.Set("emptyMountNamespace", method(env, empty_mount_namespace, to_descriptor));
   exports.Set("tryLock", method<path>(env, try_lock, to_descriptor));
   exports.Set("notifyManager", method<path, text>(env, notify_manager));
   exports.Set("adoptListener", method<size>(env, adopt_listener, to_text));

@@ -12,6 +12,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -60,6 +61,16 @@ describe("arguments", () => {
     await expect(host.readFiles([], Number.NaN)).rejects.toThrow(TypeError);
     await expect(host.diskUsage(base, -1n)).rejects.toThrow(TypeError);
   });
+});
+
+it("makes an empty mount namespace, and leaves this process's mounts, root and directory as they are", async () => {
+  const view = () => [readFileSync("/proc/self/mountinfo", "utf8"), readlinkSync("/proc/self/root"), process.cwd()];
+  const before = view();
+  const fd = await host.emptyMountNamespace();
+  expect(readlinkSync(`/proc/self/fd/${fd}`)).toMatch(/^mnt:/);
+  expect(readlinkSync(`/proc/self/fd/${fd}`)).not.toBe(readlinkSync("/proc/self/ns/mnt"));
+  expect(view()).toEqual(before);
+  closeSync(fd);
 });
 
 describe("readFiles", () => {

@@ -159,6 +159,11 @@ export interface Host {
    */
   sealedCopy(path: string): Promise<number>;
   /**
+   * A mount namespace with next to nothing in it, which containers begin with (native/common/empty_mounts.h). Answers a
+   * close-on-exec descriptor, the caller's to close.
+   */
+  emptyMountNamespace(): Promise<number>;
+  /**
    * An exclusive flock(2) on the file (made when missing, mode 0600): the descriptor that holds it
    * until closed, also at the process's death; null when another process holds it.
    */
@@ -251,6 +256,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     unmount: (path) => withHostError(() => addon.unmount(path)),
     compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
     sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
+    emptyMountNamespace: () => withHostError(() => addon.emptyMountNamespace()),
     tryLock: (path) => withHostError(() => addon.tryLock(path)),
     notifyManager: (path, lines) => withHostError(() => addon.notifyManager(path, lines)),
     adoptListener: (descriptor) => withHostError(() => addon.adoptListener(descriptor)),
@@ -299,6 +305,7 @@ const methods = [
   "unmount",
   "compileSeccomp",
   "sealedCopy",
+  "emptyMountNamespace",
   "tryLock",
   "notifyManager",
   "adoptListener",

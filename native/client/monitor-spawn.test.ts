@@ -54,7 +54,8 @@ describe("spawnMonitor", () => {
     const daemon = `
       const { loadHost, nativePaths, spawnMonitor } = await import(${JSON.stringify(index)});
       const executableFd = await loadHost().sealedCopy(nativePaths().monitor);
-      const { pid } = await spawnMonitor({ executableFd, podDirectory: ${JSON.stringify(pod)}, timeoutMs: 10000 });
+      const emptyMountsFd = await loadHost().emptyMountNamespace();
+      const { pid } = await spawnMonitor({ executableFd, emptyMountsFd, podDirectory: ${JSON.stringify(pod)}, timeoutMs: 10000 });
       console.log(pid);`;
     // It must end by itself: neither the child nor its pipe may hold the event loop.
     const run = spawnSync(process.execPath, ["--input-type=module", "-e", daemon], {
@@ -89,6 +90,7 @@ describe("spawnMonitor", () => {
     };
     const { monitor } = await spawnMonitor({
       executableFd: pods.executableFd,
+      emptyMountsFd: pods.emptyMountsFd,
       podDirectory: own,
       timeoutMs: 10_000,
       onNetwork,
@@ -100,6 +102,7 @@ describe("spawnMonitor", () => {
     seen = undefined;
     const { monitor: second } = await spawnMonitor({
       executableFd: pods.executableFd,
+      emptyMountsFd: pods.emptyMountsFd,
       podDirectory: hosts,
       timeoutMs: 10_000,
       onNetwork,
@@ -120,7 +123,12 @@ describe("spawnMonitor", () => {
     const pod = pods.makePod();
     const hanging = await host.sealedCopy("/usr/bin/yes");
     const before = openDescriptors().length;
-    const failing = spawnMonitor({ executableFd: hanging, podDirectory: pod, timeoutMs: 200 });
+    const failing = spawnMonitor({
+      emptyMountsFd: pods.emptyMountsFd,
+      executableFd: hanging,
+      podDirectory: pod,
+      timeoutMs: 200,
+    });
     await expect(failing).rejects.toMatchObject({ name: "monitorStartTimeout", code: "DeadlineExceeded" });
     expect(processesNaming(pod)).toEqual([]);
     // The connection to a pod before may have been let go of meanwhile.
@@ -133,7 +141,12 @@ describe("spawnMonitor", () => {
     const ending = await host.sealedCopy("/bin/true");
     const text = openSync(join(pod, "sandbox.json"), "r");
     for (const fd of [ending, text, 9_999]) {
-      const failing = spawnMonitor({ executableFd: fd, podDirectory: pod, timeoutMs: 5_000 });
+      const failing = spawnMonitor({
+        emptyMountsFd: pods.emptyMountsFd,
+        executableFd: fd,
+        podDirectory: pod,
+        timeoutMs: 5_000,
+      });
       await expect(failing).rejects.toMatchObject({ name: "monitorNotStarted" });
     }
     closeSync(ending);

@@ -15,6 +15,8 @@ import { parseReady, type Ready } from "./monitor-messages.ts";
 export interface SpawnOptions {
   /** A sealed copy of keelson-monitor (Host.sealedCopy); it stays open. */
   readonly executableFd: number;
+  /** Which its containers begin with (Host.emptyMountNamespace); it stays open. */
+  readonly emptyMountsFd: number;
   /** Holds sandbox.json (PROTOCOL.md, "Files of a pod"). */
   readonly podDirectory: string;
   /** Milliseconds until the sandbox must be up. */
@@ -36,7 +38,7 @@ const reapMs = 5_000;
  * hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
  */
 export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
-  const { executableFd, podDirectory, timeoutMs } = options;
+  const { executableFd, emptyMountsFd, podDirectory, timeoutMs } = options;
   const child = await startChild({
     file: `/proc/self/fd/${executableFd}`,
     argv0: "keelson-monitor",
@@ -45,7 +47,7 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
     // Nothing of the daemon's environment but the way to OCI runtime binaries.
     env: { PATH: process.env.PATH },
     // What it has to report goes to monitor.log, which it opens itself.
-    descriptors: ["null", "null", "null", "writes"],
+    descriptors: ["null", "null", "null", "writes", `${emptyMountsFd}`],
   }).catch((error: unknown) => {
     throw monitorErrors.monitorNotStarted({ podDirectory, reason: messageOf(error) }, error);
   });

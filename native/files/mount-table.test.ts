@@ -1,4 +1,4 @@
-// Real mounts with hostile names. Lines that no kernel here writes: pod/cgroups.test.ts.
+// Real mounts with hostile names. Lines that no kernel here writes: cgroup-hierarchies.test.ts.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";

@@ -1,5 +1,9 @@
 // keelson-monitor: the parent of every process of one pod (PROTOCOL.md).
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +20,7 @@ namespace keelson {
 namespace {
 
 constexpr int readiness_fd = 3;
+constexpr int empty_mounts_fd = 4;
 constexpr size_t max_sandbox_file = 1 << 20;
 
 constexpr const char* usage =
@@ -23,7 +28,8 @@ constexpr const char* usage =
     "       keelson-monitor --help | --version\n"
     "\n"
     "Makes the sandbox that <pod dir>/sandbox.json describes and serves <pod dir>/monitor.sock.\n"
-    "Descriptor 3 gets a frame when it is ready or has failed. The daemon `keelson serve` starts\n"
+    "Descriptor 3 gets a frame when it is ready or has failed; 4 may be the mount namespace that\n"
+    "containers begin with. The daemon `keelson serve` starts\n"
     "one monitor for each pod; nobody else needs to. See native/PROTOCOL.md.\n";
 
 // Descriptor 3: frames until the sandbox is ready or has failed, and its end.
@@ -56,13 +62,22 @@ class Readiness {
 
 // Whatever the daemon had open is not ours, and what it is told to end does not end us.
 void separate_from_daemon() {
-  close_range(readiness_fd + 1, ~0U, 0);
+  close_range(empty_mounts_fd + 1, ~0U, 0);
   fcntl(readiness_fd, F_SETFD, FD_CLOEXEC);
   setsid();  // fails when we lead one already
   umask(022);
   // Of all signals one is ignored, and children take that back (leave_monitor).
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   signal(SIGPIPE, SIG_IGN);
+}
+
+// None when descriptor 4 is something else, or nothing, or there is no right to enter it (setns(2)).
+Fd take_empty_mounts() {
+  Fd space(empty_mounts_fd);
+  if (ioctl(space.get(), NS_GET_NSTYPE) != CLONE_NEWNS) return Fd();
+  if (prctl(PR_CAPBSET_READ, CAP_SYS_CHROOT, 0, 0, 0) != 1) return Fd();
+  fcntl(space.get(), F_SETFD, FD_CLOEXEC);
+  return space;
 }
 
 Result<SandboxSpec> read_sandbox(const std::string& pod_dir) {
@@ -73,6 +88,7 @@ Result<SandboxSpec> read_sandbox(const std::string& pod_dir) {
 // The monitor, from the bottom up. Until the socket listens a failure undoes everything; then it serves until
 // `shutdown`.
 Status run(const std::string& pod_dir, Readiness& readiness) {
+  const Fd empty_mounts = take_empty_mounts();
   const std::string exits_dir = pod_dir + "/exits";
   TRY(open_monitor_log((pod_dir + "/monitor.log").c_str()));
   if (mkdir(exits_dir.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno("make " + exits_dir);
@@ -91,7 +107,7 @@ Status run(const std::string& pod_dir, Readiness& readiness) {
   OomScore oom_score;
   oom_score.lower();
 
-  Context context{*loop, reaper, sandbox, cgroups, oom_score};
+  Context context{*loop, reaper, sandbox, cgroups, oom_score, empty_mounts};
   Server server(*loop);
   Pod pod(context, exits_dir);
   Shutdown shutdown(context, pod, server);

@@ -29,13 +29,15 @@ export const seccompProbe = fileURLToPath(new URL("../build/testing/seccomp-prob
 /** Everything below one directory, which goes with `remove`. */
 export class TestPods {
   readonly executableFd: number;
+  readonly emptyMountsFd: number;
   readonly base: string;
   readonly #host: Host;
   readonly #spawned = new Map<string, number>();
 
-  private constructor(host: Host, executableFd: number, base: string) {
+  private constructor(host: Host, executableFd: number, emptyMountsFd: number, base: string) {
     this.#host = host;
     this.executableFd = executableFd;
+    this.emptyMountsFd = emptyMountsFd;
     this.base = base;
   }
 
@@ -48,12 +50,14 @@ export class TestPods {
     copyFileSync(seccompProbe, join(bin, "seccomp-probe"));
     const applets = execFileSync("/bin/busybox", ["--list"], { encoding: "utf8" }).trim().split("\n");
     for (const applet of applets) if (applet !== "busybox") symlinkSync("busybox", join(bin, applet));
-    return new TestPods(host, await host.sealedCopy(nativePaths().monitor), base);
+    const emptyMountsFd = await host.emptyMountNamespace();
+    return new TestPods(host, await host.sealedCopy(nativePaths().monitor), emptyMountsFd, base);
   }
 
   /** Takes down what failed tests, and tests that kill a monitor, have left; then the directory. */
   async remove(): Promise<void> {
     closeSync(this.executableFd);
+    closeSync(this.emptyMountsFd);
     for (const [pod, pid] of this.#spawned) {
       if (isMonitorOf(pod, pid)) process.kill(pid, "SIGKILL");
       for (const left of leftovers(pod).mounts) await this.#host.unmount(left);
@@ -76,7 +80,12 @@ export class TestPods {
   }
 
   async spawn(podDirectory: string): Promise<SpawnedMonitor> {
-    const spawned = await spawnMonitor({ executableFd: this.executableFd, podDirectory, timeoutMs: 10_000 });
+    const spawned = await spawnMonitor({
+      executableFd: this.executableFd,
+      emptyMountsFd: this.emptyMountsFd,
+      podDirectory,
+      timeoutMs: 10_000,
+    });
     this.#spawned.set(podDirectory, spawned.pid);
     return spawned;
   }

@@ -42,6 +42,7 @@ export function scriptedHost(script: Script): Host {
     diskUsage: unscripted("diskUsage"),
     removedPaths: unscripted("removedPaths"),
     sealedCopy: unscripted("sealedCopy"),
+    emptyMountNamespace: unscripted("emptyMountNamespace"),
     tryLock: unscripted("tryLock"),
     notifyManager: unscripted("notifyManager"),
     adoptListener: unscripted("adoptListener"),

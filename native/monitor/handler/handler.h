@@ -21,6 +21,7 @@ struct Context {
   Sandbox& sandbox;
   const CgroupHost& cgroups;
   const OomScore& oom_score;
+  const Fd& empty_mounts;  // which containers begin with (common/empty_mounts.h); may be none
 };
 
 // A container to be started. What is referred to stays as it is until `done`.

@@ -23,7 +23,8 @@ class NativeHandler : public Handler {
     }
     OomScore::Original score(context_.oom_score);
     const InitOrder init{order.id,     order.bundle, context_.sandbox, *cgroup_,
-                         order.spec,   order.rootfs, filter_,          order.pid_target};
+                         order.spec,   order.rootfs, filter_,          order.pid_target,
+                         context_.empty_mounts.get()};
     starting_ = spawn_container_init(context_.loop, context_.reaper, init, std::move(stdio),
                                      [this, done = std::move(done)](Result<Started> started) mutable {
                                        if (!started) return undo(std::move(started.error()), std::move(done));

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/empty_mounts.h"
 #include "monitor/setup/container_process.h"
 #include "monitor/setup/devices.h"
 #include "monitor/setup/rootfs.h"
@@ -30,8 +31,8 @@ struct UserSpace {
   explicit operator bool() const { return static_cast<bool>(space); }
 };
 
-// Those that the process begins in; of the cgroup namespace the root is where it is then.
-uint64_t namespaces_at_clone(const ContainerSpec& spec) {
+// Of the cgroup namespace the root is where the process is then: in the container's cgroups.
+uint64_t namespaces_before_cgroups(const ContainerSpec& spec) {
   return new_namespaces(spec.namespaces) & ~uint64_t{CLONE_NEWCGROUP};
 }
 
@@ -45,6 +46,7 @@ struct InitPlan {
   SharedPidNamespace pids;
   UserSpace user;
   std::vector<std::string> cgroup_files;
+  int empty_mounts = -1;
 };
 
 class ContainerInit final : public Procedure {
@@ -52,6 +54,7 @@ class ContainerInit final : public Procedure {
   ContainerInit(InitPlan plan, const Stdio& stdio) : plan_(std::move(plan)), spec_(plan_.spec), stdio_(stdio) {
     if (plan_.pids) kept_ = plan_.pids.descriptors();
     if (plan_.user) kept_.push_back(plan_.user.space.get());
+    if (plan_.empty_mounts >= 0) kept_.push_back(plan_.empty_mounts);
     for (const PlannedMount& mount : plan_.mounts) {
       if (mount.owners) kept_.push_back(mount.owners.get());
     }
@@ -113,10 +116,25 @@ class ContainerInit final : public Procedure {
 
  private:
   void make_namespaces(const Child& child) const {
-    child.check(unshare(static_cast<int>(namespaces_at_clone(spec_))), Step::make_namespaces);
+    child.check(unshare(static_cast<int>(namespaces_before_cgroups(spec_))), Step::make_namespaces);
+  }
+
+  // Nothing is attached before the process has mounts of its own. No Fd for what has to be attached somewhere on its way,
+  // or wants /proc there: images' parts, labels, and the layers of kernels before 6.7.
+  Fd root_in_empty_mounts(const Child& child) {
+    if (plan_.empty_mounts < 0 || plan_.pids || !plan_.rootfs->images.empty() || !spec_.mount_label.empty()) return Fd();
+    open_sources(child, plan_.mounts);
+    Fd root = detached_rootfs(child, plan_.rootfs->root);
+    if (!root) return Fd();
+    child.check(setns(plan_.empty_mounts, CLONE_NEWNS), Step::make_namespaces);
+    child.check(unshare(CLONE_NEWNS), Step::make_namespaces);
+    attach_at(child, root.get(), empty_mounts_root);
+    return root;
   }
 
   Fd host_root(const Child& child) {
+    if (Fd root = root_in_empty_mounts(child)) return root;
+    if (!plan_.pids) child.check(unshare(CLONE_NEWNS), Step::make_namespaces);
     // Sources first: once cut off from the host, no mount could be shared with it.
     open_sources(child, plan_.mounts);
     detach_from_host(child);
@@ -222,7 +240,8 @@ Result<InitPlan> plan_init(const InitOrder& order) {
                   std::move(joined),
                   std::move(pids),
                   std::move(user),
-                  order.cgroup.v1_task_files()};
+                  order.cgroup.v1_task_files(),
+                  order.empty_mounts};
 }
 
 SpawnOptions spawn_options(const InitOrder& order, const InitPlan& plan) {
@@ -230,7 +249,9 @@ SpawnOptions spawn_options(const InitOrder& order, const InitPlan& plan) {
   options.way = plan.pids   ? SpawnWay::helper_then_shared_namespace
                 : plan.user ? SpawnWay::helper_then_new_namespaces
                             : SpawnWay::direct;
-  if (!plan.pids) options.new_namespaces = namespaces_at_clone(order.spec);
+  if (!plan.pids) options.new_namespaces = namespaces_before_cgroups(order.spec);
+  // Its mounts come once it is there, unless they are prepared outside.
+  if (options.way == SpawnWay::direct) options.new_namespaces &= ~uint64_t{CLONE_NEWNS};
   options.cgroup_fd = order.cgroup.clone_fd();
   options.command = order.spec.command.args[0];
   return options;

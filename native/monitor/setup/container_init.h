@@ -24,6 +24,7 @@ struct InitOrder {
   const RootfsSpec& rootfs;   // its rootfs.json
   const SeccompFilter& filter;
   const PidTarget& pid_target;  // the neighbour whose PID namespace is joined, if it is neither an own one nor the pod's
+  int empty_mounts = -1;        // a mount namespace to begin with (common/empty_mounts.h); -1: a copy of the host's
 };
 
 // `done` comes when execve has succeeded, or with the error of the step that failed and nothing left behind.

@@ -130,8 +130,12 @@ void forget_failed_mount(const RootfsSpec& spec) {
   rmdir(marks.c_str());
 }
 
+Fd detached_rootfs(const Child& child, const OverlayPlan& plan) {
+  return is_plain(plan) ? plain_mount(child, plan) : overlay_mount(child, plan, plan.lower);
+}
+
 Fd mount_rootfs(const Child& child, const OverlayPlan& plan) {
-  Fd root = is_plain(plan) ? plain_mount(child, plan) : overlay_mount(child, plan, plan.lower);
+  Fd root = detached_rootfs(child, plan);
   if (!root) return mount_rootfs_with_page(child, plan);
   attach_at(child, root.get(), plan.mountpoint);
   return root;

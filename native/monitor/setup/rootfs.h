@@ -36,9 +36,11 @@ struct RootfsPlan {
 // `label` is of all that is mounted.
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle, const std::string& label);
 
+// Makes it, attached nowhere; no Fd where the kernel lacks "lowerdir+" (Linux 6.7).
+Fd detached_rootfs(const Child& child, const OverlayPlan& plan);
 // Mounts it and returns a descriptor of its root.
 Fd mount_rootfs(const Child& child, const OverlayPlan& plan);
-// The same for kernels that lack "lowerdir+" (Linux 6.7).
+// The same for kernels that lack "lowerdir+".
 Fd mount_rootfs_with_page(const Child& child, const OverlayPlan& plan);
 
 // Puts a detached mount on the directory `mountpoint`, which must be no link.

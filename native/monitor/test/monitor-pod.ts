@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { loadHost } from "../../client/host.ts";
 import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 import { Call, CallError, fields, Type } from "./call.ts";
 
@@ -24,6 +25,8 @@ export const monitorBinary = process.env.KEELSON_MONITOR ?? join(import.meta.dir
 export interface PodOptions {
   readonly pid?: "pod" | "container" | "host";
   readonly net?: "pod" | "host";
+  /** Descriptor 4; the daemon's own kind when absent. */
+  readonly descriptor4?: "nothing" | "another file";
 }
 
 export interface ContainerOptions {
@@ -89,7 +92,7 @@ export class TestPod {
         own_cgroup: true,
       }),
     );
-    const { child, ready } = await spawnMonitor(directory);
+    const { child, ready } = await spawnMonitor(directory, options.descriptor4);
     return new TestPod(options, directory, cgroup, child, ready);
   }
 
@@ -272,10 +275,18 @@ export class TestPod {
 }
 
 /** Rejects with the CallError when the monitor could not start. */
-export async function spawnMonitor(directory: string): Promise<{ child: ChildProcess; ready: State }> {
+/** For all monitors of this process. */
+let emptyMounts: Promise<number> | undefined;
+
+export async function spawnMonitor(
+  directory: string,
+  descriptor4?: PodOptions["descriptor4"],
+): Promise<{ child: ChildProcess; ready: State }> {
+  emptyMounts ??= loadHost().emptyMountNamespace();
+  const fourth = { nothing: [], "another file": ["ignore" as const], "": [await emptyMounts] }[descriptor4 ?? ""];
   const child = spawn(monitorBinary, ["run", directory], {
     detached: true,
-    stdio: ["ignore", "ignore", "ignore", "pipe"],
+    stdio: ["ignore", "ignore", "ignore", "pipe", ...fourth],
   });
   const pipe = child.stdio[3];
   if (!(pipe instanceof Readable)) throw new Error("descriptor 3 is no stream");
