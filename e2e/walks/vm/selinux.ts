@@ -41,6 +41,7 @@ export async function selinux(scene: Scene): Promise<void> {
         dpkg-deb --fsys-tarfile /cargo/keelson.deb | tar -x -C / --exclude=./etc &&
         semodule --disable_dontaudit --install=/usr/share/selinux/packages/keelson.cil &&
         restorecon -RF /usr/lib/keelson /usr/lib/cni /etc/keelson /etc/cni /run/keelson /var/lib/keelson /var/log/pods &&
+        { [ ! -e /var/lib/cni ] || restorecon -RF /var/lib/cni; } &&
         dmesg --clear && systemctl start keelson`,
       900,
     );
