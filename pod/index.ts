@@ -57,10 +57,8 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
   // The monitor follows no link in what it mounts and where it writes.
   const runDirectory = await realpath(options.runDirectory);
-  const [executableFd, emptyMountsFd] = await Promise.all([
-    host.sealedCopy(options.monitorPath),
-    host.emptyMountNamespace(),
-  ]);
+  const executableFd = await host.sealedCopy(options.monitorPath);
+  const emptyMountsFd = await host.emptyMountNamespace();
   const hostCapabilities = host.hostCapabilities();
   // A program that runs for a moment, beside what is read from disk.
   const loadingProfile = loadDefaultProfile();

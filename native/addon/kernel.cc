@@ -28,11 +28,18 @@ Fd executable_memory_file(const char* name) {
   return fd;
 }
 
+// EBUSY passes: the kernel waits for pages that something of its own still holds, but for a sixth of a second only.
+constexpr int seal_attempts = 20;
+constexpr useconds_t seal_pause_us = 50'000;
+
 Status seal(int fd) {
   constexpr int content = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-  if (::fcntl(fd, F_ADD_SEALS, content | F_SEAL_EXEC | F_SEAL_SEAL) == 0) return {};
-  if (errno == EINVAL && ::fcntl(fd, F_ADD_SEALS, content | F_SEAL_SEAL) == 0) return {};
-  return fail_errno("seal the copy");
+  for (int attempt = 1;; ++attempt) {
+    if (::fcntl(fd, F_ADD_SEALS, content | F_SEAL_EXEC | F_SEAL_SEAL) == 0) return {};
+    if (errno == EINVAL && ::fcntl(fd, F_ADD_SEALS, content | F_SEAL_SEAL) == 0) return {};
+    if (errno != EBUSY || attempt == seal_attempts) return fail_errno("seal the copy");
+    ::usleep(seal_pause_us);
+  }
 }
 
 }  // namespace
