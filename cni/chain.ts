@@ -43,11 +43,18 @@ export function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "bi
   return [...types].filter((type) => findPlugin(type, binDirs) === undefined);
 }
 
-/** The first plugin's process, for `addChain`: the namespace need not be there yet. */
-export function startChain({ network, binDirs }: Chain, target: ChainTarget): PluginsAhead {
+/** An ADD that has begun, for `addChain`; disposed of, the processes that have had no turn are killed. */
+export interface StartedChain extends Disposable {
+  readonly steps: readonly Step[];
+  readonly ahead: PluginsAhead;
+}
+
+/** Starts the first plugin's process: the namespace need not be there yet. */
+export function startChain({ network, binDirs }: Chain, target: ChainTarget): StartedChain {
+  const steps = stepsOf(placed(network), binDirs);
   const ahead = new PluginsAhead();
-  ahead.start(startOf(stepsOf(placed(network), binDirs)[0], binDirs, "ADD", targetParameters(target)));
-  return ahead;
+  ahead.start(startOf(steps[0], binDirs, "ADD", targetParameters(target)));
+  return { steps, ahead, [Symbol.dispose]: () => ahead[Symbol.dispose]() };
 }
 
 /**
@@ -57,13 +64,12 @@ export function startChain({ network, binDirs }: Chain, target: ChainTarget): Pl
 export async function addChain(
   chain: Chain,
   target: ChainTarget,
-  ahead: PluginsAhead,
+  { steps, ahead }: StartedChain,
   signal: AbortSignal,
   started: (index: number) => void,
 ): Promise<JsonObject> {
   const { network, binDirs } = chain;
   const parameters = targetParameters(target);
-  const steps = stepsOf(placed(network), binDirs);
   let previous: JsonObject | undefined;
   for (const [position, step] of steps.entries()) {
     for (const { index } of step.plugins) started(index);

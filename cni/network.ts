@@ -189,13 +189,13 @@ class CniNetwork implements Network {
     const target = targetOf(pod);
     const lease = { network, target, owed: [...network.plugins.keys()] };
     const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
-    using ahead = startChain(chain, target);
+    using begun = startChain(chain, target);
     const { flushed } = await leases.add({ ...lease, state: "attaching" });
     let started = -1;
     try {
       await netnsMade;
       if (signal.aborted) throw givenUp(sandboxId, signal);
-      const result = await addChain(chain, target, ahead, signal, (index) => {
+      const result = await addChain(chain, target, begun, signal, (index) => {
         started = index;
       });
       const parsed = podAddresses(result, interfaceName);

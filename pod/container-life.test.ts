@@ -1,6 +1,8 @@
 // StartContainer and StopContainer: starts that fail, hang and are broken off, stops that meet a start, ends told once.
 
-import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { constants } from "node:fs";
+import { mkdir, open, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -37,6 +39,23 @@ describe("a start", () => {
     await until("it is logged", () =>
       node().log.some((line) => line.startsWith(`error container ${c}: its start could not be recorded`)),
     );
+  });
+
+  test("whose record hangs on its disk has succeeded: nobody waits for that", async () => {
+    const pods = await node().start();
+    const c = await makeContainer(pods, await runPod(pods));
+    const file = join(node().stateDirectory, `${c}.json`);
+    await rm(file);
+    execFileSync("mkfifo", [file]);
+    await pods.startContainer(c, never);
+    expect(pods.container(c).phase).toMatchObject({ state: "running" });
+    // Lets the writer go on.
+    const reader = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    await until("the record is written", async () => {
+      const { bytesRead } = await reader.read(Buffer.alloc(1 << 16)).catch(() => ({ bytesRead: 0 }));
+      return bytesRead > 0;
+    });
+    await reader.close();
   });
 
   test("that the monitor refuses leaves it exited with 128, and asks for no stop", async () => {

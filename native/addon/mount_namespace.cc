@@ -8,9 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstring>
-#include <string>
 #include <thread>
+#include <utility>
 
 #include "common/empty_mounts.h"
 
@@ -32,15 +31,12 @@ Result<Fd> small_tmpfs() {
   return made;
 }
 
-// Relative to the new root, where a leading slash has no meaning yet.
-const char* relative(const char* path) { return path + 1; }
-
 Status furnish(int root, const Fd& null) {
-  const std::string dev = std::string(relative(empty_mounts_null)).substr(0, strcspn(relative(empty_mounts_null), "/"));
-  if (::mkdirat(root, relative(empty_mounts_root), 0755) != 0 || ::mkdirat(root, dev.c_str(), 0755) != 0) {
+  const char* for_root = empty_mounts_root + 1;  // without the slash: below the root to be
+  if (::mkdirat(root, for_root, 0755) != 0 || ::mkdirat(root, "dev", 0755) != 0) {
     return fail_errno("make its directories");
   }
-  const Fd target(::openat(root, relative(empty_mounts_null), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
+  const Fd target(::openat(root, "dev/null", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
   if (!target || ::move_mount(null.get(), "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return fail_errno("put /dev/null there");
   }

@@ -6,6 +6,5 @@
 namespace keelson {
 
 constexpr const char* empty_mounts_root = "/root";
-constexpr const char* empty_mounts_null = "/dev/null";
 
 }  // namespace keelson

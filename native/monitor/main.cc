@@ -29,8 +29,8 @@ constexpr const char* usage =
     "\n"
     "Makes the sandbox that <pod dir>/sandbox.json describes and serves <pod dir>/monitor.sock.\n"
     "Descriptor 3 gets a frame when it is ready or has failed; 4 may be the mount namespace that\n"
-    "containers begin with. The daemon `keelson serve` starts\n"
-    "one monitor for each pod; nobody else needs to. See native/PROTOCOL.md.\n";
+    "containers begin with. The daemon `keelson serve` starts one monitor for each pod; nobody\n"
+    "else needs to. See native/PROTOCOL.md.\n";
 
 // Descriptor 3: frames until the sandbox is ready or has failed, and its end.
 class Readiness {
@@ -101,7 +101,7 @@ Status run(const std::string& pod_dir, Readiness& readiness) {
   Reaper reaper(*loop);
   TRY(reaper.open());
   SandboxSpec spec = TRY(read_sandbox(pod_dir));
-  const CgroupHost cgroups = spec.hierarchies;
+  const CgroupHost cgroups = std::move(spec.hierarchies);
   Sandbox sandbox = TRY(create_sandbox(*loop, reaper, cgroups, std::move(spec), pod_dir,
                                        [&readiness] { readiness.network_made(); }));
   OomScore oom_score;

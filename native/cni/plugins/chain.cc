@@ -25,9 +25,9 @@ Outcome<Member> make_member(const Invocation& chain, const Json& config, size_t 
   if (!plugin || plugin == &chain_plugin) {
     return misconfigured("plugins[" + std::to_string(number) + "].type: \"" + type + "\" is no plugin that a chain can have");
   }
-  Invocation invocation{chain.command,   chain.container_id, chain.netns,
-                        chain.interface_name, chain.arguments, chain.own_namespace_allowed,
-                        config,          chain.network,      chain.version};
+  Invocation invocation{chain.command,   chain.container_id,          chain.netns, chain.interface_name,
+                        chain.arguments, chain.own_namespace_allowed, config,      chain.network,
+                        chain.version};
   for (const char* key : passed_on) {
     if (const Json& value = chain.part(key); !value.is_null()) invocation.config.set(key, value);
   }

@@ -112,10 +112,6 @@ class Resources {
   std::string missing_;
 };
 
-}  // namespace
-
-namespace {
-
 constexpr const char* cpuset_files[] = {"/cpuset.cpus", "/cpuset.mems"};
 
 Result<bool> inherit(const std::string& directory, const char* file) {

@@ -45,7 +45,7 @@ struct Sandbox {
   std::string pod_dir;
   Fd net_ns, pid_ns, user_ns;  // only those of the pod
   Fd procfs_space;             // a mount namespace that is nothing but the shared PID namespace's procfs
-  pid_t init_pid = 0;                          // our built-in init, 0 without a shared PID namespace
+  pid_t init_pid = 0;          // our built-in init, 0 without a shared PID namespace
 };
 
 class Loop;

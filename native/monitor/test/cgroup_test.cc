@@ -23,12 +23,18 @@ struct Host {
   CgroupHost hierarchies;
 
   static std::string hybrid(const std::string& root) {
-    std::string v1;
-    for (const char* controller : {"cpu", "cpuacct"}) v1 += "\"" + std::string(controller) + "\": \"" + root + "/cpu,cpuacct\", ";
-    for (const char* controller : {"memory", "pids"}) v1 += "\"" + std::string(controller) + "\": \"" + root + "/" + controller + "\", ";
-    return R"({"v2": ")" + root + R"(/unified", "v1": {)" + v1 + R"("devices": ")" + root + R"(/devices"}})";
+    JsonWriter json;
+    json.begin_object().key("v2").value(root + "/unified").key("v1").begin_object();
+    for (const char* controller : {"cpu", "cpuacct"}) json.key(controller).value(root + "/cpu,cpuacct");
+    for (const char* controller : {"memory", "pids", "devices"}) json.key(controller).value(root + "/" + controller);
+    json.end_object().end_object();
+    return json.take();
   }
-  static std::string unified(const std::string& root) { return R"({"v2": ")" + root + R"(", "v1": {}})"; }
+  static std::string unified(const std::string& root) {
+    JsonWriter json;
+    json.begin_object().key("v2").value(root).key("v1").begin_object().end_object().end_object();
+    return json.take();
+  }
 
   explicit Host(std::string (*json)(const std::string& root)) {
     auto read = CgroupHost::parse(*parse_json(json(directory.path())));

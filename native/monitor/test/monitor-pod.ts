@@ -274,10 +274,10 @@ export class TestPod {
   }
 }
 
-/** Rejects with the CallError when the monitor could not start. */
 /** For all monitors of this process. */
 let emptyMounts: Promise<number> | undefined;
 
+/** Rejects with the CallError when the monitor could not start. */
 export async function spawnMonitor(
   directory: string,
   descriptor4?: PodOptions["descriptor4"],
