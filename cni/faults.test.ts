@@ -254,6 +254,24 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
   expect(await run("ip", "-n", nameOf(pod), "-o", "link")).not.toContain("eth0");
 });
 
+test("a DEL that a killed daemon left is let finish, also while it executes another program", async () => {
+  await scripts({ only: give("10.9.9.9/24") });
+  const before = await lab.open();
+  const pod = await lab.pod();
+  await before.attach(pod, never);
+  await before.close();
+  const chain = join(lab.stateDir, "execs");
+  await writeFile(chain, `[ $((LEFT -= 1)) -gt 0 ] || exit 0; exec sh ${chain}\n`);
+  const env = { ...process.env, LEFT: "200", CNI_COMMAND: "DEL", CNI_CONTAINERID: pod.sandboxId };
+  const deletions = Array.from({ length: 4 }, () => once(spawn("sh", [chain], { env, stdio: "inherit" }), "exit"));
+
+  const network = await lab.open();
+  await network.collectGarbage(new Set());
+
+  expect(await Promise.all(deletions)).toEqual(deletions.map(() => [0, null]));
+  expect(network.leases()).toEqual([]);
+});
+
 test("a lease file that is no lease is named in the log and keeps nobody from starting", async () => {
   const first = await lab.open();
   first.close();

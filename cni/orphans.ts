@@ -9,6 +9,8 @@ import type { Log } from "../native/index.ts";
 /** How long a DEL may take to finish, and a killed plugin to go. */
 const finishedWithinMs = 5000;
 const goneWithinMs = 2000;
+/** How often a process is looked at again that is within execve: that takes a tenth of a millisecond. */
+const execTries = 50;
 
 export interface Orphans {
   /** Resolves when no plugin of an earlier daemon works on the sandbox; rejects when one cannot be killed. */
@@ -101,9 +103,27 @@ async function findOrphans(sandboxIds: ReadonlySet<string>, pids: readonly numbe
 
 /** By CNI_COMMAND and CNI_CONTAINERID in its environment; undefined for other processes, and for dead ones. */
 async function orphanOf(pid: number): Promise<Orphan | undefined> {
-  const environment = (await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "")).split("\0");
+  const environment = (await environmentOf(pid)).split("\0");
   const read = (name: string) => environment.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
   const command = read("CNI_COMMAND");
   const sandboxId = read("CNI_CONTAINERID");
   return command === undefined || sandboxId === undefined ? undefined : { command, sandboxId };
+}
+
+/** Empty for a process that has none or is dead. One within execve may seem to have none: it is asked again. */
+async function environmentOf(pid: number): Promise<string> {
+  for (let tries = 1; ; tries += 1) {
+    const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
+    if (environment !== "" || tries === execTries || !(await mayHaveEnvironment(pid))) return environment;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** By vsize, env_start and env_end of /proc/PID/stat, proc(5): the last two are 0 while the memory is being laid out. */
+async function mayHaveEnvironment(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "");
+  // The third field is the first behind the command's parenthesis.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const field = (number: number) => Number(fields[number - 3]);
+  return field(23) > 0 && (field(51) === 0 || field(50) !== field(51));
 }
