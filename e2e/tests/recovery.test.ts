@@ -52,7 +52,11 @@ test.concurrent("a RemoveContainer cut short behind the monitor's delete leaves 
   const { podSandboxId } = await client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
   const record = join(directory, "root", "state", `${containerId}.json`);
-  const whileRunning = await readFile(record);
+  // The start is recorded behind its answer.
+  const whileRunning = await until("it is on record as running", 10_000, async () => {
+    const text = await readFile(record, "utf8");
+    return text.includes('state\\":\\"running') ? text : undefined;
+  });
   // A mount point holds the removal up just behind the monitor's delete.
   const held = join(directory, "run", "pods", podSandboxId, "containers", containerId, "held");
   await mkdir(held);
