@@ -4,7 +4,10 @@
 // joins small pieces by itself), a body that is streamed (`stallMs` between pieces, counted only while we wait; its size
 // is the reader's to check).
 
-import { Agent, type Dispatcher, request, errors as undici } from "undici";
+import type { Dispatcher } from "undici";
+import api from "undici/lib/api/index.js";
+import errors from "undici/lib/core/errors.js";
+import Agent from "undici/lib/dispatcher/agent.js";
 import { beginWork, TimeLimit } from "../native/index.ts";
 import type { TlsSettings } from "./hosts.ts";
 
@@ -61,12 +64,13 @@ export class HttpConnections {
     signal.throwIfAborted();
     const ended = beginWork("registry request", () => `${method} ${url.host}${url.pathname}`, url.host);
     try {
-      const response = await request(url, {
+      const response = await api.request.call(this.#agent(url, tls), {
+        origin: url.origin,
+        path: url.pathname + url.search,
         method,
         headers: Object.fromEntries([...headers].map(([name, value]) => [name, asHeader(value)])),
         body: body ?? null,
         signal,
-        dispatcher: this.#agent(url, tls),
       });
       ended();
       return response;
@@ -143,9 +147,9 @@ export class HttpConnections {
     if (error instanceof ConnectionError) return error;
     const { connectMs, responseMs, stallMs } = this.#timeouts;
     const late = (what: string) => new ConnectionError(`${host} ${what} ms`, true, error);
-    if (error instanceof undici.ConnectTimeoutError) return late(`did not take the connection within ${connectMs}`);
-    if (error instanceof undici.HeadersTimeoutError) return late(`did not answer within ${responseMs}`);
-    if (error instanceof undici.BodyTimeoutError) return late(`sent nothing for ${stallMs}`);
+    if (error instanceof errors.ConnectTimeoutError) return late(`did not take the connection within ${connectMs}`);
+    if (error instanceof errors.HeadersTimeoutError) return late(`did not answer within ${responseMs}`);
+    if (error instanceof errors.BodyTimeoutError) return late(`sent nothing for ${stallMs}`);
     if (!(error instanceof Error)) return new ConnectionError(`${host}: ${String(error)}`, true);
     const code = "code" in error ? String(error.code) : "";
     // Node wraps one error per tried address in an AggregateError without a message.
