@@ -219,7 +219,8 @@ describe("a removal", () => {
     const removing = node().script.hold("host removeTree");
     const removal = pods.removeSandbox(id, never);
     await removing.arrived;
-    expect(await node().record(c)).toBeUndefined();
+    // Beside the directory.
+    await until("the container's record goes", async () => (await node().record(c)) === undefined);
     expect(node().images.layers.size).toBe(0);
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
     removing.release();

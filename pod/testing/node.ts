@@ -62,6 +62,9 @@ export function useNode(): () => ScriptedNode {
   return () => node;
 }
 
+/** What a write may take that does not hang. */
+const hangingWriteNs = 200_000_000n;
+
 export class ScriptedNode {
   readonly directory: string;
   readonly script = new Script();
@@ -76,6 +79,7 @@ export class ScriptedNode {
   /** Where the daemon of now keeps its records: a killed one goes on with those of its time. */
   stateDirectory: string;
   readonly #monitors = new Map<string, ScriptedMonitor>();
+  #records: Records | undefined;
   #life: Life = { killed: false };
   #daemons = 0;
   #clock = 1_790_000_000_000_000_000n;
@@ -103,9 +107,10 @@ export class ScriptedNode {
     return new NodePods(env, this.handlers, native, await recover(env, this.handlers));
   }
 
-  /** kill -9: the next daemon finds the records as they are now. */
+  /** kill -9: the next daemon finds the records as they are when what is being written now is written, or hangs. */
   async kill(): Promise<void> {
     this.#life.killed = true;
+    await this.#endOfWrites();
     this.#life = { killed: false };
     if (vi.isFakeTimers()) vi.clearAllTimers();
     for (const monitor of this.#monitors.values()) monitor.forgetWatchers();
@@ -114,6 +119,17 @@ export class ScriptedNode {
     this.stateDirectory = join(this.directory, `state-${this.#daemons}`);
     // A test may have broken the disk that they are on.
     await copyRecords(before, this.stateDirectory).catch(() => undefined);
+  }
+
+  /** By the real clock: a test may hold the other one. */
+  async #endOfWrites(): Promise<void> {
+    let idle = false;
+    this.#records?.idle().then(() => {
+      idle = true;
+    });
+    const until = process.hrtime.bigint() + hangingWriteNs;
+    while (!idle && this.#records !== undefined && process.hrtime.bigint() < until)
+      await new Promise((resolve) => setImmediate(resolve));
   }
 
   async restart(): Promise<NodePods> {
@@ -167,6 +183,8 @@ export class ScriptedNode {
   async #environment(life: Life): Promise<Environment> {
     const runDirectory = join(this.directory, "run");
     const host = severed(scriptedHost(this.script), life);
+    const records = await Records.open(this.stateDirectory);
+    this.#records = records;
     return {
       host,
       monitors: {
@@ -179,7 +197,7 @@ export class ScriptedNode {
       },
       images: severed(this.images, life),
       network: severed(this.network, life),
-      records: await Records.open(this.stateDirectory),
+      records,
       filters: new SeccompFilters(join(runDirectory, "seccomp"), host),
       accounts: new AccountFiles(host),
       cgroups: { unified: true, v2: join(this.directory, "cgroup"), v1: new Map() },
