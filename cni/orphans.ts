@@ -110,10 +110,14 @@ async function orphanOf(pid: number): Promise<Orphan | undefined> {
   return command === undefined || sandboxId === undefined ? undefined : { command, sandboxId };
 }
 
-/** Empty for a process that has none or is dead. One within execve may seem to have none: it is asked again. */
+/**
+ * Empty for a process that has none, is dead, or may not be looked into. One within execve may seem to have none: it is
+ * asked again.
+ */
 async function environmentOf(pid: number): Promise<string> {
   for (let tries = 1; ; tries += 1) {
-    const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
+    const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => undefined);
+    if (environment === undefined) return "";
     if (environment !== "" || tries === execTries || !(await mayHaveEnvironment(pid))) return environment;
     await new Promise((resolve) => setTimeout(resolve, 1));
   }

@@ -123,13 +123,12 @@ export class ScriptedNode {
 
   /** By the real clock: a test may hold the other one. */
   async #endOfWrites(): Promise<void> {
-    let idle = false;
+    let writing = this.#records !== undefined;
     this.#records?.idle().then(() => {
-      idle = true;
+      writing = false;
     });
     const until = process.hrtime.bigint() + hangingWriteNs;
-    while (!idle && this.#records !== undefined && process.hrtime.bigint() < until)
-      await new Promise((resolve) => setImmediate(resolve));
+    while (writing && process.hrtime.bigint() < until) await new Promise((resolve) => setImmediate(resolve));
   }
 
   async restart(): Promise<NodePods> {
