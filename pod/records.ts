@@ -212,7 +212,7 @@ function wholeLine(line: string): WholeLine | undefined {
 
 function decodeBody(line: WholeLine): ObjectRecord | undefined {
   try {
-    const body: unknown = JSON.parse(line.body, untag);
+    const body = untag(JSON.parse(line.body));
     const record = line.version === 1 ? fromVersion1(body) : line.version === formatVersion ? body : undefined;
     return isRecord(record) ? record : undefined;
   } catch {
@@ -250,8 +250,10 @@ function tag(this: unknown, key: string, value: unknown): unknown {
   return value;
 }
 
-function untag(_key: string, value: unknown): unknown {
+/** Not as JSON.parse's reviver, which takes twice as long: it is called for each value, most of which are text. */
+function untag(value: unknown): unknown {
   if (!isObject(value)) return value;
+  for (const [key, held] of Object.entries(value)) if (isObject(held)) value[key] = untag(held);
   if (typeof value.$bytes === "string") return Buffer.from(value.$bytes, "base64");
   if (typeof value.$bigint === "string") return BigInt(value.$bigint);
   if (Array.isArray(value.$map)) return new Map(value.$map);
