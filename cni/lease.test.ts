@@ -1,9 +1,9 @@
 // What of a lease is on disk, and what is read of it after a power cut.
 
 import { readdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { addressResult, type Lab, openLab } from "./testing/lab.ts";
+import { addressResult, type Lab, openLab, run } from "./testing/lab.ts";
 
 const never = new AbortController().signal;
 let lab: Lab;
@@ -41,6 +41,25 @@ test("the result is a second line, which the next daemon reads", async () => {
   await next.detach(pod.sandboxId);
   expect(await lab.traces()).toEqual([]);
   expect(await readdir(join(lab.stateDir, "cni"))).not.toContain(`${pod.sandboxId}.json`);
+});
+
+test("the next daemon misses the interface or the namespace of a pod, and no address: gVisor takes those off", async () => {
+  const { network, pod } = await attached();
+  await network.close();
+  const missing = async () => {
+    const next = await lab.open();
+    const said = await next.inspect(pod.sandboxId);
+    await next.close();
+    return said;
+  };
+  const inside = (...words: readonly string[]) => run("ip", "-n", basename(pod.netns), ...words);
+  await inside("address", "flush", "dev", "eth0");
+  expect(await missing()).toBeUndefined();
+  await inside("link", "delete", "eth0");
+  expect(await missing()).toBe(`${pod.netns} has no interface eth0 any more`);
+  await lab.removeNamespace(pod);
+  expect(await missing()).toBe(`its network namespace ${pod.netns} is gone`);
+  await (await lab.open()).detach(pod.sandboxId);
 });
 
 test("whatever a power cut leaves of the result, the address and the rules are given back", async () => {

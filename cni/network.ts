@@ -19,7 +19,7 @@ import { freeLostLeases, lostSince } from "./lost-leases.ts";
 import { createOrphans } from "./orphans.ts";
 import { createPins, isNamespace } from "./pins.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
-import { claimedAddresses, podAddresses } from "./result.ts";
+import { claimsInterface, podAddresses } from "./result.ts";
 import { cniArgs, podCapabilities } from "./runtime-config.ts";
 import { createTeardown, type Teardown } from "./teardown.ts";
 import { createTurns, type Turns } from "./turns.ts";
@@ -66,7 +66,7 @@ export interface NetworkOptions {
   readonly limits?: Partial<NetworkLimits>;
 }
 
-export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "interfaceAddresses" | "tryLock">;
+export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "hasInterface" | "tryLock">;
 
 /** Every pod has this one; CRI knows no other. */
 const interfaceName = "eth0";
@@ -238,14 +238,12 @@ class CniNetwork implements Network {
     if (lease?.state !== "attached") return `its network lease is ${lease?.state ?? "gone"}`;
     const { netns } = lease.target;
     if (!isNamespace(netns)) return `its network namespace ${netns} is gone`;
-    const wanted = claimedAddresses(lease.result, interfaceName);
-    if (wanted.length === 0) return undefined;
-    const found = await host.interfaceAddresses(netns, interfaceName).catch((error: unknown): string[] => {
-      if (error instanceof KeelsonError && error.code === "NotFound") return [];
+    if (!claimsInterface(lease.result, interfaceName)) return undefined;
+    const isThere = await host.hasInterface(netns, interfaceName).catch((error: unknown): false => {
+      if (error instanceof KeelsonError && error.code === "NotFound") return false;
       throw error;
     });
-    const lost = wanted.filter((address) => !found.includes(address));
-    return lost.length === 0 ? undefined : `${interfaceName} in ${netns} does not have ${lost.join(", ")}`;
+    return isThere ? undefined : `${netns} has no interface ${interfaceName} any more`;
   }
 
   leases(): ReturnType<Network["leases"]> {

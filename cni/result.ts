@@ -50,14 +50,12 @@ export function podAddresses(result: JsonObject, interfaceName: string): ParsedA
   return { kind: "addresses", ips: [...ips] };
 }
 
-/** Those of them that the result says stand on that very interface: what can be looked for in the namespace. */
-export function claimedAddresses(result: JsonObject, interfaceName: string): readonly string[] {
-  const onInterface = (asArray(member(result, "ips")) ?? []).filter((value) => {
-    const entry = asObject(value);
-    return entry !== undefined && asInteger(member(entry, "interface")) !== undefined;
+/** Whether the result says that the pod has this interface: not every plugin makes one that the kernel knows. */
+export function claimsInterface(result: JsonObject, interfaceName: string): boolean {
+  return (asArray(member(result, "interfaces")) ?? []).some((value) => {
+    const owner = asObject(value);
+    return owner !== undefined && isPodInterface(owner, interfaceName);
   });
-  const parsed = podAddresses({ ...result, ips: onInterface }, interfaceName);
-  return parsed.kind === "addresses" ? parsed.ips : [];
 }
 
 /** `sandbox` is what tells an interface of the pod from one of the host. */

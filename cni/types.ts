@@ -55,8 +55,8 @@ export interface Network {
   /** CHECK against the cached result. */
   check(pod: PodNetwork): Promise<void>;
   /**
-   * What of a finished attachment is not on the host any more (its lease, the namespace, the interface, an
-   * address), in words; undefined when all is there.
+   * What of a finished attachment is not on the host any more (its lease, the namespace, the interface), in words;
+   * undefined when all is there. Addresses are the pod's own business: gVisor takes them off the interface for its stack.
    */
   inspect(sandboxId: string): Promise<string | undefined>;
   /** Leases on disk, with those whose teardown failed; for recovery and Status. */

@@ -1,9 +1,7 @@
-// Sources: setns(2), getifaddrs(3), ioctl_nsfs(2), mount_namespaces(7).
+// Sources: setns(2), if_nametoindex(3), ioctl_nsfs(2), mount_namespaces(7).
 #include "addon/network.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <linux/nsfs.h>
 #include <net/if.h>
 #include <pthread.h>
@@ -28,35 +26,16 @@ Result<Fd> open_network_namespace(const std::string& path) {
   return space;
 }
 
-std::string to_text(const sockaddr* address) {
-  char text[INET6_ADDRSTRLEN] = {};
-  const void* bytes = address->sa_family == AF_INET
-                          ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in*>(address)->sin_addr)
-                          : &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
-  return ::inet_ntop(address->sa_family, bytes, text, sizeof text) == nullptr ? std::string() : std::string(text);
-}
-
-Result<std::vector<std::string>> own_addresses(const std::string& interface) {
-  if (::if_nametoindex(interface.c_str()) == 0) {
-    if (errno == ENODEV) return fail(Kind::not_found, "look for " + interface, "there is no such interface");
-    return fail_errno("look for " + interface);
-  }
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return fail_errno("list the addresses");
-  std::vector<std::string> addresses;
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || interface != entry->ifa_name) continue;
-    const int family = entry->ifa_addr->sa_family;
-    if (family == AF_INET || family == AF_INET6) addresses.push_back(to_text(entry->ifa_addr));
-  }
-  ::freeifaddrs(list);
-  return addresses;
+Result<bool> is_there(const std::string& interface) {
+  if (::if_nametoindex(interface.c_str()) != 0) return true;
+  if (errno == ENODEV) return false;
+  return fail_errno("look for " + interface);
 }
 
 struct Look {
   int space;
   const std::string& interface;
-  Result<std::vector<std::string>> found;
+  Result<bool> found;
 };
 
 void* look(void* argument) {
@@ -64,7 +43,7 @@ void* look(void* argument) {
   if (::setns(task->space, CLONE_NEWNET) != 0) {
     task->found = fail_errno("enter it");
   } else {
-    task->found = own_addresses(task->interface);
+    task->found = is_there(task->interface);
   }
   return nullptr;
 }
@@ -80,7 +59,7 @@ Status pin_namespace(const std::string& space, const std::string& pin) {
   return about(fail_errno("pin the namespace on it"), pin);
 }
 
-Result<std::vector<std::string>> interface_addresses(const std::string& space, const std::string& interface) {
+Result<bool> has_interface(const std::string& space, const std::string& interface) {
   Fd opened = TRY(open_network_namespace(space));
   // A thread that enters a namespace keeps it: this one ends with the look, the pool's stay in the host's.
   Look task{opened.get(), interface, {}};

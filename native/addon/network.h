@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "common/error.h"
 
@@ -11,8 +10,7 @@ namespace keelson {
 // A bind mount of the namespace at `space` on the file `pin` (made when missing) keeps it alive.
 Status pin_namespace(const std::string& space, const std::string& pin);
 
-// The addresses of an interface in the network namespace at `space`, textual, IPv4 and IPv6.
-// Kind::not_found when no interface there has that name, or nothing is at `space`.
-Result<std::vector<std::string>> interface_addresses(const std::string& space, const std::string& interface);
+// Whether the network namespace at `space` has an interface of that name. Kind::not_found when nothing is at `space`.
+Result<bool> has_interface(const std::string& space, const std::string& interface);
 
 }  // namespace keelson

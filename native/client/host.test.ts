@@ -183,28 +183,22 @@ describe("removeTree", () => {
 });
 
 describe("network namespaces", () => {
-  it("are kept by a pin when their own path goes, and tell the addresses of an interface", async () => {
+  it("are kept by a pin when their own path goes, and tell whether an interface is there", async () => {
     const name = `kh-${process.pid}`;
     const pin = join(base, "pin");
     run("ip", "netns", "add", name);
     try {
-      for (const words of [
-        "link add eth0 type veth peer name other",
-        "addr add 10.117.3.2/24 dev eth0",
-        "addr add fd00:117::2/64 dev eth0 nodad",
-        "link set eth0 up",
-      ])
-        run("ip", "-n", name, ...words.split(" "));
+      run("ip", "-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", "kh-other");
       await host.pinNamespace(`/run/netns/${name}`, pin);
     } finally {
       run("ip", "netns", "delete", name);
     }
-    expect(await host.interfaceAddresses(pin, "eth0")).toEqual(expect.arrayContaining(["10.117.3.2", "fd00:117::2"]));
-    await expect(host.interfaceAddresses(pin, "eth1")).rejects.toMatchObject({ code: "NotFound" });
+    expect(await host.hasInterface(pin, "kh-other")).toBe(true);
+    expect(await host.hasInterface(pin, "eth1")).toBe(false);
     // The thread that looked stays nowhere: the pool's see the host's interfaces still.
-    expect(await host.interfaceAddresses("/proc/self/ns/net", "lo")).toContain("127.0.0.1");
+    expect(await host.hasInterface("/proc/self/ns/net", "kh-other")).toBe(false);
     await host.unmount(pin);
-    await expect(host.interfaceAddresses(pin, "eth0")).rejects.toMatchObject({ code: "NotFound" });
+    await expect(host.hasInterface(pin, "kh-other")).rejects.toMatchObject({ code: "NotFound" });
     await expect(host.pinNamespace(pin, join(base, "other"))).rejects.toMatchObject({ code: "NotFound" });
   });
 });

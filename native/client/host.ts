@@ -180,11 +180,8 @@ export interface Host {
    * `unmount` lets it go. Rejects with NotFound when no network namespace is there.
    */
   pinNamespace(namespace: string, pin: string): Promise<void>;
-  /**
-   * Addresses of an interface in a network namespace, textual, without prefix length. Rejects with NotFound
-   * when the namespace is not there or has no such interface.
-   */
-  interfaceAddresses(namespace: string, interfaceName: string): Promise<string[]>;
+  /** Whether a network namespace has an interface of that name. Rejects with NotFound when the namespace is not there. */
+  hasInterface(namespace: string, interfaceName: string): Promise<boolean>;
   /**
    * Takes these steps one after another in one task of the thread pool. Rejects at the first that fails; what was made
    * before it stays. For native/files/change-files.ts, whose errors are Node's.
@@ -261,8 +258,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     notifyManager: (path, lines) => withHostError(() => addon.notifyManager(path, lines)),
     adoptListener: (descriptor) => withHostError(() => addon.adoptListener(descriptor)),
     pinNamespace: (namespace, pin) => withHostError(() => addon.pinNamespace(namespace, pin)),
-    interfaceAddresses: (namespace, interfaceName) =>
-      withHostError(() => addon.interfaceAddresses(namespace, interfaceName)),
+    hasInterface: (namespace, interfaceName) => withHostError(() => addon.hasInterface(namespace, interfaceName)),
     changeFiles: (steps) => withHostError(() => addon.changeFiles(steps)),
     startProgram: (...start) => withHostError(() => addon.startProgram(...start)),
     endedChild: () => addon.endedChild(),
@@ -310,7 +306,7 @@ const methods = [
   "notifyManager",
   "adoptListener",
   "pinNamespace",
-  "interfaceAddresses",
+  "hasInterface",
   "changeFiles",
   "startProgram",
   "endedChild",

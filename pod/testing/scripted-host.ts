@@ -47,7 +47,7 @@ export function scriptedHost(script: Script): Host {
     notifyManager: unscripted("notifyManager"),
     adoptListener: unscripted("adoptListener"),
     pinNamespace: unscripted("pinNamespace"),
-    interfaceAddresses: unscripted("interfaceAddresses"),
+    hasInterface: unscripted("hasInterface"),
     exitNow: () => {
       throw new Error("no script ends the process");
     },
