@@ -9,8 +9,9 @@ import type { Environment } from "./environment.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 export async function endContainers(env: Environment, sandbox: Sandbox): Promise<void> {
+  const alive = [...sandbox.containers.values()].filter(({ phase }) => phase.state !== "exited");
   await Promise.all(
-    [...sandbox.containers.values()].map(async (container) => {
+    alive.map(async (container) => {
       const exit = await exitOnDisk(sandbox.podDirectory, container.id);
       if (exit === undefined) applyUnseenExit(env, container);
       else applyExit(env, container, exitedPhase(exit));

@@ -44,8 +44,8 @@ describe("what is on record, against what is there", () => {
     expect(listed.map(({ state }) => state)).toEqual(life === "starting" ? [] : [isReady ? "ready" : "not-ready"]);
     expect(listed.flatMap(({ ips }) => ips)).toEqual(isReady ? ["10.88.0.1"] : []);
     for (const c of containers) {
-      // A pod that was stopped whole is not looked at: nothing of it can run.
-      if (monitor === "gone" && life !== "stopped")
+      // Nothing runs in a pod that was stopped whole, whatever the records of its containers say.
+      if (monitor === "gone" || life === "stopped")
         expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
       else expect(pods.container(c).phase.state, "its last known state stands").toBe("running");
     }

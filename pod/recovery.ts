@@ -72,7 +72,9 @@ async function reattach(
     case "starting":
       return;
     case "stopped":
-      return sandbox.becomeStopped();
+      sandbox.becomeStopped();
+      // The last of their records may not have got to the disk.
+      return await endContainers(env, sandbox);
     case "stopping":
       return sandbox.resumeStopping(await askMonitor(env, sandbox), record.monitorPid);
     case "ready": {
