@@ -40,7 +40,7 @@ export class SandboxRuns {
       : this.#sandboxes.values().find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
     if (earlier !== undefined) {
       if (!earlier.ready) throw podErrors.sandboxExists({ id: earlier.id });
-      earlier.visible = true;
+      this.claim(earlier);
       return earlier.id;
     }
     const object = `pod ${config.metadata.namespace}/${config.metadata.name}`;

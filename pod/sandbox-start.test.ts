@@ -266,6 +266,8 @@ describe("a caller that gives up", () => {
     const id = await runPod(pods);
     expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
     expect(node().script.count("monitor spawn")).toBe(1);
+    await until("it is told", () => told.length > 0);
+    expect(told).toEqual(["created p", "started p"]);
     await pass(limits.unclaimed);
     await quiet();
     expect(pods.sandbox(id).state, "claimed, it is not reaped").toBe("ready");
