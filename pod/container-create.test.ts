@@ -39,6 +39,21 @@ test("a create twice at once, or again later, is one container", async () => {
   expect(node().script.count("images prepareSnapshot")).toBe(1);
 });
 
+test("a create beside the removal of one of the same name and attempt waits for it, and makes another", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const c = await makeContainer(pods, id);
+  const removing = node().script.hold("images removeSnapshot");
+  const removal = pods.removeContainer(c, never);
+  await removing.arrived;
+  const create = makeContainer(pods, id);
+  removing.release();
+  await removal;
+  const next = await create;
+  expect(next).not.toBe(c);
+  await pods.startContainer(next, never);
+});
+
 test("a create whose layer cannot be made leaves nothing, and a retry succeeds", async () => {
   const pods = await node().start();
   const id = await runPod(pods);

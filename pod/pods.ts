@@ -111,6 +111,7 @@ export class NodePods implements Pods {
     const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
     if (sandbox === undefined) return;
     await this.#inTurn(sandbox, "stopping", signal, async () => {
+      if (!this.#sandboxes.has(sandbox.id)) return;
       if (sandbox.life === "starting") await this.#remove(sandbox);
       else await stopSandbox(this.#env, sandbox);
     });
@@ -139,7 +140,7 @@ export class NodePods implements Pods {
     const sandbox = requireById(this.#sandboxes, sandboxId, "sandbox");
     this.#runs.claim(sandbox);
     const key = containerKey(config);
-    const earlier = sandbox.containers.values().find((container) => container.key === key);
+    const earlier = sandbox.containers.values().find((container) => container.key === key && !container.removing);
     if (earlier !== undefined) return earlier.id;
     const object = `container ${config.metadata.name} of pod sandbox ${sandbox.id}`;
     const container = await this.#containerCreates.run(`${sandbox.id} ${key}`, object, "creating", signal, async () => {
@@ -208,6 +209,7 @@ export class NodePods implements Pods {
   async updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void> {
     const sandbox = requireById(this.#sandboxes, id, "sandbox");
     await this.#inTurn(sandbox, "updating its resources", signal, async () => {
+      requireById(this.#sandboxes, sandbox.id, "sandbox");
       sandbox.resources = { ...sandbox.resources, ...change };
       await this.#env.records.save(sandboxRecord(sandbox));
     });
@@ -357,7 +359,8 @@ export class NodePods implements Pods {
 
   async #remove(sandbox: Sandbox): Promise<void> {
     if (!this.#sandboxes.has(sandbox.id)) return;
-    const containers = [...sandbox.containers.values()];
+    // Not the sandbox's own: those that an earlier try took away are not among them any more.
+    const containers = [...this.#containers.values()].filter((container) => container.sandbox === sandbox);
     if (sandbox.life === "starting") await removeUnmade(this.#env, sandbox);
     else await removeSandbox(this.#env, sandbox);
     for (const container of containers) this.#forget(container);

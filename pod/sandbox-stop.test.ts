@@ -245,6 +245,40 @@ describe("a removal", () => {
     expect(pods.containers(everything)).toEqual([]);
   });
 
+  test("that fails once its containers are gone: the next one tells of them, and leaves none in the lists", async () => {
+    const pods = await node().start();
+    const told = recordEvents(pods);
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const removing = node().script.hold("host removeTree");
+    const removal = pods.removeSandbox(id, never);
+    await until("the container's record goes", async () => (await node().record(c)) === undefined);
+    removing.fail(new Error("EBUSY"));
+    await expect(removal).rejects.toThrow("EBUSY");
+    await pods.removeSandbox(id, never);
+    expect(pods.containers(everything)).toEqual([]);
+    await until("all is told", () => told.includes("deleted p"));
+    expect(told.slice(-2)).toEqual([`deleted ${c.slice(0, 12)}`, "deleted p"]);
+  });
+
+  test("is the end of it: a stop and an update that waited for it write no record", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    node().network.failing = "DEL of bridge: not today";
+    const removing = node().script.hold("host removeTree");
+    const removal = pods.removeSandbox(id, never);
+    await removing.arrived;
+    const stopping = pods.stopSandbox(id, never);
+    const updating = pods.updateSandboxResources(id, {}, never);
+    removing.release();
+    await removal;
+    await stopping;
+    await expect(updating).rejects.toMatchObject({ code: "NotFound" });
+    await quiet();
+    expect(await node().records()).toEqual([]);
+    expect((await node().restart()).sandboxes(everything)).toEqual([]);
+  });
+
   test("with a network that cannot be taken back ends the pod, and the lease stays for the network to retry", async () => {
     const pods = await node().start();
     const id = await runPod(pods);

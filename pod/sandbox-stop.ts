@@ -31,7 +31,8 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
 
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
   if (failures.length === 0) sandbox.becomeStopped();
-  await writeDown(env, sandbox);
+  // Nothing new otherwise; and a stop that comes after the removal would bring its record back.
+  if (!isStopped || hasFailed) await writeDown(env, sandbox);
   if (!isStopped && !hasFailed) announceSandbox(env, sandbox, "stopped");
   settle(sandbox, failures);
 }

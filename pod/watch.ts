@@ -28,7 +28,9 @@ export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<
       env.log("warn", `pod sandbox ${sandbox.id}: the watch over its monitor broke: ${String(error)}`);
     }
     if (signal.aborted) return;
-    if (await isGone(sandbox)) return await sandboxLost(env, sandbox);
+    const isLost = await isGone(sandbox);
+    if (signal.aborted) return;
+    if (isLost) return await sandboxLost(env, sandbox);
     await delay(reconnectMs, undefined, { signal }).catch(() => undefined);
   }
 }
