@@ -3,9 +3,10 @@
 import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { holdTime } from "./testing/clock.ts";
+import { holdTime, pass } from "./testing/clock.ts";
 import { containerConfig } from "./testing/configs.ts";
 import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
+import type { Mount } from "./types.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
@@ -13,6 +14,13 @@ holdTime();
 
 async function bundles(sandboxId: string): Promise<string[]> {
   return await readdir(join(node().podDirectory(sandboxId), "containers"));
+}
+
+function mountOf(hostPath: string): Mount {
+  return {
+    ...{ containerPath: "/volume", hostPath, readonly: false, selinuxRelabel: false, propagation: "private" },
+    ...{ uidMappings: [], gidMappings: [], recursiveReadOnly: false, imageSubPath: "", mountOptions: [] },
+  };
 }
 
 test("a create makes layer, bundle and record, and no process", async () => {
@@ -52,6 +60,25 @@ test("a create beside the removal of one of the same name and attempt waits for 
   const next = await create;
   expect(next).not.toBe(c);
   await pods.startContainer(next, never);
+});
+
+test("a volume that does not answer costs its pod 10 s and others nothing; the next try waits for the same look", async () => {
+  const pods = await node().start();
+  const [id, other] = [await runPod(pods), await runPod(pods, "other")];
+  const volume = join(node().directory, "volume");
+  const config = { ...containerConfig("c", "img", ["/bin/sleep"]), mounts: [mountOf(volume)] };
+  const look = node().script.hold("host presentPath");
+  const silent = { code: "Unavailable", message: expect.stringContaining("has not answered for 10 s") };
+  for (let tries = 0; tries < 2; tries += 1) {
+    const refused = expect(pods.createContainer(id, config, never)).rejects.toMatchObject(silent);
+    await look.arrived;
+    await pods.createContainer(other, { ...config, mounts: [mountOf(node().directory)] }, never);
+    await pass(10_000);
+    await refused;
+  }
+  expect(node().script.count("host presentPath", volume)).toBe(1);
+  await pods.stopSandbox(id, never);
+  expect(await bundles(other)).toHaveLength(1);
 });
 
 test("a create whose layer cannot be made leaves nothing, and a retry succeeds", async () => {

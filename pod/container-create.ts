@@ -59,6 +59,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       filters: env.filters,
       defaultProfile: env.defaultProfile,
       labels,
+      hostPaths: env.hostPaths,
       relabel: env.relabelling.for(labels),
       throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),

@@ -8,6 +8,7 @@ import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";
 import type { DefaultProfile } from "./spec/apparmor-default.ts";
+import type { HostPaths } from "./spec/host-paths.ts";
 import type { Relabelling } from "./spec/relabel.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
 import type { Selinux } from "./spec/selinux-policy.ts";
@@ -52,6 +53,7 @@ export interface Environment {
   /** Of AppArmor. */
   readonly defaultProfile: DefaultProfile;
   readonly selinux: Selinux;
+  readonly hostPaths: HostPaths;
   readonly relabelling: Relabelling;
   /** As `throttlePaths` of spec/masking.ts. */
   readonly throttlePaths: readonly string[];

@@ -177,6 +177,11 @@ export const podErrors = catalogue({
     sentence: "The mount of {source} at {target} cannot be set up: {reason}.",
     remedy: "Check that the host path exists and is readable.",
   },
+  mountSourceSilent: {
+    code: "Unavailable",
+    sentence: "The mount of {source} at {target} cannot be set up: its file system has not answered for {seconds} s.",
+    remedy: "Bring the volume's server back, or delete the pod.",
+  },
   mountTarget: {
     code: "InvalidArgument",
     sentence: "The mount target {target} is not usable: {reason}.",

@@ -17,6 +17,7 @@ import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
 import { AccountFiles } from "./spec/account-files.ts";
 import { loadDefaultProfile } from "./spec/apparmor-default.ts";
+import { HostPaths } from "./spec/host-paths.ts";
 import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
 import { Relabelling } from "./spec/relabel.ts";
@@ -89,6 +90,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     lowestOomScore: await lowestOomScore(hostCapabilities),
     defaultProfile: await loadingProfile,
     selinux: await readSelinux(),
+    hostPaths: new HostPaths(host),
     relabelling: new Relabelling(host),
     throttlePaths: await throttlePaths(),
   };

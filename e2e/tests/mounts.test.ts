@@ -8,6 +8,7 @@ import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
+import { mountSilent } from "../fixtures/silent-file-system.ts";
 
 const handlers = await ociHandlers();
 let node: TestNode;
@@ -123,4 +124,36 @@ test("a recursively read-only tree, and the handler that cannot make one", async
     for (const { id } of items) await node.client.removePodSandbox({ podSandboxId: id ?? "" });
     execFileSync("umount", [join(hostPath, "below")]);
   }
+});
+
+test("volumes whose file system does not answer hold up no other pod, and their own pods can be stopped", async () => {
+  const { client, image } = node;
+  const directory = join(node.directory, "silent");
+  await mkdir(directory);
+  const others = await run("beside-silent", []);
+  await using _silent = await mountSilent(directory);
+  // More than Node.js has threads for files.
+  const pods = await Promise.all(
+    Array.from({ length: 6 }, async (_, index) => {
+      const pod = node.podConfig(`silent-${index}`);
+      return { pod, podSandboxId: (await client.runPodSandbox({ config: pod })).podSandboxId };
+    }),
+  );
+  const refused = pods.map(({ pod, podSandboxId }, index) => {
+    const mounts = [{ hostPath: join(directory, `volume-${index}`), containerPath: "/volume" }];
+    const config = { metadata: { name: "c", attempt: 0 }, image: { image }, command: ["true"], mounts, linux: {} };
+    const create = client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+    return expect(create).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+      details: expect.stringContaining("its file system has not answered for 10 s"),
+    });
+  });
+  const begun = performance.now();
+  expect(await others("echo there")).toBe("there\n");
+  await run("another-beside-silent", [{ hostPath: await volume("beside-silent"), containerPath: "/volume" }]);
+  expect((await client.listPodSandboxStats({})).stats.length).toBeGreaterThan(6);
+  expect(performance.now() - begun).toBeLessThan(8_000);
+  await Promise.all(refused);
+  await Promise.all(pods.map(({ podSandboxId }) => client.stopPodSandbox({ podSandboxId })));
+  await Promise.all(pods.map(({ podSandboxId }) => client.removePodSandbox({ podSandboxId })));
 });

@@ -1,7 +1,9 @@
 // The Node-API module: for each method of `Host` in ../client/host.ts, by its name there, the function of this folder
-// or of common/ behind it. Arguments are checked, the function runs on libuv's thread pool, its Result settles a promise.
+// or of common/ behind it. Arguments are checked, the function runs on libuv's thread pool, or on a thread of its own, and
+// its Result settles a promise.
 
 #include <napi.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +19,7 @@
 #include "addon/descriptors.h"
 #include "addon/figures.h"
 #include "addon/files.h"
+#include "addon/host_path.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
 #include "addon/mount_namespace.h"
@@ -280,6 +283,71 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
+// One call on its way, on a thread of its own: what may hang for good must not keep one of the pool's four. Deletes itself
+// once the promise is settled.
+template <typename Answer, typename Convert>
+class Apart final {
+ public:
+  static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
+    auto* call = new Apart(env, std::move(object), std::move(work), convert);
+    Napi::Promise promise = call->deferred_.Promise();
+    pthread_t thread = {};
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, stack_bytes);
+    const int error = pthread_create(&thread, &attributes, execute, call);
+    pthread_attr_destroy(&attributes);
+    if (error != 0) {
+      call->answer_ = fail_errno("start a thread", error);
+      call->finished_.BlockingCall();
+    }
+    return promise;
+  }
+
+ private:
+  static constexpr size_t stack_bytes = 256 << 10;
+
+  Apart(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+      : deferred_(Napi::Promise::Deferred::New(env)),
+        object_(std::move(object)),
+        work_(std::move(work)),
+        convert_(convert),
+        finished_(Finished::New(env, "keelson", 0, 1, this)) {
+    // The daemon ends without it.
+    finished_.Unref(env);
+  }
+
+  static void* execute(void* argument) {
+    auto* call = static_cast<Apart*>(argument);
+    call->answer_ = call->work_();
+    call->finished_.BlockingCall();
+    return nullptr;
+  }
+
+  static void settle(Napi::Env env, Napi::Function, Apart* call, std::nullptr_t*) {
+    // Without an environment nobody waits any more.
+    if (env != nullptr) {
+      if (call->answer_) {
+        call->deferred_.Resolve(call->convert_(env, *call->answer_));
+      } else {
+        call->deferred_.Reject(rejection(env, about(std::move(call->answer_.error()), call->object_)));
+      }
+    }
+    call->finished_.Release();
+    delete call;
+  }
+
+  using Finished = Napi::TypedThreadSafeFunction<Apart, std::nullptr_t, settle>;
+
+  Napi::Promise::Deferred deferred_;
+  std::string object_;
+  std::function<Answer()> work_;
+  Convert convert_;
+  Answer answer_;
+  Finished finished_;
+};
+
 // What a function answers as a Result: of one that cannot fail, its value.
 template <typename T>
 struct AsResult : std::type_identity<Result<T>> {};
@@ -288,16 +356,27 @@ struct AsResult<Result<T>> : std::type_identity<Result<T>> {};
 
 // A method that reads its arguments with `readers`, in their order, calls `function` with them in the background, and
 // answers what `convert` makes of its result.
-template <auto... readers, typename Function, typename Convert = std::nullptr_t>
-Napi::Function method(Napi::Env env, Function function, Convert convert = nullptr) {
+template <template <typename, typename> typename Way, auto... readers, typename Function, typename Convert>
+Napi::Function method_by(Napi::Env env, Function function, Convert convert) {
   return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
     Arguments arguments(info);
     std::tuple values{(arguments.*readers)()...};
     if (!arguments.ok()) return {};
     using Answer = AsResult<decltype(std::apply(function, values))>::type;
-    return Background<Answer, Convert>::run(
+    return Way<Answer, Convert>::run(
         info.Env(), arguments.object(), [=, values = std::move(values)] { return std::apply(function, values); }, convert);
   });
+}
+
+template <auto... readers, typename Function, typename Convert = std::nullptr_t>
+Napi::Function method(Napi::Env env, Function function, Convert convert = nullptr) {
+  return method_by<Background, readers...>(env, function, convert);
+}
+
+// The same on a thread of its own, for what may hang.
+template <auto... readers, typename Function, typename Convert>
+Napi::Function method_apart(Napi::Env env, Function function, Convert convert) {
+  return method_by<Apart, readers...>(env, function, convert);
 }
 
 // The same for one that is called at once, on JavaScript's thread, and cannot fail.
@@ -353,6 +432,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("relabelTree", method<path, text, count, size>(env, relabel_tree, to_bigint));
   exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
   exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
+  exports.Set("presentPath", method_apart<path>(env, present_path, to_text));
   exports.Set("unmount", method<path>(env, unmount));
   exports.Set("compileSeccomp", method<text>(env, compile_seccomp, to_buffer));
   exports.Set("sealedCopy", method<path>(env, sealed_copy, to_descriptor));

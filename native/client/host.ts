@@ -180,6 +180,11 @@ export interface Host {
    * `unmount` lets it go. Rejects with NotFound when no network namespace is there.
    */
   pinNamespace(namespace: string, pin: string): Promise<void>;
+  /**
+   * A path with its links resolved; where nothing is, a directory is made, with those above it. On a thread of its own: on
+   * a file system that does not answer it never settles, and takes nobody else's.
+   */
+  presentPath(path: string): Promise<string>;
   /** Whether a network namespace has an interface of that name. Rejects with NotFound when the namespace is not there. */
   hasInterface(namespace: string, interfaceName: string): Promise<boolean>;
   /**
@@ -250,6 +255,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
     removedPaths: (upper, layers, maxPaths = 1_000_000n) =>
       withHostError(() => addon.removedPaths(upper, layers, maxPaths)),
+    presentPath: (path) => withHostError(() => addon.presentPath(path)),
     unmount: (path) => withHostError(() => addon.unmount(path)),
     compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
     sealedCopy: (path) => withHostError(() => addon.sealedCopy(path)),
@@ -298,6 +304,7 @@ const methods = [
   "relabelTree",
   "readFromLayers",
   "removedPaths",
+  "presentPath",
   "unmount",
   "compileSeccomp",
   "sealedCopy",

@@ -9,6 +9,7 @@ import { apparmorFor } from "./apparmor.ts";
 import type { DefaultProfile } from "./apparmor-default.ts";
 import { capabilitiesFor } from "./capabilities.ts";
 import { planDevices } from "./devices.ts";
+import type { HostPaths } from "./host-paths.ts";
 import type { ImageVolume } from "./image-mounts.ts";
 import { hiddenPaths } from "./masking.ts";
 import { planMounts, type SandboxFiles } from "./mounts.ts";
@@ -48,6 +49,7 @@ export interface ContainerSetup {
   readonly defaultProfile: DefaultProfile;
   /** Of SELinux. */
   readonly labels: ContainerLabels;
+  readonly hostPaths: Pick<HostPaths, "present">;
   readonly relabel: Relabel;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
@@ -61,7 +63,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
   const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
-    planMounts(config, sandbox, container.imageVolumes, container.relabel),
+    planMounts(config, sandbox, container.imageVolumes, container.hostPaths, container.relabel),
     planDevices(config),
     container.filters.profile(security, capabilities.bounding),
     apparmorFor(security, container.defaultProfile),

@@ -9,6 +9,7 @@ import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "..
 import type { ContainerConfig, Resources } from "../types.ts";
 import { buildSpec } from "./build.ts";
 import { encodeSpec } from "./encode.ts";
+import { HostPaths } from "./host-paths.ts";
 import { SeccompFilters } from "./seccomp.ts";
 
 let directory: string;
@@ -59,6 +60,7 @@ async function specOf(change: Partial<ContainerConfig>) {
       lowestOomScore: -500,
       defaultProfile: { kind: "off" },
       labels: {},
+      hostPaths: new HostPaths(loadHost()),
       relabel: async () => undefined,
       throttlePaths: [],
       filters: new SeccompFilters("/nowhere", loadHost()),

@@ -1,12 +1,12 @@
 // A container's mounts: the kernel's file systems, the sandbox's files, and what the request asks for.
 // Sources: OCI config.md ("Mounts"), config-linux.md ("Default Filesystems"); CRI v1 Mount.
 
-import { mkdir, realpath, statfs } from "node:fs/promises";
+import { realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
-import { messageOf } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, IdMappings, Mount } from "../types.ts";
 import { ociMappings } from "../user-namespace.ts";
+import type { HostPaths } from "./host-paths.ts";
 import { type ImageVolume, imageMount } from "./image-mounts.ts";
 import type { OciLinux, OciMount } from "./oci.ts";
 import type { Relabel } from "./relabel.ts";
@@ -35,11 +35,14 @@ export async function planMounts(
   config: ContainerConfig,
   sandbox: MountSetup,
   images: readonly ImageVolume[],
+  hostPaths: Pick<HostPaths, "present">,
   relabel: Relabel,
 ): Promise<MountPlan> {
-  for (const mount of config.mounts) await refuseOverProc(mount);
+  for (const mount of config.mounts) refuseTarget(mount);
   const ofImage = new Map(images.map((volume) => [volume.mount, imageMount(volume)]));
-  const requested = await Promise.all(config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount, relabel)));
+  const requested = await Promise.all(
+    config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount, hostPaths, relabel)),
+  );
   const taken = new Set(config.mounts.map(destinationOf));
   // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
   const own = [...(await kernelMounts(config, sandbox)), ...fileMounts(config, sandbox.files)].filter(
@@ -102,30 +105,38 @@ function fileMounts(config: ContainerConfig, files: SandboxFiles): OciMount[] {
 /** From linux/magic.h. */
 const procSuperMagic = 0x9fa0;
 
+function refuseTarget(mount: Mount): void {
+  const target = mount.containerPath;
+  if (destinationOf(mount) === "/")
+    throw podErrors.mountTarget({ target: "/", reason: "it would hide the container's root" });
+  if (mount.image === undefined && !target.startsWith("/"))
+    throw podErrors.mountTarget({ target, reason: "it is not absolute" });
+  if (mount.image !== undefined && destinationOf(mount) === "/proc") throw noProcfs(mount, mount.image.image);
+}
+
 /**
  * A container without a procfs has no masked paths and no security label of its own to be told apart by. The monitor
  * sees to it whatever the path's links are; here the request gets its answer in words.
  */
-async function refuseOverProc(mount: Mount): Promise<void> {
-  const destination = destinationOf(mount);
-  if (destination === "/") throw podErrors.mountTarget({ target: "/", reason: "it would hide the container's root" });
-  if (destination !== "/proc") return;
-  const type = mount.image === undefined ? (await statfs(mount.hostPath).catch(() => undefined))?.type : undefined;
-  if (type === procSuperMagic) return;
-  const reason = `${mount.image?.image ?? mount.hostPath} is no procfs, and a container must have one there`;
-  throw podErrors.mountTarget({ target: mount.containerPath, reason });
+async function refuseOverProc(mount: Mount, source: string): Promise<void> {
+  if (destinationOf(mount) !== "/proc") return;
+  const type = (await statfs(source).catch(() => undefined))?.type;
+  if (type !== procSuperMagic) throw noProcfs(mount, mount.hostPath);
+}
+
+function noProcfs(mount: Mount, source: string): Error {
+  const reason = `${source} is no procfs, and a container must have one there`;
+  return podErrors.mountTarget({ target: mount.containerPath, reason });
 }
 
 function destinationOf({ containerPath }: Mount): string {
   return posix.resolve("/", containerPath);
 }
 
-async function hostMount(mount: Mount, relabel: Relabel): Promise<OciMount> {
-  if (!mount.containerPath.startsWith("/")) {
-    throw podErrors.mountTarget({ target: mount.containerPath, reason: "it is not absolute" });
-  }
+async function hostMount(mount: Mount, hostPaths: Pick<HostPaths, "present">, relabel: Relabel): Promise<OciMount> {
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
-  const source = await presentSource(mount);
+  const source = await hostPaths.present(mount);
+  await refuseOverProc(mount, source);
   await relabel(mount, source);
   return {
     destination: destinationOf(mount),
@@ -139,19 +150,6 @@ async function hostMount(mount: Mount, relabel: Relabel): Promise<OciMount> {
 }
 
 const propagationOption = { private: "rprivate", "host-to-container": "rslave", bidirectional: "rshared" } as const;
-
-/** The source with its links resolved. A missing one becomes a directory, as kubelets expect of every runtime. */
-async function presentSource(mount: Mount): Promise<string> {
-  try {
-    await mkdir(mount.hostPath, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "EEXIST") throw error;
-    });
-    return await realpath(mount.hostPath);
-  } catch (error) {
-    const reason = messageOf(error);
-    throw podErrors.mountSource({ source: mount.hostPath, target: mount.containerPath, reason }, error);
-  }
-}
 
 /** A mount below another one's target comes after it, whatever the request's order. */
 function byDepth(mounts: readonly OciMount[]): OciMount[] {

@@ -15,6 +15,7 @@ import { NodePods } from "../pods.ts";
 import { type ObjectRecord, Records } from "../records.ts";
 import { recover } from "../recovery.ts";
 import { AccountFiles } from "../spec/account-files.ts";
+import { HostPaths } from "../spec/host-paths.ts";
 import { Relabelling } from "../spec/relabel.ts";
 import { SeccompFilters } from "../spec/seccomp.ts";
 import type { ContainerId, PodEvent, SandboxId } from "../types.ts";
@@ -218,6 +219,7 @@ export class ScriptedNode {
       lowestOomScore: -1000,
       defaultProfile: { kind: "off" },
       selinux: this.selinux,
+      hostPaths: new HostPaths(host),
       relabelling: new Relabelling(host),
       throttlePaths: [],
     };

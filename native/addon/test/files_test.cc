@@ -10,6 +10,7 @@
 #include "addon/descriptors.h"
 #include "addon/figures.h"
 #include "addon/files.h"
+#include "addon/host_path.h"
 #include "addon/test/claims.h"
 
 namespace keelson {
@@ -25,6 +26,16 @@ void a_fifo_does_not_hold_a_reader(const std::string& base) {
   CLAIM(read_files({"/proc/self/status"}, 1 << 20)[0]->starts_with("Name:"));
   CLAIM_OK(sync_file_system(base));
   CLAIM(!sync_file_system(base + "/none"));
+}
+
+void paths_are_made_present(const std::string& base) {
+  CLAIM(present_path(base + "/made/with/parents") == base + "/made/with/parents");
+  CLAIM(::symlink("made/with", (base + "/a-link").c_str()) == 0);
+  CLAIM(present_path(base + "/a-link/parents") == base + "/made/with/parents");
+  CLAIM(present_path(base + "/ten") == base + "/ten");
+  CLAIM(present_path(base + "/ten/below").error().error_number == ENOTDIR);
+  CLAIM(::symlink("nowhere", (base + "/dangling").c_str()) == 0);
+  CLAIM(present_path(base + "/dangling").error().error_number == ENOENT && !exists(base + "/nowhere"));
 }
 
 void figures_come_by_key(const std::string& base) {
@@ -81,6 +92,7 @@ void descriptors_are_counted_within_a_limit() {
 
 void test_files(const std::string& base) {
   a_fifo_does_not_hold_a_reader(base);
+  paths_are_made_present(base);
   figures_come_by_key(base);
   figures_come_again_from_open_files(base);
   a_lock_is_held_once(base);
