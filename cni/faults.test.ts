@@ -272,6 +272,30 @@ test("a DEL that a killed daemon left is let finish, also while it executes anot
   expect(network.leases()).toEqual([]);
 });
 
+test("a DEL after a restart kills what a plugin left running for its own pod, and nothing of another's", async () => {
+  const pids = join(lab.stateDir, "pids");
+  await scripts({
+    only: onlyOn("ADD", `sleep 600 >&- 2>&- & echo $! > ${pids}.$CNI_CONTAINERID; ${give("10.9.9.9/24")}`),
+  });
+  const before = await lab.open();
+  const [deleted, living] = [await lab.pod(), await lab.pod()];
+  await before.attach(deleted, never);
+  await before.attach(living, never);
+  await before.close();
+  const helperOf = async ({ sandboxId }: typeof living) => (await readFile(`${pids}.${sandboxId}`, "utf8")).trim();
+
+  const network = await lab.open();
+  try {
+    await network.detach(deleted.sandboxId);
+    expect(await isAlive(await helperOf(deleted))).toBe(false);
+    expect(await isAlive(await helperOf(living))).toBe(true);
+    await network.detach(living.sandboxId);
+    expect(await isAlive(await helperOf(living))).toBe(false);
+  } finally {
+    for (const pod of [deleted, living]) await run("kill", "-9", await helperOf(pod)).catch(() => undefined);
+  }
+});
+
 test("a lease file that is no lease is named in the log and keeps nobody from starting", async () => {
   const first = await lab.open();
   first.close();

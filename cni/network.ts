@@ -78,7 +78,7 @@ const killedMs = 200;
 
 /**
  * Reads leases and configuration and follows the configuration directory until `close`. Plugins that an earlier
- * daemon left running are killed before anything is done for the same pod, teardowns that failed before are
+ * daemon left running are killed before a DEL of the same pod, teardowns that failed before are
  * resumed; `collectGarbage` is for the caller, who knows which pods live.
  */
 export async function openNetwork(options: NetworkOptions): Promise<Network> {

@@ -17,26 +17,24 @@ export interface Orphans {
   end(sandboxId: string): Promise<void>;
 }
 
-/** `sandboxIds`: those with leases of an earlier daemon. The processes are looked over once, at the first need. */
+/**
+ * `sandboxIds`: those with leases of an earlier daemon. All processes are looked over once, at the first need; what
+ * runs for a sandbox is killed at its own end only, as helpers that plugins leave at ADD serve a living pod.
+ */
 export function createOrphans(sandboxIds: ReadonlySet<string>, log: Log): Orphans {
-  let sweep: Promise<ReadonlyMap<string, readonly number[]>> | undefined;
-  const sweepAll = async (): Promise<ReadonlyMap<string, readonly number[]>> => {
-    const { killed, alive } = await endOrphans(sandboxIds);
-    if (killed.length > 0)
-      log("warn", "network plugins of a daemon before this one killed", { pids: killed.join(" ") });
-    return alive;
-  };
+  let owners: Promise<ReadonlySet<string>> | undefined;
   const ended = new Set<string>();
   return {
     async end(sandboxId) {
       if (!sandboxIds.has(sandboxId) || ended.has(sandboxId)) return;
-      sweep ??= sweepAll();
-      let survivors = (await sweep).get(sandboxId) ?? [];
-      if (survivors.length > 0) survivors = (await endOrphans(new Set([sandboxId]))).alive.get(sandboxId) ?? [];
-      if (survivors.length > 0)
-        throw new Error(
-          `network plugins of a daemon before this one cannot be killed: processes ${survivors.join(" ")}`,
-        );
+      owners ??= findOwners(sandboxIds);
+      if ((await owners).has(sandboxId)) {
+        const { killed, alive } = await endOrphans(sandboxId);
+        if (killed.length > 0)
+          log("warn", "network plugins of a daemon before this one killed", { pids: killed.join(" ") });
+        if (alive.length > 0)
+          throw new Error(`network plugins of a daemon before this one cannot be killed: processes ${alive.join(" ")}`);
+      }
       ended.add(sandboxId);
     },
   };
@@ -47,17 +45,27 @@ interface Orphan {
   readonly command: string;
 }
 
+/** Which of the sandboxes any process runs for. */
+async function findOwners(sandboxIds: ReadonlySet<string>): Promise<ReadonlySet<string>> {
+  const owners = new Set<string>();
+  // Twice: a process that ends during a look may just have started another.
+  for (let looks = 0; looks < 2; looks += 1)
+    for (const { sandboxId } of (await findOrphans(sandboxIds, await processIds())).values()) owners.add(sandboxId);
+  return owners;
+}
+
 /**
- * Lets every DEL for one of the sandboxes finish, within limits (bridge, killed between its link and its rules,
- * leaves the rules), and kills whatever else runs for them; `alive` are those that would not go, by sandbox.
+ * Lets every DEL for the sandbox finish, within limits (bridge, killed between its link and its rules, leaves the
+ * rules), and kills whatever else runs for it; `alive` are those that would not go.
  */
-async function endOrphans(sandboxIds: ReadonlySet<string>) {
-  const found = await findOrphans(sandboxIds, await processIds());
+async function endOrphans(sandboxId: string) {
+  const only = new Set([sandboxId]);
+  const found = await findOrphans(only, await processIds());
   const deletions = [...found].filter(([, { command }]) => command === "DEL").map(([pid]) => pid);
-  await gone(sandboxIds, deletions, finishedWithinMs);
+  await gone(only, deletions, finishedWithinMs);
   const killed = new Set<number>();
   const until = performance.now() + goneWithinMs;
-  let left = await findOrphans(sandboxIds, await processIds());
+  let left = await findOrphans(only, await processIds());
   // All processes are looked over each time: one that dies may just have started another.
   while (left.size > 0 && performance.now() < until) {
     for (const pid of left.keys()) {
@@ -65,10 +73,9 @@ async function endOrphans(sandboxIds: ReadonlySet<string>) {
       killed.add(pid);
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
-    left = await findOrphans(sandboxIds, await processIds());
+    left = await findOrphans(only, await processIds());
   }
-  const alive = Map.groupBy(left.keys(), (pid) => left.get(pid)?.sandboxId ?? "");
-  return { killed: [...killed], alive };
+  return { killed: [...killed], alive: [...left.keys()] };
 }
 
 function kill(pid: number): void {

@@ -1,0 +1,17 @@
+// What looking for an earlier daemon's plugins costs: each look reads the environment of every process of the host.
+
+import { readdir } from "node:fs/promises";
+import { expect, test, vi } from "vitest";
+import { createOrphans } from "./orphans.ts";
+
+vi.mock("node:fs/promises", async (importOriginal) => {
+  const real = await importOriginal<typeof import("node:fs/promises")>();
+  return { ...real, readdir: vi.fn(real.readdir) };
+});
+
+test("where nothing runs for a hundred sandboxes, the processes are looked over twice, for all of them", async () => {
+  const sandboxIds = Array.from({ length: 100 }, (_, index) => `${index}`.padStart(64, "f"));
+  const orphans = createOrphans(new Set(sandboxIds), () => undefined);
+  for (const sandboxId of sandboxIds) await orphans.end(sandboxId);
+  expect(readdir).toHaveBeenCalledTimes(2);
+});
