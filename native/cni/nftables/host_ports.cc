@@ -64,7 +64,8 @@ void add_port(NftTransaction& transaction, const HostPorts& ports, const PortMap
   transaction.add_rule(rule.comment(ports.container_id));
 }
 
-void add_masquerading(NftTransaction& transaction, const HostPorts& ports, const IpAddress& pod) {
+void add_masquerading(NftTransaction& transaction, const HostPorts& ports, const IpPrefix& prefix) {
+  const IpAddress& pod = prefix.address;
   uint8_t family = family_of(pod);
   transaction.add_nat_chain(family, port_table, masquerade_chain, NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC);
   NftRule own(family, port_table, masquerade_chain);
@@ -76,6 +77,16 @@ void add_masquerading(NftTransaction& transaction, const HostPorts& ports, const
         .match_address(Side::destination, only(pod))
         .masquerade();
     transaction.add_rule(host.comment(ports.container_id));
+  }
+  for (const PortMapping& mapping : ports.mappings) {
+    if (!concerns(mapping, pod)) continue;
+    NftRule neighbours(family, port_table, masquerade_chain);
+    neighbours.match_address(Side::source, prefix)
+        .match_address(Side::destination, only(pod))
+        .match_original_port(mapping.protocol, mapping.host_port)
+        .match_dnat()
+        .masquerade();
+    transaction.add_rule(neighbours.comment(ports.container_id));
   }
   if (!ports.masquerade_all) return;
   NftRule every(family, port_table, masquerade_chain);
@@ -107,7 +118,8 @@ Status remove_all(NetlinkSocket& netlink, const std::string& network, const std:
 
 }  // namespace
 
-Done add_host_ports(const HostPorts& ports, const IpAddress& pod) {
+Done add_host_ports(const HostPorts& ports, const IpPrefix& prefix) {
+  const IpAddress& pod = prefix.address;
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_NETFILTER));
   uint8_t family = family_of(pod);
   NftTransaction transaction;
@@ -116,7 +128,7 @@ Done add_host_ports(const HostPorts& ports, const IpAddress& pod) {
   for (const PortMapping& mapping : ports.mappings) {
     if (concerns(mapping, pod)) add_port(transaction, ports, mapping, pod);
   }
-  if (ports.masquerade) add_masquerading(transaction, ports, pod);
+  if (ports.masquerade) add_masquerading(transaction, ports, prefix);
   Status added = transaction.commit(netlink);
   close_later(std::move(netlink));
   TRY(added);

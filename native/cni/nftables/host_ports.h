@@ -1,5 +1,6 @@
 // Ports of the host that lead to a pod: rules in nftables table `cni_hostport`, of IPv4 and of IPv6, laid out and
-// commented as the field's portmap does with its backend nftables, so that either side deletes the other's.
+// commented as the field's portmap does with its backend nftables, so that either side deletes the other's. One more
+// for each port does what only its backend iptables does: see `masquerade`.
 #pragma once
 
 #include <optional>
@@ -30,7 +31,8 @@ struct HostPorts {
   std::string container_id;
   std::vector<PortMapping> mappings;
   std::vector<AddressCondition> conditions;  // of both families
-  // A pod that speaks to its own port, and the host by 127.0.0.1, hear the answer from where they expect it.
+  // A pod that speaks to its own port, others of its subnet, and the host by 127.0.0.1 hear the answer from where they
+  // expect it: on a bridge an answer from pod to pod need not pass the host.
   bool masquerade = true;
   bool masquerade_all = false;
 };
@@ -38,7 +40,8 @@ struct HostPorts {
 // What nft takes as a comment; a container's id has to fit.
 constexpr size_t port_comment_limit = 128;
 
-Done add_host_ports(const HostPorts& ports, const IpAddress& pod);
+// `pod`: its address, with its subnet.
+Done add_host_ports(const HostPorts& ports, const IpPrefix& pod);
 // Fails if a rule of the pod is missing.
 Done check_host_ports(const HostPorts& ports, const IpAddress& pod);
 // Also what the field's portmap made with iptables. Fine if there is nothing.

@@ -5,6 +5,7 @@
 #include <libnftnl/udata.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/rtnetlink.h>
 
@@ -50,6 +51,13 @@ void NftRule::compare(bool equal, const void* data, uint32_t size) {
   nftnl_expr_set_u32(expression, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
   nftnl_expr_set_u32(expression, NFTNL_EXPR_CMP_OP, equal ? NFT_CMP_EQ : NFT_CMP_NEQ);
   nftnl_expr_set(expression, NFTNL_EXPR_CMP_DATA, data, size);
+}
+
+void NftRule::match_protocol(uint8_t protocol) {
+  nftnl_expr* expression = add("meta");
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_META_KEY, NFT_META_L4PROTO);
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_META_DREG, NFT_REG_1);
+  compare(true, &protocol, sizeof protocol);
 }
 
 void NftRule::payload(uint32_t base, uint32_t offset, uint32_t size) {
@@ -100,12 +108,20 @@ NftRule& NftRule::match_address(Side side, const IpPrefix& prefix, bool equal) {
 }
 
 NftRule& NftRule::match_destination_port(uint8_t protocol, uint16_t port) {
-  nftnl_expr* expression = add("meta");
-  nftnl_expr_set_u32(expression, NFTNL_EXPR_META_KEY, NFT_META_L4PROTO);
-  nftnl_expr_set_u32(expression, NFTNL_EXPR_META_DREG, NFT_REG_1);
-  compare(true, &protocol, sizeof protocol);
+  match_protocol(protocol);
   // Of TCP, UDP and SCTP alike.
   payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, sizeof port);
+  uint16_t ordered = htons(port);
+  compare(true, &ordered, sizeof ordered);
+  return *this;
+}
+
+NftRule& NftRule::match_original_port(uint8_t protocol, uint16_t port) {
+  match_protocol(protocol);
+  nftnl_expr* expression = add("ct");
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_CT_KEY, NFT_CT_PROTO_DST);
+  nftnl_expr_set_u8(expression, NFTNL_EXPR_CT_DIR, IP_CT_DIR_ORIGINAL);
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_CT_DREG, NFT_REG_1);
   uint16_t ordered = htons(port);
   compare(true, &ordered, sizeof ordered);
   return *this;

@@ -27,6 +27,8 @@ class NftRule {
   NftRule& match_address(Side side, const IpPrefix& prefix, bool equal = true);
   NftRule& match_destination_port(uint8_t protocol, uint16_t port);
   NftRule& match_local_destination();
+  // The port that the connection's first packet was sent to, before an earlier rule changed it.
+  NftRule& match_original_port(uint8_t protocol, uint16_t port);
   // Packets whose destination an earlier rule has changed.
   NftRule& match_dnat();
   NftRule& jump(const char* chain);
@@ -45,6 +47,7 @@ class NftRule {
   };
   nftnl_expr* add(const char* expression);
   void compare(bool equal, const void* data, uint32_t size);
+  void match_protocol(uint8_t protocol);
   void payload(uint32_t base, uint32_t offset, uint32_t size);
   void immediate(uint32_t reg, const void* data, uint32_t size);
   void verdict(int code, const char* chain);

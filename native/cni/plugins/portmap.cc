@@ -78,17 +78,17 @@ Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
 }
 
 // The first address of each family that is not of another interface.
-std::vector<IpAddress> pod_addresses(const Invocation& invocation, const NetworkResult& result) {
-  std::vector<IpAddress> addresses;
+std::vector<IpPrefix> pod_addresses(const Invocation& invocation, const NetworkResult& result) {
+  std::vector<IpPrefix> addresses;
   for (const AddressResult& one : result.addresses) {
-    auto same_family = [&](const IpAddress& address) { return address.family == one.address.address.family; };
+    auto same_family = [&](const IpPrefix& other) { return other.address.family == one.address.address.family; };
     if (std::ranges::any_of(addresses, same_family)) continue;
     auto count = static_cast<int64_t>(result.interfaces.size());
     if (one.interface && *one.interface >= 0 && *one.interface < count) {
       const InterfaceResult& interface = result.interfaces[static_cast<size_t>(*one.interface)];
       if (interface.name != invocation.interface_name || interface.sandbox.empty()) continue;
     }
-    addresses.push_back(one.address.address);
+    addresses.push_back(one.address);
   }
   return addresses;
 }
@@ -115,8 +115,9 @@ Outcome<std::string> portmap_add(const Invocation& invocation) {
   std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("must be called as chained plugin");
   if (ports.mappings.empty()) return to_json(*previous, invocation.version);
-  for (const IpAddress& pod : pod_addresses(invocation, *previous)) {
-    TRY(add_host_ports(ports, pod));
+  for (const IpPrefix& prefix : pod_addresses(invocation, *previous)) {
+    const IpAddress& pod = prefix.address;
+    TRY(add_host_ports(ports, prefix));
     // Behind the rules, so that what is sent meanwhile goes by them. A flow that is kept ends by itself, some day.
     (void)forget_udp_flows(pod.family, udp_ports(ports));
     if (pod.is_v4() && ports.masquerade) TRY(let_localhost_out(pod));
@@ -133,7 +134,7 @@ Done portmap_check(const Invocation& invocation) {
   std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));
   if (!previous) return misconfigured("Required prevResult missing");
   if (ports.mappings.empty()) return {};
-  for (const IpAddress& pod : pod_addresses(invocation, *previous)) TRY(check_host_ports(ports, pod));
+  for (const IpPrefix& pod : pod_addresses(invocation, *previous)) TRY(check_host_ports(ports, pod.address));
   return {};
 }
 

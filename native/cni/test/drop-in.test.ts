@@ -1,6 +1,8 @@
 // Our plugins and the field's (Debian's) in each other's place: the same configuration has the same result and the same
 // leases, and what one side added the other deletes. Ours are to blame for what differs.
 
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -220,7 +222,7 @@ describe("in each other's place", () => {
   });
 
   // Debian's version knows no nftables: that those of today delete our rules follows from their words.
-  test("our rules are, word for word, those of the field's plugins since 1.6", async () => {
+  test("our rules are, word for word, those of the field's plugins since 1.6, but for pods of the same subnet", async () => {
     const config = bridge("pl2", ["10.12.0.0/24", "fd12::/64"], { ipMasq: true, ipMasqBackend: "nftables" });
     const pod = { ...lab.pod(), id: "c1" };
     const prevResult = await lab.done("bridge", "ADD", config, { pod, directory: oursSanitized });
@@ -242,6 +244,42 @@ describe("in each other's place", () => {
     }
     expect(lab.host("nft", "list", "ruleset")).not.toContain("c1");
   });
+});
+
+test("a pod reaches another of its bridge by a port of the host, where bridged packets pass no rules", async () => {
+  for (const words of ["iptables", "ip6tables"])
+    lab.host("sh", "-c", `! cd /proc/sys/net/bridge || echo 0 > bridge-nf-call-${words}`);
+  const config = bridge("hp1", ["10.18.0.0/24", "fd18::/64"]);
+  const [server, client] = [lab.pod(), lab.pod()];
+  const prevResult = await lab.done("bridge", "ADD", config, { pod: server });
+  await lab.done("bridge", "ADD", config, { pod: client });
+  const listen = `
+import socket
+s = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
+print("ready", flush=True)
+while True:
+  with s.accept()[0] as c: c.sendall(c.getpeername()[0].removeprefix("::ffff:").encode())`;
+  const listening = spawn("nsenter", [`--net=${server.netns}`, "python3", "-c", listen], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  try {
+    await once(listening.stdout, "data");
+    const ask =
+      "import socket, sys; print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).recv(100).decode())";
+    const seenAs = (host: string, port: number) => lab.inside(client, "python3", "-c", ask, host, `${port}`).trim();
+    for (const directory of [fields, oursSanitized]) {
+      const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }];
+      const ports = { cniVersion: "1.0.0", name: "hp1", type: "portmap", snat: true, runtimeConfig: { portMappings } };
+      await lab.done("portmap", "ADD", { ...ports, prevResult }, { pod: server, directory });
+      expect([seenAs("10.18.0.1", 8080), seenAs("fd18::1", 8080)]).toEqual(["10.18.0.1", "fd18::1"]);
+      expect([seenAs("10.18.0.2", 80), seenAs("fd18::2", 80)]).toEqual(["10.18.0.3", "fd18::3"]);
+      await lab.done("portmap", "DEL", ports, { pod: server, directory });
+      expect(lab.host("nft", "list", "ruleset")).not.toContain(server.id);
+    }
+  } finally {
+    listening.kill("SIGKILL");
+  }
+  for (const pod of [server, client]) await lab.done("bridge", "DEL", config, { pod });
 });
 
 test("host-gw: routes to other nodes' pods, by those nodes, which stay", async () => {
@@ -349,6 +387,8 @@ const hostPorts = `table ip cni_hostport {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr 10.12.0.2 ip daddr 10.12.0.2 masquerade comment "c1"
 		ip saddr 127.0.0.1 ip daddr 10.12.0.2 masquerade comment "c1"
+		ip saddr 10.12.0.0/24 ip daddr 10.12.0.2 meta l4proto tcp ct original proto-dst 8080 ct status dnat masquerade comment "c1"
+		ip saddr 10.12.0.0/24 ip daddr 10.12.0.2 meta l4proto udp ct original proto-dst 5353 ct status dnat masquerade comment "c1"
 	}
 }
 `;
