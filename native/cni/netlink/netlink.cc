@@ -15,6 +15,8 @@ constexpr size_t message_room = 16 * 1024;
 constexpr size_t receive_room = 64 * 1024;
 constexpr int answer_limit_ms = 10'000;
 constexpr int interrupted_dumps = 20;
+// Acknowledgements queue up while their messages are handled: about 250 fill the default buffer.
+constexpr size_t messages_at_once = 64;
 // More rules or messages at once than the default buffers hold; the kernel charges each by its page.
 constexpr int buffer_bytes = 8 * 1024 * 1024;
 
@@ -71,7 +73,7 @@ Result<NetlinkSocket> NetlinkSocket::open(int protocol) {
   return netlink;
 }
 
-Status NetlinkSocket::send(std::vector<uint8_t>& bytes) {
+Status NetlinkSocket::send(std::span<const uint8_t> bytes) {
   if (bytes.size() > 64 * 1024) {
     setsockopt(descriptor(), SOL_SOCKET, SO_SNDBUFFORCE, &buffer_bytes, sizeof buffer_bytes);
     setsockopt(descriptor(), SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof buffer_bytes);
@@ -94,9 +96,9 @@ Result<NetlinkReplies> NetlinkSocket::receive(int milliseconds) {
   return replies;
 }
 
-// `count` acknowledgements of the sequence numbers from `first`. What an earlier failure left unread is passed over.
-Status NetlinkSocket::await(const NetlinkBatch& batch, uint32_t first, size_t count) {
-  Status outcome;
+// `count` acknowledgements of the batch, whose first message has number `first`; the first refusal goes to `outcome`. What
+// an earlier failure left unread is passed over.
+Status NetlinkSocket::await(const NetlinkBatch& batch, uint32_t first, size_t count, Status& outcome) {
   for (size_t done = 0; done < count;) {
     TRY(receive(answer_limit_ms)).each([&](const nlmsghdr* message) {
       if (message->nlmsg_type != NLMSG_ERROR || message->nlmsg_seq - first >= batch.steps_.size()) return;
@@ -105,18 +107,25 @@ Status NetlinkSocket::await(const NetlinkBatch& batch, uint32_t first, size_t co
       if (error != 0 && outcome) outcome = fail_errno(batch.steps_[message->nlmsg_seq - first], error);
     });
   }
-  return outcome;
+  return {};
 }
 
 Status NetlinkSocket::transact(NetlinkBatch& batch) {
   batch.close();
-  if (batch.is_empty()) return {};
+  Status outcome;
   uint32_t first = sequence_;
-  for (size_t at = 0; at < batch.bytes_.size(); at += MNL_ALIGN(message_at(batch.bytes_, at)->nlmsg_len)) {
-    message_at(batch.bytes_, at)->nlmsg_seq = sequence_++;
+  for (size_t end = 0; end < batch.bytes_.size();) {
+    size_t begin = end;
+    size_t count = 0;
+    for (; count < messages_at_once && end < batch.bytes_.size(); ++count) {
+      nlmsghdr* message = message_at(batch.bytes_, end);
+      message->nlmsg_seq = sequence_++;
+      end += MNL_ALIGN(message->nlmsg_len);
+    }
+    TRY(send(std::span(batch.bytes_).subspan(begin, end - begin)));
+    TRY(await(batch, first, count, outcome));
   }
-  TRY(send(batch.bytes_));
-  return await(batch, first, batch.steps_.size());
+  return outcome;
 }
 
 // Only the last message asks for an acknowledgement: those before speak up only if they are refused, and all of them

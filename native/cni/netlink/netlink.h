@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,7 @@ void each_nested(const nlattr* nest, Visit visit) {
   }
 }
 
-// Messages that are sent together and handled by the kernel in order.
+// Messages that are handled by the kernel in order.
 class NetlinkBatch {
  public:
   // Begins a message and ends the one before. `step` says in an error what it was for. The pointer is good until the
@@ -82,7 +83,7 @@ class NetlinkSocket {
   // `protocol`: NETLINK_ROUTE or NETLINK_NETFILTER.
   static Result<NetlinkSocket> open(int protocol);
 
-  // Sends the messages and waits until each is done; the first refusal is the error.
+  // Sends the messages and waits until each is done, also behind a refusal; the first refusal is the error.
   Status transact(NetlinkBatch& batch);
   // The same of nftables: all messages or none.
   Status transact_atomically(NetlinkBatch& batch);
@@ -99,8 +100,8 @@ class NetlinkSocket {
     void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
   };
   explicit NetlinkSocket(mnl_socket* socket) : socket_(socket) {}
-  Status send(std::vector<uint8_t>& bytes);
-  Status await(const NetlinkBatch& batch, uint32_t first, size_t count);
+  Status send(std::span<const uint8_t> bytes);
+  Status await(const NetlinkBatch& batch, uint32_t first, size_t count, Status& outcome);
 
   std::unique_ptr<mnl_socket, Close> socket_;
   uint32_t sequence_ = 0;

@@ -354,6 +354,34 @@ describe("configurations", () => {
     expect(rules()).not.toContain(pod.id);
   });
 
+  const subnets = (count: number) => Array.from({ length: count }, (_, i) => `10.${128 + (i >> 8)}.${i & 255}.0/24`);
+
+  test("hundreds of routes of a pod", async () => {
+    const routes = subnets(400).map((dst) => ({ dst }));
+    const ipam = { type: "host-local", dataDir: lab.leases, ranges: [[{ subnet: "10.26.0.0/24" }]], routes };
+    const config = bridge("ga6", "", { ipam });
+    const pod = lab.pod();
+    await lab.done("bridge", "ADD", config, { pod, directory });
+    expect(lab.inside(pod, "ip", "route").match(/via 10.26.0.1/g)).toHaveLength(400);
+    await lab.done("bridge", "DEL", config, { pod, directory });
+  });
+
+  test("a thousand nodes, one of which cannot be reached: the others' routes are there all the same", async () => {
+    lab.host("ip", "link", "add", "ga7", "type", "veth", "peer", "name", "ga7-peer");
+    for (const end of ["ga7", "ga7-peer"]) lab.host("ip", "link", "set", end, "up");
+    lab.host("ip", "addr", "add", "192.0.2.1/24", "dev", "ga7");
+    const routes = subnets(1000).map((dst) => ({ dst, gw: "192.0.2.7" }));
+    const prevResult = { cniVersion: "1.1.0", ips: [{ address: "10.27.0.2/24" }] };
+    const config = { cniVersion: "1.1.0", name: "ga7", type: "host-gw", routes, prevResult };
+    const lost = { ...config, routes: [{ dst: "10.28.0.0/16", gw: "198.51.100.1" }, ...routes] };
+    const pod = lab.pod();
+    expect((await lab.call("host-gw", "ADD", lost, { pod, directory })).output.msg).toBe(
+      "add the route to 10.28.0.0/16 by 198.51.100.1: Network is unreachable",
+    );
+    expect(lab.host("ip", "route").match(/via 192.0.2.7 dev ga7/g)).toHaveLength(1000);
+    await lab.done("host-gw", "ADD", config, { pod, directory: ours });
+  });
+
   test("duplicate address detection is over when ADD answers", async () => {
     const ipam = {
       type: "host-local",
