@@ -41,7 +41,7 @@ export type Lease = Common &
 export type FailedLease = Common & {
   readonly state: "detach-failed" | "given-up";
   readonly lastError: string;
-  /** Of the first failure, milliseconds since the epoch. */
+  /** Of the first failure, milliseconds since the epoch; for whoever reads the file. */
   readonly failedSince: number;
   readonly result?: JsonObject;
 };

@@ -38,7 +38,7 @@ export interface NetworkLimits {
   /** First and longest wait between tries of a teardown that failed. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
-  /** How long after its first failure a teardown is retried. */
+  /** After how much waiting of this daemon a teardown that fails is given up. */
   readonly giveUpMs: number;
 }
 

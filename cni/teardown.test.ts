@@ -109,6 +109,27 @@ test("what is given up lets the namespace go, is tried no more, also by the next
   ]);
 });
 
+test("a node that was off for longer than retries go on retries all the same", async () => {
+  const shut = await bridgeBehindGate();
+  const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await network.detach(pod.sandboxId);
+  await network.close();
+  const file = join(lab.stateDir, "cni", `${pod.sandboxId}.json`);
+  const failedSince = Date.now() - 48 * 3600_000;
+  await writeFile(file, (await readFile(file, "utf8")).replace(/"failedSince":\d+/, `"failedSince":${failedSince}`));
+  const tries = (await lab.calls()).length;
+
+  const later = await lab.open({ limits: { firstRetryMs: 100 } });
+  await eventually("it fails again, twice", async () => (await lab.calls()).length >= tries + 2);
+  expect(later.leases()).toMatchObject([{ state: "detach-failed" }]);
+  expect(await readFile(file, "utf8")).toContain(`"failedSince":${failedSince}`);
+  await rm(shut);
+  await eventually("the retry succeeds", () => later.leases().length === 0);
+  expect(await lab.traces()).toEqual([]);
+});
+
 test("a lease that an earlier daemon left is detached once, however often it is asked for", async () => {
   await lab.script(
     "stubborn",

@@ -16,7 +16,10 @@ export interface TeardownOptions {
   /** Milliseconds until the first retry; it doubles up to the longest. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
-  /** Milliseconds after the first failure at which it is not tried again. */
+  /**
+   * Milliseconds of this daemon's waits for retries, after which it is not tried again. By the clock, a node that was off
+   * for a day, or whose clock was set, would have one try.
+   */
   readonly giveUpMs: number;
   /** Runs the task when no other one works on this sandbox. */
   readonly inTurn: (sandboxId: string, task: () => Promise<void>) => Promise<void>;
@@ -43,7 +46,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   const { leases, pins, orphans, binDirs, budgetMs, inTurn, log, end } = options;
   const { firstRetryMs, longestRetryMs, giveUpMs } = options;
   const planned = new Map<string, NodeJS.Timeout>();
-  const delays = new Map<string, number>();
+  const waits = new Map<string, { readonly waitedMs: number; readonly nextMs: number }>();
   const slots = new Slots(retriedAtOnce);
 
   const release = async (sandboxId: string): Promise<void> => {
@@ -73,7 +76,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   };
 
   const done = async (sandboxId: string): Promise<void> => {
-    delays.delete(sandboxId);
+    waits.delete(sandboxId);
     await attempt("network lease not removed", sandboxId, async () => await leases.remove(sandboxId));
     await letGo(sandboxId);
     log("info", "network detached", { sandbox: sandboxId });
@@ -85,7 +88,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   ): Promise<void> => {
     const { containerId } = lease.target;
     const failedSince = "failedSince" in lease ? lease.failedSince : Date.now();
-    const isOver = Date.now() - failedSince >= giveUpMs;
+    const isOver = (waits.get(containerId)?.waitedMs ?? 0) >= giveUpMs;
     const next: FailedLease = {
       network: lease.network,
       target: isOver ? lease.target : await held(lease.target),
@@ -99,6 +102,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     await attempt("network lease not updated", containerId, async () => await leases.save(next));
     const facts = { sandbox: containerId, error: next.lastError };
     if (isOver) {
+      waits.delete(containerId);
       await letGo(containerId);
       log("warn", "network not detached whole and given up; `keelson check` tells what may be left", facts);
     } else {
@@ -125,9 +129,14 @@ export function createTeardown(options: TeardownOptions): Teardown {
 
   const retryLater = (sandboxId: string): void => {
     if (end.begun.aborted || planned.has(sandboxId)) return;
-    const delayMs = Math.min(longestRetryMs, delays.get(sandboxId) ?? firstRetryMs);
-    delays.set(sandboxId, delayMs * 2);
-    const retry = () => void slots.run(() => inTurn(sandboxId, () => release(sandboxId)));
+    const { waitedMs, nextMs } = waits.get(sandboxId) ?? { waitedMs: 0, nextMs: firstRetryMs };
+    const delayMs = Math.min(longestRetryMs, nextMs);
+    // A wait that a DEL in between cuts short counts as none.
+    waits.set(sandboxId, { waitedMs, nextMs: delayMs * 2 });
+    const retry = () => {
+      waits.set(sandboxId, { waitedMs: waitedMs + delayMs, nextMs: delayMs * 2 });
+      void slots.run(() => inTurn(sandboxId, () => release(sandboxId)));
+    };
     const timer = setTimeout(retry, delayMs);
     timer.unref();
     planned.set(sandboxId, timer);
