@@ -4,7 +4,7 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { loadConfig, parseNetwork } from "./config.ts";
-import { eventually, type Lab, openLab, run } from "./testing/lab.ts";
+import { addressResult, eventually, type Lab, openLab, run } from "./testing/lab.ts";
 
 let lab: Lab;
 
@@ -30,6 +30,93 @@ test("the first valid file in name order is taken; the refused ones before it ar
     path: join(lab.confDir, "20-single.conf"),
     network: { name: "single", cniVersion: "0.3.1", plugins: [{ type: "ptp" }] },
     rejected: [{ path: join(lab.confDir, "10-broken.conflist"), reason: "it is not a JSON object" }],
+  });
+});
+
+/** Files in the folder of the network "net". */
+async function writeFolder(files: Readonly<Record<string, object | string>>): Promise<void> {
+  await mkdir(join(lab.confDir, "net"), { recursive: true });
+  for (const [name, content] of Object.entries(files)) await lab.writeConfig(join("net", name), content);
+}
+
+const typesOf = async () => {
+  const loaded = await loadConfig(lab.confDir);
+  return loaded.kind === "none" ? loaded.reason : loaded.network.plugins.map(({ type }) => type);
+};
+
+test("plugins of the network's folder come behind the list's own, in the order of their files' names", async () => {
+  const { plugins: _, ...open } = valid;
+  await writeFolder({ "a.conf": { type: "a" }, "Z.conf": { type: "z" }, "no.json": "{", "c.conf.bak": "{" });
+  await mkdir(join(lab.confDir, "net", "directory.conf"));
+  await lab.writeConfig("10-a.conflist", valid);
+  expect(await typesOf()).toEqual(["bridge", "z", "a"]);
+  await lab.writeConfig("10-a.conflist", { ...valid, loadOnlyInlinedPlugins: true });
+  expect(await typesOf()).toEqual(["bridge"]);
+  await lab.writeConfig("10-a.conflist", open);
+  expect(await typesOf()).toEqual(["z", "a"]);
+  await lab.writeConfig("10-a.conflist", { ...valid, plugins: [] });
+  expect(await typesOf()).toContain("at least one plugin");
+  await lab.writeConfig("10-a.conflist", { ...open, loadOnlyInlinedPlugins: true });
+  expect(await typesOf()).toContain("at least one plugin");
+  await lab.writeConfig("10-a.conflist", { ...open, name: "other" });
+  expect(await typesOf()).toContain(`it has no "plugins", and there is no *.conf file in ${lab.confDir}/other`);
+  await rm(join(lab.confDir, "10-a.conflist"));
+  await lab.writeConfig("10-a.conf", { cniVersion: "1.0.0", name: "net", type: "ptp" });
+  expect(await typesOf()).toEqual(["ptp"]);
+});
+
+test.each([
+  ["no JSON", "{", "is not an object"],
+  ["no type", { name: "x" }, 'has no "type"'],
+  ["a type that leads elsewhere", { type: "../sh" }, "plain file name"],
+  ["more than a file may have", " ".repeat(1024 * 1024 + 1), "is longer than"],
+])("a list in whose folder a file has %s is refused", async (_, content, words) => {
+  await lab.writeConfig("10-a.conflist", valid);
+  await writeFolder({ "10-good.conf": { type: "a" }, "20-bad.conf": content });
+  const reason = await typesOf();
+  expect(reason).toContain(`its plugin file ${lab.confDir}/net/20-bad.conf `);
+  expect(reason).toContain(words);
+});
+
+test("a name that leads out of the directory leads to no folder", async () => {
+  for (const name of ["..", "../net", "net/../../net", "/etc", "net\\x", ""]) {
+    await lab.writeConfig("10-a.conflist", { ...valid, name });
+    expect(await loadConfig(lab.confDir)).toMatchObject({ kind: "none", folders: [] });
+  }
+});
+
+test("a plugin of the network's folder runs with the list's, from when its file is there until it is gone", async () => {
+  await lab.script("inlined", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
+  await lab.script("added", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
+  await lab.writeConfig("10-a.conflist", { ...valid, plugins: [{ type: "inlined" }] });
+  const network = await lab.open();
+  const becomes = (plugins: readonly string[]) =>
+    eventually(`the plugins are ${plugins}`, () => JSON.stringify(network.info()).includes(JSON.stringify(plugins)));
+  await becomes(["inlined"]);
+  await mkdir(join(lab.confDir, "net"));
+  // The folder's coming has been looked at by then.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await writeFolder({ "10-added.conf": { type: "added", name: "x", cniVersion: "0.1.0", setting: 7 } });
+  await becomes(["inlined", "added"]);
+  const pod = await lab.pod();
+
+  await network.attach(pod, new AbortController().signal);
+  await rm(join(lab.confDir, "net", "10-added.conf"));
+  await becomes(["inlined"]);
+  await network.detach(pod.sandboxId);
+
+  const calls = await lab.calls();
+  expect(calls.map(({ type, command }) => `${type} ${command}`)).toEqual([
+    "inlined ADD",
+    "added ADD",
+    "added DEL",
+    "inlined DEL",
+  ]);
+  expect(JSON.parse(calls[1]?.stdin ?? "")).toMatchObject({
+    type: "added",
+    name: "net",
+    cniVersion: "1.0.0",
+    setting: 7,
   });
 });
 
@@ -106,7 +193,7 @@ test("readiness follows the directory: missing, empty, invalid, plugin missing, 
   await mkdir(lab.confDir);
   await becomes(/no \*\.conflist, \*\.conf or \*\.json file in/);
   await lab.writeConfig("10-a.conflist", "{}");
-  await becomes(/no valid file in .*10-a\.conflist: "plugins" must be a list/);
+  await becomes(/no valid file in .*10-a\.conflist: "name" must be letters/);
   await lab.writeConfig("10-a.conflist", valid);
   await becomes(/needs bridge, missing in .*bin/);
   await expect(network.attach(pod, new AbortController().signal)).rejects.toMatchObject({

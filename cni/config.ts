@@ -1,7 +1,9 @@
 // Reads the network configuration: the first valid file of the directory, in name order.
 //
 // CNI spec 1.1.0, section 1. A file is a list (*.conflist) or one plugin (*.conf, *.json), which
-// becomes a list of one. A file that is not valid is passed over, and the reason is kept.
+// becomes a list of one. Behind a list's own plugins come those of its network's folder, one in each
+// `<network name>/*.conf` beside it, as with libcni 1.3 (NetworkConfFromFile). A file that is not
+// valid, or whose folder is not, is passed over, and the reason is kept.
 
 import { readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
@@ -40,14 +42,14 @@ export interface RejectedFile {
   readonly reason: string;
 }
 
-export type LoadedConfig =
-  | {
-      readonly kind: "found";
-      readonly path: string;
-      readonly network: NetworkConfig;
-      readonly rejected: readonly RejectedFile[];
-    }
-  | { readonly kind: "none"; readonly reason: string; readonly rejected: readonly RejectedFile[] };
+export type LoadedConfig = {
+  readonly rejected: readonly RejectedFile[];
+  /** Folders of networks that were looked into, also those that are missing. */
+  readonly folders: readonly string[];
+} & (
+  | { readonly kind: "found"; readonly path: string; readonly network: NetworkConfig }
+  | { readonly kind: "none"; readonly reason: string }
+);
 
 /** Longer files are refused; real ones are below 10 KB. */
 const maxFileBytes = 1024 * 1024;
@@ -55,34 +57,60 @@ const maxFileBytes = 1024 * 1024;
 /** Looks the directory through. Never rejects: what is wrong is in the answer. */
 export async function loadConfig(directory: string): Promise<LoadedConfig> {
   const rejected: RejectedFile[] = [];
+  const folders: string[] = [];
+  const seen = { rejected, folders };
   let names: string[];
   try {
     names = await readdir(directory);
   } catch (error) {
-    return { kind: "none", reason: `directory ${directory} cannot be read: ${messageOf(error)}`, rejected };
+    return { kind: "none", reason: `directory ${directory} cannot be read: ${messageOf(error)}`, ...seen };
   }
   const candidates = names.filter((name) => [".conflist", ".conf", ".json"].includes(extname(name))).sort(byBytes);
   for (const name of candidates) {
     const path = join(directory, name);
-    const parsed = await readNetwork(path);
-    if (parsed.kind === "network") return { kind: "found", path, network: parsed.network, rejected };
+    const file = await readFile(path);
+    let parsed: ParsedConfig = file;
+    if (file.kind === "network" && file.takesFolder) {
+      // The name is an identifier: it leads to nowhere else.
+      const folder = join(directory, file.network.name);
+      folders.push(folder);
+      parsed = await withFolder(file.network, folder);
+    }
+    if (parsed.kind === "network") return { kind: "found", path, network: parsed.network, ...seen };
     rejected.push({ path, reason: parsed.reason });
   }
-  return { kind: "none", reason: nothingValid(directory, rejected), rejected };
+  return { kind: "none", reason: nothingValid(directory, rejected), ...seen };
 }
 
-export type ParsedConfig =
-  | { readonly kind: "network"; readonly network: NetworkConfig }
-  | { readonly kind: "invalid"; readonly reason: string };
+interface Invalid {
+  readonly kind: "invalid";
+  readonly reason: string;
+}
+
+export type ParsedConfig = { readonly kind: "network"; readonly network: NetworkConfig } | Invalid;
 
 /** Checks a configuration's text; `list` says whether it must be a list or one plugin. */
 export function parseNetwork(text: string, list: boolean): ParsedConfig {
+  const file = parseFile(text, list);
+  return file.kind === "network" && file.network.plugins.length === 0 ? invalid(noPlugins) : file;
+}
+
+const noPlugins = '"plugins" must be a list of at least one plugin';
+
+/** What the text by itself says: a list that takes plugins of its network's folder may have none of its own. */
+type ParsedFile =
+  | { readonly kind: "network"; readonly network: NetworkConfig; readonly takesFolder: boolean }
+  | Invalid;
+
+function parseFile(text: string, list: boolean): ParsedFile {
   const file = parseObject(text);
   if (file === undefined) return invalid("it is not a JSON object");
-  const plugins = list ? asArray(member(file, "plugins")) : [file];
-  if (!list && member(file, "plugins") !== undefined)
-    return invalid('it has "plugins", so its name must end in .conflist');
-  if (plugins === undefined || plugins.length === 0) return invalid('"plugins" must be a list of at least one plugin');
+  const inlined = member(file, "plugins");
+  if (!list && inlined !== undefined) return invalid('it has "plugins", so its name must end in .conflist');
+  const takesFolder = list && !isTrue(file, "loadOnlyInlinedPlugins");
+  const plugins = list ? asArray(inlined ?? []) : [file];
+  if (plugins === undefined || (plugins.length === 0 && (inlined !== undefined || !takesFolder)))
+    return invalid(noPlugins);
 
   const name = asString(member(file, "name"));
   if (name === undefined || !isIdentifier(name))
@@ -93,10 +121,9 @@ export function parseNetwork(text: string, list: boolean): ParsedConfig {
 
   const checked: PluginConfig[] = [];
   for (const [index, value] of plugins.entries()) {
-    const config = asObject(value);
-    const fault = config === undefined ? "is not an object" : faultOfPlugin(config);
-    if (config === undefined || fault !== undefined) return invalid(`plugin ${index + 1} ${fault}`);
-    checked.push({ type: asString(member(config, "type")) ?? "", config });
+    const plugin = checkPlugin(asObject(value));
+    if (typeof plugin === "string") return invalid(`plugin ${index + 1} ${plugin}`);
+    checked.push(plugin);
   }
   const network: NetworkConfig = {
     name,
@@ -105,7 +132,7 @@ export function parseNetwork(text: string, list: boolean): ParsedConfig {
     disableGc: isTrue(file, "disableGC"),
     plugins: checked,
   };
-  return { kind: "network", network };
+  return { kind: "network", network, takesFolder };
 }
 
 /** Spec section 2: container ids and network names. */
@@ -113,12 +140,52 @@ export function isIdentifier(text: string): boolean {
   return /^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(text) && text.length <= 253;
 }
 
-async function readNetwork(path: string): Promise<ParsedConfig> {
+async function readFile(path: string): Promise<ParsedFile> {
   try {
-    return parseNetwork(await readBounded(path, maxFileBytes), extname(path) === ".conflist");
+    return parseFile(await readBounded(path, maxFileBytes), extname(path) === ".conflist");
   } catch (error) {
-    return invalid(error instanceof UnfitFile ? error.message : `it cannot be read: ${messageOf(error)}`);
+    return invalid(unreadable(error));
   }
+}
+
+/** The network with the plugins of its folder behind its own. */
+async function withFolder(network: NetworkConfig, folder: string): Promise<ParsedConfig> {
+  const plugins = [...network.plugins];
+  try {
+    for (const name of await pluginFiles(folder)) {
+      const plugin = await readPlugin(join(folder, name));
+      if (typeof plugin === "string") return invalid(`its plugin file ${join(folder, name)} ${plugin}`);
+      plugins.push(plugin);
+    }
+  } catch (error) {
+    return invalid(`its folder ${folder} cannot be read: ${messageOf(error)}`);
+  }
+  if (plugins.length === 0) return invalid(`it has no "plugins", and there is no *.conf file in ${folder}`);
+  return { kind: "network", network: { ...network, plugins } };
+}
+
+/** In the order of their names. */
+async function pluginFiles(folder: string): Promise<readonly string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
+    throw error;
+  });
+  // Not extname, which finds none in ".conf".
+  const files = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith(".conf"));
+  return files.map(({ name }) => name).sort(byBytes);
+}
+
+/** The plugin, or what is wrong with its file. */
+async function readPlugin(path: string): Promise<PluginConfig | string> {
+  try {
+    return checkPlugin(parseObject(await readBounded(path, maxFileBytes)));
+  } catch (error) {
+    return `is refused: ${unreadable(error)}`;
+  }
+}
+
+function unreadable(error: unknown): string {
+  return error instanceof UnfitFile ? error.message : `it cannot be read: ${messageOf(error)}`;
 }
 
 /** Spec 1.1.0: of `cniVersions` and `cniVersion` the highest that we speak. */
@@ -127,7 +194,9 @@ function chooseVersion(file: JsonObject): CniVersion | undefined {
   return cniVersions.findLast((version) => offered.includes(version));
 }
 
-function faultOfPlugin(config: JsonObject): string | undefined {
+/** The plugin, or what is wrong with it. */
+function checkPlugin(config: JsonObject | undefined): PluginConfig | string {
+  if (config === undefined) return "is not an object";
   const type = asString(member(config, "type"));
   if (type === undefined || type === "") return 'has no "type"';
   if (!isFileName(type)) return `has the "type" ${JSON.stringify(type)}, which must be a plain file name`;
@@ -135,7 +204,7 @@ function faultOfPlugin(config: JsonObject): string | undefined {
   const ipamType = ipam && asString(member(ipam, "type"));
   if (ipamType !== undefined && ipamType !== "" && !isFileName(ipamType))
     return `has the "ipam" type ${JSON.stringify(ipamType)}, which must be a plain file name`;
-  return undefined;
+  return { type, config };
 }
 
 /** A type names a file of the plugin directories and must not lead out of them (CVE-2021-20206). */
@@ -160,6 +229,6 @@ function byBytes(left: string, right: string): number {
   return left < right ? -1 : left > right ? 1 : 0;
 }
 
-function invalid(reason: string): ParsedConfig {
+function invalid(reason: string): Invalid {
   return { kind: "invalid", reason };
 }

@@ -30,17 +30,32 @@ export interface Readiness {
 /** How long an opening waits for the first look: a STATUS that hangs must not keep the daemon from serving. */
 const firstLookMs = 500;
 
-/** Reads the directory, then follows it and the plugins' directories. */
+/** Reads the directory, then follows it, the folders of its networks, and the plugins' directories. */
 export async function openReadiness(options: ReadinessOptions): Promise<Readiness> {
   const { confDir, binDirs, log } = options;
-  let config: LoadedConfig = { kind: "none", reason: `${confDir} was not read yet`, rejected: [] };
+  const reason = `${confDir} was not read yet`;
+  let config: LoadedConfig = { kind: "none", reason, rejected: [], folders: [] };
   let verdict: NetworkReadiness = notReady("it was not looked at yet");
   let judgedAt = Number.NEGATIVE_INFINITY;
   let running: Promise<void> | undefined;
   let again = false;
+  let stopWatching: (() => void) | undefined;
+  let watchedFolders: string | undefined;
+  let closed = false;
 
+  // A folder is watched before it is read for good: a change between the two would be missed.
+  const load = async (): Promise<LoadedConfig> => {
+    for (;;) {
+      const loaded = await loadConfig(confDir);
+      const folders = loaded.folders.join("\0");
+      if (folders === watchedFolders || closed) return loaded;
+      stopWatching?.();
+      stopWatching = watchDirectories([confDir, ...loaded.folders, ...binDirs], () => void refresh());
+      watchedFolders = folders;
+    }
+  };
   const look = async (): Promise<void> => {
-    const loaded = await loadConfig(confDir);
+    const loaded = await load();
     if (describe(loaded) !== describe(config)) report(loaded, log);
     config = loaded;
     const judged = await judge(loaded, options);
@@ -61,7 +76,6 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
     });
     return running;
   };
-  const stopWatching = watchDirectories([confDir, ...binDirs], () => void refresh());
   await isDoneWithin(refresh(), firstLookMs);
   return {
     config: () => config,
@@ -74,7 +88,10 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
       await refresh();
       return config;
     },
-    close: stopWatching,
+    close: () => {
+      closed = true;
+      stopWatching?.();
+    },
   };
 }
 
