@@ -28,9 +28,9 @@ test("everything is in place and flushed before a name stands for it", async () 
   const it = await openTestStore({
     host: {
       ...host,
-      syncFileSystem: async (directory) => {
-        await host.syncFileSystem(directory);
-        const paths = await listStore(directory);
+      syncFileSystem: async (descriptor) => {
+        await host.syncFileSystem(descriptor);
+        const paths = await listStore(it.root);
         flushed.push({ paths, isNamed: paths.includes("index.json") });
       },
     },

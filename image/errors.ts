@@ -104,6 +104,11 @@ export const imageErrors = catalogue({
     sentence: "The image {image} cannot be removed: container {container} mounts it.",
     remedy: "Remove the container first.",
   },
+  notFlushed: {
+    code: "Unavailable",
+    sentence: "{object} was thrown away: not all that was written at the same time reached the disk ({problem}).",
+    remedy: "Pull again; what is wrong with the disk stands in the kernel's log.",
+  },
   layerMissing: {
     code: "FailedPrecondition",
     sentence: "Layer {layer} of an image is no longer on this node's disk.",

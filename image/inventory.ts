@@ -5,8 +5,17 @@
 
 import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
-import { type Host, SingleFlight, Slots, writeFile } from "../native/index.ts";
-import { digestOf, isDigest } from "./digest.ts";
+import {
+  asNodeError,
+  type Host,
+  type KeelsonError,
+  messageOf,
+  SingleFlight,
+  Slots,
+  writeFile,
+} from "../native/index.ts";
+import type { StoredManifest } from "./catalog.ts";
+import { digestOf, hexOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import {
   type BlobHead,
@@ -38,9 +47,17 @@ export function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: rea
   return { blobs, layers: new Set(diffIds) };
 }
 
+/** An entry of the directory of blobs or of layers. */
+interface Place {
+  readonly directory: string;
+  readonly name: string;
+}
+
 export interface InventoryOptions {
   readonly layout: Layout;
   readonly host: Host;
+  /** Open on the store's file system since before anything was written: it is told of everything that gets lost. */
+  readonly flushDescriptor: number;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
   /** Layers that are fetched and unpacked at the same time, over all pulls. */
@@ -64,6 +81,10 @@ export class Inventory {
   readonly #heads = new Map<Digest, BlobHead>();
   /** Staging directories of finished work that could not be removed yet. */
   readonly #left = new Set<string>();
+  /** Placed since the last flush that went well. */
+  readonly #unflushed = { blobs: new Set<Digest>(), layers: new Set<Digest>() };
+  /** Why the last flush that failed did. */
+  #failedFlush: unknown;
 
   private constructor(options: InventoryOptions, layers: Map<Digest, LayerRecord>, blobs: Map<Digest, number>) {
     this.#options = options;
@@ -124,12 +145,16 @@ export class Inventory {
   /** Adds a manifest or a config. */
   async addBlob(bytes: Buffer): Promise<void> {
     const digest = digestOf(bytes);
-    await this.#staged(async (directory) => {
+    await this.#staged(async (directory, throwIfLost) => {
       const draft = path.join(directory, "blob");
       await writeFile(draft, bytes, { mode: 0o600 });
       await this.queue.run(async () => {
+        throwIfLost(`Blob ${digest}`);
+        // An image may count on the one that is there, and it may be flushed.
+        if (this.#blobs.get(digest) === bytes.length) return;
         await rename(draft, this.#options.layout.blob(digest));
         this.#blobs.set(digest, bytes.length);
+        this.#unflushed.blobs.add(digest);
       });
     });
   }
@@ -151,9 +176,42 @@ export class Inventory {
     }
   }
 
-  /** Flushes everything placed so far; what is named after this survives a power cut. */
-  sync(): Promise<void> {
-    return this.#options.host.syncFileSystem(this.#options.layout.root);
+  /**
+   * In the queue's turn: flushes everything placed so far; an image that is named after this survives a power cut. Bytes
+   * that get lost may be anybody's: what was placed since the last good flush goes then, whoever leases it. Throws
+   * Unavailable, also when an earlier failure took some of this image.
+   */
+  async flush(image: StoredManifest): Promise<void> {
+    const { host, flushDescriptor, layout } = this.#options;
+    const object = `Manifest ${image.descriptor.digest}`;
+    if (!this.#isWhole(image)) throw this.#notFlushed(object);
+    try {
+      await host.syncFileSystem(flushDescriptor);
+    } catch (error) {
+      this.#failedFlush = asNodeError(error, "syncfs", layout.root);
+      const { blobs, layers } = this.#unflushed;
+      await this.#discard(
+        await this.#moveAway([
+          ...[...blobs].map((digest) => ({ directory: layout.blobs, name: hexOf(digest) })),
+          ...[...layers].map((diffId) => ({ directory: layout.layers, name: hexOf(diffId) })),
+        ]),
+      );
+      throw this.#notFlushed(object);
+    }
+    this.#unflushed.blobs.clear();
+    this.#unflushed.layers.clear();
+  }
+
+  #isWhole({ descriptor, manifest, document }: StoredManifest): boolean {
+    const hasLayers = manifest.layers.every((layer, index) => {
+      const diffId = document.diffIds[index];
+      return diffId !== undefined && this.hasLayer(layer, diffId);
+    });
+    return hasLayers && [descriptor, manifest.config].every(({ digest }) => this.#blobs.has(digest));
+  }
+
+  #notFlushed(object: string): KeelsonError {
+    return imageErrors.notFlushed({ object, problem: messageOf(this.#failedFlush) }, this.#failedFlush);
   }
 
   /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
@@ -182,11 +240,20 @@ export class Inventory {
     ];
     const heads = [...this.#heads].filter(([digest]) => !keep.some((needs) => needs.blobs.has(digest)));
     for (const [digest] of heads) this.#heads.delete(digest);
+    return [...heads.map(([, head]) => head.path), ...(await this.#moveAway(victims))];
+  }
+
+  /** Content that counts as gone at once; to where it is moved. */
+  async #moveAway(victims: readonly Place[]): Promise<readonly string[]> {
+    const { layout } = this.#options;
     for (const { directory, name } of victims) {
       const digest = `sha256:${name}`;
-      if (isDigest(digest)) (directory === layout.blobs ? this.#blobs : this.#layers).delete(digest);
+      if (!isDigest(digest)) continue;
+      const isBlob = directory === layout.blobs;
+      (isBlob ? this.#blobs : this.#layers).delete(digest);
+      (isBlob ? this.#unflushed.blobs : this.#unflushed.layers).delete(digest);
     }
-    const moved = heads.map(([, head]) => head.path);
+    const moved: string[] = [];
     for (const { directory, name } of victims) {
       const place = trashPath(layout);
       await rename(path.join(directory, name), place);
@@ -240,7 +307,7 @@ export class Inventory {
     signal: AbortSignal,
   ): Promise<void> {
     const { layout, unpack, limits } = this.#options;
-    await this.#staged(async (directory) => {
+    await this.#staged(async (directory, throwIfLost) => {
       const staging = { descriptor, diffId, source, head, directory, unpack, limits, signal };
       this.#arriving.set(descriptor.digest, directory);
       const staged = await stageLayer(staging).catch(async (error: unknown) => {
@@ -251,9 +318,13 @@ export class Inventory {
       await this.queue.run(async () => {
         this.#arriving.delete(descriptor.digest);
         signal.throwIfAborted();
-        const record = await placeLayer(layout, staged, this.#layers.get(diffId), descriptor.digest);
+        throwIfLost(`Layer ${descriptor.digest}`);
+        const known = this.#layers.get(diffId);
+        const record = await placeLayer(layout, staged, known, descriptor.digest);
         this.#layers.set(diffId, record);
         this.#blobs.set(descriptor.digest, descriptor.size);
+        if (known === undefined) this.#unflushed.layers.add(diffId);
+        this.#unflushed.blobs.add(descriptor.digest);
       });
     });
   }
@@ -274,20 +345,28 @@ export class Inventory {
   }
 
   /** What cannot be removed (a disk that turned read-only) is tried again with the next. */
-  async #discard(directory: string): Promise<void> {
-    const all = [...this.#left, directory];
+  async #discard(places: readonly string[]): Promise<void> {
+    const all = [...this.#left, ...places];
     this.#left.clear();
     for (const each of all) await this.#options.host.removeTree(each).catch(() => this.#left.add(each));
   }
 
-  /** Gives work a directory that is gone afterwards, whatever happens. */
-  async #staged<Result>(work: (directory: string) => Promise<Result>): Promise<Result> {
+  /**
+   * Gives work a directory that is gone afterwards, whatever happens. `throwIfLost` throws when a flush has failed since:
+   * the bytes that were lost may be in it.
+   */
+  async #staged<Result>(
+    work: (directory: string, throwIfLost: (object: string) => void) => Promise<Result>,
+  ): Promise<Result> {
     const task = (async () => {
       const directory = await stagingDirectory(this.#options.layout);
+      const failedBefore = this.#failedFlush;
       try {
-        return await work(directory);
+        return await work(directory, (object) => {
+          if (this.#failedFlush !== failedBefore) throw this.#notFlushed(object);
+        });
       } finally {
-        await this.#discard(directory);
+        await this.#discard([directory]);
       }
     })();
     this.#working.add(task);

@@ -48,6 +48,12 @@ export async function writeNames(file: string, entries: readonly NameEntry[]): P
   );
 }
 
+/** Whether `withNames` would change nothing. */
+export function hasNames(entries: readonly NameEntry[], manifest: Descriptor, names: readonly string[]): boolean {
+  const own = entries.filter((entry) => entry.manifest.digest === manifest.digest);
+  return own.length > 0 && names.every((name) => own.some((entry) => entry.name === name));
+}
+
 /** Gives names to a manifest; a name that stood for another one moves. */
 export function withNames(
   entries: readonly NameEntry[],

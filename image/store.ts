@@ -15,7 +15,7 @@ import { Inventory, type Needs, needsOf } from "./inventory.ts";
 import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
 import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
-import { type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
+import { hasNames, type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
 import type { Platform } from "./platform.ts";
 import type { PullOptions } from "./pull.ts";
 import { formatReference, parseName, parseReference, type Reference } from "./reference.ts";
@@ -69,7 +69,7 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
   const lock = await options.host.tryLock(path.join(options.root, "lock"));
   if (lock === null) throw imageErrors.storeBusy({ root: options.root });
   try {
-    const inventory = await Inventory.open({ ...options, layout });
+    const inventory = await Inventory.open({ ...options, layout, flushDescriptor: lock });
     const snapshots = await Snapshots.open(layout, options.host, options.now);
     const catalog = await recoverCatalog(layout, inventory, options.onProblem);
     const store = new Store(options, layout, lock, inventory, snapshots, catalog);
@@ -86,7 +86,7 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
 class Store implements ImageStore {
   readonly #options: StoreOptions;
   readonly #layout: Layout;
-  /** The descriptor that holds the lock; the lock dies with the process. */
+  /** The descriptor that holds the lock, and by which content is flushed; the lock dies with the process. */
   readonly #lock: number;
   readonly #inventory: Inventory;
   readonly #snapshots: Snapshots;
@@ -304,7 +304,10 @@ class Store implements ImageStore {
       const known = this.#catalog.manifests.get(digest);
       if (known !== undefined) {
         layerLease = this.#inventory.lease(needsOf(descriptor, manifest, known.document.diffIds));
-        return await this.#commit(known, names, signal);
+        return await this.#inventory.queue.run(async () => {
+          signal.throwIfAborted();
+          return await this.#name(known, names);
+        });
       }
       const config = await source.read(manifest.config, signal);
       const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
@@ -353,16 +356,18 @@ class Store implements ImageStore {
   #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
     return this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
-      return await this.#name(stored, names, () => this.#inventory.sync());
+      return await this.#name(stored, names, () => this.#inventory.flush(stored));
     });
   }
 
   /** In the queue's turn. `durable` is awaited before anything is named. */
   async #name(stored: StoredManifest, names: readonly string[], durable?: () => Promise<void>): Promise<Image> {
-    const named = withNames(this.#catalog.names, stored.descriptor, names);
-    if (named.length > nameLimit) throw imageErrors.tooManyNames({ limit: nameLimit });
-    await durable?.();
-    await this.#change(named, new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored));
+    if (!hasNames(this.#catalog.names, stored.descriptor, names)) {
+      const named = withNames(this.#catalog.names, stored.descriptor, names);
+      if (named.length > nameLimit) throw imageErrors.tooManyNames({ limit: nameLimit });
+      await durable?.();
+      await this.#change(named, new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored));
+    }
     const image = this.find(stored.manifest.config.digest);
     if (image === undefined) throw imageErrors.noSuchImage({ reference: stored.manifest.config.digest });
     return image;

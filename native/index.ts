@@ -14,7 +14,7 @@ export {
   type StatusCode,
 } from "./client/errors.ts";
 export * from "./client/host.ts";
-export { HostError, hostErrors } from "./client/host-errors.ts";
+export { asNodeError, HostError, hostErrors } from "./client/host-errors.ts";
 export { collect, giveBackWhenGrown, MemoryReturn, passedBuffer, reuseBuffers } from "./client/memory.ts";
 export * from "./client/monitor.ts";
 export { connectMonitor } from "./client/monitor-client.ts";

@@ -419,7 +419,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   };
 
   limit_kept_memory();
-  exports.Set("syncFileSystem", method<path>(env, sync_file_system));
+  exports.Set("syncFileSystem", method<size>(env, sync_file_system));
   exports.Set("readFiles", method<paths, size>(env, read_files, to_array<to_buffer_or_null, std::optional<std::string>>));
   exports.Set("readFigures", method<paths, paths>(env, read_figures, to_numbers));
   exports.Set("readFiguresAgain", method<paths, paths>(env, std::bind_front(&FiguresReader::read, reader), to_numbers));

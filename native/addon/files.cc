@@ -58,11 +58,9 @@ Result<Fd> open_found(const Fd& found, const std::string& name) {
   return file;
 }
 
-Status sync_file_system(const std::string& path) {
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!fd) return fail_errno("open it");
-  if (::syncfs(fd.get()) != 0) return fail_errno("flush its file system");
-  return {};
+Status sync_file_system(int descriptor) {
+  if (::syncfs(descriptor) == 0) return {};
+  return about(fail_errno("flush its file system"), "descriptor " + std::to_string(descriptor));
 }
 
 Result<Fd> try_lock(const std::string& path) {

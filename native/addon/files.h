@@ -30,8 +30,9 @@ Result<Fd> find_inside(int root, const std::string& path, uint64_t resolve);
 // The regular file `found`, for reading. `name` is for the error.
 Result<Fd> open_found(const Fd& found, const std::string& name);
 
-// syncfs(2) of the file system that holds `path`.
-Status sync_file_system(const std::string& path);
+// syncfs(2) of the file system that an open file is on. The kernel tells each open file description once of bytes that
+// could not be written since it was opened.
+Status sync_file_system(int descriptor);
 
 // Takes an exclusive flock(2) on the file, made when missing (mode 0600); it holds until the
 // descriptor is closed. No Fd when somebody else has it.

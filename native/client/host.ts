@@ -84,8 +84,11 @@ export const noFigure = 2n ** 64n - 1n;
 
 /** Rejections are HostErrors (host-errors.ts): what the kernel refused, at which step, with its errno. */
 export interface Host {
-  /** Flushes the file system that holds `path` (syncfs(2)). */
-  syncFileSystem(path: string): Promise<void>;
+  /**
+   * Flushes the file system that an open file is on (syncfs(2)). The kernel tells each descriptor once of bytes that it
+   * could not write since that was opened: one that is opened for a flush knows nothing of what an earlier flush met.
+   */
+  syncFileSystem(descriptor: number): Promise<void>;
   /**
    * Reads many small files in one go, for cgroup and procfs files. A file that is missing, unreadable,
    * not regular, or longer than `limitBytes` (at most 2^30) is null.
@@ -240,7 +243,7 @@ export function ownHost(): Host {
 export function loadHost(paths: NativePaths = nativePaths()): Host {
   const addon = loadAddon(paths.addon);
   return {
-    syncFileSystem: (path) => withHostError(() => addon.syncFileSystem(path)),
+    syncFileSystem: (descriptor) => withHostError(() => addon.syncFileSystem(descriptor)),
     readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
     readFigures: (directories, figures) => withHostError(() => addon.readFigures(directories, figures)),
     readFiguresAgain: (directories, figures) => withHostError(() => addon.readFiguresAgain(directories, figures)),
