@@ -225,6 +225,24 @@ while True:
       expect(xattrs).toEqual([{}, { "user.kept": "6b" }, { "user.kept": "6b" }, {}]);
     });
 
+    test("that the file system does not have are left out, and the others kept", () => {
+      const pax = {
+        "SCHILY.xattr.com.apple.provenance": "\x01\x02\0",
+        "SCHILY.xattr.system.nfs4_acl": "x",
+        "SCHILY.xattr.user.kept": "k",
+      };
+      const kinds = [
+        { name: "d/", type: "5" },
+        { name: "f" },
+        { name: "l", type: "2", link: "f" },
+        { name: "p", type: "6" },
+      ];
+      const entries = kinds.map((kind) => ({ ...kind, pax }));
+      expect(bench.unpack(tar(...entries), "layer")).toMatchObject({ exitCode: 0 });
+      const xattrs = bench.tree("layer").map((line) => JSON.parse(line).xattrs);
+      expect(xattrs).toEqual([{}, { "user.kept": "6b" }, { "user.kept": "6b" }, {}, {}]);
+    });
+
     test("that the kernel refuses fail by name", () => {
       const wrong = tar({ name: "f", pax: { "SCHILY.xattr.security.capability": "nonsense" } });
       const answer = bench.unpack(wrong, "layer");

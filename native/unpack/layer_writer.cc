@@ -31,7 +31,12 @@ bool is_for_the_host(const std::string& name) {
   return name.starts_with("trusted.") || name.starts_with("user.overlay.");
 }
 
-std::string xattr_step(const std::string& name) { return "set the attribute " + quoted(name); }
+// What the file system does not have is left out, as by containerd: other systems' attributes (com.apple.provenance,
+// system.nfs4_acl) stand in layers that were made there.
+Status has_set(int result, const std::string& name) {
+  if (result == 0 || errno == EOPNOTSUPP) return {};
+  return fail_errno("set the attribute " + quoted(name));
+}
 
 // xattr(7): the kernel has user.* for files and directories only.
 bool fits_node(const std::string& name) { return !name.starts_with("user."); }
@@ -47,9 +52,7 @@ Status set_attributes(int fd, const Entry& entry) {
   if (!has_mode && fchmod(fd, entry.mode) != 0) return fail_errno("set the mode");
   for (const Xattr& xattr : entry.xattrs) {
     if (is_for_the_host(xattr.name)) continue;
-    if (fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
-      return fail_errno(xattr_step(xattr.name));
-    }
+    TRY(has_set(fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0), xattr.name));
   }
   return {};
 }
@@ -62,9 +65,7 @@ Status set_attributes_of_node(int parent, const char* name, const Entry& entry) 
     if (is_for_the_host(xattr.name) || !fits_node(xattr.name)) continue;
     // There is no setxattrat(2) before Linux 6.13; the working directory is nobody else's here.
     if (fchdir(parent) != 0) return fail_errno("enter the directory");
-    if (lsetxattr(name, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
-      return fail_errno(xattr_step(xattr.name));
-    }
+    TRY(has_set(lsetxattr(name, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0), xattr.name));
   }
   const timespec times[2] = {entry.mtime, entry.mtime};
   if (utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("set the times");
