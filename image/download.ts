@@ -33,7 +33,8 @@ const goodProgress = 1024 * 1024;
 export async function copyBlob(copy: BlobCopy): Promise<void> {
   using _reuse = reuseBuffers();
   let offset = copy.start;
-  for (let next = 2; ; next++) {
+  // Nothing past the end is asked for: a registry answers that with 416.
+  for (let next = 2; offset < copy.size; next++) {
     const response = await copy.open(offset);
     const before = offset;
     try {
@@ -55,6 +56,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
     } catch (error) {
       copy.signal.throwIfAborted();
       if (!(error instanceof ConnectionError)) throw error;
+      if (offset === copy.size) break;
       if (offset - before >= goodProgress) next = 2;
       if (next > copy.retry.tries) {
         throw imageErrors.registryUnavailable({ object: copy.object, problem: error.message }, error);

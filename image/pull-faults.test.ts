@@ -65,6 +65,18 @@ describe("a connection that breaks", () => {
     expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
   });
 
+  test("after the last byte is no failure, and nothing more is asked for", async () => {
+    const served = await serve((request, response) => {
+      if (!request.url.includes(layer.digest) || request.headers.range !== undefined) return false;
+      // In chunks, of which the last one, that says so, never comes.
+      response.write(layer.blob, () => response.socket?.end());
+      return true;
+    });
+    served.add(image, "1");
+    expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
+    expect(served.seen(layer.digest)).toHaveLength(1);
+  });
+
   test("again and again is RegistryUnavailable", async () => {
     const served = await serve((request, response) => {
       if (!request.url.includes(layer.digest)) return false;

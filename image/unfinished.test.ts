@@ -2,6 +2,7 @@
 
 import { readdir } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
 import { storeDefaults } from "./store.ts";
 import { bulkyLayer, makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
@@ -78,6 +79,26 @@ test("a caller that gives up and comes back finds what had come", async () => {
   await expect(opened.store.pull(`${served.address}/left:1`, undefined, giveUp.signal)).rejects.toThrow();
   expect((await opened.store.pull(`${served.address}/left:1`, undefined, never)).id).toBe(image.id);
   expect(served.seen(large.digest)[1]?.headers.range).toMatch(/^bytes=\d{5,}-$/);
+});
+
+test("a caller that gives up after the last byte finds all of it", async () => {
+  const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  const giveUp = new AbortController();
+  const served = await serve((request, response) => {
+    if (!request.url.includes(large.digest) || request.headers.range !== undefined) return false;
+    response.write(large.blob);
+    return true;
+  });
+  served.add(image, "1");
+  const reference = `${served.address}/left:1`;
+  const left = opened.store.pull(reference, undefined, giveUp.signal);
+  left.catch(() => undefined);
+  const whole = small.blob.length + large.blob.length;
+  while (((await opened.store.transfer(reference))?.done ?? 0) < whole) await sleep(5);
+  giveUp.abort();
+  await expect(left).rejects.toThrow();
+  expect((await opened.store.pull(reference, undefined, never)).id).toBe(image.id);
+  expect(served.seen(large.digest)).toHaveLength(1);
 });
 
 test("a head with other bytes costs one more fetch and no pull", async () => {

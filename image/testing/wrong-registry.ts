@@ -50,6 +50,10 @@ export async function startWrongRegistry(
       return;
     }
     const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    if (start > 0 && start >= bytes.length) {
+      response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
+      return;
+    }
     const part = bytes.subarray(start);
     response.writeHead(start > 0 ? 206 : 200, {
       "content-type": manifest?.mediaType ?? "application/octet-stream",
