@@ -62,6 +62,8 @@ export interface InventoryOptions {
   readonly limits: LayerLimits;
   /** Layers that are fetched and unpacked at the same time, over all pulls. */
   readonly parallelLayers: number;
+  /** Told what could not be removed at start. */
+  readonly onProblem: (sentence: string) => void;
 }
 
 export class Inventory {
@@ -79,7 +81,7 @@ export class Inventory {
   readonly #arriving = new Map<Digest, string>();
   /** Heads of blobs whose fetch broke off, kept as long as somebody leases the blob. */
   readonly #heads = new Map<Digest, BlobHead>();
-  /** Staging directories of finished work that could not be removed yet. */
+  /** What could not be removed yet: above all staging directories of finished work. */
   readonly #left = new Set<string>();
   /** Placed since the last flush that went well. */
   readonly #unflushed = { blobs: new Set<Digest>(), layers: new Set<Digest>() };
@@ -95,15 +97,26 @@ export class Inventory {
 
   /** Reads what is there and takes down what was left half-made. */
   static async open(options: InventoryOptions): Promise<Inventory> {
-    const { layout, host } = options;
-    // The directory itself stays: a full disk has no room for a new one.
-    for (const name of await readdir(layout.staging)) await host.removeTree(path.join(layout.staging, name));
+    const { layout } = options;
     const blobs = new Map<Digest, number>();
     for (const name of await readdir(layout.blobs)) {
       const digest = `sha256:${name}`;
       if (isDigest(digest)) blobs.set(digest, (await stat(layout.blob(digest))).size);
     }
-    return new Inventory(options, await readLayers(layout), blobs);
+    const inventory = new Inventory(options, await readLayers(layout), blobs);
+    // The directory itself stays: a full disk has no room for a new one.
+    for (const name of await readdir(layout.staging)) await inventory.clear(path.join(layout.staging, name));
+    return inventory;
+  }
+
+  /** Removes what an earlier run left; what cannot be removed is said, and tried again later. */
+  async clear(place: string): Promise<void> {
+    await this.#options.host.removeTree(place).catch((error: unknown) => {
+      this.#left.add(place);
+      this.#options.onProblem(
+        `${place}, which nobody needs, could not be removed; it is tried again. ${messageOf(error)}`,
+      );
+    });
   }
 
   /** Protects content from removal until it is given back; take it before asking what is there. */

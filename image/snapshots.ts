@@ -8,6 +8,7 @@ import {
   type Host,
   KeelsonError,
   MalformedJson,
+  messageOf,
   readFiles,
   readJsonObject,
   SingleFlight,
@@ -41,33 +42,64 @@ interface Needs {
   readonly mounted: readonly string[];
 }
 
+export interface SnapshotsOptions {
+  readonly layout: Layout;
+  readonly host: Host;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Removes what is half-made, or sees to it later. */
+  readonly clear: (place: string) => Promise<void>;
+  /** Told what could not be read at start. */
+  readonly onProblem: (sentence: string) => void;
+}
+
 export class Snapshots {
   readonly #layout: Layout;
   readonly #host: Host;
   readonly #now: () => number;
   readonly #needs: Map<string, Needs>;
+  /** Layers that a snapshot whose record could not be read may stand on. */
+  readonly #held: readonly Digest[];
   readonly #measured = new Map<string, FileSystemUse>();
   readonly #measuring = new SingleFlight<FileSystemUse>("abort");
   readonly #slots = new Slots(parallelMeasurements);
 
-  private constructor(layout: Layout, host: Host, now: () => number, needs: Map<string, Needs>) {
+  private constructor(
+    layout: Layout,
+    host: Host,
+    now: () => number,
+    needs: Map<string, Needs>,
+    held: readonly Digest[],
+  ) {
     this.#layout = layout;
     this.#host = host;
     this.#now = now;
     this.#needs = needs;
+    this.#held = held;
   }
 
-  /** Reads what is there; a half-made snapshot is taken down. `now` gives milliseconds since the epoch. */
-  static async open(layout: Layout, host: Host, now: () => number): Promise<Snapshots> {
+  /** Reads what is there; a half-made snapshot is taken down. */
+  static async open({ layout, host, now, clear, onProblem }: SnapshotsOptions): Promise<Snapshots> {
     const all = new Map<string, Needs>();
+    let isOneUnread = false;
     const ids = await readdir(layout.containers);
     const files = await readFiles(ids.map((id) => path.join(layout.container(id), recordName)));
     for (const [index, id] of ids.entries()) {
-      const needs = parseRecord(files[index]);
-      if (needs === undefined) await host.removeTree(layout.container(id));
-      else all.set(id, needs);
+      const directory = layout.container(id);
+      try {
+        const needs = parseRecord(files[index]);
+        if (needs === undefined) await clear(await putAside(layout, directory));
+        else all.set(id, needs);
+      } catch (error) {
+        isOneUnread = true;
+        onProblem(
+          `The record of the writable layer ${directory} could not be read, so it is not listed; it is read again at the ` +
+            `next start, and until then all layers are kept. ${messageOf(error)}`,
+        );
+      }
     }
-    return new Snapshots(layout, host, now, all);
+    const layers = isOneUnread ? await readdir(layout.layers) : [];
+    return new Snapshots(layout, host, now, all, layers.map((name) => `sha256:${name}`).filter(isDigest));
   }
 
   ids(): readonly string[] {
@@ -75,7 +107,7 @@ export class Snapshots {
   }
 
   layersInUse(): ReadonlySet<Digest> {
-    return new Set([...this.#needs.values()].flatMap(({ layers }) => layers));
+    return new Set([...this.#held, ...[...this.#needs.values()].flatMap(({ layers }) => layers)]);
   }
 
   /** A container that mounts the image. */
@@ -173,6 +205,15 @@ export class Snapshots {
   #stamped(usedBytes: bigint, inodesUsed: bigint): FileSystemUse {
     return { mountpoint: this.#layout.root, usedBytes, inodesUsed, timestamp: BigInt(this.#now()) * 1_000_000n };
   }
+}
+
+/** Moves a half-made snapshot out of the way of others; to where. It stays where it cannot be moved. */
+async function putAside(layout: Layout, directory: string): Promise<string> {
+  const trash = trashPath(layout);
+  return await rename(directory, trash).then(
+    () => trash,
+    () => directory,
+  );
 }
 
 /** Undefined for one that is not there or not whole. Throws when it cannot be told. */

@@ -1,8 +1,10 @@
 // Images from a real registry into a real store and out of it again.
 
-import { mkdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { access, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { loadHost } from "../native/index.ts";
 import {
   type BuiltImage,
   busyboxLayer,
@@ -234,6 +236,51 @@ describe("with a registry", () => {
     await again.store.pull(`${registry.address}/broken`, undefined, never);
     expect(await listStore(it.root)).toEqual(listing);
     await again.dispose();
+  });
+
+  test("what cannot be removed or read does not keep the store from opening, and goes when it can", async () => {
+    const image = tiny("needed");
+    await pushImage(registry, "needed", image, "latest");
+    const reference = `${registry.address}/needed`;
+    const { id, layers } = await it.store.pull(reference, undefined, never);
+    await it.store.prepareSnapshot("ab03", id);
+    await it.store.remove(reference);
+    await it.store.close();
+    const record = path.join(it.root, "containers/ab03/snapshot.json");
+    const kept = await readFile(record);
+    // Reading a directory fails like a bad sector: not as one that is missing.
+    await rm(record);
+    await mkdir(record);
+    for (const place of ["staging/work-left", "containers/ab04"]) {
+      await mkdir(path.join(it.root, place, "stuck"), { recursive: true });
+    }
+    const host = loadHost();
+    let isStuck = true;
+    const removeTree = async (tree: string) => {
+      if (isStuck && existsSync(path.join(tree, "stuck"))) throw new Error(`${tree} is immutable`);
+      await host.removeTree(tree);
+    };
+
+    const again = await it.reopen({ host: { ...host, removeTree } });
+    expect([...again.problems].sort()).toEqual([
+      expect.stringMatching(/staging\/trash-.*, .*immutable/),
+      expect.stringMatching(/staging\/work-left, .*immutable/),
+      expect.stringMatching(/containers\/ab03 could not be read.*EISDIR/),
+    ]);
+    expect(again.store.snapshots()).toEqual([]);
+    isStuck = false;
+    await again.store.pull(reference, undefined, never);
+    await again.store.remove(reference);
+    expect(await readdir(path.join(it.root, "staging"))).toEqual([]);
+    for (const layer of layers) await access(layer);
+    await again.store.close();
+
+    await rm(record, { recursive: true });
+    await writeFile(record, kept);
+    const last = await it.reopen();
+    expect(last.problems).toEqual([]);
+    expect(last.store.snapshots()).toEqual(["ab03"]);
+    await last.dispose();
   });
 
   test("a damaged list of images is put aside and the store opens", async () => {

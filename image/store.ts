@@ -47,7 +47,7 @@ export interface StoreOptions extends PullOptions {
   readonly keepUnfinishedMs: number;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Told what was found broken at start and dropped. */
+  /** Told what was found broken at start, and what became of it. */
   readonly onProblem: (sentence: string) => void;
 }
 
@@ -70,7 +70,8 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
   if (lock === null) throw imageErrors.storeBusy({ root: options.root });
   try {
     const inventory = await Inventory.open({ ...options, layout, flushDescriptor: lock });
-    const snapshots = await Snapshots.open(layout, options.host, options.now);
+    const clear = (place: string) => inventory.clear(place);
+    const snapshots = await Snapshots.open({ ...options, layout, clear });
     const catalog = await recoverCatalog(layout, inventory, options.onProblem);
     const store = new Store(options, layout, lock, inventory, snapshots, catalog);
     await store.collect().catch((error: unknown) => {

@@ -16,8 +16,8 @@ export interface TestStore {
   readonly hostsDirectory: string;
   /** What the store said was broken at start. */
   readonly problems: readonly string[];
-  /** Opens the same directory again, as after a restart; close the store first. */
-  reopen(): Promise<TestStore>;
+  /** Opens the same directory again, as after a restart, with these options on top; close the store first. */
+  reopen(more?: Partial<StoreOptions>): Promise<TestStore>;
   /** Closes the store and removes its directory. */
   dispose(): Promise<void>;
 }
@@ -55,7 +55,7 @@ async function openIn(directory: string, options: Partial<StoreOptions>): Promis
     root,
     hostsDirectory,
     problems,
-    reopen: () => openIn(directory, options),
+    reopen: (more = {}) => openIn(directory, { ...options, ...more }),
     dispose: async () => {
       await store.close();
       await rm(directory, { recursive: true, force: true });
