@@ -151,6 +151,75 @@ describe("with a token service", () => {
     });
   });
 
+  test.each([408, 429, 500, 502])("a token service that answers with status %i is asked again", async (status) => {
+    let asked = 0;
+    const service = await start((_request, response) => {
+      asked += 1;
+      if (asked === 1) response.writeHead(status, { "retry-after": "1" }).end("busy");
+      else response.end(JSON.stringify({ token: "good" }));
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set(["good"])));
+    const before = performance.now();
+    expect((await it.store.pull(`${registry.address}/team/app:1`, ann, never)).id).toBe(image.id);
+    expect(performance.now() - before).toBeGreaterThan(990);
+    expect(asked).toBe(2);
+  });
+
+  test("a token service in trouble for good says nothing against the credentials", async () => {
+    const service = await start((_request, response) => {
+      response.writeHead(503, { "retry-after": "0" }).end();
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set()));
+    await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toMatchObject({
+      code: "Unavailable",
+      message: expect.stringMatching(
+        /^RegistryUnavailable: .*the token service 127.0.0.1:\d+ answered with status 503/,
+      ),
+    });
+    expect(service.requests).toHaveLength(3);
+  });
+
+  test.each([400, 403])("a token service that answers with status %i does not take the credentials", async (status) => {
+    const service = await start((_request, response) => {
+      response.writeHead(status).end();
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set()));
+    await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toMatchObject({
+      code: "Unauthenticated",
+    });
+    expect(service.requests).toHaveLength(1);
+  });
+
+  test("a token service may redirect within its origin, and no credential leaves that", async () => {
+    const thief = await tokenService(() => "good");
+    let target = "/moved";
+    const service = await start((request, response) => {
+      if (request.url.startsWith("/moved")) response.end(JSON.stringify({ token: "good" }));
+      else response.writeHead(307, { location: target }).end();
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set(["good"])));
+    const name = `${registry.address}/team/app:1`;
+    const refresh = { ...nobody, identityToken: "refresh me" };
+    for (const auth of [ann, refresh]) expect((await it.store.pull(name, auth, never)).id).toBe(image.id);
+    const [basic, posted] = service.seen("/moved");
+    expect(basic?.headers.authorization).toBe(annsHeader);
+    expect(posted?.body).toContain("refresh+me");
+    target = `http://${thief.address}/moved`;
+    for (const auth of [ann, refresh]) {
+      await expect(it.store.pull(name, auth, never)).rejects.toMatchObject({
+        code: "FailedPrecondition",
+        message: expect.stringContaining(`redirects to ${thief.address}`),
+      });
+    }
+    target = "/token";
+    await expect(it.store.pull(name, ann, never)).rejects.toThrow(/redirects more than 5 times/);
+    expect(thief.requests).toEqual([]);
+  });
+
   test("a redirect to another host carries no credentials there, whatever that host asks", async () => {
     const thief = await start((_request, response) => {
       const realm = `Bearer realm="http://${thief.address}/token",service="thief"`;

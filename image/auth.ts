@@ -2,12 +2,14 @@
 // (distribution's "Token Authentication Specification" and RFC 7235).
 //
 // Bounds: challenge headers (`challengeLimit`; Node takes 16 KiB of all headers), read in linear time; a token's
-// answer (`tokenAnswerLimit`).
+// answer (`tokenAnswerLimit`), redirects to it (`redirectLimit`).
 
 import { MalformedJson, readJsonObject } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
+import { FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
-import { BodyTooLarge, type HttpConnections, type HttpResponse } from "./http.ts";
+import { BodyTooLarge, ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
+import { askedDelay } from "./retry.ts";
 import type { RegistryAuth } from "./types.ts";
 
 export type Credentials =
@@ -21,6 +23,28 @@ export type Credentials =
 const challengeLimit = 8 * 1024;
 /** A token answer is small; more is an attack. */
 const tokenAnswerLimit = 128 * 1024;
+const redirectLimit = 5;
+/** What a token service says of credentials that it does not take. */
+const noToken: ReadonlySet<number> = new Set([400, 401, 403]);
+
+/** The token service is in trouble, which says nothing about the credentials. */
+export class TokenServiceTrouble extends ConnectionError {
+  /** Milliseconds for which it wants to be left alone. */
+  readonly askedMs: number;
+
+  constructor(message: string, askedMs: number) {
+    super(message, true);
+    this.askedMs = askedMs;
+  }
+}
+
+interface TokenRequest {
+  readonly realm: URL;
+  readonly headers: ReadonlyMap<string, string>;
+  /** Posted; without it, a GET. */
+  readonly body?: string;
+  readonly signal: AbortSignal;
+}
 
 /** The credentials of a pull request that are meant for `registry`; undefined is anonymous. */
 export function credentialsFor(auth: RegistryAuth | undefined, registry: string): Credentials | undefined {
@@ -104,22 +128,59 @@ export class Authorizer {
       ["Accept", "application/json"],
       ["User-Agent", "keelson"],
     ]);
-    // The host's own TLS settings hold for the token service on the same host only.
-    const tls = realm.origin === new URL(this.#endpoint.base).origin ? this.#endpoint.tls : {};
-    const common = { url: realm, headers, tls, signal };
     if (this.#credentials?.kind === "identity-token") {
       fields.set("grant_type", "refresh_token");
       fields.set("refresh_token", this.#credentials.token);
       fields.set("client_id", "keelson");
       headers.set("Content-Type", "application/x-www-form-urlencoded");
-      return this.#readToken(
-        await this.#connections.send({ ...common, method: "POST", body: fields.toString() }),
-        signal,
-      );
+      return this.#readToken(await this.#askService({ realm, headers, body: fields.toString(), signal }), signal);
     }
     if (this.#credentials?.kind === "password") headers.set("Authorization", basicHeader(this.#credentials));
     for (const [name, value] of fields) realm.searchParams.append(name, value);
-    return this.#readToken(await this.#connections.send({ ...common, method: "GET" }), signal);
+    return this.#readToken(await this.#askService({ realm, headers, signal }), signal);
+  }
+
+  /** A 200, or an answer that means that there is no token. */
+  async #askService(request: TokenRequest): Promise<HttpResponse> {
+    const { host, response } = await this.#followed(request);
+    const status = response.statusCode;
+    if (status === 200 || noToken.has(status)) return response;
+    this.#connections.discard(response);
+    const problem = `the token service ${host} answered with status ${status}`;
+    if (status !== 408 && status !== 429 && status < 500) {
+      throw new FetchFailure("refused", this.#endpoint.host, problem);
+    }
+    throw new TokenServiceTrouble(problem, askedDelay(header(response, "retry-after"), Date.now()));
+  }
+
+  /** Follows redirects within an origin and from https to https. Credentials stay with the realm's own origin. */
+  async #followed({ realm, headers, body, signal }: TokenRequest) {
+    const anybodys = new Map([...headers].filter(([name]) => name !== "Authorization"));
+    const own = new URL(this.#endpoint.base).origin;
+    let url = realm;
+    for (let redirects = 0; redirects <= redirectLimit; redirects++) {
+      const response = await this.#connections.send({
+        url,
+        headers: url.origin === realm.origin ? headers : anybodys,
+        ...(body === undefined ? { method: "GET" } : { method: "POST", body }),
+        // The host's own TLS settings hold for the token service on the same host only.
+        tls: url.origin === own ? this.#endpoint.tls : {},
+        signal,
+      });
+      const status = response.statusCode;
+      if (status < 300 || status >= 400) return { host: url.host, response };
+      this.#connections.discard(response);
+      const target = URL.parse(header(response, "location") ?? "", url.href);
+      // What is posted is a credential.
+      const mayLeave = body === undefined && url.protocol === "https:" && target?.protocol === "https:";
+      if (target === null || (target.origin !== url.origin && !mayLeave)) {
+        const problem = `the token service ${url.host} redirects to ${target?.host || "nowhere"} (status ${status})`;
+        throw new FetchFailure("refused", this.#endpoint.host, problem);
+      }
+      url = target;
+    }
+    const problem = `the token service ${realm.host} redirects more than ${redirectLimit} times`;
+    throw new FetchFailure("refused", this.#endpoint.host, problem);
   }
 
   async #readToken(response: HttpResponse, signal: AbortSignal): Promise<string | undefined> {

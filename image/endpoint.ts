@@ -3,25 +3,12 @@
 // Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown), tries and
 // the wait between them (RetryPolicy; the caller's deadline ends every wait).
 
-import { readJsonObject } from "../native/index.ts";
-import { Authorizer, type Credentials } from "./auth.ts";
+import { KeelsonError, readJsonObject } from "../native/index.ts";
+import { Authorizer, type Credentials, TokenServiceTrouble } from "./auth.ts";
+import { type FailureKind, FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { askedDelay, backOff, type RetryPolicy } from "./retry.ts";
-
-export type FailureKind = "unavailable" | "refused" | "unauthenticated" | "forbidden" | "missing";
-
-/** One host did not deliver; registry.ts decides whether another one may. */
-export class FetchFailure extends Error {
-  readonly kind: FailureKind;
-  readonly host: string;
-
-  constructor(kind: FailureKind, host: string, problem: string, cause?: unknown) {
-    super(problem, { cause });
-    this.kind = kind;
-    this.host = host;
-  }
-}
 
 export interface EndpointOptions {
   readonly endpoint: Endpoint;
@@ -66,7 +53,8 @@ export class EndpointClient {
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof ConnectionError)) throw error;
-        if (!error.transient || next > retry.tries) {
+        if (error instanceof TokenServiceTrouble) askedMs = error.askedMs;
+        if (!error.transient || next > retry.tries || askedMs > retry.longestAskedMs) {
           throw new FetchFailure("unavailable", endpoint.host, error.message, error);
         }
       }
@@ -79,9 +67,20 @@ export class EndpointClient {
     const { response, isHome } = await this.#followed(url, headers, sent, signal);
     // The challenge of a host we were redirected to is none of our credentials' business.
     const isAsked = response.statusCode === 401 && isHome;
-    if (!isAsked || !(await this.#authorizer.answer(response, sent, signal))) return response;
+    if (!isAsked || !(await this.#answered(response, sent, signal))) return response;
     this.#options.connections.discard(response);
     return (await this.#followed(url, headers, this.#authorizer.header, signal)).response;
+  }
+
+  /** A token service that is no good ends its own host's turn: the next host may have a better one. */
+  async #answered(response: HttpResponse, sent: string | undefined, signal: AbortSignal): Promise<boolean> {
+    try {
+      return await this.#authorizer.answer(response, sent, signal);
+    } catch (error) {
+      this.#options.connections.discard(response);
+      if (!(error instanceof KeelsonError)) throw error;
+      throw new FetchFailure("refused", this.endpoint.host, error.message, error);
+    }
   }
 
   /** Follows redirects; what is meant for this host (credentials, its headers, its TLS settings) stays on this host. */

@@ -4,8 +4,9 @@ import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import tls from "node:tls";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { loadEndpoints } from "./hosts.ts";
 import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
 import { freePort } from "./testing/registry.ts";
@@ -145,8 +146,8 @@ describe("pulling", () => {
 
   async function start(intercept?: Interception, secure = false): Promise<WrongRegistry> {
     const read = (name: string) => readFile(path.join(certificates, name));
-    const tls = secure ? { cert: await read("cert.pem"), key: await read("key.pem") } : undefined;
-    const registry = await startWrongRegistry(intercept, tls);
+    const keys = secure ? { cert: await read("cert.pem"), key: await read("key.pem") } : undefined;
+    const registry = await startWrongRegistry(intercept, keys);
     running.push(registry);
     registry.add(image, "1");
     return registry;
@@ -247,6 +248,67 @@ describe("pulling", () => {
     await configure(registry.address, `server = "https://${registry.address}"\nskip_verify = true`);
     await expect(it.store.pull(`${registry.address}/app:1`, auth, never)).rejects.toMatchObject({
       name: "unsafeCredentials",
+    });
+    expect(service.requests).toEqual([]);
+  });
+
+  test("a token service redirects from https to https without the credentials, and to http not at all", async () => {
+    const trusted = tls.getCACertificates("default");
+    tls.setDefaultCACertificates([await readFile(path.join(certificates, "cert.pem"), "utf8")]);
+    onTestFinished(() => tls.setDefaultCACertificates(trusted));
+    const service = (): Interception => (_request, response) => {
+      response.end(JSON.stringify({ token: "good" }));
+      return true;
+    };
+    const [elsewhere, plain] = [await start(service(), true), await start(service())];
+    let target = `https://${elsewhere.address}/token`;
+    const registry = await start((request, response) => {
+      if (request.headers.authorization === "Bearer good") return false;
+      if (request.url.startsWith("/token")) response.writeHead(302, { location: target }).end();
+      else response.writeHead(401, { "www-authenticate": `Bearer realm="https://${registry.address}/token"` }).end();
+      return true;
+    }, true);
+    const name = `${registry.address}/app:1`;
+    await configure(registry.address, `server = "https://${registry.address}"`);
+    expect((await it.store.pull(name, auth, never)).id).toBe(image.id);
+    expect(registry.seen("/token")[0]?.headers.authorization).toMatch(/^Basic /);
+    expect(elsewhere.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+    target = `http://${plain.address}/token`;
+    await expect(it.store.pull(name, auth, never)).rejects.toThrow(`redirects to ${plain.address}`);
+    expect(plain.requests).toEqual([]);
+  });
+
+  const wrongServices: readonly (readonly [string, number, string])[] = [
+    ["is in trouble", 503, ""],
+    ["answers with no JSON", 200, "<html>"],
+    ["is not there", 404, ""],
+  ];
+  test.each(wrongServices)("a mirror whose token service %s is passed over", async (_name, status, body) => {
+    const mirror = await start((request, response) => {
+      const isToken = request.url.startsWith("/token");
+      const challenge = { "www-authenticate": `Bearer realm="http://${mirror.address}/token"` };
+      response.writeHead(isToken ? status : 401, isToken ? {} : challenge).end(isToken ? body : "");
+      return true;
+    });
+    const server = await start();
+    await configure("reg.example", `server = "http://${server.address}"\n[host."http://${mirror.address}"]`);
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    expect(mirror.seen("/token").length).toBeGreaterThan(0);
+  });
+
+  test("a mirror with TLS whose token service has none is passed over, and told of when nobody delivers", async () => {
+    const service = await start();
+    const mirror = await start((_request, response) => {
+      response.writeHead(401, { "www-authenticate": `Bearer realm="http://${service.address}/token"` }).end();
+      return true;
+    }, true);
+    const server = await start();
+    const text = `server = "http://${server.address}"\n[host."https://${mirror.address}"]\nskip_verify = true`;
+    await configure("reg.example", text);
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    await expect(it.store.pull("reg.example/app:none", undefined, never)).rejects.toMatchObject({
+      code: "NotFound",
+      message: expect.stringMatching(`credentials unencrypted.*${server.address}: status 404`),
     });
     expect(service.requests).toEqual([]);
   });

@@ -4,11 +4,13 @@
 // and download.ts. A document's digest is made on the event loop: 4 MiB take some 3 ms.
 
 import type { Writable } from "node:stream";
+import { KeelsonError } from "../native/index.ts";
 import type { Credentials } from "./auth.ts";
 import { digestOf } from "./digest.ts";
 import { copyBlob } from "./download.ts";
-import { EndpointClient, FetchFailure } from "./endpoint.ts";
+import { EndpointClient } from "./endpoint.ts";
 import { imageErrors } from "./errors.ts";
+import { FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, ConnectionError, HttpConnections, type HttpResponse, header, type Timeouts } from "./http.ts";
 import { type Descriptor, documentLimit, manifestTypes } from "./manifest.ts";
@@ -163,6 +165,7 @@ function explain(object: string, failures: readonly FetchFailure[], registry: st
       problem: `hosts.toml of ${registry} gives no host that may serve it`,
     });
   }
+  if (decisive.cause instanceof KeelsonError) return decisive.cause;
   const problem = failures
     .map((failure) =>
       failure.message.startsWith(failure.host) ? failure.message : `${failure.host}: ${failure.message}`,
