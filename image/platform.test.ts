@@ -39,6 +39,15 @@ describe("chooses", () => {
     expect(choose(linux("arm64", "v8"), linux("arm64", "v8"))).toBe(0);
     expect(choose(linux("arm64", "v8"), linux("arm64", "v9"), linux("arm64"))).toBe(1);
   });
+  test("a 32-bit one where no native one is, the newest first", () => {
+    expect(choose(linux("amd64", "v3"), linux("arm64"), linux("386"))).toBe(1);
+    expect(choose(linux("amd64"), linux("386"), linux("amd64"))).toBe(1);
+    const arms = ["v5", "v7", "v6"].map((variant) => linux("arm", variant));
+    expect(choose(linux("arm64", "v8"), linux("386"), ...arms)).toBe(2);
+    expect(choose(linux("arm64", "v8"), ...arms, linux("arm64"))).toBe(3);
+    expect(() => choose(linux("386"), linux("amd64"))).toThrow(/only for linux\/amd64/);
+    expect(() => choose(linux("arm", "v7"), linux("arm64"), linux("arm", "v8"))).toThrow(/only for/);
+  });
   test("the first of equals", () => expect(choose(linux("amd64"), linux("amd64"), linux("amd64"))).toBe(0));
   test("an entry without platform when no other fits", () =>
     expect(choose(linux("amd64"), linux("arm64"), undefined)).toBe(1));

@@ -18,6 +18,12 @@ const baseVariant: ReadonlyMap<string, number> = new Map([
   ["arm", 7],
 ]);
 
+/** What 64-bit processors run besides, as containerd has it (platforms, compare.go). */
+const narrowArchitecture: ReadonlyMap<string, Omit<Platform, "os">> = new Map([
+  ["amd64", { architecture: "386", variant: "" }],
+  ["arm64", { architecture: "arm", variant: "v8" }],
+]);
+
 // The x86-64 psABI's micro-architecture levels, by their flags in /proc/cpuinfo.
 const amd64Levels: readonly (readonly string[])[] = [
   ["cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"],
@@ -44,8 +50,17 @@ export function readPlatform(object: JsonReader): Platform {
   };
 }
 
-/** How well a platform fits: 0 not at all, else the higher the better (the newest variant we can run). */
+/**
+ * How well a platform fits: 0 not at all, else the higher the better: the newest variant we can run, and a 32-bit one
+ * only where no native one is.
+ */
 export function fitness(offered: Platform, host: Platform): number {
+  const narrow = narrowArchitecture.get(host.architecture);
+  const narrowFitness = narrow === undefined ? 0 : nativeFitness(offered, { os: host.os, ...narrow });
+  return nativeFitness(offered, host) || narrowFitness / 1000;
+}
+
+function nativeFitness(offered: Platform, host: Platform): number {
   if (offered.os !== host.os || offered.architecture !== host.architecture) return 0;
   const wanted = variantNumber(host);
   const given = variantNumber(offered);
