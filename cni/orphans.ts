@@ -27,7 +27,10 @@ export function createOrphans(sandboxIds: ReadonlySet<string>, log: Log): Orphan
   return {
     async end(sandboxId) {
       if (!sandboxIds.has(sandboxId) || ended.has(sandboxId)) return;
-      owners ??= findOwners(sandboxIds);
+      owners ??= findOwners(sandboxIds).catch((error: unknown) => {
+        owners = undefined;
+        throw error;
+      });
       if ((await owners).has(sandboxId)) {
         const { killed, alive } = await endOrphans(sandboxId);
         if (killed.length > 0)
