@@ -95,7 +95,7 @@ export class Container {
     this.#view = undefined;
   }
 
-  setResources(resources: Resources): void {
+  setResources(resources: Resources | undefined): void {
     this.#resources = resources;
     this.#view = undefined;
   }

@@ -89,6 +89,20 @@ test("a record that cannot be written: the cgroup gets its old values back", asy
   expect(pods.container(id).resources).toEqual(before);
 });
 
+test("a record that cannot be written: what was without a limit has none again", async () => {
+  const config = { ...containerConfig("free", "img", ["/bin/sleep"]), resources: { ...unset, cpuShares: 2n } };
+  const free = await pods.createContainer(sandbox, config, never);
+  await pods.startContainer(free, never);
+  await rm(node().stateDirectory, { recursive: true });
+  await writeFile(node().stateDirectory, "");
+  const change = { ...unset, cpuQuota: 50_000n, memoryLimit: 64n * mebi };
+  await expect(pods.updateContainerResources(free, change, never)).rejects.toThrow("ENOTDIR");
+  expect(node().monitor(sandbox).updates).toEqual([
+    { cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } },
+    { cpu: { shares: 2, quota: -1 }, memory: { limit: -1 } },
+  ]);
+});
+
 test("a limit below what is used is refused, and one above is not", async () => {
   await pods.startContainer(id, never);
   const cgroup = join(node().directory, "cgroup/keelson", sandbox, id);

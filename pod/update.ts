@@ -38,7 +38,7 @@ export async function updateContainer(
     await env.records.save(containerRecord(container));
   } catch (error) {
     await undo.unwind();
-    if (before !== undefined) container.setResources(before);
+    container.setResources(before);
     if (error instanceof KeelsonError && error.code !== "Internal") throw error;
     throw podErrors.updateFailed({ id, reason: messageOf(error) }, error);
   }
@@ -100,10 +100,23 @@ async function changeCgroup(
   if (monitor === undefined)
     throw podErrors.sandboxNotReady({ id: container.sandbox.id, step: "updating a container" });
   undo.push("restore the cgroup", async () => {
-    await monitor.update(container.id, ociResources(before), { timeoutMs: limits.call });
+    await monitor.update(container.id, ociResources(takenBack(before, change)), { timeoutMs: limits.call });
   });
   await monitor.update(container.id, ociResources(change), { timeoutMs: limits.call });
   if (change.oomScoreAdj !== 0n) await scoreProcesses(env, container, Number(change.oomScoreAdj));
+}
+
+/** What was unset before has to be lifted by name: the kernel's default for shares, no limit for the others. */
+function takenBack(before: Resources | undefined, change: Resources): Resources {
+  const lifted = (name: "cpuQuota" | "cpuShares" | "memoryLimit" | "memorySwapLimit", none: bigint) =>
+    before?.[name] || (change[name] === 0n ? 0n : none);
+  return {
+    ...(before ?? change),
+    cpuShares: lifted("cpuShares", 1024n),
+    cpuQuota: lifted("cpuQuota", -1n),
+    memoryLimit: lifted("memoryLimit", -1n),
+    memorySwapLimit: lifted("memorySwapLimit", -1n),
+  };
 }
 
 /**
