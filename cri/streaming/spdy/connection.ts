@@ -19,6 +19,8 @@ const maxDataBytes = 64 << 10;
 const maxAnswers = 2000;
 /** While a client is not being read, its end is not noticed either: a PING is sent this often, milliseconds. */
 const heartbeatMs = 5_000;
+/** Even, as the server's are, above those of lanes.ts, and not 0, at which Go's client ends all streams as if complete. */
+const heartbeatId = 0xfffffffe;
 /** How long a client may leave its side of a finished connection open, milliseconds. */
 const closeMs = 10_000;
 const status = { protocolError: 1, refusedStream: 3, cancel: 5 } as const;
@@ -93,7 +95,7 @@ export class SpdyConnection {
 
   /** Sends a PING: an error from a dead client's host ends the connection. */
   beat(): void {
-    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(0)));
+    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(heartbeatId)));
     this.#lanes?.tookTurn();
   }
 

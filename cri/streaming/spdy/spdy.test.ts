@@ -3,7 +3,7 @@
 import { duplexPair } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { constants, createDeflate } from "node:zlib";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { SpdyClientBytes } from "../testing/client-bytes.ts";
 import { SpdyConnection, type SpdyStream } from "./connection.ts";
 import { ControlType, controlFrame, dataFrame, type Frame, FrameParser, numbers } from "./frames.ts";
@@ -176,5 +176,22 @@ describe("connection", () => {
     client.write(controlFrame(ControlType.ping, 0, numbers(3)));
     await expect.poll(received, waiting).toContainEqual({ kind: "ping", id: 3 });
     expect(received()).toContainEqual({ kind: "rst-stream", streamId: 1 });
+  });
+
+  /** Go's spdystream takes a PING with id 0 for an error and ends all streams, as if they were complete. */
+  test("a connection that waits for a reader sends PINGs that Go's client answers", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { client, connection, received } = await openStream(Number.POSITIVE_INFINITY);
+    client.write(Buffer.concat([dataFrame(1, 512 << 10, false), Buffer.alloc(512 << 10)]));
+    await vi.waitUntil(() => vi.getTimerCount() > 0, waiting);
+    vi.advanceTimersByTime(15_000);
+    const pings = await vi.waitUntil(() => {
+      const frames = received().filter((frame) => frame.kind === "ping");
+      return frames.length >= 3 && frames;
+    }, waiting);
+    expect(pings.filter(({ id }) => id === 0 || id % 2 === 1)).toEqual([]);
+    connection.destroy();
+    await connection.closed;
   });
 });
