@@ -11,6 +11,11 @@ const unauthenticatedMs = 5_000;
 export const maxUnauthenticated = 1024;
 /** Sessions at once; more are answered 429 (Too Many Requests). */
 export const maxSessions = 1000;
+/**
+ * How long a client may take to read what is left after the end of its session, and to hang up, milliseconds. Its
+ * last megabytes may lie in the kernel: had the server closed, the client's next bytes would make the kernel drop them.
+ */
+export const closeMs = 10 * 60 * 1000;
 
 export class Connections {
   /** In the order of their arrival. */

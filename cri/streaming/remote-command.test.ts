@@ -1,5 +1,19 @@
+import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
-import { ResizeReader } from "./remote-command.ts";
+import { ResizeReader, serveSession } from "./remote-command.ts";
+
+test("the input for a session that could not start is read and dropped, or the client's end would not be noticed", async () => {
+  const stdin = new PassThrough();
+  stdin.write(Buffer.alloc(1 << 20));
+  await serveSession(() => Promise.reject(new Error("no")), {
+    stdin,
+    statusAsJson: true,
+    gone: Promise.withResolvers<void>().promise,
+    onResize: () => undefined,
+    sendOutcome: async () => undefined,
+  });
+  await expect.poll(() => stdin.readableLength).toBe(0);
+});
 
 test("sizes come one after the other, cut anywhere; nonsense is ignored", () => {
   const reader = new ResizeReader();

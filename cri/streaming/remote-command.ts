@@ -37,6 +37,7 @@ export async function serveSession(start: () => Promise<Session>, client: Client
   try {
     session = await start();
   } catch (error) {
+    client.stdin?.resume();
     await client.sendOutcome(failure(client, reported(error)));
     return;
   }

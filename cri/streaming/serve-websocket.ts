@@ -4,8 +4,9 @@
 import type { IncomingMessage } from "node:http";
 import { type Duplex, Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
+import { createWebSocketStream, type ServerOptions, type WebSocket, WebSocketServer } from "ws";
 import type { Session } from "../../native/index.ts";
+import { closeMs } from "./connections.ts";
 import { forwardFailure } from "./port-forward.ts";
 import { type ClientStreams, ResizeReader, type Streams, serveSession } from "./remote-command.ts";
 import { serveSpdyPortForward } from "./serve-spdy.ts";
@@ -15,7 +16,6 @@ const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const
 const closeMark = 255;
 const maxMessageBytes = 1 << 20;
 const maxPiece = 32 << 10;
-const closeMs = 10_000;
 /** How long one port's slow reader may stall the others, milliseconds. */
 const stallMs = 30_000;
 /** How often a client that is not being read gets an unasked pong, which also finds out whether it is there, milliseconds. */
@@ -42,12 +42,15 @@ export async function acceptWebSocket(
 ): Promise<WebSocket> {
   // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: so the header is written here.
   delete request.headers["sec-websocket-protocol"];
-  const server = new WebSocketServer({
+  // ws has the option since 8.19; its types do not.
+  const options: ServerOptions & { readonly closeTimeout: number } = {
     noServer: true,
     maxPayload: maxMessageBytes,
     perMessageDeflate: false,
     autoPong: false,
-  });
+    closeTimeout: closeMs,
+  };
+  const server = new WebSocketServer(options);
   if (protocol !== "") server.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${protocol}`));
   return await new Promise((resolve, reject) => {
     socket.once("error", reject);
@@ -155,13 +158,12 @@ export async function serveWebSocketPortForward(
   await closeWebSocket(socket);
 }
 
+/** A client that does not close its side is disconnected by ws, after `closeTimeout`. */
 async function closeWebSocket(socket: WebSocket): Promise<void> {
   if (socket.readyState === socket.CLOSED) return;
   const closed = new Promise((resolve) => socket.once("close", resolve));
   socket.close(1000);
-  const timer = setTimeout(() => socket.terminate(), closeMs);
   await closed;
-  clearTimeout(timer);
 }
 
 /** Messages of one channel each; base64 forms carry the channel as a digit and the bytes as text. */

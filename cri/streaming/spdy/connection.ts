@@ -7,6 +7,7 @@
 // more than the streams' own buffers.
 
 import { Duplex } from "node:stream";
+import { closeMs } from "../connections.ts";
 import { ControlType, controlFrame, dataFrame, type Frame, FrameParser, numbers, SpdyError } from "./frames.ts";
 import { EmptyHeaders, HeaderDecoder } from "./headers.ts";
 import { Lanes } from "./lanes.ts";
@@ -21,8 +22,6 @@ const maxAnswers = 2000;
 const heartbeatMs = 5_000;
 /** Even, as the server's are, above those of lanes.ts, and not 0, at which Go's client ends all streams as if complete. */
 const heartbeatId = 0xfffffffe;
-/** How long a client may leave its side of a finished connection open, milliseconds. */
-const closeMs = 10_000;
 const status = { protocolError: 1, refusedStream: 3, cancel: 5 } as const;
 
 type Done = (error?: Error | null) => void;
@@ -56,17 +55,17 @@ export class SpdyConnection {
     socket.once("close", () => this.#end());
     if (options.independent) {
       this.#lanes = new Lanes(
-        (bytes, done) => this.#socket.write(bytes, done),
+        (bytes, done) => this.#write(bytes, done),
         () => this.#replyHeaders.next(),
       );
     }
     this.closed = this.#read(head).finally(() => this.#end());
   }
 
-  /** Sends what is queued and GOAWAY, then half-closes; a client that does not close its side is disconnected. */
+  /** Sends what is queued and GOAWAY, then half-closes, and drops what comes until the client has closed its side. */
   async close(): Promise<void> {
     if (this.#socket.destroyed) return;
-    this.#socket.write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, 0)));
+    this.#write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, 0)));
     this.#socket.end();
     const timer = setTimeout(() => this.#socket.destroy(), closeMs);
     await this.closed.catch(() => undefined);
@@ -84,7 +83,7 @@ export class SpdyConnection {
 
   /** Sends a stream's frame in its turn. */
   send(streamId: number, frame: () => Buffer, done: Done): void {
-    if (this.#lanes === undefined) this.#socket.write(frame(), done);
+    if (this.#lanes === undefined) this.#write(frame(), done);
     else this.#lanes.send(streamId, frame, done);
   }
 
@@ -95,8 +94,14 @@ export class SpdyConnection {
 
   /** Sends a PING: an error from a dead client's host ends the connection. */
   beat(): void {
-    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(heartbeatId)));
+    this.#write(controlFrame(ControlType.ping, 0, numbers(heartbeatId)));
     this.#lanes?.tookTurn();
+  }
+
+  /** A frame after the half-close is dropped: written, it would end the connection, and what the client has yet to read. */
+  #write(bytes: Buffer, done: Done = () => undefined): void {
+    if (this.#socket.writableEnded) done(new Error("the session is over"));
+    else this.#socket.write(bytes, done);
   }
 
   async #read(head: Buffer): Promise<void> {
@@ -106,7 +111,7 @@ export class SpdyConnection {
       for await (const chunk of this.#socket) await this.#take(parser.feed(chunk));
     } catch (error) {
       if (error instanceof SpdyError && !this.#socket.destroyed) {
-        this.#socket.write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, status.protocolError)));
+        this.#write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, status.protocolError)));
       }
     }
   }
@@ -179,7 +184,7 @@ export class SpdyConnection {
       this.#lanes?.pingAnswered(id);
       return;
     }
-    this.#socket.write(controlFrame(ControlType.ping, 0, numbers(id)), this.#countAnswer());
+    this.#write(controlFrame(ControlType.ping, 0, numbers(id)), this.#countAnswer());
     this.#lanes?.tookTurn();
   }
 
