@@ -78,6 +78,11 @@ export const criErrors = catalogue({
     sentence: "Keelson is stopping, so {method} ends here.",
     remedy: "Ask again when it is back; pods run on.",
   },
+  sessionIdle: {
+    code: "DeadlineExceeded",
+    sentence: "No byte has moved in this {kind} for {hours} h.",
+    remedy: "Ask for another one.",
+  },
   socketLive: {
     code: "FailedPrecondition",
     sentence: "A server already answers on {path}.",

@@ -20,7 +20,8 @@ export const closeMs = 10 * 60 * 1000;
 export class Connections {
   /** In the order of their arrival. */
   readonly #unauthenticated = new Map<Socket, NodeJS.Timeout>();
-  readonly #sessions = new Set<Socket>();
+  /** With what ends each. */
+  readonly #sessions = new Map<Socket, () => void>();
 
   /** A connection that has said nothing yet. */
   admit(socket: Socket): void {
@@ -40,14 +41,20 @@ export class Connections {
     return this.#sessions.size >= maxSessions;
   }
 
-  /** Its token was good: it may stay. */
-  authenticated(socket: Socket): void {
+  /** Its token was good: it may stay. `end` lets its session end in order. */
+  authenticated(socket: Socket, end: () => void): void {
     this.#forgetUnauthenticated(socket);
-    this.#sessions.add(socket);
+    this.#sessions.set(socket, end);
+  }
+
+  /** Ends sessions in order, and other connections at once. */
+  end(): void {
+    for (const socket of this.#unauthenticated.keys()) socket.destroy();
+    for (const end of this.#sessions.values()) end();
   }
 
   destroyAll(): void {
-    for (const socket of [...this.#unauthenticated.keys(), ...this.#sessions]) socket.destroy();
+    for (const socket of [...this.#unauthenticated.keys(), ...this.#sessions.keys()]) socket.destroy();
   }
 
   #forgetUnauthenticated(socket: Socket): void {

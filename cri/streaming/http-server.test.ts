@@ -1,6 +1,8 @@
 // What the streaming server answers to HTTP, and SPDY sessions of each protocol byte by byte.
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { withItsServers } from "../../native/testing/servers.ts";
 import { negotiate } from "./http-server.ts";
 import { dataFrame, type Frame, FrameParser, flagFin } from "./spdy/frames.ts";
@@ -181,5 +183,64 @@ describe("SPDY", () => {
       reason: "NonZeroExitCode",
       details: { causes: [{ reason: "ExitCode", message: "7" }] },
     });
+  });
+});
+
+describe("a session that the server ends tells the client of a failure", () => {
+  const types = { error: 1, stdin: 3, stdout: 5, stderr: 7 };
+  const spdyStreams = async () => {
+    const bytes = new SpdyClientBytes();
+    const streams: Buffer[] = [];
+    for (const [streamtype, id] of Object.entries(types)) streams.push(await bytes.synStream(id, { streamtype }));
+    bytes.close();
+    return Buffer.concat(streams);
+  };
+  const transports: readonly [string, (path: string) => Buffer, () => Promise<Buffer>][] = [
+    ["SPDY", (path) => spdyRequest(path, v4), spdyStreams],
+    ["WebSocket", (path) => webSocketRequest(path, "v5.channel.k8s.io"), async () => Buffer.alloc(0)],
+  ];
+
+  /** A session under way, the server's end of it, and what the client has read when it is over. */
+  async function begin(request: (path: string) => Buffer, streams: () => Promise<Buffer>) {
+    const [own, [listening]] = await withItsServers(startEchoServer);
+    onTestFinished(() => own[Symbol.asyncDispose]());
+    const accepted: Socket[] = [];
+    listening?.on("connection", (socket: Socket) => accepted.push(socket));
+    const client = connect(own.port, "127.0.0.1").on("error", () => undefined);
+    onTestFinished(() => void client.destroy());
+    const received: Buffer[] = [];
+    client.on("data", (part: Buffer) => received.push(part));
+    client.write(request(own.exec()));
+    await once(client, "data");
+    client.write(await streams());
+    await expect.poll(() => own.open.size).toBe(1);
+    const over = once(client, "close").then(() => Buffer.concat(received).toString("latin1"));
+    return { own, client, accepted, over, received: () => Buffer.concat(received).toString("latin1") };
+  }
+
+  test.each(transports)("%s: when it stops", async (_, request, streams) => {
+    const { own, over } = await begin(request, streams);
+    const stopping = performance.now();
+    await own[Symbol.asyncDispose]();
+    expect(performance.now() - stopping).toBeLessThan(1000);
+    expect(await over).toMatch(/"status":"Failure","message":"Keelson is stopping, so exec ends here\./);
+    expect(own.open.size).toBe(0);
+  });
+
+  test.each(transports)("%s: when no byte has moved for long", async (_, request, streams) => {
+    const { own, accepted, received } = await begin(request, streams);
+    const [socket] = accepted;
+    expect(socket?.timeout).toBe(4 * 60 * 60 * 1000);
+    socket?.emit("timeout");
+    await expect.poll(received).toMatch(/"status":"Failure","message":"No byte has moved in this exec for 4 h\./);
+    expect(own.open.size).toBe(0);
+  });
+
+  test.each(transports)("%s: also to a client that does not read it, the server does not wait", async (_, ...made) => {
+    const { own, client } = await begin(...made);
+    client.pause();
+    const stopping = performance.now();
+    await own[Symbol.asyncDispose]();
+    expect(performance.now() - stopping).toBeLessThan(1000);
   });
 });

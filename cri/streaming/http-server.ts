@@ -6,9 +6,10 @@
 import { once } from "node:events";
 import type { IncomingMessage, Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
-import { beginWork, type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
+import { beginWork, isDoneWithin, type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
 import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
-import { Connections } from "./connections.ts";
+import { criErrors } from "../errors.ts";
+import { Connections, closeMs } from "./connections.ts";
 import type { Streams } from "./remote-command.ts";
 import { serveSpdyPortForward, serveSpdySession } from "./serve-spdy.ts";
 import {
@@ -25,8 +26,11 @@ const { createServer } = process.getBuiltinModule("node:http");
 
 const spdyCommands = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const spdyPorts = ["portforward.k8s.io"];
-/** A session on which no byte moves for this long is ended, milliseconds. */
-const idleMs = 4 * 60 * 60 * 1000;
+/** A session on which no byte moves for this long is ended. */
+const idleHours = 4;
+const idleMs = idleHours * 60 * 60 * 1000;
+/** How long sessions may take to tell their clients that the server stops, milliseconds. */
+const stopMs = 500;
 /** TCP keep-alive: silent this long, then ten probes a second apart; a client's host that answers none is gone. */
 const keepAliveMs = 30_000;
 
@@ -72,11 +76,12 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
   const host = isIP(options.address) === 6 ? `[${options.address}]` : options.address;
   return {
     url: (target) => `http://${host}:${port}/${target.kind}/${tokens.issue(target)}`,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        connections.destroyAll();
-      }),
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      connections.end();
+      if (!(await isDoneWithin(closed, stopMs))) connections.destroyAll();
+      await closed;
+    },
   };
 }
 
@@ -117,20 +122,27 @@ async function serve(
   const target = redeem(tokens, request);
   if (target === undefined)
     return refuse({ code: 404, sentence: "There is no such session; a URL works once, within a minute." });
-  connections.authenticated(socket);
+  const { kind } = target;
+  const ending = new AbortController();
+  // A forwarded connection has no status to tell.
+  if (kind === "portforward") ending.signal.addEventListener("abort", () => socket.destroy());
+  connections.authenticated(socket, () => ending.abort(criErrors.stopping({ method: kind })));
   socket.once(
     "close",
-    beginWork("session", () => `${target.kind} of ${target.id}`),
+    beginWork("session", () => `${kind} of ${target.id}`),
   );
   socket.setNoDelay(true);
   socket.setKeepAlive(true, keepAliveMs);
-  socket.setTimeout(idleMs, () => socket.destroy());
+  socket.setTimeout(idleMs, () => {
+    ending.abort(criErrors.sessionIdle({ kind, hours: idleHours }));
+    socket.setTimeout(closeMs, () => socket.destroy());
+  });
   const to = (request.headers.upgrade ?? "").toLowerCase();
   const refusal =
     to === "spdy/3.1"
-      ? await serveSpdy(pods, target, upgrade)
+      ? await serveSpdy(pods, target, upgrade, ending.signal)
       : to === "websocket"
-        ? await serveWebSocket(pods, target, upgrade)
+        ? await serveWebSocket(pods, target, upgrade, ending.signal)
         : { code: 400, sentence: "The upgrade must be to SPDY/3.1 or websocket." };
   if (refusal !== undefined) refuse(refusal);
 }
@@ -146,6 +158,7 @@ async function serveSpdy(
   pods: StreamingOptions["pods"],
   target: StreamTarget,
   upgrade: Upgrade,
+  ending: AbortSignal,
 ): Promise<Refusal | undefined> {
   const { request, socket, head } = upgrade;
   const offered = [request.headers["x-stream-protocol-version"] ?? []].flat();
@@ -161,7 +174,10 @@ async function serveSpdy(
   );
   if (target.kind === "portforward")
     await serveSpdyPortForward(socket, head, (port, signal) => pods.portForward(target.id, port, signal));
-  else await serveSpdySession(socket, head, protocol, target.streams, () => startSession(pods, target));
+  else {
+    const start = () => startSession(pods, target, ending);
+    await serveSpdySession(socket, head, protocol, target.streams, start, ending);
+  }
   return undefined;
 }
 
@@ -169,26 +185,35 @@ async function serveWebSocket(
   pods: StreamingOptions["pods"],
   target: StreamTarget,
   { request, socket, head }: Upgrade,
+  ending: AbortSignal,
 ): Promise<Refusal | undefined> {
   const offered = [request.headers["sec-websocket-protocol"] ?? []].flat();
   const known = target.kind === "portforward" ? portProtocols : commandProtocols;
   const protocol = offered.length === 0 ? "" : negotiate(offered, known);
   if (protocol === undefined) return { code: 403, sentence: "No protocol is common." };
   const webSocket = await acceptWebSocket(request, socket, head, protocol);
+  // ws has taken the limit off.
+  socket.setTimeout(idleMs);
   if (target.kind === "portforward") {
     await serveWebSocketPortForward(webSocket, protocol, target.ports, (port, signal) =>
       pods.portForward(target.id, port, signal),
     );
-  } else await serveWebSocketSession(webSocket, protocol, target.streams, () => startSession(pods, target));
+  } else {
+    const start = () => startSession(pods, target, ending);
+    await serveWebSocketSession(webSocket, protocol, target.streams, start, ending);
+  }
   return undefined;
 }
 
-function startSession(pods: StreamingOptions["pods"], target: Exclude<StreamTarget, { kind: "portforward" }>) {
+function startSession(
+  pods: StreamingOptions["pods"],
+  target: Exclude<StreamTarget, { kind: "portforward" }>,
+  ending: AbortSignal,
+) {
   const { stdin, tty } = target.streams;
-  const never = new AbortController().signal;
   return target.kind === "exec"
-    ? pods.exec(target.id, { command: target.command, tty, stdin }, never)
-    : pods.attach(target.id, stdin, never);
+    ? pods.exec(target.id, { command: target.command, tty, stdin }, ending)
+    : pods.attach(target.id, stdin, ending);
 }
 
 function refusalText({ code, sentence, headers = [] }: Refusal): string {

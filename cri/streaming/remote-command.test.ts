@@ -5,13 +5,14 @@ import { ResizeReader, serveSession } from "./remote-command.ts";
 test("the input for a session that could not start is read and dropped, or the client's end would not be noticed", async () => {
   const stdin = new PassThrough();
   stdin.write(Buffer.alloc(1 << 20));
-  await serveSession(() => Promise.reject(new Error("no")), {
+  const client = {
     stdin,
     statusAsJson: true,
     gone: Promise.withResolvers<void>().promise,
     onResize: () => undefined,
     sendOutcome: async () => undefined,
-  });
+  };
+  await serveSession(() => Promise.reject(new Error("no")), client, new AbortController().signal);
   await expect.poll(() => stdin.readableLength).toBe(0);
 });
 

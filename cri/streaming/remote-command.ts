@@ -3,7 +3,7 @@
 
 import type { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
-import { KeelsonError, type Session } from "../../native/index.ts";
+import { KeelsonError, orAborted, type Session } from "../../native/index.ts";
 
 /** The streams that an exec or attach was asked for. */
 export interface Streams {
@@ -30,19 +30,26 @@ export interface ClientStreams {
 
 /**
  * Runs until the process ends or the client is gone, then tells the client how it ended: output first,
- * then the status. A client that is gone ends the session (an exec is killed, an attach detaches).
+ * then the status. A client that is gone ends the session (an exec is killed, an attach detaches). So does `ending`,
+ * whose reason the client is then told: without a status, a client over SPDY takes the end for success.
  */
-export async function serveSession(start: () => Promise<Session>, client: ClientStreams): Promise<void> {
+export async function serveSession(
+  start: () => Promise<Session>,
+  client: ClientStreams,
+  ending: AbortSignal,
+): Promise<void> {
   let session: Session;
   try {
     session = await start();
   } catch (error) {
     client.stdin?.resume();
-    await client.sendOutcome(failure(client, reported(error)));
+    await client.sendOutcome(failure(client, reported(ending.aborted ? ending.reason : error)));
     return;
   }
   const leave = () => session.cancel();
   client.gone.then(leave, leave);
+  ending.addEventListener("abort", leave);
+  if (ending.aborted) leave();
   joinInput(session, client);
   const outputs = [deliver(session.stdout, client.stdout), deliver(session.stderr, client.stderr)];
   const outcome = await session.done.then(
@@ -50,8 +57,8 @@ export async function serveSession(start: () => Promise<Session>, client: Client
     (error: unknown) => failure(client, reported(error)),
   );
   // The client may read the rest of the output as slowly as it likes: the server ends idle sessions.
-  await Promise.race([Promise.all(outputs), client.gone]);
-  await client.sendOutcome(outcome);
+  await orAborted(Promise.race([Promise.all(outputs), client.gone]), ending).catch(() => undefined);
+  await client.sendOutcome(ending.aborted ? failure(client, reported(ending.reason)) : outcome);
 }
 
 function joinInput(session: Session, client: ClientStreams): void {

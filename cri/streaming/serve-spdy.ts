@@ -16,6 +16,7 @@ export async function serveSpdySession(
   protocol: string,
   streams: Streams,
   start: () => Promise<Session>,
+  ending: AbortSignal,
 ): Promise<void> {
   const resizes = streams.tty && (protocol.startsWith("v3") || protocol.startsWith("v4"));
   const wanted = [
@@ -53,7 +54,7 @@ export async function serveSpdySession(
     return;
   }
 
-  await serveSession(start, clientStreams(opened, error, protocol.startsWith("v4"), connection.closed));
+  await serveSession(start, clientStreams(opened, error, protocol.startsWith("v4"), connection.closed), ending);
   await connection.close();
 }
 

@@ -70,6 +70,7 @@ export async function serveWebSocketSession(
   protocol: string,
   streams: Streams,
   start: () => Promise<Session>,
+  ending: AbortSignal,
 ): Promise<void> {
   const wire = new ChannelWire(socket, protocol.includes("base64"));
   const input = new Inbound(new Gate(socket, Number.POSITIVE_INFINITY));
@@ -114,7 +115,7 @@ export async function serveWebSocketSession(
         wire.send(channel.error, Buffer.from(text), () => resolve());
       }),
   };
-  await serveSession(start, client);
+  await serveSession(start, client, ending);
   await closeWebSocket(socket);
 }
 

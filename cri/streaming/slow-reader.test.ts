@@ -20,7 +20,8 @@ async function readLate(upgrade: (path: string) => Buffer, bytes: Buffer, ping: 
   const received = await handshake(client, upgrade(server.exec()));
   client.pause();
   vi.useFakeTimers({ toFake: ["setTimeout"] });
-  onTestFinished(() => void vi.useRealTimers());
+  // Before the server is closed, which has limits of its own.
+  using _ = { [Symbol.dispose]: () => void vi.useRealTimers() };
   client.write(bytes);
   await vi.waitUntil(() => server.open.size === 0 && vi.getTimerCount() > 0, { timeout: 10_000, interval: 1 });
   client.write(ping);
