@@ -65,7 +65,7 @@ export async function loadConfig(directory: string): Promise<LoadedConfig> {
   } catch (error) {
     return { kind: "none", reason: `directory ${directory} cannot be read: ${messageOf(error)}`, ...seen };
   }
-  const candidates = names.filter((name) => [".conflist", ".conf", ".json"].includes(extname(name))).sort(byBytes);
+  const candidates = names.filter(isConfigFile).sort(byBytes);
   for (const name of candidates) {
     const path = join(directory, name);
     const file = await readFile(path);
@@ -80,6 +80,11 @@ export async function loadConfig(directory: string): Promise<LoadedConfig> {
     rejected.push({ path, reason: parsed.reason });
   }
   return { kind: "none", reason: nothingValid(directory, rejected), ...seen };
+}
+
+/** By its name: of a network configuration, valid or not. */
+export function isConfigFile(name: string): boolean {
+  return [".conflist", ".conf", ".json"].includes(extname(name));
 }
 
 interface Invalid {

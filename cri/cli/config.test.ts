@@ -28,6 +28,7 @@ test("an empty file means the defaults", async () => {
     cgroupRoot: "/keelson",
     cniConfDir: "/etc/cni/net.d",
     cniBinDirs: ["/opt/cni/bin", "/usr/lib/cni"],
+    cniFromPodCidr: false,
     registriesDir: "/etc/keelson/registries",
     streamingAddress: "127.0.0.1",
     streamingPort: 0,
@@ -127,6 +128,7 @@ describe("wrong", () => {
     ["a name for metrics", '[metrics]\naddress = "localhost:1"', "Set it to an IP address and a port"],
     ["IPv6 without brackets", '[metrics]\naddress = "::1:1"', "Set it to an IP address and a port"],
     ["a port beyond all", '[metrics]\naddress = "127.0.0.1:65536"', "Set it to an IP address and a port"],
+    ["a text for a choice", '[cni]\nfrom_pod_cidr = "yes"', 'to "yes". Set it to true or false.'],
     ["a mixed list", '[cni]\nbin_dirs = ["/a", 1]', "sets the key cni.bin_dirs to"],
     ["no TOML", "root = ", "is not TOML: Invalid TOML document"],
   ])("%s: named with its file", async (_name, text, sentence) => {

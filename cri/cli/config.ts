@@ -21,6 +21,8 @@ export interface Config {
   readonly cgroupRoot: string;
   readonly cniConfDir: string;
   readonly cniBinDirs: readonly string[];
+  /** Whether a network is made of the kubelet's pod CIDR where there is none. */
+  readonly cniFromPodCidr: boolean;
   /** A tree of hosts.toml files, one directory for each registry host. */
   readonly registriesDir: string;
   /** Where Exec, Attach and PortForward are served over HTTP; kubelets dial it. */
@@ -55,6 +57,7 @@ export async function loadConfig(
     cgroupRoot: take(settings.cgroupRoot),
     cniConfDir: take(settings.cniConfDir),
     cniBinDirs: take(settings.cniBinDirs),
+    cniFromPodCidr: take(settings.cniFromPodCidr),
     registriesDir: take(settings.registriesDir),
     streamingAddress: take(settings.streamingAddress),
     streamingPort: take(settings.streamingPort),
@@ -72,7 +75,11 @@ export function printConfig(config: Config): string {
     socket: config.socket,
     log: { level: config.logLevel },
     cgroup: { driver: config.cgroupDriver, root: config.cgroupRoot },
-    cni: { conf_dir: config.cniConfDir, bin_dirs: [...config.cniBinDirs] },
+    cni: {
+      conf_dir: config.cniConfDir,
+      bin_dirs: [...config.cniBinDirs],
+      from_pod_cidr: config.cniFromPodCidr,
+    },
     image: { registries_dir: config.registriesDir },
     streaming: { address: config.streamingAddress, port: config.streamingPort },
     ...(config.metricsAddress && { metrics: { address: formatHostAndPort(config.metricsAddress) } }),

@@ -134,6 +134,7 @@ export async function serve(
           version,
           cgroupDriver,
           config,
+          cniFromPodCidr: config.cniFromPodCidr,
           cniConfDir: config.cniConfDir,
           dataDir: join(config.root, "host-local"),
           now: nanoseconds,

@@ -53,6 +53,11 @@ const hostAndPort: Kind<HostAndPort> = {
   },
 };
 
+const yesOrNo: Kind<boolean> = {
+  wanted: "true or false",
+  parse: (value) => (typeof value === "boolean" ? value : undefined),
+};
+
 const name: Kind<string> = {
   wanted: "a name",
   parse: (value) => (typeof value === "string" && value !== "" ? value : undefined),
@@ -120,6 +125,12 @@ export const settings = {
     paths,
     ["/opt/cni/bin", "/usr/lib/cni"],
     "Where its plugins are looked for, in this order. Keelson's own lie in cni/ beside its native programs.",
+  ),
+  cniFromPodCidr: setting(
+    "cni.from_pod_cidr",
+    yesOrNo,
+    false,
+    "Make 99-keelson.conflist, a bridge, of the pod CIDR that the kubelet passes on, if conf_dir has no configuration then.",
   ),
   registriesDir: setting(
     "image.registries_dir",

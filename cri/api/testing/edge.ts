@@ -31,6 +31,7 @@ export async function serveEdge(pods: Pods, images: Partial<ImageStore> = {}): P
     cgroupDriver: "systemd",
     config: { root: "/r" },
     streaming: { url: ({ kind }) => `http://127.0.0.1:1/${kind}/token` },
+    cniFromPodCidr: false,
     cniConfDir: "/nonexistent",
     dataDir: "/nonexistent",
     now: () => 1n,
