@@ -8,13 +8,14 @@ import { execFile } from "node:child_process";
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { defaultNetwork } from "../../../cni/default-network.ts";
 import { buildBusyboxImage } from "../../fixtures/busybox-image.ts";
 import { createSteps, until } from "../../fixtures/steps.ts";
 import { toolsDirectory } from "../../fixtures/tools.ts";
 import { boot, debianTree, discard, type Machine, namesIn, unpackTree } from "./machine.ts";
-import { callOnce, image, type Pod, removePod, startPod } from "./pod.ts";
+import { callOnce, connectTo, image, type Pod, removePod, startPod } from "./pod.ts";
 
 const execute = promisify(execFile);
 const repository = join(import.meta.dirname, "../../..");
@@ -81,6 +82,13 @@ async function walkOn(treeTar: string, packages: string, version: string): Promi
       return (status.includes("StatusText=Configuration reloaded") && status.includes("=active")) || undefined;
     });
   });
+  await step(
+    "a wrong configuration while a client waits: seconds between two starts, and the corrected one runs",
+    async () => {
+      await misconfigure(machine);
+      await pod.isUntouched();
+    },
+  );
   await step("standing still: the watchdog ends it and it starts again, the pod is untouched", async () => {
     await freeze(machine);
     await pod.isUntouched();
@@ -173,6 +181,23 @@ async function restartUnderCalls(machine: Machine): Promise<void> {
   }
   await restarting;
   assert(calls > 0);
+}
+
+/** The client makes the socket readable, for which systemd starts the daemon again and heeds no limit of the service. */
+async function misconfigure(machine: Machine): Promise<void> {
+  const file = "/etc/keelson/config.toml.d/wrong.toml";
+  await machine.must(`echo 'wrong = 1' >${file} && systemctl stop keelson.service`);
+  const client = await connectTo(machine);
+  try {
+    const starts = new Set<string>();
+    for (const until = Date.now() + 5_000; Date.now() < until; await sleep(50))
+      starts.add(await machine.must("systemctl show --property=ExecMainStartTimestampMonotonic keelson.service"));
+    // The last of the daemon before, and one; on a slow machine one more.
+    assert(starts.size <= 3, `${starts.size - 1} starts in 5 s`);
+  } finally {
+    client.destroy();
+  }
+  await machine.must(`rm ${file} && systemctl restart keelson.service`);
 }
 
 /** A daemon that stands still answers nobody, and does not end by itself. */

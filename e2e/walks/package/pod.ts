@@ -1,7 +1,9 @@
 // A pod on the machine, and whether it still is what it was.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connectCri } from "../../fixtures/client.ts";
@@ -62,6 +64,13 @@ export async function startPod(machine: Machine, directory: string): Promise<Pod
       assert.equal(String(status?.state), "1", `the daemon says ${status?.state} of it`);
     },
   };
+}
+
+/** A connection to the socket on which nothing is said. */
+export async function connectTo(machine: Machine): Promise<Socket> {
+  const socket = connect(machine.path(inside)).on("error", () => undefined);
+  await once(socket, "connect");
+  return socket;
 }
 
 /** Over a connection of its own. */
