@@ -7,6 +7,8 @@ import type { ContainerStats, Pressure, SandboxStats } from "../../pod/stats-typ
 import { containerEncoder } from "./encode-container.ts";
 import { sandboxEncoder } from "./encode-sandbox.ts";
 import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
+import { runtime } from "./generated/messages.js";
+import { metricCalls } from "./metrics.ts";
 import { serveEdge } from "./testing/edge.ts";
 import { memoryPods } from "./testing/memory-pods.ts";
 import { containerConfig, sandboxConfig } from "./testing/requests.ts";
@@ -136,4 +138,19 @@ test("of a pod, with its containers", () => {
       },
     ],
   });
+});
+
+test("the metrics of a container are of the image that its status names, not of the id that a kubelet gives", async () => {
+  const { config } = container.container;
+  const byId = { ...config, image: { ...config.image, image: container.container.imageId } };
+  const shownImage = { name: "docker.io/library/busybox:1", reference: container.container.imageId };
+  const stats = { ...container, container: { ...container.container, config: byId, shownImage } };
+  const fileSystem = { device: "/dev/vda", limitBytes: 1n, inodes: 1n, inodesFree: 1n };
+  const calls = metricCalls({
+    sandboxMetrics: async () => [{ stats: { ...sandbox, containers: [stats] }, containers: new Map(), fileSystem }],
+  });
+  const { bytes } = await calls.ListPodSandboxMetrics();
+  const [pod] = runtime.v1.ListPodSandboxMetricsResponse.decode(bytes).podMetrics;
+  const labels = pod?.containerMetrics?.[0]?.metrics?.map(({ labelValues }) => labelValues?.[2]);
+  expect(new Set(labels)).toEqual(new Set(["docker.io/library/busybox:1"]));
 });

@@ -107,6 +107,6 @@ function podLabels({ id, config: { metadata } }: SandboxView): string[] {
   return ["POD", id, "", metadata.name, metadata.namespace, metadata.name];
 }
 
-function containerLabels({ config: { metadata } }: SandboxView, { id, config }: ContainerView): string[] {
-  return [config.metadata.name, id, config.image.image, config.metadata.name, metadata.namespace, metadata.name];
+function containerLabels({ config: { metadata } }: SandboxView, { id, config, shownImage }: ContainerView): string[] {
+  return [config.metadata.name, id, shownImage.name, config.metadata.name, metadata.namespace, metadata.name];
 }
