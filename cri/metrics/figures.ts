@@ -77,10 +77,16 @@ export class Figures {
       registers,
     });
     const names = new Map<Work["kind"], Set<string>>();
+    // Others may have heard of work that began before.
+    const begun = new WeakSet<Work>();
     return watchWork(
-      ({ kind }) => inProgress.inc({ kind }),
-      ({ kind, name, since }, outcome) => {
-        inProgress.dec({ kind });
+      (work) => {
+        begun.add(work);
+        inProgress.inc({ kind: work.kind });
+      },
+      (work, outcome) => {
+        const { kind, name, since } = work;
+        if (begun.delete(work)) inProgress.dec({ kind });
         const took = (performance.now() - since) / 1000;
         const method = kind === "call" ? methodLabels(name) : undefined;
         if (method === undefined) return seconds.observe({ kind, name: known(names, kind, name), outcome }, took);

@@ -1,0 +1,38 @@
+// Figures of work that is under way when measuring begins.
+
+import { expect, test } from "vitest";
+import { beginWork, watchWork } from "../../native/index.ts";
+import { Figures } from "./figures.ts";
+
+test("work that began before anybody measured does not take its end off the work in progress", async () => {
+  // As the daemon's list of work in progress, which is there first.
+  const leave = watchWork(
+    () => undefined,
+    () => undefined,
+  );
+  const before = beginWork("tidying", () => "before");
+  const figures = new Figures({
+    pods: { sandboxes: () => [], containers: () => [] },
+    network: { leases: () => [] },
+    images: {
+      list: () => [],
+      fileSystemUse: async () => {
+        const none = { timestamp: 0n, mountpoint: "/", usedBytes: 0n, inodesUsed: 0n };
+        return { images: none, containers: none };
+      },
+    },
+    version: "1.2.3",
+  });
+  const inProgress = async () => /^keelson_work_in_progress\{kind="tidying"\} (.*)$/m.exec(await figures.text())?.[1];
+  try {
+    const after = beginWork("tidying", () => "after");
+    expect(await inProgress()).toBe("1");
+    before();
+    expect(await inProgress()).toBe("1");
+    after();
+    expect(await inProgress()).toBe("0");
+  } finally {
+    figures.close();
+    leave();
+  }
+});
