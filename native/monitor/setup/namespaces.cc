@@ -1,5 +1,5 @@
 // Sources: namespaces(7), user_namespaces(7), pid_namespaces(7), credentials(7), ioctl_nsfs(2), proc(5),
-// setns(2), wait(2) (SA_NOCLDWAIT).
+// setns(2), wait(2) (SA_NOCLDWAIT), seccomp(2).
 #include "monitor/setup/namespaces.h"
 
 #include <fcntl.h>
@@ -7,6 +7,7 @@
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -17,12 +18,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include "common/file.h"
 #include "monitor/setup/container_process.h"
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/rootfs.h"
+#include "monitor/setup/seccomp_filter.h"
 #include "monitor/setup/spawn.h"
 
 namespace keelson {
@@ -255,6 +258,22 @@ void leave_procfs(const Child& child) {
   child.send(space.get());
 }
 
+// A container with CAP_SYS_PTRACE can have this process make any system call, and it has neither the container's cgroup nor
+// its filter: nothing is left but the two below, which give nothing.
+void allow_only_waiting(const Child& child) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, own_architecture, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ppoll, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter = {sizeof program / sizeof *program, program};
+  child.check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter), Step::load_seccomp);
+}
+
 class SandboxInit final : public Procedure {
  public:
   SandboxInit(int user_namespace, const std::string& label) : user_namespace_(user_namespace), label_(label) {}
@@ -276,10 +295,12 @@ class SandboxInit final : public Procedure {
     child.check(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), Step::reset_signals);
     // With SIGCHLD ignored the kernel reaps every orphan by itself.
     signal(SIGCHLD, SIG_IGN);
+    // The last step whose failure can be told.
+    allow_only_waiting(child);
     child.settle();
-    // The end of the report socket is here what execve is elsewhere.
+    // The end of the report socket is here what execve is elsewhere. Without it the filter ends the process.
     if (close_range(0, ~0U, 0) != 0) _exit(1);
-    for (;;) pause();
+    for (;;) syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0);
   }
 
   const LastSteps* last_steps() const override { return nullptr; }

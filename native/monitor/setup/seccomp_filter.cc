@@ -1,7 +1,6 @@
 // Reading and running seccomp filters. Sources: seccomp(2), Documentation/networking/filter.rst.
 #include "monitor/setup/seccomp_filter.h"
 
-#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -16,12 +15,6 @@
 namespace keelson {
 
 namespace {
-
-#if defined(__x86_64__)
-constexpr uint32_t own_architecture = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr uint32_t own_architecture = AUDIT_ARCH_AARCH64;
-#endif
 
 // The machine of a classic BPF program over a seccomp_data.
 class Machine {

@@ -1,6 +1,7 @@
 // Compiled seccomp filters: reading one, and asking it about system calls before it is loaded.
 #pragma once
 
+#include <linux/audit.h>
 #include <linux/filter.h>
 
 #include <array>
@@ -11,6 +12,13 @@
 #include "common/error.h"
 
 namespace keelson {
+
+// What a filter finds in seccomp_data.arch.
+#if defined(__x86_64__)
+constexpr uint32_t own_architecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr uint32_t own_architecture = AUDIT_ARCH_AARCH64;
+#endif
 
 using SeccompProgram = std::vector<sock_filter>;
 

@@ -1,5 +1,6 @@
 // A container's life as the monitor keeps it: start, exit, stop, records, shutdown.
 
+import { execFileSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -157,6 +158,32 @@ test("with a shared PID namespace nothing survives a container's init", async ()
     expect((await pod.execOutput("b", "sh", "-c", "ps | grep -c 'sleep 100000[0]'")).trim()).toBe("1");
   });
 });
+
+test("the shared init reaps orphans and may do nothing but wait", async () => {
+  await withPod({ pid: "pod" }, async (pod) => {
+    await pod.run("a", {});
+    const status = readFileSync(`/proc/${pod.ready.init_pid}/status`, "utf8");
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
+    const orphan = (await pod.execOutput("a", "sh", "-c", "sleep 1 >/dev/null 2>&1 & echo $!")).trim();
+    expect(await pod.execOutput("a", "grep", "PPid", `/proc/${orphan}/status`)).toBe("PPid:\t1\n");
+    await pod.execOutput("a", "sh", "-c", `while [ -e /proc/${orphan} ]; do sleep 0.02; done`);
+  });
+});
+
+test.runIf(process.arch === "x64")(
+  "a system call that a container with CAP_SYS_PTRACE injects into the shared init gives nothing and ends the pod",
+  async () => {
+    await withPod({ pid: "pod" }, async (pod) => {
+      const injector = join(pod.directory, "layer/bin/injector");
+      execFileSync("g++", ["-static", "-o", injector, join(import.meta.dirname, "../../testing/syscall_injector.cc")]);
+      await pod.run("a", { args: ["injector"], capabilities: ["CAP_SYS_PTRACE"] });
+      await pod.exited("a");
+      expect(pod.logLines("a")).toEqual(["stdout F injected"]);
+      await until("the init is gone", () => pod.warnings().includes("PID namespace died with exit code 159")); // SIGSYS
+    });
+  },
+);
 
 test("when the shared init dies every container is reported", async () => {
   await withPod({ pid: "pod" }, async (pod) => {

@@ -37,6 +37,7 @@ export interface ContainerOptions {
   readonly log?: boolean;
   readonly memoryBytes?: number;
   readonly uid?: number;
+  readonly capabilities?: readonly string[];
   readonly handler?: { readonly binary: string; readonly root: string };
 }
 
@@ -232,6 +233,7 @@ export class TestPod {
     });
     const pid = this.options.pid ?? "container";
     const uid = options.uid ?? 0;
+    const capabilities = options.capabilities ?? ["CAP_KILL"];
     return {
       ociVersion: "1.0.2",
       hostname: "",
@@ -241,7 +243,7 @@ export class TestPod {
         args: options.args ?? ["sleep", "1000000"],
         env: ["PATH=/bin", "TERM=xterm"],
         cwd: "/",
-        capabilities: { bounding: ["CAP_KILL"], effective: ["CAP_KILL"], permitted: ["CAP_KILL"] },
+        capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
         noNewPrivileges: true,
         oomScoreAdj: 0,
       },
