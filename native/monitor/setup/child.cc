@@ -201,7 +201,8 @@ void open_missing_streams(const Child& child, const Stdio& stdio) {
 // in the container could turn elsewhere (CVE-2025-52565).
 Fd open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
   constexpr const char* path = "/dev/pts/ptmx";
-  const Fd master = child.check(open_in_root(root, path, O_RDWR | O_NOCTTY), Step::open_terminal, path);
+  // Non-blocking, as the monitor is to use it; the slave is a file of its own.
+  const Fd master = child.check(open_in_root(root, path, O_RDWR | O_NOCTTY | O_NONBLOCK), Step::open_terminal, path);
   if (!is_on(master.get(), DEVPTS_SUPER_MAGIC)) child.die(Step::open_terminal, path, ENODEV);
 
   int unlocked = 0;

@@ -86,6 +86,7 @@ void InputPipe::write_from(Connection& client, std::string_view bytes) {
 
 void InputPipe::end() {
   if (ending_) return;
+  if (target_ == Target::terminal) write(end_of_file());
   ending_ = true;
   if (pending_.empty()) finish();
 }
@@ -114,17 +115,17 @@ void InputPipe::flush() {
   if ((!had_room && has_room()) || finished) when_room_();
 }
 
+std::string InputPipe::end_of_file() const {
+  termios settings{};
+  const bool line_editing = fd_ && tcgetattr(fd_.get(), &settings) == 0 && (settings.c_lflag & ICANON) != 0;
+  return line_editing ? std::string(1, static_cast<char>(settings.c_cc[VEOF])) : std::string();
+}
+
 void InputPipe::finish() {
   if (!fd_) return;
   if (target_ == Target::socket) {
     shutdown(fd_.get(), SHUT_WR);
-  } else if (target_ == Target::terminal) {
-    termios settings{};
-    char end_of_file = 4;
-    bool line_editing = tcgetattr(fd_.get(), &settings) == 0 && (settings.c_lflag & ICANON) != 0;
-    if (line_editing) end_of_file = static_cast<char>(settings.c_cc[VEOF]);
-    if (line_editing && ::write(fd_.get(), &end_of_file, 1) < 0) return;
-  } else {
+  } else if (target_ == Target::pipe) {
     watch_.stop();
     fd_.reset();
   }

@@ -51,6 +51,8 @@ class InputPipe {
  private:
   void flush();
   void finish();
+  // What types the end of file into the terminal; nothing when it does no line editing.
+  std::string end_of_file() const;
 
   Fd fd_;
   Target target_;

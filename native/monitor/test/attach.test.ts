@@ -1,12 +1,12 @@
 // Container output and input: logs, rotation, attach, terminals.
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Type } from "./call.ts";
-import { monitorBinary, until, withPod } from "./monitor-pod.ts";
+import { isAlive, monitorBinary, until, withPod } from "./monitor-pod.ts";
 
 test("the log has the CRI format, whole lines, and what stood at the end", async () => {
   await withPod({}, async (pod) => {
@@ -180,6 +180,46 @@ test("a container with a terminal: one stream, resize, attach", async () => {
     expect(pod.logLines("a")).toContain("stdout F err\r");
     expect(pod.logLines("a").every((line) => line.startsWith("stdout "))).toBe(true);
     expect(await pod.exited("a")).toMatchObject({ tty: true });
+  });
+});
+
+test("a terminal that nobody reads holds only its clients back, and takes the end of input behind the rest", async () => {
+  await withPod({}, async (pod) => {
+    const waits = ["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.02; done; cat >/dev/null; echo ended"];
+    await pod.run("a", { args: waits, tty: true, stdin: true, stdinOnce: true });
+    const attached = pod.call("attach", { id: "a", stdin: true });
+    await attached.frame(Type.started);
+    await pod.run("b", {});
+    const executed = pod.exec("b", waits, { tty: true, stdin: true });
+    await executed.frame(Type.started);
+    const lines = `${"x".repeat(99)}\n`.repeat(150);
+    for (const [id, call] of [
+      ["a", attached],
+      ["b", executed],
+    ] as const) {
+      for (let i = 0; i < 8; i += 1) call.send(Type.stdin, lines);
+      call.send(Type.stdinClose);
+      await sleep(100);
+      expect(await Promise.race([pod.ask("hello"), sleep(2000)])).toMatchObject({ pid: pod.pid });
+      await pod.execOutput(id, "touch", "/tmp/go");
+      await call.frame(Type.reply);
+      expect(call.output()).toContain("ended\r\n");
+    }
+  });
+});
+
+test("a terminal that somebody holds after its container's exit is waited for by nobody else", async () => {
+  await withPod({}, async (pod) => {
+    const { pid } = await pod.run("a", { tty: true });
+    const slave = openSync(`/proc/${pid}/fd/0`, constants.O_RDWR | constants.O_NOCTTY);
+    try {
+      await pod.ask("kill", { id: "a", signal: 9 });
+      await until("it is dead", () => !isAlive(pid));
+      expect(await Promise.race([pod.ask("hello"), sleep(2000)])).toMatchObject({ pid: pod.pid });
+      expect(await pod.exited("a")).toMatchObject({ exit_code: 137 });
+    } finally {
+      closeSync(slave);
+    }
   });
 });
 

@@ -22,6 +22,7 @@ std::vector<Test> monitor_log_tests();
 std::vector<Test> protocol_tests();
 std::vector<Test> seccomp_filter_tests();
 std::vector<Test> selinux_label_tests();
+std::vector<Test> stdio_tests();
 
 // Ends the program with the place and both values when they differ.
 void expect_equal(std::string_view actual, std::string_view wanted, const char* file, int line);

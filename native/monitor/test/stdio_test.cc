@@ -1,0 +1,65 @@
+// The monitor's ends of a process's streams.
+#include "monitor/streams/stdio.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "monitor/test/unit_test.h"
+
+namespace keelson::test {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct Terminal {
+  Fd master{posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
+  Fd slave;
+
+  Terminal() {
+    EXPECT(master && unlockpt(master.get()) == 0);
+    slave = Fd(ioctl(master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+    EXPECT(static_cast<bool>(slave));
+  }
+
+  // Until it takes no more, also after the kernel has had time to pass some on.
+  void fill() {
+    const std::string lines(100, '\n');  // behind part of a line the end of file would be the line's end alone
+    for (int full = 0; full < 5; ++full) {
+      while (write(master.get(), lines.data(), lines.size()) > 0) full = 0;
+      usleep(10'000);
+    }
+  }
+};
+
+void types_the_end_into_a_terminal_that_was_full() {
+  auto loop = Loop::create();
+  EXPECT(loop.has_value());
+  Terminal terminal;
+  terminal.fill();
+  auto input = InputPipe::open(**loop, Fd(dup(terminal.master.get())), InputPipe::Target::terminal, [] {});
+  EXPECT(input.has_value());
+  (*input)->end();
+  bool ended = false;
+  auto watch = (*loop)->watch(terminal.slave.get(), EPOLLIN, [&](uint32_t) {
+    char line[4096];
+    if (read(terminal.slave.get(), line, sizeof line) != 0) return;
+    ended = true;
+    (*loop)->stop();
+  });
+  EXPECT(watch.has_value());
+  auto limit = (*loop)->after(2s, [&] { (*loop)->stop(); });
+  EXPECT((*loop)->run().has_value());
+  EXPECT(ended);
+}
+
+}  // namespace
+
+std::vector<Test> stdio_tests() {
+  return {{"stdio: types the end into a terminal that was full", types_the_end_into_a_terminal_that_was_full}};
+}
+
+}  // namespace keelson::test
