@@ -27,6 +27,7 @@ Status ContainerStreams::open(Fd terminal, StdioPipes pipes, bool with_input) {
     return with_input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
   }
   Result<Fd> copy = duplicate(terminal, "the terminal");
+  held_slave_ = open_slave(terminal);
   TRY(open_output(std::move(terminal), Fd()));
   terminal_ = TRY(std::move(copy));
   return with_input ? open_input(TRY(duplicate(terminal_, "the terminal")), InputPipe::Target::terminal) : Status{};
@@ -66,7 +67,7 @@ bool ContainerStreams::read_some(Stream stream) {
   ssize_t count = read(source.fd.get(), buffer, SharedBuffers::read_size);
   if (count < 0 && errno == EINTR) return true;
   if (count < 0 && errno == EAGAIN) return false;
-  if (count <= 0) {  // a terminal's master says EIO when the last slave is closed
+  if (count <= 0) {  // a terminal's master says EIO while no slave is open
     close(stream);
     check_end();
     return false;
@@ -78,6 +79,7 @@ bool ContainerStreams::read_some(Stream stream) {
 }
 
 void ContainerStreams::finish(Loop::Task on_end) {
+  held_slave_.reset();
   for (Stream stream : both) {
     for (int reads = 0; reads < max_reads_after_exit && read_some(stream); ++reads) {
     }

@@ -66,6 +66,7 @@ class ContainerStreams {
   std::optional<Log> log_;
   std::array<Source, 2> sources_;
   Fd terminal_;
+  Fd held_slave_;  // until the init's death
   std::unique_ptr<InputPipe> input_;
   AttachedClients attached_;
   Loop::Timer deadline_;

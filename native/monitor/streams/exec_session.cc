@@ -60,6 +60,7 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
   pid_t pid_ = 0;  // 0 before the start and after the exit
   std::optional<ProcessExit> exit_;
   Fd terminal_;
+  Fd held_slave_;  // until the exit
   std::unique_ptr<InputPipe> input_;
   std::optional<OutputPump> out_, err_;
   Loop::Timer limit_, drain_, tell_start_;
@@ -112,6 +113,7 @@ Status ExecSession::connect(Started started, StdioPipes pipes) {
     return request_.input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
   }
   terminal_ = TRY(duplicate(started.sent, "the terminal"));
+  held_slave_ = open_slave(terminal_);
   if (request_.input) {
     Fd input = TRY(duplicate(terminal_, "the terminal"));
     TRY(open_input(std::move(input), InputPipe::Target::terminal));
@@ -141,6 +143,7 @@ void ExecSession::on_time_limit() {
 void ExecSession::on_exit(const ProcessExit& exit) {
   pid_ = 0;
   exit_ = exit;
+  held_slave_.reset();
   limit_.cancel();
   client_.expect_progress();
   drain_ = context_.loop.after(drain_limit, [this] {

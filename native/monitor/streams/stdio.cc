@@ -59,6 +59,8 @@ Result<Fd> duplicate(const Fd& fd, const char* what) {
   return copy;
 }
 
+Fd open_slave(const Fd& terminal) { return Fd(ioctl(terminal.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)); }
+
 Status resize_terminal(int terminal, uint16_t columns, uint16_t rows) {
   winsize size{};
   size.ws_col = columns;
@@ -154,7 +156,7 @@ void OutputPump::read_some() {
   size_t wanted = bounded_ ? std::min(left_, max_bytes_payload) : max_bytes_payload;
   ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  // A terminal's master says EIO, not end of file, when the last slave is closed.
+  // A terminal's master says EIO, not end of file, while no slave is open.
   if (count <= 0) return finish();
   connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
   left_ -= std::min(left_, static_cast<size_t>(count));

@@ -24,6 +24,11 @@ Result<StdioPipes> make_stdio_pipes(bool with_input);
 // `what` is for the error.
 Result<Fd> duplicate(const Fd& fd, const char* what);
 
+// A terminal's slave, to be held while its process lives: the master says EIO, as at the end, whenever nobody has one
+// open, and a process may close its own and open it again. None where an OCI runtime's terminal has no slave of this kind;
+// the first EIO is then the end.
+Fd open_slave(const Fd& terminal);
+
 // Sets a terminal's size.
 Status resize_terminal(int terminal, uint16_t columns, uint16_t rows);
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Type } from "./call.ts";
+import { milliseconds } from "./frozen.ts";
 import { isAlive, monitorBinary, until, withPod } from "./monitor-pod.ts";
 
 test("the log has the CRI format, whole lines, and what stood at the end", async () => {
@@ -180,6 +181,28 @@ test("a container with a terminal: one stream, resize, attach", async () => {
     expect(pod.logLines("a")).toContain("stdout F err\r");
     expect(pod.logLines("a").every((line) => line.startsWith("stdout "))).toBe(true);
     expect(await pod.exited("a")).toMatchObject({ tty: true });
+  });
+});
+
+test("a terminal is read on when nobody has it open for a while, and ends with its process", async () => {
+  await withPod({}, async (pod) => {
+    const script =
+      "t=$(tty); read go; exec </dev/null >/dev/null 2>&1; sleep 0.3; echo two >$t; sleep 0.3; echo three >$t; exit 5";
+    await pod.run("a", { args: ["sh", "-c", script], tty: true, stdin: true });
+    const attached = pod.call("attach", { id: "a", stdin: true });
+    await pod.run("b", {});
+    const executed = pod.exec("b", ["sh", "-c", script], { tty: true, stdin: true });
+    for (const call of [attached, executed]) {
+      await call.frame(Type.started);
+      call.send(Type.stdin, "go\n");
+    }
+    expect(await attached.frame(Type.reply)).toEqual({ exit_code: 5 });
+    expect(await executed.frame(Type.reply)).toEqual({ exit_code: 5, signal: 0 });
+    for (const call of [attached, executed]) expect(call.output()).toBe("go\r\ntwo\r\nthree\r\n");
+    expect(pod.logLines("a")).toEqual(["stdout F go\r", "stdout F two\r", "stdout F three\r"]);
+    const short = pod.exec("b", ["sh", "-c", "sleep 5 </dev/null >/dev/null 2>&1 & echo now"], { tty: true });
+    expect(await milliseconds(() => short.frame(Type.reply))).toBeLessThan(900); // not the limit for what others hold
+    expect(short.output()).toBe("now\r\n");
   });
 });
 
