@@ -8,6 +8,8 @@
 #include <charconv>
 #include <chrono>
 #include <memory>
+#include <ranges>
+#include <string_view>
 
 #include "monitor/cgroup/cgroupfs.h"
 #include "monitor/cgroup/v1.h"
@@ -152,6 +154,20 @@ Result<Cgroup> Cgroup::create(const CgroupHost& host, std::string path) {
 }
 
 Cgroup Cgroup::open(const CgroupHost& host, std::string path) { return Cgroup(host, std::move(path)); }
+
+Fd Cgroup::clone_fd_of(pid_t member) const {
+  const Result<std::string> rows = read_cgroup_file("/proc/" + std::to_string(member) + "/cgroup");
+  if (!rows || host_->v2_root().empty()) return Fd();
+  for (const auto row : std::views::split(*rows, '\n')) {
+    std::string_view path(row);
+    if (!path.starts_with("0::")) continue;
+    path.remove_prefix(3);
+    if (path != path_ && !path.starts_with(path_ + "/")) return Fd();
+    const std::string directory = host_->v2_root() + std::string(path);
+    return Fd(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  }
+  return Fd();
+}
 
 std::vector<std::string> Cgroup::v1_task_files() const {
   std::vector<std::string> files;

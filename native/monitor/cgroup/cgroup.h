@@ -3,6 +3,8 @@
 // Sources: cgroup-v2.rst, cgroup-v1/*.rst, OCI config-linux.md.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -28,6 +30,8 @@ class Cgroup {
   const CgroupHost& host() const { return *host_; }
   // O_PATH descriptor for clone3(CLONE_INTO_CGROUP): the v2 directory, or none on a host without one.
   int clone_fd() const { return clone_fd_.get(); }
+  // The same of the cgroup that `member` is in. None unless that is this one or lies below it.
+  Fd clone_fd_of(pid_t member) const;
   // The `tasks` files of the v1 hierarchies (none on unified), for a child that joins by
   // itself: "0" written by a single thread spares the wait of 10 ms and more for an RCU grace
   // period that writing another process's id to cgroup.procs costs (see join_v1_cgroups).

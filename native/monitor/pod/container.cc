@@ -218,7 +218,7 @@ Status Container::may_exec() const {
 
 std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, Done<Started> done) {
   if (Status may = may_exec(); !may) return cannot_begin(done, std::move(may.error()));
-  const ExecTarget target{id(), context_.sandbox, *cgroup_, spec_, pidfd_.get(), execs_};
+  const ExecTarget target{id(), context_.sandbox, *cgroup_, spec_, state_.pid, pidfd_.get(), execs_};
   return handler_->exec(target, command, std::move(stdio), std::move(done));
 }
 

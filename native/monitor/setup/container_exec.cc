@@ -82,6 +82,9 @@ std::shared_ptr<Attempt> spawn_container_exec(Loop& loop, Reaper& reaper, const 
   SpawnOptions options;
   options.way = SpawnWay::helper_then_shared_namespace;
   options.cgroup_fd = target.cgroup.clone_fd();
+  // A container that has handed its controllers down (systemd's) has its processes below its own cgroup
+  // (cgroup-v2.rst, "No Internal Process Constraint").
+  options.cgroup_instead = [&target] { return target.cgroup.clone_fd_of(target.init); };
   options.command = command.args[0];
   options.slot = target.slot;
   return spawn(loop, reaper, exec, std::move(options), std::move(done));

@@ -19,6 +19,7 @@ struct ExecTarget {
   const Sandbox& sandbox;
   const Cgroup& cgroup;
   const ContainerSpec& spec;
+  pid_t init = 0;
   int pidfd = -1;              // of its init
   std::shared_ptr<void> slot;  // held until nothing is left of the start
 };

@@ -55,6 +55,17 @@ class SharedPages {
 
 long clone3(const clone_args& args) { return syscall(SYS_clone3, &args, sizeof args); }
 
+// Into the second cgroup where the first takes no process.
+long clone_into_cgroup(clone_args args, const SpawnOptions& options) {
+  const long pid = clone3(args);
+  if (pid >= 0 || errno != EBUSY || !options.cgroup_instead) return pid;
+  const Fd instead = options.cgroup_instead();
+  args.cgroup = static_cast<uint64_t>(instead.get());
+  if (instead) return clone3(args);
+  errno = EBUSY;
+  return -1;
+}
+
 // The kernel writes the process's id to `pid` before it runs.
 clone_args process_args(uint64_t namespaces, pid_t* pid) {
   clone_args args = {};
@@ -181,7 +192,7 @@ Status Spawn::clone_child(Procedure& procedure) {
     args.flags |= CLONE_INTO_CGROUP;
     args.cgroup = static_cast<uint64_t>(options_.cgroup_fd);
   }
-  const long pid = clone3(args);
+  const long pid = clone_into_cgroup(args, options_);
   if (pid == 0) be_child(procedure, options_, pages_, theirs.get());
   if (pid < 0) {
     const int error = errno;

@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -50,6 +51,8 @@ struct SpawnOptions {
   SpawnWay way = SpawnWay::direct;
   uint64_t new_namespaces = 0;  // CLONE_NEW* that the process begins in (helper_then_shared_namespace: none)
   int cgroup_fd = -1;           // the v2 cgroup it begins in
+  // Another one, asked for before spawn() returns, and only where that takes no process (EBUSY). May give none.
+  std::function<Fd()> cgroup_instead;
   std::string command;          // for the message when it cannot be executed
   std::chrono::milliseconds limit{10'000};
   std::shared_ptr<void> slot;   // held until nothing is left of the start

@@ -1,15 +1,17 @@
 // Exec sessions and port forwarding through the monitor.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { type Call, type Frame, Type } from "./call.ts";
 import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
 
 const sigkill = 9;
+const v2 = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].find((path) => existsSync(path)) ?? "";
 
 function descriptorsOf(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
@@ -152,6 +154,36 @@ test("a terminal: size, resize, end of file, one stream", async () => {
     expect(call.bytes(Type.stderr).length).toBe(0);
   });
 });
+
+test.runIf(process.arch === "x64")(
+  "a process whose container's cgroup takes no more (EBUSY of cgroup v2) begins in the init's, which lies below",
+  async () => {
+    const busy = 16;
+    await withContainer(async (pod) => {
+      const failer = join(pod.directory, "failer");
+      execFileSync("g++", ["-o", failer, join(import.meta.dirname, "../../testing/syscall_failer.cc")]);
+      const failOneClone = async () => {
+        const tracer = spawn(failer, [String(pod.pid), String(busy)], { stdio: ["ignore", "pipe", "inherit"] });
+        await once(tracer.stdout, "data");
+      };
+      const { containers } = await pod.ask("state");
+      const [init] = (containers as { pid: number }[]).map(({ pid }) => pid);
+      const cgroup = `${pod.cgroup}/a`;
+      const move = (to: string) => writeFileSync(join(v2, to, "cgroup.procs"), String(init));
+
+      mkdirSync(join(v2, cgroup, "below"));
+      move(`${cgroup}/below`);
+      await failOneClone();
+      expect(await pod.execOutput("a", "grep", "^0::", "/proc/self/cgroup")).toBe(`0::${cgroup}/below\n`);
+
+      move("/");
+      await failOneClone();
+      await expect(outcome(pod.exec("a", ["true"]))).rejects.toMatchObject({ kind: "system", errno: busy });
+      expect(await pod.execOutput("a", "grep", "^0::", "/proc/self/cgroup")).toBe(`0::${cgroup}\n`);
+      move(cgroup);
+    });
+  },
+);
 
 test("a thousand execs leave no descriptor, no zombie, no memory", async () => {
   await withContainer(async (pod) => {

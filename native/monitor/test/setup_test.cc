@@ -185,8 +185,8 @@ Result<Started> exec(Surroundings& around, const Sandbox& sandbox, const Bundle&
   command.args = std::move(args);
   return about_container(around.await([&](Done<Started> done) {
     spawn_container_exec(*around.loop, around.reaper,
-                         {id, sandbox, cgroup, bundle.spec, container.pidfd.get(), nullptr}, bundle.filter, command,
-                         command.terminal ? Stdio{} : own_streams(), std::move(done));
+                         {id, sandbox, cgroup, bundle.spec, container.pid, container.pidfd.get(), nullptr},
+                         bundle.filter, command, command.terminal ? Stdio{} : own_streams(), std::move(done));
   }));
 }
 
