@@ -26,12 +26,13 @@ class ContainerExec final : public Procedure {
   // All of it in a helper that the container cannot see (SpawnWay::helper_then_shared_namespace).
   void enter(const Child& child) override {
     leave_monitor(child);
+    place_stdio(child, stdio_, stdio_owner_);
+    // No descriptor of the host may be there when the container's mounts and processes are, nor in a cgroup that is frozen:
+    // the ends of other processes' streams among them would stay open.
+    close_descriptors(child, {&target_.pidfd, 1});
     join_v1_cgroups(child, cgroup_files_);
     // While /proc is still the host's; both are inherited by the process to come.
     process_.set_score_and_labels(child);
-    place_stdio(child, stdio_, stdio_owner_);
-    // No descriptor of the host may be there when the container's mounts and processes are.
-    close_descriptors(child, {&target_.pidfd, 1});
     // All at once: either the process is in the container or it is not.
     child.check(setns(target_.pidfd, namespaces_), Step::join_namespace);
     close(target_.pidfd);

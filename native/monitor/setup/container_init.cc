@@ -65,13 +65,14 @@ class ContainerInit final : public Procedure {
     leave_monitor(child);
     // Every mode below is exact; the process's own umask comes at the end.
     umask(0);
+    join_namespaces(child, plan_.joined);
+    place_stdio(child, stdio_, plan_.user.stdio_owner);
+    // Before the cgroups: in one that is frozen the ends of other processes' streams would stay open.
+    close_descriptors(child, kept_);
     // Before any memory is used or mount made, so that all of it is counted.
     join_v1_cgroups(child, plan_.cgroup_files);
     // While /proc is still the host's: nothing in the container can stand in for it.
     plan_.process.set_score_and_labels(child);
-    join_namespaces(child, plan_.joined);
-    place_stdio(child, stdio_, plan_.user.stdio_owner);
-    close_descriptors(child, kept_);
     if (plan_.pids) plan_.pids.join(child, plan_.mounts);
     if (plan_.user) prepare_as_host(child);
   }

@@ -5,9 +5,17 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { type Frame, Type } from "./call.ts";
-import { childrenOf, errorOf, expectNeverRan, freeze, hangingStart, processesInFreezer } from "./frozen.ts";
-import { isAlive, until, withPod } from "./monitor-pod.ts";
+import { type Call, type Frame, Type } from "./call.ts";
+import {
+  childrenOf,
+  errorOf,
+  expectNeverRan,
+  freeze,
+  hangingStart,
+  hasV1Freezer,
+  processesInFreezer,
+} from "./frozen.ts";
+import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
 
 const sigterm = 15;
 const sigkill = 9;
@@ -31,6 +39,45 @@ describe("A2: what hangs on its way into a container", () => {
       freeze(pod, "frozen", false);
       await until("they are gone", () => childrenOf(pod.pid).length === 2);
       expect(await pod.execOutput("frozen", "echo", "in")).toBe("in\n");
+    });
+  });
+
+  // With cgroup v2 it is in the cgroup from its first moment, and can let go of nothing.
+  describe.runIf(hasV1Freezer)("holds no end of its neighbours' streams:", () => {
+    async function expectStdinEnds(pod: TestPod, hang: () => Promise<Call>): Promise<void> {
+      const cat = pod.exec("other", ["cat"], { stdin: true });
+      await cat.frame(Type.started);
+      const hanging = await hang();
+      cat.send(Type.stdin, "text");
+      cat.send(Type.stdinClose);
+      expect(await Promise.race([cat.frame(Type.reply), sleep(2000)])).toEqual({ exit_code: 0, signal: 0 });
+      expect(cat.output()).toBe("text");
+      hanging.socket.destroy();
+    }
+
+    test("an exec", async () => {
+      await withPod({}, async (pod) => {
+        for (const id of ["frozen", "other"]) await pod.run(id, {});
+        freeze(pod, "frozen", true);
+        const before = processesInFreezer(pod, "frozen").length;
+        await expectStdinEnds(pod, async () => {
+          const exec = pod.exec("frozen", ["true"]);
+          await until("it hangs", () => processesInFreezer(pod, "frozen").length > before);
+          return exec;
+        });
+        freeze(pod, "frozen", false);
+      });
+    });
+
+    test("a start", async () => {
+      await withPod({}, async (pod) => {
+        await pod.run("other", {});
+        await expectStdinEnds(pod, async () => {
+          const start = await hangingStart(pod);
+          await until("it hangs", () => processesInFreezer(pod, "a").length > 0);
+          return start;
+        });
+      });
     });
   });
 });

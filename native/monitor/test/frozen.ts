@@ -23,7 +23,7 @@ export function childrenOf(pid: number): number[] {
   return numbersIn(`/proc/${pid}/task/${pid}/children`);
 }
 
-const hasV1Freezer = existsSync("/sys/fs/cgroup/freezer");
+export const hasV1Freezer = existsSync("/sys/fs/cgroup/freezer");
 
 function freezerOf(pod: TestPod, id: string): string {
   return join(hasV1Freezer ? "/sys/fs/cgroup/freezer" : "/sys/fs/cgroup", pod.cgroup, id);
