@@ -11,6 +11,7 @@
 #include <ranges>
 #include <string_view>
 
+#include "common/file.h"
 #include "monitor/cgroup/cgroupfs.h"
 #include "monitor/cgroup/v1.h"
 #include "monitor/cgroup/v2.h"
@@ -73,32 +74,23 @@ Status make_levels(const std::string& root, const std::string& path, Version ver
   return {};
 }
 
-// Children first. False: something is still inside, come again.
-Result<bool> remove_tree(const std::string& directory, int depth) {
-  if (rmdir(directory.c_str()) == 0 || errno == ENOENT) return true;
-  if (errno != EBUSY || depth > max_cgroup_depth) return fail_errno("remove the cgroup " + directory);
-  for (const std::string& child : TRY(child_cgroups(directory))) {
-    if (!TRY(remove_tree(child, depth + 1))) return false;
-  }
-  if (rmdir(directory.c_str()) == 0 || errno == ENOENT) return true;
-  if (errno == EBUSY) return false;
-  return fail_errno("remove the cgroup " + directory);
-}
-
-// SIGKILL to every process of one directory and of those below it.
-Status kill_members(const std::string& directory, int depth) {
-  Result<std::string> members = read_cgroup_file(directory + "/cgroup.procs");
-  if (!members) return members.error().error_number == ENOENT ? Status{} : std::unexpected(members.error());
-  const char* at = members->data();
-  const char* end = at + members->size();
-  while (at < end) {
-    pid_t pid = 0;
-    at = std::from_chars(at, end, pid).ptr + 1;
-    if (pid > 0 && kill(pid, SIGKILL) != 0 && errno != ESRCH) return fail_errno("kill the process in " + directory);
-  }
-  if (depth == max_cgroup_depth) return {};
-  for (const std::string& child : TRY(child_cgroups(directory))) TRY(kill_members(child, depth + 1));
-  return {};
+// SIGKILL to every process of a cgroup and of those below it.
+Status kill_members(const std::string& directory) {
+  return each_cgroup(directory, [](int parent, const std::string& name) -> Status {
+    const std::string path = name + "/cgroup.procs";
+    const Fd file(::openat(parent, path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file && errno == ENOENT) return {};
+    if (!file) return fail_errno("open " + path);
+    const std::string members = TRY(read_to_end(file.get(), max_cgroup_file, path));
+    const char* at = members.data();
+    const char* end = at + members.size();
+    while (at < end) {
+      pid_t pid = 0;
+      at = std::from_chars(at, end, pid).ptr + 1;
+      if (pid > 0 && kill(pid, SIGKILL) != 0 && errno != ESRCH) return fail_errno("kill the process in " + name);
+    }
+    return {};
+  });
 }
 
 // Without blocking: a dying process is counted in its cgroup for a moment longer.
@@ -190,10 +182,10 @@ Status Cgroup::kill_all() const {
     Status killed = write_cgroup_file(directory + "/cgroup.kill", "1");
     if (killed || access(directory.c_str(), F_OK) != 0) return {};
     // Linux before 5.14 has no cgroup.kill.
-    if (killed.error().error_number == ENOENT) return kill_members(directory, 0);
+    if (killed.error().error_number == ENOENT) return kill_members(directory);
     return killed;
   }
-  return kill_members(host_->v1_roots().front() + path_, 0);
+  return kill_members(host_->v1_roots().front() + path_);
 }
 
 Result<bool> Cgroup::remove() {
@@ -202,7 +194,7 @@ Result<bool> Cgroup::remove() {
   bool all = true;
   Status first_failure;
   for (const std::string& root : roots) {
-    Result<bool> removed = remove_tree(root + path_, 0);
+    Result<bool> removed = remove_cgroups(root + path_);
     if (removed) all = all && *removed;
     else if (first_failure) first_failure = std::unexpected(std::move(removed.error()));
   }

@@ -5,11 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
-#include <memory>
 
 #include "common/fd.h"
 #include "common/file.h"
+#include "common/tree.h"
 
 namespace keelson {
 
@@ -47,8 +48,6 @@ std::string CgroupHost::v1_root(std::string_view controller) const {
 
 namespace {
 
-constexpr size_t max_size = 4 << 20;  // a cgroup.procs of half a million processes
-
 struct Old {
   const std::string* file;
   std::string value;
@@ -71,10 +70,6 @@ class OpenFile {
   Fd fd_;
 };
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { closedir(directory); }
-};
-
 void take_back(const std::vector<Old>& done) {
   for (auto old = done.rbegin(); old != done.rend(); ++old) {
     // Best effort: the error that is reported is the one that stopped the writes.
@@ -85,7 +80,7 @@ void take_back(const std::vector<Old>& done) {
 }  // namespace
 
 Result<std::string> read_cgroup_file(const std::string& path) {
-  std::string text = TRY(read_file(path, max_size));
+  std::string text = TRY(read_file(path, max_cgroup_file));
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }
@@ -97,16 +92,69 @@ int64_t read_cgroup_number(const std::string& path) {
 
 Status write_cgroup_file(const std::string& path, std::string_view value) { return OpenFile().write(path, value); }
 
-Result<std::vector<std::string>> child_cgroups(const std::string& directory) {
-  std::vector<std::string> children;
-  std::unique_ptr<DIR, CloseDirectory> listing(opendir(directory.c_str()));
-  if (!listing && errno == ENOENT) return children;
-  if (!listing) return fail_errno("list the cgroup " + directory);
-  while (const dirent* entry = readdir(listing.get())) {
-    const std::string_view name = entry->d_name;
-    if (entry->d_type == DT_DIR && name != "." && name != "..") children.push_back(directory + "/" + entry->d_name);
+namespace {
+
+class Visit final : public TreeVisitor {
+ public:
+  explicit Visit(const std::function<Status(int, const std::string&)>& visit) : visit_(visit) {}
+  Result<bool> entry(int parent, const char* name, unsigned char type) override {
+    if (type != DT_DIR) return false;
+    TRY(visit_(parent, name));
+    return true;
   }
-  return children;
+
+ private:
+  const std::function<Status(int, const std::string&)>& visit_;
+};
+
+// Fails with EBUSY at one that has no cgroup inside any more, but a process.
+class Remove final : public TreeVisitor {
+ public:
+  Result<bool> entry(int parent, const char* name, unsigned char type) override {
+    if (type != DT_DIR) return false;
+    Status removed = leave(parent, name);
+    if (!removed && removed.error().error_number == EBUSY) return true;
+    TRY(std::move(removed));
+    return false;
+  }
+
+  Status leave(int parent, const char* name) override {
+    if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+    return fail_errno(std::string("remove the cgroup ") + name);
+  }
+
+  bool removes() const override { return true; }
+};
+
+Fd open_cgroup(const std::string& directory) { return Fd(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)); }
+
+// It may go at any moment.
+Status unless_gone(Status status) {
+  return !status && status.error().error_number == ENOENT ? Status{} : std::move(status);
+}
+
+}  // namespace
+
+Status each_cgroup(const std::string& directory, const std::function<Status(int, const std::string&)>& visit) {
+  TRY(visit(AT_FDCWD, directory));
+  const Fd top = open_cgroup(directory);
+  if (!top) return unless_gone(fail_errno("open the cgroup " + directory));
+  Visit visitor(visit);
+  return unless_gone(walk_tree(top.get(), visitor));
+}
+
+Result<bool> remove_cgroups(const std::string& directory) {
+  Remove remover;
+  if (!TRY(remover.entry(AT_FDCWD, directory.c_str(), DT_DIR))) return true;
+  const Fd top = open_cgroup(directory);
+  if (!top && errno == ENOENT) return true;
+  if (!top) return fail_errno("open the cgroup " + directory);
+  Status removed = walk_tree(top.get(), remover);
+  if (removed) removed = remover.leave(AT_FDCWD, directory.c_str());
+  if (removed) return true;
+  const int error = removed.error().error_number;
+  if (error == EBUSY || error == ENOENT) return false;
+  return std::unexpected(std::move(removed.error()));
 }
 
 Status CgroupWrites::commit() const {

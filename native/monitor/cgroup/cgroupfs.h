@@ -1,7 +1,9 @@
 // cgroupfs: where this host has its hierarchies mounted, and their small files and directories.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,16 +31,19 @@ class CgroupHost {
   std::vector<std::pair<std::string, std::string>> v1_;
 };
 
+constexpr size_t max_cgroup_file = 4 << 20;  // a cgroup.procs of half a million processes
+
 // A whole file without the newline at its end.
 Result<std::string> read_cgroup_file(const std::string& path);
 // The number that it holds; -1 when it cannot be read.
 int64_t read_cgroup_number(const std::string& path);
 Status write_cgroup_file(const std::string& path, std::string_view value);
 
-// How deep to walk below a container's cgroup: what it made inside its own is as deep as it likes.
-constexpr int max_cgroup_depth = 32;
-// The directories of the cgroups right below; none when it is gone itself.
-Result<std::vector<std::string>> child_cgroups(const std::string& directory);
+// Calls `visit` for the cgroup and all below it, of which a container may have made any number, at any depth: with the
+// directory above one and its name there. Nothing for one that is gone.
+Status each_cgroup(const std::string& directory, const std::function<Status(int parent, const std::string& name)>& visit);
+// Removes it and all below it that is empty. False: something is still inside, come again.
+Result<bool> remove_cgroups(const std::string& directory);
 
 // Writes that belong together: when one fails, those before it are taken back.
 class CgroupWrites {

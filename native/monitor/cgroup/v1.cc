@@ -1,6 +1,10 @@
 // Sources: cgroup-v1/*.rst, sched-bwc.rst, config-linux.md.
 #include "monitor/cgroup/v1.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/fd.h"
 #include "monitor/cgroup/devices.h"
 #include "monitor/cgroup/cgroupfs.h"
 
@@ -144,11 +148,14 @@ Status apply(const CgroupHost& host, const std::string& path, const Json& resour
   return wanted.commit();
 }
 
-void thaw(const std::string& directory, int depth) {
-  static_cast<void>(write_cgroup_file(directory + "/freezer.state", "THAWED"));
-  const auto children = child_cgroups(directory);
-  if (!children || depth == max_cgroup_depth) return;
-  for (const std::string& child : *children) thaw(child, depth + 1);
+void thaw(const std::string& directory) {
+  // Best effort: of what stays frozen the removal tells.
+  static_cast<void>(each_cgroup(directory, [](int parent, const std::string& name) -> Status {
+    constexpr std::string_view thawed = "THAWED";
+    const Fd state(openat(parent, (name + "/freezer.state").c_str(), O_WRONLY | O_CLOEXEC));
+    if (state) static_cast<void>(!write(state.get(), thawed.data(), thawed.size()));
+    return {};
+  }));
 }
 
 }  // namespace keelson::v1

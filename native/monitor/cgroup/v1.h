@@ -20,6 +20,6 @@ Status apply(const CgroupHost& host, const std::string& path, const Json& resour
 
 // For a directory of the freezer hierarchy and those below, each of which may have been frozen on its own: a process
 // in a frozen v1 cgroup does not even die.
-void thaw(const std::string& directory, int depth = 0);
+void thaw(const std::string& directory);
 
 }  // namespace keelson::v1

@@ -1,7 +1,9 @@
 // Cgroups on hierarchies that are plain directories: which paths are taken, and which files get what.
 #include "monitor/cgroup/cgroup.h"
 
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -177,6 +179,31 @@ void refuses_what_it_cannot_keep() {
   EXPECT(!apply(v2, R"({"devices": [{"allow": true, "access": "x"}]})"));
 }
 
+// As before Linux 5.14, which has no cgroup.kill.
+void kills_process_by_process_at_any_depth() {
+  Host host(Host::hybrid);
+  const pid_t child = fork();
+  if (child == 0) {
+    for (;;) pause();
+  }
+  const std::string name(120, 'x');  // longer paths than PATH_MAX
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::create_directories(host.directory.path() + "/unified/pod/c");
+  std::filesystem::current_path(host.directory.path() + "/unified/pod/c");
+  for (int level = 0; level < 40; ++level) {
+    EXPECT(mkdir(name.c_str(), 0755) == 0 && chdir(name.c_str()) == 0);
+  }
+  std::ofstream("cgroup.procs") << child << "\n";
+  std::filesystem::current_path(before);
+  EXPECT(Cgroup::open(host.hierarchies, "/pod/c").kill_all().has_value());
+  int status = 0;
+  for (int wait = 0; waitpid(child, &status, WNOHANG) == 0; ++wait) {
+    if (wait == 200) kill(child, SIGTERM);
+    usleep(10'000);
+  }
+  EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
 size_t times(const std::string& line, const std::string& rules_json) {
   const auto json = parse_json(rules_json);
   const auto rules = parse_device_rules(*json);
@@ -205,6 +232,7 @@ std::vector<Test> cgroup_tests() {
       {"cgroup: notices OOM kills once", notices_oom_kills_once},
       {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
       {"cgroup: grants rights once", grants_rights_once},
+      {"cgroup: kills process by process at any depth", kills_process_by_process_at_any_depth},
   };
 }
 

@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 import { Type } from "./call.ts";
@@ -132,6 +133,28 @@ test("a frozen container is killed at the deadline, and with it what it froze be
     const stopped = await pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 200 });
     expect(stopped).toMatchObject({ state: "exited", signal: sigkill });
     expect(performance.now() - began).toBeLessThan(2000);
+  });
+});
+
+test("what a container nested 40 cgroups deep, with a path longer than PATH_MAX, dies and goes with it", async () => {
+  const nest = [
+    "import os, sys",
+    "os.chdir(sys.argv[1])",
+    "for name in ['x' * 120] * 40: os.mkdir(name); os.chdir(name)",
+    "open('cgroup.procs', 'w').write(sys.argv[2])",
+    "frozen = os.path.exists('freezer.state')",
+    "open('freezer.state' if frozen else 'cgroup.freeze', 'w').write('FROZEN' if frozen else '1')",
+  ].join("\n");
+  await withPod({}, async (pod) => {
+    const { pid } = await pod.run("a", { args: ["sh", "-c", "sleep 1000000 & wait"] });
+    const children = () => readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
+    await until("it has a child", () => children() !== "");
+    const roots = ["/sys/fs/cgroup/freezer", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    for (const root of roots.filter((path) => existsSync(join(path, pod.cgroup, "a"))))
+      execFileSync("python3", ["-c", nest, join(root, pod.cgroup, "a"), children()]);
+    const stop = pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 200 });
+    expect(await Promise.race([stop, sleep(2000)])).toMatchObject({ state: "exited" });
+    expect(await pod.ask("delete", { id: "a" })).toEqual({});
   });
 });
 
