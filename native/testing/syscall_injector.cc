@@ -1,5 +1,5 @@
 // An attacker in a container with CAP_SYS_PTRACE, for life.test.ts: has process 1 of its PID namespace open a socket, by
-// ptrace(2), and prints "result N", what that call gave there. Of x86-64 alone.
+// ptrace(2), and prints "result N", what that call gave there. With "spin" it has that process run for ever. Of x86-64 alone.
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,7 +20,7 @@ int fail(const char* what) {
 
 }  // namespace
 
-int main() {
+int main(int count, char**) {
   int status = 0;
   user_regs_struct registers = {};
   if (ptrace(PTRACE_SEIZE, victim, nullptr, nullptr) != 0) return fail("seize");
@@ -30,6 +30,12 @@ int main() {
   // It waits in a system call, so the instruction before the next one is what it takes to make another.
   registers.rip -= length_of_syscall_instruction;
   registers.orig_rax = ~0UL;  // or the kernel would go on with the call that was interrupted
+  if (count > 1) {
+    constexpr long jump_to_itself = 0xfeeb;
+    if (ptrace(PTRACE_POKETEXT, victim, registers.rip, jump_to_itself) != 0) return fail("write the code");
+    if (ptrace(PTRACE_SETREGS, victim, nullptr, &registers) != 0) return fail("write the registers");
+    return ptrace(PTRACE_DETACH, victim, nullptr, nullptr) == 0 ? 0 : fail("detach");
+  }
   registers.rax = SYS_socket;
   registers.rdi = AF_UNIX;
   registers.rsi = SOCK_STREAM;

@@ -69,7 +69,8 @@ namespace keelson {
   step(use_image_directory, "use the image's")                                       \
   step(check_proc, "check that a procfs is at")                                      \
   step(make_volume_writable, "keep writable")                                        \
-  step(make_namespaces, "make the namespaces")
+  step(make_namespaces, "make the namespaces")                                       \
+  step(set_limit, "set the limit of")
 
 enum class Step : uint8_t {
 #define KEELSON_NAME(name, words) name,

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -258,8 +259,16 @@ void leave_procfs(const Child& child) {
   child.send(space.get());
 }
 
-// A container with CAP_SYS_PTRACE can have this process make any system call, and it has neither the container's cgroup nor
-// its filter: nothing is left but the two below, which give nothing.
+// A container with CAP_SYS_PTRACE can run code of its own in this process, which has neither the container's cgroup nor its
+// filter. It does nothing itself (the kernel reaps in the orphan's own time), so limits can be as low as they go.
+void limit_resources(const Child& child) {
+  constexpr rlimit none = {0, 0};
+  constexpr rlimit seconds = {2, 2};
+  child.check(setrlimit(RLIMIT_AS, &none), Step::set_limit, "memory");  // no more than it has
+  child.check(setrlimit(RLIMIT_CPU, &seconds), Step::set_limit, "processor time");
+}
+
+// Of system calls nothing is left but these two, which give nothing.
 void allow_only_waiting(const Child& child) {
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
@@ -295,6 +304,7 @@ class SandboxInit final : public Procedure {
     child.check(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), Step::reset_signals);
     // With SIGCHLD ignored the kernel reaps every orphan by itself.
     signal(SIGCHLD, SIG_IGN);
+    limit_resources(child);
     // The last step whose failure can be told.
     allow_only_waiting(child);
     child.settle();

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 import { Type } from "./call.ts";
 import { isAlive, monitorBinary, spawnMonitor, type TestPod, until, withPod } from "./monitor-pod.ts";
@@ -188,25 +188,37 @@ test("the shared init reaps orphans and may do nothing but wait", async () => {
     const status = readFileSync(`/proc/${pod.ready.init_pid}/status`, "utf8");
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     expect(status).toMatch(/^Seccomp:\t2$/m);
+    expect(readFileSync(`/proc/${pod.ready.init_pid}/limits`, "utf8")).toMatch(/^Max address space +0 +0 /m);
     const orphan = (await pod.execOutput("a", "sh", "-c", "sleep 1 >/dev/null 2>&1 & echo $!")).trim();
     expect(await pod.execOutput("a", "grep", "PPid", `/proc/${orphan}/status`)).toBe("PPid:\t1\n");
     await pod.execOutput("a", "sh", "-c", `while [ -e /proc/${orphan} ]; do sleep 0.02; done`);
   });
 });
 
-test.runIf(process.arch === "x64")(
-  "a system call that a container with CAP_SYS_PTRACE injects into the shared init gives nothing and ends the pod",
-  async () => {
+describe.runIf(process.arch === "x64")("a container with CAP_SYS_PTRACE", () => {
+  async function attack(pod: TestPod, ...args: string[]): Promise<void> {
+    const injector = join(pod.directory, "layer/bin/injector");
+    execFileSync("g++", ["-static", "-o", injector, join(import.meta.dirname, "../../testing/syscall_injector.cc")]);
+    await pod.run("a", { args: ["injector", ...args], capabilities: ["CAP_SYS_PTRACE"] });
+    await pod.exited("a");
+  }
+
+  test("gains nothing by a system call that it injects into the shared init, and ends the pod", async () => {
     await withPod({ pid: "pod" }, async (pod) => {
-      const injector = join(pod.directory, "layer/bin/injector");
-      execFileSync("g++", ["-static", "-o", injector, join(import.meta.dirname, "../../testing/syscall_injector.cc")]);
-      await pod.run("a", { args: ["injector"], capabilities: ["CAP_SYS_PTRACE"] });
-      await pod.exited("a");
+      await attack(pod);
       expect(pod.logLines("a")).toEqual(["stdout F injected"]);
       await until("the init is gone", () => pod.warnings().includes("PID namespace died with exit code 159")); // SIGSYS
     });
-  },
-);
+  });
+
+  test("gets some seconds of a processor out of the shared init, and ends the pod", async () => {
+    await withPod({ pid: "pod" }, async (pod) => {
+      await attack(pod, "spin");
+      expect(pod.logLines("a")).toEqual([]);
+      await until("the init is gone", () => pod.warnings().includes("PID namespace died with exit code 137"));
+    });
+  });
+});
 
 test("when the shared init dies every container is reported", async () => {
   await withPod({ pid: "pod" }, async (pod) => {
