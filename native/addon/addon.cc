@@ -313,10 +313,7 @@ class Apart final {
         object_(std::move(object)),
         work_(std::move(work)),
         convert_(convert),
-        finished_(Finished::New(env, "keelson", 0, 1, this)) {
-    // The daemon ends without it.
-    finished_.Unref(env);
-  }
+        finished_(Finished::New(env, "keelson", 0, 1, this)) {}
 
   static void* execute(void* argument) {
     auto* call = static_cast<Apart*>(argument);

@@ -2,6 +2,7 @@
 ADDON_FUNCTIONS := $(filter-out addon/addon.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
 ADDON_PARTS := $(call objects,$(OBJECTS),$(ADDON_FUNCTIONS))
 $(OBJECTS)/addon/%: PART_FLAGS = -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
+  -DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
 
 all: $(BUILD)/keelson.node $(BUILD)/testing/seccomp-probe

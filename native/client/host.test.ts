@@ -63,6 +63,15 @@ describe("arguments", () => {
   });
 });
 
+it.each(["", "process.exit(0)"])("lets a process end with calls under way: %s", (end) => {
+  const program = `
+    import { loadHost } from ${JSON.stringify(join(import.meta.dirname, "host.ts"))};
+    const host = loadHost();
+    for (let calls = 0; calls < 50; calls += 1) host.presentPath("/usr").then(() => host.readFiles(["/none"], 1));
+    ${end}`;
+  execFileSync(process.execPath, ["--input-type=module", "--eval", program], { stdio: "inherit" });
+});
+
 it("makes an empty mount namespace, and leaves this process's mounts, root and directory as they are", async () => {
   // Below these places other tests mount and unmount meanwhile.
   const isOthers = (line: string) => /^\S+ \S+ \S+ \S+ \/(tmp|run|sys)\//.test(line);
