@@ -325,7 +325,9 @@ it("watches under way keep nothing of the blocks that Node.js cuts small buffers
       await monitor.watch(abort.signal)[Symbol.asyncIterator]().next();
       for (const _ of [1, 2]) Buffer.allocUnsafe(fillsABlock);
     }
-    expect(bytesOfBuffers() - before).toBeLessThan((watches / 4) * Buffer.poolSize);
+    // V8 frees what it has collected on a thread of its own.
+    const most = (watches / 4) * Buffer.poolSize;
+    await expect.poll(() => bytesOfBuffers() - before, { timeout: 10_000 }).toBeLessThan(most);
     abort.abort();
   });
 });
