@@ -4,9 +4,8 @@ import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdTime, pass } from "./testing/clock.ts";
-import { containerConfig } from "./testing/configs.ts";
+import { containerConfig, mountOf } from "./testing/configs.ts";
 import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
-import type { Mount } from "./types.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
@@ -14,13 +13,6 @@ holdTime();
 
 async function bundles(sandboxId: string): Promise<string[]> {
   return await readdir(join(node().podDirectory(sandboxId), "containers"));
-}
-
-function mountOf(hostPath: string): Mount {
-  return {
-    ...{ containerPath: "/volume", hostPath, readonly: false, selinuxRelabel: false, propagation: "private" },
-    ...{ uidMappings: [], gidMappings: [], recursiveReadOnly: false, imageSubPath: "", mountOptions: [] },
-  };
 }
 
 test("a create makes layer, bundle and record, and no process", async () => {

@@ -1,6 +1,6 @@
 // Plain configs for tests; each test changes what it is about.
 
-import type { ContainerConfig, ContainerSecurity, SandboxConfig } from "../types.ts";
+import type { ContainerConfig, ContainerSecurity, Mount, SandboxConfig } from "../types.ts";
 
 export const podNamespaces = { network: "pod", pid: "container", ipc: "pod", targetId: "" } as const;
 
@@ -37,6 +37,13 @@ export function containerConfig(name: string, image: string, command: readonly s
     stdinOnce: false,
     tty: false,
     security: plainSecurity,
+  };
+}
+
+export function mountOf(hostPath: string): Mount {
+  return {
+    ...{ containerPath: "/volume", hostPath, readonly: false, selinuxRelabel: false, propagation: "private" },
+    ...{ uidMappings: [], gidMappings: [], recursiveReadOnly: false, imageSubPath: "", mountOptions: [] },
   };
 }
 

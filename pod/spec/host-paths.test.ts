@@ -1,0 +1,45 @@
+// Looks at the host's paths: many at once are no failure; those that do not end keep others waiting, and for no longer than
+// one look may take.
+
+import { expect, test } from "vitest";
+import { holdTime, pass, quiet } from "../testing/clock.ts";
+import { mountOf } from "../testing/configs.ts";
+import { HostPaths } from "./host-paths.ts";
+
+holdTime();
+
+test("a thousand volumes at once are all looked at, a bounded number at a time", async () => {
+  let [underWay, most] = [0, 0];
+  const paths = new HostPaths({
+    presentPath: async (path) => {
+      underWay += 1;
+      most = Math.max(most, underWay);
+      await quiet();
+      underWay -= 1;
+      return path;
+    },
+  });
+  const sources = Array.from({ length: 1000 }, (_, index) => `/volume/${index}`);
+  expect(await Promise.all(sources.map((source) => paths.present(mountOf(source))))).toEqual(sources);
+  expect(most).toBe(256);
+});
+
+test("where too many hang, another one is told so after its time, and is looked at at the next try once there is room", async () => {
+  const [hanging, asked] = [Promise.withResolvers<string>(), new Set<string>()];
+  const paths = new HostPaths({
+    presentPath: async (path) => {
+      asked.add(path);
+      return path.startsWith("/dead") ? await hanging.promise : path;
+    },
+  });
+  const look = (source: string) =>
+    expect(paths.present(mountOf(source))).rejects.toMatchObject({ code: "Unavailable" });
+  const dead = Array.from({ length: 256 }, (_, index) => look(`/dead/${index}`));
+  const refused = look("/good");
+  await pass(10_000);
+  await Promise.all([...dead, refused]);
+  expect(asked.has("/good")).toBe(false);
+  hanging.resolve("/there-again");
+  await quiet();
+  expect(await paths.present(mountOf("/good"))).toBe("/good");
+});
