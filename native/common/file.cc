@@ -1,6 +1,7 @@
 #include "common/file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,6 +43,16 @@ Status write_all(int fd, std::span<const uint8_t> bytes, const char* step) {
     bytes = bytes.subspan(static_cast<size_t>(put));
   }
   return {};
+}
+
+Status make_directories(const std::string& path, mode_t mode) {
+  for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string directory = path.substr(0, end);
+    if (!directory.empty() && ::mkdir(directory.c_str(), mode) != 0 && errno != EEXIST) {
+      return fail_errno("make the directory " + directory);
+    }
+    if (end == path.npos) return {};
+  }
 }
 
 }  // namespace keelson

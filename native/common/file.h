@@ -1,4 +1,4 @@
-// Reading a file whole, within a limit; writing all of what is there to write.
+// Reading a file whole, within a limit; writing all of what is there to write; directories that are to be there.
 #pragma once
 
 #include <sys/types.h>
@@ -21,6 +21,9 @@ Result<std::string> read_to_end(int fd, size_t limit, const std::string& name);
 
 // The same of the file at `path`.
 Result<std::string> read_file(const std::string& path, size_t limit);
+
+// The directory and those above it, as `mkdir -p` does; what is there stays as it is.
+Status make_directories(const std::string& path, mode_t mode);
 
 // write(2) until everything is written; `step` is for the error.
 Status write_all(int fd, std::span<const uint8_t> bytes, const char* step);

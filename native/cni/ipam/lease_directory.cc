@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,17 +18,6 @@ namespace {
 constexpr unsigned lock_limit_seconds = 20;
 // An id and an interface's name; what is longer is no lease.
 constexpr size_t lease_limit = 4096;
-
-// The directory and those above it, as `mkdir -p` does.
-Status make_directories(const std::string& path) {
-  for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
-    std::string part = path.substr(0, at);
-    if (!part.empty() && mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) {
-      return fail_errno("make the directory " + part);
-    }
-    if (at == std::string::npos) return {};
-  }
-}
 
 Result<std::optional<Fd>> open_directory(const std::string& path) {
   Fd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -120,7 +108,7 @@ bool Lease::belongs_to(const Invocation& invocation) const {
 Result<LeaseDirectory> LeaseDirectory::open(const std::string& path) {
   std::optional<Fd> directory = TRY(open_directory(path));
   if (!directory) {
-    TRY(make_directories(path));
+    TRY(make_directories(path, 0755));
     directory = TRY(open_directory(path));
   }
   if (!directory) return fail_errno("open the directory " + path, ENOENT);
