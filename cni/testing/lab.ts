@@ -213,14 +213,25 @@ export function nameOf(pod: PodNetwork): string {
   return pod.netns.slice("/run/netns/".length);
 }
 
-/** Takes back the rules that a failed test left: a comment of each names the network. */
+/** Takes back the rules that a test left, as one whose DEL fails does: a comment of each names the network. */
 async function dropRules(network: string): Promise<void> {
+  await dropMasquerade(network);
   const rules = (await run("iptables-save", "-t", "nat"))
     .split("\n")
     .filter((line) => line.includes(`\\"${network}\\"`));
   const chains = new Set(rules.map((line) => line.split(" ")[1]).filter((chain) => chain?.startsWith("CNI-")));
   for (const rule of rules) await run("sh", "-c", `iptables -w -t nat ${rule.replace("-A", "-D")}`);
   for (const chain of chains) await run("iptables", "-w", "-t", "nat", "-X", String(chain));
+}
+
+/** Those of Keelson's plugins. */
+async function dropMasquerade(network: string): Promise<void> {
+  const chain = ["inet", "cni_plugins_masquerade", "masq_checks"];
+  const listed = await run("nft", "-a", "list", "chain", ...chain).catch(() => "");
+  for (const line of listed.split("\n").filter((one) => one.includes(`, net: ${network}, `))) {
+    const [, handle = ""] = / # handle (\d+)$/.exec(line) ?? [];
+    await run("nft", "delete", "rule", ...chain, "handle", handle);
+  }
 }
 
 /** Waits until the condition holds, at most `deadlineMs`. */
