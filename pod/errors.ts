@@ -328,4 +328,9 @@ export const podErrors = catalogue({
     sentence: "Container {id} has no log file.",
     remedy: "Create it with a log_path, in a sandbox with a log_directory.",
   },
+  leaksUnknown: {
+    code: "FailedPrecondition",
+    sentence: "What belongs to no pod cannot be told: {directory} cannot be read: {reason}.",
+    remedy: "Look as root; a disk that fails has left its reason in the kernel's log.",
+  },
 });

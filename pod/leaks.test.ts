@@ -106,3 +106,15 @@ test("what goes between the two looks, or gets its record, is none", async () =>
   }, settleMs / 3);
   expect((await found).filter(({ id }) => id === going || id === coming)).toEqual([]);
 });
+
+test("where the records cannot be read that is said, and no pod is called a leak", async () => {
+  await using place = await emptyHost();
+  await mkdir(join(place.state, "pods", newId()));
+  const records = join(place.root, "state");
+  await rm(records, { recursive: true });
+  await writeFile(records, "");
+  await expect(findLeaks({ ...place, cgroups: await detectCgroups() }, settleMs)).rejects.toMatchObject({
+    code: "FailedPrecondition",
+    message: expect.stringContaining(`${records} cannot be read: ENOTDIR`),
+  });
+});

@@ -6,8 +6,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CgroupTree, readMountTable } from "../native/index.ts";
+import { type CgroupTree, firstLine, readMountTable } from "../native/index.ts";
 import { cgroupDirectories } from "./cgroups.ts";
+import { podErrors } from "./errors.ts";
 import { ownerOfScope } from "./systemd/scope-owner.ts";
 
 export type LeakKind =
@@ -42,7 +43,7 @@ export interface LeakPlaces {
 const idPattern = /[0-9a-f]{64}/;
 const secondLookMs = 2_000;
 
-/** Changes nothing. `settleMs` lies between the two looks. */
+/** Changes nothing. `settleMs` lies between the two looks. Rejects with leaksUnknown when a directory cannot be read. */
 export async function findLeaks(places: LeakPlaces, settleMs = secondLookMs): Promise<Leak[]> {
   const first = await look(places);
   if (first.length === 0) return first;
@@ -108,8 +109,12 @@ async function named(kind: LeakKind, directory: string): Promise<Leak[]> {
   return all.flatMap((name) => idIn(name).map((id) => ({ kind, object: join(directory, name), id })));
 }
 
+/** Missing is empty. Unread is neither: without the records every pod would be a leak. */
 async function names(directory: string): Promise<string[]> {
-  return await readdir(directory).catch(() => []);
+  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw podErrors.leaksUnknown({ directory, reason: firstLine(error) }, error);
+  });
 }
 
 /** The first id in a name, as none or one. */

@@ -103,9 +103,10 @@ Options:
   --config FILE         Read FILE instead of ${defaultConfigFile}.
   --root DIR, --state DIR, --cni-conf-dir DIR, --cni-bin-dir DIR
                         As for serve.
-  --leaks               Instead: list monitors, pods' directories, mounts, network namespaces, cgroups,
-                        network leases and writable layers that belong to no pod, each with the way to be
-                        rid of it. It looks twice, two seconds apart: what a request is about is no leak.
+  --leaks               Instead, as root: list monitors, pods' directories, mounts, network namespaces,
+                        cgroups, network leases and writable layers that belong to no pod, each with the
+                        way to be rid of it. It looks twice, two seconds apart: what a request is about is
+                        no leak.
   --output FORMAT       text or json. [text]
 
 Exit status:

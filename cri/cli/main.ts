@@ -83,8 +83,7 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
 
 async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   const config = await readConfig();
-  const uid = process.getuid?.() ?? -1;
-  if (uid !== 0) throw criErrors.notRoot({ command: "serve", uid });
+  asRoot("serve");
   const log = jsonLog(
     config.logLevel,
     (line) => process.stderr.write(line),
@@ -118,6 +117,7 @@ async function runCheck(config: Config, output: Output): Promise<number> {
 }
 
 async function runLeaks(config: Config, output: Output): Promise<number> {
+  asRoot("check --leaks");
   const { leakReport } = await import("./leaks.ts");
   const { text, count } = await leakReport(config, output);
   process.stdout.write(text);
@@ -142,8 +142,7 @@ async function runManifests(files: readonly string[], flags: Flags): Promise<num
   const { down = false, logs = false } = flags;
   if (down && logs) throw usage("keelson play takes one of --down and --logs", "keelson play --help");
   const { socket, root } = await configFor("play", [], flags);
-  const uid = process.getuid?.() ?? -1;
-  if (uid !== 0) throw criErrors.notRoot({ command: "play", uid });
+  asRoot("play");
   const { runPlay } = await import("./play.ts");
   return await runPlay({ files, socket, root, down, logs });
 }
@@ -189,6 +188,11 @@ function printVersion(output: Output): number {
     output === "json" ? json({ keelson: version(), node }) : `keelson ${version()} (Node.js ${node})\n`,
   );
   return 0;
+}
+
+function asRoot(command: string): void {
+  const uid = process.getuid?.() ?? -1;
+  if (uid !== 0) throw criErrors.notRoot({ command, uid });
 }
 
 function noOperands(command: string, operands: readonly string[]): void {
