@@ -38,6 +38,11 @@ export const criErrors = catalogue({
     sentence: "Figures cannot be served at {address}: {reason}.",
     remedy: "Set metrics.address to an address of this host with a free port, or leave it out.",
   },
+  streamingAddress: {
+    code: "FailedPrecondition",
+    sentence: "Exec, attach and port-forward cannot be served at {address}: {reason}.",
+    remedy: "Set streaming.port to a free port, or to 0 for any; streaming.address is to be one of this host's.",
+  },
   tooManyStreams: {
     code: "ResourceExhausted",
     sentence: "{limit} streaming URLs are waiting for their clients already.",
@@ -96,7 +101,7 @@ export const criErrors = catalogue({
   socketFailed: {
     code: "Internal",
     sentence: "Listening on {path} failed: {reason}.",
-    remedy: "Check that the directory can be written to and the path is at most 100 bytes long.",
+    remedy: "Check that the directory can be written to and the path is at most 99 bytes long.",
   },
   socketNotInherited: {
     code: "InvalidArgument",

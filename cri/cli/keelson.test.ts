@@ -3,11 +3,12 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { access, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { nativePaths } from "../../native/index.ts";
 import { connect, failure } from "../api/testing/client.ts";
 import { serveEdge } from "../api/testing/edge.ts";
@@ -328,6 +329,23 @@ describe("keelson serve", () => {
     const { child, lines } = daemon("--config", file);
     expect(await once(child, "exit")).toEqual([2, null]);
     expect(lines.join("\n")).toMatch(/get gone, so none of them would start: .*\/no\/such\/runc .*ENOENT/);
+  });
+
+  test.each([
+    ["streaming", "Exec, attach and port-forward cannot be served at", (port: number) => `port = ${port}`],
+    ["metrics", "Figures cannot be served at", (port: number) => `address = "127.0.0.1:${port}"`],
+  ])("names the setting whose port is taken: %s", async (table, sentence, setting) => {
+    const taken = createServer().listen(0, "127.0.0.1");
+    onTestFinished(() => void taken.close());
+    await once(taken, "listening");
+    const address = taken.address();
+    const port = typeof address === "object" && address !== null ? address.port : 0;
+    const file = join(directory, "config.toml");
+    await writeFile(file, `[${table}]\n${setting(port)}\n`);
+    const { child, lines } = daemon("--config", file);
+    expect(await once(child, "exit")).toEqual([1, null]);
+    expect(lines.join("\n")).toContain(`${sentence} 127.0.0.1:${port}: listen EADDRINUSE`);
+    expect(lines.join("\n")).toMatch(new RegExp(`Set ${table}\\.(port|address) to `));
   });
 
   test("SIGUSR1 opens no debugger, not even before it is listened to", async () => {

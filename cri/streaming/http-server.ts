@@ -55,6 +55,7 @@ export interface StreamingOptions {
   readonly port: number;
 }
 
+/** Rejects with FailedPrecondition when the port is taken, or the address is not this host's. */
 export async function startStreamingServer(options: StreamingOptions): Promise<StreamingServer> {
   const tokens = new Tokens<StreamTarget>(() => performance.now());
   const connections = new Connections();
@@ -86,7 +87,11 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
 }
 
 async function listen(server: Server, { address, port }: StreamingOptions): Promise<AddressInfo> {
-  await once(server.listen(port, address), "listening");
+  try {
+    await once(server.listen(port, address), "listening");
+  } catch (error) {
+    throw criErrors.streamingAddress({ address: `${address}:${port}`, reason: messageOf(error) }, error);
+  }
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new TypeError("an HTTP server without an address");
   return bound;
