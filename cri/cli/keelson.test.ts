@@ -111,6 +111,10 @@ describe("the command line", () => {
   test.each([
     [["serv"], "There is no command serv. See keelson --help."],
     [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],
+    [["serve", "--root", "--state", "/x"], "Option '--root' argument is ambiguous. See keelson --help."],
+    [["check", "--down"], "keelson check takes no --down. See keelson check --help."],
+    [["config", "--output", "json"], "keelson config takes no --output. See keelson config --help."],
+    [["status", "--log-level", "debug"], "keelson status takes no --log-level. See keelson status --help."],
     [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
     [
       ["image", "save"],

@@ -2,11 +2,11 @@
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { KeelsonError, loadHost, messageOf } from "../../native/index.ts";
+import { firstLine, KeelsonError, loadHost, messageOf } from "../../native/index.ts";
 import { exhausted } from "../api/resource-exhausted.ts";
 import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
-import { imageVerbs, options } from "./commands.ts";
+import { commands, imageVerbs, options } from "./commands.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
 import { type Config, loadConfig, printConfig } from "./config.ts";
 import { overview, pages } from "./help.ts";
@@ -51,14 +51,7 @@ function endWithOutput(): void {
 }
 
 async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
-  for (const [name, owner] of [
-    ["down", "play"],
-    ["logs", "play"],
-    ["default", "config"],
-    ["leaks", "check"],
-  ] as const)
-    if (flags[name] && command !== owner)
-      throw usage(`keelson ${command} takes no --${name}`, `keelson ${command} --help`);
+  noForeignOptions(command, flags);
   switch (command) {
     case "serve":
       return await runDaemon(() => configFor(command, rest, flags));
@@ -158,7 +151,8 @@ function parseCommandLine(args: string[]) {
   try {
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (error) {
-    const [problem = ""] = messageOf(error).split(". ");
+    // Node's advice, on more lines or behind the sentence, is for programs that take other forms.
+    const [problem = ""] = firstLine(error).split(/\.(?: |$)/);
     throw usage(problem, "keelson --help");
   }
 }
@@ -193,6 +187,13 @@ function printVersion(output: Output): number {
 function asRoot(command: string): void {
   const uid = process.getuid?.() ?? -1;
   if (uid !== 0) throw criErrors.notRoot({ command, uid });
+}
+
+/** An option of another command would be without effect. */
+function noForeignOptions(command: string, flags: Flags): void {
+  const own: readonly string[] | undefined = commands.find(({ name }) => name === command)?.options;
+  const foreign = Object.keys(flags).find((name) => own?.includes(name) === false);
+  if (foreign !== undefined) throw usage(`keelson ${command} takes no --${foreign}`, `keelson ${command} --help`);
 }
 
 function noOperands(command: string, operands: readonly string[]): void {
