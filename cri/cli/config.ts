@@ -1,6 +1,7 @@
 // The daemon's configuration: embedded defaults, config.toml, its drop-ins, flags; later ones win.
 
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
 import type { CgroupDriver } from "../../pod/index.ts";
@@ -88,6 +89,15 @@ export function printConfig(config: Config): string {
       handlers: Object.fromEntries([...config.handlers].map(([handler, binary]) => [handler, { binary }])),
     },
   });
+}
+
+/** Whose values differ, as the file names them. */
+export function changedKeys(old: Config, read: Config): string[] {
+  const { handlerBinary: _, ...others } = settings;
+  const known = { ...others, handlers: { key: "runtime.handlers" } } satisfies Record<keyof Config, { key: string }>;
+  return Object.entries(known)
+    .filter(([name]) => !isDeepStrictEqual(Reflect.get(old, name), Reflect.get(read, name)))
+    .map(([, { key }]) => key);
 }
 
 function handlersOf(values: SettingValues): Map<string, string> {

@@ -298,7 +298,9 @@ describe("keelson serve", () => {
       running.child.kill("SIGHUP");
       await until(() => running.lines.slice(from).some((line) => line.includes(answer)));
     };
-    await reload('[log]\nlevel = "debug"\n[streaming]\nport = 9\n', '"afterRestart":["streamingPort"]');
+    await reload('[log]\nlevel = "debug"\n[streaming]\nport = 9\n', '"afterRestart":["streaming.port"]');
+    const handler = '[runtime.handlers.runc]\nbinary = "/usr/bin/runc"\n';
+    await reload(`[log]\nlevel = "debug"\n${handler}`, '"afterRestart":["runtime.handlers"]');
     await client.call("Version");
     await until(() => running.lines.some((line) => line.includes('"level":"debug"') && line.includes('"Version"')));
     await reload("[log\n", "is not TOML");

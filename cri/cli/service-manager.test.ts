@@ -111,7 +111,7 @@ describe("the daemon under a service manager", () => {
     await configure('[runtime]\ndefault_handler = "other"\n');
     const wrong = next("READY");
     signal(1);
-    expect(await wrong).toMatchObject({ STATUS: "A restart is needed for defaultHandler" });
+    expect(await wrong).toMatchObject({ STATUS: "A restart is needed for runtime.default_handler" });
 
     const stopping = next("STOPPING");
     signal(15);

@@ -6,10 +6,9 @@
 // SIGUSR1  logs the work in progress (work-list.ts).
 // SIGUSR2  has no meaning and no effect.
 
-import { isDeepStrictEqual } from "node:util";
 import { firstLine, type Host } from "../../native/index.ts";
 import type { LeveledLog } from "../log.ts";
-import type { Config } from "./config.ts";
+import { type Config, changedKeys } from "./config.ts";
 import type { ServiceManager } from "./service-manager.ts";
 import type { WorkList } from "./work-list.ts";
 
@@ -38,12 +37,10 @@ export function handleSignals({ host, config, readConfig, log, work, manager }: 
 /** A wrong configuration changes nothing. Answers what became of it. */
 async function reloadConfig(old: Config, readConfig: () => Promise<Config>, log: LeveledLog): Promise<string> {
   try {
-    const { logLevel, ...rest } = await readConfig();
-    const { logLevel: _, ...before } = old;
+    const read = await readConfig();
+    const { logLevel } = read;
     log.setLevel(logLevel);
-    const waiting = Object.entries(rest)
-      .filter(([key, value]) => !isDeepStrictEqual(value, Reflect.get(before, key)))
-      .map(([key]) => key);
+    const waiting = changedKeys({ ...old, logLevel }, read);
     log("info", "configuration reloaded", { logLevel, afterRestart: waiting });
     return waiting.length === 0 ? "Configuration reloaded" : `A restart is needed for ${waiting.join(", ")}`;
   } catch (error) {
