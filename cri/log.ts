@@ -7,13 +7,33 @@ const severity: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 
 /** A log whose threshold can be moved while it is in use. */
 export type LeveledLog = Log & { setLevel(level: LogLevel): void };
 
-/** Lines of `level` and above go to `write`, each with its newline; times are UTC to the millisecond. */
-export function jsonLog(level: LogLevel, write: (line: string) => void, now: () => Date): LeveledLog {
+/** What the log is written to. */
+export interface LogStream {
+  write(line: string): unknown;
+  /** Bytes, or characters, that its reader has not taken yet. */
+  readonly writableLength: number;
+}
+
+/** Of lines that nobody reads. A reader that stands still (a journal on a disk that hangs) must not fill the memory. */
+const unreadLimit = 4 << 20;
+
+/** Writes lines of `level` and above; times are UTC to the millisecond. */
+export function jsonLog(level: LogLevel, stream: LogStream, now: () => Date): LeveledLog {
   let threshold = severity[level];
+  let dropped = 0;
+  const write: Log = (lineLevel, message, fields) => {
+    const line = { time: now().toISOString(), level: lineLevel, message, ...fields };
+    stream.write(`${JSON.stringify(line, (_key, value) => (typeof value === "bigint" ? String(value) : value))}\n`);
+  };
   const log: Log = (lineLevel, message, fields) => {
     if (severity[lineLevel] < threshold) return;
-    const line = { time: now().toISOString(), level: lineLevel, message, ...fields };
-    write(`${JSON.stringify(line, (_key, value) => (typeof value === "bigint" ? String(value) : value))}\n`);
+    if (stream.writableLength > unreadLimit) {
+      dropped += 1;
+      return;
+    }
+    if (dropped > 0) write("warn", "lines of the log were dropped, as nobody read them", { lines: dropped });
+    dropped = 0;
+    write(lineLevel, message, fields);
   };
   const setLevel = (next: LogLevel) => {
     threshold = severity[next];

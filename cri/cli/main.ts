@@ -77,11 +77,7 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
 async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   const config = await readConfig();
   asRoot("serve");
-  const log = jsonLog(
-    config.logLevel,
-    (line) => process.stderr.write(line),
-    () => new Date(),
-  );
+  const log = jsonLog(config.logLevel, process.stderr, () => new Date());
   const host = loadHost();
   const work = new WorkList();
   const manager = await serviceManager(process.env, host, log);
