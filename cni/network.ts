@@ -42,7 +42,7 @@ export interface NetworkLimits {
   readonly giveUpMs: number;
 }
 
-export const defaultLimits: NetworkLimits = {
+const defaultLimits: NetworkLimits = {
   pluginMs: 60_000,
   teardownMs: 60_000,
   statusMs: 10_000,

@@ -6,7 +6,7 @@ import type { ContainerId, SandboxId } from "./types.ts";
 
 const fullId = /^[0-9a-f]{64}$/;
 
-export function isSandboxId(text: string): text is SandboxId {
+function isSandboxId(text: string): text is SandboxId {
   return fullId.test(text);
 }
 

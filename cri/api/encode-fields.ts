@@ -53,7 +53,7 @@ function jsonValue(_key: string, value: unknown): unknown {
 }
 
 /** Object.fromEntries defines own properties, __proto__ too. */
-export function encodeMap(map: StringMap): Record<string, string> {
+function encodeMap(map: StringMap): Record<string, string> {
   return Object.fromEntries(map);
 }
 

@@ -12,8 +12,6 @@ const answerMs = 10_000;
 /** Reading, fetching and unpacking a large image takes its time; past this the daemon is taken for stuck. */
 const transferMs = 60 * 60_000;
 
-export type DaemonClient = ReturnType<typeof connectDaemon>;
-
 /** Calls of the daemon at `socket`. They reject with the daemon's own sentence, or with why nobody answers. */
 export function connectDaemon(socket: string) {
   const { client, method, stream } = connectCalls(socket);

@@ -9,10 +9,9 @@ const maxText = 300;
 export class WorkList {
   /** In the order of its start; the limits on calls, pods and plugins bound it. */
   readonly #works = new Set<Work>();
-  readonly #leave: () => void;
 
   constructor() {
-    this.#leave = watchWork(
+    watchWork(
       (work) => this.#works.add(work),
       (work) => this.#works.delete(work),
     );
@@ -50,10 +49,6 @@ export class WorkList {
       heapUsed,
       external,
     });
-  }
-
-  close(): void {
-    this.#leave();
   }
 
   #counts(): Record<string, number> {

@@ -28,7 +28,7 @@ export interface VolumeOptions {
 }
 
 /** Of the directory of a pod: where each of its volumes is that lives and dies with it. */
-export function volumesDirectory(podDirectory: string): string {
+function volumesDirectory(podDirectory: string): string {
   return join(podDirectory, "volumes");
 }
 

@@ -30,7 +30,7 @@ export const commandProtocols = [
   "channel.k8s.io",
   "base64.channel.k8s.io",
 ];
-export const tunnelProtocol = "SPDY/3.1+portforward.k8s.io";
+const tunnelProtocol = "SPDY/3.1+portforward.k8s.io";
 export const portProtocols = [tunnelProtocol, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 
 /** The handshake; `protocol` is what was negotiated, "" when the client named none. */

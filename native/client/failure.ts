@@ -2,7 +2,7 @@
 // in an ERROR frame of the monitor or in a rejection of the addon.
 
 /** The words of `kind` in PROTOCOL.md; `limit` is only the unpacker's. */
-export const failureKinds = [
+const failureKinds = [
   "protocol",
   "busy",
   "not_found",

@@ -11,7 +11,7 @@ import { conmonProgram, ociHandlers } from "../../fixtures/oci-runtimes.ts";
 import { toolsDirectory } from "../../fixtures/tools.ts";
 
 export const crioVersion = "v1.36.3";
-export const cniPluginsVersion = "v1.9.1";
+const cniPluginsVersion = "v1.9.1";
 
 /** As it is passed from main.ts to inside.ts; a path that is absent could not be had. */
 export interface Programs {

@@ -21,13 +21,6 @@ export interface Scene extends AsyncDisposable {
   readonly bystander: string;
 }
 
-/** What a case gives to the requests it is about, and how it takes its hindrance away. */
-export interface Hindered {
-  readonly lift: Lift;
-  /** Members to add to the request. */
-  readonly config?: object;
-}
-
 /** The object a hindrance is about. */
 export interface Target {
   readonly scene: Scene;

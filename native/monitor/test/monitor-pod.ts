@@ -302,7 +302,7 @@ export async function spawnMonitor(
   return { child, ready: fields(payload) };
 }
 
-export function isState(value: unknown): value is State {
+function isState(value: unknown): value is State {
   return typeof value === "object" && value !== null;
 }
 
