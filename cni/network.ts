@@ -95,7 +95,7 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const pins = createPins(join(options.runDir, "netns"), options.host);
   await pins
     .releaseOthers(new Set(failed.map(({ target }) => target.containerId)))
-    .catch((error: unknown) => log("warn", "network namespace not let go", { error: messageOf(error) }));
+    .catch((error: unknown) => log("warn", "network namespace not released", { error: messageOf(error) }));
   const begun = new AbortController();
   const due = new AbortController();
   const end = { begun: begun.signal, due: due.signal };

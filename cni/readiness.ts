@@ -117,7 +117,7 @@ function notReady(message: string): NetworkReadiness {
 }
 
 function report(config: LoadedConfig, log: Log): void {
-  for (const { path, reason } of config.rejected) log("warn", "network configuration passed over", { path, reason });
+  for (const { path, reason } of config.rejected) log("warn", "network configuration skipped", { path, reason });
   if (config.kind === "none") log("warn", "no network configuration", { reason: config.reason });
   else log("info", "network configuration loaded", { path: config.path, network: config.network.name });
 }

@@ -120,7 +120,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
   };
 
   const letGo = async (sandboxId: string): Promise<void> => {
-    await attempt("network namespace not let go", sandboxId, async () => await pins.release(sandboxId));
+    await attempt("network namespace not released", sandboxId, async () => await pins.release(sandboxId));
   };
 
   const attempt = async (what: string, sandboxId: string, work: () => Promise<void>): Promise<void> => {

@@ -228,7 +228,7 @@ function fromVersion1(body: unknown): unknown {
   return { ...body, life };
 }
 
-/** The checksum vouches for the rest: only this file writes records. */
+/** The checksum covers the rest: only this file writes records. */
 function isRecord(value: unknown): value is ObjectRecord {
   return isObject(value) && (value.kind === "sandbox" || value.kind === "container") && typeof value.id === "string";
 }

@@ -177,7 +177,7 @@ test("memory that ran out is logged, and ends nothing by itself", async () => {
   const c = await runContainer(pods, id);
   node().monitor(id).runsOutOfMemory(c);
   await until("it is logged", () => node().log.length > 0);
-  expect(node().log).toEqual([`info container ${c}: the kernel killed a process of it for want of memory`]);
+  expect(node().log).toEqual([`info container ${c}: the kernel killed one of its processes: out of memory`]);
   expect(pods.container(c).phase.state).toBe("running");
 });
 

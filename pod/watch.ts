@@ -59,7 +59,7 @@ function apply(
       return;
     }
     case "oom":
-      env.log("info", `container ${event.id}: the kernel killed a process of it for want of memory`);
+      env.log("info", `container ${event.id}: the kernel killed one of its processes: out of memory`);
   }
 }
 

@@ -104,9 +104,8 @@ Options:
   --root DIR, --state DIR, --cni-conf-dir DIR, --cni-bin-dir DIR
                         As for serve.
   --leaks               Instead, as root: list monitors, pods' directories, mounts, network namespaces,
-                        cgroups, network leases and writable layers that belong to no pod, each with the
-                        way to be rid of it. It looks twice, two seconds apart: what a request is about is
-                        no leak.
+                        cgroups, network leases and writable layers that belong to no pod, each with how to
+                        remove it. It looks twice, two seconds apart: what a request is about is no leak.
   --output FORMAT       text or json. [text]
 
 Exit status:

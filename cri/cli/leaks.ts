@@ -1,4 +1,4 @@
-// `keelson check --leaks`: what is on the host and belongs to no pod, with the way to be rid of each.
+// `keelson check --leaks`: what is on the host and belongs to no pod, with how to remove each.
 
 import { basename } from "node:path";
 import { detectCgroups } from "../../native/index.ts";

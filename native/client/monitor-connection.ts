@@ -92,7 +92,7 @@ export class MonitorConnections {
     this.socketPath = join(podDirectory, "monitor.sock");
   }
 
-  /** Whether this monitor heeds `keep` and `brief`: older ones do not. */
+  /** Whether this monitor knows `keep` and `brief`: older ones do not. */
   get keeps(): boolean {
     this.#keeps ??= existsSync(join(this.podDirectory, "keeps-connections"));
     return this.#keeps;

@@ -183,7 +183,7 @@ async function restartUnderCalls(machine: Machine): Promise<void> {
   assert(calls > 0);
 }
 
-/** The client makes the socket readable, for which systemd starts the daemon again and heeds no limit of the service. */
+/** The client makes the socket readable, for which systemd starts the daemon again and observes no limit of the service. */
 async function misconfigure(machine: Machine): Promise<void> {
   const file = "/etc/keelson/config.toml.d/wrong.toml";
   await machine.must(`echo 'wrong = 1' >${file} && systemctl stop keelson.service`);

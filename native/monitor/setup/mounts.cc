@@ -26,7 +26,7 @@ namespace keelson {
 namespace {
 
 // Files of procfs that lxcfs-like programs cover to tell a container its own figures;
-// everything else there decides what the kernel believes (CVE-2019-16884 and its kin).
+// everything else there decides what the kernel believes (CVE-2019-16884 and others like it).
 bool may_cover_in_proc(std::string_view destination) {
   static constexpr std::string_view files[] = {
       "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",
