@@ -1,6 +1,7 @@
 # The Node-API addon, and the test program of its functions (which know nothing of Node).
 ADDON_FUNCTIONS := $(filter-out addon/addon.cc,$(wildcard addon/*.cc)) $(wildcard common/*.cc)
 ADDON_PARTS := $(call objects,$(OBJECTS),$(ADDON_FUNCTIONS))
+ADDON_METHODS := $(call objects,$(OBJECTS),$(wildcard addon/node/*.cc))
 $(OBJECTS)/addon/%: PART_FLAGS = -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson -DNAPI_DISABLE_CPP_EXCEPTIONS \
   -DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
@@ -9,7 +10,7 @@ all: $(BUILD)/keelson.node $(BUILD)/testing/seccomp-probe
 all-sanitize: $(BUILD)/addon-unit-test
 
 # libstdc++ goes in, so that the module loads wherever Node does; libseccomp is the one library it needs.
-$(BUILD)/keelson.node: $(ADDON_PARTS) $(OBJECTS)/addon/addon.o
+$(BUILD)/keelson.node: $(ADDON_PARTS) $(ADDON_METHODS) $(OBJECTS)/addon/addon.o
 	$(CXX) -shared $(CXXFLAGS) -static-libstdc++ -static-libgcc -Wl,--gc-sections -o $@ $^ -lseccomp
 
 $(BUILD)/addon-unit-test: $(ADDON_PARTS) $(call objects,$(OBJECTS),$(wildcard addon/test/*.cc))

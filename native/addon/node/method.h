@@ -1,0 +1,166 @@
+// A function of this module as a method of JavaScript's: its arguments are checked, it runs on libuv's thread pool, on a
+// thread of its own, or at once, and its Result settles a promise.
+#pragma once
+
+#include <napi.h>
+#include <pthread.h>
+
+#include <functional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+
+#include "addon/node/answers.h"
+#include "addon/node/arguments.h"
+
+namespace keelson {
+
+// One call on its way: deletes itself once the promise is settled. `convert` makes JavaScript's value of a Result's,
+// and is not needed for a Status.
+template <typename Answer, typename Convert>
+class Background final : public Napi::AsyncWorker {
+ public:
+  static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
+    auto* worker = new Background(env, std::move(object), std::move(work), convert);
+    Napi::Promise promise = worker->deferred_.Promise();
+    worker->Queue();
+    return promise;
+  }
+
+ private:
+  Background(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        object_(std::move(object)),
+        work_(std::move(work)),
+        convert_(convert) {}
+
+  void Execute() override { answer_ = work_(); }
+
+  void OnOK() override {
+    if (!answer_) {
+      deferred_.Reject(rejection(Env(), about(std::move(answer_.error()), object_)));
+    } else if constexpr (std::is_void_v<typename Answer::value_type>) {
+      deferred_.Resolve(Env().Undefined());
+    } else {
+      deferred_.Resolve(convert_(Env(), *answer_));
+    }
+  }
+
+  Napi::Promise::Deferred deferred_;
+  std::string object_;
+  std::function<Answer()> work_;
+  Convert convert_;
+  Answer answer_;
+};
+
+// One call on its way, on a thread of its own: what may hang for good must not keep one of the pool's four. Deletes itself
+// once the promise is settled.
+template <typename Answer, typename Convert>
+class Apart final {
+ public:
+  static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
+    auto* call = new Apart(env, std::move(object), std::move(work), convert);
+    Napi::Promise promise = call->deferred_.Promise();
+    pthread_t thread = {};
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, stack_bytes);
+    const int error = pthread_create(&thread, &attributes, execute, call);
+    pthread_attr_destroy(&attributes);
+    if (error != 0) {
+      call->answer_ = fail_errno("start a thread", error);
+      call->finished_.BlockingCall();
+    }
+    return promise;
+  }
+
+ private:
+  static constexpr size_t stack_bytes = 256 << 10;
+
+  Apart(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+      : deferred_(Napi::Promise::Deferred::New(env)),
+        object_(std::move(object)),
+        work_(std::move(work)),
+        convert_(convert),
+        finished_(Finished::New(env, "keelson", 0, 1, this)) {}
+
+  static void* execute(void* argument) {
+    auto* call = static_cast<Apart*>(argument);
+    call->answer_ = call->work_();
+    call->finished_.BlockingCall();
+    return nullptr;
+  }
+
+  static void settle(Napi::Env env, Napi::Function, Apart* call, std::nullptr_t*) {
+    // Without an environment nobody waits any more.
+    if (env != nullptr) {
+      if (call->answer_) {
+        call->deferred_.Resolve(call->convert_(env, *call->answer_));
+      } else {
+        call->deferred_.Reject(rejection(env, about(std::move(call->answer_.error()), call->object_)));
+      }
+    }
+    call->finished_.Release();
+    delete call;
+  }
+
+  using Finished = Napi::TypedThreadSafeFunction<Apart, std::nullptr_t, settle>;
+
+  Napi::Promise::Deferred deferred_;
+  std::string object_;
+  std::function<Answer()> work_;
+  Convert convert_;
+  Answer answer_;
+  Finished finished_;
+};
+
+// What a function answers as a Result: of one that cannot fail, its value.
+template <typename T>
+struct AsResult : std::type_identity<Result<T>> {};
+template <typename T>
+struct AsResult<Result<T>> : std::type_identity<Result<T>> {};
+
+// A method that reads its arguments with `readers`, in their order, calls `function` with them in the background, and
+// answers what `convert` makes of its result.
+template <template <typename, typename> typename Way, auto... readers, typename Function, typename Convert>
+Napi::Function method_by(Napi::Env env, Function function, Convert convert) {
+  return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
+    Arguments arguments(info);
+    std::tuple values{(arguments.*readers)()...};
+    if (!arguments.ok()) return {};
+    using Answer = AsResult<decltype(std::apply(function, values))>::type;
+    return Way<Answer, Convert>::run(
+        info.Env(), arguments.object(), [=, values = std::move(values)] { return std::apply(function, values); }, convert);
+  });
+}
+
+template <auto... readers, typename Function, typename Convert = std::nullptr_t>
+Napi::Function method(Napi::Env env, Function function, Convert convert = nullptr) {
+  return method_by<Background, readers...>(env, function, convert);
+}
+
+// The same on a thread of its own, for what may hang.
+template <auto... readers, typename Function, typename Convert>
+Napi::Function method_apart(Napi::Env env, Function function, Convert convert) {
+  return method_by<Apart, readers...>(env, function, convert);
+}
+
+// The same for one that is called at once, on JavaScript's thread, and cannot fail.
+template <auto... readers, typename Function, typename Convert = std::nullptr_t>
+Napi::Function method_at_once(Napi::Env env, Function function, Convert convert = nullptr) {
+  return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
+    Arguments arguments(info);
+    std::tuple values{(arguments.*readers)()...};
+    if (!arguments.ok()) return {};
+    if constexpr (std::is_void_v<decltype(std::apply(function, values))>) {
+      std::apply(function, values);
+      return info.Env().Undefined();
+    } else {
+      return convert(info.Env(), std::apply(function, values));
+    }
+  });
+}
+
+}  // namespace keelson
