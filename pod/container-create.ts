@@ -55,6 +55,7 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
       account,
       imageVolumes: volumes,
       hostCapabilities: env.hostCapabilities,
+      openFiles: env.openFiles,
       lowestOomScore: env.lowestOomScore,
       filters: env.filters,
       defaultProfile: env.defaultProfile,

@@ -8,6 +8,7 @@ import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";
 import type { DefaultProfile } from "./spec/apparmor-default.ts";
+import type { OpenFilesLimit } from "./spec/build.ts";
 import type { HostPaths } from "./spec/host-paths.ts";
 import type { Relabelling } from "./spec/relabel.ts";
 import type { SeccompFilters } from "./spec/seccomp.ts";
@@ -48,6 +49,7 @@ export interface Environment {
   readonly hostResolvConf: string;
   /** This process's capability bounding set. */
   readonly hostCapabilities: bigint;
+  readonly openFiles: OpenFilesLimit | undefined;
   /** As `lowestOomScore` of spec/oom-score.ts. */
   readonly lowestOomScore: number;
   /** Of AppArmor. */

@@ -17,6 +17,7 @@ import { Records } from "./records.ts";
 import { recover } from "./recovery.ts";
 import { AccountFiles } from "./spec/account-files.ts";
 import { loadDefaultProfile } from "./spec/apparmor-default.ts";
+import type { OpenFilesLimit } from "./spec/build.ts";
 import { HostPaths } from "./spec/host-paths.ts";
 import { throttlePaths } from "./spec/masking.ts";
 import { lowestOomScore } from "./spec/oom-score.ts";
@@ -28,6 +29,7 @@ import type { Pods } from "./types.ts";
 
 export { type CgroupDriver, chooseCgroupDriver } from "./cgroup-driver.ts";
 export { podErrors } from "./errors.ts";
+export type { OpenFilesLimit } from "./spec/build.ts";
 export type * from "./types.ts";
 
 export interface PodOptions {
@@ -48,6 +50,8 @@ export interface PodOptions {
   /** OCI runtime binaries by handler name; "native" is always there. */
   readonly ociHandlers: ReadonlyMap<string, string>;
   readonly defaultHandler: string;
+  /** Of each process of a container; undefined for this process's own. */
+  readonly openFiles: OpenFilesLimit | undefined;
   /** Nanoseconds since the epoch. */
   readonly clock: () => bigint;
 }
@@ -87,6 +91,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     systemd: (await isBootedBySystemd()) ? new Systemd(systemdRoot(cgroups)) : undefined,
     events: new EventHub(),
     hostCapabilities,
+    openFiles: options.openFiles,
     lowestOomScore: await lowestOomScore(hostCapabilities),
     defaultProfile: await loadingProfile,
     selinux: await readSelinux(),

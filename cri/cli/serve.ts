@@ -26,6 +26,7 @@ import { criErrors } from "../errors.ts";
 import { startStreamingServer } from "../streaming/http-server.ts";
 import type { Config } from "./config.ts";
 import { lockDirectory } from "./directory-lock.ts";
+import { openFilesAtStart } from "./open-files.ts";
 import type { ServiceManager } from "./service-manager.ts";
 import type { WorkList } from "./work-list.ts";
 
@@ -109,6 +110,7 @@ export async function serve(
     monitorPath: paths.monitor,
     ociHandlers: config.handlers,
     defaultHandler: config.defaultHandler,
+    openFiles: await openFilesAtStart(process.env),
     clock: nanoseconds,
   });
   closing("pods", () => pods.close());

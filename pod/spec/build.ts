@@ -32,6 +32,12 @@ export interface SandboxSetup {
   readonly hostname: string;
 }
 
+/** RLIMIT_NOFILE (getrlimit(2)). */
+export interface OpenFilesLimit {
+  readonly soft: number;
+  readonly hard: number;
+}
+
 export interface ContainerSetup {
   readonly id: string;
   readonly config: ContainerConfig;
@@ -42,6 +48,8 @@ export interface ContainerSetup {
   readonly targetPidNamespace: string;
   /** This process's bounding set (capabilities(7)). */
   readonly hostCapabilities: bigint;
+  /** Undefined for the monitor's own. */
+  readonly openFiles: OpenFilesLimit | undefined;
   /** No container gets a lower OOM score. */
   readonly lowestOomScore: number;
   readonly filters: SeccompFilters;
@@ -58,7 +66,7 @@ export interface ContainerSetup {
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
-  const { config, account, labels } = container;
+  const { config, account, labels, openFiles } = container;
   const { security } = config;
   refuseUnsupported(config);
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
@@ -84,6 +92,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       noNewPrivileges: security.noNewPrivs && !security.privileged,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       ...(labels.process === undefined ? {} : { selinuxLabel: labels.process }),
+      ...(openFiles === undefined ? {} : { rlimits: [{ type: "RLIMIT_NOFILE", ...openFiles }] }),
       // Never this daemon's own, which may be the last to be killed.
       oomScoreAdj: Math.max(Number(config.resources?.oomScoreAdj ?? 0), container.lowestOomScore),
     },

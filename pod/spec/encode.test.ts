@@ -57,6 +57,7 @@ async function specOf(change: Partial<ContainerConfig>) {
       imageVolumes: [],
       targetPidNamespace: "/bundle/pid-namespace",
       hostCapabilities: (1n << 41n) - 1n,
+      openFiles: undefined,
       lowestOomScore: -500,
       defaultProfile: { kind: "off" },
       labels: {},

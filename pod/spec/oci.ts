@@ -24,6 +24,7 @@ export interface OciProcess {
   readonly cwd: string;
   readonly capabilities: OciCapabilities;
   readonly noNewPrivileges: boolean;
+  readonly rlimits?: readonly { readonly type: "RLIMIT_NOFILE"; readonly soft: number; readonly hard: number }[];
   readonly oomScoreAdj?: number;
   readonly apparmorProfile?: string;
   readonly selinuxLabel?: string;

@@ -219,6 +219,7 @@ export class ScriptedNode {
       cgroupRoot: "/keelson",
       hostResolvConf: "/etc/resolv.conf",
       hostCapabilities: 0n,
+      openFiles: undefined,
       lowestOomScore: -1000,
       defaultProfile: { kind: "off" },
       selinux: this.selinux,

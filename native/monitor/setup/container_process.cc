@@ -8,10 +8,12 @@
 #include <linux/keyctl.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <vector>
@@ -170,6 +172,14 @@ void set_oom_score(const Child& child, const std::string& score) {
   if (write(file.get(), score.data(), score.size()) < 0 && errno != EACCES) child.die(Step::set_oom_score, score.c_str());
 }
 
+// No limit is raised above the monitor's own: that would need CAP_SYS_RESOURCE.
+void limit_open_files(const Child& child, const rlimit& wanted) {
+  rlimit present = {};
+  child.check(getrlimit(RLIMIT_NOFILE, &present), Step::set_limit, "open files");
+  const rlimit limit = {std::min(wanted.rlim_cur, present.rlim_max), std::min(wanted.rlim_max, present.rlim_max)};
+  child.check(setrlimit(RLIMIT_NOFILE, &limit), Step::set_limit, "open files");
+}
+
 // An attribute of a security module, none when empty; a process's children inherit it.
 void set_attribute(const Child& child, const char* path, const std::string& value) {
   if (value.empty()) return;
@@ -218,6 +228,7 @@ void ContainerProcess::become(const Child& child) const {
   if (is_watched_) close_all(child);
   else close_on_exec(child);
   umask(022);
+  if (process_.open_files) limit_open_files(child, *process_.open_files);
   const bool entered = enter_directory(child, false);
   if (is_watched_) last_steps_.hide_memory(child);
   take_credentials(child, process_, credentials_);

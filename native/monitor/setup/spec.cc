@@ -168,6 +168,12 @@ ProcessSpec read_process(Reader& reader, const Json& json) {
   process.capabilities.permitted = capability_set(reader, capabilities["permitted"]);
   process.capabilities.ambient = capability_set(reader, capabilities["ambient"]);
   process.no_new_privileges = json["noNewPrivileges"].boolean();
+  for (const Json& limit : json["rlimits"].items()) {
+    if (limit["type"].string() != "RLIMIT_NOFILE") continue;
+    const int64_t soft = limit["soft"].integer(), hard = limit["hard"].integer();
+    if (soft < 1 || soft > hard) reader.refuse("process.rlimits has no soft limit from 1 to the hard one");
+    process.open_files = {static_cast<rlim_t>(soft), static_cast<rlim_t>(hard)};
+  }
   if (!json["oomScoreAdj"].is_null()) {
     int64_t score = json["oomScoreAdj"].integer();
     if (score < -1000 || score > 1000) reader.refuse("process.oomScoreAdj is not a number from -1000 to 1000");

@@ -3,6 +3,7 @@
 // config-linux.md. What the daemon never writes (pod/spec/) is not read.
 #pragma once
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -42,6 +43,7 @@ struct ProcessSpec {
   std::string cwd;
   Capabilities capabilities;
   bool no_new_privileges = false;
+  std::optional<rlimit> open_files;
   std::optional<int> oom_score_adj;
   std::string apparmor_profile;
   std::string selinux_label;
