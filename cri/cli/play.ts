@@ -15,6 +15,8 @@ export interface PlayCommand {
 
 /** Resolves to the exit status. */
 export async function runPlay(command: PlayCommand): Promise<number> {
+  // Users of the pods read what it writes; a login shell's umask may forbid it.
+  process.umask(0o022);
   const report = await Report.to(process.stderr);
   const host = loadHost();
   const { stop, hurry } = stopSignals(report);

@@ -9,7 +9,7 @@ import { until } from "../fixtures/steps.ts";
 
 const manifests = join(import.meta.dirname, "../fixtures/manifests");
 
-const { play, manifest, pod, expectNothingLeft } = usePlays();
+const { node, play, manifest, pod, expectNothingLeft } = usePlays();
 
 test.each(outcomes)(
   "$file becomes what a kubelet would make of it",
@@ -67,3 +67,20 @@ async function fetchPage(url: string): Promise<string> {
     }).on("error", reject);
   });
 }
+
+test("what a pod's users read is theirs to read, whatever the umask of the shell", async () => {
+  const script = "cat /etc/hosts >/dev/null && cat /files/below/key";
+  const text = `{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {key: read}},
+    {apiVersion: v1, kind: Pod, metadata: {name: reader}, spec: {restartPolicy: Never,
+      securityContext: {runAsUser: 1000, runAsGroup: 1000},
+      volumes: [{name: files, configMap: {name: c, items: [{key: key, path: below/key}]}}],
+      containers: [{name: app, image: "${node().image}", command: [sh, -c, "${script}"],
+        volumeMounts: [{name: files, mountPath: /files}]}]}}]}`;
+  const file = await manifest(text);
+  const before = process.umask(0o077);
+  const { printed, exit } = play("--logs", file);
+  process.umask(before);
+  expect(await exit, printed.stderr + printed.stdout).toBe(0);
+  expect(printed.stdout).toContain("reader/app | read");
+  await expectNothingLeft();
+});
