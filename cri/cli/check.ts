@@ -1,7 +1,8 @@
 // `keelson check`: whether this host can run pods, and what to do where it cannot.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, statfs } from "node:fs/promises";
 import { release } from "node:os";
+import { dirname } from "node:path";
 import { missingPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
@@ -35,7 +36,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["capabilities", checkCapabilities],
     ["kernel", async () => checkKernel(release())],
     ["system calls", async () => checkSystemCalls(await readFile("/proc/kallsyms", "utf8"))],
-    ["overlayfs", async () => checkOverlay(await readFile("/proc/filesystems", "utf8"))],
+    ["overlayfs", checkOverlayfs],
     ["namespaces", async () => checkNamespaces(await readdir("/proc/self/ns"))],
     ["seccomp", checkSeccomp],
     ["AppArmor", checkApparmor],
@@ -134,12 +135,48 @@ export function checkSystemCalls(kernelSymbols: string): Finding {
   return fail("system calls", `missing ${missing.join(", ")}`, "Install a kernel of 5.12 or newer.");
 }
 
-export function checkOverlay(fileSystems: string): Finding {
-  if (/\toverlay$/m.test(fileSystems)) return ok("overlayfs", "known to the kernel");
+/**
+ * Where no container's own layer can be, by the type of statfs(2): overlayfs wants trusted.* attributes there, and the
+ * types of directory entries (overlayfs.rst, "Upper and Lower").
+ */
+const unfitForLayers: ReadonlyMap<number, string> = new Map([
+  [0x794c7630, "overlayfs"],
+  [0x6969, "NFS"],
+  [0xff534d42, "CIFS"],
+  [0xfe534d42, "SMB"],
+  [0x4d44, "FAT"],
+  [0x2011bab0, "exFAT"],
+]);
+
+async function checkOverlayfs({ root }: Config): Promise<Finding> {
+  return checkOverlay(await readFile("/proc/filesystems", "utf8"), root, unfitForLayers.get(await fileSystemOf(root)));
+}
+
+/** Of a directory that may have to be made. */
+async function fileSystemOf(directory: string): Promise<number> {
+  try {
+    return (await statfs(directory)).type;
+  } catch (error) {
+    if (directory !== "/" && error instanceof Error && "code" in error && error.code === "ENOENT")
+      return await fileSystemOf(dirname(directory));
+    throw error;
+  }
+}
+
+/** `unfit`: the file system of the root directory, where it is one on which no layer can be. */
+export function checkOverlay(fileSystems: string, root: string, unfit: string | undefined): Finding {
+  if (!/\toverlay$/m.test(fileSystems)) {
+    return fail(
+      "overlayfs",
+      "not known to the kernel",
+      "Load its module (modprobe overlay), also at boot (/etc/modules-load.d).",
+    );
+  }
+  if (unfit === undefined) return ok("overlayfs", "known to the kernel");
   return fail(
     "overlayfs",
-    "not known to the kernel",
-    "Load its module (modprobe overlay), also at boot (/etc/modules-load.d).",
+    `cannot have its layers in ${root} on ${unfit}`,
+    "Set root to a directory on a local disk (ext4, XFS, Btrfs); until then no container starts.",
   );
 }
 

@@ -189,6 +189,17 @@ describe("keelson check", () => {
     expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
   });
 
+  test("names a file system on which no container can have its layer", async () => {
+    // As where Keelson runs in a container, or on a live system.
+    const parts = ["lower", "upper", "work", "merged"].map((name) => join(directory, name));
+    const [lower, upper, work, merged] = parts;
+    const mount = `mount -t overlay -o lowerdir=${lower},upperdir=${upper},workdir=${work} overlay ${merged}`;
+    const lines = `mkdir ${parts.join(" ")} && ${mount} && exec ${program} check --root ${merged}/not/there/yet`;
+    const { code, stdout } = await promisify(execFile)("unshare", ["-m", "sh", "-c", lines]).catch((error) => error);
+    expect(stdout).toMatch(/^fail +overlayfs +.*\/merged\/not\/there\/yet on overlayfs\n +→ Set root to /m);
+    expect(code).toBe(1);
+  });
+
   test("says what fails on a host that is not", () => {
     expect(checkRoot(1000)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("as root") });
     expect(checkKernel("5.4.0-200-generic")).toMatchObject({ verdict: "fail" });
@@ -200,7 +211,7 @@ describe("keelson check", () => {
     expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
     expect(checkSelinux({ kind: "off" })).toMatchObject({ verdict: "ok", detail: "not active" });
     expect(checkSelinux({ kind: "unlabelled", reason: "there is no file" })).toMatchObject({ verdict: "warn" });
-    expect(checkOverlay("nodev\ttmpfs\n")).toMatchObject({ verdict: "fail" });
+    expect(checkOverlay("nodev\ttmpfs\n", "/root", undefined)).toMatchObject({ verdict: "fail" });
     expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });
   });
 });

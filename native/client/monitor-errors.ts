@@ -65,7 +65,11 @@ export const monitorRefusalErrors = catalogue({
     sentence,
     remedy: "The command must exist in the container, be executable by its user, and have its interpreter.",
   },
-  system: { code: "Internal", sentence, remedy: "The kernel's reason stands at its end." },
+  system: {
+    code: "Internal",
+    sentence,
+    remedy: "The kernel's reason stands at its end; `keelson check` tells whether this host can do what Keelson needs.",
+  },
   limit: { code: "ResourceExhausted", sentence, remedy: "Ask for less." },
   timeout: { code: "DeadlineExceeded", sentence, remedy: "Give it more time, or look what it waits for." },
 } satisfies Record<FailureKind, CatalogueEntry>);
