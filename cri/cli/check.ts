@@ -72,10 +72,11 @@ export function checkRoot(uid: number): Finding {
   return fail("root", `uid ${uid}`, "Run Keelson as root: it makes namespaces, mounts and cgroups.");
 }
 
-/** Those that setting up a container needs, by number (capabilities(7)). */
+/** Those that unpacking images and setting up containers need, by number (capabilities(7)). */
 const neededCapabilities: ReadonlyMap<number, string> = new Map([
   [0, "CAP_CHOWN"],
   [1, "CAP_DAC_OVERRIDE"],
+  [3, "CAP_FOWNER"],
   [5, "CAP_KILL"],
   [6, "CAP_SETGID"],
   [7, "CAP_SETUID"],
@@ -85,6 +86,7 @@ const neededCapabilities: ReadonlyMap<number, string> = new Map([
   [19, "CAP_SYS_PTRACE"],
   [21, "CAP_SYS_ADMIN"],
   [27, "CAP_MKNOD"],
+  [31, "CAP_SETFCAP"],
 ]);
 const resourceCapability = 24;
 

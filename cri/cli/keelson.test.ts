@@ -189,6 +189,13 @@ describe("keelson check", () => {
     expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
   });
 
+  test.each(["fowner", "setfcap"])("names the capability %s where root does not have it", async (name) => {
+    const words = ["--bounding-set", `-${name}`, "--inh-caps", `-${name}`, program, "check"];
+    const { code, stdout } = await promisify(execFile)("setpriv", words).catch((error) => error);
+    expect(stdout).toMatch(new RegExp(`^fail +capabilities +missing CAP_${name.toUpperCase()}$`, "m"));
+    expect(code).toBe(1);
+  });
+
   test("names a file system on which no container can have its layer", async () => {
     // As where Keelson runs in a container, or on a live system.
     const parts = ["lower", "upper", "work", "merged"].map((name) => join(directory, name));
