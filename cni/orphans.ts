@@ -3,8 +3,8 @@
 // A plugin outlives the daemon that started it. Its ADD or DEL must not go on beside the next daemon's
 // (CNI spec 1.1.0, section 2: no parallel operations on one container).
 
-import { readdir, readFile } from "node:fs/promises";
-import type { Log } from "../native/index.ts";
+import { readFile } from "node:fs/promises";
+import { type Log, processIds } from "../native/index.ts";
 
 /** How long a DEL may take to finish, and a killed plugin to go. */
 const finishedWithinMs = 5000;
@@ -94,10 +94,6 @@ async function gone(sandboxIds: ReadonlySet<string>, pids: readonly number[], li
   const until = performance.now() + limitMs;
   while (performance.now() < until && (await findOrphans(sandboxIds, pids)).size > 0)
     await new Promise((resolve) => setTimeout(resolve, 10));
-}
-
-async function processIds(): Promise<number[]> {
-  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
 async function findOrphans(sandboxIds: ReadonlySet<string>, pids: readonly number[]): Promise<Map<number, Orphan>> {

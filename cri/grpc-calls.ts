@@ -1,7 +1,7 @@
 // Calls of a gRPC server on a unix socket, with a deadline, and a signal to cancel them by: a promise for an answer, an
 // iterator for several.
 
-import { Client, type ClientOptions, credentials, Metadata } from "@grpc/grpc-js";
+import { Client, type ClientOptions, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import type { Writer } from "protobufjs/minimal.js";
 
 const receiveLimit = 16 << 20;
@@ -82,6 +82,11 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     };
   };
   return { client, method, stream };
+}
+
+/** What a call rejects with when the server, or the library in its place, has answered with a status. */
+export function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && "details" in error && typeof error.details === "string";
 }
 
 /** Messages to bytes and back, as grpc-js takes them. */

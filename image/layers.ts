@@ -11,6 +11,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import {
+  isErrno,
   KeelsonError,
   type LayerReport,
   type LayerUnpack,
@@ -210,8 +211,7 @@ async function readLayerRecord(layout: Layout, diffId: Digest): Promise<LayerRec
       inodes: BigInt(document.count("inodes") ?? 0),
     };
   } catch (error) {
-    const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    if (isMissing || error instanceof MalformedJson) return undefined;
+    if (isErrno(error, "ENOENT") || error instanceof MalformedJson) return undefined;
     throw error;
   }
 }

@@ -6,6 +6,7 @@ import {
   changeFiles,
   type FileRead,
   type Host,
+  isErrno,
   KeelsonError,
   MalformedJson,
   messageOf,
@@ -233,7 +234,7 @@ function parseRecord(file: FileRead | undefined): Needs | undefined {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
+  return isErrno(error, "ENOENT", "ENOTDIR");
 }
 
 function ignoreMissing(error: unknown): void {

@@ -2,7 +2,7 @@
 
 import { closeSync } from "node:fs";
 import path from "node:path";
-import { type Host, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
+import { type Host, isErrno, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { Catalog, normalise, overlayOrder, type StoredManifest } from "./catalog.ts";
@@ -397,7 +397,7 @@ class Store implements ImageStore {
 }
 
 function isFull(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+  return isErrno(error, "ENOSPC", "EDQUOT");
 }
 
 /** Equal pulls have one key: the same image asked for with the same credentials. */

@@ -9,6 +9,7 @@ export {
   type CatalogueEntry,
   catalogue,
   firstLine,
+  isErrno,
   KeelsonError,
   messageOf,
   type StatusCode,
@@ -53,4 +54,5 @@ export {
   without,
 } from "./json/json.ts";
 export { JsonReader, readJsonList, readJsonObject } from "./json/reader.ts";
+export { processIds } from "./processes/process-ids.ts";
 export { endOf, type Program, type ProgramEnd, runProgram, startProgram } from "./processes/program.ts";

@@ -4,7 +4,7 @@
 
 import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { type CgroupTree, changeFiles, monitorHierarchies, readFiles } from "../native/index.ts";
+import { type CgroupTree, changeFiles, isErrno, monitorHierarchies, readFiles } from "../native/index.ts";
 import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
@@ -42,12 +42,8 @@ async function resolvConf(dns: DnsConfig | undefined, hostResolvConf: string): P
   if (lines.length > 0) return `${lines.join("\n")}\n`;
   const [host] = await readFiles([hostResolvConf]);
   if (host !== undefined && "bytes" in host) return host.bytes;
-  if (isNotThere(host?.error)) return "";
+  if (isErrno(host?.error, "ENOENT")) return "";
   throw host?.error;
-}
-
-function isNotThere(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {

@@ -1,8 +1,9 @@
 // The process of a pod's monitor: found by its command line, ended by force.
 
 import { existsSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
+import { processIds } from "../native/index.ts";
 import { limits } from "./environment.ts";
 
 /** A monitor that is still making its sandbox would go on with it behind our back. `pid` 0: it is looked for. */
@@ -26,10 +27,6 @@ function kill(pid: number): void {
   } catch {
     // It has ended meanwhile.
   }
-}
-
-async function processIds(): Promise<number[]> {
-  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
 /** Those whose command line names this very pod: a number may be somebody else's by now. A dead process has none. */

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { type ContainerRun, isDoneWithin, KeelsonError } from "../native/index.ts";
+import { type ContainerRun, isDoneWithin, isErrno, KeelsonError } from "../native/index.ts";
 import { phaseOf } from "./container.ts";
 import { applyUnseenExit } from "./container-life.ts";
 import type { Environment } from "./environment.ts";
@@ -104,7 +104,7 @@ async function provideFiles(env: Environment, sandbox: Sandbox): Promise<void> {
     await mkdir(files, { mode: 0o711 });
     await writeContainerFiles(sandbox, env.hostResolvConf);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EEXIST") return;
+    if (isErrno(error, "EEXIST")) return;
     env.log("warn", `pod sandbox ${sandbox.id}: no further container can start in it: ${String(error)}`);
   }
 }

@@ -6,7 +6,15 @@ import { dirname } from "node:path";
 import { missingPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
-import { detectCgroups, firstLine, loadHost, type NativePaths, nativePaths, runProgram } from "../../native/index.ts";
+import {
+  detectCgroups,
+  firstLine,
+  isErrno,
+  loadHost,
+  type NativePaths,
+  nativePaths,
+  runProgram,
+} from "../../native/index.ts";
 import { chooseCgroupDriver } from "../../pod/cgroup-driver.ts";
 import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
@@ -159,9 +167,8 @@ async function fileSystemOf(directory: string): Promise<number> {
   try {
     return (await statfs(directory)).type;
   } catch (error) {
-    if (directory !== "/" && error instanceof Error && "code" in error && error.code === "ENOENT")
-      return await fileSystemOf(dirname(directory));
-    throw error;
+    if (directory === "/" || !isErrno(error, "ENOENT")) throw error;
+    return await fileSystemOf(dirname(directory));
   }
 }
 

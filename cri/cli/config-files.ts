@@ -3,7 +3,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, TomlDate, TomlError } from "smol-toml";
-import { firstLine } from "../../native/index.ts";
+import { firstLine, isErrno } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
 /** A key of the configuration: how its value is understood, and what to say when it is not. */
@@ -50,7 +50,7 @@ async function read(path: string, mayBeMissing: boolean): Promise<string | undef
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    if (mayBeMissing && error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (mayBeMissing && isErrno(error, "ENOENT")) return undefined;
     throw criErrors.configUnreadable({ file: path, reason: firstLine(error) }, error);
   }
 }

@@ -6,7 +6,7 @@ import type { ServiceError } from "@grpc/grpc-js";
 import { KeelsonError } from "../../native/index.ts";
 import { keelson, runtime } from "../api/generated/messages.js";
 import { criErrors } from "../errors.ts";
-import { type CallLimits, connectCalls } from "../grpc-calls.ts";
+import { type CallLimits, connectCalls, isServiceError } from "../grpc-calls.ts";
 
 const answerMs = 10_000;
 /** Reading, fetching and unpacking a large image takes its time; past this the daemon is taken for stuck. */
@@ -76,10 +76,6 @@ export async function loadImage(
   });
   using daemon = connectDaemon(socket);
   return await transferred(daemon.load({ path }, signal), progress);
-}
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && "details" in error;
 }
 
 function clientError(socket: string, error: ServiceError): Error {

@@ -1,8 +1,8 @@
 // The calls of CRI that play makes, each with a deadline. Any CRI server will do; an error is the server's own sentence.
 
-import { type ServiceError, status } from "@grpc/grpc-js";
+import { status } from "@grpc/grpc-js";
 import { runtime } from "../api/generated/messages.js";
-import { type Codec, connectCalls } from "../grpc-calls.ts";
+import { type Codec, connectCalls, isServiceError } from "../grpc-calls.ts";
 
 const v1 = runtime.v1;
 
@@ -93,8 +93,4 @@ export function isDeadline(error: unknown): boolean {
 
 export function isNotFound(error: unknown): boolean {
   return isServiceError(error) && error.code === status.NOT_FOUND;
-}
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && "code" in error && "details" in error && typeof error.details === "string";
 }

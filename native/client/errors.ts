@@ -84,6 +84,11 @@ export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
+/** Whether it is one of these errors of a system call, as Node tells them: "ENOENT", "EEXIST" … */
+export function isErrno(thrown: unknown, ...codes: readonly string[]): boolean {
+  return thrown instanceof Error && "code" in thrown && codes.some((code) => code === thrown.code);
+}
+
 /** What was thrown, as one line for a sentence or the log. */
 export function firstLine(thrown: unknown): string {
   return messageOf(thrown).split("\n", 1)[0] ?? "";

@@ -3,7 +3,7 @@
 
 import { readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { type MountEntry, type ProgramEnd, readMountTable, runProgram } from "../../native/index.ts";
+import { isErrno, type MountEntry, type ProgramEnd, readMountTable, runProgram } from "../../native/index.ts";
 
 export interface Criu {
   readonly version: string;
@@ -30,12 +30,8 @@ export async function findCriu(signal: AbortSignal): Promise<Criu | NoCriu> {
       : { reason: `criu ${version} does not work on this kernel: ${lastError(check.stdout + check.stderr)}` };
   } catch (error) {
     signal.throwIfAborted();
-    return { reason: isMissing(error) ? "there is no criu in the PATH of keelson" : String(error) };
+    return { reason: isErrno(error, "ENOENT") ? "there is no criu in the PATH of keelson" : String(error) };
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 export interface DumpPlan {

@@ -3,6 +3,7 @@
 
 import { access, constants, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isErrno } from "../../native/index.ts";
 import { type Label, labelText, parseLabel } from "./selinux-label.ts";
 
 export interface ContainerPolicy {
@@ -110,7 +111,7 @@ async function canonicalByKernel(selinuxfs: string, label: string): Promise<stri
   try {
     return await transact(join(selinuxfs, "context"), label);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EINVAL") return undefined;
+    if (isErrno(error, "EINVAL")) return undefined;
     // Who may not ask learns it when a process is to have it.
     return label;
   }
