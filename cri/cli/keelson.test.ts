@@ -2,13 +2,13 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { access, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { nativePaths } from "../../native/index.ts";
 import { connect, failure } from "../api/testing/client.ts";
 import { serveEdge } from "../api/testing/edge.ts";
@@ -272,6 +272,21 @@ describe("keelson serve", () => {
     first.child.kill("SIGTERM");
     expect(await once(first.child, "exit")).toEqual([0, null]);
     await expect(access(join(directory, "run/keelson.sock"))).rejects.toMatchObject({ code: "ENOENT" });
+  });
+
+  test("leaves nothing for others to write, whatever the umask: they could change its compiled code", async () => {
+    // The tests' own place for it.
+    vi.stubEnv("NODE_COMPILE_CACHE", undefined);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const before = process.umask(0);
+    const running = daemon();
+    process.umask(before);
+    await serving(running);
+    const made = await readdir(directory, { recursive: true, withFileTypes: true });
+    const paths = made.filter((entry) => !entry.isSymbolicLink()).map(({ parentPath, name }) => join(parentPath, name));
+    const open = await Promise.all(paths.map(async (path) => ({ path, mode: (await stat(path)).mode & 0o002 })));
+    expect(open.filter(({ mode }) => mode !== 0)).toEqual([]);
+    expect(paths).toContain(join(directory, "root/code"));
   });
 
   test("starts again at once after kill -9, lock and socket notwithstanding", async () => {

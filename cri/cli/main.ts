@@ -77,6 +77,8 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
 async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   const config = await readConfig();
   asRoot("serve");
+  // As keelson.service has it: with a shell's 0 what it makes would be anybody's to write.
+  process.umask(0o022);
   const log = jsonLog(config.logLevel, process.stderr, () => new Date());
   const host = loadHost();
   const work = new WorkList();
