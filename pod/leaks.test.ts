@@ -94,6 +94,29 @@ test("scopes of pods are found in any slice, but not another Keelson's", async (
   expect(await ownerOfScope(`keelson-${foreign}.scope`, place.units)).toBe("/run/other 50%");
 });
 
+test("scopes are found while cgroups beside them come and go", async () => {
+  await using place = await emptyHost();
+  const v2 = join(place.root, "cgroup");
+  const id = newId();
+  await mkdir(join(v2, `kubepods.slice/keelson-${id}.scope`), { recursive: true });
+  const done = new AbortController();
+  const churn = async () => {
+    for (let n = 0; !done.signal.aborted; n += 1) {
+      await mkdir(join(v2, `system.slice/s${n % 50}/a/b`), { recursive: true });
+      await rm(join(v2, `system.slice/s${(n + 25) % 50}`), { recursive: true, force: true });
+    }
+  };
+  const churning = churn();
+  const cgroups = { unified: true, v2, v1: new Map() };
+  try {
+    for (let n = 0; n < 60; n += 1)
+      expect((await findLeaks({ ...place, cgroups }, 1)).map((leak) => leak.id)).toEqual([id]);
+  } finally {
+    done.abort();
+    await churning;
+  }
+});
+
 test("what goes between the two looks, or gets its record, is none", async () => {
   await using place = await emptyHost();
   const { root, state } = place;

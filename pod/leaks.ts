@@ -94,14 +94,22 @@ async function ofCgroupRoot(tree: CgroupTree, cgroupRoot: string): Promise<Leak[
 
 /** In whatever slice, but those of another Keelson; a kubelet's own slices are its own to remove. */
 async function scopes(tree: CgroupTree, units: string, state: string): Promise<Leak[]> {
-  const lists = cgroupDirectories(tree, "/").map(async (directory) => {
-    const all = await readdir(directory, { recursive: true }).catch(() => []);
-    return all.filter((path) => /(^|\/)keelson-[0-9a-f]{64}\.scope$/.test(path)).map((path) => join(directory, path));
-  });
-  const found = (await Promise.all(lists)).flat();
+  const found = (await Promise.all(cgroupDirectories(tree, "/").map(scopesBelow))).flat();
   const owners = await Promise.all(found.map(async (path) => await ownerOfScope(basename(path), units)));
   const own = found.filter((_, at) => (owners[at] ?? state) === state);
   return own.flatMap((object) => idIn(basename(object)).map((id) => ({ kind: "cgroup" as const, object, id })));
+}
+
+/** One directory after another: what goes meanwhile takes nothing else from the list. */
+async function scopesBelow(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+  const below = entries
+    .filter((entry) => entry.isDirectory())
+    .map(async ({ name }) => {
+      const path = join(directory, name);
+      return /^keelson-[0-9a-f]{64}\.scope$/.test(name) ? [path] : await scopesBelow(path);
+    });
+  return (await Promise.all(below)).flat();
 }
 
 async function named(kind: LeakKind, directory: string): Promise<Leak[]> {
