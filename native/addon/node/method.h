@@ -57,10 +57,10 @@ class Background final : public Napi::AsyncWorker {
 // One call on its way, on a thread of its own: what may hang for good must not keep one of the pool's four. Deletes itself
 // once the promise is settled.
 template <typename Answer, typename Convert>
-class Apart final {
+class OwnThread final {
  public:
   static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
-    auto* call = new Apart(env, std::move(object), std::move(work), convert);
+    auto* call = new OwnThread(env, std::move(object), std::move(work), convert);
     Napi::Promise promise = call->deferred_.Promise();
     pthread_t thread = {};
     pthread_attr_t attributes;
@@ -79,7 +79,7 @@ class Apart final {
  private:
   static constexpr size_t stack_bytes = 256 << 10;
 
-  Apart(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+  OwnThread(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
       : deferred_(Napi::Promise::Deferred::New(env)),
         object_(std::move(object)),
         work_(std::move(work)),
@@ -87,13 +87,13 @@ class Apart final {
         finished_(Finished::New(env, "keelson", 0, 1, this)) {}
 
   static void* execute(void* argument) {
-    auto* call = static_cast<Apart*>(argument);
+    auto* call = static_cast<OwnThread*>(argument);
     call->answer_ = call->work_();
     call->finished_.BlockingCall();
     return nullptr;
   }
 
-  static void settle(Napi::Env env, Napi::Function, Apart* call, std::nullptr_t*) {
+  static void settle(Napi::Env env, Napi::Function, OwnThread* call, std::nullptr_t*) {
     // Without an environment nobody waits any more.
     if (env != nullptr) {
       if (call->answer_) {
@@ -106,7 +106,7 @@ class Apart final {
     delete call;
   }
 
-  using Finished = Napi::TypedThreadSafeFunction<Apart, std::nullptr_t, settle>;
+  using Finished = Napi::TypedThreadSafeFunction<OwnThread, std::nullptr_t, settle>;
 
   Napi::Promise::Deferred deferred_;
   std::string object_;
@@ -143,8 +143,8 @@ Napi::Function method(Napi::Env env, Function function, Convert convert = nullpt
 
 // The same on a thread of its own, for what may hang.
 template <auto... readers, typename Function, typename Convert>
-Napi::Function method_apart(Napi::Env env, Function function, Convert convert) {
-  return method_by<Apart, readers...>(env, function, convert);
+Napi::Function method_on_own_thread(Napi::Env env, Function function, Convert convert) {
+  return method_by<OwnThread, readers...>(env, function, convert);
 }
 
 // The same for one that is called at once, on JavaScript's thread, and cannot fail.
