@@ -163,6 +163,16 @@ export const criErrors = catalogue({
     sentence: "No Keelson answers on {socket}: {reason}.",
     remedy: "Start it (keelson serve), or name its socket (--socket).",
   },
+  daemonSilent: {
+    code: "DeadlineExceeded",
+    sentence: "The Keelson at {socket} has not answered for {seconds} s.",
+    remedy: "Look at its log (journalctl -u keelson); pods run on when it is started again.",
+  },
+  daemonGone: {
+    code: "Unavailable",
+    sentence: "The Keelson at {socket} ended before it had answered.",
+    remedy: "Ask again when it is back; pods run on.",
+  },
   terminal: {
     code: "InvalidArgument",
     sentence: "An archive is not {what} a terminal.",

@@ -78,12 +78,18 @@ export async function loadImage(
   return await transferred(daemon.load({ path }, signal), progress);
 }
 
+/** grpc-js's own words in sentences; all others are the daemon's. */
 function clientError(socket: string, error: ServiceError): Error {
   if (/\bconnect (EACCES|EPERM)\b/.test(error.details)) {
     return criErrors.socketForbidden({ socket, uid: process.geteuid?.() ?? -1 }, error);
   }
   if (error.details.startsWith("No connection established")) {
-    return criErrors.daemonUnreachable({ socket, reason: "nobody listens there" }, error);
+    const isAbsent = /\bconnect (ENOENT|ENOTDIR|ECONNREFUSED)\b/.test(error.details);
+    const reason = isAbsent ? "nobody listens there" : "what listens there is another program";
+    return criErrors.daemonUnreachable({ socket, reason }, error);
   }
+  const [, seconds] = /^Deadline exceeded after (\d+)\./.exec(error.details) ?? [];
+  if (seconds !== undefined) return criErrors.daemonSilent({ socket, seconds }, error);
+  if (error.details === "Connection dropped") return criErrors.daemonGone({ socket }, error);
   return new KeelsonError("daemonAnswer", "Internal", error.details, error);
 }

@@ -158,6 +158,48 @@ describe("the command line", () => {
   });
 });
 
+describe("a socket that gives no answer of the daemon's", () => {
+  test("where something else listens, that is said", async () => {
+    const socket = join(directory, "other.sock");
+    const other = createServer((connection) => connection.on("error", () => undefined).destroy()).listen(socket);
+    onTestFinished(() => void other.close());
+    const { code, stderr } = await run("status", "--socket", socket);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`No Keelson answers on ${socket}: what listens there is another program. Start it`);
+  });
+
+  test("a daemon that stands still is said to", { timeout: 30_000 }, async () => {
+    const running = daemon();
+    await serving(running);
+    running.child.kill("SIGSTOP");
+    onTestFinished(() => void running.child.kill("SIGKILL"));
+    const socket = join(directory, "run/keelson.sock");
+    const { code, stderr } = await run("status", "--socket", socket);
+    expect({ code, stderr }).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`The Keelson at ${socket} has not answered for 10 s. Look at its log`),
+    });
+  });
+
+  test("one that is killed before its answer is said to be gone", async () => {
+    const running = daemon();
+    await serving(running);
+    const silent = createServer(() => undefined).listen(0, "127.0.0.1");
+    onTestFinished(() => void silent.close());
+    const connected = once(silent, "connection");
+    await once(silent, "listening");
+    const address = silent.address();
+    const port = typeof address === "object" && address !== null ? address.port : 0;
+    const socket = join(directory, "run/keelson.sock");
+    const pulling = run("image", "pull", `127.0.0.1:${port}/slow:1`, "--socket", socket);
+    await connected;
+    running.child.kill("SIGKILL");
+    const { code, stderr } = await pulling;
+    expect(code).toBe(1);
+    expect(stderr).toContain(`The Keelson at ${socket} ended before it had answered. Ask again`);
+  });
+});
+
 describe("keelson check", () => {
   test("finds this machine able, and a missing network worth a word", async () => {
     const { code, stdout } = await run("check", "--cni-conf-dir", join(directory, "cni"));
