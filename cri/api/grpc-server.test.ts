@@ -150,6 +150,16 @@ test("a client's deadline and its cancellation reach the implementation, each wi
   expect(edge.lines.map(({ fields }) => fields.code)).toEqual(reasons);
 });
 
+test("a deadline further away than a timer can hold ends no call", async () => {
+  const pods = memoryPods({ stopContainer: async (_id, _timeout, signal) => await sleep(50, undefined, { signal }) });
+  await using edge = await serveEdge(pods);
+  // A kubelet's, of a pod whose terminationGracePeriodSeconds is a year, and the longest that gRPC knows: 99,999,999 h.
+  for (const days of [25, 365, 4_166_666]) {
+    const deadline = Date.now() + days * 24 * 3600 * 1000;
+    await edge.client.call("StopContainer", { containerId: "a" }, { deadline });
+  }
+});
+
 test("one line for each call: method, subject, duration, code", async () => {
   await using edge = await serveEdge(memoryPods());
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });

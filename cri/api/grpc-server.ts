@@ -13,6 +13,7 @@ import {
 import { isDoneWithin, type Log, logAcceptErrors } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 import { type CallContext, type InFlight, messageLimit, refusedCall } from "./call.ts";
+import { leaveFarDeadlines } from "./far-deadlines.ts";
 import type { Method } from "./methods.ts";
 import { type Inherited, placeSocket } from "./socket.ts";
 
@@ -90,6 +91,7 @@ export async function startGrpcServer(
   if (typeof place === "string") await placeSocket(place, async (path) => await listen({ path }));
   else await listen({ fd: place.descriptor });
   logAcceptErrors(listener, "the CRI server", log);
+  const keepDeadlines = leaveFarDeadlines();
 
   return {
     callsInFlight: () => inFlight.size,
@@ -101,6 +103,7 @@ export async function startGrpcServer(
       endCalls(inFlight, "unary");
       await isDoneWithin(ended, undoMilliseconds);
       server.forceShutdown();
+      keepDeadlines();
       if (typeof place === "string") await rm(place, { force: true });
     },
   };
