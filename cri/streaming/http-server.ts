@@ -205,7 +205,7 @@ async function serveWebSocket(
     );
   } else {
     const start = () => startSession(pods, target, ending);
-    await serveWebSocketSession(webSocket, protocol, target.streams, start, ending);
+    await serveWebSocketSession(webSocket, protocol, target, start, ending);
   }
   return undefined;
 }

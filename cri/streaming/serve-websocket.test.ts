@@ -114,6 +114,37 @@ describe("exec", () => {
     expect(server.sizes.at(-1)).toBe("103x33");
   });
 
+  const [input, close] = [
+    webSocketFrame(Opcode.binary, Buffer.alloc(100_000)),
+    webSocketFrame(Opcode.close, masked("03e8")),
+  ];
+  const bytes = 99_999;
+
+  test.each(["v4.channel.k8s.io", "channel.k8s.io", ""])(
+    "%j has no word for the end of the input: a client that closes has sent it, and its process goes on",
+    async (protocol) => {
+      await session(server.exec(), protocol, [Buffer.concat([input, close])]);
+      await expect.poll(() => server.open.size).toBe(0);
+      expect(server.ends.at(-1)).toEqual({ bytes, exitCode: 0 });
+    },
+  );
+
+  test.each([
+    ["a client of v5 that closes", "v5.channel.k8s.io", {}, [input, close]],
+    ["one at a terminal", "v4.channel.k8s.io", { tty: true, stderr: false }, [input, close]],
+    ["one that hangs up", "v4.channel.k8s.io", {}, [input]],
+    [
+      "one that breaks the protocol, and then closes",
+      "v4.channel.k8s.io",
+      {},
+      [input, masked("83 81 00000000 00"), close],
+    ],
+  ])("%s takes its process along", async (_, protocol, streams, messages) => {
+    await session(server.exec(streams), protocol, messages);
+    await expect.poll(() => server.open.size).toBe(0);
+    expect(server.ends.at(-1)?.exitCode).toBeUndefined();
+  });
+
   test.each([
     ["an unmasked frame", masked("82 01 00"), 1002],
     ["a reserved bit", masked("c2 81 00000000 00"), 1002],

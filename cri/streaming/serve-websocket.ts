@@ -14,6 +14,8 @@ import { serveSpdyPortForward } from "./serve-spdy.ts";
 const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const;
 /** v5: this message closes the channel that its second byte names. */
 const closeMark = 255;
+/** What a connection is closed with on which no close frame came (RFC 6455, 7.1.5). */
+const closedWithoutWord = 1006;
 const maxMessageBytes = 1 << 20;
 const maxPiece = 32 << 10;
 /** How long one port's slow reader may stall the others, milliseconds. */
@@ -68,7 +70,7 @@ export async function acceptWebSocket(
 export async function serveWebSocketSession(
   socket: WebSocket,
   protocol: string,
-  streams: Streams,
+  { kind, streams }: { readonly kind: "exec" | "attach"; readonly streams: Streams },
   start: () => Promise<Session>,
   ending: AbortSignal,
 ): Promise<void> {
@@ -86,7 +88,15 @@ export async function serveWebSocketSession(
       for (size of sizes.feed(bytes)) resize?.(size.columns, size.rows);
     }
   });
-  const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  const gone = new Promise<void>((resolve) => {
+    // The only way that clients before v5 have to end a process's input: it goes on without them. A terminal hangs up.
+    const endsInput = kind === "exec" && streams.stdin && !streams.tty && !protocol.startsWith("v5");
+    socket.once("error", () => resolve());
+    socket.once("close", (code) => {
+      if (endsInput && code !== closedWithoutWord) input.finish();
+      else resolve();
+    });
+  });
   gone.then(() => input.finish());
 
   for (const number of [

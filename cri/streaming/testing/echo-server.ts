@@ -19,15 +19,29 @@ export interface EchoServer extends AsyncDisposable {
   readonly open: ReadonlySet<unknown>;
   /** The sizes that terminals were given, `80x24`. */
   readonly sizes: readonly string[];
+  /** Of each process that has ended: the bytes it read, and its exit code; none of one that was ended with its session. */
+  readonly ends: readonly ProcessEnd[];
+}
+
+interface ProcessEnd {
+  readonly bytes: number;
+  readonly exitCode: number | undefined;
+}
+
+/** What all of a server's processes leave behind. */
+interface Traces {
+  readonly open: Set<unknown>;
+  readonly sizes: string[];
+  readonly ends: ProcessEnd[];
 }
 
 export async function startEchoServer(): Promise<EchoServer> {
-  const open = new Set<unknown>();
-  const sizes: string[] = [];
+  const traces: Traces = { open: new Set(), sizes: [], ends: [] };
+  const { open } = traces;
   const server = await startStreamingServer({
     pods: {
-      exec: async (_, { tty }) => echo(open, sizes, tty),
-      attach: async () => echo(open, sizes, false),
+      exec: async (_, { tty }) => echo(traces, tty),
+      attach: async () => echo(traces, false),
       portForward: async (_, port) => {
         if (port === 1) throw new KeelsonError("Refused", "Unavailable", "Nobody listens on port 1 of the pod.");
         const connection = new PassThrough({ allowHalfOpen: true });
@@ -48,37 +62,40 @@ export async function startEchoServer(): Promise<EchoServer> {
     exec: (streams = {}) => path({ kind: "exec", id, command: ["echo"], streams: { ...all, ...streams } }),
     attach: () => path({ kind: "attach", id, streams: all }),
     forward: (ports) => path({ kind: "portforward", id: sandbox, ports }),
-    open,
-    sizes,
+    ...traces,
     [Symbol.asyncDispose]: () => server.close(),
   };
 }
 
 /** A process that writes its input to stdout and "end" to stderr; it exits 0 at the end of its input. */
-function echo(open: Set<unknown>, sizes: string[], tty: boolean): Session {
+function echo({ open, sizes, ends }: Traces, tty: boolean): Session {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   const { promise: done, resolve, reject } = Promise.withResolvers<ExecOutcome>();
+  let bytes = 0;
   const session: Session = {
     stdin,
     stdout,
     stderr,
     resize: (columns, rows) => sizes.push(`${columns}x${rows}`),
     done,
-    cancel: () => end(() => reject(new KeelsonError("Cancelled", "Cancelled", "The session was cancelled."))),
+    cancel: () =>
+      end(undefined, () => reject(new KeelsonError("Cancelled", "Cancelled", "The session was cancelled."))),
   };
-  const end = (settle: () => void) => {
+  const end = (exitCode: number | undefined, settle: () => void) => {
     if (!open.delete(session)) return;
+    ends.push({ bytes, exitCode });
     stdin.destroy();
     stdout.end();
     stderr.end(tty ? "" : "end");
     settle();
   };
-  const exit = (exitCode: number) => end(() => resolve({ exitCode, signal: 0 }));
+  const exit = (exitCode: number) => end(exitCode, () => resolve({ exitCode, signal: 0 }));
   open.add(session);
   done.catch(() => undefined);
-  stdin.on("data", (bytes: Buffer) => {
-    const last = bytes.indexOf(endOfInput);
-    if (!stdout.write(last < 0 ? bytes : bytes.subarray(0, last))) {
+  stdin.on("data", (piece: Buffer) => {
+    bytes += piece.length;
+    const last = piece.indexOf(endOfInput);
+    if (!stdout.write(last < 0 ? piece : piece.subarray(0, last))) {
       stdin.pause();
       stdout.once("drain", () => stdin.resume());
     }
