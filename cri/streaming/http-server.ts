@@ -10,6 +10,7 @@ import { beginWork, isDoneWithin, type Log, logAcceptErrors, messageOf } from ".
 import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
 import { Connections, closeMs } from "./connections.ts";
+import { LargeMessages } from "./large-messages.ts";
 import type { Streams } from "./remote-command.ts";
 import { serveSpdyPortForward, serveSpdySession } from "./serve-spdy.ts";
 import {
@@ -59,6 +60,7 @@ export interface StreamingOptions {
 export async function startStreamingServer(options: StreamingOptions): Promise<StreamingServer> {
   const tokens = new Tokens<StreamTarget>(() => performance.now());
   const connections = new Connections();
+  const largeMessages = new LargeMessages();
   const server = createServer({ maxHeaderSize: 32 << 10 }, (_, response) => {
     response
       .writeHead(400, { "content-type": "text/plain", connection: "close" })
@@ -67,7 +69,7 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
   server.on("connection", (socket: Socket) => connections.admit(socket));
   server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     socket.on("error", () => undefined);
-    serve(options, tokens, connections, { request, socket, head }).catch((error: unknown) => {
+    serve(options, tokens, { connections, largeMessages }, { request, socket, head }).catch((error: unknown) => {
       options.log("warn", "streaming session failed", { error: messageOf(error) });
       socket.destroy();
     });
@@ -104,6 +106,12 @@ interface Upgrade {
   readonly head: Buffer;
 }
 
+/** What all sessions share. */
+interface Bounds {
+  readonly connections: Connections;
+  readonly largeMessages: LargeMessages;
+}
+
 interface Refusal {
   readonly code: number;
   readonly sentence: string;
@@ -113,7 +121,7 @@ interface Refusal {
 async function serve(
   { pods }: StreamingOptions,
   tokens: Tokens<StreamTarget>,
-  connections: Connections,
+  { connections, largeMessages }: Bounds,
   upgrade: Upgrade,
 ): Promise<void> {
   const { request, socket } = upgrade;
@@ -147,7 +155,7 @@ async function serve(
     to === "spdy/3.1"
       ? await serveSpdy(pods, target, upgrade, ending.signal)
       : to === "websocket"
-        ? await serveWebSocket(pods, target, upgrade, ending.signal)
+        ? await serveWebSocket(pods, target, upgrade, largeMessages, ending.signal)
         : { code: 400, sentence: "The upgrade must be to SPDY/3.1 or websocket." };
   if (refusal !== undefined) refuse(refusal);
 }
@@ -190,13 +198,14 @@ async function serveWebSocket(
   pods: StreamingOptions["pods"],
   target: StreamTarget,
   { request, socket, head }: Upgrade,
+  largeMessages: LargeMessages,
   ending: AbortSignal,
 ): Promise<Refusal | undefined> {
   const offered = [request.headers["sec-websocket-protocol"] ?? []].flat();
   const known = target.kind === "portforward" ? portProtocols : commandProtocols;
   const protocol = offered.length === 0 ? "" : negotiate(offered, known);
   if (protocol === undefined) return { code: 403, sentence: "No protocol is common." };
-  const webSocket = await acceptWebSocket(request, socket, head, protocol);
+  const webSocket = await acceptWebSocket(request, socket, head, protocol, largeMessages);
   // ws has taken the limit off.
   socket.setTimeout(idleMs);
   if (target.kind === "portforward") {

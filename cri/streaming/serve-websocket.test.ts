@@ -149,7 +149,7 @@ describe("exec", () => {
     ["an unmasked frame", masked("82 01 00"), 1002],
     ["a reserved bit", masked("c2 81 00000000 00"), 1002],
     ["an unknown opcode", masked("83 81 00000000 00"), 1002],
-    ["a message of 2 MiB", masked("82 ff 0000000000200000 00000000"), 1009],
+    ["a message of more than 32 MiB", masked("82 ff 0000000002000001 00000000"), 1009],
     ["a ping of 126 bytes", masked("89 fe 007e 00000000"), 1002],
   ])("%s closes the session with its code", async (_, bytes, code) => {
     const seen = await session(server.exec(), "v5.channel.k8s.io", [bytes]);

@@ -7,6 +7,7 @@ import { pipeline } from "node:stream/promises";
 import { createWebSocketStream, type ServerOptions, type WebSocket, WebSocketServer } from "ws";
 import type { Session } from "../../native/index.ts";
 import { closeMs } from "./connections.ts";
+import { type LargeMessages, maxMessageBytes, usualMessageBytes } from "./large-messages.ts";
 import { forwardFailure } from "./port-forward.ts";
 import { type ClientStreams, ResizeReader, type Streams, serveSession } from "./remote-command.ts";
 import { serveSpdyPortForward } from "./serve-spdy.ts";
@@ -16,7 +17,6 @@ const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const
 const closeMark = 255;
 /** What a connection is closed with on which no close frame came (RFC 6455, 7.1.5). */
 const closedWithoutWord = 1006;
-const maxMessageBytes = 1 << 20;
 const maxPiece = 32 << 10;
 /** How long one port's slow reader may stall the others, milliseconds. */
 const stallMs = 30_000;
@@ -41,13 +41,15 @@ export async function acceptWebSocket(
   socket: Duplex,
   head: Buffer,
   protocol: string,
+  largeMessages: LargeMessages,
 ): Promise<WebSocket> {
   // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: so the header is written here.
   delete request.headers["sec-websocket-protocol"];
   // ws has the option since 8.19; its types do not.
   const options: ServerOptions & { readonly closeTimeout: number } = {
     noServer: true,
-    maxPayload: maxMessageBytes,
+    // What goes through the tunnel is cut into frames, and held in other places.
+    maxPayload: protocol === tunnelProtocol ? usualMessageBytes : maxMessageBytes,
     perMessageDeflate: false,
     autoPong: false,
     closeTimeout: closeMs,
@@ -59,6 +61,7 @@ export async function acceptWebSocket(
     socket.once("close", () => reject(new Error("the client hung up during the handshake")));
     server.handleUpgrade(request, socket, head, (webSocket) => {
       webSocket.on("error", () => undefined);
+      largeMessages.bound(socket, webSocket);
       webSocket.on("ping", (bytes: Buffer) => {
         if (webSocket.bufferedAmount < maxUnsent) webSocket.pong(bytes);
       });
@@ -273,7 +276,10 @@ class Inbound extends Readable {
 
   deliver(bytes: Buffer): void {
     if (this.#ended || this.destroyed || bytes.length === 0) return;
-    if (!this.push(bytes)) this.#gate.shut(this);
+    // In pieces, which the reader takes one by one: all of a large message is not passed on at once.
+    let hasRoom = true;
+    for (let at = 0; at < bytes.length; at += maxPiece) hasRoom = this.push(bytes.subarray(at, at + maxPiece));
+    if (!hasRoom) this.#gate.shut(this);
   }
 
   finish(): void {
