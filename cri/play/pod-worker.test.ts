@@ -19,6 +19,8 @@ vi.mock("node:fs/promises", async (importOriginal) => ({
   writeFile: async () => undefined,
 }));
 
+const day = 24 * 60 * 60;
+
 let closing: AbortController;
 
 beforeEach(() => {
@@ -202,6 +204,18 @@ describe("a pod ends", () => {
     expect(server.times("stop app 30")[0]).toBeCloseTo(20, 0);
   });
 
+  test("not before its time, however long that is", async () => {
+    const spec = { containers: [container("app")] };
+    for (const more of [{ activeDeadlineSeconds: 30 * day }, { activeDeadlineSeconds: 9_000_000 * day }]) {
+      const { run, isOver } = start({ ...spec, ...more }, {});
+      const job = start(spec, {}, { kind: "Job", ...more });
+      await turn(() => phases(run)[0] === "Running");
+      await vi.advanceTimersByTimeAsync(60_000);
+      expect([isOver(), job.isOver()]).toEqual([false, false]);
+      for (const each of [run, job.run]) each.end();
+    }
+  });
+
   test("when it is asked to, with its grace period; and nothing of it is left", async () => {
     const spec = { terminationGracePeriodSeconds: 7, containers: [container("app")] };
     const { server, run, removed, isOver } = start(spec, {});
@@ -331,4 +345,14 @@ test("a Deployment has its replicas as pods", async () => {
   await turn(() => server.times("start app").length === 3);
   const names = [...server.sandboxes.values()].map(({ config }) => config.metadata?.name);
   expect(names.sort()).toEqual(["p-0", "p-1", "p-2"]);
+});
+
+test("a probe with a period of a month is asked once", async () => {
+  const livenessProbe = { exec: { command: ["x"] }, periodSeconds: 30 * day };
+  const { server, run } = start({ containers: [container("app", { livenessProbe })] }, { app: [{ execExit: 0 }] });
+  const exec = vi.spyOn(server.cri, "execSync");
+  await turn(() => exec.mock.calls.length > 0);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(exec).toHaveBeenCalledTimes(1);
+  run.end();
 });

@@ -24,7 +24,7 @@ import { containerConfig, hostnameOf, logDirectory, type PodIdentity, sandboxCon
 import type { Container, PodSpec } from "./supported.ts";
 import { removeFiles } from "./take-down.ts";
 import { type PreparedVolume, prepareVolumes } from "./volumes.ts";
-import { sleep } from "./wait.ts";
+import { sleep, timerMs } from "./wait.ts";
 
 const retryMs = 10_000;
 const defaultGraceSeconds = 30;
@@ -102,7 +102,7 @@ export class PodWorker {
     const deadline =
       activeDeadlineSeconds === undefined
         ? undefined
-        : setTimeout(() => this.end("DeadlineExceeded"), activeDeadlineSeconds * 1000);
+        : setTimeout(() => this.end("DeadlineExceeded"), timerMs(activeDeadlineSeconds * 1000));
     try {
       for (let attempt = 0; !(await this.#runInSandbox(attempt)); attempt++);
     } catch (error) {

@@ -8,7 +8,7 @@ import { Agent, request } from "undici";
 import { type Cri, isDeadline, sentenceOf } from "./cri-client.ts";
 import { type Environment, expand } from "./environment.ts";
 import type { Container } from "./supported.ts";
-import { sleep } from "./wait.ts";
+import { sleep, timerMs } from "./wait.ts";
 
 type Probe = NonNullable<Container["livenessProbe"]>;
 
@@ -104,7 +104,7 @@ async function askRepeatedly(
 async function ask(cri: Pick<Cri, "execSync">, spec: Probe, target: ProbeTarget, signal: AbortSignal): Promise<Answer> {
   const ms = (spec.timeoutSeconds ?? 1) * 1000;
   if (spec.exec) return await askExec(cri, spec.exec.command ?? [], target, ms, signal);
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(timerMs(ms))]);
   try {
     if (spec.httpGet) return await askHttp(spec.httpGet, target, limit);
     if (spec.tcpSocket)

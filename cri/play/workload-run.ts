@@ -6,7 +6,7 @@ import { settled } from "../../native/index.ts";
 import type { RestartPolicy, WorkerContext } from "./container-worker.ts";
 import { type Manifest, titleOf, type Workload } from "./manifest.ts";
 import { PodWorker } from "./pod-worker.ts";
-import { sleep } from "./wait.ts";
+import { sleep, timerMs } from "./wait.ts";
 
 /** The Job controller's pause between two pods. */
 const firstRetryMs = 10_000;
@@ -82,7 +82,7 @@ export class WorkloadRun {
     const deadline =
       activeDeadlineSeconds === undefined
         ? undefined
-        : setTimeout(() => this.#failJob("DeadlineExceeded"), activeDeadlineSeconds * 1000);
+        : setTimeout(() => this.#failJob("DeadlineExceeded"), timerMs(activeDeadlineSeconds * 1000));
     try {
       for (let failures = 0; ; failures++) {
         const pod = this.#pod(`${name}-${failures}`);
