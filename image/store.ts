@@ -1,6 +1,7 @@
 // The image store put together: pull, load, list, remove, and the containers' writable layers.
 
 import { closeSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { type Host, isErrno, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
 import { type ArchivedImage, archivedImages } from "./archive.ts";
@@ -126,6 +127,14 @@ class Store implements ImageStore {
 
   find(reference: string): Image | undefined {
     return this.#catalog.find(reference);
+  }
+
+  async document(id: ImageId): Promise<unknown> {
+    try {
+      return JSON.parse(await readFile(this.#layout.blob(id), "utf8"));
+    } catch {
+      return null;
+    }
   }
 
   async pull(text: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {

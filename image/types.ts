@@ -84,6 +84,8 @@ export interface ImageStore {
   list(): readonly Image[];
   /** By id, id prefix (unique, 3 digits and more), name with or without tag, or name@digest; from memory. */
   find(reference: string): Image | undefined;
+  /** The image's config (OCI image-spec config.md), as whoever made it wrote it; null when it is gone. */
+  document(id: ImageId): Promise<unknown>;
   /** Equal pulls share one; durable before it resolves. Rejects with errors of the catalogue;
    * what the kubelet knows by name begins with it (RegistryUnavailable). */
   pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image>;

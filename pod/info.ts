@@ -16,6 +16,8 @@ export async function sandboxInfo(env: Environment, sandbox: Sandbox): Promise<o
     podDirectory: sandbox.podDirectory,
     cgroup: sandbox.cgroup,
     netns: netnsPath,
+    // There is no process with a spec of its own; what scripts look for in that of the peers' is this.
+    runtimeSpec: { linux: { namespaces: sandbox.ready ? namespacesOf(sandbox) : [] } },
     selinux: sandbox.labels ?? null,
     timeline,
     leftovers,
@@ -35,6 +37,11 @@ export async function containerInfo(container: Container): Promise<object> {
     cgroup,
     runtimeSpec: await runtimeSpec(bundle),
   };
+}
+
+/** Those that its containers share, as the OCI runtime spec has them. */
+function namespacesOf(sandbox: Sandbox): object[] {
+  return Object.entries(sandbox.setup().pinned).map(([type, path]) => ({ type, path }));
 }
 
 /** config.json as it stands on disk; null once the bundle is gone. */

@@ -34,7 +34,8 @@ export function imageService(images: ImageStore): Handlers<typeof imageMethods> 
       const image = images.find(decodeImageSpec(request.image, "image").image);
       if (image === undefined) return {};
       if (!request.verbose) return new Encoded(encoder.image(image));
-      const info = encodeInfo({ info: { chainIds: image.chainIds, imageSpec: image.config } });
+      const imageSpec = await images.document(image.id);
+      const info = encodeInfo({ info: { chainIds: image.chainIds, imageSpec } });
       return new Encoded(
         Buffer.concat([encoder.image(image), runtime.v1.ImageStatusResponse.encode({ info }).finish()]),
       );

@@ -20,6 +20,10 @@ export class ScriptedImages implements ImageStore {
     return reference === "img" ? theImage : undefined;
   }
 
+  async document(): Promise<unknown> {
+    return null;
+  }
+
   async prepareSnapshot(containerId: string): Promise<Snapshot> {
     return await this.#script.call("images prepareSnapshot", containerId, () => {
       this.layers.add(containerId);

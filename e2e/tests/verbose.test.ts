@@ -1,0 +1,40 @@
+// What scripts read of verbose answers, where both peers have it: crictl inspecti and inspectp with jq or a template.
+
+import { readlink, stat } from "node:fs/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startNode, type TestNode } from "../fixtures/node.ts";
+
+let node: TestNode;
+beforeAll(async () => {
+  node = await startNode();
+});
+afterAll(() => node.close());
+
+const parsed = ({ info = {} }: { info?: Record<string, string> }) => JSON.parse(info.info ?? "{}");
+
+test("inspecti: .info.imageSpec is the image's own config", async () => {
+  const { imageSpec } = parsed(await node.client.imageStatus({ image: { image: node.image }, verbose: true }));
+  expect(imageSpec).toMatchObject({
+    os: "linux",
+    config: { Env: ["PATH=/bin"], Cmd: ["sh"] },
+    rootfs: { type: "layers", diff_ids: [expect.stringMatching(/^sha256:/)] },
+  });
+});
+
+test("inspectp: .info.runtimeSpec.linux.namespaces are those that the pod's containers share", async () => {
+  const pod = node.podConfig("verbose");
+  const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+  const containerId = await node.runContainer(pod, podSandboxId, "c", "sleep 1000");
+  const { pid } = parsed(await node.client.containerStatus({ containerId, verbose: true }));
+  const namespaces = async (): Promise<{ type: string; path: string }[]> =>
+    parsed(await node.client.podSandboxStatus({ podSandboxId, verbose: true })).runtimeSpec.linux.namespaces;
+  const files = { network: "net", uts: "uts", ipc: "ipc", pid: "pid" };
+  const shown = await namespaces();
+  expect(shown.map(({ type }) => type).sort()).toEqual(Object.keys(files).sort());
+  for (const { type, path } of shown) {
+    const own = await readlink(`/proc/${pid}/ns/${Reflect.get(files, type)}`);
+    expect(own, type).toContain(`[${(await stat(path)).ino}]`);
+  }
+  await node.client.stopPodSandbox({ podSandboxId });
+  expect(await namespaces()).toEqual([]);
+});
