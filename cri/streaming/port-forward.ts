@@ -84,6 +84,8 @@ export class PortForwarding {
     error.end();
     connection.on("error", () => data.reset());
     data.once("close", () => connection.destroy());
+    // Its client may have left while it was made.
+    if (data.destroyed) connection.destroy();
     data.pipe(connection);
     connection.pipe(data);
   }

@@ -1,0 +1,43 @@
+// What becomes of a connection into the pod when its client's streams go.
+
+import { duplexPair, PassThrough } from "node:stream";
+import { expect, onTestFinished, test } from "vitest";
+import { serveSpdyPortForward } from "./serve-spdy.ts";
+import { ControlType, controlFrame, numbers } from "./spdy/frames.ts";
+import { SpdyClientBytes } from "./testing/client-bytes.ts";
+
+const cancel = 5;
+
+test.each(["before", "after"])("a stream that is reset %s its connection is made ends it", async (when) => {
+  const [wire, client] = duplexPair();
+  client.resume().on("error", () => undefined);
+  const asked = Promise.withResolvers<void>();
+  const made = Promise.withResolvers<PassThrough>();
+  const served = serveSpdyPortForward(wire, Buffer.alloc(0), () => {
+    asked.resolve();
+    return made.promise;
+  });
+  onTestFinished(async () => {
+    client.destroy();
+    wire.destroy();
+    await served;
+  });
+  const bytes = new SpdyClientBytes();
+  const pair = { port: "8080", requestid: "0" };
+  client.write(await bytes.synStream(1, { streamtype: "error", ...pair }, 1));
+  client.write(await bytes.synStream(3, { streamtype: "data", ...pair }));
+  bytes.close();
+  await asked.promise;
+  const connection = new PassThrough();
+  const reset = () => client.write(controlFrame(ControlType.rstStream, 0, numbers(3, cancel)));
+  if (when === "before") {
+    reset();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    made.resolve(connection);
+  } else {
+    made.resolve(connection);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    reset();
+  }
+  await expect.poll(() => connection.destroyed).toBe(true);
+});
