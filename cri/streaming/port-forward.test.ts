@@ -2,6 +2,7 @@
 
 import { duplexPair, PassThrough } from "node:stream";
 import { expect, onTestFinished, test } from "vitest";
+import { maxForwarded } from "./port-forward.ts";
 import { serveSpdyPortForward } from "./serve-spdy.ts";
 import { ControlType, controlFrame, numbers } from "./spdy/frames.ts";
 import { SpdyClientBytes } from "./testing/client-bytes.ts";
@@ -40,4 +41,33 @@ test.each(["before", "after"])("a stream that is reset %s its connection is made
     reset();
   }
   await expect.poll(() => connection.destroyed).toBe(true);
+});
+
+test("connections that are too many at once wait for others to end; one whose client leaves waits no longer", async () => {
+  const [wire, client] = duplexPair();
+  client.resume().on("error", () => undefined);
+  const made: PassThrough[] = [];
+  const served = serveSpdyPortForward(wire, Buffer.alloc(0), async () => {
+    const connection = new PassThrough();
+    made.push(connection);
+    return connection;
+  });
+  const bytes = new SpdyClientBytes();
+  const wanted = maxForwarded + 3;
+  for (let n = 0; n < wanted; n += 1) {
+    const pair = { port: "8080", requestid: String(n) };
+    client.write(await bytes.synStream(4 * n + 1, { streamtype: "error", ...pair }, 1));
+    client.write(await bytes.synStream(4 * n + 3, { streamtype: "data", ...pair }));
+  }
+  bytes.close();
+  await expect.poll(() => made.length).toBe(maxForwarded);
+  client.write(controlFrame(ControlType.rstStream, 0, numbers(4 * maxForwarded + 3, cancel)));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  made[0]?.destroy();
+  await expect.poll(() => made.length).toBe(maxForwarded + 1);
+  client.write(controlFrame(ControlType.rstStream, 0, numbers(7, cancel)));
+  await expect.poll(() => made.length).toBe(wanted - 1);
+  wire.destroy();
+  await served;
+  await expect.poll(() => made.filter(({ destroyed }) => !destroyed)).toEqual([]);
 });

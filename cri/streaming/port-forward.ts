@@ -2,11 +2,17 @@
 // Source: k8s.io/apimachinery pkg/util/httpstream; portforward.k8s.io (v1).
 
 import type { Duplex } from "node:stream";
-import { KeelsonError } from "../../native/index.ts";
+import { KeelsonError, Slots } from "../../native/index.ts";
 import type { SpdyStream } from "./spdy/connection.ts";
 
 /** The second stream of a pair must follow within this, milliseconds. */
 const pairMs = 30_000;
+
+/**
+ * Connections of a session at once; others wait, as they would for a server that is slow to accept. A pod has 128 streams
+ * in all, exec among them, and at the first that is refused Go's client gives up all that it forwards.
+ */
+export const maxForwarded = 96;
 
 /** What a client reads on the error stream when a connection could not be made. */
 export function forwardFailure(reason: unknown): string {
@@ -22,6 +28,7 @@ export class PortForwarding {
   readonly #connect: (port: number, signal: AbortSignal) => Promise<Duplex>;
   readonly #waiting = new Map<string, Half>();
   readonly #ended = new AbortController();
+  readonly #places = new Slots(maxForwarded);
 
   constructor(connect: (port: number, signal: AbortSignal) => Promise<Duplex>) {
     this.#connect = connect;
@@ -69,17 +76,25 @@ export class PortForwarding {
     }
     this.#waiting.delete(request);
     clearTimeout(half.timer);
-    this.#forward(half.error, data, port).catch(() => data.reset());
+    this.#forward(half.error, data, port).catch(() => {
+      half.error.end();
+      data.reset();
+    });
   }
 
   async #forward(error: SpdyStream, data: SpdyStream, port: number): Promise<void> {
+    const left = new AbortController();
+    data.once("close", () => left.abort());
+    await this.#places.take(AbortSignal.any([left.signal, this.#ended.signal]));
     let connection: Duplex;
     try {
       connection = await this.#connect(port, this.#ended.signal);
     } catch (reason) {
+      this.#places.giveBack();
       error.end(forwardFailure(reason), () => data.reset());
       return;
     }
+    connection.once("close", () => this.#places.giveBack());
     // Nothing more is sent there, and clients keep their side open until it ends: it must not wait behind other data.
     error.end();
     connection.on("error", () => data.reset());
