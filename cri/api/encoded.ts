@@ -77,12 +77,21 @@ export function listCache(): (items: readonly Buffer[]) => Encoded {
   };
 }
 
-/** Items a message of a streamed list carries: few enough to stay far below any client's message limit. */
+/** What a message of a streamed list carries: far below any client's limit, which is 4 MiB where it is not set. */
 const itemsInMessage = 500;
+const bytesInMessage = 2 << 20;
 
 /** A list's encoded items as the messages of its Stream* call: each item once, no message empty (KEP-5825). */
 export function* inMessages(items: readonly Buffer[]): Generator<Encoded> {
-  for (let first = 0; first < items.length; first += itemsInMessage) {
-    yield new Encoded(Buffer.concat(items.slice(first, first + itemsInMessage)));
+  let message: Buffer[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    if (message.length === itemsInMessage || (message.length > 0 && bytes + item.length > bytesInMessage)) {
+      yield new Encoded(Buffer.concat(message));
+      [message, bytes] = [[], 0];
+    }
+    message.push(item);
+    bytes += item.length;
   }
+  if (message.length > 0) yield new Encoded(Buffer.concat(message));
 }

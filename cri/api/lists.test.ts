@@ -38,6 +38,20 @@ test("a list is joined once, and again when an item of it changed, came or went"
     expect(list(items).bytes).toEqual(Buffer.concat(items));
 });
 
+test("a streamed list of any size goes through in messages that a client takes", async () => {
+  await using edge = await serveEdge(memoryPods());
+  // Kubernetes allows 256 KiB of annotations; what a pod's metrics take may be as much.
+  const config = sandboxConfig({ annotations: { "example.com/large": "x".repeat(256 << 10) } });
+  for (let n = 0; n < 100; n++) await edge.client.call("RunPodSandbox", { config });
+  const sizes: number[] = [];
+  const signal = new AbortController().signal;
+  for await (const { podSandboxes } of edge.client.stream("StreamPodSandboxes", {}, signal))
+    if (Array.isArray(podSandboxes)) sizes.push(podSandboxes.length);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(100);
+  expect(Math.max(...sizes)).toBeLessThan(40);
+  expect(Math.min(...sizes)).toBeGreaterThan(0);
+});
+
 test("lists of 100 are answered in little more than a Version", async () => {
   await using edge = await serveEdge(memoryPods());
   for (let n = 0; n < 100; n++) {
