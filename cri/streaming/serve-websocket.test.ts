@@ -159,6 +159,17 @@ describe("exec", () => {
   });
 });
 
+test.each(["v5.channel.k8s.io", "v4.channel.k8s.io"])(
+  "attach, %s: what a client has sent before it closed comes in",
+  async (protocol) => {
+    const piece = webSocketFrame(Opcode.binary, Buffer.alloc(200_000));
+    const close = webSocketFrame(Opcode.close, masked("03e8"));
+    await session(server.attach(), protocol, [Buffer.concat([piece, piece, close])]);
+    await expect.poll(() => server.open.size).toBe(0);
+    expect(server.ends.at(-1)?.bytes).toBe(399_998);
+  },
+);
+
 describe("port-forward", () => {
   test("v4: each port has two channels, each begins with its port; the last end closes the session", async () => {
     const seen = await session(server.forward([8080, 1]), "v4.channel.k8s.io", [masked("82 83 00000000 00 68 69")]);

@@ -3,9 +3,10 @@
 
 import type { IncomingMessage } from "node:http";
 import { type Duplex, Readable, Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { finished, pipeline } from "node:stream/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { createWebSocketStream, type ServerOptions, type WebSocket, WebSocketServer } from "ws";
-import type { Session } from "../../native/index.ts";
+import { isDoneWithin, type Session } from "../../native/index.ts";
 import { closeMs } from "./connections.ts";
 import { type LargeMessages, maxMessageBytes, usualMessageBytes } from "./large-messages.ts";
 import { forwardFailure } from "./port-forward.ts";
@@ -17,6 +18,10 @@ const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const
 const closeMark = 255;
 /** What a connection is closed with on which no close frame came (RFC 6455, 7.1.5). */
 const closedWithoutWord = 1006;
+/** How long an attached client that has closed may take to give the container its last input, milliseconds. */
+const restMs = 10_000;
+/** And what has left here already, some hundred KiB. */
+const onItsWayMs = 1_000;
 const maxPiece = 32 << 10;
 /** How long one port's slow reader may stall the others, milliseconds. */
 const stallMs = 30_000;
@@ -91,15 +96,23 @@ export async function serveWebSocketSession(
       for (size of sizes.feed(bytes)) resize?.(size.columns, size.rows);
     }
   });
+  // What was sent before a close comes in. For clients before v5 it is also the only way to end a process's input, which
+  // goes on without them; at a terminal it hangs up.
+  const takesRest = kind === "attach" || (!streams.tty && !protocol.startsWith("v5"));
+  const closed = Promise.withResolvers<void>();
   const gone = new Promise<void>((resolve) => {
-    // The only way that clients before v5 have to end a process's input: it goes on without them. A terminal hangs up.
-    const endsInput = kind === "exec" && streams.stdin && !streams.tty && !protocol.startsWith("v5");
     socket.once("error", () => resolve());
     socket.once("close", (code) => {
-      if (endsInput && code !== closedWithoutWord) input.finish();
-      else resolve();
+      if (!streams.stdin || !takesRest || code === closedWithoutWord) return resolve();
+      input.finish();
+      closed.resolve();
     });
   });
+  const begin = async (): Promise<Session> => {
+    const session = await start();
+    if (kind === "attach") closed.promise.then(() => detach(session));
+    return session;
+  };
   gone.then(() => input.finish());
 
   for (const number of [
@@ -128,8 +141,15 @@ export async function serveWebSocketSession(
         wire.send(channel.error, Buffer.from(text), () => resolve());
       }),
   };
-  await serveSession(start, client, ending);
+  await serveSession(begin, client, ending);
   await closeWebSocket(socket);
+}
+
+/** Once the container has the input, if it takes it: what lies between here and there a hang-up drops. */
+async function detach(session: Session): Promise<void> {
+  await isDoneWithin(finished(session.stdin, { readable: false }), restMs).catch(() => undefined);
+  await delay(onItsWayMs);
+  session.cancel();
 }
 
 /** Ports as channel pairs: 2i carries bytes, 2i+1 errors; each begins with its port, two bytes little-endian. */

@@ -95,9 +95,10 @@ function echo({ open, sizes, ends }: Traces, tty: boolean): Session {
   stdin.on("data", (piece: Buffer) => {
     bytes += piece.length;
     const last = piece.indexOf(endOfInput);
-    if (!stdout.write(last < 0 ? piece : piece.subarray(0, last))) {
+    if (!stdout.write(last < 0 ? piece : piece.subarray(0, last)) && !stdout.destroyed) {
       stdin.pause();
-      stdout.once("drain", () => stdin.resume());
+      // Nobody reads it any more when it is closed.
+      for (const event of ["drain", "close"]) stdout.once(event, () => stdin.resume());
     }
     if (last >= 0) exit(7);
   });
