@@ -69,6 +69,13 @@ describe("with a registry", () => {
     expect(await readFile(path.join(pulled.layers[0] ?? "", "etc", compression), "utf8")).toBe(compression);
   });
 
+  test("takes layers of no bytes", async () => {
+    const layers = (["none", "gzip"] as const).map((compression) => makeLayer(Buffer.alloc(0), compression));
+    await pushImage(registry, "nothing", makeImage({ layers }), "latest");
+    const pulled = await it.store.pull(`${registry.address}/nothing`, undefined, never);
+    expect(await readdir(pulled.layers[0] ?? "")).toEqual([]);
+  });
+
   test("takes Docker's schema 2", async () => {
     const layer = makeLayer(makeTar([{ name: "file", content: "x" }]), "gzip", "docker");
     const image = makeImage({ layers: [layer], form: "docker" });

@@ -58,14 +58,18 @@ Result<std::span<const uint8_t>> TarStream::take(uint64_t most) {
   return piece;
 }
 
-Status TarStream::read_exactly(std::span<uint8_t> into) {
+Result<bool> TarStream::read(std::span<uint8_t> into) {
+  const size_t wanted = into.size();
   while (!into.empty()) {
     std::span<const uint8_t> piece = TRY(take(into.size()));
-    if (piece.empty()) return ended_early();
+    if (piece.empty()) {
+      if (into.size() == wanted) return false;
+      return ended_early();
+    }
     memcpy(into.data(), piece.data(), piece.size());
     into = into.subspan(piece.size());
   }
-  return {};
+  return true;
 }
 
 Status TarStream::skip(uint64_t length) {
@@ -121,16 +125,16 @@ Result<std::optional<Entry>> TarReader::next() {
   }
 }
 
-// The next header, or nothing at the archive's end mark.
+// The next header, or nothing at the archive's end. Some writers leave the end mark out, or half of it, and a layer
+// may be no bytes at all; whether the stream is whole is what its digest tells.
 Result<std::optional<TarHeader>> TarReader::header() {
   TarBlock block;
-  TRY(stream_.read_exactly(block));
-  if (is_zero_block(block)) {
-    TRY(stream_.read_exactly(block));
-    if (!is_zero_block(block)) return bad_entry("a single zero block stands between entries");
-    return std::nullopt;
+  if (!TRY(stream_.read(block))) return std::nullopt;
+  if (!is_zero_block(block)) return TRY(parse_tar_header(block));
+  if (TRY(stream_.read(block)) && !is_zero_block(block)) {
+    return bad_entry("a single zero block stands between entries");
   }
-  return TRY(parse_tar_header(block));
+  return std::nullopt;
 }
 
 // The content of an entry that describes the next one.
@@ -138,7 +142,7 @@ Result<std::string> TarReader::extension(const TarHeader& header) {
   auto size = static_cast<uint64_t>(header.size);
   if (size > max_pax_bytes) return fail(Kind::limit, "read the tar entry", "a name or PAX header is larger than 1 MiB");
   std::string text(size, '\0');
-  TRY(stream_.read_exactly(std::span(reinterpret_cast<uint8_t*>(text.data()), text.size())));
+  if (!TRY(stream_.read(std::span(reinterpret_cast<uint8_t*>(text.data()), text.size())))) return ended_early();
   TRY(stream_.skip(padding_after(size)));
   return text;
 }

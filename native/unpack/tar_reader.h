@@ -44,8 +44,8 @@ class TarStream {
 
   // At least one and at most `most` bytes (most > 0), valid until the next call; empty at the stream's end.
   Result<std::span<const uint8_t>> take(uint64_t most);
-  // Exactly into.size() bytes; fails with kind `invalid` when the stream ends before.
-  Status read_exactly(std::span<uint8_t> into);
+  // Exactly into.size() bytes, or none and false at the stream's end; fails with kind `invalid` when it ends between.
+  Result<bool> read(std::span<uint8_t> into);
   Status skip(uint64_t length);
   // Reads whatever is left; SHA-256 of all bytes. Once and last.
   Result<std::array<uint8_t, 32>> drain();
@@ -60,8 +60,8 @@ class TarReader {
  public:
   explicit TarReader(ChunkSource& source) : stream_(source) {}
 
-  // The next entry, past whatever content of the previous one was not taken; nothing behind the two
-  // zero blocks that end an archive. A stream that ends without them fails as truncated.
+  // The next entry, past whatever content of the previous one was not taken; nothing behind the last. A stream that ends
+  // inside an entry fails as truncated.
   Result<std::optional<Entry>> next();
   // The next piece of the current entry's content, valid until the next call; empty at its end.
   Result<std::span<const uint8_t>> content();

@@ -189,6 +189,29 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(made.get("after")).toMatchObject({ owner: [1234, 4321], xattrs: {} });
   });
 
+  test("takes archives without an end mark, with half of one, and of nothing at all", () => {
+    const whole = tar({ name: "d/", type: "5", mode: 0o755 }, { name: "d/file", content: "x" });
+    for (const missing of [512, 1024]) {
+      const bytes = whole.subarray(0, -missing);
+      for (const [form, fed] of Object.entries({
+        plain: bytes,
+        gzip: gzipSync(bytes),
+        zstd: zstdCompressSync(bytes),
+      })) {
+        const layer = `${form}-${missing}`;
+        expect(bench.unpack(fed, layer).output).toMatchObject({ diff_id: sha256(bytes), inodes: "2" });
+        expect([...inodes(bench.path(layer)).keys()]).toEqual([".", "d", "d/file"]);
+      }
+    }
+    for (const [form, fed] of Object.entries({
+      plain: Buffer.alloc(0),
+      gzip: gzipSync(""),
+      zstd: zstdCompressSync(""),
+    })) {
+      expect(bench.unpack(fed, form).output).toMatchObject({ diff_id: sha256(Buffer.alloc(0)), inodes: "0" });
+    }
+  });
+
   test("hashes what stands behind the end mark, too", () => {
     const bytes = Buffer.concat([tar({ name: "file", content: "x" }), Buffer.from("anything at all")]);
     expect(bench.unpack(bytes, "layer").output).toMatchObject({ diff_id: sha256(bytes), inodes: "1" });
