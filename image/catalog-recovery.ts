@@ -1,7 +1,7 @@
 // The catalog as the disk has it, at the store's start.
 
 import { rename } from "node:fs/promises";
-import { KeelsonError, messageOf } from "../native/index.ts";
+import { messageOf } from "../native/index.ts";
 import { Catalog, type StoredManifest } from "./catalog.ts";
 import { parseImageConfig } from "./config.ts";
 import { imageErrors } from "./errors.ts";
@@ -18,9 +18,12 @@ export async function recoverCatalog(
   onProblem: (sentence: string) => void,
 ): Promise<Catalog> {
   const names = await readNames(layout.index).catch(async (error: unknown) => {
-    if (!(error instanceof KeelsonError)) throw error;
-    await rename(layout.index, `${layout.index}.damaged`);
-    onProblem(`${error.message} It was put aside as ${layout.index}.damaged; images must be pulled again.`);
+    const aside = `${layout.index}.damaged`;
+    const outcome = await rename(layout.index, aside).then(
+      () => `It was put aside as ${aside}`,
+      (why: unknown) => `It could not be put aside (${messageOf(why)})`,
+    );
+    onProblem(`${messageOf(error).replace(/\.?$/, ".")} ${outcome}; images must be pulled again.`);
     return [];
   });
   const manifests = new Map<Digest, StoredManifest>();

@@ -62,7 +62,7 @@ export interface InventoryOptions {
   readonly limits: LayerLimits;
   /** Layers that are fetched and unpacked at the same time, over all pulls. */
   readonly parallelLayers: number;
-  /** Told what could not be removed at start. */
+  /** Told what could not be read at start, and what could not be removed. */
   readonly onProblem: (sentence: string) => void;
 }
 
@@ -83,6 +83,8 @@ export class Inventory {
   readonly #heads = new Map<Digest, BlobHead>();
   /** What could not be removed yet: above all staging directories of finished work. */
   readonly #left = new Set<string>();
+  /** What could not be moved away, and was said to be so. */
+  readonly #stuck = new Set<string>();
   /** Placed since the last flush that went well. */
   readonly #unflushed = { blobs: new Set<Digest>(), layers: new Set<Digest>() };
   /** Why the last flush that failed did. */
@@ -95,28 +97,34 @@ export class Inventory {
     this.#slots = new Slots(options.parallelLayers);
   }
 
-  /** Reads what is there and takes down what was left half-made. */
+  /** Reads what is there and takes down what was left half-made. What cannot be read counts as missing. */
   static async open(options: InventoryOptions): Promise<Inventory> {
-    const { layout } = options;
+    const { layout, onProblem } = options;
     const blobs = new Map<Digest, number>();
     for (const name of await readdir(layout.blobs)) {
       const digest = `sha256:${name}`;
-      if (isDigest(digest)) blobs.set(digest, (await stat(layout.blob(digest))).size);
+      if (!isDigest(digest)) continue;
+      try {
+        blobs.set(digest, (await stat(layout.blob(digest))).size);
+      } catch (error) {
+        onProblem(`The blob ${layout.blob(digest)} could not be read and counts as missing. ${messageOf(error)}`);
+      }
     }
-    const inventory = new Inventory(options, await readLayers(layout), blobs);
+    const inventory = new Inventory(options, await readLayers(layout, onProblem), blobs);
     // The directory itself stays: a full disk has no room for a new one.
     for (const name of await readdir(layout.staging)) await inventory.clear(path.join(layout.staging, name));
     return inventory;
   }
 
-  /** Removes what an earlier run left; what cannot be removed is said, and tried again later. */
-  async clear(place: string): Promise<void> {
-    await this.#options.host.removeTree(place).catch((error: unknown) => {
-      this.#left.add(place);
-      this.#options.onProblem(
-        `${place}, which nobody needs, could not be removed; it is tried again. ${messageOf(error)}`,
-      );
-    });
+  /** Removes what an earlier run left. */
+  clear(place: string): Promise<void> {
+    return this.#discard([place]);
+  }
+
+  #sayLeft(place: string, error: unknown): void {
+    this.#options.onProblem(
+      `${place}, which nobody needs, could not be removed; it is tried again. ${messageOf(error)}`,
+    );
   }
 
   /** Protects content from removal until it is given back; take it before asking what is there. */
@@ -229,12 +237,12 @@ export class Inventory {
 
   /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
   async collect(needed: () => Needs): Promise<void> {
-    await this.#empty(await this.queue.run(() => this.#putAway(needed)));
+    await this.#discard(await this.queue.run(() => this.#putAway(needed)));
   }
 
   /** As `collect`, for work that has the queue's turn. */
   async collectNow(needed: () => Needs): Promise<void> {
-    await this.#empty(await this.#putAway(needed));
+    await this.#discard(await this.#putAway(needed));
   }
 
   /** Moves what nobody needs out of the store; to where. */
@@ -256,7 +264,7 @@ export class Inventory {
     return [...heads.map(([, head]) => head.path), ...(await this.#moveAway(victims))];
   }
 
-  /** Content that counts as gone at once; to where it is moved. */
+  /** Content that counts as gone at once; to where it is moved. What cannot be moved is said, and is garbage from now on. */
   async #moveAway(victims: readonly Place[]): Promise<readonly string[]> {
     const { layout } = this.#options;
     for (const { directory, name } of victims) {
@@ -268,15 +276,18 @@ export class Inventory {
     }
     const moved: string[] = [];
     for (const { directory, name } of victims) {
+      const from = path.join(directory, name);
       const place = trashPath(layout);
-      await rename(path.join(directory, name), place);
-      moved.push(place);
+      try {
+        await rename(from, place);
+        moved.push(place);
+        this.#stuck.delete(from);
+      } catch (error) {
+        if (!this.#stuck.has(from)) this.#sayLeft(from, error);
+        this.#stuck.add(from);
+      }
     }
     return moved;
-  }
-
-  async #empty(places: readonly string[]): Promise<void> {
-    for (const place of places) await this.#options.host.removeTree(place);
   }
 
   /** Bytes and inodes of all blobs and layers, from memory. */
@@ -357,11 +368,16 @@ export class Inventory {
     }
   }
 
-  /** What cannot be removed (a disk that turned read-only) is tried again with the next. */
+  /** What cannot be removed (a disk that turned read-only) is said, and tried again with the next. */
   async #discard(places: readonly string[]): Promise<void> {
-    const all = [...this.#left, ...places];
+    const before = new Set(this.#left);
     this.#left.clear();
-    for (const each of all) await this.#options.host.removeTree(each).catch(() => this.#left.add(each));
+    for (const each of [...before, ...places]) {
+      await this.#options.host.removeTree(each).catch((error: unknown) => {
+        if (!before.has(each)) this.#sayLeft(each, error);
+        this.#left.add(each);
+      });
+    }
   }
 
   /**

@@ -171,7 +171,7 @@ function isBrokenPipe(error: unknown): boolean {
 export async function placeLayer(layout: Layout, staged: StagedLayer, known: LayerRecord | undefined, blob: Digest) {
   await rename(path.join(staged.directory, blobName), layout.blob(blob));
   if (known === undefined) {
-    await rename(path.join(staged.directory, "layer"), layout.layer(staged.record.diffId));
+    await placeDirectory(path.join(staged.directory, "layer"), layout.layer(staged.record.diffId));
     return staged.record;
   }
   const record = { ...known, blobs: [...new Set([...known.blobs, blob])] };
@@ -180,14 +180,40 @@ export async function placeLayer(layout: Layout, staged: StagedLayer, known: Lay
   return record;
 }
 
-/** Reads the records of all layers on disk; a directory that is not a whole layer is left out. */
-export async function readLayers(layout: Layout): Promise<Map<Digest, LayerRecord>> {
+/**
+ * What is there already lost its record, and a container may run on it, which keeps it from being removed: it stays inside,
+ * and goes with the layer.
+ */
+async function placeDirectory(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to);
+  } catch (error) {
+    if (!isErrno(error, "ENOTEMPTY", "EEXIST")) throw error;
+    const before = await mkdtemp(path.join(to, "before-"));
+    for (const name of ["root", recordName]) {
+      await rename(path.join(to, name), path.join(before, name)).catch((missing: unknown) => {
+        if (!isErrno(missing, "ENOENT")) throw missing;
+      });
+      await rename(path.join(from, name), path.join(to, name));
+    }
+  }
+}
+
+/** Reads the records of all layers on disk; a directory that is not a whole layer, or cannot be read, is left out. */
+export async function readLayers(
+  layout: Layout,
+  onProblem: (sentence: string) => void,
+): Promise<Map<Digest, LayerRecord>> {
   const records = new Map<Digest, LayerRecord>();
   for (const name of await readdir(layout.layers)) {
     const diffId = `sha256:${name}`;
     if (!isDigest(diffId)) continue;
-    const record = await readLayerRecord(layout, diffId);
-    if (record !== undefined) records.set(diffId, record);
+    try {
+      const record = await readLayerRecord(layout, diffId);
+      if (record !== undefined) records.set(diffId, record);
+    } catch (error) {
+      onProblem(`The layer ${layout.layer(diffId)} could not be read and counts as missing. ${messageOf(error)}`);
+    }
   }
   return records;
 }

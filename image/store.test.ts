@@ -1,8 +1,10 @@
 // Images from a real registry into a real store and out of it again.
 
+import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { access, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { access, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { loadHost } from "../native/index.ts";
 import {
@@ -20,6 +22,7 @@ import { startRegistry, type TestRegistry } from "./testing/registry.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
 
 const never = new AbortController().signal;
+const run = promisify(execFile);
 
 function tiny(name: string, compression: "none" | "gzip" | "zstd" = "gzip"): BuiltImage {
   const layer = makeLayer(makeTar([{ name: "etc/" }, { name: `etc/${name}`, content: name }]), compression);
@@ -288,6 +291,79 @@ describe("with a registry", () => {
     expect(last.problems).toEqual([]);
     expect(last.store.snapshots()).toEqual(["ab03"]);
     await last.dispose();
+  });
+
+  test("a blob, a layer or a list that cannot be read costs its images, and nothing else", async () => {
+    const images = ["blob", "record", "whole"].map((name) => tiny(name));
+    const references = images.map(({ id }) => `${registry.address}/unread-${id.slice(7, 20)}`);
+    for (const [index, image] of images.entries()) {
+      await pushImage(registry, references[index]?.split("/")[1] ?? "", image, "latest");
+    }
+    const pull = (store: TestStore) =>
+      Promise.all(references.map((reference) => store.store.pull(reference, undefined, never)));
+    const [, record] = await pull(it);
+    if (record === undefined) throw new Error("three images");
+    await it.store.prepareSnapshot("ab05", record.id);
+    await it.store.close();
+    const [unread = ""] = images[0]?.layers.map(({ digest }) => `blobs/sha256/${digest.slice(7)}`) ?? [];
+    await rm(path.join(it.root, unread));
+    // Following a link to itself, and reading a directory, fail like a bad sector: not as what is missing.
+    await symlink(path.basename(unread), path.join(it.root, unread));
+    const layer = path.dirname(record.layers[0] ?? "");
+    await rm(path.join(layer, "layer.json"));
+    await mkdir(path.join(layer, "layer.json"));
+
+    const again = await it.reopen();
+    expect(again.store.list().map(({ id }) => id)).toEqual([images[2]?.id]);
+    expect(again.problems).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(`${unread} could not be read.*ELOOP`),
+        expect.stringMatching(`${layer} could not be read.*EISDIR`),
+      ]),
+    );
+    const running = await open(path.join(record.layers[0] ?? "", "etc"));
+    await pull(again);
+    // The container that runs on the layer goes on with the files that it has.
+    expect(await readdir(`/proc/self/fd/${running.fd}`)).toEqual(["record"]);
+    await running.close();
+    await again.store.remove(record.id);
+    await again.store.removeSnapshot("ab05");
+    expect(existsSync(layer)).toBe(false);
+    await again.store.close();
+
+    await rm(path.join(it.root, "index.json"));
+    await mkdir(path.join(it.root, "index.json"));
+    const last = await it.reopen();
+    expect(last.problems).toEqual([expect.stringMatching("index.json.damaged")]);
+    expect(await pull(last)).toHaveLength(3);
+    await last.dispose();
+  });
+
+  test("what cannot be moved out of the store is said once and keeps nothing else in it", async () => {
+    const images = ["stuck", "free"].map((name) => tiny(name));
+    const references = images.map(({ id }) => `${registry.address}/moved-${id.slice(7, 20)}`);
+    for (const [index, image] of images.entries()) {
+      await pushImage(registry, references[index]?.split("/")[1] ?? "", image, "latest");
+    }
+    const [stuck = "", free = ""] = references;
+    const layer = path.dirname((await it.store.pull(stuck, undefined, never)).layers[0] ?? "");
+    await it.store.pull(free, undefined, never);
+    await run("mount", ["--bind", layer, layer]);
+    try {
+      await it.store.remove(stuck);
+      await it.store.remove(free);
+      await expect(it.store.pull(`${registry.address}/none`, undefined, never)).rejects.toMatchObject({
+        name: "notInRegistry",
+      });
+      expect(await readdir(path.join(it.root, "layers"))).toEqual([path.basename(layer)]);
+      expect(await readdir(path.join(it.root, "blobs/sha256"))).toEqual([]);
+      expect(it.problems).toEqual([expect.stringMatching(`${layer}, which nobody needs, .*EBUSY`)]);
+    } finally {
+      await run("umount", [layer]);
+    }
+    await it.store.pull(free, undefined, never);
+    await it.store.remove(free);
+    expect(await readdir(path.join(it.root, "layers"))).toEqual([]);
   });
 
   test("a damaged list of images is put aside and the store opens", async () => {
