@@ -16,6 +16,7 @@ import {
   chooseManifest,
   type Descriptor,
   documentLimit,
+  type FoundManifest,
   type IndexEntry,
   layerLimit,
   ociConfigType,
@@ -32,7 +33,7 @@ import type { Digest } from "./types.ts";
 
 /** One image found in an archive, ready to be taken into the store. */
 export interface ArchivedImage {
-  readonly manifest: { readonly bytes: Buffer; readonly contentType: string };
+  readonly manifest: FoundManifest;
   readonly names: readonly string[];
   readonly source: ContentSource;
 }
@@ -115,7 +116,8 @@ class ArchiveReader {
     if (document.kind === "manifest") return { bytes, contentType: entry.mediaType };
     const chosen = chooseManifest(document, this.#platform, object);
     this.#count(chosen.size);
-    return { bytes: await source.read(chosen, this.#signal), contentType: chosen.mediaType };
+    const chosenBytes = await source.read(chosen, this.#signal);
+    return { bytes: chosenBytes, contentType: chosen.mediaType, isForUntold: chosen.platform === undefined };
   }
 
   /** docker save has no OCI manifest: one is written for it, over the config and layers as they are. */

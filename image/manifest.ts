@@ -29,6 +29,14 @@ export interface Manifest {
   readonly layers: readonly Descriptor[];
 }
 
+export interface FoundManifest {
+  readonly bytes: Buffer;
+  /** What the registry or an index said that it is. */
+  readonly contentType: string;
+  /** An index has it for a platform that it does not tell: the config does. */
+  readonly isForUntold?: boolean;
+}
+
 export interface Index {
   readonly kind: "index";
   readonly manifests: readonly IndexEntry[];
@@ -104,7 +112,7 @@ export function chooseManifest(index: Index, host: Platform, object: string): In
     const fit = entry.platform === undefined ? 0 : fitness(entry.platform, host);
     if (fit > bestFitness) [best, bestFitness] = [entry, fit];
   }
-  // An entry without a platform is judged by its config later.
+  // An entry without a platform is judged by its config later (FoundManifest.isForUntold).
   best ??= images.find((entry) => entry.platform === undefined);
   if (best !== undefined) return best;
   const offered = images.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : []));

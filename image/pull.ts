@@ -3,10 +3,10 @@
 import { credentialsFor } from "./auth.ts";
 import { loadEndpoints } from "./hosts.ts";
 import type { Timeouts } from "./http.ts";
-import { chooseManifest, parseManifest } from "./manifest.ts";
+import { chooseManifest, type FoundManifest, parseManifest } from "./manifest.ts";
 import type { Platform } from "./platform.ts";
 import { formatReference, nameOf, type Reference } from "./reference.ts";
-import { type FetchedManifest, RegistrySource } from "./registry.ts";
+import { RegistrySource } from "./registry.ts";
 import type { RetryPolicy } from "./retry.ts";
 import type { RegistryAuth } from "./types.ts";
 
@@ -34,7 +34,7 @@ export async function findImage(
   reference: Reference,
   platform: Platform,
   signal: AbortSignal,
-): Promise<{ readonly manifest: FetchedManifest; readonly names: readonly string[] }> {
+): Promise<{ readonly manifest: FoundManifest; readonly names: readonly string[] }> {
   const named = await source.resolve(signal);
   const object = formatReference(reference);
   const document = parseManifest(named.bytes, named.contentType, object);
@@ -42,5 +42,7 @@ export async function findImage(
   const names = [`${nameOf(reference)}@${named.digest}`];
   if (reference.tag !== undefined) names.push(object);
   if (document.kind !== "index") return { manifest: named, names };
-  return { manifest: await source.manifest(chooseManifest(document, platform, object).digest, signal), names };
+  const chosen = chooseManifest(document, platform, object);
+  const manifest = await source.manifest(chosen.digest, signal);
+  return { manifest: { ...manifest, isForUntold: chosen.platform === undefined }, names };
 }

@@ -13,7 +13,7 @@ import { imageErrors } from "./errors.ts";
 import { FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, ConnectionError, HttpConnections, type HttpResponse, header, type Timeouts } from "./http.ts";
-import { type Descriptor, documentLimit, manifestTypes } from "./manifest.ts";
+import { type Descriptor, documentLimit, type FoundManifest, manifestTypes } from "./manifest.ts";
 import { formatReference, type Reference } from "./reference.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
 import type { ContentSource } from "./source.ts";
@@ -27,10 +27,8 @@ export interface RegistryOptions {
   readonly retry: RetryPolicy;
 }
 
-export interface FetchedManifest {
-  readonly bytes: Buffer;
+export interface FetchedManifest extends FoundManifest {
   readonly digest: Digest;
-  readonly contentType: string;
 }
 
 /** Content of one repository. Ask `close` to end its connections. */

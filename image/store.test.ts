@@ -103,10 +103,25 @@ describe("with a registry", () => {
     const [byDigest = ""] = pulled.repoDigests;
     expect(byDigest).not.toContain(ours.digest);
     expect((await it.store.pull(byDigest, undefined, never)).id).toBe(ours.id);
-    await expect(it.store.pull(`${registry.address}/multi@${other.digest}`, undefined, never)).rejects.toMatchObject({
+  });
+
+  test("what a config says of its platform counts only where an index has no word", async () => {
+    const mislabelled = makeImage({ layers: tiny("mislabelled").layers, architecture: "s390x" });
+    await pushImage(registry, "word", mislabelled, "itself");
+    const told = JSON.parse(makeIndex([{ image: mislabelled, architecture: hostArchitecture }]).toString());
+    const untold = { ...told, manifests: [{ ...told.manifests[0], platform: undefined }] };
+    for (const [tag, index] of Object.entries({ told, untold })) {
+      await pushManifest(registry, "word", tag, Buffer.from(JSON.stringify(index)), told.mediaType);
+    }
+    const pull = (name: string) => it.store.pull(`${registry.address}/word${name}`, undefined, never);
+    await expect(pull(":untold")).rejects.toMatchObject({
       code: "NotFound",
       message: expect.stringContaining("only for linux/s390x"),
     });
+    for (const name of [":told", ":itself", `@${mislabelled.digest}`]) {
+      expect((await pull(name)).id).toBe(mislabelled.id);
+      await it.store.remove(mislabelled.id);
+    }
   });
 
   test("a pull by digest has a repository digest and no tag", async () => {

@@ -4,18 +4,18 @@ import { closeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { type Host, isErrno, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
-import { type ArchivedImage, archivedImages } from "./archive.ts";
+import { archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
 import { Catalog, normalise, overlayOrder, type StoredManifest } from "./catalog.ts";
 import { recoverCatalog } from "./catalog-recovery.ts";
-import { checkConfig, parseImageConfig } from "./config.ts";
+import { checkConfig, checkPlatform, parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { holdArchive } from "./held-archive.ts";
 import { Inventory, type Needs, needsOf } from "./inventory.ts";
 import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
-import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
+import { type Descriptor, type FoundManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { hasNames, type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
 import type { Platform } from "./platform.ts";
 import type { PullOptions } from "./pull.ts";
@@ -295,7 +295,7 @@ class Store implements ImageStore {
    * `keepUnfinishedMs` what the next try can go on from.
    */
   async #ingest(
-    { bytes, contentType }: ArchivedImage["manifest"],
+    { bytes, contentType, isForUntold }: FoundManifest,
     names: readonly string[],
     source: ContentSource,
     subject: string,
@@ -321,7 +321,8 @@ class Store implements ImageStore {
       }
       const config = await source.read(manifest.config, signal);
       const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
-      checkConfig(manifest, document, this.#options.platform, object);
+      checkConfig(manifest, document, object);
+      if (isForUntold) checkPlatform(document, this.#options.platform, object);
       layerLease = this.#inventory.lease(needsOf(descriptor, manifest, document.diffIds));
       this.#transfers.set(subject, manifest.layers);
       await this.#fetchLayers(manifest, document.diffIds, source, signal);
