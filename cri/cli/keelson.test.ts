@@ -2,7 +2,8 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer as createHttpsServer } from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -341,6 +342,46 @@ describe("keelson serve", () => {
     const client = connect(join(directory, "run/keelson.sock"));
     expect(await client.call("ListPodSandbox")).toEqual({ items: [] });
     client.close();
+  });
+
+  test("trusts the registries that the system trusts", async () => {
+    const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
+    const names = ["-subj", "/CN=keelson-test", "-addext", "subjectAltName=IP:127.0.0.1"];
+    const files = ["-nodes", "-keyout", key, "-out", cert];
+    await promisify(execFile)("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-days", "2", ...names, ...files]);
+    const registry = createHttpsServer(
+      { key: await readFile(key), cert: await readFile(cert) },
+      (_request, response) => {
+        response.writeHead(404).end();
+      },
+    );
+    registry.listen(0, "127.0.0.1");
+    await once(registry, "listening");
+    const address = registry.address();
+    if (address === null || typeof address === "string") throw new Error("no port");
+    await mkdir(join(directory, "registries/_default"), { recursive: true });
+    await writeFile(
+      join(directory, "registries/_default/hosts.toml"),
+      `server = "https://127.0.0.1:${address.port}"\n`,
+    );
+    const pullOf = async (certificates: string) => {
+      vi.stubEnv("SSL_CERT_FILE", certificates);
+      const running = daemon("--registries", join(directory, "registries"));
+      await serving(running);
+      const client = connect(join(directory, "run/keelson.sock"));
+      const { details } = await failure(client.call("PullImage", { image: { image: "corporate.example/app:1" } }));
+      client.close();
+      running.child.kill("SIGTERM");
+      await once(running.child, "exit");
+      return details;
+    };
+    try {
+      expect(await pullOf("/dev/null")).toContain("self-signed certificate");
+      expect(await pullOf(cert)).toContain("does not exist in the registry");
+    } finally {
+      vi.unstubAllEnvs();
+      registry.close();
+    }
   });
 
   test("ends streams at SIGTERM and exits with nobody having to hang up", async () => {
