@@ -133,7 +133,14 @@ export class HttpConnections {
     const { connectMs, responseMs, stallMs } = this.#timeouts;
     const { ca, ...others } = tls;
     const agent = new Agent({
-      connect: { ...others, ...(ca && { ca: [...ca] }), timeout: connectMs },
+      connect: {
+        ...others,
+        ...(ca && { ca: [...ca] }),
+        timeout: connectMs,
+        // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
+        autoSelectFamily: true,
+        autoSelectFamilyAttemptTimeout: Math.ceil(connectMs / 4),
+      },
       headersTimeout: responseMs,
       bodyTimeout: stallMs,
       // One connection for each layer, as their number is limited.
