@@ -1,14 +1,13 @@
-// Requests to one host of a registry: authorization, redirects, and tries again after passing troubles.
+// Requests to one host of a registry: authorization, redirects, and whether a failure is a passing one.
 //
-// Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown), tries and
-// the wait between them (RetryPolicy; the caller's deadline ends every wait).
+// Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown).
 
 import { KeelsonError, readJsonObject } from "../native/index.ts";
 import { Authorizer, type Credentials, TokenServiceTrouble } from "./auth.ts";
 import { type FailureKind, FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
-import { askedDelay, backOff, type RetryPolicy } from "./retry.ts";
+import { askedDelay } from "./retry.ts";
 
 export interface EndpointOptions {
   readonly endpoint: Endpoint;
@@ -17,7 +16,8 @@ export interface EndpointOptions {
   readonly repository: string;
   readonly credentials: Credentials | undefined;
   readonly connections: HttpConnections;
-  readonly retry: RetryPolicy;
+  /** Milliseconds: who wants to be left alone for longer is not asked again. */
+  readonly longestAskedMs: number;
 }
 
 const redirectLimit = 5;
@@ -35,31 +35,27 @@ export class EndpointClient {
     this.#authorizer = new Authorizer(options.endpoint, options.credentials, options.repository, options.connections);
   }
 
-  /** GETs `<base>/<repository>/<rest>`; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
+  /** GETs `<base>/<repository>/<rest>` once; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
   async get(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
-    const { endpoint, registry, repository, retry } = this.#options;
+    const { endpoint, registry, repository } = this.#options;
     const url = new URL(`${endpoint.base}/${repository}/${rest}`);
     if (!endpoint.isServer) url.searchParams.set("ns", registry);
-    for (let next = 2; ; next++) {
-      let askedMs = 0;
-      try {
-        const response = await this.#authorized(url, headers, signal);
-        const status = response.statusCode;
-        if (status === 200 || status === 206) return response;
-        askedMs = askedDelay(header(response, "retry-after"), Date.now());
-        const isHopeless = !passing.has(status) || next > retry.tries || askedMs > retry.longestAskedMs;
-        if (isHopeless) throw await this.#failure(response, askedMs, signal);
-        this.#options.connections.discard(response);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!(error instanceof ConnectionError)) throw error;
-        if (error instanceof TokenServiceTrouble) askedMs = error.askedMs;
-        if (!error.transient || next > retry.tries || askedMs > retry.longestAskedMs) {
-          throw new FetchFailure("unavailable", endpoint.host, error.message, error);
-        }
-      }
-      await backOff(retry, next, askedMs, signal);
+    try {
+      const response = await this.#authorized(url, headers, signal);
+      const status = response.statusCode;
+      if (status === 200 || status === 206) return response;
+      throw await this.#failure(response, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof ConnectionError)) throw error;
+      const askedMs = error instanceof TokenServiceTrouble ? error.askedMs : 0;
+      const againAt = error.transient ? this.#againAt(askedMs) : undefined;
+      throw new FetchFailure("unavailable", endpoint.host, error.message, error, againAt);
     }
+  }
+
+  #againAt(askedMs: number): number | undefined {
+    return askedMs > this.#options.longestAskedMs ? undefined : performance.now() + askedMs;
   }
 
   async #authorized(url: URL, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
@@ -116,11 +112,13 @@ export class EndpointClient {
     throw new FetchFailure("refused", endpoint.host, `it redirects more than ${redirectLimit} times`);
   }
 
-  async #failure(response: HttpResponse, askedMs: number, signal: AbortSignal): Promise<FetchFailure> {
+  async #failure(response: HttpResponse, signal: AbortSignal): Promise<FetchFailure> {
     const status = response.statusCode;
+    const askedMs = askedDelay(header(response, "retry-after"), Date.now());
+    const againAt = passing.has(status) ? this.#againAt(askedMs) : undefined;
     const asked = askedMs > 0 ? `, to be asked again in ${Math.ceil(askedMs / 1000)} s` : "";
     const problem = `status ${status}${await this.#errorText(response, signal)}${asked}`;
-    return new FetchFailure(kindOf(status), this.endpoint.host, problem);
+    return new FetchFailure(kindOf(status), this.endpoint.host, problem, undefined, againAt);
   }
 
   /** The first of the spec's `errors`, for people to read. */

@@ -202,6 +202,47 @@ describe("pulling", () => {
     expect(server.requests).toHaveLength(3);
   });
 
+  test("a mirror that wants to be left alone for a while does not hold up the next host", async () => {
+    const busy = await start((_request, response) => {
+      response.writeHead(503, { "retry-after": "1" }).end();
+      return true;
+    });
+    const server = await start();
+    await configure("reg.example", `server = "http://${server.address}"\n[host."http://${busy.address}"]`);
+    const began = performance.now();
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    expect(performance.now() - began).toBeLessThan(900);
+    expect(busy.requests).toHaveLength(1);
+  });
+
+  test("a mirror in passing trouble is asked again when nobody else delivers, no sooner than it wants", async () => {
+    const times: number[] = [];
+    const busy = await start((_request, response) => {
+      times.push(performance.now());
+      if (times.length > 1) return false;
+      response.writeHead(503, { "retry-after": "1" }).end();
+      return true;
+    });
+    const dead = await freePort();
+    await configure("reg.example", `server = "http://127.0.0.1:${dead}"\n[host."http://${busy.address}"]`);
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(990);
+  });
+
+  test("the registry's own answer decides, also after it was the one that delivered", async () => {
+    const dead = await freePort();
+    const layer = image.layers[0]?.digest ?? "";
+    const server = await start((request, response) => {
+      if (!request.url.includes(layer)) return false;
+      response.writeHead(403).end();
+      return true;
+    });
+    await configure("reg.example", `server = "http://${server.address}"\n[host."http://127.0.0.1:${dead}"]`);
+    await expect(it.store.pull("reg.example/app:1", undefined, never)).rejects.toMatchObject({
+      code: "PermissionDenied",
+    });
+  });
+
   test("a mirror that may not resolve serves digests only", async () => {
     const mirror = await start();
     const server = await start();

@@ -50,7 +50,7 @@ export class RegistrySource implements ContentSource {
           repository: reference.repository,
           credentials,
           connections: this.#connections,
-          retry,
+          longestAskedMs: retry.longestAskedMs,
         }),
     );
   }
@@ -130,7 +130,10 @@ export class RegistrySource implements ContentSource {
     }
   }
 
-  /** Tries the endpoints in order. When none delivers, the last one's answer (the registry's own) decides the code. */
+  /**
+   * Tries the endpoints in order, and those in passing trouble again when none delivers. The last one's answer (the
+   * registry's own) decides the code then.
+   */
   async #fetch(
     rest: string,
     headers: ReadonlyMap<string, string>,
@@ -138,20 +141,29 @@ export class RegistrySource implements ContentSource {
     isFit: (endpoint: Endpoint) => boolean,
     signal: AbortSignal,
   ): Promise<HttpResponse> {
-    const failures: FetchFailure[] = [];
-    for (const client of this.#clients) {
-      if (!isFit(client.endpoint)) continue;
-      try {
-        const response = await client.get(rest, headers, signal);
-        this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
-        return response;
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!(error instanceof FetchFailure)) throw error;
-        failures.push(error);
+    const { endpoints, reference, retry } = this.#options;
+    const failures = new Map<Endpoint, FetchFailure>();
+    for (let next = 2; ; next++) {
+      for (const client of this.#clients) {
+        const { againAt = Number.POSITIVE_INFINITY } = failures.get(client.endpoint) ?? { againAt: 0 };
+        if (!isFit(client.endpoint) || againAt > performance.now()) continue;
+        try {
+          const response = await client.get(rest, headers, signal);
+          this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
+          return response;
+        } catch (error) {
+          signal.throwIfAborted();
+          if (!(error instanceof FetchFailure)) throw error;
+          failures.set(client.endpoint, error);
+        }
       }
+      const inOrder = endpoints.flatMap((endpoint) => failures.get(endpoint) ?? []);
+      const soonest = Math.min(...inOrder.map(({ againAt = Number.POSITIVE_INFINITY }) => againAt));
+      if (soonest === Number.POSITIVE_INFINITY || next > retry.tries)
+        throw explain(object, inOrder, reference.registry);
+      // Timers may fire a millisecond early.
+      await backOff(retry, next, soonest + 1 - performance.now(), signal);
     }
-    throw explain(object, failures, this.#options.reference.registry);
   }
 }
 
