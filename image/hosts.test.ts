@@ -90,6 +90,50 @@ describe("endpoints", () => {
     expect((await loadEndpoints(directory, "other.io")).at(-1)?.base).toBe("https://other.io/v2");
   });
 
+  test("are Docker Hub's own for what calls itself docker.io, as containerd's first example has it", async () => {
+    const text =
+      'server = "https://docker.io"\n[host."https://registry-1.docker.io"]\ncapabilities = ["pull", "resolve"]';
+    await write("docker.io", text);
+    expect(await loadEndpoints(directory, "docker.io")).toMatchObject([
+      { base: "https://registry-1.docker.io/v2", isServer: true },
+    ]);
+  });
+
+  test("are asked with TLS first where an http address has settings for it, unless its port is HTTP's own", async () => {
+    await write(
+      "reg.io",
+      '[host."http://10.0.0.1:5000"]\nskip_verify = true\n[host."http://10.0.0.2"]\nskip_verify = true',
+    );
+    expect(await loadEndpoints(directory, "reg.io")).toMatchObject([
+      { base: "https://10.0.0.1:5000/v2", tls: { rejectUnauthorized: false } },
+      { base: "http://10.0.0.1:5000/v2" },
+      { base: "http://10.0.0.2/v2" },
+      { base: "https://reg.io/v2", isServer: true },
+    ]);
+  });
+
+  test("have the certificates that lie where no hosts.toml is, named as Docker names them", async () => {
+    await mkdir(path.join(directory, "reg.io_5000_"));
+    for (const name of ["a.crt", "b.crt", "client.cert", "client.key", "other.txt"]) {
+      await writeFile(path.join(directory, "reg.io_5000_", name), name);
+    }
+    const [ca, cert, key] = [
+      [Buffer.from("a.crt"), Buffer.from("b.crt")],
+      Buffer.from("client.cert"),
+      Buffer.from("client.key"),
+    ];
+    expect(await loadEndpoints(directory, "reg.io:5000")).toMatchObject([
+      { base: "https://reg.io:5000/v2", isServer: true, tls: { ca, cert, key } },
+    ]);
+  });
+
+  test("have one file for certificate and key where the pair's second name is empty", async () => {
+    await write("reg.io", 'client = [["client.pem", ""]]');
+    await writeFile(path.join(directory, "reg.io/client.pem"), "both");
+    const both = Buffer.from("both");
+    expect(await loadEndpoints(directory, "reg.io")).toMatchObject([{ tls: { cert: both, key: both } }]);
+  });
+
   test("a section for the server's own address gives the server its settings", async () => {
     await write("reg.io", 'server = "https://reg.io"\n[host."https://reg.io"]\nskip_verify = true');
     expect(await loadEndpoints(directory, "reg.io")).toMatchObject([
@@ -352,6 +396,14 @@ describe("pulling", () => {
       message: expect.stringMatching(`credentials unencrypted.*${server.address}: status 404`),
     });
     expect(service.requests).toEqual([]);
+  });
+
+  test("an http address with skip_verify is asked by whichever of the two it speaks", async () => {
+    for (const isSecure of [true, false]) {
+      const registry = await start(undefined, isSecure);
+      await configure("reg.example", `server = "http://${registry.address}"\nskip_verify = true`);
+      expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    }
   });
 
   test("a redirect from https to http is refused", async () => {

@@ -1,9 +1,10 @@
 // Where a registry is reached: containerd's hosts.toml layout (its docs/hosts.md).
 //
 // `<directory>/<host>/hosts.toml`, `<directory>/<host>_<port>_/hosts.toml` or `<directory>/_default/hosts.toml`
-// names mirrors, tried in the file's order, and the server, tried last. Read again at each pull.
+// names mirrors, tried in the file's order, and the server, tried last; where there is no such file, certificates beside
+// its place are taken by Docker's names. Read again at each pull.
 
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import path from "node:path";
 import { parse, type TomlTable, type TomlValue } from "smol-toml";
@@ -40,9 +41,43 @@ export async function loadEndpoints(directory: string, registry: string): Promis
       if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
       throw imageErrors.invalidHosts({ file, problem: `it cannot be read (${error.message})` }, error);
     });
-    if (text !== undefined) return new HostsFile(file, text).endpoints(registry);
+    if (text !== undefined) return (await new HostsFile(file, text).endpoints(registry)).flatMap(withTlsFirst);
+    const tls = await certificateFiles(path.dirname(file));
+    if (tls !== undefined)
+      return [makeEndpoint(serverUrl(registry), { ...noSettings, tls }, true)].flatMap(withTlsFirst);
   }
   return [makeEndpoint(serverUrl(registry), noSettings, true)];
+}
+
+/** `*.crt` are of authorities, `NAME.cert` with `NAME.key` our own, of which the first is used. */
+async function certificateFiles(directory: string): Promise<TlsSettings | undefined> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
+    throw imageErrors.invalidHosts({ file: directory, problem: `it cannot be read (${error.message})` }, error);
+  });
+  const read = (name: string) =>
+    readFile(path.join(directory, name)).catch((error: Error) => {
+      throw imageErrors.invalidHosts({ file: directory, problem: `${name} cannot be read (${error.message})` }, error);
+    });
+  const ca = await Promise.all(
+    names
+      .filter((name) => name.endsWith(".crt"))
+      .sort()
+      .map(read),
+  );
+  const [client] = names.filter((name) => name.endsWith(".cert")).sort();
+  if (ca.length === 0 && client === undefined) return undefined;
+  return {
+    ...(ca.length > 0 && { ca }),
+    ...(client && { cert: await read(client), key: await read(client.replace(/cert$/, "key")) }),
+  };
+}
+
+/** As containerd has it: who gives an http address settings for TLS wants TLS, if the host speaks it. */
+function withTlsFirst(endpoint: Endpoint): readonly Endpoint[] {
+  const url = new URL(endpoint.base);
+  if (url.protocol !== "http:" || url.port === "" || Object.keys(endpoint.tls).length === 0) return [endpoint];
+  return [{ ...endpoint, base: endpoint.base.replace(/^http:/, "https:") }, endpoint];
 }
 
 interface Settings {
@@ -88,6 +123,7 @@ class HostsFile {
     const url = URL.parse(/^https?:\/\//.test(address) ? address : `${defaultScheme(address)}://${address}`);
     if (url === null || url.username !== "" || url.search !== "")
       throw this.#invalid(`"${address}" is not a host's URL`);
+    if (url.host === "docker.io") url.host = dockerHub;
     return url;
   }
 
@@ -113,10 +149,12 @@ class HostsFile {
     const first = Array.isArray(client) ? client[0] : client;
     const names = Array.isArray(first) ? first : first === undefined ? [] : [first];
     return Promise.all(
-      names.map((name) => {
-        if (typeof name !== "string") throw this.#invalid("client does not name files");
-        return this.#read(name);
-      }),
+      names
+        .filter((name) => name !== "")
+        .map((name) => {
+          if (typeof name !== "string") throw this.#invalid("client does not name files");
+          return this.#read(name);
+        }),
     );
   }
 
@@ -177,9 +215,11 @@ function makeEndpoint(url: URL, settings: Settings, isServer: boolean): Endpoint
   };
 }
 
+/** Docker Hub's API is not at the name that its images carry. */
+const dockerHub = "registry-1.docker.io";
+
 function serverUrl(registry: string): URL {
-  // Docker Hub's API is not at the name that its images carry.
-  const host = registry === "docker.io" ? "registry-1.docker.io" : registry;
+  const host = registry === "docker.io" ? dockerHub : registry;
   return new URL(`${defaultScheme(host)}://${host}`);
 }
 
