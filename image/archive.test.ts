@@ -157,20 +157,28 @@ describe("loads", () => {
     expect(loaded?.layers).toHaveLength(2);
   });
 
-  test("many images and names, and an index inside", async () => {
+  test("many images and names, and an index in an index", async () => {
     const other = makeImage({ layers: [base], comment: "other" });
     const index = makeIndex([{ image: other, architecture: process.arch === "arm64" ? "arm64" : "amd64" }]);
-    const nested = makeLayer(index, "none");
+    const inner = makeLayer(index, "none");
+    const descriptor = {
+      mediaType: "application/vnd.oci.image.index.v1+json",
+      digest: inner.digest,
+      size: index.length,
+    };
+    const outer = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [descriptor] }));
+    const nested = makeLayer(outer, "none");
     const entries = [
       ...ociEntries([...named, { image, annotations: { "io.containerd.image.name": "reg.io/app:2", [refName]: "2" } }]),
       ...ociEntries([{ image: other, annotations: {} }]),
-      { name: `blobs/sha256/${nested.digest.slice(7)}`, content: index },
+      { name: `blobs/sha256/${inner.digest.slice(7)}`, content: index },
+      { name: `blobs/sha256/${nested.digest.slice(7)}`, content: outer },
     ];
     const list = JSON.parse(String(entries.find(({ name }) => name === "index.json")?.content));
     list.manifests.push({
       mediaType: "application/vnd.oci.image.index.v1+json",
       digest: nested.digest,
-      size: index.length,
+      size: outer.length,
       annotations: { [refName]: "nested" },
     });
     const loaded = await it.store.load(

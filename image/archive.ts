@@ -13,12 +13,12 @@ import { digestOf, hexOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { checkBlob } from "./inventory.ts";
 import {
-  chooseManifest,
   type Descriptor,
   documentLimit,
   type FoundManifest,
   type IndexEntry,
   layerLimit,
+  ManifestSearch,
   ociConfigType,
   ociIndexType,
   ociLayerType,
@@ -114,10 +114,11 @@ class ArchiveReader {
     const bytes = await source.read(entry, this.#signal);
     const document = parseManifest(bytes, entry.mediaType, object);
     if (document.kind === "manifest") return { bytes, contentType: entry.mediaType };
-    const chosen = chooseManifest(document, this.#platform, object);
-    this.#count(chosen.size);
-    const chosenBytes = await source.read(chosen, this.#signal);
-    return { bytes: chosenBytes, contentType: chosen.mediaType, isForUntold: chosen.platform === undefined };
+    const search = new ManifestSearch(this.#platform, object, async (chosen) => {
+      this.#count(chosen.size);
+      return { bytes: await source.read(chosen, this.#signal), contentType: chosen.mediaType };
+    });
+    return await search.find(document);
   }
 
   /** docker save has no OCI manifest: one is written for it, over the config and layers as they are. */

@@ -1,9 +1,9 @@
 // Manifests and indexes: OCI image-spec manifest.md and image-index.md, and Docker's schema 2 forms of both.
 //
-// Bounds: the document (`documentLimit`, by whoever reads it; its shape in native/json), layers (`layerLimit`). What a
-// layer may weigh is checked where it is fetched (layers.ts).
+// Bounds: the document (`documentLimit`, by whoever reads it; its shape in native/json), layers (`layerLimit`), indexes in
+// indexes (`indexLimit`). What a layer may weigh is checked where it is fetched (layers.ts).
 
-import { type JsonReader, MalformedJson, readJsonObject } from "../native/index.ts";
+import { type JsonReader, KeelsonError, MalformedJson, readJsonObject } from "../native/index.ts";
 import { parseDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { fitness, formatPlatform, type Platform, readPlatform } from "./platform.ts";
@@ -44,6 +44,8 @@ export interface Index {
 
 /** Largest manifest, index or config that is read, in bytes: what registries themselves accept. */
 export const documentLimit = 4 * 1024 * 1024;
+/** Indexes that are looked into for one image. */
+const indexLimit = 16;
 /** overlayfs takes no more lower layers (OVL_MAX_STACK). */
 export const layerLimit = 500;
 
@@ -103,24 +105,60 @@ export function parseManifest(bytes: Buffer, contentType: string, object: string
   });
 }
 
-/** Picks the entry for this platform; the first wins among equals, as the spec asks. Throws NotFound. */
-export function chooseManifest(index: Index, host: Platform, object: string): IndexEntry {
+/**
+ * The entries of an index that fit this platform, the best first and the first among equals, as the spec asks; then those
+ * without a platform. Throws NotFound when there are none.
+ */
+export function chooseManifests(index: Index, host: Platform, object: string): readonly IndexEntry[] {
   const images = index.manifests.filter((entry) => manifestKinds.has(entry.mediaType));
-  let best: IndexEntry | undefined;
-  let bestFitness = 0;
-  for (const entry of images) {
-    const fit = entry.platform === undefined ? 0 : fitness(entry.platform, host);
-    if (fit > bestFitness) [best, bestFitness] = [entry, fit];
-  }
-  // An entry without a platform is judged by its config later (FoundManifest.isForUntold).
-  best ??= images.find((entry) => entry.platform === undefined);
-  if (best !== undefined) return best;
+  const fitting = images
+    .map((entry) => ({ entry, fit: entry.platform === undefined ? 0 : fitness(entry.platform, host) }))
+    .filter(({ fit }) => fit > 0)
+    .sort((one, other) => other.fit - one.fit);
+  const chosen = [...fitting.map(({ entry }) => entry), ...images.filter((entry) => entry.platform === undefined)];
+  if (chosen.length > 0) return chosen;
   const offered = images.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : []));
   throw imageErrors.noPlatform({
     object,
     platform: formatPlatform(host),
     offered: offered.slice(0, 20).join(", ") || "nothing",
   });
+}
+
+/** The manifest for this platform, in an index or in those inside it. */
+export class ManifestSearch {
+  readonly #host: Platform;
+  readonly #object: string;
+  readonly #read: (entry: IndexEntry) => Promise<FoundManifest>;
+  #indexes = 0;
+
+  /** `object` is the words for messages. */
+  constructor(host: Platform, object: string, read: (entry: IndexEntry) => Promise<FoundManifest>) {
+    this.#host = host;
+    this.#object = object;
+    this.#read = read;
+  }
+
+  /** Throws NotFound, and Unimplemented for more than `indexLimit` indexes. */
+  async find(index: Index, isUntold = true): Promise<FoundManifest> {
+    if (++this.#indexes > indexLimit) {
+      throw imageErrors.unsupported({ object: this.#object, problem: `it has more than ${indexLimit} indexes in it` });
+    }
+    let refused: unknown;
+    for (const entry of chooseManifests(index, this.#host, this.#object)) {
+      const isForUntold = isUntold && entry.platform === undefined;
+      const found = await this.#read(entry);
+      const document = parseManifest(found.bytes, found.contentType, `Manifest ${entry.digest}`);
+      if (document.kind === "manifest") return { ...found, isForUntold };
+      try {
+        return await this.find(document, isForUntold);
+      } catch (error) {
+        if (!(error instanceof KeelsonError && error.name === "noPlatform")) throw error;
+        refused = error;
+      }
+    }
+    throw refused;
+  }
 }
 
 /** Runs a reader over a parsed document and gives what it finds wrong the document's name. */

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parseDigest } from "./digest.ts";
-import { chooseManifest } from "./manifest.ts";
+import { chooseManifests } from "./manifest.ts";
 import { hostPlatform, type Platform } from "./platform.ts";
 
 const v3 = "flags\t\t: cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 avx avx2 bmi1 bmi2 f16c fma abm movbe xsave";
@@ -13,7 +13,7 @@ function choose(host: Platform, ...offered: (Platform | undefined)[]): number {
     const mediaType = "application/vnd.oci.image.manifest.v1+json";
     return { mediaType, digest, size: 1, platform, annotations: new Map() };
   });
-  return Number(chooseManifest({ kind: "index", manifests }, host, "the index").digest.slice(-1));
+  return Number(chooseManifests({ kind: "index", manifests }, host, "the index")[0]?.digest.slice(-1));
 }
 
 const linux = (architecture: string, variant = ""): Platform => ({ os: "linux", architecture, variant });

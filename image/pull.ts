@@ -3,7 +3,7 @@
 import { credentialsFor } from "./auth.ts";
 import { loadEndpoints } from "./hosts.ts";
 import type { Timeouts } from "./http.ts";
-import { chooseManifest, type FoundManifest, parseManifest } from "./manifest.ts";
+import { type FoundManifest, ManifestSearch, parseManifest } from "./manifest.ts";
 import type { Platform } from "./platform.ts";
 import { formatReference, nameOf, type Reference } from "./reference.ts";
 import { RegistrySource } from "./registry.ts";
@@ -42,7 +42,6 @@ export async function findImage(
   const names = [`${nameOf(reference)}@${named.digest}`];
   if (reference.tag !== undefined) names.push(object);
   if (document.kind !== "index") return { manifest: named, names };
-  const chosen = chooseManifest(document, platform, object);
-  const manifest = await source.manifest(chosen.digest, signal);
-  return { manifest: { ...manifest, isForUntold: chosen.platform === undefined }, names };
+  const search = new ManifestSearch(platform, object, ({ digest }) => source.manifest(digest, signal));
+  return { manifest: await search.find(document), names };
 }

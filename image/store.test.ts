@@ -17,6 +17,7 @@ import {
   makeTar,
   pushImage,
   pushManifest,
+  sha256,
 } from "./testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "./testing/registry.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
@@ -103,6 +104,35 @@ describe("with a registry", () => {
     const [byDigest = ""] = pulled.repoDigests;
     expect(byDigest).not.toContain(ours.digest);
     expect((await it.store.pull(byDigest, undefined, never)).id).toBe(ours.id);
+  });
+
+  test("finds this platform in an index inside of indexes, past one that has none for it", async () => {
+    const type = "application/vnd.oci.image.index.v1+json";
+    const ours = tiny("inside");
+    const other = makeImage({ layers: ours.layers, architecture: "s390x" });
+    await pushImage(registry, "inside", other);
+    await pushImage(registry, "inside", ours);
+    const push = async (tag: string | undefined, bytes: Buffer) => {
+      await pushManifest(registry, "inside", tag ?? sha256(bytes), bytes, type);
+      return { mediaType: type, digest: sha256(bytes), size: bytes.length };
+    };
+    const over = (...manifests: object[]) =>
+      Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: type, manifests }));
+    const foreign = await push(undefined, makeIndex([{ image: other, architecture: "s390x" }]));
+    const own = await push(undefined, makeIndex([{ image: ours, architecture: hostArchitecture }]));
+    const middle = await push(undefined, over(foreign, own));
+    await push("nested", over(foreign, middle));
+    expect((await it.store.pull(`${registry.address}/inside:nested`, undefined, never)).id).toBe(ours.id);
+    await push("foreign", over(foreign, foreign));
+    await expect(it.store.pull(`${registry.address}/inside:foreign`, undefined, never)).rejects.toMatchObject({
+      name: "noPlatform",
+      message: expect.stringContaining("only for linux/s390x"),
+    });
+    let tower = own;
+    for (let level = 0; level < 20; level++) tower = await push(undefined, over(tower));
+    await expect(it.store.pull(`${registry.address}/inside@${tower.digest}`, undefined, never)).rejects.toMatchObject({
+      name: "unsupported",
+    });
   });
 
   test("what a config says of its platform counts only where an index has no word", async () => {
