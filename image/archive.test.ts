@@ -191,6 +191,19 @@ describe("loads", () => {
     ]);
   });
 
+  test("a layer of no bytes", async () => {
+    const empty = makeLayer(Buffer.alloc(0), "none");
+    const saved = makeImage({ layers: [base, empty] });
+    const docker = [{ Config: "config.json", RepoTags: ["app:1"], Layers: ["a/layer.tar", "b/layer.tar"] }];
+    const file = await writeTar([
+      { name: "a/layer.tar", content: base.blob },
+      { name: "b/layer.tar", content: "" },
+      { name: "config.json", content: saved.config },
+      { name: "manifest.json", content: JSON.stringify(docker) },
+    ]);
+    expect(await it.store.load(file, never)).toMatchObject([{ id: saved.id }]);
+  });
+
   test("an image without a name, which survives a restart", async () => {
     await it.store.load(await writeTar(ociEntries([{ image, annotations: { [refName]: "latest" } }])), never);
     expect(it.store.find(image.id)).toMatchObject({ tags: [] });

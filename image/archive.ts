@@ -152,7 +152,7 @@ class ArchiveReader {
 
   async #dockerLayer(name: string, diffId: Digest): Promise<Descriptor> {
     const size = await this.#files.size(name);
-    if (size === undefined || size === 0) throw this.#missing(name);
+    if (size === undefined) throw this.#missing(name);
     const [magic] = await (await this.#files.stream(name, 0, Math.min(size, 4))).toArray();
     const start = Buffer.isBuffer(magic) ? magic : Buffer.alloc(0);
     const form = compressionOf(start);
