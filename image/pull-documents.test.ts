@@ -89,6 +89,14 @@ describe("documents that are not what they should be", () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 * 1024);
   });
 
+  test("a config of another size than the manifest says", async () => {
+    const served = await serve();
+    served.add(image, "good");
+    const config = { ...parsed.config, size: image.config.length - 1 };
+    served.addManifest("1", Buffer.from(JSON.stringify({ ...parsed, config })), image.manifestType);
+    await expectCleanFailure(it(), `${served.address}/odd:1`, { name: "sizeMismatch" });
+  });
+
   test("a config that is announced larger than any config is not fetched", async () => {
     const served = await serve();
     const config = { ...parsed.config, size: 1 << 30 };

@@ -83,6 +83,9 @@ export class RegistrySource implements ContentSource {
     if (digest !== descriptor.digest) {
       throw imageErrors.digestMismatch({ object, actual: digest, expected: descriptor.digest });
     }
+    if (bytes.length !== descriptor.size) {
+      throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
+    }
     return bytes;
   }
 
