@@ -124,18 +124,16 @@ export class Authorizer {
     const service = challenge.parameters.get("service");
     if (service !== undefined) fields.set("service", service);
     fields.set("scope", challenge.parameters.get("scope") ?? `repository:${this.#repository}:pull`);
-    const headers = new Map([
-      ["Accept", "application/json"],
-      ["User-Agent", "keelson"],
-    ]);
+    // A mirror's credentials are among its headers.
+    const headers = new Map([["accept", "application/json"], ["user-agent", "keelson"], ...this.#endpoint.headers]);
     if (this.#credentials?.kind === "identity-token") {
       fields.set("grant_type", "refresh_token");
       fields.set("refresh_token", this.#credentials.token);
       fields.set("client_id", "keelson");
-      headers.set("Content-Type", "application/x-www-form-urlencoded");
+      headers.set("content-type", "application/x-www-form-urlencoded");
       return this.#readToken(await this.#askService({ realm, headers, body: fields.toString(), signal }), signal);
     }
-    if (this.#credentials?.kind === "password") headers.set("Authorization", basicHeader(this.#credentials));
+    if (this.#credentials?.kind === "password") headers.set("authorization", basicHeader(this.#credentials));
     for (const [name, value] of fields) realm.searchParams.append(name, value);
     return this.#readToken(await this.#askService({ realm, headers, signal }), signal);
   }
@@ -155,7 +153,8 @@ export class Authorizer {
 
   /** Follows redirects within an origin and from https to https. Credentials stay with the realm's own origin. */
   async #followed({ realm, headers, body, signal }: TokenRequest) {
-    const anybodys = new Map([...headers].filter(([name]) => name !== "Authorization"));
+    const secrets = new Set(["authorization", ...this.#endpoint.headers.map(([name]) => name)]);
+    const anybodys = new Map([...headers].filter(([name]) => !secrets.has(name)));
     const own = new URL(this.#endpoint.base).origin;
     let url = realm;
     for (let redirects = 0; redirects <= redirectLimit; redirects++) {

@@ -90,10 +90,10 @@ export class EndpointClient {
     let url = start;
     for (let redirects = 0; redirects <= redirectLimit; redirects++) {
       const isHome = url.origin === start.origin;
-      const all = new Map<string, string | readonly string[]>([["User-Agent", "keelson"], ...headers]);
+      const all = new Map<string, string | readonly string[]>([["user-agent", "keelson"], ...headers]);
       if (isHome) {
         for (const [name, value] of endpoint.headers) all.set(name, value);
-        if (authorization !== undefined) all.set("Authorization", authorization);
+        if (authorization !== undefined) all.set("authorization", authorization);
       }
       const tls = isHome ? endpoint.tls : {};
       const response = await connections.send({ method: "GET", url, headers: all, tls, signal });

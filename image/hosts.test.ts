@@ -230,6 +230,42 @@ describe("pulling", () => {
     for (const request of mirror.requests) expect(request.headers.authorization).toBeUndefined();
   });
 
+  test.each(["Authorization", "authorization"])(
+    "a mirror's own %s goes to its token service, too, and no farther",
+    async (name) => {
+      const own = `Basic ${Buffer.from("robot:mirror").toString("base64")}`;
+      const elsewhere = await start((_request, response) => {
+        response.end(JSON.stringify({ token: "good" }));
+        return true;
+      });
+      const mirror = await start((request, response) => {
+        const { authorization } = request.headers;
+        if (authorization === "Bearer good") return false;
+        if (!request.url.startsWith("/token")) {
+          response.writeHead(401, { "www-authenticate": `Bearer realm="http://${mirror.address}/token"` }).end();
+        } else if (authorization === own) {
+          response.end(JSON.stringify({ token: "good" }));
+        } else response.writeHead(401).end();
+        return true;
+      });
+      const dead = await freePort();
+      const toml = (host: string) =>
+        `server = "http://127.0.0.1:${dead}"\n[host."http://${host}".header]\n${name} = "${own}"`;
+      await configure("reg.example", toml(mirror.address));
+      expect((await it.store.pull("reg.example/app:1", auth, never)).id).toBe(image.id);
+      const redirecting = await start((request, response) => {
+        if (request.url.startsWith("/token"))
+          response.writeHead(302, { location: `http://${elsewhere.address}/` }).end();
+        else
+          response.writeHead(401, { "www-authenticate": `Bearer realm="http://${redirecting.address}/token"` }).end();
+        return true;
+      });
+      await configure("reg.example", toml(redirecting.address));
+      await expect(it.store.pull("reg.example/app:2", auth, never)).rejects.toThrow("redirects to");
+      expect(elsewhere.requests).toEqual([]);
+    },
+  );
+
   test("dead and empty mirrors are passed over, and the dead one is not asked again for each layer", async () => {
     const dead = await freePort();
     const empty = await start((_request, response) => {

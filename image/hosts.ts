@@ -27,6 +27,7 @@ export interface Endpoint {
   readonly canResolve: boolean;
   readonly canPull: boolean;
   readonly tls: TlsSettings;
+  /** Names in lower case. */
   readonly headers: readonly (readonly [name: string, value: string])[];
   /** False for a mirror: it is told the registry's name by `?ns=` and gets none of the registry's credentials. */
   readonly isServer: boolean;
@@ -162,7 +163,9 @@ class HostsFile {
     const header = table.header;
     if (header === undefined) return [];
     if (!isTable(header)) throw this.#invalid("header is not a table");
-    return Object.keys(header).flatMap((name) => this.#strings(header, name).map((value) => [name, value] as const));
+    return Object.keys(header).flatMap((name) =>
+      this.#strings(header, name).map((value) => [name.toLowerCase(), value] as const),
+    );
   }
 
   #read(name: string): Promise<Buffer> {

@@ -99,7 +99,7 @@ export class RegistrySource implements ContentSource {
       retry: this.#options.retry,
       connections: this.#connections,
       open: (offset) => {
-        const headers = new Map(offset > 0 ? [["Range", `bytes=${offset}-`]] : []);
+        const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-`]] : []);
         return this.#fetch(`blobs/${descriptor.digest}`, headers, object, (endpoint) => endpoint.canPull, signal);
       },
       signal,
@@ -116,7 +116,7 @@ export class RegistrySource implements ContentSource {
     isFit: (endpoint: Endpoint) => boolean,
     signal: AbortSignal,
   ): Promise<FetchedManifest> {
-    const headers = new Map([["Accept", rest.startsWith("manifests/") ? manifestTypes.join(", ") : "*/*"]]);
+    const headers = new Map([["accept", rest.startsWith("manifests/") ? manifestTypes.join(", ") : "*/*"]]);
     for (let next = 2; ; next++) {
       const response = await this.#fetch(rest, headers, object, isFit, signal);
       try {
