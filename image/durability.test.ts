@@ -129,6 +129,27 @@ test("a writable layer mounts over the image's layers, whiteouts included, and k
   await registry.stop();
 });
 
+test("a whiteout of what no layer below has leaves no name behind that leads nowhere", async () => {
+  const layers = [
+    makeTar([{ name: "bottom/.wh.gone" }, { name: "bottom/kept", content: "kept" }]),
+    makeTar([{ name: "only/.wh..wh..opq" }, { name: "only/.wh.gone" }, { name: "only/kept", content: "kept" }]),
+  ].map((tar) => makeLayer(tar));
+  const registry = await startWrongRegistry();
+  registry.add(makeImage({ layers }), "1");
+  const it = await openTestStore();
+  const pulled = await it.store.pull(`${registry.address}/app:1`, undefined, never);
+  const mountpoint = await mkdtemp(path.join(tmpdir(), "keelson-mount-"));
+  await run("mount", ["-t", "overlay", "keelson-test", "-o", `lowerdir=${pulled.layers.join(":")}`, mountpoint]);
+  try {
+    for (const name of ["bottom", "only"]) expect(await readdir(path.join(mountpoint, name))).toEqual(["kept"]);
+  } finally {
+    await run("umount", [mountpoint]);
+    await rm(mountpoint, { recursive: true });
+  }
+  await it.dispose();
+  await registry.stop();
+});
+
 test("measures writable layers again when the last figure is old, and not before", async () => {
   const registry = await startWrongRegistry();
   registry.add(makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] }), "1");

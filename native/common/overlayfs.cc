@@ -45,6 +45,11 @@ Status make_opaque(int directory) {
   return {};
 }
 
+Status tell_of_whiteouts(int directory) {
+  if (::fsetxattr(directory, "trusted.overlay.origin", "", 0, 0) != 0) return fail_errno("mark the whiteout's directory");
+  return {};
+}
+
 bool overlay_checks_options_late(int context) {
   return ::fsconfig(context, FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0;
 }

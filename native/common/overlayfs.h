@@ -17,6 +17,9 @@ bool is_whiteout(const struct stat& status);
 // An opaque directory hides all that the layers below have in it.
 bool is_opaque(int directory);
 Status make_opaque(int directory);
+// Of a directory that no other layer has, overlayfs lists whiteouts too, as names that lead nowhere, unless the directory
+// looks copied up: such may have them.
+Status tell_of_whiteouts(int directory);
 
 // Before Linux 6.5 a context of overlay takes options that it does not know, "lowerdir+" too, and fails when it mounts.
 // Asks `context` itself, which stays as it was elsewhere: another one would cost a grace period of RCU at its close.

@@ -114,7 +114,7 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
 // of this layer then stands alone, so it is opaque.
 Status LayerWriter::write_whiteout(int parent, std::string name) {
   TRY(root_.take_inode());
-  if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
+  if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return tell_of_whiteouts(parent);
   if (errno != EEXIST) return fail_errno("make the whiteout");
   Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (present) return make_opaque(present.get());
