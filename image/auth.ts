@@ -8,7 +8,14 @@ import { MalformedJson, readJsonObject } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
-import { BodyTooLarge, ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
+import {
+  BodyTooLarge,
+  ConnectionError,
+  type HttpConnections,
+  type HttpRequest,
+  type HttpResponse,
+  header,
+} from "./http.ts";
 import { askedDelay } from "./retry.ts";
 import type { RegistryAuth } from "./types.ts";
 
@@ -40,7 +47,7 @@ export class TokenServiceTrouble extends ConnectionError {
 
 interface TokenRequest {
   readonly realm: URL;
-  readonly headers: ReadonlyMap<string, string>;
+  readonly headers: HttpRequest["headers"];
   /** Posted; without it, a GET. */
   readonly body?: string;
   readonly signal: AbortSignal;
@@ -125,7 +132,11 @@ export class Authorizer {
     if (service !== undefined) fields.set("service", service);
     fields.set("scope", challenge.parameters.get("scope") ?? `repository:${this.#repository}:pull`);
     // A mirror's credentials are among its headers.
-    const headers = new Map([["accept", "application/json"], ["user-agent", "keelson"], ...this.#endpoint.headers]);
+    const headers = new Map<string, string | readonly string[]>([
+      ["accept", "application/json"],
+      ["user-agent", "keelson"],
+      ...this.#endpoint.headers,
+    ]);
     if (this.#credentials?.kind === "identity-token") {
       fields.set("grant_type", "refresh_token");
       fields.set("refresh_token", this.#credentials.token);

@@ -92,7 +92,7 @@ export class EndpointClient {
       const isHome = url.origin === start.origin;
       const all = new Map<string, string | readonly string[]>([["user-agent", "keelson"], ...headers]);
       if (isHome) {
-        for (const [name, value] of endpoint.headers) all.set(name, value);
+        for (const [name, values] of endpoint.headers) all.set(name, values);
         if (authorization !== undefined) all.set("authorization", authorization);
       }
       const tls = isHome ? endpoint.tls : {};

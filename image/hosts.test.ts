@@ -69,9 +69,8 @@ describe("endpoints", () => {
         canResolve: true,
         tls: { ca: [Buffer.from("a certificate")], rejectUnauthorized: false },
         headers: [
-          ["x-one", "1"],
-          ["x-many", "2"],
-          ["x-many", "3"],
+          ["x-one", ["1"]],
+          ["x-many", ["2", "3"]],
         ],
       }),
       expect.objectContaining({ base: "https://mirror-c/v2" }),
@@ -207,14 +206,14 @@ describe("pulling", () => {
     const mirror = await start();
     await configure(
       "docker.io",
-      `[host."http://${mirror.address}"]\n[host."http://${mirror.address}".header]\nx-mirror = "yes"`,
+      `[host."http://${mirror.address}"]\n[host."http://${mirror.address}".header]\nx-mirror = ["yes", "both"]`,
     );
     const pulled = await it.store.pull("team/app:1", auth, never);
     expect(pulled.tags).toEqual(["docker.io/team/app:1"]);
     expect(mirror.requests).toHaveLength(3);
     for (const request of mirror.requests) {
       expect(request.url).toMatch(/^\/v2\/team\/app\/.*\?ns=docker\.io$/);
-      expect(request.headers).toMatchObject({ "x-mirror": "yes" });
+      expect(request.headers).toMatchObject({ "x-mirror": "yes, both" });
       expect(request.headers.authorization).toBeUndefined();
     }
   });

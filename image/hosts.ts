@@ -28,7 +28,7 @@ export interface Endpoint {
   readonly canPull: boolean;
   readonly tls: TlsSettings;
   /** Names in lower case. */
-  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly headers: readonly (readonly [name: string, values: readonly string[]])[];
   /** False for a mirror: it is told the registry's name by `?ns=` and gets none of the registry's credentials. */
   readonly isServer: boolean;
 }
@@ -85,7 +85,7 @@ interface Settings {
   readonly capabilities: readonly string[];
   readonly overridePath: boolean;
   readonly tls: TlsSettings;
-  readonly headers: readonly (readonly [string, string])[];
+  readonly headers: Endpoint["headers"];
 }
 
 const noSettings: Settings = { capabilities: ["pull", "resolve"], overridePath: false, tls: {}, headers: [] };
@@ -159,13 +159,11 @@ class HostsFile {
     );
   }
 
-  #headers(table: TomlTable): readonly (readonly [string, string])[] {
+  #headers(table: TomlTable): Endpoint["headers"] {
     const header = table.header;
     if (header === undefined) return [];
     if (!isTable(header)) throw this.#invalid("header is not a table");
-    return Object.keys(header).flatMap((name) =>
-      this.#strings(header, name).map((value) => [name.toLowerCase(), value] as const),
-    );
+    return Object.keys(header).map((name) => [name.toLowerCase(), this.#strings(header, name)]);
   }
 
   #read(name: string): Promise<Buffer> {
