@@ -77,7 +77,7 @@ export const imageErrors = catalogue({
   cancelled: {
     code: "Cancelled",
     sentence: "The pull of {object} was cancelled.",
-    remedy: "Everything it had fetched was removed; pull again.",
+    remedy: "Pull again; what had come by then is kept for some minutes, unless the server stopped.",
   },
   invalidHosts: {
     code: "FailedPrecondition",
