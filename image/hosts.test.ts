@@ -372,6 +372,16 @@ describe("pulling", () => {
     expect(service.requests).toEqual([]);
   });
 
+  test("an authority of hosts.toml is trusted beside those that the system trusts", async () => {
+    const trusted = tls.getCACertificates("default");
+    tls.setDefaultCACertificates([await readFile(path.join(certificates, "cert.pem"), "utf8")]);
+    onTestFinished(() => tls.setDefaultCACertificates(trusted));
+    await writeFile(path.join(certificates, "other.pem"), tls.rootCertificates[0] ?? "");
+    const registry = await start(undefined, true);
+    await configure(registry.address, `server = "https://${registry.address}"\nca = "${certificates}/other.pem"`);
+    expect((await it.store.pull(`${registry.address}/app:1`, undefined, never)).id).toBe(image.id);
+  });
+
   test("a token service redirects from https to https without the credentials, and to http not at all", async () => {
     const trusted = tls.getCACertificates("default");
     tls.setDefaultCACertificates([await readFile(path.join(certificates, "cert.pem"), "utf8")]);

@@ -4,6 +4,7 @@
 // joins small pieces by itself), a body that is streamed (`stallMs` between pieces, counted only while we wait; its size
 // is the reader's to check).
 
+import { createSecureContext, getCACertificates } from "node:tls";
 import type { Dispatcher } from "undici";
 import api from "undici/lib/api/index.js";
 import errors from "undici/lib/core/errors.js";
@@ -135,7 +136,8 @@ export class HttpConnections {
     const agent = new Agent({
       connect: {
         ...others,
-        ...(ca && { ca: [...ca] }),
+        // Node would trust these alone. Hundreds of certificates are read once, not for each connection.
+        ...(ca && { secureContext: createSecureContext({ ...tls, ca: [...getCACertificates("default"), ...ca] }) }),
         timeout: connectMs,
         // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
         autoSelectFamily: true,
