@@ -11,12 +11,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "monitor/setup/filesystem.h"
 
@@ -67,6 +69,19 @@ void Child::send(int descriptor) const {
   check(sendmsg(socket_, &header, MSG_NOSIGNAL), Step::send_terminal);
 }
 
+namespace {
+
+// The daemon, and so the monitor, may be bound to processors that are kept for the system (systemd's CPUAffinity=). That is
+// no wish of the container's, and since Linux 6.2 a cpuset does not undo it.
+void leave_processors_to_cpuset(const Child& child) {
+  constexpr size_t most_processors = 8192;  // NR_CPUS of any architecture; more than there are is fine
+  unsigned long all[most_processors / (8 * sizeof(unsigned long))];
+  memset(all, 0xff, sizeof all);
+  child.check(syscall(SYS_sched_setaffinity, 0, sizeof all, all), Step::set_affinity);
+}
+
+}  // namespace
+
 void leave_monitor(const Child& child) {
   child.check(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), Step::reset_signals);
   // The monitor ignores no other and handles none (main.cc).
@@ -74,6 +89,7 @@ void leave_monitor(const Child& child) {
   sigset_t none;
   sigemptyset(&none);
   child.check(sigprocmask(SIG_SETMASK, &none, nullptr), Step::reset_signals);
+  leave_processors_to_cpuset(child);
 }
 
 Fd receive_descriptor(int socket, ssize_t& size) {

@@ -23,6 +23,7 @@ namespace keelson {
 // Every step that can fail, with the words for it.
 #define KEELSON_STEPS(step) \
   step(reset_signals, "reset signals")                                               \
+  step(set_affinity, "allow every processor")                                        \
   step(join_cgroup, "join the cgroup")                                               \
   step(join_namespace, "join the namespace")                                         \
   step(spawn_process, "spawn the process")                                           \
@@ -119,7 +120,8 @@ class Child {
 };
 
 // First of all: the monitor's memory is nobody else's to read (ptrace, /proc/<pid>/mem), nor its program to be opened
-// through /proc/<pid>/exe, which execve resets; and no signal is blocked or ignored, which would survive it.
+// through /proc/<pid>/exe, which execve resets; no signal is blocked or ignored and no processor left out, which would
+// survive it.
 void leave_monitor(const Child& child);
 
 // Takes what Child::send gave: one message, which the socket's end has none of. `size` is recvmsg(2)'s, errno too.

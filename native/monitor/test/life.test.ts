@@ -49,6 +49,17 @@ test("a container starts, exits, and is deleted", async () => {
   });
 });
 
+test("containers and execs may use every processor, though the monitor is bound to one", async () => {
+  await withPod({}, async (pod) => {
+    const allowed = (status: string) => /^Cpus_allowed_list:\t(.*)$/m.exec(status)?.[1];
+    const all = allowed(readFileSync("/proc/self/status", "utf8"));
+    execFileSync("taskset", ["-pc", "0", String(pod.pid)]);
+    const { pid } = await pod.run("a", {});
+    expect(allowed(readFileSync(`/proc/${pid}/status`, "utf8"))).toBe(all);
+    expect(allowed(await pod.execOutput("a", "cat", "/proc/self/status"))).toBe(all);
+  });
+});
+
 test("ns/ipc and ns/uts are no mounts, and lead to the namespaces of the pod, as its containers have them", async () => {
   await withPod({}, async (pod) => {
     const space = (of: number | string, type: string) => readlinkSync(`/proc/${of}/ns/${type}`);
