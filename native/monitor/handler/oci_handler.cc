@@ -46,18 +46,24 @@ void copy(JsonWriter& to, const Json& from) {
   }
 }
 
+void write_texts(JsonWriter& json, std::string_view key, const std::vector<std::string>& texts) {
+  json.key(key).begin_array();
+  for (const std::string& text : texts) json.value(text);
+  json.end_array();
+}
+
 // The process.json of an exec: the container's own process with another command.
-std::string exec_process(const Json& process, const CommandSpec& command) {
+std::string exec_process(const Json& process, const std::vector<std::string>& env, const CommandSpec& command) {
   JsonWriter json;
   json.begin_object();
   for (const auto& [name, value] : process.members()) {
-    if (name == "args" || name == "terminal" || name == "consoleSize" || value.is_null()) continue;
+    const bool is_own = name == "args" || name == "env" || name == "terminal" || name == "consoleSize";
+    if (is_own || value.is_null()) continue;
     json.key(name);
     copy(json, value);
   }
-  json.key("args").begin_array();
-  for (const std::string& argument : command.args) json.value(argument);
-  json.end_array();
+  write_texts(json, "args", command.args);
+  write_texts(json, "env", command.terminal ? with_terminal_kind(env) : env);
   json.key("terminal").value(command.terminal);
   if (command.terminal && command.columns > 0) {
     json.key("consoleSize").begin_object();
@@ -68,10 +74,11 @@ std::string exec_process(const Json& process, const CommandSpec& command) {
   return json.take();
 }
 
-Status write_exec_process(const std::string& config_path, const std::string& path, const CommandSpec& command) {
+Status write_exec_process(const std::string& config_path, const std::string& path, const std::vector<std::string>& env,
+                          const CommandSpec& command) {
   const std::string text = TRY(read_file(config_path, max_config));
   const Json config = TRY(parse_json(text));
-  const std::string process = exec_process(config["process"], command);
+  const std::string process = exec_process(config["process"], env, command);
   Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) return fail_errno("create " + path);
   const std::span bytes(reinterpret_cast<const uint8_t*>(process.data()), process.size());
@@ -222,7 +229,7 @@ class OciHandler : public Handler {
   using Run = std::shared_ptr<RuntimeRun>;
 
   Result<Run> prepare(bool terminal);
-  Result<Run> prepare_exec(const CommandSpec& command);
+  Result<Run> prepare_exec(const std::vector<std::string>& env, const CommandSpec& command);
   void create(bool terminal, Stdio stdio, Done<StartedContainer> done);
   void run_start(const Run& run, Done<StartedContainer> done);
   void undo_start(Error error, Done<StartedContainer> done);
@@ -292,16 +299,16 @@ void OciHandler::undo_start(Error error, Done<StartedContainer> done) {
                });
 }
 
-Result<OciHandler::Run> OciHandler::prepare_exec(const CommandSpec& command) {
+Result<OciHandler::Run> OciHandler::prepare_exec(const std::vector<std::string>& env, const CommandSpec& command) {
   Run run = TRY(prepare(command.terminal));
   run->process_file = runtime_.fresh_path(".json");
-  TRY(write_exec_process(bundle_ + "/config.json", run->process_file, command));
+  TRY(write_exec_process(bundle_ + "/config.json", run->process_file, env, command));
   return run;
 }
 
-std::weak_ptr<Attempt> OciHandler::exec(const ExecTarget&, const CommandSpec& command, Stdio stdio,
+std::weak_ptr<Attempt> OciHandler::exec(const ExecTarget& target, const CommandSpec& command, Stdio stdio,
                                         Done<Started> done) {
-  Result<Run> prepared = prepare_exec(command);
+  Result<Run> prepared = prepare_exec(target.spec.process.env, command);
   if (!prepared) return cannot_begin(done, std::move(prepared.error()));
   const Run& run = *prepared;
   return runtime_.run(run->arguments({"exec", "--detach", "--process", run->process_file}, id_), stdio,

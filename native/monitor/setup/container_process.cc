@@ -198,7 +198,10 @@ void drop_capabilities(const Child& child) {
 Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, const CommandSpec& command,
                                                 const SeccompFilter& filter, const Surroundings& surroundings) {
   const bool filter_last = TRY(filter_comes_last(process, command, filter, surroundings.is_watched));
-  LastStepsPlan last{command.args, process.env, candidates_for(command.args[0], path_of(process.env))};
+  std::vector<std::string> with_kind;
+  if (command.terminal) with_kind = with_terminal_kind(process.env);
+  const std::vector<std::string>& env = command.terminal ? with_kind : process.env;
+  LastStepsPlan last{command.args, env, candidates_for(command.args[0], path_of(env))};
   if (filter_last) last.filter = &filter.program();
   last.session = surroundings.is_watched;
   last.terminal = surroundings.is_watched && command.terminal;

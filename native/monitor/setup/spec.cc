@@ -265,6 +265,12 @@ std::vector<std::string> read_layers(Reader& reader, const Json& json) {
 
 }  // namespace
 
+std::vector<std::string> with_terminal_kind(std::vector<std::string> env) {
+  const bool is_told = std::ranges::any_of(env, [](const std::string& entry) { return entry.starts_with("TERM="); });
+  if (!is_told) env.emplace_back("TERM=xterm");
+  return env;
+}
+
 bool is_label(std::string_view text) {
   constexpr size_t longest = 4096;  // of a context, security/selinux/include/security.h has a page
   return text.size() < longest && std::ranges::all_of(text, [](char c) {

@@ -49,6 +49,9 @@ struct ProcessSpec {
   std::string selinux_label;
 };
 
+// Of an exec with a terminal: it tells that one's kind, as the daemon has a container's own tell it.
+std::vector<std::string> with_terminal_kind(std::vector<std::string> env);
+
 struct IdMapping {
   uint32_t container = 0;
   uint32_t host = 0;

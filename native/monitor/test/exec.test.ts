@@ -155,6 +155,21 @@ test("a terminal: size, resize, end of file, one stream", async () => {
   });
 });
 
+test("with a terminal TERM is the container's, or else xterm", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("silent", {});
+    await pod.run("telling", { env: ["TERM=vt100"] });
+    const told = async (id: string, tty: boolean) => {
+      const call = pod.exec(id, ["sh", "-c", "echo $TERM"], { tty });
+      await outcome(call);
+      return call.output().trim();
+    };
+    expect(await told("silent", true)).toBe("xterm");
+    expect(await told("silent", false)).toBe("");
+    expect(await told("telling", true)).toBe("vt100");
+  });
+});
+
 test.runIf(process.arch === "x64")(
   "a process whose container's cgroup takes no more (EBUSY of cgroup v2) begins in the init's, which lies below",
   async () => {

@@ -38,6 +38,8 @@ export interface ContainerOptions {
   readonly memoryBytes?: number;
   readonly uid?: number;
   readonly capabilities?: readonly string[];
+  /** Beside PATH. */
+  readonly env?: readonly string[];
   readonly handler?: { readonly binary: string; readonly root: string };
 }
 
@@ -241,7 +243,7 @@ export class TestPod {
         terminal: options.tty ?? false,
         user: { uid, gid: uid },
         args: options.args ?? ["sleep", "1000000"],
-        env: ["PATH=/bin", "TERM=xterm"],
+        env: ["PATH=/bin", ...(options.env ?? [])],
         cwd: "/",
         capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
         noNewPrivileges: true,

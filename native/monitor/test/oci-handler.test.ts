@@ -53,7 +53,7 @@ describe.each(["/usr/sbin/runc", "/usr/bin/crun"].filter(existsSync))("%s", (bin
       await pod.run("a", { handler: handler(pod, binary), args, tty: true, stdin: true });
       const call = pod.call("attach", { id: "a", stdin: true });
       await call.frame(Type.started);
-      const exec = pod.exec("a", ["sh", "-c", "stty size; read x; exit 6"], {
+      const exec = pod.exec("a", ["sh", "-c", "echo $TERM; stty size; read x; exit 6"], {
         tty: true,
         stdin: true,
         columns: 81,
@@ -63,6 +63,7 @@ describe.each(["/usr/sbin/runc", "/usr/bin/crun"].filter(existsSync))("%s", (bin
       exec.resize(82, 26);
       exec.send(Type.stdin, "x\n");
       expect(await exec.frame(Type.reply)).toEqual({ exit_code: 6, signal: 0 });
+      expect(exec.output()).toContain("xterm\r\n");
       await pod.ask("resize", { id: "a", columns: 132, rows: 43 });
       call.send(Type.stdin, "go\n");
       expect(await call.frame(Type.reply)).toEqual({ exit_code: 8 });
