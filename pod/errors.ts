@@ -182,6 +182,12 @@ export const podErrors = catalogue({
     sentence: "The mount of {source} at {target} cannot be set up: its file system has not answered for {seconds} s.",
     remedy: "Bring the volume's server back, or delete the pod.",
   },
+  mountNotShared: {
+    code: "FailedPrecondition",
+    sentence:
+      "The mount of {source} at {target} is to show its mounts to the host, but the host shares {point}, on which it lies, with nobody.",
+    remedy: "Share it with mount --make-rshared {point}, at each boot.",
+  },
   mountTarget: {
     code: "InvalidArgument",
     sentence: "The mount target {target} is not usable: {reason}.",

@@ -126,6 +126,26 @@ test("a recursively read-only tree, and the handler that cannot make one", async
   }
 });
 
+test("a bidirectional mount of what the host shares with nobody is refused, and works once it is shared", async () => {
+  const hostPath = await volume("shared");
+  execFileSync("mount", ["-t", "tmpfs", "--make-private", "none", hostPath]);
+  try {
+    await mkdir(join(hostPath, "below"));
+    const bidirectional = 2;
+    const mounts = [{ hostPath: join(hostPath, "below"), containerPath: "/volume", propagation: bidirectional }];
+    await expect(run("private", mounts)).rejects.toMatchObject({
+      code: status.FAILED_PRECONDITION,
+      details: expect.stringContaining(`mount --make-rshared ${hostPath}`),
+    });
+    execFileSync("mount", ["--make-shared", hostPath]);
+    const sh = await run("shared", mounts);
+    expect(await sh("grep ' /volume ' /proc/self/mountinfo")).toContain(" shared:");
+  } finally {
+    await node.removePods();
+    execFileSync("umount", [hostPath]);
+  }
+});
+
 test("volumes whose file system does not answer hold up no other pod, and their own pods can be stopped", async () => {
   const { client, image } = node;
   const directory = join(node.directory, "silent");

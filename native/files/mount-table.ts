@@ -12,6 +12,8 @@ export interface MountEntry {
   readonly type: string;
   /** Of the file system; on cgroup v1 with its controllers. */
   readonly options: string;
+  /** What is mounted below it is mounted in its peer group too (mount_namespaces(7)). */
+  readonly isShared: boolean;
 }
 
 /** In the order in which the kernel lists them: what is mounted later stands further down. */
@@ -28,8 +30,20 @@ export function parseMountTable(mountinfo: string): readonly MountEntry[] {
     const dash = fields.indexOf("-", 6);
     if (dash < 0 || fields.length - dash < 4) return [];
     const [type = "", , options = ""] = fields.slice(dash + 1);
-    return [{ device, root: unescaped(root), at: unescaped(at), type, options }];
+    const isShared = fields.slice(6, dash).some((field) => field.startsWith("shared:"));
+    return [{ device, root: unescaped(root), at: unescaped(at), type, options, isShared }];
   });
+}
+
+/** What a path without links lies on. */
+export function mountOf(path: string, table: readonly MountEntry[]): MountEntry | undefined {
+  let nearest: MountEntry | undefined;
+  for (const entry of table) {
+    const covers = path === entry.at || path.startsWith(entry.at === "/" ? "/" : `${entry.at}/`);
+    // Of several at one point the last one is seen.
+    if (covers && entry.at.length >= (nearest?.at.length ?? 0)) nearest = entry;
+  }
+  return nearest;
 }
 
 /** A directory's mount points, its own and those below it, in the order in which they can be unmounted. */

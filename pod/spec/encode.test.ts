@@ -110,7 +110,7 @@ test("the environment: each name once, the request's value last to speak, bytes 
 });
 
 test("mounts: the request's win over ours, deeper ones come later, propagation reaches the root", async () => {
-  const mount = (containerPath: string, propagation: "private" | "bidirectional") => ({
+  const mount = (containerPath: string, propagation: "private" | "host-to-container") => ({
     containerPath,
     hostPath: directory,
     readonly: true,
@@ -123,15 +123,15 @@ test("mounts: the request's win over ours, deeper ones come later, propagation r
     mountOptions: [],
   });
   const spec = await specOf({
-    mounts: [mount("/data/deep", "private"), mount("/data", "bidirectional"), mount("/etc/hostname", "private")],
+    mounts: [mount("/data/deep", "private"), mount("/data", "host-to-container"), mount("/etc/hostname", "private")],
   });
   const targets = spec.mounts.map(({ destination }) => destination);
   expect(targets.indexOf("/data")).toBeLessThan(targets.indexOf("/data/deep"));
   expect(spec.mounts.filter(({ destination }) => destination === "/etc/hostname").map(({ source }) => source)).toEqual([
     directory,
   ]);
-  expect(spec.mounts.find(({ destination }) => destination === "/data")?.options).toEqual(["rbind", "rshared", "ro"]);
-  expect(spec.linux.rootfsPropagation).toBe("rshared");
+  expect(spec.mounts.find(({ destination }) => destination === "/data")?.options).toEqual(["rbind", "rslave", "ro"]);
+  expect(spec.linux.rootfsPropagation).toBe("rslave");
 });
 
 test("a missing host path becomes a directory; one below a file is an error with both paths", async () => {

@@ -3,6 +3,7 @@
 
 import { realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
+import { mountOf, readMountTable } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, IdMappings, Mount } from "../types.ts";
 import { ociMappings } from "../user-namespace.ts";
@@ -124,6 +125,14 @@ async function refuseOverProc(mount: Mount, source: string): Promise<void> {
   if (type !== procSuperMagic) throw noProcfs(mount, mount.hostPath);
 }
 
+/** The volumes that a container mounts for others to use: unshared, those would write into the directory below instead. */
+async function refuseUnshared(mount: Mount, source: string): Promise<void> {
+  if (mount.propagation !== "bidirectional") return;
+  const point = mountOf(source, await readMountTable());
+  if (point?.isShared === true) return;
+  throw podErrors.mountNotShared({ source, target: mount.containerPath, point: point?.at ?? "/" });
+}
+
 function noProcfs(mount: Mount, source: string): Error {
   const reason = `${source} is no procfs, and a container must have one there`;
   return podErrors.mountTarget({ target: mount.containerPath, reason });
@@ -137,6 +146,7 @@ async function hostMount(mount: Mount, hostPaths: Pick<HostPaths, "present">, re
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
   const source = await hostPaths.present(mount);
   await refuseOverProc(mount, source);
+  await refuseUnshared(mount, source);
   await relabel(mount, source);
   return {
     destination: destinationOf(mount),

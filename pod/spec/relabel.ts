@@ -6,7 +6,7 @@
 // pod's next one, costs no walk.
 
 import { join } from "node:path";
-import { type Host, type MountEntry, messageOf, readMountTable, Slots } from "../../native/index.ts";
+import { type Host, type MountEntry, messageOf, mountOf, readMountTable, Slots } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { Mount } from "../types.ts";
 import type { ContainerLabels } from "./selinux.ts";
@@ -74,11 +74,6 @@ function refuseHostPlace(mount: Mount, source: string, table: readonly MountEntr
 
 /** The file system that a path without links is in, and the path from its root: "8:1:/etc". */
 function locationOf(path: string, table: readonly MountEntry[]): string {
-  let nearest: MountEntry | undefined;
-  for (const entry of table) {
-    const covers = path === entry.at || path.startsWith(entry.at === "/" ? "/" : `${entry.at}/`);
-    // Of several at one point the last one is seen.
-    if (covers && entry.at.length >= (nearest?.at.length ?? 0)) nearest = entry;
-  }
-  return nearest === undefined ? path : `${nearest.device}:${join(nearest.root, path.slice(nearest.at.length))}`;
+  const mount = mountOf(path, table);
+  return mount === undefined ? path : `${mount.device}:${join(mount.root, path.slice(mount.at.length))}`;
 }
