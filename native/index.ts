@@ -23,7 +23,7 @@ export { MonitorError, monitorErrors, monitorRefusalErrors } from "./client/moni
 export { parseExited } from "./client/monitor-messages.ts";
 export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./client/monitor-spawn.ts";
 export { type NativePaths, nativePaths } from "./client/paths.ts";
-export { ipcSysctls, sysctlName, sysctlNamespace } from "./client/sysctls.ts";
+export { ipcSysctls, isOfInterface, sysctlName, sysctlNamespace } from "./client/sysctls.ts";
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
 export { logAcceptErrors } from "./diagnostics/accept-errors.ts";

@@ -4,7 +4,7 @@
 
 import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { type CgroupTree, changeFiles, isErrno, monitorHierarchies, readFiles } from "../native/index.ts";
+import { type CgroupTree, changeFiles, isErrno, isOfInterface, monitorHierarchies, readFiles } from "../native/index.ts";
 import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
@@ -70,7 +70,7 @@ function monitorSandbox(sandbox: Sandbox, cgroups: CgroupTree): object {
       pid: pid === "pod" ? "pod" : pid === "node" ? "host" : "container",
     },
     ...(user === undefined ? {} : { user: monitorMappings(user) }),
-    sysctls: Object.fromEntries(sandbox.config.sysctls),
+    sysctls: Object.fromEntries([...sandbox.config.sysctls].filter(([name]) => !isOfInterface(name))),
     shm_size: 64 << 20,
     cgroup_hierarchies: monitorHierarchies(cgroups),
     ...(sandbox.labels === undefined

@@ -3,7 +3,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
-import { type SpawnedMonitor, settled, TimeLimit } from "../native/index.ts";
+import { isOfInterface, type SpawnedMonitor, settled, TimeLimit } from "../native/index.ts";
 import { enterScope, isScoped, leaveDaemonUnit, podCgroup } from "./cgroup-driver.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -130,6 +130,9 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
     }),
   ]);
   signal.throwIfAborted();
+  const ofInterfaces = [...sandbox.config.sysctls].filter(([name]) => isOfInterface(name));
+  if (ofInterfaces.length > 0)
+    await monitor.setNetworkSysctls(Object.fromEntries(ofInterfaces), { timeoutMs: limits.call, signal });
 
   sandbox.becomeReady(monitor, pid, attachment.ips, stages);
   await env.records.save(sandboxRecord(sandbox));

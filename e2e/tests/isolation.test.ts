@@ -301,6 +301,16 @@ test("interfaces take no router advertisement and route nothing to loopback, wha
   }
 });
 
+test("sysctls of an interface are set once the network has brought it; one that it does not bring has no pod", async () => {
+  const of = (name: string) => ({ pod: { sysctls: { [`net.ipv4.conf.${name}.rp_filter`]: "2" } } });
+  const { sh } = await run("of-interface", of("eth0"));
+  expect(await sh("cat /proc/sys/net/ipv4/conf/eth0/rp_filter")).toBe("2\n");
+  await expect(run("of-nothing", of("eth7"))).rejects.toMatchObject({
+    details: expect.stringContaining("set the sysctl net/ipv4/conf/eth7/rp_filter: No such file"),
+  });
+  await node.removePods();
+});
+
 test("a container whose seccomp filter is not recorded does not run without one", async () => {
   const profile = { profileType: runtime.v1.SecurityProfile.ProfileType.RuntimeDefault };
   const { podSandboxId, containerId, start } = await create("seccomp", { security: { seccomp: profile } });

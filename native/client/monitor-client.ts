@@ -25,6 +25,7 @@ export function connectMonitor(podDirectory: string): Monitor {
     attach: (id, stdin, deadline) => openSession(connections, { op: "attach", id, stdin }, stdin, deadline),
     resize: (id, columns, rows, deadline) => ask(connections, { op: "resize", id, columns, rows }, deadline, nothing),
     reopenLog: (id, deadline) => ask(connections, { op: "reopen_log", id }, deadline, nothing),
+    setNetworkSysctls: (sysctls, deadline) => ask(connections, { op: "network_sysctls", sysctls }, deadline, nothing),
     update: (id, resources, deadline) => ask(connections, { op: "update", id, resources }, deadline, nothing),
     portForward: (port, deadline) => openPort(connections, { op: "port_forward", port }, deadline),
     watch: (signal) => watch(connections, signal),

@@ -134,6 +134,8 @@ export interface Monitor {
   attach(id: string, stdin: boolean, deadline: Deadline): Promise<Session>;
   resize(id: string, columns: number, rows: number, deadline: Deadline): Promise<void>;
   reopenLog(id: string, deadline: Deadline): Promise<void>;
+  /** Of the pod's own network namespace, by dotted name. */
+  setNetworkSysctls(sysctls: Readonly<Record<string, string>>, deadline: Deadline): Promise<void>;
   update(id: string, resources: object, deadline: Deadline): Promise<void>;
   /** A connection to localhost:port in the pod; ending it half-closes, destroying it closes. */
   portForward(port: number, deadline: Deadline): Promise<Duplex>;

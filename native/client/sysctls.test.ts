@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { ipcSysctls, sysctlName, sysctlNamespace } from "./sysctls.ts";
+import { ipcSysctls, isOfInterface, sysctlName, sysctlNamespace } from "./sysctls.ts";
 
 test("the monitor's table is the same", () => {
   const source = readFileSync(new URL("../monitor/pod/sysctl.cc", import.meta.url), "utf8");
@@ -32,3 +32,12 @@ test.each([
   ["network.x", undefined],
   ["vm.overcommit_memory", undefined],
 ])("%s lives in %s", (name, namespace) => expect(sysctlNamespace(name)).toBe(namespace));
+
+test.each([
+  ["net.ipv4.conf.eth0.rp_filter", true],
+  ["net.ipv6.neigh.net1.base_reachable_time_ms", true],
+  ["net.ipv4.conf.default.rp_filter", false],
+  ["net.ipv4.conf.all.rp_filter", false],
+  ["net.ipv4.conf.lo.rp_filter", false],
+  ["net.ipv4.ip_forward", false],
+])("%s is of an interface that comes with the network: %s", (name, is) => expect(isOfInterface(name)).toBe(is));

@@ -26,6 +26,11 @@ export function sysctlName(text: string): string | undefined {
   return /^[\w-]+(\.[\w-]+)*$|^[\w-]+(\/[\w-]+)*$/.test(text) ? text.replaceAll("/", ".") : undefined;
 }
 
+/** Whether it is there only with an interface that the network's plugins make. */
+export function isOfInterface(name: string): boolean {
+  return /^net\.\w+\.(conf|neigh)\.(?!(all|default|lo)\.)/.test(name);
+}
+
 /** The namespace that a name ("net.ipv4.ip_forward") lives in; undefined for the whole host's. */
 export function sysctlNamespace(name: string): "network" | "ipc" | undefined {
   if (name.startsWith("net.")) return "network";

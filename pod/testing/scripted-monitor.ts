@@ -171,6 +171,10 @@ export class ScriptedMonitor implements Monitor {
     });
   }
 
+  async setNetworkSysctls(_sysctls: Readonly<Record<string, string>>, deadline: Deadline): Promise<void> {
+    await this.#call("setNetworkSysctls", "", deadline, () => undefined);
+  }
+
   async reopenLog(id: string, deadline: Deadline): Promise<void> {
     await this.#call("reopenLog", id, deadline, () => undefined);
   }

@@ -67,6 +67,12 @@ bool is_pod_id(std::string_view id) {
 
 }  // namespace
 
+Sysctls read_sysctls(const Json& json) {
+  Sysctls sysctls;
+  for (const auto& [name, value] : json.members()) sysctls.emplace_back(name, value.string());
+  return sysctls;
+}
+
 Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   const Json root = TRY(about(parse_json(sandbox_json), "sandbox.json"));
   if (root["version"].integer() != 1) return bad("its version is not 1");
@@ -93,7 +99,7 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   spec.gid_mappings = TRY(read_mappings(root["user"]["gids"]));
   if (spec.uid_mappings.empty() != spec.gid_mappings.empty()) return bad("a user namespace needs both uids and gids");
 
-  for (const auto& [name, value] : root["sysctls"].members()) spec.sysctls.emplace_back(name, value.string());
+  spec.sysctls = read_sysctls(root["sysctls"]);
   if (!root["shm_size"].is_null()) {
     if (root["shm_size"].integer() <= 0) return bad("shm_size is not a number of bytes");
     spec.shm_size = static_cast<uint64_t>(root["shm_size"].integer());
@@ -186,6 +192,13 @@ int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
   return error == EACCES && user_ns ? write_sysctl_inside(sysctl, user_ns.get()) : error;
 }
 
+Status write_sysctls(const Sandbox& sandbox, const std::vector<Sysctl>& sysctls) {
+  for (const Sysctl& sysctl : sysctls) {
+    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
+  }
+  return {};
+}
+
 // In the pod's namespaces: everything that is set from inside. First what the pod's network waits for.
 Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
   const SandboxSpec& spec = sandbox.spec;
@@ -193,9 +206,8 @@ Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& 
     TRY(raise_loopback());
     TRY(set_network_defaults());
   }
-  for (const Sysctl& sysctl : TRY(check_sysctls(spec.sysctls, flags_of(spec)))) {
-    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
-  }
+  const std::vector<Sysctl> sysctls = TRY(check_sysctls(spec.sysctls, flags_of(spec)));
+  TRY(write_sysctls(sandbox, sysctls));
   for (const PodNamespace& space : entered) {
     if (spec.*space.scope != Scope::pod) continue;
     const std::string path = pin_path(sandbox, space.name);
@@ -307,6 +319,16 @@ Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgr
     return about(std::unexpected(std::move(made.error())), pod);
   }
   return sandbox;
+}
+
+Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls) {
+  const std::vector<Sysctl> checked = TRY(check_sysctls(sysctls, flags_of(sandbox.spec) & CLONE_NEWNET));
+  if (checked.empty()) return {};
+  const Fd home = TRY(open_file("/proc/self/ns/net", O_RDONLY));
+  if (setns(sandbox.net_ns.get(), CLONE_NEWNET) != 0) return fail_errno("enter the pod's network namespace");
+  Status written = write_sysctls(sandbox, checked);
+  if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno("go back to the host's network namespace");
+  return written;
 }
 
 Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {

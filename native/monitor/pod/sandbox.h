@@ -7,14 +7,20 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "common/json.h"
 #include "monitor/cgroup/cgroupfs.h"
 #include "monitor/setup/spec.h"
 
 namespace keelson {
+
+// Dotted names and their values.
+using Sysctls = std::vector<std::pair<std::string, std::string>>;
+Sysctls read_sysctls(const Json& json);
 
 enum class Scope { pod, host, container };
 
@@ -27,7 +33,7 @@ struct SandboxSpec {
   Scope pid = Scope::container;
   std::vector<IdMapping> uid_mappings;  // empty: no user namespace
   std::vector<IdMapping> gid_mappings;
-  std::vector<std::pair<std::string, std::string>> sysctls;
+  Sysctls sysctls;
   uint64_t shm_size = 64 << 20;  // bytes
   std::string process_label;     // SELinux's, of the init of a shared PID namespace; empty: none
   std::string mount_label;       // of shm and files
@@ -57,6 +63,9 @@ using NetworkMade = std::function<void()>;
 // Makes everything, running the loop meanwhile; on failure nothing is left.
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
                                const std::string& pod_dir, const NetworkMade& network_made);
+
+// Of the pod's own network, once that is complete: those of an interface come with it.
+Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls);
 
 // Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
 // The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.

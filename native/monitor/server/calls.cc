@@ -216,6 +216,12 @@ Status update(const Monitor& monitor, const Client& client, const Json& request)
   return {};
 }
 
+Status network_sysctls(const Monitor& monitor, const Client& client, const Json& request) {
+  TRY(set_network_sysctls(monitor.context.sandbox, read_sysctls(request["sysctls"])));
+  client->reply("{}");
+  return {};
+}
+
 Status port_forward(const Monitor& monitor, const Client& client, const Json& request) {
   const uint16_t port = TRY(parse_short(request, "port"));
   if (port == 0) return refuse("`port` must be 1 to 65535");
@@ -253,6 +259,7 @@ void Calls::handle(const Client& client, const Json& request) {
       {"resize", resize},
       {"reopen_log", reopen_log},
       {"update", update},
+      {"network_sysctls", network_sysctls},
       {"port_forward", port_forward, true},
       {"watch", watch},
       {"shutdown", shutdown},
