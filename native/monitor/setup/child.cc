@@ -139,6 +139,12 @@ std::optional<Error> failure_in(const volatile Report& report) {
     error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";
     error.kind = Kind::invalid;
   }
+  if (step == Step::mount && (error_number == ENOTDIR || error_number == EISDIR)) {
+    error.error_number = 0;
+    error.detail = error_number == ENOTDIR ? "its source is a directory, and what is there already is none"
+                                           : "its source is no directory, and what is there already is one";
+    error.kind = Kind::invalid;
+  }
   if (step == Step::refuse_mount_over_proc || step == Step::refuse_directory_outside || step == Step::find_in_image ||
       step == Step::open_linked_source || step == Step::check_proc || step == Step::find_procfs) {
     error.kind = Kind::invalid;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "monitor/setup/filesystem.h"
@@ -77,6 +78,8 @@ void make_bind(const Child& child, int root, const PlannedMount& mount) {
   const int tree = mount.tree.get();
   const Fd target = child.check(is_directory(tree) ? make_directory_in_root(root, path) : make_file_in_root(root, path),
                                 Step::make_mount_target, path);
+  // The kernel would say EINVAL, of either.
+  if (is_directory(tree) != is_directory(target.get())) child.die(Step::mount, path, is_directory(tree) ? ENOTDIR : EISDIR);
   attach_inside(child, tree, target.get(), path);
 }
 

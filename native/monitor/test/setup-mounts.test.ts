@@ -67,6 +67,25 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     expect(text).toBe("content\ncontent\n");
   });
 
+  test("a directory over a file of the image, or a file over a directory, is told for what it is", async () => {
+    writeFileSync(join(volume, "file"), "");
+    writeFileSync(join(pod.layer, "etc/text"), "");
+    const refusal = async (source: string, destination: string) => {
+      const outcome = await pod.run({
+        mounts: [...defaultMounts, { destination, type: "bind", source, options: ["rbind"] }],
+      });
+      const error = outcome.news.at(-1);
+      expect(error).toMatchObject({ event: "error", kind: "invalid" });
+      return error?.message;
+    };
+    expect(await refusal(volume, "/etc/text")).toContain(
+      "mount /etc/text: its source is a directory, and what is there already is none",
+    );
+    expect(await refusal(join(volume, "file"), "/etc")).toContain(
+      "mount /etc: its source is no directory, and what is there already is one",
+    );
+  });
+
   test("ro makes the top read-only, rro what is below too", async () => {
     mountBelow();
     const script = "touch /volume/a || echo top; touch /volume/sub/a || echo below";
