@@ -123,9 +123,14 @@ function refuseUnsupported(config: ContainerConfig): void {
   if (cdi !== undefined) throw podErrors.cdiUnsupported({ device: cdi });
 }
 
-/** Kubernetes' rule: command replaces the entrypoint (and drops the image's cmd), args replace cmd. */
+/**
+ * Kubernetes' rule: command replaces the entrypoint (and drops the image's cmd), args replace cmd. An entrypoint of one empty
+ * word is none: so Dockerfiles take back that of the image they begin with.
+ */
 function commandLine({ config, image }: ContainerSetup): string[] {
-  const command = config.command.length > 0 ? config.command : image.config.entrypoint;
+  const [first, ...more] = image.config.entrypoint;
+  const entrypoint = first === "" && more.length === 0 ? [] : image.config.entrypoint;
+  const command = config.command.length > 0 ? config.command : entrypoint;
   const args = config.args.length > 0 ? config.args : config.command.length > 0 ? [] : image.config.cmd;
   const line = [...command, ...args];
   if (line.length === 0) throw podErrors.commandMissing({ container: config.metadata.name, image: config.image.image });

@@ -29,7 +29,7 @@ const imageConfig: Image["config"] = {
   labels: new Map(),
 };
 
-async function specOf(change: Partial<ContainerConfig>) {
+async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["config"]> = {}) {
   const sandbox = newSandboxId();
   return await buildSpec(
     {
@@ -48,7 +48,7 @@ async function specOf(change: Partial<ContainerConfig>) {
         tags: [],
         repoDigests: [],
         size: 1n,
-        config: imageConfig,
+        config: { ...imageConfig, ...ofImage },
         pinned: false,
         layers: [],
         chainIds: [],
@@ -85,6 +85,20 @@ test.each([
   [["/c"], ["a"], ["/c", "a"]],
 ])("command %j and args %j give %j", async (command, args, line) => {
   expect((await specOf({ command, args })).process.args).toEqual(line);
+});
+
+test.each([
+  [[""], ["cmd"], [], ["cmd"]],
+  [[""], ["cmd"], ["a"], ["a"]],
+  [["", "/entry"], ["cmd"], [], ["", "/entry", "cmd"]],
+])("an image's entrypoint %j with cmd %j, and args %j, give %j", async (entrypoint, cmd, args, line) => {
+  expect((await specOf({ command: [], args }, { entrypoint, cmd })).process.args).toEqual(line);
+});
+
+test("an entrypoint of one empty word, and nothing else, is no command", async () => {
+  await expect(specOf({ command: [], args: [] }, { entrypoint: [""], cmd: [] })).rejects.toMatchObject({
+    name: "commandMissing",
+  });
 });
 
 test("the environment: each name once, the request's value last to speak, bytes as they came", async () => {
