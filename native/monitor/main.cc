@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -71,6 +72,15 @@ void separate_from_daemon() {
   signal(SIGPIPE, SIG_IGN);
 }
 
+// As far as the hard limit goes: systemd's soft one is 0, and what crashes in a container is to leave a core where the kernel's
+// core_pattern sends it. The daemon, which holds credentials, keeps its own.
+void allow_cores() {
+  rlimit cores;
+  if (getrlimit(RLIMIT_CORE, &cores) != 0) return;
+  cores.rlim_cur = cores.rlim_max;
+  setrlimit(RLIMIT_CORE, &cores);
+}
+
 // None when descriptor 4 is something else, or nothing, or there is no right to enter it (setns(2)).
 Fd take_empty_mounts() {
   Fd space(empty_mounts_fd);
@@ -128,6 +138,7 @@ int run_or_report(const std::string& pod_dir) {
   // Run as /proc/self/fd/25, ps would call it "25".
   prctl(PR_SET_NAME, "keelson-monitor", 0, 0, 0);
   separate_from_daemon();
+  allow_cores();
   Readiness readiness;
   Status ended = run(pod_dir, readiness);
   if (ended) return 0;

@@ -45,6 +45,8 @@ export async function startPod(machine: Machine, directory: string): Promise<Pod
   await client.startContainer({ containerId });
   client.close();
   const began = await processOf(mark);
+  const limits = await readFile(`/proc/${began.split(" ")[0]}/limits`, "utf8");
+  assert.match(limits, /^Max core file size +unlimited/m, "a container's processes leave no core");
 
   const runsOn = async () => {
     assert.equal(await processOf(mark), began, "another process than before");

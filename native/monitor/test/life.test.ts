@@ -60,6 +60,22 @@ test("containers and execs may use every processor, though the monitor is bound 
   });
 });
 
+test("a container may leave a core, whatever the soft limit that the monitor began with", async () => {
+  const limits = (pid: unknown) =>
+    /^Max core file size +(\S+) +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, "utf8"));
+  const own = limits("self");
+  execFileSync("prlimit", ["--core=0:", "--pid", String(process.pid)]);
+  try {
+    await withPod({}, async (pod) => {
+      const [, soft, hard] = limits((await pod.run("a", {})).pid) ?? [];
+      expect(soft).toBe(hard);
+      expect(hard).toBe(own?.[2]);
+    });
+  } finally {
+    execFileSync("prlimit", [`--core=${own?.[1]}:`, "--pid", String(process.pid)]);
+  }
+});
+
 test("ns/ipc and ns/uts are no mounts, and lead to the namespaces of the pod, as its containers have them", async () => {
   await withPod({}, async (pod) => {
     const space = (of: number | string, type: string) => readlinkSync(`/proc/${of}/ns/${type}`);
