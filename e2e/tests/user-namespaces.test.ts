@@ -152,6 +152,13 @@ test("sysctls of each namespace are set in the pod's, whoever the kernel lets wr
   await client.removePodSandbox({ podSandboxId });
 });
 
+test("a device that is mounted in the place of another is what is found there", async () => {
+  const mounts = [{ hostPath: "/dev/urandom", containerPath: "/dev/random" }];
+  const { podSandboxId, sh } = await run("urandom", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts });
+  expect(await sh("stat -c %t:%T /dev/random")).toBe("1:9\n");
+  await node.client.removePodSandbox({ podSandboxId });
+});
+
 test("a volume's mappings that overlap are refused", async () => {
   const overlaps = [
     { containerId: 0, hostId: 1000, length: 10 },

@@ -92,7 +92,7 @@ class ContainerInit final : public Procedure {
     make_mounts(child, root, plan_.mounts);
     if (!has_foreign_dev(spec_)) {
       if (plan_.user) bind_devices(child, root, plan_.user.devices);
-      else make_devices(child, root, spec_.devices);
+      else make_devices(child, root, spec_);
     }
     Fd terminal = make_terminal(child, root);
     make_working_directory(child, root);
@@ -219,7 +219,7 @@ UserSpace plan_user_space(const Sandbox& sandbox, const ContainerSpec& spec, std
   user.space = std::move(found->fd);
   joined.erase(found);
   user.stdio_owner = host_id(pod.uid_mappings, spec.process.uid);
-  if (!has_foreign_dev(spec)) user.devices = plan_outside_devices(spec.devices, pod.uid_mappings, pod.gid_mappings);
+  if (!has_foreign_dev(spec)) user.devices = plan_outside_devices(spec, pod.uid_mappings, pod.gid_mappings);
   return user;
 }
 

@@ -11,6 +11,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
 
@@ -67,6 +69,11 @@ void make_node(const Child& child, int root, const DeviceSpec& device) {
   child.check(fchownat(directory.get(), name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW), Step::make_device, path);
 }
 
+// What a pod mounts in a device's place (/dev/urandom at /dev/random) is what it wants to find there.
+bool is_mounted_over(const ContainerSpec& spec, const DeviceSpec& device) {
+  return std::ranges::any_of(spec.mounts, [&](const MountSpec& mount) { return mount.destination == device.path; });
+}
+
 }  // namespace
 
 bool has_foreign_dev(const ContainerSpec& spec) {
@@ -76,23 +83,27 @@ bool has_foreign_dev(const ContainerSpec& spec) {
   return false;
 }
 
-void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& extra) {
-  for (const DeviceSpec& device : default_devices) make_node(child, root, device);
-  for (const DeviceSpec& device : extra) make_node(child, root, device);
+void make_devices(const Child& child, int root, const ContainerSpec& spec) {
+  for (const DeviceSpec& device : default_devices) {
+    if (!is_mounted_over(spec, device)) make_node(child, root, device);
+  }
+  for (const DeviceSpec& device : spec.devices) {
+    if (!is_mounted_over(spec, device)) make_node(child, root, device);
+  }
   make_links(child, root);
 }
 
-std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
-                                                const std::vector<IdMapping>& uids,
+std::vector<OutsideDevice> plan_outside_devices(const ContainerSpec& spec, const std::vector<IdMapping>& uids,
                                                 const std::vector<IdMapping>& gids) {
   std::vector<OutsideDevice> devices;
   auto plan = [&](DeviceSpec device) {
+    if (is_mounted_over(spec, device)) return;
     device.uid = host_id(uids, device.uid);
     device.gid = host_id(gids, device.gid);
     devices.push_back({std::move(device), "device-" + std::to_string(devices.size()), {}});
   };
   for (const DeviceSpec& device : default_devices) plan(device);
-  for (const DeviceSpec& device : extra) plan(device);
+  for (const DeviceSpec& device : spec.devices) plan(device);
   return devices;
 }
 

@@ -12,7 +12,8 @@ namespace keelson {
 // Whether /dev is the host's own (bind mounted): then nothing is made in it.
 bool has_foreign_dev(const ContainerSpec& spec);
 
-void make_devices(const Child& child, int root, const std::vector<DeviceSpec>& extra);
+// But for those in whose place something is mounted, here and below.
+void make_devices(const Child& child, int root, const ContainerSpec& spec);
 
 // In a user namespace nobody may make a device node: they are made outside and bound to their places.
 struct OutsideDevice {
@@ -20,8 +21,7 @@ struct OutsideDevice {
   std::string name;  // in the scratch directory
   Fd tree;
 };
-std::vector<OutsideDevice> plan_outside_devices(const std::vector<DeviceSpec>& extra,
-                                                const std::vector<IdMapping>& uids,
+std::vector<OutsideDevice> plan_outside_devices(const ContainerSpec& spec, const std::vector<IdMapping>& uids,
                                                 const std::vector<IdMapping>& gids);
 // As the host's root, in the directory `scratch` of a mounted file system that has devices.
 void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDevice>& devices);

@@ -86,6 +86,15 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     );
   });
 
+  test("a mount in the place of a device every container has is what is found there", async () => {
+    const random = { destination: "/dev/random", type: "bind", source: "/dev/urandom", options: ["rbind"] };
+    expect(await pod.shell("stat -c %t:%T /dev/random", { mounts: [...defaultMounts, random] })).toBe("1:9\n");
+    writeFileSync(join(volume, "file"), "content\n");
+    const zero = { destination: "/dev/zero", type: "bind", source: join(volume, "file"), options: ["rbind"] };
+    const linux = { devices: [{ path: "/dev/zero", type: "c", major: 1, minor: 5 }] };
+    expect(await pod.shell("cat /dev/zero", { mounts: [...defaultMounts, zero], linux })).toBe("content\n");
+  });
+
   test("ro makes the top read-only, rro what is below too", async () => {
     mountBelow();
     const script = "touch /volume/a || echo top; touch /volume/sub/a || echo below";
