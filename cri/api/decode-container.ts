@@ -3,10 +3,10 @@
 import type { ContainerConfig, ContainerMetadata, Device } from "../../pod/types.ts";
 import {
   absolutePath,
-  absolutePathOrEmpty,
   argument,
   invalid,
   pathComponent,
+  pathInContainer,
   pathInside,
   present,
   required,
@@ -29,7 +29,7 @@ export function decodeContainerConfig(
     image: decodeImageSpec(config.image, "config.image"),
     command: (config.command ?? []).map((text, n) => argument(text, `config.command[${n}]`)),
     args: (config.args ?? []).map((text, n) => argument(text, `config.args[${n}]`)),
-    workingDir: absolutePathOrEmpty(config.workingDir, "config.working_dir"),
+    workingDir: pathInContainer(config.workingDir, "config.working_dir"),
     envs: (config.envs ?? []).map((env, n) => decodeEnv(env, `config.envs[${n}]`)),
     mounts: (config.mounts ?? []).map((mount, n) => decodeMount(mount, `config.mounts[${n}]`)),
     devices: (config.devices ?? []).map((device, n) => decodeDevice(device, `config.devices[${n}]`)),

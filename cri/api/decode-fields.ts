@@ -70,6 +70,13 @@ export function absolutePath(text: string | null | undefined, field: string): st
   return absolutePathOrEmpty(requiredText(text, field, "an absolute path"), field);
 }
 
+/** Empty or absolute, as seen in a container: `..` leads to no place outside of it, and Kubernetes lets it pass. */
+export function pathInContainer(text: string | null | undefined, field: string): string {
+  const path = plainText(text, field);
+  if (path !== "" && !path.startsWith("/")) throw invalid(field, path, "an absolute path");
+  return path;
+}
+
 /** Empty, or a relative path that stays below the directory it is relative to. */
 export function pathInside(text: string | null | undefined, field: string): string {
   const path = plainText(text, field);

@@ -2,7 +2,16 @@
 
 import type { Mount } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
-import { absolutePath, enumName, invalid, pathInside, plainText, present } from "./decode-fields.ts";
+import {
+  absolutePath,
+  enumName,
+  invalid,
+  pathInContainer,
+  pathInside,
+  plainText,
+  present,
+  requiredText,
+} from "./decode-fields.ts";
 import { decodeImageSpec } from "./decode-image.ts";
 import { decodeIdMappings } from "./decode-security.ts";
 import type { runtime } from "./generated/messages.js";
@@ -13,7 +22,10 @@ const mountOptions: ReadonlySet<string> = new Set(["noexec", "nodev", "nosuid"])
 export function decodeMount(message: runtime.v1.Mount.$Properties, field: string): Mount {
   const image = message.image?.image ? decodeImageSpec(message.image, `${field}.image`) : undefined;
   const mount: Mount = {
-    containerPath: absolutePath(message.containerPath, `${field}.container_path`),
+    containerPath: pathInContainer(
+      requiredText(message.containerPath, `${field}.container_path`, "an absolute path"),
+      `${field}.container_path`,
+    ),
     hostPath: image
       ? plainText(message.hostPath, `${field}.host_path`)
       : absolutePath(message.hostPath, `${field}.host_path`),

@@ -1,7 +1,7 @@
 // Mounts of host paths, as CRI's Mount asks for them; propagation and read-only trees are critest's part.
 
 import { execFileSync } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { status } from "@grpc/grpc-js";
@@ -102,6 +102,28 @@ test("files, links, missing paths and mounts in each other, whatever their order
     "file\nran\nran\n",
   );
   expect(await readdir(missing)).toEqual(["made"]);
+});
+
+test("a target and a working directory may climb, and end in the container's root", async () => {
+  const hostPath = await volume("climbing");
+  const { client, image } = node;
+  const pod = node.podConfig("climbing");
+  const { podSandboxId } = await client.runPodSandbox({ config: pod });
+  const config = {
+    metadata: { name: "main", attempt: 0 },
+    image: { image },
+    command: ["sh", "-c", "pwd; ls /b/volume /top"],
+    workingDir: "/b/../../../b/volume/../here",
+    mounts: ["/a/../b/./volume", "/../../top"].map((containerPath) => ({ hostPath, containerPath })),
+    logPath: "climbing.log",
+    linux: {},
+  };
+  const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+  await client.startContainer({ containerId });
+  await expect
+    .poll(async () => (await readFile(join(node.logs, "climbing.log"), "utf8")).replaceAll(/^\S+ stdout F /gm, ""))
+    .toBe("/b/here\n/b/volume:\ntool\n\n/top:\ntool\n");
+  await client.removePodSandbox({ podSandboxId });
 });
 
 test("a recursively read-only tree, and the handler that cannot make one", async ({ skip }) => {
