@@ -3,7 +3,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
-import { isOfInterface, type SpawnedMonitor, settled, TimeLimit } from "../native/index.ts";
+import { isOfInterface, type SpawnedMonitor, settled, sysctlNamespace, TimeLimit } from "../native/index.ts";
 import { enterScope, isScoped, leaveDaemonUnit, podCgroup } from "./cgroup-driver.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -130,12 +130,21 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
     }),
   ]);
   signal.throwIfAborted();
-  const ofInterfaces = [...sandbox.config.sysctls].filter(([name]) => isOfInterface(name));
-  if (ofInterfaces.length > 0)
-    await monitor.setNetworkSysctls(Object.fromEntries(ofInterfaces), { timeoutMs: limits.call, signal });
+  const sysctls = networkSysctls(sandbox);
+  if (sysctls.length > 0)
+    await monitor.setNetworkSysctls(Object.fromEntries(sysctls), { timeoutMs: limits.call, signal });
 
   sandbox.becomeReady(monitor, pid, attachment.ips, stages);
   await env.records.save(sandboxRecord(sandbox));
+}
+
+/**
+ * Those of interfaces, which came with the network, and all others once more: plugins may have set them in between (the
+ * field's enable IPv6 for an address of it). One of an interface overrules what is said of all.
+ */
+function networkSysctls({ config }: Sandbox): [name: string, value: string][] {
+  const ofNetwork = [...config.sysctls].filter(([name]) => sysctlNamespace(name) === "network");
+  return ofNetwork.toSorted(([a], [b]) => Number(isOfInterface(a)) - Number(isOfInterface(b)));
 }
 
 const none: Promise<Attachment> = Promise.resolve({ ips: [], interfaceName: "" });

@@ -311,6 +311,25 @@ test("sysctls of an interface are set once the network has brought it; one that 
   await node.removePods();
 });
 
+test("a pod without IPv6 has none, though the network's plugins enable it for their address", async () => {
+  const added = [{ subnet: "fd00:6b65:656c::/64" }];
+  await node.changePlugins(([bridge]) => bridge?.ipam?.ranges.push(added));
+  try {
+    const without = { "net.ipv6.conf.all.disable_ipv6": "1" };
+    const { sh } = await run("without-ipv6", { pod: { sysctls: without } });
+    expect(await sh("cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip address show eth0 | grep -c inet6")).toBe(
+      "1\n0\n",
+    );
+    const { sh: besides } = await run("with-ipv6", {
+      pod: { sysctls: { ...without, "net.ipv6.conf.eth0.disable_ipv6": "0" } },
+    });
+    expect(await besides("cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6")).toBe("0\n");
+    await node.removePods();
+  } finally {
+    await node.changePlugins(([bridge]) => bridge?.ipam?.ranges.pop());
+  }
+});
+
 test("a container whose seccomp filter is not recorded does not run without one", async () => {
   const profile = { profileType: runtime.v1.SecurityProfile.ProfileType.RuntimeDefault };
   const { podSandboxId, containerId, start } = await create("seccomp", { security: { seccomp: profile } });
