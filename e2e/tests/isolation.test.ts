@@ -311,6 +311,26 @@ test("sysctls of an interface are set once the network has brought it; one that 
   await node.removePods();
 });
 
+test("users without capabilities listen on any port and send echo requests, in users of the pod's own too", async () => {
+  const user = { runAsUser: { value: 1000 }, capabilities: { dropCapabilities: ["ALL"] } };
+  const listen = "nc -l -p 80 -e true & sleep 0.2; nc 127.0.0.1 80 </dev/null && echo heard";
+  const mapping = [{ containerId: 0, hostId: 200_000, length: 65_536 }];
+  const own = {
+    namespaceOptions: { usernsOptions: { mode: runtime.v1.NamespaceMode.POD, uids: mapping, gids: mapping } },
+  };
+  const range = "cat /proc/sys/net/ipv4/ping_group_range";
+  const { sh } = await run("ports", { security: user });
+  expect(await sh(listen)).toBe("heard\n");
+  expect(await sh(range)).toBe("0\t2147483647\n");
+  const { sh: inUsers } = await run("ports-mapped", { security: { ...user, ...own } });
+  expect(await inUsers(listen)).toBe("heard\n");
+  const sysctls = { "net.ipv4.ip_unprivileged_port_start": "1024", "net.ipv4.ping_group_range": "1 0" };
+  const { sh: asked } = await run("ports-asked", { security: user, pod: { sysctls } });
+  expect(await asked(listen)).not.toContain("heard");
+  expect(await asked(range)).toBe("1\t0\n");
+  await node.removePods();
+});
+
 test("a pod without IPv6 has none, though the network's plugins enable it for their address", async () => {
   const added = [{ subnet: "fd00:6b65:656c::/64" }];
   await node.changePlugins(([bridge]) => bridge?.ipam?.ranges.push(added));

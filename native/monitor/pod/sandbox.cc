@@ -171,14 +171,23 @@ Status raise_loopback() {
 
 // A new network namespace takes these from the host, or from the kernel's defaults: a node that forwards to its loopback
 // interface would have all its pods do so (CVE-2020-8558), and any neighbour could be their router (CVE-2020-10749).
-// Interfaces that come later begin with what "default" says.
+// Interfaces that come later begin with what "default" says. The last two guard a host's services from its users, which a
+// pod has none of: containerd (since 2.0) and Docker let containers without root listen on any port.
 Status set_network_defaults() {
-  static constexpr const char* files[] = {
-      "net/ipv4/conf/all/route_localnet", "net/ipv4/conf/default/route_localnet", "net/ipv4/conf/lo/route_localnet",
-      "net/ipv6/conf/all/accept_ra",      "net/ipv6/conf/default/accept_ra",      "net/ipv6/conf/lo/accept_ra",
+  static constexpr struct {
+    const char *file, *value;
+  } defaults[] = {
+      {"net/ipv4/conf/all/route_localnet", "0"},
+      {"net/ipv4/conf/default/route_localnet", "0"},
+      {"net/ipv4/conf/lo/route_localnet", "0"},
+      {"net/ipv6/conf/all/accept_ra", "0"},
+      {"net/ipv6/conf/default/accept_ra", "0"},
+      {"net/ipv6/conf/lo/accept_ra", "0"},
+      {"net/ipv4/ip_unprivileged_port_start", "0"},
+      {"net/ipv4/ping_group_range", "0 2147483647"},
   };
-  for (const char* file : files) {
-    int error = write_sysctl({file, "0"});
+  for (const auto& [file, value] : defaults) {
+    int error = write_sysctl({file, value});
     // ENOENT: a kernel without IPv6.
     if (error != 0 && error != ENOENT) return fail_errno("set the sysctl " + std::string(file), error);
   }
