@@ -4,7 +4,14 @@
 
 import { dirname, join } from "node:path";
 import type { DnsConfig } from "../cni/types.ts";
-import { type CgroupTree, changeFiles, isErrno, isOfInterface, monitorHierarchies, readFiles } from "../native/index.ts";
+import {
+  type CgroupTree,
+  changeFiles,
+  isErrno,
+  isOfInterface,
+  monitorHierarchies,
+  readFiles,
+} from "../native/index.ts";
 import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
