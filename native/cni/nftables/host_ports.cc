@@ -20,7 +20,15 @@ constexpr const char* all_chain = "hostports_all";
 constexpr const char* old_chain = "hostip_hostports";
 constexpr const char* port_chain = "hostports";
 constexpr const char* masquerade_chain = "masquerading";
-constexpr const char* entry_chains[] = {"prerouting", "output"};
+struct Entry {
+  const char* chain;
+  uint32_t hook;
+  const char* old_chain;  // of versions before, and of the field's portmap, with the priority of services
+};
+constexpr Entry entries[] = {{"prerouting_last", NF_INET_PRE_ROUTING, "prerouting"},
+                             {"output_last", NF_INET_LOCAL_OUT, "output"}};
+// Behind the rules of services, whoever was there first: of chains with one priority the newest is the first.
+constexpr int entry_priority = NF_IP_PRI_NAT_DST + 1;
 constexpr size_t port_base_rules = 4;
 
 uint8_t family_of(const IpAddress& address) { return address.is_v4() ? NFPROTO_IPV4 : NFPROTO_IPV6; }
@@ -28,7 +36,11 @@ uint8_t family_of(const IpAddress& address) { return address.is_v4() ? NFPROTO_I
 IpPrefix only(const IpAddress& address) { return {address, address.bits()}; }
 
 bool is_base(const FoundRule& rule) {
-  return rule.chain == all_chain || std::ranges::find(entry_chains, rule.chain) != std::end(entry_chains);
+  return rule.chain == all_chain || std::ranges::find(entries, rule.chain, &Entry::chain) != std::end(entries);
+}
+
+bool is_old_base(const FoundRule& rule) {
+  return std::ranges::find(entries, rule.chain, &Entry::old_chain) != std::end(entries);
 }
 
 void add_base(NftTransaction& transaction, uint8_t family) {
@@ -38,11 +50,17 @@ void add_base(NftTransaction& transaction, uint8_t family) {
   for (const char* chain : {old_chain, port_chain}) {
     transaction.add_rule(NftRule(family, port_table, all_chain).jump(chain));
   }
-  uint32_t hooks[] = {NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT};
-  for (size_t i = 0; i < std::size(entry_chains); ++i) {
-    transaction.add_nat_chain(family, port_table, entry_chains[i], hooks[i], NF_IP_PRI_NAT_DST);
-    transaction.flush_chain(family, port_table, entry_chains[i]);
-    transaction.add_rule(NftRule(family, port_table, entry_chains[i]).match_local_destination().jump(all_chain));
+  for (const Entry& entry : entries) {
+    transaction.add_nat_chain(family, port_table, entry.chain, entry.hook, entry_priority);
+    transaction.flush_chain(family, port_table, entry.chain);
+    transaction.add_rule(NftRule(family, port_table, entry.chain).match_local_destination().jump(all_chain));
+  }
+}
+
+void empty_old_base(NftTransaction& transaction, uint8_t family) {
+  for (const Entry& entry : entries) {
+    transaction.add_nat_chain(family, port_table, entry.old_chain, entry.hook, NF_IP_PRI_NAT_DST);
+    transaction.flush_chain(family, port_table, entry.old_chain);
   }
 }
 
@@ -125,6 +143,7 @@ Done add_host_ports(const HostPorts& ports, const IpPrefix& prefix) {
   NftTransaction transaction;
   std::vector<FoundRule> rules = TRY(list_rules(netlink, family, port_table, nullptr));
   if (static_cast<size_t>(std::ranges::count_if(rules, is_base)) != port_base_rules) add_base(transaction, family);
+  if (std::ranges::any_of(rules, is_old_base)) empty_old_base(transaction, family);
   for (const PortMapping& mapping : ports.mappings) {
     if (concerns(mapping, pod)) add_port(transaction, ports, mapping, pod);
   }

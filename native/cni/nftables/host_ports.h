@@ -1,6 +1,6 @@
 // Ports of the host that lead to a pod: rules in nftables table `cni_hostport`, of IPv4 and of IPv6, laid out and
-// commented as the field's portmap does with its backend nftables, so that either side deletes the other's. One more
-// for each port does what only its backend iptables does: see `masquerade`.
+// commented as the field's portmap does with its backend nftables, so that either side deletes the other's. Two things are
+// as with its backend iptables: the rules of services come first, and see `masquerade`.
 #pragma once
 
 #include <optional>

@@ -222,7 +222,7 @@ describe("in each other's place", () => {
   });
 
   // Debian's version knows no nftables: that those of today delete our rules follows from their words.
-  test("our rules are, word for word, those of the field's plugins since 1.6, but for pods of the same subnet", async () => {
+  test("our rules are, word for word, those of the field's plugins since 1.6, but for the order and for pods of the same subnet", async () => {
     const config = bridge("pl2", ["10.12.0.0/24", "fd12::/64"], { ipMasq: true, ipMasqBackend: "nftables" });
     const pod = { ...lab.pod(), id: "c1" };
     const prevResult = await lab.done("bridge", "ADD", config, { pod, directory: oursSanitized });
@@ -373,13 +373,13 @@ const hostPorts = `table ip cni_hostport {
 		jump hostports
 	}
 
-	chain prerouting {
-		type nat hook prerouting priority dstnat; policy accept;
+	chain prerouting_last {
+		type nat hook prerouting priority dstnat + 1; policy accept;
 		fib daddr type local jump hostports_all
 	}
 
-	chain output {
-		type nat hook output priority -100; policy accept;
+	chain output_last {
+		type nat hook output priority -99; policy accept;
 		fib daddr type local jump hostports_all
 	}
 

@@ -1,0 +1,127 @@
+// Whose traffic a host port catches: none that is meant for a service of the cluster, or for another address.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { type Lab, openLab, oursSanitized, type Pod } from "./lab.ts";
+
+const directory = oursSanitized;
+
+let lab: Lab;
+let pod: Pod;
+let other: Pod;
+let client: Pod;
+let prevResult: object;
+const servers: ChildProcess[] = [];
+
+/** A pod on a bridge of its own, so that the host routes what the others send to it. */
+async function connect(name: string, subnet: string, its: Pod): Promise<object> {
+  const ipam = { type: "host-local", dataDir: lab.leases, subnet };
+  const config = { cniVersion: "1.0.0", name, type: "bridge", bridge: name, isDefaultGateway: true, ipam };
+  return lab.done("bridge", "ADD", config, { pod: its, directory });
+}
+
+/** Answers each connection to port 80 or 30080 with a word. */
+async function serve(netns: string, word: string): Promise<void> {
+  const program = `
+import selectors, socket
+all = selectors.DefaultSelector()
+for port in (80, 30080): all.register(socket.create_server(("", port)), selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+  for key, _ in all.select():
+    with key.fileobj.accept()[0] as c: c.sendall(b"${word}")`;
+  const server = spawn("nsenter", [`--net=${netns}`, "python3", "-c", program], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  servers.push(server);
+  await once(server.stdout, "data");
+}
+
+const ask = `
+import socket, sys
+print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).recv(100).decode())`;
+const answerTo = (its: Pod, host: string, port: number) =>
+  lab.inside(its, "python3", "-c", ask, host, `${port}`).trim();
+const answerToHost = (host: string, port: number) => lab.host("python3", "-c", ask, host, `${port}`).trim();
+
+const ports = (hostPort: number) => ({
+  cniVersion: "1.0.0",
+  name: "hp2",
+  type: "portmap",
+  snat: true,
+  runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: "tcp" }] },
+});
+
+beforeAll(async () => {
+  lab = openLab();
+  [pod, other, client] = [lab.pod(), lab.pod(), lab.pod()];
+  prevResult = await connect("hp2", "10.20.0.0/24", pod);
+  await connect("hp3", "10.21.0.0/24", other);
+  await connect("hp4", "10.22.0.0/24", client);
+  await serve(pod.netns, "pod");
+  await serve(other.netns, "other");
+});
+afterAll(() => {
+  for (const server of servers) server.kill("SIGKILL");
+  lab.remove();
+});
+
+// On a node the services' rules are there first.
+beforeEach(() => void lab.host("nft", "add table ip cni_hostport; delete table ip cni_hostport"));
+
+const services = {
+  nftables: {
+    add: () =>
+      lab.host(
+        "nft",
+        `table ip services {
+          chain ports { fib daddr type local tcp dport 30080 dnat to 10.21.0.2:80; }
+          chain prerouting { type nat hook prerouting priority dstnat; jump ports; }
+          chain output { type nat hook output priority -100; jump ports; }
+        }`,
+      ),
+    remove: () => lab.host("nft", "delete table ip services"),
+  },
+  iptables: {
+    add: () => iptables("-A"),
+    remove: () => iptables("-D"),
+  },
+};
+function iptables(verb: string) {
+  for (const chain of ["PREROUTING", "OUTPUT"]) {
+    const match = "-p tcp --dport 30080 -m addrtype --dst-type LOCAL -j DNAT --to 10.21.0.2:80".split(" ");
+    lab.host("iptables", "-t", "nat", verb, chain, ...match);
+  }
+}
+
+test.each(["nftables", "iptables"] as const)(
+  "a host port leaves to a service what the service's rules in %s take (CVE-2019-9946)",
+  async (backend) => {
+    services[backend].add();
+    await lab.done("portmap", "ADD", { ...ports(30080), prevResult }, { pod, directory });
+    expect([answerTo(client, "10.22.0.1", 30080), answerToHost("10.22.0.1", 30080)]).toEqual(["other", "other"]);
+    services[backend].remove();
+    expect([answerTo(client, "10.22.0.1", 30080), answerToHost("10.22.0.1", 30080)]).toEqual(["pod", "pod"]);
+    await lab.done("portmap", "DEL", ports(30080), { pod, directory });
+  },
+);
+
+// As the field's portmap 1.6 to 1.8 made it with its backend nftables.
+const openToAll = `table ip cni_hostport {
+  chain hostip_hostports { }
+  chain hostports { }
+  chain prerouting { type nat hook prerouting priority dstnat; jump hostip_hostports; jump hostports; }
+  chain output { type nat hook output priority -100; jump hostip_hostports; fib daddr type local jump hostports; }
+}`;
+
+test.each(["of ours alone", "that an older portmap left"])(
+  "a host port catches what is sent to the host, and to no other address, with rules %s (CVE-2025-67499)",
+  async (rules) => {
+    if (rules !== "of ours alone") lab.host("nft", openToAll);
+    await lab.done("portmap", "ADD", { ...ports(80), prevResult }, { pod, directory });
+    expect([answerTo(client, "10.22.0.1", 80), answerToHost("127.0.0.1", 80)]).toEqual(["pod", "pod"]);
+    expect([answerTo(client, "10.21.0.2", 80), answerToHost("10.21.0.2", 80)]).toEqual(["other", "other"]);
+    await lab.done("portmap", "DEL", ports(80), { pod, directory });
+  },
+);
