@@ -20,6 +20,8 @@ constexpr const char* all_chain = "hostports_all";
 constexpr const char* old_chain = "hostip_hostports";
 constexpr const char* port_chain = "hostports";
 constexpr const char* masquerade_chain = "masquerading";
+constexpr const char* guard_chain = "loopback_guard";
+
 struct Entry {
   const char* chain;
   uint32_t hook;
@@ -29,18 +31,30 @@ constexpr Entry entries[] = {{"prerouting_last", NF_INET_PRE_ROUTING, "preroutin
                              {"output_last", NF_INET_LOCAL_OUT, "output"}};
 // Behind the rules of services, whoever was there first: of chains with one priority the newest is the first.
 constexpr int entry_priority = NF_IP_PRI_NAT_DST + 1;
-constexpr size_t port_base_rules = 4;
 
 uint8_t family_of(const IpAddress& address) { return address.is_v4() ? NFPROTO_IPV4 : NFPROTO_IPV6; }
 
 IpPrefix only(const IpAddress& address) { return {address, address.bits()}; }
 
+size_t base_rules(uint8_t family) { return family == NFPROTO_IPV4 ? 5 : 4; }
+
 bool is_base(const FoundRule& rule) {
-  return rule.chain == all_chain || std::ranges::find(entries, rule.chain, &Entry::chain) != std::end(entries);
+  return rule.chain == all_chain || rule.chain == guard_chain ||
+         std::ranges::find(entries, rule.chain, &Entry::chain) != std::end(entries);
 }
 
 bool is_old_base(const FoundRule& rule) {
   return std::ranges::find(entries, rule.chain, &Entry::old_chain) != std::end(entries);
+}
+
+// route_localnet lets the host's 127.0.0.1 out to pods, and lets in what pods send to it.
+void add_guard(NftTransaction& transaction) {
+  transaction.add_filter_chain(NFPROTO_IPV4, port_table, guard_chain, NF_INET_PRE_ROUTING, NF_IP_PRI_RAW);
+  transaction.flush_chain(NFPROTO_IPV4, port_table, guard_chain);
+  transaction.add_rule(NftRule(NFPROTO_IPV4, port_table, guard_chain)
+                           .match_from_outside()
+                           .match_address(Side::destination, *parse_prefix("127.0.0.0/8"))
+                           .drop());
 }
 
 void add_base(NftTransaction& transaction, uint8_t family) {
@@ -55,6 +69,7 @@ void add_base(NftTransaction& transaction, uint8_t family) {
     transaction.flush_chain(family, port_table, entry.chain);
     transaction.add_rule(NftRule(family, port_table, entry.chain).match_local_destination().jump(all_chain));
   }
+  if (family == NFPROTO_IPV4) add_guard(transaction);
 }
 
 void empty_old_base(NftTransaction& transaction, uint8_t family) {
@@ -142,7 +157,7 @@ Done add_host_ports(const HostPorts& ports, const IpPrefix& prefix) {
   uint8_t family = family_of(pod);
   NftTransaction transaction;
   std::vector<FoundRule> rules = TRY(list_rules(netlink, family, port_table, nullptr));
-  if (static_cast<size_t>(std::ranges::count_if(rules, is_base)) != port_base_rules) add_base(transaction, family);
+  if (static_cast<size_t>(std::ranges::count_if(rules, is_base)) != base_rules(family)) add_base(transaction, family);
   if (std::ranges::any_of(rules, is_old_base)) empty_old_base(transaction, family);
   for (const PortMapping& mapping : ports.mappings) {
     if (concerns(mapping, pod)) add_port(transaction, ports, mapping, pod);

@@ -1,6 +1,7 @@
 // Ports of the host that lead to a pod: rules in nftables table `cni_hostport`, of IPv4 and of IPv6, laid out and
 // commented as the field's portmap does with its backend nftables, so that either side deletes the other's. Two things are
-// as with its backend iptables: the rules of services come first, and see `masquerade`.
+// as with its backend iptables: the rules of services come first, and see `masquerade`. What no interface but lo may bring,
+// packets to 127.0.0.0/8, is dropped, as the kubelet does where it has iptables.
 #pragma once
 
 #include <optional>

@@ -18,6 +18,9 @@ namespace {
 // What the kernel takes of user data with a rule.
 constexpr uint32_t user_data_limit = 256;
 
+// Of lo, in every network namespace.
+constexpr uint32_t loopback_index = 1;
+
 struct HeaderOffsets {
   uint32_t source;
   uint32_t destination;
@@ -137,6 +140,14 @@ NftRule& NftRule::match_local_destination() {
   return *this;
 }
 
+NftRule& NftRule::match_from_outside() {
+  nftnl_expr* expression = add("meta");
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_META_KEY, NFT_META_IIF);
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_META_DREG, NFT_REG_1);
+  compare(false, &loopback_index, sizeof loopback_index);
+  return *this;
+}
+
 NftRule& NftRule::match_dnat() {
   nftnl_expr* expression = add("ct");
   nftnl_expr_set_u32(expression, NFTNL_EXPR_CT_KEY, NFT_CT_STATUS);
@@ -165,6 +176,11 @@ NftRule& NftRule::go_to(const char* chain) {
 
 NftRule& NftRule::return_() {
   verdict(NFT_RETURN, nullptr);
+  return *this;
+}
+
+NftRule& NftRule::drop() {
+  verdict(NF_DROP, nullptr);
   return *this;
 }
 

@@ -27,6 +27,8 @@ class NftRule {
   NftRule& match_address(Side side, const IpPrefix& prefix, bool equal = true);
   NftRule& match_destination_port(uint8_t protocol, uint16_t port);
   NftRule& match_local_destination();
+  // Packets that came in by any interface but lo.
+  NftRule& match_from_outside();
   // The port that the connection's first packet was sent to, before an earlier rule changed it.
   NftRule& match_original_port(uint8_t protocol, uint16_t port);
   // Packets whose destination an earlier rule has changed.
@@ -34,6 +36,7 @@ class NftRule {
   NftRule& jump(const char* chain);
   NftRule& go_to(const char* chain);
   NftRule& return_();
+  NftRule& drop();
   NftRule& masquerade();
   NftRule& dnat(const IpAddress& address, uint16_t port);
   NftRule& comment(std::string_view text);

@@ -145,8 +145,18 @@ void NftTransaction::add_chain(uint8_t family, const char* table, const char* ch
 }
 
 void NftTransaction::add_nat_chain(uint8_t family, const char* table, const char* chain, uint32_t hook, int priority) {
+  add_called_chain(family, table, chain, "nat", hook, priority);
+}
+
+void NftTransaction::add_filter_chain(uint8_t family, const char* table, const char* chain, uint32_t hook,
+                                      int priority) {
+  add_called_chain(family, table, chain, "filter", hook, priority);
+}
+
+void NftTransaction::add_called_chain(uint8_t family, const char* table, const char* chain, const char* type,
+                                      uint32_t hook, int priority) {
   Chain made = make_chain(table, chain);
-  nftnl_chain_set_str(made.get(), NFTNL_CHAIN_TYPE, "nat");
+  nftnl_chain_set_str(made.get(), NFTNL_CHAIN_TYPE, type);
   nftnl_chain_set_u32(made.get(), NFTNL_CHAIN_HOOKNUM, hook);
   nftnl_chain_set_s32(made.get(), NFTNL_CHAIN_PRIO, priority);
   nlmsghdr* message =

@@ -34,8 +34,9 @@ class NftTransaction {
   // Tables and chains that are there stay as they are.
   void add_table(uint8_t family, const char* table);
   void add_chain(uint8_t family, const char* table, const char* chain);
-  // A chain of NAT that the kernel calls, at NF_INET_* `hook`.
+  // Chains that the kernel calls, at NF_INET_* `hook`.
   void add_nat_chain(uint8_t family, const char* table, const char* chain, uint32_t hook, int priority);
+  void add_filter_chain(uint8_t family, const char* table, const char* chain, uint32_t hook, int priority);
   void flush_chain(uint8_t family, const char* table, const char* chain);
   void delete_chain(uint8_t family, const char* table, const char* chain);
   void add_rule(const NftRule& rule);  // as the last of its chain
@@ -45,6 +46,9 @@ class NftTransaction {
   Status commit(NetlinkSocket& netlink) { return netlink.transact_atomically(batch_); }
 
  private:
+  void add_called_chain(uint8_t family, const char* table, const char* chain, const char* type, uint32_t hook,
+                        int priority);
+
   NetlinkBatch batch_;
 };
 

@@ -222,7 +222,7 @@ describe("in each other's place", () => {
   });
 
   // Debian's version knows no nftables: that those of today delete our rules follows from their words.
-  test("our rules are, word for word, those of the field's plugins since 1.6, but for the order and for pods of the same subnet", async () => {
+  test("our rules are, word for word, those of the field's plugins since 1.6, but for the order, the guard of loopback and pods of the same subnet", async () => {
     const config = bridge("pl2", ["10.12.0.0/24", "fd12::/64"], { ipMasq: true, ipMasqBackend: "nftables" });
     const pod = { ...lab.pod(), id: "c1" };
     const prevResult = await lab.done("bridge", "ADD", config, { pod, directory: oursSanitized });
@@ -381,6 +381,11 @@ const hostPorts = `table ip cni_hostport {
 	chain output_last {
 		type nat hook output priority -99; policy accept;
 		fib daddr type local jump hostports_all
+	}
+
+	chain loopback_guard {
+		type filter hook prerouting priority raw; policy accept;
+		iif != "lo" ip daddr 127.0.0.0/8 drop
 	}
 
 	chain masquerading {

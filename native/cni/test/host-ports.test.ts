@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { type Lab, openLab, oursSanitized, type Pod } from "./lab.ts";
 
 const directory = oursSanitized;
@@ -125,3 +125,44 @@ test.each(["of ours alone", "that an older portmap left"])(
     await lab.done("portmap", "DEL", ports(80), { pod, directory });
   },
 );
+
+/** A datagram that says its own destination, which the sender's kernel might keep on its loopback. */
+const forge = `
+import socket, struct, sys
+source, target, gateway = sys.argv[1:]
+udp = struct.pack("!HHHH", 5555, 5300, 8 + len(target), 0) + target.encode()
+def header(checksum):
+  fixed = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, checksum)
+  return fixed + socket.inet_aton(source) + socket.inet_aton(target)
+total = sum(struct.unpack("!10H", header(0)))
+while total >> 16: total = (total & 0xffff) + (total >> 16)
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("eth0", 0))
+frame = bytes.fromhex(gateway.replace(":", "")) + wire.getsockname()[4] + struct.pack("!H", 0x800)
+wire.send(frame + header(~total & 0xffff) + udp)`;
+
+test("a pod with a host port opens the node's loopback to no neighbour (CVE-2020-8558)", async () => {
+  await lab.done("portmap", "ADD", { ...ports(8080), prevResult }, { pod, directory });
+  expect([answerToHost("127.0.0.1", 8080), answerToHost("10.20.0.1", 8080)]).toEqual(["pod", "pod"]);
+  const listen = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 5300))
+print("ready", flush=True)
+while True: print(s.recv(100).decode(), flush=True)`;
+  const server = spawn("nsenter", [`--net=${lab.hostNetns}`, "python3", "-c", listen], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  servers.push(server);
+  let heard = "";
+  server.stdout.on("data", (chunk: Buffer) => {
+    heard += chunk;
+  });
+  await vi.waitFor(() => expect(heard).toBe("ready\n"));
+  const [bridge] = JSON.parse(lab.host("ip", "-j", "link", "show", "dev", "hp2"));
+  for (const target of ["127.0.0.1", "127.9.9.9", "10.20.0.1"])
+    lab.inside(pod, "python3", "-c", forge, "10.20.0.2", target, bridge.address);
+  await vi.waitFor(() => expect(heard).toContain("10.20.0.1"));
+  expect(heard).toBe("ready\n10.20.0.1\n");
+  await lab.done("portmap", "DEL", ports(8080), { pod, directory });
+});
