@@ -1,6 +1,6 @@
 // Which configuration file is taken, which are refused and why, and how changes are noticed.
 
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { loadConfig, parseNetwork } from "./config.ts";
@@ -220,6 +220,20 @@ test("a directory several levels below what exists is noticed", async () => {
   await mkdir(dirname(confDir), { recursive: true });
   await mkdir(confDir);
   await writeFile(join(confDir, "10-a.conflist"), JSON.stringify(valid));
+  await eventually("it is ready", () => network.readiness().ready);
+});
+
+test("a directory that becomes a link to itself is not ready, and followed until it is one again", async () => {
+  await lab.install("bridge");
+  await lab.writeConfig("10-a.conflist", valid);
+  const network = await lab.open();
+  expect(network.readiness()).toEqual({ ready: true });
+  await rm(lab.confDir, { recursive: true });
+  await symlink("net.d", lab.confDir);
+  await eventually("it says why", () => JSON.stringify(network.readiness()).includes("ELOOP"));
+  await rm(lab.confDir);
+  await mkdir(lab.confDir);
+  await lab.writeConfig("10-a.conflist", valid);
   await eventually("it is ready", () => network.readiness().ready);
 });
 

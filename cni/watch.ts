@@ -93,10 +93,19 @@ interface Place {
 }
 
 function nearest(directory: string): Place {
-  const facts = statSync(directory, { bigint: true, throwIfNoEntry: false });
+  const facts = statDirectory(directory);
   if (facts?.isDirectory() || directory === "/")
     return { path: directory, device: facts?.dev ?? 0n, inode: facts?.ino ?? 0n };
   return nearest(dirname(directory));
+}
+
+/** Undefined also for what cannot be looked at, as a link to itself. */
+function statDirectory(path: string) {
+  try {
+    return statSync(path, { bigint: true, throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 }
 
 function samePlace(left: Place, right: Place | undefined): boolean {
