@@ -143,11 +143,12 @@ Outcome<NetworkResult> host_local_add(const Invocation& invocation) {
   return result;
 }
 
-// Only the directory matters here: a range that is written wrong by now must not keep a lease.
+// Only the directory matters here: a range that is written wrong by now must not keep a lease. None is where no ADD looks.
 Outcome<std::optional<LeaseDirectory>> open_leases(const Invocation& invocation) {
   ConfigObject ipam(invocation.part("ipam"), "ipam");
-  std::string directory = TRY(read_directory(invocation, ipam));
-  return TRY(LeaseDirectory::open_existing(directory));
+  Outcome<std::string> directory = read_directory(invocation, ipam);
+  if (!directory) return std::nullopt;
+  return TRY(LeaseDirectory::open_existing(*directory));
 }
 
 Done host_local_del(const Invocation& invocation) {

@@ -17,4 +17,10 @@ Outcome<const Ipam*> find_ipam(const Invocation& invocation) {
                      " is not supported by this plugin, which has host-local and static and starts no other program");
 }
 
+Outcome<const Ipam*> find_ipam_of_leases(const Invocation& invocation) {
+  Outcome<const Ipam*> found = find_ipam(invocation);
+  if (!found && invocation.part("prevResult").is_null()) return nullptr;
+  return found;
+}
+
 }  // namespace keelson

@@ -19,5 +19,7 @@ struct Ipam {
 
 // Null without a type. Any type that this program is not is refused, for it starts no other.
 Outcome<const Ipam*> find_ipam(const Invocation& invocation);
+// For DEL and GC. Null also for what an ADD has refused: it leased nothing. A result says that it was another program's.
+Outcome<const Ipam*> find_ipam_of_leases(const Invocation& invocation);
 
 }  // namespace keelson

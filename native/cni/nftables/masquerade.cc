@@ -69,6 +69,11 @@ Done delete_rules(NetlinkSocket& netlink, IsStale is_stale) {
 
 }  // namespace
 
+bool may_masquerade(const Invocation& invocation) {
+  const Json& asked = invocation.part("ipMasq");
+  return !asked.is_null() && (asked.type() != Json::Type::boolean || asked.boolean());
+}
+
 Done add_masquerade(const Invocation& invocation, const std::vector<IpPrefix>& addresses) {
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_NETFILTER));
   std::string hash = hash_of(invocation.network, invocation.interface_name, invocation.container_id);

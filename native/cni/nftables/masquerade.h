@@ -10,6 +10,9 @@
 
 namespace keelson {
 
+// Whether there may be rules, for DEL and GC: whatever `ipMasq` is by now.
+bool may_masquerade(const Invocation& invocation);
+
 // `addresses`: the pod's, with the length of its network.
 Done add_masquerade(const Invocation& invocation, const std::vector<IpPrefix>& addresses);
 // Also what the field's plugins made with iptables. Fine if there is nothing, or no nftables in the kernel.

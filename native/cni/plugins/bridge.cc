@@ -131,13 +131,12 @@ Outcome<std::string> bridge_add(const Invocation& invocation) {
 
 // Also where the namespace is gone, and with it the interface: the lease and the rules remain.
 Done bridge_del(const Invocation& invocation) {
-  BridgeConfig config = TRY(read_bridge_config(invocation));
-  const Ipam* ipam = TRY(find_ipam(invocation));
+  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
   std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
   if (container) TRY(delete_link(*container, invocation.interface_name));
   // Only now may another pod have the address.
   if (ipam) TRY(ipam->del(invocation));
-  if (ipam && config.masquerade) TRY(remove_masquerade(invocation));
+  if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));
   return {};
 }
 
@@ -192,10 +191,9 @@ Done bridge_status(const Invocation& invocation) {
 }
 
 Done bridge_gc(const Invocation& invocation) {
-  BridgeConfig config = TRY(read_bridge_config(invocation));
-  const Ipam* ipam = TRY(find_ipam(invocation));
+  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
   if (ipam) TRY(ipam->gc(invocation));
-  if (config.masquerade) TRY(collect_masquerade(invocation));
+  if (may_masquerade(invocation)) TRY(collect_masquerade(invocation));
   return {};
 }
 

@@ -61,7 +61,6 @@ Outcome<BridgeConfig> read_bridge_config(const Invocation& invocation) {
   // Says how to treat VLANs, and asks for none.
   object.member("preserveDefaultVlan");
   std::string backend = TRY(object.text("ipMasqBackend"));
-  if (!invocation.is_strict()) return config;
   TRY(require_nftables(backend, "ipMasqBackend"));
   TRY(refuse_combinations(invocation, config));
   TRY(object.refuse_others());

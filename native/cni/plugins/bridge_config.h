@@ -25,7 +25,7 @@ struct BridgeConfig {
   DnsResult dns;
 };
 
-// Refuses by name what this plugin lacks, if the invocation is strict.
+// Refuses by name what this plugin lacks.
 Outcome<BridgeConfig> read_bridge_config(const Invocation& invocation);
 
 }  // namespace keelson

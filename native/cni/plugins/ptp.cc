@@ -37,7 +37,6 @@ Outcome<PtpConfig> read_ptp_config(const Invocation& invocation) {
   config.ipam = TRY(find_ipam(invocation));
   if (!config.ipam) return misconfigured("ipam is missing: ptp connects addresses");
   std::string backend = TRY(object.text("ipMasqBackend"));
-  if (!invocation.is_strict()) return config;
   TRY(require_nftables(backend, "ipMasqBackend"));
   TRY(object.refuse_others());
   return config;
@@ -114,12 +113,12 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
 }
 
 Done ptp_del(const Invocation& invocation) {
-  PtpConfig config = TRY(read_ptp_config(invocation));
+  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
   std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
   if (container) TRY(delete_link(*container, invocation.interface_name));
   // Only now may another pod have the address.
-  TRY(config.ipam->del(invocation));
-  if (config.masquerade) TRY(remove_masquerade(invocation));
+  if (ipam) TRY(ipam->del(invocation));
+  if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));
   return {};
 }
 
@@ -139,9 +138,9 @@ Done ptp_status(const Invocation& invocation) {
 }
 
 Done ptp_gc(const Invocation& invocation) {
-  PtpConfig config = TRY(read_ptp_config(invocation));
-  TRY(config.ipam->gc(invocation));
-  if (config.masquerade) TRY(collect_masquerade(invocation));
+  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
+  if (ipam) TRY(ipam->gc(invocation));
+  if (may_masquerade(invocation)) TRY(collect_masquerade(invocation));
   return {};
 }
 

@@ -288,11 +288,43 @@ describe("configurations", () => {
       await lab.done(plugin, "DEL", config, { pod, directory });
     }
     const dhcp = { ...base, ipam: { type: "dhcp" } };
-    // A lease of that other plugin would be left behind, and nobody would know.
-    for (const command of ["ADD", "DEL"])
-      expect((await lab.call("bridge", command, dhcp, { pod, directory })).output).toMatchObject({ code: 2 });
+    expect((await lab.call("bridge", "ADD", dhcp, { pod, directory })).output).toMatchObject({ code: 2 });
+    await lab.done("bridge", "DEL", dhcp, { pod, directory });
+    // The ADD was another program's: a lease of that other plugin would be left behind, and nobody would know.
+    const added = { ...dhcp, prevResult: { cniVersion: "1.1.0" } };
+    expect((await lab.call("bridge", "DEL", added, { pod, directory })).output).toMatchObject({ code: 2 });
     await lab.done("bridge", "STATUS", { ...base, vlan: 0, macspoofchk: false, vlanTrunk: [] }, { directory });
     expect(lab.leased("ga2")).toEqual([]);
+  });
+
+  test("that are written wrong are refused, and a DEL has nothing to take down", async () => {
+    const base = bridge("ga3", "10.23.0.0/24");
+    const { ipam } = base;
+    const wrong: readonly (readonly [string, object])[] = [
+      ["bridge", { ...base, mtu: "1500" }],
+      ["bridge", { ...base, isGateway: "true" }],
+      ["bridge", { ...base, ipMasq: "true" }],
+      ["bridge", { ...base, ipam: { ...ipam, type: ["host-local"] } }],
+      ["bridge", { ...base, ipam: { ...ipam, dataDir: 7 } }],
+      ["ptp", { ...base, type: "ptp", mtu: "1500" }],
+      ["ptp", { ...base, type: "ptp", ipam: undefined }],
+    ];
+    const pod = lab.pod();
+    for (const [plugin, config] of wrong) {
+      expect([config, (await lab.call(plugin, "ADD", config, { pod, directory })).output.code]).not.toEqual([
+        config,
+        undefined,
+      ]);
+      await lab.done(plugin, "DEL", config, { pod, directory });
+      const collected = { ...config, "cni.dev/valid-attachments": [] };
+      await lab.done(plugin, "GC", collected, { pod, directory });
+    }
+    expect(linksInside(pod)).toEqual(["lo"]);
+    // It may have been written well when the pod was added.
+    await lab.done("bridge", "ADD", base, { pod, directory });
+    await lab.done("bridge", "DEL", { ...base, mtu: "1500", ipMasq: "true" }, { pod, directory });
+    expect([linksInside(pod), lab.leased("ga3")]).toEqual([["lo"], []]);
+    expect(rules()).not.toContain(pod.id.slice(0, 20));
   });
 
   test("that come late are waited for, and those that begin and do not end are not", async () => {
