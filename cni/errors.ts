@@ -68,6 +68,12 @@ export const cniErrors = catalogue({
     sentence: "Sandbox {sandboxId} already has a network lease, in state {state}.",
     remedy: "Detach it first: CNI forbids a second ADD.",
   },
+  earlierNotDetached: {
+    code: "Unavailable",
+    sentence:
+      "Pod {namespace}/{name} is not attached to a network once more: {count} earlier sandboxes of it cannot be detached: {reason}.",
+    remedy: "Put that right: the next try detaches them first.",
+  },
   notAttached: {
     code: "NotFound",
     sentence: "Sandbox {sandboxId} has no finished network attachment to check.",

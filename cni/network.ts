@@ -20,7 +20,7 @@ import { createOrphans } from "./orphans.ts";
 import { createPins, isNamespace } from "./pins.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { claimsInterface, podAddresses } from "./result.ts";
-import { cniArgs, podCapabilities } from "./runtime-config.ts";
+import { cniArgs, podCapabilities, podKey } from "./runtime-config.ts";
 import { createTeardown, type Teardown } from "./teardown.ts";
 import { createTurns, type Turns } from "./turns.ts";
 import type { Attachment, Network, NetworkReadiness, PodNetwork } from "./types.ts";
@@ -70,6 +70,8 @@ export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "hasInterface"
 
 /** Every pod has this one; CRI knows no other. */
 const interfaceName = "eth0";
+/** Of one pod, whose ADD failed. Each holds a namespace and is retried, and the kubelet makes one every few seconds. */
+const mostNotDetached = 3;
 /** Sandboxes detached at once by collectGarbage: after a reboot there may be hundreds, each a few processes. */
 const detachedAtOnce = 4;
 /** How long plugins that run may take to finish at `close`, and to go when they are killed then. */
@@ -187,6 +189,8 @@ class CniNetwork implements Network {
 
     const network = await this.#usableNetwork(pod);
     const target = targetOf(pod);
+    await this.#detachEarlier(pod, target);
+    if (signal.aborted) throw givenUp(sandboxId, signal);
     const lease = { network, target, owed: [...network.plugins.keys()] };
     const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
     using begun = startChain(chain, target);
@@ -283,6 +287,20 @@ class CniNetwork implements Network {
     await isDoneWithin(turns.idle(), killedMs);
   }
 
+  async #detachEarlier({ namespace, name }: PodNetwork, { args }: ChainTarget): Promise<void> {
+    const { leases, teardown, turns } = this.#parts;
+    const notDetached = () =>
+      leases.all().filter((lease) => isFailedAdd(lease) && podKey(lease.target.args) === podKey(args));
+    const before = notDetached();
+    if (before.length < mostNotDetached) return;
+    const ids = before.slice(0, mostNotDetached).map(({ target }) => target.containerId);
+    await Promise.all(ids.map((id) => turns.take(id, () => teardown.release(id))));
+    const left = notDetached();
+    if (left.length < mostNotDetached) return;
+    const reason = left.flatMap((lease) => ("lastError" in lease ? lease.lastError : []))[0] ?? "";
+    throw cniErrors.earlierNotDetached({ namespace, name, count: left.length, reason });
+  }
+
   /** The network as configured now, and where its plugins are: all are there. */
   async #usableNetwork(pod: PodNetwork) {
     const { readiness, binDirs } = this.#parts;
@@ -338,6 +356,10 @@ class CniNetwork implements Network {
       collected.resolve();
     }
   }
+}
+
+function isFailedAdd(lease: Lease): boolean {
+  return lease.state === "detach-failed" && lease.result === undefined;
 }
 
 function targetOf(pod: PodNetwork): ChainTarget {

@@ -28,6 +28,12 @@ export function podOf(args: string): string {
   return `${values.get("K8S_POD_NAMESPACE") ?? ""}/${values.get("K8S_POD_NAME") ?? ""}`;
 }
 
+/** What CNI_ARGS say of the pod, whichever of its sandboxes they are for. */
+export function podKey(args: string): string {
+  const pairs = args.split(";").filter((pair) => !pair.startsWith("K8S_POD_INFRA_CONTAINER_ID="));
+  return pairs.join(";");
+}
+
 /** Every capability that this pod has something for. Throws `badBandwidth`. */
 export function podCapabilities(pod: PodNetwork): JsonObject {
   const bandwidth = bandwidthOf(pod);

@@ -109,6 +109,40 @@ test("what is given up lets the namespace go, is tried no more, also by the next
   ]);
 });
 
+test("of a pod whose tries fail and cannot be taken back, a few are kept, and the next goes on when they can", async () => {
+  const shut = join(lab.stateDir, "shut");
+  const refuse = `[ -e ${shut} ] && { echo '{"code": 100, "msg": "gate shut"}'; exit 1; }`;
+  await lab.script("gate", `${refuse}\n[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "gate" }] });
+  await writeFile(shut, "");
+  const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
+  const attach = async (overrides = {}) => await network.attach(await lab.pod(overrides), never);
+  for (let tries = 0; tries < 3; tries += 1) await expect(attach()).rejects.toMatchObject({ name: "pluginFailed" });
+  for (let tries = 0; tries < 3; tries += 1) {
+    await expect(attach()).rejects.toMatchObject({
+      name: "earlierNotDetached",
+      code: "Unavailable",
+      message: expect.stringContaining("gate shut"),
+    });
+  }
+  expect([network.leases().length, (await pins()).length]).toEqual([3, 3]);
+  await expect(attach({ uid: "another" })).rejects.toMatchObject({ name: "pluginFailed" });
+  expect(network.leases()).toHaveLength(4);
+
+  await rm(shut);
+  expect(await attach()).toMatchObject({ ips: ["10.9.9.9"] });
+  expect(network.leases().map(({ state }) => state)).toEqual(["detach-failed", "attached"]);
+  // Where only DEL fails, the pod runs.
+  for (let times = 0; times < 4; times += 1) {
+    const pod = await lab.pod();
+    await network.attach(pod, never);
+    await writeFile(shut, "");
+    await network.detach(pod.sandboxId);
+    await rm(shut);
+  }
+  expect(network.leases()).toHaveLength(6);
+});
+
 test("a node that was off for longer than retries go on retries all the same", async () => {
   const shut = await bridgeBehindGate();
   const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
