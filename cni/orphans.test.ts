@@ -1,7 +1,10 @@
 // What looking for an earlier daemon's plugins costs: each look reads the environment of every process of the host.
+// Containers' are among them.
 
 import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test, vi } from "vitest";
+import { memoryAtMost, startBoundless } from "../native/testing/boundless.ts";
 import { createOrphans } from "./orphans.ts";
 
 vi.mock("node:fs/promises", async (importOriginal) => {
@@ -14,4 +17,16 @@ test("where nothing runs for a hundred sandboxes, the processes are looked over 
   const orphans = createOrphans(new Set(sandboxIds), () => undefined);
   for (const sandboxId of sandboxIds) await orphans.end(sandboxId);
   expect(readdir).toHaveBeenCalledTimes(2);
+});
+
+test("a process with an environment of 100 MiB takes no memory of ours", async () => {
+  const boundless = await startBoundless();
+  try {
+    const look = `
+      import { createOrphans } from ${JSON.stringify(join(import.meta.dirname, "orphans.ts"))};
+      await createOrphans(new Set(["f"]), () => undefined).end("f");`;
+    expect(memoryAtMost(look)).toBeLessThan(250);
+  } finally {
+    boundless.kill("SIGKILL");
+  }
 });

@@ -4,13 +4,15 @@
 // (CNI spec 1.1.0, section 2: no parallel operations on one container).
 
 import { readFile } from "node:fs/promises";
-import { type Log, processIds } from "../native/index.ts";
+import { type Log, processIds, readStart } from "../native/index.ts";
 
 /** How long a DEL may take to finish, and a killed plugin to go. */
 const finishedWithinMs = 5000;
 const goneWithinMs = 2000;
 /** How often a process is looked at again that is within execve: that takes a tenth of a millisecond. */
 const execTries = 50;
+/** More than a plugin is given, and a child of it may have added to it. */
+const environmentBytes = 32 * 1024;
 
 export interface Orphans {
   /** Resolves when no plugin of an earlier daemon works on the sandbox; rejects when one cannot be killed. */
@@ -122,8 +124,9 @@ async function orphanOf(pid: number): Promise<Orphan | undefined> {
  */
 async function environmentOf(pid: number): Promise<string> {
   for (let tries = 1; ; tries += 1) {
-    const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => undefined);
-    if (environment === undefined) return "";
+    const start = await readStart(`/proc/${pid}/environ`, environmentBytes).catch(() => undefined);
+    if (start === undefined) return "";
+    const environment = start.toString("latin1");
     if (environment !== "" || tries === execTries || !(await mayHaveEnvironment(pid))) return environment;
     await new Promise((resolve) => setTimeout(resolve, 1));
   }

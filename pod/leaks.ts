@@ -3,12 +3,13 @@
 // Records are what makes a pod, and they are read after the host was looked at. What a request has made meanwhile, or is
 // taking down, is sorted out by a second look: a leak is there in both.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CgroupTree, firstLine, readMountTable } from "../native/index.ts";
 import { cgroupDirectories } from "./cgroups.ts";
 import { podErrors } from "./errors.ts";
+import { commandLine } from "./monitor-process.ts";
 import { ownerOfScope } from "./systemd/scope-owner.ts";
 
 export type LeakKind =
@@ -68,9 +69,7 @@ async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Pr
 
 async function monitors(state: string): Promise<Leak[]> {
   const pids = (await names("/proc")).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(
-    pids.map(async (pid) => ({ pid, line: await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "") })),
-  );
+  const lines = await Promise.all(pids.map(async (pid) => ({ pid, line: await commandLine(pid) })));
   const before = `keelson-monitor\0run\0${join(state, "pods")}/`;
   return lines
     .filter(({ line }) => line.startsWith(before))

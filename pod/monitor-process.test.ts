@@ -2,7 +2,9 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
+import { memoryAtMost, startBoundless } from "../native/testing/boundless.ts";
 import { killMonitor } from "./monitor-process.ts";
 
 const started: ChildProcess[] = [];
@@ -47,4 +49,17 @@ test("a number that is another process's by now harms nobody", async () => {
   await killMonitor(`${pod()}-gone`, other.pid ?? 0);
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(other.exitCode ?? other.signalCode).toBeNull();
+});
+
+test.each([
+  ["monitor-process.ts", "import { killMonitor as look }", 'await look("/run/nowhere/pods/none", 0);'],
+  [
+    "leaks.ts",
+    "import { findLeaks as look }",
+    `await look({ ${["root", "state", "cgroupRoot", "units"].map((place) => `${place}: "/run/nowhere"`)}, cgroups: { unified: false, v2: "", v1: new Map() } });`,
+  ],
+])("a process with a command line of 100 MiB takes no memory of ours: %s", async (file, load, look) => {
+  started.push(await startBoundless());
+  const from = JSON.stringify(join(import.meta.dirname, file));
+  expect(memoryAtMost(`${load} from ${from};\n${look}`)).toBeLessThan(250);
 });

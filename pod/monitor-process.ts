@@ -1,9 +1,8 @@
 // The process of a pod's monitor: found by its command line, ended by force.
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { processIds } from "../native/index.ts";
+import { processIds, readStart } from "../native/index.ts";
 import { limits } from "./environment.ts";
 
 /** A monitor that is still making its sandbox would go on with it behind our back. `pid` 0: it is looked for. */
@@ -29,8 +28,17 @@ function kill(pid: number): void {
   }
 }
 
+/** The program's name, "run", and the longest path. */
+const commandLineBytes = 5000;
+
+/** The beginning of a process's command line; empty for a dead one. */
+export async function commandLine(pid: number | string): Promise<string> {
+  const start = await readStart(`/proc/${pid}/cmdline`, commandLineBytes).catch(() => undefined);
+  return start?.toString() ?? "";
+}
+
 /** Those whose command line names this very pod: a number may be somebody else's by now. A dead process has none. */
 async function ofPod(pids: readonly number[], podDirectory: string): Promise<number[]> {
-  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
+  const lines = await Promise.all(pids.map(commandLine));
   return pids.filter((_, index) => lines[index]?.includes(`\0run\0${podDirectory}\0`));
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { readBounded, UnfitFile } from "./read-file.ts";
+import { readBounded, readStart, UnfitFile } from "./read-file.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "keelson-read-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -20,6 +20,15 @@ test("reads up to the limit, and not a byte more", async () => {
 test("a file whose size the kernel does not tell is bounded all the same", async () => {
   expect(await readBounded("/proc/self/stat", 10_000)).toContain("(");
   await expect(readBounded("/proc/kallsyms", 10_000)).rejects.toThrow(UnfitFile);
+});
+
+test("reads the start of a file, or all of a shorter one", async () => {
+  const path = join(directory, "long");
+  writeFileSync(path, "0123456789");
+  expect(String(await readStart(path, 4))).toBe("0123");
+  expect(String(await readStart(path, 100))).toBe("0123456789");
+  expect(String(await readStart("/proc/self/comm", 100))).toMatch(/^\S+\n$/);
+  await expect(readStart(join(directory, "none"), 4)).rejects.toMatchObject({ code: "ENOENT" });
 });
 
 test("what is no regular file is refused at once", async () => {

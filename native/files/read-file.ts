@@ -1,4 +1,4 @@
-// Files of others read whole, up to a limit.
+// Files of others read whole, or their beginning, up to a limit.
 
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
@@ -17,4 +17,11 @@ export async function readBounded(path: string, limit: number): Promise<string> 
   const bytes = Buffer.concat(chunks);
   if (bytes.length > limit) throw new UnfitFile(`it is longer than ${limit} bytes`);
   return bytes.toString("utf8");
+}
+
+/** What the file begins with: of /proc, where a process may have made its command line or environment as long as it likes. */
+export async function readStart(path: string, bytes: number): Promise<Buffer> {
+  await using file = await open(path);
+  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(bytes), 0, bytes, 0);
+  return buffer.subarray(0, bytesRead);
 }
