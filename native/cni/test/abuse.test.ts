@@ -297,6 +297,17 @@ describe("configurations", () => {
     expect(lab.leased("ga2")).toEqual([]);
   });
 
+  test("that have what the field's plugins leave unread: kubenet's and minikube's addIf, Debian's Documentation", async () => {
+    const Documentation = "/usr/share/doc/containernetworking-plugins/";
+    const base = bridge("ga4", "10.24.0.0/24", { addIf: "true", Documentation });
+    const config = { ...base, ipam: { ...base.ipam, Documentation } };
+    const pod = lab.pod();
+    const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
+    await lab.done("portmap", "ADD", portmap("ga4", { Documentation, prevResult }), { pod, directory });
+    await lab.done("portmap", "DEL", portmap("ga4", { Documentation }), { pod, directory });
+    await lab.done("bridge", "DEL", config, { pod, directory });
+  });
+
   test("that are written wrong are refused, and a DEL has nothing to take down", async () => {
     const base = bridge("ga3", "10.23.0.0/24");
     const { ipam } = base;
