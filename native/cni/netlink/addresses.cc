@@ -11,10 +11,11 @@ namespace keelson {
 
 namespace {
 
-std::optional<InterfaceAddress> read_address(const nlmsghdr* message, const Link& link) {
+std::optional<InterfaceAddress> read_address(const nlmsghdr* message) {
   auto* header = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
-  if (message->nlmsg_type != RTM_NEWADDR || header->ifa_index != static_cast<uint32_t>(link.index)) return std::nullopt;
+  if (message->nlmsg_type != RTM_NEWADDR) return std::nullopt;
   InterfaceAddress found;
+  found.interface = static_cast<int>(header->ifa_index);
   found.flags = header->ifa_flags;
   found.prefix.length = header->ifa_prefixlen;
   each_attribute(message, sizeof(ifaddrmsg), [&](const nlattr* attribute) {
@@ -25,6 +26,21 @@ std::optional<InterfaceAddress> read_address(const nlmsghdr* message, const Link
     if (mnl_attr_get_type(attribute) == IFA_FLAGS) found.flags = mnl_attr_get_u32(attribute);
   });
   return found;
+}
+
+// Old kernels send those of all interfaces, whatever `index` is.
+Result<std::vector<InterfaceAddress>> dump_addresses(NetlinkSocket& netlink, std::string step, int index, int family) {
+  NetlinkBatch batch;
+  nlmsghdr* request = batch.open(RTM_GETADDR, NLM_F_DUMP, std::move(step));
+  auto* header = NetlinkBatch::header<ifaddrmsg>(request);
+  header->ifa_family = static_cast<uint8_t>(family);
+  header->ifa_index = static_cast<uint32_t>(index);
+  std::vector<InterfaceAddress> addresses;
+  TRY(netlink.query(batch)).each([&](const nlmsghdr* message) {
+    std::optional<InterfaceAddress> address = read_address(message);
+    if (address && (index == 0 || address->interface == index)) addresses.push_back(*address);
+  });
+  return addresses;
 }
 
 nlmsghdr* put_address(NetlinkBatch& batch, uint16_t type, uint16_t flags, std::string step, const Link& link,
@@ -42,17 +58,11 @@ nlmsghdr* put_address(NetlinkBatch& batch, uint16_t type, uint16_t flags, std::s
 }  // namespace
 
 Result<std::vector<InterfaceAddress>> list_addresses(NetlinkSocket& netlink, const Link& link, int family) {
-  NetlinkBatch batch;
-  nlmsghdr* request = batch.open(RTM_GETADDR, NLM_F_DUMP, "list the addresses of " + link.name);
-  auto* header = NetlinkBatch::header<ifaddrmsg>(request);
-  header->ifa_family = static_cast<uint8_t>(family);
-  header->ifa_index = static_cast<uint32_t>(link.index);
-  std::vector<InterfaceAddress> addresses;
-  TRY(netlink.query(batch)).each([&](const nlmsghdr* message) {
-    std::optional<InterfaceAddress> address = read_address(message, link);
-    if (address) addresses.push_back(*address);
-  });
-  return addresses;
+  return dump_addresses(netlink, "list the addresses of " + link.name, link.index, family);
+}
+
+Result<std::vector<InterfaceAddress>> list_all_addresses(NetlinkSocket& netlink, int family) {
+  return dump_addresses(netlink, "list the addresses of all interfaces", 0, family);
 }
 
 void add_address(NetlinkBatch& batch, const Link& link, const IpPrefix& address, bool detect_duplicates) {

@@ -10,11 +10,14 @@
 namespace keelson {
 
 struct InterfaceAddress {
+  int interface = 0;  // its index
   IpPrefix prefix;
   uint32_t flags = 0;  // IFA_F_*
 };
 
 Result<std::vector<InterfaceAddress>> list_addresses(NetlinkSocket& netlink, const Link& link, int family);
+// Of every interface.
+Result<std::vector<InterfaceAddress>> list_all_addresses(NetlinkSocket& netlink, int family);
 
 // IPv4 with its broadcast address. `detect_duplicates` (IPv6): not to be used before the kernel has asked the others,
 // for a second or two.

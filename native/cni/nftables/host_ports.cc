@@ -4,7 +4,9 @@
 #include <linux/netfilter_ipv4.h>
 
 #include <algorithm>
+#include <set>
 
+#include "cni/netlink/addresses.h"
 #include "cni/netlink/background.h"
 #include "cni/nftables/field_hash.h"
 #include "cni/nftables/iptables_leftovers.h"
@@ -32,6 +34,9 @@ constexpr Entry entries[] = {{"prerouting_last", NF_INET_PRE_ROUTING, "preroutin
 // Behind the rules of services, whoever was there first: of chains with one priority the newest is the first.
 constexpr int entry_priority = NF_IP_PRI_NAT_DST + 1;
 
+// kube-proxy's, where it has IPVS serve services: it holds the addresses of all of them.
+constexpr const char* service_interface = "kube-ipvs0";
+
 uint8_t family_of(const IpAddress& address) { return address.is_v4() ? NFPROTO_IPV4 : NFPROTO_IPV6; }
 
 IpPrefix only(const IpAddress& address) { return {address, address.bits()}; }
@@ -47,6 +52,26 @@ bool is_old_base(const FoundRule& rule) {
   return std::ranges::find(entries, rule.chain, &Entry::old_chain) != std::end(entries);
 }
 
+IpPrefix network_at(const IpAddress& address) {
+  IpPrefix loopback = *parse_prefix("127.0.0.0/8");
+  return contains(loopback, address) ? loopback : only(address);
+}
+
+// The host's addresses where those of services are local as well; empty where they are not. Without those of single links,
+// of which each pod's interface has one.
+Outcome<std::set<IpAddress>> own_addresses(int family) {
+  NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_ROUTE));
+  std::optional<Link> services = TRY(find_link(netlink, service_interface));
+  std::set<IpAddress> own;
+  if (!services) return own;
+  IpPrefix of_links = *parse_prefix("fe80::/10");
+  for (const InterfaceAddress& one : TRY(list_all_addresses(netlink, family))) {
+    const IpAddress& address = one.prefix.address;
+    if (one.interface != services->index && !contains(of_links, address)) own.insert(address);
+  }
+  return own;
+}
+
 // route_localnet lets the host's 127.0.0.1 out to pods, and lets in what pods send to it.
 void add_guard(NftTransaction& transaction) {
   transaction.add_filter_chain(NFPROTO_IPV4, port_table, guard_chain, NF_INET_PRE_ROUTING, NF_IP_PRI_RAW);
@@ -57,18 +82,31 @@ void add_guard(NftTransaction& transaction) {
                            .drop());
 }
 
-void add_base(NftTransaction& transaction, uint8_t family) {
+void add_entry(NftTransaction& transaction, uint8_t family, const Entry& entry, const std::set<IpAddress>& own) {
+  auto rule = [&] { return NftRule(family, port_table, entry.chain); };
+  transaction.add_nat_chain(family, port_table, entry.chain, entry.hook, entry_priority);
+  transaction.flush_chain(family, port_table, entry.chain);
+  if (own.empty()) {
+    transaction.add_rule(rule().match_local_destination().jump(all_chain));
+    return;
+  }
+  // Also an address that the host gets later.
+  if (entry.hook == NF_INET_PRE_ROUTING) {
+    transaction.add_rule(rule().match_local_destination_of_input().jump(all_chain));
+  }
+  for (const IpAddress& address : own) {
+    transaction.add_rule(rule().match_address(Side::destination, network_at(address)).jump(all_chain));
+  }
+}
+
+void add_base(NftTransaction& transaction, uint8_t family, const std::set<IpAddress>& own) {
   transaction.add_table(family, port_table);
   for (const char* chain : {port_chain, old_chain, all_chain}) transaction.add_chain(family, port_table, chain);
   transaction.flush_chain(family, port_table, all_chain);
   for (const char* chain : {old_chain, port_chain}) {
     transaction.add_rule(NftRule(family, port_table, all_chain).jump(chain));
   }
-  for (const Entry& entry : entries) {
-    transaction.add_nat_chain(family, port_table, entry.chain, entry.hook, entry_priority);
-    transaction.flush_chain(family, port_table, entry.chain);
-    transaction.add_rule(NftRule(family, port_table, entry.chain).match_local_destination().jump(all_chain));
-  }
+  for (const Entry& entry : entries) add_entry(transaction, family, entry, own);
   if (family == NFPROTO_IPV4) add_guard(transaction);
 }
 
@@ -157,7 +195,9 @@ Done add_host_ports(const HostPorts& ports, const IpPrefix& prefix) {
   uint8_t family = family_of(pod);
   NftTransaction transaction;
   std::vector<FoundRule> rules = TRY(list_rules(netlink, family, port_table, nullptr));
-  if (static_cast<size_t>(std::ranges::count_if(rules, is_base)) != base_rules(family)) add_base(transaction, family);
+  std::set<IpAddress> own = TRY(own_addresses(pod.family));
+  bool is_complete = static_cast<size_t>(std::ranges::count_if(rules, is_base)) == base_rules(family);
+  if (!is_complete || !own.empty()) add_base(transaction, family, own);
   if (std::ranges::any_of(rules, is_old_base)) empty_old_base(transaction, family);
   for (const PortMapping& mapping : ports.mappings) {
     if (concerns(mapping, pod)) add_port(transaction, ports, mapping, pod);

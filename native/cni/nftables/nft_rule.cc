@@ -130,13 +130,22 @@ NftRule& NftRule::match_original_port(uint8_t protocol, uint16_t port) {
   return *this;
 }
 
-NftRule& NftRule::match_local_destination() {
+void NftRule::match_local(uint32_t flags) {
   nftnl_expr* expression = add("fib");
   nftnl_expr_set_u32(expression, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-  nftnl_expr_set_u32(expression, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_DADDR);
+  nftnl_expr_set_u32(expression, NFTNL_EXPR_FIB_FLAGS, flags);
   nftnl_expr_set_u32(expression, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
   uint32_t local = RTN_LOCAL;
   compare(true, &local, sizeof local);
+}
+
+NftRule& NftRule::match_local_destination() {
+  match_local(NFTA_FIB_F_DADDR);
+  return *this;
+}
+
+NftRule& NftRule::match_local_destination_of_input() {
+  match_local(NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF);
   return *this;
 }
 

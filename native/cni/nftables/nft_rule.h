@@ -27,6 +27,8 @@ class NftRule {
   NftRule& match_address(Side side, const IpPrefix& prefix, bool equal = true);
   NftRule& match_destination_port(uint8_t protocol, uint16_t port);
   NftRule& match_local_destination();
+  // The same, of the interface that the packet came in by.
+  NftRule& match_local_destination_of_input();
   // Packets that came in by any interface but lo.
   NftRule& match_from_outside();
   // The port that the connection's first packet was sent to, before an earlier rule changed it.
@@ -53,6 +55,7 @@ class NftRule {
   void match_protocol(uint8_t protocol);
   void payload(uint32_t base, uint32_t offset, uint32_t size);
   void immediate(uint32_t reg, const void* data, uint32_t size);
+  void match_local(uint32_t flags);
   void verdict(int code, const char* chain);
 
   uint8_t family_;

@@ -107,6 +107,32 @@ test.each(["nftables", "iptables"] as const)(
   },
 );
 
+test("a host port leaves to services of IPVS what is sent to their addresses, which are the host's own (CVE-2019-9946)", async () => {
+  lab.host("ip", "link", "add", "kube-ipvs0", "type", "bridge");
+  for (const address of ["10.96.0.1/32", "fd96::1/128"]) lab.host("ip", "addr", "add", address, "dev", "kube-ipvs0");
+  // In the place of the service.
+  await serve(lab.hostNetns, "service");
+  await lab.done("portmap", "ADD", { ...ports(30080), prevResult }, { pod, directory });
+  expect([answerTo(client, "10.96.0.1", 30080), answerToHost("10.96.0.1", 30080)]).toEqual(["service", "service"]);
+  lab.host("ip", "addr", "add", "10.96.0.2/32", "dev", "kube-ipvs0");
+  expect([answerTo(client, "10.96.0.2", 30080), answerToHost("10.96.0.2", 30080)]).toEqual(["service", "service"]);
+  for (const address of ["10.20.0.1", "10.22.0.1"])
+    expect([address, answerTo(client, address, 30080), answerToHost(address, 30080)]).toEqual([address, "pod", "pod"]);
+  expect(answerToHost("127.0.0.1", 30080)).toBe("pod");
+  // An address that comes later is the host's for what comes in by its interface.
+  lab.host("ip", "addr", "add", "10.22.0.9/24", "dev", "hp4");
+  expect(answerTo(client, "10.22.0.9", 30080)).toBe("pod");
+  const both = { cniVersion: "1.0.0", ips: [{ address: "10.20.0.2/24" }, { address: "fd20::2/64" }] };
+  await lab.done("portmap", "ADD", { ...ports(30081), prevResult: both }, { pod, directory });
+  expect(lab.host("nft", "list", "chain", "ip6", "cni_hostport", "output_last").match(/ip6 daddr .* jump/g)).toEqual([
+    "ip6 daddr ::1 jump",
+  ]);
+  await lab.done("portmap", "DEL", ports(30080), { pod, directory });
+  servers.pop()?.kill("SIGKILL");
+  lab.host("ip", "addr", "del", "10.22.0.9/24", "dev", "hp4");
+  lab.host("ip", "link", "delete", "kube-ipvs0");
+});
+
 // As the field's portmap 1.6 to 1.8 made it with its backend nftables.
 const openToAll = `table ip cni_hostport {
   chain hostip_hostports { }
