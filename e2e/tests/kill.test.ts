@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { counts, startNode, type TestNode } from "../fixtures/node.ts";
+import { mountSilent } from "../fixtures/silent-file-system.ts";
 import { until } from "../fixtures/steps.ts";
 
 let node: TestNode;
@@ -175,4 +176,21 @@ test("a plugin that fails: the pod is refused with the plugin's words and nothin
   expect((await client.listPodSandbox({})).items).toEqual([]);
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
+});
+
+test("the next daemon starts while a look at a volume still hangs that the first one began", async () => {
+  node = await startNode();
+  const { client, daemon, directory, image } = node;
+  const volume = join(directory, "volume");
+  await mkdir(volume);
+  const pod = node.podConfig("hung");
+  const { podSandboxId } = await client.runPodSandbox({ config: pod });
+  await using _silent = await mountSilent(volume);
+  const mounts = [{ hostPath: join(volume, "a"), containerPath: "/volume" }];
+  const config = { metadata: { name: "c", attempt: 0 }, image: { image }, command: ["true"], mounts, linux: {} };
+  const create = client.createContainer({ podSandboxId, sandboxConfig: pod, config }, 1_000);
+  await expect(create).rejects.toThrow("Deadline exceeded");
+  await daemon.kill();
+  await daemon.start();
+  expect((await client.podSandboxStatus({ podSandboxId })).status?.state).toBe(0);
 });

@@ -184,8 +184,9 @@ export interface Host {
    */
   pinNamespace(namespace: string, pin: string): Promise<void>;
   /**
-   * A path with its links resolved; where nothing is, a directory is made, with those above it. On a thread of its own: on
-   * a file system that does not answer it never settles, and takes nobody else's.
+   * A path with its links resolved; where nothing is, a directory is made, with those above it. In a process of its own: on
+   * a file system that does not answer it never settles, takes nobody else's thread and does not keep this process from
+   * its end.
    */
   presentPath(path: string): Promise<string>;
   /** Whether a network namespace has an interface of that name. Rejects with NotFound when the namespace is not there. */

@@ -7,7 +7,7 @@ import type { Mount } from "../types.ts";
 
 /** Milliseconds that a file system may take: a server that starts again comes back in a later try of the kubelet's. */
 const answerMs = 10_000;
-/** Looks at once, each a thread. Dead file systems must not take all threads that the host allows. */
+/** Looks at once, each a thread and a process. Dead file systems must not take all that the host allows. */
 const looksAtOnce = 256;
 
 interface Look {

@@ -1,5 +1,5 @@
-// A function of this module as a method of JavaScript's: its arguments are checked, it runs on libuv's thread pool, on a
-// thread of its own, or at once, and its Result settles a promise.
+// A function of this module as a method of JavaScript's: its arguments are checked, it runs on libuv's thread pool, in a
+// process of its own, or at once, and its Result settles a promise.
 #pragma once
 
 #include <napi.h>
@@ -12,6 +12,7 @@
 
 #include "addon/node/answers.h"
 #include "addon/node/arguments.h"
+#include "addon/own_process.h"
 
 namespace keelson {
 
@@ -54,13 +55,13 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
-// One call on its way, on a thread of its own: what may hang for good must not keep one of the pool's four. Deletes itself
-// once the promise is settled.
+// One call on its way, in a process of its own that a thread of its own waits for: what may hang for good must keep neither
+// one of the pool's four threads nor this process from its end. Deletes itself once the promise is settled.
 template <typename Answer, typename Convert>
-class OwnThread final {
+class OwnProcess final {
  public:
   static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
-    auto* call = new OwnThread(env, std::move(object), std::move(work), convert);
+    auto* call = new OwnProcess(env, std::move(object), std::move(work), convert);
     Napi::Promise promise = call->deferred_.Promise();
     pthread_t thread = {};
     pthread_attr_t attributes;
@@ -79,7 +80,7 @@ class OwnThread final {
  private:
   static constexpr size_t stack_bytes = 256 << 10;
 
-  OwnThread(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+  OwnProcess(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
       : deferred_(Napi::Promise::Deferred::New(env)),
         object_(std::move(object)),
         work_(std::move(work)),
@@ -87,13 +88,14 @@ class OwnThread final {
         finished_(Finished::New(env, "keelson", 0, 1, this)) {}
 
   static void* execute(void* argument) {
-    auto* call = static_cast<OwnThread*>(argument);
-    call->answer_ = call->work_();
+    auto* call = static_cast<OwnProcess*>(argument);
+    const Status ran = in_own_process([call] { call->answer_ = call->work_(); });
+    if (!ran) call->answer_ = std::unexpected(ran.error());
     call->finished_.BlockingCall();
     return nullptr;
   }
 
-  static void settle(Napi::Env env, Napi::Function, OwnThread* call, std::nullptr_t*) {
+  static void settle(Napi::Env env, Napi::Function, OwnProcess* call, std::nullptr_t*) {
     // Without an environment nobody waits any more.
     if (env != nullptr) {
       if (call->answer_) {
@@ -106,7 +108,7 @@ class OwnThread final {
     delete call;
   }
 
-  using Finished = Napi::TypedThreadSafeFunction<OwnThread, std::nullptr_t, settle>;
+  using Finished = Napi::TypedThreadSafeFunction<OwnProcess, std::nullptr_t, settle>;
 
   Napi::Promise::Deferred deferred_;
   std::string object_;
@@ -141,10 +143,10 @@ Napi::Function method(Napi::Env env, Function function, Convert convert = nullpt
   return method_by<Background, readers...>(env, function, convert);
 }
 
-// The same on a thread of its own, for what may hang.
+// The same in a process of its own, for what may hang.
 template <auto... readers, typename Function, typename Convert>
-Napi::Function method_on_own_thread(Napi::Env env, Function function, Convert convert) {
-  return method_by<OwnThread, readers...>(env, function, convert);
+Napi::Function method_in_own_process(Napi::Env env, Function function, Convert convert) {
+  return method_by<OwnProcess, readers...>(env, function, convert);
 }
 
 // The same for one that is called at once, on JavaScript's thread, and cannot fail.

@@ -1,6 +1,7 @@
 // Small files and figures, a lock, open descriptors.
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "addon/figures.h"
 #include "addon/files.h"
 #include "addon/host_path.h"
+#include "addon/own_process.h"
 #include "addon/test/claims.h"
 
 namespace keelson {
@@ -38,6 +40,18 @@ void paths_are_made_present(const std::string& base) {
   CLAIM(present_path(base + "/ten/below").error().error_number == ENOTDIR);
   CLAIM(::symlink("nowhere", (base + "/dangling").c_str()) == 0);
   CLAIM(present_path(base + "/dangling").error().error_number == ENOENT && !exists(base + "/nowhere"));
+}
+
+void work_in_a_process_of_its_own_has_none_of_our_descriptors(const std::string& base) {
+  const Fd lock = std::move(*try_lock(base + "/lock"));
+  bool has_lock = true;
+  pid_t process = 0;
+  CLAIM_OK(in_own_process([&] {
+    has_lock = ::fcntl(lock.get(), F_GETFD) >= 0;
+    process = ::getpid();
+  }));
+  CLAIM(!has_lock && process != ::getpid() && !*try_lock(base + "/lock"));
+  CLAIM(in_own_process([] { ::raise(SIGKILL); }).error().kind == Kind::state);
 }
 
 void figures_come_by_key(const std::string& base) {
@@ -95,6 +109,7 @@ void descriptors_are_counted_within_a_limit() {
 void test_files(const std::string& base) {
   a_fifo_does_not_hold_a_reader(base);
   paths_are_made_present(base);
+  work_in_a_process_of_its_own_has_none_of_our_descriptors(base);
   figures_come_by_key(base);
   figures_come_again_from_open_files(base);
   a_lock_is_held_once(base);
