@@ -168,6 +168,17 @@ describe("the rate of CPU", () => {
     expect(await sample(from, 1_000_000)).toBe(0n);
   });
 
+  test("begins again when the clock was set back", async () => {
+    const from = reader({});
+    await sample(from, 0);
+    now += second;
+    expect(await sample(from, 1_000_000)).toBe(second);
+    now -= 3600n * second;
+    expect(await sample(from, 1_000_000)).toBeUndefined();
+    now += second;
+    expect(await sample(from, 1_500_000)).toBe(second / 2n);
+  });
+
   test("of a cgroup made again under its name is not negative, and begins again once it is forgotten", async () => {
     const from = reader({});
     await sample(from, 1_000_000);

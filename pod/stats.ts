@@ -69,11 +69,12 @@ export class CgroupReader {
   #withRate(cgroup: string, cpu: CpuStats): CpuStats {
     const before = this.#samples.get(cgroup);
     const now = { timestamp: cpu.timestamp, usage: cpu.usageCoreNanoSeconds };
-    if (before === undefined) {
+    const elapsed = before === undefined ? 0n : now.timestamp - before.timestamp;
+    // One of before the clock was set back would stay the newest until the clock is there again.
+    if (before === undefined || elapsed < 0n) {
       this.#samples.set(cgroup, now);
       return cpu;
     }
-    const elapsed = now.timestamp - before.timestamp;
     if (elapsed < minInterval) return before.rate === undefined ? cpu : { ...cpu, usageNanoCores: before.rate };
     const used = now.usage > before.usage ? now.usage - before.usage : 0n;
     const rate = (used * 1_000_000_000n) / elapsed;
