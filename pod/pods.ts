@@ -98,7 +98,8 @@ export class NodePods implements Pods {
     for (const sandbox of this.#recovered.sandboxes.values()) if (sandbox.ready) this.#watch(sandbox);
     await tidy(this.#env, this.#recovered, model, this.#closing.signal);
     if (this.#closing.signal.aborted) return;
-    await this.#env.network.collectGarbage(new Set(this.#sandboxes.keys())).catch((error: unknown) => {
+    const living = new Set([...this.#sandboxes.keys(), ...this.#recovered.leftAlone]);
+    await this.#env.network.collectGarbage(living).catch((error: unknown) => {
       this.#env.log("warn", `collecting the network's garbage failed and is tried again: ${String(error)}`);
     });
   }

@@ -23,6 +23,8 @@ const answerMs = 500;
 
 export interface Recovered {
   readonly sandboxes: Map<string, Sandbox>;
+  /** Ids whose records cannot be read. */
+  readonly leftAlone: ReadonlySet<string>;
   readonly strangers: Strangers;
   /** Looks at the networks of ready pods that took too long; each resolves to what is missing. */
   readonly inspections: ReadonlyMap<Sandbox, Promise<string | undefined>>;
@@ -35,6 +37,7 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
   for (const { name, reason } of unreadable)
     env.log("error", `the record ${name} cannot be read, so what it describes is left alone: ${reason}`);
 
+  const leftAlone = new Set(unreadable.map(({ id }) => id));
   const sandboxes = new Map<string, Sandbox>();
   const sandboxRecords = records.filter((record) => record.kind === "sandbox");
   for (const record of sandboxRecords) {
@@ -53,13 +56,13 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
   }
   const inspections = new Map<Sandbox, Promise<string | undefined>>();
   const [strangers] = await Promise.all([
-    findStrangers(env, sandboxes, orphans, unreadable),
+    findStrangers(env, sandboxes, orphans, leftAlone),
     ...sandboxRecords.map(async (record) => {
       const sandbox = sandboxes.get(record.id);
       if (sandbox !== undefined) await reattach(env, sandbox, record, inspections);
     }),
   ]);
-  return { sandboxes, strangers, inspections };
+  return { sandboxes, leftAlone, strangers, inspections };
 }
 
 async function reattach(

@@ -3,7 +3,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { type Environment, limits } from "./environment.ts";
-import type { ContainerRecord, Unreadable } from "./records.ts";
+import type { ContainerRecord } from "./records.ts";
 import { clearRemains, podDirectories } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
 
@@ -21,22 +21,21 @@ export async function findStrangers(
   env: Environment,
   sandboxes: ReadonlyMap<string, Sandbox>,
   orphans: readonly ContainerRecord[],
-  unreadable: readonly Unreadable[],
+  leftAlone: ReadonlySet<string>,
 ): Promise<Strangers> {
-  const spared = new Set(unreadable.map(({ id }) => id));
   const containers = new Set([...sandboxes.values()].flatMap((sandbox) => [...sandbox.containers.keys()]));
-  const isStrange = (id: string) => !containers.has(id) && !spared.has(id);
+  const isStrange = (id: string) => !containers.has(id) && !leftAlone.has(id);
   // With a record that cannot be read it is unknown whose containers these are.
-  const snapshots = spared.size > 0 ? [] : env.images.snapshots().filter(isStrange);
+  const snapshots = leftAlone.size > 0 ? [] : env.images.snapshots().filter(isStrange);
   const names = await podDirectories(env.runDirectory);
   const bundles = await Promise.all([...sandboxes.values()].map(bundlesOf));
   return {
     podDirectories: names
-      .filter((name) => !sandboxes.has(name) && !spared.has(name))
+      .filter((name) => !sandboxes.has(name) && !leftAlone.has(name))
       .map((name) => join(env.runDirectory, "pods", name)),
     bundles: bundles.flat().filter((bundle) => isStrange(basename(bundle))),
     snapshots,
-    records: spared.size > 0 ? [] : orphans.map(({ id }) => id),
+    records: leftAlone.size > 0 ? [] : orphans.map(({ id }) => id),
   };
 }
 
