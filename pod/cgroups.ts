@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CgroupTree } from "../native/index.ts";
+import { podErrors } from "./errors.ts";
 
 /** Every directory that `cgroup` has, over all hierarchies. */
 export function cgroupDirectories(tree: CgroupTree, cgroup: string): string[] {
@@ -44,7 +45,7 @@ export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: num
       await Promise.all(directories.map((directory) => clearDirectory(directory, directory === watched)))
     ).includes(true);
     if (!busy) return;
-    if (performance.now() > deadline) throw new Error(`processes in cgroup ${cgroup} did not die within ${limitMs} ms`);
+    if (performance.now() > deadline) throw podErrors.processesAlive({ cgroup, seconds: limitMs / 1000 });
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

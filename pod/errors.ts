@@ -318,6 +318,11 @@ export const podErrors = catalogue({
     sentence: "{step} of {object} took longer than {seconds} s and was taken back.",
     remedy: "Look at the stage in the sandbox's timeline or the log, then ask again.",
   },
+  processesAlive: {
+    code: "DeadlineExceeded",
+    sentence: "Processes in the cgroup {cgroup} did not die within {seconds} s of SIGKILL.",
+    remedy: "They wait in the kernel, mostly for a volume whose server is gone: bring it back, then ask again.",
+  },
   eventsUnread: {
     code: "ResourceExhausted",
     sentence: "The reader of the events is {limit} of them behind, so its stream ends here.",

@@ -186,8 +186,11 @@ describe("a part that fails", () => {
       await quiet();
       await pass(1_000);
     }
-    await expect(stopping).rejects.toThrow("did not die");
-    expect(pods.sandbox(id).leftovers[0]).toMatch(/^end the monitor: processes in cgroup/);
+    await expect(stopping).rejects.toMatchObject({
+      code: "DeadlineExceeded",
+      message: expect.stringMatching(/^Processes in the cgroup .* did not die within 20 s of SIGKILL\. They wait/),
+    });
+    expect(pods.sandbox(id).leftovers[0]).toMatch(/^end the monitor: Processes in the cgroup/);
     expect(await node().record(id)).toMatchObject({ life: "stopping" });
     await rm(join(cgroup, "process"));
     await pods.stopSandbox(id, never);
