@@ -34,6 +34,19 @@ test("gives the exit, stdout and stderr; takes stdin, directory and environment"
   expect(end).toEqual({ code: 3, signal: null, stdout: "in /\n", stderr: "env\n", tooLong: false });
 });
 
+test("what it said is read also by a process that had no time for it until the wait for its pipes was over", async () => {
+  const stand = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+  const end = await new Promise((resolve) => {
+    setTimeout(() => {
+      resolve(sh("echo said"));
+      // Long enough for it to end before anybody watches it; then, once that is known, for the wait to be over.
+      stand(500);
+      setImmediate(stand, 2_500);
+    });
+  });
+  expect(end).toMatchObject({ code: 0, stdout: "said\n" });
+});
+
 test("says which signal ended it", async () => {
   expect(await sh("kill -TERM $$")).toMatchObject({ code: null, signal: "SIGTERM" });
 });

@@ -6,6 +6,7 @@
 
 import { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
 import { isDoneWithin } from "../async/time-limit.ts";
 import type { ProgramDescriptor } from "../client/host.ts";
 import { type Child, type ChildExit, startChild } from "./child.ts";
@@ -117,7 +118,9 @@ function supervise(starting: Promise<Child>, { stdout, killsChildren = false }: 
     const said = keepEnd(errors, stderrLimit);
     try {
       const exit = await Promise.race([exitOf(await starting), lost.promise]);
-      await isDoneWithin(Promise.all([closing(output), closing(errors)]), pipesMs);
+      const isRead = await isDoneWithin(Promise.all([closing(output), closing(errors)]), pipesMs);
+      // After a turn of the event loop that took longer, timers go before what waits in the pipes.
+      if (!isRead) await turn();
       return { ...exit, stdout: answer(), stderr: said(), tooLong };
     } finally {
       clearTimeout(dying);
