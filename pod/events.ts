@@ -4,8 +4,11 @@ import type { KeelsonError } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 import type { PodEvent } from "./types.ts";
 
-/** Events that wait for one reader. */
-const maxBehind = 1000;
+/**
+ * Events that wait for one reader. Hundreds of pods that start or end at once cause thousands, and in a turn of the event
+ * loop, long on a busy node, one is sent.
+ */
+const maxBehind = 10_000;
 /** When a pod is confirmed, in milliseconds after its last event. */
 const confirmations = [100, 400, 1600];
 
