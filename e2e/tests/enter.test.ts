@@ -197,7 +197,7 @@ describe("C17: StartContainer", () => {
     const { containerId } = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
     const cgroup = await cgroupOf(node, containerId);
     await freeze(cgroup, true);
-    const started = node.client.startContainer({ containerId }).catch((error: unknown) => error);
+    const started = node.client.startContainer({ containerId }, 60_000).catch((error: unknown) => error);
     await delay(500);
     return { podSandboxId, containerId, cgroup, started, trace: join(traces, "ran") };
   }

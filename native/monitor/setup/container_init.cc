@@ -21,6 +21,9 @@ namespace keelson {
 
 namespace {
 
+// As long as one call of an OCI runtime: with hundreds of starts under way on a busy node one takes more than ten seconds.
+constexpr auto start_limit = std::chrono::seconds(30);
+
 // The user namespace to be in, if any, and what is prepared outside of it.
 struct UserSpace {
   Fd space;
@@ -255,6 +258,7 @@ SpawnOptions spawn_options(const InitOrder& order, const InitPlan& plan) {
   if (options.way == SpawnWay::direct) options.new_namespaces &= ~uint64_t{CLONE_NEWNS};
   options.cgroup_fd = order.cgroup.clone_fd();
   options.command = order.spec.command.args[0];
+  options.limit = start_limit;
   return options;
 }
 
