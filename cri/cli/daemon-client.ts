@@ -88,8 +88,8 @@ function clientError(socket: string, error: ServiceError): Error {
     const reason = isAbsent ? "nobody listens there" : "what listens there is another program";
     return criErrors.daemonUnreachable({ socket, reason }, error);
   }
-  const [, seconds] = /^Deadline exceeded after (\d+)\./.exec(error.details) ?? [];
-  if (seconds !== undefined) return criErrors.daemonSilent({ socket, seconds }, error);
+  const [, seconds] = /^Deadline exceeded after (\d+\.\d+)s/.exec(error.details) ?? [];
+  if (seconds !== undefined) return criErrors.daemonSilent({ socket, seconds: Math.round(Number(seconds)) }, error);
   if (error.details === "Connection dropped") return criErrors.daemonGone({ socket }, error);
   return new KeelsonError("daemonAnswer", "Internal", error.details, error);
 }
