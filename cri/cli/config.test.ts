@@ -139,6 +139,13 @@ describe("wrong", () => {
     expect(String(error)).toContain(sentence);
   });
 
+  test("a binary under the name of Keelson's own handler", async () => {
+    await writeFile(file, '[runtime.handlers.native]\nbinary = "/x"\n');
+    await expect(loadConfig(file)).rejects.toThrow(
+      "would take the place of Keelson's own handler. Give the OCI runtime",
+    );
+  });
+
   test("a file that was named and is not there", async () => {
     await expect(loadConfig(file)).rejects.toThrow(`The configuration file ${file} cannot be read: ENOENT`);
   });

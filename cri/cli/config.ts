@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
 import type { CgroupDriver } from "../../pod/index.ts";
+import { criErrors } from "../errors.ts";
 import { readSettings, type Setting, type SettingValues } from "./config-files.ts";
 import { formatHostAndPort, type HostAndPort, settings } from "./settings.ts";
 
@@ -105,6 +106,7 @@ function handlersOf(values: SettingValues): Map<string, string> {
   for (const [key, value] of values) {
     const handler = /^runtime\.handlers\.([^.]+)\.binary$/.exec(key)?.[1];
     const binary = handler === undefined ? undefined : settings.handlerBinary.parse(value);
+    if (handler === "native") throw criErrors.configNativeHandler({});
     if (handler !== undefined && binary !== undefined) handlers.set(handler, binary);
   }
   return handlers;
