@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <span>
@@ -219,7 +220,22 @@ Status Container::may_exec() const {
 std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, Done<Started> done) {
   if (Status may = may_exec(); !may) return cannot_begin(done, std::move(may.error()));
   const ExecTarget target{id(), context_.sandbox, *cgroup_, spec_, state_.pid, pidfd_.get(), execs_};
-  return handler_->exec(target, command, std::move(stdio), std::move(done));
+  return handler_->exec(target, command, std::move(stdio),
+                        [weak = weak_from_this(), done = std::move(done)](Result<Started> started) mutable {
+                          const auto self = weak.lock();
+                          const bool failed = !started && started.error().kind == Kind::system;
+                          if (failed && (!self || self->has_ended())) {
+                            started = fail(Kind::state, "exec", "it has exited meanwhile");
+                          }
+                          done(std::move(started));
+                        });
+}
+
+// Its process has no program any more from its exit on, before it takes all others of its PID namespace along, and is reaped.
+bool Container::has_ended() const {
+  const std::string program = "/proc/" + std::to_string(state_.pid) + "/exe";
+  char path;
+  return phase_ != Phase::running || (::readlink(program.c_str(), &path, 1) < 0 && errno == ENOENT);
 }
 
 Status Container::attach(const std::shared_ptr<Connection>& client) {

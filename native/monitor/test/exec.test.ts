@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFi
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { type Call, type Frame, Type } from "./call.ts";
+import { type Call, type CallError, type Frame, Type } from "./call.ts";
 import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
 
 const sigkill = 9;
@@ -53,6 +53,26 @@ test("a brief exec tells of its start only if it runs for a while", async () => 
     const short = Array.from({ length: 10 }, () => pod.exec("a", ["true"], { brief: true }));
     for (const call of short) expect(await outcome(call)).toEqual({ exit_code: 0, signal: 0 });
     expect(short.some(({ frames }) => frames[0]?.type === Type.reply)).toBe(true);
+  });
+});
+
+test("an exec that meets the end of its container is told so, whichever comes first", async () => {
+  await withPod({}, async (pod) => {
+    const told = new Set<string>();
+    for (let n = 0; n < 20; n += 1) {
+      const { pid } = await pod.run(`c${n}`, {});
+      const before = pod.exec(`c${n}`, ["true"]);
+      process.kill(pod.pid, "SIGSTOP");
+      const after = pod.exec(`c${n}`, ["true"]);
+      process.kill(Number(pid), "SIGKILL");
+      process.kill(pod.pid, "SIGCONT");
+      for (const call of [before, after]) {
+        const end = outcome(call).then(({ exit_code }) => String(exit_code));
+        told.add(await end.catch(({ kind }: CallError) => kind));
+      }
+    }
+    expect(["0", "137", "state"]).toEqual(expect.arrayContaining([...told]));
+    expect(told).toContain("state");
   });
 });
 
