@@ -13,11 +13,6 @@ export const criErrors = catalogue({
     sentence: "{field} is missing.",
     remedy: "Set it to {wanted}.",
   },
-  configNativeHandler: {
-    code: "InvalidArgument",
-    sentence: "The key runtime.handlers.native would take the place of Keelson's own handler.",
-    remedy: "Give the OCI runtime another name; runtime.default_handler may be that.",
-  },
   fieldInvalid: {
     code: "InvalidArgument",
     sentence: "{field} is {value}.",
@@ -147,6 +142,11 @@ export const criErrors = catalogue({
     code: "InvalidArgument",
     sentence: "{file} sets the key {key} to {value}.",
     remedy: "Set it to {wanted}.",
+  },
+  configNativeHandler: {
+    code: "InvalidArgument",
+    sentence: "The key runtime.handlers.native would take the place of Keelson's own handler.",
+    remedy: "Give the OCI runtime another name; runtime.default_handler may be that.",
   },
   usage: {
     code: "InvalidArgument",

@@ -6,7 +6,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CgroupTree, firstLine, readMountTable } from "../native/index.ts";
+import { type CgroupTree, firstLine, processIds, readMountTable } from "../native/index.ts";
 import { cgroupDirectories } from "./cgroups.ts";
 import { podErrors } from "./errors.ts";
 import { commandLine } from "./monitor-process.ts";
@@ -68,12 +68,11 @@ async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Pr
 }
 
 async function monitors(state: string): Promise<Leak[]> {
-  const pids = (await names("/proc")).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(pids.map(async (pid) => ({ pid, line: await commandLine(pid) })));
+  const lines = await Promise.all((await processIds()).map(async (pid) => ({ pid, line: await commandLine(pid) })));
   const before = `keelson-monitor\0run\0${join(state, "pods")}/`;
   return lines
     .filter(({ line }) => line.startsWith(before))
-    .flatMap(({ pid, line }) => idIn(line).map((id) => ({ kind: "monitor" as const, object: pid, id })));
+    .flatMap(({ pid, line }) => idIn(line).map((id) => ({ kind: "monitor" as const, object: String(pid), id })));
 }
 
 /** Deepest first, as they have to be undone. */

@@ -32,7 +32,7 @@ function kill(pid: number): void {
 const commandLineBytes = 5000;
 
 /** The beginning of a process's command line; empty for a dead one. */
-export async function commandLine(pid: number | string): Promise<string> {
+export async function commandLine(pid: number): Promise<string> {
   const start = await readStart(`/proc/${pid}/cmdline`, commandLineBytes).catch(() => undefined);
   return start?.toString() ?? "";
 }

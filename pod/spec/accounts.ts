@@ -84,7 +84,10 @@ function primaryGroup(wish: Wish, entry: PasswdEntry | undefined, groups: string
   return gid;
 }
 
-/** Begins with the primary group, so that a file's negative group permission cannot be dodged (CVE-2022-2989 and others like it). */
+/**
+ * Begins with the primary group, so that a file's negative group permission cannot be dodged (CVE-2022-2989 and others
+ * like it).
+ */
 function supplementalGroups(
   security: ContainerSecurity,
   name: string | undefined,

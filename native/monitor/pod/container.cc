@@ -220,15 +220,17 @@ Status Container::may_exec() const {
 std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, Done<Started> done) {
   if (Status may = may_exec(); !may) return cannot_begin(done, std::move(may.error()));
   const ExecTarget target{id(), context_.sandbox, *cgroup_, spec_, state_.pid, pidfd_.get(), execs_};
-  return handler_->exec(target, command, std::move(stdio),
-                        [weak = weak_from_this(), done = std::move(done)](Result<Started> started) mutable {
-                          const auto self = weak.lock();
-                          const bool failed = !started && started.error().kind == Kind::system;
-                          if (failed && (!self || self->has_ended())) {
-                            started = fail(Kind::state, "exec", "it has exited meanwhile");
-                          }
-                          done(std::move(started));
-                        });
+  return handler_->exec(target, command, std::move(stdio), unless_ended(std::move(done)));
+}
+
+// What fails as the container ends is no failure of the host's.
+Done<Started> Container::unless_ended(Done<Started> done) {
+  return [weak = weak_from_this(), done = std::move(done)](Result<Started> started) mutable {
+    const auto self = weak.lock();
+    const bool failed = !started && started.error().kind == Kind::system;
+    if (failed && (!self || self->has_ended())) started = fail(Kind::state, "exec", "it has exited meanwhile");
+    done(std::move(started));
+  };
 }
 
 // Its process has no program any more from its exit on, before it takes all others of its PID namespace along, and is reaped.

@@ -94,6 +94,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Status prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes);
   void run(StartedContainer started, StdioPipes pipes, std::optional<Log> log);
   Status may_exec() const;
+  Done<Started> unless_ended(Done<Started> done);
   bool has_ended() const;
   void begin_stop();
   void kill_now();

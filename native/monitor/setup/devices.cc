@@ -84,12 +84,11 @@ bool has_foreign_dev(const ContainerSpec& spec) {
 }
 
 void make_devices(const Child& child, int root, const ContainerSpec& spec) {
-  for (const DeviceSpec& device : default_devices) {
+  auto make = [&](const DeviceSpec& device) {
     if (!is_mounted_over(spec, device)) make_node(child, root, device);
-  }
-  for (const DeviceSpec& device : spec.devices) {
-    if (!is_mounted_over(spec, device)) make_node(child, root, device);
-  }
+  };
+  for (const DeviceSpec& device : default_devices) make(device);
+  for (const DeviceSpec& device : spec.devices) make(device);
   make_links(child, root);
 }
 
