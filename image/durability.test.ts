@@ -64,6 +64,7 @@ test("a process killed in the middle of a pull leaves nothing that the next one 
     import { openImageStore, storeDefaults } from "./image/store.ts";
     const store = await openImageStore({
       ...storeDefaults, root: ${JSON.stringify(it.root)}, hostsDirectory: "/nonexistent", host: loadHost(),
+      proxyFor: () => undefined,
       unpack: (options) => unpackLayer(nativePaths().unpacker, options),
       platform: { os: "linux", architecture: "amd64", variant: "" }, now: Date.now, onProblem: console.error,
     });

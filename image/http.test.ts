@@ -37,7 +37,8 @@ test("a name with many addresses is reached though the first packet is lost, and
     import { createServer } from "node:http";
     import { HttpConnections } from ${JSON.stringify(join(import.meta.dirname, "http.ts"))};
     createServer((_request, response) => response.end("reached")).listen(5000, "0.0.0.0");
-    const connections = new HttpConnections({ connectMs: 10_000, responseMs: 5000, stallMs: 5000, documentMs: 5000 });
+    const timeouts = { connectMs: 10_000, responseMs: 5000, stallMs: 5000, documentMs: 5000 };
+    const connections = new HttpConnections(timeouts, () => undefined);
     const signal = new AbortController().signal;
     const url = new URL("http://registry.test:5000/");
     const response = await connections.send({ method: "GET", url, headers: new Map(), tls: {}, signal });

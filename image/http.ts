@@ -9,8 +9,10 @@ import type { Dispatcher } from "undici";
 import api from "undici/lib/api/index.js";
 import errors from "undici/lib/core/errors.js";
 import Agent from "undici/lib/dispatcher/agent.js";
+import ProxyAgent from "undici/lib/dispatcher/proxy-agent.js";
 import { beginWork, TimeLimit } from "../native/index.ts";
 import type { TlsSettings } from "./hosts.ts";
+import { BadProxy, type ProxyFor } from "./proxy.ts";
 
 export interface Timeouts {
   /** Milliseconds until connected, TLS included. */
@@ -54,31 +56,39 @@ const drainLimit = 64 * 1024;
 /** Connections of one pull, kept alive between requests; `close` ends them. */
 export class HttpConnections {
   readonly #timeouts: Timeouts;
-  readonly #agents = new Map<string, Agent>();
+  readonly #proxyFor: ProxyFor;
+  readonly #agents = new Map<string, Dispatcher>();
 
-  constructor(timeouts: Timeouts) {
+  constructor(timeouts: Timeouts, proxyFor: ProxyFor) {
     this.#timeouts = timeouts;
+    this.#proxyFor = proxyFor;
   }
 
   /** Sends a request and resolves with the response once its headers are in. */
   async send({ method, url, headers, body, tls, signal }: HttpRequest): Promise<HttpResponse> {
     signal.throwIfAborted();
+    const proxy = this.#proxyOf(url);
+    // Never with a proxy's password.
+    const way = proxy === undefined ? url.host : `${url.host} by the proxy ${proxy.host}`;
     const ended = beginWork("registry request", () => `${method} ${url.host}${url.pathname}`, url.host);
     try {
-      const response = await api.request.call(this.#agent(url, tls), {
+      const response = await api.request.call(this.#agent(url, proxy, tls), {
         origin: url.origin,
         path: url.pathname + url.search,
         method,
         headers: Object.fromEntries([...headers].map(([name, value]) => [name, asHeader(value)])),
         body: body ?? null,
         signal,
+        // A proxy's own connection has undici's limit, of five minutes.
+        headersTimeout: this.#timeouts.responseMs,
+        bodyTimeout: this.#timeouts.stallMs,
       });
       ended();
       return response;
     } catch (error) {
       ended(signal.aborted ? "Cancelled" : "Unavailable");
       signal.throwIfAborted();
-      throw this.#describe(error, url.host);
+      throw this.#describe(error, way);
     }
   }
 
@@ -128,29 +138,50 @@ export class HttpConnections {
     this.#agents.clear();
   }
 
-  #agent(url: URL, tls: TlsSettings): Agent {
+  #agent(url: URL, proxy: URL | undefined, tls: TlsSettings): Dispatcher {
     const known = this.#agents.get(url.origin);
     if (known !== undefined) return known;
     const { connectMs, responseMs, stallMs } = this.#timeouts;
     const { ca, ...others } = tls;
-    if (url.protocol === "https:") trustSystem();
-    const agent = new Agent({
-      connect: {
-        ...others,
-        // Node would trust these alone. Hundreds of certificates are read once, not for each connection.
-        ...(ca && { secureContext: createSecureContext({ ...tls, ca: [...getCACertificates("default"), ...ca] }) }),
-        timeout: connectMs,
-        // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
-        autoSelectFamily: true,
-        autoSelectFamilyAttemptTimeout: Math.ceil(connectMs / 4),
-      },
-      headersTimeout: responseMs,
-      bodyTimeout: stallMs,
-      // One connection for each layer, as their number is limited.
-      allowH2: false,
-    });
+    if (url.protocol === "https:" || proxy?.protocol === "https:") trustSystem();
+    const connect = {
+      timeout: connectMs,
+      // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
+      autoSelectFamily: true,
+      autoSelectFamilyAttemptTimeout: Math.ceil(connectMs / 4),
+    };
+    const secure = {
+      ...connect,
+      ...others,
+      // Node would trust these alone. Hundreds of certificates are read once, not for each connection.
+      ...(ca && { secureContext: createSecureContext({ ...tls, ca: [...getCACertificates("default"), ...ca] }) }),
+    };
+    // One connection for each layer, as their number is limited.
+    const common = { headersTimeout: responseMs, bodyTimeout: stallMs, allowH2: false };
+    const agent =
+      proxy === undefined
+        ? new Agent({ ...common, connect: secure })
+        : new ProxyAgent({
+            ...common,
+            uri: proxy.href,
+            requestTls: { ...secure, allowH2: false },
+            proxyTls: { ...connect, allowH2: false },
+            clientFactory: (_, options) =>
+              Object.assign(new Agent({ ...common, ...options }), { connect: api.connect }),
+            // Of plain http a proxy is asked for the document itself: many make no tunnel to port 80.
+            proxyTunnel: false,
+          });
     this.#agents.set(url.origin, agent);
     return agent;
+  }
+
+  #proxyOf(url: URL): URL | undefined {
+    try {
+      return this.#proxyFor(url);
+    } catch (error) {
+      if (!(error instanceof BadProxy)) throw error;
+      throw new ConnectionError(`${url.host}: ${error.message}`, false, error);
+    }
   }
 
   #describe(error: unknown, host: string): Error {

@@ -5,6 +5,7 @@ import { loadEndpoints } from "./hosts.ts";
 import type { Timeouts } from "./http.ts";
 import { type FoundManifest, ManifestSearch, parseManifest } from "./manifest.ts";
 import type { Platform } from "./platform.ts";
+import type { ProxyFor } from "./proxy.ts";
 import { formatReference, nameOf, type Reference } from "./reference.ts";
 import { RegistrySource } from "./registry.ts";
 import type { RetryPolicy } from "./retry.ts";
@@ -14,6 +15,7 @@ export interface PullOptions {
   /** Where hosts.toml files lie: `/etc/containerd/certs.d`. */
   readonly hostsDirectory: string;
   readonly timeouts: Timeouts;
+  readonly proxyFor: ProxyFor;
   readonly retry: RetryPolicy;
 }
 
@@ -21,11 +23,11 @@ export interface PullOptions {
 export async function openRepository(
   reference: Reference,
   auth: RegistryAuth | undefined,
-  { hostsDirectory, timeouts, retry }: PullOptions,
+  { hostsDirectory, timeouts, proxyFor, retry }: PullOptions,
 ): Promise<RegistrySource> {
   const endpoints = await loadEndpoints(hostsDirectory, reference.registry);
   const credentials = credentialsFor(auth, reference.registry);
-  return new RegistrySource({ reference, endpoints, credentials, timeouts, retry });
+  return new RegistrySource({ reference, endpoints, credentials, timeouts, proxyFor, retry });
 }
 
 /** The manifest for the platform, and the names that the image has by being pulled so. */

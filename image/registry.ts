@@ -14,6 +14,7 @@ import { FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, ConnectionError, HttpConnections, type HttpResponse, header, type Timeouts } from "./http.ts";
 import { type Descriptor, documentLimit, type FoundManifest, manifestTypes } from "./manifest.ts";
+import type { ProxyFor } from "./proxy.ts";
 import { formatReference, type Reference } from "./reference.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
 import type { ContentSource } from "./source.ts";
@@ -24,6 +25,7 @@ export interface RegistryOptions {
   readonly endpoints: readonly Endpoint[];
   readonly credentials: Credentials | undefined;
   readonly timeouts: Timeouts;
+  readonly proxyFor: ProxyFor;
   readonly retry: RetryPolicy;
 }
 
@@ -40,7 +42,7 @@ export class RegistrySource implements ContentSource {
 
   constructor(options: RegistryOptions) {
     this.#options = options;
-    this.#connections = new HttpConnections(options.timeouts);
+    this.#connections = new HttpConnections(options.timeouts, options.proxyFor);
     const { reference, credentials, retry } = options;
     this.#clients = options.endpoints.map(
       (endpoint) =>

@@ -7,6 +7,7 @@ declare module "undici/lib/api/index.js" {
 
   const api: {
     request(this: Dispatcher, options: Dispatcher.RequestOptions): Promise<Dispatcher.ResponseData>;
+    connect: Dispatcher["connect"];
   };
   export default api;
 }
@@ -19,4 +20,9 @@ declare module "undici/lib/core/errors.js" {
 declare module "undici/lib/dispatcher/agent.js" {
   import { Agent } from "undici";
   export default Agent;
+}
+
+declare module "undici/lib/dispatcher/proxy-agent.js" {
+  import { ProxyAgent } from "undici";
+  export default ProxyAgent;
 }

@@ -54,6 +54,12 @@ Signals:
 Under systemd (Type=notify) it says when it serves, reloads and stops, feeds the watchdog while its own
 socket answers, and serves on the socket that systemd listens on, which has to be the configuration's.
 
+Environment:
+  HTTP_PROXY, HTTPS_PROXY, NO_PROXY
+      The proxies by which registries are asked, and what is asked directly, in upper or lower case, as
+      other container runtimes read them. A proxy speaks HTTP or HTTPS, not SOCKS. Under systemd:
+      systemctl edit keelson, and there [Service] and Environment=HTTPS_PROXY=http://proxy:3128.
+
 Files:
   ${defaultConfigFile}, ${defaultConfigFile}.d/*.toml
       For what can stand there see keelson config.

@@ -384,6 +384,18 @@ describe("keelson serve", () => {
     }
   });
 
+  test("asks registries by the proxy that its environment names", async () => {
+    vi.stubEnv("HTTPS_PROXY", "http://127.0.0.1:1");
+    onTestFinished(() => {
+      vi.unstubAllEnvs();
+    });
+    await serving(daemon());
+    const client = connect(join(directory, "run/keelson.sock"));
+    const { details } = await failure(client.call("PullImage", { image: { image: "corporate.example/app:1" } }));
+    client.close();
+    expect(details).toContain("corporate.example by the proxy 127.0.0.1:1");
+  });
+
   test("ends streams at SIGTERM and exits with nobody having to hang up", async () => {
     const running = daemon();
     await serving(running);

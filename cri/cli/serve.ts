@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openNetwork } from "../../cni/network.ts";
 import { hostPlatform } from "../../image/platform.ts";
+import { proxiesOf } from "../../image/proxy.ts";
 import { openImageStore, storeDefaults } from "../../image/store.ts";
 import {
   firstLine,
@@ -78,6 +79,7 @@ export async function serve(
         host,
         unpack: (options) => unpackLayer(paths.unpacker, options),
         hostsDirectory: config.registriesDir,
+        proxyFor: proxiesOf(process.env),
         platform,
         now: Date.now,
         onProblem: (sentence) => log("warn", sentence),
@@ -123,6 +125,14 @@ export async function serve(
   });
   closing("streaming server", () => streaming.close());
 
+  if (config.metricsAddress !== undefined) {
+    // Its library takes memory that a daemon without metrics does not have to spend.
+    const { openMetrics } = await import("../metrics/metrics.ts");
+    const metrics = await openMetrics(config.metricsAddress, { pods, network, images, version }, log);
+    closing("metrics", () => metrics.close());
+    log("info", "figures are served", { host: config.metricsAddress.host, port: metrics.port, path: "/metrics" });
+  }
+
   const server = await startGrpcServer(
     inherited ?? config.socket,
     [
@@ -155,14 +165,6 @@ export async function serve(
     log,
   );
   closing("server", () => server.close(graceMilliseconds));
-
-  if (config.metricsAddress !== undefined) {
-    // Its library takes memory that a daemon without metrics does not have to spend.
-    const { openMetrics } = await import("../metrics/metrics.ts");
-    const metrics = await openMetrics(config.metricsAddress, { pods, network, images, version }, log);
-    closing("metrics", () => metrics.close());
-    log("info", "figures are served", { host: config.metricsAddress.host, port: metrics.port, path: "/metrics" });
-  }
 
   log("info", "serving", {
     version,

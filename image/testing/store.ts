@@ -43,6 +43,7 @@ async function openIn(directory: string, options: Partial<StoreOptions>): Promis
     ...impatient,
     root,
     hostsDirectory,
+    proxyFor: () => undefined,
     host: loadHost(),
     unpack: (unpackOptions) => unpackLayer(nativePaths().unpacker, unpackOptions),
     platform: { os: "linux", architecture: hostArchitecture, variant: "" },

@@ -1,0 +1,89 @@
+// Which proxy a registry is asked through: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the environment, in upper or lower
+// case, with the meaning that Go's net/http/httpproxy gives them, since that is what containerd and CRI-O obey: https
+// never goes by HTTP_PROXY, and this host is always asked directly. No SOCKS.
+
+import { BlockList, isIP } from "node:net";
+
+/** The proxy for a URL; undefined to connect directly. Throws BadProxy. */
+export type ProxyFor = (url: URL) => URL | undefined;
+
+/** The environment names a proxy that cannot be used. What it names is not said: it may hold a password. */
+export class BadProxy extends Error {}
+
+/** Reads the variables once. One that is wrong is an error only of the URLs that it is for. */
+export function proxiesOf(environment: NodeJS.ProcessEnv): ProxyFor {
+  const find = (name: string) => environment[name] || environment[name.toLowerCase()] || undefined;
+  const proxies = new Map(
+    ["HTTP_PROXY", "HTTPS_PROXY"].map((name) => {
+      const value = find(name);
+      return [`${name.slice(0, -6).toLowerCase()}:`, value === undefined ? undefined : parseProxy(name, value)];
+    }),
+  );
+  const goesDirectly = parseExceptions(find("NO_PROXY") ?? "");
+  return (url) => {
+    const proxy = proxies.get(url.protocol);
+    if (proxy === undefined || goesDirectly(url)) return undefined;
+    if (proxy instanceof BadProxy) throw proxy;
+    return proxy;
+  };
+}
+
+function parseProxy(name: string, value: string): URL | BadProxy {
+  const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`);
+  if (url === null || url.hostname === "") return new BadProxy(`${name} in Keelson's environment is not a URL`);
+  if (url.protocol !== "http:" && url.protocol !== "https:") {
+    return new BadProxy(`${name} in Keelson's environment names a proxy of kind ${url.protocol}, not http: or https:`);
+  }
+  return url;
+}
+
+/** NO_PROXY: addresses and networks; names, for themselves and all below; `.name`, for all below; each with a port. */
+function parseExceptions(value: string): (url: URL) => boolean {
+  const entries = value
+    .toLowerCase()
+    .split(/[\s,]+/)
+    .filter((entry) => entry !== "")
+    .map(parseException);
+  return ({ protocol, hostname, port }) => {
+    const host = hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
+    const portNumber = port || (protocol === "https:" ? "443" : "80");
+    if (host === "localhost" || contains(loopback, host)) return true;
+    return entries.some((entry) => (entry.port === undefined || entry.port === portNumber) && entry.holds(host));
+  };
+}
+
+interface Exception {
+  readonly port?: string | undefined;
+  holds(host: string): boolean;
+}
+
+function parseException(entry: string): Exception {
+  const [network = "", prefix] = entry.split("/");
+  if (isIP(network) !== 0 && /^\d{1,3}$/.test(prefix ?? "")) return { holds: holdsNetwork(network, Number(prefix)) };
+  const [, bracketed, plain = entry, port] = /^(?:\[(.*)\]|([^:]*))(?::(\d+))?$/.exec(entry) ?? [];
+  const name = bracketed ?? plain;
+  if (isIP(name) !== 0) return { port, holds: holdsNetwork(name, isIP(name) === 4 ? 32 : 128) };
+  if (name === "*") return { port, holds: () => true };
+  const below = name.replace(/^\*?\.?/, ".");
+  const isItself = /^[*.]/.test(name) ? () => false : (host: string) => host === name;
+  return { port, holds: (host) => isItself(host) || (below !== "." && host.endsWith(below)) };
+}
+
+function holdsNetwork(address: string, prefix: number): (host: string) => boolean {
+  if (prefix > (isIP(address) === 4 ? 32 : 128)) return () => false;
+  const list = new BlockList();
+  list.addSubnet(address, prefix, familyOf(address));
+  return (host) => contains(list, host);
+}
+
+function contains(list: BlockList, host: string): boolean {
+  return isIP(host) !== 0 && list.check(host, familyOf(host));
+}
+
+function familyOf(address: string): "ipv4" | "ipv6" {
+  return isIP(address) === 4 ? "ipv4" : "ipv6";
+}
+
+const loopback = new BlockList();
+loopback.addSubnet("127.0.0.0", 8, "ipv4");
+loopback.addAddress("::1", "ipv6");

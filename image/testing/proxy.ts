@@ -1,0 +1,78 @@
+// For tests: an HTTP proxy, which reaches one server by whatever name it is asked for.
+
+import { once } from "node:events";
+import http from "node:http";
+import https from "node:https";
+import { connect, type Socket } from "node:net";
+
+export interface TestProxy {
+  readonly address: string;
+  /** What was asked: `CONNECT name:443`, `GET http://name/path`. */
+  readonly asked: readonly string[];
+  /** The Proxy-Authorization of each request. */
+  readonly credentials: readonly (string | undefined)[];
+  stop(): Promise<void>;
+}
+
+export interface TestProxyOptions {
+  /** Answered to everything where it is not 200; nothing at all where it is 0. */
+  readonly status?: number;
+  /** Without it, the proxy is asked by plain http. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
+}
+
+export async function startProxy(target: string, { status = 200, tls }: TestProxyOptions = {}): Promise<TestProxy> {
+  const asked: string[] = [];
+  const credentials: (string | undefined)[] = [];
+  const sockets = new Set<Socket>();
+  const [host = "", port] = target.split(":");
+  const note = (request: http.IncomingMessage) => {
+    asked.push(`${request.method} ${request.url}`);
+    credentials.push(request.headers["proxy-authorization"]);
+  };
+  const server = tls === undefined ? http.createServer() : https.createServer(tls);
+  server.on("request", (request: http.IncomingMessage, response: http.ServerResponse) => {
+    note(request);
+    if (status === 0) return;
+    if (status !== 200) {
+      response.writeHead(status).end();
+      return;
+    }
+    const { pathname, search } = new URL(request.url ?? "");
+    const { "proxy-authorization": _, ...headers } = request.headers;
+    const forwarded = http.get({ host, port, path: pathname + search, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(response);
+    });
+    forwarded.on("error", () => response.destroy());
+  });
+  server.on("connect", (request, socket) => {
+    note(request);
+    if (status === 0) return;
+    if (status !== 200) {
+      socket.end(`HTTP/1.1 ${status} No\r\n\r\n`);
+      return;
+    }
+    const through = connect({ host, port: Number(port) }, () => {
+      socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
+      through.pipe(socket).pipe(through);
+    });
+    sockets.add(through);
+    for (const end of [through, socket]) end.on("error", () => through.destroy());
+  });
+  server.on("connection", (socket) => sockets.add(socket));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return {
+    address: `127.0.0.1:${address.port}`,
+    asked,
+    credentials,
+    stop: async () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      await once(server, "close");
+    },
+  };
+}
