@@ -174,7 +174,7 @@ export async function serve(
     images: images.list().length,
     milliseconds: Math.round(performance.now() - started),
   });
-  await manager.ready(`Serving ${config.socket}`);
+  await manager.serving(`Serving ${config.socket}`);
   using _watchdog = manager.watch(config.socket);
   using _memory = giveBackWhenGrown(host);
   void pods.tidy();

@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { connect } from "../api/testing/client.ts";
+import { serviceManager } from "./service-manager.ts";
 
 const program = join(import.meta.dirname, "../keelson");
 const managerScript = join(import.meta.dirname, "testing/service-manager.py");
@@ -118,6 +119,25 @@ describe("the daemon under a service manager", () => {
     await stopping;
     expect(await once(child, "exit")).toEqual([0, null]);
     await access(socket);
+  });
+
+  test("does not tell of a start that is over because of a reload before its end", async () => {
+    const told: string[] = [];
+    const host = {
+      notifyManager: async (_: string, lines: string) => void told.push(lines.replace(/\d+/g, "N")),
+      adoptListener: () => Promise.reject(new Error("none was passed")),
+    };
+    const manager = await serviceManager({ NOTIFY_SOCKET: "/run/notify" }, host, () => undefined);
+    const reload = async () => {
+      await manager.reloading();
+      await manager.reloaded("Reloaded");
+    };
+    await reload();
+    expect(told).toEqual([]);
+    await manager.serving("Serving");
+    await reload();
+    const states = ["READY=N\nSTATUS=Serving", "RELOADING=N\nMONOTONIC_USEC=N", "READY=N\nSTATUS=Reloaded"];
+    expect(told).toEqual(states);
   });
 
   test("feeds the watchdog while its socket answers, and no longer", async () => {

@@ -10,9 +10,11 @@ const firstDescriptor = 3;
 export interface ServiceManager {
   /** The socket to serve on; undefined to make one. */
   readonly socket: Inherited | undefined;
-  ready(status: string): Promise<void>;
-  /** Until `ready`. */
+  /** The start is over. */
+  serving(status: string): Promise<void>;
+  /** Until `reloaded`. Neither is told during the start, which systemd would take to be over. */
   reloading(): Promise<void>;
+  reloaded(status: string): Promise<void>;
   stopping(): Promise<void>;
   /**
    * As often as the manager wants it, while calls of `socket` are answered: a daemon whose loop or socket stands still is
@@ -41,11 +43,21 @@ export async function serviceManager(
       .catch((error: unknown) => log("warn", "systemd not notified", { lines, error: firstLine(error) }));
   };
   const watchdogMs = (WATCHDOG_PID ?? self) === self ? Number(WATCHDOG_USEC ?? 0) / 1000 : 0;
+  let hasStarted = false;
+  const ready = (status: string) => notify("READY=1", `STATUS=${status}`);
   return {
     socket: LISTEN_PID === self ? await adopt(Number(LISTEN_FDS), host) : undefined,
-    ready: (status) => notify("READY=1", `STATUS=${status}`),
-    // What the clock of systemd's says too: CLOCK_MONOTONIC.
-    reloading: () => notify("RELOADING=1", `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`),
+    serving: (status) => {
+      hasStarted = true;
+      return ready(status);
+    },
+    reloading: async () => {
+      // What the clock of systemd's says too: CLOCK_MONOTONIC.
+      if (hasStarted) await notify("RELOADING=1", `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+    },
+    reloaded: async (status) => {
+      if (hasStarted) await ready(status);
+    },
     stopping: () => notify("STOPPING=1"),
     watch: (socket) => watch(socket, watchdogMs, () => notify("WATCHDOG=1"), log),
   };

@@ -20,13 +20,13 @@ export interface SignalParts {
   readonly readConfig: () => Promise<Config>;
   readonly log: LeveledLog;
   readonly work: WorkList;
-  readonly manager: Pick<ServiceManager, "reloading" | "ready">;
+  readonly manager: Pick<ServiceManager, "reloading" | "reloaded">;
 }
 
 export function handleSignals({ host, config, readConfig, log, work, manager }: SignalParts): void {
   const reload = oneAtATime(async () => {
     await manager.reloading();
-    await manager.ready(await reloadConfig(config, readConfig, log));
+    await manager.reloaded(await reloadConfig(config, readConfig, log));
   });
   process.on("SIGHUP", reload);
   process.on("SIGUSR1", () => work.dump(log));
