@@ -20,14 +20,13 @@ export async function startContainer(env: Environment, container: Container): Pr
   if (phase.state !== "created") {
     throw podErrors.containerState({ id: container.id, state: phase.state, step: "starting it", wanted: "created" });
   }
-  const { monitor } = sandbox;
-  if (monitor === undefined || !sandbox.ready || container.removing)
+  if (sandbox.phase.life !== "ready" || container.removing)
     throw podErrors.sandboxNotReady({ id: sandbox.id, step: "starting a container" });
   const giveUp = new AbortController();
   const ended = Promise.withResolvers<void>();
   container.starting = { ended: ended.promise, giveUp: () => giveUp.abort() };
   try {
-    await start(env, container, monitor, giveUp.signal);
+    await start(env, container, sandbox.phase.monitor, giveUp.signal);
   } finally {
     container.starting = undefined;
     ended.resolve();

@@ -71,20 +71,22 @@ async function reattach(
   record: SandboxRecord,
   inspections: Map<Sandbox, Promise<string | undefined>>,
 ): Promise<void> {
+  const { monitorPid } = record;
   switch (record.life) {
     case "starting":
       return;
     case "stopped":
-      sandbox.becomeStopped();
+      sandbox.setPhase({ life: "stopped" });
       // The last of their records may not have got to the disk.
       return await endContainers(env, sandbox);
     case "stopping":
-      return sandbox.resumeStopping(await askMonitor(env, sandbox), record.monitorPid);
+      return sandbox.setPhase({ life: "stopping", monitor: await askMonitor(env, sandbox), monitorPid });
     case "ready": {
       const inspection = inspect(env, sandbox);
       const monitor = await askMonitor(env, sandbox);
-      if (monitor === undefined) return sandbox.resumeStopping(undefined, record.monitorPid);
-      sandbox.becomeReady(monitor, record.monitorPid, record.ips, record.timeline);
+      if (monitor === undefined) return sandbox.setPhase({ life: "stopping", monitor, monitorPid });
+      sandbox.setPhase({ life: "ready", monitor, monitorPid, ips: record.ips });
+      sandbox.setTimeline(record.timeline);
       await provideFiles(env, sandbox);
       if (await isDoneWithin(inspection, answerMs)) {
         const found = await inspection;

@@ -63,7 +63,7 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
   try {
     await makeReady(env, sandbox, undo, budget.signal);
   } catch (error) {
-    sandbox.becomeUnmade();
+    sandbox.setPhase({ life: "starting" });
     const unwound = await undo.unwind();
     const leftOfNetwork = owedByNetwork(env, sandbox).map((reason) => ({ step: "detach the network", reason }));
     const leftovers = [...unwound, ...leftOfNetwork];
@@ -134,7 +134,8 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   if (sysctls.length > 0)
     await monitor.setNetworkSysctls(Object.fromEntries(sysctls), { timeoutMs: limits.call, signal });
 
-  sandbox.becomeReady(monitor, pid, attachment.ips, stages);
+  sandbox.setPhase({ life: "ready", monitor, monitorPid: pid, ips: attachment.ips });
+  sandbox.setTimeline(stages);
   await env.records.save(sandboxRecord(sandbox));
 }
 

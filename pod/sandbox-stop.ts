@@ -30,7 +30,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
   await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
 
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
-  if (failures.length === 0) sandbox.becomeStopped();
+  if (failures.length === 0) sandbox.setPhase({ life: "stopped" });
   // Nothing new otherwise; and a stop that comes after the removal would bring its record back.
   if (!isStopped || hasFailed) await writeDown(env, sandbox);
   if (!isStopped && !hasFailed) announceSandbox(env, sandbox, "stopped");
@@ -79,8 +79,9 @@ function settle(sandbox: Sandbox, failures: readonly Failure[]): void {
 /** From here on nobody takes the pod for a ready one, whatever becomes of the daemon. */
 export async function beginStop(env: Environment, sandbox: Sandbox): Promise<void> {
   sandbox.watch.abort();
-  if (sandbox.life !== "ready") return;
-  sandbox.becomeStopping();
+  const { phase } = sandbox;
+  if (phase.life !== "ready") return;
+  sandbox.setPhase({ life: "stopping", monitor: phase.monitor, monitorPid: phase.monitorPid });
   await writeDown(env, sandbox);
 }
 

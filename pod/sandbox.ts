@@ -15,11 +15,21 @@ export interface Stage {
   readonly milliseconds: number;
 }
 
-/**
- * `starting`: its start has begun and is not done; found at a start of the daemon, it is unmade. `stopping`: its
- * stop has begun, and it is on record before anything is taken down. Only `ready` ones are shown as such.
- */
-export type SandboxLife = "starting" | "ready" | "stopping" | "stopped";
+export type SandboxPhase =
+  /** Its start has begun and is not done; found at a start of the daemon, it is unmade. */
+  | { readonly life: "starting" }
+  /** Only such a pod is shown as ready. */
+  | {
+      readonly life: "ready";
+      readonly monitor: Monitor;
+      readonly monitorPid: number;
+      readonly ips: readonly string[];
+    }
+  /** Its stop has begun, and that is on record before anything is taken down. No `monitor`: it has ended. */
+  | { readonly life: "stopping"; readonly monitor: Monitor | undefined; readonly monitorPid: number }
+  | { readonly life: "stopped" };
+
+export type SandboxLife = SandboxPhase["life"];
 
 export interface SandboxIdentity {
   readonly id: SandboxId;
@@ -50,10 +60,7 @@ export class Sandbox {
 
   /** Hidden from lists until its start is done and claimed by a caller. */
   visible = false;
-  #life: SandboxLife = "starting";
-  #monitor: Monitor | undefined;
-  #monitorPid = 0;
-  #ips: readonly string[] = [];
+  #phase: SandboxPhase = { life: "starting" };
   #leftovers: readonly string[] = [];
   /** As updated; the request's own are in the config. */
   resources: SandboxResources = {};
@@ -76,20 +83,29 @@ export class Sandbox {
     return sandboxKey(this.config);
   }
 
-  get monitor(): Monitor | undefined {
-    return this.#monitor;
-  }
-
-  get monitorPid(): number {
-    return this.#monitorPid;
+  get phase(): SandboxPhase {
+    return this.#phase;
   }
 
   get life(): SandboxLife {
-    return this.#life;
+    return this.#phase.life;
   }
 
   get ready(): boolean {
-    return this.#life === "ready";
+    return this.#phase.life === "ready";
+  }
+
+  get monitor(): Monitor | undefined {
+    return "monitor" in this.#phase ? this.#phase.monitor : undefined;
+  }
+
+  /** 0 without one. */
+  get monitorPid(): number {
+    return "monitorPid" in this.#phase ? this.#phase.monitorPid : 0;
+  }
+
+  get ips(): readonly string[] {
+    return "ips" in this.#phase ? this.#phase.ips : [];
   }
 
   get ownNetwork(): boolean {
@@ -104,10 +120,6 @@ export class Sandbox {
     return this.ownNetwork ? join(this.podDirectory, "ns/net") : "";
   }
 
-  get ips(): readonly string[] {
-    return this.#ips;
-  }
-
   get leftovers(): readonly string[] {
     return this.#leftovers;
   }
@@ -116,43 +128,13 @@ export class Sandbox {
     return this.#timeline;
   }
 
-  becomeReady(monitor: Monitor, monitorPid: number, ips: readonly string[], timeline: readonly Stage[]): void {
-    this.#life = "ready";
-    this.#monitor = monitor;
-    this.#monitorPid = monitorPid;
-    this.#ips = ips;
+  setPhase(phase: SandboxPhase): void {
+    this.#phase = phase;
+    this.#view = undefined;
+  }
+
+  setTimeline(timeline: readonly Stage[]): void {
     this.#timeline = timeline;
-    this.#view = undefined;
-  }
-
-  /** Its start failed: what it made is being taken back. */
-  becomeUnmade(): void {
-    this.#life = "starting";
-    this.#monitor = undefined;
-    this.#monitorPid = 0;
-    this.#ips = [];
-    this.#view = undefined;
-  }
-
-  /** Nothing new begins in it, and its addresses are not its own any more. The monitor is still needed. */
-  becomeStopping(): void {
-    this.#life = "stopping";
-    this.#ips = [];
-    this.#view = undefined;
-  }
-
-  /** As `becomeStopping`, of a pod found at a start; `monitor` is absent when it has ended. */
-  resumeStopping(monitor: Monitor | undefined, monitorPid: number): void {
-    this.becomeStopping();
-    this.#monitor = monitor;
-    this.#monitorPid = monitorPid;
-  }
-
-  becomeStopped(): void {
-    this.#life = "stopped";
-    this.#monitor = undefined;
-    this.#monitorPid = 0;
-    this.#ips = [];
     this.#view = undefined;
   }
 
@@ -169,9 +151,9 @@ export class Sandbox {
       state: this.ready ? "ready" : "not-ready",
       createdAt: this.createdAt,
       runtimeHandler: this.handler.name,
-      ips: this.#ips,
+      ips: this.ips,
       netnsPath: this.netnsPath,
-      monitorPid: this.#monitorPid,
+      monitorPid: this.monitorPid,
       leftovers: this.#leftovers,
       timeline: this.#timeline,
     };
