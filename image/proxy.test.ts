@@ -1,7 +1,8 @@
 // Pulls through the proxy that the environment names, and which requests go to one.
 
 import { execFile } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { promisify } from "node:util";
@@ -45,13 +46,13 @@ async function configure({ hostsDirectory }: TestStore, host: string, text: stri
 describe("a registry that only the proxy reaches", () => {
   let tls: { readonly cert: Buffer; readonly key: Buffer };
   beforeAll(async () => {
-    const directory = (await promisify(execFile)("mktemp", ["-d", "/tmp/keelson-proxy-XXXXXX"])).stdout.trim();
+    const directory = await mkdtemp(path.join(tmpdir(), "keelson-proxy-"));
     const [key, cert] = [path.join(directory, "key.pem"), path.join(directory, "cert.pem")];
     const names = ["-subj", "/CN=keelson-test", "-addext", "subjectAltName=DNS:registry.invalid,IP:127.0.0.1"];
     const files = ["-nodes", "-keyout", key, "-out", cert];
     await promisify(execFile)("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-days", "2", ...names, ...files]);
     tls = { cert: await readFile(cert), key: await readFile(key) };
-    return () => promisify(execFile)("rm", ["-r", directory]);
+    return () => rm(directory, { recursive: true });
   });
 
   test("by https is asked in a tunnel, with its own certificate", async () => {

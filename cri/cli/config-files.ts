@@ -64,14 +64,16 @@ function parseToml(file: string, text: string): object {
   }
 }
 
-/** Goes down into tables as long as some known key lies below them. */
+/** Goes down into tables as long as some known key lies below them. One with a name of the user's own must hold one. */
 function flatten(table: object, prefix: string, known: KnownSettings): Map<string, unknown> {
   const flat = new Map<string, unknown>();
   for (const [name, value] of Object.entries(table)) {
     const key = `${prefix}${name}`;
     const isTable =
       typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof TomlDate);
-    if (isTable && known.some((setting) => leadsTo(key, setting.key))) {
+    const leads = known.filter((setting) => leadsTo(key, setting.key));
+    const isNamed = leads.some((setting) => setting.key.split(".")[key.split(".").length - 1] === "*");
+    if (isTable && leads.length > 0 && !(isNamed && Object.keys(value).length === 0)) {
       for (const [below, content] of flatten(value, `${key}.`, known)) flat.set(below, content);
     } else {
       flat.set(key, value);
@@ -103,8 +105,13 @@ function leadsTo(table: string, pattern: string): boolean {
   return names.length < wanted.length && names.every((name, n) => wanted[n] === "*" || wanted[n] === name);
 }
 
-/** The known key that takes the fewest changes, unless that is most of it. */
+/** The only key below it, or the known one that takes the fewest changes, unless that is most of it. */
 function hint(key: string, known: KnownSettings): string {
+  const [below, ...others] = known.filter((setting) => leadsTo(key, setting.key));
+  if (below !== undefined && others.length === 0) {
+    const rest = below.key.split(".").slice(key.split(".").length);
+    return `Did you mean ${[key, ...rest].join(".")}?`;
+  }
   const all = known.map((setting) => setting.key.replace("*", "<name>"));
   const [nearest] = all
     .map((candidate) => ({ candidate, distance: editDistance(key, candidate) }))

@@ -106,15 +106,16 @@ describe("wrong", () => {
       "sets the key plugins, which does not exist. The known keys are root, state",
     ],
     ["an unknown key of a handler", "[runtime.handlers.r]\npath = 1", "sets the key runtime.handlers.r.path"],
+    [
+      "a handler without a binary",
+      "[runtime.handlers.runc]",
+      "sets the key runtime.handlers.runc, which does not exist. Did you mean runtime.handlers.runc.binary?",
+    ],
     ["__proto__", "[__proto__]\nroot = 1", "sets the key __proto__, which does not exist"],
     ["a relative path", 'root = "x"', 'sets the key root to "x". Set it to an absolute path.'],
     ["a number for a path", "socket = 5", "sets the key socket to 5. Set it to an absolute path."],
     ["a table for a value", "[root]\nx = 1", "sets the key root to"],
-    [
-      "a value for a table",
-      "log = 1",
-      "sets the key log, which does not exist. The known keys are root, state, socket, log.level",
-    ],
+    ["a value for a table", "log = 1", "sets the key log, which does not exist. Did you mean log.level?"],
     [
       "an unknown level",
       '[log]\nlevel = "loud"',
