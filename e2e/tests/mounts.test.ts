@@ -104,6 +104,45 @@ test("files, links, missing paths and mounts in each other, whatever their order
   expect(await readdir(missing)).toEqual(["made"]);
 });
 
+test.for(["native", "runc"])(
+  "a volume at /etc or /dev hides nothing that the pod gives its containers, with handler %s",
+  async (handler, { skip }) => {
+    skip(lacks(handlers, handler));
+    const hostPath = await volume(`etc-${handler}`);
+    const mounts = [
+      { hostPath, containerPath: "/etc" },
+      { hostPath: "/dev", containerPath: "/dev" },
+    ];
+    const sh = await run(`etc-${handler}`, mounts, handler);
+    expect(await sh("wc -l < /etc/resolv.conf; cat /etc/hostname; ls /etc")).toMatch(
+      new RegExp(`^[1-9]\\d*\netc-${handler}\nhostname\nresolv.conf\ntool\n$`),
+    );
+    expect(await sh("grep ' /dev/shm ' /proc/self/mountinfo | tail -1")).toContain(" - tmpfs shm ");
+  },
+);
+
+test("what the pod gives its containers is not mounted on the host by way of a volume that both share", async () => {
+  const hostPath = await volume("shared-etc");
+  const linked = await volume("linked-etc");
+  execFileSync("mount", ["-t", "tmpfs", "none", hostPath]);
+  try {
+    execFileSync("mount", ["--make-shared", hostPath]);
+    const shared = { hostPath, propagation: 2 };
+    const sh = await run("shared-etc", [{ ...shared, containerPath: "/etc" }]);
+    expect(await sh("ls -A /etc")).toBe("");
+    await symlink("/run/resolv.conf", join(linked, "resolv.conf"));
+    await run("linked-etc", [
+      { hostPath: linked, containerPath: "/etc" },
+      { ...shared, containerPath: "/run" },
+    ]);
+    expect(await readdir(hostPath)).toEqual([]);
+    expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain(`${hostPath}/`);
+  } finally {
+    await node.removePods();
+    execFileSync("umount", ["-R", hostPath]);
+  }
+});
+
 test("a target and a working directory may climb, and end in the container's root", async () => {
   const hostPath = await volume("climbing");
   const { client, image } = node;

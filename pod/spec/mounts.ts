@@ -46,13 +46,20 @@ export async function planMounts(
   );
   const taken = new Set(config.mounts.map(destinationOf));
   // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
-  const own = [...(await kernelMounts(config, sandbox)), ...fileMounts(config, sandbox.files)].filter(
-    ({ destination }) => destination === "/proc" || !taken.has(destination),
-  );
-  return { mounts: [...own, ...byDepth(requested)], rootfsPropagation: rootPropagation(config.mounts) };
+  const untaken = ({ destination }: OciMount) => destination === "/proc" || !taken.has(destination);
+  const ofKernel = kernelMounts(config, sandbox).filter(untaken);
+  const ofSandbox = (await sandboxMounts(config, sandbox.files)).filter(untaken);
+  const rootfsPropagation = rootPropagation(config.mounts);
+  // What is mounted in a volume that the host shares is mounted on the host too, and links may lead there: so a pod's
+  // resolv.conf would become the node's. Such volumes hide what they cover.
+  const mounts =
+    rootfsPropagation === "rshared"
+      ? [...ofKernel, ...ofSandbox, ...byDepth(requested)]
+      : [...ofKernel, ...byDepth([...ofSandbox, ...requested])];
+  return { mounts, rootfsPropagation };
 }
 
-async function kernelMounts(config: ContainerConfig, sandbox: MountSetup): Promise<OciMount[]> {
+function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] {
   const access = config.security.privileged ? "rw" : "ro";
   return [
     { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
@@ -76,12 +83,6 @@ async function kernelMounts(config: ContainerConfig, sandbox: MountSetup): Promi
       source: "cgroup",
       options: ["nosuid", "noexec", "nodev", "relatime", access],
     },
-    {
-      destination: "/dev/shm",
-      type: "bind",
-      source: config.security.namespaces.ipc === "node" ? await realpath("/dev/shm") : sandbox.files.shm,
-      options: ["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"],
-    },
   ];
 }
 
@@ -93,13 +94,18 @@ function sysMount({ user, pinned }: MountSetup, access: string): OciMount {
   return { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rslave", ...options] };
 }
 
-/** Read-only with a read-only root alone, as in both peers: programs in a container may edit their resolv.conf. */
-function fileMounts(config: ContainerConfig, files: SandboxFiles): OciMount[] {
-  const access = config.security.readonlyRootfs ? "ro" : "rw";
-  const options = ["rbind", "rprivate", access, "nosuid", "nodev", "noexec"];
+/**
+ * The files are read-only with a read-only root alone, as in both peers: programs in a container may edit their
+ * resolv.conf.
+ */
+async function sandboxMounts({ security }: ContainerConfig, files: SandboxFiles): Promise<OciMount[]> {
+  const options = (access: string) => ["rbind", "rprivate", access, "nosuid", "nodev", "noexec"];
+  const file = options(security.readonlyRootfs ? "ro" : "rw");
+  const shm = security.namespaces.ipc === "node" ? await realpath("/dev/shm") : files.shm;
   return [
-    { destination: "/etc/resolv.conf", type: "bind", source: files.resolvConf, options },
-    { destination: "/etc/hostname", type: "bind", source: files.hostname, options },
+    { destination: "/dev/shm", type: "bind", source: shm, options: options("rw") },
+    { destination: "/etc/resolv.conf", type: "bind", source: files.resolvConf, options: file },
+    { destination: "/etc/hostname", type: "bind", source: files.hostname, options: file },
   ];
 }
 
