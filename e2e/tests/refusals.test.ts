@@ -90,6 +90,18 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "UPPER/case:!",
   ],
   [
+    "a CDI device",
+    () => create({ CDIDevices: [{ name: "vendor.example/gpu=0" }] }),
+    status.UNIMPLEMENTED,
+    "vendor.example/gpu=0",
+  ],
+  [
+    "a CDI device in an annotation, as device plugins ask for it",
+    () => create({ annotations: { "cdi.k8s.io/plugin_1": "vendor.example/gpu=0,vendor.example/gpu=1" } }),
+    status.UNIMPLEMENTED,
+    "vendor.example/gpu=0",
+  ],
+  [
     "a pull of a bad reference",
     () => node.client.pullImage({ image: { image: "UPPER/case:!" } }),
     status.INVALID_ARGUMENT,

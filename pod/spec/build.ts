@@ -118,9 +118,11 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   };
 }
 
-function refuseUnsupported(config: ContainerConfig): void {
-  const [cdi] = config.cdiDevices;
-  if (cdi !== undefined) throw podErrors.cdiUnsupported({ device: cdi });
+/** Device plugins may ask for CDI devices by annotations: passed over, the container would run without. */
+function refuseUnsupported({ cdiDevices, annotations }: ContainerConfig): void {
+  const annotated = annotations.entries().find(([key]) => key.startsWith("cdi.k8s.io/"));
+  const device = cdiDevices[0] ?? annotated?.[1];
+  if (device !== undefined) throw podErrors.cdiUnsupported({ device });
 }
 
 /**
