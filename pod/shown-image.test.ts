@@ -6,7 +6,11 @@ import { imageId } from "./testing/scripted-images.ts";
 
 const id = imageId(`sha256:${"a".repeat(64)}`);
 const digest = `sha256:${"b".repeat(64)}`;
-const image = { id, repoDigests: [`docker.io/library/app@${digest}`, `registry.example/app@${digest}`] };
+const image = {
+  id,
+  tags: ["docker.io/library/app:latest", "registry.example/app:2"],
+  repoDigests: [`docker.io/library/app@${digest}`, `registry.example/app@${digest}`],
+};
 
 test("the kubelet's id is shown as the name that the pod's spec has", () => {
   expect(shownImage({ image: id, userSpecifiedImage: "registry.example/app:2" }, image)).toEqual({
@@ -30,10 +34,26 @@ test("a name with a digest is shown with it", () => {
 
 test("clients that say no other name see the one that they gave", () => {
   expect(shownImage({ image: "app:1", userSpecifiedImage: "" }, image).name).toBe("app:1");
-  expect(shownImage({ image: id, userSpecifiedImage: id }, image).name).toBe(id);
+});
+
+test.each([id, "a".repeat(64), "a".repeat(13)])(
+  "the id %s is shown as a name of the image, and no name is made of it",
+  (given) => {
+    for (const userSpecifiedImage of [given, ""]) {
+      const asked = { image: given, userSpecifiedImage };
+      expect(shownImage(asked, image).name).toBe("docker.io/library/app:latest");
+      expect(shownImage(asked, { ...image, tags: [] }).name).toBe(`docker.io/library/app@${digest}`);
+      expect(shownImage(asked, { id, tags: [], repoDigests: [] }).name).toBe(id);
+    }
+  },
+);
+
+test("a name that could be the beginning of an id is a name where the image has it", () => {
+  const named = { ...image, tags: ["docker.io/library/other:1", "docker.io/library/aaaa:latest"] };
+  expect(shownImage({ image: id, userSpecifiedImage: "aaaa" }, named).name).toBe("docker.io/library/aaaa:latest");
 });
 
 test("an image that came from no registry has its id for a reference", () => {
-  const loaded = { id, repoDigests: [] };
+  const loaded = { id, tags: [], repoDigests: [] };
   expect(shownImage({ image: id, userSpecifiedImage: "localhost/app:1" }, loaded).reference).toBe(id);
 });

@@ -14,12 +14,15 @@ export interface ShownImage {
 
 export function shownImage(
   { image, userSpecifiedImage }: Pick<ImageSpec, "image" | "userSpecifiedImage">,
-  { id, repoDigests }: Pick<Image, "id" | "repoDigests">,
+  { id, tags, repoDigests }: Pick<Image, "id" | "tags" | "repoDigests">,
 ): ShownImage {
   const asked = parsed(userSpecifiedImage);
+  const given = userSpecifiedImage || image;
+  const name = asked ? formatReference(asked) : given;
+  const isId = id.startsWith(`sha256:${given.replace(/^sha256:/, "")}`) && !tags.includes(name);
   const sameRepository = asked && repoDigests.find((digest) => digest.startsWith(`${nameOf(asked)}@`));
   return {
-    name: asked ? formatReference(asked) : userSpecifiedImage || image,
+    name: isId ? (tags[0] ?? repoDigests[0] ?? id) : name,
     reference: sameRepository ?? repoDigests[0] ?? id,
   };
 }
