@@ -148,6 +148,22 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "was not made for privileged containers",
   ],
   [
+    "a pod with a sysctl's value that the kernel does not take",
+    () =>
+      node.client.runPodSandbox({
+        config: { ...node.podConfig("s"), linux: { sysctls: { "kernel.msgmax": "many" } } },
+      }),
+    status.INVALID_ARGUMENT,
+    "kernel/msgmax: Invalid argument",
+  ],
+  [
+    "a pod with a sysctl that the kernel does not have",
+    () =>
+      node.client.runPodSandbox({ config: { ...node.podConfig("s"), linux: { sysctls: { "net.ipv4.none": "1" } } } }),
+    status.INVALID_ARGUMENT,
+    "net/ipv4/none: No such file",
+  ],
+  [
     "a log path out of its directory",
     () => create({ logPath: "../../etc/passwd" }),
     status.INVALID_ARGUMENT,
@@ -182,6 +198,18 @@ test("a privileged container runs in a pod that was made for it", async () => {
   await node.client.startContainer({ containerId: inside });
   await node.client.removePodSandbox({ podSandboxId: privileged });
 });
+
+test.each(["/bin/busybox", "/bin/busybox/below"])(
+  "a start in %s, which is no directory, is refused",
+  async (workingDir) => {
+    const { containerId: failing } = await create({ metadata: { name: "elsewhere", attempt: 0 }, workingDir });
+    await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringContaining(`working directory ${workingDir}: Not a directory`),
+    });
+    await node.client.removeContainer({ containerId: failing });
+  },
+);
 
 test("a start that fails says which command, and leaves the container exited with code 128", async () => {
   const { containerId: failing } = await create({

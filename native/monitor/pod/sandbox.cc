@@ -201,9 +201,17 @@ int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
   return error == EACCES && user_ns ? write_sysctl_inside(sysctl, user_ns.get()) : error;
 }
 
+// What the kernel says of a name or of a value, and not of its own state.
+bool blames_sysctl(int error) {
+  return error == EINVAL || error == ERANGE || error == ENOENT || error == EISDIR || error == EACCES || error == EPERM;
+}
+
 Status write_sysctls(const Sandbox& sandbox, const std::vector<Sysctl>& sysctls) {
   for (const Sysctl& sysctl : sysctls) {
-    if (int error = write_pod_sysctl(sysctl, sandbox.user_ns)) return fail_errno("set the sysctl " + sysctl.file, error);
+    const int error = write_pod_sysctl(sysctl, sandbox.user_ns);
+    if (error == 0) continue;
+    const Kind kind = blames_sysctl(error) ? Kind::invalid : Kind::system;
+    return std::unexpected(Error{kind, "set the sysctl " + sysctl.file, {}, error, {}});
   }
   return {};
 }
