@@ -19,7 +19,7 @@ import { checkSubPaths, imageView, imageVolumes, withImageRefs } from "./spec/im
 import { containerLabels } from "./spec/selinux.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
-import { hostRoot, userMappings } from "./user-namespace.ts";
+import { hostRoot, refuseUnmapped, userMappings } from "./user-namespace.ts";
 
 /** Adds the container to its sandbox, or takes everything back and rejects. */
 export async function createContainer(env: Environment, sandbox: Sandbox, config: ContainerConfig): Promise<Container> {
@@ -37,16 +37,18 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
   const readImage = (of: Image) => async (paths: readonly string[], limit: number) =>
     await env.host.readFromLayers(of.layers, paths, limit);
   await checkSubPaths(volumes, readImage);
+  const mappings = userMappings(sandbox.config.security.namespaces);
   const undo = new UndoStack(limits.undo);
   try {
     undo.push("remove the writable layer", async () => await env.images.removeSnapshot(id));
     const [snapshot, account] = await settled([
       env.images.prepareSnapshot(id, image.id, {
-        root: hostRoot(userMappings(sandbox.config.security.namespaces)),
+        root: hostRoot(mappings),
         mounted: volumes.map((volume) => volume.image.id),
       }),
       resolveAccount(config.security, image.config.user, config.image.image, env.accounts.of(image)),
     ]);
+    if (mappings !== undefined) refuseUnmapped(mappings, account);
     const { uid, gid, supplementalGroups } = account;
     const spec = await buildSpec(sandbox.setup(), {
       id,

@@ -89,6 +89,11 @@ export const podErrors = catalogue({
     sentence: "The {kind} id {id} is outside 0 to 2147483647.",
     remedy: "Use an id within that range.",
   },
+  idUnmapped: {
+    code: "InvalidArgument",
+    sentence: "The {kind} id {id} does not exist in the pod's user namespace, whose {kind} ids are {ranges}.",
+    remedy: "Use an id within it, or run the pod with hostUsers: true.",
+  },
   accountFile: {
     code: "InvalidArgument",
     sentence: "{path} of image {image} cannot be used: it is {why}.",

@@ -1,8 +1,9 @@
 // A pod's user namespace: whether it has one, who its root is on the host, and how config.json and sandbox.json spell
 // id mappings. Sources: user_namespaces(7); CRI v1 UserNamespace; OCI runtime spec, config-linux.md; native/PROTOCOL.md.
 
+import { podErrors } from "./errors.ts";
 import type { OciMappings } from "./spec/oci.ts";
-import type { IdMapping, IdMappings, NamespaceOptions } from "./types.ts";
+import type { ContainerUser, IdMapping, IdMappings, NamespaceOptions } from "./types.ts";
 
 /** The maps of a pod that has a user namespace of its own. */
 export function userMappings({ user }: NamespaceOptions): IdMappings | undefined {
@@ -17,6 +18,24 @@ export function hostRoot(mappings: IdMappings | undefined): { readonly uid: numb
 function hostId(mappings: readonly IdMapping[] | undefined, id: number): number {
   const found = mappings?.find(({ containerId, length }) => id >= containerId && id < containerId + length);
   return found === undefined ? id : found.hostId + (id - found.containerId);
+}
+
+/** To the kernel an id without a mapping is none: nobody can have it. */
+export function refuseUnmapped({ uids, gids }: IdMappings, user: ContainerUser): void {
+  refuse("user", uids, [user.uid]);
+  refuse("group", gids, [user.gid, ...user.supplementalGroups]);
+}
+
+function refuse(kind: "user" | "group", mappings: readonly IdMapping[], ids: readonly bigint[]): void {
+  const isMapped = (id: bigint) => mappings.some((mapping) => id >= mapping.containerId && id <= lastOf(mapping));
+  const unmapped = ids.find((id) => !isMapped(id));
+  if (unmapped === undefined) return;
+  const ranges = mappings.map((mapping) => `from ${mapping.containerId} to ${lastOf(mapping)}`).join(", ");
+  throw podErrors.idUnmapped({ kind, id: unmapped.toString(), ranges });
+}
+
+function lastOf({ containerId, length }: IdMapping): number {
+  return containerId + length - 1;
 }
 
 /** As config.json has them. */

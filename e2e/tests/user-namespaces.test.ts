@@ -201,6 +201,20 @@ test("a user that is not root, with groups and a terminal", async () => {
   await node.client.removePodSandbox({ podSandboxId });
 });
 
+test.each([
+  ["user id 65536", { runAsUser: { value: 65_536 } }],
+  ["group id 70000", { runAsUser: { value: 0 }, runAsGroup: { value: 70_000 } }],
+  ["group id 2000000", { supplementalGroups: [5, 2_000_000] }],
+])("the %s, which the pod does not have, is refused", async (id, securityContext) => {
+  await expect(run("unmapped", { usernsOptions: mapped, pid: CONTAINER }, { securityContext })).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringMatching(new RegExp(`^The ${id} .* from 0 to 65535`)),
+  });
+  const { containers } = await node.client.listContainers({});
+  expect(containers.filter(({ metadata }) => metadata?.name === "unmapped")).toEqual([]);
+  await node.removePods();
+});
+
 test("a volume with the pod's mappings shows the host's owners as the container's, and takes its files as such", async () => {
   const hostPath = join(node.directory, "volume");
   await mkdir(hostPath);
