@@ -143,6 +143,33 @@ test("what the pod gives its containers is not mounted on the host by way of a v
   }
 });
 
+test("a terminal's console is not mounted on the host by way of a /dev that both share", async () => {
+  const hostPath = join(node.directory, "shared-dev");
+  await mkdir(hostPath);
+  execFileSync("mount", ["--rbind", "/dev", hostPath]);
+  try {
+    execFileSync("mount", ["--make-rshared", hostPath]);
+    const { client, image } = node;
+    const pod = node.podConfig("shared-dev");
+    const { podSandboxId } = await client.runPodSandbox({ config: pod });
+    const config = {
+      metadata: { name: "main", attempt: 0 },
+      image: { image },
+      command: ["sh", "-c", "test -t 0 && sleep 1000"],
+      mounts: [{ hostPath, containerPath: "/dev", propagation: 2 }],
+      tty: true,
+      linux: {},
+    };
+    const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+    await client.startContainer({ containerId });
+    expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain(join(hostPath, "console"));
+    expect((await client.execSync({ containerId, cmd: ["true"] })).exitCode).toBe(0);
+  } finally {
+    await node.removePods();
+    execFileSync("umount", ["-R", hostPath]);
+  }
+});
+
 test("a target and a working directory may climb, and end in the container's root", async () => {
   const hostPath = await volume("climbing");
   const { client, image } = node;

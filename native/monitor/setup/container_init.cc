@@ -93,7 +93,7 @@ class ContainerInit final : public Procedure {
     if (spec_.readonly_root) keep_writable(child, root, plan_.rootfs->directories);
     // All before pivot_root, by descriptors: the image's links have no say.
     make_mounts(child, root, plan_.mounts);
-    if (!has_foreign_dev(spec_)) {
+    if (foreign_dev(spec_) == nullptr) {
       if (plan_.user) bind_devices(child, root, plan_.user.devices);
       else make_devices(child, root, spec_);
     }
@@ -177,7 +177,9 @@ class ContainerInit final : public Procedure {
   Fd make_terminal(const Child& child, int root) const {
     if (!spec_.command.terminal) return Fd();
     Fd slave = open_terminal(child, root, spec_.command, spec_.process.uid);
-    place_console(child, root, slave.get());
+    const MountSpec* dev = foreign_dev(spec_);
+    // In a /dev that the host shares it would become the host's console, for good.
+    if (dev == nullptr || !(dev->propagation & MS_SHARED)) place_console(child, root, slave.get());
     return slave;
   }
 
@@ -222,7 +224,7 @@ UserSpace plan_user_space(const Sandbox& sandbox, const ContainerSpec& spec, std
   user.space = std::move(found->fd);
   joined.erase(found);
   user.stdio_owner = host_id(pod.uid_mappings, spec.process.uid);
-  if (!has_foreign_dev(spec)) user.devices = plan_outside_devices(spec, pod.uid_mappings, pod.gid_mappings);
+  if (foreign_dev(spec) == nullptr) user.devices = plan_outside_devices(spec, pod.uid_mappings, pod.gid_mappings);
   return user;
 }
 

@@ -76,11 +76,12 @@ bool is_mounted_over(const ContainerSpec& spec, const DeviceSpec& device) {
 
 }  // namespace
 
-bool has_foreign_dev(const ContainerSpec& spec) {
+const MountSpec* foreign_dev(const ContainerSpec& spec) {
+  const MountSpec* found = nullptr;
   for (const MountSpec& mount : spec.mounts) {
-    if ((mount.flags & MS_BIND) && (mount.destination == "/dev" || mount.destination == "/dev/")) return true;
+    if ((mount.flags & MS_BIND) && (mount.destination == "/dev" || mount.destination == "/dev/")) found = &mount;
   }
-  return false;
+  return found;
 }
 
 void make_devices(const Child& child, int root, const ContainerSpec& spec) {

@@ -9,8 +9,8 @@
 
 namespace keelson {
 
-// Whether /dev is the host's own (bind mounted): then nothing is made in it.
-bool has_foreign_dev(const ContainerSpec& spec);
+// The mount of a /dev that is the host's own (bind mounted): then nothing is made in it. Null of a container's own.
+const MountSpec* foreign_dev(const ContainerSpec& spec);
 
 // But for those in whose place something is mounted, here and below.
 void make_devices(const Child& child, int root, const ContainerSpec& spec);
