@@ -44,7 +44,7 @@ function cpuList(text: string | null | undefined, field: string): string {
 
 function pageSize(text: string | null | undefined, field: string): string {
   const size = text ?? "";
-  if (!/^\d+[KMG]i?B$/.test(size)) throw invalid(field, size, "a page size like 2MB or 1GB");
+  if (!/^\d+[KMG]B$/.test(size)) throw invalid(field, size, "a page size like 2MB or 1GB");
   return size;
 }
 

@@ -122,6 +122,11 @@ describe("CreateContainer refuses", () => {
       mount({ image: { image: "x" }, hostPath: "" }),
       "image cannot be combined with readonly = false",
     ],
+    [
+      "a page size that no control file has",
+      { linux: { resources: { hugepageLimits: [{ pageSize: "2MiB" }] } } },
+      'hugepage_limits[0].page_size is "2MiB"',
+    ],
     ["mount option suid", mount({ mountOptions: ["suid"] }), 'config.mounts[0].mount_options[0] is "suid"'],
     [
       "device permissions x",
