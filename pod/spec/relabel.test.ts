@@ -128,6 +128,7 @@ test("two walks at once, and no more; what has its label waits for none", async 
   // Past those that wait for their turn.
   const labelled = join(directory, "labelled");
   await slow.for(confined)(mount(labelled), labelled);
+  await expect.poll(() => now).toBe(2);
   walked.resolve();
   await Promise.all(walks);
   expect(most).toBe(2);
