@@ -190,7 +190,7 @@ export const podErrors = catalogue({
   mountNotShared: {
     code: "FailedPrecondition",
     sentence:
-      "The mount of {source} at {target} is to show its mounts to the host, but the host shares {point}, on which it lies, with nobody.",
+      "The mount of {source} at {target} is to be {propagation}, but the host shares {point}, on which it lies, with nobody.",
     remedy: "Share it with mount --make-rshared {point}, at each boot.",
   },
   mountTarget: {

@@ -214,23 +214,47 @@ test("a recursively read-only tree, and the handler that cannot make one", async
   }
 });
 
-test("a bidirectional mount of what the host shares with nobody is refused, and works once it is shared", async () => {
-  const hostPath = await volume("shared");
+test.each([
+  { name: "bidirectional", propagation: 2, kind: " shared:" },
+  { name: "host-to-container", propagation: 1, kind: " master:" },
+])("a $name mount of what the host shares with nobody is refused, and works once it is shared", async (wish) => {
+  const { name, propagation, kind } = wish;
+  const hostPath = await volume(`shared-${name}`);
   execFileSync("mount", ["-t", "tmpfs", "--make-private", "none", hostPath]);
   try {
-    await mkdir(join(hostPath, "below"));
-    const bidirectional = 2;
-    const mounts = [{ hostPath: join(hostPath, "below"), containerPath: "/volume", propagation: bidirectional }];
-    await expect(run("private", mounts)).rejects.toMatchObject({
+    const below = join(hostPath, "below");
+    await mkdir(join(below, "later"), { recursive: true });
+    const mounts = [{ hostPath: below, containerPath: "/volume", propagation }];
+    await expect(run(`private-${name}`, mounts)).rejects.toMatchObject({
       code: status.FAILED_PRECONDITION,
       details: expect.stringContaining(`mount --make-rshared ${hostPath}`),
     });
     execFileSync("mount", ["--make-shared", hostPath]);
-    const sh = await run("shared", mounts);
-    expect(await sh("grep ' /volume ' /proc/self/mountinfo")).toContain(" shared:");
+    const sh = await run(`shared-${name}`, mounts);
+    expect(await sh("grep ' /volume ' /proc/self/mountinfo")).toContain(kind);
+    execFileSync("mount", ["-t", "tmpfs", "none", join(below, "later")]);
+    expect(await sh("grep ' /volume/later ' /proc/self/mountinfo")).toContain(kind);
   } finally {
     await node.removePods();
-    execFileSync("umount", [hostPath]);
+    execFileSync("umount", ["-R", hostPath]);
+  }
+});
+
+test("a mount of what the host itself gets from elsewhere gets it too, and gives nothing", async () => {
+  const source = await volume("given");
+  const hostPath = await volume("got");
+  execFileSync("mount", ["-t", "tmpfs", "--make-shared", "none", source]);
+  try {
+    execFileSync("mount", ["--bind", source, hostPath]);
+    execFileSync("mount", ["--make-slave", hostPath]);
+    const sh = await run("got", [{ hostPath, containerPath: "/volume", propagation: 1 }]);
+    expect(await sh("grep ' /volume ' /proc/self/mountinfo")).toContain(" master:");
+    await expect(run("gives", [{ hostPath, containerPath: "/volume", propagation: 2 }])).rejects.toMatchObject({
+      code: status.FAILED_PRECONDITION,
+    });
+  } finally {
+    await node.removePods();
+    for (const mounted of [hostPath, source]) execFileSync("umount", [mounted]);
   }
 });
 

@@ -14,6 +14,8 @@ export interface MountEntry {
   readonly options: string;
   /** What is mounted below it is mounted in its peer group too (mount_namespaces(7)). */
   readonly isShared: boolean;
+  /** What is mounted in the peer group above it is mounted below it too. */
+  readonly isSlave: boolean;
 }
 
 /** In the order in which the kernel lists them: what is mounted later stands further down. */
@@ -30,8 +32,9 @@ export function parseMountTable(mountinfo: string): readonly MountEntry[] {
     const dash = fields.indexOf("-", 6);
     if (dash < 0 || fields.length - dash < 4) return [];
     const [type = "", , options = ""] = fields.slice(dash + 1);
-    const isShared = fields.slice(6, dash).some((field) => field.startsWith("shared:"));
-    return [{ device, root: unescaped(root), at: unescaped(at), type, options, isShared }];
+    const has = (tag: string) => fields.slice(6, dash).some((field) => field.startsWith(tag));
+    const [isShared, isSlave] = [has("shared:"), has("master:")];
+    return [{ device, root: unescaped(root), at: unescaped(at), type, options, isShared, isSlave }];
   });
 }
 

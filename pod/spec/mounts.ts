@@ -131,12 +131,15 @@ async function refuseOverProc(mount: Mount, source: string): Promise<void> {
   if (type !== procSuperMagic) throw noProcfs(mount, mount.hostPath);
 }
 
-/** The volumes that a container mounts for others to use: unshared, those would write into the directory below instead. */
-async function refuseUnshared(mount: Mount, source: string): Promise<void> {
-  if (mount.propagation !== "bidirectional") return;
+/**
+ * Of what the host shares with nobody the container's mounts stay unseen by others, and the host's by the container: either
+ * would write into the directory below a volume instead.
+ */
+async function refuseUnshared({ propagation, containerPath }: Mount, source: string): Promise<void> {
+  if (propagation === "private") return;
   const point = mountOf(source, await readMountTable());
-  if (point?.isShared === true) return;
-  throw podErrors.mountNotShared({ source, target: mount.containerPath, point: point?.at ?? "/" });
+  if (point?.isShared === true || (propagation === "host-to-container" && point?.isSlave === true)) return;
+  throw podErrors.mountNotShared({ source, target: containerPath, propagation, point: point?.at ?? "/" });
 }
 
 function noProcfs(mount: Mount, source: string): Error {
