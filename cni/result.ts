@@ -29,6 +29,8 @@ export type ParsedAddresses =
  */
 export function podAddresses(result: JsonObject, interfaceName: string): ParsedAddresses {
   const interfaces = asArray(member(result, "interfaces")) ?? [];
+  // Terway and others say no sandbox of the pod's interface: its name is all that tells it then.
+  const byName = !claimsInterface(result, interfaceName);
   const ips = new Set<string>();
   for (const value of asArray(member(result, "ips")) ?? []) {
     const entry = asObject(value);
@@ -44,7 +46,7 @@ export function podAddresses(result: JsonObject, interfaceName: string): ParsedA
       const owner = position === undefined ? undefined : asObject(interfaces[position]);
       if (owner === undefined)
         return { kind: "garbage", reason: `"interface" ${JSON.stringify(index)} in "ips" is not one of "interfaces"` };
-      if (isPodInterface(owner, interfaceName)) ips.add(address);
+      if (isPodInterface(owner, interfaceName) || (byName && hasName(owner, interfaceName))) ips.add(address);
     }
   }
   return { kind: "addresses", ips: [...ips] };
@@ -60,7 +62,11 @@ export function claimsInterface(result: JsonObject, interfaceName: string): bool
 
 /** `sandbox` is what tells an interface of the pod from one of the host. */
 function isPodInterface(owner: JsonObject, interfaceName: string): boolean {
-  return (asString(member(owner, "sandbox")) ?? "") !== "" && asString(member(owner, "name")) === interfaceName;
+  return (asString(member(owner, "sandbox")) ?? "") !== "" && hasName(owner, interfaceName);
+}
+
+function hasName(owner: JsonObject, interfaceName: string): boolean {
+  return asString(member(owner, "name")) === interfaceName;
 }
 
 function plainAddress(cidr: string): string | undefined {
