@@ -214,6 +214,7 @@ test("collectGarbage detaches the dead and names the living to plugins of versio
     name: "net",
     type: "one",
     "cni.dev/valid-attachments": [{ containerID: living.sandboxId, ifname: "eth0" }],
+    "cni.dev/attachments": [{ containerID: living.sandboxId, ifname: "eth0" }],
   });
 });
 

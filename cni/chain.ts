@@ -160,7 +160,12 @@ export async function gcChain(
 ): Promise<readonly unknown[]> {
   const failures: unknown[] = [];
   for (const step of each(chain)) {
-    const config = { ...configOf(chain.network, step, {}), "cni.dev/valid-attachments": valid };
+    const config = {
+      ...configOf(chain.network, step, {}),
+      "cni.dev/valid-attachments": valid,
+      // The name in specification 1.1.0 as published, until July 2024: a plugin that goes by it would see none that is valid.
+      "cni.dev/attachments": valid,
+    };
     try {
       await run(chain, step, "GC", {}, config);
     } catch (error) {
