@@ -2,9 +2,9 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { PluginFailure } from "./plugin.ts";
 import { addressResult, eventually, type Lab, nameOf, openLab, run } from "./testing/lab.ts";
 
@@ -103,6 +103,36 @@ test("a plugin that hangs and ignores SIGTERM is killed at its deadline, with it
   const child = (await readFile(pidFile, "utf8")).trim();
   await eventually("the plugin's child is gone", async () => !(await isAlive(child)));
   expect(network.leases()).toEqual([]);
+});
+
+test("a plugin that waits for its turn behind a hundred others is waited for, as long as a kubelet waits", async () => {
+  const turn = join(lab.stateDir, "turn");
+  await run("mkfifo", turn);
+  await scripts({ only: onlyOn("ADD", `read -r _ < ${turn}; echo '${addressResult("10.9.9.9/24")}'`) });
+  const network = await lab.open();
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const attaching = network.attach(await lab.pod(), never);
+    // Its open waits for the plugin's.
+    const granting = await open(turn, "w");
+    await vi.advanceTimersByTimeAsync(160_000);
+    await granting.writeFile("\n");
+    await granting.close();
+    expect(await attaching).toEqual({ ips: ["10.9.9.9"], interfaceName: "eth0" });
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a GC that hangs keeps pods from being attached for its own limit alone", async () => {
+  await scripts({ only: `[ $CNI_COMMAND = GC ] && sleep 60; ${give("10.9.9.9/24")}` }, "1.1.0");
+  const network = await lab.open({ limits: { gcMs: 300 } });
+  const collecting = network.collectGarbage(new Set());
+  const from = performance.now();
+  expect(await network.attach(await lab.pod(), never)).toMatchObject({ ips: ["10.9.9.9"] });
+  await collecting;
+  expect(performance.now() - from).toBeLessThan(2000);
+  expect(lab.logged.join("\n")).toContain("did not finish GC within 0.3 s");
 });
 
 test("a child that keeps the plugin's stdout open does not hold the answer up", async () => {

@@ -27,8 +27,10 @@ import type { Attachment, Network, NetworkReadiness, PodNetwork } from "./types.
 
 /** All in milliseconds. */
 export interface NetworkLimits {
-  /** For one plugin in ADD, CHECK and GC. */
+  /** For one plugin in ADD and CHECK. */
   readonly pluginMs: number;
+  /** For one plugin in GC, during which no pod is attached. */
+  readonly gcMs: number;
   /** For all DELs of a sandbox together. */
   readonly teardownMs: number;
   /** For one plugin in STATUS. */
@@ -43,7 +45,10 @@ export interface NetworkLimits {
 }
 
 const defaultLimits: NetworkLimits = {
-  pluginMs: 60_000,
+  // With the DEL that follows a failure, within the four minutes that a kubelet gives a pod. Plugins like Calico's take turns
+  // on a node: where a hundred pods come at once, the last one waits for two minutes or more.
+  pluginMs: 170_000,
+  gcMs: 60_000,
   teardownMs: 60_000,
   statusMs: 10_000,
   statusAgeMs: 10_000,
@@ -348,7 +353,7 @@ class CniNetwork implements Network {
         .all()
         .filter((lease) => lease.network.name === network.name && !("lastError" in lease))
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
-      const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
+      const chain = { network, binDirs, pluginTimeoutMs: limits.gcMs, end: this.#end };
       const failures = await gcChain(chain, valid);
       for (const error of failures) log("warn", "network plugin's GC failed", { error: messageOf(error) });
     } finally {
