@@ -1,10 +1,10 @@
 // Plugins started before their turn: which, what becomes of them when their turn never comes, and that order stays order.
 
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { makerOf } from "./maker.ts";
-import { addressResult, eventually, type Lab, openLab } from "./testing/lab.ts";
+import { addressResult, debianPlugins, eventually, type Lab, openLab } from "./testing/lab.ts";
 
 const never = new AbortController().signal;
 const portmap = { type: "portmap", capabilities: { portMappings: true } };
@@ -121,4 +121,25 @@ test("one whose file is gone when its turn comes has it all the same, and its DE
   await eventually("portmap is gone", async () => (await running(pod.sandboxId)).length === 0);
   await network.detach(pod.sandboxId);
   expect(network.leases()).toMatchObject([{ state: "detach-failed", lastError: expect.stringContaining("portmap") }]);
+});
+
+test.each([[false], [true]])("one that is being installed is waited for: started before its turn %j", async (ahead) => {
+  await lab.script("first", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
+  const file = join(lab.binDir, "portmap");
+  await copyFile(join(debianPlugins, "portmap"), file);
+  await lab.writeConfig("10-a.conflist", {
+    cniVersion: "1.0.0",
+    name: "net",
+    plugins: [{ type: "first" }, portmap],
+  });
+  const network = await lab.open();
+  if (ahead) await known("portmap");
+  const pod = await lab.pod();
+  const installing = await open(file, "r+");
+  const attaching = network.attach(pod, never);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await installing.close();
+  expect(await attaching).toMatchObject({ ips: ["10.9.9.9"] });
+  await network.detach(pod.sandboxId);
+  expect(network.leases()).toEqual([]);
 });

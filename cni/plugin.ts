@@ -5,10 +5,12 @@
 
 import { type Stats, statSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   asInteger,
   asString,
   endOf,
+  isErrno,
   type JsonObject,
   member,
   messageOf,
@@ -59,6 +61,9 @@ export class PluginFailure extends Error {
 }
 
 const maxOutputBytes = 1024 * 1024;
+/** As libcni: an installer that copies a plugin over the one of before has it open for a moment, and it cannot be run. */
+const busyTries = 6;
+const betweenTriesMs = 1000;
 /** Plugins run iptables, ip and sysctl by name; nothing else of our environment is theirs to see. */
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -111,16 +116,28 @@ export function startPlugin(start: PluginStart): Program {
 }
 
 async function run(call: PluginCall, signal: AbortSignal): Promise<ProgramEnd> {
-  const { path, command, program, config } = call;
-  const input = JSON.stringify(config);
+  const { path, command } = call;
   try {
-    if (program === undefined) return await runProgram(path, [], signal, { ...surroundings(call), input });
-    const [end] = await Promise.all([endOf(program, signal), feed(program, input)]);
-    return end;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await runOnce(tries === 1 ? call : { ...call, program: undefined }, signal);
+      } catch (error) {
+        if (tries === busyTries || !isErrno(error, "ETXTBSY")) throw error;
+        await delay(betweenTriesMs, undefined, { signal });
+      }
+    }
   } catch (error) {
     signal.throwIfAborted();
     throw cniErrors.pluginNotStarted({ path, command, reason: messageOf(error) }, error);
   }
+}
+
+async function runOnce(call: PluginCall, signal: AbortSignal): Promise<ProgramEnd> {
+  const { path, program, config } = call;
+  const input = JSON.stringify(config);
+  if (program === undefined) return await runProgram(path, [], signal, { ...surroundings(call), input });
+  const [end] = await Promise.all([endOf(program, signal), feed(program, input)]);
+  return end;
 }
 
 function surroundings({ command, parameters }: PluginStart) {
