@@ -241,6 +241,25 @@ test("an attach waits for a GC under way, whose list could not name it", async (
   expect(collected).toBe(true);
 });
 
+test("an ADD that hangs holds a GC up, and no other pod", async () => {
+  await lab.script(
+    "one",
+    `case $CNI_COMMAND in ADD) case $CNI_ARGS in *K8S_POD_NAME=stuck*) sleep 60;; esac; echo '${addressResult("10.1.1.1/24")}';; esac`,
+  );
+  const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
+  const asked = async () => (await lab.calls()).filter(({ command }) => command === "GC").length;
+  const release = new AbortController();
+  const stuck = network.attach(await lab.pod({ name: "stuck" }), release.signal);
+  stuck.catch(() => undefined);
+  const collecting = network.collectGarbage(new Set());
+  await network.attach(await lab.pod(), AbortSignal.timeout(3000));
+  expect(await asked()).toBe(0);
+  release.abort();
+  await expect(stuck).rejects.toMatchObject({ name: "cancelled" });
+  await collecting;
+  expect(await asked()).toBe(1);
+});
+
 test("operations on one sandbox take turns, those on several run side by side", async () => {
   await lab.script(
     "one",

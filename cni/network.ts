@@ -29,7 +29,7 @@ import type { Attachment, Network, NetworkReadiness, PodNetwork } from "./types.
 export interface NetworkLimits {
   /** For one plugin in ADD and CHECK. */
   readonly pluginMs: number;
-  /** For one plugin in GC, during which no pod is attached. */
+  /** For one plugin in GC, during which no pod is attached, and before it for a moment at which none is. */
   readonly gcMs: number;
   /** For all DELs of a sandbox together. */
   readonly teardownMs: number;
@@ -345,10 +345,16 @@ class CniNetwork implements Network {
     const config = readiness.config();
     if (config.kind === "none" || !collectsGarbage(config.network)) return;
     const { network } = config;
+    // Those that come meanwhile are let in: one that hangs is not to hold up the node's other pods.
+    const quietBy = performance.now() + limits.gcMs;
+    while (this.#attaching.size > 0) {
+      if (await isDoneWithin(Promise.allSettled(this.#attaching), quietBy - performance.now())) continue;
+      log("warn", "network GC is left to the next start: pods were being attached all the time", {});
+      return;
+    }
     const collected = Promise.withResolvers<void>();
     this.#collecting = collected.promise;
     try {
-      await Promise.allSettled(this.#attaching);
       const valid = leases
         .all()
         .filter((lease) => lease.network.name === network.name && !("lastError" in lease))
