@@ -239,10 +239,10 @@ void set_port_options(NetlinkBatch& batch, const std::string& port, bool hairpin
 // RTM_DELLINK takes the link out of every list, tells so, and then waits for a grace period of RCU and for whoever
 // still holds the device: 5 to 30 ms on an idle machine, during which the caller cannot be interrupted. Nothing depends
 // on that wait, so a child does it, while this process goes on at the notification.
-Status delete_link(const Fd& network_namespace, const std::string& name) {
+Status delete_veth(const Fd& network_namespace, const std::string& name) {
   NetlinkSocket events = TRY(open_netlink_inside(network_namespace));
   std::optional<Link> link = TRY(find_link(events, name));
-  if (!link) return {};
+  if (!link || link->kind != "veth") return {};
   TRY(events.subscribe(RTNLGRP_LINK));
   NetlinkSocket netlink = TRY(open_netlink_inside(network_namespace));
   int ends[2];

@@ -51,9 +51,10 @@ void set_link_promiscuous(NetlinkBatch& batch, const Link& link);
 void pin_link_mac(NetlinkBatch& batch, const Link& link);
 void set_port_options(NetlinkBatch& batch, const std::string& port, bool hairpin, bool isolated);
 
-// Fine if there is none of the name. Once this returns, the link and a veth's other end are gone for everybody; what
-// the kernel has still to wait for, it does in a process of its own (see the source).
-Status delete_link(const Fd& network_namespace, const std::string& name);
+// Fine if there is none of the name, or if that is another kind of link, as where a pod has renamed its loopback, which
+// nobody can delete. Once this returns, both ends are gone for everybody; what the kernel has still to wait for, it does in
+// a process of its own (see the source).
+Status delete_veth(const Fd& network_namespace, const std::string& name);
 
 // Whether it has the form of a MAC address.
 bool is_mac(const std::string& text);

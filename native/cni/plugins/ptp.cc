@@ -106,7 +106,7 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
     return to_json(*result, invocation.version);
   }
   // What cannot be undone now will be by the DEL that follows a failed ADD.
-  Status deleted = delete_link(container, invocation.interface_name);
+  Status deleted = delete_veth(container, invocation.interface_name);
   if (deleted && leased) (void)config.ipam->del(invocation);
   if (leased && config.masquerade) (void)remove_masquerade(invocation);
   return std::unexpected(connected.error());
@@ -115,7 +115,7 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
 Done ptp_del(const Invocation& invocation) {
   const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
   std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
-  if (container) TRY(delete_link(*container, invocation.interface_name));
+  if (container) TRY(delete_veth(*container, invocation.interface_name));
   // Only now may another pod have the address.
   if (ipam) TRY(ipam->del(invocation));
   if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));

@@ -226,6 +226,29 @@ describe("strangers", () => {
     expect(addresses).toMatchObject([{ local: "10.14.0.1", prefixlen: 24 }]);
   });
 
+  test.each(["bridge", "ptp"])(
+    "a pod that gave the interface's name to its loopback keeps no address of %s",
+    async (type) => {
+      const config = {
+        ...bridge("st7", "10.17.0.0/24", { ipMasq: true }),
+        type,
+        ...(type === "ptp" ? { bridge: "", isGateway: false } : {}),
+      };
+      const tricks = [
+        "ip link set eth0 down; ip link set eth0 name was; ip link set lo down; ip link set lo name eth0",
+        "ip link set eth0 down; ip link set eth0 name was; ip link property add dev lo altname eth0",
+      ];
+      for (const trick of tricks) {
+        const pod = lab.pod();
+        await lab.done(type, "ADD", config, { pod, directory });
+        lab.inside(pod, "sh", "-c", trick);
+        await lab.done(type, "DEL", config, { pod, directory });
+        expect(lab.leased("st7")).toEqual([]);
+        expect(lab.host("nft", "list", "ruleset")).not.toContain(pod.id.slice(0, 40));
+      }
+    },
+  );
+
   test("a namespace that is the host's, or none, is refused", async () => {
     const config = bridge("st6", "10.16.0.0/24");
     for (const CNI_NETNS of [lab.hostNetns, "/etc/passwd", "/nowhere"]) {
