@@ -169,9 +169,14 @@ Outcome<Invocation> read_invocation(std::string& version) {
 }
 
 Outcome<std::vector<Attachment>> valid_attachments(const Invocation& invocation) {
-  const Json& list = invocation.part("cni.dev/valid-attachments");
-  // Absent is not the same as empty: it would mean that nothing is valid, and everything were to be taken down.
-  if (!list.is_array()) return misconfigured("GC needs cni.dev/valid-attachments, an array");
+  constexpr std::string_view key = "cni.dev/valid-attachments";
+  const Json& list = invocation.part(key);
+  // Absent is not the same as empty: it would mean that nothing is valid, and everything were to be taken down. libcni,
+  // as CRI-O has it, writes null for a list that is empty.
+  bool is_there = std::ranges::any_of(invocation.config.members(), [&](const auto& one) { return one.first == key; });
+  if (!list.is_array() && !(is_there && list.is_null())) {
+    return misconfigured("GC needs cni.dev/valid-attachments, an array");
+  }
   std::vector<Attachment> valid;
   for (const Json& item : list.items()) {
     Attachment one{std::string(find_member(item, "containerID").string()),

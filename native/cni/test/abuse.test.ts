@@ -151,6 +151,10 @@ describe("crashes and retries", () => {
     expect(lab.leased("cr5")).toHaveLength(1);
     expect(lab.leased("cr6")).toHaveLength(1);
     expect([kept, lost, others].map(({ id }) => rules().includes(id.slice(0, 20)))).toEqual([true, false, true]);
+    // So libcni writes that there are none.
+    await lab.done("bridge", "GC", { ...config, "cni.dev/valid-attachments": null }, { directory });
+    expect(lab.leased("cr5")).toEqual([]);
+    expect(lab.leased("cr6")).toHaveLength(1);
   });
 });
 
