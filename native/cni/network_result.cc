@@ -166,4 +166,11 @@ Outcome<DnsResult> parse_dns(const Json& json) {
   return dns;
 }
 
+Outcome<std::optional<DnsResult>> parse_own_dns(const Json& json) {
+  DnsResult dns = TRY(parse_dns(json));
+  auto is_list = [&](const char* key) { return find_member(json, key).is_array(); };
+  if (dns.is_empty() && !is_list("nameservers") && !is_list("search") && !is_list("options")) return std::nullopt;
+  return dns;
+}
+
 }  // namespace keelson

@@ -65,5 +65,7 @@ Outcome<std::optional<NetworkResult>> parse_previous_result(const Json& json);
 // Also parts of configurations: `routes` of ipam, `dns`.
 Outcome<std::vector<RouteResult>> parse_routes(const Json& json, const std::string& path);
 Outcome<DnsResult> parse_dns(const Json& json);
+// What a configuration says in the place of ipam. Also that there is none, by an empty list; nothing if it says nothing.
+Outcome<std::optional<DnsResult>> parse_own_dns(const Json& json);
 
 }  // namespace keelson

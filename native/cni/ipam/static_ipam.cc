@@ -32,15 +32,18 @@ std::string argument(const Invocation& invocation, const char* key) {
   return found == invocation.arguments.end() ? std::string() : found->second;
 }
 
+// A gateway there is one for the addresses there.
 Done add_from_arguments(const Invocation& invocation, std::vector<AddressResult>& addresses) {
-  for (const std::string& text : split(argument(invocation, "IP"))) addresses.push_back(TRY(parse_static(text)));
+  std::vector<AddressResult> named;
+  for (const std::string& text : split(argument(invocation, "IP"))) named.push_back(TRY(parse_static(text)));
   for (const std::string& text : split(argument(invocation, "GATEWAY"))) {
     std::optional<IpAddress> gateway = parse_address(text);
     if (!gateway) return misconfigured("invalid gateway address: " + text);
-    for (AddressResult& address : addresses) {
+    for (AddressResult& address : named) {
       if (contains(address.address, *gateway)) address.gateway = *gateway;
     }
   }
+  addresses.insert(addresses.end(), named.begin(), named.end());
   return {};
 }
 

@@ -108,7 +108,7 @@ Outcome<NetworkResult> attach(const Invocation& invocation, const BridgeConfig& 
     TRY(connect_without_addresses(config, container, pod));
   }
   TRY(describe_host(host, events, config, pod, result));
-  if (!config.dns.is_empty()) result.dns = config.dns;
+  if (config.dns) result.dns = *config.dns;
   return result;
 }
 

@@ -57,7 +57,7 @@ Outcome<BridgeConfig> read_bridge_config(const Invocation& invocation) {
   config.no_container_interface = TRY(object.boolean("disableContainerInterface"));
   config.mtu = TRY(object.integer("mtu", 0, mtu_limit, 0));
   config.mac = TRY(read_mac(invocation));
-  config.dns = TRY(parse_dns(object.member("dns")));
+  config.dns = TRY(parse_own_dns(object.member("dns")));
   // Says how to treat VLANs, and asks for none.
   object.member("preserveDefaultVlan");
   std::string backend = TRY(object.text("ipMasqBackend"));

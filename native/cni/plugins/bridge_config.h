@@ -1,6 +1,7 @@
 // What a configuration of `bridge` says.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "cni/invocation.h"
@@ -22,7 +23,7 @@ struct BridgeConfig {
   bool no_container_interface = false;  // the container's end stays down
   int64_t mtu = 0;
   std::string mac;  // of the container's interface
-  DnsResult dns;
+  std::optional<DnsResult> dns;
 };
 
 // Refuses by name what this plugin lacks.

@@ -20,7 +20,7 @@ constexpr int64_t pod_interface_index = 1;  // in the result
 struct PtpConfig {
   bool masquerade = false;
   int64_t mtu = 0;
-  DnsResult dns;
+  std::optional<DnsResult> dns;
   const Ipam* ipam = nullptr;  // always there
 };
 
@@ -33,7 +33,7 @@ Outcome<PtpConfig> read_ptp_config(const Invocation& invocation) {
   PtpConfig config;
   config.masquerade = TRY(object.boolean("ipMasq"));
   config.mtu = TRY(object.integer("mtu", 0, link_mtu_limit, 0));
-  config.dns = TRY(parse_dns(object.member("dns")));
+  config.dns = TRY(parse_own_dns(object.member("dns")));
   config.ipam = TRY(find_ipam(invocation));
   if (!config.ipam) return misconfigured("ipam is missing: ptp connects addresses");
   std::string backend = TRY(object.text("ipMasqBackend"));
@@ -102,7 +102,7 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
   if (connected) {
     result->interfaces = {InterfaceResult(pod.host_name, host_link ? host_link->mac : ""),
                           InterfaceResult(pod.container.name, pod.container.mac, invocation.netns)};
-    if (!config.dns.is_empty()) result->dns = config.dns;
+    if (config.dns) result->dns = *config.dns;
     return to_json(*result, invocation.version);
   }
   // What cannot be undone now will be by the DEL that follows a failed ADD.

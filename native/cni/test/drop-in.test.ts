@@ -97,6 +97,10 @@ describe("the same configuration", () => {
         routes: [{ dst: "10.6.0.0/16" }],
       },
     }),
+    "an empty list of DNS, in the place of ipam's": () => ({
+      ...bridge("dr6", [], { isGateway: false, dns: { nameservers: [] } }),
+      ipam: { type: "static", addresses: [{ address: "10.5.0.7/24" }], dns: { nameservers: ["10.5.0.1"] } },
+    }),
   };
   test.each(Object.entries(configurations))("has the same result and effect: %s", async (_, make) => {
     const config = make();
@@ -184,6 +188,17 @@ describe("the same configuration", () => {
     const withDns = results.map((result) => ({ dns: {}, ...(result as object) }));
     expect(withDns).toEqual([withDns[0], withDns[0], withDns[0]]);
   });
+});
+
+test("a gateway in CNI_ARGS is that of the addresses there", async () => {
+  const ipam = { type: "static", addresses: [{ address: "10.9.0.7/24", gateway: "10.9.0.1" }] };
+  const config = { cniVersion: "1.0.0", name: "dr9", type: "macvlan", ipam };
+  const environment = { CNI_ARGS: "IP=10.9.0.9/24;GATEWAY=10.9.0.254" };
+  const pod = lab.pod();
+  const prevResult = await lab.done("static", "ADD", config, { pod, directory: fields, environment });
+  const answer = await lab.done("static", "ADD", config, { pod, directory: oursSanitized, environment });
+  expect({ dns: {}, ...answer }).toEqual({ dns: {}, ...prevResult });
+  await lab.done("static", "CHECK", { ...config, prevResult }, { pod, directory: oursSanitized, environment });
 });
 
 describe("in each other's place", () => {
