@@ -172,6 +172,20 @@ test.each(["../../etc/cron.d/x", "", "-x", "a b"])("sandbox id %j is refused", a
   expect(await lab.calls()).toEqual([]);
 });
 
+test.each([[""], [null]])(
+  "a result of version %j is of the configuration's: the next plugin takes it",
+  async (cniVersion) => {
+    const result = { ...JSON.parse(addressResult("10.1.1.1/24")), cniVersion };
+    await lab.script("one", `[ $CNI_COMMAND = ADD ] && echo '${JSON.stringify(result)}'; exit 0`);
+    await lab.install("portmap");
+    const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }, { type: "portmap" }] });
+    const pod = await lab.pod();
+    expect(await network.attach(pod, never)).toMatchObject({ ips: ["10.1.1.1"] });
+    await network.detach(pod.sandboxId);
+    expect(network.leases()).toEqual([]);
+  },
+);
+
 test("version 0.3.1 has no CHECK, and its DEL no prevResult", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "0.3.1", name: "net", plugins: [{ type: "one" }] });

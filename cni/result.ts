@@ -10,13 +10,13 @@ export type ParsedResult =
   | { readonly kind: "result"; readonly result: JsonObject }
   | { readonly kind: "garbage"; readonly reason: string };
 
-/** What a plugin printed for ADD, whole, as later plugins must get it; with a cniVersion in any case. */
+/** What a plugin printed for ADD, whole, as later plugins must get it; of `cniVersion` where it says none, as with libcni. */
 export function parseResult(output: string, cniVersion: string): ParsedResult {
   if (output.trim() === "") return { kind: "garbage", reason: "it printed nothing" };
   const result = parseObject(output);
   if (result === undefined)
     return { kind: "garbage", reason: `${JSON.stringify(output.slice(0, 200))} is not a JSON object` };
-  return { kind: "result", result: { cniVersion, ...result } };
+  return { kind: "result", result: { ...result, cniVersion: asString(member(result, "cniVersion")) || cniVersion } };
 }
 
 export type ParsedAddresses =
