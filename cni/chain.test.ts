@@ -1,7 +1,9 @@
 // What plugins are told, by each command and each version of the spec, as scripts see it.
 
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { addressResult, type Lab, openLab, type ScriptCall } from "./testing/lab.ts";
+import { addressResult, eventually, type Lab, openLab, type ScriptCall } from "./testing/lab.ts";
 import type { Network, PodNetwork } from "./types.ts";
 
 const never = new AbortController().signal;
@@ -253,6 +255,23 @@ test("an attach waits for a GC under way, whose list could not name it", async (
   });
   await network.attach(await lab.pod(), never);
   expect(collected).toBe(true);
+});
+
+test("GC and DEL exclude each other, as the specification demands", async () => {
+  const at = join(lab.stateDir, "at");
+  const work = `echo $CNI_COMMAND begins >> ${at}; sleep 0.4; echo $CNI_COMMAND ends >> ${at}`;
+  await lab.script("one", `case $CNI_COMMAND in ADD) echo '${addressResult("10.1.1.1/24")}';; DEL|GC) ${work};; esac`);
+  const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
+  const pods = [await lab.pod(), await lab.pod()];
+  for (const pod of pods) await network.attach(pod, never);
+  const [before, after] = pods.map(({ sandboxId }) => sandboxId);
+  const detaching = network.detach(before ?? "");
+  const collecting = network.collectGarbage(new Set(pods.map(({ sandboxId }) => sandboxId)));
+  await eventually("GC has begun", async () => (await readFile(at, "utf8").catch(() => "")).includes("GC begins"));
+  await network.detach(after ?? "");
+  await Promise.all([detaching, collecting]);
+  const order = (await readFile(at, "utf8")).trim().split("\n");
+  expect(order).toEqual(["DEL", "GC", "DEL"].flatMap((command) => [`${command} begins`, `${command} ends`]));
 });
 
 test("an ADD that hangs holds a GC up, and no other pod", async () => {

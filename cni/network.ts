@@ -29,8 +29,10 @@ import type { Attachment, Network, NetworkReadiness, PodNetwork } from "./types.
 export interface NetworkLimits {
   /** For one plugin in ADD and CHECK. */
   readonly pluginMs: number;
-  /** For one plugin in GC, during which no pod is attached, and before it for a moment at which none is. */
+  /** For one plugin in GC, during which no pod is attached or detached. */
   readonly gcMs: number;
+  /** How long a GC waits for a moment at which none is. */
+  readonly quietMs: number;
   /** For all DELs of a sandbox together. */
   readonly teardownMs: number;
   /** For one plugin in STATUS. */
@@ -49,6 +51,7 @@ const defaultLimits: NetworkLimits = {
   // on a node: where a hundred pods come at once, the last one waits for two minutes or more.
   pluginMs: 170_000,
   gcMs: 60_000,
+  quietMs: 600_000,
   teardownMs: 60_000,
   statusMs: 10_000,
   statusAgeMs: 10_000,
@@ -155,9 +158,6 @@ interface Parts {
 
 class CniNetwork implements Network {
   readonly #parts: Parts;
-  readonly #attaching = new Set<Promise<Attachment>>();
-  #collecting: Promise<void> | undefined;
-
   readonly #end: End;
 
   constructor(parts: Parts) {
@@ -170,17 +170,7 @@ class CniNetwork implements Network {
   }
 
   attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment> {
-    return this.#parts.turns.take(pod.sandboxId, async () => {
-      // GC must not meet an attachment that its list does not name yet.
-      while (this.#collecting !== undefined) await this.#collecting;
-      const attaching = this.#attach(pod, signal, netnsMade);
-      this.#attaching.add(attaching);
-      try {
-        return await attaching;
-      } finally {
-        this.#attaching.delete(attaching);
-      }
-    });
+    return this.#parts.turns.take(pod.sandboxId, () => this.#attach(pod, signal, netnsMade));
   }
 
   async #attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment> {
@@ -274,8 +264,8 @@ class CniNetwork implements Network {
       for (const sandboxId of waiting) await this.detach(sandboxId);
     };
     await Promise.all(Array.from({ length: detachedAtOnce }, detachInTurn));
-    await this.#tellPlugins();
     await this.#freeLostLeases();
+    await this.#tellPlugins();
   }
 
   info(): object {
@@ -339,22 +329,13 @@ class CniNetwork implements Network {
       log("warn", "addresses freed whose leases name no pod, as a power cut leaves them", { freed });
   }
 
-  /** GC (spec 1.1.0), with no attachment under way. */
+  /** GC (spec 1.1.0), with no ADD and no DEL under way: its list names all that is attached. */
   async #tellPlugins(): Promise<void> {
-    const { readiness, leases, binDirs, limits, log } = this.#parts;
+    const { readiness, leases, binDirs, limits, log, turns } = this.#parts;
     const config = readiness.config();
     if (config.kind === "none" || !collectsGarbage(config.network)) return;
     const { network } = config;
-    // Those that come meanwhile are let in: one that hangs is not to hold up the node's other pods.
-    const quietBy = performance.now() + limits.gcMs;
-    while (this.#attaching.size > 0) {
-      if (await isDoneWithin(Promise.allSettled(this.#attaching), quietBy - performance.now())) continue;
-      log("warn", "network GC is left to the next start: pods were being attached all the time", {});
-      return;
-    }
-    const collected = Promise.withResolvers<void>();
-    this.#collecting = collected.promise;
-    try {
+    const isTold = await turns.alone(async () => {
       const valid = leases
         .all()
         .filter((lease) => lease.network.name === network.name && !("lastError" in lease))
@@ -362,10 +343,8 @@ class CniNetwork implements Network {
       const chain = { network, binDirs, pluginTimeoutMs: limits.gcMs, end: this.#end };
       const failures = await gcChain(chain, valid);
       for (const error of failures) log("warn", "network plugin's GC failed", { error: messageOf(error) });
-    } finally {
-      this.#collecting = undefined;
-      collected.resolve();
-    }
+    }, limits.quietMs);
+    if (!isTold) log("warn", "network GC is left to the next start: pods came and went all the time", {});
   }
 }
 

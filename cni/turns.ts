@@ -1,19 +1,29 @@
 // Order among the network's tasks: one at a time for each sandbox (CNI forbids operations on the same container
-// side by side).
+// side by side), and GC alone.
 
-import { Slots, trackWork } from "../native/index.ts";
+import { isDoneWithin, Slots, trackWork } from "../native/index.ts";
 
 export interface Turns {
   /** Runs the task after all earlier ones of this sandbox; settles as the task does. */
   take<Result>(sandboxId: string, task: () => Promise<Result>): Promise<Result>;
   /** Resolves when no task is left. */
   idle(): Promise<void>;
+  /**
+   * Runs the task at a moment without any other, and holds those that come meanwhile. False if there is no such moment
+   * within the time: until then all others are let in, as one that hangs is not to hold up the node's pods.
+   */
+  alone(task: () => Promise<void>, withinMs: number): Promise<boolean>;
 }
 
 export function createTurns(): Turns {
   const queues = new Map<string, Slots>();
+  let sole: Promise<void> | undefined;
+  const idle = async (): Promise<void> => {
+    while (queues.size > 0) await Promise.all([...queues.values()].map((queue) => queue.untilIdle()));
+  };
   return {
     async take(sandboxId, task) {
+      while (sole !== undefined) await sole;
       const queue = queues.get(sandboxId) ?? new Slots(1);
       queues.set(sandboxId, queue);
       try {
@@ -22,8 +32,22 @@ export function createTurns(): Turns {
         if (queue.idle) queues.delete(sandboxId);
       }
     },
-    async idle() {
-      while (queues.size > 0) await Promise.all([...queues.values()].map((queue) => queue.untilIdle()));
+    idle,
+    async alone(task, withinMs) {
+      const until = performance.now() + withinMs;
+      while (queues.size > 0 || sole !== undefined) {
+        const others = sole ?? idle();
+        if (!(await isDoneWithin(others, until - performance.now()))) return false;
+      }
+      const done = Promise.withResolvers<void>();
+      sole = done.promise;
+      try {
+        await task();
+      } finally {
+        sole = undefined;
+        done.resolve();
+      }
+      return true;
     },
   };
 }
