@@ -156,6 +156,13 @@ test("of several versions the highest spoken one is taken", () => {
   expect(parseNetwork(JSON.stringify(content), true)).toMatchObject({ network: { cniVersion: "1.1.0" } });
 });
 
+test.each([true, "true", "True", "TRUE"])("a switch may be %j, as libcni reads it", (on) => {
+  const content = { ...valid, disableCheck: on, disableGC: on };
+  expect(parseNetwork(JSON.stringify(content), true)).toMatchObject({
+    network: { disableCheck: true, disableGc: true },
+  });
+});
+
 test("members named __proto__ stay what they are", () => {
   const text = `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"ptp","__proto__":{"type":"x"},"ipam":{"__proto__":1}}]}`;
   const parsed = parseNetwork(text, true);

@@ -219,8 +219,8 @@ function isFileName(type: string): boolean {
 
 function isTrue(file: JsonObject, name: string): boolean {
   const value = member(file, name);
-  // disableCheck is written as a string in some files in the field.
-  return value === true || value === "true";
+  // Some files in the field have them as a string, and templates write "True".
+  return value === true || asString(value)?.toLowerCase() === "true";
 }
 
 function nothingValid(directory: string, rejected: readonly RejectedFile[]): string {
