@@ -65,6 +65,12 @@ test.each([
   ["prints nothing", "true", "pluginBabbled", /it printed nothing/],
   ["prints garbage", "echo it went well", "pluginBabbled", /"it went well\\n" is not a JSON object/],
   ["gives no address", `echo '{"ips": []}'`, "noAddress", /gave sandbox [0-9a-f]{64} no address on eth0/],
+  [
+    "calls its error a success",
+    `echo '{"code": 7, "msg": "no pool"}'`,
+    "pluginBabbled",
+    /an error, and exit code 0: no pool/,
+  ],
   ["gives a false address", `echo '{"ips": [{"address": "10.300.0.1/24"}]}'`, "pluginBabbled", /no "address" in CIDR/],
   ["points past the interfaces", `echo '{"ips": [{"address": "10.0.0.1/24", "interface": 7}]}'`, "pluginBabbled", /7/],
   ["fails without an error object", "echo oops >&2; exit 3", "pluginDied", /with exit code 3 .* wrote "oops"/],

@@ -16,6 +16,10 @@ export function parseResult(output: string, cniVersion: string): ParsedResult {
   const result = parseObject(output);
   if (result === undefined)
     return { kind: "garbage", reason: `${JSON.stringify(output.slice(0, 200))} is not a JSON object` };
+  const message = asString(member(result, "msg"));
+  const isError = message !== undefined && asInteger(member(result, "code")) !== undefined;
+  if (isError && member(result, "ips") === undefined)
+    return { kind: "garbage", reason: `it is an error, and exit code 0: ${message.slice(0, 2000)}` };
   return { kind: "result", result: { ...result, cniVersion: asString(member(result, "cniVersion")) || cniVersion } };
 }
 
