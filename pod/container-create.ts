@@ -17,13 +17,15 @@ import { buildSpec } from "./spec/build.ts";
 import { encodeSpec } from "./spec/encode.ts";
 import { checkSubPaths, imageView, imageVolumes, withImageRefs } from "./spec/image-mounts.ts";
 import { containerLabels } from "./spec/selinux.ts";
+import { countsSwap, withoutSwap } from "./spec/swap.ts";
 import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, refuseUnmapped, userMappings } from "./user-namespace.ts";
 
 /** Adds the container to its sandbox, or takes everything back and rejects. */
-export async function createContainer(env: Environment, sandbox: Sandbox, config: ContainerConfig): Promise<Container> {
+export async function createContainer(env: Environment, sandbox: Sandbox, wanted: ContainerConfig): Promise<Container> {
   if (!sandbox.ready) throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
+  const config = limited(env, sandbox, wanted);
   const image = env.images.find(config.image.image);
   if (image === undefined) throw podErrors.imageMissing({ image: config.image.image });
   refuseBeyondSandbox(sandbox, config);
@@ -85,6 +87,11 @@ export async function createContainer(env: Environment, sandbox: Sandbox, config
     for (const { step, reason } of leftovers) env.log("error", `container ${id}: undo failed: ${step}: ${reason}`);
     throw error;
   }
+}
+
+function limited({ cgroups }: Environment, { cgroup }: Sandbox, config: ContainerConfig): ContainerConfig {
+  if (config.resources === undefined || !countsSwap(cgroups, cgroup)) return config;
+  return { ...config, resources: withoutSwap(config.resources) };
 }
 
 /** By the sandbox that was run, not by what this request says of it. Source: CRI v1, LinuxSandboxSecurityContext. */

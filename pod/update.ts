@@ -10,6 +10,7 @@ import { podErrors } from "./errors.ts";
 import { containerRecord } from "./sandbox-record.ts";
 import { withResources } from "./spec/encode.ts";
 import { ociResources } from "./spec/resources.ts";
+import { countsSwap, withoutSwap } from "./spec/swap.ts";
 import type { CgroupReader } from "./stats.ts";
 import type { Resources } from "./types.ts";
 import { UndoStack } from "./undo.ts";
@@ -19,13 +20,14 @@ export async function updateContainer(
   env: Environment,
   reader: CgroupReader,
   container: Container,
-  change: Resources,
+  wanted: Resources,
 ): Promise<void> {
-  const { id, phase } = container;
+  const { id, phase, sandbox } = container;
   if (phase.state !== "created" && phase.state !== "running") {
     throw podErrors.containerState({ id, state: phase.state, step: "updating it", wanted: "created or running" });
   }
   const before = container.view().resources;
+  const change = countsSwap(env.cgroups, sandbox.cgroup) ? withoutSwap(wanted, before) : wanted;
   const after = before === undefined ? change : merged(before, change);
   refuseBadSwap(container, after);
   if (phase.state === "running") await refuseBelowUse(reader, container, change.memoryLimit);

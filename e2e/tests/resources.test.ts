@@ -106,6 +106,45 @@ test("a created container starts with what it was updated to", async () => {
   expect(log).toContain(`stdout F ${64 * MiB}\n`);
 });
 
+test("memory limited without a word of swap has none, after updates too; a limit of swap that is asked for stays", async ({
+  skip,
+}) => {
+  const pod = node.podConfig("limits");
+  const run = async (name: string, resources: object) => {
+    const image = { image: node.image };
+    const config = { metadata: { name, attempt: 0 }, image, command: ["sleep", "600"], linux: { resources } };
+    const created = await node.client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+    await node.client.startContainer(created);
+    return created.containerId;
+  };
+  const update = (containerId: string, mebis: number) =>
+    node.client.updateContainerResources({ containerId, linux: { memoryLimitInBytes: Long.fromNumber(mebis * MiB) } });
+  /** Swap beyond memory, as either cgroup version tells it. */
+  const swap = async (containerId: string) => {
+    const v1 = (file: string) => `/sys/fs/cgroup/memory/memory.${file}limit_in_bytes`;
+    const script = `cat /sys/fs/cgroup/memory.swap.max 2>/dev/null || { cat ${v1("memsw.")} 2>/dev/null && cat ${v1("")}; }`;
+    const { stdout } = await node.client.execSync({ containerId, cmd: ["sh", "-c", script] });
+    const [sum, memory = 0] = (Buffer.from(stdout).toString().match(/\d+/g) ?? []).map(Number);
+    return sum === undefined ? undefined : sum - memory;
+  };
+  const plain = await run("plain", { memoryLimitInBytes: Long.fromNumber(64 * MiB) });
+  skip((await swap(plain)) === undefined, "this kernel does not count swap");
+  expect(await swap(plain)).toBe(0);
+  for (const mebis of [128, 32]) {
+    await update(plain, mebis);
+    expect(await swap(plain)).toBe(0);
+  }
+  const { status } = await node.client.containerStatus({ containerId: plain });
+  expect(status?.resources?.linux?.memorySwapLimitInBytes).toEqual(Long.fromNumber(32 * MiB));
+  const free = await run("free", {});
+  await update(free, 64);
+  expect(await swap(free)).toBe(0);
+  const memory = { memoryLimitInBytes: Long.fromNumber(64 * MiB), memorySwapLimitInBytes: Long.fromNumber(96 * MiB) };
+  const swapping = await run("swapping", memory);
+  await update(swapping, 80);
+  expect(await swap(swapping)).toBeGreaterThan(0);
+});
+
 test("limits survive the daemon", async () => {
   const before = await resources();
   await node.daemon.kill();

@@ -1,0 +1,59 @@
+// Who says how much a container may swap.
+
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import type { Resources } from "../types.ts";
+import { countsSwap, withoutSwap } from "./swap.ts";
+
+const nothing: Resources = {
+  cpuPeriod: 0n,
+  cpuQuota: 0n,
+  cpuShares: 0n,
+  memoryLimit: 0n,
+  memorySwapLimit: 0n,
+  oomScoreAdj: 0n,
+  cpusetCpus: "",
+  cpusetMems: "",
+  hugepageLimits: [],
+  unified: new Map(),
+};
+const memory = (memoryLimit: bigint, memorySwapLimit = 0n): Resources => ({ ...nothing, memoryLimit, memorySwapLimit });
+/** What a kubelet sends on cgroup v2. */
+const byFile = (memoryLimit: bigint): Resources => ({
+  ...memory(memoryLimit),
+  unified: new Map([["memory.swap.max", "1024"]]),
+});
+
+test.for<[title: string, wanted: Resources, before: Resources | undefined, swap: bigint]>([
+  ["memory alone", memory(64n), undefined, 64n],
+  ["no limit", nothing, undefined, 0n],
+  ["both", memory(64n, 96n), undefined, 96n],
+  ["memory, and swap by its file", byFile(64n), undefined, 0n],
+  ["a first limit", memory(64n), nothing, 64n],
+  ["more memory for one without swap", memory(128n), memory(64n, 64n), 128n],
+  ["more memory for one with swap", memory(128n), memory(64n, 96n), 0n],
+  ["more memory for one with swap by its file", memory(128n), byFile(64n), 0n],
+  ["the limit lifted", memory(-1n), memory(64n, 64n), -1n],
+])("%s", ([, wanted, before, swap]) => {
+  expect(withoutSwap(wanted, before).memorySwapLimit).toBe(swap);
+});
+
+test("a kernel that counts swap has the file of its cgroup version", async () => {
+  const root = await mkdtemp(join(tmpdir(), "keelson-swap-"));
+  try {
+    await mkdir(join(root, "pod"));
+    const [v1, v2] = [
+      { v1: new Map([["memory", root]]), v2: "", unified: false },
+      { v1: new Map<string, string>(), v2: root, unified: true },
+    ];
+    expect([countsSwap(v1, "/pod"), countsSwap(v2, "/pod")]).toEqual([false, false]);
+    await writeFile(join(root, "pod/memory.memsw.limit_in_bytes"), "");
+    expect([countsSwap(v1, "/pod"), countsSwap(v2, "/pod")]).toEqual([true, false]);
+    await writeFile(join(root, "pod/memory.swap.max"), "");
+    expect(countsSwap(v2, "/pod")).toBe(true);
+  } finally {
+    await rm(root, { recursive: true });
+  }
+});
