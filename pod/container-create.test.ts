@@ -4,8 +4,9 @@ import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdTime, pass } from "./testing/clock.ts";
-import { containerConfig, mountOf } from "./testing/configs.ts";
+import { containerConfig, mountOf, podNamespaces, sandboxConfig } from "./testing/configs.ts";
 import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
+import type { NamespaceOptions, UserNamespace } from "./types.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
@@ -13,6 +14,17 @@ holdTime();
 
 async function bundles(sandboxId: string): Promise<string[]> {
   return await readdir(join(node().podDirectory(sandboxId), "containers"));
+}
+
+const hostUsers: UserNamespace = { mode: "node", uids: [], gids: [] };
+
+function ownUsers(hostId: number): UserNamespace {
+  const ids = [{ containerId: 0, hostId, length: 65_536 }];
+  return { mode: "pod", uids: ids, gids: ids };
+}
+
+function namespaces(user: UserNamespace | undefined): NamespaceOptions {
+  return user === undefined ? podNamespaces : { ...podNamespaces, user };
 }
 
 test("a create makes layer, bundle and record, and no process", async () => {
@@ -104,4 +116,26 @@ test("a create of an image that is not there, or privileged in an ordinary pod, 
   await expect(pods.createContainer(id, privileged, never)).rejects.toMatchObject({
     name: "privilegedInOrdinaryPod",
   });
+});
+
+test.each([
+  ["users of its own in a pod that has none", undefined, ownUsers(100_000), "otherUsers"],
+  ["other users than its pod's", ownUsers(100_000), ownUsers(200_000), "otherUsers"],
+  ["the host's users in a pod with its own", ownUsers(100_000), hostUsers, "otherUsers"],
+  ["its pod's users", ownUsers(100_000), ownUsers(100_000), undefined],
+  ["the host's users, as its pod", undefined, hostUsers, undefined],
+  ["no users by name", ownUsers(100_000), undefined, undefined],
+])("a container that asks for %s", async (_, ofPod, ofContainer, refusal) => {
+  const pods = await node().start();
+  const sandbox = sandboxConfig("p");
+  const security = { ...sandbox.security, namespaces: namespaces(ofPod) };
+  const id = await pods.runSandbox({ ...sandbox, security }, "", never);
+  const config = containerConfig("c", "img", ["/bin/true"]);
+  const create = pods.createContainer(
+    id,
+    { ...config, security: { ...config.security, namespaces: namespaces(ofContainer) } },
+    never,
+  );
+  if (refusal === undefined) await create;
+  else await expect(create).rejects.toMatchObject({ name: refusal, code: "InvalidArgument" });
 });

@@ -1,6 +1,7 @@
 // CreateContainer: from a request to a bundle on disk and a record. No process yet.
 
 import { dirname, join, posix } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Image } from "../image/types.ts";
 import { changeFiles, settled } from "../native/index.ts";
 import { bundlePath, Container, targetPidNamespace } from "./container.ts";
@@ -98,6 +99,9 @@ function limited({ cgroups }: Environment, { cgroup }: Sandbox, config: Containe
 function refuseBeyondSandbox({ id, config: { security } }: Sandbox, config: ContainerConfig): void {
   if (config.security.privileged && !security.privileged)
     throw podErrors.privilegedInOrdinaryPod({ container: config.metadata.name, id });
+  const { namespaces } = config.security;
+  if (namespaces.user !== undefined && !isDeepStrictEqual(userMappings(namespaces), userMappings(security.namespaces)))
+    throw podErrors.otherUsers({ container: config.metadata.name, id });
 }
 
 function refuseBeyondHandler({ name, features }: RuntimeHandler, config: ContainerConfig): void {

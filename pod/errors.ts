@@ -177,6 +177,11 @@ export const podErrors = catalogue({
       "Container {container} is to be privileged, and its pod sandbox {id} was not made for privileged containers.",
     remedy: "Run the sandbox with security_context.privileged too, or the container without.",
   },
+  otherUsers: {
+    code: "InvalidArgument",
+    sentence: "Container {container} asks in userns_options for other users than its pod sandbox {id} has.",
+    remedy: "Give it the userns_options that the sandbox was run with, or none.",
+  },
   mountSource: {
     code: "InvalidArgument",
     sentence: "The mount of {source} at {target} cannot be set up: {reason}.",
