@@ -274,6 +274,11 @@ test("on the host's network", async () => {
   expect(links.trim().split("\n")).toContain("lo");
   expect(await sh("cat /proc/self/uid_map")).toContain(String(hostBase));
   expect(await sh("ip link add dummy9 type dummy 2>&1; true")).toMatch(/not permitted|denied/);
+  // Of the host's, with what is mounted there: a bpffs that Cilium mounts anybody may write to.
+  const points = (await sh("cat /proc/self/mountinfo")).split("\n").map((line) => line.split(" "));
+  const ofSys = points.filter(([, , , , target]) => target === "/sys" || target?.startsWith("/sys/"));
+  expect(ofSys.length).toBeGreaterThan(1);
+  expect(ofSys.filter(([, , , , , options, tag]) => !options?.startsWith("ro,") || tag !== "-")).toEqual([]);
   await node.client.removePodSandbox({ podSandboxId });
 });
 

@@ -86,12 +86,16 @@ function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] 
   ];
 }
 
-/** sysfs can be mounted by the owner of the network namespace alone; a user namespace does not own the host's. */
-function sysMount({ user, pinned }: MountSetup, access: string): OciMount {
-  const options = ["nosuid", "noexec", "nodev", access];
+/**
+ * sysfs can be mounted by the owner of the network namespace alone; a user namespace does not own the host's. The host's
+ * sysfs comes with what is mounted there, like a bpffs that is anybody's to write to, and nothing that is mounted later.
+ */
+function sysMount({ user, pinned }: MountSetup, access: "ro" | "rw"): OciMount {
+  const options = ["nosuid", "noexec", "nodev"];
   if (user === undefined || pinned.network !== undefined)
-    return { destination: "/sys", type: "sysfs", source: "sysfs", options };
-  return { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rslave", ...options] };
+    return { destination: "/sys", type: "sysfs", source: "sysfs", options: [...options, access] };
+  const ofTree = access === "ro" ? "rro" : "rw";
+  return { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rprivate", ...options, ofTree] };
 }
 
 /**
