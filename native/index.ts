@@ -33,6 +33,7 @@ export {
   type CgroupTree,
   detectCgroups,
   findHierarchies,
+  hostCgroupOptions,
   monitorHierarchies,
 } from "./files/cgroup-hierarchies.ts";
 export { changeFiles } from "./files/change-files.ts";

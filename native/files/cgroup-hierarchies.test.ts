@@ -1,7 +1,7 @@
 // Which of the lines of a mount table are the host's cgroup hierarchies, hostile ones among them.
 
 import { expect, test } from "vitest";
-import { findHierarchies } from "./cgroup-hierarchies.ts";
+import { findHierarchies, hostCgroupOptions } from "./cgroup-hierarchies.ts";
 import { parseMountTable } from "./mount-table.ts";
 
 /** The v1 mount of a controller, as the kernel writes it. */
@@ -84,4 +84,13 @@ test.each(cases)("%s", (_, lines, expected) => {
   const text = `${lines.join("\n")}\n`;
   const { v1: found, ...rest } = findHierarchies(parseMountTable(Buffer.from(text).toString("latin1")));
   expect({ ...rest, v1: Object.fromEntries(found) }).toEqual(expected);
+});
+
+test.each([
+  ["rw,seclabel,nsdelegate,memory_recursiveprot", [], ["nsdelegate", "memory_recursiveprot"]],
+  ["rw", [], []],
+  ["rw,nsdelegate", [v1("/c/memory", "memory")], []],
+])("of a cgroup v2 with %s, beside the v1 mounts %j, a mount repeats %j", (options, others, repeated) => {
+  const v2 = `30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 ${options}`;
+  expect(hostCgroupOptions(parseMountTable([v2, ...others].join("\n")))).toEqual(repeated);
 });

@@ -38,6 +38,21 @@ export function findHierarchies(table: readonly MountEntry[]): CgroupTree {
   return { unified: v1.size === 0, v2, v1 };
 }
 
+const v2Options: ReadonlySet<string> = new Set([
+  ...["nsdelegate", "favordynmods", "memory_localevents", "memory_recursiveprot", "memory_hugetlb_accounting"],
+  "pids_localevents",
+]);
+
+/**
+ * What cgroup v2 is set to on a host that has it alone. A mount of it in the host's cgroup namespace sets that anew for the
+ * whole host. Source: cgroup-v2.rst ("Mounting").
+ */
+export function hostCgroupOptions(table: readonly MountEntry[]): string[] {
+  if (!findHierarchies(table).unified) return [];
+  const options = table.find(({ type }) => type === "cgroup2")?.options ?? "";
+  return options.split(",").filter((option) => v2Options.has(option));
+}
+
 /** As sandbox.json has them (PROTOCOL.md, "Start"). */
 export function monitorHierarchies({ v2, v1 }: CgroupTree): object {
   return { v2, v1: Object.fromEntries(v1) };

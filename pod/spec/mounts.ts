@@ -3,7 +3,7 @@
 
 import { realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
-import { mountOf, readMountTable } from "../../native/index.ts";
+import { hostCgroupOptions, mountOf, readMountTable } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, IdMappings, Mount } from "../types.ts";
 import { ociMappings } from "../user-namespace.ts";
@@ -47,7 +47,7 @@ export async function planMounts(
   const taken = new Set(config.mounts.map(destinationOf));
   // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
   const untaken = ({ destination }: OciMount) => destination === "/proc" || !taken.has(destination);
-  const ofKernel = kernelMounts(config, sandbox).filter(untaken);
+  const ofKernel = (await kernelMounts(config, sandbox)).filter(untaken);
   const ofSandbox = (await sandboxMounts(config, sandbox.files)).filter(untaken);
   const rootfsPropagation = rootPropagation(config.mounts);
   // What is mounted in a volume that the host shares is mounted on the host too, and links may lead there: so a pod's
@@ -59,8 +59,10 @@ export async function planMounts(
   return { mounts, rootfsPropagation };
 }
 
-function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] {
-  const access = config.security.privileged ? "rw" : "ro";
+async function kernelMounts({ security }: ContainerConfig, sandbox: MountSetup): Promise<OciMount[]> {
+  const access = security.privileged ? "rw" : "ro";
+  // It has the host's cgroup namespace (build.ts).
+  const ofHost = security.privileged ? hostCgroupOptions(await readMountTable()) : [];
   return [
     { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
     {
@@ -81,7 +83,7 @@ function kernelMounts(config: ContainerConfig, sandbox: MountSetup): OciMount[] 
       destination: "/sys/fs/cgroup",
       type: "cgroup",
       source: "cgroup",
-      options: ["nosuid", "noexec", "nodev", "relatime", access],
+      options: ["nosuid", "noexec", "nodev", "relatime", access, ...ofHost],
     },
   ];
 }
