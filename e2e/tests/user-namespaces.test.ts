@@ -331,6 +331,17 @@ test.each([
   await expect(node.client.runPodSandbox({ config })).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
 });
 
+test("a volume whose file system maps no owners is refused for that", async () => {
+  const volume = { hostPath: "/proc/sys/kernel", containerPath: "/volume", uidMappings: mapping, gidMappings: mapping };
+  await expect(
+    run("mapless", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts: [volume] }),
+  ).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining("map the owners of /proc/sys/kernel: its file system cannot, on this kernel"),
+  });
+  await node.removePods();
+});
+
 test("nothing is left of all that", async () => {
   await node.removePods();
   await node.daemon.stop();

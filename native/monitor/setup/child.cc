@@ -139,6 +139,11 @@ std::optional<Error> failure_in(const volatile Report& report) {
     error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";
     error.kind = Kind::invalid;
   }
+  if (step == Step::map_owners && error_number == EINVAL) {
+    error.error_number = 0;
+    error.detail = "its file system cannot, on this kernel, and a pod with users of its own needs it";
+    error.kind = Kind::invalid;
+  }
   if (step == Step::mount && (error_number == ENOTDIR || error_number == EISDIR)) {
     error.error_number = 0;
     error.detail = error_number == ENOTDIR ? "its source is a directory, and what is there already is none"
