@@ -173,7 +173,7 @@ describe("with a token service", () => {
     });
     const registry = await start(guarded(() => `http://${service.address}/token`, new Set()));
     await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toMatchObject({
-      code: "Unavailable",
+      code: "Unknown",
       message: expect.stringMatching(
         /^RegistryUnavailable: .*the token service 127.0.0.1:\d+ answered with status 503/,
       ),

@@ -246,7 +246,7 @@ describe("a registry", () => {
       response.once("close", () => clearInterval(drip));
       return true;
     });
-    expect(problem).toMatchObject({ code: "Unavailable", message: expect.stringContaining("within 500 ms") });
+    expect(problem).toMatchObject({ code: "Unknown", message: expect.stringContaining("within 500 ms") });
   });
 
   test("that announces a layer past the limit is not asked for it", async () => {

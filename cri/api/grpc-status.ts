@@ -7,6 +7,7 @@ import { exhausted } from "./resource-exhausted.ts";
 
 const grpcCodes: Readonly<Record<StatusCode, status>> = {
   Cancelled: status.CANCELLED,
+  Unknown: status.UNKNOWN,
   InvalidArgument: status.INVALID_ARGUMENT,
   DeadlineExceeded: status.DEADLINE_EXCEEDED,
   NotFound: status.NOT_FOUND,

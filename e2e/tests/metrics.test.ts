@@ -54,9 +54,9 @@ test("calls, plugins, monitors and pulls are counted with their ends, and what i
   expect(figures.get(handled("RunPodSandbox", "OK"))).toBe(1);
   expect(figures.get(handled("ExecSync", "OK"))).toBe(1);
   expect(figures.get(handled("ExecSync", "NotFound"))).toBe(1);
-  expect(figures.get(handled("PullImage", "Unavailable", "ImageService"))).toBe(1);
+  expect(figures.get(handled("PullImage", "Unknown", "ImageService"))).toBe(1);
   expect(figures.get(work("plugin", "bridge ADD", "OK"))).toBe(1);
-  expect(figures.get(work("pull", "", "Unavailable"))).toBe(1);
+  expect(figures.get(work("pull", "", "Unknown"))).toBe(1);
   expect(figures.get(work("registry request", "127.0.0.1:1", "Unavailable"))).toBeGreaterThan(0);
   expect(figures.get(work("monitor call", "start", "OK"))).toBe(1);
   expect(figures.get('keelson_sandboxes{state="ready"}')).toBe(1);

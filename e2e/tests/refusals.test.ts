@@ -110,7 +110,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
   [
     "a pull from where nobody listens",
     () => node.client.pullImage({ image: { image: "127.0.0.1:1/none:1" } }),
-    status.UNAVAILABLE,
+    status.UNKNOWN,
     "RegistryUnavailable",
   ],
   ["a pod without metadata", () => node.client.runPodSandbox({ config: {} }), status.INVALID_ARGUMENT, "metadata"],

@@ -7,6 +7,7 @@
 /** The gRPC codes that CRI clients tell apart (https://grpc.io/docs/guides/status-codes/). */
 export type StatusCode =
   | "Cancelled"
+  | "Unknown"
   | "InvalidArgument"
   | "DeadlineExceeded"
   | "NotFound"

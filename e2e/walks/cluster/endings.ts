@@ -59,6 +59,13 @@ export async function endings(scene: Scene): Promise<void> {
       const [status] = await scene.remove("signal");
       assert.equal(status?.state?.terminated?.exitCode, 9);
     }),
+    check("an image whose registry is away: RegistryUnavailable", async () => {
+      await scene.create("far", { containers: [shell("main", "", { image: "127.0.0.1:1/far:1" })] });
+      await scene.when("far", "the reason is told", (pod) =>
+        statusOf(pod, "main")?.state?.waiting?.reason === "RegistryUnavailable" ? true : undefined,
+      );
+      await scene.remove("far");
+    }),
     check("too much memory: OOMKilled", async () => {
       await scene.create("greedy", {
         restartPolicy: "Never",
