@@ -1,6 +1,7 @@
 // Bad input over the real socket: a clear error with the right code, and nothing made or lost.
 // Wrong digests, cut layers and hostile archives: image/*.test.ts, native/unpack/*.test.ts; configuration files: cri/cli/config.test.ts.
 
+import { readFile } from "node:fs/promises";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
@@ -211,14 +212,16 @@ test.each(["/bin/busybox", "/bin/busybox/below"])(
   },
 );
 
-test("a start that fails says which command, and leaves the container exited with code 128", async () => {
+test("a start that fails says which command, and leaves the container exited with code 128 and an empty log", async () => {
   const { containerId: failing } = await create({
     metadata: { name: "missing-command", attempt: 0 },
+    logPath: "missing-command.log",
     command: ["/no/such/command"],
   });
   await expect(node.client.startContainer({ containerId: failing })).rejects.toThrow("/no/such/command");
   const { status: after } = await node.client.containerStatus({ containerId: failing });
   expect(after).toMatchObject({ state: 2, exitCode: 128, reason: "StartError" });
+  expect(await readFile(after?.logPath ?? "", "utf8")).toBe("");
   await node.client.removeContainer({ containerId: failing });
 });
 

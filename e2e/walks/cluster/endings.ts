@@ -59,6 +59,19 @@ export async function endings(scene: Scene): Promise<void> {
       const [status] = await scene.remove("signal");
       assert.equal(status?.state?.terminated?.exitCode, 9);
     }),
+    check("a command that there is not: its message has the reason and no more, and its log is empty", async () => {
+      await scene.create("commandless", {
+        restartPolicy: "Never",
+        containers: [shell("main", "", { command: ["/no/such"], terminationMessagePolicy: "FallbackToLogsOnError" })],
+      });
+      assert.equal(await scene.ended("commandless"), "Failed");
+      const pod = await scene.when("commandless", "its status", (found) => found);
+      const ended = statusOf(pod, "main")?.state?.terminated;
+      assert.equal(ended?.reason, "StartError");
+      assert.match(ended?.message ?? "", /\/no\/such.*no such file or directory/i);
+      assert.doesNotMatch(ended?.message ?? "", /reading termination message/);
+      assert.equal(await scene.log("commandless"), "");
+    }),
     check("an image whose registry is away: RegistryUnavailable", async () => {
       await scene.create("far", { containers: [shell("main", "", { image: "127.0.0.1:1/far:1" })] });
       await scene.when("far", "the reason is told", (pod) =>

@@ -92,10 +92,7 @@ void Container::start(DoneStatus done) {
   RootfsSpec rootfs;
   std::optional<Log> log;
   StdioPipes pipes;
-  if (Status prepared = prepare(rootfs, log, pipes); !prepared) {
-    if (log) log->discard();
-    return done(std::move(prepared));
-  }
+  if (Status prepared = prepare(rootfs, log, pipes); !prepared) return done(std::move(prepared));
   std::string cgroup_path =
       spec_.cgroups_path.empty() ? context_.sandbox.spec.cgroup + "/" + request_.id : spec_.cgroups_path;
   StartOrder order{request_.id, request_.bundle,   request_.seccomp_filter_path, request_.pid_target,
@@ -107,7 +104,6 @@ void Container::start(DoneStatus done) {
                     stop_timer_.cancel();
                     request_.pid_target = {};
                     if (!started) {
-                      if (log) log->discard();
                       for (Waiter& waiter : std::exchange(waiters_, {})) {
                         waiter(fail(Kind::not_found, "stop", "it did not start"));
                       }

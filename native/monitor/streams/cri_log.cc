@@ -46,22 +46,13 @@ Result<Fd> open_log_directory(std::string_view path) {
   return at;
 }
 
-struct LogPlace {
-  Fd directory;
-  std::string name;
-};
-
-Result<LogPlace> open_log_place(const std::string& path) {
-  const size_t slash = path.rfind('/');
+// Made when it is missing. Nor is a link followed at the path's end, nor a FIFO's reader waited for.
+Result<Fd> open_log_file(const std::string& path) {
   if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
-  return LogPlace{TRY(open_log_directory(std::string_view(path).substr(0, slash))), path.substr(slash + 1)};
-}
-
-// Nor is a link followed at the path's end, nor a FIFO's reader waited for.
-Result<Fd> open_log_file(const std::string& path, int more_flags) {
-  const LogPlace place = TRY(open_log_place(path));
-  constexpr int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-  Fd file(openat(place.directory.get(), place.name.c_str(), flags | more_flags, 0640));
+  const size_t slash = path.rfind('/');
+  const Fd directory = TRY(open_log_directory(std::string_view(path).substr(0, slash)));
+  constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Fd file(openat(directory.get(), path.c_str() + slash + 1, flags, 0640));
   if (!file) return fail_errno("open the log " + path);
   struct stat info{};
   if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
@@ -111,14 +102,7 @@ class Log::Batch {
 
 Result<Log> Log::open(std::string path) {
   Log log;
-  if (auto fresh = open_log_file(path, O_CREAT | O_EXCL)) {
-    log.file_ = std::move(*fresh);
-    log.created_ = true;
-  } else if (fresh.error().error_number != EEXIST) {
-    return std::unexpected(fresh.error());
-  } else {
-    log.file_ = TRY(open_log_file(path, 0));
-  }
+  log.file_ = TRY(open_log_file(path));
   log.path_ = std::move(path);
   return log;
 }
@@ -155,14 +139,8 @@ void Log::end(Stream stream, int64_t time_ns, SharedBuffers& buffers) {
 }
 
 Status Log::reopen() {
-  file_ = TRY(open_log_file(path_, O_CREAT));
+  file_ = TRY(open_log_file(path_));
   return {};
-}
-
-void Log::discard() {
-  if (!created_) return;
-  auto place = open_log_place(path_);
-  if (place) unlinkat(place->directory.get(), place->name.c_str(), 0);
 }
 
 void Log::flush(std::string_view batch) {

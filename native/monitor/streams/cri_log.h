@@ -32,8 +32,6 @@ class Log {
   void end(Stream stream, int64_t time_ns, SharedBuffers& buffers);
   // Opens the path again; the old file gets no further byte. On failure it stays in use.
   Status reopen();
-  // Removes the file if open() created it (the container never started).
-  void discard();
 
  private:
   class Batch;
@@ -42,7 +40,6 @@ class Log {
 
   std::string path_;
   Fd file_;
-  bool created_ = false;
   uint64_t dropped_bytes_ = 0;   // that no warning has counted yet
   bool warned_ = false;          // of a disk that refuses
   int64_t next_warning_ns_ = 0;  // a nearly full disk takes every other batch: one warning a minute will do

@@ -72,12 +72,12 @@ describe.each(["/usr/sbin/runc", "/usr/bin/crun"].filter(existsSync))("%s", (bin
     });
   });
 
-  test("a command that does not exist fails the start and leaves nothing", async () => {
+  test("a command that does not exist fails the start and leaves nothing but an empty log", async () => {
     await withPod({}, async (pod) => {
       const options = { handler: handler(pod, binary), args: ["/bin/nothing"] };
       const failure = await pod.run("a", options).catch((error: unknown) => error);
       expect(failure).toMatchObject({ kind: "not_executable" });
-      expect(existsSync(pod.logPath("a"))).toBe(false);
+      expect(pod.logLines("a")).toEqual([]);
       expect(await pod.ask("state")).toEqual({ containers: [] });
       expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(join(pod.directory, "containers"));
       expect(await pod.run("a", { ...options, args: ["sleep", "100000"] })).toMatchObject({ state: "running" });
