@@ -28,6 +28,29 @@ export function decodeResources(
   };
 }
 
+/**
+ * What a kubelet has set on a pod's cgroup, which is noted only. It takes the pod's overhead from what it read there,
+ * from the -1 of no limit too: below 0 is no limit, and a quota may be a small one.
+ */
+export function decodePodResources(
+  message: runtime.v1.LinuxContainerResources.$Properties | null | undefined,
+  field: string,
+): Resources | undefined {
+  const resources = decodeResources(message && { ...message, cpuQuota: null, memoryLimitInBytes: null }, field);
+  return (
+    resources && {
+      ...resources,
+      cpuQuota: limitOf(message?.cpuQuota),
+      memoryLimit: limitOf(message?.memoryLimitInBytes),
+    }
+  );
+}
+
+function limitOf(value: Parameters<typeof toBigInt>[0]): bigint {
+  const number = toBigInt(value);
+  return number < 0n ? -1n : number;
+}
+
 /** The kernel takes nothing shorter than 1 ms, neither as period nor as quota. */
 function microseconds(value: Parameters<typeof toBigInt>[0], field: string, unset: bigint): bigint {
   const number = toBigInt(value);

@@ -14,7 +14,7 @@ import {
   stringMap,
 } from "./decode-fields.ts";
 import { decodeContainerFilter, decodeSandboxFilter } from "./decode-filter.ts";
-import { decodeResources } from "./decode-resources.ts";
+import { decodePodResources, decodeResources } from "./decode-resources.ts";
 import { decodeSandboxConfig } from "./decode-sandbox.ts";
 import { type ContainerEncoder, containerEncoder } from "./encode-container.ts";
 import { encodeInfo, toLong } from "./encode-fields.ts";
@@ -103,7 +103,7 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
     async UpdatePodSandboxResources(request, call) {
       const update = {
         ...present(decodeResources(request.overhead, "overhead"), (overhead) => ({ overhead })),
-        ...present(decodeResources(request.resources, "resources"), (resources) => ({ resources })),
+        ...present(decodePodResources(request.resources, "resources"), (resources) => ({ resources })),
       };
       await pods.updateSandboxResources(sandboxId(request.podSandboxId), update, call.signal);
       return {};

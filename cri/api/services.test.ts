@@ -2,6 +2,7 @@
 
 import { status } from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
+import type { SandboxResources } from "../../pod/types.ts";
 import { runtime } from "./generated/messages.js";
 import { failure } from "./testing/client.ts";
 import { serveEdge } from "./testing/edge.ts";
@@ -270,6 +271,22 @@ test("a container comes back with every field, and its times to the nanosecond",
       { id: containerId, image: { image: "docker.io/library/busybox:1" }, createdAt: "1795223900123456789" },
     ],
   });
+});
+
+test("a pod's resources are noted as a kubelet reckons them: its overhead taken from -1, or from a small quota", async () => {
+  const noted: SandboxResources[] = [];
+  await using edge = await serveEdge({
+    ...memoryPods(),
+    updateSandboxResources: async (_id, change) => void noted.push(change),
+  });
+  const update = (resources: object) =>
+    edge.client.call("UpdatePodSandboxResources", { podSandboxId: "abc", overhead: { cpuQuota: 1000 }, resources });
+  await update({ cpuPeriod: 100_000, cpuQuota: -1001, cpuShares: 204, memoryLimitInBytes: -16_777_217 });
+  await update({ cpuPeriod: 100_000, cpuQuota: 500 });
+  expect(noted.map(({ resources }) => resources)).toMatchObject([
+    { cpuPeriod: 100_000n, cpuQuota: -1n, cpuShares: 204n, memoryLimit: -1n },
+    { cpuPeriod: 100_000n, cpuQuota: 500n },
+  ]);
 });
 
 test("statistics keep 64 bits, and what was not measured is absent", async () => {

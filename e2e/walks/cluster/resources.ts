@@ -1,7 +1,7 @@
 // What a pod may use: the cgroups of the three classes of service, and limits changed while it runs.
 
 import assert from "node:assert/strict";
-import type { V1ResourceRequirements } from "@kubernetes/client-node";
+import { NodeV1Api, type V1ResourceRequirements } from "@kubernetes/client-node";
 import { cgroupFile, containerId, idle, type Scene, shell, statusOf } from "./scene.ts";
 
 const classes: Readonly<Record<string, { readonly directory: string; readonly resources: V1ResourceRequirements }>> = {
@@ -63,6 +63,27 @@ export async function resources(scene: Scene): Promise<void> {
         assert.match(await cgroupFile(node, path, "cpu.cfs_quota_us", "cpu.max"), /^20000\b/, name);
       }
       await scene.remove("resized");
+    }),
+    check("a pod with an overhead resized in place", async () => {
+      const runtimeClassName = `${scene.namespace}-overhead`;
+      await scene.cluster.kubeConfig.makeApiClient(NodeV1Api).createRuntimeClass({
+        body: {
+          metadata: { name: runtimeClassName },
+          handler: scene.runtimeClass ?? "native",
+          overhead: { podFixed: { cpu: "10m", memory: "16Mi" } },
+        },
+      });
+      const resources = (cpu: string) => ({ requests: { cpu, memory: "32Mi" } });
+      await scene.create("heavy", {
+        runtimeClassName,
+        containers: [shell("main", idle, { resources: resources("100m") })],
+      });
+      await scene.ready("heavy");
+      await resize(scene, "heavy", { main: resources("200m") });
+      await scene.when("heavy", "resized", (found) =>
+        statusOf(found, "main")?.resources?.requests?.cpu === "200m" ? true : undefined,
+      );
+      await scene.remove("heavy");
     }),
   ]);
 }
