@@ -18,9 +18,9 @@ const talk = `
 `;
 
 /** What appears on a terminal of so many columns. */
-async function onTerminal(columns: number): Promise<string> {
-  const node = `stty cols ${columns} rows 24; exec ${process.execPath} --input-type=module --eval '${talk}'`;
-  const options = { env: { ...process.env, TERM: "xterm" }, timeout: 20_000 };
+async function onTerminal(columns: number, { words = talk, noColor = "" } = {}): Promise<string> {
+  const node = `stty cols ${columns} rows 24; exec ${process.execPath} --input-type=module --eval '${words}'`;
+  const options = { env: { ...process.env, TERM: "xterm", NO_COLOR: noColor }, timeout: 20_000 };
   const { stdout } = await promisify(execFile)(
     "script",
     ["--quiet", "--return", "--command", node, "/dev/null"],
@@ -39,9 +39,20 @@ test("elsewhere, lines alone; what others wrote does not break them", () => {
 
 test("on a terminal, what is being pulled moves, and lines stay whole above it", async () => {
   const shown = await onTerminal(80);
-  expect(shown).toContain("Pulling registry.example/a:1 (0 s)");
+  expect(shown).toContain("pulling registry.example/a:1 (0 s)");
   expect(shown).toContain("web: started\r\n");
   expect(shown).toMatch(/web: over\r\n\S*$/);
+});
+
+test("on a terminal, what is being loaded is called so", async () => {
+  const words = talk.replace('"registry.example/a:1"', '"a.tar", "loading"');
+  expect(await onTerminal(80, { words })).toContain("loading a.tar (0 s)");
+});
+
+test("on a terminal whose user wants no colours there are none", async () => {
+  const colour = "\u001b[36m";
+  expect(await onTerminal(80)).toContain(colour);
+  expect(await onTerminal(80, { noColor: "1" })).not.toContain(colour);
 });
 
 test("on a terminal without a size, lines alone", async () => {

@@ -10,7 +10,7 @@ export interface ReportStream {
 export class Report {
   readonly #stream: ReportStream;
   readonly #spinner: Ora | undefined;
-  readonly #pulls = new Map<string, { readonly began: number; progress: string }>();
+  readonly #pulls = new Map<string, { readonly verb: string; readonly began: number; progress: string }>();
   #tick: NodeJS.Timeout | undefined;
 
   private constructor(stream: ReportStream, spinner: Ora | undefined) {
@@ -22,8 +22,10 @@ export class Report {
     // A terminal that was never given a size has 0 columns, in which ora clears lines without an end.
     if (!stream.isTTY || !(stream.columns > 0) || process.env.TERM === "dumb") return new Report(stream, undefined);
     const { default: ora } = await import("ora");
+    // no-color.org
+    const color = process.env.NO_COLOR ? false : "cyan";
     // stdin stays as it is: the terminal makes Ctrl-C a signal.
-    return new Report(stream, ora({ stream, discardStdin: false, isEnabled: true }));
+    return new Report(stream, ora({ stream, discardStdin: false, isEnabled: true, color }));
   }
 
   /** Lines alone, for tests and pipes. */
@@ -38,7 +40,7 @@ export class Report {
 
   /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes: `progress` is for who knows. */
   pulling(reference: string, verb = "pulling"): Disposable & { progress(text: string): void } {
-    const pull = { began: performance.now(), progress: "" };
+    const pull = { verb, began: performance.now(), progress: "" };
     this.#pulls.set(reference, pull);
     if (this.#spinner === undefined) this.line(reference, verb);
     this.#show();
@@ -56,16 +58,16 @@ export class Report {
 
   #show(): void {
     if (this.#spinner === undefined) return;
-    const [first, ...others] = [...this.#pulls].map(
-      ([reference, { began, progress }]) =>
-        `${reference} (${progress}${Math.round((performance.now() - began) / 1000)} s)`,
+    const shown = [...this.#pulls].map(
+      ([reference, { verb, began, progress }]) =>
+        `${verb} ${reference} (${progress}${Math.round((performance.now() - began) / 1000)} s)`,
     );
     clearInterval(this.#tick);
-    if (first === undefined) {
+    if (shown.length === 0) {
       this.#spinner.stop();
       return;
     }
-    this.#spinner.start(`Pulling ${[first, ...others].join(", ")}`);
+    this.#spinner.start(shown.join(", "));
     this.#tick = setInterval(() => this.#show(), 1000);
   }
 }
