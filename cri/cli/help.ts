@@ -137,8 +137,9 @@ save   FILE becomes an OCI image layout as a tar, which podman, docker and conta
        standard output. A file has its name once it is whole. Each image goes by the name it is asked
        for by; by an id it goes without one.
 tag    NAME is one more name of the image; if another image had it, it has it no more.
-rm     REFERENCE may be a name, an id or the unique start of one. All names of the image go. One that a
-       container mounts stays; layers that a container runs on stay until it is gone.
+rm     REFERENCE may be a name, an id or the unique start of one; where one is not there nothing is
+       removed. All names of an image go. One that a container mounts stays; layers that a container
+       runs on stay until it is gone.
 
 Options:
 ${commonOptions}

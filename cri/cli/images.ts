@@ -43,17 +43,17 @@ async function pullImage(reference: string, { socket, output, signal }: ImageCom
   return output === "json" ? json({ id, reference }) : `${id} ${reference}\n`;
 }
 
-/** All of them or, at the first that is not there, those before it. */
+/** None of them when one is not there. Several may be names of one image. */
 async function removeImages(references: readonly string[], { socket, output, signal }: ImageCommand): Promise<string> {
   using daemon = connectDaemon(socket);
-  const removed: string[] = [];
+  const ids = new Set<string>();
   for (const reference of references) {
     const { image } = await daemon.imageStatus({ image: { image: reference } }, signal);
     if (!image?.id) throw criErrors.noImageOfName({ image: reference });
-    await daemon.removeImage({ image: { image: reference } }, signal);
-    removed.push(image.id);
+    ids.add(image.id);
   }
-  return output === "json" ? json(removed) : removed.map((id) => `${id}\n`).join("");
+  for (const id of ids) await daemon.removeImage({ image: { image: id } }, signal);
+  return output === "json" ? json([...ids]) : [...ids].map((id) => `${id}\n`).join("");
 }
 
 async function loadImages(file: string, { socket, output, signal }: ImageCommand): Promise<string> {

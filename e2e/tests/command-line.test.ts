@@ -115,7 +115,13 @@ test("images are listed, pulled and removed by name", async () => {
     code: 1,
     stderr: "keelson: There is no image localhost/none:1. List those that there are with keelson image ls.\n",
   });
-  expect(await run("image", "rm", node.image)).toMatchObject({ code: 0, stdout: `${image.id}\n` });
+  expect(await run("image", "rm", node.image, "localhost/none:1")).toMatchObject({ code: 1, stdout: "" });
+  expect((await run("image", "ls")).stdout, "nothing is removed when one is missing").toContain(node.image);
+  await run("image", "tag", node.image, "localhost/test/other:1");
+  expect(await run("image", "rm", node.image, "localhost/test/other:1")).toMatchObject({
+    code: 0,
+    stdout: `${image.id}\n`,
+  });
   expect((await run("image", "ls")).stdout).toBe("IMAGE  ID  SIZE\n");
 });
 
