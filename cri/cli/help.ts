@@ -125,7 +125,7 @@ Exit status:
 Usage:
 ${imageVerbs.map(({ name, operands }) => `  keelson image ${name} [options] ${operands}`.trimEnd()).join("\n")}
 
-ls     One line for each image: its first name, the start of its id, the bytes of its layers unpacked.
+ls     One line for each image: its first name, the start of its id, the bytes that a pull of it fetches.
 pull   Fetches REFERENCE (a name with a tag or a digest) without credentials, as hosts.toml says. What
        comes is checked, unpacked and on disk before this returns. A pull that breaks off goes on where
        it was when it is asked for again within ten minutes.
