@@ -120,7 +120,8 @@ export interface Host {
   openInside(directory: string, name: string): Promise<number | null>;
   /**
    * Measures a tree (or one file) without following links or entering other mounts, at any depth.
-   * Rejects with InvalidArgument past `maxInodes` (default 10 million), with NotFound when nothing is there.
+   * Counts no further than `maxInodes` (default 10 million), and not what cannot be read. Rejects with NotFound when
+   * nothing is there.
    */
   diskUsage(path: string, maxInodes?: bigint): Promise<DiskUsage>;
   /**

@@ -28,19 +28,24 @@ struct Level {
   std::optional<off_t> rest;         // where the listing goes on once these are walked
 };
 
+// Errors that say nothing of what was looked at.
+bool is_shortage(int error) { return error == ENOMEM || error == EMFILE || error == ENFILE; }
+
 Fd open_directory(int parent, const char* name) {
   return open_resolved(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
+}
+
+bool is_at(const Fd& directory, const Level& level) {
+  struct stat info {};
+  return ::fstat(directory.get(), &info) == 0 && info.st_dev == level.device && info.st_ino == level.inode;
 }
 
 // Up one level, and sure that it is the directory the walk came down from.
 Result<Fd> open_parent(int directory, const Level& expected) {
   Fd parent(::openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct stat info {};
-  if (!parent || ::fstat(parent.get(), &info) != 0) return fail_errno("go back to " + expected.name);
-  if (info.st_dev != expected.device || info.st_ino != expected.inode) {
-    return fail(Kind::state, "go back to " + expected.name, "somebody moves directories in the tree meanwhile");
-  }
-  return parent;
+  if (!parent) return fail_errno("go back to " + expected.name);
+  if (is_at(parent, expected)) return parent;
+  return fail(Kind::state, "go back to " + expected.name, "somebody moves directories in the tree meanwhile");
 }
 
 // Visits everything below an open directory, children before their directory is left.
@@ -49,6 +54,7 @@ class Walk {
   explicit Walk(TreeVisitor& visitor) : visitor_(visitor) {}
 
   Status run(Fd root) {
+    if (visitor_.is_lenient()) root_ = Fd(::dup(root.get()));
     current_ = std::move(root);
     TRY(enter("the root of the tree"));
     for (;;) {
@@ -106,19 +112,39 @@ class Walk {
     Fd child = open_directory(current_.get(), name.c_str());
     if (!child && errno == ENOENT) return {};
     if (!child && errno == EXDEV) return visitor_.mount_point(name.c_str());
+    if (!child && visitor_.is_lenient() && !is_shortage(errno)) return {};
     if (!child) return fail_errno("open directory " + name);
     current_ = std::move(child);
     return enter(name.c_str());
   }
 
   Status leave() {
-    current_ = TRY(open_parent(current_.get(), levels_[levels_.size() - 2]));
+    Result<Fd> parent = open_parent(current_.get(), levels_[levels_.size() - 2]);
+    if (!parent && visitor_.is_lenient()) return find_back();
+    current_ = TRY(std::move(parent));
     TRY(visitor_.leave(current_.get(), levels_.back().name.c_str()));
     levels_.pop_back();
     return {};
   }
 
+  // Down from the root again, as far as all is where it was. What has been moved away is left as it is.
+  Status find_back() {
+    current_ = open_directory(root_.get(), ".");
+    if (!current_) return fail_errno("open the root of the tree again");
+    size_t found = 1;
+    for (; found + 1 < levels_.size(); ++found) {
+      Fd below = open_directory(current_.get(), levels_[found].name.c_str());
+      if (!below || !is_at(below, levels_[found])) break;
+      current_ = std::move(below);
+    }
+    for (; levels_.size() > found; levels_.pop_back()) {
+      for (const std::string& name : levels_.back().pending) pending_bytes_ -= weight(name);
+    }
+    return {};
+  }
+
   TreeVisitor& visitor_;
+  Fd root_;  // of a lenient walk
   Fd current_;
   std::vector<Level> levels_;
   size_t pending_bytes_ = 0;
@@ -130,31 +156,35 @@ class Measure final : public TreeVisitor {
 
   Status count(const struct stat& info) {
     if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !linked_.insert(info.st_ino).second) return {};
+    is_full_ = use_.inodes == max_inodes_;
+    if (is_full_) return fail(Kind::invalid, "measure it", "there are more inodes than are counted");
     use_.bytes += static_cast<uint64_t>(info.st_blocks) * 512;
-    if (++use_.inodes > max_inodes_) {
-      return fail(Kind::invalid, "measure it", "there are more than " + std::to_string(max_inodes_) + " inodes");
-    }
+    ++use_.inodes;
     return {};
   }
 
   Result<bool> entry(int parent, const char* name, unsigned char) override {
     struct stat info {};
     if (::fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-      if (errno == ENOENT) return false;
-      return fail_errno(std::string("stat ") + name);
+      if (is_shortage(errno)) return fail_errno(std::string("stat ") + name);
+      return false;
     }
     if (info.st_dev != device_) return false;
     TRY(count(info));
     return S_ISDIR(info.st_mode);
   }
 
+  bool is_lenient() const override { return true; }
+
   void stay_on(dev_t device) { device_ = device; }
   const TreeUse& use() const { return use_; }
+  bool is_full() const { return is_full_; }
 
  private:
   uint64_t max_inodes_;
   dev_t device_ = 0;
   TreeUse use_;
+  bool is_full_ = false;
   std::unordered_set<ino_t> linked_;
 };
 
@@ -218,7 +248,9 @@ Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   measure.stay_on(info.st_dev);
   TRY(measure.count(info));
   if (!S_ISDIR(info.st_mode)) return measure.use();
-  TRY(walk_tree(root.get(), measure));
+  if (Status walked = walk_tree(root.get(), measure); !walked && !measure.is_full()) {
+    return std::unexpected(std::move(walked.error()));
+  }
   return measure.use();
 }
 

@@ -30,6 +30,8 @@ class TreeVisitor {
   virtual Status leave(int, const char*) { return {}; }
   // Whether what has been visited is gone.
   virtual bool removes() const { return false; }
+  // Whether directories that cannot be opened, or are moved away meanwhile, are passed over.
+  virtual bool is_lenient() const { return false; }
 };
 
 // Visits all that is below a directory, children before their directory is left.
@@ -40,7 +42,8 @@ struct TreeUse {
   uint64_t inodes = 0;  // the root included
 };
 
-// Mount points below `path` are left out. Kind::invalid past `max_inodes`.
+// Mount points below `path` are left out, and so is what cannot be read; moved directories may count twice. Counts no
+// further than `max_inodes`.
 Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes);
 
 // Removes what is there, whatever it is; nothing there is fine. Stops at the first thing that the
