@@ -50,7 +50,7 @@ export interface SnapshotsOptions {
   readonly now: () => number;
   /** Removes what is half-made, or sees to it later. */
   readonly clear: (place: string) => Promise<void>;
-  /** Told what could not be read at start. */
+  /** Told what cannot be read. */
   readonly onProblem: (sentence: string) => void;
 }
 
@@ -58,29 +58,32 @@ export class Snapshots {
   readonly #layout: Layout;
   readonly #host: Host;
   readonly #now: () => number;
+  readonly #onProblem: (sentence: string) => void;
   readonly #needs: Map<string, Needs>;
   /** Layers that a snapshot whose record could not be read may stand on. */
   readonly #held: readonly Digest[];
   readonly #measured = new Map<string, FileSystemUse>();
+  /** Those that could not be measured, which was said. */
+  readonly #unmeasurable = new Set<string>();
   readonly #measuring = new SingleFlight<FileSystemUse>("abort");
   readonly #slots = new Slots(parallelMeasurements);
 
   private constructor(
-    layout: Layout,
-    host: Host,
-    now: () => number,
+    { layout, host, now, onProblem }: SnapshotsOptions,
     needs: Map<string, Needs>,
     held: readonly Digest[],
   ) {
     this.#layout = layout;
     this.#host = host;
     this.#now = now;
+    this.#onProblem = onProblem;
     this.#needs = needs;
     this.#held = held;
   }
 
   /** Reads what is there; a half-made snapshot is taken down. */
-  static async open({ layout, host, now, clear, onProblem }: SnapshotsOptions): Promise<Snapshots> {
+  static async open(options: SnapshotsOptions): Promise<Snapshots> {
+    const { layout, clear, onProblem } = options;
     const all = new Map<string, Needs>();
     let isOneUnread = false;
     const ids = await readdir(layout.containers);
@@ -100,7 +103,7 @@ export class Snapshots {
       }
     }
     const layers = isOneUnread ? await readdir(layout.layers) : [];
-    return new Snapshots(layout, host, now, all, layers.map((name) => `sha256:${name}`).filter(isDigest));
+    return new Snapshots(options, all, layers.map((name) => `sha256:${name}`).filter(isDigest));
   }
 
   ids(): readonly string[] {
@@ -141,30 +144,33 @@ export class Snapshots {
     await rename(this.#layout.container(containerId), trash).catch(ignoreMissing);
     this.#needs.delete(containerId);
     this.#measured.delete(containerId);
+    this.#unmeasurable.delete(containerId);
     await this.#host.removeTree(trash);
   }
 
-  /** At most `freshMs` old. Throws NotFound. */
+  /** At most `freshMs` old; of one that cannot be measured what it was last. Throws NotFound. */
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
     if (!this.#needs.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
-    return this.#measuring.join(containerId, new AbortController().signal, (signal) =>
-      this.#slots.run(() => this.#measure(containerId), signal),
-    );
+    try {
+      return await this.#measuring.join(containerId, new AbortController().signal, (signal) =>
+        this.#slots.run(() => this.#measure(containerId), signal),
+      );
+    } catch (error) {
+      if (isNotThere(error)) throw error;
+      this.#sayUnmeasurable(containerId, error);
+      if (known === undefined) throw error;
+      return known;
+    }
   }
 
-  /** All of them together. */
+  /**
+   * All of them together. One that is just being made or removed uses nothing yet, or nothing any more; one that could
+   * never be measured is passed over, for without an answer a kubelet relieves its node of nothing.
+   */
   async totalUse(): Promise<FileSystemUse> {
-    const uses = await Promise.all(
-      this.ids().map((id) =>
-        this.use(id).catch((error: unknown) => {
-          // It is just being made or removed: it uses nothing yet, or nothing any more.
-          if (error instanceof KeelsonError && error.code === "NotFound") return undefined;
-          throw error;
-        }),
-      ),
-    );
+    const uses = await Promise.all(this.ids().map((id) => this.use(id).catch(() => undefined)));
     let usedBytes = 0n;
     let inodesUsed = 0n;
     for (const use of uses) {
@@ -200,7 +206,17 @@ export class Snapshots {
     const usage = await this.#host.diskUsage(path.join(this.#layout.container(containerId), "upper"));
     const use = this.#stamped(usage.bytes, usage.inodes);
     if (this.#needs.has(containerId)) this.#measured.set(containerId, use);
+    this.#unmeasurable.delete(containerId);
     return use;
+  }
+
+  #sayUnmeasurable(containerId: string, error: unknown): void {
+    if (this.#unmeasurable.has(containerId)) return;
+    this.#unmeasurable.add(containerId);
+    this.#onProblem(
+      `The writable layer ${this.#layout.container(containerId)} could not be measured, so its use of the disk is told ` +
+        `as it was last. ${messageOf(error)}`,
+    );
   }
 
   #stamped(usedBytes: bigint, inodesUsed: bigint): FileSystemUse {
@@ -231,6 +247,10 @@ function parseRecord(file: FileRead | undefined): Needs | undefined {
     if (error instanceof MalformedJson) return undefined;
     throw error;
   }
+}
+
+function isNotThere(error: unknown): boolean {
+  return error instanceof KeelsonError && error.code === "NotFound";
 }
 
 function isMissing(error: unknown): boolean {

@@ -268,6 +268,29 @@ describe("with a registry", () => {
     expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
   });
 
+  test("use of writable layers is told where one cannot be measured, with what it was last; that is said once", async () => {
+    let now = 0;
+    const other = await openTestStore({ now: () => now });
+    const image = tiny("damaged");
+    await pushImage(registry, "damaged", image, "latest");
+    const pulled = await other.store.pull(`${registry.address}/damaged`, undefined, never);
+    const [damaged, whole] = [
+      await other.store.prepareSnapshot("ab01", pulled.id),
+      await other.store.prepareSnapshot("ab02", pulled.id),
+    ];
+    for (const { upper } of [damaged, whole]) await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
+    const before = await other.store.fileSystemUse();
+    // As unreadable as on a damaged file system.
+    await rm(path.dirname(damaged.upper), { recursive: true });
+    await writeFile(path.dirname(damaged.upper), "");
+    for (now of [20_000, 40_000]) {
+      expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.containers.usedBytes);
+      expect((await other.store.snapshotUse("ab01")).timestamp).toBe(0n);
+    }
+    expect(other.problems).toEqual([expect.stringContaining(path.dirname(damaged.upper))]);
+    await other.dispose();
+  });
+
   test("everything is there again after a restart; what is damaged or half-made is taken down and said", async () => {
     const [whole, broken] = [tiny("whole"), tiny("broken")];
     await pushImage(registry, "whole", whole, "latest");
