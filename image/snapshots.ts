@@ -6,6 +6,7 @@ import {
   changeFiles,
   type FileRead,
   type Host,
+  isDoneWithin,
   isErrno,
   KeelsonError,
   MalformedJson,
@@ -25,6 +26,8 @@ const recordName = "snapshot.json";
 const idPattern = /^[0-9a-f]{1,64}$/;
 /** Milliseconds for which a measured size is given again. */
 const freshMs = 10_000;
+/** How long a measurement is waited for where there is an earlier one: a layer may have millions of files. */
+const patienceMs = 500;
 const parallelMeasurements = 2;
 
 export interface SnapshotPlan {
@@ -148,15 +151,16 @@ export class Snapshots {
     await this.#host.removeTree(trash);
   }
 
-  /** At most `freshMs` old; of one that cannot be measured what it was last. Throws NotFound. */
+  /** At most `freshMs` old; of one that cannot be measured, or takes long, what it was last. Throws NotFound. */
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
     if (!this.#needs.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
+    const measuring = this.#measuring.join(containerId, new AbortController().signal, (signal) =>
+      this.#slots.run(() => this.#measure(containerId), signal),
+    );
     try {
-      return await this.#measuring.join(containerId, new AbortController().signal, (signal) =>
-        this.#slots.run(() => this.#measure(containerId), signal),
-      );
+      return known === undefined || (await isDoneWithin(measuring, patienceMs)) ? await measuring : known;
     } catch (error) {
       if (isNotThere(error)) throw error;
       this.#sayUnmeasurable(containerId, error);

@@ -6,7 +6,7 @@ import { access, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, wr
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { loadHost } from "../native/index.ts";
+import { type Host, loadHost } from "../native/index.ts";
 import {
   type BuiltImage,
   busyboxLayer,
@@ -266,6 +266,34 @@ describe("with a registry", () => {
     const { usedBytes } = await it.store.snapshotUse("ab02");
     await rm(gone.upper, { recursive: true });
     expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
+  });
+
+  test("use of writable layers is told as it was while one is measured that takes long", async () => {
+    let now = 0;
+    let hold: Promise<void> | undefined;
+    const host = loadHost();
+    const slow: Host = {
+      ...host,
+      async diskUsage(file) {
+        await hold;
+        return await host.diskUsage(file);
+      },
+    };
+    const other = await openTestStore({ now: () => now, host: slow });
+    const image = tiny("slow");
+    await pushImage(registry, "slow", image, "latest");
+    const pulled = await other.store.pull(`${registry.address}/slow`, undefined, never);
+    const { upper } = await other.store.prepareSnapshot("ab01", pulled.id);
+    const before = await other.store.snapshotUse("ab01");
+    await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
+    now = 20_000;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    hold = promise;
+    expect(await other.store.snapshotUse("ab01")).toEqual(before);
+    expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.usedBytes);
+    resolve();
+    expect((await other.store.snapshotUse("ab01")).usedBytes).toBeGreaterThanOrEqual(100_000n);
+    await other.dispose();
   });
 
   test("use of writable layers is told where one cannot be measured, with what it was last; that is said once", async () => {
