@@ -84,8 +84,8 @@ function measured(figures: CgroupStats | undefined): Partial<ContainerStats> {
 }
 
 /**
- * A pod's interfaces as one of its own processes has them in /proc; undefined for a pod on the host's
- * network and for one without a running container.
+ * A pod's interfaces as one of its own processes has them in /proc, which takes all pods one batch, or where none runs as
+ * its namespace has them; undefined for a pod on the host's network.
  */
 async function interfacesOf(
   env: Environment,
@@ -95,7 +95,14 @@ async function interfacesOf(
     sandbox.ownNetwork ? `/proc/${runningPid(sandbox) ?? 0}/net/dev` : "/proc/0/net/dev",
   );
   const contents = await env.host.readFiles(paths, netDevLimit);
-  return contents.map((content) => (content === null ? undefined : parseInterfaces(content.toString("latin1"))));
+  return await Promise.all(
+    sandboxes.map(async ({ ready, ownNetwork, netnsPath }, index) => {
+      const content = contents[index]?.toString("latin1");
+      if (content !== undefined) return parseInterfaces(content);
+      if (!ready || !ownNetwork) return undefined;
+      return await env.host.readInterfaces(netnsPath).then(parseInterfaces, () => undefined);
+    }),
+  );
 }
 
 function runningPid(sandbox: Sandbox): number | undefined {

@@ -183,3 +183,11 @@ test("a pod's stats: eth0 is the default interface, and loopback is the other on
   expect(defaultInterface?.name).toBe("eth0");
   expect(interfaces?.map(({ name }) => name)).toEqual(["lo"]);
 });
+
+test("a pod's network has its counters while none of its containers runs", async () => {
+  await node.client.stopContainer({ containerId });
+  const { stats } = await node.client.listPodSandboxStats({ filter: { id: podSandboxId } });
+  const { defaultInterface } = stats[0]?.linux?.network ?? {};
+  expect(defaultInterface?.name).toBe("eth0");
+  expect(Number(defaultInterface?.txBytes?.value)).toBeGreaterThan(0);
+});

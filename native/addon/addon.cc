@@ -79,6 +79,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("adoptListener", method<size>(env, adopt_listener, to_text));
   exports.Set("pinNamespace", method<path, path>(env, pin_namespace));
   exports.Set("hasInterface", method<path, text>(env, has_interface, to_boolean));
+  exports.Set("readInterfaces", method<path>(env, read_interfaces, to_text));
   exports.Set("changeFiles", method<&Arguments::file_steps>(env, change_files));
   exports.Set("startProgram", method<path, words, words, path, words, text>(env, start, to_started_program));
   exports.Set("endedChild", method_at_once(env, ended_child, to_number));

@@ -1,4 +1,4 @@
-// Sources: setns(2), if_nametoindex(3), ioctl_nsfs(2), mount_namespaces(7).
+// Sources: setns(2), if_nametoindex(3), ioctl_nsfs(2), mount_namespaces(7), proc_pid_net(5).
 #include "addon/network.h"
 
 #include <fcntl.h>
@@ -9,7 +9,10 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
+#include <functional>
+
 #include "common/fd.h"
+#include "common/file.h"
 
 namespace keelson {
 
@@ -32,21 +35,37 @@ Result<bool> is_there(const std::string& interface) {
   return fail_errno("look for " + interface);
 }
 
+template <class Answer>
 struct Look {
   int space;
-  const std::string& interface;
-  Result<bool> found;
+  std::function<Result<Answer>()> what;
+  Result<Answer> answer;
 };
 
+template <class Answer>
 void* look(void* argument) {
-  auto* task = static_cast<Look*>(argument);
+  auto* task = static_cast<Look<Answer>*>(argument);
   if (::setns(task->space, CLONE_NEWNET) != 0) {
-    task->found = fail_errno("enter it");
+    task->answer = fail_errno("enter it");
   } else {
-    task->found = is_there(task->interface);
+    task->answer = task->what();
   }
   return nullptr;
 }
+
+// What is seen in the network namespace at `space`.
+template <class Answer>
+Result<Answer> seen_in(const std::string& space, std::function<Result<Answer>()> what) {
+  Fd opened = TRY(open_network_namespace(space));
+  // A thread that enters a namespace keeps it: this one ends with the look, the pool's stay in the host's.
+  Look<Answer> task{opened.get(), std::move(what), {}};
+  pthread_t thread = {};
+  if (int error = ::pthread_create(&thread, nullptr, look<Answer>, &task)) return fail_errno("start a thread", error);
+  ::pthread_join(thread, nullptr);
+  return std::move(task.answer);
+}
+
+constexpr size_t max_interfaces_file = 64 << 10;
 
 }  // namespace
 
@@ -60,13 +79,11 @@ Status pin_namespace(const std::string& space, const std::string& pin) {
 }
 
 Result<bool> has_interface(const std::string& space, const std::string& interface) {
-  Fd opened = TRY(open_network_namespace(space));
-  // A thread that enters a namespace keeps it: this one ends with the look, the pool's stay in the host's.
-  Look task{opened.get(), interface, {}};
-  pthread_t thread = {};
-  if (int error = ::pthread_create(&thread, nullptr, look, &task)) return fail_errno("start a thread", error);
-  ::pthread_join(thread, nullptr);
-  return std::move(task.found);
+  return seen_in<bool>(space, [&] { return is_there(interface); });
+}
+
+Result<std::string> read_interfaces(const std::string& space) {
+  return seen_in<std::string>(space, [] { return read_file("/proc/thread-self/net/dev", max_interfaces_file); });
 }
 
 }  // namespace keelson

@@ -210,10 +210,12 @@ describe("network namespaces", () => {
     }
     expect(await host.hasInterface(pin, "kh-other")).toBe(true);
     expect(await host.hasInterface(pin, "eth1")).toBe(false);
+    expect(await host.readInterfaces(pin)).toMatch(/^ *kh-other: +0 +0/m);
     // The thread that looked stays nowhere: the pool's see the host's interfaces still.
     expect(await host.hasInterface("/proc/self/ns/net", "kh-other")).toBe(false);
     await host.unmount(pin);
     await expect(host.hasInterface(pin, "kh-other")).rejects.toMatchObject({ code: "NotFound" });
+    await expect(host.readInterfaces(pin)).rejects.toMatchObject({ code: "NotFound" });
     await expect(host.pinNamespace(pin, join(base, "other"))).rejects.toMatchObject({ code: "NotFound" });
   });
 });

@@ -192,6 +192,8 @@ export interface Host {
   presentPath(path: string): Promise<string>;
   /** Whether a network namespace has an interface of that name. Rejects with NotFound when the namespace is not there. */
   hasInterface(namespace: string, interfaceName: string): Promise<boolean>;
+  /** proc(5) net/dev of a network namespace, at most 64 KiB. Rejects with NotFound when the namespace is not there. */
+  readInterfaces(namespace: string): Promise<string>;
   /**
    * Takes these steps one after another in one task of the thread pool. Rejects at the first that fails; what was made
    * before it stays. For native/files/change-files.ts, whose errors are Node's.
@@ -270,6 +272,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     adoptListener: (descriptor) => withHostError(() => addon.adoptListener(descriptor)),
     pinNamespace: (namespace, pin) => withHostError(() => addon.pinNamespace(namespace, pin)),
     hasInterface: (namespace, interfaceName) => withHostError(() => addon.hasInterface(namespace, interfaceName)),
+    readInterfaces: (namespace) => withHostError(() => addon.readInterfaces(namespace)),
     changeFiles: (steps) => withHostError(() => addon.changeFiles(steps)),
     startProgram: (...start) => withHostError(() => addon.startProgram(...start)),
     endedChild: () => addon.endedChild(),
@@ -319,6 +322,7 @@ const methods = [
   "adoptListener",
   "pinNamespace",
   "hasInterface",
+  "readInterfaces",
   "changeFiles",
   "startProgram",
   "endedChild",

@@ -49,6 +49,7 @@ export function scriptedHost(script: Script): Host {
     adoptListener: unscripted("adoptListener"),
     pinNamespace: unscripted("pinNamespace"),
     hasInterface: unscripted("hasInterface"),
+    readInterfaces: unscripted("readInterfaces"),
     exitNow: () => {
       throw new Error("no script ends the process");
     },
