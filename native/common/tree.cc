@@ -54,7 +54,10 @@ class Walk {
   explicit Walk(TreeVisitor& visitor) : visitor_(visitor) {}
 
   Status run(Fd root) {
-    if (visitor_.is_lenient()) root_ = Fd(::dup(root.get()));
+    if (visitor_.is_lenient()) {
+      root_ = Fd(::fcntl(root.get(), F_DUPFD_CLOEXEC, 0));
+      if (!root_) return fail_errno("hold the root of the tree");
+    }
     current_ = std::move(root);
     TRY(enter("the root of the tree"));
     for (;;) {
