@@ -27,7 +27,8 @@ export function streamingCalls({ pods, streaming }: StreamingParts) {
       const view = pods.streamable(id);
       if (streams.tty !== view.config.tty)
         throw invalid("tty", String(streams.tty), `${view.config.tty}, as the container has it`);
-      return { url: streaming.url({ kind: "attach", id: view.id, streams }) };
+      const { stdin, stdinOnce } = view.config;
+      return { url: streaming.url({ kind: "attach", id: view.id, streams, inputStays: stdin && !stdinOnce }) };
     },
 
     async PortForward(request) {

@@ -6,9 +6,10 @@
 import { once } from "node:events";
 import type { IncomingMessage, Server } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
-import { beginWork, isDoneWithin, type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
+import { beginWork, isDoneWithin, type Log, logAcceptErrors, messageOf, type Session } from "../../native/index.ts";
 import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
+import { attached } from "./attached.ts";
 import { Connections, closeMs } from "./connections.ts";
 import { LargeMessages } from "./large-messages.ts";
 import type { Streams } from "./remote-command.ts";
@@ -38,7 +39,8 @@ const keepAliveMs = 30_000;
 /** What a streaming URL leads to. */
 export type StreamTarget =
   | { readonly kind: "exec"; readonly id: ContainerId; readonly command: readonly string[]; readonly streams: Streams }
-  | { readonly kind: "attach"; readonly id: ContainerId; readonly streams: Streams }
+  /** `inputStays`: the container's input stays open when that of a client has ended. */
+  | { readonly kind: "attach"; readonly id: ContainerId; readonly streams: Streams; readonly inputStays: boolean }
   | { readonly kind: "portforward"; readonly id: SandboxId; readonly ports: readonly number[] };
 
 export interface StreamingServer {
@@ -219,15 +221,14 @@ async function serveWebSocket(
   return undefined;
 }
 
-function startSession(
+async function startSession(
   pods: StreamingOptions["pods"],
   target: Exclude<StreamTarget, { kind: "portforward" }>,
   ending: AbortSignal,
-) {
+): Promise<Session> {
   const { stdin, tty } = target.streams;
-  return target.kind === "exec"
-    ? pods.exec(target.id, { command: target.command, tty, stdin }, ending)
-    : pods.attach(target.id, stdin, ending);
+  if (target.kind === "exec") return await pods.exec(target.id, { command: target.command, tty, stdin }, ending);
+  return attached(await pods.attach(target.id, stdin, ending), stdin && target.inputStays);
 }
 
 function refusalText({ code, sentence, headers = [] }: Refusal): string {

@@ -3,10 +3,10 @@
 
 import type { IncomingMessage } from "node:http";
 import { type Duplex, Readable, Writable } from "node:stream";
-import { finished, pipeline } from "node:stream/promises";
-import { setTimeout as delay } from "node:timers/promises";
+import { pipeline } from "node:stream/promises";
 import { createWebSocketStream, type ServerOptions, type WebSocket, WebSocketServer } from "ws";
-import { isDoneWithin, type Session } from "../../native/index.ts";
+import type { Session } from "../../native/index.ts";
+import { detach } from "./attached.ts";
 import { closeMs } from "./connections.ts";
 import { type LargeMessages, maxMessageBytes, usualMessageBytes } from "./large-messages.ts";
 import { forwardFailure } from "./port-forward.ts";
@@ -18,10 +18,6 @@ const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const
 const closeMark = 255;
 /** What a connection is closed with on which no close frame came (RFC 6455, 7.1.5). */
 const closedWithoutWord = 1006;
-/** How long an attached client that has closed may take to give the container its last input, milliseconds. */
-const restMs = 10_000;
-/** And what has left here already, some hundred KiB. */
-const onItsWayMs = 1_000;
 const maxPiece = 32 << 10;
 /** How long one port's slow reader may stall the others, milliseconds. */
 const stallMs = 30_000;
@@ -143,13 +139,6 @@ export async function serveWebSocketSession(
   };
   await serveSession(begin, client, ending);
   await closeWebSocket(socket);
-}
-
-/** Once the container has the input, if it takes it: what lies between here and there a hang-up drops. */
-async function detach(session: Session): Promise<void> {
-  await isDoneWithin(finished(session.stdin, { readable: false }), restMs).catch(() => undefined);
-  await delay(onItsWayMs);
-  session.cancel();
 }
 
 /** Ports as channel pairs: 2i carries bytes, 2i+1 errors; each begins with its port, two bytes little-endian. */

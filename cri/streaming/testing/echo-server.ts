@@ -60,7 +60,7 @@ export async function startEchoServer(): Promise<EchoServer> {
   return {
     port: Number(new URL(server.url({ kind: "portforward", id: sandbox, ports: [] })).port),
     exec: (streams = {}) => path({ kind: "exec", id, command: ["echo"], streams: { ...all, ...streams } }),
-    attach: () => path({ kind: "attach", id, streams: all }),
+    attach: () => path({ kind: "attach", id, streams: all, inputStays: false }),
     forward: (ports) => path({ kind: "portforward", id: sandbox, ports }),
     ...traces,
     [Symbol.asyncDispose]: () => server.close(),

@@ -41,6 +41,7 @@ async function walk(binary: string): Promise<void> {
     await commands(transport, exec);
     const big = await largeStreams(transport, exec, node);
     await attach(transport, crictl, node, plain);
+    await attachToEnd(transport, crictl, (name, script, input) => node.runContainer(pod, sandbox, name, script, input));
     await forward(steps, crictl, transport, sandbox, big);
     await unreadClient(transport, crictl, node, plain);
   }
@@ -114,6 +115,29 @@ async function attach(transport: Transport, crictl: Crictl, node: TestNode, id: 
     }
     const { status } = await node.client.containerStatus({ containerId: id });
     assert.equal(status?.state, 1);
+  });
+}
+
+async function attachToEnd(
+  transport: Transport,
+  crictl: Crictl,
+  runContainer: (name: string, script: string, input: { readonly stdin: boolean }) => Promise<string>,
+): Promise<void> {
+  const typed = [Buffer.from("typed\n")];
+  const attached = (id: string) => crictl.run(["attach", "-i", "--transport", transport, id], typed);
+  await step(`${transport}: attaching has not failed when the container fails`, async () => {
+    const id = await runContainer(`fails-${transport}`, "read x; echo got $x; exit 3", { stdin: true });
+    const { status, stdout, stderr } = await attached(id);
+    assert.equal(stdout.toString(), "got typed\n");
+    assert.equal(status, 0, stderr);
+  });
+  await step(`${transport}: an attach ends with the client's input, where the container's goes on`, async () => {
+    const id = await runContainer(`reads-${transport}`, "while read x; do echo got $x; done", { stdin: true });
+    for (let round = 0; round < 2; round += 1) {
+      const { status, stdout, milliseconds } = await attached(id);
+      assert.deepEqual([status, stdout.toString()], [0, "got typed\n"]);
+      assert.ok(milliseconds < 5_000, `${milliseconds} ms`);
+    }
   });
 }
 
