@@ -236,10 +236,14 @@ bool Container::has_ended() const {
   return phase_ != Phase::running || (::readlink(program.c_str(), &path, 1) < 0 && errno == ENOENT);
 }
 
-Status Container::attach(const std::shared_ptr<Connection>& client) {
+Status Container::attach(const std::shared_ptr<Connection>& client, bool with_input) {
   TRY(must_run("attach"));
-  streams_->attached().add(client);
+  streams_->attached().add(client, with_input && input() != nullptr);
   return {};
+}
+
+void Container::resume_output() {
+  if (streams_) streams_->resume_output();
 }
 
 Status Container::resize(uint16_t columns, uint16_t rows) {

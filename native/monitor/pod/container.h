@@ -71,7 +71,8 @@ class Container : public std::enable_shared_from_this<Container> {
   void stop(int signal, std::chrono::milliseconds limit, Waiter done);
   void kill(int signal, DoneStatus done);
   std::weak_ptr<Attempt> exec(const CommandSpec& command, Stdio stdio, Done<Started> done);
-  Status attach(const std::shared_ptr<Connection>& client);
+  Status attach(const std::shared_ptr<Connection>& client, bool with_input);
+  void resume_output();
   Status resize(uint16_t columns, uint16_t rows);
   Status reopen_log();
   Status update(const Json& resources);

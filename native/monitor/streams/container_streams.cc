@@ -15,6 +15,10 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto end_limit = 1s;
+// For so long the output waits for a client that reads nothing.
+constexpr auto patience = 30s;
+// Two full pipes, each as large as a process may make it without privileges (pipe-max-size).
+constexpr size_t max_last_output = 2 << 20;
 // A pipe is emptied by a few reads; who fills it meanwhile is not the init and must not keep the loop here.
 constexpr int max_reads_after_exit = 64;
 constexpr Stream both[] = {Stream::out, Stream::err};
@@ -63,8 +67,14 @@ Status ContainerStreams::reopen_log() {
 bool ContainerStreams::read_some(Stream stream) {
   Source& source = sources_[static_cast<size_t>(stream)];
   if (!source.fd) return false;
+  if (!ending_ && attached_.hold_up_output()) {
+    hold_up_output();
+    return false;
+  }
   char* buffer = loop_.buffers().for_reading();
-  ssize_t count = read(source.fd.get(), buffer, SharedBuffers::read_size);
+  // Who is waited for gets no more than it has room for.
+  const size_t wanted = attached_.any_types() ? max_bytes_payload : SharedBuffers::read_size;
+  ssize_t count = read(source.fd.get(), buffer, wanted);
   if (count < 0 && errno == EINTR) return true;
   if (count < 0 && errno == EAGAIN) return false;
   if (count <= 0) {  // a terminal's master says EIO while no slave is open
@@ -74,12 +84,38 @@ bool ContainerStreams::read_some(Stream stream) {
   }
   std::string_view bytes(buffer, static_cast<size_t>(count));
   if (log_) log_->write(stream, bytes, now_ns(), loop_.buffers());
-  attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes);
+  attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes, ending_);
   return true;
+}
+
+void ContainerStreams::hold_up_output() {
+  if (held_up_) return;
+  held_up_ = true;
+  want_output(0);
+  patience_ = loop_.after(patience, [this] {
+    attached_.detach_those();
+    resume_output();
+  });
+}
+
+void ContainerStreams::resume_output() {
+  if (!held_up_ || attached_.hold_up_output()) return;
+  held_up_ = false;
+  patience_.cancel();
+  want_output(EPOLLIN);
+}
+
+void ContainerStreams::want_output(uint32_t events) {
+  for (Source& source : sources_) {
+    if (source.fd) source.watch.want(events);
+  }
 }
 
 void ContainerStreams::finish(Loop::Task on_end) {
   held_slave_.reset();
+  ending_ = true;
+  patience_.cancel();
+  want_output(EPOLLIN);
   for (Stream stream : both) {
     for (int reads = 0; reads < max_reads_after_exit && read_some(stream); ++reads) {
     }
@@ -114,7 +150,7 @@ class Attach : public Call {
  public:
   Attach(Connection& client, std::shared_ptr<Container> container, bool with_input)
       : client_(client), container_(std::move(container)), with_input_(with_input) {}
-  ~Attach() override { end_input(); }  // also for a client that was cut off
+  ~Attach() override { leave(); }  // also for a client that was cut off
 
   void on_stdin(std::string_view bytes) override {
     if (InputPipe* input = with_input_ ? container_->input() : nullptr) input->write_from(client_, bytes);
@@ -122,9 +158,14 @@ class Attach : public Call {
 
   void on_stdin_close() override { end_input(); }
   void on_resize(uint16_t columns, uint16_t rows) override { (void)container_->resize(columns, rows); }
-  void on_closed() override { end_input(); }
+  void on_room() override { container_->resume_output(); }
+  void on_closed() override { leave(); }
 
  private:
+  void leave() {
+    end_input();
+    container_->resume_output();
+  }
   void end_input() {
     InputPipe* input = container_->input();
     if (with_input_ && container_->input_once() && input != nullptr) input->end();
@@ -136,16 +177,20 @@ class Attach : public Call {
   bool with_input_;
 };
 
+void detach_slow(Connection& client) {
+  client.fail_with(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
+}
+
 }  // namespace
 
-void AttachedClients::send(FrameType type, std::string_view bytes) {
-  std::erase_if(clients_, [&](const std::weak_ptr<Connection>& held) {
-    auto client = held.lock();
+void AttachedClients::send(FrameType type, std::string_view bytes, bool is_last) {
+  std::erase_if(clients_, [&](const Client& held) {
+    auto client = held.connection.lock();
     if (!client || !client->open_for_frames()) return true;
     std::string_view rest = bytes;
     while (!rest.empty()) {
-      if (!client->has_room()) {
-        client->fail_with(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
+      if (!client->has_room() && !(is_last && client->pending() < max_last_output)) {
+        detach_slow(*client);
         return true;
       }
       client->send(type, rest.substr(0, max_bytes_payload));
@@ -155,18 +200,36 @@ void AttachedClients::send(FrameType type, std::string_view bytes) {
   });
 }
 
+bool AttachedClients::hold_up_output() const {
+  return std::ranges::any_of(clients_, [](const Client& held) {
+    auto client = held.types ? held.connection.lock() : nullptr;
+    return client && client->open_for_frames() && !client->has_room();
+  });
+}
+
+void AttachedClients::detach_those() {
+  for (const Client& held : std::vector(clients_)) {
+    auto client = held.types ? held.connection.lock() : nullptr;
+    if (client && client->open_for_frames() && !client->has_room()) detach_slow(*client);
+  }
+}
+
+bool AttachedClients::any_types() const {
+  return std::ranges::any_of(clients_, [](const Client& held) { return held.types && !held.connection.expired(); });
+}
+
 void AttachedClients::resume_input(const InputPipe& input) const {
   auto clients = clients_;  // a resumed client may detach
-  for (const auto& held : clients) {
-    if (auto client = held.lock(); client && input.has_room()) client->pause_input(false);
+  for (const Client& held : clients) {
+    if (auto client = held.connection.lock(); client && input.has_room()) client->pause_input(false);
   }
 }
 
 void AttachedClients::reply(int exit_code) const {
   JsonWriter json;
   json.begin_object().key("exit_code").value(exit_code).end_object();
-  for (const auto& held : clients_) {
-    if (auto client = held.lock()) client->reply(json.text());
+  for (const Client& held : clients_) {
+    if (auto client = held.connection.lock()) client->reply(json.text());
   }
 }
 
@@ -174,7 +237,7 @@ Status attach(const std::shared_ptr<Connection>& client, std::shared_ptr<Contain
   TRY(container->must_run("attach"));
   client->started(container->state().pid);
   client->set_call(std::make_shared<Attach>(*client, container, with_input));
-  return container->attach(client);
+  return container->attach(client, with_input);
 }
 
 }  // namespace keelson

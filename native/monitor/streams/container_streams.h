@@ -19,17 +19,27 @@ class Container;
 // The clients that attach() has joined to a container.
 class AttachedClients {
  public:
-  void add(std::weak_ptr<Connection> client) { clients_.push_back(std::move(client)); }
-  // A client must read in time: no room for output means it is cut off, for it may hold up neither the log nor
-  // its neighbours.
-  void send(FrameType type, std::string_view bytes);
+  void add(std::weak_ptr<Connection> client, bool types) { clients_.push_back({std::move(client), types}); }
+  // A client that only watches must read in time: no room for output means it is cut off, for it may hold up neither the
+  // log nor its neighbours. Of the container's last output there is room for all that pipes hold.
+  void send(FrameType type, std::string_view bytes, bool is_last);
+  // Whether one has to read before there is more: for those that type the container waits, as for who reads a terminal.
+  bool hold_up_output() const;
+  // Cuts off those that do.
+  void detach_those();
+  bool any_types() const;
   // The container's stdin takes bytes again: they go on for as long as it does.
   void resume_input(const InputPipe& input) const;
   // The container has exited.
   void reply(int exit_code) const;
 
  private:
-  std::vector<std::weak_ptr<Connection>> clients_;
+  struct Client {
+    std::weak_ptr<Connection> connection;
+    bool types;
+  };
+
+  std::vector<Client> clients_;
 };
 
 class ContainerStreams {
@@ -43,6 +53,8 @@ class ContainerStreams {
   Status resize(uint16_t columns, uint16_t rows);
   Status reopen_log();
   AttachedClients& attached() { return attached_; }
+  // A client that may have held up the output has room again, or has gone.
+  void resume_output();
   // Null: there is none.
   InputPipe* input() { return input_.get(); }
 
@@ -59,6 +71,8 @@ class ContainerStreams {
   Status open_output(Fd out, Fd err);
   Status open_input(Fd fd, InputPipe::Target target);
   bool read_some(Stream stream);
+  void hold_up_output();
+  void want_output(uint32_t events);
   void close(Stream stream);
   void check_end();
 
@@ -69,6 +83,9 @@ class ContainerStreams {
   Fd held_slave_;  // until the init's death
   std::unique_ptr<InputPipe> input_;
   AttachedClients attached_;
+  bool held_up_ = false;
+  Loop::Timer patience_;  // with clients that hold up the output
+  bool ending_ = false;   // the init is dead
   Loop::Timer deadline_;
   Loop::Task on_end_;
 };

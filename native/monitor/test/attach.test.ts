@@ -150,6 +150,47 @@ test("stdin_once ends with the first client attached to it", async () => {
   });
 });
 
+test.each([false, true])(
+  "who types gets all output, however slowly it reads; its container waits (tty: %s)",
+  async (tty) => {
+    await withPod({}, async (pod) => {
+      const script =
+        "stty -opost 2>/dev/null; read go; head -c 3000000 /dev/zero; touch /tmp/through; read go; printf end";
+      await pod.run("a", { args: ["sh", "-c", script], stdin: true, stdinOnce: true, tty });
+      const call = pod.call("attach", { id: "a", stdin: true });
+      await call.frame(Type.started);
+      call.socket.pause();
+      call.send(Type.stdin, "go\n");
+      await sleep(300);
+      expect(await pod.execOutput("a", "sh", "-c", "[ -e /tmp/through ] || echo waits")).toBe("waits\n");
+      call.socket.resume();
+      await call.until(() => call.bytes(Type.stdout).length >= 3_000_000);
+      call.send(Type.stdin, "go\n");
+      expect(await call.frame(Type.reply)).toEqual({ exit_code: 0 });
+      const output = call.output();
+      expect(output.endsWith("end")).toBe(true);
+      expect(output.match(/\0/g)).toHaveLength(3_000_000);
+      const logged = pod.logLines("a").reduce((sum, line) => sum + (line.match(/\0/g)?.length ?? 0), 0);
+      expect(logged, "in the log").toBe(3_000_000);
+    });
+  },
+);
+
+test("the last output comes whole to a client for which the container waited when it ended", async () => {
+  await withPod({}, async (pod) => {
+    // More than lies between here and there, and less than that and a pipe.
+    await pod.run("a", { args: ["sh", "-c", "read go; head -c 650000 /dev/zero"], stdin: true });
+    const call = pod.call("attach", { id: "a", stdin: true });
+    await call.frame(Type.started);
+    call.socket.pause();
+    call.send(Type.stdin, "go\n");
+    expect(await pod.exited("a")).toMatchObject({ exit_code: 0 });
+    call.socket.resume();
+    expect(await call.frame(Type.reply)).toEqual({ exit_code: 0 });
+    expect(call.bytes(Type.stdout).length).toBe(650_000);
+  });
+});
+
 test("a container that does not read its stdin holds only its clients back", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sleep", "100000"], stdin: true });

@@ -86,3 +86,18 @@ test.concurrent("a connection without a request is closed after 10 s, others mea
     expect(performance.now() - begun).toBeLessThan(15_000);
   });
 });
+
+test.concurrent("a client that types and reads nothing for 30 s is detached, and its container goes on", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sh", "-c", "read go; seq 1 300000; echo end; sleep 100000"], stdin: true });
+    const frozen = pod.call("attach", { id: "a", stdin: true });
+    await frozen.frame(Type.started);
+    frozen.socket.pause();
+    frozen.send(Type.stdin, "go\n");
+    await sleep(25_000);
+    expect(pod.logLines("a")).not.toContain("stdout F end");
+    await until("the log is complete", () => pod.logLines("a").at(-1) === "stdout F end");
+    frozen.socket.resume();
+    expect(await frozen.frame(Type.error)).toMatchObject({ kind: "busy" });
+  });
+}, 60_000);
