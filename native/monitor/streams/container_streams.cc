@@ -183,6 +183,12 @@ void detach_slow(Connection& client) {
 
 }  // namespace
 
+void AttachedClients::add(std::weak_ptr<Connection> client, bool types) {
+  // Of a container that writes nothing, no output takes them out.
+  std::erase_if(clients_, [](const Client& held) { return held.connection.expired(); });
+  clients_.push_back({std::move(client), types});
+}
+
 void AttachedClients::send(FrameType type, std::string_view bytes, bool is_last) {
   std::erase_if(clients_, [&](const Client& held) {
     auto client = held.connection.lock();

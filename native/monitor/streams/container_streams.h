@@ -19,7 +19,7 @@ class Container;
 // The clients that attach() has joined to a container.
 class AttachedClients {
  public:
-  void add(std::weak_ptr<Connection> client, bool types) { clients_.push_back({std::move(client), types}); }
+  void add(std::weak_ptr<Connection> client, bool types);
   // A client that only watches must read in time: no room for output means it is cut off, for it may hold up neither the
   // log nor its neighbours. Of the container's last output there is room for all that pipes hold.
   void send(FrameType type, std::string_view bytes, bool is_last);

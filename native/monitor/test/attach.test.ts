@@ -302,3 +302,20 @@ test("attaching and hanging up 300 times leaves nothing", async () => {
     await until("every line arrived", () => pod.logLines("a").length === 150);
   });
 });
+
+test.skipIf(monitorBinary.includes("sanitize"))(
+  "clients that have gone take no memory of a container that writes nothing",
+  async () => {
+    await withPod({}, async (pod) => {
+      await pod.run("a", {});
+      const kilobytes = () => Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pod.pid}/status`, "utf8"))?.[1]);
+      const before = kilobytes();
+      for (let i = 0; i < 2000; i += 1) {
+        const call = pod.call("attach", { id: "a", stdin: false });
+        await call.frame(Type.started);
+        call.socket.destroy();
+      }
+      expect(kilobytes() - before).toBeLessThan(200);
+    });
+  },
+);
