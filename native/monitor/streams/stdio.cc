@@ -15,6 +15,8 @@ namespace {
 
 // A log reader that is woken once for 256 KiB costs a quarter of one woken for 64.
 constexpr int output_pipe_size = 256 << 10;
+// More than the buffers of a terminal hold for its master's reader. FIONREAD counts the last of them alone.
+constexpr size_t terminal_buffers = 64 << 10;
 
 struct Pipe {
   Fd read_end, write_end;
@@ -140,27 +142,34 @@ Status OutputPump::open(Loop::Task on_end) {
 }
 
 void OutputPump::resume() {
-  if (fd_) watch_.want(EPOLLIN);
+  if (!fd_) return;
+  watch_.want(EPOLLIN);
+  if (bounded_) read_some();
 }
 
 void OutputPump::end_behind_present() {
   if (!fd_) return;
   int present = 0;
   bounded_ = true;
-  left_ = ioctl(fd_.get(), FIONREAD, &present) == 0 ? static_cast<size_t>(std::max(present, 0)) : 0;
-  if (left_ == 0) finish();
+  if (isatty(fd_.get())) left_ = terminal_buffers;
+  else left_ = ioctl(fd_.get(), FIONREAD, &present) == 0 ? static_cast<size_t>(std::max(present, 0)) : 0;
+  if (left_ == 0) return finish();
+  read_some();
 }
 
 void OutputPump::read_some() {
-  if (!connection_.has_room()) return watch_.want(0);
-  size_t wanted = bounded_ ? std::min(left_, max_bytes_payload) : max_bytes_payload;
-  ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
-  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  // A terminal's master says EIO, not end of file, while no slave is open.
-  if (count <= 0) return finish();
-  connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
-  left_ -= std::min(left_, static_cast<size_t>(count));
-  if (bounded_ && left_ == 0) finish();
+  do {
+    if (!connection_.has_room()) return watch_.want(0);
+    const size_t wanted = bounded_ ? std::min(left_, max_bytes_payload) : max_bytes_payload;
+    const ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN && !bounded_) return;
+    // A terminal's master says EIO, not end of file, while no slave is open.
+    if (count <= 0) return finish();
+    connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
+    left_ -= std::min(left_, static_cast<size_t>(count));
+    if (bounded_ && left_ == 0) return finish();
+  } while (bounded_);  // behind the last byte nothing wakes it
 }
 
 void OutputPump::finish() {

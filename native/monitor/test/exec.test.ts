@@ -140,6 +140,26 @@ test("a grandchild that keeps the pipes does not keep the session", async () => 
   });
 });
 
+test.each(["", "setsid sleep 100000 &"])(
+  "what a terminal has taken comes also to a client that reads long after (%s)",
+  async (holder) => {
+    await withContainer(async (pod) => {
+      const lines = "n=0; while printf '%099d\\n' $n; do n=$((n+1)); echo $n >/tmp/n; done";
+      const call = pod.exec("a", ["sh", "-c", `stty -opost; echo $$ >/tmp/pid; ${holder} ${lines}`], { tty: true });
+      await call.frame(Type.started);
+      call.socket.pause();
+      const taken = async () => Number(await pod.execOutput("a", "sh", "-c", "cat /tmp/n || true"));
+      let [before, now] = [-1, 0];
+      for (; now !== before || now < 1000; await sleep(300)) [before, now] = [now, await taken()];
+      await pod.execOutput("a", "sh", "-c", "kill -9 $(cat /tmp/pid)");
+      await sleep(1500);
+      call.socket.resume();
+      expect(await outcome(call)).toMatchObject({ signal: sigkill });
+      expect(call.bytes(Type.stdout).length).toBeGreaterThanOrEqual(now * 100);
+    });
+  },
+);
+
 test("at the time limit the process dies with its children", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["sh", "-c", "setsid sleep 77777 & sleep 77777"], { timeout_ms: 300 });
