@@ -15,6 +15,8 @@ using namespace std::chrono_literals;
 
 constexpr auto request_limit = 10s;
 constexpr auto no_progress_limit = 30s;
+// As the daemon gives its clients to read the end of a session (closeMs): it reads no faster than they do.
+constexpr auto session_progress_limit = 10min;
 // How long a client may take to hang up after the last frame; what it still sends meanwhile is read and
 // dropped, because closing a unix socket with unread bytes gives the peer ECONNRESET.
 constexpr auto linger_limit = 2s;
@@ -178,7 +180,6 @@ void Connection::flush() {
 void Connection::finish(FrameType type, std::string_view payload) {
   if (!may_send(type)) return;
   send(type, payload);
-  slot_.reset();
   keep_ = keep_ && type == FrameType::reply;
   phase_ = Phase::flushing;
   paused_ = false;
@@ -188,6 +189,7 @@ void Connection::finish(FrameType type, std::string_view payload) {
 }
 
 void Connection::end_call() {
+  slot_.reset();
   if (keep_ && !input_ended_) await_request();
   else linger();
 }
@@ -211,7 +213,7 @@ void Connection::linger() {
 
 void Connection::expect_progress() {
   must_progress_ = true;
-  deadline_ = loop_.after(no_progress_limit, [this] { close(); });
+  deadline_ = loop_.after(slot_ ? session_progress_limit : no_progress_limit, [this] { close(); });
 }
 
 void Connection::pause_input(bool paused) {

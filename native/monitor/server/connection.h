@@ -53,11 +53,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
 
   void set_call(std::shared_ptr<Call> call) { call_ = std::move(call); }
-  // Shares what counts streams until the last frame.
+  // Shares what counts streams until the last frame is out.
   void hold(std::shared_ptr<void> slot) { slot_ = std::move(slot); }
   // Stops or goes on reading frames (a process does not take its input fast enough).
   void pause_input(bool paused);
-  // The call's process has ended: from now on a client that reads nothing for half a minute is dropped.
+  // The call's process has ended: from now on a client that reads nothing for long is dropped.
   void expect_progress();
 
  private:

@@ -101,3 +101,23 @@ test.concurrent("a client that types and reads nothing for 30 s is detached, and
     expect(await frozen.frame(Type.error)).toMatchObject({ kind: "busy" });
   });
 }, 60_000);
+
+test.concurrent("what a process has left is kept for a client that reads on after more than half a minute", async () => {
+  await withPod({}, async (pod) => {
+    await pod.run("a", { args: ["sh", "-c", "read go; head -c 650000 /dev/zero"], stdin: true });
+    await pod.run("b", {});
+    const attached = pod.call("attach", { id: "a", stdin: true });
+    const executed = pod.exec("b", ["head", "-c", "650000", "/dev/zero"]);
+    for (const call of [attached, executed]) {
+      await call.frame(Type.started);
+      call.socket.pause();
+    }
+    attached.send(Type.stdin, "go\n");
+    await sleep(35_000);
+    for (const call of [attached, executed]) {
+      call.socket.resume();
+      expect(await call.frame(Type.reply)).toMatchObject({ exit_code: 0 });
+      expect(call.bytes(Type.stdout)).toHaveLength(650_000);
+    }
+  });
+}, 60_000);
