@@ -98,6 +98,7 @@ class PortForward : public Call {
   Connection& client_;  // owns this
   uint16_t port_;
   bool ipv6_ = false;
+  int ipv4_error_ = 0;
   bool output_ended_ = false;
   Fd socket_;  // while connecting
   Loop::Watch watch_;
@@ -131,7 +132,9 @@ void PortForward::on_connected() {
 
 void PortForward::try_next(int error) {
   socket_.reset();
-  if (ipv6_) return fail_connect(error);
+  // Where the pod has no IPv6, the second says no more than that.
+  if (ipv6_) return fail_connect(ipv4_error_);
+  ipv4_error_ = error;
   ipv6_ = true;
   try_connect();
 }

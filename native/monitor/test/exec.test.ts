@@ -306,6 +306,14 @@ test("port_forward joins a port of the pod, over IPv4 and IPv6, and half-closes"
   });
 });
 
+test("port_forward of a port where nobody listens is refused in the same words without IPv6", async () => {
+  await withContainer(async (pod) => {
+    const off = "echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6";
+    execFileSync("nsenter", [`--net=${pod.directory}/ns/net`, "sh", "-c", off]);
+    await expect(outcome(pod.call("port_forward", { port: 9 }))).rejects.toMatchObject({ kind: "system", errno: 111 });
+  });
+});
+
 test("port_forward carries 96 MiB each way and holds back a server whose client does not read", async () => {
   await withContainer(async (pod) => {
     const echo =
