@@ -27,8 +27,9 @@ export function streamingCalls({ pods, streaming }: StreamingParts) {
       const view = pods.streamable(id);
       if (streams.tty !== view.config.tty)
         throw invalid("tty", String(streams.tty), `${view.config.tty}, as the container has it`);
-      const { stdin, stdinOnce } = view.config;
-      return { url: streaming.url({ kind: "attach", id: view.id, streams, inputStays: stdin && !stdinOnce }) };
+      const { stdin, stdinOnce, tty } = view.config;
+      const inputStays = stdin && (tty || !stdinOnce);
+      return { url: streaming.url({ kind: "attach", id: view.id, streams, inputStays }) };
     },
 
     async PortForward(request) {

@@ -162,8 +162,9 @@ class Attach : public Call {
   void on_closed() override { leave(); }
 
  private:
+  // A terminal's input outlives its clients: kubectl tells whom it lost to attach again.
   void leave() {
-    end_input();
+    if (!container_->state().tty) end_input();
     container_->resume_output();
   }
   void end_input() {

@@ -91,7 +91,7 @@ class ContainerStreams {
 };
 
 // Answers STARTED and joins `client` to the container, or fails. A container's stdin that is
-// open once (`stdin_once`) ends with the first client that was attached to it.
+// open once (`stdin_once`) ends with the first client that was attached to it, if it is no terminal.
 Status attach(const std::shared_ptr<Connection>& client, std::shared_ptr<Container> container, bool with_input);
 
 }  // namespace keelson

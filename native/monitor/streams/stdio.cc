@@ -90,7 +90,7 @@ void InputPipe::write_from(Connection& client, std::string_view bytes) {
 
 void InputPipe::end() {
   if (ending_) return;
-  if (target_ == Target::terminal) write(end_of_file());
+  if (target_ == Target::terminal) return write(end_of_file());
   ending_ = true;
   if (pending_.empty()) finish();
 }

@@ -49,8 +49,8 @@ class InputPipe {
   // With what a connection may have read ahead (128 KiB) this stays below its bound of 256 KiB.
   bool has_room() const { return pending_.size() <= (64 << 10); }
   bool is_idle() const { return pending_.empty(); }
-  // End of input behind what is pending: closes the pipe, half-closes the socket, types the
-  // terminal's end-of-file character (a terminal without line editing has no end of file).
+  // End of input behind what is pending: closes the pipe, half-closes the socket, types the terminal's end-of-file
+  // character (a terminal without line editing has no end of file), behind which others may type on.
   void end();
 
  private:

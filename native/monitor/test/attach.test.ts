@@ -225,6 +225,23 @@ test("a container with a terminal: one stream, resize, attach", async () => {
   });
 });
 
+test("at a terminal with stdin_once the next client types on, whatever the terminal is set to", async () => {
+  await withPod({}, async (pod) => {
+    for (const id of ["cooked", "raw"]) {
+      const script = `stty ${id} -echo; echo set; while x=$(dd bs=2 count=1 2>/dev/null); do echo got $x; done`;
+      await pod.run(id, { args: ["sh", "-c", script], tty: true, stdin: true, stdinOnce: true });
+      await until("it is set", () => pod.logLines(id).some((line) => line.includes("set")));
+      for (const letter of ["a", "b"]) {
+        const call = pod.call("attach", { id, stdin: true });
+        await call.frame(Type.started);
+        call.send(Type.stdin, `${letter}\n`);
+        await call.until(() => call.output().includes(`got ${letter}`));
+        call.socket.destroy();
+      }
+    }
+  });
+});
+
 test("a terminal is read on when nobody has it open for a while, and ends with its process", async () => {
   await withPod({}, async (pod) => {
     const script =
