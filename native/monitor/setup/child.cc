@@ -134,6 +134,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
   if (!object.empty()) error.step += " " + object;
   error.error_number = error_number;
   if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;
+  if (step == Step::execute && error_number == E2BIG) error.kind = Kind::invalid;
   if (step == Step::use_image_directory && (error_number == ELOOP || error_number == ENOTDIR)) {
     error.error_number = 0;
     error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";

@@ -38,6 +38,8 @@ test("streams, exit codes and signals are exact", async () => {
     expect(await outcome(pod.exec("a", ["sh", "-c", "kill -9 $$"]))).toEqual({ exit_code: 137, signal: sigkill });
     await expect(outcome(pod.exec("a", ["nothing"]))).rejects.toMatchObject({ kind: "not_executable" });
     await expect(outcome(pod.exec("a", ["/etc"]))).rejects.toMatchObject({ kind: "not_executable" });
+    const tooLong = pod.exec("a", ["echo", "x".repeat(131_072)]);
+    await expect(outcome(tooLong)).rejects.toMatchObject({ kind: "invalid", errno: 7 });
     await expect(outcome(pod.exec("b", ["true"]))).rejects.toMatchObject({ kind: "not_found" });
     expect(await pod.execOutput("a", "echo", "--help", "-e", "; rm")).toBe("--help -e ; rm\n");
     expect(await pod.execOutput("a", "cat")).toBe(""); // without stdin it reads nothing
