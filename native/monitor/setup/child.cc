@@ -218,12 +218,18 @@ void close_on_exec(const Child& child) {
   child.check(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC), Step::close_descriptors);
 }
 
+Fd open_own_null() {
+  Fd null(open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC));
+  if (!null || is_null_device(null.get())) return null;
+  errno = ENODEV;
+  return Fd();
+}
+
 void open_missing_streams(const Child& child, const Stdio& stdio) {
   const int streams[] = {stdio.in.get(), stdio.out.get(), stdio.err.get()};
   for (int number = 0; number < 3; ++number) {
     if (streams[number] >= 0) continue;
-    const Fd null = child.check(Fd(open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC)), Step::open_null);
-    if (!is_null_device(null.get())) child.die(Step::open_null, "", ENODEV);
+    const Fd null = child.check(open_own_null(), Step::open_null);
     child.check(dup3(null.get(), number, 0), Step::open_null);
   }
 }

@@ -152,8 +152,11 @@ void close_all(const Child& child);
 // Marks all from 3 on as close-on-exec: whatever a step forgot, the command does not get it.
 void close_on_exec(const Child& child);
 
-// Gives the container's own /dev/null to the streams that are missing. Not the
-// host's: a container's root could change the mode of that one through its descriptor.
+// The /dev/null of the root the child is in. Not the host's: a container's root could change the mode of that one through
+// its descriptor. ENODEV: it is something else.
+Fd open_own_null();
+
+// Gives it to the streams that are missing.
 void open_missing_streams(const Child& child, const Stdio& stdio);
 
 // Opens a pty on the devpts that is mounted on /dev/pts below `root`, sends the master

@@ -4,29 +4,61 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "common/file.h"
 #include "monitor/setup/container_process.h"
+#include "monitor/setup/filesystem.h"
 #include "monitor/setup/namespaces.h"
 
 namespace keelson {
 
 namespace {
 
+// For streams that a client leaves out, where the container's own /dev/null is gone: a file is often what somebody has put in
+// its place by mistake, and an exec is how others find out.
+Result<int> null_device() {
+  static Fd opened;
+  if (!opened) {
+    const Fd mount = null_mount();
+    if (!mount) return fail_errno("mount /dev/null");
+    opened = TRY(open_file("/proc/self/fd/" + std::to_string(mount.get()), O_RDWR));
+  }
+  return opened.get();
+}
+
+struct Streams {
+  Stdio stdio;                // without a terminal all three
+  std::vector<int> left_out;  // by the client: their numbers
+};
+
+Result<Streams> complete(Stdio given, const CommandSpec& command) {
+  Streams streams{std::move(given), {}};
+  if (command.terminal) return streams;
+  Fd* const all[] = {&streams.stdio.in, &streams.stdio.out, &streams.stdio.err};
+  for (int number = 0; number < 3; ++number) {
+    if (*all[number]) continue;
+    *all[number] = Fd(fcntl(TRY(null_device()), F_DUPFD_CLOEXEC, 3));
+    if (!*all[number]) return fail_errno("open /dev/null");
+    streams.left_out.push_back(number);
+  }
+  return streams;
+}
+
 class ContainerExec final : public Procedure {
  public:
   ContainerExec(const ExecTarget& target, int namespaces, const CommandSpec& command, ContainerProcess process,
-                const Stdio& stdio)
+                const Streams& streams)
       : target_(target),
         namespaces_(namespaces),
         command_(command),
         process_(std::move(process)),
-        stdio_(stdio),
+        streams_(streams),
         stdio_owner_(host_id(target.sandbox.spec.uid_mappings, target.spec.process.uid)),
         cgroup_files_(target.cgroup.v1_task_files()) {}
 
   // All of it in a helper that the container cannot see (SpawnWay::helper_then_shared_namespace).
   void enter(const Child& child) override {
     leave_monitor(child);
-    place_stdio(child, stdio_, stdio_owner_);
+    place_stdio(child, streams_.stdio, stdio_owner_);
     // No descriptor of the host may be there when the container's mounts and processes are, nor in a cgroup that is frozen:
     // the ends of other processes' streams among them would stay open.
     close_descriptors(child, {&target_.pidfd, 1});
@@ -42,13 +74,20 @@ class ContainerExec final : public Procedure {
   void set_up(const Child& child) override {
     process_.join_keyring(child);
     if (command_.terminal) place_terminal(child, open_own_terminal(child));
-    else open_missing_streams(child, stdio_);
+    else take_own_null(child);
     process_.become(child);
   }
 
   const LastSteps* last_steps() const override { return &process_.last_steps(); }
 
  private:
+  void take_own_null(const Child& child) const {
+    if (streams_.left_out.empty()) return;
+    const Fd null = open_own_null();
+    if (!null) return;
+    for (int number : streams_.left_out) child.check(dup3(null.get(), number, 0), Step::open_null);
+  }
+
   Fd open_own_terminal(const Child& child) const {
     const Fd root = child.check(Fd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::open_terminal, "/");
     return open_terminal(child, root.get(), command_, target_.spec.process.uid);
@@ -58,7 +97,7 @@ class ContainerExec final : public Procedure {
   int namespaces_;
   const CommandSpec& command_;
   ContainerProcess process_;
-  const Stdio& stdio_;
+  const Streams& streams_;
   uid_t stdio_owner_;
   std::vector<std::string> cgroup_files_;
 };
@@ -79,7 +118,9 @@ std::shared_ptr<Attempt> spawn_container_exec(Loop& loop, Reaper& reaper, const 
   auto process = ContainerProcess::plan(target.spec.process, command, filter,
                                         {target.id, (namespaces & CLONE_NEWUSER) != 0, /*is_watched=*/true});
   if (!process) return cannot_begin(done, std::move(process.error()));
-  ContainerExec exec(target, namespaces, command, std::move(*process), stdio);
+  const Result<Streams> streams = complete(std::move(stdio), command);
+  if (!streams) return cannot_begin(done, streams.error());
+  ContainerExec exec(target, namespaces, command, std::move(*process), *streams);
   SpawnOptions options;
   options.way = SpawnWay::helper_then_shared_namespace;
   options.cgroup_fd = target.cgroup.clone_fd();

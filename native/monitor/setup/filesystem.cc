@@ -196,6 +196,17 @@ int unmount(const char* path) {
   return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT ? 0 : -1;
 }
 
+Fd null_mount() {
+  Fd mount = clone_tree(AT_FDCWD, "/dev/null", false);
+  if (mount && !is_null_device(mount.get())) {
+    errno = ENODEV;
+    return Fd();
+  }
+  constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID;
+  if (mount && change_mount(mount.get(), {attributes, 0, MS_PRIVATE}, false) != 0) return Fd();
+  return mount;
+}
+
 bool is_on(int fd, long magic) {
   struct statfs status;
   return fstatfs(fd, &status) == 0 && status.f_type == magic;

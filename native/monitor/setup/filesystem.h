@@ -69,6 +69,9 @@ int attach_mount(int mount, int target);
 // Takes down what is mounted on `path`; nothing there, or no such path, is as wanted.
 int unmount(const char* path);
 
+// A detached mount of the host's /dev/null, through which nothing about that node can be changed. ENODEV: it is something else.
+Fd null_mount();
+
 // Whether the descriptor is on a file system of that kind: PROC_SUPER_MAGIC …
 bool is_on(int fd, long magic);
 // Whether it is the device that /dev/null is to be.

@@ -232,15 +232,7 @@ Fd open_checked(const Child& child, int root, const char* path, Step step) {
   return target;
 }
 
-Fd null_tree(const Child& child, const std::string&) {
-  constexpr const char* path = "/dev/null";
-  Fd tree = child.check(clone_tree(AT_FDCWD, path, false), Step::mask_path, path);
-  if (!is_null_device(tree.get())) child.die(Step::mask_path, path, ENODEV);
-  // The node is the host's: nothing about it may be changed from inside.
-  constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID;
-  child.check(change_mount(tree.get(), {attributes, 0, MS_PRIVATE}, false), Step::mask_path, path);
-  return tree;
-}
+Fd null_tree(const Child& child, const std::string&) { return child.check(null_mount(), Step::mask_path, "/dev/null"); }
 
 Fd empty_directory(const Child& child, const std::string& label) {
   constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;

@@ -3,7 +3,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
@@ -43,6 +43,23 @@ test("streams, exit codes and signals are exact", async () => {
     await expect(outcome(pod.exec("b", ["true"]))).rejects.toMatchObject({ kind: "not_found" });
     expect(await pod.execOutput("a", "echo", "--help", "-e", "; rm")).toBe("--help -e ; rm\n");
     expect(await pod.execOutput("a", "cat")).toBe(""); // without stdin it reads nothing
+  });
+});
+
+test.each([
+  ["a file", "echo x > /dev/null"],
+  ["a link", "ln -s /etc/passwd /dev/null"],
+  ["nothing", ":"],
+])("where a container has %s in the place of its /dev/null, an exec without stdin is let in", async (_, command) => {
+  await withContainer(async (pod) => {
+    await pod.execOutput("a", "sh", "-c", `rm /dev/null; ${command}`);
+    expect(await pod.execOutput("a", "cat")).toBe("");
+    // What it gets instead is the host's node, and nothing about that can be changed.
+    const mode = () => statSync("/dev/null").mode;
+    const before = mode();
+    const tries = await pod.execOutput("a", "sh", "-c", "chmod 0 /dev/fd/0 2>&1; chown 5 /dev/fd/0 2>&1");
+    expect(tries.match(/Read-only file system/g)).toHaveLength(2);
+    expect(mode()).toBe(before);
   });
 });
 
