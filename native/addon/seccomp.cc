@@ -1,12 +1,15 @@
 #include "addon/seccomp.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -28,6 +31,8 @@ struct FilterRelease {
 using Filter = std::unique_ptr<void, FilterRelease>;
 
 std::unexpected<Error> wrong(std::string detail) { return fail(Kind::invalid, "compile seccomp profile", std::move(detail)); }
+
+std::unexpected<Error> too_long() { return wrong("the program has more than 4096 instructions"); }
 
 // libseccomp answers with negative errno values.
 std::unexpected<Error> refused(std::string step, int answer) {
@@ -71,9 +76,10 @@ Status check_flags(const Json& flags) {
   return {};
 }
 
-// The architecture of the machine is always in; the profile may add its siblings.
-Status add_architectures(void* filter, const Json& architectures) {
+// The architecture of the machine is always in; the profile may add its siblings. All of them, as libseccomp names them.
+Result<std::vector<uint32_t>> add_architectures(void* filter, const Json& architectures) {
   constexpr std::string_view prefix = "SCMP_ARCH_";
+  std::vector<uint32_t> all{seccomp_arch_native()};
   for (const Json& item : architectures.items()) {
     std::string name(item.string());
     uint32_t token = 0;
@@ -85,8 +91,9 @@ Status add_architectures(void* filter, const Json& architectures) {
     if (token == 0) return wrong("architecture \"" + name + "\" is unknown");
     int answer = seccomp_arch_add(filter, token);
     if (answer != 0 && answer != -EEXIST) return refused("add architecture " + name, answer);
+    if (answer == 0) all.push_back(token);
   }
-  return {};
+  return all;
 }
 
 // Missing stands for 0. common/json.h reads integers to 2^63 - 1; a larger one must not become another number.
@@ -151,8 +158,50 @@ Result<std::string> export_program(void* filter) {
   if (int answer = seccomp_export_bpf(filter, file.get()); answer != 0) return refused("write the program", answer);
   if (::lseek(file.get(), 0, SEEK_SET) != 0) return fail_errno("rewind the program");
   Result<std::string> program = read_to_end(file.get(), longest_program, "the program");
-  if (!program && program.error().kind == Kind::invalid) return wrong("the program has more than 4096 instructions");
+  if (!program && program.error().kind == Kind::invalid) return too_long();
   return program;
+}
+
+// The system calls of one architecture that a profile names: their last, and the range that its numbers are from.
+struct Numbers {
+  uint32_t architecture = 0;  // seccomp_data.arch
+  uint32_t last = 0;
+  uint32_t top = UINT32_MAX;
+};
+
+constexpr uint32_t x32_bit = 0x40000000;  // the kernel takes x32 for x86_64 with this bit in the number
+
+std::optional<Numbers> numbers_named(uint32_t architecture, const Json& rules) {
+  int last = -1;
+  for (const Json& rule : rules.items()) {
+    for (const Json& item : rule["names"].items()) {
+      // Negative where the architecture has none of that name.
+      last = std::max(last, seccomp_syscall_resolve_name_arch(architecture, std::string(item.string()).c_str()));
+    }
+  }
+  if (last < 0) return std::nullopt;
+  Numbers numbers{architecture == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : architecture, static_cast<uint32_t>(last)};
+  if (architecture == SCMP_ARCH_X86_64) numbers.top = x32_bit - 1;
+  return numbers;
+}
+
+bool lets_unnamed_pass(uint32_t default_action) {
+  return default_action == SCMP_ACT_ALLOW || default_action == SCMP_ACT_LOG ||
+         (default_action & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_TRACE;
+}
+
+// Has system calls that are newer than all that the profile names fail with ENOSYS, as runc does: its author did not mean
+// them, and programs that try one first fall back to an older one only if the kernel seems not to have it.
+void put_before(std::string& program, const Numbers& numbers) {
+  const sock_filter check[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, numbers.architecture, 0, 4),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, numbers.last, 0, 2),
+      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, numbers.top, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+  };
+  program.insert(0, reinterpret_cast<const char*>(check), sizeof check);
 }
 
 Result<std::string> compile(std::string_view profile_json) {
@@ -167,9 +216,15 @@ Result<std::string> compile(std::string_view profile_json) {
   if (int answer = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2); answer != 0) {
     return refused("ask for a binary tree", answer);
   }
-  TRY(add_architectures(filter.get(), profile["architectures"]));
+  const std::vector<uint32_t> architectures = TRY(add_architectures(filter.get(), profile["architectures"]));
   TRY(add_rules(filter.get(), default_action, profile["syscalls"]));
-  return export_program(filter.get());
+  std::string program = TRY(export_program(filter.get()));
+  if (lets_unnamed_pass(default_action) || default_action == SCMP_ACT_ERRNO(ENOSYS)) return program;
+  for (uint32_t architecture : architectures) {
+    if (const auto numbers = numbers_named(architecture, profile["syscalls"])) put_before(program, *numbers);
+  }
+  if (program.size() > longest_program) return too_long();
+  return program;
 }
 
 }  // namespace

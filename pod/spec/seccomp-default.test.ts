@@ -270,6 +270,15 @@ describe("the same profile in config.json", () => {
     return names.filter(([, , bit]) => (held >> BigInt(bit ?? 0)) & 1n).map(([, name]) => name ?? "");
   }
 
+  it("where EPERM or a signal answers what it does not name, what is newer than all of that fails as under runc", async () => {
+    const profile = { ...defaultSeccompProfile(ordinary), defaultErrnoRet: EPERM };
+    const ours = await underFilter(profile);
+    expect(["swapon", "kexec_load", "not_made_yet"].map((name) => ours.get(name))).toEqual([EPERM, EPERM, ENOSYS]);
+    expect([...ours]).toEqual([...inContainer("runc", profile)]);
+    const trapping = await underFilter({ ...profile, defaultAction: "SCMP_ACT_TRAP" });
+    expect(trapping.get("not_made_yet")).toBe(ENOSYS);
+  });
+
   for (const runtime of ["runc", "crun"]) {
     for (const [who, capabilities] of [
       ["an ordinary container", ordinary],
