@@ -6,15 +6,17 @@ import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
+import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 import { until } from "../fixtures/steps.ts";
 
+const handlers = await ociHandlers();
 let node: TestNode;
 let podSandboxId: string;
 let containerId: string;
 const MiB = 1 << 20;
 
 beforeAll(async () => {
-  node = await startNode();
+  node = await startNode({ handlers });
   const pod = node.podConfig("limits");
   podSandboxId = (await node.client.runPodSandbox({ config: pod })).podSandboxId;
   // Holds 24 MiB in memory, so that a limit below it can be refused.
@@ -80,6 +82,47 @@ test("a limit below use is refused, and so is a change of which the host can do 
   expect(await limit()).toBe(128 * MiB);
   expect(await resources()).toMatchObject({ memoryLimitInBytes: Long.fromNumber(128 * MiB), cpusetCpus: "" });
 });
+
+test.for(["native", "runc", "crun"])(
+  "%s: the largest numbers there are stand for no limit, at the start and in an update",
+  async (runtimeHandler, { skip }) => {
+    skip(lacks(handlers, runtimeHandler));
+    const pod = node.podConfig(`most-${runtimeHandler}`);
+    const sandbox = await node.client.runPodSandbox({ config: pod, runtimeHandler });
+    const most = { memoryLimitInBytes: Long.MAX_VALUE, memorySwapLimitInBytes: Long.MAX_VALUE };
+    const created = await node.client.createContainer({
+      podSandboxId: sandbox.podSandboxId,
+      sandboxConfig: pod,
+      config: {
+        metadata: { name: "most", attempt: 0 },
+        image: { image: node.image },
+        command: ["sleep", "1000"],
+        linux: { resources: { ...most, hugepageLimits: [{ pageSize: "2MB", limit: Long.MAX_UNSIGNED_VALUE }] } },
+      },
+    });
+    await node.client.startContainer(created);
+    const read = async (...files: string[]) => {
+      const answer = await node.client.execSync({
+        containerId: created.containerId,
+        cmd: ["sh", "-c", `cd /sys/fs/cgroup; cat ${files.join(" ")} 2>/dev/null; true`],
+      });
+      return Buffer.from(answer.stdout).toString().trim();
+    };
+    const unlimited = /^(max|922337203685\d{7})?$/;
+    const memory = () => read("memory/memory.limit_in_bytes", "memory.max");
+    expect(await memory()).toMatch(unlimited);
+    expect(await read("hugetlb/hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")).toMatch(unlimited);
+    const { containerId } = created;
+    await node.client.updateContainerResources({
+      containerId,
+      linux: { memoryLimitInBytes: Long.fromNumber(64 * MiB) },
+    });
+    expect(await memory()).toBe(String(64 * MiB));
+    await node.client.updateContainerResources({ containerId, linux: most });
+    expect(await memory()).toMatch(unlimited);
+    await node.client.removePodSandbox(sandbox);
+  },
+);
 
 test("a created container starts with what it was updated to", async () => {
   const config = {

@@ -11,10 +11,20 @@ export function ociResources(resources: Resources | undefined, devices?: readonl
   };
 }
 
+/**
+ * To the kernel no limit (page_counter.h): whole pages below 2^63. Numbers above it, rounded to 2^63 in config.json, are none
+ * that a runtime takes.
+ */
+const mostBytes = 2n ** 63n - 4096n;
+
+function bytes(limit: bigint): number {
+  return Number(limit < mostBytes ? limit : mostBytes);
+}
+
 function limits(resources: Resources): OciResources {
   const memory = {
-    ...(resources.memoryLimit === 0n ? {} : { limit: Number(resources.memoryLimit) }),
-    ...(resources.memorySwapLimit === 0n ? {} : { swap: Number(resources.memorySwapLimit) }),
+    ...(resources.memoryLimit === 0n ? {} : { limit: bytes(resources.memoryLimit) }),
+    ...(resources.memorySwapLimit === 0n ? {} : { swap: bytes(resources.memorySwapLimit) }),
   };
   const cpu = {
     ...(resources.cpuShares === 0n ? {} : { shares: Number(resources.cpuShares) }),
@@ -23,7 +33,7 @@ function limits(resources: Resources): OciResources {
     ...(resources.cpusetCpus === "" ? {} : { cpus: resources.cpusetCpus }),
     ...(resources.cpusetMems === "" ? {} : { mems: resources.cpusetMems }),
   };
-  const hugepageLimits = resources.hugepageLimits.map(({ pageSize, limit }) => ({ pageSize, limit: Number(limit) }));
+  const hugepageLimits = resources.hugepageLimits.map(({ pageSize, limit }) => ({ pageSize, limit: bytes(limit) }));
   return {
     ...(isEmpty(memory) ? {} : { memory }),
     ...(isEmpty(cpu) ? {} : { cpu }),
