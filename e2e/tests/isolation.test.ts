@@ -82,6 +82,18 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
+  test("HOME is what the passwd file says that a pod mounts, in an exec too", async () => {
+    const passwd = join(node.directory, "passwd");
+    await writeFile(passwd, "root:x:0:0:root:/home/elsewhere:/bin/sh\n");
+    const mounts = [{ containerPath: "/etc/passwd", hostPath: passwd, readonly: true }];
+    const security = { namespaceOptions: { pid: CONTAINER } };
+    const { podSandboxId, sh } = await run(`home-${handler}`, { handler, mounts, security });
+    expect(await sh("tr '\\0' '\\n' < /proc/1/environ | grep HOME; echo HOME=$HOME")).toBe(
+      "HOME=/home/elsewhere\n".repeat(2),
+    );
+    await node.client.removePodSandbox({ podSandboxId });
+  });
+
   test("its own cgroup is the root of what a container sees, at the start and in an exec", async () => {
     const { podSandboxId, sh } = await run(`cgroup-${handler}`, { handler, logPath: `cgroup-${handler}.log` });
     const log = await until("the start's cgroups in the log", 10_000, async () => {

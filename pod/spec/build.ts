@@ -12,7 +12,7 @@ import { planDevices } from "./devices.ts";
 import type { HostPaths } from "./host-paths.ts";
 import type { ImageVolume } from "./image-mounts.ts";
 import { hiddenPaths } from "./masking.ts";
-import { planMounts, type SandboxFiles } from "./mounts.ts";
+import { isMountedOver, planMounts, type SandboxFiles } from "./mounts.ts";
 import type { OciNamespace, OciSpec } from "./oci.ts";
 import type { Relabel } from "./relabel.ts";
 import { ociResources } from "./resources.ts";
@@ -148,7 +148,8 @@ function environment(sandbox: SandboxSetup, { config, image, account }: Containe
   };
   put(Buffer.from(defaultPath));
   put(Buffer.from(`HOSTNAME=${sandbox.hostname}`));
-  put(Buffer.from(`HOME=${account.home}`));
+  // Where the pod brings its own passwd file, that one decides, which runtimes ask at the start.
+  if (!isMountedOver(config, "/etc/passwd")) put(Buffer.from(`HOME=${account.home}`));
   if (config.tty) put(Buffer.from("TERM=xterm"));
   for (const entry of image.config.env) put(Buffer.from(entry));
   for (const { name, value } of config.envs) put(Buffer.concat([Buffer.from(`${name}=`), value]));

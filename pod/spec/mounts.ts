@@ -157,6 +157,11 @@ function destinationOf({ containerPath }: Mount): string {
   return posix.resolve("/", containerPath);
 }
 
+/** Whether what the container finds at that path comes from one of its own mounts. */
+export function isMountedOver(config: ContainerConfig, path: string): boolean {
+  return config.mounts.map(destinationOf).some((target) => path === target || path.startsWith(`${target}/`));
+}
+
 async function hostMount(mount: Mount, hostPaths: Pick<HostPaths, "present">, relabel: Relabel): Promise<OciMount> {
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
   const source = await hostPaths.present(mount);

@@ -198,15 +198,20 @@ void drop_capabilities(const Child& child) {
 Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, const CommandSpec& command,
                                                 const SeccompFilter& filter, const Surroundings& surroundings) {
   const bool filter_last = TRY(filter_comes_last(process, command, filter, surroundings.is_watched));
-  std::vector<std::string> with_kind;
-  if (command.terminal) with_kind = with_terminal_kind(process.env);
-  const std::vector<std::string>& env = command.terminal ? with_kind : process.env;
-  LastStepsPlan last{command.args, env, candidates_for(command.args[0], path_of(env))};
+  const bool finds_home =
+      std::ranges::none_of(process.env, [](const std::string& entry) { return entry.starts_with("HOME="); });
+  std::vector<std::string> changed;
+  if (command.terminal || finds_home) changed = process.env;
+  if (command.terminal) changed = with_terminal_kind(std::move(changed));
+  if (finds_home) changed.push_back(room_for_home());
+  const std::vector<std::string>& env = changed.empty() ? process.env : changed;
+  LastStepsPlan last{command.args, env, finds_home, candidates_for(command.args[0], path_of(env))};
   if (filter_last) last.filter = &filter.program();
   last.session = surroundings.is_watched;
   last.terminal = surroundings.is_watched && command.terminal;
   ContainerProcess plan(process, plan_credentials(process, filter_last ? nullptr : &filter, surroundings.in_user_namespace),
                         TRY(LastSteps::lay_out(last)), surroundings.is_watched);
+  plan.finds_home_ = finds_home;
   plan.keyring_ = "keelson-" + std::string(surroundings.container_id);
   if (process.oom_score_adj) plan.oom_score_ = std::to_string(*process.oom_score_adj);
   if (!process.apparmor_profile.empty()) plan.apparmor_ = "exec " + process.apparmor_profile;
@@ -232,6 +237,11 @@ void ContainerProcess::become(const Child& child) const {
   else close_on_exec(child);
   umask(022);
   if (process_.open_files) limit_open_files(child, *process_.open_files);
+  if (finds_home_) {
+    char home[max_home];
+    find_home(process_.uid, home);
+    last_steps_.set_home(home);
+  }
   const bool entered = enter_directory(child, false);
   if (is_watched_) last_steps_.hide_memory(child);
   take_credentials(child, process_, credentials_);

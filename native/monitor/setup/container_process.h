@@ -52,6 +52,7 @@ class ContainerProcess {
   Credentials credentials_;
   LastSteps last_steps_;
   bool is_watched_;
+  bool finds_home_ = false;
   std::string keyring_;
   std::string oom_score_;
   std::string apparmor_;  // "exec PROFILE"

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <utility>
 
 namespace keelson {
@@ -53,10 +54,13 @@ struct Layout {
   char** argv;
   char** envp;
   char** candidates;  // ends in a null pointer
+  char* home;  // the value, in one of `envp`; null: nobody sets it
   sock_fprog filter;  // length 0: none to load
   bool session;
   bool terminal;
 };
+
+constexpr std::string_view home_name = "HOME=";
 
 size_t aligned(size_t size) { return (size + alignment - 1) & ~(alignment - 1); }
 
@@ -172,6 +176,8 @@ void leave_restartable_sequences(const Child& child) {
 
 }  // namespace
 
+std::string room_for_home() { return std::string(home_name).append(max_home, '\0'); }
+
 Result<LastSteps> LastSteps::lay_out(const LastStepsPlan& plan) {
   const size_t filter_size = plan.filter == nullptr ? 0 : plan.filter->size() * sizeof(sock_filter);
   LastSteps steps;
@@ -184,6 +190,7 @@ Result<LastSteps> LastSteps::lay_out(const LastStepsPlan& plan) {
   Layout* layout = new (room.take(sizeof(Layout))) Layout{};
   layout->argv = room.take_texts(plan.args);
   layout->envp = room.take_texts(plan.env);
+  if (plan.finds_home) layout->home = layout->envp[plan.env.size() - 1] + home_name.size();
   layout->candidates = room.take_texts(plan.candidates);
   if (filter_size != 0) {
     layout->filter.filter = reinterpret_cast<sock_filter*>(room.take(filter_size));
@@ -200,6 +207,8 @@ LastSteps::LastSteps(LastSteps&& other) noexcept : base_(std::exchange(other.bas
 LastSteps::~LastSteps() {
   if (base_ != nullptr) munmap(base_, size_);
 }
+
+void LastSteps::set_home(const char (&home)[max_home]) const { strcpy(reinterpret_cast<Layout*>(base_)->home, home); }
 
 void LastSteps::take(const Child& child) const {
   reinterpret_cast<Layout*>(base_)->report = &child.report();

@@ -14,6 +14,7 @@
 
 #include "common/error.h"
 #include "monitor/setup/child.h"
+#include "monitor/setup/home.h"
 
 namespace keelson {
 
@@ -24,11 +25,15 @@ constexpr uint64_t spawn_flags = CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTI
 struct LastStepsPlan {
   const std::vector<std::string>& args;
   const std::vector<std::string>& env;
+  bool finds_home = false;  // the last of it is room_for_home(), which set_home() fills
   std::vector<std::string> candidates;  // what execve is tried on, in order
   const std::vector<sock_filter>* filter = nullptr;  // to be loaded behind no_new_privs
   bool session = false;
   bool terminal = false;  // stream 0 becomes the session's controlling terminal
 };
+
+// An entry of the environment, without its value.
+std::string room_for_home();
 
 class LastSteps {
  public:
@@ -36,6 +41,8 @@ class LastSteps {
   LastSteps(LastSteps&& other) noexcept;
   LastSteps& operator=(LastSteps&&) = delete;
   ~LastSteps();
+
+  void set_home(const char (&home)[max_home]) const;
 
   // The calling process takes them itself.
   [[noreturn]] void take(const Child& child) const;

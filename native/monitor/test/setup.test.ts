@@ -1,6 +1,7 @@
 // The process of a container and of an exec, as the kernel shows it from inside and outside: real
 // containers on busybox roots, through the plain and the sanitized build of the monitor's sources.
 
+import { execFileSync } from "node:child_process";
 import { readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -77,8 +78,45 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
     });
 
     test("the environment is what the spec says, bytes included, and nothing else", async () => {
-      const outcome = await pod.run({ args: ["/bin/busybox", "env"], process: { env: ["A=1", "B=x=y", "É=ü"] } });
-      expect(Buffer.from(outcome.stdout, "latin1").toString("utf8")).toBe("A=1\nB=x=y\nÉ=ü\n");
+      const env = ["A=1", "B=x=y", "HOME=", "É=ü"];
+      const outcome = await pod.run({ args: ["/bin/busybox", "env"], process: { env } });
+      expect(Buffer.from(outcome.stdout, "latin1").toString("utf8")).toBe("A=1\nB=x=y\nHOME=\nÉ=ü\n");
+    });
+
+    test.each([
+      ["of the user's line", "a:x:0:0::/a:\nb:x:7:0::/b:/bin/sh\n", "/b"],
+      ["of a last line without an end", "b:x:7:0::/b:/bin/sh", "/b"],
+      ["of the first that fits", "b:x:7:0::/b:\nc:x:7:0::/c:\n", "/b"],
+      [
+        "behind lines that are none",
+        `:x:7:0::/a:\n#\n\nb:x:7a:0::/b:\nb:x:7::x:/c:\n${"y".repeat(5000)}\nd:x:7:0::/d:`,
+        "/d",
+      ],
+      ["of no line that is too long", `b:x:7:0::/${"b".repeat(1100)}:\nc:x:8:0::/c:`, "/"],
+      ["where the line has none", "b:x:7:0:::", "/"],
+      ["where there is no line", "a:x:0:0::/a:\n", "/"],
+      ["where the file is empty", "", "/"],
+    ])("without HOME it gets the one %s", async (_, passwd, home) => {
+      writeFileSync(join(pod.layer, "etc/passwd"), passwd);
+      const process = { env: ["A=1"], user: { uid: 7, gid: 0 } };
+      const environment = ["/bin/busybox", "env"];
+      const started = await pod.run({ args: environment, process });
+      const executed = await pod.run({ args: ["/bin/sleep", "1000"], process }, environment);
+      expect([started.stdout, executed.stdout]).toEqual([`A=1\nHOME=${home}\n`, `A=1\nHOME=${home}\n`]);
+    });
+
+    test.each([
+      ["a pipe", "mkfifo"],
+      ["a device that gives bytes for ever", "mknod c 1 5"],
+      ["a link out of the root", "ln -s /proc/self/fd/0"],
+      ["a directory", "mkdir"],
+    ])("without HOME it gets / where the passwd file is %s", async (_, make) => {
+      const [command = "", ...options] = make.split(" ");
+      const path = join(pod.layer, "etc/passwd");
+      const args = command === "mknod" ? [path, ...options] : [...options, path];
+      execFileSync(command, args);
+      const outcome = await pod.run({ args: ["/bin/busybox", "env"], process: { env: ["A=1"] } });
+      expect(outcome.stdout).toBe("A=1\nHOME=/\n");
     });
   });
 
