@@ -68,9 +68,11 @@ std::optional<scmp_compare> parse_operator(std::string_view name) {
   return std::nullopt;
 }
 
+// They are for whoever loads the program.
 Status check_flags(const Json& flags) {
+  constexpr std::string_view known[] = {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"};
   for (const Json& flag : flags.items()) {
-    if (flag.string() == "SECCOMP_FILTER_FLAG_TSYNC" || flag.string() == "SECCOMP_FILTER_FLAG_SPEC_ALLOW") continue;
+    if (std::ranges::find(known, flag.string()) != std::end(known)) continue;
     return wrong("flag \"" + std::string(flag.string()) + "\" is not supported");
   }
   return {};

@@ -81,7 +81,8 @@ void a_sealed_copy_cannot_change(const std::string& base) {
 
 void profiles_are_checked() {
   Result<std::string> program = compile_seccomp(
-      R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+      R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],
+          "flags":["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_SPEC_ALLOW"],"syscalls":[
           {"names":["mkdir","no_such_call","arch_prctl"],"action":"SCMP_ACT_ERRNO","errnoRet":1},
           {"names":["socket"],"action":"SCMP_ACT_ERRNO","args":[
             {"index":0,"value":38,"op":"SCMP_CMP_EQ"},{"index":0,"value":40,"op":"SCMP_CMP_EQ"}]}]})");
@@ -92,7 +93,7 @@ void profiles_are_checked() {
            R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000})",
            R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_VAX"]})",
            R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":[7]})",
-           R"({"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG"]})",
+           R"({"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_NEW_LISTENER"]})",
            R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_DANCE"}]})",
            R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP",
                "args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]})",

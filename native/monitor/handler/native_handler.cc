@@ -16,7 +16,9 @@ class NativeHandler : public Handler {
   explicit NativeHandler(Context& context) : context_(context) {}
 
   void start(StartOrder order, Stdio stdio, Done<StartedContainer> done) override {
-    if (!order.seccomp_filter_path.empty()) filter_ = TRY_OR(done, SeccompFilter::read(order.seccomp_filter_path));
+    if (!order.seccomp_filter_path.empty()) {
+      filter_ = TRY_OR(done, SeccompFilter::read(order.seccomp_filter_path, order.spec.seccomp_flags));
+    }
     cgroup_ = TRY_OR(done, Cgroup::create(context_.cgroups, order.cgroup_path));
     if (Status applied = cgroup_->apply(order.spec.resources); !applied) {
       return undo(std::move(applied.error()), std::move(done));

@@ -87,7 +87,7 @@ void load_filter(const Child& child, const SeccompFilter* filter) {
   if (filter == nullptr || filter->program().empty()) return;
   const SeccompProgram& code = filter->program();
   sock_fprog program = {static_cast<unsigned short>(code.size()), const_cast<sock_filter*>(code.data())};
-  child.check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program), Step::load_seccomp);
+  child.check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, filter->flags(), &program), Step::load_seccomp);
 }
 
 // Of what the monitor may pass on. Whoever enters a user namespace has every capability there is, in it.
@@ -206,7 +206,7 @@ Result<ContainerProcess> ContainerProcess::plan(const ProcessSpec& process, cons
   if (finds_home) changed.push_back(room_for_home());
   const std::vector<std::string>& env = changed.empty() ? process.env : changed;
   LastStepsPlan last{command.args, env, finds_home, candidates_for(command.args[0], path_of(env))};
-  if (filter_last) last.filter = &filter.program();
+  if (filter_last) last.filter = &filter;
   last.session = surroundings.is_watched;
   last.terminal = surroundings.is_watched && command.terminal;
   ContainerProcess plan(process, plan_credentials(process, filter_last ? nullptr : &filter, surroundings.in_user_namespace),

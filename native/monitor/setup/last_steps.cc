@@ -56,6 +56,7 @@ struct Layout {
   char** candidates;  // ends in a null pointer
   char* home;  // the value, in one of `envp`; null: nobody sets it
   sock_fprog filter;  // length 0: none to load
+  uint32_t filter_flags;
   bool session;
   bool terminal;
 };
@@ -113,7 +114,8 @@ KEELSON_BARE int run_bare(void* memory) {
     if (taken < 0) fail_bare(report, Step::open_terminal, taken);
   }
   if (steps->filter.len != 0) {
-    const long loaded = raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, reinterpret_cast<long>(&steps->filter));
+    const long loaded = raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, steps->filter_flags,
+                                    reinterpret_cast<long>(&steps->filter));
     if (loaded < 0) fail_bare(report, Step::load_seccomp, loaded);
   }
   long error = -ENOENT;
@@ -179,7 +181,7 @@ void leave_restartable_sequences(const Child& child) {
 std::string room_for_home() { return std::string(home_name).append(max_home, '\0'); }
 
 Result<LastSteps> LastSteps::lay_out(const LastStepsPlan& plan) {
-  const size_t filter_size = plan.filter == nullptr ? 0 : plan.filter->size() * sizeof(sock_filter);
+  const size_t filter_size = plan.filter == nullptr ? 0 : plan.filter->program().size() * sizeof(sock_filter);
   LastSteps steps;
   steps.size_ = aligned(sizeof(Layout)) + size_of(plan.args) + size_of(plan.env) + size_of(plan.candidates) +
                 aligned(filter_size) + stack_size;
@@ -194,8 +196,9 @@ Result<LastSteps> LastSteps::lay_out(const LastStepsPlan& plan) {
   layout->candidates = room.take_texts(plan.candidates);
   if (filter_size != 0) {
     layout->filter.filter = reinterpret_cast<sock_filter*>(room.take(filter_size));
-    layout->filter.len = static_cast<unsigned short>(plan.filter->size());
-    memcpy(layout->filter.filter, plan.filter->data(), filter_size);
+    layout->filter.len = static_cast<unsigned short>(plan.filter->program().size());
+    memcpy(layout->filter.filter, plan.filter->program().data(), filter_size);
+    layout->filter_flags = plan.filter->flags();
   }
   layout->session = plan.session;
   layout->terminal = plan.terminal;

@@ -5,7 +5,6 @@
 // that others see gets no other memory of the monitor's than its code and constants.
 #pragma once
 
-#include <linux/filter.h>
 #include <sched.h>
 #include <sys/types.h>
 
@@ -15,6 +14,7 @@
 #include "common/error.h"
 #include "monitor/setup/child.h"
 #include "monitor/setup/home.h"
+#include "monitor/setup/seccomp_filter.h"
 
 namespace keelson {
 
@@ -27,7 +27,7 @@ struct LastStepsPlan {
   const std::vector<std::string>& env;
   bool finds_home = false;  // the last of it is room_for_home(), which set_home() fills
   std::vector<std::string> candidates;  // what execve is tried on, in order
-  const std::vector<sock_filter>* filter = nullptr;  // to be loaded behind no_new_privs
+  const SeccompFilter* filter = nullptr;  // to be loaded behind no_new_privs
   bool session = false;
   bool terminal = false;  // stream 0 becomes the session's controlling terminal
 };

@@ -115,12 +115,13 @@ bool allows(const SeccompProgram& program, int number, const std::array<uint64_t
   return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
 }
 
-Result<SeccompFilter> SeccompFilter::read(const std::string& path) {
+Result<SeccompFilter> SeccompFilter::read(const std::string& path, uint32_t flags) {
   const std::string code = TRY(read_file(path, BPF_MAXINSNS * sizeof(sock_filter)));
   if (code.empty() || code.size() % sizeof(sock_filter) != 0) {
     return fail(Kind::invalid, "read the seccomp filter " + path, "it is no compiled filter");
   }
   SeccompFilter filter;
+  filter.flags_ = flags;
   filter.program_.resize(code.size() / sizeof(sock_filter));
   memcpy(filter.program_.data(), code.data(), code.size());
   filter.passes_spawn_ = allows(filter.program_, SYS_clone, {spawn_flags}) && allows(filter.program_, SYS_setsid, {});

@@ -30,14 +30,16 @@ bool allows(const SeccompProgram& program, int number, const std::array<uint64_t
 class SeccompFilter {
  public:
   SeccompFilter() = default;  // none
-  static Result<SeccompFilter> read(const std::string& path);
+  static Result<SeccompFilter> read(const std::string& path, uint32_t flags);
 
   const SeccompProgram& program() const { return program_; }
+  uint32_t flags() const { return flags_; }  // SECCOMP_FILTER_FLAG_*, to be loaded with
   // Whether a process can be spawned, and take its last steps, behind the filter (last_steps.h).
   bool lets_last_steps_pass(bool terminal) const { return passes_spawn_ && (!terminal || passes_terminal_); }
 
  private:
   SeccompProgram program_;
+  uint32_t flags_ = 0;
   bool passes_spawn_ = true;
   bool passes_terminal_ = true;
 };

@@ -3,6 +3,7 @@
 #include "monitor/setup/spec.h"
 
 #include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mount.h>
 
@@ -263,6 +264,16 @@ std::vector<std::string> read_layers(Reader& reader, const Json& json) {
   return read_paths(reader, json, "a lower directory");
 }
 
+// Others say something of processes with several threads, which none has at its start.
+uint32_t read_seccomp_flags(const Json& names) {
+  uint32_t flags = 0;
+  for (const Json& name : names.items()) {
+    if (name.string() == "SECCOMP_FILTER_FLAG_LOG") flags |= SECCOMP_FILTER_FLAG_LOG;
+    if (name.string() == "SECCOMP_FILTER_FLAG_SPEC_ALLOW") flags |= SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+  }
+  return flags;
+}
+
 }  // namespace
 
 std::vector<std::string> with_terminal_kind(std::vector<std::string> env) {
@@ -301,6 +312,7 @@ Result<ContainerSpec> parse_spec(std::string_view config_json) {
   spec.cgroups_path = reader.text(linux_part["cgroupsPath"], "cgroupsPath");
   spec.resources = linux_part["resources"];
   spec.has_seccomp = linux_part["seccomp"].is_object();
+  spec.seccomp_flags = read_seccomp_flags(linux_part["seccomp"]["flags"]);
 
   if (!reader.refusal().empty()) return bad(reader.refusal());
   return spec;

@@ -101,6 +101,7 @@ struct ContainerSpec {
   std::string cgroups_path;
   Json resources;  // linux.resources, read by cgroup.cc alone
   bool has_seccomp = false;
+  uint32_t seccomp_flags = 0;  // SECCOMP_FILTER_FLAG_* that its filter is loaded with
 };
 
 // An image, or a part of it, shown read-only at a path that config.json binds into the container.

@@ -2,7 +2,7 @@
 // containers on busybox roots, through the plain and the sanitized build of the monitor's sources.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { refuseCalls } from "./seccomp.ts";
@@ -10,6 +10,14 @@ import { builds, type Changes, TestPod } from "./setup-pod.ts";
 
 const status = "cat /proc/self/status";
 const field = (text: string, name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1]?.trim();
+
+const kernelLog = () => execFileSync("dmesg", { encoding: "utf8", maxBuffer: 64 << 20 });
+
+/** By the kernel's audit, unless a daemon takes its records. */
+function tellsRefusals(): boolean {
+  const actions = readFileSync("/proc/sys/kernel/seccomp/actions_logged", "utf8");
+  return actions.includes("errno") && existsSync("/proc/self/loginuid") && !existsSync("/run/auditd.pid");
+}
 
 describe.each(builds)("process set-up, $build build", ({ program }) => {
   let pod: TestPod;
@@ -267,6 +275,24 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(without.news.at(-1)?.message).toContain("load the seccomp filter");
       const filtered = await pod.run({ linux: { seccomp }, filter: refuseCalls([]) });
       expect(filtered.news.some((line) => line.event === "exited")).toBe(true);
+    });
+
+    test.runIf(tellsRefusals())("its flags hold, in an exec too: the kernel logs what it refuses", async () => {
+      const logged = (program: string) => kernelLog().includes(`comm="${program}"`);
+      const programs = ["s", "e"].map((each) => `busybox-${each}${pod.id.slice(0, 6)}`);
+      for (const program of programs) cpSync("/bin/busybox", join(pod.layer, "bin", program));
+      const [started = "", executed = ""] = programs;
+      const refused = (program: string) => [`/bin/${program}`, "mkdir", "/tmp/x"];
+      const changes = (...flags: string[]) => ({
+        linux: { seccomp: { defaultAction: "SCMP_ACT_ALLOW", flags } },
+        filter: refuseCalls(["mkdir", "mkdirat"]),
+      });
+      await pod.run({ args: refused(started), ...changes("SECCOMP_FILTER_FLAG_TSYNC") });
+      expect(logged(started)).toBe(false);
+      await pod.run({ args: refused(started), ...changes("SECCOMP_FILTER_FLAG_LOG") });
+      expect(logged(started)).toBe(true);
+      await pod.run({ args: ["/bin/sleep", "1000"], ...changes("SECCOMP_FILTER_FLAG_LOG") }, refused(executed));
+      expect(logged(executed)).toBe(true);
     });
 
     test("a filter that is no filter is refused", async () => {

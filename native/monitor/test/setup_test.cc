@@ -144,7 +144,7 @@ Bundle read_bundle(std::string directory) {
   Bundle bundle{directory, must(parse_spec(must(read_file(directory + "/config.json", max_bundle_file)))),
                 must(parse_rootfs(must(read_file(directory + "/rootfs.json", max_bundle_file)))), {}};
   const std::string filter = directory + "/seccomp.bpf";
-  if (access(filter.c_str(), F_OK) == 0) bundle.filter = must(SeccompFilter::read(filter));
+  if (access(filter.c_str(), F_OK) == 0) bundle.filter = must(SeccompFilter::read(filter, bundle.spec.seccomp_flags));
   return bundle;
 }
 
