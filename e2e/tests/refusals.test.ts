@@ -182,6 +182,56 @@ test.each(cases)("%s", async (_, call, code, words) => {
   expect(String(error)).not.toMatch(/\.ts:\d+/);
 });
 
+test.each([
+  [
+    "a working directory that is a file",
+    { workingDir: "/bin/busybox" },
+    "working directory /bin/busybox: Not a directory",
+  ],
+  [
+    "a mount below a file",
+    { mounts: [{ containerPath: "/bin/busybox/below", hostPath: "/etc" }] },
+    "mount target /bin/busybox/below: Not a directory",
+  ],
+  [
+    "a mount where a read-only volume has no directory",
+    {
+      mounts: [
+        { containerPath: "/volume", hostPath: "/etc", readonly: true },
+        { containerPath: "/volume/none-of-that-name", hostPath: "/etc" },
+      ],
+    },
+    "mount target /volume/none-of-that-name: Read-only file system",
+  ],
+  [
+    "a device where the image has a file",
+    { devices: [{ containerPath: "/bin/busybox", hostPath: "/dev/null", permissions: "rw" }] },
+    "device /bin/busybox: File exists",
+  ],
+])("%s is the request's mistake, and not the host's", async (name, change, words) => {
+  const { containerId: failing } = await create({ metadata: { name, attempt: 0 }, ...change });
+  await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining(words),
+  });
+  await node.client.removeContainer({ containerId: failing });
+});
+
+test("an exec whose working directory is gone is told so", async () => {
+  const { containerId: homeless } = await create({
+    metadata: { name: "homeless", attempt: 0 },
+    command: ["sleep", "600"],
+    workingDir: "/here",
+  });
+  await node.client.startContainer({ containerId: homeless });
+  await node.client.execSync({ containerId: homeless, cmd: ["sh", "-c", "rmdir /here"] });
+  await expect(node.client.execSync({ containerId: homeless, cmd: ["true"] })).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining("working directory /here: No such file or directory"),
+  });
+  await node.client.removeContainer({ containerId: homeless });
+});
+
 test("a privileged container runs in a pod that was made for it", async () => {
   const pod = { ...node.podConfig("privileged"), linux: { securityContext: { privileged: true } } };
   const { podSandboxId: privileged } = await node.client.runPodSandbox({ config: pod });

@@ -40,6 +40,14 @@ bool blames_command(int error) {
          error == ENAMETOOLONG || error == EISDIR || error == ETXTBSY || error == EINVAL || error == ELIBBAD;
 }
 
+// At a path of the request's: what stands in its way is the image's or a volume's.
+bool blames_path(Step step, int error) {
+  const bool takes_path = step == Step::make_mount_target || step == Step::make_device ||
+                          step == Step::make_working_directory || step == Step::change_directory;
+  return takes_path && (error == ENOENT || error == ENOTDIR || error == EEXIST || error == EACCES || error == ELOOP ||
+                        error == ENAMETOOLONG || error == EROFS);
+}
+
 }  // namespace
 
 void Child::die(Step step, const char* object) const { die(step, object, errno); }
@@ -135,6 +143,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
   error.error_number = error_number;
   if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;
   if (step == Step::execute && error_number == E2BIG) error.kind = Kind::invalid;
+  if (blames_path(step, error_number)) error.kind = Kind::invalid;
   if (step == Step::use_image_directory && (error_number == ELOOP || error_number == ENOTDIR)) {
     error.error_number = 0;
     error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";
