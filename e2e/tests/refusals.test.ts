@@ -184,6 +184,11 @@ test.each(cases)("%s", async (_, call, code, words) => {
 
 test.each([
   [
+    "an environment that is too large for a program",
+    { envs: [{ key: "LARGE", value: "x".repeat(200_000) }] },
+    "execute true: Argument list too long",
+  ],
+  [
     "a working directory that is a file",
     { workingDir: "/bin/busybox" },
     "working directory /bin/busybox: Not a directory",
