@@ -2,7 +2,7 @@
 // Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
 
 import { createHash } from "node:crypto";
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Host, messageOf, readBounded, replaceFile } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
@@ -33,7 +33,10 @@ async function readProfile(path: string): Promise<object> {
   return profile;
 }
 
-/** Profiles and their filters. Each distinct one is compiled once: filters are named by its hash and shared by all pods. */
+/**
+ * Profiles and their filters. Each distinct one is compiled once, whatever an older version of Keelson has made of it: filters
+ * are named by its hash and shared by all pods.
+ */
 export class SeccompFilters {
   readonly #directory: string;
   readonly #host: Host;
@@ -80,7 +83,6 @@ export class SeccompFilters {
   }
 
   async #compile(json: string, path: string): Promise<string> {
-    if ((await stat(path).catch(() => undefined)) !== undefined) return path;
     const filter = await this.#host.compileSeccomp(json);
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await replaceFile(path, filter, "nothing");
