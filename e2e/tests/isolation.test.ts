@@ -82,6 +82,28 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
+  test("no signal is ignored or blocked, neither of the two that the C library keeps to itself", async () => {
+    const { client, image, podConfig } = node;
+    const config = podConfig(`signals-${handler}`);
+    const { podSandboxId } = await client.runPodSandbox({ config, runtimeHandler: handler });
+    const { containerId } = await client.createContainer({
+      podSandboxId,
+      sandboxConfig: config,
+      config: {
+        metadata: { name: "main", attempt: 0 },
+        image: { image },
+        command: ["sleep", "1000"],
+        linux: { securityContext: { namespaceOptions: { pid: CONTAINER } } },
+      },
+    });
+    await client.startContainer({ containerId });
+    const cmd = ["grep", "-hE", "Sig(Blk|Ign)", "/proc/1/status", "/proc/self/status"];
+    const { stdout } = await client.execSync({ containerId, cmd });
+    const none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+    expect(Buffer.from(stdout).toString()).toBe(none.repeat(2));
+    await client.removePodSandbox({ podSandboxId });
+  });
+
   test("HOME is what the passwd file says that a pod mounts, in an exec too", async () => {
     const passwd = join(node.directory, "passwd");
     await writeFile(passwd, "root:x:0:0:root:/home/elsewhere:/bin/sh\n");

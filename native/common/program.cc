@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <spawn.h>
 
+#include <cstring>
+
 namespace keelson {
 
 namespace {
@@ -28,7 +30,8 @@ int set_actions(posix_spawn_file_actions_t& actions, const ProgramStart& start) 
 // Of glibc's none can fail.
 void set_attributes(posix_spawnattr_t& attributes) {
   sigset_t signals;
-  sigfillset(&signals);
+  // With the two that libc keeps to itself (signal(7)) and sigfillset leaves out: it would have the program ignore them.
+  memset(&signals, 0xff, sizeof signals);
   posix_spawnattr_setsigdefault(&attributes, &signals);
   sigemptyset(&signals);
   posix_spawnattr_setsigmask(&attributes, &signals);
