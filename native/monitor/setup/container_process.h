@@ -26,7 +26,7 @@ void drop_capabilities(const Child& child);
 class ContainerProcess {
  public:
   struct Surroundings {
-    std::string_view container_id;  // names the session keyring that a container's processes share
+    std::string_view container_id;  // names the session keyrings of its init and of each exec, which share none
     bool in_user_namespace = false;
     // Others see the process from its first moment: it begins with its credentials, and only its last steps are its own.
     bool is_watched = false;
