@@ -160,9 +160,6 @@ std::optional<Error> failure_in(const volatile Report& report) {
                                            : "its source is no directory, and what is there already is one";
     error.kind = Kind::invalid;
   }
-  if ((step == Step::make_working_directory || step == Step::change_directory) && error_number == ENOTDIR) {
-    error.kind = Kind::invalid;
-  }
   if (step == Step::refuse_mount_over_proc || step == Step::refuse_directory_outside || step == Step::find_in_image ||
       step == Step::open_linked_source || step == Step::check_proc || step == Step::find_procfs) {
     error.kind = Kind::invalid;
