@@ -63,5 +63,5 @@ async function recoverManifest(inventory: Inventory, descriptor: Descriptor): Pr
       throw new Error(`Its layer ${layer.digest} is missing or damaged.`);
     }
   }
-  return { descriptor, manifest, document };
+  return { descriptor, manifest, document, cover: inventory.coverOf(document.diffIds) };
 }

@@ -14,6 +14,8 @@ export interface StoredManifest {
   readonly descriptor: Descriptor;
   readonly manifest: Manifest;
   readonly document: ImageConfigDocument;
+  /** A layer over all others: directories that upper layers have no entry for look as in lower ones. */
+  readonly cover: Digest | undefined;
 }
 
 const shortestPrefix = 3;
@@ -73,9 +75,10 @@ export class Catalog {
   needs(): Needs {
     const blobs = new Set<Digest>();
     const layers = new Set<Digest>();
-    for (const { descriptor, manifest, document } of this.manifests.values()) {
+    for (const stored of this.manifests.values()) {
+      const { descriptor, manifest } = stored;
       for (const part of [descriptor, manifest.config, ...manifest.layers]) blobs.add(part.digest);
-      for (const diffId of document.diffIds) layers.add(diffId);
+      for (const layer of layersOf(stored)) layers.add(layer);
     }
     return { blobs, layers };
   }
@@ -98,6 +101,11 @@ export function overlayOrder(diffIds: readonly Digest[]): readonly Digest[] {
   return [...new Set(diffIds.toReversed())];
 }
 
+/** As overlayfs takes them, top first. */
+export function layersOf({ document, cover }: StoredManifest): readonly Digest[] {
+  return [...(cover === undefined ? [] : [cover]), ...overlayOrder(document.diffIds)];
+}
+
 function makeImage(layout: Layout, id: ImageId, stored: StoredManifest, names: readonly string[]): Image {
   const { descriptor, manifest, document } = stored;
   const parts = [descriptor, manifest.config, ...manifest.layers];
@@ -108,7 +116,7 @@ function makeImage(layout: Layout, id: ImageId, stored: StoredManifest, names: r
     size: BigInt(parts.reduce((sum, part) => sum + part.size, 0)),
     config: document.config,
     pinned: false,
-    layers: overlayOrder(document.diffIds).map((diffId) => layout.layerRoot(diffId)),
+    layers: layersOf(stored).map((diffId) => layout.layerRoot(diffId)),
     chainIds: chainIdsOf(document.diffIds),
   };
 }

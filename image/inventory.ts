@@ -14,8 +14,8 @@ import {
   Slots,
   writeFile,
 } from "../native/index.ts";
-import type { StoredManifest } from "./catalog.ts";
-import { digestOf, hexOf, isDigest } from "./digest.ts";
+import { overlayOrder, type StoredManifest } from "./catalog.ts";
+import { coverIdOf, digestOf, hexOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import {
   type BlobHead,
@@ -23,15 +23,17 @@ import {
   headPath,
   type LayerLimits,
   type LayerRecord,
+  placeCover,
   placeLayer,
   readLayers,
+  stageCover,
   stageLayer,
   stagingDirectory,
   trashPath,
   type Unpack,
 } from "./layers.ts";
 import type { Layout } from "./layout.ts";
-import type { Descriptor, Manifest } from "./manifest.ts";
+import { type Descriptor, layerLimit, type Manifest } from "./manifest.ts";
 import type { ContentSource } from "./source.ts";
 import type { Digest, Transfer } from "./types.ts";
 import { isWorthAnotherPull, type Lease } from "./unfinished.ts";
@@ -44,7 +46,7 @@ export interface Needs {
 
 export function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: readonly Digest[]): Needs {
   const blobs = new Set([descriptor, manifest.config, ...manifest.layers].map((part) => part.digest));
-  return { blobs, layers: new Set(diffIds) };
+  return { blobs, layers: new Set([...diffIds, coverIdOf(diffIds)]) };
 }
 
 /** An entry of the directory of blobs or of layers. */
@@ -197,6 +199,38 @@ export class Inventory {
     }
   }
 
+  /** The layer that must lie over these (bottom first, fetched and leased); undefined when none must. */
+  async addCover(diffIds: readonly Digest[]): Promise<Digest | undefined> {
+    const { layout, host } = this.#options;
+    const cover = coverIdOf(diffIds);
+    const layers = overlayOrder(diffIds);
+    // Of as many layers as overlayfs takes nothing can lie over them.
+    if (layers.length < 2 || layers.length === layerLimit || this.#layers.has(cover)) return this.coverOf(diffIds);
+    const object = `Layer ${cover}`;
+    return await this.#staged(async (directory, throwIfLost) => {
+      if (!layers.every((diffId) => this.#layers.has(diffId))) throw this.#notFlushed(object);
+      const roots = layers.map((diffId) => layout.layerRoot(diffId));
+      const staged = await stageCover(cover, roots, directory, host).catch((error: unknown) => {
+        throwIfLost(object);
+        throw error;
+      });
+      if (staged === undefined) return undefined;
+      await this.queue.run(async () => {
+        throwIfLost(object);
+        if (this.#layers.has(cover)) return;
+        await placeCover(layout, staged);
+        this.#layers.set(cover, staged.record);
+        this.#unflushed.layers.add(cover);
+      });
+      return cover;
+    });
+  }
+
+  coverOf(diffIds: readonly Digest[]): Digest | undefined {
+    const cover = coverIdOf(diffIds);
+    return this.#layers.has(cover) ? cover : undefined;
+  }
+
   /**
    * In the queue's turn: flushes everything placed so far; an image that is named after this survives a power cut. Bytes
    * that get lost may be anybody's: what was placed since the last good flush goes then, whoever leases it. Throws
@@ -223,12 +257,13 @@ export class Inventory {
     this.#unflushed.layers.clear();
   }
 
-  #isWhole({ descriptor, manifest, document }: StoredManifest): boolean {
+  #isWhole({ descriptor, manifest, document, cover }: StoredManifest): boolean {
     const hasLayers = manifest.layers.every((layer, index) => {
       const diffId = document.diffIds[index];
       return diffId !== undefined && this.hasLayer(layer, diffId);
     });
-    return hasLayers && [descriptor, manifest.config].every(({ digest }) => this.#blobs.has(digest));
+    const hasCover = cover === undefined || this.#layers.has(cover);
+    return hasLayers && hasCover && [descriptor, manifest.config].every(({ digest }) => this.#blobs.has(digest));
   }
 
   #notFlushed(object: string): KeelsonError {

@@ -11,6 +11,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import {
+  type Host,
   isErrno,
   KeelsonError,
   type LayerReport,
@@ -108,6 +109,25 @@ export async function stageLayer(options: {
   return { directory, record };
 }
 
+/**
+ * The layer that must lie over others, whose roots are given top first; undefined when none must. The directory is the
+ * caller's, as above.
+ */
+export async function stageCover(
+  id: Digest,
+  roots: readonly string[],
+  directory: string,
+  host: Host,
+): Promise<StagedLayer | undefined> {
+  const root = path.join(directory, "layer", "root");
+  await mkdir(root, { recursive: true, mode: 0o755 });
+  const inodes = await host.coverUnnamed(roots, root);
+  if (inodes === 0n) return undefined;
+  const record = { diffId: id, blobs: [], unpackedBytes: 0n, inodes };
+  await writeFile(path.join(directory, "layer", recordName), formatRecord(record), { mode: 0o600 });
+  return { directory, record };
+}
+
 /** Runs the copy and the unpacker against each other; the failure of either ends both. */
 async function feed(
   object: string,
@@ -178,6 +198,10 @@ export async function placeLayer(layout: Layout, staged: StagedLayer, known: Lay
   // Images count on this layer already: its record must not be lost to a power cut now.
   await replaceFile(path.join(layout.layer(known.diffId), recordName), formatRecord(record), "content and name");
   return record;
+}
+
+export async function placeCover(layout: Layout, { directory, record }: StagedLayer): Promise<void> {
+  await placeDirectory(path.join(directory, "layer"), layout.layer(record.diffId));
 }
 
 /**

@@ -1,7 +1,7 @@
 // Where things lie below the store's root. The root itself is an OCI image layout (image-spec image-layout.md).
 //
 //   oci-layout, index.json, blobs/sha256/<hex>   manifests, configs and layers as they came
-//   layers/<diff id>/root, layer.json            layers unpacked, in overlayfs form
+//   layers/<diff id>/root, layer.json            layers unpacked, in overlayfs form, and what lies over some images' layers
 //   containers/<container id>/                   writable layers
 //   staging/                                     what is not finished; emptied at start
 

@@ -6,7 +6,7 @@ import path from "node:path";
 import { type Host, isErrno, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
 import { archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
-import { Catalog, normalise, overlayOrder, type StoredManifest } from "./catalog.ts";
+import { Catalog, layersOf, normalise, type StoredManifest } from "./catalog.ts";
 import { recoverCatalog } from "./catalog-recovery.ts";
 import { checkConfig, checkPlatform, parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
@@ -215,7 +215,7 @@ class Store implements ImageStore {
   #layersOf(id: ImageId): readonly Digest[] {
     const stored = this.#catalog.manifests.values().find(({ manifest }) => manifest.config.digest === id);
     if (stored === undefined) throw imageErrors.noSuchImage({ reference: id });
-    return overlayOrder(stored.document.diffIds);
+    return layersOf(stored);
   }
 
   async removeSnapshot(containerId: string): Promise<void> {
@@ -326,9 +326,10 @@ class Store implements ImageStore {
       layerLease = this.#inventory.lease(needsOf(descriptor, manifest, document.diffIds));
       this.#transfers.set(subject, manifest.layers);
       await this.#fetchLayers(manifest, document.diffIds, source, signal);
+      const cover = await this.#inventory.addCover(document.diffIds);
       await this.#inventory.addBlob(config);
       await this.#inventory.addBlob(bytes);
-      return await this.#commit({ descriptor, manifest, document }, names, signal);
+      return await this.#commit({ descriptor, manifest, document, cover }, names, signal);
     } catch (error) {
       isUnfinished = layerLease !== undefined && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
       throw error;

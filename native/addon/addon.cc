@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "addon/change_files.h"
+#include "addon/cover.h"
 #include "addon/descriptors.h"
 #include "addon/figures.h"
 #include "addon/files.h"
@@ -67,6 +68,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("removeTree", method<path>(env, remove_tree));
   exports.Set("hasLabel", method<path, text>(env, has_label, to_boolean));
   exports.Set("relabelTree", method<path, text, count, size>(env, relabel_tree, to_bigint));
+  exports.Set("coverUnnamed", method<paths, path>(env, cover_unnamed, to_bigint));
   exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
   exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
   exports.Set("presentPath", method_in_own_process<path>(env, present_path, to_text));

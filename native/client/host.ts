@@ -138,6 +138,12 @@ export interface Host {
    */
   relabelTree(path: string, label: string, maxInodes: bigint, maxSeconds: number): Promise<bigint>;
   /**
+   * Makes in the empty directory `into` what must lie over `layers` (top first) for directories that an upper one has
+   * without an entry to look as in the layers below: how many directories, 0 for nothing. Rejects with InvalidArgument when
+   * there is too much to look at.
+   */
+  coverUnnamed(layers: readonly string[], into: string): Promise<bigint>;
+  /**
    * Reads regular files out of a container's root (layers as overlayfs would show them, top first),
    * resolved inside the root (openat2 RESOLVE_IN_ROOT) on a detached mount; nothing but a regular file is
    * opened. One answer for each path; a file longer than `limitBytes` (at most 2^30) is `too-large`.
@@ -257,6 +263,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),
     removeTree: (path) => withHostError(() => addon.removeTree(path)),
     hasLabel: (path, label) => withHostError(() => addon.hasLabel(path, label)),
+    coverUnnamed: (layers, into) => withHostError(() => addon.coverUnnamed(layers, into)),
     relabelTree: (path, label, maxInodes, maxSeconds) =>
       withHostError(() => addon.relabelTree(path, label, maxInodes, maxSeconds)),
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
@@ -310,6 +317,7 @@ const methods = [
   "removeTree",
   "hasLabel",
   "relabelTree",
+  "coverUnnamed",
   "readFromLayers",
   "removedPaths",
   "presentPath",

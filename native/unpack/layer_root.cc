@@ -12,6 +12,7 @@
 
 #include "common/overlayfs.h"
 #include "common/tree.h"
+#include "common/unnamed.h"
 
 namespace keelson {
 
@@ -69,8 +70,18 @@ class PathMaker {
     LayerPath deeper = TRY(LayerPath::parse(real_.empty() ? name : real_ + "/" + name));
     bool usable = status.st_mode == 0 || S_ISDIR(status.st_mode) || is_whiteout(status);
     if (!usable) return fail(Kind::invalid, named("use the parent", name), "it is not a directory");
+    TRY(mark_way(current_.get()));
     current_ = TRY(root_.make_directory(current_.get(), name.c_str()));
+    if (!S_ISDIR(status.st_mode)) TRY(disown());
+    if (status.st_mode == 0) TRY(mark_unnamed(current_.get()));
     real_ = deeper.text();
+    return {};
+  }
+
+  // A directory whose set-group-id bit is set gives it, and its group, to those that are made in it.
+  Status disown() {
+    if (fchown(current_.get(), 0, 0) != 0) return fail_errno("set the owner");
+    if (fchmod(current_.get(), 0755) != 0) return fail_errno("set the mode");
     return {};
   }
 

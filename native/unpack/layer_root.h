@@ -28,7 +28,7 @@ class LayerRoot {
   uint64_t inodes() const { return inodes_; }
 
   // The directory that holds `path`'s last component, for reading; valid until the next call. Missing
-  // directories on the way are made, 0755 and root's: layers may leave them out.
+  // directories on the way are made, 0755 and root's, and marked (unnamed.h): layers may leave them out.
   Result<int> parent_of(const LayerPath& path);
   // A directory that must be there; a link in last place is not followed. kind `not_found` when it is not.
   Result<Fd> open_directory(std::string_view path, bool follow_last) const;

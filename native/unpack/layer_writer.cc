@@ -8,6 +8,7 @@
 
 #include "common/file.h"
 #include "common/overlayfs.h"
+#include "common/unnamed.h"
 
 namespace keelson {
 
@@ -117,7 +118,10 @@ Status LayerWriter::write_whiteout(int parent, std::string name) {
   if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return tell_of_whiteouts(parent);
   if (errno != EEXIST) return fail_errno("make the whiteout");
   Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (present) return make_opaque(present.get());
+  if (present) {
+    TRY(mark_named(present.get()));
+    return make_opaque(present.get());
+  }
   if (errno == ENOTDIR || errno == ELOOP) return {};
   return fail_errno("look at what the whiteout names");
 }
@@ -126,11 +130,13 @@ Status LayerWriter::write_root(const Entry& entry) {
   if (entry.type != EntryType::directory) {
     return fail(Kind::invalid, "make the entry", "it stands in the place of the layer's root and is no directory");
   }
+  root_is_named_ = true;
   return set_directory(entry, "", root_.descriptor());
 }
 
 Status LayerWriter::write_directory(const Entry& entry, const LayerPath& path, int parent) {
   Fd directory = TRY(root_.make_directory(parent, path.name()));
+  TRY(mark_named(directory.get()));
   TRY(set_directory(entry, path.text(), directory.get()));
   root_.remember(path.text(), std::move(directory));
   return {};
@@ -220,7 +226,7 @@ Status LayerWriter::finish() {
     Status set = directory ? set_times(directory->get(), wanted.mtime) : std::unexpected(directory.error());
     if (!set) return about(std::move(set), "entry " + quoted(wanted.path));
   }
-  return {};
+  return root_is_named_ ? Status{} : mark_unnamed(root_.descriptor());
 }
 
 }  // namespace keelson

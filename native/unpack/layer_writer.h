@@ -24,7 +24,7 @@ class LayerWriter {
   // Makes what the entry says; takes a file's content from `reader`. A later entry of the same
   // name replaces an earlier one; two directories of one name become one (layer.md, "Representing Changes").
   Status write(const Entry& entry, TarReader& reader);
-  // To be called once behind the last entry: directories get their times.
+  // To be called once behind the last entry: directories get their times, and the root its mark.
   Status finish();
 
   uint64_t inodes() const { return root_.inodes(); }
@@ -49,6 +49,7 @@ class LayerWriter {
 
   LayerRoot root_;
   uint64_t content_bytes_ = 0;
+  bool root_is_named_ = false;
   std::vector<DirectoryTime> directory_times_;
   size_t directory_time_bytes_ = 0;
 };

@@ -41,6 +41,7 @@ export function scriptedHost(script: Script): Host {
     syncFileSystem: unscripted("syncFileSystem"),
     openInside: unscripted("openInside"),
     diskUsage: unscripted("diskUsage"),
+    coverUnnamed: unscripted("coverUnnamed"),
     removedPaths: unscripted("removedPaths"),
     sealedCopy: unscripted("sealedCopy"),
     emptyMountNamespace: unscripted("emptyMountNamespace"),

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "addon/cover.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
 #include "addon/overlay.h"
@@ -18,6 +19,7 @@
 #include "common/file.h"
 #include "common/overlayfs.h"
 #include "common/tree.h"
+#include "common/unnamed.h"
 
 namespace keelson {
 
@@ -140,6 +142,23 @@ void hostile_files_are_not_opened(const std::string& base) {
   CLAIM(huge != nullptr && huge->size == uint64_t{5} << 30);
 }
 
+void unnamed_directories_are_covered(const std::string& base) {
+  for (const char* name : {"low", "low/a", "low/a/b", "high", "high/a", "high/a/b", "cover"}) make_directory(base + "/" + name);
+  CLAIM(::chmod((base + "/low/a/b").c_str(), 01777) == 0);
+  auto opened = [&](const char* name) { return open_file(base + "/" + name, O_RDONLY | O_DIRECTORY); };
+  CLAIM_OK(mark_way(opened("high")->get()));
+  CLAIM_OK(mark_unnamed(opened("high/a")->get()));
+  CLAIM_OK(mark_unnamed(opened("high/a/b")->get()));
+  Result<uint64_t> made = cover_unnamed({base + "/high", base + "/low"}, base + "/cover");
+  CLAIM(made && *made == 3);
+  struct stat status {};
+  CLAIM(::stat((base + "/cover/a/b").c_str(), &status) == 0 && (status.st_mode & 07777) == 01777);
+  CLAIM_OK(mark_named(opened("high/a/b")->get()));
+  CLAIM_OK(remove_tree(base + "/cover/a"));
+  made = cover_unnamed({base + "/high", base + "/low"}, base + "/cover");
+  CLAIM(made && *made == 0);
+}
+
 }  // namespace
 
 void test_layers(const std::string& base) {
@@ -147,6 +166,7 @@ void test_layers(const std::string& base) {
   layers_are_read_as_overlayfs_shows_them(base);
   layers_fit_the_page_of_older_kernels(base);
   hostile_files_are_not_opened(base);
+  unnamed_directories_are_covered(base);
 }
 
 }  // namespace keelson

@@ -1,0 +1,153 @@
+// Directories that a layer has files in and no entry for: they look as in the layers below.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmdirSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { type TarEntry, tar } from "../native/unpack/testing/tar.ts";
+import { makeImage, makeLayer } from "./testing/build-image.ts";
+import { usePulls } from "./testing/pulls.ts";
+import { listStore } from "./testing/store.ts";
+import type { Image } from "./types.ts";
+
+const never = new AbortController().signal;
+const { it, serve } = usePulls();
+
+const base: readonly TarEntry[] = [
+  { name: "./", type: "5", mode: 0o555, uid: 7, gid: 8 },
+  { name: "tmp/", type: "5", mode: 0o1777, mtime: 1_500_000_000 },
+  { name: "var/", type: "5", mode: 0o750, uid: 0, gid: 5 },
+  {
+    name: "var/lib/",
+    type: "5",
+    mode: 0o2775,
+    uid: 1000,
+    gid: 50,
+    // The kernel takes the second from nobody who asks for it again.
+    pax: { "SCHILY.xattr.user.owner": "me", "SCHILY.xattr.security.capability": "" },
+  },
+  { name: "plain/", type: "5", mode: 0o755 },
+  { name: "gone/", type: "5", mode: 0o700 },
+  { name: "again/", type: "5", mode: 0o700 },
+  { name: "hidden/", type: "5", mode: 0o700 },
+  { name: "link", type: "2", link: "tmp" },
+  { name: "file" },
+];
+
+async function pull(...layers: (readonly TarEntry[])[]): Promise<Image> {
+  const registry = await serve();
+  registry.add(makeImage({ layers: layers.map((entries) => makeLayer(tar(...entries))) }), "1");
+  return await it().store.pull(`${registry.address}/app:1`, undefined, never);
+}
+
+/** What a container sees: `mode uid gid` by path. */
+function seen(image: Image, ...paths: string[]): readonly string[] {
+  return merged(image, (root) =>
+    paths.map((name) => execFileSync("stat", ["-c", "%a %u %g", path.join(root, name)], { encoding: "utf8" }).trim()),
+  );
+}
+
+function merged<Result>(image: Image, look: (root: string) => Result): Result {
+  const mountpoint = mkdtempSync(path.join(tmpdir(), "keelson-mount-"));
+  const options = `ro,lowerdir=${[...image.layers, mountpoint].join(":")}`;
+  execFileSync("mount", ["-t", "overlay", "keelson-test", "-o", options, mountpoint]);
+  try {
+    return look(mountpoint);
+  } finally {
+    execFileSync("umount", [mountpoint]);
+    rmdirSync(mountpoint);
+  }
+}
+
+test("have mode, owner, attributes and time of the directory below", async () => {
+  const image = await pull(base, [{ name: "tmp/new" }, { name: "var/lib/app/new" }], [{ name: "var/lib/.wh.old" }]);
+  expect(seen(image, "", "tmp", "var", "var/lib", "var/lib/app")).toEqual([
+    "555 7 8",
+    "1777 0 0",
+    "750 0 5",
+    "2775 1000 50",
+    "755 0 0",
+  ]);
+  merged(image, (root) => {
+    const script = "import os, sys; print(os.getxattr(sys.argv[1], 'user.owner').decode())";
+    expect(
+      execFileSync("python3", ["-c", script, path.join(root, "var/lib")])
+        .toString()
+        .trim(),
+    ).toBe("me");
+    expect(
+      execFileSync("stat", ["-c", "%Y", path.join(root, "tmp")])
+        .toString()
+        .trim(),
+    ).toBe("1500000000");
+  });
+});
+
+test("follow what the layers between say, and nothing that is hidden, a link, or no directory", async () => {
+  const image = await pull(
+    base,
+    [
+      { name: ".wh.gone" },
+      { name: "hidden/.wh..wh..opq" },
+      { name: "tmp/", type: "5", mode: 0o711, uid: 3 },
+      { name: "var/", type: "5", mode: 0o700 },
+    ],
+    [{ name: "gone/new" }, { name: ".wh.again" }, { name: "again/new" }, { name: "hidden/new" }, { name: "plain/new" }],
+    [{ name: "tmp/x" }, { name: "link/x" }, { name: "file/x" }, { name: "late/x" }, { name: "var/lib/x" }],
+    [{ name: "late/", type: "5", mode: 0o701 }, { name: "file/y" }, { name: ".wh.plain" }],
+  );
+  expect(seen(image, "gone", "again", "hidden", "tmp", "link", "file", "late", "var", "var/lib")).toEqual([
+    "755 0 0",
+    "755 0 0",
+    "700 0 0",
+    "711 3 0",
+    "755 0 0",
+    "755 0 0",
+    "701 0 0",
+    "700 0 0",
+    "2775 1000 50",
+  ]);
+  merged(image, (root) => {
+    expect(readdirSync(root).sort()).not.toContain("plain");
+    expect(readdirSync(path.join(root, "hidden"))).toEqual(["new"]);
+    expect(readdirSync(path.join(root, "tmp"))).toEqual(["x"]);
+  });
+});
+
+test("a directory that hides what is in those below still looks like them, one that was removed and made again does not", async () => {
+  const removed = [{ name: "again/new" }, { name: ".wh.again" }];
+  const image = await pull(base, [{ name: "hidden/.wh..wh..opq" }, ...removed], [{ name: "again/newer" }]);
+  expect(seen(image, "hidden", "again")).toEqual(["700 0 0", "755 0 0"]);
+  merged(image, (root) => expect(readdirSync(path.join(root, "again")).sort()).toEqual(["new", "newer"]));
+});
+
+test("have nothing of a set-group-id directory above", async () => {
+  const image = await pull([{ name: "s/", type: "5", mode: 0o2775, gid: 9 }, { name: "s/unnamed/x" }]);
+  expect(statSync(path.join(image.layers[0] ?? "", "s/unnamed"))).toMatchObject({ mode: 0o40755, gid: 0 });
+});
+
+test("an entry behind the directory's first file counts", async () => {
+  const image = await pull(base, [{ name: "tmp/new" }, { name: "tmp/", type: "5", mode: 0o700 }]);
+  expect(seen(image, "tmp")).toEqual(["700 0 0"]);
+});
+
+test("no layer more where the directories look the same", async () => {
+  const image = await pull([{ name: "opt/", type: "5", mode: 0o755 }], [{ name: "opt/new" }]);
+  expect(image.layers).toHaveLength(2);
+});
+
+test("what lies over the layers is there after a restart, is the container's too, and goes with the image", async () => {
+  const image = await pull(base, [{ name: "tmp/new" }]);
+  expect(image.layers).toHaveLength(3);
+  await it().store.close();
+  const again = await it().reopen();
+  const [found] = again.store.list();
+  expect(found?.layers).toEqual(image.layers);
+  expect((await again.store.prepareSnapshot("abc", image.id)).lower).toEqual(image.layers);
+  await again.store.remove(image.id);
+  expect(seen(image, "tmp")).toEqual(["1777 0 0"]);
+  await again.store.removeSnapshot("abc");
+  expect((await listStore(it().root)).filter((name) => name.startsWith("layers/"))).toEqual([]);
+  await again.store.close();
+});

@@ -1,0 +1,240 @@
+#include "addon/cover.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <climits>
+#include <map>
+#include <set>
+#include <span>
+#include <string_view>
+
+#include "common/fd.h"
+#include "common/file.h"
+#include "common/overlayfs.h"
+#include "common/tree.h"
+#include "common/unnamed.h"
+
+namespace keelson {
+
+namespace {
+
+// Some seconds; real images have thousands.
+constexpr uint64_t most_looks = 1'000'000;
+
+// Of a directory, what a container sees besides its names and times.
+struct Looks {
+  uid_t uid;
+  gid_t gid;
+  mode_t mode;
+  std::map<std::string, std::string> attributes;
+
+  bool operator==(const Looks&) const = default;
+};
+
+// trusted.* is the host's; of security.* a directory has a label at most, which is its place's.
+bool is_seen(std::string_view attribute) {
+  return attribute.starts_with("user.") || attribute.starts_with("system.posix_acl_");
+}
+
+Result<std::map<std::string, std::string>> attributes_of(int directory) {
+  std::string names(XATTR_LIST_MAX, '\0');
+  ssize_t size = ::flistxattr(directory, names.data(), names.size());
+  if (size < 0 && errno == EOPNOTSUPP) size = 0;
+  if (size < 0) return fail_errno("list attributes");
+  std::map<std::string, std::string> attributes;
+  std::string value(XATTR_SIZE_MAX, '\0');
+  for (size_t at = 0; at < static_cast<size_t>(size);) {
+    const std::string name = names.c_str() + at;
+    at += name.size() + 1;
+    if (!is_seen(name)) continue;
+    ssize_t length = ::fgetxattr(directory, name.c_str(), value.data(), value.size());
+    if (length < 0) return fail_errno("read the attribute " + name);
+    attributes[name] = value.substr(0, static_cast<size_t>(length));
+  }
+  return attributes;
+}
+
+Result<Looks> looks_of(int directory) {
+  struct stat status {};
+  if (::fstat(directory, &status) != 0) return fail_errno("stat");
+  return Looks{status.st_uid, status.st_gid, status.st_mode & 07777, TRY(attributes_of(directory))};
+}
+
+Status give(int directory, const Looks& looks) {
+  if (::fchown(directory, looks.uid, looks.gid) != 0) return fail_errno("chown");
+  if (::fchmod(directory, looks.mode) != 0) return fail_errno("chmod");
+  for (const auto& [name, value] : looks.attributes) {
+    if (::fsetxattr(directory, name.c_str(), value.data(), value.size(), 0) != 0) {
+      return fail_errno("set the attribute " + name);
+    }
+  }
+  return {};
+}
+
+class Cover {
+ public:
+  Cover(std::vector<Fd> layers, Fd into) : layers_(std::move(layers)), into_(std::move(into)) {}
+
+  Result<uint64_t> run() {
+    Stack all;
+    for (size_t layer = 0; layer < layers_.size(); ++layer) all.layers.push_back(layer);
+    all.merged = layers_.size();
+    TRY(visit("", all));
+    return made_;
+  }
+
+ private:
+  // A directory on the way to the one that is looked at.
+  struct Place {
+    std::string path;
+    size_t model = 0;  // the layer that says how it looks
+    Fd made;           // in the cover, as soon as that needs it
+  };
+
+  // Layers that have one directory, the topmost first, down to where one has something else there.
+  struct Stack {
+    std::vector<size_t> layers;
+    size_t merged = 0;  // so many show what is in it, the first opaque one the last
+
+    std::span<const size_t> shown() const { return std::span(layers).first(merged); }
+  };
+
+  // Deep as a layer's paths.
+  Status visit(const std::string& path, const Stack& stack) {
+    way_.push_back({path, TRY(model_of(path, stack.layers)), Fd()});
+    if (TRY(looks_differ(path, stack.layers.front(), way_.back().model))) TRY(make_way());
+    for (const std::string& name : TRY(marked_in(path, stack.shown()))) {
+      const std::string deeper = below(path, name);
+      const Stack having = TRY(stack_at(deeper, stack.shown()));
+      if (having.layers.size() > 1) TRY(visit(deeper, having));
+    }
+    const Place& place = way_.back();
+    if (place.made) TRY(give_times(place));
+    way_.pop_back();
+    return {};
+  }
+
+  // The topmost layer that names it; the topmost of all where none does.
+  Result<size_t> model_of(const std::string& path, const std::vector<size_t>& layers) {
+    for (size_t layer : layers) {
+      Fd directory = TRY(open(layer, path));
+      if (mark_of(directory.get()) != Mark::unnamed) return layer;
+    }
+    return layers.front();
+  }
+
+  Result<bool> looks_differ(const std::string& path, size_t shown, size_t model) {
+    if (shown == model) return false;
+    const Looks wrong = TRY(looks_in(shown, path));
+    const Looks right = TRY(looks_in(model, path));
+    return wrong != right;
+  }
+
+  // Names in it of directories with a mark.
+  Result<std::set<std::string>> marked_in(const std::string& path, std::span<const size_t> layers) {
+    std::set<std::string> names;
+    for (size_t layer : layers) {
+      Fd directory = TRY(open(layer, path));
+      if (mark_of(directory.get()) == Mark::none) continue;
+      auto look = [&](const dirent64& found) -> Result<bool> {
+        if (found.d_type != DT_DIR && found.d_type != DT_UNKNOWN) return true;
+        Fd deeper = TRY(find(layer, below(path, found.d_name)));
+        if (deeper && mark_of(deeper.get()) != Mark::none) names.insert(found.d_name);
+        return true;
+      };
+      TRY(each_entry(directory.get(), path, look));
+    }
+    return names;
+  }
+
+  // None where the topmost has something else there. An opaque directory without an entry hides what is in those below
+  // and looks like them; one that takes the place of what was removed counts as named.
+  Result<Stack> stack_at(const std::string& path, std::span<const size_t> layers) {
+    Stack stack;
+    bool is_hidden = false;
+    for (size_t layer : layers) {
+      errno = 0;
+      Fd directory = TRY(find(layer, path));
+      if (!directory && errno == ENOENT) continue;
+      if (!directory) break;
+      stack.layers.push_back(layer);
+      if (!is_hidden) ++stack.merged;
+      is_hidden = is_hidden || is_opaque(directory.get());
+    }
+    return stack;
+  }
+
+  Status make_way() {
+    for (Place& place : way_) {
+      if (place.made) continue;
+      if (!place.path.empty() && ::mkdirat(into_.get(), place.path.c_str(), 0700) != 0) {
+        return about(fail_errno("mkdir"), place.path);
+      }
+      place.made = open_resolved(into_.get(), place.path.empty() ? "." : place.path.c_str(), directory_flags, resolve);
+      if (!place.made) return about(fail_errno("open"), place.path);
+      ++made_;
+      const Looks looks = TRY(looks_in(place.model, place.path));
+      TRY(about(give(place.made.get(), looks), place.path));
+    }
+    return {};
+  }
+
+  // Behind all that is made in it.
+  Status give_times(const Place& place) {
+    Fd directory = TRY(open(place.model, place.path));
+    struct stat model {};
+    if (::fstat(directory.get(), &model) != 0) return fail_errno("stat");
+    const timespec times[2] = {model.st_atim, model.st_mtim};
+    if (::futimens(place.made.get(), times) != 0) return about(fail_errno("set times"), place.path);
+    return {};
+  }
+
+  Result<Looks> looks_in(size_t layer, const std::string& path) {
+    Fd directory = TRY(open(layer, path));
+    return about(looks_of(directory.get()), path);
+  }
+
+  Result<Fd> open(size_t layer, const std::string& path) {
+    Fd directory = TRY(find(layer, path));
+    if (!directory) return about(fail_errno("open directory"), path);
+    return directory;
+  }
+
+  // No Fd, and errno, when there is no such directory.
+  Result<Fd> find(size_t layer, const std::string& path) {
+    if (++looks_ > most_looks) {
+      return fail(Kind::invalid, "look at the layers' directories", "too many have no entry of their own");
+    }
+    Fd directory = open_resolved(layers_[layer].get(), path.empty() ? "." : path.c_str(), directory_flags, resolve);
+    if (directory || errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return directory;
+    return about(fail_errno("open directory"), path);
+  }
+
+  static std::string below(const std::string& directory, const std::string& name) {
+    return directory.empty() ? name : directory + "/" + name;
+  }
+
+  static constexpr uint64_t directory_flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+  static constexpr uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+
+  std::vector<Fd> layers_;
+  Fd into_;
+  std::vector<Place> way_;
+  uint64_t looks_ = 0;
+  uint64_t made_ = 0;
+};
+
+}  // namespace
+
+Result<uint64_t> cover_unnamed(const std::vector<std::string>& layers, const std::string& into) {
+  std::vector<Fd> opened;
+  for (const std::string& path : layers) opened.push_back(TRY(open_file(path, O_PATH | O_DIRECTORY)));
+  Cover cover(std::move(opened), TRY(open_file(into, O_PATH | O_DIRECTORY | O_NOFOLLOW)));
+  return cover.run();
+}
+
+}  // namespace keelson
