@@ -20,6 +20,11 @@ export interface EndpointOptions {
   readonly longestAskedMs: number;
 }
 
+interface Question {
+  readonly method: "GET" | "HEAD";
+  readonly headers: ReadonlyMap<string, string>;
+}
+
 const redirectLimit = 5;
 const errorBodyLimit = 8 * 1024;
 const passing: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
@@ -37,11 +42,22 @@ export class EndpointClient {
 
   /** GETs `<base>/<repository>/<rest>` once; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
   async get(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
+    return await this.#ask({ method: "GET", rest, headers }, signal);
+  }
+
+  /** The same of what GET would answer, without a body. */
+  async head(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
+    const response = await this.#ask({ method: "HEAD", rest, headers }, signal);
+    this.#options.connections.discard(response);
+    return response;
+  }
+
+  async #ask({ rest, ...what }: Question & { readonly rest: string }, signal: AbortSignal): Promise<HttpResponse> {
     const { endpoint, registry, repository } = this.#options;
     const url = new URL(`${endpoint.base}/${repository}/${rest}`);
     if (!endpoint.isServer) url.searchParams.set("ns", registry);
     try {
-      const response = await this.#authorized(url, headers, signal);
+      const response = await this.#authorized(url, what, signal);
       const status = response.statusCode;
       if (status === 200 || status === 206) return response;
       throw await this.#failure(response, signal);
@@ -58,14 +74,14 @@ export class EndpointClient {
     return askedMs > this.#options.longestAskedMs ? undefined : performance.now() + askedMs;
   }
 
-  async #authorized(url: URL, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
+  async #authorized(url: URL, what: Question, signal: AbortSignal): Promise<HttpResponse> {
     const sent = this.#authorizer.header;
-    const { response, isHome } = await this.#followed(url, headers, sent, signal);
+    const { response, isHome } = await this.#followed(url, what, sent, signal);
     // The challenge of a host we were redirected to is none of our credentials' business.
     const isAsked = response.statusCode === 401 && isHome;
     if (!isAsked || !(await this.#answered(response, sent, signal))) return response;
     this.#options.connections.discard(response);
-    return (await this.#followed(url, headers, this.#authorizer.header, signal)).response;
+    return (await this.#followed(url, what, this.#authorizer.header, signal)).response;
   }
 
   /** A token service that is no good ends its own host's turn: the next host may have a better one. */
@@ -82,7 +98,7 @@ export class EndpointClient {
   /** Follows redirects; what is meant for this host (credentials, its headers, its TLS settings) stays on this host. */
   async #followed(
     start: URL,
-    headers: ReadonlyMap<string, string>,
+    { method, headers }: Question,
     authorization: string | undefined,
     signal: AbortSignal,
   ): Promise<{ readonly response: HttpResponse; readonly isHome: boolean }> {
@@ -96,7 +112,7 @@ export class EndpointClient {
         if (authorization !== undefined) all.set("authorization", authorization);
       }
       const tls = isHome ? endpoint.tls : {};
-      const response = await connections.send({ method: "GET", url, headers: all, tls, signal });
+      const response = await connections.send({ method, url, headers: all, tls, signal });
       const status = response.statusCode;
       if (status < 300 || status >= 400) return { response, isHome };
       connections.discard(response);

@@ -26,7 +26,7 @@ export interface Timeouts {
 }
 
 export interface HttpRequest {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "HEAD" | "POST";
   readonly url: URL;
   readonly headers: ReadonlyMap<string, string | readonly string[]>;
   readonly body?: string;

@@ -9,7 +9,7 @@ import type { ProxyFor } from "./proxy.ts";
 import { formatReference, nameOf, type Reference } from "./reference.ts";
 import { RegistrySource } from "./registry.ts";
 import type { RetryPolicy } from "./retry.ts";
-import type { RegistryAuth } from "./types.ts";
+import type { Digest, RegistryAuth } from "./types.ts";
 
 export interface PullOptions {
   /** Where hosts.toml files lie: `/etc/containerd/certs.d`. */
@@ -30,6 +30,15 @@ export async function openRepository(
   return new RegistrySource({ reference, endpoints, credentials, timeouts, proxyFor, retry });
 }
 
+/** The first one by the digest that the reference stood for, even when that is an index: a pull by it must find the image. */
+export type ImageNames = readonly [string, ...string[]];
+
+/** The names that an image has by being pulled so, when the registry has this digest for the reference. */
+export function namesBy(reference: Reference, digest: Digest): ImageNames {
+  const name = `${nameOf(reference)}@${digest}`;
+  return reference.tag === undefined ? [name] : [name, formatReference(reference)];
+}
+
 /** The manifest for the platform, and the names that the image has by being pulled so. */
 export async function findImage(
   source: RegistrySource,
@@ -40,9 +49,7 @@ export async function findImage(
   const named = await source.resolve(signal);
   const object = formatReference(reference);
   const document = parseManifest(named.bytes, named.contentType, object);
-  // The digest that the tag stood for, even when that is an index: a pull by it must find this image again.
-  const names = [`${nameOf(reference)}@${named.digest}`];
-  if (reference.tag !== undefined) names.push(object);
+  const names = namesBy(reference, named.digest);
   if (document.kind !== "index") return { manifest: named, names };
   const search = new ManifestSearch(platform, object, ({ digest }) => source.manifest(digest, signal));
   return { manifest: await search.find(document), names };

@@ -6,7 +6,7 @@
 import type { Writable } from "node:stream";
 import { KeelsonError } from "../native/index.ts";
 import type { Credentials } from "./auth.ts";
-import { digestOf } from "./digest.ts";
+import { digestOf, parseDigest } from "./digest.ts";
 import { copyBlob } from "./download.ts";
 import { EndpointClient } from "./endpoint.ts";
 import { imageErrors } from "./errors.ts";
@@ -63,6 +63,25 @@ export class RegistrySource implements ContentSource {
     if (digest !== undefined) return this.manifest(digest, signal);
     const rest = `manifests/${tag}`;
     return this.#document(rest, formatReference(this.#options.reference), (endpoint) => endpoint.canResolve, signal);
+  }
+
+  /**
+   * What the reference stands for now, asked without fetching it, which registries that count pulls do not count.
+   * Undefined when no host tells: `resolve` finds out why.
+   */
+  async currentDigest(signal: AbortSignal): Promise<Digest | undefined> {
+    const { digest, tag } = this.#options.reference;
+    const headers = new Map([["accept", manifestTypes.join(", ")]]);
+    for (const client of this.#clients) {
+      if (!(digest === undefined ? client.endpoint.canResolve : client.endpoint.canPull)) continue;
+      try {
+        const response = await client.head(`manifests/${digest ?? tag}`, headers, signal);
+        return digest ?? parseDigest(header(response, "docker-content-digest"));
+      } catch (error) {
+        if (!(error instanceof FetchFailure)) throw error;
+      }
+    }
+    return undefined;
   }
 
   /** A manifest by digest, checked against it. */

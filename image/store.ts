@@ -18,7 +18,7 @@ import { Layout } from "./layout.ts";
 import { type Descriptor, type FoundManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { hasNames, type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
 import type { Platform } from "./platform.ts";
-import type { PullOptions } from "./pull.ts";
+import type { ImageNames, PullOptions } from "./pull.ts";
 import { formatReference, parseName, parseReference, type Reference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
@@ -262,9 +262,14 @@ class Store implements ImageStore {
 
   async #pull(reference: Reference, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {
     // The HTTP client takes a tenth of a second to load, and 10 MB: only a daemon that pulls has it.
-    const { findImage, openRepository } = await import("./pull.ts");
+    const { findImage, namesBy, openRepository } = await import("./pull.ts");
     const source = await openRepository(reference, auth, this.#options);
     try {
+      if (this.#catalog.resolve(formatReference(reference)) !== undefined) {
+        const digest = await source.currentDigest(signal);
+        const image = digest && (await this.#nameAgain(namesBy(reference, digest), signal));
+        if (image !== undefined) return image;
+      }
       const { manifest, names } = await findImage(source, reference, this.#options.platform, signal);
       return await this.#ingest(manifest, names, source, formatReference(reference), signal);
     } finally {
@@ -362,6 +367,15 @@ class Store implements ImageStore {
       await Promise.allSettled(fetches);
       throw error;
     }
+  }
+
+  /** The image that has the first of these names already gets the others. */
+  async #nameAgain(names: ImageNames, signal: AbortSignal): Promise<Image | undefined> {
+    return await this.#inventory.queue.run(async () => {
+      signal.throwIfAborted();
+      const stored = this.#catalog.resolve(names[0])?.stored;
+      return stored && (await this.#name(stored, names));
+    });
   }
 
   /** From here on the image exists, also after a power cut. */

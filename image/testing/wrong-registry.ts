@@ -3,7 +3,7 @@
 import { once } from "node:events";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import https from "node:https";
-import type { BuiltImage } from "./build-image.ts";
+import { type BuiltImage, sha256 } from "./build-image.ts";
 
 export interface SeenRequest {
   readonly method: string;
@@ -58,6 +58,7 @@ export async function startWrongRegistry(
     response.writeHead(start > 0 ? 206 : 200, {
       "content-type": manifest?.mediaType ?? "application/octet-stream",
       "content-length": part.length,
+      ...(manifest && { "docker-content-digest": sha256(manifest.bytes) }),
       ...(start > 0 && { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` }),
     });
     response.end(part);

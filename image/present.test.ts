@@ -1,0 +1,116 @@
+// A pull of what is there already: it asks the registry whether the reference still stands for it, by HEAD, which
+// registries that count pulls (Docker Hub) do not count.
+
+import { describe, expect, test } from "vitest";
+import { makeImage, makeIndex, makeLayer, makeTar, pushImage } from "./testing/build-image.ts";
+import { usePulls } from "./testing/pulls.ts";
+import { startRegistry } from "./testing/registry.ts";
+import type { Interception, WrongRegistry } from "./testing/wrong-registry.ts";
+
+const never = new AbortController().signal;
+const { it, serve } = usePulls();
+const layer = makeLayer(makeTar([{ name: "a", content: "a" }]));
+const image = makeImage({ layers: [layer] });
+const other = makeImage({ layers: [layer], comment: "other" });
+const indexType = "application/vnd.oci.image.index.v1+json";
+
+async function pulled(intercept?: Interception): Promise<{ registry: WrongRegistry; name: string }> {
+  const registry = await serve(intercept);
+  registry.add(image, "1");
+  const name = `${registry.address}/app:1`;
+  await it().store.pull(name, undefined, never);
+  return { registry, name };
+}
+
+/** What another pull asks for: `METHOD kind/name`. */
+async function asked(registry: WrongRegistry, name: string): Promise<readonly string[]> {
+  const before = registry.requests.length;
+  await it().store.pull(name, undefined, never);
+  return registry.requests.slice(before).map(({ method, url }) => `${method} ${url.replace(/^\/v2\/app\//, "")}`);
+}
+
+describe("asks by HEAD alone", () => {
+  test("by tag", async () => {
+    const { registry, name } = await pulled();
+    expect(await asked(registry, name)).toEqual(["HEAD manifests/1"]);
+  });
+
+  test("by digest", async () => {
+    const { registry } = await pulled();
+    const name = `${registry.address}/app@${image.digest}`;
+    expect(await asked(registry, name)).toEqual([`HEAD manifests/${image.digest}`]);
+  });
+
+  test("of an index, after a restart too", async () => {
+    const { registry } = await pulled();
+    registry.addManifest(
+      "many",
+      makeIndex([{ image, architecture: process.arch === "arm64" ? "arm64" : "amd64" }]),
+      indexType,
+    );
+    const name = `${registry.address}/app:many`;
+    const first = await it().store.pull(name, undefined, never);
+    expect(await asked(registry, name)).toEqual(["HEAD manifests/many"]);
+    expect(it().store.find(name)).toEqual(first);
+  });
+
+  test("of Debian's registry", async () => {
+    const registry = await startRegistry();
+    await pushImage(registry, "team/app", image, "1");
+    const name = `${registry.address}/team/app:1`;
+    const first = await it().store.pull(name, undefined, never);
+    // Nothing but the answer to HEAD is left.
+    await registry.stop();
+    await expect(it().store.pull(name, undefined, never)).rejects.toMatchObject({ code: "Unavailable" });
+    expect(it().store.find(name)).toEqual(first);
+  });
+});
+
+describe("and fetches as ever", () => {
+  test("when the tag has moved", async () => {
+    const { registry, name } = await pulled();
+    registry.add(other, "1");
+    expect((await it().store.pull(name, undefined, never)).id).toBe(other.id);
+    expect(it().store.find(image.id)?.tags).toEqual([]);
+  });
+
+  test("when the image has been removed", async () => {
+    const { registry, name } = await pulled();
+    await it().store.remove(name);
+    expect(await asked(registry, name)).toContain("GET manifests/1");
+  });
+
+  test.each([
+    ["knows no HEAD", 405],
+    ["fails at it", 503],
+    ["finds nothing by it", 404],
+  ])("when the registry %s", async (_, status) => {
+    const { registry, name } = await pulled(({ method }, response) => {
+      if (method !== "HEAD") return false;
+      response.writeHead(status).end();
+      return true;
+    });
+    expect(await asked(registry, name)).toEqual(["HEAD manifests/1", "GET manifests/1"]);
+  });
+
+  test("when it tells no digest", async () => {
+    const { registry, name } = await pulled(({ method }, response) => {
+      if (method !== "HEAD") return false;
+      response.writeHead(200, { "content-length": image.manifest.length }).end();
+      return true;
+    });
+    expect(await asked(registry, name)).toEqual(["HEAD manifests/1", "GET manifests/1"]);
+  });
+
+  test("when it refuses, to be told why", async () => {
+    let refuses = false;
+    const { name } = await pulled((_request, response) => {
+      if (!refuses) return false;
+      response.writeHead(403).end(JSON.stringify({ errors: [{ code: "DENIED", message: "not yours" }] }));
+      return true;
+    });
+    refuses = true;
+    const denied = { code: "PermissionDenied", message: expect.stringContaining("not yours") };
+    await expect(it().store.pull(name, undefined, never)).rejects.toMatchObject(denied);
+  });
+});
