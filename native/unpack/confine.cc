@@ -134,6 +134,7 @@ constexpr long allowed[] = {
     SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_linkat, SYS_unlinkat,
     // and given their attributes.
     SYS_fchown, SYS_fchownat, SYS_fchmod, SYS_fsetxattr, SYS_lsetxattr, SYS_utimensat,
+    SYS_ftruncate,
     // Memory, the second thread, the end.
     SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_rseq, SYS_set_robust_list, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, SYS_exit, SYS_exit_group,

@@ -51,23 +51,64 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       expect(bench.unpack(archive, "layer")).toMatchObject(refused(message, kind));
     });
 
-    test("of sparse files are refused, in constant memory (CVE-2025-58183)", () => {
-      const map = Array.from({ length: 100_000 }, (_, i) => `${i}\n1\n`).join("");
-      const sparse: Record<string, TarEntry> = {
-        old: { name: "x", type: "S", magic: "gnu", patches: [[482, "\x01"]] },
-        "PAX 0.1": {
-          name: "x",
-          pax: { "GNU.sparse.map": map.replaceAll("\n", ","), "GNU.sparse.numblocks": "1000000000" },
-        },
-        "PAX 1.0": {
-          name: "x",
-          content: `1000000000\n${map}`,
-          pax: { "GNU.sparse.major": "1", "GNU.sparse.minor": "0" },
-        },
+    test("of sparse files are refused past 1 MiB, in little memory (CVE-2025-58183)", () => {
+      const map = Array.from({ length: 300_000 }, (_, i) => `${i}\n1\n`).join("");
+      const blocks = Buffer.alloc(2 * 1024 * 1024, Buffer.concat([Buffer.from("0".repeat(504)), Buffer.alloc(8, 1)]));
+      const sparse: Record<string, Buffer> = {
+        old: Buffer.concat([tarEntry({ name: "x", type: "S", magic: "gnu", patches: [[482, "\x01"]] }), blocks]),
+        "PAX 0.1": tar({ name: "x", pax: { "GNU.sparse.size": "1", "GNU.sparse.map": map.replaceAll("\n", ",") } }),
+        "PAX 1.0, told": tar({ name: "x", content: `1000000000\n${map}`, pax: pax10 }),
+        "PAX 1.0": tar({ name: "x", content: `300000\n${map}`, pax: pax10 }),
       };
-      for (const [name, entry] of Object.entries(sparse)) {
-        expect(bench.unpack(tar(entry), name)).toMatchObject(refused("sparse file, which layers may not have here"));
+      for (const [name, archive] of Object.entries(sparse)) {
+        expect(bench.unpack(archive, name)).toMatchObject(refused("larger than 1 MiB", "limit"));
       }
+    });
+
+    const pax10 = { "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "100" };
+    const padded = (map: string) => map.padEnd(512, "\0");
+    const maps: readonly [string, Omit<TarEntry, "name">, RegExp][] = [
+      ["no size", { pax: { "GNU.sparse.map": "0,0" } }, /has no size/],
+      ["a size that is no number", { pax: { "GNU.sparse.size": "1x" } }, /something else than numbers/],
+      ["a negative size", { pax: { "GNU.sparse.size": "-1" } }, /size is negative/],
+      ["an offset alone", { pax: { "GNU.sparse.size": "9", "GNU.sparse.map": "0" } }, /an offset has no length/],
+      ["two lengths", { pax: { "GNU.sparse.size": "9", "GNU.sparse.numbytes": "1" } }, /do not take turns/],
+      ["a form of the future", { pax: { ...pax10, "GNU.sparse.major": "2" } }, /form is not known/],
+      ["a key of the future", { pax: { "GNU.sparse.colour": "red" } }, /form is not known/],
+      ["pieces over each other", { content: `${padded("2\n5\n2\n6\n1\n")}abc`, pax: pax10 }, /lies over another/],
+      ["a piece behind the end", { content: `${padded("1\n99\n2\n")}ab`, pax: pax10 }, /behind the file's end/],
+      [
+        "a piece past all numbers",
+        { content: `${padded("1\n9223372036854775807\n9223372036854775807\n")}a`, pax: pax10 },
+        /behind the file's end/,
+      ],
+      ["a negative offset", { content: `${padded("1\n-1\n1\n")}a`, pax: pax10 }, /a negative number/],
+      [
+        "fewer bytes than its pieces",
+        { content: `${padded("1\n0\n2\n")}a`, pax: pax10 },
+        /hold 2 bytes and the archive has 1/,
+      ],
+      [
+        "more bytes than its pieces",
+        { content: `${padded("1\n0\n1\n")}ab`, pax: pax10 },
+        /hold 1 bytes and the archive has 2/,
+      ],
+      ["a map that the content has no room for", { content: "1\n0\n1\n", pax: pax10 }, /map is cut short/],
+      ["a map that does not end", { content: "400\n".padEnd(512, "0\n"), pax: pax10 }, /map is cut short/],
+      ["words in its map", { content: padded("1\nzero\n1\n"), pax: pax10 }, /something else than numbers/],
+      ["a size that no file has", { pax: { "GNU.sparse.size": "9223372036854775807" } }, /set the file's size/],
+    ];
+    test.each(maps)("of a sparse file with %s are refused", (_, entry, message) => {
+      expect(bench.unpack(tar({ name: "x", ...entry }), "layer")).toMatchObject({
+        exitCode: 1,
+        stderr: "",
+        output: { message: expect.stringMatching(message) },
+      });
+    });
+
+    test("of sparse files for all entries are refused", () => {
+      const global = { name: "h", type: "g", content: paxRecords({ "GNU.sparse.size": "9" }) };
+      expect(bench.unpack(tar(global, { name: "x" }), "layer")).toMatchObject(refused("global PAX header describes"));
     });
 
     test("of PAX and long names are bounded at 1 MiB, global ones in sum", () => {

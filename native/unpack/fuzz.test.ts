@@ -49,6 +49,32 @@ function archives(): string[] {
     { name: "link", content: "a file now" },
     { name: "fifo", type: "6" },
     { name: "null", type: "3", device: [1, 3] },
+    {
+      name: "h0",
+      content: "ab",
+      pax: { "GNU.sparse.size": "9", "GNU.sparse.offset": "3", "GNU.sparse.numbytes": "2" },
+    },
+    {
+      name: "h1",
+      content: "ab",
+      pax: { "GNU.sparse.name": "holes", "GNU.sparse.size": "9", "GNU.sparse.map": "1,1,5,1" },
+    },
+    {
+      name: "h2",
+      content: `${"1\n4\n2\n".padEnd(512, "\0")}ab`,
+      pax: { "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9" },
+    },
+    {
+      name: "h3",
+      type: "S",
+      magic: "gnu",
+      content: "ab",
+      patches: [
+        [386, "00000000004\0"],
+        [398, "00000000002\0"],
+        [483, "00000000011\0"],
+      ],
+    },
   );
   writeFileSync(bench.path("hand-made.tar"), handMade);
   return [...packed, bench.path("hand-made.tar")];

@@ -167,14 +167,25 @@ Status LayerWriter::write_file(const Entry& entry, int parent, const char* name,
   Fd file(TRY(make(parent, name, "make the file", [&] {
     return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry.mode & 0777);
   })));
-  for (;;) {
-    std::span<const uint8_t> piece = TRY(reader.content());
-    if (piece.empty()) break;
-    TRY(write_all(file.get(), piece, "write the file"));
-    content_bytes_ += piece.size();
-  }
+  TRY(write_content(file.get(), entry, reader));
   TRY(set_attributes(file.get(), entry));
   return set_times(file.get(), entry.mtime);
+}
+
+// What a sparse file's archive leaves out stays a hole.
+Status LayerWriter::write_content(int file, const Entry& entry, TarReader& reader) {
+  const SparseMap whole{.pieces = {{.offset = 0, .length = entry.size}}, .size = entry.size};
+  for (const SparsePiece& piece : (entry.sparse ? *entry.sparse : whole).pieces) {
+    if (entry.sparse && lseek(file, static_cast<off_t>(piece.offset), SEEK_SET) < 0) return fail_errno("seek in the file");
+    for (uint64_t left = piece.length; left > 0;) {
+      std::span<const uint8_t> bytes = TRY(reader.content(left));
+      TRY(write_all(file, bytes, "write the file"));
+      content_bytes_ += bytes.size();
+      left -= bytes.size();
+    }
+  }
+  if (entry.sparse && ftruncate(file, static_cast<off_t>(entry.sparse->size)) != 0) return fail_errno("set the file's size");
+  return {};
 }
 
 // The target must be in this layer: the kernel has no links between file systems' layers. Owner, mode and

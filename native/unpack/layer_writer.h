@@ -41,6 +41,7 @@ class LayerWriter {
   Status write_directory(const Entry& entry, const LayerPath& path, int parent);
   Status write_root(const Entry& entry);
   Status write_file(const Entry& entry, int parent, const char* name, TarReader& reader);
+  Status write_content(int file, const Entry& entry, TarReader& reader);
   Status write_hard_link(const Entry& entry, int parent, const char* name);
   Status write_symlink(const Entry& entry, int parent, const char* name);
   Status write_node(const Entry& entry, int parent, const char* name);

@@ -65,7 +65,8 @@ Status apply(PaxRecords& records, std::string_view key, std::string_view value) 
     records.mtime = parse_time(value);
     if (!records.mtime && !value.empty()) return bad_pax("its mtime is not a time");
   } else if (key.starts_with(sparse_prefix)) {
-    return bad_pax("it describes a sparse file, which layers may not have here");
+    if (!records.sparse) records.sparse.emplace();
+    return records.sparse->add(key.substr(sparse_prefix.size()), value);
   } else if (key.starts_with(xattr_prefix)) {
     set_xattr(records.xattrs, key.substr(xattr_prefix.size()), value);
     if (records.xattrs.size() > max_xattrs) {
@@ -84,6 +85,7 @@ void PaxRecords::override_with(const PaxRecords& other) {
   if (other.uid) uid = other.uid;
   if (other.gid) gid = other.gid;
   if (other.mtime) mtime = other.mtime;
+  if (other.sparse) sparse = other.sparse;
   for (const Xattr& xattr : other.xattrs) set_xattr(xattrs, xattr.name, xattr.value);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "unpack/sparse.h"
 
 namespace keelson {
 
@@ -32,6 +33,7 @@ struct PaxRecords {
   std::optional<int64_t> gid;
   std::optional<timespec> mtime;
   std::vector<Xattr> xattrs;  // SCHILY.xattr.*, without that prefix
+  std::optional<PaxSparse> sparse;
 
   // What `other` says wins over what stands here.
   void override_with(const PaxRecords& other);
@@ -39,8 +41,7 @@ struct PaxRecords {
   size_t weight() const;
 };
 
-// Fails with kind `invalid` for a malformed record, and for sparse files (GNU.sparse.*), which are
-// not supported; with kind `limit` past max_xattrs. Keys that do not change what is unpacked (atime, comment …) are ignored.
+// Fails with kind `invalid` for a malformed record, with kind `limit` past max_xattrs. Keys that do not change what is unpacked (atime, comment …) are ignored.
 Result<PaxRecords> parse_pax(std::string_view text);
 
 }  // namespace keelson

@@ -67,8 +67,8 @@ std::optional<int64_t> parse_base256(std::string_view field) {
   return value;
 }
 
-// A numeric field: octal digits, or base-256 (GNU) when the top bit of the first byte is set.
-// An empty field is 0. Nothing when it is neither or does not fit 64 bits.
+}  // namespace
+
 std::optional<int64_t> parse_tar_number(std::string_view field) {
   if (!field.empty() && (static_cast<uint8_t>(field[0]) & 0x80) != 0) return parse_base256(field);
   size_t at = 0;
@@ -81,8 +81,6 @@ std::optional<int64_t> parse_tar_number(std::string_view field) {
   if (at < field.size() && field[at] != ' ' && field[at] != '\0') return std::nullopt;
   return value;
 }
-
-}  // namespace
 
 bool is_zero_block(const TarBlock& block) {
   return std::ranges::all_of(block, [](uint8_t byte) { return byte == 0; });

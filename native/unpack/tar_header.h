@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,10 @@ struct TarHeader {
   int64_t major = 0;    // devices only
   int64_t minor = 0;
 };
+
+// A numeric field: octal digits, or base-256 (GNU) when the top bit of the first byte is set.
+// An empty field is 0. Nothing when it is neither or does not fit 64 bits.
+std::optional<int64_t> parse_tar_number(std::string_view field);
 
 bool is_zero_block(const TarBlock& block);
 

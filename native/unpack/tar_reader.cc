@@ -22,7 +22,8 @@ uint64_t padding_after(uint64_t size) { return (tar_block - size % tar_block) % 
 std::optional<EntryType> entry_type(char type, const std::string& path) {
   switch (type) {
     case '0': return path.ends_with('/') ? EntryType::directory : EntryType::file;  // v7 had no type for directories
-    case '7': return EntryType::file;  // contiguous, POSIX: as a file
+    case '7':                         // contiguous, POSIX: as a file
+    case 'S': return EntryType::file;  // sparse, GNU
     case '1': return EntryType::hard_link;
     case '2': return EntryType::symlink;
     case '3': return EntryType::character_device;
@@ -34,7 +35,6 @@ std::optional<EntryType> entry_type(char type, const std::string& path) {
 }
 
 std::string unknown_type(char type) {
-  if (type == 'S') return "it is a sparse file, which layers may not have here";
   return "its type " + quoted(std::string_view(&type, 1)) + " has no meaning in a layer";
 }
 
@@ -128,10 +128,9 @@ Result<std::optional<Entry>> TarReader::next() {
 // The next header, or nothing at the archive's end. Some writers leave the end mark out, or half of it, and a layer
 // may be no bytes at all; whether the stream is whole is what its digest tells.
 Result<std::optional<TarHeader>> TarReader::header() {
-  TarBlock block;
-  if (!TRY(stream_.read(block))) return std::nullopt;
-  if (!is_zero_block(block)) return TRY(parse_tar_header(block));
-  if (TRY(stream_.read(block)) && !is_zero_block(block)) {
+  if (!TRY(stream_.read(block_))) return std::nullopt;
+  if (!is_zero_block(block_)) return TRY(parse_tar_header(block_));
+  if (TRY(stream_.read(block_)) && !is_zero_block(block_)) {
     return bad_entry("a single zero block stands between entries");
   }
   return std::nullopt;
@@ -151,6 +150,7 @@ Status TarReader::add_globals(const TarHeader& header) {
   std::string text = TRY(extension(header));
   PaxRecords records = TRY(parse_pax(text));
   // Bytes written to disk for every entry that the archive has only once: no limit of bytes would hold.
+  if (records.sparse) return bad_entry("a global PAX header describes a sparse file");
   if (!records.xattrs.empty()) return bad_entry("a global PAX header gives attributes to all entries");
   globals_.override_with(records);
   if (globals_.weight() > max_global_bytes) {
@@ -194,12 +194,43 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
   if (entry.type == EntryType::file) entry.size = static_cast<uint64_t>(header.size);
   content_left_ = entry.size;
   padding_ = padding_after(entry.size);
+  if (entry.type != EntryType::file) return entry;
+  if (records.sparse) {
+    if (!records.sparse->name.empty()) entry.path = records.sparse->name;
+    entry.sparse = TRY(about(sparse_map(*records.sparse), "entry " + quoted(entry.path)));
+  } else if (header.type == 'S') {
+    entry.sparse = TRY(about(old_sparse_map(), "entry " + quoted(entry.path)));
+  }
   return entry;
 }
 
-Result<std::span<const uint8_t>> TarReader::content() {
+Result<SparseMap> TarReader::sparse_map(const PaxSparse& records) {
+  if (!records.size) return bad_entry("the sparse file has no size");
+  if (!TRY(records.has_map_in_content())) return make_sparse_map(records.numbers, *records.size, content_left_);
+  SparseText text;
+  for (bool goes_on = true; goes_on; content_left_ -= tar_block) {
+    TarBlock block;
+    if (content_left_ < tar_block || !TRY(stream_.read(block))) return bad_entry("the sparse file's map is cut short");
+    goes_on = TRY(text.add(block));
+  }
+  return make_sparse_map(text.numbers(), *records.size, content_left_);
+}
+
+Result<SparseMap> TarReader::old_sparse_map() {
+  std::vector<int64_t> numbers;
+  int64_t size = 0;
+  bool goes_on = TRY(read_sparse_header(block_, numbers, size));
+  while (goes_on) {
+    TarBlock block;
+    if (!TRY(stream_.read(block))) return ended_early();
+    goes_on = TRY(read_sparse_block(block, numbers));
+  }
+  return make_sparse_map(numbers, size, content_left_);
+}
+
+Result<std::span<const uint8_t>> TarReader::content(uint64_t most) {
   if (content_left_ == 0) return std::span<const uint8_t>{};
-  std::span<const uint8_t> piece = TRY(stream_.take(content_left_));
+  std::span<const uint8_t> piece = TRY(stream_.take(std::min(most, content_left_)));
   if (piece.empty()) return ended_early();
   content_left_ -= piece.size();
   return piece;

@@ -1,7 +1,7 @@
 // Entries of a tar stream, one after another, with long names and PAX records resolved; the stream is hashed on the way.
 //
 // Bounds: a name or PAX header (max_pax_bytes), what global headers say (max_global_bytes), attributes of one entry
-// (max_xattrs); paths and their depth in layer_path.h; inodes in layer_root.h; all bytes of the stream in intake.h.
+// (max_xattrs), a sparse file's map (max_sparse_bytes); paths and their depth in layer_path.h; inodes in layer_root.h; all bytes of the stream in intake.h.
 // Memory is that of one entry; work is linear in the stream.
 #pragma once
 
@@ -35,6 +35,7 @@ struct Entry {
   uint32_t major = 0;
   uint32_t minor = 0;
   std::vector<Xattr> xattrs;
+  std::optional<SparseMap> sparse;  // of a file: where the content goes
 };
 
 // Exact reads, spans without a copy.
@@ -63,8 +64,8 @@ class TarReader {
   // The next entry, past whatever content of the previous one was not taken; nothing behind the last. A stream that ends
   // inside an entry fails as truncated.
   Result<std::optional<Entry>> next();
-  // The next piece of the current entry's content, valid until the next call; empty at its end.
-  Result<std::span<const uint8_t>> content();
+  // The next piece of the current entry's content, of at most `most` bytes, valid until the next call; empty at its end.
+  Result<std::span<const uint8_t>> content(uint64_t most = UINT64_MAX);
   // Reads what is left behind the last entry; SHA-256 of the whole stream. Once and last.
   Result<std::array<uint8_t, 32>> finish() { return stream_.drain(); }
 
@@ -73,8 +74,11 @@ class TarReader {
   Result<std::string> extension(const TarHeader& header);
   Status add_globals(const TarHeader& header);
   Result<Entry> entry(TarHeader header, const PaxRecords& records);
+  Result<SparseMap> sparse_map(const PaxSparse& records);
+  Result<SparseMap> old_sparse_map();
 
   TarStream stream_;
+  TarBlock block_{};  // the last header
   PaxRecords globals_;
   uint64_t content_left_ = 0;
   uint64_t padding_ = 0;  // between the content's end and the next block

@@ -3,7 +3,21 @@
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
@@ -55,6 +69,47 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
       expect(answer).toMatchObject({ exitCode: 0, stderr: "" });
       expect(bench.tree("layer")).toEqual(bench.tree("expected"));
       expect(bench.tree("layer").length).toBeGreaterThan(40);
+    });
+
+    test.each([
+      ["GNU", ["--format=gnu"]],
+      ["PAX 0.0", ["--format=posix", "--sparse-version=0.0"]],
+      ["PAX 0.1", ["--format=posix", "--sparse-version=0.1"]],
+      ["PAX 1.0", ["--format=posix", "--sparse-version=1.0"]],
+    ])("makes files with holes of GNU tar's form %s", (_, options) => {
+      const holes = bench.path("holes");
+      mkdirSync(holes);
+      const block = 65_536;
+      const pieces: Record<string, readonly number[]> = {
+        start: [0],
+        middle: [9],
+        four: [1, 3, 5, 7],
+        five: [1, 3, 5, 7, 9],
+        many: Array.from({ length: 60 }, (_each, index) => 2 * index),
+        none: [],
+        ["long-".repeat(40)]: [3, 4],
+      };
+      for (const [name, places] of Object.entries(pieces)) {
+        const file = openSync(path.join(holes, name), "w");
+        for (const place of places)
+          writeSync(file, Buffer.alloc(block - 1000, `${place} `), 0, block - 1000, place * block);
+        ftruncateSync(file, 200 * block);
+        closeSync(file);
+      }
+      writeFileSync(path.join(holes, "whole"), "no hole");
+      // GNU's own form has no nanoseconds.
+      for (const name of ["", ...readdirSync(holes)]) utimesSync(path.join(holes, name), 1_600_000_000, 1_600_000_000);
+      execFileSync("tar", ["--sparse", ...options, "-C", holes, "-cf", bench.path("holes.tar"), "."]);
+      const archive = readFileSync(bench.path("holes.tar"));
+      expect(archive.length).toBeLessThan(100 * block);
+      const { exitCode, output } = bench.unpack(archive, "layer");
+      expect({ exitCode, output }).toMatchObject({ exitCode: 0, output: { diff_id: sha256(archive) } });
+      expect(bench.tree("layer")).toEqual(bench.tree("holes"));
+      for (const name of Object.keys(pieces)) {
+        expect(lstatSync(bench.path("layer", name)).blocks).toBeLessThanOrEqual(
+          lstatSync(path.join(holes, name)).blocks,
+        );
+      }
     });
 
     test("makes again what Python's tarfile packed, nanoseconds and attributes included", () => {
