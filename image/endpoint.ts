@@ -33,6 +33,8 @@ export class EndpointClient {
   readonly endpoint: Endpoint;
   readonly #options: EndpointOptions;
   readonly #authorizer: Authorizer;
+  /** Of hosts that we were redirected to, by their origins. */
+  readonly #guests = new Map<string, Authorizer>();
 
   constructor(options: EndpointOptions) {
     this.endpoint = options.endpoint;
@@ -74,20 +76,39 @@ export class EndpointClient {
     return askedMs > this.#options.longestAskedMs ? undefined : performance.now() + askedMs;
   }
 
+  /** Each host that asks for authorization is answered once: ours, and one that it redirects to. */
   async #authorized(url: URL, what: Question, signal: AbortSignal): Promise<HttpResponse> {
-    const sent = this.#authorizer.header;
-    const { response, isHome } = await this.#followed(url, what, sent, signal);
-    // The challenge of a host we were redirected to is none of our credentials' business.
-    const isAsked = response.statusCode === 401 && isHome;
-    if (!isAsked || !(await this.#answered(response, sent, signal))) return response;
-    this.#options.connections.discard(response);
-    return (await this.#followed(url, what, this.#authorizer.header, signal)).response;
+    const asked = new Set<string>();
+    for (;;) {
+      const { response, host, sent } = await this.#followed(url, what, signal);
+      if (response.statusCode !== 401 || asked.has(host) || asked.size > redirectLimit) return response;
+      asked.add(host);
+      const authorizer = this.#authorizerOf(host, url.origin);
+      if (!(await this.#answered(authorizer, response, sent, signal))) return response;
+      this.#options.connections.discard(response);
+    }
+  }
+
+  /** A host that we were redirected to is none of our credentials' business: there we ask as anybody would. */
+  #authorizerOf(host: string, home: string): Authorizer {
+    if (host === home) return this.#authorizer;
+    const { repository, connections } = this.#options;
+    const { endpoint } = this;
+    const guest = { ...endpoint, base: host, tls: {}, headers: [] };
+    const known = this.#guests.get(host) ?? new Authorizer(guest, undefined, repository, connections);
+    this.#guests.set(host, known);
+    return known;
   }
 
   /** A token service that is no good ends its own host's turn: the next host may have a better one. */
-  async #answered(response: HttpResponse, sent: string | undefined, signal: AbortSignal): Promise<boolean> {
+  async #answered(
+    authorizer: Authorizer,
+    response: HttpResponse,
+    sent: string | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     try {
-      return await this.#authorizer.answer(response, sent, signal);
+      return await authorizer.answer(response, sent, signal);
     } catch (error) {
       this.#options.connections.discard(response);
       if (!(error instanceof KeelsonError)) throw error;
@@ -99,9 +120,8 @@ export class EndpointClient {
   async #followed(
     start: URL,
     { method, headers }: Question,
-    authorization: string | undefined,
     signal: AbortSignal,
-  ): Promise<{ readonly response: HttpResponse; readonly isHome: boolean }> {
+  ): Promise<{ readonly response: HttpResponse; readonly host: string; readonly sent: string | undefined }> {
     const { endpoint, connections } = this.#options;
     let url = start;
     for (let redirects = 0; redirects <= redirectLimit; redirects++) {
@@ -109,12 +129,13 @@ export class EndpointClient {
       const all = new Map<string, string | readonly string[]>([["user-agent", "keelson"], ...headers]);
       if (isHome) {
         for (const [name, values] of endpoint.headers) all.set(name, values);
-        if (authorization !== undefined) all.set("authorization", authorization);
       }
+      const sent = (isHome ? this.#authorizer : this.#guests.get(url.origin))?.header;
+      if (sent !== undefined) all.set("authorization", sent);
       const tls = isHome ? endpoint.tls : {};
       const response = await connections.send({ method, url, headers: all, tls, signal });
       const status = response.statusCode;
-      if (status < 300 || status >= 400) return { response, isHome };
+      if (status < 300 || status >= 400) return { response, host: url.origin, sent };
       connections.discard(response);
       const target = URL.parse(header(response, "location") ?? "", url.href);
       if (target === null || !/^https?:$/.test(target.protocol)) {
