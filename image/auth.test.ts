@@ -113,6 +113,18 @@ describe("with a token service", () => {
     expect(fetched).toBe(2);
   });
 
+  test.each([
+    { token: "good", access_token: "" },
+    { token: "", access_token: "good" },
+  ])("takes whichever of the token's two names has it: %j", async (answer) => {
+    const service = await start((_request, response) => {
+      response.writeHead(200).end(JSON.stringify(answer));
+      return true;
+    });
+    const registry = await start(guarded(() => `http://${service.address}/token`, new Set(["good"])));
+    expect((await it.store.pull(`${registry.address}/team/app:1`, ann, never)).id).toBe(image.id);
+  });
+
   test("exchanges an identity token by POST", async () => {
     const service = await start((_request, response) => {
       response.writeHead(200).end(JSON.stringify({ access_token: "good" }));

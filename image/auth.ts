@@ -200,7 +200,7 @@ export class Authorizer {
     }
     try {
       const answer = readJsonObject(await this.#connections.readBody(response, tokenAnswerLimit, signal));
-      const token = answer.string("token") ?? answer.string("access_token") ?? "";
+      const token = answer.string("token") || answer.string("access_token") || "";
       // A token is opaque to us, but it must not smuggle in other headers.
       return /^[\x21-\x7e]+$/.test(token) ? `Bearer ${token}` : undefined;
     } catch (error) {
