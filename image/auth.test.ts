@@ -125,6 +125,26 @@ describe("with a token service", () => {
     expect((await it.store.pull(`${registry.address}/team/app:1`, ann, never)).id).toBe(image.id);
   });
 
+  test("asks for each scope of a challenge, by GET one by one and by POST together", async () => {
+    const service = await start((_request, response) => {
+      response.writeHead(200).end(JSON.stringify({ token: "good" }));
+      return true;
+    });
+    const scopes = ["repository:team/app:pull", "repository:team/base:pull"];
+    const registry = await start((request, response) => {
+      if (request.headers.authorization === "Bearer good") return false;
+      const challenge = `Bearer realm="http://${service.address}/token",scope="${scopes.join(" ")}"`;
+      response.writeHead(401, { "www-authenticate": challenge }).end();
+      return true;
+    });
+    for (const auth of [ann, { ...nobody, identityToken: "refresh me" }]) {
+      await it.store.pull(`${registry.address}/team/app:1`, auth, never);
+    }
+    const [got, posted] = service.requests;
+    expect(new URL(got?.url ?? "", "http://x").searchParams.getAll("scope")).toEqual(scopes);
+    expect(new URLSearchParams(posted?.body).getAll("scope")).toEqual([scopes.join(" ")]);
+  });
+
   test("exchanges an identity token by POST", async () => {
     const service = await start((_request, response) => {
       response.writeHead(200).end(JSON.stringify({ access_token: "good" }));

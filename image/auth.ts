@@ -127,10 +127,9 @@ export class Authorizer {
     if (!isSecure && !(realm.protocol === "http:" && this.#endpoint.base.startsWith("http://"))) {
       throw imageErrors.unsafeCredentials({ host: this.#endpoint.host, realm: `${realm.protocol}//${realm.host}` });
     }
-    const fields = new URLSearchParams();
     const service = challenge.parameters.get("service");
-    if (service !== undefined) fields.set("service", service);
-    fields.set("scope", challenge.parameters.get("scope") ?? `repository:${this.#repository}:pull`);
+    const fields = new URLSearchParams(service === undefined ? {} : { service });
+    const scope = challenge.parameters.get("scope") ?? `repository:${this.#repository}:pull`;
     // A mirror's credentials are among its headers.
     const headers = new Map<string, string | readonly string[]>([
       ["accept", "application/json"],
@@ -138,6 +137,7 @@ export class Authorizer {
       ...this.#endpoint.headers,
     ]);
     if (this.#credentials?.kind === "identity-token") {
+      fields.set("scope", scope);
       fields.set("grant_type", "refresh_token");
       fields.set("refresh_token", this.#credentials.token);
       fields.set("client_id", "keelson");
@@ -145,6 +145,7 @@ export class Authorizer {
       return this.#readToken(await this.#askService({ realm, headers, body: fields.toString(), signal }), signal);
     }
     if (this.#credentials?.kind === "password") headers.set("authorization", basicHeader(this.#credentials));
+    for (const each of scope.split(" ")) fields.append("scope", each);
     for (const [name, value] of fields) realm.searchParams.append(name, value);
     return this.#readToken(await this.#askService({ realm, headers, signal }), signal);
   }
