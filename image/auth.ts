@@ -7,7 +7,7 @@
 import { MalformedJson, readJsonObject } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { FetchFailure } from "./fetch-failure.ts";
-import type { Endpoint } from "./hosts.ts";
+import { type Endpoint, noTls } from "./hosts.ts";
 import {
   BodyTooLarge,
   ConnectionError,
@@ -175,7 +175,7 @@ export class Authorizer {
         headers: url.origin === realm.origin ? headers : anybodys,
         ...(body === undefined ? { method: "GET" } : { method: "POST", body }),
         // The host's own TLS settings hold for the token service on the same host only.
-        tls: url.origin === own ? this.#endpoint.tls : {},
+        tls: url.origin === own ? this.#endpoint.tls : noTls,
         signal,
       });
       const status = response.statusCode;

@@ -5,7 +5,7 @@
 import { KeelsonError, readJsonObject } from "../native/index.ts";
 import { Authorizer, type Credentials, TokenServiceTrouble } from "./auth.ts";
 import { type FailureKind, FetchFailure } from "./fetch-failure.ts";
-import type { Endpoint } from "./hosts.ts";
+import { type Endpoint, noTls } from "./hosts.ts";
 import { ConnectionError, type HttpConnections, type HttpResponse, header } from "./http.ts";
 import { askedDelay } from "./retry.ts";
 
@@ -94,7 +94,7 @@ export class EndpointClient {
     if (host === home) return this.#authorizer;
     const { repository, connections } = this.#options;
     const { endpoint } = this;
-    const guest = { ...endpoint, base: host, tls: {}, headers: [] };
+    const guest = { ...endpoint, base: host, tls: noTls, headers: [] };
     const known = this.#guests.get(host) ?? new Authorizer(guest, undefined, repository, connections);
     this.#guests.set(host, known);
     return known;
@@ -132,7 +132,7 @@ export class EndpointClient {
       }
       const sent = (isHome ? this.#authorizer : this.#guests.get(url.origin))?.header;
       if (sent !== undefined) all.set("authorization", sent);
-      const tls = isHome ? endpoint.tls : {};
+      const tls = isHome ? endpoint.tls : noTls;
       const response = await connections.send({ method, url, headers: all, tls, signal });
       const status = response.statusCode;
       if (status < 300 || status >= 400) return { response, host: url.origin, sent };

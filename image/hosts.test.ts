@@ -359,6 +359,27 @@ describe("pulling", () => {
     expect((await it.store.pull(name, undefined, never)).id).toBe(image.id);
   });
 
+  test("what one section says of a host's certificate holds for that section alone", async () => {
+    const registry = await start(undefined, true);
+    const section = (project: string, more: string) => `[host."https://${registry.address}/${project}"]\n${more}\n`;
+    const ours = section("ours", `ca = "${certificates}/cert.pem"`);
+    await configure("reg.example", section("strict", "") + ours);
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    expect(registry.seen("/strict/")).toEqual([]);
+  });
+
+  test("a host that a mirror redirects to in vain is asked with its own settings after that", async () => {
+    const registry = await start(undefined, true);
+    const mirror = await start((request, response) => {
+      response.writeHead(307, { location: `https://${registry.address}${request.url}` }).end();
+      return true;
+    });
+    const server = `server = "https://${registry.address}"\nskip_verify = true\n`;
+    await configure("reg.example", `${server}[host."http://${mirror.address}"]`);
+    expect((await it.store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
+    for (const { url } of registry.requests) expect(url).not.toContain("ns=");
+  });
+
   test("a token service without TLS is refused to a registry with TLS", async () => {
     const service = await start();
     const registry = await start((_request, response) => {

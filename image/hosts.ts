@@ -19,6 +19,9 @@ export interface TlsSettings {
   readonly rejectUnauthorized?: boolean;
 }
 
+/** Of hosts that nobody has said anything about. */
+export const noTls: TlsSettings = {};
+
 export interface Endpoint {
   /** Up to and with `/v2`, without a slash at the end. */
   readonly base: string;
@@ -88,7 +91,7 @@ interface Settings {
   readonly headers: Endpoint["headers"];
 }
 
-const noSettings: Settings = { capabilities: ["pull", "resolve"], overridePath: false, tls: {}, headers: [] };
+const noSettings: Settings = { capabilities: ["pull", "resolve"], overridePath: false, tls: noTls, headers: [] };
 
 class HostsFile {
   readonly #file: string;

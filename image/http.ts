@@ -57,7 +57,8 @@ const drainLimit = 64 * 1024;
 export class HttpConnections {
   readonly #timeouts: Timeouts;
   readonly #proxyFor: ProxyFor;
-  readonly #agents = new Map<string, Dispatcher>();
+  /** By the settings that they connect with, then by origin. */
+  readonly #agents = new Map<TlsSettings, Map<string, Dispatcher>>();
 
   constructor(timeouts: Timeouts, proxyFor: ProxyFor) {
     this.#timeouts = timeouts;
@@ -134,12 +135,16 @@ export class HttpConnections {
   }
 
   close(): void {
-    for (const agent of this.#agents.values()) agent.destroy().catch(() => undefined);
+    for (const agents of this.#agents.values()) {
+      for (const agent of agents.values()) agent.destroy().catch(() => undefined);
+    }
     this.#agents.clear();
   }
 
   #agent(url: URL, proxy: URL | undefined, tls: TlsSettings): Dispatcher {
-    const known = this.#agents.get(url.origin);
+    const agents = this.#agents.get(tls) ?? new Map<string, Dispatcher>();
+    this.#agents.set(tls, agents);
+    const known = agents.get(url.origin);
     if (known !== undefined) return known;
     const { connectMs, responseMs, stallMs } = this.#timeouts;
     const { ca, ...others } = tls;
@@ -171,7 +176,7 @@ export class HttpConnections {
             // Of plain http a proxy is asked for the document itself: many make no tunnel to port 80.
             proxyTunnel: false,
           });
-    this.#agents.set(url.origin, agent);
+    agents.set(url.origin, agent);
     return agent;
   }
 
