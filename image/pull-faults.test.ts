@@ -65,7 +65,7 @@ describe("a connection that breaks", () => {
     expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
   });
 
-  test("after the last byte is no failure, and nothing more is asked for", async () => {
+  test("after the last byte is no failure, and nothing behind that is asked for", async () => {
     const served = await serve((request, response) => {
       if (!request.url.includes(layer.digest) || request.headers.range !== undefined) return false;
       // In chunks, of which the last one, that says so, never comes.
@@ -74,7 +74,9 @@ describe("a connection that breaks", () => {
     });
     served.add(image, "1");
     expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
-    expect(served.seen(layer.digest)).toHaveLength(1);
+    // On a busy machine the connection ends before all of it is read, and the rest is asked for.
+    const starts = served.seen(layer.digest).map(({ headers }) => Number(headers.range?.replace(/\D/g, "") ?? 0));
+    expect(Math.max(...starts)).toBeLessThan(layer.blob.length);
   });
 
   test("again and again is RegistryUnavailable", async () => {
