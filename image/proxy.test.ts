@@ -119,7 +119,7 @@ describe("a proxy that", () => {
     const store = await storeIn({ HTTP_PROXY: url, HTTPS_PROXY: url });
     await configure(store, "registry.invalid", hosts);
     const failure = store.store.pull("registry.invalid/app:1", undefined, never);
-    await expect(failure).rejects.toMatchObject({ code: "Unavailable" });
+    await expect(failure).rejects.toMatchObject({ code: "Unknown" });
     await expect(failure).rejects.toThrow(`registry.invalid by the proxy ${address}`);
     await expect(failure).rejects.toThrow("407");
     await expect(failure).rejects.not.toThrow("secret");
@@ -133,7 +133,7 @@ describe("a proxy that", () => {
       const store = await storeIn({ HTTP_PROXY: address, HTTPS_PROXY: address }, { timeouts });
       await configure(store, "registry.invalid", hosts);
       await expectCleanFailure(store, "registry.invalid/app:1", {
-        code: "Unavailable",
+        code: "Unknown",
         message: expect.stringContaining(`registry.invalid by the proxy ${address} did not answer within 300 ms`),
       });
     },
@@ -145,7 +145,7 @@ describe("a proxy that", () => {
     const store = await storeIn({ HTTP_PROXY: address, HTTPS_PROXY: address });
     await configure(store, "registry.invalid", hosts);
     await expectCleanFailure(store, "registry.invalid/app:1", {
-      code: "Unavailable",
+      code: "Unknown",
       message: expect.stringMatching(`by the proxy ${address}: .*ECONNREFUSED`),
     });
   });

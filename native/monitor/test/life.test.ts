@@ -349,7 +349,7 @@ test("a sandbox that cannot be made is an ERROR on descriptor 3, with everything
       own_cgroup: true,
     };
     writeFileSync(join(directory, "sandbox.json"), JSON.stringify(spec));
-    await expect(spawnMonitor(directory)).rejects.toMatchObject({ kind: "system" });
+    await expect(spawnMonitor(directory)).rejects.toMatchObject({ kind: "invalid" });
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(directory);
     expect(existsSync("/sys/fs/cgroup/memory/keelson-test-bad")).toBe(false);
     expect(existsSync(join(directory, "monitor.sock"))).toBe(false);
