@@ -23,6 +23,11 @@ export const criErrors = catalogue({
     sentence: "{field} cannot be combined with {other}.",
     remedy: "{remedy}",
   },
+  privilegedInOrdinaryPod: {
+    code: "InvalidArgument",
+    sentence: "Container {container} is to be privileged, and its pod sandbox {id} is not for privileged containers.",
+    remedy: "Say security_context.privileged in sandbox_config too, or make the container without.",
+  },
   notImplemented: {
     code: "Unimplemented",
     sentence: "Keelson {version} does not implement {method}.",

@@ -95,10 +95,7 @@ function limited({ cgroups }: Environment, { cgroup }: Sandbox, config: Containe
   return { ...config, resources: withoutSwap(config.resources) };
 }
 
-/** By the sandbox that was run, not by what this request says of it. Source: CRI v1, LinuxSandboxSecurityContext. */
 function refuseBeyondSandbox({ id, config: { security } }: Sandbox, config: ContainerConfig): void {
-  if (config.security.privileged && !security.privileged)
-    throw podErrors.privilegedInOrdinaryPod({ container: config.metadata.name, id });
   const { namespaces } = config.security;
   if (namespaces.user !== undefined && !isDeepStrictEqual(userMappings(namespaces), userMappings(security.namespaces)))
     throw podErrors.otherUsers({ container: config.metadata.name, id });

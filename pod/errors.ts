@@ -171,12 +171,6 @@ export const podErrors = catalogue({
     sentence: "The mount of {source} at {target} cannot get the SELinux label {label}: {reason}.",
     remedy: "Label it by hand (chcon -R), or mount its file system with that label (mount -o context=).",
   },
-  privilegedInOrdinaryPod: {
-    code: "InvalidArgument",
-    sentence:
-      "Container {container} is to be privileged, and its pod sandbox {id} was not made for privileged containers.",
-    remedy: "Run the sandbox with security_context.privileged too, or the container without.",
-  },
   otherUsers: {
     code: "InvalidArgument",
     sentence: "Container {container} asks in userns_options for other users than its pod sandbox {id} has.",

@@ -1,7 +1,7 @@
 // runtime.v1.RuntimeService: each RPC is decode, one call of the pod model, encode.
 
 import type { ContainerStats, SandboxStats } from "../../pod/stats-types.ts";
-import type { PodEvent, Pods } from "../../pod/types.ts";
+import type { ContainerConfig, PodEvent, Pods, SandboxView } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
 import { decodeContainerConfig } from "./decode-container.ts";
 import {
@@ -111,12 +111,27 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
   } satisfies Handlers<typeof runtimeMethods>;
 }
 
+/**
+ * The kubelet gives a running pod privileged ephemeral containers (kubectl debug --profile=sysadmin), and says so in
+ * sandbox_config, whatever it said when the pod was run. Both peers go by that.
+ */
+function refuseOrdinaryPod(
+  { id, config: { security } }: SandboxView,
+  asked: runtime.v1.PodSandboxConfig.$Properties | null | undefined,
+  { metadata }: ContainerConfig,
+): void {
+  if (security.privileged || asked?.linux?.securityContext?.privileged) return;
+  throw criErrors.privilegedInOrdinaryPod({ container: metadata.name, id });
+}
+
 function containerCalls(pods: Pods, { containers }: Encoders) {
   const list = listCache();
   return {
     async CreateContainer(request, call) {
       const sandbox = sandboxId(request.podSandboxId);
-      return { containerId: await pods.createContainer(sandbox, decodeContainerConfig(request.config), call.signal) };
+      const config = decodeContainerConfig(request.config);
+      if (config.security.privileged) refuseOrdinaryPod(pods.sandbox(sandbox), request.sandboxConfig, config);
+      return { containerId: await pods.createContainer(sandbox, config, call.signal) };
     },
 
     async StartContainer(request, call) {

@@ -131,22 +131,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "a privileged container in an unprivileged pod",
     () => create({ linux: { securityContext: { privileged: true } } }),
     status.INVALID_ARGUMENT,
-    "was not made for privileged containers",
-  ],
-  [
-    "a privileged container in an unprivileged pod of which the request says that it is privileged",
-    () =>
-      node.client.createContainer({
-        podSandboxId,
-        sandboxConfig: { ...node.podConfig("steady"), linux: { securityContext: { privileged: true } } },
-        config: {
-          metadata: { name: "new" },
-          image: { image: node.image },
-          linux: { securityContext: { privileged: true } },
-        },
-      }),
-    status.INVALID_ARGUMENT,
-    "was not made for privileged containers",
+    "is not for privileged containers",
   ],
   [
     "a pod with a sysctl's value that the kernel does not take",
@@ -237,9 +222,15 @@ test("an exec whose working directory is gone is told so", async () => {
   await node.client.removeContainer({ containerId: homeless });
 });
 
-test("a privileged container runs in a pod that was made for it", async () => {
-  const pod = { ...node.podConfig("privileged"), linux: { securityContext: { privileged: true } } };
-  const { podSandboxId: privileged } = await node.client.runPodSandbox({ config: pod });
+test.each([
+  ["was made for it", true, undefined],
+  ["the request says is for it now, as of one that is debugged", false, true],
+])("a privileged container runs in a pod that %s", async (_, made, now) => {
+  const pod = (privileged: boolean) => ({
+    ...node.podConfig("privileged"),
+    linux: { securityContext: { privileged } },
+  });
+  const { podSandboxId: id } = await node.client.runPodSandbox({ config: pod(made) });
   const config = {
     metadata: { name: "p", attempt: 0 },
     image: { image: node.image },
@@ -247,12 +238,17 @@ test("a privileged container runs in a pod that was made for it", async () => {
     linux: { securityContext: { privileged: true } },
   };
   const { containerId: inside } = await node.client.createContainer({
-    podSandboxId: privileged,
-    sandboxConfig: pod,
+    podSandboxId: id,
     config,
+    ...(now === undefined ? {} : { sandboxConfig: pod(now) }),
   });
   await node.client.startContainer({ containerId: inside });
-  await node.client.removePodSandbox({ podSandboxId: privileged });
+  const { exitCode } = await node.client.execSync({
+    containerId: inside,
+    cmd: ["mount", "-t", "tmpfs", "none", "/tmp"],
+  });
+  expect(exitCode).toBe(0);
+  await node.client.removePodSandbox({ podSandboxId: id });
 });
 
 test.each(["/bin/busybox", "/bin/busybox/below"])(
