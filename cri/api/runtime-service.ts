@@ -28,8 +28,8 @@ import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts"
 import { type NodeParts, nodeStatus } from "./node-status.ts";
 import { type StreamingParts, streamingCalls } from "./streaming-calls.ts";
 
-/** StopContainer and ExecSync: 0 to what an int64 of nanoseconds holds. */
-const longestSeconds = 9_223_372_036n;
+/** Of the int64 that timeouts are; beyond what timers can hold the model waits that long. */
+const longestSeconds = 2n ** 63n - 1n;
 
 const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventType>> = {
   created: runtime.v1.ContainerEventType.CONTAINER_CREATED_EVENT,

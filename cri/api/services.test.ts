@@ -1,6 +1,7 @@
 // Requests and answers through the real services on a real socket: what is refused, and what comes back unchanged.
 
 import { status } from "@grpc/grpc-js";
+import Long from "long";
 import { describe, expect, test } from "vitest";
 import type { SandboxResources } from "../../pod/types.ts";
 import { runtime } from "./generated/messages.js";
@@ -287,6 +288,18 @@ test("a pod's resources are noted as a kubelet reckons them: its overhead taken 
     { cpuPeriod: 100_000n, cpuQuota: -1n, cpuShares: 204n, memoryLimit: -1n },
     { cpuPeriod: 100_000n, cpuQuota: 500n },
   ]);
+});
+
+test("the longest grace period of a kubelet is taken", async () => {
+  const periods: bigint[] = [];
+  const pods = memoryPods({
+    stopContainer: async (_id, seconds) => {
+      periods.push(seconds);
+    },
+  });
+  await using edge = await serveEdge(pods);
+  await edge.client.call("StopContainer", { containerId: "abc", timeout: Long.MAX_VALUE });
+  expect(periods).toEqual([2n ** 63n - 1n]);
 });
 
 test("statistics keep 64 bits, and what was not measured is absent", async () => {
