@@ -152,6 +152,28 @@ test("sysctls of each namespace are set in the pod's, whoever the kernel lets wr
   await client.removePodSandbox({ podSandboxId });
 });
 
+test("a privileged container gets what is everybody's of the host's devices, and those it asks for", async () => {
+  const { client, image } = node;
+  const securityContext = { namespaceOptions: { usernsOptions: mapped, pid: CONTAINER }, privileged: true };
+  const sandboxConfig = { ...node.podConfig("privileged"), linux: { securityContext } };
+  const { podSandboxId } = await client.runPodSandbox({ config: sandboxConfig });
+  const config = {
+    metadata: { name: "c", attempt: 0 },
+    image: { image },
+    command: ["sleep", "1000"],
+    devices: [{ hostPath: "/dev/kmsg", containerPath: "/dev/asked" }],
+    linux: { securityContext },
+  };
+  const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig, config });
+  await client.startContainer({ containerId });
+  const cmd = ["sh", "-c", "stat -c '%a %n' $(find /dev -type c -o -type b)"];
+  const { stdout } = await client.execSync({ containerId, cmd });
+  const modes = Buffer.from(stdout).toString().trim().split("\n");
+  expect(modes).toContain("666 /dev/null");
+  expect(modes.filter((line) => !/^\d?\d\d[67] /.test(line))).toEqual([expect.stringMatching(/ \/dev\/asked$/)]);
+  await client.removePodSandbox({ podSandboxId });
+});
+
 test("a device that is mounted in the place of another is what is found there", async () => {
   const mounts = [{ hostPath: "/dev/urandom", containerPath: "/dev/random" }];
   const { podSandboxId, sh } = await run("urandom", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts });

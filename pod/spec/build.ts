@@ -72,7 +72,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
   const capabilities = capabilitiesFor(security, container.hostCapabilities);
   const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
     planMounts(config, sandbox, container.imageVolumes, container.hostPaths, container.relabel),
-    planDevices(config),
+    planDevices(config, sandbox.user !== undefined),
     container.filters.profile(security, capabilities.bounding),
     apparmorFor(security, container.defaultProfile),
   ]);

@@ -33,11 +33,14 @@ const ordinaryRules: readonly OciDeviceRule[] = [
   { allow: true, type: "c", major: 136, access: "rwm" },
 ];
 
-export async function planDevices(config: ContainerConfig): Promise<DevicePlan> {
+/** `ownUsers`: in a user namespace. */
+export async function planDevices(config: ContainerConfig, ownUsers: boolean): Promise<DevicePlan> {
   const asked = (await Promise.all(config.devices.map(requestedDevices))).flat();
   const devices = unique(asked.map(({ device }) => device));
   if (!config.security.privileged) return { devices, rules: [...ordinaryRules, ...asked.map(ruleOf)] };
-  const host = (await walk("/dev", "/dev")).filter((device) => !isContainersOwn(device.path));
+  const host = (await walk("/dev", "/dev")).filter(
+    (device) => !isContainersOwn(device.path) && (!ownUsers || isForEverybody(device)),
+  );
   return { devices: unique([...devices, ...host]), rules: [{ allow: true, access: "rwm" }] };
 }
 
@@ -103,6 +106,14 @@ function deviceNumber(rdev: number): { major: number; minor: number } {
 
 function ruleOf({ device, access }: AskedDevice): OciDeviceRule {
   return { allow: true, type: device.type === "b" ? "b" : "c", major: device.major, minor: device.minor, access };
+}
+
+/**
+ * In a user namespace the container's root owns its nodes, and may change their modes: one of the host's root alone, a disk,
+ * would be as open to it.
+ */
+function isForEverybody({ fileMode }: OciDevice): boolean {
+  return (fileMode & 0o006) === 0o006;
 }
 
 /** The container's own devpts, shm, mqueue and console stand in place of the host's. */
