@@ -54,6 +54,12 @@ export const podErrors = catalogue({
     sentence: "Pod sandbox {id} is not ready, so {step} is not possible.",
     remedy: "Run a new sandbox for the pod.",
   },
+  portClosed: {
+    code: "FailedPrecondition",
+    sentence: "Nothing in pod sandbox {id} listens on port {port} of its localhost.",
+    remedy:
+      "Start the program that is to answer there, have it listen on 127.0.0.1 or ::1 too, or forward to its port.",
+  },
   containerState: {
     code: "FailedPrecondition",
     sentence: "Container {id} is {state}, so {step} is not possible.",

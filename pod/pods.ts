@@ -1,7 +1,8 @@
 // The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
 
+import { constants } from "node:os";
 import type { Duplex } from "node:stream";
-import { isDoneWithin, type KeelsonError, MemoryReturn, orAborted } from "../native/index.ts";
+import { isDoneWithin, type KeelsonError, MemoryReturn, MonitorError, orAborted } from "../native/index.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
@@ -270,7 +271,10 @@ export class NodePods implements Pods {
   async portForward(id: SandboxId, port: number, signal: AbortSignal): Promise<Duplex> {
     const { monitor } = requireById(this.#sandboxes, id, "sandbox");
     if (monitor === undefined) throw podErrors.sandboxNotReady({ id, step: "forwarding a port" });
-    return await monitor.portForward(port, { timeoutMs: limits.execStart, signal });
+    return await monitor.portForward(port, { timeoutMs: limits.execStart, signal }).catch((error: unknown) => {
+      const isRefused = error instanceof MonitorError && error.errno === constants.errno.ECONNREFUSED;
+      throw isRefused ? podErrors.portClosed({ id, port }, error) : error;
+    });
   }
 
   async containerStats(id: string): Promise<ContainerStats> {

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
@@ -278,7 +279,10 @@ describe("in a running container", () => {
     connection.end(input);
     expect((await output).equals(input)).toBe(true);
     await server.done;
-    await expect(spawned.monitor.portForward(7001, soon)).rejects.toMatchObject({ kind: "system" });
+    const refused = { kind: "system", errno: constants.errno.ECONNREFUSED };
+    await expect(spawned.monitor.portForward(7001, soon)).rejects.toMatchObject(refused);
+    await spawned.monitor.setNetworkSysctls({ "net.ipv6.conf.all.disable_ipv6": "1" }, soon);
+    await expect(spawned.monitor.portForward(7001, soon)).rejects.toMatchObject(refused);
   });
 });
 

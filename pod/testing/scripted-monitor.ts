@@ -191,8 +191,10 @@ export class ScriptedMonitor implements Monitor {
     throw refusal("invalid", "no script has sessions");
   }
 
-  async portForward(): Promise<Duplex> {
-    throw refusal("invalid", "no script has connections");
+  async portForward(_port: number, deadline: Deadline): Promise<Duplex> {
+    return await this.#call("portForward", "", deadline, () => {
+      throw refusal("invalid", "no script has connections");
+    });
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<MonitorEvent, void, undefined> {

@@ -98,7 +98,7 @@ class PortForward : public Call {
   Connection& client_;  // owns this
   uint16_t port_;
   bool ipv6_ = false;
-  int ipv4_error_ = 0;
+  int ipv4_error_ = 0;  // of a pod without IPv6 the other would tell that alone
   bool output_ended_ = false;
   Fd socket_;  // while connecting
   Loop::Watch watch_;
@@ -132,10 +132,9 @@ void PortForward::on_connected() {
 
 void PortForward::try_next(int error) {
   socket_.reset();
-  // Where the pod has no IPv6, the second says no more than that.
   if (ipv6_) return fail_connect(ipv4_error_);
-  ipv4_error_ = error;
   ipv6_ = true;
+  ipv4_error_ = error;
   try_connect();
 }
 
