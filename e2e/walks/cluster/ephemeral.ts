@@ -26,6 +26,32 @@ export async function ephemeral(scene: Scene): Promise<void> {
       assert.doesNotMatch(log, /: unseen/);
       await scene.remove("debugged");
     }),
+    check(
+      "a privileged ephemeral container in an ordinary pod, as kubectl debug --profile=sysadmin makes it",
+      async () => {
+        await scene.create("ordinary", { containers: [shell("main", idle)] });
+        await scene.ready("ordinary");
+        const body = await core.readNamespacedPod({ namespace, name: "ordinary" });
+        const command = ["sh", "-c", "cat /proc/1/root/etc/hostname && mount -t tmpfs none /tmp"];
+        const privileged = {
+          name: "debugger",
+          image: toolsImage,
+          command,
+          targetContainerName: "main",
+          securityContext: { privileged: true },
+        };
+        body.spec = { ...body.spec, containers: body.spec?.containers ?? [], ephemeralContainers: [privileged] };
+        await core.replaceNamespacedPodEphemeralcontainers({ namespace, name: "ordinary", body });
+        const ended = await scene.when(
+          "ordinary",
+          "the debugger has ended",
+          (pod) => statusOf(pod, "debugger")?.state?.terminated,
+        );
+        assert.equal(ended.exitCode, 0, await scene.log("ordinary", "debugger"));
+        assert.equal(await scene.log("ordinary", "debugger"), "ordinary\n");
+        await scene.remove("ordinary");
+      },
+    ),
     check("containers that share their processes", async () => {
       await scene.create("shared", {
         shareProcessNamespace: true,
