@@ -34,13 +34,14 @@ interface Wish {
   readonly pod?: object;
   readonly security?: object;
   readonly mounts?: readonly object[];
+  readonly devices?: readonly object[];
   readonly logPath?: string;
   readonly logDirectory?: string;
 }
 
 async function create(name: string, { handler = "", pod = {}, security = {}, ...more }: Wish) {
   const { client, image } = node;
-  const { logDirectory = node.logs, logPath = "", mounts = [] } = more;
+  const { logDirectory = node.logs, logPath = "", mounts = [], devices = [] } = more;
   const config = { ...node.podConfig(name), logDirectory, linux: { securityContext: security, ...pod } };
   const { podSandboxId } = await client.runPodSandbox({ config, runtimeHandler: handler });
   const { containerId } = await client.createContainer({
@@ -51,6 +52,7 @@ async function create(name: string, { handler = "", pod = {}, security = {}, ...
       image: { image },
       command: ["sh", "-c", "cat /proc/self/cgroup; trap 'exit 0' TERM; sleep 1000 & wait"],
       mounts: [...mounts],
+      devices: [...devices],
       logPath,
       linux: { securityContext: security },
     },
@@ -70,6 +72,20 @@ async function run(name: string, wish: Wish) {
 
 describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
   beforeEach(({ skip }) => skip(lacks(handlers, handler)));
+
+  test.each([false, true])(
+    "a device asked for in the place of another is found there, privileged %s",
+    async (privileged) => {
+      const devices = [
+        { hostPath: "/dev/urandom", containerPath: "/dev/random", permissions: "rwm" },
+        { hostPath: "/dev/full", containerPath: "/dev//kmsg/", permissions: "rwm" },
+      ];
+      const security = { privileged };
+      const { podSandboxId, sh } = await run(`places-${privileged}-${handler}`, { handler, devices, security });
+      expect(await sh("stat -c %t:%T /dev/random /dev/kmsg")).toBe("1:9\n1:7\n");
+      await node.client.removePodSandbox({ podSandboxId });
+    },
+  );
 
   test("empty lists of masked and read-only paths mean the field's defaults", async () => {
     const { podSandboxId, sh } = await run(`masks-${handler}`, { handler });

@@ -2,7 +2,7 @@
 // Sources: CRI v1 Device; OCI config-linux.md ("Devices", "Allowed Device list").
 
 import { lstat, readdir, realpath } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { messageOf } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Device } from "../types.ts";
@@ -41,7 +41,8 @@ export async function planDevices(config: ContainerConfig, ownUsers: boolean): P
   const host = (await walk("/dev", "/dev")).filter(
     (device) => !isContainersOwn(device.path) && (!ownUsers || isForEverybody(device)),
   );
-  return { devices: unique([...devices, ...host]), rules: [{ allow: true, access: "rwm" }] };
+  // What is asked for in the place of the host's is what is found there: a volume at /dev/sda is not the node's disk.
+  return { devices: unique([...host, ...devices]), rules: [{ allow: true, access: "rwm" }] };
 }
 
 interface AskedDevice {
@@ -50,7 +51,7 @@ interface AskedDevice {
 }
 
 async function requestedDevices(wish: Device): Promise<AskedDevice[]> {
-  const target = wish.containerPath || wish.hostPath;
+  const target = resolve(wish.containerPath || wish.hostPath);
   const devices = await devicesAt(wish.hostPath, target);
   const access = wish.permissions === "" ? "rwm" : wish.permissions;
   return devices.map((device) => ({ device, access }));

@@ -74,6 +74,11 @@ bool is_mounted_over(const ContainerSpec& spec, const DeviceSpec& device) {
   return std::ranges::any_of(spec.mounts, [&](const MountSpec& mount) { return mount.destination == device.path; });
 }
 
+// A device that is asked for at its path takes its place.
+bool is_replaced(const ContainerSpec& spec, const DeviceSpec& device) {
+  return std::ranges::find(spec.devices, device.path, &DeviceSpec::path) != spec.devices.end();
+}
+
 }  // namespace
 
 const MountSpec* foreign_dev(const ContainerSpec& spec) {
@@ -88,7 +93,9 @@ void make_devices(const Child& child, int root, const ContainerSpec& spec) {
   auto make = [&](const DeviceSpec& device) {
     if (!is_mounted_over(spec, device)) make_node(child, root, device);
   };
-  for (const DeviceSpec& device : default_devices) make(device);
+  for (const DeviceSpec& device : default_devices) {
+    if (!is_replaced(spec, device)) make(device);
+  }
   for (const DeviceSpec& device : spec.devices) make(device);
   make_links(child, root);
 }
@@ -102,7 +109,9 @@ std::vector<OutsideDevice> plan_outside_devices(const ContainerSpec& spec, const
     device.gid = host_id(gids, device.gid);
     devices.push_back({std::move(device), "device-" + std::to_string(devices.size()), {}});
   };
-  for (const DeviceSpec& device : default_devices) plan(device);
+  for (const DeviceSpec& device : default_devices) {
+    if (!is_replaced(spec, device)) plan(device);
+  }
   for (const DeviceSpec& device : spec.devices) plan(device);
   return devices;
 }
