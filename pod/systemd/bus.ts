@@ -1,11 +1,12 @@
 // The system bus, as far as calls to systemd's manager need it: one connection over its unix socket, made for the first
 // call and again after a loss. Marshalling and authentication are dbus-native's.
-// Source: D-Bus Specification 0.43 (messages, EXTERNAL, org.freedesktop.DBus); org.freedesktop.systemd1(5), Manager.
+// Sources: D-Bus Specification 0.43 (messages, EXTERNAL, org.freedesktop.DBus); dbus-daemon(1) (limits);
+// org.freedesktop.systemd1(5), Manager.
 
 import { EventEmitter } from "node:events";
 import { connect, type Socket } from "node:net";
 import type { Message } from "@homebridge/dbus-native/lib/message.js";
-import { firstLine, orAborted } from "../../native/index.ts";
+import { firstLine, orAborted, Slots } from "../../native/index.ts";
 
 export const systemBusSocket = "/run/dbus/system_bus_socket";
 
@@ -15,6 +16,8 @@ const callType = 1;
 const replyType = 2;
 const errorType = 3;
 const signalType = 4;
+/** Calls that wait for an answer at once: dbus-daemon refuses a connection's 129th. */
+const callsAtOnce = 64;
 /** What the bus may take to let us in. */
 const greetingMs = 2_000;
 /** systemd is there or not: the bus is not to start it. */
@@ -59,6 +62,7 @@ export interface Job {
 
 export class SystemBus {
   readonly #socketPath: string;
+  readonly #slots = new Slots(callsAtOnce);
   #connection: Promise<Connection> | undefined;
 
   constructor(socketPath = systemBusSocket) {
@@ -86,6 +90,10 @@ export class SystemBus {
   }
 
   async #call<Result>(message: Message, answer: Answer<Result>, signal: AbortSignal): Promise<Result> {
+    return await this.#slots.run(async () => await this.#ask(message, answer, signal), signal);
+  }
+
+  async #ask<Result>(message: Message, answer: Answer<Result>, signal: AbortSignal): Promise<Result> {
     this.#connection ??= this.#connect();
     const work = this.#connection.then(async (connection) => await connection.call(message, answer));
     // One that does not answer in time is of no use to the next call either.

@@ -229,6 +229,25 @@ test("the end of a job whose signal was lost is found by its processes", async (
   await systemd.startScope(scope, [41]);
 });
 
+test("of starts beyond what a bus lets one connection ask at once the others wait for their turn", async () => {
+  const unanswered: Peer[] = [];
+  answer = (_, peer) => {
+    // dbus-daemon's max_replies_per_connection.
+    if (unanswered.length === 128) peer.refuse("org.freedesktop.DBus.Error.LimitsExceeded", "too many pending replies");
+    else unanswered.push(peer);
+  };
+  const starts = Array.from({ length: 200 }, () => systemd.startScope(scope, [41]));
+  const all = Promise.all(starts);
+  const answers = setInterval(() => {
+    for (const peer of unanswered.splice(0)) {
+      peer.reply("o", [job]);
+      peer.signalJob(job, "done");
+    }
+  }, 50);
+  await all.finally(() => clearInterval(answers));
+  expect(calls).toHaveLength(200);
+});
+
 test("a scope that others share is joined, and started by the first", async () => {
   answer = ({ member }, peer) => {
     if (member === "StartTransientUnit") {
