@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <ranges>
 
 #include "common/fd.h"
 #include "common/file.h"
@@ -53,7 +54,8 @@ struct Old {
   std::string value;
 };
 
-// Stays open for the next write: orders come in rows, for one file each.
+// Stays open for the next write: orders come in rows, for one file each. Of several lines in one write the kernel takes
+// the first, or none.
 class OpenFile {
  public:
   Status write(const std::string& path, std::string_view value) {
@@ -61,8 +63,12 @@ class OpenFile {
       fd_ = TRY(open_file(path, O_WRONLY));
       path_ = path;
     }
-    if (::write(fd_.get(), value.data(), value.size()) >= 0) return {};
-    return fail_errno("write \"" + std::string(value) + "\" to " + path);
+    for (const auto part : std::views::split(value, '\n')) {
+      const std::string_view line(part);
+      if (line.empty() || ::write(fd_.get(), line.data(), line.size()) >= 0) continue;
+      return fail_errno("write \"" + std::string(line) + "\" to " + path);
+    }
+    return {};
   }
 
  private:

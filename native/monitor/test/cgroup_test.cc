@@ -140,6 +140,14 @@ void writes_the_files_of_v2() {
   EXPECT(!host.has("/pod/c/hugetlb.2MB.max"));  // which not every kernel has
 }
 
+void writes_a_unified_value_line_by_line() {
+  Host host(Host::unified);
+  host.make_file("/pod/c/io.max");
+  EXPECT(apply(host, R"({"unified": {"io.max": "8:0 rbps=1048576\n8:16 wiops=120\n"}})").has_value());
+  // Of two writes a plain file has the bytes one behind the other.
+  EXPECT_EQUAL(host.text("/pod/c/io.max"), "8:0 rbps=10485768:16 wiops=120");
+}
+
 void takes_writes_back_when_one_fails() {
   Host host(Host::hybrid);
   host.make_file("/cpu,cpuacct/pod/c/cpu.shares", "1024");
@@ -228,6 +236,7 @@ std::vector<Test> cgroup_tests() {
       {"cgroup: takes back what it made when a hierarchy refuses", takes_back_what_it_made_when_a_hierarchy_refuses},
       {"cgroup: writes the files of v1", writes_the_files_of_v1},
       {"cgroup: writes the files of v2", writes_the_files_of_v2},
+      {"cgroup: writes a unified value line by line", writes_a_unified_value_line_by_line},
       {"cgroup: takes writes back when one fails", takes_writes_back_when_one_fails},
       {"cgroup: notices OOM kills once", notices_oom_kills_once},
       {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
