@@ -113,6 +113,28 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     assert.notEqual(refused.code, 0);
     assert.match(refused.stderr, /memory\.high/);
   });
+  await step("a unified value has a line for each disk", async () => {
+    const disks = (await machine.run("cat /sys/block/*/dev")).split("\n").slice(0, 2);
+    const linux = { resources: { unified: { "io.max": disks.map((disk) => `${disk} rbps=104857600`).join("\n") } } };
+    const limited = await runContainer(machine, crictl, pod, { name: "disks", script: idle, linux });
+    const told = await machine.run(`cat ${await cgroupOf(machine, limited)}/io.max`);
+    assert.deepEqual(
+      told
+        .split("\n")
+        .map((line) => line.split(" ").slice(0, 2).join(" "))
+        .sort(),
+      disks.map((disk) => `${disk} rbps=104857600`).sort(),
+    );
+  });
+  await step("an update of which v2 refuses a part takes no processor away", async () => {
+    const free = await runContainer(machine, crictl, pod, { name: "free", script: idle });
+    const refused = await crictl.attempt("update", "--cpuset-cpus", "0", "--cpuset-mems", "9", free);
+    print(refused.stderr.split("\n")[0]?.slice(0, 300) ?? "");
+    assert.notEqual(refused.code, 0);
+    const [own, all] = [await cgroupOf(machine, free), "/sys/fs/cgroup"];
+    const effective = await machine.run(`cat ${own}/cpuset.cpus.effective ${all}/cpuset.cpus.effective`);
+    assert.deepEqual(effective.split("\n"), ["0-1", "0-1"]);
+  });
   await step("a pod with a cgroup parent: its containers are below it, and its figures count them", async () => {
     const [cgroup_parent, below] =
       driver === "systemd"

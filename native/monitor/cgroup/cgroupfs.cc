@@ -163,11 +163,24 @@ Result<bool> remove_cgroups(const std::string& directory) {
   return std::unexpected(std::move(removed.error()));
 }
 
+namespace {
+
+// Where processes are, the kernel lets no set of processors or memory nodes become empty again (cpuset.c): what it comes
+// to then is what such a one has.
+Result<std::string> value_of(const std::string& file) {
+  Result<std::string> value = read_cgroup_file(file);
+  if (!value || !value->empty()) return value;
+  Result<std::string> effective = read_cgroup_file(file + ".effective");
+  return effective ? std::move(effective) : std::move(value);
+}
+
+}  // namespace
+
 Status CgroupWrites::commit() const {
   std::vector<Old> done;
   OpenFile file;
   for (const Write& write : writes_) {
-    Result<std::string> before = write.form == Form::order ? "" : read_cgroup_file(write.file);
+    Result<std::string> before = write.form == Form::order ? "" : value_of(write.file);
     Status written = file.write(write.file, write.value);
     if (written) {
       if (before && write.form != Form::order) done.push_back({&write.file, std::move(*before)});

@@ -155,6 +155,15 @@ void takes_writes_back_when_one_fails() {
   EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.shares"), "1024");
 }
 
+// On v2 a container that nobody bound to processors.
+void takes_back_what_was_empty() {
+  Host host(Host::unified);
+  host.make_file("/pod/c/cpuset.cpus", "\n");
+  host.make_file("/pod/c/cpuset.cpus.effective", "0-3\n");
+  EXPECT(!apply(host, R"({"cpu": {"cpus": "0"}, "memory": {"limit": 4096}})"));  // there is no memory.max
+  EXPECT_EQUAL(host.text("/pod/c/cpuset.cpus"), "0-3");
+}
+
 void counts_oom_kills(Host& host, const std::string& file, const std::string& before) {
   host.make_file(file, before + "oom_kill 0\n");
   const Cgroup cgroup = Cgroup::open(host.hierarchies, "/pod/c");
@@ -238,6 +247,7 @@ std::vector<Test> cgroup_tests() {
       {"cgroup: writes the files of v2", writes_the_files_of_v2},
       {"cgroup: writes a unified value line by line", writes_a_unified_value_line_by_line},
       {"cgroup: takes writes back when one fails", takes_writes_back_when_one_fails},
+      {"cgroup: takes back what was empty", takes_back_what_was_empty},
       {"cgroup: notices OOM kills once", notices_oom_kills_once},
       {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
       {"cgroup: grants rights once", grants_rights_once},
