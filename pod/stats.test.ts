@@ -80,6 +80,13 @@ describe("cgroup v2", () => {
     expect(stats).not.toHaveProperty("swap");
   });
 
+  test("of swap that is limited to none, none is available", async () => {
+    const none = { "p/memory.swap.current": "0\n", "p/memory.swap.max": "0\n" };
+    await files({ "p/memory.current": "100\n", "p/memory.max": "1000\n", ...none });
+    const [stats] = await reader({}).read("containers", ["/p"]);
+    expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 0n, availableBytes: 0n });
+  });
+
   test("more cgroups than one thread reads come in their order", async () => {
     const names = Array.from({ length: 60 }, (_, index) => `${index}`);
     await files(Object.fromEntries(names.map((name) => [`${name}/memory.current`, `${name}\n`])));
@@ -124,6 +131,20 @@ test("cgroup v1: each file in its controller's hierarchy; swap is what memory an
     { ...both, swap: { timestamp: now, usageBytes: 200n, availableBytes: 800n } },
   ]);
   expect(await from.read("pods", ["/p"])).toEqual([{ ...both, processCount: 4n }]);
+});
+
+test.each([
+  ["3000", 0n],
+  ["3500", 300n],
+])("cgroup v1: of memory limited to 3000, with swap to %s, so much swap is available: %s", async (limit, available) => {
+  await files({
+    "p/memory.usage_in_bytes": "1000\n",
+    "p/memory.limit_in_bytes": "3000\n",
+    "p/memory.memsw.usage_in_bytes": "1200\n",
+    "p/memory.memsw.limit_in_bytes": `${limit}\n`,
+  });
+  const [stats] = await reader({ unified: false, v1: new Map([["memory", root]]) }).read("containers", ["/p"]);
+  expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 200n, availableBytes: available });
 });
 
 test("on a hybrid host pressure is read from v2; without a v2 hierarchy there is none", async () => {

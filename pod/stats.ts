@@ -128,26 +128,30 @@ function parseV1(figures: Figures, timestamp: bigint): CgroupStats | undefined {
   if (usage === undefined) return undefined;
   const limit = figures.get("memory.limit_in_bytes") ?? 0n;
   const workingSet = less(usage, figures.get("memory.stat total_inactive_file") ?? 0n);
-  const swapTotal = figures.get("memory.memsw.usage_in_bytes");
-  const swapLimit = figures.get("memory.memsw.limit_in_bytes") ?? 0n;
+  const isLimited = limit > 0n && limit < noLimit;
+  const sum = figures.get("memory.memsw.usage_in_bytes");
+  const sumLimit = figures.get("memory.memsw.limit_in_bytes") ?? noLimit;
+  const swap = less(sum ?? 0n, usage);
   return {
     cpu: { timestamp, usageCoreNanoSeconds: figures.get("cpuacct.usage") ?? 0n },
     memory: {
       timestamp,
       usageBytes: usage,
       workingSetBytes: workingSet,
-      ...(limit > 0n && limit < noLimit ? { availableBytes: less(limit, workingSet) } : {}),
+      ...(isLimited ? { availableBytes: less(limit, workingSet) } : {}),
       rssBytes: figures.get("memory.stat total_rss") ?? 0n,
       pageFaults: figures.get("memory.stat total_pgfault") ?? 0n,
       majorPageFaults: figures.get("memory.stat total_pgmajfault") ?? 0n,
     },
-    ...(swapTotal === undefined
+    ...(sum === undefined
       ? {}
       : {
           swap: {
             timestamp,
-            usageBytes: less(swapTotal, usage),
-            ...(swapLimit > 0n && swapLimit < noLimit ? { availableBytes: less(swapLimit, swapTotal) } : {}),
+            usageBytes: swap,
+            ...(sumLimit < noLimit
+              ? { availableBytes: isLimited ? less(sumLimit - limit, swap) : less(sumLimit, sum) }
+              : {}),
           },
         }),
     ...processes(figures),
@@ -160,7 +164,7 @@ function parseV2(figures: Figures, timestamp: bigint): CgroupStats | undefined {
   const limit = figures.get("memory.max") ?? 0n;
   const workingSet = less(usage, figures.get("memory.stat inactive_file") ?? 0n);
   const swap = figures.get("memory.swap.current");
-  const swapLimit = figures.get("memory.swap.max") ?? 0n;
+  const swapLimit = figures.get("memory.swap.max");
   return {
     cpu: { timestamp, usageCoreNanoSeconds: (figures.get("cpu.stat usage_usec") ?? 0n) * 1000n },
     memory: {
@@ -178,7 +182,7 @@ function parseV2(figures: Figures, timestamp: bigint): CgroupStats | undefined {
           swap: {
             timestamp,
             usageBytes: swap,
-            ...(swapLimit > 0n ? { availableBytes: less(swapLimit, swap) } : {}),
+            ...(swapLimit === undefined ? {} : { availableBytes: less(swapLimit, swap) }),
           },
         }),
     ...processes(figures),
