@@ -150,6 +150,12 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "net/ipv4/none: No such file",
   ],
   [
+    "an update to a memory node that the host does not have",
+    () => node.client.updateContainerResources({ containerId, linux: { cpusetMems: "63" } }),
+    status.INVALID_ARGUMENT,
+    "cpuset.mems: ",
+  ],
+  [
     "a log path out of its directory",
     () => create({ logPath: "../../etc/passwd" }),
     status.INVALID_ARGUMENT,
@@ -262,6 +268,16 @@ test.each(["/bin/busybox", "/bin/busybox/below"])(
     await node.client.removeContainer({ containerId: failing });
   },
 );
+
+test("a start on a processor that the host does not have is refused", async () => {
+  const linux = { resources: { cpusetCpus: "4000" } };
+  const { containerId: failing } = await create({ metadata: { name: "nowhere", attempt: 0 }, linux });
+  await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining("cpuset.cpus: "),
+  });
+  await node.client.removeContainer({ containerId: failing });
+});
 
 test("a start that fails says which command, and leaves the container exited with code 128 and an empty log", async () => {
   const { containerId: failing } = await create({

@@ -76,6 +76,9 @@ class OpenFile {
   Fd fd_;
 };
 
+// What the kernel says of a value, and not of its own state.
+bool blames_value(int error) { return error == EINVAL || error == ERANGE; }
+
 void take_back(const std::vector<Old>& done) {
   for (auto old = done.rbegin(); old != done.rend(); ++old) {
     // Best effort: the error that is reported is the one that stopped the writes.
@@ -188,6 +191,7 @@ Status CgroupWrites::commit() const {
     }
     if (write.form == Form::optional_setting && written.error().error_number == ENOENT) continue;
     take_back(done);
+    if (write.form != Form::order && blames_value(written.error().error_number)) written.error().kind = Kind::invalid;
     return written;
   }
   return {};
