@@ -1,8 +1,8 @@
 // What plugins are told, by each command and each version of the spec, as scripts see it.
 
-import { readFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { addressResult, eventually, type Lab, openLab, type ScriptCall } from "./testing/lab.ts";
 import type { Network, PodNetwork } from "./types.ts";
 
@@ -207,6 +207,21 @@ test("disableCheck is obeyed", async () => {
   await network.attach(pod, never);
   await network.check(pod);
   expect((await lab.calls()).map(({ command }) => command)).toEqual(["ADD"]);
+});
+
+test("DEL is told no namespace where there is none any more, as specification and reference plugins have it", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await lab.removeNamespace(pod);
+  // As a pin that is gone leaves it.
+  await writeFile(pod.netns, "");
+  onTestFinished(() => rm(pod.netns, { force: true }));
+  await network.detach(pod.sandboxId);
+  const [add, del] = await lab.calls();
+  expect(add?.environment.get("CNI_NETNS")).toBe(pod.netns);
+  expect(del?.environment.get("CNI_NETNS")).toBe("");
 });
 
 test("collectGarbage detaches the dead and names the living to plugins of version 1.1.0", async () => {

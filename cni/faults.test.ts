@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { open, readdir, readFile, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { PluginFailure } from "./plugin.ts";
@@ -343,6 +343,23 @@ test("a lease file that is no lease is named in the log and keeps nobody from st
   expect(network.leases()).toEqual([]);
   expect(lab.logged.join("\n")).toMatch(/warn network lease cannot be read.*abc\.json.*not a JSON object/);
   expect(await readdir(join(lab.stateDir, "cni"))).toEqual(["abc.json"]);
+});
+
+test("a lease under another sandbox's name is nobody's: no DEL goes to either", async () => {
+  await scripts({ only: give("10.9.9.9/24") });
+  const first = await lab.open();
+  const pod = await lab.pod();
+  await first.attach(pod, never);
+  await first.close();
+  const directory = join(lab.stateDir, "cni");
+  await rename(join(directory, `${pod.sandboxId}.json`), join(directory, "abc.json"));
+
+  const network = await lab.open();
+
+  expect(network.leases()).toEqual([]);
+  expect(lab.logged.join("\n")).toMatch(/warn network lease cannot be read.*abc\.json.*its target is not that of/);
+  await network.collectGarbage(new Set());
+  expect(await commands()).toEqual(["only ADD"]);
 });
 
 test("a state directory that cannot be written to attaches nothing", async () => {

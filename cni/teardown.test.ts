@@ -213,6 +213,66 @@ test("a DEL that a killed daemon left running is let finish before the next daem
   expect(network.leases()).toEqual([]);
 });
 
+test("a DEL that the daemon's end cuts short leaves its lease as it is, and the next daemon's begins at once", async () => {
+  const answer = `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) [ -e ${lab.stateDir}/hang ] && exec sleep 600;; esac`;
+  await lab.script("hangs", `${answer}; exit 0`);
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "hangs" }] });
+  const network = await lab.open();
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await writeFile(join(lab.stateDir, "hang"), "");
+  void network.detach(pod.sandboxId);
+  await eventually("the DEL runs", async () => (await lab.calls()).length === 2);
+  await network.close();
+
+  const later = await lab.open({ limits: { firstRetryMs: 60_000 } });
+  expect(later.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attached" }]);
+  expect(await pins()).toEqual([]);
+  await rm(join(lab.stateDir, "hang"));
+  await later.detach(pod.sandboxId);
+  expect(later.leases()).toEqual([]);
+});
+
+test("retries of many pods run a few at a time", async () => {
+  const notes = join(lab.stateDir, "notes");
+  const refuse = `echo + >>${notes}; sleep 0.2; echo - >>${notes}; echo '{"code": 100, "msg": "never"}'; exit 1`;
+  await lab.script(
+    "stubborn",
+    `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) ${refuse};; esac`,
+  );
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "stubborn" }] });
+  const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
+  const pods = await Promise.all(Array.from({ length: 8 }, (_, at) => lab.pod({ name: `web-${at}` })));
+  await Promise.all(pods.map((pod) => network.attach(pod, never)));
+  await Promise.all(pods.map((pod) => network.detach(pod.sandboxId)));
+  await network.close();
+  await rm(notes);
+
+  await lab.open({ limits: { firstRetryMs: 10, longestRetryMs: 10 } });
+  const noted = async () => (await readFile(notes, "utf8").catch(() => "")).trim().split("\n");
+  await eventually("as many tries as pods", async () => (await noted()).filter((line) => line === "-").length >= 8);
+  let [running, most] = [0, 0];
+  for (const line of await noted()) {
+    running += line === "+" ? 1 : -1;
+    most = Math.max(most, running);
+  }
+  expect(most).toBeLessThanOrEqual(4);
+});
+
+test("no wait between two tries is longer than the longest", async () => {
+  await lab.script(
+    "stubborn",
+    `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
+  );
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "stubborn" }] });
+  const network = await lab.open({ limits: { firstRetryMs: 20, longestRetryMs: 20 } });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  await network.detach(pod.sandboxId);
+  // Were each wait twice the one before, the twelfth would come after 40 s.
+  await eventually("a dozen tries", async () => (await lab.calls()).length > 12);
+});
+
 test("a STATUS that hangs holds no opening up: the network is not ready, and closing kills it", async () => {
   await lab.script("mute", "[ $CNI_COMMAND = STATUS ] && exec sleep 600; exit 0");
   await lab.writeConfig("10-lab.conflist", { cniVersion: "1.1.0", name: "lab", plugins: [{ type: "mute" }] });
