@@ -249,6 +249,40 @@ test("collectGarbage detaches the dead and names the living to plugins of versio
   });
 });
 
+test("GC names no pod of another network, and none whose DEL is owed", async () => {
+  const refuse = `[ -e ${lab.stateDir}/shut ] && { echo '{"code": 100, "msg": "shut"}'; exit 1; }`;
+  const bodies = { ADD: `echo '${addressResult("10.1.1.1/24")}'`, DEL: `${refuse}; :` };
+  await lab.script("one", `case $CNI_COMMAND in ADD) ${bodies.ADD};; DEL) ${bodies.DEL};; esac; exit 0`);
+  const other = await open({ cniVersion: "1.1.0", name: "other", plugins: [{ type: "one" }] });
+  const [elsewhere, living, owing] = [await lab.pod(), await lab.pod(), await lab.pod()];
+  await other.attach(elsewhere, never);
+  await other.close();
+  const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
+  await network.attach(living, never);
+  await network.attach(owing, never);
+  await writeFile(join(lab.stateDir, "shut"), "");
+  await network.detach(owing.sandboxId);
+
+  await network.collectGarbage(new Set([elsewhere.sandboxId, living.sandboxId]));
+
+  const gc = (await lab.calls()).filter(({ command }) => command === "GC");
+  expect(gc.map((call) => configOf(call)["cni.dev/valid-attachments"])).toEqual([
+    [{ containerID: living.sandboxId, ifname: "eth0" }],
+  ]);
+});
+
+test("once the daemon ends no further plugin of a chain is begun", async () => {
+  await lab.script("one", `[ $CNI_COMMAND = ADD ] && { sleep 0.2; echo '${addressResult("10.1.1.1/24")}'; }; exit 0`);
+  await giver("two", "10.1.1.2/24");
+  const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }, { type: "two" }] });
+  const attaching = network.attach(await lab.pod(), never);
+  attaching.catch(() => undefined);
+  await eventually("the first is at work", async () => (await lab.calls()).length === 1);
+  await network.close();
+  await expect(attaching).rejects.toMatchObject({ name: "stopping" });
+  expect((await lab.calls()).map(({ type, command }) => `${type} ${command}`)).toEqual(["one ADD"]);
+});
+
 test("disableGC is obeyed", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.1.0", disableGC: true, name: "net", plugins: [{ type: "one" }] });

@@ -221,13 +221,15 @@ test("a DEL that the daemon's end cuts short leaves its lease as it is, and the 
   const pod = await lab.pod();
   await network.attach(pod, never);
   await writeFile(join(lab.stateDir, "hang"), "");
-  void network.detach(pod.sandboxId);
+  let isDetached = false;
+  void network.detach(pod.sandboxId).then(() => (isDetached = true));
   await eventually("the DEL runs", async () => (await lab.calls()).length === 2);
   await network.close();
 
   const later = await lab.open({ limits: { firstRetryMs: 60_000 } });
   expect(later.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attached" }]);
   expect(await pins()).toEqual([]);
+  expect(isDetached, "its caller would take down what the next daemon's DEL needs").toBe(false);
   await rm(join(lab.stateDir, "hang"));
   await later.detach(pod.sandboxId);
   expect(later.leases()).toEqual([]);
