@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { access, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
@@ -65,18 +66,22 @@ describe("a connection that breaks", () => {
     expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
   });
 
-  test("after the last byte is no failure, and nothing behind that is asked for", async () => {
+  test("after the last byte is no failure, and nothing more is asked for", async () => {
+    const { promise: arrived, resolve: hasArrived } = Promise.withResolvers<void>();
     const served = await serve((request, response) => {
       if (!request.url.includes(layer.digest) || request.headers.range !== undefined) return false;
-      // In chunks, of which the last one, that says so, never comes.
-      response.write(layer.blob, () => response.socket?.end());
+      // In chunks, of which the last one, that says so, never comes. Bytes that are not read by then would go with the connection.
+      response.write(layer.blob);
+      arrived.then(() => response.socket?.end());
       return true;
     });
     served.add(image, "1");
-    expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
-    // On a busy machine the connection ends before all of it is read, and the rest is asked for.
-    const starts = served.seen(layer.digest).map(({ headers }) => Number(headers.range?.replace(/\D/g, "") ?? 0));
-    expect(Math.max(...starts)).toBeLessThan(layer.blob.length);
+    const reference = `${served.address}/broken:1`;
+    const pulling = it().store.pull(reference, undefined, never);
+    while (((await it().store.transfer(reference))?.done ?? 0) < layer.blob.length) await sleep(5);
+    hasArrived();
+    expect((await pulling).id).toBe(image.id);
+    expect(served.seen(layer.digest)).toHaveLength(1);
   });
 
   test("again and again is RegistryUnavailable", async () => {
