@@ -329,6 +329,7 @@ describe("with a token service", () => {
       return true;
     });
     await expect(it.store.pull(`${registry.address}/team/app:1`, ann, never)).rejects.toThrow(/more than 5 times/);
+    expect(registry.requests).toHaveLength(6);
   });
 
   test("urls that a manifest names for a layer are never asked", async () => {

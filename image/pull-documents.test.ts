@@ -11,6 +11,7 @@ describe("documents that are not what they should be", () => {
   const image = makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] });
   const parsed = JSON.parse(image.manifest.toString());
 
+  const malformed = (problem: string) => ({ name: "malformed", message: expect.stringContaining(problem) });
   const cases: readonly (readonly [string, string | object, object])[] = [
     [
       "both manifest and index",
@@ -18,31 +19,36 @@ describe("documents that are not what they should be", () => {
       { message: expect.stringContaining("both as a manifest and as an index") },
     ],
     [
+      "an index with a config",
+      { schemaVersion: 2, config: parsed.config, manifests: [] },
+      { message: expect.stringContaining("both as a manifest and as an index") },
+    ],
+    [
       "an index that says it is a manifest",
       { schemaVersion: 2, mediaType: parsed.mediaType, manifests: [] },
-      { name: "malformed" },
+      malformed(`it says it is ${parsed.mediaType} and is not`),
     ],
     ["schema 1", { schemaVersion: 1, fsLayers: [] }, { code: "Unimplemented" }],
     ["no JSON", "<html>", { name: "malformed" }],
-    ["a list", [], { name: "malformed" }],
+    ["a list", [], malformed("its top is not an object")],
     ["nested a million deep", "[".repeat(1_000_000), { name: "malformed" }],
     [
       "a digest that is a path",
       { ...parsed, config: { ...parsed.config, digest: "sha256:../../x" } },
-      { name: "malformed" },
+      malformed("is not a sha256 digest"),
     ],
-    ["a size that is a text", { ...parsed, layers: [{ ...parsed.layers[0], size: "9" }] }, { name: "malformed" }],
-    ["a negative size", { ...parsed, layers: [{ ...parsed.layers[0], size: -1 }] }, { name: "malformed" }],
-    ["no layers", { ...parsed, layers: [] }, { name: "malformed" }],
+    ["a size that is a text", { ...parsed, layers: [{ ...parsed.layers[0], size: "9" }] }, malformed("size is not")],
+    ["a negative size", { ...parsed, layers: [{ ...parsed.layers[0], size: -1 }] }, malformed("size is not")],
+    ["no layers", { ...parsed, layers: [] }, malformed("it has no layers")],
     [
       "more layers than overlayfs takes",
       { ...parsed, layers: Array(501).fill(parsed.layers[0]) },
-      { name: "malformed" },
+      malformed("it has 501 layers, more than 500"),
     ],
     [
       "more layers than the config knows",
       { ...parsed, layers: Array(2).fill(parsed.layers[0]) },
-      { name: "malformed" },
+      malformed("it has 2 layers and its config 1 diff ids"),
     ],
     [
       "an encrypted layer",
