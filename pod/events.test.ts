@@ -34,6 +34,29 @@ test("a reader that is too far behind is ended, and holds nobody up", async () =
   expect((await slow[Symbol.asyncIterator]().next()).done, "a gap would not be seen").toBe(true);
 });
 
+test("a reader that is too far behind gets nothing more, also before its caller has seen to its end", async () => {
+  const hub = new EventHub();
+  const leave = new AbortController();
+  const ends: unknown[] = [];
+  const slow = hub.subscribe(leave.signal, (reason) => ends.push(reason))[Symbol.asyncIterator]();
+  for (let index = 0; index < 20_100; index += 1) hub.publish(event(String(index)));
+  const next = slow.next();
+  leave.abort();
+  expect((await next).done).toBe(true);
+  expect(ends).toMatchObject([{ code: "ResourceExhausted" }]);
+});
+
+test("a reader that stops reading by itself is nobody's any more", async () => {
+  const hub = new EventHub();
+  const events = hub.subscribe(new AbortController().signal, unwanted);
+  hub.publish(event("a"));
+  for await (const { containerId } of events) {
+    expect(containerId).toBe("a");
+    break;
+  }
+  for (let index = 0; index < 10_100; index += 1) hub.publish(event(String(index)));
+});
+
 test("a reader that waits gets the next event at once; one that has left gets none", async () => {
   const hub = new EventHub();
   const leave = new AbortController();

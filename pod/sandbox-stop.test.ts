@@ -168,6 +168,7 @@ describe("a part that fails", () => {
     expect(node().network.leases()).toEqual([]);
     await pass(limits.shutdown);
     await stopping;
+    expect(node().monitor(id).isGone).toBe(true);
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
   });

@@ -40,6 +40,13 @@ test("inheritable is empty but for ambient ones (CVE-2022-24769)", () => {
   expect(ambient).toMatchObject({ inheritable: ["CAP_NET_BIND_SERVICE"], ambient: ["CAP_NET_BIND_SERVICE"] });
 });
 
+test("an ambient one that the host cannot give is left out, as from every other set", () => {
+  const security = { ...plainSecurity, addAmbientCapabilities: ["SYS_RESOURCE", "NET_BIND_SERVICE"] };
+  const { ambient, inheritable, effective } = capabilitiesFor(security, withoutSysResource);
+  expect([ambient, inheritable]).toEqual([["CAP_NET_BIND_SERVICE"], ["CAP_NET_BIND_SERVICE"]]);
+  expect(effective).not.toContain("CAP_SYS_RESOURCE");
+});
+
 test("a name that does not exist is an error", () => {
   expect(() => effective({ addCapabilities: ["FLY"] })).toThrow("no capability FLY");
 });
