@@ -249,6 +249,18 @@ test("collectGarbage detaches the dead and names the living to plugins of versio
   });
 });
 
+test("whoever looks at the readiness soon after a STATUS asks no plugin again", async () => {
+  await giver("one", "10.1.1.1/24");
+  const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
+  await eventually("its first answer is there", () => network.readiness().ready);
+  const asked = (await lab.calls()).length;
+  for (let looks = 0; looks < 20; looks += 1) {
+    expect(network.readiness()).toEqual({ ready: true });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  expect((await lab.calls()).length).toBe(asked);
+});
+
 test("GC names no pod of another network, and none whose DEL is owed", async () => {
   const refuse = `[ -e ${lab.stateDir}/shut ] && { echo '{"code": 100, "msg": "shut"}'; exit 1; }`;
   const bodies = { ADD: `echo '${addressResult("10.1.1.1/24")}'`, DEL: `${refuse}; :` };

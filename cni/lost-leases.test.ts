@@ -64,6 +64,21 @@ test("while host-local is at work nothing is touched, and nobody waits for long"
   expect(await readdir(directory)).not.toContain(`${lab.prefix}.9`);
 });
 
+test("a lease that host-local writes while its lock is waited for is no lost one", async () => {
+  const { directory } = await networkWithPod();
+  const address = join(directory, `${lab.prefix}.9`);
+  await writeFile(address, "");
+  const parsed = parseNetwork(JSON.stringify(lab.bridgeNetwork()), true);
+  if (parsed.kind === "invalid") throw new Error(parsed.reason);
+  const { tryLock } = loadHost();
+  const afterHostLocal = async (path: string) => {
+    await writeFile(address, "somebody\r\neth0");
+    return await tryLock(path);
+  };
+  expect(await freeLostLeases(parsed.network, { tryLock: afterHostLocal }, 0)).toEqual([]);
+  expect(await readFile(address, "utf8")).toBe("somebody\r\neth0");
+});
+
 test("no time where the records have changed since this boot, or are missing", async () => {
   const records = join(lab.stateDir, "records");
   expect(await lostSince(records)).toBeUndefined();

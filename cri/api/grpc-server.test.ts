@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
+import { KeelsonError } from "../../native/index.ts";
 import { withItsServers } from "../../native/testing/servers.ts";
 import { EventHub } from "../../pod/events.ts";
 import { podErrors } from "../../pod/index.ts";
@@ -66,8 +67,8 @@ test("catalogue errors keep their code and sentence, others become Internal with
     stopContainer: async () => {
       throw new TypeError("cannot read\nsecond line");
     },
-    removeContainer: async () => {
-      throw podErrors.containerNotFound({ id: `\ud800${"x".repeat(100_000)}` });
+    removeContainer: async (id) => {
+      throw new KeelsonError("long", "NotFound", `\ud800${id}${"😀".repeat(50_000)}`);
     },
   });
   await using edge = await serveEdge(pods);
@@ -87,8 +88,12 @@ test("catalogue errors keep their code and sentence, others become Internal with
       stack: expect.stringContaining("server.test.ts"),
     },
   });
-  // Neither a lone surrogate nor a long sentence may break the trailers.
-  expect((await failure(edge.client.call("RemoveContainer", { containerId: "abc" }))).code).toBe(status.NOT_FOUND);
+  // Neither a lone surrogate nor a long sentence may break the trailers, wherever the sentence is cut.
+  for (const containerId of ["abc", "abcd"]) {
+    const { code, details } = await failure(edge.client.call("RemoveContainer", { containerId }));
+    expect(code).toBe(status.NOT_FOUND);
+    expect(details.length).toBeLessThan(4200);
+  }
 });
 
 test("bytes that are no message of CRI are the client's mistake", async () => {

@@ -65,6 +65,16 @@ describe("RunPodSandbox refuses", () => {
     ["userns mode CONTAINER", userns({ mode: 1 }), "userns_options.mode is"],
     ["userns mode TARGET", userns({ mode: 3 }), "userns_options.mode is"],
     ["no mapping", userns({ mode: 0 }), "userns_options.uids is"],
+    [
+      "users of its own beside the node's processes",
+      linux({ namespaceOptions: { pid: 2, usernsOptions: { mode: 0, uids: [one], gids: [one] } } }),
+      "userns_options cannot be combined with the node's PID namespace",
+    ],
+    [
+      "users of its own beside the node's IPC",
+      linux({ namespaceOptions: { ipc: 2, usernsOptions: { mode: 0, uids: [one], gids: [one] } } }),
+      "userns_options cannot be combined with the node's IPC namespace",
+    ],
     ["two mappings", userns({ mode: 0, uids: [one, one], gids: [one] }), "userns_options.uids is"],
     [
       "container id 0 unmapped",
@@ -105,6 +115,8 @@ describe("CreateContainer refuses", () => {
     ["a NUL in an argument", { args: ["a\0b"] }, "config.args[0] is"],
     ["a variable without a name", { envs: [{ value: Buffer.from("x") }] }, "config.envs[0].key is missing"],
     ["a variable with = in its name", { envs: [{ key: "a=b" }] }, "config.envs[0].key is"],
+    ["a variable with a NUL in its name", { envs: [{ key: "a\0b" }] }, "config.envs[0].key is"],
+    ["a variable with a NUL", { envs: [{ key: "a", value: Buffer.from("x\0y") }] }, "config.envs[0].value is"],
     ["a relative mount target", mount({ containerPath: "data" }), "config.mounts[0].container_path is"],
     ["a mount of nothing", mount({ hostPath: "" }), "config.mounts[0].host_path is missing"],
     ["propagation 5", mount({ propagation: 5 }), "config.mounts[0].propagation is 5"],
