@@ -71,3 +71,23 @@ test("connections that are too many at once wait for others to end; one whose cl
   await served;
   await expect.poll(() => made.filter(({ destroyed }) => !destroyed)).toEqual([]);
 });
+
+test("a port where nobody listens keeps no place: after more failures than there are places the next is asked for", async () => {
+  const [wire, client] = duplexPair();
+  client.resume().on("error", () => undefined);
+  let asked = 0;
+  const served = serveSpdyPortForward(wire, Buffer.alloc(0), async () => {
+    asked += 1;
+    throw new Error("nobody listens");
+  });
+  const bytes = new SpdyClientBytes();
+  for (let n = 0; n <= maxForwarded; n += 1) {
+    const pair = { port: "1", requestid: String(n) };
+    client.write(await bytes.synStream(4 * n + 1, { streamtype: "error", ...pair }, 1));
+    client.write(await bytes.synStream(4 * n + 3, { streamtype: "data", ...pair }));
+  }
+  bytes.close();
+  await expect.poll(() => asked).toBe(maxForwarded + 1);
+  wire.destroy();
+  await served;
+});

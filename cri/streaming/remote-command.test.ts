@@ -25,4 +25,7 @@ test("sizes come one after the other, cut anywhere; nonsense is ignored", () => 
     { columns: 132, rows: 50 },
   ]);
   expect([...reader.feed(Buffer.alloc(100_000, 120))]).toEqual([]);
+  expect([...reader.feed(Buffer.from('{"Width":90,"Height":30}'))], "nothing of it is kept").toEqual([
+    { columns: 90, rows: 30 },
+  ]);
 });
