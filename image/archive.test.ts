@@ -254,6 +254,12 @@ describe("refuses", () => {
     ["docker save that is a list of texts", [{ name: "manifest.json", content: '["x"]' }], { name: "malformed" }],
   ])("%s", async (_name, entries, error) => expectCleanFailure(await writeTar(entries), error));
 
+  test("a FIFO that nobody writes to, at once", async () => {
+    const fifo = path.join(directory, "fifo");
+    await run("mkfifo", [fifo]);
+    await expect(it.store.load(fifo, never)).rejects.toThrow("it is neither a file nor a directory");
+  }, 5_000);
+
   test("a layer of the right size with other content", async () => {
     const plain = makeLayer(makeTar([{ name: "good", content: "good" }]), "none");
     const evil = makeTar([{ name: "evil", content: "evil" }]);

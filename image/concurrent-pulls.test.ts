@@ -25,6 +25,24 @@ describe("pulls at the same time", () => {
     expect(served.seen("/manifests/")).toHaveLength(1);
   });
 
+  test("ones with other credentials do not: who has none that are good gets nothing", async () => {
+    const good = `Basic ${Buffer.from("ann:s3cret").toString("base64")}`;
+    const served = await serve((request, response) => {
+      if (request.headers.authorization === good) return false;
+      response.writeHead(401, { "www-authenticate": "Basic" }).end();
+      return true;
+    });
+    const image = makeImage({ layers: [layer] });
+    served.add(image, "1");
+    const name = `${served.address}/private:1`;
+    const none = { auth: "", identityToken: "", registryToken: "", serverAddress: "" };
+    const [anns, bobs] = await Promise.allSettled(
+      ["s3cret", "guessed"].map((password) => it().store.pull(name, { ...none, username: "ann", password }, never)),
+    );
+    expect(anns).toMatchObject({ status: "fulfilled", value: { id: image.id } });
+    expect(bobs).toMatchObject({ status: "rejected", reason: { code: "Unauthenticated" } });
+  });
+
   test("different images share the layer they have in common", async () => {
     const served = await serve();
     served.add(makeImage({ layers: [layer], comment: "a" }), "a");

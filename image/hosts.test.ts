@@ -472,6 +472,30 @@ describe("pulling", () => {
     }
   });
 
+  test("skip_verify holds for its own host: neither content nor a token comes from another whose certificate nobody knows", async () => {
+    const elsewhere = await start((request, response) => {
+      if (!request.url.startsWith("/token")) return false;
+      response.end(JSON.stringify({ token: "good" }));
+      return true;
+    }, true);
+    const registry = await start((request, response) => {
+      if (request.url.includes("/asks/")) {
+        response.writeHead(401, { "www-authenticate": `Bearer realm="https://${elsewhere.address}/token"` }).end();
+        return true;
+      }
+      if (!request.url.includes("/blobs/")) return false;
+      response.writeHead(307, { location: `https://${elsewhere.address}${request.url}` }).end();
+      return true;
+    }, true);
+    await configure(registry.address, `server = "https://${registry.address}"\nskip_verify = true`);
+    for (const name of ["app:1", "asks/app:1"]) {
+      await expect(it.store.pull(`${registry.address}/${name}`, auth, never)).rejects.toThrow(
+        "self-signed certificate",
+      );
+    }
+    expect(elsewhere.requests).toEqual([]);
+  });
+
   test("a redirect from https to http is refused", async () => {
     const plain = await start();
     const registry = await start((request, response) => {

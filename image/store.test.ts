@@ -254,6 +254,16 @@ describe("with a registry", () => {
     await again.dispose();
   });
 
+  test("a writable layer whose image's layer is gone is not made, and leaves nothing", async () => {
+    const image = tiny("lost");
+    await pushImage(registry, "lost", image, "latest");
+    const pulled = await it.store.pull(`${registry.address}/lost`, undefined, never);
+    await rm(pulled.layers[0] ?? "", { recursive: true });
+    await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ name: "layerMissing" });
+    expect(it.store.snapshots()).toEqual([]);
+    expect(await readdir(path.join(it.root, "containers"))).toEqual([]);
+  });
+
   test("use of writable layers passes over one that is just being made or removed", async () => {
     const image = tiny("layers");
     await pushImage(registry, "layers", image, "latest");
