@@ -1,9 +1,9 @@
 // A decoder that somebody has taken over is in a box: nothing of the host can be reached from keelson-unpack once it
 // reads. confine_test.cc goes through the same steps and tries.
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { constants, tmpdir } from "node:os";
 import path from "node:path";
@@ -90,6 +90,19 @@ describe("a decoder taken over", () => {
   test("is told that there is no clone3, whose flags no filter sees", () => {
     expect(attempt("filtered", "clone3")).toBe(ENOSYS);
   });
+});
+
+test("keelson-unpack leaves no core of itself", async () => {
+  const words = ["--directory", path.join(directory, "layer"), "--max-bytes", "100000", "--max-inodes", "10"];
+  const unpacker = spawn(builds[0].binary, words, { stdio: ["pipe", "ignore", "inherit"] });
+  try {
+    const of = (file: string) => readFileSync(`/proc/${unpacker.pid}/${file}`, "utf8");
+    await expect.poll(() => of("status")).toMatch(/^Seccomp:\t2$/m);
+    expect(of("limits")).toMatch(/^Max core file size +0 +0 /m);
+  } finally {
+    unpacker.stdin.end();
+    await once(unpacker, "exit");
+  }
 });
 
 describe("keelson-unpack needs each capability it keeps:", () => {
