@@ -206,7 +206,9 @@ describe("wrong", () => {
       { length: 9 },
       (_, index) => `l${index + 1}: &l${index + 1} [${`*l${index},`.repeat(9)}]`,
     );
-    await expect(load(`apiVersion: v1\nkind: List\nl0: &l0 [x]\n${laughs.join("\n")}`)).rejects.toThrow();
+    await expect(load(`apiVersion: v1\nkind: List\nl0: &l0 [x]\n${laughs.join("\n")}`)).rejects.toThrow(
+      "l0: there is no such field",
+    );
     const aliased = `x0: &x0 [{name: a, image: x, args: [${"a,".repeat(1000)}]}]\n`;
     await expect(load(`${aliased}apiVersion: v1\nkind: List`)).rejects.toThrow("x0: there is no such field");
   });

@@ -49,6 +49,18 @@ test("a container starts, exits, and is deleted", async () => {
   });
 });
 
+test("containers and execs ignore no signal: a command whose reader has gone ends", async () => {
+  await withPod({}, async (pod) => {
+    const ignored = (status: string) => /^SigIgn:\t(.*)$/m.exec(status)?.[1];
+    expect(ignored(readFileSync(`/proc/${pod.pid}/status`, "utf8")), "the monitor itself ignores SIGPIPE").toBe(
+      "0000000000001000",
+    );
+    const { pid } = await pod.run("a", {});
+    expect(ignored(readFileSync(`/proc/${pid}/status`, "utf8"))).toBe("0000000000000000");
+    expect(ignored(await pod.execOutput("a", "cat", "/proc/self/status"))).toBe("0000000000000000");
+  });
+});
+
 test("containers and execs may use every processor, though the monitor is bound to one", async () => {
   await withPod({}, async (pod) => {
     const allowed = (status: string) => /^Cpus_allowed_list:\t(.*)$/m.exec(status)?.[1];
@@ -305,10 +317,21 @@ test("resources are updated", async () => {
     expect(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/memory.limit_in_bytes`, "utf8").trim()).toBe(
       `${32 << 20}`,
     );
-    await expect(pod.ask("update", { id: "a", resources: { memory: { limit: 4096, swap: 4096 } } })).rejects.toThrow();
+    await expect(
+      pod.ask("update", { id: "a", resources: { memory: { limit: 4096, swap: 4096 } } }),
+    ).rejects.toMatchObject({ errno: 16 });
     expect(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/memory.limit_in_bytes`, "utf8").trim()).toBe(
       `${32 << 20}`,
     );
+    // The kernel takes no sum with swap below the limit of memory, at no moment.
+    const limits = () =>
+      ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map((file) =>
+        Number(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/${file}`, "utf8")),
+      );
+    await pod.ask("update", { id: "a", resources: { memory: { limit: 128 << 20, swap: 128 << 20 } } });
+    expect(limits()).toEqual([128 << 20, 128 << 20]);
+    await pod.ask("update", { id: "a", resources: { memory: { limit: -1 } } });
+    expect(Math.min(...limits())).toBeGreaterThan(2 ** 60);
   });
 });
 
