@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { access, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { createServer, type Server } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -47,6 +47,31 @@ test("a living server keeps its socket", async () => {
   const before = (await stat(path)).ino;
   await expect(placeSocket(path, bind)).rejects.toThrow(`A server already answers on ${path}. Stop that one first`);
   expect((await stat(path)).ino).toBe(before);
+});
+
+test("a server that is stopped, with as many callers as it takes, keeps its socket", async () => {
+  const listen = `listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => console.log("up"))`;
+  const child = spawn(process.execPath, ["-e", `require("node:net").createServer().${listen}`]);
+  const callers: Socket[] = [];
+  try {
+    await once(child.stdout, "data");
+    child.kill("SIGSTOP");
+    let refused: unknown;
+    while (refused === undefined && callers.length < 10) {
+      const caller = connect({ path });
+      callers.push(caller);
+      refused = await once(caller, "connect").then(
+        () => undefined,
+        (error: NodeJS.ErrnoException) => error.code,
+      );
+    }
+    expect(refused).toBe("EAGAIN");
+    await expect(placeSocket(path, bind)).rejects.toMatchObject({ name: "socketLive" });
+  } finally {
+    for (const caller of callers) caller.destroy();
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
 });
 
 test("a file that is no socket is left alone", async () => {

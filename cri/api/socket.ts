@@ -12,9 +12,6 @@ export interface Inherited {
   readonly path: string;
 }
 
-/** How long a server on an existing socket has to accept a connection before it counts as alive but stuck. */
-const probeMilliseconds = 2000;
-
 /**
  * Listens on `path` by way of `listen`, which is given a temporary path in a directory only root can
  * enter. The socket gets mode 0660 there and is renamed into place, so that nobody ever sees it with
@@ -51,7 +48,7 @@ async function refuseUnlessStale(path: string): Promise<void> {
   if (await answers(path)) throw criErrors.socketLive({ path });
 }
 
-/** Only a refused connection means that nobody listens: a full backlog or a hang is a server too. */
+/** Only a refused connection means that nobody listens. The kernel answers at once, for a server that hangs too (EAGAIN, connect(2)). */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ path });
@@ -59,7 +56,6 @@ function answers(path: string): Promise<boolean> {
       socket.destroy();
       resolve(alive);
     };
-    socket.setTimeout(probeMilliseconds, () => settle(true));
     socket.once("connect", () => settle(true));
     socket.once("error", (error: NodeJS.ErrnoException) =>
       settle(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"),
