@@ -122,15 +122,15 @@ async function makeCheckpoint(
 /** config.dump has the members that checkpointctl names in its metadata; spec.dump is the OCI configuration. */
 async function describe(
   env: Environment,
-  { id, config, imageId, createdAt, sandbox, bundle }: Container,
+  { id, config, imageId, shownImage, createdAt, sandbox, bundle }: Container,
   scratch: string,
 ) {
   const description = {
     id,
     name: config.metadata.name,
-    rootfsImage: imageId,
+    rootfsImage: shownImage.name,
     rootfsImageRef: imageId,
-    rootfsImageName: config.image.image,
+    rootfsImageName: shownImage.name,
     runtime: sandbox.handler.name,
     createdTime: rfc3339(createdAt),
     checkpointedTime: rfc3339(env.clock()),

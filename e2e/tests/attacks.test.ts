@@ -135,6 +135,8 @@ test.for(["native", "runc", "crun"])(
     expect(spec.annotations).toEqual({
       "io.kubernetes.cri.container-type": "container",
       "io.kubernetes.cri.sandbox-id": podSandboxId,
+      "io.kubernetes.cri.sandbox-name": `annotations-${handler}`,
+      "io.kubernetes.cri.sandbox-namespace": "test",
       "io.kubernetes.cri.container-name": "c",
     });
     // The client gets back what it gave, and the container is where every other one is.

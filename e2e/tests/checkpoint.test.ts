@@ -53,13 +53,13 @@ interface Counting {
 /** A pod with a container that counts; `pid`: PID namespace mode, 1 for one of its own. */
 async function counting(
   node: TestNode,
-  { pid = 1, runtimeHandler = "", script = counter, tty = false } = {},
+  { pid = 1, runtimeHandler = "", script = counter, tty = false, image = node.image, userSpecifiedImage = "" } = {},
 ): Promise<Counting> {
   const pod = { ...node.podConfig("c"), linux: { securityContext: { namespaceOptions: { pid } } } };
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod, runtimeHandler });
   const config = {
     metadata: { name: "counter", attempt: 0 },
-    image: { image: node.image },
+    image: { image, userSpecifiedImage },
     command: ["sh", "-c", script],
     logPath: "counter.log",
     tty,
@@ -192,6 +192,26 @@ async function restore(
     execFileSync("umount", ["--lazy", root]);
   }
 }
+
+test.concurrent("the archive names the pod, and the image as the pod's spec does where the kubelet gave an id", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("writes-nothing", "exit 0") });
+  const { image } = await node.client.imageStatus({ image: { image: node.image } });
+  const counted = await counting(node, { image: image?.id ?? "", userSpecifiedImage: node.image });
+  await node.client.checkpointContainer({ containerId: counted.containerId, location: counted.location });
+  const json = (name: string) =>
+    JSON.parse(execFileSync("tar", ["-xOf", counted.location, name], { encoding: "utf8" }));
+  expect(json("config.dump")).toMatchObject({
+    rootfsImage: node.image,
+    rootfsImageName: node.image,
+    rootfsImageRef: image?.id,
+  });
+  // As checkpointctl looks for them.
+  expect(json("spec.dump").annotations).toMatchObject({
+    "io.kubernetes.cri.container-name": "counter",
+    "io.kubernetes.cri.sandbox-name": "c",
+    "io.kubernetes.cri.sandbox-namespace": "test",
+  });
+});
 
 withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
   ["native, in the pod's PID namespace", { pid: 0 }],

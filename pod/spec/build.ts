@@ -102,6 +102,8 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
     annotations: {
       "io.kubernetes.cri.container-type": "container",
       "io.kubernetes.cri.sandbox-id": sandbox.id,
+      "io.kubernetes.cri.sandbox-name": sandbox.config.metadata.name,
+      "io.kubernetes.cri.sandbox-namespace": sandbox.config.metadata.namespace,
       "io.kubernetes.cri.container-name": config.metadata.name,
     },
     linux: {
