@@ -5,9 +5,9 @@
 // While memory and root are read the container is frozen, so that they fit together; the archive is made after.
 // A stop goes first: it breaks the checkpoint off. A daemon that dies meanwhile thaws the container when it is back.
 
-import { link, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { link, mkdir, open, readdir, readFile, readlink, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { flushDirectory, KeelsonError, messageOf, orAborted, runProgram, writeFile } from "../native/index.ts";
+import { flushDirectory, isErrno, KeelsonError, messageOf, orAborted, runProgram, writeFile } from "../native/index.ts";
 import { dumpArguments, findCriu, lastError, runCriu, standardStreams } from "./checkpoint/criu.ts";
 import { type Freezer, freezerOf } from "./checkpoint/freezer.ts";
 import type { Container } from "./container.ts";
@@ -16,6 +16,8 @@ import { podErrors } from "./errors.ts";
 
 const defaultTimeoutMs = 300_000;
 const removals = 20;
+/** Of a link beside a container's directory, to the archive that is being written. */
+const noteEnding = ".partial";
 
 export interface CheckpointOrder {
   /** Absolute; nothing is there yet, but its directory is. */
@@ -73,11 +75,22 @@ export async function checkpointContainer(
 /** What checkpoints that a daemon before this one did not finish left: frozen containers and half-made files. */
 export async function recoverCheckpoints(env: Environment, containers: Iterable<Container>): Promise<void> {
   const byId = new Map([...containers].map((container) => [String(container.id), container]));
-  for (const id of await readdir(env.checkpointDirectory).catch(() => [])) {
-    const container = byId.get(id);
+  for (const name of await readdir(env.checkpointDirectory).catch(() => [])) {
+    const path = join(env.checkpointDirectory, name);
+    if (name.endsWith(noteEnding)) {
+      // Its file system may not answer; nothing here waits for it.
+      removePartial(path).catch((error: unknown) => env.log("warn", `removing half an archive: ${messageOf(error)}`));
+      continue;
+    }
+    const container = byId.get(name);
     if (container !== undefined) await freezerOf(env.cgroups, container.cgroup).thaw();
-    await env.host.removeTree(join(env.checkpointDirectory, id));
+    await env.host.removeTree(path);
   }
+}
+
+async function removePartial(note: string): Promise<void> {
+  await rm(await readlink(note), { force: true });
+  await rm(note);
 }
 
 async function requireFree(location: string): Promise<void> {
@@ -98,7 +111,10 @@ async function makeCheckpoint(
   const scratch = join(env.checkpointDirectory, container.id);
   await env.host.removeTree(scratch);
   await mkdir(join(scratch, "checkpoint"), { recursive: true, mode: 0o700 });
-  const partial = `${location}.partial`;
+  const partial = join(dirname(location), `.${container.id}.partial`);
+  const note = `${scratch}${noteEnding}`;
+  await rm(note, { force: true });
+  await symlink(partial, note);
   try {
     await describe(env, container, scratch);
     const freezer = freezerOf(env.cgroups, container.cgroup);
@@ -111,10 +127,13 @@ async function makeCheckpoint(
     }
     await archive(scratch, partial, signal);
     // Unlike rename, this does not replace what came there meanwhile.
-    await link(partial, location);
+    await link(partial, location).catch((error: unknown) => {
+      throw isErrno(error, "EEXIST") ? podErrors.checkpointTaken({ location }, error) : error;
+    });
     await flushDirectory(dirname(location));
   } finally {
     await rm(partial, { force: true });
+    await rm(note, { force: true });
     await env.host.removeTree(scratch);
   }
 }

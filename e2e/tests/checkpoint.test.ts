@@ -84,8 +84,12 @@ function unfinished(node: TestNode): string[] {
   return existsSync(directory) ? readdirSync(directory) : [];
 }
 
-function leavesNothing({ node, location }: Counting): void {
-  expect(existsSync(`${location}.partial`)).toBe(false);
+function partials(node: TestNode): string[] {
+  return readdirSync(node.directory).filter((name) => name.endsWith(".partial"));
+}
+
+function leavesNothing({ node }: Counting): void {
+  expect(partials(node)).toEqual([]);
   expect(unfinished(node)).toEqual([]);
   const left = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -213,6 +217,51 @@ test.concurrent("the archive names the pod, and the image as the pod's spec does
   });
 });
 
+test.concurrent("a file beside the location stays, however it is named", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("writes-nothing-again", "exit 0") });
+  const { containerId, location } = await counting(node);
+  writeFileSync(`${location}.partial`, "somebody's");
+  await node.client.checkpointContainer({ containerId, location });
+  expect(readFileSync(`${location}.partial`, "utf8")).toBe("somebody's");
+  const long = join(node.directory, `${"x".repeat(250)}.tar`);
+  await node.client.checkpointContainer({ containerId, location: long });
+  expect(existsSync(long)).toBe(true);
+});
+
+test.concurrent("what came to the location meanwhile stays", async (context) => {
+  const location = join(scratch, "taken.tar");
+  const node = await nodeOf(context, { programs: await fakeCriu("is-overtaken", `echo mine > ${location}`) });
+  const counted = await counting(node);
+  await expect(node.client.checkpointContainer({ containerId: counted.containerId, location })).rejects.toMatchObject({
+    code: status.ALREADY_EXISTS,
+    details: expect.stringContaining(location),
+  });
+  expect(readFileSync(location, "utf8")).toBe("mine\n");
+  leavesNothing(counted);
+});
+
+test.concurrent("of a daemon that dies while it writes the archive nothing is left", async (context) => {
+  // For config.dump's archive, which is the last to be made, a tar that hangs.
+  const directory = await fakeCriu("writes-nothing-ever", "exit 0");
+  const tar = `#!/bin/sh\ncase "$*" in\n*config.dump*) echo half-made; exec sleep 1003 ;;\n*) exec /usr/bin/tar "$@" ;;\nesac\n`;
+  writeFileSync(join(directory, "tar"), tar, { mode: 0o755 });
+  const node = await nodeOf(context, { programs: directory });
+  const counted = await counting(node);
+  const archives = join(node.directory, "archives");
+  await mkdir(archives);
+  const location = join(archives, "dump.tar");
+  const lost = node.client.checkpointContainer({ containerId: counted.containerId, location }).catch(() => "lost");
+  await until("the archive is begun", 5000, async () => (sleepers(1003).length > 0 ? true : undefined));
+  expect(readdirSync(archives)).toHaveLength(1);
+  await node.daemon.kill();
+  expect(await lost).toBe("lost");
+  for (const pid of sleepers(1003)) process.kill(pid, "SIGKILL");
+  await node.daemon.start();
+  await until("it is gone", 5000, async () => (readdirSync(archives).length === 0 ? true : undefined));
+  expect(unfinished(node)).toEqual([]);
+  await runsOn(counted);
+});
+
 withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
   ["native, in the pod's PID namespace", { pid: 0 }],
   ["native, in the host's PID namespace", { pid: 2 }],
@@ -248,7 +297,6 @@ withCriu("broken off at any moment, twenty times, it leaves the container runnin
   process.stdout.write(`      ${outcomes.filter((code) => code === status.OK).length} of 20 were done in time\n`);
   expect(outcomes).toContain(status.DEADLINE_EXCEEDED);
   leavesNothing(counted);
-  expect(readdirSync(node.directory).filter((name) => name.endsWith(".partial"))).toEqual([]);
 });
 
 test.concurrent("a criu that hangs ends at the deadline, and a stop does not wait for it", async (context) => {
