@@ -14,8 +14,8 @@ export class FieldChecker {
   #values = 0;
 
   /**
-   * Checks a document against a model. A field that is null is dropped: to Kubernetes it is not there. Throws for the
-   * first field that is unknown, unsupported or of the wrong type.
+   * Checks a document against a model. A field that is null is dropped, and one that is not supported and empty: to
+   * Kubernetes they are not there. Throws for the first field that is unknown, unsupported or of the wrong type.
    */
   check(value: unknown, type: string, at: At, path: string): void {
     if (++this.#values > valueLimit) throw playErrors.manifestTooLarge({ limit: valueLimit, what: "values" });
@@ -28,8 +28,9 @@ export class FieldChecker {
         if (fieldType === undefined) throw playErrors.fieldUnknown({ at, path: inner });
         if (field === null) delete fields[name];
         else if (model.supported.has(name)) this.check(field, fieldType, at, inner);
-        // What `kubectl create --dry-run` prints.
-        else if (inner !== "status" || !isEmpty(field)) throw unsupported(at, inner, field, fieldType);
+        // `kubectl create --dry-run` prints some: strategy, status.
+        else if (isEmpty(field)) delete fields[name];
+        else throw unsupported(at, inner, field, fieldType);
       }
       return;
     }
@@ -77,7 +78,7 @@ export function isFields(value: unknown): value is Record<string, unknown> {
 }
 
 function isEmpty(value: unknown): boolean {
-  return isFields(value) && Object.keys(value).length === 0;
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
 }
 
 function wrong(at: At, path: string, value: unknown, wanted: string): Error {

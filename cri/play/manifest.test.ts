@@ -267,6 +267,34 @@ stringData: {b: plain}
   expect(manifest.workloads[2]?.template.labels).toEqual({ a: "b" });
 });
 
+test("what kubectl create deployment --dry-run=client -o yaml prints, and empty fields that ask for nothing", async () => {
+  const deployment = `
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  creationTimestamp: null
+  labels: {app: web}
+  name: web
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  strategy: {}
+  template:
+    metadata: {creationTimestamp: null, labels: {app: web}}
+    spec:
+      containers:
+      - {image: nginx, name: nginx, resources: {}, lifecycle: {}, securityContext: {seLinuxOptions: {}}}
+      nodeSelector: {}
+      tolerations: []
+status: {}
+`;
+  const { workloads } = await load(deployment);
+  expect(workloads.map(({ name, template }) => [name, template.spec])).toEqual([
+    ["web", { containers: [{ image: "nginx", name: "nginx", resources: {}, securityContext: {} }] }],
+  ]);
+  await expect(load(volume("persistentVolumeClaim: {}", ""))).rejects.toThrow("spec.volumes[0]: it has 0 sources");
+});
+
 test("every supported field is one of the client library's, and every type that it leads to is in the table", () => {
   for (const [name, { types, supported }] of supportedModels) {
     for (const field of supported) {
