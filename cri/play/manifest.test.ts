@@ -295,6 +295,22 @@ status: {}
   await expect(load(volume("persistentVolumeClaim: {}", ""))).rejects.toThrow("spec.volumes[0]: it has 0 sources");
 });
 
+test("numbers as Kubernetes reads them: a time of day and a pair of ports are text, 0o644 is octal", async () => {
+  const { workloads } = await load(
+    `${pod(
+      "args: [22:22, -1:30:00], env: [{name: AT, value: 10:30}]",
+      "volumes: [{name: c, configMap: {name: c, optional: true, defaultMode: 0o640}}, {name: d, configMap: {name: c, optional: true, defaultMode: 0600}}]",
+    )}`,
+  );
+  expect(workloads[0]?.template.spec).toMatchObject({
+    containers: [{ args: ["22:22", "-1:30:00"], env: [{ value: "10:30" }] }],
+    volumes: [{ configMap: { defaultMode: 0o640 } }, { configMap: { defaultMode: 0o600 } }],
+  });
+  await expect(load(pod("args: [0o9]"))).resolves.toMatchObject({
+    workloads: [{ template: { spec: { containers: [{ args: ["0o9"] }] } } }],
+  });
+});
+
 test("every supported field is one of the client library's, and every type that it leads to is in the table", () => {
   for (const [name, { types, supported }] of supportedModels) {
     for (const field of supported) {

@@ -4,7 +4,7 @@
 // (`podLimit`, a kubelet's default) and their containers (`containerLimit`).
 
 import { basename } from "node:path";
-import { boolYaml11Tag, CORE_SCHEMA, intYaml11Tag, loadAll, mergeTag } from "js-yaml";
+import { boolYaml11Tag, CORE_SCHEMA, defineScalarTag, intYaml11Tag, loadAll, mergeTag, NOT_RESOLVED } from "js-yaml";
 import { firstLine, readBounded, UnfitFile } from "../../native/index.ts";
 import { type At, FieldChecker, isFields } from "./check-fields.ts";
 import { checkPodSpec } from "./check-pod.ts";
@@ -60,8 +60,15 @@ interface Document {
   readonly object: Record<string, unknown>;
 }
 
+/** YAML 1.1's, with 0o644 of YAML 1.2 and without its numbers of base 60: 22:22 is text. */
+const integerTag = defineScalarTag(intYaml11Tag.tagName, {
+  ...intYaml11Tag,
+  resolve: (source, ...rest) =>
+    source.includes(":") ? NOT_RESOLVED : intYaml11Tag.resolve(source.replace(/^([-+]?0)o/, "$1"), ...rest),
+});
+
 /** As Kubernetes reads YAML: 0644 is octal, yes and on are true, a date is text. */
-const schema = CORE_SCHEMA.withTags(intYaml11Tag, boolYaml11Tag, mergeTag);
+const schema = CORE_SCHEMA.withTags(integerTag, boolYaml11Tag, mergeTag);
 
 const models: ReadonlyMap<string, string> = new Map([
   ["v1 Pod", "V1Pod"],
