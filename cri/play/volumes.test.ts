@@ -60,6 +60,11 @@ describe("a ConfigMap or a Secret", () => {
     await expect(stat(join(path, "z"))).rejects.toThrow("ENOENT");
   });
 
+  test("whose list of keys is empty is all of its keys", async () => {
+    const { path } = await prepare({ configMap: { name: "c", items: [] } });
+    expect(await readFile(join(path, "a"), "utf8")).toBe("one");
+  });
+
   test("that is optional and missing is empty", async () => {
     const { path } = await prepare({ configMap: { name: "none", optional: true } });
     expect(await mode(path)).toBe("755");

@@ -83,11 +83,12 @@ async function prepareEmptyDir(
 async function writeKeys(
   path: string,
   data: Data | undefined,
-  { items, defaultMode = 0o644 }: KeyFiles,
+  { items = [], defaultMode = 0o644 }: KeyFiles,
   group: number | undefined,
 ): Promise<void> {
   await chmod(path, 0o755);
-  const files = items ?? [...(data?.keys() ?? [])].map((key) => ({ key, path: key, mode: undefined }));
+  const all = () => [...(data?.keys() ?? [])].map((key) => ({ key, path: key, mode: undefined }));
+  const files = items.length > 0 ? items : all();
   for (const { key, path: name, mode = defaultMode } of files) {
     const content = data?.get(key);
     if (content === undefined) continue;
