@@ -1,10 +1,11 @@
 // Serves the figures over HTTP: GET /metrics, and nothing else.
 //
-// Bounds: connections (`connectionLimit`), the time that a request's headers may take and an idle connection may stay
-// (`silenceMs`). No TLS: whoever sets an address off loopback says that its network may read the figures.
+// Bounds: connections (`connectionLimit`), a request of each at a time, the time that a request's headers may take and a
+// connection may stay without a byte of either side (`silenceMs`). No TLS: whoever sets an address off loopback says that its network may read the figures.
 
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
@@ -33,7 +34,14 @@ export async function serveMetrics(
 ): Promise<MetricsServer> {
   const server = createServer({ headersTimeout: silenceMs, keepAliveTimeout: silenceMs, requestTimeout: silenceMs });
   server.maxConnections = connectionLimit;
+  server.timeout = silenceMs;
+  const answering = new WeakSet<Socket>();
   server.on("request", (request, response) => {
+    const { socket } = request;
+    // The answers to thousands that came at once would fill the daemon's memory.
+    if (answering.has(socket)) return socket.destroy();
+    answering.add(socket);
+    response.on("close", () => answering.delete(socket));
     const path = request.url?.split("?")[0];
     if (path !== "/metrics") return end(response, 404, "There is /metrics alone.\n");
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Only GET is served.\n");

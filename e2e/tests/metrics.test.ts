@@ -106,3 +106,17 @@ test("nothing else is served, and who says nothing is hung up on", async () => {
     return response?.status === 200 ? true : undefined;
   });
 });
+
+test("who asks again before the answer is hung up on, and holds up nobody", async () => {
+  const asking = Array.from({ length: 32 }, () => {
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    socket.resume().write("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300));
+    return socket;
+  });
+  const { runtimeName } = await node.client.version({}, 3_000);
+  expect(runtimeName).toBe("keelson");
+  await until("they are hung up on", 5_000, async () =>
+    asking.every((socket) => socket.destroyed || socket.readableEnded) ? true : undefined,
+  );
+  await scrape();
+});

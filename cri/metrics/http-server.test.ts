@@ -1,0 +1,26 @@
+// A scraper that does not read.
+
+import { connect } from "node:net";
+import { expect, test } from "vitest";
+import { serveMetrics } from "./http-server.ts";
+
+test("who does not read the answer is hung up on", { timeout: 60_000 }, async () => {
+  // More than the kernel keeps for a reader. Node looks twice, ten seconds apart, whether anything has moved.
+  const figures = { contentType: "text/plain", text: async () => "x".repeat(64 << 20) };
+  const server = await serveMetrics({ host: "127.0.0.1", port: 0 }, figures, () => undefined);
+  const reader = connect(server.port, "127.0.0.1").pause();
+  try {
+    const gone = new Promise<string>((resolve) => reader.on("error", ({ message }) => resolve(message)));
+    reader.write("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+    await new Promise((resolve) => setTimeout(resolve, 25_000));
+    // One that stands still learns of it by its second write.
+    for (const word of ["GET", " /"]) {
+      reader.write(word);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    expect(await gone).toMatch(/ECONNRESET|EPIPE/);
+  } finally {
+    reader.destroy();
+    server.close();
+  }
+});
