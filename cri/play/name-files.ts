@@ -4,13 +4,15 @@ import { readFile } from "node:fs/promises";
 import type { runtime } from "../api/generated/messages.js";
 import type { PodSpec } from "./supported.ts";
 
+/** The host's resolv.conf, and the one with the servers behind systemd-resolved, which answers on loopback. */
+const hostFiles = { own: "/etc/resolv.conf", behindStub: "/run/systemd/resolve/resolv.conf" };
+
 /**
  * Source: the reference of dnsPolicy. There is no cluster DNS here, so that ClusterFirst is the host's configuration,
  * as with a kubelet that was given none.
  */
-export async function dnsConfig(spec: PodSpec): Promise<runtime.v1.DNSConfig.$Properties> {
-  const host = spec.dnsPolicy === "None" ? "" : await readFile("/etc/resolv.conf", "utf8").catch(() => "");
-  const base = parseResolvConf(host);
+export async function dnsConfig(spec: PodSpec, files = hostFiles): Promise<runtime.v1.DNSConfig.$Properties> {
+  const base = spec.dnsPolicy === "None" ? parseResolvConf("") : await hostConfig(spec, files);
   const { nameservers = [], searches = [], options = [] } = spec.dnsConfig ?? {};
   const own = options.map(({ name = "", value }) => (value === undefined ? name : `${name}:${value}`));
   const named = new Set(own.map(optionName));
@@ -19,6 +21,19 @@ export async function dnsConfig(spec: PodSpec): Promise<runtime.v1.DNSConfig.$Pr
     searches: unique([...base.searches, ...searches]),
     options: [...base.options.filter((option) => !named.has(optionName(option))), ...own],
   };
+}
+
+/** The host's loopback is not the pod's. */
+async function hostConfig({ hostNetwork }: PodSpec, { own, behindStub }: typeof hostFiles) {
+  const host = await readResolvConf(own);
+  const isStub = host.servers.length > 0 && host.servers.every((server) => /^127\.|^::1$/.test(server));
+  if (!isStub || hostNetwork) return host;
+  const behind = await readResolvConf(behindStub);
+  return behind.servers.length > 0 ? behind : host;
+}
+
+async function readResolvConf(file: string) {
+  return parseResolvConf(await readFile(file, "utf8").catch(() => ""));
 }
 
 export function parseResolvConf(text: string) {

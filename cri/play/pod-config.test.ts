@@ -1,6 +1,8 @@
 // A pod in the words of CRI: environment, resources, users, names.
 
-import { totalmem } from "node:os";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runtime } from "../api/generated/messages.js";
 import { environmentOf, expand } from "./environment.ts";
@@ -233,6 +235,28 @@ describe("names", () => {
       },
     };
     expect(await dnsConfig(spec)).toEqual({ servers: ["10.0.0.1"], searches: ["x"], options: ["ndots:2", "edns0"] });
+  });
+
+  test("where systemd-resolved answers on loopback, which is another one in a pod, the servers behind it", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "keelson-names-"));
+    const host = { own: join(directory, "resolv.conf"), behindStub: join(directory, "behind.conf") };
+    const spec = specOf(container());
+    try {
+      await writeFile(host.own, "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n");
+      expect(await dnsConfig(spec, host)).toMatchObject({ servers: ["127.0.0.53"], searches: ["lan"] });
+      await writeFile(host.behindStub, "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n");
+      expect(await dnsConfig(spec, host)).toEqual({
+        servers: ["192.0.2.1", "192.0.2.2"],
+        searches: ["lan"],
+        options: [],
+      });
+      const onHost = { ...spec, hostNetwork: true };
+      expect(await dnsConfig(onHost, host)).toMatchObject({ servers: ["127.0.0.53"] });
+      await writeFile(host.own, "nameserver 127.0.0.1\nnameserver 192.0.2.9\n");
+      expect(await dnsConfig(spec, host)).toMatchObject({ servers: ["127.0.0.1", "192.0.2.9"] });
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   test("/etc/hosts has the pod's addresses and its aliases", async () => {
