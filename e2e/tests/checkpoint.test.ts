@@ -384,9 +384,14 @@ function isFrozen({ pid }: Counting): boolean {
 }
 
 test.concurrent("what cannot be checkpointed is refused in words", async (context) => {
-  const node = await nodeOf(context, {
-    programs: await fakeCriu("fails", 'echo "Error (a.c:1): no such trick" >&2; exit 1'),
-  });
+  // In CRIU's words: the cause, what became of its step, and the end.
+  const errors = [
+    "(sk-unix.c:1): no such trick",
+    "(cr-dump.c:2): Dump files (pid: 7) failed with -1",
+    "(cr-dump.c:3): Dumping FAILED.",
+  ];
+  const failing = `${errors.map((error) => `echo "(00.1) Error ${error}" >&2`).join("; ")}; exit 1`;
+  const node = await nodeOf(context, { programs: await fakeCriu("fails", failing) });
   const counted = await counting(node);
   const { containerId, location } = counted;
   const refusal = async (request: object) =>

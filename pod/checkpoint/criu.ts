@@ -100,9 +100,9 @@ export async function runCriu(
 
 /** The last error in what CRIU printed or logged. */
 export function lastError(log: string): string {
-  // "(00.043264) Error (criu/mount.c:753): mnt: …"; the very last only says that the dump failed.
+  // "(00.043264) Error (criu/mount.c:753): mnt: …"; the last ones only say which step and that the dump failed.
   const errors = [...log.matchAll(/(?:Error \([^)]*\)|^\S*criu): ?(.+)$/gm)].map(([, text = ""]) => text);
-  const telling = errors.findLast((text) => !/^Dumping FAILED|RLIMIT_NOFILE/.test(text));
+  const telling = errors.findLast((text) => !/^Dumping FAILED|failed with -\d+$|RLIMIT_NOFILE/.test(text));
   return telling ?? (log.trim().split("\n").at(-1) || "it says nothing");
 }
 
