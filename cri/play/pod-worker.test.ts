@@ -116,6 +116,17 @@ test("containers are created and started in their order, and one that cannot sta
   expect(server.order.slice(1, -1)).toEqual(["one", "broken", "three"].flatMap((n) => [`create ${n}`, `start ${n}`]));
 });
 
+test("a sandbox that is not ready yet is waited for at the end, and given up when it is to end now", async () => {
+  const { server, run, isOver } = start({ containers: [container("app")] }, {});
+  server.sandboxesHang = true;
+  await turn(() => server.order.includes("sandbox"), 5);
+  run.end();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(isOver()).toBe(false);
+  run.hurry();
+  await turn(isOver, 5);
+});
+
 test("a container whose image cannot be pulled does not hold up the next one", async () => {
   const { server } = start(
     { containers: [container("one", { image: "far/one:1" }), container("two")] },

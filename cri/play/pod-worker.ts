@@ -216,7 +216,7 @@ export class PodWorker {
         await this.#removeSandbox();
         this.#ending.signal.throwIfAborted();
         const runtimeHandler = this.#spec.runtimeClassName ?? "";
-        const { podSandboxId } = await cri.runPodSandbox({ config, runtimeHandler });
+        const { podSandboxId } = await cri.runPodSandbox({ config, runtimeHandler }, { signal: this.#hurry.signal });
         this.#sandboxId = podSandboxId;
         this.#ending.signal.throwIfAborted();
         return await this.#furnish(podSandboxId, config);

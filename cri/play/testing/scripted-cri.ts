@@ -48,6 +48,8 @@ export class ScriptedCri {
   away = false;
   /** Pulls fail with this. */
   pullError: string | undefined;
+  /** Sandboxes are never ready, as with a network plugin that hangs. */
+  sandboxesHang = false;
   readonly #script: Readonly<Record<string, readonly Act[]>>;
   readonly #began = Date.now();
   readonly #attempts = new Map<string, number>();
@@ -78,8 +80,9 @@ export class ScriptedCri {
 
   readonly cri: Cri = {
     version: async () => new v1.VersionResponse({}),
-    runPodSandbox: async ({ config }) => {
+    runPodSandbox: async ({ config }, { signal } = {}) => {
       this.#called("sandbox");
+      if (this.sandboxesHang) await new Promise((_, reject) => signal?.addEventListener("abort", reject));
       const podSandboxId = `sandbox-${++this.#ids}`;
       this.sandboxes.set(podSandboxId, { ready: true, config: config ?? {} });
       return new v1.RunPodSandboxResponse({ podSandboxId });
