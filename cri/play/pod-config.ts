@@ -116,7 +116,7 @@ export function containerConfig(parts: ContainerParts): runtime.v1.ContainerConf
     envs: [...environment].map(([key, value]) => ({ key, value })),
     mounts: [
       ...mountsOf(container, volumes, imageOf),
-      ...(ownHosts ? [] : [{ containerPath: "/etc/hosts", hostPath: parts.hostsFile }]),
+      ...(ownHosts ? [] : [{ containerPath: "/etc/hosts", hostPath: parts.hostsFile, selinuxRelabel: true }]),
     ],
     labels: { ...podLabels(pod), "io.kubernetes.container.name": name },
     annotations: {

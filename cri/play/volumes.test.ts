@@ -43,8 +43,8 @@ const mode = async (path: string) => ((await stat(path)).mode & 0o7777).toString
 
 describe("a ConfigMap or a Secret", () => {
   test("is its keys, read-only", async () => {
-    const { path, readOnly } = await prepare({ configMap: { name: "c" } });
-    expect(readOnly).toBe(true);
+    const { path, readOnly, isPodsOwn } = await prepare({ configMap: { name: "c" } });
+    expect({ readOnly, isPodsOwn }).toEqual({ readOnly: true, isPodsOwn: true });
     expect(await readFile(join(path, "b"))).toEqual(Buffer.from([0, 255]));
     expect(await mode(join(path, "a"))).toBe("644");
   });
@@ -108,14 +108,18 @@ describe("a host path", () => {
   });
 
   test("without a type is the runtime's to judge", async () => {
-    expect(await prepare({ hostPath: { path: "/no/such" } })).toMatchObject({ path: "/no/such", readOnly: false });
+    expect(await prepare({ hostPath: { path: "/no/such" } })).toMatchObject({
+      path: "/no/such",
+      readOnly: false,
+      isPodsOwn: false,
+    });
   });
 });
 
 test("mounts: read-only by the volume or by the mount, below the root, of a part, and of an image", () => {
   const volumes = new Map([
-    ["config", { kind: "host", path: "/c", readOnly: true }],
-    ["data", { kind: "host", path: "/d", readOnly: false }],
+    ["config", { kind: "host", path: "/c", readOnly: true, isPodsOwn: true }],
+    ["data", { kind: "host", path: "/d", readOnly: false, isPodsOwn: false }],
     ["image", { kind: "image", reference: "x:1", pullPolicy: undefined }],
   ] as const);
   const mount = (name: string, mountPath: string, more = {}) => ({ name, mountPath, ...more });
@@ -126,8 +130,8 @@ test("mounts: read-only by the volume or by the mount, below the root, of a part
     mount("image", "/four", { subPath: "bin" }),
   ];
   expect(mountsOf({ name: "c", volumeMounts }, volumes, (reference) => `id of ${reference}`)).toMatchObject([
-    { containerPath: "/one", hostPath: "/c/k", readonly: true },
-    { containerPath: "/two", hostPath: "/d", readonly: false },
+    { containerPath: "/one", hostPath: "/c/k", readonly: true, selinuxRelabel: true },
+    { containerPath: "/two", hostPath: "/d", readonly: false, selinuxRelabel: false },
     { containerPath: "/three", hostPath: "/d", readonly: true, recursiveReadOnly: true },
     { containerPath: "/four", image: { image: "id of x:1" }, imageSubPath: "bin", readonly: true },
   ]);

@@ -15,9 +15,9 @@ import type { Container, PodSpec } from "./supported.ts";
 type Volume = NonNullable<PodSpec["volumes"]>[number];
 type KeyFiles = NonNullable<Volume["configMap"]>;
 
-/** Where a volume is, and whether it is never written to. */
+/** Where a volume is, whether it is never written to, and whether it was made for the pod alone. */
 export type PreparedVolume =
-  | { readonly kind: "host"; readonly path: string; readonly readOnly: boolean }
+  | { readonly kind: "host"; readonly path: string; readonly readOnly: boolean; readonly isPodsOwn: boolean }
   | { readonly kind: "image"; readonly reference: string; readonly pullPolicy: string | undefined };
 
 export interface VolumeOptions {
@@ -48,7 +48,7 @@ async function prepare(volume: Volume, group: number | undefined, options: Volum
   if (image) return { kind: "image", reference: image.reference ?? "", pullPolicy: image.pullPolicy };
   if (hostPath) {
     await prepareHostPath(name, hostPath.path, hostPath.type ?? "");
-    return { kind: "host", path: hostPath.path, readOnly: false };
+    return { kind: "host", path: hostPath.path, readOnly: false, isPodsOwn: false };
   }
   const path = join(volumesDirectory(options.directory), name);
   await mkdir(path, { recursive: true });
@@ -57,7 +57,7 @@ async function prepare(volume: Volume, group: number | undefined, options: Volum
   if (configMap) await writeKeys(path, data("configMaps", configMap.name), configMap, group);
   else if (secret) await writeKeys(path, data("secrets", secret.secretName), secret, group);
   else await prepareEmptyDir(volume, path, group, options.signal);
-  return { kind: "host", path, readOnly: Boolean(configMap ?? secret) };
+  return { kind: "host", path, readOnly: Boolean(configMap ?? secret), isPodsOwn: true };
 }
 
 async function prepareEmptyDir(
@@ -152,6 +152,7 @@ export function mountsOf(
         hostPath: mount.subPath ? join(volume.path, mount.subPath) : volume.path,
         readonly: volume.readOnly || (mount.readOnly ?? false),
         recursiveReadOnly: mount.recursiveReadOnly === "Enabled",
+        selinuxRelabel: volume.isPodsOwn,
         propagation: propagations.get(mount.mountPropagation) ?? messages.v1.MountPropagation.PROPAGATION_PRIVATE,
       },
     ];
