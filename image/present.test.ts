@@ -61,7 +61,7 @@ describe("asks by HEAD alone", () => {
     const first = await it().store.pull(name, undefined, never);
     // Nothing but the answer to HEAD is left.
     await registry.stop();
-    await expect(it().store.pull(name, undefined, never)).rejects.toMatchObject({ code: "Unavailable" });
+    await expect(it().store.pull(name, undefined, never)).rejects.toMatchObject({ code: "Unknown" });
     expect(it().store.find(name)).toEqual(first);
   });
 });
