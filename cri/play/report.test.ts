@@ -20,7 +20,7 @@ const talk = `
 /** What appears on a terminal of so many columns. */
 async function onTerminal(columns: number, { words = talk, noColor = "" } = {}): Promise<string> {
   const node = `stty cols ${columns} rows 24; exec ${process.execPath} --input-type=module --eval '${words}'`;
-  const options = { env: { ...process.env, TERM: "xterm", NO_COLOR: noColor }, timeout: 20_000 };
+  const options = { env: { ...process.env, TERM: "xterm", NO_COLOR: noColor, CI: undefined }, timeout: 20_000 };
   const { stdout } = await promisify(execFile)(
     "script",
     ["--quiet", "--return", "--command", node, "/dev/null"],
