@@ -1,7 +1,10 @@
 // The server: every RPC there, codes and sentences, limits, deadlines, streams, the log, the stop.
 
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
+import { connect as connectHttp2 } from "node:http2";
+import { connect as connectSocket } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
@@ -49,6 +52,27 @@ test("every RPC of CRI is answered, by its implementation or by a sentence that 
     await failure(edge.client.callBytes(path, new Uint8Array()));
   }
   expect(edge.lines).toHaveLength(43);
+});
+
+test("a client that has connected before a stop brings its call after it, and is answered", async () => {
+  await using edge = await serveEdge(memoryPods());
+  const socket = connectSocket(edge.socket);
+  await once(socket, "connect");
+  const closed = edge.server.close(1000);
+  await sleep(10);
+  const session = connectHttp2("http://keelson", { createConnection: () => socket });
+  const call = session.request({
+    ":method": "POST",
+    ":path": "/runtime.v1.RuntimeService/Version",
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
+  call.end(Buffer.alloc(5));
+  call.resume();
+  const [trailers] = await once(call, "trailers");
+  expect(trailers).toMatchObject({ "grpc-status": "0" });
+  session.close();
+  await closed;
 });
 
 test("the socket is for root and its group only", async () => {

@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { createServer } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type MethodDefinition,
   Server,
@@ -17,6 +18,8 @@ import { leaveFarDeadlines } from "./far-deadlines.ts";
 import type { Method } from "./methods.ts";
 import { type Inherited, placeSocket } from "./socket.ts";
 
+/** Of the grace of a stop: within it a client that has just connected brings its call. */
+const settleMilliseconds = 50;
 /** After the grace of a stop: how long the calls that were ended then have to undo their steps. */
 const undoMilliseconds = 300;
 
@@ -27,7 +30,7 @@ export interface Service {
 
 export interface GrpcServer {
   /**
-   * Takes no new calls, ends streams at once and, after `graceMilliseconds`, the other calls (with
+   * Takes no new connections, ends streams and, after `graceMilliseconds`, the other calls (with
    * Unavailable); then removes the socket, unless it was inherited: there clients wait for the next server. Ends
    * within the grace and a third of a second.
    */
@@ -97,9 +100,11 @@ export async function startGrpcServer(
     callsInFlight: () => inFlight.size,
     async close(graceMilliseconds) {
       listener.close();
+      const settling = Math.min(settleMilliseconds, graceMilliseconds);
+      await delay(settling);
       const ended = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       endCalls(inFlight, "stream");
-      await isDoneWithin(ended, graceMilliseconds);
+      await isDoneWithin(ended, graceMilliseconds - settling);
       endCalls(inFlight, "unary");
       await isDoneWithin(ended, undoMilliseconds);
       server.forceShutdown();
