@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import type { NodePods } from "./pods.ts";
 import { holdTime } from "./testing/clock.ts";
-import { containerConfig } from "./testing/configs.ts";
+import { containerConfig, noResources } from "./testing/configs.ts";
 import { never, runPod, useNode } from "./testing/node.ts";
 import { refusal } from "./testing/scripted-monitor.ts";
 import type { ContainerId, Resources, SandboxId } from "./types.ts";
@@ -13,21 +13,9 @@ import type { ContainerId, Resources, SandboxId } from "./types.ts";
 const node = useNode();
 holdTime();
 
-const unset: Resources = {
-  cpuPeriod: 0n,
-  cpuQuota: 0n,
-  cpuShares: 0n,
-  memoryLimit: 0n,
-  memorySwapLimit: 0n,
-  oomScoreAdj: 0n,
-  cpusetCpus: "",
-  cpusetMems: "",
-  hugepageLimits: [],
-  unified: new Map(),
-};
 const mebi = 1n << 20n;
 const before: Resources = {
-  ...unset,
+  ...noResources,
   cpuQuota: 50_000n,
   cpuPeriod: 100_000n,
   memoryLimit: 64n * mebi,
@@ -53,7 +41,7 @@ async function bundleResources(): Promise<unknown> {
 }
 
 test("of a created container the bundle and the record change, and no cgroup is asked for", async () => {
-  await pods.updateContainerResources(id, { ...unset, memoryLimit: 128n * mebi }, never);
+  await pods.updateContainerResources(id, { ...noResources, memoryLimit: 128n * mebi }, never);
   expect(await bundleResources()).toMatchObject({ memory: { limit: 134_217_728 }, cpu: { quota: 50_000, cpus: "0" } });
   expect(pods.container(id).resources).toEqual({ ...before, memoryLimit: 128n * mebi });
   expect(await node().record(id)).toMatchObject({ resources: { memoryLimit: 128n * mebi, cpuQuota: 50_000n } });
@@ -62,7 +50,7 @@ test("of a created container the bundle and the record change, and no cgroup is 
 
 test("of a running container the cgroup gets what changes, and the rest stays", async () => {
   await pods.startContainer(id, never);
-  await pods.updateContainerResources(id, { ...unset, cpuQuota: 20_000n }, never);
+  await pods.updateContainerResources(id, { ...noResources, cpuQuota: 20_000n }, never);
   expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 20_000 } }]);
   expect(pods.container(id).resources).toEqual({ ...before, cpuQuota: 20_000n });
 });
@@ -71,7 +59,11 @@ test("a cgroup that refuses: bundle, record and what is told stay as they were",
   await pods.startContainer(id, never);
   const old = await bundleResources();
   node().script.fail("monitor update", refusal("system", "write cpu.max: EINVAL"));
-  const update = pods.updateContainerResources(id, { ...unset, cpuQuota: 20_000n, memoryLimit: 128n * mebi }, never);
+  const update = pods.updateContainerResources(
+    id,
+    { ...noResources, cpuQuota: 20_000n, memoryLimit: 128n * mebi },
+    never,
+  );
   await expect(update).rejects.toMatchObject({ name: "updateFailed", message: expect.stringContaining("EINVAL") });
   expect(await bundleResources()).toEqual(old);
   expect(pods.container(id).resources).toEqual(before);
@@ -84,18 +76,20 @@ test("a record that cannot be written: the cgroup gets its old values back", asy
   await pods.startContainer(id, never);
   await rm(node().stateDirectory, { recursive: true });
   await writeFile(node().stateDirectory, "");
-  await expect(pods.updateContainerResources(id, { ...unset, cpuQuota: 20_000n }, never)).rejects.toThrow("ENOTDIR");
+  await expect(pods.updateContainerResources(id, { ...noResources, cpuQuota: 20_000n }, never)).rejects.toThrow(
+    "ENOTDIR",
+  );
   expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 20_000 } }, { cpu: { quota: 50_000 } }]);
   expect(pods.container(id).resources).toEqual(before);
 });
 
 test("a record that cannot be written: what was without a limit has none again", async () => {
-  const config = { ...containerConfig("free", "img", ["/bin/sleep"]), resources: { ...unset, cpuShares: 2n } };
+  const config = { ...containerConfig("free", "img", ["/bin/sleep"]), resources: { ...noResources, cpuShares: 2n } };
   const free = await pods.createContainer(sandbox, config, never);
   await pods.startContainer(free, never);
   await rm(node().stateDirectory, { recursive: true });
   await writeFile(node().stateDirectory, "");
-  const change = { ...unset, cpuQuota: 50_000n, memoryLimit: 64n * mebi };
+  const change = { ...noResources, cpuQuota: 50_000n, memoryLimit: 64n * mebi };
   await expect(pods.updateContainerResources(free, change, never)).rejects.toThrow("ENOTDIR");
   expect(node().monitor(sandbox).updates).toEqual([
     { cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } },
@@ -109,7 +103,7 @@ test("a limit below what is used is refused, and one above is not", async () => 
   await mkdir(cgroup, { recursive: true });
   await writeFile(join(cgroup, "memory.current"), `${40n * mebi}\n`);
   await writeFile(join(cgroup, "memory.stat"), `inactive_file ${10n * mebi}\n`);
-  const to = (limit: bigint) => pods.updateContainerResources(id, { ...unset, memoryLimit: limit * mebi }, never);
+  const to = (limit: bigint) => pods.updateContainerResources(id, { ...noResources, memoryLimit: limit * mebi }, never);
   await expect(to(29n)).rejects.toMatchObject({ name: "memoryBelowUse" });
   expect(node().monitor(sandbox).updates).toEqual([]);
   await to(30n);
@@ -118,7 +112,7 @@ test("a limit below what is used is refused, and one above is not", async () => 
 });
 
 test("swap below memory, and a container that has ended, are refused", async () => {
-  const swap = pods.updateContainerResources(id, { ...unset, memorySwapLimit: 32n * mebi }, never);
+  const swap = pods.updateContainerResources(id, { ...noResources, memorySwapLimit: 32n * mebi }, never);
   await expect(swap).rejects.toMatchObject({ name: "swapBelowMemory" });
   await pods.startContainer(id, never);
   await pods.stopContainer(id, 0n, never);
@@ -126,7 +120,7 @@ test("swap below memory, and a container that has ended, are refused", async () 
 });
 
 test("of a pod is noted, shown and on record", async () => {
-  await pods.updateSandboxResources(sandbox, { resources: { ...unset, cpuShares: 512n } }, never);
+  await pods.updateSandboxResources(sandbox, { resources: { ...noResources, cpuShares: 512n } }, never);
   expect(await node().record(sandbox)).toMatchObject({ resources: { resources: { cpuShares: 512n } } });
   expect(await pods.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: "512" } });
   const again = await node().restart();

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import http from "node:http";
 import https from "node:https";
 import { connect, type Socket } from "node:net";
+import { listenOnLoopback } from "./listen.ts";
 
 export interface TestProxy {
   readonly address: string;
@@ -61,12 +62,9 @@ export async function startProxy(target: string, { status = 200, tls }: TestProx
     for (const end of [through, socket]) end.on("error", () => through.destroy());
   });
   server.on("connection", (socket) => sockets.add(socket));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
+  const ownPort = await listenOnLoopback(server);
   return {
-    address: `127.0.0.1:${address.port}`,
+    address: `127.0.0.1:${ownPort}`,
     asked,
     credentials,
     stop: async () => {

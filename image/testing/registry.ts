@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { listenOnLoopback } from "./listen.ts";
 
 export interface TestRegistry {
   /** `127.0.0.1:port` or `host:port`, as in image references. */
@@ -63,13 +64,11 @@ export async function startRegistry(options: TestRegistryOptions = {}): Promise<
 
 /** A port of 127.0.0.1 that nobody listened on a moment ago. */
 export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
+  const server = net.createServer();
+  const port = await listenOnLoopback(server);
   server.close();
   await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
+  return port;
 }
 
 async function configuration(directory: string, port: number, options: TestRegistryOptions) {

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import https from "node:https";
 import { type BuiltImage, sha256 } from "./build-image.ts";
+import { listenOnLoopback } from "./listen.ts";
 
 export interface SeenRequest {
   readonly method: string;
@@ -68,13 +69,10 @@ export async function startWrongRegistry(
     answer(incoming, response).catch(() => response.destroy());
   };
   const server = tls === undefined ? http.createServer(listener) : https.createServer(tls, listener);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
+  const port = await listenOnLoopback(server);
 
   return {
-    address: `127.0.0.1:${address.port}`,
+    address: `127.0.0.1:${port}`,
     requests,
     seen: (part) => requests.filter((request) => request.url.includes(part)),
     add: (image, tag) => {

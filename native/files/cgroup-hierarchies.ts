@@ -39,7 +39,11 @@ export function findHierarchies(table: readonly MountEntry[]): CgroupTree {
 }
 
 const v2Options: ReadonlySet<string> = new Set([
-  ...["nsdelegate", "favordynmods", "memory_localevents", "memory_recursiveprot", "memory_hugetlb_accounting"],
+  "nsdelegate",
+  "favordynmods",
+  "memory_localevents",
+  "memory_recursiveprot",
+  "memory_hugetlb_accounting",
   "pids_localevents",
 ]);
 

@@ -5,8 +5,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Image } from "../../image/types.ts";
 import { loadHost } from "../../native/index.ts";
 import { newContainerId, newSandboxId } from "../ids.ts";
-import { containerConfig, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
-import type { ContainerConfig, Resources } from "../types.ts";
+import { containerConfig, noResources, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
+import type { ContainerConfig } from "../types.ts";
 import { buildSpec } from "./build.ts";
 import { encodeSpec } from "./encode.ts";
 import { HostPaths } from "./host-paths.ts";
@@ -199,17 +199,6 @@ test.each([
   [-997n, -500],
   [2n, 2],
 ])("an OOM score of %i is %i where this process may not go below -500", async (asked, score) => {
-  const resources: Resources = {
-    cpuPeriod: 0n,
-    cpuQuota: 0n,
-    cpuShares: 0n,
-    memoryLimit: 0n,
-    memorySwapLimit: 0n,
-    oomScoreAdj: asked,
-    cpusetCpus: "",
-    cpusetMems: "",
-    hugepageLimits: [],
-    unified: new Map(),
-  };
+  const resources = { ...noResources, oomScoreAdj: asked };
   expect((await specOf({ resources })).process.oomScoreAdj).toBe(score);
 });

@@ -4,22 +4,15 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { noResources } from "../testing/configs.ts";
 import type { Resources } from "../types.ts";
 import { countsSwap, withoutSwap } from "./swap.ts";
 
-const nothing: Resources = {
-  cpuPeriod: 0n,
-  cpuQuota: 0n,
-  cpuShares: 0n,
-  memoryLimit: 0n,
-  memorySwapLimit: 0n,
-  oomScoreAdj: 0n,
-  cpusetCpus: "",
-  cpusetMems: "",
-  hugepageLimits: [],
-  unified: new Map(),
-};
-const memory = (memoryLimit: bigint, memorySwapLimit = 0n): Resources => ({ ...nothing, memoryLimit, memorySwapLimit });
+const memory = (memoryLimit: bigint, memorySwapLimit = 0n): Resources => ({
+  ...noResources,
+  memoryLimit,
+  memorySwapLimit,
+});
 /** What a kubelet sends on cgroup v2. */
 const byFile = (memoryLimit: bigint): Resources => ({
   ...memory(memoryLimit),
@@ -28,10 +21,10 @@ const byFile = (memoryLimit: bigint): Resources => ({
 
 test.for<[title: string, wanted: Resources, before: Resources | undefined, swap: bigint]>([
   ["memory alone", memory(64n), undefined, 64n],
-  ["no limit", nothing, undefined, 0n],
+  ["no limit", noResources, undefined, 0n],
   ["both", memory(64n, 96n), undefined, 96n],
   ["memory, and swap by its file", byFile(64n), undefined, 0n],
-  ["a first limit", memory(64n), nothing, 64n],
+  ["a first limit", memory(64n), noResources, 64n],
   ["more memory for one without swap", memory(128n), memory(64n, 64n), 128n],
   ["more memory for one with swap", memory(128n), memory(64n, 96n), 0n],
   ["more memory for one with swap by its file", memory(128n), byFile(64n), 0n],

@@ -1,6 +1,6 @@
 // Plain configs for tests; each test changes what it is about.
 
-import type { ContainerConfig, ContainerSecurity, Mount, SandboxConfig } from "../types.ts";
+import type { ContainerConfig, ContainerSecurity, Mount, Resources, SandboxConfig } from "../types.ts";
 
 export const podNamespaces = { network: "pod", pid: "container", ipc: "pod", targetId: "" } as const;
 
@@ -17,6 +17,19 @@ export const plainSecurity: ContainerSecurity = {
   noNewPrivs: false,
   maskedPaths: [],
   readonlyPaths: [],
+};
+
+export const noResources: Resources = {
+  cpuPeriod: 0n,
+  cpuQuota: 0n,
+  cpuShares: 0n,
+  memoryLimit: 0n,
+  memorySwapLimit: 0n,
+  oomScoreAdj: 0n,
+  cpusetCpus: "",
+  cpusetMems: "",
+  hugepageLimits: [],
+  unified: new Map(),
 };
 
 export function containerConfig(name: string, image: string, command: readonly string[]): ContainerConfig {
