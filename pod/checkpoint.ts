@@ -109,13 +109,13 @@ async function makeCheckpoint(
   const criu = await findCriu(signal);
   if ("reason" in criu) throw podErrors.checkpointUnable({ id: container.id, reason: criu.reason });
   const scratch = join(env.checkpointDirectory, container.id);
-  await env.host.removeTree(scratch);
-  await mkdir(join(scratch, "checkpoint"), { recursive: true, mode: 0o700 });
   const partial = join(dirname(location), `.${container.id}.partial`);
   const note = `${scratch}${noteEnding}`;
-  await rm(note, { force: true });
-  await symlink(partial, note);
+  await env.host.removeTree(scratch);
   try {
+    await mkdir(join(scratch, "checkpoint"), { recursive: true, mode: 0o700 });
+    await rm(note, { force: true });
+    await symlink(partial, note);
     await describe(env, container, scratch);
     const freezer = freezerOf(env.cgroups, container.cgroup);
     try {
@@ -132,9 +132,10 @@ async function makeCheckpoint(
     });
     await flushDirectory(dirname(location));
   } finally {
+    // Before what may not answer: the location's file system is the caller's choice.
+    await env.host.removeTree(scratch);
     await rm(partial, { force: true });
     await rm(note, { force: true });
-    await env.host.removeTree(scratch);
   }
 }
 
