@@ -20,6 +20,7 @@ export { collect, giveBackWhenGrown, MemoryReturn, passedBuffer, reuseBuffers } 
 export * from "./client/monitor.ts";
 export { connectMonitor } from "./client/monitor-client.ts";
 export { MonitorError, monitorErrors, monitorRefusalErrors } from "./client/monitor-errors.ts";
+export { type ForkServerOptions, MonitorForkServer } from "./client/monitor-fork-server.ts";
 export { parseExited } from "./client/monitor-messages.ts";
 export { type SpawnedMonitor, type SpawnOptions, spawnMonitor } from "./client/monitor-spawn.ts";
 export { type NativePaths, nativePaths } from "./client/paths.ts";

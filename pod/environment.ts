@@ -18,7 +18,7 @@ import type { Systemd } from "./systemd/units.ts";
 /** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
 export interface Monitors {
   /** As `spawnMonitor` of native/. */
-  spawn(options: Omit<SpawnOptions, "executableFd" | "emptyMountsFd">): Promise<SpawnedMonitor>;
+  spawn(options: Omit<SpawnOptions, "forkServer">): Promise<SpawnedMonitor>;
   connect(podDirectory: string): Monitor;
   /** As `killMonitor` of monitor-process.ts. */
   kill(podDirectory: string, pid: number): Promise<void>;

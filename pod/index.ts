@@ -4,7 +4,15 @@ import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
-import { connectMonitor, detectCgroups, type Host, type Log, messageOf, spawnMonitor } from "../native/index.ts";
+import {
+  connectMonitor,
+  detectCgroups,
+  type Host,
+  type Log,
+  MonitorForkServer,
+  messageOf,
+  spawnMonitor,
+} from "../native/index.ts";
 import { type CgroupDriver, isBootedBySystemd } from "./cgroup-driver.ts";
 import { systemdRoot } from "./cgroups.ts";
 import type { Environment } from "./environment.ts";
@@ -64,6 +72,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   const runDirectory = await realpath(options.runDirectory);
   const executableFd = await host.sealedCopy(options.monitorPath);
   const emptyMountsFd = await host.emptyMountNamespace();
+  const forkServer = new MonitorForkServer({ executableFd, emptyMountsFd, podsDirectory: join(runDirectory, "pods") });
   const hostCapabilities = host.hostCapabilities();
   // A program that runs for a moment, beside what is read from disk.
   const loadingProfile = loadDefaultProfile();
@@ -71,7 +80,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
   const env: Environment = {
     host,
     monitors: {
-      spawn: (options) => spawnMonitor({ executableFd, emptyMountsFd, ...options }),
+      spawn: (options) => spawnMonitor({ forkServer, ...options }),
       connect: connectMonitor,
       kill: killMonitor,
     },

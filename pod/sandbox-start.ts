@@ -97,30 +97,32 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   const stages: Stage[] = [];
 
   undo.push("remove the pod directory", async () => await env.host.removeTree(podDirectory));
-  await timed(stages, "files", async () => {
-    await settled([writeMonitorFiles(sandbox, env.cgroups), env.records.save(sandboxRecord(sandbox))]);
-  });
-  signal.throwIfAborted();
-
   const networkMade = Promise.withResolvers<void>();
   let spawned: SpawnedMonitor | undefined;
   undo.push("end the monitor", async () => {
     await spawned?.monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(() => undefined);
     await clearRemains(env, { ...remainsOf(sandbox), monitorPid: spawned?.pid ?? 0 });
   });
-  const spawning = timed(stages, "monitor", async () => {
-    const options = { podDirectory, timeoutMs: limits.monitorStart, onNetwork: networkMade.resolve };
-    spawned = await env.monitors.spawn(options);
-    return spawned;
-  });
   undo.push("detach the network", async () => await env.network.detach(sandbox.id));
-  // The network writes its lease while the monitor makes the namespace; its plugins run beside the rest.
-  const attachable = Promise.race([networkMade.promise, spawning]);
-  const attaching = sandbox.ownNetwork ? env.network.attach(podNetwork(sandbox), signal, attachable) : none;
+
+  // The network writes its lease and starts its plugins first; they work beside the rest once the namespace is there.
+  const attaching = sandbox.ownNetwork ? env.network.attach(podNetwork(sandbox), signal, networkMade.promise) : none;
+  const recorded = timed(stages, "files", async () => {
+    await settled([writeMonitorFiles(sandbox, env.cgroups), env.records.save(sandboxRecord(sandbox))]);
+  });
+  const spawning = recorded.then(async () => {
+    signal.throwIfAborted();
+    return await timed(stages, "monitor", async () => {
+      const options = { podDirectory, timeoutMs: limits.monitorStart, onNetwork: networkMade.resolve };
+      spawned = await env.monitors.spawn(options);
+      return spawned;
+    });
+  });
+  spawning.then(() => networkMade.resolve(), networkMade.reject);
   const [{ monitor, pid }, attachment] = await settled([
     spawning,
     attaching,
-    attachable.then(async () => {
+    networkMade.promise.then(async () => {
       if (sandbox.ownNetwork) await timed(stages, "network", async () => await attaching);
     }),
     spawning.then(async () => await writeContainerFiles(sandbox, env.hostResolvConf)),

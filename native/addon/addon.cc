@@ -18,6 +18,7 @@
 #include "addon/host_path.h"
 #include "addon/kernel.h"
 #include "addon/layers.h"
+#include "addon/monitor_fork.h"
 #include "addon/mount_namespace.h"
 #include "addon/network.h"
 #include "addon/node/method.h"
@@ -84,6 +85,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("readInterfaces", method<path>(env, read_interfaces, to_text));
   exports.Set("changeFiles", method<&Arguments::file_steps>(env, change_files));
   exports.Set("startProgram", method<path, words, words, path, words, text>(env, start, to_started_program));
+  exports.Set("askForFork", method_at_once<size, path>(env, ask_for_fork, to_descriptor));
   exports.Set("endedChild", method_at_once(env, ended_child, to_number));
   exports.Set("reapPrograms", method_at_once<&Arguments::pids>(env, reap_programs, to_array<to_reaped_program, ReapedProgram>));
   exports.Set("hostCapabilities", method_at_once(env, bounding_capabilities, to_bigint));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,10 +34,17 @@ Result<Ends> make_pipe(bool they_read) {
   return Ends{Fd(ends[they_read ? 0 : 1]), Fd(ends[they_read ? 1 : 0])};
 }
 
+Result<Ends> make_socket() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("make a socket");
+  return Ends{Fd(ends[0]), Fd(ends[1])};
+}
+
 // No Fd of theirs stands for /dev/null.
 Result<Ends> make_ends(const std::string& word, const std::string& input) {
   if (word == "null") return Ends{};
   if (word == "reads" || word == "writes") return make_pipe(word == "reads");
+  if (word == "socket") return make_socket();
   if (word == "input") return Ends{TRY(memory_file(input)), {}};
   int ours = -1;
   std::from_chars(word.data(), word.data() + word.size(), ours);

@@ -17,14 +17,14 @@ struct ProgramSpec {
   std::vector<std::string> environment;
   std::string directory;
   // What the program has as descriptors 0, 1, 2 and so on: "null" (/dev/null), "input" (`input`, from its beginning),
-  // "reads" and "writes" (a pipe from or to us), or the number of a descriptor of ours.
+  // "reads" and "writes" (a pipe from or to us), "socket" (SOCK_SEQPACKET), or the number of a descriptor of ours.
   std::vector<std::string> descriptors;
   std::string input;
 };
 
 struct StartedProgram {
   pid_t pid = -1;
-  std::vector<Fd> pipes;  // our ends, one for each descriptor; no Fd where there is no pipe
+  std::vector<Fd> pipes;  // our ends, one for each descriptor; no Fd where there is none
 };
 
 // Starts it as spawn_program() does. Who starts it must reap it.

@@ -60,14 +60,14 @@ export type FileStep =
   | { readonly kind: "flush"; readonly path: string };
 
 /**
- * What a program has as a descriptor: /dev/null, a file that holds its input, a pipe that it reads or writes, or the
- * number of a descriptor of ours, which stays open until the start is over.
+ * What a program has as a descriptor: /dev/null, a file that holds its input, a pipe that it reads or writes, a socket
+ * for messages (SOCK_SEQPACKET), or the number of a descriptor of ours, which stays open until the start is over.
  */
-export type ProgramDescriptor = "null" | "input" | "reads" | "writes" | `${number}`;
+export type ProgramDescriptor = "null" | "input" | "reads" | "writes" | "socket" | `${number}`;
 
 export interface StartedProgram {
   readonly pid: number;
-  /** Our ends, by descriptor; -1 where there is no pipe. The caller's to close. */
+  /** Our ends, by descriptor; -1 where there is none. The caller's to close. */
   readonly pipes: readonly number[];
 }
 
@@ -218,6 +218,12 @@ export interface Host {
     descriptors: readonly ProgramDescriptor[],
     input: string,
   ): Promise<StartedProgram>;
+  /**
+   * Asks a fork server (PROTOCOL.md, "Start") at its socket for the monitor of a pod, and waits for nothing. Answers the
+   * close-on-exec read end of a pipe with what the monitor says of its start, the caller's to close. Throws when the server
+   * is gone (EPIPE, ECONNRESET) or takes nothing any more (EAGAIN).
+   */
+  askForFork(socket: number, podDirectory: string): number;
   /** The id of a child of this process, whoever started it, that has ended and is not reaped; 0 for none. */
   endedChild(): number;
   /** Those of these children that have ended. */
@@ -282,6 +288,13 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     readInterfaces: (namespace) => withHostError(() => addon.readInterfaces(namespace)),
     changeFiles: (steps) => withHostError(() => addon.changeFiles(steps)),
     startProgram: (...start) => withHostError(() => addon.startProgram(...start)),
+    askForFork: (socket, podDirectory) => {
+      try {
+        return addon.askForFork(socket, podDirectory);
+      } catch (error) {
+        throw fromAddon(error);
+      }
+    },
     endedChild: () => addon.endedChild(),
     reapPrograms: (pids) => addon.reapPrograms(pids),
     hostCapabilities: () => addon.hostCapabilities(),
@@ -333,6 +346,7 @@ const methods = [
   "readInterfaces",
   "changeFiles",
   "startProgram",
+  "askForFork",
   "endedChild",
   "reapPrograms",
   "hostCapabilities",

@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSyn
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { connectMonitor, loadHost, spawnMonitor } from "../index.ts";
+import { connectMonitor, loadHost, MonitorForkServer, spawnMonitor } from "../index.ts";
 import { leftovers, openDescriptors, soon, TestPods } from "../testing/pods.ts";
 
 const host = loadHost();
@@ -19,9 +19,13 @@ afterAll(async () => {
 
 describe("spawnMonitor", () => {
   it("starts it from the sealed copy, in a session of its own, with nothing of ours", async () => {
+    // With it the fork server starts, which stays.
+    await pods.withPod(async () => undefined);
     const before = openDescriptors().length;
     await pods.withPod(async (pod, { monitor, pid }) => {
       expect(readlinkSync(`/proc/${pid}/exe`)).toMatch(/memfd:keelson-monitor \(deleted\)/);
+      expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("keelson-monitor\n");
+      expect(commandOf(pid)).toBe(`keelson-monitor\0run\0${pod}\0`);
       const [, , , , , session] = readFileSync(`/proc/${pid}/stat`, "utf8")
         .replace(/\(.*\)/, "x")
         .split(" ");
@@ -50,22 +54,12 @@ describe("spawnMonitor", () => {
 
   it("lets the daemon end and keeps the pod, which the next daemon finds", async () => {
     const pod = pods.makePod();
-    const index = fileURLToPath(new URL("../index.ts", import.meta.url));
-    const daemon = `
-      const { loadHost, nativePaths, spawnMonitor } = await import(${JSON.stringify(index)});
-      const executableFd = await loadHost().sealedCopy(nativePaths().monitor);
-      const emptyMountsFd = await loadHost().emptyMountNamespace();
-      const { pid } = await spawnMonitor({ executableFd, emptyMountsFd, podDirectory: ${JSON.stringify(pod)}, timeoutMs: 10000 });
-      console.log(pid);`;
     // It must end by itself: neither the child nor its pipe may hold the event loop.
-    const run = spawnSync(process.execPath, ["--input-type=module", "-e", daemon], {
-      encoding: "utf8",
-      timeout: 20_000,
-    });
+    const run = runDaemon(pod);
     expect(run.stderr).toBe("");
     expect(run.status).toBe(0);
     const { pid } = await connectMonitor(pod).hello(soon);
-    expect(pid).toBe(Number(run.stdout));
+    expect(pid).toBe(Number.parseInt(run.stdout, 10));
     await connectMonitor(pod).shutdown(0, soon);
     expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
   });
@@ -89,8 +83,7 @@ describe("spawnMonitor", () => {
       });
     };
     const { monitor } = await spawnMonitor({
-      executableFd: pods.executableFd,
-      emptyMountsFd: pods.emptyMountsFd,
+      forkServer: pods.forkServer,
       podDirectory: own,
       timeoutMs: 10_000,
       onNetwork,
@@ -101,8 +94,7 @@ describe("spawnMonitor", () => {
     const hosts = pods.makePod({ namespaces: { net: "host", ipc: "pod", uts: "host", pid: "container" } });
     seen = undefined;
     const { monitor: second } = await spawnMonitor({
-      executableFd: pods.executableFd,
-      emptyMountsFd: pods.emptyMountsFd,
+      forkServer: pods.forkServer,
       podDirectory: hosts,
       timeoutMs: 10_000,
       onNetwork,
@@ -123,17 +115,73 @@ describe("spawnMonitor", () => {
     const pod = pods.makePod();
     const hanging = await host.sealedCopy("/usr/bin/yes");
     const before = openDescriptors().length;
-    const failing = spawnMonitor({
-      emptyMountsFd: pods.emptyMountsFd,
-      executableFd: hanging,
-      podDirectory: pod,
-      timeoutMs: 200,
-    });
+    const failing = spawnMonitor({ forkServer: forkServerOf(hanging), podDirectory: pod, timeoutMs: 200 });
     await expect(failing).rejects.toMatchObject({ name: "monitorStartTimeout", code: "DeadlineExceeded" });
     expect(processesNaming(pod)).toEqual([]);
     // The connection to a pod before may have been let go of meanwhile.
-    expect(openDescriptors().length).toBeLessThanOrEqual(before);
+    await expect.poll(() => openDescriptors().length).toBeLessThanOrEqual(before);
     closeSync(hanging);
+  });
+
+  it("forks nothing for a pod that it has given up, and starts another server for the next", async () => {
+    await pods.withPod(async () => undefined);
+    const [server = 0] = forkServers();
+    process.kill(server, "SIGSTOP");
+    const pod = pods.makePod();
+    const failing = spawnMonitor({ forkServer: pods.forkServer, podDirectory: pod, timeoutMs: 100 });
+    await expect(failing).rejects.toMatchObject({ name: "monitorStartTimeout" });
+    await expect.poll(forkServers).not.toContain(server);
+    expect(processesNaming(pod)).toEqual([]);
+    await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
+  });
+
+  it("starts another server when the one before has been killed, by whomever", async () => {
+    for (let round = 0; round < 5; round += 1) {
+      await pods.withPod(async () => undefined);
+      for (const server of forkServers()) process.kill(server, "SIGKILL");
+      await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
+    }
+    await expect.poll(() => forkServers().length).toBe(1);
+  });
+
+  it("forks as many at once as are asked for, each by its own pod's name", async () => {
+    const directories = Array.from({ length: 20 }, () => pods.makePod());
+    const spawned = await Promise.all(directories.map((pod) => pods.spawn(pod)));
+    for (const [index, { pid }] of spawned.entries()) expect(commandOf(pid)).toContain(directories[index]);
+    await Promise.all(spawned.map(({ monitor }) => monitor.shutdown(0, soon)));
+    // Children of this process, which reaps them.
+    for (const { pid } of spawned) await expect.poll(() => existsSync(`/proc/${pid}`)).toBe(false);
+  });
+
+  it("refuses a directory that has no room in the command line", async () => {
+    const pod = join(pods.base, `${"0".repeat(64)}1`);
+    const failing = spawnMonitor({ forkServer: pods.forkServer, podDirectory: pod, timeoutMs: 5_000 });
+    await expect(failing).rejects.toMatchObject({ kind: "invalid", message: expect.stringContaining(pod) });
+  });
+
+  it("ends its server with the daemon, however that ends", async () => {
+    const pod = pods.makePod();
+    const run = runDaemon(pod, "process.kill(process.pid, 'SIGKILL')");
+    expect(run.signal).toBe("SIGKILL");
+    const [pid = 0, server = 0] = run.stdout.trim().split(" ").map(Number);
+    expect(server).toBeGreaterThan(0);
+    await expect.poll(() => existsSync(`/proc/${server}`)).toBe(false);
+    expect((await connectMonitor(pod).hello(soon)).pid).toBe(pid);
+    await connectMonitor(pod).shutdown(0, soon);
+  });
+
+  it("works the same with the sanitizers' build", async () => {
+    const sanitized = openSync(new URL("../build/sanitize/keelson-monitor", import.meta.url).pathname, "r");
+    const forkServer = forkServerOf(sanitized);
+    const spawned = await Promise.all(
+      Array.from({ length: 3 }, () => spawnMonitor({ forkServer, podDirectory: pods.makePod(), timeoutMs: 20_000 })),
+    );
+    for (const { monitor, pid } of spawned) {
+      expect((await monitor.hello(soon)).pid).toBe(pid);
+      await monitor.shutdown(0, soon);
+    }
+    await forkServer.end();
+    closeSync(sanitized);
   });
 
   it("says so when it ends at once, or cannot be executed at all", async () => {
@@ -141,12 +189,7 @@ describe("spawnMonitor", () => {
     const ending = await host.sealedCopy("/bin/true");
     const text = openSync(join(pod, "sandbox.json"), "r");
     for (const fd of [ending, text, 9_999]) {
-      const failing = spawnMonitor({
-        emptyMountsFd: pods.emptyMountsFd,
-        executableFd: fd,
-        podDirectory: pod,
-        timeoutMs: 5_000,
-      });
+      const failing = spawnMonitor({ forkServer: forkServerOf(fd), podDirectory: pod, timeoutMs: 5_000 });
       await expect(failing).rejects.toMatchObject({ name: "monitorNotStarted" });
     }
     closeSync(ending);
@@ -154,15 +197,50 @@ describe("spawnMonitor", () => {
     expect(processesNaming(pod)).toEqual([]);
   });
 
-  function processesNaming(pod: string): string[] {
-    return readdirSync("/proc")
-      .filter((name) => /^\d+$/.test(name))
-      .filter((pid) => {
+  /** Starts the pod's monitor, prints its pid and its fork server's, and ends by itself, or as `end` does. */
+  function runDaemon(pod: string, end = "") {
+    const index = fileURLToPath(new URL("../index.ts", import.meta.url));
+    const daemon = `
+      const { readdirSync, readFileSync } = await import("node:fs");
+      const { loadHost, MonitorForkServer, nativePaths, spawnMonitor } = await import(${JSON.stringify(index)});
+      const executableFd = await loadHost().sealedCopy(nativePaths().monitor);
+      const emptyMountsFd = await loadHost().emptyMountNamespace();
+      const forkServer = new MonitorForkServer({ executableFd, emptyMountsFd, podsDirectory: ${JSON.stringify(pods.base)} });
+      const { pid } = await spawnMonitor({ forkServer, podDirectory: ${JSON.stringify(pod)}, timeoutMs: 10000 });
+      const parentOf = (name) => {
         try {
-          return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(pod);
-        } catch {
-          return false;
-        }
-      });
+          return Number(readFileSync("/proc/" + name + "/stat", "utf8").replace(/.*\\) . /s, "").split(" ")[0]);
+        } catch {}
+      };
+      const children = readdirSync("/proc").filter((name) => parentOf(name) === process.pid).map(Number);
+      console.log(pid, ...children.filter((child) => child !== pid));
+      ${end}`;
+    return spawnSync(process.execPath, ["--input-type=module", "-e", daemon], { encoding: "utf8", timeout: 20_000 });
+  }
+
+  /** Children of this process. */
+  function forkServers(): number[] {
+    return processes().filter((pid) => commandOf(pid).startsWith(`keelson-monitor\0fork\0${pods.base}/`));
+  }
+
+  function forkServerOf(executableFd: number): MonitorForkServer {
+    return new MonitorForkServer({ executableFd, emptyMountsFd: pods.emptyMountsFd, podsDirectory: pods.base });
+  }
+
+  function processesNaming(pod: string): number[] {
+    return processes().filter((pid) => commandOf(pid).includes(pod));
+  }
+
+  function processes(): number[] {
+    return readdirSync("/proc").map(Number).filter(Number.isInteger);
+  }
+
+  /** Empty when it has ended. */
+  function commandOf(pid: number): string {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+    } catch {
+      return "";
+    }
   }
 });

@@ -3,20 +3,18 @@
 import { Socket } from "node:net";
 import { isDoneWithin, withTimeLimit } from "../async/time-limit.ts";
 import type { JsonObject } from "../json/json.ts";
-import { startChild } from "../processes/child.ts";
+import { adoptChild, type Child } from "../processes/child.ts";
 import { KeelsonError, messageOf } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import { decodeJson, FrameDecoder, FrameError, FrameType, framesFromMonitor } from "./frames.ts";
 import type { Monitor } from "./monitor.ts";
 import { connectMonitor } from "./monitor-client.ts";
 import { MonitorError, monitorErrors } from "./monitor-errors.ts";
+import type { MonitorForkServer } from "./monitor-fork-server.ts";
 import { parseReady, type Ready } from "./monitor-messages.ts";
 
 export interface SpawnOptions {
-  /** A sealed copy of keelson-monitor (Host.sealedCopy); it stays open. */
-  readonly executableFd: number;
-  /** Which its containers begin with (Host.emptyMountNamespace); it stays open. */
-  readonly emptyMountsFd: number;
+  readonly forkServer: MonitorForkServer;
   /** Holds sandbox.json (PROTOCOL.md, "Files of a pod"). */
   readonly podDirectory: string;
   /** Milliseconds until the sandbox must be up. */
@@ -33,41 +31,47 @@ export interface SpawnedMonitor extends Ready {
 const reapMs = 5_000;
 
 /**
- * Starts the monitor in a session of its own and waits until its sandbox is up. Rejects with a MonitorError
+ * Has a monitor forked, in a session of its own, and waits until its sandbox is up. Rejects with a MonitorError
  * when it could not make it (nothing is left then), with `monitorStartTimeout` or `monitorNotStarted` when it
  * hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
  */
 export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
-  const { executableFd, emptyMountsFd, podDirectory, timeoutMs } = options;
-  const child = await startChild({
-    file: `/proc/self/fd/${executableFd}`,
-    argv0: "keelson-monitor",
-    args: ["run", podDirectory],
-    cwd: "/",
-    // Nothing of the daemon's environment but the way to OCI runtime binaries.
-    env: { PATH: process.env.PATH },
-    // What it has to report goes to monitor.log, which it opens itself.
-    descriptors: ["null", "null", "null", "writes", `${emptyMountsFd}`],
-  }).catch((error: unknown) => {
+  const { forkServer, podDirectory, timeoutMs } = options;
+  const descriptor = await forkServer.fork(podDirectory).catch((error: unknown) => {
     throw monitorErrors.monitorNotStarted({ podDirectory, reason: messageOf(error) }, error);
   });
-  const readiness = new Socket({ fd: child.pipes[3] ?? -1, writable: false });
+  const readiness = new Socket({ fd: descriptor, writable: false });
+  const forked = Promise.withResolvers<Child | undefined>();
+  readiness.once("close", () => forked.resolve(undefined));
   try {
     const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
-    const { pid, ...rest } = await withTimeLimit(ready(readiness, options), timeoutMs, late);
-    child.unref();
+    const onFork = (pid: number) => forked.resolve(adoptChild(pid));
+    const { pid, ...rest } = await withTimeLimit(ready(readiness, options, onFork), timeoutMs, late);
+    (await forked.promise)?.unref();
     return { monitor: connectMonitor(podDirectory), pid, ...rest };
   } catch (error) {
-    child.kill();
-    // Past the deadline it hangs in the kernel; it is reaped whenever it ends.
-    if (!(await isDoneWithin(child.exit, reapMs))) child.unref();
+    await endUnready(forkServer, forked.promise);
     throw error;
   } finally {
     readiness.removeAllListeners("close").destroy();
   }
 }
 
-function ready(readiness: Socket, { podDirectory, onNetwork }: SpawnOptions): Promise<Ready> {
+/** One that has not been forked will not be; the pipe's end tells that. */
+async function endUnready(forkServer: MonitorForkServer, forked: Promise<Child | undefined>): Promise<void> {
+  if (!(await isDoneWithin(forked, 0))) await forkServer.end();
+  if (!(await isDoneWithin(forked, reapMs))) return;
+  const child = await forked;
+  child?.kill();
+  // Past the deadline it hangs in the kernel; it is reaped whenever it ends.
+  if (child !== undefined && !(await isDoneWithin(child.exit, reapMs))) child.unref();
+}
+
+function ready(
+  readiness: Socket,
+  { podDirectory, onNetwork }: SpawnOptions,
+  onFork: (pid: number) => void,
+): Promise<Ready> {
   const notStarted = (reason: string, cause?: unknown) =>
     monitorErrors.monitorNotStarted({ podDirectory, reason }, cause);
   return new Promise((resolve, reject) => {
@@ -77,6 +81,7 @@ function ready(readiness: Socket, { podDirectory, onNetwork }: SpawnOptions): Pr
         decoder.push(chunk, (type, payload) => {
           const message = decodeJson(payload);
           if (type !== FrameType.event) resolve(readReadiness(type, message));
+          else if (message.type === "forked") onFork(parseReady(message).pid);
           else if (message.type === "network") onNetwork?.();
         });
       } catch (error) {

@@ -49,6 +49,11 @@ interface Living {
 
 const living = new Map<number, Living>();
 
+/** A child of this process that somebody else has started for it, in a process group of its own. */
+export function adoptChild(pid: number): Child {
+  return watched(pid, []);
+}
+
 /** In a session and a process group of its own. Rejects as child_process does: `code` is ENOENT, EMFILE, E2BIG … */
 export async function startChild(start: ChildStart): Promise<Child> {
   if (process.listenerCount("SIGCHLD", reap) === 0) process.on("SIGCHLD", reap);

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Host, nativePaths, type SpawnedMonitor, spawnMonitor } from "../index.ts";
+import { type Host, MonitorForkServer, nativePaths, type SpawnedMonitor, spawnMonitor } from "../index.ts";
 import { sandboxHierarchies } from "./sandbox-hierarchies.ts";
 
 /** A deadline that real calls keep. */
@@ -30,6 +30,7 @@ export const seccompProbe = fileURLToPath(new URL("../build/testing/seccomp-prob
 export class TestPods {
   readonly executableFd: number;
   readonly emptyMountsFd: number;
+  readonly forkServer: MonitorForkServer;
   readonly base: string;
   readonly #host: Host;
   readonly #spawned = new Map<string, number>();
@@ -38,6 +39,7 @@ export class TestPods {
     this.#host = host;
     this.executableFd = executableFd;
     this.emptyMountsFd = emptyMountsFd;
+    this.forkServer = new MonitorForkServer({ executableFd, emptyMountsFd, podsDirectory: base });
     this.base = base;
   }
 
@@ -56,6 +58,7 @@ export class TestPods {
 
   /** Takes down what failed tests, and tests that kill a monitor, have left; then the directory. */
   async remove(): Promise<void> {
+    await this.forkServer.end();
     closeSync(this.executableFd);
     closeSync(this.emptyMountsFd);
     for (const [pod, pid] of this.#spawned) {
@@ -80,12 +83,7 @@ export class TestPods {
   }
 
   async spawn(podDirectory: string): Promise<SpawnedMonitor> {
-    const spawned = await spawnMonitor({
-      executableFd: this.executableFd,
-      emptyMountsFd: this.emptyMountsFd,
-      podDirectory,
-      timeoutMs: 10_000,
-    });
+    const spawned = await spawnMonitor({ forkServer: this.forkServer, podDirectory, timeoutMs: 10_000 });
     this.#spawned.set(podDirectory, spawned.pid);
     return spawned;
   }

@@ -7,7 +7,7 @@ import { type Host, loadHost } from "../../native/index.ts";
 import type { Script } from "./script.ts";
 
 const { readFigures, readFiguresAgain, forgetFigures, changeFiles, presentPath } = loadHost();
-const { startProgram, endedChild, reapPrograms } = loadHost();
+const { startProgram, askForFork, endedChild, reapPrograms } = loadHost();
 
 export function scriptedHost(script: Script): Host {
   const unscripted = (name: string) => async () => {
@@ -19,6 +19,7 @@ export function scriptedHost(script: Script): Host {
     forgetFigures,
     changeFiles,
     startProgram,
+    askForFork,
     endedChild,
     reapPrograms,
     readFiles: async (paths) => await Promise.all(paths.map((path) => readFile(path).catch(() => null))),

@@ -149,16 +149,28 @@ Napi::Function method_in_own_process(Napi::Env env, Function function, Convert c
   return method_by<OwnProcess, readers...>(env, function, convert);
 }
 
-// The same for one that is called at once, on JavaScript's thread, and cannot fail.
+template <typename T>
+constexpr bool is_result = false;
+template <typename T>
+constexpr bool is_result<Result<T>> = true;
+
+// The same for one that is called at once, on JavaScript's thread: what it fails with is thrown.
 template <auto... readers, typename Function, typename Convert = std::nullptr_t>
 Napi::Function method_at_once(Napi::Env env, Function function, Convert convert = nullptr) {
   return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
     Arguments arguments(info);
     std::tuple values{(arguments.*readers)()...};
     if (!arguments.ok()) return {};
-    if constexpr (std::is_void_v<decltype(std::apply(function, values))>) {
+    using Answer = decltype(std::apply(function, values));
+    if constexpr (std::is_void_v<Answer>) {
       std::apply(function, values);
       return info.Env().Undefined();
+    } else if constexpr (is_result<Answer>) {
+      Answer answer = std::apply(function, values);
+      if (answer) return convert(info.Env(), *answer);
+      const Error error = about(std::move(answer.error()), arguments.object());
+      Napi::Error(info.Env(), rejection(info.Env(), error)).ThrowAsJavaScriptException();
+      return {};
     } else {
       return convert(info.Env(), std::apply(function, values));
     }
