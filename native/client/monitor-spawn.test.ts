@@ -139,6 +139,8 @@ describe("spawnMonitor", () => {
     for (let round = 0; round < 5; round += 1) {
       await pods.withPod(async () => undefined);
       for (const server of forkServers()) process.kill(server, "SIGKILL");
+      // What it is asked for in its last moment is lost with it.
+      await expect.poll(forkServers).toEqual([]);
       await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
     }
     await expect.poll(() => forkServers().length).toBe(1);
