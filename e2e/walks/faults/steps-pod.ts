@@ -28,7 +28,11 @@ function plugin(type: PluginType, kind: "fail" | "hang"): StepCase {
 /** The monitor that is about to be spawned gets a signal while it starts. */
 function monitor(signal: "SIGSTOP" | "SIGKILL"): (target: Target) => Promise<Lift> {
   return async (target) => {
-    const { caught, giveUp } = await catchChild(target.scene.node.daemon.pid, `${pods(target)}/`, signal);
+    const { caught, giveUp } = await catchChild(
+      target.scene.node.daemon.pid,
+      `keelson-monitor run ${pods(target)}/`,
+      signal,
+    );
     return async () => {
       giveUp();
       const pid = await caught;
