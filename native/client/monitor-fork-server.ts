@@ -16,7 +16,14 @@ export interface ForkServerOptions {
   readonly podsDirectory: string;
 }
 
-interface Running {
+export interface Fork {
+  /** From which the frames of the monitor's readiness come; the caller's to close. */
+  readonly descriptor: number;
+  /** Kills the server that was asked: what it has not forked yet will not come. The next pod's starts another. */
+  readonly giveUp: () => Promise<void>;
+}
+
+interface Server {
   readonly child: Child;
   readonly socket: number;
 }
@@ -26,47 +33,58 @@ const idLength = 64;
 
 export class MonitorForkServer {
   readonly #options: ForkServerOptions;
-  #running: Promise<Running> | undefined;
+  #server: Promise<Server> | undefined;
 
   constructor(options: ForkServerOptions) {
     this.#options = options;
   }
 
-  /**
-   * Has a monitor forked for the pod. Answers a descriptor, the caller's to close, from which the frames of its readiness
-   * come. Rejects as startChild does, and with EAGAIN when the server takes nothing any more.
-   */
-  async fork(podDirectory: string): Promise<number> {
-    const running = await this.#run();
+  /** Asks for a pod's monitor. Rejects as startChild does, and with EAGAIN when the server takes nothing any more. */
+  async fork(podDirectory: string): Promise<Fork> {
     try {
-      return ownHost().askForFork(running.socket, podDirectory);
+      return await this.#ask(podDirectory);
     } catch (error) {
-      const told = asNodeError(error, "sendmsg", podDirectory);
-      if (!isErrno(told, "EPIPE", "ECONNRESET")) throw told;
-      await this.end();
-      return ownHost().askForFork((await this.#run()).socket, podDirectory);
+      if (!isErrno(error, "EPIPE", "ECONNRESET")) throw error;
+      return await this.#ask(podDirectory);
     }
   }
 
-  /** Kills it: what it has been asked for and has not forked yet will not come. The next pod's starts another. */
   async end(): Promise<void> {
-    const running = this.#running;
-    this.#running = undefined;
-    (await running?.catch(() => undefined))?.child.kill();
+    if (this.#server !== undefined) await this.#kill(this.#server);
   }
 
-  #run(): Promise<Running> {
-    if (this.#running !== undefined) return this.#running;
-    const starting = this.#start();
-    this.#running = starting;
-    const forget = () => {
-      if (this.#running === starting) this.#running = undefined;
-    };
-    starting.then(({ child }) => child.exit.then(forget), forget);
-    return starting;
+  async #ask(podDirectory: string): Promise<Fork> {
+    const server = this.#running();
+    const { socket } = await server;
+    const giveUp = async () => await this.#kill(server);
+    try {
+      return { descriptor: ownHost().askForFork(socket, podDirectory), giveUp };
+    } catch (error) {
+      const told = asNodeError(error, "sendmsg", podDirectory);
+      if (!isErrno(told, "EAGAIN")) await giveUp();
+      throw told;
+    }
   }
 
-  async #start(): Promise<Running> {
+  #running(): Promise<Server> {
+    if (this.#server !== undefined) return this.#server;
+    const server = this.#start();
+    this.#server = server;
+    const forget = () => this.#forget(server);
+    server.then(({ child }) => child.exit.then(forget), forget);
+    return server;
+  }
+
+  #forget(server: Promise<Server>): void {
+    if (this.#server === server) this.#server = undefined;
+  }
+
+  async #kill(server: Promise<Server>): Promise<void> {
+    this.#forget(server);
+    (await server.catch(() => undefined))?.child.kill();
+  }
+
+  async #start(): Promise<Server> {
     const { executableFd, emptyMountsFd, podsDirectory } = this.#options;
     const child = await startChild({
       file: `/proc/self/fd/${executableFd}`,

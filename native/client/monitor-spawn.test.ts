@@ -146,6 +146,18 @@ describe("spawnMonitor", () => {
     await expect.poll(() => forkServers().length).toBe(1);
   });
 
+  it("starts one for all that find the server gone at once", async () => {
+    await pods.withPod(async () => undefined);
+    for (const server of forkServers()) {
+      process.kill(server, "SIGKILL");
+      // Without a turn of the event loop, which would tell this process of its end.
+      while (!readFileSync(`/proc/${server}/stat`, "utf8").includes(") Z "));
+    }
+    const spawned = await Promise.all(Array.from({ length: 5 }, () => pods.spawn(pods.makePod())));
+    expect(forkServers()).toHaveLength(1);
+    await Promise.all(spawned.map(({ monitor }) => monitor.shutdown(0, soon)));
+  });
+
   it("forks as many at once as are asked for, each by its own pod's name", async () => {
     const directories = Array.from({ length: 20 }, () => pods.makePod());
     const spawned = await Promise.all(directories.map((pod) => pods.spawn(pod)));

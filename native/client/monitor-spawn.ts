@@ -37,34 +37,35 @@ const reapMs = 5_000;
  */
 export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
   const { forkServer, podDirectory, timeoutMs } = options;
-  const descriptor = await forkServer.fork(podDirectory).catch((error: unknown) => {
+  const { descriptor, giveUp } = await forkServer.fork(podDirectory).catch((error: unknown) => {
     throw monitorErrors.monitorNotStarted({ podDirectory, reason: messageOf(error) }, error);
   });
   const readiness = new Socket({ fd: descriptor, writable: false });
   const forked = Promise.withResolvers<Child | undefined>();
   readiness.once("close", () => forked.resolve(undefined));
+  const onFork = (pid: number) => forked.resolve(adoptChild(pid));
   try {
     const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
-    const onFork = (pid: number) => forked.resolve(adoptChild(pid));
     const { pid, ...rest } = await withTimeLimit(ready(readiness, options, onFork), timeoutMs, late);
     (await forked.promise)?.unref();
     return { monitor: connectMonitor(podDirectory), pid, ...rest };
   } catch (error) {
-    await endUnready(forkServer, forked.promise);
+    const isLate = error instanceof KeelsonError && error.name === "monitorStartTimeout";
+    // A server that hangs is not to fork it later.
+    if (isLate && !(await isDoneWithin(forked.promise, 0))) await giveUp();
+    if (await isDoneWithin(forked.promise, reapMs)) await endMonitor(await forked.promise);
     throw error;
   } finally {
     readiness.removeAllListeners("close").destroy();
   }
 }
 
-/** One that has not been forked will not be; the pipe's end tells that. */
-async function endUnready(forkServer: MonitorForkServer, forked: Promise<Child | undefined>): Promise<void> {
-  if (!(await isDoneWithin(forked, 0))) await forkServer.end();
-  if (!(await isDoneWithin(forked, reapMs))) return;
-  const child = await forked;
-  child?.kill();
+/** None when there was none to fork, as the end of its pipe tells. */
+async function endMonitor(child: Child | undefined): Promise<void> {
+  if (child === undefined) return;
+  child.kill();
   // Past the deadline it hangs in the kernel; it is reaped whenever it ends.
-  if (child !== undefined && !(await isDoneWithin(child.exit, reapMs))) child.unref();
+  if (!(await isDoneWithin(child.exit, reapMs))) child.unref();
 }
 
 function ready(

@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -38,32 +37,47 @@ Result<ForkRequest> receive(int socket) {
 
 // The words of a command line lie one behind the other, and what is there is what others see of it. All pod directories are of
 // one length, and the server was started with words as long.
-Status rename_command(std::span<char*> words, const std::string& pod_dir) {
-  char* const begin = words[1];
-  char* const end = words.back() + strlen(words.back()) + 1;
-  const std::string renamed = std::string("run") + '\0' + pod_dir + '\0';
-  if (renamed.size() > static_cast<size_t>(end - begin)) {
-    return fail(Kind::invalid, "name the process", "the server was started with too little room for " + pod_dir);
+class CommandLine {
+ public:
+  explicit CommandLine(std::span<char*> words)
+      : begin_(words[1]), size_(static_cast<size_t>(words.back() + strlen(words.back()) + 1 - begin_)) {}
+
+  Status check_room(const std::string& pod_dir) const {
+    if (sizeof "run" + pod_dir.size() + 1 <= size_) return {};
+    return fail(Kind::invalid, "name the process", "the fork server was started with too little room for " + pod_dir);
   }
-  memset(begin, 0, static_cast<size_t>(end - begin));
-  memcpy(begin, renamed.data(), renamed.size());
-  return {};
+
+  void rename(const std::string& pod_dir) const {
+    memset(begin_, 0, size_);
+    memcpy(begin_, "run", sizeof "run");
+    memcpy(begin_ + sizeof "run", pod_dir.data(), pod_dir.size());
+  }
+
+ private:
+  char* begin_;
+  size_t size_;
+};
+
+// A child of our parent, as we are (CLONE_PARENT), which ends with the signal that we end with.
+Result<pid_t> fork_sibling() {
+  const long pid = syscall(SYS_clone, static_cast<unsigned long>(CLONE_PARENT), nullptr, nullptr, nullptr, nullptr);
+  if (pid < 0) return fail_errno("fork a monitor");
+  return static_cast<pid_t>(pid);
 }
 
 }  // namespace
 
 int serve_forks(Fd socket, std::span<char*> words, const RunForked& run, const ForkFailed& failed) {
+  const CommandLine command_line(words);
   for (;;) {
     Result<ForkRequest> request = receive(socket.get());
     if (!request) return request.error().error_number == 0 ? 0 : 1;
-    const long pid = syscall(SYS_clone, static_cast<unsigned long>(CLONE_PARENT), nullptr, nullptr, nullptr, nullptr);
-    if (pid < 0) failed(std::move(*request), fail_errno("fork a monitor").error());
-    if (pid != 0) continue;
+    const Status room = command_line.check_room(request->pod_dir);
+    const Result<pid_t> pid = room ? fork_sibling() : std::unexpected(room.error());
+    if (!pid) failed(std::move(*request), pid.error());
+    if (!pid || *pid > 0) continue;
     socket.reset();
-    if (Status renamed = rename_command(words, request->pod_dir); !renamed) {
-      failed(std::move(*request), renamed.error());
-      return 1;
-    }
+    command_line.rename(request->pod_dir);
     return run(std::move(*request));
   }
 }
