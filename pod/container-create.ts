@@ -5,11 +5,12 @@ import { isDeepStrictEqual } from "node:util";
 import type { Image } from "../image/types.ts";
 import { changeFiles, settled } from "../native/index.ts";
 import { bundlePath, Container, targetPidNamespace } from "./container.ts";
+import { createdAfter } from "./created-at.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { newContainerId } from "./ids.ts";
-import type { Sandbox } from "./sandbox.ts";
+import { type Sandbox, samePod } from "./sandbox.ts";
 import { containerRecord } from "./sandbox-record.ts";
 import { shownImage } from "./shown-image.ts";
 import { signalNumber } from "./signals.ts";
@@ -23,8 +24,13 @@ import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, refuseUnmapped, userMappings } from "./user-namespace.ts";
 
-/** Adds the container to its sandbox, or takes everything back and rejects. */
-export async function createContainer(env: Environment, sandbox: Sandbox, wanted: ContainerConfig): Promise<Container> {
+/** Adds the container to its sandbox, or takes everything back and rejects. `sandboxes` are all of this node. */
+export async function createContainer(
+  env: Environment,
+  sandbox: Sandbox,
+  wanted: ContainerConfig,
+  sandboxes: Iterable<Sandbox>,
+): Promise<Container> {
   if (!sandbox.ready) throw podErrors.sandboxNotReady({ id: sandbox.id, step: "creating a container" });
   const config = limited(env, sandbox, wanted);
   const image = env.images.find(config.image.image);
@@ -78,7 +84,9 @@ export async function createContainer(env: Environment, sandbox: Sandbox, wanted
     const mountpoints = volumes.map(({ mountpoint }) => mountpoint);
     await writeBundle(bundle, encodeSpec(spec), rootfs, mountpoints);
     const resolved = withImageRefs(config, volumes);
-    const container = containerOf(env, sandbox, id, resolved, image, { uid, gid, supplementalGroups }, seccompFilter);
+    const createdAt = createdAfter(namesakes(config, samePod(sandbox.config, sandboxes)), env.clock());
+    const user = { uid, gid, supplementalGroups };
+    const container = containerOf(createdAt, sandbox, id, resolved, image, user, seccompFilter);
 
     undo.push("remove the record", async () => await env.records.remove(id));
     await env.records.save(containerRecord(container));
@@ -119,7 +127,7 @@ function refuseMissingTarget(sandbox: Sandbox, config: ContainerConfig): void {
 }
 
 function containerOf(
-  env: Environment,
+  createdAt: bigint,
   sandbox: Sandbox,
   id: ContainerId,
   config: ContainerConfig,
@@ -130,7 +138,7 @@ function containerOf(
   const identity = {
     id,
     config,
-    createdAt: env.clock(),
+    createdAt,
     imageId: image.id,
     shownImage: shownImage(config.image, image),
     user,
@@ -138,6 +146,12 @@ function containerOf(
     ...(seccompFilter === undefined ? {} : { seccompFilter }),
   };
   return new Container(identity, sandbox);
+}
+
+/** The containers of that name in a pod's sandboxes: earlier attempts. */
+function namesakes({ metadata }: ContainerConfig, sandboxes: readonly Sandbox[]): Container[] {
+  const all = sandboxes.flatMap(({ containers }) => [...containers.values()]);
+  return all.filter(({ config }) => config.metadata.name === metadata.name);
 }
 
 /** CRI's, the image's, SIGTERM; a name this host does not know is passed over. */

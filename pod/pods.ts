@@ -151,7 +151,7 @@ export class NodePods implements Pods {
         `creating container ${config.metadata.name}`,
         this.#closing.signal,
         async () => {
-          const created = await createContainer(this.#env, sandbox, config);
+          const created = await createContainer(this.#env, sandbox, config, this.#sandboxes.values());
           sandbox.containers.set(created.id, created);
           this.#containers.set(created.id, created);
           announce(this.#env, created, "created");

@@ -5,13 +5,14 @@ import { join } from "node:path";
 import type { Attachment, PodNetwork } from "../cni/types.ts";
 import { isOfInterface, type SpawnedMonitor, settled, sysctlNamespace, TimeLimit } from "../native/index.ts";
 import { enterScope, isScoped, leaveDaemonUnit, podCgroup } from "./cgroup-driver.ts";
+import { createdAfter } from "./created-at.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
-import { Sandbox, type Stage } from "./sandbox.ts";
+import { Sandbox, type Stage, samePod } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { owedByNetwork, remainsOf } from "./sandbox-stop.ts";
 import { choosePodLabels, known } from "./spec/selinux.ts";
@@ -28,12 +29,13 @@ export function newSandbox(
   others: Iterable<Sandbox>,
 ): Sandbox {
   const id = newSandboxId();
-  const labels = choosePodLabels(env.selinux, config, levelsOf(others));
+  const all = [...others];
+  const labels = choosePodLabels(env.selinux, config, levelsOf(all));
   return new Sandbox({
     id,
     config,
     handler,
-    createdAt: env.clock(),
+    createdAt: createdAfter(samePod(config, all), env.clock()),
     podDirectory: join(env.runDirectory, "pods", id),
     cgroup: podCgroup(env, id, config),
     hostname: config.hostname === "" ? hostname() : config.hostname,

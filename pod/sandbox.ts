@@ -188,6 +188,14 @@ export function sandboxKey(config: SandboxConfig): string {
   return JSON.stringify([name, namespace, uid, attempt]);
 }
 
+/** The sandboxes of that pod: a kubelet makes another one, with the next attempt, when one has ended. */
+export function samePod({ metadata }: SandboxConfig, sandboxes: Iterable<Sandbox>): Sandbox[] {
+  const { name, namespace, uid } = metadata;
+  return [...sandboxes].filter(
+    ({ config: { metadata: other } }) => other.uid === uid && other.name === name && other.namespace === namespace,
+  );
+}
+
 export function sandboxFiles(podDirectory: string): SandboxSetup["files"] {
   return {
     resolvConf: join(podDirectory, "files/resolv.conf"),

@@ -169,6 +169,10 @@ export class ScriptedNode {
     return monitor;
   }
 
+  setClockBack(nanoseconds: bigint): void {
+    this.#clock -= nanoseconds;
+  }
+
   /** What is on disk of it. */
   async record(id: string): Promise<ObjectRecord | undefined> {
     return (await this.records()).find((record) => record.id === id);
