@@ -255,7 +255,7 @@ describe("content that is not what it should be", () => {
 describe("a registry in trouble", () => {
   const image = imageOf(makeLayer(makeTar([{ name: "x", content: "x" }])));
 
-  test.each([408, 429, 500, 502, 503, 504])("status %i that passes is waited out", async (status) => {
+  test.each([408, 429, 500, 502, 503, 504, 520, 522, 524])("status %i that passes is waited out", async (status) => {
     let troubles = 0;
     const served = await serve((_request, response) => {
       if (troubles++ > 1) return false;
