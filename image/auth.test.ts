@@ -145,6 +145,24 @@ describe("with a token service", () => {
     expect(new URLSearchParams(posted?.body).getAll("scope")).toEqual([scopes.join(" ")]);
   });
 
+  test("asks for its own repository where a challenge names none, or an empty scope", async () => {
+    const service = await start((_request, response) => {
+      response.writeHead(200).end(JSON.stringify({ token: "good" }));
+      return true;
+    });
+    for (const scope of ["", ',scope=""']) {
+      const registry = await start((request, response) => {
+        if (request.headers.authorization === "Bearer good") return false;
+        const challenge = `Bearer realm="http://${service.address}/token"${scope}`;
+        response.writeHead(401, { "www-authenticate": challenge }).end();
+        return true;
+      });
+      await it.store.pull(`${registry.address}/team/app:1`, undefined, never);
+      const asked = service.requests.map(({ url }) => new URL(url, "http://x").searchParams.getAll("scope"));
+      expect(asked.at(-1)).toEqual(["repository:team/app:pull"]);
+    }
+  });
+
   test("exchanges an identity token by POST", async () => {
     const service = await start((_request, response) => {
       response.writeHead(200).end(JSON.stringify({ access_token: "good" }));

@@ -129,7 +129,7 @@ export class Authorizer {
     }
     const service = challenge.parameters.get("service");
     const fields = new URLSearchParams(service === undefined ? {} : { service });
-    const scope = challenge.parameters.get("scope") ?? `repository:${this.#repository}:pull`;
+    const scope = challenge.parameters.get("scope") || `repository:${this.#repository}:pull`;
     // A mirror's credentials are among its headers.
     const headers = new Map<string, string | readonly string[]>([
       ["accept", "application/json"],
