@@ -52,7 +52,7 @@ describe("a connection that breaks", () => {
     await it().store.pull(`${served.address}/broken:1`, undefined, never);
     const [first, second, ...more] = served.seen(layer.digest);
     expect(first?.headers.range).toBeUndefined();
-    expect(second?.headers.range).toMatch(/^bytes=[1-9]\d+-$/);
+    expect(second?.headers.range).toMatch(/^bytes=[1-9]\d+-[1-9]\d+$/);
     expect(more).toEqual([]);
   });
 
@@ -61,6 +61,17 @@ describe("a connection that breaks", () => {
     const served = await serve((request, response) => {
       delete request.headers.range;
       return breaking(request, response);
+    });
+    served.add(image, "1");
+    expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
+  });
+
+  test.each([416, 400])("is resumed at a registry that answers ranges with status %i", async (status) => {
+    const breaking = breakOnce();
+    const served = await serve((request, response) => {
+      if (request.headers.range === undefined) return breaking(request, response);
+      response.writeHead(status).end();
+      return true;
     });
     served.add(image, "1");
     expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
@@ -109,7 +120,7 @@ describe("a connection that breaks", () => {
     });
     served.add(image, "1");
     await it().store.pull(`${served.address}/stalled:1`, undefined, never);
-    expect(served.seen(layer.digest)[1]?.headers.range).toBe("bytes=1000-");
+    expect(served.seen(layer.digest)[1]?.headers.range).toBe(`bytes=1000-${layer.blob.length - 1}`);
   });
 
   test("that never answers ends in RegistryUnavailable within the deadlines", async () => {

@@ -120,7 +120,8 @@ export class RegistrySource implements ContentSource {
       retry: this.#options.retry,
       connections: this.#connections,
       open: (offset) => {
-        const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-`]] : []);
+        // Some registries know no range without an end, as go-containerregistry's own.
+        const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${descriptor.size - 1}`]] : []);
         return this.#fetch(`blobs/${descriptor.digest}`, headers, object, (endpoint) => endpoint.canPull, signal);
       },
       signal,
@@ -172,7 +173,7 @@ export class RegistrySource implements ContentSource {
         const { againAt = Number.POSITIVE_INFINITY } = failures.get(client.endpoint) ?? { againAt: 0 };
         if (!isFit(client.endpoint) || againAt > performance.now()) continue;
         try {
-          const response = await client.get(rest, headers, signal);
+          const response = await getPartOrWhole(client, rest, headers, signal);
           this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
           return response;
         } catch (error) {
@@ -188,6 +189,21 @@ export class RegistrySource implements ContentSource {
       // Timers may fire a millisecond early.
       await backOff(retry, next, soonest + 1 - performance.now(), signal);
     }
+  }
+}
+
+/** Some registries, or the storage behind them, refuse to send a part, and send the whole. */
+async function getPartOrWhole(
+  client: EndpointClient,
+  rest: string,
+  headers: ReadonlyMap<string, string>,
+  signal: AbortSignal,
+): Promise<HttpResponse> {
+  try {
+    return await client.get(rest, headers, signal);
+  } catch (error) {
+    if (!headers.has("range") || !(error instanceof FetchFailure && error.kind === "refused")) throw error;
+    return await client.get(rest, new Map(), signal);
   }
 }
 

@@ -59,7 +59,7 @@ test("the next pull goes on at the byte where the network broke, and fetches no 
 
   expect((await opened.store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
   const again = served.seen(large.digest).slice(before);
-  expect(again.map(({ headers }) => headers.range)).toEqual([expect.stringMatching(/^bytes=\d{5,}-$/)]);
+  expect(again.map(({ headers }) => headers.range)).toEqual([expect.stringMatching(/^bytes=\d{5,}-\d+$/)]);
   expect(served.seen(small.digest)).toHaveLength(1);
   expect(await readdir(path.join(opened.root, "staging"))).toEqual([]);
 });
@@ -78,7 +78,7 @@ test("a caller that gives up and comes back finds what had come", async () => {
   served.add(image, "1");
   await expect(opened.store.pull(`${served.address}/left:1`, undefined, giveUp.signal)).rejects.toThrow();
   expect((await opened.store.pull(`${served.address}/left:1`, undefined, never)).id).toBe(image.id);
-  expect(served.seen(large.digest)[1]?.headers.range).toMatch(/^bytes=\d{5,}-$/);
+  expect(served.seen(large.digest)[1]?.headers.range).toMatch(/^bytes=\d{5,}-\d+$/);
 });
 
 test("a caller that gives up after the last byte finds all of it", async () => {

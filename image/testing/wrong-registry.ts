@@ -50,7 +50,7 @@ export async function startWrongRegistry(
       response.end(JSON.stringify({ errors: [{ code: "MANIFEST_UNKNOWN", message: "no such thing" }] }));
       return;
     }
-    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    const start = Number(/^bytes=(\d+)-\d*$/.exec(request.headers.range ?? "")?.[1] ?? 0);
     if (start > 0 && start >= bytes.length) {
       response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
       return;
