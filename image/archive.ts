@@ -223,6 +223,10 @@ class ArchiveSource implements ContentSource {
     await pipeline(await this.#files.stream(name, start, descriptor.size), sink, { signal });
   }
 
+  distrust(): boolean {
+    return false;
+  }
+
   /** The blob's file, which has the descriptor's size. */
   async #locate(descriptor: Descriptor): Promise<string> {
     const name = this.#members.get(descriptor.digest) ?? `blobs/sha256/${hexOf(descriptor.digest)}`;

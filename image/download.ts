@@ -23,6 +23,8 @@ export interface BlobCopy {
   readonly connections: HttpConnections;
   /** Asks for the blob from this offset on. */
   open(offset: number): Promise<HttpResponse>;
+  /** Who answered last has broken off twice with nothing new. */
+  fruitless(): void;
   readonly signal: AbortSignal;
 }
 
@@ -61,6 +63,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
       if (next > copy.retry.tries) {
         throw imageErrors.registryUnavailable({ object: copy.object, problem: error.message }, error);
       }
+      if (next > 2 && offset === before) copy.fruitless();
       await backOff(copy.retry, next, 0, copy.signal);
     }
   }

@@ -8,7 +8,7 @@ import path from "node:path";
 import {
   asNodeError,
   type Host,
-  type KeelsonError,
+  KeelsonError,
   messageOf,
   SingleFlight,
   Slots,
@@ -345,16 +345,18 @@ export class Inventory {
 
   async #fetchLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
     const head = this.#heads.get(descriptor.digest);
-    if (head === undefined) return await this.#fetchFrom(undefined, descriptor, diffId, source, signal);
     this.#heads.delete(descriptor.digest);
     try {
       await this.#fetchFrom(head, descriptor, diffId, source, signal);
     } catch (error) {
-      // Whatever is wrong with the whole may be the head's fault (a power cut, another registry): once without it.
+      // Whatever is wrong with the whole may be the head's fault (a power cut, another registry): once without it. Then
+      // it may be the host's, and another one has it right.
       if (isWorthAnotherPull(error, signal)) throw error;
-      await this.#fetchFrom(undefined, descriptor, diffId, source, signal);
+      if (head === undefined && !(isOfContent(error) && source.distrust(descriptor))) throw error;
+      await this.#fetchLayer(descriptor, diffId, source, signal);
     } finally {
-      if (this.#heads.get(descriptor.digest)?.path !== head.path) await rm(head.path, { force: true });
+      if (head !== undefined && this.#heads.get(descriptor.digest)?.path !== head.path)
+        await rm(head.path, { force: true });
     }
   }
 
@@ -440,6 +442,11 @@ export class Inventory {
       this.#working.delete(task);
     }
   }
+}
+
+/** Whether other bytes might have gone well: not with a full disk, or a layer that is too large. */
+function isOfContent(error: unknown): boolean {
+  return error instanceof KeelsonError && (error.code === "FailedPrecondition" || error.code === "InvalidArgument");
 }
 
 /** Throws unless a document read from somewhere is what its descriptor says. */

@@ -13,7 +13,7 @@ import { imageErrors } from "./errors.ts";
 import { FetchFailure } from "./fetch-failure.ts";
 import type { Endpoint } from "./hosts.ts";
 import { BodyTooLarge, ConnectionError, HttpConnections, type HttpResponse, header, type Timeouts } from "./http.ts";
-import { type Descriptor, documentLimit, type FoundManifest, manifestTypes } from "./manifest.ts";
+import { type Descriptor, documentLimit, type FoundManifest, manifestTypes, parseManifest } from "./manifest.ts";
 import type { ProxyFor } from "./proxy.ts";
 import { formatReference, type Reference } from "./reference.ts";
 import { backOff, type RetryPolicy } from "./retry.ts";
@@ -33,12 +33,23 @@ export interface FetchedManifest extends FoundManifest {
   readonly digest: Digest;
 }
 
+interface Delivery {
+  readonly response: HttpResponse;
+  readonly client: EndpointClient;
+}
+
+const canPull = (endpoint: Endpoint) => endpoint.canPull;
+
 /** Content of one repository. Ask `close` to end its connections. */
 export class RegistrySource implements ContentSource {
   readonly #options: RegistryOptions;
   readonly #connections: HttpConnections;
-  /** In the order to try; the one that last delivered comes first. */
+  /** In the order to try; the one that last delivered comes first, one whose answers break off last. */
   #clients: readonly EndpointClient[];
+  /** Hosts that sent something else than they were asked for, as a mirror's damaged copy: they are asked for nothing more. */
+  readonly #wrong = new Map<Endpoint, FetchFailure>();
+  /** Whose bytes each blob that was copied begins with. */
+  readonly #senders = new Map<Digest, EndpointClient>();
 
   constructor(options: RegistryOptions) {
     this.#options = options;
@@ -61,8 +72,9 @@ export class RegistrySource implements ContentSource {
   async resolve(signal: AbortSignal): Promise<FetchedManifest> {
     const { digest, tag } = this.#options.reference;
     if (digest !== undefined) return this.manifest(digest, signal);
-    const rest = `manifests/${tag}`;
-    return this.#document(rest, formatReference(this.#options.reference), (endpoint) => endpoint.canResolve, signal);
+    const object = formatReference(this.#options.reference);
+    const check = ({ bytes, contentType }: FetchedManifest) => void parseManifest(bytes, contentType, object);
+    return this.#document(`manifests/${tag}`, object, (endpoint) => endpoint.canResolve, check, signal);
   }
 
   /**
@@ -87,72 +99,99 @@ export class RegistrySource implements ContentSource {
   /** A manifest by digest, checked against it. */
   async manifest(digest: Digest, signal: AbortSignal): Promise<FetchedManifest> {
     const object = `Manifest ${digest} of ${formatReference(this.#options.reference)}`;
-    const found = await this.#document(`manifests/${digest}`, object, (endpoint) => endpoint.canPull, signal);
-    if (found.digest !== digest) throw imageErrors.digestMismatch({ object, actual: found.digest, expected: digest });
-    return found;
+    const check = (found: FetchedManifest) => {
+      if (found.digest !== digest) throw imageErrors.digestMismatch({ object, actual: found.digest, expected: digest });
+    };
+    return this.#document(`manifests/${digest}`, object, canPull, check, signal);
   }
 
   async read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {
     const object = `Blob ${descriptor.digest} of ${formatReference(this.#options.reference)}`;
     if (descriptor.size > documentLimit) throw imageErrors.tooLarge({ object, limit: documentLimit });
-    const { bytes, digest } = await this.#document(
-      `blobs/${descriptor.digest}`,
-      object,
-      (endpoint) => endpoint.canPull,
-      signal,
-    );
-    if (digest !== descriptor.digest) {
-      throw imageErrors.digestMismatch({ object, actual: digest, expected: descriptor.digest });
-    }
-    if (bytes.length !== descriptor.size) {
-      throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
-    }
-    return bytes;
+    const check = ({ bytes, digest }: FetchedManifest) => {
+      if (digest !== descriptor.digest)
+        throw imageErrors.digestMismatch({ object, actual: digest, expected: descriptor.digest });
+      if (bytes.length !== descriptor.size)
+        throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
+    };
+    return (await this.#document(`blobs/${descriptor.digest}`, object, canPull, check, signal)).bytes;
   }
 
-  async copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void> {
-    const object = `Layer ${descriptor.digest} of ${formatReference(this.#options.reference)}`;
+  async copy({ digest, size }: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void> {
+    const object = `Layer ${digest} of ${formatReference(this.#options.reference)}`;
+    const senders: EndpointClient[] = [];
+    this.#senders.delete(digest);
     await copyBlob({
       object,
       start,
-      size: descriptor.size,
+      size,
       sink,
       retry: this.#options.retry,
       connections: this.#connections,
-      open: (offset) => {
+      open: async (offset) => {
         // Some registries know no range without an end, as go-containerregistry's own.
-        const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${descriptor.size - 1}`]] : []);
-        return this.#fetch(`blobs/${descriptor.digest}`, headers, object, (endpoint) => endpoint.canPull, signal);
+        const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${size - 1}`]] : []);
+        const { response, client } = await this.#fetch(`blobs/${digest}`, headers, object, canPull, signal);
+        senders.push(client);
+        this.#senders.set(digest, senders[0] ?? client);
+        return response;
       },
+      fruitless: () => this.#askLast(senders.at(-1)),
       signal,
     });
+  }
+
+  distrust({ digest }: Descriptor): boolean {
+    const sender = this.#senders.get(digest);
+    return sender !== undefined && this.#passOver(sender, canPull);
   }
 
   close(): void {
     this.#connections.close();
   }
 
+  /** What `check` throws is wrong with a document; then another host may have the right one. */
   async #document(
     rest: string,
     object: string,
     isFit: (endpoint: Endpoint) => boolean,
+    check: (document: FetchedManifest) => void,
     signal: AbortSignal,
   ): Promise<FetchedManifest> {
     const headers = new Map([["accept", rest.startsWith("manifests/") ? manifestTypes.join(", ") : "*/*"]]);
-    for (let next = 2; ; next++) {
-      const response = await this.#fetch(rest, headers, object, isFit, signal);
+    for (let next = 2; ; ) {
+      const { response, client } = await this.#fetch(rest, headers, object, isFit, signal);
       try {
         const bytes = await this.#connections.readBody(response, documentLimit, signal);
-        return { bytes, digest: digestOf(bytes), contentType: header(response, "content-type") ?? "" };
+        const document = { bytes, digest: digestOf(bytes), contentType: header(response, "content-type") ?? "" };
+        check(document);
+        return document;
       } catch (error) {
+        signal.throwIfAborted();
         if (error instanceof BodyTooLarge) throw imageErrors.tooLarge({ object, limit: documentLimit }, error);
+        if (error instanceof KeelsonError && this.#passOver(client, isFit)) continue;
         if (!(error instanceof ConnectionError)) throw error;
         if (next > this.#options.retry.tries) {
           throw imageErrors.registryUnavailable({ object, problem: error.message }, error);
         }
+        if (next > 2) this.#askLast(client);
         await backOff(this.#options.retry, next, 0, signal);
+        next += 1;
       }
     }
+  }
+
+  #askLast(client: EndpointClient | undefined): void {
+    if (client !== undefined) this.#clients = [...this.#clients.filter((other) => other !== client), client];
+  }
+
+  /** False, and nothing comes of it, when there is no other host that is fit. */
+  #passOver({ endpoint }: EndpointClient, isFit: (endpoint: Endpoint) => boolean): boolean {
+    const others = this.#options.endpoints.filter((other) => other !== endpoint && !this.#wrong.has(other));
+    if (!others.some(isFit)) return false;
+    const problem = "it sent something else than was asked for";
+    this.#wrong.set(endpoint, new FetchFailure("refused", endpoint.host, problem));
+    return true;
   }
 
   /**
@@ -165,9 +204,9 @@ export class RegistrySource implements ContentSource {
     object: string,
     isFit: (endpoint: Endpoint) => boolean,
     signal: AbortSignal,
-  ): Promise<HttpResponse> {
+  ): Promise<Delivery> {
     const { endpoints, reference, retry } = this.#options;
-    const failures = new Map<Endpoint, FetchFailure>();
+    const failures = new Map(this.#wrong);
     for (let next = 2; ; next++) {
       for (const client of this.#clients) {
         const { againAt = Number.POSITIVE_INFINITY } = failures.get(client.endpoint) ?? { againAt: 0 };
@@ -175,7 +214,7 @@ export class RegistrySource implements ContentSource {
         try {
           const response = await getPartOrWhole(client, rest, headers, signal);
           this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
-          return response;
+          return { response, client };
         } catch (error) {
           signal.throwIfAborted();
           if (!(error instanceof FetchFailure)) throw error;

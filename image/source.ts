@@ -11,4 +11,6 @@ export interface ContentSource {
    * checks the digest.
    */
   copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void>;
+  /** Told that what was copied of this blob is wrong: whether a further copy comes from somebody else. */
+  distrust(descriptor: Descriptor): boolean;
 }
