@@ -205,6 +205,10 @@ class ArchiveSource implements ContentSource {
     this.#members = members;
   }
 
+  get origin(): string {
+    return this.#file;
+  }
+
   async read(descriptor: Descriptor): Promise<Buffer> {
     const object = `${descriptor.digest} of ${this.#file}`;
     if (descriptor.size > documentLimit) throw imageErrors.tooLarge({ object, limit: documentLimit });

@@ -4,13 +4,26 @@ import { access } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { bulkyLayer, makeImage } from "./testing/build-image.ts";
+import { type BuiltLayer, bulkyLayer, makeImage } from "./testing/build-image.ts";
 import { usePulls } from "./testing/pulls.ts";
 import { listStore, openTestStore } from "./testing/store.ts";
-import { startWrongRegistry } from "./testing/wrong-registry.ts";
+import { type Interception, startWrongRegistry } from "./testing/wrong-registry.ts";
 
 const never = new AbortController().signal;
 const { it, serve } = usePulls();
+
+/** Sends of these layers a byte now and then: never all of one, never nothing for long. */
+function dribbling(layers: readonly BuiltLayer[]): Interception {
+  return ({ url }, response) => {
+    const blob = layers.find(({ digest }) => url.includes(digest))?.blob;
+    if (blob === undefined) return false;
+    response.writeHead(200, { "content-length": blob.length });
+    let sent = 0;
+    const timer = setInterval(() => response.write(blob.subarray(sent, ++sent)), 100);
+    response.once("close", () => clearInterval(timer));
+    return true;
+  };
+}
 
 describe("pulls at the same time", () => {
   const layer = bulkyLayer(200_000);
@@ -135,6 +148,39 @@ describe("pulls at the same time", () => {
       for (const directory of pulled.layers) await access(path.join(directory, "bulk"));
       await it().store.remove(two.id);
     }
+  });
+
+  test("one from a registry that takes for ever holds up no other, whatever layers it has", async () => {
+    const many = makeImage({ layers: Array.from({ length: 8 }, (_, index) => bulkyLayer(10_000 + index)) });
+    const slow = await startWrongRegistry(dribbling(many.layers));
+    slow.add(many, "1");
+    const served = await serve();
+    const image = makeImage({ layers: [bulkyLayer(20_000), bulkyLayer(20_001)] });
+    served.add(image, "1");
+    const leaving = new AbortController();
+    const stuck = it().store.pull(`${slow.address}/many:1`, undefined, leaving.signal);
+    while (many.layers.filter(({ digest }) => slow.seen(digest).length > 0).length < 4) await sleep(5);
+    expect((await it().store.pull(`${served.address}/app:1`, undefined, AbortSignal.timeout(20_000))).id).toBe(
+      image.id,
+    );
+    leaving.abort();
+    await expect(stuck).rejects.toThrow("cancelled");
+    await slow.stop();
+  });
+
+  test("one that has a layer in common with a registry that takes for ever fetches that from its own", async () => {
+    const slow = await startWrongRegistry(dribbling([layer]));
+    const served = await serve();
+    const [one, two] = [makeImage({ layers: [layer], comment: "1" }), makeImage({ layers: [layer], comment: "2" })];
+    slow.add(one, "1");
+    served.add(two, "1");
+    const leaving = new AbortController();
+    const stuck = it().store.pull(`${slow.address}/base:1`, undefined, leaving.signal);
+    while (slow.seen(layer.digest).length === 0) await sleep(5);
+    expect((await it().store.pull(`${served.address}/base:1`, undefined, AbortSignal.timeout(20_000))).id).toBe(two.id);
+    leaving.abort();
+    await expect(stuck).rejects.toThrow("cancelled");
+    await slow.stop();
   });
 
   test("no more layers at once than allowed", async () => {

@@ -12,6 +12,7 @@ import {
   messageOf,
   SingleFlight,
   Slots,
+  takeAny,
   writeFile,
 } from "../native/index.ts";
 import { overlayOrder, type StoredManifest } from "./catalog.ts";
@@ -62,7 +63,10 @@ export interface InventoryOptions {
   readonly flushDescriptor: number;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
-  /** Layers that are fetched and unpacked at the same time, over all pulls. */
+  /**
+   * Layers of one pull that are fetched and unpacked at the same time. One of them has a place that is the pull's own; the
+   * others are in places that all pulls share.
+   */
   readonly parallelLayers: number;
   /** Told what could not be read at start, and what could not be removed. */
   readonly onProblem: (sentence: string) => void;
@@ -76,6 +80,8 @@ export class Inventory {
   readonly #leases = new Set<Needs>();
   readonly #flights = new SingleFlight<void>("abort");
   readonly #slots: Slots;
+  /** One for each pull: however long another one's layers take, it goes on. */
+  readonly #ownSlots = new WeakMap<ContentSource, Slots>();
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);
   readonly #working = new Set<Promise<unknown>>();
@@ -96,7 +102,7 @@ export class Inventory {
     this.#options = options;
     this.#layers = layers;
     this.#blobs = blobs;
-    this.#slots = new Slots(options.parallelLayers);
+    this.#slots = new Slots(options.parallelLayers - 1);
   }
 
   /** Reads what is there and takes down what was left half-made. What cannot be read counts as missing. */
@@ -182,20 +188,35 @@ export class Inventory {
     });
   }
 
-  /** Fetches and unpacks a layer unless it is there; several that want the same one share the work. */
+  /**
+   * Fetches and unpacks a layer unless it is there. Several that want the same one of the same registry share the work;
+   * nobody waits for a registry that he did not name.
+   */
   async addLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
-    const key = `${descriptor.digest} ${diffId}`;
+    const key = `${source.origin} ${descriptor.digest} ${diffId}`;
     while (!this.hasLayer(descriptor, diffId)) {
       const isJoining = this.#flights.has(key);
       try {
         await this.#flights.join(key, signal, (flight) =>
-          this.#slots.run(() => this.#fetchLayer(descriptor, diffId, source, flight), flight),
+          this.#inTurn(source, flight, () => this.#fetchLayer(descriptor, diffId, source, flight)),
         );
       } catch (error) {
         signal.throwIfAborted();
-        // The other's registry or credentials may be to blame: try with our own.
+        // The other's credentials may be to blame: try with our own.
         if (!isJoining) throw error;
       }
+    }
+  }
+
+  async #inTurn(source: ContentSource, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const own = this.#ownSlots.get(source) ?? new Slots(1);
+    this.#ownSlots.set(source, own);
+    const slots = await takeAny([own, this.#slots], signal);
+    try {
+      signal.throwIfAborted();
+      await work();
+    } finally {
+      slots.giveBack();
     }
   }
 
@@ -380,6 +401,8 @@ export class Inventory {
         this.#arriving.delete(descriptor.digest);
         signal.throwIfAborted();
         throwIfLost(`Layer ${descriptor.digest}`);
+        // Another registry's came meanwhile, and may be flushed.
+        if (this.hasLayer(descriptor, diffId)) return;
         const known = this.#layers.get(diffId);
         const record = await placeLayer(layout, staged, known, descriptor.digest);
         this.#layers.set(diffId, record);

@@ -42,6 +42,7 @@ const canPull = (endpoint: Endpoint) => endpoint.canPull;
 
 /** Content of one repository. Ask `close` to end its connections. */
 export class RegistrySource implements ContentSource {
+  readonly origin: string;
   readonly #options: RegistryOptions;
   readonly #connections: HttpConnections;
   /** In the order to try; the one that last delivered comes first, one whose answers break off last. */
@@ -53,6 +54,7 @@ export class RegistrySource implements ContentSource {
 
   constructor(options: RegistryOptions) {
     this.#options = options;
+    this.origin = options.reference.registry;
     this.#connections = new HttpConnections(options.timeouts, options.proxyFor);
     const { reference, credentials, retry } = options;
     this.#clients = options.endpoints.map(

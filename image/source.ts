@@ -4,6 +4,8 @@ import type { Writable } from "node:stream";
 import type { Descriptor } from "./manifest.ts";
 
 export interface ContentSource {
+  /** The registry, or the archive's path: from the same one the same content is fetched once. */
+  readonly origin: string;
   /** The bytes of a small document (`documentLimit`), checked against the descriptor. */
   read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>;
   /**

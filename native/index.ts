@@ -3,7 +3,7 @@
 export { orAborted } from "./async/abort.ts";
 export { settled } from "./async/settled.ts";
 export { SingleFlight } from "./async/single-flight.ts";
-export { Slots } from "./async/slots.ts";
+export { Slots, takeAny } from "./async/slots.ts";
 export { isDoneWithin, longestTimerMs, TimeLimit, withTimeLimit } from "./async/time-limit.ts";
 export {
   type CatalogueEntry,

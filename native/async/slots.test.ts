@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Slots } from "./slots.ts";
+import { Slots, takeAny } from "./slots.ts";
 
 /** A task that runs until it is told to end. */
 function held() {
@@ -108,4 +108,30 @@ test("is idle when everybody has left, not before", async () => {
   expect(idle).toBe(false);
   tasks[1]?.end();
   await waiting;
+});
+
+test("of several the one that is free first is taken, and no other stays taken", async () => {
+  const never = new AbortController().signal;
+  const [first, second] = [new Slots(1), new Slots(1)];
+  expect(await takeAny([first, second], never)).toBe(first);
+  expect(second.idle).toBe(true);
+  expect(await takeAny([first, second], never)).toBe(second);
+  const waiting = takeAny([first, second], never);
+  second.giveBack();
+  expect(await waiting).toBe(second);
+  first.giveBack();
+  expect(first.idle).toBe(true);
+});
+
+test("who waits for several leaves all of them when its signal aborts", async () => {
+  const full = [new Slots(1), new Slots(1)];
+  for (const slots of full) await slots.take();
+  const reason = new Error("left");
+  await expect(takeAny(full, AbortSignal.abort(reason))).rejects.toBe(reason);
+  const leaving = new AbortController();
+  const waiting = takeAny(full, leaving.signal);
+  leaving.abort(reason);
+  await expect(waiting).rejects.toBe(reason);
+  for (const slots of full) slots.giveBack();
+  expect(full.map(({ idle }) => idle)).toEqual([true, true]);
 });

@@ -69,3 +69,17 @@ export class Slots {
     if (!this.idle) await new Promise<void>((resolve) => this.#untilIdle.push(resolve));
   }
 }
+
+/** Takes a slot of the one that has one first, which is to be given back there. Rejects as `take` does. */
+export async function takeAny(all: readonly Slots[], signal: AbortSignal): Promise<Slots> {
+  const over = new AbortController();
+  const either = AbortSignal.any([signal, over.signal]);
+  const taken = Promise.withResolvers<Slots>();
+  const enter = (slots: Slots) => {
+    if (over.signal.aborted) return slots.giveBack();
+    over.abort();
+    taken.resolve(slots);
+  };
+  for (const slots of all) slots.take(either).then(() => enter(slots), taken.reject);
+  return await taken.promise;
+}
