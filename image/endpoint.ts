@@ -23,6 +23,8 @@ export interface EndpointOptions {
 interface Question {
   readonly method: "GET" | "HEAD";
   readonly headers: ReadonlyMap<string, string>;
+  /** As http.ts has it. */
+  readonly patience?: number;
 }
 
 const redirectLimit = 5;
@@ -44,8 +46,13 @@ export class EndpointClient {
   }
 
   /** GETs `<base>/<repository>/<rest>` once; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
-  async get(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
-    return await this.#ask({ method: "GET", rest, headers }, signal);
+  async get(
+    rest: string,
+    headers: ReadonlyMap<string, string>,
+    patience: number,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    return await this.#ask({ method: "GET", rest, headers, patience }, signal);
   }
 
   /** The same of what GET would answer, without a body. */
@@ -120,7 +127,7 @@ export class EndpointClient {
   /** Follows redirects; what is meant for this host (credentials, its headers, its TLS settings) stays on this host. */
   async #followed(
     start: URL,
-    { method, headers }: Question,
+    { headers, ...how }: Question,
     signal: AbortSignal,
   ): Promise<{ readonly response: HttpResponse; readonly host: string; readonly sent: string | undefined }> {
     const { endpoint, connections } = this.#options;
@@ -134,7 +141,7 @@ export class EndpointClient {
       const sent = (isHome ? this.#authorizer : this.#guests.get(url.origin))?.header;
       if (sent !== undefined) all.set("authorization", sent);
       const tls = isHome ? endpoint.tls : noTls;
-      const response = await connections.send({ method, url, headers: all, tls, signal });
+      const response = await connections.send({ ...how, url, headers: all, tls, signal });
       const status = response.statusCode;
       if (status < 300 || status >= 400) return { response, host: url.origin, sent };
       connections.discard(response);

@@ -31,6 +31,8 @@ export interface HttpRequest {
   readonly headers: ReadonlyMap<string, string | readonly string[]>;
   readonly body?: string;
   readonly tls: TlsSettings;
+  /** How many times `responseMs` the answer may take; once, when it is left out. */
+  readonly patience?: number;
   readonly signal: AbortSignal;
 }
 
@@ -66,8 +68,9 @@ export class HttpConnections {
   }
 
   /** Sends a request and resolves with the response once its headers are in. */
-  async send({ method, url, headers, body, tls, signal }: HttpRequest): Promise<HttpResponse> {
+  async send({ method, url, headers, body, tls, patience = 1, signal }: HttpRequest): Promise<HttpResponse> {
     signal.throwIfAborted();
+    const responseMs = this.#timeouts.responseMs * patience;
     const proxy = this.#proxyOf(url);
     // Never with a proxy's password.
     const way = proxy === undefined ? url.host : `${url.host} by the proxy ${proxy.host}`;
@@ -81,7 +84,7 @@ export class HttpConnections {
         body: body ?? null,
         signal,
         // A proxy's own connection has undici's limit, of five minutes.
-        headersTimeout: this.#timeouts.responseMs,
+        headersTimeout: responseMs,
         bodyTimeout: this.#timeouts.stallMs,
       });
       ended();
@@ -89,7 +92,7 @@ export class HttpConnections {
     } catch (error) {
       ended(signal.aborted ? "Cancelled" : "Unavailable");
       signal.throwIfAborted();
-      throw this.#describe(error, way);
+      throw this.#describe(error, way, responseMs);
     }
   }
 
@@ -189,9 +192,9 @@ export class HttpConnections {
     }
   }
 
-  #describe(error: unknown, host: string): Error {
+  #describe(error: unknown, host: string, responseMs = this.#timeouts.responseMs): Error {
     if (error instanceof ConnectionError) return error;
-    const { connectMs, responseMs, stallMs } = this.#timeouts;
+    const { connectMs, stallMs } = this.#timeouts;
     const late = (what: string) => new ConnectionError(`${host} ${what} ms`, true, error);
     if (error instanceof errors.ConnectTimeoutError) return late(`did not take the connection within ${connectMs}`);
     if (error instanceof errors.HeadersTimeoutError) return late(`did not answer within ${responseMs}`);

@@ -134,6 +134,18 @@ describe("a connection that breaks", () => {
     await other.dispose();
   });
 
+  test("that is silent until it has a whole layer is waited for, the longer the more often it is asked", async () => {
+    const served = await serve(async ({ url }) => {
+      if (url.includes(layer.digest)) await sleep(3_000);
+      return false;
+    });
+    served.add(image, "1");
+    const timeouts = { connectMs: 2_000, responseMs: 1_000, stallMs: 2_000, documentMs: 2_000 };
+    const other = await openTestStore({ timeouts });
+    expect((await other.store.pull(`${served.address}/cache:1`, undefined, never)).id).toBe(image.id);
+    await other.dispose();
+  });
+
   test("refused is RegistryUnavailable at once", async () => {
     await expectCleanFailure(it(), `127.0.0.1:${await freePort()}/nobody:1`, {
       code: "Unknown",

@@ -39,6 +39,12 @@ interface Delivery {
 }
 
 const canPull = (endpoint: Endpoint) => endpoint.canPull;
+const always = () => 1;
+/**
+ * Some caches answer once they have all of a layer, and give it up when we do: each turn waits twice as long as the one
+ * before. The first does not, so that hosts that are just silent cost no more.
+ */
+const longer = (turn: number) => 2 ** turn;
 
 /** Content of one repository. Ask `close` to end its connections. */
 export class RegistrySource implements ContentSource {
@@ -133,7 +139,7 @@ export class RegistrySource implements ContentSource {
       open: async (offset) => {
         // Some registries know no range without an end, as go-containerregistry's own.
         const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${size - 1}`]] : []);
-        const { response, client } = await this.#fetch(`blobs/${digest}`, headers, object, canPull, signal);
+        const { response, client } = await this.#fetch(`blobs/${digest}`, headers, object, canPull, signal, longer);
         senders.push(client);
         this.#senders.set(digest, senders[0] ?? client);
         return response;
@@ -162,7 +168,7 @@ export class RegistrySource implements ContentSource {
   ): Promise<FetchedManifest> {
     const headers = new Map([["accept", rest.startsWith("manifests/") ? manifestTypes.join(", ") : "*/*"]]);
     for (let next = 2; ; ) {
-      const { response, client } = await this.#fetch(rest, headers, object, isFit, signal);
+      const { response, client } = await this.#fetch(rest, headers, object, isFit, signal, always);
       try {
         const bytes = await this.#connections.readBody(response, documentLimit, signal);
         const document = { bytes, digest: digestOf(bytes), contentType: header(response, "content-type") ?? "" };
@@ -206,6 +212,7 @@ export class RegistrySource implements ContentSource {
     object: string,
     isFit: (endpoint: Endpoint) => boolean,
     signal: AbortSignal,
+    patience: (turn: number) => number,
   ): Promise<Delivery> {
     const { endpoints, reference, retry } = this.#options;
     const failures = new Map(this.#wrong);
@@ -214,7 +221,7 @@ export class RegistrySource implements ContentSource {
         const { againAt = Number.POSITIVE_INFINITY } = failures.get(client.endpoint) ?? { againAt: 0 };
         if (!isFit(client.endpoint) || againAt > performance.now()) continue;
         try {
-          const response = await getPartOrWhole(client, rest, headers, signal);
+          const response = await getPartOrWhole(client, rest, headers, patience(next - 2), signal);
           this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
           return { response, client };
         } catch (error) {
@@ -238,13 +245,14 @@ async function getPartOrWhole(
   client: EndpointClient,
   rest: string,
   headers: ReadonlyMap<string, string>,
+  patience: number,
   signal: AbortSignal,
 ): Promise<HttpResponse> {
   try {
-    return await client.get(rest, headers, signal);
+    return await client.get(rest, headers, patience, signal);
   } catch (error) {
     if (!headers.has("range") || !(error instanceof FetchFailure && error.kind === "refused")) throw error;
-    return await client.get(rest, new Map(), signal);
+    return await client.get(rest, new Map(), patience, signal);
   }
 }
 
