@@ -5,19 +5,11 @@
 
 import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
-import {
-  asNodeError,
-  type Host,
-  KeelsonError,
-  messageOf,
-  SingleFlight,
-  Slots,
-  takeAny,
-  writeFile,
-} from "../native/index.ts";
+import { asNodeError, type Host, KeelsonError, messageOf, SingleFlight, Slots, writeFile } from "../native/index.ts";
 import { overlayOrder, type StoredManifest } from "./catalog.ts";
 import { coverIdOf, digestOf, hexOf, isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
+import { LayerPlaces } from "./layer-places.ts";
 import {
   type BlobHead,
   blobName,
@@ -63,10 +55,7 @@ export interface InventoryOptions {
   readonly flushDescriptor: number;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
-  /**
-   * Layers of one pull that are fetched and unpacked at the same time. One of them has a place that is the pull's own; the
-   * others are in places that all pulls share.
-   */
+  /** Layers of one pull that are fetched and unpacked at the same time. */
   readonly parallelLayers: number;
   /** Told what could not be read at start, and what could not be removed. */
   readonly onProblem: (sentence: string) => void;
@@ -79,9 +68,7 @@ export class Inventory {
   readonly #blobs: Map<Digest, number>;
   readonly #leases = new Set<Needs>();
   readonly #flights = new SingleFlight<void>("abort");
-  readonly #slots: Slots;
-  /** One for each pull: however long another one's layers take, it goes on. */
-  readonly #ownSlots = new WeakMap<ContentSource, Slots>();
+  readonly #places: LayerPlaces;
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);
   readonly #working = new Set<Promise<unknown>>();
@@ -102,7 +89,7 @@ export class Inventory {
     this.#options = options;
     this.#layers = layers;
     this.#blobs = blobs;
-    this.#slots = new Slots(options.parallelLayers - 1);
+    this.#places = new LayerPlaces(options.parallelLayers);
   }
 
   /** Reads what is there and takes down what was left half-made. What cannot be read counts as missing. */
@@ -198,25 +185,13 @@ export class Inventory {
       const isJoining = this.#flights.has(key);
       try {
         await this.#flights.join(key, signal, (flight) =>
-          this.#inTurn(source, flight, () => this.#fetchLayer(descriptor, diffId, source, flight)),
+          this.#places.run(source, () => this.#fetchLayer(descriptor, diffId, source, flight), flight),
         );
       } catch (error) {
         signal.throwIfAborted();
         // The other's credentials may be to blame: try with our own.
         if (!isJoining) throw error;
       }
-    }
-  }
-
-  async #inTurn(source: ContentSource, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-    const own = this.#ownSlots.get(source) ?? new Slots(1);
-    this.#ownSlots.set(source, own);
-    const slots = await takeAny([own, this.#slots], signal);
-    try {
-      signal.throwIfAborted();
-      await work();
-    } finally {
-      slots.giveBack();
     }
   }
 
