@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { counts, startNode, type TestNode } from "../fixtures/node.ts";
+import { forkServerPids } from "../fixtures/processes.ts";
 import { mountSilent } from "../fixtures/silent-file-system.ts";
 import { until } from "../fixtures/steps.ts";
 
@@ -55,6 +56,31 @@ test("a pod runs and logs on, and the next daemon tells of it as the first one d
 
   await client.stopPodSandbox({ podSandboxId });
   await client.removePodSandbox({ podSandboxId });
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test("the process that monitors are forked from is killed: pods run on, the next one starts, and with the daemon it ends", async () => {
+  node = await startNode();
+  const { client, daemon, directory } = node;
+  const pods = ["before", "after"].map((name) => node.podConfig(name));
+  for (const pod of pods) {
+    const { podSandboxId } = await client.runPodSandbox({ config: pod });
+    await node.runContainer(pod, podSandboxId, "main", "sleep 1000");
+    const [server = 0] = await forkServerPids(directory);
+    process.kill(server, "SIGKILL");
+    await expect.poll(() => forkServerPids(directory)).toEqual([]);
+  }
+  const { containers } = await client.listContainers({ filter: { state: { state: 1 } } });
+  expect(containers).toHaveLength(2);
+  await client.runPodSandbox({ config: node.podConfig("last") });
+  expect(await forkServerPids(directory)).toHaveLength(1);
+  await daemon.kill();
+  await expect.poll(() => forkServerPids(directory)).toEqual([]);
+  await daemon.start();
+  const { items } = await client.listPodSandbox({});
+  expect(items).toHaveLength(3);
+  for (const { id = "" } of items) await client.removePodSandbox({ podSandboxId: id });
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
 });
