@@ -61,7 +61,7 @@ export interface Environment {
   readonly throttlePaths: readonly string[];
 }
 
-/** Time limits in milliseconds; every wait in pod/ has one of these. */
+/** Time limits in milliseconds. Some that one file alone has stand in that file. */
 export const limits = {
   /** A short message to a monitor that answers from memory. */
   call: 5_000,

@@ -31,8 +31,8 @@ import type {
   ContainerFilter,
   ContainerId,
   ContainerView,
+  ExecRequest,
   ExecSyncResult,
-  ExecWish,
   PodEvent,
   Pods,
   Resources,
@@ -251,7 +251,7 @@ export class NodePods implements Pods {
     return this.#running(id, "streaming to it").container.view();
   }
 
-  async exec(id: ContainerId, { command, tty, stdin }: ExecWish, signal: AbortSignal): Promise<Session> {
+  async exec(id: ContainerId, { command, tty, stdin }: ExecRequest, signal: AbortSignal): Promise<Session> {
     const { monitor, container } = this.#running(id, "running a command in it");
     await container.sandbox.handler.check();
     return await monitor.exec({ id, args: command, tty, stdin, timeoutMs: 0 }, { timeoutMs: limits.execStart, signal });

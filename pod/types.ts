@@ -64,7 +64,7 @@ export interface HugepageLimit {
   readonly limit: bigint;
 }
 
-/** LinuxContainerResources; 0 and "" mean unset, as in CRI. */
+/** LinuxContainerResources, in microseconds and bytes; 0 and "" mean unset, as in CRI, and -1 no limit. */
 export interface Resources {
   readonly cpuPeriod: bigint;
   readonly cpuQuota: bigint;
@@ -300,7 +300,7 @@ export interface ExecSyncResult {
   readonly exitCode: number;
 }
 
-export interface ExecWish {
+export interface ExecRequest {
   readonly command: readonly string[];
   readonly tty: boolean;
   readonly stdin: boolean;
@@ -367,7 +367,7 @@ export interface Pods {
   /** The container an Exec or Attach is for: found, running, and with a terminal or without. */
   streamable(id: string): ContainerView;
   /** Starts a command; the session is the caller's to end. Size in characters, 0 for the kernel's default. */
-  exec(id: ContainerId, request: ExecWish, signal: AbortSignal): Promise<Session>;
+  exec(id: ContainerId, request: ExecRequest, signal: AbortSignal): Promise<Session>;
   /** Joins a running container's streams; ending the session detaches and nothing else. */
   attach(id: ContainerId, stdin: boolean, signal: AbortSignal): Promise<Session>;
   /** The sandbox a PortForward is for: found and ready. */
@@ -382,7 +382,7 @@ export interface Pods {
   sandboxMetrics(): Promise<readonly SandboxMetrics[]>;
 
   /**
-   * From now on, without a gap. `end` is called for a reader that falls more than 1,000 events behind: it gets no more
+   * From now on, without a gap. `end` is called for a reader that falls more than 10,000 events behind: it gets no more
    * and has to abort `signal`.
    */
   events(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent>;
