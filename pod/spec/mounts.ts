@@ -3,14 +3,14 @@
 
 import { realpath, statfs } from "node:fs/promises";
 import { posix } from "node:path";
-import { hostCgroupOptions, mountOf, readMountTable } from "../../native/index.ts";
+import { hostCgroupOptions, type MountEntry, mountOf, readMountTable } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, IdMappings, Mount } from "../types.ts";
 import { ociMappings } from "../user-namespace.ts";
 import type { HostPaths } from "./host-paths.ts";
 import { type ImageVolume, imageMount } from "./image-mounts.ts";
 import type { OciLinux, OciMount } from "./oci.ts";
-import type { Relabel } from "./relabel.ts";
+import type { MountTable, Relabel } from "./relabel.ts";
 
 /** Host paths of what the sandbox gives to all its containers. */
 export interface SandboxFiles {
@@ -41,13 +41,25 @@ export async function planMounts(
 ): Promise<MountPlan> {
   for (const mount of config.mounts) refuseTarget(mount);
   const ofImage = new Map(images.map((volume) => [volume.mount, imageMount(volume)]));
+  const found = await Promise.all(
+    config.mounts.map(async (mount) => ({
+      mount,
+      source: ofImage.has(mount) ? "" : await hostPaths.present(mount),
+    })),
+  );
+  // Once for all of them, and only then: to look at a source may mount it (autofs).
+  let table: Promise<readonly MountEntry[]> | undefined;
+  const mountTable: MountTable = () => {
+    table ??= readMountTable();
+    return table;
+  };
   const requested = await Promise.all(
-    config.mounts.map((mount) => ofImage.get(mount) ?? hostMount(mount, hostPaths, relabel)),
+    found.map(({ mount, source }) => ofImage.get(mount) ?? hostMount(mount, source, mountTable, relabel)),
   );
   const taken = new Set(config.mounts.map(destinationOf));
   // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
   const untaken = ({ destination }: OciMount) => destination === "/proc" || !taken.has(destination);
-  const ofKernel = (await kernelMounts(config, sandbox)).filter(untaken);
+  const ofKernel = (await kernelMounts(config, sandbox, mountTable)).filter(untaken);
   const ofSandbox = (await sandboxMounts(config, sandbox.files)).filter(untaken);
   const rootfsPropagation = rootPropagation(config.mounts);
   // What is mounted in a volume that the host shares is mounted on the host too, and links may lead there: so a pod's
@@ -59,10 +71,14 @@ export async function planMounts(
   return { mounts, rootfsPropagation };
 }
 
-async function kernelMounts({ security }: ContainerConfig, sandbox: MountSetup): Promise<OciMount[]> {
+async function kernelMounts(
+  { security }: ContainerConfig,
+  sandbox: MountSetup,
+  mountTable: MountTable,
+): Promise<OciMount[]> {
   const access = security.privileged ? "rw" : "ro";
   // It has the host's cgroup namespace (build.ts).
-  const ofHost = security.privileged ? hostCgroupOptions(await readMountTable()) : [];
+  const ofHost = security.privileged ? hostCgroupOptions(await mountTable()) : [];
   return [
     { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
     {
@@ -141,9 +157,13 @@ async function refuseOverProc(mount: Mount, source: string): Promise<void> {
  * Of what the host shares with nobody the container's mounts stay unseen by others, and the host's by the container: either
  * would write into the directory below a volume instead.
  */
-async function refuseUnshared({ propagation, containerPath }: Mount, source: string): Promise<void> {
+async function refuseUnshared(
+  { propagation, containerPath }: Mount,
+  source: string,
+  mountTable: MountTable,
+): Promise<void> {
   if (propagation === "private") return;
-  const point = mountOf(source, await readMountTable());
+  const point = mountOf(source, await mountTable());
   if (point?.isShared === true || (propagation === "host-to-container" && point?.isSlave === true)) return;
   throw podErrors.mountNotShared({ source, target: containerPath, propagation, point: point?.at ?? "/" });
 }
@@ -162,12 +182,12 @@ export function isMountedOver(config: ContainerConfig, path: string): boolean {
   return config.mounts.map(destinationOf).some((target) => path === target || path.startsWith(`${target}/`));
 }
 
-async function hostMount(mount: Mount, hostPaths: Pick<HostPaths, "present">, relabel: Relabel): Promise<OciMount> {
+/** `source`: the mount's host path, its links resolved. */
+async function hostMount(mount: Mount, source: string, mountTable: MountTable, relabel: Relabel): Promise<OciMount> {
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
-  const source = await hostPaths.present(mount);
   await refuseOverProc(mount, source);
-  await refuseUnshared(mount, source);
-  await relabel(mount, source);
+  await refuseUnshared(mount, source, mountTable);
+  await relabel(mount, source, mountTable);
   return {
     destination: destinationOf(mount),
     type: "bind",

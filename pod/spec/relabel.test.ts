@@ -6,7 +6,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
-import { loadHost } from "../../native/index.ts";
+import { loadHost, readMountTable } from "../../native/index.ts";
 import type { Mount } from "../types.ts";
 import { Relabelling } from "./relabel.ts";
 
@@ -46,12 +46,12 @@ const mount = (hostPath: string, selinuxRelabel = true): Mount => ({
 
 test("what is asked for gets the container's label; nothing else does", async () => {
   const volume = join(directory, "volume");
-  await relabelling.for(confined)(mount(volume), volume);
+  await relabelling.for(confined)(mount(volume), volume, readMountTable);
   expect(asked).toEqual([`${volume} ${label}`]);
-  await relabelling.for(confined)(mount(volume, false), volume);
-  await relabelling.for({})(mount(volume), volume);
-  await relabelling.for({ mount: label })(mount(volume), volume);
-  await relabelling.for({ ...confined, process: "system_u:system_r:spc_t:s0" })(mount(volume), volume);
+  await relabelling.for(confined)(mount(volume, false), volume, readMountTable);
+  await relabelling.for({})(mount(volume), volume, readMountTable);
+  await relabelling.for({ mount: label })(mount(volume), volume, readMountTable);
+  await relabelling.for({ ...confined, process: "system_u:system_r:spc_t:s0" })(mount(volume), volume, readMountTable);
   expect(asked).toHaveLength(1);
 });
 
@@ -66,18 +66,18 @@ test("the host's own places are refused by name, by what is below them, and by i
     await host.unmount(alias);
   });
   for (const path of [...below, alias, `${alias}/etc`, `${alias}/usr/share`, `${alias}/var/lib`])
-    await expect(relabelling.for(confined)(mount(path), path), path).rejects.toMatchObject({
+    await expect(relabelling.for(confined)(mount(path), path, readMountTable), path).rejects.toMatchObject({
       code: "InvalidArgument",
       message: expect.stringContaining("that is the host's own"),
     });
   expect(asked).toEqual([]);
-  await relabelling.for(confined)(mount(home), home);
+  await relabelling.for(confined)(mount(home), home, readMountTable);
   expect(asked).toHaveLength(1);
 });
 
 test("a walk that fails is told with the mount it is for", async () => {
   const missing = join(directory, "missing");
-  await expect(new Relabelling(host).for(confined)(mount(missing), missing)).rejects.toMatchObject({
+  await expect(new Relabelling(host).for(confined)(mount(missing), missing, readMountTable)).rejects.toMatchObject({
     name: "selinuxRelabel",
     code: "FailedPrecondition",
     message: expect.stringMatching(/The mount of .*missing at \/data cannot get the SELinux label .*No such file/),
@@ -101,7 +101,7 @@ test("the walk follows no link, also while one is swapped in (CVE-2021-43816)", 
     const level = `s0:c${round}`;
     const walk = new Relabelling(host).for({ ...confined, mount: `u:object_r:container_file_t:${level}` });
     // That what was a directory is a link by now may be told, and is tried again.
-    const walking = walk(mount(volume), volume).catch((error: unknown) =>
+    const walking = walk(mount(volume), volume, readMountTable).catch((error: unknown) =>
       expect(String(error)).toContain("cannot get"),
     );
     for (const [from, to] of swaps) renameSync(join(volume, from), join(volume, to));
@@ -124,10 +124,10 @@ test("two walks at once, and no more; what has its label waits for none", async 
     },
   });
   const volumes = ["a", "b", "c", "d", "e"].map((name) => join(directory, name));
-  const walks = volumes.map((volume) => slow.for(confined)(mount(volume), volume));
+  const walks = volumes.map((volume) => slow.for(confined)(mount(volume), volume, readMountTable));
   // Past those that wait for their turn.
   const labelled = join(directory, "labelled");
-  await slow.for(confined)(mount(labelled), labelled);
+  await slow.for(confined)(mount(labelled), labelled, readMountTable);
   await expect.poll(() => now).toBe(2);
   walked.resolve();
   await Promise.all(walks);

@@ -6,14 +6,17 @@
 // pod's next one, costs no walk.
 
 import { join } from "node:path";
-import { type Host, type MountEntry, messageOf, mountOf, readMountTable, Slots } from "../../native/index.ts";
+import { type Host, type MountEntry, messageOf, mountOf, Slots } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { Mount } from "../types.ts";
 import type { ContainerLabels } from "./selinux.ts";
 import { parseLabel } from "./selinux-label.ts";
 
+/** The host's mounts, read when somebody first asks. */
+export type MountTable = () => Promise<readonly MountEntry[]>;
+
 /** Gives a mount's source, its links resolved, the container's label. */
-export type Relabel = (mount: Mount, source: string) => Promise<void>;
+export type Relabel = (mount: Mount, source: string, mountTable: MountTable) => Promise<void>;
 
 /** Places of the host that stay as they are, as the field has it; and all that is below /usr and the kernel's own trees. */
 const hostPlaces = [
@@ -40,10 +43,10 @@ export class Relabelling {
   }
 
   for({ process, mount: label }: ContainerLabels): Relabel {
-    return async (mount, source) => {
+    return async (mount, source, mountTable) => {
       if (!mount.selinuxRelabel || label === undefined || process === undefined) return;
       if (parseLabel(process)?.type === unconfinedType) return;
-      refuseHostPlace(mount, source, await readMountTable());
+      refuseHostPlace(mount, source, await mountTable());
       try {
         // Without a wait for other volumes' walks.
         if (await this.#host.hasLabel(source, label)) return;
