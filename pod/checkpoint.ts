@@ -7,11 +7,20 @@
 
 import { link, mkdir, open, readdir, readFile, readlink, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { flushDirectory, isErrno, KeelsonError, messageOf, orAborted, runProgram, writeFile } from "../native/index.ts";
+import {
+  flushDirectory,
+  isDoneWithin,
+  isErrno,
+  KeelsonError,
+  messageOf,
+  orAborted,
+  runProgram,
+  writeFile,
+} from "../native/index.ts";
 import { dumpArguments, findCriu, lastError, runCriu, standardStreams } from "./checkpoint/criu.ts";
 import { type Freezer, freezerOf } from "./checkpoint/freezer.ts";
 import type { Container } from "./container.ts";
-import type { Environment } from "./environment.ts";
+import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 
 const defaultTimeoutMs = 300_000;
@@ -70,6 +79,18 @@ export async function checkpointContainer(
   await work.finally(() => {
     container.checkpoint = undefined;
   });
+}
+
+/**
+ * Ends those that are under way, for the daemon's end. A criu that does not end by itself in time is killed: no container
+ * may stand still while no daemon is there.
+ */
+export async function breakCheckpointsOff(containers: readonly Container[]): Promise<void> {
+  const underWay = containers.flatMap(({ checkpoint }) => checkpoint ?? []);
+  const brokenOff = Promise.all(underWay.map(async (checkpoint) => await checkpoint.breakOff(false)));
+  if (!(await isDoneWithin(brokenOff, limits.breakOff)))
+    for (const checkpoint of underWay) void checkpoint.breakOff(true);
+  await brokenOff;
 }
 
 /** What checkpoints that a daemon before this one did not finish left: frozen containers and half-made files. */

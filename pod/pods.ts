@@ -1,10 +1,9 @@
 // The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
 
-import { constants } from "node:os";
 import type { Duplex } from "node:stream";
-import { isDoneWithin, type KeelsonError, MemoryReturn, MonitorError, orAborted } from "../native/index.ts";
+import { type KeelsonError, MemoryReturn, orAborted } from "../native/index.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
-import { checkpointContainer } from "./checkpoint.ts";
+import { breakCheckpointsOff, checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
 import { createContainer } from "./container-create.ts";
 import { startContainer, stopContainer } from "./container-life.ts";
@@ -23,6 +22,7 @@ import type { Sandbox } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { SandboxRuns } from "./sandbox-runs.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
+import { attach, exec, execSync, monitorOfRunning, portForward, reopenLog } from "./sessions.ts";
 import { CgroupReader } from "./stats.ts";
 import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
 import { tidy } from "./tidy.ts";
@@ -176,9 +176,7 @@ export class NodePods implements Pods {
   async stopContainer(id: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
     const container = findIfAny(this.#containers, id, "container");
     if (container === undefined) return;
-    const timeoutMs =
-      timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Math.max(0, Number(timeoutSeconds) * 1000);
-    await orAborted(stopContainer(this.#env, container, timeoutMs), signal, () =>
+    await orAborted(stopContainer(this.#env, container, inMilliseconds(timeoutSeconds)), signal, () =>
       podErrors.callerGone({ step: "stopping it", object: `container ${container.id}` }),
     );
   }
@@ -221,45 +219,35 @@ export class NodePods implements Pods {
     id: string,
     command: readonly string[],
     timeoutSeconds: bigint,
-    { signal, answered }: { readonly signal: AbortSignal; readonly answered: Promise<void> },
+    call: { readonly signal: AbortSignal; readonly answered: Promise<void> },
   ): Promise<ExecSyncResult> {
-    const { monitor, container } = this.#running(id, "running a command in it");
-    await container.sandbox.handler.check();
-    const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
-    const room = this.#outputs.room(container.id);
-    answered.then(room.leave);
-    return await monitor.execSync(
-      { id: container.id, args: command, timeoutMs, room },
-      { timeoutMs: limits.execStart, signal },
-    );
+    const container = requireById(this.#containers, id, "container");
+    return await execSync(container, command, inMilliseconds(timeoutSeconds), this.#outputs, call);
   }
 
   async reopenLog(id: string): Promise<void> {
-    const { monitor, container } = this.#running(id, "reopening its log");
-    if (container.logPath === "") throw podErrors.logPathless({ id: container.id });
-    await monitor.reopenLog(container.id, { timeoutMs: limits.call });
+    await reopenLog(requireById(this.#containers, id, "container"));
   }
 
   /** Takes no turn in the queue: a large container must not hold up its pod. */
   async checkpointContainer(id: string, location: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
     const container = requireById(this.#containers, id, "container");
-    const timeoutMs = timeoutSeconds > BigInt(longestMs / 1000) ? longestMs : Number(timeoutSeconds) * 1000;
-    await checkpointContainer(this.#env, container, { location, timeoutMs }, signal);
+    const order = { location, timeoutMs: inMilliseconds(timeoutSeconds) };
+    await checkpointContainer(this.#env, container, order, signal);
   }
 
   streamable(id: string): ContainerView {
-    return this.#running(id, "streaming to it").container.view();
+    const container = requireById(this.#containers, id, "container");
+    monitorOfRunning(container, "streaming to it");
+    return container.view();
   }
 
-  async exec(id: ContainerId, { command, tty, stdin }: ExecRequest, signal: AbortSignal): Promise<Session> {
-    const { monitor, container } = this.#running(id, "running a command in it");
-    await container.sandbox.handler.check();
-    return await monitor.exec({ id, args: command, tty, stdin, timeoutMs: 0 }, { timeoutMs: limits.execStart, signal });
+  async exec(id: ContainerId, request: ExecRequest, signal: AbortSignal): Promise<Session> {
+    return await exec(requireById(this.#containers, id, "container"), request, signal);
   }
 
   async attach(id: ContainerId, stdin: boolean, signal: AbortSignal): Promise<Session> {
-    const { monitor } = this.#running(id, "attaching to it");
-    return await monitor.attach(id, stdin, { timeoutMs: limits.call, signal });
+    return await attach(requireById(this.#containers, id, "container"), stdin, signal);
   }
 
   forwardable(id: string): SandboxView {
@@ -269,12 +257,7 @@ export class NodePods implements Pods {
   }
 
   async portForward(id: SandboxId, port: number, signal: AbortSignal): Promise<Duplex> {
-    const { monitor } = requireById(this.#sandboxes, id, "sandbox");
-    if (monitor === undefined) throw podErrors.sandboxNotReady({ id, step: "forwarding a port" });
-    return await monitor.portForward(port, { timeoutMs: limits.execStart, signal }).catch((error: unknown) => {
-      const isRefused = error instanceof MonitorError && error.errno === constants.errno.ECONNREFUSED;
-      throw isRefused ? podErrors.portClosed({ id, port }, error) : error;
-    });
+    return await portForward(requireById(this.#sandboxes, id, "sandbox"), port, signal);
   }
 
   async containerStats(id: string): Promise<ContainerStats> {
@@ -334,19 +317,10 @@ export class NodePods implements Pods {
           step: sandbox.queue.current,
         });
     }
-    await Promise.all([this.#env.records.idle(), this.#breakCheckpointsOff()]);
+    await Promise.all([this.#env.records.idle(), breakCheckpointsOff([...this.#containers.values()])]);
     // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
     await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
     this.#env.systemd?.close();
-  }
-
-  /** A criu that does not end by itself in time is killed: no container may stand still while no daemon is there. */
-  async #breakCheckpointsOff(): Promise<void> {
-    const underWay = [...this.#containers.values()].flatMap(({ checkpoint }) => checkpoint ?? []);
-    const brokenOff = Promise.all(underWay.map(async (checkpoint) => await checkpoint.breakOff(false)));
-    if (!(await isDoneWithin(brokenOff, limits.breakOff)))
-      for (const checkpoint of underWay) void checkpoint.breakOff(true);
-    await brokenOff;
   }
 
   #handler(name: string): RuntimeHandler {
@@ -389,17 +363,13 @@ export class NodePods implements Pods {
     const turn = sandbox.queue.run(`pod sandbox ${sandbox.id}`, step, signal, limits.queue, work);
     return await orAborted(turn, signal, () => podErrors.callerGone({ step, object: `pod sandbox ${sandbox.id}` }));
   }
-
-  #running(id: string, step: string) {
-    const container = requireById(this.#containers, id, "container");
-    const { phase, sandbox } = container;
-    if (phase.state !== "running" || sandbox.monitor === undefined) {
-      throw podErrors.containerState({ id: container.id, state: phase.state, step, wanted: "running" });
-    }
-    return { container, monitor: sandbox.monitor };
-  }
 }
 
 function handlerInfo(name: string, handler: RuntimeHandler): RuntimeHandlerInfo {
   return { name, ...handler.features };
+}
+
+/** Of a request's timeout; a longer one than a timer can hold is as long as that. */
+function inMilliseconds(seconds: bigint): number {
+  return seconds > BigInt(longestMs / 1000) ? longestMs : Number(seconds) * 1000;
 }
