@@ -131,20 +131,15 @@ function turnsOf({ plugins }: Step): number {
   return plugins.length === 1 ? 1 : 1 + plugins.length;
 }
 
-/** CHECK in order against the result of ADD; rejects with the first failure. Nothing where the network forbids it. */
-export async function checkChain(chain: Chain, target: ChainTarget, result: JsonObject): Promise<void> {
-  const { network } = chain;
-  if (network.disableCheck || !atLeast(network.cniVersion, "0.4.0")) return;
-  for (const step of each(chain)) {
-    const config = withPrevious(configOf(network, step, target.capabilities), result);
-    await run(chain, step, "CHECK", targetParameters(target), config);
-  }
+/** Whether the network's plugins understand STATUS. */
+export function hasStatus({ cniVersion }: NetworkConfig): boolean {
+  return atLeast(cniVersion, "1.1.0");
 }
 
-/** STATUS in order; rejects with the first failure. Older versions than 1.1.0 have no such command: ready. */
+/** STATUS in order; rejects with the first failure. A network without it is ready. */
 export async function statusOfChain(chain: Chain): Promise<void> {
   const { network } = chain;
-  if (!atLeast(network.cniVersion, "1.1.0")) return;
+  if (!hasStatus(network)) return;
   for (const step of each(chain)) await run(chain, step, "STATUS", {}, configOf(network, step, {}));
 }
 

@@ -32,7 +32,6 @@ export interface PluginConfig {
 export interface NetworkConfig {
   readonly name: string;
   readonly cniVersion: CniVersion;
-  readonly disableCheck: boolean;
   readonly disableGc: boolean;
   readonly plugins: readonly PluginConfig[];
 }
@@ -133,7 +132,6 @@ function parseFile(text: string, list: boolean): ParsedFile {
   const network: NetworkConfig = {
     name,
     cniVersion,
-    disableCheck: isTrue(file, "disableCheck"),
     disableGc: isTrue(file, "disableGC"),
     plugins: checked,
   };

@@ -74,11 +74,6 @@ export const cniErrors = catalogue({
       "Pod {namespace}/{name} is not attached to a network once more: {count} earlier sandboxes of it cannot be detached: {reason}.",
     remedy: "Put that right: the next try detaches them first.",
   },
-  notAttached: {
-    code: "NotFound",
-    sentence: "Sandbox {sandboxId} has no finished network attachment to check.",
-    remedy: "Attach it first.",
-  },
   badSandboxId: {
     code: "InvalidArgument",
     sentence: "Sandbox id {sandboxId} is no CNI container id.",

@@ -168,7 +168,6 @@ function formatLease(lease: Lease): string {
     network: {
       name: network.name,
       cniVersion: network.cniVersion,
-      disableCheck: network.disableCheck,
       disableGC: network.disableGc,
       plugins: network.plugins.map(({ config }) => config),
     },

@@ -203,19 +203,3 @@ test("a pod is detached by the configuration it was attached with, though the fi
   await later.detach(pod.sandboxId);
   await expectNothingLeft(later);
 });
-
-test("CHECK tells whether the pod still has what ADD made", async () => {
-  await lab.install("bridge", "host-local");
-  await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
-  const network = await lab.open();
-  const pod = await lab.pod();
-  await expect(network.check(pod)).rejects.toMatchObject({ name: "notAttached", code: "NotFound" });
-  await network.attach(pod, never);
-  await network.check(pod);
-
-  await run("ip", "-n", nameOf(pod), "route", "delete", "default");
-
-  await expect(network.check(pod)).rejects.toMatchObject({ name: "pluginFailed" });
-  await network.detach(pod.sandboxId);
-  await expectNothingLeft(network);
-});

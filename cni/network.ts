@@ -2,16 +2,7 @@
 
 import { join } from "node:path";
 import { type Host, isDoneWithin, KeelsonError, type Log, messageOf } from "../native/index.ts";
-import {
-  addChain,
-  type ChainTarget,
-  checkChain,
-  collectsGarbage,
-  type End,
-  gcChain,
-  missingPlugins,
-  startChain,
-} from "./chain.ts";
+import { addChain, type ChainTarget, collectsGarbage, type End, gcChain, missingPlugins, startChain } from "./chain.ts";
 import { isIdentifier, type LoadedConfig, type NetworkConfig } from "./config.ts";
 import { cniErrors } from "./errors.ts";
 import { type Lease, type LeaseStore, openLeaseStore } from "./lease.ts";
@@ -27,7 +18,7 @@ import type { Attachment, Network, NetworkReadiness, PodNetwork } from "./types.
 
 /** All in milliseconds. */
 export interface NetworkLimits {
-  /** For one plugin in ADD and CHECK. */
+  /** For one plugin in ADD. */
   readonly pluginMs: number;
   /** For one plugin in GC, during which no pod is attached or detached. */
   readonly gcMs: number;
@@ -221,16 +212,6 @@ class CniNetwork implements Network {
     if (this.#end.begun.aborted && leases.get(sandboxId) !== undefined) await new Promise<never>(() => undefined);
   }
 
-  check(pod: PodNetwork): Promise<void> {
-    const { leases, binDirs, limits, turns } = this.#parts;
-    return turns.take(pod.sandboxId, async () => {
-      const lease = leases.get(pod.sandboxId);
-      if (lease?.state !== "attached") throw cniErrors.notAttached({ sandboxId: pod.sandboxId });
-      const chain = { network: lease.network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
-      await checkChain(chain, lease.target, lease.result);
-    });
-  }
-
   async inspect(sandboxId: string): Promise<string | undefined> {
     const { leases, host } = this.#parts;
     const lease = leases.get(sandboxId);
@@ -296,7 +277,7 @@ class CniNetwork implements Network {
     throw cniErrors.earlierNotDetached({ namespace, name, count: left.length, reason });
   }
 
-  /** The network as configured now, and where its plugins are: all are there. */
+  /** The network as configured now, whose plugins are all there. */
   async #usableNetwork(pod: PodNetwork) {
     const { readiness, binDirs } = this.#parts;
     // A file may have been put there this very moment: only what a fresh look does not find is missing.

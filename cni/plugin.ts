@@ -24,7 +24,8 @@ import {
 } from "../native/index.ts";
 import { cniErrors } from "./errors.ts";
 
-export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
+/** Those in use. What of a pod's network is gone `Network.inspect` tells, without CHECK. */
+export type CniCommand = "ADD" | "DEL" | "STATUS" | "GC";
 
 /** What its process is told at its start. */
 export interface PluginStart {
@@ -40,11 +41,11 @@ export interface PluginStart {
 export interface PluginCall extends PluginStart {
   readonly config: JsonObject;
   /** Its process, where `startPlugin` has started it already. */
-  readonly program?: Program | undefined;
+  readonly program: Program | undefined;
   /** Milliseconds after which the plugin is killed. */
   readonly timeoutMs: number;
   /** Kills the plugin; the reason of the signal is what the call rejects with. */
-  readonly signal?: AbortSignal;
+  readonly signal: AbortSignal;
 }
 
 /** What a plugin said of its own failure (spec section 5, "Error"); the cause of `pluginFailed`. */

@@ -1,7 +1,7 @@
 // Keeps the network configuration of the directory in memory, and whether pods can be made with it.
 
 import { isDoneWithin, type Log, messageOf } from "../native/index.ts";
-import { type Chain, type End, missingPlugins, statusOfChain } from "./chain.ts";
+import { type Chain, type End, hasStatus, missingPlugins, statusOfChain } from "./chain.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
 import type { NetworkReadiness } from "./types.ts";
 import { watchDirectories } from "./watch.ts";
@@ -80,8 +80,8 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
   return {
     config: () => config,
     verdict: () => {
-      const hasStatus = config.kind === "found" && config.network.cniVersion >= "1.1.0";
-      if (hasStatus && running === undefined && performance.now() - judgedAt > options.statusAgeMs) void refresh();
+      const isAsked = config.kind === "found" && hasStatus(config.network);
+      if (isAsked && running === undefined && performance.now() - judgedAt > options.statusAgeMs) void refresh();
       return verdict;
     },
     refresh: async () => {

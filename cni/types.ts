@@ -52,8 +52,6 @@ export interface Network {
    * and is retried until done or given up.
    */
   detach(sandboxId: string): Promise<void>;
-  /** CHECK against the cached result. */
-  check(pod: PodNetwork): Promise<void>;
   /**
    * What of a finished attachment is not on the host any more (its lease, the namespace, the interface), in words;
    * undefined when all is there. Addresses are the pod's own business: gVisor takes them off the interface for its stack.

@@ -7,26 +7,18 @@
 import { type FSWatcher, statSync, watch } from "node:fs";
 import { dirname } from "node:path";
 
-export interface WatchTiming {
-  /** Milliseconds of quiet to wait for after an event: files are written in steps. */
-  readonly quietMs: number;
-  /** Milliseconds after the first event at which quiet is waited for no longer. */
-  readonly latestMs: number;
-  /** Milliseconds until another try where the kernel refuses a watch (fs.inotify.max_user_watches). */
-  readonly retryMs: number;
-}
-
-const timing: WatchTiming = { quietMs: 50, latestMs: 1000, retryMs: 5000 };
+/** Milliseconds of quiet to wait for after an event: files are written in steps. */
+const quietMs = 50;
+/** Milliseconds after the first event at which quiet is waited for no longer. */
+const latestMs = 1000;
+/** Milliseconds until another try where the kernel refuses a watch (fs.inotify.max_user_watches). */
+const retryMs = 5000;
 
 /**
  * Calls `changed` after changes in the directories, or their coming and going, until the returned
  * function is called. A call may come without a difference; none is missed.
  */
-export function watchDirectories(
-  directories: readonly string[],
-  changed: () => void,
-  { quietMs, latestMs, retryMs }: WatchTiming = timing,
-): () => void {
+export function watchDirectories(directories: readonly string[], changed: () => void): () => void {
   let quiet: NodeJS.Timeout | undefined;
   let firstEventAt: number | undefined;
 
@@ -40,14 +32,14 @@ export function watchDirectories(
     clearTimeout(quiet);
     quiet = setTimeout(fire, Math.max(0, Math.min(quietMs, firstEventAt + latestMs - now)));
   };
-  const watches = directories.map((directory) => watchOne(directory, noticed, retryMs));
+  const watches = directories.map((directory) => watchOne(directory, noticed));
   return () => {
     clearTimeout(quiet);
     for (const stop of watches) stop();
   };
 }
 
-function watchOne(directory: string, noticed: () => void, retryMs: number): () => void {
+function watchOne(directory: string, noticed: () => void): () => void {
   let watcher: FSWatcher | undefined;
   let watched: Place | undefined;
   let retry: NodeJS.Timeout | undefined;

@@ -87,8 +87,6 @@ export class ScriptedNetwork implements Network {
     });
   }
 
-  async check(): Promise<void> {}
-
   async inspect(sandboxId: string): Promise<string | undefined> {
     return await this.#script.call("network inspect", sandboxId, () =>
       this.#addresses.has(sandboxId) ? undefined : "its interface eth0 is gone",
