@@ -2,11 +2,10 @@
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import Long from "long";
 import type { Host } from "../../native/index.ts";
 import { runtime } from "../api/generated/messages.js";
 import { BackOff } from "./back-off.ts";
-import { type Cri, isNotFound, isUnreachable, sentenceOf } from "./cri-client.ts";
+import { type Cri, isUnreachable, sentenceOf, stopContainer } from "./cri-client.ts";
 import type { Images, ReadyImage } from "./images.ts";
 import { rotateLog } from "./log-rotation.ts";
 import { logDirectory, logPath, type PodIdentity } from "./pod-config.ts";
@@ -113,16 +112,12 @@ export class ContainerWorker {
     }
   }
 
-  /** Ends it if it runs. A container that is gone has ended. */
+  /** Ends it if it runs. */
   async stop(graceSeconds: number): Promise<void> {
     await this.#starting;
     const id = this.#runningId;
     if (id === undefined) return;
-    await this.#context.cri
-      .stopContainer({ containerId: id, timeout: Long.fromNumber(graceSeconds) }, { ms: graceSeconds * 1000 + 120_000 })
-      .catch((error: unknown) => {
-        if (!isNotFound(error)) throw error;
-      });
+    await stopContainer(this.#context.cri, id, graceSeconds);
   }
 
   async #beginAgain({ finishedAt }: ContainerExit, ending: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 // The calls of CRI that play makes, each with a deadline. Any CRI server will do; an error is the server's own sentence.
 
 import { status } from "@grpc/grpc-js";
+import Long from "long";
 import { runtime } from "../api/generated/messages.js";
 import { type Codec, connectCalls, isServiceError } from "../grpc-calls.ts";
 
@@ -77,7 +78,19 @@ export function connectCri(socket: string) {
   };
 }
 
-/** The server's sentence; "" when it was none of the server's. */
+/** Resolves when it has ended; one that is gone has. */
+export async function stopContainer(
+  cri: Pick<Cri, "stopContainer">,
+  containerId: string,
+  graceSeconds: number,
+): Promise<void> {
+  const limits = { ms: graceSeconds * 1000 + callMs };
+  await cri.stopContainer({ containerId, timeout: Long.fromNumber(graceSeconds) }, limits).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
+}
+
+/** The server's sentence; of an error that is no answer of a server's, its own. */
 export function sentenceOf(error: unknown): string {
   return isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error);
 }

@@ -5,12 +5,12 @@ import { connectCri, sentenceOf } from "./cri-client.ts";
 import { playErrors } from "./errors.ts";
 import { loadManifests, titleOf, type Workload } from "./manifest.ts";
 import { answers, type PlayOptions } from "./play.ts";
+import { graceSecondsOf } from "./pod-config.ts";
 import { removeSandboxes } from "./take-down.ts";
 import { sleep } from "./wait.ts";
 import { askToEnd, heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-directory.ts";
 
 const lookMs = 100;
-const defaultGraceSeconds = 30;
 /** Beyond a pod's grace period: for its player to take it down. */
 const playerMs = 60_000;
 
@@ -24,9 +24,8 @@ export async function down({ files, socket, root, host, report, stop }: DownOpti
     const all = await Promise.allSettled(
       workloads.map(async (workload) => {
         const directory = await takeOver(host, root, workload, stop);
-        const grace = workload.template.spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
         try {
-          await removeSandboxes(cri, titleOf(workload), grace);
+          await removeSandboxes(cri, titleOf(workload), graceSecondsOf(workload.template.spec));
         } catch (error) {
           directory.release();
           throw playErrors.notTakenDown({ workloads: titleOf(workload), reason: sentenceOf(error) }, error);
@@ -44,8 +43,7 @@ export async function down({ files, socket, root, host, report, stop }: DownOpti
 
 /** A player that lives is asked to end, and takes its pods down itself. */
 async function takeOver(host: Host, root: string, workload: Workload, stop: AbortSignal): Promise<WorkloadDirectory> {
-  const grace = workload.template.spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
-  const until = performance.now() + grace * 1000 + playerMs;
+  const until = performance.now() + graceSecondsOf(workload.template.spec) * 1000 + playerMs;
   for (;;) {
     const directory = await lockWorkload(host, root, workload);
     if (directory !== undefined) return directory;

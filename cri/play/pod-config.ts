@@ -28,6 +28,11 @@ export interface PodIdentity {
 export const workloadLabel = "io.keelson.play.workload";
 export const runLabel = "io.keelson.play.run";
 
+/** Seconds between the signal to end and SIGKILL. */
+export function graceSecondsOf({ terminationGracePeriodSeconds = 30 }: PodSpec): number {
+  return terminationGracePeriodSeconds;
+}
+
 export function hostnameOf(pod: PodIdentity, spec: PodSpec): string {
   return spec.hostname ?? pod.name.slice(0, 63).replace(/[-.]+$/, "");
 }

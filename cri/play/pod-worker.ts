@@ -20,14 +20,20 @@ import { environmentOf } from "./environment.ts";
 import type { PodFacts } from "./field-path.ts";
 import type { Manifest, PodTemplate } from "./manifest.ts";
 import { hostsFile } from "./name-files.ts";
-import { containerConfig, hostnameOf, logDirectory, type PodIdentity, sandboxConfig } from "./pod-config.ts";
+import {
+  containerConfig,
+  graceSecondsOf,
+  hostnameOf,
+  logDirectory,
+  type PodIdentity,
+  sandboxConfig,
+} from "./pod-config.ts";
 import type { Container, PodSpec } from "./supported.ts";
 import { removeFiles } from "./take-down.ts";
 import { type PreparedVolume, prepareVolumes } from "./volumes.ts";
 import { sleep, timerMs } from "./wait.ts";
 
 const retryMs = 10_000;
-const defaultGraceSeconds = 30;
 /** A kubelet never gives less. */
 const leastGraceSeconds = 2;
 /** How long a runtime that does not answer is waited for when the pod is to end. */
@@ -56,7 +62,7 @@ export interface PodOptions {
   readonly restartPolicy: RestartPolicy;
   readonly manifest: Pick<Manifest, "configMaps" | "secrets">;
   /** Called at each restart of a container. */
-  readonly onRestart?: (pod: PodWorker) => void;
+  readonly onRestart: () => void;
 }
 
 export class PodWorker {
@@ -81,8 +87,7 @@ export class PodWorker {
     this.#spec = options.template.spec;
     this.#context = context;
     this.identity = { ...options.identity, uid: randomUUID() };
-    const worker = (container: Container) =>
-      new ContainerWorker(container, this.identity, context, () => options.onRestart?.(this));
+    const worker = (container: Container) => new ContainerWorker(container, this.identity, context, options.onRestart);
     this.#init = (this.#spec.initContainers ?? []).map(worker);
     this.#main = this.#spec.containers.map(worker);
   }
@@ -253,7 +258,7 @@ export class PodWorker {
       sandboxId,
       sandboxConfig: config,
       podIp: facts.podIps[0] ?? "",
-      graceSeconds: this.#spec.terminationGracePeriodSeconds ?? defaultGraceSeconds,
+      graceSeconds: graceSecondsOf(this.#spec),
       imagesOf: (container) => imagesOf(container, volumes),
       literalsOf: (container) =>
         environmentOf(
@@ -290,7 +295,7 @@ export class PodWorker {
   async #stop(): Promise<void> {
     const podSandboxId = this.#sandboxId;
     if (podSandboxId === undefined) return;
-    const grace = this.#spec.terminationGracePeriodSeconds ?? defaultGraceSeconds;
+    const grace = graceSecondsOf(this.#spec);
     const began = performance.now();
     const stop = async (worker: ContainerWorker) => {
       const left = Math.max(grace - Math.floor((performance.now() - began) / 1000), leastGraceSeconds);

@@ -3,7 +3,6 @@
 import type { Ora } from "ora";
 
 export interface ReportStream {
-  readonly isTTY?: boolean;
   write(text: string): unknown;
 }
 

@@ -1,8 +1,7 @@
 // Taking down what a play left: sandboxes by their label, and files.
 
-import Long from "long";
 import { type Host, mountsBelow } from "../../native/index.ts";
-import { type Cri, isNotFound } from "./cri-client.ts";
+import { type Cri, stopContainer } from "./cri-client.ts";
 import { workloadLabel } from "./pod-config.ts";
 
 /** Removes a directory with the volumes in it that are mounts. Missing is fine. */
@@ -11,8 +10,8 @@ export async function removeFiles(host: Pick<Host, "unmount" | "removeTree">, di
   await host.removeTree(directory);
 }
 
-/** Ends and removes every sandbox of a workload; how many there were. */
-export async function removeSandboxes(cri: Cri, workload: string, graceSeconds: number): Promise<number> {
+/** Ends and removes every sandbox of a workload. */
+export async function removeSandboxes(cri: Cri, workload: string, graceSeconds: number): Promise<void> {
   const labelSelector = { [workloadLabel]: workload };
   const [{ items }, { containers }] = await Promise.all([
     cri.listPodSandbox({ filter: { labelSelector } }),
@@ -27,12 +26,4 @@ export async function removeSandboxes(cri: Cri, workload: string, graceSeconds: 
       await cri.removePodSandbox({ podSandboxId });
     }),
   );
-  return items.length;
-}
-
-async function stopContainer(cri: Cri, containerId: string, graceSeconds: number): Promise<void> {
-  const limits = { ms: graceSeconds * 1000 + 120_000 };
-  await cri.stopContainer({ containerId, timeout: Long.fromNumber(graceSeconds) }, limits).catch((error: unknown) => {
-    if (!isNotFound(error)) throw error;
-  });
 }
