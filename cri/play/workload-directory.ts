@@ -4,11 +4,12 @@
 // Directories come and go under the gate, a lock on <root>/play.lock that nobody holds for long: what one process has
 // made, another is not removing.
 
-import { closeSync, readFileSync, writeSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { access, mkdir, readdir, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Host, writeFile } from "../../native/index.ts";
+import { holderOf, nameHolder } from "../lock-holder.ts";
 import { playErrors } from "./errors.ts";
 import { titleOf, type Workload } from "./manifest.ts";
 import { removeFiles } from "./take-down.ts";
@@ -45,7 +46,7 @@ export async function lockWorkload(host: Files, root: string, name: Name): Promi
     return await host.tryLock(join(path, lockName));
   });
   if (descriptor === null) return undefined;
-  writeSync(descriptor, `${process.pid}\n`.padEnd(16), 0);
+  nameHolder(descriptor);
   return {
     path,
     isEmpty: async () => (await readdir(path)).every((entry) => entry === lockName || entry === downName),
@@ -79,13 +80,7 @@ async function throughGate<Result>(host: Files, root: string, work: () => Promis
 }
 
 export function heldElsewhere(root: string, workload: Name): Error {
-  const path = join(workloadDirectory(root, workload), lockName);
-  let pid = "unknown";
-  try {
-    pid = readFileSync(path, "utf8").trim();
-  } catch {
-    // It has just ended.
-  }
+  const pid = holderOf(join(workloadDirectory(root, workload), lockName)) ?? "unknown";
   return playErrors.playedAlready({ workload: titleOf(workload), pid });
 }
 
