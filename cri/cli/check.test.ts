@@ -1,0 +1,112 @@
+// `keelson check`: of this machine, and of what hosts tell that cannot run pods.
+
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { nativePaths } from "../../native/index.ts";
+import {
+  checkKernel,
+  checkLeftovers,
+  checkNamespaces,
+  checkOverlay,
+  checkPrograms,
+  checkRoot,
+  checkSelinux,
+  checkSystemCalls,
+} from "./check.ts";
+
+const program = join(import.meta.dirname, "../keelson");
+const execute = promisify(execFile);
+let directory: string;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-check-"));
+});
+afterAll(() => rm(directory, { recursive: true }));
+
+test("finds this machine able, and a missing network worth a word", async () => {
+  const { stdout } = await execute(program, ["check", "--cni-conf-dir", join(directory, "cni")]);
+  expect(stdout).toMatch(/^ok +root +uid 0$/m);
+  expect(stdout).toMatch(/^ok +system calls +openat2/m);
+  expect(stdout).toMatch(/^warn +network .*\n +→ Install a network/m);
+  expect(stdout).not.toMatch(/^fail/m);
+});
+
+test("names the plugins, the pod and what may be left of a teardown that was given up", () => {
+  const leftover = {
+    pod: "default/web-0",
+    sandboxId: "f00d",
+    network: "lab",
+    plugins: ["portmap"],
+    interfaceName: "eth0",
+    addresses: ["10.9.9.9"],
+    reason: "It said no.",
+    givenUp: true,
+    file: "/var/lib/keelson/cni/f00d.json",
+  };
+  expect(checkLeftovers([])).toMatchObject({ verdict: "ok" });
+  const finding = checkLeftovers([leftover]);
+  expect(finding.verdict).toBe("warn");
+  for (const named of ["default/web-0", "f00d", "portmap", "given up", "It said no.", "eth0", "10.9.9.9", "rules"])
+    expect(finding.detail).toContain(named);
+  expect(finding.remedy).toContain("/var/lib/keelson/cni/f00d.json");
+  expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
+});
+
+test.each(["fowner", "setfcap"])("names the capability %s where root does not have it", async (name) => {
+  const words = ["--bounding-set", `-${name}`, "--inh-caps", `-${name}`, program, "check"];
+  const { code, stdout } = await execute("setpriv", words).catch((error) => error);
+  expect(stdout).toMatch(new RegExp(`^fail +capabilities +missing CAP_${name.toUpperCase()}$`, "m"));
+  expect(code).toBe(1);
+});
+
+test("names a file system on which no container can have its layer", async () => {
+  // As where Keelson runs in a container, or on a live system.
+  const parts = ["lower", "upper", "work", "merged"].map((name) => join(directory, name));
+  const [lower, upper, work, merged] = parts;
+  const mount = `mount -t overlay -o lowerdir=${lower},upperdir=${upper},workdir=${work} overlay ${merged}`;
+  const lines = `mkdir ${parts.join(" ")} && ${mount} && exec ${program} check --root ${merged}/not/there/yet`;
+  const { code, stdout } = await execute("unshare", ["-m", "sh", "-c", lines]).catch((error) => error);
+  expect(stdout).toMatch(/^fail +overlayfs +.*\/merged\/not\/there\/yet on overlayfs\n +→ Set root to /m);
+  expect(code).toBe(1);
+});
+
+test("says what fails on a host that is not", () => {
+  expect(checkRoot(1000)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("as root") });
+  expect(checkKernel("5.4.0-200-generic")).toMatchObject({ verdict: "fail" });
+  expect(checkKernel("5.11.1")).toMatchObject({ verdict: "fail" });
+  expect(checkKernel("5.12.0")).toMatchObject({ verdict: "warn", remedy: expect.stringContaining("6.7") });
+  expect(checkKernel("6.1.0-9-amd64")).toMatchObject({ verdict: "warn" });
+  expect(checkKernel("6.6.60")).toMatchObject({ verdict: "warn" });
+  expect(checkKernel("6.7.0")).toMatchObject({ verdict: "ok" });
+  expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
+  expect(checkSelinux({ kind: "off" })).toMatchObject({ verdict: "ok", detail: "not active" });
+  expect(checkSelinux({ kind: "unlabelled", reason: "there is no file" })).toMatchObject({ verdict: "warn" });
+  expect(checkOverlay("nodev\ttmpfs\n", "/root", undefined)).toMatchObject({ verdict: "fail" });
+  expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });
+});
+
+test("names the shared library that a native program needs and that is not installed", async () => {
+  const built = nativePaths();
+  // The loader is asked for a library that no host has, by the program's own list of those it needs.
+  const bytes = await readFile(built.unpacker);
+  const at = bytes.indexOf("libisal.so.2\0");
+  expect(at).toBeGreaterThan(0);
+  bytes.write("libisal.so.0", at);
+  const unpacker = join(directory, "keelson-unpack");
+  await writeFile(unpacker, bytes, { mode: 0o700 });
+  const finding = await checkPrograms({ ...built, unpacker });
+  expect(finding).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("libisal2") });
+  expect(finding.detail).toMatch(/keelson-unpack does not run: .*libisal\.so\.0/);
+  expect(await checkPrograms(built)).toMatchObject({ verdict: "ok" });
+});
+
+test("names the native program that is missing", async () => {
+  const monitor = join(directory, "keelson-monitor");
+  const finding = await checkPrograms({ ...nativePaths(), monitor });
+  expect(finding).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("build:native") });
+  expect(finding.detail).toContain(`${monitor} does not run`);
+});
