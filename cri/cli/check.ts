@@ -20,6 +20,7 @@ import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
 import { isKernelAtLeast } from "../../pod/kernel-release.ts";
 import { apparmorIsOn } from "../../pod/spec/apparmor-default.ts";
+import { capabilitiesIn } from "../../pod/spec/capabilities.ts";
 import { labelText } from "../../pod/spec/selinux-label.ts";
 import { readSelinux, type Selinux } from "../../pod/spec/selinux-policy.ts";
 import type { Config } from "./config.ts";
@@ -80,28 +81,26 @@ export function checkRoot(uid: number): Finding {
   return fail("root", `uid ${uid}`, "Run Keelson as root: it makes namespaces, mounts and cgroups.");
 }
 
-/** Those that unpacking images and setting up containers need, by number (capabilities(7)). */
-const neededCapabilities: ReadonlyMap<number, string> = new Map([
-  [0, "CAP_CHOWN"],
-  [1, "CAP_DAC_OVERRIDE"],
-  [3, "CAP_FOWNER"],
-  [5, "CAP_KILL"],
-  [6, "CAP_SETGID"],
-  [7, "CAP_SETUID"],
-  [8, "CAP_SETPCAP"],
-  [12, "CAP_NET_ADMIN"],
-  [18, "CAP_SYS_CHROOT"],
-  [19, "CAP_SYS_PTRACE"],
-  [21, "CAP_SYS_ADMIN"],
-  [27, "CAP_MKNOD"],
-  [31, "CAP_SETFCAP"],
-]);
-const resourceCapability = 24;
+/** Those that unpacking images and setting up containers need. */
+const neededCapabilities = [
+  "CAP_CHOWN",
+  "CAP_DAC_OVERRIDE",
+  "CAP_FOWNER",
+  "CAP_KILL",
+  "CAP_SETGID",
+  "CAP_SETUID",
+  "CAP_SETPCAP",
+  "CAP_NET_ADMIN",
+  "CAP_SYS_CHROOT",
+  "CAP_SYS_PTRACE",
+  "CAP_SYS_ADMIN",
+  "CAP_MKNOD",
+  "CAP_SETFCAP",
+] as const;
 
 async function checkCapabilities(): Promise<Finding> {
-  const bounding = loadHost().hostCapabilities();
-  const has = (number: number) => (bounding & (1n << BigInt(number))) !== 0n;
-  const missing = [...neededCapabilities].filter(([number]) => !has(number)).map(([, name]) => name);
+  const present = capabilitiesIn(loadHost().hostCapabilities());
+  const missing = neededCapabilities.filter((name) => !present.has(name));
   if (missing.length > 0) {
     return fail(
       "capabilities",
@@ -109,7 +108,7 @@ async function checkCapabilities(): Promise<Finding> {
       "Start Keelson where root has them; not in a container.",
     );
   }
-  if (has(resourceCapability)) return ok("capabilities", "all that are needed");
+  if (present.has("CAP_SYS_RESOURCE")) return ok("capabilities", "all that are needed");
   return warn(
     "capabilities",
     "no CAP_SYS_RESOURCE",

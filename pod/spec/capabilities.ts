@@ -49,6 +49,8 @@ export const capabilityNames = [
   "CAP_CHECKPOINT_RESTORE",
 ] as const;
 
+type CapabilityName = (typeof capabilityNames)[number];
+
 /** What a container has when it asks for nothing: the field's usual fourteen. */
 const defaultCapabilities = [
   "CAP_CHOWN",
@@ -67,12 +69,17 @@ const defaultCapabilities = [
   "CAP_AUDIT_WRITE",
 ];
 
+/** Of a set as the kernel has it: bit n for capability n. */
+export function capabilitiesIn(set: bigint): ReadonlySet<CapabilityName> {
+  return new Set(capabilityNames.filter((_, number) => (set & (1n << BigInt(number))) !== 0n));
+}
+
 /**
  * `hostSet` has bit n for capability n: what this process may pass on. A set is clamped to it, so that
  * "ALL" means all that this host can give. Inheritable stays empty (CVE-2022-24769) but for ambient ones.
  */
 export function capabilitiesFor(security: ContainerSecurity, hostSet: bigint): OciCapabilities {
-  const host = capabilityNames.filter((_, number) => (hostSet & (1n << BigInt(number))) !== 0n);
+  const host = [...capabilitiesIn(hostSet)];
   const set = security.privileged ? new Set<string>(host) : chosen(security, host);
   const ambient = names(security.addAmbientCapabilities, host);
   for (const name of ambient) set.add(name);

@@ -1,8 +1,8 @@
-// How low a container's OOM score may be. Sources: proc_pid_oom_score_adj(5), capabilities(7).
+// How low a container's OOM score may be. Source: proc_pid_oom_score_adj(5).
 
 import { readFile } from "node:fs/promises";
+import { capabilitiesIn } from "./capabilities.ts";
 
-const capSysResource = 24n;
 const lowest = -1000;
 
 /**
@@ -10,6 +10,6 @@ const lowest = -1000;
  * Guaranteed pods do: it gets this process's own instead.
  */
 export async function lowestOomScore(hostCapabilities: bigint): Promise<number> {
-  if (((hostCapabilities >> capSysResource) & 1n) === 1n) return lowest;
+  if (capabilitiesIn(hostCapabilities).has("CAP_SYS_RESOURCE")) return lowest;
   return Number(await readFile("/proc/self/oom_score_adj", "utf8"));
 }
