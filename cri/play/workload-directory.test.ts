@@ -1,5 +1,6 @@
 // Who plays a workload: one process at a time, found out also when it has died.
 
+import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,6 +40,18 @@ test("has one player, who is named to others, and takes its directory along", as
   await other.remove();
   expect(await readdir(root)).toEqual(["play.lock"]);
   await (await take("web")).remove();
+});
+
+test("is played on a full disk too, where its lock can name nobody", async () => {
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=4k", "keelson-test", root]);
+  try {
+    await writeFile(join(root, "filler"), Buffer.alloc(4096));
+    const directory = await take("web");
+    expect(heldElsewhere(root, workload("web")).message).toContain("by the process unknown");
+    await directory.remove();
+  } finally {
+    execFileSync("umount", ["--lazy", root]);
+  }
 });
 
 test("tells what an earlier player left", async () => {
