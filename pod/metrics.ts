@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { OpenDescriptors } from "../native/index.ts";
 import { type Figures, type FiguresByController, hierarchy, noLimit, readFigures } from "./cgroup-figures.ts";
 import type { Container } from "./container.ts";
+import { deviceNumbers } from "./device-numbers.ts";
 import type { Environment } from "./environment.ts";
 import type { BlockDeviceUse, ContainerMetrics, FileSystemSize, HugepageUse } from "./stats-types.ts";
 
@@ -64,9 +65,7 @@ export async function fileSystemSize(env: Environment): Promise<FileSystemSize> 
     stat(mountpoint, { bigint: true }),
     statfs(mountpoint, { bigint: true }),
   ]);
-  // makedev(3), as glibc spreads the two numbers.
-  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn);
-  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xffff_ff00n);
+  const { major, minor } = deviceNumbers(dev);
   const numbers = `${major}:${minor}`;
   const device = (await namesOfDevices(env, [numbers])).get(numbers) ?? mountpoint;
   return { device, limitBytes: bsize * blocks, inodes: files, inodesFree: ffree };

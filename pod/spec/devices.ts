@@ -4,6 +4,7 @@
 import { lstat, readdir, realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { messageOf } from "../../native/index.ts";
+import { deviceNumbers } from "../device-numbers.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Device } from "../types.ts";
 import type { OciDevice, OciDeviceRule } from "./oci.ts";
@@ -90,23 +91,15 @@ async function nodeAt(hostPath: string, target: string): Promise<OciDevice | und
   return {
     path: target,
     type,
-    ...deviceNumber(stat.rdev),
+    ...deviceNumbers(BigInt(stat.rdev)),
     fileMode: stat.mode & 0o7777,
     uid: stat.uid,
     gid: stat.gid,
   };
 }
 
-/** makedev(3) taken apart, for the numbers Node gives (below 2^53). */
-function deviceNumber(rdev: number): { major: number; minor: number } {
-  const device = BigInt(rdev);
-  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
-  const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
-  return { major: Number(major), minor: Number(minor) };
-}
-
 function ruleOf({ device, access }: AskedDevice): OciDeviceRule {
-  return { allow: true, type: device.type === "b" ? "b" : "c", major: device.major, minor: device.minor, access };
+  return { allow: true, type: device.type, major: device.major, minor: device.minor, access };
 }
 
 /**

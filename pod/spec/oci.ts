@@ -25,7 +25,7 @@ export interface OciProcess {
   readonly capabilities: OciCapabilities;
   readonly noNewPrivileges: boolean;
   readonly rlimits?: readonly { readonly type: "RLIMIT_NOFILE"; readonly soft: number; readonly hard: number }[];
-  readonly oomScoreAdj?: number;
+  readonly oomScoreAdj: number;
   readonly apparmorProfile?: string;
   readonly selinuxLabel?: string;
 }
@@ -73,7 +73,7 @@ export interface OciDevice {
 
 export interface OciDeviceRule {
   readonly allow: boolean;
-  readonly type?: "a" | "c" | "b";
+  readonly type?: "c" | "b";
   readonly major?: number;
   readonly minor?: number;
   readonly access: string;

@@ -1,0 +1,7 @@
+// A device's two numbers out of the one that stat(2) gives, as glibc puts them together. Source: makedev(3).
+
+export function deviceNumbers(device: bigint): { readonly major: number; readonly minor: number } {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xffff_f000n);
+  const minor = (device & 0xffn) | ((device >> 12n) & 0xffff_ff00n);
+  return { major: Number(major), minor: Number(minor) };
+}
