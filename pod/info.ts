@@ -21,8 +21,8 @@ export async function sandboxInfo(env: Environment, sandbox: Sandbox): Promise<o
     selinux: sandbox.labels ?? null,
     timeline,
     leftovers,
-    resources: jsonable(sandbox.resources.resources ?? sandbox.config.resources ?? null),
-    overhead: jsonable(sandbox.resources.overhead ?? sandbox.config.overhead ?? null),
+    resources: sandbox.resources.resources ?? sandbox.config.resources ?? null,
+    overhead: sandbox.resources.overhead ?? sandbox.config.overhead ?? null,
     leases: env.network.leases().filter((lease) => lease.sandboxId === sandbox.id),
   };
 }
@@ -52,14 +52,4 @@ async function runtimeSpec(bundle: string): Promise<unknown> {
   } catch {
     return null;
   }
-}
-
-/** 64-bit numbers as text, maps as objects. */
-function jsonable(value: object | null): unknown {
-  return JSON.parse(
-    JSON.stringify(value, (_, member: unknown) => {
-      if (typeof member === "bigint") return member.toString();
-      return member instanceof Map ? Object.fromEntries(member) : member;
-    }),
-  );
 }

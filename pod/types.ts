@@ -388,7 +388,7 @@ export interface Pods {
   events(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent>;
 
   runtimeHandlers(): readonly RuntimeHandlerInfo[];
-  /** What `verbose` of the status calls adds: a picture of the inside that JSON can hold. */
+  /** What `verbose` of the status calls adds: a picture of the inside; bigints and Maps are the caller's to spell. */
   sandboxInfo(id: string): Promise<object>;
   containerInfo(id: string): Promise<object>;
   /** Ends watches and timers; pods run on. */

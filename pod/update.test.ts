@@ -122,7 +122,7 @@ test("swap below memory, and a container that has ended, are refused", async () 
 test("of a pod is noted, shown and on record", async () => {
   await pods.updateSandboxResources(sandbox, { resources: { ...noResources, cpuShares: 512n } }, never);
   expect(await node().record(sandbox)).toMatchObject({ resources: { resources: { cpuShares: 512n } } });
-  expect(await pods.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: "512" } });
+  expect(await pods.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: 512n } });
   const again = await node().restart();
-  expect(await again.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: "512" } });
+  expect(await again.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: 512n } });
 });

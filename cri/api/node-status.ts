@@ -55,5 +55,5 @@ export function nodeStatus(parts: NodeParts): Required<Pick<Handlers<typeof runt
 function networkCondition(network: Pick<Network, "readiness">): runtime.v1.RuntimeCondition.$Properties {
   const readiness = network.readiness();
   if (readiness.ready) return { type: "NetworkReady", status: true };
-  return { type: "NetworkReady", status: false, reason: "NetworkPluginNotReady", message: readiness.message };
+  return { type: "NetworkReady", status: false, reason: readiness.reason, message: readiness.message };
 }
