@@ -4,6 +4,7 @@
 // (CNI spec 1.1.0, section 2: no parallel operations on one container).
 
 import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Log, processIds, readStart } from "../native/index.ts";
 
 /** How long a DEL may take to finish, and a killed plugin to go. */
@@ -77,7 +78,7 @@ async function endOrphans(sandboxId: string) {
       kill(pid);
       killed.add(pid);
     }
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await delay(10);
     left = await findOrphans(only, await processIds());
   }
   return { killed: [...killed], alive: [...left.keys()] };
@@ -94,8 +95,7 @@ function kill(pid: number): void {
 /** Waits until none of the processes is left, or the time is over. */
 async function gone(sandboxIds: ReadonlySet<string>, pids: readonly number[], limitMs: number): Promise<void> {
   const until = performance.now() + limitMs;
-  while (performance.now() < until && (await findOrphans(sandboxIds, pids)).size > 0)
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  while (performance.now() < until && (await findOrphans(sandboxIds, pids)).size > 0) await delay(10);
 }
 
 async function findOrphans(sandboxIds: ReadonlySet<string>, pids: readonly number[]): Promise<Map<number, Orphan>> {
@@ -128,7 +128,7 @@ async function environmentOf(pid: number): Promise<string> {
     if (start === undefined) return "";
     const environment = start.toString("latin1");
     if (environment !== "" || tries === execTries || !(await mayHaveEnvironment(pid))) return environment;
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await delay(1);
   }
 }
 

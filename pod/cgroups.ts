@@ -5,6 +5,7 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { CgroupTree } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
@@ -34,7 +35,7 @@ export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise
  * Of a scope of systemd's it leaves the directory by which systemd watches it: that tells systemd of the scope's end, unless
  * it goes at the same moment, and systemd then removes it.
  */
-export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number, isScope = false): Promise<void> {
+export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number, isScope: boolean): Promise<void> {
   // Mostly it is gone from all hierarchies. To look there waits for nothing, and costs less than to have a thread do it.
   const directories = cgroupDirectories(tree, cgroup).filter((directory) => existsSync(directory));
   if (directories.length === 0) return;
@@ -46,7 +47,7 @@ export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: num
     ).includes(true);
     if (!busy) return;
     if (performance.now() > deadline) throw podErrors.processesAlive({ cgroup, seconds: limitMs / 1000 });
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await delay(10);
   }
 }
 

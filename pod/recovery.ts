@@ -89,13 +89,10 @@ async function reattach(
       sandbox.setTimeline(record.timeline);
       await provideFiles(env, sandbox);
       if (await isDoneWithin(inspection, answerMs)) {
-        const found = await inspection;
-        if (found !== undefined) await loseNetwork(env, sandbox, found.missing);
+        const missing = await inspection;
+        if (missing !== undefined) await loseNetwork(env, sandbox, missing);
       } else {
-        inspections.set(
-          sandbox,
-          inspection.then((found) => found?.missing),
-        );
+        inspections.set(sandbox, inspection);
       }
     }
   }
@@ -151,12 +148,11 @@ async function adopt(env: Environment, sandbox: Sandbox, runs: readonly Containe
   }
 }
 
-/** What of the pod's network is not on the host any more. */
-async function inspect(env: Environment, sandbox: Sandbox): Promise<{ readonly missing: string } | undefined> {
+/** What of the pod's network is not on the host any more; undefined when nothing is missing, or nobody can tell. */
+async function inspect(env: Environment, sandbox: Sandbox): Promise<string | undefined> {
   if (!sandbox.ownNetwork) return undefined;
   try {
-    const missing = await env.network.inspect(sandbox.id);
-    return missing === undefined ? undefined : { missing };
+    return await env.network.inspect(sandbox.id);
   } catch (error) {
     env.log("warn", `pod sandbox ${sandbox.id}: its network could not be looked at: ${String(error)}`);
     return undefined;

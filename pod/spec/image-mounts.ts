@@ -10,6 +10,8 @@ import type { OciMount } from "./oci.ts";
 
 export interface ImageVolume {
   readonly mount: Mount;
+  /** The mount's own. */
+  readonly spec: ImageSpec;
   readonly image: Image;
   /** In the bundle; nothing is mounted there but by the monitor. */
   readonly mountpoint: string;
@@ -25,7 +27,7 @@ export function imageVolumes(
   return wanted.map(({ mount, spec }, index) => {
     const image = find(spec.image);
     if (image === undefined) throw podErrors.imageVolumeMissing({ image: spec.image, target: mount.containerPath });
-    return { mount, image, mountpoint: join(bundle, "images", String(index)) };
+    return { mount, spec, image, mountpoint: join(bundle, "images", String(index)) };
   });
 }
 
@@ -34,12 +36,12 @@ export async function checkSubPaths(
   volumes: readonly ImageVolume[],
   read: (image: Image) => ReadAccounts,
 ): Promise<void> {
-  for (const { mount, image } of volumes) {
+  for (const { mount, spec, image } of volumes) {
     if (mount.imageSubPath === "") continue;
     const [found] = await read(image)([posix.join("/", mount.imageSubPath)], 0);
     if (found === undefined || found.kind === "missing") {
-      const name = nameOf(mount.image);
-      throw podErrors.imageSubPathMissing({ path: mount.imageSubPath, image: name, target: mount.containerPath });
+      const { imageSubPath: path, containerPath: target } = mount;
+      throw podErrors.imageSubPathMissing({ path, image: spec.image, target });
     }
   }
 }
@@ -56,20 +58,13 @@ export function imageMount({ mount, mountpoint }: ImageVolume): OciMount {
 
 /** The config with CRI's image_ref of each image mount: what PullImage answered for it (KEP-5365). */
 export function withImageRefs(config: ContainerConfig, volumes: readonly ImageVolume[]): ContainerConfig {
-  const images = new Map(volumes.map(({ mount, image }) => [mount, image]));
-  const mounts = config.mounts.map((mount) => {
-    const image = images.get(mount);
-    if (image === undefined || mount.image === undefined) return mount;
-    return { ...mount, image: { ...mount.image, imageRef: image.id } };
-  });
-  return { ...config, mounts };
+  const resolved = new Map(
+    volumes.map(({ mount, spec, image }) => [mount, { ...mount, image: { ...spec, imageRef: image.id } }]),
+  );
+  return { ...config, mounts: config.mounts.map((mount) => resolved.get(mount) ?? mount) };
 }
 
 /** The entry of rootfs.json. */
 export function imageView({ mount, image, mountpoint }: ImageVolume): object {
   return { mountpoint, lower: image.layers, sub_path: mount.imageSubPath };
-}
-
-function nameOf(spec: ImageSpec | undefined): string {
-  return spec?.image ?? "";
 }
