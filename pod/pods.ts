@@ -23,8 +23,9 @@ import { sandboxRecord } from "./sandbox-record.ts";
 import { SandboxRuns } from "./sandbox-runs.ts";
 import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
 import { attach, exec, execSync, monitorOfRunning, portForward, reopenLog } from "./sessions.ts";
-import { CgroupReader } from "./stats.ts";
-import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
+import { CgroupReader } from "./stats/cgroup-reader.ts";
+import { metricsOfSandboxes, statsOfContainers, statsOfSandboxes } from "./stats/collect.ts";
+import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats/types.ts";
 import { tidy } from "./tidy.ts";
 import type {
   ContainerConfig,
@@ -45,7 +46,6 @@ import type {
   Session,
 } from "./types.ts";
 import { updateContainer } from "./update.ts";
-import { metricsOfSandboxes, statsOfContainers, statsOfSandboxes } from "./usage.ts";
 import { watchSandbox } from "./watch.ts";
 
 /** Longest grace period that a timer can hold, milliseconds (about 24 days). */

@@ -7,7 +7,7 @@ import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";
 import type { KeelsonError, Session } from "../native/index.ts";
 import type { ShownImage } from "./shown-image.ts";
-import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats-types.ts";
+import type { ContainerStats, SandboxMetrics, SandboxStats } from "./stats/types.ts";
 
 export type { Session } from "../native/index.ts";
 

@@ -11,7 +11,7 @@ import { containerRecord } from "./sandbox-record.ts";
 import { withResources } from "./spec/encode.ts";
 import { ociResources } from "./spec/resources.ts";
 import { countsSwap, withoutSwap } from "./spec/swap.ts";
-import type { CgroupReader } from "./stats.ts";
+import type { CgroupReader } from "./stats/cgroup-reader.ts";
 import type { Resources } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 

@@ -1,7 +1,7 @@
 // The metrics of a container: each one's name, as cAdvisor gave it and dashboards know it, and how it is read.
 // Sources: KEP-2371; cAdvisor docs/storage/prometheus.md.
 
-import type { BlockDeviceUse, ContainerMetrics, ContainerStats, FileSystemSize } from "../../pod/stats-types.ts";
+import type { BlockDeviceUse, ContainerMetrics, ContainerStats, FileSystemSize } from "../../pod/stats/types.ts";
 import type { Resources } from "../../pod/types.ts";
 import { type Descriptor, plain, readings } from "./metric.ts";
 

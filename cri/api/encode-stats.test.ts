@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import protobuf from "protobufjs";
 import { beforeAll, expect, test } from "vitest";
-import type { ContainerStats, Pressure, SandboxStats } from "../../pod/stats-types.ts";
+import type { ContainerStats, Pressure, SandboxStats } from "../../pod/stats/types.ts";
 import { containerEncoder } from "./encode-container.ts";
 import { sandboxEncoder } from "./encode-sandbox.ts";
 import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";

@@ -9,7 +9,7 @@ import type {
   Pressure,
   PressureLine,
   SandboxStats,
-} from "../../pod/stats-types.ts";
+} from "../../pod/stats/types.ts";
 import type { ContainerEncoder } from "./encode-container.ts";
 import { toLong } from "./encode-fields.ts";
 import type { SandboxEncoder } from "./encode-sandbox.ts";

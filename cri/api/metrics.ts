@@ -3,7 +3,7 @@
 //
 // Values are whole numbers (UInt64Value): fractions of seconds are cut off, not rounded.
 
-import type { SandboxMetrics, SandboxStats } from "../../pod/stats-types.ts";
+import type { InterfaceStats, SandboxMetrics, SandboxStats } from "../../pod/stats/types.ts";
 import type { ContainerView, Pods, SandboxView } from "../../pod/types.ts";
 import { containerMetrics } from "./container-metrics.ts";
 import { toLong } from "./encode-fields.ts";
@@ -34,10 +34,8 @@ const sandboxMetrics: readonly Descriptor<SandboxStats>[] = [
   ofInterfaces("container_network_transmit_errors_total", "Errors while sending.", ({ txErrors }) => txErrors),
 ];
 
-type Interface = NonNullable<NonNullable<SandboxStats["network"]>["defaultInterface"]>;
-
 /** Of the interfaces that lead out: cAdvisor, whose metrics these are, leaves loopback out. */
-function ofInterfaces(name: string, help: string, pick: (counts: Interface) => bigint): Descriptor<SandboxStats> {
+function ofInterfaces(name: string, help: string, pick: (counts: InterfaceStats) => bigint): Descriptor<SandboxStats> {
   const read = (stats: SandboxStats) => {
     const { defaultInterface, interfaces = [] } = stats.network ?? {};
     const outward = interfaces.filter(({ name }) => name !== "lo");

@@ -1,6 +1,6 @@
 // runtime.v1.RuntimeService: each RPC is decode, one call of the pod model, encode.
 
-import type { ContainerStats, SandboxStats } from "../../pod/stats-types.ts";
+import type { ContainerStats, SandboxStats } from "../../pod/stats/types.ts";
 import type { ContainerConfig, PodEvent, Pods, SandboxView } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
 import { decodeContainerConfig } from "./decode-container.ts";

@@ -4,11 +4,12 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { CgroupTree } from "../native/index.ts";
-import { CgroupReader, parseInterfaces } from "./stats.ts";
-import { runContainer, runPod, useNode } from "./testing/node.ts";
-import { Script } from "./testing/script.ts";
-import { scriptedHost } from "./testing/scripted-host.ts";
+import type { CgroupTree } from "../../native/index.ts";
+import { runContainer, runPod, useNode } from "../testing/node.ts";
+import { Script } from "../testing/script.ts";
+import { scriptedHost } from "../testing/scripted-host.ts";
+import { CgroupReader } from "./cgroup-reader.ts";
+import { parseInterfaces } from "./interfaces.ts";
 
 const second = 1_000_000_000n;
 const node = useNode();

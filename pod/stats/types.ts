@@ -1,7 +1,7 @@
-// The figures of containers and pods, as stats and metrics give them. Bytes, and nanoseconds unless said otherwise.
+// What stats and metrics tell of containers and pods. Bytes, and nanoseconds unless said otherwise.
 
-import type { FileSystemUse } from "../image/types.ts";
-import type { ContainerId, ContainerView, SandboxView } from "./types.ts";
+import type { FileSystemUse } from "../../image/types.ts";
+import type { ContainerId, ContainerView, SandboxView } from "../types.ts";
 
 /** cgroup v2's pressure files; absent where the kernel has none. Totals in microseconds as the kernel counts. */
 export interface Pressure {
@@ -63,16 +63,20 @@ export interface InterfaceStats {
   readonly txDropped: bigint;
 }
 
+export interface NetworkStats {
+  readonly timestamp: bigint;
+  readonly defaultInterface?: InterfaceStats;
+  /** All others, loopback among them. */
+  readonly interfaces: readonly InterfaceStats[];
+}
+
 export interface SandboxStats {
   readonly sandbox: SandboxView;
   readonly cpu?: CpuStats;
   readonly memory?: MemoryStats;
   readonly ioPressure?: Pressure;
-  readonly network?: {
-    readonly timestamp: bigint;
-    readonly defaultInterface?: InterfaceStats;
-    readonly interfaces: readonly InterfaceStats[];
-  };
+  /** Absent of a pod on the host's network. */
+  readonly network?: NetworkStats;
   readonly processCount?: bigint;
   readonly containers: readonly ContainerStats[];
 }

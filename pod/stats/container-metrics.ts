@@ -4,12 +4,12 @@
 
 import { readdir, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import type { OpenDescriptors } from "../native/index.ts";
+import type { OpenDescriptors } from "../../native/index.ts";
+import type { Container } from "../container.ts";
+import { deviceNumbers } from "../device-numbers.ts";
+import type { Environment } from "../environment.ts";
 import { type Figures, type FiguresByController, hierarchy, noLimit, readFigures } from "./cgroup-figures.ts";
-import type { Container } from "./container.ts";
-import { deviceNumbers } from "./device-numbers.ts";
-import type { Environment } from "./environment.ts";
-import type { BlockDeviceUse, ContainerMetrics, FileSystemSize, HugepageUse } from "./stats-types.ts";
+import type { BlockDeviceUse, ContainerMetrics, FileSystemSize, HugepageUse } from "./types.ts";
 
 /** cgroup.procs of 10,000 processes, and more than any other of these files. */
 const fileLimit = 128 << 10;

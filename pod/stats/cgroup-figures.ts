@@ -1,6 +1,6 @@
 // Reading the same figures of many cgroups, in the words of Host.readFigures, over the hierarchies of either version.
 
-import { type CgroupTree, type Host, noFigure } from "../native/index.ts";
+import { type CgroupTree, type Host, noFigure } from "../../native/index.ts";
 
 /** By v1 controller, or "" for what v2 has: everything when it is alone, pressure beside v1. */
 export type FiguresByController = Readonly<Record<string, readonly string[]>>;

@@ -1,9 +1,9 @@
-// Stats of containers and pods: read from cgroup files, many at once, counted against the sample before.
-// Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst; proc(5) net/dev.
+// Stats out of the cgroup files of containers and pods: many at once, rates counted against the sample before.
+// Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst.
 
-import type { CgroupTree, Host } from "../native/index.ts";
+import type { CgroupTree, Host } from "../../native/index.ts";
 import { directoryOf, type Figures, type FiguresByController, noLimit, readFigures } from "./cgroup-figures.ts";
-import type { CpuStats, InterfaceStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./stats-types.ts";
+import type { CpuStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./types.ts";
 
 export interface CgroupStats {
   readonly cpu: CpuStats;
@@ -238,20 +238,4 @@ function pressureLine(names: PressureFile["some"], figures: Figures): PressureLi
     avg300: average(names.avg300),
     total: figures.get(names.total) ?? 0n,
   };
-}
-
-/** /proc/PID/net/dev: two header lines, then "name: 8 receive columns, 8 transmit columns". */
-export function parseInterfaces(netDev: string): InterfaceStats[] {
-  return netDev
-    .split("\n")
-    .slice(2)
-    .flatMap((line) => {
-      const [name, columns] = line.split(":");
-      const counts = (columns ?? "").trim().split(/\s+/);
-      if (name === undefined || counts.length < 16) return [];
-      const at = (index: number) => BigInt(counts[index] ?? "0");
-      const [rxBytes, rxPackets, rxErrors, rxDropped] = [at(0), at(1), at(2), at(3)];
-      const [txBytes, txPackets, txErrors, txDropped] = [at(8), at(9), at(10), at(11)];
-      return [{ name: name.trim(), rxBytes, rxPackets, rxErrors, rxDropped, txBytes, txPackets, txErrors, txDropped }];
-    });
 }

@@ -4,10 +4,10 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { CgroupTree } from "../native/index.ts";
-import { metricsOfContainers } from "./metrics.ts";
-import { Script } from "./testing/script.ts";
-import { scriptedHost } from "./testing/scripted-host.ts";
+import type { CgroupTree } from "../../native/index.ts";
+import { Script } from "../testing/script.ts";
+import { scriptedHost } from "../testing/scripted-host.ts";
+import { metricsOfContainers } from "./container-metrics.ts";
 
 let root: string;
 beforeEach(async () => {

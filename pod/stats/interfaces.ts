@@ -1,0 +1,58 @@
+// What the network interfaces of pods have carried. Source: proc_pid_net(5), net/dev.
+
+import type { Environment } from "../environment.ts";
+import type { Sandbox } from "../sandbox.ts";
+import type { InterfaceStats, NetworkStats } from "./types.ts";
+
+const netDevLimit = 64 << 10;
+
+/**
+ * One answer for each sandbox, in order, as one of the pod's own processes has it in /proc, which takes all pods one batch,
+ * or where none runs as its namespace has it; undefined for a pod on the host's network.
+ */
+export async function networksOf(
+  env: Environment,
+  sandboxes: readonly Sandbox[],
+): Promise<(NetworkStats | undefined)[]> {
+  const paths = sandboxes.map((sandbox) =>
+    sandbox.ownNetwork ? `/proc/${runningPid(sandbox) ?? 0}/net/dev` : "/proc/0/net/dev",
+  );
+  const contents = await env.host.readFiles(paths, netDevLimit);
+  const texts = await Promise.all(
+    sandboxes.map(async ({ ready, ownNetwork, netnsPath }, index) => {
+      const content = contents[index]?.toString("latin1");
+      if (content !== undefined || !ready || !ownNetwork) return content;
+      return await env.host.readInterfaces(netnsPath).catch(() => undefined);
+    }),
+  );
+  const timestamp = env.clock();
+  return texts.map((text) => (text === undefined ? undefined : networkStats(parseInterfaces(text), timestamp)));
+}
+
+function runningPid(sandbox: Sandbox): number | undefined {
+  for (const { phase } of sandbox.containers.values()) if (phase.state === "running") return phase.pid;
+  return undefined;
+}
+
+/** Loopback is among the others: CRI wants all interfaces but the default one there. */
+function networkStats(all: readonly InterfaceStats[], timestamp: bigint): NetworkStats {
+  const primary = all.find(({ name }) => name === "eth0") ?? all.find(({ name }) => name !== "lo");
+  const interfaces = all.filter((one) => one !== primary);
+  return { timestamp, ...(primary === undefined ? {} : { defaultInterface: primary }), interfaces };
+}
+
+/** /proc/PID/net/dev: two header lines, then "name: 8 receive columns, 8 transmit columns". */
+export function parseInterfaces(netDev: string): InterfaceStats[] {
+  return netDev
+    .split("\n")
+    .slice(2)
+    .flatMap((line) => {
+      const [name, columns] = line.split(":");
+      const counts = (columns ?? "").trim().split(/\s+/);
+      if (name === undefined || counts.length < 16) return [];
+      const at = (index: number) => BigInt(counts[index] ?? "0");
+      const [rxBytes, rxPackets, rxErrors, rxDropped] = [at(0), at(1), at(2), at(3)];
+      const [txBytes, txPackets, txErrors, txDropped] = [at(8), at(9), at(10), at(11)];
+      return [{ name: name.trim(), rxBytes, rxPackets, rxErrors, rxDropped, txBytes, txPackets, txErrors, txDropped }];
+    });
+}
