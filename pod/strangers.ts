@@ -2,9 +2,10 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { asString, member, parseObject } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import type { ContainerRecord } from "./records.ts";
-import { clearRemains, podDirectories } from "./remains.ts";
+import { clearRemains, podDirectories, type Remains } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 export interface Strangers {
@@ -48,38 +49,32 @@ async function bundlesOf(sandbox: Sandbox): Promise<string[]> {
 /** A pod directory without a record: its network first, while plugins still find the namespace. */
 export async function clearStrangePod(env: Environment, podDirectory: string): Promise<void> {
   env.log("warn", `pod directory ${podDirectory} has no record; it is taken down`);
-  const cgroup = await cgroupOnDisk(podDirectory);
-  const remains = {
-    podDirectory,
-    cgroup: cgroup?.path ?? `${env.cgroupRoot}/${basename(podDirectory)}`,
-    isScope: cgroup?.isScope ?? false,
-    ownsCgroup: cgroup?.own ?? true,
-    containerIds: await readdir(join(podDirectory, "containers")).catch(() => []),
-    monitorPid: 0,
+  const id = basename(podDirectory);
+  const cgroup = (await cgroupOnDisk(podDirectory)) ?? {
+    cgroup: `${env.cgroupRoot}/${id}`,
+    ownsCgroup: true,
+    isScope: false,
   };
-  await env.network.detach(basename(podDirectory));
+  const containerIds = await readdir(join(podDirectory, "containers")).catch(() => []);
+  await env.network.detach(id);
   await env.monitors
     .connect(podDirectory)
     .shutdown(0, { timeoutMs: limits.shutdown })
     .catch(() => undefined);
-  await clearRemains(env, remains);
+  await clearRemains(env, { podDirectory, ...cgroup, containerIds, monitorPid: 0 });
   await env.host.removeTree(podDirectory);
 }
 
+/** As the monitor was told, in sandbox.json (PROTOCOL.md); undefined where that says nothing of it. */
 async function cgroupOnDisk(
   podDirectory: string,
-): Promise<{ path: string; own: boolean; isScope: boolean } | undefined> {
-  try {
-    const sandbox: unknown = JSON.parse(await readFile(join(podDirectory, "sandbox.json"), "utf8"));
-    if (typeof sandbox !== "object" || sandbox === null) return undefined;
-    if ("scope" in sandbox && typeof sandbox.scope === "string") {
-      return { path: sandbox.scope, own: true, isScope: true };
-    }
-    if (!("cgroup" in sandbox) || !("own_cgroup" in sandbox)) return undefined;
-    return typeof sandbox.cgroup === "string" && sandbox.cgroup.startsWith("/")
-      ? { path: sandbox.cgroup, own: sandbox.own_cgroup === true, isScope: false }
-      : undefined;
-  } catch {
-    return undefined;
-  }
+): Promise<Pick<Remains, "cgroup" | "ownsCgroup" | "isScope"> | undefined> {
+  const sandbox = parseObject(await readFile(join(podDirectory, "sandbox.json"), "utf8").catch(() => ""));
+  if (sandbox === undefined) return undefined;
+  const scope = asString(member(sandbox, "scope"));
+  if (scope !== undefined) return { cgroup: scope, ownsCgroup: true, isScope: true };
+  const cgroup = asString(member(sandbox, "cgroup"));
+  const own = member(sandbox, "own_cgroup");
+  if (cgroup?.startsWith("/") !== true || own === undefined) return undefined;
+  return { cgroup, ownsCgroup: own === true, isScope: false };
 }

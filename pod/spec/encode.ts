@@ -26,7 +26,9 @@ export function encodeSpec(spec: OciSpec): Buffer {
  * Latin-1, so that every byte outside them stays what it is.
  */
 export function withResources(configJson: Buffer, resources: OciResources, oomScoreAdj: number): Buffer {
-  const spec = JSON.parse(configJson.toString("latin1"));
+  const spec: { readonly process: object; readonly linux: { readonly resources: OciResources } } = JSON.parse(
+    configJson.toString("latin1"),
+  );
   const { devices } = spec.linux.resources;
   const linux = { ...spec.linux, resources: { ...resources, devices } };
   return Buffer.from(JSON.stringify({ ...spec, linux, process: { ...spec.process, oomScoreAdj } }), "latin1");
