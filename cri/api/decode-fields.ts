@@ -108,6 +108,11 @@ export function bigIntWithin(value: Long | null | undefined, field: string, low:
   return number;
 }
 
+/** Seconds, as many as the client likes; what 0 means is each call's own. */
+export function timeout(value: Long | null | undefined): bigint {
+  return bigIntWithin(value, "timeout", 0n, 2n ** 63n - 1n);
+}
+
 /** The name that stands at an enum value's number in `names`. */
 export function enumName<Name extends string>(
   value: number | null | undefined,

@@ -1,5 +1,6 @@
 // LinuxContainerResources and what stands in it. Source: CRI v1; kernel limits from Documentation/admin-guide/cgroup-v2.rst.
 
+import type Long from "long";
 import type { Resources } from "../../pod/types.ts";
 import { bigIntWithin, invalid, stringMap, toBigInt } from "./decode-fields.ts";
 import type { runtime } from "./generated/messages.js";
@@ -12,8 +13,8 @@ export function decodeResources(
 ): Resources | undefined {
   if (!message) return undefined;
   return {
-    cpuPeriod: microseconds(message.cpuPeriod, `${field}.cpu_period`, 0n),
-    cpuQuota: microseconds(message.cpuQuota, `${field}.cpu_quota`, -1n),
+    cpuPeriod: microseconds(message.cpuPeriod, `${field}.cpu_period`, 0n, 1_000_000n),
+    cpuQuota: microseconds(message.cpuQuota, `${field}.cpu_quota`, -1n, maxInt64),
     cpuShares: bigIntWithin(message.cpuShares, `${field}.cpu_shares`, 0n, maxInt64),
     memoryLimit: bigIntWithin(message.memoryLimitInBytes, `${field}.memory_limit_in_bytes`, -1n, maxInt64),
     memorySwapLimit: bigIntWithin(message.memorySwapLimitInBytes, `${field}.memory_swap_limit_in_bytes`, -1n, maxInt64),
@@ -46,16 +47,15 @@ export function decodePodResources(
   );
 }
 
-function limitOf(value: Parameters<typeof toBigInt>[0]): bigint {
+function limitOf(value: Long | null | undefined): bigint {
   const number = toBigInt(value);
   return number < 0n ? -1n : number;
 }
 
-/** The kernel takes nothing shorter than 1 ms, neither as period nor as quota. */
-function microseconds(value: Parameters<typeof toBigInt>[0], field: string, unset: bigint): bigint {
+/** The kernel takes nothing shorter than 1 ms, neither as period nor as quota. `none`: no limit, besides 0 for unset. */
+function microseconds(value: Long | null | undefined, field: string, none: bigint, most: bigint): bigint {
   const number = toBigInt(value);
-  if (number === 0n || number === unset) return number;
-  return bigIntWithin(value, field, 1000n, field.endsWith("period") ? 1_000_000n : maxInt64);
+  return number === 0n || number === none ? number : bigIntWithin(value, field, 1000n, most);
 }
 
 /** "0-3,7", as cpuset(7)'s list format. */

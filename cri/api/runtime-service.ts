@@ -4,15 +4,7 @@ import type { ContainerStats, SandboxStats } from "../../pod/stats/types.ts";
 import type { ContainerConfig, PodEvent, Pods, SandboxView } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
 import { decodeContainerConfig } from "./decode-container.ts";
-import {
-  absolutePath,
-  bigIntWithin,
-  commandLine,
-  containerId,
-  present,
-  sandboxId,
-  stringMap,
-} from "./decode-fields.ts";
+import { absolutePath, commandLine, containerId, present, sandboxId, stringMap, timeout } from "./decode-fields.ts";
 import { decodeContainerFilter, decodeSandboxFilter } from "./decode-filter.ts";
 import { decodePodResources, decodeResources } from "./decode-resources.ts";
 import { decodeSandboxConfig } from "./decode-sandbox.ts";
@@ -27,9 +19,6 @@ import { metricCalls } from "./metrics.ts";
 import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
 import { type NodeParts, nodeStatus } from "./node-status.ts";
 import { type StreamingParts, streamingCalls } from "./streaming-calls.ts";
-
-/** Of the int64 that timeouts are; beyond what timers can hold the model waits that long. */
-const longestSeconds = 2n ** 63n - 1n;
 
 const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventType>> = {
   created: runtime.v1.ContainerEventType.CONTAINER_CREATED_EVENT,
@@ -140,15 +129,14 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
     },
 
     async StopContainer(request, call) {
-      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
-      await pods.stopContainer(containerId(request.containerId), timeout, call.signal);
+      await pods.stopContainer(containerId(request.containerId), timeout(request.timeout), call.signal);
       return {};
     },
 
     async CheckpointContainer(request, call) {
       const location = absolutePath(request.location, "location");
-      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
-      await pods.checkpointContainer(containerId(request.containerId), location, timeout, call.signal);
+      const id = containerId(request.containerId);
+      await pods.checkpointContainer(id, location, timeout(request.timeout), call.signal);
       return {};
     },
 
@@ -189,8 +177,7 @@ function containerCalls(pods: Pods, { containers }: Encoders) {
     async ExecSync(request, call) {
       const id = containerId(request.containerId);
       const command = commandLine(request.cmd);
-      const timeout = bigIntWithin(request.timeout, "timeout", 0n, longestSeconds);
-      return await pods.execSync(id, command, timeout, call);
+      return await pods.execSync(id, command, timeout(request.timeout), call);
     },
   } satisfies Handlers<typeof runtimeMethods>;
 }
