@@ -5,7 +5,7 @@
 
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Log, processIds, readStart } from "../native/index.ts";
+import { killProcess, type Log, processIds, readStart } from "../native/index.ts";
 
 /** How long a DEL may take to finish, and a killed plugin to go. */
 const finishedWithinMs = 5000;
@@ -75,21 +75,13 @@ async function endOrphans(sandboxId: string) {
   // All processes are looked over each time: one that dies may just have started another.
   while (left.size > 0 && performance.now() < until) {
     for (const pid of left.keys()) {
-      kill(pid);
+      killProcess(pid);
       killed.add(pid);
     }
     await delay(10);
     left = await findOrphans(only, await processIds());
   }
   return { killed: [...killed], alive: [...left.keys()] };
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // Gone by itself.
-  }
 }
 
 /** Waits until none of the processes is left, or the time is over. */

@@ -56,5 +56,5 @@ export {
   without,
 } from "./json/json.ts";
 export { JsonReader, readJsonList, readJsonObject } from "./json/reader.ts";
-export { processIds } from "./processes/process-ids.ts";
+export { killProcess, processIds } from "./processes/process-ids.ts";
 export { endOf, type Program, type ProgramEnd, runProgram, startProgram } from "./processes/program.ts";

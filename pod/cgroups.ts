@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { CgroupTree } from "../native/index.ts";
+import { type CgroupTree, killProcess } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
 /** Every directory that `cgroup` has, over all hierarchies. */
@@ -82,11 +82,5 @@ async function killInside(directory: string): Promise<void> {
   if (killed) return;
   const pids = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
   // A process that our PID namespace does not show is listed as 0; to kill that would be to kill our own group.
-  for (const pid of pids.split("\n").filter((line) => Number(line) > 0)) {
-    try {
-      process.kill(Number(pid), "SIGKILL");
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
+  for (const pid of pids.split("\n").map(Number)) if (pid > 0) killProcess(pid);
 }

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { processIds, readStart } from "../native/index.ts";
+import { killProcess, processIds, readStart } from "../native/index.ts";
 import { limits } from "./environment.ts";
 
 /** A monitor that is still making its sandbox would go on with it behind our back. `pid` 0: it is looked for. */
@@ -15,16 +15,8 @@ export async function killMonitor(podDirectory: string, pid: number): Promise<vo
     monitors.length > 0 && performance.now() < until;
     monitors = await ofPod(monitors, podDirectory)
   ) {
-    for (const pid of monitors) kill(pid);
+    for (const pid of monitors) killProcess(pid);
     await delay(2);
-  }
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended meanwhile.
   }
 }
 
