@@ -30,6 +30,7 @@ export interface Recovered {
   readonly inspections: ReadonlyMap<Sandbox, Promise<string | undefined>>;
 }
 
+/** Asks all monitors at once, and waits for none longer than `answerMs`. Rejects when records cannot be listed. */
 export async function recover(env: Environment, handlers: ReadonlyMap<string, RuntimeHandler>): Promise<Recovered> {
   const { records, damaged, unreadable } = await env.records.load();
   for (const name of damaged)

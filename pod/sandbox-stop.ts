@@ -50,6 +50,7 @@ export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise
   sandbox.setLeftovers(owedByNetwork(env, sandbox).map((reason) => `detach the network: ${reason}`));
 }
 
+/** As `unmakeSandbox`, and its record. */
 export async function removeUnmade(env: Environment, sandbox: Sandbox): Promise<void> {
   await unmakeSandbox(env, sandbox);
   await env.records.remove(sandbox.id);

@@ -35,6 +35,7 @@ export async function execSync(
   return await monitor.execSync({ id, args: command, timeoutMs, room }, { timeoutMs: limits.execStart, signal });
 }
 
+/** The session is the caller's to end. */
 export async function exec(
   container: Container,
   { command, tty, stdin }: ExecRequest,
@@ -51,6 +52,7 @@ export async function attach(container: Container, stdin: boolean, signal: Abort
   return await monitor.attach(container.id, stdin, { timeoutMs: limits.call, signal });
 }
 
+/** `port` of the pod's localhost. Rejects with portClosed where nobody listens there. */
 export async function portForward({ id, monitor }: Sandbox, port: number, signal: AbortSignal): Promise<Duplex> {
   if (monitor === undefined) throw podErrors.sandboxNotReady({ id, step: "forwarding a port" });
   return await monitor.portForward(port, { timeoutMs: limits.execStart, signal }).catch((error: unknown) => {

@@ -16,6 +16,7 @@ const playerMs = 60_000;
 
 export type DownOptions = Omit<PlayOptions, "logs" | "hurry">;
 
+/** All workloads at once; rejects with what stood in the way of one when the others are done. */
 export async function down({ files, socket, root, host, report, stop }: DownOptions): Promise<void> {
   const { workloads } = await loadManifests(files);
   const cri = connectCri(socket);

@@ -48,6 +48,7 @@ export async function play(options: PlayOptions): Promise<boolean> {
   }
 }
 
+/** Rejects with daemonUnreachable when no CRI server does. */
 export async function answers(cri: Pick<Cri, "version">, socket: string): Promise<void> {
   await cri.version({}).catch((error: unknown) => {
     const reason = isUnreachable(error) ? "nobody listens there" : sentenceOf(error);

@@ -33,6 +33,7 @@ interface Wish {
   readonly group?: bigint | string;
 }
 
+/** `imageUser`: the image's USER; `image`: its name, for messages. Rejects for whom the files do not know. */
 export async function resolveAccount(
   security: ContainerSecurity,
   imageUser: string,

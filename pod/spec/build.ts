@@ -65,6 +65,7 @@ export interface ContainerSetup {
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** Also readies the host's volumes: missing sources become directories, and labels are set where asked for. */
 export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
   const { config, account, labels, openFiles } = container;
   const { security } = config;

@@ -31,6 +31,7 @@ export async function statsOfContainers(
   });
 }
 
+/** With their containers'. A pod that is not ready has no figures of its own. */
 export async function statsOfSandboxes(
   env: Environment,
   reader: CgroupReader,
@@ -59,6 +60,7 @@ export async function statsOfSandboxes(
   });
 }
 
+/** Stats, and what metrics tell beyond them. */
 export async function metricsOfSandboxes(
   env: Environment,
   reader: CgroupReader,

@@ -106,6 +106,7 @@ function control(type: number, flags: number, body: Buffer): Frame {
   }
 }
 
+/** The head of a DATA frame; its `length` bytes follow. */
 export function dataFrame(streamId: number, length: number, fin: boolean): Buffer {
   const header = Buffer.alloc(headerSize);
   header.writeUInt32BE(streamId);
@@ -120,6 +121,7 @@ export function controlFrame(type: number, flags: number, body: Buffer): Buffer 
   return Buffer.concat([header, body]);
 }
 
+/** 32 bits each, in network order. */
 export function numbers(...values: readonly number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
   values.forEach((value, index) => {
