@@ -8,7 +8,7 @@ import { containerEncoder } from "./encode-container.ts";
 import { sandboxEncoder } from "./encode-sandbox.ts";
 import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
 import { runtime } from "./generated/messages.js";
-import { metricCalls } from "./metrics.ts";
+import { metricCalls } from "./metric-calls.ts";
 import { serveEdge } from "./testing/edge.ts";
 import { memoryPods } from "./testing/memory-pods.ts";
 import { containerConfig, sandboxConfig } from "./testing/requests.ts";

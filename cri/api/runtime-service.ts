@@ -15,9 +15,9 @@ import { encodeContainerStats, encodeSandboxStats } from "./encode-stats.ts";
 import { Encoded, inMessages, listCache } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
 import type { Handlers, runtimeMethods } from "./methods.ts";
-import { metricCalls } from "./metrics.ts";
+import { metricCalls } from "./metric-calls.ts";
 import { type NetworkConfigParts, networkConfigCall } from "./network-config.ts";
-import { type NodeParts, nodeStatus } from "./node-status.ts";
+import { type StatusParts, statusCalls } from "./status-calls.ts";
 import { type StreamingParts, streamingCalls } from "./streaming-calls.ts";
 
 const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventType>> = {
@@ -29,7 +29,7 @@ const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventTyp
   confirmed: runtime.v1.ContainerEventType.CONTAINER_CREATED_EVENT,
 };
 
-export interface RuntimeParts extends NodeParts, NetworkConfigParts, StreamingParts {
+export interface RuntimeParts extends StatusParts, NetworkConfigParts, StreamingParts {
   readonly pods: Pods;
   /** Nanoseconds since the epoch. */
   readonly now: () => bigint;
@@ -38,7 +38,7 @@ export interface RuntimeParts extends NodeParts, NetworkConfigParts, StreamingPa
 export function runtimeService(parts: RuntimeParts): Handlers<typeof runtimeMethods> {
   const encoders = { sandboxes: sandboxEncoder(), containers: containerEncoder() };
   return {
-    ...nodeStatus(parts),
+    ...statusCalls(parts),
     ...networkConfigCall(parts),
     ...sandboxCalls(parts, encoders),
     ...containerCalls(parts.pods, encoders),

@@ -10,7 +10,7 @@ import type { Handlers, runtimeMethods } from "./methods.ts";
 /** CRI's own version of VersionResponse.version, fixed since its first release. */
 const kubeletApiVersion = "0.1.0";
 
-export interface NodeParts {
+export interface StatusParts {
   readonly pods: Pick<Pods, "runtimeHandlers">;
   readonly network: Pick<Network, "readiness" | "info">;
   /** Keelson's, semver. */
@@ -20,9 +20,7 @@ export interface NodeParts {
   readonly config: object;
 }
 
-type NodeCalls = "Version" | "Status" | "RuntimeConfig";
-
-export function nodeStatus(parts: NodeParts): Required<Pick<Handlers<typeof runtimeMethods>, NodeCalls>> {
+export function statusCalls(parts: StatusParts) {
   return {
     async Version() {
       return {
@@ -49,7 +47,7 @@ export function nodeStatus(parts: NodeParts): Required<Pick<Handlers<typeof runt
       const { CGROUPFS, SYSTEMD } = runtime.v1.CgroupDriver;
       return { linux: { cgroupDriver: parts.cgroupDriver === "systemd" ? SYSTEMD : CGROUPFS } };
     },
-  };
+  } satisfies Handlers<typeof runtimeMethods>;
 }
 
 function networkCondition(network: Pick<Network, "readiness">): runtime.v1.RuntimeCondition.$Properties {
