@@ -6,8 +6,9 @@ import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
 import type { CgroupDriver } from "../../pod/index.ts";
 import { criErrors } from "../errors.ts";
+import { formatHostAndPort, type HostAndPort } from "../host-and-port.ts";
 import { readSettings, type Setting, type SettingValues } from "./config-files.ts";
-import { formatHostAndPort, type HostAndPort, settings } from "./settings.ts";
+import { settings } from "./settings.ts";
 
 export const defaultConfigFile = "/etc/keelson/config.toml";
 

@@ -5,16 +5,8 @@ import { isAbsolute } from "node:path";
 import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
 import type { CgroupDriver } from "../../pod/index.ts";
+import type { HostAndPort } from "../host-and-port.ts";
 import type { Setting } from "./config-files.ts";
-
-export interface HostAndPort {
-  readonly host: string;
-  readonly port: number;
-}
-
-export function formatHostAndPort({ host, port: number }: HostAndPort): string {
-  return host.includes(":") ? `[${host}]:${number}` : `${host}:${number}`;
-}
 
 /** What a value must be. */
 type Kind<Value> = Pick<Setting<Value>, "wanted" | "parse">;

@@ -1,8 +1,21 @@
-// A scraper that does not read.
+// Where figures cannot be served, and a scraper that does not read.
 
 import { connect } from "node:net";
 import { expect, test } from "vitest";
 import { serveMetrics } from "./http-server.ts";
+
+test("an address that is taken is named as the configuration has it", async () => {
+  const figures = { contentType: "text/plain", text: async () => "" };
+  const first = await serveMetrics({ host: "::1", port: 0 }, figures, () => undefined);
+  try {
+    await expect(serveMetrics({ host: "::1", port: first.port }, figures, () => undefined)).rejects.toMatchObject({
+      code: "FailedPrecondition",
+      message: expect.stringContaining(`Figures cannot be served at [::1]:${first.port}: `),
+    });
+  } finally {
+    first.close();
+  }
+});
 
 test("who does not read the answer is hung up on", { timeout: 60_000 }, async () => {
   // More than the kernel keeps for a reader. Node looks twice, ten seconds apart, whether anything has moved.

@@ -8,6 +8,7 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
+import { formatHostAndPort, type HostAndPort } from "../host-and-port.ts";
 
 // An import of node:http evaluates all that it exports, and with its WebSocket a whole HTTP client: 50 ms of a start.
 const { createServer } = process.getBuiltinModule("node:http");
@@ -27,11 +28,7 @@ export interface Exposition {
 }
 
 /** Listens on HOST:PORT. Rejects with FailedPrecondition when it is taken or not this host's. */
-export async function serveMetrics(
-  address: { host: string; port: number },
-  figures: Exposition,
-  log: Log,
-): Promise<MetricsServer> {
+export async function serveMetrics(address: HostAndPort, figures: Exposition, log: Log): Promise<MetricsServer> {
   const server = createServer({ headersTimeout: silenceMs, keepAliveTimeout: silenceMs, requestTimeout: silenceMs });
   server.maxConnections = connectionLimit;
   server.timeout = silenceMs;
@@ -54,7 +51,7 @@ export async function serveMetrics(
   try {
     await once(server.listen(port, host), "listening");
   } catch (error) {
-    throw criErrors.metricsAddress({ address: `${host}:${port}`, reason: messageOf(error) }, error);
+    throw criErrors.metricsAddress({ address: formatHostAndPort(address), reason: messageOf(error) }, error);
   }
   logAcceptErrors(server, "the metrics server", log);
   const bound = server.address();

@@ -1,6 +1,7 @@
 // Figures for Prometheus, measured and served.
 
 import type { Log } from "../../native/index.ts";
+import type { HostAndPort } from "../host-and-port.ts";
 import { Figures, type Measured } from "./figures.ts";
 import { serveMetrics } from "./http-server.ts";
 
@@ -10,11 +11,7 @@ export interface Metrics {
 }
 
 /** Measures from now on, and serves it on HOST:PORT. Rejects with FailedPrecondition when nothing can listen there. */
-export async function openMetrics(
-  address: { host: string; port: number },
-  measured: Measured,
-  log: Log,
-): Promise<Metrics> {
+export async function openMetrics(address: HostAndPort, measured: Measured, log: Log): Promise<Metrics> {
   const figures = new Figures(measured);
   try {
     const server = await serveMetrics(address, figures, log);

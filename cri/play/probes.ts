@@ -5,6 +5,7 @@
 import { connect } from "node:net";
 import Long from "long";
 import { Agent, request } from "undici";
+import { formatHostAndPort } from "../host-and-port.ts";
 import { type Cri, isDeadline, sentenceOf } from "./cri-client.ts";
 import { type Environment, expand } from "./environment.ts";
 import type { Container } from "./supported.ts";
@@ -151,12 +152,9 @@ async function askHttp(
   target: ProbeTarget,
   signal: AbortSignal,
 ): Promise<Answer> {
-  const name = host ?? target.podIp;
+  const authority = formatHostAndPort({ host: host ?? target.podIp, port: portOf(port, target) });
   await using dispatcher = closing(new Agent({ connect: { rejectUnauthorized: false } }));
-  let url = new URL(
-    path.startsWith("/") ? path : `/${path}`,
-    `${scheme.toLowerCase()}://${name.includes(":") ? `[${name}]` : name}:${portOf(port, target)}`,
-  );
+  let url = new URL(path.startsWith("/") ? path : `/${path}`, `${scheme.toLowerCase()}://${authority}`);
   // A name that is given again takes the place of the first.
   const headers = Object.fromEntries(
     [{ name: "User-Agent", value: "kube-probe/keelson" }, { name: "Accept", value: "*/*" }, ...httpHeaders].map(

@@ -5,10 +5,11 @@
 
 import { once } from "node:events";
 import type { IncomingMessage, Server } from "node:http";
-import { type AddressInfo, isIP, type Socket } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { beginWork, isDoneWithin, type Log, logAcceptErrors, messageOf, type Session } from "../../native/index.ts";
 import type { ContainerId, Pods, SandboxId } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
+import { formatHostAndPort } from "../host-and-port.ts";
 import { attached } from "./attached.ts";
 import { Connections, closeMs } from "./connections.ts";
 import { LargeMessages } from "./large-messages.ts";
@@ -78,9 +79,9 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
   });
   const { port } = await listen(server, options);
   logAcceptErrors(server, "the streaming server", options.log);
-  const host = isIP(options.address) === 6 ? `[${options.address}]` : options.address;
+  const authority = formatHostAndPort({ host: options.address, port });
   return {
-    url: (target) => `http://${host}:${port}/${target.kind}/${tokens.issue(target)}`,
+    url: (target) => `http://${authority}/${target.kind}/${tokens.issue(target)}`,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       connections.end();
@@ -94,7 +95,10 @@ async function listen(server: Server, { address, port }: StreamingOptions): Prom
   try {
     await once(server.listen(port, address), "listening");
   } catch (error) {
-    throw criErrors.streamingAddress({ address: `${address}:${port}`, reason: messageOf(error) }, error);
+    throw criErrors.streamingAddress(
+      { address: formatHostAndPort({ host: address, port }), reason: messageOf(error) },
+      error,
+    );
   }
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new TypeError("an HTTP server without an address");
