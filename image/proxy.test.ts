@@ -153,6 +153,7 @@ describe("a proxy that", () => {
   test.each([
     ["is no URL", "http://[", "is not a URL"],
     ["speaks SOCKS", "socks5://kim:secret@127.0.0.1:1080", "kind socks5:"],
+    ["has a password with a %", "http://kim:100%secret@127.0.0.1:1", "%25"],
   ])("%s fails the pulls that it is for, and no others", async (_, value, problem) => {
     const registry = await serving();
     const store = await storeIn({ HTTP_PROXY: value });

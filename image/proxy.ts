@@ -34,6 +34,11 @@ function parseProxy(name: string, value: string): URL | BadProxy {
   if (url.protocol !== "http:" && url.protocol !== "https:") {
     return new BadProxy(`${name} in Keelson's environment names a proxy of kind ${url.protocol}, not http: or https:`);
   }
+  try {
+    decodeURIComponent(`${url.username}:${url.password}`);
+  } catch {
+    return new BadProxy(`${name} in Keelson's environment has a wrong % in its user or password; a % itself is %25`);
+  }
   return url;
 }
 
