@@ -69,6 +69,8 @@ export class Inventory {
   readonly #leases = new Set<Needs>();
   readonly #flights = new SingleFlight<void>("abort");
   readonly #places: LayerPlaces;
+  /** Walks over layers, each in one of the few threads that all files are read in. */
+  readonly #walks = new Slots(1);
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);
   readonly #working = new Set<Promise<unknown>>();
@@ -196,7 +198,7 @@ export class Inventory {
   }
 
   /** The layer that must lie over these (bottom first, fetched and leased); undefined when none must. */
-  async addCover(diffIds: readonly Digest[]): Promise<Digest | undefined> {
+  async addCover(diffIds: readonly Digest[], signal: AbortSignal): Promise<Digest | undefined> {
     const { layout, host } = this.#options;
     const cover = coverIdOf(diffIds);
     const layers = overlayOrder(diffIds);
@@ -206,10 +208,12 @@ export class Inventory {
     return await this.#staged(async (directory, throwIfLost) => {
       if (!layers.every((diffId) => this.#layers.has(diffId))) throw this.#notFlushed(object);
       const roots = layers.map((diffId) => layout.layerRoot(diffId));
-      const staged = await stageCover(cover, roots, directory, host).catch((error: unknown) => {
-        throwIfLost(object);
-        throw error;
-      });
+      const staged = await this.#walks
+        .run(() => stageCover(cover, roots, directory, host), signal)
+        .catch((error: unknown) => {
+          throwIfLost(object);
+          throw error;
+        });
       if (staged === undefined) return undefined;
       await this.queue.run(async () => {
         throwIfLost(object);

@@ -331,7 +331,7 @@ class Store implements ImageStore {
       layerLease = this.#inventory.lease(needsOf(descriptor, manifest, document.diffIds));
       this.#transfers.set(subject, manifest.layers);
       await this.#fetchLayers(manifest, document.diffIds, source, signal);
-      const cover = await this.#inventory.addCover(document.diffIds);
+      const cover = await this.#inventory.addCover(document.diffIds, signal);
       await this.#inventory.addBlob(config);
       await this.#inventory.addBlob(bytes);
       return await this.#commit({ descriptor, manifest, document, cover }, names, signal);

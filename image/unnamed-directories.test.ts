@@ -4,11 +4,12 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmdirSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import { loadHost } from "../native/index.ts";
 import { type TarEntry, tar } from "../native/unpack/testing/tar.ts";
 import { makeImage, makeLayer } from "./testing/build-image.ts";
 import { usePulls } from "./testing/pulls.ts";
-import { listStore } from "./testing/store.ts";
+import { listStore, openTestStore } from "./testing/store.ts";
 import type { Image } from "./types.ts";
 
 const never = new AbortController().signal;
@@ -130,6 +131,42 @@ test("have nothing of a set-group-id directory above", async () => {
 test("an entry behind the directory's first file counts", async () => {
   const image = await pull(base, [{ name: "tmp/new" }, { name: "tmp/", type: "5", mode: 0o700 }]);
   expect(seen(image, "tmp")).toEqual(["700 0 0"]);
+});
+
+test("layers are walked over one image at a time, and a pull that waits for its turn can be given up", async () => {
+  const host = loadHost();
+  const [begun, end] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let walks = 0;
+  const coverUnnamed: typeof host.coverUnnamed = async (layers, into) => {
+    walks += 1;
+    // The first image, of all layers, is there at once.
+    if (layers.length === 2) {
+      begun.resolve();
+      await end.promise;
+    }
+    return await host.coverUnnamed(layers, into);
+  };
+  const { store, root, dispose } = await openTestStore({ host: { ...host, coverUnnamed } });
+  onTestFinished(dispose);
+  const registry = await serve();
+  const [below, ...above] = [base, [{ name: "tmp/1" }], [{ name: "tmp/2" }]].map((layer) => makeLayer(tar(...layer)));
+  if (below === undefined) throw new Error("no layers");
+  registry.add(makeImage({ layers: [below, ...above] }), "all");
+  for (const [index, layer] of above.entries()) registry.add(makeImage({ layers: [below, layer] }), `${index}`);
+  const pull = (tag: string, signal = never) => store.pull(`${registry.address}/app:${tag}`, undefined, signal);
+  await pull("all");
+
+  const first = pull("0");
+  await begun.promise;
+  const givingUp = new AbortController();
+  const second = pull("1", givingUp.signal);
+  // Each has a directory for what comes of its walk, and fetches no layer.
+  await expect.poll(() => readdirSync(path.join(root, "staging"))).toHaveLength(2);
+  givingUp.abort();
+  await expect(second).rejects.toMatchObject({ code: "Cancelled" });
+  expect(walks).toBe(2);
+  end.resolve();
+  expect((await first).layers).toHaveLength(3);
 });
 
 test("no layer more where the directories look the same", async () => {
