@@ -3,8 +3,10 @@
 // The archive is what CRI-O, containerd and podman write and checkpointctl reads: CRIU's images in checkpoint/,
 // config.dump and spec.dump, what the container changed in its root in rootfs-diff.tar and deleted.files.
 // While memory and root are read the container is frozen, so that they fit together; the archive is made after.
-// A stop goes first: it breaks the checkpoint off. A daemon that dies meanwhile thaws the container when it is back.
+// A stop goes first: it breaks the checkpoint off, and does not wait for the archive's place, whose file system may not
+// answer. A daemon that dies meanwhile thaws the container when it is back.
 
+import { randomUUID } from "node:crypto";
 import { link, mkdir, open, readdir, readFile, readlink, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import {
@@ -40,6 +42,8 @@ interface Ends {
   readonly signal: AbortSignal;
   /** Aborted: it ends at once, since the container is to be killed. */
   readonly kill: AbortSignal;
+  /** Called when the container runs free again. */
+  readonly onThawed: () => void;
 }
 
 /** One at a time of a container. Rejects when the caller is gone, at the deadline, and when a stop comes. */
@@ -50,7 +54,7 @@ export async function checkpointContainer(
   caller: AbortSignal,
 ): Promise<void> {
   const { id } = container;
-  await requireFree(order.location);
+  await requireFree(env, order.location);
   const { phase } = container;
   if (phase.state !== "running")
     throw podErrors.containerState({ id, state: phase.state, step: "checkpointing it", wanted: "running" });
@@ -60,25 +64,37 @@ export async function checkpointContainer(
   const timeoutMs = order.timeoutMs === 0 ? defaultTimeoutMs : order.timeoutMs;
   const [stop, kill] = [new AbortController(), new AbortController()];
   const late = AbortSignal.timeout(timeoutMs);
-  const ends: Ends = { signal: AbortSignal.any([caller, stop.signal, late]), kill: kill.signal };
-  const work = makeCheckpoint(env, container, phase.pid, order.location, ends).catch((error: unknown) => {
+  const signal = AbortSignal.any([caller, stop.signal, late]);
+  const thawed = Promise.withResolvers<void>();
+  const ends: Ends = { signal, kill: kill.signal, onThawed: thawed.resolve };
+  const work = makeCheckpoint(env, container, phase.pid, order.location, ends).finally(() => {
+    thawed.resolve();
+    container.checkpoint = undefined;
+  });
+  container.checkpoint = {
+    breakOff: async (urgently) => {
+      stop.abort();
+      if (urgently) kill.abort();
+      await thawed.promise;
+    },
+    ended: work.catch(() => undefined),
+  };
+  await undoneInTime(work, signal).catch((error: unknown) => {
     if (stop.signal.aborted) throw podErrors.checkpointStopped({ id });
     if (late.aborted) throw podErrors.checkpointLate({ id, seconds: timeoutMs / 1000 });
     if (caller.aborted) throw podErrors.checkpointGivenUp({ id });
     if (error instanceof KeelsonError) throw error;
     throw podErrors.checkpointFailed({ id, reason: messageOf(error) }, error);
   });
-  const ended = work.catch(() => undefined);
-  container.checkpoint = {
-    breakOff: async (urgently) => {
-      stop.abort();
-      if (urgently) kill.abort();
-      await ended;
-    },
-  };
-  await work.finally(() => {
-    container.checkpoint = undefined;
-  });
+}
+
+/** Settles as the work does; once the signal aborts, within the time of an undo. */
+async function undoneInTime(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  try {
+    await orAborted(work, signal);
+  } catch (error) {
+    if (!signal.aborted || !(await isDoneWithin(work, limits.undo))) throw error;
+  }
 }
 
 /**
@@ -91,30 +107,42 @@ export async function breakCheckpointsOff(containers: readonly Container[]): Pro
   if (!(await isDoneWithin(brokenOff, limits.breakOff)))
     for (const checkpoint of underWay) void checkpoint.breakOff(true);
   await brokenOff;
+  // Of an archive whose file system does not answer there is a note for the next start.
+  await isDoneWithin(Promise.all(underWay.map(({ ended }) => ended)), limits.breakOff);
 }
 
 /** What checkpoints that a daemon before this one did not finish left: frozen containers and half-made files. */
 export async function recoverCheckpoints(env: Environment, containers: Iterable<Container>): Promise<void> {
   const byId = new Map([...containers].map((container) => [String(container.id), container]));
-  for (const name of await readdir(env.checkpointDirectory).catch(() => [])) {
+  const names = await readdir(env.checkpointDirectory).catch(() => []);
+  const begun = names.flatMap((name) => byId.get(name) ?? []);
+  // Before a checkpoint that is asked for now can have got as far as to freeze one.
+  await Promise.all(begun.map(async ({ cgroup }) => await freezerOf(env.cgroups, cgroup).thaw()));
+  for (const name of names) {
     const path = join(env.checkpointDirectory, name);
     if (name.endsWith(noteEnding)) {
       // Its file system may not answer; nothing here waits for it.
       removePartial(path).catch((error: unknown) => env.log("warn", `removing half an archive: ${messageOf(error)}`));
-      continue;
+    } else if (byId.get(name)?.checkpoint === undefined) {
+      await env.host.removeTree(path);
     }
-    const container = byId.get(name);
-    if (container !== undefined) await freezerOf(env.cgroups, container.cgroup).thaw();
-    await env.host.removeTree(path);
   }
 }
 
+/** By a program: where the file system does not answer it hangs alone, and does not keep the daemon from its end. */
 async function removePartial(note: string): Promise<void> {
-  await rm(await readlink(note), { force: true });
+  const partial = await readlink(note).catch((error: unknown) => {
+    if (!isErrno(error, "ENOENT")) throw error;
+  });
+  if (partial === undefined) return;
+  const late = AbortSignal.timeout(limits.undo);
+  const { code, stderr } = await runProgram("rm", ["--force", "--", partial], late, { stdout: { limit: 0 } });
+  if (code !== 0) throw new Error(stderr.trim());
   await rm(note);
 }
 
-async function requireFree(location: string): Promise<void> {
+async function requireFree(env: Environment, location: string): Promise<void> {
+  await env.hostPaths.requireAnswer(location);
   const directory = await stat(dirname(location)).catch(() => undefined);
   if (directory?.isDirectory() !== true) throw podErrors.checkpointNowhere({ location });
   if ((await stat(location).catch(() => undefined)) !== undefined) throw podErrors.checkpointTaken({ location });
@@ -125,17 +153,17 @@ async function makeCheckpoint(
   container: Container,
   pid: number,
   location: string,
-  { signal, kill }: Ends,
+  { signal, kill, onThawed }: Ends,
 ): Promise<void> {
   const criu = await findCriu(signal);
   if ("reason" in criu) throw podErrors.checkpointUnable({ id: container.id, reason: criu.reason });
   const scratch = join(env.checkpointDirectory, container.id);
-  const partial = join(dirname(location), `.${container.id}.partial`);
-  const note = `${scratch}${noteEnding}`;
+  // Names that none before it had: one that could not be removed is still to be.
+  const partial = join(dirname(location), `.${randomUUID()}${noteEnding}`);
+  const note = join(env.checkpointDirectory, `${randomUUID()}${noteEnding}`);
   await env.host.removeTree(scratch);
   try {
     await mkdir(join(scratch, "checkpoint"), { recursive: true, mode: 0o700 });
-    await rm(note, { force: true });
     await symlink(partial, note);
     await describe(env, container, scratch);
     const freezer = freezerOf(env.cgroups, container.cgroup);
@@ -145,6 +173,7 @@ async function makeCheckpoint(
       await saveChanges(env, container, scratch, signal);
     } finally {
       await freezer.thaw();
+      onThawed();
     }
     await archive(scratch, partial, signal);
     // Unlike rename, this does not replace what came there meanwhile.
@@ -155,8 +184,7 @@ async function makeCheckpoint(
   } finally {
     // Before what may not answer: the location's file system is the caller's choice.
     await env.host.removeTree(scratch);
-    await rm(partial, { force: true });
-    await rm(note, { force: true });
+    await removePartial(note);
   }
 }
 
@@ -186,7 +214,7 @@ async function dump(
   pid: number,
   freezer: Freezer,
   scratch: string,
-  { signal, kill }: Ends,
+  { signal, kill }: Pick<Ends, "signal" | "kill">,
 ): Promise<void> {
   // Frozen, it cannot end any more; that the pid is still its own is certain only now.
   const cgroups = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");

@@ -28,6 +28,13 @@ export interface ContainerIdentity {
   readonly seccompFilter?: string;
 }
 
+export interface CheckpointUnderway {
+  /** Ends it, resolves when the container runs free again; `urgently` harms its processes. */
+  readonly breakOff: (urgently: boolean) => Promise<void>;
+  /** Nothing of it is under way any more. Never rejects. */
+  readonly ended: Promise<void>;
+}
+
 export class Container {
   readonly id: ContainerId;
   readonly config: ContainerConfig;
@@ -39,8 +46,7 @@ export class Container {
   readonly seccompFilter: string | undefined;
   readonly sandbox: Sandbox;
 
-  /** While one is being made: ends it, resolves when the container runs free again; `urgently` harms its processes. */
-  checkpoint: { readonly breakOff: (urgently: boolean) => Promise<void> } | undefined;
+  checkpoint: CheckpointUnderway | undefined;
 
   /** Set by the first removal, and on record before anything is taken down. */
   removing = false;

@@ -287,6 +287,11 @@ export const podErrors = catalogue({
     sentence: "The checkpoint cannot be written to {location}: the directory it names does not exist.",
     remedy: "Make the directory, or name a file in another.",
   },
+  checkpointSilent: {
+    code: "Unavailable",
+    sentence: "Nothing can be written to {location}: its file system has not answered for {seconds} s.",
+    remedy: "Bring its server back, or name a file on another file system.",
+  },
   checkpointTaken: {
     code: "AlreadyExists",
     sentence: "There is something at {location} already.",

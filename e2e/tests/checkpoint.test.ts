@@ -15,6 +15,7 @@ import { criuProgram } from "../fixtures/criu.ts";
 import { counts, type NodeOptions, startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 import { monitorPids, proportionalKilobytes } from "../fixtures/processes.ts";
+import { mountSilent } from "../fixtures/silent-file-system.ts";
 import { until } from "../fixtures/steps.ts";
 import { toolsDirectory } from "../fixtures/tools.ts";
 
@@ -240,12 +241,60 @@ test.concurrent("what came to the location meanwhile stays", async (context) => 
   leavesNothing(counted);
 });
 
-test.concurrent("of a daemon that dies while it writes the archive nothing is left", async (context) => {
-  // For config.dump's archive, which is the last to be made, a tar that hangs.
-  const directory = await fakeCriu("writes-nothing-ever", "exit 0");
-  const tar = `#!/bin/sh\ncase "$*" in\n*config.dump*) echo half-made; exec sleep 1003 ;;\n*) exec /usr/bin/tar "$@" ;;\nesac\n`;
+/** A directory with a `criu` that writes nothing, and a `tar` that sleeps instead of ending the last archive, that of config.dump. */
+async function endlessTar(name: string, seconds: number): Promise<string> {
+  const directory = await fakeCriu(name, "exit 0");
+  const tar = `#!/bin/sh\ncase "$*" in\n*config.dump*) echo half-made; exec sleep ${seconds} ;;\n*) exec /usr/bin/tar "$@" ;;\nesac\n`;
   writeFileSync(join(directory, "tar"), tar, { mode: 0o755 });
-  const node = await nodeOf(context, { programs: directory });
+  return directory;
+}
+
+test.concurrent("locations whose file system does not answer are refused, and hold up nothing else", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("goes-nowhere", "exit 0") });
+  const counted = await counting(node);
+  const silent = join(node.directory, "silent");
+  await mkdir(silent);
+  await using _silent = await mountSilent(silent);
+  // More than Node.js has threads for files.
+  const refused = Array.from({ length: 6 }, (_, index) =>
+    expect(
+      node.client.checkpointContainer({ containerId: counted.containerId, location: join(silent, `${index}.tar`) }),
+    ).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+      details: expect.stringContaining("its file system has not answered for 10 s"),
+    }),
+  );
+  await node.client.checkpointContainer({ containerId: counted.containerId, location: counted.location }, 8_000);
+  await Promise.all(refused);
+  leavesNothing(counted);
+});
+
+test.concurrent("a stop and the daemon's end do not wait for a location that answers no more", async (context) => {
+  const node = await nodeOf(context, { programs: await endlessTar("is-cut-off", 1004) });
+  const counted = await counting(node);
+  const { containerId } = counted;
+  const archives = join(node.directory, "archives");
+  await mkdir(archives);
+  const location = join(archives, "dump.tar");
+  const lost = node.client.checkpointContainer({ containerId, location }).catch(() => "lost");
+  await until("the archive is begun", 5000, async () => (sleepers(1004).length > 0 ? true : undefined));
+  {
+    await using _silent = await mountSilent(archives);
+    const began = performance.now();
+    await node.client.stopContainer({ containerId, timeout: Long.ZERO });
+    await node.client.removeContainer({ containerId });
+    await node.daemon.stop();
+    expect(performance.now() - began).toBeLessThan(8_000);
+  }
+  expect(await lost).toBe("lost");
+  expect(readdirSync(archives)).toHaveLength(1);
+  await node.daemon.start();
+  await until("nothing is under way", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
+  expect(readdirSync(archives)).toEqual([]);
+});
+
+test.concurrent("of a daemon that dies while it writes the archive nothing is left", async (context) => {
+  const node = await nodeOf(context, { programs: await endlessTar("writes-nothing-ever", 1003) });
   const counted = await counting(node);
   const archives = join(node.directory, "archives");
   await mkdir(archives);
@@ -257,8 +306,8 @@ test.concurrent("of a daemon that dies while it writes the archive nothing is le
   expect(await lost).toBe("lost");
   for (const pid of sleepers(1003)) process.kill(pid, "SIGKILL");
   await node.daemon.start();
-  await until("it is gone", 5000, async () => (readdirSync(archives).length === 0 ? true : undefined));
-  expect(unfinished(node)).toEqual([]);
+  await until("nothing is under way", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
+  expect(readdirSync(archives)).toEqual([]);
   await runsOn(counted);
 });
 

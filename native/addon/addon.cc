@@ -72,6 +72,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("coverUnnamed", method<paths, path>(env, cover_unnamed, to_bigint));
   exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
   exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
+  exports.Set("resolvePath", method_in_own_process<path>(env, resolve_path, to_text));
   exports.Set("presentPath", method_in_own_process<path>(env, present_path, to_text));
   exports.Set("unmount", method<path>(env, unmount));
   exports.Set("compileSeccomp", method<text>(env, compile_seccomp, to_buffer));

@@ -14,19 +14,19 @@ struct Free {
   void operator()(char* text) const { ::free(text); }
 };
 
-Result<std::string> resolve(const std::string& path) {
+}  // namespace
+
+Result<std::string> resolve_path(const std::string& path) {
   const std::unique_ptr<char, Free> resolved(::realpath(path.c_str(), nullptr));
   if (!resolved) return fail_errno("resolve it");
   return std::string(resolved.get());
 }
 
-}  // namespace
-
 Result<std::string> present_path(const std::string& path) {
-  Result<std::string> found = resolve(path);
+  Result<std::string> found = resolve_path(path);
   if (found || found.error().error_number != ENOENT) return found;
   TRY(make_directories(path, 0777));
-  return resolve(path);
+  return resolve_path(path);
 }
 
 }  // namespace keelson

@@ -191,10 +191,11 @@ export interface Host {
    */
   pinNamespace(namespace: string, pin: string): Promise<void>;
   /**
-   * A path with its links resolved; where nothing is, a directory is made, with those above it. In a process of its own: on
-   * a file system that does not answer it never settles, takes nobody else's thread and does not keep this process from
-   * its end.
+   * A path with its links resolved. In a process of its own: on a file system that does not answer it never settles, takes
+   * nobody else's thread and does not keep this process from its end. Rejects with NotFound when nothing is there.
    */
+  resolvePath(path: string): Promise<string>;
+  /** The same, but where nothing is, a directory is made, with those above it. */
   presentPath(path: string): Promise<string>;
   /** Whether a network namespace has an interface of that name. Rejects with NotFound when the namespace is not there. */
   hasInterface(namespace: string, interfaceName: string): Promise<boolean>;
@@ -275,6 +276,7 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
     readFromLayers: (layers, files, limitBytes) => withHostError(() => addon.readFromLayers(layers, files, limitBytes)),
     removedPaths: (upper, layers, maxPaths = 1_000_000n) =>
       withHostError(() => addon.removedPaths(upper, layers, maxPaths)),
+    resolvePath: (path) => withHostError(() => addon.resolvePath(path)),
     presentPath: (path) => withHostError(() => addon.presentPath(path)),
     unmount: (path) => withHostError(() => addon.unmount(path)),
     compileSeccomp: (profileJson) => withHostError(() => addon.compileSeccomp(profileJson)),
@@ -333,6 +335,7 @@ const methods = [
   "coverUnnamed",
   "readFromLayers",
   "removedPaths",
+  "resolvePath",
   "presentPath",
   "unmount",
   "compileSeccomp",

@@ -7,10 +7,12 @@ import { mountOf } from "../testing/configs.ts";
 import { HostPaths } from "./host-paths.ts";
 
 holdTime();
+const resolvePath = async (path: string) => path;
 
 test("a thousand volumes at once are all looked at, a bounded number at a time", async () => {
   let [underWay, most] = [0, 0];
   const paths = new HostPaths({
+    resolvePath,
     presentPath: async (path) => {
       underWay += 1;
       most = Math.max(most, underWay);
@@ -27,6 +29,7 @@ test("a thousand volumes at once are all looked at, a bounded number at a time",
 test("where too many hang, another one is told so after its time, and is looked at at the next try once there is room", async () => {
   const [hanging, asked] = [Promise.withResolvers<string>(), new Set<string>()];
   const paths = new HostPaths({
+    resolvePath,
     presentPath: async (path) => {
       asked.add(path);
       return path.startsWith("/dead") ? await hanging.promise : path;

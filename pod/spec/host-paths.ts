@@ -1,5 +1,5 @@
-// Paths of the host that containers mount. One may lie on a file system whose server is gone, where a look never ends: it
-// holds up neither its pod nor another.
+// Paths of the host that requests name: what containers mount, and where checkpoints go. One may lie on a file system whose
+// server is gone, where a look never ends: it holds up neither its pod nor another.
 
 import { type Host, messageOf, orAborted, Slots, TimeLimit } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
@@ -14,13 +14,15 @@ interface Look {
   readonly answer: Promise<string>;
 }
 
+type Way = "resolvePath" | "presentPath";
+
 export class HostPaths {
-  readonly #host: Pick<Host, "presentPath">;
+  readonly #host: Pick<Host, Way>;
   readonly #slots = new Slots(looksAtOnce);
-  /** Those under way, by path: the next try of one that hangs waits for the same look. */
+  /** Those under way, by way and path: the next try of one that hangs waits for the same look. */
   readonly #looks = new Map<string, Look>();
 
-  constructor(host: Pick<Host, "presentPath">) {
+  constructor(host: Pick<Host, Way>) {
     this.#host = host;
   }
 
@@ -29,25 +31,36 @@ export class HostPaths {
     using limit = new TimeLimit(answerMs, () =>
       podErrors.mountSourceSilent({ source, target, seconds: answerMs / 1000 }),
     );
-    const { answer } = this.#looks.get(source) ?? (await this.#begin(source, limit.signal));
+    const { answer } = await this.#look("presentPath", source, limit.signal);
     const told = answer.catch((error: unknown) => {
       throw podErrors.mountSource({ source, target, reason: messageOf(error) }, error);
     });
     return await orAborted(told, limit.signal);
   }
 
-  async #begin(source: string, signal: AbortSignal): Promise<Look> {
+  /** Rejects where the file system does not answer, whatever else may be wrong with the path. */
+  async requireAnswer(location: string): Promise<void> {
+    using limit = new TimeLimit(answerMs, () => podErrors.checkpointSilent({ location, seconds: answerMs / 1000 }));
+    const { answer } = await this.#look("resolvePath", location, limit.signal);
+    const answered = answer.catch(() => undefined);
+    await orAborted(answered, limit.signal);
+  }
+
+  async #look(way: Way, path: string, signal: AbortSignal): Promise<Look> {
+    const key = `${way} ${path}`;
+    const underWay = this.#looks.get(key);
+    if (underWay !== undefined) return underWay;
     await this.#slots.take(signal);
-    const begunMeanwhile = this.#looks.get(source);
+    const begunMeanwhile = this.#looks.get(key);
     if (begunMeanwhile !== undefined) {
       this.#slots.giveBack();
       return begunMeanwhile;
     }
-    const answer = this.#host.presentPath(source).finally(() => {
-      this.#looks.delete(source);
+    const answer = this.#host[way](path).finally(() => {
+      this.#looks.delete(key);
       this.#slots.giveBack();
     });
-    this.#looks.set(source, { answer });
+    this.#looks.set(key, { answer });
     return { answer };
   }
 }

@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { type Host, loadHost } from "../../native/index.ts";
 import type { Script } from "./script.ts";
 
-const { readFigures, readFiguresAgain, forgetFigures, changeFiles, presentPath } = loadHost();
+const { readFigures, readFiguresAgain, forgetFigures, changeFiles, presentPath, resolvePath } = loadHost();
 const { startProgram, askForFork, endedChild, reapPrograms } = loadHost();
 
 export function scriptedHost(script: Script): Host {
@@ -27,6 +27,7 @@ export function scriptedHost(script: Script): Host {
       await script.call("host removeTree", path, () => rmSync(path, { recursive: true, force: true })),
     hasLabel: async () => false,
     relabelTree: async (path, label) => await script.call("host relabelTree", `${path} ${label}`, () => 0n),
+    resolvePath,
     presentPath: async (path) => await script.call("host presentPath", path, () => presentPath(path)),
     unmount: async (path) => await script.call("host unmount", path, () => undefined),
     countDescriptors: async () => ({ all: 0n, sockets: 0n }),

@@ -33,8 +33,10 @@ void a_fifo_does_not_hold_a_reader(const std::string& base) {
 }
 
 void paths_are_made_present(const std::string& base) {
+  CLAIM(resolve_path(base + "/made").error().error_number == ENOENT && !exists(base + "/made"));
   CLAIM(present_path(base + "/made/with/parents") == base + "/made/with/parents");
   CLAIM(::symlink("made/with", (base + "/a-link").c_str()) == 0);
+  CLAIM(resolve_path(base + "/a-link/parents") == base + "/made/with/parents");
   CLAIM(present_path(base + "/a-link/parents") == base + "/made/with/parents");
   CLAIM(present_path(base + "/ten") == base + "/ten");
   CLAIM(present_path(base + "/ten/below").error().error_number == ENOTDIR);
