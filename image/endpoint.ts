@@ -76,7 +76,7 @@ export class EndpointClient {
       if (!(error instanceof ConnectionError)) throw error;
       const askedMs = error instanceof TokenServiceTrouble ? error.askedMs : 0;
       const againAt = error.transient ? this.#againAt(askedMs) : undefined;
-      throw new FetchFailure("unavailable", endpoint.host, error.message, error, againAt);
+      throw new FetchFailure("unavailable", endpoint.host, error.message, { cause: error, againAt });
     }
   }
 
@@ -120,7 +120,7 @@ export class EndpointClient {
     } catch (error) {
       this.#options.connections.discard(response);
       if (!(error instanceof KeelsonError)) throw error;
-      throw new FetchFailure("refused", this.endpoint.host, error.message, error);
+      throw new FetchFailure("refused", this.endpoint.host, error.message, { cause: error });
     }
   }
 
@@ -163,7 +163,7 @@ export class EndpointClient {
     const againAt = passing.has(status) ? this.#againAt(askedMs) : undefined;
     const asked = askedMs > 0 ? `, to be asked again in ${Math.ceil(askedMs / 1000)} s` : "";
     const problem = `status ${status}${await this.#errorText(response, signal)}${asked}`;
-    return new FetchFailure(kindOf(status), this.endpoint.host, problem, undefined, againAt);
+    return new FetchFailure(kindOf(status), this.endpoint.host, problem, { againAt });
   }
 
   /** The first of the spec's `errors`, for people to read. */
