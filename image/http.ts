@@ -149,36 +149,8 @@ export class HttpConnections {
     this.#agents.set(tls, agents);
     const known = agents.get(url.origin);
     if (known !== undefined) return known;
-    const { connectMs, responseMs, stallMs } = this.#timeouts;
-    const { ca, ...others } = tls;
     if (url.protocol === "https:" || proxy?.protocol === "https:") trustSystem();
-    const connect = {
-      timeout: connectMs,
-      // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
-      autoSelectFamily: true,
-      autoSelectFamilyAttemptTimeout: Math.ceil(connectMs / 4),
-    };
-    const secure = {
-      ...connect,
-      ...others,
-      // Node would trust these alone. Hundreds of certificates are read once, not for each connection.
-      ...(ca && { secureContext: createSecureContext({ ...tls, ca: [...getCACertificates("default"), ...ca] }) }),
-    };
-    // One connection for each layer, as their number is limited.
-    const common = { headersTimeout: responseMs, bodyTimeout: stallMs, allowH2: false };
-    const agent =
-      proxy === undefined
-        ? new Agent({ ...common, connect: secure })
-        : new ProxyAgent({
-            ...common,
-            uri: proxy.href,
-            requestTls: { ...secure, allowH2: false },
-            proxyTls: { ...connect, allowH2: false },
-            clientFactory: (_, options) =>
-              Object.assign(new Agent({ ...common, ...options }), { connect: api.connect }),
-            // Of plain http a proxy is asked for the document itself: many make no tunnel to port 80.
-            proxyTunnel: false,
-          });
+    const agent = makeAgent(this.#timeouts, proxy, tls);
     agents.set(url.origin, agent);
     return agent;
   }
@@ -206,6 +178,35 @@ export class HttpConnections {
     const isCertificate = /CERT|SELF_SIGNED|^ERR_TLS|ERR_SSL|EPROTO|UNABLE_TO/.test(code);
     return new ConnectionError(`${host}: ${text}`, !lasting.has(code) && !isCertificate, error);
   }
+}
+
+function makeAgent({ connectMs, responseMs, stallMs }: Timeouts, proxy: URL | undefined, tls: TlsSettings): Dispatcher {
+  const { ca, ...others } = tls;
+  const connect = {
+    timeout: connectMs,
+    // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
+    autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: Math.ceil(connectMs / 4),
+  };
+  const secure = {
+    ...connect,
+    ...others,
+    // Node would trust these alone. Hundreds of certificates are read once, not for each connection.
+    ...(ca && { secureContext: createSecureContext({ ...tls, ca: [...getCACertificates("default"), ...ca] }) }),
+  };
+  // One connection for each layer, as their number is limited.
+  const common = { headersTimeout: responseMs, bodyTimeout: stallMs, allowH2: false };
+  if (proxy === undefined) return new Agent({ ...common, connect: secure });
+  return new ProxyAgent({
+    ...common,
+    uri: proxy.href,
+    requestTls: { ...secure, allowH2: false },
+    proxyTls: { ...connect, allowH2: false },
+    // Tunnels are opened by `connect`, which undici's index would have given to every agent.
+    clientFactory: (_, options) => Object.assign(new Agent({ ...common, ...options }), { connect: api.connect }),
+    // Of plain http a proxy is asked for the document itself: many make no tunnel to port 80.
+    proxyTunnel: false,
+  });
 }
 
 /** The first value of a header. */

@@ -13,12 +13,14 @@ export class BadProxy extends Error {}
 /** Reads the variables once. One that is wrong is an error only of the URLs that it is for. */
 export function proxiesOf(environment: NodeJS.ProcessEnv): ProxyFor {
   const find = (name: string) => environment[name] || environment[name.toLowerCase()] || undefined;
-  const proxies = new Map(
-    ["HTTP_PROXY", "HTTPS_PROXY"].map((name) => {
-      const value = find(name);
-      return [`${name.slice(0, -6).toLowerCase()}:`, value === undefined ? undefined : parseProxy(name, value)];
-    }),
-  );
+  const proxyIn = (name: string) => {
+    const value = find(name);
+    return value === undefined ? undefined : parseProxy(name, value);
+  };
+  const proxies = new Map([
+    ["http:", proxyIn("HTTP_PROXY")],
+    ["https:", proxyIn("HTTPS_PROXY")],
+  ]);
   const goesDirectly = parseExceptions(find("NO_PROXY") ?? "");
   return (url) => {
     const proxy = proxies.get(url.protocol);
