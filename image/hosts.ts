@@ -8,7 +8,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import path from "node:path";
 import { parse, type TomlTable, type TomlValue } from "smol-toml";
-import { messageOf } from "../native/index.ts";
+import { isErrno, messageOf } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 
 /** TLS settings of one host, as node:tls takes them. */
@@ -41,23 +41,22 @@ export async function loadEndpoints(directory: string, registry: string): Promis
   const portForm = registry.replace(/:([0-9]+)$/, "_$1_");
   for (const name of new Set([portForm, registry, "_default"])) {
     const file = path.join(directory, name, "hosts.toml");
-    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-      throw imageErrors.invalidHosts({ file, problem: `it cannot be read (${error.message})` }, error);
+    const text = await readFile(file, "utf8").catch((error: unknown) => {
+      if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
+      throw imageErrors.invalidHosts({ file, problem: `it cannot be read (${messageOf(error)})` }, error);
     });
     if (text !== undefined) return (await new HostsFile(file, text).endpoints(registry)).flatMap(withTlsFirst);
     const tls = await certificateFiles(path.dirname(file));
-    if (tls !== undefined)
-      return [makeEndpoint(serverUrl(registry), { ...noSettings, tls }, true)].flatMap(withTlsFirst);
+    if (tls !== undefined) return withTlsFirst(makeEndpoint(serverUrl(registry), { ...noSettings, tls }, true));
   }
   return [makeEndpoint(serverUrl(registry), noSettings, true)];
 }
 
 /** `*.crt` are of authorities, `NAME.cert` with `NAME.key` our own, of which the first is used. */
 async function certificateFiles(directory: string): Promise<TlsSettings | undefined> {
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
-    throw imageErrors.invalidHosts({ file: directory, problem: `it cannot be read (${error.message})` }, error);
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return [];
+    throw imageErrors.invalidHosts({ file: directory, problem: `it cannot be read (${messageOf(error)})` }, error);
   });
   const read = (name: string) =>
     readFile(path.join(directory, name)).catch((error: Error) => {

@@ -3,7 +3,7 @@
 import { longestTimerMs } from "../async/time-limit.ts";
 import { beginWork, type Outcome } from "../diagnostics/work.ts";
 import type { JsonObject } from "../json/json.ts";
-import { KeelsonError } from "./errors.ts";
+import { isErrno, KeelsonError } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import {
   decodeJson,
@@ -197,7 +197,7 @@ export class MonitorCall {
 
   #notConnected(error: NodeJS.ErrnoException): KeelsonError {
     const at = { socket: this.#connections.socketPath, reason: error.message };
-    const nobody = error.code === "ECONNREFUSED" || error.code === "ENOENT" || error.code === "ENOTDIR";
+    const nobody = isErrno(error, "ECONNREFUSED", "ENOENT", "ENOTDIR");
     return nobody ? monitorErrors.monitorUnreachable(at, error) : monitorErrors.monitorNotConnected(at, error);
   }
 
