@@ -11,7 +11,6 @@ import type { ArchiveFiles } from "./archive-files.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf, hexOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { checkBlob } from "./inventory.ts";
 import {
   type Descriptor,
   documentLimit,
@@ -28,7 +27,7 @@ import {
 import { nameAnnotation } from "./names.ts";
 import type { Platform } from "./platform.ts";
 import { formatReference, parseReference } from "./reference.ts";
-import type { ContentSource } from "./source.ts";
+import { type ContentSource, checkBlob } from "./source.ts";
 import type { Digest } from "./types.ts";
 
 /** One image found in an archive, ready to be taken into the store. */

@@ -5,10 +5,11 @@ import { messageOf } from "../native/index.ts";
 import { Catalog, type StoredManifest } from "./catalog.ts";
 import { parseImageConfig } from "./config.ts";
 import { imageErrors } from "./errors.ts";
-import { checkBlob, type Inventory } from "./inventory.ts";
+import type { Inventory } from "./inventory.ts";
 import type { Layout } from "./layout.ts";
 import { type Descriptor, parseManifest } from "./manifest.ts";
 import { readNames, writeNames } from "./names.ts";
+import { checkBlob } from "./source.ts";
 import type { Digest } from "./types.ts";
 
 /** Rebuilds the catalog from disk; an image that lacks anything is dropped, and said so. */

@@ -2,10 +2,11 @@
 
 import type { ImageConfigDocument } from "./config.ts";
 import { chainIdsOf, isDigest } from "./digest.ts";
-import type { Needs } from "./inventory.ts";
+import { overlayOrder } from "./layers.ts";
 import type { Layout } from "./layout.ts";
-import type { Descriptor, Manifest } from "./manifest.ts";
+import { blobsOf, type Descriptor, type Manifest } from "./manifest.ts";
 import type { NameEntry } from "./names.ts";
+import type { Needs } from "./needs.ts";
 import { formatReference, parseReference } from "./reference.ts";
 import type { Digest, Image, ImageId } from "./types.ts";
 
@@ -14,7 +15,7 @@ export interface StoredManifest {
   readonly descriptor: Descriptor;
   readonly manifest: Manifest;
   readonly document: ImageConfigDocument;
-  /** A layer over all others: directories that upper layers have no entry for look as in lower ones. */
+  /** The id of its stack's cover (cover.ts), where that has one. */
   readonly cover: Digest | undefined;
 }
 
@@ -77,7 +78,7 @@ export class Catalog {
     const layers = new Set<Digest>();
     for (const stored of this.manifests.values()) {
       const { descriptor, manifest } = stored;
-      for (const part of [descriptor, manifest.config, ...manifest.layers]) blobs.add(part.digest);
+      for (const { digest } of blobsOf(descriptor, manifest)) blobs.add(digest);
       for (const layer of layersOf(stored)) layers.add(layer);
     }
     return { blobs, layers };
@@ -93,14 +94,6 @@ export class Catalog {
   }
 }
 
-/**
- * The layers of a stack as overlayfs takes them, top first. A layer that occurs twice counts where it is topmost:
- * whatever it holds or hides further down is held or hidden there already, and overlayfs refuses one directory twice.
- */
-export function overlayOrder(diffIds: readonly Digest[]): readonly Digest[] {
-  return [...new Set(diffIds.toReversed())];
-}
-
 /** As overlayfs takes them, top first. */
 export function layersOf({ document, cover }: StoredManifest): readonly Digest[] {
   return [...(cover === undefined ? [] : [cover]), ...overlayOrder(document.diffIds)];
@@ -108,12 +101,11 @@ export function layersOf({ document, cover }: StoredManifest): readonly Digest[]
 
 function makeImage(layout: Layout, id: ImageId, stored: StoredManifest, names: readonly string[]): Image {
   const { descriptor, manifest, document } = stored;
-  const parts = [descriptor, manifest.config, ...manifest.layers];
   return {
     id,
     tags: names.filter((name) => !name.includes("@")).sort(),
     repoDigests: names.filter((name) => name.includes("@")).sort(),
-    size: BigInt(parts.reduce((sum, part) => sum + part.size, 0)),
+    size: BigInt(blobsOf(descriptor, manifest).reduce((sum, { size }) => sum + size, 0)),
     config: document.config,
     pinned: false,
     layers: layersOf(stored).map((diffId) => layout.layerRoot(diffId)),

@@ -26,11 +26,6 @@ export function hexOf(digest: Digest): string {
   return digest.slice("sha256:".length);
 }
 
-/** Of a stack of layers, bottom first: the name of the layer that lies over it (inventory.ts, `addCover`). */
-export function coverIdOf(diffIds: readonly Digest[]): Digest {
-  return digestOf(`cover ${diffIds.join(" ")}`);
-}
-
 /**
  * Chain ids of a stack of layers, bottom first (OCI image-spec config.md, "Layer ChainID"):
  * the first is the diff id itself, each next one hashes `previous + " " + diff id`.

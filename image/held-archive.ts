@@ -2,10 +2,11 @@
 
 import type { Catalog } from "./catalog.ts";
 import { imageErrors } from "./errors.ts";
-import { type Inventory, type Needs, needsOf } from "./inventory.ts";
+import type { Inventory } from "./inventory.ts";
 import type { Layout } from "./layout.ts";
-import { type Descriptor, ociIndexType } from "./manifest.ts";
+import { blobsOf, type Descriptor, ociIndexType } from "./manifest.ts";
 import { nameAnnotation } from "./names.ts";
+import { type Needs, needsOf } from "./needs.ts";
 import type { Digest, HeldArchive } from "./types.ts";
 
 /** containerd's and Docker's own, beside which they take the one of the specification for a bare tag. */
@@ -27,7 +28,7 @@ export function holdArchive(
     const { descriptor, manifest } = stored;
     const annotations = name && { [nameAnnotation]: name, [containerdAnnotation]: name };
     manifests.push({ ...descriptor, ...(annotations && { annotations }) });
-    for (const part of [descriptor, manifest.config, ...manifest.layers]) blobs.set(part.digest, part);
+    for (const blob of blobsOf(descriptor, manifest)) blobs.set(blob.digest, blob);
     needs.push(needsOf(descriptor, manifest, []));
   }
   const leases = needs.map((each) => inventory.lease(each));

@@ -1,4 +1,4 @@
-// What content lies on disk (blobs and unpacked layers), who needs it, and the removal of what nobody needs.
+// What content lies on disk (blobs and unpacked layers), how it comes there, and which of it goes.
 //
 // Content becomes durable only with the image that names it (store.ts commits); what no image, pull
 // or container needs is garbage at any time, after a crash as well.
@@ -6,58 +6,47 @@
 import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { asNodeError, type Host, KeelsonError, messageOf, SingleFlight, Slots, writeFile } from "../native/index.ts";
-import { overlayOrder, type StoredManifest } from "./catalog.ts";
-import { coverIdOf, digestOf, hexOf, isDigest } from "./digest.ts";
+import type { StoredManifest } from "./catalog.ts";
+import { coverIdOf, mayNeedCover, stageCover } from "./cover.ts";
+import { digestOf, hexOf, parseDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { LayerPlaces } from "./layer-places.ts";
 import {
   type BlobHead,
   blobName,
-  headPath,
   type LayerLimits,
   type LayerRecord,
-  placeCover,
   placeLayer,
+  placeUnpacked,
   readLayers,
-  stageCover,
   stageLayer,
-  stagingDirectory,
-  trashPath,
   type Unpack,
 } from "./layers.ts";
 import type { Layout } from "./layout.ts";
-import { type Descriptor, layerLimit, type Manifest } from "./manifest.ts";
+import type { Descriptor } from "./manifest.ts";
+import type { Lease, Needs } from "./needs.ts";
 import type { ContentSource } from "./source.ts";
+import type { Trash } from "./trash.ts";
 import type { Digest, Transfer } from "./types.ts";
-import { isWorthAnotherPull, type Lease } from "./unfinished.ts";
+import { isWorthAnotherPull } from "./unfinished.ts";
 
-/** Content that somebody needs. */
-export interface Needs {
-  readonly blobs: ReadonlySet<Digest>;
-  readonly layers: ReadonlySet<Digest>;
-}
-
-export function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: readonly Digest[]): Needs {
-  const blobs = new Set([descriptor, manifest.config, ...manifest.layers].map((part) => part.digest));
-  return { blobs, layers: new Set([...diffIds, coverIdOf(diffIds)]) };
-}
-
-/** An entry of the directory of blobs or of layers. */
-interface Place {
-  readonly directory: string;
+/** An entry of the directory of blobs or of layers, whoever made it. */
+interface Entry {
+  readonly kind: keyof Needs;
   readonly name: string;
 }
 
 export interface InventoryOptions {
   readonly layout: Layout;
   readonly host: Host;
+  readonly trash: Trash;
   /** Open on the store's file system since before anything was written: it is told of everything that gets lost. */
   readonly flushDescriptor: number;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
   /** Layers of one pull that are fetched and unpacked at the same time. */
   readonly parallelLayers: number;
-  /** Told what could not be read at start, and what could not be removed. */
+  /** Told what could not be read at start. */
   readonly onProblem: (sentence: string) => void;
 }
 
@@ -73,15 +62,10 @@ export class Inventory {
   readonly #walks = new Slots(1);
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);
-  readonly #working = new Set<Promise<unknown>>();
   /** Where each layer that is under way is staged, by its blob. */
   readonly #arriving = new Map<Digest, string>();
   /** Heads of blobs whose fetch broke off, kept as long as somebody leases the blob. */
   readonly #heads = new Map<Digest, BlobHead>();
-  /** What could not be removed yet: above all staging directories of finished work. */
-  readonly #left = new Set<string>();
-  /** What could not be moved away, and was said to be so. */
-  readonly #stuck = new Set<string>();
   /** Placed since the last flush that went well. */
   readonly #unflushed = { blobs: new Set<Digest>(), layers: new Set<Digest>() };
   /** Why the last flush that failed did. */
@@ -96,32 +80,21 @@ export class Inventory {
 
   /** Reads what is there and takes down what was left half-made. What cannot be read counts as missing. */
   static async open(options: InventoryOptions): Promise<Inventory> {
-    const { layout, onProblem } = options;
+    const { layout, trash, onProblem } = options;
     const blobs = new Map<Digest, number>();
     for (const name of await readdir(layout.blobs)) {
-      const digest = `sha256:${name}`;
-      if (!isDigest(digest)) continue;
+      const digest = parseDigest(`sha256:${name}`);
+      if (digest === undefined) continue;
       try {
         blobs.set(digest, (await stat(layout.blob(digest))).size);
       } catch (error) {
         onProblem(`The blob ${layout.blob(digest)} could not be read and counts as missing. ${messageOf(error)}`);
       }
     }
-    const inventory = new Inventory(options, await readLayers(layout, onProblem), blobs);
+    const layers = await readLayers(layout, onProblem);
     // The directory itself stays: a full disk has no room for a new one.
-    for (const name of await readdir(layout.staging)) await inventory.clear(path.join(layout.staging, name));
-    return inventory;
-  }
-
-  /** Removes what an earlier run left. */
-  clear(place: string): Promise<void> {
-    return this.#discard([place]);
-  }
-
-  #sayLeft(place: string, error: unknown): void {
-    this.#options.onProblem(
-      `${place}, which nobody needs, could not be removed; it is tried again. ${messageOf(error)}`,
-    );
+    await trash.remove((await readdir(layout.staging)).map((name) => path.join(layout.staging, name)));
+    return new Inventory(options, layers, blobs);
   }
 
   /** Protects content from removal until it is given back; take it before asking what is there. */
@@ -197,152 +170,6 @@ export class Inventory {
     }
   }
 
-  /** The layer that must lie over these (bottom first, fetched and leased); undefined when none must. */
-  async addCover(diffIds: readonly Digest[], signal: AbortSignal): Promise<Digest | undefined> {
-    const { layout, host } = this.#options;
-    const cover = coverIdOf(diffIds);
-    const layers = overlayOrder(diffIds);
-    // Of as many layers as overlayfs takes nothing can lie over them.
-    if (layers.length < 2 || layers.length === layerLimit || this.#layers.has(cover)) return this.coverOf(diffIds);
-    const object = `Layer ${cover}`;
-    return await this.#staged(async (directory, throwIfLost) => {
-      if (!layers.every((diffId) => this.#layers.has(diffId))) throw this.#notFlushed(object);
-      const roots = layers.map((diffId) => layout.layerRoot(diffId));
-      const staged = await this.#walks
-        .run(() => stageCover(cover, roots, directory, host), signal)
-        .catch((error: unknown) => {
-          throwIfLost(object);
-          throw error;
-        });
-      if (staged === undefined) return undefined;
-      await this.queue.run(async () => {
-        throwIfLost(object);
-        if (this.#layers.has(cover)) return;
-        await placeCover(layout, staged);
-        this.#layers.set(cover, staged.record);
-        this.#unflushed.layers.add(cover);
-      });
-      return cover;
-    });
-  }
-
-  coverOf(diffIds: readonly Digest[]): Digest | undefined {
-    const cover = coverIdOf(diffIds);
-    return this.#layers.has(cover) ? cover : undefined;
-  }
-
-  /**
-   * In the queue's turn: flushes everything placed so far; an image that is named after this survives a power cut. Bytes
-   * that get lost may be anybody's: what was placed since the last good flush goes then, whoever leases it. Throws
-   * Unavailable, also when an earlier failure took some of this image.
-   */
-  async flush(image: StoredManifest): Promise<void> {
-    const { host, flushDescriptor, layout } = this.#options;
-    const object = `Manifest ${image.descriptor.digest}`;
-    if (!this.#isWhole(image)) throw this.#notFlushed(object);
-    try {
-      await host.syncFileSystem(flushDescriptor);
-    } catch (error) {
-      this.#failedFlush = asNodeError(error, "syncfs", layout.root);
-      const { blobs, layers } = this.#unflushed;
-      await this.#discard(
-        await this.#moveAway([
-          ...[...blobs].map((digest) => ({ directory: layout.blobs, name: hexOf(digest) })),
-          ...[...layers].map((diffId) => ({ directory: layout.layers, name: hexOf(diffId) })),
-        ]),
-      );
-      throw this.#notFlushed(object);
-    }
-    this.#unflushed.blobs.clear();
-    this.#unflushed.layers.clear();
-  }
-
-  #isWhole({ descriptor, manifest, document, cover }: StoredManifest): boolean {
-    const hasLayers = manifest.layers.every((layer, index) => {
-      const diffId = document.diffIds[index];
-      return diffId !== undefined && this.hasLayer(layer, diffId);
-    });
-    const hasCover = cover === undefined || this.#layers.has(cover);
-    return hasLayers && hasCover && [descriptor, manifest.config].every(({ digest }) => this.#blobs.has(digest));
-  }
-
-  #notFlushed(object: string): KeelsonError {
-    return imageErrors.notFlushed({ object, problem: messageOf(this.#failedFlush) }, this.#failedFlush);
-  }
-
-  /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
-  async collect(needed: () => Needs): Promise<void> {
-    await this.#discard(await this.queue.run(() => this.#putAway(needed)));
-  }
-
-  /** As `collect`, for work that has the queue's turn. */
-  async collectNow(needed: () => Needs): Promise<void> {
-    await this.#discard(await this.#putAway(needed));
-  }
-
-  /** Moves what nobody needs out of the store; to where. */
-  async #putAway(needed: () => Needs): Promise<readonly string[]> {
-    const { layout } = this.#options;
-    const [blobs, layers] = await Promise.all([readdir(layout.blobs), readdir(layout.layers)]);
-    // No await from here to the end of the choice: a pull that comes now must not count on a victim.
-    const keep = [needed(), ...this.#leases];
-    const isGarbage = (kind: keyof Needs) => (name: string) => {
-      const digest = `sha256:${name}`;
-      return !isDigest(digest) || !keep.some((needs) => needs[kind].has(digest));
-    };
-    const victims = [
-      ...blobs.filter(isGarbage("blobs")).map((name) => ({ directory: layout.blobs, name })),
-      ...layers.filter(isGarbage("layers")).map((name) => ({ directory: layout.layers, name })),
-    ];
-    const heads = [...this.#heads].filter(([digest]) => !keep.some((needs) => needs.blobs.has(digest)));
-    for (const [digest] of heads) this.#heads.delete(digest);
-    return [...heads.map(([, head]) => head.path), ...(await this.#moveAway(victims))];
-  }
-
-  /** Content that counts as gone at once; to where it is moved. What cannot be moved is said, and is garbage from now on. */
-  async #moveAway(victims: readonly Place[]): Promise<readonly string[]> {
-    const { layout } = this.#options;
-    for (const { directory, name } of victims) {
-      const digest = `sha256:${name}`;
-      if (!isDigest(digest)) continue;
-      const isBlob = directory === layout.blobs;
-      (isBlob ? this.#blobs : this.#layers).delete(digest);
-      (isBlob ? this.#unflushed.blobs : this.#unflushed.layers).delete(digest);
-    }
-    const moved: string[] = [];
-    for (const { directory, name } of victims) {
-      const from = path.join(directory, name);
-      const place = trashPath(layout);
-      try {
-        await rename(from, place);
-        moved.push(place);
-        this.#stuck.delete(from);
-      } catch (error) {
-        if (!this.#stuck.has(from)) this.#sayLeft(from, error);
-        this.#stuck.add(from);
-      }
-    }
-    return moved;
-  }
-
-  /** Bytes and inodes of all blobs and layers, from memory. */
-  use(): { readonly bytes: bigint; readonly inodes: bigint } {
-    let bytes = 0n;
-    let inodes = BigInt(this.#blobs.size);
-    for (const size of this.#blobs.values()) bytes += BigInt(size);
-    for (const layer of this.#layers.values()) {
-      bytes += layer.unpackedBytes;
-      inodes += layer.inodes;
-    }
-    return { bytes, inodes };
-  }
-
-  /** Resolves when no unfinished work is left on disk. */
-  async idle(): Promise<void> {
-    await Promise.allSettled([...this.#working]);
-    await this.queue.untilIdle();
-  }
-
   async #fetchLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
     const head = this.#heads.get(descriptor.digest);
     this.#heads.delete(descriptor.digest);
@@ -401,22 +228,132 @@ export class Inventory {
     if (before !== undefined && before.size >= size) {
       this.#heads.set(digest, before);
     } else if (size > 0 && size <= whole) {
-      const head = { path: headPath(this.#options.layout, digest), size };
+      const head = { path: this.#options.layout.head(digest), size };
       await rename(blob, head.path);
       this.#heads.set(digest, head);
     }
   }
 
-  /** What cannot be removed (a disk that turned read-only) is said, and tried again with the next. */
-  async #discard(places: readonly string[]): Promise<void> {
-    const before = new Set(this.#left);
-    this.#left.clear();
-    for (const each of [...before, ...places]) {
-      await this.#options.host.removeTree(each).catch((error: unknown) => {
-        if (!before.has(each)) this.#sayLeft(each, error);
-        this.#left.add(each);
+  /** Makes the cover of a stack (bottom first), whose layers are fetched and leased; undefined when it needs none. */
+  async addCover(diffIds: readonly Digest[], signal: AbortSignal): Promise<Digest | undefined> {
+    const { layout, host } = this.#options;
+    const cover = coverIdOf(diffIds);
+    if (this.#layers.has(cover)) return cover;
+    if (!mayNeedCover(diffIds)) return undefined;
+    const object = `Layer ${cover}`;
+    return await this.#staged(async (directory, throwIfLost) => {
+      if (!diffIds.every((diffId) => this.#layers.has(diffId))) throw this.#notFlushed(object);
+      const staged = await this.#walks
+        .run(() => stageCover(diffIds, directory, layout, host), signal)
+        .catch((error: unknown) => {
+          throwIfLost(object);
+          throw error;
+        });
+      if (staged === undefined) return undefined;
+      await this.queue.run(async () => {
+        throwIfLost(object);
+        if (this.#layers.has(cover)) return;
+        await placeUnpacked(layout, staged);
+        this.#layers.set(cover, staged.record);
+        this.#unflushed.layers.add(cover);
       });
+      return cover;
+    });
+  }
+
+  /** The cover of a stack (bottom first) that is there. */
+  coverOf(diffIds: readonly Digest[]): Digest | undefined {
+    const cover = coverIdOf(diffIds);
+    return this.#layers.has(cover) ? cover : undefined;
+  }
+
+  /**
+   * In the queue's turn: flushes everything placed so far; an image that is named after this survives a power cut. Bytes
+   * that get lost may be anybody's: what was placed since the last good flush goes then, whoever leases it. Throws
+   * Unavailable, also when an earlier failure took some of this image.
+   */
+  async flush(image: StoredManifest): Promise<void> {
+    const { host, flushDescriptor, layout, trash } = this.#options;
+    const object = `Manifest ${image.descriptor.digest}`;
+    if (!this.#isWhole(image)) throw this.#notFlushed(object);
+    try {
+      await host.syncFileSystem(flushDescriptor);
+    } catch (error) {
+      this.#failedFlush = asNodeError(error, "syncfs", layout.root);
+      const { blobs, layers } = this.#unflushed;
+      await trash.remove(
+        await this.#moveAside([
+          ...entries("blobs", [...blobs].map(hexOf)),
+          ...entries("layers", [...layers].map(hexOf)),
+        ]),
+      );
+      throw this.#notFlushed(object);
     }
+    this.#unflushed.blobs.clear();
+    this.#unflushed.layers.clear();
+  }
+
+  #isWhole({ descriptor, manifest, document, cover }: StoredManifest): boolean {
+    const hasLayers = manifest.layers.every((layer, index) => {
+      const diffId = document.diffIds[index];
+      return diffId !== undefined && this.hasLayer(layer, diffId);
+    });
+    const hasCover = cover === undefined || this.#layers.has(cover);
+    return hasLayers && hasCover && [descriptor, manifest.config].every(({ digest }) => this.#blobs.has(digest));
+  }
+
+  #notFlushed(object: string): KeelsonError {
+    return imageErrors.notFlushed({ object, problem: messageOf(this.#failedFlush) }, this.#failedFlush);
+  }
+
+  /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
+  async collect(needed: () => Needs): Promise<void> {
+    await this.#options.trash.remove(await this.queue.run(() => this.#moveGarbage(needed)));
+  }
+
+  /** As `collect`, for work that has the queue's turn. */
+  async collectNow(needed: () => Needs): Promise<void> {
+    await this.#options.trash.remove(await this.#moveGarbage(needed));
+  }
+
+  /** Moves what nobody needs out of the store; to where. */
+  async #moveGarbage(needed: () => Needs): Promise<readonly string[]> {
+    const { layout } = this.#options;
+    const [blobs, layers] = await Promise.all([readdir(layout.blobs), readdir(layout.layers)]);
+    // No await from here to the end of the choice: a pull that comes now must not count on a victim.
+    const keep = [needed(), ...this.#leases];
+    const isNeeded = (kind: keyof Needs, digest: Digest) => keep.some((needs) => needs[kind].has(digest));
+    const victims = [...entries("blobs", blobs), ...entries("layers", layers)].filter((entry) => {
+      const digest = digestIn(entry);
+      return digest === undefined || !isNeeded(entry.kind, digest);
+    });
+    const heads = [...this.#heads].filter(([digest]) => !isNeeded("blobs", digest));
+    for (const [digest] of heads) this.#heads.delete(digest);
+    return [...heads.map(([, head]) => head.path), ...(await this.#moveAside(victims))];
+  }
+
+  /** Content that counts as gone at once; to where it is moved. What cannot be moved is garbage from now on. */
+  async #moveAside(victims: readonly Entry[]): Promise<readonly string[]> {
+    const { layout, trash } = this.#options;
+    for (const entry of victims) {
+      const digest = digestIn(entry);
+      if (digest === undefined) continue;
+      (entry.kind === "blobs" ? this.#blobs : this.#layers).delete(digest);
+      this.#unflushed[entry.kind].delete(digest);
+    }
+    return await trash.moveAside(victims.map(({ kind, name }) => path.join(layout[kind], name)));
+  }
+
+  /** Bytes and inodes of all blobs and layers, from memory. */
+  use(): { readonly bytes: bigint; readonly inodes: bigint } {
+    let bytes = 0n;
+    let inodes = BigInt(this.#blobs.size);
+    for (const size of this.#blobs.values()) bytes += BigInt(size);
+    for (const layer of this.#layers.values()) {
+      bytes += layer.unpackedBytes;
+      inodes += layer.inodes;
+    }
+    return { bytes, inodes };
   }
 
   /**
@@ -426,36 +363,29 @@ export class Inventory {
   async #staged<Result>(
     work: (directory: string, throwIfLost: (object: string) => void) => Promise<Result>,
   ): Promise<Result> {
-    const task = (async () => {
-      const directory = await stagingDirectory(this.#options.layout);
-      const failedBefore = this.#failedFlush;
-      try {
-        return await work(directory, (object) => {
-          if (this.#failedFlush !== failedBefore) throw this.#notFlushed(object);
-        });
-      } finally {
-        await this.#discard([directory]);
-      }
-    })();
-    this.#working.add(task);
+    const { layout, trash } = this.#options;
+    const directory = await layout.makeStagingDirectory();
+    const failedBefore = this.#failedFlush;
     try {
-      return await task;
+      return await work(directory, (object) => {
+        if (this.#failedFlush !== failedBefore) throw this.#notFlushed(object);
+      });
     } finally {
-      this.#working.delete(task);
+      await trash.remove([directory]);
     }
   }
+}
+
+function entries(kind: Entry["kind"], names: readonly string[]): readonly Entry[] {
+  return names.map((name) => ({ kind, name }));
+}
+
+/** Undefined for what has no business there. */
+function digestIn({ name }: Entry): Digest | undefined {
+  return parseDigest(`sha256:${name}`);
 }
 
 /** Whether other bytes might have gone well: not with a full disk, or a layer that is too large. */
 function isOfContent(error: unknown): boolean {
   return error instanceof KeelsonError && (error.code === "FailedPrecondition" || error.code === "InvalidArgument");
-}
-
-/** Throws unless a document read from somewhere is what its descriptor says. */
-export function checkBlob(bytes: Buffer, descriptor: Descriptor, object: string): void {
-  if (bytes.length !== descriptor.size) {
-    throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
-  }
-  const actual = digestOf(bytes);
-  if (actual !== descriptor.digest) throw imageErrors.digestMismatch({ object, actual, expected: descriptor.digest });
 }

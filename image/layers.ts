@@ -6,12 +6,10 @@
 // Bounds: a layer's bytes, as it comes and inflated, and its inodes (LayerLimits); the time that the unpacker takes after
 // the last byte (`finishMs`); a record that is read back (`recordLimit`).
 
-import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import {
-  type Host,
   isErrno,
   KeelsonError,
   type LayerReport,
@@ -24,7 +22,7 @@ import {
   withTimeLimit,
   writeFile,
 } from "../native/index.ts";
-import { hexOf, isDigest } from "./digest.ts";
+import { isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
@@ -85,10 +83,10 @@ export async function stageLayer(options: {
   const { descriptor, diffId, directory, limits, signal } = options;
   const object = `Layer ${descriptor.digest}`;
   if (BigInt(descriptor.size) > limits.bytes) throw imageErrors.tooLarge({ object, limit: String(limits.bytes) });
-  await mkdir(path.join(directory, "layer", "root"), { recursive: true, mode: 0o755 });
+  await mkdir(stagedRoot(directory), { recursive: true, mode: 0o755 });
   const report = await feed(object, options.source, descriptor, options.head, signal, () =>
     options.unpack({
-      directory: path.join(directory, "layer", "root"),
+      directory: stagedRoot(directory),
       blobPath: path.join(directory, blobName),
       maxBytes: limits.bytes,
       maxInodes: limits.inodes,
@@ -104,26 +102,16 @@ export async function stageLayer(options: {
     throw imageErrors.digestMismatch({ object: `${object}, inflated,`, actual: report.diffId, expected: diffId });
   }
   const { unpackedBytes, inodes } = report;
-  const record = { diffId, blobs: [descriptor.digest], unpackedBytes, inodes };
-  await writeFile(path.join(directory, "layer", recordName), formatRecord(record), { mode: 0o600 });
-  return { directory, record };
+  return await stageRecord(directory, { diffId, blobs: [descriptor.digest], unpackedBytes, inodes });
 }
 
-/**
- * The layer that must lie over others, whose roots are given top first; undefined when none must. The directory is the
- * caller's, as above.
- */
-export async function stageCover(
-  id: Digest,
-  roots: readonly string[],
-  directory: string,
-  host: Host,
-): Promise<StagedLayer | undefined> {
-  const root = path.join(directory, "layer", "root");
-  await mkdir(root, { recursive: true, mode: 0o755 });
-  const inodes = await host.coverUnnamed(roots, root);
-  if (inodes === 0n) return undefined;
-  const record = { diffId: id, blobs: [], unpackedBytes: 0n, inodes };
+/** Where the root of a staged layer lies in its staging directory. */
+export function stagedRoot(directory: string): string {
+  return path.join(directory, "layer", "root");
+}
+
+/** Puts its record beside the root of a layer that is all there. */
+export async function stageRecord(directory: string, record: LayerRecord): Promise<StagedLayer> {
   await writeFile(path.join(directory, "layer", recordName), formatRecord(record), { mode: 0o600 });
   return { directory, record };
 }
@@ -187,11 +175,16 @@ function isBrokenPipe(error: unknown): boolean {
   return brokenPipe.has(String(error.code));
 }
 
-/** Moves a staged layer and its blob to their places; what is there already stays. */
-export async function placeLayer(layout: Layout, staged: StagedLayer, known: LayerRecord | undefined, blob: Digest) {
+/** Moves a staged layer and its blob to their places; what is there already (`known`) stays. The record it has then. */
+export async function placeLayer(
+  layout: Layout,
+  staged: StagedLayer,
+  known: LayerRecord | undefined,
+  blob: Digest,
+): Promise<LayerRecord> {
   await rename(path.join(staged.directory, blobName), layout.blob(blob));
   if (known === undefined) {
-    await placeDirectory(path.join(staged.directory, "layer"), layout.layer(staged.record.diffId));
+    await placeUnpacked(layout, staged);
     return staged.record;
   }
   const record = { ...known, blobs: [...new Set([...known.blobs, blob])] };
@@ -200,15 +193,13 @@ export async function placeLayer(layout: Layout, staged: StagedLayer, known: Lay
   return record;
 }
 
-export async function placeCover(layout: Layout, { directory, record }: StagedLayer): Promise<void> {
-  await placeDirectory(path.join(directory, "layer"), layout.layer(record.diffId));
-}
-
 /**
- * What is there already lost its record, and a container may run on it, which keeps it from being removed: it stays inside,
- * and goes with the layer.
+ * Moves a staged layer that has no blob, or whose blob is in place. What is there already lost its record, and a container
+ * may run on it, which keeps it from being removed: it stays inside, and goes with the layer.
  */
-async function placeDirectory(from: string, to: string): Promise<void> {
+export async function placeUnpacked(layout: Layout, { directory, record }: StagedLayer): Promise<void> {
+  const from = path.join(directory, "layer");
+  const to = layout.layer(record.diffId);
   try {
     await rename(from, to);
   } catch (error) {
@@ -221,6 +212,14 @@ async function placeDirectory(from: string, to: string): Promise<void> {
       await rename(path.join(from, name), path.join(to, name));
     }
   }
+}
+
+/**
+ * The layers of a stack as overlayfs takes them, top first. A layer that occurs twice counts where it is topmost:
+ * whatever it holds or hides further down is held or hidden there already, and overlayfs refuses one directory twice.
+ */
+export function overlayOrder(diffIds: readonly Digest[]): readonly Digest[] {
+  return [...new Set(diffIds.toReversed())];
 }
 
 /** Reads the records of all layers on disk; a directory that is not a whole layer, or cannot be read, is left out. */
@@ -264,19 +263,4 @@ async function readLayerRecord(layout: Layout, diffId: Digest): Promise<LayerRec
     if (isErrno(error, "ENOENT") || error instanceof MalformedJson) return undefined;
     throw error;
   }
-}
-
-/** A new directory for one piece of unfinished work. */
-export function stagingDirectory(layout: Layout): Promise<string> {
-  return mkdtemp(path.join(layout.staging, "work-"));
-}
-
-/** Where the head of a blob waits for the rest. */
-export function headPath(layout: Layout, digest: Digest): string {
-  return path.join(layout.staging, `head-${hexOf(digest)}`);
-}
-
-/** A place below staging to move something to that is to be removed: on a full disk no directory can be made for it. */
-export function trashPath(layout: Layout): string {
-  return path.join(layout.staging, `trash-${randomUUID()}`);
 }

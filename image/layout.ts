@@ -1,11 +1,12 @@
 // Where things lie below the store's root. The root itself is an OCI image layout (image-spec image-layout.md).
 //
 //   oci-layout, index.json, blobs/sha256/<hex>   manifests, configs and layers as they came
-//   layers/<diff id>/root, layer.json            layers unpacked, in overlayfs form, and what lies over some images' layers
+//   layers/<diff id>/root, layer.json            layers unpacked, in overlayfs form, and covers (cover.ts)
 //   containers/<container id>/                   writable layers
-//   staging/                                     what is not finished; emptied at start
+//   staging/                                     what is not finished, and what is to be removed; emptied at start
 
-import { mkdir, readdir } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, mkdtemp, readdir } from "node:fs/promises";
 import path from "node:path";
 import { replaceFile } from "../native/index.ts";
 import { hexOf } from "./digest.ts";
@@ -43,6 +44,21 @@ export class Layout {
 
   container(id: string): string {
     return path.join(this.containers, id);
+  }
+
+  /** Where the head of a blob waits for the rest. */
+  head(digest: Digest): string {
+    return path.join(this.staging, `head-${hexOf(digest)}`);
+  }
+
+  /** A new place to move something to that is to be removed: on a full disk no directory can be made for it. */
+  trash(): string {
+    return path.join(this.staging, `trash-${randomUUID()}`);
+  }
+
+  /** Makes a directory for one piece of unfinished work. */
+  makeStagingDirectory(): Promise<string> {
+    return mkdtemp(path.join(this.staging, "work-"));
   }
 
   /** Makes the directories, closed to everybody but root: layers hold set-user-id programs (CVE-2021-41103). */

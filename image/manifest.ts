@@ -105,6 +105,11 @@ export function parseManifest(bytes: Buffer, contentType: string, object: string
   });
 }
 
+/** All blobs of an image: the manifest itself, its config and its layers. */
+export function blobsOf(descriptor: Descriptor, manifest: Manifest): readonly Descriptor[] {
+  return [descriptor, manifest.config, ...manifest.layers];
+}
+
 /**
  * The entries of an index that fit this platform, the best first and the first among equals, as the spec asks; then those
  * without a platform. Throws NotFound when there are none.

@@ -18,8 +18,8 @@ import {
 } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import { trashPath } from "./layers.ts";
 import type { Layout } from "./layout.ts";
+import type { Trash } from "./trash.ts";
 import type { Digest, FileSystemUse, Snapshot } from "./types.ts";
 
 const recordName = "snapshot.json";
@@ -40,8 +40,9 @@ export interface SnapshotPlan {
   readonly mountedLayers: readonly Digest[];
 }
 
-/** What must stay on disk for a container: its own image's layers and those of the images it mounts. */
-interface Needs {
+/** snapshot.json: what must stay on disk for a container. */
+interface SnapshotRecord {
+  /** Of its own image and of those that it mounts. */
   readonly layers: readonly Digest[];
   readonly mounted: readonly string[];
 }
@@ -51,8 +52,7 @@ export interface SnapshotsOptions {
   readonly host: Host;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Removes what is half-made, or sees to it later. */
-  readonly clear: (place: string) => Promise<void>;
+  readonly trash: Trash;
   /** Told what cannot be read. */
   readonly onProblem: (sentence: string) => void;
 }
@@ -62,7 +62,7 @@ export class Snapshots {
   readonly #host: Host;
   readonly #now: () => number;
   readonly #onProblem: (sentence: string) => void;
-  readonly #needs: Map<string, Needs>;
+  readonly #records: Map<string, SnapshotRecord>;
   /** Layers that a snapshot whose record could not be read may stand on. */
   readonly #held: readonly Digest[];
   readonly #measured = new Map<string, FileSystemUse>();
@@ -73,30 +73,30 @@ export class Snapshots {
 
   private constructor(
     { layout, host, now, onProblem }: SnapshotsOptions,
-    needs: Map<string, Needs>,
+    records: Map<string, SnapshotRecord>,
     held: readonly Digest[],
   ) {
     this.#layout = layout;
     this.#host = host;
     this.#now = now;
     this.#onProblem = onProblem;
-    this.#needs = needs;
+    this.#records = records;
     this.#held = held;
   }
 
   /** Reads what is there; a half-made snapshot is taken down. */
   static async open(options: SnapshotsOptions): Promise<Snapshots> {
-    const { layout, clear, onProblem } = options;
-    const all = new Map<string, Needs>();
+    const { layout, trash, onProblem } = options;
+    const records = new Map<string, SnapshotRecord>();
     let isOneUnread = false;
     const ids = await readdir(layout.containers);
     const files = await readFiles(ids.map((id) => path.join(layout.container(id), recordName)));
     for (const [index, id] of ids.entries()) {
       const directory = layout.container(id);
       try {
-        const needs = parseRecord(files[index]);
-        if (needs === undefined) await clear(await putAside(layout, directory));
-        else all.set(id, needs);
+        const record = parseRecord(files[index]);
+        if (record === undefined) await trash.remove([await putAside(layout, directory)]);
+        else records.set(id, record);
       } catch (error) {
         isOneUnread = true;
         onProblem(
@@ -106,46 +106,47 @@ export class Snapshots {
       }
     }
     const layers = isOneUnread ? await readdir(layout.layers) : [];
-    return new Snapshots(options, all, layers.map((name) => `sha256:${name}`).filter(isDigest));
+    return new Snapshots(options, records, layers.map((name) => `sha256:${name}`).filter(isDigest));
   }
 
   ids(): readonly string[] {
-    return [...this.#needs.keys()];
+    return [...this.#records.keys()];
   }
 
   layersInUse(): ReadonlySet<Digest> {
-    return new Set([...this.#held, ...[...this.#needs.values()].flatMap(({ layers }) => layers)]);
+    return new Set([...this.#held, ...[...this.#records.values()].flatMap(({ layers }) => layers)]);
   }
 
   /** A container that mounts the image. */
   mounting(image: string): string | undefined {
-    for (const [id, { mounted }] of this.#needs) if (mounted.includes(image)) return id;
+    for (const [id, { mounted }] of this.#records) if (mounted.includes(image)) return id;
     return undefined;
   }
 
   /** Throws AlreadyExists. */
   async prepare(containerId: string, plan: SnapshotPlan): Promise<Snapshot> {
     if (!idPattern.test(containerId)) throw imageErrors.invalidContainerId({ container: containerId.slice(0, 100) });
-    if (this.#needs.has(containerId)) throw imageErrors.snapshotExists({ container: containerId });
-    const needs: Needs = { layers: [...new Set([...plan.lower, ...plan.mountedLayers])], mounted: plan.mounted };
+    if (this.#records.has(containerId)) throw imageErrors.snapshotExists({ container: containerId });
+    const layers = [...new Set([...plan.lower, ...plan.mountedLayers])];
+    const record: SnapshotRecord = { layers, mounted: plan.mounted };
     // From now on the layers are needed, whatever happens to the image meanwhile.
-    this.#needs.set(containerId, needs);
+    this.#records.set(containerId, record);
     const directory = this.#layout.container(containerId);
     try {
-      return await this.#make(directory, plan, needs);
+      return await this.#make(directory, plan, record);
     } catch (error) {
       await this.#host.removeTree(directory);
-      this.#needs.delete(containerId);
+      this.#records.delete(containerId);
       throw error;
     }
   }
 
   /** Missing is fine. */
   async remove(containerId: string): Promise<void> {
-    if (!this.#needs.has(containerId)) return;
-    const trash = trashPath(this.#layout);
+    if (!this.#records.has(containerId)) return;
+    const trash = this.#layout.trash();
     await rename(this.#layout.container(containerId), trash).catch(ignoreMissing);
-    this.#needs.delete(containerId);
+    this.#records.delete(containerId);
     this.#measured.delete(containerId);
     this.#unmeasurable.delete(containerId);
     await this.#host.removeTree(trash);
@@ -155,7 +156,7 @@ export class Snapshots {
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
-    if (!this.#needs.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
+    if (!this.#records.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
     const measuring = this.#measuring.join(containerId, new AbortController().signal, (signal) =>
       this.#slots.run(() => this.#measure(containerId), signal),
     );
@@ -184,7 +185,7 @@ export class Snapshots {
     return this.#stamped(usedBytes, inodesUsed);
   }
 
-  async #make(directory: string, { lower, root }: SnapshotPlan, needs: Needs): Promise<Snapshot> {
+  async #make(directory: string, { lower, root }: SnapshotPlan, record: SnapshotRecord): Promise<Snapshot> {
     const [top] = lower;
     if (top === undefined) throw new Error("a snapshot needs a layer below it");
     const upper = path.join(directory, "upper");
@@ -197,7 +198,7 @@ export class Snapshots {
         { kind: "directory like", path: upper, like, ...root },
         { kind: "directory", path: work, mode: 0o700 },
         // The record comes last: a directory with it is whole.
-        { kind: "file", path: path.join(directory, recordName), content: JSON.stringify(needs), mode: 0o600 },
+        { kind: "file", path: path.join(directory, recordName), content: JSON.stringify(record), mode: 0o600 },
       ]);
     } catch (error) {
       const isLayer = error instanceof Error && "path" in error && error.path === like;
@@ -209,7 +210,7 @@ export class Snapshots {
   async #measure(containerId: string): Promise<FileSystemUse> {
     const usage = await this.#host.diskUsage(path.join(this.#layout.container(containerId), "upper"));
     const use = this.#stamped(usage.bytes, usage.inodes);
-    if (this.#needs.has(containerId)) this.#measured.set(containerId, use);
+    if (this.#records.has(containerId)) this.#measured.set(containerId, use);
     this.#unmeasurable.delete(containerId);
     return use;
   }
@@ -230,7 +231,7 @@ export class Snapshots {
 
 /** Moves a half-made snapshot out of the way of others; to where. It stays where it cannot be moved. */
 async function putAside(layout: Layout, directory: string): Promise<string> {
-  const trash = trashPath(layout);
+  const trash = layout.trash();
   return await rename(directory, trash).then(
     () => trash,
     () => directory,
@@ -238,7 +239,7 @@ async function putAside(layout: Layout, directory: string): Promise<string> {
 }
 
 /** Undefined for one that is not there or not whole. Throws when it cannot be told. */
-function parseRecord(file: FileRead | undefined): Needs | undefined {
+function parseRecord(file: FileRead | undefined): SnapshotRecord | undefined {
   if (file === undefined || "error" in file) {
     if (isMissing(file?.error)) return undefined;
     throw file?.error;

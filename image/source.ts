@@ -1,6 +1,8 @@
 // Where an image's content comes from: a registry (registry.ts) or an archive (archive.ts).
 
 import type { Writable } from "node:stream";
+import { digestOf } from "./digest.ts";
+import { imageErrors } from "./errors.ts";
 import type { Descriptor } from "./manifest.ts";
 
 export interface ContentSource {
@@ -15,4 +17,13 @@ export interface ContentSource {
   copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void>;
   /** Told that what was copied of this blob is wrong: whether a further copy comes from somebody else. */
   distrust(descriptor: Descriptor): boolean;
+}
+
+/** Throws FailedPrecondition unless a document is what its descriptor says. `object` is the words for messages. */
+export function checkBlob(bytes: Buffer, descriptor: Descriptor, object: string): void {
+  if (bytes.length !== descriptor.size) {
+    throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
+  }
+  const actual = digestOf(bytes);
+  if (actual !== descriptor.digest) throw imageErrors.digestMismatch({ object, actual, expected: descriptor.digest });
 }

@@ -12,16 +12,18 @@ import { checkConfig, checkPlatform, parseImageConfig } from "./config.ts";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { holdArchive } from "./held-archive.ts";
-import { Inventory, type Needs, needsOf } from "./inventory.ts";
-import { type LayerLimits, stagingDirectory, type Unpack } from "./layers.ts";
+import { Inventory } from "./inventory.ts";
+import type { LayerLimits, Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
 import { type Descriptor, type FoundManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { hasNames, type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
+import { type Lease, type Needs, needsOf } from "./needs.ts";
 import type { Platform } from "./platform.ts";
 import type { ImageNames, PullOptions } from "./pull.ts";
 import { formatReference, parseName, parseReference, type Reference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
+import { Trash } from "./trash.ts";
 import type {
   Digest,
   FileSystemUse,
@@ -34,7 +36,7 @@ import type {
   SnapshotWish,
   Transfer,
 } from "./types.ts";
-import { isWorthAnotherPull, type Lease, UnfinishedPulls } from "./unfinished.ts";
+import { isWorthAnotherPull, UnfinishedPulls } from "./unfinished.ts";
 
 export interface StoreOptions extends PullOptions {
   /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
@@ -70,9 +72,9 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
   const lock = await options.host.tryLock(path.join(options.root, "lock"));
   if (lock === null) throw imageErrors.storeBusy({ root: options.root });
   try {
-    const inventory = await Inventory.open({ ...options, layout, flushDescriptor: lock });
-    const clear = (place: string) => inventory.clear(place);
-    const snapshots = await Snapshots.open({ ...options, layout, clear });
+    const trash = new Trash({ ...options, layout });
+    const inventory = await Inventory.open({ ...options, layout, trash, flushDescriptor: lock });
+    const snapshots = await Snapshots.open({ ...options, layout, trash });
     const catalog = await recoverCatalog(layout, inventory, options.onProblem);
     const store = new Store(options, layout, lock, inventory, snapshots, catalog);
     await store.collect().catch((error: unknown) => {
@@ -256,7 +258,7 @@ class Store implements ImageStore {
     this.#closing.abort(imageErrors.cancelled({ object: "everything, since the server stops" }));
     this.#unfinished.dropAll();
     await Promise.allSettled([...this.#working]);
-    await this.#inventory.idle();
+    await this.#inventory.queue.untilIdle();
     closeSync(this.#lock);
   }
 
@@ -278,7 +280,7 @@ class Store implements ImageStore {
   }
 
   async #load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
-    const scratch = await stagingDirectory(this.#layout);
+    const scratch = await this.#layout.makeStagingDirectory();
     try {
       const files = await openArchive(file, scratch, this.#options.host, signal);
       try {

@@ -3,11 +3,8 @@
 // Bounds: how long (`keepMs`) and for how many pulls (`keptPulls`, the oldest goes first). Whoever wants room ends it.
 
 import { KeelsonError, type StatusCode } from "../native/index.ts";
+import type { Lease } from "./needs.ts";
 import type { Digest } from "./types.ts";
-
-export interface Lease {
-  release(): void;
-}
 
 const keptPulls = 8;
 /** Ends that say nothing against the content: the network's (RegistryUnavailable is Unknown), or the caller's. */
