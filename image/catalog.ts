@@ -7,7 +7,7 @@ import type { Layout } from "./layout.ts";
 import { blobsOf, type Descriptor, type Manifest } from "./manifest.ts";
 import type { NameEntry } from "./names.ts";
 import type { Needs } from "./needs.ts";
-import { formatReference, parseReference } from "./reference.ts";
+import { normalise } from "./reference.ts";
 import type { Digest, Image, ImageId } from "./types.ts";
 
 /** A manifest whose content is whole on disk. */
@@ -65,11 +65,13 @@ export class Catalog {
     const name = normalise(reference);
     const named = this.names.find((entry) => entry.name !== undefined && entry.name === name);
     const id = named === undefined ? this.#findById(reference)?.id : undefined;
-    const stored =
-      named === undefined
-        ? this.manifests.values().find(({ manifest }) => manifest.config.digest === id)
-        : this.manifests.get(named.manifest.digest);
+    const stored = named === undefined ? id && this.manifestOf(id) : this.manifests.get(named.manifest.digest);
     return stored && { stored, name: named?.name };
+  }
+
+  /** One of an image's manifests, which have their config in common, and so the unpacked layers. */
+  manifestOf(id: ImageId): StoredManifest | undefined {
+    return this.manifests.values().find(({ manifest }) => manifest.config.digest === id);
   }
 
   /** Everything that the images need on disk. */
@@ -111,14 +113,4 @@ function makeImage(layout: Layout, id: ImageId, stored: StoredManifest, names: r
     layers: layersOf(stored).map((diffId) => layout.layerRoot(diffId)),
     chainIds: chainIdsOf(document.diffIds),
   };
-}
-
-/** A name with a tag or a digest; undefined for an id. */
-export function normalise(reference: string): string | undefined {
-  try {
-    return formatReference(parseReference(reference));
-  } catch {
-    // An id, or nonsense: no name at any rate.
-    return undefined;
-  }
 }

@@ -63,6 +63,16 @@ export function parseName(text: string): string {
   throw imageErrors.invalidReference({ reference: text, problem: "a digest is not given but computed" });
 }
 
+/** A name with a tag or a digest; undefined for an id. */
+export function normalise(text: string): string | undefined {
+  try {
+    return formatReference(parseReference(text));
+  } catch {
+    // An id, or nonsense: no name at any rate.
+    return undefined;
+  }
+}
+
 /** `registry/repository`. */
 export function nameOf(reference: Reference): string {
   return `${reference.registry}/${reference.repository}`;

@@ -3,12 +3,13 @@
 import { closeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { type Host, isErrno, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
+import { type Host, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
 import { archivedImages } from "./archive.ts";
 import { openArchive } from "./archive-files.ts";
-import { Catalog, layersOf, normalise, type StoredManifest } from "./catalog.ts";
+import { type Catalog, layersOf, type StoredManifest } from "./catalog.ts";
 import { recoverCatalog } from "./catalog-recovery.ts";
 import { checkConfig, checkPlatform, parseImageConfig } from "./config.ts";
+import { CurrentCatalog } from "./current-catalog.ts";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { holdArchive } from "./held-archive.ts";
@@ -16,11 +17,10 @@ import { Inventory } from "./inventory.ts";
 import type { LayerLimits, Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
 import { type Descriptor, type FoundManifest, type Manifest, parseManifest } from "./manifest.ts";
-import { hasNames, type NameEntry, nameLimit, withNames, writeNames } from "./names.ts";
 import { type Lease, type Needs, needsOf } from "./needs.ts";
 import type { Platform } from "./platform.ts";
 import type { ImageNames, PullOptions } from "./pull.ts";
-import { formatReference, parseName, parseReference, type Reference } from "./reference.ts";
+import { formatReference, normalise, parseName, parseReference, type Reference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { ContentSource } from "./source.ts";
 import { Trash } from "./trash.ts";
@@ -76,7 +76,7 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
     const inventory = await Inventory.open({ ...options, layout, trash, flushDescriptor: lock });
     const snapshots = await Snapshots.open({ ...options, layout, trash });
     const catalog = await recoverCatalog(layout, inventory, options.onProblem);
-    const store = new Store(options, layout, lock, inventory, snapshots, catalog);
+    const store = new Store(options, layout, lock, inventory, snapshots, new CurrentCatalog(layout, catalog));
     await store.collect().catch((error: unknown) => {
       options.onProblem(`Content that no image needs could not be removed, and stays until the next start. ${error}`);
     });
@@ -100,7 +100,7 @@ class Store implements ImageStore {
   readonly #working = new Set<Promise<unknown>>();
   /** Layers of the image under way, by the reference that is pulled or the path that is loaded. */
   readonly #transfers = new Map<string, readonly Descriptor[]>();
-  #catalog: Catalog;
+  readonly #current: CurrentCatalog;
   #closed: Promise<void> | undefined;
 
   constructor(
@@ -109,18 +109,22 @@ class Store implements ImageStore {
     lock: number,
     inventory: Inventory,
     snapshots: Snapshots,
-    catalog: Catalog,
+    current: CurrentCatalog,
   ) {
     this.#options = options;
     this.#layout = layout;
     this.#lock = lock;
     this.#inventory = inventory;
     this.#snapshots = snapshots;
-    this.#catalog = catalog;
+    this.#current = current;
     this.#unfinished = new UnfinishedPulls(options.keepUnfinishedMs, () => {
       // What it cannot remove now goes with the next, or at the next start.
       this.#tracked(this.collect()).catch(() => undefined);
     });
+  }
+
+  get #catalog(): Catalog {
+    return this.#current.catalog;
   }
 
   list(): readonly Image[] {
@@ -169,7 +173,7 @@ class Store implements ImageStore {
     return await this.#inventory.queue.run(async () => {
       const found = this.#catalog.resolve(reference);
       if (found === undefined) throw imageErrors.noSuchImage({ reference });
-      return await this.#name(found.stored, [parseName(text)]);
+      return await this.#current.name(found.stored, [parseName(text)]);
     });
   }
 
@@ -185,27 +189,9 @@ class Store implements ImageStore {
       if (image === undefined) return;
       const container = this.#snapshots.mounting(image.id);
       if (container !== undefined) throw imageErrors.imageMounted({ image: image.tags[0] ?? image.id, container });
-      const { names, manifests } = this.#catalog;
-      const isOther = (entry: NameEntry) => manifests.get(entry.manifest.digest)?.manifest.config.digest !== image.id;
-      await this.#forget(names.filter(isOther));
+      await this.#current.forget(image.id, () => this.#inventory.collectNow(() => this.#needs()));
     });
     await this.collect();
-  }
-
-  /**
-   * On a full disk the shorter list cannot be written before there is room: then the content goes first. Cut short
-   * there, the next start finds the image not whole and drops it, as was wanted.
-   */
-  async #forget(names: readonly NameEntry[]): Promise<void> {
-    const { manifests } = this.#catalog;
-    try {
-      await this.#change(names, manifests);
-    } catch (error) {
-      if (!isFull(error)) throw error;
-      this.#catalog = new Catalog(this.#layout, names, manifests);
-      await this.#inventory.collectNow(() => this.#needs());
-      await this.#change(names, manifests);
-    }
   }
 
   async prepareSnapshot(containerId: string, id: ImageId, wish: SnapshotWish = {}): Promise<Snapshot> {
@@ -215,7 +201,7 @@ class Store implements ImageStore {
   }
 
   #layersOf(id: ImageId): readonly Digest[] {
-    const stored = this.#catalog.manifests.values().find(({ manifest }) => manifest.config.digest === id);
+    const stored = this.#catalog.manifestOf(id);
     if (stored === undefined) throw imageErrors.noSuchImage({ reference: id });
     return layersOf(stored);
   }
@@ -323,7 +309,7 @@ class Store implements ImageStore {
         layerLease = this.#inventory.lease(needsOf(descriptor, manifest, known.document.diffIds));
         return await this.#inventory.queue.run(async () => {
           signal.throwIfAborted();
-          return await this.#name(known, names);
+          return await this.#current.name(known, names);
         });
       }
       const config = await source.read(manifest.config, signal);
@@ -376,7 +362,7 @@ class Store implements ImageStore {
     return await this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
       const stored = this.#catalog.resolve(names[0])?.stored;
-      return stored && (await this.#name(stored, names));
+      return stored && (await this.#current.name(stored, names));
     });
   }
 
@@ -384,28 +370,8 @@ class Store implements ImageStore {
   #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
     return this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
-      return await this.#name(stored, names, () => this.#inventory.flush(stored));
+      return await this.#current.name(stored, names, () => this.#inventory.flush(stored));
     });
-  }
-
-  /** In the queue's turn. `durable` is awaited before anything is named. */
-  async #name(stored: StoredManifest, names: readonly string[], durable?: () => Promise<void>): Promise<Image> {
-    if (!hasNames(this.#catalog.names, stored.descriptor, names)) {
-      const named = withNames(this.#catalog.names, stored.descriptor, names);
-      if (named.length > nameLimit) throw imageErrors.tooManyNames({ limit: nameLimit });
-      await durable?.();
-      await this.#change(named, new Map(this.#catalog.manifests).set(stored.descriptor.digest, stored));
-    }
-    const image = this.find(stored.manifest.config.digest);
-    if (image === undefined) throw imageErrors.noSuchImage({ reference: stored.manifest.config.digest });
-    return image;
-  }
-
-  /** Disk first, then memory. */
-  async #change(names: readonly NameEntry[], manifests: ReadonlyMap<Digest, StoredManifest>): Promise<void> {
-    const catalog = new Catalog(this.#layout, names, manifests);
-    await writeNames(this.#layout.index, catalog.names);
-    this.#catalog = catalog;
   }
 
   #needs(): Needs {
@@ -421,10 +387,6 @@ class Store implements ImageStore {
       this.#working.delete(task);
     }
   }
-}
-
-function isFull(error: unknown): boolean {
-  return isErrno(error, "ENOSPC", "EDQUOT");
 }
 
 /** Equal pulls have one key: the same image asked for with the same credentials. */
