@@ -27,15 +27,8 @@ import {
 import { nameAnnotation } from "./names.ts";
 import type { Platform } from "./platform.ts";
 import { formatReference, parseReference } from "./reference.ts";
-import { type ContentSource, checkBlob } from "./source.ts";
+import { type ContentSource, checkBlob, type FoundImage } from "./source.ts";
 import type { Digest } from "./types.ts";
-
-/** One image found in an archive, ready to be taken into the store. */
-export interface ArchivedImage {
-  readonly manifest: FoundManifest;
-  readonly names: readonly string[];
-  readonly source: ContentSource;
-}
 
 const imageLimit = 1000;
 const nameLimit = 1000;
@@ -48,7 +41,7 @@ export async function archivedImages(
   file: string,
   platform: Platform,
   signal: AbortSignal,
-): Promise<readonly ArchivedImage[]> {
+): Promise<readonly FoundImage[]> {
   const reader = new ArchiveReader(files, file, platform, signal);
   // Recent Docker versions write both; the OCI half is the one that keeps digests.
   if ((await files.size("index.json")) !== undefined) return reader.ociImages();
@@ -72,14 +65,14 @@ class ArchiveReader {
     this.#signal = signal;
   }
 
-  async ociImages(): Promise<readonly ArchivedImage[]> {
+  async ociImages(): Promise<readonly FoundImage[]> {
     const index = parseManifest(await this.#document("index.json"), ociIndexType, `index.json of ${this.#file}`);
     const entries = index.kind === "index" ? index.manifests : [];
     this.#checkCount(entries.length);
     const source = new ArchiveSource(this.#files, this.#file, new Map());
     // A tag list may name one manifest many times.
     const groups = Map.groupBy(entries, (entry) => entry.digest);
-    const images: ArchivedImage[] = [];
+    const images: FoundImage[] = [];
     for (const group of groups.values()) {
       const [first] = group;
       if (first === undefined) continue;
@@ -91,12 +84,12 @@ class ArchiveReader {
     return images;
   }
 
-  async dockerImages(): Promise<readonly ArchivedImage[]> {
+  async dockerImages(): Promise<readonly FoundImage[]> {
     const bytes = await this.#document("manifest.json");
     try {
       const entries = readJsonList(bytes);
       this.#checkCount(entries.length);
-      const images: ArchivedImage[] = [];
+      const images: FoundImage[] = [];
       for (const entry of entries) images.push(await this.#dockerImage(entry));
       return images;
     } catch (error) {
@@ -107,7 +100,7 @@ class ArchiveReader {
     }
   }
 
-  async #ociManifest(source: ContentSource, entry: Descriptor): Promise<ArchivedImage["manifest"]> {
+  async #ociManifest(source: ContentSource, entry: Descriptor): Promise<FoundManifest> {
     const object = `${entry.digest} of ${this.#file}`;
     this.#count(entry.size);
     const bytes = await source.read(entry, this.#signal);
@@ -121,7 +114,7 @@ class ArchiveReader {
   }
 
   /** docker save has no OCI manifest: one is written for it, over the config and layers as they are. */
-  async #dockerImage(entry: JsonReader): Promise<ArchivedImage> {
+  async #dockerImage(entry: JsonReader): Promise<FoundImage> {
     const configName = entry.string("Config") ?? "";
     const config = await this.#document(configName);
     const { diffIds } = parseImageConfig(config, `${configName} of ${this.#file}`);

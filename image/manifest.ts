@@ -33,8 +33,8 @@ export interface FoundManifest {
   readonly bytes: Buffer;
   /** What the registry or an index said that it is. */
   readonly contentType: string;
-  /** An index has it for a platform that it does not tell: the config does. */
-  readonly isForUntold?: boolean;
+  /** No index on the way to it told its platform: the config does. */
+  readonly isPlatformInConfig?: boolean;
 }
 
 export interface Index {
@@ -145,18 +145,23 @@ export class ManifestSearch {
   }
 
   /** Throws NotFound, and Unimplemented for more than `indexLimit` indexes. */
-  async find(index: Index, isUntold = true): Promise<FoundManifest> {
+  find(index: Index): Promise<FoundManifest> {
+    return this.#find(index, true);
+  }
+
+  /** `isUntold`: no index above this one told the platform. */
+  async #find(index: Index, isUntold: boolean): Promise<FoundManifest> {
     if (++this.#indexes > indexLimit) {
       throw imageErrors.unsupported({ object: this.#object, problem: `it has more than ${indexLimit} indexes in it` });
     }
     let refused: unknown;
     for (const entry of chooseManifests(index, this.#host, this.#object)) {
-      const isForUntold = isUntold && entry.platform === undefined;
+      const isPlatformInConfig = isUntold && entry.platform === undefined;
       const found = await this.#read(entry);
       const document = parseManifest(found.bytes, found.contentType, `Manifest ${entry.digest}`);
-      if (document.kind === "manifest") return { ...found, isForUntold };
+      if (document.kind === "manifest") return { ...found, isPlatformInConfig };
       try {
-        return await this.find(document, isForUntold);
+        return await this.#find(document, isPlatformInConfig);
       } catch (error) {
         if (!(error instanceof KeelsonError && error.name === "noPlatform")) throw error;
         refused = error;

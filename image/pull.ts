@@ -3,12 +3,13 @@
 import { credentialsFor } from "./auth.ts";
 import { loadEndpoints } from "./hosts.ts";
 import type { Timeouts } from "./http.ts";
-import { type FoundManifest, ManifestSearch, parseManifest } from "./manifest.ts";
+import { ManifestSearch, parseManifest } from "./manifest.ts";
 import type { Platform } from "./platform.ts";
 import type { ProxyFor } from "./proxy.ts";
 import { formatReference, nameOf, type Reference } from "./reference.ts";
 import { RegistrySource } from "./registry.ts";
 import type { RetryPolicy } from "./retry.ts";
+import type { FoundImage } from "./source.ts";
 import type { Digest, RegistryAuth } from "./types.ts";
 
 export interface PullOptions {
@@ -39,18 +40,18 @@ export function namesBy(reference: Reference, digest: Digest): ImageNames {
   return reference.tag === undefined ? [name] : [name, formatReference(reference)];
 }
 
-/** The manifest for the platform, and the names that the image has by being pulled so. */
+/** The image for the platform, with the names that it has by being pulled so. */
 export async function findImage(
   source: RegistrySource,
   reference: Reference,
   platform: Platform,
   signal: AbortSignal,
-): Promise<{ readonly manifest: FoundManifest; readonly names: readonly string[] }> {
+): Promise<FoundImage> {
   const named = await source.resolve(signal);
   const object = formatReference(reference);
   const document = parseManifest(named.bytes, named.contentType, object);
   const names = namesBy(reference, named.digest);
-  if (document.kind !== "index") return { manifest: named, names };
+  if (document.kind !== "index") return { manifest: named, names, source };
   const search = new ManifestSearch(platform, object, ({ digest }) => source.manifest(digest, signal));
-  return { manifest: await search.find(document), names };
+  return { manifest: await search.find(document), names, source };
 }

@@ -3,7 +3,7 @@
 import type { Writable } from "node:stream";
 import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
-import type { Descriptor } from "./manifest.ts";
+import type { Descriptor, FoundManifest } from "./manifest.ts";
 
 export interface ContentSource {
   /** The registry, or the archive's path: from the same one the same content is fetched once. */
@@ -17,6 +17,14 @@ export interface ContentSource {
   copy(descriptor: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void>;
   /** Told that what was copied of this blob is wrong: whether a further copy comes from somebody else. */
   distrust(descriptor: Descriptor): boolean;
+}
+
+/** An image that was found at its source, ready to be taken into the store. */
+export interface FoundImage {
+  readonly manifest: FoundManifest;
+  /** Normalised, with a tag or a digest; none for one that is known by its id alone. */
+  readonly names: readonly string[];
+  readonly source: ContentSource;
 }
 
 /** Throws FailedPrecondition unless a document is what its descriptor says. `object` is the words for messages. */

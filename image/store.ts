@@ -16,13 +16,13 @@ import { holdArchive } from "./held-archive.ts";
 import { Inventory } from "./inventory.ts";
 import type { LayerLimits, Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
-import { type Descriptor, type FoundManifest, type Manifest, parseManifest } from "./manifest.ts";
-import { type Lease, type Needs, needsOf } from "./needs.ts";
+import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
+import { type Needs, needsOf } from "./needs.ts";
 import type { Platform } from "./platform.ts";
 import type { ImageNames, PullOptions } from "./pull.ts";
 import { formatReference, normalise, parseName, parseReference, type Reference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
-import type { ContentSource } from "./source.ts";
+import type { ContentSource, FoundImage } from "./source.ts";
 import { Trash } from "./trash.ts";
 import type {
   Digest,
@@ -229,7 +229,6 @@ class Store implements ImageStore {
     return { images, containers: await this.#snapshots.totalUse() };
   }
 
-  /** Cancels what is under way, waits until its traces are gone, and frees the store for other processes. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -258,8 +257,8 @@ class Store implements ImageStore {
         const image = digest && (await this.#nameAgain(namesBy(reference, digest), signal));
         if (image !== undefined) return image;
       }
-      const { manifest, names } = await findImage(source, reference, this.#options.platform, signal);
-      return await this.#ingest(manifest, names, source, formatReference(reference), signal);
+      const found = await findImage(source, reference, this.#options.platform, signal);
+      return await this.#ingest(found, formatReference(reference), signal);
     } finally {
       source.close();
     }
@@ -271,8 +270,8 @@ class Store implements ImageStore {
       const files = await openArchive(file, scratch, this.#options.host, signal);
       try {
         const images: Image[] = [];
-        for (const { manifest, names, source } of await archivedImages(files, file, this.#options.platform, signal)) {
-          images.push(await this.#ingest(manifest, names, source, file, signal));
+        for (const found of await archivedImages(files, file, this.#options.platform, signal)) {
+          images.push(await this.#ingest(found, file, signal));
         }
         return images;
       } finally {
@@ -285,28 +284,23 @@ class Store implements ImageStore {
 
   /**
    * Brings an image's content in, makes it durable, and only then names it. Leaves nothing behind on failure; for
-   * `keepUnfinishedMs` what the next try can go on from.
+   * `keepUnfinishedMs` what the next try can go on from. `subject` is what `transfer` knows it by.
    */
-  async #ingest(
-    { bytes, contentType, isForUntold }: FoundManifest,
-    names: readonly string[],
-    source: ContentSource,
-    subject: string,
-    signal: AbortSignal,
-  ): Promise<Image> {
+  async #ingest({ manifest: found, names, source }: FoundImage, subject: string, signal: AbortSignal): Promise<Image> {
+    const { bytes, contentType, isPlatformInConfig } = found;
     const digest = digestOf(bytes);
     const object = `Manifest ${digest}`;
     const manifest = parseManifest(bytes, contentType, object);
     if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index inside an index" });
     const descriptor = { mediaType: manifest.mediaType, digest, size: bytes.length };
-    const lease = this.#inventory.lease(needsOf(descriptor, manifest, []));
-    let layerLease: Lease | undefined;
+    const lease = (diffIds: readonly Digest[]) => this.#inventory.lease(needsOf(descriptor, manifest, diffIds));
+    const leases = [lease([])];
     let isUnfinished = false;
     this.#unfinished.drop(digest);
     try {
       const known = this.#catalog.manifests.get(digest);
       if (known !== undefined) {
-        layerLease = this.#inventory.lease(needsOf(descriptor, manifest, known.document.diffIds));
+        leases.push(lease(known.document.diffIds));
         return await this.#inventory.queue.run(async () => {
           signal.throwIfAborted();
           return await this.#current.name(known, names);
@@ -315,8 +309,8 @@ class Store implements ImageStore {
       const config = await source.read(manifest.config, signal);
       const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
       checkConfig(manifest, document, object);
-      if (isForUntold) checkPlatform(document, this.#options.platform, object);
-      layerLease = this.#inventory.lease(needsOf(descriptor, manifest, document.diffIds));
+      if (isPlatformInConfig) checkPlatform(document, this.#options.platform, object);
+      leases.push(lease(document.diffIds));
       this.#transfers.set(subject, manifest.layers);
       await this.#fetchLayers(manifest, document.diffIds, source, signal);
       const cover = await this.#inventory.addCover(document.diffIds, signal);
@@ -324,11 +318,12 @@ class Store implements ImageStore {
       await this.#inventory.addBlob(bytes);
       return await this.#commit({ descriptor, manifest, document, cover }, names, signal);
     } catch (error) {
-      isUnfinished = layerLease !== undefined && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
+      // Before its layers are known nothing has come that would be worth keeping.
+      const isBegun = leases.length > 1;
+      isUnfinished = isBegun && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
       throw error;
     } finally {
       this.#transfers.delete(subject);
-      const leases = [lease, ...(layerLease === undefined ? [] : [layerLease])];
       if (isUnfinished) this.#unfinished.keep(digest, leases);
       else for (const each of leases) each.release();
       if (!this.#catalog.manifests.has(digest)) await this.collect();
