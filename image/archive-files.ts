@@ -29,6 +29,15 @@ export interface ArchiveFiles {
 const inflatedLimit = 256 * 1024 ** 3;
 const chunkSize = 256 * 1024;
 
+/** Bytes of a file's start that `compressionOf` looks at. */
+export const magicLength = 4;
+
+/** By a file's first bytes: gzip's (RFC 1952) or zstd's (RFC 8878); undefined for anything else. */
+export function compressionOf(start: Buffer): "gzip" | "zstd" | undefined {
+  if (start.length >= 2 && start.readUInt16BE() === 0x1f8b) return "gzip";
+  return start.length >= 4 && start.readUInt32LE() === 0xfd2fb528 ? "zstd" : undefined;
+}
+
 /** Opens an archive. A compressed one is inflated into `scratch` first, since it cannot be read out of order. */
 export async function openArchive(
   file: string,
@@ -187,12 +196,16 @@ function streamOf(bytes: AsyncGenerator<Buffer>): Readable {
   return Readable.from(bytes, { objectMode: false, highWaterMark: chunkSize });
 }
 
-/** By the first bytes: gzip's (RFC 1952) or zstd's (RFC 8878); undefined for anything else. */
 async function inflaterFor(handle: FileHandle): Promise<Transform | undefined> {
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(4), 0, 4, 0);
-  if (bytesRead >= 2 && buffer.readUInt16BE() === 0x1f8b) return createGunzip({ chunkSize });
-  if (bytesRead === 4 && buffer.readUInt32LE() === 0xfd2fb528) return createZstdDecompress({ chunkSize });
-  return undefined;
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(magicLength), 0, magicLength, 0);
+  switch (compressionOf(buffer.subarray(0, bytesRead))) {
+    case "gzip":
+      return createGunzip({ chunkSize });
+    case "zstd":
+      return createZstdDecompress({ chunkSize });
+    case undefined:
+      return undefined;
+  }
 }
 
 async function inflate(

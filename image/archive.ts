@@ -1,13 +1,13 @@
 // Images out of an archive: an OCI image layout (image-spec image-layout.md) or what `docker save` writes.
 //
-// Bounds: images (`imageLimit`), names of each (`nameLimit`), layers of each (`layerLimit`), each document
+// Bounds: images (`imageLimit`), names of each (`namesLimit`), layers of each (`layerLimit`), each document
 // (`documentLimit`) and all that are read before the first image is taken in (`documentsLimit`). A layer that many
 // images share is hashed once.
 
 import type { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type JsonReader, MalformedJson, readJsonList } from "../native/index.ts";
-import type { ArchiveFiles } from "./archive-files.ts";
+import { type ArchiveFiles, compressionOf, magicLength } from "./archive-files.ts";
 import { parseImageConfig } from "./config.ts";
 import { digestOf, hexOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
@@ -24,14 +24,14 @@ import {
   ociManifestType,
   parseManifest,
 } from "./manifest.ts";
-import { nameAnnotation } from "./names.ts";
+import { containerdNameAnnotation, nameAnnotation } from "./names.ts";
 import type { Platform } from "./platform.ts";
 import { formatReference, parseReference } from "./reference.ts";
 import { type ContentSource, checkBlob, type FoundImage } from "./source.ts";
 import type { Digest } from "./types.ts";
 
 const imageLimit = 1000;
-const nameLimit = 1000;
+const namesLimit = 1000;
 /** Bytes. */
 const documentsLimit = 64 * 1024 * 1024;
 
@@ -68,7 +68,7 @@ class ArchiveReader {
   async ociImages(): Promise<readonly FoundImage[]> {
     const index = parseManifest(await this.#document("index.json"), ociIndexType, `index.json of ${this.#file}`);
     const entries = index.kind === "index" ? index.manifests : [];
-    this.#checkCount(entries.length);
+    this.#checkImages(entries.length);
     const source = new ArchiveSource(this.#files, this.#file, new Map());
     // A tag list may name one manifest many times.
     const groups = Map.groupBy(entries, (entry) => entry.digest);
@@ -88,7 +88,7 @@ class ArchiveReader {
     const bytes = await this.#document("manifest.json");
     try {
       const entries = readJsonList(bytes);
-      this.#checkCount(entries.length);
+      this.#checkImages(entries.length);
       const images: FoundImage[] = [];
       for (const entry of entries) images.push(await this.#dockerImage(entry));
       return images;
@@ -102,12 +102,12 @@ class ArchiveReader {
 
   async #ociManifest(source: ContentSource, entry: Descriptor): Promise<FoundManifest> {
     const object = `${entry.digest} of ${this.#file}`;
-    this.#count(entry.size);
+    this.#countDocument(entry.size);
     const bytes = await source.read(entry, this.#signal);
     const document = parseManifest(bytes, entry.mediaType, object);
     if (document.kind === "manifest") return { bytes, contentType: entry.mediaType };
     const search = new ManifestSearch(this.#platform, object, async (chosen) => {
-      this.#count(chosen.size);
+      this.#countDocument(chosen.size);
       return { bytes: await source.read(chosen, this.#signal), contentType: chosen.mediaType };
     });
     return await search.find(document);
@@ -144,44 +144,38 @@ class ArchiveReader {
 
   async #dockerLayer(name: string, diffId: Digest): Promise<Descriptor> {
     const size = await this.#files.size(name);
-    if (size === undefined) throw this.#missing(name);
-    const [magic] = await (await this.#files.stream(name, 0, Math.min(size, 4))).toArray();
-    const start = Buffer.isBuffer(magic) ? magic : Buffer.alloc(0);
-    const form = compressionOf(start);
+    if (size === undefined) throw missing(this.#file, name);
+    const compression = compressionOf(await firstBytes(this.#files, name, Math.min(size, magicLength)));
     // Docker's own layers are plain tars, whose digest is the diff id; other tools compress them.
-    const digest =
-      form === "" ? diffId : (this.#digests.get(name) ?? (await this.#files.digest(name, size, this.#signal)));
+    if (compression === undefined) return { mediaType: ociLayerType, digest: diffId, size };
+    const digest = this.#digests.get(name) ?? (await this.#files.digest(name, size, this.#signal));
     this.#digests.set(name, digest);
-    return { mediaType: `${ociLayerType}${form}`, digest, size };
+    return { mediaType: `${ociLayerType}+${compression}`, digest, size };
   }
 
   async #document(name: string): Promise<Buffer> {
     const size = await this.#files.size(name);
-    if (size === undefined) throw this.#missing(name);
+    if (size === undefined) throw missing(this.#file, name);
     if (size > documentLimit) throw imageErrors.tooLarge({ object: `${name} of ${this.#file}`, limit: documentLimit });
-    this.#count(size);
-    return readAll(this.#files, name, size);
+    this.#countDocument(size);
+    return firstBytes(this.#files, name, size);
   }
 
-  #checkCount(count: number): void {
+  #checkImages(count: number): void {
     const problem = count === 0 ? "it holds no image" : `it holds more than ${imageLimit} images`;
     if (count === 0 || count > imageLimit) throw imageErrors.badArchive({ file: this.#file, problem });
   }
 
   #checkNames(count: number): void {
-    const problem = `an image of it has more than ${nameLimit} names`;
-    if (count > nameLimit) throw imageErrors.badArchive({ file: this.#file, problem });
+    const problem = `an image of it has more than ${namesLimit} names`;
+    if (count > namesLimit) throw imageErrors.badArchive({ file: this.#file, problem });
   }
 
   /** Before a document of so many bytes is read. */
-  #count(length: number): void {
+  #countDocument(length: number): void {
     this.#documentsLength += length;
     const object = `All manifests and configs of ${this.#file} together`;
     if (this.#documentsLength > documentsLimit) throw imageErrors.tooLarge({ object, limit: documentsLimit });
-  }
-
-  #missing(name: string) {
-    return imageErrors.badArchive({ file: this.#file, problem: `it lacks the file "${name.slice(0, 200)}"` });
   }
 }
 
@@ -205,7 +199,7 @@ class ArchiveSource implements ContentSource {
     const object = `${descriptor.digest} of ${this.#file}`;
     if (descriptor.size > documentLimit) throw imageErrors.tooLarge({ object, limit: documentLimit });
     const name = await this.#locate(descriptor);
-    const bytes = await readAll(this.#files, name, descriptor.size);
+    const bytes = await firstBytes(this.#files, name, descriptor.size);
     checkBlob(bytes, descriptor, object);
     return bytes;
   }
@@ -227,7 +221,7 @@ class ArchiveSource implements ContentSource {
   async #locate(descriptor: Descriptor): Promise<string> {
     const name = this.#members.get(descriptor.digest) ?? `blobs/sha256/${hexOf(descriptor.digest)}`;
     const size = await this.#files.size(name);
-    if (size === undefined) throw imageErrors.badArchive({ file: this.#file, problem: `it lacks the file "${name}"` });
+    if (size === undefined) throw missing(this.#file, name);
     if (size !== descriptor.size) {
       throw imageErrors.sizeMismatch({ object: `${name} of ${this.#file}`, actual: size, expected: descriptor.size });
     }
@@ -241,18 +235,17 @@ class ArchiveSource implements ContentSource {
  */
 function ociName(entry: IndexEntry): readonly string[] {
   const written = entry.annotations.get(nameAnnotation) ?? "";
-  const name = entry.annotations.get("io.containerd.image.name") ?? (/[/:]/.test(written) ? written : undefined);
+  const name = entry.annotations.get(containerdNameAnnotation) ?? (/[/:]/.test(written) ? written : undefined);
   return name === undefined ? [] : [formatReference(parseReference(name))];
 }
 
-function compressionOf(start: Buffer): "" | "+gzip" | "+zstd" {
-  if (start.length >= 2 && start.readUInt16BE() === 0x1f8b) return "+gzip";
-  return start.length >= 4 && start.readUInt32LE() === 0xfd2fb528 ? "+zstd" : "";
+function missing(file: string, name: string): Error {
+  return imageErrors.badArchive({ file, problem: `it lacks the file "${name.slice(0, 200)}"` });
 }
 
-async function readAll(files: ArchiveFiles, name: string, size: number): Promise<Buffer> {
-  if (size === 0) return Buffer.alloc(0);
+async function firstBytes(files: ArchiveFiles, name: string, length: number): Promise<Buffer> {
+  if (length === 0) return Buffer.alloc(0);
   const chunks: Buffer[] = [];
-  for await (const chunk of await files.stream(name, 0, size)) chunks.push(chunk);
+  for await (const chunk of await files.stream(name, 0, length)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }

@@ -5,12 +5,9 @@ import { imageErrors } from "./errors.ts";
 import type { Inventory } from "./inventory.ts";
 import type { Layout } from "./layout.ts";
 import { blobsOf, type Descriptor, ociIndexType } from "./manifest.ts";
-import { nameAnnotation } from "./names.ts";
+import { containerdNameAnnotation, nameAnnotation } from "./names.ts";
 import { type Needs, needsOf } from "./needs.ts";
 import type { Digest, HeldArchive } from "./types.ts";
-
-/** containerd's and Docker's own, beside which they take the one of the specification for a bare tag. */
-const containerdAnnotation = "io.containerd.image.name";
 
 /** Throws noSuchImage. Its content is leased from `inventory` until it is released. */
 export function holdArchive(
@@ -26,7 +23,7 @@ export function holdArchive(
     const { stored, name } = catalog.resolve(reference) ?? {};
     if (stored === undefined) throw imageErrors.noSuchImage({ reference });
     const { descriptor, manifest } = stored;
-    const annotations = name && { [nameAnnotation]: name, [containerdAnnotation]: name };
+    const annotations = name && { [nameAnnotation]: name, [containerdNameAnnotation]: name };
     manifests.push({ ...descriptor, ...(annotations && { annotations }) });
     for (const blob of blobsOf(descriptor, manifest)) blobs.set(blob.digest, blob);
     needs.push(needsOf(descriptor, manifest, []));

@@ -4,7 +4,7 @@
 // names has one entry without it.
 
 import { readFile } from "node:fs/promises";
-import { replaceFile } from "../native/index.ts";
+import { isErrno, replaceFile } from "../native/index.ts";
 import { type Descriptor, ociIndexType, parseManifest } from "./manifest.ts";
 import type { Digest } from "./types.ts";
 
@@ -12,6 +12,8 @@ import type { Digest } from "./types.ts";
 export const nameLimit = 8000;
 
 export const nameAnnotation = "org.opencontainers.image.ref.name";
+/** containerd's and Docker's own for a whole name, beside which they take the specification's for a bare tag. */
+export const containerdNameAnnotation = "io.containerd.image.name";
 
 export interface NameEntry {
   readonly manifest: Descriptor;
@@ -21,8 +23,8 @@ export interface NameEntry {
 
 /** Reads index.json; a missing file is an empty list. Throws FailedPrecondition for a damaged one. */
 export async function readNames(file: string): Promise<readonly NameEntry[]> {
-  const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
+  const bytes = await readFile(file).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return undefined;
     throw error;
   });
   if (bytes === undefined) return [];
