@@ -31,9 +31,11 @@ export interface Image {
   readonly pinned: boolean;
   /** Layer roots on disk, top layer first, as overlayfs wants them. */
   readonly layers: readonly string[];
+  /** OCI image-spec config.md, "Layer ChainID"; bottom first, one for each layer of the manifest. */
   readonly chainIds: readonly Digest[];
 }
 
+/** As a pull request of CRI has it (AuthConfig); "" for what is not given. */
 export interface RegistryAuth {
   readonly username: string;
   readonly password: string;
@@ -44,6 +46,7 @@ export interface RegistryAuth {
   readonly serverAddress: string;
 }
 
+/** A container's writable layer and what lies below it, as overlayfs takes them: absolute paths, top first. */
 export interface Snapshot {
   readonly lower: readonly string[];
   readonly upper: string;
@@ -51,6 +54,7 @@ export interface Snapshot {
 }
 
 export interface FileSystemUse {
+  /** The store's root, on whose file system everything lies. */
   readonly mountpoint: string;
   readonly usedBytes: bigint;
   readonly inodesUsed: bigint;
@@ -86,15 +90,20 @@ export interface ImageStore {
   find(reference: string): Image | undefined;
   /** The image's config (OCI image-spec config.md), as whoever made it wrote it; null when it is gone. */
   document(id: ImageId): Promise<unknown>;
-  /** Equal pulls share one; durable before it resolves. Rejects with errors of the catalogue;
-   * what the kubelet knows by name begins with it (RegistryUnavailable). */
+  /**
+   * Equal pulls share one; durable before it resolves. Rejects with errors of the catalogue (errors.ts), Cancelled when
+   * the signal aborts or the store closes; what the kubelet knows by name begins with it (RegistryUnavailable).
+   */
   pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image>;
   /**
    * Removes every name of the image and the image; content shared with others or used by containers stays until
    * free. Missing is fine; one that a container mounts is FailedPrecondition.
    */
   remove(reference: string): Promise<void>;
-  /** Imports an OCI layout or docker-save archive (tar, maybe gzipped or zstd-compressed) or an OCI layout directory. */
+  /**
+   * Imports an OCI layout or docker-save archive (tar, maybe gzipped or zstd-compressed) or an OCI layout directory: one
+   * image after the other, and those before one that fails stay. Rejects with InvalidArgument for what is no archive.
+   */
   load(path: string, signal: AbortSignal): Promise<readonly Image[]>;
   /** How far the pull of a reference or the load of a path is; undefined before its layers are known and after it. */
   transfer(subject: string): Promise<Transfer | undefined>;
@@ -102,13 +111,19 @@ export interface ImageStore {
   tag(reference: string, name: string): Promise<Image>;
   /** For an archive with the names that they are asked for by, or without one for an id. Throws NotFound. */
   hold(references: readonly string[]): HeldArchive;
-  /** Makes a container's writable layer; the image's layers cannot go while it exists. */
+  /**
+   * Makes a container's writable layer; the image's layers cannot go while it exists. Rejects with NotFound without the
+   * image, AlreadyExists for a second one, InvalidArgument for an id that is not 1 to 64 lower-case hex digits.
+   */
   prepareSnapshot(containerId: string, image: ImageId, wish?: SnapshotWish): Promise<Snapshot>;
+  /** Missing is fine. */
   removeSnapshot(containerId: string): Promise<void>;
-  /** Use of a container's writable layer; measured off the event loop, may be some seconds old. */
+  /** Use of a container's writable layer; measured off the event loop, may be some seconds old. Rejects with NotFound. */
   snapshotUse(containerId: string): Promise<FileSystemUse>;
   /** Containers that have a snapshot on disk, for recovery. */
   snapshots(): readonly string[];
+  /** Of all images, from memory, and of all writable layers together, as `snapshotUse`. */
   fileSystemUse(): Promise<{ readonly images: FileSystemUse; readonly containers: FileSystemUse }>;
+  /** Cancels what is under way, waits until its traces are gone, and lets other processes open the store. */
   close(): Promise<void>;
 }
