@@ -41,11 +41,12 @@ export async function startProxy(target: string, { status = 200, tls }: TestProx
     }
     const { pathname, search } = new URL(request.url ?? "");
     const { "proxy-authorization": _, ...headers } = request.headers;
-    const forwarded = http.get({ host, port, path: pathname + search, headers }, (answer) => {
+    const { method } = request;
+    const forwarded = http.request({ method, host, port, path: pathname + search, headers }, (answer) => {
       response.writeHead(answer.statusCode ?? 500, answer.headers);
       answer.pipe(response);
     });
-    forwarded.on("error", () => response.destroy());
+    forwarded.on("error", () => response.destroy()).end();
   });
   server.on("connect", (request, socket) => {
     note(request);

@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connectMonitor, type ExecRequest, MonitorError } from "../index.ts";
 import { exited, exitedContainer, frame, TestPeer } from "../testing/peer.ts";
+import { openDescriptors } from "../testing/pods.ts";
 import type { FailureKind } from "./failure.ts";
 import { decodeJson, encodeJson, FrameType, frameHeader } from "./frames.ts";
 
@@ -23,10 +24,6 @@ afterEach(() => {
 const soon = { timeoutMs: 2_000 };
 const command: ExecRequest = { id: "c", args: ["true"], tty: false, stdin: true, timeoutMs: 0 };
 const monitor = () => connectMonitor(peer.directory);
-
-function openDescriptors(): number {
-  return readdirSync("/proc/self/fd").length;
-}
 
 describe("an answer", () => {
   it("is read however its bytes come", async () => {
@@ -175,10 +172,10 @@ describe("a call", () => {
       if (++count % 3 === 0) socket.destroy();
       else if (count % 3 === 1) socket.write(encodeJson(FrameType.reply, { containers: [] }));
     });
-    const before = openDescriptors();
+    const before = openDescriptors().length;
     await Promise.allSettled(Array.from({ length: 300 }, () => monitor().state({ timeoutMs: 300 })));
     for (const socket of peer.sockets) socket.destroy();
-    await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
+    await expect.poll(() => openDescriptors().length).toBeLessThanOrEqual(before);
   });
 });
 

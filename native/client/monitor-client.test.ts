@@ -191,9 +191,8 @@ describe("in a running container", () => {
       await spawned.monitor.hello(soon);
       hellos.push(performance.now() - asked);
     }
-    console.log(
-      `execSync of true: ${median(times).toFixed(2)} ms; hello: ${median(hellos).toFixed(2)} ms (medians of 500)`,
-    );
+    // Some 2 ms and 0.2 ms of a machine at rest.
+    expect(median(times)).toBeLessThan(50);
     expect(median(hellos)).toBeLessThan(5);
     await expect.poll(() => openDescriptors().length).toBeLessThanOrEqual(before);
     expect(readdirSync(`/proc/${spawned.pid}/fd`).length).toBeLessThan(40);

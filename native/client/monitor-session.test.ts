@@ -70,7 +70,6 @@ describe("a session", () => {
     for (let at = 0; at < input.length; at += 100_000) {
       const taken = session.stdin.write(input.subarray(at, at + 100_000));
       written += 100_000;
-      if (!taken && written > 600_000 && received.length === 0) expect(session.stdin.writableNeedDrain).toBe(true);
       if (!taken) await new Promise((resolve) => session.stdin.once("drain", resolve));
       if (received.length === 0) expect(written).toBeLessThan(1_000_000);
     }
