@@ -28,17 +28,16 @@ export { ipcSysctls, isOfInterface, sysctlName, sysctlNamespace } from "./client
 export * from "./client/unpacker.ts";
 export { unpackerErrors } from "./client/unpacker-errors.ts";
 export { logAcceptErrors } from "./diagnostics/accept-errors.ts";
-export type { Log, LogFields, LogLevel } from "./diagnostics/log.ts";
+export type { Log, LogLevel } from "./diagnostics/log.ts";
 export { beginWork, type Outcome, trackWork, type Work, watchWork } from "./diagnostics/work.ts";
 export {
   type CgroupTree,
   detectCgroups,
-  findHierarchies,
   hostCgroupOptions,
   monitorHierarchies,
 } from "./files/cgroup-hierarchies.ts";
 export { changeFiles } from "./files/change-files.ts";
-export { type MountEntry, mountOf, mountsBelow, parseMountTable, readMountTable } from "./files/mount-table.ts";
+export { type MountEntry, mountOf, mountsBelow, readMountTable } from "./files/mount-table.ts";
 export { readBounded, readStart, UnfitFile } from "./files/read-file.ts";
 export { type FileRead, readFiles } from "./files/read-files.ts";
 export { flushDirectory, replaceFile, writeFile } from "./files/write-file.ts";
@@ -51,7 +50,6 @@ export {
   type JsonObject,
   MalformedJson,
   member,
-  parseJson,
   parseObject,
   without,
 } from "./json/json.ts";

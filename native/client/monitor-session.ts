@@ -49,7 +49,7 @@ export function openSession(
     const flow = new Flow(call);
     const stdout = new Output(flow);
     const stderr = new Output(flow);
-    const stdin = inputStream(call);
+    const stdin = new Writable({ highWaterMark, ...inputOf(call) });
     const sizes = new Newest(call);
     if (!withStdin) stdin.destroy();
   });
@@ -79,11 +79,7 @@ export function openPort(connections: MonitorConnections, message: CallMessage, 
     const duplex = new Duplex({
       highWaterMark,
       read: () => call.resume(),
-      write: (chunk: Buffer, _encoding, sent) => sendBytes(call, chunk, () => sent()),
-      final(sent) {
-        call.send(FrameType.stdinClose, Buffer.alloc(0));
-        sent();
-      },
+      ...inputOf(call),
       destroy(error, destroyed) {
         call.cancel();
         destroyed(error);
@@ -184,15 +180,16 @@ class Newest {
   }
 }
 
-function inputStream(call: MonitorCall): Writable {
-  return new Writable({
-    highWaterMark,
-    write: (chunk: Buffer, _encoding, sent) => sendBytes(call, chunk, () => sent()),
-    final(sent) {
+/** What a stream does with what is written to it: STDIN frames, and STDIN_CLOSE at its end. */
+function inputOf(call: MonitorCall) {
+  return {
+    // Without the connection's error: the call tells of that.
+    write: (chunk: Buffer, _encoding: BufferEncoding, sent: () => void) => sendBytes(call, chunk, () => sent()),
+    final: (sent: () => void) => {
       call.send(FrameType.stdinClose, Buffer.alloc(0));
       sent();
     },
-  });
+  };
 }
 
 /** Sends bytes as STDIN frames; `sent` comes when the kernel has taken the last, or the call is over. */

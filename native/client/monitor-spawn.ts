@@ -46,9 +46,9 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
   const onFork = (pid: number) => forked.resolve(adoptChild(pid));
   try {
     const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
-    const { pid, ...rest } = await withTimeLimit(ready(readiness, options, onFork), timeoutMs, late);
+    const sandbox = await withTimeLimit(ready(readiness, options, onFork), timeoutMs, late);
     (await forked.promise)?.unref();
-    return { monitor: connectNewMonitor(podDirectory), pid, ...rest };
+    return { monitor: connectNewMonitor(podDirectory), ...sandbox };
   } catch (error) {
     const isLate = error instanceof KeelsonError && error.name === "monitorStartTimeout";
     // A server that hangs is not to fork it later.

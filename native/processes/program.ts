@@ -16,7 +16,9 @@ const pipesMs = 2_000;
 const dyingMs = 5_000;
 
 export interface ProgramOptions {
+  /** This process's own when absent. */
   readonly cwd?: string;
+  /** This process's own when absent. */
   readonly env?: NodeJS.ProcessEnv;
   /** All that it reads on stdin, or a pipe to it; nothing when absent. */
   readonly stdin?: { readonly input: string } | "pipe";
@@ -91,17 +93,17 @@ function supervise(starting: Promise<Child>, { stdout, killsChildren = false }: 
   let killed = false;
   let tooLong = false;
 
-  const end = (started: Child): void => {
+  const killStarted = (started: Child): void => {
     started.kill();
     dying = setTimeout(lost.resolve, dyingMs, { code: null, signal: "SIGKILL" });
   };
   const kill = (): void => {
-    if (!killed && child !== undefined) end(child);
+    if (!killed && child !== undefined) killStarted(child);
     killed = true;
   };
   const pipes = starting.then((started) => {
     child = started;
-    if (killed) end(started);
+    if (killed) killStarted(started);
     return started.pipes.map((fd, number) => pipeEnd(fd, number === 0));
   });
   const exitOf = async (started: Child): Promise<ChildExit> => {
