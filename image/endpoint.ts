@@ -45,26 +45,26 @@ export class EndpointClient {
     this.#authorizer = new Authorizer(options.endpoint, options.credentials, options.repository, options.connections);
   }
 
-  /** GETs `<base>/<repository>/<rest>` once; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
+  /** GETs `<base>/<repository>/<path>` once; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
   async get(
-    rest: string,
+    path: string,
     headers: ReadonlyMap<string, string>,
     patience: number,
     signal: AbortSignal,
   ): Promise<HttpResponse> {
-    return await this.#ask({ method: "GET", rest, headers, patience }, signal);
+    return await this.#ask(path, { method: "GET", headers, patience }, signal);
   }
 
   /** The same of what GET would answer, without a body. */
-  async head(rest: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
-    const response = await this.#ask({ method: "HEAD", rest, headers }, signal);
+  async head(path: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
+    const response = await this.#ask(path, { method: "HEAD", headers }, signal);
     this.#options.connections.discard(response);
     return response;
   }
 
-  async #ask({ rest, ...what }: Question & { readonly rest: string }, signal: AbortSignal): Promise<HttpResponse> {
+  async #ask(path: string, what: Question, signal: AbortSignal): Promise<HttpResponse> {
     const { endpoint, registry, repository } = this.#options;
-    const url = new URL(`${endpoint.base}/${repository}/${rest}`);
+    const url = new URL(`${endpoint.base}/${repository}/${path}`);
     if (!endpoint.isServer) url.searchParams.set("ns", registry);
     try {
       const response = await this.#authorized(url, what, signal);

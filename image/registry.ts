@@ -38,8 +38,23 @@ interface Delivery {
   readonly client: EndpointClient;
 }
 
+/** Something of the repository that is to be fetched. */
+interface Wanted {
+  /** Below the repository's own URL. */
+  readonly path: string;
+  /** The words for messages. */
+  readonly object: string;
+  readonly headers: ReadonlyMap<string, string>;
+  /** Which endpoints may be asked for it. */
+  readonly isFit: (endpoint: Endpoint) => boolean;
+  /** How many times the usual an answer may take, by how often all have been asked; once, when it is left out. */
+  readonly patience?: (turn: number) => number;
+}
+
+const acceptManifest: ReadonlyMap<string, string> = new Map([["accept", manifestTypes.join(", ")]]);
+const acceptAnything: ReadonlyMap<string, string> = new Map([["accept", "*/*"]]);
+const canResolve = (endpoint: Endpoint) => endpoint.canResolve;
 const canPull = (endpoint: Endpoint) => endpoint.canPull;
-const always = () => 1;
 /**
  * Some caches answer once they have all of a layer, and give it up when we do: each turn waits twice as long as the one
  * before. The first does not, so that hosts that are just silent cost no more.
@@ -82,7 +97,8 @@ export class RegistrySource implements ContentSource {
     if (digest !== undefined) return this.manifest(digest, signal);
     const object = formatReference(this.#options.reference);
     const check = ({ bytes, contentType }: FetchedManifest) => void parseManifest(bytes, contentType, object);
-    return this.#document(`manifests/${tag}`, object, (endpoint) => endpoint.canResolve, check, signal);
+    const wanted = { path: `manifests/${tag}`, object, headers: acceptManifest, isFit: canResolve };
+    return this.#document(wanted, check, signal);
   }
 
   /**
@@ -91,11 +107,11 @@ export class RegistrySource implements ContentSource {
    */
   async currentDigest(signal: AbortSignal): Promise<Digest | undefined> {
     const { digest, tag } = this.#options.reference;
-    const headers = new Map([["accept", manifestTypes.join(", ")]]);
+    const isFit = digest === undefined ? canResolve : canPull;
     for (const client of this.#clients) {
-      if (!(digest === undefined ? client.endpoint.canResolve : client.endpoint.canPull)) continue;
+      if (!isFit(client.endpoint)) continue;
       try {
-        const response = await client.head(`manifests/${digest ?? tag}`, headers, signal);
+        const response = await client.head(`manifests/${digest ?? tag}`, acceptManifest, signal);
         return digest ?? parseDigest(header(response, "docker-content-digest"));
       } catch (error) {
         if (!(error instanceof FetchFailure)) throw error;
@@ -104,13 +120,14 @@ export class RegistrySource implements ContentSource {
     return undefined;
   }
 
-  /** A manifest by digest, checked against it. */
+  /** A manifest or index by digest, checked against it. */
   async manifest(digest: Digest, signal: AbortSignal): Promise<FetchedManifest> {
     const object = `Manifest ${digest} of ${formatReference(this.#options.reference)}`;
     const check = (found: FetchedManifest) => {
       if (found.digest !== digest) throw imageErrors.digestMismatch({ object, actual: found.digest, expected: digest });
     };
-    return this.#document(`manifests/${digest}`, object, canPull, check, signal);
+    const wanted = { path: `manifests/${digest}`, object, headers: acceptManifest, isFit: canPull };
+    return this.#document(wanted, check, signal);
   }
 
   async read(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {
@@ -122,7 +139,8 @@ export class RegistrySource implements ContentSource {
       if (bytes.length !== descriptor.size)
         throw imageErrors.sizeMismatch({ object, actual: bytes.length, expected: descriptor.size });
     };
-    return (await this.#document(`blobs/${descriptor.digest}`, object, canPull, check, signal)).bytes;
+    const wanted = { path: `blobs/${descriptor.digest}`, object, headers: acceptAnything, isFit: canPull };
+    return (await this.#document(wanted, check, signal)).bytes;
   }
 
   async copy({ digest, size }: Descriptor, start: number, sink: Writable, signal: AbortSignal): Promise<void> {
@@ -139,7 +157,8 @@ export class RegistrySource implements ContentSource {
       open: async (offset) => {
         // Some registries know no range without an end, as go-containerregistry's own.
         const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${size - 1}`]] : []);
-        const { response, client } = await this.#fetch(`blobs/${digest}`, headers, object, canPull, signal, longer);
+        const wanted = { path: `blobs/${digest}`, object, headers, isFit: canPull, patience: longer };
+        const { response, client } = await this.#fetch(wanted, signal);
         senders.push(client);
         this.#senders.set(digest, senders[0] ?? client);
         return response;
@@ -160,15 +179,13 @@ export class RegistrySource implements ContentSource {
 
   /** What `check` throws is wrong with a document; then another host may have the right one. */
   async #document(
-    rest: string,
-    object: string,
-    isFit: (endpoint: Endpoint) => boolean,
+    wanted: Wanted,
     check: (document: FetchedManifest) => void,
     signal: AbortSignal,
   ): Promise<FetchedManifest> {
-    const headers = new Map([["accept", rest.startsWith("manifests/") ? manifestTypes.join(", ") : "*/*"]]);
+    const { object, isFit } = wanted;
     for (let next = 2; ; ) {
-      const { response, client } = await this.#fetch(rest, headers, object, isFit, signal, always);
+      const { response, client } = await this.#fetch(wanted, signal);
       try {
         const bytes = await this.#connections.readBody(response, documentLimit, signal);
         const document = { bytes, digest: digestOf(bytes), contentType: header(response, "content-type") ?? "" };
@@ -206,14 +223,8 @@ export class RegistrySource implements ContentSource {
    * Tries the endpoints in order, and those in passing trouble again when none delivers. The last one's answer (the
    * registry's own) decides the code then.
    */
-  async #fetch(
-    rest: string,
-    headers: ReadonlyMap<string, string>,
-    object: string,
-    isFit: (endpoint: Endpoint) => boolean,
-    signal: AbortSignal,
-    patience: (turn: number) => number,
-  ): Promise<Delivery> {
+  async #fetch(wanted: Wanted, signal: AbortSignal): Promise<Delivery> {
+    const { path, object, headers, isFit, patience = () => 1 } = wanted;
     const { endpoints, reference, retry } = this.#options;
     const failures = new Map(this.#wrong);
     for (let next = 2; ; next++) {
@@ -221,7 +232,7 @@ export class RegistrySource implements ContentSource {
         const { againAt = Number.POSITIVE_INFINITY } = failures.get(client.endpoint) ?? { againAt: 0 };
         if (!isFit(client.endpoint) || againAt > performance.now()) continue;
         try {
-          const response = await getPartOrWhole(client, rest, headers, patience(next - 2), signal);
+          const response = await getPartOrWhole(client, path, headers, patience(next - 2), signal);
           this.#clients = [client, ...this.#clients.filter((other) => other !== client)];
           return { response, client };
         } catch (error) {
@@ -243,16 +254,16 @@ export class RegistrySource implements ContentSource {
 /** Some registries, or the storage behind them, refuse to send a part, and send the whole. */
 async function getPartOrWhole(
   client: EndpointClient,
-  rest: string,
+  path: string,
   headers: ReadonlyMap<string, string>,
   patience: number,
   signal: AbortSignal,
 ): Promise<HttpResponse> {
   try {
-    return await client.get(rest, headers, patience, signal);
+    return await client.get(path, headers, patience, signal);
   } catch (error) {
     if (!headers.has("range") || !(error instanceof FetchFailure && error.kind === "refused")) throw error;
-    return await client.get(rest, new Map(), patience, signal);
+    return await client.get(path, new Map(), patience, signal);
   }
 }
 
