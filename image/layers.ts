@@ -55,6 +55,7 @@ export interface StagedLayer {
 /** In a staging directory. */
 export const blobName = "blob";
 const recordName = "layer.json";
+/** Bytes. */
 const recordLimit = 1024 * 1024;
 /** Milliseconds that the unpacker may take after the last byte was written to it: what it buffers is little. */
 const finishMs = 10 * 60 * 1000;
@@ -65,33 +66,37 @@ export interface BlobHead {
   readonly size: number;
 }
 
-/**
- * Streams a blob through the unpacker into a new staging directory: `blob` and `layer/root` in it. Checks digest,
- * size and diff id. The directory is the caller's to remove, also after a failure: it is made by `directory`; `blob`
- * in it then has what came, in one piece.
- */
-export async function stageLayer(options: {
+export interface LayerStaging {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly source: ContentSource;
-  readonly head?: BlobHead | undefined;
+  /** What has come already, which `source` is not asked for. */
+  readonly head: BlobHead | undefined;
+  /** A new staging directory. */
   readonly directory: string;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
   readonly signal: AbortSignal;
-}): Promise<StagedLayer> {
-  const { descriptor, diffId, directory, limits, signal } = options;
+}
+
+/**
+ * Streams a blob through the unpacker into a staging directory: `blob` and `layer/root` in it. Checks digest, size and
+ * diff id. The directory is the caller's to remove, also after a failure: `blob` in it then has what came, in one piece.
+ * Rejects with FailedPrecondition for content that is not what it should be, ResourceExhausted past a limit, and as
+ * unpacker and source do.
+ */
+export async function stageLayer(options: LayerStaging): Promise<StagedLayer> {
+  const { descriptor, diffId, directory, limits } = options;
   const object = `Layer ${descriptor.digest}`;
   if (BigInt(descriptor.size) > limits.bytes) throw imageErrors.tooLarge({ object, limit: String(limits.bytes) });
   await mkdir(stagedRoot(directory), { recursive: true, mode: 0o755 });
-  const report = await feed(object, options.source, descriptor, options.head, signal, () =>
-    options.unpack({
-      directory: stagedRoot(directory),
-      blobPath: path.join(directory, blobName),
-      maxBytes: limits.bytes,
-      maxInodes: limits.inodes,
-    }),
-  );
+  const unpack = options.unpack({
+    directory: stagedRoot(directory),
+    blobPath: path.join(directory, blobName),
+    maxBytes: limits.bytes,
+    maxInodes: limits.inodes,
+  });
+  const report = await feed(unpack, object, options);
   if (report.size !== BigInt(descriptor.size)) {
     throw imageErrors.sizeMismatch({ object, actual: String(report.size), expected: descriptor.size });
   }
@@ -118,15 +123,11 @@ export async function stageRecord(directory: string, record: LayerRecord): Promi
 
 /** Runs the copy and the unpacker against each other; the failure of either ends both. */
 async function feed(
+  unpack: LayerUnpack,
   object: string,
-  source: ContentSource,
-  descriptor: Descriptor,
-  head: BlobHead | undefined,
-  signal: AbortSignal,
-  start: () => LayerUnpack,
+  { descriptor, source, head, signal }: LayerStaging,
 ): Promise<LayerReport> {
   const stop = new AbortController();
-  const unpack = start();
   // The pipe breaks when the unpacker gives up; its report says why.
   unpack.input.on("error", () => undefined);
   const report = unpack.report.catch((error: unknown) => {
