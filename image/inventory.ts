@@ -66,6 +66,8 @@ export class Inventory {
   readonly #arriving = new Map<Digest, string>();
   /** Heads of blobs whose fetch broke off, kept as long as somebody leases the blob. */
   readonly #heads = new Map<Digest, BlobHead>();
+  /** Ids of covers that are not needed, as a look at their stacks told; forgotten when a layer goes. */
+  readonly #needless = new Set<Digest>();
   /** Placed since the last flush that went well. */
   readonly #unflushed = { blobs: new Set<Digest>(), layers: new Set<Digest>() };
   /** Why the last flush that failed did. */
@@ -239,17 +241,22 @@ export class Inventory {
     const { layout, host } = this.#options;
     const cover = coverIdOf(diffIds);
     if (this.#layers.has(cover)) return cover;
-    if (!mayNeedCover(diffIds)) return undefined;
+    if (!mayNeedCover(diffIds) || this.#needless.has(cover)) return undefined;
     const object = `Layer ${cover}`;
     return await this.#staged(async (directory, throwIfLost) => {
-      if (!diffIds.every((diffId) => this.#layers.has(diffId))) throw this.#notFlushed(object);
+      const hasLayers = () => diffIds.every((diffId) => this.#layers.has(diffId));
+      if (!hasLayers()) throw this.#notFlushed(object);
       const staged = await this.#walks
         .run(() => stageCover(diffIds, directory, layout, host), signal)
         .catch((error: unknown) => {
           throwIfLost(object);
           throw error;
         });
-      if (staged === undefined) return undefined;
+      if (staged === undefined) {
+        // Else a flush has failed meanwhile, and what was looked at may not be what was written.
+        if (hasLayers()) this.#needless.add(cover);
+        return undefined;
+      }
       await this.queue.run(async () => {
         throwIfLost(object);
         if (this.#layers.has(cover)) return;
@@ -335,6 +342,7 @@ export class Inventory {
   /** Content that counts as gone at once; to where it is moved. What cannot be moved is garbage from now on. */
   async #moveAside(victims: readonly Entry[]): Promise<readonly string[]> {
     const { layout, trash } = this.#options;
+    if (victims.some(({ kind }) => kind === "layers")) this.#needless.clear();
     for (const entry of victims) {
       const digest = digestIn(entry);
       if (digest === undefined) continue;

@@ -174,6 +174,33 @@ test("no layer more where the directories look the same", async () => {
   expect(image.layers).toHaveLength(2);
 });
 
+test("whether one more is needed is looked for once for all images of these layers, as long as they are there", async () => {
+  const host = loadHost();
+  let looks = 0;
+  const { store, dispose } = await openTestStore({
+    host: {
+      ...host,
+      coverUnnamed: (layers, into) => {
+        looks += 1;
+        return host.coverUnnamed(layers, into);
+      },
+    },
+  });
+  onTestFinished(dispose);
+  const registry = await serve();
+  const layers = [tar({ name: "opt/", type: "5", mode: 0o755 }), tar({ name: "opt/new" })].map((bytes) =>
+    makeLayer(bytes),
+  );
+  const tags = ["1", "2"];
+  for (const tag of tags) registry.add(makeImage({ layers, comment: tag }), tag);
+  const pulled: Image[] = [];
+  for (const tag of tags) pulled.push(await store.pull(`${registry.address}/app:${tag}`, undefined, never));
+  expect(looks).toBe(1);
+  for (const { id } of pulled) await store.remove(id);
+  await store.pull(`${registry.address}/app:1`, undefined, never);
+  expect(looks).toBe(2);
+});
+
 test("what lies over the layers is there after a restart, is the container's too, and goes with the image", async () => {
   const image = await pull(base, [{ name: "tmp/new" }]);
   expect(image.layers).toHaveLength(3);
