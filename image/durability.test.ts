@@ -150,21 +150,3 @@ test("a whiteout of what no layer below has leaves no name behind that leads now
   await it.dispose();
   await registry.stop();
 });
-
-test("measures writable layers again when the last figure is old, and not before", async () => {
-  const registry = await startWrongRegistry();
-  registry.add(makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] }), "1");
-  let now = Date.now();
-  const it = await openTestStore({ now: () => now });
-  const pulled = await it.store.pull(`${registry.address}/app:1`, undefined, never);
-  const { upper } = await it.store.prepareSnapshot("abc", pulled.id);
-  const first = await it.store.snapshotUse("abc");
-  await writeFile(path.join(upper, "data"), Buffer.alloc(1_000_000));
-  expect(await it.store.snapshotUse("abc")).toEqual(first);
-  now += 11_000;
-  const second = await it.store.snapshotUse("abc");
-  expect(second.usedBytes - first.usedBytes).toBeGreaterThanOrEqual(1_000_000n);
-  expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(second.usedBytes);
-  await it.dispose();
-  await registry.stop();
-});

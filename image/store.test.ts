@@ -1,14 +1,9 @@
 // Images from a real registry into a real store and out of it again.
 
-import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
-import { access, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import path from "node:path";
-import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type Host, loadHost } from "../native/index.ts";
 import {
-  type BuiltImage,
   busyboxLayer,
   hostArchitecture,
   makeImage,
@@ -18,17 +13,12 @@ import {
   pushImage,
   pushManifest,
   sha256,
+  tinyImage,
 } from "./testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "./testing/registry.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
 
 const never = new AbortController().signal;
-const run = promisify(execFile);
-
-function tiny(name: string, compression: "none" | "gzip" | "zstd" = "gzip"): BuiltImage {
-  const layer = makeLayer(makeTar([{ name: "etc/" }, { name: `etc/${name}`, content: name }]), compression);
-  return makeImage({ layers: [layer], comment: name });
-}
 
 describe("with a registry", () => {
   let registry: TestRegistry;
@@ -68,7 +58,7 @@ describe("with a registry", () => {
   });
 
   test.each(["none", "gzip", "zstd"] as const)("takes layers with %s compression", async (compression) => {
-    await pushImage(registry, `forms/${compression}`, tiny(compression, compression), "latest");
+    await pushImage(registry, `forms/${compression}`, tinyImage(compression, compression), "latest");
     const pulled = await it.store.pull(`${registry.address}/forms/${compression}`, undefined, never);
     expect(await readFile(path.join(pulled.layers[0] ?? "", "etc", compression), "utf8")).toBe(compression);
   });
@@ -88,7 +78,7 @@ describe("with a registry", () => {
   });
 
   test("chooses this platform from an index, and keeps the index's digest as the repository digest", async () => {
-    const ours = tiny("ours");
+    const ours = tinyImage("ours");
     const other = makeImage({ layers: ours.layers, architecture: "s390x" });
     const index = makeIndex([
       { image: other, architecture: "s390x" },
@@ -108,7 +98,7 @@ describe("with a registry", () => {
 
   test("finds this platform in an index inside of indexes, past one that has none for it", async () => {
     const type = "application/vnd.oci.image.index.v1+json";
-    const ours = tiny("inside");
+    const ours = tinyImage("inside");
     const other = makeImage({ layers: ours.layers, architecture: "s390x" });
     await pushImage(registry, "inside", other);
     await pushImage(registry, "inside", ours);
@@ -136,7 +126,7 @@ describe("with a registry", () => {
   });
 
   test("what a config says of its platform counts only where an index has no word", async () => {
-    const mislabelled = makeImage({ layers: tiny("mislabelled").layers, architecture: "s390x" });
+    const mislabelled = makeImage({ layers: tinyImage("mislabelled").layers, architecture: "s390x" });
     await pushImage(registry, "word", mislabelled, "itself");
     const told = JSON.parse(makeIndex([{ image: mislabelled, architecture: hostArchitecture }]).toString());
     const untold = { ...told, manifests: [{ ...told.manifests[0], platform: undefined }] };
@@ -155,14 +145,14 @@ describe("with a registry", () => {
   });
 
   test("a pull by digest has a repository digest and no tag", async () => {
-    const image = tiny("digest");
+    const image = tinyImage("digest");
     await pushImage(registry, "digest", image);
     const name = `${registry.address}/digest@${image.digest}`;
     expect(await it.store.pull(name, undefined, never)).toMatchObject({ tags: [], repoDigests: [name] });
   });
 
   test("finds an image by every kind of reference", async () => {
-    const image = tiny("find");
+    const image = tinyImage("find");
     await pushImage(registry, "find", image, "latest");
     const name = `${registry.address}/find`;
     await it.store.pull(name, undefined, never);
@@ -179,7 +169,7 @@ describe("with a registry", () => {
 
   test("one image under many names; removing one name removes all, and everything on disk", async () => {
     const before = await listStore(it.root);
-    const image = tiny("names");
+    const image = tinyImage("names");
     for (const tag of ["1", "2", "3"]) await pushImage(registry, "names", image, tag);
     await pushImage(registry, "elsewhere", image, "1");
     for (const tag of ["1", "2", "3"]) await it.store.pull(`${registry.address}/names:${tag}`, undefined, never);
@@ -197,7 +187,7 @@ describe("with a registry", () => {
   });
 
   test("a tag that moves leaves the old image with its digest", async () => {
-    const [old, fresh] = [tiny("old"), tiny("fresh")];
+    const [old, fresh] = [tinyImage("old"), tinyImage("fresh")];
     const name = `${registry.address}/moving:latest`;
     await pushImage(registry, "moving", old, "latest");
     await it.store.pull(name, undefined, never);
@@ -228,259 +218,6 @@ describe("with a registry", () => {
     await expect(stat(second.layers[0] ?? "")).rejects.toThrow("ENOENT");
   });
 
-  test("a container's layers outlive the image", async () => {
-    const image = tiny("used");
-    await pushImage(registry, "used", image, "latest");
-    const pulled = await it.store.pull(`${registry.address}/used`, undefined, never);
-    const snapshot = await it.store.prepareSnapshot("ab12", pulled.id);
-    await writeFile(path.join(snapshot.upper, "data"), Buffer.alloc(100_000));
-    expect((await stat(snapshot.upper)).mode & 0o7777).toBe(0o755);
-    await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ code: "AlreadyExists" });
-    await expect(it.store.prepareSnapshot("../x", pulled.id)).rejects.toMatchObject({ code: "InvalidArgument" });
-
-    await it.store.remove(image.id);
-    await expect(it.store.prepareSnapshot("ab13", pulled.id)).rejects.toMatchObject({ code: "NotFound" });
-    expect(await readFile(path.join(snapshot.lower[0] ?? "", "etc/used"), "utf8")).toBe("used");
-    expect((await it.store.snapshotUse("ab12")).usedBytes).toBeGreaterThanOrEqual(100_000n);
-
-    await it.store.close();
-    const again = await it.reopen();
-    expect(again.store.snapshots()).toEqual(["ab12"]);
-    expect(await readFile(path.join(snapshot.lower[0] ?? "", "etc/used"), "utf8")).toBe("used");
-    await again.store.removeSnapshot("ab12");
-    await again.store.removeSnapshot("ab12");
-    await expect(again.store.snapshotUse("ab12")).rejects.toMatchObject({ code: "NotFound" });
-    expect(await listStore(it.root)).not.toContain(`layers/${image.layers[0]?.diffId.slice(7)}`);
-    await again.dispose();
-  });
-
-  test("a writable layer whose image's layer is gone is not made, and leaves nothing", async () => {
-    const image = tiny("lost");
-    await pushImage(registry, "lost", image, "latest");
-    const pulled = await it.store.pull(`${registry.address}/lost`, undefined, never);
-    await rm(pulled.layers[0] ?? "", { recursive: true });
-    await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ name: "layerMissing" });
-    expect(it.store.snapshots()).toEqual([]);
-    expect(await readdir(path.join(it.root, "containers"))).toEqual([]);
-  });
-
-  test("use of writable layers passes over one that is just being made or removed", async () => {
-    const image = tiny("layers");
-    await pushImage(registry, "layers", image, "latest");
-    const pulled = await it.store.pull(`${registry.address}/layers`, undefined, never);
-    const [gone, kept] = [
-      await it.store.prepareSnapshot("ab01", pulled.id),
-      await it.store.prepareSnapshot("ab02", pulled.id),
-    ];
-    await writeFile(path.join(kept.upper, "data"), Buffer.alloc(100_000));
-    const { usedBytes } = await it.store.snapshotUse("ab02");
-    await rm(gone.upper, { recursive: true });
-    expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
-  });
-
-  test("use of writable layers is told as it was while one is measured that takes long", async () => {
-    let now = 0;
-    let hold: Promise<void> | undefined;
-    const host = loadHost();
-    const slow: Host = {
-      ...host,
-      async diskUsage(file) {
-        await hold;
-        return await host.diskUsage(file);
-      },
-    };
-    const other = await openTestStore({ now: () => now, host: slow });
-    const image = tiny("slow");
-    await pushImage(registry, "slow", image, "latest");
-    const pulled = await other.store.pull(`${registry.address}/slow`, undefined, never);
-    const { upper } = await other.store.prepareSnapshot("ab01", pulled.id);
-    const before = await other.store.snapshotUse("ab01");
-    await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
-    now = 20_000;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    hold = promise;
-    expect(await other.store.snapshotUse("ab01")).toEqual(before);
-    expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.usedBytes);
-    resolve();
-    expect((await other.store.snapshotUse("ab01")).usedBytes).toBeGreaterThanOrEqual(100_000n);
-    await other.dispose();
-  });
-
-  test("use of writable layers is told where one cannot be measured, with what it was last; that is said once", async () => {
-    let now = 0;
-    const other = await openTestStore({ now: () => now });
-    const image = tiny("damaged");
-    await pushImage(registry, "damaged", image, "latest");
-    const pulled = await other.store.pull(`${registry.address}/damaged`, undefined, never);
-    const [damaged, whole] = [
-      await other.store.prepareSnapshot("ab01", pulled.id),
-      await other.store.prepareSnapshot("ab02", pulled.id),
-    ];
-    for (const { upper } of [damaged, whole]) await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
-    const before = await other.store.fileSystemUse();
-    // As unreadable as on a damaged file system.
-    await rm(path.dirname(damaged.upper), { recursive: true });
-    await writeFile(path.dirname(damaged.upper), "");
-    for (now of [20_000, 40_000]) {
-      expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.containers.usedBytes);
-      expect((await other.store.snapshotUse("ab01")).timestamp).toBe(0n);
-    }
-    expect(other.problems).toEqual([expect.stringContaining(path.dirname(damaged.upper))]);
-    await other.dispose();
-  });
-
-  test("everything is there again after a restart; what is damaged or half-made is taken down and said", async () => {
-    const [whole, broken] = [tiny("whole"), tiny("broken")];
-    await pushImage(registry, "whole", whole, "latest");
-    await pushImage(registry, "broken", broken, "latest");
-    await it.store.pull(`${registry.address}/whole`, undefined, never);
-    await it.store.pull(`${registry.address}/broken`, undefined, never);
-    const before = it.store.find(whole.id);
-    const listing = await listStore(it.root);
-    await it.store.close();
-    // As after a power cut on a store that did not sync: a blob of no bytes under a valid record.
-    await truncate(path.join(it.root, "blobs/sha256", broken.layers[0]?.digest.slice(7) ?? ""), 0);
-    await mkdir(path.join(it.root, "staging/work-left/layer/root"), { recursive: true });
-    await mkdir(path.join(it.root, "containers/abc/upper"), { recursive: true });
-    await mkdir(path.join(it.root, "layers", "0".repeat(64), "root"), { recursive: true });
-    await writeFile(path.join(it.root, "blobs/sha256", "1".repeat(64)), "nobody's");
-
-    const again = await it.reopen();
-
-    expect(again.store.list()).toEqual([before]);
-    expect(again.problems).toEqual([expect.stringContaining("/broken")]);
-    await again.store.pull(`${registry.address}/broken`, undefined, never);
-    expect(await listStore(it.root)).toEqual(listing);
-    await again.dispose();
-  });
-
-  test("what cannot be removed or read does not keep the store from opening, and goes when it can", async () => {
-    const image = tiny("needed");
-    await pushImage(registry, "needed", image, "latest");
-    const reference = `${registry.address}/needed`;
-    const { id, layers } = await it.store.pull(reference, undefined, never);
-    await it.store.prepareSnapshot("ab03", id);
-    await it.store.remove(reference);
-    await it.store.close();
-    const record = path.join(it.root, "containers/ab03/snapshot.json");
-    const kept = await readFile(record);
-    // Reading a directory fails like a bad sector: not as one that is missing.
-    await rm(record);
-    await mkdir(record);
-    for (const place of ["staging/work-left", "containers/ab04"]) {
-      await mkdir(path.join(it.root, place, "stuck"), { recursive: true });
-    }
-    const host = loadHost();
-    let isStuck = true;
-    const removeTree = async (tree: string) => {
-      if (isStuck && existsSync(path.join(tree, "stuck"))) throw new Error(`${tree} is immutable`);
-      await host.removeTree(tree);
-    };
-
-    const again = await it.reopen({ host: { ...host, removeTree } });
-    expect([...again.problems].sort()).toEqual([
-      expect.stringMatching(/staging\/trash-.*, .*immutable/),
-      expect.stringMatching(/staging\/work-left, .*immutable/),
-      expect.stringMatching(/containers\/ab03 could not be read.*EISDIR/),
-    ]);
-    expect(again.store.snapshots()).toEqual([]);
-    isStuck = false;
-    await again.store.pull(reference, undefined, never);
-    await again.store.remove(reference);
-    expect(await readdir(path.join(it.root, "staging"))).toEqual([]);
-    for (const layer of layers) await access(layer);
-    await again.store.close();
-
-    await rm(record, { recursive: true });
-    await writeFile(record, kept);
-    const last = await it.reopen();
-    expect(last.problems).toEqual([]);
-    expect(last.store.snapshots()).toEqual(["ab03"]);
-    await last.dispose();
-  });
-
-  test("a blob, a layer or a list that cannot be read costs its images, and nothing else", async () => {
-    const images = ["blob", "record", "whole"].map((name) => tiny(name));
-    const references = images.map(({ id }) => `${registry.address}/unread-${id.slice(7, 20)}`);
-    for (const [index, image] of images.entries()) {
-      await pushImage(registry, references[index]?.split("/")[1] ?? "", image, "latest");
-    }
-    const pull = (store: TestStore) =>
-      Promise.all(references.map((reference) => store.store.pull(reference, undefined, never)));
-    const [, record] = await pull(it);
-    if (record === undefined) throw new Error("three images");
-    await it.store.prepareSnapshot("ab05", record.id);
-    await it.store.close();
-    const [unread = ""] = images[0]?.layers.map(({ digest }) => `blobs/sha256/${digest.slice(7)}`) ?? [];
-    await rm(path.join(it.root, unread));
-    // Following a link to itself, and reading a directory, fail like a bad sector: not as what is missing.
-    await symlink(path.basename(unread), path.join(it.root, unread));
-    const layer = path.dirname(record.layers[0] ?? "");
-    await rm(path.join(layer, "layer.json"));
-    await mkdir(path.join(layer, "layer.json"));
-
-    const again = await it.reopen();
-    expect(again.store.list().map(({ id }) => id)).toEqual([images[2]?.id]);
-    expect(again.problems).toEqual(
-      expect.arrayContaining([
-        expect.stringMatching(`${unread} could not be read.*ELOOP`),
-        expect.stringMatching(`${layer} could not be read.*EISDIR`),
-      ]),
-    );
-    const running = await open(path.join(record.layers[0] ?? "", "etc"));
-    await pull(again);
-    // The container that runs on the layer goes on with the files that it has.
-    expect(await readdir(`/proc/self/fd/${running.fd}`)).toEqual(["record"]);
-    await running.close();
-    await again.store.remove(record.id);
-    await again.store.removeSnapshot("ab05");
-    expect(existsSync(layer)).toBe(false);
-    await again.store.close();
-
-    await rm(path.join(it.root, "index.json"));
-    await mkdir(path.join(it.root, "index.json"));
-    const last = await it.reopen();
-    expect(last.problems).toEqual([expect.stringMatching("index.json.damaged")]);
-    expect(await pull(last)).toHaveLength(3);
-    await last.dispose();
-  });
-
-  test("what cannot be moved out of the store is said once and keeps nothing else in it", async () => {
-    const images = ["stuck", "free"].map((name) => tiny(name));
-    const references = images.map(({ id }) => `${registry.address}/moved-${id.slice(7, 20)}`);
-    for (const [index, image] of images.entries()) {
-      await pushImage(registry, references[index]?.split("/")[1] ?? "", image, "latest");
-    }
-    const [stuck = "", free = ""] = references;
-    const layer = path.dirname((await it.store.pull(stuck, undefined, never)).layers[0] ?? "");
-    await it.store.pull(free, undefined, never);
-    await run("mount", ["--bind", layer, layer]);
-    try {
-      await it.store.remove(stuck);
-      await it.store.remove(free);
-      await expect(it.store.pull(`${registry.address}/none`, undefined, never)).rejects.toMatchObject({
-        name: "notInRegistry",
-      });
-      expect(await readdir(path.join(it.root, "layers"))).toEqual([path.basename(layer)]);
-      expect(await readdir(path.join(it.root, "blobs/sha256"))).toEqual([]);
-      expect(it.problems).toEqual([expect.stringMatching(`${layer}, which nobody needs, .*EBUSY`)]);
-    } finally {
-      await run("umount", [layer]);
-    }
-    await it.store.pull(free, undefined, never);
-    await it.store.remove(free);
-    expect(await readdir(path.join(it.root, "layers"))).toEqual([]);
-  });
-
-  test("a damaged list of images is put aside and the store opens", async () => {
-    await it.store.close();
-    await writeFile(path.join(it.root, "index.json"), "{");
-    const again = await it.reopen();
-    expect(again.problems).toEqual([expect.stringContaining("index.json.damaged")]);
-    expect(again.store.list()).toEqual([]);
-    await again.dispose();
-  });
-
   test("only one process opens a store", async () => {
     await expect(it.reopen()).rejects.toMatchObject({ code: "FailedPrecondition" });
   });
@@ -492,7 +229,7 @@ describe("with a registry", () => {
   });
 
   test("use of images grows with a pull and shrinks with a removal", async () => {
-    const image = tiny("use");
+    const image = tinyImage("use");
     await pushImage(registry, "use", image, "latest");
     const before = (await it.store.fileSystemUse()).images;
     await it.store.pull(`${registry.address}/use`, undefined, never);
@@ -505,7 +242,7 @@ describe("with a registry", () => {
   });
 
   test("the layout on disk is one that OCI tools read", async () => {
-    const image = tiny("layout");
+    const image = tinyImage("layout");
     await pushImage(registry, "layout", image, "v2");
     await it.store.pull(`${registry.address}/layout:v2`, undefined, never);
     expect(JSON.parse(await readFile(path.join(it.root, "oci-layout"), "utf8"))).toEqual({
@@ -531,7 +268,7 @@ describe("with a registry", () => {
 
 describe("with a registry that wants a password", () => {
   const login = { username: "ann", password: "s3cret" };
-  const image = tiny("private");
+  const image = tinyImage("private");
   const empty = { username: "", password: "", auth: "", identityToken: "", registryToken: "", serverAddress: "" };
   let registry: TestRegistry;
   let it: TestStore;

@@ -125,6 +125,12 @@ export function makeImage(parts: ImageParts): BuiltImage {
   return { manifest, manifestType, digest: sha256(manifest), config, id: sha256(config), layers: parts.layers };
 }
 
+/** An image of one small layer: `etc/<name>`, which holds its own name. */
+export function tinyImage(name: string, compression: Compression = "gzip"): BuiltImage {
+  const layer = makeLayer(makeTar([{ name: "etc/" }, { name: `etc/${name}`, content: name }]), compression);
+  return makeImage({ layers: [layer], comment: name });
+}
+
 /** An OCI index over images, one for each architecture. */
 export function makeIndex(images: readonly { readonly image: BuiltImage; readonly architecture: string }[]): Buffer {
   return Buffer.from(

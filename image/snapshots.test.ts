@@ -1,0 +1,139 @@
+// Containers' writable layers: how long their image's layers stay, and what is told of their use.
+
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { type Host, loadHost } from "../native/index.ts";
+import { pushImage, tinyImage } from "./testing/build-image.ts";
+import { startRegistry, type TestRegistry } from "./testing/registry.ts";
+import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
+
+const never = new AbortController().signal;
+let registry: TestRegistry;
+let it: TestStore;
+
+beforeAll(async () => {
+  registry = await startRegistry();
+});
+afterAll(() => registry.stop());
+beforeEach(async () => {
+  it = await openTestStore();
+});
+afterEach(() => it.dispose());
+
+test("a container's layers outlive the image", async () => {
+  const image = tinyImage("used");
+  await pushImage(registry, "used", image, "latest");
+  const pulled = await it.store.pull(`${registry.address}/used`, undefined, never);
+  const snapshot = await it.store.prepareSnapshot("ab12", pulled.id);
+  await writeFile(path.join(snapshot.upper, "data"), Buffer.alloc(100_000));
+  expect((await stat(snapshot.upper)).mode & 0o7777).toBe(0o755);
+  await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ code: "AlreadyExists" });
+  await expect(it.store.prepareSnapshot("../x", pulled.id)).rejects.toMatchObject({ code: "InvalidArgument" });
+
+  await it.store.remove(image.id);
+  await expect(it.store.prepareSnapshot("ab13", pulled.id)).rejects.toMatchObject({ code: "NotFound" });
+  expect(await readFile(path.join(snapshot.lower[0] ?? "", "etc/used"), "utf8")).toBe("used");
+  expect((await it.store.snapshotUse("ab12")).usedBytes).toBeGreaterThanOrEqual(100_000n);
+
+  await it.store.close();
+  const again = await it.reopen();
+  expect(again.store.snapshots()).toEqual(["ab12"]);
+  expect(await readFile(path.join(snapshot.lower[0] ?? "", "etc/used"), "utf8")).toBe("used");
+  await again.store.removeSnapshot("ab12");
+  await again.store.removeSnapshot("ab12");
+  await expect(again.store.snapshotUse("ab12")).rejects.toMatchObject({ code: "NotFound" });
+  expect(await listStore(it.root)).not.toContain(`layers/${image.layers[0]?.diffId.slice(7)}`);
+  await again.dispose();
+});
+
+test("a writable layer whose image's layer is gone is not made, and leaves nothing", async () => {
+  const image = tinyImage("lost");
+  await pushImage(registry, "lost", image, "latest");
+  const pulled = await it.store.pull(`${registry.address}/lost`, undefined, never);
+  await rm(pulled.layers[0] ?? "", { recursive: true });
+  await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ name: "layerMissing" });
+  expect(it.store.snapshots()).toEqual([]);
+  expect(await readdir(path.join(it.root, "containers"))).toEqual([]);
+});
+
+test("use of writable layers passes over one that is just being made or removed", async () => {
+  const image = tinyImage("layers");
+  await pushImage(registry, "layers", image, "latest");
+  const pulled = await it.store.pull(`${registry.address}/layers`, undefined, never);
+  const [gone, kept] = [
+    await it.store.prepareSnapshot("ab01", pulled.id),
+    await it.store.prepareSnapshot("ab02", pulled.id),
+  ];
+  await writeFile(path.join(kept.upper, "data"), Buffer.alloc(100_000));
+  const { usedBytes } = await it.store.snapshotUse("ab02");
+  await rm(gone.upper, { recursive: true });
+  expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
+});
+
+test("use of writable layers is told as it was while one is measured that takes long", async () => {
+  let now = 0;
+  let hold: Promise<void> | undefined;
+  const host = loadHost();
+  const slow: Host = {
+    ...host,
+    async diskUsage(file) {
+      await hold;
+      return await host.diskUsage(file);
+    },
+  };
+  const other = await openTestStore({ now: () => now, host: slow });
+  const image = tinyImage("slow");
+  await pushImage(registry, "slow", image, "latest");
+  const pulled = await other.store.pull(`${registry.address}/slow`, undefined, never);
+  const { upper } = await other.store.prepareSnapshot("ab01", pulled.id);
+  const before = await other.store.snapshotUse("ab01");
+  await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
+  now = 20_000;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  hold = promise;
+  expect(await other.store.snapshotUse("ab01")).toEqual(before);
+  expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.usedBytes);
+  resolve();
+  expect((await other.store.snapshotUse("ab01")).usedBytes).toBeGreaterThanOrEqual(100_000n);
+  await other.dispose();
+});
+
+test("use of writable layers is told where one cannot be measured, with what it was last; that is said once", async () => {
+  let now = 0;
+  const other = await openTestStore({ now: () => now });
+  const image = tinyImage("damaged");
+  await pushImage(registry, "damaged", image, "latest");
+  const pulled = await other.store.pull(`${registry.address}/damaged`, undefined, never);
+  const [damaged, whole] = [
+    await other.store.prepareSnapshot("ab01", pulled.id),
+    await other.store.prepareSnapshot("ab02", pulled.id),
+  ];
+  for (const { upper } of [damaged, whole]) await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
+  const before = await other.store.fileSystemUse();
+  // As unreadable as on a damaged file system.
+  await rm(path.dirname(damaged.upper), { recursive: true });
+  await writeFile(path.dirname(damaged.upper), "");
+  for (now of [20_000, 40_000]) {
+    expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.containers.usedBytes);
+    expect((await other.store.snapshotUse("ab01")).timestamp).toBe(0n);
+  }
+  expect(other.problems).toEqual([expect.stringContaining(path.dirname(damaged.upper))]);
+  await other.dispose();
+});
+
+test("use of a writable layer is measured again when the last figure is old, and not before", async () => {
+  let now = Date.now();
+  const other = await openTestStore({ now: () => now });
+  await pushImage(registry, "measured", tinyImage("measured"), "latest");
+  const pulled = await other.store.pull(`${registry.address}/measured`, undefined, never);
+  const { upper } = await other.store.prepareSnapshot("abc", pulled.id);
+  const first = await other.store.snapshotUse("abc");
+  await writeFile(path.join(upper, "data"), Buffer.alloc(1_000_000));
+  expect(await other.store.snapshotUse("abc")).toEqual(first);
+  now += 11_000;
+  const second = await other.store.snapshotUse("abc");
+  expect(second.usedBytes - first.usedBytes).toBeGreaterThanOrEqual(1_000_000n);
+  expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(second.usedBytes);
+  await other.dispose();
+});
