@@ -43,8 +43,10 @@ export interface StoreOptions extends PullOptions {
   readonly root: string;
   readonly host: Host;
   readonly unpack: Unpack;
+  /** The node's own: of an index the image for it is taken. */
   readonly platform: Platform;
   readonly limits: LayerLimits;
+  /** Layers that are fetched and unpacked at the same time, over all pulls. */
   readonly parallelLayers: number;
   /** Milliseconds that the content of a pull which the network or its caller broke off waits for the next try. */
   readonly keepUnfinishedMs: number;
