@@ -12,7 +12,7 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 import { type Host, KeelsonError } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 import { digestOfPart } from "./file-digest.ts";
-import { indexTar, MalformedTar, type TarMember } from "./tar-index.ts";
+import { indexTar, MalformedTar, type TarFile, type TarMember } from "./tar-index.ts";
 import type { Digest } from "./types.ts";
 
 export interface ArchiveFiles {
@@ -109,7 +109,7 @@ class TarFiles implements ArchiveFiles {
   }
 
   /** docker save links equal layers to one another: one step inside the archive is followed. */
-  #file(name: string): TarMember | undefined {
+  #file(name: string): TarFile | undefined {
     const found = this.#members.get(name);
     const member = found?.kind === "link" ? this.#members.get(found.target) : found;
     return member?.kind === "file" ? member : undefined;

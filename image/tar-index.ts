@@ -11,15 +11,16 @@
 import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
 
-export interface TarMember {
-  readonly kind: "file" | "link" | "other";
-  /** Where the content starts, bytes from the file's start. */
+export interface TarFile {
+  readonly kind: "file";
+  /** Where the content starts, bytes from the tar's start. */
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
-  /** For a link: the member it stands for, normalised. */
-  readonly target: string;
 }
+
+/** A link has the name of the member that it stands for, normalised as all names are. */
+export type TarMember = TarFile | { readonly kind: "link"; readonly target: string } | { readonly kind: "other" };
 
 export class MalformedTar extends Error {}
 
@@ -120,12 +121,10 @@ class Window {
 }
 
 function member(type: string, name: string, offset: number, size: number, link: string): TarMember {
-  if (type === "0" || type === "\0" || type === "7") return { kind: "file", offset, size, target: "" };
-  if (type === "1") return { kind: "link", offset, size: 0, target: cleanName(link) };
-  if (type === "2") {
-    return { kind: "link", offset, size: 0, target: cleanName(path.posix.join(path.posix.dirname(name), link)) };
-  }
-  return { kind: "other", offset, size, target: "" };
+  if (type === "0" || type === "\0" || type === "7") return { kind: "file", offset, size };
+  if (type === "1") return { kind: "link", target: cleanName(link) };
+  if (type === "2") return { kind: "link", target: cleanName(path.posix.join(path.posix.dirname(name), link)) };
+  return { kind: "other" };
 }
 
 function cleanName(name: string): string {
