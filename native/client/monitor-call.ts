@@ -236,16 +236,28 @@ export function ask<Answer>(
       frame(type) {
         throw new FrameError(`a frame of type ${type} comes where there should be an answer`);
       },
-      over(outcome) {
-        if (!outcome.answered) return reject(outcome.error);
-        try {
-          resolve(parse(outcome.reply));
-        } catch (error) {
-          reject(unintelligible(connections, message, error));
-        }
-      },
+      over: (outcome) => settle({ resolve, reject }, outcome, connections, message, parse),
     });
   });
+}
+
+/** Gives a promise what `parse` makes of the reply, or why there is none. `parse` may throw a FrameError. */
+export function settle<Answer>(
+  { resolve, reject }: Pick<PromiseWithResolvers<Answer>, "resolve" | "reject">,
+  outcome: CallOutcome,
+  connections: MonitorConnections,
+  message: CallMessage,
+  parse: (reply: JsonObject) => Answer,
+): void {
+  if (!outcome.answered) {
+    reject(outcome.error);
+    return;
+  }
+  try {
+    resolve(parse(outcome.reply));
+  } catch (error) {
+    reject(unintelligible(connections, message, error));
+  }
 }
 
 /** What to reject with when reading a reply threw `error`. */

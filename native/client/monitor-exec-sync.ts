@@ -4,7 +4,7 @@
 
 import { FrameError, FrameType } from "./frames.ts";
 import type { Deadline, ExecSyncRequest, ExecSyncResult } from "./monitor.ts";
-import { MonitorCall, unintelligible } from "./monitor-call.ts";
+import { MonitorCall, settle } from "./monitor-call.ts";
 import type { MonitorConnections } from "./monitor-connection.ts";
 import { execMessage, parseOutcome } from "./monitor-messages.ts";
 
@@ -53,13 +53,11 @@ export function execSync(
         else throw new FrameError(`a frame of type ${type} comes out of turn`);
       },
       over(outcome) {
-        if (!outcome.answered) return reject(noRoom ?? outcome.error);
-        try {
-          const { exitCode } = parseOutcome(outcome.reply);
-          resolve({ ...shareLimit(stdout, stderr), exitCode });
-        } catch (error) {
-          reject(unintelligible(connections, message, error));
-        }
+        if (!outcome.answered && noRoom !== undefined) return reject(noRoom);
+        settle({ resolve, reject }, outcome, connections, message, (reply) => {
+          const { exitCode } = parseOutcome(reply);
+          return { ...shareLimit(stdout, stderr), exitCode };
+        });
       },
     });
   });

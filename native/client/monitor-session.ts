@@ -3,7 +3,7 @@
 import { Duplex, Readable, Writable } from "node:stream";
 import { encodeResize, FrameError, FrameType, maxBytesPayload } from "./frames.ts";
 import type { Deadline, ExecOutcome, Session } from "./monitor.ts";
-import { type CallOutcome, MonitorCall, unintelligible } from "./monitor-call.ts";
+import { MonitorCall, settle, unintelligible } from "./monitor-call.ts";
 import type { MonitorConnections } from "./monitor-connection.ts";
 import { type CallMessage, parseOutcome } from "./monitor-messages.ts";
 
@@ -42,7 +42,7 @@ export function openSession(
         stdin.destroy();
         stdout.end();
         stderr.end();
-        settle(done, outcome, connections, message);
+        settle(done, outcome, connections, message, parseOutcome);
         if (!started) reject(outcome.answered ? notStarted(connections, message) : outcome.error);
       },
     });
@@ -86,23 +86,6 @@ export function openPort(connections: MonitorConnections, message: CallMessage, 
       },
     });
   });
-}
-
-function settle(
-  done: PromiseWithResolvers<ExecOutcome>,
-  outcome: CallOutcome,
-  connections: MonitorConnections,
-  message: CallMessage,
-): void {
-  if (!outcome.answered) {
-    done.reject(outcome.error);
-    return;
-  }
-  try {
-    done.resolve(parseOutcome(outcome.reply));
-  } catch (error) {
-    done.reject(unintelligible(connections, message, error));
-  }
 }
 
 function notStarted(connections: MonitorConnections, message: CallMessage): unknown {
