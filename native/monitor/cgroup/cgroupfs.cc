@@ -51,6 +51,7 @@ namespace {
 
 struct Old {
   const std::string* file;
+  const std::string* written;
   std::string value;
 };
 
@@ -79,10 +80,22 @@ class OpenFile {
 // What the kernel says of a value, and not of its own state.
 bool blames_value(int error) { return error == EINVAL || error == ERANGE; }
 
+// For each disk that the lines of an io.max name. One without limits has no line in the file.
+std::string no_limits_of(std::string_view lines) {
+  std::string text;
+  for (const auto part : std::views::split(lines, '\n')) {
+    const std::string_view line(part);
+    if (!line.empty()) text.append(line.substr(0, line.find(' '))).append(" rbps=max wbps=max riops=max wiops=max\n");
+  }
+  return text;
+}
+
 void take_back(const std::vector<Old>& done) {
+  OpenFile file;
   for (auto old = done.rbegin(); old != done.rend(); ++old) {
     // Best effort: the error that is reported is the one that stopped the writes.
-    static_cast<void>(write_cgroup_file(*old->file, old->value));
+    if (old->file->ends_with("/io.max")) static_cast<void>(file.write(*old->file, no_limits_of(*old->written)));
+    static_cast<void>(file.write(*old->file, old->value));
   }
 }
 
@@ -185,10 +198,12 @@ Status CgroupWrites::commit() const {
   for (const Write& write : writes_) {
     Result<std::string> before = write.form == Form::order ? "" : value_of(write.file);
     Status written = file.write(write.file, write.value);
-    if (written) {
-      if (before && write.form != Form::order) done.push_back({&write.file, std::move(*before)});
-      continue;
+    // Of several lines the first may have been taken.
+    const bool may_have_changed = written || write.value.contains('\n');
+    if (before && may_have_changed && write.form != Form::order) {
+      done.push_back({&write.file, &write.value, std::move(*before)});
     }
+    if (written) continue;
     if (write.form == Form::optional_setting && written.error().error_number == ENOENT) continue;
     take_back(done);
     if (write.form != Form::order && blames_value(written.error().error_number)) written.error().kind = Kind::invalid;

@@ -164,6 +164,17 @@ void takes_back_what_was_empty() {
   EXPECT_EQUAL(host.text("/pod/c/cpuset.cpus"), "0-3");
 }
 
+// Of a plain file the last writes are there, one behind the other.
+void takes_back_the_limits_of_disks() {
+  Host host(Host::unified);
+  const std::string before = "8:0 rbps=1 wbps=max riops=max wiops=max";
+  host.make_file("/pod/c/io.max", before + "\n");
+  host.make_file("/pod/c/memory.high/cannot-be-written");
+  EXPECT(!apply(host, R"({"unified": {"io.max": "8:16 wiops=120\n8:32 wiops=120", "memory.high": "4096"}})"));
+  const std::string no_limits = " rbps=max wbps=max riops=max wiops=max";
+  EXPECT_EQUAL(host.text("/pod/c/io.max"), "8:16" + no_limits + "8:32" + no_limits + before);
+}
+
 void counts_oom_kills(Host& host, const std::string& file, const std::string& before) {
   host.make_file(file, before + "oom_kill 0\n");
   const Cgroup cgroup = Cgroup::open(host.hierarchies, "/pod/c");
@@ -248,6 +259,7 @@ std::vector<Test> cgroup_tests() {
       {"cgroup: writes a unified value line by line", writes_a_unified_value_line_by_line},
       {"cgroup: takes writes back when one fails", takes_writes_back_when_one_fails},
       {"cgroup: takes back what was empty", takes_back_what_was_empty},
+      {"cgroup: takes back the limits of disks", takes_back_the_limits_of_disks},
       {"cgroup: notices OOM kills once", notices_oom_kills_once},
       {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
       {"cgroup: grants rights once", grants_rights_once},
