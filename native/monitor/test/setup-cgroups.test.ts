@@ -2,6 +2,7 @@
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { builds, TestPod } from "./setup-pod.ts";
@@ -84,6 +85,17 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       const cpus = await pod.run({ linux: { resources: { cpu: { cpus: "4000" } } } });
       expect(cpus.news.at(-1)?.message).toContain("cpuset.cpus");
     });
+
+    test.runIf(availableParallelism() > 1)(
+      "a processor that the cgroup above has not is the request's fault",
+      async () => {
+        const above = join(hierarchies, "cpuset", pod.cgroup);
+        mkdirSync(above);
+        for (const name of ["cpuset.cpus", "cpuset.mems"]) writeFileSync(join(above, name), "0");
+        const outcome = await pod.run({ linux: { resources: { cpu: { cpus: "1" } } } });
+        expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
+      },
+    );
 
     test("cgroups that the container made inside its own go with it", async () => {
       pod.write({ args: ["sh", "-c", "echo ready; read go"] });
