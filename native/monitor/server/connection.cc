@@ -188,6 +188,12 @@ void Connection::finish(FrameType type, std::string_view payload) {
   update_interest();
 }
 
+void Connection::cut_off(const Error& error) {
+  const auto call = call_;
+  fail_with(error);
+  if (call) call->on_closed();
+}
+
 void Connection::end_call() {
   slot_.reset();
   if (keep_ && !input_ended_) await_request();

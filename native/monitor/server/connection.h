@@ -46,6 +46,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void started(pid_t pid);
   void reply(std::string_view json) { finish(FrameType::reply, json); }
   void fail_with(const Error& error) { finish(FrameType::error, error_json(error)); }
+  // The last frame for a call that has not asked for it: it is told as if the client had gone.
+  void cut_off(const Error& error);
   // The peer has closed its end altogether, though what it sent may not have been read to its end.
   bool peer_is_gone() const;
   bool open_for_frames() const { return phase_ == Phase::request || phase_ == Phase::calling; }

@@ -179,7 +179,7 @@ class Attach : public Call {
 };
 
 void detach_slow(Connection& client) {
-  client.fail_with(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
+  client.cut_off(Error{Kind::busy, "attach", {}, 0, "the client reads too slowly and was detached"});
 }
 
 }  // namespace
