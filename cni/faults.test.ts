@@ -141,6 +141,16 @@ test("a GC that hangs keeps pods from being attached for its own limit alone", a
   expect(lab.logged.join("\n")).toContain("did not finish GC within 0.3 s");
 });
 
+test("a GC that the daemon's end cuts short is told as no failure", async () => {
+  await scripts({ only: `[ $CNI_COMMAND = GC ] && sleep 60; ${give("10.9.9.9/24")}` }, "1.1.0");
+  const network = await lab.open();
+  const collecting = network.collectGarbage(new Set());
+  await eventually("GC has begun", async () => (await commands()).includes("only GC"));
+  await network.close();
+  await collecting;
+  expect(lab.logged.filter((line) => line.startsWith("warn"))).toEqual([]);
+});
+
 test("a child that keeps the plugin's stdout open does not hold the answer up", async () => {
   const pidFile = join(lab.stateDir, "pid");
   const daemonize = `sleep 30 & echo $! > ${pidFile}`;

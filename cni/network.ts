@@ -323,6 +323,8 @@ class CniNetwork implements Network {
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
       const chain = { network, binDirs, pluginTimeoutMs: limits.gcMs, end: this.#end };
       const failures = await gcChain(chain, valid);
+      // The next daemon's start tells them again.
+      if (this.#end.begun.aborted) return;
       for (const error of failures) log("warn", "network plugin's GC failed", { error: messageOf(error) });
     }, limits.quietMs);
     if (!isTold) log("warn", "network GC is left to the next start: pods came and went all the time", {});
