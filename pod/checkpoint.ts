@@ -269,7 +269,9 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   const options = ["--null", "--no-wildcards", "--anchored", `--exclude-from=${excluded}`];
   // Member names as others write them, without "./"; the targets of symbolic links stay.
   const names = "--transform=flags=rh;s,^\\./,,";
-  const attributes = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "--xattrs-exclude=trusted.overlay.*"];
+  // Not overlayfs' own, nor what directories have of their layer (native/common/unnamed.h).
+  const ours = ["overlay", "keelson"].map((owner) => `--xattrs-exclude=trusted.${owner}.*`);
+  const attributes = ["--numeric-owner", "--xattrs", "--xattrs-include=*", ...ours];
   await pack(join(scratch, "rootfs-diff.tar"), rootfs.upper, [...options, names, ...attributes, "."], signal);
   await rm(excluded);
 }

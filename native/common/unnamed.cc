@@ -8,7 +8,7 @@ namespace keelson {
 
 namespace {
 
-// Containers do not see trusted.*.
+// Of a container only one that has CAP_SYS_ADMIN on the host sees trusted.*. overlayfs copies it up with the directory.
 constexpr const char* attribute = "trusted.keelson.unnamed";
 constexpr const char* way = "n";
 constexpr const char* unnamed = "y";
