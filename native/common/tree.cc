@@ -17,6 +17,8 @@ namespace keelson {
 namespace {
 
 constexpr size_t max_pending_bytes = 1024 * 1024;
+// Each costs some microseconds, and a container may move its directories as often as it likes.
+constexpr size_t max_levels_back = 1000;
 
 // One directory on the way from the root to where the walk stands. Kept by identity, not by
 // descriptor: a tree deeper than the descriptor limit is a known trick.
@@ -130,12 +132,13 @@ class Walk {
     return {};
   }
 
-  // Down from the root again, as far as all is where it was. What has been moved away is left as it is.
+  // Down from the root again, as far as all is where it was, and not too deep. What has been moved away, or lies deeper, is
+  // left as it is.
   Status find_back() {
     current_ = open_directory(root_.get(), ".");
     if (!current_) return fail_errno("open the root of the tree again");
     size_t found = 1;
-    for (; found + 1 < levels_.size(); ++found) {
+    for (; found + 1 < levels_.size() && found <= max_levels_back; ++found) {
       Fd below = open_directory(current_.get(), levels_[found].name.c_str());
       if (!below || !is_at(below, levels_[found])) break;
       current_ = std::move(below);

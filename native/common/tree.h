@@ -30,7 +30,8 @@ class TreeVisitor {
   virtual Status leave(int, const char*) { return {}; }
   // Whether what has been visited is gone.
   virtual bool removes() const { return false; }
-  // Whether directories that cannot be opened, or are moved away meanwhile, are passed over.
+  // Whether directories that cannot be opened, or are moved away meanwhile, are passed over; of a very deep tree in which
+  // one is moved, also others below the way there.
   virtual bool is_lenient() const { return false; }
 };
 

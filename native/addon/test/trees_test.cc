@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <string_view>
 #include <thread>
 
 #include "addon/kernel.h"
@@ -80,6 +81,50 @@ void moved_directories_hinder_no_measurement(const std::string& base) {
   CLAIM_OK(remove_tree(tree));
 }
 
+// Moves each directory away that has a file of its name, as soon as that is seen.
+class MovesAway : public TreeVisitor {
+ public:
+  MovesAway(Fd from, Fd to) : from_(std::move(from)), to_(std::move(to)) {}
+
+  Result<bool> entry(int, const char* name, unsigned char type) override {
+    if (type == DT_DIR) return true;
+    const bool is_ours = std::string_view(name).starts_with("moved-");
+    if (is_ours && ::renameat(from_.get(), name, to_.get(), name) == 0) ++moved_;
+    return false;
+  }
+  bool is_lenient() const override { return true; }
+  int moved() const { return moved_; }
+
+ private:
+  Fd from_, to_;
+  int moved_ = 0;
+};
+
+// How many of twenty directories so deep in a tree are found, each of which is moved away then.
+int found_while_moved(const std::string& base, int depth) {
+  make_deep_tree(base + "/deep", depth);
+  make_directory(base + "/away");
+  auto open_below = [](int at, const char* name) { return Fd(::openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)); };
+  const Fd root = open_below(AT_FDCWD, (base + "/deep").c_str());
+  Fd bottom = open_below(root.get(), ".");
+  for (int i = 0; i < depth; ++i) bottom = open_below(bottom.get(), "a-level-of-the-deep-tree");
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = "moved-" + std::to_string(i);
+    CLAIM(::mkdirat(bottom.get(), name.c_str(), 0755) == 0);
+    CLAIM(::mknodat(bottom.get(), (name + "/" + name).c_str(), S_IFREG | 0644, 0) == 0);
+  }
+  MovesAway visitor(std::move(bottom), open_below(AT_FDCWD, (base + "/away").c_str()));
+  CLAIM_OK(walk_tree(root.get(), visitor));
+  for (const char* name : {"/deep", "/away"}) CLAIM_OK(remove_tree(base + name));
+  return visitor.moved();
+}
+
+// The way back from each is as long as the tree is deep, and a container could have a thread of ours gone for hours.
+void moved_directories_do_not_prolong_a_walk(const std::string& base) {
+  CLAIM(found_while_moved(base, 900) == 20);
+  CLAIM(found_while_moved(base, 1100) == 1);
+}
+
 void links_are_not_followed(const std::string& base) {
   make_directory(base + "/host");
   write_file(base + "/host/keep", "precious");
@@ -128,6 +173,7 @@ void test_trees(const std::string& base) {
   deep_trees_take_no_descriptors(base);
   wide_trees_are_listed_in_parts(base);
   moved_directories_hinder_no_measurement(base);
+  moved_directories_do_not_prolong_a_walk(base);
   links_are_not_followed(base);
   mount_points_keep_their_content(base);
 }
