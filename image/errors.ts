@@ -125,6 +125,11 @@ export const imageErrors = catalogue({
     sentence: "Container {container} has no writable layer.",
     remedy: "It was removed meanwhile; list the containers again.",
   },
+  snapshotUnmeasured: {
+    code: "Unavailable",
+    sentence: "The writable layer of container {container} is still being measured for the first time.",
+    remedy: "Ask again; one of millions of files takes minutes.",
+  },
   invalidContainerId: {
     code: "InvalidArgument",
     sentence: 'The container id "{container}" cannot name a writable layer.',

@@ -3,7 +3,7 @@
 import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { type Host, loadHost } from "../native/index.ts";
+import { type Host, loadHost, orAborted } from "../native/index.ts";
 import { pushImage, tinyImage } from "./testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "./testing/registry.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
@@ -96,6 +96,33 @@ test("use of writable layers is told as it was while one is measured that takes 
   expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(before.usedBytes);
   resolve();
   expect((await other.store.snapshotUse("ab01")).usedBytes).toBeGreaterThanOrEqual(100_000n);
+  await other.dispose();
+});
+
+test("use of writable layers leaves out one that takes long and was never measured", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const host = loadHost();
+  const slow: Host = {
+    ...host,
+    async diskUsage(file) {
+      if (file.includes("ab01")) await promise;
+      return await host.diskUsage(file);
+    },
+  };
+  const other = await openTestStore({ host: slow });
+  const image = tinyImage("unmeasured");
+  await pushImage(registry, "unmeasured", image, "latest");
+  const pulled = await other.store.pull(`${registry.address}/unmeasured`, undefined, never);
+  for (const id of ["ab01", "ab02"]) await other.store.prepareSnapshot(id, pulled.id);
+  const { usedBytes } = await other.store.snapshotUse("ab02");
+  const inTime = AbortSignal.timeout(10_000);
+  for (const _ of ["first", "again"]) {
+    const use = orAborted(other.store.fileSystemUse(), inTime);
+    await expect(orAborted(other.store.snapshotUse("ab01"), inTime)).rejects.toMatchObject({ code: "Unavailable" });
+    expect((await use).containers.usedBytes).toBe(usedBytes);
+  }
+  resolve();
+  await expect.poll(async () => (await other.store.snapshotUse("ab01")).usedBytes).toBe(usedBytes);
   await other.dispose();
 });
 

@@ -26,8 +26,10 @@ const recordName = "snapshot.json";
 const idPattern = /^[0-9a-f]{1,64}$/;
 /** Milliseconds for which a measured size is given again. */
 const freshMs = 10_000;
-/** How long a measurement is waited for where there is an earlier one: a layer may have millions of files. */
+/** How long a measurement is waited for: a layer may have millions of files. */
 const patienceMs = 500;
+/** The same where nothing else can be told, the first time. */
+const firstPatienceMs = 2_000;
 const parallelMeasurements = 2;
 
 export interface SnapshotPlan {
@@ -68,6 +70,8 @@ export class Snapshots {
   readonly #measured = new Map<string, FileSystemUse>();
   /** Those that could not be measured, which was said. */
   readonly #unmeasurable = new Set<string>();
+  /** Those whose measurement under way was waited for in vain. */
+  readonly #slow = new Set<string>();
   readonly #measuring = new SingleFlight<FileSystemUse>("abort");
   readonly #slots = new Slots(parallelMeasurements);
 
@@ -152,7 +156,10 @@ export class Snapshots {
     await this.#host.removeTree(trash);
   }
 
-  /** At most `freshMs` old; of one that cannot be measured, or takes long, what it was last. Throws NotFound. */
+  /**
+   * At most `freshMs` old; of one that cannot be measured, or takes long, what it was last. Throws NotFound, and
+   * Unavailable for one that takes long and was never measured.
+   */
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
     if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
@@ -161,18 +168,22 @@ export class Snapshots {
       this.#slots.run(() => this.#measure(containerId), signal),
     );
     try {
-      return known === undefined || (await isDoneWithin(measuring, patienceMs)) ? await measuring : known;
+      const isFirst = known === undefined && !this.#slow.has(containerId);
+      if (await isDoneWithin(measuring, isFirst ? firstPatienceMs : patienceMs)) return await measuring;
     } catch (error) {
       if (isNotThere(error)) throw error;
       this.#sayUnmeasurable(containerId, error);
       if (known === undefined) throw error;
       return known;
     }
+    this.#slow.add(containerId);
+    if (known === undefined) throw imageErrors.snapshotUnmeasured({ container: containerId });
+    return known;
   }
 
   /**
    * All of them together. One that is just being made or removed uses nothing yet, or nothing any more; one that could
-   * never be measured is passed over, for without an answer a kubelet relieves its node of nothing.
+   * not be measured yet is passed over, for without an answer a kubelet relieves its node of nothing.
    */
   async totalUse(): Promise<FileSystemUse> {
     const uses = await Promise.all(this.ids().map((id) => this.use(id).catch(() => undefined)));
@@ -208,7 +219,8 @@ export class Snapshots {
   }
 
   async #measure(containerId: string): Promise<FileSystemUse> {
-    const usage = await this.#host.diskUsage(path.join(this.#layout.container(containerId), "upper"));
+    const upper = path.join(this.#layout.container(containerId), "upper");
+    const usage = await this.#host.diskUsage(upper).finally(() => this.#slow.delete(containerId));
     const use = this.#stamped(usage.bytes, usage.inodes);
     if (this.#records.has(containerId)) this.#measured.set(containerId, use);
     this.#unmeasurable.delete(containerId);
