@@ -3,7 +3,7 @@
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, rmdir, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
@@ -73,6 +73,19 @@ test("each kind is found, with whose it was", async () => {
   );
   expect(own.find(({ kind }) => kind === "mount")?.object).toBe(join(state, "pods", lost, "mount"));
   expect(leaks.filter(({ id }) => id === known)).toEqual([]);
+});
+
+test("what is mounted is found, too, where the state directory is a link, as /var/run is", async () => {
+  await using undo = new AsyncDisposableStack();
+  const { state, ...place } = undo.use(await emptyHost());
+  const link = `${state}-link`;
+  await symlink(state, link);
+  const mount = join(state, "pods", newId());
+  await mkdir(mount);
+  await execute("mount", ["-t", "tmpfs", "tmpfs", mount]);
+  undo.defer(() => execute("umount", [mount]).then(() => undefined));
+  const leaks = await findLeaks({ ...place, state: link, cgroups: await detectCgroups() }, settleMs);
+  expect(leaks).toContainEqual(expect.objectContaining({ kind: "mount", object: mount }));
 });
 
 test("scopes of pods are found in any slice, but not another Keelson's", async () => {

@@ -3,7 +3,7 @@
 // Records are what makes a pod, and they are read after the host was looked at. What a request has made meanwhile, or is
 // taking down, is sorted out by a second look: a leak is there in both.
 
-import { readdir } from "node:fs/promises";
+import { readdir, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CgroupTree, firstLine, processIds, readMountTable } from "../native/index.ts";
@@ -45,7 +45,9 @@ const idPattern = /[0-9a-f]{64}/;
 const secondLookMs = 2_000;
 
 /** Changes nothing. `settleMs` lies between the two looks. Rejects with leaksUnknown when a directory cannot be read. */
-export async function findLeaks(places: LeakPlaces, settleMs = secondLookMs): Promise<Leak[]> {
+export async function findLeaks(given: LeakPlaces, settleMs = secondLookMs): Promise<Leak[]> {
+  // The daemon's paths, and so its mounts, monitors and scopes, have no links.
+  const places = { ...given, state: await realpath(given.state).catch(() => given.state) };
   const first = await look(places);
   if (first.length === 0) return first;
   await sleep(settleMs);
