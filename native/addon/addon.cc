@@ -58,7 +58,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   };
 
   limit_kept_memory();
-  exports.Set("syncFileSystem", method<size>(env, sync_file_system));
+  exports.Set("syncFileSystem", method_in_own_thread<size>(env, sync_file_system));
   exports.Set("readFiles", method<paths, size>(env, read_files, to_array<to_buffer_or_null, std::optional<std::string>>));
   exports.Set("readFigures", method<paths, paths>(env, read_figures, to_numbers));
   exports.Set("readFiguresAgain", method<paths, paths>(env, std::bind_front(&FiguresReader::read, reader), to_numbers));
@@ -66,12 +66,13 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("countDescriptors", method<paths, size>(env, count_descriptors, to_open_descriptors));
   exports.Set("openInside", method<path, text>(env, open_inside, to_descriptor));
   exports.Set("diskUsage", method<path, count>(env, disk_usage, to_disk_usage));
-  exports.Set("removeTree", method<path>(env, remove_tree));
+  exports.Set("removeTree", method_in_own_thread<path>(env, remove_tree));
   exports.Set("hasLabel", method<path, text>(env, has_label, to_boolean));
-  exports.Set("relabelTree", method<path, text, count, size>(env, relabel_tree, to_bigint));
-  exports.Set("coverUnnamed", method<paths, path>(env, cover_unnamed, to_bigint));
+  exports.Set("relabelTree", method_in_own_thread<path, text, count, size>(env, relabel_tree, to_bigint));
+  exports.Set("coverUnnamed", method_in_own_thread<paths, path>(env, cover_unnamed, to_bigint));
   exports.Set("readFromLayers", method<paths, paths, size>(env, read_from_layers, to_array<to_layer_file, LayerFile>));
-  exports.Set("removedPaths", method<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
+  exports.Set("removedPaths",
+              method_in_own_thread<path, paths, count>(env, removed_paths, to_array<to_buffer, std::string>));
   exports.Set("resolvePath", method_in_own_process<path>(env, resolve_path, to_text));
   exports.Set("presentPath", method_in_own_process<path>(env, present_path, to_text));
   exports.Set("unmount", method<path>(env, unmount));

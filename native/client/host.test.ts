@@ -17,6 +17,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -178,6 +179,16 @@ describe("removeTree", () => {
     clearInterval(timer);
     expect(turns).toBeGreaterThan(2);
     expect(existsSync(tree)).toBe(false);
+  });
+
+  it("keeps nobody else waiting, however many large trees go at once", async () => {
+    const trees = Array.from({ length: 8 }, (_, index) => join(base, `large-${index}`));
+    for (const tree of trees) run("sh", "-c", `mkdir ${tree} && cd ${tree} && seq 3000 | xargs touch`);
+    const done: string[] = [];
+    const removals = trees.map((tree) => host.removeTree(tree).then(() => done.push("tree")));
+    const other = writeFile(join(base, "file"), "").then(() => done.push("file"));
+    await Promise.all([other, ...removals]);
+    expect(done[0]).toBe("file");
   });
 
   it("tells what the kernel refused, with object, step and errno", async () => {

@@ -1,4 +1,5 @@
-// System calls that Node lacks, from the addon (native/addon/). They run on libuv's thread pool.
+// System calls that Node lacks, from the addon (native/addon/). They run on libuv's thread pool; what takes as long as a
+// tree or a disk is large, on threads of its own.
 
 import { createRequire } from "node:module";
 import { messageOf } from "./errors.ts";

@@ -28,7 +28,7 @@ const wholeTrees = ["/usr", "/boot", "/dev", "/proc", "/sys"];
 
 /** Processes of this type get at files of every label, and others would lose what they share with them. */
 const unconfinedType = "spc_t";
-/** Leaves two threads of the pool for everything else. */
+/** More would only take turns at the disk. */
 const walksAtOnce = 2;
 const maxFiles = 10_000_000n;
 const maxSeconds = 600;

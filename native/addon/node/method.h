@@ -1,5 +1,5 @@
-// A function of this module as a method of JavaScript's: its arguments are checked, it runs on libuv's thread pool, in a
-// process of its own, or at once, and its Result settles a promise.
+// A function of this module as a method of JavaScript's: its arguments are checked, it runs on libuv's thread pool, on a
+// thread or in a process of its own, or at once, and its Result settles a promise.
 #pragma once
 
 #include <napi.h>
@@ -55,13 +55,14 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
-// One call on its way, in a process of its own that a thread of its own waits for: what may hang for good must keep neither
-// one of the pool's four threads nor this process from its end. Deletes itself once the promise is settled.
-template <typename Answer, typename Convert>
-class OwnProcess final {
+// One call on its way, on a thread of its own: what takes long must not keep one of the pool's four. What may hang for good
+// is in a process of its own besides, for which the thread waits: it must not keep this one from its end either. Deletes
+// itself once the promise is settled.
+template <typename Answer, typename Convert, bool in_process>
+class OwnThread final {
  public:
   static Napi::Value run(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert) {
-    auto* call = new OwnProcess(env, std::move(object), std::move(work), convert);
+    auto* call = new OwnThread(env, std::move(object), std::move(work), convert);
     Napi::Promise promise = call->deferred_.Promise();
     pthread_t thread = {};
     pthread_attr_t attributes;
@@ -80,7 +81,7 @@ class OwnProcess final {
  private:
   static constexpr size_t stack_bytes = 256 << 10;
 
-  OwnProcess(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
+  OwnThread(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
       : deferred_(Napi::Promise::Deferred::New(env)),
         object_(std::move(object)),
         work_(std::move(work)),
@@ -88,27 +89,34 @@ class OwnProcess final {
         finished_(Finished::New(env, "keelson", 0, 1, this)) {}
 
   static void* execute(void* argument) {
-    auto* call = static_cast<OwnProcess*>(argument);
-    const Status ran = in_own_process([call] { call->answer_ = call->work_(); });
-    if (!ran) call->answer_ = std::unexpected(ran.error());
+    auto* call = static_cast<OwnThread*>(argument);
+    auto work = [call] { call->answer_ = call->work_(); };
+    if constexpr (in_process) {
+      const Status ran = in_own_process(work);
+      if (!ran) call->answer_ = std::unexpected(ran.error());
+    } else {
+      work();
+    }
     call->finished_.BlockingCall();
     return nullptr;
   }
 
-  static void settle(Napi::Env env, Napi::Function, OwnProcess* call, std::nullptr_t*) {
+  static void settle(Napi::Env env, Napi::Function, OwnThread* call, std::nullptr_t*) {
     // Without an environment nobody waits any more.
     if (env != nullptr) {
-      if (call->answer_) {
-        call->deferred_.Resolve(call->convert_(env, *call->answer_));
-      } else {
+      if (!call->answer_) {
         call->deferred_.Reject(rejection(env, about(std::move(call->answer_.error()), call->object_)));
+      } else if constexpr (std::is_void_v<typename Answer::value_type>) {
+        call->deferred_.Resolve(env.Undefined());
+      } else {
+        call->deferred_.Resolve(call->convert_(env, *call->answer_));
       }
     }
     call->finished_.Release();
     delete call;
   }
 
-  using Finished = Napi::TypedThreadSafeFunction<OwnProcess, std::nullptr_t, settle>;
+  using Finished = Napi::TypedThreadSafeFunction<OwnThread, std::nullptr_t, settle>;
 
   Napi::Promise::Deferred deferred_;
   std::string object_;
@@ -117,6 +125,11 @@ class OwnProcess final {
   Answer answer_;
   Finished finished_;
 };
+
+template <typename Answer, typename Convert>
+using InOwnThread = OwnThread<Answer, Convert, false>;
+template <typename Answer, typename Convert>
+using InOwnProcess = OwnThread<Answer, Convert, true>;
 
 // What a function answers as a Result: of one that cannot fail, its value.
 template <typename T>
@@ -143,10 +156,16 @@ Napi::Function method(Napi::Env env, Function function, Convert convert = nullpt
   return method_by<Background, readers...>(env, function, convert);
 }
 
+// The same on a thread of its own, for what takes as long as a tree or a disk is large.
+template <auto... readers, typename Function, typename Convert = std::nullptr_t>
+Napi::Function method_in_own_thread(Napi::Env env, Function function, Convert convert = nullptr) {
+  return method_by<InOwnThread, readers...>(env, function, convert);
+}
+
 // The same in a process of its own, for what may hang.
 template <auto... readers, typename Function, typename Convert>
 Napi::Function method_in_own_process(Napi::Env env, Function function, Convert convert) {
-  return method_by<OwnProcess, readers...>(env, function, convert);
+  return method_by<InOwnProcess, readers...>(env, function, convert);
 }
 
 template <typename T>
