@@ -83,6 +83,7 @@ bool ContainerStreams::read_some(Stream stream) {
     return false;
   }
   std::string_view bytes(buffer, static_cast<size_t>(count));
+  source.width.follow(source.fd.get(), bytes.size());
   if (log_) log_->write(stream, bytes, now_ns(), loop_.buffers());
   attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes, ending_);
   return true;

@@ -65,6 +65,7 @@ class ContainerStreams {
  private:
   struct Source {
     Fd fd;
+    PipeWidth width;
     Loop::Watch watch;
   };
 

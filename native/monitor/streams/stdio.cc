@@ -13,8 +13,10 @@ namespace keelson {
 
 namespace {
 
-// A log reader that is woken once for 256 KiB costs a quarter of one woken for 64.
-constexpr int output_pipe_size = 256 << 10;
+// What a new pipe has, and what a reader that is woken once instead of four times prefers.
+constexpr size_t usual_pipe = 64 << 10;
+constexpr size_t wide_pipe = 256 << 10;
+constexpr size_t page = 4 << 10;
 // More than the buffers of a terminal hold for its master's reader. FIONREAD counts the last of them alone.
 constexpr size_t terminal_buffers = 64 << 10;
 
@@ -49,10 +51,18 @@ Result<StdioPipes> make_stdio_pipes(bool with_input) {
     *ours = std::move(output.read_end);
     *theirs = std::move(output.write_end);
     TRY(make_nonblocking(*ours));
-    // Past the user's quota of pipe memory the kernel refuses, and 64 KiB serves too.
-    fcntl(ours->get(), F_SETPIPE_SZ, output_pipe_size);
   }
   return pipes;
+}
+
+void PipeWidth::follow(int pipe, size_t count) {
+  // A page takes no write that does not fit into what is left of it: full, it may have little more than half its size.
+  const bool widens = !wide_ && count >= usual_pipe / 2;
+  // Below a page, as under a flood many reads are shorter than others.
+  const bool narrows = wide_ && count < page;
+  if (!widens && !narrows) return;
+  // Where the kernel refuses, it stays as it is: what is no pipe, or has more in it again by now than the usual holds.
+  if (fcntl(pipe, F_SETPIPE_SZ, widens ? wide_pipe : usual_pipe) >= 0) wide_ = widens;
 }
 
 Result<Fd> duplicate(const Fd& fd, const char* what) {
@@ -166,6 +176,7 @@ void OutputPump::read_some() {
     if (count < 0 && errno == EAGAIN && !bounded_) return;
     // A terminal's master says EIO, not end of file, while no slave is open.
     if (count <= 0) return finish();
+    width_.follow(fd_.get(), static_cast<size_t>(count));
     connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
     left_ -= std::min(left_, static_cast<size_t>(count));
     if (bounded_ && left_ == 0) return finish();

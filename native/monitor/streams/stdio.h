@@ -21,6 +21,18 @@ struct StdioPipes {
 // Without `with_input` the process gets no stream from us: whoever starts it gives it a /dev/null.
 Result<StdioPipes> make_stdio_pipes(bool with_input);
 
+// A pipe for output, wide while its reader finds it full, and else as it was made: the pages of all pipes of root's count
+// together, and once they are more than fs.pipe-user-pages-soft, 64 MiB, every process of root's without CAP_SYS_RESOURCE
+// and CAP_SYS_ADMIN, in whatever container, gets pipes of 8 KiB.
+class PipeWidth {
+ public:
+  // So many bytes were read at once.
+  void follow(int pipe, size_t count);
+
+ private:
+  bool wide_ = false;
+};
+
 // `what` is for the error.
 Result<Fd> duplicate(const Fd& fd, const char* what);
 
@@ -89,6 +101,7 @@ class OutputPump {
   Connection& connection_;
   FrameType type_;
   Fd fd_;
+  PipeWidth width_;
   Loop::Watch watch_;
   Loop::Task on_end_;
   bool bounded_ = false;

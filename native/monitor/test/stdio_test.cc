@@ -56,10 +56,39 @@ void types_the_end_into_a_terminal_that_was_full() {
   EXPECT(ended);
 }
 
+int width_of(const Fd& pipe) { return fcntl(pipe.get(), F_GETPIPE_SZ); }
+
+void keeps_pipes_wide_that_are_full_alone() {
+  auto pipes = make_stdio_pipes(false);
+  EXPECT(pipes.has_value());
+  constexpr long usual = 64 << 10, wide = 256 << 10;
+  EXPECT_EQUAL(width_of(pipes->out), usual);
+  EXPECT_EQUAL(width_of(pipes->err), usual);
+  PipeWidth width;
+  width.follow(pipes->out.get(), 100);
+  EXPECT_EQUAL(width_of(pipes->out), usual);
+  width.follow(pipes->out.get(), usual / 2);
+  EXPECT_EQUAL(width_of(pipes->out), wide);
+  width.follow(pipes->out.get(), wide);
+  EXPECT_EQUAL(width_of(pipes->out), wide);
+  // It is being filled again.
+  const std::string more(2 * usual, 'x');
+  EXPECT_EQUAL(write(pipes->theirs.out.get(), more.data(), more.size()), static_cast<long>(more.size()));
+  width.follow(pipes->out.get(), 100);
+  EXPECT_EQUAL(width_of(pipes->out), wide);
+  std::string content(more.size(), '\0');
+  EXPECT_EQUAL(read(pipes->out.get(), content.data(), content.size()), static_cast<long>(more.size()));
+  width.follow(pipes->out.get(), 100);
+  EXPECT_EQUAL(width_of(pipes->out), usual);
+}
+
 }  // namespace
 
 std::vector<Test> stdio_tests() {
-  return {{"stdio: types the end into a terminal that was full", types_the_end_into_a_terminal_that_was_full}};
+  return {
+      {"stdio: types the end into a terminal that was full", types_the_end_into_a_terminal_that_was_full},
+      {"stdio: keeps pipes wide that are full, and no others", keeps_pipes_wide_that_are_full_alone},
+  };
 }
 
 }  // namespace keelson::test
