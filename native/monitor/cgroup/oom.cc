@@ -1,10 +1,10 @@
-// Sources: cgroup-v2.rst (memory.events), cgroup-v1/memory.rst ("OOM Control"), proc_pid_oom_score_adj(5).
+// Sources: cgroup-v2.rst (memory.events), kernel: fs/kernfs/file.c (kernfs_generic_poll), cgroup-v1/memory.rst ("OOM
+// Control"), proc_pid_oom_score_adj(5).
 #include "monitor/cgroup/oom.h"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -40,14 +40,9 @@ Result<Fd> open_v1_events(const std::string& directory) {
   return event;
 }
 
-// On v2 memory.events is modified.
-Result<Fd> open_v2_events(const std::string& directory) {
-  const std::string events = directory + "/memory.events";
-  Fd watch(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (!watch) return fail_errno("watch " + events);
-  if (inotify_add_watch(watch.get(), events.c_str(), IN_MODIFY) < 0) return fail_errno("watch " + events);
-  return watch;
-}
+// On v2 memory.events has priority data for poll(2) once it has changed since it was last read. inotify(7) tells of that
+// too, but of its instances root has 128 by default, for all programs of the node.
+Result<Fd> open_v2_events(const std::string& directory) { return open_file(directory + "/memory.events", O_RDONLY); }
 
 // The kernel's count of OOM kills: the number behind "oom_kill" in a file of "key number" lines.
 uint64_t count_kills(const Cgroup& cgroup) {
@@ -72,9 +67,18 @@ bool write_score(const std::string& score) {
 
 Status OomWatch::open() {
   const std::string directory = memory_directory(cgroup_);
-  events_ = TRY(cgroup_.host().unified() ? open_v2_events(directory) : open_v1_events(directory));
-  watch_ = TRY(loop_.watch(events_.get(), EPOLLIN, [this](uint32_t) { on_event(); }));
+  const bool unified = cgroup_.host().unified();
+  events_ = TRY(unified ? open_v2_events(directory) : open_v1_events(directory));
+  if (unified && !take_event()) return fail_errno("read memory.events of " + directory);
+  watch_ = TRY(loop_.watch(events_.get(), unified ? EPOLLPRI : EPOLLIN, [this](uint32_t) { on_event(); }));
   return {};
+}
+
+// Until the next one it is quiet. Of what is read, an eventfd's counter or memory.events, only the wake-up matters.
+bool OomWatch::take_event() {
+  char content[4096];
+  lseek(events_.get(), 0, SEEK_SET);  // an eventfd stays where it is
+  return read(events_.get(), content, sizeof content) > 0 || errno == EAGAIN || errno == EINTR;
 }
 
 bool OomWatch::check() {
@@ -87,8 +91,7 @@ bool OomWatch::check() {
 }
 
 void OomWatch::on_event() {
-  char event[4096];  // an eventfd's counter or some inotify events: only the wake-up matters
-  if (read(events_.get(), event, sizeof event) <= 0 && errno != EAGAIN && errno != EINTR) return watch_.stop();
+  if (!take_event()) return watch_.stop();
   if (check()) return;
   looks_left_ = looks;
   look_again();

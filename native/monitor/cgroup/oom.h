@@ -19,6 +19,7 @@ class OomWatch {
   bool killed() const { return killed_; }
 
  private:
+  bool take_event();
   void on_event();
   void look_again();
 

@@ -1,8 +1,10 @@
 // Cgroups on hierarchies that are plain directories: which paths are taken, and which files get what.
 #include "monitor/cgroup/cgroup.h"
 
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +20,8 @@
 namespace keelson::test {
 
 namespace {
+
+using namespace std::chrono_literals;
 
 // A host whose hierarchies are directories, and the files of one cgroup in them.
 struct Host {
@@ -195,6 +199,58 @@ void notices_oom_kills_once() {
   counts_oom_kills(v2, "/pod/c/memory.events", "low 0\nhigh 0\nmax 7\noom 7\n");
 }
 
+// A real cgroup, where v2 is mounted; on a v1 host none.
+struct RealCgroup {
+  std::string path;
+
+  RealCgroup() {
+    for (const char* root : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+      struct statfs info {};
+      if (statfs(root, &info) != 0 || info.f_type != CGROUP2_SUPER_MAGIC) continue;
+      path = root + ("/keelson-unit-test-" + std::to_string(getpid()));
+      EXPECT(mkdir(path.c_str(), 0755) == 0);
+      return;
+    }
+  }
+  ~RealCgroup() { rmdir(path.c_str()); }
+};
+
+bool has_inotify_instance() {
+  return std::ranges::any_of(std::filesystem::directory_iterator("/proc/self/fd"), [](const auto& entry) {
+    std::error_code gone;
+    return std::filesystem::read_symlink(entry, gone) == "anon_inode:inotify";
+  });
+}
+
+// The kernel tells of memory.events as it tells of cgroup.events, which a cgroup without controllers has as well.
+void hears_of_oom_kills_without_inotify() {
+  const RealCgroup real;
+  if (real.path.empty()) return;
+  Host v2(Host::unified);
+  const std::string events = v2.directory.path() + "/pod/c/memory.events";
+  v2.make_file("/pod/c/cgroup.procs");
+  EXPECT(symlink((real.path + "/cgroup.events").c_str(), events.c_str()) == 0);
+  const Cgroup cgroup = Cgroup::open(v2.hierarchies, "/pod/c");
+  auto loop = Loop::create();
+  EXPECT(loop.has_value());
+  int told = 0;
+  OomWatch watch(**loop, cgroup, [&] {
+    ++told;
+    (*loop)->stop();
+  });
+  EXPECT(watch.open().has_value());
+  EXPECT(!has_inotify_instance());
+  EXPECT(unlink(events.c_str()) == 0);
+  v2.make_file("/pod/c/memory.events", "oom_kill 1\n");
+  auto quiet = (*loop)->after(50ms, [&] { (*loop)->stop(); });
+  EXPECT((*loop)->run().has_value());
+  EXPECT_EQUAL(told, 0);
+  EXPECT(write_cgroup_file(real.path + "/cgroup.freeze", "1").has_value());
+  auto limit = (*loop)->after(2s, [&] { (*loop)->stop(); });
+  EXPECT((*loop)->run().has_value());
+  EXPECT_EQUAL(told, 1);
+}
+
 void refuses_what_it_cannot_keep() {
   Host v1(Host::hybrid);
   EXPECT(!apply(v1, R"({"memory": {"limit": 4096, "swap": 2048}})"));
@@ -261,6 +317,7 @@ std::vector<Test> cgroup_tests() {
       {"cgroup: takes back what was empty", takes_back_what_was_empty},
       {"cgroup: takes back the limits of disks", takes_back_the_limits_of_disks},
       {"cgroup: notices OOM kills once", notices_oom_kills_once},
+      {"cgroup: hears of OOM kills without inotify", hears_of_oom_kills_without_inotify},
       {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
       {"cgroup: grants rights once", grants_rights_once},
       {"cgroup: kills process by process at any depth", kills_process_by_process_at_any_depth},
