@@ -1,13 +1,16 @@
 // Containers' writable layers: how long their image's layers stay, and what is told of their use.
 
-import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { type Host, loadHost, orAborted } from "../native/index.ts";
 import { pushImage, tinyImage } from "./testing/build-image.ts";
 import { startRegistry, type TestRegistry } from "./testing/registry.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
 
+const run = promisify(execFile);
 const never = new AbortController().signal;
 let registry: TestRegistry;
 let it: TestStore;
@@ -55,6 +58,30 @@ test("a writable layer whose image's layer is gone is not made, and leaves nothi
   await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ name: "layerMissing" });
   expect(it.store.snapshots()).toEqual([]);
   expect(await readdir(path.join(it.root, "containers"))).toEqual([]);
+});
+
+test("a writable layer of which something cannot be removed is gone all the same, and goes on disk later", async () => {
+  const image = tinyImage("held");
+  await pushImage(registry, "held", image, "latest");
+  const pulled = await it.store.pull(`${registry.address}/held`, undefined, never);
+  const staging = () => readdir(path.join(it.root, "staging"));
+  const before = await staging();
+  for (const id of ["ab01", "ab02"]) {
+    const { upper } = await it.store.prepareSnapshot(id, pulled.id);
+    await mkdir(path.join(upper, "held"));
+  }
+  await run("mount", ["-t", "tmpfs", "tmpfs", path.join(it.root, "containers/ab01/upper/held")]);
+  try {
+    await it.store.removeSnapshot("ab01");
+    expect(it.store.snapshots()).toEqual(["ab02"]);
+    expect(it.problems).toEqual([expect.stringContaining("it is tried again")]);
+  } finally {
+    const { stdout } = await run("findmnt", ["--raw", "--noheadings", "--output", "TARGET", "--type", "tmpfs"]);
+    const mount = stdout.split("\n").find((target) => target.startsWith(it.root)) ?? "";
+    await run("umount", [mount]);
+  }
+  await it.store.removeSnapshot("ab02");
+  expect(await staging()).toEqual(before);
 });
 
 test("use of writable layers passes over one that is just being made or removed", async () => {

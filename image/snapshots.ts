@@ -63,6 +63,7 @@ export class Snapshots {
   readonly #layout: Layout;
   readonly #host: Host;
   readonly #now: () => number;
+  readonly #trash: Trash;
   readonly #onProblem: (sentence: string) => void;
   readonly #records: Map<string, SnapshotRecord>;
   /** Layers that a snapshot whose record could not be read may stand on. */
@@ -76,13 +77,14 @@ export class Snapshots {
   readonly #slots = new Slots(parallelMeasurements);
 
   private constructor(
-    { layout, host, now, onProblem }: SnapshotsOptions,
+    { layout, host, now, trash, onProblem }: SnapshotsOptions,
     records: Map<string, SnapshotRecord>,
     held: readonly Digest[],
   ) {
     this.#layout = layout;
     this.#host = host;
     this.#now = now;
+    this.#trash = trash;
     this.#onProblem = onProblem;
     this.#records = records;
     this.#held = held;
@@ -145,15 +147,15 @@ export class Snapshots {
     }
   }
 
-  /** Missing is fine. */
+  /** Missing is fine, and so is what cannot be removed (an immutable file): it is nobody's from now on. */
   async remove(containerId: string): Promise<void> {
     if (!this.#records.has(containerId)) return;
-    const trash = this.#layout.trash();
-    await rename(this.#layout.container(containerId), trash).catch(ignoreMissing);
+    const aside = this.#layout.trash();
+    await rename(this.#layout.container(containerId), aside).catch(ignoreMissing);
     this.#records.delete(containerId);
     this.#measured.delete(containerId);
     this.#unmeasurable.delete(containerId);
-    await this.#host.removeTree(trash);
+    await this.#trash.remove([aside]);
   }
 
   /**
