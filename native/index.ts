@@ -18,7 +18,7 @@ export * from "./client/host.ts";
 export { asNodeError, HostError, hostErrors } from "./client/host-errors.ts";
 export { collect, giveBackWhenGrown, MemoryReturn, passedBuffer, reuseBuffers } from "./client/memory.ts";
 export * from "./client/monitor.ts";
-export { connectMonitor } from "./client/monitor-client.ts";
+export { connectMonitor, findsHome } from "./client/monitor-client.ts";
 export { MonitorError, monitorErrors, monitorRefusalErrors } from "./client/monitor-errors.ts";
 export { type ForkServerOptions, MonitorForkServer } from "./client/monitor-fork-server.ts";
 export { parseExited } from "./client/monitor-messages.ts";

@@ -3,7 +3,7 @@
 import { dirname, join, posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Image } from "../image/types.ts";
-import { changeFiles, settled } from "../native/index.ts";
+import { changeFiles, findsHome, settled } from "../native/index.ts";
 import { bundlePath, Container, targetPidNamespace } from "./container.ts";
 import { createdAfter } from "./created-at.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -73,6 +73,7 @@ export async function createContainer(
       labels,
       hostPaths: env.hostPaths,
       relabel: env.relabelling.for(labels),
+      monitorFindsHome: findsHome(sandbox.podDirectory),
       throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });

@@ -2,7 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmod, mkdir, readdir, readFile, rmdir, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, rm, rmdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
@@ -108,6 +108,27 @@ test("pods of the version before, by its records and without a directory of file
   await client.removePodSandbox({ podSandboxId });
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);
+});
+
+test("a container that is made in a pod of an older monitor has a HOME, though it mounts a passwd file", async () => {
+  node = await startNode();
+  const { client, directory, image } = node;
+  const pod = node.podConfig("older");
+  const { podSandboxId } = await client.runPodSandbox({ config: pod });
+  await rm(join(directory, "run/pods", podSandboxId, "finds-home"));
+  const hostPath = join(directory, "passwd");
+  await writeFile(hostPath, "root:x:0:0:root:/home/elsewhere:/bin/sh\n");
+  const config = {
+    metadata: { name: "c", attempt: 0 },
+    image: { image },
+    command: ["sleep", "1000"],
+    mounts: [{ containerPath: "/etc/passwd", hostPath, readonly: true }],
+  };
+  const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig: pod, config });
+  await client.startContainer({ containerId });
+  const { stdout } = await client.execSync({ containerId, cmd: ["sh", "-c", "echo $HOME"] });
+  // As its image has it: such a monitor would set none.
+  expect(Buffer.from(stdout).toString()).toBe("/root\n");
 });
 
 /** As keelson 0.1.0 wrote records up to commit 1bafc12. */

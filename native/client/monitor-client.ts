@@ -1,5 +1,7 @@
 // The client of a pod's monitor: each call of PROTOCOL.md from the daemon's side.
 
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { Monitor } from "./monitor.ts";
 import { ask } from "./monitor-call.ts";
 import { MonitorConnections } from "./monitor-connection.ts";
@@ -41,4 +43,9 @@ function monitorBehind(connections: MonitorConnections): Monitor {
     watch: (signal) => watch(connections, signal),
     shutdown: (graceMs, deadline) => ask(connections, { op: "shutdown", grace_ms: graceMs }, deadline, nothing),
   };
+}
+
+/** Whether the monitor gives a process without a HOME its user's; those of before a daemon's upgrade may not. */
+export function findsHome(podDirectory: string): boolean {
+  return existsSync(join(podDirectory, "finds-home"));
 }

@@ -59,6 +59,8 @@ export interface ContainerSetup {
   readonly labels: ContainerLabels;
   readonly hostPaths: Pick<HostPaths, "present">;
   readonly relabel: Relabel;
+  /** Of the pod's monitor (native's `findsHome`). */
+  readonly monitorFindsHome: boolean;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
 }
@@ -143,7 +145,7 @@ function commandLine({ config, image }: ContainerSetup): string[] {
 }
 
 /** Later entries win, so each name stands once: ours, the image's, the request's. */
-function environment(sandbox: SandboxSetup, { config, image, account }: ContainerSetup): Buffer[] {
+function environment(sandbox: SandboxSetup, { config, image, account, monitorFindsHome }: ContainerSetup): Buffer[] {
   const byName = new Map<string, Buffer>();
   const put = (entry: Buffer) => {
     const equals = entry.indexOf("=");
@@ -152,7 +154,7 @@ function environment(sandbox: SandboxSetup, { config, image, account }: Containe
   put(Buffer.from(defaultPath));
   put(Buffer.from(`HOSTNAME=${sandbox.hostname}`));
   // Where the pod brings its own passwd file, that one decides, which runtimes ask at the start.
-  if (!isMountedOver(config, "/etc/passwd")) put(Buffer.from(`HOME=${account.home}`));
+  if (!(monitorFindsHome && isMountedOver(config, "/etc/passwd"))) put(Buffer.from(`HOME=${account.home}`));
   if (config.tty) put(Buffer.from("TERM=xterm"));
   for (const entry of image.config.env) put(Buffer.from(entry));
   for (const { name, value } of config.envs) put(Buffer.concat([Buffer.from(`${name}=`), value]));

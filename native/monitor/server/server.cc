@@ -21,6 +21,7 @@ using namespace std::chrono_literals;
 constexpr const char* socket_name = "monitor.sock";
 // An empty file that tells a client what it may ask for, as no answer could: monitors live longer than daemons.
 constexpr const char* keeps_connections_name = "keeps-connections";
+constexpr const char* finds_home_name = "finds-home";
 
 bool is_root(int socket) {
   ucred peer{};
@@ -68,7 +69,7 @@ Status Server::listen(const std::string& directory, Connection::RequestHandler o
   directory_ = directory;
   on_request_ = std::move(on_request);
   const Fd opened = TRY(open_file(directory, O_PATH | O_DIRECTORY));
-  TRY(make_empty_file(opened, keeps_connections_name));
+  for (const char* name : {keeps_connections_name, finds_home_name}) TRY(make_empty_file(opened, name));
   listener_ = TRY(listen_at(opened, socket_name, max_waiting));
   watch_ = TRY(loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
   return {};
@@ -78,8 +79,7 @@ void Server::stop_listening() {
   watch_.stop();
   pause_.cancel();
   listener_.reset();
-  remove_if_there(directory_, socket_name);
-  remove_if_there(directory_, keeps_connections_name);
+  for (const char* name : {socket_name, keeps_connections_name, finds_home_name}) remove_if_there(directory_, name);
 }
 
 void Server::on_connect() {
