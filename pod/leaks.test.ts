@@ -147,10 +147,14 @@ test("where the records cannot be read that is said, and no pod is called a leak
   await using place = await emptyHost();
   await mkdir(join(place.state, "pods", newId()));
   const records = join(place.root, "state");
+  const isSaid = async (why: string) =>
+    await expect(findLeaks({ ...place, cgroups: await detectCgroups() }, settleMs)).rejects.toMatchObject({
+      code: "FailedPrecondition",
+      message: expect.stringContaining(`${records} cannot be read: ${why}`),
+    });
   await rm(records, { recursive: true });
+  // Another root than the daemon's, or its disk is not mounted.
+  await isSaid("ENOENT");
   await writeFile(records, "");
-  await expect(findLeaks({ ...place, cgroups: await detectCgroups() }, settleMs)).rejects.toMatchObject({
-    code: "FailedPrecondition",
-    message: expect.stringContaining(`${records} cannot be read: ENOTDIR`),
-  });
+  await isSaid("ENOTDIR");
 });

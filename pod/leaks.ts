@@ -65,8 +65,17 @@ async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Pr
     named("network lease", join(root, "cni")),
     named("writable layer", join(root, "image", "containers")),
   ]);
-  const recorded = new Set((await names(join(root, "state"))).flatMap(idIn));
-  return found.flat().filter(({ id }) => !recorded.has(id));
+  const all = found.flat();
+  const recorded = new Set(all.length === 0 ? [] : (await recordNames(root)).flatMap(idIn));
+  return all.filter(({ id }) => !recorded.has(id));
+}
+
+/** A root without records is not the one that these pods are on record in: another is meant, or its disk is not mounted. */
+async function recordNames(root: string): Promise<string[]> {
+  const directory = join(root, "state");
+  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    throw podErrors.leaksUnknown({ directory, reason: firstLine(error) }, error);
+  });
 }
 
 async function monitors(state: string): Promise<Leak[]> {
