@@ -123,7 +123,8 @@ async function runImage([verb = "", ...operands]: readonly string[], flags: Flag
   }
   const { socket } = await configFor(`image ${verb}`, operands.slice(known.most), flags);
   const { imageWork } = await import("./images.ts");
-  const command = { socket, output: outputOf("image", flags), signal: stopSignal() };
+  // SIGHUP: a terminal that is closed leaves half an archive no less.
+  const command = { socket, output: outputOf("image", flags), signal: stopSignal("SIGHUP") };
   process.stdout.write(await imageWork[known.name](operands, command));
   return 0;
 }
@@ -199,10 +200,10 @@ function noOperands(command: string, operands: readonly string[]): void {
     throw usage(`keelson ${command} takes no ${operands.join(" ")}`, `keelson ${command} --help`);
 }
 
-/** Aborts at the first SIGTERM or SIGINT; the next one has its usual effect. */
-function stopSignal(): AbortSignal {
+/** Aborts at the first SIGTERM or SIGINT, and what `more` there are; the next one has its usual effect. */
+function stopSignal(...more: readonly NodeJS.Signals[]): AbortSignal {
   const controller = new AbortController();
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => controller.abort());
+  for (const name of ["SIGTERM", "SIGINT", ...more] as const) process.once(name, () => controller.abort());
   return controller.signal;
 }
 

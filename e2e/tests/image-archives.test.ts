@@ -2,12 +2,13 @@
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
+import { until } from "../fixtures/steps.ts";
 
 const program = join(import.meta.dirname, "../../cri/keelson");
 const execute = promisify(execFile);
@@ -113,6 +114,19 @@ describe("images on their way out and in", () => {
     );
     expect(stdout).toBe("1\n1\n1\n");
     expect(stderr.match(/could not be written: ENOSPC/g)).toHaveLength(3);
+  });
+
+  test("a terminal that is closed meanwhile leaves no half of an archive", async () => {
+    const place = at("closed");
+    await mkdir(place);
+    const loading = spawn(program, ["image", "load", "-", "--socket", node.daemon.socket], {
+      env: { ...process.env, TMPDIR: place },
+    });
+    loading.stdin.write("half");
+    await until("what comes is kept", 10_000, async () => ((await readdir(place)).length > 0 ? true : undefined));
+    loading.kill("SIGHUP");
+    expect(await once(loading, "exit")).toEqual([1, null]);
+    expect(await readdir(place)).toEqual([]);
   });
 
   test("while its reader does not read the daemon lets the image go; the archive is whole all the same", async () => {
