@@ -38,7 +38,7 @@ export {
 } from "./files/cgroup-hierarchies.ts";
 export { changeFiles } from "./files/change-files.ts";
 export { type MountEntry, mountOf, mountsBelow, readMountTable } from "./files/mount-table.ts";
-export { readBounded, readStart, UnfitFile } from "./files/read-file.ts";
+export { readBounded, readBoundedBytes, readStart, UnfitFile } from "./files/read-file.ts";
 export { type FileRead, readFiles } from "./files/read-files.ts";
 export { flushDirectory, replaceFile, writeFile } from "./files/write-file.ts";
 export {

@@ -17,6 +17,9 @@ export interface Setting<Value> {
 /** Values by dotted key, as TOML has them. */
 export type SettingValues = ReadonlyMap<string, unknown>;
 
+/** What is not UTF-8 is no TOML: its bytes would be replaced without a word, in paths too. */
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
 type KnownSettings = readonly Setting<unknown>[];
 
 /** Files in the order of their names, then the flags; a `required` file must exist. */
@@ -48,7 +51,7 @@ async function dropIns(directory: string): Promise<string[]> {
 
 async function read(path: string, mayBeMissing: boolean): Promise<string | undefined> {
   try {
-    return await readFile(path, "utf8");
+    return utf8.decode(await readFile(path));
   } catch (error) {
     if (mayBeMissing && isErrno(error, "ENOENT")) return undefined;
     throw criErrors.configUnreadable({ file: path, reason: firstLine(error) }, error);

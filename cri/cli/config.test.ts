@@ -151,6 +151,11 @@ describe("wrong", () => {
     await expect(loadConfig(file)).rejects.toThrow(`The configuration file ${file} cannot be read: ENOENT`);
   });
 
+  test("bytes that are not UTF-8", async () => {
+    await writeFile(file, Buffer.from('root = "/caf\u00e9"', "latin1"));
+    await expect(loadConfig(file)).rejects.toThrow(`${file} cannot be read: The encoded data was not valid`);
+  });
+
   test("a drop-in is checked like the file", async () => {
     await writeFile(file, "");
     await mkdir(`${file}.d`);

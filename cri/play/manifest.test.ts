@@ -202,6 +202,14 @@ describe("wrong", () => {
     await expect(
       load(`{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${named}]}}`),
     ).rejects.toThrow("more than 1000 containers");
+  test("a file that is not UTF-8", async () => {
+    const file = join(directory, "latin-1.yaml");
+    await writeFile(file, Buffer.from(pod("args: [caf\u00e9]"), "latin1"));
+    await expect(loadManifests([file])).rejects.toThrow(
+      `The manifest ${file} cannot be read: The encoded data was not valid for encoding utf-8.`,
+    );
+  });
+
     const laughs = Array.from(
       { length: 9 },
       (_, index) => `l${index + 1}: &l${index + 1} [${`*l${index},`.repeat(9)}]`,

@@ -5,7 +5,7 @@
 
 import { basename } from "node:path";
 import { boolYaml11Tag, CORE_SCHEMA, defineScalarTag, intYaml11Tag, loadAll, mergeTag, NOT_RESOLVED } from "js-yaml";
-import { firstLine, readBounded, UnfitFile } from "../../native/index.ts";
+import { firstLine, readBoundedBytes, UnfitFile } from "../../native/index.ts";
 import { type At, FieldChecker, isFields } from "./check-fields.ts";
 import { checkPodSpec } from "./check-pod.ts";
 import { playErrors } from "./errors.ts";
@@ -15,6 +15,9 @@ import type { PodSpec } from "./supported.ts";
 const fileLimit = 4 << 20;
 const podLimit = 110;
 const containerLimit = 1000;
+
+/** As Kubernetes takes it: other bytes would be replaced without a word. */
+const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** By key. */
 export type Data = ReadonlyMap<string, Buffer>;
@@ -111,13 +114,13 @@ export async function loadManifests(files: readonly string[]): Promise<Manifest>
 
 async function readManifest(file: string): Promise<string> {
   try {
-    return file === "-" ? await readInput(process.stdin) : await readBounded(file, fileLimit);
+    return utf8.decode(file === "-" ? await readInput(process.stdin) : await readBoundedBytes(file, fileLimit));
   } catch (error) {
     throw playErrors.manifestUnreadable({ file, reason: firstLine(error) }, error);
   }
 }
 
-async function readInput(input: AsyncIterable<Buffer>): Promise<string> {
+async function readInput(input: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of input) {
@@ -125,7 +128,7 @@ async function readInput(input: AsyncIterable<Buffer>): Promise<string> {
     if (length > fileLimit) throw new UnfitFile(`it is longer than ${fileLimit} bytes`);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString("utf8");
+  return Buffer.concat(chunks);
 }
 
 function readDocuments(file: string, content: string, checker: FieldChecker): Document[] {
