@@ -41,7 +41,7 @@ function run(command: string, ...args: string[]): string {
 describe("loadHost", () => {
   it("says which addon is missing and what to do", () => {
     const paths = { ...nativePaths(), addon: join(base, "none.node") };
-    expect(() => loadHost(paths)).toThrow(/none\.node cannot be loaded: .*npm run build:native/s);
+    expect(() => loadHost(paths)).toThrow(/none\.node cannot be loaded: .*npm run build:native/);
   });
 
   it("refuses a module that is not this addon", () => {

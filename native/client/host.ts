@@ -2,7 +2,7 @@
 // tree or a disk is large, on threads of its own.
 
 import { createRequire } from "node:module";
-import { messageOf } from "./errors.ts";
+import { firstLine } from "./errors.ts";
 import { fromAddon, hostErrors } from "./host-errors.ts";
 import { type NativePaths, nativePaths } from "./paths.ts";
 
@@ -315,7 +315,8 @@ function loadAddon(path: string): Host {
   try {
     addon = createRequire(import.meta.url)(path);
   } catch (error) {
-    throw hostErrors.addonNotLoaded({ path, reason: messageOf(error) }, error);
+    // Of a missing file Node tells on further lines who asked for it.
+    throw hostErrors.addonNotLoaded({ path, reason: firstLine(error) }, error);
   }
   if (!isHost(addon)) throw hostErrors.addonNotLoaded({ path, reason: "it is of another version" });
   return addon;
