@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import { detectCgroups } from "../../native/index.ts";
 import { findLeaks, type Leak, type LeakKind } from "../../pod/leaks.ts";
 import { transientUnits } from "../../pod/systemd/scope-owner.ts";
+import { plain } from "../plain-text.ts";
 import type { Config } from "./config.ts";
 import { json, type Output } from "./print.ts";
 
@@ -28,7 +29,7 @@ export async function leakReport(config: Config, output: Output): Promise<LeakRe
   const { root, state, cgroupRoot } = config;
   const leaks = await findLeaks({ root, state, cgroupRoot, cgroups: await detectCgroups(), units: transientUnits });
   const views = leaks.map((leak) => ({ ...leak, remedy: remedies[leak.kind](leak) }));
-  return { text: output === "json" ? json(views) : lines(views), count: leaks.length };
+  return { text: output === "json" ? json(views) : plain(lines(views)), count: leaks.length };
 }
 
 function lines(views: readonly (Leak & { readonly remedy: string })[]): string {

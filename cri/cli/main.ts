@@ -6,6 +6,7 @@ import { firstLine, KeelsonError, loadHost, messageOf } from "../../native/index
 import { exhausted } from "../api/resource-exhausted.ts";
 import { criErrors } from "../errors.ts";
 import { jsonLog } from "../log.ts";
+import { plain } from "../plain-text.ts";
 import { commands, imageVerbs, options } from "./commands.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
 import { type Config, loadConfig, printConfig } from "./config.ts";
@@ -31,7 +32,7 @@ async function main(args: string[]): Promise<number> {
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
   } catch (error) {
-    process.stderr.write(`keelson: ${messageOf(exhausted("keelson", error) ?? error)}\n`);
+    process.stderr.write(`keelson: ${plain(messageOf(exhausted("keelson", error) ?? error))}\n`);
     // Interrupted, it does not wait until what it has written is read.
     if (error instanceof Error && error.name === "AbortError") process.exit(1);
     // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
@@ -103,7 +104,7 @@ async function runStatus(rest: readonly string[], flags: Flags): Promise<number>
 async function runCheck(config: Config, output: Output): Promise<number> {
   const { checkHost, printFindings } = await import("./check.ts");
   const findings = await checkHost(config);
-  process.stdout.write(output === "json" ? json(findings) : `${printFindings(findings)}\n`);
+  process.stdout.write(output === "json" ? json(findings) : `${plain(printFindings(findings))}\n`);
   return findings.some(({ verdict }) => verdict === "fail") ? 1 : 0;
 }
 

@@ -1,9 +1,12 @@
 // How commands print: columns for people, or JSON.
 
+import { plainLine } from "../plain-text.ts";
+
 export type Output = "text" | "json";
 
 /** Rows of equal length as columns, two spaces apart, without spaces at the ends of lines. */
-export function columns(rows: readonly (readonly string[])[]): string {
+export function columns(cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(plainLine));
   const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)));
   return rows
     .map(

@@ -37,6 +37,12 @@ test("elsewhere, lines alone; what others wrote does not break them", () => {
   expect(lines).toEqual(["a:1: pulling\n", "web: one two three\n"]);
 });
 
+test("what a container or a registry says steers no terminal (CVE-2021-25743)", () => {
+  const lines: string[] = [];
+  Report.plain({ write: (text) => lines.push(text) }).line("web", "\u001b]0;root\u0007 a\tb \u009b2J \u007f \u2028é");
+  expect(lines).toEqual(["web: \\x1b]0;root\\x07 a\tb \\x9b2J \\x7f \u2028é\n"]);
+});
+
 test("on a terminal, what is being pulled moves, and lines stay whole above it", async () => {
   const shown = await onTerminal(80);
   expect(shown).toContain("pulling registry.example/a:1 (0 s)");

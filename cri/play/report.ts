@@ -1,6 +1,7 @@
 // What a play says while it runs: a line for each thing that happens, on stderr, and on a terminal what is being pulled.
 
 import type { Ora } from "ora";
+import { plainLine } from "../plain-text.ts";
 
 export interface ReportStream {
   write(text: string): unknown;
@@ -34,7 +35,7 @@ export class Report {
 
   /** `about` is what it happened to. */
   line(about: string, text: string): void {
-    this.#stream.write(`${about}: ${text.replaceAll(/[\r\n]+/g, " ")}\n`);
+    this.#stream.write(`${plainLine(about)}: ${plainLine(text)}\n`);
   }
 
   /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes: `progress` is for who knows. */
@@ -66,7 +67,7 @@ export class Report {
       this.#spinner.stop();
       return;
     }
-    this.#spinner.start(shown.join(", "));
+    this.#spinner.start(plainLine(shown.join(", ")));
     this.#tick = setInterval(() => this.#show(), 1000);
   }
 }
