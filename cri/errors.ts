@@ -173,6 +173,11 @@ export const criErrors = catalogue({
     sentence: "No Keelson answers on {socket}: {reason}.",
     remedy: "Start it (keelson serve), or name its socket (--socket).",
   },
+  daemonWithoutCall: {
+    code: "Unimplemented",
+    sentence: "The server at {socket} is an older Keelson or another CRI server: {reason}.",
+    remedy: "Restart Keelson after an upgrade, or name its socket (--socket).",
+  },
   daemonSilent: {
     code: "DeadlineExceeded",
     sentence: "The Keelson at {socket} has not answered for {seconds} s.",

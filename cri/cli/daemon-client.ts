@@ -2,7 +2,7 @@
 
 import { access } from "node:fs/promises";
 import { resolve } from "node:path";
-import type { ServiceError } from "@grpc/grpc-js";
+import { type ServiceError, status } from "@grpc/grpc-js";
 import { KeelsonError } from "../../native/index.ts";
 import { keelson, runtime } from "../api/generated/messages.js";
 import { criErrors } from "../errors.ts";
@@ -90,6 +90,8 @@ function clientError(socket: string, error: ServiceError): Error {
   }
   const [, seconds] = /^Deadline exceeded after (\d+\.\d+)s/.exec(error.details) ?? [];
   if (seconds !== undefined) return criErrors.daemonSilent({ socket, seconds: Math.round(Number(seconds)) }, error);
+  // Of what the command line asks for Keelson leaves out nothing.
+  if (error.code === status.UNIMPLEMENTED) return criErrors.daemonWithoutCall({ socket, reason: error.details }, error);
   if (error.details === "Connection dropped") return criErrors.daemonGone({ socket }, error);
   return new KeelsonError("daemonAnswer", "Internal", error.details, error);
 }

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { connect, failure } from "../api/testing/client.ts";
 import { serveEdge } from "../api/testing/edge.ts";
@@ -156,6 +157,18 @@ describe("a socket that gives no answer of the daemon's", () => {
     const { code, stderr } = await run("status", "--socket", socket);
     expect(code).toBe(1);
     expect(stderr).toContain(`No Keelson answers on ${socket}: what listens there is another program. Start it`);
+  });
+
+  test("a server that does not know the call is said to be older, or another", async () => {
+    const socket = join(directory, "older.sock");
+    const older = new Server();
+    await promisify(older.bindAsync.bind(older))(`unix:${socket}`, ServerCredentials.createInsecure());
+    onTestFinished(() => older.forceShutdown());
+    const { code, stderr } = await run("status", "--socket", socket);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `keelson: The server at ${socket} is an older Keelson or another CRI server: The server does not implement the method /keelson.v1.Node/NodeStatus. Restart Keelson after an upgrade, or name its socket (--socket).\n`,
+    });
   });
 
   test("a daemon that stands still is said to", { timeout: 30_000 }, async () => {
