@@ -136,7 +136,7 @@ export const criErrors = catalogue({
   configSyntax: {
     code: "InvalidArgument",
     sentence: "The configuration file {file} is not TOML: {reason}.",
-    remedy: "Correct it there; keelson config prints a valid one.",
+    remedy: "Correct it there; keelson config --default prints a valid one.",
   },
   configUnknownKey: {
     code: "InvalidArgument",
