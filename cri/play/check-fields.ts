@@ -7,6 +7,15 @@ import { supportedModels } from "./supported.ts";
 /** An object of a manifest, for messages: "demo.yaml: Pod default/web". */
 export type At = string;
 
+/** Numbers that are left to Kubernetes' defaults where they are 0. */
+const zeroIsUnset: ReadonlySet<string> = new Set([
+  "hostPort",
+  "periodSeconds",
+  "timeoutSeconds",
+  "successThreshold",
+  "failureThreshold",
+]);
+
 /** Values of all documents together; aliases count each time they are met. */
 const valueLimit = 200_000;
 
@@ -14,8 +23,9 @@ export class FieldChecker {
   #values = 0;
 
   /**
-   * Checks a document against a model. A field that is null is dropped, and one that is not supported and empty: to
-   * Kubernetes they are not there. Throws for the first field that is unknown, unsupported or of the wrong type.
+   * Checks a document against a model. A field that is null or an empty text is dropped, and one that is not supported
+   * and empty: to Kubernetes they are not there. Throws for the first field that is unknown, unsupported, of the wrong
+   * type or missing.
    */
   check(value: unknown, type: string, at: At, path: string): void {
     if (++this.#values > valueLimit) throw playErrors.manifestTooLarge({ limit: valueLimit, what: "values" });
@@ -26,12 +36,14 @@ export class FieldChecker {
         const inner = path === "" ? name : `${path}.${name}`;
         const fieldType = model.types.get(name);
         if (fieldType === undefined) throw playErrors.fieldUnknown({ at, path: inner });
-        if (field === null) delete fields[name];
+        if (field === null || (isUnset(name, field) && !model.required.includes(name))) delete fields[name];
         else if (model.supported.has(name)) this.check(field, fieldType, at, inner);
         // `kubectl create --dry-run` prints some: strategy, status.
         else if (isEmpty(field)) delete fields[name];
         else throw unsupported(at, inner, field, fieldType);
       }
+      for (const name of model.required)
+        if (fields[name] === undefined) throw missing(at, path, name, model.types.get(name));
       return;
     }
     const [, item] = /^Array<(.*)>$/.exec(type) ?? [];
@@ -77,8 +89,18 @@ export function isFields(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** As charts write it: `priorityClassName: ""`, `hostPort: 0`. */
+function isUnset(name: string, value: unknown): boolean {
+  return value === "" || (value === 0 && zeroIsUnset.has(name));
+}
+
 function isEmpty(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.keys(value).length === 0;
+}
+
+function missing(at: At, path: string, name: string, type: string | undefined): Error {
+  const wanted = type === "IntOrString" ? "a number or a string" : "a string";
+  return playErrors.fieldWrong({ at, path: `${path}.${name}`, problem: "it is missing", wanted });
 }
 
 function wrong(at: At, path: string, value: unknown, wanted: string): Error {

@@ -145,7 +145,11 @@ describe("wrong", () => {
     ],
     [pod("volumeMounts: [{name: v, mountPath: /v}]"), "spec.containers[0].volumeMounts[0].name: there is no volume v"],
     [pod("livenessProbe: {periodSeconds: 1}"), "spec.containers[0].livenessProbe: it has 0 ways to ask"],
-    [pod("livenessProbe: {exec: {command: [x]}, periodSeconds: 0}"), "livenessProbe.periodSeconds: it is 0"],
+    [pod("livenessProbe: {exec: {command: [x]}, periodSeconds: -1}"), "livenessProbe.periodSeconds: it is -1"],
+    [
+      pod("livenessProbe: {httpGet: {port: 80, httpHeaders: [{name: X}]}}"),
+      "livenessProbe.httpGet.httpHeaders[0].value: it is missing",
+    ],
     [pod("livenessProbe: {tcpSocket: {port: http}}"), "livenessProbe.tcpSocket.port: the container names no port http"],
     [pod("imagePullPolicy: Sometimes"), 'spec.containers[0].imagePullPolicy: it is "Sometimes"'],
     [pod("", "restartPolicy: Sometimes"), 'spec.restartPolicy: it is "Sometimes"'],
@@ -156,6 +160,10 @@ describe("wrong", () => {
     [
       volume("configMap: {name: c, optional: true, items: [{key: a, path: ../../x}]}", "readOnly: true"),
       'spec.volumes[0].configMap.items[0].path: it is "../../x"',
+    ],
+    [
+      volume("configMap: {name: c, optional: true, items: [{key: a}]}", "readOnly: true"),
+      "spec.volumes[0].configMap.items[0].path: it is missing. Set it to a string",
     ],
     [volume("configMap: {name: c, optional: true}", "subPath: ../x"), "volumeMounts[0].subPath: it is ../x"],
     [volume("hostPath: {path: /a/../b}", "readOnly: true"), "spec.volumes[0].hostPath.path: it is /a/../b"],
@@ -194,14 +202,6 @@ describe("wrong", () => {
     await expect(load(`# ${"x".repeat(5 << 20)}`)).rejects.toThrow("longer than 4194304 bytes");
   });
 
-  test("a million containers, and aliases that become a billion values, within a second or two", async () => {
-    const many = (count: number) =>
-      `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${"{},".repeat(count)}]}}`;
-    await expect(load(many(1_000_000))).rejects.toThrow("The manifests hold more than 200000 values");
-    const named = Array.from({ length: 2000 }, (_, index) => `{name: c${index}, image: x}`).join(", ");
-    await expect(
-      load(`{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${named}]}}`),
-    ).rejects.toThrow("more than 1000 containers");
   test("a file that is not UTF-8", async () => {
     const file = join(directory, "latin-1.yaml");
     await writeFile(file, Buffer.from(pod("args: [caf\u00e9]"), "latin1"));
@@ -210,6 +210,14 @@ describe("wrong", () => {
     );
   });
 
+  test("a million containers, and aliases that become a billion values, within a second or two", async () => {
+    const many = (count: number) =>
+      `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${"{},".repeat(count)}]}}`;
+    await expect(load(many(1_000_000))).rejects.toThrow("The manifests hold more than 200000 values");
+    const named = Array.from({ length: 2000 }, (_, index) => `{name: c${index}, image: x}`).join(", ");
+    await expect(
+      load(`{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${named}]}}`),
+    ).rejects.toThrow("more than 1000 containers");
     const laughs = Array.from(
       { length: 9 },
       (_, index) => `l${index + 1}: &l${index + 1} [${`*l${index},`.repeat(9)}]`,
@@ -301,6 +309,40 @@ status: {}
     ["web", { containers: [{ image: "nginx", name: "nginx", resources: {}, securityContext: {} }] }],
   ]);
   await expect(load(volume("persistentVolumeClaim: {}", ""))).rejects.toThrow("spec.volumes[0]: it has 0 sources");
+});
+
+test("texts and numbers that charts leave empty are the defaults", async () => {
+  const { workloads } = await load(`
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: ""}
+spec:
+  priorityClassName: ""
+  dnsPolicy: ""
+  containers:
+  - name: web
+    image: nginx
+    imagePullPolicy: ""
+    env: [{name: EMPTY, value: ""}]
+    ports: [{containerPort: 80, hostPort: 0, hostIP: "", name: ""}]
+    livenessProbe:
+      httpGet: {port: 80, host: "", httpHeaders: [{name: X-Empty, value: ""}]}
+      timeoutSeconds: 0
+      initialDelaySeconds: 0
+`);
+  const httpGet = { port: 80, httpHeaders: [{ name: "X-Empty", value: "" }] };
+  expect(workloads).toMatchObject([{ namespace: "default" }]);
+  expect(workloads[0]?.template.spec).toEqual({
+    containers: [
+      {
+        name: "web",
+        image: "nginx",
+        env: [{ name: "EMPTY" }],
+        ports: [{ containerPort: 80 }],
+        livenessProbe: { httpGet, initialDelaySeconds: 0 },
+      },
+    ],
+  });
 });
 
 test("numbers as Kubernetes reads them: a time of day and a pair of ports are text, 0o644 is octal", async () => {

@@ -163,9 +163,10 @@ function readObject(value: unknown, at: At, checker: FieldChecker): Document[] {
   if (type === undefined)
     throw playErrors.kindUnsupported({ at, kind: `${apiVersion ?? "no apiVersion"} ${kind ?? "no kind"}` });
   const metadata = isFields(value.metadata) ? value.metadata : {};
-  const { name, namespace = "default" } = metadata;
+  const { name } = metadata;
   const named = `${at}: ${kind} ${typeof name === "string" ? name : "without a name"}`;
   checker.check(value, type, named, "");
+  const { namespace = "default" } = metadata;
   if (typeof name !== "string" || !dnsSubdomain(name)) throw wrongName(named, "metadata.name", name);
   if (typeof namespace !== "string" || !dnsLabel(namespace)) throw wrongName(named, "metadata.namespace", namespace);
   return [{ at: named, kind: String(kind), namespace, name, object: value }];

@@ -14,15 +14,33 @@ interface Model<Type> {
   getAttributeTypeMap(): readonly Attribute[];
 }
 
+/** What Kubernetes demands of a part of a pod, and the code that reads it relies on. */
+const requiredFields: ReadonlyMap<string, readonly string[]> = new Map([
+  ["V1EnvVar", ["name"]],
+  ["V1ConfigMapKeySelector", ["key"]],
+  ["V1SecretKeySelector", ["key"]],
+  ["V1ObjectFieldSelector", ["fieldPath"]],
+  ["V1HTTPGetAction", ["port"]],
+  ["V1HTTPHeader", ["name", "value"]],
+  ["V1TCPSocketAction", ["port"]],
+  ["V1VolumeMount", ["name", "mountPath"]],
+  ["V1KeyToPath", ["key", "path"]],
+  ["V1HostPathVolumeSource", ["path"]],
+  ["V1Sysctl", ["name", "value"]],
+  ["V1HostAlias", ["ip"]],
+  ["V1PodDNSConfigOption", ["name"]],
+]);
+
 export interface SupportedModel {
   /** Every field that Kubernetes has, with its type as the library writes it: "string", "Array<V1Container>". */
   readonly types: ReadonlyMap<string, string>;
   readonly supported: ReadonlySet<string>;
+  readonly required: readonly string[];
 }
 
 function model<Type>(model: Model<Type>, ...fields: readonly (keyof Type & string)[]): [string, SupportedModel] {
   const types = new Map(model.getAttributeTypeMap().map(({ name, type }) => [name, type]));
-  return [model.name, { types, supported: new Set(fields) }];
+  return [model.name, { types, supported: new Set(fields), required: requiredFields.get(model.name) ?? [] }];
 }
 
 const object = ["apiVersion", "kind", "metadata"] as const;
