@@ -357,6 +357,7 @@ export const podErrors = catalogue({
   leaksUnknown: {
     code: "FailedPrecondition",
     sentence: "What belongs to no pod cannot be told: {directory} cannot be read: {reason}.",
-    remedy: "Look as root, with the daemon's own --root and --state; a disk that fails has left its reason in the kernel's log.",
+    remedy:
+      "Look as root, with the daemon's own --root and --state; a disk that fails has left its reason in the kernel's log.",
   },
 });
