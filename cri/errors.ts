@@ -158,6 +158,11 @@ export const criErrors = catalogue({
     sentence: "{problem}.",
     remedy: "See {help}.",
   },
+  interrupted: {
+    code: "Unavailable",
+    sentence: "Interrupted before it was done; half a result is not kept.",
+    remedy: "Give the command again; a pull goes on where it was.",
+  },
   notRoot: {
     code: "PermissionDenied",
     sentence: "The command keelson {command} needs root and runs as uid {uid}.",

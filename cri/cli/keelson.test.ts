@@ -107,6 +107,7 @@ describe("the command line", () => {
     [["config", "--output", "json"], "keelson config takes no --output. See keelson config --help."],
     [["status", "--log-level", "debug"], "keelson status takes no --log-level. See keelson status --help."],
     [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
+    [["config", "--default", "now"], "keelson config takes no now. See keelson config --help."],
     [
       ["image", "save"],
       "keelson image takes: ls, pull REFERENCE, load FILE, save FILE REFERENCE…, tag REFERENCE NAME, rm REFERENCE… See keelson image --help.",

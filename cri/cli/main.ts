@@ -32,9 +32,11 @@ async function main(args: string[]): Promise<number> {
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
   } catch (error) {
-    process.stderr.write(`keelson: ${plain(messageOf(exhausted("keelson", error) ?? error))}\n`);
-    // Interrupted, it does not wait until what it has written is read.
-    if (error instanceof Error && error.name === "AbortError") process.exit(1);
+    const isInterrupted = error instanceof Error && error.name === "AbortError";
+    const said = isInterrupted ? criErrors.interrupted({}) : (exhausted("keelson", error) ?? error);
+    process.stderr.write(`keelson: ${plain(messageOf(said))}\n`);
+    // It does not wait until what it has written is read.
+    if (isInterrupted) process.exit(1);
     // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
@@ -61,6 +63,7 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
     case "check":
       return await (flags.leaks ? runLeaks : runCheck)(await configFor(command, rest, flags), outputOf(command, flags));
     case "config":
+      noOperands(command, rest);
       process.stdout.write(flags.default ? sampleConfig() : printConfig(await configFor(command, rest, flags)));
       return 0;
     case "version":

@@ -4,7 +4,7 @@ import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { buffer } from "node:stream/consumers";
+import { buffer, text } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
@@ -122,10 +122,12 @@ describe("images on their way out and in", () => {
     const loading = spawn(program, ["image", "load", "-", "--socket", node.daemon.socket], {
       env: { ...process.env, TMPDIR: place },
     });
+    const said = text(loading.stderr);
     loading.stdin.write("half");
     await until("what comes is kept", 10_000, async () => ((await readdir(place)).length > 0 ? true : undefined));
     loading.kill("SIGHUP");
     expect(await once(loading, "exit")).toEqual([1, null]);
+    expect(await said).toContain("keelson: Interrupted before it was done");
     expect(await readdir(place)).toEqual([]);
   });
 
