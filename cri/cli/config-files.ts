@@ -43,8 +43,9 @@ async function dropIns(directory: string): Promise<string[]> {
     if (error.code === "ENOENT") return [];
     throw criErrors.configUnreadable({ file: directory, reason: firstLine(error) }, error);
   });
+  // As a shell takes *.toml: an editor's lock beside the file that it has open (.#10.toml, a link to nothing) is none.
   return names
-    .filter((name) => name.endsWith(".toml"))
+    .filter((name) => name.endsWith(".toml") && !name.startsWith("."))
     .sort()
     .map((name) => join(directory, name));
 }

@@ -1,6 +1,6 @@
 // The configuration: defaults, file, drop-ins, flags, and every way to get it wrong.
 
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -46,6 +46,7 @@ test("drop-ins win in the order of their names, flags over all", async () => {
     'root = "/two"\n[log]\nlevel = "debug"\n[runtime.handlers.crun]\nbinary = "/c"\n',
   );
   await writeFile(`${file}.d/30.toml.bak`, "nonsense");
+  await symlink("operator@node.1", `${file}.d/.#20.toml`);
   const config = await loadConfig(file, new Map([["log.level", "error"]]));
   expect(config).toMatchObject({ root: "/three", logLevel: "error", socket: "/s/keelson.sock" });
   expect([...config.handlers]).toEqual([
