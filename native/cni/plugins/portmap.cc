@@ -126,7 +126,12 @@ Outcome<std::string> portmap_add(const Invocation& invocation) {
 }
 
 Done portmap_del(const Invocation& invocation) {
-  return remove_host_ports(invocation.network, invocation.container_id);
+  TRY(remove_host_ports(invocation.network, invocation.container_id));
+  // A flow that a client keeps up would go on to the pod's address, which is another pod's soon.
+  if (const Outcome<HostPorts> ports = read_portmap_config(invocation)) {
+    for (int family : {AF_INET, AF_INET6}) (void)forget_udp_flows(family, udp_ports(*ports));
+  }
+  return {};
 }
 
 Done portmap_check(const Invocation& invocation) {

@@ -319,12 +319,16 @@ test("host-gw: routes to other nodes' pods, by those nodes, which stay", async (
   expect((await lab.call("host-gw", "ADD", hostGw({ dst: "10.16.0.0/16" }), { pod })).output.code).toBe(7);
 });
 
-test("a UDP flow from before a port was mapped goes by the mapping from then on", async () => {
-  // Something has to want connections tracked.
+/** As on a node, where others' rules want that whatever becomes of ours. */
+function trackConnections() {
   lab.host(
     "nft",
-    "add table ip seen; add chain ip seen c { type filter hook output priority 0; }; add rule ip seen c ct state new",
+    "add table inet seen; add chain inet seen c { type filter hook output priority 0; }; add rule inet seen c ct state new",
   );
+}
+
+test("a UDP flow from before a port was mapped goes by the mapping from then on", async () => {
+  trackConnections();
   const send =
     "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(b'x', ('127.0.0.1', p)) for p in l]";
   const listen =
@@ -338,6 +342,31 @@ test("a UDP flow from before a port was mapped goes by the mapping from then on"
   const config = { cniVersion: "1.0.0", name: "ud1", type: "portmap", runtimeConfig: { portMappings }, prevResult };
   await lab.done("portmap", "ADD", config, { pod: lab.pod(), directory: oursSanitized });
   expect(known()).toEqual(["5362"]);
+});
+
+test("what a client sends by a UDP flow from before a mapping went is the host's again", async () => {
+  trackConnections();
+  lab.host("ip", "link", "add", "ud2up", "type", "bridge");
+  lab.host("ip", "link", "set", "ud2up", "up");
+  for (const address of ["192.0.2.9/32", "fd22::9/128"])
+    lab.host("ip", "addr", "add", address, "dev", "ud2up", ...(address.includes(":") ? ["nodad"] : []));
+  const pod = lab.pod();
+  const network = bridge("ud2", ["10.18.0.0/24", "fd18::/64"], { isDefaultGateway: true });
+  const prevResult = await lab.done("bridge", "ADD", network, { pod, directory: oursSanitized });
+  const portMappings = [{ hostPort: 5363, containerPort: 53, protocol: "udp" }];
+  const config = { cniVersion: "1.0.0", name: "ud2", type: "portmap", runtimeConfig: { portMappings }, prevResult };
+  await lab.done("portmap", "ADD", config, { pod, directory: oursSanitized });
+  const socketOf = (host: string) =>
+    `import socket\ndef at(port):\n  s = socket.socket(socket.${host.includes(":") ? "AF_INET6" : "AF_INET"}, socket.SOCK_DGRAM)\n  s.bind(("${host}", port)); s.settimeout(5); return s\n`;
+  const send = (host: string) => `at(5364).sendto(b"x", ("${host}", 5363))`;
+  const hosts = ["192.0.2.9", "fd22::9"];
+  for (const host of hosts) lab.host("python3", "-c", `${socketOf(host)}${send(host)}`);
+  await lab.done("portmap", "DEL", config, { pod, directory: oursSanitized });
+  await lab.done("bridge", "DEL", network, { pod, directory: oursSanitized });
+  for (const host of hosts) {
+    const program = `${socketOf(host)}server = at(5363)\n${send(host)}\nprint(server.recv(1).decode())`;
+    expect(lab.host("python3", "-c", program).trim()).toBe("x");
+  }
 });
 
 test("the versions, and an answer of the right one", async () => {
