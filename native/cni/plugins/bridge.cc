@@ -108,6 +108,7 @@ Outcome<NetworkResult> attach(const Invocation& invocation, const BridgeConfig& 
     TRY(connect_without_addresses(config, container, pod));
   }
   TRY(describe_host(host, events, config, pod, result));
+  if (ipam) TRY(announce_pod_interface(container, pod.container));
   if (config.dns) result.dns = *config.dns;
   return result;
 }

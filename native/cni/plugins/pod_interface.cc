@@ -31,8 +31,9 @@ Status prepare_settings(const std::string& name, bool with_v6, bool detect_dupli
   std::string v6 = "net/ipv6/conf/" + name;
   if (detect_duplicates) try_sysctl(v6 + "/enhanced_dad", "1");
   try_sysctl(v6 + "/accept_dad", detect_duplicates ? "1" : "0");
-  // Others learn at once who has the address now.
+  // Others learn at once who has the addresses now.
   try_sysctl("net/ipv4/conf/" + name + "/arp_notify", "1");
+  try_sysctl(v6 + "/ndisc_notify", "1");
   if (!with_v6) return {};
   TRY(set_sysctl("net/ipv6/conf/lo/disable_ipv6", "0"));
   TRY(set_sysctl(v6 + "/disable_ipv6", "0"));
@@ -105,6 +106,15 @@ Done configure_pod_interface(const Fd& container, const Link& link, const Networ
   NetlinkBatch routes;
   add_routes(routes, link, result);
   TRY(netlink.transact(routes));
+  return {};
+}
+
+Done announce_pod_interface(const Fd& container, const Link& link) {
+  NetlinkSocket inside = TRY(open_netlink_inside(container));
+  NetlinkBatch batch;
+  // With the settings above the kernel tells of the addresses at each change of this one, even to what it is.
+  pin_link_mac(batch, link);
+  TRY(inside.transact(batch));
   return {};
 }
 

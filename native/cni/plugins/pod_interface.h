@@ -25,6 +25,10 @@ Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd&
 Done configure_pod_interface(const Fd& container, const Link& link, const NetworkResult& result,
                              bool detect_duplicates);
 
+// Tells neighbours whose the addresses are now: what they know of a pod that had them before may hold for hours. For when the
+// host's end carries packets; what the kernel tells as the interface comes up may be lost.
+Done announce_pod_interface(const Fd& container, const Link& link);
+
 // Whether the interface is there as `result` has it: the kind, the MAC address, addresses and routes.
 Outcome<Link> check_pod_interface(const Invocation& invocation, const Fd& container, const NetworkResult& result);
 

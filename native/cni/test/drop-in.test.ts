@@ -369,6 +369,29 @@ test("what a client sends by a UDP flow from before a mapping went is the host's
   }
 });
 
+test.each([false, true])(
+  "neighbours who know another at a pod's addresses learn that it has them (enabledad: %s)",
+  async (enabledad) => {
+    const name = enabledad ? "nb2" : "nb1";
+    const [third, fd] = enabledad ? [24, "fd24"] : [23, "fd23"];
+    const network = bridge(name, [`10.${third}.0.0/24`, `${fd}::/64`], { enabledad });
+    // With its first pod the bridge begins to carry packets.
+    await lab.done("bridge", "ADD", network, { pod: lab.pod(), directory: oursSanitized });
+    const addresses = [`10.${third}.0.3`, `${fd}::3`];
+    for (const address of addresses)
+      lab.host("ip", "neigh", "add", address, "dev", name, "lladdr", "02:00:00:00:00:99", "nud", "stale");
+    const pod = lab.pod();
+    const result = await lab.done("bridge", "ADD", network, { pod, directory: oursSanitized });
+    expect(result.ips).toMatchObject(addresses.map((address) => ({ address: expect.stringContaining(address) })));
+    const its = JSON.parse(lab.inside(pod, "ip", "-j", "link", "show", "eth0"))[0].address;
+    const known = () =>
+      addresses.map(
+        (address) => JSON.parse(lab.host("ip", "-j", "neigh", "show", "to", address, "dev", name))[0].lladdr,
+      );
+    await expect.poll(known, { timeout: 5000 }).toEqual([its, its]);
+  },
+);
+
 test("the versions, and an answer of the right one", async () => {
   expect(await lab.done("bridge", "VERSION", "")).toEqual({
     cniVersion: "1.1.0",
