@@ -114,7 +114,7 @@ test("a head with other bytes costs one more fetch and no pull", async () => {
   const before = served.seen(large.digest).length;
   expect((await opened.store.pull(`${served.address}/wrong:1`, undefined, never)).id).toBe(image.id);
   const ranges = served.seen(large.digest).map(({ headers }) => headers.range);
-  expect(ranges.slice(before)).toEqual([expect.stringMatching(/^bytes=\d{5,}-$/), undefined]);
+  expect(ranges.slice(before)).toEqual([expect.stringMatching(/^bytes=\d{5,}-\d+$/), undefined]);
 });
 
 test("it goes when its time is over, when an image is removed, and with the daemon", async () => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { until } from "../../fixtures/steps.ts";
 import { at } from "../crictl/crictl.ts";
-import { crictlOf } from "./keelson.ts";
+import { crictlOf, log } from "./keelson.ts";
 import type { Machine } from "./machine.ts";
 import { createContainer, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
@@ -102,6 +102,16 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     const status = await exited(machine, hungry);
     assert.equal(at(status, "exitCode"), 137, JSON.stringify(status));
     assert.equal(at(status, "reason"), "OOMKilled");
+  });
+  await step("out of memory in one of its processes is told while it runs, and takes no inotify instance", async () => {
+    const script = `tail -c 100m /dev/zero; ${idle}`;
+    const linux = { resources: { memory_limit_in_bytes: 24 * MiB } };
+    const alive = await runContainer(machine, crictl, pod, { name: "alive", script, linux });
+    const told = `container ${alive}: the kernel killed one of its processes: out of memory`;
+    await until("the daemon tells", 60_000, async () => (await log(machine)).includes(told) || undefined);
+    assert.equal(at(await crictl.json("inspect", alive), "status", "state"), "CONTAINER_RUNNING");
+    const monitors = `for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q 'keelson-monitor run' && ls -l $p/fd; done`;
+    assert.equal(await machine.run(`{ ${monitors}; } 2>/dev/null | grep -c inotify || true`), "0");
   });
   await step("a limit that v2 refuses is an error that names its file", async () => {
     const linux = { resources: { unified: { "memory.high": "lots" } } };
