@@ -12,17 +12,7 @@ import { watch } from "./monitor-watch.ts";
 
 /** The monitor whose socket stands in this directory (absolute, any length). Connects when it is called. */
 export function connectMonitor(podDirectory: string): Monitor {
-  return monitorBehind(new MonitorConnections(podDirectory));
-}
-
-/** The same of one that has just begun to listen: the first call, a container's start, is soon to come and finds a connection. */
-export function connectNewMonitor(podDirectory: string): Monitor {
   const connections = new MonitorConnections(podDirectory);
-  connections.openAhead();
-  return monitorBehind(connections);
-}
-
-function monitorBehind(connections: MonitorConnections): Monitor {
   const nothing = () => undefined;
   return {
     hello: (deadline) => ask(connections, { op: "hello" }, deadline, parseHello),

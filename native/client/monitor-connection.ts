@@ -46,13 +46,11 @@ export class MonitorConnection {
 
   use(user: ConnectionUser): void {
     this.#user = user;
-    this.#socket.ref();
   }
 
-  /** Nobody uses it until the next call, and this process may end meanwhile. */
+  /** Nobody uses it until the next call. */
   rest(): void {
     this.#user = undefined;
-    this.#socket.unref();
   }
 
   write(bytes: Buffer, written?: () => void): void {
@@ -98,18 +96,6 @@ export class MonitorConnections {
   get keeps(): boolean {
     this.#keeps ??= existsSync(join(this.podDirectory, "keeps-connections"));
     return this.#keeps;
-  }
-
-  /** Connects for a call that is to come soon: the monitor hangs up when none has come within 10 s. */
-  openAhead(): void {
-    if (this.#resting !== undefined || !this.keeps) return;
-    try {
-      const connection = this.open();
-      connection.rest();
-      this.#resting = connection;
-    } catch {
-      // The call will tell.
-    }
   }
 
   /** The connection that rests, if there is one. */

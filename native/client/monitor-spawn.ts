@@ -8,7 +8,7 @@ import { KeelsonError, messageOf } from "./errors.ts";
 import { parseFailure } from "./failure.ts";
 import { decodeJson, FrameDecoder, FrameError, FrameType, framesFromMonitor } from "./frames.ts";
 import type { Monitor } from "./monitor.ts";
-import { connectNewMonitor } from "./monitor-client.ts";
+import { connectMonitor } from "./monitor-client.ts";
 import { MonitorError, monitorErrors } from "./monitor-errors.ts";
 import type { MonitorForkServer } from "./monitor-fork-server.ts";
 import { parseReady, type Ready } from "./monitor-messages.ts";
@@ -48,7 +48,7 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
     const late = () => monitorErrors.monitorStartTimeout({ podDirectory, timeoutMs });
     const sandbox = await withTimeLimit(ready(readiness, options, onFork), timeoutMs, late);
     (await forked.promise)?.unref();
-    return { monitor: connectNewMonitor(podDirectory), ...sandbox };
+    return { monitor: connectMonitor(podDirectory), ...sandbox };
   } catch (error) {
     const isLate = error instanceof KeelsonError && error.name === "monitorStartTimeout";
     // A server that hangs is not to fork it later.

@@ -164,11 +164,11 @@ function isMonitorOf(pod: string, pid: number): boolean {
   }
 }
 
-/** What a process has open; this one when no other is named. */
-export function openDescriptors(pid: number | "self" = "self"): string[] {
-  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+/** What this process has open. */
+export function openDescriptors(): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
     try {
-      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
     } catch {
       return [];
     }
