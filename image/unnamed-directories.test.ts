@@ -215,3 +215,10 @@ test("what lies over the layers is there after a restart, is the container's too
   expect((await listStore(it().root)).filter((name) => name.startsWith("layers/"))).toEqual([]);
   await again.store.close();
 });
+
+test("are found as deep as a layer may be", async () => {
+  const deep = "d/".repeat(255);
+  const file = (name: string) => ({ name, pax: { path: `${deep}${name}` } });
+  const image = await pull(base, [{ name: "d/", type: "5", mode: 0o700 }, file("old")], [file("new")]);
+  expect(seen(image, "d", "d/d")).toEqual(["700 0 0", "755 0 0"]);
+});

@@ -83,18 +83,13 @@ class Cover {
     Stack all;
     for (size_t layer = 0; layer < layers_.size(); ++layer) all.layers.push_back(layer);
     all.merged = layers_.size();
-    TRY(visit("", all));
+    TRY(enter("", std::move(all)));
+    // Not by calls of its own for each level: the thread's stack is small, and a layer may be deep.
+    while (!way_.empty()) TRY(go_on());
     return made_;
   }
 
  private:
-  // A directory on the way to the one that is looked at.
-  struct Place {
-    std::string path;
-    size_t model = 0;  // the layer that says how it looks
-    Fd made;           // in the cover, as soon as that needs it
-  };
-
   // Layers that have one directory, the topmost first, down to where one has something else there.
   struct Stack {
     std::vector<size_t> layers;
@@ -103,19 +98,36 @@ class Cover {
     std::span<const size_t> shown() const { return std::span(layers).first(merged); }
   };
 
-  // Deep as a layer's paths.
-  Status visit(const std::string& path, const Stack& stack) {
-    way_.push_back({path, TRY(model_of(path, stack.layers)), Fd()});
-    if (TRY(looks_differ(path, stack.layers.front(), way_.back().model))) TRY(make_way());
-    for (const std::string& name : TRY(marked_in(path, stack.shown()))) {
-      const std::string deeper = below(path, name);
-      const Stack having = TRY(stack_at(deeper, stack.shown()));
-      if (having.layers.size() > 1) TRY(visit(deeper, having));
-    }
-    const Place& place = way_.back();
-    if (place.made) TRY(give_times(place));
-    way_.pop_back();
+  // A directory on the way to the one that is looked at.
+  struct Place {
+    std::string path;
+    Stack stack;
+    size_t model = 0;                // the layer that says how it looks
+    Fd made;                         // in the cover, as soon as that needs it
+    std::set<std::string> unvisited;  // directories in it with a mark
+  };
+
+  Status enter(const std::string& path, Stack stack) {
+    const size_t shown = stack.layers.front();
+    const size_t model = TRY(model_of(path, stack.layers));
+    std::set<std::string> marked = TRY(marked_in(path, stack.shown()));
+    way_.push_back({path, std::move(stack), model, Fd(), std::move(marked)});
+    if (TRY(looks_differ(path, shown, model))) TRY(make_way());
     return {};
+  }
+
+  // Down into the next directory, or up.
+  Status go_on() {
+    Place& place = way_.back();
+    if (place.unvisited.empty()) {
+      if (place.made) TRY(give_times(place));
+      way_.pop_back();
+      return {};
+    }
+    const std::string deeper = below(place.path, *place.unvisited.begin());
+    place.unvisited.erase(place.unvisited.begin());
+    Stack having = TRY(stack_at(deeper, place.stack.shown()));
+    return having.layers.size() > 1 ? enter(deeper, std::move(having)) : Status{};
   }
 
   // The topmost layer that names it; the topmost of all where none does.
