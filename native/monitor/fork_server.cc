@@ -3,12 +3,12 @@
 
 #include <limits.h>
 #include <sched.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
+
+#include "common/descriptor_message.h"
 
 namespace keelson {
 
@@ -17,22 +17,11 @@ namespace {
 // None, with errno 0, when the other end is closed. A message without a descriptor is none of the daemon's.
 Result<ForkRequest> receive(int socket) {
   char path[PATH_MAX];
-  iovec part = {path, sizeof path};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
   ssize_t size = 0;
-  do size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  while (size < 0 && errno == EINTR);
+  Fd readiness = receive_with_descriptor(socket, path, size, 0);
   if (size < 0) return fail_errno("receive a request");
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (size == 0 || header == nullptr || header->cmsg_type != SCM_RIGHTS) return fail_errno("receive a request", 0);
-  int descriptor = -1;
-  memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-  return ForkRequest{std::string(path, static_cast<size_t>(size)), Fd(descriptor)};
+  if (!readiness) return fail_errno("receive a request", 0);
+  return ForkRequest{std::string(path, static_cast<size_t>(size)), std::move(readiness)};
 }
 
 // The words of a command line lie one behind the other, and what is there is what others see of it. All pod directories are of

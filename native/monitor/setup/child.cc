@@ -12,7 +12,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "common/descriptor_message.h"
 #include "monitor/setup/filesystem.h"
 
 namespace keelson {
@@ -61,20 +61,7 @@ void Child::die(Step step, const char* object, int error) const {
 }
 
 void Child::send(int descriptor) const {
-  char nothing = 0;
-  iovec content = {&nothing, sizeof nothing};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header = {};
-  header.msg_iov = &content;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  check(sendmsg(socket_, &header, MSG_NOSIGNAL), Step::send_terminal);
+  check(send_with_descriptor(socket_, {"", 1}, descriptor, 0), Step::send_terminal);
 }
 
 namespace {
@@ -102,21 +89,7 @@ void leave_monitor(const Child& child) {
 
 Fd receive_descriptor(int socket, ssize_t& size) {
   char content[256];  // runc says a name with it
-  iovec part = {content, sizeof content};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_LEN(sizeof(int));  // a second descriptor finds no room: the kernel closes it
-  do size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  while (size < 0 && errno == EINTR);
-  const cmsghdr* header = size < 0 ? nullptr : CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return Fd();
-  int received = -1;
-  memcpy(&received, CMSG_DATA(header), sizeof received);
-  Fd sent(received);
-  return (message.msg_flags & MSG_CTRUNC) == 0 ? std::move(sent) : Fd();
+  return receive_with_descriptor(socket, content, size, MSG_DONTWAIT);
 }
 
 bool is_settled(const volatile Report& report) { return report.state == Report::settled; }
