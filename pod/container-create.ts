@@ -73,7 +73,7 @@ export async function createContainer(
       labels,
       hostPaths: env.hostPaths,
       relabel: env.relabelling.for(labels),
-      monitorFindsHome: findsHome(sandbox.podDirectory),
+      monitorFindsHome: () => findsHome(sandbox.podDirectory),
       throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });

@@ -60,7 +60,7 @@ export interface ContainerSetup {
   readonly hostPaths: Pick<HostPaths, "present">;
   readonly relabel: Relabel;
   /** Of the pod's monitor (native's `findsHome`). */
-  readonly monitorFindsHome: boolean;
+  readonly monitorFindsHome: () => boolean;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
 }
@@ -154,7 +154,7 @@ function environment(sandbox: SandboxSetup, { config, image, account, monitorFin
   put(Buffer.from(defaultPath));
   put(Buffer.from(`HOSTNAME=${sandbox.hostname}`));
   // Where the pod brings its own passwd file, that one decides, which runtimes ask at the start.
-  if (!(monitorFindsHome && isMountedOver(config, "/etc/passwd"))) put(Buffer.from(`HOME=${account.home}`));
+  if (!(isMountedOver(config, "/etc/passwd") && monitorFindsHome())) put(Buffer.from(`HOME=${account.home}`));
   if (config.tty) put(Buffer.from("TERM=xterm"));
   for (const entry of image.config.env) put(Buffer.from(entry));
   for (const { name, value } of config.envs) put(Buffer.concat([Buffer.from(`${name}=`), value]));

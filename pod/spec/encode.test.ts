@@ -63,7 +63,7 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
       labels: {},
       hostPaths: new HostPaths(loadHost()),
       relabel: async () => undefined,
-      monitorFindsHome: true,
+      monitorFindsHome: () => true,
       throttlePaths: [],
       filters: new SeccompFilters("/nowhere", loadHost()),
     },
