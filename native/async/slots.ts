@@ -80,6 +80,10 @@ export async function takeAny(all: readonly Slots[], signal: AbortSignal): Promi
     over.abort();
     taken.resolve(slots);
   };
-  for (const slots of all) slots.take(either).then(() => enter(slots), taken.reject);
+  const leave = (reason: unknown) => {
+    over.abort();
+    taken.reject(reason);
+  };
+  for (const slots of all) slots.take(either).then(() => enter(slots), leave);
   return await taken.promise;
 }
