@@ -5,66 +5,56 @@ import { existsSync } from "node:fs";
 import { access, mkdir, open, readdir, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { loadHost } from "../native/index.ts";
 import { pushImage, tinyImage } from "./testing/build-image.ts";
-import { startRegistry, type TestRegistry } from "./testing/registry.ts";
-import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
+import { useRegistryStore } from "./testing/registry-store.ts";
+import { listStore, type TestStore } from "./testing/store.ts";
 
 const run = promisify(execFile);
 const never = new AbortController().signal;
-let registry: TestRegistry;
-let it: TestStore;
-
-beforeAll(async () => {
-  registry = await startRegistry();
-});
-afterAll(() => registry.stop());
-beforeEach(async () => {
-  it = await openTestStore();
-});
-afterEach(() => it.dispose());
+const { it, registry } = useRegistryStore();
 
 test("everything is there again after a restart; what is damaged or half-made is taken down and said", async () => {
   const [whole, broken] = [tinyImage("whole"), tinyImage("broken")];
-  await pushImage(registry, "whole", whole, "latest");
-  await pushImage(registry, "broken", broken, "latest");
-  await it.store.pull(`${registry.address}/whole`, undefined, never);
-  await it.store.pull(`${registry.address}/broken`, undefined, never);
-  const before = it.store.find(whole.id);
-  const listing = await listStore(it.root);
-  await it.store.close();
+  await pushImage(registry(), "whole", whole, "latest");
+  await pushImage(registry(), "broken", broken, "latest");
+  await it().store.pull(`${registry().address}/whole`, undefined, never);
+  await it().store.pull(`${registry().address}/broken`, undefined, never);
+  const before = it().store.find(whole.id);
+  const listing = await listStore(it().root);
+  await it().store.close();
   // As after a power cut on a store that did not sync: a blob of no bytes under a valid record.
-  await truncate(path.join(it.root, "blobs/sha256", broken.layers[0]?.digest.slice(7) ?? ""), 0);
-  await mkdir(path.join(it.root, "staging/work-left/layer/root"), { recursive: true });
-  await mkdir(path.join(it.root, "containers/abc/upper"), { recursive: true });
-  await mkdir(path.join(it.root, "layers", "0".repeat(64), "root"), { recursive: true });
-  await writeFile(path.join(it.root, "blobs/sha256", "1".repeat(64)), "nobody's");
+  await truncate(path.join(it().root, "blobs/sha256", broken.layers[0]?.digest.slice(7) ?? ""), 0);
+  await mkdir(path.join(it().root, "staging/work-left/layer/root"), { recursive: true });
+  await mkdir(path.join(it().root, "containers/abc/upper"), { recursive: true });
+  await mkdir(path.join(it().root, "layers", "0".repeat(64), "root"), { recursive: true });
+  await writeFile(path.join(it().root, "blobs/sha256", "1".repeat(64)), "nobody's");
 
-  const again = await it.reopen();
+  const again = await it().reopen();
 
   expect(again.store.list()).toEqual([before]);
   expect(again.problems).toEqual([expect.stringContaining("/broken")]);
-  await again.store.pull(`${registry.address}/broken`, undefined, never);
-  expect(await listStore(it.root)).toEqual(listing);
+  await again.store.pull(`${registry().address}/broken`, undefined, never);
+  expect(await listStore(it().root)).toEqual(listing);
   await again.dispose();
 });
 
 test("what cannot be removed or read does not keep the store from opening, and goes when it can", async () => {
   const image = tinyImage("needed");
-  await pushImage(registry, "needed", image, "latest");
-  const reference = `${registry.address}/needed`;
-  const { id, layers } = await it.store.pull(reference, undefined, never);
-  await it.store.prepareSnapshot("ab03", id);
-  await it.store.remove(reference);
-  await it.store.close();
-  const record = path.join(it.root, "containers/ab03/snapshot.json");
+  await pushImage(registry(), "needed", image, "latest");
+  const reference = `${registry().address}/needed`;
+  const { id, layers } = await it().store.pull(reference, undefined, never);
+  await it().store.prepareSnapshot("ab03", id);
+  await it().store.remove(reference);
+  await it().store.close();
+  const record = path.join(it().root, "containers/ab03/snapshot.json");
   const kept = await readFile(record);
   // Reading a directory fails like a bad sector: not as one that is missing.
   await rm(record);
   await mkdir(record);
   for (const place of ["staging/work-left", "containers/ab04"]) {
-    await mkdir(path.join(it.root, place, "stuck"), { recursive: true });
+    await mkdir(path.join(it().root, place, "stuck"), { recursive: true });
   }
   const host = loadHost();
   let isStuck = true;
@@ -73,7 +63,7 @@ test("what cannot be removed or read does not keep the store from opening, and g
     await host.removeTree(tree);
   };
 
-  const again = await it.reopen({ host: { ...host, removeTree } });
+  const again = await it().reopen({ host: { ...host, removeTree } });
   expect([...again.problems].sort()).toEqual([
     expect.stringMatching(/staging\/trash-.*, .*immutable/),
     expect.stringMatching(/staging\/work-left, .*immutable/),
@@ -83,13 +73,13 @@ test("what cannot be removed or read does not keep the store from opening, and g
   isStuck = false;
   await again.store.pull(reference, undefined, never);
   await again.store.remove(reference);
-  expect(await readdir(path.join(it.root, "staging"))).toEqual([]);
+  expect(await readdir(path.join(it().root, "staging"))).toEqual([]);
   for (const layer of layers) await access(layer);
   await again.store.close();
 
   await rm(record, { recursive: true });
   await writeFile(record, kept);
-  const last = await it.reopen();
+  const last = await it().reopen();
   expect(last.problems).toEqual([]);
   expect(last.store.snapshots()).toEqual(["ab03"]);
   await last.dispose();
@@ -97,25 +87,25 @@ test("what cannot be removed or read does not keep the store from opening, and g
 
 test("a blob, a layer or a list that cannot be read costs its images, and nothing else", async () => {
   const images = ["blob", "record", "whole"].map((name) => tinyImage(name));
-  const references = images.map(({ id }) => `${registry.address}/unread-${id.slice(7, 20)}`);
+  const references = images.map(({ id }) => `${registry().address}/unread-${id.slice(7, 20)}`);
   for (const [index, image] of images.entries()) {
-    await pushImage(registry, references[index]?.split("/")[1] ?? "", image, "latest");
+    await pushImage(registry(), references[index]?.split("/")[1] ?? "", image, "latest");
   }
   const pull = (store: TestStore) =>
     Promise.all(references.map((reference) => store.store.pull(reference, undefined, never)));
-  const [, record] = await pull(it);
+  const [, record] = await pull(it());
   if (record === undefined) throw new Error("three images");
-  await it.store.prepareSnapshot("ab05", record.id);
-  await it.store.close();
+  await it().store.prepareSnapshot("ab05", record.id);
+  await it().store.close();
   const [unread = ""] = images[0]?.layers.map(({ digest }) => `blobs/sha256/${digest.slice(7)}`) ?? [];
-  await rm(path.join(it.root, unread));
+  await rm(path.join(it().root, unread));
   // Following a link to itself, and reading a directory, fail like a bad sector: not as what is missing.
-  await symlink(path.basename(unread), path.join(it.root, unread));
+  await symlink(path.basename(unread), path.join(it().root, unread));
   const layer = path.dirname(record.layers[0] ?? "");
   await rm(path.join(layer, "layer.json"));
   await mkdir(path.join(layer, "layer.json"));
 
-  const again = await it.reopen();
+  const again = await it().reopen();
   expect(again.store.list().map(({ id }) => id)).toEqual([images[2]?.id]);
   expect(again.problems).toEqual(
     expect.arrayContaining([
@@ -133,9 +123,9 @@ test("a blob, a layer or a list that cannot be read costs its images, and nothin
   expect(existsSync(layer)).toBe(false);
   await again.store.close();
 
-  await rm(path.join(it.root, "index.json"));
-  await mkdir(path.join(it.root, "index.json"));
-  const last = await it.reopen();
+  await rm(path.join(it().root, "index.json"));
+  await mkdir(path.join(it().root, "index.json"));
+  const last = await it().reopen();
   expect(last.problems).toEqual([expect.stringMatching("index.json.damaged")]);
   expect(await pull(last)).toHaveLength(3);
   await last.dispose();
@@ -143,35 +133,35 @@ test("a blob, a layer or a list that cannot be read costs its images, and nothin
 
 test("what cannot be moved out of the store is said once and keeps nothing else in it", async () => {
   const images = ["stuck", "free"].map((name) => tinyImage(name));
-  const references = images.map(({ id }) => `${registry.address}/moved-${id.slice(7, 20)}`);
+  const references = images.map(({ id }) => `${registry().address}/moved-${id.slice(7, 20)}`);
   for (const [index, image] of images.entries()) {
-    await pushImage(registry, references[index]?.split("/")[1] ?? "", image, "latest");
+    await pushImage(registry(), references[index]?.split("/")[1] ?? "", image, "latest");
   }
   const [stuck = "", free = ""] = references;
-  const layer = path.dirname((await it.store.pull(stuck, undefined, never)).layers[0] ?? "");
-  await it.store.pull(free, undefined, never);
+  const layer = path.dirname((await it().store.pull(stuck, undefined, never)).layers[0] ?? "");
+  await it().store.pull(free, undefined, never);
   await run("mount", ["--bind", layer, layer]);
   try {
-    await it.store.remove(stuck);
-    await it.store.remove(free);
-    await expect(it.store.pull(`${registry.address}/none`, undefined, never)).rejects.toMatchObject({
+    await it().store.remove(stuck);
+    await it().store.remove(free);
+    await expect(it().store.pull(`${registry().address}/none`, undefined, never)).rejects.toMatchObject({
       name: "notInRegistry",
     });
-    expect(await readdir(path.join(it.root, "layers"))).toEqual([path.basename(layer)]);
-    expect(await readdir(path.join(it.root, "blobs/sha256"))).toEqual([]);
-    expect(it.problems).toEqual([expect.stringMatching(`${layer}, which nobody needs, .*EBUSY`)]);
+    expect(await readdir(path.join(it().root, "layers"))).toEqual([path.basename(layer)]);
+    expect(await readdir(path.join(it().root, "blobs/sha256"))).toEqual([]);
+    expect(it().problems).toEqual([expect.stringMatching(`${layer}, which nobody needs, .*EBUSY`)]);
   } finally {
     await run("umount", [layer]);
   }
-  await it.store.pull(free, undefined, never);
-  await it.store.remove(free);
-  expect(await readdir(path.join(it.root, "layers"))).toEqual([]);
+  await it().store.pull(free, undefined, never);
+  await it().store.remove(free);
+  expect(await readdir(path.join(it().root, "layers"))).toEqual([]);
 });
 
 test("a damaged list of images is put aside and the store opens", async () => {
-  await it.store.close();
-  await writeFile(path.join(it.root, "index.json"), "{");
-  const again = await it.reopen();
+  await it().store.close();
+  await writeFile(path.join(it().root, "index.json"), "{");
+  const again = await it().reopen();
   expect(again.problems).toEqual([expect.stringContaining("index.json.damaged")]);
   expect(again.store.list()).toEqual([]);
   await again.dispose();

@@ -4,98 +4,88 @@ import { execFile } from "node:child_process";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { type Host, loadHost, orAborted } from "../native/index.ts";
 import { pushImage, tinyImage } from "./testing/build-image.ts";
-import { startRegistry, type TestRegistry } from "./testing/registry.ts";
-import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
+import { useRegistryStore } from "./testing/registry-store.ts";
+import { listStore, openTestStore } from "./testing/store.ts";
 
 const run = promisify(execFile);
 const never = new AbortController().signal;
-let registry: TestRegistry;
-let it: TestStore;
-
-beforeAll(async () => {
-  registry = await startRegistry();
-});
-afterAll(() => registry.stop());
-beforeEach(async () => {
-  it = await openTestStore();
-});
-afterEach(() => it.dispose());
+const { it, registry } = useRegistryStore();
 
 test("a container's layers outlive the image", async () => {
   const image = tinyImage("used");
-  await pushImage(registry, "used", image, "latest");
-  const pulled = await it.store.pull(`${registry.address}/used`, undefined, never);
-  const snapshot = await it.store.prepareSnapshot("ab12", pulled.id);
+  await pushImage(registry(), "used", image, "latest");
+  const pulled = await it().store.pull(`${registry().address}/used`, undefined, never);
+  const snapshot = await it().store.prepareSnapshot("ab12", pulled.id);
   await writeFile(path.join(snapshot.upper, "data"), Buffer.alloc(100_000));
   expect((await stat(snapshot.upper)).mode & 0o7777).toBe(0o755);
-  await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ code: "AlreadyExists" });
-  await expect(it.store.prepareSnapshot("../x", pulled.id)).rejects.toMatchObject({ code: "InvalidArgument" });
+  await expect(it().store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ code: "AlreadyExists" });
+  await expect(it().store.prepareSnapshot("../x", pulled.id)).rejects.toMatchObject({ code: "InvalidArgument" });
 
-  await it.store.remove(image.id);
-  await expect(it.store.prepareSnapshot("ab13", pulled.id)).rejects.toMatchObject({ code: "NotFound" });
+  await it().store.remove(image.id);
+  await expect(it().store.prepareSnapshot("ab13", pulled.id)).rejects.toMatchObject({ code: "NotFound" });
   expect(await readFile(path.join(snapshot.lower[0] ?? "", "etc/used"), "utf8")).toBe("used");
-  expect((await it.store.snapshotUse("ab12")).usedBytes).toBeGreaterThanOrEqual(100_000n);
+  expect((await it().store.snapshotUse("ab12")).usedBytes).toBeGreaterThanOrEqual(100_000n);
 
-  await it.store.close();
-  const again = await it.reopen();
+  await it().store.close();
+  const again = await it().reopen();
   expect(again.store.snapshots()).toEqual(["ab12"]);
   expect(await readFile(path.join(snapshot.lower[0] ?? "", "etc/used"), "utf8")).toBe("used");
   await again.store.removeSnapshot("ab12");
   await again.store.removeSnapshot("ab12");
   await expect(again.store.snapshotUse("ab12")).rejects.toMatchObject({ code: "NotFound" });
-  expect(await listStore(it.root)).not.toContain(`layers/${image.layers[0]?.diffId.slice(7)}`);
+  expect(await listStore(it().root)).not.toContain(`layers/${image.layers[0]?.diffId.slice(7)}`);
   await again.dispose();
 });
 
 test("a writable layer whose image's layer is gone is not made, and leaves nothing", async () => {
   const image = tinyImage("lost");
-  await pushImage(registry, "lost", image, "latest");
-  const pulled = await it.store.pull(`${registry.address}/lost`, undefined, never);
+  await pushImage(registry(), "lost", image, "latest");
+  const pulled = await it().store.pull(`${registry().address}/lost`, undefined, never);
   await rm(pulled.layers[0] ?? "", { recursive: true });
-  await expect(it.store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ name: "layerMissing" });
-  expect(it.store.snapshots()).toEqual([]);
-  expect(await readdir(path.join(it.root, "containers"))).toEqual([]);
+  await expect(it().store.prepareSnapshot("ab12", pulled.id)).rejects.toMatchObject({ name: "layerMissing" });
+  expect(it().store.snapshots()).toEqual([]);
+  expect(await readdir(path.join(it().root, "containers"))).toEqual([]);
 });
 
 test("a writable layer of which something cannot be removed is gone all the same, and goes on disk later", async () => {
   const image = tinyImage("held");
-  await pushImage(registry, "held", image, "latest");
-  const pulled = await it.store.pull(`${registry.address}/held`, undefined, never);
-  const staging = () => readdir(path.join(it.root, "staging"));
+  await pushImage(registry(), "held", image, "latest");
+  const pulled = await it().store.pull(`${registry().address}/held`, undefined, never);
+  const staging = () => readdir(path.join(it().root, "staging"));
   const before = await staging();
   for (const id of ["ab01", "ab02"]) {
-    const { upper } = await it.store.prepareSnapshot(id, pulled.id);
+    const { upper } = await it().store.prepareSnapshot(id, pulled.id);
     await mkdir(path.join(upper, "held"));
   }
-  await run("mount", ["-t", "tmpfs", "tmpfs", path.join(it.root, "containers/ab01/upper/held")]);
+  await run("mount", ["-t", "tmpfs", "tmpfs", path.join(it().root, "containers/ab01/upper/held")]);
   try {
-    await it.store.removeSnapshot("ab01");
-    expect(it.store.snapshots()).toEqual(["ab02"]);
-    expect(it.problems).toEqual([expect.stringContaining("it is tried again")]);
+    await it().store.removeSnapshot("ab01");
+    expect(it().store.snapshots()).toEqual(["ab02"]);
+    expect(it().problems).toEqual([expect.stringContaining("it is tried again")]);
   } finally {
     const { stdout } = await run("findmnt", ["--raw", "--noheadings", "--output", "TARGET", "--type", "tmpfs"]);
-    const mount = stdout.split("\n").find((target) => target.startsWith(it.root)) ?? "";
+    const mount = stdout.split("\n").find((target) => target.startsWith(it().root)) ?? "";
     await run("umount", [mount]);
   }
-  await it.store.removeSnapshot("ab02");
+  await it().store.removeSnapshot("ab02");
   expect(await staging()).toEqual(before);
 });
 
 test("use of writable layers passes over one that is just being made or removed", async () => {
   const image = tinyImage("layers");
-  await pushImage(registry, "layers", image, "latest");
-  const pulled = await it.store.pull(`${registry.address}/layers`, undefined, never);
+  await pushImage(registry(), "layers", image, "latest");
+  const pulled = await it().store.pull(`${registry().address}/layers`, undefined, never);
   const [gone, kept] = [
-    await it.store.prepareSnapshot("ab01", pulled.id),
-    await it.store.prepareSnapshot("ab02", pulled.id),
+    await it().store.prepareSnapshot("ab01", pulled.id),
+    await it().store.prepareSnapshot("ab02", pulled.id),
   ];
   await writeFile(path.join(kept.upper, "data"), Buffer.alloc(100_000));
-  const { usedBytes } = await it.store.snapshotUse("ab02");
+  const { usedBytes } = await it().store.snapshotUse("ab02");
   await rm(gone.upper, { recursive: true });
-  expect((await it.store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
+  expect((await it().store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
 });
 
 test("use of writable layers is told as it was while one is measured that takes long", async () => {
@@ -111,8 +101,8 @@ test("use of writable layers is told as it was while one is measured that takes 
   };
   const other = await openTestStore({ now: () => now, host: slow });
   const image = tinyImage("slow");
-  await pushImage(registry, "slow", image, "latest");
-  const pulled = await other.store.pull(`${registry.address}/slow`, undefined, never);
+  await pushImage(registry(), "slow", image, "latest");
+  const pulled = await other.store.pull(`${registry().address}/slow`, undefined, never);
   const { upper } = await other.store.prepareSnapshot("ab01", pulled.id);
   const before = await other.store.snapshotUse("ab01");
   await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
@@ -138,8 +128,8 @@ test("use of writable layers leaves out one that takes long and was never measur
   };
   const other = await openTestStore({ host: slow });
   const image = tinyImage("unmeasured");
-  await pushImage(registry, "unmeasured", image, "latest");
-  const pulled = await other.store.pull(`${registry.address}/unmeasured`, undefined, never);
+  await pushImage(registry(), "unmeasured", image, "latest");
+  const pulled = await other.store.pull(`${registry().address}/unmeasured`, undefined, never);
   for (const id of ["ab01", "ab02"]) await other.store.prepareSnapshot(id, pulled.id);
   const { usedBytes } = await other.store.snapshotUse("ab02");
   const inTime = AbortSignal.timeout(10_000);
@@ -157,8 +147,8 @@ test("use of writable layers is told where one cannot be measured, with what it 
   let now = 0;
   const other = await openTestStore({ now: () => now });
   const image = tinyImage("damaged");
-  await pushImage(registry, "damaged", image, "latest");
-  const pulled = await other.store.pull(`${registry.address}/damaged`, undefined, never);
+  await pushImage(registry(), "damaged", image, "latest");
+  const pulled = await other.store.pull(`${registry().address}/damaged`, undefined, never);
   const [damaged, whole] = [
     await other.store.prepareSnapshot("ab01", pulled.id),
     await other.store.prepareSnapshot("ab02", pulled.id),
@@ -179,8 +169,8 @@ test("use of writable layers is told where one cannot be measured, with what it 
 test("use of a writable layer is measured again when the last figure is old, and not before", async () => {
   let now = Date.now();
   const other = await openTestStore({ now: () => now });
-  await pushImage(registry, "measured", tinyImage("measured"), "latest");
-  const pulled = await other.store.pull(`${registry.address}/measured`, undefined, never);
+  await pushImage(registry(), "measured", tinyImage("measured"), "latest");
+  const pulled = await other.store.pull(`${registry().address}/measured`, undefined, never);
   const { upper } = await other.store.prepareSnapshot("abc", pulled.id);
   const first = await other.store.snapshotUse("abc");
   await writeFile(path.join(upper, "data"), Buffer.alloc(1_000_000));
