@@ -127,6 +127,14 @@ test("a sandbox that is not ready yet is waited for at the end, and given up whe
   await turn(isOver, 5);
 });
 
+test("a pod that is asked to end while a container starts waits for that one's end, and no longer", async () => {
+  const { server, run, isOver } = start({ containers: [container("app")] }, { app: [{ startMs: 1000 }] });
+  await turn(() => server.order.includes("start app"), 5);
+  run.end();
+  await turn(isOver, 4);
+  expect([...run.pods].flatMap(({ workers }) => workers.map(({ exit }) => exit?.exitCode))).toEqual([143]);
+});
+
 test("a container whose image cannot be pulled does not hold up the next one", async () => {
   const { server } = start(
     { containers: [container("one", { image: "far/one:1" }), container("two")] },

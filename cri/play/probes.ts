@@ -5,6 +5,7 @@
 import { connect } from "node:net";
 import Long from "long";
 import { Agent, request } from "undici";
+import { messageOf, orAborted } from "../../native/index.ts";
 import { formatHostAndPort } from "../host-and-port.ts";
 import { type Cri, isDeadline, sentenceOf } from "./cri-client.ts";
 import { type Environment, expand } from "./environment.ts";
@@ -75,9 +76,7 @@ export async function probe(
 }
 
 async function forever(signal: AbortSignal): Promise<never> {
-  return await new Promise((_, reject) =>
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true }),
-  );
+  return await orAborted(Promise.withResolvers<never>().promise, signal);
 }
 
 /** Asks until `onTurn`, called when enough equal answers came in a row, wants no more; the last state. */
@@ -115,9 +114,7 @@ async function ask(cri: Pick<Cri, "execSync">, spec: Probe, target: ProbeTarget,
     signal.throwIfAborted();
     return {
       healthy: false,
-      detail: limit.aborted
-        ? `no answer within ${ms / 1000} s`
-        : String(error instanceof Error ? error.message : error),
+      detail: limit.aborted ? `no answer within ${ms / 1000} s` : messageOf(error),
     };
   }
 }

@@ -12,6 +12,8 @@ export interface Act {
   readonly exitAfterMs?: number;
   readonly exitCode?: number;
   readonly startError?: string;
+  /** What its start takes. */
+  readonly startMs?: number;
   /** What execSync answers in it; Infinity hangs until the deadline. */
   readonly execExit?: number;
 }
@@ -136,7 +138,8 @@ export class ScriptedCri {
     startContainer: async ({ containerId }) => {
       const container = this.#container(containerId);
       this.#called(`start ${container.name}`);
-      const { startError, exitAfterMs, exitCode = 0 } = container.act;
+      const { startError, startMs, exitAfterMs, exitCode = 0 } = container.act;
+      if (startMs !== undefined) await new Promise((resolve) => setTimeout(resolve, startMs));
       if (startError !== undefined) {
         this.#exit(container, 127);
         throw new ServerError(status.INTERNAL, startError);
