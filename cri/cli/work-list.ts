@@ -29,7 +29,8 @@ export class WorkList {
       const what = describe();
       return {
         kind,
-        what: what.length > maxText ? `${what.slice(0, maxText)}…` : what,
+        // A cut may leave half of a UTF-16 pair.
+        what: (what.length > maxText ? `${what.slice(0, maxText)}…` : what).toWellFormed(),
         milliseconds: now - since,
       };
     });

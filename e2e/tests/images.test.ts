@@ -125,3 +125,11 @@ test("containers of one image, made side by side, have each its own environment 
   }
   await node.client.removePodSandbox({ podSandboxId });
 });
+
+test("a user of which no UTF-8 can be made is in no answer: clients would refuse the list of all images", async () => {
+  const image = "localhost/test/half-a-pair:1";
+  const layout = await buildBusyboxImage(join(node.directory, "half-a-pair"), image, { User: "\ud800" });
+  node.daemon.keelson("image", "load", layout);
+  const listed = expect.objectContaining({ repoTags: [image], username: "\ufffd" });
+  expect((await node.client.listImages({})).images).toContainEqual(listed);
+});

@@ -76,8 +76,9 @@ function fill(text: string, values: Readonly<Record<string, string | number>>): 
   });
 }
 
+/** Where a UTF-16 pair is cut in two, U+FFFD stands for its half: clients refuse an answer that is no UTF-8. */
 function cut(text: string): string {
-  return text.length > blankLimit ? `${text.slice(0, blankLimit)}…` : text;
+  return (text.length > blankLimit ? `${text.slice(0, blankLimit)}…` : text).toWellFormed();
 }
 
 /** What was thrown, in words: its message, without a stack. */

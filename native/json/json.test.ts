@@ -23,6 +23,16 @@ test("what is no JSON is not quoted", () => {
   expect(() => parseJson("root:x:0:0")).toThrow(/^it is not JSON$/);
 });
 
+test("half of a UTF-16 pair is U+FFFD in values and names, and what only looks like one stays", () => {
+  const text = String.raw`{"\ud800k":"a\uDC00","three":"\ud83d\ud83d\uDE00","text":"\\ud800","turned":"\ude00\ud83dz"}`;
+  expect(parseJson(text)).toEqual({
+    "\ufffdk": "a\ufffd",
+    three: "\ufffd\u{1f600}",
+    text: "\\ud800",
+    turned: "\ufffd\ufffdz",
+  });
+});
+
 test("an object, or nothing", () => {
   expect(parseObject('{"a":1}')).toEqual({ a: 1 });
   for (const text of ["[]", "1", "null", "", "{", '"a"']) expect(parseObject(text), text).toBeUndefined();

@@ -22,7 +22,7 @@ export class MalformedJson extends Error {}
 export function parseJson(text: string): Json {
   checkShape(text);
   try {
-    return JSON.parse(text);
+    return JSON.parse(withWholeCharacters(text));
   } catch (error) {
     // The parser's own words quote the text, which may be a file that its owner did not mean to show.
     throw new MalformedJson("it is not JSON", { cause: error });
@@ -70,6 +70,17 @@ function isArray(value: Json | undefined): value is readonly Json[] {
 
 function isObject(value: Json | undefined): value is JsonObject {
   return typeof value === "object" && value !== null && !isArray(value);
+}
+
+/**
+ * A half of a UTF-16 pair that stands alone (\ud800) as U+FFFD, which Go's decoder makes of it. No UTF-8 can be made of one:
+ * clients would refuse whole answers for a text of an image that has it.
+ */
+function withWholeCharacters(text: string): string {
+  if (!/\\ud[89a-f]/i.test(text)) return text;
+  const escapes = /\\ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2}|\\ud[89a-f][\da-f]{2}|\\./gis;
+  const aloneLength = "\\ud800".length;
+  return text.replaceAll(escapes, (found) => (found.length === aloneLength ? "\\ufffd" : found));
 }
 
 /** Counts what opens or parts values, outside of strings. */
