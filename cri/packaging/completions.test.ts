@@ -16,7 +16,7 @@ beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "keelson-completions-"));
   await writeFile(join(directory, "completion"), bash());
   await writeFile(join(directory, "pod.yaml"), "");
-  const listed = "IMAGE  ID  SIZE\\nlocalhost/a:1  12  1 MB\\nlocalhost/a:2  34  1 MB\\n";
+  const listed = "IMAGE  ID  SIZE\\nlocalhost/a:1  12  1 MB\\nlocalhost/a:2  34  1 MB\\n<none>  56  1 MB\\n";
   await writeFile(join(directory, "keelson"), `#!/bin/sh\n[ "$*" = "image ls" ] && printf '${listed}'\n`);
   await chmod(join(directory, "keelson"), 0o755);
 });
@@ -53,6 +53,7 @@ test("verbs of images, and their operands: files, and images that there are", as
   expect(await offered("keelson image ")).toEqual(imageVerbs.map(({ name }) => name));
   expect(await offered("keelson image --output json l")).toEqual(["ls", "load"]);
   expect(await offered("keelson image load p")).toEqual(["pod.yaml"]);
+  expect(await offered("keelson image rm ")).toEqual(["localhost/a:1", "localhost/a:2"]);
   expect(await offered("keelson image rm local")).toEqual(["localhost/a:1", "localhost/a:2"]);
   // Of a word with a colon bash replaces what stands behind it.
   expect(await offered("keelson image rm localhost/a:1 localhost/a:")).toEqual(["1", "2"]);

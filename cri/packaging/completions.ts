@@ -34,8 +34,8 @@ const valued = Object.keys(optionTable)
   .map(optionOf)
   .filter(({ word }) => word !== undefined);
 
-/** Images that the daemon has, by name. */
-const listImages = "keelson image ls 2>/dev/null | sed -n '2,$s/ .*//p'";
+/** Images that the daemon has, by name; of one without, <none>, a shell would make a redirection. */
+const listImages = "keelson image ls 2>/dev/null | sed -n '1d;/^</d;s/ .*//p'";
 
 export function bash(): string {
   const offer = (word: Word): string => {
