@@ -1,4 +1,4 @@
-// StartContainer, StopContainer, RemoveContainer: a created container's way to its end.
+// StartContainer, StopContainer: a created container's way to its end. What takes it away then is container-remove.ts.
 
 import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";

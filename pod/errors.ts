@@ -326,12 +326,12 @@ export const podErrors = catalogue({
   busy: {
     code: "DeadlineExceeded",
     sentence: "{object} is still at work on an earlier request ({step}).",
-    remedy: "Ask again; keelson's log names the stage that is slow.",
+    remedy: "Ask again; keelson status shows what it waits for, and since when.",
   },
   stepDeadline: {
     code: "DeadlineExceeded",
     sentence: "{step} of {object} took longer than {seconds} s and was taken back.",
-    remedy: "Look at the stage in the sandbox's timeline or the log, then ask again.",
+    remedy: "Ask again, and see with keelson status what it waits for meanwhile.",
   },
   processesAlive: {
     code: "DeadlineExceeded",

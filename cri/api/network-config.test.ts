@@ -1,3 +1,5 @@
+// UpdateRuntimeConfig: when a node's network is made of the pod CIDRs, and whose it never replaces.
+
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

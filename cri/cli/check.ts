@@ -271,7 +271,11 @@ export async function checkPrograms({ monitor, unpacker }: NativePaths): Promise
       (error: unknown) => firstLine(error),
     );
     if (typeof end === "string") {
-      return fail("native programs", `${file} does not run: ${end}`, "Build them: npm run build:native.");
+      return fail(
+        "native programs",
+        `${file} does not run: ${end}`,
+        "Install the package again, or build them here: npm run build:native.",
+      );
     }
     if (end.code !== 0) {
       const detail = `${file} does not run: ${end.stderr.trim() || `it ended with ${end.code ?? end.signal}`}`;

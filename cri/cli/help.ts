@@ -81,9 +81,13 @@ Examples:
 Usage:
   keelson status [options]
 
-Asks the running daemon, which answers from memory: its version, age and memory; whether pods can have networks; pods,
-containers and images; each call, pull, network plugin and turn in a pod's queue that is in progress,
-the oldest first; and what of pods could not be taken down yet, with the reason. At most 20 lines of each.
+Asks the running daemon, which answers from memory: its version, age and memory; whether pods can have
+networks; pods, containers and images; each call, pull, network plugin and turn in a pod's queue that
+is in progress, the oldest first; and what of pods could not be taken down yet, with the reason. At
+most 20 lines of each.
+
+What each stage of a pod's start took stands in crictl inspectp, under timeline. A daemon that does not
+answer logs the work in progress at SIGUSR1.
 
 Options:
 ${commonOptions}
@@ -102,8 +106,9 @@ Usage:
   keelson check --leaks [options]
 
 Checks the kernel and its system calls, capabilities, overlayfs, namespaces, seccomp, AppArmor, SELinux,
-cgroups, the native programs, the network's configuration and plugins, and the runtime handlers. Each gets a line:
-ok, warn (it works with less) or fail, with what to do about it. Nothing is changed.
+cgroups and their driver, the native programs, the network's configuration, plugins and leftovers, the
+runtime handlers and CRIU. Each gets a line: ok, warn (it works with less) or fail, with what to do
+about it. Nothing is changed.
 
 Options:
   --config FILE         Read FILE instead of ${defaultConfigFile}.

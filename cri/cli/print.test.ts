@@ -1,3 +1,5 @@
+// Sizes, durations, columns and JSON as commands print them.
+
 import { expect, test } from "vitest";
 import { columns, duration, json, size } from "./print.ts";
 

@@ -1,3 +1,5 @@
+// How an attach ends: by the container, by the client's input, by being cancelled.
+
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import type { ExecOutcome, Session } from "../../native/index.ts";

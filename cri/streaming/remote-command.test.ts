@@ -1,3 +1,5 @@
+// A session that could not start, and sizes of terminals as they come. Whole sessions: http-server.test.ts.
+
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { ResizeReader, serveSession } from "./remote-command.ts";

@@ -1,3 +1,5 @@
+// Tokens of streaming URLs: for one use, for a minute, a thousand at most.
+
 import { expect, test } from "vitest";
 import { Tokens } from "./tokens.ts";
 

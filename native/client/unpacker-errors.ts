@@ -13,7 +13,7 @@ export const unpackerErrors = catalogue({
   layerTooLarge: {
     code: "ResourceExhausted",
     sentence: "The layer is larger than this node allows: {message}.",
-    remedy: "Use a smaller image, or raise the limits for layers.",
+    remedy: "Use an image of smaller layers: these limits are fixed.",
   },
   noRoomForLayer: {
     code: "ResourceExhausted",
