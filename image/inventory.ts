@@ -3,16 +3,16 @@
 // Content becomes durable only with the image that names it (store.ts commits); what no image, pull
 // or container needs is garbage at any time, after a crash as well.
 
-import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import { asNodeError, type Host, KeelsonError, messageOf, SingleFlight, Slots, writeFile } from "../native/index.ts";
 import type { StoredManifest } from "./catalog.ts";
 import { coverIdOf, mayNeedCover, stageCover } from "./cover.ts";
 import { digestOf, hexOf, parseDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
+import { type BlobHead, BlobHeads } from "./heads.ts";
 import { LayerPlaces } from "./layer-places.ts";
 import {
-  type BlobHead,
   blobName,
   type LayerLimits,
   type LayerRecord,
@@ -64,8 +64,8 @@ export class Inventory {
   readonly queue = new Slots(1);
   /** Where each layer that is under way is staged, by its blob. */
   readonly #arriving = new Map<Digest, string>();
-  /** Heads of blobs whose fetch broke off, kept as long as somebody leases the blob. */
-  readonly #heads = new Map<Digest, BlobHead>();
+  /** Of blobs that are not there, as long as somebody leases them. */
+  readonly #heads: BlobHeads;
   /** Ids of covers that are not needed, as a look at their stacks told; forgotten when a layer goes. */
   readonly #needless = new Set<Digest>();
   /** Placed since the last flush that went well. */
@@ -77,6 +77,7 @@ export class Inventory {
     this.#options = options;
     this.#layers = layers;
     this.#blobs = blobs;
+    this.#heads = new BlobHeads(options.layout, options.trash);
     this.#places = new LayerPlaces(options.parallelLayers);
   }
 
@@ -173,19 +174,22 @@ export class Inventory {
   }
 
   async #fetchLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
-    const head = this.#heads.get(descriptor.digest);
-    this.#heads.delete(descriptor.digest);
+    const { digest } = descriptor;
+    const head = this.#heads.take(digest);
     try {
       await this.#fetchFrom(head, descriptor, diffId, source, signal);
+      // Of a pull from another registry, which broke off meanwhile.
+      await this.#heads.remove(digest, this.#heads.take(digest));
     } catch (error) {
       // Whatever is wrong with the whole may be the head's fault (a power cut, another registry): once without it. Then
       // it may be the host's, and another one has it right.
       if (isWorthAnotherPull(error, signal)) throw error;
       if (head === undefined && !(isOfContent(error) && source.distrust(descriptor))) throw error;
+      // Before, as the disk may be full.
+      await this.#heads.remove(digest, head);
       await this.#fetchLayer(descriptor, diffId, source, signal);
     } finally {
-      if (head !== undefined && this.#heads.get(descriptor.digest)?.path !== head.path)
-        await rm(head.path, { force: true });
+      await this.#heads.remove(digest, head);
     }
   }
 
@@ -221,19 +225,11 @@ export class Inventory {
     });
   }
 
-  /** What came of a blob, for the next who wants it; the head that it began with, if that is longer. */
-  async #keepHead({ digest, size: whole }: Descriptor, blob: string, before: BlobHead | undefined): Promise<void> {
-    const size = await stat(blob).then(
-      (found) => found.size,
-      () => 0,
-    );
-    if (before !== undefined && before.size >= size) {
-      this.#heads.set(digest, before);
-    } else if (size > 0 && size <= whole) {
-      const head = { path: this.#options.layout.head(digest), size };
-      await rename(blob, head.path);
-      this.#heads.set(digest, head);
-    }
+  async #keepHead(descriptor: Descriptor, blob: string, before: BlobHead | undefined): Promise<void> {
+    await this.queue.run(async () => {
+      // Else it came from another registry meanwhile.
+      if (!this.hasBlob(descriptor)) await this.#heads.keep(descriptor, blob, before);
+    });
   }
 
   /** Makes the cover of a stack (bottom first), whose layers are fetched and leased; undefined when it needs none. */
@@ -334,9 +330,8 @@ export class Inventory {
       const digest = digestIn(entry);
       return digest === undefined || !isNeeded(entry.kind, digest);
     });
-    const heads = [...this.#heads].filter(([digest]) => !isNeeded("blobs", digest));
-    for (const [digest] of heads) this.#heads.delete(digest);
-    return [...heads.map(([, head]) => head.path), ...(await this.#moveAside(victims))];
+    const heads = this.#heads.leave((digest) => isNeeded("blobs", digest));
+    return [...heads, ...(await this.#moveAside(victims))];
   }
 
   /** Content that counts as gone at once; to where it is moved. What cannot be moved is garbage from now on. */

@@ -24,6 +24,7 @@ import {
 } from "../native/index.ts";
 import { isDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
+import type { BlobHead } from "./heads.ts";
 import type { Layout } from "./layout.ts";
 import type { Descriptor } from "./manifest.ts";
 import { writeInto } from "./sink.ts";
@@ -59,12 +60,6 @@ const recordName = "layer.json";
 const recordLimit = 1024 * 1024;
 /** Milliseconds that the unpacker may take after the last byte was written to it: what it buffers is little. */
 const finishMs = 10 * 60 * 1000;
-
-/** The first bytes of a blob, from an attempt that broke off; not checked yet. */
-export interface BlobHead {
-  readonly path: string;
-  readonly size: number;
-}
 
 export interface LayerStaging {
   readonly descriptor: Descriptor;

@@ -46,9 +46,9 @@ export class Layout {
     return path.join(this.containers, id);
   }
 
-  /** Where the head of a blob waits for the rest. */
-  head(digest: Digest): string {
-    return path.join(this.staging, `head-${hexOf(digest)}`);
+  /** A new place for the head of a blob, which waits there for the rest. */
+  head(): string {
+    return path.join(this.staging, `head-${randomUUID()}`);
   }
 
   /** A new place to move something to that is to be removed: on a full disk no directory can be made for it. */

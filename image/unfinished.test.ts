@@ -1,15 +1,18 @@
 // Pulls that break off, and come back: what had come is not fetched again, is checked all the same, and goes in time.
 
+import { execFile } from "node:child_process";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { expect, onTestFinished, test } from "vitest";
 import { storeDefaults } from "./store.ts";
 import { bulkyLayer, makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
 import { usePulls } from "./testing/pulls.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
-import type { Interception } from "./testing/wrong-registry.ts";
+import { type Interception, startWrongRegistry } from "./testing/wrong-registry.ts";
 
+const run = promisify(execFile);
 const never = new AbortController().signal;
 const { serve } = usePulls();
 const small = makeLayer(makeTar([{ name: "small", content: "whole" }]));
@@ -143,6 +146,47 @@ test("it goes when its time is over, when an image is removed, and with the daem
   const next = await patient.reopen();
   onTestFinished(() => next.store.close());
   expect(await listStore(next.root)).toEqual(listed);
+});
+
+/** A store that has so many bytes of disk. */
+async function storeOfBytes(size: number): Promise<TestStore> {
+  const { store, root, reopen } = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  await store.close();
+  await run("mount", ["-t", "tmpfs", "-o", `size=${size}`, "keelson-test", root]);
+  onTestFinished(async () => void (await run("umount", [root])));
+  const opened = await reopen();
+  onTestFinished(() => opened.store.close());
+  return opened;
+}
+
+test("it goes when there is no room for it beside the whole", async () => {
+  const trouble = { on: true, bytes: large.blob };
+  const served = await serve(breaking(trouble));
+  served.add(image, "1");
+  const opened = await storeOfBytes(6_300_000);
+  await broken(opened, `${served.address}/broken:1`);
+  trouble.on = false;
+  expect((await opened.store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
+});
+
+test("it goes when the layer comes from another registry", async () => {
+  const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
+  const { promise: isOver, resolve: goOn } = Promise.withResolvers<void>();
+  const held = await startWrongRegistry(async (request) => {
+    if (request.url.includes(large.digest)) await isOver;
+    return false;
+  });
+  onTestFinished(() => held.stop());
+  held.add(image, "1");
+  const served = await serve(breaking({ on: true, bytes: large.blob }));
+  served.add(image, "1");
+  const pulling = opened.store.pull(`${held.address}/whole:1`, undefined, never);
+  while (held.seen(large.digest).length === 0) await sleep(5);
+  await broken(opened, `${served.address}/broken:1`);
+  expect(await readdir(path.join(opened.root, "staging"))).toContainEqual(expect.stringMatching(/^head-/));
+  goOn();
+  expect((await pulling).id).toBe(image.id);
+  expect(await readdir(path.join(opened.root, "staging"))).toEqual([]);
 });
 
 test("no more than eight pulls are kept", async () => {
