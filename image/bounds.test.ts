@@ -249,6 +249,23 @@ describe("a registry", () => {
     expect(problem).toMatchObject({ code: "Unknown", message: expect.stringContaining("within 500 ms") });
   });
 
+  test("that says again and again that it is at work, and no more, is given up", async () => {
+    await it.dispose();
+    it = await openTestStore({
+      timeouts: { connectMs: 1000, responseMs: 1000, stallMs: 1000, documentMs: 1000 },
+      retry: { tries: 2, firstDelayMs: 1, longestDelayMs: 1, longestAskedMs: 1 },
+    });
+    const problem = await pullFrom((_, response) => {
+      const working = setInterval(() => response.writeProcessing(), 100);
+      response.once("close", () => clearInterval(working));
+      return true;
+    });
+    expect(problem).toMatchObject({
+      code: "Unknown",
+      message: expect.stringContaining("did not answer within 4000 ms"),
+    });
+  }, 30_000);
+
   test("that announces a layer past the limit is not asked for it", async () => {
     await it.dispose();
     it = await openTestStore({ limits: { bytes: BigInt(layer.blob.length) - 1n, inodes: 100n } });

@@ -75,6 +75,11 @@ export class HttpConnections {
     // Never with a proxy's password.
     const way = proxy === undefined ? url.host : `${url.host} by the proxy ${proxy.host}`;
     const ended = beginWork("registry request", () => `${method} ${url.host}${url.pathname}`, url.host);
+    // By a proxy there are two of each. Interim answers (RFC 9110 section 15.2) may come for ever, and start the limit that
+    // undici has again.
+    const longestMs = 2 * (this.#timeouts.connectMs + responseMs);
+    const late = () => new ConnectionError(`${way} did not answer within ${longestMs} ms`, true);
+    using limit = new TimeLimit(longestMs, late);
     try {
       const response = await api.request.call(this.#agent(url, proxy, tls), {
         origin: url.origin,
@@ -82,7 +87,8 @@ export class HttpConnections {
         method,
         headers: Object.fromEntries([...headers].map(([name, value]) => [name, asHeader(value)])),
         body: body ?? null,
-        signal,
+        // Of the two the caller's goes on to hold for the body.
+        signal: AbortSignal.any([signal, limit.signal]),
         // A proxy's own connection has undici's limit, of five minutes.
         headersTimeout: responseMs,
         bodyTimeout: this.#timeouts.stallMs,
