@@ -36,7 +36,7 @@ import type {
   SnapshotWish,
   Transfer,
 } from "./types.ts";
-import { isWorthAnotherPull, UnfinishedPulls } from "./unfinished.ts";
+import { isOutOfRoom, isWorthAnotherPull, UnfinishedPulls } from "./unfinished.ts";
 
 export interface StoreOptions extends PullOptions {
   /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
@@ -323,6 +323,7 @@ class Store implements ImageStore {
       // Before its layers are known nothing has come that would be worth keeping.
       const isBegun = leases.length > 1;
       isUnfinished = isBegun && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
+      if (isOutOfRoom(error)) this.#unfinished.dropAll();
       throw error;
     } finally {
       this.#transfers.delete(subject);

@@ -159,6 +159,18 @@ async function storeOfBytes(size: number): Promise<TestStore> {
   return opened;
 }
 
+test("it goes when another pull finds the disk full", async () => {
+  const other = makeImage({ layers: [bulkyLayer(3_000_000)] });
+  const served = await serve(breaking({ on: true, bytes: large.blob }));
+  served.add(image, "1");
+  served.add(other, "2");
+  const opened = await storeOfBytes(6_300_000);
+  await broken(opened, `${served.address}/broken:1`);
+  const reference = `${served.address}/other:2`;
+  await expect(opened.store.pull(reference, undefined, never)).rejects.toMatchObject({ code: "ResourceExhausted" });
+  expect((await opened.store.pull(reference, undefined, never)).id).toBe(other.id);
+});
+
 test("it goes when there is no room for it beside the whole", async () => {
   const trouble = { on: true, bytes: large.blob };
   const served = await serve(breaking(trouble));

@@ -2,7 +2,7 @@
 //
 // Bounds: how long (`keepMs`) and for how many pulls (`keptPulls`, the oldest goes first). Whoever wants room ends it.
 
-import { KeelsonError, type StatusCode } from "../native/index.ts";
+import { isErrno, KeelsonError, type StatusCode } from "../native/index.ts";
 import type { Lease } from "./needs.ts";
 import type { Digest } from "./types.ts";
 
@@ -13,6 +13,11 @@ const passing: ReadonlySet<StatusCode> = new Set(["Unknown", "Unavailable", "Dea
 /** Whether the same pull may end well when it is asked for again. */
 export function isWorthAnotherPull(error: unknown, signal: AbortSignal): boolean {
   return signal.aborted || (error instanceof KeelsonError && passing.has(error.code));
+}
+
+/** Whether a pull ended for there was no room on the disk. */
+export function isOutOfRoom(error: unknown): boolean {
+  return isErrno(error, "ENOSPC", "EDQUOT") || (error instanceof KeelsonError && error.name === "noRoomForLayer");
 }
 
 export class UnfinishedPulls {
