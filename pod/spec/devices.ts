@@ -3,7 +3,7 @@
 
 import { lstat, readdir, realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { messageOf } from "../../native/index.ts";
+import { isErrno, messageOf } from "../../native/index.ts";
 import { deviceNumbers } from "../device-numbers.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Device } from "../types.ts";
@@ -34,14 +34,13 @@ const ordinaryRules: readonly OciDeviceRule[] = [
   { allow: true, type: "c", major: 136, access: "rwm" },
 ];
 
-/** `ownUsers`: in a user namespace. */
-export async function planDevices(config: ContainerConfig, ownUsers: boolean): Promise<DevicePlan> {
+/** `ownUsers`: in a user namespace. `nodes`: where the host's devices are. */
+export async function planDevices(config: ContainerConfig, ownUsers: boolean, nodes = "/dev"): Promise<DevicePlan> {
   const asked = (await Promise.all(config.devices.map(requestedDevices))).flat();
   const devices = unique(asked.map(({ device }) => device));
   if (!config.security.privileged) return { devices, rules: [...ordinaryRules, ...asked.map(ruleOf)] };
-  const host = (await walk("/dev", "/dev")).filter(
-    (device) => !isContainersOwn(device.path) && (!ownUsers || isForEverybody(device)),
-  );
+  const all = await walk(nodes, "/dev", isContainersOwn);
+  const host = all.filter((device) => !ownUsers || isForEverybody(device));
   // What is asked for in the place of the host's is what is found there: a volume at /dev/sda is not the node's disk.
   return { devices: unique([...host, ...devices]), rules: [{ allow: true, access: "rwm" }] };
 }
@@ -72,16 +71,36 @@ async function devicesAt(hostPath: string, target: string): Promise<OciDevice[]>
   throw podErrors.deviceMissing({ path: hostPath, reason: "it is not a device" });
 }
 
-async function walk(directory: string, target: string): Promise<OciDevice[]> {
-  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
-  const nodes = entries.filter((entry) => entry.isCharacterDevice() || entry.isBlockDevice()).slice(0, maxDevices);
-  const found = await Promise.all(
-    nodes.map(async (entry) => {
-      const path = join(entry.parentPath, entry.name);
-      return await nodeAt(path, join(target, path.slice(directory.length))).catch(() => undefined);
-    }),
-  );
-  return found.filter((device) => device !== undefined);
+/**
+ * All below the directory, but for targets that are left out: anybody may fill /dev/shm with what nobody can walk. What is
+ * unplugged meanwhile is passed over.
+ */
+async function walk(
+  directory: string,
+  target: string,
+  isLeftOut: (target: string) => boolean = () => false,
+): Promise<OciDevice[]> {
+  const found: OciDevice[] = [];
+  const waiting = [{ directory, target }];
+  for (let next = waiting.shift(); next !== undefined && found.length < maxDevices; next = waiting.shift()) {
+    const { directory, target } = next;
+    const entries = await readdir(directory, { withFileTypes: true }).catch(unlessGone);
+    const wanted = entries
+      .map((entry) => ({ entry, directory: join(directory, entry.name), target: join(target, entry.name) }))
+      .filter((below) => !isLeftOut(below.target));
+    waiting.push(...wanted.filter(({ entry }) => entry.isDirectory()));
+    const nodes = wanted.filter(({ entry }) => entry.isCharacterDevice() || entry.isBlockDevice());
+    const devices = await Promise.all(
+      nodes.map(async (node) => await nodeAt(node.directory, node.target).catch(() => undefined)),
+    );
+    found.push(...devices.filter((device) => device !== undefined));
+  }
+  return found.slice(0, maxDevices);
+}
+
+function unlessGone(error: unknown): [] {
+  if (isErrno(error, "ENOENT", "ENOTDIR")) return [];
+  throw error;
 }
 
 async function nodeAt(hostPath: string, target: string): Promise<OciDevice | undefined> {

@@ -1,0 +1,50 @@
+// Which devices a container gets of those of a host: nodes in a directory of the test's own.
+
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { containerConfig } from "../testing/configs.ts";
+import { planDevices } from "./devices.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "keelson-devices-"));
+});
+afterEach(async () => await rm(directory, { recursive: true }));
+
+async function makeNodes(...names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    await mkdir(join(directory, name, ".."), { recursive: true });
+    execFileSync("mknod", [join(directory, name), "c", "1", "3"]);
+  }
+}
+
+async function privileged(): Promise<string[]> {
+  const config = containerConfig("c", "img", []);
+  const { devices } = await planDevices(
+    { ...config, security: { ...config.security, privileged: true } },
+    false,
+    directory,
+  );
+  return devices.map(({ path }) => path).toSorted();
+}
+
+test("a privileged container gets the host's, in directories too, but for those that it has of its own", async () => {
+  await makeNodes("null", "snd/seq", "net/deep/er/tun", "pts/0", "shm/null", "mqueue/null", "console", "ptmx", "tty");
+  expect(await privileged()).toEqual(["/dev/net/deep/er/tun", "/dev/null", "/dev/snd/seq"]);
+});
+
+test("what anybody has made in /dev/shm keeps no privileged container from its devices", async () => {
+  await makeNodes("null");
+  await mkdir(join(directory, "shm"));
+  // Deeper than any path may be long.
+  const deeper = "while mkdir $1 && cd $1; do :; done 2>/dev/null; true";
+  execFileSync("sh", ["-c", deeper, "sh", "d".repeat(250)], { cwd: join(directory, "shm") });
+  try {
+    expect(await privileged()).toEqual(["/dev/null"]);
+  } finally {
+    execFileSync("rm", ["-r", join(directory, "shm")]);
+  }
+});
