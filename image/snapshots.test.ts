@@ -166,7 +166,7 @@ test("use of writable layers is told where one cannot be measured, with what it 
   await other.dispose();
 });
 
-test("use of a writable layer is measured again when the last figure is old, and not before", async () => {
+test("use of a writable layer is measured again when the last figure is old or the clock was set back, and not before", async () => {
   let now = Date.now();
   const other = await openTestStore({ now: () => now });
   await pushImage(registry(), "measured", tinyImage("measured"), "latest");
@@ -179,5 +179,9 @@ test("use of a writable layer is measured again when the last figure is old, and
   const second = await other.store.snapshotUse("abc");
   expect(second.usedBytes - first.usedBytes).toBeGreaterThanOrEqual(1_000_000n);
   expect((await other.store.fileSystemUse()).containers.usedBytes).toBe(second.usedBytes);
+  await writeFile(path.join(upper, "more"), Buffer.alloc(1_000_000));
+  now -= 3_600_000;
+  const third = await other.store.snapshotUse("abc");
+  expect(third.usedBytes - second.usedBytes).toBeGreaterThanOrEqual(1_000_000n);
   await other.dispose();
 });

@@ -164,7 +164,7 @@ export class Snapshots {
    */
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
-    if (known !== undefined && this.#now() - Number(known.timestamp / 1_000_000n) < freshMs) return known;
+    if (known !== undefined && this.#isFresh(known)) return known;
     if (!this.#records.has(containerId)) throw imageErrors.noSnapshot({ container: containerId });
     const measuring = this.#measuring.join(containerId, new AbortController().signal, (signal) =>
       this.#slots.run(() => this.#measure(containerId), signal),
@@ -218,6 +218,12 @@ export class Snapshots {
       throw isLayer && isMissing(error) ? imageErrors.layerMissing({ layer: top }, error) : error;
     }
     return { lower: lower.map((diffId) => this.#layout.layerRoot(diffId)), upper, work };
+  }
+
+  #isFresh({ timestamp }: FileSystemUse): boolean {
+    const ageMs = this.#now() - Number(timestamp / 1_000_000n);
+    // One of before the clock was set back would be fresh until the clock is there again.
+    return ageMs >= 0 && ageMs < freshMs;
   }
 
   async #measure(containerId: string): Promise<FileSystemUse> {
