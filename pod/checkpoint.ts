@@ -58,6 +58,7 @@ export async function checkpointContainer(
   const { phase } = container;
   if (phase.state !== "running")
     throw podErrors.containerState({ id, state: phase.state, step: "checkpointing it", wanted: "running" });
+  if (container.stops > 0) throw podErrors.checkpointStopped({ id });
   if (container.config.tty) throw podErrors.checkpointTerminal({ id });
   if (container.checkpoint !== undefined) throw podErrors.checkpointUnderway({ id });
 

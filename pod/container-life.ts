@@ -165,14 +165,17 @@ export async function stopContainer(env: Environment, container: Container, time
   if (container.phase.state !== "running") return;
   const { monitor } = container.sandbox;
   if (monitor === undefined) return;
-  await container.checkpoint?.breakOff(timeoutMs === 0);
-  const signal = signalNumber(container.stopSignal) ?? 15;
-  const leftMs = Math.max(0, Math.floor(timeoutMs - (performance.now() - begun)));
+  container.stops += 1;
   try {
+    await container.checkpoint?.breakOff(timeoutMs === 0);
+    const signal = signalNumber(container.stopSignal) ?? 15;
+    const leftMs = Math.max(0, Math.floor(timeoutMs - (performance.now() - begun)));
     const exited = await monitor.stop(container.id, signal, leftMs, { timeoutMs: leftMs + limits.shutdown });
     applyExit(env, container, exitedPhase(exited));
   } catch (error) {
     if (!(error instanceof KeelsonError && error.code === "NotFound")) throw error;
     applyUnseenExit(env, container);
+  } finally {
+    container.stops -= 1;
   }
 }

@@ -48,6 +48,9 @@ export class Container {
 
   checkpoint: CheckpointUnderway | undefined;
 
+  /** How many are under way: none of them waits for a checkpoint, and none begins. */
+  stops = 0;
+
   /** Set by the first removal, and on record before anything is taken down. */
   removing = false;
 

@@ -381,6 +381,21 @@ test.concurrent("a criu that hangs ends at the deadline, and a stop does not wai
   leavesNothing(counted);
 });
 
+test.concurrent("none begins in a container that is being stopped: it has its grace to end in", async (context) => {
+  const node = await nodeOf(context, { programs: await fakeCriu("comes-late", "exec sleep 1005") });
+  const script = `trap 'echo told; sleep 1; exit 3' TERM; ${counter}`;
+  const { containerId, location, log } = await counting(node, { script });
+  const stopping = node.client.stopContainer({ containerId, timeout: Long.fromNumber(5) });
+  await until("it is told", 4000, async () => (readFileSync(log, "utf8").includes("told") ? true : undefined));
+  const checkpoint = node.client.checkpointContainer({ containerId, location }).catch((error: unknown) => error);
+  await stopping;
+  expect((await node.client.containerStatus({ containerId })).status?.exitCode).toBe(3);
+  expect(await checkpoint).toMatchObject({
+    code: status.ABORTED,
+    details: expect.stringContaining("is being stopped"),
+  });
+});
+
 test.concurrent("of two calls at once one is refused, and a daemon that is told to end breaks the other off", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu("hangs-twice", "sleep 1001") });
   const counted = await counting(node);
