@@ -6,7 +6,7 @@ import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { networkLeftovers } from "./leftovers.ts";
-import { addressResult, debianPlugins, eventually, type Lab, openLab } from "./testing/lab.ts";
+import { addressResult, debianPlugins, eventually, type Lab, openLab, run } from "./testing/lab.ts";
 
 const never = new AbortController().signal;
 let lab: Lab;
@@ -141,6 +141,26 @@ test("of a pod whose tries fail and cannot be taken back, a few are kept, and th
     await rm(shut);
   }
   expect(network.leases()).toHaveLength(6);
+});
+
+test("a lease that cannot be removed, as on a disk that has become read-only, goes soon after it can", async () => {
+  await lab.script("plain", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
+  await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "plain" }] });
+  const network = await lab.open({ limits: { firstRetryMs: 50 } });
+  const pod = await lab.pod();
+  await network.attach(pod, never);
+  const leases = join(lab.stateDir, "cni");
+  await run("mount", "--bind", leases, leases);
+  try {
+    await run("mount", "-o", "remount,bind,ro", leases);
+    await network.detach(pod.sandboxId);
+    expect(network.leases()).toMatchObject([{ sandboxId: pod.sandboxId }]);
+    await eventually("it is tried again", async () => (await lab.calls()).length > 2);
+  } finally {
+    await run("umount", "-l", leases);
+  }
+  await eventually("it is removed", () => network.leases().length === 0);
+  expect(await readdir(leases)).toEqual([]);
 });
 
 test("a node that was off for longer than retries go on retries all the same", async () => {

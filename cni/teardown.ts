@@ -76,8 +76,13 @@ export function createTeardown(options: TeardownOptions): Teardown {
   };
 
   const done = async (sandboxId: string): Promise<void> => {
+    try {
+      await leases.remove(sandboxId);
+    } catch (error) {
+      log("warn", "network lease not removed, to be retried", { sandbox: sandboxId, error: messageOf(error) });
+      return retryLater(sandboxId);
+    }
     waits.delete(sandboxId);
-    await attempt("network lease not removed", sandboxId, async () => await leases.remove(sandboxId));
     await letGo(sandboxId);
     log("info", "network detached", { sandbox: sandboxId });
   };
