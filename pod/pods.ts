@@ -75,7 +75,8 @@ export class NodePods implements Pods {
     this.#handlers = handlers;
     this.#defaultHandler = defaultHandler;
     this.#sandboxes = recovered.sandboxes;
-    this.#recovered = recovered;
+    // As they were found: a start that a request begins before `tidy` is none that was cut short.
+    this.#recovered = { ...recovered, sandboxes: new Map(recovered.sandboxes) };
     this.#runs = new SandboxRuns(env, this.#sandboxes, this.#closing.signal, {
       started: (sandbox) => this.#watch(sandbox),
       remove: async (sandbox) => await this.removeSandbox(sandbox.id, this.#closing.signal),

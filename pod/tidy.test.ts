@@ -119,6 +119,18 @@ test("what a request makes between the start and the clearing up is no stranger'
   expect(pods.sandboxes({ ...everything, state: "ready" })).toHaveLength(2);
 });
 
+test("a start that a request has begun before the clearing up is none that was cut short: its pod is made", async () => {
+  const pods = await node().start();
+  const attaching = node().script.hold("network attach");
+  const running = runPod(pods);
+  await attaching.arrived;
+  await pods.tidy();
+  expect(node().script.calls()).not.toContain("network detach");
+  attaching.release();
+  expect(pods.sandbox(await running).state).toBe("ready");
+  await expectTidy(node(), pods);
+});
+
 test("a request for a pod that is being finished waits for its turn, and finds it done", async () => {
   const id = await runPod(await node().start());
   await node().kill();
