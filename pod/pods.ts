@@ -286,7 +286,7 @@ export class NodePods implements Pods {
   }
 
   async sandboxMetrics(): Promise<readonly SandboxMetrics[]> {
-    const ready = [...this.#sandboxes.values()].filter((sandbox) => sandbox.ready);
+    const ready = matchingSandboxes(this.#sandboxes, { labels: new Map(), state: "ready" });
     return await metricsOfSandboxes(this.#env, this.#reader, ready);
   }
 

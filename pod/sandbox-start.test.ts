@@ -268,6 +268,7 @@ describe("a caller that gives up", () => {
     await startIsOver();
     await quiet();
     expect(pods.sandboxes(everything)).toEqual([]);
+    expect(await pods.sandboxMetrics()).toEqual([]);
     expect(told).toEqual([]);
     const id = await runPod(pods);
     expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
