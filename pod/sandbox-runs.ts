@@ -17,6 +17,8 @@ interface Model {
   remove(sandbox: Sandbox): Promise<void>;
 }
 
+const never = new AbortController().signal;
+
 export class SandboxRuns {
   readonly #env: Environment;
   readonly #sandboxes: Map<string, Sandbox>;
@@ -80,7 +82,10 @@ export class SandboxRuns {
     const sandbox = newSandbox(this.#env, config, handler, this.#sandboxes.values());
     this.#sandboxes.set(sandbox.id, sandbox);
     try {
-      await startSandbox(this.#env, sandbox);
+      // Who has its id already, as from `keelson status`, can neither stop nor remove it before it is made or undone.
+      await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "starting", never, limits.queue, async () => {
+        await startSandbox(this.#env, sandbox);
+      });
     } catch (error) {
       if (sandbox.leftovers.length === 0) this.#sandboxes.delete(sandbox.id);
       else this.leftUnmade(sandbox);

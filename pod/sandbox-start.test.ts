@@ -309,6 +309,22 @@ describe("a caller that gives up", () => {
   });
 });
 
+test("a removal by its id before its start is over waits for that: who asked for the pod got one that there was", async () => {
+  const pods = await node().start();
+  const attaching = node().script.hold("network attach");
+  const running = runPod(pods);
+  await attaching.arrived;
+  const [id = ""] = await node().podDirectories();
+  const removing = pods.removeSandbox(id, never);
+  await quiet();
+  expect(node().script.calls()).not.toContain("network detach");
+  attaching.release();
+  expect(await running).toBe(id);
+  await removing;
+  await expectNothingLeft();
+  expect(pods.sandboxes(everything)).toEqual([]);
+});
+
 describe("a name that is taken", () => {
   test("a ready pod under the same name is the answer; a stopped one is in the way until it is removed", async () => {
     const pods = await node().start();
