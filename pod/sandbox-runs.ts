@@ -65,7 +65,7 @@ export class SandboxRuns {
     announceSandbox(this.#env, sandbox, "started");
   }
 
-  /** Its start could not be taken back whole. */
+  /** Its start could not be taken back whole, or what nobody asked for not removed. */
   leftUnmade(sandbox: Sandbox): void {
     const model = {
       isListed: () => this.#sandboxes.has(sandbox.id),
@@ -104,8 +104,11 @@ export class SandboxRuns {
       await this.#model.remove(sandbox);
     };
     reap().catch((error: unknown) => {
-      if (!this.#closing.aborted)
-        this.#env.log("error", `pod sandbox ${sandbox.id} could not be reaped: ${String(error)}`);
+      if (this.#closing.aborted) return;
+      this.#env.log("warn", `pod sandbox ${sandbox.id} could not be removed yet: ${String(error)}`);
+      // A ready one has waited in vain for its turn, and may be asked for yet.
+      if (sandbox.ready) this.#leftUnclaimed(sandbox);
+      else this.leftUnmade(sandbox);
     });
   }
 }

@@ -292,6 +292,21 @@ describe("a caller that gives up", () => {
     expect(told).toEqual([]);
   });
 
+  test("without a retry, and its removal fails: it is shown, and removed soon after all", async () => {
+    const pods = await node().start();
+    (await abandoned(pods)).release();
+    await startIsOver();
+    await quiet();
+    node().script.fail("host removeTree", new Error("EBUSY"));
+    await pass(limits.unclaimed);
+    await until("it is shown", () => pods.sandboxes(everything).length === 1);
+    await quiet();
+    await pass(1_000);
+    await until("it is removed", () => pods.sandboxes(everything).length === 0);
+    await quiet();
+    await expectNothingLeft();
+  });
+
   test("the start fails: nothing is left, and the retry starts again", async () => {
     const pods = await node().start();
     (await abandoned(pods)).fail(new Error("not today"));
