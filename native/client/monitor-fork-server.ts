@@ -25,8 +25,11 @@ export interface Fork {
 
 interface Server {
   readonly child: Child;
-  readonly socket: number;
+  /** Undefined once it has ended: the number may be another file's by then. */
+  socket: number | undefined;
 }
+
+class ServerGone extends Error {}
 
 /** The name of a pod's directory is the pod's id. */
 const idLength = 64;
@@ -44,7 +47,7 @@ export class MonitorForkServer {
     try {
       return await this.#ask(podDirectory);
     } catch (error) {
-      if (!isErrno(error, "EPIPE", "ECONNRESET")) throw error;
+      if (!(error instanceof ServerGone) && !isErrno(error, "EPIPE", "ECONNRESET")) throw error;
       return await this.#ask(podDirectory);
     }
   }
@@ -56,6 +59,10 @@ export class MonitorForkServer {
   async #ask(podDirectory: string): Promise<Fork> {
     const server = this.#running();
     const { socket } = await server;
+    if (socket === undefined) {
+      this.#forget(server);
+      throw new ServerGone("the process that monitors are forked from has ended");
+    }
     const giveUp = async () => await this.#kill(server);
     try {
       return { descriptor: ownHost().askForFork(socket, podDirectory), giveUp };
@@ -99,7 +106,11 @@ export class MonitorForkServer {
     });
     child.unref();
     const socket = child.pipes[3] ?? -1;
-    void child.exit.then(() => closeSync(socket));
-    return { child, socket };
+    const server: Server = { child, socket };
+    void child.exit.then(() => {
+      closeSync(socket);
+      server.socket = undefined;
+    });
+    return server;
   }
 }

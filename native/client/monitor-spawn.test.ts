@@ -158,6 +158,16 @@ describe("spawnMonitor", () => {
     await Promise.all(spawned.map(({ monitor }) => monitor.shutdown(0, soon)));
   });
 
+  it("starts another when it is asked in the moment that it hears of the server's end", async () => {
+    await pods.withPod(async () => undefined);
+    for (const server of forkServers()) {
+      process.kill(server, "SIGKILL");
+      while (!readFileSync(`/proc/${server}/stat`, "utf8").includes(") Z "));
+    }
+    process.emit("SIGCHLD", "SIGCHLD");
+    await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
+  });
+
   it("forks as many at once as are asked for, each by its own pod's name", async () => {
     const directories = Array.from({ length: 20 }, () => pods.makePod());
     const spawned = await Promise.all(directories.map((pod) => pods.spawn(pod)));
