@@ -7,9 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <thread>
-
 #include "addon/files.h"
+#include "addon/own_thread.h"
 #include "common/file.h"
 #include "common/overlayfs.h"
 
@@ -75,7 +74,7 @@ Result<Fd> mount_and_take(const std::vector<std::string>& layers) {
 // A thread can have a mount namespace and a working directory for itself.
 Result<Fd> mount_with_page(const std::vector<std::string>& layers) {
   Result<Fd> mount;
-  std::thread([&] { mount = mount_and_take(layers); }).join();
+  TRY(in_own_thread([&] { mount = mount_and_take(layers); }));
   return mount;
 }
 

@@ -8,9 +8,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <thread>
 #include <utility>
 
+#include "addon/own_thread.h"
 #include "common/empty_mounts.h"
 
 namespace keelson {
@@ -67,7 +67,7 @@ Result<Fd> make() {
 // A thread can have a mount namespace, a root and a working directory for itself.
 Result<Fd> empty_mount_namespace() {
   Result<Fd> space;
-  std::thread([&] { space = make(); }).join();
+  TRY(in_own_thread([&] { space = make(); }));
   return space;
 }
 

@@ -4,13 +4,13 @@
 #include <fcntl.h>
 #include <linux/nsfs.h>
 #include <net/if.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
 #include <functional>
 
+#include "addon/own_thread.h"
 #include "common/fd.h"
 #include "common/file.h"
 
@@ -35,34 +35,17 @@ Result<bool> is_there(const std::string& interface) {
   return fail_errno("look for " + interface);
 }
 
-template <class Answer>
-struct Look {
-  int space;
-  std::function<Result<Answer>()> what;
-  Result<Answer> answer;
-};
-
-template <class Answer>
-void* look(void* argument) {
-  auto* task = static_cast<Look<Answer>*>(argument);
-  if (::setns(task->space, CLONE_NEWNET) != 0) {
-    task->answer = fail_errno("enter it");
-  } else {
-    task->answer = task->what();
-  }
-  return nullptr;
-}
-
 // What is seen in the network namespace at `space`.
 template <class Answer>
-Result<Answer> seen_in(const std::string& space, std::function<Result<Answer>()> what) {
-  Fd opened = TRY(open_network_namespace(space));
+Result<Answer> seen_in(const std::string& space, const std::function<Result<Answer>()>& what) {
+  const Fd opened = TRY(open_network_namespace(space));
+  Result<Answer> answer;
   // A thread that enters a namespace keeps it: this one ends with the look, the pool's stay in the host's.
-  Look<Answer> task{opened.get(), std::move(what), {}};
-  pthread_t thread = {};
-  if (int error = ::pthread_create(&thread, nullptr, look<Answer>, &task)) return fail_errno("start a thread", error);
-  ::pthread_join(thread, nullptr);
-  return std::move(task.answer);
+  TRY(in_own_thread([&] {
+    if (::setns(opened.get(), CLONE_NEWNET) == 0) answer = what();
+    else answer = fail_errno("enter it");
+  }));
+  return answer;
 }
 
 constexpr size_t max_interfaces_file = 64 << 10;

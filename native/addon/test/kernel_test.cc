@@ -1,10 +1,12 @@
-// Pinned namespaces, sealed copies, seccomp programs, the bounding set.
+// Pinned namespaces, sealed copies, seccomp programs, the bounding set, a shortage of threads.
 
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +14,8 @@
 #include <vector>
 
 #include "addon/kernel.h"
+#include "addon/layers.h"
+#include "addon/mount_namespace.h"
 #include "addon/network.h"
 #include "addon/seccomp.h"
 #include "addon/test/claims.h"
@@ -107,6 +111,28 @@ void profiles_are_checked() {
   }
 }
 
+// As where pods have taken all process ids of a node: whatever needs a thread says so, and the process lives on.
+void a_shortage_of_threads_is_told(const std::string& base) {
+  Result<std::string> program = compile_seccomp(
+      R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+          {"names":["clone","clone3"],"action":"SCMP_ACT_ERRNO","errnoRet":11}]})");
+  CLAIM_OK(program);
+  const std::vector<std::string> layers = {base + "/an-upper-layer", base + "/a-lower-layer"};
+  for (const std::string& layer : layers) make_directory(layer);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto size = static_cast<unsigned short>(program->size() / sizeof(sock_filter));
+    sock_fprog filter = {size, reinterpret_cast<sock_filter*>(program->data())};
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) ::_exit(2);
+    auto is_told = [](const auto& result) { return !result && result.error().error_number == EAGAIN; };
+    const bool all = is_told(open_layers(layers, LayerOption::page)) && is_told(empty_mount_namespace()) &&
+                     is_told(has_interface("/proc/self/ns/net", "lo"));
+    ::_exit(all ? 0 : 1);
+  }
+  int status = 0;
+  CLAIM(::waitpid(child, &status, 0) == child && status == 0);
+}
+
 }  // namespace
 
 void test_kernel(const std::string& base) {
@@ -114,6 +140,7 @@ void test_kernel(const std::string& base) {
   a_pin_keeps_a_network_namespace(base);
   a_sealed_copy_cannot_change(base);
   profiles_are_checked();
+  a_shortage_of_threads_is_told(base);
   CLAIM(bounding_capabilities() != 0);
 }
 
