@@ -25,11 +25,8 @@ export interface Fork {
 
 interface Server {
   readonly child: Child;
-  /** Undefined once it has ended: the number may be another file's by then. */
-  socket: number | undefined;
+  readonly socket: number;
 }
-
-class ServerGone extends Error {}
 
 /** The name of a pod's directory is the pod's id. */
 const idLength = 64;
@@ -47,7 +44,7 @@ export class MonitorForkServer {
     try {
       return await this.#ask(podDirectory);
     } catch (error) {
-      if (!(error instanceof ServerGone) && !isErrno(error, "EPIPE", "ECONNRESET")) throw error;
+      if (!isGone(error)) throw error;
       return await this.#ask(podDirectory);
     }
   }
@@ -59,16 +56,12 @@ export class MonitorForkServer {
   async #ask(podDirectory: string): Promise<Fork> {
     const server = this.#running();
     const { socket } = await server;
-    if (socket === undefined) {
-      this.#forget(server);
-      throw new ServerGone("the process that monitors are forked from has ended");
-    }
     const giveUp = async () => await this.#kill(server);
     try {
       return { descriptor: ownHost().askForFork(socket, podDirectory), giveUp };
     } catch (error) {
       const told = asNodeError(error, "sendmsg", podDirectory);
-      if (!isErrno(told, "EAGAIN")) await giveUp();
+      if (isGone(told)) await giveUp();
       throw told;
     }
   }
@@ -106,11 +99,13 @@ export class MonitorForkServer {
     });
     child.unref();
     const socket = child.pipes[3] ?? -1;
-    const server: Server = { child, socket };
-    void child.exit.then(() => {
-      closeSync(socket);
-      server.socket = undefined;
-    });
-    return server;
+    // Who has got this server in the turn in which it ended still asks it: by then the number may be another descriptor's.
+    void child.exit.then(() => setImmediate(closeSync, socket));
+    return { child, socket };
   }
+}
+
+/** Of the server, which has ended; any other error is of the one request. */
+function isGone(error: unknown): boolean {
+  return isErrno(error, "EPIPE", "ECONNRESET");
 }

@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSyn
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { connectMonitor, loadHost, MonitorForkServer, spawnMonitor } from "../index.ts";
+import { connectMonitor, loadHost, MonitorForkServer, type SpawnedMonitor, spawnMonitor } from "../index.ts";
 import { leftovers, openDescriptors, soon, TestPods } from "../testing/pods.ts";
 
 const host = loadHost();
@@ -158,14 +158,36 @@ describe("spawnMonitor", () => {
     await Promise.all(spawned.map(({ monitor }) => monitor.shutdown(0, soon)));
   });
 
-  it("starts another when it is asked in the moment that it hears of the server's end", async () => {
+  it("starts another for who asks in the turn in which the one before has ended", async () => {
     await pods.withPod(async () => undefined);
-    for (const server of forkServers()) {
-      process.kill(server, "SIGKILL");
-      while (!readFileSync(`/proc/${server}/stat`, "utf8").includes(") Z "));
-    }
-    process.emit("SIGCHLD", "SIGCHLD");
-    await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
+    const [server = 0] = forkServers();
+    const spawned = new Promise<SpawnedMonitor>((resolve, reject) => {
+      // Behind the listener that reaps.
+      process.on("SIGCHLD", function look() {
+        if (existsSync(`/proc/${server}`)) return;
+        process.off("SIGCHLD", look);
+        pods.spawn(pods.makePod()).then(resolve, reject);
+      });
+    });
+    process.kill(server, "SIGKILL");
+    await (await spawned).monitor.shutdown(0, soon);
+  });
+
+  it("keeps its server when it has no descriptor for one pod more", async () => {
+    const [pod, next] = [pods.makePod(), pods.makePod()];
+    const run = runDaemon(
+      pod,
+      `execFileSync("prlimit", ["--nofile=40", "--pid", String(process.pid)]);
+      const taken = [];
+      try { for (;;) taken.push(openSync("/dev/null", "r")); } catch {}
+      const reason = await forkServer.fork(${JSON.stringify(next)}).catch(({ code }) => code);
+      for (const fd of taken) closeSync(fd);
+      const { pid: second } = await spawnMonitor({ forkServer, podDirectory: ${JSON.stringify(next)}, timeoutMs: 10000 });
+      console.log(reason, ...children().filter((child) => child !== pid && child !== second));`,
+    );
+    for (const directory of [pod, next]) await connectMonitor(directory).shutdown(0, soon);
+    const [, server, ...afterwards] = run.stdout.trim().split(/\s/);
+    expect(afterwards).toEqual(["EMFILE", server]);
   });
 
   it("forks as many at once as are asked for, each by its own pod's name", async () => {
@@ -225,7 +247,8 @@ describe("spawnMonitor", () => {
   function runDaemon(pod: string, end = "") {
     const index = fileURLToPath(new URL("../index.ts", import.meta.url));
     const daemon = `
-      const { readdirSync, readFileSync } = await import("node:fs");
+      const { execFileSync } = await import("node:child_process");
+      const { closeSync, openSync, readdirSync, readFileSync } = await import("node:fs");
       const { loadHost, MonitorForkServer, nativePaths, spawnMonitor } = await import(${JSON.stringify(index)});
       const executableFd = await loadHost().sealedCopy(nativePaths().monitor);
       const emptyMountsFd = await loadHost().emptyMountNamespace();
@@ -236,8 +259,8 @@ describe("spawnMonitor", () => {
           return Number(readFileSync("/proc/" + name + "/stat", "utf8").replace(/.*\\) . /s, "").split(" ")[0]);
         } catch {}
       };
-      const children = readdirSync("/proc").filter((name) => parentOf(name) === process.pid).map(Number);
-      console.log(pid, ...children.filter((child) => child !== pid));
+      const children = () => readdirSync("/proc").filter((name) => parentOf(name) === process.pid).map(Number);
+      console.log(pid, ...children().filter((child) => child !== pid));
       ${end}`;
     return spawnSync(process.execPath, ["--input-type=module", "-e", daemon], { encoding: "utf8", timeout: 20_000 });
   }
