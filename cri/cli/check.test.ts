@@ -1,6 +1,7 @@
 // `keelson check`: of this machine, and of what hosts tell that cannot run pods.
 
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -109,4 +110,14 @@ test("names the native program that is missing", async () => {
   const finding = await checkPrograms({ ...nativePaths(), monitor });
   expect(finding).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("build:native") });
   expect(finding.detail).toContain(`${monitor} does not run`);
+});
+
+const memoryFiles = "/proc/sys/vm/memfd_noexec";
+test.runIf(existsSync(memoryFiles))("names the sysctl that keeps the monitor from its start", async () => {
+  // It is a PID namespace's own.
+  const lines = `echo 2 >${memoryFiles} && exec ${program} check`;
+  const words = ["--pid", "--fork", "--mount-proc", "sh", "-c", lines];
+  const { code, stdout } = await execute("unshare", words).catch((error) => error);
+  expect(stdout).toMatch(/^fail +native programs +.*keelson-monitor cannot be executed.*\n +→ .*memfd_noexec/m);
+  expect(code).toBe(1);
 });

@@ -1,5 +1,6 @@
 // `keelson check`: whether this host can run pods, and what to do where it cannot.
 
+import { closeSync } from "node:fs";
 import { readdir, readFile, statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { dirname } from "node:path";
@@ -283,6 +284,11 @@ export async function checkPrograms({ monitor, unpacker }: NativePaths): Promise
       return fail("native programs", detail, remedy);
     }
     versions.push(end.stdout.trim());
+  }
+  const refusal = await loadHost().sealedCopy(monitor).then(closeSync, firstLine);
+  if (refusal !== undefined) {
+    const detail = `${monitor} cannot be executed from memory, where nobody can change it: ${refusal}`;
+    return fail("native programs", detail, "Set the sysctl vm.memfd_noexec to 0 or 1.");
   }
   return ok("native programs", versions.join(", "));
 }
