@@ -20,7 +20,7 @@ import { encodeSpec } from "./spec/encode.ts";
 import { checkSubPaths, imageView, imageVolumes, withImageRefs } from "./spec/image-mounts.ts";
 import { containerLabels } from "./spec/selinux.ts";
 import { countsSwap, withoutSwap } from "./spec/swap.ts";
-import type { ContainerConfig, ContainerId, ContainerUser } from "./types.ts";
+import type { ContainerConfig } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, refuseUnmapped, userMappings } from "./user-namespace.ts";
 
@@ -59,22 +59,15 @@ export async function createContainer(
     ]);
     if (mappings !== undefined) refuseUnmapped(mappings, account);
     const { uid, gid, supplementalGroups } = account;
-    const spec = await buildSpec(sandbox.setup(), {
+    const spec = await buildSpec(env, sandbox.setup(), {
       id,
       config,
       image,
       account,
       imageVolumes: volumes,
-      hostCapabilities: env.hostCapabilities,
-      openFiles: env.openFiles,
-      lowestOomScore: env.lowestOomScore,
-      filters: env.filters,
-      defaultProfile: env.defaultProfile,
       labels,
-      hostPaths: env.hostPaths,
       relabel: env.relabelling.for(labels),
       monitorFindsHome: () => findsHome(sandbox.podDirectory),
-      throttlePaths: env.throttlePaths,
       targetPidNamespace: targetPidNamespace(bundle),
     });
     const { seccomp } = spec.linux;
@@ -84,10 +77,19 @@ export async function createContainer(
     const rootfs = { ...snapshot, images: volumes.map(imageView), directories: declaredVolumes(image) };
     const mountpoints = volumes.map(({ mountpoint }) => mountpoint);
     await writeBundle(bundle, encodeSpec(spec), rootfs, mountpoints);
-    const resolved = withImageRefs(config, volumes);
-    const createdAt = createdAfter(namesakes(config, samePod(sandbox.config, sandboxes)), env.clock());
-    const user = { uid, gid, supplementalGroups };
-    const container = containerOf(createdAt, sandbox, id, resolved, image, user, seccompFilter);
+    const container = new Container(
+      {
+        id,
+        config: withImageRefs(config, volumes),
+        createdAt: createdAfter(namesakes(config, samePod(sandbox.config, sandboxes)), env.clock()),
+        imageId: image.id,
+        shownImage: shownImage(config.image, image),
+        user: { uid, gid, supplementalGroups },
+        stopSignal: stopSignal(config, image),
+        ...(seccompFilter === undefined ? {} : { seccompFilter }),
+      },
+      sandbox,
+    );
 
     undo.push("remove the record", async () => await env.records.remove(id));
     await env.records.save(containerRecord(container));
@@ -125,28 +127,6 @@ function refuseMissingTarget(sandbox: Sandbox, config: ContainerConfig): void {
     throw podErrors.namespaceTarget({ target: targetId, reason: "this pod has no such container" });
   if (target.phase.state !== "running")
     throw podErrors.namespaceTarget({ target: targetId, reason: "it does not run" });
-}
-
-function containerOf(
-  createdAt: bigint,
-  sandbox: Sandbox,
-  id: ContainerId,
-  config: ContainerConfig,
-  image: Image,
-  user: ContainerUser,
-  seccompFilter: string | undefined,
-): Container {
-  const identity = {
-    id,
-    config,
-    createdAt,
-    imageId: image.id,
-    shownImage: shownImage(config.image, image),
-    user,
-    stopSignal: stopSignal(config, image),
-    ...(seccompFilter === undefined ? {} : { seccompFilter }),
-  };
-  return new Container(identity, sandbox);
 }
 
 /** The containers of that name in a pod's sandboxes: earlier attempts. */

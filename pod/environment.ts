@@ -7,11 +7,9 @@ import type { CgroupDriver } from "./cgroup-driver.ts";
 import type { EventHub } from "./events.ts";
 import type { Records } from "./records.ts";
 import type { AccountFiles } from "./spec/account-files.ts";
-import type { DefaultProfile } from "./spec/apparmor-default.ts";
-import type { OpenFilesLimit } from "./spec/build.ts";
+import type { NodeSetup } from "./spec/build.ts";
 import type { HostPaths } from "./spec/host-paths.ts";
 import type { Relabelling } from "./spec/relabel.ts";
-import type { SeccompFilters } from "./spec/seccomp.ts";
 import type { Selinux } from "./spec/selinux-policy.ts";
 import type { Systemd } from "./systemd/units.ts";
 
@@ -24,13 +22,12 @@ export interface Monitors {
   kill(podDirectory: string, pid: number): Promise<void>;
 }
 
-export interface Environment {
+export interface Environment extends NodeSetup {
   readonly host: Host;
   readonly monitors: Monitors;
   readonly images: ImageStore;
   readonly network: Network;
   readonly records: Records;
-  readonly filters: SeccompFilters;
   readonly accounts: AccountFiles;
   readonly cgroups: CgroupTree;
   readonly cgroupDriver: CgroupDriver;
@@ -47,18 +44,9 @@ export interface Environment {
   /** Where pods without a cgroup_parent have their cgroup, cgroupfs form; the systemd driver makes a slice of it. */
   readonly cgroupRoot: string;
   readonly hostResolvConf: string;
-  /** This process's capability bounding set. */
-  readonly hostCapabilities: bigint;
-  readonly openFiles: OpenFilesLimit | undefined;
-  /** As `lowestOomScore` of spec/oom-score.ts. */
-  readonly lowestOomScore: number;
-  /** Of AppArmor. */
-  readonly defaultProfile: DefaultProfile;
   readonly selinux: Selinux;
   readonly hostPaths: HostPaths;
   readonly relabelling: Relabelling;
-  /** As `throttlePaths` of spec/masking.ts. */
-  readonly throttlePaths: readonly string[];
 }
 
 /** Time limits in milliseconds. Some that one file alone has stand in that file. */

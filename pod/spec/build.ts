@@ -19,6 +19,22 @@ import { ociResources } from "./resources.ts";
 import type { SeccompFilters } from "./seccomp.ts";
 import type { ContainerLabels } from "./selinux.ts";
 
+/** What a spec takes from the node; the model has it among its Environment. */
+export interface NodeSetup {
+  /** This process's bounding set (capabilities(7)). */
+  readonly hostCapabilities: bigint;
+  /** Undefined for the monitor's own. */
+  readonly openFiles: OpenFilesLimit | undefined;
+  /** No container gets a lower OOM score: as `lowestOomScore` of oom-score.ts. */
+  readonly lowestOomScore: number;
+  readonly filters: SeccompFilters;
+  /** Of AppArmor. */
+  readonly defaultProfile: DefaultProfile;
+  readonly hostPaths: Pick<HostPaths, "present">;
+  /** As `throttlePaths` of masking.ts. */
+  readonly throttlePaths: readonly string[];
+}
+
 export interface SandboxSetup {
   readonly id: SandboxId;
   readonly config: SandboxConfig;
@@ -46,38 +62,27 @@ export interface ContainerSetup {
   readonly imageVolumes: readonly ImageVolume[];
   /** Path of the PID namespace to join, for pid mode "target". */
   readonly targetPidNamespace: string;
-  /** This process's bounding set (capabilities(7)). */
-  readonly hostCapabilities: bigint;
-  /** Undefined for the monitor's own. */
-  readonly openFiles: OpenFilesLimit | undefined;
-  /** No container gets a lower OOM score. */
-  readonly lowestOomScore: number;
-  readonly filters: SeccompFilters;
-  /** Of AppArmor. */
-  readonly defaultProfile: DefaultProfile;
   /** Of SELinux. */
   readonly labels: ContainerLabels;
-  readonly hostPaths: Pick<HostPaths, "present">;
   readonly relabel: Relabel;
   /** Of the pod's monitor (native's `findsHome`). */
   readonly monitorFindsHome: () => boolean;
-  /** As `throttlePaths` of masking.ts. */
-  readonly throttlePaths: readonly string[];
 }
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** Also readies the host's volumes: missing sources become directories, and labels are set where asked for. */
-export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
-  const { config, account, labels, openFiles } = container;
+export async function buildSpec(node: NodeSetup, sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
+  const { config, account, labels } = container;
+  const { openFiles } = node;
   const { security } = config;
   refuseUnsupported(config);
-  const capabilities = capabilitiesFor(security, container.hostCapabilities);
+  const capabilities = capabilitiesFor(security, node.hostCapabilities);
   const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
-    planMounts(config, sandbox, container.imageVolumes, container.hostPaths, container.relabel),
+    planMounts(config, sandbox, container.imageVolumes, node.hostPaths, container.relabel),
     planDevices(config, sandbox.user !== undefined),
-    container.filters.profile(security, capabilities.bounding),
-    apparmorFor(security, container.defaultProfile),
+    node.filters.profile(security, capabilities.bounding),
+    apparmorFor(security, node.defaultProfile),
   ]);
   return {
     ociVersion: "1.0.2",
@@ -97,7 +102,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       ...(labels.process === undefined ? {} : { selinuxLabel: labels.process }),
       ...(openFiles === undefined ? {} : { rlimits: [{ type: "RLIMIT_NOFILE", ...openFiles }] }),
       // Never this daemon's own, which may be the last to be killed.
-      oomScoreAdj: Math.max(Number(config.resources?.oomScoreAdj ?? 0), container.lowestOomScore),
+      oomScoreAdj: Math.max(Number(config.resources?.oomScoreAdj ?? 0), node.lowestOomScore),
     },
     root: { path: "rootfs", readonly: security.readonlyRootfs },
     hostname: sandbox.pinned.uts === undefined ? "" : sandbox.hostname,
@@ -114,7 +119,7 @@ export async function buildSpec(sandbox: SandboxSetup, container: ContainerSetup
       devices: devices.devices,
       cgroupsPath: `${sandbox.cgroup}/${container.id}`,
       resources: ociResources(config.resources, devices.rules),
-      ...hiddenPaths(security, sandbox.user !== undefined, container.throttlePaths),
+      ...hiddenPaths(security, sandbox.user !== undefined, node.throttlePaths),
       rootfsPropagation: mounts.rootfsPropagation,
       ...(labels.mount === undefined ? {} : { mountLabel: labels.mount }),
       ...(seccomp === undefined ? {} : { seccomp }),

@@ -33,6 +33,15 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
   const sandbox = newSandboxId();
   return await buildSpec(
     {
+      hostCapabilities: (1n << 41n) - 1n,
+      openFiles: undefined,
+      lowestOomScore: -500,
+      filters: new SeccompFilters("/nowhere", loadHost()),
+      defaultProfile: { kind: "off" },
+      hostPaths: new HostPaths(loadHost()),
+      throttlePaths: [],
+    },
+    {
       id: sandbox,
       config: sandboxConfig("p"),
       files: { resolvConf: "/r", hostname: "/h", shm: "/s" },
@@ -56,16 +65,9 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
       account: { uid: 0n, gid: 0n, supplementalGroups: [0n], home: "/root" },
       imageVolumes: [],
       targetPidNamespace: "/bundle/pid-namespace",
-      hostCapabilities: (1n << 41n) - 1n,
-      openFiles: undefined,
-      lowestOomScore: -500,
-      defaultProfile: { kind: "off" },
       labels: {},
-      hostPaths: new HostPaths(loadHost()),
       relabel: async () => undefined,
       monitorFindsHome: () => true,
-      throttlePaths: [],
-      filters: new SeccompFilters("/nowhere", loadHost()),
     },
   );
 }
