@@ -81,7 +81,9 @@ export function capabilitiesIn(set: bigint): ReadonlySet<CapabilityName> {
 export function capabilitiesFor(security: ContainerSecurity, hostSet: bigint): OciCapabilities {
   const host = [...capabilitiesIn(hostSet)];
   const set = security.privileged ? new Set<string>(host) : chosen(security, host);
-  const ambient = names(security.addAmbientCapabilities, host);
+  const ambient = new Set<string>(
+    security.addAmbientCapabilities.flatMap((name) => (isAll(name) ? host : [canonical(name)])),
+  );
   for (const name of ambient) set.add(name);
   const clamped = host.filter((name) => set.has(name));
   const clampedAmbient = host.filter((name) => ambient.has(name));
@@ -98,23 +100,10 @@ export function capabilitiesFor(security: ContainerSecurity, hostSet: bigint): O
 function chosen(security: ContainerSecurity, host: readonly string[]): Set<string> {
   const { addCapabilities: add, dropCapabilities: drop } = security;
   const base = drop.some(isAll) ? [] : add.some(isAll) ? host : defaultCapabilities;
-  const set = new Set<string>([
-    ...base,
-    ...names(
-      add.filter((name) => !isAll(name)),
-      host,
-    ),
-  ]);
-  for (const name of names(
-    drop.filter((name) => !isAll(name)),
-    host,
-  ))
-    set.delete(name);
+  const named = (names: readonly string[]) => names.filter((name) => !isAll(name)).map(canonical);
+  const set = new Set<string>([...base, ...named(add)]);
+  for (const name of named(drop)) set.delete(name);
   return set;
-}
-
-function names(wished: readonly string[], all: readonly string[]): Set<string> {
-  return new Set(wished.flatMap((name) => (isAll(name) ? all : [canonical(name)])));
 }
 
 function isAll(name: string): boolean {
