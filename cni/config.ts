@@ -11,6 +11,7 @@ import {
   asArray,
   asObject,
   asString,
+  isErrno,
   type JsonObject,
   member,
   messageOf,
@@ -169,8 +170,8 @@ async function withFolder(network: NetworkConfig, folder: string): Promise<Parse
 
 /** In the order of their names. */
 async function pluginFiles(folder: string): Promise<readonly string[]> {
-  const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return [];
     throw error;
   });
   // Not extname, which finds none in ".conf".

@@ -59,8 +59,9 @@ async function certificateFiles(directory: string): Promise<TlsSettings | undefi
     throw imageErrors.invalidHosts({ file: directory, problem: `it cannot be read (${messageOf(error)})` }, error);
   });
   const read = (name: string) =>
-    readFile(path.join(directory, name)).catch((error: Error) => {
-      throw imageErrors.invalidHosts({ file: directory, problem: `${name} cannot be read (${error.message})` }, error);
+    readFile(path.join(directory, name)).catch((error: unknown) => {
+      const problem = `${name} cannot be read (${messageOf(error)})`;
+      throw imageErrors.invalidHosts({ file: directory, problem }, error);
     });
   const ca = await Promise.all(
     names
@@ -169,8 +170,8 @@ class HostsFile {
   }
 
   #read(name: string): Promise<Buffer> {
-    return readFile(path.resolve(path.dirname(this.#file), name)).catch((error: Error) => {
-      throw this.#invalid(`${name} cannot be read (${error.message})`);
+    return readFile(path.resolve(path.dirname(this.#file), name)).catch((error: unknown) => {
+      throw this.#invalid(`${name} cannot be read (${messageOf(error)})`);
     });
   }
 

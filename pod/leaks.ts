@@ -6,7 +6,7 @@
 import { readdir, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CgroupTree, firstLine, processIds, readMountTable } from "../native/index.ts";
+import { type CgroupTree, firstLine, isErrno, processIds, readMountTable } from "../native/index.ts";
 import { cgroupDirectories } from "./cgroups.ts";
 import { podErrors } from "./errors.ts";
 import { commandLine } from "./monitor-process.ts";
@@ -73,7 +73,7 @@ async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Pr
 /** A root without records is not the one that these pods are on record in: another is meant, or its disk is not mounted. */
 async function recordNames(root: string): Promise<string[]> {
   const directory = join(root, "state");
-  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+  return await readdir(directory).catch((error: unknown) => {
     throw podErrors.leaksUnknown({ directory, reason: firstLine(error) }, error);
   });
 }
@@ -128,8 +128,8 @@ async function named(kind: LeakKind, directory: string): Promise<Leak[]> {
 
 /** Missing is empty. Unread is neither: without the records every pod would be a leak. */
 async function names(directory: string): Promise<string[]> {
-  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
+  return await readdir(directory).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return [];
     throw podErrors.leaksUnknown({ directory, reason: firstLine(error) }, error);
   });
 }

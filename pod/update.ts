@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { KeelsonError, messageOf, replaceFile, writeFile } from "../native/index.ts";
+import { isErrno, KeelsonError, messageOf, replaceFile, writeFile } from "../native/index.ts";
 import { cgroupProcesses } from "./cgroups.ts";
 import type { Container } from "./container.ts";
 import { type Environment, limits } from "./environment.ts";
@@ -126,14 +126,13 @@ function takenBack(before: Resources | undefined, change: Resources): Resources 
  * container, not an error.
  */
 async function scoreProcesses(env: Environment, container: Container, score: number): Promise<void> {
-  const refusals: NodeJS.ErrnoException[] = [];
+  let refusal: unknown;
   for (const pid of await cgroupProcesses(env.cgroups, container.cgroup)) {
-    await writeFile(`/proc/${pid}/oom_score_adj`, String(score)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT" && error.code !== "ESRCH") refusals.push(error);
+    await writeFile(`/proc/${pid}/oom_score_adj`, String(score)).catch((error: unknown) => {
+      if (!isErrno(error, "ENOENT", "ESRCH")) refusal ??= error;
     });
   }
-  const [first] = refusals;
-  if (first === undefined || container.scoreRefused) return;
+  if (refusal === undefined || container.scoreRefused) return;
   container.scoreRefused = true;
-  env.log("warn", `container ${container.id}: the OOM scores of its processes stay as they are: ${first.message}`);
+  env.log("warn", `container ${container.id}: the OOM scores of its processes stay as they are: ${messageOf(refusal)}`);
 }

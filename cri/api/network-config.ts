@@ -7,7 +7,7 @@ import { mkdir, readdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { isConfigFile } from "../../cni/config.ts";
 import { defaultNetwork } from "../../cni/default-network.ts";
-import { writeFile } from "../../native/index.ts";
+import { isErrno, writeFile } from "../../native/index.ts";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 
 export interface NetworkConfigParts {
@@ -34,8 +34,8 @@ export function networkConfigCall({ cniFromPodCidr, cniConfDir, dataDir }: Netwo
       const files = (await readdir(cniConfDir)).filter(isConfigFile);
       const [path, older] = [join(cniConfDir, fileName), join(cniConfDir, olderName)];
       if (files.length === 0) {
-        await writeFile(path, text, { isNew: true }).catch((error: NodeJS.ErrnoException) => {
-          if (error.code !== "EEXIST") throw error;
+        await writeFile(path, text, { isNew: true }).catch((error: unknown) => {
+          if (!isErrno(error, "EEXIST")) throw error;
         });
       } else if (files.includes(olderName) && !files.includes(fileName)) {
         if (isMade(await readFile(older, "utf8"), dataDir)) await rename(older, path);

@@ -3,7 +3,7 @@
 import { chmod, lstat, mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { connect } from "node:net";
 import { basename, dirname, join } from "node:path";
-import { firstLine, KeelsonError } from "../../native/index.ts";
+import { firstLine, isErrno, KeelsonError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
 /** A listening socket that whoever started this process has made, and keeps. */
@@ -39,8 +39,8 @@ export async function placeSocket(path: string, listen: (temporaryPath: string) 
 }
 
 async function refuseUnlessStale(path: string): Promise<void> {
-  const stat = await lstat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
+  const stat = await lstat(path).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return undefined;
     throw error;
   });
   if (stat === undefined) return;
@@ -57,8 +57,6 @@ function answers(path: string): Promise<boolean> {
       resolve(alive);
     };
     socket.once("connect", () => settle(true));
-    socket.once("error", (error: NodeJS.ErrnoException) =>
-      settle(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"),
-    );
+    socket.once("error", (error) => settle(!isErrno(error, "ECONNREFUSED", "ENOENT")));
   });
 }

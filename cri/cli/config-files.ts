@@ -39,8 +39,8 @@ export async function readSettings(
 }
 
 async function dropIns(directory: string): Promise<string[]> {
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return [];
     throw criErrors.configUnreadable({ file: directory, reason: firstLine(error) }, error);
   });
   // As a shell takes *.toml: an editor's lock beside the file that it has open (.#10.toml, a link to nothing) is none.

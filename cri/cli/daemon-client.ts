@@ -3,7 +3,7 @@
 import { access } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type ServiceError, status } from "@grpc/grpc-js";
-import { KeelsonError } from "../../native/index.ts";
+import { isErrno, KeelsonError } from "../../native/index.ts";
 import { keelson, runtime } from "../api/generated/messages.js";
 import { criErrors } from "../errors.ts";
 import { type CallLimits, connectCalls, isServiceError } from "../grpc-calls.ts";
@@ -71,8 +71,8 @@ export async function loadImage(
   progress?: (done: number, total: number) => void,
 ): Promise<readonly keelson.v1.LoadedImage.$Properties[]> {
   const path = resolve(file);
-  await access(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT" || error.code === "ENOTDIR") throw criErrors.pathMissing({ path }, error);
+  await access(path).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) throw criErrors.pathMissing({ path }, error);
   });
   using daemon = connectDaemon(socket);
   return await transferred(daemon.load({ path }, signal), progress);

@@ -2,6 +2,7 @@
 
 import { status } from "@grpc/grpc-js";
 import Long from "long";
+import { messageOf } from "../../native/index.ts";
 import { runtime } from "../api/generated/messages.js";
 import { type Codec, connectCalls, isServiceError } from "../grpc-calls.ts";
 
@@ -92,7 +93,7 @@ export async function stopContainer(
 
 /** The server's sentence; of an error that is no answer of a server's, its own. */
 export function sentenceOf(error: unknown): string {
-  return isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error);
+  return isServiceError(error) ? error.details : messageOf(error);
 }
 
 /** Nobody answers: the daemon is away, and may come back. */

@@ -92,7 +92,7 @@ export function withCategories(label: Label, one: number, other: number): Label 
 async function isReadOnly({ selinuxfs }: PolicyPlaces): Promise<boolean> {
   return await access(join(selinuxfs, "context"), constants.W_OK).then(
     () => false,
-    (error: NodeJS.ErrnoException) => error.code === "EROFS",
+    (error: unknown) => isErrno(error, "EROFS"),
   );
 }
 
