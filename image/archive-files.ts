@@ -129,12 +129,8 @@ class DirectoryFiles implements ArchiveFiles {
   }
 
   async size(name: string): Promise<number | undefined> {
-    const file = await this.#open(name);
-    try {
-      return (await file?.stat())?.size;
-    } finally {
-      await file?.close();
-    }
+    await using file = await this.#open(name);
+    return (await file?.stat())?.size;
   }
 
   async stream(name: string, start: number, end: number): Promise<Readable> {
@@ -142,12 +138,8 @@ class DirectoryFiles implements ArchiveFiles {
   }
 
   async digest(name: string, size: number, signal: AbortSignal): Promise<Digest> {
-    const file = await this.#found(name);
-    try {
-      return await digestOfPart({ fd: file.fd, start: 0, end: size }, signal);
-    } finally {
-      await file.close();
-    }
+    await using file = await this.#found(name);
+    return await digestOfPart({ fd: file.fd, start: 0, end: size }, signal);
   }
 
   close(): Promise<void> {
@@ -156,12 +148,8 @@ class DirectoryFiles implements ArchiveFiles {
 
   /** Opens the file when it is read, so that a stream that nobody begins leaves nothing open. */
   async *#pieces(name: string, start: number, end: number): AsyncGenerator<Buffer> {
-    const file = await this.#found(name);
-    try {
-      yield* pieces(file, start, end);
-    } finally {
-      await file.close();
-    }
+    await using file = await this.#found(name);
+    yield* pieces(file, start, end);
   }
 
   async #found(name: string): Promise<FileHandle> {
