@@ -27,10 +27,7 @@ export async function serveSpdySession(
     ...(resizes ? ["resize"] : []),
   ];
   const opened = new Map<string, SpdyStream>();
-  let complete: () => void = () => undefined;
-  const all = new Promise<void>((resolve) => {
-    complete = resolve;
-  });
+  const complete = Promise.withResolvers<void>();
   const connection = new SpdyConnection(socket, head, {
     // One session: the only bytes it receives are its stdin, which may wait for the process without limit.
     stallMs: Number.POSITIVE_INFINITY,
@@ -42,11 +39,11 @@ export async function serveSpdySession(
         return;
       }
       opened.set(type, stream);
-      if (opened.size === wanted.length) complete();
+      if (opened.size === wanted.length) complete.resolve();
     },
   });
   const timer = setTimeout(() => connection.destroy(), openMs);
-  await Promise.race([all, connection.closed]);
+  await Promise.race([complete.promise, connection.closed]);
   clearTimeout(timer);
   const error = opened.get("error");
   if (opened.size < wanted.length || error === undefined) {

@@ -114,7 +114,7 @@ export async function serveWebSocketSession(
     ...(streams.stderr ? [channel.stderr] : []),
     channel.error,
   ]) {
-    wire.send(number, Buffer.alloc(0), () => undefined);
+    wire.send(number, Buffer.alloc(0));
   }
   const client: ClientStreams = {
     statusAsJson: protocol.startsWith("v4") || protocol.startsWith("v5"),
@@ -126,14 +126,10 @@ export async function serveWebSocketSession(
       resize = set;
       if (size !== undefined) set(size.columns, size.rows);
     },
-    sendOutcome: (text) =>
-      new Promise((resolve) => {
-        if (text === "") {
-          resolve();
-          return;
-        }
-        wire.send(channel.error, Buffer.from(text), () => resolve());
-      }),
+    sendOutcome: async (text) => {
+      if (text === "") return;
+      await new Promise<void>((resolve) => wire.send(channel.error, Buffer.from(text), () => resolve()));
+    },
   };
   await serveSession(begin, client, ending);
   await closeWebSocket(socket);
@@ -160,7 +156,7 @@ export async function serveWebSocketPortForward(
   const forwards = inputs.map(async (input, index) => {
     const port = ports[index] ?? 0;
     const announcement = Buffer.from([port & 255, port >> 8]);
-    for (const number of [index * 2, index * 2 + 1]) wire.send(number, announcement, () => undefined);
+    for (const number of [index * 2, index * 2 + 1]) wire.send(number, announcement);
     try {
       const connection = await connect(port, ended.signal);
       gone.then(() => connection.destroy());
@@ -169,7 +165,7 @@ export async function serveWebSocketPortForward(
       input.pipe(connection);
       await pipeline(connection, wire.writable(index * 2));
     } catch (error) {
-      wire.send(index * 2 + 1, Buffer.from(forwardFailure(error)), () => undefined);
+      wire.send(index * 2 + 1, Buffer.from(forwardFailure(error)));
     } finally {
       input.destroy();
     }

@@ -26,7 +26,7 @@ export class ChannelWire {
     return this.#base64 ? [first - 48, Buffer.from(rest.toString("latin1"), "base64")] : [first, rest];
   }
 
-  send(number: number, bytes: Buffer, done: (error?: Error | null) => void): void {
+  send(number: number, bytes: Buffer, done: (error?: Error | null) => void = () => undefined): void {
     if (this.#socket.readyState !== this.#socket.OPEN) {
       done(new Error("the client hung up"));
       return;
@@ -49,7 +49,7 @@ export class ChannelWire {
   #pieces(number: number, chunk: Buffer, done: (error?: Error | null) => void): void {
     for (let at = 0; at < chunk.length; at += maxPiece) {
       const last = at + maxPiece >= chunk.length;
-      this.send(number, chunk.subarray(at, at + maxPiece), last ? done : () => undefined);
+      this.send(number, chunk.subarray(at, at + maxPiece), last ? done : undefined);
     }
   }
 }
