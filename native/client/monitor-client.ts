@@ -25,7 +25,6 @@ export function connectMonitor(podDirectory: string): Monitor {
     exec: (request, deadline) => openSession(connections, execMessage(request), request.stdin, deadline),
     execSync: (request, deadline) => execSync(connections, request, deadline),
     attach: (id, stdin, deadline) => openSession(connections, { op: "attach", id, stdin }, stdin, deadline),
-    resize: (id, columns, rows, deadline) => ask(connections, { op: "resize", id, columns, rows }, deadline, nothing),
     reopenLog: (id, deadline) => ask(connections, { op: "reopen_log", id }, deadline, nothing),
     setNetworkSysctls: (sysctls, deadline) => ask(connections, { op: "network_sysctls", sysctls }, deadline, nothing),
     update: (id, resources, deadline) => ask(connections, { op: "update", id, resources }, deadline, nothing),

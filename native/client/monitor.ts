@@ -155,8 +155,6 @@ export interface Monitor {
   execSync(request: ExecSyncRequest, deadline: Deadline): Promise<ExecSyncResult>;
   /** With `stdin`, as a client that types: the output of a container that has one waits for it (PROTOCOL.md, "Calls"). */
   attach(id: string, stdin: boolean, deadline: Deadline): Promise<Session>;
-  /** The size of the container's own terminal, 0 to 65535 each. */
-  resize(id: string, columns: number, rows: number, deadline: Deadline): Promise<void>;
   /** Resolves once the new log file is there. */
   reopenLog(id: string, deadline: Deadline): Promise<void>;
   /** Of the pod's own network namespace, by dotted name. */

@@ -11,8 +11,9 @@ export interface NativePaths {
   readonly addon: string;
 }
 
-/** Paths below `directory` (absolute), by default what `npm run build:native` made. */
-export function nativePaths(directory: string = fileURLToPath(new URL("../build", import.meta.url))): NativePaths {
+/** What `npm run build:native` made. */
+export function nativePaths(): NativePaths {
+  const directory = fileURLToPath(new URL("../build", import.meta.url));
   return {
     monitor: `${directory}/keelson-monitor`,
     unpacker: `${directory}/keelson-unpack`,

@@ -179,10 +179,6 @@ export class ScriptedMonitor implements Monitor {
     await this.#call("reopenLog", id, deadline, () => undefined);
   }
 
-  async resize(id: string, _columns: number, _rows: number, deadline: Deadline): Promise<void> {
-    await this.#call("resize", id, deadline, () => undefined);
-  }
-
   async exec(): Promise<Session> {
     throw refusal("invalid", "no script has sessions");
   }
