@@ -64,7 +64,7 @@ function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {
 /** sandbox.json, as PROTOCOL.md has it. */
 function monitorSandbox(sandbox: Sandbox, cgroups: CgroupTree): object {
   const { network, ipc, pid } = sandbox.config.security.namespaces;
-  const scope = (mode: string) => (mode === "node" ? "host" : "pod");
+  const scope = (mode: "pod" | "node") => (mode === "node" ? "host" : "pod");
   const user = userMappings(sandbox.config.security.namespaces);
   return {
     version: 1,

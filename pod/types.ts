@@ -20,6 +20,7 @@ export type ContainerId = string & { readonly [brand]: "ContainerId" };
 /** Labels or annotations: byte-identical to the request, in its order. */
 export type StringMap = ReadonlyMap<string, string>;
 
+/** Of PID namespaces; those of other kinds are the pod's or the node's. */
 export type NamespaceMode = "pod" | "container" | "node" | "target";
 
 /** Ids of the host that are others inside; user_namespaces(7). */
@@ -39,9 +40,9 @@ export interface UserNamespace extends IdMappings {
 }
 
 export interface NamespaceOptions {
-  readonly network: NamespaceMode;
+  readonly network: "pod" | "node";
   readonly pid: NamespaceMode;
-  readonly ipc: NamespaceMode;
+  readonly ipc: "pod" | "node";
   /** Container whose PID namespace to join, with pid "target". */
   readonly targetId: string;
   readonly user?: UserNamespace;
@@ -366,7 +367,7 @@ export interface Pods {
 
   /** The container an Exec or Attach is for: found, running, and with a terminal or without. */
   streamable(id: string): ContainerView;
-  /** Starts a command; the session is the caller's to end. Size in characters, 0 for the kernel's default. */
+  /** Starts a command; the session is the caller's to end. */
   exec(id: ContainerId, request: ExecRequest, signal: AbortSignal): Promise<Session>;
   /** Joins a running container's streams; ending the session detaches and nothing else. */
   attach(id: ContainerId, stdin: boolean, signal: AbortSignal): Promise<Session>;
