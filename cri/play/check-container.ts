@@ -9,6 +9,8 @@ import type { Container, PodSpec } from "./supported.ts";
 type Volume = NonNullable<PodSpec["volumes"]>[number];
 type Probe = NonNullable<Container["livenessProbe"]>;
 
+const probes = ["startupProbe", "livenessProbe", "readinessProbe"] as const;
+
 export class ContainerCheck extends FieldCheck {
   readonly #spec: PodSpec;
   readonly #containers = new Set<string>();
@@ -37,7 +39,7 @@ export class ContainerCheck extends FieldCheck {
     this.security(`${path}.securityContext`, container.securityContext ?? {});
     if (container.securityContext?.allowPrivilegeEscalation === false && container.securityContext.privileged)
       throw this.wrong(`${path}.securityContext.allowPrivilegeEscalation`, "privileged is set too", "one of the two");
-    for (const probe of ["startupProbe", "livenessProbe", "readinessProbe"] as const) {
+    for (const probe of probes) {
       const spec = container[probe];
       if (spec) this.#probe(container, spec, `${path}.${probe}`, probe);
     }
@@ -46,7 +48,7 @@ export class ContainerCheck extends FieldCheck {
   initContainer(container: Container, path: string): void {
     if (container.restartPolicy !== undefined) this.oneOf(`${path}.restartPolicy`, container.restartPolicy, ["Always"]);
     else
-      for (const probe of ["startupProbe", "livenessProbe", "readinessProbe"] as const)
+      for (const probe of probes)
         if (container[probe] !== undefined)
           throw this.wrong(
             `${path}.${probe}`,
@@ -164,12 +166,7 @@ export class ContainerCheck extends FieldCheck {
     }
   }
 
-  #probe(
-    container: Container,
-    probe: Probe,
-    path: string,
-    kind: "startupProbe" | "livenessProbe" | "readinessProbe",
-  ): void {
+  #probe(container: Container, probe: Probe, path: string, kind: (typeof probes)[number]): void {
     const ways = [probe.exec, probe.httpGet, probe.tcpSocket].filter((way) => way !== undefined);
     if (ways.length !== 1)
       throw this.wrong(path, `it has ${ways.length} ways to ask`, "one of exec, httpGet and tcpSocket");

@@ -21,10 +21,7 @@ const newline = Buffer.from("\n");
 export async function followLog(path: string, prefix: string, ended: Promise<void>, write: Write): Promise<void> {
   let over = false;
   const end = ended
-    .then(
-      () => undefined,
-      () => undefined,
-    )
+    .catch(() => undefined)
     .then(() => {
       over = true;
     });

@@ -91,23 +91,15 @@ export async function loadManifests(files: readonly string[]): Promise<Manifest>
     new Map(
       documents.filter((each) => each.kind === kind).map((each) => [`${each.namespace}/${each.name}`, data(each)]),
     );
-  const manifest = {
-    configMaps: dataOf("ConfigMap"),
-    secrets: dataOf("Secret"),
-    workloads: documents.flatMap((document) => workload(document)),
-  };
-  if (manifest.workloads.length === 0) throw playErrors.nothingToPlay({ files: files.join(", ") });
-  checkSize(manifest.workloads);
-  for (const { at, object, kind, namespace } of documents) {
-    if (kind !== "Pod" && kind !== "Deployment" && kind !== "Job") continue;
-    const template = templateOf(object, kind, at);
-    checkPodSpec(template.spec, {
-      at,
-      path: kind === "Pod" ? "spec" : "spec.template.spec",
-      kind,
-      namespace,
-      manifest,
-    });
+  const given = { configMaps: dataOf("ConfigMap"), secrets: dataOf("Secret") };
+  const played = documents.flatMap((document) => workload(document).map((found) => ({ at: document.at, found })));
+  const workloads = played.map(({ found }) => found);
+  const manifest = { ...given, workloads };
+  if (workloads.length === 0) throw playErrors.nothingToPlay({ files: files.join(", ") });
+  checkSize(workloads);
+  for (const { at, found } of played) {
+    const { kind, namespace, template } = found;
+    checkPodSpec(template.spec, { at, path: specPath(kind), kind, namespace, manifest });
   }
   return manifest;
 }
@@ -235,8 +227,13 @@ function workload({ at, kind, namespace, name, object }: Document): Workload[] {
   ];
 }
 
-function templateOf(object: CheckedWorkload, kind: string, at: At): PodTemplate {
-  const path = kind === "Pod" ? "spec" : "spec.template.spec";
+/** Where a pod's spec stands in its document. */
+function specPath(kind: Workload["kind"]): string {
+  return kind === "Pod" ? "spec" : "spec.template.spec";
+}
+
+function templateOf(object: CheckedWorkload, kind: Workload["kind"], at: At): PodTemplate {
+  const path = specPath(kind);
   const { metadata, spec } = kind === "Pod" ? object : (object.spec?.template ?? {});
   if (spec === undefined) throw playErrors.fieldWrong({ at, path, problem: "it is missing", wanted: "a pod's spec" });
   return { labels: metadata?.labels ?? {}, annotations: metadata?.annotations ?? {}, spec };

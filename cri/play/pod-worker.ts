@@ -43,12 +43,14 @@ const settleMs = 5_000;
 
 export type Phase = "Pending" | "Running" | "Succeeded" | "Failed";
 
-/** Why a pod ends before its containers do. */
-export class PodEnding extends Error {
-  /** "DeadlineExceeded", "BackoffLimitExceeded", or "Deleted" when somebody asked for it. */
-  readonly reason: string;
+/** Why a pod ends before its containers do; "Deleted" when somebody asked for it. */
+type EndReason = "Deleted" | "DeadlineExceeded" | "BackoffLimitExceeded";
 
-  constructor(reason: string) {
+class PodEnding extends Error {
+  /** "Ended": all but its sidecars have. */
+  readonly reason: EndReason | "Ended";
+
+  constructor(reason: EndReason | "Ended") {
     super(reason);
     this.reason = reason;
   }
@@ -123,7 +125,7 @@ export class PodWorker {
   }
 
   /** Lets it end with its grace period. */
-  end(reason: "Deleted" | "DeadlineExceeded" | "BackoffLimitExceeded"): void {
+  end(reason: EndReason): void {
     this.#ending.abort(new PodEnding(reason));
   }
 
