@@ -130,17 +130,6 @@ Outcome<std::string> bridge_add(const Invocation& invocation) {
   return std::unexpected(result.error());
 }
 
-// Also where the namespace is gone, and with it the interface: the lease and the rules remain.
-Done bridge_del(const Invocation& invocation) {
-  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
-  std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
-  if (container) TRY(delete_veth(*container, invocation.interface_name));
-  // Only now may another pod have the address.
-  if (ipam) TRY(ipam->del(invocation));
-  if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));
-  return {};
-}
-
 // A port of the bridge whose other end is the container's interface.
 bool is_port_of_pod(const Link& port, const Link& bridge, const Link& container) {
   return port.kind == "veth" && port.master == bridge.index && port.index == container.peer &&
@@ -191,15 +180,10 @@ Done bridge_status(const Invocation& invocation) {
   return {};
 }
 
-Done bridge_gc(const Invocation& invocation) {
-  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
-  if (ipam) TRY(ipam->gc(invocation));
-  if (may_masquerade(invocation)) TRY(collect_masquerade(invocation));
-  return {};
-}
-
 }  // namespace
 
-const Plugin bridge_plugin{"bridge", bridge_add, bridge_del, bridge_check, bridge_status, bridge_gc};
+const Plugin bridge_plugin{
+    "bridge", bridge_add, remove_pod_interface, bridge_check, bridge_status, collect_pod_interfaces,
+};
 
 }  // namespace keelson

@@ -7,9 +7,12 @@
 #include <cstdio>
 #include <optional>
 
+#include "cni/ipam/ipam.h"
 #include "cni/netlink/addresses.h"
 #include "cni/netlink/routes.h"
 #include "cni/netlink/sysctl.h"
+#include "cni/nftables/masquerade.h"
+#include "cni/plugins/container_namespace.h"
 
 namespace keelson {
 
@@ -115,6 +118,23 @@ Done announce_pod_interface(const Fd& container, const Link& link) {
   // With the settings above the kernel tells of the addresses at each change of this one, even to what it is.
   pin_link_mac(batch, link);
   TRY(inside.transact(batch));
+  return {};
+}
+
+Done remove_pod_interface(const Invocation& invocation) {
+  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
+  std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
+  if (container) TRY(delete_veth(*container, invocation.interface_name));
+  // Only now may another pod have the address.
+  if (ipam) TRY(ipam->del(invocation));
+  if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));
+  return {};
+}
+
+Done collect_pod_interfaces(const Invocation& invocation) {
+  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
+  if (ipam) TRY(ipam->gc(invocation));
+  if (may_masquerade(invocation)) TRY(collect_masquerade(invocation));
   return {};
 }
 

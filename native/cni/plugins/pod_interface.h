@@ -29,6 +29,13 @@ Done configure_pod_interface(const Fd& container, const Link& link, const Networ
 // host's end carries packets; what the kernel tells as the interface comes up may be lost.
 Done announce_pod_interface(const Fd& container, const Link& link);
 
+// DEL of a plugin whose interface it is. Also where the namespace is gone, and with it the interface: the lease and the rules
+// remain.
+Done remove_pod_interface(const Invocation& invocation);
+
+// GC of such a plugin: leases and rules of interfaces that are none any more.
+Done collect_pod_interfaces(const Invocation& invocation);
+
 // Whether the interface is there as `result` has it: the kind, the MAC address, addresses and routes.
 Outcome<Link> check_pod_interface(const Invocation& invocation, const Fd& container, const NetworkResult& result);
 

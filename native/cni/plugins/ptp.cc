@@ -112,16 +112,6 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
   return std::unexpected(connected.error());
 }
 
-Done ptp_del(const Invocation& invocation) {
-  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
-  std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
-  if (container) TRY(delete_veth(*container, invocation.interface_name));
-  // Only now may another pod have the address.
-  if (ipam) TRY(ipam->del(invocation));
-  if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));
-  return {};
-}
-
 Done ptp_check(const Invocation& invocation) {
   PtpConfig config = TRY(read_ptp_config(invocation));
   Fd container = TRY(open_container_namespace(invocation));
@@ -137,15 +127,8 @@ Done ptp_status(const Invocation& invocation) {
   return config.ipam->status(invocation);
 }
 
-Done ptp_gc(const Invocation& invocation) {
-  const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
-  if (ipam) TRY(ipam->gc(invocation));
-  if (may_masquerade(invocation)) TRY(collect_masquerade(invocation));
-  return {};
-}
-
 }  // namespace
 
-const Plugin ptp_plugin{"ptp", ptp_add, ptp_del, ptp_check, ptp_status, ptp_gc};
+const Plugin ptp_plugin{"ptp", ptp_add, remove_pod_interface, ptp_check, ptp_status, collect_pod_interfaces};
 
 }  // namespace keelson
