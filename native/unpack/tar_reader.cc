@@ -119,7 +119,7 @@ Result<std::optional<Entry>> TarReader::next() {
         if (!long_name.empty()) records.path = std::move(long_name);
         if (!long_link.empty()) records.link = std::move(long_link);
         records.override_with(locals);
-        return TRY(entry(std::move(*header), records));
+        return TRY(entry(std::move(*header), std::move(records)));
       }
     }
   }
@@ -159,9 +159,9 @@ Status TarReader::add_globals(const TarHeader& header) {
   return {};
 }
 
-Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
-  if (!records.path.empty()) header.path = records.path;
-  if (!records.link.empty()) header.link = records.link;
+Result<Entry> TarReader::entry(TarHeader header, PaxRecords records) {
+  if (!records.path.empty()) header.path = std::move(records.path);
+  if (!records.link.empty()) header.link = std::move(records.link);
   if (records.size) header.size = *records.size;
   if (records.uid) header.uid = *records.uid;
   if (records.gid) header.gid = *records.gid;
@@ -185,7 +185,7 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
   entry.uid = static_cast<uint32_t>(header.uid);
   entry.gid = static_cast<uint32_t>(header.gid);
   entry.mtime = records.mtime.value_or(timespec{header.mtime, 0});
-  entry.xattrs = records.xattrs;
+  entry.xattrs = std::move(records.xattrs);
   if (device) {
     entry.major = static_cast<uint32_t>(header.major);
     entry.minor = static_cast<uint32_t>(header.minor);
@@ -196,7 +196,7 @@ Result<Entry> TarReader::entry(TarHeader header, const PaxRecords& records) {
   padding_ = padding_after(entry.size);
   if (entry.type != EntryType::file) return entry;
   if (records.sparse) {
-    if (!records.sparse->name.empty()) entry.path = records.sparse->name;
+    if (!records.sparse->name.empty()) entry.path = std::move(records.sparse->name);
     entry.sparse = TRY(about(sparse_map(*records.sparse), "entry " + quoted(entry.path)));
   } else if (header.type == 'S') {
     entry.sparse = TRY(about(old_sparse_map(), "entry " + quoted(entry.path)));

@@ -73,7 +73,7 @@ class TarReader {
   Result<std::optional<TarHeader>> header();
   Result<std::string> extension(const TarHeader& header);
   Status add_globals(const TarHeader& header);
-  Result<Entry> entry(TarHeader header, const PaxRecords& records);
+  Result<Entry> entry(TarHeader header, PaxRecords records);
   Result<SparseMap> sparse_map(const PaxSparse& records);
   Result<SparseMap> old_sparse_map();
 
