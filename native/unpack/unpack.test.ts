@@ -1,5 +1,5 @@
-// keelson-unpack does with ordinary layers what GNU tar does, and with whiteouts what overlayfs expects. All of it is
-// ours: reading tar, making the tree, replacing, whiteouts, the report and the arguments.
+// keelson-unpack does with ordinary layers what GNU tar does. All of it is ours: reading tar, making the tree, replacing,
+// the report and the arguments; whiteouts are whiteouts.test.ts's.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -23,7 +23,7 @@ import path from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { paxRecords, type TarEntry, tar } from "./testing/tar.ts";
-import { builds, makeSourceTree, makeWorkbench, treeOf, type Workbench } from "./testing/workbench.ts";
+import { builds, inodes, makeSourceTree, makeWorkbench, treeOf, type Workbench } from "./testing/workbench.ts";
 
 function sha256(bytes: Buffer): string {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
@@ -45,12 +45,7 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
   });
   afterEach(() => bench.remove());
 
-  /** Unpacks what must succeed; answers what lies in the layer. */
-  function unpacked(layer: string, ...entries: TarEntry[]): Map<string, Record<string, unknown>> {
-    const answer = bench.unpack(tar(...entries), layer);
-    expect(answer).toMatchObject({ exitCode: 0, stderr: "" });
-    return inodes(bench.path(layer));
-  }
+  const unpacked = (layer: string, ...entries: TarEntry[]) => bench.unpacked(layer, ...entries);
 
   describe("of a tree with one of everything", () => {
     const writers = {
@@ -338,82 +333,6 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     );
   });
 
-  describe("whiteouts", () => {
-    const base: TarEntry[] = [
-      { name: "gone", content: "x" },
-      { name: "kept", content: "x" },
-      { name: "dir/a", content: "x" },
-      { name: "dir/b", content: "x" },
-      { name: "opaque/a", content: "x" },
-      { name: "opaque/b/c", content: "x" },
-      { name: "again/old", content: "x" },
-      { name: "after/old", content: "x" },
-      { name: "implied/old", content: "x" },
-    ];
-
-    test("hide through a real overlay mount what they name, and nothing else", () => {
-      unpacked("base", ...base);
-      const upper = unpacked(
-        "upper",
-        { name: ".wh.gone" },
-        { name: "dir/.wh.b" },
-        { name: "opaque/", type: "5", mode: 0o755 },
-        { name: "opaque/new", content: "n" },
-        { name: "opaque/.wh..wh..opq" },
-        { name: "opaque/newer", content: "n" },
-        // removed and made again in one layer, in either order: what was below stays hidden.
-        { name: ".wh.again" },
-        { name: "again/", type: "5", mode: 0o755 },
-        { name: "again/new", content: "n" },
-        { name: "after/new", content: "n" },
-        { name: ".wh.after" },
-        { name: ".wh.implied" },
-        { name: "implied/new", content: "n" },
-        { name: ".wh.never-was" },
-      );
-      expect(upper.get("gone")).toMatchObject({ type: "char", device: [0, 0] });
-      expect(upper.get("opaque")).toMatchObject({ xattrs: { "trusted.overlay.opaque": "79" } });
-      expect(overlay(bench, ["upper", "base"])).toEqual(
-        ["after/new", "again/new", "dir/a", "implied/new", "kept", "opaque/new", "opaque/newer"].sort(),
-      );
-    });
-
-    test("leave what the same layer has under the name", () => {
-      const made = unpacked("layer", { name: "x", content: "x" }, { name: ".wh.x" }, { name: ".wh.y" }, { name: "y" });
-      expect(made.get("x")).toMatchObject({ type: "file" });
-      expect(made.get("y")).toMatchObject({ type: "file" });
-    });
-
-    test("AUFS's bookkeeping at the root is left out", () => {
-      const made = unpacked(
-        "layer",
-        { name: ".wh..wh.aufs" },
-        { name: ".wh..wh.plnk/", type: "5" },
-        { name: ".wh..wh.plnk/1.2", content: "x" },
-      );
-      expect([...made.keys()]).toEqual(["."]);
-    });
-
-    test.each([".wh.", ".wh..", ".wh...", "a/.wh..", ".wh..wh.x/../y", "a/.wh.b/c", "a/.wh..wh.b", ".wh.x/.wh.y"])(
-      "refuses the name %s",
-      (name) => {
-        const answer = bench.unpack(tar({ name, content: "" }), "layer");
-        expect(answer).toMatchObject({ exitCode: 1, output: { kind: "invalid", object: `entry "${name}"` } });
-        expect(readdirSync(bench.path("layer"))).toEqual([]);
-      },
-    );
-
-    test("refuses an opaque root, because overlayfs would show the layers below all the same", () => {
-      unpacked("base", ...base);
-      mkdirSync(bench.path("marked"));
-      const mark = "import os, sys; os.setxattr(sys.argv[1], 'trusted.overlay.opaque', b'y')";
-      execFileSync("python3", ["-c", mark, bench.path("marked")]);
-      expect(overlay(bench, ["marked", "base"])).toContain("kept");
-      const answer = bench.unpack(tar({ name: ".wh..wh..opq" }), "layer");
-      expect(answer).toMatchObject({ exitCode: 1, output: { kind: "invalid", step: "read the whiteout" } });
-    });
-  });
-
   describe("is careful with its own process", () => {
     test("says what it is and how it is called", () => {
       const help = spawnSync(binary, ["--help"]);
@@ -446,21 +365,3 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     });
   });
 });
-
-function inodes(directory: string): Map<string, Record<string, unknown>> {
-  return new Map(treeOf(directory).map((line) => [JSON.parse(line).path, JSON.parse(line)]));
-}
-
-/** The files that a read-only overlay of `layers` (top first) shows. */
-function overlay(bench: Workbench, layers: readonly string[]): string[] {
-  const merged = bench.path("merged");
-  mkdirSync(merged);
-  const lower = layers.map((layer) => bench.path(layer)).join(":");
-  execFileSync("mount", ["-t", "overlay", "overlay", "-o", `ro,lowerdir=${lower}`, merged]);
-  try {
-    const names = readdirSync(merged, { recursive: true, encoding: "utf8" });
-    return names.filter((name) => lstatSync(`${merged}/${name}`).isFile()).sort();
-  } finally {
-    execFileSync("umount", [merged]);
-  }
-}

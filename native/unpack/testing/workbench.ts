@@ -15,6 +15,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
+import { type TarEntry, tar } from "./tar.ts";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const built = fileURLToPath(new URL("../../build/", import.meta.url));
@@ -43,6 +44,8 @@ export interface Workbench {
   readonly directory: string;
   /** Unpacks `bytes` into `layer`, which is made; what it printed is parsed. */
   unpack(bytes: Buffer, layer: string, limits?: { maxBytes?: number; maxInodes?: number; blob?: string }): Answer;
+  /** Unpacks what must succeed; answers what lies in the layer, by path. */
+  unpacked(layer: string, ...entries: TarEntry[]): Map<string, Record<string, unknown>>;
   /** Unpacks each of `layers` into a directory of its name; the answers are in their order. */
   unpackEach(layers: readonly (readonly [layer: string, bytes: Buffer])[]): Answer[];
   /** A directory beside the layers that none of them may touch, with things worth attacking. */
@@ -62,19 +65,24 @@ export function makeWorkbench(binary: string): Workbench {
   mkdirSync(at("host", "etc"), { recursive: true, mode: 0o700 });
   writeFileSync(at("host", "victim"), "untouched", { mode: 0o600 });
   writeFileSync(at("host", "etc", "passwd"), "root", { mode: 0o644 });
+  const unpack: Workbench["unpack"] = (bytes, layer, limits = {}) => {
+    mkdirSync(at(layer));
+    const words = ["--directory", at(layer), "--max-bytes", String(limits.maxBytes ?? 1e9)];
+    words.push("--max-inodes", String(limits.maxInodes ?? 1e6));
+    if (limits.blob !== undefined) words.push("--blob", limits.blob);
+    const ran = spawnSync(binary, words, { input: bytes, maxBuffer: 1e6, timeout: 120_000 });
+    return { exitCode: ran.status, output: parse(ran.stdout), stderr: ran.stderr.toString() };
+  };
   return {
     directory,
     host: at("host"),
     hostState: () => ["", "victim", "etc", "etc/passwd"].map((name) => stateOf(at("host", name))),
     path: at,
     tree: (name) => treeOf(at(name)),
-    unpack(bytes, layer, limits = {}) {
-      mkdirSync(at(layer));
-      const words = ["--directory", at(layer), "--max-bytes", String(limits.maxBytes ?? 1e9)];
-      words.push("--max-inodes", String(limits.maxInodes ?? 1e6));
-      if (limits.blob !== undefined) words.push("--blob", limits.blob);
-      const ran = spawnSync(binary, words, { input: bytes, maxBuffer: 1e6, timeout: 120_000 });
-      return { exitCode: ran.status, output: parse(ran.stdout), stderr: ran.stderr.toString() };
+    unpack,
+    unpacked(layer, ...entries) {
+      expect(unpack(tar(...entries), layer)).toMatchObject({ exitCode: 0, stderr: "" });
+      return inodes(at(layer));
     },
     unpackEach(layers) {
       for (const [layer, bytes] of layers) {
@@ -113,6 +121,11 @@ function stateOf(file: string): string {
 
 export function treeOf(directory: string): string[] {
   return runPython("tree.py", directory).trimEnd().split("\n");
+}
+
+/** The same by path, each read. */
+export function inodes(directory: string): Map<string, Record<string, unknown>> {
+  return new Map(treeOf(directory).map((line) => [JSON.parse(line).path, JSON.parse(line)]));
 }
 
 /** Fills `directory` with one of everything that a layer may hold. */
