@@ -49,6 +49,10 @@ export interface Lab {
   /** Runs a program in the host's namespace, or in the pod's. */
   host(...words: string[]): string;
   inside(pod: Pod, ...words: string[]): string;
+  /** Names of the pod's interfaces. */
+  links(pod: Pod): string[];
+  /** The host's nftables, as nft(8) lists them. */
+  rules(): string;
   /** Names in the network's lease directory, but for host-local's own. */
   leased(network: string): string[];
   remove(): void;
@@ -108,6 +112,8 @@ export function openLab(): Lab {
     removeNamespace: (pod) => void execFileSync("ip", ["netns", "delete", pod.namespace]),
     host: (...words) => within(host, words),
     inside: (pod, ...words) => within(pod.netns, words),
+    links: (pod) => JSON.parse(within(pod.netns, ["ip", "-j", "link"])).map((link: { ifname: string }) => link.ifname),
+    rules: () => within(host, ["nft", "list", "ruleset"]),
     leased(network) {
       const directory = path.join(leases, network);
       if (!existsSync(directory)) return [];
@@ -121,4 +127,16 @@ export function openLab(): Lab {
       rmSync(leases, { recursive: true, force: true });
     },
   };
+}
+
+/** A bridge of that name, the gateway of addresses out of these subnets. */
+export function bridgeConfig({ leases }: Lab, name: string, subnets: readonly string[], more: object = {}) {
+  const ipam = { type: "host-local", dataDir: leases, ranges: subnets.map((subnet) => [{ subnet }]) };
+  return { cniVersion: "1.0.0", name, type: "bridge", bridge: name, isGateway: true, ipam, ...more };
+}
+
+/** The host's port 80 as that of a pod. */
+export function portmapConfig(name: string, more: object = {}) {
+  const portMappings = [{ hostPort: 80, containerPort: 80, protocol: "TCP" }];
+  return { cniVersion: "1.1.0", name, type: "portmap", runtimeConfig: { portMappings }, ...more };
 }
