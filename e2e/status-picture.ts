@@ -4,11 +4,11 @@
 // plugin hangs on, and a pull from a registry that does not answer. Only the picture stays of it.
 
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { listenOnLoopback } from "../image/testing/listen.ts";
 import { startPod } from "./bench/pod.ts";
 import { buildBusyboxImage } from "./fixtures/busybox-image.ts";
 import { connectCri } from "./fixtures/client.ts";
@@ -59,10 +59,8 @@ exit 0
 async function busyScreen(daemon: Daemon): Promise<string> {
   const { socket, keelson } = daemon;
   keelson("image", "load", await buildBusyboxImage(join(directory, "image"), image));
-  const registry = createServer(() => undefined).listen(0, "127.0.0.1");
-  await once(registry, "listening");
-  const place = registry.address();
-  const port = typeof place === "object" ? place?.port : 0;
+  const registry = createServer(() => undefined);
+  const port = await listenOnLoopback(registry);
   const client = connectCri(socket);
   const plan = { image, directory, command: ["sleep", "1000000"] };
   try {

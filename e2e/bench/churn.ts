@@ -5,7 +5,6 @@
 // sixth's end it prints what the processes weigh. It fails where the daemon has grown by more than a tenth since the first.
 
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { cpus, release, tmpdir } from "node:os";
@@ -13,6 +12,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { loopPrecision } from "../../cri/metrics/figures.ts";
+import { listenOnLoopback } from "../../image/testing/listen.ts";
 import { buildBusyboxImage } from "../fixtures/busybox-image.ts";
 import { connectCri } from "../fixtures/client.ts";
 import { startDaemon } from "../fixtures/daemon.ts";
@@ -136,12 +136,10 @@ async function loopLagMs(): Promise<number> {
 }
 
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
+  const server = createServer();
+  const port = await listenOnLoopback(server);
   server.close();
-  if (address === null || typeof address === "string") throw new Error("no port is free on loopback");
-  return address.port;
+  return port;
 }
 
 function print(text: string): void {

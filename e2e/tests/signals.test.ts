@@ -5,6 +5,7 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { listenOnLoopback } from "../../image/testing/listen.ts";
 import { dead } from "../fixtures/hindrances.ts";
 import { startNode, type TestNode } from "../fixtures/node.ts";
 import { until } from "../fixtures/steps.ts";
@@ -39,10 +40,8 @@ test("SIGUSR1 tells what waits for what, since when", async () => {
   const pod = node.podConfig("busy");
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   const containerId = await node.runContainer(pod, podSandboxId, "stubborn", "trap '' TERM; while :; do sleep 1; done");
-  const silent = createServer((socket: Socket) => socket.on("error", () => undefined)).listen(0, "127.0.0.1");
-  await new Promise((resolve) => silent.once("listening", resolve));
-  const address = silent.address();
-  const registry = `127.0.0.1:${typeof address === "object" ? address?.port : 0}`;
+  const silent = createServer((socket: Socket) => socket.on("error", () => undefined));
+  const registry = `127.0.0.1:${await listenOnLoopback(silent)}`;
 
   // Ends when the container is removed beneath it, with whatever the kill found it at.
   const exec = node.client.execSync({ containerId, cmd: ["sleep", "3"] }).catch(() => "killed");
