@@ -4,6 +4,8 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 
+const silentMs = 300;
+
 export interface Answer {
   /** The status line and the headers. */
   readonly head: string;
@@ -11,16 +13,16 @@ export interface Answer {
 }
 
 /** Sends the request and, once it is answered, the bytes; all that comes until the server hangs up or is silent for `silentMs`. */
-export async function exchange(
-  port: number,
-  request: Buffer,
-  bytes: readonly Buffer[] = [],
-  silentMs = 300,
-): Promise<Answer> {
+export async function exchange(port: number, request: Buffer, bytes: readonly Buffer[] = []): Promise<Answer> {
   const socket = connect(port, "127.0.0.1");
   const received: Buffer[] = [];
   socket.on("data", (part: Buffer) => received.push(part)).on("error", () => undefined);
-  socket.setTimeout(silentMs, () => socket.destroy());
+  // The server is of this process: after a stall the time is over before either end has read what has come.
+  socket.setTimeout(silentMs, async () => {
+    const before = received.length;
+    await delay(20);
+    if (received.length === before) socket.destroy();
+  });
   const closed = once(socket, "close");
   socket.write(request);
   while (!socket.destroyed && !Buffer.concat(received).includes("\r\n\r\n"))
