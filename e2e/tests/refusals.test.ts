@@ -269,12 +269,27 @@ test.each(["/bin/busybox", "/bin/busybox/below"])(
   },
 );
 
-test("a start on a processor that the host does not have is refused", async () => {
-  const linux = { resources: { cpusetCpus: "4000" } };
-  const { containerId: failing } = await create({ metadata: { name: "nowhere", attempt: 0 }, linux });
+test.each(["4000", "99999999999"])(
+  "a start on processor %s, which the host does not have, is refused",
+  async (cpusetCpus) => {
+    const linux = { resources: { cpusetCpus } };
+    const { containerId: failing } = await create({ metadata: { name: "nowhere", attempt: 0 }, linux });
+    await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringContaining("cpuset.cpus: "),
+    });
+    await node.client.removeContainer({ containerId: failing });
+  },
+);
+
+test.each([
+  ["of a directory", "logs/"],
+  ["with a name that no file can have", "x".repeat(300)],
+])("a start with a log path %s is refused", async (_, logPath) => {
+  const { containerId: failing } = await create({ metadata: { name: "unlogged", attempt: 0 }, logPath });
   await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
     code: status.INVALID_ARGUMENT,
-    details: expect.stringContaining("cpuset.cpus: "),
+    details: expect.stringContaining("open the log "),
   });
   await node.client.removeContainer({ containerId: failing });
 });

@@ -78,8 +78,10 @@ class OpenFile {
 };
 
 // What the kernel says of a value, and not of its own state. EACCES is v1's for a processor that the cgroup above has not,
-// ENODEV is io.max's for a disk that is not there.
-bool blames_value(int error) { return error == EINVAL || error == ERANGE || error == EACCES || error == ENODEV; }
+// ENODEV is io.max's for a disk that is not there, EOVERFLOW a cpuset's for a number of more than 32 bits.
+bool blames_value(int error) {
+  return error == EINVAL || error == ERANGE || error == EOVERFLOW || error == EACCES || error == ENODEV;
+}
 
 // For each disk that the lines of an io.max name. One without limits has no line in the file.
 std::string no_limits_of(std::string_view lines) {

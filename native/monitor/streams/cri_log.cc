@@ -15,6 +15,12 @@ namespace {
 
 constexpr int64_t warning_pause_ns = 60'000'000'000;
 
+// The path is the request's: what no file can be called, or what is no directory, is not the disk's fault.
+std::unexpected<Error> fail_path(std::string step, int error) {
+  const bool blames_path = error == ENAMETOOLONG || error == ENOTDIR || error == EISDIR || error == ELOOP;
+  return std::unexpected(Error{blames_path ? Kind::invalid : Kind::system, std::move(step), {}, error, {}});
+}
+
 Result<Fd> open_component(const Fd& parent, const std::string& name, const std::string& path) {
   constexpr int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   Fd directory(openat(parent.get(), name.c_str(), flags));
@@ -28,7 +34,7 @@ Result<Fd> open_component(const Fd& parent, const std::string& name, const std::
   if (fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode)) {
     return fail(Kind::invalid, "open the log's directory " + path, "it is a symbolic link, and none is followed");
   }
-  return fail_errno("open the log's directory " + path, error);
+  return fail_path("open the log's directory " + path, error);
 }
 
 // What is missing of it is made. No component may be a link: a pod that may write to a log directory must not
@@ -50,10 +56,11 @@ Result<Fd> open_log_directory(std::string_view path) {
 Result<Fd> open_log_file(const std::string& path) {
   if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
   const size_t slash = path.rfind('/');
+  if (slash + 1 == path.size()) return fail(Kind::invalid, "open the log " + path, "its path is that of a directory");
   const Fd directory = TRY(open_log_directory(std::string_view(path).substr(0, slash)));
   constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   Fd file(openat(directory.get(), path.c_str() + slash + 1, flags, 0640));
-  if (!file) return fail_errno("open the log " + path);
+  if (!file) return fail_path("open the log " + path, errno);
   struct stat info{};
   if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
   if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "open the log " + path, "it is not a regular file");

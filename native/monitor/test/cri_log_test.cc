@@ -118,7 +118,8 @@ void follows_no_link_and_waits_for_no_fifo() {
   std::string fifo = directory.path() + "/3.log";
   EXPECT(symlink(target.c_str(), link.c_str()) == 0);
   EXPECT(mkfifo(fifo.c_str(), 0600) == 0);
-  EXPECT(!Log::open(link).has_value());
+  const auto refused = Log::open(link);
+  EXPECT(!refused.has_value() && refused.error().kind == Kind::invalid);
   EXPECT(access(target.c_str(), F_OK) != 0);
   EXPECT(!Log::open(fifo).has_value());
   int reader = open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -127,7 +128,17 @@ void follows_no_link_and_waits_for_no_fifo() {
   close(reader);
 }
 
-// A full disk loses output, never a record's wholeness, and writing goes on when there is room.
+void blames_a_path_that_no_file_can_have() {
+  Directory directory;
+  const std::string file = directory.path() + "/file";
+  EXPECT(Log::open(file).has_value());
+  for (const std::string& wrong : {directory.path() + "/", file + "/0.log", directory.path() + "/" + std::string(300, 'x'),
+                                   directory.path() + "/" + std::string(300, 'x') + "/0.log"}) {
+    const auto refused = Log::open(wrong);
+    EXPECT(!refused.has_value() && refused.error().kind == Kind::invalid);
+  }
+}
+
 void follows_no_link_in_a_directory() {
   Directory directory;
   const std::string outside = directory.path() + "/outside", pods = directory.path() + "/pods";
@@ -147,6 +158,7 @@ void follows_no_link_in_a_directory() {
   EXPECT(access((outside + "/0.log").c_str(), F_OK) != 0);
 }
 
+// A full disk loses output, never a record's wholeness, and writing goes on when there is room.
 void outlives_a_full_disk() {
   Directory directory;
   EXPECT(mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") == 0);
@@ -181,6 +193,7 @@ std::vector<Test> log_tests() {
       {"log: reopens by name", reopens_by_name},
       {"log: appends to what is there", appends_to_what_is_there},
       {"log: follows no link and waits for no FIFO", follows_no_link_and_waits_for_no_fifo},
+      {"log: blames a path that no file can have", blames_a_path_that_no_file_can_have},
       {"log: follows no link in its directory, neither at the start nor later", follows_no_link_in_a_directory},
       {"log: outlives a full disk", outlives_a_full_disk},
   };
