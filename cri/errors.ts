@@ -148,6 +148,11 @@ export const criErrors = catalogue({
     sentence: "{file} sets the key {key} to {value}.",
     remedy: "Set it to {wanted}.",
   },
+  configOneDirectory: {
+    code: "InvalidArgument",
+    sentence: "The keys root and state are both {directory}.",
+    remedy: "Give each a directory of its own: root one on a disk, state one that a reboot empties.",
+  },
   configNativeHandler: {
     code: "InvalidArgument",
     sentence: "The key runtime.handlers.native would take the place of Keelson's own handler.",

@@ -148,6 +148,13 @@ describe("wrong", () => {
     );
   });
 
+  test("one directory for what lasts and what a reboot empties", async () => {
+    await writeFile(file, 'root = "/srv/keelson"\nstate = "/srv/keelson/"\n');
+    await expect(loadConfig(file)).rejects.toThrow(
+      "The keys root and state are both /srv/keelson. Give each a directory of its own",
+    );
+  });
+
   test("a file that was named and is not there", async () => {
     await expect(loadConfig(file)).rejects.toThrow(`The configuration file ${file} cannot be read: ENOENT`);
   });

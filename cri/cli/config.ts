@@ -1,6 +1,6 @@
 // The daemon's configuration: embedded defaults, config.toml, its drop-ins, flags; later ones win.
 
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { stringify } from "smol-toml";
 import type { LogLevel } from "../../native/index.ts";
@@ -50,9 +50,10 @@ export async function loadConfig(
   const values = await readSettings(file ?? defaultConfigFile, file !== undefined, flags, Object.values(settings));
   const given = <Value>({ key, parse }: Setting<Value>): Value | undefined => parse(values.get(key));
   const take = <Value>(known: Setting<Value> & { readonly fallback: Value }): Value => given(known) ?? known.fallback;
-  const state = take(settings.state);
+  const [root, state] = [take(settings.root), take(settings.state)];
+  if (resolve(root) === resolve(state)) throw criErrors.configOneDirectory({ directory: root });
   return {
-    root: take(settings.root),
+    root,
     state,
     socket: given(settings.socket) ?? join(state, "keelson.sock"),
     logLevel: take(settings.logLevel),
