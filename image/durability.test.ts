@@ -85,7 +85,7 @@ test("a process killed in the middle of a pull leaves nothing that the next one 
 
   const again = await it.reopen();
 
-  expect(await listStore(it.root)).toEqual(before);
+  await expect.poll(() => listStore(it.root)).toEqual(before);
   expect(again.store.list()).toEqual([]);
   await again.dispose();
   await registry.stop();

@@ -81,7 +81,7 @@ export class Inventory {
     this.#places = new LayerPlaces(options.parallelLayers);
   }
 
-  /** Reads what is there and takes down what was left half-made. What cannot be read counts as missing. */
+  /** Reads what is there, and has the trash find what is half-made. What cannot be read counts as missing. */
   static async open(options: InventoryOptions): Promise<Inventory> {
     const { layout, trash, onProblem } = options;
     const blobs = new Map<Digest, number>();
@@ -96,7 +96,7 @@ export class Inventory {
     }
     const layers = await readLayers(layout, onProblem);
     // The directory itself stays: a full disk has no room for a new one.
-    await trash.remove((await readdir(layout.staging)).map((name) => path.join(layout.staging, name)));
+    trash.find((await readdir(layout.staging)).map((name) => path.join(layout.staging, name)));
     return new Inventory(options, layers, blobs);
   }
 

@@ -90,7 +90,7 @@ export class Snapshots {
     this.#held = held;
   }
 
-  /** Reads what is there; a half-made snapshot is taken down. */
+  /** Reads what is there, and has the trash find half-made snapshots. */
   static async open(options: SnapshotsOptions): Promise<Snapshots> {
     const { layout, trash, onProblem } = options;
     const records = new Map<string, SnapshotRecord>();
@@ -101,7 +101,7 @@ export class Snapshots {
       const directory = layout.container(id);
       try {
         const record = parseRecord(files[index]);
-        if (record === undefined) await trash.remove([await putAside(layout, directory)]);
+        if (record === undefined) trash.find([await putAside(layout, directory)]);
         else records.set(id, record);
       } catch (error) {
         isOneUnread = true;

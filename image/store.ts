@@ -67,7 +67,10 @@ export const storeDefaults = {
   keepUnfinishedMs: 600_000,
 } as const;
 
-/** Opens the store: recovers what is whole, takes down what is not. Throws when another process has it open. */
+/**
+ * Opens the store: recovers what is whole, and takes down what is not, which may go on for minutes beside its work.
+ * Throws when another process has it open.
+ */
 export async function openImageStore(options: StoreOptions): Promise<ImageStore> {
   const layout = new Layout(options.root);
   await layout.create();
@@ -79,9 +82,7 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
     const snapshots = await Snapshots.open({ ...options, layout, trash });
     const catalog = await recoverCatalog(layout, inventory, options.onProblem);
     const store = new Store(options, layout, lock, inventory, snapshots, new CurrentCatalog(layout, catalog));
-    await store.collect().catch((error: unknown) => {
-      options.onProblem(`Content that no image needs could not be removed, and stays until the next start. ${error}`);
-    });
+    store.tidy(trash);
     return store;
   } catch (error) {
     closeSync(lock);
@@ -234,6 +235,14 @@ class Store implements ImageStore {
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
+  }
+
+  /** Removes what processes before this one left, beside all other work. */
+  tidy(trash: Trash): void {
+    this.#tracked(Promise.all([this.collect(), trash.removeFound()])).catch((error: unknown) => {
+      const problem = `Content that no image needs could not be removed, and stays until the next start. ${error}`;
+      this.#options.onProblem(problem);
+    });
   }
 
   /** Removes content that neither images nor containers nor pulls need. */

@@ -15,9 +15,11 @@ export interface TrashOptions {
 
 export class Trash {
   readonly #options: TrashOptions;
+  /** What was found at start. */
+  readonly #found: string[] = [];
   /** What could not be removed yet: above all staging directories of finished work. */
   readonly #left = new Set<string>();
-  /** What could not be moved away, and was said to be so. */
+  /** What could not be moved away or removed, and was said to be so. */
   readonly #stuck = new Set<string>();
 
   constructor(options: TrashOptions) {
@@ -34,26 +36,39 @@ export class Trash {
         moved.push(aside);
         this.#stuck.delete(place);
       } catch (error) {
-        if (!this.#stuck.has(place)) this.#say(place, error);
-        this.#stuck.add(place);
+        this.#resists(place, error);
       }
     }
     return moved;
   }
 
+  /** Has `removeFound` remove these trees: there may be millions of files in them. */
+  find(places: readonly string[]): void {
+    this.#found.push(...places);
+  }
+
+  async removeFound(): Promise<void> {
+    await this.remove(this.#found.splice(0));
+  }
+
   /** Removes these trees, and what earlier calls could not. */
   async remove(places: readonly string[]): Promise<void> {
-    const before = new Set(this.#left);
+    const all = new Set([...this.#left, ...places]);
     this.#left.clear();
-    for (const place of [...before, ...places]) {
-      await this.#options.host.removeTree(place).catch((error: unknown) => {
-        if (!before.has(place)) this.#say(place, error);
+    for (const place of all) {
+      try {
+        await this.#options.host.removeTree(place);
+        this.#stuck.delete(place);
+      } catch (error) {
         this.#left.add(place);
-      });
+        this.#resists(place, error);
+      }
     }
   }
 
-  #say(place: string, error: unknown): void {
+  #resists(place: string, error: unknown): void {
+    if (this.#stuck.has(place)) return;
+    this.#stuck.add(place);
     this.#options.onProblem(
       `${place}, which nobody needs, could not be removed; it is tried again. ${messageOf(error)}`,
     );

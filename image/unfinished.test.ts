@@ -145,7 +145,7 @@ test("it goes when its time is over, when an image is removed, and with the daem
   await patient.store.close();
   const next = await patient.reopen();
   onTestFinished(() => next.store.close());
-  expect(await listStore(next.root)).toEqual(listed);
+  await expect.poll(() => listStore(next.root)).toEqual(listed);
 });
 
 /** A store that has so many bytes of disk. */
