@@ -4,7 +4,7 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { limits } from "./environment.ts";
-import { holdTime, quiet, until, within } from "./testing/clock.ts";
+import { holdTime, pass, quiet, until, within } from "./testing/clock.ts";
 import { never, runContainer, runPod, useNode } from "./testing/node.ts";
 import { expectTidy, rewriteLife } from "./testing/truth.ts";
 
@@ -86,6 +86,24 @@ test("what a start that failed still owes the network is listed by the next daem
   await last.tidy();
   await expectTidy(node(), last);
   expect(last.sandboxes(everything)).toEqual([]);
+});
+
+test("a start whose record cannot be removed is listed until it can, and goes then", async () => {
+  const id = await runPod(await node().start());
+  await node().kill();
+  await rewriteLife(node(), id, "starting");
+  const pods = await node().start();
+  const record = join(node().stateDirectory, `${id}.json`);
+  // What is no file is not removed as one.
+  await rm(record);
+  await mkdir(record);
+  await pods.tidy();
+  expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
+  await rm(record, { recursive: true });
+  await pass(1_000);
+  await until("it is forgotten", () => pods.sandboxes(everything).length === 0);
+  await quiet();
+  await expectTidy(node(), pods);
 });
 
 test("directories, layers and records of no pod are taken down, the network before the monitor", async () => {

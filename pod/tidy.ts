@@ -84,19 +84,24 @@ function isUnfinished({ life, containers }: Sandbox): boolean {
 
 /** In the pod's turn: a request may have done it meanwhile. */
 async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
-  if (sandbox.life === "starting") {
-    await unmakeSandbox(env, sandbox).finally(() => {
-      if (sandbox.leftovers.length > 0) model.leftUnmade(sandbox);
-    });
-    if (sandbox.leftovers.length > 0) return;
-    await env.records.remove(sandbox.id);
-    model.forgetSandbox(sandbox);
-    return;
-  }
+  if (sandbox.life === "starting") return await unmake(env, sandbox, model);
   if (sandbox.life === "stopping") await stopSandbox(env, sandbox);
   for (const container of [...sandbox.containers.values()].filter(({ removing }) => removing)) {
     await removeContainer(env, container);
     model.forgetContainer(container);
+  }
+}
+
+async function unmake(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
+  let isGone = false;
+  try {
+    await unmakeSandbox(env, sandbox);
+    if (sandbox.leftovers.length > 0) return;
+    await env.records.remove(sandbox.id);
+    isGone = true;
+  } finally {
+    if (isGone) model.forgetSandbox(sandbox);
+    else model.leftUnmade(sandbox);
   }
 }
 
