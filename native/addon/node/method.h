@@ -55,9 +55,10 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
-// One call on its way, on a thread of its own: what takes long must not keep one of the pool's four. What may hang for good
-// is in a process of its own besides, for which the thread waits: it must not keep this one from its end either. Deletes
-// itself once the promise is settled.
+// One call on its way, on a thread of its own: what takes long must not keep one of the pool's four, unless there is no other
+// (all process ids of the host are in use, and what is removed may be what holds them). What may hang for good is in a
+// process of its own besides, for which the thread waits: it must not keep this one from its end either. Deletes itself
+// once the promise is settled.
 template <typename Answer, typename Convert, bool in_process>
 class OwnThread final {
  public:
@@ -71,14 +72,26 @@ class OwnThread final {
     pthread_attr_setstacksize(&attributes, stack_bytes);
     const int error = pthread_create(&thread, &attributes, execute, call);
     pthread_attr_destroy(&attributes);
-    if (error != 0) {
+    if (error == 0) return promise;
+    if constexpr (in_process) {
       call->answer_ = fail_errno("start a thread", error);
       call->finished_.BlockingCall();
+    } else {
+      (new OnPool(env, call))->Queue();
     }
     return promise;
   }
 
  private:
+  class OnPool final : public Napi::AsyncWorker {
+   public:
+    OnPool(Napi::Env env, OwnThread* call) : Napi::AsyncWorker(env), call_(call) {}
+    void Execute() override { execute(call_); }
+
+   private:
+    OwnThread* call_;
+  };
+
   static constexpr size_t stack_bytes = 256 << 10;
 
   OwnThread(Napi::Env env, std::string object, std::function<Answer()> work, Convert convert)
