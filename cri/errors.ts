@@ -61,7 +61,8 @@ export const criErrors = catalogue({
   podLimit: {
     code: "ResourceExhausted",
     sentence: "{step} met a limit of the kernel: {reason}.",
-    remedy: "Free what it names: room on a disk, memory, or a limit such as fs.file-max or user.max_*_namespaces.",
+    remedy:
+      "Free what it names: room on a disk, memory, or a limit such as fs.file-max, kernel.pid_max or user.max_*_namespaces.",
   },
   unexpected: {
     code: "Internal",

@@ -1,11 +1,11 @@
-// A node that is out of something (disk, descriptors, memory), or whose disk is read-only: ResourceExhausted wherever in
+// A node that is out of something (disk, descriptors, memory, processes), or whose disk is read-only: ResourceExhausted wherever in
 // the daemon it shows, since neither the request nor a program did anything wrong.
 
 import { constants } from "node:os";
 import { firstLine, HostError, KeelsonError, MonitorError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
-type Shortage = "ENOSPC" | "EDQUOT" | "EROFS" | "EMFILE" | "ENFILE" | "ENOMEM";
+type Shortage = "ENOSPC" | "EDQUOT" | "EROFS" | "EMFILE" | "ENFILE" | "ENOMEM" | "EAGAIN";
 
 /** `place`: the file system that it is about. */
 const shortages: Readonly<Record<Shortage, { readonly what: string; readonly remedy: (place: string) => string }>> = {
@@ -21,10 +21,15 @@ const shortages: Readonly<Record<Shortage, { readonly what: string; readonly rem
   },
   ENFILE: { what: "the node's limit of open files", remedy: () => "Raise fs.file-max, or end what holds them." },
   ENOMEM: { what: "a lack of memory", remedy: () => "Free memory of the node, or of the pod's cgroup." },
+  // Of fork(2) and pthread_create(3).
+  EAGAIN: {
+    what: "a limit of processes and threads",
+    remedy: () => "End what has so many of them, or raise kernel.pid_max and kernel.threads-max.",
+  },
 };
 
 /** What a monitor reports of the kernel's limits: ENOSPC may be a full cpuset or too many namespaces as well as a disk. */
-const ofPods: ReadonlySet<string> = new Set<Shortage>(["ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM"]);
+const ofPods: ReadonlySet<string> = new Set<Shortage>(["ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN"]);
 
 /** The error to answer with when a shortage is behind what was thrown; undefined when none is. */
 export function exhausted(step: string, thrown: unknown): KeelsonError | undefined {

@@ -1,12 +1,14 @@
 // A node whose disk is full, or read-only: every call says so by name, with the path and what to do, and room brings all back.
 
 import { execFileSync } from "node:child_process";
-import { mkdtemp, rm, statfs, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, rmdir, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
+import { forkServerPids } from "../fixtures/processes.ts";
 
 let mountPoint: string;
 let node: TestNode;
@@ -102,3 +104,45 @@ test("a daemon without a descriptor to spare is ResourceExhausted, and works on 
   await node.runContainer(pod, podSandboxId, "after", "sleep 1000");
   await node.removePods();
 });
+
+const pidsCgroups = "/sys/fs/cgroup/pids";
+test.runIf(existsSync(pidsCgroups))(
+  "a daemon that can start no process is ResourceExhausted, and removes what there is",
+  async () => {
+    const pod = node.podConfig("there");
+    const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
+    const containerId = await node.runContainer(pod, podSandboxId, "before", "sleep 1000");
+    // As where pods have taken all process ids of the node.
+    const cgroup = await mkdtemp(join(pidsCgroups, "keelson-exhausted-"));
+    const move = async (to: string) => {
+      for (const pid of [node.daemon.pid, ...(await forkServerPids(node.directory))])
+        await writeFile(join(to, "cgroup.procs"), String(pid));
+    };
+    await move(cgroup);
+    await writeFile(join(cgroup, "pids.max"), await readFile(join(cgroup, "pids.current")));
+    try {
+      const config = {
+        metadata: { name: "c", attempt: 0 },
+        image: { image: node.image },
+        command: ["true"],
+        linux: {},
+      };
+      const mounts = [{ hostPath: mountPoint, containerPath: "/mnt" }];
+      const create = { podSandboxId, sandboxConfig: pod, config: { ...config, mounts } };
+      await expect(node.client.createContainer(create)).rejects.toMatchObject({
+        code: status.RESOURCE_EXHAUSTED,
+        details: expect.stringMatching(/met a limit of processes and threads: .* raise kernel\.pid_max/),
+      });
+      await expect(node.client.runPodSandbox({ config: node.podConfig("next") })).rejects.toMatchObject({
+        code: status.RESOURCE_EXHAUSTED,
+        details: expect.stringContaining("fork a monitor: Resource temporarily unavailable"),
+      });
+      await node.client.removeContainer({ containerId });
+    } finally {
+      await move(pidsCgroups);
+      await rmdir(cgroup);
+    }
+    await node.runContainer(pod, podSandboxId, "after", "sleep 1000");
+    await node.removePods();
+  },
+);
