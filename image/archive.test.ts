@@ -9,8 +9,17 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { createGzip, gzipSync, zstdCompressSync } from "node:zlib";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type BuiltImage, makeImage, makeIndex, makeLayer, makeTar, type TarEntry } from "./testing/build-image.ts";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { unpackLayer } from "../native/index.ts";
+import {
+  type BuiltImage,
+  bulkyLayer,
+  makeImage,
+  makeIndex,
+  makeLayer,
+  makeTar,
+  type TarEntry,
+} from "./testing/build-image.ts";
 import { listStore, openTestStore, type TestStore } from "./testing/store.ts";
 
 const never = new AbortController().signal;
@@ -344,4 +353,30 @@ describe("refuses", () => {
     await expectCleanFailure(file, { code: "ResourceExhausted" });
     expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 ** 2);
   });
+});
+
+test.each([
+  ["takes nothing", "exec sleep 1000000", "took nothing for 300000 ms"],
+  ["takes all, and does not end", "cat >/dev/null; exec sleep 1000000", "did not end within 600000 ms"],
+])("an unpacker that %s is given up some time", async (_, script, words) => {
+  const program = path.join(directory, "unpacker");
+  await writeFile(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const hanging = await openTestStore({ unpack: (options) => unpackLayer(program, options) });
+  onTestFinished(() => hanging.dispose());
+  const large = makeImage({ layers: [bulkyLayer(1_000_000)] });
+  const file = await writeTar(ociEntries([{ image: large, annotations: {} }]));
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const before = await listStore(hanging.root);
+  let failure: unknown;
+  hanging.store.load(file, never).catch((error: unknown) => {
+    failure = error;
+  });
+  const isGivenUp = () => {
+    vi.advanceTimersByTime(60_000);
+    return failure !== undefined;
+  };
+  await vi.waitUntil(isGivenUp, { timeout: 10_000, interval: 20 });
+  expect(failure).toMatchObject({ name: "layerRefused", message: expect.stringContaining(words) });
+  expect(await listStore(hanging.root)).toEqual(before);
 });

@@ -5,7 +5,6 @@
 // images share is hashed once.
 
 import type { Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { type JsonReader, MalformedJson, readJsonList } from "../native/index.ts";
 import { type ArchiveFiles, compressionOf, magicLength } from "./archive-files.ts";
 import { parseImageConfig } from "./config.ts";
@@ -27,6 +26,7 @@ import {
 import { containerdNameAnnotation, nameAnnotation } from "./names.ts";
 import type { Platform } from "./platform.ts";
 import { formatReference, parseReference } from "./reference.ts";
+import { writeInto } from "./sink.ts";
 import { type ContentSource, checkBlob, type FoundImage } from "./source.ts";
 import type { Digest } from "./types.ts";
 
@@ -210,7 +210,10 @@ class ArchiveSource implements ContentSource {
       sink.end();
       return;
     }
-    await pipeline(await this.#files.stream(name, start, descriptor.size), sink, { signal });
+    const object = `Layer ${descriptor.digest} of ${this.#file}`;
+    for await (const chunk of await this.#files.stream(name, start, descriptor.size))
+      await writeInto(sink, chunk, object, signal);
+    sink.end();
   }
 
   distrust(): boolean {
