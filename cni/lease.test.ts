@@ -3,6 +3,7 @@
 import { readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { flushesOf } from "../native/testing/flushes.ts";
 import { addressResult, type Lab, openLab, run } from "./testing/lab.ts";
 
 const never = new AbortController().signal;
@@ -111,6 +112,23 @@ test("a lease that does not get to the disk takes the pod back, though its plugi
   expect(await lab.reserved()).toEqual([]);
   expect(await lab.traces()).toEqual([]);
   await network.attach(pod, never);
+});
+
+test("a new lease is on the disk with its name when it is flushed, a later one with its content", async () => {
+  const directory = join(lab.stateDir, "leases");
+  const lease = {
+    state: "attaching",
+    network: { name: "lab", cniVersion: "1.0.0", disableGc: false, plugins: [] },
+    target: { containerId: "c1", netns: "", interfaceName: "eth0", args: "", capabilities: {} },
+    owed: [],
+  };
+  const flushed = await flushesOf(`
+    import { openLeaseStore } from "./cni/lease.ts";
+    const leases = await openLeaseStore(${JSON.stringify(directory)}, { damaged: console.error, unfinished: console.error });
+    await (await leases.add(${JSON.stringify(lease)})).flushed;
+    await leases.save(${JSON.stringify(lease)});`);
+  const file = join(directory, "c1.json");
+  expect(flushed).toEqual([file, directory, `${file}.new`]);
 });
 
 test("a lease of a daemon of before, with the result in its one line, is read as it was", async () => {

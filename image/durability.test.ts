@@ -11,12 +11,28 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { loadHost } from "../native/index.ts";
+import { flushesOf } from "../native/testing/flushes.ts";
 import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
 import { listStore, openTestStore } from "./testing/store.ts";
 import { startWrongRegistry } from "./testing/wrong-registry.ts";
 
 const never = new AbortController().signal;
 const run = promisify(execFile);
+
+/** A module that pulls images into a store, one after the other. */
+function pullProgram(root: string, names: readonly string[]): string {
+  return `
+    import { loadHost, nativePaths, unpackLayer } from "./native/index.ts";
+    import { openImageStore, storeDefaults } from "./image/store.ts";
+    const store = await openImageStore({
+      ...storeDefaults, root: ${JSON.stringify(root)}, hostsDirectory: "/nonexistent", host: loadHost(),
+      proxyFor: () => undefined,
+      unpack: (options) => unpackLayer(nativePaths().unpacker, options),
+      platform: { os: "linux", architecture: "amd64", variant: "" }, now: Date.now, onProblem: console.error,
+    });
+    for (const name of ${JSON.stringify(names)}) await store.pull(name, undefined, new AbortController().signal);
+    await store.close();`;
+}
 
 test("everything is in place and flushed before a name stands for it", async () => {
   const registry = await startWrongRegistry();
@@ -46,6 +62,21 @@ test("everything is in place and flushed before a name stands for it", async () 
   await registry.stop();
 });
 
+test("names are on the disk, and what the record of a layer that is there already is told", async () => {
+  const registry = await startWrongRegistry();
+  const tar = makeTar([{ name: "same", content: "same" }]);
+  const [gzip, zstd] = [makeLayer(tar, "gzip"), makeLayer(tar, "zstd")];
+  for (const layer of [gzip, zstd]) registry.add(makeImage({ layers: [layer] }), layer.digest.slice(7));
+  const it = await openTestStore();
+  await it.store.close();
+  const names = [gzip, zstd].map(({ digest }) => `${registry.address}/app:${digest.slice(7)}`);
+  const flushed = (await flushesOf(pullProgram(it.root, names))).map((file) => path.relative(it.root, file));
+  const record = `layers/${gzip.diffId.slice(7)}`;
+  expect(flushed).toEqual(["index.json.new", "", `${record}/layer.json.new`, record, "index.json.new", ""]);
+  await it.dispose();
+  await registry.stop();
+});
+
 test("a process killed in the middle of a pull leaves nothing that the next one keeps", async () => {
   const done = makeLayer(makeTar([{ name: "done", content: "done" }]));
   const held = makeLayer(makeTar([{ name: "held", content: randomBytes(300_000) }]));
@@ -59,16 +90,7 @@ test("a process killed in the middle of a pull leaves nothing that the next one 
   const it = await openTestStore();
   const before = await listStore(it.root);
   await it.store.close();
-  const program = `
-    import { loadHost, nativePaths, unpackLayer } from "./native/index.ts";
-    import { openImageStore, storeDefaults } from "./image/store.ts";
-    const store = await openImageStore({
-      ...storeDefaults, root: ${JSON.stringify(it.root)}, hostsDirectory: "/nonexistent", host: loadHost(),
-      proxyFor: () => undefined,
-      unpack: (options) => unpackLayer(nativePaths().unpacker, options),
-      platform: { os: "linux", architecture: "amd64", variant: "" }, now: Date.now, onProblem: console.error,
-    });
-    await store.pull("${registry.address}/app:1", undefined, new AbortController().signal);`;
+  const program = pullProgram(it.root, [`${registry.address}/app:1`]);
   const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
     cwd: fileURLToPath(new URL("..", import.meta.url)),
     stdio: ["ignore", "ignore", "inherit"],

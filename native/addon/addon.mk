@@ -6,7 +6,7 @@ $(OBJECTS)/addon/%: PART_FLAGS = -DNAPI_VERSION=9 -DNODE_GYP_MODULE_NAME=keelson
   -DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS \
   -isystem ../node_modules/node-addon-api -isystem ../node_modules/node-api-headers/include
 
-all: $(BUILD)/keelson.node $(BUILD)/testing/seccomp-probe
+all: $(BUILD)/keelson.node $(BUILD)/testing/seccomp-probe $(BUILD)/testing/flush-log.so
 all-sanitize: $(BUILD)/addon-unit-test
 
 # libstdc++ goes in, so that the module loads wherever Node does; libseccomp is the one library it needs.
@@ -20,3 +20,8 @@ $(BUILD)/addon-unit-test: $(ADDON_PARTS) $(call objects,$(OBJECTS),$(wildcard ad
 $(BUILD)/testing/seccomp-probe: testing/seccomp_probe.cc
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) $(CXXFLAGS) -static -o $@ $<
+
+# Loaded into Node by native/testing/flushes.ts.
+$(BUILD)/testing/flush-log.so: testing/flush_log.cc
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) $(CXXFLAGS) -shared -fPIC -o $@ $<

@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile as write } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { flushesOf } from "../testing/flushes.ts";
 import { replaceFile, writeFile } from "./write-file.ts";
 
 let directory: string;
@@ -23,6 +24,14 @@ test.each(["nothing", "content", "content and name"] as const)("replaces, with %
   expect(await readFile(path, "utf8")).toBe("new");
   expect((await stat(path)).mode & 0o777).toBe(0o600);
   expect(await readdir(directory)).toEqual(["file"]);
+});
+
+test("what is flushed is the draft before it takes the name, and the name where that is wanted", async () => {
+  const flushed = await flushesOf(`
+    import { replaceFile } from "./native/files/write-file.ts";
+    for (const flush of ["nothing", "content", "content and name"])
+      await replaceFile(${JSON.stringify(directory)} + "/" + flush, "new", flush);`);
+  expect(flushed).toEqual([join(directory, "content.new"), join(directory, "content and name.new"), directory]);
 });
 
 test("a longer draft of a process that was killed is no part of the next", async () => {
