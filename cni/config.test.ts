@@ -261,6 +261,19 @@ test("a network of version 1.1.0 is ready as its plugins' STATUS says, asked beh
   expect(JSON.parse(call?.stdin ?? "")).toEqual({ cniVersion: "1.1.0", name: "net", type: "guard" });
 });
 
+test("a STATUS that hangs is ended at its limit, and asked for again", async () => {
+  const hang = join(lab.stateDir, "hang");
+  await lab.script("mute", `[ -e ${hang} ] && exec sleep 600; exit 0`);
+  await writeFile(hang, "");
+  await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "mute" }] });
+  const network = await lab.open({ limits: { statusMs: 200, statusAgeMs: 20 } });
+  await eventually("it says why", () =>
+    JSON.stringify(network.readiness()).includes("did not finish STATUS within 0.2 s"),
+  );
+  await rm(hang);
+  await eventually("it is ready", () => network.readiness().ready);
+});
+
 test("nobody asks, nothing runs: STATUS is not polled", async () => {
   await lab.script("guard", "exit 0");
   await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });

@@ -296,13 +296,16 @@ test("no wait between two tries is longer than the longest", async () => {
 });
 
 test("a STATUS that hangs holds no opening up: the network is not ready, and closing kills it", async () => {
-  await lab.script("mute", "[ $CNI_COMMAND = STATUS ] && exec sleep 600; exit 0");
+  const pidFile = join(lab.stateDir, "pid");
+  await lab.script("mute", `[ $CNI_COMMAND = STATUS ] && { echo $$ >${pidFile}; exec sleep 600; }; exit 0`);
   await lab.writeConfig("10-lab.conflist", { cniVersion: "1.1.0", name: "lab", plugins: [{ type: "mute" }] });
   const from = performance.now();
-  const network = await lab.open();
+  const network = await lab.open({ limits: { statusMs: 600_000 } });
   expect(performance.now() - from).toBeLessThan(2000);
   expect(network.readiness()).toMatchObject({ ready: false });
+  const pid = (await readFile(pidFile, "utf8")).trim();
   const closing = performance.now();
   await network.close();
   expect(performance.now() - closing).toBeLessThan(1000);
+  await eventually("STATUS has ended", async () => (await readFile(`/proc/${pid}/stat`).catch(() => "")).length === 0);
 });
