@@ -1,9 +1,9 @@
 // How an attach ends: by the container, by the client's input, by being cancelled.
 
-import { PassThrough } from "node:stream";
-import { expect, test } from "vitest";
+import { PassThrough, Writable } from "node:stream";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { ExecOutcome, Session } from "../../native/index.ts";
-import { attached } from "./attached.ts";
+import { attached, detach } from "./attached.ts";
 
 /** A session with a container, and what ends it. */
 function attachment() {
@@ -45,4 +45,16 @@ test("it goes on where the container's input ends with the client's, and one tha
   expect(over).toBe(false);
   cancel();
   await expect(done).rejects.toThrow("cancelled");
+});
+
+test("a client that has closed is let go of, though the container does not take its last input", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { session } = attachment();
+  const stdin = new Writable({ write: () => undefined });
+  const cancelled = Promise.withResolvers<void>();
+  const left = detach({ ...session, stdin, cancel: cancelled.resolve });
+  stdin.end("a line\n");
+  vi.advanceTimersByTime(10_000);
+  await Promise.all([left, cancelled.promise]);
 });

@@ -1,8 +1,9 @@
 // What the streaming server answers to HTTP, and SPDY sessions of each protocol byte by byte.
 
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { withItsServers } from "../../native/testing/servers.ts";
 import { negotiate } from "./http-server.ts";
 import { dataFrame, type Frame, FrameParser, flagFin } from "./spdy/frames.ts";
@@ -87,6 +88,34 @@ describe("requests", () => {
     const spoken = [...head.matchAll(/^X-Accepted-Stream-Protocol-Versions: (.*)\r$/gm)].map(([, name]) => name);
     expect(spoken).toEqual([v4, "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"]);
   });
+});
+
+test("a client that does not open the streams of its exec has half a minute", async () => {
+  const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
+  onTestFinished(() => void client.destroy());
+  client.write(spdyRequest(server.exec(), v4));
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  await once(client, "data");
+  vi.advanceTimersByTime(29_000);
+  expect(client.readableEnded).toBe(false);
+  vi.advanceTimersByTime(1_000);
+  await once(client, "close");
+});
+
+test("whether a client's host is there still is asked of the host, by TCP", async () => {
+  const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
+  onTestFinished(() => void client.destroy());
+  client.write(spdyRequest(server.exec(), v4));
+  await once(client, "data");
+  const hex = (port = 0) => `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  // Of the server's end; 02 is the timer of keep-alive (proc_net_tcp.rst).
+  const timer = async () => {
+    const rows = (await readFile("/proc/net/tcp", "latin1")).split("\n").map((row) => row.trim().split(/\s+/));
+    const ends = ([, own, peer]: string[]) => own?.endsWith(hex(server.port)) && peer?.endsWith(hex(client.localPort));
+    return rows.find(ends)?.[5];
+  };
+  await expect.poll(timer).toMatch(/^02:/);
 });
 
 /** What kubelet and API server pass on as they got it: the Host that the user's client dialled, a dashboard's Origin. */

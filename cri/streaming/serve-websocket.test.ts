@@ -1,11 +1,15 @@
 // WebSocket sessions byte by byte: what a client of each protocol sends, recorded here, and what it must get.
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ControlType, controlFrame, dataFrame, FrameParser, numbers } from "./spdy/frames.ts";
 import { Opcode, SpdyClientBytes, webSocketFrame, webSocketRequest } from "./testing/client-bytes.ts";
-import { type EchoServer, startEchoServer } from "./testing/echo-server.ts";
+import { deafPort, type EchoServer, startEchoServer } from "./testing/echo-server.ts";
 import { exchange } from "./testing/exchange.ts";
 
+const waiting = { timeout: 10_000, interval: 5 };
 let server: EchoServer;
 beforeAll(async () => {
   server = await startEchoServer();
@@ -114,6 +118,25 @@ describe("exec", () => {
     expect(server.sizes.at(-1)).toBe("103x33");
   });
 
+  test("a client that is not read, as its process takes nothing, hears now and then that the server is there", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
+    onTestFinished(() => void client.destroy());
+    client.write(webSocketRequest(server.exec(), "v4.channel.k8s.io"));
+    await once(client, "data");
+    client.pause().write(webSocketFrame(Opcode.binary, Buffer.alloc(12 << 20)));
+    await vi.waitUntil(() => vi.getTimerCount() > 0, waiting);
+    vi.advanceTimersByTime(5_000);
+    const received: Buffer[] = [];
+    client.on("data", (part: Buffer) => received.push(part)).resume();
+    const pong = Buffer.from([0x80 | Opcode.pong, 0]);
+    await vi.waitUntil(() => Buffer.concat(received).includes(pong), waiting);
+    client.destroy();
+    await expect.poll(() => server.open.size).toBe(0);
+    expect(vi.getTimerCount(), "nobody is told any more").toBe(0);
+  });
+
   const [input, close] = [
     webSocketFrame(Opcode.binary, Buffer.alloc(100_000)),
     webSocketFrame(Opcode.close, masked("03e8")),
@@ -177,6 +200,29 @@ describe("port-forward", () => {
     expect(carried(seen, 2)).toBe("\x01\x00");
     expect(carried(seen, 3)).toBe("\x01\x00Nobody listens on port 1 of the pod.");
     await expect.poll(() => server.open.size).toBe(0);
+  });
+
+  test("v4: a port whose server reads nothing holds up the others for half a minute, and is closed then", async () => {
+    const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
+    onTestFinished(() => void client.destroy());
+    const received: Buffer[] = [];
+    client.on("data", (part: Buffer) => received.push(part));
+    client.write(webSocketRequest(server.forward([deafPort, 8080]), "v4.channel.k8s.io"));
+    await once(client, "data");
+    await vi.waitUntil(() => server.open.size === 2, waiting);
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const message = (channel: number, bytes: Buffer) =>
+      webSocketFrame(Opcode.binary, Buffer.concat([Buffer.from([channel]), bytes]));
+    client.write(message(0, Buffer.alloc(512 << 10)));
+    await vi.waitUntil(() => vi.getTimerCount() > 0, waiting);
+    client.write(message(2, Buffer.from("hi")));
+    vi.advanceTimersByTime(29_000);
+    await delay(50);
+    expect(Buffer.concat(received).includes("\x02hi")).toBe(false);
+    vi.advanceTimersByTime(1_000);
+    await vi.waitUntil(() => Buffer.concat(received).includes("\x02hi"), waiting);
+    expect(server.open.size).toBe(1);
   });
 
   test("tunnel: SPDY goes on inside binary messages, cut anywhere", async () => {

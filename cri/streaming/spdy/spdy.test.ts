@@ -105,6 +105,8 @@ describe("headers", () => {
 });
 
 describe("connection", () => {
+  const options = { stallMs: 1000, independent: false };
+
   test("damaged bytes end the connection, not the process", async () => {
     for (let seed = 1; seed <= 300; seed += 1) {
       const bytes = Buffer.from(await session());
@@ -192,6 +194,36 @@ describe("connection", () => {
     }, waiting);
     expect(pings.filter(({ id }) => id === 0 || id % 2 === 1)).toEqual([]);
     connection.destroy();
+    await connection.closed;
+  });
+
+  test("a client that asks and does not read is read no further, however much it asks", async () => {
+    const [wire, client] = duplexPair({ highWaterMark: 16 << 10 });
+    client.on("error", () => undefined);
+    const connection = new SpdyConnection(wire, Buffer.alloc(0), { ...options, onStream: () => undefined });
+    const pings = Buffer.concat(Array.from({ length: 1000 }, () => controlFrame(ControlType.ping, 0, numbers(1))));
+    for (let n = 0; n < 100; n += 1) client.write(pings);
+    await delay(100);
+    expect(wire.writableLength).toBeLessThan(100 << 10);
+    client.resume();
+    await vi.waitUntil(() => client.writableLength === 0, waiting);
+    wire.destroy();
+    await connection.closed;
+  });
+
+  test("a stream beyond a thousand is refused, and the others go on", async () => {
+    const [wire, client] = duplexPair();
+    const received: Buffer[] = [];
+    client.on("data", (bytes: Buffer) => received.push(bytes)).on("error", () => undefined);
+    let opened = 0;
+    const connection = new SpdyConnection(wire, Buffer.alloc(0), { ...options, onStream: () => (opened += 1) });
+    const bytes = new SpdyClientBytes();
+    for (let n = 0; n <= 1000; n += 1) client.write(await bytes.synStream(2 * n + 1, {}));
+    bytes.close();
+    const refusal = { kind: "rst-stream", streamId: 2001 };
+    await expect.poll(() => all([Buffer.concat(received)]), waiting).toContainEqual(refusal);
+    expect(opened).toBe(1000);
+    wire.destroy();
     await connection.closed;
   });
 });

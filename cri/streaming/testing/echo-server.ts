@@ -1,6 +1,6 @@
 // A streaming server on loopback whose processes and ports echo: what a codec carries is held against what was sent.
 
-import { PassThrough } from "node:stream";
+import { Duplex, PassThrough } from "node:stream";
 import { type ExecOutcome, KeelsonError, type Session } from "../../../native/index.ts";
 import { newContainerId, newSandboxId } from "../../../pod/ids.ts";
 import { type StreamTarget, startStreamingServer } from "../http-server.ts";
@@ -8,6 +8,8 @@ import type { Streams } from "../remote-command.ts";
 
 /** As on a terminal: this byte of input ends the process, with exit code 7. */
 export const endOfInput = 0x04;
+/** Of the pod's ports the one whose server reads nothing. On port 1 nobody listens. */
+export const deafPort = 2;
 
 export interface EchoServer extends AsyncDisposable {
   readonly port: number;
@@ -44,7 +46,7 @@ export async function startEchoServer(): Promise<EchoServer> {
       attach: async () => echo(traces, false),
       portForward: async (_, port) => {
         if (port === 1) throw new KeelsonError("Refused", "Unavailable", "Nobody listens on port 1 of the pod.");
-        const connection = new PassThrough({ allowHalfOpen: true });
+        const connection = port === deafPort ? deaf() : new PassThrough({ allowHalfOpen: true });
         open.add(connection);
         connection.once("close", () => open.delete(connection));
         return connection;
@@ -65,6 +67,10 @@ export async function startEchoServer(): Promise<EchoServer> {
     ...traces,
     [Symbol.asyncDispose]: () => server.close(),
   };
+}
+
+function deaf(): Duplex {
+  return new Duplex({ read: () => undefined, write: () => undefined });
 }
 
 /** A process that writes its input to stdout and "end" to stderr; it exits 0 at the end of its input. */
