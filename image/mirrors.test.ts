@@ -83,6 +83,7 @@ test("a mirror that asks for credentials does not get the registry's", async () 
   const server = await start();
   await configure("reg.example", `server = "http://${server.address}"\n[host."http://${mirror.address}"]`);
   await it.store.pull("reg.example/team/app:1", auth, never);
+  expect(mirror.requests.length).toBeGreaterThan(0);
   for (const request of mirror.requests) expect(request.headers.authorization).toBeUndefined();
 });
 

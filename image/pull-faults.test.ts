@@ -77,6 +77,23 @@ describe("a connection that breaks", () => {
     expect((await it().store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
   });
 
+  test.each(["bytes 0-2999999/*", undefined])(
+    "is not resumed with a part that begins elsewhere (%s)",
+    async (range) => {
+      const breaking = breakOnce();
+      const served = await serve((request, response) => {
+        if (request.headers.range === undefined) return breaking(request, response);
+        response.writeHead(206, range === undefined ? {} : { "content-range": range }).end(layer.blob);
+        return true;
+      });
+      served.add(image, "1");
+      await expectCleanFailure(it(), `${served.address}/broken:1`, {
+        name: "registryRefused",
+        message: expect.stringContaining("another range than from 1000000"),
+      });
+    },
+  );
+
   test("after the last byte is no failure, and nothing more is asked for", async () => {
     const { promise: arrived, resolve: hasArrived } = Promise.withResolvers<void>();
     const served = await serve((request, response) => {

@@ -1,7 +1,7 @@
 // Who plays a workload: one process at a time, found out also when it has died.
 
 import { execFileSync } from "node:child_process";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -40,6 +40,12 @@ test("has one player, who is named to others, and takes its directory along", as
   await other.remove();
   expect(await readdir(root)).toEqual(["play.lock"]);
   await (await take("web")).remove();
+});
+
+test("is for root alone, as all above it that is play's: Secrets lie in it", async () => {
+  const directory = await take("web");
+  for (const path of [directory.path, join(root, "play")]) expect((await stat(path)).mode & 0o077).toBe(0);
+  await directory.remove();
 });
 
 test("is played on a full disk too, where its lock can name nobody", async () => {
