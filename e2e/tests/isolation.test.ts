@@ -11,7 +11,7 @@ import { startNode, type TestNode } from "../fixtures/node.ts";
 import { lacks, ociHandlers } from "../fixtures/oci-runtimes.ts";
 import { until } from "../fixtures/steps.ts";
 
-const { POD, CONTAINER } = runtime.v1.NamespaceMode;
+const { POD, CONTAINER, NODE } = runtime.v1.NamespaceMode;
 const mapping = [{ containerId: 0, hostId: 400_000, length: 65_536 }];
 const ownUsers = { namespaceOptions: { pid: CONTAINER, usernsOptions: { mode: POD, uids: mapping, gids: mapping } } };
 const admin = { capabilities: { addCapabilities: ["SYS_ADMIN"] } };
@@ -208,6 +208,14 @@ test("a privileged container has the host's cgroup namespace, and nothing masked
   const { podSandboxId, sh } = await run("privileged", { security: { privileged: true } });
   expect((await sh("readlink /proc/self/ns/cgroup")).trim()).toBe(await readlink("/proc/self/ns/cgroup"));
   expect(await sh("grep -c ' /proc/' /proc/self/mountinfo; true")).toBe("0\n");
+  await node.client.removePodSandbox({ podSandboxId });
+});
+
+test("a container whose request leaves out the namespaces has its pod's shared memory where that is the host's", async () => {
+  const { podSandboxId, sh } = await run("host-ipc", { pod: { securityContext: { namespaceOptions: { ipc: NODE } } } });
+  expect(await sh("readlink /proc/self/ns/ipc; stat -c %d /dev/shm")).toBe(
+    `${await readlink("/proc/self/ns/ipc")}\n${(await stat("/dev/shm")).dev}\n`,
+  );
   await node.client.removePodSandbox({ podSandboxId });
 });
 

@@ -27,7 +27,7 @@ export interface MountPlan {
 /** What the mounts take from the sandbox. */
 export interface MountSetup {
   readonly files: SandboxFiles;
-  readonly pinned: { readonly network?: string };
+  readonly pinned: { readonly network?: string; readonly ipc?: string };
   readonly user?: IdMappings;
 }
 
@@ -60,7 +60,7 @@ export async function planMounts(
   // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
   const untaken = ({ destination }: OciMount) => destination === "/proc" || !taken.has(destination);
   const ofKernel = (await kernelMounts(config, sandbox, mountTable)).filter(untaken);
-  const ofSandbox = (await sandboxMounts(config, sandbox.files)).filter(untaken);
+  const ofSandbox = (await sandboxMounts(config, sandbox)).filter(untaken);
   const rootfsPropagation = rootPropagation(config.mounts);
   // What is mounted in a volume that the host shares is mounted on the host too, and links may lead there: so a pod's
   // resolv.conf would become the node's. Such volumes hide what they cover.
@@ -120,10 +120,10 @@ function sysMount({ user, pinned }: MountSetup, access: "ro" | "rw"): OciMount {
  * The files are read-only with a read-only root alone, as in both peers: programs in a container may edit their
  * resolv.conf.
  */
-async function sandboxMounts({ security }: ContainerConfig, files: SandboxFiles): Promise<OciMount[]> {
+async function sandboxMounts({ security }: ContainerConfig, { files, pinned }: MountSetup): Promise<OciMount[]> {
   const options = (access: string) => ["rbind", "rprivate", access, "nosuid", "nodev", "noexec"];
   const file = options(security.readonlyRootfs ? "ro" : "rw");
-  const shm = security.namespaces.ipc === "node" ? await realpath("/dev/shm") : files.shm;
+  const shm = pinned.ipc === undefined ? await realpath("/dev/shm") : files.shm;
   return [
     { destination: "/dev/shm", type: "bind", source: shm, options: options("rw") },
     { destination: "/etc/resolv.conf", type: "bind", source: files.resolvConf, options: file },
