@@ -32,6 +32,17 @@ test("what a client masks is masked besides the list; what it makes read-only is
   expect(readonlyPaths).toEqual(["/proc/sys"]);
 });
 
+test("a path that ends in a slash is hidden as well", () => {
+  const asked = {
+    ...plainSecurity,
+    maskedPaths: ["/proc/mine/", "//proc/./kcore"],
+    readonlyPaths: ["/proc/sysrq-trigger/"],
+  };
+  const { maskedPaths, readonlyPaths } = hiddenPaths(asked, false, []);
+  expect(maskedPaths.slice(0, 3)).toEqual(["/proc/mine", "/proc/kcore", "/proc/acpi"]);
+  expect(readonlyPaths).toEqual(["/proc/sysrq-trigger"]);
+});
+
 test("nothing is hidden from a privileged container, nor on request (procMount Unmasked) from one with users of its own", () => {
   const nothing = { maskedPaths: [], readonlyPaths: [] };
   const asked = { ...plainSecurity, maskedPaths: ["/proc/mine"], readonlyPaths: ["/proc/sys"] };

@@ -3,7 +3,7 @@
 // Kubernetes' procMount; GHSA-6fw5-f8r9-fgfm, GHSA-jq35-85cj-fj4p, CVE-2018-10892.
 
 import { access, readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import type { ContainerSecurity } from "../types.ts";
 
 export interface HiddenPaths {
@@ -42,9 +42,14 @@ export function hiddenPaths(
   if (privileged) return { maskedPaths: [], readonlyPaths: [] };
   const masks = maskedPaths.length > 0 || !ownUsers;
   return {
-    maskedPaths: masks ? [...new Set([...maskedPaths, ...defaultMasked, ...throttlePaths])] : [],
-    readonlyPaths: readonlyPaths.length > 0 || ownUsers ? readonlyPaths : defaultReadonly,
+    maskedPaths: masks ? [...new Set([...maskedPaths.map(plain), ...defaultMasked, ...throttlePaths])] : [],
+    readonlyPaths: readonlyPaths.length > 0 || ownUsers ? readonlyPaths.map(plain) : defaultReadonly,
   };
+}
+
+/** To the kernel a file with a slash behind its name is none, and what is not there needs no cover. */
+function plain(path: string): string {
+  return posix.resolve("/", path);
 }
 
 /**
