@@ -40,8 +40,14 @@ beforeAll(async () => {
     "/bin": {},
     "/link/below": {},
     "/bin/sh": {},
+    "/top": {},
   };
-  const link = makeLayer(makeTar([{ name: "link", link: "/elsewhere" }]));
+  const link = makeLayer(
+    makeTar([
+      { name: "link", link: "/elsewhere" },
+      { name: "top", link: "/" },
+    ]),
+  );
   const defaults = { Env: ["PATH=/bin"], Cmd: ["sh"], Volumes };
   await pushImage(registry, "with/volumes", makeImage({ layers: [await busyboxLayer(), link], defaults }), "1");
   for (const name of ["data/two", "data/one", "with/volumes"])
@@ -207,7 +213,9 @@ describe.each([
     for (const directory of ["/declared", "/relative/deep", "/up", "/elsewhere/below", "/bin"])
       expect(await sh(`echo x > ${directory}/made && cat ${directory}/made`)).toBe("x\n");
     expect(await sh("/bin/busybox echo of the image")).toBe("of the image\n");
-    expect(await sh("touch /made /relative/made /elsewhere/made 2>&1; true")).toMatch(/(Read-only[\s\S]*){3}/);
+    expect(await sh("touch /made /relative/made /elsewhere/made /top/made /../made 2>&1; true")).toMatch(
+      /(Read-only[\s\S]*){5}/,
+    );
     // It is the writable layer's: counted with it, and gone with it.
     const { info } = await node.client.containerStatus({ containerId, verbose: true });
     const { upper } = JSON.parse(await readFile(`${JSON.parse(info?.info ?? "{}").bundle}/rootfs.json`, "utf8"));

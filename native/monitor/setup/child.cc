@@ -133,6 +133,11 @@ std::optional<Error> failure_in(const volatile Report& report) {
                                            : "its source is no directory, and what is there already is one";
     error.kind = Kind::invalid;
   }
+  if (step == Step::refuse_mount_over_root) {
+    error.error_number = 0;
+    error.detail = "a link of the image leads from there to its root";
+    error.kind = Kind::invalid;
+  }
   if (step == Step::refuse_mount_over_proc || step == Step::refuse_directory_outside || step == Step::find_in_image ||
       step == Step::open_linked_source || step == Step::check_proc || step == Step::find_procfs) {
     error.kind = Kind::invalid;

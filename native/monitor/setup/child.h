@@ -42,6 +42,7 @@ namespace keelson {
   step(mount_root, "mount the root filesystem")                                      \
   step(make_mount_target, "make the mount target")                                   \
   step(refuse_mount_over_proc, "refuse to mount over procfs at")                     \
+  step(refuse_mount_over_root, "refuse to mount over the container's root at")       \
   step(mount, "mount")                                                               \
   step(make_device, "make the device")                                               \
   step(open_terminal, "open the terminal")                                           \

@@ -207,6 +207,11 @@ Fd null_mount() {
   return mount;
 }
 
+bool is_same_file(int one, int other) {
+  struct stat a, b;
+  return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 bool is_on(int fd, long magic) {
   struct statfs status;
   return fstatfs(fd, &status) == 0 && status.f_type == magic;

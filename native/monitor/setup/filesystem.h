@@ -72,6 +72,8 @@ int unmount(const char* path);
 // A detached mount of the host's /dev/null, through which nothing about that node can be changed. ENODEV: it is something else.
 Fd null_mount();
 
+// Whether both descriptors are on the same file.
+bool is_same_file(int one, int other);
 // Whether the descriptor is on a file system of that kind: PROC_SUPER_MAGIC …
 bool is_on(int fd, long magic);
 // Whether it is the device that /dev/null is to be.

@@ -68,16 +68,23 @@ void shape_bind(const Child& child, int tree, const MountSpec& spec) {
   if (spec.recursive_readonly) set_options(child, tree, spec, {MOUNT_ATTR_RDONLY, 0, 0}, true);
 }
 
+// A link of the image may lead to its root, and what is mounted over that is seen by nobody: the container lives below it.
+Fd take_target(const Child& child, int root, Fd made, const char* path) {
+  Fd target = child.check(std::move(made), Step::make_mount_target, path);
+  if (is_same_file(target.get(), root)) child.die(Step::refuse_mount_over_root, path, EBUSY);
+  return target;
+}
+
 Fd make_target(const Child& child, int root, const MountSpec& spec) {
   const char* path = spec.destination.c_str();
-  return child.check(make_directory_in_root(root, path), Step::make_mount_target, path);
+  return take_target(child, root, make_directory_in_root(root, path), path);
 }
 
 void make_bind(const Child& child, int root, const PlannedMount& mount) {
   const char* path = mount.spec.destination.c_str();
   const int tree = mount.tree.get();
-  const Fd target = child.check(is_directory(tree) ? make_directory_in_root(root, path) : make_file_in_root(root, path),
-                                Step::make_mount_target, path);
+  const Fd target = take_target(
+      child, root, is_directory(tree) ? make_directory_in_root(root, path) : make_file_in_root(root, path), path);
   // The kernel would say EINVAL, of either.
   if (is_directory(tree) != is_directory(target.get())) child.die(Step::mount, path, is_directory(tree) ? ENOTDIR : EISDIR);
   attach_inside(child, tree, target.get(), path);

@@ -132,20 +132,11 @@ void become_namespace_root(const Child& child) {
 
 namespace {
 
-bool is_same_file(const struct stat& one, const struct stat& other) {
-  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-bool is_same_namespace(int a, int b) {
-  struct stat one, other;
-  return fstat(a, &one) == 0 && fstat(b, &other) == 0 && is_same_file(one, other);
-}
-
 // Of the mount alone: what could lie upon it has not come along.
 bool is_procfs_of(int mount, int pid_space) {
   struct stat space, wanted;
   return is_proc_root(mount) && fstatat(mount, "1/ns/pid", &space, 0) == 0 && fstat(pid_space, &wanted) == 0 &&
-         is_same_file(space, wanted);
+         space.st_dev == wanted.st_dev && space.st_ino == wanted.st_ino;
 }
 
 }  // namespace
@@ -199,7 +190,7 @@ Result<SharedPidNamespace> SharedPidNamespace::plan(const Sandbox& sandbox, cons
     shared.owner_ = "container " + target.id();
     shared.is_targets_ = true;
     shared.mounts_ = Fd(fcntl(target.pidfd(), F_DUPFD_CLOEXEC, 3));
-  } else if (sandbox.pid_ns && is_same_namespace(sandbox.pid_ns.get(), shared.space_.get())) {
+  } else if (sandbox.pid_ns && is_same_file(sandbox.pid_ns.get(), shared.space_.get())) {
     shared.owner_ = "the pod";
     shared.mounts_ = Fd(fcntl(sandbox.procfs_space.get(), F_DUPFD_CLOEXEC, 3));
   } else {

@@ -170,7 +170,8 @@ void make_directories(const Child& child, int root, const std::vector<std::strin
 void keep_writable(const Child& child, int root, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
     const Fd directory = open_in_root(root, path.c_str(), O_PATH | O_DIRECTORY);
-    if (!directory) continue;
+    // By a link to the root the whole of it would be.
+    if (!directory || is_same_file(directory.get(), root)) continue;
     const Fd tree = child.check(clone_tree(directory.get(), "", false), Step::make_volume_writable, path.c_str());
     child.check(attach_mount(tree.get(), directory.get()), Step::make_volume_writable, path.c_str());
   }

@@ -93,6 +93,14 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(text).toBe("untouched");
     });
 
+    test.each(["/", ".", "etc/../.."])("a mount target that is a link to %s, the root, is refused", async (target) => {
+      link("top", target);
+      const volume = { destination: "/top", type: "bind", source: outside, options: ["rbind"] };
+      expect(failure(await pod.run({ mounts: [...defaultMounts, volume] }))).toContain(
+        "refuse to mount over the container's root at /top: a link of the image",
+      );
+    });
+
     test("a loop of links ends in an error", async () => {
       link("tmp", "tmp2");
       link("tmp2", "tmp");
