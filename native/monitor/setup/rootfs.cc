@@ -38,7 +38,9 @@ Fd plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace =
   const char* layer = plan.lower[0].c_str();
   Fd mount = child.check(clone_tree(AT_FDCWD, layer, false), Step::mount_root, layer);
   if (user_namespace >= 0) child.check(map_owners(mount.get(), user_namespace), Step::map_owners, layer);
-  child.check(change_mount(mount.get(), {MOUNT_ATTR_RDONLY, 0, MS_PRIVATE}, false), Step::mount_root);
+  // An overlay has flags of its own, wherever the layers lie; this one has those of the store's mount, which hosts are hardened by.
+  constexpr MountChange change{MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOEXEC, MS_PRIVATE};
+  child.check(change_mount(mount.get(), change, false), Step::mount_root);
   return mount;
 }
 
