@@ -14,13 +14,20 @@ async function resolve(imageUser: string, change: Partial<ContainerSecurity> = {
 }
 
 test.each([
-  ["", { uid: 0n, gid: 0n, supplementalGroups: [0n], home: "/root" }],
-  ["web", { uid: 33n, gid: 34n, supplementalGroups: [34n, 50n, 77n], home: "/var/www" }],
-  ["33", { uid: 33n, gid: 34n, supplementalGroups: [34n, 50n, 77n], home: "/var/www" }],
-  ["web:staff", { uid: 33n, gid: 50n, supplementalGroups: [50n, 77n], home: "/var/www" }],
-  ["1003:1004", { uid: 1003n, gid: 1004n, supplementalGroups: [1004n], home: "/" }],
+  ["", { uid: 0n, gid: 0n, supplementalGroups: [0n], home: Buffer.from("/root") }],
+  ["web", { uid: 33n, gid: 34n, supplementalGroups: [34n, 50n, 77n], home: Buffer.from("/var/www") }],
+  ["33", { uid: 33n, gid: 34n, supplementalGroups: [34n, 50n, 77n], home: Buffer.from("/var/www") }],
+  ["web:staff", { uid: 33n, gid: 50n, supplementalGroups: [50n, 77n], home: Buffer.from("/var/www") }],
+  ["1003:1004", { uid: 1003n, gid: 1004n, supplementalGroups: [1004n], home: Buffer.from("/") }],
 ])("the image's USER %j", async (user, account) => {
   expect(await resolve(user)).toEqual(account);
+});
+
+test("names and a home directory are those of the files byte by byte, in any encoding", async () => {
+  const files = ["zoë:x:41:42::/home/zoë:/bin/sh\n", "gruppe-ß:x:45:zoë\n"];
+  const named = { uid: 41n, gid: 45n, supplementalGroups: [45n], home: Buffer.from("/home/zoë") };
+  expect(await resolve("zoë:gruppe-ß", {}, files)).toEqual(named);
+  expect(await resolve("zoë", {}, files)).toMatchObject({ gid: 42n, supplementalGroups: [42n, 45n] });
 });
 
 test("a number is an id and never a name (CVE-2016-3697)", async () => {

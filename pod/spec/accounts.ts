@@ -11,8 +11,8 @@ import type { ContainerSecurity, ContainerUser } from "../types.ts";
 export type ReadAccounts = (paths: readonly string[], limitBytes: number) => Promise<readonly LayerFile[]>;
 
 export interface Account extends ContainerUser {
-  /** Home directory from passwd, "/" when there is none. */
-  readonly home: string;
+  /** Home directory from passwd, whose bytes may be of any encoding; "/" when there is none. */
+  readonly home: Buffer;
 }
 
 const accountFileLimit = 1 << 20;
@@ -20,6 +20,7 @@ const maxId = 2_147_483_647n;
 /** Digits. Making a number of four million of them takes a second. */
 const longestNumber = 20;
 
+/** Texts as they are read, bytes as latin1. */
 interface PasswdEntry {
   readonly name: string;
   readonly uid: bigint;
@@ -53,7 +54,7 @@ export async function resolveAccount(
     uid: inRange("user", uid),
     gid: inRange("group", gid),
     supplementalGroups: supplementalGroups(security, entry?.name, gid, groups),
-    home: entry?.home || "/",
+    home: Buffer.from(entry?.home || "/", "latin1"),
   };
 }
 
@@ -121,7 +122,8 @@ function textOf(file: LayerFile | undefined, path: string, image: string, needed
 }
 
 /** The first line that fits; fields of others are not turned into anything. */
-function findUser(passwd: string, wanted: bigint | string): PasswdEntry | undefined {
+function findUser(passwd: string, user: bigint | string): PasswdEntry | undefined {
+  const wanted = typeof user === "string" ? asRead(user) : user;
   for (const line of linesOf(passwd)) {
     const [name, , uid, gid, , home] = line.split(":", 6);
     if (!name || uid === undefined || gid === undefined || !isNumber(uid) || !isNumber(gid)) continue;
@@ -131,7 +133,8 @@ function findUser(passwd: string, wanted: bigint | string): PasswdEntry | undefi
   return undefined;
 }
 
-function findGroup(group: string, wanted: string): bigint | undefined {
+function findGroup(group: string, wantedName: string): bigint | undefined {
+  const wanted = asRead(wantedName);
   for (const line of linesOf(group)) {
     const [name, , gid] = line.split(":", 3);
     if (name === wanted && gid !== undefined && isNumber(gid)) return BigInt(gid);
@@ -145,6 +148,11 @@ function* groupsWith(group: string, member: string): Generator<bigint> {
     if (!name || gid === undefined || !isNumber(gid)) continue;
     if (members?.split(",").includes(member)) yield BigInt(gid);
   }
+}
+
+/** A name of the request's or the image's config, as it stands in a file that is read as latin1. */
+function asRead(name: string): string {
+  return Buffer.from(name).toString("latin1");
 }
 
 /** Without the empty ones. */

@@ -159,7 +159,8 @@ function environment(sandbox: SandboxSetup, { config, image, account, monitorFin
   put(Buffer.from(defaultPath));
   put(Buffer.from(`HOSTNAME=${sandbox.hostname}`));
   // Where the pod brings its own passwd file, that one decides, which runtimes ask at the start.
-  if (!(isMountedOver(config, "/etc/passwd") && monitorFindsHome())) put(Buffer.from(`HOME=${account.home}`));
+  if (!(isMountedOver(config, "/etc/passwd") && monitorFindsHome()))
+    put(Buffer.concat([Buffer.from("HOME="), account.home]));
   if (config.tty) put(Buffer.from("TERM=xterm"));
   for (const entry of image.config.env) put(Buffer.from(entry));
   for (const { name, value } of config.envs) put(Buffer.concat([Buffer.from(`${name}=`), value]));

@@ -62,7 +62,7 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
         layers: [],
         chainIds: [],
       },
-      account: { uid: 0n, gid: 0n, supplementalGroups: [0n], home: "/root" },
+      account: { uid: 0n, gid: 0n, supplementalGroups: [0n], home: Buffer.from("/root") },
       imageVolumes: [],
       targetPidNamespace: "/bundle/pid-namespace",
       labels: {},
