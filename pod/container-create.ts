@@ -74,7 +74,7 @@ export async function createContainer(
     const seccompFilter = seccomp === undefined ? undefined : await env.filters.path(seccomp);
 
     undo.push("remove the bundle", async () => await env.host.removeTree(bundle));
-    const rootfs = { ...snapshot, images: volumes.map(imageView), directories: declaredVolumes(image) };
+    const rootfs = { ...snapshot, images: volumes.map(imageView), directories: declaredVolumes(image, config) };
     const mountpoints = volumes.map(({ mountpoint }) => mountpoint);
     await writeBundle(bundle, encodeSpec(spec), rootfs, mountpoints);
     const container = new Container(
@@ -142,9 +142,13 @@ function stopSignal(config: ContainerConfig, image: Image): string {
   );
 }
 
-/** The image's VOLUMEs; its own "..", if any, end at the root. */
-function declaredVolumes(image: Image): string[] {
-  return image.config.volumes.map((path) => posix.join("/", path)).filter((path) => path !== "/");
+/**
+ * The image's VOLUMEs; its own "..", if any, end at the root. What the request mounts in the place of one need not be a
+ * directory.
+ */
+function declaredVolumes(image: Image, { mounts }: ContainerConfig): string[] {
+  const taken = new Set(["/", ...mounts.map(({ containerPath }) => posix.resolve("/", containerPath))]);
+  return image.config.volumes.map((path) => posix.resolve("/", path)).filter((path) => !taken.has(path));
 }
 
 async function writeBundle(

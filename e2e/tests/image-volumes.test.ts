@@ -2,7 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -51,6 +51,7 @@ beforeAll(async () => {
     "/link/below": {},
     "/bin/sh": {},
     "/top": {},
+    "/settings/file/": {},
   };
   const link = makeLayer(
     makeTar([
@@ -242,6 +243,18 @@ test("a volume that the request mounts itself is the request's, under a read-onl
   const mounts = [volume("two", "/declared")];
   const { podSandboxId, sh } = await run("covered", { image, mounts, security: { readonlyRootfs: true } });
   expect(await sh("cat /declared/bottom; touch /declared/x 2>&1; true")).toMatch(/^bottom\n.*Read-only/);
+  await node.client.removePodSandbox({ podSandboxId });
+});
+
+test("a file that the request mounts in the place of a volume is what is found there", async () => {
+  const image = `${registry.address}/with/volumes:1`;
+  const hostPath = join(node.directory, "settings");
+  await writeFile(hostPath, "of the request\n");
+  const { podSandboxId, sh } = await run("settings", {
+    image,
+    mounts: [{ hostPath, containerPath: "/settings/file" }],
+  });
+  expect(await sh("cat /settings/file")).toBe("of the request\n");
   await node.client.removePodSandbox({ podSandboxId });
 });
 
