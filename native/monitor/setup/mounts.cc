@@ -26,12 +26,14 @@ namespace keelson {
 
 namespace {
 
-// Files of procfs that lxcfs-like programs cover to tell a container its own figures;
+// Files of procfs that lxcfs-like programs cover to tell a container its own figures, and two that CRIU and programs
+// which do without FIPS have covered, as runc and crun allow;
 // everything else there decides what the kernel believes (CVE-2019-16884 and others like it).
 bool may_cover_in_proc(std::string_view destination) {
   static constexpr std::string_view files[] = {
       "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",
       "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+      "/proc/sys/crypto/fips_enabled", "/proc/sys/kernel/ns_last_pid",
   };
   return std::ranges::find(files, destination) != std::end(files);
 }

@@ -160,6 +160,15 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await pod.run({ mounts: [tmpfs, ...others] }))).toContain("check that a procfs is at /proc");
     });
 
+    test("a file that runc and crun let be covered may be covered, in the part of it that is read-only", async () => {
+      const covered = "/proc/sys/kernel/ns_last_pid";
+      const source = join(outside, "decoy");
+      const mounts = [...defaultMounts, { destination: covered, type: "bind", source, options: ["bind", "ro"] }];
+      expect(await pod.shell(`cat ${covered}; : > /proc/sys/kernel/domainname`, { mounts })).toMatch(
+        /^untouched.*Read-only/,
+      );
+    });
+
     test("so is one over a file of it, by a link too, but for lxcfs's", async () => {
       const over = (destination: string) =>
         pod.run({
