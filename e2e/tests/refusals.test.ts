@@ -1,7 +1,9 @@
 // Bad input over the real socket: a clear error with the right code, and nothing made or lost.
 // Wrong digests, cut layers and hostile archives: image/*.test.ts, native/unpack/*.test.ts; configuration files: cri/cli/config.test.ts.
 
-import { readFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { cp, mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";
@@ -211,6 +213,27 @@ test.each([
     details: expect.stringContaining(words),
   });
   await node.client.removeContainer({ containerId: failing });
+});
+
+test("a program with capabilities that its container has not is the request's mistake, and not the host's", async () => {
+  const hostPath = join(node.directory, "capable");
+  await mkdir(hostPath);
+  await cp("/bin/busybox", join(hostPath, "busybox"));
+  // As setcap cap_net_bind_service=+ep makes it: vfs_cap_data of linux/capability.h.
+  const data = "struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0)";
+  const set = `import os, struct, sys; os.setxattr(sys.argv[1], 'security.capability', ${data})`;
+  execFileSync("python3", ["-c", set, join(hostPath, "busybox")]);
+  const { containerId: incapable } = await create({
+    metadata: { name: "incapable", attempt: 0 },
+    command: ["/capable/busybox", "true"],
+    mounts: [{ hostPath, containerPath: "/capable" }],
+    linux: { securityContext: { capabilities: { dropCapabilities: ["ALL"] } } },
+  });
+  await expect(node.client.startContainer({ containerId: incapable })).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining("execute /capable/busybox: Operation not permitted (the file has capabilities"),
+  });
+  await node.client.removeContainer({ containerId: incapable });
 });
 
 test("an exec whose working directory is gone is told so", async () => {

@@ -116,10 +116,19 @@ std::optional<Error> failure_in(const volatile Report& report) {
   error.error_number = error_number;
   if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;
   if (step == Step::execute && error_number == E2BIG) error.kind = Kind::invalid;
+  if (step == Step::execute && error_number == EPERM) {
+    error.detail = "the file has capabilities that the container may not have, or its seccomp profile refuses execve";
+    error.kind = Kind::invalid;
+  }
   if (blames_path(step, error_number)) error.kind = Kind::invalid;
   if (step == Step::use_image_directory && (error_number == ELOOP || error_number == ENOTDIR)) {
     error.error_number = 0;
     error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";
+    error.kind = Kind::invalid;
+  }
+  if (step == Step::set_groups && error_number == EINVAL) {
+    error.error_number = 0;
+    error.detail = "they are more than the 65536 that a process may have, or one does not exist in the pod's user namespace";
     error.kind = Kind::invalid;
   }
   if (step == Step::map_owners && error_number == EINVAL) {
