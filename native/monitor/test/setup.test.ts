@@ -203,6 +203,16 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(field(text, "Groups")).toBe("2000 3000");
     });
 
+    test("more groups than a process may have are told to be too many", async () => {
+      const additionalGids = Array.from({ length: 65_537 }, (_, gid) => gid);
+      const { news } = await pod.run({ process: { user: { uid: 0, gid: 0, additionalGids } } });
+      expect(news.at(-1)).toMatchObject({
+        event: "error",
+        kind: "invalid",
+        message: expect.stringContaining("set the groups: they are more than the 65536 that a process may have"),
+      });
+    });
+
     test("ids above 2^31 are kept, above 2^32 - 2 refused", async () => {
       const text = await pod.shell(status, { process: { user: { uid: 4294967294, gid: 0 } } });
       expect(field(text, "Uid")).toMatch(/^4294967294\t/);
