@@ -14,6 +14,8 @@ using namespace std::chrono_literals;
 constexpr auto drain_limit = 1s;
 // Most probes have ended by then: who waits for their end is not woken for their start.
 constexpr auto brief_limit = 50ms;
+// For so long a process may stay whose terminal was hung up.
+constexpr auto hang_up_limit = 5s;
 
 class ExecSession : public Call, public std::enable_shared_from_this<ExecSession> {
  public:
@@ -41,7 +43,7 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
     if (out_) out_->resume();
     if (err_) err_->resume();
   }
-  void on_closed() override { abandon(); }
+  void on_closed() override { terminal_ && pid_ != 0 ? hang_up() : abandon(); }
 
  private:
   void on_started(Started started, StdioPipes pipes);
@@ -51,10 +53,11 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
   void on_time_limit();
   void on_exit(const ProcessExit& exit);
   void answer_when_drained();
+  void hang_up();
   void abandon();
 
   Context& context_;
-  Connection& client_;  // owns this
+  Connection& client_;  // owns this, until it hangs up on a terminal
   ExecRequest request_;
   std::weak_ptr<Attempt> spawning_;
   pid_t pid_ = 0;  // 0 before the start and after the exit
@@ -158,6 +161,19 @@ void ExecSession::answer_when_drained() {
   JsonWriter json;
   json.begin_object().key("exit_code").value(exit_->code).key("signal").value(exit_->signal).end_object();
   client_.reply(json.text());
+}
+
+// With the last descriptor of its master the kernel sends the terminal's session SIGHUP, as where a modem lost its line:
+// a shell passes that on to its jobs, and one begun with nohup goes on.
+void ExecSession::hang_up() {
+  tell_start_.cancel();
+  input_.reset();
+  out_.reset();
+  held_slave_.reset();
+  terminal_.reset();
+  limit_ = context_.loop.after(hang_up_limit, [this] { abandon(); });
+  // The connection goes; until the process has ended the reaper has this.
+  context_.reaper.expect(pid_, [self = shared_from_this()](const ProcessExit&) { self->pid_ = 0; });
 }
 
 void ExecSession::abandon() {

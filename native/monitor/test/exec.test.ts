@@ -293,6 +293,21 @@ test("clients that vanish at any moment leave nothing running", async () => {
   });
 });
 
+test("a terminal whose client is gone is hung up: a job that takes no SIGHUP lives on, the command itself is killed if it stays", async () => {
+  await withContainer(async (pod) => {
+    const job = "(trap '' HUP; exec sleep 77777) & trap 'echo told >/tmp/told; exit' HUP; echo ready; read x";
+    const deaf = "trap '' HUP; echo ready; sleep 77778; sleep 77778";
+    const calls = [job, deaf].map((script) => pod.exec("a", ["sh", "-c", script], { tty: true, stdin: true }));
+    await Promise.all(calls.map((call) => call.until(() => call.output().includes("ready"))));
+    await until("the job runs", () => commands().includes("sleep\0" + "77777\0"));
+    for (const call of calls) call.socket.destroy();
+    await until("the deaf one is dead", () => !commands().includes("sleep\0" + "77778\0"));
+    expect(await pod.execOutput("a", "cat", "/tmp/told")).toBe("told\n");
+    expect(commands()).toContain("sleep\0" + "77777\0");
+    expect(await pod.execOutput("a", "sh", "-c", "ls /dev/pts")).toBe("ptmx\n");
+  });
+});
+
 test("no descriptor of the monitor reaches an exec'd process", async () => {
   await withContainer(async (pod) => {
     const listing = await pod.execOutput("a", "sh", "-c", "ls -l /proc/self/fd | sed -n 's/.* -> //p'");
