@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { WebSocket } from "ws";
 import { ControlType, controlFrame, dataFrame, FrameParser, numbers } from "./spdy/frames.ts";
 import { Opcode, SpdyClientBytes, webSocketFrame, webSocketRequest } from "./testing/client-bytes.ts";
 import { deafPort, type EchoServer, startEchoServer } from "./testing/echo-server.ts";
@@ -135,6 +136,23 @@ describe("exec", () => {
     client.destroy();
     await expect.poll(() => server.open.size).toBe(0);
     expect(vi.getTimerCount(), "nobody is told any more").toBe(0);
+  });
+
+  test("of the sizes before the process it gets the last two: kubectl attach has the screen drawn again by a change", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    server.held.until = promise;
+    onTestFinished(() => resolve());
+    const path = server.exec({ tty: true, stderr: false });
+    const client = new WebSocket(`ws://127.0.0.1:${server.port}${path}`, "v4.channel.k8s.io");
+    await once(client, "open");
+    for (const size of ['{"Width":1,"Height":1}', '{"Width":91,"Height":31}', '{"Width":90,"Height":30}'])
+      client.send(Buffer.from(`\x04${size}`));
+    client.ping();
+    await once(client, "pong");
+    const before = server.sizes.length;
+    resolve();
+    await expect.poll(() => server.sizes.slice(before)).toEqual(["91x31", "90x30"]);
+    client.terminate();
   });
 
   const [input, close] = [

@@ -78,16 +78,19 @@ export async function serveWebSocketSession(
 ): Promise<void> {
   const wire = new ChannelWire(socket, protocol.includes("base64"));
   const input = new Inbound(new Gate(socket, Number.POSITIVE_INFINITY));
-  // The first size comes before the process is there to take it.
+  // The first sizes come before the process is there to take them: of several its last two, for `kubectl attach` has the
+  // screen drawn again by one that is too large and the right one behind it.
   const sizes = new ResizeReader();
-  let size: { readonly columns: number; readonly rows: number } | undefined;
-  let resize: ((columns: number, rows: number) => void) | undefined;
+  let early: { readonly columns: number; readonly rows: number }[] = [];
+  let resize = (columns: number, rows: number): void => {
+    early = [...early.slice(-1), { columns, rows }];
+  };
   socket.on("message", (message: Buffer) => {
     const [number, bytes] = wire.decode(message);
     if (number === channel.stdin && streams.stdin) input.deliver(bytes);
     else if (number === closeMark && bytes[0] === channel.stdin && protocol.startsWith("v5")) input.finish();
     else if (number === channel.resize && streams.tty) {
-      for (size of sizes.feed(bytes)) resize?.(size.columns, size.rows);
+      for (const { columns, rows } of sizes.feed(bytes)) resize(columns, rows);
     }
   });
   // What was sent before a close comes in. For clients before v5 it is also the only way to end a process's input, which
@@ -124,7 +127,7 @@ export async function serveWebSocketSession(
     ...(streams.stderr ? { stderr: wire.writable(channel.stderr) } : {}),
     onResize: (set) => {
       resize = set;
-      if (size !== undefined) set(size.columns, size.rows);
+      for (const { columns, rows } of early) set(columns, rows);
     },
     sendOutcome: async (text) => {
       if (text === "") return;

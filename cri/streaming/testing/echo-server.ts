@@ -23,6 +23,8 @@ export interface EchoServer extends AsyncDisposable {
   readonly sizes: readonly string[];
   /** Of each process that has ended: the bytes it read, and its exit code; none of one that was ended with its session. */
   readonly ends: readonly ProcessEnd[];
+  /** What the next execs wait for before their processes are there. */
+  readonly held: { until: Promise<void> };
 }
 
 interface ProcessEnd {
@@ -35,14 +37,18 @@ interface Traces {
   readonly open: Set<unknown>;
   readonly sizes: string[];
   readonly ends: ProcessEnd[];
+  readonly held: { until: Promise<void> };
 }
 
 export async function startEchoServer(): Promise<EchoServer> {
-  const traces: Traces = { open: new Set(), sizes: [], ends: [] };
+  const traces: Traces = { open: new Set(), sizes: [], ends: [], held: { until: Promise.resolve() } };
   const { open } = traces;
   const server = await startStreamingServer({
     pods: {
-      exec: async (_, { tty }) => echo(traces, tty),
+      exec: async (_, { tty }) => {
+        await traces.held.until;
+        return echo(traces, tty);
+      },
       attach: async () => echo(traces, false),
       portForward: async (_, port) => {
         if (port === 1) throw new KeelsonError("Refused", "Unavailable", "Nobody listens on port 1 of the pod.");
