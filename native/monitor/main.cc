@@ -83,9 +83,11 @@ Fd separate_from_daemon() {
   fcntl(channel_fd, F_SETFD, FD_CLOEXEC);
   setsid();  // fails when we lead one already
   umask(022);
-  // Of all signals one is ignored, and children take that back (leave_monitor).
+  // Of all signals two are ignored, and children take that back (leave_monitor): a reader that has gone and a log as large
+  // as the daemon's RLIMIT_FSIZE lets files be are errors of a write.
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   return Fd(channel_fd);
 }
 

@@ -81,6 +81,7 @@ void leave_monitor(const Child& child) {
   child.check(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), Step::reset_signals);
   // The monitor ignores no other and handles none (main.cc).
   signal(SIGPIPE, SIG_DFL);
+  signal(SIGXFSZ, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   child.check(sigprocmask(SIG_SETMASK, &none, nullptr), Step::reset_signals);

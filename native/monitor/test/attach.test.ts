@@ -85,6 +85,18 @@ test("a full disk stops neither the container nor the loop", async () => {
   });
 });
 
+test("a log that reaches the limit of files (RLIMIT_FSIZE) costs its pod no more than that", async () => {
+  await withPod({}, async (pod) => {
+    execFileSync("prlimit", [`--fsize=${64 << 10}`, "--pid", String(pod.pid)]);
+    await pod.run("a", { args: ["sh", "-c", "seq 1 20000; sleep 100000"] });
+    await until("the log is full", () => pod.warnings().includes("File too large"));
+    expect(await pod.execOutput("a", "echo", "here")).toBe("here\n");
+    renameSync(pod.logPath("a"), `${pod.logPath("a")}.1`);
+    await pod.ask("reopen_log", { id: "a" });
+    await pod.ask("stop", { id: "a", signal: 9, timeout_ms: 0 });
+  });
+});
+
 test.skipIf(monitorBinary.includes("sanitize"))(
   "350 MB of 100-byte lines cost at most a CPU-second",
   async () => {

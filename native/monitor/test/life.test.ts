@@ -52,9 +52,10 @@ test("a container starts, exits, and is deleted", async () => {
 test("containers and execs ignore no signal: a command whose reader has gone ends", async () => {
   await withPod({}, async (pod) => {
     const ignored = (status: string) => /^SigIgn:\t(.*)$/m.exec(status)?.[1];
-    expect(ignored(readFileSync(`/proc/${pod.pid}/status`, "utf8")), "the monitor itself ignores SIGPIPE").toBe(
-      "0000000000001000",
-    );
+    expect(
+      ignored(readFileSync(`/proc/${pod.pid}/status`, "utf8")),
+      "the monitor itself ignores SIGPIPE and SIGXFSZ",
+    ).toBe("0000000001001000");
     const { pid } = await pod.run("a", {});
     expect(ignored(readFileSync(`/proc/${pid}/status`, "utf8"))).toBe("0000000000000000");
     expect(ignored(await pod.execOutput("a", "cat", "/proc/self/status"))).toBe("0000000000000000");
