@@ -9,8 +9,8 @@ import type { SpdyStream } from "./spdy/connection.ts";
 const pairMs = 30_000;
 
 /**
- * Connections of a session at once; others wait, as they would for a server that is slow to accept. A pod has 128 streams
- * in all, exec among them, and at the first that is refused Go's client gives up all that it forwards.
+ * Connections of a session at once; others wait, as they would for a server that is slow to accept. A pod has 112 streams
+ * of sessions in all, exec among them, and at the first that is refused Go's client gives up all that it forwards.
  */
 export const maxForwarded = 96;
 

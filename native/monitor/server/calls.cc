@@ -267,7 +267,7 @@ void Calls::handle(const Client& client, const Json& request) {
   std::string_view name = request["op"].string();
   for (const Op& op : ops) {
     if (op.name != name) continue;
-    Status called = op.is_stream ? take_stream(*client) : Status{};
+    Status called = op.is_stream ? take_stream(*client, request["brief"].boolean()) : Status{};
     if (called) called = op.call(monitor_, client, request);
     if (!called) client->fail_with(called.error());
     return;
@@ -275,10 +275,11 @@ void Calls::handle(const Client& client, const Json& request) {
   client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` names no call of this version"});
 }
 
-Status Calls::take_stream(Connection& client) {
-  if (streams_.use_count() > Server::max_streams) {
+Status Calls::take_stream(Connection& client, bool is_brief) {
+  const long limit = is_brief ? Server::max_streams : Server::max_streams - Server::kept_for_brief;
+  if (streams_.use_count() > limit) {
     return fail(Kind::busy, "begin a stream",
-                std::to_string(Server::max_streams) + " of exec, attach and port_forward are open already");
+                std::to_string(limit) + " of exec, attach and port_forward are open already");
   }
   client.hold(streams_);
   return {};

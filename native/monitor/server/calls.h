@@ -18,7 +18,7 @@ class Calls {
   void handle(const std::shared_ptr<Connection>& client, const Json& request);
 
  private:
-  Status take_stream(Connection& client);
+  Status take_stream(Connection& client, bool is_brief);
 
   Monitor monitor_;
   std::shared_ptr<char> streams_ = std::make_shared<char>();  // shared with the connection of each

@@ -18,6 +18,8 @@ class Server {
   // Streams (exec, attach, port_forward), which live as long as their clients like, and what is kept besides for
   // calls that end by themselves: however many streams there are, a pod can be looked at, stopped, and taken down.
   static constexpr long max_streams = 128;
+  // Of them, those that `brief` execs alone may have: sessions and forwarded ports, however many, do not fail a probe.
+  static constexpr long kept_for_brief = 16;
   static constexpr size_t max_connections = 192;
   // Those that are over, and refused ones, may still be reading why. When there are so many, new ones wait to be
   // accepted.

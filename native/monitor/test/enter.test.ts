@@ -151,16 +151,19 @@ describe("C17: a start", () => {
   });
 });
 
-describe("B13: with 128 execs open", () => {
-  test("a pod is watched, looked at, stopped and taken down; one more exec is busy", async () => {
+describe("B13: with 112 execs open", () => {
+  test("a pod is watched, looked at, stopped and taken down; one more exec is busy, and 16 brief ones are not", async () => {
     await withPod({}, async (pod) => {
       await pod.run("a", {});
       await pod.run("b", {});
-      const execs = Array.from({ length: 128 }, () => pod.exec("a", ["sleep", "100000"]));
-      await Promise.all(execs.map((call) => call.frame(Type.started)));
+      const sleeps = (length: number, request = {}) =>
+        Promise.all(Array.from({ length }, () => pod.exec("a", ["sleep", "100000"], request).frame(Type.started)));
+      await sleeps(112);
       for (let round = 0; round < 100; round += 1) {
         expect(await errorOf(pod.exec("a", ["true"]))).toMatchObject({ kind: "busy" });
       }
+      await sleeps(16, { brief: true });
+      expect(await errorOf(pod.exec("a", ["true"], { brief: true }))).toMatchObject({ kind: "busy" });
       const watch = pod.call("watch");
       await watch.frame(Type.event);
       await pod.run("c", {});
