@@ -64,6 +64,12 @@ describe.each(["/usr/sbin/runc", "/usr/bin/crun"].filter(existsSync))("%s", (bin
       exec.send(Type.stdin, "x\n");
       expect(await exec.frame(Type.reply)).toEqual({ exit_code: 6, signal: 0 });
       expect(exec.output()).toContain("xterm\r\n");
+      const script = "trap 'echo told >/tmp/told; exit' HUP; echo ready; read x";
+      const left = pod.exec("a", ["sh", "-c", script], { tty: true, stdin: true });
+      await left.until(() => left.output().includes("ready"));
+      left.socket.destroy();
+      const told = "for i in $(seq 500); do [ -s /tmp/told ] && break; sleep 0.02; done; cat /tmp/told";
+      expect(await pod.execOutput("a", "sh", "-c", told), "its client is gone: it was hung up").toBe("told\n");
       await pod.ask("resize", { id: "a", columns: 132, rows: 43 });
       call.send(Type.stdin, "go\n");
       expect(await call.frame(Type.reply)).toEqual({ exit_code: 8 });
