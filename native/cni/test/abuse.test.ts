@@ -1,6 +1,6 @@
 // What crashes, retries and strangers do to our plugins. Under the sanitizers wherever time is of no matter.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -155,16 +155,30 @@ describe("strangers", () => {
     writeFileSync(at("10.11.0.3"), Buffer.alloc(1 << 20, 7));
     mkdirSync(at("10.11.0.4"));
     symlinkSync("/etc/passwd", at("10.11.0.5"));
+    // Nobody writes to it.
+    execFileSync("mkfifo", [at("10.11.0.6")]);
     writeFileSync(at("last_reserved_ip.0"), "no address\n");
     writeFileSync(at("README"), "not of ours");
     const pod = lab.pod();
     expect(await lab.done("bridge", "ADD", config, { pod, directory })).toMatchObject({
-      ips: [{ address: "10.11.0.6/28" }],
+      ips: [{ address: "10.11.0.7/28" }],
     });
-    expect(readFileSync(at("10.11.0.6"), "utf8")).toBe(`${pod.id}\r\neth0`);
+    expect(readFileSync(at("10.11.0.7"), "utf8")).toBe(`${pod.id}\r\neth0`);
     await lab.done("bridge", "DEL", config, { pod, directory });
     await lab.done("bridge", "GC", { ...config, "cni.dev/valid-attachments": [] }, { directory });
-    expect(lab.leased("st1")).toEqual(["10.11.0.2", "10.11.0.3", "10.11.0.4", "10.11.0.5", "README"]);
+    expect(lab.leased("st1")).toEqual([2, 3, 4, 5, 6].map((host) => `10.11.0.${host}`).concat("README"));
+  });
+
+  test("a pod is no router of its node: what leads to it takes no advertisements (CVE-2020-10749)", async () => {
+    const acceptsRoutes = (link: string) => lab.host("cat", `/proc/sys/net/ipv6/conf/${link}/accept_ra`).trim();
+    const [bridged, single] = [lab.pod(), lab.pod()];
+    await lab.done("bridge", "ADD", bridge("st8", "10.18.0.0/24"), { pod: bridged, directory });
+    const { ipam } = bridge("st9", "10.19.0.0/24");
+    const ptp = { cniVersion: "1.1.0", name: "st9", type: "ptp", ipam };
+    const { interfaces } = await lab.done("ptp", "ADD", ptp, { pod: single, directory });
+    const links = ["st8", ...ports("st8"), (interfaces as { name: string }[])[0]?.name ?? ""];
+    expect(links.map((link) => [link, acceptsRoutes(link)])).toEqual(links.map((link) => [link, "0"]));
+    expect(links).toHaveLength(3);
   });
 
   test("a range that is full is an error, and the pod is as it was", async () => {
