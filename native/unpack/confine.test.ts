@@ -1,9 +1,19 @@
 // A decoder that somebody has taken over is in a box: nothing of the host can be reached from keelson-unpack once it
 // reads. confine_test.cc goes through the same steps and tries.
 
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:net";
 import { constants, tmpdir } from "node:os";
 import path from "node:path";
@@ -102,6 +112,31 @@ test("keelson-unpack leaves no core of itself", async () => {
   } finally {
     unpacker.stdin.end();
     await once(unpacker, "exit");
+  }
+});
+
+test("keelson-unpack ends with the daemon, also while somebody keeps its input open", async () => {
+  const words = ["--directory", path.join(directory, "layer"), "--max-bytes", "100000", "--max-inodes", "10"];
+  const fifo = path.join(directory, "input");
+  execFileSync("mkfifo", [fifo]);
+  const input = openSync(fifo, "r+");
+  // Not that descriptor, with which it would be a writer itself.
+  const reading = openSync(fifo, "r");
+  // What a shell runs in the background it gives no input of its own; it prints the number of the process.
+  const script = 'exec 3<&0; "$@" <&3 & echo $!; wait';
+  const parent = spawn("sh", ["-c", script, "sh", builds[0].binary, ...words], { stdio: [reading, "pipe", "inherit"] });
+  try {
+    const [line] = await once(parent.stdout, "data");
+    const pid = Number(line);
+    const status = () => readFileSync(`/proc/${pid}/status`, "utf8");
+    await expect.poll(status).toMatch(/^Seccomp:\t2$/m);
+    parent.kill("SIGKILL");
+    // Whoever inherits it need not have reaped it.
+    const hasEnded = () => !existsSync(`/proc/${pid}`) || /^State:\tZ/m.test(status());
+    await expect.poll(hasEnded).toBe(true);
+  } finally {
+    closeSync(input);
+    closeSync(reading);
   }
 });
 
