@@ -49,11 +49,11 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
   describe("an image whose directories are links", () => {
     test.each(["absolute", "relative"])("/dev (%s): nodes and links are made inside (CVE-2026-41579)", async (kind) => {
       link("dev", kind === "absolute" ? outside : `../../../../../../../..${outside}`);
-      const { news } = await pod.run({
-        args: ["/bin/true"],
+      const { stdout } = await pod.run({
+        args: ["/bin/ls", "-d", "/dev/fd", "/dev/null", "/dev/x"],
         linux: { devices: [{ path: "/dev/x", type: "c", major: 1, minor: 3 }] },
       });
-      expect(news.find((line) => line.event === "exited" || line.event === "error")).toBeDefined();
+      expect(stdout.trim().split("\n")).toEqual(["/dev/fd", "/dev/null", "/dev/x"]);
     });
 
     test("/dev, with no mount on it", async () => {
@@ -350,6 +350,14 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     const outcome = await pod.run({ sandbox: { sysctls: { [name]: "1" } } });
     expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
     expect(readFileSync("/proc/sys/kernel/core_pattern", "utf8")).toBe(before);
+  });
+
+  test("a sysctl of the network is refused to a pod on the host's", async () => {
+    const namespaces = { net: "host", ipc: "pod", uts: "pod", pid: "container" };
+    const unchanged = readFileSync("/proc/sys/net/ipv4/ip_default_ttl", "utf8").trim();
+    const outcome = await pod.run({ sandbox: { namespaces, sysctls: { "net.ipv4.ip_default_ttl": unchanged } } });
+    expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
+    expect(outcome.news.at(-1)?.message).toContain("the pod uses the host's namespace for it");
   });
 
   test.each(["1\nkernel.core_pattern=x", "1\u0000"])("a sysctl value with a control byte is refused", async (value) => {

@@ -310,6 +310,20 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
     });
 
+    test("a start and an exec have each a session keyring of their own, none of the host's", async () => {
+      const probe = join(pod.layer, "bin/keyring");
+      const getKeyringId = "syscall(SYS_keyctl, 0, -3, 0)"; // of the session; keyctl(2)
+      const source = `#include <stdio.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n
+        int main(void) { return printf("%ld\\n", ${getKeyringId}) < 0; }`;
+      execFileSync("g++", ["-x", "c++", "-static", "-o", probe, "-"], { input: source });
+      pod.write({ args: ["sh", "-c", "keyring; >/tmp/told; exec sleep 20"] });
+      const behind = "until [ -e /tmp/told ]; do sleep 0.01; done; keyring";
+      const { stdout } = await pod.start(["sh", "-c", behind]).end();
+      const all = [...stdout.trim().split("\n"), execFileSync(probe, { encoding: "utf8" }).trim()];
+      expect(all.map(Number).filter((id) => id > 0)).toHaveLength(3);
+      expect(new Set(all).size).toBe(3);
+    });
+
     test("oom_score_adj is set where it may be, and does not fail where it may not", async () => {
       expect(await pod.shell("cat /proc/self/oom_score_adj", { process: { oomScoreAdj: 500 } })).toBe("500\n");
       const low = Number(await pod.shell("cat /proc/self/oom_score_adj", { process: { oomScoreAdj: -998 } }));
