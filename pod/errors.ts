@@ -235,6 +235,11 @@ export const podErrors = catalogue({
     sentence: "The device {path} cannot be given to the container: {reason}.",
     remedy: "Name a device node of this host, or a directory of them.",
   },
+  deviceSilent: {
+    code: "Unavailable",
+    sentence: "The device {path} cannot be given to the container: its file system has not answered for {seconds} s.",
+    remedy: "Bring the file system's server back, or delete the pod.",
+  },
   cdiUnsupported: {
     code: "Unimplemented",
     sentence: "CDI device {device} was asked for, and this version has no CDI.",

@@ -289,3 +289,30 @@ test("volumes whose file system does not answer hold up no other pod, and their 
   await Promise.all(pods.map(({ podSandboxId }) => client.stopPodSandbox({ podSandboxId })));
   await Promise.all(pods.map(({ podSandboxId }) => client.removePodSandbox({ podSandboxId })));
 });
+
+test("devices whose file system does not answer hold up no other pod", async () => {
+  const { client, image } = node;
+  const directory = join(node.directory, "silent-devices");
+  await mkdir(directory);
+  const others = await run("beside-silent-devices", []);
+  await using _silent = await mountSilent(directory);
+  const pod = node.podConfig("silent-devices");
+  const { podSandboxId } = await client.runPodSandbox({ config: pod });
+  // More than Node.js has threads for files.
+  const devices = Array.from({ length: 6 }, (_, index) => ({
+    hostPath: join(directory, `device-${index}`),
+    containerPath: `/dev/device-${index}`,
+    permissions: "rw",
+  }));
+  const config = { metadata: { name: "c", attempt: 0 }, image: { image }, command: ["true"], devices, linux: {} };
+  const refused = expect(client.createContainer({ podSandboxId, sandboxConfig: pod, config })).rejects.toMatchObject({
+    code: status.UNAVAILABLE,
+    details: expect.stringContaining("its file system has not answered for 10 s"),
+  });
+  const begun = performance.now();
+  expect(await others("echo there")).toBe("there\n");
+  await run("another-beside-silent-devices", []);
+  expect(performance.now() - begun).toBeLessThan(8_000);
+  await refused;
+  await client.removePodSandbox({ podSandboxId });
+});

@@ -158,6 +158,18 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "cpuset.mems: ",
   ],
   [
+    "a mount of what is below a file",
+    () => create({ mounts: [{ hostPath: "/etc/passwd/below", containerPath: "/x" }] }),
+    status.INVALID_ARGUMENT,
+    "cannot be set up: not a directory. Check that the host path exists",
+  ],
+  [
+    "a device that the host does not have",
+    () => create({ devices: [{ hostPath: "/dev/none", containerPath: "/dev/x", permissions: "rw" }] }),
+    status.INVALID_ARGUMENT,
+    "cannot be given to the container: no such file or directory. Name a device node",
+  ],
+  [
     "a log path out of its directory",
     () => create({ logPath: "../../etc/passwd" }),
     status.INVALID_ARGUMENT,

@@ -30,7 +30,7 @@ export interface NodeSetup {
   readonly filters: SeccompFilters;
   /** Of AppArmor. */
   readonly defaultProfile: DefaultProfile;
-  readonly hostPaths: Pick<HostPaths, "present">;
+  readonly hostPaths: Pick<HostPaths, "present" | "ofDevice">;
   /** As `throttlePaths` of masking.ts. */
   readonly throttlePaths: readonly string[];
 }
@@ -80,7 +80,7 @@ export async function buildSpec(node: NodeSetup, sandbox: SandboxSetup, containe
   const capabilities = capabilitiesFor(security, node.hostCapabilities);
   const [mounts, devices, seccomp, apparmorProfile] = await Promise.all([
     planMounts(config, sandbox, container.imageVolumes, node.hostPaths, container.relabel),
-    planDevices(config, sandbox.user !== undefined),
+    planDevices(config, sandbox.user !== undefined, node.hostPaths),
     node.filters.profile(security, capabilities.bounding),
     apparmorFor(security, node.defaultProfile),
   ]);

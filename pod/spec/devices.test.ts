@@ -26,6 +26,7 @@ async function privileged(): Promise<string[]> {
   const { devices } = await planDevices(
     { ...config, security: { ...config.security, privileged: true } },
     false,
+    { ofDevice: async (path) => path },
     directory,
   );
   return devices.map(({ path }) => path).toSorted();

@@ -1,12 +1,13 @@
 // Devices of a container: the ones asked for, all of the host's for a privileged one, and the cgroup's rules.
 // Sources: CRI v1 Device; OCI config-linux.md ("Devices", "Allowed Device list").
 
-import { lstat, readdir, realpath } from "node:fs/promises";
+import { lstat, readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { isErrno, messageOf } from "../../native/index.ts";
 import { deviceNumbers } from "../device-numbers.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerConfig, Device } from "../types.ts";
+import type { HostPaths } from "./host-paths.ts";
 import type { OciDevice, OciDeviceRule } from "./oci.ts";
 
 export interface DevicePlan {
@@ -35,8 +36,13 @@ const ordinaryRules: readonly OciDeviceRule[] = [
 ];
 
 /** `ownUsers`: in a user namespace. `nodes`: where the host's devices are. */
-export async function planDevices(config: ContainerConfig, ownUsers: boolean, nodes = "/dev"): Promise<DevicePlan> {
-  const asked = (await Promise.all(config.devices.map(requestedDevices))).flat();
+export async function planDevices(
+  config: ContainerConfig,
+  ownUsers: boolean,
+  hostPaths: Pick<HostPaths, "ofDevice">,
+  nodes = "/dev",
+): Promise<DevicePlan> {
+  const asked = (await Promise.all(config.devices.map((wish) => requestedDevices(wish, hostPaths)))).flat();
   const devices = unique(asked.map(({ device }) => device));
   if (!config.security.privileged) return { devices, rules: [...ordinaryRules, ...asked.map(ruleOf)] };
   const all = await walk(nodes, "/dev", isContainersOwn);
@@ -50,17 +56,18 @@ interface AskedDevice {
   readonly access: string;
 }
 
-async function requestedDevices(wish: Device): Promise<AskedDevice[]> {
+async function requestedDevices(wish: Device, hostPaths: Pick<HostPaths, "ofDevice">): Promise<AskedDevice[]> {
   const target = resolve(wish.containerPath || wish.hostPath);
-  const devices = await devicesAt(wish.hostPath, target);
+  // Not by Node's threads, which all files share: a file system that does not answer would keep them.
+  const real = await hostPaths.ofDevice(wish.hostPath);
+  const devices = await devicesAt(wish.hostPath, real, target);
   const access = wish.permissions === "" ? "rwm" : wish.permissions;
   return devices.map((device) => ({ device, access }));
 }
 
 /** A node gives one device, a directory all below it. */
-async function devicesAt(hostPath: string, target: string): Promise<OciDevice[]> {
+async function devicesAt(hostPath: string, real: string, target: string): Promise<OciDevice[]> {
   try {
-    const real = await realpath(hostPath);
     const stat = await lstat(real);
     if (stat.isDirectory()) return await walk(real, target);
     const device = await nodeAt(real, target);

@@ -1,7 +1,8 @@
-// Paths of the host that requests name: what containers mount, and where checkpoints go. One may lie on a file system whose
-// server is gone, where a look never ends: it holds up neither its pod nor another.
+// Paths of the host that requests name: what containers mount, their devices, and where checkpoints go. One may lie on a file
+// system whose server is gone, where a look never ends: it holds up neither its pod nor another.
 
-import { type Host, messageOf, orAborted, Slots, TimeLimit } from "../../native/index.ts";
+import { getSystemErrorMessage } from "node:util";
+import { type Host, HostError, messageOf, orAborted, Slots, TimeLimit } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { Mount } from "../types.ts";
 
@@ -33,7 +34,17 @@ export class HostPaths {
     );
     const { answer } = await this.#look("presentPath", source, limit.signal);
     const told = answer.catch((error: unknown) => {
-      throw podErrors.mountSource({ source, target, reason: messageOf(error) }, error);
+      throw podErrors.mountSource({ source, target, reason: reasonOf(error) }, error);
+    });
+    return await orAborted(told, limit.signal);
+  }
+
+  /** The device's path, or that of a directory of them, with its links resolved. */
+  async ofDevice(path: string): Promise<string> {
+    using limit = new TimeLimit(answerMs, () => podErrors.deviceSilent({ path, seconds: answerMs / 1000 }));
+    const { answer } = await this.#look("resolvePath", path, limit.signal);
+    const told = answer.catch((error: unknown) => {
+      throw podErrors.deviceMissing({ path, reason: reasonOf(error) }, error);
     });
     return await orAborted(told, limit.signal);
   }
@@ -63,4 +74,9 @@ export class HostPaths {
     this.#looks.set(key, { answer });
     return { answer };
   }
+}
+
+/** What the kernel said, without the host's own advice: it is the path that is wrong. */
+function reasonOf(error: unknown): string {
+  return error instanceof HostError && error.errno !== 0 ? getSystemErrorMessage(-error.errno) : messageOf(error);
 }
