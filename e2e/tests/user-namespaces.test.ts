@@ -81,6 +81,13 @@ describe("a pod with users of its own", () => {
     expect(text).toMatch(new RegExp(`^Uid:\\t${hostBase}\\t${hostBase}\\t${hostBase}\\t${hostBase}$`, "m"));
   });
 
+  test("has its containers in its own cgroup, whose limits bind them (CVE-2025-47291)", async () => {
+    const table = await readFile(`/proc/${await pidOf(pod.containerId)}/cgroup`, "utf8");
+    const cgroups = table.split("\n").filter((line) => /^\d+:(memory|pids|):/.test(line));
+    expect(cgroups.length).toBeGreaterThan(0);
+    for (const line of cgroups) expect(line).toContain(`/${pod.podSandboxId}/${pod.containerId}`);
+  });
+
   test("owns its files: the image's, its own, and those of the pod", async () => {
     const owners = "stat -c '%u:%g %n' / /bin/sh /etc/passwd /etc/resolv.conf /etc/hostname /dev/shm /dev/null /proc/1";
     const lines = (await pod.sh(owners)).trim().split("\n");
