@@ -79,7 +79,10 @@ Fd take_target(const Child& child, int root, Fd made, const char* path) {
 
 Fd make_target(const Child& child, int root, const MountSpec& spec) {
   const char* path = spec.destination.c_str();
-  return take_target(child, root, make_directory_in_root(root, path), path);
+  Fd target = take_target(child, root, make_directory_in_root(root, path), path);
+  // The kernel would say EINVAL.
+  if (!is_directory(target.get())) child.die(Step::make_mount_target, path, ENOTDIR);
+  return target;
 }
 
 void make_bind(const Child& child, int root, const PlannedMount& mount) {

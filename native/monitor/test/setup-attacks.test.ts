@@ -101,6 +101,15 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       );
     });
 
+    test.each(["/dev", "/proc", "/sys"])("a file of the image at %s is told to be no directory", async (path) => {
+      rmSync(join(pod.layer, path), { recursive: true });
+      writeFileSync(join(pod.layer, path), "");
+      expect((await pod.run({})).news.at(-1)).toMatchObject({
+        kind: "invalid",
+        message: expect.stringContaining(`make the mount target ${path}: Not a directory`),
+      });
+    });
+
     test("a loop of links ends in an error", async () => {
       link("tmp", "tmp2");
       link("tmp2", "tmp");
