@@ -30,6 +30,11 @@ test("names and a home directory are those of the files byte by byte, in any enc
   expect(await resolve("zoë", {}, files)).toMatchObject({ gid: 42n, supplementalGroups: [42n, 45n] });
 });
 
+test("a home directory with a NUL in it is none", async () => {
+  const files = ["web:x:33:34::/var\0www:/bin/false\n", group];
+  expect(await resolve("33", {}, files)).toMatchObject({ gid: 34n, home: Buffer.from("/") });
+});
+
 test("a number is an id and never a name (CVE-2016-3697)", async () => {
   expect(await resolve("1000")).toMatchObject({ uid: 1000n, gid: 0n });
 });

@@ -128,7 +128,9 @@ function findUser(passwd: string, user: bigint | string): PasswdEntry | undefine
     const [name, , uid, gid, , home] = line.split(":", 6);
     if (!name || uid === undefined || gid === undefined || !isNumber(uid) || !isNumber(gid)) continue;
     const isWanted = typeof wanted === "string" ? name === wanted : BigInt(uid) === wanted;
-    if (isWanted) return { name, uid: BigInt(uid), gid: BigInt(gid), home: home ?? "" };
+    // No variable has a NUL: as the monitor reads such a line, it has no home.
+    const named = home === undefined || home.includes("\0") ? "" : home;
+    if (isWanted) return { name, uid: BigInt(uid), gid: BigInt(gid), home: named };
   }
   return undefined;
 }
