@@ -24,6 +24,8 @@ namespace {
 
 // Some seconds; real images have thousands.
 constexpr uint64_t most_looks = 1'000'000;
+// In the daemon's memory: as much as a hundred thousand directories side by side.
+constexpr size_t most_waiting_bytes = 8 * 1024 * 1024;
 
 // Of a directory, what a container sees besides its names and times.
 struct Looks {
@@ -77,7 +79,8 @@ Status give(int directory, const Looks& looks) {
 
 class Cover {
  public:
-  Cover(std::vector<Fd> layers, Fd into) : layers_(std::move(layers)), into_(std::move(into)) {}
+  Cover(std::vector<Fd> layers, Fd into, size_t most_waiting)
+      : layers_(std::move(layers)), into_(std::move(into)), most_waiting_(most_waiting) {}
 
   Result<uint64_t> run() {
     Stack all;
@@ -125,6 +128,7 @@ class Cover {
       return {};
     }
     const std::string deeper = below(place.path, *place.unvisited.begin());
+    waiting_ -= weight(*place.unvisited.begin());
     place.unvisited.erase(place.unvisited.begin());
     Stack having = TRY(stack_at(deeper, place.stack.shown()));
     return having.layers.size() > 1 ? enter(deeper, std::move(having)) : Status{};
@@ -155,8 +159,10 @@ class Cover {
       auto look = [&](const dirent64& found) -> Result<bool> {
         if (found.d_type != DT_DIR && found.d_type != DT_UNKNOWN) return true;
         Fd deeper = TRY(find(layer, below(path, found.d_name)));
-        if (deeper && mark_of(deeper.get()) != Mark::none) names.insert(found.d_name);
-        return true;
+        if (!deeper || mark_of(deeper.get()) == Mark::none) return true;
+        const auto [added, is_new] = names.insert(found.d_name);
+        if (is_new) waiting_ += weight(*added);
+        return waiting_ <= most_waiting_ ? Result<bool>(true) : too_many();
       };
       TRY(each_entry(directory.get(), path, look));
     }
@@ -218,13 +224,18 @@ class Cover {
 
   // No Fd, and errno, when there is no such directory.
   Result<Fd> find(size_t layer, const std::string& path) {
-    if (++looks_ > most_looks) {
-      return fail(Kind::invalid, "look at the layers' directories", "too many have no entry of their own");
-    }
+    if (++looks_ > most_looks) return too_many();
     Fd directory = open_resolved(layers_[layer].get(), path.empty() ? "." : path.c_str(), directory_flags, resolve);
     if (directory || errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return directory;
     return about(fail_errno("open directory"), path);
   }
+
+  static std::unexpected<Error> too_many() {
+    return fail(Kind::invalid, "look at the layers' directories", "too many have no entry of their own");
+  }
+
+  // Bytes, with what holds it.
+  static size_t weight(const std::string& name) { return 2 * sizeof name + name.size(); }
 
   static std::string below(const std::string& directory, const std::string& name) {
     return directory.empty() ? name : directory + "/" + name;
@@ -236,6 +247,8 @@ class Cover {
   std::vector<Fd> layers_;
   Fd into_;
   std::vector<Place> way_;
+  size_t most_waiting_;
+  size_t waiting_ = 0;  // bytes of names that wait to be looked at
   uint64_t looks_ = 0;
   uint64_t made_ = 0;
 };
@@ -243,9 +256,14 @@ class Cover {
 }  // namespace
 
 Result<uint64_t> cover_unnamed(const std::vector<std::string>& layers, const std::string& into) {
+  return cover_unnamed_within(most_waiting_bytes, layers, into);
+}
+
+Result<uint64_t> cover_unnamed_within(size_t most_waiting, const std::vector<std::string>& layers,
+                                      const std::string& into) {
   std::vector<Fd> opened;
   for (const std::string& path : layers) opened.push_back(TRY(open_file(path, O_PATH | O_DIRECTORY)));
-  Cover cover(std::move(opened), TRY(open_file(into, O_PATH | O_DIRECTORY | O_NOFOLLOW)));
+  Cover cover(std::move(opened), TRY(open_file(into, O_PATH | O_DIRECTORY | O_NOFOLLOW)), most_waiting);
   return cover.run();
 }
 

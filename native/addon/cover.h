@@ -16,4 +16,8 @@ namespace keelson {
 // itself, or 0 when nothing must. No link is followed. Kind::invalid when there is too much to look at.
 Result<uint64_t> cover_unnamed(const std::vector<std::string>& layers, const std::string& into);
 
+// The same; there is too much, too, when more than `most_waiting` bytes of names wait in memory to be looked at.
+Result<uint64_t> cover_unnamed_within(size_t most_waiting, const std::vector<std::string>& layers,
+                                      const std::string& into);
+
 }  // namespace keelson

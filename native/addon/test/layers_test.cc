@@ -159,6 +159,21 @@ void unnamed_directories_are_covered(const std::string& base) {
   CLAIM(made && *made == 0);
 }
 
+void names_of_unnamed_directories_fill_no_memory(const std::string& base) {
+  const std::string crowded = base + "/crowded";
+  make_directory(crowded);
+  make_directory(base + "/empty");
+  CLAIM_OK(mark_way(open_file(crowded, O_RDONLY | O_DIRECTORY)->get()));
+  for (char name = 'a'; name <= 'j'; ++name) {
+    const std::string directory = crowded + "/" + std::string(200, name);
+    make_directory(directory);
+    CLAIM_OK(mark_unnamed(open_file(directory, O_RDONLY | O_DIRECTORY)->get()));
+  }
+  CLAIM_OK(cover_unnamed_within(3000, {crowded, crowded}, base + "/empty"));
+  Result<uint64_t> made = cover_unnamed_within(2000, {crowded, crowded}, base + "/empty");
+  CLAIM(!made && made.error().kind == Kind::invalid);
+}
+
 }  // namespace
 
 void test_layers(const std::string& base) {
@@ -167,6 +182,7 @@ void test_layers(const std::string& base) {
   layers_fit_the_page_of_older_kernels(base);
   hostile_files_are_not_opened(base);
   unnamed_directories_are_covered(base);
+  names_of_unnamed_directories_fill_no_memory(base);
 }
 
 }  // namespace keelson
