@@ -262,7 +262,7 @@ describe("a registry", () => {
     });
     expect(problem).toMatchObject({
       code: "Unknown",
-      message: expect.stringContaining("did not answer within 4000 ms"),
+      message: expect.stringContaining("did not answer within 6000 ms"),
     });
   }, 30_000);
 

@@ -54,6 +54,8 @@ export class BodyTooLarge extends Error {}
 
 /** Bytes that are cheaper to read than a new connection is to make. */
 const drainLimit = 64 * 1024;
+/** By how much undici's limits, which count in seconds, may be late. */
+const coarseMs = 2_000;
 
 /** Connections of one pull, kept alive between requests; `close` ends them. */
 export class HttpConnections {
@@ -77,7 +79,7 @@ export class HttpConnections {
     const ended = beginWork("registry request", () => `${method} ${url.host}${url.pathname}`, url.host);
     // By a proxy there are two of each. Interim answers (RFC 9110 section 15.2) may come for ever, and start the limit that
     // undici has again.
-    const longestMs = 2 * (this.#timeouts.connectMs + responseMs);
+    const longestMs = 2 * (this.#timeouts.connectMs + responseMs) + coarseMs;
     const late = () => new ConnectionError(`${way} did not answer within ${longestMs} ms`, true);
     using limit = new TimeLimit(longestMs, late);
     try {
