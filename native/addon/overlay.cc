@@ -15,6 +15,9 @@ namespace keelson {
 
 namespace {
 
+// Of all paths that were removed.
+constexpr uint64_t max_bytes = 128 << 20;
+
 std::string joined(const std::string& directory, std::string_view name) {
   return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
 }
@@ -43,23 +46,25 @@ class Removals {
   Removals(std::vector<Fd> layers, uint64_t max_paths) : layers_(std::move(layers)), max_paths_(max_paths) {}
 
   Status add(std::string path) {
-    if (paths_.size() >= max_paths_) {
-      return fail(Kind::invalid, "list what was removed", "it is more than " + std::to_string(max_paths_) + " paths");
+    bytes_ += path.size();
+    if (paths_.size() >= max_paths_ || bytes_ > max_bytes) {
+      return fail(Kind::invalid, "list what was removed", "it is more than " + std::to_string(max_paths_) + " paths, or " +
+                                                              std::to_string(max_bytes >> 20) + " MiB of them");
     }
     paths_.push_back(std::move(path));
     return {};
   }
 
-  // An opaque directory with these names: all else that the layers below have there is removed.
-  Status add_hidden(const std::string& directory, std::unordered_set<std::string> known) {
+  // `upper` is an opaque directory: what it has not is removed of all that the layers below have there.
+  Status add_hidden(int upper, const std::string& directory) {
+    std::unordered_set<std::string> known;
+    auto look = [&](const std::string& name, const struct stat& info) -> Status {
+      if (!known.insert(name).second || is_whiteout(info) || TRY(has(upper, name))) return {};
+      return add(joined(directory, name));
+    };
     for (const Fd& layer : layers_) {
       Fd listing = open_in_layer(layer.get(), directory);
-      if (listing) {
-        TRY(each_file(listing.get(), directory, [&](const std::string& name, const struct stat& info) -> Status {
-          if (!known.insert(name).second || is_whiteout(info)) return {};
-          return add(joined(directory, name));
-        }));
-      }
+      if (listing) TRY(each_file(listing.get(), directory, look));
       if (covers(layer.get(), directory)) return {};
     }
     return {};
@@ -79,31 +84,49 @@ class Removals {
     }
   }
 
+  static Result<bool> has(int directory, const std::string& name) {
+    struct stat info {};
+    if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return true;
+    if (errno == ENOENT) return false;
+    return fail_errno("stat " + name);
+  }
+
   std::vector<Fd> layers_;
   uint64_t max_paths_;
+  uint64_t bytes_ = 0;
   std::vector<std::string> paths_;
 };
 
-// One open directory at a time, whatever the depth.
-Status search(int upper, Removals& removals) {
-  std::vector<std::string> pending{""};
-  while (!pending.empty()) {
-    const std::string path = std::move(pending.back());
-    pending.pop_back();
-    Fd directory = open_in_layer(upper, path);
-    if (!directory) return fail_errno("open directory " + path);
-    std::unordered_set<std::string> names;
-    TRY(each_file(directory.get(), path, [&](const std::string& name, const struct stat& info) -> Status {
-      names.insert(name);
-      if (is_whiteout(info)) return removals.add(joined(path, name));
-      if (S_ISDIR(info.st_mode)) pending.push_back(joined(path, name));
-      return {};
-    }));
-    if (!is_opaque(directory.get())) continue;
-    TRY(removals.add_hidden(path, std::move(names)));
+// Holds the path of the one directory that is visited: of a million that wait, paths would take gigabytes.
+class Search final : public TreeVisitor {
+ public:
+  explicit Search(Removals& removals) : removals_(removals) {}
+
+  Result<bool> entry(int parent, const char* name, unsigned char) override {
+    struct stat info {};
+    if (::fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("stat " + joined(path_, name));
+    if (is_whiteout(info)) TRY(removals_.add(joined(path_, name)));
+    return S_ISDIR(info.st_mode);
   }
-  return {};
-}
+
+  Status enter(int directory, const char* name) override {
+    if (!path_.empty()) path_ += '/';
+    path_ += name;
+    return look_below(directory);
+  }
+
+  Status leave(int, const char*) override {
+    const size_t slash = path_.rfind('/');
+    path_.erase(slash == std::string::npos ? 0 : slash);
+    return {};
+  }
+
+  Status look_below(int directory) { return is_opaque(directory) ? removals_.add_hidden(directory, path_) : Status{}; }
+
+ private:
+  Removals& removals_;
+  std::string path_;
+};
 
 }  // namespace
 
@@ -113,7 +136,9 @@ Result<std::vector<std::string>> removed_paths(const std::string& upper, const s
   std::vector<Fd> layers;
   for (const std::string& path : lower) layers.push_back(TRY(open_file(path, O_PATH | O_DIRECTORY)));
   Removals removals(std::move(layers), max_paths);
-  TRY(search(root.get(), removals));
+  Search search(removals);
+  TRY(search.look_below(root.get()));
+  TRY(walk_tree(root.get(), search));
   return removals.take();
 }
 

@@ -297,6 +297,20 @@ describe("removedPaths", () => {
     await expect(host.removedPaths(join(base, "upper"), [], 0n)).rejects.toMatchObject({ code: "InvalidArgument" });
     await expect(host.removedPaths(join(base, "missing"), [])).rejects.toMatchObject({ message: /missing/ });
   });
+
+  it("takes no memory for what a container makes", async () => {
+    const upper = join(base, "wide");
+    const lines = `mkdir ${upper} && cd ${upper} && for i in $(seq 15); do mkdir ${"d".repeat(255)} && cd d*; done`;
+    execFileSync("sh", ["-c", `${lines} && seq 10000 | xargs mkdir && mknod gone c 0 0`]);
+    // Its peak is what it has now (proc_pid_clear_refs(5)).
+    writeFileSync("/proc/self/clear_refs", "5");
+    const peak = () => Number(/VmHWM:\s*(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]);
+    const before = peak();
+    const [path, ...more] = await host.removedPaths(upper, []);
+    expect(peak() - before).toBeLessThan(20 << 10);
+    expect(path?.toString()).toBe(join(...Array(15).fill("d".repeat(255)), "gone"));
+    expect(more).toEqual([]);
+  });
 });
 
 describe("sealedCopy", () => {

@@ -153,7 +153,7 @@ export interface Host {
   /**
    * What a container has removed from its image's layers (top first), told from its overlay's upper directory:
    * paths below the root, no leading slash. Nothing may write there meanwhile. Rejects with InvalidArgument
-   * past `maxPaths` (default 1 million).
+   * past `maxPaths` (default 1 million), or 128 MiB of them.
    */
   removedPaths(upper: string, layers: readonly string[], maxPaths?: bigint): Promise<Buffer[]>;
   /** Unmounts lazily (MNT_DETACH | UMOUNT_NOFOLLOW); not mounted or missing is fine. */

@@ -120,6 +120,7 @@ class Walk {
     if (!child && visitor_.is_lenient() && !is_shortage(errno)) return {};
     if (!child) return fail_errno("open directory " + name);
     current_ = std::move(child);
+    TRY(visitor_.enter(current_.get(), name.c_str()));
     return enter(name.c_str());
   }
 

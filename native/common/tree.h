@@ -24,6 +24,8 @@ class TreeVisitor {
   virtual ~TreeVisitor() = default;
   // True: a directory to walk into. `type` is of d_type, which may be DT_UNKNOWN.
   virtual Result<bool> entry(int parent, const char* name, unsigned char type) = 0;
+  // A directory below the root, open, before anything in it is visited.
+  virtual Status enter(int, const char*) { return {}; }
   // A directory that is another mount and was not entered.
   virtual Status mount_point(const char*) { return {}; }
   // All inside the directory has been visited.
