@@ -1,7 +1,7 @@
 // The life of a monitor's process: how it starts, what it inherits, whom it outlives, how its failures are cleared.
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -101,6 +101,14 @@ describe("spawnMonitor", () => {
     });
     expect(seen).toBeUndefined();
     await second.shutdown(0, soon);
+  });
+
+  it("leaves the pin of the network, where plugins may be at work, when what comes behind it fails", async () => {
+    const pod = pods.makePod();
+    writeFileSync(join(pod, "files"), "");
+    await expect(pods.spawn(pod)).rejects.toMatchObject({ message: expect.stringContaining(join(pod, "files")) });
+    expect(leftovers(pod)).toEqual({ mounts: [join(pod, "ns/net")], cgroups: [] });
+    await host.unmount(join(pod, "ns/net"));
   });
 
   it("rejects with the monitor's own reason, and nothing is left", async () => {

@@ -32,8 +32,8 @@ const reapMs = 5_000;
 
 /**
  * Has a monitor forked, in a session of its own, and waits until its sandbox is up. Rejects with a MonitorError
- * when it could not make it (nothing is left then), with `monitorStartTimeout` or `monitorNotStarted` when it
- * hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
+ * when it could not make it (nothing but the pin of its network is left then), with `monitorStartTimeout` or
+ * `monitorNotStarted` when it hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
  */
 export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
   const { forkServer, podDirectory, timeoutMs } = options;

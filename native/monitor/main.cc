@@ -145,7 +145,7 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
     calls.handle(client, request);
   });
   if (!listening) {
-    (void)destroy_sandbox(sandbox, cgroups);
+    abandon_sandbox(sandbox, cgroups);
     return listening;
   }
   readiness.ready(sandbox);

@@ -322,6 +322,34 @@ Status remove_own_cgroup(const CgroupHost& cgroups, const SandboxSpec& spec) {
   return fail_errno("remove the cgroup " + spec.cgroup, EBUSY);
 }
 
+Status destroy(Sandbox& sandbox, const CgroupHost& cgroups, std::initializer_list<const char*> pinned) {
+  Status first;
+  auto note = [&](Status status) {
+    if (!status && first) first = std::move(status);
+  };
+  if (sandbox.init_pid > 0) {
+    kill(sandbox.init_pid, SIGKILL);
+    sandbox.init_pid = 0;
+  }
+  auto take_down = [&](const std::string& path) {
+    if (unmount(path.c_str()) != 0) note(fail_errno("unmount " + path));
+  };
+  for (const std::string& path : {shm_path(sandbox), files_path(sandbox)}) {
+    take_down(path);
+    rmdir(path.c_str());
+  }
+  for (const char* name : pinned) {
+    const std::string path = pin_path(sandbox, name);
+    take_down(path);
+    unlink(path.c_str());
+  }
+  for (const char* name : {"ipc", "uts"}) unlink(pin_path(sandbox, name).c_str());
+  rmdir((sandbox.pod_dir + "/ns").c_str());
+  for (Fd* fd : {&sandbox.net_ns, &sandbox.pid_ns, &sandbox.user_ns, &sandbox.procfs_space}) fd->reset();
+  note(remove_own_cgroup(cgroups, sandbox.spec));
+  return about(std::move(first), "pod " + sandbox.spec.id);
+}
+
 }  // namespace
 
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
@@ -331,8 +359,7 @@ Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgr
   sandbox.spec = std::move(spec);
   sandbox.pod_dir = pod_dir;
   if (Status made = make_all(loop, reaper, cgroups, sandbox, network_made); !made) {
-    // What the undo could not take back matters less than why it had to.
-    static_cast<void>(destroy_sandbox(sandbox, cgroups));
+    abandon_sandbox(sandbox, cgroups);
     return about(std::unexpected(std::move(made.error())), pod);
   }
   return sandbox;
@@ -349,31 +376,12 @@ Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls) {
 }
 
 Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
-  Status first;
-  auto note = [&](Status status) {
-    if (!status && first) first = std::move(status);
-  };
-  if (sandbox.init_pid > 0) {
-    kill(sandbox.init_pid, SIGKILL);
-    sandbox.init_pid = 0;
-  }
-  auto take_down = [&](const std::string& path) {
-    if (unmount(path.c_str()) != 0) note(fail_errno("unmount " + path));
-  };
-  for (const std::string& path : {shm_path(sandbox), files_path(sandbox)}) {
-    take_down(path);
-    rmdir(path.c_str());
-  }
-  for (const char* name : {"net", "pid", "user"}) {
-    const std::string path = pin_path(sandbox, name);
-    take_down(path);
-    unlink(path.c_str());
-  }
-  for (const char* name : {"ipc", "uts"}) unlink(pin_path(sandbox, name).c_str());
-  rmdir((sandbox.pod_dir + "/ns").c_str());
-  for (Fd* fd : {&sandbox.net_ns, &sandbox.pid_ns, &sandbox.user_ns, &sandbox.procfs_space}) fd->reset();
-  note(remove_own_cgroup(cgroups, sandbox.spec));
-  return about(std::move(first), "pod " + sandbox.spec.id);
+  return destroy(sandbox, cgroups, {"net", "pid", "user"});
+}
+
+void abandon_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
+  // What the undo could not take back matters less than why it had to.
+  static_cast<void>(destroy(sandbox, cgroups, {"pid", "user"}));
 }
 
 }  // namespace keelson

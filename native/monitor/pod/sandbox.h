@@ -60,7 +60,7 @@ class Reaper;
 // Called once the pod's network namespace is pinned and plugins may come.
 using NetworkMade = std::function<void()>;
 
-// Makes everything, running the loop meanwhile; on failure nothing is left.
+// Makes everything, running the loop meanwhile; on failure as abandon_sandbox leaves it.
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
                                const std::string& pod_dir, const NetworkMade& network_made);
 
@@ -70,5 +70,9 @@ Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls);
 // Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
 // The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.
 Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups);
+
+// The same of one whose start fails, but for the pin of its network: plugins may be at work there, and find what they have
+// made on the host only by it.
+void abandon_sandbox(Sandbox& sandbox, const CgroupHost& cgroups);
 
 }  // namespace keelson
