@@ -63,6 +63,16 @@ test.each([
   });
 });
 
+test("a user that is not root opens its streams again by their paths", async () => {
+  await withPod({}, async (pod) => {
+    const script = "echo out >/dev/stdout; echo err >/dev/stderr; echo $?";
+    await pod.run("a", { args: ["sh", "-c", `${script}; sleep 1000`], uid: 1000, log: true });
+    expect(await pod.execOutput("a", "sh", "-c", script)).toBe("out\n0\n");
+    await until("the log tells", () => pod.logLines("a").includes("stdout F 0"));
+    expect(pod.logLines("a").toSorted()).toEqual(["stderr F err", "stdout F 0", "stdout F out"]);
+  });
+});
+
 test("a brief exec tells of its start only if it runs for a while", async () => {
   await withContainer(async (pod) => {
     const long = pod.exec("a", ["sh", "-c", "sleep 1; exit 3"], { brief: true });
