@@ -58,7 +58,7 @@ export class Inventory {
   readonly #leases = new Set<Needs>();
   readonly #flights = new SingleFlight<void>("abort");
   readonly #places: LayerPlaces;
-  /** Walks over layers, each in one of the few threads that all files are read in. */
+  /** Walks over layers, each on a thread of its own. */
   readonly #walks = new Slots(1);
   /** Everything that moves content in or out or commits an image, one at a time. */
   readonly queue = new Slots(1);

@@ -18,7 +18,7 @@ import { createServer, type Server } from "node:net";
 import { constants, tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, assert, beforeEach, describe, expect, test } from "vitest";
 import { type TarEntry, tar } from "./testing/tar.ts";
 import { builds, treeOf } from "./testing/workbench.ts";
 
@@ -126,7 +126,8 @@ test("keelson-unpack ends with the daemon, also while somebody keeps its input o
   const script = 'exec 3<&0; "$@" <&3 & echo $!; wait';
   const parent = spawn("sh", ["-c", script, "sh", builds[0].binary, ...words], { stdio: [reading, "pipe", "inherit"] });
   try {
-    const [line] = await once(parent.stdout ?? parent, "data");
+    assert(parent.stdout);
+    const [line] = await once(parent.stdout, "data");
     const pid = Number(line);
     const status = () => readFileSync(`/proc/${pid}/status`, "utf8");
     await expect.poll(status).toMatch(/^Seccomp:\t2$/m);

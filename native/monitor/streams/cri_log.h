@@ -5,7 +5,8 @@
 // F; what stands at the end of a stream without a newline becomes a P. One read is
 // one batch: one timestamp, formatted into one buffer, written by one write(2).
 // When the disk refuses, the batch is dropped and counted: neither the container
-// nor the loop may wait for a disk.
+// nor the loop waits for room. Only a file system that answers nothing at all (frozen by
+// fsfreeze, a server of NFS that is gone) holds up the write, and with it this pod's monitor.
 #pragma once
 
 #include <array>
