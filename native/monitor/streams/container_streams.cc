@@ -93,6 +93,9 @@ void ContainerStreams::hold_up_output() {
   if (held_up_) return;
   held_up_ = true;
   want_output(0);
+  for (Source& source : sources_) {
+    if (source.fd) source.width.widen(source.fd.get());
+  }
   patience_ = loop_.after(patience, [this] {
     attached_.detach_those();
     resume_output();

@@ -65,6 +65,10 @@ void PipeWidth::follow(int pipe, size_t count) {
   if (fcntl(pipe, F_SETPIPE_SZ, widens ? wide_pipe : usual_pipe) >= 0) wide_ = widens;
 }
 
+void PipeWidth::widen(int pipe) {
+  if (!wide_) wide_ = fcntl(pipe, F_SETPIPE_SZ, wide_pipe) >= 0;
+}
+
 Result<Fd> duplicate(const Fd& fd, const char* what) {
   Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   if (!copy) return fail_errno(std::string("duplicate ") + what);
@@ -169,7 +173,10 @@ void OutputPump::end_behind_present() {
 
 void OutputPump::read_some() {
   do {
-    if (!connection_.has_room()) return watch_.want(0);
+    if (!connection_.has_room()) {
+      width_.widen(fd_.get());
+      return watch_.want(0);
+    }
     const size_t wanted = bounded_ ? std::min(left_, max_bytes_payload) : max_bytes_payload;
     const ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
     if (count < 0 && errno == EINTR) continue;

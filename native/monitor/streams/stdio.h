@@ -21,13 +21,15 @@ struct StdioPipes {
 // Without `with_input` the process gets no stream from us: whoever starts it gives it a /dev/null.
 Result<StdioPipes> make_stdio_pipes(bool with_input);
 
-// A pipe for output, wide while its reader finds it full, and else as it was made: the pages of all pipes of root's count
-// together, and once they are more than fs.pipe-user-pages-soft, 64 MiB, every process of root's without CAP_SYS_RESOURCE
-// and CAP_SYS_ADMIN, in whatever container, gets pipes of 8 KiB.
+// A pipe for output, wide while its reader finds it full or does not read, and else as it was made: the pages of all pipes of
+// root's count together, and once they are more than fs.pipe-user-pages-soft, 64 MiB, every process of root's without
+// CAP_SYS_RESOURCE and CAP_SYS_ADMIN, in whatever container, gets pipes of 8 KiB.
 class PipeWidth {
  public:
   // So many bytes were read at once.
   void follow(int pipe, size_t count);
+  // Nobody reads for now, and its writer is to go on as long as it can.
+  void widen(int pipe);
 
  private:
   bool wide_ = false;

@@ -190,8 +190,9 @@ test.each([false, true])(
 
 test("the last output comes whole to a client for which the container waited when it ended", async () => {
   await withPod({}, async (pod) => {
-    // More than lies between here and there, and less than that and a pipe.
-    await pod.run("a", { args: ["sh", "-c", "read go; head -c 650000 /dev/zero"], stdin: true });
+    // More than lies between here and there, and less than that and a wide pipe, in pieces that never fill a narrow one.
+    const script = "read go; for piece in $(seq 160); do head -c 4096 /dev/zero; done";
+    await pod.run("a", { args: ["sh", "-c", script], stdin: true });
     const call = pod.call("attach", { id: "a", stdin: true });
     await call.frame(Type.started);
     call.socket.pause();
@@ -199,7 +200,7 @@ test("the last output comes whole to a client for which the container waited whe
     expect(await pod.exited("a")).toMatchObject({ exit_code: 0 });
     call.socket.resume();
     expect(await call.frame(Type.reply)).toEqual({ exit_code: 0 });
-    expect(call.bytes(Type.stdout).length).toBe(650_000);
+    expect(call.bytes(Type.stdout).length).toBe(160 * 4096);
   });
 });
 
