@@ -39,7 +39,7 @@ export class MonitorForkServer {
     this.#options = options;
   }
 
-  /** Asks for a pod's monitor. Rejects as startChild does, and with EAGAIN when the server takes nothing any more. */
+  /** Asks for a pod's monitor. Rejects as startChild does, and when the server takes nothing any more. */
   async fork(podDirectory: string): Promise<Fork> {
     try {
       return await this.#ask(podDirectory);
@@ -62,6 +62,7 @@ export class MonitorForkServer {
     } catch (error) {
       const told = asNodeError(error, "sendmsg", podDirectory);
       if (isGone(told)) await giveUp();
+      if (isErrno(told, "EAGAIN")) throw new Error("the process that monitors are forked from takes no more requests");
       throw told;
     }
   }

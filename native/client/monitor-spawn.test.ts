@@ -143,6 +143,22 @@ describe("spawnMonitor", () => {
     await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
   });
 
+  it("tells, of a server that takes no more requests, that and no shortage of the node's", async () => {
+    await pods.withPod(async () => undefined);
+    const [server = 0] = forkServers();
+    process.kill(server, "SIGSTOP");
+    const pod = pods.makePod();
+    const asked: number[] = [];
+    const refused = await (async () => {
+      while (asked.length < 10_000) asked.push((await pods.forkServer.fork(pod)).descriptor);
+    })().catch((error: unknown) => error);
+    for (const descriptor of asked) closeSync(descriptor);
+    process.kill(server, "SIGKILL");
+    expect(refused).toMatchObject({ message: expect.stringContaining("takes no more requests") });
+    expect(refused).not.toHaveProperty("code");
+    await expect.poll(forkServers).toEqual([]);
+  });
+
   it("starts another server when the one before has been killed, by whomever", async () => {
     for (let round = 0; round < 5; round += 1) {
       await pods.withPod(async () => undefined);
