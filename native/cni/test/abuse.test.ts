@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { bridgeConfig, type Lab, openLab, ours, oursSanitized, portmapConfig } from "./lab.ts";
+import { type Lab, masqueradingBridge, openLab, ours, oursSanitized, portmapConfig } from "./lab.ts";
 
 let lab: Lab;
 beforeAll(() => {
@@ -15,8 +15,6 @@ afterAll(() => lab.remove());
 
 const directory = oursSanitized;
 
-const bridge = (name: string, subnet: string, more: object = {}) =>
-  bridgeConfig(lab, name, [subnet], { cniVersion: "1.1.0", ipMasq: true, ...more });
 const ports = (name: string): string[] =>
   JSON.parse(lab.host("ip", "-j", "link", "show", "type", "veth"))
     .filter((link: { master?: string }) => link.master === name)
@@ -24,7 +22,7 @@ const ports = (name: string): string[] =>
 
 describe("crashes and retries", () => {
   test("killed at any moment, an ADD is undone by DEL, and the next one is clean", async () => {
-    const config = bridge("cr1", "10.1.0.0/24");
+    const config = masqueradingBridge(lab, "cr1", "10.1.0.0/24");
     const pod = lab.pod();
     let late = 0;
     for (let round = 0; round < 24; round += 1) {
@@ -60,7 +58,7 @@ describe("crashes and retries", () => {
   });
 
   test("a second ADD fails and leaves the first as it was", async () => {
-    const config = bridge("cr2", "10.2.0.0/24");
+    const config = masqueradingBridge(lab, "cr2", "10.2.0.0/24");
     const pod = lab.pod();
     const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
     const again = await lab.call("bridge", "ADD", config, { pod, directory });
@@ -73,7 +71,7 @@ describe("crashes and retries", () => {
   });
 
   test("a bridge that the first ADD made and left without ports serves the next one, and keeps its address", async () => {
-    const config = bridge("cr6", "10.6.0.0/24");
+    const config = masqueradingBridge(lab, "cr6", "10.6.0.0/24");
     const device = () => JSON.parse(lab.host("ip", "-j", "link", "show", "cr6"))[0];
     const nowhere = { ...config, ipam: { ...config.ipam, dataDir: "/proc/nowhere" } };
     expect(await lab.call("bridge", "ADD", nowhere, { pod: lab.pod(), directory })).toMatchObject({ exitCode: 1 });
@@ -90,7 +88,7 @@ describe("crashes and retries", () => {
   });
 
   test("where the namespace is gone, DEL gives back the lease and deletes the rules", async () => {
-    const config = bridge("cr3", "10.3.0.0/24");
+    const config = masqueradingBridge(lab, "cr3", "10.3.0.0/24");
     for (const forget of [false, true]) {
       const pod = lab.pod();
       const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
@@ -107,7 +105,7 @@ describe("crashes and retries", () => {
   });
 
   test("many at once: each has an address of its own, on one bridge, and all go", async () => {
-    const config = bridge("cr4", "10.4.0.0/28");
+    const config = masqueradingBridge(lab, "cr4", "10.4.0.0/28");
     const pods = Array.from({ length: 12 }, () => lab.pod());
     const results = await Promise.all(pods.map((pod) => lab.done("bridge", "ADD", config, { pod })));
     const addresses = results.map(({ ips }) => (ips as { address: string }[])[0]?.address);
@@ -128,8 +126,8 @@ describe("crashes and retries", () => {
   });
 
   test("GC takes down what nobody has any more, and only in its own network", async () => {
-    const config = bridge("cr5", "10.5.0.0/24");
-    const other = bridge("cr6", "10.6.0.0/24");
+    const config = masqueradingBridge(lab, "cr5", "10.5.0.0/24");
+    const other = masqueradingBridge(lab, "cr6", "10.6.0.0/24");
     const [kept, lost, others] = [lab.pod(), lab.pod(), lab.pod()];
     for (const pod of [kept, lost]) await lab.done("bridge", "ADD", config, { pod });
     await lab.done("bridge", "ADD", other, { pod: others });
@@ -148,7 +146,7 @@ describe("crashes and retries", () => {
 
 describe("strangers", () => {
   test("files in the lease directory that are no leases are left alone, and keep their addresses", async () => {
-    const config = bridge("st1", "10.11.0.0/28");
+    const config = masqueradingBridge(lab, "st1", "10.11.0.0/28");
     const at = (name: string) => path.join(lab.leases, "st1", name);
     mkdirSync(at(""), { recursive: true });
     writeFileSync(at("10.11.0.2"), "");
@@ -172,8 +170,8 @@ describe("strangers", () => {
   test("a pod is no router of its node: what leads to it takes no advertisements (CVE-2020-10749)", async () => {
     const acceptsRoutes = (link: string) => lab.host("cat", `/proc/sys/net/ipv6/conf/${link}/accept_ra`).trim();
     const [bridged, single] = [lab.pod(), lab.pod()];
-    await lab.done("bridge", "ADD", bridge("st8", "10.18.0.0/24"), { pod: bridged, directory });
-    const { ipam } = bridge("st9", "10.19.0.0/24");
+    await lab.done("bridge", "ADD", masqueradingBridge(lab, "st8", "10.18.0.0/24"), { pod: bridged, directory });
+    const { ipam } = masqueradingBridge(lab, "st9", "10.19.0.0/24");
     const ptp = { cniVersion: "1.1.0", name: "st9", type: "ptp", ipam };
     const { interfaces } = await lab.done("ptp", "ADD", ptp, { pod: single, directory });
     const links = ["st8", ...ports("st8"), (interfaces as { name: string }[])[0]?.name ?? ""];
@@ -182,7 +180,7 @@ describe("strangers", () => {
   });
 
   test("a range that is full is an error, and the pod is as it was", async () => {
-    const config = bridge("st2", "10.12.0.0/30");
+    const config = masqueradingBridge(lab, "st2", "10.12.0.0/30");
     const [first, second] = [lab.pod(), lab.pod()];
     await lab.done("bridge", "ADD", config, { pod: first, directory });
     const full = await lab.call("bridge", "ADD", config, { pod: second, directory });
@@ -194,7 +192,7 @@ describe("strangers", () => {
   });
 
   test("addresses on request, and what of them cannot be had", async () => {
-    const ask = (...ips: string[]) => bridge("st3", "10.13.0.0/24", { runtimeConfig: { ips } });
+    const ask = (...ips: string[]) => masqueradingBridge(lab, "st3", "10.13.0.0/24", { runtimeConfig: { ips } });
     const pod = lab.pod();
     for (const [ips, message] of [
       [["10.13.0.1"], "is subnet's gateway"],
@@ -212,14 +210,17 @@ describe("strangers", () => {
   });
 
   test("interfaces that are there already: of the pod's name, of the bridge's, and another gateway's address", async () => {
-    const config = bridge("st4", "10.14.0.0/24");
+    const config = masqueradingBridge(lab, "st4", "10.14.0.0/24");
     const pod = lab.pod();
     lab.inside(pod, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer0");
     expect((await lab.call("bridge", "ADD", config, { pod, directory })).output.msg).toContain("already exists");
     expect(lab.links(pod).sort()).toEqual(["eth0", "lo", "peer0"]);
 
     lab.host("ip", "link", "add", "st5", "type", "veth", "peer", "name", "st5p");
-    const wrong = await lab.call("bridge", "ADD", bridge("st5", "10.15.0.0/24"), { pod: lab.pod(), directory });
+    const wrong = await lab.call("bridge", "ADD", masqueradingBridge(lab, "st5", "10.15.0.0/24"), {
+      pod: lab.pod(),
+      directory,
+    });
     expect(wrong.output.msg).toBe('"st5" already exists but is not a bridge');
 
     const free = lab.pod();
@@ -236,7 +237,7 @@ describe("strangers", () => {
     "a pod that gave the interface's name to its loopback keeps no address of %s",
     async (type) => {
       const config = {
-        ...bridge("st7", "10.17.0.0/24", { ipMasq: true }),
+        ...masqueradingBridge(lab, "st7", "10.17.0.0/24"),
         type,
         ...(type === "ptp" ? { bridge: "", isGateway: false } : {}),
       };
@@ -256,7 +257,7 @@ describe("strangers", () => {
   );
 
   test("a namespace that is the host's, or none, is refused", async () => {
-    const config = bridge("st6", "10.16.0.0/24");
+    const config = masqueradingBridge(lab, "st6", "10.16.0.0/24");
     for (const CNI_NETNS of [lab.hostNetns, "/etc/passwd", "/nowhere"]) {
       const answer = await lab.call("bridge", "ADD", config, { pod: lab.pod(), directory, environment: { CNI_NETNS } });
       expect(answer).toMatchObject({ exitCode: 1, output: { code: 8 }, stderr: "" });

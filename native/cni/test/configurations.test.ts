@@ -4,7 +4,7 @@
 import { spawn } from "node:child_process";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { bridgeConfig, type Lab, openLab, ours, oursSanitized, portmapConfig } from "./lab.ts";
+import { type Lab, masqueradingBridge, openLab, ours, oursSanitized, portmapConfig } from "./lab.ts";
 
 let lab: Lab;
 beforeAll(() => {
@@ -14,12 +14,9 @@ afterAll(() => lab.remove());
 
 const directory = oursSanitized;
 
-const bridge = (name: string, subnet: string, more: object = {}) =>
-  bridgeConfig(lab, name, [subnet], { cniVersion: "1.1.0", ipMasq: true, ...more });
-
 test("configurations that are no configuration at all", async () => {
   const pod = lab.pod();
-  const valid = JSON.stringify(bridge("ga1", "10.21.0.0/24"));
+  const valid = JSON.stringify(masqueradingBridge(lab, "ga1", "10.21.0.0/24"));
   const wrong: readonly (readonly [string, number])[] = [
     ["", 6],
     ["[]", 6],
@@ -48,7 +45,7 @@ test("configurations that are no configuration at all", async () => {
 });
 
 test("configurations that ask for what there is not are refused by name, but taken down all the same", async () => {
-  const base = bridge("ga2", "10.22.0.0/24");
+  const base = masqueradingBridge(lab, "ga2", "10.22.0.0/24");
   const asks: readonly (readonly [string, object, string])[] = [
     ["bridge", { ...base, vlan: 100 }, "vlan"],
     ["bridge", { ...base, macspoofchk: true }, "macspoofchk"],
@@ -82,7 +79,7 @@ test("configurations that ask for what there is not are refused by name, but tak
 
 test("configurations that have what the field's plugins leave unread: kubenet's and minikube's addIf, Debian's Documentation", async () => {
   const Documentation = "/usr/share/doc/containernetworking-plugins/";
-  const base = bridge("ga4", "10.24.0.0/24", { addIf: "true", Documentation });
+  const base = masqueradingBridge(lab, "ga4", "10.24.0.0/24", { addIf: "true", Documentation });
   const config = { ...base, ipam: { ...base.ipam, Documentation } };
   const pod = lab.pod();
   const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
@@ -92,7 +89,7 @@ test("configurations that have what the field's plugins leave unread: kubenet's 
 });
 
 test("configurations that are written wrong are refused, and a DEL has nothing to take down", async () => {
-  const base = bridge("ga3", "10.23.0.0/24");
+  const base = masqueradingBridge(lab, "ga3", "10.23.0.0/24");
   const { ipam } = base;
   const wrong: readonly (readonly [string, object])[] = [
     ["bridge", { ...base, mtu: "1500" }],
@@ -145,7 +142,7 @@ test("configurations that come late are waited for, and those that begin and do 
 }, 30_000);
 
 test("names as long as they may be, and longer", async () => {
-  const config = bridge("ga3", "10.23.0.0/24");
+  const config = masqueradingBridge(lab, "ga3", "10.23.0.0/24");
   const pod = { ...lab.pod(), id: "x".repeat(250) };
   const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
   const refused = await lab.call("portmap", "ADD", portmapConfig("ga3", { prevResult }), { pod, directory });
@@ -185,7 +182,7 @@ const subnets = (count: number) => Array.from({ length: count }, (_, i) => `10.$
 test("hundreds of routes of a pod", async () => {
   const routes = subnets(400).map((dst) => ({ dst }));
   const ipam = { type: "host-local", dataDir: lab.leases, ranges: [[{ subnet: "10.26.0.0/24" }]], routes };
-  const config = bridge("ga6", "", { ipam });
+  const config = masqueradingBridge(lab, "ga6", "", { ipam });
   const pod = lab.pod();
   await lab.done("bridge", "ADD", config, { pod, directory });
   expect(lab.inside(pod, "ip", "route").match(/via 10.26.0.1/g)).toHaveLength(400);
@@ -223,7 +220,7 @@ test("duplicate address detection is over when ADD answers", async () => {
     "-c",
     "cd /proc/sys/net/ipv6; echo 20 >neigh/default/retrans_time_ms; echo 0 >conf/default/router_solicitation_delay",
   );
-  await lab.done("bridge", "ADD", bridge("ga5", "", { ipam, enabledad: true }), { pod, directory });
+  await lab.done("bridge", "ADD", masqueradingBridge(lab, "ga5", "", { ipam, enabledad: true }), { pod, directory });
   const shown = lab.inside(pod, "ip", "-6", "addr", "show", "dev", "eth0", "scope", "global");
   expect(shown).toContain("fd25::2/64");
   expect(shown).not.toMatch(/tentative|nodad/);

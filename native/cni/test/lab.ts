@@ -135,6 +135,11 @@ export function bridgeConfig({ leases }: Lab, name: string, subnets: readonly st
   return { cniVersion: "1.0.0", name, type: "bridge", bridge: name, isGateway: true, ipam, ...more };
 }
 
+/** One of one subnet, which masquerades. */
+export function masqueradingBridge(lab: Lab, name: string, subnet: string, more: object = {}) {
+  return bridgeConfig(lab, name, [subnet], { cniVersion: "1.1.0", ipMasq: true, ...more });
+}
+
 /** The host's port 80 as that of a pod. */
 export function portmapConfig(name: string, more: object = {}) {
   const portMappings = [{ hostPort: 80, containerPort: 80, protocol: "TCP" }];
