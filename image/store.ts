@@ -58,7 +58,6 @@ export interface StoreOptions extends PullOptions {
 
 /** What a node should use; each figure can be set apart in StoreOptions. */
 export const storeDefaults = {
-  hostsDirectory: "/etc/containerd/certs.d",
   timeouts: { connectMs: 10_000, responseMs: 30_000, stallMs: 60_000, documentMs: 120_000 },
   retry: { tries: 5, firstDelayMs: 200, longestDelayMs: 10_000, longestAskedMs: 300_000 },
   limits: { bytes: 64n * 1024n ** 3n, inodes: 4_000_000n },

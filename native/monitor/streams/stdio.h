@@ -28,7 +28,7 @@ class PipeWidth {
  public:
   // So many bytes were read at once.
   void follow(int pipe, size_t count);
-  // Nobody reads for now, and its writer is to go on as long as it can.
+  // Nobody reads at the moment, and its writer is to go on as long as it can.
   void widen(int pipe);
 
  private:
