@@ -125,7 +125,11 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
 
   limit_kept_memory();
   const std::unique_ptr<Loop> loop = TRY(Loop::create());
-  loop->when_quiet([&loop] { give_back_memory(loop->buffers()); });
+  const std::unique_ptr<LogWriter> log_writer = TRY(LogWriter::create(*loop));
+  loop->when_quiet([&loop, &log_writer] {
+    log_writer->rest();
+    give_back_memory(loop->buffer());
+  });
   Reaper reaper(*loop);
   TRY(reaper.open());
   SandboxSpec spec = TRY(read_sandbox(pod_dir));
@@ -135,7 +139,7 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
   OomScore oom_score;
   oom_score.lower();
 
-  Context context{*loop, reaper, sandbox, cgroups, oom_score, empty_mounts};
+  Context context{*loop, reaper, *log_writer, sandbox, cgroups, oom_score, empty_mounts};
   Server server(*loop);
   Pod pod(context, exits_dir);
   Shutdown shutdown(context, pod, server);

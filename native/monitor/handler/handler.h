@@ -11,6 +11,7 @@
 #include "monitor/server/reaper.h"
 #include "monitor/setup/container_exec.h"
 #include "monitor/setup/namespaces.h"
+#include "monitor/streams/log_writer.h"
 
 namespace keelson {
 
@@ -18,6 +19,7 @@ namespace keelson {
 struct Context {
   Loop& loop;
   Reaper& reaper;
+  LogWriter& log_writer;
   Sandbox& sandbox;
   const CgroupHost& cgroups;
   const OomScore& oom_score;

@@ -89,42 +89,63 @@ Container::Container(Context& context, StartRequest request, std::unique_ptr<Han
 }
 
 void Container::start(DoneStatus done) {
-  RootfsSpec rootfs;
-  std::optional<Log> log;
-  StdioPipes pipes;
-  if (Status prepared = prepare(rootfs, log, pipes); !prepared) return done(std::move(prepared));
+  // The rest is prepared while the log thread opens the file.
+  if (!request_.log_path.empty()) open_log();
+  Prepared prepared;
+  if (Status status = prepare(prepared); !status) return done(std::move(status));
+  prepared.done = std::move(done);
+  if (request_.log_path.empty()) return spawn(std::move(prepared), nullptr);
+  waiting_for_log_ = std::move(prepared);
+}
+
+void Container::open_log() {
+  Log::open(context_.loop, context_.log_writer, request_.log_path,
+            [weak = weak_from_this()](Result<std::unique_ptr<Log>> log) {
+              const auto self = weak.lock();
+              if (!self || !self->waiting_for_log_) return;  // broken off
+              Prepared prepared = *std::exchange(self->waiting_for_log_, std::nullopt);
+              if (log) self->spawn(std::move(prepared), std::move(*log));
+              else self->fail_start(std::move(log.error()), std::move(prepared.done));
+            });
+}
+
+Status Container::prepare(Prepared& prepared) {
+  TRY(read_bundle(prepared.rootfs));
+  state_.tty = spec_.command.terminal;
+  if (!state_.tty) prepared.pipes = TRY(make_stdio_pipes(request_.input));
+  return {};
+}
+
+void Container::spawn(Prepared prepared, std::unique_ptr<Log> log) {
   std::string cgroup_path =
       spec_.cgroups_path.empty() ? context_.sandbox.spec.cgroup + "/" + request_.id : spec_.cgroups_path;
-  StartOrder order{request_.id, request_.bundle,   request_.seccomp_filter_path, request_.pid_target,
-                   spec_,       std::move(rootfs), std::move(cgroup_path)};
-  Stdio theirs = std::move(pipes.theirs);
+  StartOrder order{request_.id, request_.bundle,            request_.seccomp_filter_path, request_.pid_target,
+                   spec_,       std::move(prepared.rootfs), std::move(cgroup_path)};
+  Stdio theirs = std::move(prepared.pipes.theirs);
   handler_->start(std::move(order), std::move(theirs),
-                  [this, log = std::move(log), pipes = std::move(pipes),
-                   done = std::move(done)](Result<StartedContainer> started) mutable {
+                  [this, log = std::move(log), pipes = std::move(prepared.pipes),
+                   done = std::move(prepared.done)](Result<StartedContainer> started) mutable {
+                    if (!started) return fail_start(std::move(started.error()), std::move(done));
                     stop_timer_.cancel();
                     request_.pid_target = {};
-                    if (!started) {
-                      for (Waiter& waiter : std::exchange(waiters_, {})) {
-                        waiter(fail(Kind::not_found, "stop", "it did not start"));
-                      }
-                      return done(std::unexpected(std::move(started.error())));
-                    }
                     run(std::move(*started), std::move(pipes), std::move(log));
                     done({});
                     if (stop_asked_) begin_stop();
                   });
 }
 
-void Container::abort_start(Error why) {
-  if (phase_ == Phase::starting) handler_->abort_start(std::move(why));
+void Container::fail_start(Error error, DoneStatus done) {
+  stop_timer_.cancel();
+  request_.pid_target = {};
+  for (Waiter& waiter : std::exchange(waiters_, {})) waiter(fail(Kind::not_found, "stop", "it did not start"));
+  done(std::unexpected(std::move(error)));
 }
 
-Status Container::prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes) {
-  TRY(read_bundle(rootfs));
-  if (!request_.log_path.empty()) log = TRY(Log::open(request_.log_path));
-  state_.tty = spec_.command.terminal;
-  if (!state_.tty) pipes = TRY(make_stdio_pipes(request_.input));
-  return {};
+void Container::abort_start(Error why) {
+  if (phase_ != Phase::starting) return;
+  if (!waiting_for_log_) return handler_->abort_start(std::move(why));
+  Prepared prepared = *std::exchange(waiting_for_log_, std::nullopt);
+  fail_start(std::move(why), std::move(prepared.done));
 }
 
 Status Container::read_bundle(RootfsSpec& rootfs) {
@@ -136,7 +157,7 @@ Status Container::read_bundle(RootfsSpec& rootfs) {
 }
 
 // The process lives: whatever fails from here on ends nothing.
-void Container::run(StartedContainer started, StdioPipes pipes, std::optional<Log> log) {
+void Container::run(StartedContainer started, StdioPipes pipes, std::unique_ptr<Log> log) {
   state_.pid = started.init.pid;
   state_.started_at = now_ns();
   pidfd_ = std::move(started.init.pidfd);
@@ -251,9 +272,9 @@ Status Container::resize(uint16_t columns, uint16_t rows) {
   return streams_->resize(columns, rows);
 }
 
-Status Container::reopen_log() {
-  TRY(must_run("reopen the log"));
-  return streams_->reopen_log();
+void Container::reopen_log(DoneStatus done) {
+  if (Status runs = must_run("reopen the log"); !runs) return done(std::move(runs));
+  streams_->reopen_log(std::move(done));
 }
 
 Status Container::update(const Json& resources) {

@@ -74,7 +74,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Status attach(const std::shared_ptr<Connection>& client, bool with_input);
   void resume_output();
   Status resize(uint16_t columns, uint16_t rows);
-  Status reopen_log();
+  void reopen_log(DoneStatus done);
   Status update(const Json& resources);
   // Takes down an exited container; afterwards the object is of no more use. A second call joins the first.
   void remove(DoneStatus done);
@@ -91,9 +91,19 @@ class Container : public std::enable_shared_from_this<Container> {
  private:
   enum class Phase { starting, running, draining, exited, removing };
 
+  // What a start has ready when its log is open.
+  struct Prepared {
+    RootfsSpec rootfs;
+    StdioPipes pipes;
+    DoneStatus done;
+  };
+
+  Status prepare(Prepared& prepared);
   Status read_bundle(RootfsSpec& rootfs);
-  Status prepare(RootfsSpec& rootfs, std::optional<Log>& log, StdioPipes& pipes);
-  void run(StartedContainer started, StdioPipes pipes, std::optional<Log> log);
+  void open_log();
+  void spawn(Prepared prepared, std::unique_ptr<Log> log);
+  void fail_start(Error error, DoneStatus done);
+  void run(StartedContainer started, StdioPipes pipes, std::unique_ptr<Log> log);
   Status may_exec() const;
   Done<Started> unless_ended(Done<Started> done);
   bool has_ended() const;
@@ -111,6 +121,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Phase phase_ = Phase::starting;
   ContainerState state_;
   ContainerSpec spec_;
+  std::optional<Prepared> waiting_for_log_;
   std::optional<Cgroup> cgroup_;  // once started
   Fd pidfd_;
   std::unique_ptr<ContainerStreams> streams_;  // until the exit is told

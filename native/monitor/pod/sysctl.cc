@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/credentials.h"
 #include "common/fd.h"
 
 namespace keelson {
@@ -85,7 +86,7 @@ int write_sysctl_inside(const Sysctl& sysctl, int user_namespace) {
   const long pid = syscall(SYS_clone3, &args, sizeof args);
   if (pid < 0) return errno;
   if (pid == 0) {
-    bool inside = setns(user_namespace, CLONE_NEWUSER) == 0 && setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0;
+    bool inside = setns(user_namespace, CLONE_NEWUSER) == 0 && set_gids(0) == 0 && set_uids(0) == 0;
     _exit(inside ? write_sysctl(sysctl) : errno);
   }
   Fd ended(pidfd);

@@ -206,7 +206,7 @@ Status resize(const Monitor& monitor, const Client& client, const Json& request)
 
 Status reopen_log(const Monitor& monitor, const Client& client, const Json& request) {
   const auto container = TRY(find(monitor, request));
-  answer(*client, *container, container->reopen_log());
+  container->reopen_log([client, container](Status opened) { answer(*client, *container, std::move(opened)); });
   return {};
 }
 

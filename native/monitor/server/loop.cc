@@ -43,7 +43,7 @@ Result<std::unique_ptr<Loop>> Loop::create() {
   auto loop = std::make_unique<Loop>();
   loop->epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!loop->epoll_) return fail_errno("create an epoll descriptor");
-  TRY(loop->buffers_.map());
+  TRY(loop->buffer_.map());
   return loop;
 }
 
@@ -128,34 +128,28 @@ void Loop::run_deferred() {
   }
 }
 
-namespace {
-
-constexpr size_t all_buffers = SharedBuffers::read_size + SharedBuffers::format_size;
-
-}  // namespace
-
-SharedBuffers::~SharedBuffers() {
-  if (base_ != nullptr) munmap(base_, all_buffers);
+ReadBuffer::~ReadBuffer() {
+  if (data_ != nullptr) munmap(data_, size);
 }
 
-Status SharedBuffers::map() {
-  void* base = mmap(nullptr, all_buffers, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) return fail_errno("map the shared buffers");
-  // A huge page would be 2 MiB of memory for a few bytes of log.
-  madvise(base, all_buffers, MADV_NOHUGEPAGE);
-  base_ = static_cast<char*>(base);
+Status ReadBuffer::map() {
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return fail_errno("map the read buffer");
+  // A huge page would be 2 MiB of memory for a few bytes.
+  madvise(data, size, MADV_NOHUGEPAGE);
+  data_ = static_cast<char*>(data);
   return {};
 }
 
-void SharedBuffers::give_back() { madvise(base_, all_buffers, MADV_DONTNEED); }
+void ReadBuffer::give_back() { madvise(data_, size, MADV_DONTNEED); }
 
 void limit_kept_memory() {
   mallopt(M_MMAP_THRESHOLD, 64 << 10);
   mallopt(M_TRIM_THRESHOLD, 64 << 10);
 }
 
-void give_back_memory(SharedBuffers& buffers) {
-  buffers.give_back();
+void give_back_memory(ReadBuffer& buffer) {
+  buffer.give_back();
   malloc_trim(0);
   // From here to epoll_wait(2) little of the C library should be called: it would come back.
   let_go_of_program();

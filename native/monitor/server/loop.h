@@ -1,6 +1,6 @@
-// The event loop: epoll, timers, work put off to the end of a round, and the buffers that its handlers share.
+// The event loop: epoll, timers, work put off to the end of a round, and the buffer that its handlers share.
 //
-// Everything in the monitor runs on this one thread. A Watch or Timer stops when
+// Everything in the monitor runs on this one thread, except what works on logs' files (log_writer.h). A Watch or Timer stops when
 // it is destroyed, also from inside its own handler.
 #pragma once
 
@@ -30,25 +30,23 @@ using DoneStatus = Done<void>;
     *std::move(tried_);                                                                         \
   })
 
-// Two large buffers that all events of the loop share: nothing is kept in them from one event to the next.
-class SharedBuffers {
+// A large buffer that all events of the loop share: nothing is kept in it from one event to the next.
+class ReadBuffer {
  public:
-  static constexpr size_t read_size = 256 << 10;
-  static constexpr size_t format_size = 448 << 10;
+  static constexpr size_t size = 256 << 10;
 
-  SharedBuffers() = default;
-  SharedBuffers(const SharedBuffers&) = delete;
-  SharedBuffers& operator=(const SharedBuffers&) = delete;
-  ~SharedBuffers();
+  ReadBuffer() = default;
+  ReadBuffer(const ReadBuffer&) = delete;
+  ReadBuffer& operator=(const ReadBuffer&) = delete;
+  ~ReadBuffer();
 
   Status map();
   void give_back();
 
-  char* for_reading() { return base_; }
-  char* for_formatting() { return base_ + read_size; }
+  char* data() { return data_; }
 
  private:
-  char* base_ = nullptr;
+  char* data_ = nullptr;
 };
 
 class Loop {
@@ -97,8 +95,8 @@ class Loop {
   // Called once after each burst of work, when half a second has passed quietly.
   void when_quiet(Task task) { when_quiet_ = std::move(task); }
 
-  // For whoever runs now: the next handler overwrites what is in them.
-  SharedBuffers& buffers() { return buffers_; }
+  // For whoever runs now: the next handler overwrites what is in it.
+  ReadBuffer& buffer() { return buffer_; }
 
   Status run();  // until stop()
   void stop() { stopped_ = true; }
@@ -118,7 +116,7 @@ class Loop {
   void run_deferred();
 
   Fd epoll_;
-  SharedBuffers buffers_;
+  ReadBuffer buffer_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Entry>> entries_;
   std::map<std::pair<Clock::time_point, uint64_t>, Task> timers_;
@@ -132,7 +130,7 @@ class Loop {
 // effect.
 void limit_kept_memory();
 
-// Gives back what a burst of work took: the pages of the buffers, of the heap, and of the program's own code.
-void give_back_memory(SharedBuffers& buffers);
+// Gives back what a burst of work took: the pages of the buffer, of the heap, and of the program's own code.
+void give_back_memory(ReadBuffer& buffer);
 
 }  // namespace keelson

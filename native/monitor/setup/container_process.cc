@@ -3,7 +3,6 @@
 #include "monitor/setup/container_process.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
 #include <linux/seccomp.h>
@@ -18,6 +17,7 @@
 #include <climits>
 #include <vector>
 
+#include "common/credentials.h"
 #include "monitor/setup/child.h"
 
 namespace keelson {
@@ -110,9 +110,9 @@ void take_credentials(const Child& child, const ProcessSpec& process, const Cred
   drop_bounding_set(child, credentials.host_capabilities, target.bounding);
   // Without it the change of user would take away the capabilities that the next steps need.
   child.check(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), Step::set_capabilities);
-  child.check(setgroups(process.groups.size(), process.groups.data()), Step::set_groups);
-  child.check(setresgid(process.gid, process.gid, process.gid), Step::set_groups);
-  child.check(setresuid(process.uid, process.uid, process.uid), Step::set_user);
+  child.check(set_groups(process.groups.size(), process.groups.data()), Step::set_groups);
+  child.check(set_gids(process.gid), Step::set_groups);
+  child.check(set_uids(process.uid), Step::set_user);
 
   if (process.no_new_privileges) {
     set_capabilities(child, target.effective, target.permitted, target.inheritable);

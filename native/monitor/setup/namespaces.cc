@@ -3,7 +3,6 @@
 #include "monitor/setup/namespaces.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -22,6 +21,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "common/credentials.h"
 #include "common/file.h"
 #include "monitor/setup/container_process.h"
 #include "monitor/setup/filesystem.h"
@@ -125,9 +125,9 @@ void enter_user_namespace(const Child& child, int fd) {
 }
 
 void become_namespace_root(const Child& child) {
-  child.check(setgroups(0, nullptr), Step::set_groups);
-  child.check(setresgid(0, 0, 0), Step::set_groups);
-  child.check(setresuid(0, 0, 0), Step::set_user);
+  child.check(set_groups(0, nullptr), Step::set_groups);
+  child.check(set_gids(0), Step::set_groups);
+  child.check(set_uids(0), Step::set_user);
 }
 
 namespace {

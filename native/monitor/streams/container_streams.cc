@@ -15,6 +15,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto end_limit = 1s;
+// Less than a shutdown of the pod waits for its containers.
+constexpr auto log_limit = 5s;
 // For so long the output waits for a client that reads nothing.
 constexpr auto patience = 30s;
 // Two full pipes, each as large as a process may make it without privileges (pipe-max-size).
@@ -24,6 +26,10 @@ constexpr int max_reads_after_exit = 64;
 constexpr Stream both[] = {Stream::out, Stream::err};
 
 }  // namespace
+
+ContainerStreams::ContainerStreams(Loop& loop, std::unique_ptr<Log> log) : loop_(loop), log_(std::move(log)) {
+  if (log_) log_->on_progress([this] { on_log_progress(); });
+}
 
 Status ContainerStreams::open(Fd terminal, StdioPipes pipes, bool with_input) {
   if (!terminal) {
@@ -58,22 +64,18 @@ Status ContainerStreams::resize(uint16_t columns, uint16_t rows) {
   return resize_terminal(terminal_.get(), columns, rows);
 }
 
-Status ContainerStreams::reopen_log() {
-  if (!log_) return fail(Kind::state, "reopen the log", "the container has none");
-  return log_->reopen();
+void ContainerStreams::reopen_log(DoneStatus done) {
+  if (!log_) return done(fail(Kind::state, "reopen the log", "the container has none"));
+  log_->reopen(std::move(done));
 }
 
 // One batch; false when there is nothing more to read now.
 bool ContainerStreams::read_some(Stream stream) {
   Source& source = sources_[static_cast<size_t>(stream)];
-  if (!source.fd) return false;
-  if (!ending_ && attached_.hold_up_output()) {
-    hold_up_output();
-    return false;
-  }
-  char* buffer = loop_.buffers().for_reading();
+  if (!source.fd || must_wait()) return false;
+  char* buffer = loop_.buffer().data();
   // Who is waited for gets no more than it has room for.
-  const size_t wanted = attached_.any_types() ? max_bytes_payload : SharedBuffers::read_size;
+  const size_t wanted = attached_.any_types() ? max_bytes_payload : ReadBuffer::size;
   ssize_t count = read(source.fd.get(), buffer, wanted);
   if (count < 0 && errno == EINTR) return true;
   if (count < 0 && errno == EAGAIN) return false;
@@ -84,18 +86,26 @@ bool ContainerStreams::read_some(Stream stream) {
   }
   std::string_view bytes(buffer, static_cast<size_t>(count));
   source.width.follow(source.fd.get(), bytes.size());
-  if (log_) log_->write(stream, bytes, now_ns(), loop_.buffers());
+  if (log_) log_->write(stream, bytes, now_ns());
   attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes, ending_);
   return true;
 }
 
-void ContainerStreams::hold_up_output() {
-  if (held_up_) return;
-  held_up_ = true;
-  want_output(0);
+bool ContainerStreams::must_wait() {
+  // What a container leaves in its pipes may wait in memory, so that the end of one that wrote nothing needs no room.
+  waits_for_log_ = log_ && !log_->has_room(ending_ ? ReadBuffer::size : 0);
+  if (!ending_ && attached_.hold_up_output()) wait_for_client();
+  if (!waits_for_log_ && !waits_for_client_) return false;
   for (Source& source : sources_) {
     if (source.fd) source.width.widen(source.fd.get());
   }
+  follow_output();
+  return true;
+}
+
+void ContainerStreams::wait_for_client() {
+  if (waits_for_client_) return;
+  waits_for_client_ = true;
   patience_ = loop_.after(patience, [this] {
     attached_.detach_those();
     resume_output();
@@ -103,33 +113,60 @@ void ContainerStreams::hold_up_output() {
 }
 
 void ContainerStreams::resume_output() {
-  if (!held_up_ || attached_.hold_up_output()) return;
-  held_up_ = false;
+  if (!waits_for_client_ || attached_.hold_up_output()) return;
+  waits_for_client_ = false;
   patience_.cancel();
-  want_output(EPOLLIN);
+  follow_output();
 }
 
-void ContainerStreams::want_output(uint32_t events) {
+void ContainerStreams::follow_output() {
+  const uint32_t events = waits_for_client_ || waits_for_log_ ? 0u : EPOLLIN;
   for (Source& source : sources_) {
     if (source.fd) source.watch.want(events);
   }
 }
 
+void ContainerStreams::on_log_progress() {
+  if (waits_for_log_ && log_->has_room()) {
+    waits_for_log_ = false;
+    follow_output();
+    if (ending_) read_rest();
+    if (has_read_rest_ && !waits_for_log_) close_output();
+  }
+  check_end();
+}
+
 void ContainerStreams::finish(Loop::Task on_end) {
   held_slave_.reset();
   ending_ = true;
+  waits_for_client_ = false;
   patience_.cancel();
-  want_output(EPOLLIN);
-  for (Stream stream : both) {
-    for (int reads = 0; reads < max_reads_after_exit && read_some(stream); ++reads) {
-    }
-  }
+  follow_output();
+  for (Source& source : sources_) source.reads_after_exit = max_reads_after_exit;
+  read_rest();
   on_end_ = std::move(on_end);
-  deadline_ = loop_.after(end_limit, [this] {
-    for (Stream stream : both) close(stream);
+  output_deadline_ = loop_.after(end_limit, [this] {
+    has_read_rest_ = true;
+    if (!waits_for_log_) close_output();
+    check_end();
+  });
+  log_deadline_ = loop_.after(log_limit, [this] {
+    if (log_) log_->give_up();
+    close_output();
     check_end();
   });
   check_end();
+}
+
+void ContainerStreams::read_rest() {
+  for (Stream stream : both) {
+    int& left = sources_[static_cast<size_t>(stream)].reads_after_exit;
+    while (left > 0 && read_some(stream)) --left;
+  }
+}
+
+void ContainerStreams::close_output() {
+  for (Stream stream : both) close(stream);
 }
 
 void ContainerStreams::close(Stream stream) {
@@ -137,12 +174,14 @@ void ContainerStreams::close(Stream stream) {
   if (!source.fd) return;
   source.watch.stop();
   source.fd.reset();
-  if (log_) log_->end(stream, now_ns(), loop_.buffers());
+  if (log_) log_->end(stream, now_ns());
 }
 
 void ContainerStreams::check_end() {
   if (sources_[0].fd || sources_[1].fd || !on_end_) return;
-  deadline_.cancel();
+  output_deadline_.cancel();
+  if (log_ && !log_->is_flushed()) return;
+  log_deadline_.cancel();
   Loop::Task on_end = std::exchange(on_end_, nullptr);
   on_end();
 }

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <memory>
-#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -44,22 +43,23 @@ class AttachedClients {
 
 class ContainerStreams {
  public:
-  // `log` is empty for a container without a log: its output is still read, for the pipe must not fill.
-  ContainerStreams(Loop& loop, std::optional<Log> log) : loop_(loop), log_(std::move(log)) {}
+  // `log` is null for a container without a log: its output is still read, for the pipe must not fill.
+  ContainerStreams(Loop& loop, std::unique_ptr<Log> log);
 
   // Starts to carry what `terminal` has, or where there is none the pipes. On failure the streams before go on.
   Status open(Fd terminal, StdioPipes pipes, bool with_input);
 
   Status resize(uint16_t columns, uint16_t rows);
-  Status reopen_log();
+  void reopen_log(DoneStatus done);
   AttachedClients& attached() { return attached_; }
   // A client that may have held up the output has room again, or has gone.
   void resume_output();
   // Null: there is none.
   InputPipe* input() { return input_.get(); }
 
-  // The container's init is dead. Reads what it left, then waits for the ends of its output (others may hold
-  // the pipes) for at most a second, ends the log, and calls `on_end`, perhaps at once.
+  // The container's init is dead. Reads what it left, then waits for the ends of its output (others may hold the pipes) for
+  // at most a second, ends the log, waits until that is written, and calls `on_end`, perhaps at once. A disk that does not
+  // answer is waited for 5 seconds in all; then the rest of the output is lost.
   void finish(Loop::Task on_end);
 
  private:
@@ -67,27 +67,35 @@ class ContainerStreams {
     Fd fd;
     PipeWidth width;
     Loop::Watch watch;
+    int reads_after_exit = 0;
   };
 
   Status open_output(Fd out, Fd err);
   Status open_input(Fd fd, InputPipe::Target target);
   bool read_some(Stream stream);
-  void hold_up_output();
-  void want_output(uint32_t events);
+  bool must_wait();
+  void wait_for_client();
+  void follow_output();
+  void on_log_progress();
+  void read_rest();
+  void close_output();
   void close(Stream stream);
   void check_end();
 
   Loop& loop_;
-  std::optional<Log> log_;
+  std::unique_ptr<Log> log_;
   std::array<Source, 2> sources_;
   Fd terminal_;
   Fd held_slave_;  // until the init's death
   std::unique_ptr<InputPipe> input_;
   AttachedClients attached_;
-  bool held_up_ = false;
+  bool waits_for_client_ = false;
   Loop::Timer patience_;  // with clients that hold up the output
-  bool ending_ = false;   // the init is dead
-  Loop::Timer deadline_;
+  bool waits_for_log_ = false;
+  bool ending_ = false;         // the init is dead
+  bool has_read_rest_ = false;  // who else holds the pipes has had its second
+  Loop::Timer output_deadline_;
+  Loop::Timer log_deadline_;
   Loop::Task on_end_;
 };
 

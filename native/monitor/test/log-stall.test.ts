@@ -1,0 +1,148 @@
+// Logs on a file system that does not answer: one that is frozen, as fsfreeze(8) does for a snapshot of its disk.
+
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { Type } from "./call.ts";
+import { TestPod, until } from "./monitor-pod.ts";
+
+/** What a monitor may take for a call while its log is stuck; a stuck one takes for ever. */
+const soonMs = 3000;
+
+test("a stuck log blocks its container's output, and nothing else of the pod", async () => {
+  await withFrozenLog(async ({ pod, log, thaw }) => {
+    const count = () => readFileSync(log, "utf8").split("\n").length - 1;
+    const script = "i=0; while :; do i=$((i + 1)); echo line $i; done";
+    await pod.ask("start", { ...pod.prepare("noisy", { args: ["sh", "-c", script] }), log_path: log });
+    await pod.run("other", {});
+    await until("it has written", () => count() > 1000);
+    freeze(log);
+    await until("the log thread hangs", () => stateOfLogThread(pod) === "D");
+
+    expect(await soon(pod.execOutput("noisy", "echo", "still here"))).toBe("still here\n");
+    expect(await soon(pod.execOutput("other", "echo", "here too"))).toBe("here too\n");
+    await soon(pod.run("new", { log: false }));
+    await soon(pod.ask("stop", { id: "other", signal: 9, timeout_ms: 1000 }));
+    await expect(soon(pod.ask("state"))).resolves.toMatchObject({ containers: { length: 3 } });
+    const rotated = `${log}.1`;
+    const reopen = pod.ask("reopen_log", { id: "noisy" });
+    const starting = pod.call("start", { ...pod.prepare("late", {}), log_path: log });
+    await soon(pod.execOutput("noisy", "true"));
+
+    thaw();
+    await soon(reopen);
+    await soon(starting.frame(Type.reply));
+    renameSync(log, rotated);
+    await pod.ask("reopen_log", { id: "noisy" });
+    const end = count();
+    await until("it goes on", () => count() > end + 1000);
+    await pod.ask("stop", { id: "noisy", signal: 9, timeout_ms: 1000 });
+    const lines = [rotated, log].flatMap((path) => readFileSync(path, "utf8").trim().split("\n"));
+    const numbers = lines.map((line) => Number(/ stdout F line (\d+)$/.exec(line)?.[1]));
+    expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+  });
+}, 60_000);
+
+test("a container whose log is stuck can be stopped, and so can its pod", async () => {
+  await withFrozenLog(async ({ pod, log }) => {
+    const request = pod.prepare("a", { args: ["sh", "-c", "while :; do echo line; done"] });
+    await pod.ask("start", { ...request, log_path: log });
+    await until("it has written", () => readFileSync(log).length > 100_000);
+    freeze(log);
+    await until("the log thread hangs", () => stateOfLogThread(pod) === "D");
+    const begun = performance.now();
+    await expect(pod.ask("stop", { id: "a", signal: 15, timeout_ms: 10 })).resolves.toMatchObject({ exit_code: 137 });
+    expect(performance.now() - begun).toBeLessThan(5000 + soonMs);
+    expect(pod.warnings()).toContain("the file system does not answer; output is dropped");
+    await soon(pod.ask("delete", { id: "a" }));
+    const hung = pod.call("start", { ...pod.prepare("b", {}), log_path: log });
+    await soon(pod.ask("state"));
+    hung.socket.destroy();
+  });
+}, 60_000);
+
+test("the log thread ends when nothing is written", async () => {
+  await withFrozenLog(async ({ pod, log }) => {
+    const request = pod.prepare("a", { args: ["sh", "-c", "echo first; sleep 3; echo second; sleep 1000"] });
+    await pod.ask("start", { ...request, log_path: log });
+    await until("it has written", () => readFileSync(log, "utf8").includes("first"));
+    await until("the thread has ended", () => stateOfLogThread(pod) === undefined);
+    await until("it has written again", () => readFileSync(log, "utf8").includes("second"));
+    await until("the thread has ended again", () => stateOfLogThread(pod) === undefined);
+  });
+}, 60_000);
+
+interface FrozenLog {
+  readonly pod: TestPod;
+  /** On a file system of its own. */
+  readonly log: string;
+  readonly thaw: () => void;
+}
+
+/**
+ * A pod, and a file system that `freeze` freezes, on which it still is when the pod is shut down. It is thawed whatever
+ * happens: nothing can kill a process that hangs there.
+ */
+async function withFrozenLog(body: (frozen: FrozenLog) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "keelson-stall-"));
+  const [image, disk] = [join(directory, "image"), join(directory, "disk")];
+  const thaw = () => void thawed(disk);
+  execFileSync("sh", [
+    "-ec",
+    `truncate -s 64M ${image}; mkfs.ext4 -qF ${image}; mkdir ${disk}; mount -o loop ${image} ${disk}`,
+  ]);
+  const guard = spawn("sh", ["-c", `sleep 50; fsfreeze -u ${disk}`], { stdio: "ignore", detached: true });
+  try {
+    const pod = await TestPod.start({});
+    try {
+      await body({ pod, log: join(disk, "a.log"), thaw });
+      await soon(pod.ask("shutdown", { grace_ms: 0 }), 5000 + soonMs);
+      thaw();
+      await until("the monitor has exited", () => pod.process.exitCode !== null);
+      pod.expectNothingLeft();
+    } finally {
+      thaw();
+      pod.cleanUp();
+    }
+  } finally {
+    thaw();
+    process.kill(-(guard.pid ?? 0), "SIGKILL");
+    execFileSync("umount", [disk]);
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function freeze(log: string): void {
+  execFileSync("fsfreeze", ["-f", join(log, "..")]);
+}
+
+function thawed(disk: string): boolean {
+  try {
+    execFileSync("fsfreeze", ["-u", disk], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** As ps(1) has it; undefined when there is none. */
+function stateOfLogThread(pod: TestPod): string | undefined {
+  const tasks = `/proc/${pod.pid}/task`;
+  for (const task of readdirSync(tasks)) {
+    const [, name, state] = /^\d+ \((.*)\) (\S)/.exec(readFileSync(join(tasks, task, "stat"), "utf8")) ?? [];
+    if (name === "keelson-log") return state;
+  }
+  return undefined;
+}
+
+async function soon<Result>(work: Promise<Result>, limitMs = soonMs): Promise<Result> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`not within ${limitMs} ms`)), limitMs);
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
