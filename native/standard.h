@@ -1,5 +1,5 @@
-// The headers of the standard library that most sources include, precompiled. They hide no missing #include: the lint does
-// without them.
+// The standard library headers that most sources include, precompiled. A missing #include cannot hide behind them: the lint
+// build does not use this header.
 
 #include <algorithm>
 #include <array>

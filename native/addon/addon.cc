@@ -1,5 +1,5 @@
-// The Node-API module: for each method of `Host` in ../client/host.ts, by its name there, the function of this folder
-// or of common/ behind it. What is between them and JavaScript is in node/.
+// The Node-API module: maps each method of `Host` in ../client/host.ts, by name, to the function in this folder or in
+// common/ that implements it. node/ converts between them and JavaScript.
 
 #include <napi.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// Making directories and files, one after another in one call: what Node does with three or four tasks of its thread
-// pool for each file, between which the event loop has to come round.
+// Creates directories and files in one call, one after another. Node takes three or four thread pool tasks for each file,
+// with a turn of the event loop between them.
 #pragma once
 
 #include <sys/types.h>
@@ -23,23 +23,23 @@ struct MakeDirectory {
   bool may_exist = false;
 };
 
-// With the mode of the directory `like`, and its owner's ids on top of `owner`'s.
+// With the mode of the directory `like`. Its owner's ids are added to those in `owner`.
 struct MakeDirectoryLike {
   std::string path;
   std::string like;
   Owner owner;
 };
 
-// Made or emptied first.
+// The file is created, or truncated if it exists.
 struct WriteFile {
   std::string path;
   std::string content;
   mode_t mode = 0644;
-  bool is_mode_exact = false;  // whatever the umask says, and of a file that is there already
-  bool is_new = false;  // nothing may be there
-  bool is_added = false;  // to the end of a file that is there
+  bool is_mode_exact = false;  // ignores the umask, and changes the mode of an existing file too
+  bool is_new = false;  // fails if the file exists
+  bool is_added = false;  // appends to an existing file
   bool is_flushed = false;
-  Owner owner;  // 0 leaves it
+  Owner owner;  // 0 and 0: not changed
 };
 
 struct RenameFile {
@@ -47,19 +47,19 @@ struct RenameFile {
   std::string to;
 };
 
-// Missing is fine.
+// A missing file is not an error.
 struct RemoveFile {
   std::string path;
 };
 
-// A file, or a directory: what is in it survives a power cut.
+// fsync(2) of a file or a directory, so that its content survives a power failure.
 struct Flush {
   std::string path;
 };
 
 using FileStep = std::variant<MakeDirectory, MakeDirectoryLike, WriteFile, RenameFile, RemoveFile, Flush>;
 
-// Up to the first that fails, whose path is the error's object. What was made before stays.
+// Stops at the first step that fails; its path is the error's object. Earlier steps are not undone.
 Status change_files(const std::vector<FileStep>& steps);
 
 }  // namespace keelson

@@ -22,22 +22,22 @@ namespace keelson {
 
 namespace {
 
-// Some seconds; real images have thousands.
-constexpr uint64_t most_looks = 1'000'000;
-// In the daemon's memory: as much as a hundred thousand directories side by side.
+// A few seconds of work; real images need thousands.
+constexpr uint64_t max_lookups = 1'000'000;
+// In the daemon's memory: enough for a hundred thousand directories in one parent.
 constexpr size_t most_waiting_bytes = 8 * 1024 * 1024;
 
-// Of a directory, what a container sees besides its names and times.
-struct Looks {
+// A directory's metadata that a container sees, except times.
+struct Metadata {
   uid_t uid;
   gid_t gid;
   mode_t mode;
   std::map<std::string, std::string> attributes;
 
-  bool operator==(const Looks&) const = default;
+  bool operator==(const Metadata&) const = default;
 };
 
-// trusted.* is the host's; of security.* a directory has a label at most, which is its place's.
+// trusted.* belongs to the host. Of security.*, a directory has at most a label, which depends on where it is.
 bool is_seen(std::string_view attribute) {
   return attribute.starts_with("user.") || attribute.starts_with("system.posix_acl_");
 }
@@ -60,16 +60,16 @@ Result<std::map<std::string, std::string>> attributes_of(int directory) {
   return attributes;
 }
 
-Result<Looks> looks_of(int directory) {
+Result<Metadata> metadata_of(int directory) {
   struct stat status {};
   if (::fstat(directory, &status) != 0) return fail_errno("stat");
-  return Looks{status.st_uid, status.st_gid, status.st_mode & 07777, TRY(attributes_of(directory))};
+  return Metadata{status.st_uid, status.st_gid, status.st_mode & 07777, TRY(attributes_of(directory))};
 }
 
-Status give(int directory, const Looks& looks) {
-  if (::fchown(directory, looks.uid, looks.gid) != 0) return fail_errno("chown");
-  if (::fchmod(directory, looks.mode) != 0) return fail_errno("chmod");
-  for (const auto& [name, value] : looks.attributes) {
+Status apply_metadata(int directory, const Metadata& metadata) {
+  if (::fchown(directory, metadata.uid, metadata.gid) != 0) return fail_errno("chown");
+  if (::fchmod(directory, metadata.mode) != 0) return fail_errno("chmod");
+  for (const auto& [name, value] : metadata.attributes) {
     if (::fsetxattr(directory, name.c_str(), value.data(), value.size(), 0) != 0) {
       return fail_errno("set the attribute " + name);
     }
@@ -87,27 +87,27 @@ class Cover {
     for (size_t layer = 0; layer < layers_.size(); ++layer) all.layers.push_back(layer);
     all.merged = layers_.size();
     TRY(enter("", std::move(all)));
-    // Not by calls of its own for each level: the thread's stack is small, and a layer may be deep.
+    // Not recursive: the thread's stack is small, and a layer may be deep.
     while (!way_.empty()) TRY(go_on());
     return made_;
   }
 
  private:
-  // Layers that have one directory, the topmost first, down to where one has something else there.
+  // The layers that contain one directory, topmost first, down to the first that has something else at its path.
   struct Stack {
     std::vector<size_t> layers;
-    size_t merged = 0;  // so many show what is in it, the first opaque one the last
+    size_t merged = 0;  // how many of them contribute entries: up to and including the first opaque one
 
     std::span<const size_t> shown() const { return std::span(layers).first(merged); }
   };
 
-  // A directory on the way to the one that is looked at.
+  // A directory on the way down to the current one.
   struct Place {
     std::string path;
     Stack stack;
-    size_t model = 0;                // the layer that says how it looks
-    Fd made;                         // in the cover, as soon as that needs it
-    std::set<std::string> unvisited;  // directories in it with a mark
+    size_t model = 0;                // the layer that has its correct metadata
+    Fd made;                         // the directory in the cover, once it is needed there
+    std::set<std::string> unvisited;  // marked directories in it, still to be checked
   };
 
   Status enter(const std::string& path, Stack stack) {
@@ -115,7 +115,7 @@ class Cover {
     const size_t model = TRY(model_of(path, stack.layers));
     std::set<std::string> marked = TRY(marked_in(path, stack.shown()));
     way_.push_back({path, std::move(stack), model, Fd(), std::move(marked)});
-    if (TRY(looks_differ(path, shown, model))) TRY(make_way());
+    if (TRY(metadata_differs(path, shown, model))) TRY(make_way());
     return {};
   }
 
@@ -134,7 +134,7 @@ class Cover {
     return having.layers.size() > 1 ? enter(deeper, std::move(having)) : Status{};
   }
 
-  // The topmost layer that names it; the topmost of all where none does.
+  // The topmost layer whose archive has an entry for it, or else the topmost layer.
   Result<size_t> model_of(const std::string& path, const std::vector<size_t>& layers) {
     for (size_t layer : layers) {
       Fd directory = TRY(open(layer, path));
@@ -143,14 +143,14 @@ class Cover {
     return layers.front();
   }
 
-  Result<bool> looks_differ(const std::string& path, size_t shown, size_t model) {
+  Result<bool> metadata_differs(const std::string& path, size_t shown, size_t model) {
     if (shown == model) return false;
-    const Looks wrong = TRY(looks_in(shown, path));
-    const Looks right = TRY(looks_in(model, path));
+    const Metadata wrong = TRY(metadata_in(shown, path));
+    const Metadata right = TRY(metadata_in(model, path));
     return wrong != right;
   }
 
-  // Names in it of directories with a mark.
+  // The names of the marked directories in it.
   Result<std::set<std::string>> marked_in(const std::string& path, std::span<const size_t> layers) {
     std::set<std::string> names;
     for (size_t layer : layers) {
@@ -169,8 +169,8 @@ class Cover {
     return names;
   }
 
-  // None where the topmost has something else there. An opaque directory without an entry hides what is in those below
-  // and looks like them; one that takes the place of what was removed counts as named.
+  // Empty when the topmost layer has something else there. An opaque directory without an archive entry hides the content of
+  // those below but has their metadata; one that replaces something removed counts as named.
   Result<Stack> stack_at(const std::string& path, std::span<const size_t> layers) {
     Stack stack;
     bool is_hidden = false;
@@ -195,13 +195,13 @@ class Cover {
       place.made = open_resolved(into_.get(), place.path.empty() ? "." : place.path.c_str(), directory_flags, resolve);
       if (!place.made) return about(fail_errno("open"), place.path);
       ++made_;
-      const Looks looks = TRY(looks_in(place.model, place.path));
-      TRY(about(give(place.made.get(), looks), place.path));
+      const Metadata metadata = TRY(metadata_in(place.model, place.path));
+      TRY(about(apply_metadata(place.made.get(), metadata), place.path));
     }
     return {};
   }
 
-  // Behind all that is made in it.
+  // Called after everything in it has been created, which changes its times.
   Status give_times(const Place& place) {
     Fd directory = TRY(open(place.model, place.path));
     struct stat model {};
@@ -211,9 +211,9 @@ class Cover {
     return {};
   }
 
-  Result<Looks> looks_in(size_t layer, const std::string& path) {
+  Result<Metadata> metadata_in(size_t layer, const std::string& path) {
     Fd directory = TRY(open(layer, path));
-    return about(looks_of(directory.get()), path);
+    return about(metadata_of(directory.get()), path);
   }
 
   Result<Fd> open(size_t layer, const std::string& path) {
@@ -222,19 +222,19 @@ class Cover {
     return directory;
   }
 
-  // No Fd, and errno, when there is no such directory.
+  // No Fd, with errno set, when there is no such directory.
   Result<Fd> find(size_t layer, const std::string& path) {
-    if (++looks_ > most_looks) return too_many();
+    if (++lookups_ > max_lookups) return too_many();
     Fd directory = open_resolved(layers_[layer].get(), path.empty() ? "." : path.c_str(), directory_flags, resolve);
     if (directory || errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return directory;
     return about(fail_errno("open directory"), path);
   }
 
   static std::unexpected<Error> too_many() {
-    return fail(Kind::invalid, "look at the layers' directories", "too many have no entry of their own");
+    return fail(Kind::invalid, "check the layers' directories", "too many of them have no entry in their layer's archive");
   }
 
-  // Bytes, with what holds it.
+  // Bytes of memory that a pending name takes.
   static size_t weight(const std::string& name) { return 2 * sizeof name + name.size(); }
 
   static std::string below(const std::string& directory, const std::string& name) {
@@ -248,8 +248,8 @@ class Cover {
   Fd into_;
   std::vector<Place> way_;
   size_t most_waiting_;
-  size_t waiting_ = 0;  // bytes of names that wait to be looked at
-  uint64_t looks_ = 0;
+  size_t waiting_ = 0;  // bytes of pending names
+  uint64_t lookups_ = 0;
   uint64_t made_ = 0;
 };
 

@@ -1,7 +1,7 @@
-// The layer that lies over an image's layers and gives directories back the looks that the layers below have of them.
+// The cover: a layer on top of an image's layers that restores the metadata of directories.
 //
-// Of a directory overlayfs shows owner, mode and attributes of the topmost layer that has it, which need not be one that
-// says anything about it (unnamed.h).
+// overlayfs shows a directory with the owner, mode and attributes that it has in the topmost layer that contains it. That
+// layer's archive may have no entry for the directory (unnamed.h); then the metadata must come from a layer below.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,11 @@
 
 namespace keelson {
 
-// Makes in the empty directory `into` what must lie over `layers` (top first), directories alone; how many, with `into`
-// itself, or 0 when nothing must. No link is followed. Kind::invalid when there is too much to look at.
+// Creates the cover of `layers` (top first) in the empty directory `into`; it has only directories. Returns how many,
+// including `into` itself, or 0 when no cover is needed. Follows no links. Kind::invalid when there is too much to check.
 Result<uint64_t> cover_unnamed(const std::vector<std::string>& layers, const std::string& into);
 
-// The same; there is too much, too, when more than `most_waiting` bytes of names wait in memory to be looked at.
+// The same, with a limit: fails also when more than `most_waiting` bytes of names are pending in memory.
 Result<uint64_t> cover_unnamed_within(size_t most_waiting, const std::vector<std::string>& layers,
                                       const std::string& into);
 

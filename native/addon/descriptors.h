@@ -14,8 +14,8 @@ struct OpenDescriptors {
   uint64_t sockets = 0;
 };
 
-// The sum over directories like /proc/PID/fd; those of processes that are gone count nothing. Fails with kind `invalid`
-// past `limit` descriptors: a process may hold a million.
+// The sum over directories like /proc/PID/fd. Directories of processes that have exited count as empty. Fails with kind
+// `invalid` past `limit` descriptors: a process may hold a million.
 Result<OpenDescriptors> count_descriptors(const std::vector<std::string>& directories, uint64_t limit);
 
 }  // namespace keelson

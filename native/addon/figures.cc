@@ -33,7 +33,7 @@ Figure parse_figure(const std::string& text) {
   return figure;
 }
 
-// What stands after `word`, where `word` begins the text or follows a `before`; empty when it is not there.
+// The text after `word`, where `word` begins the text or follows a `before`; empty when there is no such `word`.
 std::string_view after(std::string_view text, const std::string& word, char before) {
   for (size_t at = text.find(word); at != text.npos; at = text.find(word, at + 1)) {
     if (at == 0 || text[at - 1] == before) return text.substr(at + word.size());
@@ -62,7 +62,7 @@ std::vector<Figure> parse_figures(const std::vector<std::string>& figures) {
   return wanted;
 }
 
-// Takes from one directory what is wanted; `content_of` gives a file's content, empty when it cannot be read.
+// Appends the wanted figures of one directory. `content_of` returns a file's content, or "" when it cannot be read.
 void take_figures(const std::vector<Figure>& wanted, auto content_of, std::vector<uint64_t>& numbers) {
   const std::string* file = nullptr;
   std::string content;
@@ -93,7 +93,7 @@ std::vector<uint64_t> read_figures(const std::vector<std::string>& directories, 
   std::vector<uint64_t> numbers;
   numbers.reserve(directories.size() * wanted.size());
   for (const std::string& path : directories) {
-    // The files are opened from here: the kernel walks the long path once and not for each of them.
+    // The files are opened relative to this, so that the kernel walks the long path only once.
     Fd directory(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     take_figures(wanted, [&](const std::string& name) { return content_of(open_in(directory, name), name); }, numbers);
   }
@@ -115,16 +115,16 @@ std::vector<uint64_t> FiguresReader::read(const std::vector<std::string>& direct
   return numbers;
 }
 
-// A file that is open but cannot be read is that of a cgroup that was removed, and may have been made again.
+// An open file that cannot be read belongs to a cgroup that was removed. The cgroup may have been created again since.
 std::string FiguresReader::read_file(Files& files, const std::string& directory, const std::string& name) {
   char content[file_limit];
   auto known = std::ranges::find(files.open, name, &std::pair<std::string, Fd>::first);
   if (known != files.open.end()) {
-    // These files give all they have to one read with room for it.
+    // One read with enough room returns all of such a file.
     const ssize_t size = pread(known->second.get(), content, sizeof content, 0);
     if (size > 0) return {content, static_cast<size_t>(size)};
     files.open.erase(known);
-    give_back_room(1);
+    release_room(1);
   }
   Fd file(::open((directory + "/" + name).c_str(), O_RDONLY | O_CLOEXEC));
   std::string first = content_of(file, name);
@@ -148,7 +148,7 @@ void FiguresReader::forget(const std::vector<std::string>& directories) {
     }
     if (!files) continue;
     std::scoped_lock in_use(files->in_use);
-    give_back_room(files->open.size());
+    release_room(files->open.size());
     files->open.clear();
   }
 }
@@ -165,7 +165,7 @@ bool FiguresReader::take_room() {
   return true;
 }
 
-void FiguresReader::give_back_room(size_t files) {
+void FiguresReader::release_room(size_t files) {
   std::scoped_lock locked(lock_);
   open_ -= files;
 }

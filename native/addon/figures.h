@@ -1,4 +1,4 @@
-// Numbers out of the same files of many directories, as stats take them from cgroups.
+// Reads numbers (figures) from files of the same names in many directories: cgroups, for their statistics.
 #pragma once
 
 #include <cstddef>
@@ -13,25 +13,25 @@
 
 namespace keelson {
 
-// For a figure that is missing, unreadable or no number ("max").
+// Stands for a figure that is missing, unreadable or not a number ("max").
 constexpr uint64_t no_figure = UINT64_MAX;
 
-// For each directory, each figure: "FILE" is a file's only number, "FILE KEY" that of a flat keyed one, "FILE KEY
-// SUBKEY" that of a nested keyed one (cgroup-v2.rst, Interface Files). A decimal point is left out: 1.50 is 150.
-// A file is read once for all of its figures that stand one after the other.
+// Returns every figure of every directory. "FILE" is a file's only number, "FILE KEY" a value of a flat keyed file, "FILE
+// KEY SUBKEY" a value of a nested keyed file (cgroup-v2.rst, Interface Files). A decimal point is dropped: 1.50 is 150. A
+// file is read once for all of its figures that are next to each other in `figures`.
 std::vector<uint64_t> read_figures(const std::vector<std::string>& directories, const std::vector<std::string>& figures);
 
-// The same of directories that are asked again and again: their files stay open, for to open one costs twice what it
-// costs to read it. Many threads may use it at once.
+// The same for directories that are read repeatedly. It keeps their files open, as opening one costs twice as much as
+// reading it. Thread-safe.
 class FiguresReader {
  public:
-  // A quarter of the descriptors that the process may have, the rest being for others.
+  // Uses at most a quarter of the process's descriptor limit.
   FiguresReader();
   explicit FiguresReader(size_t most_open) : most_open_(most_open) {}
 
-  // As read_figures(). What finds no room is opened and closed again.
+  // As read_figures(). Files beyond the limit are opened and closed again.
   std::vector<uint64_t> read(const std::vector<std::string>& directories, const std::vector<std::string>& figures);
-  // Closes their files: an open one keeps what is left of a cgroup in the kernel.
+  // Closes their files: an open file keeps a removed cgroup's remains in the kernel.
   void forget(const std::vector<std::string>& directories);
   size_t open_files() const;
 
@@ -44,10 +44,10 @@ class FiguresReader {
   std::string read_file(Files& files, const std::string& directory, const std::string& name);
   std::shared_ptr<Files> files_of(const std::string& directory);
   bool take_room();
-  void give_back_room(size_t files);
+  void release_room(size_t files);
 
   const size_t most_open_;
-  mutable std::mutex lock_;  // for what stands below
+  mutable std::mutex lock_;  // guards the members below
   size_t open_ = 0;
   std::unordered_map<std::string, std::shared_ptr<Files>> directories_;
 };

@@ -13,7 +13,7 @@ namespace keelson {
 namespace {
 
 std::optional<std::string> read_regular_file(const std::string& path, size_t limit) {
-  // O_NONBLOCK: a FIFO in the place of a file must not hold the thread.
+  // O_NONBLOCK: a FIFO in place of a file must not block the thread.
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;

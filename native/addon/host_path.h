@@ -1,4 +1,4 @@
-// Paths of the host that requests name: they may lie on a file system that does not answer.
+// Host paths from requests, which may be on a file system that hangs.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace keelson {
 
-// With its links resolved, realpath(3).
+// The path with its symlinks resolved, as realpath(3) does.
 Result<std::string> resolve_path(const std::string& path);
 
-// The same. Where nothing is, a directory is made, with those above it.
+// The same, but a missing path is created as a directory, with its parents.
 Result<std::string> present_path(const std::string& path);
 
 }  // namespace keelson

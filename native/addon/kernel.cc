@@ -21,14 +21,14 @@ namespace keelson {
 
 namespace {
 
-// Where vm.memfd_noexec is 1, only MFD_EXEC gives an executable file; kernels before 6.3 do not know it.
+// With vm.memfd_noexec = 1, only MFD_EXEC creates an executable file; kernels before 6.3 do not know the flag.
 Fd executable_memory_file(const char* name) {
   Fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC));
   if (!fd && errno == EINVAL) fd.reset(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   return fd;
 }
 
-// EBUSY passes: the kernel waits for pages that something of its own still holds, but for a sixth of a second only.
+// EBUSY is transient: the kernel waits for pages that it still references itself, but only for a sixth of a second.
 constexpr int seal_attempts = 20;
 constexpr useconds_t seal_pause_us = 50'000;
 
@@ -55,14 +55,14 @@ Result<Fd> sealed_copy(const std::string& path) {
   struct stat info {};
   if (!source || ::fstat(source.get(), &info) != 0) return fail_errno("open it");
   if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "copy it into memory", "it is not a regular file");
-  std::string name = path.substr(path.rfind('/') + 1).substr(0, 200);  // memfd names end at 249 bytes
+  std::string name = path.substr(path.rfind('/') + 1).substr(0, 200);  // memfd names have at most 249 bytes
   Fd copy = executable_memory_file(name.c_str());
-  if (!copy) return fail_errno("make a memory file");
+  if (!copy) return fail_errno("create a memory file");
   for (off_t left = info.st_size; left > 0;) {
     ssize_t count = ::sendfile(copy.get(), source.get(), nullptr, static_cast<size_t>(left));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail_errno("copy it into memory");
-    if (count == 0) return fail(Kind::state, "copy it into memory", "it became shorter meanwhile");
+    if (count == 0) return fail(Kind::state, "copy it into memory", "it was truncated during the copy");
     left -= count;
   }
   TRY(seal(copy.get()));
@@ -73,7 +73,7 @@ uint64_t bounding_capabilities() {
   uint64_t set = 0;
   for (int capability = 0; capability < 64; ++capability) {
     int held = ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
-    if (held < 0) break;  // EINVAL: past the last one this kernel knows
+    if (held < 0) break;  // EINVAL: past the last capability this kernel knows
     if (held == 1) set |= uint64_t{1} << capability;
   }
   return set;
@@ -88,16 +88,16 @@ Status unblock_usr1() {
 }
 
 void limit_kept_memory() {
-  // Of a size of their own: freed, they are gone. To set it also keeps glibc from raising it by itself.
+  // Larger buffers get their own mapping, which free() unmaps. Setting the threshold also stops glibc from raising it.
   mallopt(M_MMAP_THRESHOLD, 32 << 10);
   mallopt(M_TRIM_THRESHOLD, 128 << 10);
-  // Else one for each of a dozen threads, each with its holes.
+  // Otherwise each of a dozen threads has its own arena, with its own fragmentation.
   mallopt(M_ARENA_MAX, 1);
 }
 
 void reuse_freed_buffers() {
   mallopt(M_MMAP_THRESHOLD, 128 << 10);
-  // More than is under way between two collections.
+  // More than is in flight between two garbage collections.
   mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }
 

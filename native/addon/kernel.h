@@ -1,5 +1,5 @@
-// Single calls of kernel and C library that Node lacks: lazy unmount, sealed memory files, the bounding set, a signal
-// let through, memory given back.
+// Kernel and C library calls that Node lacks: lazy unmount, sealed memory files, the capability bounding set, unblocking a
+// signal, releasing memory.
 #pragma once
 
 #include <cstdint>
@@ -10,30 +10,29 @@
 
 namespace keelson {
 
-// umount2(MNT_DETACH | UMOUNT_NOFOLLOW); not mounted or missing is fine.
+// umount2(MNT_DETACH | UMOUNT_NOFOLLOW). A path that is not mounted or missing is not an error.
 Status unmount(const std::string& path);
 
-// A copy of a regular file in memory that nobody can change any more, root included, and that
-// can be executed as /proc/self/fd/N. What runs from it can never be overwritten on disk
-// through /proc/<pid>/exe (CVE-2019-5736).
+// Copies a regular file into a sealed memory file that nobody, root included, can change, and that can be executed as
+// /proc/self/fd/N. A process that runs from it gives no access to the file on disk through /proc/<pid>/exe (CVE-2019-5736).
 Result<Fd> sealed_copy(const std::string& path);
 
-// The capability bounding set of the calling thread: bit n stands for capability n.
+// The capability bounding set of the calling thread: bit n is capability n.
 uint64_t bounding_capabilities();
 
-// Lets SIGUSR1 through to this thread. Node starts with it blocked, for its debugger, and with --disable-sigusr1 it
-// stays so, listeners or not.
+// Unblocks SIGUSR1 for this thread. Node blocks it at start, for its debugger, and with --disable-sigusr1 it stays blocked
+// even if there are listeners.
 Status unblock_usr1();
 
-// Makes glibc keep little of what is freed: answers come and go in buffers of tens of KiB, and in the holes that they
-// leave a heap grows to three times what is in use. For the whole process; it begins with this.
+// Makes glibc keep little freed memory: responses come and go in buffers of tens of KiB, and the fragmentation they cause
+// would grow the heap to three times what is in use. Applies to the whole process, from the moment the addon is loaded.
 void limit_kept_memory();
 
-// Until limit_kept_memory() is called again: buffers of 64 KiB come out of memory that others of them have left. Mapped
-// one by one, each costs two calls and a fault for every page.
+// Until limit_kept_memory() is called again, buffers of 64 KiB reuse freed memory. With a mapping for each, a buffer costs
+// two system calls and a fault for every page.
 void reuse_freed_buffers();
 
-// Gives freed memory of the C heap back to the kernel: by itself glibc keeps up to tens of MiB.
+// Returns freed memory of the C heap to the kernel; otherwise glibc keeps up to tens of MiB.
 void trim_heap();
 
 }  // namespace keelson

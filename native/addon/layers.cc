@@ -16,7 +16,7 @@ namespace keelson {
 
 namespace {
 
-// Hostile layers may carry overlay's own attributes: neither redirects nor metacopies are followed.
+// Hostile layers may carry overlayfs's own attributes, so neither redirects nor metacopies are followed.
 constexpr const char* page_options = "redirect_dir=nofollow,metacopy=off";
 
 std::string through_proc(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
@@ -38,7 +38,7 @@ Status configure(const Fd& context, const char* key, const std::string& value) {
   return fail_errno(std::string("set overlay option ") + key + "=" + value);
 }
 
-// No Fd where the kernel does not take layers one by one (Linux 6.7).
+// No Fd if the kernel does not support "lowerdir+", one layer at a time (Linux 6.7).
 Result<Fd> mount_one_by_one(const std::vector<std::string>& layers) {
   const Fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
   if (!context) return fail_errno("open an overlay context");
@@ -51,27 +51,27 @@ Result<Fd> mount_one_by_one(const std::vector<std::string>& layers) {
   }
   TRY(configure(context, "redirect_dir", "nofollow"));
   TRY(configure(context, "metacopy", "off"));
-  if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno("make the overlay");
+  if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno("create the overlay");
   Fd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC,
                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mount) return fail_errno("mount the overlay");
   return mount;
 }
 
-// Mounts it over the top layer, where no one else sees it: the caller's is a mount namespace to be thrown away.
+// Mounts it over the top layer in a temporary mount namespace of the calling thread, where nobody else sees it.
 Result<Fd> mount_and_take(const std::vector<std::string>& layers) {
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno("unshare the mount namespace");
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno("cut mounts off from the host's");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno("make all mounts private");
   const std::vector<Fd> opened = TRY(open_each(layers));
   const char* place = layers.front().c_str();
   constexpr unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
   if (mount_overlay_with_page(opened, page_options, place, flags) != 0) return fail_errno("mount the overlay");
   Fd mount(::open_tree(AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-  if (!mount) return fail_errno("take the overlay");
+  if (!mount) return fail_errno("clone the overlay mount");
   return mount;
 }
 
-// A thread can have a mount namespace and a working directory for itself.
+// A thread can have its own mount namespace and working directory.
 Result<Fd> mount_with_page(const std::vector<std::string>& layers) {
   Result<Fd> mount;
   TRY(in_own_thread([&] { mount = mount_and_take(layers); }));
@@ -93,11 +93,12 @@ Result<LayerFile> read_one(int root, const std::string& path, size_t limit) {
 }  // namespace
 
 Result<Fd> open_layers(const std::vector<std::string>& layers, LayerOption option) {
-  if (layers.empty()) return fail(Kind::invalid, "open the layers", "there is none");
+  if (layers.empty()) return fail(Kind::invalid, "open the layers", "there are no layers");
   if (layers.size() == 1) return open_layer(layers.front());
   if (layers.size() > most_overlay_layers) {
     return fail(Kind::invalid, "open the layers",
-                std::to_string(layers.size()) + " are more than overlayfs takes, " + std::to_string(most_overlay_layers));
+                "there are " + std::to_string(layers.size()) + ", but overlayfs supports at most " +
+                    std::to_string(most_overlay_layers));
   }
   if (option == LayerOption::automatic) {
     Fd mount = TRY(mount_one_by_one(layers));

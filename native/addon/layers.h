@@ -1,8 +1,7 @@
-// Reading files out of an image's layers, as a container would see them, without running anything.
+// Reads files from an image's layers, as a container would see them, without running anything.
 //
-// The image is hostile: its passwd may be a FIFO, a device, a link to the host's,
-// or 5 GiB of holes (CVE-2024-9676, CVE-2025-4437). So names are resolved by the
-// kernel inside the layers' root, and nothing but a regular file is ever opened.
+// The image is untrusted: its passwd may be a FIFO, a device, a symlink to the host's file, or a sparse file of 5 GiB
+// (CVE-2024-9676, CVE-2025-4437). So the kernel resolves names inside the layers' root, and only regular files are opened.
 #pragma once
 
 #include <cstdint>
@@ -26,14 +25,14 @@ using LayerFile = std::variant<std::string, MissingFile, NotRegularFile, TooLarg
 Result<std::vector<LayerFile>> read_from_layers(const std::vector<std::string>& layers,
                                                 const std::vector<std::string>& paths, size_t limit);
 
-// The two ways to tell overlayfs its layers; only tests choose between them.
+// The two ways to pass layers to overlayfs; only tests choose between them.
 enum class LayerOption {
-  automatic,  // one by one, and in one page where the kernel does not know that
+  automatic,  // one by one, or all in one page of mount options if the kernel does not support that
   page,
 };
 
-// The root of the layers: a detached read-only overlay mount that goes with its
-// descriptor, or the layer itself when there is one only.
+// The root of the layers: a detached read-only overlay mount that lives as long as its descriptor, or, for a single layer,
+// the layer itself.
 Result<Fd> open_layers(const std::vector<std::string>& layers, LayerOption option = LayerOption::automatic);
 
 }  // namespace keelson

@@ -10,10 +10,10 @@ namespace keelson {
 
 Result<Fd> ask_for_fork(int socket, const std::string& pod_directory) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno("make the pipe of its readiness");
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno("create its readiness pipe");
   Fd ours(ends[0]);
   const Fd theirs(ends[1]);
-  if (send_with_descriptor(socket, pod_directory, theirs.get(), MSG_DONTWAIT) < 0) return fail_errno("ask for a monitor");
+  if (send_with_descriptor(socket, pod_directory, theirs.get(), MSG_DONTWAIT) < 0) return fail_errno("send to the fork server");
   return ours;
 }
 

@@ -1,4 +1,4 @@
-// Asking the fork server, from which monitors come, for one (../PROTOCOL.md, "Start").
+// Asks the fork server for a new monitor (../PROTOCOL.md, "Start").
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace keelson {
 
-// Sends the pod directory and the write end of a new pipe over the server's socket, and returns the read end: what the monitor
-// says of its start. Does not wait: a server that takes nothing any more is EAGAIN, one that is gone EPIPE or ECONNRESET.
+// Sends the pod directory and the write end of a new pipe over the server's socket, and returns the read end, on which the
+// monitor reports its start. Does not block: EAGAIN if the server's queue is full, EPIPE or ECONNRESET if it has exited.
 Result<Fd> ask_for_fork(int socket, const std::string& pod_directory);
 
 }  // namespace keelson

@@ -1,4 +1,4 @@
-// The mount namespace that containers begin with (common/empty_mounts.h).
+// Creates the mount namespace that containers start from (common/empty_mounts.h).
 #pragma once
 
 #include "common/error.h"
@@ -6,7 +6,7 @@
 
 namespace keelson {
 
-// It lives as long as a descriptor of it does.
+// The namespace lives as long as a descriptor of it is open.
 Result<Fd> empty_mount_namespace();
 
 }  // namespace keelson

@@ -20,9 +20,9 @@ namespace {
 
 Result<Fd> open_network_namespace(const std::string& path) {
   Fd space(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!space && (errno == ENOENT || errno == ENOTDIR)) return fail(Kind::not_found, "open it", "nothing is there");
+  if (!space && (errno == ENOENT || errno == ENOTDIR)) return fail(Kind::not_found, "open it", "it does not exist");
   if (!space) return fail_errno("open it");
-  // Any other file answers ENOTTY: the pin is gone and its file is left.
+  // Any other file returns ENOTTY: the pin was unmounted and only its file is left.
   if (::ioctl(space.get(), NS_GET_NSTYPE) != CLONE_NEWNET) {
     return fail(Kind::not_found, "open it", "it is not a network namespace");
   }
@@ -35,12 +35,12 @@ Result<bool> is_there(const std::string& interface) {
   return fail_errno("look for " + interface);
 }
 
-// What is seen in the network namespace at `space`.
+// Runs `what` in the network namespace at `space`.
 template <class Answer>
 Result<Answer> seen_in(const std::string& space, const std::function<Result<Answer>()>& what) {
   const Fd opened = TRY(open_network_namespace(space));
   Result<Answer> answer;
-  // A thread that enters a namespace keeps it: this one ends with the look, the pool's stay in the host's.
+  // A thread stays in the namespace that it enters, so this uses a temporary thread; those of the pool stay in the host's.
   TRY(in_own_thread([&] {
     if (::setns(opened.get(), CLONE_NEWNET) == 0) answer = what();
     else answer = fail_errno("enter it");
@@ -55,10 +55,10 @@ constexpr size_t max_interfaces_file = 64 << 10;
 Status pin_namespace(const std::string& space, const std::string& pin) {
   Fd source = TRY(open_network_namespace(space));
   Fd file(::open(pin.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
-  if (!file) return about(fail_errno("make it"), pin);
+  if (!file) return about(fail_errno("create it"), pin);
   const std::string held = "/proc/self/fd/" + std::to_string(source.get());
   if (::mount(held.c_str(), pin.c_str(), nullptr, MS_BIND, nullptr) == 0) return {};
-  return about(fail_errno("pin the namespace on it"), pin);
+  return about(fail_errno("bind mount the namespace on it"), pin);
 }
 
 Result<bool> has_interface(const std::string& space, const std::string& interface) {

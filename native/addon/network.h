@@ -1,4 +1,4 @@
-// A pod's network namespace as the daemon needs it: kept alive by a pin, and looked into.
+// Pins a pod's network namespace and reads its interfaces.
 #pragma once
 
 #include <string>
@@ -7,13 +7,13 @@
 
 namespace keelson {
 
-// A bind mount of the namespace at `space` on the file `pin` (made when missing) keeps it alive.
+// Keeps the namespace at `space` alive with a bind mount on the file `pin`, which is created when missing.
 Status pin_namespace(const std::string& space, const std::string& pin);
 
-// Whether the network namespace at `space` has an interface of that name. Kind::not_found when nothing is at `space`.
+// Whether the network namespace at `space` has an interface of that name. Kind::not_found when `space` is not a namespace.
 Result<bool> has_interface(const std::string& space, const std::string& interface);
 
-// proc(5) net/dev of the network namespace at `space`: its interfaces with their counters. Errors as above.
+// /proc/net/dev (proc_pid_net(5)) of the network namespace at `space`: its interfaces with their counters. Errors as above.
 Result<std::string> read_interfaces(const std::string& space);
 
 }  // namespace keelson

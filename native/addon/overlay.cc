@@ -15,20 +15,20 @@ namespace keelson {
 
 namespace {
 
-// Of all paths that were removed.
+// The total length of the removed paths.
 constexpr uint64_t max_bytes = 128 << 20;
 
 std::string joined(const std::string& directory, std::string_view name) {
   return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
 }
 
-// `path` may be "" for the layer's root. Invalid when it is not there, or not a directory.
+// `path` may be "" for the layer's root. No Fd when it is missing or not a directory.
 Fd open_in_layer(int layer, const std::string& path) {
   return open_resolved(layer, path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
                        RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
-// Calls back with each name in the directory at `path` and what stands there.
+// Calls `visit` with each name in the directory and its stat(2). `path` is for errors.
 Status each_file(int directory, const std::string& path,
                  const std::function<Status(const std::string& name, const struct stat& info)>& visit) {
   return each_entry(directory, path, [&](const dirent64& found) -> Result<bool> {
@@ -48,14 +48,14 @@ class Removals {
   Status add(std::string path) {
     bytes_ += path.size();
     if (paths_.size() >= max_paths_ || bytes_ > max_bytes) {
-      return fail(Kind::invalid, "list what was removed", "it is more than " + std::to_string(max_paths_) + " paths, or " +
-                                                              std::to_string(max_bytes >> 20) + " MiB of them");
+      return fail(Kind::invalid, "list the removed files", "there are more than " + std::to_string(max_paths_) + " paths, or " +
+                                                               std::to_string(max_bytes >> 20) + " MiB of paths");
     }
     paths_.push_back(std::move(path));
     return {};
   }
 
-  // `upper` is an opaque directory: what it has not is removed of all that the layers below have there.
+  // `upper` is an opaque directory: every entry that the layers below have there and `upper` lacks was removed.
   Status add_hidden(int upper, const std::string& directory) {
     std::unordered_set<std::string> known;
     auto look = [&](const std::string& name, const struct stat& info) -> Status {
@@ -73,7 +73,7 @@ class Removals {
   std::vector<std::string> take() { return std::move(paths_); }
 
  private:
-  // True when layers below this one show nothing at that place: an opaque directory on the way, or no directory.
+  // True when this layer hides that directory in the layers below: a directory on the path is opaque, or is no directory.
   static bool covers(int layer, const std::string& directory) {
     for (size_t end = directory.find('/');; end = directory.find('/', end + 1)) {
       const std::string prefix = directory.substr(0, end);
@@ -97,7 +97,7 @@ class Removals {
   std::vector<std::string> paths_;
 };
 
-// Holds the path of the one directory that is visited: of a million that wait, paths would take gigabytes.
+// Holds only the path of the directory being visited: the paths of a million pending ones would take gigabytes.
 class Search final : public TreeVisitor {
  public:
   explicit Search(Removals& removals) : removals_(removals) {}

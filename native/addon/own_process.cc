@@ -24,12 +24,12 @@ int run(void* argument) {
 
 Status in_own_process(const std::function<void()>& work) {
   const auto stack = std::make_unique_for_overwrite<std::byte[]>(stack_bytes);
-  // No handler of ours is to run there.
+  // None of our signal handlers may run there.
   sigset_t all, before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  // CLONE_VFORK: this thread stands still meanwhile, so that the other may use what the C library has for it. Without a
-  // signal for its end nobody else sees it as a child.
+  // CLONE_VFORK suspends this thread, so that the child may use its C library state. Without an exit signal, no other wait
+  // call sees the process as a child.
   auto* argument = const_cast<std::function<void()>*>(&work);
   const pid_t child = ::clone(run, stack.get() + stack_bytes, CLONE_VM | CLONE_VFORK, argument);
   const int error = errno;

@@ -1,4 +1,4 @@
-// Work that may hang in the kernel for good, where no signal ends it.
+// Runs work that may hang in the kernel permanently, where no signal can end it.
 #pragma once
 
 #include <functional>
@@ -7,8 +7,9 @@
 
 namespace keelson {
 
-// Runs `work` in a process of its own, which has our memory and none of our descriptors, while this thread waits. A thread
-// that hangs keeps its process from ending, and with it locks and sockets that the next daemon needs; this one does not.
+// Runs `work` in a separate process that shares our memory and has none of our descriptors, while this thread waits. A hung
+// thread would keep the daemon from exiting, and so keep locks and sockets that the next daemon needs; a hung child does
+// not.
 Status in_own_process(const std::function<void()>& work);
 
 }  // namespace keelson

@@ -1,5 +1,4 @@
-// Work for which a thread is to have something for itself that it would not get rid of: a namespace, a root, a working
-// directory.
+// Runs work that changes its thread irreversibly: its namespaces, root or working directory.
 #pragma once
 
 #include <functional>
@@ -8,8 +7,8 @@
 
 namespace keelson {
 
-// Runs `work` on a thread that ends with it, and waits for that. Fails where no thread can be started (EAGAIN), as with all
-// process ids of the host in use; std::thread would end this process then.
+// Runs `work` on a temporary thread and waits for it. Fails if no thread can be started (EAGAIN), for example because all
+// process ids of the host are in use; std::thread would terminate the process then.
 Status in_own_thread(const std::function<void()>& work);
 
 }  // namespace keelson

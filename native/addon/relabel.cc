@@ -21,15 +21,15 @@ namespace {
 constexpr const char* attribute = "security.selinux";
 using Clock = std::chrono::steady_clock;
 
-// An object of any kind, which is not opened by that: a device or a FIFO would notice. Its attributes are reached by the
-// link in procfs, which leads to the object itself, also where that is a symbolic link.
+// The path by which attributes of a file of any type are reached without really opening it, which would have effects on a
+// device or a FIFO. The link in procfs leads to the file itself, even if that is a symbolic link.
 std::string by_descriptor(const Fd& object) { return "/proc/self/fd/" + std::to_string(object.get()); }
 
 bool is_labelled(const Fd& object, std::string_view label) {
   std::array<char, 4096> found;
   const ssize_t size = ::getxattr(by_descriptor(object).c_str(), attribute, found.data(), found.size());
   if (size < 0) return false;
-  // The kernel stores it with the NUL byte, other tools without.
+  // The kernel stores it with the NUL byte, some tools without.
   return label == std::string_view(found.data(), ::strnlen(found.data(), static_cast<size_t>(size)));
 }
 
@@ -42,7 +42,7 @@ class Relabel final : public TreeVisitor {
     TRY(count());
     const Fd object = open_entry(parent, name);
     if (!object) {
-      TRY(passed_over(name));
+      TRY(skip(name));
       return false;
     }
     struct stat info;
@@ -54,7 +54,7 @@ class Relabel final : public TreeVisitor {
 
   Status leave(int parent, const char* name) override {
     const Fd object = open_entry(parent, name);
-    if (!object) return passed_over(name);
+    if (!object) return skip(name);
     return label(object, name);
   }
 
@@ -75,18 +75,18 @@ class Relabel final : public TreeVisitor {
     return open_resolved(parent, name, O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
   }
 
-  // Gone again, or a file of another mount.
-  static Status passed_over(const char* name) {
+  // Skips a file that was removed meanwhile or belongs to another mount.
+  static Status skip(const char* name) {
     if (errno == ENOENT || errno == EXDEV) return {};
     return fail_errno(std::string("open ") + name);
   }
 
   Status count() {
-    constexpr uint64_t between_looks_at_the_clock = 256;
+    constexpr uint64_t clock_check_interval = 256;
     if (++inodes_ > max_inodes_) {
-      return fail(Kind::invalid, "relabel it", "there are more than " + std::to_string(max_inodes_) + " files");
+      return fail(Kind::invalid, "relabel it", "it has more than " + std::to_string(max_inodes_) + " files");
     }
-    if (inodes_ % between_looks_at_the_clock == 0 && Clock::now() > end_) {
+    if (inodes_ % clock_check_interval == 0 && Clock::now() > end_) {
       return fail(Kind::timeout, "relabel it", "it took too long");
     }
     return {};

@@ -1,4 +1,4 @@
-// SELinux's label of a whole tree, as a container is to have it of a volume.
+// Sets the SELinux label of a volume's whole tree, for a container to use.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,13 @@
 
 namespace keelson {
 
-// Whether `path`, which no link leads to, has the label.
+// Whether `path` has the label. Follows no symlinks anywhere in `path`.
 Result<bool> has_label(const std::string& path, const std::string& label);
 
-// Gives `path` and all below it the label; how many had another one. No link is followed, on the way to `path` neither;
-// no other mount is entered, and what comes and goes meanwhile is passed over. The top comes last: where it has the
-// label, a walk has got to the end, and there is nothing to do. File systems without labels have nothing to do either.
-// Kind::invalid past `max_inodes`, Kind::timeout past `max_seconds`.
+// Sets the label of `path` and of everything below it, and returns how many files had another one. Follows no symlinks, not
+// even on the way to `path`; enters no other mount, and skips files that disappear during the walk. The top is labelled
+// last: if it already has the label, an earlier walk was complete and there is nothing to do. File systems without labels
+// are left alone. Kind::invalid past `max_inodes`, Kind::timeout past `max_seconds`.
 Result<uint64_t> relabel_tree(const std::string& path, const std::string& label, uint64_t max_inodes,
                               uint64_t max_seconds);
 

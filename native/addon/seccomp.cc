@@ -22,7 +22,7 @@ namespace keelson {
 
 namespace {
 
-// BPF_MAXINSNS instructions of 8 bytes: more the kernel does not load.
+// BPF_MAXINSNS instructions of 8 bytes: the most that the kernel loads.
 constexpr size_t longest_program = 4096 * 8;
 
 struct FilterRelease {
@@ -34,7 +34,7 @@ std::unexpected<Error> wrong(std::string detail) { return fail(Kind::invalid, "c
 
 std::unexpected<Error> too_long() { return wrong("the program has more than 4096 instructions"); }
 
-// libseccomp answers with negative errno values.
+// libseccomp returns negative errno values.
 std::unexpected<Error> refused(std::string step, int answer) {
   return std::unexpected(Error{Kind::system, std::move(step), {}, -answer, "libseccomp"});
 }
@@ -68,7 +68,7 @@ std::optional<scmp_compare> parse_operator(std::string_view name) {
   return std::nullopt;
 }
 
-// They are for whoever loads the program.
+// The flags are for the process that loads the program.
 Status check_flags(const Json& flags) {
   constexpr std::string_view known[] = {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"};
   for (const Json& flag : flags.items()) {
@@ -78,7 +78,8 @@ Status check_flags(const Json& flags) {
   return {};
 }
 
-// The architecture of the machine is always in; the profile may add its siblings. All of them, as libseccomp names them.
+// The machine's architecture is always included; the profile may add compatible ones. Returns libseccomp's tokens of them
+// all.
 Result<std::vector<uint32_t>> add_architectures(void* filter, const Json& architectures) {
   constexpr std::string_view prefix = "SCMP_ARCH_";
   std::vector<uint32_t> all{seccomp_arch_native()};
@@ -98,7 +99,7 @@ Result<std::vector<uint32_t>> add_architectures(void* filter, const Json& archit
   return all;
 }
 
-// Missing stands for 0. common/json.h reads integers to 2^63 - 1; a larger one must not become another number.
+// A missing value is 0. common/json.h reads integers up to 2^63 - 1; a larger one must not turn into another number.
 Result<scmp_datum_t> parse_datum(const Json& value) {
   if (value.is_null()) return 0;
   int64_t number = value.integer(-1);
@@ -125,8 +126,8 @@ bool compares_one_argument_twice(const std::vector<scmp_arg_cmp>& comparisons) {
   return std::ranges::any_of(comparisons, [&](const scmp_arg_cmp& one) { return ++seen[one.arg] > 1; });
 }
 
-// libseccomp joins a rule's comparisons by "and" and takes one for each argument; a rule with more
-// means "or", as all runtimes read it.
+// libseccomp combines a rule's comparisons with "and" and accepts only one for each argument. A rule that compares an
+// argument twice means "or" in all runtimes.
 int add_rule(void* filter, uint32_t action, int number, const std::vector<scmp_arg_cmp>& comparisons) {
   if (!compares_one_argument_twice(comparisons)) {
     return seccomp_rule_add_array(filter, action, number, static_cast<unsigned>(comparisons.size()), comparisons.data());
@@ -141,7 +142,7 @@ Status add_rules(void* filter, uint32_t default_action, const Json& rules) {
   for (const Json& rule : rules.items()) {
     uint32_t action = TRY(parse_action(rule["action"].string(), rule["errnoRet"]));
     std::vector<scmp_arg_cmp> comparisons = TRY(parse_arguments(rule["args"]));
-    if (action == default_action) continue;  // libseccomp refuses what changes nothing
+    if (action == default_action) continue;  // libseccomp refuses rules without effect
     for (const Json& item : rule["names"].items()) {
       std::string name(item.string());
       int number = seccomp_syscall_resolve_name(name.c_str());
@@ -153,10 +154,10 @@ Status add_rules(void* filter, uint32_t default_action, const Json& rules) {
   return {};
 }
 
-// libseccomp writes a program to a descriptor only (2.5 has no other way).
+// libseccomp 2.5 can write a program only to a descriptor.
 Result<std::string> export_program(void* filter) {
   Fd file(::memfd_create("seccomp", MFD_CLOEXEC));
-  if (!file) return fail_errno("make a memory file");
+  if (!file) return fail_errno("create a memory file");
   if (int answer = seccomp_export_bpf(filter, file.get()); answer != 0) return refused("write the program", answer);
   if (::lseek(file.get(), 0, SEEK_SET) != 0) return fail_errno("rewind the program");
   Result<std::string> program = read_to_end(file.get(), longest_program, "the program");
@@ -164,20 +165,20 @@ Result<std::string> export_program(void* filter) {
   return program;
 }
 
-// The system calls of one architecture that a profile names: their last, and the range that its numbers are from.
+// The system calls of one architecture that a profile names: the highest number, and the top of the architecture's range.
 struct Numbers {
   uint32_t architecture = 0;  // seccomp_data.arch
   uint32_t last = 0;
   uint32_t top = UINT32_MAX;
 };
 
-constexpr uint32_t x32_bit = 0x40000000;  // the kernel takes x32 for x86_64 with this bit in the number
+constexpr uint32_t x32_bit = 0x40000000;  // x32 system calls are x86_64 ones with this bit set in the number
 
 std::optional<Numbers> numbers_named(uint32_t architecture, const Json& rules) {
   int last = -1;
   for (const Json& rule : rules.items()) {
     for (const Json& item : rule["names"].items()) {
-      // Negative where the architecture has none of that name.
+      // Negative if the architecture has no system call of that name.
       last = std::max(last, seccomp_syscall_resolve_name_arch(architecture, std::string(item.string()).c_str()));
     }
   }
@@ -192,8 +193,8 @@ bool lets_unnamed_pass(uint32_t default_action) {
          (default_action & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_TRACE;
 }
 
-// Has system calls that are newer than all that the profile names fail with ENOSYS, as runc does: its author did not mean
-// them, and programs that try one first fall back to an older one only if the kernel seems not to have it.
+// Makes system calls that are newer than all those the profile names fail with ENOSYS, as runc does. The profile's author
+// did not know them, and a program that tries a new call first falls back to an older one only on ENOSYS.
 void put_before(std::string& program, const Numbers& numbers) {
   const sock_filter check[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
@@ -213,10 +214,10 @@ Result<std::string> compile(std::string_view profile_json) {
   TRY(check_flags(profile["flags"]));
 
   Filter filter(seccomp_init(default_action));
-  if (!filter) return wrong("libseccomp does not take the default action");
-  // 2: a binary tree of system call numbers; a long list costs a few steps on every call otherwise.
+  if (!filter) return wrong("libseccomp does not accept the default action");
+  // 2: a binary tree of system call numbers. A linear list would be searched on every call.
   if (int answer = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2); answer != 0) {
-    return refused("ask for a binary tree", answer);
+    return refused("enable the binary tree", answer);
   }
   const std::vector<uint32_t> architectures = TRY(add_architectures(filter.get(), profile["architectures"]));
   TRY(add_rules(filter.get(), default_action, profile["syscalls"]));

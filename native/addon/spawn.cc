@@ -17,7 +17,7 @@ namespace {
 
 Result<Fd> memory_file(const std::string& content) {
   Fd fd(::memfd_create("input", MFD_CLOEXEC));
-  if (!fd) return fail_errno("make a memory file");
+  if (!fd) return fail_errno("create a memory file");
   TRY(write_all(fd.get(), {reinterpret_cast<const uint8_t*>(content.data()), content.size()}, "write its input"));
   if (::lseek(fd.get(), 0, SEEK_SET) != 0) return fail_errno("rewind its input");
   return fd;
@@ -30,17 +30,17 @@ struct Ends {
 
 Result<Ends> make_pipe(bool they_read) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno("make a pipe");
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno("create a pipe");
   return Ends{Fd(ends[they_read ? 0 : 1]), Fd(ends[they_read ? 1 : 0])};
 }
 
 Result<Ends> make_socket() {
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("make a socket");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("create a socket");
   return Ends{Fd(ends[0]), Fd(ends[1])};
 }
 
-// No Fd of theirs stands for /dev/null.
+// `theirs` without an Fd stands for /dev/null.
 Result<Ends> make_ends(const std::string& word, const std::string& input) {
   if (word == "null") return Ends{};
   if (word == "reads" || word == "writes") return make_pipe(word == "reads");
@@ -49,15 +49,15 @@ Result<Ends> make_ends(const std::string& word, const std::string& input) {
   int ours = -1;
   std::from_chars(word.data(), word.data() + word.size(), ours);
   Fd copy(::fcntl(ours, F_DUPFD_CLOEXEC, 0));
-  if (!copy) return fail_errno("open descriptor " + word);
+  if (!copy) return fail_errno("duplicate descriptor " + word);
   return Ends{std::move(copy), {}};
 }
 
-// Above all that the child is to have, so that no dup2 there overwrites what a later one copies.
+// Moves it above all descriptor numbers of the child, so that no dup2 in the child overwrites the source of a later one.
 Status move_above(Fd& fd, int lowest) {
   if (!fd || fd.get() >= lowest) return {};
   fd = Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, lowest));
-  if (!fd) return fail_errno("copy a descriptor");
+  if (!fd) return fail_errno("duplicate a descriptor");
   return {};
 }
 

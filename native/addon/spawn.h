@@ -1,4 +1,4 @@
-// Starting programs with files and pipes, and reaping them. A fork of Node, with its large heap, would cost milliseconds.
+// Spawns programs with given descriptors, and reaps them. Forking Node, with its large heap, would cost milliseconds.
 #pragma once
 
 #include <sys/types.h>
@@ -12,34 +12,34 @@
 namespace keelson {
 
 struct ProgramSpec {
-  std::string file;  // without a slash it is looked for in our PATH
+  std::string file;  // searched for in our PATH if it has no slash
   std::vector<std::string> words;  // argv, with argv[0]
   std::vector<std::string> environment;
   std::string directory;
-  // What the program has as descriptors 0, 1, 2 and so on: "null" (/dev/null), "input" (`input`, from its beginning),
-  // "reads" and "writes" (a pipe from or to us), "socket" (SOCK_SEQPACKET), or the number of a descriptor of ours.
+  // The program's descriptors 0, 1, 2 and so on: "null" (/dev/null), "input" (a file with the content `input`), "reads" and
+  // "writes" (a pipe from or to us), "socket" (SOCK_SEQPACKET), or the number of one of our descriptors.
   std::vector<std::string> descriptors;
   std::string input;
 };
 
 struct StartedProgram {
   pid_t pid = -1;
-  std::vector<Fd> pipes;  // our ends, one for each descriptor; no Fd where there is none
+  std::vector<Fd> pipes;  // our end for each descriptor, or no Fd if it has none
 };
 
-// Starts it as spawn_program() does. Who starts it must reap it.
+// Starts it as spawn_program() does. The caller must reap it.
 Result<StartedProgram> start_program(const ProgramSpec& spec);
 
-// A child of ours, whoever started it, that has ended and is not reaped; 0 for none.
+// A child of this process, whichever code started it, that has exited and is not reaped; 0 for none.
 pid_t ended_child();
 
 struct ReapedProgram {
   pid_t pid = -1;
-  int code = -1;  // -1 for a death by signal
+  int code = -1;  // -1 if a signal killed it
   int signal = 0;
 };
 
-// Those of our children among `pids` that have ended. One that somebody else has reaped has code -1 and signal 0.
+// Reaps those of our children among `pids` that have exited. One that was already reaped has code -1 and signal 0.
 std::vector<ReapedProgram> reap_programs(const std::vector<pid_t>& pids);
 
 }  // namespace keelson

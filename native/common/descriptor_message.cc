@@ -31,7 +31,7 @@ Fd receive_with_descriptor(int socket, std::span<char> content, ssize_t& size, i
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;
-  message.msg_controllen = CMSG_LEN(sizeof(int));  // a second descriptor finds no room: the kernel closes it
+  message.msg_controllen = CMSG_LEN(sizeof(int));  // no room for a second descriptor: the kernel closes it
   do size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
   while (size < 0 && errno == EINTR);
   const cmsghdr* header = size < 0 ? nullptr : CMSG_FIRSTHDR(&message);

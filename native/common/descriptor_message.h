@@ -1,5 +1,5 @@
-// A message with a descriptor over a unix socket (SCM_RIGHTS in unix(7)). Neither way allocates: they serve between fork and
-// exec too.
+// Sends and receives a message with a descriptor over a unix socket (SCM_RIGHTS in unix(7)). Neither function allocates, so
+// they can be used between fork and exec.
 #pragma once
 
 #include <sys/types.h>
@@ -11,11 +11,11 @@
 
 namespace keelson {
 
-// sendmsg(2) with MSG_NOSIGNAL beside `flags`; its result, and errno.
+// sendmsg(2) with MSG_NOSIGNAL in addition to `flags`. Returns its result, and leaves its errno.
 ssize_t send_with_descriptor(int socket, std::string_view content, int descriptor, int flags);
 
-// recvmsg(2) with `flags`; `size` is its result, errno too, and says how much of `content` is filled. No Fd when the message
-// has none. Of several descriptors none stays open.
+// recvmsg(2) with `flags`. `size` is its result, the number of bytes filled in `content`, with errno set on failure. No Fd
+// when the message carries none; if it carries several, all are closed.
 Fd receive_with_descriptor(int socket, std::span<char> content, ssize_t& size, int flags);
 
 }  // namespace keelson

@@ -1,8 +1,8 @@
-// What a failed step looks like: which object, which step, what the kernel said.
+// Errors: the object, the step that failed, and the kernel's errno.
 //
-// Convention: the function that fails fills in step and errno; whoever knows the
-// object (container, pod, layer) adds it on the way up with `about`. Nobody logs
-// and returns: an Error is either returned or answered to the client, once.
+// Convention: the function that fails fills in step and errno; a caller that knows the object (container, pod, layer) adds
+// it with `about`. No function logs an Error and also returns it: it is returned up to where it is reported to the client,
+// once.
 #pragma once
 
 #include <cerrno>
@@ -13,7 +13,7 @@
 
 namespace keelson {
 
-// Same words as `kind` in PROTOCOL.md; `limit` (more than the caller allowed) is only the unpacker's.
+// The values of `kind` in PROTOCOL.md; only the unpacker uses `limit` (more than the caller allowed).
 enum class Kind { protocol, busy, not_found, exists, state, invalid, not_executable, system, timeout, limit };
 
 std::string_view to_string(Kind kind);
@@ -21,9 +21,9 @@ std::string_view to_string(Kind kind);
 struct Error {
   Kind kind = Kind::system;
   std::string step;     // "mount /proc", "write memory.max"
-  std::string object;   // "container 3f…", empty until somebody knows
-  int error_number = 0; // errno, 0 when the kernel had no part in it
-  std::string detail;   // free words; for kinds without an errno the whole reason
+  std::string object;   // "container 3f…", empty until a caller adds it
+  int error_number = 0; // errno, 0 if no system call failed
+  std::string detail;   // free text; the whole reason if there is no errno
 
   // One sentence: "container 3f…: mount /proc: Permission denied".
   std::string message() const;
@@ -33,7 +33,7 @@ template <typename T>
 using Result = std::expected<T, Error>;
 using Status = std::expected<void, Error>;
 
-// An Error from errno; call it right behind the failed syscall.
+// An Error from errno; call it right after the failed system call.
 inline std::unexpected<Error> fail_errno(std::string step, int error_number = errno) {
   return std::unexpected(Error{Kind::system, std::move(step), {}, error_number, {}});
 }
@@ -42,7 +42,7 @@ inline std::unexpected<Error> fail(Kind kind, std::string step, std::string deta
   return std::unexpected(Error{kind, std::move(step), {}, 0, std::move(detail)});
 }
 
-// The same Error, about `object` unless it is about something already; the same Result, should it be an Error.
+// Sets the Error's object unless it already has one. For a Result: if it is an Error.
 inline Error about(Error error, std::string_view object) {
   if (error.object.empty()) error.object = object;
   return error;
@@ -60,8 +60,8 @@ Result<T> about(Result<T> result, std::string_view object) {
 
 }  // namespace keelson
 
-// The value of a Result, or the end of this function with its Error; of a Status nothing, or that:
-// `Fd file = TRY(open_file(path));`, `TRY(write_all(file, text));`. The Error goes up as it is.
+// Evaluates to the value of a Result (nothing for a Status), or returns its Error, unchanged, from the current function:
+// `Fd file = TRY(open_file(path));`, `TRY(write_all(file, text));`.
 #define TRY(expression)                                                                 \
   __extension__({                                                                       \
     auto tried_ = (expression);                                                         \

@@ -1,4 +1,4 @@
-// A file descriptor that closes itself, and opening one below a directory, no further.
+// A file descriptor that closes itself, and functions that open one.
 #pragma once
 
 #include <sys/types.h>
@@ -24,18 +24,18 @@ class Fd {
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   int release() { return std::exchange(fd_, -1); }
-  // Leaves errno as it is: what failed may be told behind it.
+  // Preserves errno, so that a failure can be reported afterwards.
   void reset(int fd = -1);
 
  private:
   int fd_ = -1;
 };
 
-// openat2(2) of `path` below `root`, with RESOLVE_* in `resolve`; close-on-exec is added. No Fd, and errno, on failure.
-// The kernel answers EAGAIN when a rename elsewhere raced with a `..`; the next try mostly succeeds.
+// openat2(2) of `path` below `root`, with RESOLVE_* in `resolve`; adds close-on-exec. No Fd, with errno set, on failure.
+// Retries on EAGAIN, which the kernel returns when a concurrent rename anywhere races with a `..`.
 Fd open_resolved(int root, const char* path, uint64_t flags, uint64_t resolve);
 
-// pidfd_open(2). No Fd, and errno, on failure.
+// pidfd_open(2). No Fd, with errno set, on failure.
 Fd open_pidfd(pid_t pid);
 
 }  // namespace keelson

@@ -14,8 +14,8 @@ Result<Fd> open_file(const std::string& path, int flags, mode_t mode) {
   return file;
 }
 
-// procfs and cgroupfs say that a file is of size 0, so the end is where read(2) says so. The buffer is on the
-// stack: a file of ten bytes costs ten bytes of heap.
+// procfs and cgroupfs report a size of 0, so this reads until read(2) returns 0. The buffer is on the stack, so that a file
+// of ten bytes takes ten bytes of heap.
 Result<std::string> read_to_end(int fd, size_t limit, const std::string& name) {
   std::string content;
   char chunk[8192];
@@ -49,7 +49,7 @@ Status make_directories(const std::string& path, mode_t mode) {
   for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string directory = path.substr(0, end);
     if (!directory.empty() && ::mkdir(directory.c_str(), mode) != 0 && errno != EEXIST) {
-      return fail_errno("make the directory " + directory);
+      return fail_errno("create the directory " + directory);
     }
     if (end == path.npos) return {};
   }

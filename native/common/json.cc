@@ -19,7 +19,7 @@ void append_utf8(std::string& out, uint32_t code) {
     return;
   }
   static constexpr uint32_t marks[] = {0xc0, 0xe0, 0xf0};
-  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;  // bytes behind the first
+  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;  // bytes after the first
   out += static_cast<char>(marks[more - 1] | code >> (6 * more));
   for (int left = more - 1; left >= 0; --left) out += static_cast<char>(0x80 | (code >> (6 * left) & 0x3f));
 }
@@ -66,7 +66,7 @@ class JsonParser {
     if (!value(root, 0)) return failure();
     skip_space();
     if (at_ != text_.size()) {
-      why_ = "something follows the document";
+      why_ = "there is text after the document";
       return failure();
     }
     return root;
@@ -113,7 +113,7 @@ class JsonParser {
     }
   }
 
-  // What stands between two brackets, each by `element`.
+  // Parses the elements between two brackets, each with `element`.
   bool elements(char close, const char* unfinished, auto element) {
     ++at_;
     skip_space();
@@ -129,7 +129,7 @@ class JsonParser {
 
   bool object(Json& out, int depth) {
     out.type_ = Json::Type::object;
-    return elements('}', "an object does not end", [&] {
+    return elements('}', "an object is not closed", [&] {
       skip_space();
       if (at_ == text_.size() || text_[at_] != '"') return wrong("a member's name is missing");
       auto& [name, member] = out.members_.emplace_back();
@@ -141,7 +141,7 @@ class JsonParser {
 
   bool array(Json& out, int depth) {
     out.type_ = Json::Type::array;
-    return elements(']', "an array does not end", [&] { return value(out.items_.emplace_back(), depth + 1); });
+    return elements(']', "an array is not closed", [&] { return value(out.items_.emplace_back(), depth + 1); });
   }
 
   bool digits() {
@@ -152,7 +152,7 @@ class JsonParser {
 
   bool number(Json& out) {
     auto [stop, code] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), out.integer_);
-    if (code == std::errc::invalid_argument) return wrong("no value here");
+    if (code == std::errc::invalid_argument) return wrong("a value is missing");
     at_ = static_cast<size_t>(stop - text_.data());
     out.type_ = code == std::errc() ? Json::Type::integer : Json::Type::real;
     if (take('.')) {
@@ -170,7 +170,7 @@ class JsonParser {
   bool unicode_escape(uint32_t& code) {
     if (at_ + 4 > text_.size()) return wrong("a \\u escape ends early");
     const char* begin = text_.data() + at_;
-    if (std::from_chars(begin, begin + 4, code, 16).ptr != begin + 4) return wrong("a \\u escape has a wrong digit");
+    if (std::from_chars(begin, begin + 4, code, 16).ptr != begin + 4) return wrong("a \\u escape has an invalid digit");
     at_ += 4;
     return true;
   }
@@ -182,9 +182,9 @@ class JsonParser {
       while (plain < text_.size() && text_[plain] != '"' && text_[plain] != '\\') ++plain;
       out.append(text_, at_, plain - at_);
       at_ = plain;
-      if (at_ == text_.size()) return wrong("a string does not end");
+      if (at_ == text_.size()) return wrong("a string is not closed");
       if (text_[at_++] == '"') return true;
-      if (at_ == text_.size()) return wrong("a string does not end");
+      if (at_ == text_.size()) return wrong("a string is not closed");
       char escape = text_[at_++];
       switch (escape) {
         case '"': case '\\': case '/': out += escape; break;

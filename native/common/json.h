@@ -1,8 +1,7 @@
-// JSON as the monitor and the unpacker need it: a parser into a tree, a writer, and the form of an Error.
+// JSON for the monitor and the unpacker: a parser into a tree, a writer, and the JSON form of an Error.
 //
-// Strings are bytes: what stands between the quotes is kept as it is (an
-// environment value may not be UTF-8), only escapes are resolved. Depth is
-// bounded (64), size by the caller.
+// Strings are bytes and need not be UTF-8 (an environment value may not be); only escapes are decoded. The parser limits the
+// depth (64), the caller the size.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,7 @@ namespace keelson {
 
 class Json {
  public:
-  // `real`: a number that is no int64_t. Nobody asks for its value.
+  // `real`: a number that is not an int64_t. Its value is not kept.
   enum class Type : uint8_t { null, boolean, integer, real, string, array, object };
 
   Type type() const { return type_; }
@@ -35,7 +34,7 @@ class Json {
   const Json& operator[](std::string_view key) const;
   const std::vector<Json>& items() const;                              // of an array
   const std::vector<std::pair<std::string, Json>>& members() const;    // of an object
-  void set(std::string_view key, Json value);                          // an object's member, new or in place of the old one
+  void set(std::string_view key, Json value);                          // adds or replaces an object's member
 
   friend Result<Json> parse_json(std::string_view text);
 
@@ -51,7 +50,7 @@ class Json {
 
 Result<Json> parse_json(std::string_view text);
 
-// Appends JSON text; the caller keeps begin/end in balance. Commas are its own business.
+// Appends JSON text and inserts commas; the caller must balance begin and end.
 class JsonWriter {
  public:
   JsonWriter& begin_object();
@@ -72,7 +71,7 @@ class JsonWriter {
   std::string text_;
 };
 
-// {kind, step, object, errno, message}, as PROTOCOL.md has it.
+// {kind, step, object, errno, message}, as in PROTOCOL.md.
 std::string error_json(const Error& error);
 
 }  // namespace keelson

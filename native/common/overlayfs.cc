@@ -15,10 +15,10 @@ namespace {
 
 constexpr const char* opaque_attribute = "trusted.overlay.opaque";
 
-// mount(2) reads one page, which is nowhere smaller.
+// mount(2) reads one page; no architecture has smaller ones.
 constexpr size_t option_page = 4096;
 
-// False when they do not fit.
+// Returns false when the options do not fit.
 bool write_options(char (&page)[option_page], std::span<const Fd> layers, const char* more_options) {
   size_t size = strlen(strcpy(page, "lowerdir"));
   auto add = [&](const char* format, auto... values) {

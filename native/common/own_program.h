@@ -1,10 +1,10 @@
-// The pages of the program that this process runs.
+// Drops resident pages of this process's own program.
 #pragma once
 
 namespace keelson {
 
-// Unmaps those that are as in its file, code and constants (madvise(2), MADV_DONTNEED). They stay in the page cache, and
-// what is still needed comes back by a minor fault for each 64 KiB.
+// Drops the pages that are identical to the program's file, code and constants (madvise(2), MADV_DONTNEED). They stay in the
+// page cache; what is still needed comes back with one minor fault per 64 KiB.
 void let_go_of_program();
 
 }  // namespace keelson

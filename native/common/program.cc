@@ -27,10 +27,10 @@ int set_actions(posix_spawn_file_actions_t& actions, const ProgramStart& start) 
   return start.directory.empty() ? 0 : posix_spawn_file_actions_addchdir_np(&actions, start.directory.c_str());
 }
 
-// Of glibc's none can fail.
+// In glibc none of these calls can fail.
 void set_attributes(posix_spawnattr_t& attributes) {
   sigset_t signals;
-  // With the two that libc keeps to itself (signal(7)) and sigfillset leaves out: it would have the program ignore them.
+  // Includes the two that libc reserves (signal(7)), which sigfillset leaves out: the program would ignore them otherwise.
   memset(&signals, 0xff, sizeof signals);
   posix_spawnattr_setsigdefault(&attributes, &signals);
   sigemptyset(&signals);

@@ -1,5 +1,5 @@
-// Starting a program without copying this process: posix_spawn(3) shares our memory with the child until its execve, as
-// vfork(2) does, and glibc alone runs there.
+// Spawns a program without copying this process: with posix_spawn(3) the child shares our memory until its execve, as with
+// vfork(2), and runs only glibc code until then.
 #pragma once
 
 #include <sys/types.h>
@@ -11,15 +11,15 @@
 namespace keelson {
 
 struct ProgramStart {
-  const std::string& file;                // without a slash it is looked for in our PATH
+  const std::string& file;                // searched for in our PATH if it has no slash
   const std::vector<std::string>& words;  // argv, with argv[0]
   const std::vector<std::string>& environment;
   std::string directory;             // empty: ours
-  std::span<const int> descriptors;  // what it has as 0, 1, 2 and so on, each above all of these; -1 for /dev/null
+  std::span<const int> descriptors;  // its 0, 1, 2 and so on; each must be above those numbers, or -1 for /dev/null
 };
 
-// Starts it in a session of its own, with no signal blocked, ignored or handled; `pid` is set once it is executed. errno
-// or 0. All our descriptors must be close-on-exec.
+// Starts it in a session of its own, with no signal blocked, ignored or handled. `pid` is set once it has executed. Returns
+// 0 or an errno. All our descriptors must be close-on-exec.
 int spawn_program(const ProgramStart& start, pid_t& pid);
 
 }  // namespace keelson

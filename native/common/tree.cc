@@ -17,20 +17,20 @@ namespace keelson {
 namespace {
 
 constexpr size_t max_pending_bytes = 1024 * 1024;
-// Each costs some microseconds, and a container may move its directories as often as it likes.
+// Each level costs some microseconds, and a container may move its directories as often as it likes.
 constexpr size_t max_levels_back = 1000;
 
-// One directory on the way from the root to where the walk stands. Kept by identity, not by
-// descriptor: a tree deeper than the descriptor limit is a known trick.
+// One directory on the way from the root to the current one. Kept by identity, not by descriptor: a tree deeper than the
+// descriptor limit is a known attack.
 struct Level {
   std::string name;
   dev_t device = 0;
   ino_t inode = 0;
   std::vector<std::string> pending;  // directories not walked yet
-  std::optional<off_t> rest;         // where the listing goes on once these are walked
+  std::optional<off_t> rest;         // where to continue the listing once these are walked
 };
 
-// Errors that say nothing of what was looked at.
+// Errors that have nothing to do with the file.
 bool is_shortage(int error) { return error == ENOMEM || error == EMFILE || error == ENFILE; }
 
 Fd open_directory(int parent, const char* name) {
@@ -42,15 +42,15 @@ bool is_at(const Fd& directory, const Level& level) {
   return ::fstat(directory.get(), &info) == 0 && info.st_dev == level.device && info.st_ino == level.inode;
 }
 
-// Up one level, and sure that it is the directory the walk came down from.
+// Goes up one level and checks that this is the directory the walk came from.
 Result<Fd> open_parent(int directory, const Level& expected) {
   Fd parent(::openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!parent) return fail_errno("go back to " + expected.name);
   if (is_at(parent, expected)) return parent;
-  return fail(Kind::state, "go back to " + expected.name, "somebody moves directories in the tree meanwhile");
+  return fail(Kind::state, "go back to " + expected.name, "a directory was moved during the walk");
 }
 
-// Visits everything below an open directory, children before their directory is left.
+// The implementation of walk_tree().
 class Walk {
  public:
   explicit Walk(TreeVisitor& visitor) : visitor_(visitor) {}
@@ -58,7 +58,7 @@ class Walk {
   Status run(Fd root) {
     if (visitor_.is_lenient()) {
       root_ = Fd(::fcntl(root.get(), F_DUPFD_CLOEXEC, 0));
-      if (!root_) return fail_errno("hold the root of the tree");
+      if (!root_) return fail_errno("duplicate the descriptor of the tree's root");
     }
     current_ = std::move(root);
     TRY(enter("the root of the tree"));
@@ -77,7 +77,7 @@ class Walk {
   }
 
  private:
-  // `current_` is a new level.
+  // Starts a new level for `current_`.
   Status enter(const char* name) {
     struct stat info {};
     if (::fstat(current_.get(), &info) != 0) return fail_errno(std::string("stat ") + name);
@@ -91,8 +91,8 @@ class Walk {
     return list(level);
   }
 
-  // To the end, or until so many directories wait that they must be walked first: names in a hostile tree may be
-  // millions. What is removed is listed from the beginning then, for offsets may count what is gone.
+  // Lists to the end, or until so many directories are pending that they must be walked first: a hostile tree may have
+  // millions of names. A walk that removes then lists from the beginning again, as offsets may count removed entries.
   Status list(Level& level) {
     return each_entry(current_.get(), level.name, [&](const dirent64& found) -> Result<bool> {
       if (!TRY(visitor_.entry(current_.get(), found.d_name, found.d_type))) return true;
@@ -133,8 +133,8 @@ class Walk {
     return {};
   }
 
-  // Down from the root again, as far as all is where it was, and not too deep. What has been moved away, or lies deeper, is
-  // left as it is.
+  // Walks down from the root again, as far as the directories are still in place, up to a maximum depth. Those that were
+  // moved or are deeper are abandoned.
   Status find_back() {
     current_ = open_directory(root_.get(), ".");
     if (!current_) return fail_errno("open the root of the tree again");
@@ -164,7 +164,7 @@ class Measure final : public TreeVisitor {
   Status count(const struct stat& info) {
     if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !linked_.insert(info.st_ino).second) return {};
     is_full_ = use_.inodes == max_inodes_;
-    if (is_full_) return fail(Kind::invalid, "measure it", "there are more inodes than are counted");
+    if (is_full_) return fail(Kind::invalid, "measure it", "it has more inodes than the limit");
     use_.bytes += static_cast<uint64_t>(info.st_blocks) * 512;
     ++use_.inodes;
     return {};
@@ -200,10 +200,10 @@ class Remove final : public TreeVisitor {
   Result<bool> entry(int parent, const char* name, unsigned char type) override {
     if (type != DT_DIR) {
       if (::unlinkat(parent, name, 0) == 0 || errno == ENOENT) return false;
-      // EISDIR: the file system does not tell types in a listing.
+      // EISDIR: the file system does not report types in listings.
       if (errno != EISDIR) return fail_errno(std::string("remove ") + name);
     }
-    // Most directories of a container's layer are empty or soon will be: try before walking in.
+    // Most directories of a container's layer are empty or will be soon, so try rmdir before walking in.
     if (::unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return false;
     if (errno == ENOTEMPTY || errno == EEXIST) return true;
     return fail_errno(std::string("remove directory ") + name);
@@ -265,10 +265,10 @@ Status remove_tree(const std::string& path) {
   size_t slash = path.find_last_of('/');
   std::string above = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   std::string name = path.substr(slash + 1);
-  if (name.empty() || name == "." || name == "..") return fail(Kind::invalid, "remove it", "its last name is not one");
+  if (name.empty() || name == "." || name == "..") return fail(Kind::invalid, "remove it", "its last component is not a name");
   Fd parent(::open(above.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!parent && errno == ENOENT) return {};
-  if (!parent) return fail_errno("open the directory above it");
+  if (!parent) return fail_errno("open its parent directory");
   return remove_tree_at(parent.get(), name.c_str());
 }
 

@@ -8,7 +8,7 @@ namespace keelson {
 
 namespace {
 
-// Of a container only one that has CAP_SYS_ADMIN on the host sees trusted.*. overlayfs copies it up with the directory.
+// Only a container with CAP_SYS_ADMIN on the host sees trusted.*. overlayfs copies the attribute up with the directory.
 constexpr const char* attribute = "trusted.keelson.unnamed";
 constexpr const char* way = "n";
 constexpr const char* unnamed = "y";

@@ -1,5 +1,5 @@
-// Directories of a layer that its archive has something in and no entry for. They are to look as in the layers below
-// (cover.h), so they are marked, and so is the way to them.
+// Marks for unnamed directories: those of a layer whose archive has files in them but no entry for them. Their metadata
+// must come from the layers below (cover.h), so they and the directories on the way to them are marked.
 #pragma once
 
 #include "common/error.h"
@@ -8,14 +8,14 @@ namespace keelson {
 
 enum class Mark {
   none,
-  way,      // some directory below it may be unnamed
-  unnamed,  // and so is it
+  way,      // a directory below it may be unnamed
+  unnamed,  // it is unnamed, and directories below it may be too
 };
 
 Mark mark_of(int directory);
 Status mark_way(int directory);
 Status mark_unnamed(int directory);
-// An entry names it after all, or the layers below have no such directory any more.
+// Called when a later entry names the directory, or the directory of the layers below is hidden.
 Status mark_named(int directory);
 
 }  // namespace keelson

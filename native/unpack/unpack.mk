@@ -1,5 +1,5 @@
-# keelson-unpack: the layer unpacker. Libraries decode and hash: libzstd and libcrypto are linked in; of ISA-L Debian
-# has no archive, so it is the one shared library besides glibc's, bound before any byte from outside is read.
+# keelson-unpack: the layer unpacker. Libraries decode and hash: libzstd and libcrypto are linked statically. Debian has no
+# static archive of ISA-L, so it is the only shared library besides glibc's; it is bound before any untrusted byte is read.
 UNPACK_SOURCES := $(filter-out %_test.cc,$(wildcard unpack/*.cc unpack/codec/*.cc common/*.cc))
 UNPACK_PARTS := $(call objects,$(OBJECTS),$(filter-out %/main.cc,$(UNPACK_SOURCES)))
 UNPACK_LIBRARIES := -l:libzstd.a -l:libcrypto.a -lisal -pthread
@@ -8,15 +8,15 @@ UNPACK_LINK := $(if $(STATIC),-s -static-libstdc++ -static-libgcc) -Wl,--gc-sect
 $(BUILD)/keelson-unpack: $(OBJECTS)/unpack/main.o $(UNPACK_PARTS)
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
 
-# Decodes and hashes streams by themselves; codec.test.ts feeds it.
+# Decodes and hashes plain streams; codec.test.ts feeds it.
 $(BUILD)/codec-test: $(UNPACK_PARTS) $(OBJECTS)/unpack/codec/codec_test.o
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
 
-# Mutation fuzzing of all but the codecs; fuzz.test.ts runs it for some seconds.
+# Mutation fuzzer for everything except the codecs; fuzz.test.ts runs it for a few seconds.
 $(BUILD)/tar-fuzz: $(UNPACK_PARTS) $(OBJECTS)/unpack/testing/tar_fuzz.o
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
 
-# Tries from inside the confinement what nothing inside may do; confine.test.ts runs it.
+# Tries, from inside the confinement, everything that it must forbid; confine.test.ts runs it.
 $(BUILD)/confine-test: $(UNPACK_PARTS) $(OBJECTS)/unpack/confine_test.o
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(UNPACK_LINK) $(UNPACK_LIBRARIES)
 

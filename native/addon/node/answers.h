@@ -1,4 +1,4 @@
-// JavaScript's values of what the addon's functions answer, as ../../client/host.ts has their types.
+// Converts the results of the addon's functions to JavaScript values, of the types in ../../client/host.ts.
 #pragma once
 
 #include <napi.h>
@@ -16,7 +16,7 @@
 
 namespace keelson {
 
-// An Error with `kind`, `step`, `object`, `errno` and `reason`; host.ts makes it a KeelsonError.
+// An Error with `kind`, `step`, `object`, `errno` and `reason`; host.ts converts it to a KeelsonError.
 Napi::Value rejection(Napi::Env env, const Error& error);
 
 Napi::Value to_text(Napi::Env env, const std::string& text);
@@ -25,12 +25,12 @@ Napi::Value to_boolean(Napi::Env env, bool value);
 Napi::Value to_bigint(Napi::Env env, uint64_t number);
 Napi::Value to_buffer(Napi::Env env, const std::string& bytes);
 Napi::Value to_buffer_or_null(Napi::Env env, const std::optional<std::string>& bytes);
-// No Fd is null.
+// An empty Fd becomes null.
 Napi::Value to_descriptor(Napi::Env env, Fd& fd);
 Napi::Value to_disk_usage(Napi::Env env, const TreeUse& use);
 Napi::Value to_open_descriptors(Napi::Env env, const OpenDescriptors& open);
 Napi::Value to_numbers(Napi::Env env, const std::vector<uint64_t>& numbers);
-// -1 where there is no pipe. The descriptors are JavaScript's to close.
+// -1 where there is no pipe. JavaScript must close the descriptors.
 Napi::Value to_started_program(Napi::Env env, StartedProgram& started);
 Napi::Value to_reaped_program(Napi::Env env, const ReapedProgram& reaped);
 Napi::Value to_layer_file(Napi::Env env, const LayerFile& file);

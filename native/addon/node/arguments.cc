@@ -13,7 +13,7 @@ std::vector<std::string> Arguments::paths() {
   return all;
 }
 
-// What a program is given: none of it may end early at a NUL byte.
+// Words of a command line or environment, which must not end early at a NUL byte.
 std::vector<std::string> Arguments::words() {
   return list("an array of strings", [this](Napi::Value item) {
     std::string word = as_text(item);
@@ -69,7 +69,7 @@ std::vector<std::invoke_result_t<Read, Napi::Value>> Arguments::list(const char*
   return all;
 }
 
-// The forms of `FileStep` in ../../client/host.ts, whose types say what stands in each.
+// The forms of `FileStep` in ../../client/host.ts, which has their types.
 FileStep Arguments::as_file_step(Napi::Value value) {
   if (!value.IsObject()) return wrong("a step"), FileStep();
   auto step = value.As<Napi::Object>();

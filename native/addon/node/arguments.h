@@ -1,4 +1,4 @@
-// The arguments of a call from JavaScript, read one after another.
+// Reads the arguments of a call from JavaScript, one after another.
 #pragma once
 
 #include <napi.h>
@@ -27,7 +27,7 @@ class Arguments {
   uint64_t count();
 
   bool ok() const { return ok_; }
-  // What an error is about: the first path.
+  // The object of errors: the first path.
   const std::string& object() const { return object_; }
 
  private:

@@ -1,5 +1,5 @@
-// A function of this module as a method of JavaScript's: its arguments are checked, it runs on libuv's thread pool, on a
-// thread or in a process of its own, or at once, and its Result settles a promise.
+// Exposes a C++ function as a JavaScript method: its arguments are checked, it runs on libuv's thread pool, on a thread or
+// in a process of its own, or synchronously, and its Result settles a promise.
 #pragma once
 
 #include <napi.h>
@@ -16,7 +16,7 @@
 
 namespace keelson {
 
-// One call on its way: deletes itself once the promise is settled. `convert` makes JavaScript's value of a Result's,
+// One call in progress; deletes itself once the promise is settled. `convert` turns a Result's value into a JavaScript one,
 // and is not needed for a Status.
 template <typename Answer, typename Convert>
 class Background final : public Napi::AsyncWorker {
@@ -55,10 +55,10 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
-// One call on its way, on a thread of its own: what takes long must not keep one of the pool's four, unless there is no other
-// (all process ids of the host are in use, and what is removed may be what holds them). What may hang for good is in a
-// process of its own besides, for which the thread waits: it must not keep this one from its end either. Deletes itself
-// once the promise is settled.
+// One call in progress, on a thread of its own: slow work must not occupy one of the pool's four threads. It uses the pool
+// only if no thread can be started (all process ids of the host are in use, and the call may be removing what holds them).
+// Work that may hang permanently runs in a separate process, for which the thread waits, so that it cannot keep this
+// process from exiting. Deletes itself once the promise is settled.
 template <typename Answer, typename Convert, bool in_process>
 class OwnThread final {
  public:
@@ -115,7 +115,7 @@ class OwnThread final {
   }
 
   static void settle(Napi::Env env, Napi::Function, OwnThread* call, std::nullptr_t*) {
-    // Without an environment nobody waits any more.
+    // No environment: Node is shutting down and nobody waits for the result.
     if (env != nullptr) {
       if (!call->answer_) {
         call->deferred_.Reject(rejection(env, about(std::move(call->answer_.error()), call->object_)));
@@ -144,14 +144,14 @@ using InOwnThread = OwnThread<Answer, Convert, false>;
 template <typename Answer, typename Convert>
 using InOwnProcess = OwnThread<Answer, Convert, true>;
 
-// What a function answers as a Result: of one that cannot fail, its value.
+// A function's return type as a Result, also for a function that cannot fail.
 template <typename T>
 struct AsResult : std::type_identity<Result<T>> {};
 template <typename T>
 struct AsResult<Result<T>> : std::type_identity<Result<T>> {};
 
-// A method that reads its arguments with `readers`, in their order, calls `function` with them in the background, and
-// answers what `convert` makes of its result.
+// A method that reads its arguments with `readers`, in order, calls `function` with them in the background, and resolves to
+// its result, converted by `convert`.
 template <template <typename, typename> typename Way, auto... readers, typename Function, typename Convert>
 Napi::Function method_by(Napi::Env env, Function function, Convert convert) {
   return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -169,13 +169,13 @@ Napi::Function method(Napi::Env env, Function function, Convert convert = nullpt
   return method_by<Background, readers...>(env, function, convert);
 }
 
-// The same on a thread of its own, for what takes as long as a tree or a disk is large.
+// The same on a thread of its own, for work that takes time in proportion to the size of a tree or disk.
 template <auto... readers, typename Function, typename Convert = std::nullptr_t>
 Napi::Function method_in_own_thread(Napi::Env env, Function function, Convert convert = nullptr) {
   return method_by<InOwnThread, readers...>(env, function, convert);
 }
 
-// The same in a process of its own, for what may hang.
+// The same in a process of its own, for work that may hang.
 template <auto... readers, typename Function, typename Convert>
 Napi::Function method_in_own_process(Napi::Env env, Function function, Convert convert) {
   return method_by<InOwnProcess, readers...>(env, function, convert);
@@ -186,7 +186,7 @@ constexpr bool is_result = false;
 template <typename T>
 constexpr bool is_result<Result<T>> = true;
 
-// The same for one that is called at once, on JavaScript's thread: what it fails with is thrown.
+// The same, but runs synchronously on JavaScript's thread and throws its error.
 template <auto... readers, typename Function, typename Convert = std::nullptr_t>
 Napi::Function method_at_once(Napi::Env env, Function function, Convert convert = nullptr) {
   return Napi::Function::New(env, [=](const Napi::CallbackInfo& info) -> Napi::Value {

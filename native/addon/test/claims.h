@@ -1,5 +1,5 @@
-// What the addon's tests have in common: claims that say where they do not hold, and files to make them about. The tests,
-// by subject; each is given a directory of its own, which it leaves as it likes.
+// Helpers that the addon's tests share: assertions that report file and line, and functions to create and check files. Also
+// the tests themselves, by subject; each gets a directory of its own, which it need not clean up.
 #pragma once
 
 #include <string>

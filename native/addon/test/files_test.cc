@@ -75,7 +75,7 @@ void figures_come_again_from_open_files(const std::string& base) {
   CLAIM(read() == before && read() == before && reader.open_files() == 1);
   for (const char* name : {"/one", "/two"}) write_file(cgroup + name, "22\n");
   CLAIM((read() == std::vector<uint64_t>{22, 22, no_figure, no_figure, no_figure, no_figure}));
-  // As of a cgroup that is gone: nothing comes of the open file any more, and another is there.
+  // As with a cgroup that was removed and created again: the open file reads as empty, and there is a new file.
   write_file(cgroup + "/new", "333\n");
   CLAIM(truncate((cgroup + "/one").c_str(), 0) == 0 && rename((cgroup + "/new").c_str(), (cgroup + "/one").c_str()) == 0);
   CLAIM(read()[0] == 333 && reader.open_files() == 1);
@@ -95,7 +95,7 @@ void a_lock_is_held_once(const std::string& base) {
 
 void descriptors_are_counted_within_a_limit() {
   const std::vector<std::string> twice = {"/proc/self/fd", "/proc/0/fd", "/proc/self/fd"};
-  // What this program was started with may be sockets too.
+  // The descriptors that this program inherited may be sockets too.
   const auto before = count_descriptors(twice, 1000);
   CLAIM_OK(before);
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

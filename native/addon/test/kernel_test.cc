@@ -35,7 +35,7 @@ void a_program_goes_on_when_its_pages_are_let_go() {
   CLAIM(counter == 8);
 }
 
-// A namespace outlives its last process by the pin, and is told apart from what is none.
+// A pin keeps a namespace alive after its last process, and a file that is not a namespace is recognized as such.
 void a_pin_keeps_a_network_namespace(const std::string& base) {
   int ready[2];
   CLAIM(::pipe2(ready, O_CLOEXEC) == 0);
@@ -111,7 +111,7 @@ void profiles_are_checked() {
   }
 }
 
-// As where pods have taken all process ids of a node: whatever needs a thread says so, and the process lives on.
+// As when pods have used up all process ids of a node: everything that needs a thread fails, and the process survives.
 void a_shortage_of_threads_is_told(const std::string& base) {
   Result<std::string> program = compile_seccomp(
       R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[

@@ -1,4 +1,4 @@
-// Reading what stands in layers, and what a container has removed of them.
+// Reading files from layers, and finding what a container has removed from them.
 
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -25,7 +25,7 @@ namespace keelson {
 
 namespace {
 
-// What overlayfs itself makes of the removals is what is read back.
+// The removals are made through overlayfs itself and then read from the upper directory.
 void removals_are_told_from_the_upper_directory(const std::string& base) {
   for (const char* name : {"bottom", "top", "upper", "work", "merged"}) make_directory(base + "/" + name);
   for (const char* name : {"bottom/kept", "bottom/again", "bottom/again/deep", "bottom/hidden", "top/again", "top/hidden"})
@@ -33,7 +33,7 @@ void removals_are_told_from_the_upper_directory(const std::string& base) {
   for (const char* name : {"bottom/file", "bottom/other", "bottom/kept/gone", "bottom/again/low", "bottom/again/new", "top/again/high",
                            "bottom/hidden/below", "top/hidden/above"})
     write_file(base + "/" + name, "x");
-  // In the image itself: the top layer has made `hidden` again, and removed `other`.
+  // In the image itself: the top layer has recreated `hidden` and removed `other`.
   CLAIM(::lsetxattr((base + "/top/hidden").c_str(), "trusted.overlay.opaque", "y", 1, 0) == 0);
   CLAIM(::mknod((base + "/top/other").c_str(), S_IFCHR, makedev(0, 0)) == 0);
   const std::string options = "lowerdir=" + base + "/top:" + base + "/bottom,upperdir=" + base + "/upper,workdir=" + base + "/work";
@@ -54,7 +54,7 @@ void removals_are_told_from_the_upper_directory(const std::string& base) {
   CLAIM((*removed == std::vector<std::string>{"again/deep", "again/high", "again/low", "file", "hidden/above", "kept/gone"}));
   Result<std::vector<std::string>> bounded = removed_paths(base + "/upper", layers, 5);
   CLAIM(!bounded && bounded.error().kind == Kind::invalid);
-  // A layer that has a link where the container has a directory shows nothing there, least of all what it points to.
+  // If a layer has a symlink where the container has a directory, nothing is listed from it or from the link's target.
   CLAIM_OK(remove_tree(base + "/top/again"));
   CLAIM(::symlink((base + "/bottom/again").c_str(), (base + "/top/again").c_str()) == 0);
   Result<std::vector<std::string>> behind_link = removed_paths(base + "/upper", layers, 100);
@@ -91,7 +91,7 @@ void layers_are_read_as_overlayfs_shows_them(const std::string& base) {
   CLAIM(!open_layers({}));
 }
 
-// The form that kernels before 6.7 know shows the same.
+// The mount options for kernels before 6.7 give the same result.
 void layers_fit_the_page_of_older_kernels(const std::string& base) {
   constexpr int most_of_docker = 127;
   make_directory(base + "/many");
@@ -101,7 +101,7 @@ void layers_fit_the_page_of_older_kernels(const std::string& base) {
   Fd passwd(::openat(root->get(), "etc/passwd", O_RDONLY | O_CLOEXEC));
   CLAIM(passwd && read_to_end(passwd.get(), 100, "passwd") == "of layer 0");
   CLAIM(::faccessat(root->get(), "etc/own-126", F_OK, 0) == 0);
-  // It is nowhere to be seen.
+  // The mount is visible nowhere.
   CLAIM(::access((layers.front() + "/etc/own-126").c_str(), F_OK) != 0);
 
   Result<Fd> missing = open_layers({layers.front(), base + "/nowhere"}, LayerOption::page);

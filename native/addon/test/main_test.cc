@@ -1,5 +1,5 @@
-// Runs the addon's functions without Node, so that sanitizers see them: `make -C native sanitize`,
-// then build/sanitize/addon-unit-test. Needs root (overlay mounts). Exits 1 at the first claim that does not hold.
+// Runs the addon's functions without Node, so that sanitizers can check them: `make -C native sanitize`,
+// then build/sanitize/addon-unit-test. Needs root (overlay mounts). Exits 1 at the first assertion that fails.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-// SELinux labels of trees (addon/relabel.h). The attribute is the kernel's to keep, whether SELinux is on or not.
+// SELinux labels of trees (addon/relabel.h). The kernel stores the attribute whether or not SELinux is enabled.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -20,7 +20,7 @@ namespace {
 const std::string label = "system_u:object_r:container_file_t:s0:c1,c2";
 const std::string other = "system_u:object_r:container_file_t:s0:c3,c4";
 
-// Of the object itself, a link too.
+// The label of the file itself, even if it is a symlink.
 std::string label_of(const std::string& path) {
   char found[256];
   const ssize_t size = ::lgetxattr(path.c_str(), "security.selinux", found, sizeof found);
@@ -41,7 +41,7 @@ void all_of_a_tree_is_labelled_and_nothing_else(const std::string& base) {
   write_file(volume + "/a/b/file", "");
   CLAIM(::symlink((base + "/host").c_str(), (volume + "/link").c_str()) == 0);
   CLAIM(::symlink((base + "/host/keep").c_str(), (volume + "/a/file-link").c_str()) == 0);
-  // Opened, either would wait or wake somebody.
+  // Opening the FIFO would block, opening the watchdog would start it.
   CLAIM(::mkfifo((volume + "/fifo").c_str(), 0600) == 0);
   CLAIM(::mknod((volume + "/watchdog").c_str(), S_IFCHR | 0600, ::makedev(10, 130)) == 0);
 
@@ -68,7 +68,7 @@ void a_labelled_top_is_a_labelled_tree(const std::string& base) {
   write_file(volume + "/later", "");
   Result<uint64_t> again = relabel(volume);
   CLAIM(again && *again == 0 && label_of(volume + "/later").empty());
-  // Of another pod: all that has not its label already.
+  // Relabelling for another pod changes every file that does not have its label yet.
   CLAIM(::lsetxattr((volume + "/later").c_str(), "security.selinux", other.c_str(), other.size() + 1, 0) == 0);
   Result<uint64_t> changed = relabel(volume, other);
   CLAIM(changed && *changed == 2);
@@ -126,7 +126,7 @@ void file_systems_without_labels_are_passed_over() {
   CLAIM(none && *none == 0);
 }
 
-// A neighbour who swaps a directory for a link, and files that come and go, as fast as it can.
+// Another process swaps a directory with a symlink, and creates and removes files, as fast as it can.
 void nobody_leads_a_walk_astray(const std::string& base) {
   const std::string volume = base + "/raced", host = base + "/raced-host";
   make_directory(host);
@@ -147,7 +147,7 @@ void nobody_leads_a_walk_astray(const std::string& base) {
   }
   for (int i = 0; i < 50; ++i) {
     Result<uint64_t> walked = relabel(volume, i % 2 == 0 ? label : other);
-    // That a directory is a link by now is no harm, and may be told.
+    // The error that a directory has become a symlink is acceptable.
     if (!walked) CLAIM(walked.error().error_number == ELOOP || walked.error().error_number == ENOTDIR);
   }
   ::kill(neighbour, SIGKILL);

@@ -1,4 +1,4 @@
-// What a service manager is told, and which of its sockets are served on.
+// Notifications to the service manager, and which of its sockets are adopted.
 
 #include <fcntl.h>
 #include <string.h>

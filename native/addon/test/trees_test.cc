@@ -17,7 +17,7 @@ namespace keelson {
 
 namespace {
 
-// A chain of directories far deeper than PATH_MAX and than the descriptor limit set in main.
+// A chain of directories far deeper than PATH_MAX and the descriptor limit that main sets.
 void make_deep_tree(const std::string& path, int depth) {
   make_directory(path);
   Fd at(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -42,7 +42,7 @@ void deep_trees_take_no_descriptors(const std::string& base) {
   CLAIM(!exists(base + "/deep"));
 }
 
-// More directories that hold something than a walk remembers at once.
+// More non-empty directories than a walk keeps pending at once.
 void wide_trees_are_listed_in_parts(const std::string& base) {
   const std::string wide = base + "/wide";
   make_directory(wide);
@@ -59,7 +59,7 @@ void wide_trees_are_listed_in_parts(const std::string& base) {
   CLAIM(!exists(wide));
 }
 
-// A container that moves its directories all the time is measured still, all of it that stays where it is included.
+// A container that keeps moving directories can still be measured, including everything that it does not move.
 void moved_directories_hinder_no_measurement(const std::string& base) {
   const std::string tree = base + "/moving";
   for (const char* name : {"", "/a", "/a/x", "/b", "/stays"}) make_directory(tree + name);
@@ -81,7 +81,7 @@ void moved_directories_hinder_no_measurement(const std::string& base) {
   CLAIM_OK(remove_tree(tree));
 }
 
-// Moves each directory away that has a file of its name, as soon as that is seen.
+// Moves each directory away that contains a file of the same name, as soon as the walk visits that file.
 class MovesAway : public TreeVisitor {
  public:
   MovesAway(Fd from, Fd to) : from_(std::move(from)), to_(std::move(to)) {}
@@ -100,7 +100,7 @@ class MovesAway : public TreeVisitor {
   int moved_ = 0;
 };
 
-// How many of twenty directories so deep in a tree are found, each of which is moved away then.
+// Puts twenty directories at this depth of a tree and moves each away when it is found. Returns how many were found.
 int found_while_moved(const std::string& base, int depth) {
   make_deep_tree(base + "/deep", depth);
   make_directory(base + "/away");
@@ -119,7 +119,8 @@ int found_while_moved(const std::string& base, int depth) {
   return visitor.moved();
 }
 
-// The way back from each is as long as the tree is deep, and a container could have a thread of ours gone for hours.
+// Each time, walking back takes as long as the tree is deep, so without a limit a container could keep a thread busy for
+// hours.
 void moved_directories_do_not_prolong_a_walk(const std::string& base) {
   CLAIM(found_while_moved(base, 900) == 20);
   CLAIM(found_while_moved(base, 1100) == 1);
