@@ -1,8 +1,9 @@
-// What unpacking one large layer costs, beside GNU tar: node native/unpack/bench.ts [directory], as root.
+// Benchmark of unpacking one large layer, compared with GNU tar: node native/unpack/bench.ts [directory], as root.
 //
 // The layer is packed from this machine's own /usr: up to 25,000 files and 797 MB, gzip level 6. The directory (default
-// /tmp) needs 3 GB. Each row is one run; nothing else should run meanwhile. An ext4 without journal makes files slowly
-// for minutes after many were deleted (it passes over their inodes), for every program: take a fresh one, or /dev/shm.
+// /tmp) needs 3 GB. Each row is one run; nothing else should run at the same time. An ext4 without journal creates
+// files slowly for minutes after many were deleted (it skips their inodes), for every program: use a fresh one, or
+// /dev/shm.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { createReadStream, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// A bounded ring of buffers between the thread that reads and inflates and the one that writes files.
+// A bounded ring of buffers between the thread that reads and decompresses and the thread that writes files.
 //
 // One producer, one consumer. Memory is fixed: `count` buffers of `buffer_size` bytes.
 #pragma once
@@ -14,7 +14,7 @@
 
 namespace keelson {
 
-// Where a tar stream comes from, chunk after chunk.
+// The source of a tar stream, read chunk by chunk.
 class ChunkSource {
  public:
   virtual ~ChunkSource() = default;
@@ -26,11 +26,11 @@ class BufferRing : public ChunkSource {
  public:
   BufferRing(size_t count, size_t buffer_size);
 
-  // Producer: a buffer to fill; waits for one. The same buffer is handed out until it is published.
+  // Producer: waits for a free buffer and returns it. Returns the same buffer until it is published.
   std::span<uint8_t> buffer();
   // Producer: hands the buffer's first `length` bytes over.
   void publish(size_t length);
-  // Producer, once and last: no more will come; a failure reaches the consumer behind the data.
+  // Producer, once, as the last call: the end of the data. The consumer gets a failure after all data.
   void finish(Status end);
 
   Result<std::span<const uint8_t>> next() override;

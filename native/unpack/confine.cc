@@ -23,9 +23,9 @@ namespace keelson {
 
 Status leave_namespaces() {
   if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) {
-    return fail_errno("make namespaces of its own");
+    return fail_errno("create its namespaces");
   }
-  // Or what is mounted here would show on the host, and pivot_root(2) would refuse.
+  // Otherwise mounts made here would propagate to the host, and pivot_root(2) would fail.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno("make its mounts private");
   return {};
 }
@@ -41,24 +41,24 @@ Result<Fd> enter_box(Fd directory) {
   constexpr unsigned by_descriptor = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
   if (move_mount(tree.get(), "", directory.get(), "", by_descriptor) != 0) return fail_errno(step);
   if (fchdir(tree.get()) != 0) return fail_errno(step);
-  // The old root comes to lie over the new one; then it is the one that "." reaches, and is let go.
+  // This stacks the old root on top of the new one; "." then refers to the old root, which is detached (pivot_root(2)).
   if (syscall(SYS_pivot_root, ".", ".") != 0) return fail_errno(step);
-  if (umount2(".", MNT_DETACH) != 0) return fail_errno("let go of the host's file tree");
+  if (umount2(".", MNT_DETACH) != 0) return fail_errno("detach the host's file tree");
   if (chdir("/") != 0) return fail_errno(step);
   Fd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno(step);
   return root;
 }
 
-// Capabilities, and what else a process may hold.
+// Capabilities and other process attributes.
 
 namespace {
 
 constexpr int kept[] = {
     CAP_CHOWN,         // entries' owners
     CAP_DAC_OVERRIDE,  // files in directories that their owner made read-only
-    CAP_FOWNER,        // mode, times and attributes of what belongs to somebody else by then
-    CAP_FSETID,        // set-group-id for a group that is not ours
+    CAP_FOWNER,        // mode, times and attributes of files whose owner was changed
+    CAP_FSETID,        // set-group-id for a group that the process is not in
     CAP_MKNOD,         // devices, and overlayfs's whiteouts
     CAP_SETFCAP,       // security.capability
     CAP_SYS_ADMIN,     // trusted.overlay.opaque
@@ -70,7 +70,7 @@ constexpr uint64_t kept_mask() {
   return mask;
 }
 
-// The kernel ends the list of its capabilities with EINVAL.
+// The kernel returns EINVAL past its last capability.
 Status drop_bounding_set() {
   for (int capability = 0; capability < 64; ++capability) {
     if ((kept_mask() >> capability & 1) != 0) continue;
@@ -81,7 +81,7 @@ Status drop_bounding_set() {
   return {};
 }
 
-// Permitted and effective: what is kept, as far as we have it; inheritable: nothing.
+// Permitted and effective: the kept capabilities that the process has. Inheritable: none.
 Status drop_capabilities() {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2]{};
@@ -97,23 +97,22 @@ Status drop_capabilities() {
 }  // namespace
 
 Status drop_privileges() {
-  // The bounding set first: dropping from it needs CAP_SETPCAP.
+  // The bounding set comes first: dropping from it needs CAP_SETPCAP.
   TRY(drop_bounding_set());
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return fail_errno("clear ambient capabilities");
   TRY(drop_capabilities());
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("set no_new_privs");
-  // Nobody but root looks into the process or attaches to it.
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return fail_errno("hide its memory");
+  // Only root may read the process's memory or attach to it.
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return fail_errno("make it non-dumpable");
   const rlimit none{0, 0};
   if (setrlimit(RLIMIT_CORE, &none) != 0) return fail_errno("set RLIMIT_CORE");
-  // A parent that died before this line has closed our input, which ends us too.
+  // If the parent exited before this line, our input is closed, which ends this process too.
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return fail_errno("set the parent-death signal");
   return {};
 }
 
-// The filter of system calls. Written by hand rather than with libseccomp: a list of numbers and three looks at an
-// argument need no compiler. Calls allowed whatever their arguments cost nothing per call, because the kernel remembers
-// them (Linux 5.11).
+// The system call filter. Written by hand rather than with libseccomp: a list of numbers and three argument checks need no
+// compiler. Calls that are allowed regardless of their arguments cost nothing, because the kernel caches that (Linux 5.11).
 
 namespace {
 
@@ -122,30 +121,30 @@ constexpr uint32_t architecture = AUDIT_ARCH_X86_64;
 #elif defined(__aarch64__)
 constexpr uint32_t architecture = AUDIT_ARCH_AARCH64;
 #else
-#error "seccomp's number of this architecture is not known here"
+#error "no seccomp architecture number is defined for this architecture"
 #endif
 
 constexpr long allowed[] = {
-    // The layer's bytes, the blob, the answer.
+    // Reading the layer, writing the blob and the report.
     SYS_read, SYS_write, SYS_fcntl, SYS_close,
-    // Files of the layer: found,
+    // Finding files of the layer,
     SYS_openat, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_readlinkat, SYS_getdents64, SYS_lseek, SYS_fchdir,
-    // made and replaced,
+    // creating and replacing them,
     SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_linkat, SYS_unlinkat,
-    // and given their attributes.
+    // and setting their attributes.
     SYS_fchown, SYS_fchownat, SYS_fchmod, SYS_fsetxattr, SYS_lsetxattr, SYS_utimensat,
     SYS_ftruncate,
-    // Memory, the second thread, the end.
+    // Memory, the second thread, exit.
     SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_rseq, SYS_set_robust_list, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, SYS_exit, SYS_exit_group,
 #if defined(__SANITIZE_ADDRESS__)
-    // What the sanitizers' runtime adds to every thread, and what it writes a report with.
+    // Calls of the sanitizers' runtime, in every thread and for its reports.
     SYS_sigaltstack, SYS_sched_getaffinity, SYS_prctl, SYS_gettid, SYS_getpid, SYS_sched_yield,
     SYS_tgkill, SYS_prlimit64, SYS_clock_gettime, SYS_ioctl, SYS_dup, SYS_getrandom,
 #endif
 };
 
-// As glibc's pthread_create(3) asks for it, and for nothing else: no process, no namespace.
+// Exactly the flags of glibc's pthread_create(3): no process, no namespace.
 constexpr uint32_t new_thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
                                 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
 
@@ -163,7 +162,7 @@ void on_call(Program& program, long number, const Program& rule) {
   program.insert(program.end(), rule.begin(), rule.end());
 }
 
-// The low half of an argument on the little-endian machines there are; none of the flags needs the high one.
+// The low half of an argument, on little-endian machines; none of the flags is in the high half.
 constexpr size_t argument(size_t index) { return offsetof(seccomp_data, args) + index * sizeof(uint64_t); }
 
 Program unless_executable(size_t protection) {
@@ -200,7 +199,7 @@ Program unpacking() {
   on_call(program, SYS_mmap, unless_executable(2));
   on_call(program, SYS_mprotect, unless_executable(2));
   on_call(program, SYS_clone, only_threads());
-  // Its flags lie in memory, where no filter sees them; glibc takes clone(2) then.
+  // Its flags are in memory, which a filter cannot read; glibc falls back to clone(2).
   on_call(program, SYS_clone3, always(SECCOMP_RET_ERRNO | ENOSYS));
   end_with(program, SECCOMP_RET_KILL_PROCESS);
   return program;
@@ -209,9 +208,10 @@ Program unpacking() {
 Status allow_only_unpacking() {
   Program program = unpacking();
   sock_fprog filter{static_cast<uint16_t>(program.size()), program.data()};
-  // SPEC_ALLOW: before Linux 5.16 a filter would slow every branch down, against code that the process may not run.
+  // SPEC_ALLOW: before Linux 5.16 a filter enables mitigations that slow down every branch, against code that this process
+  // cannot run anyway.
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &filter) != 0) {
-    return fail_errno("filter its system calls");
+    return fail_errno("install the seccomp filter");
   }
   return {};
 }
@@ -219,7 +219,7 @@ Status allow_only_unpacking() {
 }  // namespace
 
 Result<Fd> confine(Fd directory) {
-  // Moving mounts needs the capabilities, and both need calls that the filter knows nothing of.
+  // In this order: moving mounts needs the capabilities, and both steps need system calls that the filter does not allow.
   Fd root = TRY(enter_box(std::move(directory)));
   TRY(drop_privileges());
   TRY(allow_only_unpacking());

@@ -1,9 +1,8 @@
-// How the unpacker gives up its powers before the first byte from outside is read.
+// Drops the unpacker's privileges before it reads the first untrusted byte.
 //
-// A decoder that bytes from the network have taken over finds nothing but the layer it writes: no other directory of
-// the host, no network, no device (the layer's mount opens none, whoever makes them), a handful of privileges, and
-// the system calls of unpacking. No PID namespace: it would take a second process to relay to, and the filter leaves
-// no call that names a process.
+// A decoder that data from the network has taken over can reach only the layer that it writes: no other directory of the
+// host, no network, no device (the layer is mounted nodev), a handful of capabilities, and the system calls that unpacking
+// needs. There is no PID namespace: it would take a second process, and the filter allows no call that refers to a process.
 #pragma once
 
 #include "common/error.h"
@@ -11,21 +10,21 @@
 
 namespace keelson {
 
-// Namespaces of its own, before anything is opened: what is opened earlier belongs to the host's mounts. For a
-// process of one thread.
+// Moves to new namespaces. Must be called before anything is opened (an earlier descriptor refers to the host's mounts), in
+// a process with one thread.
 Status leave_namespaces();
 
-// Behind leave_namespaces(): the two steps below, and then the system calls that unpacking makes: any other ends the
-// process (SIGSYS). CAP_SYS_ADMIN, kept for trusted.* attributes alone, thus opens nothing else: no mount, namespace, BPF
-// or device call is left. Memory can never be made executable. For this thread and those it starts; no way back. Answers
-// the directory, opened again; of what was open before, only descriptors of files may be kept.
+// After leave_namespaces(): does the two steps below, and then allows only the system calls that unpacking needs; any other
+// one kills the process (SIGSYS). So CAP_SYS_ADMIN, kept only for trusted.* attributes, is of no other use: no mount,
+// namespace, BPF or device call is left. Memory can never be made executable. Irrevocable, for this thread and those it
+// starts. Returns a new descriptor of the directory; of the earlier descriptors, only those of files may be kept.
 Result<Fd> confine(Fd directory);
 
-// Makes `directory` the root of the file tree and lets go of the host's. Answers the new root, for reading.
+// Makes `directory` the root directory and detaches the host's mounts. Returns the new root, opened for reading.
 Result<Fd> enter_box(Fd directory);
 
 // Keeps CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP and, for trusted.overlay.opaque, SYS_ADMIN.
-// No new privileges, not dumpable, no core file, death with the parent. For a process that has one thread yet.
+// Sets no_new_privs, not dumpable, no core file, and SIGKILL when the parent exits. Call it while there is only one thread.
 Status drop_privileges();
 
 }  // namespace keelson

@@ -1,5 +1,5 @@
-// A decoder that somebody has taken over is in a box: nothing of the host can be reached from keelson-unpack once it
-// reads. confine_test.cc goes through the same steps and tries.
+// A compromised decoder is confined: keelson-unpack can reach nothing of the host once it reads input. confine_test.cc
+// takes the same confinement steps and then makes the attempts.
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -32,7 +32,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-/** What became of an attempt: the errno (0: it succeeded), or the signal that ended the process. */
+/** The result of an attempt: the errno (0: it succeeded), or the signal that killed the process. */
 function attempt(mode: "filtered" | "unfiltered", what: string, word = ""): number | string {
   const ran = spawnSync(probe, [path.join(directory, "layer"), mode, what, word], { encoding: "utf8" });
   if (ran.signal !== null) return ran.signal;
@@ -47,8 +47,8 @@ async function listening(address: { port: number; host: string } | string): Prom
   return server;
 }
 
-describe("a decoder taken over", () => {
-  test("sees no file but the layer's", () => {
+describe("a compromised decoder", () => {
+  test("sees only the layer's files", () => {
     writeFileSync(path.join(directory, "layer", "mine"), "");
     writeFileSync(path.join(directory, "beside"), "");
     expect(attempt("filtered", "open", "/mine")).toBe(0);
@@ -64,7 +64,7 @@ describe("a decoder taken over", () => {
     expect(readdirSync(path.join(directory, "layer")).sort()).toEqual(["mine", "outside"]);
   });
 
-  test("makes device nodes, as layers have them, and opens none", () => {
+  test("can create device nodes, as layers have them, but cannot open them", () => {
     expect(attempt("unfiltered", "device")).toBe(EACCES);
     rmSync(path.join(directory, "layer", "zero"));
     expect(attempt("filtered", "device")).toBe(EACCES);
@@ -90,19 +90,19 @@ describe("a decoder taken over", () => {
     ...["mount", "open_tree", "fsopen", "chroot", "unshare", "setns"],
     ...["ptrace", "kill", "pidfd_open", "process_vm_readv", "execve", "fork"],
     ...["executable memory", "executable later", "bpf", "io_uring", "prctl", "ioctl", "open_by_handle_at"],
-  ])("dies of %s", (what) => {
+  ])("is killed for %s", (what) => {
     expect(attempt("filtered", "nothing")).toBe(0);
     expect(attempt("filtered", what)).toBe("SIGSYS");
-    // It is the filter that ends it.
+    // It is the filter that kills it.
     expect(attempt("unfiltered", what)).not.toBe("SIGSYS");
   });
 
-  test("is told that there is no clone3, whose flags no filter sees", () => {
+  test("gets ENOSYS from clone3, whose flags a filter cannot see", () => {
     expect(attempt("filtered", "clone3")).toBe(ENOSYS);
   });
 });
 
-test("keelson-unpack leaves no core of itself", async () => {
+test("keelson-unpack leaves no core file", async () => {
   const words = ["--directory", path.join(directory, "layer"), "--max-bytes", "100000", "--max-inodes", "10"];
   const unpacker = spawn(builds[0].binary, words, { stdio: ["pipe", "ignore", "inherit"] });
   try {
@@ -115,14 +115,14 @@ test("keelson-unpack leaves no core of itself", async () => {
   }
 });
 
-test("keelson-unpack ends with the daemon, also while somebody keeps its input open", async () => {
+test("keelson-unpack exits with the daemon, even while another process keeps its input open", async () => {
   const words = ["--directory", path.join(directory, "layer"), "--max-bytes", "100000", "--max-inodes", "10"];
   const fifo = path.join(directory, "input");
   execFileSync("mkfifo", [fifo]);
   const input = openSync(fifo, "r+");
-  // Not that descriptor, with which it would be a writer itself.
+  // The unpacker gets a read-only descriptor; with the other it would be a writer itself.
   const reading = openSync(fifo, "r");
-  // What a shell runs in the background it gives no input of its own; it prints the number of the process.
+  // A shell gives no input to background processes, hence descriptor 3; the script prints the pid.
   const script = 'exec 3<&0; "$@" <&3 & echo $!; wait';
   const parent = spawn("sh", ["-c", script, "sh", builds[0].binary, ...words], { stdio: [reading, "pipe", "inherit"] });
   try {
@@ -132,7 +132,7 @@ test("keelson-unpack ends with the daemon, also while somebody keeps its input o
     const status = () => readFileSync(`/proc/${pid}/status`, "utf8");
     await expect.poll(status).toMatch(/^Seccomp:\t2$/m);
     parent.kill("SIGKILL");
-    // Whoever inherits it need not have reaped it.
+    // Its new parent may not have reaped it yet.
     const hasEnded = () => !existsSync(`/proc/${pid}`) || /^State:\tZ/m.test(status());
     await expect.poll(hasEnded).toBe(true);
   } finally {
@@ -147,10 +147,10 @@ describe("keelson-unpack needs each capability it keeps:", () => {
     [
       "dac_override",
       [{ name: "d/", type: "5", mode: 0o555, uid: 5 }, { name: "d/x" }],
-      "make the file: Permission denied",
+      "create the file: Permission denied",
     ],
     ["fowner", [{ name: "x", uid: 5 }], "set the mode: Operation not permitted"],
-    ["mknod", [{ name: "x", type: "3", device: [1, 3] }], "make the node: Operation not permitted"],
+    ["mknod", [{ name: "x", type: "3", device: [1, 3] }], "create the node: Operation not permitted"],
     [
       "setfcap",
       [{ name: "x", pax: { "SCHILY.xattr.security.capability": "\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0" } }],
@@ -174,7 +174,7 @@ describe("keelson-unpack needs each capability it keeps:", () => {
     expect(without("sys_boot", entries)).toMatchObject({ status: 0 });
   });
 
-  test("fsetid, or set-group-id is lost without a word", () => {
+  test("fsetid, or set-group-id is lost silently", () => {
     const entries = [{ name: "x", mode: 0o2755, gid: 7 }];
     const mode = () => JSON.parse(treeOf(path.join(directory, "layer"))[1] ?? "").mode;
     expect(without("fsetid", entries)).toMatchObject({ status: 0 });

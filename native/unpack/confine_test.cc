@@ -1,8 +1,8 @@
-// What a decoder that somebody else has taken over could do: goes through the steps of keelson-unpack and then tries
-// one thing. Prints its errno, 0 for success; the filter of system calls leaves no time to print anything.
+// Tries what a compromised decoder could do: takes the confinement steps of keelson-unpack and then makes one attempt.
+// Prints its errno, or 0 for success; prints nothing if the system call filter kills it.
 //
-// Usage: confine-test DIRECTORY (filtered|unfiltered) WHAT [PATH|NUMBER]. `unfiltered` leaves the filter out, so that
-// the walls behind it show. Used by confine.test.ts.
+// Usage: confine-test DIRECTORY (filtered|unfiltered) WHAT [PATH|NUMBER]. `unfiltered` omits the filter, in order to test
+// the other measures. Used by confine.test.ts.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -33,7 +33,7 @@ namespace {
 
 struct Attempt {
   std::string_view name;
-  // -1 and errno on failure. `root` is the layer's descriptor, `word` the command line's last.
+  // -1 with errno set on failure. `root` is the layer's descriptor, `word` the last command line argument.
   long (*run)(int root, const char* word);
 };
 
@@ -107,7 +107,7 @@ constexpr Attempt attempts[] = {
     {"open_by_handle_at", [](int root, const char*) -> long { return syscall(SYS_open_by_handle_at, root, nullptr, 0); }},
 };
 
-Result<Fd> confine_but_for_the_filter(Fd directory) {
+Result<Fd> confine_without_filter(Fd directory) {
   Fd root = TRY(enter_box(std::move(directory)));
   TRY(drop_privileges());
   return root;
@@ -117,7 +117,7 @@ int run(const char* directory, std::string_view mode, std::string_view what, con
   if (!leave_namespaces()) return 2;
   Fd layer(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!layer) return 2;
-  Result<Fd> root = mode == "filtered" ? confine(std::move(layer)) : confine_but_for_the_filter(std::move(layer));
+  Result<Fd> root = mode == "filtered" ? confine(std::move(layer)) : confine_without_filter(std::move(layer));
   if (!root) return 2;
   for (const Attempt& attempt : attempts) {
     if (attempt.name != what) continue;

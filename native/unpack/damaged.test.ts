@@ -1,7 +1,8 @@
-// Damaged, cut and swollen layers are refused by a clear error, in bounded memory, room and time.
+// Damaged, truncated and oversized layers are refused with a clear error, in bounded memory, disk space and time.
 //
-// Ours to test is the tar reader, the limits, and that a decoder's failure refuses the whole layer. The bit streams of
-// gzip and zstd are the libraries': codec.test.ts cuts and flips those, here a sample goes through the whole program.
+// These test the tar reader, the limits, and that a decoder's failure refuses the whole layer. The gzip and zstd bit
+// streams are the libraries' job: codec.test.ts truncates and flips those, here a sample goes through the whole
+// program.
 
 import { spawnSync } from "node:child_process";
 import { lstatSync, mkdirSync, readdirSync } from "node:fs";
@@ -35,8 +36,8 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       ["a negative PAX size", { name: "x", pax: { size: "-5" } }, /its size is negative/],
       ["a PAX time in words", { name: "x", pax: { mtime: "noon" } }, /its mtime is not a time/],
       ["a device past 12 bits", { name: "x", type: "4", patches: [[329, octal("0010000")]] }, /device number is out/],
-      ["an unknown type", { name: "x", type: "V" }, /entry "x": read the tar entry: its type "V" has no meaning/],
-      ["a root that is a file", { name: "./", type: "6" }, /stands in the place of the layer's root/],
+      ["an unknown type", { name: "x", type: "V" }, /entry "x": read the tar entry: its type "V" is not supported/],
+      ["a root that is a file", { name: "./", type: "6" }, /it is the layer's root but not a directory/],
       ["a lone zero block", Buffer.concat([Buffer.alloc(512), tar({ name: "x" })]), /a single zero block/],
       ["no tar at all", Buffer.alloc(2048, "no tar "), /its checksum is wrong/],
       ["a PAX record without length", { name: "h", type: "x", content: "path=x\n" }, /a record has no length/],
@@ -69,34 +70,38 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
     const padded = (map: string) => map.padEnd(512, "\0");
     const maps: readonly [string, Omit<TarEntry, "name">, RegExp][] = [
       ["no size", { pax: { "GNU.sparse.map": "0,0" } }, /has no size/],
-      ["a size that is no number", { pax: { "GNU.sparse.size": "1x" } }, /something else than numbers/],
+      ["a size that is not a number", { pax: { "GNU.sparse.size": "1x" } }, /something other than numbers/],
       ["a negative size", { pax: { "GNU.sparse.size": "-1" } }, /size is negative/],
-      ["an offset alone", { pax: { "GNU.sparse.size": "9", "GNU.sparse.map": "0" } }, /an offset has no length/],
-      ["two lengths", { pax: { "GNU.sparse.size": "9", "GNU.sparse.numbytes": "1" } }, /do not take turns/],
-      ["a form of the future", { pax: { ...pax10, "GNU.sparse.major": "2" } }, /form is not known/],
-      ["a key of the future", { pax: { "GNU.sparse.colour": "red" } }, /form is not known/],
-      ["pieces over each other", { content: `${padded("2\n5\n2\n6\n1\n")}abc`, pax: pax10 }, /lies over another/],
-      ["a piece behind the end", { content: `${padded("1\n99\n2\n")}ab`, pax: pax10 }, /behind the file's end/],
       [
-        "a piece past all numbers",
+        "an offset without length",
+        { pax: { "GNU.sparse.size": "9", "GNU.sparse.map": "0" } },
+        /an offset has no length/,
+      ],
+      ["a length without offset", { pax: { "GNU.sparse.size": "9", "GNU.sparse.numbytes": "1" } }, /do not alternate/],
+      ["an unknown format", { pax: { ...pax10, "GNU.sparse.major": "2" } }, /format is not supported/],
+      ["an unknown key", { pax: { "GNU.sparse.colour": "red" } }, /format is not supported/],
+      ["overlapping pieces", { content: `${padded("2\n5\n2\n6\n1\n")}abc`, pax: pax10 }, /overlaps another/],
+      ["a piece past the end of the file", { content: `${padded("1\n99\n2\n")}ab`, pax: pax10 }, /exceeds the file/],
+      [
+        "a piece whose end is past 63 bits",
         { content: `${padded("1\n9223372036854775807\n9223372036854775807\n")}a`, pax: pax10 },
-        /behind the file's end/,
+        /exceeds the file/,
       ],
       ["a negative offset", { content: `${padded("1\n-1\n1\n")}a`, pax: pax10 }, /a negative number/],
       [
         "fewer bytes than its pieces",
         { content: `${padded("1\n0\n2\n")}a`, pax: pax10 },
-        /hold 2 bytes and the archive has 1/,
+        /have 2 bytes and the archive has 1/,
       ],
       [
         "more bytes than its pieces",
         { content: `${padded("1\n0\n1\n")}ab`, pax: pax10 },
-        /hold 1 bytes and the archive has 2/,
+        /have 1 bytes and the archive has 2/,
       ],
-      ["a map that the content has no room for", { content: "1\n0\n1\n", pax: pax10 }, /map is cut short/],
-      ["a map that does not end", { content: "400\n".padEnd(512, "0\n"), pax: pax10 }, /map is cut short/],
-      ["words in its map", { content: padded("1\nzero\n1\n"), pax: pax10 }, /something else than numbers/],
-      ["a size that no file has", { pax: { "GNU.sparse.size": "9223372036854775807" } }, /set the file's size/],
+      ["a map larger than the content", { content: "1\n0\n1\n", pax: pax10 }, /map is truncated/],
+      ["an unterminated map", { content: "400\n".padEnd(512, "0\n"), pax: pax10 }, /map is truncated/],
+      ["words in its map", { content: padded("1\nzero\n1\n"), pax: pax10 }, /something other than numbers/],
+      ["a size that no file can have", { pax: { "GNU.sparse.size": "9223372036854775807" } }, /set the file's size/],
     ];
     test.each(maps)("of a sparse file with %s are refused", (_, entry, message) => {
       expect(bench.unpack(tar({ name: "x", ...entry }), "layer")).toMatchObject({
@@ -106,12 +111,12 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       });
     });
 
-    test("of sparse files for all entries are refused", () => {
+    test("of sparse files are refused as global ones", () => {
       const global = { name: "h", type: "g", content: paxRecords({ "GNU.sparse.size": "9" }) };
       expect(bench.unpack(tar(global, { name: "x" }), "layer")).toMatchObject(refused("global PAX header describes"));
     });
 
-    test("of PAX and long names are bounded at 1 MiB, global ones in sum", () => {
+    test("of PAX and long names are limited to 1 MiB, all global ones together to 16 KiB", () => {
       const big = Buffer.alloc(1024 * 1024 + 1, "n");
       for (const type of ["x", "g", "L", "K"]) {
         const answer = bench.unpack(tar({ name: "h", type, content: big }), `single-${type}`);
@@ -122,7 +127,7 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       expect(bench.unpack(tar(...many), "sum")).toMatchObject(refused("the global PAX headers are larger", "limit"));
     });
 
-    test("give an entry no more attributes than any file has, in no time, and all entries none at once", () => {
+    test("with too many attributes for one entry are refused quickly, and so are global attributes", () => {
       const records = (count: number) =>
         Object.fromEntries(Array.from({ length: count }, (_, i) => [`SCHILY.xattr.user.${i}`, "v"]));
       expect(bench.unpack(tar({ name: "x", pax: records(20) }), "few")).toMatchObject({ exitCode: 0 });
@@ -131,11 +136,11 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       expect(answer).toMatchObject(refused("more than 256 attributes", "limit"));
       expect(performance.now() - start).toBeLessThan(3000);
       const global = { name: "h", type: "g", content: paxRecords(records(1)) };
-      expect(bench.unpack(tar(global, { name: "x" }), "global")).toMatchObject(refused("attributes to all entries"));
+      expect(bench.unpack(tar(global, { name: "x" }), "global")).toMatchObject(refused("attributes for all entries"));
     });
   });
 
-  describe("streams cut short", () => {
+  describe("truncated streams", () => {
     const entries: TarEntry[] = [
       { name: "d/", type: "5", mode: 0o755 },
       { name: "file", content: Buffer.alloc(3000, "x") },
@@ -149,11 +154,11 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       { name: "s", type: "2", link: "t" },
     ];
     const archive = tar(...entries);
-    /** Where a header may stand: an archive that ends there only lacks its end mark. */
+    /** Offsets where a header may start: an archive that ends there only lacks its end mark. */
     const ends = new Set(entries.map((_, index) => Buffer.concat(entries.slice(0, index).map(tarEntry)).length));
     ends.add(archive.length - 1024).add(archive.length - 512);
 
-    test("are refused inside of entries, at every block and beside it, and when compressed after the cut", () => {
+    test("are refused if they end inside an entry, at and next to every block, plain or compressed", () => {
       const cuts = Array.from({ length: archive.length / 512 }, (_, i) => i * 512);
       const offsets = isPlain(build) ? [-1, 0, 1] : [0];
       const inside = (at: number) => at >= 0 && !ends.has(at);
@@ -164,14 +169,14 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
         ...cuts.filter(inside).map((cut) => [`gzip-${cut}`, gzipSync(cutAt(cut))] as const),
         ...cuts.filter(inside).map((cut) => [`zstd-${cut}`, zstdCompressSync(cutAt(cut))] as const),
       ]);
-      for (const answer of answers) expect(answer).toMatchObject(refused("it ends early"));
+      for (const answer of answers) expect(answer).toMatchObject(refused("it is truncated"));
     });
 
     const compressed: [string, Buffer][] = [
       ["gzip", gzipSync(archive)],
       ["zstd", zstdCompressSync(archive, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })],
     ];
-    /** The bytes where headers and trailers lie, and some of the library's bit stream between them. */
+    /** The offsets of headers and trailers, and some in the library's bit stream between them. */
     const sampleOf = (whole: Buffer) => {
       const edge = isPlain(build) ? 12 : 4;
       const between = Array.from({ length: 8 }, (_, i) => edge + Math.floor(((whole.length - 2 * edge) * i) / 8));
@@ -179,13 +184,13 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       return [...new Set([...edges.flat(), ...between])];
     };
 
-    test.each(compressed)("are refused wherever the compressed form ends: %s", (format, whole) => {
+    test.each(compressed)("are refused wherever the compressed stream ends: %s", (format, whole) => {
       const cuts = sampleOf(whole).filter((cut) => cut > 0);
       const answers = bench.unpackEach(cuts.map((cut) => [`${format}-${cut}`, whole.subarray(0, cut)]));
       for (const answer of answers) expect(answer).toMatchObject({ exitCode: 1, stderr: "" });
     });
 
-    test.each(compressed)("and such with a byte changed are refused, or unpack to the same: %s", (format, whole) => {
+    test.each(compressed)("and streams with a changed byte are refused, or unpack to the same: %s", (format, whole) => {
       const good = bench.unpack(whole, "good").output;
       const damagedAt = (at: number) => {
         const damaged = Buffer.from(whole);
@@ -208,7 +213,7 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       expect(answer).toMatchObject(refused("it is larger than 2047 bytes", "limit"));
     });
 
-    test("what inflates to nothing counts as it comes, and no more than the limit of it gets onto the disk", () => {
+    test("input that decompresses to nothing counts too, and no more of it than the limit is written to disk", () => {
       const archive = tar({ name: "x" });
       const frame = Buffer.alloc(8 + 1024 * 1024);
       frame.writeUInt32LE(0x184d2a50);
@@ -240,7 +245,7 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       expect(readdirSync(bench.path("some"), { recursive: true })).toHaveLength(500);
     });
 
-    test("the limit of inodes counts parents, links, whiteouts and what is replaced", () => {
+    test("the limit of inodes counts parents, links, whiteouts and replaced files", () => {
       const many = (entry: (i: number) => TarEntry) =>
         tar({ name: "f" }, ...Array.from({ length: 20 }, (_, i) => entry(i)));
       const bombs = {
@@ -266,7 +271,7 @@ describe("keelson-unpack in little memory, plain build", () => {
   });
   afterEach(() => bench.remove());
 
-  /** Runs in 64 MiB of address space, which all of the process must fit into. */
+  /** Runs the unpacker in 64 MiB of address space. */
   const inLittleMemory = (bytes: Buffer, layer: string, maxBytes: number) => {
     mkdirSync(bench.path(layer));
     const words = ["--directory", bench.path(layer), "--max-bytes", String(maxBytes), "--max-inodes", "1000"];
@@ -286,11 +291,11 @@ describe("keelson-unpack in little memory, plain build", () => {
 
   test("a file of 10 GiB of zeros ends at the limit, in constant memory (CVE-2023-25153)", () => {
     const answer = inLittleMemory(tenGiB(), "layer", 100_000_000);
-    expect(answer).toMatchObject(refused("inflate the layer: it is larger than 100000000 bytes", "limit"));
+    expect(answer).toMatchObject(refused("decompress the layer: it is larger than 100000000 bytes", "limit"));
     expect(lstatSync(bench.path("layer/zero")).size).toBeLessThanOrEqual(100_000_000);
   });
 
-  test("zeros behind the end mark end at the limit too", () => {
+  test("zeros after the end mark end at the limit too", () => {
     const bytes = Buffer.concat([gzipSync(tar({ name: "x" })), zeros, zeros]);
     expect(inLittleMemory(bytes, "layer", 100_000_000)).toMatchObject(refused("it is larger than", "limit"));
   });

@@ -1,4 +1,4 @@
-// Some seconds of mutation fuzzing behind the codecs, under the sanitizers. For longer:
+// A few seconds of mutation fuzzing of everything behind the codecs, under the sanitizers. For longer runs:
 //   make -C native sanitize && native/build/sanitize/tar-fuzz 3600 "$RANDOM" DIR ARCHIVE…
 
 import { execFileSync, spawnSync } from "node:child_process";
@@ -16,7 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => bench.remove());
 
-/** Small archives that together hold all that a layer may, and some of what it may not. */
+/** Small archives that together contain everything a layer may contain, and some things it may not. */
 function archives(): string[] {
   makeSourceTree(bench.path("source"));
   const packed = ["posix", "gnu"].map((format) => {
@@ -80,7 +80,7 @@ function archives(): string[] {
   return [...packed, bench.path("hand-made.tar")];
 }
 
-test("damaged and spliced archives end well: no sanitizer report, host untouched, chunks do not matter", () => {
+test("damaged and spliced archives: no sanitizer report, host untouched, result independent of chunks", () => {
   const fuzzer = path.join(path.dirname(builds[1].binary), "tar-fuzz");
   const corpus = archives();
   mkdirSync(bench.path("work/host"), { recursive: true });

@@ -1,5 +1,5 @@
-// A layer that wants out of its directory stays in it, or is refused; the host stays as it was. All of it is ours: what
-// names, links and attributes may do.
+// A layer that tries to get out of its directory stays in it or is refused, and the host is not changed: names, links
+// and attributes.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -27,7 +27,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(readdirSync(bench.path("layer"))).toEqual(["first"]);
     });
 
-    test("takes absolute names as the layer's own", () => {
+    test("takes absolute names as relative to the layer", () => {
       const name = `${bench.host}/victim`;
       expect(bench.unpack(tar({ name, content: "evil" }), "layer").exitCode).toBe(0);
       expect(readFileSync(bench.path("layer", name), "utf8")).toBe("evil");
@@ -35,7 +35,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
 
     test("refuses NUL bytes, empty names, and what is too deep or too long", () => {
       const named = (path: string) => bench.unpack(tar({ name: "x", pax: { path } }), `layer-${path.length}`);
-      expect(named("a\0b")).toMatchObject(refused("the name holds a NUL byte"));
+      expect(named("a\0b")).toMatchObject(refused("the name contains a NUL byte"));
       expect(bench.unpack(tar({ name: "" }), "empty")).toMatchObject(refused("the name is empty"));
       expect(named("d/".repeat(256))).toMatchObject({ exitCode: 0 });
       expect(named("d/".repeat(257))).toMatchObject(refused("it is deeper than 256 components", "limit"));
@@ -43,7 +43,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(named("n".repeat(256))).toMatchObject(refused("a component is longer than 255 bytes", "limit"));
     });
 
-    test("cuts long names and escapes control characters in what it says", () => {
+    test("truncates long names and escapes control characters in messages", () => {
       const { output } = bench.unpack(
         tar({ name: "x", pax: { path: `\u001b[31m\n${"y".repeat(3000)}/../z` } }),
         "layer",
@@ -97,7 +97,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(lstatSync(bench.path("layer/x")).isFIFO()).toBe(true);
     });
 
-    test("hard, to what is outside or missing, are refused", () => {
+    test("hard, to files that are outside or missing, are refused", () => {
       for (const [index, target] of [...ways(), "etc/passwd", "/etc/passwd", ".", ""].entries()) {
         const link = `${target}/victim`;
         const answer = bench.unpack(
@@ -117,7 +117,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(bench.unpack(tar(...directory), "directory")).toMatchObject(refused("the target is a directory"));
     });
 
-    test("hard, to a symbolic link, share the link and not what it names", () => {
+    test("hard, to a symbolic link, link to that link and not to its target", () => {
       const entries = [
         { name: "s", type: "2", link: `${bench.host}/victim` },
         { name: "h", type: "1", link: "s" },
@@ -127,16 +127,16 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(readlinkSync(bench.path("layer/s"))).toBe(`${bench.host}/victim`);
     });
 
-    test("in circles or in place of a directory's file end in an error", () => {
+    test("in a loop, a file in place of a directory, and a link without target are errors", () => {
       const circle = [{ name: "a", type: "2", link: "b" }, { name: "b", type: "2", link: "a" }, { name: "a/f" }];
-      expect(bench.unpack(tar(...circle), "circle")).toMatchObject(refused("it leads through too many links"));
+      expect(bench.unpack(tar(...circle), "circle")).toMatchObject(refused("it leads through too many symbolic links"));
       expect(bench.unpack(tar({ name: "a" }, { name: "a/f" }), "file")).toMatchObject(refused("it is not a directory"));
       const empty = bench.unpack(tar({ name: "a", type: "2", link: "" }), "empty");
       expect(empty).toMatchObject(refused("its target is empty"));
     });
 
     test("swapped under the unpacker's feet lead nowhere (CVE-2025-47290)", async () => {
-      // Swaps a and b of the layer for links to the host and back, as fast as it can; says when it first did.
+      // Swaps a and b of the layer for links to the host and back, as fast as it can; reports when it first did.
       const swapper = `
 import os, sys
 layer, host = sys.argv[1], sys.argv[2]
@@ -167,14 +167,14 @@ while os.getppid() == parent:
         const words = ["--directory", layer, "--max-bytes", "1000000000", "--max-inodes", "1000000"];
         const child = spawn(binary, words, { stdio: ["pipe", "ignore", "inherit"] });
         child.stdin.on("error", () => undefined);
-        // Half of the layer first, so that there is something to swap before the rest comes.
+        // Half of the layer first, so that there is something to swap before the rest arrives.
         child.stdin.write(bytes.subarray(0, bytes.length / 2));
         const flipping = spawn("python3", ["-c", swapper, layer, bench.host], { stdio: ["ignore", "pipe", "ignore"] });
         try {
           await Promise.race([once(flipping.stdout, "data").then(() => swapped++), once(child, "close")]);
           child.stdin.end(bytes.subarray(bytes.length / 2));
           if (child.exitCode === null) await once(child, "close");
-          // Any outcome will do, as long as afterEach finds the host untouched; most break off at a swap.
+          // Any outcome is fine, as long as afterEach finds the host untouched; most fail at a swap.
           expect([0, 1]).toContain(child.exitCode);
         } finally {
           flipping.kill("SIGKILL");
@@ -207,7 +207,7 @@ while os.getppid() == parent:
   });
 
   describe("attributes", () => {
-    // Of a root without an entry.
+    // The mark of a root without an entry.
     const unnamed = { "trusted.keelson.unnamed": "79" };
 
     test("of overlayfs and for the host are not taken from the archive", () => {
@@ -228,7 +228,7 @@ while os.getppid() == parent:
       expect(xattrs).toEqual([unnamed, { "user.kept": "6b" }, { "user.kept": "6b" }, {}]);
     });
 
-    test("that the file system does not have are left out, and the others kept", () => {
+    test("that the file system does not support are skipped, and the others kept", () => {
       const pax = {
         "SCHILY.xattr.com.apple.provenance": "\x01\x02\0",
         "SCHILY.xattr.system.nfs4_acl": "x",
@@ -246,20 +246,20 @@ while os.getppid() == parent:
       expect(xattrs).toEqual([unnamed, { "user.kept": "6b" }, { "user.kept": "6b" }, {}, {}]);
     });
 
-    test("that the kernel refuses fail by name", () => {
+    test("that the kernel refuses are named in the error", () => {
       const wrong = tar({ name: "f", pax: { "SCHILY.xattr.security.capability": "nonsense" } });
       const answer = bench.unpack(wrong, "layer");
       expect(answer).toMatchObject(refused(/^entry "f": set the attribute "security.capability": Invalid/, "system"));
     });
 
-    test("setuid survives the change of owner, and no earlier than it", () => {
+    test("setuid survives the change of owner, because it is set after it", () => {
       expect(bench.unpack(tar({ name: "su", mode: 0o6755, uid: 33, gid: 33 }), "layer").exitCode).toBe(0);
       expect(JSON.parse(bench.tree("layer")[1] ?? "")).toMatchObject({ mode: "0o6755", owner: [33, 33] });
     });
 
     test("a character device 0:0, overlayfs's whiteout, is refused", () => {
       const answer = bench.unpack(tar({ name: "etc", type: "3", device: [0, 0] }), "layer");
-      expect(answer).toMatchObject(refused("0:0 is overlayfs's own sign"));
+      expect(answer).toMatchObject(refused("0:0 is overlayfs's marker"));
     });
   });
 });

@@ -25,21 +25,21 @@ Result<size_t> read_some(int fd, std::span<uint8_t> into) {
   }
 }
 
-// Where the decoder writes: the ring's buffers, each handed over when it is full. Counts what comes out.
+// The decoder's output: buffers of the ring, each published when it is full. Enforces the limit on decompressed bytes.
 class Outlet {
  public:
   Outlet(BufferRing& ring, uint64_t max_bytes) : ring_(ring), left_(max_bytes), max_bytes_(max_bytes) {}
 
-  // Room for at least one byte; waits for the ring's other end.
+  // Room for at least one byte; waits until the consumer has released a buffer.
   std::span<uint8_t> room() {
     if (buffer_.empty()) buffer_ = ring_.buffer();
     return buffer_.subspan(filled_);
   }
 
-  // So many bytes stand in the room now.
+  // Reports that `size` bytes were written to room().
   Status add(size_t size) {
     if (size > left_) {
-      return fail(Kind::limit, "inflate the layer", "it is larger than " + std::to_string(max_bytes_) + " bytes");
+      return fail(Kind::limit, "decompress the layer", "it is larger than " + std::to_string(max_bytes_) + " bytes");
     }
     left_ -= size;
     filled_ += size;
@@ -73,14 +73,14 @@ class Intake {
       if (!decoder_) decoder_ = make_decoder(sniff(piece));
       if (piece.empty()) break;
       report.size += piece.size();
-      // A compressed stream may hold any amount of what inflates to nothing: skippable frames, empty members.
+      // A compressed stream may contain any amount of data that decompresses to nothing: skippable frames, empty members.
       if (report.size > options_.max_bytes) {
         return fail(Kind::limit, "read the layer", "it is larger than " + std::to_string(options_.max_bytes) + " bytes");
       }
       hash_.update(piece);
       if (options_.blob >= 0) TRY(write_all(options_.blob, piece, "write the blob file"));
       TRY(inflate(piece));
-      // The next read may wait for a slow network: what is known by now can be unpacked, or refused.
+      // The next read may wait for a slow network; meanwhile the consumer can unpack, or refuse, what has arrived.
       outlet_.flush();
     }
     TRY(decoder_->finish());
@@ -89,7 +89,7 @@ class Intake {
   }
 
  private:
-  // One read; the very first piece has enough bytes to tell the format, or all there are.
+  // One read. The first piece has enough bytes to detect the format, unless the input is shorter.
   Result<std::span<const uint8_t>> read_piece() {
     size_t length = 0;
     for (;;) {
@@ -100,7 +100,7 @@ class Intake {
   }
 
   Status inflate(std::span<const uint8_t> piece) {
-    bool full = false;  // the decoder may have more to give
+    bool full = false;  // the decoder may have more output
     while (!piece.empty() || full) {
       std::span<uint8_t> room = outlet_.room();
       Step step = TRY(decoder_->step(piece, room));
@@ -121,7 +121,7 @@ class Intake {
 }  // namespace
 
 IntakeReport take_in(const IntakeOptions& options, BufferRing& ring) {
-  // Larger pipes save wake-ups; a socket or a file has no such size, and that is fine.
+  // A larger pipe saves wakeups. This fails for sockets and files, which is harmless.
   (void)fcntl(options.input, F_SETPIPE_SZ, 1024 * 1024);
   IntakeReport report;
   ring.finish(Intake(options, ring).run(report));

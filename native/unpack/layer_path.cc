@@ -15,7 +15,7 @@ constexpr std::string_view opaque_name = ".wh..wh..opq";
 Result<LayerPath> LayerPath::parse(std::string_view name) {
   constexpr const char* step = "check the entry's name";
   if (name.empty()) return fail(Kind::invalid, step, "the name is empty");
-  if (name.find('\0') != name.npos) return fail(Kind::invalid, step, "the name holds a NUL byte");
+  if (name.find('\0') != name.npos) return fail(Kind::invalid, step, "the name contains a NUL byte");
   LayerPath path;
   size_t components = 0;
   for (size_t at = 0; at < name.size();) {
@@ -48,13 +48,13 @@ Result<Whiteout> classify_whiteout(std::string_view path) {
   std::string_view name = slash == path.npos ? path : path.substr(slash + 1);
   std::string_view parent = slash == path.npos ? std::string_view{} : path.substr(0, slash);
   if (parent.starts_with(whiteout_prefix) || parent.find("/.wh.") != parent.npos) {
-    return fail(Kind::invalid, step, "the reserved prefix .wh. stands in the middle of the path");
+    return fail(Kind::invalid, step, "the reserved prefix .wh. is in the middle of the path");
   }
   if (name == opaque_name) return Whiteout{WhiteoutKind::opaque, {}};
   if (!name.starts_with(whiteout_prefix)) return Whiteout{};
   std::string_view hidden = name.substr(whiteout_prefix.size());
   if (hidden.empty() || hidden == "." || hidden == ".." || hidden.starts_with(whiteout_prefix)) {
-    return fail(Kind::invalid, step, "it hides no possible name");
+    return fail(Kind::invalid, step, "the name that it hides is not valid");
   }
   return Whiteout{WhiteoutKind::remove, hidden};
 }

@@ -23,8 +23,8 @@ constexpr int most_links = 40;  // as the kernel's own limit, path_resolution(7)
 
 std::string named(std::string_view step, std::string_view name) { return std::string(step) + " " + quoted(name); }
 
-// Resolves a path component by component, as the kernel would, but makes what is missing: needed for a
-// link whose target no entry has made yet. `real` never holds a link, so each open is a plain walk.
+// Resolves a path component by component, as the kernel would, and creates what is missing: needed for a link whose target
+// no entry has created yet. `real_` never contains a link, so opening it follows none.
 class PathMaker {
  public:
   PathMaker(LayerRoot& root, std::string_view path) : root_(root) { prepend(path); }
@@ -64,7 +64,7 @@ class PathMaker {
   Status down(const std::string& name) {
     struct stat status {};
     if (fstatat(current_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 && errno != ENOENT) {
-      return fail_errno(named("look at the parent", name));
+      return fail_errno(named("stat the parent", name));
     }
     if (S_ISLNK(status.st_mode)) return follow(name);
     LayerPath deeper = TRY(LayerPath::parse(real_.empty() ? name : real_ + "/" + name));
@@ -78,7 +78,7 @@ class PathMaker {
     return {};
   }
 
-  // A directory whose set-group-id bit is set gives it, and its group, to those that are made in it.
+  // A directory with the set-group-id bit passes the bit and its group on to directories created in it.
   Status disown() {
     if (fchown(current_.get(), 0, 0) != 0) return fail_errno("set the owner");
     if (fchmod(current_.get(), 0755) != 0) return fail_errno("set the mode");
@@ -87,7 +87,7 @@ class PathMaker {
 
   Status follow(const std::string& name) {
     if (++links_ > most_links) {
-      return fail(Kind::invalid, named("follow the link", name), "it leads through too many links");
+      return fail(Kind::invalid, named("follow the link", name), "it leads through too many symbolic links");
     }
     char target[PATH_MAX];
     ssize_t length = readlinkat(current_.get(), name.c_str(), target, sizeof target);
@@ -156,7 +156,7 @@ Result<Fd> LayerRoot::make_directory(int parent, const char* name) {
   }
   if (!S_ISDIR(status.st_mode)) {
     TRY(take_inode());
-    if (mkdirat(parent, name, 0755) != 0) return fail_errno(named("make the directory", name));
+    if (mkdirat(parent, name, 0755) != 0) return fail_errno(named("create the directory", name));
   }
   Fd directory(openat(parent, name, directory_flags | O_NOFOLLOW));
   if (!directory) return fail_errno(named("open the directory", name));
@@ -167,7 +167,7 @@ Result<Fd> LayerRoot::make_directory(int parent, const char* name) {
 Status LayerRoot::remove(int parent, const char* name) {
   cache_stale_ = true;
   Status removed = remove_tree_at(parent, name);
-  if (!removed) removed.error().step = named("replace", name);  // its own names a file inside, unquoted
+  if (!removed) removed.error().step = named("replace", name);  // the original step has an unquoted name from the layer
   return removed;
 }
 

@@ -1,9 +1,8 @@
-// The layer's directory as a cage: every path is resolved by the kernel inside it.
+// The layer's directory. The kernel resolves every path inside it.
 //
-// Directories are opened with openat2(2), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, against the
-// root's descriptor; last components are only ever used with *at calls that do not follow links.
-// A symbolic link in the archive thus leads nowhere but into the layer, as it would in a container.
-// What is made in it is counted.
+// Directories are opened with openat2(2), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, relative to the root's descriptor; last
+// components are only used with *at calls that do not follow links. So a symbolic link in the archive can lead only into the
+// layer, as it would in a container. Counts the inodes that are created.
 #pragma once
 
 #include <cstdint>
@@ -18,26 +17,27 @@ namespace keelson {
 
 class LayerRoot {
  public:
-  // `root` stays the caller's. `max_inodes`: how many may be made.
+  // The caller keeps ownership of `root`. At most `max_inodes` may be created.
   LayerRoot(int root, uint64_t max_inodes) : root_(root), max_inodes_(max_inodes) {}
 
   int descriptor() const { return root_; }
 
-  // Before each file, directory, link, device … is made. What a later entry replaces stays counted.
+  // Must be called before each file, directory, link, device … is created. Replaced ones stay counted.
   Status take_inode();
   uint64_t inodes() const { return inodes_; }
 
-  // The directory that holds `path`'s last component, for reading; valid until the next call. Missing
-  // directories on the way are made, 0755 and root's, and marked (unnamed.h): layers may leave them out.
+  // The directory that contains `path`'s last component, opened for reading; valid until the next call. Creates missing
+  // directories, which layers may omit, with mode 0755 and owner root, and marks them (unnamed.h).
   Result<int> parent_of(const LayerPath& path);
-  // A directory that must be there; a link in last place is not followed. kind `not_found` when it is not.
+  // Opens an existing directory; follows a link as the last component only with `follow_last`. Kind `not_found` if there is
+  // none.
   Result<Fd> open_directory(std::string_view path, bool follow_last) const;
-  // Makes the directory `name` in `parent` and opens it; what a whiteout stood for stays hidden, because
-  // the new directory is opaque then. A directory that is there already is kept.
+  // Creates the directory `name` in `parent` and opens it. If it replaces a whiteout it becomes opaque, so that what the
+  // whiteout hid stays hidden. An existing directory is kept.
   Result<Fd> make_directory(int parent, const char* name);
-  // Takes away what an entry replaces: a whole tree when it is a directory, the link itself when it is one.
+  // Removes what an entry replaces: the whole tree if it is a directory, the link itself if it is a link.
   Status remove(int parent, const char* name);
-  // Lets parent_of answer `path` (a directory just made) without resolving it again.
+  // Lets parent_of return `path` (a directory just created) without resolving it again.
   void remember(const std::string& path, Fd directory);
 
  private:

@@ -25,28 +25,28 @@ mode_t node_type(EntryType type) {
   }
 }
 
-// trusted.* speaks to the host, above all to overlayfs (redirect, metacopy, opaque: a layer could reach into
-// other directories), and no container ever sees it; user.overlay.* is the same for unprivileged overlayfs.
-// Both are left out, as if the archive had been made inside a container.
+// trusted.* affects the host, above all overlayfs (with redirect, metacopy and opaque a layer could reach into other
+// directories), and containers do not see it; user.overlay.* is the same for unprivileged overlayfs. Both are skipped, as
+// if the archive had been created inside a container.
 bool is_for_the_host(const std::string& name) {
   return name.starts_with("trusted.") || name.starts_with("user.overlay.");
 }
 
-// What the file system does not have is left out, as by containerd: other systems' attributes (com.apple.provenance,
-// system.nfs4_acl) stand in layers that were made there.
+// Attributes that the file system does not support are skipped, as in containerd: layers built on other systems have
+// attributes of those systems (com.apple.provenance, system.nfs4_acl).
 Status has_set(int result, const std::string& name) {
   if (result == 0 || errno == EOPNOTSUPP) return {};
   return fail_errno("set the attribute " + quoted(name));
 }
 
-// xattr(7): the kernel has user.* for files and directories only.
+// xattr(7): only files and directories can have user.* attributes.
 bool fits_node(const std::string& name) { return !name.starts_with("user."); }
 
-// Of an open file or directory, as far as it was not made with them; leaves times alone (later writes would change them
-// again). In this order: chown(2) takes setuid, setgid and file capabilities away.
+// Sets those attributes of an open file or directory that it was not created with, except times (later writes would change
+// them again). The order matters: chown(2) clears setuid, setgid and file capabilities.
 Status set_attributes(int fd, const Entry& entry) {
   struct stat made {};
-  if (fstat(fd, &made) != 0) return fail_errno("look at it");
+  if (fstat(fd, &made) != 0) return fail_errno("stat it");
   const bool is_owned = made.st_uid == entry.uid && made.st_gid == entry.gid;
   if (!is_owned && fchown(fd, entry.uid, entry.gid) != 0) return fail_errno("set the owner");
   const bool has_mode = is_owned && (made.st_mode & 07777) == entry.mode;
@@ -58,13 +58,13 @@ Status set_attributes(int fd, const Entry& entry) {
   return {};
 }
 
-// Of what is not opened: a symbolic link, a device, a fifo. `name` in `parent` itself, never its target. The
-// mode is left as mknod(2) made it: before fchmodat2(2), Linux 6.6, nothing sets it without following links.
+// The same for what is not opened: a symbolic link, device or FIFO. Affects `name` in `parent` itself, never its target.
+// Leaves the mode as mknod(2) set it: before fchmodat2(2), Linux 6.6, no call can set it without following links.
 Status set_attributes_of_node(int parent, const char* name, const Entry& entry) {
   if (fchownat(parent, name, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno("set the owner");
   for (const Xattr& xattr : entry.xattrs) {
     if (is_for_the_host(xattr.name) || !fits_node(xattr.name)) continue;
-    // There is no setxattrat(2) before Linux 6.13; the working directory is nobody else's here.
+    // There is no setxattrat(2) before Linux 6.13. Nothing else here depends on the working directory.
     if (fchdir(parent) != 0) return fail_errno("enter the directory");
     TRY(has_set(lsetxattr(name, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0), xattr.name));
   }
@@ -73,7 +73,7 @@ Status set_attributes_of_node(int parent, const char* name, const Entry& entry) 
   return {};
 }
 
-// Modification time, and access time the same: layers say nothing of it.
+// Sets the access time to the modification time too: layers have no access time.
 Status set_times(int fd, timespec mtime) {
   const timespec times[2] = {mtime, mtime};
   if (futimens(fd, times) != 0) return fail_errno("set the times");
@@ -93,7 +93,7 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
   Whiteout whiteout = TRY(classify_whiteout(path.text()));
   if (whiteout.kind == WhiteoutKind::bookkeeping) return {};
   if (whiteout.kind == WhiteoutKind::opaque && path.parent().empty()) {
-    // overlayfs takes a layer's root as merged, whatever its attributes say: the layers below would show.
+    // overlayfs always merges a layer's root, whatever its attributes: the layers below would stay visible.
     return fail(Kind::invalid, "read the whiteout", "it hides the whole image below, which overlayfs cannot express");
   }
   int parent = TRY(root_.parent_of(path));
@@ -111,24 +111,24 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
   return {};
 }
 
-// A whiteout speaks of the layers below only: what this layer itself has under the name stays. A directory
-// of this layer then stands alone, so it is opaque.
+// A whiteout hides only what the layers below have: what this layer itself has under that name stays. If that is a
+// directory, it becomes opaque.
 Status LayerWriter::write_whiteout(int parent, std::string name) {
   TRY(root_.take_inode());
   if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return tell_of_whiteouts(parent);
-  if (errno != EEXIST) return fail_errno("make the whiteout");
+  if (errno != EEXIST) return fail_errno("create the whiteout");
   Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (present) {
     TRY(mark_named(present.get()));
     return make_opaque(present.get());
   }
   if (errno == ENOTDIR || errno == ELOOP) return {};
-  return fail_errno("look at what the whiteout names");
+  return fail_errno("open the file that the whiteout names");
 }
 
 Status LayerWriter::write_root(const Entry& entry) {
   if (entry.type != EntryType::directory) {
-    return fail(Kind::invalid, "make the entry", "it stands in the place of the layer's root and is no directory");
+    return fail(Kind::invalid, "create the entry", "it is the layer's root but not a directory");
   }
   root_is_named_ = true;
   return set_directory(entry, "", root_.descriptor());
@@ -145,13 +145,13 @@ Status LayerWriter::write_directory(const Entry& entry, const LayerPath& path, i
 Status LayerWriter::set_directory(const Entry& entry, const std::string& path, int directory) {
   directory_time_bytes_ += sizeof(DirectoryTime) + path.size();
   if (directory_time_bytes_ > max_directory_time_bytes) {
-    return fail(Kind::limit, "remember the directory's times", "the directories' names fill more than 64 MiB");
+    return fail(Kind::limit, "remember the directory's times", "the directories' names take more than 64 MiB");
   }
   directory_times_.push_back({path, entry.mtime});
   return set_attributes(directory, entry);
 }
 
-// Runs `call`, which makes `name`; removes what is in its place first when something is.
+// Runs `call`, which creates `name`; if that already exists, removes it and tries again.
 Result<int> LayerWriter::make(int parent, const char* name, const char* step, const std::function<int()>& call) {
   TRY(root_.take_inode());
   int made = call();
@@ -164,7 +164,7 @@ Result<int> LayerWriter::make(int parent, const char* name, const char* step, co
 }
 
 Status LayerWriter::write_file(const Entry& entry, int parent, const char* name, TarReader& reader) {
-  Fd file(TRY(make(parent, name, "make the file", [&] {
+  Fd file(TRY(make(parent, name, "create the file", [&] {
     return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry.mode & 0777);
   })));
   TRY(write_content(file.get(), entry, reader));
@@ -172,7 +172,7 @@ Status LayerWriter::write_file(const Entry& entry, int parent, const char* name,
   return set_times(file.get(), entry.mtime);
 }
 
-// What a sparse file's archive leaves out stays a hole.
+// Parts of a sparse file that are not in the archive stay holes.
 Status LayerWriter::write_content(int file, const Entry& entry, TarReader& reader) {
   const SparseMap whole{.pieces = {{.offset = 0, .length = entry.size}}, .size = entry.size};
   for (const SparsePiece& piece : (entry.sparse ? *entry.sparse : whole).pieces) {
@@ -188,8 +188,8 @@ Status LayerWriter::write_content(int file, const Entry& entry, TarReader& reade
   return {};
 }
 
-// The target must be in this layer: the kernel has no links between file systems' layers. Owner, mode and
-// times are the target's; the entry's own are the same in any sane archive.
+// The target must be in this layer: hard links cannot cross layers. Owner, mode and times are the target's; the entry has
+// the same ones in any sane archive.
 Status LayerWriter::write_hard_link(const Entry& entry, int parent, const char* name) {
   std::string step = "link to " + quoted(entry.link);
   Result<LayerPath> target = LayerPath::parse(entry.link);
@@ -212,24 +212,24 @@ Status LayerWriter::write_hard_link(const Entry& entry, int parent, const char* 
 
 Status LayerWriter::write_symlink(const Entry& entry, int parent, const char* name) {
   if (entry.link.empty() || entry.link.find('\0') != entry.link.npos) {
-    return fail(Kind::invalid, "make the symbolic link", "its target is empty or holds a NUL byte");
+    return fail(Kind::invalid, "create the symbolic link", "its target is empty or contains a NUL byte");
   }
-  TRY(make(parent, name, "make the symbolic link", [&] { return symlinkat(entry.link.c_str(), parent, name); }));
+  TRY(make(parent, name, "create the symbolic link", [&] { return symlinkat(entry.link.c_str(), parent, name); }));
   return set_attributes_of_node(parent, name, entry);
 }
 
 Status LayerWriter::write_node(const Entry& entry, int parent, const char* name) {
   dev_t device = makedev(entry.major, entry.minor);
   if (entry.type == EntryType::character_device && device == makedev(0, 0)) {
-    return fail(Kind::invalid, "make the device", "0:0 is overlayfs's own sign for a removed file");
+    return fail(Kind::invalid, "create the device", "0:0 is overlayfs's marker for a removed file");
   }
   mode_t mode = node_type(entry.type) | entry.mode;  // the umask is 0
-  TRY(make(parent, name, "make the node", [&] { return mknodat(parent, name, mode, device); }));
+  TRY(make(parent, name, "create the node", [&] { return mknodat(parent, name, mode, device); }));
   return set_attributes_of_node(parent, name, entry);
 }
 
-// At the end, because every file made in a directory changes its times. What a later entry put in a
-// directory's place is left alone.
+// Times are set at the end, because every file created in a directory changes them. A directory that a later entry replaced
+// is skipped.
 Status LayerWriter::finish() {
   for (const DirectoryTime& wanted : directory_times_) {
     Result<Fd> directory = root_.open_directory(wanted.path, false);

@@ -1,7 +1,7 @@
-// Entries of a layer become files below its root, in the form overlayfs wants for a lower directory.
+// Creates files from a layer's entries, in the form that overlayfs expects of a lower directory.
 //
-// Bounds: inodes (layer_root.h), a path (layer_path.h), links followed to a missing parent (40, as the kernel's own),
-// what is remembered of directories until the end (64 MiB).
+// Limits: inodes (layer_root.h), paths (layer_path.h), links followed to a missing parent (40, like the kernel's limit),
+// memory for directories' times, which are set at the end (64 MiB).
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,13 @@ namespace keelson {
 
 class LayerWriter {
  public:
-  // `root`: descriptor of the layer's empty directory, open for reading; stays the caller's.
+  // `root`: descriptor of the layer's empty directory, open for reading; the caller keeps ownership.
   LayerWriter(int root, uint64_t max_inodes) : root_(root, max_inodes) {}
 
-  // Makes what the entry says; takes a file's content from `reader`. A later entry of the same
-  // name replaces an earlier one; two directories of one name become one (layer.md, "Representing Changes").
+  // Creates the entry; reads a file's content from `reader`. A later entry of the same name replaces an earlier one, except
+  // that two directories are merged (layer.md, "Representing Changes").
   Status write(const Entry& entry, TarReader& reader);
-  // To be called once behind the last entry: directories get their times, and the root its mark.
+  // Must be called once after the last entry: sets the directories' times and the root's mark.
   Status finish();
 
   uint64_t inodes() const { return root_.inodes(); }

@@ -1,7 +1,7 @@
-// keelson-unpack: one layer from standard input to a directory, in one pass, confined to it (confine.h).
+// keelson-unpack: unpacks one layer from standard input to a directory, in one pass, confined to that directory (confine.h).
 //
-// Two threads: one reads, hashes, copies to the blob file and inflates (intake.h); this one hashes the
-// tar stream and makes the files. The fuller half sets the pace, on two cores instead of one.
+// Two threads: one reads, hashes, copies to the blob file and decompresses (intake.h); the main thread hashes the tar
+// stream and creates the files. So the work spreads over two cores, and the slower half sets the pace.
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -32,7 +32,7 @@ namespace {
 constexpr size_t ring_buffers = 8;
 constexpr size_t ring_buffer_size = 256 * 1024;
 
-// A pull is bulk work: the daemon, and pods that start meanwhile, go first.
+// A pull is bulk work: the daemon and starting pods have priority.
 constexpr int nice_increment = 10;
 
 constexpr const char* usage_text =
@@ -43,12 +43,12 @@ constexpr const char* usage_text =
     "{kind, step, object, errno, message}. Must run as root.\n"
     "\n"
     "  --directory DIR   existing empty directory that becomes the layer's root, in overlayfs form\n"
-    "  --blob FILE       also write the bytes as they come to FILE, which must not exist\n"
-    "  --max-bytes N     refuse a layer of more than N bytes, as it comes or inflated\n"
+    "  --blob FILE       also copy the input, unchanged, to FILE, which must not exist\n"
+    "  --max-bytes N     refuse a layer of more than N bytes, before or after decompression\n"
     "  --max-inodes N    refuse a layer with more than N files, directories, links …\n"
     "  --help, --version\n"
     "\n"
-    "After a failure DIR and FILE hold what had been written by then; they are the caller's to remove.\n";
+    "After a failure DIR and FILE contain what was written until then; the caller must remove them.\n";
 
 struct Arguments {
   std::string directory;  // existing, empty
@@ -117,7 +117,7 @@ Result<Fd> open_layer(const std::string& directory) {
   Fd fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return about(fail_errno("open the layer's directory"), directory);
   Status empty = each_entry(fd.get(), "the layer's directory", [](const dirent64& found) -> Result<bool> {
-    return fail(Kind::exists, "check that the layer's directory is empty", "it holds " + quoted(found.d_name));
+    return fail(Kind::exists, "check that the layer's directory is empty", "it contains " + quoted(found.d_name));
   });
   TRY(about(std::move(empty), directory));
   return fd;
@@ -148,8 +148,8 @@ Result<Report> unpack(const Arguments& arguments) {
   Fd blob = TRY(create_blob(arguments.blob));
   Fd layer = TRY(confine(std::move(directory)));
 
-  // On a failure this frame is left while the intake thread may wait for input still. The thread's ring and
-  // state must outlive it then, so they are never freed: the process ends right after.
+  // On a failure this function returns while the intake thread may still be waiting for input. Its ring and state must
+  // outlive this frame, so they are never freed: the process exits right after.
   auto* ring = new BufferRing(ring_buffers, ring_buffer_size);
   auto* intake = new IntakeThread{{STDIN_FILENO, blob.release(), arguments.max_bytes}, *ring, {}, {}};
   int started = pthread_create(&intake->thread, nullptr, IntakeThread::run, intake);
@@ -205,6 +205,6 @@ int run(std::span<char* const> words) {
 int main(int count, char** words) {
   close_range(3, ~0U, 0);
   int exit_code = keelson::run(std::span<char* const>(words + 1, static_cast<size_t>(count > 0 ? count - 1 : 0)));
-  // Not exit(3): the reading thread may still run.
+  // Not exit(3): the reading thread may still be running.
   _exit(exit_code);
 }

@@ -21,7 +21,7 @@ std::optional<int64_t> parse_decimal(std::string_view text) {
   return value;
 }
 
-// "-1.5": seconds with any number of decimals; digits past the nanosecond are cut.
+// "-1.5": seconds with any number of decimals; digits beyond nanoseconds are dropped.
 std::optional<timespec> parse_time(std::string_view text) {
   size_t dot = std::min(text.find('.'), text.size());
   auto seconds = parse_decimal(text.substr(0, dot));
@@ -49,7 +49,7 @@ void set_xattr(std::vector<Xattr>& xattrs, std::string_view name, std::string_vi
   }
 }
 
-// One record's meaning; an empty value takes the key back (POSIX).
+// Applies one record; an empty value deletes an earlier one (POSIX).
 Status apply(PaxRecords& records, std::string_view key, std::string_view value) {
   auto number = [&](std::optional<int64_t>& into) -> Status {
     into = parse_decimal(value);
@@ -95,7 +95,7 @@ size_t PaxRecords::weight() const {
   return total;
 }
 
-// A record is "<length> <key>=<value>\n", its length counting itself.
+// A record is "<length> <key>=<value>\n"; the length includes itself.
 Result<PaxRecords> parse_pax(std::string_view text) {
   PaxRecords records;
   while (!text.empty()) {

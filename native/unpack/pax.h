@@ -13,11 +13,11 @@
 
 namespace keelson {
 
-// One header's text may not be larger.
+// The maximum size of one header's text.
 inline constexpr size_t max_pax_bytes = 1024 * 1024;
-// What all global headers say together: a path and a link's target at most, copied for every entry.
+// The maximum size of all global records together: at most a path and a link target, copied for every entry.
 inline constexpr size_t max_global_bytes = 16 * 1024;
-// Of one entry. The kernel lists 64 KiB of names for a file at most (XATTR_LIST_MAX).
+// The maximum for one entry. The kernel lists at most 64 KiB of names for a file (XATTR_LIST_MAX).
 inline constexpr size_t max_xattrs = 256;
 
 struct Xattr {
@@ -26,7 +26,7 @@ struct Xattr {
 };
 
 struct PaxRecords {
-  std::string path;  // empty: not said
+  std::string path;  // empty if absent
   std::string link;
   std::optional<int64_t> size;
   std::optional<int64_t> uid;
@@ -35,13 +35,14 @@ struct PaxRecords {
   std::vector<Xattr> xattrs;  // SCHILY.xattr.*, without that prefix
   std::optional<PaxSparse> sparse;
 
-  // What `other` says wins over what stands here.
+  // Records of `other` override those here.
   void override_with(const PaxRecords& other);
-  // Bytes held, near enough for a bound.
+  // Approximate size in bytes, for a limit.
   size_t weight() const;
 };
 
-// Fails with kind `invalid` for a malformed record, with kind `limit` past max_xattrs. Keys that do not change what is unpacked (atime, comment …) are ignored.
+// Fails with kind `invalid` for a malformed record, with kind `limit` past max_xattrs. Ignores keys that do not affect
+// unpacking (atime, comment …).
 Result<PaxRecords> parse_pax(std::string_view text);
 
 }  // namespace keelson

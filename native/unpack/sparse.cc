@@ -18,11 +18,11 @@ std::unexpected<Error> long_map() {
 Result<int64_t> parse_sparse_number(std::string_view text) {
   int64_t number = 0;
   auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (code != std::errc() || end != text.data() + text.size()) return bad_map("it has something else than numbers");
+  if (code != std::errc() || end != text.data() + text.size()) return bad_map("it contains something other than numbers");
   return number;
 }
 
-// The old form's fields, twelve bytes each.
+// The old format's fields, twelve bytes each.
 constexpr size_t number_size = 12;
 constexpr size_t header_pieces_at = 386;
 constexpr size_t header_pieces = 4;
@@ -33,7 +33,7 @@ constexpr size_t block_more_at = 504;
 
 Result<int64_t> number_at(const TarBlock& block, size_t at) {
   std::optional<int64_t> number = parse_tar_number({reinterpret_cast<const char*>(block.data()) + at, number_size});
-  if (!number) return bad_map("it has something else than numbers");
+  if (!number) return bad_map("it contains something other than numbers");
   return *number;
 }
 
@@ -55,7 +55,7 @@ Status PaxSparse::add(std::string_view key, std::string_view value) {
   else if (key == "size" || key == "realsize") size = TRY(parse_sparse_number(value));
   else if (key == "offset" || key == "numbytes") {
     const bool is_turn = (numbers.size() % 2 == 0) == (key == "offset");
-    if (!is_turn) return bad_map("offsets and lengths do not take turns");
+    if (!is_turn) return bad_map("offsets and lengths do not alternate");
     numbers.push_back(TRY(parse_sparse_number(value)));
   } else if (key == "map") {
     numbers.clear();
@@ -65,7 +65,7 @@ Status PaxSparse::add(std::string_view key, std::string_view value) {
       value.remove_prefix(std::min(comma + 1, value.size()));
     }
   } else if (key != "numblocks") {
-    return bad_map("its form is not known");
+    return bad_map("its format is not supported");
   }
   return {};
 }
@@ -73,7 +73,7 @@ Status PaxSparse::add(std::string_view key, std::string_view value) {
 Result<bool> PaxSparse::has_map_in_content() const {
   if (major == "1" && minor == "0") return true;
   const bool is_older = major.empty() || (major == "0" && (minor == "0" || minor == "1"));
-  if (!is_older) return bad_map("its form is not known");
+  if (!is_older) return bad_map("its format is not supported");
   return false;
 }
 
@@ -86,16 +86,16 @@ Result<SparseMap> make_sparse_map(std::span<const int64_t> numbers, int64_t size
   for (size_t i = 0; i < numbers.size(); i += 2) {
     if (numbers[i] < 0 || numbers[i + 1] < 0) return bad_map("it has a negative number");
     const SparsePiece piece{static_cast<uint64_t>(numbers[i]), static_cast<uint64_t>(numbers[i + 1])};
-    // Two of the largest numbers do not overflow 64 bits without a sign.
+    // The sum of two non-negative int64_t does not overflow uint64_t.
     if (piece.offset < end || piece.offset + piece.length > map.size) {
-      return bad_map("a piece lies over another or behind the file's end");
+      return bad_map("a piece overlaps another or exceeds the file");
     }
     end = piece.offset + piece.length;
     held += piece.length;
     map.pieces.push_back(piece);
   }
   if (held != content) {
-    return bad_map("its pieces hold " + std::to_string(held) + " bytes and the archive has " + std::to_string(content));
+    return bad_map("its pieces have " + std::to_string(held) + " bytes and the archive has " + std::to_string(content));
   }
   return map;
 }

@@ -52,7 +52,7 @@ bool checksum_matches(const TarBlock& block, int64_t expected) {
   return expected == as_unsigned || expected == as_signed;
 }
 
-// Two's complement of all bits but the very first, big-endian.
+// All bits except the first are a big-endian number in two's complement.
 std::optional<int64_t> parse_base256(std::string_view field) {
   uint8_t first = static_cast<uint8_t>(field[0]);
   bool negative = (first & 0x40) != 0;
@@ -95,7 +95,7 @@ Result<TarHeader> parse_tar_header(const TarBlock& block) {
   if (header.type == '\0') header.type = '0';
   header.path = text_of(block, name_field);
   header.link = text_of(block, link_field);
-  // Only POSIX's magic ("ustar", NUL) has the prefix; GNU's ("ustar", space) keeps times there.
+  // Only headers with POSIX's magic ("ustar", NUL) have a prefix; GNU's ("ustar", space) have times there.
   if (bytes_of(block, magic_field) == std::string_view("ustar\0", 6)) {
     std::string_view prefix = text_of(block, prefix_field);
     if (!prefix.empty()) header.path = std::string(prefix) + "/" + header.path;
@@ -120,7 +120,7 @@ Result<TarHeader> parse_tar_header(const TarBlock& block) {
     return {};
   };
   TRY(parse(numbers));
-  // Old archives have anything in these fields unless the entry is a device.
+  // Old archives have arbitrary data in these fields unless the entry is a device.
   if (header.type == '3' || header.type == '4') {
     TRY(parse(device_numbers));
   }

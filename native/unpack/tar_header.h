@@ -1,4 +1,4 @@
-// One 512-byte tar header: v7, ustar (POSIX.1-1988) and GNU, as pax(1) and GNU tar's manual lay it out.
+// Parses one 512-byte tar header: v7, ustar (POSIX.1-1988) or GNU, as described in pax(1) and GNU tar's manual.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@ using TarBlock = std::array<uint8_t, tar_block>;
 
 struct TarHeader {
   char type = '0';      // typeflag; '\0' of old archives is '0'
-  std::string path;     // ustar's prefix already put before the name
+  std::string path;     // includes ustar's prefix
   std::string link;
   uint32_t mode = 0;    // permission bits with setuid, setgid and sticky only
   int64_t uid = 0;
@@ -30,7 +30,7 @@ struct TarHeader {
 };
 
 // A numeric field: octal digits, or base-256 (GNU) when the top bit of the first byte is set.
-// An empty field is 0. Nothing when it is neither or does not fit 64 bits.
+// An empty field is 0. Returns nothing if it is neither or does not fit 64 bits.
 std::optional<int64_t> parse_tar_number(std::string_view field);
 
 bool is_zero_block(const TarBlock& block);

@@ -14,7 +14,7 @@ std::unexpected<Error> bad_entry(std::string detail) {
 }
 
 std::unexpected<Error> ended_early() {
-  return fail(Kind::invalid, "read the tar stream", "it ends early");
+  return fail(Kind::invalid, "read the tar stream", "it is truncated");
 }
 
 uint64_t padding_after(uint64_t size) { return (tar_block - size % tar_block) % tar_block; }
@@ -22,7 +22,7 @@ uint64_t padding_after(uint64_t size) { return (tar_block - size % tar_block) % 
 std::optional<EntryType> entry_type(char type, const std::string& path) {
   switch (type) {
     case '0': return path.ends_with('/') ? EntryType::directory : EntryType::file;  // v7 had no type for directories
-    case '7':                         // contiguous, POSIX: as a file
+    case '7':                         // contiguous, POSIX: treated as a file
     case 'S': return EntryType::file;  // sparse, GNU
     case '1': return EntryType::hard_link;
     case '2': return EntryType::symlink;
@@ -35,13 +35,13 @@ std::optional<EntryType> entry_type(char type, const std::string& path) {
 }
 
 std::string unknown_type(char type) {
-  return "its type " + quoted(std::string_view(&type, 1)) + " has no meaning in a layer";
+  return "its type " + quoted(std::string_view(&type, 1)) + " is not supported in a layer";
 }
 
-// chown(2) takes 32-bit ids, and -1 as "leave it".
+// chown(2) takes 32-bit ids; -1 means "do not change".
 bool is_id(int64_t id) { return id >= 0 && id < UINT32_MAX; }
 
-// What the kernel's dev_t holds: 12 bits of major, 20 of minor.
+// The kernel's dev_t has 12 bits of major number and 20 of minor number.
 bool is_device(const TarHeader& header) {
   return header.major >= 0 && header.major < (1 << 12) && header.minor >= 0 && header.minor < (1 << 20);
 }
@@ -125,18 +125,18 @@ Result<std::optional<Entry>> TarReader::next() {
   }
 }
 
-// The next header, or nothing at the archive's end. Some writers leave the end mark out, or half of it, and a layer
-// may be no bytes at all; whether the stream is whole is what its digest tells.
+// The next header, or nothing at the end of the archive. Some writers omit the end mark, or half of it, and a layer may be
+// empty; the digest shows whether the stream is complete.
 Result<std::optional<TarHeader>> TarReader::header() {
   if (!TRY(stream_.read(block_))) return std::nullopt;
   if (!is_zero_block(block_)) return TRY(parse_tar_header(block_));
   if (TRY(stream_.read(block_)) && !is_zero_block(block_)) {
-    return bad_entry("a single zero block stands between entries");
+    return bad_entry("there is a single zero block between entries");
   }
   return std::nullopt;
 }
 
-// The content of an entry that describes the next one.
+// The content of an entry that describes the next entry.
 Result<std::string> TarReader::extension(const TarHeader& header) {
   auto size = static_cast<uint64_t>(header.size);
   if (size > max_pax_bytes) return fail(Kind::limit, "read the tar entry", "a name or PAX header is larger than 1 MiB");
@@ -149,9 +149,9 @@ Result<std::string> TarReader::extension(const TarHeader& header) {
 Status TarReader::add_globals(const TarHeader& header) {
   std::string text = TRY(extension(header));
   PaxRecords records = TRY(parse_pax(text));
-  // Bytes written to disk for every entry that the archive has only once: no limit of bytes would hold.
+  // These would be written to disk for every entry but are in the archive only once, which would defeat the limit on bytes.
   if (records.sparse) return bad_entry("a global PAX header describes a sparse file");
-  if (!records.xattrs.empty()) return bad_entry("a global PAX header gives attributes to all entries");
+  if (!records.xattrs.empty()) return bad_entry("a global PAX header sets attributes for all entries");
   globals_.override_with(records);
   if (globals_.weight() > max_global_bytes) {
     return fail(Kind::limit, "read the tar entry", "the global PAX headers are larger than 16 KiB");
@@ -190,7 +190,7 @@ Result<Entry> TarReader::entry(TarHeader header, PaxRecords records) {
     entry.major = static_cast<uint32_t>(header.major);
     entry.minor = static_cast<uint32_t>(header.minor);
   }
-  // Only files have content; some writers leave a link target's size in the link's header.
+  // Only files have content; some writers put the target's size in a link's header.
   if (entry.type == EntryType::file) entry.size = static_cast<uint64_t>(header.size);
   content_left_ = entry.size;
   padding_ = padding_after(entry.size);
@@ -210,7 +210,7 @@ Result<SparseMap> TarReader::sparse_map(const PaxSparse& records) {
   SparseText text;
   for (bool goes_on = true; goes_on; content_left_ -= tar_block) {
     TarBlock block;
-    if (content_left_ < tar_block || !TRY(stream_.read(block))) return bad_entry("the sparse file's map is cut short");
+    if (content_left_ < tar_block || !TRY(stream_.read(block))) return bad_entry("the sparse file's map is truncated");
     goes_on = TRY(text.add(block));
   }
   return make_sparse_map(text.numbers(), *records.size, content_left_);

@@ -1,5 +1,5 @@
-// keelson-unpack does with ordinary layers what GNU tar does. All of it is ours: reading tar, making the tree, replacing,
-// the report and the arguments; whiteouts are whiteouts.test.ts's.
+// keelson-unpack unpacks ordinary layers as GNU tar does: reading tar, creating and replacing files, the report and the
+// arguments. Whiteouts are in whiteouts.test.ts.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -53,7 +53,7 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
       "GNU tar, GNU format": ["--format=gnu"],
       "GNU tar, PAX, names from the root": ["--format=posix", "--transform=s,^\\.,/,", "--absolute-names"],
     };
-    test.each(Object.entries(writers))("makes what tar makes: %s", (_, options) => {
+    test.each(Object.entries(writers))("creates the same files as tar: %s", (_, options) => {
       const archive = bench.path("layer.tar");
       execFileSync("tar", [...options, "--numeric-owner", "-C", source, "-cf", archive, "."]);
       mkdirSync(bench.path("expected"));
@@ -71,7 +71,7 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
       ["PAX 0.0", ["--format=posix", "--sparse-version=0.0"]],
       ["PAX 0.1", ["--format=posix", "--sparse-version=0.1"]],
       ["PAX 1.0", ["--format=posix", "--sparse-version=1.0"]],
-    ])("makes files with holes of GNU tar's form %s", (_, options) => {
+    ])("creates sparse files from GNU tar's format %s", (_, options) => {
       const holes = bench.path("holes");
       mkdirSync(holes);
       const block = 65_536;
@@ -92,7 +92,7 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
         closeSync(file);
       }
       writeFileSync(path.join(holes, "whole"), "no hole");
-      // GNU's own form has no nanoseconds.
+      // GNU's own format has no nanoseconds.
       for (const name of ["", ...readdirSync(holes)]) utimesSync(path.join(holes, name), 1_600_000_000, 1_600_000_000);
       execFileSync("tar", ["--sparse", ...options, "-C", holes, "-cf", bench.path("holes.tar"), "."]);
       const archive = readFileSync(bench.path("holes.tar"));
@@ -107,7 +107,7 @@ describe.each(builds)("keelson-unpack, $build build", ({ binary }) => {
       }
     });
 
-    test("makes again what Python's tarfile packed, nanoseconds and attributes included", () => {
+    test("restores what Python's tarfile packed, nanoseconds and attributes included", () => {
       const script = `
 import os, sys, tarfile
 def attributes(member):
@@ -151,14 +151,14 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     });
   });
 
-  test("makes missing parents 0755 and root's", () => {
+  test("creates missing parents with mode 0755, owned by root", () => {
     const made = unpacked("layer", { name: "a/b/c", content: "x", uid: 5, mode: 0o600 });
     expect(made.get("a")).toMatchObject({ type: "dir", mode: "0o755", owner: [0, 0] });
     expect(made.get("a/b")).toMatchObject({ type: "dir", mode: "0o755", owner: [0, 0] });
     expect(made.get("a/b/c")).toMatchObject({ type: "file", mode: "0o600", owner: [5, 0] });
   });
 
-  test("gives each entry its own group and mode below a directory that hands its group down", () => {
+  test("sets each entry's own group and mode, also inside a setgid directory", () => {
     const made = unpacked(
       "layer",
       { name: "shared/", type: "5", mode: 0o2775, uid: 3, gid: 7 },
@@ -172,7 +172,7 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(made.get("shared/deeper")).toMatchObject({ mode: "0o750", owner: [0, 0] });
   });
 
-  test("gives directories their times after all files are made", () => {
+  test("sets directories' times after all files are created", () => {
     const made = unpacked(
       "layer",
       { name: "./", type: "5", mode: 0o755, mtime: 1 },
@@ -224,7 +224,7 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(made.get("past")).toMatchObject({ mtime: "-2000000000" });
   });
 
-  test("obeys local and global PAX records, the local first, and lets an empty one change nothing", () => {
+  test("applies local and global PAX records, local ones first, and ignores empty ones", () => {
     const made = unpacked(
       "layer",
       { name: "pax_global", type: "g", content: paxRecords({ uid: "1234", gid: "4321", comment: "hello" }) },
@@ -239,7 +239,7 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(made.get("after")).toMatchObject({ owner: [1234, 4321], xattrs: {} });
   });
 
-  test("takes archives without an end mark, with half of one, and of nothing at all", () => {
+  test("accepts archives without an end mark, with half of one, and empty ones", () => {
     const whole = tar({ name: "d/", type: "5", mode: 0o755 }, { name: "d/file", content: "x" });
     for (const missing of [512, 1024]) {
       const bytes = whole.subarray(0, -missing);
@@ -262,12 +262,12 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     }
   });
 
-  test("hashes what stands behind the end mark, too", () => {
+  test("hashes what follows the end mark, too", () => {
     const bytes = Buffer.concat([tar({ name: "file", content: "x" }), Buffer.from("anything at all")]);
     expect(bench.unpack(bytes, "layer").output).toMatchObject({ diff_id: sha256(bytes), inodes: "1" });
   });
 
-  describe("replaces what an earlier entry made", () => {
+  describe("replaces what an earlier entry created", () => {
     const file: TarEntry = { name: "x", content: "file" };
     const directory: TarEntry = { name: "x/", type: "5", mode: 0o700 };
     const inner: TarEntry = { name: "x/y/z", content: "inner" };
@@ -298,15 +298,16 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
       expect(readFileSync(bench.path("layer/elsewhere/kept"), "utf8")).toBe("kept");
     });
 
-    test("a hard link to itself stays what it is; a linked file replaced leaves the other name alone", () => {
+    test("a hard link to itself changes nothing; replacing a linked file does not change the other name", () => {
       const hard: TarEntry = { name: "h", type: "1", link: "x" };
       const made = unpacked("layer", file, hard, hard, { ...hard, name: "x" }, { name: "x", content: "changed" });
       expect(made.get("h")).toMatchObject({ content: [4, expect.anything()] });
       expect(made.get("x")).toMatchObject({ content: [7, expect.anything()] });
     });
 
-    test("a tree deeper than descriptors and path length allow", () => {
-      // 1040 levels below x, past 1024 descriptors and 4096 bytes; a name reaches them by links, 130 levels at a time.
+    test("a tree deeper than the limits of descriptors and path length", () => {
+      // 1040 levels below x, past 1024 descriptors and 4096 bytes; names reach them through links, 130 levels at a
+      // time.
       const step = (count: number) => Array.from({ length: count }, () => "dddd").join("/");
       const hops = Array.from({ length: 8 }, (_, hop): TarEntry[] => [
         { name: `hop${hop}`, type: "2", link: "x", pax: { linkpath: hop === 0 ? "x" : `hop${hop - 1}/${step(130)}` } },
@@ -320,7 +321,7 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     });
   });
 
-  test("follows links of this layer to directories that nothing has made yet", () => {
+  test("follows links of this layer to directories that do not exist yet", () => {
     const made = unpacked(
       "layer",
       { name: "lib", type: "2", link: "usr/lib" },
@@ -333,8 +334,8 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     );
   });
 
-  describe("is careful with its own process", () => {
-    test("says what it is and how it is called", () => {
+  describe("has a command line that", () => {
+    test("prints help and version", () => {
       const help = spawnSync(binary, ["--help"]);
       expect([help.status, help.stdout.toString()]).toEqual([0, expect.stringContaining("--max-inodes N")]);
       const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));

@@ -1,4 +1,4 @@
-// Whiteouts of a layer become what overlayfs expects, or are refused.
+// Whiteouts of a layer are converted to overlayfs's form, or refused.
 
 import { execFileSync } from "node:child_process";
 import { lstatSync, mkdirSync, readdirSync } from "node:fs";
@@ -25,7 +25,7 @@ describe.each(builds)("keelson-unpack's whiteouts, $build build", ({ binary }) =
     { name: "implied/old", content: "x" },
   ];
 
-  test("hide through a real overlay mount what they name, and nothing else", () => {
+  test("hide exactly the files that they name, in a real overlay mount", () => {
     bench.unpacked("base", ...base);
     const upper = bench.unpacked(
       "upper",
@@ -35,7 +35,7 @@ describe.each(builds)("keelson-unpack's whiteouts, $build build", ({ binary }) =
       { name: "opaque/new", content: "n" },
       { name: "opaque/.wh..wh..opq" },
       { name: "opaque/newer", content: "n" },
-      // removed and made again in one layer, in either order: what was below stays hidden.
+      // removed and created again in one layer, in either order: what was below stays hidden.
       { name: ".wh.again" },
       { name: "again/", type: "5", mode: 0o755 },
       { name: "again/new", content: "n" },
@@ -52,7 +52,7 @@ describe.each(builds)("keelson-unpack's whiteouts, $build build", ({ binary }) =
     );
   });
 
-  test("leave what the same layer has under the name", () => {
+  test("keep files of the same layer with that name", () => {
     const made = bench.unpacked(
       "layer",
       { name: "x", content: "x" },
@@ -64,7 +64,7 @@ describe.each(builds)("keelson-unpack's whiteouts, $build build", ({ binary }) =
     expect(made.get("y")).toMatchObject({ type: "file" });
   });
 
-  test("AUFS's bookkeeping at the root is left out", () => {
+  test("of AUFS's bookkeeping at the root are skipped", () => {
     const made = bench.unpacked(
       "layer",
       { name: ".wh..wh.aufs" },
@@ -83,7 +83,7 @@ describe.each(builds)("keelson-unpack's whiteouts, $build build", ({ binary }) =
     },
   );
 
-  test("refuses an opaque root, because overlayfs would show the layers below all the same", () => {
+  test("refuses an opaque root, because overlayfs would still show the layers below", () => {
     bench.unpacked("base", ...base);
     mkdirSync(bench.path("marked"));
     const mark = "import os, sys; os.setxattr(sys.argv[1], 'trusted.overlay.opaque', b'y')";

@@ -1,7 +1,7 @@
-// Decoding and hashing are the libraries' (ISA-L, libzstd, libcrypto) and tested there. Ours, and tested here, is what
-// stands around them: how pieces, members and frames follow each other, what may stand behind them, the header's flags,
-// the bounds on window and memory, and the words for each failure; and that the libraries are asked rightly at all.
-// codec-test (codec_test.cc) decodes; its plain and its sanitized build must agree.
+// Decoding and hashing are done by libraries (ISA-L, libzstd, libcrypto) and tested there. These tests cover the code
+// around them: sequences of pieces, members and frames, trailing data, header flags, the limits on window and memory,
+// the error messages, and that the libraries are called correctly. codec-test (codec_test.cc) decodes; its plain and
+// its sanitized build must agree.
 
 import { execFileSync } from "node:child_process";
 import { createCipheriv, createHash } from "node:crypto";
@@ -44,7 +44,7 @@ function decoded(streams: readonly Buffer[], feed: number): string[] {
   return codec(frame(streams), "batch", String(feed)).split("\n");
 }
 
-/** One result line of the plain build, in an address space of so many KiB. */
+/** One result line of the plain build, in an address space limited to `kibibytes`. */
 function decodedWithin(kibibytes: number, stream: Buffer): string {
   const script = 'ulimit -v "$1" && shift && exec "$@"';
   const program = programs[0]?.program ?? "";
@@ -61,7 +61,7 @@ function run(program: string, args: readonly string[], input: Buffer): Buffer {
 const gzip = (input: Buffer, ...args: string[]) => run("gzip", ["-c", ...args], input);
 const zstd = (input: Buffer, ...args: string[]) => run("zstd", ["-qc", ...args], input);
 
-/** zstd of a file, so that the frame header tells the content's size. */
+/** zstd of a file, so that the frame header has the content's size. */
 function zstdOfFile(input: Buffer, ...args: string[]): Buffer {
   const path = join(scratch, "content");
   writeFileSync(path, input);
@@ -80,7 +80,7 @@ function noise(size: number): Buffer {
 const text = readFileSync("/usr/share/common-licenses/GPL-3");
 
 describe("codecs", () => {
-  test("known answers of SHA-256, and formats told apart", () => {
+  test("SHA-256 test vectors and format detection", () => {
     expect(codec(Buffer.alloc(0), "self")).toMatch(/ok$/);
   });
 
@@ -111,7 +111,7 @@ describe("codecs", () => {
     expect(decoded([stream], 1_000_000)).toEqual([verdict(content)]);
   });
 
-  test("content decodes alike however small the pieces are", () => {
+  test("content decodes to the same bytes however small the pieces are", () => {
     const content = Buffer.concat([text.subarray(0, 8000), noise(1000), Buffer.alloc(20_000), text.subarray(0, 8000)]);
     const streams = [gzip(content), zstd(content), zstdOfFile(content, "-19"), content];
     for (const feed of [1, 2, 3, 5, 13, 4096, 1_000_000]) {
@@ -119,7 +119,7 @@ describe("codecs", () => {
     }
   });
 
-  test("a stream may be cut in two anywhere", () => {
+  test("a stream may be split in two anywhere", () => {
     const content = Buffer.concat([text.subarray(0, 400), noise(50), Buffer.alloc(1000), text.subarray(0, 200)]);
     const part = content.subarray(0, 300);
     const members = Buffer.concat([gzipMember(content, 31), gzip(part)]);
@@ -129,7 +129,7 @@ describe("codecs", () => {
     }
   });
 
-  test("members and frames one behind the other, as pigz, pzstd and appending make them", () => {
+  test("sequences of members and frames, as pigz, pzstd and appending produce them", () => {
     const pieces = Array.from({ length: 6 }, (_, i) => text.subarray(i * 800, i * 800 + 2000 * (i % 3)));
     const frames = pieces.map((piece, i) => (i % 2 === 0 ? zstd(piece, "-19") : zstdOfFile(piece, "--no-check")));
     const streams = [
@@ -140,19 +140,19 @@ describe("codecs", () => {
     expect(new Set(decoded(streams, 1000))).toEqual(new Set([verdict(Buffer.concat(pieces))]));
   });
 
-  test("gzip headers with every optional field, and wrong ones refused", () => {
+  test("gzip headers with every optional field are accepted, and wrong ones refused", () => {
     const good = Array.from({ length: 32 }, (_, flags) => gzipMember(text, flags));
     expect(new Set(decoded(good, 17))).toEqual(new Set([verdict(text)]));
     const wrongChecksum = gzipMember(text, 2);
     wrongChecksum[10] = (wrongChecksum[10] ?? 0) ^ 1;
     expect(decoded([wrongChecksum, gzipMember(text, 32), gzipMember(text, 128)], 17)).toEqual([
       "invalid decode gzip: a header's checksum is wrong",
-      "invalid decode gzip: a header with reserved flags set",
-      "invalid decode gzip: a header with reserved flags set",
+      "invalid decode gzip: a header has reserved flags set",
+      "invalid decode gzip: a header has reserved flags set",
     ]);
   });
 
-  test("damage is named for what it is", () => {
+  test("each kind of damage has its own error", () => {
     const head = Buffer.from("1f8b0800000000000003", "hex");
     const ofBits = (bits: string) => Buffer.concat([head, deflateBits(bits), Buffer.alloc(8)]);
     const wrongSize = gzip(text);
@@ -161,11 +161,11 @@ describe("codecs", () => {
     wrongChecksum[wrongChecksum.length - 1] = (wrongChecksum[wrongChecksum.length - 1] ?? 0) ^ 1;
     const fixedBlock = "1 10";
     expect(decoded([ofBits("1 11"), ofBits(`${fixedBlock} 0000001 11110`)], 1000)).toEqual([
-      "invalid decode gzip: a block whose header makes no sense",
-      "invalid decode gzip: a code that stands for no symbol",
+      "invalid decode gzip: a block has an invalid header",
+      "invalid decode gzip: a code is not assigned to a symbol",
     ]);
     expect(decoded([ofBits(`${fixedBlock} 0000001 00000`), wrongSize, wrongChecksum], 1000)).toEqual([
-      "invalid decode gzip: a match from before the content",
+      "invalid decode gzip: a match refers to data before the start of the content",
       "invalid decode gzip: the content's checksum or length is wrong",
       "invalid decode zstd: Restored data doesn't match checksum",
     ]);
@@ -183,13 +183,13 @@ describe("codecs", () => {
     }
   });
 
-  test("what stands behind the stream's end is refused", () => {
+  test("bytes after the end of the stream are refused", () => {
     const rests = [Buffer.alloc(4), Buffer.from("junk"), Buffer.from("more junk than a header")];
     for (const [format, stream] of [
       ["gzip", gzip(text)],
       ["zstd", zstd(text)],
     ] as const) {
-      const answer = `invalid decode ${format}: bytes behind the end of the stream`;
+      const answer = `invalid decode ${format}: there are bytes after the end of the stream`;
       const streams = rests.map((rest) => Buffer.concat([stream, rest]));
       expect(decoded(streams, 100)).toEqual(rests.map(() => answer));
     }
@@ -202,18 +202,18 @@ describe("codecs", () => {
     }
   });
 
-  test("a window there is no memory for is an error in words", () => {
+  test("a window that does not fit into memory is reported as an error", () => {
     expect(decodedWithin(24 * 1024, zstd(text, "--long=27"))).toBe(
       "system allocate a window for decoding zstd: Cannot allocate memory",
     );
   });
 
-  test("a window above 128 MiB and a dictionary are refused in words", () => {
+  test("a window above 128 MiB and a dictionary are refused with an explanation", () => {
     const withDictionary = Buffer.from("28b52ffd2101000000", "hex");
     withDictionary[5] = 7;
     expect(decoded([zstd(Buffer.alloc(1000), "--long=28"), withDictionary], 100)).toEqual([
       "invalid decode zstd: the stream needs a window above the limit of 128 MiB: compress it with a smaller one",
-      "invalid decode zstd: the stream needs a dictionary, which is not supported: compress it without",
+      "invalid decode zstd: the stream needs a dictionary, which is not supported: compress it without one",
     ]);
   });
 });

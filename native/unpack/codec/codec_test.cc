@@ -1,13 +1,13 @@
-// The codecs' test program: checks of its own, and commands by which codec.test.ts feeds it real streams.
+// The codecs' test program: self-tests, and commands with which codec.test.ts feeds it real streams.
 //
-//   codec-test self                       known answers of SHA-256, and formats told apart; prints "ok"
-//   codec-test batch FEED                 streams on stdin, each behind its length (u32), FEED bytes at a time:
-//                                         a result line each
-//   codec-test splits                     the stream on stdin, cut in two at every place: "ok" when all agree
-//   codec-test damage                     the stream on stdin, cut short everywhere and with every bit flipped
+//   codec-test self                       SHA-256 test vectors and format detection; prints "ok"
+//   codec-test batch FEED                 streams on stdin, each preceded by its length (u32), FEED bytes at a time:
+//                                         one result line for each
+//   codec-test splits                     the stream on stdin, split in two at every offset: "ok" if all agree
+//   codec-test damage                     the stream on stdin, truncated at every offset and with every bit flipped
 //
-// A result line is "ok SIZE SHA256" or "KIND SENTENCE". Every piece is fed from memory of its very size, and output
-// goes to memory of its very size, so that AddressSanitizer sees a byte too many.
+// A result line is "ok SIZE SHA256" or "KIND SENTENCE". Each piece of input and the output are in memory of exactly their
+// size, so that AddressSanitizer detects an access one byte too far.
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,7 +44,7 @@ Bytes bytes_of(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
-// A stream's decoding, a piece at a time, into little memory when the pieces are small.
+// Decodes a stream piece by piece, with a small output buffer if the pieces are small.
 class Decoding {
  public:
   Decoding(Format format, size_t feed)
@@ -57,7 +57,7 @@ class Decoding {
     while (!input.empty() || full) {
       Step step = TRY(decoder_->step(input, output_));
       if (step.consumed == 0 && step.produced == 0 && !input.empty()) stuck_++;
-      if (stuck_ > 1) return fail(Kind::state, "feed", "it does not go on");
+      if (stuck_ > 1) return fail(Kind::state, "feed", "the decoder makes no progress");
       hash_.update(Bytes(output_).first(step.produced));
       size_ += step.produced;
       input = input.subspan(step.consumed);
@@ -66,7 +66,7 @@ class Decoding {
     return {};
   }
 
-  // What became of it, in a line.
+  // The result line.
   std::string finish(Status fed) {
     if (fed) fed = decoder_->finish();
     if (!fed) return std::string(to_string(fed.error().kind)) + " " + fed.error().message();
@@ -133,7 +133,7 @@ int run_splits() {
   return 0;
 }
 
-// Prints how many damaged streams were refused as invalid, decoded to the same bytes, and to others.
+// Counts how many damaged streams were refused as invalid, decoded to the same bytes, and decoded to other bytes.
 class Tally {
  public:
   explicit Tally(std::string intact) : intact_(std::move(intact)) {}
@@ -188,7 +188,7 @@ std::string sha256_in_pieces(Bytes bytes, size_t piece) {
   return hex(hash.finish());
 }
 
-// FIPS 180-4's examples, and that pieces do not matter.
+// The examples of FIPS 180-4, also in pieces.
 void check_sha256() {
   constexpr const char* of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
   expect(sha256_in_pieces(bytes_of("abc"), 3) == of_abc, "SHA-256 of abc");

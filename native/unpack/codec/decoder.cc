@@ -21,8 +21,8 @@ class PlainDecoder final : public Decoder {
   Status finish() const override { return {}; }
 };
 
-// Members or frames one behind the other, as pigz, pzstd and appending make them. A library is shown a member's
-// first bytes only when they are such: behind a stream may stand nothing else.
+// A sequence of members or frames, as pigz, pzstd and appending to a file produce it. The first bytes of each are checked
+// before the library sees them: nothing else may follow a member.
 class MembersDecoder final : public Decoder {
  public:
   MembersDecoder(Format format, std::unique_ptr<MemberDecoder> member) : format_(format), member_(std::move(member)) {}
@@ -32,13 +32,13 @@ class MembersDecoder final : public Decoder {
     if (!inside_) return begin_member(input, output);
     Step step = TRY(member_->decode(input, output));
     if (step.ended) end_member();
-    else if (step.consumed + step.produced == 0 && !input.empty()) return damaged(format_, "it does not go on");
+    else if (step.consumed + step.produced == 0 && !input.empty()) return damaged(format_, "the decoder makes no progress");
     return step;
   }
 
   Status finish() const override {
     if (!inside_ && begun_ == 0 && any_member_) return {};
-    return damaged(format_, "the stream is cut short");
+    return damaged(format_, "the stream is truncated");
   }
 
   Result<Step> begin_member(std::span<const uint8_t> input, std::span<uint8_t> output) {
@@ -47,7 +47,7 @@ class MembersDecoder final : public Decoder {
     begun_ += taken;
     if (begun_ < sniff_size) return Step{.consumed = taken};
     if (sniff(beginning_) != format_) {
-      return damaged(format_, any_member_ ? "bytes behind the end of the stream" : "it does not begin as one");
+      return damaged(format_, any_member_ ? "there are bytes after the end of the stream" : "the stream has no valid header");
     }
     TRY(member_->decode(beginning_, output));
     inside_ = true;
@@ -63,9 +63,9 @@ class MembersDecoder final : public Decoder {
   Format format_;
   std::unique_ptr<MemberDecoder> member_;
   std::array<uint8_t, sniff_size> beginning_{};
-  size_t begun_ = 0;         // bytes of the next member's beginning
+  size_t begun_ = 0;         // bytes in `beginning_`, the start of the next member
   bool inside_ = false;      // a member has begun and not ended
-  bool any_member_ = false;  // one has ended
+  bool any_member_ = false;  // a member has ended
 };
 
 bool starts_with(std::span<const uint8_t> bytes, std::string_view magic) {

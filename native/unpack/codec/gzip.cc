@@ -1,5 +1,5 @@
-// ISA-L's inflate, and its reader of gzip headers. The header is read here rather than inside isal_inflate(3), which
-// forgets the header's flags when its input ends in the middle of it, and looks past reserved ones.
+// Uses ISA-L's inflate and gzip header reader. The header is read here rather than inside isal_inflate(3), which loses the
+// header's flags if its input ends in the middle of the header, and ignores reserved flags.
 #include "unpack/codec/gzip.h"
 
 #include <isa-l/igzip_lib.h>
@@ -15,16 +15,16 @@ constexpr uint32_t reserved_flags = 0xe0;  // RFC 1952, section 2.3.1
 
 std::unexpected<Error> damaged_header(int answer) {
   if (answer == ISAL_INCORRECT_CHECKSUM) return damaged(Format::gzip, "a header's checksum is wrong");
-  return damaged(Format::gzip, "not a gzip header");
+  return damaged(Format::gzip, "a header is not valid");
 }
 
 std::unexpected<Error> damaged_body(int answer) {
   switch (answer) {
-    case ISAL_INVALID_BLOCK: return damaged(Format::gzip, "a block whose header makes no sense");
-    case ISAL_INVALID_SYMBOL: return damaged(Format::gzip, "a code that stands for no symbol");
-    case ISAL_INVALID_LOOKBACK: return damaged(Format::gzip, "a match from before the content");
+    case ISAL_INVALID_BLOCK: return damaged(Format::gzip, "a block has an invalid header");
+    case ISAL_INVALID_SYMBOL: return damaged(Format::gzip, "a code is not assigned to a symbol");
+    case ISAL_INVALID_LOOKBACK: return damaged(Format::gzip, "a match refers to data before the start of the content");
     case ISAL_INCORRECT_CHECKSUM: return damaged(Format::gzip, "the content's checksum or length is wrong");
-    default: return damaged(Format::gzip, "ISA-L's error " + std::to_string(answer));
+    default: return damaged(Format::gzip, "ISA-L error " + std::to_string(answer));
   }
 }
 
@@ -39,7 +39,7 @@ class GzipDecoder final : public MemberDecoder {
  private:
   void begin() {
     isal_inflate_init(&state_);
-    state_.crc_flag = ISAL_GZIP_NO_HDR_VER;  // a trailer to verify, no header
+    state_.crc_flag = ISAL_GZIP_NO_HDR_VER;  // verify the trailer; the header is read separately
     isal_gzip_header_init(&header_);
     in_header_ = true;
   }
@@ -66,7 +66,7 @@ class GzipDecoder final : public MemberDecoder {
     int answer = isal_read_gzip_header(&state_, &header_);
     if (answer < 0) return damaged_header(answer);
     if (answer == ISAL_END_INPUT) return {};
-    if ((header_.flags & reserved_flags) != 0) return damaged(Format::gzip, "a header with reserved flags set");
+    if ((header_.flags & reserved_flags) != 0) return damaged(Format::gzip, "a header has reserved flags set");
     in_header_ = false;
     return {};
   }

@@ -1,4 +1,4 @@
-// One gzip member (RFC 1952), by ISA-L.
+// Decodes one gzip member (RFC 1952) with ISA-L.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// The first object makes libcrypto load its built-in algorithms: memory and locks, nothing else. Without
-// OPENSSL_INIT_NO_LOAD_CONFIG it would read openssl.cnf and load what modules that file names.
+// The first object makes libcrypto load its built-in algorithms, which takes only memory and locks. Without
+// OPENSSL_INIT_NO_LOAD_CONFIG it would read openssl.cnf and load the modules that the file names.
 #include "unpack/codec/sha256.h"
 
 #include <openssl/crypto.h>
@@ -11,7 +11,7 @@ namespace keelson {
 
 namespace {
 
-// libcrypto fails here for want of memory alone, where `new` would end the process too.
+// libcrypto fails here only if there is no memory, in which case `new` would abort the process too.
 void require(bool truth) {
   if (!truth) std::abort();
 }

@@ -1,4 +1,4 @@
-// SHA-256 by libcrypto, fed in pieces.
+// Incremental SHA-256, by libcrypto.
 #pragma once
 
 #include <openssl/types.h>
@@ -15,7 +15,7 @@ class Sha256 {
   Sha256();
 
   void update(std::span<const uint8_t> bytes);
-  // The digest of everything fed. Call it once and last.
+  // The digest of all bytes. Call it once, as the last.
   std::array<uint8_t, 32> finish();
 
  private:

@@ -1,4 +1,4 @@
-// libzstd's streaming decoder: frames, skippable frames, checksums and content sizes are all its own.
+// Uses libzstd's streaming decoder, which handles frames, skippable frames, checksums and content sizes.
 #include "unpack/codec/zstd.h"
 
 #include <zstd.h>
@@ -8,7 +8,7 @@ namespace keelson {
 
 namespace {
 
-constexpr int max_window_log = 27;  // 128 MiB: what `zstd -d` accepts by default, too
+constexpr int max_window_log = 27;  // 128 MiB, the default limit of `zstd -d`
 
 std::unexpected<Error> failed(size_t answer) {
   switch (ZSTD_getErrorCode(answer)) {
@@ -16,7 +16,7 @@ std::unexpected<Error> failed(size_t answer) {
     case ZSTD_error_frameParameter_windowTooLarge:
       return damaged(Format::zstd, "the stream needs a window above the limit of 128 MiB: compress it with a smaller one");
     case ZSTD_error_dictionary_wrong:
-      return damaged(Format::zstd, "the stream needs a dictionary, which is not supported: compress it without");
+      return damaged(Format::zstd, "the stream needs a dictionary, which is not supported: compress it without one");
     default: return damaged(Format::zstd, ZSTD_getErrorName(answer));
   }
 }
@@ -29,7 +29,7 @@ class ZstdDecoder final : public MemberDecoder {
 
  private:
   Result<Step> decode(std::span<const uint8_t> input, std::span<uint8_t> output) override {
-    if (!context_) return fail_errno("make a zstd decoder", ENOMEM);
+    if (!context_) return fail_errno("create a zstd decoder", ENOMEM);
     ZSTD_inBuffer from{input.data(), input.size(), 0};
     ZSTD_outBuffer to{output.data(), output.size(), 0};
     size_t answer = ZSTD_decompressStream(context_.get(), &to, &from);

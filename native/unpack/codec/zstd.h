@@ -1,4 +1,4 @@
-// One zstd frame, or one skippable frame (RFC 8878), by libzstd.
+// Decodes one zstd frame or skippable frame (RFC 8878) with libzstd.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace keelson {
 
-// Memory: the largest window of the frames that came, at most 128 MiB and used as it fills, and 0.5 MiB.
+// Memory: 0.5 MiB plus the largest window of all frames so far, at most 128 MiB, which becomes resident as it fills.
 std::unique_ptr<MemberDecoder> make_zstd_decoder();
 
 }  // namespace keelson

@@ -1,4 +1,4 @@
-# Makes the tree that an ordinary layer is packed from: one of everything. Usage: source-tree.py DIR; as root.
+# Creates the tree from which the tests pack an ordinary layer: one of everything. Usage: source-tree.py DIR; as root.
 import os, stat, struct, sys
 
 os.umask(0)

@@ -1,4 +1,4 @@
-// Tar streams made byte by byte, also such as no tar program writes.
+// Builds tar streams byte by byte, including ones that no tar program writes.
 
 export interface TarEntry {
   readonly name: string;
@@ -17,9 +17,9 @@ export interface TarEntry {
   readonly prefix?: string;
   /** Records of an extended header before this entry. */
   readonly pax?: Readonly<Record<string, string | Buffer>>;
-  /** Raw bytes over the finished header, before the checksum is made: [offset, bytes] each. */
+  /** Raw bytes written over the finished header, before the checksum is computed: [offset, bytes] each. */
   readonly patches?: readonly (readonly [offset: number, bytes: Buffer | string])[];
-  /** Added to the right checksum. */
+  /** Added to the correct checksum. */
   readonly checksumError?: number;
 }
 

@@ -2,9 +2,9 @@
 //
 //   tar-fuzz SECONDS SEED DIRECTORY ARCHIVE…
 //
-// Takes valid archives (plain tar), damages or splices them, mends most checksums so that the damage gets past
-// the first check, and unpacks the result into DIRECTORY/layer. Under the sanitizers whatever goes wrong aborts;
-// besides, DIRECTORY/host must stay as it is, and the same bytes in other chunks must give the same outcome.
+// Takes valid archives (plain tar), damages or splices them, fixes most checksums so that the damage gets past the first
+// check, and unpacks the result into DIRECTORY/layer. The sanitizers abort on errors. Also, DIRECTORY/host must not change,
+// and the same bytes in different chunks must have the same outcome.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -59,7 +59,7 @@ Bytes read_file(const char* path) {
   return bytes;
 }
 
-void mend_checksums(Bytes& bytes) {
+void fix_checksums(Bytes& bytes) {
   for (size_t at = 0; at + tar_block <= bytes.size(); at += tar_block) {
     uint8_t* block = bytes.data() + at;
     if (memcmp(block + 257, "ustar", 5) != 0) continue;
@@ -77,7 +77,7 @@ class Mutator {
   Bytes next() {
     Bytes bytes = archives_[below(archives_.size())];
     for (size_t count = 1 + below(8); count > 0; --count) mutate(bytes);
-    if (below(8) != 0) mend_checksums(bytes);
+    if (below(8) != 0) fix_checksums(bytes);
     return bytes;
   }
   size_t below(size_t bound) { return std::uniform_int_distribution<size_t>(0, bound - 1)(random_); }
@@ -103,7 +103,7 @@ class Mutator {
     }
   }
 
-  // A numeric field: random octal, base-256 or rubbish.
+  // A numeric field: random octal, base-256 or garbage.
   void number(uint8_t* block) {
     static constexpr struct { size_t offset, length; } fields[] = {
         {100, 8}, {108, 8}, {116, 8}, {124, 12}, {136, 12}, {329, 8}, {337, 8}};
@@ -116,7 +116,7 @@ class Mutator {
     if (kind == 1) memset(block + field.offset + 1, 0, field.length - 3);
   }
 
-  // A name that meets other names of the archive in new ways.
+  // A name that conflicts with other names of the archive in new ways.
   void name(uint8_t* field) {
     static constexpr const char* names[] = {
         "",       ".",        "..",    "/",       "./",           "a",
@@ -138,7 +138,7 @@ class Mutator {
     bytes.insert(bytes.end(), other.begin() + static_cast<long>(from), other.end());
   }
 
-  // Characters that matter in PAX records, somewhere in the block.
+  // Characters that are significant in PAX records, at random places in the block.
   void text(Bytes& bytes, size_t at) {
     for (size_t count = 1 + below(4); count > 0; --count) {
       bytes[at + below(tar_block)] = static_cast<uint8_t>("0123456789 =\n-./"[below(16)]);
@@ -169,7 +169,7 @@ Outcome unpack(std::span<const uint8_t> bytes, size_t chunk, int layer) {
 }
 
 Outcome unpack_fresh(std::span<const uint8_t> bytes, size_t chunk, int directory) {
-  if (mkdirat(directory, "layer", 0700) != 0) die("make the layer");
+  if (mkdirat(directory, "layer", 0700) != 0) die("create the layer");
   Outcome outcome;
   {
     Fd layer(openat(directory, "layer", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -180,7 +180,7 @@ Outcome unpack_fresh(std::span<const uint8_t> bytes, size_t chunk, int directory
   return outcome;
 }
 
-// What a write, a change of mode or owner, or a new name in `host` would change.
+// Change times of `host` and its file: they change with a write, a new mode or owner, or a new name in `host`.
 std::array<int64_t, 4> host_state(int directory) {
   struct stat host {}, victim {};
   if (fstatat(directory, "host", &host, 0) != 0 || fstatat(directory, "host/victim", &victim, 0) != 0) die("host");

@@ -1,4 +1,4 @@
-# Prints a tree as JSON lines: what of every inode a layer determines. Usage: tree.py DIR
+# Prints a tree as JSON lines: everything about each inode that a layer determines. Usage: tree.py DIR
 import hashlib, json, os, stat, sys
 
 root = os.fsencode(sys.argv[1])

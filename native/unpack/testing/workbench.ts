@@ -1,4 +1,4 @@
-// A place on disk where the real keelson-unpack works, and what lies around it, for tests.
+// A directory in which tests run the real keelson-unpack, next to "host" files that it must not touch.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import {
@@ -26,7 +26,7 @@ export const builds = [
   { build: "sanitize", binary: `${built}sanitize/keelson-unpack` },
 ] as const;
 
-/** The other build is some ten times slower and gets smaller shares of the bulk. */
+/** The other build is about ten times slower and gets smaller amounts of the bulk tests. */
 export const isPlain = (build: string) => build === "plain";
 
 export interface Answer {
@@ -35,24 +35,24 @@ export interface Answer {
   readonly stderr: string;
 }
 
-/** What an answer that refuses a layer looks like, for toMatchObject. */
+/** The answer that refuses a layer, for toMatchObject. */
 export function refused(message: string | RegExp, kind = "invalid") {
   return { exitCode: 1, stderr: "", output: { kind, message: expect.stringMatching(message) } };
 }
 
 export interface Workbench {
   readonly directory: string;
-  /** Unpacks `bytes` into `layer`, which is made; what it printed is parsed. */
+  /** Creates `layer`, unpacks `bytes` into it, and parses the output. */
   unpack(bytes: Buffer, layer: string, limits?: { maxBytes?: number; maxInodes?: number; blob?: string }): Answer;
-  /** Unpacks what must succeed; answers what lies in the layer, by path. */
+  /** Unpacks entries, which must succeed; returns the layer's inodes by path. */
   unpacked(layer: string, ...entries: TarEntry[]): Map<string, Record<string, unknown>>;
-  /** Unpacks each of `layers` into a directory of its name; the answers are in their order. */
+  /** Unpacks each of `layers` into a directory of its name; the answers are in the same order. */
   unpackEach(layers: readonly (readonly [layer: string, bytes: Buffer])[]): Answer[];
   /** A directory beside the layers that none of them may touch, with things worth attacking. */
   readonly host: string;
-  /** Everything about `host` that a change would show in, times of change included. */
+  /** Everything about `host` that would show a change, including change times. */
   hostState(): string[];
-  /** What tree.py says of a directory, one line for each inode. */
+  /** The output of tree.py for a directory, one line for each inode. */
   tree(name: string): string[];
   path(...names: string[]): string;
   remove(): void;
@@ -103,7 +103,7 @@ export function makeWorkbench(binary: string): Workbench {
   };
 }
 
-/** A shell spawns many processes in the time that this one, with all its memory, forks a few. */
+/** A shell spawns many processes in the time that this process, with its large memory, forks a few. */
 const eachScript = `
 binary=$1
 shift
@@ -123,12 +123,12 @@ export function treeOf(directory: string): string[] {
   return runPython("tree.py", directory).trimEnd().split("\n");
 }
 
-/** The same by path, each read. */
+/** The same, parsed, by path. */
 export function inodes(directory: string): Map<string, Record<string, unknown>> {
   return new Map(treeOf(directory).map((line) => [JSON.parse(line).path, JSON.parse(line)]));
 }
 
-/** Fills `directory` with one of everything that a layer may hold. */
+/** Creates `directory` with one of everything that a layer may contain. */
 export function makeSourceTree(directory: string): void {
   mkdirSync(directory);
   runPython("source-tree.py", directory);
