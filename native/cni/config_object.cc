@@ -7,7 +7,7 @@ namespace keelson {
 
 namespace {
 
-bool asks_for_nothing(const Json& value) {
+bool requests_nothing(const Json& value) {
   switch (value.type()) {
     case Json::Type::null: return true;
     case Json::Type::boolean: return !value.boolean();
@@ -25,8 +25,8 @@ bool is_same_key(std::string_view one, std::string_view other) {
                             [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); });
 }
 
-// Keys that are in files of the field, and that no plugin has ever read: kubenet's and minikube's, Debian's.
-bool is_idle(std::string_view key) { return is_same_key(key, "addIf") || is_same_key(key, "Documentation"); }
+// Keys in the configuration files of kubenet and minikube, and of Debian, that no plugin has ever read.
+bool is_never_read(std::string_view key) { return is_same_key(key, "addIf") || is_same_key(key, "Documentation"); }
 
 }  // namespace
 
@@ -94,7 +94,7 @@ Outcome<const std::vector<Json>*> ConfigObject::items(std::string_view key) {
 Done ConfigObject::refuse_others() const {
   for (const auto& [key, value] : json_.members()) {
     bool is_read = std::ranges::any_of(read_, [&](std::string_view one) { return is_same_key(one, key); });
-    if (is_read || is_idle(key) || asks_for_nothing(value)) continue;
+    if (is_read || is_never_read(key) || requests_nothing(value)) continue;
     return unsupported(path_of(key) + " is not supported by this plugin");
   }
   return {};

@@ -1,5 +1,5 @@
-// One object of a network configuration, read by key: wrong types are refused by their path, and what nobody asked
-// for by key is a thing that the configuration wants and the plugin lacks.
+// One object of a network configuration, read by key. A wrong type is refused with its path; a key that was never read is a
+// setting that the plugin does not support.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace keelson {
 
-// The object's member of that name; of that name in other letter case if there is none, for the field's plugins take
-// those as well, and containerd writes some so ("HostPort").
+// The object's member of that name, or else of the same name in another letter case: the reference CNI plugins accept those
+// too, and containerd writes some like that ("HostPort").
 const Json& find_member(const Json& object, std::string_view key);
 
 class ConfigObject {
@@ -22,7 +22,7 @@ class ConfigObject {
   // `path` is for errors: "ipam", or "" for the configuration itself. `json` must outlive this.
   ConfigObject(const Json& json, std::string path) : json_(json), path_(std::move(path)) {}
 
-  // Absent and null are alike, as everywhere in CNI.
+  // A null member counts as absent, as everywhere in CNI.
   const Json& member(std::string_view key);
   Outcome<bool> boolean(std::string_view key, bool otherwise = false);
   Outcome<int64_t> integer(std::string_view key, int64_t least, int64_t most, int64_t otherwise);
@@ -31,8 +31,8 @@ class ConfigObject {
   Outcome<IpAddress> address(std::string_view key);  // no address when absent
   Outcome<const std::vector<Json>*> items(std::string_view key);
 
-  // Fails with `unsupported_field` if a key is left that was never read and asks for something: false, 0 and what is
-  // empty ask for nothing.
+  // Fails with `unsupported_field` if a key was never read and requests something: false, 0 and empty values request
+  // nothing.
   Done refuse_others() const;
 
   std::string path_of(std::string_view key) const;

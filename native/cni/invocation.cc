@@ -15,7 +15,7 @@ namespace keelson {
 namespace {
 
 constexpr size_t config_limit = 8 * 1024 * 1024;
-// From its first byte on: before that a runtime may have it wait for its turn.
+// From the first byte on: before that, a runtime may let the plugin wait for its turn.
 constexpr int input_limit_ms = 10'000;
 constexpr size_t interface_name_limit = 15;
 
@@ -28,7 +28,7 @@ bool is_alphanumeric(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 128;
 }
 
-// What the spec lets container ids and network names consist of. No slash: both become file names.
+// The characters that the spec allows in container ids and network names. No slash: both become file names.
 bool is_name(std::string_view text) {
   return !text.empty() && is_alphanumeric(text.front()) &&
          std::ranges::all_of(text, [](char c) { return is_alphanumeric(c) || c == '_' || c == '.' || c == '-'; });
@@ -80,7 +80,7 @@ Done read_environment(Invocation& invocation) {
   return {};
 }
 
-// "K=V;K2=V2". Whoever sends keys of their own says IgnoreUnknown=1 with them.
+// "K=V;K2=V2". A runtime that sends other keys must also send IgnoreUnknown=1.
 Done read_arguments(Invocation& invocation) {
   std::string text = environment("CNI_ARGS");
   std::string_view rest = text;
@@ -100,10 +100,10 @@ Done read_arguments(Invocation& invocation) {
   std::string ignore = invocation.arguments["IgnoreUnknown"];
   std::ranges::transform(ignore, ignore.begin(), [](unsigned char c) { return std::tolower(c); });
   if (unknown.empty() || ignore == "1" || ignore == "true" || !invocation.is_strict()) return {};
-  return refuse(ErrorCode::invalid_environment, "CNI_ARGS: unknown keys, and no IgnoreUnknown=1:" + unknown);
+  return refuse(ErrorCode::invalid_environment, "CNI_ARGS: unknown keys without IgnoreUnknown=1:" + unknown);
 }
 
-// Not read_to_end of common/: a runtime that never closes the other end must not hold a plugin forever once it has begun.
+// Not read_to_end() of common/: a runtime that starts to write but never closes its end must not block a plugin forever.
 Outcome<std::string> read_config() {
   std::string text;
   char chunk[16 * 1024];
@@ -154,9 +154,9 @@ Outcome<Invocation> read_invocation(std::string& version) {
 
   Result<Json> config = parse_json(TRY(read_config()));
   if (!config) return refuse(ErrorCode::decoding_failure, "the network configuration: " + config.error().message());
-  if (!config->is_object()) return refuse(ErrorCode::decoding_failure, "the network configuration is no object");
+  if (!config->is_object()) return refuse(ErrorCode::decoding_failure, "the network configuration is not an object");
   invocation.config = std::move(*config);
-  // Without one it is of the first version of all.
+  // A configuration without a version has the very first version.
   invocation.version = invocation.part("cniVersion").string("0.1.0");
   version = invocation.version;
   invocation.network = invocation.part("name").string();
@@ -171,8 +171,8 @@ Outcome<Invocation> read_invocation(std::string& version) {
 Outcome<std::vector<Attachment>> valid_attachments(const Invocation& invocation) {
   constexpr std::string_view key = "cni.dev/valid-attachments";
   const Json& list = invocation.part(key);
-  // Absent is not the same as empty: it would mean that nothing is valid, and everything were to be taken down. libcni,
-  // as CRI-O has it, writes null for a list that is empty.
+  // Absent is not the same as empty: an empty list means that nothing is valid and everything must be removed. The libcni
+  // that CRI-O uses writes null for an empty list.
   bool is_there = std::ranges::any_of(invocation.config.members(), [&](const auto& one) { return one.first == key; });
   if (!list.is_array() && !(is_there && list.is_null())) {
     return misconfigured("GC needs cni.dev/valid-attachments, an array");

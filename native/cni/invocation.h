@@ -15,10 +15,10 @@ namespace keelson {
 
 enum class Command { add, del, check, gc, status, version };
 
-// In the order of their age; the last is what an answer without a configuration is written in.
+// Oldest first; the last is the version of answers to a call without a configuration.
 constexpr std::string_view supported_versions[] = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 
-// An attachment that GC leaves alone.
+// An attachment that GC must keep.
 struct Attachment {
   std::string container_id;
   std::string interface_name;
@@ -37,15 +37,15 @@ struct Invocation {
 
   const Json& part(std::string_view key) const { return find_member(config, key); }
 
-  // ADD and CHECK need all that the configuration asks for; DEL and GC clear up whatever it says.
+  // All commands except DEL and GC require the configuration to be valid and supported; those two clean up regardless.
   bool is_strict() const { return command != Command::del && command != Command::gc; }
 };
 
-// Reads the environment, and standard input to its end: as far as that comes within seconds and is a few megabytes.
-// `version` is set as soon as it is known, for the answer to an error.
+// Reads the environment, and standard input to its end, up to 8 MiB and 10 seconds from the first byte. `version` is set as
+// soon as it is known, for the error answer.
 Outcome<Invocation> read_invocation(std::string& version);
 
-// The attachments that a GC names as still valid.
+// The attachments that a GC lists as valid.
 Outcome<std::vector<Attachment>> valid_attachments(const Invocation& invocation);
 
 }  // namespace keelson

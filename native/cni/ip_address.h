@@ -1,4 +1,4 @@
-// IP addresses and prefixes of both families as numbers: reading, writing, counting, masking.
+// IP addresses and prefixes of both families as numbers: parsing, formatting, counting, masking.
 #pragma once
 
 #include <netinet/in.h>
@@ -27,13 +27,13 @@ struct IpAddress {
 };
 
 struct IpPrefix {
-  IpAddress address;  // host bits are kept: an interface's address is one of these, too
+  IpAddress address;  // may have host bits, as an interface's address does
   unsigned length = 0;
 
   bool operator==(const IpPrefix&) const = default;
 };
 
-// IPv4 written as IPv6 (::ffff:10.0.0.1) is IPv4, as in the field's plugins.
+// An IPv4-mapped IPv6 address (::ffff:10.0.0.1) becomes IPv4, as in the reference CNI plugins.
 std::optional<IpAddress> parse_address(std::string_view text);
 std::optional<IpPrefix> parse_prefix(std::string_view text);
 // `size` bytes in network order.
@@ -44,7 +44,7 @@ std::string to_string(const IpPrefix& prefix);
 
 IpAddress next(IpAddress address);
 IpAddress network_of(const IpPrefix& prefix);
-// All host bits one.
+// The address with all host bits set.
 IpAddress last_of(const IpPrefix& prefix);
 bool contains(const IpPrefix& prefix, const IpAddress& address);
 IpPrefix default_destination(int family);

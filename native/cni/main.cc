@@ -1,5 +1,5 @@
-// keelson-cni: network plugins by the Container Network Interface, version 1.1.0. One program, which is the plugin by
-// whose name it is run; it starts no other program.
+// keelson-cni: network plugins for the Container Network Interface, version 1.1.0. One program, which acts as the plugin
+// under whose name it is run. It runs no other programs.
 #include <unistd.h>
 
 #include <cstdint>
@@ -19,10 +19,10 @@ namespace {
 
 constexpr const char* usage_text =
     "keelson-cni " KEELSON_VERSION
-    ": network plugins by the Container Network Interface (CNI), version 1.1.0.\n"
+    ": network plugins for the Container Network Interface (CNI), version 1.1.0.\n"
     "\n"
     "Run by a container runtime under the name of a plugin, with the call in the environment and the\n"
-    "configuration on standard input, which it reads before it does anything. The plugins:";
+    "configuration on standard input, which is read before anything is done. The plugins:";
 
 Outcome<std::string> versions() {
   JsonWriter json;
@@ -33,7 +33,7 @@ Outcome<std::string> versions() {
   return json.take() + "\n";
 }
 
-// What goes to standard output.
+// Returns the text for standard output.
 Outcome<std::string> call(const Plugin& plugin, const Invocation& invocation) {
   Done done;
   switch (invocation.command) {

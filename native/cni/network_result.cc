@@ -113,7 +113,7 @@ Outcome<RouteResult> parse_route(const Json& json, const std::string& path) {
 bool DnsResult::is_empty() const { return nameservers.empty() && domain.empty() && search.empty() && options.empty(); }
 
 std::string to_json(const NetworkResult& result, const std::string& version) {
-  // Until 0.4.0 an address says its family.
+  // Up to 0.4.0 an address has its family.
   bool with_family = version.starts_with("0.");
   JsonWriter json;
   json.begin_object().key("cniVersion").value(version);

@@ -1,5 +1,5 @@
-// The result of an ADD (CNI spec 1.1.0, section 5): interfaces, addresses, routes, DNS; written in the version that the
-// configuration is of, and read from a `prevResult`.
+// The result of an ADD (CNI spec 1.1.0, section 5): interfaces, addresses, routes, DNS. Written in the configuration's
+// version, and parsed from a `prevResult`.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct InterfaceResult {
 };
 
 struct AddressResult {
-  std::optional<int64_t> interface;  // index in the interfaces
+  std::optional<int64_t> interface;  // index in `interfaces`
   IpPrefix address;
   IpAddress gateway;
 };
@@ -60,12 +60,12 @@ struct NetworkResult {
 
 std::string to_json(const NetworkResult& result, const std::string& version);
 
-// A `prevResult`; null for none.
+// Parses a `prevResult`; nothing if `json` is null.
 Outcome<std::optional<NetworkResult>> parse_previous_result(const Json& json);
-// Also parts of configurations: `routes` of ipam, `dns`.
+// These also parse parts of configurations: `routes` of ipam, `dns`.
 Outcome<std::vector<RouteResult>> parse_routes(const Json& json, const std::string& path);
 Outcome<DnsResult> parse_dns(const Json& json);
-// What a configuration says in the place of ipam. Also that there is none, by an empty list; nothing if it says nothing.
+// The configuration's own `dns`, which replaces ipam's. An empty list means no DNS; nothing if it sets none.
 Outcome<std::optional<DnsResult>> parse_own_dns(const Json& json);
 
 }  // namespace keelson

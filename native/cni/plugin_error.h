@@ -1,6 +1,6 @@
-// What a plugin answers when it fails: CNI spec 1.1.0, section 5, "Error".
+// The error that a plugin returns: CNI spec 1.1.0, section 5, "Error".
 //
-// `Outcome<T>` is a value or a PluginError; TRY passes on an Error of common/ as well, as `internal`.
+// `Outcome<T>` is a value or a PluginError; TRY also converts an Error of common/ to one.
 #pragma once
 
 #include <expected>
@@ -29,7 +29,7 @@ struct PluginError {
   std::string details;
 
   PluginError(ErrorCode code, std::string message, std::string details = {});
-  // Implicit, for TRY. What took too long may be tried again.
+  // Implicit, for TRY. Code `try_again_later` for a timeout or a busy lock, otherwise `internal`.
   PluginError(const Error& error);
 };
 
@@ -38,11 +38,11 @@ using Outcome = std::expected<T, PluginError>;
 using Done = std::expected<void, PluginError>;
 
 std::unexpected<PluginError> refuse(ErrorCode code, std::string message, std::string details = {});
-// What the configuration says that no plugin could do, or that this one does not.
+// The configuration is invalid, or requests something that this plugin does not support.
 std::unexpected<PluginError> misconfigured(std::string message);
 std::unexpected<PluginError> unsupported(std::string message);
 
-// The error object, of the configuration's version.
+// The error object, in the configuration's version.
 std::string to_json(const PluginError& error, const std::string& version);
 
 }  // namespace keelson

@@ -20,7 +20,7 @@ Outcome<IpAddress> end_of_range(ConfigObject& object, const char* key, const IpP
   return misconfigured(object.path_of(key) + " " + to_string(address) + " not in network " + to_string(subnet));
 }
 
-// Without the broadcast address of IPv4.
+// Excludes the IPv4 broadcast address.
 IpAddress last_host(const IpPrefix& subnet) {
   IpAddress last = last_of(subnet);
   if (last.is_v4()) last.bytes[3] &= 0xfe;

@@ -1,4 +1,4 @@
-// The ranges of addresses that host-local hands out, as a configuration gives them.
+// The address ranges of a configuration, from which host-local allocates.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace keelson {
 
-// All filled in: what the configuration leaves out has the defaults of the field's host-local.
+// Complete: what the configuration omits has the defaults of the reference host-local.
 struct AddressRange {
   IpPrefix subnet;
   IpAddress first;
@@ -20,27 +20,27 @@ struct AddressRange {
   bool holds(const IpAddress& address) const;
 };
 
-// Ranges of one family, none overlapping another; one address of it is handed out.
+// Non-overlapping ranges of one family, from which one address is allocated.
 using RangeSet = std::vector<AddressRange>;
 
 std::string to_string(const RangeSet& set);
 
-// The range of the set that the address is in; null for none.
+// The range of the set that contains the address, or null.
 const AddressRange* range_of(const RangeSet& set, const IpAddress& address);
 
-// From `subnet`, `rangeStart`, `rangeEnd` and `gateway` of `json`.
+// Parses `subnet`, `rangeStart`, `rangeEnd` and `gateway` of `json`.
 Outcome<AddressRange> parse_range(const Json& json, const std::string& path);
-// An array of those.
+// Parses an array of ranges.
 Outcome<RangeSet> parse_range_set(const Json& json, const std::string& path);
-// Refuses sets of mixed families, and overlaps.
+// Refuses sets of mixed families and overlapping ranges.
 Done check_range_sets(const std::vector<RangeSet>& sets);
 
-// The addresses of a set one after another, gateways left out: from the one behind `after` (from the start without one)
-// round to where it began.
+// Iterates over the addresses of a set except gateways: from the one after `after` (or from the start, if it is not in the
+// set), wrapping around to where it began.
 class RangeWalk {
  public:
   RangeWalk(const RangeSet& set, const IpAddress& after);
-  // The next address and its range; null past the last.
+  // The next address and its range; null after the last.
   const AddressRange* next(IpAddress& address);
 
  private:

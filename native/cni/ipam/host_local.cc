@@ -21,7 +21,7 @@ struct Config {
   std::string resolv_conf;
 };
 
-// An address, or one with the length of its network: 10.0.0.7 or 10.0.0.7/24.
+// An address with or without prefix length: 10.0.0.7 or 10.0.0.7/24.
 Done add_requested(std::vector<IpAddress>& requested, std::string_view text) {
   std::optional<IpAddress> address = parse_address(text.substr(0, text.find('/')));
   bool whole = text.find('/') == std::string_view::npos || parse_prefix(text);
@@ -43,7 +43,7 @@ Outcome<std::vector<IpAddress>> read_requested(const Invocation& invocation) {
   return requested;
 }
 
-// In the order of the field's host-local, for the numbers of the sets are in file names.
+// In the same order as the reference host-local, because the sets' numbers are in file names.
 Outcome<std::vector<RangeSet>> read_sets(const Invocation& invocation, ConfigObject& ipam) {
   std::vector<RangeSet> sets;
   ConfigObject runtime(invocation.part("runtimeConfig"), "runtimeConfig");
@@ -106,7 +106,7 @@ Outcome<AddressResult> take_next(LeaseDirectory& leases, const Invocation& owner
   return refuse(ErrorCode::internal, "no IP addresses available in range set: " + to_string(set));
 }
 
-// One address of each set; those that were asked for where they fit.
+// Allocates one address from each set: a requested one if it is in the set.
 Outcome<std::vector<AddressResult>> take_all(LeaseDirectory& leases, const Invocation& owner, Config& config) {
   std::vector<AddressResult> taken;
   for (size_t index = 0; index < config.sets.size(); ++index) {
@@ -143,7 +143,8 @@ Outcome<NetworkResult> host_local_add(const Invocation& invocation) {
   return result;
 }
 
-// Only the directory matters here: a range that is written wrong by now must not keep a lease. None is where no ADD looks.
+// Reads only the directory, so that a range that has become invalid does not keep a lease. Nothing if dataDir is invalid:
+// no ADD can have used it.
 Outcome<std::optional<LeaseDirectory>> open_leases(const Invocation& invocation) {
   ConfigObject ipam(invocation.part("ipam"), "ipam");
   Outcome<std::string> directory = read_directory(invocation, ipam);
@@ -173,7 +174,7 @@ Done host_local_status(const Invocation& invocation) {
   return {};
 }
 
-// What is no lease, for it names no interface, may be an administrator's way to keep an address.
+// Files that name no interface are kept: an administrator may have reserved an address with one.
 Done host_local_gc(const Invocation& invocation) {
   std::vector<Attachment> valid = TRY(valid_attachments(invocation));
   std::optional<LeaseDirectory> leases = TRY(open_leases(invocation));

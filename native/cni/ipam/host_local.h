@@ -1,4 +1,5 @@
-// host-local: addresses out of ranges, on record on this machine. A plugin of its own, and the `ipam` of others.
+// host-local: allocates addresses from ranges and records them on this machine. A plugin of its own, and the `ipam` of
+// others.
 #pragma once
 
 #include "cni/ipam/ipam.h"

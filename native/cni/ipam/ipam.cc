@@ -14,7 +14,7 @@ Outcome<const Ipam*> find_ipam(const Invocation& invocation) {
     if (type == ipam->type) return ipam;
   }
   return unsupported("ipam.type " + type +
-                     " is not supported by this plugin, which has host-local and static and starts no other program");
+                     " is not supported by this plugin, which supports host-local and static and runs no other program");
 }
 
 Outcome<const Ipam*> find_ipam_of_leases(const Invocation& invocation) {

@@ -1,4 +1,4 @@
-// Address management, inside of the plugin that asks for it: what `ipam` of a configuration says, by its type.
+// Address management (a configuration's `ipam`), by type. It runs inside the plugin that uses it.
 #pragma once
 
 #include "cni/invocation.h"
@@ -7,19 +7,20 @@
 
 namespace keelson {
 
-// One kind of it; each function reads `ipam` of the invocation's configuration.
+// One type of address management. Each function reads `ipam` of the invocation's configuration.
 struct Ipam {
   const char* type;
   Outcome<NetworkResult> (*add)(const Invocation&);  // addresses, routes, DNS
-  Done (*del)(const Invocation&);                    // fine if there is nothing
+  Done (*del)(const Invocation&);                    // no error if there is nothing
   Done (*check)(const Invocation&);
   Done (*status)(const Invocation&);
   Done (*gc)(const Invocation&);
 };
 
-// Null without a type. Any type that this program is not is refused, for it starts no other.
+// Null if there is no type. Refuses types that this program does not implement, as it runs no other programs.
 Outcome<const Ipam*> find_ipam(const Invocation& invocation);
-// For DEL and GC. Null also for what an ADD has refused: it leased nothing. A result says that it was another program's.
+// For DEL and GC. Null also for an unsupported type: ADD refused it and leased nothing. With a `prevResult`, another program
+// must have done the ADD; then the type is refused.
 Outcome<const Ipam*> find_ipam_of_leases(const Invocation& invocation);
 
 }  // namespace keelson

@@ -16,7 +16,7 @@ namespace keelson {
 namespace {
 
 constexpr unsigned lock_limit_seconds = 20;
-// An id and an interface's name; what is longer is no lease.
+// A lease has an id and an interface's name; a longer file is not a lease.
 constexpr size_t lease_limit = 4096;
 
 Result<std::optional<Fd>> open_directory(const std::string& path) {
@@ -26,7 +26,7 @@ Result<std::optional<Fd>> open_directory(const std::string& path) {
   return directory;
 }
 
-// flock(2) knows no time limit: a signal without SA_RESTART ends its wait.
+// flock(2) has no timeout: a signal handler without SA_RESTART interrupts it.
 Status lock_exclusively(int fd, const std::string& path) {
   if (flock(fd, LOCK_EX | LOCK_NB) == 0) return {};
   struct sigaction interrupt{};
@@ -66,34 +66,34 @@ Status write_content(int fd, std::string_view content) {
   return write_all(fd, {reinterpret_cast<const uint8_t*>(content.data()), content.size()}, "write a lease");
 }
 
-// Where a file system has no O_TMPFILE.
+// For file systems without O_TMPFILE.
 Status create_at(int directory, const std::string& name, std::string_view content) {
   Fd file(openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file) return fail_errno("make " + name);
+  if (!file) return fail_errno("create " + name);
   return write_content(file.get(), content);
 }
 
-// Written over and then cut: what was cut to nothing first, ext4 writes to the disk at close, for a millisecond or two.
-// A crash between the two leaves a wrong address, which only says where to look for the next.
+// Overwrites and then truncates: ext4 flushes a file that was first truncated to zero at close, which takes a millisecond
+// or two. A crash in between leaves a wrong address, which only affects where the next search starts.
 Status overwrite_at(int directory, const std::string& name, std::string_view content) {
   Fd file(openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file) return fail_errno("make " + name);
+  if (!file) return fail_errno("create " + name);
   TRY(write_content(file.get(), content));
-  if (ftruncate(file.get(), static_cast<off_t>(content.size())) != 0) return fail_errno("cut " + name);
+  if (ftruncate(file.get(), static_cast<off_t>(content.size())) != 0) return fail_errno("truncate " + name);
   return {};
 }
 
-// Under its name only with its content in it.
+// The file appears under its name only with its complete content.
 Status link_whole(int directory, const std::string& name, std::string_view content) {
   Fd file(openat(directory, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600));
   if (!file && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
     return create_at(directory, name, content);
   }
-  if (!file) return fail_errno("make a lease");
+  if (!file) return fail_errno("create a lease");
   TRY(write_content(file.get(), content));
   std::string self = "/proc/self/fd/" + std::to_string(file.get());
   if (linkat(AT_FDCWD, self.c_str(), directory, name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-    return fail_errno("make " + name);
+    return fail_errno("create " + name);
   }
   return {};
 }
@@ -133,7 +133,7 @@ Result<LeaseDirectory> LeaseDirectory::lock_and_read(const std::string& path, Fd
 Status LeaseDirectory::read_all() {
   return each_entry(directory_.get(), path_, [&](const dirent64& entry) -> Result<bool> {
     std::string name = entry.d_name;
-    // The lock and the last addresses are no addresses.
+    // Skips the lock and the files of last addresses.
     if (!parse_address(name)) return true;
     std::optional<std::string> content = read_at(directory_.get(), name.c_str());
     file_names_.push_back(name);

@@ -1,8 +1,8 @@
-// The leases of one network, on disk as the field's host-local keeps them: a file for each address, by its name, with
-// the container's id, CR, LF and the interface's name in it; `last_reserved_ip.N` with what range set N gave out last;
-// and `lock`, held with flock(2).
+// The leases of one network, on disk in the format of the reference host-local: a file named after each address, which
+// contains the container's id, CR, LF and the interface's name; `last_reserved_ip.N` with the last address allocated from
+// range set N; and `lock`, held with flock(2).
 //
-// Files of anybody else are left alone: an empty file of an address's name keeps that address from being handed out.
+// Other files are not touched: an empty file named after an address reserves that address.
 #pragma once
 
 #include <optional>
@@ -24,21 +24,21 @@ struct Lease {
   bool belongs_to(const Invocation& invocation) const;
 };
 
-// The lock is held for as long as this lives.
+// Holds the lock for its lifetime.
 class LeaseDirectory {
  public:
-  // Makes what is missing. Kind::busy when another holds the lock for too long.
+  // Creates what is missing. Kind::busy if another process holds the lock for too long.
   static Result<LeaseDirectory> open(const std::string& path);
-  // The same of a directory that there is; nothing otherwise.
+  // The same for an existing directory; nothing if it does not exist.
   static Result<std::optional<LeaseDirectory>> open_existing(const std::string& path);
 
   const std::vector<Lease>& leases() const { return leases_; }
-  // Whether a file of that name is there, a lease or not.
+  // Whether a file of that name exists, lease or not.
   bool has_file(const std::string& name) const;
 
-  // No address when it is not known.
+  // No address if it is not known.
   IpAddress last_reserved(size_t range_set) const;
-  // False if the address is taken. Either the whole lease is there afterwards or nothing of it, whatever happens.
+  // False if the address is taken. Atomic: the lease exists completely afterwards or not at all.
   Result<bool> reserve(const IpAddress& address, const Invocation& owner, size_t range_set);
   Status release(const Lease& lease);
 

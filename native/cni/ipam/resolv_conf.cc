@@ -32,7 +32,7 @@ Result<DnsResult> read_resolv_conf(const std::string& path) {
     size_t end = std::min(content.find('\n', at), content.size());
     std::vector<std::string> words = words_of(std::string_view(content).substr(at, end - at));
     at = end + 1;
-    // "#nameserver" and ";nameserver" are words that nobody looks for.
+    // Comments need no handling: "#nameserver" and ";nameserver" match none of these keywords.
     if (words.size() < 2) continue;
     if (words[0] == "nameserver") dns.nameservers.push_back(words[1]);
     if (words[0] == "domain") dns.domain = words[1];

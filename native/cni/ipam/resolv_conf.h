@@ -1,4 +1,4 @@
-// A resolv.conf(5) as the DNS part of a result.
+// Reads a resolv.conf(5) as the DNS part of a result.
 #pragma once
 
 #include <string>

@@ -6,10 +6,10 @@ namespace keelson {
 
 namespace {
 
-// 10.0.0.7/24: a static address says its network.
+// 10.0.0.7/24: a static address has a prefix length.
 Outcome<AddressResult> parse_static(const std::string& text) {
   std::optional<IpPrefix> prefix = parse_prefix(text);
-  if (!prefix) return misconfigured("static addresses are written with their prefix length, not \"" + text + "\"");
+  if (!prefix) return misconfigured("a static address must be an address and a prefix length, not \"" + text + "\"");
   return AddressResult{{}, *prefix, {}};
 }
 
@@ -32,7 +32,7 @@ std::string argument(const Invocation& invocation, const char* key) {
   return found == invocation.arguments.end() ? std::string() : found->second;
 }
 
-// A gateway there is one for the addresses there.
+// A gateway in CNI_ARGS applies to the addresses in CNI_ARGS.
 Done add_from_arguments(const Invocation& invocation, std::vector<AddressResult>& addresses) {
   std::vector<AddressResult> named;
   for (const std::string& text : split(argument(invocation, "IP"))) named.push_back(TRY(parse_static(text)));
@@ -47,7 +47,7 @@ Done add_from_arguments(const Invocation& invocation, std::vector<AddressResult>
   return {};
 }
 
-// What a runtime names takes the place of what the configuration does.
+// Addresses from the runtime replace those of the configuration.
 Done replace_by(std::vector<AddressResult>& addresses, ConfigObject named) {
   std::vector<std::string> texts = TRY(named.texts("ips"));
   if (texts.empty()) return {};
@@ -79,7 +79,7 @@ Outcome<NetworkResult> read(const Invocation& invocation) {
 
 Done nothing_to_do(const Invocation&) { return {}; }
 
-// Each address that the result also has must have the gateway that the result has.
+// Each address that is also in the result must have the same gateway there.
 Done static_check(const Invocation& invocation) {
   NetworkResult wanted = TRY(read(invocation));
   std::optional<NetworkResult> previous = TRY(parse_previous_result(invocation.part("prevResult")));

@@ -1,4 +1,4 @@
-// static: the very addresses that the configuration or the runtime names. Nothing is on record.
+// static: exactly the addresses that the configuration or the runtime specifies. Nothing is recorded.
 #pragma once
 
 #include "cni/ipam/ipam.h"

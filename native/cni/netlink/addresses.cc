@@ -19,7 +19,7 @@ std::optional<InterfaceAddress> read_address(const nlmsghdr* message) {
   found.flags = header->ifa_flags;
   found.prefix.length = header->ifa_prefixlen;
   each_attribute(message, sizeof(ifaddrmsg), [&](const nlattr* attribute) {
-    // A point-to-point link has both: the local one is its own.
+    // A point-to-point link has both; IFA_LOCAL is its own address.
     bool local = mnl_attr_get_type(attribute) == IFA_LOCAL;
     bool only = mnl_attr_get_type(attribute) == IFA_ADDRESS && !found.prefix.address;
     if (local || only) found.prefix.address = address_of(header->ifa_family, mnl_attr_get_payload(attribute));
@@ -28,7 +28,7 @@ std::optional<InterfaceAddress> read_address(const nlmsghdr* message) {
   return found;
 }
 
-// Old kernels send those of all interfaces, whatever `index` is.
+// Old kernels return the addresses of all interfaces, whatever `index` is.
 Result<std::vector<InterfaceAddress>> dump_addresses(NetlinkSocket& netlink, std::string step, int index, int family) {
   NetlinkBatch batch;
   nlmsghdr* request = batch.open(RTM_GETADDR, NLM_F_DUMP, std::move(step));
@@ -87,7 +87,8 @@ Status settle_addresses(NetlinkSocket& netlink, NetlinkSocket& events, const Lin
     bool tentative = false;
     for (const InterfaceAddress& address : TRY(list_addresses(netlink, link, AF_INET6))) {
       if (address.flags & IFA_F_DADFAILED) {
-        return fail(Kind::exists, "settle the addresses of " + link.name, to_string(address.prefix) + " is another's");
+        return fail(Kind::exists, "settle the addresses of " + link.name,
+                    to_string(address.prefix) + " is in use by another host");
       }
       tentative = tentative || (address.flags & IFA_F_TENTATIVE);
     }

@@ -16,16 +16,16 @@ struct InterfaceAddress {
 };
 
 Result<std::vector<InterfaceAddress>> list_addresses(NetlinkSocket& netlink, const Link& link, int family);
-// Of every interface.
+// The addresses of every interface.
 Result<std::vector<InterfaceAddress>> list_all_addresses(NetlinkSocket& netlink, int family);
 
-// IPv4 with its broadcast address. `detect_duplicates` (IPv6): not to be used before the kernel has asked the others,
-// for a second or two.
+// IPv4 addresses get a broadcast address. With `detect_duplicates` an IPv6 address is usable only after the kernel's
+// duplicate address detection, which takes a second or two.
 void add_address(NetlinkBatch& batch, const Link& link, const IpPrefix& address, bool detect_duplicates);
 void delete_address(NetlinkBatch& batch, const Link& link, const IpPrefix& address);
 
-// Until no address of the link is tentative; fails for one that somebody else has, and after `milliseconds`. `events`
-// must be subscribed to RTNLGRP_IPV6_IFADDR.
+// Waits until no address of the link is tentative. Fails if one is a duplicate, or after `milliseconds`. `events` must be
+// subscribed to RTNLGRP_IPV6_IFADDR.
 Status settle_addresses(NetlinkSocket& netlink, NetlinkSocket& events, const Link& link, int milliseconds);
 
 }  // namespace keelson

@@ -22,9 +22,9 @@ Status run_in_background(const std::function<void()>& work) {
 }
 
 void close_later(NetlinkSocket netlink) {
-  // Without a child it is closed here, and waits.
+  // If there can be no child, it is closed here, with the wait.
   (void)run_in_background([&] {
-    // Nothing else is kept open, a pod's namespace least of all.
+    // Closes everything else, above all a pod's namespace.
     constexpr int kept = STDERR_FILENO + 1;
     dup2(netlink.descriptor(), kept);
     close_range(kept + 1, ~0U, 0);

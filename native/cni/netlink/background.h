@@ -1,5 +1,5 @@
-// What the kernel makes somebody wait for, and nothing depends on: a child process does the waiting, and this one, with
-// the runtime behind it, goes on.
+// Moves waits in the kernel that nothing depends on to a child process, so that the plugin, and the runtime that waits for
+// it, can continue.
 #pragma once
 
 #include <functional>
@@ -9,13 +9,13 @@
 
 namespace keelson {
 
-// Runs `work` in a child, which ends with it. The child has this process's descriptors but for standard input and
-// output: a runtime that reads those to their end does not wait for it. Nor does whoever kills the process group.
+// Runs `work` in a child, which then exits. The child has this process's descriptors except the standard streams, so that a
+// runtime that reads those to the end does not wait for it. It has its own session, so that it survives a kill of the
+// process group.
 Status run_in_background(const std::function<void()>& work);
 
-// Closing a socket of nftables waits for all that was changed lately to be freed, a grace period of RCU or two (3 to 70
-// ms), and keeps every other change waiting meanwhile. A while later there is nothing left to wait for: a child has the
-// socket until then.
+// Closing an nftables socket waits until recently changed objects are freed, one or two RCU grace periods (3 to 70 ms), and
+// blocks all other changes meanwhile. A little later there is nothing left to wait for: a child keeps the socket until then.
 void close_later(NetlinkSocket netlink);
 
 }  // namespace keelson

@@ -21,7 +21,7 @@ nlmsghdr* open_flow_message(NetlinkBatch& batch, int message_type, uint16_t flag
   return message;
 }
 
-// The port that a flow was first sent to; 0 unless it is UDP.
+// The original destination port of a UDP flow; 0 for other flows.
 uint16_t udp_port(const nlattr* tuple) {
   uint8_t protocol = 0;
   uint16_t port = 0;
@@ -52,12 +52,12 @@ Status forget_udp_flows(int family, const std::vector<uint16_t>& ports) {
       if (mnl_attr_get_type(attribute) == CTA_ZONE) zone = attribute;
     });
     if (!tuple || std::ranges::find(ports, udp_port(tuple)) == ports.end()) return;
-    nlmsghdr* message = open_flow_message(deletions, IPCTNL_MSG_CT_DELETE, 0, family, "forget a connection");
+    nlmsghdr* message = open_flow_message(deletions, IPCTNL_MSG_CT_DELETE, 0, family, "delete a tracked connection");
     mnl_attr_put(message, CTA_TUPLE_ORIG | NLA_F_NESTED, mnl_attr_get_payload_len(tuple), mnl_attr_get_payload(tuple));
     if (zone) mnl_attr_put(message, CTA_ZONE, mnl_attr_get_payload_len(zone), mnl_attr_get_payload(zone));
   });
   Status forgotten = netlink.transact(deletions);
-  // Some end of themselves meanwhile.
+  // Some expire by themselves in the meantime.
   if (!forgotten && forgotten.error().error_number != ENOENT) return forgotten;
   return {};
 }

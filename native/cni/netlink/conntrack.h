@@ -1,4 +1,4 @@
-// Connections that the kernel keeps track of.
+// Connection tracking.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace keelson {
 
-// Forgets UDP flows to these ports of the host: one that is known goes on to where it went before there was a rule.
+// Deletes the UDP flows to these ports of the host: a tracked flow would ignore new rules and go where it went before.
 Status forget_udp_flows(int family, const std::vector<uint16_t>& ports);
 
 }  // namespace keelson

@@ -89,7 +89,7 @@ void put_deletion(NetlinkBatch& batch, const Link& link) {
   NetlinkBatch::header<ifinfomsg>(message)->ifi_index = link.index;
 }
 
-// Asks, and waits for the kernel. Reports the errno of a refusal, or 0.
+// Deletes the link, waits for the kernel, and writes the errno, or 0, to `report`.
 void delete_and_report(NetlinkSocket& netlink, const Link& link, int report) {
   NetlinkBatch batch;
   put_deletion(batch, link);
@@ -98,18 +98,18 @@ void delete_and_report(NetlinkSocket& netlink, const Link& link, int report) {
   [[maybe_unused]] ssize_t count = write(report, &error, sizeof error);
 }
 
-// Until the kernel says that the link is gone, or the child that it is done.
+// Waits until the kernel notifies that the link is deleted, or the child reports the result.
 Status await_deletion(NetlinkSocket& events, const Link& link, int report) {
   Deadline deadline(deletion_limit_ms);
   for (;;) {
     pollfd waits[] = {{events.descriptor(), POLLIN, 0}, {report, POLLIN, 0}};
     int ready = poll(waits, 2, deadline.left());
-    if (ready == 0) return fail(Kind::timeout, "delete " + link.name, "the kernel did not do it in time");
+    if (ready == 0) return fail(Kind::timeout, "delete " + link.name, "the kernel did not delete it in time");
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return fail_errno("wait for netlink");
     if (waits[0].revents != 0) {
       Result<NetlinkReplies> received = events.receive(0);
-      // Too much happens for the socket to hold it all: the child will tell.
+      // Too many events for the socket's buffer: the child will report.
       if (!received && received.error().error_number == ENOBUFS) continue;
       bool gone = false;
       TRY(std::move(received)).each([&](const nlmsghdr* message) {
@@ -119,7 +119,7 @@ Status await_deletion(NetlinkSocket& events, const Link& link, int report) {
     }
     if (waits[1].revents != 0) {
       int error = 0;
-      if (read(report, &error, sizeof error) != sizeof error) error = EINTR;  // killed on its way
+      if (read(report, &error, sizeof error) != sizeof error) error = EINTR;  // the child was killed
       if (error == 0 || error == ENODEV) return {};
       return fail_errno("delete " + link.name, error);
     }
@@ -142,7 +142,7 @@ bool is_mac(const std::string& text) { return parse_mac(text).has_value(); }
 
 Result<std::optional<Link>> find_link(NetlinkSocket& netlink, const std::string& name) {
   NetlinkBatch batch;
-  nlmsghdr* message = batch.open(RTM_GETLINK, 0, "look for " + name);
+  nlmsghdr* message = batch.open(RTM_GETLINK, 0, "find " + name);
   NetlinkBatch::header<ifinfomsg>(message);
   mnl_attr_put_strz(message, IFLA_IFNAME, name.c_str());
   mnl_attr_put_u32(message, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
@@ -151,7 +151,7 @@ Result<std::optional<Link>> find_link(NetlinkSocket& netlink, const std::string&
 
 Result<std::optional<Link>> find_link(NetlinkSocket& netlink, int index) {
   NetlinkBatch batch;
-  nlmsghdr* message = batch.open(RTM_GETLINK, 0, "look for interface " + std::to_string(index));
+  nlmsghdr* message = batch.open(RTM_GETLINK, 0, "find interface " + std::to_string(index));
   NetlinkBatch::header<ifinfomsg>(message)->ifi_index = index;
   return find_by(netlink, batch);
 }
@@ -161,7 +161,7 @@ Result<Link> await_operational(NetlinkSocket& netlink, NetlinkSocket& events, co
   Deadline deadline(milliseconds);
   for (;;) {
     std::optional<Link> link = TRY(find_link(netlink, name));
-    if (!link) return fail(Kind::not_found, "look for " + name, "it is gone");
+    if (!link) return fail(Kind::not_found, "find " + name, "it no longer exists");
     if (link->operational_state == IF_OPER_UP || deadline.left() == 0) return *link;
     Result<NetlinkReplies> event = events.receive(deadline.left());
     if (!event && event.error().kind != Kind::timeout && event.error().error_number != ENOBUFS) {
@@ -171,7 +171,7 @@ Result<Link> await_operational(NetlinkSocket& netlink, NetlinkSocket& events, co
 }
 
 void add_bridge(NetlinkBatch& batch, const std::string& name, int64_t mtu) {
-  nlmsghdr* message = batch.open(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "make the bridge " + name);
+  nlmsghdr* message = batch.open(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create the bridge " + name);
   NetlinkBatch::header<ifinfomsg>(message);
   mnl_attr_put_strz(message, IFLA_IFNAME, name.c_str());
   if (mtu != 0) mnl_attr_put_u32(message, IFLA_MTU, static_cast<uint32_t>(mtu));
@@ -181,7 +181,7 @@ void add_bridge(NetlinkBatch& batch, const std::string& name, int64_t mtu) {
 }
 
 void add_veth(NetlinkBatch& batch, const VethPair& pair, const Fd& container) {
-  std::string step = "make the veth pair " + pair.host_name + " and " + pair.container_name;
+  std::string step = "create the veth pair " + pair.host_name + " and " + pair.container_name;
   nlmsghdr* message = batch.open(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, step);
   auto* header = NetlinkBatch::header<ifinfomsg>(message);
   header->ifi_flags = IFF_UP;
@@ -236,9 +236,9 @@ void set_port_options(NetlinkBatch& batch, const std::string& port, bool hairpin
   mnl_attr_nest_end(message, info);
 }
 
-// RTM_DELLINK takes the link out of every list, tells so, and then waits for a grace period of RCU and for whoever
-// still holds the device: 5 to 30 ms on an idle machine, during which the caller cannot be interrupted. Nothing depends
-// on that wait, so a child does it, while this process goes on at the notification.
+// RTM_DELLINK removes the link from all lists, sends a notification, and then waits for an RCU grace period and for
+// remaining references to the device: 5 to 30 ms on an idle machine, uninterruptible. Nothing depends on that wait, so a
+// child does it, while this process continues at the notification.
 Status delete_veth(const Fd& network_namespace, const std::string& name) {
   NetlinkSocket events = TRY(open_netlink_inside(network_namespace));
   std::optional<Link> link = TRY(find_link(events, name));
@@ -246,7 +246,7 @@ Status delete_veth(const Fd& network_namespace, const std::string& name) {
   TRY(events.subscribe(RTNLGRP_LINK));
   NetlinkSocket netlink = TRY(open_netlink_inside(network_namespace));
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return fail_errno("make a pipe");
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail_errno("create a pipe");
   Fd report(ends[0]);
   Fd reporting(ends[1]);
   TRY(run_in_background([&] { delete_and_report(netlink, *link, reporting.get()); }));

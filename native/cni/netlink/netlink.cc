@@ -15,9 +15,9 @@ constexpr size_t message_room = 16 * 1024;
 constexpr size_t receive_room = 64 * 1024;
 constexpr int answer_limit_ms = 10'000;
 constexpr int interrupted_dumps = 20;
-// Acknowledgements queue up while their messages are handled: about 250 fill the default buffer.
+// Acknowledgements queue up while messages are processed: about 250 fill the default buffer.
 constexpr size_t messages_at_once = 64;
-// More rules or messages at once than the default buffers hold; the kernel charges each by its page.
+// For more rules or messages at once than fit into the default buffers; the kernel charges each message a page.
 constexpr int buffer_bytes = 8 * 1024 * 1024;
 
 nlmsghdr* message_at(std::vector<uint8_t>& bytes, size_t at) { return reinterpret_cast<nlmsghdr*>(bytes.data() + at); }
@@ -31,7 +31,7 @@ void append(std::vector<uint8_t>& bytes, const nlmsghdr* message) {
   bytes.resize(MNL_ALIGN(bytes.size()));
 }
 
-// What begins and ends a transaction of nftables.
+// The message that begins or ends an nftables transaction.
 void append_fence(std::vector<uint8_t>& bytes, uint16_t type, uint32_t sequence) {
   uint8_t buffer[MNL_ALIGN(sizeof(nlmsghdr)) + MNL_ALIGN(sizeof(nfgenmsg))] = {};
   nlmsghdr* message = mnl_nlmsg_put_header(buffer);
@@ -65,7 +65,7 @@ Result<NetlinkSocket> NetlinkSocket::open(int protocol) {
   NetlinkSocket netlink(mnl_socket_open2(protocol, SOCK_CLOEXEC));
   if (!netlink.socket_) return fail_errno("open a netlink socket");
   if (mnl_socket_bind(netlink.socket_.get(), 0, MNL_SOCKET_AUTOPID) != 0) return fail_errno("bind a netlink socket");
-  // For dumps: only what was asked for. An old kernel has no such thing, and sends more.
+  // Makes dumps return only what was requested. Old kernels do not support this and return more.
   int yes = 1;
   if (protocol == NETLINK_ROUTE) {
     setsockopt(netlink.descriptor(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &yes, sizeof yes);
@@ -96,8 +96,8 @@ Result<NetlinkReplies> NetlinkSocket::receive(int milliseconds) {
   return replies;
 }
 
-// `count` acknowledgements of the batch, whose first message has number `first`; the first refusal goes to `outcome`. What
-// an earlier failure left unread is passed over.
+// Receives `count` acknowledgements of the batch, whose first message has number `first`; the first refusal goes to
+// `outcome`. Skips messages that an earlier failure left unread.
 Status NetlinkSocket::await(const NetlinkBatch& batch, uint32_t first, size_t count, Status& outcome) {
   for (size_t done = 0; done < count;) {
     TRY(receive(answer_limit_ms)).each([&](const nlmsghdr* message) {
@@ -128,8 +128,8 @@ Status NetlinkSocket::transact(NetlinkBatch& batch) {
   return outcome;
 }
 
-// Only the last message asks for an acknowledgement: those before speak up only if they are refused, and all of them
-// before the last.
+// Only the last message requests an acknowledgement. For the others the kernel replies only if they are refused, before it
+// acknowledges the last.
 Status NetlinkSocket::transact_atomically(NetlinkBatch& batch) {
   batch.close();
   if (batch.is_empty()) return {};
@@ -153,7 +153,7 @@ Status NetlinkSocket::transact_atomically(NetlinkBatch& batch) {
     TRY(receive(answer_limit_ms)).each([&](const nlmsghdr* message) {
       if (message->nlmsg_type != NLMSG_ERROR || message->nlmsg_seq - first > batch.steps_.size()) return;
       int error = refusal(message);
-      // The fences' number stands for the transaction as a whole.
+      // The fences' sequence number stands for the whole transaction.
       bool whole = message->nlmsg_seq == last + 1;
       if (error != 0 && outcome) {
         outcome = fail_errno(whole ? "change nftables" : batch.steps_[message->nlmsg_seq - first], error);

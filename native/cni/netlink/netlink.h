@@ -1,5 +1,5 @@
-// Requests to the kernel over netlink (libmnl): several messages in one system call, each acknowledged or refused with
-// what it was for, every wait bounded.
+// Requests to the kernel over netlink (libmnl): several messages in one system call. A refused one yields an error that
+// says what it was for. Every wait has a timeout.
 #pragma once
 
 #include <libmnl/libmnl.h>
@@ -14,8 +14,8 @@
 
 namespace keelson {
 
-// Calls `visit(const nlattr*)` for each attribute behind a family's header of `header_size` bytes. libmnl's own macros
-// for it are C.
+// Calls `visit(const nlattr*)` for each attribute after a family's header of `header_size` bytes. libmnl's own macros for
+// this are C only.
 template <typename Visit>
 void each_attribute(const nlmsghdr* message, size_t header_size, Visit visit) {
   auto* attribute = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, header_size));
@@ -26,7 +26,7 @@ void each_attribute(const nlmsghdr* message, size_t header_size, Visit visit) {
   }
 }
 
-// The same for each attribute inside another.
+// The same for each attribute nested in another.
 template <typename Visit>
 void each_nested(const nlattr* nest, Visit visit) {
   auto* attribute = static_cast<const nlattr*>(mnl_attr_get_payload(nest));
@@ -37,13 +37,13 @@ void each_nested(const nlattr* nest, Visit visit) {
   }
 }
 
-// Messages that are handled by the kernel in order.
+// Messages that the kernel processes in order.
 class NetlinkBatch {
  public:
-  // Begins a message and ends the one before. `step` says in an error what it was for. The pointer is good until the
-  // next call; a message has room for 8 KiB of attributes.
+  // Begins a message and ends the previous one. `step` is for errors. The pointer is valid until the next call; a message
+  // has room for 8 KiB of attributes.
   nlmsghdr* open(uint16_t type, uint16_t flags, std::string step);
-  // The family's own header, behind nlmsghdr, zeroed.
+  // Adds the family's own header, zeroed, after nlmsghdr.
   template <typename T>
   static T* header(nlmsghdr* message) {
     return static_cast<T*>(mnl_nlmsg_put_extra_header(message, sizeof(T)));
@@ -55,16 +55,16 @@ class NetlinkBatch {
   friend class NetlinkSocket;
   void close();
 
-  std::vector<uint8_t> bytes_;      // of all messages before the open one
-  std::vector<std::string> steps_;  // of all messages; the index is the sequence number
+  std::vector<uint8_t> bytes_;      // all messages before the open one
+  std::vector<std::string> steps_;  // of all messages, in order
   std::unique_ptr<uint8_t[]> scratch_;
   nlmsghdr* open_ = nullptr;
 };
 
-// Messages as the kernel answered them.
+// Messages received from the kernel.
 class NetlinkReplies {
  public:
-  // Calls `visit(const nlmsghdr*)` for each.
+  // Calls `visit(const nlmsghdr*)` for each message.
   template <typename Visit>
   void each(Visit visit) const {
     int left = static_cast<int>(bytes_.size());
@@ -77,21 +77,21 @@ class NetlinkReplies {
   std::vector<uint8_t> bytes_;
 };
 
-// Of the network namespace that it was opened in, for good.
+// A netlink socket. It stays in the network namespace that it was opened in.
 class NetlinkSocket {
  public:
   // `protocol`: NETLINK_ROUTE or NETLINK_NETFILTER.
   static Result<NetlinkSocket> open(int protocol);
 
-  // Sends the messages and waits until each is done, also behind a refusal; the first refusal is the error.
+  // Sends all messages and waits until each is processed, even after one is refused. Returns the first refusal.
   Status transact(NetlinkBatch& batch);
-  // The same of nftables: all messages or none.
+  // The same for nftables, as one transaction: all messages take effect or none.
   Status transact_atomically(NetlinkBatch& batch);
-  // Sends one message, of NLM_F_DUMP or not; what the kernel has to say to it.
+  // Sends one message, with or without NLM_F_DUMP, and returns the kernel's replies.
   Result<NetlinkReplies> query(NetlinkBatch& batch);
-  // Has the kernel send what happens of `group`, from now on.
+  // Subscribes to the notifications of a multicast group.
   Status subscribe(int group);
-  // The next messages that come of themselves, at least one; Kind::timeout after `milliseconds`.
+  // Receives at least one notification; Kind::timeout after `milliseconds`.
   Result<NetlinkReplies> receive(int milliseconds);
   int descriptor() const { return mnl_socket_get_fd(socket_.get()); }
 

@@ -13,13 +13,13 @@ namespace keelson {
 Result<Fd> open_network_namespace(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd && (errno == ENOENT || errno == ENOTDIR)) {
-    return fail(Kind::not_found, "open network namespace " + path, "it is not there");
+    return fail(Kind::not_found, "open network namespace " + path, "it does not exist");
   }
   if (!fd) return fail_errno("open network namespace " + path);
   struct statfs system{};
-  if (fstatfs(fd.get(), &system) != 0) return fail_errno("look at network namespace " + path);
-  // What a namespace was mounted on is an empty file, once that is unmounted.
-  if (system.f_type != NSFS_MAGIC) return fail(Kind::not_found, "open network namespace " + path, "it is no namespace");
+  if (fstatfs(fd.get(), &system) != 0) return fail_errno("stat network namespace " + path);
+  // Once a namespace is unmounted, its mount point is an empty file.
+  if (system.f_type != NSFS_MAGIC) return fail(Kind::not_found, "open network namespace " + path, "it is not a namespace");
   return fd;
 }
 
@@ -38,7 +38,7 @@ Result<InsideNamespace> InsideNamespace::enter(const Fd& target) {
 }
 
 InsideNamespace::~InsideNamespace() {
-  // Anything after this would be done to the wrong machine.
+  // Everything after this would affect the wrong namespace.
   if (home_ && setns(home_.get(), CLONE_NEWNET) != 0) abort();
 }
 

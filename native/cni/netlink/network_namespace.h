@@ -1,4 +1,4 @@
-// Network namespaces by their path.
+// Opens and enters network namespaces.
 #pragma once
 
 #include <string>
@@ -9,14 +9,14 @@
 
 namespace keelson {
 
-// Kind::not_found when nothing is there, or something that is no namespace (any more).
+// Kind::not_found if the path does not exist or is not, or no longer, a namespace.
 Result<Fd> open_network_namespace(const std::string& path);
-// The one that this process is in.
+// The namespace of this process.
 Result<Fd> open_own_network_namespace();
 
 bool is_same_namespace(const Fd& one, const Fd& other);
 
-// Inside of another network namespace from here to the end of the scope. /proc/sys/net is that namespace's, too.
+// Enters another network namespace until the end of the scope. This affects /proc/sys/net too.
 class InsideNamespace {
  public:
   static Result<InsideNamespace> enter(const Fd& target);
@@ -29,7 +29,7 @@ class InsideNamespace {
   Fd home_;
 };
 
-// A socket to the kernel's part of that namespace, usable from anywhere.
+// A netlink socket in that namespace, which can be used from any other.
 Result<NetlinkSocket> open_netlink_inside(const Fd& target);
 
 }  // namespace keelson

@@ -21,7 +21,7 @@ struct Form {
 
 nlmsghdr* put_route(NetlinkBatch& batch, uint16_t type, const IpPrefix& destination, const Form& form) {
   std::string step = (type == RTM_NEWROUTE ? "add the route to " : "remove the route to ") + to_string(destination);
-  if (form.gateway) step += " by " + to_string(form.gateway);
+  if (form.gateway) step += " via " + to_string(form.gateway);
   if (form.link) step += " on " + form.link->name;
   nlmsghdr* message = batch.open(type, form.flags, std::move(step));
   auto* header = NetlinkBatch::header<rtmsg>(message);
@@ -57,7 +57,7 @@ bool matches(const nlmsghdr* message, const RouteResult& wanted) {
 
 void add_route(NetlinkBatch& batch, const Link& link, const RouteResult& route) {
   Form form{.link = &link, .gateway = route.gateway, .source = {}};
-  // Without NLM_F_EXCL: another route to the same destination is one way more, as in the field's plugins.
+  // Without NLM_F_EXCL, so that another route to the same destination is added, as in the reference CNI plugins.
   form.flags = NLM_F_CREATE;
   if (route.scope) form.scope = static_cast<uint8_t>(*route.scope);
   nlmsghdr* message = put_route(batch, RTM_NEWROUTE, route.destination, form);
@@ -106,7 +106,7 @@ Result<bool> has_route(NetlinkSocket& netlink, const RouteResult& route) {
 
 Result<std::optional<int>> interface_towards(NetlinkSocket& netlink, const IpAddress& destination) {
   NetlinkBatch batch;
-  nlmsghdr* request = batch.open(RTM_GETROUTE, 0, "look for the way to " + to_string(destination));
+  nlmsghdr* request = batch.open(RTM_GETROUTE, 0, "look up the route to " + to_string(destination));
   auto* header = NetlinkBatch::header<rtmsg>(request);
   header->rtm_family = static_cast<uint8_t>(destination.family);
   header->rtm_dst_len = static_cast<uint8_t>(destination.bits());

@@ -9,22 +9,22 @@
 
 namespace keelson {
 
-// Through the link, by the route's gateway if it has one. One that is there already is an error.
+// A route through the link, via the route's gateway if it has one. An identical existing route is an error.
 void add_route(NetlinkBatch& batch, const Link& link, const RouteResult& route);
-// On the link itself, with the address to speak from.
+// A route to a destination on the link itself, with the source address to use.
 void add_link_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination, const IpAddress& source);
 void add_gateway_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination, const IpAddress& gateway,
                        const IpAddress& source);
-// To something that is this machine's own business: a pod behind the link.
+// A route with host scope: to a pod of this machine behind the link.
 void add_host_route(NetlinkBatch& batch, const Link& link, const IpAddress& destination);
 void delete_route(NetlinkBatch& batch, const Link& link, const IpPrefix& destination);
 
-// Of the host, by the route's gateway; in the place of another to the same destination.
+// A route of the host via the route's gateway. Replaces another route to the same destination.
 void replace_route(NetlinkBatch& batch, const RouteResult& route);
 
-// Whether the main table has it; without a gateway, whichever way it goes.
+// Whether the main table has the route; if it has no gateway, with any gateway.
 Result<bool> has_route(NetlinkSocket& netlink, const RouteResult& route);
-// Index of the interface that packets to the address leave by; nothing if none does.
+// The index of the interface through which packets to the address leave; nothing if there is no route.
 Result<std::optional<int>> interface_towards(NetlinkSocket& netlink, const IpAddress& destination);
 
 }  // namespace keelson

@@ -13,7 +13,7 @@ namespace keelson {
 
 namespace {
 
-bool says(const std::string& path, std::string_view value) {
+bool has_value(const std::string& path, std::string_view value) {
   Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   char content[64];
   ssize_t count = file ? read(file.get(), content, sizeof content) : -1;
@@ -27,7 +27,7 @@ bool says(const std::string& path, std::string_view value) {
 
 Status set_sysctl(const std::string& path, const char* value) {
   std::string file_name = "/proc/sys/" + path;
-  if (says(file_name, value)) return {};
+  if (has_value(file_name, value)) return {};
   Fd file(open(file_name.c_str(), O_WRONLY | O_CLOEXEC));
   if (!file || write(file.get(), value, strlen(value)) < 0) return fail_errno("set " + path + " to " + value);
   return {};

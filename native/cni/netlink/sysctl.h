@@ -1,4 +1,4 @@
-// Settings below /proc/sys/net of the network namespace that this process is in.
+// Sysctls below /proc/sys/net of this process's network namespace.
 #pragma once
 
 #include <string>
@@ -7,13 +7,13 @@
 
 namespace keelson {
 
-// `path` from /proc/sys on. Written only if it says something else: what is right may well be read-only.
+// `path` is relative to /proc/sys. Writes only if the value differs: a correct setting may be read-only.
 Status set_sysctl(const std::string& path, const char* value);
 
-// For settings that a kernel may lack (no IPv6), or that only help.
+// Ignores errors: for settings that a kernel may lack (no IPv6), or that are optional.
 void try_sysctl(const std::string& path, const char* value);
 
-// Packets of that family are passed on between interfaces.
+// Enables forwarding of that family's packets between interfaces.
 Status enable_forwarding(int family);
 
 }  // namespace keelson

@@ -1,5 +1,5 @@
-// Its functions by name and not by way of providers, which take longer to be found than all the rest of a plugin's
-// start.
+// Calls libcrypto's SHA-512 functions directly: finding them through providers takes longer than the rest of a plugin's
+// startup.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "cni/nftables/field_hash.h"
 

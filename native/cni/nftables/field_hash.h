@@ -1,4 +1,4 @@
-// The hashes that the field's plugins name their rules and chains by; with them each side finds what the other made.
+// The hashes by which the reference CNI plugins name rules and chains; with them each side finds what the other created.
 #pragma once
 
 #include <string>

@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* port_table = "cni_hostport";
 constexpr const char* all_chain = "hostports_all";
-// Where versions before put what has a host address; it stays empty.
+// Earlier versions of portmap put rules with a host address here; now it stays empty.
 constexpr const char* old_chain = "hostip_hostports";
 constexpr const char* port_chain = "hostports";
 constexpr const char* masquerade_chain = "masquerading";
@@ -27,14 +27,14 @@ constexpr const char* guard_chain = "loopback_guard";
 struct Entry {
   const char* chain;
   uint32_t hook;
-  const char* old_chain;  // of versions before, and of the field's portmap, with the priority of services
+  const char* old_chain;  // of earlier versions and the reference portmap; it has the same priority as services' chains
 };
 constexpr Entry entries[] = {{"prerouting_last", NF_INET_PRE_ROUTING, "prerouting"},
                              {"output_last", NF_INET_LOCAL_OUT, "output"}};
-// Behind the rules of services, whoever was there first: of chains with one priority the newest is the first.
+// After the rules of services, regardless of creation order: among chains of equal priority the newest runs first.
 constexpr int entry_priority = NF_IP_PRI_NAT_DST + 1;
 
-// kube-proxy's, where it has IPVS serve services: it holds the addresses of all of them.
+// The interface on which kube-proxy in IPVS mode has the addresses of all services.
 constexpr const char* service_interface = "kube-ipvs0";
 
 uint8_t family_of(const IpAddress& address) { return address.is_v4() ? NFPROTO_IPV4 : NFPROTO_IPV6; }
@@ -57,8 +57,8 @@ IpPrefix network_at(const IpAddress& address) {
   return contains(loopback, address) ? loopback : only(address);
 }
 
-// The host's addresses where those of services are local as well; empty where they are not. Without those of single links,
-// of which each pod's interface has one.
+// The host's own addresses if those of services are local too (IPVS); otherwise empty. Excludes link-local addresses: each
+// pod's interface has one.
 Outcome<std::set<IpAddress>> own_addresses(int family) {
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   std::optional<Link> services = TRY(find_link(netlink, service_interface));
@@ -72,7 +72,8 @@ Outcome<std::set<IpAddress>> own_addresses(int family) {
   return own;
 }
 
-// route_localnet lets the host's 127.0.0.1 out to pods, and lets in what pods send to it.
+// route_localnet lets packets from the host's 127.0.0.1 out to pods, but also packets from pods to it in: this drops the
+// latter.
 void add_guard(NftTransaction& transaction) {
   transaction.add_filter_chain(NFPROTO_IPV4, port_table, guard_chain, NF_INET_PRE_ROUTING, NF_IP_PRI_RAW);
   transaction.flush_chain(NFPROTO_IPV4, port_table, guard_chain);
@@ -90,7 +91,7 @@ void add_entry(NftTransaction& transaction, uint8_t family, const Entry& entry, 
     transaction.add_rule(rule().match_local_destination().jump(all_chain));
     return;
   }
-  // Also an address that the host gets later.
+  // Also matches addresses that the host gets later.
   if (entry.hook == NF_INET_PRE_ROUTING) {
     transaction.add_rule(rule().match_local_destination_of_input().jump(all_chain));
   }
@@ -182,7 +183,7 @@ Status remove_all(NetlinkSocket& netlink, const std::string& network, const std:
     }
     TRY(outcome);
   }
-  // 28 characters in all, the most that iptables takes.
+  // 28 characters in total, the maximum length of an iptables chain name.
   std::string chain = "CNI-DN-" + hash_digits(network + container_id, 21);
   return delete_iptables_chain(netlink, "CNI-HOSTPORT-DNAT", chain.c_str());
 }

@@ -1,7 +1,7 @@
-// Ports of the host that lead to a pod: rules in nftables table `cni_hostport`, of IPv4 and of IPv6, laid out and
-// commented as the field's portmap does with its backend nftables, so that either side deletes the other's. Two things are
-// as with its backend iptables: the rules of services come first, and see `masquerade`. What no interface but lo may bring,
-// packets to 127.0.0.0/8, is dropped, as the kubelet does where it has iptables.
+// Host ports: rules in the nftables table `cni_hostport`, for IPv4 and for IPv6, with the layout and comments of the
+// reference portmap's nftables backend, so that each can delete the other's rules. Two things are as in its iptables
+// backend: the rules of services come first, and `masquerade` (below). Packets to 127.0.0.0/8 from interfaces other than lo
+// are dropped, as the kubelet does with iptables.
 #pragma once
 
 #include <optional>
@@ -18,10 +18,10 @@ struct PortMapping {
   uint8_t protocol = 0;  // IPPROTO_*
   uint16_t host_port = 0;
   uint16_t container_port = 0;
-  IpAddress host_address;  // none: every address of the host
+  IpAddress host_address;  // no address: every address of the host
 };
 
-// What else a packet must be like to be passed on.
+// An additional condition for packets to a host port.
 struct AddressCondition {
   Side side = Side::source;
   IpPrefix prefix;
@@ -32,20 +32,20 @@ struct HostPorts {
   std::string container_id;
   std::vector<PortMapping> mappings;
   std::vector<AddressCondition> conditions;  // of both families
-  // A pod that speaks to its own port, others of its subnet, and the host by 127.0.0.1 hear the answer from where they
-  // expect it: on a bridge an answer from pod to pod need not pass the host.
+  // Masquerades connections from the pod itself, from its subnet and from the host's 127.0.0.1, so that they see replies
+  // from the address that they connected to: replies between pods of one bridge need not pass through the host.
   bool masquerade = true;
   bool masquerade_all = false;
 };
 
-// What nft takes as a comment; a container's id has to fit.
+// The maximum length of a comment in nft; a container's id must fit.
 constexpr size_t port_comment_limit = 128;
 
-// `pod`: its address, with its subnet.
+// `pod`: the pod's address with the prefix length of its subnet.
 Done add_host_ports(const HostPorts& ports, const IpPrefix& pod);
-// Fails if a rule of the pod is missing.
+// Fails if any rule of the pod is missing.
 Done check_host_ports(const HostPorts& ports, const IpAddress& pod);
-// Also what the field's portmap made with iptables. Fine if there is nothing.
+// Also removes what the reference portmap created with iptables. No error if there is nothing.
 Done remove_host_ports(const std::string& network, const std::string& container_id);
 
 }  // namespace keelson

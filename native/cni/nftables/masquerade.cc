@@ -20,7 +20,7 @@ constexpr const char* base_chain = "postrouting";
 constexpr const char* pod_chain = "masq_checks";
 constexpr size_t masquerade_base_rules = 3;
 constexpr size_t hash_length = 16;
-// Of nft.
+// The maximum length in nft.
 constexpr size_t comment_limit = 128;
 
 std::string hash_of(const std::string& network) { return hash_digits(network, hash_length); }
@@ -42,7 +42,7 @@ void add_base(NftTransaction& transaction) {
   transaction.add_chain(masquerade_family, masquerade_table, pod_chain);
   transaction.add_nat_chain(masquerade_family, masquerade_table, base_chain, NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC);
   transaction.flush_chain(masquerade_family, masquerade_table, base_chain);
-  // Multicast stays among pods.
+  // Multicast is not masqueraded.
   for (const char* multicast : {"224.0.0.0/4", "ff00::/8"}) {
     transaction.add_rule(NftRule(masquerade_family, masquerade_table, base_chain)
                              .match_address(Side::destination, *parse_prefix(multicast))
@@ -51,7 +51,7 @@ void add_base(NftTransaction& transaction) {
   transaction.add_rule(NftRule(masquerade_family, masquerade_table, base_chain).go_to(pod_chain));
 }
 
-// Deletes the rules that `is_stale` says so of, of which each must be in pod_chain.
+// Deletes the rules in pod_chain for which `is_stale` is true.
 template <typename IsStale>
 Done delete_rules(NetlinkSocket& netlink, IsStale is_stale) {
   Status outcome;
@@ -103,7 +103,7 @@ Done remove_masquerade(const Invocation& invocation) {
   if (!netlink) return {};
   std::string hash = hash_of(invocation.network, invocation.interface_name, invocation.container_id);
   Done removed = delete_rules(*netlink, [&](const FoundRule& rule) { return rule.comment.starts_with(hash); });
-  // 28 characters in all, the most that iptables takes.
+  // 28 characters in total, the maximum length of an iptables chain name.
   std::string chain = "CNI-" + hash_digits(invocation.network + invocation.container_id, 24);
   Status cleared = delete_iptables_chain(*netlink, "POSTROUTING", chain.c_str());
   close_later(std::move(*netlink));

@@ -1,5 +1,5 @@
-// Masquerading what leaves a pod's network: rules in nftables table `cni_plugins_masquerade`, laid out and commented as
-// the field's plugins do since 1.6, so that either side deletes the other's.
+// Masquerades packets that leave a pod's network: rules in the nftables table `cni_plugins_masquerade`, with the layout and
+// comments of the reference CNI plugins since 1.6, so that each can delete the other's rules.
 #pragma once
 
 #include <vector>
@@ -10,14 +10,15 @@
 
 namespace keelson {
 
-// Whether there may be rules, for DEL and GC: whatever `ipMasq` is by now.
+// For DEL and GC: whether there may be rules. True also if `ipMasq` is invalid by now.
 bool may_masquerade(const Invocation& invocation);
 
-// `addresses`: the pod's, with the length of its network.
+// `addresses`: the pod's, with the prefix length of its network.
 Done add_masquerade(const Invocation& invocation, const std::vector<IpPrefix>& addresses);
-// Also what the field's plugins made with iptables. Fine if there is nothing, or no nftables in the kernel.
+// Also removes what the reference CNI plugins created with iptables. No error if there is nothing, or no nftables in the
+// kernel.
 Done remove_masquerade(const Invocation& invocation);
-// Of the whole network, but for the valid attachments.
+// Removes the rules of the whole network, except those of valid attachments.
 Done collect_masquerade(const Invocation& invocation);
 
 }  // namespace keelson

@@ -15,10 +15,10 @@ namespace keelson {
 
 namespace {
 
-// What the kernel takes of user data with a rule.
+// The kernel's limit of a rule's user data.
 constexpr uint32_t user_data_limit = 256;
 
-// Of lo, in every network namespace.
+// The index of lo in every network namespace.
 constexpr uint32_t loopback_index = 1;
 
 struct HeaderOffsets {
@@ -112,7 +112,7 @@ NftRule& NftRule::match_address(Side side, const IpPrefix& prefix, bool equal) {
 
 NftRule& NftRule::match_destination_port(uint8_t protocol, uint16_t port) {
   match_protocol(protocol);
-  // Of TCP, UDP and SCTP alike.
+  // The same offset for TCP, UDP and SCTP.
   payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, sizeof port);
   uint16_t ordered = htons(port);
   compare(true, &ordered, sizeof ordered);

@@ -1,8 +1,8 @@
-// One rule of nftables, put together expression by expression (libnftnl), as the nft program would do it: so that nft
-// lists it in words.
+// Builds one nftables rule expression by expression (libnftnl), in the same way as the nft program, so that nft can list it
+// in its own syntax.
 #pragma once
 
-// Before the kernel's own headers, which have the same names and then leave them out.
+// Must come before the kernel's headers, which define the same names and then omit them.
 #include <netinet/in.h>
 
 #include <libnftnl/rule.h>
@@ -16,7 +16,7 @@
 
 namespace keelson {
 
-// What can be looked at in a packet's IP header.
+// Which address of a packet's IP header to match.
 enum class Side { source, destination };
 
 class NftRule {
@@ -27,9 +27,9 @@ class NftRule {
   NftRule& match_address(Side side, const IpPrefix& prefix, bool equal = true);
   NftRule& match_destination_port(uint8_t protocol, uint16_t port);
   NftRule& match_local_destination();
-  // The same, of the interface that the packet came in by.
+  // The same, but only addresses of the interface that the packet came in on.
   NftRule& match_local_destination_of_input();
-  // Packets that came in by any interface but lo.
+  // Packets that came in on any interface except lo.
   NftRule& match_from_outside();
   // The port that the connection's first packet was sent to, before an earlier rule changed it.
   NftRule& match_original_port(uint8_t protocol, uint16_t port);

@@ -43,7 +43,7 @@ std::string chain_step(const char* verb, const char* table, const char* chain) {
   return std::string(verb) + " chain " + chain + " of nftables table " + table;
 }
 
-// Also a kernel without nf_tables, which answers so to the very number of the request.
+// Also true for a kernel without nf_tables, which does not know the type of the request.
 bool is_absence(int error) { return error == ENOENT || error == EINVAL || error == EOPNOTSUPP; }
 
 int read_comment(const nftnl_udata* data, void* comment) {
@@ -53,7 +53,7 @@ int read_comment(const nftnl_udata* data, void* comment) {
   return 0;
 }
 
-// Below an expression `immediate`: its data, whose verdict may name a chain.
+// The chain that an `immediate` expression's verdict names, if any.
 std::string chain_of_verdict(const nlattr* expression_data) {
   std::string chain;
   each_nested(expression_data, [&](const nlattr* immediate) {
@@ -117,7 +117,7 @@ Result<std::vector<FoundRule>> list_rules(NetlinkSocket& netlink, uint8_t family
 
 Result<bool> has_chain(NetlinkSocket& netlink, uint8_t family, const char* table, const char* chain) {
   NetlinkBatch batch;
-  nlmsghdr* message = open_nft_message(batch, NFT_MSG_GETCHAIN, 0, family, chain_step("look for", table, chain));
+  nlmsghdr* message = open_nft_message(batch, NFT_MSG_GETCHAIN, 0, family, chain_step("find", table, chain));
   nftnl_chain_nlmsg_build_payload(message, make_chain(table, chain).get());
   Result<NetlinkReplies> replies = netlink.query(batch);
   if (!replies && is_absence(replies.error().error_number)) return false;
@@ -127,45 +127,45 @@ Result<bool> has_chain(NetlinkSocket& netlink, uint8_t family, const char* table
 
 Done require_nftables(const std::string& backend, const char* field) {
   if (backend.empty() || backend == "nftables") return {};
-  return unsupported(std::string(field) + " " + backend + " is not supported by this plugin, which has nftables");
+  return unsupported(std::string(field) + " " + backend + " is not supported by this plugin, which supports only nftables");
 }
 
 void NftTransaction::add_table(uint8_t family, const char* name) {
   std::unique_ptr<nftnl_table, FreeTable> table(nftnl_table_alloc());
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name);
   nlmsghdr* message =
-      open_nft_message(batch_, NFT_MSG_NEWTABLE, NLM_F_CREATE, family, std::string("make the nftables table ") + name);
+      open_nft_message(batch_, NFT_MSG_NEWTABLE, NLM_F_CREATE, family, std::string("create the nftables table ") + name);
   nftnl_table_nlmsg_build_payload(message, table.get());
 }
 
 void NftTransaction::add_chain(uint8_t family, const char* table, const char* chain) {
   nlmsghdr* message =
-      open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("make", table, chain));
+      open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("create", table, chain));
   nftnl_chain_nlmsg_build_payload(message, make_chain(table, chain).get());
 }
 
 void NftTransaction::add_nat_chain(uint8_t family, const char* table, const char* chain, uint32_t hook, int priority) {
-  add_called_chain(family, table, chain, "nat", hook, priority);
+  add_base_chain(family, table, chain, "nat", hook, priority);
 }
 
 void NftTransaction::add_filter_chain(uint8_t family, const char* table, const char* chain, uint32_t hook,
                                       int priority) {
-  add_called_chain(family, table, chain, "filter", hook, priority);
+  add_base_chain(family, table, chain, "filter", hook, priority);
 }
 
-void NftTransaction::add_called_chain(uint8_t family, const char* table, const char* chain, const char* type,
-                                      uint32_t hook, int priority) {
+void NftTransaction::add_base_chain(uint8_t family, const char* table, const char* chain, const char* type, uint32_t hook,
+                                    int priority) {
   Chain made = make_chain(table, chain);
   nftnl_chain_set_str(made.get(), NFTNL_CHAIN_TYPE, type);
   nftnl_chain_set_u32(made.get(), NFTNL_CHAIN_HOOKNUM, hook);
   nftnl_chain_set_s32(made.get(), NFTNL_CHAIN_PRIO, priority);
   nlmsghdr* message =
-      open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("make", table, chain));
+      open_nft_message(batch_, NFT_MSG_NEWCHAIN, NLM_F_CREATE, family, chain_step("create", table, chain));
   nftnl_chain_nlmsg_build_payload(message, made.get());
 }
 
 void NftTransaction::flush_chain(uint8_t family, const char* table, const char* chain) {
-  nlmsghdr* message = open_nft_message(batch_, NFT_MSG_DELRULE, 0, family, chain_step("empty", table, chain));
+  nlmsghdr* message = open_nft_message(batch_, NFT_MSG_DELRULE, 0, family, chain_step("flush", table, chain));
   mnl_attr_put_strz(message, NFTA_RULE_TABLE, table);
   mnl_attr_put_strz(message, NFTA_RULE_CHAIN, chain);
 }

@@ -22,7 +22,8 @@ constexpr int64_t container_interface = 2;  // in the result
 
 IpAddress first_host(const IpPrefix& prefix) { return next(network_of(prefix)); }
 
-// Which gateway each address has, and a default route by the first of each family, if the bridge is to be that.
+// Sets the gateway of each address and, if the bridge is the default gateway, adds a default route for each family, through
+// the gateway of its first address.
 void complete(NetworkResult& result, const BridgeConfig& config) {
   for (AddressResult& address : result.addresses) {
     address.interface = container_interface;
@@ -46,7 +47,7 @@ Done become_gateway(NetlinkSocket& host, const Link& bridge, const NetworkResult
   return {};
 }
 
-// Layer 3: addresses for the interface, a gateway for them on the bridge.
+// Layer 3: configures the interface's addresses, and their gateway on the bridge.
 Done connect(const Invocation& invocation, const BridgeConfig& config, const Fd& container, NetlinkSocket& host,
              const Link& bridge, const PodInterface& pod, NetworkResult given, NetworkResult& result) {
   if (given.addresses.empty()) return refuse(ErrorCode::internal, "IPAM plugin returned missing IP config");
@@ -71,7 +72,7 @@ Done connect_without_addresses(const BridgeConfig& config, const Fd& container, 
   return {};
 }
 
-// The host's ends as they have become: a port that carries packets, the bridge's address.
+// Completes the result with the host's side: waits until the port carries packets, and reads MAC addresses.
 Done describe_host(NetlinkSocket& host, NetlinkSocket& events, const BridgeConfig& config, const PodInterface& pod,
                    NetworkResult& result) {
   int limit = config.no_container_interface ? 0 : port_limit_ms;
@@ -86,7 +87,7 @@ Done describe_host(NetlinkSocket& host, NetlinkSocket& events, const BridgeConfi
   return {};
 }
 
-// `leased`: that the addresses are to be given back, if this fails.
+// Sets `leased` once addresses are leased, which must be released if this fails.
 Outcome<NetworkResult> attach(const Invocation& invocation, const BridgeConfig& config, const Fd& container,
                               const Ipam* ipam, NetlinkSocket& host, const Link& bridge, const PodInterface& pod,
                               bool& leased) {
@@ -123,7 +124,7 @@ Outcome<std::string> bridge_add(const Invocation& invocation) {
   bool leased = false;
   Outcome<NetworkResult> result = attach(invocation, config, container, ipam, host, bridge, pod, leased);
   if (result) return to_json(*result, invocation.version);
-  // What cannot be undone now will be by the DEL that follows a failed ADD.
+  // What cannot be undone now is left to the DEL that follows a failed ADD.
   Status deleted = delete_veth(container, invocation.interface_name);
   if (deleted && leased) (void)ipam->del(invocation);
   if (leased && config.masquerade) (void)remove_masquerade(invocation);

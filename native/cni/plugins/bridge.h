@@ -1,4 +1,4 @@
-// bridge: a pod's interface on a bridge of the host.
+// bridge: connects a pod's interface to a bridge of the host.
 #pragma once
 
 #include "cni/plugins/plugin.h"

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t interface_name_limit = 15;
 constexpr int64_t mtu_limit = 65535;
 
-// The runtime's word is last.
+// The runtime's choice takes precedence.
 Outcome<std::string> read_mac(const Invocation& invocation) {
   std::string mac;
   auto argument = invocation.arguments.find("MAC");
@@ -58,7 +58,7 @@ Outcome<BridgeConfig> read_bridge_config(const Invocation& invocation) {
   config.mtu = TRY(object.integer("mtu", 0, mtu_limit, 0));
   config.mac = TRY(read_mac(invocation));
   config.dns = TRY(parse_own_dns(object.member("dns")));
-  // Says how to treat VLANs, and asks for none.
+  // Affects only how VLANs are treated, and this plugin has none.
   object.member("preserveDefaultVlan");
   std::string backend = TRY(object.text("ipMasqBackend"));
   TRY(require_nftables(backend, "ipMasqBackend"));

@@ -1,4 +1,4 @@
-// What a configuration of `bridge` says.
+// The configuration of `bridge`.
 #pragma once
 
 #include <optional>
@@ -26,7 +26,7 @@ struct BridgeConfig {
   std::optional<DnsResult> dns;
 };
 
-// Refuses by name what this plugin lacks.
+// Refuses keys that this plugin does not support, by name.
 Outcome<BridgeConfig> read_bridge_config(const Invocation& invocation);
 
 }  // namespace keelson

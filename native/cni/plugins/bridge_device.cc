@@ -17,11 +17,11 @@ Outcome<Link> find_or_make(NetlinkSocket& netlink, const BridgeConfig& config) {
   NetlinkBatch batch;
   add_bridge(batch, config.bridge, config.mtu);
   Status made = netlink.transact(batch);
-  // Another ADD was there first.
+  // EEXIST: a concurrent ADD created it first.
   if (!made && made.error().error_number != EEXIST) return std::unexpected(made.error());
   bridge = TRY(find_link(netlink, config.bridge));
   if (!bridge) return refuse(ErrorCode::internal, "could not lookup \"" + config.bridge + "\"");
-  // Its routes are the plugin's.
+  // Only the plugin sets its routes.
   try_sysctl("net/ipv6/conf/" + config.bridge + "/accept_ra", "0");
   return std::move(*bridge);
 }
@@ -44,7 +44,7 @@ Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const Ip
   NetlinkBatch batch;
   for (const InterfaceAddress& found : TRY(list_addresses(netlink, bridge, gateway.address.family))) {
     if (found.prefix == gateway) return {};
-    // Of IPv6 a bridge has several, as long as they do not overlap.
+    // A bridge may have several IPv6 addresses, as long as their subnets do not overlap.
     bool in_the_way =
         gateway.address.is_v4() || contains(found.prefix, gateway.address) || contains(gateway, found.prefix.address);
     if (!in_the_way) continue;
@@ -54,13 +54,13 @@ Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const Ip
     }
     delete_address(batch, bridge, found.prefix);
   }
-  // The bridge is the only one to have it: nothing to detect, and the first pod need not wait.
+  // Only the bridge has this address: no duplicate detection, so that the first pod need not wait.
   add_address(batch, bridge, gateway, false);
-  // One that had lost its ports, and its address with them, has the first port's by now.
+  // A bridge that had no ports, and so no MAC address, has the first port's by now.
   std::optional<Link> with_port = TRY(find_link(netlink, bridge.name));
   if (with_port) pin_link_mac(batch, bridge.mac == no_mac ? *with_port : bridge);
   Status added = netlink.transact(batch);
-  // Another ADD was faster, with this or with the removal.
+  // A concurrent ADD was faster, with the addition or with the removal.
   if (!added && added.error().error_number != EEXIST && added.error().error_number != EADDRNOTAVAIL) {
     return std::unexpected(added.error());
   }

@@ -1,4 +1,4 @@
-// The bridge that pods' interfaces are ports of, which all of them share and none of them takes down.
+// The bridge whose ports are the pods' interfaces. All pods share it, and none removes it.
 #pragma once
 
 #include <optional>
@@ -10,11 +10,10 @@
 
 namespace keelson {
 
-// Makes the bridge if there is none, and sets it up.
+// Creates the bridge if it does not exist, and sets it up.
 Outcome<Link> ensure_bridge(NetlinkSocket& netlink, const BridgeConfig& config);
 
-// Has the bridge be the pods' gateway, with that address. Another address in its place is an error, or with `force`
-// removed.
+// Makes the bridge the pods' gateway, with that address. A conflicting address is an error, or is removed with `force`.
 Done ensure_gateway_address(NetlinkSocket& netlink, const Link& bridge, const IpPrefix& gateway, bool force);
 
 }  // namespace keelson

@@ -9,7 +9,7 @@
 namespace keelson {
 
 std::span<const Plugin* const> all_plugins();
-// Null when there is none of that name.
+// Null if there is no plugin of that name.
 const Plugin* find_plugin(std::string_view name);
 
 }  // namespace keelson

@@ -11,7 +11,7 @@ namespace keelson {
 
 namespace {
 
-// What the call of the chain has for each of its plugins.
+// Keys of the chain's configuration that are passed to each plugin.
 constexpr const char* passed_on[] = {"prevResult", "cni.dev/valid-attachments"};
 
 struct Member {
@@ -23,7 +23,8 @@ Outcome<Member> make_member(const Invocation& chain, const Json& config, size_t 
   const std::string type(find_member(config, "type").string());
   const Plugin* plugin = find_plugin(type);
   if (!plugin || plugin == &chain_plugin) {
-    return misconfigured("plugins[" + std::to_string(number) + "].type: \"" + type + "\" is no plugin that a chain can have");
+    return misconfigured("plugins[" + std::to_string(number) + "].type: \"" + type +
+                         "\" is not a plugin that a chain can contain");
   }
   Invocation invocation{chain.command,   chain.container_id,          chain.netns, chain.interface_name,
                         chain.arguments, chain.own_namespace_allowed, config,      chain.network,
@@ -40,13 +41,13 @@ Outcome<std::vector<Member>> read_chain(const Invocation& invocation) {
   for (const char* key : {"cniVersion", "name", "type", "prevResult"}) config.member(key);
   const std::vector<Json>& plugins = *TRY(config.items("plugins"));
   if (invocation.is_strict()) TRY(config.refuse_others());
-  if (plugins.empty()) return misconfigured("plugins: a chain needs one or more");
+  if (plugins.empty()) return misconfigured("plugins: a chain needs at least one plugin");
   std::vector<Member> members;
   for (const Json& plugin : plugins) members.push_back(TRY(make_member(invocation, plugin, members.size())));
   return members;
 }
 
-// The error tells which plugin's it is.
+// Prefixes an error with the plugin's name.
 template <typename T>
 Outcome<T> of(const Member& member, Outcome<T> outcome) {
   if (!outcome) outcome.error().message = std::string(member.plugin->name) + ": " + outcome.error().message;
@@ -64,13 +65,13 @@ Outcome<std::string> chain_add(const Invocation& invocation) {
 
 using Call = Done (*Plugin::*)(const Invocation&);
 
-// Up to the first that fails.
+// Calls each plugin in order, up to the first that fails.
 Done in_turn(const Invocation& invocation, Call call) {
   for (const Member& member : TRY(read_chain(invocation))) TRY(of(member, (member.plugin->*call)(member.invocation)));
   return {};
 }
 
-// Each is tried, the last of ADD first; the first failure is told.
+// Calls every plugin, in reverse order of ADD, even if one fails; returns the first failure.
 Done all_backwards(const Invocation& invocation, Call call) {
   Done done;
   for (const Member& member : TRY(read_chain(invocation)) | std::views::reverse) {

@@ -1,6 +1,7 @@
-// keelson-chain: others of these plugins, one after another in one process, as a runtime would have called each: all that
-// one costs beyond the first is what it does. Its configuration has them as `plugins`, in the order of ADD, each as it would
-// be called but for `prevResult`, which is the chain's own and then the one before's.
+// keelson-chain: runs other plugins of this program one after another in one process, as a runtime would call them, without
+// the startup time of a process for each. Its configuration lists theirs as `plugins`, in the order of ADD, each as if
+// called directly except for `prevResult`: the first gets the chain's, each later one the previous plugin's result.
+//
 // Source: CNI spec 1.1.0, section 3, "Lifecycle & Ordering".
 #pragma once
 

@@ -1,4 +1,4 @@
-// The network namespace that a call is about.
+// Opens the network namespace of a call's container.
 #pragma once
 
 #include <optional>
@@ -9,10 +9,10 @@
 
 namespace keelson {
 
-// Refuses this process's own: interfaces would be made or deleted on the host.
+// Refuses this process's own namespace: interfaces would be created or deleted on the host.
 Outcome<Fd> open_container_namespace(const Invocation& invocation);
 
-// The same for DEL, which nothing to do is fine for: none is given, or it is gone already.
+// The same for DEL: nothing if no namespace is given or it no longer exists.
 Outcome<std::optional<Fd>> open_remaining_namespace(const Invocation& invocation);
 
 }  // namespace keelson

@@ -19,7 +19,7 @@ Outcome<std::vector<RouteResult>> read_host_gw_config(const Invocation& invocati
       return misconfigured("routes: " + to_string(route.destination) + " has no gw, the address of its node");
     }
     bool plain = route.mtu == 0 && route.advertised_mss == 0 && route.priority == 0 && !route.table && !route.scope;
-    if (!plain) return unsupported("routes: this plugin knows dst and gw only");
+    if (!plain) return unsupported("routes: this plugin supports only dst and gw");
   }
   TRY(object.refuse_others());
   return routes;
@@ -45,7 +45,7 @@ Done host_gw_check(const Invocation& invocation) {
   for (const RouteResult& route : routes) {
     if (TRY(has_route(netlink, route))) continue;
     return refuse(ErrorCode::internal,
-                  "no route to " + to_string(route.destination) + " by " + to_string(route.gateway));
+                  "no route to " + to_string(route.destination) + " via " + to_string(route.gateway));
   }
   return {};
 }
@@ -55,7 +55,7 @@ Done host_gw_status(const Invocation& invocation) {
   return {};
 }
 
-// The routes are the node's, as the bridge is: the pods that remain go by them.
+// The routes belong to the node, as the bridge does: remaining pods use them.
 Done host_gw_keep(const Invocation&) { return {}; }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// host-gw: routes of the host to the pods of other nodes, by those nodes' own addresses, for nodes that share a
-// network. The field has no plugin for it; what it calls host-gw does this.
+// host-gw: adds routes on the host to the pods of other nodes, via those nodes' own addresses, for nodes that share a
+// network. There is no reference plugin for this; it works like the host-gw mode of other network solutions.
 #pragma once
 
 #include "cni/plugins/plugin.h"

@@ -50,7 +50,7 @@ Outcome<std::string> loopback_add(const Invocation& invocation) {
     bool first = true;
     for (const InterfaceAddress& found : TRY(list_addresses(loopback.netlink, loopback.link, family))) {
       if (!is_loopback(found.prefix.address)) {
-        return refuse(ErrorCode::internal, "lo has " + to_string(found.prefix) + ", which is no loopback address");
+        return refuse(ErrorCode::internal, "lo has " + to_string(found.prefix) + ", which is not a loopback address");
       }
       if (first) result.addresses.push_back({0, found.prefix, {}});
       first = false;

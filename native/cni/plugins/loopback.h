@@ -1,4 +1,4 @@
-// loopback: sets `lo` of the container up.
+// loopback: brings up the container's `lo`.
 #pragma once
 
 #include "cni/plugins/plugin.h"

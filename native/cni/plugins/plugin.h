@@ -1,4 +1,4 @@
-// What one plugin does at each of the spec's commands.
+// A plugin: a function for each of the spec's commands.
 #pragma once
 
 #include <string>

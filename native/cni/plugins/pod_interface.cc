@@ -23,18 +23,18 @@ constexpr int settle_limit_ms = 5'000;
 
 Result<std::string> random_veth_name() {
   uint32_t number = 0;
-  if (getrandom(&number, sizeof number, 0) != sizeof number) return fail_errno("make a random name");
+  if (getrandom(&number, sizeof number, 0) != sizeof number) return fail_errno("generate a random name");
   char name[16];
   snprintf(name, sizeof name, "veth%08x", number);
   return std::string(name);
 }
 
-// Settings that must be there before the interface is up.
+// Sysctls that must be set before the interface is up.
 Status prepare_settings(const std::string& name, bool with_v6, bool detect_duplicates) {
   std::string v6 = "net/ipv6/conf/" + name;
   if (detect_duplicates) try_sysctl(v6 + "/enhanced_dad", "1");
   try_sysctl(v6 + "/accept_dad", detect_duplicates ? "1" : "0");
-  // Others learn at once who has the addresses now.
+  // Neighbours learn at once that the addresses have moved.
   try_sysctl("net/ipv4/conf/" + name + "/arp_notify", "1");
   try_sysctl(v6 + "/ndisc_notify", "1");
   if (!with_v6) return {};
@@ -76,11 +76,11 @@ Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd&
     Status made = host.transact(batch);
     std::optional<Link> link = TRY(find_link(inside, name));
     if (made && link) {
-      // The routes of this interface are the plugin's.
+      // Only the plugin sets the routes of this interface.
       try_sysctl("net/ipv6/conf/" + host_name + "/accept_ra", "0");
       return PodInterface{std::move(*link), std::move(host_name)};
     }
-    if (made) return refuse(ErrorCode::internal, "look for " + name + ": it was made, and is gone");
+    if (made) return refuse(ErrorCode::internal, "find " + name + ": it was created but no longer exists");
     if (made.error().error_number != EEXIST) return std::unexpected(made.error());
     if (link) return refuse(ErrorCode::internal, "container veth name (\"" + name + "\") already exists");
   }
@@ -101,7 +101,7 @@ Done configure_pod_interface(const Fd& container, const Link& link, const Networ
     TRY(netlink.transact(batch));
     return {};
   }
-  // A route by an address that is tentative still would be refused.
+  // A route with an address that is still tentative would be refused.
   NetlinkSocket events = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   TRY(events.subscribe(RTNLGRP_IPV6_IFADDR));
   TRY(netlink.transact(batch));
@@ -115,7 +115,7 @@ Done configure_pod_interface(const Fd& container, const Link& link, const Networ
 Done announce_pod_interface(const Fd& container, const Link& link) {
   NetlinkSocket inside = TRY(open_netlink_inside(container));
   NetlinkBatch batch;
-  // With the settings above the kernel tells of the addresses at each change of this one, even to what it is.
+  // With the sysctls above, the kernel announces the addresses whenever the MAC address is set, even to the same value.
   pin_link_mac(batch, link);
   TRY(inside.transact(batch));
   return {};
@@ -125,7 +125,7 @@ Done remove_pod_interface(const Invocation& invocation) {
   const Ipam* ipam = TRY(find_ipam_of_leases(invocation));
   std::optional<Fd> container = TRY(open_remaining_namespace(invocation));
   if (container) TRY(delete_veth(*container, invocation.interface_name));
-  // Only now may another pod have the address.
+  // Only now may another pod get the address.
   if (ipam) TRY(ipam->del(invocation));
   if (ipam && may_masquerade(invocation)) TRY(remove_masquerade(invocation));
   return {};

@@ -1,4 +1,4 @@
-// A pod's interface: a veth pair with one end in its namespace, and what address management gave for it.
+// A pod's interface: a veth pair with one end in its namespace, with the addresses and routes from address management.
 #pragma once
 
 #include <string>
@@ -16,27 +16,27 @@ struct PodInterface {
   std::string host_name;
 };
 
-// Makes the pair, the host's end under a name of its own; `mtu`, `master` and `mac` may be 0 and empty. Whoever fails
-// later has to delete it.
+// Creates the pair, with a random name for the host's end; `mtu` and `master` may be 0, `mac` empty. The caller must delete
+// it if a later step fails.
 Outcome<PodInterface> make_pod_interface(const Invocation& invocation, const Fd& container, NetlinkSocket& host,
                                          int64_t mtu, int master, const std::string& mac);
 
-// Adds the addresses, sets the interface up, adds the routes: those without a gateway go by the first of their family.
+// Adds the addresses, sets the interface up and adds the routes; those without a gateway use the first of their family.
 Done configure_pod_interface(const Fd& container, const Link& link, const NetworkResult& result,
                              bool detect_duplicates);
 
-// Tells neighbours whose the addresses are now: what they know of a pod that had them before may hold for hours. For when the
-// host's end carries packets; what the kernel tells as the interface comes up may be lost.
+// Announces the addresses to neighbours: their cache entries for an earlier pod with the same addresses may last for hours.
+// Call it when the host's end carries packets; the kernel's own announcement when the interface comes up may be lost.
 Done announce_pod_interface(const Fd& container, const Link& link);
 
-// DEL of a plugin whose interface it is. Also where the namespace is gone, and with it the interface: the lease and the rules
-// remain.
+// DEL for plugins with such an interface. If the namespace no longer exists, neither does the interface, but the lease and
+// the rules are still removed.
 Done remove_pod_interface(const Invocation& invocation);
 
-// GC of such a plugin: leases and rules of interfaces that are none any more.
+// GC for such plugins: removes leases and rules of interfaces that are no longer valid.
 Done collect_pod_interfaces(const Invocation& invocation);
 
-// Whether the interface is there as `result` has it: the kind, the MAC address, addresses and routes.
+// Checks that the interface is as in `result`: its kind, MAC address, addresses and routes.
 Outcome<Link> check_pod_interface(const Invocation& invocation, const Fd& container, const NetworkResult& result);
 
 }  // namespace keelson

@@ -8,10 +8,10 @@ namespace {
 
 std::unexpected<PluginError> not_understood(const std::string& key, const std::string& word) {
   return unsupported(key + ": \"" + word +
-                     "\" is not supported by this plugin, which knows addresses of source and destination");
+                     "\" is not supported by this plugin, which supports only source and destination addresses");
 }
 
-// A single address is a network of its own.
+// A single address is a network of full prefix length.
 std::optional<IpPrefix> parse_network(const std::string& text) {
   if (std::optional<IpPrefix> prefix = parse_prefix(text)) return prefix;
   std::optional<IpAddress> address = parse_address(text);
@@ -19,7 +19,7 @@ std::optional<IpPrefix> parse_network(const std::string& text) {
   return IpPrefix{*address, address->bits()};
 }
 
-// Takes the first word, if it is that.
+// Consumes the first word if it is `word`.
 bool take(std::span<const std::string>& words, std::string_view word) {
   if (words.empty() || words.front() != word) return false;
   words = words.subspan(1);
@@ -47,7 +47,7 @@ Outcome<AddressCondition> parse_one(std::span<const std::string>& words, const s
 }  // namespace
 
 Outcome<std::vector<AddressCondition>> parse_conditions(const std::vector<std::string>& words, const std::string& key) {
-  // Those of nft may come several in a string.
+  // Several nft words may be in one string.
   std::vector<std::string> single;
   for (const std::string& text : words) {
     for (size_t at = text.find_first_not_of(' '); at != std::string::npos; at = text.find_first_not_of(' ', at)) {

@@ -1,5 +1,4 @@
-// `conditionsV4` and `conditionsV6` of portmap: words of iptables or of nft, of which those about addresses are
-// understood.
+// Parses `conditionsV4` and `conditionsV6` of portmap: iptables or nft syntax, of which only address matches are supported.
 #pragma once
 
 #include <string>
@@ -10,8 +9,8 @@
 
 namespace keelson {
 
-// "-s" or "-d" and a network, each with "!" before it for the opposite; or "ip" or "ip6", "saddr" or "daddr", "==" or
-// "!=" if need be, and a network. Anything else is refused by name: a condition that is not kept opens a port to all.
+// "-s" or "-d" and a network, with "!" before it for the negation; or "ip" or "ip6", "saddr" or "daddr", optionally "==" or
+// "!=", and a network. Anything else is refused by name: a condition that is ignored would open a port to everybody.
 Outcome<std::vector<AddressCondition>> parse_conditions(const std::vector<std::string>& words, const std::string& key);
 
 }  // namespace keelson

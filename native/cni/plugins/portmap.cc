@@ -39,7 +39,7 @@ Outcome<PortMapping> read_mapping(const Json& json) {
   ConfigObject object(json, "runtimeConfig.portMappings");
   PortMapping mapping;
   mapping.protocol = TRY(read_protocol(object));
-  // 0 where it is missing, which is no port.
+  // 0, which is not a valid port, if it is missing.
   mapping.host_port = static_cast<uint16_t>(TRY(object.integer("hostPort", 1, 65535, 0)));
   mapping.container_port = static_cast<uint16_t>(TRY(object.integer("containerPort", 1, 65535, 0)));
   mapping.host_address = TRY(object.address("hostIP"));
@@ -59,7 +59,7 @@ Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
   ports.container_id = invocation.container_id;
   ports.masquerade = TRY(object.boolean("snat", true));
   ports.masquerade_all = TRY(object.boolean("masqAll"));
-  // Rules of nftables need no mark to be told apart.
+  // Ignored: nftables rules need no mark.
   TRY(object.integer("markMasqBit", 0, 31, 0));
   std::string backend = TRY(object.text("backend"));
   TRY(require_nftables(backend, "backend"));
@@ -77,7 +77,7 @@ Outcome<HostPorts> read_portmap_config(const Invocation& invocation) {
   return ports;
 }
 
-// The first address of each family that is not of another interface.
+// The first address of each family that does not belong to another interface.
 std::vector<IpPrefix> pod_addresses(const Invocation& invocation, const NetworkResult& result) {
   std::vector<IpPrefix> addresses;
   for (const AddressResult& one : result.addresses) {
@@ -93,7 +93,7 @@ std::vector<IpPrefix> pod_addresses(const Invocation& invocation, const NetworkR
   return addresses;
 }
 
-// The host's 127.0.0.1 may leave by the interface that leads to the pod.
+// Lets packets from the host's 127.0.0.1 leave through the interface that leads to the pod.
 Status let_localhost_out(const IpAddress& pod) {
   NetlinkSocket netlink = TRY(NetlinkSocket::open(NETLINK_ROUTE));
   std::optional<int> index = TRY(interface_towards(netlink, pod));
@@ -118,7 +118,8 @@ Outcome<std::string> portmap_add(const Invocation& invocation) {
   for (const IpPrefix& prefix : pod_addresses(invocation, *previous)) {
     const IpAddress& pod = prefix.address;
     TRY(add_host_ports(ports, prefix));
-    // Behind the rules, so that what is sent meanwhile goes by them. A flow that is kept ends by itself, some day.
+    // After the rules are added, so that packets sent in the meantime match them. If this fails, old flows expire
+    // eventually.
     (void)forget_udp_flows(pod.family, udp_ports(ports));
     if (pod.is_v4() && ports.masquerade) TRY(let_localhost_out(pod));
   }
@@ -127,7 +128,7 @@ Outcome<std::string> portmap_add(const Invocation& invocation) {
 
 Done portmap_del(const Invocation& invocation) {
   TRY(remove_host_ports(invocation.network, invocation.container_id));
-  // A flow that a client keeps up would go on to the pod's address, which is another pod's soon.
+  // A flow that a client keeps alive would still go to the pod's address, which another pod may get soon.
   if (const Outcome<HostPorts> ports = read_portmap_config(invocation)) {
     for (int family : {AF_INET, AF_INET6}) (void)forget_udp_flows(family, udp_ports(*ports));
   }
@@ -148,7 +149,7 @@ Done portmap_status(const Invocation& invocation) {
   return {};
 }
 
-// Rules say whose container they are, but not of which network: none may be told to be nobody's.
+// Rules record their container but not their network, so a stale one cannot be identified.
 Done portmap_gc(const Invocation&) { return {}; }
 
 }  // namespace

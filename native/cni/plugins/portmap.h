@@ -1,4 +1,4 @@
-// portmap: ports of the host that lead to the pod that plugins before this one have connected.
+// portmap: maps host ports to the pod that earlier plugins of the chain have connected.
 #pragma once
 
 #include "cni/plugins/plugin.h"

@@ -21,7 +21,7 @@ struct PtpConfig {
   bool masquerade = false;
   int64_t mtu = 0;
   std::optional<DnsResult> dns;
-  const Ipam* ipam = nullptr;  // always there
+  const Ipam* ipam = nullptr;  // never null after reading
 };
 
 Outcome<PtpConfig> read_ptp_config(const Invocation& invocation) {
@@ -35,7 +35,7 @@ Outcome<PtpConfig> read_ptp_config(const Invocation& invocation) {
   config.mtu = TRY(object.integer("mtu", 0, link_mtu_limit, 0));
   config.dns = TRY(parse_own_dns(object.member("dns")));
   config.ipam = TRY(find_ipam(invocation));
-  if (!config.ipam) return misconfigured("ipam is missing: ptp connects addresses");
+  if (!config.ipam) return misconfigured("ipam is missing: ptp needs addresses");
   std::string backend = TRY(object.text("ipMasqBackend"));
   TRY(require_nftables(backend, "ipMasqBackend"));
   TRY(object.refuse_others());
@@ -44,7 +44,7 @@ Outcome<PtpConfig> read_ptp_config(const Invocation& invocation) {
 
 IpPrefix whole(const IpAddress& address) { return {address, address.bits()}; }
 
-// The kernel takes the rest of the subnet to be on the link, where only the host is: that goes by the host.
+// The kernel assumes that the whole subnet is on the link, but only the host is: routes the subnet through the host.
 Done route_by_gateway(const Fd& container, const Link& link, const NetworkResult& result) {
   NetlinkSocket inside = TRY(open_netlink_inside(container));
   NetlinkBatch batch;
@@ -58,7 +58,7 @@ Done route_by_gateway(const Fd& container, const Link& link, const NetworkResult
   return {};
 }
 
-// The host's end has the gateway's address, as every pod's has, and is the way to the pod.
+// Adds the gateway's address to the host's end, as for every pod, and the route to the pod.
 Done connect_host(NetlinkSocket& host, const std::string& name, const NetworkResult& result) {
   std::optional<Link> link = TRY(find_link(host, name));
   if (!link) return refuse(ErrorCode::internal, "failed to lookup " + name);
@@ -76,7 +76,7 @@ Done connect_ptp(const Invocation& invocation, const PtpConfig& config, const Fd
                  const PodInterface& pod, NetworkResult& result) {
   std::vector<IpPrefix> addresses;
   for (AddressResult& address : result.addresses) {
-    if (!address.gateway) return misconfigured("ipam gave no gateway for " + to_string(address.address));
+    if (!address.gateway) return misconfigured("ipam returned no gateway for " + to_string(address.address));
     address.interface = pod_interface_index;
     addresses.push_back(address.address);
     TRY(enable_forwarding(address.gateway.family));
@@ -105,7 +105,7 @@ Outcome<std::string> ptp_add(const Invocation& invocation) {
     if (config.dns) result->dns = *config.dns;
     return to_json(*result, invocation.version);
   }
-  // What cannot be undone now will be by the DEL that follows a failed ADD.
+  // What cannot be undone now is left to the DEL that follows a failed ADD.
   Status deleted = delete_veth(container, invocation.interface_name);
   if (deleted && leased) (void)config.ipam->del(invocation);
   if (leased && config.masquerade) (void)remove_masquerade(invocation);

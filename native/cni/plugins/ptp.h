@@ -1,4 +1,4 @@
-// ptp: a pod's interface with nothing but the host at its other end.
+// ptp: connects a pod's interface directly to the host, without a bridge.
 #pragma once
 
 #include "cni/plugins/plugin.h"

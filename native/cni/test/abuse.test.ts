@@ -1,4 +1,4 @@
-// What crashes, retries and strangers do to our plugins. Under the sanitizers wherever time is of no matter.
+// Crashes, retries and conflicts with others, with sanitizers wherever time does not matter.
 
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
@@ -44,7 +44,7 @@ describe("crashes and retries", () => {
       await delay(1 + round / 4);
       if (!child.kill("SIGKILL")) late += 1;
       await closed;
-      // The second DEL has nothing left to do.
+      // The second DEL must succeed with nothing left to do.
       for (let i = 0; i < 2; i += 1) await lab.done("bridge", "DEL", config, { pod });
       expect(lab.links(pod)).toEqual(["lo"]);
     }
@@ -57,7 +57,7 @@ describe("crashes and retries", () => {
     await lab.done("bridge", "DEL", config, { pod, directory });
   });
 
-  test("a second ADD fails and leaves the first as it was", async () => {
+  test("a second ADD fails and does not affect the first", async () => {
     const config = masqueradingBridge(lab, "cr2", "10.2.0.0/24");
     const pod = lab.pod();
     const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
@@ -70,7 +70,7 @@ describe("crashes and retries", () => {
     await lab.done("bridge", "DEL", config, { pod, directory });
   });
 
-  test("a bridge that the first ADD made and left without ports serves the next one, and keeps its address", async () => {
+  test("a bridge that a failed ADD left without ports works for the next one, and keeps its MAC address", async () => {
     const config = masqueradingBridge(lab, "cr6", "10.6.0.0/24");
     const device = () => JSON.parse(lab.host("ip", "-j", "link", "show", "cr6"))[0];
     const nowhere = { ...config, ipam: { ...config.ipam, dataDir: "/proc/nowhere" } };
@@ -87,7 +87,7 @@ describe("crashes and retries", () => {
     }
   });
 
-  test("where the namespace is gone, DEL gives back the lease and deletes the rules", async () => {
+  test("if the namespace no longer exists, DEL still releases the lease and deletes the rules", async () => {
     const config = masqueradingBridge(lab, "cr3", "10.3.0.0/24");
     for (const forget of [false, true]) {
       const pod = lab.pod();
@@ -104,7 +104,7 @@ describe("crashes and retries", () => {
     }
   });
 
-  test("many at once: each has an address of its own, on one bridge, and all go", async () => {
+  test("concurrent ADDs each get their own address on one bridge, and concurrent DELs remove everything", async () => {
     const config = masqueradingBridge(lab, "cr4", "10.4.0.0/28");
     const pods = Array.from({ length: 12 }, () => lab.pod());
     const results = await Promise.all(pods.map((pod) => lab.done("bridge", "ADD", config, { pod })));
@@ -125,7 +125,7 @@ describe("crashes and retries", () => {
     for (const pod of pods) expect(lab.rules()).not.toContain(pod.id);
   });
 
-  test("GC takes down what nobody has any more, and only in its own network", async () => {
+  test("GC removes what is no longer valid, and only in its own network", async () => {
     const config = masqueradingBridge(lab, "cr5", "10.5.0.0/24");
     const other = masqueradingBridge(lab, "cr6", "10.6.0.0/24");
     const [kept, lost, others] = [lab.pod(), lab.pod(), lab.pod()];
@@ -137,15 +137,15 @@ describe("crashes and retries", () => {
     expect(lab.leased("cr5")).toHaveLength(1);
     expect(lab.leased("cr6")).toHaveLength(1);
     expect([kept, lost, others].map(({ id }) => lab.rules().includes(id.slice(0, 20)))).toEqual([true, false, true]);
-    // So libcni writes that there are none.
+    // This is how libcni writes an empty list.
     await lab.done("bridge", "GC", { ...config, "cni.dev/valid-attachments": null }, { directory });
     expect(lab.leased("cr5")).toEqual([]);
     expect(lab.leased("cr6")).toHaveLength(1);
   });
 });
 
-describe("strangers", () => {
-  test("files in the lease directory that are no leases are left alone, and keep their addresses", async () => {
+describe("conflicts", () => {
+  test("files in the lease directory that are not leases are not touched, and reserve their addresses", async () => {
     const config = masqueradingBridge(lab, "st1", "10.11.0.0/28");
     const at = (name: string) => path.join(lab.leases, "st1", name);
     mkdirSync(at(""), { recursive: true });
@@ -153,7 +153,7 @@ describe("strangers", () => {
     writeFileSync(at("10.11.0.3"), Buffer.alloc(1 << 20, 7));
     mkdirSync(at("10.11.0.4"));
     symlinkSync("/etc/passwd", at("10.11.0.5"));
-    // Nobody writes to it.
+    // Nothing ever writes to it.
     execFileSync("mkfifo", [at("10.11.0.6")]);
     writeFileSync(at("last_reserved_ip.0"), "no address\n");
     writeFileSync(at("README"), "not of ours");
@@ -179,7 +179,7 @@ describe("strangers", () => {
     expect(links).toHaveLength(3);
   });
 
-  test("a range that is full is an error, and the pod is as it was", async () => {
+  test("an exhausted range is an error, and the pod is not changed", async () => {
     const config = masqueradingBridge(lab, "st2", "10.12.0.0/30");
     const [first, second] = [lab.pod(), lab.pod()];
     await lab.done("bridge", "ADD", config, { pod: first, directory });
@@ -191,7 +191,7 @@ describe("strangers", () => {
     await lab.done("bridge", "ADD", config, { pod: second, directory });
   });
 
-  test("addresses on request, and what of them cannot be had", async () => {
+  test("requested addresses are assigned, and unavailable ones refused", async () => {
     const ask = (...ips: string[]) => masqueradingBridge(lab, "st3", "10.13.0.0/24", { runtimeConfig: { ips } });
     const pod = lab.pod();
     for (const [ips, message] of [
@@ -209,7 +209,7 @@ describe("strangers", () => {
     expect(taken.output.msg).toContain("is not available");
   });
 
-  test("interfaces that are there already: of the pod's name, of the bridge's, and another gateway's address", async () => {
+  test("existing interfaces with the pod's or bridge's name or a conflicting address are errors", async () => {
     const config = masqueradingBridge(lab, "st4", "10.14.0.0/24");
     const pod = lab.pod();
     lab.inside(pod, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer0");
@@ -234,7 +234,7 @@ describe("strangers", () => {
   });
 
   test.each(["bridge", "ptp"])(
-    "a pod that gave the interface's name to its loopback keeps no address of %s",
+    "a pod that gave the interface's name to its loopback does not keep its lease from %s",
     async (type) => {
       const config = {
         ...masqueradingBridge(lab, "st7", "10.17.0.0/24"),
@@ -256,7 +256,7 @@ describe("strangers", () => {
     },
   );
 
-  test("a namespace that is the host's, or none, is refused", async () => {
+  test("the host's namespace and paths that are not a namespace are refused", async () => {
     const config = masqueradingBridge(lab, "st6", "10.16.0.0/24");
     for (const CNI_NETNS of [lab.hostNetns, "/etc/passwd", "/nowhere"]) {
       const answer = await lab.call("bridge", "ADD", config, { pod: lab.pod(), directory, environment: { CNI_NETNS } });

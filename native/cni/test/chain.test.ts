@@ -1,4 +1,4 @@
-// keelson-chain: what several plugins do in one process is what they do one by one, and what one's failure means to the rest.
+// keelson-chain: several plugins in one process do the same as one by one, and how a failure of one affects the others.
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { oursSanitized as directory, type Lab, openLab } from "./lab.ts";
@@ -25,13 +25,13 @@ function chain(name: string, ...plugins: readonly object[]) {
 const rules = () => lab.host("nft", "list", "ruleset");
 const links = () => lab.host("ip", "-o", "link", "show", "type", "veth");
 
-/** Without what differs between two pods. */
+/** A result without what differs between two pods. */
 function shape(result: object): unknown {
   const addresses = /"(mac|name|sandbox|address)":"[^"]*"/g;
   return JSON.parse(JSON.stringify(result).replaceAll(addresses, '"$1":""'));
 }
 
-test("is what its plugins are one by one: each way checks and takes down what the other has made", async () => {
+test("does the same as its plugins one by one: each way can check and delete what the other created", async () => {
   const { bridge, portmap } = pluginsOf("ch1", "10.31.0.0/24");
   const both = chain("ch1", bridge, portmap);
   const [together, singly] = [lab.pod(), lab.pod()];
@@ -57,7 +57,7 @@ test("is what its plugins are one by one: each way checks and takes down what th
   expect(links()).toBe("");
 });
 
-test("a failure names its plugin; what the ones before have made is taken down by DEL, whatever it says", async () => {
+test("a failed ADD names its plugin, and DEL with the invalid configuration removes what others created", async () => {
   const { bridge, portmap } = pluginsOf("ch2", "10.32.0.0/24");
   const both = chain("ch2", bridge, { ...portmap, snat: "yes" });
   const of = { pod: lab.pod(), directory };
@@ -71,7 +71,7 @@ test("a failure names its plugin; what the ones before have made is taken down b
   expect(links()).toBe("");
 });
 
-test("DEL tries each plugin, the last first, and tells the first failure", async () => {
+test("DEL calls every plugin, in reverse order, and reports the first failure", async () => {
   const { bridge, portmap } = pluginsOf("ch3", "10.33.0.0/24");
   const { bridge: broken } = pluginsOf("ch3", "10.33.0.0/24");
   broken.ipam.dataDir = "/proc/self/cmdline";
@@ -83,7 +83,7 @@ test("DEL tries each plugin, the last first, and tells the first failure", async
   expect(rules()).not.toContain(of.pod.id);
 });
 
-test("GC is every plugin's, of the attachments that are valid", async () => {
+test("GC runs for every plugin with the valid attachments", async () => {
   const { bridge, portmap } = pluginsOf("ch4", "10.34.0.0/24");
   const both = chain("ch4", bridge, portmap);
   const [kept, lost] = [lab.pod(), lab.pod()];
@@ -96,13 +96,13 @@ test("GC is every plugin's, of the attachments that are valid", async () => {
 });
 
 test.each([
-  ["no plugins", {}, "plugins: a chain needs one or more"],
-  ["plugins that are no list", { plugins: { type: "bridge" } }, "plugins"],
-  ["a plugin that is no object", { plugins: [7] }, 'plugins[0].type: "" is no plugin'],
-  ["one that is unknown", { plugins: [{ type: "/bin/sh" }] }, 'plugins[0].type: "/bin/sh" is no plugin'],
-  ["itself", { plugins: [{ type: "keelson-chain", plugins: [] }] }, 'plugins[0].type: "keelson-chain" is no plugin'],
-  ["what it does not know", { plugins: [{ type: "loopback" }], mtu: 1400 }, "mtu"],
-])("%s: refused by name", async (_, more, words) => {
+  ["no plugins", {}, "plugins: a chain needs at least one plugin"],
+  ["plugins that are not a list", { plugins: { type: "bridge" } }, "plugins"],
+  ["a plugin that is not an object", { plugins: [7] }, 'plugins[0].type: "" is not a plugin'],
+  ["an unknown plugin", { plugins: [{ type: "/bin/sh" }] }, 'plugins[0].type: "/bin/sh" is not a plugin'],
+  ["itself", { plugins: [{ type: "keelson-chain", plugins: [] }] }, 'plugins[0].type: "keelson-chain" is not a plugin'],
+  ["an unknown key", { plugins: [{ type: "loopback" }], mtu: 1400 }, "mtu"],
+])("refuses %s by name", async (_, more, words) => {
   const config = { cniVersion, name: "ch5", type: "keelson-chain", ...more };
   const { exitCode, output } = await lab.call("keelson-chain", "ADD", config, { pod: lab.pod(), directory });
   expect({ exitCode, msg: output.msg }).toEqual({ exitCode: 1, msg: expect.stringContaining(words) });

@@ -1,5 +1,5 @@
-// What our plugins make of configurations that are none, wrong, late or large. Under the sanitizers wherever time is of no
-// matter.
+// How our plugins handle configurations that are malformed, invalid, late or large, with sanitizers wherever time does
+// not matter.
 
 import { spawn } from "node:child_process";
 import path from "node:path";
@@ -14,7 +14,7 @@ afterAll(() => lab.remove());
 
 const directory = oursSanitized;
 
-test("configurations that are no configuration at all", async () => {
+test("malformed configurations are refused with the spec's error codes", async () => {
   const pod = lab.pod();
   const valid = JSON.stringify(masqueradingBridge(lab, "ga1", "10.21.0.0/24"));
   const wrong: readonly (readonly [string, number])[] = [
@@ -44,7 +44,7 @@ test("configurations that are no configuration at all", async () => {
   expect(lab.links(pod)).toEqual(["lo"]);
 });
 
-test("configurations that ask for what there is not are refused by name, but taken down all the same", async () => {
+test("unsupported settings are refused by name, but DEL still cleans up", async () => {
   const base = masqueradingBridge(lab, "ga2", "10.22.0.0/24");
   const asks: readonly (readonly [string, object, string])[] = [
     ["bridge", { ...base, vlan: 100 }, "vlan"],
@@ -70,14 +70,14 @@ test("configurations that ask for what there is not are refused by name, but tak
   const dhcp = { ...base, ipam: { type: "dhcp" } };
   expect((await lab.call("bridge", "ADD", dhcp, { pod, directory })).output).toMatchObject({ code: 2 });
   await lab.done("bridge", "DEL", dhcp, { pod, directory });
-  // The ADD was another program's: a lease of that other plugin would be left behind, and nobody would know.
+  // Another program did the ADD: a lease of the other plugin would be leaked silently.
   const added = { ...dhcp, prevResult: { cniVersion: "1.1.0" } };
   expect((await lab.call("bridge", "DEL", added, { pod, directory })).output).toMatchObject({ code: 2 });
   await lab.done("bridge", "STATUS", { ...base, vlan: 0, macspoofchk: false, vlanTrunk: [] }, { directory });
   expect(lab.leased("ga2")).toEqual([]);
 });
 
-test("configurations that have what the field's plugins leave unread: kubenet's and minikube's addIf, Debian's Documentation", async () => {
+test("keys that no plugin reads are ignored: addIf of kubenet and minikube, Documentation of Debian", async () => {
   const Documentation = "/usr/share/doc/containernetworking-plugins/";
   const base = masqueradingBridge(lab, "ga4", "10.24.0.0/24", { addIf: "true", Documentation });
   const config = { ...base, ipam: { ...base.ipam, Documentation } };
@@ -88,7 +88,7 @@ test("configurations that have what the field's plugins leave unread: kubenet's 
   await lab.done("bridge", "DEL", config, { pod, directory });
 });
 
-test("configurations that are written wrong are refused, and a DEL has nothing to take down", async () => {
+test("invalid configurations are refused, and DEL succeeds with nothing to remove", async () => {
   const base = masqueradingBridge(lab, "ga3", "10.23.0.0/24");
   const { ipam } = base;
   const wrong: readonly (readonly [string, object])[] = [
@@ -111,14 +111,14 @@ test("configurations that are written wrong are refused, and a DEL has nothing t
     await lab.done(plugin, "GC", collected, { pod, directory });
   }
   expect(lab.links(pod)).toEqual(["lo"]);
-  // It may have been written well when the pod was added.
+  // The configuration may have been valid when the pod was added.
   await lab.done("bridge", "ADD", base, { pod, directory });
   await lab.done("bridge", "DEL", { ...base, mtu: "1500", ipMasq: "true" }, { pod, directory });
   expect([lab.links(pod), lab.leased("ga3")]).toEqual([["lo"], []]);
   expect(lab.rules()).not.toContain(pod.id.slice(0, 20));
 });
 
-test("configurations that come late are waited for, and those that begin and do not end are not", async () => {
+test("a configuration that arrives late is accepted, one that starts but does not end times out", async () => {
   const started = (begin: string) => {
     const environment = { CNI_COMMAND: "STATUS", CNI_PATH: directory };
     const child = spawn(path.join(directory, "loopback"), { env: environment, stdio: ["pipe", "pipe", "inherit"] });
@@ -136,12 +136,12 @@ test("configurations that come late are waited for, and those that begin and do 
   const stuck = started(text.slice(0, 10));
   const [code, said] = await stuck.ended;
   expect([code, JSON.parse(said)]).toMatchObject([1, { code: 5, msg: expect.stringContaining("within 10 seconds") }]);
-  // It has waited for as long.
+  // This one has been waiting equally long.
   late.stdin.end(text);
   expect(await late.ended).toEqual([0, ""]);
 }, 30_000);
 
-test("names as long as they may be, and longer", async () => {
+test("names of the maximum length are accepted, longer and invalid ones refused", async () => {
   const config = masqueradingBridge(lab, "ga3", "10.23.0.0/24");
   const pod = { ...lab.pod(), id: "x".repeat(250) };
   const prevResult = await lab.done("bridge", "ADD", config, { pod, directory });
@@ -159,7 +159,7 @@ test("names as long as they may be, and longer", async () => {
     ).toBe(4);
 });
 
-test("hundreds of ports, and a result of thousands of addresses", async () => {
+test("hundreds of ports and a result with thousands of addresses work", async () => {
   const pod = lab.pod();
   const many = Array.from({ length: 800 }, (_, i) => ({ hostPort: 1000 + i, containerPort: 80, protocol: "udp" }));
   const ips = Array.from({ length: 20_000 }, (_, i) => ({ address: `10.24.${i >> 8}.${i & 255}/16`, interface: 1 }));
@@ -179,7 +179,7 @@ test("hundreds of ports, and a result of thousands of addresses", async () => {
 
 const subnets = (count: number) => Array.from({ length: count }, (_, i) => `10.${128 + (i >> 8)}.${i & 255}.0/24`);
 
-test("hundreds of routes of a pod", async () => {
+test("hundreds of routes in a pod work", async () => {
   const routes = subnets(400).map((dst) => ({ dst }));
   const ipam = { type: "host-local", dataDir: lab.leases, ranges: [[{ subnet: "10.26.0.0/24" }]], routes };
   const config = masqueradingBridge(lab, "ga6", "", { ipam });
@@ -189,7 +189,7 @@ test("hundreds of routes of a pod", async () => {
   await lab.done("bridge", "DEL", config, { pod, directory });
 });
 
-test("a thousand nodes, one of which cannot be reached: the others' routes are there all the same", async () => {
+test("with a thousand nodes, one of them unreachable, the others' routes are still added", async () => {
   lab.host("ip", "link", "add", "ga7", "type", "veth", "peer", "name", "ga7-peer");
   for (const end of ["ga7", "ga7-peer"]) lab.host("ip", "link", "set", end, "up");
   lab.host("ip", "addr", "add", "192.0.2.1/24", "dev", "ga7");
@@ -199,13 +199,13 @@ test("a thousand nodes, one of which cannot be reached: the others' routes are t
   const lost = { ...config, routes: [{ dst: "10.28.0.0/16", gw: "198.51.100.1" }, ...routes] };
   const pod = lab.pod();
   expect((await lab.call("host-gw", "ADD", lost, { pod, directory })).output.msg).toBe(
-    "add the route to 10.28.0.0/16 by 198.51.100.1: Network is unreachable",
+    "add the route to 10.28.0.0/16 via 198.51.100.1: Network is unreachable",
   );
   expect(lab.host("ip", "route").match(/via 192.0.2.7 dev ga7/g)).toHaveLength(1000);
   await lab.done("host-gw", "ADD", config, { pod, directory: ours });
 });
 
-test("duplicate address detection is over when ADD answers", async () => {
+test("duplicate address detection is complete when ADD returns", async () => {
   const ipam = {
     type: "host-local",
     dataDir: lab.leases,
@@ -213,7 +213,7 @@ test("duplicate address detection is over when ADD answers", async () => {
     routes: [{ dst: "::/0" }],
   };
   const pod = lab.pod();
-  // A second or two, at the usual pace.
+  // It takes a second or two with the default settings.
   lab.inside(
     pod,
     "sh",

@@ -1,10 +1,10 @@
-// Our plugins and the field's (Debian's) in each other's place: the same configuration has the same result and the same
-// leases, and what one side added the other deletes. Ours are to blame for what differs.
+// Our plugins and the reference plugins (from Debian) are interchangeable: the same configuration has the same result
+// and the same leases, and each can delete what the other added. Any difference is a defect of ours.
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { bridgeConfig, fields, type Lab, openLab, ours, oursSanitized, type Pod } from "./lab.ts";
+import { bridgeConfig, type Lab, openLab, ours, oursSanitized, type Pod, reference } from "./lab.ts";
 
 let lab: Lab;
 beforeAll(() => {
@@ -16,7 +16,7 @@ const bridge = (name: string, subnets: readonly string[], more?: object) => brid
 
 const mac = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
-/** A result without what is random in it. */
+/** A result without its random parts. */
 function shape(result: object, pod: Pod): Record<string, unknown> {
   const text = JSON.stringify(result)
     .replaceAll(pod.netns, "NETNS")
@@ -25,7 +25,7 @@ function shape(result: object, pod: Pod): Record<string, unknown> {
   return JSON.parse(text);
 }
 
-/** What the kernel has of a pod's network, but for what differs from pod to pod. */
+/** The kernel's state of a pod's network, except what differs from pod to pod. */
 function kernelView(pod: Pod) {
   const json = (...words: string[]) => JSON.parse(lab.inside(pod, "ip", "-j", ...words));
   const addresses = json("addr", "show", "dev", "eth0")[0];
@@ -92,7 +92,7 @@ describe("the same configuration", () => {
         routes: [{ dst: "10.6.0.0/16" }],
       },
     }),
-    "an empty list of DNS, in the place of ipam's": () => ({
+    "an empty DNS list, which replaces ipam's": () => ({
       ...bridge("dr6", [], { isGateway: false, dns: { nameservers: [] } }),
       ipam: { type: "static", addresses: [{ address: "10.5.0.7/24" }], dns: { nameservers: ["10.5.0.1"] } },
     }),
@@ -100,13 +100,13 @@ describe("the same configuration", () => {
   test.each(Object.entries(configurations))("has the same result and effect: %s", async (_, make) => {
     const config = make();
     const theirs = lab.pod();
-    const theirResult = shape(await lab.done("bridge", "ADD", config, { pod: theirs, directory: fields }), theirs);
+    const theirResult = shape(await lab.done("bridge", "ADD", config, { pod: theirs, directory: reference }), theirs);
     const theirView = kernelView(theirs);
     const theirLeases = lab
       .leased(config.name)
       .map((name) => readFileSync(path.join(lab.leases, config.name, name), "utf8"));
     await lab.done("bridge", "DEL", config, { pod: theirs });
-    // From where theirs began.
+    // Ours must start from the same address as theirs.
     for (const name of ["last_reserved_ip.0", "last_reserved_ip.1"])
       lab.host("rm", "-f", path.join(lab.leases, config.name, name));
 
@@ -122,15 +122,15 @@ describe("the same configuration", () => {
     expect(leases.map((text) => text.replaceAll(pod.id, "ID"))).toEqual(
       theirLeases.map((text) => text.replaceAll(theirs.id, "ID")),
     );
-    // Debian's version does not find a route again that has no gateway of its own.
+    // CHECK of Debian's version does not find routes that have no gateway of their own.
     const checkers = {
       "0.3.1": [],
-      "0.4.0": [ours, fields],
-      "1.0.0": "addresses" in config.ipam ? [ours] : [ours, fields],
+      "0.4.0": [ours, reference],
+      "1.0.0": "addresses" in config.ipam ? [ours] : [ours, reference],
     };
     for (const directory of checkers[config.cniVersion as keyof typeof checkers])
       await lab.done("bridge", "CHECK", { ...config, prevResult: answer }, { pod, directory });
-    await lab.done("bridge", "DEL", config, { pod, directory: fields });
+    await lab.done("bridge", "DEL", config, { pod, directory: reference });
     expect(lab.leased(config.name)).toEqual([]);
   });
 
@@ -143,16 +143,16 @@ describe("the same configuration", () => {
         .map(({ dst, scope, protocol }: Record<string, unknown>) => ({ dst, scope, protocol }));
     const seen = [];
     for (const [adder, deleter] of [
-      [fields, ours],
-      [oursSanitized, fields],
+      [reference, ours],
+      [oursSanitized, reference],
     ] as const) {
       lab.host("rm", "-f", path.join(lab.leases, "dr8", "last_reserved_ip.0"));
       const pod = lab.pod();
       const prevResult = await lab.done("ptp", "ADD", config, { pod, directory: adder });
-      // The field's detects duplicates, where there is only the host.
+      // The reference plugin does duplicate detection, although there is only the host.
       const { settings: _, ...view } = kernelView(pod);
       seen.push({ result: { dns: {}, ...shape(prevResult, pod) }, view, routes: hostsRoutes() });
-      for (const directory of [ours, fields])
+      for (const directory of [ours, reference])
         await lab.done("ptp", "CHECK", { ...config, prevResult }, { pod, directory });
       await lab.done("ptp", "DEL", config, { pod, directory: deleter });
       expect(lab.leased("dr8")).toEqual([]);
@@ -173,7 +173,7 @@ describe("the same configuration", () => {
   test("of loopback", async () => {
     const config = { cniVersion: "1.0.0", name: "lo", type: "loopback" };
     const results = [];
-    for (const directory of [fields, ours, oursSanitized]) {
+    for (const directory of [reference, ours, oursSanitized]) {
       const pod = lab.pod();
       results.push(shape(await lab.done("loopback", "ADD", config, { pod, directory }), pod));
       await lab.done("loopback", "CHECK", config, { pod });
@@ -185,22 +185,22 @@ describe("the same configuration", () => {
   });
 });
 
-test("a gateway in CNI_ARGS is that of the addresses there", async () => {
+test("a gateway in CNI_ARGS applies to the addresses in CNI_ARGS", async () => {
   const ipam = { type: "static", addresses: [{ address: "10.9.0.7/24", gateway: "10.9.0.1" }] };
   const config = { cniVersion: "1.0.0", name: "dr9", type: "macvlan", ipam };
   const environment = { CNI_ARGS: "IP=10.9.0.9/24;GATEWAY=10.9.0.254" };
   const pod = lab.pod();
-  const prevResult = await lab.done("static", "ADD", config, { pod, directory: fields, environment });
+  const prevResult = await lab.done("static", "ADD", config, { pod, directory: reference, environment });
   const answer = await lab.done("static", "ADD", config, { pod, directory: oursSanitized, environment });
   expect({ dns: {}, ...answer }).toEqual({ dns: {}, ...prevResult });
   await lab.done("static", "CHECK", { ...config, prevResult }, { pod, directory: oursSanitized, environment });
 });
 
-describe("in each other's place", () => {
+describe("used interchangeably", () => {
   const portMappings = [
     { hostPort: 8080, containerPort: 80, protocol: "tcp" },
     { hostPort: 5353, containerPort: 53, protocol: "udp", hostIP: "127.0.0.1" },
-    // As containerd writes it.
+    // In containerd's spelling.
     { HostPort: 5354, ContainerPort: 53, Protocol: "udp", HostIP: "::1" },
   ];
   const portmap = (name: string) => ({
@@ -211,13 +211,13 @@ describe("in each other's place", () => {
     runtimeConfig: { portMappings },
   });
 
-  test("rules of the field's plugins, made with iptables, are deleted with the pod", async () => {
+  test("iptables rules of the reference plugins are deleted with the pod", async () => {
     const config = bridge("pl1", ["10.11.0.0/24", "fd11::/64"], { ipMasq: true });
     const pod = lab.pod();
     const other = lab.pod();
     for (const one of [pod, other]) {
-      const prevResult = await lab.done("bridge", "ADD", config, { pod: one, directory: fields });
-      await lab.done("portmap", "ADD", { ...portmap("pl1"), prevResult }, { pod: one, directory: fields });
+      const prevResult = await lab.done("bridge", "ADD", config, { pod: one, directory: reference });
+      await lab.done("portmap", "ADD", { ...portmap("pl1"), prevResult }, { pod: one, directory: reference });
     }
     const rules = () => lab.host("iptables-save").match(/10\.11\.0\.\d+|CNI-[0-9a-f]{24}|CNI-DN-[0-9a-f]{21}/g) ?? [];
     const ofBoth = rules().length;
@@ -231,8 +231,8 @@ describe("in each other's place", () => {
     expect(lab.host("ip6tables-save")).not.toMatch(/fd11::|CNI-[0-9a-f]{24}/);
   });
 
-  // Debian's version knows no nftables: that those of today delete our rules follows from their words.
-  test("our rules are, word for word, those of the field's plugins since 1.6, but for the order, the guard of loopback and pods of the same subnet", async () => {
+  // Debian's version does not support nftables: identical rules imply that newer versions can delete ours.
+  test("our rules equal the reference plugins' since 1.6, except order, loopback guard and same-subnet rules", async () => {
     const config = bridge("pl2", ["10.12.0.0/24", "fd12::/64"], { ipMasq: true, ipMasqBackend: "nftables" });
     const pod = { ...lab.pod(), id: "c1" };
     const prevResult = await lab.done("bridge", "ADD", config, { pod, directory: oursSanitized });
@@ -256,7 +256,7 @@ describe("in each other's place", () => {
   });
 });
 
-test("host-gw: routes to other nodes' pods, by those nodes, which stay", async () => {
+test("host-gw adds routes to other nodes' pods via those nodes, and DEL keeps them", async () => {
   lab.host("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1");
   lab.host("ip", "addr", "add", "192.0.2.1/24", "dev", "up0");
   for (const end of ["up0", "up1"]) lab.host("ip", "link", "set", end, "up");
@@ -264,7 +264,7 @@ test("host-gw: routes to other nodes' pods, by those nodes, which stay", async (
   const hostGw = (...routes: object[]) => ({ cniVersion: "1.0.0", name: "gw1", type: "host-gw", routes, prevResult });
   const pod = lab.pod();
   const way = () => lab.host("ip", "route", "show", "10.15.0.0/16").trim();
-  // The node has another address by then.
+  // The last time, the node has a new address.
   for (const gw of ["192.0.2.7", "192.0.2.7", "192.0.2.8"]) {
     const config = hostGw({ dst: "10.15.0.0/16", gw });
     expect(await lab.done("host-gw", "ADD", config, { pod, directory: oursSanitized })).toEqual(prevResult);
@@ -274,11 +274,11 @@ test("host-gw: routes to other nodes' pods, by those nodes, which stay", async (
   }
   expect(way()).not.toBe("");
   const unreachable = await lab.call("host-gw", "ADD", hostGw({ dst: "10.16.0.0/16", gw: "198.51.100.1" }), { pod });
-  expect(unreachable.output.msg).toBe("add the route to 10.16.0.0/16 by 198.51.100.1: Network is unreachable");
+  expect(unreachable.output.msg).toBe("add the route to 10.16.0.0/16 via 198.51.100.1: Network is unreachable");
   expect((await lab.call("host-gw", "ADD", hostGw({ dst: "10.16.0.0/16" }), { pod })).output.code).toBe(7);
 });
 
-test("the versions, and an answer of the right one", async () => {
+test("VERSION lists the supported versions, and results have the configuration's version", async () => {
   expect(await lab.done("bridge", "VERSION", "")).toEqual({
     cniVersion: "1.1.0",
     supportedVersions: ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],

@@ -1,4 +1,4 @@
-// Whose traffic a host port catches: none that is meant for a service of the cluster, or for another address.
+// Which traffic a host port captures: none for a service of the cluster or for another address.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +14,7 @@ let client: Pod;
 let prevResult: object;
 const servers: ChildProcess[] = [];
 
-/** A pod on a bridge of its own, so that the host routes what the others send to it. */
+/** Connects a pod to a bridge of its own, so that the host routes what the others send to it. */
 async function connect(name: string, subnet: string, its: Pod): Promise<object> {
   const ipam = { type: "host-local", dataDir: lab.leases, subnet };
   const config = { cniVersion: "1.0.0", name, type: "bridge", bridge: name, isDefaultGateway: true, ipam };
@@ -67,7 +67,7 @@ afterAll(() => {
   lab.remove();
 });
 
-// On a node the services' rules are there first.
+// On a node the services' rules exist first.
 beforeEach(() => void lab.host("nft", "add table ip cni_hostport; delete table ip cni_hostport"));
 
 const services = {
@@ -110,7 +110,7 @@ test.each(["nftables", "iptables"] as const)(
 test("a host port leaves to services of IPVS what is sent to their addresses, which are the host's own (CVE-2019-9946)", async () => {
   lab.host("ip", "link", "add", "kube-ipvs0", "type", "bridge");
   for (const address of ["10.96.0.1/32", "fd96::1/128"]) lab.host("ip", "addr", "add", address, "dev", "kube-ipvs0");
-  // In the place of the service.
+  // Stands in for the service.
   await serve(lab.hostNetns, "service");
   await lab.done("portmap", "ADD", { ...ports(30080), prevResult }, { pod, directory });
   expect([answerTo(client, "10.96.0.1", 30080), answerToHost("10.96.0.1", 30080)]).toEqual(["service", "service"]);
@@ -119,7 +119,7 @@ test("a host port leaves to services of IPVS what is sent to their addresses, wh
   for (const address of ["10.20.0.1", "10.22.0.1"])
     expect([address, answerTo(client, address, 30080), answerToHost(address, 30080)]).toEqual([address, "pod", "pod"]);
   expect(answerToHost("127.0.0.1", 30080)).toBe("pod");
-  // An address that comes later is the host's for what comes in by its interface.
+  // An address that is added later counts as the host's for packets that come in on its interface.
   lab.host("ip", "addr", "add", "10.22.0.9/24", "dev", "hp4");
   expect(answerTo(client, "10.22.0.9", 30080)).toBe("pod");
   const both = { cniVersion: "1.0.0", ips: [{ address: "10.20.0.2/24" }, { address: "fd20::2/64" }] };
@@ -133,7 +133,7 @@ test("a host port leaves to services of IPVS what is sent to their addresses, wh
   lab.host("ip", "link", "delete", "kube-ipvs0");
 });
 
-// As the field's portmap 1.6 to 1.8 made it with its backend nftables.
+// The table as created by the reference portmap 1.6 to 1.8 with its nftables backend.
 const openToAll = `table ip cni_hostport {
   chain hostip_hostports { }
   chain hostports { }
@@ -152,7 +152,7 @@ test.each(["of ours alone", "that an older portmap left"])(
   },
 );
 
-/** A datagram that says its own destination, which the sender's kernel might keep on its loopback. */
+/** Sends a datagram that contains its own destination, as a raw frame: the sender's kernel might deliver it locally. */
 const forge = `
 import socket, struct, sys
 source, target, gateway = sys.argv[1:]

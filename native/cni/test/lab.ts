@@ -1,5 +1,5 @@
-// A machine for network plugins: a network namespace that stands for the host, others for its pods, and plugins run as a
-// runtime does. Nothing of it is seen from the real host's network.
+// A test bed for network plugins: a network namespace that represents the host, others for its pods, and plugins run as
+// by a runtime. The real host's network is not affected.
 
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -10,21 +10,21 @@ import { fileURLToPath } from "node:url";
 
 const built = fileURLToPath(new URL("../../build/", import.meta.url));
 
-/** Directories of plugins: ours, ours with sanitizers, and Debian's of the field's. */
+/** Directories of plugins: ours, ours with sanitizers, and Debian's package of the reference plugins. */
 export const ours = path.join(built, "cni");
 export const oursSanitized = path.join(built, "sanitize", "cni");
-export const fields = "/usr/lib/cni";
+export const reference = "/usr/lib/cni";
 
 export interface Call {
   readonly pod?: Pod;
   readonly directory?: string;
-  /** On top of what a runtime sets. */
+  /** In addition to what a runtime sets. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
 export interface Answer {
   readonly exitCode: number | null;
-  /** What it printed, parsed; empty when it printed nothing. */
+  /** Its output, parsed; empty if it printed nothing. */
   readonly output: Readonly<Record<string, unknown>>;
   readonly stderr: string;
 }
@@ -36,13 +36,13 @@ export interface Pod {
 }
 
 export interface Lab {
-  /** Of host-local. */
+  /** The data directory of host-local. */
   readonly leases: string;
-  /** Path of the namespace that stands for the host. */
+  /** Path of the namespace that represents the host. */
   readonly hostNetns: string;
-  /** Runs a plugin in the host's namespace; `config` is JSON, or text as it is. */
+  /** Runs a plugin in the host's namespace; a `config` that is text is passed unchanged. */
   call(plugin: string, command: string, config: object | string, call?: Call): Promise<Answer>;
-  /** The same, of what must succeed. */
+  /** The same for calls that must succeed. */
   done(plugin: string, command: string, config: object | string, call?: Call): Promise<Answer["output"]>;
   pod(): Pod;
   removeNamespace(pod: Pod): void;
@@ -53,7 +53,7 @@ export interface Lab {
   links(pod: Pod): string[];
   /** The host's nftables, as nft(8) lists them. */
   rules(): string;
-  /** Names in the network's lease directory, but for host-local's own. */
+  /** Names in the network's lease directory, except host-local's own files. */
   leased(network: string): string[];
   remove(): void;
 }
@@ -86,7 +86,7 @@ export function openLab(): Lab {
       ...environment,
     };
     const child = spawn("nsenter", [`--net=${host}`, path.join(directory, plugin)], { env });
-    // A plugin that refuses early does not read to the end.
+    // A plugin that refuses early does not read all of its input.
     child.stdin.on("error", () => undefined);
     child.stdin.end(typeof config === "string" ? config : JSON.stringify(config));
     let stdout = "";
@@ -129,18 +129,18 @@ export function openLab(): Lab {
   };
 }
 
-/** A bridge of that name, the gateway of addresses out of these subnets. */
+/** A bridge of that name, which is the gateway for addresses from these subnets. */
 export function bridgeConfig({ leases }: Lab, name: string, subnets: readonly string[], more: object = {}) {
   const ipam = { type: "host-local", dataDir: leases, ranges: subnets.map((subnet) => [{ subnet }]) };
   return { cniVersion: "1.0.0", name, type: "bridge", bridge: name, isGateway: true, ipam, ...more };
 }
 
-/** One of one subnet, which masquerades. */
+/** The same for one subnet, with masquerading. */
 export function masqueradingBridge(lab: Lab, name: string, subnet: string, more: object = {}) {
   return bridgeConfig(lab, name, [subnet], { cniVersion: "1.1.0", ipMasq: true, ...more });
 }
 
-/** The host's port 80 as that of a pod. */
+/** Maps the host's port 80 to a pod's port 80. */
 export function portmapConfig(name: string, more: object = {}) {
   const portMappings = [{ hostPort: 80, containerPort: 80, protocol: "TCP" }];
   return { cniVersion: "1.1.0", name, type: "portmap", runtimeConfig: { portMappings }, ...more };

@@ -1,10 +1,9 @@
-// What becomes of packets once our plugins have answered: to host ports, in flows from before, from neighbours who knew
-// another pod.
+// Where packets go after our plugins have run: to host ports, in earlier UDP flows, from neighbours with stale entries.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { bridgeConfig, fields, type Lab, openLab, oursSanitized } from "./lab.ts";
+import { bridgeConfig, type Lab, openLab, oursSanitized, reference } from "./lab.ts";
 
 let lab: Lab;
 beforeAll(() => {
@@ -14,7 +13,7 @@ afterAll(() => lab.remove());
 
 const bridge = (name: string, subnets: readonly string[], more?: object) => bridgeConfig(lab, name, subnets, more);
 
-test("a pod reaches another of its bridge by a port of the host, where bridged packets pass no rules", async () => {
+test("a pod reaches another on its bridge through a host port, even if bridged packets bypass netfilter", async () => {
   for (const words of ["iptables", "ip6tables"])
     lab.host("sh", "-c", `! cd /proc/sys/net/bridge || echo 0 > bridge-nf-call-${words}`);
   const config = bridge("hp1", ["10.18.0.0/24", "fd18::/64"]);
@@ -35,7 +34,7 @@ while True:
     const ask =
       "import socket, sys; print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).recv(100).decode())";
     const seenAs = (host: string, port: number) => lab.inside(client, "python3", "-c", ask, host, `${port}`).trim();
-    for (const directory of [fields, oursSanitized]) {
+    for (const directory of [reference, oursSanitized]) {
       const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }];
       const ports = { cniVersion: "1.0.0", name: "hp1", type: "portmap", snat: true, runtimeConfig: { portMappings } };
       await lab.done("portmap", "ADD", { ...ports, prevResult }, { pod: server, directory });
@@ -50,7 +49,7 @@ while True:
   for (const pod of [server, client]) await lab.done("bridge", "DEL", config, { pod });
 });
 
-/** As on a node, where others' rules want that whatever becomes of ours. */
+/** Enables connection tracking regardless of our rules, as rules of others do on a node. */
 function trackConnections() {
   lab.host(
     "nft",
@@ -58,7 +57,7 @@ function trackConnections() {
   );
 }
 
-test("a UDP flow from before a port was mapped goes by the mapping from then on", async () => {
+test("an existing UDP flow follows a port mapping once it is added", async () => {
   trackConnections();
   const send =
     "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(b'x', ('127.0.0.1', p)) for p in l]";
@@ -75,7 +74,7 @@ test("a UDP flow from before a port was mapped goes by the mapping from then on"
   expect(known()).toEqual(["5362"]);
 });
 
-test("what a client sends by a UDP flow from before a mapping went is the host's again", async () => {
+test("an existing UDP flow goes to the host again once the port mapping is removed", async () => {
   trackConnections();
   lab.host("ip", "link", "add", "ud2up", "type", "bridge");
   lab.host("ip", "link", "set", "ud2up", "up");
@@ -101,12 +100,12 @@ test("what a client sends by a UDP flow from before a mapping went is the host's
 });
 
 test.each([false, true])(
-  "neighbours who know another at a pod's addresses learn that it has them (enabledad: %s)",
+  "neighbours with stale entries for a pod's addresses learn its MAC address (enabledad: %s)",
   async (enabledad) => {
     const name = enabledad ? "nb2" : "nb1";
     const [third, fd] = enabledad ? [24, "fd24"] : [23, "fd23"];
     const network = bridge(name, [`10.${third}.0.0/24`, `${fd}::/64`], { enabledad });
-    // With its first pod the bridge begins to carry packets.
+    // The bridge carries packets only once it has its first pod.
     await lab.done("bridge", "ADD", network, { pod: lab.pod(), directory: oursSanitized });
     const addresses = [`10.${third}.0.3`, `${fd}::3`];
     for (const address of addresses)
