@@ -1,5 +1,5 @@
-// A process without a capability that has given itself a command line and an environment of 100 MiB, which takes none of its
-// memory (prctl(2), PR_SET_MM_MAP): any container can have one.
+// A process without capabilities that has set itself a command line and an environment of 100 MiB, without using memory
+// for them (prctl(2), PR_SET_MM_MAP): any container can do that.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,7 +19,7 @@ if libc.prctl(35, 14, memory_map, len(memory_map), 0): raise OSError(ctypes.get_
 print("ready", flush=True)
 time.sleep(1000)`;
 
-/** The caller's to kill. */
+/** The caller must kill it. */
 export async function startBoundless(): Promise<ChildProcess> {
   const child = spawn("setpriv", ["--inh-caps=-all", "--bounding-set=-all", "python3", "-c", program], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -28,7 +28,7 @@ export async function startBoundless(): Promise<ChildProcess> {
   return child;
 }
 
-/** Megabytes that Node.js has at most while it runs the module's text. */
+/** The peak memory of Node.js, in megabytes, while it runs the module `text`. */
 export function memoryAtMost(text: string): number {
   const script = `${text}\nprocess.stdout.write(String(process.resourceUsage().maxRSS / 1024));`;
   return Number(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" }));

@@ -1,5 +1,5 @@
-// A conversation of a daemon with a monitor: every call once, as it was recorded with the versions of before.
-// The recording (native/client/fixtures/) holds each frame in its order, and what the client made of it.
+// A conversation of a daemon with a monitor: every call once, for comparison with recordings of earlier versions.
+// A recording (native/client/fixtures/) has each frame in order, and the client's results.
 
 import { text } from "node:stream/consumers";
 import { KeelsonError, type Monitor, MonitorError, type MonitorEvent, type StartRequest } from "../index.ts";
@@ -18,13 +18,13 @@ export interface Recording {
   readonly sleeper: StartRequest;
   readonly missing: StartRequest;
   readonly frames: readonly RecordedFrame[];
-  /** Of `converse`. */
+  /** The results of `converse`. */
   readonly results: readonly object[];
 }
 
 const soon = { timeoutMs: 10_000 };
 
-/** Speaks of two containers: one that sleeps, one whose program does not exist. Answers what each call came to. */
+/** Uses two containers: one that sleeps, one whose program does not exist. Returns the outcome of each call. */
 export async function converse(monitor: Monitor, sleeper: StartRequest, missing: StartRequest): Promise<object[]> {
   const { id } = sleeper;
   const results: object[] = [];

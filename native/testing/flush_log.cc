@@ -1,5 +1,5 @@
-// For tests: a library that is loaded into a program by LD_PRELOAD, and has it note each file and directory that it flushes to
-// the disk, by its path, in the file that FLUSH_LOG names.
+// For tests: a library for LD_PRELOAD that logs the path of each file and directory that the program flushes to disk, in
+// the file that FLUSH_LOG names.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

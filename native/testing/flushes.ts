@@ -1,4 +1,4 @@
-// What a program flushes to the disk: whether a write outlives a power cut shows nowhere else.
+// Records what a program flushes to disk: nothing else shows whether a write would survive a power failure.
 
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
 
-/** Runs a script, an ES module at the root of this repository; the paths that it flushed, in order, by fsync and fdatasync. */
+/** Runs an ES module at the root of this repository. Returns the paths passed to fsync and fdatasync, in order. */
 export async function flushesOf(script: string): Promise<string[]> {
   const directory = await mkdtemp(join(tmpdir(), "keelson-flushes-"));
   try {

@@ -1,5 +1,5 @@
-// A peer that speaks the bytes of the monitor's protocol and nothing more: for faults that a real monitor does
-// not commit. It is silent, lies, floods or dies as a test tells it.
+// A fake monitor that speaks only the protocol's bytes, for faults that a real monitor does not have. It is silent,
+// sends false data, floods or closes as a test specifies.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
@@ -7,16 +7,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeJson, FrameDecoder, FrameType, frameHeader, framesToMonitor } from "../client/frames.ts";
 
-/** Gets each frame of each connection. */
+/** Called with each frame of each connection. */
 export type Behaviour = (socket: Socket, type: FrameType, payload: Buffer) => void;
 
 export class TestPeer {
-  /** The pod directory that it stands in. */
+  /** The pod directory that contains its socket. */
   readonly directory = mkdtempSync(join(tmpdir(), "keelson-peer-"));
   readonly sockets: Socket[] = [];
   #server: Server | undefined;
 
-  /** Listens; instead of the behaviour before, if there was one. */
+  /** Listens with this behaviour, which replaces the previous one. */
   async behave(behaviour: Behaviour, address: string = join(this.directory, "monitor.sock")): Promise<void> {
     this.#server?.close();
     const server = createServer((socket) => {

@@ -1,4 +1,4 @@
-// Pods on this host for the tests of the monitor's client: a sealed monitor, busybox as the root's only layer.
+// Pods on this host for tests of the monitor's client: a sealed monitor, and busybox as the only layer.
 
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -21,12 +21,12 @@ import { fileURLToPath } from "node:url";
 import { type Host, MonitorForkServer, nativePaths, type SpawnedMonitor, spawnMonitor } from "../index.ts";
 import { sandboxHierarchies } from "./sandbox-hierarchies.ts";
 
-/** A deadline that real calls keep. */
+/** A deadline that real calls always meet. */
 export const soon = { timeoutMs: 10_000 };
 
 export const seccompProbe = fileURLToPath(new URL("../build/testing/seccomp-probe", import.meta.url));
 
-/** Everything below one directory, which goes with `remove`. */
+/** Keeps everything below one directory, which `remove` deletes. */
 export class TestPods {
   readonly executableFd: number;
   readonly emptyMountsFd: number;
@@ -56,7 +56,7 @@ export class TestPods {
     return new TestPods(host, await host.sealedCopy(nativePaths().monitor), emptyMountsFd, base);
   }
 
-  /** Takes down what failed tests, and tests that kill a monitor, have left; then the directory. */
+  /** Cleans up after failed tests and tests that kill a monitor, then removes the directory. */
   async remove(): Promise<void> {
     await this.forkServer.end();
     closeSync(this.executableFd);
@@ -69,7 +69,7 @@ export class TestPods {
     await this.#host.removeTree(this.base);
   }
 
-  /** A pod directory with its sandbox.json; its id is its name. */
+  /** Creates a pod directory with its sandbox.json; its name is the pod's id. */
   makePod(changes: object = {}): string {
     const id = randomBytes(32).toString("hex");
     const directory = join(this.base, id);
@@ -88,7 +88,7 @@ export class TestPods {
     return spawned;
   }
 
-  /** A pod for the time of `use`; what it leaves on the host is an error. */
+  /** Runs a pod during `use`; anything it leaves behind on the host is an error. */
   async withPod(use: (pod: string, spawned: SpawnedMonitor) => Promise<void>): Promise<void> {
     const pod = this.makePod();
     const spawned = await this.spawn(pod);
@@ -102,7 +102,7 @@ export class TestPods {
       throw new Error(`the pod left behind: ${[...mounts, ...cgroups].join(", ")}`);
   }
 
-  /** A container's bundle in the pod's directory; answers what to start it with. */
+  /** Creates a container's bundle in the pod's directory; returns the request to start it. */
   makeContainer(pod: string, args: readonly string[]): { id: string; bundle: string; stdin: false; stdinOnce: false } {
     const id = randomBytes(32).toString("hex");
     const bundle = join(pod, "containers", id);
@@ -142,7 +142,7 @@ export class TestPods {
   }
 }
 
-/** What a pod that is gone must not leave on the host: mount points and cgroups, as paths. */
+/** What a removed pod must not leave on the host: paths of mount points and cgroups. */
 export function leftovers(pod: string): { mounts: string[]; cgroups: string[] } {
   const mounts = readFileSync("/proc/self/mountinfo", "utf8")
     .split("\n")
@@ -155,7 +155,7 @@ export function leftovers(pod: string): { mounts: string[]; cgroups: string[] } 
   return { mounts, cgroups };
 }
 
-/** True while the process is the one that was spawned for this pod, and no later one with its pid. */
+/** True while the process is the one that was spawned for this pod, not a later one with the same pid. */
 function isMonitorOf(pod: string, pid: number): boolean {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(pod);
@@ -164,7 +164,7 @@ function isMonitorOf(pod: string, pid: number): boolean {
   }
 }
 
-/** What this process has open. */
+/** The targets of this process's open descriptors. */
 export function openDescriptors(): string[] {
   return readdirSync("/proc/self/fd").flatMap((fd) => {
     try {

@@ -1,4 +1,4 @@
-// What sandbox.json says of this host's cgroup hierarchies.
+// This host's cgroup hierarchies in the form of sandbox.json.
 
 import { readFileSync } from "node:fs";
 import { findHierarchies, monitorHierarchies } from "../files/cgroup-hierarchies.ts";

@@ -1,4 +1,4 @@
-// Shows what a seccomp filter does: tries system calls and prints "name errno" for each, 0 for success.
+// Tests a seccomp filter: tries system calls and prints "name errno" for each, 0 for success.
 // Usage: seccomp-probe [filter], a file of struct sock_filter to load first. Used by pod/spec/seccomp-default.test.ts.
 
 #include <errno.h>
@@ -26,7 +26,7 @@ struct Probe {
 
 constexpr unsigned long minus_one = ~0UL;
 
-// Arguments that an unfiltered kernel answers with success or a harmless error of its own, never EPERM for root.
+// With these arguments an unfiltered kernel returns success or a harmless error, never EPERM for root.
 constexpr Probe probes[] = {
     {"getpid", SYS_getpid, {}},
     {"execveat", SYS_execveat, {minus_one, 0, 0, 0, 0}},
@@ -87,7 +87,7 @@ constexpr Probe probes[] = {
 
 void say(const char* name, int error) { printf("%s %d\n", name, error); }
 
-// What `call` does in a process of its own: its errno, or 1000 + the signal that killed it.
+// Runs `call` in a child process. Returns its errno, or 1000 + the signal that killed it.
 template <typename Call>
 int in_child(Call call) {
   fflush(stdout);
@@ -98,7 +98,7 @@ int in_child(Call call) {
     pid_t self = static_cast<pid_t>(syscall(SYS_getpid));
     errno = 0;
     long answer = call();
-    // A clone that worked comes back twice; the second process is of no interest.
+    // A clone that succeeds returns twice; the second process does nothing.
     if (static_cast<pid_t>(syscall(SYS_getpid)) != self) _exit(0);
     int result = answer < 0 ? errno : 0;
     while (waitpid(-1, nullptr, __WALL) > 0) {
@@ -117,7 +117,7 @@ long try_probe(const Probe& probe) {
 }
 
 #ifdef __x86_64__
-// The 32-bit entry, which a filter sees as architecture i386.
+// The 32-bit entry point, which a filter sees as architecture i386.
 long call_32(unsigned number, unsigned first, unsigned second) {
   long answer;
   __asm__ volatile("int $0x80" : "=a"(answer) : "a"(number), "b"(first), "c"(second) : "memory", "r8", "r9", "r10", "r11");
@@ -148,7 +148,7 @@ int main(int count, char** arguments) {
   for (unsigned long family = 0; family < 56; ++family) {
     char name[32];
     snprintf(name, sizeof name, "socket_%lu", family);
-    // Type 99 exists nowhere: past a filter the kernel answers EINVAL before it looks for the family.
+    // Type 99 does not exist: after the filter the kernel returns EINVAL before it looks up the family.
     say(name, in_child([&] { return syscall(SYS_socket, family, 99, 0); }));
   }
   say("thread", in_child([] {

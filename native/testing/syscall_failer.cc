@@ -1,5 +1,5 @@
-// For exec.test.ts: has the next clone3 of a process fail with an errno, by ptrace(2). Of x86-64 alone.
-// Usage: syscall-failer <pid> <errno>. Prints "attached" when it has begun, and ends when the call has failed.
+// For exec.test.ts: makes the next clone3 of a process fail with an errno, by ptrace(2). For x86-64 only.
+// Usage: syscall-failer <pid> <errno>. Prints "attached" once it is attached, and exits when the call has failed.
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
@@ -14,12 +14,12 @@ namespace {
   exit(1);
 }
 
-// Lets it run to the entry of its next system call, or to the exit of this one; signals are passed on.
+// Lets the process run to the entry of its next system call, or to the exit of the current one; passes signals on.
 user_regs_struct next_stop(pid_t pid) {
   constexpr int system_call_stop = SIGTRAP | 0x80;
   user_regs_struct registers = {};
   for (int status = 0, signal = 0;; signal = WSTOPSIG(status)) {
-    if (ptrace(PTRACE_SYSCALL, pid, nullptr, status >> 16 != 0 ? 0 : signal) != 0) fail("go on");
+    if (ptrace(PTRACE_SYSCALL, pid, nullptr, status >> 16 != 0 ? 0 : signal) != 0) fail("continue");
     if (waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status)) fail("wait");
     if (WSTOPSIG(status) == system_call_stop) break;
   }
@@ -41,7 +41,7 @@ int main(int count, char** arguments) {
   user_regs_struct registers = next_stop(pid);
   while (registers.orig_rax != SYS_clone3) registers = next_stop(pid);
   registers.orig_rax = ~0UL;
-  if (ptrace(PTRACE_SETREGS, pid, nullptr, &registers) != 0) fail("take the call away");
+  if (ptrace(PTRACE_SETREGS, pid, nullptr, &registers) != 0) fail("cancel the call");
   registers = next_stop(pid);
   registers.rax = static_cast<unsigned long>(-atol(arguments[2]));
   if (ptrace(PTRACE_SETREGS, pid, nullptr, &registers) != 0) fail("write the result");

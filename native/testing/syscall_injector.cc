@@ -1,5 +1,5 @@
-// An attacker in a container with CAP_SYS_PTRACE, for life.test.ts: has process 1 of its PID namespace open a socket, by
-// ptrace(2), and prints "result N", what that call gave there. With "spin" it has that process run for ever. Of x86-64 alone.
+// For life.test.ts: an attacker in a container with CAP_SYS_PTRACE. Makes process 1 of its PID namespace open a socket, by
+// ptrace(2), and prints "result N", the call's result there. With "spin", makes that process loop forever. For x86-64 only.
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -27,9 +27,9 @@ int main(int count, char**) {
   if (ptrace(PTRACE_INTERRUPT, victim, nullptr, nullptr) != 0) return fail("interrupt");
   if (waitpid(victim, &status, __WALL) != victim || !WIFSTOPPED(status)) return fail("wait for the stop");
   if (ptrace(PTRACE_GETREGS, victim, nullptr, &registers) != 0) return fail("read the registers");
-  // It waits in a system call, so the instruction before the next one is what it takes to make another.
+  // The process is waiting in a system call, so the instruction before the next one is the syscall instruction.
   registers.rip -= length_of_syscall_instruction;
-  registers.orig_rax = ~0UL;  // or the kernel would go on with the call that was interrupted
+  registers.orig_rax = ~0UL;  // otherwise the kernel would restart the interrupted call
   if (count > 1) {
     constexpr long jump_to_itself = 0xfeeb;
     if (ptrace(PTRACE_POKETEXT, victim, registers.rip, jump_to_itself) != 0) return fail("write the code");
