@@ -34,7 +34,7 @@ FileContents read_files(const std::vector<std::string>& paths, size_t limit) {
 Result<Fd> open_inside(const std::string& directory, const std::string& name) {
   if (name.find('\0') != name.npos) return Fd();
   Fd root(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!root) return fail_errno("open it");
+  if (!root) return fail_errno("open");
   Fd found = TRY(find_inside(root.get(), name, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
   struct stat info {};
   if (found && ::fstat(found.get(), &info) != 0) return fail_errno("stat " + name);
@@ -68,7 +68,7 @@ Result<Fd> try_lock(const std::string& path) {
   if (!fd) return fail_errno("open the lock file");
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
   if (errno == EWOULDBLOCK) return Fd();
-  return fail_errno("lock it");
+  return fail_errno("lock");
 }
 
 }  // namespace keelson

@@ -18,7 +18,7 @@ struct Free {
 
 Result<std::string> resolve_path(const std::string& path) {
   const std::unique_ptr<char, Free> resolved(::realpath(path.c_str(), nullptr));
-  if (!resolved) return fail_errno("resolve it");
+  if (!resolved) return fail_errno("resolve");
   return std::string(resolved.get());
 }
 

@@ -47,22 +47,22 @@ Status seal(int fd) {
 Status unmount(const std::string& path) {
   if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
   if (errno == EINVAL || errno == ENOENT || errno == ENOTDIR) return {};
-  return fail_errno("unmount it");
+  return fail_errno("unmount");
 }
 
 Result<Fd> sealed_copy(const std::string& path) {
   Fd source(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat info {};
-  if (!source || ::fstat(source.get(), &info) != 0) return fail_errno("open it");
-  if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "copy it into memory", "it is not a regular file");
+  if (!source || ::fstat(source.get(), &info) != 0) return fail_errno("open");
+  if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "copy to memory", "it is not a regular file");
   std::string name = path.substr(path.rfind('/') + 1).substr(0, 200);  // memfd names have at most 249 bytes
   Fd copy = executable_memory_file(name.c_str());
   if (!copy) return fail_errno("create a memory file");
   for (off_t left = info.st_size; left > 0;) {
     ssize_t count = ::sendfile(copy.get(), source.get(), nullptr, static_cast<size_t>(left));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return fail_errno("copy it into memory");
-    if (count == 0) return fail(Kind::state, "copy it into memory", "it was truncated during the copy");
+    if (count < 0) return fail_errno("copy to memory");
+    if (count == 0) return fail(Kind::state, "copy to memory", "it was truncated during the copy");
     left -= count;
   }
   TRY(seal(copy.get()));

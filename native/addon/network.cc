@@ -20,11 +20,11 @@ namespace {
 
 Result<Fd> open_network_namespace(const std::string& path) {
   Fd space(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!space && (errno == ENOENT || errno == ENOTDIR)) return fail(Kind::not_found, "open it", "it does not exist");
-  if (!space) return fail_errno("open it");
+  if (!space && (errno == ENOENT || errno == ENOTDIR)) return fail(Kind::not_found, "open", "it does not exist");
+  if (!space) return fail_errno("open");
   // Any other file returns ENOTTY: the pin was unmounted and only its file is left.
   if (::ioctl(space.get(), NS_GET_NSTYPE) != CLONE_NEWNET) {
-    return fail(Kind::not_found, "open it", "it is not a network namespace");
+    return fail(Kind::not_found, "open", "it is not a network namespace");
   }
   return space;
 }
@@ -32,7 +32,7 @@ Result<Fd> open_network_namespace(const std::string& path) {
 Result<bool> is_there(const std::string& interface) {
   if (::if_nametoindex(interface.c_str()) != 0) return true;
   if (errno == ENODEV) return false;
-  return fail_errno("look for " + interface);
+  return fail_errno("find " + interface);
 }
 
 // Runs `what` in the network namespace at `space`.
@@ -43,7 +43,7 @@ Result<Answer> seen_in(const std::string& space, const std::function<Result<Answ
   // A thread stays in the namespace that it enters, so this uses a temporary thread; those of the pool stay in the host's.
   TRY(in_own_thread([&] {
     if (::setns(opened.get(), CLONE_NEWNET) == 0) answer = what();
-    else answer = fail_errno("enter it");
+    else answer = fail_errno("enter");
   }));
   return answer;
 }
@@ -55,7 +55,7 @@ constexpr size_t max_interfaces_file = 64 << 10;
 Status pin_namespace(const std::string& space, const std::string& pin) {
   Fd source = TRY(open_network_namespace(space));
   Fd file(::open(pin.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
-  if (!file) return about(fail_errno("create it"), pin);
+  if (!file) return about(fail_errno("create"), pin);
   const std::string held = "/proc/self/fd/" + std::to_string(source.get());
   if (::mount(held.c_str(), pin.c_str(), nullptr, MS_BIND, nullptr) == 0) return {};
   return about(fail_errno("bind mount the namespace on it"), pin);

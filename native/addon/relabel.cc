@@ -84,10 +84,10 @@ class Relabel final : public TreeVisitor {
   Status count() {
     constexpr uint64_t clock_check_interval = 256;
     if (++inodes_ > max_inodes_) {
-      return fail(Kind::invalid, "relabel it", "it has more than " + std::to_string(max_inodes_) + " files");
+      return fail(Kind::invalid, "relabel", "it has more than " + std::to_string(max_inodes_) + " files");
     }
     if (inodes_ % clock_check_interval == 0 && Clock::now() > end_) {
-      return fail(Kind::timeout, "relabel it", "it took too long");
+      return fail(Kind::timeout, "relabel", "it took too long");
     }
     return {};
   }
@@ -101,8 +101,8 @@ class Relabel final : public TreeVisitor {
 
 Result<Fd> open_top(const std::string& path, struct stat& info) {
   Fd top = open_resolved(AT_FDCWD, path.c_str(), O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
-  if (!top || ::fstat(top.get(), &info) != 0) return fail_errno("open it");
-  if (S_ISLNK(info.st_mode)) return fail_errno("open it", ELOOP);
+  if (!top || ::fstat(top.get(), &info) != 0) return fail_errno("open");
+  if (S_ISLNK(info.st_mode)) return fail_errno("open", ELOOP);
   return top;
 }
 

@@ -47,7 +47,9 @@ Status notify_manager(const std::string& path, const std::string& lines) {
 }
 
 Result<std::string> adopt_listener(int descriptor) {
-  const auto wrong = [] { return fail(Kind::invalid, "adopt it", "it is not a unix stream socket that listens on a path"); };
+  const auto wrong = [] {
+    return fail(Kind::invalid, "adopt the inherited socket", "it is not a unix stream socket that listens on a path");
+  };
   if (TRY(option_of(descriptor, SO_DOMAIN)) != AF_UNIX || TRY(option_of(descriptor, SO_TYPE)) != SOCK_STREAM ||
       TRY(option_of(descriptor, SO_ACCEPTCONN)) == 0) {
     return wrong();
@@ -55,10 +57,10 @@ Result<std::string> adopt_listener(int descriptor) {
   sockaddr_un address{};
   socklen_t length = sizeof address;
   if (::getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    return fail_errno("get its address");
+    return fail_errno("get the inherited socket's address");
   }
   if (length <= path_offset || address.sun_path[0] != '/') return wrong();
-  if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0) return fail_errno("make it close-on-exec");
+  if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0) return fail_errno("make the inherited socket close-on-exec");
   return std::string(address.sun_path, strnlen(address.sun_path, length - path_offset));
 }
 

@@ -164,7 +164,7 @@ class Measure final : public TreeVisitor {
   Status count(const struct stat& info) {
     if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !linked_.insert(info.st_ino).second) return {};
     is_full_ = use_.inodes == max_inodes_;
-    if (is_full_) return fail(Kind::invalid, "measure it", "it has more inodes than the limit");
+    if (is_full_) return fail(Kind::invalid, "measure", "it has more inodes than the limit");
     use_.bytes += static_cast<uint64_t>(info.st_blocks) * 512;
     ++use_.inodes;
     return {};
@@ -242,7 +242,7 @@ Status each_entry(int directory, const std::string& name, const std::function<Re
 
 Status walk_tree(int directory, TreeVisitor& visitor) {
   Fd listing = open_directory(directory, ".");
-  if (!listing) return fail_errno("open it");
+  if (!listing) return fail_errno("open the directory");
   return Walk(visitor).run(std::move(listing));
 }
 
@@ -250,8 +250,8 @@ Result<TreeUse> disk_usage(const std::string& path, uint64_t max_inodes) {
   Measure measure(max_inodes);
   Fd root(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat info {};
-  if (!root && errno == ENOENT) return std::unexpected(Error{Kind::not_found, "open it", {}, ENOENT, {}});
-  if (!root || ::fstat(root.get(), &info) != 0) return fail_errno("open it");
+  if (!root && errno == ENOENT) return std::unexpected(Error{Kind::not_found, "open", {}, ENOENT, {}});
+  if (!root || ::fstat(root.get(), &info) != 0) return fail_errno("open");
   measure.stay_on(info.st_dev);
   TRY(measure.count(info));
   if (!S_ISDIR(info.st_mode)) return measure.use();
@@ -265,7 +265,7 @@ Status remove_tree(const std::string& path) {
   size_t slash = path.find_last_of('/');
   std::string above = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   std::string name = path.substr(slash + 1);
-  if (name.empty() || name == "." || name == "..") return fail(Kind::invalid, "remove it", "its last component is not a name");
+  if (name.empty() || name == "." || name == "..") return fail(Kind::invalid, "remove", "its last component is not a name");
   Fd parent(::open(above.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!parent && errno == ENOENT) return {};
   if (!parent) return fail_errno("open its parent directory");
@@ -278,7 +278,7 @@ Status remove_tree_at(int parent, const char* name) {
   Fd root = open_directory(parent, name);
   if (!root && errno == ENOENT) return {};
   if (!root && errno == EXDEV) return remove.mount_point(name);
-  if (!root) return fail_errno("open it");
+  if (!root) return fail_errno(std::string("open directory ") + name);
   TRY(Walk(remove).run(std::move(root)));
   return remove.leave(parent, name);
 }

@@ -46,7 +46,7 @@ bool fits_node(const std::string& name) { return !name.starts_with("user."); }
 // them again). The order matters: chown(2) clears setuid, setgid and file capabilities.
 Status set_attributes(int fd, const Entry& entry) {
   struct stat made {};
-  if (fstat(fd, &made) != 0) return fail_errno("stat it");
+  if (fstat(fd, &made) != 0) return fail_errno("stat");
   const bool is_owned = made.st_uid == entry.uid && made.st_gid == entry.gid;
   if (!is_owned && fchown(fd, entry.uid, entry.gid) != 0) return fail_errno("set the owner");
   const bool has_mode = is_owned && (made.st_mode & 07777) == entry.mode;
