@@ -119,7 +119,7 @@ class Cover {
     return {};
   }
 
-  // Down into the next directory, or up.
+  // Descends into the next directory, or goes back up.
   Status go_on() {
     Place& place = way_.back();
     if (place.unvisited.empty()) {

@@ -35,7 +35,7 @@ Outcome<Member> make_member(const Invocation& chain, const Json& config, size_t 
   return Member{plugin, std::move(invocation)};
 }
 
-// In the order of ADD.
+// The chain's plugins, in the order of ADD.
 Outcome<std::vector<Member>> read_chain(const Invocation& invocation) {
   ConfigObject config(invocation.config, "");
   for (const char* key : {"cniVersion", "name", "type", "prevResult"}) config.member(key);

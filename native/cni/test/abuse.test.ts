@@ -167,7 +167,7 @@ describe("conflicts", () => {
     expect(lab.leased("st1")).toEqual([2, 3, 4, 5, 6].map((host) => `10.11.0.${host}`).concat("README"));
   });
 
-  test("a pod is no router of its node: what leads to it takes no advertisements (CVE-2020-10749)", async () => {
+  test("interfaces that lead to a pod ignore router advertisements from it (CVE-2020-10749)", async () => {
     const acceptsRoutes = (link: string) => lab.host("cat", `/proc/sys/net/ipv6/conf/${link}/accept_ra`).trim();
     const [bridged, single] = [lab.pod(), lab.pod()];
     await lab.done("bridge", "ADD", masqueradingBridge(lab, "st8", "10.18.0.0/24"), { pod: bridged, directory });

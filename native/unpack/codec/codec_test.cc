@@ -3,7 +3,7 @@
 //   codec-test self                       SHA-256 test vectors and format detection; prints "ok"
 //   codec-test batch FEED                 streams on stdin, each preceded by its length (u32), FEED bytes at a time:
 //                                         one result line for each
-//   codec-test splits                     the stream on stdin, split in two at every offset: "ok" if all agree
+//   codec-test splits                     the stream on stdin, split in two at every offset: one result line if all agree
 //   codec-test damage                     the stream on stdin, truncated at every offset and with every bit flipped
 //
 // A result line is "ok SIZE SHA256" or "KIND SENTENCE". Each piece of input and the output are in memory of exactly their
