@@ -1,4 +1,4 @@
-// Plugins started before their turn: which, what becomes of them when their turn never comes, and that order stays order.
+// Plugins started before their turn: which ones, what happens if their turn never comes, and that the order is kept.
 
 import { copyFile, open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ afterEach(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-/** The names of the plugins whose processes are there for a sandbox. */
+/** The names of the plugins that have a process running for a sandbox. */
 async function running(sandboxId: string): Promise<string[]> {
   const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const names = await Promise.all(
@@ -34,7 +34,7 @@ async function known(...types: readonly string[]): Promise<void> {
   for (const type of types) await eventually(`${type} is known`, () => makerOf(join(lab.binDir, type)) !== undefined);
 }
 
-/** A chain whose first plugin's ADD does that once portmap is there for its sandbox, with `$pid`, before its turn. */
+/** A chain whose first plugin's ADD runs these lines once portmap has been started ahead for its sandbox, as `$pid`. */
 async function scriptBeforePortmap(add: string) {
   await lab.install("portmap");
   const waiting = `
@@ -51,7 +51,7 @@ async function scriptBeforePortmap(add: string) {
   return { network: await lab.open(), pod: await lab.pod() };
 }
 
-test("the next plugin is there while one works, and has its result", async () => {
+test("the next plugin is already running during one's ADD, and gets its result", async () => {
   await lab.install("portmap");
   const go = join(lab.stateDir, "go");
   const wait = `until [ -e ${go} ]; do sleep 0.02; done`;
@@ -69,21 +69,21 @@ test("the next plugin is there while one works, and has its result", async () =>
   await eventually("portmap waits", async () => (await running(pod.sandboxId)).includes("portmap"));
   expect((await lab.calls()).map(({ type }) => type)).toEqual(["slow"]);
   await writeFile(go, "");
-  // A result within "last"'s own configuration is no result of its own.
+  // "last" prints its configuration: the result inside it does not count as its own.
   await expect(attaching).rejects.toMatchObject({ name: "noAddress" });
   const last = (await lab.calls()).find(({ type }) => type === "last");
   expect(JSON.parse(last?.stdin ?? "").prevResult).toMatchObject(JSON.parse(addressResult("10.1.1.1/24")));
   expect(await running(pod.sandboxId)).toEqual([]);
 });
 
-test("one whose turn never comes is killed, and owes nothing", async () => {
+test("a plugin whose turn never comes is killed, and no DEL is owed to it", async () => {
   const { network, pod } = await scriptBeforePortmap("exit 1");
   await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "pluginDied" });
   await eventually("portmap is gone", async () => (await running(pod.sandboxId)).length === 0);
   expect(network.leases()).toEqual([]);
 });
 
-test("the first one waits for the namespace, and goes when nobody wants it any more", async () => {
+test("the first plugin waits for the namespace, and is killed if that fails", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
   await known("bridge");
@@ -107,13 +107,13 @@ test("the first one waits for the namespace, and goes when nobody wants it any m
   expect(await lab.traces()).toEqual([]);
 });
 
-test("one that died while it waited fails the ADD in words", async () => {
+test("a plugin that dies while waiting fails the ADD with a clear error", async () => {
   const { network, pod } = await scriptBeforePortmap(`kill -9 $pid; echo '${addressResult("10.1.1.1/24")}'`);
-  await expect(network.attach(pod, never)).rejects.toThrow(/portmap.*ADD.*by SIGKILL/);
+  await expect(network.attach(pod, never)).rejects.toThrow(/portmap.*ADD.*was killed by SIGKILL/);
   expect(network.leases()).toEqual([]);
 });
 
-test("one whose file is gone when its turn comes has it all the same, and its DEL fails", async () => {
+test("a plugin whose file is removed before its turn still runs, and its DEL fails", async () => {
   const { network, pod } = await scriptBeforePortmap(
     `rm ${lab.binDir}/portmap; echo '${addressResult("10.1.1.1/24")}'`,
   );
@@ -123,7 +123,7 @@ test("one whose file is gone when its turn comes has it all the same, and its DE
   expect(network.leases()).toMatchObject([{ state: "detach-failed", lastError: expect.stringContaining("portmap") }]);
 });
 
-test.each([[false], [true]])("one that is being installed is waited for: started before its turn %j", async (ahead) => {
+test.each([[false], [true]])("a plugin that is being installed is waited for (started ahead: %j)", async (ahead) => {
   await lab.script("first", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
   const file = join(lab.binDir, "portmap");
   await copyFile(join(debianPlugins, "portmap"), file);

@@ -1,14 +1,15 @@
-// Plugins started before their turn, so that a process is up when its configuration is ready: a Go program takes
-// milliseconds until it reads, and the plugin before it mostly waits for the kernel and for programs of its own.
+// Starts plugins before their turn, so that the process is running when its configuration is ready: a Go program takes
+// milliseconds until it reads, and the plugin before it mostly waits for the kernel and for programs it runs.
 //
-// Only programs that do nothing before they have read their configuration to its end: the CNI project's own plugins, and
-// Keelson's. Any other might look at a namespace that is not there yet, or hold a lock that the plugin before it needs.
+// Only plugins that do nothing before they have read their whole configuration: the reference CNI plugins and
+// Keelson's. Any other plugin might access a namespace that does not exist yet, or hold a lock that the plugin before
+// it needs.
 
 import type { Program } from "../native/index.ts";
 import { makerOf } from "./maker.ts";
 import { type PluginStart, startPlugin } from "./plugin.ts";
 
-/** For one command of one pod, by their files; disposed of, those that have had no turn are killed. */
+/** The processes for one command of one pod, by path; disposing kills those whose turn has not come. */
 export class PluginsAhead implements Disposable {
   readonly #waiting = new Map<string, Program>();
 
@@ -17,7 +18,7 @@ export class PluginsAhead implements Disposable {
     this.#waiting.set(start.path, startPlugin(start));
   }
 
-  /** It is the caller's from now on. */
+  /** Passes ownership of the process to the caller. */
   take(path: string): Program | undefined {
     const program = this.#waiting.get(path);
     this.#waiting.delete(path);

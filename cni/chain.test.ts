@@ -1,4 +1,4 @@
-// What plugins are told, by each command and each version of the spec, as scripts see it.
+// What plugins get from each command in each version of the spec, as seen by script plugins.
 
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ function configOf(call: ScriptCall | undefined): Record<string, unknown> {
   return JSON.parse(call?.stdin ?? "");
 }
 
-test("ADD hands each result on, DEL gets the last one, each plugin its own configuration", async () => {
+test("ADD passes each result on, DEL gets the last one, and each plugin gets its own configuration", async () => {
   await giver("one", "10.1.1.1/24");
   await giver("two", "10.2.2.2/24");
   const network = await open({
@@ -56,7 +56,7 @@ test("ADD hands each result on, DEL gets the last one, each plugin its own confi
   ]);
 });
 
-test("the environment is the parameters and a search path, nothing of the daemon's", async () => {
+test("the environment contains the parameters and a PATH, nothing from the daemon's", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
   const pod = await lab.pod();
@@ -66,7 +66,7 @@ test("the environment is the parameters and a search path, nothing of the daemon
 
   const [call] = await lab.calls();
   const environment = new Map(call?.environment);
-  // The shell's own.
+  // Set by the shell itself.
   for (const name of ["PWD", "OLDPWD", "SHLVL", "_"]) environment.delete(name);
   expect(Object.fromEntries(environment)).toEqual({
     CNI_COMMAND: "ADD",
@@ -93,7 +93,7 @@ const rich: Partial<PodNetwork> = {
   ]),
 };
 
-test("runtimeConfig holds what a plugin's capabilities ask for, and no more", async () => {
+test("runtimeConfig contains only what the plugin's capabilities request", async () => {
   await giver("asks", "10.1.1.1/24");
   await giver("silent", "10.1.1.1/24");
   const capabilities = {
@@ -134,7 +134,7 @@ test("runtimeConfig holds what a plugin's capabilities ask for, and no more", as
   expect(configOf(silent)).not.toHaveProperty("capabilities");
 });
 
-test.each(["fast", "10Q", "-5M", "0", "999", "2P", "1e99", ""])("a bandwidth of %j is refused", async (value) => {
+test.each(["fast", "10Q", "-5M", "0", "999", "2P", "1e99", ""])("a bandwidth of %j is rejected", async (value) => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
   const annotations = new Map([["kubernetes.io/ingress-bandwidth", value]]);
@@ -147,7 +147,7 @@ test.each(["fast", "10Q", "-5M", "0", "999", "2P", "1e99", ""])("a bandwidth of 
 });
 
 test.each([{ name: "a;IP=10.0.0.1" }, { namespace: "a=b" }, { uid: "x\n" }])(
-  "%j cannot smuggle another argument in",
+  "%j cannot inject another argument",
   async (overrides) => {
     await giver("one", "10.1.1.1/24");
     const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
@@ -156,7 +156,7 @@ test.each([{ name: "a;IP=10.0.0.1" }, { namespace: "a=b" }, { uid: "x\n" }])(
   },
 );
 
-test.each(["../../etc/cron.d/x", "", "-x", "a b"])("sandbox id %j is refused", async (sandboxId) => {
+test.each(["../../etc/cron.d/x", "", "-x", "a b"])("sandbox id %j is rejected", async (sandboxId) => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
   const pod = await lab.pod();
@@ -165,7 +165,7 @@ test.each(["../../etc/cron.d/x", "", "-x", "a b"])("sandbox id %j is refused", a
 });
 
 test.each([[""], [null]])(
-  "a result of version %j is of the configuration's: the next plugin takes it",
+  "a result with version %j gets the configuration's version, so that the next plugin accepts it",
   async (cniVersion) => {
     const result = { ...JSON.parse(addressResult("10.1.1.1/24")), cniVersion };
     await lab.script("one", `[ $CNI_COMMAND = ADD ] && echo '${JSON.stringify(result)}'; exit 0`);
@@ -189,13 +189,13 @@ test("a DEL of version 0.3.1 gets no prevResult", async () => {
   expect(configOf(calls[1])).not.toHaveProperty("prevResult");
 });
 
-test("DEL is told no namespace where there is none any more, as specification and reference plugins have it", async () => {
+test("DEL gets an empty CNI_NETNS if the namespace no longer exists, as in the spec and the reference plugins", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }] });
   const pod = await lab.pod();
   await network.attach(pod, never);
   await lab.removeNamespace(pod);
-  // As a pin that is gone leaves it.
+  // The plain file that an unmounted pin leaves.
   await writeFile(pod.netns, "");
   onTestFinished(() => rm(pod.netns, { force: true }));
   await network.detach(pod.sandboxId);
@@ -204,7 +204,7 @@ test("DEL is told no namespace where there is none any more, as specification an
   expect(del?.environment.get("CNI_NETNS")).toBe("");
 });
 
-test("collectGarbage detaches the dead and names the living to plugins of version 1.1.0", async () => {
+test("collectGarbage detaches dead sandboxes and passes the live ones to plugins of version 1.1.0", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
   const [living, dead] = [await lab.pod(), await lab.pod()];
@@ -229,10 +229,10 @@ test("collectGarbage detaches the dead and names the living to plugins of versio
   });
 });
 
-test("whoever looks at the readiness soon after a STATUS asks no plugin again", async () => {
+test("querying the readiness soon after a STATUS does not run it again", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.1.0", name: "net", plugins: [{ type: "one" }] });
-  await eventually("its first answer is there", () => network.readiness().ready);
+  await eventually("the first answer has arrived", () => network.readiness().ready);
   const asked = (await lab.calls()).length;
   for (let looks = 0; looks < 20; looks += 1) {
     expect(network.readiness()).toEqual({ ready: true });
@@ -241,7 +241,7 @@ test("whoever looks at the readiness soon after a STATUS asks no plugin again", 
   expect((await lab.calls()).length).toBe(asked);
 });
 
-test("GC names no pod of another network, and none whose DEL is owed", async () => {
+test("GC lists no pod of another network, and none whose DEL is still owed", async () => {
   const refuse = `[ -e ${lab.stateDir}/shut ] && { echo '{"code": 100, "msg": "shut"}'; exit 1; }`;
   const bodies = { ADD: `echo '${addressResult("10.1.1.1/24")}'`, DEL: `${refuse}; :` };
   await lab.script("one", `case $CNI_COMMAND in ADD) ${bodies.ADD};; DEL) ${bodies.DEL};; esac; exit 0`);
@@ -263,26 +263,26 @@ test("GC names no pod of another network, and none whose DEL is owed", async () 
   ]);
 });
 
-test("once the daemon ends no further plugin of a chain is begun", async () => {
+test("once the daemon shuts down, no further plugin of a chain is started", async () => {
   await lab.script("one", `[ $CNI_COMMAND = ADD ] && { sleep 0.2; echo '${addressResult("10.1.1.1/24")}'; }; exit 0`);
   await giver("two", "10.1.1.2/24");
   const network = await open({ cniVersion: "1.0.0", name: "net", plugins: [{ type: "one" }, { type: "two" }] });
   const attaching = network.attach(await lab.pod(), never);
   attaching.catch(() => undefined);
-  await eventually("the first is at work", async () => (await lab.calls()).length === 1);
+  await eventually("the first plugin runs", async () => (await lab.calls()).length === 1);
   await network.close();
   await expect(attaching).rejects.toMatchObject({ name: "stopping" });
   expect((await lab.calls()).map(({ type, command }) => `${type} ${command}`)).toEqual(["one ADD"]);
 });
 
-test("disableGC is obeyed", async () => {
+test("disableGC is honored", async () => {
   await giver("one", "10.1.1.1/24");
   const network = await open({ cniVersion: "1.1.0", disableGC: true, name: "net", plugins: [{ type: "one" }] });
   await network.collectGarbage(new Set());
   expect((await lab.calls()).map(({ command }) => command)).toEqual(["STATUS"]);
 });
 
-test("an attach waits for a GC under way, whose list could not name it", async () => {
+test("an attach waits for a running GC, whose list could not include it", async () => {
   await lab.script(
     "one",
     `case $CNI_COMMAND in ADD) echo '${addressResult("10.1.1.1/24")}';; GC) sleep 0.3; echo > $call/done;; esac`,
@@ -298,7 +298,7 @@ test("an attach waits for a GC under way, whose list could not name it", async (
   expect(collected).toBe(true);
 });
 
-test("GC and DEL exclude each other, as the specification demands", async () => {
+test("GC and DEL exclude each other, as the specification requires", async () => {
   const at = join(lab.stateDir, "at");
   const work = `echo $CNI_COMMAND begins >> ${at}; sleep 0.4; echo $CNI_COMMAND ends >> ${at}`;
   await lab.script("one", `case $CNI_COMMAND in ADD) echo '${addressResult("10.1.1.1/24")}';; DEL|GC) ${work};; esac`);
@@ -315,7 +315,7 @@ test("GC and DEL exclude each other, as the specification demands", async () => 
   expect(order).toEqual(["DEL", "GC", "DEL"].flatMap((command) => [`${command} begins`, `${command} ends`]));
 });
 
-test("an ADD that hangs holds a GC up, and no other pod", async () => {
+test("an ADD that hangs delays a GC, but no other pod", async () => {
   await lab.script(
     "one",
     `case $CNI_COMMAND in ADD) case $CNI_ARGS in *K8S_POD_NAME=stuck*) sleep 60;; esac; echo '${addressResult("10.1.1.1/24")}';; esac`,
@@ -334,7 +334,7 @@ test("an ADD that hangs holds a GC up, and no other pod", async () => {
   expect(await asked()).toBe(1);
 });
 
-test("operations on one sandbox take turns, those on several run side by side", async () => {
+test("operations on one sandbox are serialized, those on several run concurrently", async () => {
   await lab.script(
     "one",
     `[ $CNI_COMMAND = ADD ] && { sleep 1; echo '${addressResult("10.1.1.1/24")}'; }; date +%s%N > $call/end; exit 0`,

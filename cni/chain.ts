@@ -1,4 +1,4 @@
-// Runs a network's plugins in order: what each gets on stdin, and how one's result reaches the next.
+// Runs a network's plugins in order: what each gets on stdin, and how its result is passed to the next.
 //
 // CNI spec 1.1.0, section 3, "Execution of Network Configurations".
 
@@ -11,10 +11,10 @@ import { parseResult } from "./result.ts";
 import { runtimeConfigOf } from "./runtime-config.ts";
 import { chainType, nameOf, type PlacedPlugin, type Step, singly, stepsOf } from "./steps.ts";
 
-/** One pod's side of every call of its network. */
+/** The parameters of one pod, common to every call of its network's plugins. */
 export interface ChainTarget {
   readonly containerId: string;
-  /** Path of the namespace, or empty when it is gone. */
+  /** Path of the namespace, or empty when it no longer exists. */
   readonly netns: string;
   readonly interfaceName: string;
   readonly args: string;
@@ -26,30 +26,30 @@ export interface Chain {
   readonly binDirs: readonly string[];
   /** Milliseconds that one plugin may take. */
   readonly pluginTimeoutMs: number;
-  /** Of the daemon's end. */
+  /** Signals of the daemon's shutdown. */
   readonly end: End;
 }
 
 export interface End {
-  /** Aborts first: no plugin is started any more. */
+  /** Aborts first: from then on no plugin is started. */
   readonly begun: AbortSignal;
-  /** Aborts when those that run have had their time: they are killed. */
+  /** Aborts when the grace period of running plugins is over: they are killed. */
   readonly due: AbortSignal;
 }
 
-/** The types of the chain's plugins that are nowhere to be found. */
+/** The types of the chain's plugins that are not in any plugin directory. */
 export function missingPlugins({ network, binDirs }: Pick<Chain, "network" | "binDirs">): readonly string[] {
   const types = new Set(network.plugins.map(({ type }) => type));
   return [...types].filter((type) => findPlugin(type, binDirs) === undefined);
 }
 
-/** An ADD that has begun, for `addChain`; disposed of, the processes that have had no turn are killed. */
+/** An ADD in progress, for `addChain`; disposing of it kills the processes whose turn has not come. */
 export interface StartedChain extends Disposable {
   readonly steps: readonly Step[];
   readonly ahead: PluginsAhead;
 }
 
-/** Starts the first plugin's process: the namespace need not be there yet. */
+/** Starts the first plugin's process; the namespace need not exist yet. */
 export function startChain({ network, binDirs }: Chain, target: ChainTarget): StartedChain {
   const steps = stepsOf(placed(network), binDirs);
   const ahead = new PluginsAhead();
@@ -58,8 +58,8 @@ export function startChain({ network, binDirs }: Chain, target: ChainTarget): St
 }
 
 /**
- * ADD through the chain, each plugin's result handed to the next; resolves with the last one's.
- * `started` is told the index of each plugin before it gets its configuration: from then on it is owed a DEL.
+ * Runs ADD through the chain, passing each plugin's result to the next; resolves with the last result.
+ * `started` gets the index of each plugin before the plugin gets its configuration: from then on a DEL is owed to it.
  */
 export async function addChain(
   chain: Chain,
@@ -91,8 +91,8 @@ export interface DelFailure {
 }
 
 /**
- * DEL in reverse order for the plugins of these indices. Each is tried, whatever became of the
- * others; resolves with those that failed. `budgetMs` is for all of them together.
+ * Runs DEL in reverse order for the plugins with these indices. Each is tried, even if others fail;
+ * resolves with the failures. `budgetMs` covers all of them together.
  */
 export async function delChain(
   chain: Chain,
@@ -109,7 +109,7 @@ export async function delChain(
   const owed = placed(network).filter(({ index }) => indices.includes(index));
   const waiting = stepsOf(owed, binDirs).reverse();
   for (let step = waiting.shift(); step !== undefined; step = waiting.shift()) {
-    // An equal share of what is left: one that hangs must not cost the others their turn.
+    // An equal share of the time left: a plugin that hangs must not use up the others' time.
     const turns = [step, ...waiting].reduce((sum, one) => sum + turnsOf(one), 0);
     const timeoutMs = Math.max(1, Math.ceil((until - performance.now()) / turns));
     const config = configOf(network, step, target.capabilities);
@@ -126,29 +126,29 @@ export async function delChain(
   return failures;
 }
 
-/** Of several in one process: their own, and when that fails, one for each alone, with an error of its own. */
+/** A step with several plugins may take one turn for all and, if that fails, one more for each plugin alone. */
 function turnsOf({ plugins }: Step): number {
   return plugins.length === 1 ? 1 : 1 + plugins.length;
 }
 
-/** Whether the network's plugins understand STATUS. */
+/** Whether the network's plugins support STATUS. */
 export function hasStatus({ cniVersion }: NetworkConfig): boolean {
   return atLeast(cniVersion, "1.1.0");
 }
 
-/** STATUS in order; rejects with the first failure. A network without it is ready. */
+/** Runs STATUS in order; rejects with the first failure. A network whose version lacks STATUS is ready. */
 export async function statusOfChain(chain: Chain): Promise<void> {
   const { network } = chain;
   if (!hasStatus(network)) return;
   for (const step of each(chain)) await run(chain, step, "STATUS", {}, configOf(network, step, {}));
 }
 
-/** Whether the network's plugins understand GC and the administrator lets them. */
+/** Whether the network's plugins support GC and the administrator has not disabled it. */
 export function collectsGarbage(network: NetworkConfig): boolean {
   return atLeast(network.cniVersion, "1.1.0") && !network.disableGc;
 }
 
-/** GC: every plugin is tried; resolves with the failures. */
+/** Runs GC for every plugin, even if others fail; resolves with the failures. */
 export async function gcChain(
   chain: Chain,
   valid: readonly { readonly containerID: string; readonly ifname: string }[],
@@ -158,7 +158,7 @@ export async function gcChain(
     const config = {
       ...configOf(chain.network, step, {}),
       "cni.dev/valid-attachments": valid,
-      // The name in specification 1.1.0 as published, until July 2024: a plugin that goes by it would see none that is valid.
+      // The key in specification 1.1.0 until July 2024: a plugin that reads it would otherwise see no valid attachment.
       "cni.dev/attachments": valid,
     };
     try {
@@ -174,7 +174,7 @@ function placed({ plugins }: NetworkConfig): PlacedPlugin[] {
   return plugins.map((plugin, index) => ({ index, plugin }));
 }
 
-/** What is called seldom is called one by one: an error is one plugin's then. */
+/** Rare commands run one plugin per process, so that an error belongs to one plugin. */
 function each({ network, binDirs }: Chain): Step[] {
   return singly(placed(network), binDirs);
 }
@@ -207,7 +207,7 @@ async function run(
   });
 }
 
-/** Undefined behind the last one, and for a plugin that is nowhere to be found. */
+/** Undefined after the last step, and for a plugin that is not in any plugin directory. */
 function startOf(
   step: Step | undefined,
   binDirs: readonly string[],
@@ -249,7 +249,7 @@ function configFor(network: NetworkConfig, plugin: PluginConfig, capabilities: J
 }
 
 function atLeast(version: CniVersion, floor: CniVersion): boolean {
-  // One digit in each place: they compare as text.
+  // Each part of a version is one digit, so they compare as text.
   return version >= floor;
 }
 

@@ -1,4 +1,4 @@
-// Which configuration file is taken, which are refused and why, and how changes are noticed.
+// Which configuration file is used, which are rejected and why, and how changes are noticed.
 
 import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -17,7 +17,7 @@ afterEach(async () => {
 
 const valid = { cniVersion: "1.0.0", name: "net", plugins: [{ type: "bridge" }] };
 
-test("the first valid file in name order is taken; the refused ones before it are named with the reason", async () => {
+test("the first valid file in name order is used; the rejected ones before it are named with the reason", async () => {
   await lab.writeConfig("00-readme.txt", "not looked at");
   await lab.writeConfig("10-broken.conflist", "{");
   await lab.writeConfig("20-single.conf", { cniVersion: "0.3.1", name: "single", type: "ptp" });
@@ -33,7 +33,7 @@ test("the first valid file in name order is taken; the refused ones before it ar
   });
 });
 
-/** Files in the folder of the network "net". */
+/** Writes files into the folder of the network "net". */
 async function writeFolder(files: Readonly<Record<string, object | string>>): Promise<void> {
   await mkdir(join(lab.confDir, "net"), { recursive: true });
   for (const [name, content] of Object.entries(files)) await lab.writeConfig(join("net", name), content);
@@ -44,7 +44,7 @@ const typesOf = async () => {
   return loaded.kind === "none" ? loaded.reason : loaded.network.plugins.map(({ type }) => type);
 };
 
-test("plugins of the network's folder come behind the list's own, in the order of their files' names", async () => {
+test("plugins of the network's folder follow the list's own, sorted by file name", async () => {
   const { plugins: _, ...open } = valid;
   await writeFolder({ "a.conf": { type: "a" }, "Z.conf": { type: "z" }, "no.json": "{", "c.conf.bak": "{" });
   await mkdir(join(lab.confDir, "net", "directory.conf"));
@@ -66,11 +66,11 @@ test("plugins of the network's folder come behind the list's own, in the order o
 });
 
 test.each([
-  ["no JSON", "{", "is not an object"],
+  ["invalid JSON", "{", "is not an object"],
   ["no type", { name: "x" }, 'has no "type"'],
   ["a type that leads elsewhere", { type: "../sh" }, "plain file name"],
-  ["more than a file may have", " ".repeat(1024 * 1024 + 1), "is longer than"],
-])("a list in whose folder a file has %s is refused", async (_, content, words) => {
+  ["more than 1 MiB", " ".repeat(1024 * 1024 + 1), "is longer than"],
+])("a list whose folder contains a file with %s is rejected", async (_, content, words) => {
   await lab.writeConfig("10-a.conflist", valid);
   await writeFolder({ "10-good.conf": { type: "a" }, "20-bad.conf": content });
   const reason = await typesOf();
@@ -78,14 +78,14 @@ test.each([
   expect(reason).toContain(words);
 });
 
-test("a name that leads out of the directory leads to no folder", async () => {
+test("a network name that leads out of the directory selects no folder", async () => {
   for (const name of ["..", "../net", "net/../../net", "/etc", "net\\x", ""]) {
     await lab.writeConfig("10-a.conflist", { ...valid, name });
     expect(await loadConfig(lab.confDir)).toMatchObject({ kind: "none", folders: [] });
   }
 });
 
-test("a plugin of the network's folder runs with the list's, from when its file is there until it is gone", async () => {
+test("a plugin of the network's folder runs with the list's as long as its file exists", async () => {
   await lab.script("inlined", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
   await lab.script("added", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
   await lab.writeConfig("10-a.conflist", { ...valid, plugins: [{ type: "inlined" }] });
@@ -94,7 +94,7 @@ test("a plugin of the network's folder runs with the list's, from when its file 
     eventually(`the plugins are ${plugins}`, () => JSON.stringify(network.info()).includes(JSON.stringify(plugins)));
   await becomes(["inlined"]);
   await mkdir(join(lab.confDir, "net"));
-  // The folder's coming has been looked at by then.
+  // By then the creation of the folder has been noticed.
   await new Promise((resolve) => setTimeout(resolve, 300));
   await writeFolder({ "10-added.conf": { type: "added", name: "x", cniVersion: "0.1.0", setting: 7 } });
   await becomes(["inlined", "added"]);
@@ -134,29 +134,29 @@ test.each([
     /"ipam" type/,
   ],
   ["a plugin without type", { ...valid, plugins: [{ type: "ptp" }, {}] }, /plugin 2 has no "type"/],
-  ["a plugin that is no object", { ...valid, plugins: [7] }, /plugin 1 is not an object/],
+  ["a plugin that is not an object", { ...valid, plugins: [7] }, /plugin 1 is not an object/],
   ["no plugins", { ...valid, plugins: [] }, /at least one plugin/],
   ["a name that leads elsewhere", { ...valid, name: "../x" }, /"name" must be/],
   ["no name", { cniVersion: "1.0.0", plugins: [{ type: "ptp" }] }, /"name" must be/],
-  ["an old version", { ...valid, cniVersion: "0.2.0" }, /names a version of 0\.3\.0/],
-  ["a version to come", { ...valid, cniVersion: "2.0.0" }, /names a version/],
-])("a list with %s is refused", (_, content, reason) => {
+  ["an old version", { ...valid, cniVersion: "0.2.0" }, /names a supported version \(0\.3\.0/],
+  ["a future version", { ...valid, cniVersion: "2.0.0" }, /names a supported version/],
+])("a list with %s is rejected", (_, content, reason) => {
   expect(parseNetwork(JSON.stringify(content), true)).toEqual({
     kind: "invalid",
     reason: expect.stringMatching(reason),
   });
 });
 
-test.each(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])("version %s is spoken", (cniVersion) => {
+test.each(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])("version %s is supported", (cniVersion) => {
   expect(parseNetwork(JSON.stringify({ ...valid, cniVersion }), true)).toMatchObject({ network: { cniVersion } });
 });
 
-test("of several versions the highest spoken one is taken", () => {
+test("of several versions the highest supported one is used", () => {
   const content = { ...valid, cniVersion: "0.4.0", cniVersions: ["0.3.1", "1.1.0", "1.0.0", "9.0.0"] };
   expect(parseNetwork(JSON.stringify(content), true)).toMatchObject({ network: { cniVersion: "1.1.0" } });
 });
 
-test.each([true, "true", "True", "TRUE"])("a switch may be %j, as libcni reads it", (on) => {
+test.each([true, "true", "True", "TRUE"])("a boolean may be written as %j, as in libcni", (on) => {
   const content = { ...valid, disableGC: on };
   expect(parseNetwork(JSON.stringify(content), true)).toMatchObject({ network: { disableGc: true } });
 });
@@ -168,7 +168,7 @@ test("members named __proto__ stay what they are", () => {
   expect(JSON.stringify(parsed)).toContain(`{"type":"ptp","__proto__":{"type":"x"},"ipam":{"__proto__":1}}`);
 });
 
-test("what is no regular file of sane size is refused without being read", async () => {
+test("anything but a regular file of at most 1 MiB is rejected without being read", async () => {
   await run("mkfifo", join(lab.confDir, "10-fifo.conflist"));
   await mkdir(join(lab.confDir, "20-directory.conflist"));
   await run("truncate", "-s", "1G", join(lab.confDir, "30-huge.conflist"));
@@ -200,7 +200,7 @@ test("readiness follows the directory: missing, empty, invalid, plugin missing, 
   await lab.writeConfig("10-a.conflist", "{}");
   await becomes(/no valid file in .*10-a\.conflist: "name" must be letters/);
   await lab.writeConfig("10-a.conflist", valid);
-  await becomes(/needs bridge, missing in .*bin/);
+  await becomes(/needs bridge, missing from .*bin/);
   await expect(network.attach(pod, new AbortController().signal)).rejects.toMatchObject({
     name: "pluginMissing",
     code: "FailedPrecondition",
@@ -218,7 +218,7 @@ test("readiness follows the directory: missing, empty, invalid, plugin missing, 
   });
 });
 
-test("a directory several levels below what exists is noticed", async () => {
+test("a directory created several levels below an existing one is noticed", async () => {
   const confDir = join(lab.stateDir, "a", "b", "net.d");
   const network = await lab.open({ confDir });
   await lab.install("bridge");
@@ -228,21 +228,21 @@ test("a directory several levels below what exists is noticed", async () => {
   await eventually("it is ready", () => network.readiness().ready);
 });
 
-test("a directory that becomes a link to itself is not ready, and followed until it is one again", async () => {
+test("a directory replaced by a link to itself is not ready, and is watched until it is a directory again", async () => {
   await lab.install("bridge");
   await lab.writeConfig("10-a.conflist", valid);
   const network = await lab.open();
   expect(network.readiness()).toEqual({ ready: true });
   await rm(lab.confDir, { recursive: true });
   await symlink("net.d", lab.confDir);
-  await eventually("it says why", () => JSON.stringify(network.readiness()).includes("ELOOP"));
+  await eventually("it reports why", () => JSON.stringify(network.readiness()).includes("ELOOP"));
   await rm(lab.confDir);
   await mkdir(lab.confDir);
   await lab.writeConfig("10-a.conflist", valid);
   await eventually("it is ready", () => network.readiness().ready);
 });
 
-test("a network of version 1.1.0 is ready as its plugins' STATUS says, asked behind the answer", async () => {
+test("the readiness of a version 1.1.0 network follows STATUS, which is refreshed in the background", async () => {
   const shut = join(lab.stateDir, "shut");
   await lab.script("guard", `[ -e ${shut} ] && { echo '{"code": 50, "msg": "daemon is down"}'; exit 1; }; exit 0`);
   await writeFile(shut, "");
@@ -261,7 +261,7 @@ test("a network of version 1.1.0 is ready as its plugins' STATUS says, asked beh
   expect(JSON.parse(call?.stdin ?? "")).toEqual({ cniVersion: "1.1.0", name: "net", type: "guard" });
 });
 
-test("a STATUS that hangs is ended at its limit, and asked for again", async () => {
+test("a STATUS that hangs is killed at its time limit, and run again", async () => {
   const hang = join(lab.stateDir, "hang");
   await lab.script("mute", `[ -e ${hang} ] && exec sleep 600; exit 0`);
   await writeFile(hang, "");
@@ -274,7 +274,7 @@ test("a STATUS that hangs is ended at its limit, and asked for again", async () 
   await eventually("it is ready", () => network.readiness().ready);
 });
 
-test("nobody asks, nothing runs: STATUS is not polled", async () => {
+test("STATUS is not polled while nobody queries the readiness", async () => {
   await lab.script("guard", "exit 0");
   await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });
   await lab.open({ limits: { statusAgeMs: 10 } });

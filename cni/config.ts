@@ -1,9 +1,9 @@
-// Reads the network configuration: the first valid file of the directory, in name order.
+// Reads the network configuration: the first valid file in the directory, in name order.
 //
 // CNI spec 1.1.0, section 1. A file is a list (*.conflist) or one plugin (*.conf, *.json), which
-// becomes a list of one. Behind a list's own plugins come those of its network's folder, one in each
-// `<network name>/*.conf` beside it, as with libcni 1.3 (NetworkConfFromFile). A file that is not
-// valid, or whose folder is not, is passed over, and the reason is kept.
+// becomes a list of one. A list's inlined plugins are followed by those of its network's folder, one per
+// `<network name>/*.conf` file next to the list, as in libcni 1.3 (NetworkConfFromFile). A file that is
+// invalid, or whose folder is, is skipped, and the reason is kept.
 
 import { readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
@@ -20,13 +20,13 @@ import {
   UnfitFile,
 } from "../native/index.ts";
 
-/** CNI spec versions spoken here, oldest first. */
+/** Supported CNI spec versions, oldest first. */
 export const cniVersions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
 export type CniVersion = (typeof cniVersions)[number];
 
 export interface PluginConfig {
   readonly type: string;
-  /** The plugin's object as the file has it. */
+  /** The plugin's object as it is in the file. */
   readonly config: JsonObject;
 }
 
@@ -44,17 +44,17 @@ export interface RejectedFile {
 
 export type LoadedConfig = {
   readonly rejected: readonly RejectedFile[];
-  /** Folders of networks that were looked into, also those that are missing. */
+  /** Network folders that were searched, including missing ones. */
   readonly folders: readonly string[];
 } & (
   | { readonly kind: "found"; readonly path: string; readonly network: NetworkConfig }
   | { readonly kind: "none"; readonly reason: string }
 );
 
-/** Longer files are refused; real ones are below 10 KB. */
+/** Larger files are rejected; real ones are below 10 KB. */
 const maxFileBytes = 1024 * 1024;
 
-/** Looks the directory through. Never rejects: what is wrong is in the answer. */
+/** Reads the directory. Never rejects: errors are part of the result. */
 export async function loadConfig(directory: string): Promise<LoadedConfig> {
   const rejected: RejectedFile[] = [];
   const folders: string[] = [];
@@ -71,7 +71,7 @@ export async function loadConfig(directory: string): Promise<LoadedConfig> {
     const file = await readFile(path);
     let parsed: ParsedConfig = file;
     if (file.kind === "network" && file.takesFolder) {
-      // The name is an identifier: it leads to nowhere else.
+      // The name is an identifier, so it cannot lead outside the directory.
       const folder = join(directory, file.network.name);
       folders.push(folder);
       parsed = await withFolder(file.network, folder);
@@ -82,7 +82,7 @@ export async function loadConfig(directory: string): Promise<LoadedConfig> {
   return { kind: "none", reason: nothingValid(directory, rejected), ...seen };
 }
 
-/** By its name: of a network configuration, valid or not. */
+/** Whether a file name is one of a network configuration, valid or not. */
 export function isConfigFile(name: string): boolean {
   return [".conflist", ".conf", ".json"].includes(extname(name));
 }
@@ -102,7 +102,7 @@ export function parseNetwork(text: string, list: boolean): ParsedConfig {
 
 const noPlugins = '"plugins" must be a list of at least one plugin';
 
-/** What the text by itself says: a list that takes plugins of its network's folder may have none of its own. */
+/** The parsed text alone: a list that also takes the plugins of its network's folder may have none of its own. */
 type ParsedFile =
   | { readonly kind: "network"; readonly network: NetworkConfig; readonly takesFolder: boolean }
   | Invalid;
@@ -119,10 +119,10 @@ function parseFile(text: string, list: boolean): ParsedFile {
 
   const name = asString(member(file, "name"));
   if (name === undefined || !isIdentifier(name))
-    return invalid('"name" must be letters, digits, "_", "." and "-", the first a letter or digit');
+    return invalid('"name" must be letters, digits, "_", "." and "-", starting with a letter or digit');
   const cniVersion = chooseVersion(file);
   if (cniVersion === undefined)
-    return invalid(`neither "cniVersion" nor "cniVersions" names a version of ${cniVersions.join(", ")}`);
+    return invalid(`neither "cniVersion" nor "cniVersions" names a supported version (${cniVersions.join(", ")})`);
 
   const checked: PluginConfig[] = [];
   for (const [index, value] of plugins.entries()) {
@@ -139,7 +139,7 @@ function parseFile(text: string, list: boolean): ParsedFile {
   return { kind: "network", network, takesFolder };
 }
 
-/** Spec section 2: container ids and network names. */
+/** Whether it is valid as a container id or network name (spec section 2). */
 export function isIdentifier(text: string): boolean {
   return /^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(text) && text.length <= 253;
 }
@@ -152,7 +152,7 @@ async function readFile(path: string): Promise<ParsedFile> {
   }
 }
 
-/** The network with the plugins of its folder behind its own. */
+/** The network with the plugins of its folder appended to its own. */
 async function withFolder(network: NetworkConfig, folder: string): Promise<ParsedConfig> {
   const plugins = [...network.plugins];
   try {
@@ -168,13 +168,13 @@ async function withFolder(network: NetworkConfig, folder: string): Promise<Parse
   return { kind: "network", network: { ...network, plugins } };
 }
 
-/** In the order of their names. */
+/** Sorted by name. */
 async function pluginFiles(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return [];
     throw error;
   });
-  // Not extname, which finds none in ".conf".
+  // Not extname, which finds no extension in ".conf".
   const files = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith(".conf"));
   return files.map(({ name }) => name).sort(byBytes);
 }
@@ -184,7 +184,7 @@ async function readPlugin(path: string): Promise<PluginConfig | string> {
   try {
     return checkPlugin(parseObject(await readBounded(path, maxFileBytes)));
   } catch (error) {
-    return `is refused: ${unreadable(error)}`;
+    return `is rejected: ${unreadable(error)}`;
   }
 }
 
@@ -192,7 +192,7 @@ function unreadable(error: unknown): string {
   return error instanceof UnfitFile ? error.message : `it cannot be read: ${messageOf(error)}`;
 }
 
-/** Spec 1.1.0: of `cniVersions` and `cniVersion` the highest that we speak. */
+/** The highest supported version in `cniVersions` and `cniVersion` (spec 1.1.0). */
 function chooseVersion(file: JsonObject): CniVersion | undefined {
   const offered = [...(asArray(member(file, "cniVersions")) ?? []), member(file, "cniVersion")];
   return cniVersions.findLast((version) => offered.includes(version));
@@ -211,14 +211,14 @@ function checkPlugin(config: JsonObject | undefined): PluginConfig | string {
   return { type, config };
 }
 
-/** A type names a file of the plugin directories and must not lead out of them (CVE-2021-20206). */
+/** A type names a file in the plugin directories and must not lead outside them (CVE-2021-20206). */
 function isFileName(type: string): boolean {
   return !type.includes("/") && !type.includes("\\") && !type.includes("\0") && type !== "." && !type.includes("..");
 }
 
 function isTrue(file: JsonObject, name: string): boolean {
   const value = member(file, name);
-  // Some files in the field have them as a string, and templates write "True".
+  // Some configurations have the value as a string, and templates write "True".
   return value === true || asString(value)?.toLowerCase() === "true";
 }
 

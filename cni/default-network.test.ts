@@ -1,4 +1,4 @@
-// The generated network carries pods, and refuses subnets that could not.
+// The generated network works for pods, and unusable subnets are rejected.
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { loadHost } from "../native/index.ts";
@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => lab[Symbol.asyncDispose]());
 
-test("a pod on it reaches its gateway, and leaves nothing", async () => {
+test("a pod on it reaches its gateway, and leaves nothing behind", async () => {
   const { confDir, stateDir, dataDir, bridge, prefix, log } = lab;
   await lab.writeConfig("10-keelson.conflist", defaultNetwork({ podCidrs: [`${prefix}.0/24`], bridge, dataDir }));
   const network = await openNetwork({
@@ -35,7 +35,7 @@ test("a pod on it reaches its gateway, and leaves nothing", async () => {
   expect(await lab.traces()).toEqual([]);
 });
 
-test("two families make two ranges, in the order given", () => {
+test("two address families become two ranges, in the given order", () => {
   const text = defaultNetwork({ podCidrs: ["fd00:10:88::7/64", "10.88.3.9/16"], bridge: "b", dataDir: "/d" });
   expect(parseNetwork(text, true)).toMatchObject({ kind: "network" });
   expect(JSON.parse(text).plugins[0].ipam).toEqual({
@@ -47,12 +47,12 @@ test("two families make two ranges, in the order given", () => {
 });
 
 test.each([
-  [[], /there is none/],
+  [[], /it is empty/],
   [["10.88.0.0"], /no prefix length/],
   [["10.88.0.0/33"], /not a subnet/],
   [["tomorrow/16"], /not a subnet/],
   [["10.88.0.0/31"], /no room/],
-  [["10.88.0.0/16", "10.99.0.0/16"], /two subnets are of one family/],
-])("pod CIDRs %j are refused", (podCidrs, words) => {
+  [["10.88.0.0/16", "10.99.0.0/16"], /two subnets are of the same address family/],
+])("pod CIDRs %j are rejected", (podCidrs, words) => {
   expect(() => defaultNetwork({ podCidrs, bridge: "b", dataDir: "/d" })).toThrow(words);
 });

@@ -1,20 +1,20 @@
-// Makes the configuration of a bridge network, for the demo and for nodes whose kubelet hands out the pod CIDR.
+// Generates the configuration of a bridge network, for the demo and for nodes whose kubelet passes on the pod CIDR.
 
 import { Address4, Address6 } from "ip-address";
 import { cniErrors } from "./errors.ts";
 
 export interface DefaultNetwork {
-  /** One subnet, or one of each family; the first family is the primary one. */
+  /** One subnet, or one per address family; the first family is the primary one. */
   readonly podCidrs: readonly string[];
   /** Name of the bridge, at most 15 characters. */
   readonly bridge: string;
-  /** Where host-local keeps its reservations; must outlive a reboot. */
+  /** Where host-local keeps its reservations; must survive a reboot. */
   readonly dataDir: string;
 }
 
 /**
- * The text of a *.conflist: a bridge as gateway with masquerading, addresses by host-local, host
- * ports by portmap. Throws `badPodCidr`.
+ * The text of a *.conflist: a bridge as gateway with masquerading, addresses from host-local, host
+ * ports through portmap. Throws `badPodCidr`.
  */
 export function defaultNetwork({ podCidrs, bridge, dataDir }: DefaultNetwork): string {
   const subnets = checkSubnets(podCidrs);
@@ -50,9 +50,9 @@ interface Subnet {
 
 function checkSubnets(cidrs: readonly string[]): readonly Subnet[] {
   const subnets = cidrs.map(parseSubnet);
-  if (subnets.length === 0) throw cniErrors.badPodCidr({ cidr: '""', reason: "there is none" });
+  if (subnets.length === 0) throw cniErrors.badPodCidr({ cidr: '""', reason: "it is empty" });
   if (new Set(subnets.map(({ everywhere }) => everywhere)).size < subnets.length)
-    throw cniErrors.badPodCidr({ cidr: cidrs.join(","), reason: "two subnets are of one family" });
+    throw cniErrors.badPodCidr({ cidr: cidrs.join(","), reason: "two subnets are of the same address family" });
   return subnets;
 }
 

@@ -1,4 +1,4 @@
-// Every error of the network, with its gRPC code and what to do about it.
+// Every error of the pod network, with its gRPC code and what to do about it.
 
 import { catalogue } from "../native/client/errors.ts";
 
@@ -6,7 +6,7 @@ export const cniErrors = catalogue({
   networkNotReady: {
     code: "Unavailable",
     sentence: "Pod {namespace}/{name} cannot be attached to a network: {reason}.",
-    remedy: "Put that right, or give the pod the node's network; the directory is watched, no restart is needed.",
+    remedy: "Fix it, or run the pod with the host's network; the directory is watched, so no restart is needed.",
   },
   pluginMissing: {
     code: "FailedPrecondition",
@@ -16,47 +16,47 @@ export const cniErrors = catalogue({
   pluginNotStarted: {
     code: "Internal",
     sentence: "CNI plugin {path} could not be started for {command}: {reason}.",
-    remedy: "Check that the file is a program for this machine.",
+    remedy: "Check that the file is an executable for this machine's architecture.",
   },
   pluginFailed: {
     code: "Internal",
     sentence: "CNI plugin {plugin} failed {command} with code {pluginCode}: {reason}.",
-    remedy: "The words are the plugin's own; its documentation explains them.",
+    remedy: "The message is the plugin's own; see the plugin's documentation.",
   },
   pluginBusy: {
     code: "Unavailable",
-    sentence: "CNI plugin {plugin} asks to try {command} again later: {reason}.",
-    remedy: "It should pass; if not, the plugin's documentation explains its words.",
+    sentence: "CNI plugin {plugin} is temporarily unable to run {command}: {reason}.",
+    remedy: "Retry later; if the error persists, see the plugin's documentation.",
   },
   pluginDied: {
     code: "Internal",
-    sentence: "CNI plugin {plugin} ended {command} {how} without an error message in CNI's form; it wrote {output}.",
-    remedy: "Run the plugin by hand with the network's configuration to see why.",
+    sentence: "CNI plugin {plugin} failed {command} without a CNI error object: it {how} and wrote {output}.",
+    remedy: "Run the plugin by hand with the network's configuration to find the cause.",
   },
   pluginBabbled: {
     code: "Internal",
-    sentence: "CNI plugin {plugin} answered {command} with what is no CNI result: {reason}.",
-    remedy: "Check that the file is a CNI plugin and speaks the cniVersion of the configuration.",
+    sentence: "CNI plugin {plugin} returned an invalid CNI result for {command}: {reason}.",
+    remedy: "Check that the file is a CNI plugin and supports the cniVersion of the configuration.",
   },
   pluginTooLoud: {
     code: "ResourceExhausted",
     sentence: "CNI plugin {plugin} wrote more than {limit} bytes for {command} and was killed.",
-    remedy: "No CNI result is that long: replace the plugin.",
+    remedy: "No valid CNI result is that long: fix or replace the plugin.",
   },
   pluginTimedOut: {
     code: "DeadlineExceeded",
     sentence: "CNI plugin {plugin} did not finish {command} within {seconds} s and was killed.",
-    remedy: "See what it waits for (its own daemon, a lock, an address server).",
+    remedy: "Check what the plugin is waiting for (its own daemon, a lock, an address server).",
   },
   cancelled: {
     code: "Cancelled",
-    sentence: "CNI {command} for sandbox {sandboxId} was given up by its caller.",
-    remedy: "What was made is taken back; ask again.",
+    sentence: "CNI {command} for sandbox {sandboxId} was cancelled by its caller.",
+    remedy: "What it had set up is rolled back; retry the request.",
   },
   stopping: {
     code: "Unavailable",
-    sentence: "The network is closed: keelson stops.",
-    remedy: "The next keelson takes up what was begun; ask it.",
+    sentence: "The pod network is closed because keelson is stopping.",
+    remedy: "Retry once keelson is running again; it picks up what was in progress.",
   },
   noAddress: {
     code: "Internal",
@@ -71,24 +71,23 @@ export const cniErrors = catalogue({
   earlierNotDetached: {
     code: "Unavailable",
     sentence:
-      "Pod {namespace}/{name} is not attached to a network once more: {count} earlier sandboxes of it cannot be detached: {reason}.",
-    remedy: "Put that right: the next try detaches them first.",
+      "Pod {namespace}/{name} cannot be attached to a network: {count} earlier sandboxes could not be detached: {reason}.",
+    remedy: "Fix the cause; the next attempt detaches them first.",
   },
   badSandboxId: {
     code: "InvalidArgument",
-    sentence: "Sandbox id {sandboxId} is no CNI container id.",
-    remedy: "Use letters, digits, '_', '.' and '-', the first a letter or digit.",
+    sentence: "Sandbox id {sandboxId} is not a valid CNI container id.",
+    remedy: "Use letters, digits, '_', '.' and '-', starting with a letter or digit.",
   },
   badArgument: {
     code: "InvalidArgument",
-    sentence:
-      "The pod's {field} {value} cannot be handed to CNI plugins: it has one of the characters ; = or a control character.",
-    remedy: "Use a Kubernetes name.",
+    sentence: "The pod's {field} {value} cannot be passed to CNI plugins: it contains ';', '=' or a control character.",
+    remedy: "Use a valid Kubernetes name.",
   },
   badBandwidth: {
     code: "InvalidArgument",
     sentence:
-      "Annotation {annotation} of pod {namespace}/{name} is {value}, which is no rate between 1k and 1P bits per second.",
+      "Annotation {annotation} of pod {namespace}/{name} is {value}, not a rate between 1k and 1P bits per second.",
     remedy: "Write it as a Kubernetes quantity, such as 10M.",
   },
   badPodCidr: {
@@ -99,6 +98,6 @@ export const cniErrors = catalogue({
   leaseNotWritten: {
     code: "Internal",
     sentence: "The network lease of sandbox {sandboxId} could not be written to {path}: {reason}.",
-    remedy: "Without it addresses could leak, so nothing was attached; make room or repair the file system.",
+    remedy: "Addresses could leak without it, so the pod was not attached; free space or repair the file system.",
   },
 });

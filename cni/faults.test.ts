@@ -1,4 +1,4 @@
-// Plugins that fail, hang, lie or vanish: what the caller is told, and that nothing stays behind.
+// Plugins that fail, hang, lie or disappear: what the caller gets, and that nothing is left behind.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ afterEach(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-/** A network of scripts: each plugin's lines, or for a name alone a plugin that the test brings. */
+/** Configures a network of script plugins with these shell lines. */
 async function scripts(bodies: Readonly<Record<string, string>>, cniVersion = "1.0.0"): Promise<void> {
   for (const [type, body] of Object.entries(bodies)) await lab.script(type, body);
   const plugins = Object.keys(bodies).map((type) => ({ type }));
@@ -32,7 +32,7 @@ async function commands(): Promise<string[]> {
 const give = (address: string): string => `[ $CNI_COMMAND = ADD ] && echo '${addressResult(address)}'; exit 0`;
 const onlyOn = (command: string, body: string): string => `[ $CNI_COMMAND = ${command} ] && { ${body}; }; exit 0`;
 
-test("a plugin's error reaches the caller with its code and details, and the chain is taken back in reverse", async () => {
+test("a plugin's error reaches the caller with its code and details, and the chain is undone in reverse", async () => {
   const refusal = JSON.stringify({ cniVersion: "1.0.0", code: 104, msg: "no room", details: "subnet is full" });
   await scripts({
     first: give("10.9.9.9/24"),
@@ -52,7 +52,7 @@ test("a plugin's error reaches the caller with its code and details, and the cha
   expect(network.leases()).toEqual([]);
 });
 
-test("code 11 tells the caller to try again", async () => {
+test("code 11 tells the caller to retry", async () => {
   await scripts({ only: onlyOn("ADD", `echo '{"code": 11, "msg": "not yet"}'; exit 1`) });
   const network = await lab.open();
   await expect(network.attach(await lab.pod(), never)).rejects.toMatchObject({
@@ -69,14 +69,14 @@ test.each([
     "calls its error a success",
     `echo '{"code": 7, "msg": "no pool"}'`,
     "pluginBabbled",
-    /an error, and exit code 0: no pool/,
+    /an error object, but the exit code is 0: no pool/,
   ],
   ["gives a false address", `echo '{"ips": [{"address": "10.300.0.1/24"}]}'`, "pluginBabbled", /no "address" in CIDR/],
   ["points past the interfaces", `echo '{"ips": [{"address": "10.0.0.1/24", "interface": 7}]}'`, "pluginBabbled", /7/],
-  ["fails without an error object", "echo oops >&2; exit 3", "pluginDied", /with exit code 3 .* wrote "oops"/],
-  ["dies by a signal", "kill -SEGV $$", "pluginDied", /by SIGSEGV/],
+  ["fails without an error object", "echo oops >&2; exit 3", "pluginDied", /exited with code 3 and wrote "oops"/],
+  ["dies by a signal", "kill -SEGV $$", "pluginDied", /was killed by SIGSEGV/],
   ["prints 10 MiB", "head -c 10485760 /dev/zero; sleep 60", "pluginTooLoud", /more than 1048576 bytes/],
-])("a plugin that %s fails the attach and is taken back", async (_, body, name, words) => {
+])("a plugin that %s fails the attach and is undone", async (_, body, name, words) => {
   await scripts({ only: onlyOn("ADD", body) });
   const network = await lab.open();
 
@@ -88,7 +88,7 @@ test.each([
   expect(network.leases()).toEqual([]);
 });
 
-test("10 MiB on stderr neither stall the plugin nor fail it", async () => {
+test("10 MiB on stderr neither block the plugin nor make it fail", async () => {
   await scripts({ only: `head -c 10485760 /dev/zero >&2; ${give("10.9.9.9/24")}` });
   const network = await lab.open();
   expect(await network.attach(await lab.pod(), never)).toEqual({ ips: ["10.9.9.9"], interfaceName: "eth0" });
@@ -107,11 +107,11 @@ test("a plugin that hangs and ignores SIGTERM is killed at its deadline, with it
 
   expect(performance.now() - from).toBeLessThan(2000);
   const child = (await readFile(pidFile, "utf8")).trim();
-  await eventually("the plugin's child is gone", async () => !(await isAlive(child)));
+  await eventually("the plugin's child has exited", async () => !(await isAlive(child)));
   expect(network.leases()).toEqual([]);
 });
 
-test("a plugin that waits for its turn behind a hundred others is waited for, as long as a kubelet waits", async () => {
+test("a plugin that queues behind a hundred others gets nearly as long as the kubelet waits", async () => {
   const turn = join(lab.stateDir, "turn");
   await run("mkfifo", turn);
   await scripts({ only: onlyOn("ADD", `read -r _ < ${turn}; echo '${addressResult("10.9.9.9/24")}'`) });
@@ -119,7 +119,7 @@ test("a plugin that waits for its turn behind a hundred others is waited for, as
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {
     const attaching = network.attach(await lab.pod(), never);
-    // Its open waits for the plugin's.
+    // This open blocks until the plugin opens the other end.
     const granting = await open(turn, "w");
     await vi.advanceTimersByTimeAsync(160_000);
     await granting.writeFile("\n");
@@ -130,7 +130,7 @@ test("a plugin that waits for its turn behind a hundred others is waited for, as
   }
 });
 
-test("a GC that hangs keeps pods from being attached for its own limit alone", async () => {
+test("a GC that hangs blocks attaching pods only until its own time limit", async () => {
   await scripts({ only: `[ $CNI_COMMAND = GC ] && sleep 60; ${give("10.9.9.9/24")}` }, "1.1.0");
   const network = await lab.open({ limits: { gcMs: 300 } });
   const collecting = network.collectGarbage(new Set());
@@ -141,7 +141,7 @@ test("a GC that hangs keeps pods from being attached for its own limit alone", a
   expect(lab.logged.join("\n")).toContain("did not finish GC within 0.3 s");
 });
 
-test("a GC that the daemon's end cuts short is told as no failure", async () => {
+test("a GC interrupted by the daemon's shutdown is not reported as a failure", async () => {
   await scripts({ only: `[ $CNI_COMMAND = GC ] && sleep 60; ${give("10.9.9.9/24")}` }, "1.1.0");
   const network = await lab.open();
   const collecting = network.collectGarbage(new Set());
@@ -151,7 +151,7 @@ test("a GC that the daemon's end cuts short is told as no failure", async () => 
   expect(lab.logged.filter((line) => line.startsWith("warn"))).toEqual([]);
 });
 
-test("a child that keeps the plugin's stdout open does not hold the answer up", async () => {
+test("a child that keeps the plugin's stdout open does not delay the answer", async () => {
   const pidFile = join(lab.stateDir, "pid");
   const daemonize = `sleep 30 & echo $! > ${pidFile}`;
   await scripts({ only: onlyOn("ADD", `${daemonize}; echo '${addressResult("10.9.9.9/24")}'`) });
@@ -165,7 +165,7 @@ test("a child that keeps the plugin's stdout open does not hold the answer up", 
   process.kill(Number(await readFile(pidFile, "utf8")));
 });
 
-test("a caller who gives up gets its plugin killed and the chain taken back", async () => {
+test("when the caller cancels, the plugin is killed and the chain undone", async () => {
   await lab.install("bridge", "host-local");
   await lab.script("slow", onlyOn("ADD", "sleep 60"));
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "slow" }]));
@@ -210,7 +210,7 @@ test("a DEL that fails twice is retried until it succeeds, alone", async () => {
   expect(await readdir(join(lab.stateDir, "cni"))).toEqual([]);
 });
 
-test("a chained plugin that vanished does not keep the address: the others run, it is retried, also by the next daemon", async () => {
+test("a removed plugin does not leak the address: the others run, and it is retried, also by the next daemon", async () => {
   await lab.install("bridge", "host-local");
   await lab.script("gone", `[ $CNI_COMMAND = ADD ] && sed 's/.*"prevResult":\\({.*}\\)}$/\\1/' $call/stdin; exit 0`);
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "gone" }]));
@@ -230,11 +230,11 @@ test("a chained plugin that vanished does not keep the address: the others run, 
 
   await lab.script("gone", "exit 0");
   const later = await lab.open({ limits: { firstRetryMs: 10 } });
-  await eventually("the next daemon finishes it", () => later.leases().length === 0);
+  await eventually("the next daemon completes it", () => later.leases().length === 0);
   expect(await commands()).toEqual(["gone ADD", "gone DEL"]);
 });
 
-test("a DEL that hangs costs the others no turn", async () => {
+test("a DEL that hangs does not use up the others' time", async () => {
   await scripts({
     first: give("10.9.9.9/24"),
     hanging: `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) sleep 60;; esac`,
@@ -264,7 +264,7 @@ test("DEL with code 3 (container unknown) counts as done", async () => {
   expect(network.leases()).toEqual([]);
 });
 
-test("a daemon killed in the middle of ADD: the next one takes the lease down", async () => {
+test("if a daemon is killed in the middle of ADD, the next one tears the lease down", async () => {
   await lab.install("bridge", "host-local");
   await lab.script("slow", onlyOn("ADD", "sleep 60"));
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "slow" }]));
@@ -290,9 +290,7 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
   const network = await lab.open();
   expect(network.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attaching" }]);
   await network.collectGarbage(new Set());
-  expect(lab.logged.join("\n")).toMatch(
-    /warn network plugins of a daemon before this one killed {"pids":"\d+( \d+)*"}/,
-  );
+  expect(lab.logged.join("\n")).toMatch(/warn killed network plugins of a previous daemon {"pids":"\d+( \d+)*"}/);
 
   expect(network.leases()).toEqual([]);
   expect(await lab.reserved()).toEqual([]);
@@ -300,7 +298,7 @@ test("a daemon killed in the middle of ADD: the next one takes the lease down", 
   expect(await run("ip", "-n", nameOf(pod), "-o", "link")).not.toContain("eth0");
 });
 
-test("a DEL that a killed daemon left is let finish, also while it executes another program", async () => {
+test("a DEL that a killed daemon left may finish, also while it executes another program", async () => {
   await scripts({ only: give("10.9.9.9/24") });
   const before = await lab.open();
   const pod = await lab.pod();
@@ -318,7 +316,7 @@ test("a DEL that a killed daemon left is let finish, also while it executes anot
   expect(network.leases()).toEqual([]);
 });
 
-test("a DEL after a restart kills what a plugin left running for its own pod, and nothing of another's", async () => {
+test("a DEL after a restart kills what a plugin left running for its own pod, and for no other pod", async () => {
   const pids = join(lab.stateDir, "pids");
   await scripts({
     only: onlyOn("ADD", `sleep 600 >&- 2>&- & echo $! > ${pids}.$CNI_CONTAINERID; ${give("10.9.9.9/24")}`),
@@ -342,7 +340,7 @@ test("a DEL after a restart kills what a plugin left running for its own pod, an
   }
 });
 
-test("a lease file that is no lease is named in the log and keeps nobody from starting", async () => {
+test("a lease file that is not a lease is named in the log and does not prevent startup", async () => {
   const first = await lab.open();
   first.close();
   await writeFile(join(lab.stateDir, "cni", "abc.json"), "{\n");
@@ -355,7 +353,7 @@ test("a lease file that is no lease is named in the log and keeps nobody from st
   expect(await readdir(join(lab.stateDir, "cni"))).toEqual(["abc.json"]);
 });
 
-test("a lease under another sandbox's name is nobody's: no DEL goes to either", async () => {
+test("a lease named after another sandbox is ignored: neither sandbox gets a DEL", async () => {
   await scripts({ only: give("10.9.9.9/24") });
   const first = await lab.open();
   const pod = await lab.pod();
@@ -372,7 +370,7 @@ test("a lease under another sandbox's name is nobody's: no DEL goes to either", 
   expect(await commands()).toEqual(["only ADD"]);
 });
 
-test("a state directory that cannot be written to attaches nothing", async () => {
+test("with a read-only state directory nothing is attached", async () => {
   await scripts({ only: give("10.9.9.9/24") });
   const network = await lab.open();
   const directory = join(lab.stateDir, "cni");

@@ -1,4 +1,4 @@
-// What of a lease is on disk, and what is read of it after a power cut.
+// What a lease looks like on disk, and what is read from it after a power cut.
 
 import { readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -29,7 +29,7 @@ async function attached() {
   return { network, pod, path, text: await readFile(path, "utf8") };
 }
 
-test("the result is a second line, which the next daemon reads", async () => {
+test("the result is the second line, which the next daemon reads", async () => {
   const { network, pod, text } = await attached();
   const [first = "", second = "", ...rest] = text.split("\n");
   expect(JSON.parse(first)).toMatchObject({ format: 1, state: "attaching", target: { containerId: pod.sandboxId } });
@@ -44,7 +44,7 @@ test("the result is a second line, which the next daemon reads", async () => {
   expect(await readdir(join(lab.stateDir, "cni"))).not.toContain(`${pod.sandboxId}.json`);
 });
 
-test("the next daemon misses the interface or the namespace of a pod, and no address: gVisor takes those off", async () => {
+test("the next daemon notices a missing interface or namespace, but no missing address: gVisor removes those", async () => {
   const { network, pod } = await attached();
   await network.close();
   const missing = async () => {
@@ -57,13 +57,13 @@ test("the next daemon misses the interface or the namespace of a pod, and no add
   await inside("address", "flush", "dev", "eth0");
   expect(await missing()).toBeUndefined();
   await inside("link", "delete", "eth0");
-  expect(await missing()).toBe(`${pod.netns} has no interface eth0 any more`);
+  expect(await missing()).toBe(`${pod.netns} no longer has an interface eth0`);
   await lab.removeNamespace(pod);
-  expect(await missing()).toBe(`its network namespace ${pod.netns} is gone`);
+  expect(await missing()).toBe(`its network namespace ${pod.netns} no longer exists`);
   await (await lab.open()).detach(pod.sandboxId);
 });
 
-test("whatever a power cut leaves of the result, the address and the rules are given back", async () => {
+test("whatever a power cut leaves of the result, the address and the rules are released", async () => {
   for (const left of [
     (first: string) => `${first}\n`,
     (first: string, second: string) => `${first}\n${second.slice(0, second.length / 2)}`,
@@ -84,7 +84,7 @@ test("whatever a power cut leaves of the result, the address and the rules are g
   }
 });
 
-test("a lease whose first line was cut short is of no pod: it is named in the log and goes", async () => {
+test("a lease with an incomplete first line belongs to no pod: it is named in the log and removed", async () => {
   const { network, pod, path, text } = await attached();
   await network.detach(pod.sandboxId);
   await network.close();
@@ -94,18 +94,16 @@ test("a lease whose first line was cut short is of no pod: it is named in the lo
     await writeFile(path, left);
     const next = await lab.open();
     expect(next.leases()).toEqual([]);
-    expect(lab.logged.filter((line) => line.includes("cut short while it was written; it is removed"))).toHaveLength(
-      index + 1,
-    );
+    expect(lab.logged.filter((line) => line.includes("removed: writing it was interrupted"))).toHaveLength(index + 1);
     expect(await readdir(join(lab.stateDir, "cni"))).toEqual([]);
     await next.close();
   }
 });
 
-test("a lease that does not get to the disk takes the pod back, though its plugins have run by then", async () => {
+test("if flushing a lease fails, the attach is undone, although its plugins have run by then", async () => {
   const network = await lab.open();
   const pod = await lab.pod();
-  // It takes what is written to it, and cannot be flushed: EINVAL, fsync(2).
+  // It accepts writes but cannot be flushed: EINVAL, fsync(2).
   await symlink("/dev/null", join(lab.stateDir, "cni", `${pod.sandboxId}.json`));
   await expect(network.attach(pod, never)).rejects.toMatchObject({ name: "leaseNotWritten" });
   expect(network.leases()).toEqual([]);
@@ -114,7 +112,7 @@ test("a lease that does not get to the disk takes the pod back, though its plugi
   await network.attach(pod, never);
 });
 
-test("a new lease is on the disk with its name when it is flushed, a later one with its content", async () => {
+test("a new lease is flushed with its directory, a later version with its content only", async () => {
   const directory = join(lab.stateDir, "leases");
   const lease = {
     state: "attaching",
@@ -131,7 +129,7 @@ test("a new lease is on the disk with its name when it is flushed, a later one w
   expect(flushed).toEqual([file, directory, `${file}.new`]);
 });
 
-test("a lease of a daemon of before, with the result in its one line, is read as it was", async () => {
+test("a lease of an older daemon, with the result in its only line, is still read", async () => {
   const { network, pod, path, text } = await attached();
   const [first = "", second = ""] = text.split("\n");
   await network.close();
@@ -143,7 +141,7 @@ test("a lease of a daemon of before, with the result in its one line, is read as
   expect(await lab.traces()).toEqual([]);
 });
 
-test("a result that cannot be written takes the pod back", async () => {
+test("if the result cannot be written, the attach is undone", async () => {
   const answer = addressResult("10.1.1.1/24");
   await lab.script("eats", `[ $CNI_COMMAND = ADD ] && { rm ${lab.stateDir}/cni/*.json; echo '${answer}'; }; exit 0`);
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "eats" }]));

@@ -1,11 +1,10 @@
-// The network leases on disk: what is attached, and all that a DEL needs.
+// The network leases on disk: what is attached, and everything a DEL needs.
 //
-// One file for each sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was
-// at ADD, since the files in /etc/cni/net.d may change or go while the pod lives. ADD's result is a second line of it, which
-// nobody waits for the disk with: a power cut may take it or leave half of it, and DEL goes without the result then, as
-// after an ADD that was cut short. The first line is written before the first plugin runs, and on disk before the ADD is
-// answered: a power cut between the two takes what the plugins made in the kernel as well. What is not a whole line belongs
-// to an ADD that was never answered.
+// One file per sandbox, `<directory>/<sandbox id>.json`. It holds the configuration as it was at ADD, since the files
+// in /etc/cni/net.d may change or be removed while the pod runs. ADD's result is a second line, which is not flushed: a
+// power cut may lose or truncate it, and DEL then runs without the result, as after an interrupted ADD. The first line
+// is written before the first plugin runs, and flushed before ADD is answered: a power cut between the two also loses
+// everything the plugins created in the kernel. An incomplete first line belongs to an ADD that was never answered.
 
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -30,18 +29,18 @@ import { cniErrors } from "./errors.ts";
 interface Common {
   readonly network: NetworkConfig;
   readonly target: ChainTarget;
-  /** Indices of the plugins that are owed a DEL, in the chain's order. */
+  /** Indices of the plugins that are still owed a DEL, in chain order. */
   readonly owed: readonly number[];
 }
 
 export type Lease = Common &
   ({ readonly state: "attaching" } | { readonly state: "attached"; readonly result: JsonObject } | FailedLease);
 
-/** `detach-failed` is retried; `given-up` is not any more, and what its plugins left is the administrator's. */
+/** `detach-failed` is retried; `given-up` no longer is, and the administrator must clean up what its plugins left. */
 export type FailedLease = Common & {
   readonly state: "detach-failed" | "given-up";
   readonly lastError: string;
-  /** Of the first failure, milliseconds since the epoch; for whoever reads the file. */
+  /** Time of the first failure, milliseconds since the epoch; for humans who read the file. */
   readonly failedSince: number;
   readonly result?: JsonObject;
 };
@@ -49,24 +48,24 @@ export type FailedLease = Common & {
 export interface LeaseStore {
   get(sandboxId: string): Lease | undefined;
   all(): readonly Lease[];
-  /** A new one: it outlives this daemon when it resolves. Rejects with `leaseNotWritten`; there is none then. */
+  /** Adds a lease, which survives the daemon once this resolves. Adds none if it rejects (`leaseNotWritten`). */
   add(lease: Lease): Promise<AddedLease>;
-  /** One that is there. On disk when it resolves, also after a power cut. Rejects as `add`; the old one stands then. */
+  /** Replaces a lease; the new one survives a power cut once this resolves. Rejects as `add`; the old one remains. */
   save(lease: Lease): Promise<void>;
-  /** The sandbox is attached. Outlives the daemon; after a power cut it may be "attaching" again. Rejects as `save`. */
+  /** Marks the sandbox as attached; after a power cut it may be "attaching" again. Rejects as `save`. */
   addResult(sandboxId: string, result: JsonObject): Promise<void>;
-  /** Forgets the lease. Should a power cut bring the file back, it is detached once more, which is harmless. */
+  /** Removes the lease. If a power cut restores the file, the sandbox is detached again, which is harmless. */
   remove(sandboxId: string): Promise<void>;
 }
 
 export interface AddedLease {
-  /** It outlives a power cut. Rejects with `leaseNotWritten`; the lease is there all the same. */
+  /** Resolves once the lease survives a power cut. Rejects with `leaseNotWritten`; the lease exists even then. */
   readonly flushed: Promise<void>;
 }
 
 /**
- * Reads the leases of the directory (made if missing). A file that is not a lease is reported by
- * `damaged` and left for the administrator; one that is `unfinished` is reported and removed.
+ * Reads the leases in the directory (created if missing). A file that is not a lease is reported to `damaged` and left
+ * for the administrator; an incomplete one is reported to `unfinished` and removed.
  */
 export async function openLeaseStore(directory: string, faults: LeaseFaults): Promise<LeaseStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -104,7 +103,7 @@ export async function openLeaseStore(directory: string, faults: LeaseFaults): Pr
       const sandboxId = lease.target.containerId;
       const path = pathOf(sandboxId);
       try {
-        // A name that is replaced is either version, both good.
+        // After a power cut the name refers to the old or the new version; both are valid.
         await replaceFile(path, formatLease(lease), "content");
       } catch (error) {
         throw notWritten(sandboxId, path, error);
@@ -113,7 +112,7 @@ export async function openLeaseStore(directory: string, faults: LeaseFaults): Pr
     },
     async addResult(sandboxId, result) {
       const lease = leases.get(sandboxId);
-      if (lease === undefined) throw new Error(`There is no lease of pod sandbox ${sandboxId}.`);
+      if (lease === undefined) throw new Error(`Pod sandbox ${sandboxId} has no network lease.`);
       const path = pathOf(sandboxId);
       try {
         await changeFiles([{ kind: "file", path, content: formatResult(result), isAdded: true }]);
@@ -136,11 +135,11 @@ function notWritten(sandboxId: string, path: string, error: unknown): KeelsonErr
 
 export interface LeaseFaults {
   readonly damaged: (path: string, reason: string) => void;
-  /** One whose first line a power cut, a kill or a full disk has cut short. */
+  /** A file whose first line is incomplete because of a power cut, a kill or a full disk. */
   readonly unfinished: (path: string) => void;
 }
 
-/** The leases of the directory by sandbox; a missing directory has none. */
+/** The leases in the directory, by sandbox id; none if the directory is missing. */
 export async function readLeases(directory: string, faults: LeaseFaults): Promise<Map<string, Lease>> {
   const leases = new Map<string, Lease>();
   const names = await readdir(directory).catch(() => []);
@@ -155,7 +154,7 @@ export async function readLeases(directory: string, faults: LeaseFaults): Promis
   return leases;
 }
 
-/** Left by a daemon that was killed while it wrote; until November 2026 they ended in ".tmp". */
+/** Whether it is a temporary file left by a daemon killed while writing; until November 2026 they ended in ".tmp". */
 function isDraft(name: string): boolean {
   return name.endsWith(".new") || name.endsWith(".tmp");
 }
@@ -183,26 +182,26 @@ function formatResult(result: JsonObject): string {
   return `${JSON.stringify({ result })}\n`;
 }
 
-/** Undefined without one, and where a power cut has left less than all of it. */
+/** Undefined if there is no result, or a power cut has left it incomplete. */
 function parseResultLine(line: string): JsonObject | undefined {
   return asObject(member(parseObject(line) ?? {}, "result"));
 }
 
-/** The lease, or what is wrong with the text; undefined for one that is unfinished. */
+/** The lease, or what is wrong with the text; undefined if the text is incomplete. */
 function parseLease(text: string, sandboxId: string): Lease | string | undefined {
   const [first = "", second] = text.split("\n");
   const file = parseObject(first);
   if (file === undefined && second === undefined) return undefined;
   if (file === undefined) return "it is not a JSON object";
-  if (member(file, "format") !== 1) return "it is not of format 1";
+  if (member(file, "format") !== 1) return "its format is not 1";
   const network = parseNetwork(JSON.stringify(member(file, "network") ?? null), true);
   if (network.kind === "invalid") return `its network is not valid: ${network.reason}`;
   const target = parseTarget(asObject(member(file, "target")));
   if (target === undefined || target.containerId !== sandboxId || !isIdentifier(sandboxId))
-    return "its target is not that of the sandbox it is named for";
+    return "its target is not that of the sandbox it is named after";
   const owed = (asArray(member(file, "owed")) ?? []).map(asInteger).filter((index) => index !== undefined);
   const common = { network: network.network, target, owed };
-  // In the first line of leases that failed, and of all that daemons until November 2026 wrote.
+  // In the first line of failed leases, and of all leases written by daemons until November 2026.
   const result = asObject(member(file, "result")) ?? parseResultLine(second ?? "");
   const failedLease = (state: FailedLease["state"]): FailedLease => {
     const lastError = asString(member(file, "lastError")) ?? "";

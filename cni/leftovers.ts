@@ -1,4 +1,4 @@
-// What network teardowns that failed may have left on this host, read from the leases on disk: for `keelson check`.
+// Lists what failed network teardowns may have left on this host, read from the leases on disk, for `keelson check`.
 
 import { join } from "node:path";
 import { type FailedLease, readLeases } from "./lease.ts";
@@ -10,18 +10,18 @@ export interface NetworkLeftover {
   readonly pod: string;
   readonly sandboxId: string;
   readonly network: string;
-  /** Types of the plugins whose DEL is owed. */
+  /** Types of the plugins whose DEL is still owed. */
   readonly plugins: readonly string[];
   readonly interfaceName: string;
   readonly addresses: readonly string[];
   readonly reason: string;
-  /** False while a running daemon still tries. */
+  /** False while a running daemon still retries. */
   readonly givenUp: boolean;
-  /** The lease: what is to be removed when the administrator has cleared up. */
+  /** Path of the lease, which the administrator must remove after cleaning up. */
   readonly file: string;
 }
 
-/** `stateDir` as in NetworkOptions. Leases that cannot be read are passed over: the daemon's log names them. */
+/** `stateDir` as in NetworkOptions. Unreadable leases are skipped: the daemon's log names them. */
 export async function networkLeftovers(stateDir: string): Promise<readonly NetworkLeftover[]> {
   const directory = join(stateDir, "cni");
   const leases = await readLeases(directory, { damaged: () => undefined, unfinished: () => undefined });

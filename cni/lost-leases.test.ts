@@ -1,4 +1,4 @@
-// Leases of host-local that a power cut has emptied: after a boot they are freed, by its own lock, and no others.
+// Leases of host-local that a power cut has emptied: after a boot they are freed, under its lock, and no others are.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => lab[Symbol.asyncDispose]());
 
-test("after a power cut an address whose lease is empty goes to the next pod", async () => {
+test("after a power cut an address whose lease is empty is freed", async () => {
   const { network, directory, records } = await networkWithPod();
   const [address = ""] = await lab.reserved();
   await network.close();
@@ -37,7 +37,7 @@ test("after a power cut an address whose lease is empty goes to the next pod", a
   expect(lab.logged.join("\n")).toContain(address);
 });
 
-test("nothing is freed when only the daemon was away", async () => {
+test("nothing is freed if only the daemon was restarted", async () => {
   const { network, directory } = await networkWithPod();
   const [address = ""] = await lab.reserved();
   await network.close();
@@ -47,7 +47,7 @@ test("nothing is freed when only the daemon was away", async () => {
   expect(await lab.reserved()).toEqual([address]);
 });
 
-test("while host-local is at work nothing is touched, and nobody waits for long", async () => {
+test("while host-local holds its lock nothing is touched, and the wait is short", async () => {
   const { directory } = await networkWithPod();
   const empty = join(directory, `${lab.prefix}.9`);
   const holder = spawn("flock", [join(directory, "lock"), "sh", "-c", `: >${empty}; echo held; exec sleep 600`]);
@@ -64,7 +64,7 @@ test("while host-local is at work nothing is touched, and nobody waits for long"
   expect(await readdir(directory)).not.toContain(`${lab.prefix}.9`);
 });
 
-test("a lease that host-local writes while its lock is waited for is no lost one", async () => {
+test("a lease that host-local writes while we wait for its lock is not considered lost", async () => {
   const { directory } = await networkWithPod();
   const address = join(directory, `${lab.prefix}.9`);
   await writeFile(address, "");
@@ -79,13 +79,13 @@ test("a lease that host-local writes while its lock is waited for is no lost one
   expect(await readFile(address, "utf8")).toBe("somebody\r\neth0");
 });
 
-test("no time where the records have changed since this boot, or are missing", async () => {
+test("lostSince is undefined if the records have changed since boot, or are missing", async () => {
   const records = join(lab.stateDir, "records");
   expect(await lostSince(records)).toBeUndefined();
   await mkdir(records);
   expect(await lostSince(records)).toBeUndefined();
   await age(records, uptime() + 60);
-  // Not so long before the cut that files of an administrator's would be taken for lost leases.
+  // Not so long before the cut that an administrator's files would be taken for lost leases.
   const ago = (Date.now() - ((await lostSince(records)) ?? 0)) / 1000 - uptime();
   expect(ago).toBeGreaterThan(600);
   expect(ago).toBeLessThan(700);
@@ -100,7 +100,7 @@ async function networkWithPod() {
   return { network, directory: join(lab.dataDir, name), records: join(lab.stateDir, "cni") };
 }
 
-/** All that there is in them, and they themselves. */
+/** Dates the directories and everything in them before this boot. */
 async function beforeThisBoot(...directories: readonly string[]): Promise<void> {
   for (const directory of directories) {
     for (const name of await readdir(directory)) await age(join(directory, name), uptime() + 60);

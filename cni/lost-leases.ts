@@ -1,6 +1,7 @@
-// Addresses that host-local holds for nobody: it makes a lease's file and then writes whose it is, and for half a minute
-// after that a power cut leaves the file empty. No DEL finds it again, and the address would be lost for good.
-// Source: containernetworking/plugins, plugins/ipam/host-local/backend/disk; ours keeps the same files.
+// Releases addresses that host-local leaked in a power cut: it creates the lease's file and then writes its owner, and
+// for half a minute a power cut leaves the file empty. No DEL finds such a file, so the address would be lost
+// permanently. Source: containernetworking/plugins, plugins/ipam/host-local/backend/disk; Keelson's host-local uses the
+// same files.
 
 import { closeSync } from "node:fs";
 import { lstat, readdir, rm, stat } from "node:fs/promises";
@@ -12,15 +13,16 @@ import { asObject, asString, type Host, member } from "../native/index.ts";
 import type { NetworkConfig } from "./config.ts";
 
 const usualDirectory = "/var/lib/cni/networks";
-/** The kernel writes a file's content half a minute after it was made (vm.dirty_expire_centisecs), or later when it is busy. */
+/** The kernel writes data back half a minute after it was written (vm.dirty_expire_centisecs), or later under load. */
 const unwrittenMs = 600_000;
 /** host-local holds its lock for a few milliseconds. */
 const lockTries = 20;
 const betweenTriesMs = 50;
 
 /**
- * From when on (milliseconds since the epoch) there may be such files: shortly before the last change of the records, which
- * was before the cut. Undefined when a daemon has changed them since this boot, and when nobody can tell.
+ * Time (milliseconds since the epoch) from which such files may exist: shortly before the last change of the records,
+ * which precedes the power cut. Undefined if a daemon has changed the records since boot, or if it cannot be
+ * determined.
  */
 export async function lostSince(recordDirectory: string): Promise<number | undefined> {
   const bootedAt = Date.now() - uptime() * 1000;
@@ -32,8 +34,8 @@ export async function lostSince(recordDirectory: string): Promise<number | undef
 }
 
 /**
- * Frees them; their files' paths. Empty files that are older than `since` are an administrator's, who keeps addresses free
- * by them. Under host-local's lock, so that none is a lease that is just being made.
+ * Frees these addresses and returns the paths of their files. Empty files older than `since` are an administrator's,
+ * used to reserve addresses. Takes host-local's lock, so that none of the files is a lease being created right now.
  */
 export async function freeLostLeases(
   network: NetworkConfig,

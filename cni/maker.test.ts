@@ -1,4 +1,4 @@
-// Which plugin files are known, each as it is now.
+// Which plugin files are recognized, judged by their current content.
 
 import { copyFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,14 +8,14 @@ import { debianPlugins, eventually, openLab } from "./testing/lab.ts";
 
 const ownPlugins = join(import.meta.dirname, "../native/build/cni");
 
-test("only the field's own plugins and ours are known, each as its file is now", async () => {
+test("only the reference plugins and Keelson's are recognized, by the current content of the file", async () => {
   await using lab = await openLab();
   const at = (name: string) => join(lab.binDir, name);
-  await copyFile(join(debianPlugins, "portmap"), at("field"));
+  await copyFile(join(debianPlugins, "portmap"), at("reference"));
   await copyFile(join(ownPlugins, "portmap"), at("ours"));
   await copyFile("/bin/true", at("other"));
   await writeFile(at("script"), "#!/bin/sh\n# path\tgithub.com/containernetworking/plugins/plugins/main/bridge\n");
-  // The mark across the border of two pieces that are read.
+  // The marker across the border of two chunks.
   const mark = "path\tgithub.com/containernetworking/plugins/plugins/main/x";
   for (const name of ["border", "script-border"]) {
     const bytes = Buffer.alloc(300 << 10);
@@ -23,15 +23,15 @@ test("only the field's own plugins and ours are known, each as its file is now",
     bytes.write(mark, (128 << 10) - 20);
     await writeFile(at(name), bytes);
   }
-  const names = ["field", "ours", "border", "other", "script", "script-border", "missing"];
+  const names = ["reference", "ours", "border", "other", "script", "script-border", "missing"];
   const known = () =>
     names.flatMap((name) => (makerOf(at(name)) === undefined ? [] : [`${name}: ${makerOf(at(name))}`]));
   expect(known()).toEqual([]);
-  await eventually("they are looked into", () => known().length >= 3);
-  expect(known()).toEqual(["field: cni-project", "ours: keelson", "border: cni-project"]);
+  await eventually("they are inspected", () => known().length >= 3);
+  expect(known()).toEqual(["reference: cni-project", "ours: keelson", "border: cni-project"]);
 
-  await rename(at("other"), at("field"));
-  expect(makerOf(at("field"))).toBeUndefined();
+  await rename(at("other"), at("reference"));
+  expect(makerOf(at("reference"))).toBeUndefined();
   await new Promise((resolve) => setTimeout(resolve, 200));
-  expect(makerOf(at("field"))).toBeUndefined();
+  expect(makerOf(at("reference"))).toBeUndefined();
 });

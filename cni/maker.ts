@@ -1,5 +1,5 @@
-// Whose program a plugin's file is, told by a mark in it: the CNI project's own plugins have the package path that Go leaves
-// in them, Keelson's a line of their usage. Nothing else is known of any other's.
+// Determines who made a plugin, by a marker in its file: the reference CNI plugins contain their Go package path,
+// Keelson's a line of their usage text. Nothing is assumed about any other plugin.
 
 import { open } from "node:fs/promises";
 import { statPlugin } from "./plugin.ts";
@@ -8,35 +8,35 @@ export type Maker = "cni-project" | "keelson";
 
 const elf = Buffer.from("\x7fELF", "latin1");
 const marks: readonly (readonly [Maker, string])[] = [
-  // debug/buildinfo of Go: "path", a tab, and the main package's.
+  // Go's debug/buildinfo: "path", a tab, and the path of the main package.
   ["cni-project", "path\tgithub.com/containernetworking/plugins/plugins/"],
   // native/cni/main.cc.
   ["keelson", "standard input, which it reads before it does anything."],
 ];
-/** Larger than any of theirs. */
+/** Larger than any plugin with a marker. */
 const maxBytes = 32 << 20;
-/** Plugins are megabytes: they are looked through piece by piece, each with the end of the one before. */
+/** Plugins are several megabytes: they are searched in chunks, each overlapping the end of the previous one. */
 const pieceBytes = 128 << 10;
 const overlapBytes = Math.max(...marks.map(([, mark]) => mark.length));
 
-interface Looked {
-  /** Of the file as it was then. */
+interface Inspected {
+  /** Identity of the file when it was inspected. */
   readonly identity: string;
   maker: Maker | undefined;
 }
 
-const looked = new Map<string, Looked>();
+const inspected = new Map<string, Inspected>();
 
-/** Undefined also of a file that nobody has looked into yet: that is done now, for the next time. */
+/** Also undefined for a file that has not been inspected yet: this starts the inspection, for the next call. */
 export function makerOf(path: string): Maker | undefined {
   const found = statPlugin(path);
   if (found === undefined) return undefined;
   const { dev, ino, size, mtimeMs, ctimeMs } = found;
   const identity = [dev, ino, size, mtimeMs, ctimeMs].join(" ");
-  const before = looked.get(path);
+  const before = inspected.get(path);
   if (before?.identity === identity) return before.maker;
-  const now: Looked = { identity, maker: undefined };
-  looked.set(path, now);
+  const now: Inspected = { identity, maker: undefined };
+  inspected.set(path, now);
   if (size <= maxBytes) {
     markIn(path).then(
       (maker) => {

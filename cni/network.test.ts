@@ -1,4 +1,4 @@
-// Pods on a real bridge with Debian's plugins: addresses, ports, bandwidth, and nothing left after.
+// Pods on a real bridge with Debian's plugins: addresses, ports, bandwidth, and that nothing is left afterwards.
 
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ async function expectNothingLeft(network: Network): Promise<void> {
   expect(await lab.traces()).toEqual([]);
 }
 
-test("a pod gets its address, route and interface, and gives all of it back", async () => {
+test("a pod gets its address, route and interface, and releases all of them", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
   const network = await lab.open();
@@ -48,7 +48,7 @@ test("a pod gets its address, route and interface, and gives all of it back", as
   await network.detach(pod.sandboxId);
 });
 
-test("ten pods at once get ten addresses", async () => {
+test("ten pods attached at once get ten addresses", async () => {
   await lab.install("bridge", "host-local", "portmap");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([portmap]));
   const network = await lab.open();
@@ -63,7 +63,7 @@ test("ten pods at once get ten addresses", async () => {
   await expectNothingLeft(network);
 });
 
-test("a dual-stack network gives both addresses, the first range's first", async () => {
+test("a dual-stack network gives both addresses, that of the first range first", async () => {
   await lab.install("bridge", "host-local");
   const v6 = `fd00:${lab.bridge.slice(2, 6)}::`;
   await lab.writeConfig("10-lab.conflist", {
@@ -132,7 +132,7 @@ test("a host port leads to the pod until it is detached", async () => {
   await expectNothingLeft(network);
 });
 
-test("a chain of bridge, firewall, tuning and portmap takes back what each of them made", async () => {
+test("a chain of bridge, firewall, tuning and portmap undoes what each of them set up", async () => {
   await lab.install("bridge", "host-local", "firewall", "tuning", "portmap");
   const tuning = { type: "tuning", sysctl: { "net.core.somaxconn": "321" } };
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "firewall" }, tuning, portmap]));
@@ -170,7 +170,7 @@ test("bandwidth annotations become shapers on the pod's interface", async () => 
   expect(await run("tc", "qdisc", "show")).not.toMatch(/tbf .* rate [12]0Mbit/);
 });
 
-test("a pod whose namespace is gone gives its address back", async () => {
+test("a pod whose namespace no longer exists still releases its address", async () => {
   await lab.install("bridge", "host-local", "portmap");
   // Without ipMasq: the plugin (1.1.1) finds its masquerade rules by the address inside the namespace only.
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([portmap], { ipMasq: false }));
@@ -184,11 +184,11 @@ test("a pod whose namespace is gone gives its address back", async () => {
 
   expect(network.leases()).toEqual([]);
   expect(await lab.reserved()).toEqual([]);
-  // The kernel takes the interface's end on the host down after the namespace.
+  // The kernel removes the host end of the veth pair after the namespace.
   await expect.poll(() => lab.traces()).toEqual([]);
 });
 
-test("a pod is detached by the configuration it was attached with, though the file changed since", async () => {
+test("a pod is detached with the configuration it was attached with, even if the file has changed since", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
   const network = await lab.open();

@@ -1,4 +1,4 @@
-// The network of pods: attach and detach by the plugins of the configured CNI network.
+// The pod network: attaches and detaches pods by running the plugins of the configured CNI network.
 
 import { join } from "node:path";
 import { type Host, isDoneWithin, KeelsonError, type Log, messageOf } from "../native/index.ts";
@@ -22,24 +22,24 @@ export interface NetworkLimits {
   readonly pluginMs: number;
   /** For one plugin in GC, during which no pod is attached or detached. */
   readonly gcMs: number;
-  /** How long a GC waits for a moment at which none is. */
+  /** How long a GC waits for a moment at which no attach or detach is in progress. */
   readonly quietMs: number;
-  /** For all DELs of a sandbox together. */
+  /** For all DELs of one sandbox together. */
   readonly teardownMs: number;
   /** For one plugin in STATUS. */
   readonly statusMs: number;
-  /** Age of a STATUS answer from which it is asked for again. */
+  /** Age from which a STATUS answer is refreshed. */
   readonly statusAgeMs: number;
-  /** First and longest wait between tries of a teardown that failed. */
+  /** First and longest delay between retries of a failed teardown. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
-  /** After how much waiting of this daemon a teardown that fails is given up. */
+  /** A failing teardown is given up after this much retry delay in total within this daemon's lifetime. */
   readonly giveUpMs: number;
 }
 
 const defaultLimits: NetworkLimits = {
-  // With the DEL that follows a failure, within the four minutes that a kubelet gives a pod. Plugins like Calico's take turns
-  // on a node: where a hundred pods come at once, the last one waits for two minutes or more.
+  // With the DEL after a failure, within the four minutes that the kubelet allows for a pod. Plugins such as Calico's
+  // serialize on a node: when a hundred pods start at once, the last one waits for two minutes or more.
   pluginMs: 170_000,
   gcMs: 60_000,
   quietMs: 600_000,
@@ -54,11 +54,11 @@ const defaultLimits: NetworkLimits = {
 export interface NetworkOptions {
   /** Directory of the network configuration, such as /etc/cni/net.d; may be missing. */
   readonly confDir: string;
-  /** Directories of the plugins, such as /opt/cni/bin; the first that has a plugin wins. */
+  /** Plugin directories, such as /opt/cni/bin; the first one that contains a plugin wins. */
   readonly binDirs: readonly string[];
-  /** Durable directory; the leases are kept in its `cni/`. */
+  /** Durable directory; the leases are kept in its `cni/` subdirectory. */
   readonly stateDir: string;
-  /** Volatile directory; namespaces that plugins still need are kept in its `netns/`. */
+  /** Volatile directory; namespaces that plugins still need are pinned in its `netns/` subdirectory. */
   readonly runDir: string;
   readonly host: NetworkHost;
   readonly log: Log;
@@ -67,20 +67,23 @@ export interface NetworkOptions {
 
 export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "hasInterface" | "tryLock">;
 
-/** Every pod has this one; CRI knows no other. */
+/** The interface of every pod: CRI has no way to name another. */
 const interfaceName = "eth0";
-/** Of one pod, whose ADD failed. Each holds a namespace and is retried, and the kubelet makes one every few seconds. */
+/**
+ * Most sandboxes of one pod whose ADD failed and whose DEL fails too. Each holds a namespace and is retried, and the
+ * kubelet creates another one every few seconds.
+ */
 const mostNotDetached = 3;
-/** Sandboxes detached at once by collectGarbage: after a reboot there may be hundreds, each a few processes. */
+/** Sandboxes that collectGarbage detaches at once: after a reboot there may be hundreds, each with a few processes. */
 const detachedAtOnce = 4;
-/** How long plugins that run may take to finish at `close`, and to go when they are killed then. */
+/** How long `close` waits for running plugins to finish, and then for killed ones to exit. */
 const finishMs = 300;
 const killedMs = 200;
 
 /**
- * Reads leases and configuration and follows the configuration directory until `close`. Plugins that an earlier
- * daemon left running are killed before a DEL of the same pod, teardowns that failed before are
- * resumed; `collectGarbage` is for the caller, who knows which pods live.
+ * Reads leases and configuration and watches the configuration directory until `close`. Plugins that a previous
+ * daemon left running are killed before a DEL of the same pod, and failed teardowns are resumed. The caller must run
+ * `collectGarbage`, since it knows which pods are alive.
  */
 export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { confDir, binDirs, stateDir, log } = options;
@@ -89,8 +92,8 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const lostFrom = await lostSince(records);
   const leases = await openLeaseStore(records, {
     damaged: (path, reason) =>
-      log("warn", "network lease cannot be read; its addresses may be lost to the network", { path, reason }),
-    unfinished: (path) => log("warn", "network lease was cut short while it was written; it is removed", { path }),
+      log("warn", "network lease cannot be read; its addresses may have leaked", { path, reason }),
+    unfinished: (path) => log("warn", "incomplete network lease removed: writing it was interrupted", { path }),
   });
   const failed = leases.all().filter(({ state }) => state === "detach-failed");
   const pins = createPins(join(options.runDir, "netns"), options.host);
@@ -140,9 +143,9 @@ interface Parts {
   readonly readiness: Readiness;
   readonly turns: Turns;
   readonly teardown: Teardown;
-  /** Of this boot's lost leases, see `lostSince`. */
+  /** Leases lost in a power cut are at least this new, see `lostSince`. */
   readonly lostFrom?: number;
-  /** The end, see `End` of chain.ts. */
+  /** Shutdown signals, see `End` in chain.ts. */
   readonly begun: AbortController;
   readonly due: AbortController;
 }
@@ -169,14 +172,14 @@ class CniNetwork implements Network {
     const { leases, teardown, binDirs, limits } = this.#parts;
     this.#end.begun.throwIfAborted();
     if (!isIdentifier(sandboxId)) throw cniErrors.badSandboxId({ sandboxId: JSON.stringify(sandboxId) });
-    if (signal.aborted) throw givenUp(sandboxId, signal);
+    if (signal.aborted) throw cancellation(sandboxId, signal);
     const old = leases.get(sandboxId);
     if (old !== undefined) throw cniErrors.alreadyAttached({ sandboxId, state: old.state });
 
     const network = await this.#usableNetwork(pod);
     const target = targetOf(pod);
     await this.#detachEarlier(pod, target);
-    if (signal.aborted) throw givenUp(sandboxId, signal);
+    if (signal.aborted) throw cancellation(sandboxId, signal);
     const lease = { network, target, owed: [...network.plugins.keys()] };
     const chain = { network, binDirs, pluginTimeoutMs: limits.pluginMs, end: this.#end };
     using begun = startChain(chain, target);
@@ -184,7 +187,7 @@ class CniNetwork implements Network {
     let started = -1;
     try {
       await netnsMade;
-      if (signal.aborted) throw givenUp(sandboxId, signal);
+      if (signal.aborted) throw cancellation(sandboxId, signal);
       const result = await addChain(chain, target, begun, signal, (index) => {
         started = index;
       });
@@ -196,34 +199,34 @@ class CniNetwork implements Network {
       await leases.addResult(sandboxId, result);
       return { ips: parsed.ips, interfaceName };
     } catch (error) {
-      // The next daemon takes the lease down.
+      // On shutdown the next daemon tears the lease down.
       this.#end.begun.throwIfAborted();
-      // Plugins that never ran owe nothing, so that one that is missing cannot block the way back.
+      // Plugins that never ran need no DEL, so a missing plugin cannot block the rollback.
       await this.#forgetUnstarted(lease, started);
       await teardown.release(sandboxId);
-      throw signal.aborted ? givenUp(sandboxId, signal) : error;
+      throw signal.aborted ? cancellation(sandboxId, signal) : error;
     }
   }
 
   async detach(sandboxId: string): Promise<void> {
     const { turns, teardown, leases } = this.#parts;
     await turns.take(sandboxId, () => teardown.release(sandboxId));
-    // The daemon ends with this undone: what the caller would do next takes away what the next daemon's DEL needs.
+    // Never resolve if shutdown interrupts this: the caller's next step would remove what the next daemon's DEL needs.
     if (this.#end.begun.aborted && leases.get(sandboxId) !== undefined) await new Promise<never>(() => undefined);
   }
 
   async inspect(sandboxId: string): Promise<string | undefined> {
     const { leases, host } = this.#parts;
     const lease = leases.get(sandboxId);
-    if (lease?.state !== "attached") return `its network lease is ${lease?.state ?? "gone"}`;
+    if (lease?.state !== "attached") return `its network lease is ${lease?.state ?? "missing"}`;
     const { netns } = lease.target;
-    if (!isNamespace(netns)) return `its network namespace ${netns} is gone`;
+    if (!isNamespace(netns)) return `its network namespace ${netns} no longer exists`;
     if (!claimsInterface(lease.result, interfaceName)) return undefined;
     const isThere = await host.hasInterface(netns, interfaceName).catch((error: unknown): false => {
       if (error instanceof KeelsonError && error.code === "NotFound") return false;
       throw error;
     });
-    return isThere ? undefined : `${netns} has no interface ${interfaceName} any more`;
+    return isThere ? undefined : `${netns} no longer has an interface ${interfaceName}`;
   }
 
   leases(): ReturnType<Network["leases"]> {
@@ -246,7 +249,7 @@ class CniNetwork implements Network {
     };
     await Promise.all(Array.from({ length: detachedAtOnce }, detachInTurn));
     await this.#freeLostLeases();
-    await this.#tellPlugins();
+    await this.#collectPluginGarbage();
   }
 
   info(): object {
@@ -277,10 +280,10 @@ class CniNetwork implements Network {
     throw cniErrors.earlierNotDetached({ namespace, name, count: left.length, reason });
   }
 
-  /** The network as configured now, whose plugins are all there. */
+  /** The network as currently configured; throws when one of its plugins is missing. */
   async #usableNetwork(pod: PodNetwork) {
     const { readiness, binDirs } = this.#parts;
-    // A file may have been put there this very moment: only what a fresh look does not find is missing.
+    // The file may have been created just now: it is missing only if a fresh read does not find it either.
     const seen = readiness.config();
     const config = seen.kind === "found" ? seen : await readiness.refresh();
     if (config.kind === "none")
@@ -306,28 +309,27 @@ class CniNetwork implements Network {
     const config = readiness.config();
     if (lostFrom === undefined || config.kind === "none") return;
     const freed = await freeLostLeases(config.network, host, lostFrom);
-    if (freed.length > 0)
-      log("warn", "addresses freed whose leases name no pod, as a power cut leaves them", { freed });
+    if (freed.length > 0) log("warn", "freed addresses of empty leases that a power cut left behind", { freed });
   }
 
-  /** GC (spec 1.1.0), with no ADD and no DEL under way: its list names all that is attached. */
-  async #tellPlugins(): Promise<void> {
+  /** Runs GC (spec 1.1.0) while no ADD or DEL is in progress, so that its list names every attachment. */
+  async #collectPluginGarbage(): Promise<void> {
     const { readiness, leases, binDirs, limits, log, turns } = this.#parts;
     const config = readiness.config();
     if (config.kind === "none" || !collectsGarbage(config.network)) return;
     const { network } = config;
-    const isTold = await turns.alone(async () => {
+    const isDone = await turns.alone(async () => {
       const valid = leases
         .all()
         .filter((lease) => lease.network.name === network.name && !("lastError" in lease))
         .map(({ target }) => ({ containerID: target.containerId, ifname: target.interfaceName }));
       const chain = { network, binDirs, pluginTimeoutMs: limits.gcMs, end: this.#end };
       const failures = await gcChain(chain, valid);
-      // The next daemon's start tells them again.
+      // The next daemon runs GC again when it starts.
       if (this.#end.begun.aborted) return;
       for (const error of failures) log("warn", "network plugin's GC failed", { error: messageOf(error) });
     }, limits.quietMs);
-    if (!isTold) log("warn", "network GC is left to the next start: pods came and went all the time", {});
+    if (!isDone) log("warn", "network GC postponed to the next start: no moment without an attach or detach", {});
   }
 }
 
@@ -345,7 +347,7 @@ function targetOf(pod: PodNetwork): ChainTarget {
   };
 }
 
-function givenUp(sandboxId: string, signal: AbortSignal): KeelsonError {
+function cancellation(sandboxId: string, signal: AbortSignal): KeelsonError {
   const { reason } = signal;
   return reason instanceof KeelsonError ? reason : cniErrors.cancelled({ command: "ADD", sandboxId }, reason);
 }

@@ -1,5 +1,5 @@
-// What looking for an earlier daemon's plugins costs: each look reads the environment of every process of the host.
-// Containers' are among them.
+// The cost of finding a previous daemon's plugins: each scan reads the environment of every process on the host,
+// including those of containers.
 
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,14 +12,14 @@ vi.mock("node:fs/promises", async (importOriginal) => {
   return { ...real, readdir: vi.fn(real.readdir) };
 });
 
-test("where nothing runs for a hundred sandboxes, the processes are looked over twice, for all of them", async () => {
+test("for a hundred sandboxes without processes, the host's processes are scanned only twice in total", async () => {
   const sandboxIds = Array.from({ length: 100 }, (_, index) => `${index}`.padStart(64, "f"));
   const orphans = createOrphans(new Set(sandboxIds), () => undefined);
   for (const sandboxId of sandboxIds) await orphans.end(sandboxId);
   expect(readdir).toHaveBeenCalledTimes(2);
 });
 
-test("a process with an environment of 100 MiB takes no memory of ours", async () => {
+test("a process with an environment of 100 MiB does not use the daemon's memory", async () => {
   const boundless = await startBoundless();
   try {
     const look = `

@@ -1,5 +1,5 @@
-// Keeps a pod's network namespace for plugins whose DEL failed: bridge finds what it made for the pod (its
-// masquerade rules) only by looking into it, and the pod's own pin goes when the pod is stopped.
+// Keeps a pod's network namespace for plugins whose DEL failed: bridge finds what it created for the pod (its
+// masquerade rules) only by looking into the namespace, and the pod's own pin is removed when the pod is stopped.
 
 import { statfsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
@@ -7,11 +7,11 @@ import { join } from "node:path";
 import type { Host } from "../native/index.ts";
 
 export interface Pins {
-  /** A path that outlives the pod's, or undefined when no namespace stands at `netns`. */
+  /** A path that outlives the pod's own, or undefined if there is no namespace at `netns`. */
   hold(sandboxId: string, netns: string): Promise<string | undefined>;
-  /** Lets go of the namespace; not held is fine. */
+  /** Releases the namespace; a no-op if it is not held. */
   release(sandboxId: string): Promise<void>;
-  /** Of what daemons before this one held, lets go of all but those of these sandboxes. For the start. */
+  /** Releases all namespaces held by previous daemons except those of these sandboxes. Called at startup. */
   releaseOthers(sandboxIds: ReadonlySet<string>): Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export function createPins(directory: string, host: Pick<Host, "pinNamespace" | 
 
 const nsfsMagic = 0x6e736673;
 
-/** Whether a namespace stands at the path; the file of a pin that is gone is an ordinary one. */
+/** Whether there is a namespace at the path; once a pin is unmounted, its file is an ordinary one. */
 export function isNamespace(path: string): boolean {
   try {
     return statfsSync(path).type === nsfsMagic;

@@ -1,7 +1,7 @@
-// Runs one CNI plugin once: finds its file, feeds it, bounds it, reads its answer.
+// Runs one CNI plugin once: finds its file, writes its input, enforces limits, reads its output.
 //
 // CNI spec 1.1.0, sections 2 and 5: parameters in the environment, configuration on stdin, a result
-// or an error object on stdout. The plugin is not trusted to end, to be brief or to be sane.
+// or an error object on stdout. The plugin is not trusted to terminate, or to limit or format its output correctly.
 
 import { type Stats, statSync } from "node:fs";
 import { join } from "node:path";
@@ -24,23 +24,23 @@ import {
 } from "../native/index.ts";
 import { cniErrors } from "./errors.ts";
 
-/** Those in use. What of a pod's network is gone `Network.inspect` tells, without CHECK. */
+/** The commands in use. CHECK is not: `Network.inspect` detects missing parts of a pod's network without it. */
 export type CniCommand = "ADD" | "DEL" | "STATUS" | "GC";
 
-/** What its process is told at its start. */
+/** What a plugin process gets when it is started. */
 export interface PluginStart {
   readonly command: CniCommand;
-  /** The plugin's type: its file's name. */
+  /** The plugin's type, which is its file name. */
   readonly plugin: string;
-  /** The plugin's file. */
+  /** Path of the plugin's executable. */
   readonly path: string;
-  /** CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_ARGS, CNI_PATH as far as the command has them. */
+  /** CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_ARGS, CNI_PATH, as far as the command uses them. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 
 export interface PluginCall extends PluginStart {
   readonly config: JsonObject;
-  /** Its process, where `startPlugin` has started it already. */
+  /** Its process, if `startPlugin` has already started it. */
   readonly program: Program | undefined;
   /** Milliseconds after which the plugin is killed. */
   readonly timeoutMs: number;
@@ -48,7 +48,7 @@ export interface PluginCall extends PluginStart {
   readonly signal: AbortSignal;
 }
 
-/** What a plugin said of its own failure (spec section 5, "Error"); the cause of `pluginFailed`. */
+/** A failure that a plugin reported itself (spec section 5, "Error"); the cause of `pluginFailed`. */
 export class PluginFailure extends Error {
   override readonly name = "PluginFailure";
   readonly pluginCode: number;
@@ -62,16 +62,16 @@ export class PluginFailure extends Error {
 }
 
 const maxOutputBytes = 1024 * 1024;
-/** As libcni: an installer that copies a plugin over the one of before has it open for a moment, and it cannot be run. */
+/** As in libcni: while an installer overwrites a plugin's file, executing it fails with ETXTBSY. */
 const busyTries = 6;
 const betweenTriesMs = 1000;
-/** Plugins run iptables, ip and sysctl by name; nothing else of our environment is theirs to see. */
+/** Plugins run iptables, ip and sysctl by name; they see nothing else of the daemon's environment. */
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
- * The plugin's file: the first executable regular file of that name in the directories, or undefined. Looked for at once:
- * it takes microseconds, of which a task of the thread pool takes a hundred, and a pod's start and end look a dozen times. A
- * file system that hangs would hold up the plugin's execve, which is waited for here, in the same way.
+ * The plugin's file: the first executable regular file of that name in the directories, or undefined. Synchronous: stat
+ * takes microseconds, a thread pool task a hundred, and starting and stopping a pod takes a dozen lookups. A file
+ * system that hangs would block the plugin's execve, which is also waited for here, in the same way.
  */
 export function findPlugin(type: string, directories: readonly string[]): string | undefined {
   return directories.map((directory) => join(directory, type)).find(isExecutable);
@@ -82,7 +82,7 @@ function isExecutable(path: string): boolean {
   return found?.isFile() === true && (found.mode & 0o111) !== 0;
 }
 
-/** Undefined for what is not there or cannot be looked at. */
+/** Undefined if the path does not exist or cannot be examined. */
 export function statPlugin(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
@@ -92,8 +92,8 @@ export function statPlugin(path: string): Stats | undefined {
 }
 
 /**
- * Runs the plugin and returns what it wrote to stdout. Rejects with an error of the catalogue
- * (`plugin…`) or with the signal's reason; by then the plugin and its children have been killed.
+ * Runs the plugin and returns what it wrote to stdout. Rejects with a `plugin…` error of the catalogue or with the
+ * signal's reason; by then the plugin and its children have been killed.
  */
 export async function runPlugin(call: PluginCall): Promise<string> {
   const { command, plugin, parameters } = call;
@@ -111,7 +111,7 @@ async function outputOf(call: PluginCall): Promise<string> {
   throw failureOf(call, end);
 }
 
-/** Starts its process, which waits for its configuration. The caller's to kill, unless `runPlugin` takes it. */
+/** Starts the process, which waits for its configuration. The caller must kill it or pass it to `runPlugin`. */
 export function startPlugin(start: PluginStart): Program {
   return startProgram(start.path, [], { ...surroundings(start), stdin: "pipe" });
 }
@@ -147,7 +147,7 @@ function surroundings({ command, parameters }: PluginStart) {
 }
 
 async function feed({ stdin }: Program, input: string): Promise<void> {
-  // One that has ended takes nothing any more; how it ended tells why.
+  // A process that has exited accepts no input; its exit status tells why.
   (await stdin)?.on("error", () => undefined).end(input);
 }
 
@@ -156,7 +156,7 @@ function failureOf(call: PluginCall, { code, signal, stdout, stderr }: ProgramEn
   const answer = parseObject(stdout);
   const pluginCode = answer && asInteger(member(answer, "code"));
   if (answer === undefined || pluginCode === undefined) {
-    const how = code === null ? `by ${signal ?? "a signal"}` : `with exit code ${code}`;
+    const how = code === null ? `was killed by ${signal ?? "a signal"}` : `exited with code ${code}`;
     const said = [stdout, stderr].map((text) => text.trim()).filter((text) => text !== "");
     return cniErrors.pluginDied({
       plugin,
@@ -169,7 +169,7 @@ function failureOf(call: PluginCall, { code, signal, stdout, stderr }: ProgramEn
   const details = asString(member(answer, "details")) ?? "";
   const reason = brief([message, details].filter((text) => text !== "").join("; ") || "no message");
   const cause = new PluginFailure(pluginCode, message, details);
-  // Spec section 5, code 11: a passing condition.
+  // Spec section 5, code 11: a temporary condition.
   if (pluginCode === 11) return cniErrors.pluginBusy({ plugin, command, reason }, cause);
   return cniErrors.pluginFailed({ plugin, command, pluginCode, reason }, cause);
 }

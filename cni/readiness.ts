@@ -1,4 +1,4 @@
-// Keeps the network configuration of the directory in memory, and whether pods can be made with it.
+// Caches the network configuration of the directory, and whether pods can be created with it.
 
 import { isDoneWithin, type Log, messageOf } from "../native/index.ts";
 import { type Chain, type End, hasStatus, missingPlugins, statusOfChain } from "./chain.ts";
@@ -11,7 +11,7 @@ export interface ReadinessOptions {
   readonly binDirs: readonly string[];
   /** Milliseconds that a plugin's STATUS may take. */
   readonly statusTimeoutMs: number;
-  /** Age in milliseconds from which an answer to STATUS is asked for again, when somebody looks. */
+  /** Age in milliseconds from which a STATUS answer is refreshed, when the readiness is queried. */
   readonly statusAgeMs: number;
   readonly log: Log;
   readonly end: End;
@@ -20,22 +20,22 @@ export interface ReadinessOptions {
 export interface Readiness {
   /** The configuration as last read. */
   config(): LoadedConfig;
-  /** From memory. A network of spec 1.1.0 is asked for its STATUS behind the answer when the last one is old. */
+  /** Answers from memory. If the last STATUS of a spec 1.1.0 network is old, it is refreshed in the background. */
   verdict(): NetworkReadiness;
   /** Reads everything again, now. */
   refresh(): Promise<LoadedConfig>;
   close(): void;
 }
 
-/** How long an opening waits for the first look: a STATUS that hangs must not keep the daemon from serving. */
+/** How long startup waits for the first check: a STATUS that hangs must not keep the daemon from serving. */
 const firstLookMs = 500;
 
-/** Reads the directory, then follows it, the folders of its networks, and the plugins' directories. */
+/** Reads the directory, then watches it, its networks' folders, and the plugin directories. */
 export async function openReadiness(options: ReadinessOptions): Promise<Readiness> {
   const { confDir, binDirs, log } = options;
-  const reason = `${confDir} was not read yet`;
+  const reason = `${confDir} has not been read yet`;
   let config: LoadedConfig = { kind: "none", reason, rejected: [], folders: [] };
-  let verdict: NetworkReadiness = notReady("it was not looked at yet");
+  let verdict: NetworkReadiness = notReady("the network has not been checked yet");
   let judgedAt = Number.NEGATIVE_INFINITY;
   let running: Promise<void> | undefined;
   let again = false;
@@ -43,7 +43,7 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
   let watchedFolders: string | undefined;
   let closed = false;
 
-  // A folder is watched before it is read for good: a change between the two would be missed.
+  // A folder must be watched before its final read: a change in between would be missed otherwise.
   const load = async (): Promise<LoadedConfig> => {
     for (;;) {
       const loaded = await loadConfig(confDir);
@@ -63,7 +63,7 @@ export async function openReadiness(options: ReadinessOptions): Promise<Readines
     verdict = judged;
     judgedAt = performance.now();
   };
-  // One look at a time; a change during a look asks for another one after it.
+  // One check at a time; a change during a check triggers another one after it.
   const refresh = (): Promise<void> => {
     again = true;
     running ??= (async () => {
@@ -102,7 +102,7 @@ async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<N
   const chain: Chain = { network, binDirs, pluginTimeoutMs: statusTimeoutMs, end };
   const missing = missingPlugins(chain);
   if (missing.length > 0)
-    return notReady(`${config.path} needs ${missing.join(", ")}, missing in ${options.binDirs.join(", ")}`);
+    return notReady(`${config.path} needs ${missing.join(", ")}, missing from ${options.binDirs.join(", ")}`);
   try {
     await statusOfChain(chain);
     return { ready: true };
@@ -111,7 +111,7 @@ async function judge(config: LoadedConfig, options: ReadinessOptions): Promise<N
   }
 }
 
-/** The reason is the one that the kubelet and its users know. */
+/** The reason is the one that the kubelet and its users expect. */
 function notReady(message: string): NetworkReadiness {
   return { ready: false, reason: "NetworkPluginNotReady", message };
 }

@@ -1,4 +1,4 @@
-// The pod's addresses in results as plugins of the field print them.
+// The pod's addresses in results as real plugins print them.
 
 import { expect, test } from "vitest";
 import { podAddresses } from "./result.ts";
@@ -16,12 +16,12 @@ test.each<[string, object, readonly string[]]>([
     ["10.0.0.2", "fd00::2"],
   ],
   [
-    "Calico, whose addresses are of no interface",
+    "Calico, whose addresses have no interface",
     { interfaces: [{ name: "cali1" }], ips: [address("10.0.0.2/32")] },
     ["10.0.0.2"],
   ],
   [
-    "Terway, whose interface says no sandbox",
+    "Terway, whose interface has no sandbox",
     {
       interfaces: [{ name: "eth0" }],
       ips: [address("10.0.0.2/24", { interface: 0 }), address("fd00::2/64", { interface: 0 })],
@@ -29,7 +29,7 @@ test.each<[string, object, readonly string[]]>([
     ["10.0.0.2", "fd00::2"],
   ],
   [
-    "one that names the host's eth0 as well",
+    "a plugin that also names the host's eth0",
     {
       interfaces: [{ name: "eth0" }, { name: "eth0", sandbox: netns }],
       ips: [address("192.0.2.1/24", { interface: 0 }), address("10.0.0.2/24", { interface: 1 })],
@@ -37,7 +37,7 @@ test.each<[string, object, readonly string[]]>([
     ["10.0.0.2"],
   ],
   [
-    "Multus' second network, which is another interface's",
+    "Multus, with a second network on another interface",
     {
       interfaces: [
         { name: "eth0", sandbox: netns },
@@ -47,6 +47,6 @@ test.each<[string, object, readonly string[]]>([
     },
     ["10.0.0.2"],
   ],
-])("of %s", (_, result, ips) => {
+])("%s", (_, result, ips) => {
   expect(podAddresses(JSON.parse(JSON.stringify(result)), "eth0")).toEqual({ kind: "addresses", ips });
 });

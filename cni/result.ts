@@ -1,7 +1,7 @@
 // Reads the result of ADD: the pod's addresses.
 //
-// The forms of CNI spec 0.3.0 to 1.1.0 differ in members that do not matter here (`ips[].version`
-// went with 1.0.0): `interfaces` and `ips` read alike in all of them.
+// The result formats of CNI spec 0.3.0 to 1.1.0 differ only in members that do not matter here (`ips[].version`
+// was removed in 1.0.0): `interfaces` and `ips` are the same in all of them.
 
 import { Address4, Address6 } from "ip-address";
 import { asArray, asInteger, asObject, asString, type JsonObject, member, parseObject } from "../native/index.ts";
@@ -10,7 +10,7 @@ export type ParsedResult =
   | { readonly kind: "result"; readonly result: JsonObject }
   | { readonly kind: "garbage"; readonly reason: string };
 
-/** What a plugin printed for ADD, whole, as later plugins must get it; of `cniVersion` where it says none, as with libcni. */
+/** Parses the whole output of ADD, as later plugins must get it; `cniVersion` is the default, as in libcni. */
 export function parseResult(output: string, cniVersion: string): ParsedResult {
   if (output.trim() === "") return { kind: "garbage", reason: "it printed nothing" };
   const result = parseObject(output);
@@ -19,7 +19,7 @@ export function parseResult(output: string, cniVersion: string): ParsedResult {
   const message = asString(member(result, "msg"));
   const isError = message !== undefined && asInteger(member(result, "code")) !== undefined;
   if (isError && member(result, "ips") === undefined)
-    return { kind: "garbage", reason: `it is an error, and exit code 0: ${message.slice(0, 2000)}` };
+    return { kind: "garbage", reason: `it is an error object, but the exit code is 0: ${message.slice(0, 2000)}` };
   return { kind: "result", result: { ...result, cniVersion: asString(member(result, "cniVersion")) || cniVersion } };
 }
 
@@ -28,12 +28,12 @@ export type ParsedAddresses =
   | { readonly kind: "garbage"; readonly reason: string };
 
 /**
- * Addresses of the pod's own interface in the result's order, so the first is the primary one;
- * textual, shortest form, without prefix length, each once.
+ * Addresses of the pod's own interface in the result's order, so that the first is the primary one;
+ * as text in the shortest form, without prefix length, without duplicates.
  */
 export function podAddresses(result: JsonObject, interfaceName: string): ParsedAddresses {
   const interfaces = asArray(member(result, "interfaces")) ?? [];
-  // Terway and others say no sandbox of the pod's interface: its name is all that tells it then.
+  // Terway and others give no sandbox for the pod's interface; it can only be identified by name then.
   const byName = !claimsInterface(result, interfaceName);
   const ips = new Set<string>();
   for (const value of asArray(member(result, "ips")) ?? []) {
@@ -43,7 +43,7 @@ export function podAddresses(result: JsonObject, interfaceName: string): ParsedA
     if (entry === undefined || address === undefined)
       return { kind: "garbage", reason: `${JSON.stringify(value)} in "ips" has no "address" in CIDR form` };
     const index = member(entry, "interface");
-    // `interface` is optional: an address of no interface in particular is the pod's.
+    // `interface` is optional: an address without one belongs to the pod.
     if (index === undefined || index === null) ips.add(address);
     else {
       const position = asInteger(index);
@@ -56,7 +56,7 @@ export function podAddresses(result: JsonObject, interfaceName: string): ParsedA
   return { kind: "addresses", ips: [...ips] };
 }
 
-/** Whether the result says that the pod has this interface: not every plugin makes one that the kernel knows. */
+/** Whether the result claims that the pod has this interface: not every plugin creates one in the kernel. */
 export function claimsInterface(result: JsonObject, interfaceName: string): boolean {
   return (asArray(member(result, "interfaces")) ?? []).some((value) => {
     const owner = asObject(value);
@@ -64,7 +64,7 @@ export function claimsInterface(result: JsonObject, interfaceName: string): bool
   });
 }
 
-/** `sandbox` is what tells an interface of the pod from one of the host. */
+/** `sandbox` distinguishes an interface of the pod from one of the host. */
 function isPodInterface(owner: JsonObject, interfaceName: string): boolean {
   return (asString(member(owner, "sandbox")) ?? "") !== "" && hasName(owner, interfaceName);
 }

@@ -1,13 +1,13 @@
-// What a plugin is told about the pod: CNI_ARGS, and `runtimeConfig` by the capabilities it asks for.
+// What a plugin gets about the pod: CNI_ARGS, and `runtimeConfig` for the capabilities it requests.
 //
-// Conventions: containernetworking/cni CONVENTIONS.md; the bandwidth annotations are Kubernetes'
+// Conventions: containernetworking/cni CONVENTIONS.md; the bandwidth annotations are those of Kubernetes
 // (concepts/extend-kubernetes/compute-storage-net/network-plugins, "Support traffic shaping").
 
 import { asObject, type Json, type JsonObject, member } from "../native/index.ts";
 import { cniErrors } from "./errors.ts";
 import type { PodNetwork } from "./types.ts";
 
-/** CNI_ARGS. Throws `badArgument` for a value that would read as another argument. */
+/** Builds CNI_ARGS. Throws `badArgument` for a value that could be parsed as another argument. */
 export function cniArgs(pod: PodNetwork): string {
   const values = [
     ["K8S_POD_NAMESPACE", "namespace", pod.namespace],
@@ -22,22 +22,22 @@ export function cniArgs(pod: PodNetwork): string {
   return ["IgnoreUnknown=1", ...args].join(";");
 }
 
-/** The pod that CNI_ARGS name, as `namespace/name`. */
+/** The pod named in CNI_ARGS, as `namespace/name`. */
 export function podOf(args: string): string {
   const values = new Map(args.split(";").map((pair) => [pair.split("=")[0], pair.split("=")[1] ?? ""]));
   return `${values.get("K8S_POD_NAMESPACE") ?? ""}/${values.get("K8S_POD_NAME") ?? ""}`;
 }
 
-/** What CNI_ARGS say of the pod, whichever of its sandboxes they are for. */
+/** The part of CNI_ARGS that identifies the pod, the same for all of its sandboxes. */
 export function podKey(args: string): string {
   const pairs = args.split(";").filter((pair) => !pair.startsWith("K8S_POD_INFRA_CONTAINER_ID="));
   return pairs.join(";");
 }
 
-/** Every capability that this pod has something for. Throws `badBandwidth`. */
+/** Every capability for which this pod has a value. Throws `badBandwidth`. */
 export function podCapabilities(pod: PodNetwork): JsonObject {
   const bandwidth = bandwidthOf(pod);
-  // Kubernetes lists ports that are not mapped to the host with host port 0.
+  // Kubernetes also lists ports that are not mapped to the host, with host port 0.
   const portMappings = pod.portMappings
     .filter(({ hostPort }) => hostPort > 0)
     .map(({ hostPort, containerPort, protocol, hostIp }) => ({
@@ -56,7 +56,7 @@ export function podCapabilities(pod: PodNetwork): JsonObject {
   };
 }
 
-/** The part of the pod's capabilities that this plugin's configuration switches on. */
+/** The subset of the pod's capabilities that this plugin's configuration enables. */
 export function runtimeConfigOf(plugin: JsonObject, capabilities: JsonObject): JsonObject {
   const wanted = asObject(member(plugin, "capabilities")) ?? {};
   return Object.fromEntries(Object.entries(capabilities).filter(([name]) => member(wanted, name) === true));
@@ -64,7 +64,7 @@ export function runtimeConfigOf(plugin: JsonObject, capabilities: JsonObject): J
 
 const ingressAnnotation = "kubernetes.io/ingress-bandwidth";
 const egressAnnotation = "kubernetes.io/egress-bandwidth";
-/** Bits; the bandwidth plugin demands a burst. The largest that it and the kernel's tbf take on every version. */
+/** In bits. The bandwidth plugin requires a burst; this is the largest that it and the kernel's tbf always accept. */
 const unlimitedBurst = 2 ** 31 - 1;
 
 function bandwidthOf(pod: PodNetwork): Json | undefined {
@@ -106,7 +106,7 @@ const multipliers = new Map([
   ["Ti", 2 ** 40],
 ]);
 
-/** A Kubernetes quantity (apimachinery resource.Quantity), as far as a rate can be one. */
+/** Parses a Kubernetes quantity (apimachinery resource.Quantity), limited to forms that make sense for a rate. */
 function parseQuantity(text: string): number | undefined {
   const parts = /^\+?(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,2})|(m|k|M|G|T|P|Ki|Mi|Gi|Ti)?)$/.exec(text);
   if (parts === null) return undefined;

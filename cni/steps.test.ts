@@ -1,4 +1,4 @@
-// Which plugins share a process, and that each still has its own turn when they fail: on Keelson's own plugins.
+// Which of Keelson's plugins share a process, and that each still gets its own turn when they fail.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -32,7 +32,7 @@ afterEach(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-/** Copies, as an installed package has them. */
+/** Installs copies of the plugins, as a package does. */
 async function installOwn(...types: readonly string[]): Promise<void> {
   for (const type of types) {
     const file = join(lab.binDir, type);
@@ -47,7 +47,7 @@ async function openOwn(limits: object = {}) {
   return await lab.open({ limits });
 }
 
-test("Keelson's that follow each other are one process for ADD and DEL, and do what each is asked for", async () => {
+test("consecutive plugins of Keelson run in one process for ADD and DEL, and each does its work", async () => {
   const network = await openOwn();
   const pod = await lab.pod({ portMappings });
   const { ips } = await network.attach(pod, never);
@@ -59,7 +59,7 @@ test("Keelson's that follow each other are one process for ADD and DEL, and do w
   expect(await lab.traces()).toEqual([]);
 });
 
-test("another's between them, and one of the same name that is another's, has a process of its own", async () => {
+test("another plugin between them, or one of the same name that is not Keelson's, runs in its own process", async () => {
   await installOwn("bridge", "portmap", "keelson-chain");
   await lab.script("other", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.1.1.1/24")}'; exit 0`);
   await lab.writeConfig("10-a.conflist", lab.bridgeNetwork([{ type: "other" }, portmap]));
@@ -82,7 +82,7 @@ test("another's between them, and one of the same name that is another's, has a 
   expect(ran).toEqual(["bridge ADD", "portmap ADD", "portmap DEL", "bridge DEL"]);
 });
 
-test("without the program for several, each has a process", async () => {
+test("without keelson-chain each plugin runs in its own process", async () => {
   await installOwn("bridge", "portmap");
   await lab.writeConfig("10-a.conflist", lab.bridgeNetwork([portmap]));
   const network = await lab.open();
@@ -92,7 +92,7 @@ test("without the program for several, each has a process", async () => {
   expect(ran).toEqual(["bridge ADD", "portmap ADD", "portmap DEL", "bridge DEL"]);
 });
 
-test("an ADD that fails tells which plugin's it is, and all of them are taken back", async () => {
+test("a failed ADD names the plugin that failed, and all of them are undone", async () => {
   await installOwn("bridge", "portmap", "keelson-chain");
   await lab.writeConfig("10-a.conflist", lab.bridgeNetwork([{ ...portmap, conditionsV4: ["what"] }]));
   const network = await lab.open();
@@ -105,7 +105,7 @@ test("an ADD that fails tells which plugin's it is, and all of them are taken ba
   expect(await lab.traces()).toEqual([]);
 });
 
-test("a DEL that fails is done for each by itself: what is owed is owed by one, and tried again alone", async () => {
+test("a failed DEL is repeated for each plugin separately: only the one that fails is retried", async () => {
   const network = await openOwn({ firstRetryMs: 300 });
   const pod = await lab.pod({ portMappings });
   await network.attach(pod, never);
@@ -124,7 +124,7 @@ test("a DEL that fails is done for each by itself: what is owed is owed by one, 
   expect(await lab.reserved()).toEqual([]);
 });
 
-test("a DEL that hangs leaves each its turn within the same time", async () => {
+test("after a DEL that hangs each plugin still gets its turn within the same time limit", async () => {
   const network = await openOwn({ teardownMs: 1500, firstRetryMs: 60_000 });
   const pod = await lab.pod({ portMappings });
   await network.attach(pod, never);

@@ -1,4 +1,4 @@
-// Teardowns that fail: the namespace is kept for the retry, also over a restart, and what is given up is named.
+// Failed teardowns: the namespace is kept for the retry, even across a restart, and `given-up` leases are listed.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ afterEach(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-/** bridge with masquerade rules, whose every DEL fails before it does anything while the returned file exists. */
+/** A bridge with masquerade rules, whose DEL fails before it does anything while the returned file exists. */
 async function bridgeBehindGate(): Promise<string> {
   await lab.install("host-local");
   const shut = join(lab.stateDir, "shut");
@@ -33,7 +33,7 @@ async function pins(): Promise<string[]> {
   return await readdir(join(lab.runDir, "netns")).catch(() => []);
 }
 
-test("a DEL that failed finds the namespace when it is tried again, though the pod's own is gone: no rule stays", async () => {
+test("a retried DEL still finds the namespace after the pod's own is removed: no rule is left", async () => {
   const shut = await bridgeBehindGate();
   const network = await lab.open({ limits: { firstRetryMs: 200 } });
   const pod = await lab.pod();
@@ -52,7 +52,7 @@ test("a DEL that failed finds the namespace when it is tried again, though the p
   expect(await lab.traces()).toEqual([]);
 });
 
-test("the namespace is kept over a restart of the daemon, and no other is", async () => {
+test("the namespace is kept across a restart of the daemon, and no other is", async () => {
   const shut = await bridgeBehindGate();
   const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
   const pod = await lab.pod();
@@ -60,18 +60,18 @@ test("the namespace is kept over a restart of the daemon, and no other is", asyn
   await network.detach(pod.sandboxId);
   await lab.removeNamespace(pod);
   await network.close();
-  // A pin that a daemon was killed behind, before the lease that names it.
+  // A pin left by a daemon that was killed before it wrote the lease that names the pin.
   await writeFile(join(lab.runDir, "netns", "f".repeat(64)), "");
   await rm(shut);
 
   const later = await lab.open({ limits: { firstRetryMs: 500 } });
   expect(await pins()).toEqual([pod.sandboxId]);
-  await eventually("the next daemon finishes it", () => later.leases().length === 0);
+  await eventually("the next daemon completes it", () => later.leases().length === 0);
   await eventually("the namespace is let go", async () => (await pins()).length === 0);
   expect(await lab.traces()).toEqual([]);
 });
 
-test("what is given up lets the namespace go, is tried no more, also by the next daemon, and is named", async () => {
+test("a given-up lease releases the namespace, is never retried, not even by the next daemon, and is listed", async () => {
   await lab.script(
     "stubborn",
     `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
@@ -109,7 +109,7 @@ test("what is given up lets the namespace go, is tried no more, also by the next
   ]);
 });
 
-test("of a pod whose tries fail and cannot be taken back, a few are kept, and the next goes on when they can", async () => {
+test("a pod whose attempts fail and cannot be undone is refused after a few, until those are detached", async () => {
   const shut = join(lab.stateDir, "shut");
   const refuse = `[ -e ${shut} ] && { echo '{"code": 100, "msg": "gate shut"}'; exit 1; }`;
   await lab.script("gate", `${refuse}\n[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
@@ -132,7 +132,7 @@ test("of a pod whose tries fail and cannot be taken back, a few are kept, and th
   await rm(shut);
   expect(await attach()).toMatchObject({ ips: ["10.9.9.9"] });
   expect(network.leases().map(({ state }) => state)).toEqual(["detach-failed", "attached"]);
-  // Where only DEL fails, the pod runs.
+  // If only DEL fails, new sandboxes of the pod are still attached.
   for (let times = 0; times < 4; times += 1) {
     const pod = await lab.pod();
     await network.attach(pod, never);
@@ -143,7 +143,7 @@ test("of a pod whose tries fail and cannot be taken back, a few are kept, and th
   expect(network.leases()).toHaveLength(6);
 });
 
-test("a lease that cannot be removed, as on a disk that has become read-only, goes soon after it can", async () => {
+test("a lease that cannot be removed, for example on a read-only disk, is removed soon after that is possible", async () => {
   await lab.script("plain", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
   await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "plain" }] });
   const network = await lab.open({ limits: { firstRetryMs: 50 } });
@@ -163,7 +163,7 @@ test("a lease that cannot be removed, as on a disk that has become read-only, go
   expect(await readdir(leases)).toEqual([]);
 });
 
-test("a node that was off for longer than retries go on retries all the same", async () => {
+test("a node that was off for longer than the retry period still retries", async () => {
   const shut = await bridgeBehindGate();
   const network = await lab.open({ limits: { firstRetryMs: 60_000 } });
   const pod = await lab.pod();
@@ -184,7 +184,7 @@ test("a node that was off for longer than retries go on retries all the same", a
   expect(await lab.traces()).toEqual([]);
 });
 
-test("a lease that an earlier daemon left is detached once, however often it is asked for", async () => {
+test("a lease left by a previous daemon is detached once, however often that is requested", async () => {
   await lab.script(
     "stubborn",
     `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
@@ -201,7 +201,7 @@ test("a lease that an earlier daemon left is detached once, however often it is 
   expect((await lab.calls()).map(({ command }) => command)).toEqual(["ADD", "DEL"]);
 });
 
-test("a DEL that a killed daemon left running is let finish before the next daemon's begins", async () => {
+test("a DEL that a killed daemon left running may finish before the next daemon's begins", async () => {
   const notes = join(lab.stateDir, "notes");
   await lab.script(
     "slow",
@@ -233,7 +233,7 @@ test("a DEL that a killed daemon left running is let finish before the next daem
   expect(network.leases()).toEqual([]);
 });
 
-test("a DEL that the daemon's end cuts short leaves its lease as it is, and the next daemon's begins at once", async () => {
+test("a DEL interrupted by shutdown leaves its lease as it is, and the next daemon's begins at once", async () => {
   const answer = `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) [ -e ${lab.stateDir}/hang ] && exec sleep 600;; esac`;
   await lab.script("hangs", `${answer}; exit 0`);
   await lab.writeConfig("10-lab.conflist", { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "hangs" }] });
@@ -249,7 +249,7 @@ test("a DEL that the daemon's end cuts short leaves its lease as it is, and the 
   const later = await lab.open({ limits: { firstRetryMs: 60_000 } });
   expect(later.leases()).toEqual([{ sandboxId: pod.sandboxId, state: "attached" }]);
   expect(await pins()).toEqual([]);
-  expect(isDetached, "its caller would take down what the next daemon's DEL needs").toBe(false);
+  expect(isDetached, "its caller would remove what the next daemon's DEL needs").toBe(false);
   await rm(join(lab.stateDir, "hang"));
   await later.detach(pod.sandboxId);
   expect(later.leases()).toEqual([]);
@@ -281,7 +281,7 @@ test("retries of many pods run a few at a time", async () => {
   expect(most).toBeLessThanOrEqual(4);
 });
 
-test("no wait between two tries is longer than the longest", async () => {
+test("the retry delay never exceeds longestRetryMs", async () => {
   await lab.script(
     "stubborn",
     `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
@@ -291,11 +291,11 @@ test("no wait between two tries is longer than the longest", async () => {
   const pod = await lab.pod();
   await network.attach(pod, never);
   await network.detach(pod.sandboxId);
-  // Were each wait twice the one before, the twelfth would come after 40 s.
+  // If each delay were twice the previous one, the twelfth retry would come after 40 s.
   await eventually("a dozen tries", async () => (await lab.calls()).length > 12);
 });
 
-test("a STATUS that hangs holds no opening up: the network is not ready, and closing kills it", async () => {
+test("a STATUS that hangs does not block openNetwork: the network is not ready, and close kills the plugin", async () => {
   const pidFile = join(lab.stateDir, "pid");
   await lab.script("mute", `[ $CNI_COMMAND = STATUS ] && { echo $$ >${pidFile}; exec sleep 600; }; exit 0`);
   await lab.writeConfig("10-lab.conflist", { cniVersion: "1.1.0", name: "lab", plugins: [{ type: "mute" }] });
@@ -307,5 +307,5 @@ test("a STATUS that hangs holds no opening up: the network is not ready, and clo
   const closing = performance.now();
   await network.close();
   expect(performance.now() - closing).toBeLessThan(1000);
-  await eventually("STATUS has ended", async () => (await readFile(`/proc/${pid}/stat`).catch(() => "")).length === 0);
+  await eventually("STATUS has exited", async () => (await readFile(`/proc/${pid}/stat`).catch(() => "")).length === 0);
 });

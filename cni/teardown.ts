@@ -1,4 +1,4 @@
-// Takes network leases down, and keeps at it with those that could not be taken down whole.
+// Tears network leases down, and retries those whose teardown was incomplete.
 
 import { type Log, messageOf, Slots } from "../native/index.ts";
 import { delChain, type End } from "./chain.ts";
@@ -11,35 +11,35 @@ export interface TeardownOptions {
   readonly pins: Pins;
   readonly orphans: Orphans;
   readonly binDirs: readonly string[];
-  /** Milliseconds for one pass over the chain. */
+  /** Milliseconds for one run of DEL over the chain. */
   readonly budgetMs: number;
   /** Milliseconds until the first retry; it doubles up to the longest. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
   /**
-   * Milliseconds of this daemon's waits for retries, after which it is not tried again. By the clock, a node that was off
-   * for a day, or whose clock was set, would have one try.
+   * Milliseconds of retry delays in this daemon after which it is not retried again. If wall-clock time counted, a node
+   * that was off for a day, or whose clock was set, would get a single attempt.
    */
   readonly giveUpMs: number;
-  /** Runs the task when no other one works on this sandbox. */
+  /** Runs the task when no other task works on this sandbox. */
   readonly inTurn: (sandboxId: string, task: () => Promise<void>) => Promise<void>;
   readonly log: Log;
-  /** What the daemon's end cuts short leaves its lease as it is. */
+  /** Shutdown signals: an interrupted teardown leaves its lease as it is. */
   readonly end: End;
 }
 
 export interface Teardown {
   /**
-   * DEL of what the sandbox's lease owes; without a lease nothing. Never rejects: what failed is in
-   * the lease, with the namespace kept for it, and is retried until done or given up. To be called in the
-   * sandbox's turn.
+   * Runs the DELs that the sandbox's lease owes; a no-op without a lease. Never rejects: a failure is recorded in the
+   * lease, with the namespace kept, and is retried until it succeeds or is given up. Must be called in the sandbox's
+   * turn.
    */
   release(sandboxId: string): Promise<void>;
-  /** Plans the next try for a lease that failed, as after a start of the daemon. */
+  /** Schedules the next attempt for a failed lease, for example when the daemon starts. */
   retryLater(sandboxId: string): void;
 }
 
-/** Each retry is a few processes, and plugins may hang: no pile of them. */
+/** Each retry takes a few processes, and plugins may hang: limits how many pile up. */
 const retriedAtOnce = 4;
 
 export function createTeardown(options: TeardownOptions): Teardown {
@@ -60,7 +60,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     await failed(lease, failures);
   };
 
-  /** One pass of DEL; what failed of it, by the plugin's index. */
+  /** Runs the owed DELs once; resolves with the failures, by plugin index. */
   const takeDown = async (lease: Lease): Promise<readonly { readonly index: number; readonly error: unknown }[]> => {
     const { network, owed, target } = lease;
     try {
@@ -69,7 +69,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
       return owed.map((index) => ({ index, error }));
     }
     const result = "result" in lease ? lease.result : undefined;
-    // Plugins are told when no namespace stands there any more (spec section 2, DEL).
+    // An empty CNI_NETNS tells plugins that the namespace no longer exists (spec section 2, DEL).
     const netns = isNamespace(target.netns) ? target.netns : "";
     const chain = { network, binDirs, pluginTimeoutMs: budgetMs, end };
     return await delChain(chain, { ...target, netns }, owed, result, budgetMs);
@@ -79,7 +79,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     try {
       await leases.remove(sandboxId);
     } catch (error) {
-      log("warn", "network lease not removed, to be retried", { sandbox: sandboxId, error: messageOf(error) });
+      log("warn", "network lease not removed, will retry", { sandbox: sandboxId, error: messageOf(error) });
       return retryLater(sandboxId);
     }
     waits.delete(sandboxId);
@@ -103,15 +103,15 @@ export function createTeardown(options: TeardownOptions): Teardown {
       failedSince,
       ...("result" in lease && lease.result !== undefined ? { result: lease.result } : {}),
     };
-    // Not written, the older one stands: it owes more, never less.
+    // If this fails, the previous lease remains, which owes the same DELs or more.
     await attempt("network lease not updated", containerId, async () => await leases.save(next));
     const facts = { sandbox: containerId, error: next.lastError };
     if (isOver) {
       waits.delete(containerId);
       await letGo(containerId);
-      log("warn", "network not detached whole and given up; `keelson check` tells what may be left", facts);
+      log("warn", "network detach incomplete, giving up; run `keelson check` to see what may be left", facts);
     } else {
-      log("warn", "network not detached whole, to be retried", facts);
+      log("warn", "network detach incomplete, will retry", facts);
       retryLater(containerId);
     }
   };
@@ -136,7 +136,7 @@ export function createTeardown(options: TeardownOptions): Teardown {
     if (end.begun.aborted || planned.has(sandboxId)) return;
     const { waitedMs, nextMs } = waits.get(sandboxId) ?? { waitedMs: 0, nextMs: firstRetryMs };
     const delayMs = Math.min(longestRetryMs, nextMs);
-    // A wait that a DEL in between cuts short counts as none.
+    // A delay that another DEL interrupts does not count.
     waits.set(sandboxId, { waitedMs, nextMs: delayMs * 2 });
     const retry = () => {
       waits.set(sandboxId, { waitedMs: waitedMs + delayMs, nextMs: delayMs * 2 });

@@ -1,5 +1,5 @@
-// Order among the network's tasks: one at a time for each sandbox (CNI forbids operations on the same container
-// side by side), and GC alone.
+// Serializes the network's tasks: one at a time for each sandbox (CNI forbids concurrent operations on the same
+// container), and GC alone.
 
 import { isDoneWithin, Slots, trackWork } from "../native/index.ts";
 
@@ -9,8 +9,8 @@ export interface Turns {
   /** Resolves when no task is left. */
   idle(): Promise<void>;
   /**
-   * Runs the task at a moment without any other, and holds those that come meanwhile. False if there is no such moment
-   * within the time: until then all others are let in, as one that hangs is not to hold up the node's pods.
+   * Runs the task when no other is running, and blocks those that arrive meanwhile. False if there is no such moment
+   * within the time: until then all others are admitted, since one that hangs must not block the node's pods.
    */
   alone(task: () => Promise<void>, withinMs: number): Promise<boolean>;
 }
@@ -27,7 +27,7 @@ export function createTurns(): Turns {
       const queue = queues.get(sandboxId) ?? new Slots(1);
       queues.set(sandboxId, queue);
       try {
-        return await queue.run(() => trackWork("turn", () => `network of pod sandbox ${sandboxId} is at work`, task));
+        return await queue.run(() => trackWork("turn", () => `network of pod sandbox ${sandboxId} is busy`, task));
       } finally {
         if (queue.idle) queues.delete(sandboxId);
       }

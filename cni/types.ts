@@ -1,4 +1,4 @@
-// What the pod model asks of the network: attach and detach a pod's network namespace.
+// The interface between the pod model and the network: attach and detach a pod's network namespace.
 
 export type Protocol = "tcp" | "udp" | "sctp";
 
@@ -29,7 +29,7 @@ export interface PodNetwork {
 }
 
 export interface Attachment {
-  /** Addresses of the pod's own interface, first the primary one; textual, without prefix length. */
+  /** Addresses of the pod's own interface, the primary one first; as text, without prefix length. */
   readonly ips: readonly string[];
   readonly interfaceName: string;
 }
@@ -39,34 +39,34 @@ export type NetworkReadiness =
   | { readonly ready: false; readonly reason: string; readonly message: string };
 
 export interface Network {
-  /** Why pods with a network of their own can or cannot be made now; from memory. */
+  /** Whether pods with their own network can be created now, and if not why; answered from memory. */
   readiness(): NetworkReadiness;
   /**
-   * ADD of the whole chain; a failed chain is taken back (DEL) before it rejects. The lease is on disk before the first
-   * plugin runs, and the first plugin runs when `netnsMade` resolves: the namespace may be made meanwhile.
+   * Runs ADD for the whole chain; a failed chain is rolled back (DEL) before this rejects. The lease is written before
+   * the first plugin runs. The first plugin runs once `netnsMade` resolves, so the namespace can be created meanwhile.
    */
   attach(pod: PodNetwork, signal: AbortSignal, netnsMade?: Promise<unknown>): Promise<Attachment>;
   /**
-   * DEL of the whole chain: every plugin it can, with a time budget of its own; without a lease it is a no-op.
-   * Resolves after the first try in any case: what failed stays recorded (see leases), keeps its namespace,
-   * and is retried until done or given up.
+   * Runs DEL for the whole chain, continuing past plugins that fail, within its own time budget; a no-op without a
+   * lease. Resolves after the first attempt even if it failed: the failure stays recorded (see leases), keeps its
+   * namespace, and is retried until it succeeds or is given up.
    */
   detach(sandboxId: string): Promise<void>;
   /**
-   * What of a finished attachment is not on the host any more (its lease, the namespace, the interface), in words;
-   * undefined when all is there. Addresses are the pod's own business: gVisor takes them off the interface for its stack.
+   * Describes which part of a completed attachment is missing from the host (its lease, namespace or interface);
+   * undefined when nothing is. Addresses are not checked: gVisor moves them from the interface into its own stack.
    */
   inspect(sandboxId: string): Promise<string | undefined>;
-  /** Leases on disk, with those whose teardown failed; for recovery and Status. */
+  /** Leases on disk, including those whose teardown failed; for recovery and Status. */
   leases(): readonly {
     readonly sandboxId: string;
     readonly state: "attached" | "attaching" | "detach-failed" | "given-up";
     readonly lastError?: string;
   }[];
-  /** Detaches all leases but these and those that are retried anyway, and runs GC where plugins know it. */
+  /** Detaches all leases except these and those already being retried, and runs GC if the plugins support it. */
   collectGarbage(livingSandboxIds: ReadonlySet<string>): Promise<void>;
-  /** A JSON-able picture for verbose Status. */
+  /** JSON-serializable details for verbose Status. */
   info(): object;
-  /** Stops watching the directory and timers; kills the plugins that run, whose leases stay as they are. */
+  /** Stops the directory watch and the timers, and kills running plugins, whose leases stay as they are. */
   close(): Promise<void>;
 }

@@ -1,22 +1,22 @@
-// Tells when something changes in one of several directories, also in those that do not exist yet.
+// Reports changes in any of several directories, including directories that do not exist yet.
 //
-// A directory that is missing is waited for at its nearest ancestor that exists. inotify has no
-// word for "the path now leads elsewhere", so after each event the watches are checked against
-// what stands at the path.
+// For a missing directory the nearest existing ancestor is watched. inotify has no event for
+// "the path now leads elsewhere", so after each event the watches are checked against what is
+// at the path now.
 
 import { type FSWatcher, statSync, watch } from "node:fs";
 import { dirname } from "node:path";
 
-/** Milliseconds of quiet to wait for after an event: files are written in steps. */
+/** Milliseconds without events to wait for after an event: files are written in several steps. */
 const quietMs = 50;
-/** Milliseconds after the first event at which quiet is waited for no longer. */
+/** Longest delay after the first event, in milliseconds, if events keep arriving. */
 const latestMs = 1000;
-/** Milliseconds until another try where the kernel refuses a watch (fs.inotify.max_user_watches). */
+/** Milliseconds until a retry if the kernel refuses a watch (fs.inotify.max_user_watches). */
 const retryMs = 5000;
 
 /**
- * Calls `changed` after changes in the directories, or their coming and going, until the returned
- * function is called. A call may come without a difference; none is missed.
+ * Calls `changed` after changes in the directories, or when one is created or removed, until the returned
+ * function is called. There may be calls without a change, but no change is missed.
  */
 export function watchDirectories(directories: readonly string[], changed: () => void): () => void {
   let quiet: NodeJS.Timeout | undefined;
@@ -56,7 +56,7 @@ function watchOne(directory: string, noticed: () => void): () => void {
     aim();
     noticed();
   };
-  // A directory may appear between the look and the watch: look again until both agree.
+  // A directory may appear between the lookup and the watch: look again until both agree.
   const aim = (): void => {
     for (let place = nearest(directory); !samePlace(place, watched); place = nearest(directory)) {
       watcher?.close();
@@ -77,7 +77,7 @@ function watchOne(directory: string, noticed: () => void): () => void {
   };
 }
 
-/** A directory that exists, told apart from another one that stands at its path later. */
+/** An existing directory, distinguishable from another one at the same path later. */
 interface Place {
   readonly path: string;
   readonly device: bigint;
@@ -91,7 +91,7 @@ function nearest(directory: string): Place {
   return nearest(dirname(directory));
 }
 
-/** Undefined also for what cannot be looked at, as a link to itself. */
+/** Also undefined for a path that cannot be examined, such as a link to itself. */
 function statDirectory(path: string) {
   try {
     return statSync(path, { bigint: true, throwIfNoEntry: false });

@@ -1,4 +1,4 @@
-// A network of its own for a test: directories, namespaces, a subnet and a bridge that nobody else has.
+// An isolated network for a test: directories, namespaces, a subnet and a bridge of its own.
 
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -12,7 +12,7 @@ import type { Network, PodNetwork } from "../types.ts";
 import { takeSubnet } from "./subnet.ts";
 
 const execute = promisify(execFile);
-/** Where Debian's containernetworking-plugins puts them. */
+/** Where Debian's package containernetworking-plugins installs its plugins. */
 export const debianPlugins = "/usr/lib/cni";
 
 export interface Lab extends AsyncDisposable {
@@ -20,32 +20,32 @@ export interface Lab extends AsyncDisposable {
   readonly binDir: string;
   readonly stateDir: string;
   readonly runDir: string;
-  /** Of host-local. */
+  /** The data directory of host-local. */
   readonly dataDir: string;
   readonly bridge: string;
-  /** Such as "10.91.7": the subnet is its /24. */
+  /** For example "10.91.7" for the subnet 10.91.7.0/24. */
   readonly prefix: string;
   readonly log: Log;
-  /** What was logged so far. */
+  /** Everything logged so far. */
   readonly logged: readonly string[];
   /** A network on the lab's directories, closed with the lab. */
   open(options?: Partial<NetworkOptions>): Promise<Network>;
   writeConfig(fileName: string, content: object | string): Promise<void>;
-  /** Makes Debian's plugins visible in binDir. */
+  /** Links Debian's plugins into binDir. */
   install(...types: readonly string[]): Promise<void>;
   uninstall(type: string): Promise<void>;
-  /** A plugin of shell lines, run after it noted its call. */
+  /** Creates a plugin that records its call and then runs these shell lines. */
   script(type: string, body: string): Promise<void>;
-  /** The calls of scripts so far, in order. */
+  /** The calls of script plugins so far, in order. */
   calls(): Promise<readonly ScriptCall[]>;
   /** A pod with a fresh network namespace. */
   pod(overrides?: Partial<PodNetwork>): Promise<PodNetwork>;
   removeNamespace(pod: PodNetwork): Promise<void>;
-  /** bridge + host-local of the lab, with more plugins behind it; the bridge's own settings may be overridden. */
+  /** The lab's bridge + host-local, followed by more plugins; the bridge's own settings can be overridden. */
   bridgeNetwork(more?: readonly object[], bridge?: object): object;
   /** Addresses that host-local holds reserved. */
   reserved(): Promise<readonly string[]>;
-  /** Lines of the host that name this lab: links on its bridge, rules with its subnet or its pods. */
+  /** Traces of this lab on the host: links on its bridge, rules with its subnet or its pods. */
   traces(): Promise<readonly string[]>;
 }
 
@@ -124,7 +124,7 @@ export async function openLab(): Promise<Lab> {
     async script(type, body) {
       const path = join(binDir, type);
       await rm(path, { force: true });
-      // One directory for each call, named by its time, so that calls sort.
+      // One directory for each call, named by its time, so that calls sort in order.
       const preamble = [
         "#!/bin/sh",
         `call=$(mktemp -d ${callDir}/$(date +%s%N).XXXXXX)`,
@@ -143,7 +143,7 @@ export async function openLab(): Promise<Lab> {
       namespaces += 1;
       const name = `kt-${tag}-${namespaces}`;
       await run("ip", "netns", "add", name);
-      // As the monitor leaves it.
+      // As the monitor does.
       await run("ip", "-n", name, "link", "set", "lo", "up");
       const pod: PodNetwork = {
         sandboxId,
@@ -213,7 +213,7 @@ export function nameOf(pod: PodNetwork): string {
   return pod.netns.slice("/run/netns/".length);
 }
 
-/** Takes back the rules that a test left, as one whose DEL fails does: a comment of each names the network. */
+/** Removes the rules that a test left, for example because its DEL failed: a comment in each names the network. */
 async function dropRules(network: string): Promise<void> {
   await dropMasquerade(network);
   const rules = (await run("iptables-save", "-t", "nat"))
@@ -224,7 +224,7 @@ async function dropRules(network: string): Promise<void> {
   for (const chain of chains) await run("iptables", "-w", "-t", "nat", "-X", String(chain));
 }
 
-/** Those of Keelson's plugins. */
+/** Removes the masquerade rules of Keelson's plugins. */
 async function dropMasquerade(network: string): Promise<void> {
   const chain = ["inet", "cni_plugins_masquerade", "masq_checks"];
   const listed = await run("nft", "-a", "list", "chain", ...chain).catch(() => "");
