@@ -30,7 +30,7 @@ describe("documents that are not what they should be", () => {
     ],
     ["schema 1", { schemaVersion: 1, fsLayers: [] }, { code: "Unimplemented" }],
     ["no JSON", "<html>", { name: "malformed" }],
-    ["a list", [], malformed("its top is not an object")],
+    ["a list", [], malformed("its top level is not an object")],
     ["nested a million deep", "[".repeat(1_000_000), { name: "malformed" }],
     [
       "a digest that is a path",

@@ -1,4 +1,4 @@
-// What the rest of Keelson sees of the native side. Nothing outside native/ knows that C++ exists.
+// The native API for the rest of Keelson. Nothing outside native/ depends on C++.
 
 export { orAborted } from "./async/abort.ts";
 export { settled } from "./async/settled.ts";

@@ -3,19 +3,19 @@ import { orAborted } from "./abort.ts";
 
 const never = new Promise<number>(() => undefined);
 
-test("settles as the work does while the signal is still", async () => {
+test("not aborted: settles as the work does", async () => {
   const { signal } = new AbortController();
   expect(await orAborted(Promise.resolve(1), signal)).toBe(1);
   await expect(orAborted(Promise.reject(new Error("work")), signal)).rejects.toThrow("work");
 });
 
-test("aborted before: rejects without waiting, and the work's own failure is nobody's", async () => {
+test("aborted before: rejects without waiting, and a failure of the work is ignored", async () => {
   const gone = AbortSignal.abort(new Error("gone"));
   await expect(orAborted(never, gone)).rejects.toThrow("gone");
   await expect(orAborted(Promise.reject(new Error("work")), gone)).rejects.toThrow("gone");
 });
 
-test("aborted during: rejects at once, and a later failure of the work is nobody's", async () => {
+test("aborted during: rejects at once, and a later failure of the work is ignored", async () => {
   const caller = new AbortController();
   const work = Promise.withResolvers<number>();
   const waiting = orAborted(work.promise, caller.signal, () => new Error("no longer wanted"));
@@ -26,7 +26,7 @@ test("aborted during: rejects at once, and a later failure of the work is nobody
   await new Promise((resolve) => setImmediate(resolve));
 });
 
-test("aborted after: changes nothing, and no listener stays behind", async () => {
+test("aborted after: changes nothing, and no listener is left", async () => {
   const caller = new AbortController();
   let asked = 0;
   const waiting = orAborted(Promise.resolve(1), caller.signal, () => asked++);

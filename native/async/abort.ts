@@ -1,15 +1,15 @@
-// Waiting for work that goes on when its caller is gone.
+// Waits for work that continues after its caller has given up.
 
 /**
- * Settles as the work does, or rejects with `gone()` as soon as the signal aborts. The work itself is not touched:
- * whatever can end it has the signal too.
+ * Settles as the work does, or rejects with `gone()` as soon as the signal aborts. The work itself is not cancelled;
+ * work that can be cancelled must get the signal itself.
  */
 export async function orAborted<Result>(
   work: Promise<Result>,
   signal: AbortSignal,
   gone: () => unknown = () => signal.reason,
 ): Promise<Result> {
-  // Nobody may be there any more to hear of its failure.
+  // After an abort nobody handles the work's failure.
   work.catch(() => undefined);
   if (signal.aborted) throw gone();
   const aborted = Promise.withResolvers<never>();

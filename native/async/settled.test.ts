@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
 import { settled } from "./settled.ts";
 
-test("gives all results, in order and with their types", async () => {
+test("resolves with all results, in order and with their types", async () => {
   const [text, number] = await settled([Promise.resolve("a"), Promise.resolve(1)]);
   expect([text.toUpperCase(), number + 1]).toEqual(["A", 2]);
 });
 
-test("rejects only when the last has ended, with the first failure in order", async () => {
+test("rejects only after the last one has settled, with the first failure in argument order", async () => {
   const late = Promise.withResolvers<void>();
   let over = false;
   const both = settled([late.promise, Promise.reject(new Error("second"))]).finally(() => {

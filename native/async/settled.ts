@@ -1,8 +1,8 @@
-// Several pieces of work at once, of which none is still under way when one has failed.
+// Runs several pieces of work concurrently, none of which is still running when a failure is reported.
 
 /**
- * As Promise.all, but a failure waits for the others to end: what is then undone is not made again behind its back.
- * Rejects with the first failure in the order given.
+ * As Promise.all, but rejects only once all have settled, so that the caller can roll back without racing with the
+ * rest. Rejects with the first failure in argument order.
  */
 export async function settled<const Work extends readonly Promise<unknown>[]>(work: Work) {
   await Promise.allSettled(work);

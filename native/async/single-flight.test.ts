@@ -4,8 +4,8 @@ import { SingleFlight } from "./single-flight.ts";
 
 const never = new AbortController().signal;
 
-describe.each(["abort", "finish"] as const)("work that is to %s when abandoned", (whenAbandoned) => {
-  test("is done once for all who ask meanwhile, and again when it has ended", async () => {
+describe.each(["abort", "finish"] as const)("work with the policy %s when abandoned", (whenAbandoned) => {
+  test("is done once for all concurrent callers, and again after it has finished", async () => {
     const flights = new SingleFlight<number>(whenAbandoned);
     let starts = 0;
     const start = async () => ++starts;
@@ -14,7 +14,7 @@ describe.each(["abort", "finish"] as const)("work that is to %s when abandoned",
     expect(await flights.join("a", never, start)).toBe(3);
   });
 
-  test("fails for every caller, and the failure is not kept", async () => {
+  test("fails for every caller, and the failure is not cached", async () => {
     const flights = new SingleFlight<number>(whenAbandoned);
     const fail = () => Promise.reject(new Error("no"));
     const both = [flights.join("a", never, fail), flights.join("a", never, fail)];
@@ -22,14 +22,14 @@ describe.each(["abort", "finish"] as const)("work that is to %s when abandoned",
     expect(await flights.join("a", never, async () => 1)).toBe(1);
   });
 
-  test("is not started by a caller that has given up already", async () => {
+  test("is not started by a caller whose signal has already aborted", async () => {
     const flights = new SingleFlight<number>(whenAbandoned);
     const gone = AbortSignal.abort(new Error("late"));
     await expect(flights.join("a", gone, async () => 1)).rejects.toThrow("late");
     expect(flights.has("a")).toBe(false);
   });
 
-  test("goes on for the others when one caller gives up", async () => {
+  test("continues for the others when one caller gives up", async () => {
     const flights = new SingleFlight<string>(whenAbandoned);
     const work = Promise.withResolvers<string>();
     const caller = new AbortController();
@@ -49,7 +49,7 @@ describe.each(["abort", "finish"] as const)("work that is to %s when abandoned",
   });
 });
 
-test("abort: the last caller aborts the work and waits for its undo; who asks meanwhile starts it again", async () => {
+test("abort: the last caller aborts the work and waits for its rollback; a new caller meanwhile restarts it", async () => {
   const flights = new SingleFlight<number>("abort");
   let undone = false;
   const start = (signal: AbortSignal) =>
@@ -78,7 +78,7 @@ test("abort: the last caller aborts the work and waits for its undo; who asks me
   expect(flights.has("a")).toBe(false);
 });
 
-test("finish: a caller in time gets the result of abandoned work", async () => {
+test("finish: a caller that joins before it finishes gets the result of abandoned work", async () => {
   const unclaimed: string[] = [];
   const flights = new SingleFlight<string>("finish", (result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();
@@ -92,7 +92,7 @@ test("finish: a caller in time gets the result of abandoned work", async () => {
   expect(unclaimed).toEqual([]);
 });
 
-test("finish: a result that nobody waited for is handed over, a failure is not", async () => {
+test("finish: a result that nobody waited for goes to onUnclaimed, a failure does not", async () => {
   const unclaimed: string[] = [];
   const flights = new SingleFlight<string>("finish", (result) => unclaimed.push(result));
   const caller = new AbortController();
@@ -104,6 +104,6 @@ test("finish: a result that nobody waited for is handed over, a failure is not",
   caller.abort(new Error("gone"));
   await expect(good).rejects.toThrow("gone");
   await expect(bad).rejects.toThrow("gone");
-  const state = () => ({ unclaimed, underWay: flights.has("good") || flights.has("bad") });
-  await expect.poll(state).toEqual({ unclaimed: ["orphan"], underWay: false });
+  const state = () => ({ unclaimed, inFlight: flights.has("good") || flights.has("bad") });
+  await expect.poll(state).toEqual({ unclaimed: ["orphan"], inFlight: false });
 });

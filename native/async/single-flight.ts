@@ -1,4 +1,4 @@
-// Equal work that is asked for several times at once is done once.
+// Deduplicates concurrent requests for the same work.
 
 import { orAborted } from "./abort.ts";
 
@@ -9,13 +9,13 @@ interface Flight<Result> {
 }
 
 /**
- * Work by key: whoever asks for it while it is under way joins it. A caller that gives up leaves the others alone.
- * What becomes of the work when the last one gives up is said when the flights are made:
+ * Work by key: a caller that requests work already in flight joins it. A caller that gives up does not affect the
+ * others. The constructor's argument says what happens to the work when the last caller gives up:
  *
- * - "abort": it belongs to its callers. Its signal aborts, the last caller waits until it has taken itself back, and
- *   whoever asks meanwhile starts it again.
- * - "finish": it belongs to its key. It goes on, a caller that comes before its end gets its result, and a result that
- *   nobody waited for goes to `onUnclaimed`.
+ * - "abort": its signal aborts, the last caller waits until the work has rolled back, and a caller that comes meanwhile
+ *   starts it again.
+ * - "finish": it continues, a caller that comes before it finishes gets its result, and a result that nobody waited for
+ *   goes to `onUnclaimed`.
  */
 export class SingleFlight<Result> {
   readonly #flights = new Map<string, Flight<Result>>();
@@ -27,7 +27,7 @@ export class SingleFlight<Result> {
     this.#onUnclaimed = onUnclaimed;
   }
 
-  /** Joins or starts. A caller whose signal aborts gets `gone()`, the signal's reason unless given. */
+  /** Joins or starts the work. Rejects with `gone()`, by default the signal's reason, when the signal aborts. */
   async join(
     key: string,
     signal: AbortSignal,
@@ -50,7 +50,7 @@ export class SingleFlight<Result> {
     return this.#flights.has(key);
   }
 
-  /** How many wait for it. */
+  /** How many callers wait for it. */
   callers(key: string): number {
     return this.#flights.get(key)?.callers ?? 0;
   }
@@ -69,7 +69,7 @@ export class SingleFlight<Result> {
     return flight;
   }
 
-  /** An aborted flight takes no more callers, although it may still be taking itself back. */
+  /** An aborted flight accepts no more callers, although it may still be rolling back. */
   async #abort(key: string, flight: Flight<Result>, reason: unknown): Promise<void> {
     this.#flights.delete(key);
     flight.controller.abort(reason);

@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { Slots, takeAny } from "./slots.ts";
 
-/** A task that runs until it is told to end. */
+/** A task that runs until `end` is called. */
 function held() {
   const end = Promise.withResolvers<void>();
   return { task: () => end.promise, end: () => end.resolve() };
 }
 
-test("one slot is a queue, which keeps its order past a failure", async () => {
+test("one slot is a queue, which keeps its order after a failure", async () => {
   const queue = new Slots(1);
   const log: string[] = [];
   const task = (name: string, fails: boolean) => async () => {
@@ -26,7 +26,7 @@ test("one slot is a queue, which keeps its order past a failure", async () => {
   expect(queue.idle).toBe(true);
 });
 
-test("admits no more than its number, in the order they came", async () => {
+test("runs no more tasks than there are slots, in FIFO order", async () => {
   const slots = new Slots(2);
   const tasks = [held(), held(), held(), held()];
   const begun: number[] = [];
@@ -53,7 +53,7 @@ test("aborted before: takes no slot", async () => {
   expect(slots.idle).toBe(true);
 });
 
-test("aborted while it waits: leaves the line, and the others move up", async () => {
+test("aborted while waiting: leaves the queue, and the others move up", async () => {
   const slots = new Slots(1);
   const first = held();
   const running = slots.run(first.task);
@@ -67,7 +67,7 @@ test("aborted while it waits: leaves the line, and the others move up", async ()
   expect(await last).toBe("runs");
 });
 
-test("aborted in the instant of its turn: never starts, and the slot goes on", async () => {
+test("aborted just as its turn comes: never starts, and the slot goes to the next", async () => {
   const slots = new Slots(1);
   const caller = new AbortController();
   await slots.take();
@@ -80,7 +80,7 @@ test("aborted in the instant of its turn: never starts, and the slot goes on", a
   expect(slots.idle).toBe(true);
 });
 
-test("aborted at work: the slot is kept until the work has ended", async () => {
+test("aborted while running: the slot is kept until the task finishes", async () => {
   const slots = new Slots(1);
   const caller = new AbortController();
   const first = held();
@@ -93,7 +93,7 @@ test("aborted at work: the slot is kept until the work has ended", async () => {
   expect(slots.tryTake()).toBe(true);
 });
 
-test("is idle when everybody has left, not before", async () => {
+test("is idle only once all tasks have finished", async () => {
   const slots = new Slots(1);
   await slots.untilIdle();
   const tasks = [held(), held()];
@@ -110,7 +110,7 @@ test("is idle when everybody has left, not before", async () => {
   await waiting;
 });
 
-test("of several the one that is free first is taken, and no other stays taken", async () => {
+test("takeAny takes a slot of the first that has one free, and holds none of the others", async () => {
   const never = new AbortController().signal;
   const [first, second] = [new Slots(1), new Slots(1)];
   expect(await takeAny([first, second], never)).toBe(first);
@@ -123,7 +123,7 @@ test("of several the one that is free first is taken, and no other stays taken",
   expect(first.idle).toBe(true);
 });
 
-test("who waits for several leaves all of them when its signal aborts", async () => {
+test("takeAny leaves all queues when its signal aborts", async () => {
   const full = [new Slots(1), new Slots(1)];
   for (const slots of full) await slots.take();
   const reason = new Error("left");

@@ -1,4 +1,4 @@
-// So many at once, first come first served. With one slot this is a queue: one task after the other.
+// Limits how many tasks run at once, first come first served. With one slot this is a queue.
 
 export class Slots {
   readonly #size: number;
@@ -11,19 +11,19 @@ export class Slots {
     this.#free = size;
   }
 
-  /** Nobody has a slot, nobody waits for one. */
+  /** No slot is taken and nobody waits for one. */
   get idle(): boolean {
     return this.#free === this.#size;
   }
 
-  /** Takes a slot if one is free, which is only so while nobody waits. */
+  /** Takes a slot if one is free, which is never the case while somebody waits. */
   tryTake(): boolean {
     if (this.#free === 0) return false;
     this.#free -= 1;
     return true;
   }
 
-  /** Resolves with a slot taken. Rejects with the signal's reason when it aborts before that. */
+  /** Resolves once a slot is taken. Rejects with the signal's reason if it aborts before that. */
   async take(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     if (this.tryTake()) return;
@@ -41,7 +41,7 @@ export class Slots {
     await turn.promise;
   }
 
-  /** Once for each slot taken; it goes to who has waited longest. */
+  /** Releases a slot; must be called once for each slot taken. It goes to the longest waiter. */
   giveBack(): void {
     const [next] = this.#waiting;
     if (next !== undefined) {
@@ -53,7 +53,7 @@ export class Slots {
     if (this.idle) for (const resolve of this.#untilIdle.splice(0)) resolve();
   }
 
-  /** Runs a task in a slot. One whose signal aborts while it waits never starts; begun, it is not touched. */
+  /** Runs a task in a slot. If the signal aborts while it waits, it never starts; once running, it continues. */
   async run<Result>(task: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
     await this.take(signal);
     try {
@@ -64,13 +64,13 @@ export class Slots {
     }
   }
 
-  /** Resolves when nobody has a slot and nobody waits. */
+  /** Resolves when no slot is taken and nobody waits. */
   async untilIdle(): Promise<void> {
     if (!this.idle) await new Promise<void>((resolve) => this.#untilIdle.push(resolve));
   }
 }
 
-/** Takes a slot of the one that has one first, which is to be given back there. Rejects as `take` does. */
+/** Takes a slot of whichever has one free first; it must be released there. Rejects as `take` does. */
 export async function takeAny(all: readonly Slots[], signal: AbortSignal): Promise<Slots> {
   const over = new AbortController();
   const either = AbortSignal.any([signal, over.signal]);

@@ -13,7 +13,7 @@ describe("a time limit", () => {
     vi.useRealTimers();
   });
 
-  test("aborts with its own reason when the time is over", () => {
+  test("aborts with its own reason when the time expires", () => {
     using limit = new TimeLimit(100, late);
     vi.advanceTimersByTime(99);
     expect(limit.signal.aborted).toBe(false);
@@ -21,7 +21,7 @@ describe("a time limit", () => {
     expect(limit.signal.reason).toEqual(late());
   });
 
-  test("aborts with the caller's reason when the caller is gone before, and with that one only", () => {
+  test("aborts once, with the caller's reason, if the caller's signal aborts first", () => {
     const caller = new AbortController();
     using limit = new TimeLimit(100, late, caller.signal);
     caller.abort(new Error("gone"));
@@ -30,13 +30,13 @@ describe("a time limit", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test("of a caller that is gone already is over from the start", () => {
+  test("is aborted from the start if the caller's signal is", () => {
     using limit = new TimeLimit(100, late, AbortSignal.abort(new Error("gone")));
     expect(limit.signal.reason).toEqual(new Error("gone"));
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test("that is disposed of does nothing any more", () => {
+  test("does nothing once it is disposed of", () => {
     const caller = new AbortController();
     const limit = new TimeLimit(100, late, caller.signal);
     limit[Symbol.dispose]();
@@ -46,20 +46,20 @@ describe("a time limit", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test("longer than a timer can be is as long as a timer can be", () => {
+  test("is capped at the longest possible timer", () => {
     using limit = new TimeLimit(Number.MAX_SAFE_INTEGER, late);
     vi.advanceTimersByTime(longestTimerMs - 1);
     expect(limit.signal.aborted).toBe(false);
   });
 });
 
-test("work in time gives its result or its failure", async () => {
+test("work that settles in time gives its result or its failure", async () => {
   expect(await withTimeLimit(Promise.resolve(1), 1000, late)).toBe(1);
   await expect(withTimeLimit(Promise.reject(new Error("work")), 1000, late)).rejects.toThrow("work");
   await expect(withTimeLimit(never, 10, late)).rejects.toThrow("late");
 });
 
-test("tells work that is done from work that is not, and lets a failure through", async () => {
+test("reports whether the work is done in time, and passes a failure on", async () => {
   expect(await isDoneWithin(sleep(1), 1000)).toBe(true);
   expect(await isDoneWithin(never, 10)).toBe(false);
   await expect(isDoneWithin(Promise.reject(new Error("work")), 1000)).rejects.toThrow("work");

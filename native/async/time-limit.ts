@@ -1,13 +1,13 @@
-// Waiting with a limit in milliseconds. The timers keep the process alive, and are gone with the wait.
+// Waiting with a time limit in milliseconds. The timers keep the process alive, and are cleared when the wait is over.
 
 import { orAborted } from "./abort.ts";
 
-/** What setTimeout takes, 24 days; above, it fires at once. */
+/** The maximum delay of setTimeout, 24 days; a longer one fires at once. */
 export const longestTimerMs = 2 ** 31 - 1;
 
 /**
- * A signal that aborts with `late()` after a time, or with the caller's reason when the caller is gone before.
- * Disposed of, it does neither.
+ * A signal that aborts with `late()` when the time expires, or with the caller's reason if its signal aborts first.
+ * Once disposed of, it does neither.
  */
 export class TimeLimit implements Disposable {
   readonly #controller = new AbortController();
@@ -36,13 +36,13 @@ export class TimeLimit implements Disposable {
   };
 }
 
-/** Settles as the work does, or rejects with `late()` after `ms`; the work goes on. */
+/** Settles as the work does, or rejects with `late()` after `ms`; the work continues. */
 export async function withTimeLimit<Result>(work: Promise<Result>, ms: number, late: () => unknown): Promise<Result> {
   using limit = new TimeLimit(ms, late);
   return await orAborted(work, limit.signal);
 }
 
-/** Whether the work is done within `ms`; it goes on if not. Rejects when the work does by then. */
+/** Whether the work finishes within `ms`; if not, it continues. Rejects if the work fails within that time. */
 export async function isDoneWithin(work: Promise<unknown>, ms: number): Promise<boolean> {
   const late = Symbol("late");
   try {

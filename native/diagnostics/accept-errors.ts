@@ -1,14 +1,14 @@
-// What a server cannot accept (ENFILE, ENOMEM) costs that client its connection. An 'error' of a server that nobody
-// listens to would end the process.
+// Handles failures to accept a connection (ENFILE, ENOMEM): the client loses its connection, but the process survives.
+// A server's 'error' event without a listener would terminate it.
 
 import type { Server } from "node:net";
 import { messageOf } from "../client/errors.ts";
 import type { Log } from "./log.ts";
 
-/** While the host is short of something, the next failure comes with the next turn of the loop. */
+/** While the host is short of a resource, there is another failure with every turn of the event loop. */
 const quietMs = 60_000;
 
-/** For a server that listens; logs the first failure of a minute. */
+/** For a listening server; logs at most one failure per minute. */
 export function logAcceptErrors(server: Server, name: string, log: Log): void {
   let said = -quietMs;
   server.on("error", (error) => {

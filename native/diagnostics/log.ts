@@ -1,4 +1,4 @@
-// The daemon's log as every package sees it: a level, what happened, and the objects it happened to by name.
+// The daemon's log interface for all packages: a level, what happened, and the objects involved by name.
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 

@@ -1,7 +1,8 @@
-// Work in progress: what this process does or waits for, told as it begins and as it ends.
+// Work in progress: what this process does or waits for, published when it begins and when it ends.
 //
-// It goes over channels (node:diagnostics_channel), so that nobody passes a list through every package; whoever keeps
-// the list subscribes (cri/cli/work-list.ts, cri/metrics/). Without a subscriber nothing is kept and next to nothing done.
+// It is published on channels (node:diagnostics_channel), so that no list has to be passed through every package; the
+// keepers of lists subscribe (cri/cli/work-list.ts, cri/metrics/). Without a subscriber nothing is kept, at almost no
+// cost.
 
 import { channel } from "node:diagnostics_channel";
 import { KeelsonError, type StatusCode } from "../client/errors.ts";
@@ -18,11 +19,11 @@ export interface Work {
     | "plugin"
     | "session"
     | "output";
-  /** Which of its kind, one of few: an RPC, a plugin and its command. Empty where there is but one. */
+  /** Which one of its kind, out of a few: an RPC, a plugin and its command. Empty if there is only one. */
   readonly name: string;
-  /** Of performance.now(). */
+  /** Start time, from performance.now(). */
   readonly since: number;
-  /** Which object, which step and what it waits for; asked only when somebody looks. */
+  /** Which object, which step and what it waits for; called only when work is listed. */
   describe(): string;
 }
 
@@ -38,7 +39,7 @@ const begins = channel("keelson.work.begins");
 const ends = channel("keelson.work.ends");
 const nothing = () => undefined;
 
-/** The work is in progress until the function that it returns is called for the first time. */
+/** Marks work as in progress until the returned function is called for the first time. */
 export function beginWork(kind: Work["kind"], describe: () => string, name = ""): (outcome?: Outcome) => void {
   if (!begins.hasSubscribers) return nothing;
   const work: Work = { kind, name, since: performance.now(), describe };
@@ -52,7 +53,7 @@ export function beginWork(kind: Work["kind"], describe: () => string, name = "")
   };
 }
 
-/** The work is in progress until the promise settles. */
+/** Marks work as in progress until its promise settles. */
 export async function trackWork<Result>(
   kind: Work["kind"],
   describe: () => string,
@@ -70,7 +71,7 @@ export async function trackWork<Result>(
   }
 }
 
-/** Hears of all work from now on, until the function that it returns is called. */
+/** Subscribes to all work from now on, until the returned function is called. */
 export function watchWork(begun: (work: Work) => void, ended: (work: Work, outcome: Outcome) => void): () => void {
   const onBegin = (message: unknown) => {
     if (isWork(message)) begun(message);

@@ -1,4 +1,4 @@
-// Which of the lines of a mount table are the host's cgroup hierarchies, hostile ones among them.
+// Which lines of a mount table, including hostile ones, are the host's cgroup hierarchies.
 
 import { expect, test } from "vitest";
 import { findHierarchies, hostCgroupOptions } from "./cgroup-hierarchies.ts";
@@ -15,7 +15,7 @@ const cases: readonly [string, readonly string[], { unified: boolean; v2: string
     { unified: true, v2: "/sys/fs/cgroup", v1: {} },
   ],
   [
-    "several controllers in one hierarchy, a named one, and options that are no controllers",
+    "several controllers in one hierarchy, a named one, and options that are not controllers",
     [v1("/c/cpu,cpuacct", "cpu,cpuacct,xattr,clone_children,release_agent=/x"), v1("/c/systemd", "xattr,name=systemd")],
     { unified: false, v2: "", v1: { cpu: "/c/cpu,cpuacct", cpuacct: "/c/cpu,cpuacct", "name=systemd": "/c/systemd" } },
   ],
@@ -25,7 +25,7 @@ const cases: readonly [string, readonly string[], { unified: boolean; v2: string
     { unified: false, v2: "", v1: { memory: "/a b\tc\nd\\e", pids: "/gr\u00fcn" } },
   ],
   [
-    "what only looks like an escape",
+    "text that only looks like an escape",
     [v1("/a\\0", "memory"), v1("/b\\9999", "pids")],
     { unified: false, v2: "", v1: { memory: "/a\\0", pids: "/b\\9999" } },
   ],
@@ -39,12 +39,12 @@ const cases: readonly [string, readonly string[], { unified: boolean; v2: string
     { unified: false, v2: "", v1: { memory: "/none", pids: "/one", cpuset: "/three" } },
   ],
   [
-    "a controller that is mounted again: the first mount counts",
+    "a controller that is mounted more than once: the first mount counts",
     [v1("/first", "memory"), v1("/second", "memory"), v1("/third", "memory")],
     { unified: false, v2: "", v1: { memory: "/first" } },
   ],
   [
-    "bind mounts of a part, before and after the whole",
+    "bind mounts of a subtree, before and after the full mount",
     [
       v1("/part", "memory", "/kubepods/x"),
       v1("/whole", "memory"),
@@ -55,7 +55,7 @@ const cases: readonly [string, readonly string[], { unified: boolean; v2: string
     { unified: false, v2: "/unified", v1: { memory: "/whole" } },
   ],
   [
-    "other file systems that name cgroups, cut lines, and an empty source",
+    "other file systems that mention cgroups, truncated lines, and an empty source",
     [
       "50 23 0:50 / /sys/fs/cgroup rw - tmpfs cgroup rw,memory",
       "51 23 0:51 / /decoy - rw - ext4 cgroup2 rw,memory",
@@ -90,7 +90,7 @@ test.each([
   ["rw,seclabel,nsdelegate,memory_recursiveprot", [], ["nsdelegate", "memory_recursiveprot"]],
   ["rw", [], []],
   ["rw,nsdelegate", [v1("/c/memory", "memory")], []],
-])("of a cgroup v2 with %s, beside the v1 mounts %j, a mount repeats %j", (options, others, repeated) => {
+])("for cgroup v2 options %s next to v1 mounts %j, a new mount repeats %j", (options, others, repeated) => {
   const v2 = `30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 ${options}`;
   expect(hostCgroupOptions(parseMountTable([v2, ...others].join("\n")))).toEqual(repeated);
 });

@@ -1,5 +1,5 @@
-// Where this host has its cgroup hierarchies mounted. Monitors are told: the mount table grows with each pod, and to read it
-// takes the kernel longer than most else of a start.
+// Finds where this host's cgroup hierarchies are mounted. The result is passed to monitors: the mount table grows with
+// each pod, and reading it takes longer than most other steps of a start.
 // Source: cgroups(7).
 
 import { type MountEntry, readMountTable } from "./mount-table.ts";
@@ -7,7 +7,7 @@ import { type MountEntry, readMountTable } from "./mount-table.ts";
 export interface CgroupTree {
   /** True when all controllers are on v2. */
   readonly unified: boolean;
-  /** Mount point of v2, on a hybrid host too; empty without one. */
+  /** Mount point of v2, also on a hybrid host; empty if there is none. */
   readonly v2: string;
   /** Controller ("memory") or named hierarchy ("name=systemd") to mount point. */
   readonly v1: ReadonlyMap<string, string>;
@@ -22,7 +22,7 @@ export async function detectCgroups(): Promise<CgroupTree> {
   return findHierarchies(await readMountTable());
 }
 
-/** Of a hierarchy that is mounted several times the first whole mount counts. */
+/** If a hierarchy is mounted several times, the first mount of its root counts. */
 export function findHierarchies(table: readonly MountEntry[]): CgroupTree {
   const v1 = new Map<string, string>();
   let v2 = "";
@@ -48,8 +48,8 @@ const v2Options: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * What cgroup v2 is set to on a host that has it alone. A mount of it in the host's cgroup namespace sets that anew for the
- * whole host. Source: cgroup-v2.rst ("Mounting").
+ * The cgroup v2 mount options of a v2-only host. Mounting cgroup v2 in the host's cgroup namespace resets them for the
+ * whole host, so such a mount must repeat them. Source: cgroup-v2.rst ("Mounting").
  */
 export function hostCgroupOptions(table: readonly MountEntry[]): string[] {
   if (!findHierarchies(table).unified) return [];
@@ -57,7 +57,7 @@ export function hostCgroupOptions(table: readonly MountEntry[]): string[] {
   return options.split(",").filter((option) => v2Options.has(option));
 }
 
-/** As sandbox.json has them (PROTOCOL.md, "Start"). */
+/** In the form used by sandbox.json (PROTOCOL.md, "Start"). */
 export function monitorHierarchies({ v2, v1 }: CgroupTree): object {
   return { v2, v1: Object.fromEntries(v1) };
 }

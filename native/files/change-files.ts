@@ -1,11 +1,11 @@
-// Directories made and files written, in one task of the thread pool for all of them.
+// Creates directories and writes files, all in one thread pool task.
 
 import { type FileStep, ownHost } from "../client/host.ts";
 import { asNodeError, HostError } from "../client/host-errors.ts";
 
 /**
- * Takes the steps one after another. Rejects as Node's functions do (`code`, `syscall`, `path`) at the first that fails;
- * what was made before it stays.
+ * Runs the steps in order. Rejects as Node's functions do (`code`, `syscall`, `path`) at the first step that fails;
+ * the earlier steps are not undone.
  */
 export async function changeFiles(steps: readonly FileStep[]): Promise<void> {
   try {

@@ -1,4 +1,4 @@
-// Real mounts with hostile names. Lines that no kernel here writes: cgroup-hierarchies.test.ts.
+// Real mounts with hostile names. For lines that this kernel does not produce, see cgroup-hierarchies.test.ts.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -8,7 +8,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { loadHost } from "../client/host.ts";
 import { mountsBelow, readMountTable } from "./mount-table.ts";
 
-test("mounts below a directory, by their names, the one to unmount first", async () => {
+test("lists the mounts below a directory in the order in which to unmount them", async () => {
   const directory = mkdtempSync(join(tmpdir(), "keelson-mounts-"));
   onTestFinished(() => rmSync(directory, { recursive: true }));
   const outer = join(directory, "a b\\c\n\u00e9 - tmpfs");

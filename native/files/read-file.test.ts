@@ -8,7 +8,7 @@ import { readBounded, readStart, UnfitFile } from "./read-file.ts";
 const directory = mkdtempSync(join(tmpdir(), "keelson-read-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-test("reads up to the limit, and not a byte more", async () => {
+test("reads a file up to the limit and rejects a longer one", async () => {
   const path = join(directory, "file");
   writeFileSync(path, "ä".repeat(50));
   expect(await readBounded(path, 100)).toBe("ä".repeat(50));
@@ -17,7 +17,7 @@ test("reads up to the limit, and not a byte more", async () => {
   expect(await readBounded(path, 100)).toBe("");
 });
 
-test("a file whose size the kernel does not tell is bounded all the same", async () => {
+test("the limit also applies to a file whose size the kernel does not report", async () => {
   expect(await readBounded("/proc/self/stat", 10_000)).toContain("(");
   await expect(readBounded("/proc/kallsyms", 10_000)).rejects.toThrow(UnfitFile);
 });
@@ -31,7 +31,7 @@ test("reads the start of a file, or all of a shorter one", async () => {
   await expect(readStart(join(directory, "none"), 4)).rejects.toMatchObject({ code: "ENOENT" });
 });
 
-test("what is no regular file is refused at once", async () => {
+test("anything but a regular file is rejected at once", async () => {
   const fifo = join(directory, "fifo");
   execFileSync("mkfifo", [fifo]);
   const link = join(directory, "link");

@@ -1,15 +1,15 @@
-// Many small files read in one task of the thread pool, with one descriptor: those are scarce when a daemon starts over
-// after it ran out of them.
+// Reads many small files in one thread pool task, using one descriptor at a time: descriptors are scarce when a daemon
+// restarts after it ran out of them.
 
 import { readFile } from "node:fs/promises";
 import { ownHost } from "../client/host.ts";
 
-/** Longer ones are read by themselves. */
+/** Longer files are read separately. */
 const usualLimit = 1 << 20;
 
 export type FileRead = { readonly bytes: Buffer } | { readonly error: unknown };
 
-/** What each file holds, or why it cannot be read. */
+/** The content of each file, or why it cannot be read. */
 export async function readFiles(paths: readonly string[]): Promise<FileRead[]> {
   const contents = await ownHost().readFiles(paths, usualLimit);
   const files: FileRead[] = [];

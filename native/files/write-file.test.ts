@@ -1,4 +1,4 @@
-// Files replaced, and what stands there when that fails. As root: a full disk is a small tmpfs.
+// Replacing files, and what remains when that fails. Runs as root: the full disk is a small tmpfs.
 
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile as write } from "node:fs/promises";
@@ -17,7 +17,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-test.each(["nothing", "content", "content and name"] as const)("replaces, with %s flushed", async (flush) => {
+test.each(["nothing", "content", "content and name"] as const)("replaces a file with %s flushed", async (flush) => {
   const path = join(directory, "file");
   await replaceFile(path, "old", flush);
   await replaceFile(path, Buffer.from("new"), flush);
@@ -26,7 +26,7 @@ test.each(["nothing", "content", "content and name"] as const)("replaces, with %
   expect(await readdir(directory)).toEqual(["file"]);
 });
 
-test("what is flushed is the draft before it takes the name, and the name where that is wanted", async () => {
+test("flushes the temporary file before renaming it, and the directory if requested", async () => {
   const flushed = await flushesOf(`
     import { replaceFile } from "./native/files/write-file.ts";
     for (const flush of ["nothing", "content", "content and name"])
@@ -34,21 +34,21 @@ test("what is flushed is the draft before it takes the name, and the name where 
   expect(flushed).toEqual([join(directory, "content.new"), join(directory, "content and name.new"), directory]);
 });
 
-test("a longer draft of a process that was killed is no part of the next", async () => {
+test("a longer temporary file left by a killed process does not leak into the next replacement", async () => {
   const path = join(directory, "file");
   await write(`${path}.new`, "half of something much longer");
   await replaceFile(path, "new", "content");
   expect(await readFile(path, "utf8")).toBe("new");
 });
 
-test("what cannot be put in place leaves nothing behind", async () => {
+test("a replacement that cannot be renamed into place leaves nothing behind", async () => {
   const path = join(directory, "file");
   await mkdir(path);
   await expect(replaceFile(path, "new", "content")).rejects.toMatchObject({ code: "EISDIR" });
   expect(await readdir(directory)).toEqual(["file"]);
 });
 
-test("on a full disk the old content stands, and the error names the file", async () => {
+test("on a full disk the old content remains, and the error names the file", async () => {
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=16k", "tmpfs", directory]);
   try {
     const path = join(directory, "file");

@@ -1,11 +1,11 @@
-// Files written whole, and replaced.
+// Writes and replaces whole files.
 
 import { open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { FileStep } from "../client/host.ts";
 import { changeFiles } from "./change-files.ts";
 
-/** Makes the file, or empties it and writes it again. The error names it. */
+/** Creates the file, or truncates and rewrites it. The error names it. */
 export async function writeFile(
   path: string,
   content: string | Uint8Array,
@@ -14,18 +14,18 @@ export async function writeFile(
   await changeFiles([{ kind: "file", path, content, ...options }]);
 }
 
-/** What is on disk when a file has been replaced, should the power fail then. */
+/** What a file contains after a power cut that follows its replacement. */
 export type Flush =
-  /** Anything: what the file is about does not outlive the machine. */
+  /** Anything: what the file describes does not survive a reboot either. */
   | "nothing"
-  /** The old content or the new one, whole. */
+  /** Either the old or the new content, complete. */
   | "content"
   /** The new content. */
   | "content and name";
 
 /**
- * Replaces a file's content, mode 0600: who reads it finds the old one or the new one, never half, and the old one
- * stands when it fails. The draft is `<path>.new`; two replacements of one path must not overlap.
+ * Atomically replaces a file's content, with mode 0600: readers see either the old or the new content, and the old one
+ * remains on failure. The temporary file is `<path>.new`; replacements of the same path must not overlap.
  */
 export async function replaceFile(path: string, content: string | Uint8Array, flush: Flush): Promise<void> {
   const draft = `${path}.new`;
@@ -42,7 +42,7 @@ export async function replaceFile(path: string, content: string | Uint8Array, fl
   }
 }
 
-/** The names in a directory, as they are now, survive a power cut. */
+/** Makes the directory's current entries survive a power cut. */
 export async function flushDirectory(directory: string): Promise<void> {
   await using handle = await open(directory, "r");
   await handle.sync();

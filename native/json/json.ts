@@ -1,11 +1,10 @@
-// JSON of the outside (registries, plugins, monitors, files), with its type kept.
+// Untrusted JSON (from registries, plugins, monitors, files), with types.
 //
-// Objects come from JSON.parse, where `__proto__` is an ordinary own member; they are only read by own members and
-// copied by spreading, which keeps it one.
+// Objects come from JSON.parse, where `__proto__` is an ordinary own member; only own members are read, and copying by
+// spread keeps `__proto__` an own member.
 //
-// Bounds: values of one document (`valueLimit`) and their depth (`depthLimit`), looked at before anything is made of
-// them: 4 MiB of "{}," would hold the event loop for a second and take 900 MB. The text's length is the caller's to
-// bound.
+// Limits: the number of values in a document (`valueLimit`) and their depth (`depthLimit`), checked before parsing:
+// 4 MiB of "{}," would block the event loop for a second and take 900 MB. The caller must limit the text's length.
 
 const valueLimit = 65_536;
 const depthLimit = 64;
@@ -15,7 +14,7 @@ export interface JsonObject {
   readonly [member: string]: Json;
 }
 
-/** A document is no JSON, or has the wrong shape. The message quotes nothing of the text. */
+/** A document is not JSON, or has the wrong shape. The message quotes nothing of the text. */
 export class MalformedJson extends Error {}
 
 /** Parses a whole document. Throws MalformedJson. */
@@ -24,12 +23,12 @@ export function parseJson(text: string): Json {
   try {
     return JSON.parse(withWholeCharacters(text));
   } catch (error) {
-    // The parser's own words quote the text, which may be a file that its owner did not mean to show.
+    // The parser's own message quotes the text, which may be a file that its owner did not mean to disclose.
     throw new MalformedJson("it is not JSON", { cause: error });
   }
 }
 
-/** The text's value, which must be an object; else undefined. */
+/** The parsed text if it is a JSON object; otherwise undefined. */
 export function parseObject(text: string): JsonObject | undefined {
   try {
     return asObject(parseJson(text));
@@ -73,8 +72,8 @@ function isObject(value: Json | undefined): value is JsonObject {
 }
 
 /**
- * A half of a UTF-16 pair that stands alone (\ud800) as U+FFFD, which Go's decoder makes of it. No UTF-8 can be made of one:
- * clients would refuse whole answers for a text of an image that has it.
+ * Replaces escapes of lone UTF-16 surrogates (\ud800) with U+FFFD, as Go's decoder does. They cannot be encoded in
+ * UTF-8: clients would reject a whole response because of one string in an image.
  */
 function withWholeCharacters(text: string): string {
   if (!/\\ud[89a-f]/i.test(text)) return text;
@@ -83,7 +82,7 @@ function withWholeCharacters(text: string): string {
   return text.replaceAll(escapes, (found) => (found.length === aloneLength ? "\\ufffd" : found));
 }
 
-/** Counts what opens or parts values, outside of strings. */
+/** Counts the brackets and commas that open or separate values, outside of strings. */
 function checkShape(text: string): void {
   let values = 0;
   let depth = 0;
@@ -109,7 +108,7 @@ function checkShape(text: string): void {
   }
 }
 
-/** Where the string's closing quote stands, or the end. */
+/** Position of the string's closing quote, or the end of the text. */
 function endOfString(text: string, start: number): number {
   let at = start;
   while (at < text.length && text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;

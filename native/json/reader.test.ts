@@ -20,7 +20,7 @@ test("reads each kind of field", () => {
   expect(reader.keys()).toEqual(["s", "c", "o", "os", "ss", "t"]);
 });
 
-test("what is null or not the object's own is missing", () => {
+test("null and inherited members count as missing", () => {
   const reader = read({ none: null });
   for (const key of ["none", "absent", "toString", "__proto__"]) {
     expect(reader.has(key), key).toBe(false);
@@ -44,8 +44,8 @@ test.each<[string, (reader: ReturnType<typeof read>) => unknown]>([
   expect(() => use(reader)).toThrow(new MalformedJson(sentence));
 });
 
-test("the top is what it should be", () => {
-  expect(() => readJsonObject(Buffer.from("[]"))).toThrow("its top is not an object");
+test("the type of the top-level value is checked", () => {
+  expect(() => readJsonObject(Buffer.from("[]"))).toThrow("its top level is not an object");
   expect(readJsonList(Buffer.from('[{"a":"x"}]'))[0]?.string("a")).toBe("x");
   expect(() => readJsonList(Buffer.from("{}"))).toThrow(MalformedJson);
 });

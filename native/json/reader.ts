@@ -1,16 +1,16 @@
-// Reading JSON documents field by field: each is checked for its type when it is read, and the error names it.
-// What a message quotes of a document is cut.
+// Reads JSON documents field by field: each field's type is checked when it is read, and the error names the field.
+// What an error quotes from a document is truncated.
 
 import { asArray, asObject, asString, type Json, type JsonObject, MalformedJson, member, parseJson } from "./json.ts";
 
-/** Reads a whole document whose top is an object. Throws MalformedJson. */
+/** Parses a document whose top level is an object. Throws MalformedJson. */
 export function readJsonObject(bytes: Buffer): JsonReader {
   const object = asObject(parseJson(bytes.toString("utf8")));
-  if (object === undefined) throw new MalformedJson("its top is not an object");
+  if (object === undefined) throw new MalformedJson("its top level is not an object");
   return new JsonReader(object, "");
 }
 
-/** Reads a whole document whose top is a list of objects. Throws MalformedJson. */
+/** Parses a document whose top level is a list of objects. Throws MalformedJson. */
 export function readJsonList(bytes: Buffer): readonly JsonReader[] {
   return new JsonReader({ "": parseJson(bytes.toString("utf8")) }, "").objects("");
 }

@@ -1,6 +1,6 @@
-// Child processes by the addon, which copies nothing of this process to start one: their pipes, and how they end.
+// Child processes, started by the addon without copying this process: their pipes and their exit.
 //
-// A process reaps its own children and nobody else's, so those that live are kept in one place for the whole process.
+// Only children registered here are reaped, so they are kept in one table for the whole process.
 
 import { constants } from "node:os";
 import { longestTimerMs } from "../async/time-limit.ts";
@@ -8,10 +8,10 @@ import { ownHost, type ProgramDescriptor, type ReapedProgram } from "../client/h
 import { asNodeError } from "../client/host-errors.ts";
 
 export interface ChildStart {
-  /** Without a slash it is looked for in this process's PATH. */
+  /** Without a slash it is searched for in this process's PATH. */
   readonly file: string;
   readonly args: readonly string[];
-  /** What it is told that it is called; `file` when absent. */
+  /** The program's argv[0]; `file` when absent. */
   readonly argv0?: string;
   /** This process's own when absent. */
   readonly env?: NodeJS.ProcessEnv | undefined;
@@ -22,39 +22,39 @@ export interface ChildStart {
 }
 
 export interface ChildExit {
-  /** Null for a death by signal, and when nobody can tell. */
+  /** Null if it was killed by a signal, or if its exit status is unknown. */
   readonly code: number | null;
   readonly signal: string | null;
 }
 
 export interface Child {
   readonly pid: number;
-  /** Our ends of its pipes, by descriptor; -1 where there is none. The caller's to close. */
+  /** Our ends of its pipes, by descriptor; -1 where there is none. The caller must close them. */
   readonly pipes: readonly number[];
   /** Never rejects. */
   readonly exit: Promise<ChildExit>;
-  /** SIGKILL to its process group; nothing once it has been reaped, for its id may be another's by then. */
+  /** Sends SIGKILL to its process group; a no-op once it has been reaped, since its id may be reused by then. */
   kill(): void;
-  /** SIGKILL to what it left in its process group. For its exit's own turn, later the id may be another's. */
+  /** Sends SIGKILL to the rest of its process group. Only right after its exit: later the id may be reused. */
   killGroup(): void;
-  /** This process may end before it. */
+  /** Lets this process exit before the child does. */
   unref(): void;
 }
 
-interface Living {
+interface Running {
   readonly ended: (exit: ChildExit) => void;
-  /** Holds the event loop. */
+  /** Keeps the event loop alive. */
   readonly timer: NodeJS.Timeout;
 }
 
-const living = new Map<number, Living>();
+const running = new Map<number, Running>();
 
-/** A child of this process that somebody else has started for it, in a process group of its own. */
+/** Takes charge of a child of this process that another process started for it, in its own process group. */
 export function adoptChild(pid: number): Child {
   return watched(pid, []);
 }
 
-/** In a session and a process group of its own. Rejects as child_process does: `code` is ENOENT, EMFILE, E2BIG … */
+/** Starts it in its own session and process group. Rejects like child_process: `code` is ENOENT, EMFILE, E2BIG … */
 export async function startChild(start: ChildStart): Promise<Child> {
   if (process.listenerCount("SIGCHLD", reap) === 0) process.on("SIGCHLD", reap);
   const { file, args, argv0 = file, env = process.env, cwd = ".", descriptors, input = "" } = start;
@@ -69,29 +69,29 @@ export async function startChild(start: ChildStart): Promise<Child> {
 
 function watched(pid: number, pipes: readonly number[]): Child {
   const exit = new Promise<ChildExit>((ended) => {
-    living.set(pid, { ended, timer: setTimeout(() => undefined, longestTimerMs) });
+    running.set(pid, { ended, timer: setTimeout(() => undefined, longestTimerMs) });
   });
-  // It may have ended before anybody watched it.
+  // It may have exited before it was in the table.
   reap();
   return {
     pid,
     pipes,
     exit,
     kill: () => {
-      if (living.has(pid)) kill(pid);
+      if (running.has(pid)) kill(pid);
     },
     killGroup: () => kill(pid),
-    unref: () => living.get(pid)?.timer.unref(),
+    unref: () => running.get(pid)?.timer.unref(),
   };
 }
 
-/** One by one as they end: to ask after each that lives would take longer the more pods there are. */
+/** Reaps children one by one as they exit: checking every running child would take longer the more pods there are. */
 function reap(): void {
   const host = ownHost();
   for (let pid = host.endedChild(); pid !== 0; pid = host.endedChild()) {
-    if (!living.has(pid)) {
-      // Somebody else's, who has not reaped it yet; it may stand before one of ours.
-      settle(host.reapPrograms([...living.keys()]));
+    if (!running.has(pid)) {
+      // A child started elsewhere and not reaped yet; it may hide one of ours behind it.
+      settle(host.reapPrograms([...running.keys()]));
       return;
     }
     settle(host.reapPrograms([pid]));
@@ -100,8 +100,8 @@ function reap(): void {
 
 function settle(reaped: readonly ReapedProgram[]): void {
   for (const { pid, code, signal } of reaped) {
-    const child = living.get(pid);
-    living.delete(pid);
+    const child = running.get(pid);
+    running.delete(pid);
     clearTimeout(child?.timer);
     child?.ended({ code: code < 0 ? null : code, signal: signalName(signal) });
   }
@@ -111,7 +111,7 @@ function kill(group: number): void {
   try {
     process.kill(-group, "SIGKILL");
   } catch {
-    // Gone between the look and the kill.
+    // It no longer exists.
   }
 }
 

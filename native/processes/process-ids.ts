@@ -1,4 +1,4 @@
-// The processes of this host: which there are, and the end of one. Source: proc(5).
+// Lists and kills processes of this host. Source: proc(5).
 
 import { readdir } from "node:fs/promises";
 
@@ -6,11 +6,11 @@ export async function processIds(): Promise<number[]> {
   return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-/** SIGKILL. One that has ended meanwhile is no error. */
+/** Sends SIGKILL. It is not an error if the process has already exited. */
 export function killProcess(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // Root may kill everybody, so it has ended.
+    // Root may kill any process, so it has exited.
   }
 }

@@ -1,4 +1,4 @@
-// Programs that do what they should not: hang, ignore signals, leave children, talk too much, end early.
+// Misbehaving programs: they hang, ignore signals, leave children, write too much or exit early.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -22,24 +22,24 @@ function sh(
 
 function isAlive(pid: number): boolean {
   try {
-    // A zombie has no command line: it waits for its parent, which is not us.
+    // A zombie has no command line: it waits for its parent, which is another process.
     return readFileSync(`/proc/${pid}/cmdline`, "utf8") !== "";
   } catch {
     return false;
   }
 }
 
-test("gives the exit, stdout and stderr; takes stdin, directory and environment", async () => {
+test("returns the exit status, stdout and stderr; passes stdin, directory and environment", async () => {
   const end = await sh('cat; pwd; echo "$WORD" >&2; exit 3', never, { input: "in ", cwd: "/", env: { WORD: "env" } });
   expect(end).toEqual({ code: 3, signal: null, stdout: "in /\n", stderr: "env\n", tooLong: false });
 });
 
-test("what it said is read also by a process that had no time for it until the wait for its pipes was over", async () => {
+test("output is read even if the event loop was blocked until the wait for the pipes was over", async () => {
   const stand = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   const end = await new Promise((resolve) => {
     setTimeout(() => {
       resolve(sh("echo said"));
-      // Long enough for it to end before anybody watches it; then, once that is known, for the wait to be over.
+      // Long enough for it to exit before it is watched; then, once that is known, for the wait to be over.
       stand(500);
       setImmediate(stand, 2_500);
     });
@@ -47,15 +47,15 @@ test("what it said is read also by a process that had no time for it until the w
   expect(end).toMatchObject({ code: 0, stdout: "said\n" });
 });
 
-test("says which signal ended it", async () => {
+test("reports which signal killed it", async () => {
   expect(await sh("kill -TERM $$")).toMatchObject({ code: null, signal: "SIGTERM" });
 });
 
-test("one that reads none of a long stdin is judged by its exit", async () => {
+test("a program that does not read its long stdin is judged by its exit code", async () => {
   expect(await sh("exit 5", never, { input: "x".repeat(1 << 20) })).toMatchObject({ code: 5 });
 });
 
-test("one that is not there rejects with the error of the start", async () => {
+test("a program that cannot be started rejects with the error of the start", async () => {
   await expect(runProgram("/no/such/program", [], never, { stdout: { limit: 1 } })).rejects.toMatchObject({
     code: "ENOENT",
   });
@@ -70,7 +70,7 @@ test("aborted before: is not started", async () => {
   expect(() => readFileSync(mark)).toThrow("ENOENT");
 });
 
-test("aborted: one that ignores every signal it can is killed with its children, and the reason thrown", async () => {
+test("aborted: a program that ignores signals is killed with its children, and the reason is thrown", async () => {
   const file = join(directory, "pids");
   const caller = new AbortController();
   const script = `trap '' TERM INT HUP; sleep 1000 & echo $$ $! > ${file}.new; mv ${file}.new ${file}; wait; sleep 1000`;
@@ -88,21 +88,21 @@ test("aborted after: changes nothing", async () => {
   caller.abort(new Error("gone"));
 });
 
-test("one that says more than it may is killed; what it said first is kept", async () => {
+test("a program that exceeds the stdout limit is killed; the output up to the limit is kept", async () => {
   const end = await sh("yes");
   expect(end).toMatchObject({ code: null, signal: "SIGKILL", tooLong: true });
   expect(end.stdout).toBe("y\n".repeat(500));
   expect(await sh("head -c 1000 /dev/zero")).toMatchObject({ code: 0, tooLong: false });
 });
 
-test("of a long stderr the end is kept, and the writer is not stalled", async () => {
+test("the end of a long stderr is kept, and the writer is not blocked", async () => {
   const end = await sh("head -c 10000000 /dev/zero >&2; echo last words >&2");
   expect(end).toMatchObject({ code: 0, tooLong: false });
   expect(end.stderr).toHaveLength(stderrLimit);
   expect(end.stderr.endsWith("last words\n")).toBe(true);
 });
 
-test("a child that keeps the pipes open holds nobody up, and lives on unless it is to be killed", async () => {
+test("a child that keeps the pipes open delays nothing, and keeps running unless killsChildren is set", async () => {
   const begun = performance.now();
   const left = await sh("sleep 1000 & echo $!");
   expect(left.code).toBe(0);
@@ -115,14 +115,14 @@ test("a child that keeps the pipes open holds nobody up, and lives on unless it 
   await eventually(() => expect(isAlive(Number(killed.stdout))).toBe(false));
 });
 
-test("a descriptor takes its stdout", async () => {
+test("stdout can go to a descriptor", async () => {
   const file = join(directory, "out");
   const fd = openSync(file, "w");
   expect(await sh("head -c 5000 /dev/zero", never, { stdout: { fd } })).toMatchObject({ code: 0, stdout: "" });
   expect(readFileSync(file)).toHaveLength(5000);
 });
 
-test("killed twice and after its end: nothing happens", async () => {
+test("killing twice or after the exit does nothing", async () => {
   const program = startProgram("/bin/sleep", ["1000"], { stdout: { limit: 1 } });
   program.kill();
   program.kill();
@@ -130,13 +130,13 @@ test("killed twice and after its end: nothing happens", async () => {
   program.kill();
 });
 
-test("without descriptors it rejects, throws nothing, and takes nothing down when nobody listens", () => {
+test("without free descriptors it rejects, throws nothing, and does not crash when nobody listens", () => {
   const script = join(directory, "starved.ts");
   writeFileSync(
     script,
     `import { openSync } from "node:fs";
      import { runProgram, startProgram } from ${JSON.stringify(join(import.meta.dirname, "program.ts"))};
-     // Whatever has to be loaded is there by then, as in a daemon that runs.
+     // Loads everything that is needed, as in a running daemon.
      await runProgram("/bin/true", [], new AbortController().signal, { stdout: { limit: 1 } });
      try { for (;;) openSync("/dev/null", "r"); } catch {}
      const unwatched = startProgram("/bin/true", [], { stdin: "pipe", stdout: { limit: 1 } });

@@ -1,8 +1,8 @@
-// Runs a program to its end. It is not trusted to end, to be brief, or to take its children with it.
+// Runs a program until it exits. It is not trusted to exit, to limit its output, or to clean up its children.
 //
-// Bounds: stdout (the caller's limit; a program that says more is killed, since its answer is of no use any more),
-// stderr (the last `stderrLimit` bytes are kept), how long an ended program's children may keep its pipes (`pipesMs`)
-// and a killed one may take to go (`dyingMs`). How long it may run is the caller's to say, by a signal.
+// Limits: stdout (the caller's limit; a program that exceeds it is killed, since its output is useless then), stderr
+// (the last `stderrLimit` bytes are kept), how long the children of a program that has exited may keep its pipes open
+// (`pipesMs`), and how long a killed one may take to exit (`dyingMs`). The caller limits the run time, by a signal.
 
 import { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
@@ -20,18 +20,18 @@ export interface ProgramOptions {
   readonly cwd?: string;
   /** This process's own when absent. */
   readonly env?: NodeJS.ProcessEnv;
-  /** All that it reads on stdin, or a pipe to it; nothing when absent. */
+  /** Its whole stdin, or a pipe to it; /dev/null when absent. */
   readonly stdin?: { readonly input: string } | "pipe";
-  /** Bytes, or a descriptor that takes them instead and stays open until the end. */
+  /** A limit in bytes, or a descriptor to write to instead, which must stay open until the program exits. */
   readonly stdout: { readonly limit: number } | { readonly fd: number };
-  /** Kills what it leaves behind in its process group; else that runs on. */
+  /** Kills the processes that it leaves behind in its process group; otherwise they keep running. */
   readonly killsChildren?: boolean;
 }
 
 export interface ProgramEnd extends ChildExit {
   readonly stdout: string;
   readonly stderr: string;
-  /** It was killed for saying more than `limit` bytes on stdout. */
+  /** It was killed for writing more than `limit` bytes to stdout. */
   readonly tooLong: boolean;
 }
 
@@ -39,15 +39,15 @@ export interface Program {
   /** Undefined without a pipe, and when it could not be started. */
   readonly stdin: Promise<Writable | undefined>;
   /**
-   * Resolves when the program has ended and its output is read, or nobody should wait for that any longer. Rejects with
-   * the error of the start (ENOENT when there is no such program). May be left unwatched.
+   * Resolves when the program has exited and its output has been read, or the wait for it has timed out. Rejects with
+   * the error of the start (ENOENT if there is no such program). May be left unhandled.
    */
   readonly end: Promise<ProgramEnd>;
-  /** SIGKILL to its process group, unless it has ended. */
+  /** Sends SIGKILL to its process group, unless it has exited. */
   readonly kill: () => void;
 }
 
-/** Runs a program until it ends by itself or the signal aborts: then it is killed, and the signal's reason thrown. */
+/** Runs a program until it exits, or the signal aborts: then it is killed and the signal's reason is thrown. */
 export async function runProgram(
   file: string,
   args: readonly string[],
@@ -61,7 +61,7 @@ export async function runProgram(
   );
 }
 
-/** Waits as `runProgram` does. */
+/** Waits for a started program as `runProgram` does. */
 export async function endOf({ end, kill }: Program, signal: AbortSignal): Promise<ProgramEnd> {
   if (signal.aborted) kill();
   signal.addEventListener("abort", kill, { once: true });
@@ -74,7 +74,7 @@ export async function endOf({ end, kill }: Program, signal: AbortSignal): Promis
   }
 }
 
-/** Starts a program whose stdin the caller may write. */
+/** Starts a program whose stdin the caller may write to. */
 export function startProgram(file: string, args: readonly string[], options: ProgramOptions): Program {
   const { cwd, env, stdin, stdout } = options;
   const descriptors: ProgramDescriptor[] = [
@@ -121,7 +121,7 @@ function supervise(starting: Promise<Child>, { stdout, killsChildren = false }: 
     try {
       const exit = await Promise.race([exitOf(await starting), lost.promise]);
       const isRead = await isDoneWithin(Promise.all([closing(output), closing(errors)]), pipesMs);
-      // After a turn of the event loop that took longer, timers go before what waits in the pipes.
+      // After an event loop turn that took longer than that, timers run before pending data in the pipes is read.
       if (!isRead) await turn();
       return { ...exit, stdout: answer(), stderr: said(), tooLong };
     } finally {
@@ -147,7 +147,7 @@ async function closing(pipe: Socket | undefined): Promise<void> {
   await new Promise((closed) => pipe.once("close", closed));
 }
 
-/** What follows `limit` bytes is read, so that the writer is not stalled, and dropped. */
+/** Data beyond `limit` bytes is read, so that the writer does not block, and dropped. */
 function keepStart(stream: Readable | undefined, limit: number, onMore: () => void): () => string {
   const chunks: Buffer[] = [];
   let length = 0;

@@ -17,7 +17,7 @@ Napi::Object to_object(Napi::Env env, std::initializer_list<std::pair<const char
   return object;
 }
 
-// The forms of `LayerFile` in ../../client/host.ts.
+// The variants of `LayerFile` in ../../client/host.ts.
 struct LayerFileToJs {
   Napi::Env env;
 
