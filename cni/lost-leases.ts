@@ -21,8 +21,7 @@ const betweenTriesMs = 50;
 
 /**
  * Time (milliseconds since the epoch) from which such files may exist: shortly before the last change of the records,
- * which precedes the power cut. Undefined if a daemon has changed the records since boot, or if it cannot be
- * determined.
+ * which precedes the power cut. Undefined if unknown, or if a daemon has changed the records since boot.
  */
 export async function lostSince(recordDirectory: string): Promise<number | undefined> {
   const bootedAt = Date.now() - uptime() * 1000;

@@ -30,9 +30,8 @@ export interface TeardownOptions {
 
 export interface Teardown {
   /**
-   * Runs the DELs that the sandbox's lease owes; a no-op without a lease. Never rejects: a failure is recorded in the
-   * lease, with the namespace kept, and is retried until it succeeds or is given up. Must be called in the sandbox's
-   * turn.
+   * Runs the DELs that the sandbox's lease owes; a no-op without a lease. Must be called in the sandbox's turn. Never
+   * rejects: a failure is recorded in the lease, with the namespace kept, and retried until it succeeds or is given up.
    */
   release(sandboxId: string): Promise<void>;
   /** Schedules the next attempt for a failed lease, for example when the daemon starts. */

@@ -1,4 +1,4 @@
-// What V8 collects of a daemon's heap, and when: under the flags of cri/keelson, each time in a process of its own.
+// What V8 collects from a daemon's heap, and when: with the flags of cri/keelson, each test in its own process.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 
 const flags = ["--max-semi-space-size=1", "--max-heap-size=512"];
 
-/** 250 MB in the pieces that sockets read, of which 20 are always under way to a slower sink; prints the collections. */
+/** Passes 250 MB in socket-sized chunks, 20 of them always in flight to a slower sink; prints the collections. */
 const stream = `
 import { PerformanceObserver, constants } from "node:perf_hooks";
 import { setImmediate as turn } from "node:timers/promises";
@@ -31,7 +31,7 @@ await turn();
 console.log(records.length, counts[constants.NODE_PERFORMANCE_GC_MAJOR], counts[constants.NODE_PERFORMANCE_GC_MINOR]);
 `;
 
-/** Drops 64 MB that have become old; prints the megabytes that are left after a collection of each kind. */
+/** Drops 64 MB of the old generation; prints the megabytes left after a collection of each kind. */
 const drop = `
 import { setTimeout as delay } from "node:timers/promises";
 import { collect } from "${import.meta.dirname}/memory.ts";
@@ -48,8 +48,8 @@ console.log(young, left());
 `;
 
 /**
- * Page faults for each 1,000 buffers as sockets are read into: at rest, in a stream, and at rest again. There more of them
- * are under way than find room in holes of the heap.
+ * Prints the page faults per 1,000 socket buffers: idle, during a stream, and idle again. When idle, more of them are
+ * in use than fit into holes in the heap.
  */
 const faults = `
 import { reuseBuffers } from "${import.meta.dirname}/memory.ts";
@@ -57,7 +57,7 @@ import { loadHost } from "${import.meta.dirname}/host.ts";
 loadHost();
 const pass = (atOnce) => {
   const underWay = Array.from({ length: atOnce }, () => Buffer.allocUnsafeSlow(64 << 10).fill(1));
-  // What an ArrayBuffer is transferred from is freed at once.
+  // Transferring an ArrayBuffer frees the original at once.
   for (const { buffer } of underWay) buffer.transfer(0);
 };
 const count = (atOnce) => {
@@ -81,11 +81,11 @@ function run(script: string) {
   return promisify(execFile)(process.execPath, [...flags, "--input-type=module", "--eval", script]);
 }
 
-test("a collection is of the whole heap, unless it is asked for what is young", async () => {
+test("a collection covers the whole heap, unless a minor one is requested", async () => {
   expect((await run(drop)).stdout.trim()).toBe("64 0");
 });
 
-test("the buffers of a stream come out of memory that is there, and at rest none is kept for them", async () => {
+test("the buffers of a stream reuse freed memory, and none is kept for them when idle", async () => {
   const [before = 0, within = Number.NaN, after = 0] = (await run(faults)).stdout.trim().split(" ").map(Number);
   // 16 pages each.
   expect(before).toBeGreaterThan(6_000);
@@ -93,10 +93,10 @@ test("the buffers of a stream come out of memory that is there, and at rest none
   expect(after).toBeGreaterThan(6_000);
 });
 
-test("a stream of buffers makes V8 collect what is young, and not the whole heap again and again", async () => {
+test("a stream of buffers causes minor collections, but not repeated collections of the whole heap", async () => {
   const { stdout } = await run(stream);
   const [, major = Number.NaN, minor] = stdout.split(" ").map(Number);
   expect(minor).toBeGreaterThan(0);
-  // 18 with a collection for each 8 MB.
+  // It would be 18 with a collection every 8 MB.
   expect(major).toBeLessThan(5);
 });

@@ -1,10 +1,10 @@
-// The shape of every error that Keelson answers with, and how a package declares its own.
+// The type of every error that Keelson returns, and how a package declares its errors.
 //
 // Each package has an errors.ts with a catalogue named after it, such as podErrors: name, gRPC code, sentence with
-// blanks, remedy. In this package each subject has its own: hostErrors, monitorErrors, unpackerErrors. The shape stands
-// here, in the lowest package, because every other one imports it.
+// placeholders, remedy. This package has one for each subject: hostErrors, monitorErrors, unpackerErrors. The type is
+// defined here, in the lowest package, because every other one imports it.
 
-/** The gRPC codes that CRI clients tell apart (https://grpc.io/docs/guides/status-codes/). */
+/** The gRPC codes that CRI clients distinguish (https://grpc.io/docs/guides/status-codes/). */
 export type StatusCode =
   | "Cancelled"
   | "Unknown"
@@ -24,13 +24,13 @@ export type StatusCode =
 
 export interface CatalogueEntry {
   readonly code: StatusCode;
-  /** What happened to which object at which step; `{name}` is a blank. */
+  /** What happened to which object at which step; `{name}` is a placeholder. */
   readonly sentence: string;
-  /** What the reader can do about it; may use the same blanks. */
+  /** What the reader can do about it; may use the same placeholders. */
   readonly remedy: string;
 }
 
-/** An error with a place in a catalogue. Its message is the sentence and the remedy. */
+/** An error from a catalogue. Its message is the sentence and the remedy. */
 export class KeelsonError extends Error {
   override readonly name: string;
   readonly code: StatusCode;
@@ -42,18 +42,20 @@ export class KeelsonError extends Error {
   }
 }
 
-type Blanks<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}` ? Name | Blanks<Rest> : never;
+type Placeholders<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | Placeholders<Rest>
+  : never;
 
 type Values<Entry extends CatalogueEntry> = {
-  readonly [Name in Blanks<Entry["sentence"]> | Blanks<Entry["remedy"]>]: string | number;
+  readonly [Name in Placeholders<Entry["sentence"]> | Placeholders<Entry["remedy"]>]: string | number;
 };
 
-/** Each name makes its error, and carries its entry for the reference of errors. */
+/** Each name creates its error, and carries its entry for the error reference. */
 export type Catalogue<Entries extends Record<string, CatalogueEntry>> = {
   readonly [Name in keyof Entries]: ((values: Values<Entries[Name]>, cause?: unknown) => KeelsonError) & CatalogueEntry;
 };
 
-/** Turns entries into functions that make the error: `imageErrors.imageNotFound({ reference })`. */
+/** Turns entries into functions that create the error: `imageErrors.imageNotFound({ reference })`. */
 export function catalogue<const Entries extends Record<string, CatalogueEntry>>(entries: Entries): Catalogue<Entries>;
 export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Record<string, CatalogueEntry>> {
   return Object.fromEntries(
@@ -65,33 +67,33 @@ export function catalogue(entries: Record<string, CatalogueEntry>): Catalogue<Re
   );
 }
 
-/** Characters of one blank: what fills it may come from an image, a registry or a plugin, and goes into the log. */
-const blankLimit = 2000;
+/** Maximum characters of one value: it may come from an image, a registry or a plugin, and goes into the log. */
+const valueLimit = 2000;
 
-/** A value that ends its own sentence ends the template's with it. */
+/** After a value that ends with a punctuation mark, the template's full stop is dropped. */
 function fill(text: string, values: Readonly<Record<string, string | number>>): string {
-  return text.replaceAll(/\{(\w+)\}(\.?)/g, (blank, name: string, stop: string) => {
-    const value = cut(String(values[name] ?? blank));
+  return text.replaceAll(/\{(\w+)\}(\.?)/g, (placeholder, name: string, stop: string) => {
+    const value = truncate(String(values[name] ?? placeholder));
     return /[.!?…]$/.test(value) ? value : `${value}${stop}`;
   });
 }
 
-/** Where a UTF-16 pair is cut in two, U+FFFD stands for its half: clients refuse an answer that is no UTF-8. */
-function cut(text: string): string {
-  return (text.length > blankLimit ? `${text.slice(0, blankLimit)}…` : text).toWellFormed();
+/** Replaces a UTF-16 surrogate pair cut in half with U+FFFD: clients reject a response that is not valid UTF-8. */
+function truncate(text: string): string {
+  return (text.length > valueLimit ? `${text.slice(0, valueLimit)}…` : text).toWellFormed();
 }
 
-/** What was thrown, in words: its message, without a stack. */
+/** The message of what was thrown, without a stack. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
-/** Whether it is one of these errors of a system call, as Node tells them: "ENOENT", "EEXIST" … */
+/** Whether it is a system call error with one of these Node.js codes: "ENOENT", "EEXIST" … */
 export function isErrno(thrown: unknown, ...codes: readonly string[]): boolean {
   return thrown instanceof Error && "code" in thrown && codes.some((code) => code === thrown.code);
 }
 
-/** What was thrown, as one line for a sentence or the log. */
+/** The first line of the message of what was thrown, for a sentence or the log. */
 export function firstLine(thrown: unknown): string {
   return messageOf(thrown).split("\n", 1)[0] ?? "";
 }

@@ -1,7 +1,7 @@
-// What C++ tells of a failed step (native/common/error.h), as it crosses into TypeScript:
-// in an ERROR frame of the monitor or in a rejection of the addon.
+// A failed step as reported by C++ code (native/common/error.h) to TypeScript: in an ERROR frame
+// of the monitor, an error of the addon or the output of the unpacker.
 
-/** The words of `kind` in PROTOCOL.md; `limit` is only the unpacker's. */
+/** The values of `kind` in PROTOCOL.md; only the unpacker uses `limit`. */
 const failureKinds = [
   "protocol",
   "busy",
@@ -20,15 +20,15 @@ export interface Failure {
   readonly kind: FailureKind;
   /** The step that failed: "mount /proc". */
   readonly step: string;
-  /** What it was about: "container 3f…"; may be empty. */
+  /** The object it was for: "container 3f…"; may be empty. */
   readonly object: string;
-  /** 0 when the kernel had no part in it. */
+  /** 0 if it was not a failed system call. */
   readonly errno: number;
-  /** Names object, step and errno in words; without a full stop. */
+  /** Describes object, step and errno; without a full stop. */
   readonly message: string;
 }
 
-/** Reads a failure from outside; undefined when it is none. */
+/** Parses a failure from outside; undefined if it is not one. */
 export function parseFailure(value: unknown): Failure | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const given: unknown = Reflect.get(value, "kind");

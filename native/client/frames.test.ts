@@ -1,4 +1,4 @@
-// The framing against PROTOCOL.md's table: bytes in every cut, and every kind of bad frame.
+// The framing according to PROTOCOL.md's table: bytes split at every position, and every kind of invalid frame.
 
 import { describe, expect, it } from "vitest";
 import {
@@ -24,7 +24,7 @@ function decode(stream: Buffer, step: number, rules = framesFromMonitor): Taken[
   const decoder = new FrameDecoder(rules);
   const taken: Taken[] = [];
   for (let at = 0; at < stream.length; at += step) {
-    // A copy, wiped afterwards: a decoder that kept a view of an earlier chunk would show it.
+    // A copy, wiped afterwards, to detect a decoder that keeps a view of an earlier chunk.
     const chunk = Buffer.from(stream.subarray(at, at + step));
     decoder.push(chunk, (type, payload) => taken.push({ type, payload: payload.toString("latin1") }));
     chunk.fill(0);
@@ -38,7 +38,7 @@ function frame(type: FrameType, payload: string): Buffer {
 }
 
 describe("encoding", () => {
-  it("writes the header's bytes as the table says", () => {
+  it("writes the header's bytes as in the table", () => {
     expect(frameHeader(FrameType.stdout, 0x010203).toString("hex")).toBe("8301000003020100");
     expect(encodeResize(80, 65_535).toString("hex")).toBe(`0401000004000000${"5000"}${"ffff"}`);
     expect(encodeJson(FrameType.request, { op: "é" }).toString("hex")).toBe(
@@ -46,7 +46,7 @@ describe("encoding", () => {
     );
   });
 
-  it("refuses a message above 1 MiB, and takes one of exactly that", () => {
+  it("rejects a message above 1 MiB, and accepts one of exactly that size", () => {
     const around = '{"x":""}'.length;
     expect(encodeJson(FrameType.request, { x: "a".repeat(maxJsonPayload - around) })).toHaveLength(maxJsonPayload + 8);
     expect(() => encodeJson(FrameType.request, { x: "a".repeat(maxJsonPayload - around + 1) })).toThrow(FrameError);
@@ -74,12 +74,12 @@ describe("decoding", () => {
   ];
 
   for (const step of [1, 2, 3, 7, 8, 9, 63, 4096, 65_536, stream.length]) {
-    it(`gives the same frames for chunks of ${step} bytes`, () => {
+    it(`decodes the same frames from chunks of ${step} bytes`, () => {
       expect(decode(stream, step)).toEqual(frames);
     });
   }
 
-  it("gives the frames to the monitor by their own rules", () => {
+  it("decodes frames to the monitor by their own rules", () => {
     const calls = Buffer.concat([
       encodeJson(FrameType.request, { op: "hello" }),
       encodeResize(1, 2),
@@ -89,14 +89,14 @@ describe("decoding", () => {
     expect(() => decode(calls, 1, framesFromMonitor)).toThrow(/unknown type 1/);
   });
 
-  it("knows that a frame was cut short", () => {
+  it("detects a truncated frame", () => {
     const decoder = new FrameDecoder(framesFromMonitor);
     decoder.push(frame(FrameType.stdout, "abc").subarray(0, 10), () => expect.unreachable());
     expect(decoder.idle).toBe(false);
   });
 });
 
-describe("bad frames", () => {
+describe("invalid frames", () => {
   const bad: [string, Buffer, RegExp][] = [
     ["another version", Buffer.from([0x83, 2, 0, 0, 1, 0, 0, 0]), /protocol version 2/],
     ["reserved bytes", Buffer.from([0x83, 1, 1, 0, 1, 0, 0, 0]), /reserved/],
@@ -107,20 +107,20 @@ describe("bad frames", () => {
     ["an empty answer", frameHeader(FrameType.reply, 0), /0 bytes/],
   ];
   for (const [name, header, reason] of bad) {
-    it(`refuses ${name} at the header already, in one piece or byte by byte`, () => {
+    it(`rejects ${name} once the header is complete, in one chunk or byte by byte`, () => {
       expect(() => decode(header, 8)).toThrow(reason);
       expect(() => decode(header, 1)).toThrow(reason);
     });
   }
 
-  it("refuses JSON that is none or no object", () => {
+  it("rejects invalid JSON and JSON that is not an object", () => {
     for (const text of ["{", "[]", "null", "7", '"x"', ""]) {
       expect(() => decodeJson(Buffer.from(text))).toThrow(FrameError);
     }
     expect(decodeJson(Buffer.from('{"a":1}'))).toEqual({ a: 1 });
   });
 
-  it("survives random bytes: frames or a FrameError, nothing else", () => {
+  it("decodes random bytes to frames or a FrameError, nothing else", () => {
     let seed = 12_345;
     const random = () => {
       seed = Math.imul(seed, 1_103_515_245) + 12_345;

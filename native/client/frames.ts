@@ -1,4 +1,4 @@
-// Frames of the monitor's protocol, version 1 (PROTOCOL.md, "Frames"): encoding, and decoding as bytes come.
+// Encodes and incrementally decodes the frames of the monitor's protocol, version 1 (PROTOCOL.md, "Frames").
 
 import { type JsonObject, parseObject } from "../json/json.ts";
 
@@ -18,12 +18,12 @@ export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
 const protocolVersion = 1;
 const headerLength = 8;
-/** The longest payload of a frame that carries JSON, in bytes. */
+/** Maximum payload of a frame that carries JSON, in bytes. */
 export const maxJsonPayload = 1 << 20;
-/** The longest payload of a frame that carries bytes of a stream. */
+/** Maximum payload of a frame that carries stream data, in bytes. */
 export const maxBytesPayload = 64 << 10;
 
-/** What each side may send: the payload's shortest and longest length. */
+/** The frame types that one side may send, with the minimum and maximum length of their payloads. */
 export type FrameRules = ReadonlyMap<FrameType, { readonly least: number; readonly most: number }>;
 
 export const framesToMonitor: FrameRules = new Map([
@@ -42,12 +42,12 @@ export const framesFromMonitor: FrameRules = new Map([
   [FrameType.started, { least: 2, most: maxJsonPayload }],
 ]);
 
-/** Bytes that are no frame, or a payload that is not what its type promises. */
+/** The bytes are not a valid frame, or a payload does not match its frame's type. */
 export class FrameError extends Error {
   override readonly name = "FrameError";
 }
 
-/** The header of a frame; its payload of `length` bytes must follow. */
+/** The header of a frame, which must be followed by its payload of `length` bytes. */
 export function frameHeader(type: FrameType, length: number): Buffer {
   const header = Buffer.allocUnsafe(headerLength);
   header.writeUInt32LE(type | (protocolVersion << 8), 0);
@@ -55,16 +55,16 @@ export function frameHeader(type: FrameType, length: number): Buffer {
   return header;
 }
 
-/** A whole frame with a JSON payload. Throws a FrameError above 1 MiB. */
+/** A complete frame with a JSON payload. Throws a FrameError above 1 MiB. */
 export function encodeJson(type: FrameType, value: object): Buffer {
   const payload = Buffer.from(JSON.stringify(value));
   if (payload.length > maxJsonPayload) {
-    throw new FrameError(`a message of ${payload.length} bytes is above the limit of ${maxJsonPayload}`);
+    throw new FrameError(`a message of ${payload.length} bytes exceeds the limit of ${maxJsonPayload}`);
   }
   return Buffer.concat([frameHeader(type, payload.length), payload]);
 }
 
-/** The window size of a terminal, 0 to 65535 each. */
+/** A complete frame with a terminal's window size, 0 to 65535 each. */
 export function encodeResize(columns: number, rows: number): Buffer {
   const frame = Buffer.concat([frameHeader(FrameType.resize, 4), Buffer.allocUnsafe(4)]);
   frame.writeUInt16LE(columns, headerLength);
@@ -72,14 +72,14 @@ export function encodeResize(columns: number, rows: number): Buffer {
   return frame;
 }
 
-/** Reads a JSON payload. Throws a FrameError when it is not an object. */
+/** Parses a JSON payload. Throws a FrameError if it is not an object. */
 export function decodeJson(payload: Buffer): JsonObject {
   const value = parseObject(payload.toString("utf8"));
   if (value === undefined) throw new FrameError("a JSON payload is not an object");
   return value;
 }
 
-/** Puts frames together from chunks of any size. Holds one frame's payload at most. */
+/** Assembles frames from chunks of any size. Buffers at most one frame's payload. */
 export class FrameDecoder {
   readonly #rules: FrameRules;
   readonly #header = Buffer.alloc(headerLength);
@@ -88,20 +88,20 @@ export class FrameDecoder {
   #payload: Buffer | undefined;
   #payloadFilled = 0;
 
-  /** `rules` name what the other side may send. */
+  /** `rules` define what the other side may send. */
   constructor(rules: FrameRules) {
     this.#rules = rules;
   }
 
-  /** True between frames: an end of the stream here cuts none short. */
+  /** True between frames: if the stream ends here, no frame is truncated. */
   get idle(): boolean {
     return this.#headerFilled === 0;
   }
 
   /**
-   * Takes the next bytes and hands out each frame that they complete, in order. A payload may be a view
-   * of `chunk`. Throws a FrameError, as soon as a header is there, for what must not come; nothing is
-   * allocated for it and the decoder is of no use afterwards.
+   * Processes the next bytes and passes on each frame that they complete, in order. A payload may be a view of `chunk`.
+   * Throws a FrameError for a forbidden frame as soon as its header is complete; nothing is allocated for it, and the
+   * decoder must not be used afterwards.
    */
   push(chunk: Buffer, take: (type: FrameType, payload: Buffer) => void): void {
     let at = 0;
@@ -128,7 +128,7 @@ export class FrameDecoder {
   #readHeader(): number {
     const [typeByte, version] = this.#header;
     const length = this.#header.readUInt32LE(4);
-    if (version !== protocolVersion) throw new FrameError(`a frame is of protocol version ${version}, not 1`);
+    if (version !== protocolVersion) throw new FrameError(`a frame has protocol version ${version}, not 1`);
     if (this.#header.readUInt16LE(2) !== 0) throw new FrameError("a frame's reserved bytes are not zero");
     for (const [type, { least, most }] of this.#rules) {
       if (type !== typeByte) continue;
@@ -136,12 +136,12 @@ export class FrameDecoder {
       this.#type = type;
       return length;
     }
-    throw new FrameError(`a frame is of the unknown type ${typeByte}`);
+    throw new FrameError(`a frame has the unknown type ${typeByte}`);
   }
 
   #fillPayload(chunk: Buffer, at: number, take: (type: FrameType, payload: Buffer) => void): number {
     const payload = this.#payload;
-    if (payload === undefined) throw new FrameError("a decoder goes on after a bad frame");
+    if (payload === undefined) throw new FrameError("a decoder is used after an invalid frame");
     const copied = chunk.copy(payload, this.#payloadFilled, at);
     this.#payloadFilled += copied;
     if (this.#payloadFilled === payload.length) {

@@ -1,4 +1,4 @@
-// The errors of host.ts: the addon missing, or a system call refused.
+// The errors of host.ts: the addon is missing, or a system call failed.
 
 import { getSystemErrorMessage, getSystemErrorName } from "node:util";
 import { catalogue, KeelsonError } from "./errors.ts";
@@ -8,32 +8,32 @@ export const hostErrors = catalogue({
   addonNotLoaded: {
     code: "FailedPrecondition",
     sentence: "The native addon {path} cannot be loaded: {reason}.",
-    remedy: "Build it with `npm run build:native`, or install the package again for this machine.",
+    remedy: "Build it with `npm run build:native`, or reinstall the package for this machine.",
   },
   hostInvalid: {
     code: "InvalidArgument",
     sentence: "{message}.",
-    remedy: "Correct the file or value that it names.",
+    remedy: "Correct the file or value named in this message.",
   },
   hostNotFound: {
     code: "NotFound",
     sentence: "{message}.",
-    remedy: "It was removed, or never made.",
+    remedy: "It was removed, or never existed.",
   },
   hostChanged: {
     code: "Aborted",
     sentence: "{message}.",
-    remedy: "Try again when no other process changes it.",
+    remedy: "Retry when no other process is changing it.",
   },
   hostLate: {
     code: "DeadlineExceeded",
     sentence: "{message}.",
-    remedy: "Try again when the host is less busy, or with less to do.",
+    remedy: "Retry when the host is less busy, or with less work.",
   },
   hostRefused: {
     code: "Internal",
     sentence: "{message}.",
-    remedy: "The kernel's reason stands at its end; `keelson check` tells whether this host can do what Keelson needs.",
+    remedy: "The kernel reported this error; `keelson check` shows whether this host meets Keelson's requirements.",
   },
 });
 
@@ -44,7 +44,7 @@ const byKind: Readonly<Partial<Record<FailureKind, Exclude<keyof typeof hostErro
   timeout: "hostLate",
 };
 
-/** A rejection of the addon; `kind`, `step`, `object` and `errno` as in Failure. */
+/** An error from the addon; `kind`, `step`, `object` and `errno` as in Failure. */
 export class HostError extends KeelsonError {
   readonly kind: FailureKind;
   readonly step: string;
@@ -60,7 +60,7 @@ export class HostError extends KeelsonError {
   }
 }
 
-/** What the addon rejected with, as a HostError; anything else (a TypeError) stays what it is. */
+/** Converts an error from the addon to a HostError; any other error (a TypeError) is returned unchanged. */
 export function fromAddon(error: unknown): unknown {
   const failure = parseFailure(error);
   if (failure === undefined) return error;
@@ -69,8 +69,8 @@ export function fromAddon(error: unknown): unknown {
 }
 
 /**
- * An error of the kernel's as Node's own functions have it (`code` is ENOENT, ENOSPC …); any other stays what it is.
- * `path` and `syscall` are what it is about.
+ * Converts a kernel error to the form of Node's own functions (`code` is ENOENT, ENOSPC …), with `path` and `syscall`;
+ * any other error is returned unchanged.
  */
 export function asNodeError(error: unknown, syscall: string, path: string): unknown {
   if (!(error instanceof HostError) || error.errno === 0) return error;

@@ -1,4 +1,4 @@
-// The addon from TypeScript's side: every method once for real, its errors, and the event loop beside it.
+// The addon as used from TypeScript: every method for real, its errors, and that the event loop is not blocked.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -39,32 +39,32 @@ function run(command: string, ...args: string[]): string {
 }
 
 describe("loadHost", () => {
-  it("says which addon is missing and what to do", () => {
+  it("reports which addon is missing and what to do", () => {
     const paths = { ...nativePaths(), addon: join(base, "none.node") };
     expect(() => loadHost(paths)).toThrow(/none\.node cannot be loaded: .*npm run build:native/);
   });
 
-  it("refuses a module that is not this addon", () => {
+  it("rejects a module that is not this addon", () => {
     writeFileSync(join(base, "other.cjs"), "module.exports = { readFiles() {} };");
     expect(() => loadHost({ ...nativePaths(), addon: join(base, "other.cjs") })).toThrow(/another version/);
   });
 });
 
 describe("arguments", () => {
-  it("refuses a path that a NUL byte would cut short", async () => {
+  it("rejects a path that contains a NUL byte", async () => {
     await expect(host.removeTree(`${base}\0/elsewhere`)).rejects.toThrow(TypeError);
     await expect(host.readFiles(["/proc/self/status\0x"], 10)).rejects.toThrow(TypeError);
     expect(existsSync(base)).toBe(true);
   });
 
-  it("refuses limits out of range", async () => {
+  it("rejects limits out of range", async () => {
     await expect(host.readFiles([], -1)).rejects.toThrow(TypeError);
     await expect(host.readFiles([], Number.NaN)).rejects.toThrow(TypeError);
     await expect(host.diskUsage(base, -1n)).rejects.toThrow(TypeError);
   });
 });
 
-it.each(["", "process.exit(0)"])("lets a process end with calls under way: %s", (end) => {
+it.each(["", "process.exit(0)"])("lets a process exit with calls in flight: %s", (end) => {
   const program = `
     import { loadHost } from ${JSON.stringify(join(import.meta.dirname, "host.ts"))};
     const host = loadHost();
@@ -73,8 +73,8 @@ it.each(["", "process.exit(0)"])("lets a process end with calls under way: %s", 
   execFileSync(process.execPath, ["--input-type=module", "--eval", program], { stdio: "inherit" });
 });
 
-it("makes an empty mount namespace, and leaves this process's mounts, root and directory as they are", async () => {
-  // Below these places other tests mount and unmount meanwhile.
+it("creates an empty mount namespace, and leaves this process's mounts, root and directory as they are", async () => {
+  // Below these directories other tests mount and unmount meanwhile.
   const isOthers = (line: string) => /^\S+ \S+ \S+ \S+ \/(tmp|run|sys)\//.test(line);
   const mounts = () =>
     readFileSync("/proc/self/mountinfo", "utf8")
@@ -90,14 +90,14 @@ it("makes an empty mount namespace, and leaves this process's mounts, root and d
 });
 
 describe("readFiles", () => {
-  it("answers in order, null for what is missing or too long", async () => {
+  it("returns the files in order, null for one that is missing or too long", async () => {
     writeFileSync(join(base, "a"), "abc");
     const files = await host.readFiles([join(base, "a"), join(base, "none"), "/proc/self/stat"], 3);
     expect(files[0]?.toString()).toBe("abc");
     expect(files.slice(1)).toEqual([null, null]);
   });
 
-  it("reads 500 files in one go", async () => {
+  it("reads 500 files in one call", async () => {
     const paths = Array.from({ length: 500 }, () => "/proc/self/cgroup");
     const files = await host.readFiles(paths, 65_536);
     expect(files.every((file) => file !== null && file.length > 0)).toBe(true);
@@ -105,7 +105,7 @@ describe("readFiles", () => {
 });
 
 describe("readFigures", () => {
-  it("answers for each directory each figure: single, flat keyed and nested keyed", async () => {
+  it("returns each figure for each directory: single, flat keyed and nested keyed", async () => {
     for (const name of ["a", "b"]) mkdirSync(join(base, name));
     writeFileSync(join(base, "a/one"), "18446744073709551614\n");
     writeFileSync(join(base, "a/flat"), "used_more 1\nused 2\nused_last 3");
@@ -127,7 +127,7 @@ describe("readFigures", () => {
     ]);
   });
 
-  it("finds no figure in what is no number", async () => {
+  it("finds no figure in text that is not a number", async () => {
     const contents = ["max\n", "", "-1\n", "12x\n", "18446744073709551616\n", "key\n", "key max\n", "other key 3\n"];
     for (const [index, content] of contents.entries()) writeFileSync(join(base, `${index}`), content);
     const figures = contents.flatMap((_, index) => [`${index}`, `${index} key`, `${index} key sub`]);
@@ -146,7 +146,7 @@ describe("diskUsage", () => {
     expect(use.inodes).toBe(BigInt(run("du", "-s", "--inodes", base).split("\t")[0] ?? ""));
   });
 
-  it("counts no further than its bound, and rejects when nothing is there", async () => {
+  it("stops counting at its limit, and rejects if the path does not exist", async () => {
     for (let i = 0; i < 10; i++) writeFileSync(join(base, `${i}`), "");
     expect((await host.diskUsage(base, 5n)).inodes).toBe(5n);
     await expect(host.diskUsage(join(base, "none"))).rejects.toMatchObject({ code: "NotFound", errno: 2 });
@@ -181,7 +181,7 @@ describe("removeTree", () => {
     expect(existsSync(tree)).toBe(false);
   });
 
-  it("keeps nobody else waiting, however many large trees go at once", async () => {
+  it("does not delay other file operations while many large trees are removed at once", async () => {
     const trees = Array.from({ length: 8 }, (_, index) => join(base, `large-${index}`));
     for (const tree of trees) run("sh", "-c", `mkdir ${tree} && cd ${tree} && seq 3000 | xargs touch`);
     const done: string[] = [];
@@ -191,7 +191,7 @@ describe("removeTree", () => {
     expect(done[0]).toBe("file");
   });
 
-  it("tells what the kernel refused, with object, step and errno", async () => {
+  it("reports a kernel error with object, step and errno", async () => {
     mkdirSync(join(base, "tree/mount"), { recursive: true });
     run("mount", "-t", "tmpfs", "none", join(base, "tree/mount"));
     try {
@@ -209,7 +209,7 @@ describe("removeTree", () => {
 });
 
 describe("network namespaces", () => {
-  it("are kept by a pin when their own path goes, and tell whether an interface is there", async () => {
+  it("are kept by a pin when their own path is removed, and can be checked for an interface", async () => {
     const name = `kh-${process.pid}`;
     const pin = join(base, "pin");
     run("ip", "netns", "add", name);
@@ -222,7 +222,7 @@ describe("network namespaces", () => {
     expect(await host.hasInterface(pin, "kh-other")).toBe(true);
     expect(await host.hasInterface(pin, "eth1")).toBe(false);
     expect(await host.readInterfaces(pin)).toMatch(/^ *kh-other: +0 +0/m);
-    // The thread that looked stays nowhere: the pool's see the host's interfaces still.
+    // The thread that looked does not stay in the namespace: pool threads still see the host's interfaces.
     expect(await host.hasInterface("/proc/self/ns/net", "kh-other")).toBe(false);
     await host.unmount(pin);
     await expect(host.hasInterface(pin, "kh-other")).rejects.toMatchObject({ code: "NotFound" });
@@ -255,7 +255,7 @@ describe("readFromLayers", () => {
 });
 
 describe("openInside", () => {
-  it("opens regular files below the directory, through no link and not out of it", async () => {
+  it("opens regular files below the directory, without following links or leaving it", async () => {
     const inside = join(base, "inside");
     mkdirSync(join(inside, "deep"), { recursive: true });
     writeFileSync(join(base, "outside"), "outside");
@@ -289,7 +289,7 @@ describe("openInside", () => {
 });
 
 describe("removedPaths", () => {
-  it("names whiteouts, up to a limit", async () => {
+  it("lists whiteouts, up to a limit", async () => {
     mkdirSync(join(base, "upper"));
     execFileSync("mknod", ["gone", "c", "0", "0"], { cwd: join(base, "upper") });
     const [path] = await host.removedPaths(join(base, "upper"), []);
@@ -298,11 +298,11 @@ describe("removedPaths", () => {
     await expect(host.removedPaths(join(base, "missing"), [])).rejects.toMatchObject({ message: /missing/ });
   });
 
-  it("takes no memory for what a container makes", async () => {
+  it("uses no memory for the directories that a container creates", async () => {
     const upper = join(base, "wide");
     const lines = `mkdir ${upper} && cd ${upper} && for i in $(seq 15); do mkdir ${"d".repeat(255)} && cd d*; done`;
     execFileSync("sh", ["-c", `${lines} && seq 10000 | xargs mkdir && mknod gone c 0 0`]);
-    // Its peak is what it has now (proc_pid_clear_refs(5)).
+    // Resets the peak to the current usage (proc_pid_clear_refs(5)).
     writeFileSync("/proc/self/clear_refs", "5");
     const peak = () => Number(/VmHWM:\s*(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]);
     const before = peak();
@@ -314,7 +314,7 @@ describe("removedPaths", () => {
 });
 
 describe("sealedCopy", () => {
-  it("runs, cannot be written, and is not inherited", async () => {
+  it("is executable, cannot be written to, and is not inherited", async () => {
     const fd = await host.sealedCopy("/bin/echo");
     try {
       expect(run(`/proc/self/fd/${fd}`, "hello")).toBe("hello\n");
@@ -330,7 +330,7 @@ describe("sealedCopy", () => {
 });
 
 describe("tryLock", () => {
-  it("holds against another process until that one dies", async () => {
+  it("fails while another process holds the lock, until that process dies", async () => {
     const path = join(base, "lock");
     const holder = spawn("flock", [path, "sh", "-c", "echo locked; exec sleep 60"], {
       stdio: ["ignore", "pipe", "ignore"],
@@ -338,7 +338,7 @@ describe("tryLock", () => {
     await once(holder.stdout, "data");
     expect(await host.tryLock(path)).toBeNull();
     const gone = once(holder, "exit");
-    // flock(1) keeps the descriptor open in the command as well: end both.
+    // flock(1) keeps the descriptor open in its command as well: kill both.
     process.kill(Number(run("pgrep", "-P", `${holder.pid}`)), "SIGKILL");
     await gone;
     const fd = await host.tryLock(path);
@@ -354,8 +354,8 @@ describe("hostCapabilities", () => {
   });
 });
 
-describe("the functions without Node", () => {
-  it("hold their claims under AddressSanitizer and UBSan", () => {
+describe("the functions without Node.js", () => {
+  it("pass their unit tests under AddressSanitizer and UBSan", () => {
     const program = fileURLToPath(new URL("../build/sanitize/addon-unit-test", import.meta.url));
     if (!existsSync(program)) throw new Error(`${program} is missing: run make -C native sanitize`);
     expect(run(program)).toBe("addon: all claims hold\n");

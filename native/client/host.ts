@@ -1,5 +1,5 @@
-// System calls that Node lacks, from the addon (native/addon/). They run on libuv's thread pool; what takes as long as a
-// tree or a disk is large, on threads of its own.
+// System calls that Node.js lacks, from the addon (native/addon/). They run on libuv's thread pool, or on their own
+// threads if their duration depends on the size of a tree or disk.
 
 import { createRequire } from "node:module";
 import { firstLine } from "./errors.ts";
@@ -24,10 +24,10 @@ export type LayerFile =
   | { readonly kind: "not-regular" }
   | { readonly kind: "too-large"; readonly size: bigint };
 
-/** Modes are subject to the umask where nothing else is said. */
+/** Modes are subject to the umask unless noted otherwise. */
 export type FileStep =
   | { readonly kind: "directory"; readonly path: string; readonly mode: number; readonly mayExist?: boolean }
-  /** With the mode of another, and that one's owner's ids on top of these. */
+  /** With the mode of the directory `like`, and its owner's ids added to these. */
   | {
       readonly kind: "directory like";
       readonly path: string;
@@ -35,182 +35,183 @@ export type FileStep =
       readonly uid: number;
       readonly gid: number;
     }
-  /** Made, or emptied and written again. */
+  /** Created, or truncated and rewritten. */
   | {
       readonly kind: "file";
       readonly path: string;
       readonly content: string | Uint8Array;
       /** 0666 when absent. */
       readonly mode?: number;
-      /** Whatever the umask says, and of a file that is there already. */
+      /** Ignores the umask, and also applies to an existing file. */
       readonly isModeExact?: boolean;
-      /** Nothing may be there (EEXIST). */
+      /** The path must not exist (EEXIST). */
       readonly isNew?: boolean;
-      /** Added to the end of a file that is there (ENOENT). */
+      /** Appends to an existing file (ENOENT). */
       readonly isAdded?: boolean;
-      /** On disk before the next step. */
+      /** Flushed to disk before the next step. */
       readonly isFlushed?: boolean;
-      /** 0 or absent: as it is. */
+      /** 0 or absent: unchanged. */
       readonly uid?: number;
       readonly gid?: number;
     }
   | { readonly kind: "rename"; readonly path: string; readonly to: string }
-  /** A file; missing is fine. */
+  /** Removes a file; it may be missing. */
   | { readonly kind: "remove"; readonly path: string }
-  /** A file, or a directory: what is in it survives a power cut. */
+  /** Makes the content of a file, or the entries of a directory, survive a power cut. */
   | { readonly kind: "flush"; readonly path: string };
 
 /**
- * What a program has as a descriptor: /dev/null, a file that holds its input, a pipe that it reads or writes, a socket
- * for messages (SOCK_SEQPACKET), or the number of a descriptor of ours, which stays open until the start is over.
+ * What a program gets as a descriptor: /dev/null, a file that contains its input, a pipe that it reads or writes, a
+ * message socket (SOCK_SEQPACKET), or the number of one of our descriptors, which stays open until it has started.
  */
 export type ProgramDescriptor = "null" | "input" | "reads" | "writes" | "socket" | `${number}`;
 
 export interface StartedProgram {
   readonly pid: number;
-  /** Our ends, by descriptor; -1 where there is none. The caller's to close. */
+  /** Our ends, by descriptor; -1 where there is none. The caller must close them. */
   readonly pipes: readonly number[];
 }
 
 export interface ReapedProgram {
   readonly pid: number;
-  /** -1 for a death by signal. */
+  /** -1 if it was killed by a signal. */
   readonly code: number;
-  /** 0 without one; with code -1, somebody else has reaped it. */
+  /** 0 if it was not; with code -1, the process was reaped elsewhere. */
   readonly signal: number;
 }
 
-/** readFigures' answer for a figure that is not there. */
+/** readFigures returns this for a missing number. */
 export const noFigure = 2n ** 64n - 1n;
 
-/** Rejections are HostErrors (host-errors.ts): what the kernel refused, at which step, with its errno. */
+/** Methods reject with a HostError (host-errors.ts): which step failed, and the kernel's errno. */
 export interface Host {
   /**
-   * Flushes the file system that an open file is on (syncfs(2)). The kernel tells each descriptor once of bytes that it
-   * could not write since that was opened: one that is opened for a flush knows nothing of what an earlier flush met.
+   * Flushes the file system of an open file (syncfs(2)). The kernel reports a write error once for each descriptor, and
+   * only if it occurred after that was opened: one opened just for a flush does not see errors of earlier flushes.
    */
   syncFileSystem(descriptor: number): Promise<void>;
   /**
-   * Reads many small files in one go, for cgroup and procfs files. A file that is missing, unreadable,
-   * not regular, or longer than `limitBytes` (at most 2^30) is null.
+   * Reads many small files in one call, for cgroup and procfs files. The result is null for a file that is missing,
+   * unreadable, not regular, or longer than `limitBytes` (at most 2^30).
    */
   readFiles(paths: readonly string[], limitBytes: number): Promise<(Buffer | null)[]>;
   /**
-   * Numbers out of the same files of many directories, as stats take them from cgroups: for each directory, each
-   * figure. "FILE" is a file's only number, "FILE KEY" that of a flat keyed file, "FILE KEY SUBKEY" that of a nested
-   * keyed one (cgroup-v2.rst, Interface Files). A decimal point is left out: 1.50 is 150. `noFigure` stands for what is
-   * missing, unreadable or no number ("max"). Figures of one file stand together: it is read once for them.
+   * Reads numbers from the same files in many directories, for cgroup statistics: for each directory, each figure.
+   * "FILE" is a file's only number, "FILE KEY" a number in a flat keyed file, "FILE KEY SUBKEY" one in a nested keyed
+   * file (cgroup-v2.rst, Interface Files). A decimal point is dropped: 1.50 becomes 150. The result is `noFigure` for a
+   * value that is missing, unreadable or not a number ("max"). List the figures of one file together, so that it is
+   * read once.
    */
   readFigures(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
   /**
-   * The same, of directories that will be asked again: their files stay open, up to a quarter of the descriptors that
-   * this process may have, until `forgetFigures` closes them.
+   * The same for directories that will be read again: their files stay open until `forgetFigures` closes them, up to a
+   * quarter of this process's descriptor limit.
    */
   readFiguresAgain(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
   forgetFigures(directories: readonly string[]): Promise<void>;
   /**
-   * How many descriptors processes hold together, by directories like `/proc/PID/fd`; one that is gone holds none.
+   * Counts the open descriptors of processes, given directories such as `/proc/PID/fd`; a missing one counts as 0.
    * Rejects with InvalidArgument past `limit` (at most 2^30) descriptors.
    */
   countDescriptors(directories: readonly string[], limit: number): Promise<OpenDescriptors>;
   /**
-   * Opens the regular file `name` below `directory`, which somebody else wrote: through no link and not out of it
-   * (openat2 RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Answers a close-on-exec descriptor, the caller's to close; null
-   * when there is no such file.
+   * Opens the regular file `name` below `directory`, whose content is untrusted, without following links or leaving it
+   * (openat2 RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Returns a close-on-exec descriptor, which the caller must close, or
+   * null if there is no such file.
    */
   openInside(directory: string, name: string): Promise<number | null>;
   /**
-   * Measures a tree (or one file) without following links or entering other mounts, at any depth.
-   * Counts no further than `maxInodes` (default 10 million), and not what cannot be read. Rejects with NotFound when
-   * nothing is there.
+   * Measures a tree of any depth (or one file) without following links or entering other mounts. Stops counting at
+   * `maxInodes` (default 10 million), and skips what cannot be read. Rejects with NotFound if the path does not exist.
    */
   diskUsage(path: string, maxInodes?: bigint): Promise<DiskUsage>;
   /**
-   * Removes whatever `path` is, at any depth, without following links; hostile content may stand in it.
-   * Missing is fine. A mount point at or inside it rejects (errno EBUSY) and keeps its content.
+   * Removes a file or a tree of any depth, without following links; its content may be hostile. It may be missing.
+   * Rejects (errno EBUSY) if it is or contains a mount point, whose content is kept.
    */
   removeTree(path: string): Promise<void>;
-  /** Whether a file or directory, which no link leads to, has an SELinux label. Rejects with NotFound without it. */
+  /** Whether a file or directory (not a link) has this SELinux label. Rejects with NotFound if it does not exist. */
   hasLabel(path: string, label: string): Promise<boolean>;
   /**
-   * Gives a tree (or one file) an SELinux label: how many of its files had another. Through no link and into no other
-   * mount; a top that has the label is taken for a tree that has it, and file systems without labels are passed over.
-   * Rejects with InvalidArgument past `maxInodes`, with DeadlineExceeded past `maxSeconds`.
+   * Sets the SELinux label of a tree (or one file) and returns how many files had another one. Does not follow links or
+   * enter other mounts; if the top has the label, the whole tree is assumed to have it; file systems without labels are
+   * skipped. Rejects with InvalidArgument past `maxInodes`, with DeadlineExceeded past `maxSeconds`.
    */
   relabelTree(path: string, label: string, maxInodes: bigint, maxSeconds: number): Promise<bigint>;
   /**
-   * Makes in the empty directory `into` what must lie over `layers` (top first) for directories that an upper one has
-   * without an entry to look as in the layers below: how many directories, 0 for nothing. Rejects with InvalidArgument when
-   * there is too much to look at.
+   * Creates in the empty directory `into` a layer to put on top of `layers` (top first). It restores owner, mode and
+   * attributes of directories that an upper layer has without an entry of their own from the layers below. Returns the
+   * number of directories, 0 if none are needed. Rejects with InvalidArgument if there is too much to scan.
    */
   coverUnnamed(layers: readonly string[], into: string): Promise<bigint>;
   /**
-   * Reads regular files out of a container's root (layers as overlayfs would show them, top first),
-   * resolved inside the root (openat2 RESOLVE_IN_ROOT) on a detached mount; nothing but a regular file is
-   * opened. One answer for each path; a file longer than `limitBytes` (at most 2^30) is `too-large`.
+   * Reads regular files from a container's root (layers merged as by overlayfs, top first), with paths resolved inside
+   * the root (openat2 RESOLVE_IN_ROOT) on a detached mount; nothing but a regular file is opened. One result for each
+   * path; a file longer than `limitBytes` (at most 2^30) is `too-large`.
    */
   readFromLayers(layers: readonly string[], paths: readonly string[], limitBytes: number): Promise<LayerFile[]>;
   /**
-   * What a container has removed from its image's layers (top first), told from its overlay's upper directory:
-   * paths below the root, no leading slash. Nothing may write there meanwhile. Rejects with InvalidArgument
+   * Lists what a container has removed from its image's layers (top first), based on its overlay's upper directory,
+   * which must not be written to meanwhile: paths below the root, without leading slash. Rejects with InvalidArgument
    * past `maxPaths` (default 1 million), or 128 MiB of them.
    */
   removedPaths(upper: string, layers: readonly string[], maxPaths?: bigint): Promise<Buffer[]>;
-  /** Unmounts lazily (MNT_DETACH | UMOUNT_NOFOLLOW); not mounted or missing is fine. */
+  /** Unmounts lazily (MNT_DETACH | UMOUNT_NOFOLLOW); a no-op if the path is not mounted or missing. */
   unmount(path: string): Promise<void>;
   /**
    * Compiles an OCI `linux.seccomp` object (JSON) into a BPF program (struct sock_filter[], at most 4096)
-   * with libseccomp. System calls that it does not know get the default action. Rejects with
-   * InvalidArgument what a program cannot express (SCMP_ACT_NOTIFY, flags but TSYNC and SPEC_ALLOW).
+   * with libseccomp. System calls that libseccomp does not know get the default action. Rejects with InvalidArgument if
+   * a BPF program cannot express the profile (SCMP_ACT_NOTIFY, flags other than TSYNC and SPEC_ALLOW).
    */
   compileSeccomp(profileJson: string): Promise<Buffer>;
   /**
-   * A sealed copy of an executable in memory: nobody can change it any more. Answers a close-on-exec
-   * descriptor, the caller's to close; run it as `/proc/self/fd/<fd>`.
+   * Creates a sealed in-memory copy of an executable, which nobody can modify. Returns a close-on-exec descriptor,
+   * which the caller must close; run it as `/proc/self/fd/<fd>`.
    */
   sealedCopy(path: string): Promise<number>;
   /**
-   * A mount namespace with next to nothing in it, which containers begin with (native/common/empty_mounts.h). Answers a
-   * close-on-exec descriptor, the caller's to close.
+   * Creates a nearly empty mount namespace, from which containers start (native/common/empty_mounts.h). Returns a
+   * close-on-exec descriptor, which the caller must close.
    */
   emptyMountNamespace(): Promise<number>;
   /**
-   * An exclusive flock(2) on the file (made when missing, mode 0600): the descriptor that holds it
-   * until closed, also at the process's death; null when another process holds it.
+   * Takes an exclusive flock(2) on the file (created if missing, mode 0600). Returns the descriptor, which holds the
+   * lock until it is closed or the process dies; null if another process holds the lock.
    */
   tryLock(path: string): Promise<number | null>;
   /** Sends "KEY=value" lines to a service manager at the address in $NOTIFY_SOCKET (sd_notify(3)). */
   notifyManager(path: string, lines: string): Promise<void>;
   /**
-   * Makes an inherited descriptor close-on-exec and answers the path that it listens on. Rejects with InvalidArgument
-   * unless it is a listening unix stream socket with a path.
+   * Makes an inherited descriptor close-on-exec and returns the path that it listens on. Rejects with InvalidArgument
+   * unless it is a listening Unix stream socket with a path.
    */
   adoptListener(descriptor: number): Promise<string>;
   /**
-   * Keeps the network namespace at `namespace` alive by a bind mount on the file `pin` (made when missing);
-   * `unmount` lets it go. Rejects with NotFound when no network namespace is there.
+   * Keeps the network namespace at `namespace` alive by a bind mount on the file `pin` (created if missing);
+   * `unmount` releases it. Rejects with NotFound if there is no network namespace at the path.
    */
   pinNamespace(namespace: string, pin: string): Promise<void>;
   /**
-   * A path with its links resolved. In a process of its own: on a file system that does not answer it never settles, takes
-   * nobody else's thread and does not keep this process from its end. Rejects with NotFound when nothing is there.
+   * Resolves the links in a path, in its own process: on a file system that does not respond it never settles, but
+   * blocks no shared thread and does not keep this process from exiting. Rejects with NotFound if the path is missing.
    */
   resolvePath(path: string): Promise<string>;
-  /** The same, but where nothing is, a directory is made, with those above it. */
+  /** The same, but creates a missing path as a directory, with its parents. */
   presentPath(path: string): Promise<string>;
-  /** Whether a network namespace has an interface of that name. Rejects with NotFound when the namespace is not there. */
+  /** Whether a network namespace has an interface of that name. Rejects with NotFound if there is no such namespace. */
   hasInterface(namespace: string, interfaceName: string): Promise<boolean>;
-  /** proc(5) net/dev of a network namespace, at most 64 KiB. Rejects with NotFound when the namespace is not there. */
+  /** proc(5) net/dev of a network namespace, at most 64 KiB. Rejects with NotFound if the namespace does not exist. */
   readInterfaces(namespace: string): Promise<string>;
   /**
-   * Takes these steps one after another in one task of the thread pool. Rejects at the first that fails; what was made
-   * before it stays. For native/files/change-files.ts, whose errors are Node's.
+   * Runs these steps in order in one thread pool task. Rejects at the first that fails; the earlier ones are not
+   * undone. For native/files/change-files.ts, which converts the errors to Node's.
    */
   changeFiles(steps: readonly FileStep[]): Promise<void>;
   /**
-   * Starts a program in a session of its own, without copying this process as child_process does (2 to 7 ms of the event
-   * loop). `file` without a slash is looked for in our PATH; `words` begin with argv[0]; `environment` has `NAME=value`;
-   * `descriptors` are its 0, 1, 2 and so on. Answers once it is executed. Who starts it reaps it.
+   * Starts a program in its own session, without copying this process as child_process does (which blocks the event
+   * loop for 2 to 7 ms). `file` without a slash is searched for in our PATH; `words` starts with argv[0];
+   * `environment` contains `NAME=value`; `descriptors` are its 0, 1, 2 and so on. Resolves after the exec. The caller
+   * must reap the program.
    */
   startProgram(
     file: string,
@@ -221,43 +222,43 @@ export interface Host {
     input: string,
   ): Promise<StartedProgram>;
   /**
-   * Asks a fork server (PROTOCOL.md, "Start") at its socket for the monitor of a pod, and waits for nothing. Answers the
-   * close-on-exec read end of a pipe with what the monitor says of its start, the caller's to close. Throws when the server
-   * is gone (EPIPE, ECONNRESET) or takes nothing any more (EAGAIN).
+   * Requests the monitor of a pod from a fork server (PROTOCOL.md, "Start") without blocking. Returns the close-on-exec
+   * read end of a pipe with the monitor's start report, which the caller must close. Throws if the server has exited
+   * (EPIPE, ECONNRESET) or its queue is full (EAGAIN).
    */
   askForFork(socket: number, podDirectory: string): number;
-  /** The id of a child of this process, whoever started it, that has ended and is not reaped; 0 for none. */
+  /** The id of an exited but unreaped child of this process, whoever started it; 0 if there is none. */
   endedChild(): number;
-  /** Those of these children that have ended. */
+  /** Reaps those of these children that have exited. */
   reapPrograms(pids: readonly number[]): readonly ReapedProgram[];
-  /** The capability bounding set of this process: bit n stands for capability n of capabilities(7). */
+  /** The capability bounding set of this process: bit n is capability n in capabilities(7). */
   hostCapabilities(): bigint;
-  /** Lets SIGUSR1 reach its listeners: under --disable-sigusr1 Node keeps it blocked. For the main thread. */
+  /** Lets SIGUSR1 reach its listeners: with --disable-sigusr1 Node.js keeps it blocked. Call it on the main thread. */
   unblockUsr1(): void;
-  /** Has the C library keep little of what is freed, as it does from when the addon is loaded (mallopt(3)). */
+  /** Limits how much freed memory the C library keeps (mallopt(3)); the default once the addon is loaded. */
   limitKeptMemory(): void;
-  /** Has it keep buffers of 64 KiB for others of them, until `limitKeptMemory`. */
+  /** Makes it keep freed 64 KiB buffers for reuse, until `limitKeptMemory`. */
   reuseFreedBuffers(): void;
-  /** Gives what the C heap holds free back to the kernel (malloc_trim(3)). */
+  /** Returns free memory in the C heap to the kernel (malloc_trim(3)). */
   trimHeap(): void;
-  /** Unmaps this program's own code and constants (madvise(2), MADV_DONTNEED); what is needed comes back by page faults. */
+  /** Drops the pages of this program's code and constants (madvise(2), MADV_DONTNEED); page faults bring them back. */
   letGoOfProgram(): void;
   /**
-   * Ends the process at once. process.exit joins the threads that files are read in, and one that waits for a dead
-   * file system never comes back.
+   * Exits at once. process.exit joins the thread pool's threads, and one that waits for an unresponsive file system
+   * never returns.
    */
   exitNow(code: number): never;
 }
 
 let own: Host | undefined;
 
-/** This process's, loaded once: for what is native/'s own business and not its callers'. */
+/** The addon of this process, loaded once, for use inside native/ only. */
 export function ownHost(): Host {
   own ??= loadHost();
   return own;
 }
 
-/** Loads the addon. Throws `addonNotLoaded` when it is not built or not for this machine. */
+/** Loads the addon. Throws `addonNotLoaded` if it is not built, or not for this machine. */
 export function loadHost(paths: NativePaths = nativePaths()): Host {
   const addon = loadAddon(paths.addon);
   return {
@@ -315,10 +316,10 @@ function loadAddon(path: string): Host {
   try {
     addon = createRequire(import.meta.url)(path);
   } catch (error) {
-    // Of a missing file Node tells on further lines who asked for it.
+    // For a missing file Node.js lists the requiring modules on further lines.
     throw hostErrors.addonNotLoaded({ path, reason: firstLine(error) }, error);
   }
-  if (!isHost(addon)) throw hostErrors.addonNotLoaded({ path, reason: "it is of another version" });
+  if (!isHost(addon)) throw hostErrors.addonNotLoaded({ path, reason: "it belongs to another version of Keelson" });
   return addon;
 }
 

@@ -1,4 +1,4 @@
-// When a daemon gives memory back.
+// When a daemon returns memory to the kernel.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -7,7 +7,7 @@ import { giveBackWhenGrown } from "./memory.ts";
 
 const mebibyte = 1024 * 1024;
 
-describe("a daemon that is looked at every ten seconds", () => {
+describe("a daemon that is checked every ten seconds", () => {
   let resident: { own: number; ofFiles: number };
   let did: { collections: number; trims: number; letGos: number };
   let utilization: number;
@@ -46,7 +46,7 @@ describe("a daemon that is looked at every ten seconds", () => {
     return did;
   }
 
-  test("gives back what it has grown by since it was at its smallest, once", () => {
+  test("returns what it has grown by since it was smallest, once", () => {
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });
     expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
     resident.own += mebibyte;
@@ -62,7 +62,7 @@ describe("a daemon that is looked at every ten seconds", () => {
     expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
   });
 
-  test("lets go of its program's pages once a minute at most", () => {
+  test("drops its program's pages at most once a minute", () => {
     expect(look().letGos).toBe(1);
     resident.ofFiles += 8 * mebibyte;
     expect(look(50).letGos).toBe(0);
@@ -70,7 +70,7 @@ describe("a daemon that is looked at every ten seconds", () => {
     expect(look(60).letGos).toBe(0);
   });
 
-  test("is kept from its work only where it has grown by much, at once or little by little", () => {
+  test("is interrupted while busy only if it has grown much, at once or gradually", () => {
     look();
     utilization = 0.3;
     resident.ofFiles += 8 * mebibyte;
@@ -83,7 +83,7 @@ describe("a daemon that is looked at every ten seconds", () => {
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });
   });
 
-  test("gives back after its work what it has grown by at it", () => {
+  test("returns what it has grown by while busy once it is idle", () => {
     look();
     utilization = 0.3;
     resident.own += 8 * mebibyte;
@@ -93,7 +93,7 @@ describe("a daemon that is looked at every ten seconds", () => {
   });
 });
 
-/** Prints the kilobytes of its program's files before and after it has let go of them, and what it still can. */
+/** Prints its resident file mappings in kB before and after it has dropped them, and whether it still works. */
 const lettingGo = `
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -108,7 +108,7 @@ const text = gunzipSync(gzipSync("still ".repeat(1000))).toString();
 console.log(before, after, createHash("sha256").update(text).digest("hex").length, (await import("node:dns")).promises !== undefined);
 `;
 
-test("a program whose pages are let go of is smaller by tens of megabytes, and goes on", async () => {
+test("dropping its pages shrinks a program by tens of megabytes, and it still works", async () => {
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", lettingGo]);
   const [before = 0, after = Number.NaN, ...rest] = stdout.trim().split(" ");
   expect(Number(before) - Number(after)).toBeGreaterThan(20_000);

@@ -1,5 +1,5 @@
-// Gives memory back after work that took much of it: V8 collects no garbage of an idle daemon, and the C library keeps
-// what was freed.
+// Returns memory to the kernel after work that used much of it: V8 does not collect garbage while the daemon is idle,
+// and the C library keeps what was freed.
 
 import { readFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
@@ -9,35 +9,34 @@ import { type Host, ownHost } from "./host.ts";
 let collector: NodeJS.GCFunction | undefined;
 
 /**
- * Has V8 collect garbage, of the whole heap or of what is young. `node --expose-gc` would give this function too, but under
- * that flag V8 takes none of the compiled code that Node.js brings of its own modules: each start took 30 ms more of the
- * processor.
+ * Makes V8 collect garbage, in the whole heap or the young generation. `node --expose-gc` would provide this too, but
+ * with that flag V8 rejects the precompiled code of Node's own modules, which cost 30 ms more CPU time per start.
  */
 export function collect(type: "major" | "minor" = "major"): void {
   collector ??= exposeCollector();
-  // Always named: V8 takes an object without a type for a request to collect what is young.
+  // Always name the type: V8 treats an object without one as a request for a minor collection.
   collector({ type });
 }
 
 function exposeCollector(): NodeJS.GCFunction {
   setFlagsFromString("--expose-gc");
   const exposed: NodeJS.GCFunction = runInNewContext("gc");
-  // Compiled code that is kept for the next start (compiled-code.ts) carries the flags of this moment.
+  // Compiled code that is cached for the next start (compiled-code.ts) records the flags at that time.
   setFlagsFromString("--no-expose-gc");
   return exposed;
 }
 
 /**
- * Of buffers that come and go, between two collections of what is young. With 8 MB they reached what V8 allows a heap as
- * small as a daemon's to grow by, and it collected the whole heap several times a second while an image came in. With 1 MB
- * those still under way would count as old after two collections, and only the whole heap's sees them then.
+ * Bytes of short-lived buffers between two minor collections. With 8 MB they reached the growth that V8 allows for a
+ * heap as small as the daemon's, and it collected the whole heap several times a second during a pull. With 1 MB the
+ * buffers still in use would be promoted after two collections, and then only a major collection frees them.
  */
 const youngBytes = 3 * 1024 * 1024;
 let passedBytes = 0;
 
 /**
- * Tells of a buffer of a stream, soon garbage. V8 sees little of it, as its bytes lie outside the heap: it would let
- * tens of megabytes gather and then collect the whole heap, a pause of some 20 ms where this one takes 0.5.
+ * Counts a stream's buffer that will soon be garbage. Its bytes lie outside the heap, so V8 hardly notices it: it would
+ * let tens of megabytes accumulate and then collect the whole heap, a pause of about 20 ms instead of the 0.5 ms here.
  */
 export function passedBuffer(bytes: number): void {
   passedBytes += bytes;
@@ -49,9 +48,8 @@ export function passedBuffer(bytes: number): void {
 let streams = 0;
 
 /**
- * Until disposed of, the buffers into which Node.js reads from sockets, 64 KiB each, come out of memory that others of them
- * have left: each mapped anew takes a fault for each of its pages, a tenth of the processor time of a pull. At other times
- * they would leave holes for good.
+ * Until disposed of, the 64 KiB buffers into which Node.js reads from sockets reuse the memory of freed ones: mapping
+ * each anew takes a fault per page, a tenth of the CPU time of a pull. When idle they would leave permanent holes.
  */
 export function reuseBuffers(): Disposable {
   const host = ownHost();
@@ -67,29 +65,29 @@ export function reuseBuffers(): Disposable {
   };
 }
 
-/** How often it is looked whether the daemon has grown. */
-const lookEveryMs = 10_000;
-/** What is worth a collection in an idle daemon, bytes. */
+/** How often to check whether the daemon has grown. */
+const checkEveryMs = 10_000;
+/** Growth in bytes that is worth a collection in an idle daemon. */
 const grownWhileIdle = 2 * 1024 * 1024;
-/** One at work stops for it: there it must have grown by a quarter. */
-const grownAtWork = 1.25;
-/** Bytes of the program that are worth letting go of: those still needed take a fault for each 64 KiB, which calls wait for. */
-const grownProgram = { idle: 8 * 1024 * 1024, atWork: 24 * 1024 * 1024 };
-/** Looks from one letting go to the next: a node at rest is asked something every few seconds. */
-const looksApart = 6;
-/** The share of the time since the last look for which an idle daemon's event loop has worked at most. */
+/** A collection pauses a busy daemon, so there it must have grown by a quarter. */
+const grownWhileBusy = 1.25;
+/** Bytes of program pages worth dropping: those still needed take a page fault per 64 KiB, which delays calls. */
+const grownProgram = { idle: 8 * 1024 * 1024, busy: 24 * 1024 * 1024 };
+/** Checks between two drops of program pages: even an idle node gets a request every few seconds. */
+const checksBetweenDrops = 6;
+/** A daemon is idle if its event loop was busy for at most this share of the time since the last check. */
 const idleShare = 0.05;
 
-/** Bytes of a process in memory: its own, that no file stands behind, and those of files, its program first of all. */
+/** Resident bytes of a process: anonymous memory, and file mappings, mostly the program itself. */
 export interface Resident {
   readonly own: number;
   readonly ofFiles: number;
 }
 
 /**
- * Until disposed of, gives back what many short calls have left behind, each of them too small to ask for it: V8 has no
- * reason to collect it before there is more. And of the pages of Node.js itself, of which a start and a pull need most, those
- * that are not needed any more: of 48 MB 20 to 40 come back.
+ * Until disposed of, returns memory left behind by many short calls, each too small to trigger it: V8 has no reason to
+ * collect it before there is more. Also drops pages of Node.js itself, most of which only a start and a pull need: 20
+ * to 40 of 48 MB are returned.
  */
 export function giveBackWhenGrown(
   host: Pick<Host, "trimHeap" | "letGoOfProgram">,
@@ -97,25 +95,25 @@ export function giveBackWhenGrown(
 ): Disposable {
   let before = performance.eventLoopUtilization();
   let smallest: Resident = { own: 0, ofFiles: 0 };
-  let looks = looksApart;
+  let checks = checksBetweenDrops;
   const timer = setInterval(() => {
     const now = performance.eventLoopUtilization();
     const idle = performance.eventLoopUtilization(now, before).utilization <= idleShare;
     before = now;
     const { own, ofFiles } = self.resident();
     smallest = { own: Math.min(smallest.own, own), ofFiles: Math.min(smallest.ofFiles, ofFiles) };
-    if (own >= (idle ? smallest.own + grownWhileIdle : smallest.own * grownAtWork)) {
+    if (own >= (idle ? smallest.own + grownWhileIdle : smallest.own * grownWhileBusy)) {
       self.collect();
       host.trimHeap();
       smallest = { ...smallest, own: self.resident().own };
     }
-    looks += 1;
-    if (looks >= looksApart && ofFiles >= smallest.ofFiles + (idle ? grownProgram.idle : grownProgram.atWork)) {
-      looks = 0;
+    checks += 1;
+    if (checks >= checksBetweenDrops && ofFiles >= smallest.ofFiles + (idle ? grownProgram.idle : grownProgram.busy)) {
+      checks = 0;
       host.letGoOfProgram();
       smallest = { ...smallest, ofFiles: self.resident().ofFiles };
     }
-  }, lookEveryMs);
+  }, checkEveryMs);
   timer.unref();
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
@@ -130,7 +128,7 @@ function resident(): Resident {
   return { own: bytes("RssAnon"), ofFiles: bytes("RssFile") };
 }
 
-/** The pause that a collection makes (some 20 ms) is for a quiet moment. */
+/** Delay until a collection, so that its pause (about 20 ms) falls into a quiet moment. */
 const quietMs = 1_000;
 
 export class MemoryReturn {
@@ -141,7 +139,7 @@ export class MemoryReturn {
     this.#host = host;
   }
 
-  /** Much has become garbage: once nothing more does for a while, it is given back. */
+  /** Call after producing much garbage: memory is returned once this has not been called for a while. */
   soon(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {

@@ -1,5 +1,5 @@
-// One call against every fault of the other side: silence, lies, hanging up, nobody there.
-// The calls themselves are tested on a real monitor (monitor-client.test.ts).
+// One call with every fault of the other side: no answer, an invalid answer, hanging up, not listening.
+// The calls themselves are tested with a real monitor (monitor-client.test.ts).
 
 import { spawnSync } from "node:child_process";
 import { getEventListeners } from "node:events";
@@ -26,7 +26,7 @@ const command: ExecRequest = { id: "c", args: ["true"], tty: false, stdin: true,
 const monitor = () => connectMonitor(peer.directory);
 
 describe("an answer", () => {
-  it("is read however its bytes come", async () => {
+  it("is read however its bytes are split", async () => {
     await peer.behave(async (socket) => {
       for (const byte of encodeJson(FrameType.reply, { containers: [exitedContainer] })) {
         socket.write(Buffer.from([byte]));
@@ -50,19 +50,19 @@ describe("an answer", () => {
 
   const lies: [string, Buffer][] = [
     ["another version", Buffer.from([0x81, 9, 0, 0, 2, 0, 0, 0, 0x7b, 0x7d])],
-    ["a frame only the daemon sends", encodeJson(FrameType.request, { op: "hello" })],
+    ["a frame that only the daemon sends", encodeJson(FrameType.request, { op: "hello" })],
     ["a frame above the limit", frameHeader(FrameType.reply, 0x7fff_ffff)],
-    ["no JSON", frame(FrameType.reply, Buffer.from("{x}"))],
+    ["invalid JSON", frame(FrameType.reply, Buffer.from("{x}"))],
     ["output in a call without any", frame(FrameType.stdout, Buffer.from("x"))],
     ["a missing field", encodeJson(FrameType.reply, { containers: [{ ...exitedContainer, pid: undefined }] })],
     ["a time that is a number", encodeJson(FrameType.reply, { containers: [{ ...exitedContainer, started_at: 17 }] })],
     ["an unknown state", encodeJson(FrameType.reply, { containers: [{ ...exitedContainer, state: "asleep" }] })],
-    ["a list that is none", encodeJson(FrameType.reply, { containers: { length: 1 } })],
-    ["a field of the prototype's", encodeJson(FrameType.reply, {})],
+    ["a list that is not a list", encodeJson(FrameType.reply, { containers: { length: 1 } })],
+    ["a field that only the prototype has", encodeJson(FrameType.reply, {})],
     ["an ERROR without a kind", encodeJson(FrameType.error, { message: "no" })],
   ];
   for (const [name, bytes] of lies) {
-    it(`is refused: ${name}`, async () => {
+    it(`is rejected: ${name}`, async () => {
       await peer.behave((socket) => socket.write(bytes));
       await expect(monitor().state(soon)).rejects.toMatchObject({ name: "monitorUnintelligible", code: "Internal" });
     });
@@ -81,7 +81,7 @@ describe("an answer", () => {
     limit: "ResourceExhausted",
   };
   for (const [kind, code] of Object.entries(codes)) {
-    it(`of ERROR ${kind} becomes ${code} and keeps what it says`, async () => {
+    it(`ERROR ${kind} becomes ${code} and keeps its message`, async () => {
       const failure = {
         kind,
         step: "mount /proc",
@@ -101,7 +101,7 @@ describe("an answer", () => {
 });
 
 describe("a call", () => {
-  it("tells that nobody listens: no directory, no socket, a stale socket", async () => {
+  it("reports that the monitor is not listening: no directory, no socket, a stale socket", async () => {
     const unreachable = { name: "monitorUnreachable", code: "Unavailable" };
     await expect(connectMonitor(join(peer.directory, "none")).hello(soon)).rejects.toMatchObject(unreachable);
     await expect(connectMonitor(join(peer.directory, "n".repeat(200))).hello(soon)).rejects.toMatchObject(unreachable);
@@ -136,7 +136,7 @@ describe("a call", () => {
     await expect(monitor().state(soon)).rejects.toMatchObject({ name: "monitorHungUp", code: "Unavailable" });
   });
 
-  it("obeys its signal and leaves no listener on it", async () => {
+  it("is cancelled by its signal and leaves no listener on it", async () => {
     await peer.behave(() => undefined);
     const abort = new AbortController();
     const calls = [
@@ -150,13 +150,13 @@ describe("a call", () => {
     expect(getEventListeners(abort.signal, "abort")).toHaveLength(0);
   });
 
-  it("refuses a request above 1 MiB by itself", async () => {
+  it("rejects a request above 1 MiB without sending it", async () => {
     await peer.behave((socket) => socket.write(exited));
     const args = ["x".repeat(2 << 20)];
     await expect(monitor().execSync({ ...command, args }, soon)).rejects.toMatchObject({ code: "InvalidArgument" });
   });
 
-  it("reaches a socket whose path is longer than an address holds", async () => {
+  it("connects to a socket whose path is too long for a socket address", async () => {
     const deep = join(peer.directory, "d".repeat(120));
     mkdirSync(deep);
     const before = process.cwd();
@@ -166,7 +166,7 @@ describe("a call", () => {
     expect(await connectMonitor(deep).state(soon)).toEqual([]);
   });
 
-  it("leaves no descriptor, whatever becomes of it", async () => {
+  it("leaks no descriptor, whether it succeeds or fails", async () => {
     let count = 0;
     await peer.behave((socket) => {
       if (++count % 3 === 0) socket.destroy();
@@ -192,7 +192,7 @@ describe("a monitor that keeps connections", () => {
   });
   const open = () => peer.sockets.filter((socket) => !socket.destroyed).length;
 
-  it("gets one call after the other over one, and others while that is busy", async () => {
+  it("gets successive calls over one connection, and concurrent ones over others", async () => {
     const one = monitor();
     for (let i = 0; i < 3; i++) await one.state(soon);
     expect(peer.sockets).toHaveLength(1);
@@ -204,19 +204,19 @@ describe("a monitor that keeps connections", () => {
     expect(peer.sockets).toHaveLength(3);
   });
 
-  it("is asked over a new one when the resting one is gone", async () => {
+  it("is called over a new connection if the idle one was closed", async () => {
     const one = monitor();
     await one.state(soon);
     peer.sockets[0]?.destroy();
     await one.state(soon);
     expect(peer.sockets).toHaveLength(2);
-    // Gone just when the call was sent: nobody has heard it.
+    // Closed just as the call was sent: the monitor has not received it.
     peer.sockets[1]?.removeAllListeners("data").once("data", () => peer.sockets[1]?.destroy());
     await one.state(soon);
     expect(peer.sockets).toHaveLength(3);
   });
 
-  it("answers no call with what follows another's answer", async () => {
+  it("does not answer a call with data that follows another call's answer", async () => {
     await peer.behave((socket) => socket.write(Buffer.concat([nothing, exited])));
     const one = monitor();
     for (let i = 1; i <= 2; i++) {
@@ -225,7 +225,7 @@ describe("a monitor that keeps connections", () => {
     }
   });
 
-  it("has no call left waiting on a connection that was cut short", async () => {
+  it("leaves no call waiting on a connection with an incomplete answer", async () => {
     await peer.behave((socket) => socket.write(nothing.subarray(0, 9)));
     const one = monitor();
     await expect(one.state({ timeoutMs: 30 })).rejects.toMatchObject({ name: "monitorSilent" });

@@ -1,4 +1,4 @@
-// One call to a monitor: the request, frames in between, one answer, a deadline.
+// One call to a monitor: the request, intermediate frames, one answer, a deadline.
 
 import { longestTimerMs } from "../async/time-limit.ts";
 import { beginWork, type Outcome } from "../diagnostics/work.ts";
@@ -24,13 +24,13 @@ export type CallOutcome =
   | { readonly answered: false; readonly error: KeelsonError };
 
 export interface CallListener {
-  /** A frame before the answer; its payload is overwritten when this returns. A FrameError thrown here ends the call. */
+  /** A frame before the answer; its payload is only valid until this returns. Throwing a FrameError ends the call. */
   frame(type: FrameType, payload: Buffer): void;
-  /** The call is over; comes once, after every frame. */
+  /** The call is over; called once, after all frames. */
   over(outcome: CallOutcome): void;
 }
 
-/** How a call comes by its connection: `shared` by calls one after the other, where the monitor keeps it, or its own. */
+/** Whether a call uses its `own` connection, or one `shared` by successive calls, if the monitor supports that. */
 export type ConnectionUse = "shared" | "own";
 
 export class MonitorCall {
@@ -38,17 +38,17 @@ export class MonitorCall {
   readonly #name: string;
   readonly #listener: CallListener;
   readonly #signal: AbortSignal | undefined;
-  /** The connection is given back after the answer. */
+  /** The connection is released for reuse after the answer. */
   readonly #keep: boolean;
   #connection: MonitorConnection;
-  /** The request, as long as it may have to go over another: the connection was there before, and brought nothing yet. */
+  /** The request, while it may have to be resent: the connection is a reused one on which nothing has arrived yet. */
   #unanswered: Buffer | undefined;
   readonly #decoder = new FrameDecoder(framesFromMonitor);
   readonly #workEnded: (outcome?: Outcome) => void;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
 
-  /** Sends the request. Throws a KeelsonError when the call cannot even begin. */
+  /** Sends the request. Throws a KeelsonError if the call cannot even start. */
   constructor(
     connections: MonitorConnections,
     use: ConnectionUse,
@@ -62,9 +62,9 @@ export class MonitorCall {
     this.#signal = deadline.signal;
     this.#keep = use === "shared" && connections.keeps;
     const request = this.#encode(this.#keep ? { ...message, keep: true } : message);
-    const resting = this.#keep ? connections.takeResting() : undefined;
-    if (resting !== undefined) this.#unanswered = request;
-    this.#connection = resting ?? this.#connect();
+    const idle = this.#keep ? connections.takeIdle() : undefined;
+    if (idle !== undefined) this.#unanswered = request;
+    this.#connection = idle ?? this.#connect();
     this.#workEnded = beginWork("monitor call", () => `${this.#name} at ${connections.socketPath}`, message.op);
     this.#begin(request);
     this.expectWithin(deadline.timeoutMs);
@@ -72,7 +72,7 @@ export class MonitorCall {
     if (this.#signal?.aborted === true) queueMicrotask(this.#cancelled);
   }
 
-  /** The answer must come within this many milliseconds from now; undefined: whenever it likes. */
+  /** The answer must arrive within this many milliseconds from now; no limit if undefined. */
   expectWithin(timeoutMs: number | undefined): void {
     clearTimeout(this.#timer);
     if (timeoutMs === undefined || this.#over) return;
@@ -84,13 +84,13 @@ export class MonitorCall {
     );
   }
 
-  /** It has begun, as a session or a watch does: it goes on for as long as its caller likes, and keeps nobody waiting. */
+  /** A session or watch has started: it has no time limit from now on, and no longer counts as work in progress. */
   begun(): void {
     this.expectWithin(undefined);
     this.#workEnded();
   }
 
-  /** Sends a frame; `sent` is called when the kernel has taken it or never will (then the call is over). */
+  /** Sends a frame; `sent` is called when the kernel has accepted it, or never will because the call is over. */
   send(type: FrameType, payload: Buffer, sent?: () => void): void {
     this.#connection.together(() => {
       this.#connection.write(frameHeader(type, payload.length));
@@ -98,12 +98,12 @@ export class MonitorCall {
     });
   }
 
-  /** Sends a frame that is encoded already; `sent` comes when the kernel has taken it, or the call is over. */
+  /** Sends an encoded frame; `sent` is called when the kernel has accepted it, or the call is over. */
   sendEncoded(frame: Buffer, sent: () => void): void {
     this.#connection.write(frame, sent);
   }
 
-  /** Stops reading, so that the monitor stops reading its process; at most one chunk (64 KiB) still comes. */
+  /** Stops reading, so that the monitor stops reading from its process; at most one more chunk (64 KiB) arrives. */
   pause(): void {
     if (!this.#over) this.#connection.pause();
   }
@@ -112,7 +112,7 @@ export class MonitorCall {
     if (!this.#over) this.#connection.resume();
   }
 
-  /** Closes the connection, which cancels what the call can cancel. */
+  /** Closes the connection, which cancels the call as far as it can be cancelled. */
   cancel(): void {
     this.#cancelled();
   }
@@ -135,8 +135,8 @@ export class MonitorCall {
   }
 
   /**
-   * A monitor hangs up a resting connection only when it ends. It took no request over it then, and a new connection
-   * tells that nobody is there any more.
+   * A monitor closes an idle connection only when it exits. It has not accepted the request then, and a new connection
+   * shows whether the monitor is still running.
    */
   #gone(error: NodeJS.ErrnoException | undefined): void {
     if (this.#over) return;
@@ -172,19 +172,19 @@ export class MonitorCall {
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
       const where = { socket: this.#connections.socketPath, call: this.#name };
-      // When it follows the answer, it must not be taken for the next call's.
+      // If it follows the answer, it must not be mistaken for the next call's.
       this.#connection.destroy();
       this.#fail(monitorErrors.monitorUnintelligible({ ...where, reason: error.message }, error));
     }
   }
 
   #takeFrame(type: FrameType, payload: Buffer): void {
-    if (this.#over) throw new FrameError("a frame follows the answer");
+    if (this.#over) throw new FrameError("unexpected frame after the answer");
     if (type === FrameType.reply) {
       this.#finish({ answered: true, reply: decodeJson(payload) });
     } else if (type === FrameType.error) {
       const failure = parseFailure(decodeJson(payload));
-      if (failure === undefined) throw new FrameError("an ERROR lacks what it must say");
+      if (failure === undefined) throw new FrameError("an ERROR frame lacks a required member");
       this.#fail(new MonitorError(failure));
     } else {
       this.#listener.frame(type, payload);
@@ -197,8 +197,8 @@ export class MonitorCall {
 
   #notConnected(error: NodeJS.ErrnoException): KeelsonError {
     const at = { socket: this.#connections.socketPath, reason: error.message };
-    const nobody = isErrno(error, "ECONNREFUSED", "ENOENT", "ENOTDIR");
-    return nobody ? monitorErrors.monitorUnreachable(at, error) : monitorErrors.monitorNotConnected(at, error);
+    const isDead = isErrno(error, "ECONNREFUSED", "ENOENT", "ENOTDIR");
+    return isDead ? monitorErrors.monitorUnreachable(at, error) : monitorErrors.monitorNotConnected(at, error);
   }
 
   #hungUp(cause?: Error): KeelsonError {
@@ -215,15 +215,14 @@ export class MonitorCall {
     this.#workEnded(outcome.answered ? "OK" : outcome.error.code);
     clearTimeout(this.#timer);
     this.#signal?.removeEventListener("abort", this.#cancelled);
-    if (this.#keep && outcome.answered && this.#decoder.idle) this.#connections.giveBack(this.#connection);
+    if (this.#keep && outcome.answered && this.#decoder.idle) this.#connections.release(this.#connection);
     else this.#connection.destroy();
     this.#listener.over(outcome);
   }
 }
 
 /**
- * Makes a call that has no frames in between and reads its reply. `parse` may throw a FrameError.
- * Rejects as Monitor says.
+ * Makes a call without intermediate frames and parses its reply; `parse` may throw a FrameError. Rejects as Monitor.
  */
 export function ask<Answer>(
   connections: MonitorConnections,
@@ -234,14 +233,14 @@ export function ask<Answer>(
   return new Promise((resolve, reject) => {
     new MonitorCall(connections, "shared", message, deadline, {
       frame(type) {
-        throw new FrameError(`a frame of type ${type} comes where there should be an answer`);
+        throw new FrameError(`unexpected frame of type ${type} instead of an answer`);
       },
       over: (outcome) => settle({ resolve, reject }, outcome, connections, message, parse),
     });
   });
 }
 
-/** Gives a promise what `parse` makes of the reply, or why there is none. `parse` may throw a FrameError. */
+/** Settles a promise with the parsed reply, or the reason why there is none. `parse` may throw a FrameError. */
 export function settle<Answer>(
   { resolve, reject }: Pick<PromiseWithResolvers<Answer>, "resolve" | "reject">,
   outcome: CallOutcome,
@@ -260,7 +259,7 @@ export function settle<Answer>(
   }
 }
 
-/** What to reject with when reading a reply threw `error`. */
+/** The error to reject with if parsing a reply threw `error`. */
 export function unintelligible({ socketPath }: MonitorConnections, message: CallMessage, error: unknown): unknown {
   if (!(error instanceof FrameError)) return error;
   const where = { socket: socketPath, call: message.op };

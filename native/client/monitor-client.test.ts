@@ -1,4 +1,4 @@
-// The client on a real monitor with real containers: every call.
+// Every call of the client, with a real monitor and real containers.
 
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -25,7 +25,7 @@ afterAll(async () => {
 const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
 describe("a container's life", () => {
-  it("goes from start over stop to delete, as the watch and the state tell it", async () => {
+  it("goes from start through stop to delete, as reported by watch and state", async () => {
     await pods.withPod(async (pod, { monitor }) => {
       const events: MonitorEvent[] = [];
       const abort = new AbortController();
@@ -55,7 +55,7 @@ describe("a container's life", () => {
     });
   });
 
-  it("takes a signal, a log to reopen and limits to update", async () => {
+  it("accepts a signal, reopening its log and new resource limits", async () => {
     await pods.withPod(async (pod, { monitor }) => {
       const logPath = join(pod, "container.log");
       const script = "trap 'echo got it; exit 3' USR1; echo up; while :; do sleep 0.05; done";
@@ -72,7 +72,7 @@ describe("a container's life", () => {
     });
   });
 
-  it("runs under the filter that it is started with, its execs too", async () => {
+  it("runs with the seccomp filter given at its start, and so do its execs", async () => {
     await pods.withPod(async (pod, { monitor }) => {
       const container = pods.makeContainer(pod, ["sleep", "1000"]);
       const seccompFilter = join(pod, "filter.bpf");
@@ -97,7 +97,7 @@ describe("a container's life", () => {
     });
   });
 
-  it("fails as its kind of fault demands", async () => {
+  it("fails with the error code for the kind of failure", async () => {
     await pods.withPod(async (pod, { monitor }) => {
       const missing = pods.makeContainer(pod, ["/bin/no-such-command"]);
       const starting = monitor.start(missing, soon);
@@ -140,7 +140,7 @@ describe("in a running container", () => {
     expect([stdout.toString(), stderr.toString(), exitCode]).toEqual(["out\n", "err\n", 3]);
   });
 
-  it("execSync rejects a missing command as InvalidArgument, and one past its time as DeadlineExceeded", async () => {
+  it("execSync rejects a missing command with InvalidArgument, and a timeout with DeadlineExceeded", async () => {
     const missing = spawned.monitor.execSync({ id, args: ["/none"], timeoutMs: 0 }, soon);
     await expect(missing).rejects.toMatchObject({ kind: "not_executable", code: "InvalidArgument" });
     const begin = performance.now();
@@ -152,7 +152,7 @@ describe("in a running container", () => {
   });
 
   it("execSync reads on past its limit, so that the command ends", async () => {
-    // Both at once: a stream that waits for the other must not hang the command.
+    // Both at once: the command must not hang because one stream waits for the other.
     const flood = "head -c 40000000 /dev/zero & head -c 40000000 /dev/zero >&2; wait; exit 5";
     const { stdout, stderr, exitCode } = await spawned.monitor.execSync(shell(flood), { timeoutMs: 20_000 });
     expect(exitCode).toBe(5);
@@ -160,7 +160,7 @@ describe("in a running container", () => {
     expect(Math.min(stdout.length, stderr.length)).toBeGreaterThan(8_000_000);
   });
 
-  it("execSync obeys its signal: the process dies", async () => {
+  it("execSync is cancelled by its signal: the process is killed", async () => {
     const abort = new AbortController();
     const call = spawned.monitor.execSync(
       { id, args: ["sleep", "78"], timeoutMs: 0 },
@@ -172,7 +172,7 @@ describe("in a running container", () => {
     await expect.poll(running).not.toContain("sleep 78");
   });
 
-  it("execSync of `true` costs little, and 500 of them leave nothing", async () => {
+  it("execSync of `true` is fast, and 500 of them leak nothing", async () => {
     const before = openDescriptors().length;
     const times: number[] = [];
     const hellos: number[] = [];
@@ -184,14 +184,14 @@ describe("in a running container", () => {
       await spawned.monitor.hello(soon);
       hellos.push(performance.now() - asked);
     }
-    // Some 2 ms and 0.2 ms of a machine at rest.
+    // About 2 ms and 0.2 ms on an idle machine.
     expect(median(times)).toBeLessThan(50);
     expect(median(hellos)).toBeLessThan(5);
     await expect.poll(() => openDescriptors().length).toBeLessThanOrEqual(before);
     expect(readdirSync(`/proc/${spawned.pid}/fd`).length).toBeLessThan(40);
   });
 
-  it("exec carries 30 MiB through a process whole, and half-closes", async () => {
+  it("exec passes 30 MiB through a process intact, and half-closes", async () => {
     const input = randomBytes(30 << 20);
     const session = await spawned.monitor.exec(shell("cat; echo end >&2", { stdin: true }), soon);
     const [, out, err, outcome] = await Promise.all([
@@ -208,7 +208,7 @@ describe("in a running container", () => {
     for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
   }
 
-  it("exec holds a process whose output nobody reads, and lets others run", async () => {
+  it("exec blocks a process whose output is not read, but no other process", async () => {
     const slow = await spawned.monitor.exec(shell("head -c 50000000 /dev/zero; touch /tmp/through"), soon);
     await delay(500);
     const { exitCode } = await spawned.monitor.execSync(shell("test -e /tmp/through"), soon);
@@ -219,7 +219,7 @@ describe("in a running container", () => {
     expect(await slow.done).toEqual({ exitCode: 0, signal: 0 });
   });
 
-  it("exec with a terminal has one stream, a size, and takes a new size", async () => {
+  it("exec with a terminal has one output stream and a size, and can be resized", async () => {
     const script = 'stty size; until [ "$(stty size)" = "50 120" ]; do :; done; read line; stty size; echo $line >&2';
     const request = shell(script, {
       tty: true,
@@ -237,7 +237,7 @@ describe("in a running container", () => {
     expect(await output).toMatch(/^(typed\r\n)?50 120\r\ntyped\r\n$/);
   });
 
-  it("exec tells a death by signal, and cancel kills", async () => {
+  it("exec reports a death by signal, and cancel kills the process", async () => {
     const killed = await spawned.monitor.exec(shell("kill -9 $$"), soon);
     expect(await killed.done).toEqual({ exitCode: 137, signal: 9 });
     const session = await spawned.monitor.exec(shell("sleep 79"), soon);
@@ -252,7 +252,7 @@ describe("in a running container", () => {
     await expect(call).rejects.toMatchObject({ kind: "not_executable" });
   });
 
-  it("attach reads and writes the container's own streams, and detaches without harm", async () => {
+  it("attach reads and writes the container's own streams, and detaching does not affect the container", async () => {
     const container = pods.makeContainer(pod, ["sh", "-c", "while read line; do echo got $line; done; exit 4"]);
     await spawned.monitor.start({ ...container, stdin: true }, soon);
     const first = await spawned.monitor.attach(container.id, true, soon);
@@ -267,7 +267,7 @@ describe("in a running container", () => {
     expect(await text(second.stdout)).toBe("");
   });
 
-  it("port-forward joins a port of the pod, half-closes, and reports a closed one", async () => {
+  it("port-forward connects to a port of the pod, half-closes, and reports a closed port", async () => {
     const server = await spawned.monitor.exec(shell("nc -l -p 7000 -e cat"), soon);
     await expect
       .poll(async () => (await spawned.monitor.execSync(shell("netstat -ltn"), soon)).stdout.toString())
@@ -285,7 +285,7 @@ describe("in a running container", () => {
   });
 });
 
-it("a frozen monitor costs each call its deadline and no more", async () => {
+it("calls to a frozen monitor time out at their deadline", async () => {
   await pods.withPod(async (_pod, { monitor, pid }) => {
     process.kill(pid, "SIGSTOP");
     const begin = performance.now();
@@ -297,7 +297,7 @@ it("a frozen monitor costs each call its deadline and no more", async () => {
   });
 });
 
-it("a monitor with all its connections taken is busy, and well again when some are free", async () => {
+it("a monitor whose connections are all in use reports busy, and recovers when some are free", async () => {
   await pods.withPod(async (_pod, { monitor }) => {
     const abort = new AbortController();
     const watches = Array.from({ length: 192 }, () => monitor.watch(abort.signal)[Symbol.asyncIterator]());
@@ -314,7 +314,7 @@ it("a monitor with all its connections taken is busy, and well again when some a
   });
 });
 
-it("watches under way keep nothing of the blocks that Node.js cuts small buffers from", async () => {
+it("running watches do not retain the pool blocks from which Node.js allocates small buffers", async () => {
   const watches = 100;
   const fillsABlock = Math.floor(Buffer.poolSize / 2) - 1;
   const bytesOfBuffers = () => {
@@ -328,14 +328,14 @@ it("watches under way keep nothing of the blocks that Node.js cuts small buffers
       await monitor.watch(abort.signal)[Symbol.asyncIterator]().next();
       for (const _ of [1, 2]) Buffer.allocUnsafe(fillsABlock);
     }
-    // V8 frees what it has collected on a thread of its own.
+    // V8 frees what it has collected on another thread.
     const most = (watches / 4) * Buffer.poolSize;
     await expect.poll(() => bytesOfBuffers() - before, { timeout: 10_000 }).toBeLessThan(most);
     abort.abort();
   });
 });
 
-it("a monitor that was killed ends its watchers and is unreachable", async () => {
+it("when a monitor is killed, its watches end and it is unreachable", async () => {
   const pod = pods.makePod({
     own_cgroup: false,
     namespaces: { net: "host", ipc: "host", uts: "host", pid: "container" },

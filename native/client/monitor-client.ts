@@ -1,4 +1,4 @@
-// The client of a pod's monitor: each call of PROTOCOL.md from the daemon's side.
+// The daemon's client for a pod's monitor: implements each call in PROTOCOL.md.
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { execMessage, parseExited, parseHello, parseRun, parseState, startMessag
 import { openPort, openSession } from "./monitor-session.ts";
 import { watch } from "./monitor-watch.ts";
 
-/** The monitor whose socket stands in this directory (absolute, any length). Connects when it is called. */
+/** The monitor whose socket is in this directory (absolute, any length). Connects when a call is made. */
 export function connectMonitor(podDirectory: string): Monitor {
   const connections = new MonitorConnections(podDirectory);
   const nothing = () => undefined;
@@ -34,7 +34,7 @@ export function connectMonitor(podDirectory: string): Monitor {
   };
 }
 
-/** Whether the monitor gives a process without a HOME its user's; those of before a daemon's upgrade may not. */
+/** Whether the monitor sets a missing HOME to the user's; a monitor from before an upgrade may not. */
 export function findsHome(podDirectory: string): boolean {
   return existsSync(join(podDirectory, "finds-home"));
 }

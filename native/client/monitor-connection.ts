@@ -1,23 +1,23 @@
-// Connections to one monitor: opened when a call needs one, and one kept for the next call where the monitor keeps it too.
+// Connections to one monitor: opened when a call needs one; one is kept for the next call if the monitor supports that.
 
 import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 
-/** Who uses a connection for the time of a call. */
+/** The user of a connection for the duration of a call. */
 export interface ConnectionUser {
-  /** Bytes from the monitor; they are overwritten when this returns. */
+  /** Bytes from the monitor; they are only valid until this returns. */
   data(chunk: Buffer): void;
-  /** The connection is gone; comes once. */
+  /** The connection is closed; called once. */
   gone(error: NodeJS.ErrnoException | undefined): void;
 }
 
 /** sun_path holds 108 bytes with its final NUL (unix(7)). */
 const longestSocketPath = 107;
-/** Every connection reads into it, and hands on what it has read before another can read. */
+/** All connections read into it; each passes its data on before another one can read. */
 const readBuffer = Buffer.allocUnsafeSlow(64 << 10);
 
-/** Each carries one call at a time. */
+/** A connection carries one call at a time. */
 export class MonitorConnection {
   readonly #socket: Socket;
   #user: ConnectionUser | undefined;
@@ -48,8 +48,8 @@ export class MonitorConnection {
     this.#user = user;
   }
 
-  /** Nobody uses it until the next call. */
-  rest(): void {
+  /** Makes it unused until the next call. */
+  unuse(): void {
     this.#user = undefined;
   }
 
@@ -57,14 +57,14 @@ export class MonitorConnection {
     this.#socket.write(bytes, written);
   }
 
-  /** Several writes that go out as one. */
+  /** Combines several writes into one. */
   together(writes: () => void): void {
     this.#socket.cork();
     writes();
     this.#socket.uncork();
   }
 
-  /** Stops reading, so that the monitor stops reading its process; at most one chunk (64 KiB) still comes. */
+  /** Stops reading, so that the monitor stops reading from its process; at most one more chunk (64 KiB) arrives. */
   pause(): void {
     this.#socket.pause();
   }
@@ -73,7 +73,7 @@ export class MonitorConnection {
     this.#socket.resume();
   }
 
-  /** Its user hears nothing more. */
+  /** Closes it; its user is not called any more. */
   destroy(): void {
     this.#user = undefined;
     this.#socket.destroy();
@@ -84,7 +84,7 @@ export class MonitorConnection {
 export class MonitorConnections {
   readonly podDirectory: string;
   readonly socketPath: string;
-  #resting: MonitorConnection | undefined;
+  #idle: MonitorConnection | undefined;
   #keeps: boolean | undefined;
 
   constructor(podDirectory: string) {
@@ -92,36 +92,36 @@ export class MonitorConnections {
     this.socketPath = join(podDirectory, "monitor.sock");
   }
 
-  /** Whether this monitor knows `keep` and `brief`: older ones do not. */
+  /** Whether this monitor supports `keep` and `brief`: older ones do not. */
   get keeps(): boolean {
     this.#keeps ??= existsSync(join(this.podDirectory, "keeps-connections"));
     return this.#keeps;
   }
 
-  /** The connection that rests, if there is one. */
-  takeResting(): MonitorConnection | undefined {
-    const resting = this.#resting;
-    this.#resting = undefined;
-    return resting?.usable === true ? resting : undefined;
+  /** Takes the idle connection, if there is one. */
+  takeIdle(): MonitorConnection | undefined {
+    const idle = this.#idle;
+    this.#idle = undefined;
+    return idle?.usable === true ? idle : undefined;
   }
 
-  /** Keeps the connection for the next call. One of a monitor is enough: a second is for two calls at once. */
-  giveBack(connection: MonitorConnection): void {
-    if (this.#resting?.usable === true || !connection.usable) {
+  /** Keeps the connection for the next call. One per monitor is enough: others are only for concurrent calls. */
+  release(connection: MonitorConnection): void {
+    if (this.#idle?.usable === true || !connection.usable) {
       connection.destroy();
       return;
     }
-    connection.rest();
-    this.#resting = connection;
+    connection.unuse();
+    this.#idle = connection;
   }
 
-  /** Connects. What is wrong is told to the user, or thrown. */
+  /** Opens a connection. Errors are reported to its user, or thrown. */
   open(): MonitorConnection {
     if (Buffer.byteLength(this.socketPath) <= longestSocketPath) return new MonitorConnection(this.socketPath);
-    // A path too long for a socket address is reached through a descriptor of its directory.
+    // A path too long for a socket address is accessed through a descriptor for its directory.
     const directory = openSync(this.podDirectory, constants.O_DIRECTORY | constants.O_RDONLY);
     try {
-      // connect(2) of a unix socket happens within this call; only its outcome is told later.
+      // connect(2) of a Unix socket happens within this call; only its result is reported later.
       return new MonitorConnection(`/proc/self/fd/${directory}/monitor.sock`);
     } finally {
       closeSync(directory);

@@ -1,4 +1,4 @@
-// The errors of calls to a monitor: nobody there, no answer in time, or the answer is an ERROR.
+// The errors of calls to a monitor: it is not running, does not answer in time, or answers with an ERROR.
 
 import { type CatalogueEntry, catalogue, KeelsonError } from "./errors.ts";
 import type { Failure, FailureKind } from "./failure.ts";
@@ -6,75 +6,75 @@ import type { Failure, FailureKind } from "./failure.ts";
 export const monitorErrors = catalogue({
   monitorUnreachable: {
     code: "Unavailable",
-    sentence: "Nobody listens on the monitor's socket {socket}: {reason}.",
-    remedy: "The pod's monitor has ended; the pod must be stopped and made again.",
+    sentence: "No monitor is listening on its socket {socket}: {reason}.",
+    remedy: "The pod's monitor has exited; stop the pod and create it again.",
   },
   monitorNotConnected: {
     code: "ResourceExhausted",
-    sentence: "The monitor's socket {socket} cannot be connected to now: {reason}.",
-    remedy: "Too much is going on at once, in the monitor or in the daemon; try again.",
+    sentence: "Cannot connect to the monitor's socket {socket}: {reason}.",
+    remedy: "The monitor or the daemon is temporarily overloaded; retry.",
   },
   monitorHungUp: {
     code: "Unavailable",
-    sentence: "The monitor at {socket} hung up before it answered {call}.",
-    remedy: "The monitor ended or dropped the call; its monitor.log beside the socket may tell why.",
+    sentence: "The monitor at {socket} closed the connection before it answered {call}.",
+    remedy: "The monitor exited or dropped the call; monitor.log next to the socket may say why.",
   },
   monitorSilent: {
     code: "DeadlineExceeded",
     sentence: "The monitor at {socket} did not answer {call} within {timeoutMs} ms.",
-    remedy: "The monitor or what it waits for is stuck; its monitor.log beside the socket may tell more.",
+    remedy: "The monitor or something it is waiting for is stuck; monitor.log next to the socket may say more.",
   },
   monitorUnintelligible: {
     code: "Internal",
-    sentence: "The monitor at {socket} answered {call} with something that is not its protocol: {reason}.",
-    remedy: "Report it as a defect of Keelson, with the versions of daemon and monitor.",
+    sentence: "The monitor at {socket} answered {call} with an invalid message: {reason}.",
+    remedy: "Report it as a bug in Keelson, with the versions of the daemon and the monitor.",
   },
   callTooLarge: {
     code: "InvalidArgument",
     sentence: "The call {call} cannot be sent to the monitor: {reason}.",
-    remedy: "Make its arguments shorter.",
+    remedy: "Shorten its arguments.",
   },
   callCancelled: {
     code: "Cancelled",
     sentence: "The call {call} to the monitor at {socket} was cancelled.",
-    remedy: "The caller cancelled it; nothing needs to be done.",
+    remedy: "The caller cancelled it; no action is needed.",
   },
   monitorNotStarted: {
     code: "Internal",
     sentence: "The monitor of {podDirectory} did not start: {reason}.",
-    remedy: "`keelson check` tells whether this host can run pods; monitor.log in that directory may tell more.",
+    remedy: "`keelson check` shows whether this host can run pods; monitor.log in that directory may say more.",
   },
   monitorStartTimeout: {
     code: "DeadlineExceeded",
     sentence: "The monitor of {podDirectory} was not ready within {timeoutMs} ms and was killed.",
-    remedy: "The host is overloaded or a kernel call hangs; try again.",
+    remedy: "The host is overloaded or a system call hangs; retry.",
   },
 });
 
 const sentence = "{message}.";
-/** By the `kind` of an ERROR: what it is to a CRI client. */
+/** The error for a CRI client, by the `kind` of an ERROR. */
 export const monitorRefusalErrors = catalogue({
-  protocol: { code: "Internal", sentence, remedy: "Report it as a defect of Keelson." },
-  busy: { code: "ResourceExhausted", sentence, remedy: "End some of the pod's open sessions, or try again." },
+  protocol: { code: "Internal", sentence, remedy: "Report it as a bug in Keelson." },
+  busy: { code: "ResourceExhausted", sentence, remedy: "Close some of the pod's open sessions, or retry." },
   not_found: { code: "NotFound", sentence, remedy: "It never ran in this pod, or it was deleted." },
-  exists: { code: "AlreadyExists", sentence, remedy: "Delete the other one first." },
-  state: { code: "FailedPrecondition", sentence, remedy: "Look at its state: this call needs another." },
-  invalid: { code: "InvalidArgument", sentence, remedy: "Correct what it names." },
+  exists: { code: "AlreadyExists", sentence, remedy: "Delete the existing one first." },
+  state: { code: "FailedPrecondition", sentence, remedy: "Check its state: this call requires a different one." },
+  invalid: { code: "InvalidArgument", sentence, remedy: "Correct the value named in this message." },
   not_executable: {
     code: "InvalidArgument",
     sentence,
-    remedy: "The command must exist in the container, be executable by its user, and have its interpreter.",
+    remedy: "The command and its interpreter must exist in the container and be executable by its user.",
   },
   system: {
     code: "Internal",
     sentence,
-    remedy: "The kernel's reason stands at its end; `keelson check` tells whether this host can do what Keelson needs.",
+    remedy: "The kernel reported this error; `keelson check` shows whether this host meets Keelson's requirements.",
   },
-  limit: { code: "ResourceExhausted", sentence, remedy: "Ask for less." },
-  timeout: { code: "DeadlineExceeded", sentence, remedy: "Give it more time, or look what it waits for." },
+  limit: { code: "ResourceExhausted", sentence, remedy: "Request less." },
+  timeout: { code: "DeadlineExceeded", sentence, remedy: "Increase the timeout, or check what it is waiting for." },
 } satisfies Record<FailureKind, CatalogueEntry>);
 
-/** An ERROR frame; `kind`, `step`, `object` and `errno` as the monitor said. */
+/** An ERROR frame; `kind`, `step`, `object` and `errno` come from the monitor. */
 export class MonitorError extends KeelsonError {
   readonly kind: FailureKind;
   readonly step: string;

@@ -1,6 +1,6 @@
-// Exec to the end with its output collected: kubelet's probes, the hottest call there is.
+// Runs a command to completion and collects its output: used by the kubelet's probes, the most frequent call of all.
 //
-// It reads frames as they come, without the streams of a Session, and no further than its output has room.
+// It reads frames directly, without the streams of a Session, and only as far as there is room for the output.
 
 import { FrameError, FrameType } from "./frames.ts";
 import type { Deadline, ExecSyncRequest, ExecSyncResult } from "./monitor.ts";
@@ -9,7 +9,7 @@ import type { MonitorConnections } from "./monitor-connection.ts";
 import { execMessage, parseOutcome } from "./monitor-messages.ts";
 
 /**
- * Bytes of stdout and stderr together. A CRI client takes messages of 16 MiB; the rest is room for the
+ * Bytes of stdout and stderr together. A CRI client accepts messages of up to 16 MiB; the rest is left for the
  * other fields and the transport's framing.
  */
 const outputLimit = (16 << 20) - (64 << 10);
@@ -25,7 +25,7 @@ export function execSync(
   return new Promise((resolve, reject) => {
     const message = {
       ...execMessage({ ...request, tty: false, stdin: false }),
-      // Most have ended before it would be of use to hear of their start.
+      // Most commands exit before a report of their start would be useful.
       ...(connections.keeps ? { brief: true } : {}),
     };
     const stdout = new Head(outputLimit);
@@ -50,7 +50,7 @@ export function execSync(
           makeRoom();
         } else if (type === FrameType.started)
           call.expectWithin(request.timeoutMs === 0 ? undefined : request.timeoutMs + graceMs);
-        else throw new FrameError(`a frame of type ${type} comes out of turn`);
+        else throw new FrameError(`unexpected frame of type ${type}`);
       },
       over(outcome) {
         if (!outcome.answered && noRoom !== undefined) return reject(noRoom);
@@ -63,7 +63,7 @@ export function execSync(
   });
 }
 
-/** The first bytes of a stream; what comes after them is dropped. */
+/** The first bytes of a stream; the rest is dropped. */
 class Head {
   readonly #limit: number;
   #chunks: Buffer[] = [];
@@ -90,7 +90,7 @@ class Head {
   }
 }
 
-/** Both outputs within the limit; neither is cut below half of it for the other's sake. */
+/** Truncates both outputs to fit the limit; neither is cut below half of it because of the other. */
 function shareLimit(stdout: Head, stderr: Head): { stdout: Buffer; stderr: Buffer } {
   const half = outputLimit / 2;
   return {

@@ -1,4 +1,5 @@
-// The process that pods' monitors are forked from: started for the first pod, and again when it has ended (PROTOCOL.md, "Start").
+// The process from which pods' monitors are forked: started for the first pod, and restarted if it exits (PROTOCOL.md,
+// "Start").
 
 import { closeSync } from "node:fs";
 import { join } from "node:path";
@@ -8,18 +9,18 @@ import { ownHost } from "./host.ts";
 import { asNodeError } from "./host-errors.ts";
 
 export interface ForkServerOptions {
-  /** A sealed copy of keelson-monitor (Host.sealedCopy); it stays open. */
+  /** A sealed copy of keelson-monitor (Host.sealedCopy); must stay open. */
   readonly executableFd: number;
-  /** Which its containers begin with (Host.emptyMountNamespace); it stays open. */
+  /** The mount namespace from which its containers start (Host.emptyMountNamespace); must stay open. */
   readonly emptyMountsFd: number;
-  /** Absolute; the pod directories are in it. */
+  /** Absolute path of the parent of the pod directories. */
   readonly podsDirectory: string;
 }
 
 export interface Fork {
-  /** From which the frames of the monitor's readiness come; the caller's to close. */
+  /** Delivers the frames of the monitor's start report; the caller must close it. */
   readonly descriptor: number;
-  /** Kills the server that was asked: what it has not forked yet will not come. The next pod's starts another. */
+  /** Kills the fork server, so that pending forks do not happen. The next pod starts another server. */
   readonly giveUp: () => Promise<void>;
 }
 
@@ -28,7 +29,7 @@ interface Server {
   readonly socket: number;
 }
 
-/** The name of a pod's directory is the pod's id. */
+/** A pod's directory is named after the pod's id. */
 const idLength = 64;
 
 export class MonitorForkServer {
@@ -39,7 +40,7 @@ export class MonitorForkServer {
     this.#options = options;
   }
 
-  /** Asks for a pod's monitor. Rejects as startChild does, and when the server takes nothing any more. */
+  /** Requests a pod's monitor. Rejects as startChild does, and if the server's queue is full. */
   async fork(podDirectory: string): Promise<Fork> {
     try {
       return await this.#ask(podDirectory);
@@ -60,10 +61,10 @@ export class MonitorForkServer {
     try {
       return { descriptor: ownHost().askForFork(socket, podDirectory), giveUp };
     } catch (error) {
-      const told = asNodeError(error, "sendmsg", podDirectory);
-      if (isGone(told)) await giveUp();
-      if (isErrno(told, "EAGAIN")) throw new Error("the process that monitors are forked from takes no more requests");
-      throw told;
+      const nodeError = asNodeError(error, "sendmsg", podDirectory);
+      if (isGone(nodeError)) await giveUp();
+      if (isErrno(nodeError, "EAGAIN")) throw new Error("the monitors' fork server accepts no more requests");
+      throw nodeError;
     }
   }
 
@@ -90,23 +91,24 @@ export class MonitorForkServer {
     const child = await startChild({
       file: `/proc/self/fd/${executableFd}`,
       argv0: "keelson-monitor",
-      // The last word is room for a pod's directory in the command line, beside `run`, which is a letter shorter.
+      // The last argument reserves room in the command line for `run`, a letter shorter, and a pod's directory.
       args: ["fork", join(podsDirectory, "-".repeat(idLength - 1))],
       cwd: "/",
-      // Nothing of the daemon's environment but the way to OCI runtime binaries.
+      // From the daemon's environment, pass only PATH, to find OCI runtime binaries.
       env: { PATH: process.env.PATH },
-      // What monitors have to report goes to their monitor.log, which they open themselves.
+      // Monitors log to their monitor.log, which they open themselves.
       descriptors: ["null", "null", "null", "socket", `${emptyMountsFd}`],
     });
     child.unref();
     const socket = child.pipes[3] ?? -1;
-    // Who has got this server in the turn in which it ended still asks it: by then the number may be another descriptor's.
+    // A caller that got this server in the event loop turn in which it exited still uses the socket: closing it at once
+    // could let another file reuse its number.
     void child.exit.then(() => setImmediate(closeSync, socket));
     return { child, socket };
   }
 }
 
-/** Of the server, which has ended; any other error is of the one request. */
+/** Whether the error means that the server has exited; any other error concerns a single request. */
 function isGone(error: unknown): boolean {
   return isErrno(error, "EPIPE", "ECONNRESET");
 }

@@ -1,12 +1,12 @@
-// The JSON of the monitor's protocol (PROTOCOL.md, "Calls") as the types of monitor.ts.
+// Converts between the JSON of the monitor's protocol (PROTOCOL.md, "Calls") and the types in monitor.ts.
 //
-// The monitor is ours but may be older than the daemon: what it sends is checked field by field.
+// The monitor may be older than the daemon, so its messages are checked field by field.
 
 import { asArray, asInteger, asObject, asString, type JsonObject, member } from "../json/json.ts";
 import { FrameError } from "./frames.ts";
 import type { ContainerRun, ExecOutcome, ExecRequest, ExitedRun, MonitorEvent, StartRequest } from "./monitor.ts";
 
-/** The request of a call: `op` and what PROTOCOL.md lists for it. Members that are undefined are left out. */
+/** The request of a call: `op` and the members that PROTOCOL.md lists for it. Undefined members are omitted. */
 export interface CallMessage {
   readonly op: string;
   readonly id?: string;
@@ -38,7 +38,7 @@ export function parseRun(message: JsonObject): ContainerRun {
 }
 
 export function parseExited(message: JsonObject): ExitedRun {
-  if (text(message, "state") !== "exited") throw new FrameError("a container should have exited and has not");
+  if (text(message, "state") !== "exited") throw new FrameError("a container that should have exited has not");
   return {
     state: "exited",
     ...parseIdentity(message),
@@ -63,13 +63,13 @@ function parseIdentity(message: JsonObject) {
   };
 }
 
-/** The REPLY of an exec, or of an attach (which has no `signal`). */
+/** Parses the REPLY to an exec, or to an attach (which has no `signal`). */
 export function parseOutcome(message: JsonObject): ExecOutcome {
   const signal = member(message, "signal") === undefined ? 0 : integer(message, "signal");
   return { exitCode: integer(message, "exit_code"), signal };
 }
 
-/** Undefined for a kind of event that this version does not know. */
+/** Undefined for an event type that this version does not know. */
 export function parseEvent(message: JsonObject): MonitorEvent | undefined {
   switch (text(message, "type")) {
     case "state":

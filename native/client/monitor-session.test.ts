@@ -1,4 +1,4 @@
-// Sessions, execSync and the watch against a peer that floods, stalls or dies in their midst.
+// Sessions, execSync and watches with a peer that floods, stalls or dies while they are running.
 
 import { buffer } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
@@ -20,7 +20,7 @@ const command: ExecRequest = { id: "c", args: ["true"], tty: false, stdin: true,
 const monitor = () => connectMonitor(peer.directory);
 
 describe("a session", () => {
-  it("pauses the peer for a reader that does not read, and loses nothing", async () => {
+  it("pauses the peer while an output is not read, and loses nothing", async () => {
     const total = 32 << 20;
     let sent = 0;
     await peer.behave((socket, type) => {
@@ -42,7 +42,7 @@ describe("a session", () => {
     const session = await monitor().exec(command, soon);
     const stdout = buffer(session.stdout);
     await delay(200);
-    // stderr is unread: what is on the way is bounded by the stream's mark, a chunk and the sockets' buffers.
+    // stderr is not read: the data in flight is limited by the high-water mark, a chunk and the socket buffers.
     expect(sent).toBeLessThan(2 << 20);
     const [out, err, outcome] = await Promise.all([stdout, buffer(session.stderr), session.done]);
     expect([out.length, err.length]).toEqual([total / 2, total / 2]);
@@ -50,7 +50,7 @@ describe("a session", () => {
     expect(outcome).toEqual({ exitCode: 0, signal: 0 });
   });
 
-  it("pauses its writer while the peer does not read, and hands over every byte in order", async () => {
+  it("pauses its writer while the peer does not read, and delivers every byte in order", async () => {
     const received: Buffer[] = [];
     let closed = false;
     await peer.behave((socket, type, payload) => {
@@ -79,7 +79,7 @@ describe("a session", () => {
     expect(Buffer.concat(received).equals(input)).toBe(true);
   });
 
-  it("survives a peer that dies: output ends, done rejects, writers do not blow up", async () => {
+  it("survives a peer that dies: output ends, done rejects, writes do not throw", async () => {
     await peer.behave((socket, type) => {
       if (type === FrameType.request)
         socket.write(Buffer.concat([started, frame(FrameType.stdout, Buffer.from("last"))]));
@@ -98,7 +98,7 @@ describe("a session", () => {
     await delay(20);
   });
 
-  it("is cancelled, and drops the output of a destroyed stream without stopping the other", async () => {
+  it("can be cancelled, and drops the output of a destroyed stream without stopping the other", async () => {
     let closed = false;
     await peer.behave((socket, type) => {
       if (type !== FrameType.request) return;
@@ -118,7 +118,7 @@ describe("a session", () => {
     await expect.poll(() => closed).toBe(true);
   });
 
-  it("is refused when the answer comes before the start, or output does", async () => {
+  it("rejects if the answer or output arrives before the start", async () => {
     await peer.behave((socket) => socket.write(exited));
     await expect(monitor().exec(command, soon)).rejects.toMatchObject({ name: "monitorUnintelligible" });
     await peer.behave((socket) => socket.write(frame(FrameType.stdout, Buffer.from("early"))));
@@ -139,17 +139,17 @@ describe("execSync", () => {
   }
   const most = (16 << 20) - (64 << 10);
 
-  it("keeps both outputs within a message, each at least half of it", async () => {
+  it("truncates both outputs to fit a message, each to at least half of it", async () => {
     const { out, err } = await flood(20, 20);
     expect([out.length, err.length]).toEqual([most / 2, most / 2]);
   });
 
-  it("gives one output what the other does not need", async () => {
+  it("gives one output the space that the other does not need", async () => {
     const { out, err } = await flood(20, 1);
     expect([out.length, err.length]).toEqual([most - (1 << 20), 1 << 20]);
   });
 
-  it("rejects when a started command does not end in its time", async () => {
+  it("rejects if a started command exceeds its time limit", async () => {
     await peer.behave((socket) => socket.write(started));
     const begin = performance.now();
     const call = monitor().execSync({ ...command, timeoutMs: 1 }, soon);
@@ -162,7 +162,7 @@ describe("watch", () => {
   const state = encodeJson(FrameType.event, { type: "state", containers: [exitedContainer] });
   const oom = (id: number) => encodeJson(FrameType.event, { type: "oom", id: `${id}` });
 
-  it("ends when the peer hangs up, after every event, and skips kinds it does not know", async () => {
+  it("ends after all events when the peer hangs up, and skips unknown event types", async () => {
     const novelty = encodeJson(FrameType.event, { type: "novelty", of: "a later version" });
     await peer.behave((socket) => socket.end(Buffer.concat([state, novelty, oom(1)])));
     const types: string[] = [];
@@ -170,7 +170,7 @@ describe("watch", () => {
     expect(types).toEqual(["state", "oom"]);
   });
 
-  it("rejects when it does not begin with the state, or hangs up before", async () => {
+  it("rejects if the first event is not the state, or the peer hangs up before it", async () => {
     await peer.behave((socket) => socket.write(oom(1)));
     const first = () => monitor().watch(new AbortController().signal)[Symbol.asyncIterator]().next();
     await expect(first()).rejects.toMatchObject({ name: "monitorUnintelligible" });
@@ -178,7 +178,7 @@ describe("watch", () => {
     await expect(first()).rejects.toMatchObject({ name: "monitorHungUp" });
   });
 
-  it("pauses the peer for a slow consumer, then goes on", async () => {
+  it("pauses the peer for a slow consumer, then continues", async () => {
     let sent = 0;
     const total = 40_000;
     await peer.behave((socket) => {
@@ -200,7 +200,7 @@ describe("watch", () => {
     expect(new Set(seen).size).toBe(total);
   });
 
-  it("ends at its signal, or when its consumer leaves, and hangs up", async () => {
+  it("ends and hangs up when its signal aborts or its consumer stops iterating", async () => {
     let closed = 0;
     await peer.behave((socket) => {
       socket.on("close", () => closed++);

@@ -1,4 +1,4 @@
-// Calls that carry streams: exec, attach, port-forward. Back-pressure goes both ways.
+// Calls that carry streams: exec, attach, port-forward, with back-pressure in both directions.
 
 import { Duplex, Readable, Writable } from "node:stream";
 import { encodeResize, FrameError, FrameType, maxBytesPayload } from "./frames.ts";
@@ -7,10 +7,10 @@ import { MonitorCall, settle, unintelligible } from "./monitor-call.ts";
 import type { MonitorConnections } from "./monitor-connection.ts";
 import { type CallMessage, parseOutcome } from "./monitor-messages.ts";
 
-/** What a stream holds for a slow reader before the connection is paused; one chunk (64 KiB) may come on top. */
+/** Bytes buffered for a slow reader before the connection is paused; one more chunk (64 KiB) may arrive. */
 const highWaterMark = 64 << 10;
 
-/** Sends exec or attach and resolves once the process runs. `withStdin`: the request asked for it. */
+/** Sends exec or attach and resolves once the process runs. `withStdin`: whether the request asks for stdin. */
 export function openSession(
   connections: MonitorConnections,
   message: CallMessage,
@@ -19,14 +19,14 @@ export function openSession(
 ): Promise<Session> {
   return new Promise((resolve, reject) => {
     const done = Promise.withResolvers<ExecOutcome>();
-    // The session may be of no interest any more when it fails.
+    // The caller may no longer handle a failure of the session.
     done.promise.catch(() => undefined);
     let started = false;
     const call: MonitorCall = new MonitorCall(connections, "own", message, deadline, {
       frame(type, payload) {
         if (type === FrameType.stdout && started) return stdout.take(payload);
         if (type === FrameType.stderr && started) return stderr.take(payload);
-        if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
+        if (type !== FrameType.started || started) throw new FrameError(`unexpected frame of type ${type}`);
         started = true;
         call.begun();
         resolve({
@@ -55,7 +55,7 @@ export function openSession(
   });
 }
 
-/** Sends port_forward and resolves once the pod's port has accepted. */
+/** Sends port_forward and resolves once the pod's port has accepted the connection. */
 export function openPort(connections: MonitorConnections, message: CallMessage, deadline: Deadline): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     let started = false;
@@ -65,7 +65,7 @@ export function openPort(connections: MonitorConnections, message: CallMessage, 
           if (payload.length > 0 && !duplex.push(Buffer.from(payload))) call.pause();
           return;
         }
-        if (type !== FrameType.started || started) throw new FrameError(`a frame of type ${type} comes out of turn`);
+        if (type !== FrameType.started || started) throw new FrameError(`unexpected frame of type ${type}`);
         started = true;
         call.begun();
         resolve(duplex);
@@ -89,10 +89,10 @@ export function openPort(connections: MonitorConnections, message: CallMessage, 
 }
 
 function notStarted(connections: MonitorConnections, message: CallMessage): unknown {
-  return unintelligible(connections, message, new FrameError("the answer comes before the start"));
+  return unintelligible(connections, message, new FrameError("the answer arrived before the start"));
 }
 
-/** Reading from the connection stops while any of the streams that share it is full. */
+/** Pauses the connection while any of the streams that share it is full. */
 class Flow {
   readonly #call: MonitorCall;
   readonly #full = new Set<Output>();
@@ -111,7 +111,7 @@ class Flow {
   }
 }
 
-/** One output of a process. */
+/** One output stream of a process. */
 class Output {
   readonly stream: Readable;
   readonly #flow: Flow;
@@ -138,7 +138,7 @@ class Output {
   }
 }
 
-/** Frames of which only the newest matters: one at most is on its way and one waits behind it. */
+/** Sends frames of which only the newest matters: at most one is in flight and one pending. */
 class Newest {
   readonly #call: MonitorCall;
   #sending = false;
@@ -163,10 +163,10 @@ class Newest {
   }
 }
 
-/** What a stream does with what is written to it: STDIN frames, and STDIN_CLOSE at its end. */
+/** The writable side of a stream: sends writes as STDIN frames, and STDIN_CLOSE at the end. */
 function inputOf(call: MonitorCall) {
   return {
-    // Without the connection's error: the call tells of that.
+    // Ignores the connection's error: the call reports that.
     write: (chunk: Buffer, _encoding: BufferEncoding, sent: () => void) => sendBytes(call, chunk, () => sent()),
     final: (sent: () => void) => {
       call.send(FrameType.stdinClose, Buffer.alloc(0));
@@ -175,7 +175,7 @@ function inputOf(call: MonitorCall) {
   };
 }
 
-/** Sends bytes as STDIN frames; `sent` comes when the kernel has taken the last, or the call is over. */
+/** Sends bytes as STDIN frames; `sent` is called when the kernel has accepted the last, or the call is over. */
 function sendBytes(call: MonitorCall, bytes: Buffer, sent: () => void): void {
   let at = 0;
   for (; bytes.length - at > maxBytesPayload; at += maxBytesPayload) {

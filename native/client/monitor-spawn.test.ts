@@ -1,4 +1,4 @@
-// The life of a monitor's process: how it starts, what it inherits, whom it outlives, how its failures are cleared.
+// The life of a monitor process: how it starts, what it inherits, what it outlives, how its failures are cleaned up.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
@@ -18,8 +18,8 @@ afterAll(async () => {
 });
 
 describe("spawnMonitor", () => {
-  it("starts it from the sealed copy, in a session of its own, with nothing of ours", async () => {
-    // With it the fork server starts, which stays.
+  it("starts the monitor from the sealed copy, in its own session, inheriting nothing from the daemon", async () => {
+    // This also starts the fork server, which keeps running.
     await pods.withPod(async () => undefined);
     const before = openDescriptors().length;
     await pods.withPod(async (pod, { monitor, pid }) => {
@@ -36,7 +36,7 @@ describe("spawnMonitor", () => {
           .filter((line) => line !== ""),
       ).toEqual([`PATH=${process.env.PATH}`]);
       expect(readlinkSync(`/proc/${pid}/cwd`)).toBe("/");
-      // It closes the pipe of its readiness a moment after it is read.
+      // It closes the readiness pipe a moment after that has been read.
       const inherited = () =>
         readdirSync(`/proc/${pid}/fd`)
           .map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
@@ -52,9 +52,9 @@ describe("spawnMonitor", () => {
     await expect.poll(() => openDescriptors().length).toBeLessThanOrEqual(before);
   });
 
-  it("lets the daemon end and keeps the pod, which the next daemon finds", async () => {
+  it("lets the daemon exit and keeps the pod, which the next daemon finds", async () => {
     const pod = pods.makePod();
-    // It must end by itself: neither the child nor its pipe may hold the event loop.
+    // It must exit by itself: neither the child nor its pipe may keep the event loop alive.
     const run = runDaemon(pod);
     expect(run.stderr).toBe("");
     expect(run.status).toBe(0);
@@ -64,7 +64,7 @@ describe("spawnMonitor", () => {
     expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
   });
 
-  it("tells the pid of the pod's init when the pod shares a PID namespace", async () => {
+  it("returns the pid of the pod's init if the pod shares a PID namespace", async () => {
     const pod = pods.makePod({ namespaces: { net: "pod", ipc: "pod", uts: "pod", pid: "pod" } });
     const { monitor, initPid, pid } = await pods.spawn(pod);
     expect(initPid).toBeGreaterThan(pid);
@@ -73,7 +73,7 @@ describe("spawnMonitor", () => {
     expect(leftovers(pod)).toEqual({ mounts: [], cgroups: [] });
   });
 
-  it("tells of the pod's network as soon as plugins may come, and of none that the host has", async () => {
+  it("calls onNetwork as soon as plugins may run in the pod's network, and never for the host's network", async () => {
     const own = pods.makePod({ sysctls: { "net.ipv4.ip_unprivileged_port_start": "80" } });
     let seen: string | undefined;
     const onNetwork = () => {
@@ -103,7 +103,7 @@ describe("spawnMonitor", () => {
     await second.shutdown(0, soon);
   });
 
-  it("leaves the pin of the network, where plugins may be at work, when what comes behind it fails", async () => {
+  it("leaves the pin of the network, where plugins may be running, if a later step fails", async () => {
     const pod = pods.makePod();
     writeFileSync(join(pod, "files"), "");
     await expect(pods.spawn(pod)).rejects.toMatchObject({ message: expect.stringContaining(join(pod, "files")) });
@@ -111,7 +111,7 @@ describe("spawnMonitor", () => {
     await host.unmount(join(pod, "ns/net"));
   });
 
-  it("rejects with the monitor's own reason, and nothing is left", async () => {
+  it("rejects with the monitor's own error, and nothing is left", async () => {
     const pod = pods.makePod({ namespaces: { net: "elsewhere" } });
     const failing = pods.spawn(pod);
     await expect(failing).rejects.toMatchObject({ kind: "invalid", code: "InvalidArgument" });
@@ -119,19 +119,19 @@ describe("spawnMonitor", () => {
     expect(processesNaming(pod)).toEqual([]);
   });
 
-  it("kills and reaps one that does not get ready", async () => {
+  it("kills and reaps a monitor that does not become ready", async () => {
     const pod = pods.makePod();
     const hanging = await host.sealedCopy("/usr/bin/yes");
     const before = openDescriptors().length;
     const failing = spawnMonitor({ forkServer: forkServerOf(hanging), podDirectory: pod, timeoutMs: 200 });
     await expect(failing).rejects.toMatchObject({ name: "monitorStartTimeout", code: "DeadlineExceeded" });
     expect(processesNaming(pod)).toEqual([]);
-    // The connection to a pod before may have been let go of meanwhile.
+    // The connection to an earlier pod may have been closed meanwhile.
     await expect.poll(() => openDescriptors().length).toBeLessThanOrEqual(before);
     closeSync(hanging);
   });
 
-  it("forks nothing for a pod that it has given up, and starts another server for the next", async () => {
+  it("forks nothing for a pod whose start timed out, and starts another server for the next pod", async () => {
     await pods.withPod(async () => undefined);
     const [server = 0] = forkServers();
     process.kill(server, "SIGSTOP");
@@ -143,7 +143,7 @@ describe("spawnMonitor", () => {
     await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
   });
 
-  it("tells, of a server that takes no more requests, that and no shortage of the node's", async () => {
+  it("reports that the server accepts no more requests, and not a resource shortage of the node", async () => {
     await pods.withPod(async () => undefined);
     const [server = 0] = forkServers();
     process.kill(server, "SIGSTOP");
@@ -154,27 +154,27 @@ describe("spawnMonitor", () => {
     })().catch((error: unknown) => error);
     for (const descriptor of asked) closeSync(descriptor);
     process.kill(server, "SIGKILL");
-    expect(refused).toMatchObject({ message: expect.stringContaining("takes no more requests") });
+    expect(refused).toMatchObject({ message: expect.stringContaining("accepts no more requests") });
     expect(refused).not.toHaveProperty("code");
     await expect.poll(forkServers).toEqual([]);
   });
 
-  it("starts another server when the one before has been killed, by whomever", async () => {
+  it("starts another server after the previous one has been killed", async () => {
     for (let round = 0; round < 5; round += 1) {
       await pods.withPod(async () => undefined);
       for (const server of forkServers()) process.kill(server, "SIGKILL");
-      // What it is asked for in its last moment is lost with it.
+      // A request that it gets just before it dies is lost.
       await expect.poll(forkServers).toEqual([]);
       await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
     }
     await expect.poll(() => forkServers().length).toBe(1);
   });
 
-  it("starts one for all that find the server gone at once", async () => {
+  it("starts a single server for concurrent callers that find the server dead", async () => {
     await pods.withPod(async () => undefined);
     for (const server of forkServers()) {
       process.kill(server, "SIGKILL");
-      // Without a turn of the event loop, which would tell this process of its end.
+      // Without an event loop turn, in which this process would notice its exit.
       while (!readFileSync(`/proc/${server}/stat`, "utf8").includes(") Z "));
     }
     const spawned = await Promise.all(Array.from({ length: 5 }, () => pods.spawn(pods.makePod())));
@@ -182,11 +182,11 @@ describe("spawnMonitor", () => {
     await Promise.all(spawned.map(({ monitor }) => monitor.shutdown(0, soon)));
   });
 
-  it("starts another for who asks in the turn in which the one before has ended", async () => {
+  it("starts another server for a request in the event loop turn in which the previous one exited", async () => {
     await pods.withPod(async () => undefined);
     const [server = 0] = forkServers();
     const spawned = new Promise<SpawnedMonitor>((resolve, reject) => {
-      // Behind the listener that reaps.
+      // Runs after the listener that reaps.
       process.on("SIGCHLD", function look() {
         if (existsSync(`/proc/${server}`)) return;
         process.off("SIGCHLD", look);
@@ -197,7 +197,7 @@ describe("spawnMonitor", () => {
     await (await spawned).monitor.shutdown(0, soon);
   });
 
-  it("keeps its server when it has no descriptor for one pod more", async () => {
+  it("keeps its server when the daemon is out of descriptors for another pod", async () => {
     const [pod, next] = [pods.makePod(), pods.makePod()];
     const run = runDaemon(
       pod,
@@ -214,22 +214,22 @@ describe("spawnMonitor", () => {
     expect(afterwards).toEqual(["EMFILE", server]);
   });
 
-  it("forks as many at once as are asked for, each by its own pod's name", async () => {
+  it("forks many monitors concurrently, each with its own pod's directory", async () => {
     const directories = Array.from({ length: 20 }, () => pods.makePod());
     const spawned = await Promise.all(directories.map((pod) => pods.spawn(pod)));
     for (const [index, { pid }] of spawned.entries()) expect(commandOf(pid)).toContain(directories[index]);
     await Promise.all(spawned.map(({ monitor }) => monitor.shutdown(0, soon)));
-    // Children of this process, which reaps them.
+    // They are children of this process, which reaps them.
     for (const { pid } of spawned) await expect.poll(() => existsSync(`/proc/${pid}`)).toBe(false);
   });
 
-  it("refuses a directory that has no room in the command line", async () => {
+  it("rejects a directory that does not fit into the command line", async () => {
     const pod = join(pods.base, `${"0".repeat(64)}1`);
     const failing = spawnMonitor({ forkServer: pods.forkServer, podDirectory: pod, timeoutMs: 5_000 });
     await expect(failing).rejects.toMatchObject({ kind: "invalid", message: expect.stringContaining(pod) });
   });
 
-  it("ends its server with the daemon, however that ends", async () => {
+  it("stops its server when the daemon exits, even if it is killed", async () => {
     const pod = pods.makePod();
     const run = runDaemon(pod, "process.kill(process.pid, 'SIGKILL')");
     expect(run.signal).toBe("SIGKILL");
@@ -240,7 +240,7 @@ describe("spawnMonitor", () => {
     await connectMonitor(pod).shutdown(0, soon);
   });
 
-  it("works the same with the sanitizers' build", async () => {
+  it("also works with the sanitizer build", async () => {
     const sanitized = openSync(new URL("../build/sanitize/keelson-monitor", import.meta.url).pathname, "r");
     const forkServer = forkServerOf(sanitized);
     const spawned = await Promise.all(
@@ -254,7 +254,7 @@ describe("spawnMonitor", () => {
     closeSync(sanitized);
   });
 
-  it("says so when it ends at once, or cannot be executed at all", async () => {
+  it("rejects if the server exits at once or cannot be executed", async () => {
     const pod = pods.makePod();
     const ending = await host.sealedCopy("/bin/true");
     const text = openSync(join(pod, "sandbox.json"), "r");
@@ -267,7 +267,7 @@ describe("spawnMonitor", () => {
     expect(processesNaming(pod)).toEqual([]);
   });
 
-  /** Starts the pod's monitor, prints its pid and its fork server's, and ends by itself, or as `end` does. */
+  /** Starts the pod's monitor, prints its pid and its fork server's, and exits by itself, or as `end` says. */
   function runDaemon(pod: string, end = "") {
     const index = fileURLToPath(new URL("../index.ts", import.meta.url));
     const daemon = `
@@ -289,7 +289,7 @@ describe("spawnMonitor", () => {
     return spawnSync(process.execPath, ["--input-type=module", "-e", daemon], { encoding: "utf8", timeout: 20_000 });
   }
 
-  /** Children of this process. */
+  /** The fork servers of this process. */
   function forkServers(): number[] {
     return processes().filter((pid) => commandOf(pid).startsWith(`keelson-monitor\0fork\0${pods.base}/`));
   }
@@ -306,7 +306,7 @@ describe("spawnMonitor", () => {
     return readdirSync("/proc").map(Number).filter(Number.isInteger);
   }
 
-  /** Empty when it has ended. */
+  /** Empty if it has exited. */
   function commandOf(pid: number): string {
     try {
       return readFileSync(`/proc/${pid}/cmdline`, "utf8");

@@ -1,4 +1,4 @@
-// Starting a pod's monitor: a process that outlives the daemon, ready before anybody hears of it.
+// Starts a pod's monitor, a process that outlives the daemon, and waits until it is ready.
 
 import { Socket } from "node:net";
 import { isDoneWithin, withTimeLimit } from "../async/time-limit.ts";
@@ -15,11 +15,11 @@ import { parseReady, type Ready } from "./monitor-messages.ts";
 
 export interface SpawnOptions {
   readonly forkServer: MonitorForkServer;
-  /** Holds sandbox.json (PROTOCOL.md, "Files of a pod"). */
+  /** Contains sandbox.json (PROTOCOL.md, "Files of a pod"). */
   readonly podDirectory: string;
-  /** Milliseconds until the sandbox must be up. */
+  /** Milliseconds within which the sandbox must be ready. */
   readonly timeoutMs: number;
-  /** Called once the pod's own network namespace is pinned and set up, before the rest of the sandbox is up. */
+  /** Called once the pod's own network namespace is pinned and set up, before the rest of the sandbox is ready. */
   readonly onNetwork?: () => void;
 }
 
@@ -31,9 +31,9 @@ export interface SpawnedMonitor extends Ready {
 const reapMs = 5_000;
 
 /**
- * Has a monitor forked, in a session of its own, and waits until its sandbox is up. Rejects with a MonitorError
- * when it could not make it (nothing but the pin of its network is left then), with `monitorStartTimeout` or
- * `monitorNotStarted` when it hung or died: it is dead and reaped then, but what it had made is the caller's to take down.
+ * Has a monitor forked, in its own session, and waits until its sandbox is ready. Rejects with a MonitorError if the
+ * monitor could not create the sandbox (then only the pin of its network is left), or with `monitorStartTimeout` or
+ * `monitorNotStarted` if it hung or died: it has been killed and reaped then, but the caller must clean up after it.
  */
 export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonitor> {
   const { forkServer, podDirectory, timeoutMs } = options;
@@ -51,7 +51,7 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
     return { monitor: connectMonitor(podDirectory), ...sandbox };
   } catch (error) {
     const isLate = error instanceof KeelsonError && error.name === "monitorStartTimeout";
-    // A server that hangs is not to fork it later.
+    // A fork server that hangs must not fork it later.
     if (isLate && !(await isDoneWithin(forked.promise, 0))) await giveUp();
     if (await isDoneWithin(forked.promise, reapMs)) await endMonitor(await forked.promise);
     throw error;
@@ -60,11 +60,11 @@ export async function spawnMonitor(options: SpawnOptions): Promise<SpawnedMonito
   }
 }
 
-/** None when there was none to fork, as the end of its pipe tells. */
+/** `child` is undefined if nothing was forked, as the closed pipe shows. */
 async function endMonitor(child: Child | undefined): Promise<void> {
   if (child === undefined) return;
   child.kill();
-  // Past the deadline it hangs in the kernel; it is reaped whenever it ends.
+  // Past the deadline it hangs in the kernel; it is reaped whenever it exits.
   if (!(await isDoneWithin(child.exit, reapMs))) child.unref();
 }
 
@@ -91,13 +91,13 @@ function ready(
       }
     });
     readiness.on("error", (error) => reject(notStarted(error.message, error)));
-    readiness.on("close", () => reject(notStarted("it ended before it was ready")));
+    readiness.on("close", () => reject(notStarted("it exited before it was ready")));
   });
 }
 
 function readReadiness(type: FrameType, message: JsonObject): Ready {
   if (type === FrameType.reply) return parseReady(message);
   const failure = type === FrameType.error ? parseFailure(message) : undefined;
-  if (failure === undefined) throw new FrameError("it sent what is neither EVENT, REPLY nor ERROR");
+  if (failure === undefined) throw new FrameError("it sent a frame other than EVENT, REPLY or ERROR");
   throw new MonitorError(failure);
 }

@@ -1,6 +1,7 @@
-// A daemon outlives no version: monitors that older ones started run on under newer ones. fixtures/monitor-b2eedac.json
-// is the conversation of testing/conversation.ts as daemon and monitor of commit b2eedac held it, every frame of it
-// recorded between the two. The client of now has to speak so to that monitor, and the monitor of now to that client.
+// Compatibility across versions: monitors started by an older daemon keep running under a newer one.
+// fixtures/monitor-b2eedac.json is a recording of every frame of the conversation in testing/conversation.ts between
+// the daemon and the monitor of commit b2eedac. Today's client must work with that monitor, and today's monitor with
+// that client.
 
 import { once } from "node:events";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -22,7 +23,7 @@ interface Frame {
   readonly payload: string;
 }
 
-/** The frames of a connection as they come. Frames are read here by PROTOCOL.md, not by the client's own code. */
+/** Reads the frames of a connection. Implemented from PROTOCOL.md, without using the client's own code. */
 class Frames {
   readonly #socket: Socket;
   #bytes = Buffer.alloc(0);
@@ -61,7 +62,7 @@ function bytesOf({ header, payload }: Pick<RecordedFrame, "header" | "payload">)
   return Buffer.concat([head, content]);
 }
 
-/** JSON as an object, bytes of streams as they are. */
+/** JSON as an object, stream data unchanged. */
 function meaning(payload: string): unknown {
   return payload.startsWith("{") ? JSON.parse(payload) : payload;
 }
@@ -76,7 +77,7 @@ afterEach(() => {
   peer.remove();
 });
 
-it("the client understands the monitor of b2eedac, and asks it nothing that it does not know", async () => {
+it("the client works with the monitor of b2eedac, and sends it nothing that it does not know", async () => {
   const faults: unknown[] = [];
   let connections = 0;
   server = createServer((socket) => {
@@ -112,7 +113,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await pods.remove());
 
-/** Who it was and when differs, and words may get better. */
+/** Identities and times differ, and the wording of errors may improve. */
 const mayDiffer: ReadonlySet<string> = new Set([
   "pid",
   "started_at",
@@ -133,7 +134,7 @@ function comparable(value: unknown): unknown {
   return Object.fromEntries(entries);
 }
 
-it("the monitor answers the daemon of b2eedac as the one of then did", async () => {
+it("the monitor answers the daemon of b2eedac as the monitor of b2eedac did", async () => {
   await pods.withPod(async (pod) => {
     const sleeper = pods.makeContainer(pod, ["sleep", "1000"]);
     const missing = pods.makeContainer(pod, ["/bin/no-such-command"]);
@@ -144,7 +145,7 @@ it("the monitor answers the daemon of b2eedac as the one of then did", async () 
         .replaceAll(recording.podDirectory, pod)
         .replaceAll(recording.podDirectory.slice(-64), pod.slice(-64));
     const connections = new Map<number, { readonly socket: Socket; readonly frames: Frames }>();
-    // Through a descriptor: the whole path may be longer than the 107 bytes of a socket's, unix(7).
+    // Through a descriptor: the full path may exceed the 107 bytes of a socket address, unix(7).
     const directory = openSync(pod, "r");
     const open = () => {
       const socket = connect(`/proc/self/fd/${directory}/monitor.sock`);

@@ -1,4 +1,4 @@
-// The watch over a pod: the monitor's events as an async iterable.
+// Watches a pod: the monitor's events as an async iterable.
 
 import { decodeJson, FrameError, FrameType } from "./frames.ts";
 import type { MonitorEvent } from "./monitor.ts";
@@ -6,9 +6,9 @@ import { type CallOutcome, MonitorCall } from "./monitor-call.ts";
 import type { MonitorConnections } from "./monitor-connection.ts";
 import { parseEvent } from "./monitor-messages.ts";
 
-/** The first event must come within this. */
+/** The first event must arrive within this time. */
 const beginMs = 10_000;
-/** Events held for a slow consumer before the connection is paused; the monitor then hangs up in its turn. */
+/** Events buffered for a slow consumer before the connection is paused; the monitor then closes it in turn. */
 const mostHeld = 64;
 
 export async function* watch(
@@ -27,10 +27,10 @@ export async function* watch(
     { timeoutMs: beginMs, signal },
     {
       frame(type, payload) {
-        if (type !== FrameType.event) throw new FrameError(`a frame of type ${type} comes in a watch`);
+        if (type !== FrameType.event) throw new FrameError(`unexpected frame of type ${type} in a watch`);
         const event = parseEvent(decodeJson(payload));
         if (event === undefined) return;
-        if (!begun && event.type !== "state") throw new FrameError("a watch does not begin with the state");
+        if (!begun && event.type !== "state") throw new FrameError("the first event of a watch is not the state");
         begun = true;
         call.begun();
         held.push(event);

@@ -1,4 +1,4 @@
-// Where the built native parts are: beside this file, in the sources as in the published package.
+// Where the built native parts are, relative to this file, both in the source tree and in the published package.
 
 import { fileURLToPath } from "node:url";
 
@@ -11,7 +11,7 @@ export interface NativePaths {
   readonly addon: string;
 }
 
-/** What `npm run build:native` made. */
+/** The output of `npm run build:native`. */
 export function nativePaths(): NativePaths {
   const directory = fileURLToPath(new URL("../build", import.meta.url));
   return {

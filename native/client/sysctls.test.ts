@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { ipcSysctls, isOfInterface, sysctlName, sysctlNamespace } from "./sysctls.ts";
 
-test("the monitor's table is the same", () => {
+test("the table matches the monitor's", () => {
   const source = readFileSync(new URL("../monitor/pod/sysctl.cc", import.meta.url), "utf8");
   const rule = /int sysctl_namespace\([\s\S]*?\n}/.exec(source)?.[0] ?? "";
   const list = /ipc_names\[\] = {([\s\S]*?)};/.exec(rule)?.[1] ?? "";
@@ -21,7 +21,7 @@ test.each([
   [".net", undefined],
   ["net.ipv4.ip_forward=1", undefined],
   ["", undefined],
-])("the name %j is read as %j", (text, name) => expect(sysctlName(text)).toBe(name));
+])("the name %j is parsed as %j", (text, name) => expect(sysctlName(text)).toBe(name));
 
 test.each([
   ["net.core.somaxconn", "network"],
@@ -31,7 +31,7 @@ test.each([
   ["kernel.core_pattern", undefined],
   ["network.x", undefined],
   ["vm.overcommit_memory", undefined],
-])("%s lives in %s", (name, namespace) => expect(sysctlNamespace(name)).toBe(namespace));
+])("the namespace of %s is %s", (name, namespace) => expect(sysctlNamespace(name)).toBe(namespace));
 
 test.each([
   ["net.ipv4.conf.eth0.rp_filter", true],
@@ -40,4 +40,4 @@ test.each([
   ["net.ipv4.conf.all.rp_filter", false],
   ["net.ipv4.conf.lo.rp_filter", false],
   ["net.ipv4.ip_forward", false],
-])("%s is of an interface that comes with the network: %s", (name, is) => expect(isOfInterface(name)).toBe(is));
+])("%s belongs to an interface created by CNI: %s", (name, is) => expect(isOfInterface(name)).toBe(is));

@@ -1,8 +1,8 @@
-// Which sysctls a pod may set: those that live in a namespace of its own. The monitor holds to the same rule
-// (native/monitor/pod/sysctl.cc), but only once the pod is being made; here a client hears of it before.
+// Which sysctls a pod may set: those that are scoped to its own namespaces. The monitor enforces the same rule
+// (native/monitor/pod/sysctl.cc), but only while the pod is being created; checking here rejects the request earlier.
 //
-// Beyond these the monitor takes kernel.hostname and kernel.domainname, of the UTS namespace, from a config.json; a pod's
-// hostname has a field of its own in CRI. sysctls.test.ts holds this table against the monitor's.
+// In addition the monitor accepts kernel.hostname and kernel.domainname, of the UTS namespace, in a config.json; CRI
+// has a separate field for a pod's hostname. sysctls.test.ts checks that this table matches the monitor's.
 
 export const ipcSysctls: ReadonlySet<string> = new Set([
   "kernel.msgmax",
@@ -19,19 +19,19 @@ export const ipcSysctls: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The dotted name; undefined for what is none. Either form of sysctl(8) is read: in the one with slashes dots are parts
- * of a word, of which the monitor takes none.
+ * The name in dotted form; undefined if it is not a sysctl name. Both forms of sysctl(8) are accepted, but in the form
+ * with slashes a component must not contain dots, which the monitor does not accept.
  */
 export function sysctlName(text: string): string | undefined {
   return /^[\w-]+(\.[\w-]+)*$|^[\w-]+(\/[\w-]+)*$/.test(text) ? text.replaceAll("/", ".") : undefined;
 }
 
-/** Whether it is there only with an interface that the network's plugins make. */
+/** Whether it belongs to a network interface, and so exists only once the CNI plugins have created that. */
 export function isOfInterface(name: string): boolean {
   return /^net\.\w+\.(conf|neigh)\.(?!(all|default|lo)\.)/.test(name);
 }
 
-/** The namespace that a name ("net.ipv4.ip_forward") lives in; undefined for the whole host's. */
+/** The namespace that a sysctl ("net.ipv4.ip_forward") is scoped to; undefined if it is host-wide. */
 export function sysctlNamespace(name: string): "network" | "ipc" | undefined {
   if (name.startsWith("net.")) return "network";
   return name.startsWith("fs.mqueue.") || ipcSysctls.has(name) ? "ipc" : undefined;

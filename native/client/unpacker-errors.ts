@@ -1,4 +1,4 @@
-// The errors of unpacker.ts: a layer refused, or the process that unpacks it in trouble.
+// The errors of unpacker.ts: a layer is rejected, or the process that unpacks it fails.
 
 import { constants } from "node:os";
 import { catalogue, type KeelsonError } from "./errors.ts";
@@ -8,12 +8,12 @@ export const unpackerErrors = catalogue({
   layerInvalid: {
     code: "InvalidArgument",
     sentence: "The layer cannot be unpacked: {message}.",
-    remedy: "It is damaged or holds what no layer may hold; build or push the image again.",
+    remedy: "It is damaged or contains entries that a layer must not contain; rebuild the image or push it again.",
   },
   layerTooLarge: {
     code: "ResourceExhausted",
     sentence: "The layer is larger than this node allows: {message}.",
-    remedy: "Use an image of smaller layers: these limits are fixed.",
+    remedy: "Use an image with smaller layers: these limits are fixed.",
   },
   noRoomForLayer: {
     code: "ResourceExhausted",
@@ -23,33 +23,33 @@ export const unpackerErrors = catalogue({
   layerTargetTaken: {
     code: "AlreadyExists",
     sentence: "The layer cannot be written: {message}.",
-    remedy: "Remove what an earlier try left behind.",
+    remedy: "Remove what an earlier attempt left behind.",
   },
   layerNotWritten: {
     code: "Internal",
     sentence: "The layer cannot be written to {directory}: {message}.",
-    remedy: "The kernel's reason stands at its end; `keelson check` tells whether this host can do what Keelson needs.",
+    remedy: "The kernel reported this error; `keelson check` shows whether this host meets Keelson's requirements.",
   },
   unpackerNotStarted: {
     code: "FailedPrecondition",
     sentence: "The unpacker {binary} cannot be started: {problem}.",
-    remedy: "If it is missing, run `npm run build:native`; if the host is out of something, give it more.",
+    remedy: "If it is missing, run `npm run build:native`; if the host is out of a resource, free some of it.",
   },
   unpackerDied: {
     code: "Internal",
-    sentence: "The unpacker of {directory} ended without a report: {how}.",
-    remedy: "Try again; if it stays so, report it with the image's name.",
+    sentence: "The unpacker for {directory} exited without a report: {how}.",
+    remedy: "Retry; if it fails again, report it with the image's name.",
   },
   unpackAborted: {
     code: "Cancelled",
     sentence: "Unpacking a layer into {directory} was cancelled.",
-    remedy: "The caller cancelled it; ask again.",
+    remedy: "The caller cancelled it; retry if the layer is still needed.",
   },
 });
 
 const outOfRoom: ReadonlySet<number> = new Set([constants.errno.ENOSPC, constants.errno.EDQUOT]);
 
-/** The error for what keelson-unpack says went wrong while it wrote to `directory`. */
+/** The error for a failure that keelson-unpack reported while it wrote to `directory`. */
 export function fromUnpacker(failure: Failure, directory: string): KeelsonError {
   const { kind, message } = failure;
   if (kind === "invalid") return unpackerErrors.layerInvalid({ message });

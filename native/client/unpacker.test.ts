@@ -36,7 +36,7 @@ beforeEach(() => {
   mkdirSync(at("layer"));
 });
 afterEach(async () => {
-  // Neither a running unpacker nor a zombie.
+  // No unpacker may be left, neither running nor as a zombie.
   expect(await vi.waitUntil(() => children().length === 0, waiting)).toBe(true);
   rmSync(directory, { recursive: true, force: true });
 });
@@ -44,14 +44,14 @@ afterEach(async () => {
 const at = (name: string) => path.join(directory, name);
 const options = () => ({ ...limits, directory: at("layer") });
 
-/** Pids of this process's children, of whichever thread, dead ones included. */
+/** Pids of this process's children, of any thread, including dead ones. */
 function children(): string[] {
   return readdirSync("/proc/self/task").flatMap((thread) =>
     readFileSync(`/proc/self/task/${thread}/children`, "utf8").split(" ").filter(Boolean),
   );
 }
 
-/** An executable that does what `script` says, in place of the unpacker. */
+/** An executable that runs `script` in place of the unpacker. */
 function impostor(script: string): string {
   writeFileSync(at("impostor"), `#!/bin/sh\n${script}\n`);
   chmodSync(at("impostor"), 0o755);
@@ -59,7 +59,7 @@ function impostor(script: string): string {
 }
 
 describe("unpackLayer", () => {
-  test("feeds the bytes, keeps them, and reports", async () => {
+  test("unpacks the layer, keeps the blob, and reports", async () => {
     const content = randomBytes(5_000_000);
     const plain = tar({ name: "d/", type: "5", mode: 0o755 }, { name: "d/f", content });
     const blob = gzipSync(plain);
@@ -76,7 +76,7 @@ describe("unpackLayer", () => {
     expect(readFileSync(at("layer/d/f")).equals(content)).toBe(true);
   });
 
-  test("takes no more from the source than the unpacker takes", async () => {
+  test("reads no more from the source than the unpacker accepts", async () => {
     let given = 0;
     const endless = async function* () {
       yield tarEntry({ name: "big", pax: { size: "900000000" } });
@@ -96,7 +96,7 @@ describe("unpackLayer", () => {
     process.kill(Number(pid), "SIGSTOP");
     const before = given;
     let stopped = 0;
-    // Buffers take their time to fill on a busy machine.
+    // Buffers fill slowly on a busy machine.
     while (stopped !== given) {
       stopped = given;
       await sleep(300);
@@ -108,8 +108,8 @@ describe("unpackLayer", () => {
     expect(await outcome).toMatchObject([{ status: "rejected" }, { reason: { name: "unpackAborted" } }]);
   });
 
-  test("turns an early failure into the unpacker's own words, on both ends, also while the source is slow", async () => {
-    // Gives one evil entry and then nothing, not even its end.
+  test("reports an early failure with the unpacker's own message on both ends, even while the source is slow", async () => {
+    // Sends one malicious entry and then nothing, not even the end.
     const slow = new PassThrough();
     slow.write(tarEntry({ name: "../x" }));
     const unpack = unpackLayer(binary, options());
@@ -119,7 +119,7 @@ describe("unpackLayer", () => {
     expect(fed).toEqual(report);
   });
 
-  test("gives a writer that runs into the broken pipe the same error", async () => {
+  test("rejects with the same error for a writer that hits the broken pipe", async () => {
     const unpack = unpackLayer(binary, options());
     const bytes = Buffer.concat([Buffer.alloc(512, "no tar"), Buffer.alloc(64 * 1024 * 1024)]);
     const [fed, report] = await Promise.allSettled([pipeline(Readable.from([bytes]), unpack.input), unpack.report]);
@@ -135,13 +135,13 @@ describe("unpackLayer", () => {
     ["a blob that exists", () => tar({ name: "x" }), { blobPath: "/etc/passwd" }, "layerTargetTaken", "AlreadyExists"],
     ["a directory in use", () => tar({ name: "x" }), { directory: "/etc" }, "layerTargetTaken", "AlreadyExists"],
     ["no directory", () => tar({ name: "x" }), { directory: "/proc/nowhere" }, "layerNotWritten", "Internal"],
-  ])("names what is wrong: %s", async (_, bytes, changes, name, code) => {
+  ])("rejects with the right error: %s", async (_, bytes, changes, name, code) => {
     const unpack = unpackLayer(binary, { ...options(), ...changes });
     unpack.input.end(bytes());
     await expect(unpack.report).rejects.toMatchObject({ name, code });
   });
 
-  test("says that the disk is full", async () => {
+  test("reports that the disk is full", async () => {
     mkdirSync(at("small"));
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m,nr_inodes=20", "tmpfs", at("small")]);
     try {
@@ -158,7 +158,7 @@ describe("unpackLayer", () => {
     }
   });
 
-  test("says when there is no unpacker, and when it is none", async () => {
+  test("reports a missing unpacker, and one that does not report", async () => {
     const missing = unpackLayer(at("missing"), options());
     missing.input.end("x");
     await expect(missing.report).rejects.toMatchObject({ name: "unpackerNotStarted", code: "FailedPrecondition" });
@@ -171,12 +171,12 @@ describe("unpackLayer", () => {
     ] as const) {
       const unpack = unpackLayer(impostor(script), options());
       unpack.input.end("x");
-      const message = expect.stringContaining(`ended without a report: ${how}.`);
+      const message = expect.stringContaining(`exited without a report: ${how}.`);
       await expect(unpack.report).rejects.toMatchObject({ name: "unpackerDied", code: "Internal", message });
     }
   });
 
-  test("rejects when the process cannot be made for want of descriptors, and throws nothing", () => {
+  test("rejects if the process cannot be started for lack of descriptors, and throws nothing", () => {
     const script = `
 import { unpackLayer } from ${JSON.stringify(new URL("./unpacker.ts", import.meta.url).href)};
 const unpack = unpackLayer(${JSON.stringify(binary)}, ${JSON.stringify({ directory: at("layer"), maxBytes: "1", maxInodes: "1" })});
@@ -188,7 +188,7 @@ unpack.report.catch((error) => console.log(error.name));
     expect(execFileSync("sh", words, { encoding: "utf8" })).toBe("unpackerNotStarted\n");
   });
 
-  test.each(["abort()", "input destroyed", "source fails"])("ends the process and rejects after: %s", async (how) => {
+  test.each(["abort()", "input destroyed", "source fails"])("kills the process and rejects after: %s", async (how) => {
     const unpack = unpackLayer(binary, options());
     unpack.input.write(tar({ name: "x", content: Buffer.alloc(100_000) }).subarray(0, 50_000));
     await vi.waitUntil(() => readdirSync(at("layer")).length === 1, waiting);
@@ -205,7 +205,7 @@ unpack.report.catch((error) => console.log(error.name));
     unpack.abort();
   });
 
-  test("an abort after the end changes nothing", async () => {
+  test("an abort after the exit changes nothing", async () => {
     const unpack = unpackLayer(binary, options());
     unpack.input.end(tar({ name: "x" }));
     expect(await unpack.report).toMatchObject({ inodes: 1n });
@@ -213,7 +213,7 @@ unpack.report.catch((error) => console.log(error.name));
     expect(await unpack.report).toMatchObject({ inodes: 1n });
   });
 
-  test("many failures that nobody watches leave no descriptor and no unhandled rejection", async () => {
+  test("many unhandled failures leak no descriptor and cause no unhandled rejection", async () => {
     const descriptors = () => readdirSync("/proc/self/fd").length;
     const unhandled: unknown[] = [];
     const note = (reason: unknown) => unhandled.push(reason);
@@ -241,7 +241,7 @@ describe.each(builds)("the process of keelson-unpack, $build build", ({ binary }
   const status = (pid: number, field: string) =>
     new RegExp(`^${field}:\\s*(.*)$`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
 
-  test("holds only the capabilities and descriptors it needs while it reads", async () => {
+  test("has only the capabilities and descriptors that it needs while it reads", async () => {
     const child = spawn(binary, words(), { stdio: ["pipe", "pipe", "pipe"] });
     const pid = child.pid ?? 0;
     try {
@@ -266,7 +266,7 @@ describe.each(builds)("the process of keelson-unpack, $build build", ({ binary }
     }
   });
 
-  test("leaves the processors to others first", async () => {
+  test("runs with a lower CPU priority", async () => {
     const child = spawn(binary, words(), { stdio: ["pipe", "pipe", "pipe"] });
     const { pid = 0 } = child;
     try {
@@ -278,7 +278,7 @@ describe.each(builds)("the process of keelson-unpack, $build build", ({ binary }
     }
   });
 
-  test("is alone with the layer's directory while it reads: its own namespaces and one mount", async () => {
+  test("sees only the layer's directory while it reads: its own namespaces and one mount", async () => {
     writeFileSync(at("beside"), "");
     const child = spawn(binary, words(), { stdio: ["pipe", "pipe", "pipe"] });
     const pid = child.pid ?? 0;

@@ -1,7 +1,7 @@
-// Runs keelson-unpack (native/unpack/): one process for each layer, fed with the compressed bytes.
+// Runs keelson-unpack (native/unpack/): one process for each layer, which gets the compressed bytes on stdin.
 //
-// The process reads bytes of strangers, so its answer is not trusted either: bounds are `answerLimit`, those of
-// program.ts, and what waits for it (`inputBuffer`).
+// The process parses untrusted bytes, so its output is not trusted either. Limits: `outputLimit`, those of program.ts,
+// and the input buffered for it (`inputBuffer`).
 
 import { Writable } from "node:stream";
 import { asString, type JsonObject, member, parseObject } from "../json/json.ts";
@@ -10,56 +10,56 @@ import { parseFailure } from "./failure.ts";
 import { fromUnpacker, unpackerErrors } from "./unpacker-errors.ts";
 
 export interface LayerReport {
-  /** `sha256:…` of the bytes as fed. */
+  /** `sha256:…` of the input. */
   readonly digest: string;
-  /** Bytes as fed. */
+  /** Size of the input in bytes. */
   readonly size: bigint;
-  /** `sha256:…` of the inflated tar. */
+  /** `sha256:…` of the decompressed tar. */
   readonly diffId: string;
-  /** Inflated bytes of file content written. */
+  /** Decompressed bytes of file content written. */
   readonly unpackedBytes: bigint;
-  /** Files, directories, links … made; one that a later entry replaced counts too. */
+  /** Files, directories, links … created, including those that a later entry replaced. */
   readonly inodes: bigint;
 }
 
 export interface UnpackOptions {
   /** Existing empty directory that becomes the layer's root, in overlayfs form. */
   readonly directory: string;
-  /** File to write the fed bytes to as well (created, must not exist), or none. */
+  /** File to which the input is also written, if given; it must not exist. */
   readonly blobPath?: string;
-  /** A layer must not have more bytes than this, neither as fed nor inflated. */
+  /** Limit for the layer's bytes, both as input and decompressed. */
   readonly maxBytes: bigint;
   readonly maxInodes: bigint;
 }
 
-/** One layer on its way: write the blob's bytes to `input`, end it, await `report`. */
+/** One layer being unpacked: write the blob's bytes to `input`, end it, await `report`. */
 export interface LayerUnpack {
   /**
-   * Takes the bytes with back-pressure. When the unpacker gives up early it is destroyed with the error that
-   * `report` rejects with. Destroying it before its end is abort().
+   * Accepts the bytes with back-pressure. If the unpacker fails early, it is destroyed with the error that `report`
+   * rejects with. Destroying it before its end is the same as abort().
    */
   readonly input: Writable;
-  /** Settles once the process is gone; may be left unwatched. */
+  /** Settles once the process has exited; may be left unhandled. */
   readonly report: Promise<LayerReport>;
-  /** Kills the process; `report` rejects. The directory and the blob file are the caller's to remove. */
+  /** Kills the process; `report` rejects. The caller must remove the directory and the blob file. */
   abort(): void;
 }
 
-/** What a layer may keep waiting in the daemon, bytes. */
+/** Input buffered in the daemon per layer, in bytes. */
 const inputBuffer = 256 * 1024;
-const answerLimit = 64 * 1024;
+const outputLimit = 64 * 1024;
 
 /**
- * Starts unpacking one layer (tar, plain or gzip or zstd) with the keelson-unpack at `binaryPath`.
+ * Starts unpacking one layer (tar, uncompressed or gzip or zstd) with the keelson-unpack at `binaryPath`.
  * `report` rejects with InvalidArgument for a damaged or hostile layer, ResourceExhausted past a limit or on a full
- * disk, AlreadyExists when directory or blob are taken, FailedPrecondition when the process does not start,
- * Cancelled after abort(), and Internal for the rest.
+ * disk, AlreadyExists if the directory is not empty or the blob exists, FailedPrecondition if the process does not
+ * start, Cancelled after abort(), and Internal otherwise.
  */
 export function unpackLayer(binaryPath: string, options: UnpackOptions): LayerUnpack {
   const program = startProgram(binaryPath, commandLine(options), {
     env: {},
     stdin: "pipe",
-    stdout: { limit: answerLimit },
+    stdout: { limit: outputLimit },
   });
   let aborted = false;
   const abort = () => {
@@ -80,7 +80,7 @@ function commandLine(options: UnpackOptions): string[] {
 }
 
 function feed(stdin: Promise<Writable | undefined>, report: Promise<LayerReport>, abort: () => void): Writable {
-  // A broken pipe is never the whole story: the process says in its report why it stopped reading.
+  // A broken pipe is not the cause: the process reports why it stopped reading.
   const settle = (broken: Error | null | undefined, done: (error?: Error | null) => void) => {
     if (!broken) done();
     else report.then(() => done(broken), done);
@@ -128,7 +128,7 @@ async function readReport(
 }
 
 function howEnded({ code, signal, tooLong }: ProgramEnd): string {
-  if (tooLong) return `killed after more than ${answerLimit} bytes`;
+  if (tooLong) return `killed after more than ${outputLimit} bytes`;
   return signal === null ? `exit code ${code}` : `killed by ${signal}`;
 }
 

@@ -1,8 +1,7 @@
 // Work in progress: what this process does or waits for, published when it begins and when it ends.
 //
-// It is published on channels (node:diagnostics_channel), so that no list has to be passed through every package; the
-// keepers of lists subscribe (cri/cli/work-list.ts, cri/metrics/). Without a subscriber nothing is kept, at almost no
-// cost.
+// It is published on channels (node:diagnostics_channel), so that no list has to be passed through every package; those
+// who keep a list subscribe (cri/cli/work-list.ts, cri/metrics/). Without a subscriber it costs next to nothing.
 
 import { channel } from "node:diagnostics_channel";
 import { KeelsonError, type StatusCode } from "../client/errors.ts";
