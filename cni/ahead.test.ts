@@ -83,7 +83,7 @@ test("a plugin whose turn never comes is killed, and no DEL is owed to it", asyn
   expect(network.leases()).toEqual([]);
 });
 
-test("the first plugin waits for the namespace, and is killed if that fails", async () => {
+test("the first plugin waits for the namespace, and is killed if that cannot be created", async () => {
   await lab.install("bridge", "host-local");
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork());
   await known("bridge");

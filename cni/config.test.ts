@@ -267,7 +267,7 @@ test("a STATUS that hangs is killed at its time limit, and run again", async () 
   await writeFile(hang, "");
   await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "mute" }] });
   const network = await lab.open({ limits: { statusMs: 200, statusAgeMs: 20 } });
-  await eventually("it says why", () =>
+  await eventually("it reports why", () =>
     JSON.stringify(network.readiness()).includes("did not finish STATUS within 0.2 s"),
   );
   await rm(hang);

@@ -6,7 +6,7 @@ export const cniErrors = catalogue({
   networkNotReady: {
     code: "Unavailable",
     sentence: "Pod {namespace}/{name} cannot be attached to a network: {reason}.",
-    remedy: "Fix it, or run the pod with the host's network; the directory is watched, so no restart is needed.",
+    remedy: "Fix the cause, or run the pod on the host's network; the directory is watched, so no restart is needed.",
   },
   pluginMissing: {
     code: "FailedPrecondition",
@@ -93,7 +93,7 @@ export const cniErrors = catalogue({
   badPodCidr: {
     code: "InvalidArgument",
     sentence: "Pod CIDR {cidr} cannot be used: {reason}.",
-    remedy: "Give one IPv4 subnet, one IPv6 subnet, or one of each, such as 10.88.0.0/16.",
+    remedy: "Specify one IPv4 subnet, one IPv6 subnet, or one of each, such as 10.88.0.0/16.",
   },
   leaseNotWritten: {
     code: "Internal",

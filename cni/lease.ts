@@ -50,7 +50,7 @@ export interface LeaseStore {
   all(): readonly Lease[];
   /** Adds a lease, which survives the daemon once this resolves. Adds none if it rejects (`leaseNotWritten`). */
   add(lease: Lease): Promise<AddedLease>;
-  /** Replaces a lease; the new one survives a power cut once this resolves. Rejects as `add`; the old one remains. */
+  /** Replaces a lease; after a power cut it may be the old one again. Rejects as `add`; the old one remains then. */
   save(lease: Lease): Promise<void>;
   /** Marks the sandbox as attached; after a power cut it may be "attaching" again. Rejects as `save`. */
   addResult(sandboxId: string, result: JsonObject): Promise<void>;

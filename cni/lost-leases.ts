@@ -33,8 +33,8 @@ export async function lostSince(recordDirectory: string): Promise<number | undef
 }
 
 /**
- * Frees these addresses and returns the paths of their files. Empty files older than `since` are an administrator's,
- * used to reserve addresses. Takes host-local's lock, so that none of the files is a lease being created right now.
+ * Frees these addresses and returns the paths of their files. Empty files older than `since` belong to an administrator
+ * who reserves addresses. Takes host-local's lock, so that none of the files is a lease being created right now.
  */
 export async function freeLostLeases(
   network: NetworkConfig,

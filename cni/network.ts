@@ -70,8 +70,8 @@ export type NetworkHost = Pick<Host, "pinNamespace" | "unmount" | "hasInterface"
 /** The interface of every pod: CRI has no way to name another. */
 const interfaceName = "eth0";
 /**
- * Most sandboxes of one pod whose ADD failed and whose DEL fails too. Each holds a namespace and is retried, and the
- * kubelet creates another one every few seconds.
+ * Maximum number of sandboxes of one pod whose ADD failed and whose DEL fails too. Each holds a namespace and is
+ * retried, and the kubelet creates another one every few seconds.
  */
 const mostNotDetached = 3;
 /** Sandboxes that collectGarbage detaches at once: after a reboot there may be hundreds, each with a few processes. */
@@ -81,9 +81,9 @@ const finishMs = 300;
 const killedMs = 200;
 
 /**
- * Reads leases and configuration and watches the configuration directory until `close`. Plugins that a previous
- * daemon left running are killed before a DEL of the same pod, and failed teardowns are resumed. The caller must run
- * `collectGarbage`, since it knows which pods are alive.
+ * Reads leases and configuration and watches the configuration directory until `close`. Resumes failed teardowns.
+ * Before a DEL, plugins that a previous daemon left running for the same pod are killed (a DEL gets time to finish).
+ * The caller must run `collectGarbage`, since it knows which pods are alive.
  */
 export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { confDir, binDirs, stateDir, log } = options;
@@ -143,7 +143,7 @@ interface Parts {
   readonly readiness: Readiness;
   readonly turns: Turns;
   readonly teardown: Teardown;
-  /** Leases lost in a power cut are at least this new, see `lostSince`. */
+  /** Time from which empty lease files may be left over from a power cut, see `lostSince`. */
   readonly lostFrom?: number;
   /** Shutdown signals, see `End` in chain.ts. */
   readonly begun: AbortController;

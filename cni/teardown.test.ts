@@ -47,7 +47,7 @@ test("a retried DEL still finds the namespace after the pod's own is removed: no
   await rm(shut);
 
   await eventually("the retry succeeds", () => network.leases().length === 0);
-  await eventually("the namespace is let go", async () => (await pins()).length === 0);
+  await eventually("the namespace is released", async () => (await pins()).length === 0);
   expect(await lab.reserved()).toEqual([]);
   expect(await lab.traces()).toEqual([]);
 });
@@ -67,7 +67,7 @@ test("the namespace is kept across a restart of the daemon, and no other is", as
   const later = await lab.open({ limits: { firstRetryMs: 500 } });
   expect(await pins()).toEqual([pod.sandboxId]);
   await eventually("the next daemon completes it", () => later.leases().length === 0);
-  await eventually("the namespace is let go", async () => (await pins()).length === 0);
+  await eventually("the namespace is released", async () => (await pins()).length === 0);
   expect(await lab.traces()).toEqual([]);
 });
 
@@ -85,7 +85,7 @@ test("a given-up lease releases the namespace, is never retried, not even by the
   await network.detach(pod.sandboxId);
   expect(await networkLeftovers(lab.stateDir)).toMatchObject([{ pod: "default/web-0", givenUp: false }]);
   await eventually("it is given up", () => network.leases()[0]?.state === "given-up");
-  await eventually("the namespace is let go", async () => (await pins()).length === 0);
+  await eventually("the namespace is released", async () => (await pins()).length === 0);
   const tries = (await lab.calls()).length;
   await network.close();
 
@@ -155,7 +155,7 @@ test("a lease that cannot be removed, for example on a read-only disk, is remove
     await run("mount", "-o", "remount,bind,ro", leases);
     await network.detach(pod.sandboxId);
     expect(network.leases()).toMatchObject([{ sandboxId: pod.sandboxId }]);
-    await eventually("it is tried again", async () => (await lab.calls()).length > 2);
+    await eventually("it is retried", async () => (await lab.calls()).length > 2);
   } finally {
     await run("umount", "-l", leases);
   }

@@ -49,7 +49,7 @@ export interface Network {
   /**
    * Runs DEL for the whole chain, continuing past plugins that fail, within its own time budget; a no-op without a
    * lease. Resolves after the first attempt even if it failed: the failure stays recorded (see leases), keeps its
-   * namespace, and is retried until it succeeds or is given up.
+   * namespace, and is retried until it succeeds or is given up. Never resolves if shutdown interrupts it.
    */
   detach(sandboxId: string): Promise<void>;
   /**

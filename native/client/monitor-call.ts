@@ -222,7 +222,7 @@ export class MonitorCall {
 }
 
 /**
- * Makes a call without intermediate frames and parses its reply; `parse` may throw a FrameError. Rejects as Monitor.
+ * Makes a call without intermediate frames. `parse` reads the reply and may throw a FrameError. Rejects as in Monitor.
  */
 export function ask<Answer>(
   connections: MonitorConnections,
