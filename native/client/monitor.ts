@@ -153,7 +153,7 @@ export interface Monitor {
    * start; past `request.timeoutMs` it rejects with DeadlineExceeded.
    */
   execSync(request: ExecSyncRequest, deadline: Deadline): Promise<ExecSyncResult>;
-  /** With `stdin`, attaches as an interactive client, for which the container's output waits (PROTOCOL.md, "Calls"). */
+  /** With `stdin` the client is interactive: output of a container that has a stdin waits for it (PROTOCOL.md, "Calls"). */
   attach(id: string, stdin: boolean, deadline: Deadline): Promise<Session>;
   /** Resolves once the new log file exists. */
   reopenLog(id: string, deadline: Deadline): Promise<void>;
