@@ -31,7 +31,7 @@ test("a parent in the other driver's form is refused", () => {
     ["systemd", "/kubepods/pod1", "a slice, such as kubepods-besteffort.slice"],
     ["systemd", "/kubepods-pod1.slice", "a slice"],
     ["cgroupfs", "kubepods-pod1.slice", "an absolute path"],
-    ["cgroupfs", "/kubepods.slice/kubepods-pod1.slice", "and no slice"],
+    ["cgroupfs", "/kubepods.slice/kubepods-pod1.slice", "that is not a slice"],
   ] as const) {
     expect(() => at(driver, parent)).toThrow(
       expect.objectContaining({ code: "InvalidArgument", message: expect.stringContaining(wanted) }),

@@ -15,39 +15,40 @@ export const podErrors = catalogue({
   },
   idAmbiguous: {
     code: "NotFound",
-    sentence: "The id prefix {id} fits more than one {object}.",
-    remedy: "Give more digits.",
+    sentence: "The id prefix {id} matches more than one {object}.",
+    remedy: "Use a longer prefix or the full id.",
   },
   idEmpty: {
     code: "InvalidArgument",
-    sentence: "The request names no {object}.",
-    remedy: "Fill in the id.",
+    sentence: "The request has no {object} id.",
+    remedy: "Set the id.",
   },
   sandboxExists: {
     code: "AlreadyExists",
-    sentence: "Pod sandbox {id} has the same name, namespace, uid and attempt, and is stopped.",
-    remedy: "Remove it, or run the sandbox with the next attempt.",
+    sentence: "Pod sandbox {id} with the same name, namespace, uid and attempt already exists and is stopped.",
+    remedy: "Remove it, or run the sandbox with the next attempt number.",
   },
   handlerUnknown: {
     code: "InvalidArgument",
     sentence: "The runtime handler {handler} is not configured.",
-    remedy: "Use one of: {known}; or add it under [runtime.handlers] in the configuration.",
+    remedy: "Use one of: {known}; or add the handler under [runtime.handlers] in the configuration.",
   },
   handlerBinary: {
     code: "FailedPrecondition",
-    sentence: "The runtime handler {handler} cannot be used: {binary} cannot be run or judged ({reason}).",
-    remedy: "Install it, or correct runtime.handlers.{handler}.binary.",
+    sentence:
+      "The runtime handler {handler} cannot be used: {binary} cannot be run or its version is unknown ({reason}).",
+    remedy: "Install the binary, or correct runtime.handlers.{handler}.binary.",
   },
   handlerUnsafe: {
     code: "FailedPrecondition",
     sentence:
-      "The runtime handler {handler} is refused: {binary} is {found}, with which an image or a container reaches the host ({advisories}).",
-    remedy: "Install a release that has the fixes, the first of each branch being {wanted}, or use the handler native.",
+      "The runtime handler {handler} is refused: {binary} is {found}, which lets an image or a container escape to the host ({advisories}).",
+    remedy: "Install a fixed release (the first fixed one of each branch: {wanted}), or use the handler native.",
   },
   defaultHandlerUnusable: {
     code: "InvalidArgument",
-    sentence: "Pods that name no runtime handler get {handler}, so none of them would start: {reason}",
-    remedy: "Or name another as runtime.default_handler in the configuration.",
+    sentence: "The default runtime handler {handler} is unusable, so pods without a handler could not start: {reason}",
+    remedy: "Or set runtime.default_handler to another handler in the configuration.",
   },
   sandboxNotReady: {
     code: "FailedPrecondition",
@@ -56,14 +57,13 @@ export const podErrors = catalogue({
   },
   portClosed: {
     code: "FailedPrecondition",
-    sentence: "Nothing in pod sandbox {id} listens on port {port} of its localhost.",
-    remedy:
-      "Start the program that is to answer there, have it listen on 127.0.0.1 or ::1 too, or forward to its port.",
+    sentence: "Nothing in pod sandbox {id} listens on localhost port {port}.",
+    remedy: "Start the server, make it listen on 127.0.0.1 or ::1 too, or forward to the port that it uses.",
   },
   containerState: {
     code: "FailedPrecondition",
     sentence: "Container {id} is {state}, so {step} is not possible.",
-    remedy: "It has to be {wanted}.",
+    remedy: "The container must be {wanted}.",
   },
   imageMissing: {
     code: "NotFound",
@@ -72,12 +72,12 @@ export const podErrors = catalogue({
   },
   networkNotReady: {
     code: "Unavailable",
-    sentence: "Pod {pod} needs a network and there is none: {reason}",
-    remedy: "Put a valid CNI configuration in place, or use the host's network.",
+    sentence: "Pod {pod} needs a network and none is ready: {reason}",
+    remedy: "Install a valid CNI configuration, or use the host network.",
   },
   commandMissing: {
     code: "InvalidArgument",
-    sentence: "Container {container} has no command: neither the request nor the image {image} names one.",
+    sentence: "Container {container} has no command: neither the request nor the image {image} sets one.",
     remedy: "Set command or args.",
   },
   userUnknown: {
@@ -97,80 +97,81 @@ export const podErrors = catalogue({
   },
   idUnmapped: {
     code: "InvalidArgument",
-    sentence: "The {kind} id {id} does not exist in the pod's user namespace, whose {kind} ids are {ranges}.",
-    remedy: "Use an id within it, or run the pod with hostUsers: true.",
+    sentence: "The {kind} id {id} is not mapped in the pod's user namespace, whose {kind} ids are {ranges}.",
+    remedy: "Use a mapped id, or run the pod with hostUsers: true.",
   },
   accountFile: {
     code: "InvalidArgument",
     sentence: "{path} of image {image} cannot be used: it is {why}.",
-    remedy: "Rebuild the image with an ordinary {path} of at most 1 MiB, or run as a numeric user.",
+    remedy: "Rebuild the image with {path} as a regular file of at most 1 MiB, or run as a numeric user.",
   },
   capabilityUnknown: {
     code: "InvalidArgument",
-    sentence: "There is no capability {name}.",
+    sentence: "The capability {name} is unknown.",
     remedy: "Use a name from capabilities(7), with or without CAP_, or ALL.",
   },
   seccompProfile: {
     code: "InvalidArgument",
     sentence: "The seccomp profile {path} cannot be used: {reason}.",
-    remedy: "Give the absolute path of a JSON profile in the form of the OCI runtime spec.",
+    remedy: "Use the absolute path of a JSON seccomp profile in the OCI runtime spec format.",
   },
   seccompFilterMissing: {
     code: "FailedPrecondition",
-    sentence: "Container {id} is to run under a seccomp profile whose compiled filter is not recorded.",
+    sentence: "Container {id} cannot start: the compiled filter of its seccomp profile is not on record.",
     remedy: "Remove the container and create it again.",
   },
   apparmorUnavailable: {
     code: "InvalidArgument",
-    sentence: "AppArmor profile {profile} was asked for and this kernel has no AppArmor.",
+    sentence: "AppArmor profile {profile} was requested, but this kernel has no AppArmor.",
     remedy: "Leave the profile out, or run the pod on a node whose kernel has AppArmor.",
   },
   cgroupParent: {
     code: "InvalidArgument",
-    sentence: "The cgroup parent {parent} of pod {pod} cannot be used: with the cgroup driver {driver} it is {wanted}.",
+    sentence: "The cgroup parent {parent} of pod {pod} cannot be used: the cgroup driver {driver} requires {wanted}.",
     remedy:
-      "Let the kubelet take the driver from the runtime (its default), or set its cgroupDriver and cgroup.driver of Keelson's configuration to the same.",
+      "Let the kubelet detect the driver from the runtime (its default), or set the kubelet's cgroupDriver and Keelson's cgroup.driver to the same value.",
   },
   systemdMissing: {
     code: "FailedPrecondition",
-    sentence: "The cgroup driver systemd is configured, and {reason}.",
+    sentence: "The cgroup driver systemd is configured, but {reason}.",
     remedy: "Set cgroup.driver to cgroupfs or auto, or run Keelson where systemd is PID 1 and D-Bus is installed.",
   },
   scopeFailed: {
     code: "Internal",
-    sentence: "The scope {scope} was not started by systemd: {reason}.",
-    remedy: "Read systemd's own log (journalctl -b _PID=1) about that unit.",
+    sentence: "systemd did not start the scope {scope}: {reason}.",
+    remedy: "Check systemd's log for that unit (journalctl -b _PID=1).",
   },
   systemdLate: {
     code: "DeadlineExceeded",
-    sentence: "The scope {scope} had not been started by systemd after {seconds} s: {reason}.",
-    remedy: "Look whether systemd and the system bus answer (busctl status), and what they wait for.",
+    sentence: "systemd did not start the scope {scope} within {seconds} s: {reason}.",
+    remedy: "Check whether systemd and the system bus answer (busctl status), and what they are waiting for.",
   },
   apparmorDefault: {
     code: "FailedPrecondition",
-    sentence: "The runtime's default AppArmor profile {profile} was asked for and is not loaded: {reason}.",
+    sentence: "The runtime's default AppArmor profile {profile} was requested, but is not loaded: {reason}.",
     remedy: "Install apparmor_parser (Debian: apparmor) and restart keelson, or run the container Unconfined.",
   },
   selinuxOption: {
     code: "InvalidArgument",
     sentence: "The SELinux {part} {value} of {object} cannot be used: {reason}.",
-    remedy: "Name one of this host's policy (seinfo lists them), or leave it out for the runtime's own.",
+    remedy: "Use one from this host's policy (seinfo lists them), or leave it out to use the runtime's default.",
   },
   selinuxLabel: {
     code: "InvalidArgument",
-    sentence: "The SELinux label {label} of {object} is not known to this host's policy.",
-    remedy: "Correct the SELinux options, or load a policy that has their user, role, type and level (semodule -i).",
+    sentence: "The SELinux label {label} of {object} is not valid in this host's policy.",
+    remedy:
+      "Correct the SELinux options, or load a policy that defines their user, role, type and level (semodule -i).",
   },
   selinuxUnlabelled: {
     code: "FailedPrecondition",
-    sentence: "The SELinux label {label} was asked for {object}, and no label can be given on this node: {reason}.",
+    sentence: "The SELinux label {label} was requested for {object}, but this node cannot set labels: {reason}.",
     remedy:
-      "Install a policy for containers (Fedora: container-selinux, Debian: selinux-policy-default), restart keelson and run the pod again, or leave the SELinux options out.",
+      "Install a policy for containers (Fedora: container-selinux, Debian: selinux-policy-default), restart keelson and run the pod again, or leave out the SELinux options.",
   },
   selinuxHostPlace: {
     code: "InvalidArgument",
-    sentence: "The mount of {source} at {target} is to be relabelled, and that is the host's own.",
-    remedy: "Mount a directory that is the pod's alone, or leave selinux_relabel out.",
+    sentence: "The mount of {source} at {target} cannot be relabelled: the path belongs to the host.",
+    remedy: "Mount a directory that only the pod uses, or leave out selinux_relabel.",
   },
   selinuxRelabel: {
     code: "FailedPrecondition",
@@ -179,8 +180,8 @@ export const podErrors = catalogue({
   },
   otherUsers: {
     code: "InvalidArgument",
-    sentence: "Container {container} asks in userns_options for other users than its pod sandbox {id} has.",
-    remedy: "Give it the userns_options that the sandbox was run with, or none.",
+    sentence: "The userns_options of container {container} differ from those of its pod sandbox {id}.",
+    remedy: "Use the userns_options that the sandbox was run with, or leave them out.",
   },
   mountSource: {
     code: "InvalidArgument",
@@ -190,179 +191,178 @@ export const podErrors = catalogue({
   mountSourceSilent: {
     code: "Unavailable",
     sentence: "The mount of {source} at {target} cannot be set up: its file system has not answered for {seconds} s.",
-    remedy: "Bring the volume's server back, or delete the pod.",
+    remedy: "Restore the volume's server, or delete the pod.",
   },
   mountNotShared: {
     code: "FailedPrecondition",
     sentence:
-      "The mount of {source} at {target} is to be {propagation}, but the host shares {point}, on which it lies, with nobody.",
-    remedy: "Share it with mount --make-rshared {point}, at each boot.",
+      "The mount of {source} at {target} needs {propagation} propagation, but its host mount point {point} is private.",
+    remedy: "Make it shared at each boot (mount --make-rshared {point}).",
   },
   mountTarget: {
     code: "InvalidArgument",
-    sentence: "The mount target {target} is not usable: {reason}.",
-    remedy: "Give an absolute path below the container's root.",
+    sentence: "The mount target {target} cannot be used: {reason}.",
+    remedy: "Use an absolute path below the container's root.",
   },
   imageVolumeMissing: {
     code: "NotFound",
-    sentence: "ImageVolumeMountFailed: the image {image}, to be mounted at {target}, is not on this node.",
+    sentence: "ImageVolumeMountFailed: the image {image} for the mount at {target} is not on this node.",
     remedy: "Pull it first.",
   },
   imageSubPathMissing: {
     code: "FailedPrecondition",
-    sentence: "ImageVolumeMountFailed: there is no {path} in the image {image}, to be mounted at {target}.",
-    remedy: "Give a path that the image has.",
+    sentence: "ImageVolumeMountFailed: the image {image} for the mount at {target} has no path {path}.",
+    remedy: "Use a subpath that exists in the image.",
   },
   userNamespaceUnsupported: {
     code: "FailedPrecondition",
-    sentence: "Pod {pod} asks for a user namespace, which the runtime handler {handler} cannot give on this node.",
+    sentence: "Pod {pod} needs a user namespace, which the runtime handler {handler} does not support on this node.",
     remedy:
-      "Use the handler native on Linux 6.7 or newer with user.max_user_namespaces above 0, or leave hostUsers true.",
+      "Use the handler native on Linux 6.7 or newer with user.max_user_namespaces above 0, or set hostUsers: true.",
   },
   recursiveReadOnlyUnsupported: {
     code: "FailedPrecondition",
     sentence:
-      "RROUnsupported: the mount at {target} is to be recursively read-only, which the runtime handler {handler} cannot do.",
+      "RROUnsupported: the mount at {target} must be recursively read-only, which the runtime handler {handler} does not support.",
     remedy: "Use the handler native, or recursiveReadOnly: IfPossible.",
   },
   namespaceTarget: {
     code: "InvalidArgument",
     sentence: "The PID namespace of container {target} cannot be joined: {reason}.",
-    remedy: "Name a running container of the same pod.",
+    remedy: "Use the id of a running container of the same pod.",
   },
   deviceMissing: {
     code: "InvalidArgument",
-    sentence: "The device {path} cannot be given to the container: {reason}.",
-    remedy: "Name a device node of this host, or a directory of them.",
+    sentence: "The device {path} cannot be added to the container: {reason}.",
+    remedy: "Use a device node of this host, or a directory of device nodes.",
   },
   deviceSilent: {
     code: "Unavailable",
-    sentence: "The device {path} cannot be given to the container: its file system has not answered for {seconds} s.",
-    remedy: "Bring the file system's server back, or delete the pod.",
+    sentence: "The device {path} cannot be added to the container: its file system has not answered for {seconds} s.",
+    remedy: "Restore the file system's server, or delete the pod.",
   },
   cdiUnsupported: {
     code: "Unimplemented",
-    sentence: "CDI device {device} was asked for, and this version has no CDI.",
-    remedy: "Pass the device nodes themselves.",
+    sentence: "CDI device {device} was requested, but this version does not support CDI.",
+    remedy: "Pass the device nodes directly.",
   },
   memoryBelowUse: {
     code: "InvalidArgument",
     sentence: "Container {id} uses {used} bytes of memory, so its limit cannot become {limit}.",
-    remedy: "Ask for a higher limit; the old one stays in force.",
+    remedy: "Set a higher limit; the old one stays in force.",
   },
   swapBelowMemory: {
     code: "InvalidArgument",
-    sentence: "Container {id} cannot have {swap} bytes of memory and swap together with {limit} of memory alone.",
-    remedy: "Give memory_swap_limit_in_bytes at least the memory limit, or -1.",
+    sentence: "Container {id} cannot have a memory and swap limit of {swap} bytes below its memory limit of {limit}.",
+    remedy: "Set memory_swap_limit_in_bytes to at least the memory limit, or to -1.",
   },
   updateFailed: {
     code: "Internal",
     sentence: "The resources of container {id} could not be updated: {reason}.",
-    remedy: "The old ones stay in force; ask for what this host's cgroups can give.",
+    remedy: "The old resources stay in force; request values that this host's cgroups support.",
   },
   startFailed: {
     code: "Internal",
     sentence: "Container {id} could not be started: {reason}.",
-    remedy: "Read the step that failed; the container is left exited with code 128.",
+    remedy: "Fix the step that failed and create a new container; this one is now exited with code 128.",
   },
   callerGone: {
     code: "Cancelled",
     sentence: "The caller gave up while {step} of {object} was in progress.",
-    remedy: "Ask again: the work goes on and the retry gets its result.",
+    remedy: "Retry: the work continues and the retry gets its result.",
   },
   apparmorUnknown: {
     code: "InvalidArgument",
     sentence: "The AppArmor profile {profile} is not loaded on this node.",
-    remedy: "Load it (apparmor_parser -r), or name one that /sys/kernel/security/apparmor/profiles lists.",
+    remedy: "Load it (apparmor_parser -r), or use one listed in /sys/kernel/security/apparmor/profiles.",
   },
   checkpointUnable: {
     code: "Unimplemented",
     sentence: "Container {id} cannot be checkpointed: {reason}.",
     remedy:
-      "Install a CRIU that works on this node's kernel (criu check says whether it does), for example Debian 13's.",
+      "Install a CRIU that works on this node's kernel (criu check shows whether it does), for example Debian 13's.",
   },
   checkpointTerminal: {
     code: "Unimplemented",
     sentence:
-      "Container {id} has a terminal, and the criu command cannot write down one whose other end is outside the container.",
-    remedy: "Checkpoint containers that run without a terminal (tty false).",
+      "Container {id} has a terminal, and the criu command cannot dump a terminal whose other end is outside the container.",
+    remedy: "Checkpoint only containers without a terminal (tty false).",
   },
   checkpointNowhere: {
     code: "InvalidArgument",
-    sentence: "The checkpoint cannot be written to {location}: the directory it names does not exist.",
-    remedy: "Make the directory, or name a file in another.",
+    sentence: "The checkpoint cannot be written to {location}: its directory does not exist.",
+    remedy: "Create the directory, or use a path in another one.",
   },
   checkpointSilent: {
     code: "Unavailable",
-    sentence: "Nothing can be written to {location}: its file system has not answered for {seconds} s.",
-    remedy: "Bring its server back, or name a file on another file system.",
+    sentence: "The checkpoint cannot be written to {location}: its file system has not answered for {seconds} s.",
+    remedy: "Restore the file system's server, or use a path on another file system.",
   },
   checkpointTaken: {
     code: "AlreadyExists",
-    sentence: "There is something at {location} already.",
-    remedy: "Name a file that does not exist; checkpoints are never overwritten.",
+    sentence: "The checkpoint cannot be written to {location}: the path already exists.",
+    remedy: "Use a path that does not exist; checkpoints never overwrite anything.",
   },
   checkpointUnderway: {
     code: "Aborted",
-    sentence: "Container {id} is being checkpointed already.",
-    remedy: "Wait for that checkpoint, or end its call.",
+    sentence: "Container {id} is already being checkpointed.",
+    remedy: "Wait for that checkpoint, or cancel its call.",
   },
   checkpointStopped: {
     code: "Aborted",
-    sentence: "The checkpoint of container {id} was broken off, because the container is being stopped.",
+    sentence: "The checkpoint of container {id} was aborted because the container is being stopped.",
     remedy: "Checkpoint a container before stopping it.",
   },
   checkpointLate: {
     code: "DeadlineExceeded",
     sentence:
-      "The checkpoint of container {id} was not done within {seconds} s and was broken off; the container runs on.",
-    remedy: "Give it more time: all of the container's memory and changed files are written to disk.",
+      "The checkpoint of container {id} did not finish within {seconds} s and was aborted; the container keeps running.",
+    remedy: "Allow more time: all of the container's memory and changed files are written to disk.",
   },
   checkpointGivenUp: {
     code: "Cancelled",
-    sentence: "The caller gave up, so the checkpoint of container {id} was broken off; the container runs on.",
-    remedy: "Ask again, with a longer deadline.",
+    sentence: "The caller gave up, so the checkpoint of container {id} was aborted; the container keeps running.",
+    remedy: "Retry with a longer deadline.",
   },
   checkpointFailed: {
     code: "Internal",
-    sentence: "The checkpoint of container {id} failed and the container runs on: {reason}.",
-    remedy: "See what CRIU can write down (criu.org, What cannot be checkpointed), and whether the disk is full.",
+    sentence: "The checkpoint of container {id} failed and the container keeps running: {reason}.",
+    remedy: "Check what CRIU can dump (criu.org, What cannot be checkpointed), and whether the disk is full.",
   },
   busy: {
     code: "DeadlineExceeded",
-    sentence: "{object} is still at work on an earlier request ({step}).",
-    remedy: "Ask again; keelson status shows what it waits for, and since when.",
+    sentence: "{object} is still busy with an earlier request ({step}).",
+    remedy: "Retry; keelson status shows what it is waiting for, and since when.",
   },
   stepDeadline: {
     code: "DeadlineExceeded",
-    sentence: "{step} of {object} took longer than {seconds} s and was taken back.",
-    remedy: "Ask again, and see with keelson status what it waits for meanwhile.",
+    sentence: "{step} of {object} took longer than {seconds} s and was rolled back.",
+    remedy: "Retry, and check with keelson status what it is waiting for.",
   },
   processesAlive: {
     code: "DeadlineExceeded",
     sentence: "Processes in the cgroup {cgroup} did not die within {seconds} s of SIGKILL.",
-    remedy: "They wait in the kernel, mostly for a volume whose server is gone: bring it back, then ask again.",
+    remedy: "They are blocked in the kernel, usually on a volume whose server is down: restore it, then retry.",
   },
   eventsUnread: {
     code: "ResourceExhausted",
-    sentence: "The reader of the events is {limit} of them behind, so its stream ends here.",
+    sentence: "The event stream was closed because its reader is {limit} events behind.",
     remedy: "Subscribe again, list the sandboxes and containers for what was missed, and read events as they come.",
   },
   outputBudget: {
     code: "ResourceExhausted",
-    sentence:
-      "The output of the command in container {container} had no room for {seconds} s, so the command was ended.",
-    remedy: "Commands with much output run {limit} at once on a node; ask again, or let the command print less.",
+    sentence: "The command in container {container} was killed: no memory was free for its output for {seconds} s.",
+    remedy: "At most {limit} commands with large output run at once on a node; retry, or make the command print less.",
   },
   logPathless: {
     code: "FailedPrecondition",
     sentence: "Container {id} has no log file.",
-    remedy: "Create it with a log_path, in a sandbox with a log_directory.",
+    remedy: "Create the container with a log_path, in a sandbox with a log_directory.",
   },
   leaksUnknown: {
     code: "FailedPrecondition",
-    sentence: "What belongs to no pod cannot be told: {directory} cannot be read: {reason}.",
+    sentence: "Leaks cannot be detected: {directory} cannot be read: {reason}.",
     remedy:
-      "Look as root, with the daemon's own --root and --state; a disk that fails has left its reason in the kernel's log.",
+      "Run as root with the daemon's own --root and --state; if a disk is failing, the kernel log has the reason.",
   },
 });

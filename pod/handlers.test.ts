@@ -82,9 +82,9 @@ test("a refusal says the binary, its version, the advisories, and what to instal
   const { handler, lines } = await open(binary);
   expect(handler.usable).toBe(false);
   const sentence =
-    `The runtime handler r is refused: ${binary} is runc 1.1.5+ds1, with which an image or a container reaches the host ` +
-    "(CVE-2024-21626, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579). Install a release that has the " +
-    "fixes, the first of each branch being runc 1.3.6, 1.4.3, 1.5.0-rc.3, or use the handler native.";
+    `The runtime handler r is refused: ${binary} is runc 1.1.5+ds1, which lets an image or a container escape to the ` +
+    "host (CVE-2024-21626, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579). Install a fixed release " +
+    "(the first fixed one of each branch: runc 1.3.6, 1.4.3, 1.5.0-rc.3), or use the handler native.";
   await expect(handler.check()).rejects.toMatchObject({ code: "FailedPrecondition", message: sentence });
   expect(lines).toEqual([`error the runtime handler r is not offered ${sentence}`]);
 });
@@ -124,7 +124,7 @@ test("what is missing, fails or tells no version is refused, and taken once it i
   await expect(handler.check()).rejects.toThrow("ENOENT");
   expect(lines).toHaveLength(1);
   await program("late", "");
-  await expect(handler.check()).rejects.toThrow("it tells no version");
+  await expect(handler.check()).rejects.toThrow("it prints no version");
   await writeFile(join(directory, "late"), "#!/bin/sh\nexit 3\n");
   await expect(handler.check()).rejects.toThrow("Command failed");
   await program("late", "crun version 1.28");

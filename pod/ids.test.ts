@@ -11,7 +11,7 @@ test("a unique prefix finds, an ambiguous one is an error, an empty one too", ()
   expect(() => requireById(items, "abc", "container")).toThrow("more than one container");
   expect(() => requireById(items, "x", "container")).toThrow("does not exist");
   expect(findIfAny(items, "x", "container")).toBeUndefined();
-  expect(() => findIfAny(items, "", "container")).toThrow("names no container");
+  expect(() => findIfAny(items, "", "container")).toThrow("has no container id");
 });
 
 test("ids are 64 hex digits and differ", () => {

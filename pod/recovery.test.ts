@@ -106,7 +106,9 @@ describe("records", () => {
     expect(await node().podDirectories()).toContain(String(id));
     expect(node().images.layers.has(c)).toBe(true);
     expect(node().network.spared).toContain(id);
-    expect(node().log.some((line) => line.includes("cannot be read, so what it describes is left alone"))).toBe(true);
+    expect(node().log.some((line) => line.includes("cannot be read, so its pod or container is left untouched"))).toBe(
+      true,
+    );
   });
 
   test("of a container whose pod has none go", async () => {

@@ -215,7 +215,7 @@ describe("a step that hangs", () => {
     await pass(limits.undo);
     await expect(running).rejects.toThrow("not today");
     const [left] = pods.sandboxes(everything);
-    expect(left?.leftovers[0]).toBe(`detach the network: not done within ${limits.undo} ms`);
+    expect(left?.leftovers[0]).toBe(`detach the network: timed out after ${limits.undo} ms`);
     expect(node().monitors.map(({ isGone }) => isGone)).toEqual([true]);
     expect(await node().podDirectories()).toEqual([]);
   });

@@ -357,7 +357,7 @@ test("a daemon that is told to end says which pods it leaves unfinished", async 
   pods.stopSandbox(id, never).catch(() => undefined);
   await detaching.arrived;
   await pods.close();
-  expect(node().log.filter((line) => line.includes("left unfinished"))).toEqual([
-    `info pod sandbox ${id} is left unfinished; the next keelson goes on with it`,
+  expect(node().log.filter((line) => line.includes("has unfinished work"))).toEqual([
+    `info pod sandbox ${id} has unfinished work, which continues at the next start`,
   ]);
 });

@@ -22,7 +22,7 @@ test("runs last first, goes on past failures and hangs, and names them", async (
   await pass(50);
   expect(await unwinding).toEqual([
     { step: "fails", reason: "no" },
-    { step: "hangs", reason: "not done within 50 ms" },
+    { step: "hangs", reason: "timed out after 50 ms" },
   ]);
   expect(order).toEqual(["last", "fails", "first"]);
 });

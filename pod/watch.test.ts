@@ -1,4 +1,5 @@
-// The watch over a pod's monitor: ends in their order, hang-ups, what was missed meanwhile, a monitor or an init that dies.
+// The watch over a pod's monitor: ends in their order, hang-ups, what was missed meanwhile, a monitor or an init that
+// dies.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -105,7 +106,7 @@ test("a monitor that takes no watch but answers is asked again, without ending i
   await until("it has refused", () => node().script.count("monitor watch") === 2);
   await watchedAgain(id);
   expect(pods.sandbox(id).state).toBe("ready");
-  expect(node().log).toEqual([`warn pod sandbox ${id}: the watch over its monitor broke: Error: busy`]);
+  expect(node().log).toEqual([`warn pod sandbox ${id}: the watch on its monitor failed: Error: busy`]);
 });
 
 test("a frozen monitor is not a dead one: its pod stays ready, and is watched again when it goes on", async () => {
@@ -177,7 +178,7 @@ test("memory that ran out is logged, and ends nothing by itself", async () => {
   const c = await runContainer(pods, id);
   node().monitor(id).runsOutOfMemory(c);
   await until("it is logged", () => node().log.length > 0);
-  expect(node().log).toEqual([`info container ${c}: the kernel killed one of its processes: out of memory`]);
+  expect(node().log).toEqual([`info container ${c}: the OOM killer killed one of its processes`]);
   expect(pods.container(c).phase.state).toBe("running");
 });
 

@@ -274,7 +274,7 @@ test("a reader of events that never reads is ended with a code that says so, aft
   };
   expect(await failure(rest())).toEqual({
     code: status.RESOURCE_EXHAUSTED,
-    details: expect.stringContaining("10000 of them behind"),
+    details: expect.stringContaining("10000 events behind"),
   });
   expect(got.length).toBeLessThan(1400);
   expect(got.map(({ value }) => parseInt(String(value?.containerId), 10))).toEqual([...got.keys()]);

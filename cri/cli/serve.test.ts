@@ -185,7 +185,9 @@ test("a default handler whose binary is missing is a configuration error; anothe
   await writeFile(file, `[runtime]\ndefault_handler = "gone"\n${handlers}`);
   const { child, lines } = daemon("--config", file);
   expect(await once(child, "exit")).toEqual([2, null]);
-  expect(lines.join("\n")).toMatch(/get gone, so none of them would start: .*\/no\/such\/runc .*ENOENT/);
+  expect(lines.join("\n")).toMatch(
+    /handler gone is unusable, so pods without a handler could not start: .*\/no\/such\/runc .*ENOENT/,
+  );
 });
 
 test.each([

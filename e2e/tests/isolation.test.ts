@@ -201,7 +201,7 @@ describe("a mount at /proc", () => {
     const hostPath = join(node.directory, "no-procfs");
     await expect(create("over-proc", { mounts: [{ hostPath, containerPath }] })).rejects.toMatchObject({
       code: status.INVALID_ARGUMENT,
-      details: expect.stringContaining("is no procfs"),
+      details: expect.stringContaining("is not a procfs"),
     });
     await node.removePods();
   });

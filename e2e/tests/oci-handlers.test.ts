@@ -50,7 +50,7 @@ afterAll(async () => {
 test.each([
   ["old-runc", /\/usr\/sbin\/runc is runc 1\.1\.5.*CVE-2024-21626, CVE-2025-31133.*runc 1\.3\.6, 1\.4\.3/],
   ["old-crun", /\/usr\/bin\/crun is crun 1\.8\.1.*CVE-2026-47766.*crun 1\.28/],
-  ["missing", /missing cannot be run or judged \(ENOENT/],
+  ["missing", /missing cannot be run or its version is unknown \(ENOENT/],
 ])(
   "no pod runs with the handler %s; the answer says the version, the advisory and the one to have",
   async (name, words) => {

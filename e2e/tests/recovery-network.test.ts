@@ -169,7 +169,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   expect(await hanging(node)).toBe(0);
   const said = (await readFile(daemon.logFile, "utf8"))
     .split("\n")
-    .filter((line) => line.includes("is left unfinished"));
+    .filter((line) => line.includes("has unfinished work"));
   expect(said.some((line) => line.includes(podSandboxId) && line.includes('"life":"stopping"'))).toBe(true);
   expect(said.some((line) => line.includes('"life":"starting"'))).toBe(true);
 

@@ -167,7 +167,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "a device that the host does not have",
     () => create({ devices: [{ hostPath: "/dev/none", containerPath: "/dev/x", permissions: "rw" }] }),
     status.INVALID_ARGUMENT,
-    "cannot be given to the container: no such file or directory. Name a device node",
+    "cannot be added to the container: no such file or directory. Use a device node",
   ],
   [
     "a log path out of its directory",

@@ -54,7 +54,7 @@ test("where it could not be loaded, only who asks for it is refused", async () =
     apparmorFor({ apparmor: { type: "runtime-default" }, privileged: false }, unloaded),
   ).rejects.toMatchObject({
     code: "FailedPrecondition",
-    message: expect.stringContaining("keelson-default was asked for and is not loaded: spawn apparmor_parser ENOENT"),
+    message: expect.stringContaining("keelson-default was requested, but is not loaded: spawn apparmor_parser ENOENT"),
   });
 });
 

@@ -1,4 +1,5 @@
-// Which volumes are relabelled, and which places of the host never are. The walk itself: native/addon/test/relabel_test.cc.
+// Which volumes are relabelled, and which places of the host never are. The walk itself:
+// native/addon/test/relabel_test.cc.
 
 import { execFileSync } from "node:child_process";
 import { renameSync } from "node:fs";
@@ -68,7 +69,7 @@ test("the host's own places are refused by name, by what is below them, and by i
   for (const path of [...below, alias, `${alias}/etc`, `${alias}/usr/share`, `${alias}/var/lib`])
     await expect(relabelling.for(confined)(mount(path), path, readMountTable), path).rejects.toMatchObject({
       code: "InvalidArgument",
-      message: expect.stringContaining("that is the host's own"),
+      message: expect.stringContaining("the path belongs to the host"),
     });
   expect(asked).toEqual([]);
   await relabelling.for(confined)(mount(home), home, readMountTable);

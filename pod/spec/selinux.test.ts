@@ -141,7 +141,9 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
     const few = async (label: string) => (label.includes("c1023") ? undefined : label);
     expect(await readSelinux(places(), few)).toMatchObject({ kind: "on", hasCategories: false });
     const none = async () => undefined;
-    expect(await readSelinux(places(), none)).toMatchObject({ reason: expect.stringContaining("does not know") });
+    expect(await readSelinux(places(), none)).toMatchObject({
+      reason: expect.stringContaining("is not valid in the loaded policy"),
+    });
     await writeFile(join(directory, "etc/default/contexts/lxc_contexts"), contexts.replaceAll(":s0", ""));
     expect(await readSelinux(places(), all)).toMatchObject({ hasCategories: false, process: { level: "" } });
   });
@@ -200,11 +202,11 @@ describe("a pod's labels", () => {
   });
 
   test("are refused where SELinux is active and the policy has none for containers", () => {
-    const unlabelled: Selinux = { kind: "unlabelled", reason: "there is no file" };
+    const unlabelled: Selinux = { kind: "unlabelled", reason: "the file is missing" };
     expect(choosePodLabels(unlabelled, pod(), [])).toBeUndefined();
     const selinux = named({ level: "s0:c1,c2" });
     expect(() => choosePodLabels(unlabelled, pod({ selinux }), [])).toThrow(
-      "The SELinux label :::s0:c1,c2 was asked for pod web, and no label can be given on this node: there is no file.",
+      "The SELinux label :::s0:c1,c2 was requested for pod web, but this node cannot set labels: the file is missing.",
     );
     expect(choosePodLabels(unlabelled, pod({ selinux, privileged: true }), [])).toBeUndefined();
   });

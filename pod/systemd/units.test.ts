@@ -172,7 +172,7 @@ test("what systemd refuses is said in its words, and a job that fails by its res
   answer = (_, peer) => peer.refuse("org.freedesktop.DBus.Error.InvalidArgs", "Slice is not valid.");
   await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({
     name: "scopeFailed",
-    message: expect.stringContaining("keelson-ab.scope was not started by systemd: Slice is not valid."),
+    message: expect.stringContaining("systemd did not start the scope keelson-ab.scope: Slice is not valid."),
   });
   answer = (_, peer) => {
     peer.reply("o", [job]);

@@ -107,7 +107,7 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     const script = `tail -c 100m /dev/zero; ${idle}`;
     const linux = { resources: { memory_limit_in_bytes: 24 * MiB } };
     const alive = await runContainer(machine, crictl, pod, { name: "alive", script, linux });
-    const told = `container ${alive}: the kernel killed one of its processes: out of memory`;
+    const told = `container ${alive}: the OOM killer killed one of its processes`;
     await until("the daemon tells", 60_000, async () => (await log(machine)).includes(told) || undefined);
     assert.equal(at(await crictl.json("inspect", alive), "status", "state"), "CONTAINER_RUNNING");
     const monitors = `for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q 'keelson-monitor run' && ls -l $p/fd; done`;

@@ -179,14 +179,14 @@ export async function selinux(scene: Scene): Promise<void> {
     const before = await labelOf("/etc /usr/share /srv/alias/passwd");
     for (const path of ["/etc", "/usr/share", "/srv/alias", "/"]) {
       const mounts = [{ host_path: path, container_path: "/data", selinux_relabel: true }];
-      await assert.rejects(withMounts(one, "host", mounts), /that is the host's own/);
+      await assert.rejects(withMounts(one, "host", mounts), /the path belongs to the host/);
     }
     assert.equal(await labelOf("/etc /usr/share /srv/alias/passwd"), before);
   });
   await step("options that the policy does not know, or that are none, are refused in words", async () => {
     await assert.rejects(
       withContext(one, "bad", { selinux_options: { type: "no_such_t" } }),
-      /not known to this host's policy/,
+      /not valid in this host's policy/,
     );
     for (const bad of [{ level: 's0:c1",upperdir="/etc' }, { type: "container_t,rw" }, { user: "a:b" }])
       await assert.rejects(withContext(one, "bad", { selinux_options: bad }), /cannot be used/);

@@ -84,7 +84,7 @@ export async function systemdDriver({ machine, crictl, step }: Scene): Promise<v
   await step("a parent of the other driver's form is refused", async () => {
     await assert.rejects(
       runPod(machine, crictl, "wrong", { cgroup_parent: "/kubepods/pod1" }),
-      /The cgroup parent \/kubepods\/pod1 of pod wrong cannot be used: with the cgroup driver systemd it is a slice/,
+      /The cgroup parent \/kubepods\/pod1 of pod wrong cannot be used: the cgroup driver systemd requires a slice/,
     );
   });
   await step("no unit is left of them", async () => {
