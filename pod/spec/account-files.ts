@@ -1,5 +1,5 @@
-// The account files of images. An image never changes, and to read out of several layers is to mount them: what was
-// read for one container is kept for the next ones, of a few images and of files of ordinary length.
+// A cache of images' account files: images never change, and reading a file from several layers requires mounting them.
+// Kept for a limited number of images, and only for files of ordinary size.
 
 import type { Host, LayerFile } from "../../native/index.ts";
 import type { ReadAccounts } from "./accounts.ts";
@@ -9,7 +9,7 @@ const bytesKept = 16 << 10;
 
 export class AccountFiles {
   readonly #host: Pick<Host, "readFromLayers">;
-  /** By image and paths, the one used last at the end. */
+  /** By image and paths, in LRU order: the most recently used entry is last. */
   readonly #kept = new Map<string, readonly LayerFile[]>();
 
   constructor(host: Pick<Host, "readFromLayers">) {

@@ -1,26 +1,26 @@
-// Whom a container's process runs as: CRI's wishes, the image's USER, the image's passwd and group files.
-// Bounds: passwd and group (`accountFileLimit`), read line by line; numbers (`longestNumber`) before they become
-// numbers; the image's USER where its config is read (image/config.ts).
+// The user and groups of a container's process, from the CRI request, the image's USER, and its passwd and group files.
+// Limits on untrusted input: passwd and group (`accountFileLimit`), parsed line by line; numbers (`longestNumber`),
+// checked before parsing; the image's USER when its config is read (image/config.ts).
 // Sources: CRI v1 LinuxContainerSecurityContext; OCI image-spec config.md ("User"); passwd(5), group(5).
 
 import type { LayerFile } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { ContainerSecurity, ContainerUser } from "../types.ts";
 
-/** Reads files of the image's root; bounded, never following links out of it. */
+/** Reads files from the image's root, up to a limit, without following symlinks out of it. */
 export type ReadAccounts = (paths: readonly string[], limitBytes: number) => Promise<readonly LayerFile[]>;
 
 export interface Account extends ContainerUser {
-  /** Home directory from passwd, whose bytes may be of any encoding; "/" when there is none. */
+  /** Home directory from passwd, as bytes of any encoding; "/" if passwd has none. */
   readonly home: Buffer;
 }
 
 const accountFileLimit = 1 << 20;
 const maxId = 2_147_483_647n;
-/** Digits. Making a number of four million of them takes a second. */
+/** Maximum digits: parsing a number of four million digits takes a second. */
 const longestNumber = 20;
 
-/** Texts as they are read, bytes as latin1. */
+/** Strings are raw bytes, decoded as latin1. */
 interface PasswdEntry {
   readonly name: string;
   readonly uid: bigint;
@@ -34,7 +34,9 @@ interface Wish {
   readonly group?: bigint | string;
 }
 
-/** `imageUser`: the image's USER; `image`: its name, for messages. Rejects for whom the files do not know. */
+/**
+ * `imageUser`: the image's USER; `image`: its name, for messages. Rejects if the files do not have the user or group.
+ */
 export async function resolveAccount(
   security: ContainerSecurity,
   imageUser: string,
@@ -87,8 +89,8 @@ function primaryGroup(wish: Wish, entry: PasswdEntry | undefined, groups: string
 }
 
 /**
- * Begins with the primary group, so that a file's negative group permission cannot be dodged (CVE-2022-2989 and others
- * like it).
+ * Starts with the primary group, so that files that deny access to that group stay protected (CVE-2022-2989 and
+ * similar).
  */
 function supplementalGroups(
   security: ContainerSecurity,
@@ -109,7 +111,7 @@ function inRange(kind: "user" | "group", id: bigint): bigint {
   return id;
 }
 
-/** A file that is not needed may be odd; one that must answer a name may not. */
+/** A malformed file is an error only when it is needed to look up a name. */
 function textOf(file: LayerFile | undefined, path: string, image: string, needed: boolean): string {
   if (file === undefined || file.kind === "missing") return "";
   if (file.kind === "file") return file.content.toString("latin1");
@@ -121,14 +123,14 @@ function textOf(file: LayerFile | undefined, path: string, image: string, needed
   });
 }
 
-/** The first line that fits; fields of others are not turned into anything. */
+/** Returns the first matching line; only that line is fully parsed. */
 function findUser(passwd: string, user: bigint | string): PasswdEntry | undefined {
   const wanted = typeof user === "string" ? asRead(user) : user;
   for (const line of linesOf(passwd)) {
     const [name, , uid, gid, , home] = line.split(":", 6);
     if (!name || uid === undefined || gid === undefined || !isNumber(uid) || !isNumber(gid)) continue;
     const isWanted = typeof wanted === "string" ? name === wanted : BigInt(uid) === wanted;
-    // No variable has a NUL: as the monitor reads such a line, it has no home.
+    // Environment variables cannot contain NUL: like the monitor, treat such a line as one without a home.
     const named = home === undefined || home.includes("\0") ? "" : home;
     if (isWanted) return { name, uid: BigInt(uid), gid: BigInt(gid), home: named };
   }
@@ -152,12 +154,12 @@ function* groupsWith(group: string, member: string): Generator<bigint> {
   }
 }
 
-/** A name of the request's or the image's config, as it stands in a file that is read as latin1. */
+/** Converts a name from the request or the image's config to the form it has in a file decoded as latin1. */
 function asRead(name: string): string {
   return Buffer.from(name).toString("latin1");
 }
 
-/** Without the empty ones. */
+/** Skips empty lines. */
 function* linesOf(text: string): Generator<string> {
   for (let start = 0; start < text.length; ) {
     const found = text.indexOf("\n", start);

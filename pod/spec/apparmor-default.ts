@@ -1,8 +1,8 @@
-// The AppArmor profile of containers whose pod says nothing of one: the effect of the field's default profiles (Docker's,
-// containerd's, CRI-O's). Loaded at the daemon's start, over one of an older keelson; containers that run go on under it.
+// The default AppArmor profile of containers, equivalent to those of Docker, containerd and CRI-O. Loaded at the
+// daemon's start, where it replaces the profile of an older keelson, also for running containers.
 //
-// It repeats what mounts and capabilities refuse already, for the case that one of them is got round: nothing that belongs
-// to the host is written below /proc and /sys, nothing is mounted, no process outside is traced or signalled.
+// It is a second layer behind mounts and capabilities, in case one of those is bypassed: it denies writes to the host's
+// files below /proc and /sys, mounting, and tracing or signalling processes outside.
 // Sources: apparmor.d(5), apparmor_parser(8).
 
 import { access, readFile } from "node:fs/promises";
@@ -10,13 +10,15 @@ import { messageOf, runProgram } from "../../native/index.ts";
 
 export const defaultProfileName = "keelson-default";
 
-/** What there is of it. A reason stands where AppArmor is on and the profile could not be loaded. */
+/** State of the profile. `missing`: AppArmor is on, but the profile could not be loaded. */
 export type DefaultProfile =
   | { readonly kind: "off" | "loaded" }
   | { readonly kind: "missing"; readonly reason: string };
 
 const enabledFile = "/sys/module/apparmor/parameters/enabled";
-/** Rules of classes that came later than this ABI would be refused by older parsers, and missing ones deny all of a class. */
+/**
+ * Pins the ABI: older parsers would reject rules of newer classes, and without rules a newer class is denied entirely.
+ */
 const abiFile = "/etc/apparmor.d/abi/3.0";
 const loadMs = 20_000;
 
@@ -41,13 +43,13 @@ export async function loadDefaultProfile(): Promise<DefaultProfile> {
       { input: defaultProfile(hasAbi), stdout: { limit: 64 << 10 } },
     );
     if (code === 0) return { kind: "loaded" };
-    return { kind: "missing", reason: stderr.trim() || `apparmor_parser ended with ${code}` };
+    return { kind: "missing", reason: stderr.trim() || `apparmor_parser exited with ${code}` };
   } catch (error) {
     return { kind: "missing", reason: messageOf(error) };
   }
 }
 
-/** By paths alone, without includes, which differ from host to host. */
+/** The profile's text. It uses paths only, and no includes, which differ between hosts. */
 export function defaultProfile(hasAbi: boolean): string {
   return `${hasAbi ? "abi <abi/3.0>,\n" : ""}
 profile ${defaultProfileName} flags=(attach_disconnected,mediate_deleted) {
@@ -57,14 +59,14 @@ profile ${defaultProfileName} flags=(attach_disconnected,mediate_deleted) {
   capability,
   umount,
 
-  # From the host's tools, and from OCI runtimes that have profiles of these names; among themselves anything.
+  # Signals from the host's tools, and from OCI runtimes with their own profiles; anything between containers.
   signal (receive) peer=unconfined,
   signal (receive) peer=runc,
   signal (receive) peer=crun,
   signal (send, receive) peer=${defaultProfileName},
   ptrace (trace, read, tracedby, readby) peer=${defaultProfileName},
 
-  # Below /proc a container writes to its processes, and to shm* of sysctl's kernel.
+  # Below /proc, allow writes only to process directories and to /proc/sys/kernel/shm*.
   deny /proc/* w,
   deny /proc/[^1-9s]*/** w,
   deny /proc/s[^y]*/** w,
@@ -75,7 +77,7 @@ profile ${defaultProfileName} flags=(attach_disconnected,mediate_deleted) {
   deny /proc/sys/kernel/{?,??,[^s]**,s[^h]**,sh[^m]**} w,
   deny /proc/{sysrq-trigger,kcore,kmem,mem} rwklx,
 
-  # Below /sys only to its cgroup.
+  # Below /sys, allow writes only to cgroups.
   deny /sys/[^f]** wklx,
   deny /sys/f[^s]** wklx,
   deny /sys/fs/[^c]** wklx,

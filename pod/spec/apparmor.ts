@@ -1,4 +1,4 @@
-// The AppArmor profile of a container's processes, by name: on a host that has AppArmor the profile must be loaded.
+// The name of the AppArmor profile of a container's processes, which must be loaded.
 // Source: apparmor(7); CRI v1 SecurityProfile.
 
 import { readFile } from "node:fs/promises";
@@ -6,10 +6,10 @@ import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
 import { type DefaultProfile, defaultProfileName } from "./apparmor-default.ts";
 
-/** A line for each: `cri-containerd.apparmor.d (enforce)`. Missing without AppArmor. */
+/** One profile per line: `cri-containerd.apparmor.d (enforce)`. Does not exist without AppArmor. */
 const loadedProfiles = "/sys/kernel/security/apparmor/profiles";
 
-/** Undefined for no profile. Privileged containers have none. */
+/** Undefined means no profile, as for privileged containers. */
 export async function apparmorFor(
   { apparmor, privileged }: Pick<ContainerSecurity, "apparmor" | "privileged">,
   ownDefault: DefaultProfile,
@@ -21,7 +21,7 @@ export async function apparmorFor(
     return apparmor.path;
   }
   if (ownDefault.kind === "loaded") return defaultProfileName;
-  // Who asks for nothing runs without it, as where AppArmor is off; the daemon has warned.
+  // Containers that do not request a profile run without one, as with AppArmor off; the daemon has logged a warning.
   if (ownDefault.kind === "missing" && apparmor !== undefined) {
     throw podErrors.apparmorDefault({ profile: defaultProfileName, reason: ownDefault.reason });
   }

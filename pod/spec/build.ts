@@ -1,4 +1,4 @@
-// From a CRI container to its OCI runtime spec: the one place where all parts of it meet.
+// Builds the OCI runtime spec of a CRI container from all its parts.
 
 import type { Image } from "../../image/types.ts";
 import { podErrors } from "../errors.ts";
@@ -19,19 +19,19 @@ import { ociResources } from "./resources.ts";
 import type { SeccompFilters } from "./seccomp.ts";
 import type { ContainerLabels } from "./selinux.ts";
 
-/** What a spec takes from the node; the model has it among its Environment. */
+/** The inputs of a spec that come from the node; part of the pod model's Environment. */
 export interface NodeSetup {
   /** This process's bounding set (capabilities(7)). */
   readonly hostCapabilities: bigint;
-  /** Undefined for the monitor's own. */
+  /** Undefined: the monitor's own limit. */
   readonly openFiles: OpenFilesLimit | undefined;
-  /** No container gets a lower OOM score: as `lowestOomScore` of oom-score.ts. */
+  /** No container gets a lower OOM score; see `lowestOomScore` in oom-score.ts. */
   readonly lowestOomScore: number;
   readonly filters: SeccompFilters;
-  /** Of AppArmor. */
+  /** The default AppArmor profile. */
   readonly defaultProfile: DefaultProfile;
   readonly hostPaths: Pick<HostPaths, "present" | "ofDevice">;
-  /** As `throttlePaths` of masking.ts. */
+  /** From `throttlePaths` in masking.ts. */
   readonly throttlePaths: readonly string[];
 }
 
@@ -39,9 +39,9 @@ export interface SandboxSetup {
   readonly id: SandboxId;
   readonly config: SandboxConfig;
   readonly files: SandboxFiles;
-  /** Paths of the pinned namespaces; only those the pod has of its own. */
+  /** Paths of the pinned namespaces, for those that are the pod's own. */
   readonly pinned: Readonly<Partial<Record<"network" | "ipc" | "uts" | "pid" | "user", string>>>;
-  /** Maps of the pod's user namespace. */
+  /** Id mappings of the pod's user namespace. */
   readonly user?: IdMappings;
   /** The pod's cgroup in cgroupfs form. */
   readonly cgroup: string;
@@ -62,16 +62,16 @@ export interface ContainerSetup {
   readonly imageVolumes: readonly ImageVolume[];
   /** Path of the PID namespace to join, for pid mode "target". */
   readonly targetPidNamespace: string;
-  /** Of SELinux. */
+  /** SELinux labels. */
   readonly labels: ContainerLabels;
   readonly relabel: Relabel;
-  /** Of the pod's monitor (native's `findsHome`). */
+  /** Whether the pod's monitor sets HOME (`findsHome` in native/). */
   readonly monitorFindsHome: () => boolean;
 }
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** Also readies the host's volumes: missing sources become directories, and labels are set where asked for. */
+/** Also prepares the host's volumes: creates missing sources as directories, and relabels where requested. */
 export async function buildSpec(node: NodeSetup, sandbox: SandboxSetup, container: ContainerSetup): Promise<OciSpec> {
   const { config, account, labels } = container;
   const { openFiles } = node;
@@ -101,7 +101,7 @@ export async function buildSpec(node: NodeSetup, sandbox: SandboxSetup, containe
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       ...(labels.process === undefined ? {} : { selinuxLabel: labels.process }),
       ...(openFiles === undefined ? {} : { rlimits: [{ type: "RLIMIT_NOFILE", ...openFiles }] }),
-      // Never this daemon's own, which may be the last to be killed.
+      // Always set explicitly: this daemon's own score may protect it from the OOM killer.
       oomScoreAdj: Math.max(Number(config.resources?.oomScoreAdj ?? 0), node.lowestOomScore),
     },
     root: { path: "rootfs", readonly: security.readonlyRootfs },
@@ -128,7 +128,9 @@ export async function buildSpec(node: NodeSetup, sandbox: SandboxSetup, containe
   };
 }
 
-/** Device plugins may ask for CDI devices by annotations: passed over, the container would run without. */
+/**
+ * Device plugins may request CDI devices by annotation; ignoring those would start the container without its device.
+ */
 function refuseUnsupported({ cdiDevices, annotations }: ContainerConfig): void {
   const annotated = annotations.entries().find(([key]) => key.startsWith("cdi.k8s.io/"));
   const device = cdiDevices[0] ?? annotated?.[1];
@@ -136,8 +138,8 @@ function refuseUnsupported({ cdiDevices, annotations }: ContainerConfig): void {
 }
 
 /**
- * Kubernetes' rule: command replaces the entrypoint (and drops the image's cmd), args replace cmd. An entrypoint of one empty
- * word is none: so Dockerfiles take back that of the image they begin with.
+ * Kubernetes' rule: command replaces the entrypoint (and drops the image's cmd), args replace cmd. An entrypoint of one
+ * empty string means none: Dockerfiles use it to reset the entrypoint of their base image.
  */
 function commandLine({ config, image }: ContainerSetup): string[] {
   const [first, ...more] = image.config.entrypoint;
@@ -149,7 +151,7 @@ function commandLine({ config, image }: ContainerSetup): string[] {
   return line;
 }
 
-/** Later entries win, so each name stands once: ours, the image's, the request's. */
+/** Each name appears once; later entries override earlier ones: defaults, the image's, the request's. */
 function environment(sandbox: SandboxSetup, { config, image, account, monitorFindsHome }: ContainerSetup): Buffer[] {
   const byName = new Map<string, Buffer>();
   const put = (entry: Buffer) => {
@@ -158,7 +160,7 @@ function environment(sandbox: SandboxSetup, { config, image, account, monitorFin
   };
   put(Buffer.from(defaultPath));
   put(Buffer.from(`HOSTNAME=${sandbox.hostname}`));
-  // Where the pod brings its own passwd file, that one decides, which runtimes ask at the start.
+  // If the pod mounts its own passwd file, HOME comes from that file, which the runtime reads at the start.
   if (!(isMountedOver(config, "/etc/passwd") && monitorFindsHome()))
     put(Buffer.concat([Buffer.from("HOME="), account.home]));
   if (config.tty) put(Buffer.from("TERM=xterm"));
@@ -183,9 +185,9 @@ function namespaces(sandbox: SandboxSetup, container: ContainerSetup): OciNamesp
 }
 
 /**
- * The container's cgroup is the root of what it sees and can mount. A privileged one has the host's, as in both
- * peers (CRI-O's setupCgroupNamespace, containerd's buildLinuxSpec): it may do to the host what it likes, and node
- * agents look for the node's cgroups.
+ * With a cgroup namespace, the container sees and can mount only its own cgroup subtree. A privileged container uses
+ * the host's cgroup namespace, as in CRI-O (setupCgroupNamespace) and containerd (buildLinuxSpec): it has full access
+ * to the host anyway, and node agents need the node's cgroups.
  */
 function cgroupNamespace({ config }: ContainerSetup): OciNamespace[] {
   return config.security.privileged ? [] : [{ type: "cgroup" }];

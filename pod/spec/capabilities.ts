@@ -4,7 +4,7 @@ import { podErrors } from "../errors.ts";
 import type { ContainerSecurity } from "../types.ts";
 import type { OciCapabilities } from "./oci.ts";
 
-/** Index is the capability's number. */
+/** The index is the capability's number. */
 export const capabilityNames = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
@@ -51,7 +51,7 @@ export const capabilityNames = [
 
 type CapabilityName = (typeof capabilityNames)[number];
 
-/** What a container has when it asks for nothing: the field's usual fourteen. */
+/** A container's default capabilities: the same fourteen as in other runtimes. */
 const defaultCapabilities = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
@@ -69,14 +69,14 @@ const defaultCapabilities = [
   "CAP_AUDIT_WRITE",
 ];
 
-/** Of a set as the kernel has it: bit n for capability n. */
+/** Decodes a kernel capability set: bit n for capability n. */
 export function capabilitiesIn(set: bigint): ReadonlySet<CapabilityName> {
   return new Set(capabilityNames.filter((_, number) => (set & (1n << BigInt(number))) !== 0n));
 }
 
 /**
- * `hostSet` has bit n for capability n: what this process may pass on. A set is clamped to it, so that
- * "ALL" means all that this host can give. Inheritable stays empty (CVE-2022-24769) but for ambient ones.
+ * `hostSet` has bit n for capability n: those that this process can grant. All sets are limited to it, so "ALL" means
+ * all that this host can grant. Inheritable stays empty (CVE-2022-24769) except for ambient capabilities.
  */
 export function capabilitiesFor(security: ContainerSecurity, hostSet: bigint): OciCapabilities {
   const host = [...capabilitiesIn(hostSet)];

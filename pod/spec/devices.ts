@@ -1,4 +1,4 @@
-// Devices of a container: the ones asked for, all of the host's for a privileged one, and the cgroup's rules.
+// Devices of a container: the requested ones, all of the host's for a privileged container, and the cgroup's rules.
 // Sources: CRI v1 Device; OCI config-linux.md ("Devices", "Allowed Device list").
 
 import { lstat, readdir } from "node:fs/promises";
@@ -17,7 +17,9 @@ export interface DevicePlan {
 
 const maxDevices = 4096;
 
-/** What every container may use: null, zero, full, random, urandom, tty, console, ptmx, ptys; and mknod of anything. */
+/**
+ * Allowed for every container: null, zero, full, random, urandom, tty, console, ptmx, ptys; and mknod of any device.
+ */
 const ordinaryRules: readonly OciDeviceRule[] = [
   { allow: false, access: "rwm" },
   { allow: true, type: "c", access: "m" },
@@ -35,7 +37,7 @@ const ordinaryRules: readonly OciDeviceRule[] = [
   { allow: true, type: "c", major: 136, access: "rwm" },
 ];
 
-/** `ownUsers`: in a user namespace. `nodes`: where the host's devices are. */
+/** `ownUsers`: the pod has a user namespace. `nodes`: the host's device directory. */
 export async function planDevices(
   config: ContainerConfig,
   ownUsers: boolean,
@@ -47,7 +49,7 @@ export async function planDevices(
   if (!config.security.privileged) return { devices, rules: [...ordinaryRules, ...asked.map(ruleOf)] };
   const all = await walk(nodes, "/dev", isContainersOwn);
   const host = all.filter((device) => !ownUsers || isForEverybody(device));
-  // What is asked for in the place of the host's is what is found there: a volume at /dev/sda is not the node's disk.
+  // Requested devices override the host's at the same path: a volume at /dev/sda is not the node's disk.
   return { devices: unique([...host, ...devices]), rules: [{ allow: true, access: "rwm" }] };
 }
 
@@ -58,14 +60,14 @@ interface AskedDevice {
 
 async function requestedDevices(wish: Device, hostPaths: Pick<HostPaths, "ofDevice">): Promise<AskedDevice[]> {
   const target = resolve(wish.containerPath || wish.hostPath);
-  // Not by Node's threads, which all files share: a file system that does not answer would keep them.
+  // Not through Node's thread pool, which a file system that does not answer would block for all other files.
   const real = await hostPaths.ofDevice(wish.hostPath);
   const devices = await devicesAt(wish.hostPath, real, target);
   const access = wish.permissions === "" ? "rwm" : wish.permissions;
   return devices.map((device) => ({ device, access }));
 }
 
-/** A node gives one device, a directory all below it. */
+/** The device itself, or all devices below a directory. */
 async function devicesAt(hostPath: string, real: string, target: string): Promise<OciDevice[]> {
   try {
     const stat = await lstat(real);
@@ -79,8 +81,8 @@ async function devicesAt(hostPath: string, real: string, target: string): Promis
 }
 
 /**
- * All below the directory, but for targets that are left out: anybody may fill /dev/shm with what nobody can walk. What is
- * unplugged meanwhile is passed over.
+ * All devices below the directory, except excluded targets: any user can fill /dev/shm with more than can be walked.
+ * Devices that are unplugged meanwhile are skipped.
  */
 async function walk(
   directory: string,
@@ -129,14 +131,14 @@ function ruleOf({ device, access }: AskedDevice): OciDeviceRule {
 }
 
 /**
- * In a user namespace the container's root owns its nodes, and may change their modes: one of the host's root alone, a disk,
- * would be as open to it.
+ * In a user namespace the container's root owns its device nodes and may change their modes, so it would gain access to
+ * devices that only the host's root may use, such as disks.
  */
 function isForEverybody({ fileMode }: OciDevice): boolean {
   return (fileMode & 0o006) === 0o006;
 }
 
-/** The container's own devpts, shm, mqueue and console stand in place of the host's. */
+/** The container has its own devpts, shm, mqueue and console instead of the host's. */
 function isContainersOwn(path: string): boolean {
   return (
     /^\/dev\/(pts|shm|mqueue)(\/|$)/.test(path) ||

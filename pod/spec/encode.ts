@@ -1,18 +1,18 @@
-// config.json as bytes: JSON, but with environment values as the bytes they are.
+// Encodes config.json: JSON, except that environment values are raw bytes.
 
 import { randomUUID } from "node:crypto";
 import type { OciResources, OciSpec } from "./oci.ts";
 
 /**
- * Everything but the environment is UTF-8 JSON. An environment value that is not UTF-8 stands in the
- * file byte for byte (as crun reads it); keelson-monitor takes it as it is.
+ * Everything except the environment is UTF-8 JSON. Environment values that are not UTF-8 are written byte for byte, as
+ * crun and keelson-monitor read them.
  */
 export function encodeSpec(spec: OciSpec): Buffer {
   const mark = randomUUID();
   const text = JSON.stringify({ ...spec, process: { ...spec.process, env: mark } });
   const [before, after] = text.split(`"${mark}"`);
   if (before === undefined || after === undefined)
-    throw new TypeError("the environment's place in config.json is gone");
+    throw new TypeError("config.json lacks the placeholder for the environment");
   const environment = spec.process.env.flatMap((entry, index) => [
     Buffer.from(index === 0 ? '"' : ',"'),
     jsonBytes(entry),
@@ -22,8 +22,8 @@ export function encodeSpec(spec: OciSpec): Buffer {
 }
 
 /**
- * A config.json with other resources (its device rules stay) and another OOM score. Read and written as
- * Latin-1, so that every byte outside them stays what it is.
+ * Replaces the resources of a config.json (except device rules) and its OOM score. Read and written as Latin-1, so that
+ * all other bytes stay unchanged.
  */
 export function withResources(configJson: Buffer, resources: OciResources, oomScoreAdj: number): Buffer {
   const spec: { readonly process: object; readonly linux: { readonly resources: OciResources } } = JSON.parse(

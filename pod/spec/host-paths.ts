@@ -1,14 +1,14 @@
-// Paths of the host that requests name: what containers mount, their devices, and where checkpoints go. One may lie on a file
-// system whose server is gone, where a look never ends: it holds up neither its pod nor another.
+// Host paths from requests: mount sources, devices, and checkpoint locations. One may be on a file system whose server
+// is down, where a lookup never returns: it must block neither its own pod nor others.
 
 import { getSystemErrorMessage } from "node:util";
 import { type Host, HostError, messageOf, orAborted, Slots, TimeLimit } from "../../native/index.ts";
 import { podErrors } from "../errors.ts";
 import type { Mount } from "../types.ts";
 
-/** Milliseconds that a file system may take: a server that starts again comes back in a later try of the kubelet's. */
+/** How long a file system may take, in milliseconds. The kubelet retries later, when its server may be back. */
 const answerMs = 10_000;
-/** Looks at once, each a thread and a process. Dead file systems must not take all that the host allows. */
+/** Concurrent lookups, each a thread and a process. Dead file systems must not use up the host's limits. */
 const looksAtOnce = 256;
 
 interface Look {
@@ -20,14 +20,14 @@ type Way = "resolvePath" | "presentPath";
 export class HostPaths {
   readonly #host: Pick<Host, Way>;
   readonly #slots = new Slots(looksAtOnce);
-  /** Those under way, by way and path: the next try of one that hangs waits for the same look. */
+  /** Running lookups, by method and path: a retry for a hanging path joins the running lookup. */
   readonly #looks = new Map<string, Look>();
 
   constructor(host: Pick<Host, Way>) {
     this.#host = host;
   }
 
-  /** The mount's source with its links resolved. A missing one becomes a directory, as kubelets expect of every runtime. */
+  /** The mount's source with symlinks resolved. A missing one is created as a directory, as kubelets expect. */
   async present({ hostPath: source, containerPath: target }: Mount): Promise<string> {
     using limit = new TimeLimit(answerMs, () =>
       podErrors.mountSourceSilent({ source, target, seconds: answerMs / 1000 }),
@@ -39,7 +39,7 @@ export class HostPaths {
     return await orAborted(told, limit.signal);
   }
 
-  /** The device's path, or that of a directory of them, with its links resolved. */
+  /** The path of the device, or directory of devices, with symlinks resolved. */
   async ofDevice(path: string): Promise<string> {
     using limit = new TimeLimit(answerMs, () => podErrors.deviceSilent({ path, seconds: answerMs / 1000 }));
     const { answer } = await this.#look("resolvePath", path, limit.signal);
@@ -49,7 +49,7 @@ export class HostPaths {
     return await orAborted(told, limit.signal);
   }
 
-  /** Rejects where the file system does not answer, whatever else may be wrong with the path. */
+  /** Rejects only when the file system does not answer; other errors are ignored. */
   async requireAnswer(location: string): Promise<void> {
     using limit = new TimeLimit(answerMs, () => podErrors.checkpointSilent({ location, seconds: answerMs / 1000 }));
     const { answer } = await this.#look("resolvePath", location, limit.signal);
@@ -76,7 +76,7 @@ export class HostPaths {
   }
 }
 
-/** What the kernel said, without the host's own advice: it is the path that is wrong. */
+/** Only the kernel's error message, without HostError's own advice, because the path is at fault. */
 function reasonOf(error: unknown): string {
   return error instanceof HostError && error.errno !== 0 ? getSystemErrorMessage(-error.errno) : messageOf(error);
 }

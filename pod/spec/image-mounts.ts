@@ -1,4 +1,4 @@
-// Image volumes: which images a container mounts, and where the monitor is to show them.
+// Image volumes: which images a container mounts, and where the monitor must mount them.
 // Sources: CRI v1 Mount (image, image_sub_path); Kubernetes KEP-4639; native/PROTOCOL.md (rootfs.json).
 
 import { join, posix } from "node:path";
@@ -10,10 +10,10 @@ import type { OciMount } from "./oci.ts";
 
 export interface ImageVolume {
   readonly mount: Mount;
-  /** The mount's own. */
+  /** The mount's `image`. */
   readonly spec: ImageSpec;
   readonly image: Image;
-  /** In the bundle; nothing is mounted there but by the monitor. */
+  /** In the bundle; only the monitor mounts there. */
   readonly mountpoint: string;
 }
 
@@ -31,7 +31,7 @@ export function imageVolumes(
   });
 }
 
-/** Throws FailedPrecondition for a sub path that is not in its image. */
+/** Throws FailedPrecondition for a subpath that is not in its image. */
 export async function checkSubPaths(
   volumes: readonly ImageVolume[],
   read: (image: Image) => ReadAccounts,
@@ -46,7 +46,7 @@ export async function checkSubPaths(
   }
 }
 
-/** Read-only; its programs run unless the request says noexec (critest holds both peers to that since v1.37). */
+/** Read-only; programs can be executed unless the request says noexec (required by critest since v1.37). */
 export function imageMount({ mount, mountpoint }: ImageVolume): OciMount {
   return {
     destination: posix.resolve("/", mount.containerPath),
@@ -56,7 +56,7 @@ export function imageMount({ mount, mountpoint }: ImageVolume): OciMount {
   };
 }
 
-/** The config with CRI's image_ref of each image mount: what PullImage answered for it (KEP-5365). */
+/** The config with CRI's image_ref set for each image mount, to the value that PullImage returned (KEP-5365). */
 export function withImageRefs(config: ContainerConfig, volumes: readonly ImageVolume[]): ContainerConfig {
   const resolved = new Map(
     volumes.map(({ mount, spec, image }) => [mount, { ...mount, image: { ...spec, imageRef: image.id } }]),

@@ -1,4 +1,4 @@
-// Which parts of /proc and /sys a container neither sees nor writes.
+// The paths in /proc and /sys that are masked or read-only in a container.
 // Sources: OCI config-linux.md ("Masked Paths", "Readonly Paths"); CRI v1 masked_paths, readonly_paths;
 // Kubernetes' procMount; GHSA-6fw5-f8r9-fgfm, GHSA-jq35-85cj-fj4p, CVE-2018-10892.
 
@@ -31,8 +31,9 @@ const defaultReadonly = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pr
 const cpuDirectory = "/sys/devices/system/cpu";
 
 /**
- * An empty list means the defaults. With users of its own it means nothing hidden: Kubernetes' procMount Unmasked,
- * which the kubelet says with empty lists, is allowed there alone, for the host's settings are not that root's to change.
+ * An empty list means the defaults. With a user namespace it means that nothing is hidden: the kubelet passes
+ * Kubernetes' procMount Unmasked as empty lists, which is allowed only there, because that root cannot change the
+ * host's settings.
  */
 export function hiddenPaths(
   { privileged, maskedPaths, readonlyPaths }: ContainerSecurity,
@@ -47,14 +48,14 @@ export function hiddenPaths(
   };
 }
 
-/** To the kernel a file with a slash behind its name is none, and what is not there needs no cover. */
+/** Normalizes the path: with a trailing slash, a file would seem not to exist and be left unmasked. */
 function plain(path: string): string {
   return posix.resolve("/", path);
 }
 
 /**
- * Each CPU's own directory of the counters that tell what its other users do: of all CPUs where any has one, for one
- * that is off may be brought up while a container runs.
+ * The thermal_throttle directories, whose counters leak the activity of other users of a CPU. If any CPU has one, those
+ * of all CPUs are returned, because an offline CPU may be brought up while a container runs.
  */
 export async function throttlePaths(cpus = cpuDirectory): Promise<string[]> {
   const names = (await readdir(cpus).catch(() => [])).filter((name) => /^cpu\d+$/.test(name));

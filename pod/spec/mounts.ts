@@ -1,4 +1,4 @@
-// A container's mounts: the kernel's file systems, the sandbox's files, and what the request asks for.
+// A container's mounts: kernel file systems, the sandbox's files, and the mounts from the request.
 // Sources: OCI config.md ("Mounts"), config-linux.md ("Default Filesystems"); CRI v1 Mount.
 
 import { realpath, statfs } from "node:fs/promises";
@@ -12,7 +12,7 @@ import { type ImageVolume, imageMount } from "./image-mounts.ts";
 import type { OciLinux, OciMount } from "./oci.ts";
 import type { MountTable, Relabel } from "./relabel.ts";
 
-/** Host paths of what the sandbox gives to all its containers. */
+/** Host paths of the files that the sandbox provides to all its containers. */
 export interface SandboxFiles {
   readonly resolvConf: string;
   readonly hostname: string;
@@ -24,14 +24,14 @@ export interface MountPlan {
   readonly rootfsPropagation: OciLinux["rootfsPropagation"];
 }
 
-/** What the mounts take from the sandbox. */
+/** The inputs of the mounts that come from the sandbox. */
 export interface MountSetup {
   readonly files: SandboxFiles;
   readonly pinned: { readonly network?: string; readonly ipc?: string };
   readonly user?: IdMappings;
 }
 
-/** `images` are the volumes of the mounts that have an image. */
+/** `images`: the volumes of the config's image mounts. */
 export async function planMounts(
   config: ContainerConfig,
   sandbox: MountSetup,
@@ -47,7 +47,7 @@ export async function planMounts(
       source: ofImage.has(mount) ? "" : await hostPaths.present(mount),
     })),
   );
-  // Once for all of them, and only then: to look at a source may mount it (autofs).
+  // Read once, and only after the sources were resolved, because accessing a source may mount it (autofs).
   let table: Promise<readonly MountEntry[]> | undefined;
   const mountTable: MountTable = () => {
     table ??= readMountTable();
@@ -57,13 +57,13 @@ export async function planMounts(
     found.map(({ mount, source }) => ofImage.get(mount) ?? hostMount(mount, source, mountTable, relabel)),
   );
   const taken = new Set(config.mounts.map(destinationOf));
-  // Our own /proc stays below one that is asked for: a mount over procfs that is no procfs is then refused.
+  // Our own /proc stays below a requested one, so that a mount over it that is not procfs gets refused.
   const untaken = ({ destination }: OciMount) => destination === "/proc" || !taken.has(destination);
   const ofKernel = (await kernelMounts(config, sandbox, mountTable)).filter(untaken);
   const ofSandbox = (await sandboxMounts(config, sandbox)).filter(untaken);
   const rootfsPropagation = rootPropagation(config.mounts);
-  // What is mounted in a volume that the host shares is mounted on the host too, and links may lead there: so a pod's
-  // resolv.conf would become the node's. Such volumes hide what they cover.
+  // A mount inside a shared volume propagates to the host, and symlinks may lead there: a pod's resolv.conf could
+  // replace the node's. So such volumes are mounted last, and hide the sandbox's files below them.
   const mounts =
     rootfsPropagation === "rshared"
       ? [...ofKernel, ...ofSandbox, ...byDepth(requested)]
@@ -77,7 +77,7 @@ async function kernelMounts(
   mountTable: MountTable,
 ): Promise<OciMount[]> {
   const access = security.privileged ? "rw" : "ro";
-  // It has the host's cgroup namespace (build.ts).
+  // A privileged container uses the host's cgroup namespace (build.ts).
   const ofHost = security.privileged ? hostCgroupOptions(await mountTable()) : [];
   return [
     { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
@@ -105,8 +105,9 @@ async function kernelMounts(
 }
 
 /**
- * sysfs can be mounted by the owner of the network namespace alone; a user namespace does not own the host's. The host's
- * sysfs comes with what is mounted there, like a bpffs that is anybody's to write to, and nothing that is mounted later.
+ * Only the owner of the network namespace can mount sysfs, and a pod's user namespace does not own the host's. So the
+ * host's sysfs is bind-mounted, with the mounts below it (some writable for everybody, such as a bpffs), but without
+ * later mounts.
  */
 function sysMount({ user, pinned }: MountSetup, access: "ro" | "rw"): OciMount {
   const options = ["nosuid", "noexec", "nodev"];
@@ -117,8 +118,8 @@ function sysMount({ user, pinned }: MountSetup, access: "ro" | "rw"): OciMount {
 }
 
 /**
- * The files are read-only with a read-only root alone, as in both peers: programs in a container may edit their
- * resolv.conf.
+ * The files are read-only only with a read-only root, as in CRI-O and containerd: programs in a container may edit
+ * their resolv.conf.
  */
 async function sandboxMounts({ security }: ContainerConfig, { files, pinned }: MountSetup): Promise<OciMount[]> {
   const options = (access: string) => ["rbind", "rprivate", access, "nosuid", "nodev", "noexec"];
@@ -144,8 +145,8 @@ function refuseTarget(mount: Mount): void {
 }
 
 /**
- * A container without a procfs has no masked paths and no security label of its own to be told apart by. The monitor
- * sees to it whatever the path's links are; here the request gets its answer in words.
+ * A container needs a procfs for masked paths and for setting its security label. The monitor enforces this even if the
+ * path has symlinks; this check gives the request a clear error.
  */
 async function refuseOverProc(mount: Mount, source: string): Promise<void> {
   if (destinationOf(mount) !== "/proc") return;
@@ -154,8 +155,8 @@ async function refuseOverProc(mount: Mount, source: string): Promise<void> {
 }
 
 /**
- * Of what the host shares with nobody the container's mounts stay unseen by others, and the host's by the container: either
- * would write into the directory below a volume instead.
+ * From a private host mount, nothing propagates: later mounts by the container or the host are invisible to the other
+ * side, which would write into the directory below the volume instead.
  */
 async function refuseUnshared(
   { propagation, containerPath }: Mount,
@@ -169,7 +170,7 @@ async function refuseUnshared(
 }
 
 function noProcfs(mount: Mount, source: string): Error {
-  const reason = `${source} is no procfs, and a container must have one there`;
+  const reason = `${source} is not a procfs, which a container must have there`;
   return podErrors.mountTarget({ target: mount.containerPath, reason });
 }
 
@@ -177,12 +178,12 @@ function destinationOf({ containerPath }: Mount): string {
   return posix.resolve("/", containerPath);
 }
 
-/** Whether what the container finds at that path comes from one of its own mounts. */
+/** Whether one of the container's requested mounts covers that path. */
 export function isMountedOver(config: ContainerConfig, path: string): boolean {
   return config.mounts.map(destinationOf).some((target) => path === target || path.startsWith(`${target}/`));
 }
 
-/** `source`: the mount's host path, its links resolved. */
+/** `source`: the mount's host path with symlinks resolved. */
 async function hostMount(mount: Mount, source: string, mountTable: MountTable, relabel: Relabel): Promise<OciMount> {
   const access = mount.recursiveReadOnly ? "rro" : mount.readonly ? "ro" : "rw";
   await refuseOverProc(mount, source);
@@ -201,13 +202,13 @@ async function hostMount(mount: Mount, source: string, mountTable: MountTable, r
 
 const propagationOption = { private: "rprivate", "host-to-container": "rslave", bidirectional: "rshared" } as const;
 
-/** A mount below another one's target comes after it, whatever the request's order. */
+/** Sorts mounts so that one below another's target comes after it, regardless of the request's order. */
 function byDepth(mounts: readonly OciMount[]): OciMount[] {
   const depth = (mount: OciMount) => mount.destination.split("/").filter((part) => part !== "").length;
   return mounts.toSorted((a, b) => depth(a) - depth(b));
 }
 
-/** The root must pass on what one of its mounts wants to see or to give. */
+/** The root needs the strongest propagation of its mounts, or it would block theirs. */
 function rootPropagation(mounts: readonly Mount[]): OciLinux["rootfsPropagation"] {
   if (mounts.some((mount) => mount.propagation === "bidirectional")) return "rshared";
   if (mounts.some((mount) => mount.propagation === "host-to-container")) return "rslave";

@@ -1,4 +1,4 @@
-// The OCI runtime spec (v1.2) as Keelson writes it: only the members it uses.
+// The OCI runtime spec (v1.2), limited to the members that Keelson writes.
 // Source: opencontainers/runtime-spec config.md, config-linux.md.
 
 export interface OciSpec {
@@ -101,7 +101,7 @@ export interface OciLinux extends Partial<OciMappings> {
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
   readonly rootfsPropagation: "rprivate" | "rslave" | "rshared";
-  /** SELinux's. */
+  /** SELinux label. */
   readonly mountLabel?: string;
   readonly seccomp?: object;
 }

@@ -1,9 +1,9 @@
-// Volumes that are to have their container's SELinux label (CRI v1 Mount.selinux_relabel; Kubernetes asks for it where a
-// volume is the pod's own).
+// Relabels volumes with their container's SELinux label (CRI v1 Mount.selinux_relabel; Kubernetes requests it for
+// volumes that only the pod uses).
 //
-// A top that has the label is taken for a volume that has it: the walk labels the top last, files made later inherit its
-// type, and what a kubelet adds has no categories and can be read by every pod. So a container that starts again, or the
-// pod's next one, costs no walk.
+// If the top directory has the label, the whole volume is assumed to have it: the walk labels the top last, files
+// created later inherit its type, and files that a kubelet adds have no categories and are readable for every pod. So
+// restarted and further containers of the pod need no walk.
 
 import { join } from "node:path";
 import { type Host, type MountEntry, messageOf, mountOf, Slots } from "../../native/index.ts";
@@ -12,13 +12,13 @@ import type { Mount } from "../types.ts";
 import type { ContainerLabels } from "./selinux.ts";
 import { parseLabel } from "./selinux-label.ts";
 
-/** The host's mounts, read when somebody first asks. */
+/** The host's mounts, read at the first call. */
 export type MountTable = () => Promise<readonly MountEntry[]>;
 
-/** Gives a mount's source, its links resolved, the container's label. */
+/** Relabels a mount's source (with symlinks resolved) with the container's label. */
 export type Relabel = (mount: Mount, source: string, mountTable: MountTable) => Promise<void>;
 
-/** Places of the host that stay as they are, as the field has it; and all that is below /usr and the kernel's own trees. */
+/** Host paths that are never relabelled, as in other runtimes; `wholeTrees` includes everything below. */
 const hostPlaces = [
   ...["/", "/bin", "/boot", "/dev", "/etc", "/etc/passwd", "/etc/pki", "/etc/shadow", "/home", "/lib", "/lib64"],
   ...["/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib"],
@@ -26,14 +26,16 @@ const hostPlaces = [
 ];
 const wholeTrees = ["/usr", "/boot", "/dev", "/proc", "/sys"];
 
-/** Processes of this type get at files of every label, and others would lose what they share with them. */
+/**
+ * Processes of this type can access files of any label; relabelling would lock other containers out of shared files.
+ */
 const unconfinedType = "spc_t";
-/** More would only take turns at the disk. */
+/** More would only compete for the disk. */
 const walksAtOnce = 2;
 const maxFiles = 10_000_000n;
 const maxSeconds = 600;
 
-/** The walks of this node. */
+/** All relabelling walks of this node. */
 export class Relabelling {
   readonly #host: Pick<Host, "hasLabel" | "relabelTree">;
   readonly #walks = new Slots(walksAtOnce);
@@ -48,7 +50,7 @@ export class Relabelling {
       if (parseLabel(process)?.type === unconfinedType) return;
       refuseHostPlace(mount, source, await mountTable());
       try {
-        // Without a wait for other volumes' walks.
+        // Checked first, without waiting for the walks of other volumes.
         if (await this.#host.hasLabel(source, label)) return;
         await this.#walks.run(async () => await this.#host.relabelTree(source, label, maxFiles, maxSeconds));
       } catch (error) {
@@ -60,8 +62,8 @@ export class Relabelling {
 }
 
 /**
- * By name, and by where it lies, since another mount may show it under another name. The host's places themselves are not
- * looked at: one that is on a file system which hangs would hold up every creation.
+ * Compares paths, and also file system locations, since another mount may show a directory under another path. The host
+ * paths themselves are not accessed: if one is on a file system that hangs, it would block every container creation.
  */
 function refuseHostPlace(mount: Mount, source: string, table: readonly MountEntry[]): void {
   const names = [source, locationOf(source, table)];
@@ -75,7 +77,7 @@ function refuseHostPlace(mount: Mount, source: string, table: readonly MountEntr
   if (found) throw podErrors.selinuxHostPlace({ source, target: mount.containerPath });
 }
 
-/** The file system that a path without links is in, and the path from its root: "8:1:/etc". */
+/** The file system of a path without symlinks, and the path from its root: "8:1:/etc". */
 function locationOf(path: string, table: readonly MountEntry[]): string {
   const mount = mountOf(path, table);
   return mount === undefined ? path : `${mount.device}:${join(mount.root, path.slice(mount.at.length))}`;

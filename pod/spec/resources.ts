@@ -1,4 +1,4 @@
-// CRI's resources as the OCI spec says them; what CRI leaves unset (0, "") is left out.
+// Converts CRI resources to OCI resources; unset values (0, "") are omitted.
 // Sources: CRI v1 LinuxContainerResources; OCI config-linux.md ("Control groups").
 
 import type { Resources } from "../types.ts";
@@ -12,8 +12,8 @@ export function ociResources(resources: Resources | undefined, devices?: readonl
 }
 
 /**
- * To the kernel no limit (page_counter.h): whole pages below 2^63. Numbers above it, rounded to 2^63 in config.json, are none
- * that a runtime takes.
+ * The largest number of whole pages below 2^63, which the kernel treats as no limit (page_counter.h). Larger numbers
+ * would be rounded to 2^63 in config.json, which runtimes reject.
  */
 const mostBytes = 2n ** 63n - 4096n;
 

@@ -1,9 +1,9 @@
-// The seccomp profile of containers that ask for the runtime's default, as OCI `linux.seccomp`: the table
-// seccomp-default.json resolved for one container's capabilities on one machine.
+// The runtime's default seccomp profile as OCI `linux.seccomp`: the table seccomp-default.json resolved for a
+// container's capabilities on a given machine.
 //
-// What the table does not name fails with ENOSYS: a system call newer than the profile then looks like one that
-// the kernel lacks, and libraries fall back to an older one. What it names but allows only under conditions that
-// are not met fails with EPERM.
+// System calls that the table does not name fail with ENOSYS: a call newer than the profile then looks like one that
+// the kernel lacks, and libraries fall back to an older one. System calls that the table names, but only allows under
+// conditions that are not met, fail with EPERM.
 
 import { release } from "node:os";
 import { isKernelAtLeast } from "../kernel-release.ts";
@@ -31,21 +31,21 @@ export interface OciSeccomp {
   readonly syscalls: readonly SeccompRule[];
 }
 
-/** A rule of the table. It is in force when `when` is met and `unless` is not. */
+/** A rule of the table. It applies when `when` is met and `unless` is not. */
 interface TableRule {
   readonly subject: string;
   readonly reason?: string;
-  /** Each string holds several names, with spaces between them. */
+  /** Each string holds several names, separated by spaces. */
   readonly names: readonly string[];
   readonly action: string;
   readonly errnoRet?: number;
-  /** The argument's bits under a `mask` are exactly those of its `equals`: SCMP_CMP_MASKED_EQ. */
+  /** Matches when the argument's bits under `mask` equal `equals`: SCMP_CMP_MASKED_EQ. */
   readonly argument?: { readonly index: number; readonly oneOf: readonly { mask: string; equals: string }[] };
   readonly when?: Condition;
   readonly unless?: Condition;
 }
 
-/** Met when each part that is there holds; of the capabilities and the architectures one is enough. */
+/** Met when every given part is met; one matching capability and one matching architecture are enough. */
 interface Condition {
   readonly capabilities?: readonly string[];
   readonly architectures?: readonly string[];
@@ -53,9 +53,9 @@ interface Condition {
 }
 
 export interface SeccompMachine {
-  /** Node's name (`process.arch`). Of one that the table does not list only the native ABI is filtered. */
+  /** Node's name (`process.arch`). If the table does not list it, the profile covers only the native ABI. */
   readonly architecture: string;
-  /** As uname(2) has it: "6.1.0-18-amd64". */
+  /** The release from uname(2): "6.1.0-18-amd64". */
   readonly kernel: string;
 }
 
@@ -90,7 +90,7 @@ function systemCalls(rule: TableRule): string[] {
   return rule.names.flatMap((line) => line.split(" "));
 }
 
-/** One OCI rule for each value of the argument: the comparisons within an OCI rule must all hold. */
+/** Returns one OCI rule per argument value, because all comparisons within an OCI rule must match. */
 function ociRules(rule: TableRule): SeccompRule[] {
   const { action, errnoRet, argument } = rule;
   const oci = { names: systemCalls(rule), action, ...(errnoRet === undefined ? {} : { errnoRet }) };

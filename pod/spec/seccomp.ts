@@ -1,4 +1,4 @@
-// Which seccomp profile a container gets, and its compiled form beside the bundle.
+// A container's seccomp profile and its compiled filter.
 // Source: OCI config-linux.md ("Seccomp"); CRI v1 SecurityProfile.
 
 import { createHash } from "node:crypto";
@@ -34,17 +34,17 @@ async function readProfile(path: string): Promise<object> {
 }
 
 /**
- * Profiles and their filters. Each distinct one is compiled once, whatever an older version of Keelson has made of it: filters
- * are named by its hash and shared by all pods.
+ * Profiles and their filters. Each distinct profile is compiled once per daemon, even if an older Keelson already
+ * compiled it. Filters are named by the profile's hash and shared by all pods.
  */
 export class SeccompFilters {
   readonly #directory: string;
   readonly #host: Host;
   readonly #compiled = new Map<string, Promise<string>>();
-  /** The default profile for each set of capabilities that was asked for: few, and 0.2 ms of work each. */
+  /** Default profiles by set of capabilities. There are few, and each takes 0.2 ms to build. */
   readonly #defaults = new Map<string, object>();
 
-  /** `directory` is volatile (below /run): libseccomp or the kernel may be another after a reboot. */
+  /** `directory` is volatile (below /run), because libseccomp or the kernel may change at a reboot. */
   constructor(directory: string, host: Host) {
     this.#directory = directory;
     this.#host = host;

@@ -1,5 +1,5 @@
 // SELinux labels (contexts), "user:role:type:level", from a host's policy and from a pod's options.
-// What a pod can put into one is held to names and levels: a label becomes an option of a mount, in quotes.
+// Parts from a pod are restricted to valid names and levels, because a label becomes a quoted mount option.
 // Sources: selinux(8), SELinux notebook ("Security Context", "MLS/MCS").
 
 import { podErrors } from "../errors.ts";
@@ -9,7 +9,7 @@ export interface Label {
   readonly user: string;
   readonly role: string;
   readonly type: string;
-  /** Empty where the policy has none. */
+  /** Empty if the policy has no levels. */
   readonly level: string;
 }
 
@@ -18,7 +18,7 @@ const name = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
 const oneLevel = "s\\d{1,4}(:c\\d{1,4}(\\.c\\d{1,4})?(,c\\d{1,4}(\\.c\\d{1,4})?){0,255})?";
 const levels = new RegExp(`^${oneLevel}(-${oneLevel})?$`);
 
-/** Undefined for what is no label. */
+/** Undefined for an invalid label. */
 export function parseLabel(text: string): Label | undefined {
   const [user = "", role = "", type = "", ...rest] = text.split(":");
   const level = rest.join(":");
@@ -30,27 +30,27 @@ export function labelText({ user, role, type, level }: Label): string {
   return [user, role, type, ...(level === "" ? [] : [level])].join(":");
 }
 
-/** Empty for what is no label, or has none. */
+/** Empty for an invalid label, or one without a level. */
 export function levelOf(label: string): string {
   return parseLabel(label)?.level ?? "";
 }
 
-/** Whether any part is named. */
+/** Whether any part is set. */
 export function isAsked(options: SelinuxOptions | undefined): options is SelinuxOptions {
   return options !== undefined && Object.values(options).some((part) => part !== "");
 }
 
-/** The label with the parts that are named. `object`: the pod or container that names them. */
+/** The label with the parts that the options set. `object`: the pod or container of the options, for messages. */
 export function withOptions(label: Label, options: SelinuxOptions | undefined, object: string): Label {
   if (!isAsked(options)) return label;
   const refuse = (part: string, value: string, reason: string) => {
     throw podErrors.selinuxOption({ part, value: JSON.stringify(value), object, reason });
   };
   for (const part of ["user", "role", "type"] as const)
-    if (options[part] !== "" && !name.test(options[part])) refuse(part, options[part], "it is no name of a policy");
+    if (options[part] !== "" && !name.test(options[part])) refuse(part, options[part], "it is not a valid name");
   const { level } = options;
-  if (level !== "" && !levels.test(level)) refuse("level", level, 'it is no level, such as "s0:c1,c2"');
-  // Without levels all are at s0, so who asks for that has it.
+  if (level !== "" && !levels.test(level)) refuse("level", level, 'it is not a valid level, such as "s0:c1,c2"');
+  // Without levels everything is at s0, so a request for s0 is already satisfied.
   if (level !== "" && label.level === "" && level !== "s0") refuse("level", level, "this host's policy has no levels");
   return {
     user: options.user || label.user,

@@ -1,4 +1,4 @@
-// What the host's SELinux policy says of containers: read once, when the daemon starts.
+// The container labels of the host's SELinux policy, read once when the daemon starts.
 // Sources: selinux(8), selinux_lxc_contexts_path(3), security_canonicalize_context(3).
 
 import { access, constants, open, readFile } from "node:fs/promises";
@@ -8,16 +8,16 @@ import { type Label, labelText, parseLabel } from "./selinux-label.ts";
 
 export interface ContainerPolicy {
   readonly kind: "on";
-  /** Of a container's processes, and of what it mounts: before a pod has its categories. */
+  /** The labels of a container's processes and of its mounts, without a pod's categories. */
   readonly process: Label;
   readonly file: Label;
-  /** c0 to c1023, to keep pods apart. */
+  /** Whether the policy has categories c0 to c1023, to isolate pods. */
   readonly hasCategories: boolean;
-  /** A label as the kernel spells it; undefined for one that the policy does not know. */
+  /** The label in the kernel's canonical form; undefined for one that is not valid in the policy. */
   canonical(label: string): Promise<string | undefined>;
 }
 
-/** `unlabelled`: SELinux is active, and nothing says which labels containers have. */
+/** `unlabelled`: SELinux is active, but the labels for containers are unknown. */
 export type Selinux =
   | { readonly kind: "off" }
   | { readonly kind: "unlabelled"; readonly reason: string }
@@ -27,7 +27,7 @@ export interface PolicyPlaces {
   /** Mounted only while SELinux is enabled, enforcing or permissive. */
   readonly selinuxfs: string;
   readonly configuration: string;
-  /** Where containers' policies bring their contexts to hosts whose own has none. */
+  /** Contexts from container policy packages, for hosts whose own policy has none. */
   readonly shared: string;
 }
 
@@ -45,21 +45,21 @@ export async function readSelinux(
   if (mls === undefined || (await isReadOnly(places))) return { kind: "off" };
   const own = join(places.configuration, await policyName(places), "contexts/lxc_contexts");
   const text = await readFile(own, "utf8").catch(() => readFile(places.shared, "utf8").catch(() => undefined));
-  if (text === undefined) return { kind: "unlabelled", reason: `there is no ${own}` };
+  if (text === undefined) return { kind: "unlabelled", reason: `${own} does not exist` };
   const [process, file] = [labelOf(text, "process"), labelOf(text, "file")];
   if (process === undefined || file === undefined)
-    return { kind: "unlabelled", reason: `${own} names no labels for a process and a file` };
+    return { kind: "unlabelled", reason: `${own} has no valid process and file labels` };
   for (const label of [process, file].map(labelText))
     if ((await canonical(label)) === undefined)
-      return { kind: "unlabelled", reason: `the loaded policy does not know ${label}` };
+      return { kind: "unlabelled", reason: `${label} is not valid in the loaded policy` };
   const hasCategories =
     process.level !== "" && (await canonical(labelText(withCategories(process, 0, 1023)))) !== undefined;
   return { kind: "on", process, file, hasCategories, canonical };
 }
 
 /**
- * The label of this process, if the policy does not let it start containers' processes: an enforcing one then refuses
- * every execve. Undefined where it may, and where nobody can tell.
+ * The label of this process, if the policy does not allow its transition to the container label: when enforcing, every
+ * execve of a container then fails. Undefined when the transition is allowed or the check fails.
  */
 export async function unfitLabel({ process }: ContainerPolicy, ask = askKernel): Promise<string | undefined> {
   try {
@@ -70,7 +70,7 @@ export async function unfitLabel({ process }: ContainerPolicy, ask = askKernel):
   }
 }
 
-/** By selinuxfs' "access", which answers with the allowed permissions of a class as bits. */
+/** Asks selinuxfs' "access" file, which returns the allowed permissions of a class as a bit mask. */
 async function askKernel(target: string): Promise<{ readonly own: string; readonly isAllowed: boolean }> {
   const { selinuxfs } = hostPlaces;
   const own = untilNul(await readFile("/proc/self/attr/current"));
@@ -78,7 +78,7 @@ async function askKernel(target: string): Promise<{ readonly own: string; readon
   const [processClass, transition] = [await number("index"), await number("perms/transition")];
   const answer = await transact(join(selinuxfs, "access"), `${own} ${target} ${processClass}`);
   const [allowed = ""] = answer.split(" ");
-  if (!/^[0-9a-f]+$/.test(allowed)) throw new Error(`selinuxfs answers "${answer}"`);
+  if (!/^[0-9a-f]+$/.test(allowed)) throw new Error(`unexpected answer from selinuxfs: "${answer}"`);
   return { own, isAllowed: (BigInt(`0x${allowed}`) & (1n << BigInt(transition - 1))) !== 0n };
 }
 
@@ -88,7 +88,7 @@ export function withCategories(label: Label, one: number, other: number): Label 
   return { ...label, level: `${sensitivity}:c${low},c${high}` };
 }
 
-/** As in a container, which is shown the host's: by libselinux's convention SELinux is off there. */
+/** A read-only selinuxfs, as in a container that sees the host's, means SELinux is off (libselinux's convention). */
 async function isReadOnly({ selinuxfs }: PolicyPlaces): Promise<boolean> {
   return await access(join(selinuxfs, "context"), constants.W_OK).then(
     () => false,
@@ -112,12 +112,12 @@ async function canonicalByKernel(selinuxfs: string, label: string): Promise<stri
     return await transact(join(selinuxfs, "context"), label);
   } catch (error) {
     if (isErrno(error, "EINVAL")) return undefined;
-    // Who may not ask learns it when a process is to have it.
+    // Not permitted to ask: an invalid label then fails when it is set on a process.
     return label;
   }
 }
 
-/** Writes a question to a file of selinuxfs, and reads its answer. */
+/** Writes a query to a selinuxfs file and reads the answer. */
 async function transact(path: string, question: string): Promise<string> {
   await using file = await open(path, "r+");
   await file.write(Buffer.from(`${question}\0`));

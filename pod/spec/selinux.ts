@@ -1,10 +1,10 @@
-// The SELinux labels of pods and containers, as in the field: the policy's label for containers with a pair of categories
-// that no other pod has, so that the policy keeps pods from each other; parts that the request names come first.
+// SELinux labels of pods and containers, as in other runtimes: the policy's container label with a unique pair of
+// categories per pod, so that the policy isolates pods from each other. Parts given in the request take precedence.
 //
-// Not confined: privileged containers, and those that share the host's processes or IPC unless they name a label. They
-// start without one, and the policy decides what they become (CRI v1, privileged: label=disabled).
-// A kernel without SELinux confines nothing by labels, whatever the runtime, and pods that carry them for other nodes run
-// (specs of Kubernetes' conformance suite do so).
+// Not confined are privileged containers, and those that share the host's PID or IPC namespace unless they request a
+// label. They start without one, and the policy decides their label (CRI v1, privileged: label=disabled).
+// On a kernel without SELinux, requested labels are ignored, because pods may set them for other nodes (as specs of
+// Kubernetes' conformance suite do).
 
 import { randomInt } from "node:crypto";
 import { podErrors } from "../errors.ts";
@@ -12,10 +12,10 @@ import type { ContainerConfig, SandboxConfig } from "../types.ts";
 import { isAsked, type Label, labelText, parseLabel, withOptions } from "./selinux-label.ts";
 import { type ContainerPolicy, type Selinux, withCategories } from "./selinux-policy.ts";
 
-/** As recorded with the pod, and passed on to its containers. */
+/** Recorded with the pod and passed on to its containers. */
 export interface PodLabels {
   readonly process: string;
-  /** Of what is mounted for it. */
+  /** For the pod's mounts. */
   readonly mount: string;
 }
 
@@ -25,11 +25,11 @@ export interface ContainerLabels {
   readonly mount?: string;
 }
 
-/** Other container engines give it to the files of privileged containers. */
-const takenByField = "s0:c1022,c1023";
+/** Other container engines use this level for files of privileged containers. */
+const reservedLevel = "s0:c1022,c1023";
 const categories = 1024;
 
-/** Undefined where there are none to give. `taken` are the levels of the other pods of this node. */
+/** Undefined when the pod gets no labels. `taken` are the levels of the other pods of this node. */
 export function choosePodLabels(
   selinux: Selinux,
   config: SandboxConfig,
@@ -47,7 +47,7 @@ export function choosePodLabels(
   return { process: labelText(process), mount: labelText(fileLabel(selinux.file, process, options?.user)) };
 }
 
-/** Throws InvalidArgument for options that make a label which the policy does not know. */
+/** Throws InvalidArgument for options that result in a label which is not valid in the policy. */
 export async function containerLabels(
   selinux: Selinux,
   pod: { readonly labels?: PodLabels | undefined; readonly config: SandboxConfig },
@@ -71,7 +71,7 @@ export async function containerLabels(
   return await known(selinux, labels, object);
 }
 
-/** As the kernel spells them, which is how it answers with them. Throws InvalidArgument for those it does not know. */
+/** Returns the labels in the kernel's canonical form. Throws InvalidArgument for labels that are not valid. */
 export async function known(selinux: Selinux, labels: PodLabels, object: string): Promise<PodLabels> {
   if (selinux.kind !== "on") return labels;
   const canonical = async (label: string) => {
@@ -82,15 +82,15 @@ export async function known(selinux: Selinux, labels: PodLabels, object: string)
   return { process: await canonical(labels.process), mount: await canonical(labels.mount) };
 }
 
-/** Of a pod's or container's files: its processes' level and, where one is named, their user. */
+/** The label of a pod's or container's files: with the level of its processes, and their user if requested. */
 function fileLabel(file: Label, { level }: Label, user: string | undefined): Label {
   return { ...file, user: user || file.user, level: file.level === "" ? "" : level };
 }
 
 function ownCategories({ process }: ContainerPolicy, levels: Iterable<string>, random: () => number): Label {
-  const taken = new Set([takenByField]);
+  const taken = new Set([reservedLevel]);
   for (const level of levels) taken.add(inOrder(level));
-  // Half a million pairs, and a node has some hundreds of pods.
+  // There are half a million pairs, and a node has a few hundred pods.
   for (;;) {
     const [one, other] = [random(), random()];
     const label = withCategories(process, one, other);
@@ -98,7 +98,7 @@ function ownCategories({ process }: ContainerPolicy, levels: Iterable<string>, r
   }
 }
 
-/** A pair of categories in the order in which we choose them; other levels as they are. */
+/** Sorts a pair of categories as `withCategories` does; other levels are returned unchanged. */
 function inOrder(level: string): string {
   const pair = /^(s\d+):c(\d+),c(\d+)$/.exec(level);
   if (pair === null) return level;
