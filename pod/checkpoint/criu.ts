@@ -1,5 +1,5 @@
-// CRIU (criu.org), which writes a process tree down: whether this host has one that works, and how it is to be called
-// for a container. Sources: criu(8). Debian 12's 3.17 fails on Linux 6.18, 4.1 does not.
+// CRIU (criu.org), which checkpoints a process tree: whether this host has one that works, and how to run it for a
+// container. Sources: criu(8). Debian 12's 3.17 fails on Linux 6.18, 4.1 does not.
 
 import { readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,21 +9,21 @@ export interface Criu {
   readonly version: string;
 }
 
-/** Why CRIU cannot be used here, in words. */
+/** Why CRIU cannot be used here, as text. */
 export interface NoCriu {
   readonly reason: string;
 }
 
 const stdout = { limit: 1 << 20 };
-/** How long one that was asked to break off may take, milliseconds. */
+/** How long criu may take to abort by itself, in milliseconds. */
 const breakOffMs = 5_000;
 
-/** Asks the `criu` of the PATH to look over this kernel. */
+/** Runs `criu check` of the criu in the PATH. */
 export async function findCriu(signal: AbortSignal): Promise<Criu | NoCriu> {
   try {
     const told = await runProgram("criu", ["--version"], signal, { stdout });
     const version = /^Version: (\S+)/m.exec(told.stdout)?.[1];
-    if (version === undefined) return { reason: "criu does not tell its version" };
+    if (version === undefined) return { reason: "criu does not print its version" };
     const check = await runProgram("criu", ["check"], signal, { stdout });
     return check.code === 0
       ? { version }
@@ -35,9 +35,9 @@ export async function findCriu(signal: AbortSignal): Promise<Criu | NoCriu> {
 }
 
 export interface DumpPlan {
-  /** Of the container's first process, on the host. */
+  /** The container's first process, in the host's PID namespace. */
   readonly pid: number;
-  /** Takes the images; dump.log and the statistics go to `workDirectory`. */
+  /** For the images; dump.log and the statistics are written to `workDirectory`. */
   readonly imageDirectory: string;
   readonly workDirectory: string;
   /** The frozen cgroup, whose processes are dumped. */
@@ -46,12 +46,12 @@ export interface DumpPlan {
   readonly binds: ReadonlySet<string>;
 }
 
-/** Arguments of `criu dump` for a container that runs on. Open sockets and locks are no obstacle. */
+/** Arguments of `criu dump` for a container that keeps running. Open sockets and locks are allowed. */
 export async function dumpArguments(plan: DumpPlan): Promise<string[]> {
   const mounts = await readMountTable(plan.pid);
   const [net, pid] = await Promise.all(["net", "pid"].map((kind) => namespace(plan.pid, kind)));
   const externals = [
-    // A restore mounts and joins these from where it is: they are the node's, or the pod's.
+    // These belong to the node or the pod; a restore takes them from its own environment.
     ...mounts.filter((mount) => isExternal(mount, mounts, plan.binds)).map(({ at }) => `mnt[${at}]:${at}`),
     `net[${net}]:extRootNetNS`,
     ...((await isInit(plan.pid)) ? [] : [`pid[${pid}]:extRootPidNS`]),
@@ -66,9 +66,9 @@ export async function dumpArguments(plan: DumpPlan): Promise<string[]> {
 }
 
 /**
- * Runs criu with these arguments. When the signal aborts, it is not killed but made to fail by `breakOff`, which never
- * rejects; it is killed when that takes too long, or when `kill` aborts after the signal. Then the signal's reason is
- * thrown.
+ * Runs criu with these arguments. When the signal aborts, criu is not killed but made to fail by `breakOff`, which
+ * never rejects; it is killed when that takes too long, or when `kill` aborts after the signal. In both cases the
+ * signal's reason is thrown.
  */
 export async function runCriu(
   args: readonly string[],
@@ -87,7 +87,7 @@ export async function runCriu(
   signal.addEventListener("abort", ask, { once: true });
   kill.addEventListener("abort", giveUp, { once: true });
   try {
-    // What criu leaves behind would go on with the container.
+    // Children that criu leaves behind would keep working on the container.
     const end = await runProgram("criu", args, killing.signal, { stdout, killsChildren: true });
     signal.throwIfAborted();
     return end;
@@ -100,13 +100,16 @@ export async function runCriu(
 
 /** The last error in what CRIU printed or logged. */
 export function lastError(log: string): string {
-  // "(00.043264) Error (criu/mount.c:753): mnt: …"; the last ones only say which step and that the dump failed.
+  // "(00.043264) Error (criu/mount.c:753): mnt: …"; the last errors only name the failed step or say that the dump
+  // failed.
   const errors = [...log.matchAll(/(?:Error \([^)]*\)|^\S*criu): ?(.+)$/gm)].map(([, text = ""]) => text);
   const telling = errors.findLast((text) => !/^Dumping FAILED|failed with -\d+$|RLIMIT_NOFILE/.test(text));
-  return telling ?? (log.trim().split("\n").at(-1) || "it says nothing");
+  return telling ?? (log.trim().split("\n").at(-1) || "it printed nothing");
 }
 
-/** Made of something outside the container: a bind mount, a cgroup, or a part of what is nowhere mounted whole. */
+/**
+ * Backed by something outside the container: a bind mount, a cgroup, or a subtree whose root is not mounted anywhere.
+ */
 function isExternal(
   { device, root, at, type }: MountEntry,
   all: readonly MountEntry[],
@@ -129,7 +132,7 @@ async function isInit(pid: number): Promise<boolean> {
   return /^NSpid:.*\t1$/m.test(status);
 }
 
-/** What stands behind the first three descriptors, for the restoring side; runc calls the file descriptors.json. */
+/** Targets of the first three descriptors, for the restoring side; runc calls the file descriptors.json. */
 export async function standardStreams(pid: number): Promise<string[]> {
   return await Promise.all([0, 1, 2].map((fd) => readlink(join("/proc", String(pid), "fd", String(fd)))));
 }

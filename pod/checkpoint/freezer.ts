@@ -1,4 +1,4 @@
-// Stops the processes of a cgroup where they stand, and lets them go on.
+// Freezes and thaws the processes of a cgroup.
 // Sources: cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst (cgroup.freeze, cgroup.events).
 
 import { readFile, writeFile } from "node:fs/promises";
@@ -6,14 +6,14 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { CgroupTree } from "../../native/index.ts";
 
-/** Processes in an uninterruptible sleep keep a cgroup from freezing; then it is thawed again. */
+/** Processes in uninterruptible sleep keep a cgroup from freezing; after this time it is thawed again. */
 const freezeMs = 5_000;
 
 export interface Freezer {
-  /** The cgroup's directory in the hierarchy that freezes. */
+  /** The cgroup's directory in the hierarchy that has the freezer. */
   readonly directory: string;
   freeze(signal: AbortSignal): Promise<void>;
-  /** Also of what is not frozen, or gone. */
+  /** Never rejects, even if the cgroup is not frozen or no longer exists. */
   thaw(): Promise<void>;
 }
 

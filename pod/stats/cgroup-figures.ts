@@ -1,11 +1,11 @@
-// Reading the same figures of many cgroups, in the words of Host.readFigures, over the hierarchies of either version.
+// Reads the same metrics of many cgroups, named as in Host.readFigures, from cgroup v1 or v2.
 
 import { type CgroupTree, type Host, noFigure } from "../../native/index.ts";
 
-/** By v1 controller, or "" for what v2 has: everything when it is alone, pressure beside v1. */
+/** Metrics by v1 controller, or "" for v2: all of them on a unified host, only pressure on a hybrid one. */
 export type FiguresByController = Readonly<Record<string, readonly string[]>>;
 
-/** Nothing limits memory above this (v1 writes "no limit" as a number near 2^63). */
+/** Higher memory limits mean no limit (v1 shows "no limit" as a number near 2^63). */
 export const noLimit = 1n << 62n;
 
 interface Column {
@@ -14,7 +14,7 @@ interface Column {
   readonly at: number;
 }
 
-/** What the kernel gave of them for one cgroup: a row of numbers that all cgroups share. */
+/** The metrics of one cgroup: a row in arrays that all cgroups share. */
 export class Figures {
   readonly #columns: ReadonlyMap<string, Column>;
   readonly #row: number;
@@ -36,7 +36,7 @@ export class Figures {
   }
 }
 
-/** One answer for each cgroup, in order, read by `read`. */
+/** Returns one result per cgroup, in order. */
 export async function readFigures(
   read: Host["readFigures"],
   tree: CgroupTree,
@@ -58,7 +58,7 @@ export function directoryOf(tree: CgroupTree, controller: string, cgroup: string
   return hierarchy(tree, controller) + cgroup;
 }
 
-/** The mount point of a controller's hierarchy ("" is v2); a path where nothing is, on a host without it. */
+/** The mount point of a controller's hierarchy ("" is v2); a path that does not exist if the host has none. */
 export function hierarchy(tree: CgroupTree, controller: string): string {
   const mountPoint = tree.unified || controller === "" ? tree.v2 : (tree.v1.get(controller) ?? "");
   return mountPoint === "" ? "/nonexistent" : mountPoint;

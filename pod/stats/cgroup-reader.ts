@@ -1,4 +1,4 @@
-// Stats out of the cgroup files of containers and pods: many at once, rates counted against the sample before.
+// Stats from the cgroup files of containers and pods: read in batches, with rates relative to the previous sample.
 // Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst.
 
 import type { CgroupTree, Host } from "../../native/index.ts";
@@ -9,15 +9,15 @@ export interface CgroupStats {
   readonly cpu: CpuStats;
   readonly memory: MemoryStats;
   readonly ioPressure?: Pressure;
-  /** Of containers. */
+  /** Only for containers. */
   readonly swap?: SwapStats;
-  /** Of pods. */
+  /** Only for pods. */
   readonly processCount?: bigint;
 }
 
-/** How old the earlier sample must be before a rate means something, nanoseconds. */
+/** Minimum age of the previous sample for a meaningful rate, in nanoseconds. */
 const minInterval = 1_000_000_000n;
-/** Cgroups that one thread reads one after the other; more are read on several threads. */
+/** How many cgroups one thread reads sequentially; more are read by several threads. */
 const batch = 25;
 
 interface Sample {
@@ -38,7 +38,7 @@ export class CgroupReader {
     this.#clock = clock;
   }
 
-  /** One answer for each cgroup, in order; undefined for one that is gone. */
+  /** Returns one result per cgroup, in order; undefined for a cgroup that no longer exists. */
   async read(of: "containers" | "pods", cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
     const files = (this.#tree.unified ? v2Figures : v1Figures)[of];
     const batches: Promise<(CgroupStats | undefined)[]>[] = [];
@@ -50,7 +50,7 @@ export class CgroupReader {
 
   forget(cgroup: string): void {
     this.#samples.delete(cgroup);
-    // All that containers are read in, and pids.
+    // The pods' controllers are those of containers plus pids.
     const { pods } = this.#tree.unified ? v2Figures : v1Figures;
     void this.#host.forgetFigures(Object.keys(pods).map((controller) => directoryOf(this.#tree, controller, cgroup)));
   }
@@ -70,7 +70,7 @@ export class CgroupReader {
     const before = this.#samples.get(cgroup);
     const now = { timestamp: cpu.timestamp, usage: cpu.usageCoreNanoSeconds };
     const elapsed = before === undefined ? 0n : now.timestamp - before.timestamp;
-    // One of before the clock was set back would stay the newest until the clock is there again.
+    // Replace a sample from before the clock was set back, or rates would stop until the clock catches up.
     if (before === undefined || elapsed < 0n) {
       this.#samples.set(cgroup, now);
       return cpu;
@@ -211,7 +211,7 @@ function pressureFile(file: string) {
 
 type PressureFile = ReturnType<typeof pressureFile>;
 
-/** Only v2 has it. On a hybrid host the monitor makes every cgroup there, too. */
+/** Adds pressure, which only v2 has. On a hybrid host the monitor creates every cgroup in the v2 hierarchy too. */
 function withPressure(stats: CgroupStats, figures: Figures): CgroupStats {
   const cpu = pressure(cpuPressure, figures);
   const memory = pressure(memoryPressure, figures);
@@ -230,7 +230,7 @@ function pressure({ some, full }: PressureFile, figures: Figures): Pressure | un
 }
 
 function pressureLine(names: PressureFile["some"], figures: Figures): PressureLine {
-  // Percent with two decimals, and Host.readFigures leaves the point out.
+  // A percentage with two decimals, of which Host.readFigures drops the decimal point.
   const average = (name: string) => Number(figures.get(name) ?? 0n) / 100;
   return {
     avg10: average(names.avg10),

@@ -1,4 +1,4 @@
-// ContainerStats, PodSandboxStats, their lists and the metrics: which cgroups to read, and what becomes of the figures.
+// ContainerStats, PodSandboxStats, their lists and the metrics: reads cgroups, layers and networks, and combines them.
 
 import type { Container } from "../container.ts";
 import type { Environment } from "../environment.ts";
@@ -8,7 +8,7 @@ import { fileSystemSize, metricsOfContainers } from "./container-metrics.ts";
 import { networksOf } from "./interfaces.ts";
 import type { ContainerStats, SandboxMetrics, SandboxStats } from "./types.ts";
 
-/** All files of all containers are read in one batch. A container that does not run has its writable layer only. */
+/** Reads all containers in one batch. A container that is not running only has its writable layer. */
 export async function statsOfContainers(
   env: Environment,
   reader: CgroupReader,
@@ -31,7 +31,7 @@ export async function statsOfContainers(
   });
 }
 
-/** With their containers'. A pod that is not ready has no figures of its own. */
+/** Includes the stats of the containers. A pod that is not ready has no stats of its own. */
 export async function statsOfSandboxes(
   env: Environment,
   reader: CgroupReader,
@@ -60,7 +60,7 @@ export async function statsOfSandboxes(
   });
 }
 
-/** Stats, and what metrics tell beyond them. */
+/** Stats plus additional metrics. */
 export async function metricsOfSandboxes(
   env: Environment,
   reader: CgroupReader,

@@ -1,5 +1,5 @@
-// What ListPodSandboxMetrics tells of a container beyond its stats: CPU throttling, the kinds of memory, block devices,
-// huge pages, threads, descriptors. Costs more to read than stats, and is read for that call alone.
+// Container metrics for ListPodSandboxMetrics beyond stats: CPU throttling, memory types, block devices, huge pages,
+// threads, descriptors. They are more expensive to read than stats, and only read for that call.
 // Sources: cgroup-v2.rst; cgroup-v1/{memory,cpuacct,hugetlb,pids,blkio-controller}.rst; proc_pid_limits(5).
 
 import { readdir, stat, statfs } from "node:fs/promises";
@@ -11,15 +11,15 @@ import type { Environment } from "../environment.ts";
 import { type Figures, type FiguresByController, hierarchy, noLimit, readFigures } from "./cgroup-figures.ts";
 import type { BlockDeviceUse, ContainerMetrics, FileSystemSize, HugepageUse } from "./types.ts";
 
-/** cgroup.procs of 10,000 processes, and more than any other of these files. */
+/** Enough for a cgroup.procs with 10,000 processes, and for all other files. */
 const fileLimit = 128 << 10;
-/** Of a container; one with more has none counted. */
+/** Per container; with more descriptors, none are counted. */
 const descriptorLimit = 100_000;
 
 type Place = Pick<Environment, "host" | "cgroups">;
 type Subject = Pick<Container, "cgroup" | "phase">;
 
-/** One answer for each container, in order; undefined for one that does not run. */
+/** Returns one result per container, in order; undefined for a container that is not running. */
 export async function metricsOfContainers(
   place: Place,
   containers: readonly Subject[],
@@ -156,7 +156,7 @@ type NumberedUse = Omit<BlockDeviceUse, "device" | "major" | "minor"> & {
   readonly numbers: string;
 };
 
-/** What no figure names: lists, and a limit among words. */
+/** Reads what `readFigures` cannot: lists, and a limit inside a text file. */
 async function readTexts({ host, cgroups }: Place, { cgroup, phase }: Subject) {
   const file = (controller: string, name: string) => join(hierarchy(cgroups, controller), cgroup, name);
   const [processes, limits, ...io] = await host.readFiles(
@@ -178,7 +178,7 @@ async function readTexts({ host, cgroups }: Place, { cgroup, phase }: Subject) {
 
 const v1DeviceFiles = ["blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"];
 
-/** "8:0 Read 4096", a line for each operation, and a total. */
+/** Lines "8:0 Read 4096", one for each operation, and a total. */
 function devicesV1(serviceBytes: string, serviced: string): NumberedUse[] {
   const bytes = operations(serviceBytes);
   return [...operations(serviced)].map(([numbers, count]) => {
@@ -215,7 +215,7 @@ function devicesV2(stat: string): NumberedUse[] {
   });
 }
 
-/** Major and minor number ("8:0") to the device's name; the numbers themselves where the host names none. */
+/** From major and minor number ("8:0") to the device name, if the host has one. */
 type DeviceNames = ReadonlyMap<string, string>;
 
 function deviceOf(numbers: string, names: DeviceNames) {
@@ -231,13 +231,13 @@ async function namesOfDevices({ host }: Place, numbers: readonly string[]): Prom
   return new Map(all.flatMap((one, index) => (names[index] === undefined ? [] : [[one, `/dev/${names[index]}`]])));
 }
 
-/** Undefined where they are too many. */
+/** Undefined when there are too many. */
 async function countDescriptors({ host }: Place, pids: readonly string[]): Promise<OpenDescriptors | undefined> {
   const directories = pids.map((pid) => `/proc/${pid}/fd`);
   return await host.countDescriptors(directories, descriptorLimit).catch(() => undefined);
 }
 
-/** As cgroup file names spell them: 2MB, 1GB. */
+/** In the form of cgroup file names: 2MB, 1GB. */
 async function hugepageSizes(): Promise<string[]> {
   const entries = await readdir("/sys/kernel/mm/hugepages").catch(() => []);
   return entries.flatMap((entry) => {

@@ -1,4 +1,4 @@
-// What the network interfaces of pods have carried. Source: proc_pid_net(5), net/dev.
+// Network interface statistics of pods. Source: proc_pid_net(5), net/dev.
 
 import type { Environment } from "../environment.ts";
 import type { Sandbox } from "../sandbox.ts";
@@ -7,8 +7,8 @@ import type { InterfaceStats, NetworkStats } from "./types.ts";
 const netDevLimit = 64 << 10;
 
 /**
- * One answer for each sandbox, in order, as one of the pod's own processes has it in /proc, which takes all pods one batch,
- * or where none runs as its namespace has it; undefined for a pod on the host's network.
+ * Returns one result per sandbox, in order: read in one batch from /proc/<pid>/net/dev of a running container, or from
+ * the network namespace if no container is running. Undefined for a pod with host networking.
  */
 export async function networksOf(
   env: Environment,
@@ -34,7 +34,7 @@ function runningPid(sandbox: Sandbox): number | undefined {
   return undefined;
 }
 
-/** Loopback is among the others: CRI wants all interfaces but the default one there. */
+/** The other interfaces include loopback: CRI expects all interfaces except the default one there. */
 function networkStats(all: readonly InterfaceStats[], timestamp: bigint): NetworkStats {
   const primary = all.find(({ name }) => name === "eth0") ?? all.find(({ name }) => name !== "lo");
   const interfaces = all.filter((one) => one !== primary);

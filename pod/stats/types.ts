@@ -1,9 +1,9 @@
-// What stats and metrics tell of containers and pods. Bytes, and nanoseconds unless said otherwise.
+// Stats and metrics of containers and pods. Units are bytes and nanoseconds unless noted otherwise.
 
 import type { FileSystemUse } from "../../image/types.ts";
 import type { ContainerId, ContainerView, SandboxView } from "../types.ts";
 
-/** cgroup v2's pressure files; absent where the kernel has none. Totals in microseconds as the kernel counts. */
+/** From cgroup v2's pressure files; absent if the kernel has none. Totals in microseconds, as in the kernel. */
 export interface Pressure {
   readonly some: PressureLine;
   readonly full: PressureLine;
@@ -43,7 +43,7 @@ export interface SwapStats {
 
 export interface ContainerStats {
   readonly container: ContainerView;
-  /** Absent when the container does not run. */
+  /** Absent when the container is not running. */
   readonly cpu?: CpuStats;
   readonly memory?: MemoryStats;
   readonly swap?: SwapStats;
@@ -66,7 +66,7 @@ export interface InterfaceStats {
 export interface NetworkStats {
   readonly timestamp: bigint;
   readonly defaultInterface?: InterfaceStats;
-  /** All others, loopback among them. */
+  /** All others, including loopback. */
   readonly interfaces: readonly InterfaceStats[];
 }
 
@@ -75,18 +75,18 @@ export interface SandboxStats {
   readonly cpu?: CpuStats;
   readonly memory?: MemoryStats;
   readonly ioPressure?: Pressure;
-  /** Absent of a pod on the host's network. */
+  /** Absent for a pod with host networking. */
   readonly network?: NetworkStats;
   readonly processCount?: bigint;
   readonly containers: readonly ContainerStats[];
 }
 
-/** Of a running container, what metrics tell beyond stats. What this kernel does not count is absent. */
+/** Additional metrics of a running container. Optional members are absent if the kernel does not provide them. */
 export interface ContainerMetrics {
   readonly cpu: {
     readonly userNanoSeconds: bigint;
     readonly systemNanoSeconds: bigint;
-    /** CFS periods that have passed, and those of them in which it was throttled. */
+    /** Elapsed CFS periods, and those in which the container was throttled. */
     readonly periods: bigint;
     readonly throttledPeriods: bigint;
     readonly throttledNanoSeconds: bigint;
@@ -96,10 +96,10 @@ export interface ContainerMetrics {
     readonly mappedFileBytes: bigint;
     readonly kernelBytes: bigint;
     readonly maxUsageBytes?: bigint;
-    /** How often usage ran into the limit. */
+    /** How often usage hit the limit. */
     readonly limitHits: bigint;
     readonly oomKills: bigint;
-    /** 0 when none is set. */
+    /** 0 when unset. */
     readonly reservationBytes: bigint;
   };
   readonly hugepages: readonly HugepageUse[];
@@ -108,7 +108,7 @@ export interface ContainerMetrics {
   readonly threads: bigint;
   /** 0 for no limit. */
   readonly threadsMax: bigint;
-  /** Absent when they are too many to count. */
+  /** Absent when there are too many to count. */
   readonly descriptors?: { readonly all: bigint; readonly sockets: bigint };
   /** Soft RLIMIT_NOFILE of its first process; absent when unlimited. */
   readonly openFilesLimit?: bigint;
@@ -122,7 +122,7 @@ export interface HugepageUse {
 }
 
 export interface BlockDeviceUse {
-  /** /dev/vda; the two numbers where the host has no name for it. */
+  /** For example /dev/vda; "major:minor" if the host has no name for it. */
   readonly device: string;
   readonly major: string;
   readonly minor: string;
@@ -134,7 +134,7 @@ export interface BlockDeviceUse {
 
 /** The file system of the containers' writable layers. */
 export interface FileSystemSize {
-  /** /dev/vda; the mount point where no block device is below it. */
+  /** For example /dev/vda; the mount point if there is no block device. */
   readonly device: string;
   readonly limitBytes: bigint;
   readonly inodes: bigint;

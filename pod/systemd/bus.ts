@@ -1,5 +1,5 @@
-// The system bus, as far as calls to systemd's manager need it: one connection over its unix socket, made for the first
-// call and again after a loss. Marshalling and authentication are dbus-native's.
+// A minimal D-Bus client for calls to systemd's manager: one connection to the system bus socket, opened at the first
+// call and reopened after a loss. Marshalling and authentication are done by dbus-native.
 // Sources: D-Bus Specification 0.43 (messages, EXTERNAL, org.freedesktop.DBus); dbus-daemon(1) (limits);
 // org.freedesktop.systemd1(5), Manager.
 
@@ -10,17 +10,17 @@ import { firstLine, orAborted, Slots } from "../../native/index.ts";
 
 export const systemBusSocket = "/run/dbus/system_bus_socket";
 
-/** A message of systemd's is a few hundred bytes. */
+/** Maximum message size; messages from systemd have a few hundred bytes. */
 const longestMessage = 1 << 20;
 const callType = 1;
 const replyType = 2;
 const errorType = 3;
 const signalType = 4;
-/** Calls that wait for an answer at once: dbus-daemon refuses a connection's 129th. */
+/** Pending calls per connection: dbus-daemon refuses the 129th. */
 const callsAtOnce = 64;
-/** What the bus may take to let us in. */
+/** Time limit for authentication. */
 const greetingMs = 2_000;
-/** systemd is there or not: the bus is not to start it. */
+/** NO_AUTO_START: the bus must not try to start systemd. */
 const noAutoStart = 2;
 
 const manager = {
@@ -35,7 +35,7 @@ const bus = {
 } as const;
 const jobSignals = `type='signal',sender='${manager.destination}',interface='${manager.interface}',member='JobRemoved'`;
 
-/** systemd's own answer to a call, by the error's name on the bus. */
+/** An error that systemd returned for a call, with its D-Bus error name. */
 export class BusRefusal extends Error {
   readonly errorName: string;
 
@@ -45,10 +45,10 @@ export class BusRefusal extends Error {
   }
 }
 
-/** The bus or systemd went away or is not there: whether a call was heard nobody knows. */
+/** The bus or systemd is unavailable or disconnected; it is unknown whether the call took effect. */
 export class BusLost extends Error {}
 
-/** Errors of the bus itself about a systemd that has just left it, as it does to execute itself again. */
+/** Errors from the bus itself when systemd has disconnected, as it does to re-execute. */
 const absences: ReadonlySet<string> = new Set(
   ["NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected", "Spawn.ChildExited"].map(
     (name) => `org.freedesktop.DBus.Error.${name}`,
@@ -69,21 +69,21 @@ export class SystemBus {
     this.#socketPath = socketPath;
   }
 
-  /** Rejects with BusRefusal, BusLost, or the signal's reason; the call may have been heard all the same. */
+  /** Rejects with BusRefusal, BusLost, or the signal's reason. Even then the call may have taken effect. */
   async call(member: string, signature: string, body: readonly unknown[], signal: AbortSignal): Promise<void> {
     await this.#call({ ...manager, member, signature, body }, () => undefined, signal);
   }
 
-  /** A call whose answer is a job. */
+  /** Makes a call that returns a job. */
   async startJob(member: string, signature: string, body: readonly unknown[], signal: AbortSignal): Promise<Job> {
-    // The job's end may stand right behind the answer, so it is awaited before anybody hears of that.
+    // The job's signal may directly follow the reply, so register for it while the reply is being processed.
     const job: Answer<Job> = ([path], connection) => ({ result: connection.job(path) });
     return await this.#call({ ...manager, member, signature, body }, job, signal);
   }
 
   close(): void {
     this.#connection?.then(
-      (connection) => connection.lose("it was closed"),
+      (connection) => connection.lose("the connection was closed"),
       () => undefined,
     );
     this.#connection = undefined;
@@ -96,7 +96,7 @@ export class SystemBus {
   async #ask<Result>(message: Message, answer: Answer<Result>, signal: AbortSignal): Promise<Result> {
     this.#connection ??= this.#connect();
     const work = this.#connection.then(async (connection) => await connection.call(message, answer));
-    // One that does not answer in time is of no use to the next call either.
+    // A connection that does not answer in time is not reused.
     return await orAborted(work, signal, () => {
       this.close();
       return signal.reason;
@@ -114,7 +114,7 @@ export class SystemBus {
   }
 }
 
-/** Called as the reply comes in, before the message behind it. */
+/** Called synchronously for the reply, before the next message is processed. */
 type Answer<Result> = (body: readonly unknown[], connection: Connection) => Result;
 
 interface Codec {
@@ -122,7 +122,7 @@ interface Codec {
   unmarshalMessages(source: Intake, each: (message: Message) => void, options: object): void;
 }
 
-/** The bytes that have come in and nobody has read, for readers that are told synchronously: what they throw is caught. */
+/** Buffers received bytes and notifies readers synchronously, so that `push` can pass on their exceptions. */
 class Intake extends EventEmitter {
   readonly #socket: Socket;
   #bytes: Buffer = Buffer.alloc(0);
@@ -132,14 +132,14 @@ class Intake extends EventEmitter {
     this.#socket = socket;
   }
 
-  /** Throws what its readers do. */
+  /** Throws whatever its readers throw. */
   push(chunk: Buffer): void {
     this.#bytes = Buffer.concat([this.#bytes, chunk]);
     this.emit("readable");
   }
 
   read(size: number): Buffer | null {
-    if (size > longestMessage) throw new Error(`it announces a message of ${size} bytes`);
+    if (size > longestMessage) throw new Error(`the bus announced a message of ${size} bytes`);
     if (this.#bytes.length < size) return null;
     const read = this.#bytes.subarray(0, size);
     this.#bytes = this.#bytes.subarray(size);
@@ -166,14 +166,14 @@ class Connection {
     this.#onLoss = onLoss;
   }
 
-  /** Known to the bus, and told of the ends of jobs. `onLoss`: it is of no more use. */
+  /** Opens a connection that is authenticated and subscribed to job signals. `onLoss`: it can no longer be used. */
   static async open(path: string, onLoss: () => void): Promise<Connection> {
     const [{ default: authenticate }, { default: codec }] = await Promise.all([
       import("@homebridge/dbus-native/lib/handshake.js"),
       import("@homebridge/dbus-native/lib/message.js"),
     ]);
     const socket = connect(path);
-    // It keeps no process alive: whoever waits for an answer has a timer.
+    // Need not keep the process alive: every waiting caller has a timer.
     socket.unref();
     const connection = new Connection(socket, codec, onLoss);
     const intake = new Intake(socket);
@@ -183,9 +183,9 @@ class Connection {
       authenticated.reject(new BusLost(`${path}: ${reason}`));
     };
     intake.on("error", (error) => lose(firstLine(error)));
-    socket.setTimeout(greetingMs, () => lose("it does not greet us"));
+    socket.setTimeout(greetingMs, () => lose("the bus did not answer during authentication"));
     socket.on("error", (error) => lose(error.message));
-    socket.on("close", () => lose("it hung up"));
+    socket.on("close", () => lose("the bus closed the connection"));
     socket.on("data", (chunk: Buffer) => {
       try {
         intake.push(chunk);
@@ -194,7 +194,7 @@ class Connection {
       }
     });
     authenticate(intake, { authMethods: ["EXTERNAL"] }, (error) => {
-      if (error !== null) return lose(`it does not let us in: ${firstLine(error)}`);
+      if (error !== null) return lose(`authentication failed: ${firstLine(error)}`);
       codec.unmarshalMessages(intake, (message) => connection.#take(message), {});
       authenticated.resolve();
     });
@@ -217,9 +217,9 @@ class Connection {
   }
 
   job(path: unknown): Promise<string> {
-    if (typeof path !== "string") return Promise.reject(new BusLost("systemd's answer names no job"));
+    if (typeof path !== "string") return Promise.reject(new BusLost("systemd's reply contains no job"));
     const job = Promise.withResolvers<string>();
-    // Its caller may have gone meanwhile.
+    // The caller may have given up, so nobody may handle the rejection.
     job.promise.catch(() => undefined);
     this.#jobs.set(path, job);
     return job.promise;

@@ -1,10 +1,10 @@
-// The parts of @homebridge/dbus-native that are used, which its own declarations leave out. Its index would load three
-// XML libraries too, 7 MB of memory, for an introspection that nobody asks for.
+// Declarations for the parts of @homebridge/dbus-native that are used; its own declarations lack them. Importing its
+// index would also load three XML libraries (7 MB of memory) for introspection, which is not needed.
 
 declare module "@homebridge/dbus-native/lib/handshake.js" {
   import type { EventEmitter } from "node:events";
 
-  /** What it reads by `readable` events and `read`, and writes to. */
+  /** Read by `readable` events and `read`. */
   interface Channel extends EventEmitter {
     read(size: number): Buffer | null;
     write(data: string): unknown;
@@ -20,7 +20,7 @@ declare module "@homebridge/dbus-native/lib/handshake.js" {
 declare module "@homebridge/dbus-native/lib/message.js" {
   import type { EventEmitter } from "node:events";
 
-  /** Members of the header that a message has, and its body. */
+  /** A message's header fields and body. */
   export interface Message {
     readonly type?: number;
     readonly flags?: number;
@@ -41,7 +41,7 @@ declare module "@homebridge/dbus-native/lib/message.js" {
   }
 
   const codec: {
-    /** Throws what does not fit its signature. */
+    /** Throws if the body does not match the signature. */
     marshall(message: Message): Buffer;
     unmarshalMessages(source: Source, each: (message: Message) => void, options: object): void;
   };

@@ -1,7 +1,7 @@
-// The scopes that keelson has systemd keep: one for each pod's processes with the systemd driver, one for the monitors of
-// pods that are elsewhere. Both are delegated, so systemd changes nothing below them, and go with their last process.
-// A slice that was not there before (a kubelet makes those of its pods itself) is made with its first scope and goes
-// with its last one.
+// The systemd scopes of keelson: with the systemd driver one for each pod's processes, and one for the monitors of all
+// other pods. Scopes are delegated, so systemd changes nothing below them, and are removed with their last process.
+// A missing slice (kubelets create their pods' slices themselves) is created with its first scope and removed with its
+// last one.
 // Sources: org.freedesktop.systemd1(5), CGROUP_DELEGATION.md, systemd.resource-control(5), systemd.unit(5).
 
 import { existsSync } from "node:fs";
@@ -19,29 +19,32 @@ export interface Scope {
   readonly description: string;
 }
 
-/** Where monitors are that have no scope of their pod's. */
+/** The scope of monitors whose pod has no scope. */
 export const monitorsScope: Scope = {
   name: "keelson-monitors.scope",
   slice: "keelson.slice",
   description: "Monitors of Keelson's pods",
 };
 
-/** All that one call may take: a reload of thousands of units keeps systemd for seconds. */
+/** Time limit of a whole call: reloading thousands of units can block systemd for seconds. */
 const callMs = 30_000;
-/** Between looks for a bus or a systemd that went away. */
+/** Between retries while the bus or systemd is unavailable. */
 const retryMs = 100;
-/** How long the end of a job is waited for before it is looked for: its signal may have been lost. */
+/** How long to wait for a job's completion signal before checking the result, as the signal may have been lost. */
 const jobMs = 1_000;
 
-/** Of the package. A daemon that still ran while scopes are stopped at shutdown would kill the pods of lost monitors. */
+/**
+ * Unit name from the package. At shutdown the daemon must stop before the scopes: a running daemon would take stopped
+ * monitors for dead ones and kill their pods.
+ */
 const daemonUnit = "keelson.service";
-/** What systemd sends a scope at shutdown is SIGTERM; this is what Kubernetes gives a pod by default until SIGKILL. */
+/** Time from SIGTERM to SIGKILL when systemd stops a scope at shutdown: Kubernetes' default grace period, 30 s. */
 const stopMicroseconds = "30000000";
 const infinity = "18446744073709551615";
 
 const noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit";
 const unitExists = "org.freedesktop.systemd1.UnitExists";
-/** Refusals that pass: another start of the scope is under way, or its slice just ends with the last scope before. */
+/** Transient refusals: another start of the scope is in progress, or its slice is just being removed. */
 const passing: ReadonlySet<string> = new Set([
   unitExists,
   noSuchUnit,
@@ -57,17 +60,17 @@ export function scopeProperties({ slice, description }: Scope, pids: readonly nu
     ["Slice", ["s", slice]],
     ["Delegate", ["b", true]],
     ["PIDs", ["au", pids]],
-    // The default is a share of the host's: of a pod that is the kubelet's to say.
+    // The default is a share of the host's limit, but for a pod the kubelet sets it.
     ["TasksMax", ["t", infinity]],
     ["TimeoutStopUSec", ["t", stopMicroseconds]],
-    // Stopped in the reverse order: it ends first.
+    // Units stop in reverse order, so the daemon stops first.
     ["Before", ["as", [daemonUnit]]],
-    // Nothing is left of one that failed either.
+    // Unload the unit even if it failed.
     ["CollectMode", ["s", "inactive-or-failed"]],
   ];
 }
 
-/** The slice would be systemd's without that, too, but it would stay until the next boot. */
+/** systemd would also create the slice implicitly, but then it would stay until the next boot. */
 const sliceProperties: readonly Property[] = [
   ["Description", ["s", "Slice of Keelson's pods"]],
   ["StopWhenUnneeded", ["b", true]],
@@ -78,7 +81,7 @@ export class Systemd {
   readonly #bus: SystemBus;
   readonly #proc: string;
 
-  /** `cgroups` is the mount point of the hierarchy in which systemd keeps its units. */
+  /** `cgroups` is the mount point of the hierarchy that systemd uses for its units. */
   constructor(cgroups: string, bus = new SystemBus(), proc = "/proc") {
     this.#cgroups = cgroups;
     this.#bus = bus;
@@ -90,7 +93,7 @@ export class Systemd {
     await this.#bounded(scope, pids, async (signal) => await this.#start(scope, pids, signal));
   }
 
-  /** The same, of a scope that others may be in already. */
+  /** Like `startScope`, but for a scope that may already exist with other processes. */
   async joinScope(scope: Scope, pids: readonly number[]): Promise<void> {
     await this.#bounded(scope, pids, async (signal) => {
       try {
@@ -109,15 +112,16 @@ export class Systemd {
   async #start(scope: Scope, pids: readonly number[], signal: AbortSignal): Promise<void> {
     const slices = this.#missingSlices(scope);
     const job = await this.#queueStart(scope, pids, slices, signal).catch(async (error: unknown) => {
-      // Somebody has made one of the slices meanwhile.
+      // One of the slices was created meanwhile.
       if (slices.length === 0 || !isRefusal(error, unitExists)) throw error;
       return await this.#queueStart(scope, pids, [], signal);
     });
     const result = await this.#resultOf(job, scope, pids, signal);
-    if (result !== "done") throw podErrors.scopeFailed({ scope: scope.name, reason: `its start ended as "${result}"` });
+    if (result !== "done")
+      throw podErrors.scopeFailed({ scope: scope.name, reason: `its start job finished as "${result}"` });
   }
 
-  /** Outer ones first. */
+  /** Outermost first. */
   #missingSlices({ slice }: Scope): string[] {
     return slicesAround(slice).filter((name) => !existsSync(join(this.#cgroups, sliceCgroup(name) ?? "")));
   }
@@ -141,7 +145,7 @@ export class Systemd {
     }
   }
 
-  /** Again while the bus or systemd is away, or refuses what will pass. */
+  /** Retries while the bus or systemd is unavailable, and after transient refusals. */
   async #bounded(
     scope: Scope,
     pids: readonly number[],
@@ -160,7 +164,7 @@ export class Systemd {
           throw podErrors.scopeFailed({ scope: scope.name, reason: error.message }, error);
         }
         if (!isPassing && !(error instanceof BusLost)) throw error;
-        // It may have been heard before the answer was lost.
+        // The call may have succeeded although its answer was lost.
         if (await this.#isInside(scope, pids)) return;
         reason = messageOf(error);
       }
