@@ -1,5 +1,5 @@
-// The cgroup driver: whether pods lie in cgroups of our own making, or in scopes of systemd's. Where a pod's cgroup is, and
-// where its monitor belongs: nowhere in the daemon's own unit, which is stopped and limited as one.
+// The cgroup driver: whether pods live in cgroups that Keelson creates or in systemd scopes. Chooses a pod's cgroup and
+// the cgroup of its monitor, which must be outside the daemon's own unit: systemd stops and limits that as a whole.
 
 import { existsSync } from "node:fs";
 import { mkdir, readFile, stat } from "node:fs/promises";
@@ -16,7 +16,7 @@ import type { SandboxConfig, SandboxId } from "./types.ts";
 
 export type CgroupDriver = "cgroupfs" | "systemd";
 
-/** sd_booted(3): there while systemd is PID 1. */
+/** Exists while systemd is PID 1; see sd_booted(3). */
 const bootedBySystemd = "/run/systemd/system";
 
 export async function isBootedBySystemd(): Promise<boolean> {
@@ -26,7 +26,7 @@ export async function isBootedBySystemd(): Promise<boolean> {
   );
 }
 
-/** `auto` is systemd wherever it runs, as two managers of one tree get in each other's way. */
+/** `auto` means systemd wherever it runs, because two managers of one cgroup tree conflict. */
 export async function chooseCgroupDriver(configured: CgroupDriver | "auto"): Promise<CgroupDriver> {
   if (configured === "cgroupfs") return configured;
   const missing = !(await isBootedBySystemd())
@@ -55,12 +55,12 @@ export function podCgroup(
   }
   if (cgroupParent === "") return `${cgroupRoot}/${id}`;
   if (!cgroupParent.startsWith("/") || sliceOfParent(cgroupParent) !== undefined) {
-    throw refuse("an absolute path, such as /kubepods/besteffort, and no slice");
+    throw refuse("an absolute path that is not a slice, such as /kubepods/besteffort");
   }
   return cgroupParent;
 }
 
-/** True for a pod that systemd has a scope of: its cgroup is there once its monitor is in it. */
+/** Whether the pod has a systemd scope. Its cgroup exists once its monitor is in the scope. */
 export function isScoped({ id, cgroup }: Pick<Sandbox, "id" | "cgroup">): boolean {
   return cgroup.endsWith(`/${scopeName(id)}`);
 }
@@ -69,15 +69,16 @@ function scopeName(id: SandboxId): string {
   return `keelson-${id}.scope`;
 }
 
-/** The processes of a pod that are in no container: its monitor, and the init of its own PID namespace. */
+/** The pod's processes outside its containers: the monitor, and the init of the pod's own PID namespace. */
 export interface MonitorProcesses {
   readonly pid: number;
   readonly initPid?: number;
 }
 
 /**
- * A scope must hold a process and goes with its last one: that is the monitor, in a cgroup of its own inside, as cgroup v2
- * allows none beside those of containers. Rejects when no container can start in the pod.
+ * A scope must contain a process and is removed with its last one. The monitor is that process, in a cgroup of its own
+ * inside the scope, because cgroup v2 allows no processes next to the containers' cgroups. Rejects when no container
+ * can start in the pod.
  */
 export async function enterScope(
   env: Environment,
@@ -95,7 +96,7 @@ export async function enterScope(
   for (const pid of pids) await writeFile(join(own, "cgroup.procs"), String(pid));
 }
 
-/** For the monitor of a pod without a scope. Never rejects: where it stays it works as well, but ends with the unit. */
+/** For the monitor of a pod without a scope. Never rejects: the monitor also works in the unit, but dies with it. */
 export async function leaveDaemonUnit(env: Environment, { id }: Sandbox, processes: MonitorProcesses): Promise<void> {
   if (env.systemd === undefined) return;
   try {
@@ -105,7 +106,7 @@ export async function leaveDaemonUnit(env: Environment, { id }: Sandbox, process
   }
 }
 
-/** The same, of a pod that was found at a start: an older keelson, or one that was killed, has left it where it began. */
+/** The same for a recovered pod: an older or killed keelson may have left its monitor in the daemon's unit. */
 export async function leaveDaemonUnitLater(env: Environment, sandbox: Sandbox): Promise<void> {
   const { monitor, monitorPid } = sandbox;
   if (env.systemd === undefined || monitor === undefined || isScoped(sandbox)) return;

@@ -1,5 +1,5 @@
-// Cgroups of the host as the daemon sees them: where one's directories are, how to empty and remove it.
-// The monitor makes and fills cgroups; this is for stats, and for clearing up after a monitor that died.
+// The host's cgroups: where a cgroup's directories are, how to empty and remove it.
+// The monitor creates and fills cgroups; this is for stats, and for cleanup after a monitor that died.
 // Sources: cgroups(7), cgroup-v2.rst (cgroup.kill).
 
 import { existsSync } from "node:fs";
@@ -9,18 +9,18 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type CgroupTree, killProcess } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
-/** Every directory that `cgroup` has, over all hierarchies. */
+/** The directories of `cgroup` in all hierarchies. */
 export function cgroupDirectories(tree: CgroupTree, cgroup: string): string[] {
   const roots = new Set([...tree.v1.values(), ...(tree.v2 === "" ? [] : [tree.v2])]);
   return [...roots].map((root) => join(root, cgroup));
 }
 
-/** Mount point of the hierarchy in which systemd keeps its units. */
+/** Mount point of the hierarchy that systemd uses for its units. */
 export function systemdRoot(tree: CgroupTree): string {
   return tree.v2 || (tree.v1.get("name=systemd") ?? "");
 }
 
-/** Pids in the cgroup itself, from any hierarchy that has it. */
+/** The processes directly in the cgroup, in any hierarchy. */
 export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise<number[]> {
   const lists = await Promise.all(
     cgroupDirectories(tree, cgroup).map(
@@ -31,12 +31,12 @@ export async function cgroupProcesses(tree: CgroupTree, cgroup: string): Promise
 }
 
 /**
- * Kills whatever is inside and removes the cgroup with its children. Rejects when something is still there after `limitMs`.
- * Of a scope of systemd's it leaves the directory by which systemd watches it: that tells systemd of the scope's end, unless
- * it goes at the same moment, and systemd then removes it.
+ * Kills all processes in the cgroup and removes it with its children. Rejects when something is left after `limitMs`.
+ * Keeps the directory by which systemd watches a scope: systemd learns from it that the scope is empty, which it could
+ * miss if the directory were removed at the same moment, and then removes it itself.
  */
 export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: number, isScope: boolean): Promise<void> {
-  // Mostly it is gone from all hierarchies. To look there waits for nothing, and costs less than to have a thread do it.
+  // Usually it no longer exists in any hierarchy. A synchronous check does not block here and is cheaper than a thread.
   const directories = cgroupDirectories(tree, cgroup).filter((directory) => existsSync(directory));
   if (directories.length === 0) return;
   const watched = isScope ? join(systemdRoot(tree), cgroup) : "";
@@ -51,12 +51,12 @@ export async function clearCgroup(tree: CgroupTree, cgroup: string, limitMs: num
   }
 }
 
-/** Removes the cgroup from the hierarchies where it is empty; where something is inside, it stays. */
+/** Removes the cgroup from the hierarchies where it is empty, and keeps it elsewhere. */
 export async function removeEmptyCgroup(tree: CgroupTree, cgroup: string): Promise<void> {
   await Promise.all(cgroupDirectories(tree, cgroup).map(async (directory) => await rmdir(directory).catch(() => {})));
 }
 
-/** True when it is still there, or of one that stays, when a process is. */
+/** True when the directory still exists; with `stays`, when it still contains a process. */
 async function clearDirectory(directory: string, stays = false): Promise<boolean> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => undefined);
   if (entries === undefined) return false;
@@ -73,7 +73,7 @@ async function clearDirectory(directory: string, stays = false): Promise<boolean
 }
 
 async function killInside(directory: string): Promise<void> {
-  // In a frozen v1 cgroup processes do not even die.
+  // In a frozen v1 cgroup, processes do not die even from SIGKILL.
   await writeFile(join(directory, "freezer.state"), "THAWED", { flag: "r+" }).catch(() => undefined);
   const killed = await writeFile(join(directory, "cgroup.kill"), "1", { flag: "r+" }).then(
     () => true,
@@ -81,6 +81,6 @@ async function killInside(directory: string): Promise<void> {
   );
   if (killed) return;
   const pids = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
-  // A process that our PID namespace does not show is listed as 0; to kill that would be to kill our own group.
+  // Processes outside our PID namespace are listed as 0, and kill(0) would kill our own process group.
   for (const pid of pids.split("\n").map(Number)) if (pid > 0) killProcess(pid);
 }

@@ -1,10 +1,10 @@
-// CheckpointContainer: a running container written down as a tar archive, and running on.
+// CheckpointContainer: dumps a running container to a tar archive; the container keeps running.
 //
-// The archive is what CRI-O, containerd and podman write and checkpointctl reads: CRIU's images in checkpoint/,
-// config.dump and spec.dump, what the container changed in its root in rootfs-diff.tar and deleted.files.
-// While memory and root are read the container is frozen, so that they fit together; the archive is made after.
-// A stop goes first: it breaks the checkpoint off, and does not wait for the archive's place, whose file system may not
-// answer. A daemon that dies meanwhile thaws the container when it is back.
+// The archive has the format that CRI-O, containerd and podman write and checkpointctl reads: CRIU's images in
+// checkpoint/, config.dump and spec.dump, and the changes to the root file system in rootfs-diff.tar and deleted.files.
+// The container is frozen while memory and root are read, so that they are consistent; the archive is written after.
+// A stop takes precedence: it aborts the checkpoint and does not wait for the archive, whose file system may not
+// answer. If the daemon dies during a checkpoint, its next start thaws the container.
 
 import { randomUUID } from "node:crypto";
 import { link, mkdir, open, readdir, readFile, readlink, rm, stat, symlink } from "node:fs/promises";
@@ -27,26 +27,28 @@ import { podErrors } from "./errors.ts";
 
 const defaultTimeoutMs = 300_000;
 const removals = 20;
-/** Of a link beside a container's directory, to the archive that is being written. */
+/** Suffix of a symlink in the checkpoint directory that points to the archive being written. */
 const noteEnding = ".partial";
 
 export interface CheckpointOrder {
-  /** Absolute; nothing is there yet, but its directory is. */
+  /** Absolute; must not exist, but its directory must. */
   readonly location: string;
   /** 0: five minutes. */
   readonly timeoutMs: number;
 }
 
 interface Ends {
-  /** Aborted: the checkpoint ends and the container runs on. */
+  /** Aborted: the checkpoint ends and the container keeps running. */
   readonly signal: AbortSignal;
-  /** Aborted: it ends at once, since the container is to be killed. */
+  /** Aborted: the checkpoint ends at once, because the container is about to be killed. */
   readonly kill: AbortSignal;
-  /** Called when the container runs free again. */
+  /** Called when the container is thawed. */
   readonly onThawed: () => void;
 }
 
-/** One at a time of a container. Rejects when the caller is gone, at the deadline, and when a stop comes. */
+/**
+ * One at a time per container. Rejects when the caller gives up, at the deadline, and when the container is stopped.
+ */
 export async function checkpointContainer(
   env: Environment,
   container: Container,
@@ -89,7 +91,7 @@ export async function checkpointContainer(
   });
 }
 
-/** Settles as the work does; once the signal aborts, within the time of an undo. */
+/** Settles as the work does, but at most `limits.undo` after the signal aborts. */
 async function undoneInTime(work: Promise<void>, signal: AbortSignal): Promise<void> {
   try {
     await orAborted(work, signal);
@@ -99,8 +101,8 @@ async function undoneInTime(work: Promise<void>, signal: AbortSignal): Promise<v
 }
 
 /**
- * Ends those that are under way, for the daemon's end. A criu that does not end by itself in time is killed: no container
- * may stand still while no daemon is there.
+ * Aborts the running checkpoints when the daemon exits. A criu that does not end by itself in time is killed: no
+ * container may stay frozen while no daemon runs.
  */
 export async function breakCheckpointsOff(containers: readonly Container[]): Promise<void> {
   const underWay = containers.flatMap(({ checkpoint }) => checkpoint ?? []);
@@ -108,29 +110,31 @@ export async function breakCheckpointsOff(containers: readonly Container[]): Pro
   if (!(await isDoneWithin(brokenOff, limits.breakOff)))
     for (const checkpoint of underWay) void checkpoint.breakOff(true);
   await brokenOff;
-  // Of an archive whose file system does not answer there is a note for the next start.
+  // If an archive's file system does not answer, its note lets the next start remove it.
   await isDoneWithin(Promise.all(underWay.map(({ ended }) => ended)), limits.breakOff);
 }
 
-/** What checkpoints that a daemon before this one did not finish left: frozen containers and half-made files. */
+/** Cleans up after the unfinished checkpoints of a previous daemon: frozen containers and partial files. */
 export async function recoverCheckpoints(env: Environment, containers: Iterable<Container>): Promise<void> {
   const byId = new Map([...containers].map((container) => [String(container.id), container]));
   const names = await readdir(env.checkpointDirectory).catch(() => []);
   const begun = names.flatMap((name) => byId.get(name) ?? []);
-  // Before a checkpoint that is asked for now can have got as far as to freeze one.
+  // Runs before any new checkpoint request can have frozen a container.
   await Promise.all(begun.map(async ({ cgroup }) => await freezerOf(env.cgroups, cgroup).thaw()));
   for (const name of names) {
     const path = join(env.checkpointDirectory, name);
     if (name.endsWith(noteEnding)) {
-      // Its file system may not answer; nothing here waits for it.
-      removePartial(path).catch((error: unknown) => env.log("warn", `removing half an archive: ${messageOf(error)}`));
+      // Not awaited, because its file system may not answer.
+      removePartial(path).catch((error: unknown) =>
+        env.log("warn", `removing a partial checkpoint archive failed: ${messageOf(error)}`),
+      );
     } else if (byId.get(name)?.checkpoint === undefined) {
       await env.host.removeTree(path);
     }
   }
 }
 
-/** By a program: where the file system does not answer it hangs alone, and does not keep the daemon from its end. */
+/** Runs rm(1): if the file system does not answer, only that process hangs, and the daemon can still exit. */
 async function removePartial(note: string): Promise<void> {
   const partial = await readlink(note).catch((error: unknown) => {
     if (!isErrno(error, "ENOENT")) throw error;
@@ -159,7 +163,7 @@ async function makeCheckpoint(
   const criu = await findCriu(signal);
   if ("reason" in criu) throw podErrors.checkpointUnable({ id: container.id, reason: criu.reason });
   const scratch = join(env.checkpointDirectory, container.id);
-  // Names that none before it had: one that could not be removed is still to be.
+  // Unique names, because the files of an earlier checkpoint may still be waiting for removal.
   const partial = join(dirname(location), `.${randomUUID()}${noteEnding}`);
   const note = join(env.checkpointDirectory, `${randomUUID()}${noteEnding}`);
   await env.host.removeTree(scratch);
@@ -177,19 +181,19 @@ async function makeCheckpoint(
       onThawed();
     }
     await archive(scratch, partial, signal);
-    // Unlike rename, this does not replace what came there meanwhile.
+    // Unlike rename, link does not replace a file that was created there meanwhile.
     await link(partial, location).catch((error: unknown) => {
       throw isErrno(error, "EEXIST") ? podErrors.checkpointTaken({ location }, error) : error;
     });
     await flushDirectory(dirname(location));
   } finally {
-    // Before what may not answer: the location's file system is the caller's choice.
+    // First, because the next step may hang: the caller chose the location's file system.
     await env.host.removeTree(scratch);
     await removePartial(note);
   }
 }
 
-/** config.dump has the members that checkpointctl names in its metadata; spec.dump is the OCI configuration. */
+/** config.dump has the members of checkpointctl's metadata; spec.dump is the OCI configuration. */
 async function describe(
   env: Environment,
   { id, config, imageId, shownImage, createdAt, sandbox, bundle }: Container,
@@ -217,9 +221,9 @@ async function dump(
   scratch: string,
   { signal, kill }: Pick<Ends, "signal" | "kill">,
 ): Promise<void> {
-  // Frozen, it cannot end any more; that the pid is still its own is certain only now.
+  // A frozen process cannot exit, so from here on the pid cannot be reused.
   const cgroups = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
-  if (!cgroups.includes(container.cgroup)) throw new Error("it has just ended");
+  if (!cgroups.includes(container.cgroup)) throw new Error("it has just exited");
   const imageDirectory = join(scratch, "checkpoint");
   const args = await dumpArguments({
     pid,
@@ -229,8 +233,8 @@ async function dump(
     binds: await bindDestinations(container.bundle),
   });
   const streams = await standardStreams(pid);
-  // Killed, criu may leave processes with code of its own in them. Failing, it takes that out: let it find no place
-  // for its next image. A file that it makes meanwhile keeps the directory, so once more, and some times.
+  // A killed criu may leave its parasite code in the processes; a failing criu removes it. So make criu fail by
+  // removing its image directory. A file that it creates meanwhile makes the removal fail, hence the retries.
   const breakOff = async () => {
     for (let left = removals; left > 0; left -= 1) {
       const removed = await env.host.removeTree(imageDirectory).then(
@@ -255,12 +259,12 @@ async function bindDestinations(bundle: string): Promise<ReadonlySet<string>> {
   return new Set((spec.mounts ?? []).filter(({ type }) => type === "bind").map(({ destination }) => destination));
 }
 
-/** New and changed files as a tar archive, removed ones as a list; the container stands still. */
+/** Saves new and changed files as a tar archive and removed files as a list, while the container is frozen. */
 async function saveChanges(env: Environment, { bundle }: Container, scratch: string, signal: AbortSignal) {
   const rootfs: { readonly upper: string; readonly lower: readonly string[] } = JSON.parse(
     await readFile(join(bundle, "rootfs.json"), "utf8"),
   );
-  // The walk goes on in its thread; the container does not wait for it.
+  // After an abort the walk continues in its thread, but the container does not wait for it.
   const removed = await orAborted(env.host.removedPaths(rootfs.upper, rootfs.lower), signal);
   const deleted = JSON.stringify(removed.map((path) => path.toString()));
   await writeFile(join(scratch, "deleted.files"), deleted, { mode: 0o600 });
@@ -268,9 +272,9 @@ async function saveChanges(env: Environment, { bundle }: Container, scratch: str
   const whiteouts = removed.flatMap((path) => [Buffer.from("./"), path, Buffer.from("\0")]);
   await writeFile(excluded, Buffer.concat(whiteouts), { mode: 0o600 });
   const options = ["--null", "--no-wildcards", "--anchored", `--exclude-from=${excluded}`];
-  // Member names as others write them, without "./"; the targets of symbolic links stay.
+  // Member names without "./", as other tools write them; targets of symlinks stay unchanged.
   const names = "--transform=flags=rh;s,^\\./,,";
-  // Not overlayfs' own, nor what directories have of their layer (native/common/unnamed.h).
+  // Exclude overlayfs' own attributes and those that mark a directory's layer (native/common/unnamed.h).
   const ours = ["overlay", "keelson"].map((owner) => `--xattrs-exclude=trusted.${owner}.*`);
   const attributes = ["--numeric-owner", "--xattrs", "--xattrs-include=*", ...ours];
   await pack(join(scratch, "rootfs-diff.tar"), rootfs.upper, [...options, names, ...attributes, "."], signal);

@@ -1,4 +1,4 @@
-// CreateContainer: from a request to a bundle on disk and a record. No process yet.
+// CreateContainer: turns a request into a bundle on disk and a record. Starts no process.
 
 import { dirname, join, posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -24,7 +24,7 @@ import type { ContainerConfig } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 import { hostRoot, refuseUnmapped, userMappings } from "./user-namespace.ts";
 
-/** Adds the container to its sandbox, or takes everything back and rejects. `sandboxes` are all of this node. */
+/** Creates the container, or rolls everything back and rejects. `sandboxes` are all sandboxes of this node. */
 export async function createContainer(
   env: Environment,
   sandbox: Sandbox,
@@ -118,7 +118,7 @@ function refuseBeyondHandler({ name, features }: RuntimeHandler, config: Contain
     throw podErrors.recursiveReadOnlyUnsupported({ target: recursive.containerPath, handler: name });
 }
 
-/** Its PID is for the start to find: by then it may be another. */
+/** The target's PID is only looked up at the start, because it may change until then. */
 function refuseMissingTarget(sandbox: Sandbox, config: ContainerConfig): void {
   const { pid, targetId } = config.security.namespaces;
   if (pid !== "target") return;
@@ -126,16 +126,16 @@ function refuseMissingTarget(sandbox: Sandbox, config: ContainerConfig): void {
   if (target === undefined)
     throw podErrors.namespaceTarget({ target: targetId, reason: "this pod has no such container" });
   if (target.phase.state !== "running")
-    throw podErrors.namespaceTarget({ target: targetId, reason: "it does not run" });
+    throw podErrors.namespaceTarget({ target: targetId, reason: "it is not running" });
 }
 
-/** The containers of that name in a pod's sandboxes: earlier attempts. */
+/** The containers with the same name in a pod's sandboxes: earlier attempts. */
 function namesakes({ metadata }: ContainerConfig, sandboxes: readonly Sandbox[]): Container[] {
   const all = sandboxes.flatMap(({ containers }) => [...containers.values()]);
   return all.filter(({ config }) => config.metadata.name === metadata.name);
 }
 
-/** CRI's, the image's, SIGTERM; a name this host does not know is passed over. */
+/** From the request, else from the image, else SIGTERM; signal names unknown to this host are skipped. */
 function stopSignal(config: ContainerConfig, image: Image): string {
   return (
     [config.stopSignal ?? "", image.config.stopSignal].find((name) => signalNumber(name) !== undefined) ?? "SIGTERM"
@@ -143,8 +143,8 @@ function stopSignal(config: ContainerConfig, image: Image): string {
 }
 
 /**
- * The image's VOLUMEs; its own "..", if any, end at the root. What the request mounts in the place of one need not be a
- * directory.
+ * The image's VOLUMEs; ".." in their paths cannot leave the root. A volume that the request mounts over is left out,
+ * because that mount need not be a directory.
  */
 function declaredVolumes(image: Image, { mounts }: ContainerConfig): string[] {
   const taken = new Set(["/", ...mounts.map(({ containerPath }) => posix.resolve("/", containerPath))]);
@@ -160,7 +160,7 @@ async function writeBundle(
   const path = (name: string) => join(bundle, name);
   const directories = [bundle, path("rootfs"), ...(mountpoints.length === 0 ? [] : [path("images"), ...mountpoints])];
   await changeFiles([
-    // The pod of an older keelson without a container has none.
+    // Missing in a pod of an older keelson that has no container yet.
     { kind: "directory", path: dirname(bundle), mode: 0o700, mayExist: true },
     ...directories.map((made) => ({ kind: "directory", path: made, mode: 0o700 }) as const),
     { kind: "file", path: path("config.json"), content: config, mode: 0o600 },

@@ -1,4 +1,4 @@
-// StartContainer, StopContainer: a created container's way to its end. What takes it away then is container-remove.ts.
+// StartContainer and StopContainer. Removal is in container-remove.ts.
 
 import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
@@ -62,7 +62,7 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
     if (run.state === "running") applyStart(env, container, run.startedAt, run.pid);
     else applyExit(env, container, exitedPhase(run));
   } catch (error) {
-    // Nothing is left of a start that the monitor says has failed. One that it did not answer is broken off.
+    // A start that the monitor reports as failed has left nothing behind. A start without an answer must be aborted.
     if (!(error instanceof MonitorError)) await endUnanswered(env, container, monitor);
     const reason = messageOf(error);
     const now = env.clock();
@@ -78,21 +78,24 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
   }
 }
 
-/** Hanging up breaks the start off; but it may have succeeded just then, and must not outlive this. */
+/** Closing the connection aborts the start, but it may have succeeded just before, so the container is killed. */
 async function endUnanswered(env: Environment, container: Container, monitor: Monitor): Promise<void> {
   try {
     const exited = await monitor.stop(container.id, sigkill, 0, { timeoutMs: limits.shutdown });
     applyExit(env, container, exitedPhase(exited));
   } catch (error) {
     if (error instanceof KeelsonError && error.code === "NotFound") return;
-    env.log("warn", `container ${container.id}: its start was broken off without an answer: ${String(error)}`);
+    env.log(
+      "warn",
+      `container ${container.id}: the monitor did not confirm that its start was aborted: ${String(error)}`,
+    );
   }
 }
 
 /**
- * For the monitor, which follows no link in a log's path. Links above the pod's log directory are the node's own (a
- * /var/log that lies elsewhere) and are resolved here; that directory and what is below it are the pod's, where a link
- * could have been put to have root make files elsewhere.
+ * The log path for the monitor, which follows no symlinks in it. Symlinks above the pod's log directory belong to the
+ * node (for example a relocated /var/log) and are resolved here. The directory itself and all below it belong to the
+ * pod, where a symlink could trick root into creating files elsewhere.
  */
 async function plainLogPath({ logPath, config, sandbox }: Container): Promise<string | undefined> {
   if (logPath === "") return undefined;
@@ -100,7 +103,7 @@ async function plainLogPath({ logPath, config, sandbox }: Container): Promise<st
   return join(await realDirectory(dirname(directory)), basename(directory), config.logPath);
 }
 
-/** Made when it is missing. Not looked at on the event loop: logs may lie on a file system that hangs. */
+/** Created when missing. Asynchronous, because logs may be on a file system that hangs. */
 async function realDirectory(path: string): Promise<string> {
   try {
     return await realpath(path);
@@ -110,7 +113,7 @@ async function realDirectory(path: string): Promise<string> {
   }
 }
 
-/** The monitor's answer and its event race; whichever comes first counts. */
+/** The monitor's answer and its event race; the first one counts. */
 export function applyStart(env: Environment, container: Container, startedAt: bigint, pid: number): void {
   if (container.phase.state !== "created") return;
   container.setPhase({ state: "running", startedAt, pid });
@@ -126,14 +129,14 @@ export function applyExit(env: Environment, container: Container, phase: ExitedP
   saveBehind(env, container, "exit");
 }
 
-/** Nobody waits for it: the monitor knows the phase too, and recovery goes by the monitor. */
+/** Not awaited: the monitor knows the phase too, and recovery trusts the monitor. */
 function saveBehind(env: Environment, container: Container, step: "start" | "exit"): void {
   env.records.save(containerRecord(container)).catch((error: unknown) => {
     env.log("error", `container ${container.id}: its ${step} could not be recorded: ${String(error)}`);
   });
 }
 
-/** No process of it lives any more (what the monitor does not know is not running) and nobody saw its end. */
+/** For a container that no longer runs (the monitor does not know it) and whose exit was not observed. */
 export function applyUnseenExit(env: Environment, container: Container): void {
   const { phase } = container;
   if (phase.state !== "running") return;
@@ -143,11 +146,11 @@ export function applyUnseenExit(env: Environment, container: Container): void {
     finishedAt: env.clock(),
     exitCode: 255,
     reason: "Unknown",
-    message: "Its process ended without a record of its exit code.",
+    message: "The container's process exited without a record of its exit code.",
   });
 }
 
-/** A stop waits for a start that is under way, within its own time; then it breaks the start off. */
+/** Waits for a start in progress for at most the stop's grace period, then aborts the start. */
 async function endOfStart({ starting }: Container, timeoutMs: number): Promise<void> {
   if (starting === undefined) return;
   if (await isDoneWithin(starting.ended, timeoutMs)) return;
@@ -156,8 +159,8 @@ async function endOfStart({ starting }: Container, timeoutMs: number): Promise<v
 }
 
 /**
- * The stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. Later calls may only bring the end
- * forward. Goes on in the monitor when the caller gives up.
+ * Sends the stop signal, and SIGKILL after `timeoutMs` (0: at once). Later calls can only shorten the grace period.
+ * Continues in the monitor when the caller gives up.
  */
 export async function stopContainer(env: Environment, container: Container, timeoutMs: number): Promise<void> {
   const begun = performance.now();

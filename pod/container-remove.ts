@@ -1,4 +1,4 @@
-// RemoveContainer: everything of a container but its log goes, its record last.
+// RemoveContainer: removes everything of a container except its log, the record last.
 
 import { KeelsonError, settled } from "../native/index.ts";
 import type { Container } from "./container.ts";
@@ -6,7 +6,9 @@ import { stopContainer } from "./container-life.ts";
 import { type Environment, limits } from "./environment.ts";
 import { containerRecord } from "./sandbox-record.ts";
 
-/** Kills what runs, then removes. Cut short by the daemon's death, the next one goes on with it. */
+/**
+ * Kills the container if it is running, then removes it. After a daemon crash the next daemon continues the removal.
+ */
 export async function removeContainer(env: Environment, container: Container): Promise<void> {
   const { sandbox, id } = container;
   await stopContainer(env, container, 0);
@@ -18,14 +20,14 @@ export async function removeContainer(env: Environment, container: Container): P
   sandbox.containers.delete(id);
 }
 
-/** A full disk must not keep anything from being removed: then recovery goes by what the monitor still knows. */
+/** A full disk must not prevent a removal: recovery then relies on what the monitor still knows. */
 async function writeDown(env: Environment, container: Container): Promise<void> {
   await env.records.save(containerRecord(container)).catch((error: unknown) => {
-    env.log("warn", `container ${container.id}: its removal goes on without a record of it: ${String(error)}`);
+    env.log("warn", `container ${container.id}: its removal could not be recorded and continues: ${String(error)}`);
   });
 }
 
-/** What the monitor does not know is gone already. */
+/** A container that the monitor does not know is already removed there. */
 function unlessMissing(error: unknown): void {
   if (error instanceof KeelsonError && error.code === "NotFound") return;
   throw error;

@@ -1,4 +1,4 @@
-// One container: its identity and its phase. What changes it stands in container-create.ts, container-life.ts and update.ts.
+// One container: its identity and its phase. It is changed by container-create.ts, container-life.ts and update.ts.
 
 import { join } from "node:path";
 import type { ImageId } from "../image/types.ts";
@@ -20,7 +20,7 @@ export interface ContainerIdentity {
   readonly config: ContainerConfig;
   readonly createdAt: bigint;
   readonly imageId: ImageId;
-  /** Absent in records of daemons that showed the id. */
+  /** Absent in records of older daemons, which showed the image id. */
   readonly shownImage?: ShownImage;
   readonly user: ContainerUser;
   readonly stopSignal: string;
@@ -29,9 +29,9 @@ export interface ContainerIdentity {
 }
 
 export interface CheckpointUnderway {
-  /** Ends it, resolves when the container runs free again; `urgently` harms its processes. */
+  /** Aborts it; resolves when the container is thawed. With `urgently`, the container's processes may be damaged. */
   readonly breakOff: (urgently: boolean) => Promise<void>;
-  /** Nothing of it is under way any more. Never rejects. */
+  /** Resolves when all its work is done. Never rejects. */
   readonly ended: Promise<void>;
 }
 
@@ -48,16 +48,16 @@ export class Container {
 
   checkpoint: CheckpointUnderway | undefined;
 
-  /** How many are under way: none of them waits for a checkpoint, and none begins. */
+  /** The number of stops in progress. Stops do not wait for a checkpoint, and no checkpoint starts meanwhile. */
   stops = 0;
 
-  /** Set by the first removal, and on record before anything is taken down. */
+  /** Set by the first removal, and recorded before anything is removed. */
   removing = false;
 
-  /** The kernel has refused an update's OOM score, and the log says so. */
+  /** The kernel has refused an update's OOM score, and this has been logged. */
   scoreRefused = false;
 
-  /** While a start is under way: its end, and a way to break it off. */
+  /** While a start is in progress: its completion, and a way to abort it. */
   starting: { readonly ended: Promise<void>; readonly giveUp: () => void } | undefined;
 
   #phase: ContainerPhase = { state: "created" };
@@ -77,7 +77,7 @@ export class Container {
     this.#resources = identity.config.resources;
   }
 
-  /** Equal for a request and its retry, within the sandbox. */
+  /** The same for a request and its retry; unique within the sandbox. */
   get key(): string {
     return containerKey(this.config);
   }
@@ -109,7 +109,7 @@ export class Container {
     this.#view = undefined;
   }
 
-  /** The same object until something changes. */
+  /** Returns the same object until something changes. */
   view(): ContainerView {
     this.#view ??= {
       id: this.id,
@@ -136,12 +136,12 @@ export function bundlePath(sandbox: Sandbox, id: ContainerId): string {
   return join(sandbox.podDirectory, "containers", id);
 }
 
-/** Leads to the PID namespace of the target, for pid mode "target": the monitor makes it for the start. */
+/** Path of the target's PID namespace, for pid mode "target"; the monitor creates it for the start. */
 export function targetPidNamespace(bundle: string): string {
   return join(bundle, "pid-namespace");
 }
 
-/** What the monitor says of a container, as a phase. */
+/** The phase for a container state reported by the monitor. */
 export function phaseOf(run: ContainerRun): ContainerPhase {
   return run.state === "running" ? { state: "running", startedAt: run.startedAt, pid: run.pid } : exitedPhase(run);
 }

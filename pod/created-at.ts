@@ -1,10 +1,10 @@
-// When sandboxes and containers were created, as kubelets order them by.
+// Creation times of sandboxes and containers, which kubelets order them by.
 
 /**
- * When what is made now was made, by the clock, but after all that was made before it. A kubelet takes the one that was
- * created last for the present one and gives the next that one's attempt plus one: where the clock was set back meanwhile,
- * as at a boot until its time is right, it would take an old one for it, kill the present one, and ask for an attempt that
- * there is already, for as long as the clock was set back.
+ * The creation time for a new object: the clock's time, but later than that of all earlier attempts. A kubelet takes
+ * the attempt with the latest creation time for the current one, and numbers the next one after it. If the clock was
+ * set back (as at boot, before the time is synchronized), it would take an old attempt for the current one, kill the
+ * real one, and request an attempt that already exists, until the clock catches up.
  */
 export function createdAfter(before: Iterable<{ readonly createdAt: bigint }>, now: bigint): bigint {
   let createdAt = now;

@@ -1,4 +1,4 @@
-// Creations by key: a retried create joins the one in progress and gets its result, whatever became of its first caller.
+// Creations by key: a retried create joins the one in progress and gets its result, even if the first caller gave up.
 
 import { SingleFlight, trackWork } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
@@ -6,7 +6,7 @@ import { podErrors } from "./errors.ts";
 export class Creations<T> {
   readonly #flights: SingleFlight<T>;
 
-  /** `onUnclaimed` gets a result that no caller waited for any more. */
+  /** `onUnclaimed` gets a result that no caller is waiting for any more. */
   constructor(onUnclaimed: (result: T) => void) {
     this.#flights = new SingleFlight("finish", onUnclaimed);
   }

@@ -1,4 +1,4 @@
-// A device's two numbers out of the one that stat(2) gives, as glibc puts them together. Source: makedev(3).
+// Splits stat(2)'s device number into major and minor, as glibc encodes them. Source: makedev(3).
 
 export function deviceNumbers(device: bigint): { readonly major: number; readonly minor: number } {
   const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xffff_f000n);

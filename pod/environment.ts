@@ -1,4 +1,4 @@
-// What the pod model works with; put together once by openPods and passed to whoever needs it.
+// The dependencies of the pod model, assembled once by openPods.
 
 import type { Network } from "../cni/types.ts";
 import type { ImageStore } from "../image/types.ts";
@@ -13,7 +13,7 @@ import type { Relabelling } from "./spec/relabel.ts";
 import type { Selinux } from "./spec/selinux-policy.ts";
 import type { Systemd } from "./systemd/units.ts";
 
-/** The monitors of pods: where a new one comes from, the way to one that runs, and its end by force. */
+/** Pod monitors: spawning a new one, connecting to a running one, and killing one. */
 export interface Monitors {
   /** As `spawnMonitor` of native/. */
   spawn(options: Omit<SpawnOptions, "forkServer">): Promise<SpawnedMonitor>;
@@ -31,17 +31,17 @@ export interface Environment extends NodeSetup {
   readonly accounts: AccountFiles;
   readonly cgroups: CgroupTree;
   readonly cgroupDriver: CgroupDriver;
-  /** Where it is PID 1, whatever the driver. */
+  /** Set where systemd is PID 1, regardless of the cgroup driver. */
   readonly systemd: Pick<Systemd, "startScope" | "joinScope" | "close"> | undefined;
   readonly events: EventHub;
   readonly log: Log;
   /** Nanoseconds since the epoch. */
   readonly clock: () => bigint;
-  /** `/run/keelson`: volatile. */
+  /** `/run/keelson`; volatile. */
   readonly runDirectory: string;
-  /** Where checkpoints are made, a directory for each container; durable. */
+  /** Scratch space for checkpoints, one directory per container; durable. */
   readonly checkpointDirectory: string;
-  /** Where pods without a cgroup_parent have their cgroup, cgroupfs form; the systemd driver makes a slice of it. */
+  /** Parent cgroup of pods without a cgroup_parent, in cgroupfs form; the systemd driver converts it to a slice. */
   readonly cgroupRoot: string;
   readonly hostResolvConf: string;
   readonly selinux: Selinux;
@@ -49,24 +49,24 @@ export interface Environment extends NodeSetup {
   readonly relabelling: Relabelling;
 }
 
-/** Time limits in milliseconds. Some that one file alone has stand in that file. */
+/** Time limits in milliseconds. Limits that only one file uses are in that file. */
 export const limits = {
   /** A short message to a monitor that answers from memory. */
   call: 5_000,
   monitorStart: 10_000,
   containerStart: 60_000,
-  /** Until an exec's process runs; how long it may run is the request's to say. */
+  /** Until an exec's process runs; the request limits how long it may run. */
   execStart: 30_000,
-  /** All of a sandbox's start, network included. */
+  /** The whole start of a sandbox, including the network. */
   sandboxStart: 240_000,
-  /** What a monitor may take to kill and clear a whole pod. */
+  /** How long a monitor may take to kill and clean up a whole pod. */
   shutdown: 20_000,
   /** One undo step; a network's teardown has its own budget inside. */
   undo: 90_000,
-  /** How long criu may take to break off by itself when the daemon is told to end. */
+  /** How long criu may take to abort by itself when the daemon shuts down. */
   breakOff: 500,
   /** How long a request waits for its turn in the pod's queue. */
   queue: 120_000,
-  /** A finished create that nobody asked for again. */
+  /** How long a sandbox whose callers all gave up waits for a retry before it is removed. */
   unclaimed: 120_000,
 } as const;

@@ -1,4 +1,4 @@
-// Turns what happened to a container or a sandbox into an event with fresh views.
+// Publishes lifecycle events of containers and sandboxes, with current views.
 
 import type { Container } from "./container.ts";
 import type { Environment } from "./environment.ts";
@@ -9,7 +9,7 @@ export function announce(env: Environment, container: Container, type: EventType
   publish(env, container.sandbox, container.id, type);
 }
 
-/** Of one that no caller has claimed nobody hears. */
+/** Not published for a sandbox that no caller has claimed. */
 export function announceSandbox(env: Environment, sandbox: Sandbox, type: EventType): void {
   if (sandbox.visible) publish(env, sandbox, sandbox.id, type);
 }

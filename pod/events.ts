@@ -1,15 +1,15 @@
-// Events of containers and sandboxes, from whoever causes them to whoever listens.
+// Distributes container and sandbox events to their readers.
 
 import type { KeelsonError } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 import type { PodEvent } from "./types.ts";
 
 /**
- * Events that wait for one reader. Hundreds of pods that start or end at once cause thousands, and in a turn of the event
- * loop, long on a busy node, one is sent.
+ * The limit of events queued for one reader. Hundreds of pods that start or stop at once cause thousands of events, and
+ * only one is sent per event loop turn, which can be long on a busy node.
  */
 const maxBehind = 10_000;
-/** When a pod is confirmed, in milliseconds after its last event. */
+/** When confirmations of a pod are sent, in milliseconds after its last event. */
 const confirmations = [100, 400, 1600];
 
 interface Reader {
@@ -18,7 +18,7 @@ interface Reader {
   readonly end: (reason: KeelsonError) => void;
 }
 
-/** Each reader has a queue of its own; one that is too slow is ended, so that no reader misses an event unknowingly. */
+/** Each reader has its own queue. A reader that is too slow is closed, so that no reader misses an event silently. */
 export class EventHub {
   readonly #readers = new Set<Reader>();
   readonly #confirmations = new Map<string, NodeJS.Timeout>();
@@ -37,10 +37,10 @@ export class EventHub {
   }
 
   /**
-   * Publishes what `make` says of the pod a few times more, unless another event of it comes first. A kubelet that follows
-   * events goes on with a pod only once it has a status from after its own last work on it, and that work is what caused
-   * the event: StopPodSandbox is still to be answered when the sandbox's end is told. Without a later event it waits for
-   * its own clock, 5 s at each step of a pod's end. Undefined: there is nothing more to say.
+   * Publishes the event from `make` a few more times, unless another event of the pod comes first. An event-driven
+   * kubelet (evented PLEG) continues with a pod only after a status newer than its own last work on it, but that work
+   * caused the event: the stop event is sent before StopPodSandbox is answered. Without a later event the kubelet waits
+   * for its own timer, 5 s at each step of a pod's termination. If `make` is undefined, confirmations stop.
    */
   confirm(pod: string, make: (() => PodEvent) | undefined): void {
     clearTimeout(this.#confirmations.get(pod));
@@ -58,9 +58,9 @@ export class EventHub {
   }
 
   /**
-   * Subscribes at once, not at the first `next`, so that nothing published after the call is missed. `end` is called
-   * for a reader that is too far behind: it may be waiting for its client, not for `next`; it gets no more events and
-   * has to abort `signal`.
+   * Subscribes immediately, not at the first `next`, so that nothing published after the call is missed. `end` is
+   * called for a reader that is too far behind, which may be waiting for its client rather than for `next`. It gets no
+   * more events and must abort `signal`.
    */
   subscribe(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent> {
     const reader: Reader = { queue: [], wake: () => undefined, end };

@@ -1,4 +1,4 @@
-// The ends of containers whose monitor is gone: its exit records tell what they can, the rest is unknown.
+// Exits of containers whose monitor died: taken from the monitor's exit records where they exist, otherwise unknown.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ export async function endContainers(env: Environment, sandbox: Sandbox): Promise
   );
 }
 
-/** exits/<id>.json, a ContainerState of PROTOCOL.md. */
+/** Reads exits/<id>.json, a ContainerState of PROTOCOL.md. */
 async function exitOnDisk(podDirectory: string, id: string): Promise<ExitedRun | undefined> {
   try {
     const record = parseObject(await readFile(join(podDirectory, "exits", `${id}.json`), "utf8"));

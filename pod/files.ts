@@ -1,5 +1,5 @@
-// The sandbox's files in its pod directory: sandbox.json for the monitor; then, on the bounded file system that the
-// monitor has mounted there, resolv.conf and hostname for its containers.
+// The sandbox's files in its pod directory: sandbox.json for the monitor; then resolv.conf and hostname for the
+// containers, on the size-limited file system that the monitor mounts there.
 // Sources: resolv.conf(5); native/PROTOCOL.md.
 
 import { dirname, join } from "node:path";
@@ -16,7 +16,7 @@ import { isScoped } from "./cgroup-driver.ts";
 import { type Sandbox, sandboxFiles } from "./sandbox.ts";
 import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
-/** The pod directory, with what the monitor reads. */
+/** Creates the pod directory with the files that the monitor reads. */
 export async function writeMonitorFiles(sandbox: Sandbox, cgroups: CgroupTree): Promise<void> {
   const { podDirectory } = sandbox;
   await changeFiles([
@@ -32,7 +32,7 @@ export async function writeMonitorFiles(sandbox: Sandbox, cgroups: CgroupTree): 
   ]);
 }
 
-/** Once the monitor is there. */
+/** Requires a running monitor. */
 export async function writeContainerFiles(sandbox: Sandbox, hostResolvConf: string): Promise<void> {
   const files = sandboxFiles(sandbox.podDirectory);
   const { uid, gid } = hostRoot(userMappings(sandbox.config.security.namespaces));
@@ -43,7 +43,7 @@ export async function writeContainerFiles(sandbox: Sandbox, hostResolvConf: stri
   ]);
 }
 
-/** Without DNS settings in the request a pod resolves as its host does. */
+/** Without DNS settings in the request, a pod gets the host's resolv.conf. */
 async function resolvConf(dns: DnsConfig | undefined, hostResolvConf: string): Promise<string | Buffer> {
   const lines = dns === undefined ? [] : resolvConfLines(dns);
   if (lines.length > 0) return `${lines.join("\n")}\n`;
@@ -61,7 +61,7 @@ function resolvConfLines({ servers, searches, options }: DnsConfig): string[] {
   ];
 }
 
-/** sandbox.json, as PROTOCOL.md has it. */
+/** The content of sandbox.json, as defined in PROTOCOL.md. */
 function monitorSandbox(sandbox: Sandbox, cgroups: CgroupTree): object {
   const { network, ipc, pid } = sandbox.config.security.namespaces;
   const scope = (mode: "pod" | "node") => (mode === "node" ? "host" : "pod");

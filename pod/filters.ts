@@ -1,4 +1,4 @@
-// What a list shows of the model: CRI's filters by id, state and labels.
+// CRI's list filters by id, state and labels.
 
 import type { Container } from "./container.ts";
 import { findById } from "./ids.ts";
@@ -23,7 +23,7 @@ export function matchingContainers(containers: ReadonlyMap<string, Container>, f
   );
 }
 
-/** A filter's id is a unique prefix; a miss narrows to nothing. */
+/** A filter's id is a unique prefix; a prefix that is missing or ambiguous matches nothing. */
 function narrowed<Item>(items: ReadonlyMap<string, Item>, id: string | undefined): Item[] {
   if (id === undefined) return [...items.values()];
   const lookup = findById(items, id);

@@ -1,4 +1,4 @@
-// Runtime handlers: the native one and the OCI runtime binaries of the configuration, with what each can do.
+// Runtime handlers: the native one and the configured OCI runtime binaries, with the features of each.
 // Sources: OCI features.md; CRI v1 RuntimeHandlerFeatures.
 
 import { readFile, stat } from "node:fs/promises";
@@ -15,13 +15,13 @@ export interface HandlerFeatures {
 
 export interface RuntimeHandler {
   readonly name: string;
-  /** Absent for the native one. */
+  /** Absent for the native handler. */
   readonly oci?: { readonly binary: string };
-  /** As of the last check. */
+  /** According to the last check. */
   readonly features: HandlerFeatures;
-  /** Whether the last check was passed: only then it is offered. */
+  /** Whether the last check passed; otherwise the handler is not offered. */
   readonly usable: boolean;
-  /** Rejects when what it would run is not there, or is known to be unsafe. Before anything is started with it. */
+  /** Rejects when the binary is missing or known to be unsafe. Call it before starting anything with the handler. */
   check(): Promise<void>;
 }
 
@@ -29,7 +29,7 @@ const probeTimeoutMs = 5_000;
 const outputLimit = 1 << 20;
 const noFeatures: HandlerFeatures = { recursiveReadOnlyMounts: false, userNamespaces: false };
 
-/** "native" and the binaries by handler name, each checked; one that may not be used stays, and is not usable. */
+/** The native handler and the given binaries by handler name, each checked. Failed ones are included as unusable. */
 export async function openHandlers(
   binaries: ReadonlyMap<string, string>,
   log: Log,
@@ -43,7 +43,7 @@ export async function openHandlers(
   const others = await Promise.all(
     [...binaries].map(async ([name, binary]) => {
       const handler = new OciRuntime(name, binary, log);
-      // The log has the reason; pods that ask for it get it, too.
+      // The reason has been logged, and pods that request the handler get it as their error.
       await handler.check().catch(() => undefined);
       return handler;
     }),
@@ -51,13 +51,13 @@ export async function openHandlers(
   return new Map([native, ...others].map((handler) => [handler.name, handler]));
 }
 
-/** That of a pod on record which the configuration no longer has: nothing more is started in it. */
+/** Stands in for the handler of a recorded pod that is no longer configured: nothing can be started in that pod. */
 export function vanishedHandler(name: string, known: Iterable<string>): RuntimeHandler {
   const check = () => Promise.reject(podErrors.handlerUnknown({ handler: name, known: [...known].join(", ") }));
   return { name, features: noFeatures, usable: false, check };
 }
 
-/** Overlay takes layers whose owners are mapped one by one since Linux 6.7 ("lowerdir+"). */
+/** Overlayfs supports idmapped lower layers given one by one ("lowerdir+") since Linux 6.7. */
 async function kernelHasUserNamespaces(): Promise<boolean> {
   const limit = await readFile("/proc/sys/user/max_user_namespaces", "utf8").catch(() => "0");
   return Number(limit) > 0 && isKernelAtLeast(release(), "6.7");
@@ -65,7 +65,7 @@ async function kernelHasUserNamespaces(): Promise<boolean> {
 
 type Outcome =
   | { readonly kind: "usable"; readonly features: HandlerFeatures }
-  /** `final`: as long as the file stays as it is. */
+  /** `final`: holds as long as the file does not change. */
   | { readonly kind: "refused"; readonly error: KeelsonError; readonly final: boolean };
 
 class OciRuntime implements RuntimeHandler {
@@ -99,7 +99,7 @@ class OciRuntime implements RuntimeHandler {
     throw error;
   }
 
-  /** Probed again when the file was written to or replaced: an upgrade, or a downgrade, brings another version. */
+  /** Probes again after the file was modified or replaced, because its version may have changed. */
   async #outcome(): Promise<Outcome> {
     try {
       const { dev, ino, size, mtimeNs, ctimeNs } = await stat(this.oci.binary, { bigint: true });
@@ -124,7 +124,7 @@ class OciRuntime implements RuntimeHandler {
     }
     const verdict = judge(printed);
     if (verdict.kind === "passes") return { kind: "usable", features: await this.#features() };
-    if (verdict.kind === "silent") return this.#refused("it tells no version", true);
+    if (verdict.kind === "silent") return this.#refused("it prints no version", true);
     const { found, wanted } = verdict;
     const advisories = verdict.advisories.join(", ");
     const blanks = { handler: this.name, binary: this.oci.binary, found, advisories, wanted };
@@ -137,8 +137,8 @@ class OciRuntime implements RuntimeHandler {
   }
 
   /**
-   * By the binary's own "features" command; one that has none promises nothing. User namespaces need the pod's
-   * layers mapped on the host, which the monitor does for the native handler alone.
+   * Asks the binary's "features" command; a binary without that command is assumed to have no features. User namespaces
+   * need the pod's layers idmapped on the host, which the monitor does only for the native handler.
    */
   async #features(): Promise<HandlerFeatures> {
     try {
@@ -146,7 +146,7 @@ class OciRuntime implements RuntimeHandler {
       const options = Array.isArray(answer.mountOptions) ? answer.mountOptions : [];
       return { recursiveReadOnlyMounts: options.includes("rro"), userNamespaces: false };
     } catch (error) {
-      this.#log("info", `runtime handler ${this.name}: ${this.oci.binary} tells no features and is asked for none`, {
+      this.#log("info", `runtime handler ${this.name}: ${this.oci.binary} reports no features, so none are used`, {
         reason: firstLine(error),
       });
       return noFeatures;
@@ -155,9 +155,9 @@ class OciRuntime implements RuntimeHandler {
 
   async #run(command: string): Promise<string> {
     const { binary } = this.oci;
-    using limit = new TimeLimit(probeTimeoutMs, () => new Error(`${binary} ${command} did not end in time`));
+    using limit = new TimeLimit(probeTimeoutMs, () => new Error(`${binary} ${command} timed out`));
     const end = await runProgram(binary, [command], limit.signal, { stdout: { limit: outputLimit } });
-    if (end.code !== 0) throw new Error(`Command failed: ${binary} ${command} ended with ${end.code ?? end.signal}`);
+    if (end.code !== 0) throw new Error(`Command failed: ${binary} ${command} exited with ${end.code ?? end.signal}`);
     return end.stdout;
   }
 }

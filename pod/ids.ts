@@ -1,4 +1,4 @@
-// Ids of sandboxes and containers, and how a unique prefix finds one.
+// Ids of sandboxes and containers, and lookup by unique prefix.
 
 import { randomBytes } from "node:crypto";
 import { podErrors } from "./errors.ts";
@@ -31,7 +31,7 @@ export type Lookup<Item> =
   | { readonly kind: "missing" }
   | { readonly kind: "ambiguous" };
 
-/** Finds the one whose id is `text` or begins with it. */
+/** Finds the item whose id equals `text` or starts with it. */
 export function findById<Item>(items: ReadonlyMap<string, Item>, text: string): Lookup<Item> {
   const exact = items.get(text);
   if (exact !== undefined) return { kind: "found", item: exact };
@@ -44,7 +44,7 @@ export function findById<Item>(items: ReadonlyMap<string, Item>, text: string): 
   return match === undefined ? { kind: "missing" } : { kind: "found", item: match };
 }
 
-/** As `findById`, but what is not found is an error; `object` is "sandbox" or "container". */
+/** Like `findById`, but throws when nothing or more than one item matches. */
 export function requireById<Item>(
   items: ReadonlyMap<string, Item>,
   text: string,
@@ -55,7 +55,9 @@ export function requireById<Item>(
   throw object === "sandbox" ? podErrors.sandboxNotFound({ id: text }) : podErrors.containerNotFound({ id: text });
 }
 
-/** As `requireById`, but a missing one is `undefined`: for calls that are idempotent. An ambiguous prefix is an error. */
+/**
+ * Like `requireById`, but returns `undefined` for a missing id, for idempotent calls. Throws for an ambiguous prefix.
+ */
 export function findIfAny<Item>(
   items: ReadonlyMap<string, Item>,
   text: string,

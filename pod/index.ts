@@ -1,4 +1,4 @@
-// What the rest of Keelson sees of the pod model: openPods and its words.
+// The public interface of the pod model: openPods and its types.
 
 import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
@@ -64,17 +64,17 @@ export interface PodOptions {
   readonly clock: () => bigint;
 }
 
-/** Recovers what a daemon before this one left, and answers from then on; what is to be cleared up waits for `tidy`. */
+/** Recovers the pods of a previous daemon; usable once it resolves. Cleanup of leftovers waits for `tidy`. */
 export async function openPods(options: PodOptions): Promise<Pods> {
   const { host, images, network, log, clock, cgroupRoot, hostResolvConf } = options;
   await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
-  // The monitor follows no link in what it mounts and where it writes.
+  // The monitor follows no symlinks in the paths that it mounts and writes.
   const runDirectory = await realpath(options.runDirectory);
   const executableFd = await host.sealedCopy(options.monitorPath);
   const emptyMountsFd = await host.emptyMountNamespace();
   const forkServer = new MonitorForkServer({ executableFd, emptyMountsFd, podsDirectory: join(runDirectory, "pods") });
   const hostCapabilities = host.hostCapabilities();
-  // A program that runs for a moment, beside what is read from disk.
+  // Runs apparmor_parser briefly, in parallel with the disk reads below.
   const loadingProfile = loadDefaultProfile();
   const cgroups = await detectCgroups();
   const env: Environment = {
@@ -109,15 +109,18 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     throttlePaths: await throttlePaths(),
   };
   if (env.defaultProfile.kind === "missing") {
-    log("warn", `containers run without AppArmor unless they name a profile: ${env.defaultProfile.reason}`);
+    log("warn", `containers without an explicit AppArmor profile run unconfined: ${env.defaultProfile.reason}`);
   }
   if (env.selinux.kind === "unlabelled") {
-    log("warn", `SELinux is active, and containers run without its labels: ${env.selinux.reason}`);
+    log("warn", `SELinux is active, but containers run without SELinux labels: ${env.selinux.reason}`);
   }
   const unfit = env.selinux.kind === "on" ? await unfitLabel(env.selinux) : undefined;
   if (unfit !== undefined) {
-    const remedy = "install keelson.cil, Keelson's module for the policy, and restore the labels of its files";
-    log("warn", `this policy, where it is enforced, lets no container start from ${unfit}: ${remedy} (see the README)`);
+    const remedy = "install Keelson's policy module keelson.cil and relabel its files with restorecon";
+    log(
+      "warn",
+      `the SELinux policy, when enforcing, lets no container start from ${unfit}: ${remedy} (see the README)`,
+    );
   }
   const handlers = await openHandlers(options.ociHandlers, log);
   const fallback = handlers.get(options.defaultHandler);

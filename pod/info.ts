@@ -1,4 +1,4 @@
-// What "verbose" of the status calls shows of the inside, for crictl inspect and inspectp.
+// Internal state shown by verbose status calls, for crictl inspect and inspectp.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ export async function sandboxInfo(env: Environment, sandbox: Sandbox): Promise<o
     podDirectory: sandbox.podDirectory,
     cgroup: sandbox.cgroup,
     netns: netnsPath,
-    // There is no process with a spec of its own; what scripts look for in that of the peers' is this.
+    // No sandbox process has a spec of its own; this is the part of other runtimes' spec that scripts look for.
     runtimeSpec: { linux: { namespaces: sandbox.ready ? namespacesOf(sandbox) : [] } },
     selinux: sandbox.labels ?? null,
     timeline,
@@ -39,12 +39,12 @@ export async function containerInfo(container: Container): Promise<object> {
   };
 }
 
-/** Those that its containers share, as the OCI runtime spec has them. */
+/** The namespaces that the containers share, in OCI runtime spec form. */
 function namespacesOf(sandbox: Sandbox): object[] {
   return Object.entries(sandbox.setup().pinned).map(([type, path]) => ({ type, path }));
 }
 
-/** config.json as it stands on disk; null once the bundle is gone. */
+/** config.json from disk; null once the bundle no longer exists. */
 async function runtimeSpec(bundle: string): Promise<unknown> {
   try {
     const text = await readFile(join(bundle, "config.json"), "utf8");

@@ -1,4 +1,4 @@
-// Which of two kernels is newer. Only major and minor count: 6.1.0-18-amd64 is 6.1.
+// Compares kernel releases. Only major and minor count: 6.1.0-18-amd64 is 6.1.
 
 /** `release` as uname(2) has it, `wanted` as in "6.5". */
 export function isKernelAtLeast(release: string, wanted: string): boolean {

@@ -1,7 +1,7 @@
-// What is on the host and belongs to no pod, by the names that Keelson gives: for `keelson check --leaks`.
+// Finds host resources with Keelson's names that belong to no pod: for `keelson check --leaks`.
 //
-// Records are what makes a pod, and they are read after the host was looked at. What a request has made meanwhile, or is
-// taking down, is sorted out by a second look: a leak is there in both.
+// Pods are defined by their records, which are read after scanning the host. A second scan filters out resources that a
+// request is creating or removing at the moment: a leak shows up in both.
 
 import { readdir, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -23,9 +23,9 @@ export type LeakKind =
 
 export interface Leak {
   readonly kind: LeakKind;
-  /** A path; of a monitor its pid. */
+  /** A path; for a monitor, its pid. */
   readonly object: string;
-  /** Of the pod or container that it was made for. */
+  /** The pod or container that it was created for. */
   readonly id: string;
 }
 
@@ -35,7 +35,7 @@ export interface LeakPlaces {
   /** Volatile state: pods' directories. */
   readonly state: string;
   readonly cgroups: CgroupTree;
-  /** Where pods without a cgroup parent go, in cgroupfs form. */
+  /** Parent cgroup of pods without a cgroup_parent, in cgroupfs form. */
   readonly cgroupRoot: string;
   /** As `transientUnits` of systemd/scope-owner.ts. */
   readonly units: string;
@@ -44,9 +44,9 @@ export interface LeakPlaces {
 const idPattern = /[0-9a-f]{64}/;
 const secondLookMs = 2_000;
 
-/** Changes nothing. `settleMs` lies between the two looks. Rejects with leaksUnknown when a directory cannot be read. */
+/** Read-only. Waits `settleMs` between the two scans. Rejects with leaksUnknown when a directory cannot be read. */
 export async function findLeaks(given: LeakPlaces, settleMs = secondLookMs): Promise<Leak[]> {
-  // The daemon's paths, and so its mounts, monitors and scopes, have no links.
+  // The daemon resolves symlinks in its paths, so mounts, monitors and scopes show the real path.
   const places = { ...given, state: await realpath(given.state).catch(() => given.state) };
   const first = await look(places);
   if (first.length === 0) return first;
@@ -70,7 +70,7 @@ async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Pr
   return all.filter(({ id }) => !recorded.has(id));
 }
 
-/** A root without records is not the one that these pods are on record in: another is meant, or its disk is not mounted. */
+/** A missing records directory means that `root` is wrong or its disk is not mounted. */
 async function recordNames(root: string): Promise<string[]> {
   const directory = join(root, "state");
   return await readdir(directory).catch((error: unknown) => {
@@ -86,7 +86,7 @@ async function monitors(state: string): Promise<Leak[]> {
     .flatMap(({ pid, line }) => idIn(line).map((id) => ({ kind: "monitor" as const, object: String(pid), id })));
 }
 
-/** Deepest first, as they have to be undone. */
+/** Deepest first, the order in which they must be unmounted. */
 async function mounts(state: string): Promise<Leak[]> {
   const table = await readMountTable();
   return table.toReversed().flatMap(({ at, type }): Leak[] => {
@@ -101,7 +101,7 @@ async function ofCgroupRoot(tree: CgroupTree, cgroupRoot: string): Promise<Leak[
   return (await Promise.all(lists)).flat();
 }
 
-/** In whatever slice, but those of another Keelson; a kubelet's own slices are its own to remove. */
+/** Scopes in any slice, except those of another Keelson. The kubelet removes its own slices. */
 async function scopes(tree: CgroupTree, units: string, state: string): Promise<Leak[]> {
   const found = (await Promise.all(cgroupDirectories(tree, "/").map(scopesBelow))).flat();
   const owners = await Promise.all(found.map(async (path) => await ownerOfScope(basename(path), units)));
@@ -109,7 +109,7 @@ async function scopes(tree: CgroupTree, units: string, state: string): Promise<L
   return own.flatMap((object) => idIn(basename(object)).map((id) => ({ kind: "cgroup" as const, object, id })));
 }
 
-/** One directory after another: what goes meanwhile takes nothing else from the list. */
+/** Reads each directory separately: one that is removed meanwhile does not hide others. */
 async function scopesBelow(directory: string): Promise<string[]> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
   const below = entries
@@ -126,7 +126,7 @@ async function named(kind: LeakKind, directory: string): Promise<Leak[]> {
   return all.flatMap((name) => idIn(name).map((id) => ({ kind, object: join(directory, name), id })));
 }
 
-/** Missing is empty. Unread is neither: without the records every pod would be a leak. */
+/** A missing directory is empty. An unreadable one is an error: without the records every pod would be a leak. */
 async function names(directory: string): Promise<string[]> {
   return await readdir(directory).catch((error: unknown) => {
     if (isErrno(error, "ENOENT")) return [];
@@ -134,7 +134,7 @@ async function names(directory: string): Promise<string[]> {
   });
 }
 
-/** The first id in a name, as none or one. */
+/** The first id in a name, as an array of zero or one elements. */
 function idIn(text: string): string[] {
   return idPattern.exec(text)?.slice(0, 1) ?? [];
 }

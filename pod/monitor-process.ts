@@ -1,13 +1,13 @@
-// The process of a pod's monitor: found by its command line, ended by force.
+// The process of a pod's monitor: found by its command line, killed if necessary.
 
 import { existsSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { killProcess, processIds, readStart } from "../native/index.ts";
 import { limits } from "./environment.ts";
 
-/** A monitor that is still making its sandbox would go on with it behind our back. `pid` 0: it is looked for. */
+/** Kills the pod's monitor, which may otherwise still be setting up its sandbox. `pid` 0: searches all processes. */
 export async function killMonitor(podDirectory: string, pid: number): Promise<void> {
-  // Mostly it has ended: /proc tells that at once, and for less than a file that cannot be opened.
+  // Usually it has exited; checking /proc/<pid> is cheaper than failing to open a file there.
   const candidates = pid > 0 ? [pid].filter((known) => existsSync(`/proc/${known}`)) : await processIds();
   const until = performance.now() + limits.shutdown;
   for (
@@ -20,7 +20,7 @@ export async function killMonitor(podDirectory: string, pid: number): Promise<vo
   }
 }
 
-/** The program's name, "run", and the longest path. */
+/** Enough for the program's name, "run", and the longest path. */
 const commandLineBytes = 5000;
 
 /** The beginning of a process's command line; empty for a dead one. */
@@ -29,7 +29,7 @@ export async function commandLine(pid: number): Promise<string> {
   return start?.toString() ?? "";
 }
 
-/** Those whose command line names this very pod: a number may be somebody else's by now. A dead process has none. */
+/** The pids whose command line names this pod, since pids may have been reused. A dead process has no command line. */
 async function ofPod(pids: readonly number[], podDirectory: string): Promise<number[]> {
   const lines = await Promise.all(pids.map(commandLine));
   return pids.filter((_, index) => lines[index]?.includes(`\0run\0${podDirectory}\0`));

@@ -1,24 +1,24 @@
-// What the outputs of all ExecSync calls together may take of the daemon's memory.
+// The daemon's memory budget for the outputs of all ExecSync calls together.
 //
-// A call's first bytes take a small place, which a probe never leaves; with more it takes one of few large places. Both
-// are for as much as a call of its size can ever hold, so that nobody who has a place waits for more of it, and calls
-// that wait block no others for good. A place is given back when the answer is with the client: until then it is held
-// in several copies.
+// A call's first bytes take a small slot, which is enough for probes; with more output it takes one of a few large
+// slots. A slot covers the maximum that a call of its size can hold, so a call with a slot never waits for more of the
+// same size, and waiting calls cannot deadlock. A slot is released when the client has the answer: until then the
+// output exists in several copies.
 
 import { type OutputRoom, Slots, TimeLimit, trackWork } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
 
-/** What fits in a small place. */
+/** The capacity of a small slot. */
 const smallBytes = 64 << 10;
 /** 32 MiB in all. */
 const smallPlaces = 512;
-/** Of 16 MiB each, and up to four times that while an answer is put together. */
+/** 16 MiB each, and up to four times that while an answer is assembled. */
 const largePlaces = 3;
-/** How long a call waits for a place. Its process stands still meanwhile: nobody reads its output. */
+/** How long a call waits for a slot. Its process blocks meanwhile, because nobody reads its output. */
 const waitMs = 10_000;
 
 export interface BudgetedRoom extends OutputRoom {
-  /** The output is gone: once, whatever became of the call. */
+  /** Releases the slots: once per call, whether it succeeded or failed. */
   leave(): void;
 }
 
@@ -27,12 +27,12 @@ export class OutputBudget {
   readonly #large = new Slots(largePlaces);
   readonly #onLargeGone: () => void;
 
-  /** `onLargeGone`: called when a large output was given up; its memory is garbage then. */
+  /** `onLargeGone`: called when a large output was released and its memory is garbage. */
   constructor(onLargeGone: () => void) {
     this.#onLargeGone = onLargeGone;
   }
 
-  /** For one call in that container. */
+  /** The room for one call in that container. */
   room(container: string): BudgetedRoom {
     const held: Slots[] = [];
     let waiting = false;
@@ -46,7 +46,7 @@ export class OutputBudget {
       waiting = true;
       const wait = trackWork(
         "output",
-        () => `container ${container}: waits for room`,
+        () => `container ${container}: waits for room for its output`,
         async () => {
           using patience = new TimeLimit(waitMs, noRoom);
           await places.take(patience.signal);

@@ -1,4 +1,4 @@
-// The pods of this node: resolves what a request names, gives each change its turn, answers reads from memory.
+// The pods of this node: resolves ids, serializes the changes of each pod, answers reads from memory.
 
 import type { Duplex } from "node:stream";
 import { type KeelsonError, MemoryReturn, orAborted } from "../native/index.ts";
@@ -48,7 +48,7 @@ import type {
 import { updateContainer } from "./update.ts";
 import { watchSandbox } from "./watch.ts";
 
-/** Longest grace period that a timer can hold, milliseconds (about 24 days). */
+/** Longest grace period that a timer supports, in milliseconds (about 24 days). */
 const longestMs = 2_000_000_000;
 
 export class NodePods implements Pods {
@@ -57,7 +57,7 @@ export class NodePods implements Pods {
   readonly #defaultHandler: RuntimeHandler;
   readonly #sandboxes: Map<string, Sandbox>;
   readonly #recovered: Recovered;
-  /** All containers of all sandboxes, for lookups by id. */
+  /** The containers of all sandboxes, by id. */
   readonly #containers = new Map<string, Container>();
   readonly #runs: SandboxRuns;
   readonly #containerCreates: Creations<Container>;
@@ -75,7 +75,7 @@ export class NodePods implements Pods {
     this.#handlers = handlers;
     this.#defaultHandler = defaultHandler;
     this.#sandboxes = recovered.sandboxes;
-    // As they were found: a start that a request begins before `tidy` is none that was cut short.
+    // A snapshot: a start that a request begins before `tidy` runs must not be taken for an interrupted one.
     this.#recovered = { ...recovered, sandboxes: new Map(recovered.sandboxes) };
     this.#runs = new SandboxRuns(env, this.#sandboxes, this.#closing.signal, {
       started: (sandbox) => this.#watch(sandbox),
@@ -90,7 +90,7 @@ export class NodePods implements Pods {
     }
   }
 
-  // Watches hold a descriptor each: the socket that clients come to goes first.
+  // Each watch needs a descriptor, so it starts here, after the client socket exists.
   async tidy(): Promise<void> {
     const model = {
       forgetSandbox: (sandbox: Sandbox) => this.#forgetSandbox(sandbox),
@@ -102,7 +102,7 @@ export class NodePods implements Pods {
     if (this.#closing.signal.aborted) return;
     const living = new Set([...this.#sandboxes.keys(), ...this.#recovered.leftAlone]);
     await this.#env.network.collectGarbage(living).catch((error: unknown) => {
-      this.#env.log("warn", `collecting the network's garbage failed and is tried again: ${String(error)}`);
+      this.#env.log("warn", `network garbage collection failed and will be retried: ${String(error)}`);
     });
   }
 
@@ -173,12 +173,12 @@ export class NodePods implements Pods {
     );
   }
 
-  /** Takes no turn in the queue: a long grace period must not hold up its pod, and a later call may shorten it. */
+  /** Bypasses the queue: a long grace period must not block the pod, and a later call may shorten it. */
   async stopContainer(id: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
     const container = findIfAny(this.#containers, id, "container");
     if (container === undefined) return;
     await orAborted(stopContainer(this.#env, container, inMilliseconds(timeoutSeconds)), signal, () =>
-      podErrors.callerGone({ step: "stopping it", object: `container ${container.id}` }),
+      podErrors.callerGone({ step: "stopping", object: `container ${container.id}` }),
     );
   }
 
@@ -209,7 +209,7 @@ export class NodePods implements Pods {
 
   async updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void> {
     const sandbox = requireById(this.#sandboxes, id, "sandbox");
-    await this.#inTurn(sandbox, "updating its resources", signal, async () => {
+    await this.#inTurn(sandbox, "updating the resources", signal, async () => {
       requireById(this.#sandboxes, sandbox.id, "sandbox");
       sandbox.resources = { ...sandbox.resources, ...change };
       await this.#env.records.save(sandboxRecord(sandbox));
@@ -230,7 +230,7 @@ export class NodePods implements Pods {
     await reopenLog(requireById(this.#containers, id, "container"));
   }
 
-  /** Takes no turn in the queue: a large container must not hold up its pod. */
+  /** Bypasses the queue: a large container must not block its pod. */
   async checkpointContainer(id: string, location: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
     const container = requireById(this.#containers, id, "container");
     const order = { location, timeoutMs: inMilliseconds(timeoutSeconds) };
@@ -313,13 +313,13 @@ export class NodePods implements Pods {
     for (const sandbox of this.#sandboxes.values()) {
       sandbox.watch.abort();
       if (!sandbox.queue.idle || sandbox.life === "starting" || sandbox.life === "stopping")
-        this.#env.log("info", `pod sandbox ${sandbox.id} is left unfinished; the next keelson goes on with it`, {
+        this.#env.log("info", `pod sandbox ${sandbox.id} has unfinished work, which continues at the next start`, {
           life: sandbox.life,
           step: sandbox.queue.current,
         });
     }
     await Promise.all([this.#env.records.idle(), breakCheckpointsOff([...this.#containers.values()])]);
-    // The monitors made it with the first pod; without pods nothing of ours stays in the hierarchies.
+    // The monitors created it with the first pod; once no pods are left, remove it from the hierarchies.
     await removeEmptyCgroup(this.#env.cgroups, this.#env.cgroupRoot);
     this.#env.systemd?.close();
   }
@@ -339,7 +339,7 @@ export class NodePods implements Pods {
 
   async #remove(sandbox: Sandbox): Promise<void> {
     if (!this.#sandboxes.has(sandbox.id)) return;
-    // Not the sandbox's own: those that an earlier try took away are not among them any more.
+    // Not `sandbox.containers`: containers removed by an earlier attempt are already missing there.
     const containers = [...this.#containers.values()].filter((container) => container.sandbox === sandbox);
     if (sandbox.life === "starting") await removeUnmade(this.#env, sandbox);
     else await removeSandbox(this.#env, sandbox);
@@ -359,7 +359,7 @@ export class NodePods implements Pods {
     announce(this.#env, container, "deleted");
   }
 
-  /** The queue's turn is the work's, not the caller's: a caller that gives up leaves, begun work goes on. */
+  /** Work that has begun keeps its turn in the queue and continues when the caller gives up. */
   async #inTurn<T>(sandbox: Sandbox, step: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     const turn = sandbox.queue.run(`pod sandbox ${sandbox.id}`, step, signal, limits.queue, work);
     return await orAborted(turn, signal, () => podErrors.callerGone({ step, object: `pod sandbox ${sandbox.id}` }));
@@ -370,7 +370,7 @@ function handlerInfo(name: string, handler: RuntimeHandler): RuntimeHandlerInfo 
   return { name, ...handler.features };
 }
 
-/** Of a request's timeout; a longer one than a timer can hold is as long as that. */
+/** A request's timeout in milliseconds, capped at `longestMs`. */
 function inMilliseconds(seconds: bigint): number {
   return seconds > BigInt(longestMs / 1000) ? longestMs : Number(seconds) * 1000;
 }

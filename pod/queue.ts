@@ -1,4 +1,4 @@
-// A pod's queue: what changes a pod runs one after the other; no other pod waits for it.
+// A pod's queue: changes to one pod run one after the other; pods do not wait for each other.
 
 import { beginWork, Slots, TimeLimit } from "../native/index.ts";
 import { podErrors } from "./errors.ts";
@@ -8,13 +8,13 @@ export class PodQueue {
   #current = "";
 
   /**
-   * Runs `work` when all earlier ones are done. A caller that waits longer than `waitMs`
-   * (or whose signal aborts) leaves the queue with an error and its work never starts.
+   * Runs `work` when all earlier work is done. A caller that waits longer than `waitMs` (or whose signal aborts) leaves
+   * the queue with an error, and its work never starts.
    */
   async run<T>(object: string, step: string, signal: AbortSignal, waitMs: number, work: () => Promise<T>): Promise<T> {
     let mine = false;
     const over = beginWork("turn", () => {
-      const state = mine ? "is at work" : `waits in the queue, where it is the turn of: ${this.#current || "nobody"}`;
+      const state = mine ? "is running" : `waits in the queue for: ${this.#current || "nothing"}`;
       return `${step} of ${object} ${state}`;
     });
     try {
@@ -32,7 +32,7 @@ export class PodQueue {
     }
   }
 
-  /** The step that has its turn now; empty for none. */
+  /** The step that is running now; empty for none. */
   get current(): string {
     return this.#current;
   }

@@ -1,8 +1,8 @@
-// What of pods and containers outlives the daemon: one file each below `<root>/state/`, of JSON lines.
+// Persistent records of pods and containers: one file of JSON lines each below `<root>/state/`.
 //
-// Each save adds a line, and the last one that is whole counts: a new file for each costs 8 to 20 times as much. One
-// that has grown long is replaced by rename. Nothing is flushed: a record has to survive the daemon's death, and after a
-// power cut no pod lives that it could describe.
+// Each save appends a line, and the last complete line counts; replacing the file at every save would cost 8 to 20
+// times as much. A file that has grown long is replaced by rename. Nothing is fsynced: a record must survive the
+// daemon's death, but after a power failure no pod is left that it could describe.
 
 import { hash } from "node:crypto";
 import { mkdir, readdir, rm } from "node:fs/promises";
@@ -46,7 +46,7 @@ export interface ContainerRecord {
   readonly config: ContainerConfig;
   readonly createdAt: bigint;
   readonly imageId: ImageId;
-  /** Older daemons did not record it. */
+  /** Absent in records of older daemons. */
   readonly shownImage?: ShownImage;
   readonly user: ContainerUser;
   readonly stopSignal: string;
@@ -59,7 +59,7 @@ export interface ContainerRecord {
 
 export type ObjectRecord = SandboxRecord | ContainerRecord;
 
-/** A record that is there and cannot be read: its pod is not to be touched. */
+/** A record that exists but cannot be read: its pod must not be touched. */
 export interface Unreadable {
   readonly name: string;
   readonly id: string;
@@ -68,13 +68,13 @@ export interface Unreadable {
 
 export interface LoadedRecords {
   readonly records: readonly ObjectRecord[];
-  /** Names of files without a whole line, which are removed. */
+  /** Names of files without a complete line; these files have been removed. */
   readonly damaged: readonly string[];
   readonly unreadable: readonly Unreadable[];
 }
 
 const formatVersion = 2;
-/** A longer file is replaced by one of a single line. */
+/** A longer file is replaced by one with a single line. */
 const longestFileBytes = 32 << 10;
 
 interface Pending {
@@ -84,10 +84,10 @@ interface Pending {
 
 export class Records {
   readonly #directory: string;
-  /** The write that has not begun yet, for each id: later saves replace its record. */
+  /** By id, the write that has not begun yet: later saves replace its record. */
   readonly #pending = new Map<string, Pending>();
   readonly #running = new Map<string, Promise<void>>();
-  /** Of the files that end with a whole line, for all that this daemon knows. */
+  /** File sizes by id, for files that are known to end with a complete line. */
   readonly #bytes = new Map<string, number>();
 
   private constructor(directory: string) {
@@ -99,7 +99,7 @@ export class Records {
     return new Records(directory);
   }
 
-  /** Resolves when this record or a newer one of the same object is in place. */
+  /** Resolves when this record or a newer one of the same object has been written. */
   async save(record: ObjectRecord): Promise<void> {
     const pending = this.#pending.get(record.id);
     if (pending !== undefined) {
@@ -118,13 +118,13 @@ export class Records {
     await changeFiles([{ kind: "remove", path: this.#path(id) }]);
   }
 
-  /** Resolves when everything handed in so far is in place, or could not be put there. */
+  /** Resolves when every save so far has been written or has failed. */
   async idle(): Promise<void> {
     const pending = [...this.#pending.values()].map(({ done }) => done);
     await Promise.allSettled([...pending, ...this.#running.values()]);
   }
 
-  /** Nothing about one file keeps the others from being read. */
+  /** A bad file does not prevent the others from being read. */
   async load(): Promise<LoadedRecords> {
     const records: ObjectRecord[] = [];
     const damaged: string[] = [];
@@ -173,7 +173,7 @@ export class Records {
   }
 }
 
-/** False when the file may end with half a line now: on a full disk, or when somebody has removed it. */
+/** False when the append failed, for example on a full disk, and the file may now end with an incomplete line. */
 async function isAdded(path: string, line: Buffer): Promise<boolean> {
   return await changeFiles([{ kind: "file", path, content: line, isAdded: true }]).then(
     () => true,
@@ -186,7 +186,7 @@ function encode(record: ObjectRecord): Buffer {
   return Buffer.from(`${JSON.stringify({ version: formatVersion, sha256: checksum(body), body })}\n`);
 }
 
-/** What the last whole line says; undefined when it is no record of this version or the one before, or there is none. */
+/** The record in the last complete line; undefined when there is none, or its format version is unknown. */
 function decode(text: string): ObjectRecord | undefined {
   for (const line of text.split("\n").reverse()) {
     const file = wholeLine(line);
@@ -220,7 +220,7 @@ function decodeBody(line: WholeLine): ObjectRecord | undefined {
   }
 }
 
-/** Version 1 knew of a sandbox whether it was ready, and nothing of what had been begun. */
+/** Version 1 only recorded whether a sandbox was ready, and no operations in progress. */
 function fromVersion1(body: unknown): unknown {
   if (!isObject(body)) return undefined;
   if (body.kind === "container") return { ...body, removing: false };
@@ -228,7 +228,7 @@ function fromVersion1(body: unknown): unknown {
   return { ...body, life };
 }
 
-/** The checksum covers the rest: only this file writes records. */
+/** The checksum covers the rest, because only this file writes records. */
 function isRecord(value: unknown): value is ObjectRecord {
   return isObject(value) && (value.kind === "sandbox" || value.kind === "container") && typeof value.id === "string";
 }
@@ -241,7 +241,7 @@ function checksum(body: string): string {
   return hash("sha256", body);
 }
 
-/** JSON has no bigint, Map or bytes: they stand as one-member objects. Buffer's own toJSON has run before. */
+/** Encodes bigint, Map and bytes, which JSON lacks, as one-member objects. Buffer's own toJSON has already run. */
 function tag(this: unknown, key: string, value: unknown): unknown {
   const raw = isObject(this) ? this[key] : undefined;
   if (Buffer.isBuffer(raw)) return { $bytes: raw.toString("base64") };
@@ -250,7 +250,9 @@ function tag(this: unknown, key: string, value: unknown): unknown {
   return value;
 }
 
-/** Not as JSON.parse's reviver, which takes twice as long: it is called for each value, most of which are text. */
+/**
+ * Not a JSON.parse reviver, which takes twice as long because it is called for each value, most of which are strings.
+ */
 function untag(value: unknown): unknown {
   if (!isObject(value)) return value;
   for (const [key, held] of Object.entries(value)) if (isObject(held)) value[key] = untag(held);

@@ -1,5 +1,5 @@
-// Start-up is recovery: from records and what stands in /run to the model. What is found begun, lost or
-// without a record is only noted here: tidy.ts takes it down once the daemon serves.
+// Recovery at start: rebuilds the model from the records and the state in /run. Unfinished or lost pods and resources
+// without a record are only noted here: tidy.ts cleans them up once the daemon serves.
 
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
@@ -18,7 +18,7 @@ import { containerFromRecord, containerRecord, sandboxFromRecord } from "./sandb
 import { beginStop } from "./sandbox-stop.ts";
 import { findStrangers, type Strangers } from "./strangers.ts";
 
-/** How long a start waits for one monitor, and for one look at a pod's network; later answers are heard as well. */
+/** How long a start waits for each monitor and each network check, in milliseconds. Later answers still count. */
 const answerMs = 500;
 
 export interface Recovered {
@@ -26,17 +26,17 @@ export interface Recovered {
   /** Ids whose records cannot be read. */
   readonly leftAlone: ReadonlySet<string>;
   readonly strangers: Strangers;
-  /** Looks at the networks of ready pods that took too long; each resolves to what is missing. */
+  /** Network checks of ready pods that are still running; each resolves to what is missing. */
   readonly inspections: ReadonlyMap<Sandbox, Promise<string | undefined>>;
 }
 
-/** Asks all monitors at once, and waits for none longer than `answerMs`. Rejects when records cannot be listed. */
+/** Asks all monitors in parallel and waits at most `answerMs` for each. Rejects when records cannot be listed. */
 export async function recover(env: Environment, handlers: ReadonlyMap<string, RuntimeHandler>): Promise<Recovered> {
   const { records, damaged, unreadable } = await env.records.load();
   for (const name of damaged)
-    env.log("error", `the record ${name} is damaged and was dropped; what it described is taken down`);
+    env.log("error", `the record ${name} is damaged and was removed; its pod or container is cleaned up`);
   for (const { name, reason } of unreadable)
-    env.log("error", `the record ${name} cannot be read, so what it describes is left alone: ${reason}`);
+    env.log("error", `the record ${name} cannot be read, so its pod or container is left untouched: ${reason}`);
 
   const leftAlone = new Set(unreadable.map(({ id }) => id));
   const sandboxes = new Map<string, Sandbox>();
@@ -44,7 +44,7 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
   for (const record of sandboxRecords) {
     const handler = handlers.get(record.handler) ?? vanishedHandler(record.handler, handlers.keys());
     const sandbox = sandboxFromRecord(record, handler, env.runDirectory);
-    // A start that was cut short is nobody's pod: it is shown only when it cannot be taken back.
+    // No client owns the pod of an interrupted start: it is shown only when it cannot be rolled back.
     sandbox.visible = record.life !== "starting";
     sandboxes.set(sandbox.id, sandbox);
   }
@@ -78,7 +78,7 @@ async function reattach(
       return;
     case "stopped":
       sandbox.setPhase({ life: "stopped" });
-      // The last of their records may not have got to the disk.
+      // The records of the last exits may not have reached the disk.
       return await endContainers(env, sandbox);
     case "stopping":
       return sandbox.setPhase({ life: "stopping", monitor: await askMonitor(env, sandbox), monitorPid });
@@ -99,7 +99,7 @@ async function reattach(
   }
 }
 
-/** The pod of an older keelson has no directory of files for its containers, and its monitor mounts none there. */
+/** Creates the directory for the containers' files if an older keelson started the pod and its monitor mounted none. */
 async function provideFiles(env: Environment, sandbox: Sandbox): Promise<void> {
   const files = join(sandbox.podDirectory, "files");
   if (existsSync(files)) return;
@@ -108,11 +108,11 @@ async function provideFiles(env: Environment, sandbox: Sandbox): Promise<void> {
     await writeContainerFiles(sandbox, env.hostResolvConf);
   } catch (error) {
     if (isErrno(error, "EEXIST")) return;
-    env.log("warn", `pod sandbox ${sandbox.id}: no further container can start in it: ${String(error)}`);
+    env.log("warn", `pod sandbox ${sandbox.id}: no more containers can start in it: ${String(error)}`);
   }
 }
 
-/** Takes the monitor's word for its containers. Undefined when it has ended; one that is slow or frozen has not. */
+/** Adopts the monitor's view of its containers. Undefined when it has exited; a slow or frozen monitor still counts. */
 async function askMonitor(env: Environment, sandbox: Sandbox) {
   const monitor = env.monitors.connect(sandbox.podDirectory);
   try {
@@ -124,13 +124,13 @@ async function askMonitor(env: Environment, sandbox: Sandbox) {
     }
     env.log(
       "warn",
-      `pod sandbox ${sandbox.id}: its monitor does not answer, so its last known state stands: ${String(error)}`,
+      `pod sandbox ${sandbox.id}: its monitor does not answer, so its last known state is kept: ${String(error)}`,
     );
   }
   return monitor;
 }
 
-/** The monitor's word goes before the record's: what it does not know is not running. */
+/** The monitor takes precedence over the record: a container that it does not know is not running. */
 async function adopt(env: Environment, sandbox: Sandbox, runs: readonly ContainerRun[]): Promise<void> {
   const byId = new Map(runs.map((run) => [run.id, run]));
   for (const container of sandbox.containers.values()) {
@@ -149,19 +149,19 @@ async function adopt(env: Environment, sandbox: Sandbox, runs: readonly Containe
   }
 }
 
-/** What of the pod's network is not on the host any more; undefined when nothing is missing, or nobody can tell. */
+/** What is missing of the pod's network on the host; undefined when nothing is missing or the check failed. */
 async function inspect(env: Environment, sandbox: Sandbox): Promise<string | undefined> {
   if (!sandbox.ownNetwork) return undefined;
   try {
     return await env.network.inspect(sandbox.id);
   } catch (error) {
-    env.log("warn", `pod sandbox ${sandbox.id}: its network could not be looked at: ${String(error)}`);
+    env.log("warn", `pod sandbox ${sandbox.id}: its network could not be checked: ${String(error)}`);
     return undefined;
   }
 }
 
-/** Its addresses may be another pod's by now. */
+/** Stops the pod, because its addresses may have been assigned to another one. */
 export async function loseNetwork(env: Environment, sandbox: Sandbox, missing: string): Promise<void> {
-  env.log("error", `pod sandbox ${sandbox.id}: it has lost its network and is stopped: ${missing}`);
+  env.log("error", `pod sandbox ${sandbox.id} has lost its network and is being stopped: ${missing}`);
   await beginStop(env, sandbox);
 }

@@ -1,4 +1,4 @@
-// Taking down what a pod without a monitor leaves: processes, mounts, cgroups, its directory.
+// Cleans up after a pod without a monitor: processes, mounts, cgroups, its directory.
 
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,34 +9,34 @@ import { type Environment, limits } from "./environment.ts";
 export interface Remains {
   readonly podDirectory: string;
   readonly cgroup: string;
-  /** The cgroup is a scope of systemd's. */
+  /** The cgroup is a systemd scope. */
   readonly isScope: boolean;
-  /** False when the cgroup is the kubelet's: then only the containers' below it go. */
+  /** False when the cgroup is the kubelet's: then only the containers' cgroups below it are removed. */
   readonly ownsCgroup: boolean;
   readonly containerIds: readonly string[];
-  /** 0 when it is not known: a monitor is looked for then. */
+  /** 0 when unknown: then all processes are searched for a monitor. */
   readonly monitorPid: number;
 }
 
-/** Ends the monitor and every process of the pod, and removes its cgroups. What pins its namespaces stays. */
+/** Kills the monitor and every process of the pod, and removes its cgroups. Namespace pins stay. */
 export async function killProcesses(env: Environment, remains: Remains): Promise<void> {
   await env.monitors.kill(remains.podDirectory, remains.monitorPid);
   await clearCgroups(env, remains);
 }
 
-/** Removes the pod's cgroups with whatever runs in them. */
+/** Removes the pod's cgroups and kills the processes in them. */
 export async function clearCgroups(env: Environment, remains: Remains): Promise<void> {
   const cgroups = remains.ownsCgroup ? [remains.cgroup] : remains.containerIds.map((id) => `${remains.cgroup}/${id}`);
   await Promise.all(cgroups.map((cgroup) => clearCgroup(env.cgroups, cgroup, limits.shutdown, remains.isScope)));
 }
 
-/** Ends the processes and undoes the mounts; the pod directory itself stays. */
+/** Kills the processes and unmounts everything; the pod directory itself stays. */
 export async function clearRemains(env: Environment, remains: Remains): Promise<void> {
   await killProcesses(env, remains);
   for (const mount of await mountsBelow(remains.podDirectory)) await env.host.unmount(mount);
 }
 
-/** Pod directories on disk, whoever made them. */
+/** Names of all pod directories on disk. */
 export async function podDirectories(runDirectory: string): Promise<string[]> {
   return await readdir(join(runDirectory, "pods")).catch(() => []);
 }

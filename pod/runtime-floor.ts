@@ -1,21 +1,21 @@
-// Which releases of OCI runtimes are known to let an image or a container reach the host, and so run no pod.
+// Releases of OCI runtimes that are known to let an image or a container escape to the host, and are refused.
 //
-// What counts is the upstream version that the binary tells by `--version`. Distributions mend old releases under
-// their old number (1.1.5+ds1-1+deb12u1): the number does not say of what, so such a binary is judged by the
-// number. A program that is not listed here has no advisory of this kind (runsc), or is not known to us; one that
-// tells no version at all cannot be judged, and is refused.
+// What counts is the upstream version that the binary prints for `--version`. Distributions backport fixes without
+// changing it (1.1.5+ds1-1+deb12u1), and it does not show which ones, so such a binary is judged by its version.
+// A program that is not listed here has no advisory of this kind (runsc) or is unknown to us; one that prints no
+// version at all cannot be judged and is refused.
 //
-// Not held against a runtime is what our bundles rule out whatever its version: no user is given by name or text
-// (CVE-2026-30892), /dev has a mount of its own (CVE-2026-88264, CVE-2026-88265), no pod's annotation reaches a
+// Ignored are vulnerabilities that our bundles rule out for every version: no user is given by name or text
+// (CVE-2026-30892), /dev has a mount of its own (CVE-2026-88264, CVE-2026-88265), no pod annotation reaches
 // config.json (CVE-2025-24965, GHSA-rr59-xxvx-96qr).
 
 interface Advisory {
   readonly ids: readonly string[];
-  /** The first release of each branch that has the fix; branches after the last one have it from their start. */
+  /** The first fixed release of each branch; branches after the last one always have the fix. */
   readonly fixed: readonly string[];
 }
 
-/** By the name that a program gives itself, newest advisory first: it names the releases to have. */
+/** By the program name in the version output. The newest advisory comes first: it defines the releases to install. */
 const advisories: ReadonlyMap<string, readonly [Advisory, ...Advisory[]]> = new Map([
   [
     "runc",
@@ -35,7 +35,7 @@ export type Verdict =
   | { readonly kind: "silent" }
   | {
       readonly kind: "refused";
-      /** As it tells it, "runc 1.1.5+ds1". */
+      /** As printed, "runc 1.1.5+ds1". */
       readonly found: string;
       readonly advisories: readonly string[];
       /** "runc 1.3.6, 1.4.3, 1.5.0-rc.3". */
@@ -43,9 +43,9 @@ export type Verdict =
     };
 
 /**
- * Judges what a binary prints for `--version`, e.g. "runc version 1.1.5+ds1", "youki version: 0.5.7",
- * "kata-runtime  : 3.31.0", each on its line. A wrapper that lets the program below it speak, as NVIDIA's does, is
- * judged by that one.
+ * Judges a binary's `--version` output, e.g. "runc version 1.1.5+ds1", "youki version: 0.5.7",
+ * "kata-runtime  : 3.31.0", each on its own line. A wrapper that prints the version of the runtime it wraps, as
+ * NVIDIA's does, is judged by that version.
  */
 export function judge(printed: string): Verdict {
   if (printed.trim() === "") return { kind: "silent" };
@@ -77,7 +77,9 @@ function hasFix(version: string, fixed: readonly string[]): boolean {
 
 type Numbers = readonly [major: number, minor: number, patch: number, candidate: number];
 
-/** A release candidate ("1.5.0-rc.3", "1.0.0-rc93") comes before its release; other suffixes ("+ds1") are a vendor's. */
+/**
+ * A release candidate ("1.5.0-rc.3", "1.0.0-rc93") precedes its release; other suffixes ("+ds1") are vendor suffixes.
+ */
 function parse(version: string): Numbers {
   const [, major, minor, patch, candidate] =
     /^(\d+)\.(\d+)(?:\.(\d+))?(?:[-~]rc\.?(\d+))?/.exec(version.replace(/^v/, "")) ?? [];

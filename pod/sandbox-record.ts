@@ -1,4 +1,4 @@
-// Sandboxes and containers as records, and back.
+// Converts sandboxes and containers to records, and back.
 
 import { join } from "node:path";
 import { Container } from "./container.ts";
@@ -43,7 +43,7 @@ export function containerRecord(container: Container): ContainerRecord {
   };
 }
 
-/** Still `starting`: recovery finds out what has become of it. */
+/** Its phase is still `starting`; recovery determines the actual one. */
 export function sandboxFromRecord(record: SandboxRecord, handler: RuntimeHandler, runDirectory: string): Sandbox {
   const sandbox = new Sandbox({ ...record, handler, podDirectory: join(runDirectory, "pods", record.id) });
   sandbox.resources = record.resources;

@@ -1,4 +1,4 @@
-// RunPodSandbox: a retry joins the start that is under way or gets what it made; what nobody asks for again is removed.
+// RunPodSandbox: a retry joins the start in progress or gets its result; a result that nobody retries for is removed.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { Creations } from "./creations.ts";
@@ -11,7 +11,7 @@ import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import type { SandboxConfig, SandboxId } from "./types.ts";
 import { keepUnmaking } from "./unmade.ts";
 
-/** What the model does about a sandbox. */
+/** What the pod model must do with a sandbox. */
 interface Model {
   started(sandbox: Sandbox): void;
   remove(sandbox: Sandbox): Promise<void>;
@@ -33,10 +33,10 @@ export class SandboxRuns {
     this.#model = model;
   }
 
-  /** The sandbox that is ready under this name, one whose start is under way, or a new one. */
+  /** Returns the ready sandbox with this name, joins a start in progress, or starts a new sandbox. */
   async run(config: SandboxConfig, handler: RuntimeHandler, signal: AbortSignal): Promise<SandboxId> {
     const key = sandboxKey(config);
-    // Ready in memory is not ready on record: one whose start is not over yet may still be undone.
+    // A sandbox that is ready in memory may not be recorded yet: until its start returns, it can still be rolled back.
     const earlier = this.#starts.isUnderWay(key)
       ? undefined
       : this.#sandboxes.values().find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
@@ -57,7 +57,7 @@ export class SandboxRuns {
     return sandbox.id;
   }
 
-  /** Somebody has it, or asks for what is in it: from now on it is seen. */
+  /** Makes the sandbox visible, because a client got its id or uses it. */
   claim(sandbox: Sandbox): void {
     if (sandbox.visible) return;
     sandbox.visible = true;
@@ -65,7 +65,7 @@ export class SandboxRuns {
     announceSandbox(this.#env, sandbox, "started");
   }
 
-  /** Its start could not be taken back whole, or what nobody asked for not removed. */
+  /** Keeps retrying the removal of a sandbox whose start could not be rolled back, or that nobody claimed. */
   leftUnmade(sandbox: Sandbox): void {
     const model = {
       isListed: () => this.#sandboxes.has(sandbox.id),
@@ -73,7 +73,7 @@ export class SandboxRuns {
     };
     keepUnmaking(this.#env, sandbox, model, this.#closing).catch((error: unknown) => {
       if (!this.#closing.aborted)
-        this.#env.log("error", `pod sandbox ${sandbox.id}: taking its start back failed: ${String(error)}`);
+        this.#env.log("error", `pod sandbox ${sandbox.id}: rolling back its start failed: ${String(error)}`);
     });
   }
 
@@ -82,7 +82,8 @@ export class SandboxRuns {
     const sandbox = newSandbox(this.#env, config, handler, this.#sandboxes.values());
     this.#sandboxes.set(sandbox.id, sandbox);
     try {
-      // Who has its id already, as from `keelson status`, can neither stop nor remove it before it is made or undone.
+      // A client may know the id already, from `keelson status`. The queue keeps it from stopping or removing the
+      // sandbox before it is started or rolled back.
       await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "starting", never, limits.queue, async () => {
         await startSandbox(this.#env, sandbox);
       });
@@ -95,25 +96,25 @@ export class SandboxRuns {
     return sandbox;
   }
 
-  /** Every caller gave up before the start was done: the retry gets it, or it goes after a while. */
+  /** All callers gave up before the start was done: a retry gets the sandbox, or it is removed after a while. */
   #leftUnclaimed(sandbox: Sandbox): void {
     const reap = async () => {
       await delay(limits.unclaimed, undefined, { signal: this.#closing, ref: false });
       if (sandbox.visible) return;
-      this.#env.log("info", `pod sandbox ${sandbox.id} was made, but nobody asked for it again; it is removed`);
+      this.#env.log("info", `pod sandbox ${sandbox.id} is removed: its callers gave up and nobody retried`);
       await this.#model.remove(sandbox);
     };
     reap().catch((error: unknown) => {
       if (this.#closing.aborted) return;
       this.#env.log("warn", `pod sandbox ${sandbox.id} could not be removed yet: ${String(error)}`);
-      // A ready one has waited in vain for its turn, and may be asked for yet.
+      // If it is still ready, the removal did not get its turn in the queue, and a retry may still come.
       if (sandbox.ready) this.#leftUnclaimed(sandbox);
       else this.leftUnmade(sandbox);
     });
   }
 }
 
-/** Its name is taken until it is removed; the remains of a start that failed take nobody's. */
+/** A stopped sandbox keeps its name until it is removed; the remains of a failed start do not. */
 function isStopped({ life, visible }: Sandbox): boolean {
   return visible && (life === "stopping" || life === "stopped");
 }

@@ -21,7 +21,7 @@ import type { SandboxConfig } from "./types.ts";
 import { type Leftover, UndoStack } from "./undo.ts";
 import { userMappings } from "./user-namespace.ts";
 
-/** `others` are all pods of this node. */
+/** `others` are all sandboxes of this node. */
 export function newSandbox(
   env: Environment,
   config: SandboxConfig,
@@ -43,7 +43,7 @@ export function newSandbox(
   });
 }
 
-/** Of SELinux. */
+/** The SELinux levels in use. */
 function* levelsOf(sandboxes: Iterable<Sandbox>): Iterable<string> {
   for (const { labels, containers } of sandboxes) {
     yield labels === undefined ? "" : levelOf(labels.process);
@@ -52,15 +52,15 @@ function* levelsOf(sandboxes: Iterable<Sandbox>): Iterable<string> {
 }
 
 /**
- * Makes the sandbox ready, or takes everything back and rejects. What could not be taken back is in
- * the sandbox's leftovers.
+ * Makes the sandbox ready, or rolls everything back and rejects. What could not be rolled back is in the sandbox's
+ * leftovers.
  */
 export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   await refuseEarly(env, sandbox);
   const undo = new UndoStack(limits.undo);
   const object = `pod sandbox ${sandbox.id}`;
   using budget = new TimeLimit(limits.sandboxStart, () =>
-    podErrors.stepDeadline({ step: "start", object, seconds: limits.sandboxStart / 1000 }),
+    podErrors.stepDeadline({ step: "The start", object, seconds: limits.sandboxStart / 1000 }),
   );
   try {
     await makeReady(env, sandbox, undo, budget.signal);
@@ -69,7 +69,7 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
     const unwound = await undo.unwind();
     const leftOfNetwork = owedByNetwork(env, sandbox).map((reason) => ({ step: "detach the network", reason }));
     const leftovers = [...unwound, ...leftOfNetwork];
-    // While anything is left the record stays too, so that a daemon after this one goes on taking it back.
+    // While anything is left, the record stays too, so that the next daemon can continue the rollback.
     if (leftovers.length === 0) leftovers.push(...(await forget(env, sandbox)));
     sandbox.setLeftovers(leftovers.map(({ step, reason }) => `${step}: ${reason}`));
     throw error;
@@ -93,7 +93,7 @@ async function refuseEarly(env: Environment, sandbox: Sandbox): Promise<void> {
   if (!readiness.ready) throw podErrors.networkNotReady({ pod: metadata.name, reason: readiness.message });
 }
 
-/** Each step has a limit of its own; the budget's signal ends it between the steps, so that no step outlives its undo. */
+/** Each step has its own limit; the signal only takes effect between steps, so that no step outlives its undo. */
 async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, signal: AbortSignal): Promise<void> {
   const { podDirectory } = sandbox;
   const stages: Stage[] = [];
@@ -107,7 +107,8 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   });
   undo.push("detach the network", async () => await env.network.detach(sandbox.id));
 
-  // The network writes its lease and starts its plugins first; they work beside the rest once the namespace is there.
+  // The network writes its lease and starts its plugins first; they run in parallel with the rest as soon as the
+  // network namespace exists.
   const attaching = sandbox.ownNetwork ? env.network.attach(podNetwork(sandbox), signal, networkMade.promise) : none;
   const recorded = timed(stages, "files", async () => {
     await settled([writeMonitorFiles(sandbox, env.cgroups), env.records.save(sandboxRecord(sandbox))]);
@@ -144,8 +145,9 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
 }
 
 /**
- * Those of interfaces, which came with the network, and all others once more: plugins may have set them in between (the
- * field's enable IPv6 for an address of it). One of an interface overrules what is said of all.
+ * The sysctls of interfaces, which exist only after the network is attached, and all other network sysctls again:
+ * plugins may have changed them (the reference CNI plugins enable IPv6 for an IPv6 address). Sysctls of an interface
+ * come last, because they override those for all interfaces.
  */
 function networkSysctls({ config }: Sandbox): [name: string, value: string][] {
   const ofNetwork = [...config.sysctls].filter(([name]) => sysctlNamespace(name) === "network");

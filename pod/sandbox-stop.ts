@@ -1,4 +1,4 @@
-// StopPodSandbox and RemovePodSandbox, and the end of a sandbox whose start failed or was cut short.
+// StopPodSandbox and RemovePodSandbox, and the cleanup of a sandbox whose start failed or was interrupted.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, settled } from "../native/index.ts";
@@ -14,9 +14,9 @@ import { sandboxRecord } from "./sandbox-record.ts";
 const exitMs = 1_000;
 
 /**
- * Kills the containers, gives the addresses back, ends the monitor. Each part is tried even when one
- * before it failed; what failed is in the sandbox's leftovers and rejects, so that the caller asks again.
- * It is on record before it begins: cut short by the daemon's death, the next one goes on with it.
+ * Kills the containers, releases the addresses, shuts down the monitor. Each step is tried even when an earlier one
+ * failed; failures are in the sandbox's leftovers and reject, so that the caller retries. The stop is recorded before
+ * it begins: if the daemon dies meanwhile, the next one continues it.
  */
 export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   const isStopped = sandbox.life === "stopped";
@@ -31,15 +31,15 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
 
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
   if (failures.length === 0) sandbox.setPhase({ life: "stopped" });
-  // Nothing new otherwise; and a stop that comes after the removal would bring its record back.
+  // Otherwise nothing has changed, and a stop after the removal would recreate the record.
   if (!isStopped || hasFailed) await writeDown(env, sandbox);
   if (!isStopped && !hasFailed) announceSandbox(env, sandbox, "stopped");
   settle(sandbox, failures);
 }
 
 /**
- * Takes down what a start made that failed or was cut short, but for its record; what is still there is among its
- * leftovers. Rejects for all of it but a network, which cni/ goes on with.
+ * Removes everything that a failed or interrupted start created, except its record; what remains is in its leftovers.
+ * Rejects when something remains, except for a network, whose teardown cni/ retries.
  */
 export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   const failures: Failure[] = [];
@@ -50,13 +50,13 @@ export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise
   sandbox.setLeftovers(owedByNetwork(env, sandbox).map((reason) => `detach the network: ${reason}`));
 }
 
-/** As `unmakeSandbox`, and its record. */
+/** Like `unmakeSandbox`, but removes the record too. */
 export async function removeUnmade(env: Environment, sandbox: Sandbox): Promise<void> {
   await unmakeSandbox(env, sandbox);
   await env.records.remove(sandbox.id);
 }
 
-/** What a teardown that failed still owes: it does not reject, cni/ has it on record and tries again. */
+/** Errors of a pending network teardown. A failed detach does not reject, because cni/ has it on record and retries. */
 export function owedByNetwork(env: Environment, { id }: Sandbox): string[] {
   const owed = env.network.leases().filter(({ sandboxId }) => sandboxId === id);
   return owed.map(({ state, lastError = state }) => lastError);
@@ -77,7 +77,7 @@ function settle(sandbox: Sandbox, failures: readonly Failure[]): void {
   if (first !== undefined) throw first.error;
 }
 
-/** From here on nobody takes the pod for a ready one, whatever becomes of the daemon. */
+/** From here on the pod no longer counts as ready, even after a daemon restart. */
 export async function beginStop(env: Environment, sandbox: Sandbox): Promise<void> {
   sandbox.watch.abort();
   const { phase } = sandbox;
@@ -86,14 +86,14 @@ export async function beginStop(env: Environment, sandbox: Sandbox): Promise<voi
   await writeDown(env, sandbox);
 }
 
-/** A full disk must not keep a pod from being stopped: then recovery goes by what it finds of it on the host. */
+/** A full disk must not prevent a stop: recovery then relies on what it finds on the host. */
 async function writeDown(env: Environment, sandbox: Sandbox): Promise<void> {
   await env.records.save(sandboxRecord(sandbox)).catch((error: unknown) => {
-    env.log("warn", `pod sandbox ${sandbox.id}: its stop goes on without a record of it: ${String(error)}`);
+    env.log("warn", `pod sandbox ${sandbox.id}: its stop could not be recorded and continues: ${String(error)}`);
   });
 }
 
-/** What outlives this ends with the monitor. */
+/** Containers that survive this are killed when the monitor shuts down. */
 async function killContainers(env: Environment, sandbox: Sandbox): Promise<void> {
   const kills =
     sandbox.monitor === undefined
@@ -114,22 +114,22 @@ async function endMonitor(env: Environment, sandbox: Sandbox): Promise<void> {
   } catch (error) {
     env.log(
       "warn",
-      `pod sandbox ${sandbox.id}: its monitor did not shut down, so its remains are cleared: ${String(error)}`,
+      `pod sandbox ${sandbox.id}: its monitor did not shut down, so it is killed and cleaned up: ${String(error)}`,
     );
     return await clearRemains(env, remains);
   }
-  // It has undone the mounts before it answered.
+  // The monitor unmounts everything before it answers.
   seeMonitorOff(env, remains);
   await clearCgroups(env, remains);
 }
 
-/** It exits by itself; should it not, nobody has to wait for that. */
+/** Kills the monitor in the background if it does not exit by itself. */
 function seeMonitorOff(env: Environment, { podDirectory, monitorPid }: Remains): void {
   const kill = async () => {
     await delay(exitMs, undefined, { ref: false });
     await env.monitors.kill(podDirectory, monitorPid);
   };
-  kill().catch((error: unknown) => env.log("warn", `the monitor of ${podDirectory} has not ended: ${String(error)}`));
+  kill().catch((error: unknown) => env.log("warn", `the monitor of ${podDirectory} has not exited: ${String(error)}`));
 }
 
 export function remainsOf(sandbox: Sandbox): Remains {
@@ -138,7 +138,7 @@ export function remainsOf(sandbox: Sandbox): Remains {
   return { podDirectory, cgroup, isScope: isScoped(sandbox), ownsCgroup, containerIds, monitorPid };
 }
 
-/** Stops what runs, then forgets the sandbox. A network whose teardown failed stays with cni/, which retries it. */
+/** Stops the sandbox, then removes all its state. A failed network teardown does not block it: cni/ retries that. */
 export async function removeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   await stopSandbox(env, sandbox);
   const forgetting = [...sandbox.containers.keys()].map(async (id) => {

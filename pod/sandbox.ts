@@ -1,4 +1,4 @@
-// One sandbox: its identity, its state, its monitor. What changes it stands in sandbox-start.ts and sandbox-stop.ts.
+// One sandbox: its identity, its state, its monitor. It is changed by sandbox-start.ts and sandbox-stop.ts.
 
 import { join } from "node:path";
 import type { Monitor } from "../native/index.ts";
@@ -16,16 +16,16 @@ export interface Stage {
 }
 
 export type SandboxPhase =
-  /** Its start has begun and is not done; found at a start of the daemon, it is unmade. */
+  /** Its start is in progress. If the daemon finds it in this state at startup, it rolls the start back. */
   | { readonly life: "starting" }
-  /** Only such a pod is shown as ready. */
+  /** The only state that is shown as ready. */
   | {
       readonly life: "ready";
       readonly monitor: Monitor;
       readonly monitorPid: number;
       readonly ips: readonly string[];
     }
-  /** Its stop has begun, and that is on record before anything is taken down. No `monitor`: it has ended. */
+  /** Its stop has begun, which is recorded before anything is torn down. `monitor` is undefined when it has exited. */
   | { readonly life: "stopping"; readonly monitor: Monitor | undefined; readonly monitorPid: number }
   | { readonly life: "stopped" };
 
@@ -36,11 +36,11 @@ export interface SandboxIdentity {
   readonly config: SandboxConfig;
   readonly handler: RuntimeHandler;
   readonly createdAt: bigint;
-  /** `/run/keelson/pods/<id>`; PROTOCOL.md tells what is in it. */
+  /** `/run/keelson/pods/<id>`; PROTOCOL.md describes its contents. */
   readonly podDirectory: string;
   readonly cgroup: string;
   readonly hostname: string;
-  /** SELinux's; absent without it, and of a pod of an older keelson. */
+  /** SELinux labels; absent without SELinux, and in pods of an older keelson. */
   readonly labels?: PodLabels;
 }
 
@@ -55,14 +55,14 @@ export class Sandbox {
   readonly labels: PodLabels | undefined;
   readonly queue = new PodQueue();
   readonly containers = new Map<string, Container>();
-  /** Ends the watch over the monitor. */
+  /** Aborts the watch on the monitor. */
   readonly watch = new AbortController();
 
   /** Hidden from lists until its start is done and claimed by a caller. */
   visible = false;
   #phase: SandboxPhase = { life: "starting" };
   #leftovers: readonly string[] = [];
-  /** As updated; the request's own are in the config. */
+  /** Updated resources; those of the original request are in the config. */
   resources: SandboxResources = {};
   #timeline: readonly Stage[] = [];
   #view: SandboxView | undefined;
@@ -78,7 +78,7 @@ export class Sandbox {
     this.labels = identity.labels;
   }
 
-  /** Equal for a request and its retry. */
+  /** The same for a request and its retry. */
   get key(): string {
     return sandboxKey(this.config);
   }
@@ -143,7 +143,7 @@ export class Sandbox {
     this.#view = undefined;
   }
 
-  /** The same object until something changes. */
+  /** Returns the same object until something changes. */
   view(): SandboxView {
     this.#view ??= {
       id: this.id,
@@ -160,7 +160,7 @@ export class Sandbox {
     return this.#view;
   }
 
-  /** What a container's spec takes from its sandbox. */
+  /** The parts of a container's spec that come from its sandbox. */
   setup(): SandboxSetup {
     const { namespaces } = this.config.security;
     const { network, pid, ipc } = namespaces;
@@ -188,7 +188,7 @@ export function sandboxKey(config: SandboxConfig): string {
   return JSON.stringify([name, namespace, uid, attempt]);
 }
 
-/** The sandboxes of that pod: a kubelet makes another one, with the next attempt, when one has ended. */
+/** The sandboxes of the same pod: when a sandbox dies, the kubelet creates a new one with the next attempt number. */
 export function samePod({ metadata }: SandboxConfig, sandboxes: Iterable<Sandbox>): Sandbox[] {
   const { name, namespace, uid } = metadata;
   return [...sandboxes].filter(

@@ -1,5 +1,5 @@
-// What clients do in what runs: ExecSync, Exec, Attach and ReopenContainerLog of a running container, PortForward of a
-// ready pod. None takes a turn in the pod's queue.
+// ExecSync, Exec, Attach and ReopenContainerLog for a running container, PortForward for a ready pod. All of them
+// bypass the pod's queue.
 
 import { constants } from "node:os";
 import type { Duplex } from "node:stream";
@@ -11,7 +11,7 @@ import type { OutputBudget } from "./output-budget.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { ExecRequest, ExecSyncResult, Session } from "./types.ts";
 
-/** Throws containerState unless the container runs; `step` is what it is wanted for. */
+/** Throws containerState unless the container is running; `step` is the operation for the error message. */
 export function monitorOfRunning({ id, phase, sandbox }: Container, step: string): Monitor {
   if (phase.state !== "running" || sandbox.monitor === undefined) {
     throw podErrors.containerState({ id, state: phase.state, step, wanted: "running" });
@@ -19,7 +19,7 @@ export function monitorOfRunning({ id, phase, sandbox }: Container, step: string
   return sandbox.monitor;
 }
 
-/** `timeoutMs` 0 is no limit. The output has its room in `outputs` until `answered` resolves. */
+/** `timeoutMs` 0 means no limit. The output counts against `outputs` until `answered` resolves. */
 export async function execSync(
   container: Container,
   command: readonly string[],
@@ -35,7 +35,7 @@ export async function execSync(
   return await monitor.execSync({ id, args: command, timeoutMs, room }, { timeoutMs: limits.execStart, signal });
 }
 
-/** The session is the caller's to end. */
+/** The caller must end the session. */
 export async function exec(
   container: Container,
   { command, tty, stdin }: ExecRequest,
@@ -52,7 +52,7 @@ export async function attach(container: Container, stdin: boolean, signal: Abort
   return await monitor.attach(container.id, stdin, { timeoutMs: limits.call, signal });
 }
 
-/** `port` of the pod's localhost. Rejects with portClosed where nobody listens there. */
+/** Connects to `port` on the pod's localhost. Rejects with portClosed when nothing listens there. */
 export async function portForward({ id, monitor }: Sandbox, port: number, signal: AbortSignal): Promise<Duplex> {
   if (monitor === undefined) throw podErrors.sandboxNotReady({ id, step: "forwarding a port" });
   return await monitor.portForward(port, { timeoutMs: limits.execStart, signal }).catch((error: unknown) => {

@@ -1,5 +1,5 @@
-// What a container's status calls its image. The kubelet creates containers by the image's id and shows people what the
-// status says, so that is the name in the pod's spec, with the digest that its registry knows it by.
+// The image name and reference in a container's status. The kubelet creates containers by image id but shows users the
+// names from the status, so these are the name from the pod's spec and the image's digest in its registry.
 
 import { formatReference, nameOf, parseReference } from "../image/reference.ts";
 import type { Image } from "../image/types.ts";
@@ -8,7 +8,7 @@ import type { ImageSpec } from "./types.ts";
 export interface ShownImage {
   /** For CRI's `image`. */
   readonly name: string;
-  /** For CRI's `image_ref`: `repository@sha256:…`, or the image's id where no registry has it. */
+  /** For CRI's `image_ref`: `repository@sha256:…`, or the image's id if it has no repo digest. */
   readonly reference: string;
 }
 
@@ -27,7 +27,7 @@ export function shownImage(
   };
 }
 
-/** Undefined for nothing, and for what is no name, such as an id. */
+/** Undefined for an empty text, and for one that is not an image name, such as an id. */
 function parsed(text: string): ReturnType<typeof parseReference> | undefined {
   try {
     return parseReference(text);

@@ -1,4 +1,4 @@
-// Signal names to numbers: CRI's enum, the image's StopSignal. Source: signal(7), Linux x86 and arm numbering.
+// Maps signal names (CRI's enum, the image's StopSignal) to numbers. Source: signal(7), Linux x86 and arm numbering.
 
 import { constants } from "node:os";
 

@@ -1,4 +1,4 @@
-// What is on the host below our directories and on no record: left by requests that a daemon did not live to finish.
+// Orphaned resources in our directories that have no record: left by requests that a daemon died in the middle of.
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -11,13 +11,13 @@ import type { Sandbox } from "./sandbox.ts";
 export interface Strangers {
   readonly podDirectories: readonly string[];
   readonly bundles: readonly string[];
-  /** Container ids of writable layers. */
+  /** Container ids of orphaned writable layers. */
   readonly snapshots: readonly string[];
-  /** Container records of no sandbox. */
+  /** Ids of container records without a sandbox. */
   readonly records: readonly string[];
 }
 
-/** Looks only, so that nothing of a request that comes meanwhile is taken for a stranger's. */
+/** Only searches, before requests are served, so that no resource of a new request is taken for an orphan. */
 export async function findStrangers(
   env: Environment,
   sandboxes: ReadonlyMap<string, Sandbox>,
@@ -26,7 +26,7 @@ export async function findStrangers(
 ): Promise<Strangers> {
   const containers = new Set([...sandboxes.values()].flatMap((sandbox) => [...sandbox.containers.keys()]));
   const isStrange = (id: string) => !containers.has(id) && !leftAlone.has(id);
-  // With a record that cannot be read it is unknown whose containers these are.
+  // If a record cannot be read, the owners of these layers and container records are unknown.
   const snapshots = leftAlone.size > 0 ? [] : env.images.snapshots().filter(isStrange);
   const names = await podDirectories(env.runDirectory);
   const bundles = await Promise.all([...sandboxes.values()].map(bundlesOf));
@@ -46,9 +46,9 @@ async function bundlesOf(sandbox: Sandbox): Promise<string[]> {
   return names.map((name) => join(directory, name));
 }
 
-/** A pod directory without a record: its network first, while plugins still find the namespace. */
+/** Removes a pod directory without a record. The network is first, while its plugins still find the namespace. */
 export async function clearStrangePod(env: Environment, podDirectory: string): Promise<void> {
-  env.log("warn", `pod directory ${podDirectory} has no record; it is taken down`);
+  env.log("warn", `pod directory ${podDirectory} has no record and is removed`);
   const id = basename(podDirectory);
   const cgroup = (await cgroupOnDisk(podDirectory)) ?? {
     cgroup: `${env.cgroupRoot}/${id}`,
@@ -65,7 +65,7 @@ export async function clearStrangePod(env: Environment, podDirectory: string): P
   await env.host.removeTree(podDirectory);
 }
 
-/** As the monitor was told, in sandbox.json (PROTOCOL.md); undefined where that says nothing of it. */
+/** The cgroup from the monitor's sandbox.json (PROTOCOL.md); undefined when it is missing there. */
 async function cgroupOnDisk(
   podDirectory: string,
 ): Promise<Pick<Remains, "cgroup" | "ownsCgroup" | "isScope"> | undefined> {

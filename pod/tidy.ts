@@ -1,4 +1,5 @@
-// What a daemon before this one began to take down or left behind, finished once this one serves: a few pods at a time.
+// Finishes the teardowns that a previous daemon began and removes its leftovers, a few pods at a time, after the daemon
+// has started to serve.
 
 import { trackWork } from "../native/index.ts";
 import { leaveDaemonUnitLater } from "./cgroup-driver.ts";
@@ -12,17 +13,17 @@ import type { Sandbox } from "./sandbox.ts";
 import { remainsOf, stopSandbox, unmakeSandbox } from "./sandbox-stop.ts";
 import { clearStrangePod } from "./strangers.ts";
 
-/** After a reboot there may be hundreds to do, each with plugins to run that may hang. */
+/** Pods in parallel. After a reboot there may be hundreds, each with CNI plugins that may hang. */
 const atOnce = 4;
 
-/** Told what is gone for good, and what is not. */
+/** Notified about what was removed permanently, and what was not. */
 export interface Model {
   forgetSandbox(sandbox: Sandbox): void;
   forgetContainer(container: Container): void;
   leftUnmade(sandbox: Sandbox): void;
 }
 
-/** Never rejects; each failure is logged, and what is left of a pod is among its leftovers. */
+/** Never rejects. Each failure is logged, and what is left of a pod is in its leftovers. */
 export async function tidy(
   env: Environment,
   { sandboxes, strangers, inspections }: Recovered,
@@ -44,27 +45,27 @@ export async function tidy(
     );
   });
   const moved = moveMonitors(env, found, signal);
-  // The processes of pods whose monitor is gone wait for no plugin of others.
+  // Kill the processes of pods whose monitor died first: they must not wait for the plugins of other pods.
   const headless = found.filter(({ life, monitor }) => life === "stopping" && monitor === undefined);
   const killed = Promise.all(
     headless.map(async (sandbox) => {
-      await attempt(`killing what is left of pod sandbox ${sandbox.id}`, () => killProcesses(env, remainsOf(sandbox)));
+      await attempt(`killing the processes of pod sandbox ${sandbox.id}`, () => killProcesses(env, remainsOf(sandbox)));
     }),
   );
   await eachOf(found, async (sandbox) => {
-    await attempt(`tidying up pod sandbox ${sandbox.id}`, async () => {
+    await attempt(`cleaning up pod sandbox ${sandbox.id}`, async () => {
       const missing = await inspections.get(sandbox);
       if (missing !== undefined && sandbox.ready) await loseNetwork(env, sandbox, missing);
       if (!isUnfinished(sandbox)) return;
       const object = `pod sandbox ${sandbox.id}`;
-      await sandbox.queue.run(object, "finishing what was begun", signal, limits.queue, async () => {
+      await sandbox.queue.run(object, "finishing the cleanup", signal, limits.queue, async () => {
         await finish(env, sandbox, model);
       });
     });
   });
   await killed;
   await eachOf(strangers.podDirectories, async (directory) => {
-    await attempt(`taking down ${directory}`, async () => await clearStrangePod(env, directory));
+    await attempt(`removing ${directory}`, async () => await clearStrangePod(env, directory));
   });
   for (const path of strangers.bundles) await attempt(`removing ${path}`, () => env.host.removeTree(path));
   for (const id of strangers.snapshots) await attempt(`removing layer ${id}`, () => env.images.removeSnapshot(id));
@@ -82,7 +83,7 @@ function isUnfinished({ life, containers }: Sandbox): boolean {
   return life === "starting" || life === "stopping" || containers.values().some(({ removing }) => removing);
 }
 
-/** In the pod's turn: a request may have done it meanwhile. */
+/** Runs in the pod's queue, so checks the state again: a request may have finished the work meanwhile. */
 async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
   if (sandbox.life === "starting") return await unmake(env, sandbox, model);
   if (sandbox.life === "stopping") await stopSandbox(env, sandbox);

@@ -1,7 +1,7 @@
-// The words of the pod model: what the API edge hands in, what it gets back.
+// Types of the pod model: what the API layer passes in and gets back.
 //
-// Values here are checked (the edge parsed them once), immutable, and independent of protobuf.
-// Source of the meanings: CRI v1 (cri/api/api.proto).
+// Values are already validated (the API layer parses them once), immutable, and independent of protobuf.
+// Semantics: CRI v1 (cri/api/api.proto).
 
 import type { Duplex } from "node:stream";
 import type { DnsConfig, PortMapping } from "../cni/types.ts";
@@ -17,13 +17,13 @@ export type SandboxId = string & { readonly [brand]: "SandboxId" };
 /** 64 lower-case hex digits. */
 export type ContainerId = string & { readonly [brand]: "ContainerId" };
 
-/** Labels or annotations: byte-identical to the request, in its order. */
+/** Labels or annotations: byte-identical to the request, in the same order. */
 export type StringMap = ReadonlyMap<string, string>;
 
-/** Of PID namespaces; those of other kinds are the pod's or the node's. */
+/** For PID namespaces; namespaces of other kinds are either the pod's or the node's. */
 export type NamespaceMode = "pod" | "container" | "node" | "target";
 
-/** Ids of the host that are others inside; user_namespaces(7). */
+/** A range of host ids and the ids they map to inside; user_namespaces(7). */
 export interface IdMapping {
   readonly hostId: number;
   readonly containerId: number;
@@ -43,7 +43,7 @@ export interface NamespaceOptions {
   readonly network: "pod" | "node";
   readonly pid: NamespaceMode;
   readonly ipc: "pod" | "node";
-  /** Container whose PID namespace to join, with pid "target". */
+  /** The container whose PID namespace to join, for pid "target". */
   readonly targetId: string;
   readonly user?: UserNamespace;
 }
@@ -65,7 +65,7 @@ export interface HugepageLimit {
   readonly limit: bigint;
 }
 
-/** LinuxContainerResources, in microseconds and bytes; 0 and "" mean unset, as in CRI, and -1 no limit. */
+/** LinuxContainerResources, in microseconds and bytes. As in CRI, 0 and "" mean unset, -1 means no limit. */
 export interface Resources {
   readonly cpuPeriod: bigint;
   readonly cpuQuota: bigint;
@@ -79,7 +79,7 @@ export interface Resources {
   readonly unified: StringMap;
 }
 
-/** What a pod may use in all, and what it costs besides its containers. */
+/** The resources of the whole pod, and its overhead besides its containers. */
 export interface SandboxResources {
   readonly overhead?: Resources;
   readonly resources?: Resources;
@@ -126,7 +126,7 @@ export interface SandboxConfig {
 
 export type Propagation = "private" | "host-to-container" | "bidirectional";
 
-/** CRI ImageSpec; echoed as it came. */
+/** CRI ImageSpec; echoed back unchanged. */
 export interface ImageSpec {
   readonly image: string;
   readonly annotations: StringMap;
@@ -153,7 +153,7 @@ export interface Mount {
 export interface Device {
   readonly containerPath: string;
   readonly hostPath: string;
-  /** Of r, w, m. */
+  /** Any of r, w, m. */
   readonly permissions: string;
 }
 
@@ -188,7 +188,7 @@ export interface ContainerConfig {
   readonly command: readonly string[];
   readonly args: readonly string[];
   readonly workingDir: string;
-  /** Values are bytes: they may not be UTF-8. */
+  /** Values are bytes because they need not be UTF-8. */
   readonly envs: readonly { readonly name: string; readonly value: Buffer }[];
   readonly mounts: readonly Mount[];
   readonly devices: readonly Device[];
@@ -202,11 +202,11 @@ export interface ContainerConfig {
   readonly tty: boolean;
   readonly resources?: Resources;
   readonly security: ContainerSecurity;
-  /** Linux signal name as CRI's enum has it ("SIGTERM", "SIGRTMINPLUS3"), or none. */
+  /** Linux signal name from CRI's enum ("SIGTERM", "SIGRTMINPLUS3"), if set. */
   readonly stopSignal?: string;
 }
 
-/** A sandbox's life. Only `ready` has processes; `removed` ones are not in the model any more. */
+/** As in CRI. Only `ready` sandboxes have processes. */
 export type SandboxState = "ready" | "not-ready";
 
 export interface SandboxView {
@@ -216,13 +216,13 @@ export interface SandboxView {
   /** Nanoseconds since the epoch. */
   readonly createdAt: bigint;
   readonly runtimeHandler: string;
-  /** First is the primary one; empty with the host's network or before and after the network's life. */
+  /** The primary address first. Empty with host networking, and while the network is not attached. */
   readonly ips: readonly string[];
   readonly netnsPath: string;
   readonly monitorPid: number;
-  /** What could not be taken back yet, one sentence each; retried until empty. */
+  /** Cleanup steps that have failed so far, one sentence each; retried until empty. */
   readonly leftovers: readonly string[];
-  /** How long each stage of the start took, in milliseconds, in order. */
+  /** Duration of each stage of the start, in order. */
   readonly timeline: readonly { readonly stage: string; readonly milliseconds: number }[];
 }
 
@@ -260,9 +260,9 @@ export interface ContainerView {
   /** Absolute, or empty. */
   readonly logPath: string;
   readonly user: ContainerUser;
-  /** The limits in force, after updates. */
+  /** The limits in force, including updates. */
   readonly resources?: Resources;
-  /** The signal a stop sends first: CRI's, the image's, SIGTERM. */
+  /** The signal that a stop sends first: from the request, else from the image, else SIGTERM. */
   readonly stopSignal: string;
 }
 
@@ -276,21 +276,21 @@ export interface SandboxFilter {
 export interface ContainerFilter {
   readonly id?: string;
   readonly sandboxId?: string;
-  /** CRI has a state "unknown"; no container is in it. */
+  /** CRI has a state "unknown", which no container is ever in. */
   readonly state?: ContainerPhase["state"] | "unknown";
   readonly labels: StringMap;
 }
 
-/** `confirmed` is of a sandbox, and says nothing but that all of the pod is as it is told. */
+/** `confirmed` is a sandbox event without a change: it only repeats the pod's current state. */
 export type EventType = "created" | "started" | "stopped" | "deleted" | "confirmed";
 
-/** One step in the life of a container or (with the sandbox's id) of a sandbox. */
+/** A lifecycle event of a container or (with the sandbox's id) of a sandbox. */
 export interface PodEvent {
   readonly containerId: string;
   readonly type: EventType;
   /** Nanoseconds since the epoch. */
   readonly createdAt: bigint;
-  /** As it was at the event; absent when the sandbox is gone. */
+  /** State at the time of the event; absent when the sandbox no longer exists. */
   readonly sandbox?: SandboxView;
   readonly containers: readonly ContainerView[];
 }
@@ -308,26 +308,26 @@ export interface ExecRequest {
 }
 
 export interface RuntimeHandlerInfo {
-  /** "" is the default one under its empty name. */
+  /** "" is the default handler under its empty name. */
   readonly name: string;
   readonly recursiveReadOnlyMounts: boolean;
   readonly userNamespaces: boolean;
 }
 
 /**
- * The pods of this node. Ids given by clients may be unique prefixes. Every method rejects with a
- * KeelsonError of pod/errors.ts; reads are answered from memory.
+ * The pods of this node. Ids from clients may be unique prefixes. Every method rejects with a
+ * KeelsonError from pod/errors.ts; reads are answered from memory.
  */
 export interface Pods {
   /**
-   * Watches the pods found, finishes what a daemon before this one began to take down, and takes down what it left
-   * behind. To be called once clients are served: plugins may hang. Never rejects.
+   * Watches the recovered pods, finishes the teardowns that a previous daemon began, and cleans up what it left
+   * behind. Call it only once clients are served, because plugins may hang. Never rejects.
    */
   tidy(): Promise<void>;
   runSandbox(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId>;
-  /** Unknown is fine. */
+  /** Idempotent: succeeds for an unknown id. */
   stopSandbox(id: string, signal: AbortSignal): Promise<void>;
-  /** Stops first; unknown is fine. */
+  /** Stops the sandbox first. Idempotent: succeeds for an unknown id. */
   removeSandbox(id: string, signal: AbortSignal): Promise<void>;
   sandbox(id: string): SandboxView;
   sandboxes(filter: SandboxFilter): readonly SandboxView[];
@@ -336,20 +336,20 @@ export interface Pods {
 
   createContainer(sandboxId: string, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId>;
   startContainer(id: string, signal: AbortSignal): Promise<void>;
-  /** `timeoutSeconds` 0 kills at once; unknown is fine. Goes on when the caller gives up. */
+  /** `timeoutSeconds` 0 kills at once. Succeeds for an unknown id. Continues when the caller gives up. */
   stopContainer(id: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void>;
   removeContainer(id: string, signal: AbortSignal): Promise<void>;
   container(id: string): ContainerView;
   containers(filter: ContainerFilter): readonly ContainerView[];
 
-  /** Sets what `change` names (0 and "" leave as it is), all or nothing; of a created or running container. */
+  /** Applies the set fields of `change` (0 and "" are unset), all or nothing, to a created or running container. */
   updateContainerResources(id: string, change: Resources, signal: AbortSignal): Promise<void>;
-  /** Notes what the kubelet has set on the pod's cgroup; shown by `sandboxInfo`. */
+  /** Records what the kubelet has set on the pod's cgroup; shown by `sandboxInfo`. */
   updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void>;
 
   /**
-   * `timeoutSeconds` 0 is no limit; past it DeadlineExceeded. All outputs together have a budget: ResourceExhausted
-   * when there is no room for this one. `answered` resolves when the caller has no more use for the result.
+   * Rejects with DeadlineExceeded after `timeoutSeconds` (0: no limit), and with ResourceExhausted when the shared
+   * budget for all outputs has no room for this one. `answered` resolves when the caller no longer needs the result.
    */
   execSync(
     id: string,
@@ -359,19 +359,19 @@ export interface Pods {
   ): Promise<ExecSyncResult>;
   reopenLog(id: string): Promise<void>;
   /**
-   * Writes a running container down as a tar archive at `location` (absolute, nothing is there yet); it runs on.
-   * `timeoutSeconds` 0 is five minutes. Rejects with Unimplemented where CRIU is missing or does not work, with
-   * DeadlineExceeded, and with Aborted when the container is stopped meanwhile or another checkpoint is underway.
+   * Checkpoints a running container to a tar archive at `location` (absolute, must not exist); the container keeps
+   * running. `timeoutSeconds` 0 means five minutes. Rejects with Unimplemented where CRIU is missing or does not work,
+   * with DeadlineExceeded, and with Aborted when the container is stopped meanwhile or already being checkpointed.
    */
   checkpointContainer(id: string, location: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void>;
 
-  /** The container an Exec or Attach is for: found, running, and with a terminal or without. */
+  /** The target container of an Exec or Attach. Throws unless it is running. */
   streamable(id: string): ContainerView;
-  /** Starts a command; the session is the caller's to end. */
+  /** Starts a command; the caller must end the session. */
   exec(id: ContainerId, request: ExecRequest, signal: AbortSignal): Promise<Session>;
-  /** Joins a running container's streams; ending the session detaches and nothing else. */
+  /** Joins a running container's streams; ending the session only detaches. */
   attach(id: ContainerId, stdin: boolean, signal: AbortSignal): Promise<Session>;
-  /** The sandbox a PortForward is for: found and ready. */
+  /** The target sandbox of a PortForward. Throws unless it is ready. */
   forwardable(id: string): SandboxView;
   /** A connection to localhost:port in the sandbox's network, 1 to 65535. */
   portForward(id: SandboxId, port: number, signal: AbortSignal): Promise<Duplex>;
@@ -383,15 +383,15 @@ export interface Pods {
   sandboxMetrics(): Promise<readonly SandboxMetrics[]>;
 
   /**
-   * From now on, without a gap. `end` is called for a reader that falls more than 10,000 events behind: it gets no more
-   * and has to abort `signal`.
+   * All events from now on, without a gap. `end` is called for a reader that falls more than 10,000 events behind: it
+   * gets no further events and must abort `signal`.
    */
   events(signal: AbortSignal, end: (reason: KeelsonError) => void): AsyncIterable<PodEvent>;
 
   runtimeHandlers(): readonly RuntimeHandlerInfo[];
-  /** What `verbose` of the status calls adds: a picture of the inside; bigints and Maps are the caller's to spell. */
+  /** Internal state for `verbose` status calls. The caller must serialize bigints and Maps. */
   sandboxInfo(id: string): Promise<object>;
   containerInfo(id: string): Promise<object>;
-  /** Ends watches and timers; pods run on. */
+  /** Stops watches and timers; pods keep running. */
   close(): Promise<void>;
 }

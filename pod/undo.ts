@@ -1,8 +1,8 @@
-// The undo stack: a request that makes things is a list of steps, each with its undo.
+// The undo stack: a request that creates things is a list of steps, each with its undo.
 
 import { messageOf, withTimeLimit } from "../native/index.ts";
 
-/** What an undo could not take back, in words. */
+/** A step that could not be undone, and why. */
 export interface Leftover {
   readonly step: string;
   readonly reason: string;
@@ -13,7 +13,7 @@ interface Undo {
   readonly run: () => Promise<void>;
 }
 
-/** Undos run last first, each within its own time limit, whatever became of the caller. */
+/** Undos run in reverse order, each with its own time limit, even if the caller has given up. */
 export class UndoStack {
   readonly #undos: Undo[] = [];
   readonly #limitMs: number;
@@ -27,12 +27,12 @@ export class UndoStack {
     this.#undos.push({ step, run });
   }
 
-  /** Takes everything back and says what could not be; never rejects. */
+  /** Undoes all steps and returns those that failed; never rejects. */
   async unwind(): Promise<Leftover[]> {
     const leftovers: Leftover[] = [];
     for (let undo = this.#undos.pop(); undo !== undefined; undo = this.#undos.pop()) {
       try {
-        await withTimeLimit(undo.run(), this.#limitMs, () => new Error(`not done within ${this.#limitMs} ms`));
+        await withTimeLimit(undo.run(), this.#limitMs, () => new Error(`timed out after ${this.#limitMs} ms`));
       } catch (error) {
         leftovers.push({ step: undo.step, reason: messageOf(error) });
       }

@@ -1,24 +1,25 @@
-// A start that failed and could not be taken back whole: its sandbox is listed, not ready, and taken back again later.
+// A failed start that could not be rolled back completely: its sandbox is listed as not ready, and the rollback is
+// retried.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Environment } from "./environment.ts";
 import type { Sandbox } from "./sandbox.ts";
 
-/** Milliseconds until the first try; each wait is twice the one before, up to the longest. */
+/** Milliseconds until the first retry; each wait is twice the previous one, up to `longestMs`. */
 const firstMs = 1_000;
 const longestMs = 300_000;
 /** As long as cni/ retries a DEL. */
 const giveUpMs = 24 * 3600_000;
 
 interface Model {
-  /** Not when a client has removed it. */
+  /** False once a client has removed it. */
   isListed(): boolean;
   remove(): Promise<void>;
 }
 
 /**
- * Shows the sandbox, so that a client can remove it too, and calls `remove` until that resolves: no client may know of
- * a pod that it never got. Rejects when `signal` aborts.
+ * Lists the sandbox, so that a client can remove it too, and calls `remove` until it resolves, because the client may
+ * not know a pod whose start failed. Rejects when `signal` aborts.
  */
 export async function keepUnmaking(
   env: Environment,
@@ -37,12 +38,14 @@ export async function keepUnmaking(
       return await model.remove();
     } catch (error) {
       signal.throwIfAborted();
-      env.log("warn", `pod sandbox ${sandbox.id}: its start could not be taken back yet: ${String(error)}`);
+      env.log("warn", `pod sandbox ${sandbox.id}: its start could not be rolled back yet: ${String(error)}`);
     }
   }
 }
 
-/** Then cni/ says when the plugins run again. What it has given up is told by `keelson check`, without the sandbox. */
+/**
+ * Then cni/ schedules the retry. A teardown that it has given up is reported by `keelson check`, without the sandbox.
+ */
 function isRetriedByNetwork(env: Environment, { id }: Sandbox): boolean {
   return env.network.leases().some(({ sandboxId, state }) => sandboxId === id && state !== "given-up");
 }

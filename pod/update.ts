@@ -1,4 +1,4 @@
-// UpdateContainerResources: the bundle, the cgroup and the record change together or not at all.
+// UpdateContainerResources: changes bundle, cgroup and record together or not at all.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import type { CgroupReader } from "./stats/cgroup-reader.ts";
 import type { Resources } from "./types.ts";
 import { UndoStack } from "./undo.ts";
 
-/** Of a created container the bundle changes, of a running one the cgroup too. */
+/** Updates the bundle, and the cgroup if the container is running. */
 export async function updateContainer(
   env: Environment,
   reader: CgroupReader,
@@ -74,7 +74,7 @@ function refuseBadSwap({ id }: Container, { memoryLimit, memorySwapLimit }: Reso
   throw podErrors.swapBelowMemory({ id, swap: memorySwapLimit.toString(), limit: memoryLimit.toString() });
 }
 
-/** cgroup v2 would kill to get below the new limit. */
+/** With cgroup v2, the kernel would OOM-kill processes to get below the new limit. */
 async function refuseBelowUse(reader: CgroupReader, { id, cgroup }: Container, limit: bigint): Promise<void> {
   if (limit <= 0n) return;
   const [stats] = await reader.read("containers", [cgroup]);
@@ -90,7 +90,7 @@ async function changeBundle(env: Environment, container: Container, after: Resou
   await replace(withResources(old, ociResources(after), Math.max(Number(after.oomScoreAdj), env.lowestOomScore)));
 }
 
-/** The monitor applies resources all or nothing; scores are processes' own. */
+/** The monitor applies cgroup resources all or nothing; OOM scores are set per process. */
 async function changeCgroup(
   env: Environment,
   container: Container,
@@ -102,14 +102,14 @@ async function changeCgroup(
   if (monitor === undefined)
     throw podErrors.sandboxNotReady({ id: container.sandbox.id, step: "updating a container" });
   undo.push("restore the cgroup", async () => {
-    await monitor.update(container.id, ociResources(takenBack(before, change)), { timeoutMs: limits.call });
+    await monitor.update(container.id, ociResources(reverted(before, change)), { timeoutMs: limits.call });
   });
   await monitor.update(container.id, ociResources(change), { timeoutMs: limits.call });
   if (change.oomScoreAdj !== 0n) await scoreProcesses(env, container, Number(change.oomScoreAdj));
 }
 
-/** What was unset before has to be lifted by name: the kernel's default for shares, no limit for the others. */
-function takenBack(before: Resources | undefined, change: Resources): Resources {
+/** Limits that were unset before must be reset explicitly: shares to the kernel's default, the others to no limit. */
+function reverted(before: Resources | undefined, change: Resources): Resources {
   const lifted = (name: "cpuQuota" | "cpuShares" | "memoryLimit" | "memorySwapLimit", none: bigint) =>
     before?.[name] || (change[name] === 0n ? 0n : none);
   return {
@@ -122,8 +122,8 @@ function takenBack(before: Resources | undefined, change: Resources): Resources 
 }
 
 /**
- * proc(5) oom_score_adj. Without CAP_SYS_RESOURCE the kernel lets nobody lower a score: that is logged once for each
- * container, not an error.
+ * See oom_score_adj in proc(5). Without CAP_SYS_RESOURCE the kernel does not allow lowering a score: this is not an
+ * error, but logged once per container.
  */
 async function scoreProcesses(env: Environment, container: Container, score: number): Promise<void> {
   let refusal: unknown;

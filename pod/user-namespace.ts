@@ -1,16 +1,17 @@
-// A pod's user namespace: whether it has one, who its root is on the host, and how config.json and sandbox.json spell
-// id mappings. Sources: user_namespaces(7); CRI v1 UserNamespace; OCI runtime spec, config-linux.md; native/PROTOCOL.md.
+// A pod's user namespace: whether it has one, its root's ids on the host, and the id mappings in config.json and
+// sandbox.json form. Sources: user_namespaces(7); CRI v1 UserNamespace; OCI runtime spec, config-linux.md;
+// native/PROTOCOL.md.
 
 import { podErrors } from "./errors.ts";
 import type { OciMappings } from "./spec/oci.ts";
 import type { ContainerUser, IdMapping, IdMappings, NamespaceOptions } from "./types.ts";
 
-/** The maps of a pod that has a user namespace of its own. */
+/** The id mappings of a pod that has its own user namespace. */
 export function userMappings({ user }: NamespaceOptions): IdMappings | undefined {
   return user?.mode === "pod" ? { uids: user.uids, gids: user.gids } : undefined;
 }
 
-/** The host's ids of the pod's uid 0 and gid 0; the host's root without a user namespace. */
+/** The host ids of the pod's uid 0 and gid 0; without a user namespace, the host's root. */
 export function hostRoot(mappings: IdMappings | undefined): { readonly uid: number; readonly gid: number } {
   return { uid: hostId(mappings?.uids, 0), gid: hostId(mappings?.gids, 0) };
 }
@@ -20,7 +21,7 @@ function hostId(mappings: readonly IdMapping[] | undefined, id: number): number 
   return found === undefined ? id : found.hostId + (id - found.containerId);
 }
 
-/** To the kernel an id without a mapping is none: nobody can have it. */
+/** The kernel rejects ids without a mapping: no process can have them. */
 export function refuseUnmapped({ uids, gids }: IdMappings, user: ContainerUser): void {
   refuse("user", uids, [user.uid]);
   refuse("group", gids, [user.gid, ...user.supplementalGroups]);
@@ -38,14 +39,14 @@ function lastOf({ containerId, length }: IdMapping): number {
   return containerId + length - 1;
 }
 
-/** As config.json has them. */
+/** In config.json form. */
 export function ociMappings({ uids, gids }: IdMappings): OciMappings {
   const spell = (mappings: readonly IdMapping[]) =>
     mappings.map(({ containerId, hostId, length }) => ({ containerID: containerId, hostID: hostId, size: length }));
   return { uidMappings: spell(uids), gidMappings: spell(gids) };
 }
 
-/** As sandbox.json has them. */
+/** In sandbox.json form. */
 export function monitorMappings({ uids, gids }: IdMappings): object {
   const spell = (mappings: readonly IdMapping[]) =>
     mappings.map(({ containerId, hostId, length }) => ({ container: containerId, host: hostId, size: length }));

@@ -1,4 +1,4 @@
-// Watching a pod's monitor: exits become phases as they happen, a dead monitor ends its pod.
+// Watches a pod's monitor: applies container exits as they happen; stops the pod when the monitor dies.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { KeelsonError, type MonitorEvent } from "../native/index.ts";
@@ -12,11 +12,11 @@ import { beginStop, remainsOf, stopSandbox } from "./sandbox-stop.ts";
 
 const reconnectMs = 100;
 
-/** Until the sandbox stops. A monitor that does not answer is asked again; one that is gone ends the pod. */
+/** Runs until the sandbox stops. Reconnects to a monitor that does not answer; stops the pod if the monitor is dead. */
 export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
   const { signal } = sandbox.watch;
   while (!signal.aborted && sandbox.monitor !== undefined) {
-    // A start that is answered after the watch's first event was sent is not in it.
+    // Taken first: containers that start after the watch's first event was sent are not in that event.
     const running = [...sandbox.containers.values()].filter(({ phase }) => phase.state === "running");
     try {
       for await (const event of sandbox.monitor.watch(signal)) {
@@ -25,7 +25,7 @@ export async function watchSandbox(env: Environment, sandbox: Sandbox): Promise<
       }
     } catch (error) {
       if (signal.aborted) return;
-      env.log("warn", `pod sandbox ${sandbox.id}: the watch over its monitor broke: ${String(error)}`);
+      env.log("warn", `pod sandbox ${sandbox.id}: the watch on its monitor failed: ${String(error)}`);
     }
     if (signal.aborted) return;
     const isLost = await isGone(sandbox);
@@ -59,11 +59,11 @@ function apply(
       return;
     }
     case "oom":
-      env.log("info", `container ${event.id}: the kernel killed one of its processes: out of memory`);
+      env.log("info", `container ${event.id}: the OOM killer killed one of its processes`);
   }
 }
 
-/** Nobody listens on its socket: the kernel closed it with the process. Slow or frozen is not gone. */
+/** Whether the monitor is dead: nothing listens on its socket. A slow or frozen monitor is not dead. */
 export async function isGone(sandbox: Sandbox): Promise<boolean> {
   try {
     await sandbox.monitor?.hello({ timeoutMs: limits.call });
@@ -73,19 +73,21 @@ export async function isGone(sandbox: Sandbox): Promise<boolean> {
   }
 }
 
-/** The monitor died (it never exits by itself): its containers are ended, the pod is not ready, what it left is cleared. */
+/** The monitor died (it never exits by itself): kills its containers, marks the pod not ready and cleans up. */
 async function sandboxLost(env: Environment, sandbox: Sandbox): Promise<void> {
-  env.log("error", `pod sandbox ${sandbox.id}: its monitor ${sandbox.monitorPid} is gone, so the pod is ended`);
-  // Who hears that the pod is not ready finds its containers ended. What cannot be killed now is tried again below.
+  env.log("error", `pod sandbox ${sandbox.id}: its monitor ${sandbox.monitorPid} died, so the pod is stopped`);
+  // First, so that a client that sees the pod as not ready finds its containers exited. Failures are retried below.
   await killProcesses(env, remainsOf(sandbox)).catch(() => undefined);
   await endContainers(env, sandbox);
   await beginStop(env, sandbox);
   await stopInTurn(env, sandbox);
 }
 
-/** PID 1 of the pod's shared namespace died, and all in there with it: nothing can start in this pod any more. */
+/**
+ * PID 1 of the pod's shared PID namespace died, and all its processes with it: nothing can start in this pod any more.
+ */
 async function initLost(env: Environment, sandbox: Sandbox): Promise<void> {
-  env.log("error", `pod sandbox ${sandbox.id}: the init of its PID namespace has died, so the pod is ended`);
+  env.log("error", `pod sandbox ${sandbox.id}: the init of its PID namespace died, so the pod is stopped`);
   await beginStop(env, sandbox);
   await stopInTurn(env, sandbox);
 }
