@@ -1,4 +1,4 @@
-// Where pods lie by driver and parent, what is refused, and where monitors are put.
+// Cgroups of pods by driver and parent, refused parents, and the cgroups of monitors.
 
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,14 +14,14 @@ const id = newSandboxId();
 const at = (cgroupDriver: "cgroupfs" | "systemd", cgroupParent: string) =>
   podCgroup({ cgroupDriver, cgroupRoot: "/keelson" }, id, { ...sandboxConfig("web"), cgroupParent });
 
-test("a kubelet's parent is the pod's cgroup, or the slice of its scope", () => {
+test("the kubelet's cgroup parent becomes the pod's cgroup, or the slice of its scope", () => {
   expect(at("cgroupfs", "/kubepods/pod1")).toBe("/kubepods/pod1");
   const slice = "/kubepods.slice/kubepods-pod1.slice";
   expect(at("systemd", slice)).toBe(`${slice}/keelson-${id}.scope`);
   expect(at("systemd", "kubepods-pod1.slice")).toBe(`${slice}/keelson-${id}.scope`);
 });
 
-test("a pod without a parent goes below cgroup.root", () => {
+test("a pod without a cgroup parent is placed below cgroup.root", () => {
   expect(at("cgroupfs", "")).toBe(`/keelson/${id}`);
   expect(at("systemd", "")).toBe(`/keelson.slice/keelson-${id}.scope`);
 });
@@ -53,7 +53,7 @@ describe("on a host with systemd", () => {
     node().systemd = { startScope: ask("start"), joinScope: ask("join"), close: () => undefined };
   });
 
-  test("a pod's monitor is moved into a cgroup of its own in the pod's scope", async () => {
+  test("a pod's monitor is moved into its own cgroup in the pod's scope", async () => {
     node().cgroupDriver = "systemd";
     const scopeDirectory = (name: string) => join(node().directory, "cgroup/keelson.slice", name);
     answer = async ({ name }) => void (await mkdir(scopeDirectory(name), { recursive: true }));
@@ -65,7 +65,7 @@ describe("on a host with systemd", () => {
     expect(written).toMatchObject({ cgroup: "", own_cgroup: false, scope: `/keelson.slice/keelson-${id}.scope` });
   });
 
-  test("of a scope that is cleared the directory that systemd watches is systemd's to remove", async () => {
+  test("clearing a scope leaves the directory that systemd watches for systemd to remove", async () => {
     const v2 = join(node().directory, "cgroup");
     const v1 = join(node().directory, "cpuset");
     const tree = { unified: false, v2, v1: new Map([["cpuset", v1]]) };
@@ -74,7 +74,7 @@ describe("on a host with systemd", () => {
     expect([await readdir(v2, { recursive: true }), await readdir(v1)]).toEqual([["a.scope"], []]);
   });
 
-  test("a scope that does not start fails the pod, and nothing stays", async () => {
+  test("a scope that does not start fails the pod, and nothing is left", async () => {
     node().cgroupDriver = "systemd";
     answer = () => Promise.reject(new Error("no systemd any more"));
     const pods = await node().start();
@@ -83,7 +83,7 @@ describe("on a host with systemd", () => {
     expect(await node().records()).toEqual([]);
   });
 
-  test("without scopes of pods, monitors share one; a daemon puts those there that are elsewhere", async () => {
+  test("without pod scopes, monitors share one scope; at start the daemon moves stray monitors there", async () => {
     const id = await runPod(await node().start());
     await expect.poll(() => asked).toEqual(["join keelson-monitors.scope in keelson.slice"]);
     answer = () => Promise.reject(new Error("no bus"));

@@ -1,4 +1,4 @@
-// CreateContainer: layer, bundle and record, or nothing at all; one container for equal requests.
+// CreateContainer: creates layer, bundle and record, or nothing; equal requests get the same container.
 
 import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ function namespaces(user: UserNamespace | undefined): NamespaceOptions {
   return user === undefined ? podNamespaces : { ...podNamespaces, user };
 }
 
-test("a create makes layer, bundle and record, and no process", async () => {
+test("a create makes a layer, a bundle and a record, but no process", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await makeContainer(pods, id);
@@ -42,7 +42,7 @@ test("a create makes layer, bundle and record, and no process", async () => {
   expect(node().monitor(id).starts).toEqual([]);
 });
 
-test("a create twice at once, or again later, is one container", async () => {
+test("concurrent and repeated creates return the same container", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const [a, b] = await Promise.all([makeContainer(pods, id), makeContainer(pods, id)]);
@@ -51,7 +51,7 @@ test("a create twice at once, or again later, is one container", async () => {
   expect(node().script.count("images prepareSnapshot")).toBe(1);
 });
 
-test("a create beside the removal of one of the same name and attempt waits for it, and makes another", async () => {
+test("a create during the removal of a container with the same name and attempt waits for it, and makes a new one", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await makeContainer(pods, id);
@@ -66,7 +66,7 @@ test("a create beside the removal of one of the same name and attempt waits for 
   await pods.startContainer(next, never);
 });
 
-test("a volume that does not answer costs its pod 10 s and others nothing; the next try waits for the same look", async () => {
+test("a volume that does not answer delays its pod by 10 s and no other; a retry joins the same lookup", async () => {
   const pods = await node().start();
   const [id, other] = [await runPod(pods), await runPod(pods, "other")];
   const volume = join(node().directory, "volume");
@@ -85,7 +85,7 @@ test("a volume that does not answer costs its pod 10 s and others nothing; the n
   expect(await bundles(other)).toHaveLength(1);
 });
 
-test("a create whose layer cannot be made leaves nothing, and a retry succeeds", async () => {
+test("a create whose layer cannot be created leaves nothing, and a retry succeeds", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   node().script.fail("images prepareSnapshot", new Error("EROFS"));
@@ -95,7 +95,7 @@ test("a create whose layer cannot be made leaves nothing, and a retry succeeds",
   await makeContainer(pods, id);
 });
 
-test("a create whose record cannot be written takes the bundle and the layer back", async () => {
+test("a create whose record cannot be written removes the bundle and the layer", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   await rm(node().stateDirectory, { recursive: true });
@@ -106,7 +106,7 @@ test("a create whose record cannot be written takes the bundle and the layer bac
   expect(pods.containers(everything)).toEqual([]);
 });
 
-test("a create of an image that is not there is refused", async () => {
+test("a create with a missing image is refused", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const other = containerConfig("c", "other", ["/bin/true"]);
@@ -120,7 +120,7 @@ test.each([
   ["its pod's users", ownUsers(100_000), ownUsers(100_000), undefined],
   ["the host's users, as its pod", undefined, hostUsers, undefined],
   ["no users by name", ownUsers(100_000), undefined, undefined],
-])("a container that asks for %s", async (_, ofPod, ofContainer, refusal) => {
+])("a container that requests %s", async (_, ofPod, ofContainer, refusal) => {
   const pods = await node().start();
   const sandbox = sandboxConfig("p");
   const security = { ...sandbox.security, namespaces: namespaces(ofPod) };

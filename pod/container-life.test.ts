@@ -1,4 +1,4 @@
-// StartContainer and StopContainer: starts that fail, hang and are broken off, stops that meet a start, ends told once.
+// StartContainer and StopContainer: starts that fail, hang or are aborted, stops during a start, exits reported once.
 
 import { execFileSync } from "node:child_process";
 import { constants } from "node:fs";
@@ -29,7 +29,7 @@ describe("a start", () => {
     await expect(pods.startContainer(c, never)).rejects.toMatchObject({ name: "containerState" });
   });
 
-  test("that cannot be recorded has succeeded: the container runs, and the log tells", async () => {
+  test("that cannot be recorded still succeeds: the container runs, and the failure is logged", async () => {
     const pods = await node().start();
     const c = await makeContainer(pods, await runPod(pods));
     await rm(node().stateDirectory, { recursive: true });
@@ -41,7 +41,7 @@ describe("a start", () => {
     );
   });
 
-  test("whose record hangs on its disk has succeeded: nobody waits for that", async () => {
+  test("whose record hangs on the disk still succeeds: nobody waits for the record", async () => {
     const pods = await node().start();
     const c = await makeContainer(pods, await runPod(pods));
     const file = join(node().stateDirectory, `${c}.json`);
@@ -49,7 +49,7 @@ describe("a start", () => {
     execFileSync("mkfifo", [file]);
     await pods.startContainer(c, never);
     expect(pods.container(c).phase).toMatchObject({ state: "running" });
-    // Lets the writer go on.
+    // Lets the writer continue.
     const reader = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
     await until("the record is written", async () => {
       const { bytesRead } = await reader.read(Buffer.alloc(1 << 16)).catch(() => ({ bytesRead: 0 }));
@@ -58,7 +58,7 @@ describe("a start", () => {
     await reader.close();
   });
 
-  test("that the monitor refuses leaves it exited with 128, and asks for no stop", async () => {
+  test("that the monitor refuses leaves the container exited with 128, and sends no stop", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -75,7 +75,7 @@ describe("a start", () => {
     await pods.removeContainer(c, never);
   });
 
-  test("that passes its time is broken off, and does not run later", async () => {
+  test("that times out is aborted, and the container does not run later", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -90,7 +90,7 @@ describe("a start", () => {
     expect(node().monitor(id).running).toEqual([]);
   });
 
-  test("that succeeded just when its time was over is killed, and is what it was", async () => {
+  test("that succeeded just as it timed out is killed, and keeps its real exit", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const told = recordEvents(pods);
@@ -122,7 +122,7 @@ describe("a start", () => {
     await until("it runs", () => pods.container(c).phase.state === "running");
   });
 
-  test("whose caller left before its turn never begins", async () => {
+  test("whose caller gave up before its turn never begins", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const [first, second] = [await makeContainer(pods, id, "first"), await makeContainer(pods, id, "second")];
@@ -140,7 +140,7 @@ describe("a start", () => {
     expect(pods.container(second).phase.state).toBe("created");
   });
 
-  test("that joins the PID namespace of another names it, and leaves its PID to the monitor", async () => {
+  test("that joins another container's PID namespace passes that container's id, not its PID, to the monitor", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const target = await runContainer(pods, id, "target");
@@ -156,7 +156,7 @@ describe("a start", () => {
     await expect(pods.createContainer(id, late, never)).rejects.toMatchObject({ name: "namespaceTarget" });
   });
 
-  test("hands the monitor a log path without the node's own links", async () => {
+  test("passes the monitor a log path with the node's own symlinks resolved", async () => {
     const pods = await node().start();
     await mkdir(join(node().directory, "disk"));
     await symlink(join(node().directory, "disk"), join(node().directory, "log"));
@@ -174,7 +174,7 @@ describe("a start", () => {
 });
 
 describe("a stop", () => {
-  test("sends the container's signal, waits as long as asked, and tells the end once", async () => {
+  test("sends the container's stop signal, waits for the grace period, and reports the exit once", async () => {
     const pods = await node().start();
     await pods.tidy();
     const id = await runPod(pods);
@@ -190,7 +190,7 @@ describe("a stop", () => {
     expect(node().script.count("monitor stop", c)).toBe(1);
   });
 
-  test("during a start waits for its end, then stops what it made", async () => {
+  test("during a start waits for the start, then stops the container", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -207,7 +207,7 @@ describe("a stop", () => {
     expect(node().monitor(id).running).toEqual([]);
   });
 
-  test("during a start that takes longer than the stop may breaks the start off", async () => {
+  test("during a start that takes longer than the grace period aborts the start", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -225,7 +225,7 @@ describe("a stop", () => {
     expect(node().monitor(id).running).toEqual([]);
   });
 
-  test("of what the monitor does not know ends it: what it does not know is not running", async () => {
+  test("of a container that the monitor does not know marks it exited", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await runContainer(pods, id);
@@ -248,7 +248,7 @@ describe("a stop", () => {
     await until("it has ended", () => pods.container(c).phase.state === "exited");
   });
 
-  test("with a long grace period holds nobody up, and a shorter one goes before it", async () => {
+  test("with a long grace period blocks nothing, and a later stop can shorten it", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await runContainer(pods, id);
@@ -264,13 +264,13 @@ describe("a stop", () => {
   });
 });
 
-describe("an end", () => {
+describe("an exit", () => {
   test.each([
     [{ exitCode: 0 }, "Completed"],
     [{ exitCode: 3 }, "Error"],
     [{ exitCode: 137, oomKilled: true }, "OOMKilled"],
     [{ exitCode: 1, oomKilled: true }, "OOMKilled"],
-  ])("%j is told as %s", async (exit, reason) => {
+  ])("%j is reported as %s", async (exit, reason) => {
     const pods = await node().start();
     await pods.tidy();
     const id = await runPod(pods);
@@ -285,7 +285,7 @@ describe("an end", () => {
     });
   });
 
-  test("that overtakes the answer to the start stands", async () => {
+  test("that arrives before the answer to the start is kept", async () => {
     const pods = await node().start();
     await pods.tidy();
     const id = await runPod(pods);

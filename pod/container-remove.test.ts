@@ -1,4 +1,4 @@
-// RemoveContainer: on record before it takes anything, finished by the next one when a step fails.
+// RemoveContainer: recorded before it removes anything; when a step fails, the next call finishes it.
 
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ async function bundles(sandboxId: string): Promise<string[]> {
   return await readdir(join(node().podDirectory(sandboxId), "containers"));
 }
 
-test("a removal kills what runs, is on record before it takes anything, and takes the record last", async () => {
+test("a removal kills the container, is recorded before anything is removed, and removes the record last", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await runContainer(pods, id);
@@ -36,7 +36,7 @@ test("a removal kills what runs, is on record before it takes anything, and take
   await pods.removeContainer(c, never);
 });
 
-test("a removal of one that never ran, and of one that the monitor does not know, succeeds", async () => {
+test("a removal succeeds for a container that never ran, and for one that the monitor does not know", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   await pods.removeContainer(await makeContainer(pods, id), never);
@@ -47,7 +47,7 @@ test("a removal of one that never ran, and of one that the monitor does not know
 });
 
 test.each(["monitor delete", "host removeTree", "images removeSnapshot"])(
-  "a removal that fails at %s leaves a container that is exited and does not start; the next one finishes it",
+  "a removal that fails at %s leaves the container exited and unable to start; the next one finishes it",
   async (step) => {
     const pods = await node().start();
     const id = await runPod(pods);
@@ -61,7 +61,7 @@ test.each(["monitor delete", "host removeTree", "images removeSnapshot"])(
   },
 );
 
-test("a removal of a created container that fails keeps it from starting", async () => {
+test("a failed removal of a created container prevents it from starting", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await makeContainer(pods, id);
@@ -71,7 +71,7 @@ test("a removal of a created container that fails keeps it from starting", async
   expect(node().monitor(id).starts).toEqual([]);
 });
 
-test("a removal during a start waits for its end and takes what it made", async () => {
+test("a removal during a start waits for it and removes everything that it created", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await makeContainer(pods, id);

@@ -1,4 +1,4 @@
-// The order in which a kubelet finds a pod's sandboxes and containers, whatever becomes of the clock.
+// The order in which a kubelet sorts a pod's sandboxes and containers, even when the clock is set back.
 
 import { expect, test } from "vitest";
 import type { NodePods } from "./pods.ts";
@@ -15,7 +15,7 @@ interface Listed {
   readonly config: { readonly metadata: { readonly attempt: number } };
 }
 
-/** As a kubelet sorts them: the one created last first. */
+/** Sorted like in the kubelet: latest creation first. */
 function attempts(listed: readonly Listed[]): number[] {
   return listed
     .toSorted((one, other) => (one.createdAt < other.createdAt ? 1 : -1))
@@ -34,7 +34,7 @@ async function startAttempt(pods: NodePods, sandbox: SandboxId, attempt: number)
   return id;
 }
 
-test("a pod's next sandbox is its newest when the clock was set back meanwhile, also by a daemon after this one", async () => {
+test("a pod's next sandbox is its newest although the clock was set back, also after a daemon restart", async () => {
   let pods = await node().start();
   await pods.stopSandbox(await runAttempt(pods, 0), never);
   node().setClockBack(hour);
@@ -45,7 +45,7 @@ test("a pod's next sandbox is its newest when the clock was set back meanwhile, 
   expect(attempts(pods.sandboxes(everything))).toEqual([2, 1, 0]);
 });
 
-test("a container's next attempt is its newest when the clock was set back, in the same sandbox and in the pod's next", async () => {
+test("a container's next attempt is its newest although the clock was set back, in the same sandbox and the next one", async () => {
   const pods = await node().start();
   const first = await runAttempt(pods, 0);
   await pods.stopContainer(await startAttempt(pods, first, 0), 0n, never);
@@ -57,7 +57,7 @@ test("a container's next attempt is its newest when the clock was set back, in t
   expect(attempts(pods.containers(everything))).toEqual([2, 1, 0]);
 });
 
-test("what is made without an earlier one has the clock's time", async () => {
+test("the first attempt gets the clock's time", async () => {
   const pods = await node().start();
   const before = pods.sandbox(await runPod(pods, "q")).createdAt;
   node().setClockBack(hour);

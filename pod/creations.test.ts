@@ -1,4 +1,4 @@
-// Single flight: callers with one key share the work, which goes on when they leave.
+// Single flight: callers with the same key share the work, which continues when they give up.
 
 import { expect, test } from "vitest";
 import { Creations } from "./creations.ts";
@@ -6,7 +6,7 @@ import { quiet } from "./testing/clock.ts";
 
 const never = new AbortController().signal;
 
-test("callers with one key share the work; the next flight is a new one", async () => {
+test("callers with the same key share the work; a later call starts new work", async () => {
   let runs = 0;
   const flights = new Creations<number>(() => undefined);
   const start = async () => {
@@ -18,7 +18,7 @@ test("callers with one key share the work; the next flight is a new one", async 
   expect(await flights.run("k", "o", "s", never, start)).toBe(2);
 });
 
-test("a caller that gives up leaves the work; a retry in time gets its result", async () => {
+test("work continues when its caller gives up; a timely retry gets its result", async () => {
   const unclaimed: string[] = [];
   const flights = new Creations<string>((result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();
@@ -32,7 +32,7 @@ test("a caller that gives up leaves the work; a retry in time gets its result", 
   expect(unclaimed).toEqual([]);
 });
 
-test("a result that nobody waits for is handed over", async () => {
+test("a result that nobody waits for is passed to onUnclaimed", async () => {
   const unclaimed: string[] = [];
   const flights = new Creations<string>((result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();

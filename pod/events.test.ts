@@ -1,4 +1,4 @@
-// Events to their readers: in order, none missed unknowingly.
+// Events reach their readers in order, and none is missed silently.
 
 import { expect, test, vi } from "vitest";
 import { EventHub } from "./events.ts";
@@ -7,7 +7,7 @@ import type { PodEvent } from "./types.ts";
 const unwanted = () => expect.unreachable();
 const event = (containerId: string): PodEvent => ({ containerId, type: "started", createdAt: 1n, containers: [] });
 
-test("a reader gets what is published after it subscribed, in order", async () => {
+test("a reader gets the events published after it subscribed, in order", async () => {
   const hub = new EventHub();
   const leave = new AbortController();
   const events = hub.subscribe(leave.signal, unwanted);
@@ -20,7 +20,7 @@ test("a reader gets what is published after it subscribed, in order", async () =
   expect(got).toEqual(["a", "b", "c"]);
 });
 
-test("a reader that is too far behind is ended, and holds nobody up", async () => {
+test("a reader that is too far behind is closed, and blocks nobody", async () => {
   const hub = new EventHub();
   const leave = new AbortController();
   const [slow, quick] = [hub.subscribe(leave.signal, (reason) => leave.abort(reason)), new AbortController()];
@@ -34,7 +34,7 @@ test("a reader that is too far behind is ended, and holds nobody up", async () =
   expect((await slow[Symbol.asyncIterator]().next()).done, "a gap would not be seen").toBe(true);
 });
 
-test("a reader that is too far behind gets nothing more, also before its caller has seen to its end", async () => {
+test("a reader that is too far behind gets no more events, even before its caller aborts it", async () => {
   const hub = new EventHub();
   const leave = new AbortController();
   const ends: unknown[] = [];
@@ -46,7 +46,7 @@ test("a reader that is too far behind gets nothing more, also before its caller 
   expect(ends).toMatchObject([{ code: "ResourceExhausted" }]);
 });
 
-test("a reader that stops reading by itself is nobody's any more", async () => {
+test("a reader that stops reading is unsubscribed", async () => {
   const hub = new EventHub();
   const events = hub.subscribe(new AbortController().signal, unwanted);
   hub.publish(event("a"));
@@ -57,7 +57,7 @@ test("a reader that stops reading by itself is nobody's any more", async () => {
   for (let index = 0; index < 10_100; index += 1) hub.publish(event(String(index)));
 });
 
-test("a reader that waits gets the next event at once; one that has left gets none", async () => {
+test("a waiting reader gets the next event at once; one that was aborted gets none", async () => {
   const hub = new EventHub();
   const leave = new AbortController();
   const reading = hub.subscribe(leave.signal, unwanted)[Symbol.asyncIterator]();
@@ -70,7 +70,7 @@ test("a reader that waits gets the next event at once; one that has left gets no
   expect((await last).done).toBe(true);
 });
 
-test("a pod's last event is confirmed a few times, the sooner the more likely somebody waits for it", async () => {
+test("a pod's last event is confirmed a few times, at growing intervals", async () => {
   vi.useFakeTimers();
   try {
     const hub = new EventHub();
@@ -102,7 +102,7 @@ test("a pod's last event is confirmed a few times, the sooner the more likely so
   }
 });
 
-test("without a reader nothing is confirmed", () => {
+test("without a reader, nothing is confirmed", () => {
   vi.useFakeTimers();
   try {
     new EventHub().confirm("pod", () => expect.unreachable());

@@ -1,4 +1,4 @@
-// Runtime handlers: which OCI runtime binaries are taken, by what they say of themselves, and when they are asked.
+// Runtime handlers: which OCI runtime binaries are accepted, based on their version output, and when they are probed.
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -31,7 +31,7 @@ test.each([
   ["crun version 1.27", ["CVE-2026-47766"]],
   ["youki version: 0.5.6\ncommit: 1", ["CVE-2025-62161", "CVE-2025-62596"]],
   ["kata-runtime  : 3.30.0\n   commit   : 0", ["GHSA-2gv2-cffp-j227"]],
-  // NVIDIA's wrapper lets runc speak after itself.
+  // NVIDIA's wrapper prints runc's version after its own.
   ["NVIDIA Container Runtime version 1.17.8\n\nrunc version 1.2.6", [...november2025, "CVE-2026-41579"]],
 ])("%j is refused with its advisories", (printed, advisories) => {
   expect(judge(printed)).toMatchObject({ kind: "refused", advisories });
@@ -53,15 +53,15 @@ test.each([
   expect(judge(printed)).toEqual({ kind: "passes" });
 });
 
-test.each(["", "\n", "crun version UNKNOWN\nspec: 1.0.0"])("%j tells no version", (printed) => {
+test.each(["", "\n", "crun version UNKNOWN\nspec: 1.0.0"])("%j has no version", (printed) => {
   expect(judge(printed)).toEqual({ kind: "silent" });
 });
 
-/** A program that tells a version and features as OCI runtimes do. */
+/** A program that prints a version and features like an OCI runtime. */
 async function program(name: string, printed: string): Promise<string> {
   const path = join(directory, name);
   const body = `case "$1" in --version) echo "${printed}";; features) echo '{"mountOptions":["rro"]}';; esac`;
-  // In one step, as a package's upgrade does it.
+  // Replaced atomically, as by a package upgrade.
   await writeFile(`${path}.new`, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
   await rename(`${path}.new`, path);
   return path;
@@ -77,7 +77,7 @@ async function open(binary: string): Promise<{ handler: RuntimeHandler; lines: s
   return { handler, lines };
 }
 
-test("a refusal says the binary, its version, the advisories, and what to install", async () => {
+test("a refusal names the binary, its version, the advisories, and the releases to install", async () => {
   const binary = await program("runc", "runc version 1.1.5+ds1");
   const { handler, lines } = await open(binary);
   expect(handler.usable).toBe(false);
@@ -89,13 +89,13 @@ test("a refusal says the binary, its version, the advisories, and what to instal
   expect(lines).toEqual([`error the runtime handler r is not offered ${sentence}`]);
 });
 
-test.runIf(existsSync("/usr/sbin/runc"))("this host's own /usr/sbin/runc is judged by its number", async () => {
+test.runIf(existsSync("/usr/sbin/runc"))("this host's own /usr/sbin/runc is judged by its version", async () => {
   const { handler } = await open("/usr/sbin/runc");
   const verdict = judge(execFileSync("/usr/sbin/runc", ["--version"], { encoding: "utf8" }));
   expect(handler.usable).toBe(verdict.kind === "passes");
 });
 
-test("a binary that is replaced is judged again: a downgrade is refused, an upgrade taken", async () => {
+test("a replaced binary is probed again: a downgrade is refused, an upgrade accepted", async () => {
   const binary = await program("runc", "runc version 1.3.6");
   const { handler } = await open(binary);
   await handler.check();
@@ -108,7 +108,7 @@ test("a binary that is replaced is judged again: a downgrade is refused, an upgr
   expect(handler.usable).toBe(true);
 });
 
-test("an unchanged binary is asked once", async () => {
+test("an unchanged binary is probed once", async () => {
   const binary = join(directory, "counting");
   await writeFile(binary, `#!/bin/sh\necho x >> ${directory}/calls\necho "runc version 1.3.6"\n`, { mode: 0o755 });
   const { handler } = await open(binary);
@@ -118,7 +118,7 @@ test("an unchanged binary is asked once", async () => {
   expect(await calls()).toBe(before);
 });
 
-test("what is missing, fails or tells no version is refused, and taken once it is mended", async () => {
+test("a binary that is missing, fails or prints no version is refused, and accepted once fixed", async () => {
   const { handler, lines } = await open(join(directory, "late"));
   await expect(handler.check()).rejects.toThrow("ENOENT");
   await expect(handler.check()).rejects.toThrow("ENOENT");
@@ -132,7 +132,7 @@ test("what is missing, fails or tells no version is refused, and taken once it i
   expect(handler.usable).toBe(true);
 });
 
-test("a handler that the configuration lost starts nothing more", async () => {
+test("a handler that is no longer configured starts nothing", async () => {
   const handler = vanishedHandler("gone", ["native", "runc"]);
   await expect(handler.check()).rejects.toMatchObject({ name: "handlerUnknown" });
 });

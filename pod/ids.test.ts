@@ -5,7 +5,7 @@ import { findIfAny, newSandboxId, requireById } from "./ids.ts";
 
 const items = new Map(["abc1", "abc2", "def3"].map((id) => [id, id]));
 
-test("a unique prefix finds, an ambiguous one is an error, an empty one too", () => {
+test("a unique prefix matches; ambiguous and empty ones are errors", () => {
   expect(requireById(items, "d", "sandbox")).toBe("def3");
   expect(requireById(items, "abc1", "sandbox")).toBe("abc1");
   expect(() => requireById(items, "abc", "container")).toThrow("more than one container");
@@ -14,7 +14,7 @@ test("a unique prefix finds, an ambiguous one is an error, an empty one too", ()
   expect(() => findIfAny(items, "", "container")).toThrow("has no container id");
 });
 
-test("ids are 64 hex digits and differ", () => {
+test("ids are 64 hex digits and unique", () => {
   expect(newSandboxId()).toMatch(/^[0-9a-f]{64}$/);
   expect(newSandboxId()).not.toBe(newSandboxId());
 });

@@ -1,4 +1,4 @@
-// A daemon killed at every step of every request, before and after what the step does.
+// Kills the daemon at every step of every request, before and after the step takes effect.
 
 import { expect, test } from "vitest";
 import type { NodePods } from "./pods.ts";
@@ -45,7 +45,7 @@ const cases = verbs.flatMap(({ verb, run, steps }) =>
 );
 
 test.each(cases)(
-  "$when $step of $verb: what is told is so, the rest is finished, the retry succeeds",
+  "$when $step of $verb: the reported state is true, the rest is finished, a retry succeeds",
   async ({ run, step, isDone }) => {
     const first = await node().start();
     const sandboxId = await runPod(first);
@@ -61,7 +61,7 @@ test.each(cases)(
     await pods.tidy();
     await expectTidy(node(), pods);
     await run(pods, sandboxId, containerId).catch((error: unknown) => {
-      // The very thing to do may have been finished by the daemon, or the pod have ended.
+      // The next daemon may have finished this step already, or stopped the pod.
       expect(error).toMatchObject({ code: expect.stringMatching(/^(NotFound|FailedPrecondition)$/) });
     });
     expectTrue(node(), pods);

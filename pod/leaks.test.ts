@@ -1,4 +1,4 @@
-// What belongs to no pod is found by its name, and what a pod has, or what is about to go, is not.
+// Leaks are found by name; resources that belong to a pod, or are about to be removed, are not reported.
 
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -39,7 +39,7 @@ async function emptyHost(): Promise<Place> {
 
 const newId = () => randomBytes(32).toString("hex");
 
-test("each kind is found, with whose it was", async () => {
+test("leaks of each kind are found, with the pod or container that they were created for", async () => {
   await using undo = new AsyncDisposableStack();
   const place = undo.use(await emptyHost());
   const { root, state, cgroupRoot } = place;
@@ -75,7 +75,7 @@ test("each kind is found, with whose it was", async () => {
   expect(leaks.filter(({ id }) => id === known)).toEqual([]);
 });
 
-test("what is mounted is found, too, where the state directory is a link, as /var/run is", async () => {
+test("mounts are also found when the state directory is reached through a symlink, such as /var/run", async () => {
   await using undo = new AsyncDisposableStack();
   const { state, ...place } = undo.use(await emptyHost());
   const link = `${state}-link`;
@@ -88,7 +88,7 @@ test("what is mounted is found, too, where the state directory is a link, as /va
   expect(leaks).toContainEqual(expect.objectContaining({ kind: "mount", object: mount }));
 });
 
-test("scopes of pods are found in any slice, but not another Keelson's", async () => {
+test("pod scopes are found in any slice, except those of another Keelson", async () => {
   await using place = await emptyHost();
   const v2 = join(place.root, "cgroup");
   const slice = join(v2, "kubepods.slice/kubepods-pod1.slice");
@@ -107,7 +107,7 @@ test("scopes of pods are found in any slice, but not another Keelson's", async (
   expect(await ownerOfScope(`keelson-${foreign}.scope`, place.units)).toBe("/run/other 50%");
 });
 
-test("scopes are found while cgroups beside them come and go", async () => {
+test("scopes are found while sibling cgroups come and go", async () => {
   await using place = await emptyHost();
   const v2 = join(place.root, "cgroup");
   const id = newId();
@@ -130,7 +130,7 @@ test("scopes are found while cgroups beside them come and go", async () => {
   }
 });
 
-test("what goes between the two looks, or gets its record, is none", async () => {
+test("a resource that is removed, or gets its record, between the two scans is not a leak", async () => {
   await using place = await emptyHost();
   const { root, state } = place;
   const [going, coming] = [newId(), newId()];
@@ -143,7 +143,7 @@ test("what goes between the two looks, or gets its record, is none", async () =>
   expect((await found).filter(({ id }) => id === going || id === coming)).toEqual([]);
 });
 
-test("where the records cannot be read that is said, and no pod is called a leak", async () => {
+test("unreadable records are reported as an error, and no pod is called a leak", async () => {
   await using place = await emptyHost();
   await mkdir(join(place.state, "pods", newId()));
   const records = join(place.root, "state");
@@ -153,7 +153,7 @@ test("where the records cannot be read that is said, and no pod is called a leak
       message: expect.stringContaining(`${records} cannot be read: ${why}`),
     });
   await rm(records, { recursive: true });
-  // Another root than the daemon's, or its disk is not mounted.
+  // A wrong root, or its disk is not mounted.
   await isSaid("ENOENT");
   await writeFile(records, "");
   await isSaid("ENOTDIR");

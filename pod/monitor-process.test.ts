@@ -1,4 +1,4 @@
-// The end of a monitor by force: the right process, whether its number is known or not, and no other.
+// Killing a monitor: the right process, whether its pid is known or not, and no other.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ afterEach(() => {
   for (const child of started.splice(0)) child.kill("SIGKILL");
 });
 
-/** A process that is called as a monitor is. */
+/** A process with a monitor's command line. */
 async function monitorOf(podDirectory: string): Promise<ChildProcess> {
   const child = spawn("sh", ["-c", "echo up; read line", "keelson-monitor", "run", podDirectory], {
     stdio: ["pipe", "pipe", "ignore"],
@@ -26,7 +26,7 @@ function pod(): string {
   return `/run/nowhere/pods/${process.pid}-${started.length}`;
 }
 
-test("by its number", async () => {
+test("kills by pid", async () => {
   const directory = pod();
   const [mine, other] = [await monitorOf(directory), await monitorOf(`${directory}0`)];
   const gone = once(mine, "exit");
@@ -35,7 +35,7 @@ test("by its number", async () => {
   expect(other.exitCode ?? other.signalCode).toBeNull();
 });
 
-test("one whose number is not known is looked for", async () => {
+test("searches for the process if the pid is not known", async () => {
   const directory = pod();
   const [mine, other] = [await monitorOf(directory), await monitorOf(`${directory}0`)];
   const gone = once(mine, "exit");
@@ -44,7 +44,7 @@ test("one whose number is not known is looked for", async () => {
   expect(other.exitCode ?? other.signalCode).toBeNull();
 });
 
-test("a number that is another process's by now harms nobody", async () => {
+test("does not kill another process that has reused the pid", async () => {
   const other = await monitorOf(pod());
   await killMonitor(`${pod()}-gone`, other.pid ?? 0);
   await new Promise((resolve) => setTimeout(resolve, 20));
@@ -58,7 +58,7 @@ test.each([
     "import { findLeaks as look }",
     `await look({ ${["root", "state", "cgroupRoot", "units"].map((place) => `${place}: "/run/nowhere"`)}, cgroups: { unified: false, v2: "", v1: new Map() } });`,
   ],
-])("a process with a command line of 100 MiB takes no memory of ours: %s", async (file, load, look) => {
+])("a process with a command line of 100 MiB costs us no memory: %s", async (file, load, look) => {
   started.push(await startBoundless());
   const from = JSON.stringify(join(import.meta.dirname, file));
   expect(memoryAtMost(`${load} from ${from};\n${look}`)).toBeLessThan(250);

@@ -1,7 +1,7 @@
-// A daemon starts on the state of one before it. fixtures/state-1 and state-2 are whole state directories as daemons of
-// 1bafc12 (records of version 1) and b2eedac (version 2) left them when they were killed, in the same scene: pod
-// "serving" with a running, a failed and a created container, pod "over" stopped, pod "ending" in the DEL of its stop and
-// pod "beginning" in the ADD of its start. Nothing in them was changed; paths in them are those of a test's node.
+// A daemon starts with the state of an older one. fixtures/state-1 and state-2 are complete state directories that
+// daemons of 1bafc12 (records of version 1) and b2eedac (version 2) left when they were killed in the same situation:
+// pod "serving" with a running, a failed and a created container, pod "over" stopped, pod "ending" in the DEL of its
+// stop and pod "beginning" in the ADD of its start. They are unmodified; their paths are those of a test's node.
 
 import { cp, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ const everything = { labels: new Map() };
 const node = useNode();
 holdTime();
 
-/** On record by the name of their pod or container. */
+/** Records by the name of their pod or container. */
 let ids: Map<string, string>;
 
 async function stand(state: string): Promise<void> {
@@ -67,7 +67,7 @@ function expectServing(pods: NodePods): void {
   });
 }
 
-/** As if this daemon had made it all. */
+/** As if this daemon had created everything. */
 async function expectUsable(pods: NodePods): Promise<void> {
   const other = await runContainer(pods, id("serving"), "other");
   await pods.startContainer(id("created"), never);
@@ -84,7 +84,7 @@ async function expectUsable(pods: NodePods): Promise<void> {
 describe("of version 2", () => {
   beforeEach(async () => await stand("state-2"));
 
-  test("what was there is there, what was begun is finished, and all of it can be used and removed", async () => {
+  test("existing pods are kept, unfinished work is finished, and everything can be used and removed", async () => {
     const pods = await node().start();
     expectServing(pods);
     expect(pods.sandbox(id("ending"))).toMatchObject({ state: "not-ready", ips: [] });
@@ -101,10 +101,10 @@ describe("of version 2", () => {
 describe("of version 1", () => {
   beforeEach(async () => await stand("state-1"));
 
-  test("pods run on and get the files that their monitors know nothing of; one whose DEL was done is not ready", async () => {
+  test("pods keep running and get the files that their monitors do not create; one whose DEL was done is not ready", async () => {
     const files = join(node().podDirectory(id("serving")), "files");
     await rm(files, { recursive: true });
-    // It is ready on record: nothing was written down before a DEL.
+    // It is recorded as ready: version 1 recorded nothing before a DEL.
     node().network.loses(id("ending"));
     const pods = await node().start();
     expectServing(pods);
@@ -115,7 +115,7 @@ describe("of version 1", () => {
     await expectUsable(pods);
   });
 
-  test("the next daemon reads them as it wrote them", async () => {
+  test("the next daemon reads the same records", async () => {
     await node().start();
     const again = await node().restart();
     expectServing(again);

@@ -1,4 +1,4 @@
-// What all outputs together may take: small places for all, few large ones, waiting in order, given back once.
+// The shared output budget: small slots for all, a few large ones, waiting in order, released once.
 
 import { expect, test } from "vitest";
 import { OutputBudget } from "./output-budget.ts";
@@ -8,7 +8,7 @@ holdTime();
 
 const little = 100;
 const much = 1 << 20;
-/** As output-budget.ts has it. */
+/** The same as in output-budget.ts. */
 const largePlaces = 3;
 
 function full(budget: OutputBudget) {
@@ -20,13 +20,13 @@ function full(budget: OutputBudget) {
   return rooms;
 }
 
-test("little output waits for nobody, however much others hold", () => {
+test("small outputs never wait, regardless of what others hold", () => {
   const budget = new OutputBudget(() => undefined);
   full(budget);
   for (let index = 0; index < 400; index += 1) expect(budget.room("probe").hold(little)).toBeUndefined();
 });
 
-test("much output waits for a large place, first come first served", async () => {
+test("large outputs wait for a large slot, first come first served", async () => {
   const budget = new OutputBudget(() => undefined);
   const [first, second] = full(budget);
   const served: string[] = [];
@@ -49,7 +49,7 @@ test("much output waits for a large place, first come first served", async () =>
   expect(served).toEqual(["d", "e"]);
 });
 
-test("who waits too long is told so, in words, and takes no place later", async () => {
+test("a call that waits too long gets a clear error and takes no slot later", async () => {
   const budget = new OutputBudget(() => undefined);
   const [first] = full(budget);
   const late = budget.room("late");
@@ -65,7 +65,7 @@ test("who waits too long is told so, in words, and takes no place later", async 
   expect(next.hold(much), "the place is free").toBeUndefined();
 });
 
-test("who leaves while it waits hands its place on", async () => {
+test("a call that leaves while waiting passes its slot on", async () => {
   const budget = new OutputBudget(() => undefined);
   const [first] = full(budget);
   const gone = budget.room("gone");
@@ -79,7 +79,7 @@ test("who leaves while it waits hands its place on", async () => {
   expect(next.hold(much)).toBeUndefined();
 });
 
-test("a place is given back once, and only a large one's end is told", () => {
+test("a slot is released once, and only the release of a large one is reported", () => {
   let told = 0;
   const budget = new OutputBudget(() => {
     told += 1;

@@ -1,4 +1,4 @@
-// Port-forward: what is told of a port that cannot be connected to.
+// Port-forward: errors for a port that cannot be connected to.
 
 import { constants } from "node:os";
 import { expect, test } from "vitest";

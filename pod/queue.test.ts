@@ -1,4 +1,4 @@
-// A pod's queue: one at a time, in order; who leaves it never had a turn.
+// A pod's queue: one at a time, in order; work whose caller leaves the queue never runs.
 
 import { expect, test } from "vitest";
 import { PodQueue } from "./queue.ts";
@@ -7,7 +7,7 @@ import { holdTime, pass, quiet } from "./testing/clock.ts";
 const never = new AbortController().signal;
 holdTime();
 
-/** Work that lasts until it is told to end. */
+/** Work that runs until it is told to finish. */
 function longWork(log: string[], name: string) {
   const end = Promise.withResolvers<void>();
   end.promise.catch(() => undefined);
@@ -19,7 +19,7 @@ function longWork(log: string[], name: string) {
   return { run, end: () => end.resolve(), fail: (error: Error) => end.reject(error) };
 }
 
-test("one at a time, in order, past a failure", async () => {
+test("runs one at a time, in order, and continues after a failure", async () => {
   const queue = new PodQueue();
   const log: string[] = [];
   const works = ["a", "b", "c"].map((name) => longWork(log, name));
@@ -35,7 +35,7 @@ test("one at a time, in order, past a failure", async () => {
   expect(queue.idle).toBe(true);
 });
 
-test("who waits too long or gives up leaves, and its work never starts", async () => {
+test("a caller that waits too long or gives up leaves the queue, and its work never starts", async () => {
   const queue = new PodQueue();
   const log: string[] = [];
   const slow = longWork(log, "slow");
@@ -61,7 +61,7 @@ test("who waits too long or gives up leaves, and its work never starts", async (
   expect(queue.idle).toBe(true);
 });
 
-test("tells whose turn it is", async () => {
+test("reports the step that is running", async () => {
   const queue = new PodQueue();
   const slow = longWork([], "slow");
   const held = queue.run("pod", "the slow one", never, 1000, slow.run);

@@ -1,4 +1,5 @@
-// Records on disk: what is saved is loaded; damage, torn writes and a full disk harm no other record; both versions.
+// Records on disk: saved records can be loaded; damage, torn writes and a full disk affect no other record; both
+// versions.
 
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -68,7 +69,7 @@ function sandbox(): SandboxRecord {
   };
 }
 
-/** As the file of some other version, with a checksum that fits. */
+/** A file of another format version, with a valid checksum. */
 async function rewrite(id: string, version: number, change: (body: Record<string, unknown>) => object): Promise<void> {
   const path = join(directory, `${id}.json`);
   const body = JSON.stringify(change(JSON.parse(JSON.parse(await readFile(path, "utf8")).body)));
@@ -76,8 +77,8 @@ async function rewrite(id: string, version: number, change: (body: Record<string
   await writeFile(path, JSON.stringify({ version, sha256, body }));
 }
 
-describe("what is saved", () => {
-  test("is loaded, with bigints, maps and bytes; the last save counts", async () => {
+describe("a saved record", () => {
+  test("is loaded with bigints, maps and bytes; the last save counts", async () => {
     await Promise.all(Array.from({ length: 50 }, (_, index) => records.save(container(a, index))));
     const { records: loaded, damaged } = await (await Records.open(directory)).load();
     expect(damaged).toEqual([]);
@@ -92,7 +93,7 @@ describe("what is saved", () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
-  test("is in place when its save resolves, and `idle` waits for those that nobody waits for", async () => {
+  test("is on disk when its save resolves, and `idle` waits for saves that nobody awaits", async () => {
     await records.save(container(a, 1));
     expect((await records.load()).records).toMatchObject([{ id: a, phase: { exitCode: 1 } }]);
     void records.save(container(a, 2));
@@ -105,7 +106,7 @@ describe("what is saved", () => {
     ]);
   });
 
-  test("and removed at once stays removed", async () => {
+  test("that is removed at once stays removed", async () => {
     const saving = [records.save(container(a, 1)), records.save(container(a, 2))];
     await records.remove(a);
     await Promise.all(saving);
@@ -114,8 +115,8 @@ describe("what is saved", () => {
   });
 });
 
-describe("what is on disk", () => {
-  test("damaged and half-written files are named and go, whole ones stay", async () => {
+describe("files on disk", () => {
+  test("damaged and partial files are reported and removed, complete ones stay", async () => {
     await records.save(container(a));
     await records.save(container(b));
     const path = join(directory, `${a}.json`);
@@ -131,7 +132,7 @@ describe("what is on disk", () => {
     expect(await readdir(directory)).toEqual([`${b}.json`]);
   });
 
-  test("each save adds a line, of which the last whole one counts; a long file becomes one line again", async () => {
+  test("each save appends a line, and the last complete one counts; a long file is replaced by a single line", async () => {
     await records.save(container(a, 1));
     await records.save(container(a, 2));
     const path = join(directory, `${a}.json`);
@@ -157,7 +158,7 @@ describe("what is on disk", () => {
     expect(shrank).toBeGreaterThan(0);
   });
 
-  test("a daemon adds nothing to a file that another has left, whose end nobody knows", async () => {
+  test("a daemon does not append to a file of a previous daemon, which may end with a partial line", async () => {
     await records.save(container(a, 1));
     const path = join(directory, `${a}.json`);
     await writeFile(path, (await readFile(path, "utf8")).slice(0, -20));
@@ -168,7 +169,7 @@ describe("what is on disk", () => {
     expect((await next.load()).records).toMatchObject([{ phase: { exitCode: 3 } }]);
   });
 
-  test("a file that cannot be read is named, stays, and keeps no other from being read", async () => {
+  test("an unreadable file is reported and kept, and the others are still read", async () => {
     await records.save(container(b));
     await mkdir(join(directory, `${a}.json`));
     const { records: loaded, damaged, unreadable } = await records.load();
@@ -186,14 +187,14 @@ describe("what is on disk", () => {
       "a body that is no object",
       JSON.stringify({ version: 2, body: "7", sha256: createHash("sha256").update("7").digest("hex") }),
     ],
-  ])("%s is damage", async (_, text) => {
+  ])("%s counts as damaged", async (_, text) => {
     await writeFile(join(directory, `${a}.json`), text);
     expect(await records.load()).toMatchObject({ records: [], damaged: [`${a}.json`], unreadable: [] });
   });
 });
 
 describe("versions", () => {
-  test("of version 1 a sandbox is ready or stopped, and nothing was begun", async () => {
+  test("in version 1 a sandbox is ready or stopped, and no operation is in progress", async () => {
     const [ready, stopped] = [sandbox(), sandbox()];
     await Promise.all([ready, stopped, container(a)].map((record) => records.save(record)));
     await rewrite(ready.id, 1, ({ life: _, ...rest }) => ({ ...rest, ready: true }));
@@ -207,19 +208,19 @@ describe("versions", () => {
     expect(byId.get(a)).toMatchObject({ removing: false });
   });
 
-  test("a version of the future is not taken for a record of ours", async () => {
+  test("a record of a future version is not accepted", async () => {
     await records.save(container(a));
     await rewrite(a, 3, (body) => body);
     expect((await records.load()).damaged).toEqual([`${a}.json`]);
   });
 });
 
-describe("a disk that takes nothing", () => {
-  test("half a line of a disk that was full is no part of the next one", async () => {
+describe("a disk that cannot be written", () => {
+  test("a partial line from a full disk does not corrupt the next line", async () => {
     await run("mount", ["-t", "tmpfs", "-o", "size=16k", "tmpfs", directory]);
     try {
       await records.save(container(a, 1));
-      // No file of theirs, so that reading them leaves it there.
+      // Not a record file, so reading the records does not remove it.
       const ballast = join(directory, "ballast.json");
       await mkdir(ballast);
       await writeFile(join(ballast, "ballast"), "x".repeat(8 << 10));
@@ -238,9 +239,9 @@ describe("a disk that takes nothing", () => {
     }
   });
 
-  test("fails the save, and the next one succeeds; the record before stands", async () => {
+  test("fails the save and keeps the previous record; the next save succeeds", async () => {
     await records.save(container(a, 1));
-    // Its file can be made and not put in its place.
+    // The new file can be created but not renamed into place.
     await rename(join(directory, `${a}.json`), join(directory, "aside"));
     await mkdir(join(directory, `${a}.json`, "in-the-way"), { recursive: true });
     await expect(records.save(container(a, 2))).rejects.toThrow(/EISDIR|ENOTEMPTY/);
@@ -252,7 +253,7 @@ describe("a disk that takes nothing", () => {
     expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 3 } }]);
   });
 
-  test("fails every save that waits, holds up none of another record, and lets `idle` resolve", async () => {
+  test("fails all waiting saves of a record, blocks no other record, and lets `idle` resolve", async () => {
     await rm(directory, { recursive: true });
     const saves = [container(a, 1), container(a, 2), container(b)].map((record) => records.save(record));
     expect((await Promise.allSettled(saves)).map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);

@@ -1,4 +1,4 @@
-// A daemon's start on what another one left: records of every life against what monitor, network and host say.
+// Recovery at start: records in every state, combined with every state of monitor, network and host.
 
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,10 +14,10 @@ const everything = { labels: new Map() };
 const node = useNode();
 holdTime();
 
-/** How long a daemon may take until it serves, whatever it finds. */
+/** How long a daemon may take until it serves, regardless of what it finds. */
 const servedMs = 1_100;
 
-describe("what is on record, against what is there", () => {
+describe("recorded and actual state", () => {
   const lives: readonly SandboxLife[] = ["starting", "ready", "stopping", "stopped"];
   const monitors = ["up", "frozen", "gone"] as const;
   const networks = ["there", "lost", "unknown", "slow"] as const;
@@ -28,7 +28,7 @@ describe("what is on record, against what is there", () => {
   test.each(cases)("a $life pod, its monitor $monitor, its network $network", async ({ life, monitor, network }) => {
     const before = await node().start();
     const id = await runPod(before);
-    // A pod whose start was never over has none.
+    // A pod whose start never finished has none.
     const containers = life === "starting" ? [] : [await runContainer(before, id)];
     await node().kill();
     await rewriteLife(node(), id, life);
@@ -44,7 +44,7 @@ describe("what is on record, against what is there", () => {
     expect(listed.map(({ state }) => state)).toEqual(life === "starting" ? [] : [isReady ? "ready" : "not-ready"]);
     expect(listed.flatMap(({ ips }) => ips)).toEqual(isReady ? ["10.88.0.1"] : []);
     for (const c of containers) {
-      // Nothing runs in a pod that was stopped whole, whatever the records of its containers say.
+      // Nothing runs in a completely stopped pod, regardless of its containers' records.
       if (monitor === "gone" || life === "stopped")
         expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
       else expect(pods.container(c).phase.state, "its last known state stands").toBe("running");
@@ -53,14 +53,14 @@ describe("what is on record, against what is there", () => {
     node().monitor(id).thaws();
     inspecting?.release();
     await within(limits.shutdown * 3, pods.tidy());
-    // A monitor that lives beside a record of a whole stop is no state that a daemon leaves.
+    // No daemon leaves a running monitor with a record of a completed stop.
     if (life !== "stopped") await expectTidy(node(), pods);
     expect(pods.sandboxes(everything).map(({ state }) => state)).toEqual(
       life === "starting" ? [] : [isReady ? "ready" : "not-ready"],
     );
   });
 
-  test("a network that turns out to be lost after the daemon serves ends the pod then", async () => {
+  test("a network that is found missing only after the daemon serves stops the pod then", async () => {
     const id = await runPod(await node().start());
     await node().kill();
     const inspecting = node().script.hold("network inspect");
@@ -77,7 +77,7 @@ describe("what is on record, against what is there", () => {
 });
 
 describe("records", () => {
-  test("a damaged one is dropped, and what it described is taken down", async () => {
+  test("a damaged record is removed, and its pod is cleaned up", async () => {
     const first = await node().start();
     const id = await runPod(first);
     await runContainer(first, id);
@@ -90,7 +90,7 @@ describe("records", () => {
     await expectTidy(node(), pods);
   });
 
-  test("one that cannot be read: its pod, network, layers and containers are left alone, and the daemon serves", async () => {
+  test("an unreadable record: its pod, network, layers and containers stay untouched, and the daemon serves", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const c = await runContainer(first, id);
@@ -111,7 +111,7 @@ describe("records", () => {
     );
   });
 
-  test("of a container whose pod has none go", async () => {
+  test("of a container whose pod has no record are removed", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const c = await runContainer(first, id);
@@ -122,7 +122,7 @@ describe("records", () => {
     await expectTidy(node(), pods);
   });
 
-  test("of a handler that the configuration lost: the pod is listed and stops, and starts nothing", async () => {
+  test("with a handler that is no longer configured: the pod is listed and can be stopped, but starts nothing", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const c = await makeContainer(first, id);
@@ -137,8 +137,8 @@ describe("records", () => {
   });
 });
 
-describe("ends that no daemon saw", () => {
-  test("are told as the monitor kept them", async () => {
+describe("exits while no daemon was running", () => {
+  test("are reported as recorded by the monitor", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const [a, b] = [await runContainer(first, id, "a"), await runContainer(first, id, "b")];
@@ -150,7 +150,7 @@ describe("ends that no daemon saw", () => {
     expect(pods.container(b).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "OOMKilled" });
   });
 
-  test("of a monitor that is gone are told by the exit records that it left, the others as unknown", async () => {
+  test("of a dead monitor are taken from its exit records, the others are reported as unknown", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const [a, b] = [await runContainer(first, id, "a"), await runContainer(first, id, "b")];
@@ -169,7 +169,7 @@ describe("ends that no daemon saw", () => {
     expect(pods.container(b).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
   });
 
-  test("a start that the daemon did not live to hear of: the container runs", async () => {
+  test("a start whose answer the daemon did not live to get: the container runs", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const c = await makeContainer(first, id);
@@ -181,7 +181,7 @@ describe("ends that no daemon saw", () => {
     expect(pods.container(c).phase.state).toBe("running");
   });
 
-  test("a container that is running on record and unknown to its monitor has exited, and can be stopped and removed", async () => {
+  test("a container recorded as running but unknown to its monitor has exited, and can be stopped and removed", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const c = await runContainer(first, id);
@@ -194,7 +194,7 @@ describe("ends that no daemon saw", () => {
     expect(pods.containers(everything)).toEqual([]);
   });
 
-  test("the init of a shared PID namespace: the pod is not ready, and is told of", async () => {
+  test("the init of a shared PID namespace: the pod is not ready, and its event is published", async () => {
     const id = await runPod(await node().start());
     await node().kill();
     node().monitor(id).losesInit();
@@ -207,7 +207,7 @@ describe("ends that no daemon saw", () => {
   });
 });
 
-test("a frozen monitor is waited for half a second, once, however many there are; its pods stay ready", async () => {
+test("recovery waits half a second in total for all frozen monitors; their pods stay ready", async () => {
   const first = await node().start();
   const ids = await Promise.all(["a", "b", "c", "d"].map((name) => runPod(first, name)));
   await node().kill();

@@ -1,4 +1,4 @@
-// RunPodSandbox: each step failing and hanging, callers that give up, retries that join, names that stay free.
+// RunPodSandbox: each step failing or hanging, callers that give up, retries that join, names that are free again.
 
 import { rm, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
@@ -12,7 +12,7 @@ const everything = { labels: new Map() };
 const node = useNode();
 holdTime();
 
-/** Nothing of a pod is left on the node. */
+/** Checks that nothing of a pod is left on the node. */
 async function expectNothingLeft(): Promise<void> {
   expect(await node().podDirectories()).toEqual([]);
   expect(await node().records()).toEqual([]);
@@ -20,12 +20,12 @@ async function expectNothingLeft(): Promise<void> {
   expect(node().monitors.filter((monitor) => !monitor.isGone)).toEqual([]);
 }
 
-test("makes a pod that is on record, has its address, and is told of once", async () => {
+test("starts a pod that is recorded, has its address, and is announced once", async () => {
   const pods = await node().start();
   const told = recordEvents(pods);
   const id = await runPod(pods);
   expect(pods.sandbox(id)).toMatchObject({ state: "ready", ips: ["10.88.0.1"], leftovers: [] });
-  // In the order of their ends, which the last two, side by side, may have either way.
+  // In order of completion; the last two run in parallel and may finish in either order.
   expect(
     pods
       .sandbox(id)
@@ -41,7 +41,7 @@ test("makes a pod that is on record, has its address, and is told of once", asyn
   expect(told).toEqual(["created p", "started p"]);
 });
 
-test("a pod on the host's network asks for no attachment, and needs none to be possible", async () => {
+test("a pod with host networking attaches no network, and does not need the network to be ready", async () => {
   node().network.status = { ready: false, reason: "NetworkPluginNotReady", message: "no configuration" };
   const pods = await node().start();
   const config = sandboxConfig("p");
@@ -56,7 +56,7 @@ test("a pod on the host's network asks for no attachment, and needs none to be p
   await expect(runPod(pods, "q")).rejects.toMatchObject({ name: "networkNotReady" });
 });
 
-test("the network is attached while the monitor makes the rest of the sandbox", async () => {
+test("the network is attached while the monitor sets up the rest of the sandbox", async () => {
   const pods = await node().start();
   const spawning = node().script.hold("monitor spawn");
   const attaching = node().script.hold("network attach");
@@ -71,7 +71,7 @@ test("the network is attached while the monitor makes the rest of the sandbox", 
 });
 
 describe("a step that fails", () => {
-  test("the monitor: nothing is left, the network was not asked for, and a retry succeeds", async () => {
+  test("the monitor: nothing is left, no network was attached, and a retry succeeds", async () => {
     const pods = await node().start();
     node().script.fail("monitor spawn", new Error("clone3: EAGAIN"));
     await expect(runPod(pods)).rejects.toThrow("EAGAIN");
@@ -81,7 +81,7 @@ describe("a step that fails", () => {
     expect(pods.sandboxes(everything)).toHaveLength(1);
   });
 
-  test("the network: its attachment, the monitor and the directory are taken back in this order, and a retry succeeds", async () => {
+  test("the network: its attachment, the monitor and the directory are undone in this order, and a retry succeeds", async () => {
     const pods = await node().start();
     node().script.fail("network attach", new Error("not today"));
     await expect(runPod(pods)).rejects.toThrow("not today");
@@ -97,7 +97,7 @@ describe("a step that fails", () => {
     await runPod(pods);
   });
 
-  test("the monitor, once its network was attached: the attachment is taken back", async () => {
+  test("the monitor, after its network was attached: the network is detached", async () => {
     const pods = await node().start();
     const spawning = node().script.hold("monitor spawn");
     const running = runPod(pods);
@@ -114,7 +114,7 @@ describe("a step that fails", () => {
     await expectNothingLeft();
   });
 
-  test("the pod's files, behind the monitor: the monitor is ended", async () => {
+  test("the pod's files, after the monitor started: the monitor is shut down", async () => {
     const pods = await node().start();
     const spawning = node().script.hold("monitor spawn");
     const running = runPod(pods);
@@ -127,7 +127,7 @@ describe("a step that fails", () => {
     await expectNothingLeft();
   });
 
-  test("the first record: refused before anything is made", async () => {
+  test("the first record: refused before anything is created", async () => {
     const pods = await node().start();
     await breakDisk();
     await expect(runPod(pods)).rejects.toThrow("ENOTDIR");
@@ -135,7 +135,7 @@ describe("a step that fails", () => {
     expect(await node().podDirectories()).toEqual([]);
   });
 
-  test("the last record: a pod that is not on record as ready is none, and its address is given back", async () => {
+  test("the last record: a pod that is not recorded as ready is rolled back, and its address is released", async () => {
     const pods = await node().start();
     const attaching = node().script.hold("network attach");
     const running = runPod(pods);
@@ -148,7 +148,7 @@ describe("a step that fails", () => {
     expect(pods.sandboxes({ labels: new Map(), state: "ready" })).toEqual([]);
   });
 
-  test("and its undo too: what is left is listed, not ready, on record, and gone after a removal; its name is free", async () => {
+  test("and its undo too: the rest is recorded and listed as not ready until it is removed; its name is free", async () => {
     const pods = await node().start();
     node().network.failing = "DEL of bridge: not today";
     node().script.fail("network attach", new Error("ADD of bridge: not today"));
@@ -164,7 +164,7 @@ describe("a step that fails", () => {
     expect(await node().record(left?.id ?? "")).toBeUndefined();
   });
 
-  test("the removal of the directory fails: the other undos run all the same, and StopPodSandbox tries again", async () => {
+  test("the removal of the directory fails: the other undos run anyway, and StopPodSandbox retries", async () => {
     const pods = await node().start();
     node().script.fail("network attach", new Error("not today"));
     node().script.fail("host removeTree", new Error("EBUSY"));
@@ -179,7 +179,7 @@ describe("a step that fails", () => {
 });
 
 describe("a step that hangs", () => {
-  test("the monitor: given up at its own limit, undone, and a retry succeeds", async () => {
+  test("the monitor: times out at its own limit, is undone, and a retry succeeds", async () => {
     const pods = await node().start();
     const spawning = node().script.hold("monitor spawn");
     const running = runPod(pods);
@@ -191,7 +191,7 @@ describe("a step that hangs", () => {
     await runPod(pods);
   });
 
-  test("the network: the whole start has its limit, after which it is undone", async () => {
+  test("the network: the whole start times out and is undone", async () => {
     const pods = await node().start();
     const attaching = node().script.hold("network attach");
     const running = runPod(pods);
@@ -205,7 +205,7 @@ describe("a step that hangs", () => {
     await runPod(pods);
   });
 
-  test("an undo: it is given up and named, and holds up none of the others", async () => {
+  test("an undo: it times out, is reported, and does not block the others", async () => {
     const pods = await node().start();
     node().script.fail("network attach", new Error("not today"));
     const detaching = node().script.hold("network detach");
@@ -222,7 +222,7 @@ describe("a step that hangs", () => {
 });
 
 describe("a caller that gives up", () => {
-  /** A start that hangs in its network, and whose caller has left. */
+  /** A start that hangs in its network, and whose caller has given up. */
   async function abandoned(pods: NodePods) {
     const attaching = node().script.hold("network attach");
     const caller = new AbortController();
@@ -240,7 +240,7 @@ describe("a caller that gives up", () => {
     });
   }
 
-  test("a retry joins the start that is under way, and both callers get one pod", async () => {
+  test("a retry joins the start in progress, and both callers get the same pod", async () => {
     const pods = await node().start();
     const attaching = node().script.hold("network attach");
     const first = runPod(pods);
@@ -251,7 +251,7 @@ describe("a caller that gives up", () => {
     expect(node().script.count("monitor spawn")).toBe(1);
   });
 
-  test("a retry before the end gets the pod", async () => {
+  test("a retry before the start finishes gets the pod", async () => {
     const pods = await node().start();
     const attaching = await abandoned(pods);
     const retry = runPod(pods);
@@ -261,7 +261,7 @@ describe("a caller that gives up", () => {
     expect(node().script.count("network attach")).toBe(1);
   });
 
-  test("a retry after the end gets the pod that nobody claimed; until then it is in no list", async () => {
+  test("a retry after the start finished gets the unclaimed pod, which is not listed until then", async () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     (await abandoned(pods)).release();
@@ -280,7 +280,7 @@ describe("a caller that gives up", () => {
     expect(pods.sandbox(id).state, "claimed, it is not reaped").toBe("ready");
   });
 
-  test("without a retry the pod is removed after a while, and nobody was told of it", async () => {
+  test("without a retry the pod is removed after a while, without any event", async () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     (await abandoned(pods)).release();
@@ -292,7 +292,7 @@ describe("a caller that gives up", () => {
     expect(told).toEqual([]);
   });
 
-  test("without a retry, and its removal fails: it is shown, and removed soon after all", async () => {
+  test("without a retry, and when its removal fails: the pod is listed, and removed soon after", async () => {
     const pods = await node().start();
     (await abandoned(pods)).release();
     await startIsOver();
@@ -315,7 +315,7 @@ describe("a caller that gives up", () => {
     expect(node().script.count("monitor spawn")).toBe(2);
   });
 
-  test("a retry that joined a start which then fails hears why", async () => {
+  test("a retry that joined a start which then fails gets the reason", async () => {
     const pods = await node().start();
     const attaching = await abandoned(pods);
     const retry = runPod(pods);
@@ -324,7 +324,7 @@ describe("a caller that gives up", () => {
   });
 });
 
-test("a removal by its id before its start is over waits for that: who asked for the pod got one that there was", async () => {
+test("a removal during the start waits for it, so that the caller of the start gets a pod that existed", async () => {
   const pods = await node().start();
   const attaching = node().script.hold("network attach");
   const running = runPod(pods);
@@ -340,8 +340,8 @@ test("a removal by its id before its start is over waits for that: who asked for
   expect(pods.sandboxes(everything)).toEqual([]);
 });
 
-describe("a name that is taken", () => {
-  test("a ready pod under the same name is the answer; a stopped one is in the way until it is removed", async () => {
+describe("a name in use", () => {
+  test("a ready pod with the same name is returned; a stopped one blocks the name until it is removed", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     expect(await runPod(pods)).toBe(id);
@@ -351,18 +351,18 @@ describe("a name that is taken", () => {
     expect(await runPod(pods)).not.toBe(id);
   });
 
-  test("a retry while the last record is being written waits for it, and never gets a pod that is then undone", async () => {
+  test("a retry while the last record is being written waits for it, and never gets a pod that is rolled back", async () => {
     const pods = await node().start();
     const attaching = node().script.hold("network attach");
     const first = runPod(pods);
     first.catch(() => undefined);
     await attaching.arrived;
     const [id = ""] = await node().podDirectories();
-    // The containers' files are written too: nothing but the network keeps it from being ready.
+    // The containers' files have been written too: only the network is missing until it is ready.
     await quiet();
     await breakDisk();
     attaching.release();
-    // No file is written without a turn of the event loop, so it stays so for the retry.
+    // Writing a file takes a turn of the event loop, so this is still the state when the retry runs.
     for (let hop = 0; hop < 1_000 && pods.sandbox(id).state !== "ready"; hop += 1) await Promise.resolve();
     expect(pods.sandbox(id).state).toBe("ready");
     const retry = runPod(pods);
@@ -371,7 +371,7 @@ describe("a name that is taken", () => {
     expect(node().network.leases()).toEqual([]);
   });
 
-  test("pods of other names, attempts and namespaces are pods of their own", async () => {
+  test("pods with other names, attempts or namespaces are separate pods", async () => {
     const pods = await node().start();
     const config = sandboxConfig("p");
     const metadata = [{}, { attempt: 1 }, { namespace: "other" }, { uid: "other" }, { name: "q" }];
@@ -388,7 +388,7 @@ test("an unknown handler is refused by name", async () => {
   await expect(pods.runSandbox(sandboxConfig("p"), "kata", never)).rejects.toMatchObject({ name: "handlerUnknown" });
 });
 
-/** From now on no record can be written, as on a full disk. */
+/** Makes all further record writes fail, as on a full disk. */
 async function breakDisk(): Promise<void> {
   await rm(node().stateDirectory, { recursive: true });
   await writeFile(node().stateDirectory, "");

@@ -1,5 +1,5 @@
-// StopPodSandbox and RemovePodSandbox: what is written down before it is undone, what fails and is tried again,
-// stops that meet a start, and calls for what is gone already.
+// StopPodSandbox and RemovePodSandbox: recorded before they change anything, retried after failures,
+// stops during a start, and calls for objects that no longer exist.
 
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ const node = useNode();
 holdTime();
 
 describe("a stop", () => {
-  test("kills the containers, then detaches, then ends the monitor; the pod stays, not ready, without an address", async () => {
+  test("kills the containers, detaches the network, ends the monitor; the pod stays listed, not ready and without an address", async () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     const id = await runPod(pods);
@@ -30,7 +30,7 @@ describe("a stop", () => {
     expect(told).toEqual(["created p", "started p", "created c", "started c", "stopped c", "stopped p"]);
   });
 
-  test("is told again after it is done, for a kubelet that takes only what is newer; a removed pod no more", async () => {
+  test("is confirmed again after it is done, for kubelets that only accept newer events; a removed pod is not", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     await runContainer(pods, id);
@@ -53,7 +53,7 @@ describe("a stop", () => {
     expect(confirmed).toHaveLength(3);
   });
 
-  test("is on record before anything is undone", async () => {
+  test("is recorded before anything is torn down", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     await runContainer(pods, id);
@@ -66,7 +66,7 @@ describe("a stop", () => {
     await stopping;
   });
 
-  test("nothing begins in a pod whose stop has begun", async () => {
+  test("nothing can start in a pod whose stop has begun", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -81,7 +81,7 @@ describe("a stop", () => {
     expect(() => pods.forwardable(id)).toThrow(/not ready/);
   });
 
-  test("of what is stopped or unknown does nothing", async () => {
+  test("of a stopped or unknown pod does nothing", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     await Promise.all([pods.stopSandbox(id, never), pods.stopSandbox(id, never)]);
@@ -93,7 +93,7 @@ describe("a stop", () => {
     expect(node().script.calls()).toHaveLength(calls);
   });
 
-  test("goes on when its caller gives up, and the retry waits for its end", async () => {
+  test("continues when its caller gives up, and the retry waits for it to finish", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const detaching = node().script.hold("network detach");
@@ -109,7 +109,7 @@ describe("a stop", () => {
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
   });
 
-  test("a caller that waits too long for its turn hears whose turn it is", async () => {
+  test("a caller that waits too long in the queue gets an error that names the running step", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const detaching = node().script.hold("network detach");
@@ -125,8 +125,8 @@ describe("a stop", () => {
   });
 });
 
-describe("a part that fails", () => {
-  test("a DEL: the pod is stopped all the same, what is owed is left to the network, and a stop again asks for it", async () => {
+describe("a step that fails", () => {
+  test("a DEL: the pod is stopped anyway, the network keeps the pending DEL, and another stop retries it", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     node().network.failing = "DEL of bridge: not today";
@@ -139,7 +139,7 @@ describe("a part that fails", () => {
     expect(node().network.leases()).toEqual([]);
   });
 
-  test("a DEL that rejects: the rest is taken down, the stop says why, and the next one finishes it", async () => {
+  test("a DEL that rejects: the rest is torn down, the stop reports the reason, and the next stop finishes it", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const told = recordEvents(pods);
@@ -156,7 +156,7 @@ describe("a part that fails", () => {
     expect(told.filter((one) => one === "stopped p")).toHaveLength(1);
   });
 
-  test("a monitor that does not answer: it is given up after its limits, and the pod is stopped", async () => {
+  test("a monitor that does not answer: the stop gives up on it after its time limits, and the pod is stopped", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await runContainer(pods, id);
@@ -173,10 +173,10 @@ describe("a part that fails", () => {
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
   });
 
-  test("processes that do not die: the stop fails in words, the pod stays to be stopped, and then is", async () => {
+  test("processes that do not die: the stop fails with an explanation, and a later stop succeeds", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
-    // A directory that is not empty stands for a cgroup with a process in it.
+    // A non-empty directory simulates a cgroup with a process in it.
     const cgroup = join(node().directory, "cgroup/keelson", id);
     await mkdir(cgroup, { recursive: true });
     await writeFile(join(cgroup, "process"), "");
@@ -189,7 +189,9 @@ describe("a part that fails", () => {
     }
     await expect(stopping).rejects.toMatchObject({
       code: "DeadlineExceeded",
-      message: expect.stringMatching(/^Processes in the cgroup .* did not die within 20 s of SIGKILL\. They wait/),
+      message: expect.stringMatching(
+        /^Processes in the cgroup .* did not die within 20 s of SIGKILL\. They are blocked/,
+      ),
     });
     expect(pods.sandbox(id).leftovers[0]).toMatch(/^end the monitor: Processes in the cgroup/);
     expect(await node().record(id)).toMatchObject({ life: "stopping" });
@@ -206,7 +208,7 @@ describe("a part that fails", () => {
     await pods.stopSandbox(id, never);
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", leftovers: [] });
     expect(node().network.leases()).toEqual([]);
-    expect(node().log.some((line) => line.includes("goes on without a record"))).toBe(true);
+    expect(node().log.some((line) => line.includes("its stop could not be recorded and continues"))).toBe(true);
     await rm(node().stateDirectory);
     await mkdir(node().stateDirectory);
     await pods.removeSandbox(id, never);
@@ -215,7 +217,7 @@ describe("a part that fails", () => {
 });
 
 describe("a removal", () => {
-  test("stops first, then takes layers, directory and records, the pod's own last", async () => {
+  test("stops first, then removes layers, directory and records, the pod's record last", async () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     const id = await runPod(pods);
@@ -223,7 +225,7 @@ describe("a removal", () => {
     const removing = node().script.hold("host removeTree");
     const removal = pods.removeSandbox(id, never);
     await removing.arrived;
-    // Beside the directory.
+    // In parallel with the directory.
     await until("the container's record goes", async () => (await node().record(c)) === undefined);
     expect(node().images.layers.size).toBe(0);
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
@@ -249,7 +251,7 @@ describe("a removal", () => {
     expect(pods.containers(everything)).toEqual([]);
   });
 
-  test("that fails once its containers are gone: the next one tells of them, and leaves none in the lists", async () => {
+  test("that fails after its containers were removed: the next one publishes their events and unlists them", async () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     const id = await runPod(pods);
@@ -265,7 +267,7 @@ describe("a removal", () => {
     expect(told.slice(-2)).toEqual([`deleted ${c.slice(0, 12)}`, "deleted p"]);
   });
 
-  test("is the end of it: a stop and an update that waited for it write no record", async () => {
+  test("is final: a stop and an update that were queued behind it write no record", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     node().network.failing = "DEL of bridge: not today";
@@ -283,7 +285,7 @@ describe("a removal", () => {
     expect((await node().restart()).sandboxes(everything)).toEqual([]);
   });
 
-  test("with a network that cannot be taken back ends the pod, and the lease stays for the network to retry", async () => {
+  test("with a network teardown that fails removes the pod, and the lease stays for the network to retry", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     node().network.failing = "DEL of bridge: not today";
@@ -293,7 +295,7 @@ describe("a removal", () => {
     expect(node().network.leases()).toMatchObject([{ state: "detach-failed" }]);
   });
 
-  test("two at once are one", async () => {
+  test("two concurrent ones count as one", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     await Promise.all([pods.removeSandbox(id, never), pods.removeSandbox(id, never)]);
@@ -302,8 +304,8 @@ describe("a removal", () => {
   });
 });
 
-describe("what is under way in the pod", () => {
-  test("a stop waits for a start of one of its containers, which then is killed", async () => {
+describe("other operations in the pod", () => {
+  test("a stop waits for a container start in progress, then kills the container", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -319,7 +321,7 @@ describe("what is under way in the pod", () => {
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137 });
   });
 
-  test("a create whose caller has left is finished before the stop, and its retry finds it", async () => {
+  test("a container create whose caller gave up finishes before the stop, and its retry finds the container", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const preparing = node().script.hold("images prepareSnapshot");
@@ -337,7 +339,7 @@ describe("what is under way in the pod", () => {
     expect(pods.containersOf(id).map((one) => one.id)).toEqual([c]);
   });
 
-  test("another pod waits for nothing of it", async () => {
+  test("other pods do not wait for it", async () => {
     const pods = await node().start();
     const [slow, quick] = [await runPod(pods, "slow"), await runPod(pods, "quick")];
     const detaching = node().script.hold("network detach");
@@ -350,7 +352,7 @@ describe("what is under way in the pod", () => {
   });
 });
 
-test("a daemon that is told to end says which pods it leaves unfinished", async () => {
+test("a daemon that shuts down logs the pods with unfinished work", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const detaching = node().script.hold("network detach");

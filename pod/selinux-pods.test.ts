@@ -1,4 +1,4 @@
-// SELinux labels in the model: on record with their pod, in what the monitor reads, and no pod's twice.
+// SELinux labels in the pod model: recorded with their pod, passed to the monitor, and unique per pod.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -28,7 +28,7 @@ async function specOf(sandboxId: string, id: string): Promise<Spec> {
   return JSON.parse(await readFile(join(node().podDirectory(sandboxId), "containers", id, "config.json"), "utf8"));
 }
 
-test("each pod has categories of its own, which its containers share and a restart keeps", async () => {
+test("each pod has its own categories, which its containers share and which survive a restart", async () => {
   node().selinux = active;
   let pods = await node().start();
   const [one, other] = [await runPod(pods, "one"), await runPod(pods, "other")];
@@ -47,7 +47,7 @@ test("each pod has categories of its own, which its containers share and a resta
   expect(await pods.sandboxInfo(one)).toMatchObject({ selinux: { mount: label } });
 });
 
-test("a level that a pod names is nobody else's by chance", async () => {
+test("a level requested by one pod is never assigned to another", async () => {
   node().selinux = active;
   const pods = await node().start();
   const config = sandboxConfig("naming");
@@ -56,7 +56,7 @@ test("a level that a pod names is nobody else's by chance", async () => {
   expect((await sandboxJson(id)).mount_label).toBe("system_u:object_r:container_file_t:s0:c5,c6");
 });
 
-test("what cannot be a label is refused before anything is made", async () => {
+test("an invalid label is refused before anything is created", async () => {
   node().selinux = active;
   const pods = await node().start();
   const config = sandboxConfig("bad");
@@ -77,7 +77,7 @@ test("what cannot be a label is refused before anything is made", async () => {
   expect(pods.containers({ labels: new Map() })).toEqual([]);
 });
 
-test("without SELinux there is no trace of it", async () => {
+test("without SELinux, no labels are set anywhere", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const container = await makeContainer(pods, id);

@@ -1,4 +1,4 @@
-// What a container's status says of its image, for each way in which a pod's spec can name one.
+// The image in a container's status, for every form of image name in a pod's spec.
 
 import { expect, test } from "vitest";
 import { shownImage } from "./shown-image.ts";
@@ -12,19 +12,19 @@ const image = {
   repoDigests: [`docker.io/library/app@${digest}`, `registry.example/app@${digest}`],
 };
 
-test("the kubelet's id is shown as the name that the pod's spec has", () => {
+test("the image id from the kubelet is shown as the name from the pod's spec", () => {
   expect(shownImage({ image: id, userSpecifiedImage: "registry.example/app:2" }, image)).toEqual({
     name: "registry.example/app:2",
     reference: `registry.example/app@${digest}`,
   });
 });
 
-test("a short name is shown whole", () => {
+test("a short name is shown in full", () => {
   const { name, reference } = shownImage({ image: id, userSpecifiedImage: "app" }, image);
   expect([name, reference]).toEqual(["docker.io/library/app:latest", `docker.io/library/app@${digest}`]);
 });
 
-test("a name with a digest is shown with it", () => {
+test("a name with a digest is shown with the digest", () => {
   const userSpecifiedImage = `registry.example/app:2@${digest}`;
   expect(shownImage({ image: id, userSpecifiedImage }, image)).toEqual({
     name: `registry.example/app@${digest}`,
@@ -32,12 +32,12 @@ test("a name with a digest is shown with it", () => {
   });
 });
 
-test("clients that say no other name see the one that they gave", () => {
+test("clients that set no userSpecifiedImage see the name that they used", () => {
   expect(shownImage({ image: "app:1", userSpecifiedImage: "" }, image).name).toBe("app:1");
 });
 
 test.each([id, "a".repeat(64), "a".repeat(13)])(
-  "the id %s is shown as a name of the image, and no name is made of it",
+  "the id %s is shown as one of the image's names, and never used as a name itself",
   (given) => {
     for (const userSpecifiedImage of [given, ""]) {
       const asked = { image: given, userSpecifiedImage };
@@ -48,12 +48,12 @@ test.each([id, "a".repeat(64), "a".repeat(13)])(
   },
 );
 
-test("a name that could be the beginning of an id is a name where the image has it", () => {
+test("a name that looks like an id prefix is a name if the image has it as a tag", () => {
   const named = { ...image, tags: ["docker.io/library/other:1", "docker.io/library/aaaa:latest"] };
   expect(shownImage({ image: id, userSpecifiedImage: "aaaa" }, named).name).toBe("docker.io/library/aaaa:latest");
 });
 
-test("an image that came from no registry has its id for a reference", () => {
+test("an image that is not from a registry has its id as reference", () => {
   const loaded = { id, tags: [], repoDigests: [] };
   expect(shownImage({ image: id, userSpecifiedImage: "localhost/app:1" }, loaded).reference).toBe(id);
 });

@@ -1,4 +1,4 @@
-// Names of signals, as CRI and images write them.
+// Signal names in the forms that CRI and images use.
 
 import { expect, test } from "vitest";
 import { signalNumber } from "./signals.ts";

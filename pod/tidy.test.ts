@@ -1,4 +1,5 @@
-// What a daemon before has begun or left is finished once this one serves: a few pods at a time, past what hangs or fails.
+// Unfinished work of a previous daemon is finished once this one serves: a few pods at a time, despite hangs and
+// failures.
 
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,10 +13,10 @@ const everything = { labels: new Map() };
 const node = useNode();
 holdTime();
 
-/** How long a daemon may take until it serves, whatever it finds. */
+/** How long a daemon may take until it serves, regardless of what it finds. */
 const servedMs = 1_100;
 
-test("a DEL that hangs keeps nobody from the socket, runs for four pods at a time, and leaves their names free", async () => {
+test("hanging DELs do not delay the socket, run for four pods at a time, and leave the pods' names free", async () => {
   const first = await node().start();
   const names = ["a", "b", "c", "d", "e", "f"];
   const ids = await Promise.all(names.map((name) => runPod(first, name)));
@@ -36,13 +37,13 @@ test("a DEL that hangs keeps nobody from the socket, runs for four pods at a tim
   await expectTidy(node(), pods);
 });
 
-test("pods without monitors, as after a reboot: their processes are killed though DELs hang", async () => {
+test("pods without monitors, as after a reboot: their processes are killed although DELs hang", async () => {
   const first = await node().start();
   const ids = await Promise.all(["a", "b", "c", "d", "e", "f"].map((name) => runPod(first, name)));
   await node().kill();
   for (const id of ids) {
     node().monitor(id).dies();
-    // Stands for the pod's cgroup, whose processes outlived their monitor.
+    // Simulates the pod's cgroup with processes that outlived their monitor.
     await mkdir(join(node().directory, "cgroup/keelson", id), { recursive: true });
   }
   const hanging = ids.map(() => node().script.hold("network detach"));
@@ -56,7 +57,7 @@ test("pods without monitors, as after a reboot: their processes are killed thoug
   await expectTidy(node(), pods);
 });
 
-test("one pod that cannot be taken down is listed, not ready, says why, and keeps no other from being taken down", async () => {
+test("a pod that cannot be cleaned up is listed as not ready with the reason, and does not block other pods", async () => {
   const first = await node().start();
   const [a, b] = [await runPod(first, "a"), await runPod(first, "b")];
   await node().kill();
@@ -71,7 +72,7 @@ test("one pod that cannot be taken down is listed, not ready, says why, and keep
   await expectTidy(node(), pods);
 });
 
-test("what a start that failed still owes the network is listed by the next daemon too, until it is taken back", async () => {
+test("a failed start with a pending network teardown is listed by the next daemon too, until it is rolled back", async () => {
   const first = await node().start();
   node().network.failing = "DEL of bridge: not today";
   node().script.fail("network attach", new Error("not today"));
@@ -88,13 +89,13 @@ test("what a start that failed still owes the network is listed by the next daem
   expect(last.sandboxes(everything)).toEqual([]);
 });
 
-test("a start whose record cannot be removed is listed until it can, and goes then", async () => {
+test("a failed start whose record cannot be removed is listed until it can be", async () => {
   const id = await runPod(await node().start());
   await node().kill();
   await rewriteLife(node(), id, "starting");
   const pods = await node().start();
   const record = join(node().stateDirectory, `${id}.json`);
-  // What is no file is not removed as one.
+  // A directory cannot be removed like a file.
   await rm(record);
   await mkdir(record);
   await pods.tidy();
@@ -106,7 +107,7 @@ test("a start whose record cannot be removed is listed until it can, and goes th
   await expectTidy(node(), pods);
 });
 
-test("directories, layers and records of no pod are taken down, the network before the monitor", async () => {
+test("orphaned directories, layers and records are removed, the network before the monitor", async () => {
   const first = await node().start();
   const id = await runPod(first);
   const c = await runContainer(first, id);
@@ -127,7 +128,7 @@ test("directories, layers and records of no pod are taken down, the network befo
   expect(node().images.layers.has(c)).toBe(false);
 });
 
-test("what a request makes between the start and the clearing up is no stranger's", async () => {
+test("resources that a request creates between start and cleanup do not count as orphaned", async () => {
   await runPod(await node().start(), "before");
   const pods = await node().restart();
   const id = await runPod(pods);
@@ -137,7 +138,7 @@ test("what a request makes between the start and the clearing up is no stranger'
   expect(pods.sandboxes({ ...everything, state: "ready" })).toHaveLength(2);
 });
 
-test("a start that a request has begun before the clearing up is none that was cut short: its pod is made", async () => {
+test("a start that a request begins before the cleanup does not count as interrupted: its pod is created", async () => {
   const pods = await node().start();
   const attaching = node().script.hold("network attach");
   const running = runPod(pods);
@@ -149,7 +150,7 @@ test("a start that a request has begun before the clearing up is none that was c
   await expectTidy(node(), pods);
 });
 
-test("a request for a pod that is being finished waits for its turn, and finds it done", async () => {
+test("a request for a pod that is being cleaned up waits for its turn, and finds it done", async () => {
   const id = await runPod(await node().start());
   await node().kill();
   await rewriteLife(node(), id, "stopping");
@@ -164,7 +165,7 @@ test("a request for a pod that is being finished waits for its turn, and finds i
   expect(node().script.count("network detach")).toBe(1);
 });
 
-test("garbage of the network is collected last, and spares the pods that are there", async () => {
+test("network garbage collection runs last, and spares existing pods", async () => {
   const first = await node().start();
   const [a, b] = [await runPod(first, "a"), await runPod(first, "b")];
   await first.stopSandbox(b, never);
@@ -174,7 +175,7 @@ test("garbage of the network is collected last, and spares the pods that are the
   expect([...node().network.spared].toSorted()).toEqual([a, b].toSorted());
 });
 
-test("a daemon that is told to end while it clears up begins nothing more", async () => {
+test("a daemon that is shut down during cleanup starts no further steps", async () => {
   const first = await node().start();
   const ids = await Promise.all(["a", "b", "c", "d", "e", "f"].map((name) => runPod(first, name)));
   await node().kill();

@@ -1,4 +1,4 @@
-// The undo stack: last first, past failures and hangs, each within its time.
+// The undo stack: in reverse order, continuing after failures and hangs, each step with its own time limit.
 
 import { expect, test } from "vitest";
 import { holdTime, pass, quiet } from "./testing/clock.ts";
@@ -6,7 +6,7 @@ import { UndoStack } from "./undo.ts";
 
 holdTime();
 
-test("runs last first, goes on past failures and hangs, and names them", async () => {
+test("runs in reverse order, continues after failures and hangs, and reports them", async () => {
   const order: string[] = [];
   const undo = new UndoStack(50);
   undo.push("first", async () => void order.push("first"));
@@ -27,7 +27,7 @@ test("runs last first, goes on past failures and hangs, and names them", async (
   expect(order).toEqual(["last", "fails", "first"]);
 });
 
-test("takes each step back once", async () => {
+test("undoes each step once", async () => {
   let runs = 0;
   const undo = new UndoStack(50);
   undo.push("step", async () => {
@@ -39,7 +39,7 @@ test("takes each step back once", async () => {
   expect(runs).toBe(1);
 });
 
-test("gives each step the whole of its time", async () => {
+test("gives each step the full time limit", async () => {
   const undo = new UndoStack(50);
   const slow = async () => await new Promise<void>((resolve) => setTimeout(resolve, 40));
   for (const step of ["a", "b", "c"]) undo.push(step, slow);

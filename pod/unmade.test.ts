@@ -1,4 +1,4 @@
-// What is left of starts that failed goes without a client: once cni/ is done with it, or what stood in the way is gone.
+// Remains of failed starts are removed without a client: once cni/ is done, or once the obstacle is gone.
 
 import { expect, test, vi } from "vitest";
 import type { NodePods } from "./pods.ts";
@@ -18,7 +18,7 @@ async function failedStart(pods: NodePods): Promise<void> {
   expect(pods.sandboxes(everything)).toMatchObject([{ state: "not-ready" }]);
 }
 
-/** A try reads files, and those are read in real time. */
+/** An attempt reads files, which takes real time. */
 async function passInSteps(milliseconds: number): Promise<void> {
   for (let passed = 0; passed < milliseconds; passed += longestMs) {
     await pass(longestMs);
@@ -32,7 +32,7 @@ async function expectGone(pods: NodePods): Promise<void> {
   await expectTidy(node(), pods);
 }
 
-test("one whose DEL is owed waits for cni/, without a DEL of its own, and goes soon after", async () => {
+test("one with a pending DEL waits for cni/ without its own DEL, and is removed soon after", async () => {
   const pods = await node().start();
   node().network.failing = "DEL of bridge: not today";
   await failedStart(pods);
@@ -47,7 +47,7 @@ test("one whose DEL is owed waits for cni/, without a DEL of its own, and goes s
   await expectGone(pods);
 });
 
-test("one that a daemon before left unmade goes by itself too", async () => {
+test("one that a previous daemon left is removed too", async () => {
   node().network.failing = "DEL of bridge: not today";
   await failedStart(await node().start());
   const pods = await node().restart();
@@ -58,7 +58,7 @@ test("one that a daemon before left unmade goes by itself too", async () => {
   await expectGone(pods);
 });
 
-test("one whose DEL is given up goes, and is left to keelson check", async () => {
+test("one whose DEL was given up is removed, and reported by keelson check", async () => {
   const pods = await node().start();
   node().network.failing = "DEL of bridge: never";
   await failedStart(pods);
@@ -70,7 +70,7 @@ test("one whose DEL is given up goes, and is left to keelson check", async () =>
   expect(node().network.leases()).toMatchObject([{ state: "given-up" }]);
 });
 
-test("one whose directory is busy is tried again, ever more seldom, and for a day only", async () => {
+test("one whose directory is busy is retried with backoff, for one day", async () => {
   const pods = await node().start();
   for (let tries = 0; tries < 1_000; tries += 1) node().script.fail("host removeTree", new Error("EBUSY"));
   await failedStart(pods);
@@ -94,7 +94,7 @@ test("one whose directory is busy is tried again, ever more seldom, and for a da
   expect(tries()).toBe(inADay);
 });
 
-test("a removal by a client ends it within minutes, though its DEL is owed on", async () => {
+test("a removal by a client ends the retries within minutes, although its DEL is still pending", async () => {
   const pods = await node().start();
   node().network.failing = "DEL of bridge: not today";
   const timers = vi.getTimerCount();
@@ -106,7 +106,7 @@ test("a removal by a client ends it within minutes, though its DEL is owed on", 
   expect(vi.getTimerCount()).toBe(timers);
 });
 
-test("a removal by a client ends it, and so does the end of the daemon", async () => {
+test("a removal by a client ends the retries, and so does the daemon's shutdown", async () => {
   const pods = await node().start();
   node().script.fail("host removeTree", new Error("EBUSY"));
   await failedStart(pods);

@@ -40,7 +40,7 @@ async function bundleResources(): Promise<unknown> {
   return JSON.parse(await readFile(path, "utf8")).linux.resources;
 }
 
-test("of a created container the bundle and the record change, and no cgroup is asked for", async () => {
+test("for a created container, bundle and record change, and no cgroup", async () => {
   await pods.updateContainerResources(id, { ...noResources, memoryLimit: 128n * mebi }, never);
   expect(await bundleResources()).toMatchObject({ memory: { limit: 134_217_728 }, cpu: { quota: 50_000, cpus: "0" } });
   expect(pods.container(id).resources).toEqual({ ...before, memoryLimit: 128n * mebi });
@@ -48,14 +48,14 @@ test("of a created container the bundle and the record change, and no cgroup is 
   expect(node().script.calls()).not.toContain("monitor update");
 });
 
-test("of a running container the cgroup gets what changes, and the rest stays", async () => {
+test("for a running container, the cgroup gets the changed values, and the rest stays", async () => {
   await pods.startContainer(id, never);
   await pods.updateContainerResources(id, { ...noResources, cpuQuota: 20_000n }, never);
   expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 20_000 } }]);
   expect(pods.container(id).resources).toEqual({ ...before, cpuQuota: 20_000n });
 });
 
-test("a cgroup that refuses: bundle, record and what is told stay as they were", async () => {
+test("if the cgroup update fails: bundle, record and status stay unchanged", async () => {
   await pods.startContainer(id, never);
   const old = await bundleResources();
   node().script.fail("monitor update", refusal("system", "write cpu.max: EINVAL"));
@@ -68,11 +68,11 @@ test("a cgroup that refuses: bundle, record and what is told stay as they were",
   expect(await bundleResources()).toEqual(old);
   expect(pods.container(id).resources).toEqual(before);
   expect(await node().record(id)).toMatchObject({ resources: { cpuQuota: 50_000n } });
-  // Some of it may have been applied: the old values are set again.
+  // Some values may have been applied, so the old ones are restored.
   expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } }]);
 });
 
-test("a record that cannot be written: the cgroup gets its old values back", async () => {
+test("if the record cannot be written: the cgroup's old values are restored", async () => {
   await pods.startContainer(id, never);
   await rm(node().stateDirectory, { recursive: true });
   await writeFile(node().stateDirectory, "");
@@ -83,7 +83,7 @@ test("a record that cannot be written: the cgroup gets its old values back", asy
   expect(pods.container(id).resources).toEqual(before);
 });
 
-test("a record that cannot be written: what was without a limit has none again", async () => {
+test("if the record cannot be written: previously unlimited resources are unlimited again", async () => {
   const config = { ...containerConfig("free", "img", ["/bin/sleep"]), resources: { ...noResources, cpuShares: 2n } };
   const free = await pods.createContainer(sandbox, config, never);
   await pods.startContainer(free, never);
@@ -97,7 +97,7 @@ test("a record that cannot be written: what was without a limit has none again",
   ]);
 });
 
-test("a limit below what is used is refused, and one above is not", async () => {
+test("a limit below the usage is refused, and one above is not", async () => {
   await pods.startContainer(id, never);
   const cgroup = join(node().directory, "cgroup/keelson", sandbox, id);
   await mkdir(cgroup, { recursive: true });
@@ -111,7 +111,7 @@ test("a limit below what is used is refused, and one above is not", async () => 
   await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
 });
 
-test("swap below memory, and a container that has ended, are refused", async () => {
+test("a swap limit below memory is refused, and so is an exited container", async () => {
   const swap = pods.updateContainerResources(id, { ...noResources, memorySwapLimit: 32n * mebi }, never);
   await expect(swap).rejects.toMatchObject({ name: "swapBelowMemory" });
   await pods.startContainer(id, never);
@@ -119,7 +119,7 @@ test("swap below memory, and a container that has ended, are refused", async () 
   await expect(pods.updateContainerResources(id, before, never)).rejects.toMatchObject({ name: "containerState" });
 });
 
-test("of a pod is noted, shown and on record", async () => {
+test("for a pod, the change is recorded and shown", async () => {
   await pods.updateSandboxResources(sandbox, { resources: { ...noResources, cpuShares: 512n } }, never);
   expect(await node().record(sandbox)).toMatchObject({ resources: { resources: { cpuShares: 512n } } });
   expect(await pods.sandboxInfo(sandbox)).toMatchObject({ resources: { cpuShares: 512n } });

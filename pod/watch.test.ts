@@ -1,4 +1,4 @@
-// The watch over a pod's monitor: ends in their order, hang-ups, what was missed meanwhile, a monitor or an init that
+// The watch on a pod's monitor: order of exits, disconnects, missed events, a monitor or an init that
 // dies.
 
 import { mkdir, writeFile } from "node:fs/promises";
@@ -26,7 +26,7 @@ async function watchedAgain(id: string): Promise<void> {
   await quiet();
 }
 
-test("ends are told in the order in which the monitor tells them", async () => {
+test("exits are reported in the monitor's order", async () => {
   const { pods, id } = await watchedPod();
   const told = recordEvents(pods);
   const names = ["a", "b", "c"];
@@ -40,7 +40,7 @@ test("ends are told in the order in which the monitor tells them", async () => {
   expect(told.slice(6)).toEqual(["stopped b", "stopped c", "stopped a"]);
 });
 
-test("a monitor that hangs up is watched again after a while, and what was missed is told by its state, once", async () => {
+test("a monitor that disconnects is watched again after a while, and missed exits are taken from its state, once", async () => {
   const { pods, id } = await watchedPod();
   const [a, b] = [await runContainer(pods, id, "a"), await runContainer(pods, id, "b")];
   const told = recordEvents(pods);
@@ -55,7 +55,7 @@ test("a monitor that hangs up is watched again after a while, and what was misse
   expect(told).toEqual(["stopped a"]);
 });
 
-test("a container that ran and that the monitor does not know any more has ended, unseen", async () => {
+test("a running container that the monitor no longer knows has exited with an unknown exit code", async () => {
   const { pods, id } = await watchedPod();
   const c = await runContainer(pods, id);
   node().monitor(id).hangsUpOnWatchers();
@@ -64,7 +64,7 @@ test("a container that ran and that the monitor does not know any more has ended
   expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
 });
 
-test("a container that starts after the watch was asked for, and is not in its first state, runs on", async () => {
+test("a container that starts after the watch was requested, and is not in its first state, keeps running", async () => {
   const { pods, id } = await watchedPod();
   node().monitor(id).hangsUpOnWatchers();
   await until("the watch is over", () => node().monitor(id).watchers === 0);
@@ -72,7 +72,7 @@ test("a container that starts after the watch was asked for, and is not in its f
   await quiet();
   await pass(100);
   await watching.arrived;
-  // The state is taken now; the container starts before the daemon reads it.
+  // The state is captured now; the container starts before the daemon reads it.
   watching.act();
   const c = await runContainer(pods, id);
   watching.release();
@@ -80,7 +80,7 @@ test("a container that starts after the watch was asked for, and is not in its f
   expect(pods.container(c).phase.state).toBe("running");
 });
 
-test("a start that the monitor tells of before it answers is told once", async () => {
+test("a start that the monitor reports before its answer is announced once", async () => {
   const { pods, id } = await watchedPod();
   const c = await makeContainer(pods, id);
   const told = recordEvents(pods);
@@ -97,7 +97,7 @@ test("a start that the monitor tells of before it answers is told once", async (
   expect(told).toEqual(["started c"]);
 });
 
-test("a monitor that takes no watch but answers is asked again, without ending its pod", async () => {
+test("a monitor that refuses the watch but answers is retried, without stopping its pod", async () => {
   const { pods, id } = await watchedPod();
   node().script.fail("monitor watch", new Error("busy"));
   node().monitor(id).hangsUpOnWatchers();
@@ -109,7 +109,7 @@ test("a monitor that takes no watch but answers is asked again, without ending i
   expect(node().log).toEqual([`warn pod sandbox ${id}: the watch on its monitor failed: Error: busy`]);
 });
 
-test("a frozen monitor is not a dead one: its pod stays ready, and is watched again when it goes on", async () => {
+test("a frozen monitor is not a dead one: its pod stays ready, and is watched again once it thaws", async () => {
   const { pods, id } = await watchedPod();
   const c = await runContainer(pods, id);
   node().monitor(id).freezes();
@@ -126,7 +126,7 @@ test("a frozen monitor is not a dead one: its pod stays ready, and is watched ag
   );
 });
 
-test("a monitor that dies ends its pod: containers first, by their exit records, then the pod, whose address is given back", async () => {
+test("a monitor that dies stops its pod: first the containers, from their exit records, then the pod, releasing its address", async () => {
   const { pods, id } = await watchedPod();
   const [a, b] = [await runContainer(pods, id, "a"), await runContainer(pods, id, "b")];
   const told = recordEvents(pods);
@@ -145,7 +145,7 @@ test("a monitor that dies ends its pod: containers first, by their exit records,
   expect(await node().record(id)).toMatchObject({ life: "stopped" });
 });
 
-test("a monitor that dies while its pod is at work on a request: the pod is not ready at once, the rest takes its turn", async () => {
+test("a monitor that dies while its pod's queue is busy: the pod is not ready at once, the rest waits for its turn", async () => {
   const { pods, id } = await watchedPod();
   const preparing = node().script.hold("images prepareSnapshot");
   const creating = makeContainer(pods, id);
@@ -160,7 +160,7 @@ test("a monitor that dies while its pod is at work on a request: the pod is not 
   await until("the network is detached", () => node().network.leases().length === 0);
 });
 
-test("an init that dies ends its pod: not ready, with its event, and nothing starts in it", async () => {
+test("an init that dies stops its pod: not ready, with an event, and nothing starts in it", async () => {
   const { pods, id } = await watchedPod();
   const c = await runContainer(pods, id);
   const other = await makeContainer(pods, id, "other");
@@ -173,7 +173,7 @@ test("an init that dies ends its pod: not ready, with its event, and nothing sta
   await expect(pods.startContainer(other, never)).rejects.toMatchObject({ name: "sandboxNotReady" });
 });
 
-test("memory that ran out is logged, and ends nothing by itself", async () => {
+test("an OOM kill is logged, and does not stop the container by itself", async () => {
   const { pods, id } = await watchedPod();
   const c = await runContainer(pods, id);
   node().monitor(id).runsOutOfMemory(c);
@@ -182,7 +182,7 @@ test("memory that ran out is logged, and ends nothing by itself", async () => {
   expect(pods.container(c).phase.state).toBe("running");
 });
 
-test("a pod that is stopped is not watched any more, and its monitor's end is no news", async () => {
+test("a stopped pod is no longer watched, and its monitor's exit is not reported", async () => {
   const { pods, id } = await watchedPod();
   const told = recordEvents(pods);
   await pods.stopSandbox(id, never);

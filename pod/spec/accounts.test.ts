@@ -23,14 +23,14 @@ test.each([
   expect(await resolve(user)).toEqual(account);
 });
 
-test("names and a home directory are those of the files byte by byte, in any encoding", async () => {
+test("names and home directories are compared and returned byte by byte, in any encoding", async () => {
   const files = ["zoë:x:41:42::/home/zoë:/bin/sh\n", "gruppe-ß:x:45:zoë\n"];
   const named = { uid: 41n, gid: 45n, supplementalGroups: [45n], home: Buffer.from("/home/zoë") };
   expect(await resolve("zoë:gruppe-ß", {}, files)).toEqual(named);
   expect(await resolve("zoë", {}, files)).toMatchObject({ gid: 42n, supplementalGroups: [42n, 45n] });
 });
 
-test("a home directory with a NUL in it is none", async () => {
+test("a home directory with a NUL is ignored", async () => {
   const files = ["web:x:33:34::/var\0www:/bin/false\n", group];
   expect(await resolve("33", {}, files)).toMatchObject({ gid: 34n, home: Buffer.from("/") });
 });
@@ -46,7 +46,7 @@ test.each(["2147483648", "4294967296", "99999999999999999999"])(
   },
 );
 
-test("a USER of 4,000,000 digits is refused in a short sentence, without making a number of it", async () => {
+test("a USER of 4,000,000 digits is refused with a short message, without parsing it", async () => {
   for (const user of ["9".repeat(4_000_000), `0:${"1".repeat(4_000_000)}`]) {
     const start = performance.now();
     await expect(resolve(user)).rejects.toMatchObject({
@@ -63,14 +63,14 @@ test.each([
   ["colons", ":", ":"],
   ["groups of the user", "", "g::1:web,web\n"],
   ["members", "", "web,"],
-])("a megabyte of %s in passwd and group is read without a stall", async (_, user, group) => {
+])("a megabyte of %s in passwd and group is parsed without a stall", async (_, user, group) => {
   const fill = (part: string) => part.repeat(part === "" ? 0 : Math.floor(1_000_000 / part.length));
   const start = performance.now();
   await resolve("web", {}, [`${passwd.replace(/^web.*/m, "")}${fill(user)}\n${passwd}`, `g::9:${fill(group)}`]);
   expect(performance.now() - start).toBeLessThan(300);
 });
 
-test("the request goes before the image, and the image's group does not follow a request's user", async () => {
+test("the request overrides the image, and the image's group is not combined with a request's user", async () => {
   expect(await resolve("web:staff", { runAsUser: 5n })).toMatchObject({ uid: 5n, gid: 0n });
   expect(await resolve("", { runAsUsername: "web" })).toMatchObject({ uid: 33n, gid: 34n });
   expect(await resolve("", { runAsUser: 33n, runAsGroup: 9n })).toMatchObject({ uid: 33n, gid: 9n });
@@ -83,7 +83,7 @@ test("merge adds the image's groups to the request's, strict does not", async ()
   expect(strict.supplementalGroups).toEqual([34n, 1234n]);
 });
 
-test("names that the image does not have are errors", async () => {
+test("unknown user and group names are errors", async () => {
   await expect(resolve("nobody-here")).rejects.toThrow("no user nobody-here");
   await expect(resolve("web:nogroup-here")).rejects.toThrow("no group nogroup-here");
 });

@@ -1,4 +1,4 @@
-// Which profile a container gets, from a list as the kernel prints it. (This kernel may have no AppArmor.)
+// A container's profile, chosen from a list in the kernel's format. (This kernel may have no AppArmor.)
 
 import { writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -21,7 +21,7 @@ const off = { kind: "off" } as const;
 const loaded = { kind: "loaded" } as const;
 const localhost = (path: string) => ({ type: "localhost", path }) as const;
 
-test("a loaded profile is used, by its whole name", async () => {
+test("a loaded profile is used if its full name matches", async () => {
   expect(await apparmorFor({ apparmor: localhost("web"), privileged: false }, off, profiles)).toBe("web");
   await expect(apparmorFor({ apparmor: localhost("we"), privileged: false }, off, profiles)).rejects.toMatchObject({
     code: "InvalidArgument",
@@ -38,7 +38,7 @@ test("without AppArmor a profile is refused, unless the container is privileged"
   expect(await apparmorFor({ privileged: false }, off, missing)).toBeUndefined();
 });
 
-test("who says nothing has the default profile where it is loaded, and so has who asks for it", async () => {
+test("containers that request no profile, or the default one, get the default profile if it is loaded", async () => {
   const byDefault = { type: "runtime-default" } as const;
   expect(await apparmorFor({ privileged: false }, loaded)).toBe("keelson-default");
   expect(await apparmorFor({ apparmor: byDefault, privileged: false }, loaded)).toBe("keelson-default");
@@ -47,7 +47,7 @@ test("who says nothing has the default profile where it is loaded, and so has wh
   expect(await apparmorFor({ apparmor: byDefault, privileged: false }, off)).toBeUndefined();
 });
 
-test("where it could not be loaded, only who asks for it is refused", async () => {
+test("if the default profile could not be loaded, only containers that request it are refused", async () => {
   const unloaded = { kind: "missing", reason: "spawn apparmor_parser ENOENT" } as const;
   expect(await apparmorFor({ privileged: false }, unloaded)).toBeUndefined();
   await expect(
@@ -58,7 +58,7 @@ test("where it could not be loaded, only who asks for it is refused", async () =
   });
 });
 
-test("AppArmor is on where the kernel says Y", async () => {
+test("AppArmor is on if the kernel says Y", async () => {
   writeFileSync(join(directory, "enabled"), "Y\n");
   expect(await apparmorIsOn(join(directory, "enabled"))).toBe(true);
   writeFileSync(join(directory, "enabled"), "N\n");
@@ -66,7 +66,7 @@ test("AppArmor is on where the kernel says Y", async () => {
   expect(await apparmorIsOn(join(directory, "missing"))).toBe(false);
 });
 
-test("the profile names an ABI only where the host has its file", () => {
+test("the profile names an ABI only if the host has its file", () => {
   expect(defaultProfile(true)).toMatch(/^abi <abi\/3\.0>,\n/);
   expect(defaultProfile(false)).not.toContain("abi <");
 });

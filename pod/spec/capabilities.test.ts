@@ -10,13 +10,13 @@ function effective(change: Partial<ContainerSecurity>, host = everything): reado
   return capabilitiesFor({ ...plainSecurity, ...change }, host).effective;
 }
 
-test("nothing asked for gives the usual fourteen", () => {
+test("without a request, a container gets the usual fourteen", () => {
   expect(effective({})).toHaveLength(14);
   expect(effective({})).toContain("CAP_CHOWN");
   expect(effective({})).not.toContain("CAP_SYS_ADMIN");
 });
 
-test("add and drop, with and without the prefix, any case", () => {
+test("add and drop work with and without the prefix, in any case", () => {
   expect(effective({ addCapabilities: ["net_admin", "CAP_SYS_TIME"] })).toEqual(
     expect.arrayContaining(["CAP_NET_ADMIN", "CAP_SYS_TIME"]),
   );
@@ -24,7 +24,7 @@ test("add and drop, with and without the prefix, any case", () => {
   expect(effective({ addCapabilities: ["NET_ADMIN"], dropCapabilities: ["NET_ADMIN"] })).not.toContain("CAP_NET_ADMIN");
 });
 
-test("ALL is all that the host can give", () => {
+test("ALL means all that the host can grant", () => {
   expect(effective({ addCapabilities: ["ALL"] }, withoutSysResource)).toHaveLength(capabilityNames.length - 1);
   expect(effective({ addCapabilities: ["ALL"], dropCapabilities: ["SYS_ADMIN"] })).not.toContain("CAP_SYS_ADMIN");
   expect(effective({ dropCapabilities: ["ALL"] })).toEqual([]);
@@ -40,13 +40,13 @@ test("inheritable is empty but for ambient ones (CVE-2022-24769)", () => {
   expect(ambient).toMatchObject({ inheritable: ["CAP_NET_BIND_SERVICE"], ambient: ["CAP_NET_BIND_SERVICE"] });
 });
 
-test("an ambient one that the host cannot give is left out, as from every other set", () => {
+test("an ambient capability that the host cannot grant is left out, as in all other sets", () => {
   const security = { ...plainSecurity, addAmbientCapabilities: ["SYS_RESOURCE", "NET_BIND_SERVICE"] };
   const { ambient, inheritable, effective } = capabilitiesFor(security, withoutSysResource);
   expect([ambient, inheritable]).toEqual([["CAP_NET_BIND_SERVICE"], ["CAP_NET_BIND_SERVICE"]]);
   expect(effective).not.toContain("CAP_SYS_RESOURCE");
 });
 
-test("a name that does not exist is an error", () => {
-  expect(() => effective({ addCapabilities: ["FLY"] })).toThrow("no capability FLY");
+test("an unknown name is an error", () => {
+  expect(() => effective({ addCapabilities: ["FLY"] })).toThrow("capability FLY is unknown");
 });

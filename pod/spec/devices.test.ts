@@ -1,4 +1,4 @@
-// Which devices a container gets of those of a host: nodes in a directory of the test's own.
+// Which of a host's devices a container gets: nodes in a directory of the test.
 
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
@@ -32,15 +32,15 @@ async function privileged(): Promise<string[]> {
   return devices.map(({ path }) => path).toSorted();
 }
 
-test("a privileged container gets the host's, in directories too, but for those that it has of its own", async () => {
+test("a privileged container gets all host devices, also in subdirectories, except those it has its own of", async () => {
   await makeNodes("null", "snd/seq", "net/deep/er/tun", "pts/0", "shm/null", "mqueue/null", "console", "ptmx", "tty");
   expect(await privileged()).toEqual(["/dev/net/deep/er/tun", "/dev/null", "/dev/snd/seq"]);
 });
 
-test("what anybody has made in /dev/shm keeps no privileged container from its devices", async () => {
+test("directories that any user creates in /dev/shm do not affect a privileged container's devices", async () => {
   await makeNodes("null");
   await mkdir(join(directory, "shm"));
-  // Deeper than any path may be long.
+  // Deeper than the maximum path length.
   const deeper = "while mkdir $1 && cd $1; do :; done 2>/dev/null; true";
   execFileSync("sh", ["-c", deeper, "sh", "d".repeat(250)], { cwd: join(directory, "shm") });
   try {

@@ -98,13 +98,13 @@ test.each([
   expect((await specOf({ command: [], args }, { entrypoint, cmd })).process.args).toEqual(line);
 });
 
-test("an entrypoint of one empty word, and nothing else, is no command", async () => {
+test("an entrypoint of one empty string, and nothing else, is no command", async () => {
   await expect(specOf({ command: [], args: [] }, { entrypoint: [""], cmd: [] })).rejects.toMatchObject({
     name: "commandMissing",
   });
 });
 
-test("the environment: each name once, the request's value last to speak, bytes as they came", async () => {
+test("the environment has each name once, the request's value wins, and bytes are unchanged", async () => {
   const raw = Buffer.from([0xff, 0xfe, 0x22, 0x5c, 0x0a, 0x41]);
   const spec = await specOf({
     envs: [
@@ -126,7 +126,7 @@ test("the environment: each name once, the request's value last to speak, bytes 
   expect(JSON.parse(file.toString("latin1")).process.env).toContain(`RAW=${raw.toString("latin1")}`);
 });
 
-test("mounts: the request's win over ours, deeper ones come later", async () => {
+test("mounts: the request's override ours, deeper ones come later", async () => {
   const mount = (containerPath: string) => ({
     containerPath,
     hostPath: directory,
@@ -150,7 +150,7 @@ test("mounts: the request's win over ours, deeper ones come later", async () => 
   expect(spec.mounts.find(({ destination }) => destination === "/data")?.options).toEqual(["rbind", "rprivate", "ro"]);
 });
 
-test("a missing host path becomes a directory; one below a file is an error with both paths", async () => {
+test("a missing host path is created as a directory; one below a file is an error with both paths", async () => {
   const hostPath = join(directory, "made/here");
   const plain = {
     containerPath: "/data",
@@ -186,14 +186,14 @@ test("namespaces: the pod's are joined by path, pid by mode", async () => {
   expect(privileged.linux.namespaces.some(({ type }) => type === "cgroup")).toBe(false);
 });
 
-test("a privileged container has the host's devices with their true numbers", async () => {
+test("a privileged container has the host's devices with their real device numbers", async () => {
   const spec = await specOf({ security: { ...plainSecurity, privileged: true } });
   const zero = spec.linux.devices.find(({ path }) => path === "/dev/zero");
   expect(zero).toMatchObject({ type: "c", major: 1, minor: 5 });
   expect(spec.linux.resources.devices).toEqual([{ allow: true, access: "rwm" }]);
 });
 
-test("a device that is none is an error naming it", async () => {
+test("a path that is not a device is an error that names it", async () => {
   const device = { containerPath: "/dev/x", hostPath: "/etc/passwd", permissions: "rw" };
   await expect(specOf({ devices: [device] })).rejects.toThrow("/etc/passwd");
 });
@@ -201,7 +201,7 @@ test("a device that is none is an error naming it", async () => {
 test.each([
   [-997n, -500],
   [2n, 2],
-])("an OOM score of %i is %i where this process may not go below -500", async (asked, score) => {
+])("an OOM score of %i becomes %i if this process may not go below -500", async (asked, score) => {
   const resources = { ...noResources, oomScoreAdj: asked };
   expect((await specOf({ resources })).process.oomScoreAdj).toBe(score);
 });

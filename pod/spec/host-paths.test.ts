@@ -1,5 +1,5 @@
-// Looks at the host's paths: many at once are no failure; those that do not end keep others waiting, and for no longer than
-// one look may take.
+// Host path lookups: many at once do not fail; hanging ones make others wait, but never longer than
+// the time limit of one lookup.
 
 import { expect, test } from "vitest";
 import { holdTime, pass, quiet } from "../testing/clock.ts";
@@ -9,7 +9,7 @@ import { HostPaths } from "./host-paths.ts";
 holdTime();
 const resolvePath = async (path: string) => path;
 
-test("a thousand volumes at once are all looked at, a bounded number at a time", async () => {
+test("a thousand volumes at once are all looked up, a limited number at a time", async () => {
   let [underWay, most] = [0, 0];
   const paths = new HostPaths({
     resolvePath,
@@ -26,7 +26,7 @@ test("a thousand volumes at once are all looked at, a bounded number at a time",
   expect(most).toBe(256);
 });
 
-test("where too many hang, another one is told so after its time, and is looked at at the next try once there is room", async () => {
+test("if too many lookups hang, another one times out, and a retry succeeds once there is room", async () => {
   const [hanging, asked] = [Promise.withResolvers<string>(), new Set<string>()];
   const paths = new HostPaths({
     resolvePath,

@@ -24,7 +24,7 @@ test("what a client leaves out is the newest list of the field (CVE-2018-10892)"
   expect(readonlyPaths).toEqual(["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
 });
 
-test("what a client masks is masked besides the list; what it makes read-only is its choice", () => {
+test("masked paths of a client are added to the defaults; its read-only paths replace the defaults", () => {
   const asked = { ...plainSecurity, maskedPaths: ["/proc/mine", "/proc/acpi"], readonlyPaths: ["/proc/sys"] };
   const { maskedPaths, readonlyPaths } = hiddenPaths(asked, false, []);
   expect(maskedPaths.slice(0, 3)).toEqual(["/proc/mine", "/proc/acpi", "/proc/asound"]);
@@ -32,7 +32,7 @@ test("what a client masks is masked besides the list; what it makes read-only is
   expect(readonlyPaths).toEqual(["/proc/sys"]);
 });
 
-test("a path that ends in a slash is hidden as well", () => {
+test("a path with a trailing slash is hidden as well", () => {
   const asked = {
     ...plainSecurity,
     maskedPaths: ["/proc/mine/", "//proc/./kcore"],
@@ -43,7 +43,7 @@ test("a path that ends in a slash is hidden as well", () => {
   expect(readonlyPaths).toEqual(["/proc/sysrq-trigger"]);
 });
 
-test("nothing is hidden from a privileged container, nor on request (procMount Unmasked) from one with users of its own", () => {
+test("nothing is hidden from a privileged container, nor with procMount Unmasked from one with a user namespace", () => {
   const nothing = { maskedPaths: [], readonlyPaths: [] };
   const asked = { ...plainSecurity, maskedPaths: ["/proc/mine"], readonlyPaths: ["/proc/sys"] };
   expect(hiddenPaths({ ...asked, privileged: true }, false, [])).toEqual(nothing);
@@ -53,7 +53,7 @@ test("nothing is hidden from a privileged container, nor on request (procMount U
   expect(own.readonlyPaths).toEqual(["/proc/sys"]);
 });
 
-test("thermal_throttle is masked for every CPU where any has it: one that is off may come up (GHSA-6fw5-f8r9-fgfm)", async () => {
+test("thermal_throttle is masked for every CPU if any has it, as offline CPUs may come up (GHSA-6fw5-f8r9-fgfm)", async () => {
   const cpus = await mkdtemp(join(tmpdir(), "keelson-cpus-"));
   try {
     for (const name of ["cpu0/thermal_throttle", "cpu1", "cpu11/thermal_throttle", "cpufreq/thermal_throttle"])

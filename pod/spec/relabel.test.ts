@@ -1,4 +1,4 @@
-// Which volumes are relabelled, and which places of the host never are. The walk itself:
+// Which volumes are relabelled, and which host paths never are. The walk itself is tested in
 // native/addon/test/relabel_test.cc.
 
 import { execFileSync } from "node:child_process";
@@ -45,7 +45,7 @@ const mount = (hostPath: string, selinuxRelabel = true): Mount => ({
   mountOptions: [],
 });
 
-test("what is asked for gets the container's label; nothing else does", async () => {
+test("requested mounts get the container's label; nothing else does", async () => {
   const volume = join(directory, "volume");
   await relabelling.for(confined)(mount(volume), volume, readMountTable);
   expect(asked).toEqual([`${volume} ${label}`]);
@@ -76,7 +76,7 @@ test("the host's own places are refused by name, by what is below them, and by i
   expect(asked).toHaveLength(1);
 });
 
-test("a walk that fails is told with the mount it is for", async () => {
+test("a failed walk is reported with its mount", async () => {
   const missing = join(directory, "missing");
   await expect(new Relabelling(host).for(confined)(mount(missing), missing, readMountTable)).rejects.toMatchObject({
     name: "selinuxRelabel",
@@ -101,7 +101,7 @@ test("the walk follows no link, also while one is swapped in (CVE-2021-43816)", 
   for (let round = 0; round < 100; round += 1) {
     const level = `s0:c${round}`;
     const walk = new Relabelling(host).for({ ...confined, mount: `u:object_r:container_file_t:${level}` });
-    // That what was a directory is a link by now may be told, and is tried again.
+    // The walk may fail because a directory has become a symlink meanwhile; then it is retried.
     const walking = walk(mount(volume), volume, readMountTable).catch((error: unknown) =>
       expect(String(error)).toContain("cannot get"),
     );
@@ -111,7 +111,7 @@ test("the walk follows no link, also while one is swapped in (CVE-2021-43816)", 
   }
 });
 
-test("two walks at once, and no more; what has its label waits for none", async () => {
+test("at most two walks run at once; a volume that already has its label does not wait", async () => {
   let [now, most] = [0, 0];
   const walked = Promise.withResolvers<void>();
   const slow = new Relabelling({
@@ -126,7 +126,7 @@ test("two walks at once, and no more; what has its label waits for none", async 
   });
   const volumes = ["a", "b", "c", "d", "e"].map((name) => join(directory, name));
   const walks = volumes.map((volume) => slow.for(confined)(mount(volume), volume, readMountTable));
-  // Past those that wait for their turn.
+  // Overtakes the waiting ones.
   const labelled = join(directory, "labelled");
   await slow.for(confined)(mount(labelled), labelled, readMountTable);
   await expect.poll(() => now).toBe(2);

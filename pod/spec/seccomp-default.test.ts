@@ -1,4 +1,4 @@
-// What the default profile says, and what it does to real processes: compiled by us, and as config.json under runc
+// The default profile and its effect on real processes: compiled by us, and as config.json under runc
 // and crun.
 
 import { execFileSync } from "node:child_process";
@@ -17,7 +17,7 @@ const EPERM = 1;
 const ENOSYS = 38;
 const EAFNOSUPPORT = 97;
 
-/** What containerd and CRI-O give a container that asks for nothing. */
+/** The default capabilities of containerd and CRI-O. */
 const ordinary = new Set(
   "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
     .split(" ")
@@ -51,7 +51,7 @@ async function underFilter(profile: OciSeccomp): Promise<Map<string, number>> {
   return parse(execFileSync(probe, [path], { encoding: "utf8" }));
 }
 
-/** The errno of those probes, unfiltered ones as "free". */
+/** The errno of each probe; "free" for unfiltered ones. */
 function verdicts(results: Map<string, number>, ...names: string[]): (number | string | undefined)[] {
   return names.map((name) => (results.get(name) === unfiltered.get(name) ? "free" : results.get(name)));
 }
@@ -60,7 +60,7 @@ describe("the table", () => {
   const named = (rules: readonly { readonly names: readonly string[] }[]) =>
     rules.flatMap(({ names }) => names.flatMap((line) => line.split(" ")));
 
-  it("decides each system call once, but for different arguments", () => {
+  it("decides each system call once, except for different arguments", () => {
     for (const capability of ["", ...capabilityNames]) {
       const { syscalls } = defaultSeccompProfile(new Set([capability]));
       const whole = named(syscalls.filter(({ args }) => args === undefined));
@@ -69,13 +69,13 @@ describe("the table", () => {
     }
   });
 
-  it("names only system calls that libseccomp knows, but for those that it says are newer", () => {
+  it("names only system calls that libseccomp knows, except those marked as newer", () => {
     const header = (file: string) => readFileSync(`/usr/include/${file}`, "utf8");
     const known = new Set([...header("seccomp-syscalls.h").matchAll(/^#define __SNR_(\w+)/gm)].map(([, name]) => name));
     const version = [...header("seccomp.h").matchAll(/^#define SCMP_VER_M\w+\s+(\d+)$/gm)].map(([, part]) => part);
     const newer = new Map(Object.entries(table.unknownToLibseccomp)).get(version.join("."));
     const unknown = named(table.rules).filter((name) => !known.has(name));
-    // A libseccomp that the table does not list may be newer and know some, but none beyond.
+    // A libseccomp that the table does not list may be newer and know some of these, but the rest must be known.
     const listed = named([{ names: newer ?? Object.values(table.unknownToLibseccomp).flat() }]);
     if (newer !== undefined) expect(unknown.toSorted()).toEqual(listed.toSorted());
     expect(unknown.filter((name) => !listed.includes(name))).toEqual([]);
@@ -88,12 +88,12 @@ describe("the table", () => {
     expect(asked).toContain("CAP_SYS_ADMIN");
   });
 
-  it("makes the same profile whatever the order of the capabilities", () => {
+  it("does not depend on the order of the capabilities", () => {
     const one = defaultSeccompProfile(new Set(["CAP_SYS_TIME", "CAP_BPF"]));
     expect(JSON.stringify(defaultSeccompProfile(new Set(["CAP_BPF", "CAP_SYS_TIME"])))).toBe(JSON.stringify(one));
   });
 
-  it("decides by the kernel's version: tracing is held back before 4.8", () => {
+  it("depends on the kernel version: tracing is withheld before 4.8", () => {
     const ptrace = (kernel: string) =>
       defaultSeccompProfile(ordinary, { architecture: "x64", kernel })
         .syscalls.filter(({ names }) => names.includes("ptrace"))
@@ -103,7 +103,7 @@ describe("the table", () => {
     expect(after.map(ptrace)).toEqual(after.map(() => ["SCMP_ACT_ALLOW"]));
   });
 
-  it("decides by architecture, with the 32-bit ones that the machine's kernel runs too", () => {
+  it("depends on the architecture, and includes the 32-bit ones that the machine's kernel supports", () => {
     const on = (architecture: string) => defaultSeccompProfile(ordinary, { architecture, kernel: "6.1" });
     const allows = (architecture: string, name: string) =>
       on(architecture).syscalls.some(({ names, action }) => action === "SCMP_ACT_ALLOW" && names.includes(name));
@@ -133,7 +133,7 @@ describe("a container with ordinary capabilities", () => {
     expect(verdicts(results, "clone3")).toEqual([ENOSYS]);
   });
 
-  it("is refused what is privileged, with EPERM", () => {
+  it("gets EPERM for privileged system calls", () => {
     const held = `mount umount2 fsopen open_tree pivot_root sethostname bpf perf_event_open kcmp init_module acct reboot
       settimeofday clock_settime vhangup syslog open_by_handle_at mbind kexec_load swapon iopl io_uring_setup
       userfaultfd keyctl`.split(/\s+/);
@@ -149,14 +149,14 @@ describe("a container with ordinary capabilities", () => {
     expect(results.get("socket_alg_high_bit")).toBe(EAFNOSUPPORT);
   });
 
-  it("keeps address space randomisation", () => {
+  it("cannot disable address space randomisation", () => {
     const asked = ["personality_ask", "personality_linux", "personality_uname26"];
     expect(verdicts(results, ...asked)).toEqual(["free", "free", "free"]);
     const weak = ["personality_no_randomize", "personality_no_randomize_high_bit"];
     expect(verdicts(results, ...weak)).toEqual([ENOSYS, ENOSYS]);
   });
 
-  it("sees what the profile does not know as not there", () => {
+  it("gets ENOSYS for system calls that the profile does not know", () => {
     expect(results.get("not_made_yet")).toBe(ENOSYS);
   });
 
@@ -191,7 +191,7 @@ describe("a capability", () => {
     ["CAP_DAC_READ_SEARCH", ["open_by_handle_at"]],
   ];
   for (const [capability, names] of brings) {
-    it(`${capability} brings ${names.join(", ")} and nothing else of the privileged`, async () => {
+    it(`${capability} allows ${names.join(", ")} and no other privileged call`, async () => {
       const without = await underFilter(defaultSeccompProfile(new Set()));
       const results = await underFilter(defaultSeccompProfile(new Set([capability])));
       expect(verdicts(without, ...names)).not.toContain("free");
@@ -203,7 +203,7 @@ describe("a capability", () => {
     });
   }
 
-  it("none brings io_uring, keyrings, AF_ALG or other kernels", async () => {
+  it("no capability allows io_uring, keyrings, AF_ALG or kexec", async () => {
     const results = await underFilter(defaultSeccompProfile(new Set(capabilityNames)));
     const held = ["io_uring_setup", "keyctl", "userfaultfd", "kexec_load", "swapon", "pivot_root"];
     expect(verdicts(results, ...held)).toEqual(held.map(() => EPERM));
@@ -212,7 +212,7 @@ describe("a capability", () => {
 });
 
 describe("the same profile in config.json", () => {
-  /** Runs the probe in a container that holds every capability the host allows, so that only seccomp refuses. */
+  /** Runs the probe in a container with all capabilities that the host allows, so that only seccomp refuses calls. */
   function inContainer(runtime: string, profile: OciSeccomp): Map<string, number> {
     const id = `keelson-seccomp-${process.pid}-${runtime}`;
     const bundle = mkdtempSync(join(base, "bundle-"));
@@ -231,7 +231,7 @@ describe("the same profile in config.json", () => {
       try {
         execFileSync(runtime, [...common, "delete", "--force", id], { stdio: "ignore" });
       } catch {
-        // Gone already, as it should be after a run.
+        // Already removed, as expected after a run.
       }
     }
   }
@@ -270,7 +270,7 @@ describe("the same profile in config.json", () => {
     return names.filter(([, , bit]) => (held >> BigInt(bit ?? 0)) & 1n).map(([, name]) => name ?? "");
   }
 
-  it("where EPERM or a signal answers what it does not name, what is newer than all of that fails as under runc", async () => {
+  it("if unnamed calls fail with EPERM or a signal, newer system calls fail as under runc", async () => {
     const profile = { ...defaultSeccompProfile(ordinary), defaultErrnoRet: EPERM };
     const ours = await underFilter(profile);
     expect(["swapon", "kexec_load", "not_made_yet"].map((name) => ours.get(name))).toEqual([EPERM, EPERM, ENOSYS]);
@@ -284,7 +284,7 @@ describe("the same profile in config.json", () => {
       ["an ordinary container", ordinary],
       ["one with CAP_SYS_ADMIN", new Set(["CAP_SYS_ADMIN"])],
     ] as const) {
-      it(`is accepted by ${runtime} and refuses the same to ${who}`, async () => {
+      it(`is accepted by ${runtime} and refuses the same calls to ${who}`, async () => {
         const profile = defaultSeccompProfile(capabilities);
         const ours = await underFilter(profile);
         const theirs = inContainer(runtime, profile);

@@ -1,4 +1,4 @@
-// Profiles and their filters, on disk.
+// Profiles and their filters on disk.
 
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ afterAll(async () => {
   await rm(directory, { recursive: true });
 });
 
-test("a filter is compiled once by a daemon, and anew by the next one, which may be of another version", async () => {
+test("a daemon compiles a filter once; the next daemon, possibly of another version, compiles it again", async () => {
   const filters = new SeccompFilters(directory, loadHost());
   const path = await filters.path(profile);
   const compiled = await readFile(path);

@@ -1,5 +1,5 @@
-// SELinux labels: what the host's policy gives, what a pod may change of them, and what it must not be able to.
-// (This kernel has no SELinux: the policy is a file, and the kernel's word on a label a function.)
+// SELinux labels: the host policy's labels, and what a pod can and cannot change in them.
+// (This kernel has no SELinux: the policy is a file, and the kernel's label check a function.)
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -29,7 +29,7 @@ const container = (change: Partial<ContainerSecurity> = {}): ContainerConfig => 
   ...containerConfig("main", "img", []),
   security: { ...plainSecurity, ...change },
 });
-/** Categories in turn. */
+/** Returns the given categories one after the other. */
 const inTurn = (...numbers: number[]) => {
   const left = [...numbers];
   return () => left.shift() ?? 0;
@@ -40,7 +40,7 @@ const labels: PodLabels = {
 };
 
 describe("a label", () => {
-  test("is read and written with and without a level", () => {
+  test("is parsed and formatted with and without a level", () => {
     for (const text of ["system_u:system_r:container_t", labels.process, "u:r:t:s0-s15:c0.c1023"]) {
       const label = parseLabel(text);
       expect(label && labelText(label)).toBe(text);
@@ -49,25 +49,25 @@ describe("a label", () => {
       expect(parseLabel(text), text).toBeUndefined();
   });
 
-  test("takes what a pod names of it, part by part", () => {
+  test("takes the parts that a pod requests", () => {
     expect(labelText(withOptions(process, named({ type: "spc_t" }), "pod web"))).toBe("system_u:system_r:spc_t:s0");
     for (const level of ["s0", "s0:c1,c2", "s0:c1.c1023", "s0-s0:c0.c1023", "s0:c1.c3,c7"])
       expect(withOptions(process, named({ level }), "pod web").level).toBe(level);
   });
 
-  test("is not led out of its place by what a pod names", () => {
+  test("cannot be escaped from by a pod's options", () => {
     const attacks: Partial<SelinuxOptions>[] = [
-      // Another option of the mount, or the end of the quotes around the label.
+      // Another mount option, or the closing quote of the label.
       { type: "container_file_t,upperdir=/etc" },
       { level: 's0:c1",upperdir="/etc' },
       { level: "s0:c1,upperdir=/etc" },
       { level: "s0:c1\\,c2" },
       { level: "s0:c1,c2 rw" },
-      // A label of other parts.
+      // Additional label parts.
       { user: "system_u:system_r:init_t:s0" },
       { type: "spc_t:s0" },
       { role: "a:b" },
-      // The end of a text, or of a line of a file.
+      // The end of a string or line.
       { type: "container_t\0" },
       { type: "container_t\n" },
       { level: "s0\n" },
@@ -86,7 +86,7 @@ describe("a label", () => {
       );
   });
 
-  test("without levels, on a host whose policy has none, is at s0 and nowhere else", () => {
+  test("without levels, on a host whose policy has none, accepts only s0", () => {
     expect(labelText(withOptions(withoutLevels.process, named({ level: "s0" }), "pod web"))).toBe(
       "system_u:system_r:container_t",
     );
@@ -118,18 +118,18 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
   });
   afterAll(() => rm(directory, { recursive: true }));
 
-  test("is off where no selinuxfs is mounted, and nothing else is read then", async () => {
+  test("is off if no selinuxfs is mounted, and nothing else is read then", async () => {
     expect(await readSelinux({ ...places(), selinuxfs: join(directory, "none") }, all)).toEqual(off);
   });
 
-  test("that names no labels for containers gives none, and says so", async () => {
+  test("without labels for containers is reported as unlabelled, with the reason", async () => {
     expect(await readSelinux(places(), all)).toMatchObject({
       kind: "unlabelled",
       reason: expect.stringContaining("/etc/targeted/contexts/lxc_contexts"),
     });
   });
 
-  test("is the one that the configuration names; otherwise the one that containers' packages bring", async () => {
+  test("is the configured one; otherwise the one from the container packages", async () => {
     await writeFile(join(directory, "shared"), contexts.replaceAll("container_t", "shared_t"));
     expect(await readSelinux(places(), all)).toMatchObject({ kind: "on", process: { type: "shared_t" } });
     await writeFile(join(directory, "etc/config"), "SELINUX=permissive\nSELINUXTYPE=default\n");
@@ -137,7 +137,7 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
     expect(await readSelinux(places(), all)).toMatchObject({ process, file, hasCategories: true });
   });
 
-  test("has categories where the kernel knows them", async () => {
+  test("has categories if the kernel accepts them", async () => {
     const few = async (label: string) => (label.includes("c1023") ? undefined : label);
     expect(await readSelinux(places(), few)).toMatchObject({ kind: "on", hasCategories: false });
     const none = async () => undefined;
@@ -148,14 +148,14 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
     expect(await readSelinux(places(), all)).toMatchObject({ hasCategories: false, process: { level: "" } });
   });
 
-  test("tells whether this process may start containers, where the kernel tells", async () => {
+  test("tells whether this process may start containers, if the kernel reports it", async () => {
     const own = "system_u:system_r:init_t:s0";
     expect(await unfitLabel(policy, async () => ({ own, isAllowed: false }))).toBe(own);
     expect(await unfitLabel(policy, async () => ({ own, isAllowed: true }))).toBeUndefined();
     expect(await unfitLabel(policy)).toBeUndefined();
   });
 
-  test("spells a label as the kernel reads it back", async () => {
+  test("returns a label in the kernel's canonical form", async () => {
     await writeFile(join(directory, "etc/default/contexts/lxc_contexts"), contexts);
     await writeFile(join(directory, "fs/context"), "");
     const selinux = await readSelinux(places());
@@ -164,11 +164,11 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
 });
 
 describe("a pod's labels", () => {
-  test("have a pair of categories, which its files have too", () => {
+  test("have a pair of categories, and its files have the same", () => {
     expect(choosePodLabels(policy, pod(), [], inTurn(2, 1))).toEqual(labels);
   });
 
-  test("share no pair with another pod, however that is written", () => {
+  test("share no pair with another pod, in either order of categories", () => {
     const taken = ["s0:c1,c2", "s0:c4,c3", ""];
     const chosen = choosePodLabels(policy, pod(), taken, inTurn(1, 2, 3, 4, 1022, 1023, 7, 7, 5, 6));
     expect(chosen?.process).toBe("system_u:system_r:container_t:s0:c5,c6");
@@ -178,7 +178,7 @@ describe("a pod's labels", () => {
     expect(many.size).toBe(300);
   });
 
-  test("take what the request names; files their level and user, not their type", () => {
+  test("take the requested parts; files take the level and user, but not the type", () => {
     const selinux = named({ user: "staff_u", type: "web_t", level: "s0:c9" });
     expect(choosePodLabels(policy, pod({ selinux }), [])).toEqual({
       process: "staff_u:system_r:web_t:s0:c9",
@@ -197,11 +197,11 @@ describe("a pod's labels", () => {
     );
   });
 
-  test("are none without SELinux, whatever is asked for", () => {
+  test("do not exist without SELinux, even if requested", () => {
     expect(choosePodLabels(off, pod({ selinux: named({ level: "s0:c1,c2" }) }), [])).toBeUndefined();
   });
 
-  test("are refused where SELinux is active and the policy has none for containers", () => {
+  test("are refused if SELinux is active and the policy has none for containers", () => {
     const unlabelled: Selinux = { kind: "unlabelled", reason: "the file is missing" };
     expect(choosePodLabels(unlabelled, pod(), [])).toBeUndefined();
     const selinux = named({ level: "s0:c1,c2" });
@@ -213,7 +213,7 @@ describe("a pod's labels", () => {
 });
 
 describe("a container's labels", () => {
-  test("are its pod's, but for what it names", async () => {
+  test("are its pod's, except for requested parts", async () => {
     expect(await containerLabels(policy, { labels, config: pod() }, container())).toEqual(labels);
     const selinux = named({ type: "web_t", level: "s0:c7" });
     expect(await containerLabels(policy, { labels, config: pod() }, container({ selinux }))).toEqual({
@@ -222,7 +222,7 @@ describe("a container's labels", () => {
     });
   });
 
-  test("of a privileged one, or one with the host's processes or IPC, are its files' alone", async () => {
+  test("are only set on files for privileged containers, and those with the host's PID or IPC namespace", async () => {
     const unconfined = { mount: labels.mount };
     const config = pod();
     const selinux = named({ type: "web_t" });
@@ -240,7 +240,7 @@ describe("a container's labels", () => {
     expect(await containerLabels(policy, { labels, config }, container({ namespaces: network }))).toEqual(labels);
   });
 
-  test("are as the kernel spells them, and refused when it does not know them", async () => {
+  test("are in the kernel's canonical form, and refused if not valid", async () => {
     const picky: Selinux = {
       ...policy,
       canonical: async (label) => (label.includes("nobody_t") ? undefined : label.replace("c2,c1", "c1,c2")),
@@ -250,12 +250,12 @@ describe("a container's labels", () => {
     const unknown = container({ selinux: named({ type: "nobody_t" }) });
     await expect(containerLabels(picky, { labels, config: pod() }, unknown)).rejects.toMatchObject({
       code: "InvalidArgument",
-      message: expect.stringContaining("system_u:system_r:nobody_t:s0:c1,c2 of container main is not known"),
+      message: expect.stringContaining("system_u:system_r:nobody_t:s0:c1,c2 of container main is not valid"),
     });
     await expect(known(picky, { ...labels, process: "u:r:nobody_t:s0" }, "pod web")).rejects.toThrow("of pod web");
   });
 
-  test("are none in a pod of an older keelson, where they are refused by name", async () => {
+  test("do not exist in a pod of an older keelson, where a requested label is refused", async () => {
     expect(await containerLabels(policy, { config: pod() }, container())).toEqual({});
     const asking = container({ selinux: named({ type: "web_t" }) });
     await expect(containerLabels(policy, { config: pod() }, asking)).rejects.toMatchObject({

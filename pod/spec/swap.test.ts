@@ -1,4 +1,4 @@
-// Who says how much a container may swap.
+// The source of a container's swap limit.
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,7 +13,7 @@ const memory = (memoryLimit: bigint, memorySwapLimit = 0n): Resources => ({
   memoryLimit,
   memorySwapLimit,
 });
-/** What a kubelet sends on cgroup v2. */
+/** What a kubelet sends with cgroup v2. */
 const byFile = (memoryLimit: bigint): Resources => ({
   ...memory(memoryLimit),
   unified: new Map([["memory.swap.max", "1024"]]),
@@ -33,7 +33,7 @@ test.for<[title: string, wanted: Resources, before: Resources | undefined, swap:
   expect(withoutSwap(wanted, before).memorySwapLimit).toBe(swap);
 });
 
-test("a kernel that counts swap has the file of its cgroup version", async () => {
+test("a kernel that accounts swap has the file of its cgroup version", async () => {
   const root = await mkdtemp(join(tmpdir(), "keelson-swap-"));
   try {
     await mkdir(join(root, "pod"));

@@ -1,4 +1,4 @@
-// Metrics beyond stats: the files of both cgroup versions, processes that end meanwhile, files that a kernel does not have.
+// Metrics beyond stats: the files of both cgroup versions, processes that exit meanwhile, files that a kernel lacks.
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -25,7 +25,7 @@ async function files(contents: Readonly<Record<string, string>>): Promise<void> 
 const tooMany = { all: -1n, sockets: -1n };
 const running = { state: "running", startedAt: 1n, pid: process.pid } as const;
 
-/** Of containers of the cgroups `/a`, `/b` …, whose descriptors are `counts` by pid. */
+/** Metrics of containers in the cgroups `/a`, `/b` …; `counts` are the descriptors by pid. */
 async function metrics(
   tree: Partial<CgroupTree>,
   phases: Parameters<typeof metricsOfContainers>[1][number]["phase"][],
@@ -49,7 +49,7 @@ async function metrics(
   return await metricsOfContainers({ host, cgroups }, containers);
 }
 
-test("cgroup v2: all that it counts, in the units of the answer", async () => {
+test("cgroup v2: all metrics, converted to the units of the result", async () => {
   await files({
     "a/cpu.stat": "usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 10\nnr_throttled 3\nthrottled_usec 7\n",
     "a/memory.stat": "anon 1\nfile 2000\nfile_mapped 300\nkernel 40\n",
@@ -87,7 +87,7 @@ test("cgroup v2: all that it counts, in the units of the answer", async () => {
   expect(of?.devices[1]).toMatchObject({ device: "4095:7", reads: 0n, writtenBytes: 0n });
 });
 
-test("cgroup v1: each file in its controller's hierarchy; no limit on reservation is 0", async () => {
+test("cgroup v1: each file from its controller's hierarchy; an unlimited reservation is 0", async () => {
   await files({
     "cpuacct/a/cpuacct.usage_user": "5000\n",
     "cpuacct/a/cpuacct.usage_sys": "4000\n",
@@ -122,7 +122,7 @@ test("cgroup v1: each file in its controller's hierarchy; no limit on reservatio
 });
 
 describe("containers without metrics", () => {
-  test("one that is gone or does not run takes none from its neighbours", async () => {
+  test("a container that no longer exists or is not running does not affect the others", async () => {
     await files({
       "b/cgroup.procs": "1\n",
       "b/pids.current": "1\n",

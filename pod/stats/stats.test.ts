@@ -1,4 +1,4 @@
-// Stats: from the files of cgroup v2 and v1 to figures, rates between two samples, what is missing or gone.
+// Stats: from the files of cgroup v2 and v1, rates between two samples, missing files and cgroups.
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -73,7 +73,7 @@ describe("cgroup v2", () => {
     expect(await reader({}).read("pods", ["/p"])).toEqual([{ ...both, processCount: 3n }]);
   });
 
-  test("without a limit nothing is available of it; a cache larger than the use leaves no working set", async () => {
+  test("without a limit there are no available bytes; a cache larger than the usage leaves an empty working set", async () => {
     await files({ "p/memory.current": "100\n", "p/memory.max": "max\n", "p/memory.stat": "inactive_file 400\n" });
     const [stats] = await reader({}).read("containers", ["/p"]);
     expect(stats?.memory).toMatchObject({ workingSetBytes: 0n });
@@ -81,14 +81,14 @@ describe("cgroup v2", () => {
     expect(stats).not.toHaveProperty("swap");
   });
 
-  test("of swap that is limited to none, none is available", async () => {
+  test("with a swap limit of 0, no swap is available", async () => {
     const none = { "p/memory.swap.current": "0\n", "p/memory.swap.max": "0\n" };
     await files({ "p/memory.current": "100\n", "p/memory.max": "1000\n", ...none });
     const [stats] = await reader({}).read("containers", ["/p"]);
     expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 0n, availableBytes: 0n });
   });
 
-  test("more cgroups than one thread reads come in their order", async () => {
+  test("more cgroups than one thread reads are returned in order", async () => {
     const names = Array.from({ length: 60 }, (_, index) => `${index}`);
     await files(Object.fromEntries(names.map((name) => [`${name}/memory.current`, `${name}\n`])));
     const stats = await reader({}).read(
@@ -98,14 +98,14 @@ describe("cgroup v2", () => {
     expect(stats.map((one) => one?.memory.usageBytes)).toEqual(names.map(BigInt));
   });
 
-  test("a cgroup that is gone has no figures, and takes none from its neighbours", async () => {
+  test("a cgroup that no longer exists has no stats, and does not affect the others", async () => {
     await files({ "a/memory.current": "1\n", "c/memory.current": "3\n" });
     const stats = await reader({}).read("containers", ["/a", "/b", "/c"]);
     expect(stats.map((one) => one?.memory.usageBytes)).toEqual([1n, undefined, 3n]);
   });
 });
 
-test("cgroup v1: each file in its controller's hierarchy; swap is what memory and swap are beyond memory", async () => {
+test("cgroup v1: each file from its controller's hierarchy; swap is memsw minus memory", async () => {
   await files({
     "cpuacct/p/cpuacct.usage": "5000\n",
     "memory/p/memory.usage_in_bytes": "1000\n",
@@ -137,18 +137,21 @@ test("cgroup v1: each file in its controller's hierarchy; swap is what memory an
 test.each([
   ["3000", 0n],
   ["3500", 300n],
-])("cgroup v1: of memory limited to 3000, with swap to %s, so much swap is available: %s", async (limit, available) => {
-  await files({
-    "p/memory.usage_in_bytes": "1000\n",
-    "p/memory.limit_in_bytes": "3000\n",
-    "p/memory.memsw.usage_in_bytes": "1200\n",
-    "p/memory.memsw.limit_in_bytes": `${limit}\n`,
-  });
-  const [stats] = await reader({ unified: false, v1: new Map([["memory", root]]) }).read("containers", ["/p"]);
-  expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 200n, availableBytes: available });
-});
+])(
+  "cgroup v1: with memory limited to 3000 and memory plus swap to %s, available swap is %s",
+  async (limit, available) => {
+    await files({
+      "p/memory.usage_in_bytes": "1000\n",
+      "p/memory.limit_in_bytes": "3000\n",
+      "p/memory.memsw.usage_in_bytes": "1200\n",
+      "p/memory.memsw.limit_in_bytes": `${limit}\n`,
+    });
+    const [stats] = await reader({ unified: false, v1: new Map([["memory", root]]) }).read("containers", ["/p"]);
+    expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 200n, availableBytes: available });
+  },
+);
 
-test("on a hybrid host pressure is read from v2; without a v2 hierarchy there is none", async () => {
+test("on a hybrid host, pressure is read from v2; without a v2 hierarchy there is none", async () => {
   await files({
     "memory/p/memory.usage_in_bytes": "1000\n",
     "unified/p/cpu.pressure": pressureText,
@@ -166,20 +169,20 @@ test("on a hybrid host pressure is read from v2; without a v2 hierarchy there is
   }
 });
 
-describe("the rate of CPU", () => {
+describe("the CPU rate", () => {
   async function sample(from: CgroupReader, usageUsec: number): Promise<bigint | undefined> {
     await files({ "p/memory.current": "1\n", "p/cpu.stat": `usage_usec ${usageUsec}\n` });
     return (await from.read("containers", ["/p"]))[0]?.cpu.usageNanoCores;
   }
 
-  test("needs two samples, and is used time by elapsed time", async () => {
+  test("needs two samples, and is used time divided by elapsed time", async () => {
     const from = reader({});
     expect(await sample(from, 0)).toBeUndefined();
     now += 2n * second;
     expect(await sample(from, 500_000), "half a second in two").toBe(250_000_000n);
   });
 
-  test("stands when the samples are too near each other, and goes by the older one after", async () => {
+  test("is kept while samples are too close together, and then calculated from the older one", async () => {
     const from = reader({});
     await sample(from, 0);
     now += second;
@@ -190,7 +193,7 @@ describe("the rate of CPU", () => {
     expect(await sample(from, 1_000_000)).toBe(0n);
   });
 
-  test("begins again when the clock was set back", async () => {
+  test("starts over when the clock was set back", async () => {
     const from = reader({});
     await sample(from, 0);
     now += second;
@@ -201,7 +204,7 @@ describe("the rate of CPU", () => {
     expect(await sample(from, 1_500_000)).toBe(second / 2n);
   });
 
-  test("of a cgroup made again under its name is not negative, and begins again once it is forgotten", async () => {
+  test("of a recreated cgroup is not negative, and starts over once the old one is forgotten", async () => {
     const from = reader({});
     await sample(from, 1_000_000);
     now += second;
@@ -239,7 +242,7 @@ describe("of pods and containers", () => {
     await writeFile(join(directory, "pids.current"), "2\n");
   }
 
-  test("a container has its figures while it runs, and its writable layer after", async () => {
+  test("a container has stats while it is running, and its writable layer also afterwards", async () => {
     const pods = await node().start();
     const sandbox = await runPod(pods);
     const c = await runContainer(pods, sandbox);
@@ -258,7 +261,7 @@ describe("of pods and containers", () => {
     await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
   });
 
-  test("a pod has its own figures and its containers'; one that is not ready is in no list", async () => {
+  test("a pod has its own stats and its containers'; one that is not ready is not listed", async () => {
     const pods = await node().start();
     const [a, b] = [await runPod(pods, "a"), await runPod(pods, "b")];
     const c = await runContainer(pods, a);

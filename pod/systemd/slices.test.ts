@@ -1,4 +1,4 @@
-// Slices by name and by cgroup, as kubelets and crictl name them.
+// Slices by name and by cgroup, in the forms that kubelets and crictl use.
 
 import { expect, test } from "vitest";
 import { sliceCgroup, sliceOfCgroup, sliceOfParent, slicesAround } from "./slices.ts";
@@ -6,7 +6,7 @@ import { sliceCgroup, sliceOfCgroup, sliceOfParent, slicesAround } from "./slice
 const pod = "kubepods-burstable-pod1f2e_3d.slice";
 const podCgroup = `/kubepods.slice/kubepods-burstable.slice/${pod}`;
 
-test("a slice lies in those that its name begins with", () => {
+test("a slice is inside the slices that its name starts with", () => {
   expect(sliceCgroup("system.slice")).toBe("/system.slice");
   expect(sliceCgroup(pod)).toBe(podCgroup);
   expect(sliceCgroup("-.slice")).toBe("");
@@ -24,9 +24,9 @@ test.each([
   "a/b.slice",
   "a b.slice",
   `${"a".repeat(250)}.slice`,
-])("%s is no slice", (name) => expect(sliceCgroup(name)).toBeUndefined());
+])("%s is not a slice", (name) => expect(sliceCgroup(name)).toBeUndefined());
 
-test("a parent is a slice's name, or its whole cgroup and no other", () => {
+test("a parent is a slice's name or its full cgroup", () => {
   expect(sliceOfParent(pod)).toBe(pod);
   expect(sliceOfParent(podCgroup)).toBe(pod);
   expect(sliceOfParent(podCgroup.slice(1))).toBe(pod);
@@ -36,7 +36,7 @@ test("a parent is a slice's name, or its whole cgroup and no other", () => {
   expect(sliceOfParent("/kubepods/burstable/pod1")).toBeUndefined();
 });
 
-test("a cgroup's slice has its parts in its name", () => {
+test("a cgroup's slice is named after the cgroup's path", () => {
   expect(sliceOfCgroup("/keelson")).toBe("keelson.slice");
   expect(sliceOfCgroup("/keelson/test")).toBe("keelson-test.slice");
   expect(sliceOfCgroup("/")).toBeUndefined();

@@ -1,4 +1,4 @@
-// Scopes, with a bus and a systemd in one scripted peer on a socket; and with the real ones, where they run.
+// Scopes, with one scripted peer on a socket as bus and systemd, and with the real ones where available.
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -16,7 +16,7 @@ import { type Scope, Systemd, scopeProperties } from "./units.ts";
 const scope: Scope = { name: "keelson-ab.scope", slice: "a-b.slice", description: "Pod ns/web" };
 const job = "/org/freedesktop/systemd1/job/7";
 
-/** Answers of a peer to a call: a body with its signature, an error, a signal, or no more words at all. */
+/** A peer's answers to a call: a body with its signature, an error, a signal, or a closed connection. */
 interface Peer {
   reply(signature?: string, body?: readonly unknown[]): void;
   refuse(errorName: string, text: string): void;
@@ -29,7 +29,7 @@ let server: Server;
 let calls: Message[];
 let sockets: Set<Socket>;
 let answer: (call: Message, peer: Peer) => void;
-/** How many connections get no word. */
+/** How many connections get no answer. */
 let mute: number;
 let systemd: Systemd;
 
@@ -67,7 +67,7 @@ function serve(socket: Socket): void {
     socket.once("data", (begin) => {
       expect(begin.toString("latin1")).toMatch(/^BEGIN\r\n/);
       socket.pause();
-      // Its first call comes in the same packet, or later.
+      // The first call may come in the same packet or later.
       if (begin.length > 7) socket.unshift(begin.subarray(7));
       codec.unmarshalMessages(socket, (call) => take(call, socket), {});
     });
@@ -106,9 +106,9 @@ async function processIn(pid: number, cgroup: string): Promise<void> {
   await writeFile(join(directory, "proc", String(pid), "cgroup"), `0::${cgroup}\n`);
 }
 
-test("a scope is delegated, unlimited, and started once its job is done", async () => {
+test("a scope is delegated and unlimited, and counts as started once its job is done", async () => {
   answer = (_, peer) => {
-    // Both in one packet: the end of the job is not missed.
+    // Both in one packet: the job's completion must not be missed.
     peer.socket.cork();
     peer.reply("o", [job]);
     peer.signalJob("/org/freedesktop/systemd1/job/8", "failed");
@@ -137,10 +137,10 @@ const started = (_: Message, peer: Peer) => {
   peer.reply("o", [job]);
   peer.signalJob(job, "done");
 };
-/** The units that each call wants besides the scope. */
+/** The units that each call requests besides the scope. */
 const besides = () => calls.map(({ body }) => body?.[3] as [string, unknown][]);
 
-test("slices that are not there are made with the scope, to go with their last one", async () => {
+test("missing slices are created with the scope, and removed with their last scope", async () => {
   answer = started;
   await systemd.startScope(scope, [41]);
   await systemd.startScope(deep, [41]);
@@ -148,7 +148,7 @@ test("slices that are not there are made with the scope, to go with their last o
   expect(JSON.stringify(besides()[1]?.[0]?.[1])).toMatch(/"StopWhenUnneeded",.*true/);
 });
 
-test("slices that another start makes at the same time are used", async () => {
+test("slices that another start creates at the same time are used", async () => {
   answer = (call, peer) => {
     if (calls.length === 1) peer.refuse("org.freedesktop.systemd1.UnitExists", "Unit a-b-c.slice was already loaded.");
     else started(call, peer);
@@ -157,7 +157,7 @@ test("slices that another start makes at the same time are used", async () => {
   expect(besides()).toEqual([expect.anything(), []]);
 });
 
-test("a slice that ends with its last scope is waited for", async () => {
+test("a start waits for a slice that is being removed with its last scope", async () => {
   const refusals = ["TransactionIsDestructive", "NoSuchUnit"];
   answer = (call, peer) => {
     const refusal = refusals.shift();
@@ -168,7 +168,7 @@ test("a slice that ends with its last scope is waited for", async () => {
   expect(calls).toHaveLength(3);
 });
 
-test("what systemd refuses is said in its words, and a job that fails by its result", async () => {
+test("a refusal is reported with systemd's message, and a failed job with its result", async () => {
   answer = (_, peer) => peer.refuse("org.freedesktop.DBus.Error.InvalidArgs", "Slice is not valid.");
   await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({
     name: "scopeFailed",
@@ -181,7 +181,7 @@ test("what systemd refuses is said in its words, and a job that fails by its res
   await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({ message: expect.stringContaining("canceled") });
 });
 
-test("a bus that goes away and a systemd that executes itself again are waited for", async () => {
+test("a start survives a disconnected bus and a systemd that re-executes", async () => {
   const answers: (typeof answer)[] = [
     (_, peer) => peer.socket.destroy(),
     (_, peer) => peer.refuse("org.freedesktop.DBus.Error.NoReply", "Message recipient disconnected"),
@@ -200,7 +200,7 @@ test("a bus that goes away and a systemd that executes itself again are waited f
   expect(answers).toEqual([]);
 });
 
-test("a bus that does not greet is left for a new connection", async () => {
+test("a bus that does not answer the authentication is replaced by a new connection", async () => {
   mute = 1;
   answer = (_, peer) => {
     peer.reply("o", [job]);
@@ -210,7 +210,7 @@ test("a bus that does not greet is left for a new connection", async () => {
   expect(sockets.size).toBe(2);
 });
 
-test("one whose start was heard, and its answer lost, is found by its processes", async () => {
+test("a scope whose start took effect but whose answer was lost is found by its processes", async () => {
   answer = (call, peer) => {
     if (calls.length === 1) return peer.socket.destroy();
     void processIn(41, `/a.slice/a-b.slice/${scope.name}`).then(() =>
@@ -221,7 +221,7 @@ test("one whose start was heard, and its answer lost, is found by its processes"
   expect(calls).toHaveLength(2);
 });
 
-test("the end of a job whose signal was lost is found by its processes", async () => {
+test("the completion of a job whose signal was lost is found by the processes", async () => {
   answer = (_, peer) => {
     void processIn(41, `/a.slice/a-b.slice/${scope.name}`);
     peer.reply("o", [job]);
@@ -229,7 +229,7 @@ test("the end of a job whose signal was lost is found by its processes", async (
   await systemd.startScope(scope, [41]);
 });
 
-test("of starts beyond what a bus lets one connection ask at once the others wait for their turn", async () => {
+test("starts beyond the bus's limit of pending calls per connection wait for their turn", async () => {
   const unanswered: Peer[] = [];
   answer = (_, peer) => {
     // dbus-daemon's max_replies_per_connection.
@@ -248,7 +248,7 @@ test("of starts beyond what a bus lets one connection ask at once the others wai
   expect(calls).toHaveLength(200);
 });
 
-test("a scope that others share is joined, and started by the first", async () => {
+test("a shared scope is started by the first and joined by the others", async () => {
   answer = ({ member }, peer) => {
     if (member === "StartTransientUnit") {
       peer.reply("o", [job]);
