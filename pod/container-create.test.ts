@@ -114,12 +114,12 @@ test("a create with a missing image is refused", async () => {
 });
 
 test.each([
-  ["users of its own in a pod that has none", undefined, ownUsers(100_000), "otherUsers"],
-  ["other users than its pod's", ownUsers(100_000), ownUsers(200_000), "otherUsers"],
-  ["the host's users in a pod with its own", ownUsers(100_000), hostUsers, "otherUsers"],
-  ["its pod's users", ownUsers(100_000), ownUsers(100_000), undefined],
-  ["the host's users, as its pod", undefined, hostUsers, undefined],
-  ["no users by name", ownUsers(100_000), undefined, undefined],
+  ["its own user namespace in a pod without one", undefined, ownUsers(100_000), "otherUsers"],
+  ["id mappings other than its pod's", ownUsers(100_000), ownUsers(200_000), "otherUsers"],
+  ["the host's user namespace in a pod with its own", ownUsers(100_000), hostUsers, "otherUsers"],
+  ["its pod's id mappings", ownUsers(100_000), ownUsers(100_000), undefined],
+  ["the host's user namespace, like its pod", undefined, hostUsers, undefined],
+  ["no userns_options", ownUsers(100_000), undefined, undefined],
 ])("a container that requests %s", async (_, ofPod, ofContainer, refusal) => {
   const pods = await node().start();
   const sandbox = sandboxConfig("p");

@@ -104,11 +104,11 @@ describe("a start", () => {
     await expect(starting).rejects.toMatchObject({ code: "DeadlineExceeded" });
     expect(node().monitor(id).running).toEqual([]);
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
-    await until("its end is told", () => told.includes("stopped c"));
+    await until("its exit is reported", () => told.includes("stopped c"));
     expect(told).toEqual(["created c", "started c", "stopped c"]);
   });
 
-  test("goes on when its caller gives up", async () => {
+  test("continues when its caller gives up", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
@@ -184,7 +184,7 @@ describe("a stop", () => {
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 143, reason: "Error" });
     await pods.stopContainer(c, 10n, never);
     await pods.stopContainer("f".repeat(64), 10n, never);
-    await until("the watch has told it, too", () => told.length >= 3);
+    await until("the watch has reported it too", () => told.length >= 3);
     await quiet();
     expect(told).toEqual(["created c", "started c", "stopped c"]);
     expect(node().script.count("monitor stop", c)).toBe(1);
@@ -234,7 +234,7 @@ describe("a stop", () => {
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
   });
 
-  test("goes on when its caller gives up", async () => {
+  test("continues when its caller gives up", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
     const c = await runContainer(pods, id);
@@ -245,7 +245,7 @@ describe("a stop", () => {
     caller.abort();
     await expect(stopping).rejects.toMatchObject({ code: "Cancelled" });
     stop.release();
-    await until("it has ended", () => pods.container(c).phase.state === "exited");
+    await until("it has exited", () => pods.container(c).phase.state === "exited");
   });
 
   test("with a long grace period blocks nothing, and a later stop can shorten it", async () => {

@@ -38,7 +38,7 @@ test("large outputs wait for a large slot, first come first served", async () =>
   };
   const d = wait("d");
   wait("e");
-  expect(d.hold(much + 1), "it waits already").toBeUndefined();
+  expect(d.hold(much + 1), "it is already waiting").toBeUndefined();
   await quiet();
   expect(served).toEqual([]);
   first?.leave();
@@ -62,7 +62,7 @@ test("a call that waits too long gets a clear error and takes no slot later", as
   first?.leave();
   const next = budget.room("next");
   next.hold(little);
-  expect(next.hold(much), "the place is free").toBeUndefined();
+  expect(next.hold(much), "the slot is free").toBeUndefined();
 });
 
 test("a call that leaves while waiting passes its slot on", async () => {
@@ -95,5 +95,5 @@ test("a slot is released once, and only the release of a large one is reported",
   const [fourth, fifth] = [budget.room("d"), budget.room("e")];
   for (const room of [fourth, fifth]) room.hold(little);
   expect(fourth.hold(much)).toBeUndefined();
-  expect(fifth.hold(much), "only one place was free").toBeInstanceOf(Promise);
+  expect(fifth.hold(much), "only one slot was free").toBeInstanceOf(Promise);
 });

@@ -54,7 +54,7 @@ test("a caller that waits too long or gives up leaves the queue, and its work ne
   await expect(late).rejects.toMatchObject({ name: "busy", message: expect.stringContaining("the slow one") });
   const next = queue.run("pod", "next", never, 1000, count);
   await quiet();
-  expect(started, "the one before is still at work").toBe(0);
+  expect(started, "the previous one is still running").toBe(0);
   slow.end();
   await Promise.all([held, next]);
   expect(started).toBe(1);

@@ -143,7 +143,7 @@ describe("files on disk", () => {
       expect((await records.load()).records).toMatchObject([{ id: a, phase: { exitCode: 1 } }]);
     }
     await writeFile(path, `${first}\n${second.replace('"version":2', '"version":3')}\n`);
-    expect((await records.load()).damaged, "an older line is not taken for what a newer keelson wrote").toHaveLength(1);
+    expect((await records.load()).damaged, "an older line must not replace one of a newer keelson").toHaveLength(1);
 
     let longest = 0;
     let shrank = 0;
@@ -184,7 +184,7 @@ describe("files on disk", () => {
     ["a list", "[]"],
     ["no checksum", JSON.stringify({ version: 2, body: "{}" })],
     [
-      "a body that is no object",
+      "a body that is not an object",
       JSON.stringify({ version: 2, body: "7", sha256: createHash("sha256").update("7").digest("hex") }),
     ],
   ])("%s counts as damaged", async (_, text) => {

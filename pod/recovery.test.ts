@@ -47,7 +47,7 @@ describe("recorded and actual state", () => {
       // Nothing runs in a completely stopped pod, regardless of its containers' records.
       if (monitor === "gone" || life === "stopped")
         expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 255, reason: "Unknown" });
-      else expect(pods.container(c).phase.state, "its last known state stands").toBe("running");
+      else expect(pods.container(c).phase.state, "its last known state is kept").toBe("running");
     }
 
     node().monitor(id).thaws();
@@ -71,7 +71,7 @@ describe("recorded and actual state", () => {
     inspecting.release();
     await pods.tidy();
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
-    await until("it is told", () => told.includes("stopped p"));
+    await until("it is reported", () => told.includes("stopped p"));
     await expectTidy(node(), pods);
   });
 });
@@ -201,9 +201,9 @@ describe("exits while no daemon was running", () => {
     const pods = await node().start();
     const told = recordEvents(pods);
     await pods.tidy();
-    await until("it is told", () => told.includes("stopped p"));
+    await until("it is reported", () => told.includes("stopped p"));
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
-    await until("it is stopped whole", () => node().monitor(id).isGone);
+    await until("it is completely stopped", () => node().monitor(id).isGone);
   });
 });
 
@@ -213,7 +213,7 @@ test("recovery waits half a second in total for all frozen monitors; their pods 
   await node().kill();
   for (const id of ids) node().monitor(id).freezes();
   const starting = node().start();
-  await until("all are asked", () => node().script.count("monitor state") === ids.length);
+  await until("all monitors are asked", () => node().script.count("monitor state") === ids.length);
   await quiet();
   await pass(500);
   const pods = await starting;

@@ -37,7 +37,7 @@ test("starts a pod that is recorded, has its address, and is announced once", as
     ips: ["10.88.0.1"],
     monitorPid: node().monitor(id).pid,
   });
-  await until("both events are told", () => told.length === 2);
+  await until("both events are reported", () => told.length === 2);
   expect(told).toEqual(["created p", "started p"]);
 });
 
@@ -273,7 +273,7 @@ describe("a caller that gives up", () => {
     const id = await runPod(pods);
     expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
     expect(node().script.count("monitor spawn")).toBe(1);
-    await until("it is told", () => told.length > 0);
+    await until("it is reported", () => told.length > 0);
     expect(told).toEqual(["created p", "started p"]);
     await pass(limits.unclaimed);
     await quiet();
@@ -299,7 +299,7 @@ describe("a caller that gives up", () => {
     await quiet();
     node().script.fail("host removeTree", new Error("EBUSY"));
     await pass(limits.unclaimed);
-    await until("it is shown", () => pods.sandboxes(everything).length === 1);
+    await until("it is listed", () => pods.sandboxes(everything).length === 1);
     await quiet();
     await pass(1_000);
     await until("it is removed", () => pods.sandboxes(everything).length === 0);

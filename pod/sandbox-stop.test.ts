@@ -26,7 +26,7 @@ describe("a stop", () => {
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [], monitorPid: 0, leftovers: [] });
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
     expect(await node().record(id)).toMatchObject({ life: "stopped", ips: [], monitorPid: 0 });
-    await until("all is told", () => told.length === 6);
+    await until("all events are reported", () => told.length === 6);
     expect(told).toEqual(["created p", "started p", "created c", "started c", "stopped c", "stopped p"]);
   });
 
@@ -164,7 +164,7 @@ describe("a step that fails", () => {
     const stopping = pods.stopSandbox(id, never);
     await until("it is asked", () => node().script.count("monitor stop", c) === 1);
     await pass(limits.shutdown);
-    await until("it is asked to end", () => node().script.count("monitor shutdown") === 1);
+    await until("it is asked to shut down", () => node().script.count("monitor shutdown") === 1);
     expect(node().network.leases()).toEqual([]);
     await pass(limits.shutdown);
     await stopping;
@@ -182,7 +182,7 @@ describe("a step that fails", () => {
     await writeFile(join(cgroup, "process"), "");
     const stopping = pods.stopSandbox(id, never);
     stopping.catch(() => undefined);
-    await until("the monitor is gone", () => node().monitor(id).isGone);
+    await until("the monitor is dead", () => node().monitor(id).isGone);
     for (let waited = 0; waited <= limits.shutdown; waited += 1_000) {
       await quiet();
       await pass(1_000);
@@ -226,7 +226,7 @@ describe("a removal", () => {
     const removal = pods.removeSandbox(id, never);
     await removing.arrived;
     // In parallel with the directory.
-    await until("the container's record goes", async () => (await node().record(c)) === undefined);
+    await until("the container's record is removed", async () => (await node().record(c)) === undefined);
     expect(node().images.layers.size).toBe(0);
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
     removing.release();
@@ -235,7 +235,7 @@ describe("a removal", () => {
     expect(await node().podDirectories()).toEqual([]);
     expect(pods.sandboxes(everything)).toEqual([]);
     expect(() => pods.container(c)).toThrow("does not exist");
-    await until("all is told", () => told.includes("deleted p"));
+    await until("all events are reported", () => told.includes("deleted p"));
     expect(told.slice(-4)).toEqual(["stopped c", "stopped p", `deleted ${c.slice(0, 12)}`, "deleted p"]);
   });
 
@@ -258,12 +258,12 @@ describe("a removal", () => {
     const c = await makeContainer(pods, id);
     const removing = node().script.hold("host removeTree");
     const removal = pods.removeSandbox(id, never);
-    await until("the container's record goes", async () => (await node().record(c)) === undefined);
+    await until("the container's record is removed", async () => (await node().record(c)) === undefined);
     removing.fail(new Error("EBUSY"));
     await expect(removal).rejects.toThrow("EBUSY");
     await pods.removeSandbox(id, never);
     expect(pods.containers(everything)).toEqual([]);
-    await until("all is told", () => told.includes("deleted p"));
+    await until("all events are reported", () => told.includes("deleted p"));
     expect(told.slice(-2)).toEqual([`deleted ${c.slice(0, 12)}`, "deleted p"]);
   });
 

@@ -18,7 +18,7 @@ test("runs in reverse order, continues after failures and hangs, and reports the
   undo.push("last", async () => void order.push("last"));
   const unwinding = undo.unwind();
   await quiet();
-  expect(order, "the one before waits for the one that hangs").toEqual(["last", "fails"]);
+  expect(order, "the earlier one waits for the one that hangs").toEqual(["last", "fails"]);
   await pass(50);
   expect(await unwinding).toEqual([
     { step: "fails", reason: "no" },

@@ -36,7 +36,7 @@ test("exits are reported in the monitor's order", async () => {
     node()
       .monitor(id)
       .exits(ids.get(name) ?? "", { exitCode: 0 });
-  await until("all have ended", () => told.length === 9);
+  await until("all have exited", () => told.length === 9);
   expect(told.slice(6)).toEqual(["stopped b", "stopped c", "stopped a"]);
 });
 
@@ -114,7 +114,7 @@ test("a frozen monitor is not a dead one: its pod stays ready, and is watched ag
   const c = await runContainer(pods, id);
   node().monitor(id).freezes();
   node().monitor(id).hangsUpOnWatchers();
-  await until("it is asked whether it is there", () => node().script.count("monitor hello") === 1);
+  await until("it is asked whether it is alive", () => node().script.count("monitor hello") === 1);
   await pass(5_000);
   await quiet();
   expect(pods.sandbox(id).state).toBe("ready");

@@ -161,7 +161,7 @@ describe("a container with ordinary capabilities", () => {
   });
 
   it.runIf(process.arch === "x64")(
-    "gets no namespaces through the 32-bit entry, where 32-bit programs still work",
+    "gets no namespaces through the 32-bit syscall entry, where 32-bit programs still work",
     () => {
       expect(verdicts(results, "i386_unshare", "i386_clone_newuser")).toEqual([EPERM, EPERM]);
       expect(verdicts(results, "i386_getpid", "i386_socketcall")).toEqual(["free", "free"]);

@@ -20,15 +20,15 @@ const byFile = (memoryLimit: bigint): Resources => ({
 });
 
 test.for<[title: string, wanted: Resources, before: Resources | undefined, swap: bigint]>([
-  ["memory alone", memory(64n), undefined, 64n],
+  ["a memory limit only", memory(64n), undefined, 64n],
   ["no limit", noResources, undefined, 0n],
-  ["both", memory(64n, 96n), undefined, 96n],
-  ["memory, and swap by its file", byFile(64n), undefined, 0n],
+  ["memory and swap limits", memory(64n, 96n), undefined, 96n],
+  ["a memory limit, and memory.swap.max in unified", byFile(64n), undefined, 0n],
   ["a first limit", memory(64n), noResources, 64n],
-  ["more memory for one without swap", memory(128n), memory(64n, 64n), 128n],
-  ["more memory for one with swap", memory(128n), memory(64n, 96n), 0n],
-  ["more memory for one with swap by its file", memory(128n), byFile(64n), 0n],
-  ["the limit lifted", memory(-1n), memory(64n, 64n), -1n],
+  ["a higher memory limit for a container without swap", memory(128n), memory(64n, 64n), 128n],
+  ["a higher memory limit for a container with swap", memory(128n), memory(64n, 96n), 0n],
+  ["a higher memory limit for a container with memory.swap.max in unified", memory(128n), byFile(64n), 0n],
+  ["a removed memory limit", memory(-1n), memory(64n, 64n), -1n],
 ])("%s", ([, wanted, before, swap]) => {
   expect(withoutSwap(wanted, before).memorySwapLimit).toBe(swap);
 });

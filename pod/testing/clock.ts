@@ -1,5 +1,5 @@
-// Time that passes only when a test says so: both kinds of timers, AbortSignal.timeout, performance.now(). Files are
-// still read and written in real time, so a test waits for what it can see (`until`) before it lets time pass.
+// Fake time that only a test advances: both kinds of timers, AbortSignal.timeout, performance.now(). Files are
+// still read and written in real time, so a test waits for a visible state (`until`) before it lets time pass.
 
 import { syncBuiltinESMExports } from "node:module";
 import timersPromises from "node:timers/promises";
@@ -7,14 +7,14 @@ import { afterEach, beforeEach, vi } from "vitest";
 import { ownHost } from "../../native/index.ts";
 
 const patienceNs = 60_000_000_000n;
-/** Promises settle in the turn that settles them; this is for chains over setImmediate, of which Node has some. */
+/** Event loop turns to wait: promises settle within one, but Node has some chains of setImmediate calls. */
 const turns = 10;
 
-/** For the whole test file. */
+/** Fakes time for the whole test file. */
 export function holdTime(): void {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
-    // Vitest's clock leaves these two alone.
+    // Vitest's fake timers do not cover these two.
     vi.spyOn(timersPromises, "setTimeout").mockImplementation(delay);
     vi.spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
       const controller = new AbortController();
@@ -33,7 +33,7 @@ export function holdTime(): void {
   });
 }
 
-/** The addon's tasks in the thread pool, which Node does not list. */
+/** Running tasks of the addon in the thread pool, which Node does not list as active resources. */
 let tasksOfAddon = 0;
 
 function counted<Arguments extends readonly unknown[], Result>(call: (...words: Arguments) => Promise<Result>) {
@@ -51,16 +51,16 @@ export async function pass(milliseconds: number): Promise<void> {
   await vi.advanceTimersByTimeAsync(milliseconds);
 }
 
-/** Lets everything happen that needs no time. */
+/** Waits until the condition holds, without advancing the fake time. */
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const start = process.hrtime.bigint();
   while (!(await holds())) {
-    if (process.hrtime.bigint() - start > patienceNs) throw new Error(`it did not come to this: ${what}`);
+    if (process.hrtime.bigint() - start > patienceNs) throw new Error(`timed out waiting until ${what}`);
     await turn();
   }
 }
 
-/** The result of what has to be done after so much time at most; what needs less gets no more. */
+/** The result of work that must finish within this time; advances the fake time only as far as needed. */
 export async function within<Result>(milliseconds: number, work: Promise<Result>): Promise<Result> {
   const start = performance.now();
   let tookMs: number | undefined;
@@ -68,7 +68,7 @@ export async function within<Result>(milliseconds: number, work: Promise<Result>
     tookMs = performance.now() - start;
   };
   work.then(settle, settle);
-  await until("it is done, or waits for nothing but time", async () => {
+  await until("the work is done, or only waits for time", async () => {
     await quiet();
     if (tookMs !== undefined) return true;
     if (performance.now() - start < milliseconds) await vi.advanceTimersToNextTimerAsync();
@@ -78,10 +78,10 @@ export async function within<Result>(milliseconds: number, work: Promise<Result>
   return await work;
 }
 
-/** What Node calls a read, a write, and the close of a FileHandle that readFile ends with. */
+/** Node's resource names for reads, writes, and closing the FileHandle in readFile. */
 const fileWork = /^(FSReq|CloseReq)/;
 
-/** All that is to happen without time has happened: no file is being read or written, and nobody has a turn left. */
+/** Waits until nothing more happens without time passing: no file I/O is running and the event loop is idle. */
 export async function quiet(): Promise<void> {
   for (let idle = 0; idle < turns; idle += 1) {
     await turn();

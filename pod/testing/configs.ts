@@ -1,4 +1,4 @@
-// Plain configs for tests; each test changes what it is about.
+// Default configs for tests; each test changes only what it is about.
 
 import type { ContainerConfig, ContainerSecurity, Mount, Resources, SandboxConfig } from "../types.ts";
 

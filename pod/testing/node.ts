@@ -1,5 +1,5 @@
-// A node to try the pod model on: monitors, network and images are scripted and outlive the daemon; records, pod
-// directories and cgroups are files below a directory of the test's own.
+// A test node for the pod model: monitors, network and images are scripted and outlive the daemon; records, pod
+// directories and cgroups are files in a directory of the test.
 
 import { mkdirSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
@@ -35,14 +35,14 @@ const native: RuntimeHandler = {
   check: async () => undefined,
 };
 
-/** One daemon's time: once it is killed, what it has asked for is done or not, and nobody hears of it. */
+/** The life of one daemon: once it is killed, it gets no more answers, whether its requests are done or not. */
 interface Life {
   killed: boolean;
 }
 
 /**
- * The records that are in place, without drafts: those come and go while this reads. Settles when no copy is under way:
- * cp makes its directory again below one who removes it.
+ * Copies the records without drafts, which come and go meanwhile. Settles only after all copies are done, because cp
+ * would recreate a directory that is being removed.
  */
 async function copyRecords(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
@@ -56,7 +56,7 @@ async function copyRecords(from: string, to: string): Promise<void> {
   await Promise.all(copies);
 }
 
-/** A node for each test of the file. */
+/** Creates a new node for each test of the file. */
 export function useNode(): () => ScriptedNode {
   let node: ScriptedNode;
   beforeEach(async () => {
@@ -66,7 +66,7 @@ export function useNode(): () => ScriptedNode {
   return () => node;
 }
 
-/** What a write may take that does not hang. */
+/** A write that takes longer counts as hanging. */
 const hangingWriteNs = 200_000_000n;
 
 export class ScriptedNode {
@@ -74,13 +74,13 @@ export class ScriptedNode {
   readonly script = new Script();
   readonly network = new ScriptedNetwork(this.script);
   readonly images = new ScriptedImages(this.script);
-  /** The daemon's log, "warn …". */
+  /** The daemon's log lines, "warn …". */
   readonly log: string[] = [];
   readonly handlers = new Map([["native", native]]);
   cgroupDriver: CgroupDriver = "cgroupfs";
   systemd: Environment["systemd"];
   selinux: Environment["selinux"] = { kind: "off" };
-  /** Where the daemon of now keeps its records: a killed one goes on with those of its time. */
+  /** The current daemon's records directory; a killed daemon keeps writing to its old one. */
   stateDirectory: string;
   readonly #monitors = new Map<string, ScriptedMonitor>();
   #records: Records | undefined;
@@ -105,13 +105,13 @@ export class ScriptedNode {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  /** A daemon, as openPods starts it. */
+  /** Starts a daemon like openPods. */
   async start(): Promise<NodePods> {
     const env = await this.#environment(this.#life);
     return new NodePods(env, this.handlers, native, await recover(env, this.handlers));
   }
 
-  /** kill -9: the next daemon finds the records as they are when what is being written now is written, or hangs. */
+  /** Like kill -9: the next daemon finds the records after all running writes have finished or hang. */
   async kill(): Promise<void> {
     this.#life.killed = true;
     await this.#endOfWrites();
@@ -121,11 +121,11 @@ export class ScriptedNode {
     this.#daemons += 1;
     const before = this.stateDirectory;
     this.stateDirectory = join(this.directory, `state-${this.#daemons}`);
-    // A test may have broken the disk that they are on.
+    // A test may have made the records unreadable.
     await copyRecords(before, this.stateDirectory).catch(() => undefined);
   }
 
-  /** By the real clock: a test may hold the other one. */
+  /** Uses the real clock, because the test may have faked time. */
   async #endOfWrites(): Promise<void> {
     let writing = this.#records !== undefined;
     this.#records?.idle().then(() => {
@@ -154,17 +154,17 @@ export class ScriptedNode {
     return monitor;
   }
 
-  /** All that were ever spawned. */
+  /** All monitors ever spawned. */
   get monitors(): ScriptedMonitor[] {
     return [...this.#monitors.values()];
   }
 
-  /** A monitor that runs already. */
+  /** Adds a running monitor. */
   addMonitor(sandboxId: string): ScriptedMonitor {
     const podDirectory = this.podDirectory(sandboxId);
     const monitor = new ScriptedMonitor(this.script, podDirectory);
     this.#monitors.set(podDirectory, monitor);
-    // The monitor has the pod's own file systems there.
+    // The monitor mounts the pod's own file systems there.
     mkdirSync(join(podDirectory, "files"), { recursive: true });
     return monitor;
   }
@@ -173,12 +173,12 @@ export class ScriptedNode {
     this.#clock -= nanoseconds;
   }
 
-  /** What is on disk of it. */
+  /** The record on disk. */
   async record(id: string): Promise<ObjectRecord | undefined> {
     return (await this.records()).find((record) => record.id === id);
   }
 
-  /** Read from a copy: to load records is to clear away drafts, and the daemon may be writing one. */
+  /** Reads a copy, because loading records removes drafts, and the daemon may be writing one. */
   async records(): Promise<ObjectRecord[]> {
     const copy = await mkdtemp(join(this.directory, "records-"));
     await copyRecords(this.stateDirectory, copy);
@@ -259,7 +259,7 @@ export class ScriptedNode {
   }
 }
 
-/** As a daemon sees it: once that is killed, no answer comes, and what it asks then is not done. */
+/** A daemon's view of a part: once the daemon is killed, it gets no answers, and its new calls do nothing. */
 function severed<Part extends object>(part: Part, life: Life): Part {
   return new Proxy(part, {
     get(target, name) {
@@ -286,7 +286,7 @@ export async function runPod(pods: NodePods, name = "p"): Promise<SandboxId> {
   return await pods.runSandbox(sandboxConfig(name), "", never);
 }
 
-/** Created, not started. */
+/** Creates a container without starting it. */
 export async function makeContainer(pods: NodePods, sandboxId: string, name = "c"): Promise<ContainerId> {
   return await pods.createContainer(sandboxId, containerConfig(name, "img", ["/bin/sleep"]), never);
 }
@@ -297,7 +297,7 @@ export async function runContainer(pods: NodePods, sandboxId: string, name = "c"
   return id;
 }
 
-/** Events from now on, as "started p" with the names of pods and containers; not their confirmations. */
+/** Collects events from now on as "started p", with names of pods and containers, without confirmations. */
 export function recordEvents(pods: NodePods): string[] {
   const told: string[] = [];
   const read = async () => {

@@ -1,7 +1,7 @@
-// What a test tells the scripted parts of a node to do, and what was asked of them, in order.
+// Controls the scripted parts of a test node, and records the calls to them in order.
 //
-// Calls are named "monitor start", "network attach", "images removeSnapshot", "host removeTree". Without a word of the
-// test a call does what it should, at once.
+// Calls are named "monitor start", "network attach", "images removeSnapshot", "host removeTree". Unless the test
+// intervenes, a call takes effect at once.
 
 export interface Bounds {
   readonly timeoutMs: number;
@@ -10,7 +10,7 @@ export interface Bounds {
   readonly cancelled: () => Error;
 }
 
-/** A call that gets no answer until the test lets it. */
+/** A call whose answer is held back until the test releases it. */
 export class Held {
   readonly #arrival = Promise.withResolvers<void>();
   readonly #answer = Promise.withResolvers<void>();
@@ -24,7 +24,7 @@ export class Held {
     return this.#arrival.promise;
   }
 
-  /** Does what was asked, without an answer. */
+  /** Lets the call take effect, without an answer. */
   act(): void {
     this.#act();
   }
@@ -37,7 +37,7 @@ export class Held {
     this.#answer.reject(error);
   }
 
-  /** For the part that is called. */
+  /** Called by the scripted part. */
   async take<Result>(work: () => Result, bounds: Bounds | undefined): Promise<Result> {
     let done: { readonly result: Result } | undefined;
     const once = () => {
@@ -60,7 +60,7 @@ export class Script {
   readonly #calls: Call[] = [];
   readonly #plans = new Map<string, Held[]>();
 
-  /** The next call of that name is held; one that is held already stays so. */
+  /** Holds the next call of that name; calls that are already held stay held. */
   hold(name: string): Held {
     const held = new Held();
     this.#plans.set(name, [...(this.#plans.get(name) ?? []), held]);
@@ -71,7 +71,7 @@ export class Script {
     this.hold(name).fail(error);
   }
 
-  /** Names of the calls so far, of one subject (an id) or of all. */
+  /** Names of the calls so far, for one subject (an id) or for all. */
   calls(subject?: string): string[] {
     return this.#calls.filter((call) => subject === undefined || call.subject === subject).map(({ name }) => name);
   }
@@ -80,7 +80,7 @@ export class Script {
     return this.calls(subject).filter((one) => one === name).length;
   }
 
-  /** For the scripted parts. */
+  /** Called by the scripted parts. */
   async call<Result>(name: string, subject: string, work: () => Result, bounds?: Bounds): Promise<Result> {
     this.#calls.push({ name, subject });
     const plan = this.#plans.get(name)?.shift();

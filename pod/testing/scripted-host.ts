@@ -1,4 +1,4 @@
-// The system calls that the pod model needs: only figures are read by the addon, trees are removed for real, mounts do
+// The host functions that the pod model needs: only metrics are read by the addon, trees are really removed, mounts do
 // not exist.
 
 import { rmSync } from "node:fs";
@@ -11,7 +11,7 @@ const { startProgram, askForFork, endedChild, reapPrograms } = loadHost();
 
 export function scriptedHost(script: Script): Host {
   const unscripted = (name: string) => async () => {
-    throw new Error(`no script has ${name}`);
+    throw new Error(`${name} is not scripted`);
   };
   return {
     readFigures,
@@ -31,7 +31,7 @@ export function scriptedHost(script: Script): Host {
     presentPath: async (path) => await script.call("host presentPath", path, () => presentPath(path)),
     unmount: async (path) => await script.call("host unmount", path, () => undefined),
     countDescriptors: async () => ({ all: 0n, sockets: 0n }),
-    // No /etc/passwd and no /etc/group in any image.
+    // No image has /etc/passwd or /etc/group.
     readFromLayers: async (_layers, paths) => paths.map(() => ({ kind: "missing" })),
     compileSeccomp: async () => Buffer.alloc(8),
     hostCapabilities: () => 0n,
@@ -54,7 +54,7 @@ export function scriptedHost(script: Script): Host {
     hasInterface: unscripted("hasInterface"),
     readInterfaces: unscripted("readInterfaces"),
     exitNow: () => {
-      throw new Error("no script ends the process");
+      throw new Error("exitNow is not scripted");
     },
   };
 }

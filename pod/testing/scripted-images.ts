@@ -1,10 +1,10 @@
-// An image store in memory with one image, "img"; and the writable layers of containers.
+// An in-memory image store with one image, "img", and the writable layers of containers.
 
 import type { FileSystemUse, HeldArchive, Image, ImageId, ImageStore, Snapshot } from "../../image/types.ts";
 import type { Script } from "./script.ts";
 
 export class ScriptedImages implements ImageStore {
-  /** Containers that have a writable layer. */
+  /** Ids of containers that have a writable layer. */
   readonly layers = new Set<string>();
   readonly #script: Script;
 
@@ -98,6 +98,6 @@ const theImage: Image = {
 
 export function imageId(text: string): ImageId {
   const isImageId = (value: string): value is ImageId => /^sha256:[0-9a-f]{64}$/.test(value);
-  if (!isImageId(text)) throw new TypeError(`${text} is no image id`);
+  if (!isImageId(text)) throw new TypeError(`${text} is not an image id`);
   return text;
 }

@@ -1,4 +1,4 @@
-// A pod's monitor in memory: keeps containers as PROTOCOL.md tells, and lives on when the daemon is gone.
+// An in-memory pod monitor: manages containers as in PROTOCOL.md, and outlives the daemon.
 
 import type { Duplex } from "node:stream";
 import { monitorErrors } from "../../native/client/monitor-errors.ts";
@@ -27,13 +27,13 @@ interface Watcher {
   hungUp: boolean;
 }
 
-/** A pid that no process of the host has. */
+/** A pid that no process on the host has. */
 const firstPid = 2 ** 30;
 const startTime = 1_790_000_000_000_000_000n;
 
 export class ScriptedMonitor implements Monitor {
   readonly pid = firstPid;
-  /** As they came. */
+  /** In order of arrival. */
   readonly starts: StartRequest[] = [];
   readonly updates: object[] = [];
   readonly #script: Script;
@@ -49,15 +49,15 @@ export class ScriptedMonitor implements Monitor {
     this.#socket = `${podDirectory}/monitor.sock`;
   }
 
-  // What happens to it.
+  // Controls for tests.
 
   exits(id: string, { exitCode, oomKilled = false }: Exit): void {
     const run = this.#runs.get(id);
-    if (run?.state !== "running") throw new Error(`container ${id} does not run`);
+    if (run?.state !== "running") throw new Error(`container ${id} is not running`);
     this.#end(run, exitCode, 0, oomKilled);
   }
 
-  /** It has run that container since before anybody here looked. */
+  /** Adds a container that has been running all along. */
   hasRun(id: string, pid: number): void {
     this.#runs.set(id, { state: "running", id, pid, startedAt: startTime, tty: false });
   }
@@ -71,12 +71,12 @@ export class ScriptedMonitor implements Monitor {
     this.#emit({ type: "initLost" });
   }
 
-  /** It lives on and knows nothing of that container any more. */
+  /** Keeps running, but no longer knows that container. */
   forgets(id: string): void {
     this.#runs.delete(id);
   }
 
-  /** As to a watcher that is too slow. */
+  /** Disconnects all watchers, as it does with one that is too slow. */
   hangsUpOnWatchers(): void {
     for (const watcher of this.#watchers) {
       watcher.hungUp = true;
@@ -84,7 +84,7 @@ export class ScriptedMonitor implements Monitor {
     }
   }
 
-  /** Takes calls and answers none, as when it is stopped by SIGSTOP. */
+  /** Accepts calls but answers none, as after SIGSTOP. */
   freezes(): void {
     this.#state = "frozen";
   }
@@ -111,12 +111,12 @@ export class ScriptedMonitor implements Monitor {
     return this.#watchers.size;
   }
 
-  /** The daemon that watched is gone, and hears nothing more. */
+  /** Drops the watchers of a killed daemon. */
   forgetWatchers(): void {
     this.#watchers.clear();
   }
 
-  // What it is asked.
+  // The Monitor interface.
 
   async hello(deadline: Deadline): Promise<{ readonly pid: number; readonly version: string }> {
     return await this.#call("hello", "", deadline, () => ({ pid: this.pid, version: "0.1.0" }));
@@ -180,16 +180,16 @@ export class ScriptedMonitor implements Monitor {
   }
 
   async exec(): Promise<Session> {
-    throw refusal("invalid", "no script has sessions");
+    throw refusal("invalid", "sessions are not scripted");
   }
 
   async attach(): Promise<Session> {
-    throw refusal("invalid", "no script has sessions");
+    throw refusal("invalid", "sessions are not scripted");
   }
 
   async portForward(_port: number, deadline: Deadline): Promise<Duplex> {
     return await this.#call("portForward", "", deadline, () => {
-      throw refusal("invalid", "no script has connections");
+      throw refusal("invalid", "port-forward is not scripted");
     });
   }
 
@@ -256,7 +256,7 @@ export class ScriptedMonitor implements Monitor {
   }
 }
 
-/** The monitor's own ERROR. */
+/** An ERROR from the monitor itself. */
 export function refusal(kind: MonitorError["kind"], message: string): MonitorError {
   return new MonitorError({ kind, message, step: "", object: "", errno: 0 });
 }

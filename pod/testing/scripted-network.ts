@@ -1,4 +1,4 @@
-// The network of a node in memory: gives each pod an address, keeps leases, and lives on when the daemon is gone.
+// An in-memory network: assigns an address to each pod, keeps leases, and outlives the daemon.
 
 import type { Attachment, Network, NetworkReadiness, PodNetwork } from "../../cni/types.ts";
 import type { Script } from "./script.ts";
@@ -6,10 +6,10 @@ import type { Script } from "./script.ts";
 type Lease = ReturnType<Network["leases"]>[number];
 
 export class ScriptedNetwork implements Network {
-  /** What the last DEL of a pod left, as long as it is there. */
+  /** While set, DELs fail and leave a lease with this error. */
   failing: string | undefined;
   status: NetworkReadiness = { ready: true };
-  /** Whom the last collection of garbage was to spare. */
+  /** The sandbox ids that the last garbage collection had to spare. */
   spared: ReadonlySet<string> = new Set();
   readonly #script: Script;
   readonly #leases = new Map<string, Lease>();
@@ -25,24 +25,24 @@ export class ScriptedNetwork implements Network {
     return this.#addresses;
   }
 
-  /** A daemon before has attached the pod. */
+  /** Simulates a pod attached by a previous daemon. */
   hasAttached(sandboxId: string, address: string): void {
     this.#addresses.set(sandboxId, address);
     this.#leases.set(sandboxId, { sandboxId, state: "attached" });
   }
 
-  /** Somebody deletes the pod's interface. */
+  /** Deletes the pod's interface. */
   loses(sandboxId: string): void {
     this.#addresses.delete(sandboxId);
   }
 
-  /** What failed before is taken back now. */
+  /** Completes the DELs that failed before. */
   recovers(): void {
     this.failing = undefined;
     for (const { sandboxId, state } of this.leases()) if (state === "detach-failed") this.#remove(sandboxId);
   }
 
-  /** What failed before is not tried again. */
+  /** Gives up the DELs that failed before. */
   givesUp(): void {
     for (const lease of this.leases()) {
       if (lease.state === "detach-failed") this.#leases.set(lease.sandboxId, { ...lease, state: "given-up" });
@@ -89,7 +89,7 @@ export class ScriptedNetwork implements Network {
 
   async inspect(sandboxId: string): Promise<string | undefined> {
     return await this.#script.call("network inspect", sandboxId, () =>
-      this.#addresses.has(sandboxId) ? undefined : "its interface eth0 is gone",
+      this.#addresses.has(sandboxId) ? undefined : "its interface eth0 does not exist",
     );
   }
 

@@ -1,4 +1,4 @@
-// A host's SELinux policy for containers that knows every label, and what a pod asks of it.
+// A host SELinux policy for containers that accepts every label, and SELinux options for pods.
 
 import type { ContainerPolicy } from "../spec/selinux-policy.ts";
 import type { SelinuxOptions } from "../types.ts";
@@ -11,7 +11,7 @@ export const containerPolicy: ContainerPolicy = {
   canonical: async (label) => label,
 };
 
-/** Options that name these parts. */
+/** SELinux options with these parts set. */
 export function named(options: Partial<SelinuxOptions>): SelinuxOptions {
   return { user: "", role: "", type: "", level: "", ...options };
 }

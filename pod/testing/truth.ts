@@ -1,4 +1,4 @@
-// Whether what a daemon tells of its pods is so on the node, and whether the node holds nothing else.
+// Checks that a daemon reports its pods truthfully, and that nothing else is left on the node.
 
 import { expect } from "vitest";
 import type { NodePods } from "../pods.ts";
@@ -8,14 +8,14 @@ import { never, type ScriptedNode } from "./node.ts";
 
 const everything = { labels: new Map() };
 
-/** As if the daemon before had been killed in that life of the pod. */
+/** Sets the record as if the previous daemon had been killed in that state of the pod. */
 export async function rewriteLife(node: ScriptedNode, sandboxId: string, life: SandboxLife): Promise<void> {
   const record = await node.record(sandboxId);
   if (record?.kind !== "sandbox") throw new Error(`no record of ${sandboxId}`);
   await (await Records.open(node.stateDirectory)).save({ ...record, life });
 }
 
-/** What is told of the pods is so. */
+/** Checks that everything reported about the pods is true. */
 export function expectTrue(node: ScriptedNode, pods: NodePods): void {
   const sandboxes = pods.sandboxes(everything);
   for (const { id, state, ips, leftovers } of sandboxes) {
@@ -30,7 +30,7 @@ export function expectTrue(node: ScriptedNode, pods: NodePods): void {
   }
 }
 
-/** And nothing is on the node that belongs to none of them. */
+/** Also checks that nothing on the node is orphaned. */
 export async function expectTidy(node: ScriptedNode, pods: NodePods): Promise<void> {
   expectTrue(node, pods);
   const sandboxes = pods.sandboxes(everything).map(({ id }) => String(id));
