@@ -105,13 +105,13 @@ async function undoneInTime(work: Promise<void>, signal: AbortSignal): Promise<v
  * container may stay frozen while no daemon runs.
  */
 export async function breakCheckpointsOff(containers: readonly Container[]): Promise<void> {
-  const underWay = containers.flatMap(({ checkpoint }) => checkpoint ?? []);
-  const brokenOff = Promise.all(underWay.map(async (checkpoint) => await checkpoint.breakOff(false)));
+  const running = containers.flatMap(({ checkpoint }) => checkpoint ?? []);
+  const brokenOff = Promise.all(running.map(async (checkpoint) => await checkpoint.breakOff(false)));
   if (!(await isDoneWithin(brokenOff, limits.breakOff)))
-    for (const checkpoint of underWay) void checkpoint.breakOff(true);
+    for (const checkpoint of running) void checkpoint.breakOff(true);
   await brokenOff;
   // If an archive's file system does not answer, its note lets the next start remove it.
-  await isDoneWithin(Promise.all(underWay.map(({ ended }) => ended)), limits.breakOff);
+  await isDoneWithin(Promise.all(running.map(({ ended }) => ended)), limits.breakOff);
 }
 
 /** Cleans up after the unfinished checkpoints of a previous daemon: frozen containers and partial files. */

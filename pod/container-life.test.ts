@@ -93,7 +93,7 @@ describe("a start", () => {
   test("that succeeded just as it timed out is killed, and keeps its real exit", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     const c = await makeContainer(pods, id);
     const start = node().script.hold("monitor start");
     const starting = pods.startContainer(c, never);
@@ -104,8 +104,8 @@ describe("a start", () => {
     await expect(starting).rejects.toMatchObject({ code: "DeadlineExceeded" });
     expect(node().monitor(id).running).toEqual([]);
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
-    await until("its exit is reported", () => told.includes("stopped c"));
-    expect(told).toEqual(["created c", "started c", "stopped c"]);
+    await until("its exit is reported", () => events.includes("stopped c"));
+    expect(events).toEqual(["created c", "started c", "stopped c"]);
   });
 
   test("continues when its caller gives up", async () => {
@@ -178,15 +178,15 @@ describe("a stop", () => {
     const pods = await node().start();
     await pods.tidy();
     const id = await runPod(pods);
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     const c = await runContainer(pods, id);
     await pods.stopContainer(c, 10n, never);
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 143, reason: "Error" });
     await pods.stopContainer(c, 10n, never);
     await pods.stopContainer("f".repeat(64), 10n, never);
-    await until("the watch has reported it too", () => told.length >= 3);
+    await until("the watch has reported it too", () => events.length >= 3);
     await quiet();
-    expect(told).toEqual(["created c", "started c", "stopped c"]);
+    expect(events).toEqual(["created c", "started c", "stopped c"]);
     expect(node().script.count("monitor stop", c)).toBe(1);
   });
 
@@ -289,7 +289,7 @@ describe("an exit", () => {
     const pods = await node().start();
     await pods.tidy();
     const id = await runPod(pods);
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     await until("the monitor is watched", () => node().monitor(id).watchers === 1);
     const c = await makeContainer(pods, id);
     const start = node().script.hold("monitor start");
@@ -302,6 +302,6 @@ describe("an exit", () => {
     await starting;
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 7 });
     await quiet();
-    expect(told).toEqual(["created c", "started c", "stopped c"]);
+    expect(events).toEqual(["created c", "started c", "stopped c"]);
   });
 });

@@ -13,7 +13,7 @@ export async function removeContainer(env: Environment, container: Container): P
   const { sandbox, id } = container;
   await stopContainer(env, container, 0);
   container.removing = true;
-  await writeDown(env, container);
+  await recordRemoval(env, container);
   await sandbox.monitor?.delete(id, { timeoutMs: limits.call * 2 }).catch(unlessMissing);
   await settled([env.host.removeTree(container.bundle), env.images.removeSnapshot(id)]);
   await env.records.remove(id);
@@ -21,7 +21,7 @@ export async function removeContainer(env: Environment, container: Container): P
 }
 
 /** A full disk must not prevent a removal: recovery then relies on what the monitor still knows. */
-async function writeDown(env: Environment, container: Container): Promise<void> {
+async function recordRemoval(env: Environment, container: Container): Promise<void> {
   await env.records.save(containerRecord(container)).catch((error: unknown) => {
     env.log("warn", `container ${container.id}: its removal could not be recorded and continues: ${String(error)}`);
   });

@@ -21,7 +21,7 @@ export class Creations<T> {
     );
   }
 
-  isUnderWay(key: string): boolean {
+  isInProgress(key: string): boolean {
     return this.#flights.has(key);
   }
 }

@@ -42,20 +42,20 @@ export interface LeakPlaces {
 }
 
 const idPattern = /[0-9a-f]{64}/;
-const secondLookMs = 2_000;
+const secondScanMs = 2_000;
 
 /** Read-only. Waits `settleMs` between the two scans. Rejects with leaksUnknown when a directory cannot be read. */
-export async function findLeaks(given: LeakPlaces, settleMs = secondLookMs): Promise<Leak[]> {
+export async function findLeaks(given: LeakPlaces, settleMs = secondScanMs): Promise<Leak[]> {
   // The daemon resolves symlinks in its paths, so mounts, monitors and scopes show the real path.
   const places = { ...given, state: await realpath(given.state).catch(() => given.state) };
-  const first = await look(places);
+  const first = await scan(places);
   if (first.length === 0) return first;
   await sleep(settleMs);
-  const second = new Set((await look(places)).map(keyOf));
+  const second = new Set((await scan(places)).map(keyOf));
   return first.filter((leak) => second.has(keyOf(leak)));
 }
 
-async function look({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Promise<Leak[]> {
+async function scan({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Promise<Leak[]> {
   const found = await Promise.all([
     monitors(state),
     named("pod directory", join(state, "pods")),

@@ -80,18 +80,18 @@ test("a call that leaves while waiting passes its slot on", async () => {
 });
 
 test("a slot is released once, and only the release of a large one is reported", () => {
-  let told = 0;
+  let reports = 0;
   const budget = new OutputBudget(() => {
-    told += 1;
+    reports += 1;
   });
   const small = budget.room("small");
   small.hold(little);
   small.leave();
-  expect(told).toBe(0);
+  expect(reports).toBe(0);
   const [first] = full(budget);
   first?.leave();
   first?.leave();
-  expect(told).toBe(1);
+  expect(reports).toBe(1);
   const [fourth, fifth] = [budget.room("d"), budget.room("e")];
   for (const room of [fourth, fifth]) room.hold(little);
   expect(fourth.hold(much)).toBeUndefined();

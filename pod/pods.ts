@@ -21,7 +21,7 @@ import type { Recovered } from "./recovery.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { SandboxRuns } from "./sandbox-runs.ts";
-import { removeSandbox, removeUnmade, stopSandbox } from "./sandbox-stop.ts";
+import { removeFailedStart, removeSandbox, stopSandbox } from "./sandbox-stop.ts";
 import { attach, exec, execSync, monitorOfRunning, portForward, reopenLog } from "./sessions.ts";
 import { CgroupReader } from "./stats/cgroup-reader.ts";
 import { metricsOfSandboxes, statsOfContainers, statsOfSandboxes } from "./stats/collect.ts";
@@ -95,7 +95,7 @@ export class NodePods implements Pods {
     const model = {
       forgetSandbox: (sandbox: Sandbox) => this.#forgetSandbox(sandbox),
       forgetContainer: (container: Container) => this.#forget(container),
-      leftUnmade: (sandbox: Sandbox) => this.#runs.leftUnmade(sandbox),
+      rollbackFailed: (sandbox: Sandbox) => this.#runs.rollbackFailed(sandbox),
     };
     for (const sandbox of this.#recovered.sandboxes.values()) if (sandbox.ready) this.#watch(sandbox);
     await tidy(this.#env, this.#recovered, model, this.#closing.signal);
@@ -341,7 +341,7 @@ export class NodePods implements Pods {
     if (!this.#sandboxes.has(sandbox.id)) return;
     // Not `sandbox.containers`: containers removed by an earlier attempt are already missing there.
     const containers = [...this.#containers.values()].filter((container) => container.sandbox === sandbox);
-    if (sandbox.life === "starting") await removeUnmade(this.#env, sandbox);
+    if (sandbox.life === "starting") await removeFailedStart(this.#env, sandbox);
     else await removeSandbox(this.#env, sandbox);
     for (const container of containers) this.#forget(container);
     this.#forgetSandbox(sandbox);

@@ -67,11 +67,11 @@ describe("recorded and actual state", () => {
     const pods = await within(servedMs, node().start());
     expect(pods.sandbox(id).state).toBe("ready");
     node().network.loses(id);
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     inspecting.release();
     await pods.tidy();
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
-    await until("it is reported", () => told.includes("stopped p"));
+    await until("it is reported", () => events.includes("stopped p"));
     await expectTidy(node(), pods);
   });
 });
@@ -199,9 +199,9 @@ describe("exits while no daemon was running", () => {
     await node().kill();
     node().monitor(id).losesInit();
     const pods = await node().start();
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     await pods.tidy();
-    await until("it is reported", () => told.includes("stopped p"));
+    await until("it is reported", () => events.includes("stopped p"));
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
     await until("it is completely stopped", () => node().monitor(id).isGone);
   });

@@ -12,11 +12,11 @@ import type { Environment } from "./environment.ts";
 import { endContainers } from "./exits.ts";
 import { writeContainerFiles } from "./files.ts";
 import { type RuntimeHandler, vanishedHandler } from "./handlers.ts";
+import { findOrphans, type Orphans } from "./orphans.ts";
 import type { ContainerRecord, SandboxRecord } from "./records.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { containerFromRecord, containerRecord, sandboxFromRecord } from "./sandbox-record.ts";
 import { beginStop } from "./sandbox-stop.ts";
-import { findStrangers, type Strangers } from "./strangers.ts";
 
 /** How long a start waits for each monitor and each network check, in milliseconds. Later answers still count. */
 const answerMs = 500;
@@ -25,7 +25,7 @@ export interface Recovered {
   readonly sandboxes: Map<string, Sandbox>;
   /** Ids whose records cannot be read. */
   readonly leftAlone: ReadonlySet<string>;
-  readonly strangers: Strangers;
+  readonly orphans: Orphans;
   /** Network checks of ready pods that are still running; each resolves to what is missing. */
   readonly inspections: ReadonlyMap<Sandbox, Promise<string | undefined>>;
 }
@@ -48,22 +48,22 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
     sandbox.visible = record.life !== "starting";
     sandboxes.set(sandbox.id, sandbox);
   }
-  const orphans: ContainerRecord[] = [];
+  const orphanRecords: ContainerRecord[] = [];
   for (const record of records) {
     if (record.kind !== "container") continue;
     const sandbox = sandboxes.get(record.sandboxId);
-    if (sandbox === undefined) orphans.push(record);
+    if (sandbox === undefined) orphanRecords.push(record);
     else sandbox.containers.set(record.id, containerFromRecord(record, sandbox));
   }
   const inspections = new Map<Sandbox, Promise<string | undefined>>();
-  const [strangers] = await Promise.all([
-    findStrangers(env, sandboxes, orphans, leftAlone),
+  const [orphans] = await Promise.all([
+    findOrphans(env, sandboxes, orphanRecords, leftAlone),
     ...sandboxRecords.map(async (record) => {
       const sandbox = sandboxes.get(record.id);
       if (sandbox !== undefined) await reattach(env, sandbox, record, inspections);
     }),
   ]);
-  return { sandboxes, leftAlone, strangers, inspections };
+  return { sandboxes, leftAlone, orphans, inspections };
 }
 
 async function reattach(

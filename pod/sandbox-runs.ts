@@ -9,7 +9,7 @@ import type { RuntimeHandler } from "./handlers.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import type { SandboxConfig, SandboxId } from "./types.ts";
-import { keepUnmaking } from "./unmade.ts";
+import { keepRollingBack } from "./unmade.ts";
 
 /** What the pod model must do with a sandbox. */
 interface Model {
@@ -37,7 +37,7 @@ export class SandboxRuns {
   async run(config: SandboxConfig, handler: RuntimeHandler, signal: AbortSignal): Promise<SandboxId> {
     const key = sandboxKey(config);
     // A sandbox that is ready in memory may not be recorded yet: until its start returns, it can still be rolled back.
-    const earlier = this.#starts.isUnderWay(key)
+    const earlier = this.#starts.isInProgress(key)
       ? undefined
       : this.#sandboxes.values().find((sandbox) => sandbox.key === key && (sandbox.ready || isStopped(sandbox)));
     if (earlier !== undefined) {
@@ -66,12 +66,12 @@ export class SandboxRuns {
   }
 
   /** Keeps retrying the removal of a sandbox whose start could not be rolled back, or that nobody claimed. */
-  leftUnmade(sandbox: Sandbox): void {
+  rollbackFailed(sandbox: Sandbox): void {
     const model = {
       isListed: () => this.#sandboxes.has(sandbox.id),
       remove: async () => await this.#model.remove(sandbox),
     };
-    keepUnmaking(this.#env, sandbox, model, this.#closing).catch((error: unknown) => {
+    keepRollingBack(this.#env, sandbox, model, this.#closing).catch((error: unknown) => {
       if (!this.#closing.aborted)
         this.#env.log("error", `pod sandbox ${sandbox.id}: rolling back its start failed: ${String(error)}`);
     });
@@ -89,7 +89,7 @@ export class SandboxRuns {
       });
     } catch (error) {
       if (sandbox.leftovers.length === 0) this.#sandboxes.delete(sandbox.id);
-      else this.leftUnmade(sandbox);
+      else this.rollbackFailed(sandbox);
       throw error;
     }
     this.#model.started(sandbox);
@@ -109,7 +109,7 @@ export class SandboxRuns {
       this.#env.log("warn", `pod sandbox ${sandbox.id} could not be removed yet: ${String(error)}`);
       // If it is still ready, the removal did not get its turn in the queue, and a retry may still come.
       if (sandbox.ready) this.#leftUnclaimed(sandbox);
-      else this.leftUnmade(sandbox);
+      else this.rollbackFailed(sandbox);
     });
   }
 }

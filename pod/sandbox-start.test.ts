@@ -22,7 +22,7 @@ async function expectNothingLeft(): Promise<void> {
 
 test("starts a pod that is recorded, has its address, and is announced once", async () => {
   const pods = await node().start();
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   const id = await runPod(pods);
   expect(pods.sandbox(id)).toMatchObject({ state: "ready", ips: ["10.88.0.1"], leftovers: [] });
   // In order of completion; the last two run in parallel and may finish in either order.
@@ -37,8 +37,8 @@ test("starts a pod that is recorded, has its address, and is announced once", as
     ips: ["10.88.0.1"],
     monitorPid: node().monitor(id).pid,
   });
-  await until("both events are reported", () => told.length === 2);
-  expect(told).toEqual(["created p", "started p"]);
+  await until("both events are reported", () => events.length === 2);
+  expect(events).toEqual(["created p", "started p"]);
 });
 
 test("a pod with host networking attaches no network, and does not need the network to be ready", async () => {
@@ -263,18 +263,18 @@ describe("a caller that gives up", () => {
 
   test("a retry after the start finished gets the unclaimed pod, which is not listed until then", async () => {
     const pods = await node().start();
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     (await abandoned(pods)).release();
     await startIsOver();
     await quiet();
     expect(pods.sandboxes(everything)).toEqual([]);
     expect(await pods.sandboxMetrics()).toEqual([]);
-    expect(told).toEqual([]);
+    expect(events).toEqual([]);
     const id = await runPod(pods);
     expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
     expect(node().script.count("monitor spawn")).toBe(1);
-    await until("it is reported", () => told.length > 0);
-    expect(told).toEqual(["created p", "started p"]);
+    await until("it is reported", () => events.length > 0);
+    expect(events).toEqual(["created p", "started p"]);
     await pass(limits.unclaimed);
     await quiet();
     expect(pods.sandbox(id).state, "claimed, it is not reaped").toBe("ready");
@@ -282,14 +282,14 @@ describe("a caller that gives up", () => {
 
   test("without a retry the pod is removed after a while, without any event", async () => {
     const pods = await node().start();
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     (await abandoned(pods)).release();
     await startIsOver();
     await quiet();
     await pass(limits.unclaimed);
     await until("it is removed", async () => (await node().records()).length === 0);
     await expectNothingLeft();
-    expect(told).toEqual([]);
+    expect(events).toEqual([]);
   });
 
   test("without a retry, and when its removal fails: the pod is listed, and removed soon after", async () => {

@@ -17,7 +17,7 @@ holdTime();
 describe("a stop", () => {
   test("kills the containers, detaches the network, ends the monitor; the pod stays listed, not ready and without an address", async () => {
     const pods = await node().start();
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     const id = await runPod(pods);
     const c = await runContainer(pods, id);
     const before = node().script.calls().length;
@@ -26,8 +26,8 @@ describe("a stop", () => {
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [], monitorPid: 0, leftovers: [] });
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
     expect(await node().record(id)).toMatchObject({ life: "stopped", ips: [], monitorPid: 0 });
-    await until("all events are reported", () => told.length === 6);
-    expect(told).toEqual(["created p", "started p", "created c", "started c", "stopped c", "stopped p"]);
+    await until("all events are reported", () => events.length === 6);
+    expect(events).toEqual(["created p", "started p", "created c", "started c", "stopped c", "stopped p"]);
   });
 
   test("is confirmed again after it is done, for kubelets that only accept newer events; a removed pod is not", async () => {
@@ -142,7 +142,7 @@ describe("a step that fails", () => {
   test("a DEL that rejects: the rest is torn down, the stop reports the reason, and the next stop finishes it", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     node().script.fail("network detach", new Error("the leases cannot be written"));
     await expect(pods.stopSandbox(id, never)).rejects.toThrow("leases cannot be written");
     expect(pods.sandbox(id).leftovers).toEqual(["detach the network: the leases cannot be written"]);
@@ -153,7 +153,7 @@ describe("a step that fails", () => {
     expect(await node().record(id)).toMatchObject({ life: "stopped" });
     expect(node().network.leases()).toEqual([]);
     await quiet();
-    expect(told.filter((one) => one === "stopped p")).toHaveLength(1);
+    expect(events.filter((one) => one === "stopped p")).toHaveLength(1);
   });
 
   test("a monitor that does not answer: the stop gives up on it after its time limits, and the pod is stopped", async () => {
@@ -219,7 +219,7 @@ describe("a step that fails", () => {
 describe("a removal", () => {
   test("stops first, then removes layers, directory and records, the pod's record last", async () => {
     const pods = await node().start();
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     const id = await runPod(pods);
     const c = await runContainer(pods, id);
     const removing = node().script.hold("host removeTree");
@@ -235,8 +235,8 @@ describe("a removal", () => {
     expect(await node().podDirectories()).toEqual([]);
     expect(pods.sandboxes(everything)).toEqual([]);
     expect(() => pods.container(c)).toThrow("does not exist");
-    await until("all events are reported", () => told.includes("deleted p"));
-    expect(told.slice(-4)).toEqual(["stopped c", "stopped p", `deleted ${c.slice(0, 12)}`, "deleted p"]);
+    await until("all events are reported", () => events.includes("deleted p"));
+    expect(events.slice(-4)).toEqual(["stopped c", "stopped p", `deleted ${c.slice(0, 12)}`, "deleted p"]);
   });
 
   test("that fails leaves the pod listed, and the next one finishes it", async () => {
@@ -253,7 +253,7 @@ describe("a removal", () => {
 
   test("that fails after its containers were removed: the next one publishes their events and unlists them", async () => {
     const pods = await node().start();
-    const told = recordEvents(pods);
+    const events = recordEvents(pods);
     const id = await runPod(pods);
     const c = await makeContainer(pods, id);
     const removing = node().script.hold("host removeTree");
@@ -263,8 +263,8 @@ describe("a removal", () => {
     await expect(removal).rejects.toThrow("EBUSY");
     await pods.removeSandbox(id, never);
     expect(pods.containers(everything)).toEqual([]);
-    await until("all events are reported", () => told.includes("deleted p"));
-    expect(told.slice(-2)).toEqual([`deleted ${c.slice(0, 12)}`, "deleted p"]);
+    await until("all events are reported", () => events.includes("deleted p"));
+    expect(events.slice(-2)).toEqual([`deleted ${c.slice(0, 12)}`, "deleted p"]);
   });
 
   test("is final: a stop and an update that were queued behind it write no record", async () => {

@@ -32,7 +32,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
   if (failures.length === 0) sandbox.setPhase({ life: "stopped" });
   // Otherwise nothing has changed, and a stop after the removal would recreate the record.
-  if (!isStopped || hasFailed) await writeDown(env, sandbox);
+  if (!isStopped || hasFailed) await recordStop(env, sandbox);
   if (!isStopped && !hasFailed) announceSandbox(env, sandbox, "stopped");
   settle(sandbox, failures);
 }
@@ -41,7 +41,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
  * Removes everything that a failed or interrupted start created, except its record; what remains is in its leftovers.
  * Rejects when something remains, except for a network, whose teardown cni/ retries.
  */
-export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise<void> {
+export async function rollBackStart(env: Environment, sandbox: Sandbox): Promise<void> {
   const failures: Failure[] = [];
   await attempt(failures, "detach the network", async () => await env.network.detach(sandbox.id));
   await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
@@ -50,9 +50,9 @@ export async function unmakeSandbox(env: Environment, sandbox: Sandbox): Promise
   sandbox.setLeftovers(owedByNetwork(env, sandbox).map((reason) => `detach the network: ${reason}`));
 }
 
-/** Like `unmakeSandbox`, but removes the record too. */
-export async function removeUnmade(env: Environment, sandbox: Sandbox): Promise<void> {
-  await unmakeSandbox(env, sandbox);
+/** Like `rollBackStart`, but removes the record too. */
+export async function removeFailedStart(env: Environment, sandbox: Sandbox): Promise<void> {
+  await rollBackStart(env, sandbox);
   await env.records.remove(sandbox.id);
 }
 
@@ -83,11 +83,11 @@ export async function beginStop(env: Environment, sandbox: Sandbox): Promise<voi
   const { phase } = sandbox;
   if (phase.life !== "ready") return;
   sandbox.setPhase({ life: "stopping", monitor: phase.monitor, monitorPid: phase.monitorPid });
-  await writeDown(env, sandbox);
+  await recordStop(env, sandbox);
 }
 
 /** A full disk must not prevent a stop: recovery then relies on what it finds on the host. */
-async function writeDown(env: Environment, sandbox: Sandbox): Promise<void> {
+async function recordStop(env: Environment, sandbox: Sandbox): Promise<void> {
   await env.records.save(sandboxRecord(sandbox)).catch((error: unknown) => {
     env.log("warn", `pod sandbox ${sandbox.id}: its stop could not be recorded and continues: ${String(error)}`);
   });
@@ -119,12 +119,12 @@ async function endMonitor(env: Environment, sandbox: Sandbox): Promise<void> {
     return await clearRemains(env, remains);
   }
   // The monitor unmounts everything before it answers.
-  seeMonitorOff(env, remains);
+  reapMonitor(env, remains);
   await clearCgroups(env, remains);
 }
 
 /** Kills the monitor in the background if it does not exit by itself. */
-function seeMonitorOff(env: Environment, { podDirectory, monitorPid }: Remains): void {
+function reapMonitor(env: Environment, { podDirectory, monitorPid }: Remains): void {
   const kill = async () => {
     await delay(exitMs, undefined, { ref: false });
     await env.monitors.kill(podDirectory, monitorPid);

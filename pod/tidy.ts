@@ -7,11 +7,11 @@ import { recoverCheckpoints } from "./checkpoint.ts";
 import type { Container } from "./container.ts";
 import { removeContainer } from "./container-remove.ts";
 import { type Environment, limits } from "./environment.ts";
+import { removeOrphanedPod } from "./orphans.ts";
 import { loseNetwork, type Recovered } from "./recovery.ts";
 import { killProcesses } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
-import { remainsOf, stopSandbox, unmakeSandbox } from "./sandbox-stop.ts";
-import { clearStrangePod } from "./strangers.ts";
+import { remainsOf, rollBackStart, stopSandbox } from "./sandbox-stop.ts";
 
 /** Pods in parallel. After a reboot there may be hundreds, each with CNI plugins that may hang. */
 const atOnce = 4;
@@ -20,13 +20,13 @@ const atOnce = 4;
 export interface Model {
   forgetSandbox(sandbox: Sandbox): void;
   forgetContainer(container: Container): void;
-  leftUnmade(sandbox: Sandbox): void;
+  rollbackFailed(sandbox: Sandbox): void;
 }
 
 /** Never rejects. Each failure is logged, and what is left of a pod is in its leftovers. */
 export async function tidy(
   env: Environment,
-  { sandboxes, strangers, inspections }: Recovered,
+  { sandboxes, orphans, inspections }: Recovered,
   model: Model,
   signal: AbortSignal,
 ): Promise<void> {
@@ -64,12 +64,12 @@ export async function tidy(
     });
   });
   await killed;
-  await eachOf(strangers.podDirectories, async (directory) => {
-    await attempt(`removing ${directory}`, async () => await clearStrangePod(env, directory));
+  await eachOf(orphans.podDirectories, async (directory) => {
+    await attempt(`removing ${directory}`, async () => await removeOrphanedPod(env, directory));
   });
-  for (const path of strangers.bundles) await attempt(`removing ${path}`, () => env.host.removeTree(path));
-  for (const id of strangers.snapshots) await attempt(`removing layer ${id}`, () => env.images.removeSnapshot(id));
-  for (const id of strangers.records) await attempt(`removing record ${id}`, () => env.records.remove(id));
+  for (const path of orphans.bundles) await attempt(`removing ${path}`, () => env.host.removeTree(path));
+  for (const id of orphans.snapshots) await attempt(`removing layer ${id}`, () => env.images.removeSnapshot(id));
+  for (const id of orphans.records) await attempt(`removing record ${id}`, () => env.records.remove(id));
   await moved;
 }
 
@@ -85,7 +85,7 @@ function isUnfinished({ life, containers }: Sandbox): boolean {
 
 /** Runs in the pod's queue, so checks the state again: a request may have finished the work meanwhile. */
 async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
-  if (sandbox.life === "starting") return await unmake(env, sandbox, model);
+  if (sandbox.life === "starting") return await rollBack(env, sandbox, model);
   if (sandbox.life === "stopping") await stopSandbox(env, sandbox);
   for (const container of [...sandbox.containers.values()].filter(({ removing }) => removing)) {
     await removeContainer(env, container);
@@ -93,16 +93,16 @@ async function finish(env: Environment, sandbox: Sandbox, model: Model): Promise
   }
 }
 
-async function unmake(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
+async function rollBack(env: Environment, sandbox: Sandbox, model: Model): Promise<void> {
   let isGone = false;
   try {
-    await unmakeSandbox(env, sandbox);
+    await rollBackStart(env, sandbox);
     if (sandbox.leftovers.length > 0) return;
     await env.records.remove(sandbox.id);
     isGone = true;
   } finally {
     if (isGone) model.forgetSandbox(sandbox);
-    else model.leftUnmade(sandbox);
+    else model.rollbackFailed(sandbox);
   }
 }
 

@@ -21,7 +21,7 @@ interface Model {
  * Lists the sandbox, so that a client can remove it too, and calls `remove` until it resolves, because the client may
  * not know a pod whose start failed. Rejects when `signal` aborts.
  */
-export async function keepUnmaking(
+export async function keepRollingBack(
   env: Environment,
   sandbox: Sandbox,
   model: Model,

@@ -28,7 +28,7 @@ async function watchedAgain(id: string): Promise<void> {
 
 test("exits are reported in the monitor's order", async () => {
   const { pods, id } = await watchedPod();
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   const names = ["a", "b", "c"];
   const ids = new Map<string, string>();
   for (const name of names) ids.set(name, await runContainer(pods, id, name));
@@ -36,14 +36,14 @@ test("exits are reported in the monitor's order", async () => {
     node()
       .monitor(id)
       .exits(ids.get(name) ?? "", { exitCode: 0 });
-  await until("all have exited", () => told.length === 9);
-  expect(told.slice(6)).toEqual(["stopped b", "stopped c", "stopped a"]);
+  await until("all have exited", () => events.length === 9);
+  expect(events.slice(6)).toEqual(["stopped b", "stopped c", "stopped a"]);
 });
 
 test("a monitor that disconnects is watched again after a while, and missed exits are taken from its state, once", async () => {
   const { pods, id } = await watchedPod();
   const [a, b] = [await runContainer(pods, id, "a"), await runContainer(pods, id, "b")];
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   node().monitor(id).hangsUpOnWatchers();
   await until("the watch is over", () => node().monitor(id).watchers === 0);
   node().monitor(id).exits(a, { exitCode: 9, oomKilled: true });
@@ -52,7 +52,7 @@ test("a monitor that disconnects is watched again after a while, and missed exit
   expect(pods.container(a).phase).toMatchObject({ state: "exited", exitCode: 9, reason: "OOMKilled" });
   expect(pods.container(b).phase.state).toBe("running");
   expect(pods.sandbox(id).state).toBe("ready");
-  expect(told).toEqual(["stopped a"]);
+  expect(events).toEqual(["stopped a"]);
 });
 
 test("a running container that the monitor no longer knows has exited with an unknown exit code", async () => {
@@ -83,7 +83,7 @@ test("a container that starts after the watch was requested, and is not in its f
 test("a start that the monitor reports before its answer is announced once", async () => {
   const { pods, id } = await watchedPod();
   const c = await makeContainer(pods, id);
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   const start = node().script.hold("monitor start");
   const starting = pods.startContainer(c, never);
   await start.arrived;
@@ -94,7 +94,7 @@ test("a start that the monitor reports before its answer is announced once", asy
   start.release();
   await starting;
   await quiet();
-  expect(told).toEqual(["started c"]);
+  expect(events).toEqual(["started c"]);
 });
 
 test("a monitor that refuses the watch but answers is retried, without stopping its pod", async () => {
@@ -129,15 +129,15 @@ test("a frozen monitor is not a dead one: its pod stays ready, and is watched ag
 test("a monitor that dies stops its pod: first the containers, from their exit records, then the pod, releasing its address", async () => {
   const { pods, id } = await watchedPod();
   const [a, b] = [await runContainer(pods, id, "a"), await runContainer(pods, id, "b")];
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   const times = { started_at: "1790000000000000000", finished_at: "1790000001000000000" };
   const exit = { id: a, state: "exited", pid: 7, ...times, exit_code: 5, signal: 0, oom_killed: false, tty: false };
   await mkdir(join(node().podDirectory(id), "exits"));
   await writeFile(join(node().podDirectory(id), "exits", `${a}.json`), JSON.stringify(exit));
   node().monitor(id).dies();
-  await until("the pod is stopped", () => told.includes("stopped p"));
-  expect(told.toSorted()).toEqual(["stopped a", "stopped b", "stopped p"]);
-  expect(told.at(-1)).toBe("stopped p");
+  await until("the pod is stopped", () => events.includes("stopped p"));
+  expect(events.toSorted()).toEqual(["stopped a", "stopped b", "stopped p"]);
+  expect(events.at(-1)).toBe("stopped p");
   expect(pods.container(a).phase).toMatchObject({ exitCode: 5 });
   expect(pods.container(b).phase).toMatchObject({ exitCode: 255, reason: "Unknown" });
   expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
@@ -164,9 +164,9 @@ test("an init that dies stops its pod: not ready, with an event, and nothing sta
   const { pods, id } = await watchedPod();
   const c = await runContainer(pods, id);
   const other = await makeContainer(pods, id, "other");
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   node().monitor(id).losesInit();
-  await until("the pod is stopped", () => told.includes("stopped p"));
+  await until("the pod is stopped", () => events.includes("stopped p"));
   expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", ips: [] });
   expect(pods.container(c).phase.state).toBe("exited");
   expect(node().monitor(id).isGone).toBe(true);
@@ -184,10 +184,10 @@ test("an OOM kill is logged, and does not stop the container by itself", async (
 
 test("a stopped pod is no longer watched, and its monitor's exit is not reported", async () => {
   const { pods, id } = await watchedPod();
-  const told = recordEvents(pods);
+  const events = recordEvents(pods);
   await pods.stopSandbox(id, never);
   await quiet();
   expect(node().monitor(id).watchers).toBe(0);
-  expect(told).toEqual(["stopped p"]);
+  expect(events).toEqual(["stopped p"]);
   expect(node().log).toEqual([]);
 });

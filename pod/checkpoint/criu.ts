@@ -21,8 +21,8 @@ const breakOffMs = 5_000;
 /** Runs `criu check` of the criu in the PATH. */
 export async function findCriu(signal: AbortSignal): Promise<Criu | NoCriu> {
   try {
-    const told = await runProgram("criu", ["--version"], signal, { stdout });
-    const version = /^Version: (\S+)/m.exec(told.stdout)?.[1];
+    const output = await runProgram("criu", ["--version"], signal, { stdout });
+    const version = /^Version: (\S+)/m.exec(output.stdout)?.[1];
     if (version === undefined) return { reason: "criu does not print its version" };
     const check = await runProgram("criu", ["check"], signal, { stdout });
     return check.code === 0

@@ -9,9 +9,9 @@ import type { Mount } from "../types.ts";
 /** How long a file system may take, in milliseconds. The kubelet retries later, when its server may be back. */
 const answerMs = 10_000;
 /** Concurrent lookups, each a thread and a process. Dead file systems must not use up the host's limits. */
-const looksAtOnce = 256;
+const maxLookups = 256;
 
-interface Look {
+interface Lookup {
   readonly answer: Promise<string>;
 }
 
@@ -19,9 +19,9 @@ type Way = "resolvePath" | "presentPath";
 
 export class HostPaths {
   readonly #host: Pick<Host, Way>;
-  readonly #slots = new Slots(looksAtOnce);
+  readonly #slots = new Slots(maxLookups);
   /** Running lookups, by method and path: a retry for a hanging path joins the running lookup. */
-  readonly #looks = new Map<string, Look>();
+  readonly #lookups = new Map<string, Lookup>();
 
   constructor(host: Pick<Host, Way>) {
     this.#host = host;
@@ -32,46 +32,46 @@ export class HostPaths {
     using limit = new TimeLimit(answerMs, () =>
       podErrors.mountSourceSilent({ source, target, seconds: answerMs / 1000 }),
     );
-    const { answer } = await this.#look("presentPath", source, limit.signal);
-    const told = answer.catch((error: unknown) => {
+    const { answer } = await this.#lookUp("presentPath", source, limit.signal);
+    const resolved = answer.catch((error: unknown) => {
       throw podErrors.mountSource({ source, target, reason: reasonOf(error) }, error);
     });
-    return await orAborted(told, limit.signal);
+    return await orAborted(resolved, limit.signal);
   }
 
   /** The path of the device, or directory of devices, with symlinks resolved. */
   async ofDevice(path: string): Promise<string> {
     using limit = new TimeLimit(answerMs, () => podErrors.deviceSilent({ path, seconds: answerMs / 1000 }));
-    const { answer } = await this.#look("resolvePath", path, limit.signal);
-    const told = answer.catch((error: unknown) => {
+    const { answer } = await this.#lookUp("resolvePath", path, limit.signal);
+    const resolved = answer.catch((error: unknown) => {
       throw podErrors.deviceMissing({ path, reason: reasonOf(error) }, error);
     });
-    return await orAborted(told, limit.signal);
+    return await orAborted(resolved, limit.signal);
   }
 
   /** Rejects only when the file system does not answer; other errors are ignored. */
   async requireAnswer(location: string): Promise<void> {
     using limit = new TimeLimit(answerMs, () => podErrors.checkpointSilent({ location, seconds: answerMs / 1000 }));
-    const { answer } = await this.#look("resolvePath", location, limit.signal);
+    const { answer } = await this.#lookUp("resolvePath", location, limit.signal);
     const answered = answer.catch(() => undefined);
     await orAborted(answered, limit.signal);
   }
 
-  async #look(way: Way, path: string, signal: AbortSignal): Promise<Look> {
+  async #lookUp(way: Way, path: string, signal: AbortSignal): Promise<Lookup> {
     const key = `${way} ${path}`;
-    const underWay = this.#looks.get(key);
-    if (underWay !== undefined) return underWay;
+    const running = this.#lookups.get(key);
+    if (running !== undefined) return running;
     await this.#slots.take(signal);
-    const begunMeanwhile = this.#looks.get(key);
-    if (begunMeanwhile !== undefined) {
+    const startedMeanwhile = this.#lookups.get(key);
+    if (startedMeanwhile !== undefined) {
       this.#slots.giveBack();
-      return begunMeanwhile;
+      return startedMeanwhile;
     }
     const answer = this.#host[way](path).finally(() => {
-      this.#looks.delete(key);
+      this.#lookups.delete(key);
       this.#slots.giveBack();
     });
-    this.#looks.set(key, { answer });
+    this.#lookups.set(key, { answer });
     return { answer };
   }
 }

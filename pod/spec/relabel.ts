@@ -31,14 +31,14 @@ const wholeTrees = ["/usr", "/boot", "/dev", "/proc", "/sys"];
  */
 const unconfinedType = "spc_t";
 /** More would only compete for the disk. */
-const walksAtOnce = 2;
+const maxWalks = 2;
 const maxFiles = 10_000_000n;
 const maxSeconds = 600;
 
 /** All relabelling walks of this node. */
 export class Relabelling {
   readonly #host: Pick<Host, "hasLabel" | "relabelTree">;
-  readonly #walks = new Slots(walksAtOnce);
+  readonly #walks = new Slots(maxWalks);
 
   constructor(host: Pick<Host, "hasLabel" | "relabelTree">) {
     this.#host = host;

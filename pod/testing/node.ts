@@ -299,14 +299,14 @@ export async function runContainer(pods: NodePods, sandboxId: string, name = "c"
 
 /** Collects events from now on as "started p", with names of pods and containers, without confirmations. */
 export function recordEvents(pods: NodePods): string[] {
-  const told: string[] = [];
+  const events: string[] = [];
   const read = async () => {
     for await (const event of pods.events(never, () => undefined)) {
-      if (event.type !== "confirmed") told.push(`${event.type} ${nameOf(event)}`);
+      if (event.type !== "confirmed") events.push(`${event.type} ${nameOf(event)}`);
     }
   };
   void read();
-  return told;
+  return events;
 }
 
 function nameOf({ containerId, sandbox, containers }: PodEvent): string {

@@ -8,7 +8,7 @@ import type { ContainerRecord } from "./records.ts";
 import { clearRemains, podDirectories, type Remains } from "./remains.ts";
 import type { Sandbox } from "./sandbox.ts";
 
-export interface Strangers {
+export interface Orphans {
   readonly podDirectories: readonly string[];
   readonly bundles: readonly string[];
   /** Container ids of orphaned writable layers. */
@@ -18,25 +18,25 @@ export interface Strangers {
 }
 
 /** Only searches, before requests are served, so that no resource of a new request is taken for an orphan. */
-export async function findStrangers(
+export async function findOrphans(
   env: Environment,
   sandboxes: ReadonlyMap<string, Sandbox>,
-  orphans: readonly ContainerRecord[],
+  orphanRecords: readonly ContainerRecord[],
   leftAlone: ReadonlySet<string>,
-): Promise<Strangers> {
+): Promise<Orphans> {
   const containers = new Set([...sandboxes.values()].flatMap((sandbox) => [...sandbox.containers.keys()]));
-  const isStrange = (id: string) => !containers.has(id) && !leftAlone.has(id);
+  const isOrphaned = (id: string) => !containers.has(id) && !leftAlone.has(id);
   // If a record cannot be read, the owners of these layers and container records are unknown.
-  const snapshots = leftAlone.size > 0 ? [] : env.images.snapshots().filter(isStrange);
+  const snapshots = leftAlone.size > 0 ? [] : env.images.snapshots().filter(isOrphaned);
   const names = await podDirectories(env.runDirectory);
   const bundles = await Promise.all([...sandboxes.values()].map(bundlesOf));
   return {
     podDirectories: names
       .filter((name) => !sandboxes.has(name) && !leftAlone.has(name))
       .map((name) => join(env.runDirectory, "pods", name)),
-    bundles: bundles.flat().filter((bundle) => isStrange(basename(bundle))),
+    bundles: bundles.flat().filter((bundle) => isOrphaned(basename(bundle))),
     snapshots,
-    records: leftAlone.size > 0 ? [] : orphans.map(({ id }) => id),
+    records: leftAlone.size > 0 ? [] : orphanRecords.map(({ id }) => id),
   };
 }
 
@@ -47,7 +47,7 @@ async function bundlesOf(sandbox: Sandbox): Promise<string[]> {
 }
 
 /** Removes a pod directory without a record. The network is first, while its plugins still find the namespace. */
-export async function clearStrangePod(env: Environment, podDirectory: string): Promise<void> {
+export async function removeOrphanedPod(env: Environment, podDirectory: string): Promise<void> {
   env.log("warn", `pod directory ${podDirectory} has no record and is removed`);
   const id = basename(podDirectory);
   const cgroup = (await cgroupOnDisk(podDirectory)) ?? {
