@@ -14,7 +14,7 @@ import type { ExitedPhase } from "./types.ts";
 
 const sigkill = 9;
 
-/** One message to the pod's monitor. A failure leaves the container exited with code 128, reason StartError. */
+/** Sends one message to the pod's monitor. A failure leaves the container exited with code 128, reason StartError. */
 export async function startContainer(env: Environment, container: Container): Promise<void> {
   const { sandbox, phase } = container;
   if (phase.state !== "created") {

@@ -23,10 +23,10 @@ test("work continues when its caller gives up; a timely retry gets its result", 
   const flights = new Creations<string>((result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();
   const giveUp = new AbortController();
-  const first = flights.run("k", "pod p", "starting", giveUp.signal, () => work.promise);
+  const first = flights.run("k", "pod p", "start", giveUp.signal, () => work.promise);
   giveUp.abort();
   await expect(first).rejects.toThrow("the retry gets its result");
-  const retry = flights.run("k", "pod p", "starting", never, async () => "made twice");
+  const retry = flights.run("k", "pod p", "start", never, async () => "made twice");
   work.resolve("made once");
   expect(await retry).toBe("made once");
   expect(unclaimed).toEqual([]);

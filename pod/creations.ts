@@ -12,7 +12,7 @@ export class Creations<T> {
   }
 
   async run(key: string, object: string, step: string, signal: AbortSignal, start: () => Promise<T>): Promise<T> {
-    const describe = () => `${step} of ${object}, for ${this.#flights.callers(key)} callers`;
+    const describe = () => `${step} of ${object} (callers: ${this.#flights.callers(key)})`;
     return await this.#flights.join(
       key,
       signal,

@@ -196,7 +196,7 @@ export const podErrors = catalogue({
   mountNotShared: {
     code: "FailedPrecondition",
     sentence:
-      "The mount of {source} at {target} needs {propagation} propagation, but its host mount point {point} is private.",
+      "The mount of {source} at {target} needs {propagation} propagation, but its host mount point {point} is not shared.",
     remedy: "Make it shared at each boot (mount --make-rshared {point}).",
   },
   mountTarget: {
@@ -268,7 +268,7 @@ export const podErrors = catalogue({
   },
   callerGone: {
     code: "Cancelled",
-    sentence: "The caller gave up while {step} of {object} was in progress.",
+    sentence: "The caller gave up while the {step} of {object} was in progress.",
     remedy: "Retry: the work continues and the retry gets its result.",
   },
   apparmorUnknown: {
@@ -336,7 +336,7 @@ export const podErrors = catalogue({
   },
   stepDeadline: {
     code: "DeadlineExceeded",
-    sentence: "{step} of {object} took longer than {seconds} s and was rolled back.",
+    sentence: "The {step} of {object} took longer than {seconds} s and was rolled back.",
     remedy: "Retry, and check with keelson status what it is waiting for.",
   },
   processesAlive: {
@@ -351,7 +351,7 @@ export const podErrors = catalogue({
   },
   outputBudget: {
     code: "ResourceExhausted",
-    sentence: "The command in container {container} was killed: no memory was free for its output for {seconds} s.",
+    sentence: "The command in container {container} was killed: the budget for output had no room for {seconds} s.",
     remedy: "At most {limit} commands with large output run at once on a node; retry, or make the command print less.",
   },
   logPathless: {

@@ -55,10 +55,10 @@ export interface PodOptions {
   readonly hostResolvConf: string;
   /** The keelson-monitor executable. */
   readonly monitorPath: string;
-  /** OCI runtime binaries by handler name; "native" is always there. */
+  /** OCI runtime binaries by handler name. The handler "native" always exists. */
   readonly ociHandlers: ReadonlyMap<string, string>;
   readonly defaultHandler: string;
-  /** Of each process of a container; undefined for this process's own. */
+  /** RLIMIT_NOFILE of container processes; undefined: this process's own. */
   readonly openFiles: OpenFilesLimit | undefined;
   /** Nanoseconds since the epoch. */
   readonly clock: () => bigint;
@@ -119,7 +119,7 @@ export async function openPods(options: PodOptions): Promise<Pods> {
     const remedy = "install Keelson's policy module keelson.cil and relabel its files with restorecon";
     log(
       "warn",
-      `the SELinux policy, when enforcing, lets no container start from ${unfit}: ${remedy} (see the README)`,
+      `when enforcing, the SELinux policy does not let a daemon labelled ${unfit} start containers: ${remedy} (see the README)`,
     );
   }
   const handlers = await openHandlers(options.ociHandlers, log);

@@ -113,7 +113,7 @@ export class NodePods implements Pods {
   async stopSandbox(id: string, signal: AbortSignal): Promise<void> {
     const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
     if (sandbox === undefined) return;
-    await this.#inTurn(sandbox, "stopping", signal, async () => {
+    await this.#inTurn(sandbox, "stop", signal, async () => {
       if (!this.#sandboxes.has(sandbox.id)) return;
       if (sandbox.life === "starting") await this.#remove(sandbox);
       else await stopSandbox(this.#env, sandbox);
@@ -123,7 +123,7 @@ export class NodePods implements Pods {
   async removeSandbox(id: string, signal: AbortSignal): Promise<void> {
     const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
     if (sandbox === undefined) return;
-    await this.#inTurn(sandbox, "removing", signal, async () => await this.#remove(sandbox));
+    await this.#inTurn(sandbox, "removal", signal, async () => await this.#remove(sandbox));
   }
 
   sandbox(id: string): SandboxView {
@@ -146,10 +146,10 @@ export class NodePods implements Pods {
     const earlier = sandbox.containers.values().find((container) => container.key === key && !container.removing);
     if (earlier !== undefined) return earlier.id;
     const object = `container ${config.metadata.name} of pod sandbox ${sandbox.id}`;
-    const container = await this.#containerCreates.run(`${sandbox.id} ${key}`, object, "creating", signal, async () => {
+    const container = await this.#containerCreates.run(`${sandbox.id} ${key}`, object, "creation", signal, async () => {
       return await this.#inTurn(
         sandbox,
-        `creating container ${config.metadata.name}`,
+        `creation of container ${config.metadata.name}`,
         this.#closing.signal,
         async () => {
           const created = await createContainer(this.#env, sandbox, config, this.#sandboxes.values());
@@ -167,7 +167,7 @@ export class NodePods implements Pods {
     const container = requireById(this.#containers, id, "container");
     await this.#inTurn(
       container.sandbox,
-      `starting container ${container.id}`,
+      `start of container ${container.id}`,
       signal,
       async () => await startContainer(this.#env, container),
     );
@@ -178,14 +178,14 @@ export class NodePods implements Pods {
     const container = findIfAny(this.#containers, id, "container");
     if (container === undefined) return;
     await orAborted(stopContainer(this.#env, container, inMilliseconds(timeoutSeconds)), signal, () =>
-      podErrors.callerGone({ step: "stopping", object: `container ${container.id}` }),
+      podErrors.callerGone({ step: "stop", object: `container ${container.id}` }),
     );
   }
 
   async removeContainer(id: string, signal: AbortSignal): Promise<void> {
     const container = findIfAny(this.#containers, id, "container");
     if (container === undefined) return;
-    await this.#inTurn(container.sandbox, `removing container ${container.id}`, signal, async () => {
+    await this.#inTurn(container.sandbox, `removal of container ${container.id}`, signal, async () => {
       if (!this.#containers.has(container.id)) return;
       await removeContainer(this.#env, container);
       this.#forget(container);
@@ -202,14 +202,14 @@ export class NodePods implements Pods {
 
   async updateContainerResources(id: string, change: Resources, signal: AbortSignal): Promise<void> {
     const container = requireById(this.#containers, id, "container");
-    await this.#inTurn(container.sandbox, `updating container ${container.id}`, signal, async () => {
+    await this.#inTurn(container.sandbox, `resource update of container ${container.id}`, signal, async () => {
       await updateContainer(this.#env, this.#reader, container, change);
     });
   }
 
   async updateSandboxResources(id: string, change: SandboxResources, signal: AbortSignal): Promise<void> {
     const sandbox = requireById(this.#sandboxes, id, "sandbox");
-    await this.#inTurn(sandbox, "updating the resources", signal, async () => {
+    await this.#inTurn(sandbox, "resource update", signal, async () => {
       requireById(this.#sandboxes, sandbox.id, "sandbox");
       sandbox.resources = { ...sandbox.resources, ...change };
       await this.#env.records.save(sandboxRecord(sandbox));

@@ -68,7 +68,7 @@ export interface Unreadable {
 
 export interface LoadedRecords {
   readonly records: readonly ObjectRecord[];
-  /** Names of files without a complete line; these files have been removed. */
+  /** Names of files without a valid record; these files have been removed. */
   readonly damaged: readonly string[];
   readonly unreadable: readonly Unreadable[];
 }

@@ -49,7 +49,7 @@ export class SandboxRuns {
     const sandbox = await this.#starts.run(
       key,
       object,
-      "starting",
+      "start",
       signal,
       async () => await this.#start(config, handler),
     );
@@ -84,7 +84,7 @@ export class SandboxRuns {
     try {
       // A client may know the id already, from `keelson status`. The queue keeps it from stopping or removing the
       // sandbox before it is started or rolled back.
-      await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "starting", never, limits.queue, async () => {
+      await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "start", never, limits.queue, async () => {
         await startSandbox(this.#env, sandbox);
       });
     } catch (error) {

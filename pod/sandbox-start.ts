@@ -60,7 +60,7 @@ export async function startSandbox(env: Environment, sandbox: Sandbox): Promise<
   const undo = new UndoStack(limits.undo);
   const object = `pod sandbox ${sandbox.id}`;
   using budget = new TimeLimit(limits.sandboxStart, () =>
-    podErrors.stepDeadline({ step: "The start", object, seconds: limits.sandboxStart / 1000 }),
+    podErrors.stepDeadline({ step: "start", object, seconds: limits.sandboxStart / 1000 }),
   );
   try {
     await makeReady(env, sandbox, undo, budget.signal);

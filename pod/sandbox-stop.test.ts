@@ -118,7 +118,7 @@ describe("a stop", () => {
     const waiting = pods.removeSandbox(id, never);
     waiting.catch(() => undefined);
     await pass(limits.queue);
-    await expect(waiting).rejects.toMatchObject({ name: "busy", message: expect.stringContaining("(stopping)") });
+    await expect(waiting).rejects.toMatchObject({ name: "busy", message: expect.stringContaining("(stop)") });
     detaching.release();
     await stopping;
     expect(pods.sandbox(id).state, "it left the queue and never ran").toBe("not-ready");

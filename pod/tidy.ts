@@ -58,7 +58,7 @@ export async function tidy(
       if (missing !== undefined && sandbox.ready) await loseNetwork(env, sandbox, missing);
       if (!isUnfinished(sandbox)) return;
       const object = `pod sandbox ${sandbox.id}`;
-      await sandbox.queue.run(object, "finishing the cleanup", signal, limits.queue, async () => {
+      await sandbox.queue.run(object, "cleanup", signal, limits.queue, async () => {
         await finish(env, sandbox, model);
       });
     });

@@ -93,7 +93,7 @@ async function initLost(env: Environment, sandbox: Sandbox): Promise<void> {
 }
 
 async function stopInTurn(env: Environment, sandbox: Sandbox): Promise<void> {
-  await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "stopping", new AbortController().signal, limits.queue, () =>
+  await sandbox.queue.run(`pod sandbox ${sandbox.id}`, "stop", new AbortController().signal, limits.queue, () =>
     stopSandbox(env, sandbox),
   );
 }

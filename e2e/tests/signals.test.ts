@@ -60,8 +60,8 @@ test("SIGUSR1 tells what waits for what, since when", async () => {
   for (const line of [
     `call: ExecSync ${containerId}`,
     `call: RemoveContainer ${containerId}`,
-    `turn: removing container ${containerId} of pod sandbox ${podSandboxId} is running`,
-    `turn: creating container second of pod sandbox ${podSandboxId} waits in the queue for: removing container ${containerId}`,
+    `turn: removal of container ${containerId} of pod sandbox ${podSandboxId} is running`,
+    `turn: creation of container second of pod sandbox ${podSandboxId} waits in the queue for: removal of container ${containerId}`,
     `pull: ${registry}/slow:1`,
   ])
     expect(told).toContain(line);
