@@ -101,7 +101,7 @@ async function makeReady(env: Environment, sandbox: Sandbox, undo: UndoStack, si
   undo.push("remove the pod directory", async () => await env.host.removeTree(podDirectory));
   const networkMade = Promise.withResolvers<void>();
   let spawned: SpawnedMonitor | undefined;
-  undo.push("end the monitor", async () => {
+  undo.push("shut down the monitor", async () => {
     await spawned?.monitor.shutdown(0, { timeoutMs: limits.shutdown }).catch(() => undefined);
     await clearRemains(env, { ...remainsOf(sandbox), monitorPid: spawned?.pid ?? 0 });
   });

@@ -193,7 +193,7 @@ describe("a step that fails", () => {
         /^Processes in the cgroup .* did not die within 20 s of SIGKILL\. They are blocked/,
       ),
     });
-    expect(pods.sandbox(id).leftovers[0]).toMatch(/^end the monitor: Processes in the cgroup/);
+    expect(pods.sandbox(id).leftovers[0]).toMatch(/^shut down the monitor: Processes in the cgroup/);
     expect(await node().record(id)).toMatchObject({ life: "stopping" });
     await rm(join(cgroup, "process"));
     await pods.stopSandbox(id, never);

@@ -27,7 +27,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
 
   await killContainers(env, sandbox);
   await attempt(failures, "detach the network", async () => await env.network.detach(sandbox.id));
-  await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
+  await attempt(failures, "shut down the monitor", async () => await endMonitor(env, sandbox));
 
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
   if (failures.length === 0) sandbox.setPhase({ life: "stopped" });
@@ -44,7 +44,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
 export async function rollBackStart(env: Environment, sandbox: Sandbox): Promise<void> {
   const failures: Failure[] = [];
   await attempt(failures, "detach the network", async () => await env.network.detach(sandbox.id));
-  await attempt(failures, "end the monitor", async () => await endMonitor(env, sandbox));
+  await attempt(failures, "shut down the monitor", async () => await endMonitor(env, sandbox));
   await attempt(failures, "remove the pod directory", async () => await env.host.removeTree(sandbox.podDirectory));
   settle(sandbox, failures);
   sandbox.setLeftovers(owedByNetwork(env, sandbox).map((reason) => `detach the network: ${reason}`));
