@@ -1,4 +1,4 @@
-// Errors of the API edge, the configuration and start-up, each with its gRPC code and its remedy.
+// Errors of the API edge, the configuration and startup, each with its gRPC code and its remedy.
 
 import { catalogue } from "../native/index.ts";
 
@@ -25,44 +25,44 @@ export const criErrors = catalogue({
   },
   privilegedInOrdinaryPod: {
     code: "InvalidArgument",
-    sentence: "Container {container} is to be privileged, and its pod sandbox {id} is not for privileged containers.",
-    remedy: "Say security_context.privileged in sandbox_config too, or make the container without.",
+    sentence: "Container {container} requests privileged mode, but its pod sandbox {id} is not privileged.",
+    remedy: "Set security_context.privileged in sandbox_config too, or create the container without it.",
   },
   notImplemented: {
     code: "Unimplemented",
     sentence: "Keelson {version} does not implement {method}.",
-    remedy: "Do without it, or use a later version.",
+    remedy: "Avoid this call, or use a later version.",
   },
   noImageOfName: {
     code: "NotFound",
     sentence: "There is no image {image}.",
-    remedy: "List those that there are with keelson image ls.",
+    remedy: "List the images with keelson image ls.",
   },
   metricsAddress: {
     code: "FailedPrecondition",
-    sentence: "Figures cannot be served at {address}: {reason}.",
+    sentence: "Metrics cannot be served at {address}: {reason}.",
     remedy: "Set metrics.address to an address of this host with a free port, or leave it out.",
   },
   streamingAddress: {
     code: "FailedPrecondition",
     sentence: "Exec, attach and port-forward cannot be served at {address}: {reason}.",
-    remedy: "Set streaming.port to a free port, or to 0 for any; streaming.address is to be one of this host's.",
+    remedy: "Set streaming.port to a free port, or to 0 for any; streaming.address must be an address of this host.",
   },
   tooManyStreams: {
     code: "ResourceExhausted",
-    sentence: "{limit} streaming URLs are waiting for their clients already.",
-    remedy: "Use one of them, or ask again in a minute, when they have expired.",
+    sentence: "{limit} streaming URLs are already waiting for their clients.",
+    remedy: "Use one of them, or retry in a minute, when they have expired.",
   },
   nodeExhausted: {
     code: "ResourceExhausted",
-    sentence: "{step} met {what}: {reason}.",
+    sentence: "{step} failed because of {what}: {reason}.",
     remedy: "{remedy}",
   },
   podLimit: {
     code: "ResourceExhausted",
-    sentence: "{step} met a limit of the kernel: {reason}.",
+    sentence: "{step} hit a kernel limit: {reason}.",
     remedy:
-      "Free what it names: room on a disk, memory, or a limit such as fs.file-max, kernel.pid_max or user.max_*_namespaces.",
+      "Free the resource it names (disk space, memory), or raise its limit (fs.file-max, kernel.pid_max, user.max_*_namespaces).",
   },
   unexpected: {
     code: "Internal",
@@ -71,63 +71,64 @@ export const criErrors = catalogue({
   },
   responseTooLarge: {
     code: "ResourceExhausted",
-    sentence: "The answer to {method} has {size} bytes and a message may have {limit}.",
-    remedy: "Narrow the request down with a filter, or let the command print less.",
+    sentence: "The response to {method} is {size} bytes; the maximum message size is {limit} bytes.",
+    remedy: "Narrow the request with a filter, or have the command print less.",
   },
   callCancelled: {
     code: "Cancelled",
-    sentence: "The client cancelled {method} before it ended.",
-    remedy: "Ask again; what was in progress is undone or handed to the retry.",
+    sentence: "The client cancelled {method} before it completed.",
+    remedy: "Retry; unfinished work is rolled back or picked up by the retry.",
   },
   deadlinePassed: {
     code: "DeadlineExceeded",
-    sentence: "{method} did not end within the client's deadline.",
-    remedy: "Ask again; what was in progress is undone or handed to the retry.",
+    sentence: "{method} did not complete within the client's deadline.",
+    remedy: "Retry; unfinished work is rolled back or picked up by the retry.",
   },
   stopping: {
     code: "Unavailable",
-    sentence: "Keelson is stopping, so {method} ends here.",
-    remedy: "Ask again when it is back; pods run on.",
+    sentence: "Keelson is stopping, so {method} was interrupted.",
+    remedy: "Retry when it is running again; pods keep running.",
   },
   sessionIdle: {
     code: "DeadlineExceeded",
-    sentence: "No byte has moved in this {kind} for {hours} h.",
-    remedy: "Ask for another one.",
+    sentence: "This {kind} session has been idle for {hours} h.",
+    remedy: "Request a new one.",
   },
   socketLive: {
     code: "FailedPrecondition",
     sentence: "A server already answers on {path}.",
-    remedy: "Stop that one first, or give this one a path of its own (--socket).",
+    remedy: "Stop that server first, or use another path (--socket).",
   },
   socketNotSocket: {
     code: "FailedPrecondition",
-    sentence: "{path} exists and is no socket, so it is left alone.",
-    remedy: "Move it away, or give another path (--socket).",
+    sentence: "{path} exists and is not a socket, so it was not replaced.",
+    remedy: "Move it away, or use another path (--socket).",
   },
   socketFailed: {
     code: "Internal",
     sentence: "Listening on {path} failed: {reason}.",
-    remedy: "Check that the directory can be written to and the path is at most 99 bytes long.",
+    remedy: "Check that the directory is writable and the path is at most 99 bytes long.",
   },
   socketNotInherited: {
     code: "InvalidArgument",
-    sentence: "The sockets that the service manager passed cannot be served on: {reason}.",
-    remedy: "Give keelson.socket one ListenStream=, the path of a unix socket.",
+    sentence: "The sockets passed by the service manager cannot be used: {reason}.",
+    remedy: "Give keelson.socket exactly one ListenStream=, the path of a Unix socket.",
   },
   socketElsewhere: {
     code: "InvalidArgument",
-    sentence: "The service manager listens on {inherited}, and the configuration's socket is {configured}.",
-    remedy: "Set ListenStream= to that (systemctl edit keelson.socket), or disable and stop keelson.socket.",
+    sentence: "The service manager listens on {inherited}, but the configured socket is {configured}.",
+    remedy:
+      "Set ListenStream= to the configured path (systemctl edit keelson.socket), or disable and stop keelson.socket.",
   },
   directoryLocked: {
     code: "FailedPrecondition",
-    sentence: "Another Keelson{holder} works on {directory}.",
-    remedy: "Stop it first, or give this one directories of its own (--root and --state).",
+    sentence: "Another Keelson daemon{holder} is using {directory}.",
+    remedy: "Stop it first, or give this daemon its own directories (--root and --state).",
   },
   directoryUnusable: {
     code: "FailedPrecondition",
     sentence: "The directory {directory} cannot be used: {reason}.",
-    remedy: "Give directories that can be written to (--root, --state); the daemon has to run as root.",
+    remedy: "Use writable directories (--root, --state), and run the daemon as root.",
   },
   configUnreadable: {
     code: "InvalidArgument",
@@ -136,8 +137,8 @@ export const criErrors = catalogue({
   },
   configSyntax: {
     code: "InvalidArgument",
-    sentence: "The configuration file {file} is not TOML: {reason}.",
-    remedy: "Correct it there; keelson config --default prints a valid one.",
+    sentence: "The configuration file {file} is not valid TOML: {reason}.",
+    remedy: "Fix the syntax there; keelson config --default prints a valid file.",
   },
   configUnknownKey: {
     code: "InvalidArgument",
@@ -152,12 +153,12 @@ export const criErrors = catalogue({
   configOneDirectory: {
     code: "InvalidArgument",
     sentence: "The keys root and state are both {directory}.",
-    remedy: "Give each a directory of its own: root one on a disk, state one that a reboot empties.",
+    remedy: "Give each its own directory: root on a disk, state on a file system that a reboot empties.",
   },
   configNativeHandler: {
     code: "InvalidArgument",
-    sentence: "The key runtime.handlers.native would take the place of Keelson's own handler.",
-    remedy: "Give the OCI runtime another name; runtime.default_handler may be that.",
+    sentence: "The key runtime.handlers.native would replace Keelson's own handler.",
+    remedy: "Give the OCI runtime another name; runtime.default_handler can be set to it.",
   },
   usage: {
     code: "InvalidArgument",
@@ -166,22 +167,22 @@ export const criErrors = catalogue({
   },
   interrupted: {
     code: "Unavailable",
-    sentence: "Interrupted before it was done; half a result is not kept.",
-    remedy: "Give the command again; a pull goes on where it was.",
+    sentence: "Interrupted before completion; partial results are discarded.",
+    remedy: "Run the command again; a pull resumes where it stopped.",
   },
   notRoot: {
     code: "PermissionDenied",
-    sentence: "The command keelson {command} needs root and runs as uid {uid}.",
+    sentence: "The command keelson {command} needs root but runs as uid {uid}.",
     remedy: "Run it with sudo.",
   },
   socketForbidden: {
     code: "PermissionDenied",
-    sentence: "The socket {socket} may not be used by uid {uid}; it is root's.",
+    sentence: "The socket {socket} is accessible to root only, not to uid {uid}.",
     remedy: "Run the command with sudo.",
   },
   daemonUnreachable: {
     code: "Unavailable",
-    sentence: "No Keelson answers on {socket}: {reason}.",
+    sentence: "No Keelson daemon answers on {socket}: {reason}.",
     remedy: "Start it (keelson serve), or name its socket (--socket).",
   },
   daemonWithoutCall: {
@@ -191,37 +192,37 @@ export const criErrors = catalogue({
   },
   daemonSilent: {
     code: "DeadlineExceeded",
-    sentence: "The Keelson at {socket} has not answered for {seconds} s.",
-    remedy: "Look at its log (journalctl -u keelson); pods run on when it is started again.",
+    sentence: "The Keelson daemon at {socket} has not answered for {seconds} s.",
+    remedy: "Check its log (journalctl -u keelson); pods keep running when it is restarted.",
   },
   daemonGone: {
     code: "Unavailable",
-    sentence: "The Keelson at {socket} ended before it had answered.",
-    remedy: "Ask again when it is back; pods run on.",
+    sentence: "The Keelson daemon at {socket} exited before it answered.",
+    remedy: "Retry when it is running again; pods keep running.",
   },
   terminal: {
     code: "InvalidArgument",
-    sentence: "An archive is not {what} a terminal.",
-    remedy: "Name a file, or connect - with a file or a pipe.",
+    sentence: "An archive cannot be {what} a terminal.",
+    remedy: "Name a file, or redirect - to a file or a pipe.",
   },
   fileUnwritten: {
     code: "FailedPrecondition",
     sentence: "{file} could not be written: {reason}.",
-    remedy: "Make room for it, or write elsewhere.",
+    remedy: "Free up space for it, or write elsewhere.",
   },
   blobsLetGo: {
     code: "DeadlineExceeded",
-    sentence: "The images' blobs were kept for {seconds} s, and the caller has not said that it had opened them.",
+    sentence: "The images' blobs were kept for {seconds} s, but the caller did not report that it had opened them.",
     remedy: "Open them at once, end the call, and then read them.",
   },
   blobUnopened: {
     code: "FailedPrecondition",
     sentence: "{path} of the image could not be opened: {reason}.",
-    remedy: "Save images on the daemon's own host, as root, one by one if there are too many files.",
+    remedy: "Save images on the daemon's own host, as root, and one at a time if too many files are open.",
   },
   blobChanged: {
     code: "FailedPrecondition",
-    sentence: "{path} has {actual} bytes and not {size}, so the archive is not whole.",
+    sentence: "{path} has {actual} bytes instead of {size}, so the archive is incomplete.",
     remedy: "Pull the image again.",
   },
   pathMissing: {

@@ -368,7 +368,7 @@ test("a stop lets calls finish within the grace, ends streams at once and then t
   const ended = await endless;
   expect(ended).toEqual({
     code: status.UNAVAILABLE,
-    details: expect.stringContaining("Keelson is stopping, so StopContainer ends here."),
+    details: expect.stringContaining("Keelson is stopping, so StopContainer was interrupted."),
   });
   await closed;
   expect(Date.now() - stopping).toBeLessThan(4000);

@@ -45,7 +45,7 @@ test("a socket that a killed server left is replaced", async () => {
 test("a living server keeps its socket", async () => {
   await bind(path);
   const before = (await stat(path)).ino;
-  await expect(placeSocket(path, bind)).rejects.toThrow(`A server already answers on ${path}. Stop that one first`);
+  await expect(placeSocket(path, bind)).rejects.toThrow(`A server already answers on ${path}. Stop that server first`);
   expect((await stat(path)).ino).toBe(before);
 });
 

@@ -1,14 +1,14 @@
-// The commands with their operands and options, as one table: the command line is parsed by it, and the shells' completions
-// are made of it.
+// The table of commands with their operands and options. The command line is parsed with it, and the shell completions
+// are generated from it.
 
-/** What a word of the command line stands for: completions offer such words. */
+/** The kind of a command line word: completions offer words of this kind. */
 export type Word = "directory" | "file" | "image" | "command" | "text" | readonly string[];
 
 interface Option {
   readonly type: "string" | "boolean";
   readonly short?: string;
   readonly multiple?: boolean;
-  /** Of its value; a boolean has none. */
+  /** The kind of its value; a boolean has none. */
   readonly word?: Word;
   readonly effect: string;
 }
@@ -16,17 +16,17 @@ interface Option {
 export const options = {
   help: { type: "boolean", short: "h", effect: "print the manual" },
   version: { type: "boolean", effect: "print the version" },
-  config: { type: "string", word: "file", effect: "read this configuration" },
-  root: { type: "string", word: "directory", effect: "durable state" },
-  state: { type: "string", word: "directory", effect: "volatile state" },
-  socket: { type: "string", word: "file", effect: "where CRI is served" },
-  "cni-conf-dir": { type: "string", word: "directory", effect: "the network's configuration" },
-  "cni-bin-dir": { type: "string", multiple: true, word: "directory", effect: "its plugins" },
+  config: { type: "string", word: "file", effect: "configuration file to read" },
+  root: { type: "string", word: "directory", effect: "directory of persistent state" },
+  state: { type: "string", word: "directory", effect: "directory of volatile state" },
+  socket: { type: "string", word: "file", effect: "CRI socket" },
+  "cni-conf-dir": { type: "string", word: "directory", effect: "CNI configuration directory" },
+  "cni-bin-dir": { type: "string", multiple: true, word: "directory", effect: "CNI plugin directory" },
   registries: { type: "string", word: "directory", effect: "tree of HOST/hosts.toml files" },
-  "log-level": { type: "string", word: ["debug", "info", "warn", "error"], effect: "lines of this level and above" },
-  output: { type: "string", word: ["text", "json"], effect: "the form of what is printed" },
+  "log-level": { type: "string", word: ["debug", "info", "warn", "error"], effect: "lowest level to log" },
+  output: { type: "string", word: ["text", "json"], effect: "output format" },
   default: { type: "boolean", effect: "print every key with its default" },
-  leaks: { type: "boolean", effect: "list what belongs to no pod" },
+  leaks: { type: "boolean", effect: "list objects that belong to no pod" },
   down: { type: "boolean", effect: "take down what is being played" },
   logs: { type: "boolean", effect: "print the containers' logs" },
 } as const satisfies Readonly<Record<string, Option>>;
@@ -39,10 +39,10 @@ const daemonOptions = [...places, "cni-conf-dir", "cni-bin-dir", "registries", "
 export interface Command {
   readonly name: string;
   readonly summary: string;
-  /** In the manual's form. */
+  /** As the manual prints them. */
   readonly operands: string;
   readonly word?: Word;
-  /** Besides --help, which each has. */
+  /** In addition to --help, which every command has. */
   readonly options: readonly OptionName[];
 }
 
@@ -50,19 +50,19 @@ export const commands = [
   { name: "serve", summary: "Run the daemon.", operands: "", options: daemonOptions },
   {
     name: "status",
-    summary: "Show what runs, what is in progress and what is left over.",
+    summary: "Show what is running, in progress and left over.",
     operands: "",
     options: [...places, "output"],
   },
   {
     name: "check",
-    summary: "Check whether this host can run pods, and what to do where it cannot.",
+    summary: "Check whether this host can run pods, and how to fix what is missing.",
     operands: "",
     options: [...daemonOptions, "leaks", "output"],
   },
   {
     name: "image",
-    summary: "List, pull, load, save, name and remove images of the running daemon.",
+    summary: "List, pull, load, save, tag and remove images of the running daemon.",
     operands: "VERB",
     options: [...places, "output"],
   },
@@ -85,29 +85,29 @@ export const commands = [
 
 /** `keelson image VERB`. */
 export const imageVerbs = [
-  { name: "ls", summary: "List them.", operands: "", words: [], most: 0 },
-  { name: "pull", summary: "Fetch one from its registry.", operands: "REFERENCE", words: ["text"], most: 1 },
-  { name: "load", summary: "Take in those of an archive.", operands: "FILE", words: ["file"], most: 1 },
+  { name: "ls", summary: "List images.", operands: "", words: [], most: 0 },
+  { name: "pull", summary: "Pull an image from its registry.", operands: "REFERENCE", words: ["text"], most: 1 },
+  { name: "load", summary: "Load the images of an archive.", operands: "FILE", words: ["file"], most: 1 },
   {
     name: "save",
-    summary: "Write an archive of them.",
+    summary: "Save images to an archive.",
     operands: "FILE REFERENCE…",
     words: ["file", "image"],
     most: Number.POSITIVE_INFINITY,
   },
   {
     name: "tag",
-    summary: "Give one another name.",
+    summary: "Give an image another name.",
     operands: "REFERENCE NAME",
     words: ["image", "text"],
     most: 2,
   },
-  { name: "rm", summary: "Remove them.", operands: "REFERENCE…", words: ["image"], most: Number.POSITIVE_INFINITY },
+  { name: "rm", summary: "Remove images.", operands: "REFERENCE…", words: ["image"], most: Number.POSITIVE_INFINITY },
 ] as const satisfies readonly {
   readonly name: string;
   readonly summary: string;
   readonly operands: string;
-  /** Of each operand that there has to be. */
+  /** The kind of each mandatory operand. */
   readonly words: readonly Word[];
   readonly most: number;
 }[];

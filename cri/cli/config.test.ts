@@ -132,7 +132,7 @@ describe("wrong", () => {
     ["a port beyond all", '[metrics]\naddress = "127.0.0.1:65536"', "Set it to an IP address and a port"],
     ["a text for a choice", '[cni]\nfrom_pod_cidr = "yes"', 'to "yes". Set it to true or false.'],
     ["a mixed list", '[cni]\nbin_dirs = ["/a", 1]', "sets the key cni.bin_dirs to"],
-    ["no TOML", "root = ", "is not TOML: Invalid TOML document"],
+    ["no TOML", "root = ", "is not valid TOML: Invalid TOML document"],
   ])("%s: named with its file", async (_name, text, sentence) => {
     await writeFile(file, text);
     const error = await loadConfig(file).catch((thrown: Error) => thrown);
@@ -144,14 +144,14 @@ describe("wrong", () => {
   test("a binary under the name of Keelson's own handler", async () => {
     await writeFile(file, '[runtime.handlers.native]\nbinary = "/x"\n');
     await expect(loadConfig(file)).rejects.toThrow(
-      "would take the place of Keelson's own handler. Give the OCI runtime",
+      "would replace Keelson's own handler. Give the OCI runtime",
     );
   });
 
   test("one directory for what lasts and what a reboot empties", async () => {
     await writeFile(file, 'root = "/srv/keelson"\nstate = "/srv/keelson/"\n');
     await expect(loadConfig(file)).rejects.toThrow(
-      "The keys root and state are both /srv/keelson. Give each a directory of its own",
+      "The keys root and state are both /srv/keelson. Give each its own directory",
     );
   });
 

@@ -82,7 +82,7 @@ describe("the command line", () => {
     try {
       await expect(loadImage(edge.socket, "/etc/passwd", new AbortController().signal)).rejects.toMatchObject({
         code: "PermissionDenied",
-        message: `The socket ${edge.socket} may not be used by uid 65534; it is root's. Run the command with sudo.`,
+        message: `The socket ${edge.socket} is accessible to root only, not to uid 65534. Run the command with sudo.`,
       });
     } finally {
       process.seteuid?.(0);
@@ -92,7 +92,7 @@ describe("the command line", () => {
   test("a daemon that is not there is said to be so", async () => {
     const { code, stderr } = await run("image", "load", program, "--socket", join(directory(), "none.sock"));
     expect(code).toBe(1);
-    expect(stderr).toContain(`No Keelson answers on ${directory()}/none.sock: nobody listens there. Start it`);
+    expect(stderr).toContain(`No Keelson daemon answers on ${directory()}/none.sock: nobody listens there. Start it`);
   });
 });
 
@@ -103,7 +103,7 @@ describe("a socket that gives no answer of the daemon's", () => {
     onTestFinished(() => void other.close());
     const { code, stderr } = await run("status", "--socket", socket);
     expect(code).toBe(1);
-    expect(stderr).toContain(`No Keelson answers on ${socket}: what listens there is another program. Start it`);
+    expect(stderr).toContain(`No Keelson daemon answers on ${socket}: what listens there is another program. Start it`);
   });
 
   test("a server that does not know the call is said to be older, or another", async () => {
@@ -127,7 +127,7 @@ describe("a socket that gives no answer of the daemon's", () => {
     const { code, stderr } = await run("status", "--socket", socket);
     expect({ code, stderr }).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining(`The Keelson at ${socket} has not answered for 10 s. Look at its log`),
+      stderr: expect.stringContaining(`The Keelson daemon at ${socket} has not answered for 10 s. Check its log`),
     });
   });
 
@@ -144,6 +144,6 @@ describe("a socket that gives no answer of the daemon's", () => {
     running.child.kill("SIGKILL");
     const { code, stderr } = await pulling;
     expect(code).toBe(1);
-    expect(stderr).toContain(`The Keelson at ${socket} ended before it had answered. Ask again`);
+    expect(stderr).toContain(`The Keelson daemon at ${socket} exited before it answered. Retry`);
   });
 });

@@ -33,12 +33,12 @@ test("serves, refuses a second one, and is gone with its socket after SIGTERM", 
   const second = daemon();
   expect(await once(second.child, "exit")).toEqual([1, null]);
   expect(second.lines.join("\n")).toContain(
-    `Another Keelson (process ${first.child.pid}) works on ${directory()}/root.`,
+    `Another Keelson daemon (process ${first.child.pid}) is using ${directory()}/root.`,
   );
   // Another root alone must not do: recovery would take the first one's pods for leftovers.
   const halfway = daemon("--root", join(directory(), "other"));
   expect(await once(halfway.child, "exit")).toEqual([1, null]);
-  expect(halfway.lines.join("\n")).toContain(`works on ${directory()}/run.`);
+  expect(halfway.lines.join("\n")).toContain(`is using ${directory()}/run.`);
   const socket = daemonSocket();
   const elsewhere = daemon("--root", join(directory(), "b"), "--state", join(directory(), "c"), "--socket", socket);
   expect(await once(elsewhere.child, "exit")).toEqual([1, null]);
@@ -154,7 +154,7 @@ test("at SIGHUP reads its configuration again; what is wrong in it leaves the ol
   await reload(`[log]\nlevel = "debug"\n${handler}`, '"afterRestart":["runtime.handlers"]');
   await client.call("Version");
   await until(() => running.lines.some((line) => line.includes('"level":"debug"') && line.includes('"Version"')));
-  await reload("[log\n", "is not TOML");
+  await reload("[log\n", "is not valid TOML");
   await reload('[log]\nlevel = "loud"\n', 'sets the key log.level to \\"loud\\"');
   running.lines.length = 0;
   await client.call("Version");
@@ -192,7 +192,7 @@ test("a default handler whose binary is missing is a configuration error; anothe
 
 test.each([
   ["streaming", "Exec, attach and port-forward cannot be served at", (port: number) => `port = ${port}`],
-  ["metrics", "Figures cannot be served at", (port: number) => `address = "127.0.0.1:${port}"`],
+  ["metrics", "Metrics cannot be served at", (port: number) => `address = "127.0.0.1:${port}"`],
 ])("names the setting whose port is taken: %s", async (table, sentence, setting) => {
   const taken = createServer();
   onTestFinished(() => void taken.close());

@@ -159,7 +159,7 @@ describe("the daemon under a service manager", () => {
     const { child, log } = managed({ listensOn: join(directory, "run/other.sock") });
     expect(await once(child, "exit")).toEqual([2, null]);
     expect(log.join("\n")).toContain(
-      `The service manager listens on ${directory}/run/other.sock, and the configuration's socket is`,
+      `The service manager listens on ${directory}/run/other.sock, but the configured socket is`,
     );
   });
 });

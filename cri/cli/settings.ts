@@ -1,4 +1,4 @@
-// Every key of the configuration: what its value must be, its default and its effect. The sample and the manual are made of it.
+// Every configuration key: its valid values, default and effect. The sample and the manual are generated from this.
 
 import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
@@ -68,94 +68,94 @@ function setting<Value>(key: string, kind: Kind<Value>, fallback: Value, effect:
   return { ...kind, key, fallback, example: fallback, effect };
 }
 
-/** A key that need not have a value; `example` shows its form. */
+/** A key without a default; `example` shows its format. */
 function optional<Value>(key: string, kind: Kind<Value>, example: string, effect: string) {
   return { ...kind, key, example, effect };
 }
 
-/** Every key, in the order of the sample; `*` stands for one name of the reader's choice. */
+/** Every key, in the order of the sample; `*` stands for a name chosen by the user. */
 export const settings = {
   root: setting(
     "root",
     path,
     "/var/lib/keelson",
-    "Durable state: images, records of pods, network leases. Belongs on a disk.",
+    "Persistent state: images, pod records, network leases. Belongs on a disk.",
   ),
   state: setting(
     "state",
     path,
     "/run/keelson",
-    "Volatile state: sockets and namespaces of pods. Empty after a reboot.",
+    "Volatile state: pod sockets and namespaces. Must be empty after a reboot.",
   ),
   socket: optional(
     "socket",
     path,
     "/run/keelson/keelson.sock",
-    "Where CRI is served, to root alone. Unless it is set: keelson.sock in the state directory.",
+    "The CRI socket, accessible to root only. If unset: keelson.sock in the state directory.",
   ),
   logLevel: setting<LogLevel>(
     "log.level",
     oneOf("debug", "info", "warn", "error"),
     "info",
-    "Lines of this level and above: debug, info, warn or error. SIGHUP applies it.",
+    "Lowest level to log: debug, info, warn or error. SIGHUP applies a change.",
   ),
   cgroupDriver: setting<CgroupDriver | "auto">(
     "cgroup.driver",
     oneOf("auto", "cgroupfs", "systemd"),
     "auto",
-    "Who makes the cgroups of pods: Keelson itself, or systemd (a scope each); auto: systemd where it runs. A kubelet asks for it.",
+    "Who creates pod cgroups: cgroupfs (Keelson itself) or systemd (a scope each); auto: systemd where it runs. Reported to the kubelet.",
   ),
   cgroupRoot: setting(
     "cgroup.root",
     path,
     "/keelson",
-    "Parent of pods that come without a cgroup parent, in cgroupfs form; for systemd keelson.slice. A kubelet's pods come with one.",
+    "Cgroup parent of pods that do not set one, in cgroupfs form (systemd: keelson.slice). A kubelet always sets one.",
   ),
-  cniConfDir: setting("cni.conf_dir", path, "/etc/cni/net.d", "The network's configuration; watched for changes."),
+  cniConfDir: setting("cni.conf_dir", path, "/etc/cni/net.d", "The CNI configuration directory; watched for changes."),
   cniBinDirs: setting(
     "cni.bin_dirs",
     paths,
     ["/opt/cni/bin", "/usr/lib/cni"],
-    "Where its plugins are looked for, in this order. Keelson's own lie in cni/ beside its native programs.",
+    "CNI plugin directories, searched in this order. Keelson's own plugins are in cni/ beside its native programs.",
   ),
   cniFromPodCidr: setting(
     "cni.from_pod_cidr",
     yesOrNo,
     false,
-    "Make 99-keelson.conflist, a bridge, of the pod CIDR that the kubelet passes on, if conf_dir has no configuration then.",
+    "Create 99-keelson.conflist, a bridge, from the pod CIDR that the kubelet passes, if conf_dir has no configuration by then.",
   ),
   registriesDir: setting(
     "image.registries_dir",
     path,
     "/etc/keelson/registries",
-    "A tree of HOST/hosts.toml, as containerd reads them: mirrors and TLS of registries. Read at each pull.",
+    "Tree of HOST/hosts.toml files in containerd's format: registry mirrors and TLS. Read at each pull.",
   ),
   streamingAddress: setting(
     "streaming.address",
     loopback,
     "127.0.0.1",
-    "Where exec, attach and port-forward are served; the kubelet forwards to it. Loopback, as nothing is encrypted.",
+    "Address for exec, attach and port-forward; the kubelet forwards to it. Loopback only, since nothing is encrypted.",
   ),
-  streamingPort: setting("streaming.port", port, 0, "Its port; 0 for any free one."),
+  streamingPort: setting("streaming.port", port, 0, "Port for exec, attach and port-forward; 0 for any free one."),
   metricsAddress: optional(
     "metrics.address",
     hostAndPort,
     "127.0.0.1:9537",
-    "Where Prometheus finds figures at /metrics, unencrypted. Nowhere unless it is set.",
+    "Where Prometheus metrics are served at /metrics, unencrypted. If unset, they are not served.",
   ),
-  defaultHandler: setting("runtime.default_handler", name, "native", "The handler of pods that name none."),
+  defaultHandler: setting("runtime.default_handler", name, "native", "The handler of pods that do not name one."),
   handlerBinary: optional(
     "runtime.handlers.*.binary",
     path,
     "/usr/bin/runc",
-    "An OCI runtime that pods reach by a RuntimeClass with this handler. Releases with known ways to the host are refused.",
+    "An OCI runtime for pods whose RuntimeClass has this handler. Releases with known container escapes are refused.",
   ),
 } as const;
 
-/** A config.toml of every key with what it does; those that have a default stand there as comments. */
+/** A config.toml with every key and its effect; all keys are commented out. */
 export function sampleConfig(): string {
   const lines = [
-    "# Keelson's configuration: every key, what it does, and its default. Files of config.toml.d/ win over this one.",
+    "# Keelson's configuration: every key, what it does, and its default. Files in config.toml.d/ override this one.",
   ];
   let table = "";
   for (const { key, effect, example } of Object.values(settings)) {
@@ -163,7 +163,7 @@ export function sampleConfig(): string {
     const [last = "", ...above] = name.split(".").reverse();
     const inside = above.reverse().join(".");
     lines.push("");
-    // Commented out with its key: an empty table of a handler would be one without a binary.
+    // Commented out along with its key: an empty handler table would be a handler without a binary.
     if (inside !== table) lines.push(inside.includes(".") ? `# [${inside}]` : `[${inside}]`);
     table = inside;
     lines.push(`# ${effect}`, `# ${stringify({ [last]: example }).trimEnd()}`);

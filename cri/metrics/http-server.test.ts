@@ -10,7 +10,7 @@ test("an address that is taken is named as the configuration has it", async () =
   try {
     await expect(serveMetrics({ host: "::1", port: first.port }, figures, () => undefined)).rejects.toMatchObject({
       code: "FailedPrecondition",
-      message: expect.stringContaining(`Figures cannot be served at [::1]:${first.port}: `),
+      message: expect.stringContaining(`Metrics cannot be served at [::1]:${first.port}: `),
     });
   } finally {
     first.close();

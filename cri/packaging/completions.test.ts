@@ -1,4 +1,4 @@
-// The completions, asked of a real bash as it asks for them.
+// The completions, run in a real bash.
 
 import { execFile } from "node:child_process";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true }));
 
-/** What bash offers at the end of a line. */
+/** The completions that bash offers at the end of a line. */
 async function offered(line: string): Promise<string[]> {
   const script = `
     source ./completion
@@ -42,33 +42,33 @@ test("each command, and each option of each", async () => {
   expect(await offered("keelson --")).toEqual(["--help", "--version"]);
 });
 
-test("values of options, and what follows them", async () => {
+test("option values and the words after them are completed", async () => {
   expect(await offered("keelson serve --log-level ")).toEqual(["debug", "info", "warn", "error"]);
   expect(await offered("keelson status --output j")).toEqual(["json"]);
   expect(await offered("keelson --config pod.yaml che")).toEqual(["check"]);
   expect(await offered("keelson play --config po")).toEqual(["pod.yaml"]);
 });
 
-test("verbs of images, and their operands: files, and images that there are", async () => {
+test("image verbs and their operands are completed: files and existing images", async () => {
   expect(await offered("keelson image ")).toEqual(imageVerbs.map(({ name }) => name));
   expect(await offered("keelson image --output json l")).toEqual(["ls", "load"]);
   expect(await offered("keelson image load p")).toEqual(["pod.yaml"]);
   expect(await offered("keelson image rm ")).toEqual(["localhost/a:1", "localhost/a:2"]);
   expect(await offered("keelson image rm local")).toEqual(["localhost/a:1", "localhost/a:2"]);
-  // Of a word with a colon bash replaces what stands behind it.
+  // In a word with a colon bash replaces only the part after it.
   expect(await offered("keelson image rm localhost/a:1 localhost/a:")).toEqual(["1", "2"]);
   expect(await offered("keelson image save p")).toEqual(["pod.yaml"]);
   expect(await offered("keelson image save pod.yaml local")).toEqual(["localhost/a:1", "localhost/a:2"]);
   expect(await offered("keelson image ls ")).toEqual([]);
 });
 
-test("other operands", async () => {
+test("operands of other commands are completed", async () => {
   expect(await offered("keelson play pod")).toEqual(["pod.yaml"]);
   expect(await offered("keelson help im")).toEqual(["image"]);
   expect(await offered("keelson serve ")).toEqual([]);
 });
 
-test("zsh and fish are told of all of that", () => {
+test("zsh and fish completions cover all commands, options and verbs", () => {
   for (const text of [zsh(), fish()]) {
     for (const { name, options } of commands) {
       expect(text).toContain(name);

@@ -1,4 +1,4 @@
-// Completions for a shell, made of the command line's own table: completions.ts bash, zsh or fish.
+// Shell completions, generated from the command line's own table: completions.ts bash, zsh or fish.
 
 import {
   type Command,
@@ -16,7 +16,7 @@ const verbs = imageVerbs.map(({ name }) => name);
 interface Option {
   readonly name: OptionName;
   readonly effect: string;
-  /** Of its value; undefined for a boolean. */
+  /** The kind of its value; undefined for a boolean. */
   readonly word: Word | undefined;
 }
 
@@ -34,7 +34,7 @@ const valued = Object.keys(optionTable)
   .map(optionOf)
   .filter(({ word }) => word !== undefined);
 
-/** Images that the daemon has, by name; of one without, <none>, a shell would make a redirection. */
+/** Lists the daemon's images by name. Images without one, <none>, are left out: a shell would parse a redirection. */
 const listImages = "keelson image ls 2>/dev/null | sed -n '1d;/^</d;s/ .*//p'";
 
 export function bash(): string {
@@ -45,7 +45,7 @@ export function bash(): string {
     if (word === "image") return `_keelson_offer "$(${listImages})"`;
     return word === "command" ? `_keelson_offer "${names.join(" ")}"` : ":";
   };
-  // The last word that a verb names goes for all that follow.
+  // The last word of a verb also applies to all further operands.
   const verbCases = imageVerbs.flatMap(({ name, words, most }) =>
     words.map((word, n) => {
       const isLast = n === words.length - 1 && most > words.length;
@@ -61,7 +61,7 @@ _keelson_paths() {
 }
 
 _keelson() {
-  # Bash's own words end at each colon of an image's name.
+  # Bash's own words are split at each colon of an image name.
   local -a words
   local line=\${COMP_LINE:0:COMP_POINT} word="" before="" command="" verb="" i operands=0
   read -ra words <<<"$line"
@@ -103,7 +103,7 @@ ${commands
 ${verbCases.join("\n")}
 ${commands.flatMap(({ name, word }) => (word === undefined ? [] : [`    "${name}  "*) ${offer(word)} ;;`])).join("\n")}
   esac
-  # What stands before the last colon is no part of what bash replaces.
+  # Bash only replaces the text after the last colon.
   if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
     local kept=\${word%"\${word##*:}"}
     COMPREPLY=("\${COMPREPLY[@]#"$kept"}")
@@ -209,7 +209,7 @@ export function fish(): string {
   return `# fish completion for keelson(8)\n\ncomplete -c keelson -f\ncomplete -c keelson -l version -d 'print the version'\n${[...lines, ...verbLines].join("\n")}\n`;
 }
 
-/** Inside single quotes of a shell. */
+/** Escapes text for use inside single quotes of a shell. */
 function quoted(text: string): string {
   return text.replaceAll("'", "’").replaceAll(":", "\\:");
 }

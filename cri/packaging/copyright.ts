@@ -1,5 +1,5 @@
-// The package's copyright file (Debian's machine-readable form): Keelson's licence and those of what the package brings
-// along. Paths of npm packages on stdin; the Node.js package's as the argument.
+// The package's copyright file (Debian's machine-readable format): Keelson's licence and those of the bundled software.
+// Takes the paths of npm packages on stdin, and the path of the Node.js package as the argument.
 import { globSync, readdirSync, readFileSync } from "node:fs";
 
 interface Bundled {
@@ -8,7 +8,7 @@ interface Bundled {
   readonly text: string;
 }
 
-/** Linked into our binaries from Debian's archive: by the package whose copyright file the build machine has. */
+/** Debian packages linked into our binaries; their copyright files are read from the build machine. */
 const linked = [
   ["dist/native/build/keelson-unpack", "libzstd-dev"],
   ["dist/native/build/keelson-unpack cni/*", "libssl-dev"],
@@ -20,8 +20,8 @@ const [runtime = ""] = process.argv.slice(2);
 const packages = readFileSync(0, "utf8").trim().split("\n");
 process.stdout.write(`Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: keelson
-Comment: Each stanza below the first is of software that the package brings along, with its own words.
- What is installed under cni/ has libnftnl linked in (GPL-2+), and as a whole the terms of the GPL, version 3.
+Comment: Each stanza below the first covers bundled software, with the original licence text.
+ The programs under cni/ are linked with libnftnl (GPL-2+) and as a whole are under the GPL, version 3.
 
 Files: *
 Copyright: the Keelson authors
@@ -30,7 +30,7 @@ License: Apache-2.0
 
 ${stanzas([...packages.map(npmPackage), npmPackage(runtime), ...linked.map(debianPackage)])}`);
 
-/** One for each text: many packages have the same. */
+/** One stanza per licence text: many packages share the same one. */
 function stanzas(all: readonly Bundled[]): string {
   const byText = Map.groupBy(all, ({ licence, text }) => `${licence}\n${text}`);
   return [...byText.values()]
@@ -56,7 +56,7 @@ function npmPackage(path: string): Bundled {
   return { files: `${path}/*`, licence: manifest.license ?? "unnamed", text };
 }
 
-/** Debian has the Apache License once for all packages. */
+/** Replaces the Apache License with a reference to the copy that Debian installs once for all packages. */
 function shortened(text: string): string {
   const begin = text.search(/^ *Apache License\n *Version 2\.0/m);
   if (begin < 0 || text.length > 15_000) return text;
@@ -72,7 +72,7 @@ function debianPackage([files, name]: readonly [string, string]): Bundled {
   return { files, licence: name, text: readFileSync(`/usr/share/doc/${name}/copyright`, "utf8") };
 }
 
-/** As a field of a Debian control file continues. */
+/** Formats text as the continuation lines of a Debian control field. */
 function indented(text: string): string {
   return text
     .trimEnd()

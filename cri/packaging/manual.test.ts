@@ -1,4 +1,4 @@
-// The manual pages have all of the commands and keys, in lines that groff takes for what they are.
+// The manual pages contain all commands and keys, in lines that groff parses as intended.
 
 import { expect, test } from "vitest";
 import { commands } from "../cli/commands.ts";
@@ -8,7 +8,7 @@ import { commandManual, configurationManual } from "./manual.ts";
 
 const requests = /^\.(TH|SH|SS|TP|PP|B|I|nf|fi|br)( |$)/;
 
-test("keelson(8) has a section for each page of the help, with its words", () => {
+test("keelson(8) has a section for each help page, with its full text", () => {
   const manual = commandManual("1.2.3");
   for (const command of pages.keys()) expect(manual).toContain(`\n.SS keelson ${command}\n`);
   const text = manual.replaceAll("\\-", "-").replaceAll("\\&", "").replaceAll("\\e", "\\");
@@ -25,6 +25,6 @@ test("keelson.toml(5) has each key with its effect", () => {
   }
 });
 
-test.each([commandManual("1.2.3"), configurationManual("1.2.3")])("no line is a request by accident", (manual) => {
+test.each([commandManual("1.2.3"), configurationManual("1.2.3")])("no line is an accidental groff request", (manual) => {
   for (const line of manual.split("\n")) if (/^[.']/.test(line)) expect(line).toMatch(requests);
 });

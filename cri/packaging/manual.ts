@@ -1,4 +1,4 @@
-// The manual pages, made of the command line's own help and table of settings: manual.ts 8 for keelson(8), 5 for
+// The manual pages, generated from the command line's help and its table of settings: manual.ts 8 for keelson(8), 5 for
 // keelson.toml(5).
 
 import { readFileSync } from "node:fs";
@@ -29,10 +29,10 @@ ${sections.join("")}.SH FILES
 The configuration; see keelson.toml(5).
 .TP
 .I /usr/lib/keelson/cni
-Network plugins of its own; they are used where cni.bin_dirs names the directory.
+Keelson's own network plugins; used if cni.bin_dirs contains this directory.
 .TP
 .I /usr/share/doc/keelson/METRICS.md
-What Prometheus is told.
+The Prometheus metrics.
 .SH SEE ALSO
 keelson.toml(5), crictl(1), systemd(1)
 `;
@@ -42,7 +42,7 @@ keelson.toml(5), crictl(1), systemd(1)
 export function configurationManual(version: string): string {
   const keys = Object.values(settings).map(({ key, effect, wanted, ...rest }) => {
     const usual = "fallback" in rest ? `Default: ${[rest.fallback].flat().join(", ")}.` : "No default.";
-    return `.TP\n.B ${escaped(key.replace("*", "NAME"))}\n${escaped(`${effect} Wants ${wanted}. ${usual}`)}\n`;
+    return `.TP\n.B ${escaped(key.replace("*", "NAME"))}\n${escaped(`${effect} Value: ${wanted}. ${usual}`)}\n`;
   });
   return `.TH KEELSON.TOML 5 "" "Keelson ${version}" "File Formats"
 .SH NAME
@@ -52,12 +52,11 @@ keelson.toml \\- configuration of keelson(8)
 .br
 .I ${escaped(`${defaultConfigFile}.d/*.toml`)}
 .SH DESCRIPTION
-${escaped("TOML. Files of the directory win over the file, in the order of their names, and flags of the command line over both. A key that is not known is refused. A dotted key below is one in the table before its last dot.")}
+${escaped("The file is TOML. Files in the directory override it, in the order of their names, and command line flags override both. An unknown key is an error. A dotted key below is a key in the table named before its last dot.")}
 .SH KEYS
 ${keys.join("")}.SH EXAMPLE
-What
-.B keelson config \\-\\-default
-prints:
+The output of
+.BR "keelson config \\-\\-default" :
 .PP
 .nf
 ${sampleConfig().trimEnd().split("\n").map(escaped).join("\n")}
@@ -76,7 +75,7 @@ function blocks(page: string): readonly string[] {
   return page.trimEnd().split(/\n{2,}/);
 }
 
-/** A paragraph is filled; what has columns or is set in stays as it is, below its heading if it has one. */
+/** Plain paragraphs are filled; text with columns or indentation is kept verbatim, below its heading if it has one. */
 function roff(block: string): string {
   const lines = block.split("\n");
   const [first = ""] = lines;
@@ -89,7 +88,7 @@ function roff(block: string): string {
   return isPlain ? `${heading}.PP\n${text}\n` : `${heading}.PP\n.nf\n${text}\n.fi\n`;
 }
 
-/** For groff: no escape, no request by accident, and hyphens that can be copied. */
+/** Escapes text for groff: no accidental escapes or requests, and hyphens that can be copied. */
 function escaped(text: string): string {
   return text
     .replaceAll("\\", "\\e")

@@ -1,4 +1,4 @@
-// What a purge of the package removes, in a mount namespace with directories of its own in the host's places.
+// What a purge of the package removes, tested in a mount namespace with private copies of the host's directories.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 
 const script = join(import.meta.dirname, "debian/postrm");
 
-/** What is left below /var/lib/keelson, itself included, after a purge of a host that `prepare` made. */
+/** The paths left below /var/lib/keelson, itself included, after a purge of a host set up by `prepare`. */
 async function purged(prepare: string): Promise<string> {
   const places = ["/var/lib", "/run", "/etc"].map((place) => `mount -t tmpfs tmpfs ${place}`).join("; ");
   const host = `${places}; mkdir -p /run/keelson /var/lib/keelson; ${prepare}; mkdir -p /var/lib/keelson/image/layers`;
@@ -17,10 +17,10 @@ async function purged(prepare: string): Promise<string> {
   return stdout;
 }
 
-test("images and records go with their directory", async () => {
+test("images and records are removed with their directory", async () => {
   expect(await purged(":")).toBe("");
 });
 
-test("a disk of its own is emptied and stays mounted", async () => {
+test("a separate disk is emptied and stays mounted", async () => {
   expect(await purged("mount -t tmpfs tmpfs /var/lib/keelson")).toBe("/var/lib/keelson\n");
 });

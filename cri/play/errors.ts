@@ -1,4 +1,4 @@
-// Errors of `keelson play`: what a manifest is refused for, and what stands in the way of playing it.
+// Errors of `keelson play`: why a manifest is rejected, and what prevents it from being played.
 
 import { catalogue } from "../../native/index.ts";
 
@@ -10,23 +10,23 @@ export const playErrors = catalogue({
   },
   manifestSyntax: {
     code: "InvalidArgument",
-    sentence: "The manifest {file} is not YAML: {reason}.",
-    remedy: "Correct it there.",
+    sentence: "The manifest {file} is not valid YAML: {reason}.",
+    remedy: "Fix the syntax there.",
   },
   manifestTooLarge: {
     code: "InvalidArgument",
-    sentence: "The manifests hold more than {limit} {what}.",
-    remedy: "Play them in several goes, or ask a cluster.",
+    sentence: "The manifests contain more than {limit} {what}.",
+    remedy: "Split them into several plays, or use a cluster.",
   },
   nothingToPlay: {
     code: "InvalidArgument",
-    sentence: "{files} holds no Pod, Deployment or Job.",
+    sentence: "{files} contains no Pod, Deployment or Job.",
     remedy: "Give a manifest that has one.",
   },
   kindUnsupported: {
     code: "InvalidArgument",
     sentence: "{at}: {kind}: not supported by keelson play.",
-    remedy: "It plays v1 Pod, ConfigMap, Secret and List, apps/v1 Deployment, batch/v1 Job.",
+    remedy: "Use v1 Pod, ConfigMap, Secret or List, apps/v1 Deployment, or batch/v1 Job.",
   },
   fieldUnsupported: {
     code: "InvalidArgument",
@@ -36,7 +36,7 @@ export const playErrors = catalogue({
   fieldUnknown: {
     code: "InvalidArgument",
     sentence: "{at}: {path}: there is no such field in Kubernetes.",
-    remedy: "Check its spelling and its place.",
+    remedy: "Check its spelling and its position.",
   },
   fieldWrong: {
     code: "InvalidArgument",
@@ -50,28 +50,28 @@ export const playErrors = catalogue({
   },
   playedAlready: {
     code: "AlreadyExists",
-    sentence: "{workload} is being played by the process {pid}.",
-    remedy: "End that one with Ctrl-C or keelson play --down first.",
+    sentence: "{workload} is already being played by process {pid}.",
+    remedy: "Stop it with Ctrl-C or keelson play --down first.",
   },
   leftFromBefore: {
     code: "AlreadyExists",
-    sentence: "{workload} is left from a keelson play that was killed.",
+    sentence: "{workload} is left over from a keelson play that was killed.",
     remedy: "Take it down with keelson play --down first.",
   },
   notTakenDown: {
     code: "Unavailable",
     sentence: "{workloads} could not be taken down: {reason}.",
-    remedy: "Once the runtime answers: keelson play --down.",
+    remedy: "Run keelson play --down once the runtime answers.",
   },
   hostPathUnfit: {
     code: "FailedPrecondition",
-    sentence: "The volume {volume} cannot use {path} of the host: {problem}.",
-    remedy: "Make it there, or give the volume another type or path.",
+    sentence: "The volume {volume} cannot use the host path {path}: {problem}.",
+    remedy: "Create it on the host, or give the volume another type or path.",
   },
   mountFailed: {
     code: "Internal",
-    sentence: "Mounting memory for the volume {volume} failed: {reason}.",
-    remedy: "Check that mount(8) is there and memory is free.",
+    sentence: "Mounting a tmpfs for the volume {volume} failed: {reason}.",
+    remedy: "Check that mount(8) is installed and memory is free.",
   },
   imageNeverPulled: {
     code: "FailedPrecondition",
@@ -80,7 +80,7 @@ export const playErrors = catalogue({
   },
   rootUser: {
     code: "FailedPrecondition",
-    sentence: "The container {container} must not run as root, and its image runs as {user}.",
+    sentence: "The container {container} must not run as root, but its image runs as {user}.",
     remedy: "Set runAsUser to a number above 0.",
   },
 });

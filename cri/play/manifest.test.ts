@@ -87,10 +87,10 @@ describe("not supported, or not known, by its path", () => {
 
 describe("wrong", () => {
   test.each([
-    ["a: [1", "The manifest m0.yaml is not YAML"],
-    ["a: 1\na: 2", "is not YAML: duplicated mapping key"],
+    ["a: [1", "The manifest m0.yaml is not valid YAML"],
+    ["a: 1\na: 2", "is not valid YAML: duplicated mapping key"],
     ["hello", "m0.yaml: the document: it is no object"],
-    ["", "holds no Pod, Deployment or Job"],
+    ["", "contains no Pod, Deployment or Job"],
     ["kind: Pod", "m0.yaml: no apiVersion Pod: not supported"],
     [pod("", "restartPolicy: Never", "../../etc"), 'metadata.name: it is "../../etc"'],
     [pod("", "restartPolicy: Never", "A"), 'metadata.name: it is "A"'],
@@ -213,7 +213,7 @@ describe("wrong", () => {
   test("a million containers, and aliases that become a billion values, within a second or two", async () => {
     const many = (count: number) =>
       `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${"{},".repeat(count)}]}}`;
-    await expect(load(many(1_000_000))).rejects.toThrow("The manifests hold more than 200000 values");
+    await expect(load(many(1_000_000))).rejects.toThrow("The manifests contain more than 200000 values");
     const named = Array.from({ length: 2000 }, (_, index) => `{name: c${index}, image: x}`).join(", ");
     await expect(
       load(`{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${named}]}}`),

@@ -84,7 +84,7 @@ describe("a host path", () => {
     ["Socket", "there is nothing"],
   ])("of type %s that is missing is refused", async (type, problem) => {
     const path = join(directory, "missing");
-    await expect(prepare({ hostPath: { path, type } })).rejects.toThrow(`cannot use ${path} of the host: ${problem}`);
+    await expect(prepare({ hostPath: { path, type } })).rejects.toThrow(`cannot use the host path ${path}: ${problem}`);
   });
 
   test("of the wrong type is refused", async () => {

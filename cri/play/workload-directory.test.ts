@@ -31,7 +31,7 @@ test("has one player, who is named to others, and takes its directory along", as
   const first = await take("web");
   expect(await lockWorkload(host, root, workload("web"))).toBeUndefined();
   expect(heldElsewhere(root, workload("web")).message).toContain(
-    `Pod default/web is being played by the process ${process.pid}.`,
+    `Pod default/web is already being played by process ${process.pid}.`,
   );
   const other = await take("other");
   await first.remove();

@@ -252,7 +252,7 @@ describe("a session that the server ends tells the client of a failure", () => {
     const stopping = performance.now();
     await own[Symbol.asyncDispose]();
     expect(performance.now() - stopping).toBeLessThan(1000);
-    expect(await over).toMatch(/"status":"Failure","message":"Keelson is stopping, so exec ends here\./);
+    expect(await over).toMatch(/"status":"Failure","message":"Keelson is stopping, so exec was interrupted\./);
     expect(own.open.size).toBe(0);
   });
 
@@ -261,7 +261,7 @@ describe("a session that the server ends tells the client of a failure", () => {
     const [socket] = accepted;
     expect(socket?.timeout).toBe(4 * 60 * 60 * 1000);
     socket?.emit("timeout");
-    await expect.poll(received).toMatch(/"status":"Failure","message":"No byte has moved in this exec for 4 h\./);
+    await expect.poll(received).toMatch(/"status":"Failure","message":"This exec session has been idle for 4 h\./);
     expect(own.open.size).toBe(0);
   });
 

@@ -113,7 +113,7 @@ test("images are listed, pulled and removed by name", async () => {
   expect(missing.stderr).toContain("RegistryUnavailable");
   expect(await run("image", "rm", "localhost/none:1")).toMatchObject({
     code: 1,
-    stderr: "keelson: There is no image localhost/none:1. List those that there are with keelson image ls.\n",
+    stderr: "keelson: There is no image localhost/none:1. List the images with keelson image ls.\n",
   });
   expect(await run("image", "rm", node.image, "localhost/none:1")).toMatchObject({ code: 1, stdout: "" });
   expect((await run("image", "ls")).stdout, "nothing is removed when one is missing").toContain(node.image);

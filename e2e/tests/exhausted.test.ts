@@ -53,7 +53,7 @@ test("a full disk is ResourceExhausted with its path and what to do, and room br
     for (const error of await refusals("full", podSandboxId)) {
       expect(error).toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
-        details: expect.stringMatching(new RegExp(`met a full file system: .*${mountPoint}.* Free space or inodes on`)),
+        details: expect.stringMatching(new RegExp(`failed because of a full file system: .*${mountPoint}.* Free space or inodes on`)),
       });
     }
   } finally {
@@ -74,7 +74,7 @@ test("a read-only disk is ResourceExhausted with its path and what to do", async
       expect(error).toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
         details: expect.stringMatching(
-          new RegExp(`met a read-only file system: .*Mount the file system of ${mountPoint}\\S* writable; `),
+          new RegExp(`failed because of a read-only file system: .*Mount the file system of ${mountPoint}\\S* writable; `),
         ),
       });
     }
@@ -95,7 +95,7 @@ test("a daemon without a descriptor to spare is ResourceExhausted, and works on 
     await expect(node.client.createContainer({ podSandboxId, sandboxConfig: pod, config })).rejects.toMatchObject({
       code: status.RESOURCE_EXHAUSTED,
       details: expect.stringMatching(
-        /met the daemon's limit of open files: .*(EMFILE|Too many open files).* Raise it \(LimitNOFILE=/,
+        /failed because of the daemon's limit of open files: .*(EMFILE|Too many open files).* Raise it \(LimitNOFILE=/,
       ),
     });
   } finally {
@@ -131,7 +131,7 @@ test.runIf(existsSync(pidsCgroups))(
       const create = { podSandboxId, sandboxConfig: pod, config: { ...config, mounts } };
       await expect(node.client.createContainer(create)).rejects.toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
-        details: expect.stringMatching(/met a limit of processes and threads: .* raise kernel\.pid_max/),
+        details: expect.stringMatching(/failed because of a limit of processes and threads: .* raise kernel\.pid_max/),
       });
       await expect(node.client.runPodSandbox({ config: node.podConfig("next") })).rejects.toMatchObject({
         code: status.RESOURCE_EXHAUSTED,

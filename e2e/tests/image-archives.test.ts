@@ -127,7 +127,7 @@ describe("images on their way out and in", () => {
     await until("what comes is kept", 10_000, async () => ((await readdir(place)).length > 0 ? true : undefined));
     loading.kill("SIGHUP");
     expect(await once(loading, "exit")).toEqual([1, null]);
-    expect(await said).toContain("keelson: Interrupted before it was done");
+    expect(await said).toContain("keelson: Interrupted before completion");
     expect(await readdir(place)).toEqual([]);
   });
 

@@ -15,7 +15,7 @@ describe("what is wrong starts nothing and exits 2", () => {
       "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: x, lifecycle: {postStart: {}}}]}}",
       /spec\.containers\[0\]\.lifecycle\.postStart: not supported by keelson play/,
     ],
-    ["{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}", /holds no Pod, Deployment or Job/],
+    ["{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}", /contains no Pod, Deployment or Job/],
   ])("%s", async (text, sentence) => {
     const { printed, exit } = play(await manifest(text));
     expect(await exit).toBe(2);
@@ -26,7 +26,7 @@ describe("what is wrong starts nothing and exits 2", () => {
   test("no server", async () => {
     const { printed, exit } = play("--socket", join(node().directory, "nobody.sock"), await manifest(pod("p", "true")));
     expect(await exit).toBe(1);
-    expect(printed.stderr).toContain("No Keelson answers on");
+    expect(printed.stderr).toContain("No Keelson daemon answers on");
     await expectNothingLeft();
   });
 });
@@ -69,12 +69,12 @@ describe("a play is ended", () => {
     await said(/app: started/);
     const twice = play(file);
     expect(await twice.exit).toBe(1);
-    expect(twice.printed.stderr).toContain(`Pod default/left is being played by the process ${player.pid}`);
+    expect(twice.printed.stderr).toContain(`Pod default/left is already being played by process ${player.pid}`);
     player.kill("SIGKILL");
     await exit;
     const again = play(file);
     expect(await again.exit).toBe(1);
-    expect(again.printed.stderr).toContain("Pod default/left is left from a keelson play that was killed");
+    expect(again.printed.stderr).toContain("Pod default/left is left over from a keelson play that was killed");
     expect((await node().client.listPodSandbox({})).items).toHaveLength(1);
     const down = play("--down", file);
     expect(await down.exit, down.printed.stderr).toBe(0);
@@ -129,7 +129,7 @@ test("a hostPath that is missing is said again and again until it is there", asy
   const path = join(node().directory, "late");
   const spec = `volumes: [{name: v, hostPath: {path: "${path}", type: Directory}}],`;
   const { player, printed, exit, said } = play(await manifest(pod("late", "exec sleep 1000", spec)));
-  await said(/could not be set up: The volume v cannot use .*late of the host: there is nothing/);
+  await said(/could not be set up: The volume v cannot use the host path .*late: there is nothing/);
   player.kill("SIGINT");
   expect(await exit, printed.stderr).toBe(1);
   await rm(path, { recursive: true, force: true });

@@ -133,7 +133,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "a privileged container in an unprivileged pod",
     () => create({ linux: { securityContext: { privileged: true } } }),
     status.INVALID_ARGUMENT,
-    "is not for privileged containers",
+    "requests privileged mode, but its pod sandbox",
   ],
   [
     "a pod with a sysctl's value that the kernel does not take",

@@ -101,14 +101,14 @@ async function walkOn(treeTar: string, packages: string, version: string): Promi
     await pod.isUntouched();
   });
   await step("removed: no daemon, the pod runs on", async () => {
-    assert.match(await machine.must("apt-get remove --yes --quiet keelson"), /pods that run on without it: 1\./);
+    assert.match(await machine.must("apt-get remove --yes --quiet keelson"), /pods that keep running without it: 1\./);
     assert.notEqual((await machine.run("systemctl is-active keelson.service")).code, 0);
     await pod.runsOn();
   });
   await step("purged while it runs: refused, and nothing is lost", async () => {
     const { code, text } = await machine.run("dpkg --purge keelson");
     assert.notEqual(code, 0);
-    assert.match(text, /pods that still run: 1\. So \/var\/lib\/keelson stays/);
+    assert.match(text, /pods still running: 1, so \/var\/lib\/keelson is kept/);
     await pod.runsOn();
   });
   await step("installed again: it has the pod, and takes it down", () => takeOver(machine, version, pod));
