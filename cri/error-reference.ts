@@ -1,4 +1,4 @@
-// Every package's errors in one place: the reference. `npm run build:errors` writes it to ERRORS.md.
+// The reference of all packages' errors. `npm run build:errors` writes it to ERRORS.md.
 
 import { cniErrors } from "../cni/errors.ts";
 import { imageErrors } from "../image/errors.ts";
@@ -13,7 +13,7 @@ import { podErrors } from "../pod/errors.ts";
 import { criErrors } from "./errors.ts";
 import { playErrors } from "./play/errors.ts";
 
-/** A monitor's refusals are one error, told apart by their kind. */
+/** A monitor's refusals are one error, distinguished by kind. */
 const refusals = Object.fromEntries(
   Object.entries<CatalogueEntry>(monitorRefusalErrors).map(([kind, entry]) => [`monitorRefused (${kind})`, entry]),
 );
@@ -23,7 +23,7 @@ export const catalogues: ReadonlyMap<string, Readonly<Record<string, CatalogueEn
   string,
   Readonly<Record<string, CatalogueEntry>>
 >([
-  ["The API edge, configuration and start (cri/)", criErrors],
+  ["The API edge, configuration and startup (cri/)", criErrors],
   ["Playing manifests (cri/play/)", playErrors],
   ["Sandboxes and containers (pod/)", podErrors],
   ["Images (image/)", imageErrors],
@@ -41,8 +41,8 @@ export function errorReference(): string {
   });
   return `# Errors
 
-Every error that Keelson answers with; words in braces stand for the object at hand. The page is made from the
-packages' catalogues by \`npm run build:errors\`; a test compares the two.
+Every error that Keelson returns; words in braces are placeholders. This page is generated from the packages' catalogues
+by \`npm run build:errors\`; a test compares the two.
 
 ${parts.join("\n")}`;
 }

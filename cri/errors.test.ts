@@ -1,4 +1,4 @@
-// Every error of every package: a code, a sentence, a remedy, and a line in ERRORS.md.
+// Every error of every package has a code, a sentence, a remedy, and a line in ERRORS.md.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ test.each(entries)("$name of $part says what happened and what to do", ({ name, 
   expect(wireStatus(error).code).toBeGreaterThan(0);
 });
 
-/** Entries as sources write them: a name, and an object that begins with its code. */
+/** Matches catalogue entries in source code: a name, and an object that begins with its code. */
 const written = /^ {2}(\w+): \{\s*code: "/gm;
 
 test("every error that any source declares is in the reference", () => {
@@ -35,12 +35,12 @@ test("every error that any source declares is in the reference", () => {
   expect(declared.sort()).toEqual(listed.sort());
 });
 
-test("a value that ends its own sentence ends the error's", () => {
+test("a placeholder value that already ends with a period gets no second one", () => {
   const [full, bare] = ["It broke.", "It broke"].map((problem) => criErrors.usage({ problem, help: "keelson --help" }));
   expect(full?.message).toBe("It broke. See keelson --help.");
   expect(bare?.message).toBe(full?.message);
 });
 
-test("ERRORS.md is what the catalogues say; npm run build:errors makes it", () => {
+test("ERRORS.md matches the catalogues; npm run build:errors regenerates it", () => {
   expect(readFileSync(join(import.meta.dirname, "ERRORS.md"), "utf8")).toBe(errorReference());
 });

@@ -1,5 +1,5 @@
-// Calls of a gRPC server on a unix socket, with a deadline, and a signal to cancel them by: a promise for an answer, an
-// iterator for several.
+// Client calls to a gRPC server on a Unix socket, with a deadline and a signal to cancel them: a promise for a unary
+// response, an iterator for a stream.
 
 import { Client, type ClientOptions, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import type { Writer } from "protobufjs/minimal.js";
@@ -12,7 +12,7 @@ export interface Codec<Properties, Message> {
 }
 
 export interface CallLimits {
-  /** In place of the method's own deadline. */
+  /** Overrides the method's own deadline. */
   readonly ms?: number;
   /** Cancels the call, which rejects with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -24,7 +24,7 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     ...options,
   });
 
-  /** `usualMs` is the deadline of a call that is given none. */
+  /** `usualMs` is the default deadline. */
   const method = <Request, Response>(
     path: `/${string}`,
     request: Codec<Request, unknown>,
@@ -55,7 +55,7 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     };
   };
 
-  /** Leaving the loop over the answers cancels the call. */
+  /** Leaving the loop over the responses cancels the call. */
   const stream = <Request, Response>(
     path: `/${string}`,
     request: Codec<Request, unknown>,
@@ -76,7 +76,7 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
         throw signal?.aborted ? signal.reason : error;
       } finally {
         signal?.removeEventListener("abort", cancel);
-        // Whoever leaves early has no use for how the call ends.
+        // A caller that leaves early does not care how the call ends.
         call.on("error", () => undefined).cancel();
       }
     };
@@ -84,12 +84,12 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
   return { client, method, stream };
 }
 
-/** What a call rejects with when the server, or the library in its place, has answered with a status. */
+/** The error of a call that the server, or the library itself, answered with a status. */
 export function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && "code" in error && "details" in error && typeof error.details === "string";
 }
 
-/** Messages to bytes and back, as grpc-js takes them. */
+/** Serializers in the form that grpc-js takes. */
 function onWire<Request, Response>(request: Codec<Request, unknown>, response: Codec<never, Response>) {
   return {
     encode: (message: Request) => Buffer.from(request.encode(message).finish()),

@@ -1,9 +1,9 @@
-// Who holds a lock file, for the message of whoever finds it taken. The lock is the kernel's (`Host.tryLock`), and means the
-// same without this: nothing that goes wrong here is an error.
+// Records who holds a lock file, for the message of a process that finds it taken. The lock itself is held by the kernel
+// (`Host.tryLock`) and works without this, so failures here are ignored.
 
 import { readFileSync, writeSync } from "node:fs";
 
-/** A number of always the same length is written over the last one: nothing is cut off, no block is given back. */
+/** Fixed length, so that each write overwrites the last one: the file is not truncated, and no block is freed. */
 const holderBytes = 16;
 
 /** Writes this process's id into the lock file behind the descriptor. */
@@ -11,11 +11,11 @@ export function nameHolder(descriptor: number): void {
   try {
     writeSync(descriptor, `${process.pid}\n`.padEnd(holderBytes), 0);
   } catch {
-    // On a full disk the message names nobody.
+    // On a full disk the message names no process.
   }
 }
 
-/** The id of the process that took the lock last; undefined where the file says none. */
+/** The id of the process that took the lock last; undefined if the file does not contain one. */
 export function holderOf(path: string): string | undefined {
   try {
     return /^\d+/.exec(readFileSync(path, "utf8"))?.[0];

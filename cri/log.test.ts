@@ -1,10 +1,10 @@
-// The log when nobody reads it.
+// The log when it is not read.
 
 import { Writable } from "node:stream";
 import { expect, test } from "vitest";
 import { jsonLog } from "./log.ts";
 
-test("lines that nobody reads are dropped past a limit, and the next that is read says how many", () => {
+test("unread lines are dropped past a limit, and the next line read reports how many", () => {
   const waiting: (() => void)[] = [];
   const lines: { message: string; n?: number; lines?: number }[] = [];
   const stalled = new Writable({

@@ -1,20 +1,20 @@
-// The daemon's log: one JSON object a line on stderr.
+// The daemon's log: one JSON object per line on stderr.
 
 import type { Log, LogLevel } from "../native/index.ts";
 
 const severity: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
-/** A log whose threshold can be moved while it is in use. */
+/** A log whose threshold can be changed while it is in use. */
 export type LeveledLog = Log & { setLevel(level: LogLevel): void };
 
-/** What the log is written to. */
+/** The stream that the log is written to. */
 export interface LogStream {
   write(line: string): unknown;
-  /** Bytes, or characters, that its reader has not taken yet. */
+  /** Bytes, or characters, that its reader has not read yet. */
   readonly writableLength: number;
 }
 
-/** Of lines that nobody reads. A reader that stands still (a journal on a disk that hangs) must not fill the memory. */
+/** Limit of unread lines. A stalled reader (a journal on a hung disk) must not fill the memory. */
 const unreadLimit = 4 << 20;
 
 /** Writes lines of `level` and above; times are UTC to the millisecond. */
@@ -31,7 +31,7 @@ export function jsonLog(level: LogLevel, stream: LogStream, now: () => Date): Le
       dropped += 1;
       return;
     }
-    if (dropped > 0) write("warn", "lines of the log were dropped, as nobody read them", { lines: dropped });
+    if (dropped > 0) write("warn", "log lines were dropped because they were not read", { lines: dropped });
     dropped = 0;
     write(lineLevel, message, fields);
   };

@@ -1,7 +1,7 @@
-// What others have written (registries, network plugins, containers) as it is printed: a terminal shows it and obeys none
-// of it. Control characters would clear its screen, set its title, or have it answer as if somebody typed.
+// Escapes untrusted text (from registries, network plugins, containers) for printing to a terminal: control characters
+// could clear its screen, set its title, or make it send input as if somebody typed.
 
-/** Control characters but line ends and tabs as \x1b and the like. */
+/** Escapes control characters except newlines and tabs, for example as \x1b. */
 export function plain(text: string): string {
   return text.replaceAll(
     /(?![\n\t])\p{Cc}/gu,

@@ -1,4 +1,4 @@
-// `keelson check`: of this machine, and of what hosts tell that cannot run pods.
+// `keelson check` on this machine, and with the properties of hosts that cannot run pods.
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true }));
 
-test("finds this machine able, and a missing network worth a word", async () => {
+test("passes on this machine, and warns of a missing network", async () => {
   const { stdout } = await execute(program, ["check", "--cni-conf-dir", join(directory, "cni")]);
   expect(stdout).toMatch(/^ok +root +uid 0$/m);
   expect(stdout).toMatch(/^ok +system calls +openat2/m);
@@ -36,7 +36,7 @@ test("finds this machine able, and a missing network worth a word", async () => 
   expect(stdout).not.toMatch(/^fail/m);
 });
 
-test("names the plugins, the pod and what may be left of a teardown that was given up", () => {
+test("names the plugins, the pod and possible leftovers of an abandoned teardown", () => {
   const leftover = {
     pod: "default/web-0",
     sandboxId: "f00d",
@@ -57,15 +57,15 @@ test("names the plugins, the pod and what may be left of a teardown that was giv
   expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
 });
 
-test.each(["fowner", "setfcap"])("names the capability %s where root does not have it", async (name) => {
+test.each(["fowner", "setfcap"])("names the capability %s if root does not have it", async (name) => {
   const words = ["--bounding-set", `-${name}`, "--inh-caps", `-${name}`, program, "check"];
   const { code, stdout } = await execute("setpriv", words).catch((error) => error);
   expect(stdout).toMatch(new RegExp(`^fail +capabilities +missing CAP_${name.toUpperCase()}$`, "m"));
   expect(code).toBe(1);
 });
 
-test("names a file system on which no container can have its layer", async () => {
-  // As where Keelson runs in a container, or on a live system.
+test("names a file system that cannot hold a container's writable layer", async () => {
+  // As when Keelson runs in a container, or on a live system.
   const parts = ["lower", "upper", "work", "merged"].map((name) => join(directory, name));
   const [lower, upper, work, merged] = parts;
   const mount = `mount -t overlay -o lowerdir=${lower},upperdir=${upper},workdir=${work} overlay ${merged}`;
@@ -75,7 +75,7 @@ test("names a file system on which no container can have its layer", async () =>
   expect(code).toBe(1);
 });
 
-test("says what fails on a host that is not", () => {
+test("reports what fails on a host that cannot run pods", () => {
   expect(checkRoot(1000)).toMatchObject({ verdict: "fail", remedy: expect.stringContaining("as root") });
   expect(checkKernel("5.4.0-200-generic")).toMatchObject({ verdict: "fail" });
   expect(checkKernel("5.11.1")).toMatchObject({ verdict: "fail" });
@@ -92,7 +92,7 @@ test("says what fails on a host that is not", () => {
 
 test("names the shared library that a native program needs and that is not installed", async () => {
   const built = nativePaths();
-  // The loader is asked for a library that no host has, by the program's own list of those it needs.
+  // Patches the program's list of needed libraries to name one that no host has.
   const bytes = await readFile(built.unpacker);
   const at = bytes.indexOf("libisal.so.2\0");
   expect(at).toBeGreaterThan(0);
@@ -113,8 +113,8 @@ test("names the native program that is missing", async () => {
 });
 
 const memoryFiles = "/proc/sys/vm/memfd_noexec";
-test.runIf(existsSync(memoryFiles))("names the sysctl that keeps the monitor from its start", async () => {
-  // It is a PID namespace's own.
+test.runIf(existsSync(memoryFiles))("names the sysctl that prevents the monitor from starting", async () => {
+  // The sysctl is per PID namespace.
   const lines = `echo 2 >${memoryFiles} && exec ${program} check`;
   const words = ["--pid", "--fork", "--mount-proc", "sh", "-c", lines];
   const { code, stdout } = await execute("unshare", words).catch((error) => error);

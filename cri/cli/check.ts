@@ -1,4 +1,4 @@
-// `keelson check`: whether this host can run pods, and what to do where it cannot.
+// `keelson check`: whether this host can run pods, and how to fix what is missing.
 
 import { closeSync } from "node:fs";
 import { readdir, readFile, statfs } from "node:fs/promises";
@@ -30,7 +30,7 @@ export interface Finding {
   readonly subject: string;
   readonly verdict: "ok" | "warn" | "fail";
   readonly detail: string;
-  /** What to do; empty when all is well. */
+  /** What to do; empty if no action is needed. */
   readonly remedy: string;
 }
 
@@ -39,7 +39,7 @@ const programMs = 5_000;
 
 type Check = (config: Config) => Promise<Finding>;
 
-/** Runs every check; one that cannot be made counts as failed. */
+/** Runs every check; one that throws counts as failed. */
 export async function checkHost(config: Config): Promise<Finding[]> {
   const named: readonly (readonly [string, Check])[] = [
     ["root", async () => checkRoot(process.getuid?.() ?? -1)],
@@ -66,7 +66,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
   );
 }
 
-/** One line a finding, its remedy below it. */
+/** One line per finding, with its remedy below it. */
 export function printFindings(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ subject }) => subject.length));
   return findings
@@ -79,10 +79,10 @@ export function printFindings(findings: readonly Finding[]): string {
 
 export function checkRoot(uid: number): Finding {
   if (uid === 0) return ok("root", "uid 0");
-  return fail("root", `uid ${uid}`, "Run Keelson as root: it makes namespaces, mounts and cgroups.");
+  return fail("root", `uid ${uid}`, "Run Keelson as root: it creates namespaces, mounts and cgroups.");
 }
 
-/** Those that unpacking images and setting up containers need. */
+/** The capabilities needed to unpack images and set up containers. */
 const neededCapabilities = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
@@ -106,18 +106,18 @@ async function checkCapabilities(): Promise<Finding> {
     return fail(
       "capabilities",
       `missing ${missing.join(", ")}`,
-      "Start Keelson where root has them; not in a container.",
+      "Start Keelson where root has them, not in a container.",
     );
   }
-  if (present.has("CAP_SYS_RESOURCE")) return ok("capabilities", "all that are needed");
+  if (present.has("CAP_SYS_RESOURCE")) return ok("capabilities", "all required ones present");
   return warn(
     "capabilities",
     "no CAP_SYS_RESOURCE",
-    "oom_score_adj cannot go below 0, nor hard limits up. Grant it where pods rely on that.",
+    "oom_score_adj cannot be lowered below 0, and hard limits cannot be raised. Grant it if pods rely on that.",
   );
 }
 
-/** 5.12 is the oldest kernel with all of `neededCalls`: mount_setattr came last. Mapped layers need 6.7 ("lowerdir+"). */
+/** 5.12 is the first kernel with all `neededCalls` (mount_setattr is the newest). Mapped layers need 6.7 (lowerdir+). */
 export function checkKernel(kernelRelease: string): Finding {
   if (isKernelAtLeast(kernelRelease, "6.7")) return ok("kernel", `Linux ${kernelRelease}`);
   if (isKernelAtLeast(kernelRelease, "5.12")) {
@@ -126,7 +126,7 @@ export function checkKernel(kernelRelease: string): Finding {
   return fail("kernel", `Linux ${kernelRelease}`, "Install a kernel of 5.12 or newer.");
 }
 
-/** The monitor has no other way to do what these do. */
+/** The monitor has no fallback for these. */
 const neededCalls = [
   "openat2",
   "clone3",
@@ -138,7 +138,7 @@ const neededCalls = [
   "mount_setattr",
 ];
 
-/** System calls show among the kernel's symbols as __x64_sys_openat2, __arm64_sys_openat2 … */
+/** System calls appear in the kernel's symbols as __x64_sys_openat2, __arm64_sys_openat2 … */
 export function checkSystemCalls(kernelSymbols: string): Finding {
   const missing = neededCalls.filter((name) => !kernelSymbols.includes(`_sys_${name}\n`));
   if (missing.length === 0) return ok("system calls", neededCalls.join(", "));
@@ -146,8 +146,8 @@ export function checkSystemCalls(kernelSymbols: string): Finding {
 }
 
 /**
- * Where no container's own layer can be, by the type of statfs(2): overlayfs wants trusted.* attributes there, and the
- * types of directory entries (overlayfs.rst, "Upper and Lower").
+ * File systems that cannot hold a container's writable layer, by their type in statfs(2): overlayfs needs trusted.*
+ * attributes and d_type in directory entries there (overlayfs.rst, "Upper and Lower").
  */
 const unfitForLayers: ReadonlyMap<number, string> = new Map([
   [0x794c7630, "overlayfs"],
@@ -162,7 +162,7 @@ async function checkOverlayfs({ root }: Config): Promise<Finding> {
   return checkOverlay(await readFile("/proc/filesystems", "utf8"), root, unfitForLayers.get(await fileSystemOf(root)));
 }
 
-/** Of a directory that may have to be made. */
+/** The file system of a directory that may not exist yet. */
 async function fileSystemOf(directory: string): Promise<number> {
   try {
     return (await statfs(directory)).type;
@@ -172,20 +172,20 @@ async function fileSystemOf(directory: string): Promise<number> {
   }
 }
 
-/** `unfit`: the file system of the root directory, where it is one on which no layer can be. */
+/** `unfit`: the name of the root directory's file system if it cannot hold a writable layer. */
 export function checkOverlay(fileSystems: string, root: string, unfit: string | undefined): Finding {
   if (!/\toverlay$/m.test(fileSystems)) {
     return fail(
       "overlayfs",
-      "not known to the kernel",
+      "not supported by the running kernel",
       "Load its module (modprobe overlay), also at boot (/etc/modules-load.d).",
     );
   }
-  if (unfit === undefined) return ok("overlayfs", "known to the kernel");
+  if (unfit === undefined) return ok("overlayfs", "supported by the kernel");
   return fail(
     "overlayfs",
-    `cannot have its layers in ${root} on ${unfit}`,
-    "Set root to a directory on a local disk (ext4, XFS, Btrfs); until then no container starts.",
+    `cannot keep writable layers in ${root} on ${unfit}`,
+    "Set root to a directory on a local disk (ext4, XFS, Btrfs); until then no container can start.",
   );
 }
 
@@ -203,17 +203,17 @@ async function checkSeccomp(): Promise<Finding> {
 }
 
 async function checkApparmor(): Promise<Finding> {
-  if (!(await apparmorIsOn())) return ok("AppArmor", "not on");
+  if (!(await apparmorIsOn())) return ok("AppArmor", "not enabled");
   const signal = AbortSignal.timeout(programMs);
   const version = await runProgram("apparmor_parser", ["--version"], signal, { stdout: { limit: 4096 } }).then(
     ({ stdout }) => stdout.split("\n")[0] ?? "",
     () => undefined,
   );
-  if (version !== undefined) return ok("AppArmor", `on, with ${version}`);
+  if (version !== undefined) return ok("AppArmor", `enabled, with ${version}`);
   return warn(
     "AppArmor",
-    "on, and apparmor_parser, which loads the default profile, is not installed",
-    "Install it (Debian: apparmor); until then containers that name no profile run without one.",
+    "enabled, but apparmor_parser, which loads the default profile, is not installed",
+    "Install it (Debian: apparmor); until then containers that do not name a profile run without one.",
   );
 }
 
@@ -224,12 +224,12 @@ export function checkSelinux(selinux: Selinux): Finding {
     case "unlabelled":
       return warn(
         "SELinux",
-        `active, and containers run without its labels: ${selinux.reason}`,
+        `active, but containers run unlabelled: ${selinux.reason}`,
         "Install a policy for containers (Fedora: container-selinux, Debian: selinux-policy-default).",
       );
     case "on": {
-      const apart = selinux.hasCategories ? "each pod with categories of its own" : "all pods alike";
-      return ok("SELinux", `active; containers are ${labelText(selinux.process)}, ${apart}`);
+      const apart = selinux.hasCategories ? "with separate categories for each pod" : "the same for all pods";
+      return ok("SELinux", `active; containers run as ${labelText(selinux.process)}, ${apart}`);
     }
   }
 }
@@ -253,21 +253,21 @@ async function checkCgroups(): Promise<Finding> {
   return warn(
     "cgroups",
     `v1 with ${controllers.filter((name) => wanted.includes(name)).join(", ")}`,
-    "It works; v2 kills whole cgroups, and Kubernetes wants it (systemd.unified_cgroup_hierarchy=1).",
+    "It works, but v2 can kill whole cgroups, and Kubernetes expects it (systemd.unified_cgroup_hierarchy=1).",
   );
 }
 
 async function checkCgroupDriver({ cgroupDriver }: Config): Promise<Finding> {
   const driver = await chooseCgroupDriver(cgroupDriver);
-  return ok("cgroup driver", `${driver}, which kubelets take over`);
+  return ok("cgroup driver", `${driver}, which the kubelet adopts`);
 }
 
-/** By running each: a library that its loader does not find shows in nothing else. */
+/** Runs each program: a shared library that its loader cannot find is not detectable otherwise. */
 export async function checkPrograms({ monitor, unpacker }: NativePaths): Promise<Finding> {
   const versions = [];
   for (const file of [monitor, unpacker]) {
     const signal = AbortSignal.timeout(programMs);
-    // Without the environment, as the daemon runs the unpacker.
+    // With an empty environment, as the daemon runs the unpacker.
     const end = await runProgram(file, ["--version"], signal, { env: {}, stdout: { limit: 1024 } }).catch(
       (error: unknown) => firstLine(error),
     );
@@ -279,15 +279,15 @@ export async function checkPrograms({ monitor, unpacker }: NativePaths): Promise
       );
     }
     if (end.code !== 0) {
-      const detail = `${file} does not run: ${end.stderr.trim() || `it ended with ${end.code ?? end.signal}`}`;
-      const remedy = "Install the library that it names (Debian: libisal2), or build them here: npm run build:native.";
+      const detail = `${file} does not run: ${end.stderr.trim() || `it exited with ${end.code ?? end.signal}`}`;
+      const remedy = "Install the missing library (Debian: libisal2), or build them here: npm run build:native.";
       return fail("native programs", detail, remedy);
     }
     versions.push(end.stdout.trim());
   }
   const refusal = await loadHost().sealedCopy(monitor).then(closeSync, firstLine);
   if (refusal !== undefined) {
-    const detail = `${monitor} cannot be executed from memory, where nobody can change it: ${refusal}`;
+    const detail = `${monitor} cannot be executed from a sealed memfd: ${refusal}`;
     return fail("native programs", detail, "Set the sysctl vm.memfd_noexec to 0 or 1.");
   }
   return ok("native programs", versions.join(", "));
@@ -299,7 +299,7 @@ async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding
     return warn(
       "network",
       loaded.reason,
-      "Install a network (a .conflist); until then only pods on the host's network run.",
+      "Install a network (a .conflist); until then only pods on the host network can run.",
     );
   }
   const missing = missingPlugins({ network: loaded.network, binDirs: cniBinDirs });
@@ -307,37 +307,33 @@ async function checkNetwork({ cniConfDir, cniBinDirs }: Config): Promise<Finding
   return fail(
     "network",
     `${loaded.network.name} needs ${missing.join(", ")}, not found in ${cniBinDirs.join(", ")}`,
-    "Install the plugins (Debian: containernetworking-plugins) or correct cni.bin_dirs.",
+    "Install the plugins (Debian: containernetworking-plugins), or fix cni.bin_dirs.",
   );
 }
 
-/** What plugins could not remove of pods that are gone. */
+/** What plugins could not remove after their pods were removed. */
 export function checkLeftovers(leftovers: readonly NetworkLeftover[]): Finding {
   if (leftovers.length === 0) return ok("network leftovers", "none");
   const givenUp = leftovers.filter((leftover) => leftover.givenUp);
   const detail = leftovers.map(describeLeftover).join("; ");
   if (givenUp.length === 0)
-    return warn("network leftovers", detail, "keelson serve retries it; fix what its plugins report.");
+    return warn("network leftovers", detail, "keelson serve retries; fix what its plugins report.");
   const files = givenUp.map(({ file }) => file).join(" ");
-  return warn(
-    "network leftovers",
-    detail,
-    `Remove what is left of them by hand, then ${files}, and restart keelson serve.`,
-  );
+  return warn("network leftovers", detail, `Remove what is left manually, then ${files}, and restart keelson serve.`);
 }
 
 function describeLeftover(leftover: NetworkLeftover): string {
   const { pod, sandboxId, plugins, network, interfaceName, addresses, reason, givenUp } = leftover;
   const what = [`the interface ${interfaceName}`, ...addresses.map((address) => `the address ${address}`)];
   const how = givenUp ? "was given up" : "is retried";
-  return `pod ${pod} (${sandboxId}): DEL of ${plugins.join(", ")} in network ${network} ${how}: ${reason} There may be left ${what.join(", ")} and its rules`;
+  return `pod ${pod} (${sandboxId}): DEL of ${plugins.join(", ")} in network ${network} ${how}: ${reason} May be left: ${what.join(", ")} and its rules`;
 }
 
 async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Finding> {
   if (defaultHandler !== "native" && !handlers.has(defaultHandler)) {
     return fail(
       "handlers",
-      `the default one, ${defaultHandler}, is not configured`,
+      `the default handler ${defaultHandler} is not configured`,
       "Add it under [runtime.handlers].",
     );
   }
@@ -347,7 +343,8 @@ async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Find
       () => undefined,
       (error: unknown) => firstLine(error),
     );
-    if (refusal !== undefined) return fail("handlers", refusal, "Until then no pod is started with it.");
+    if (refusal !== undefined)
+      return fail("handlers", refusal, "Fix this; until then pods with this handler cannot start.");
   }
   return ok("handlers", ["native", ...handlers.keys()].join(", "));
 }
@@ -355,7 +352,11 @@ async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Find
 async function checkCheckpoints(): Promise<Finding> {
   const criu = await findCriu(AbortSignal.timeout(criuMs));
   if ("version" in criu) return ok("checkpoints", `criu ${criu.version}`);
-  return warn("checkpoints", criu.reason, "CheckpointContainer alone needs it: install a CRIU that suits the kernel.");
+  return warn(
+    "checkpoints",
+    criu.reason,
+    "Only CheckpointContainer needs it: install a CRIU that supports this kernel.",
+  );
 }
 
 function ok(subject: string, detail: string): Finding {

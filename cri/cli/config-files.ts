@@ -6,23 +6,23 @@ import { parse, TomlDate, TomlError } from "smol-toml";
 import { firstLine, isErrno } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
-/** A key of the configuration: how its value is understood, and what to say when it is not. */
+/** A configuration key: how its value is parsed, and what to report if it is invalid. */
 export interface Setting<Value> {
   readonly key: string;
   readonly wanted: string;
-  /** Undefined when the value is not of the right kind. */
+  /** Undefined if the value is invalid. */
   parse(value: unknown): Value | undefined;
 }
 
 /** Values by dotted key, as TOML has them. */
 export type SettingValues = ReadonlyMap<string, unknown>;
 
-/** What is not UTF-8 is no TOML: its bytes would be replaced without a word, in paths too. */
+/** TOML must be UTF-8. Without `fatal`, other bytes would be silently replaced, in paths too. */
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 type KnownSettings = readonly Setting<unknown>[];
 
-/** Files in the order of their names, then the flags; a `required` file must exist. */
+/** Reads the file, its drop-ins in the order of their names, then the flags; a `required` file must exist. */
 export async function readSettings(
   file: string,
   required: boolean,
@@ -43,7 +43,7 @@ async function dropIns(directory: string): Promise<string[]> {
     if (isErrno(error, "ENOENT")) return [];
     throw criErrors.configUnreadable({ file: directory, reason: firstLine(error) }, error);
   });
-  // As a shell takes *.toml: an editor's lock beside the file that it has open (.#10.toml, a link to nothing) is none.
+  // Like a shell's *.toml, skips dot files, such as an editor's lock of an open file (.#10.toml, a dangling symlink).
   return names
     .filter((name) => name.endsWith(".toml") && !name.startsWith("."))
     .sort()
@@ -68,7 +68,7 @@ function parseToml(file: string, text: string): object {
   }
 }
 
-/** Goes down into tables as long as some known key lies below them. One with a name of the user's own must hold one. */
+/** Descends into tables that contain a known key. A table with a user-chosen name must not be empty. */
 function flatten(table: object, prefix: string, known: KnownSettings): Map<string, unknown> {
   const flat = new Map<string, unknown>();
   for (const [name, value] of Object.entries(table)) {
@@ -109,7 +109,7 @@ function leadsTo(table: string, pattern: string): boolean {
   return names.length < wanted.length && names.every((name, n) => wanted[n] === "*" || wanted[n] === name);
 }
 
-/** The only key below it, or the known one that takes the fewest changes, unless that is most of it. */
+/** The only key below it, or the known key with the smallest edit distance, if at most half the key's length. */
 function hint(key: string, known: KnownSettings): string {
   const [below, ...others] = known.filter((setting) => leadsTo(key, setting.key));
   if (below !== undefined && others.length === 0) {
@@ -124,7 +124,7 @@ function hint(key: string, known: KnownSettings): string {
   return `The known keys are ${all.join(", ")}.`;
 }
 
-/** Levenshtein's: insertions, deletions and replacements of one character. */
+/** Levenshtein distance: insertions, deletions and replacements of one character. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, n) => n);
   for (let i = 1; i <= a.length; i++) {

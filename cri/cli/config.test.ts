@@ -1,4 +1,4 @@
-// The configuration: defaults, file, drop-ins, flags, and every way to get it wrong.
+// The configuration: defaults, file, drop-ins, flags, and every kind of mistake.
 
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -37,7 +37,7 @@ test("an empty file means the defaults", async () => {
   });
 });
 
-test("drop-ins win in the order of their names, flags over all", async () => {
+test("drop-ins override the file in the order of their names, and flags override all", async () => {
   await writeFile(file, 'root = "/one"\nstate = "/s"\n[runtime.handlers.runc]\nbinary = "/usr/bin/runc"\n');
   await mkdir(`${file}.d`);
   await writeFile(`${file}.d/20.toml`, 'root = "/three"\n[log]\nlevel = "warn"\n');
@@ -55,7 +55,7 @@ test("drop-ins win in the order of their names, flags over all", async () => {
   ]);
 });
 
-test("what is printed says the same when it is read again", async () => {
+test("the printed configuration is equivalent when read again", async () => {
   await writeFile(
     file,
     'socket = "/x"\n[cni]\nbin_dirs = ["/a"]\n[runtime]\ndefault_handler = "r"\nhandlers.r.binary = "/r"\n',
@@ -66,7 +66,7 @@ test("what is printed says the same when it is read again", async () => {
   expect(await loadConfig(again)).toEqual(config);
 });
 
-test("the sample has every key and means the defaults, as it is and without its comments", async () => {
+test("the sample has every key and equals the defaults, both as is and uncommented", async () => {
   await writeFile(file, "");
   const defaults = await loadConfig(file);
   await writeFile(file, sampleConfig());
@@ -93,7 +93,7 @@ test.each([
   expect(await loadConfig(file)).toEqual(config);
 });
 
-describe("wrong", () => {
+describe("an invalid configuration", () => {
   test.each([
     ["an unknown key", 'rot = "/x"', "sets the key rot, which does not exist. Did you mean root?"],
     [
@@ -129,11 +129,11 @@ describe("wrong", () => {
     ],
     ["a name for metrics", '[metrics]\naddress = "localhost:1"', "Set it to an IP address and a port"],
     ["IPv6 without brackets", '[metrics]\naddress = "::1:1"', "Set it to an IP address and a port"],
-    ["a port beyond all", '[metrics]\naddress = "127.0.0.1:65536"', "Set it to an IP address and a port"],
-    ["a text for a choice", '[cni]\nfrom_pod_cidr = "yes"', 'to "yes". Set it to true or false.'],
+    ["a port out of range", '[metrics]\naddress = "127.0.0.1:65536"', "Set it to an IP address and a port"],
+    ["a string for a boolean", '[cni]\nfrom_pod_cidr = "yes"', 'to "yes". Set it to true or false.'],
     ["a mixed list", '[cni]\nbin_dirs = ["/a", 1]', "sets the key cni.bin_dirs to"],
-    ["no TOML", "root = ", "is not valid TOML: Invalid TOML document"],
-  ])("%s: named with its file", async (_name, text, sentence) => {
+    ["invalid TOML", "root = ", "is not valid TOML: Invalid TOML document"],
+  ])("%s is reported with its file", async (_name, text, sentence) => {
     await writeFile(file, text);
     const error = await loadConfig(file).catch((thrown: Error) => thrown);
     expect(error).toBeInstanceOf(Error);
@@ -141,21 +141,19 @@ describe("wrong", () => {
     expect(String(error)).toContain(sentence);
   });
 
-  test("a binary under the name of Keelson's own handler", async () => {
+  test("a binary with the name of Keelson's own handler", async () => {
     await writeFile(file, '[runtime.handlers.native]\nbinary = "/x"\n');
-    await expect(loadConfig(file)).rejects.toThrow(
-      "would replace Keelson's own handler. Give the OCI runtime",
-    );
+    await expect(loadConfig(file)).rejects.toThrow("would replace Keelson's own handler. Give the OCI runtime");
   });
 
-  test("one directory for what lasts and what a reboot empties", async () => {
+  test("the same directory for persistent and volatile state", async () => {
     await writeFile(file, 'root = "/srv/keelson"\nstate = "/srv/keelson/"\n');
     await expect(loadConfig(file)).rejects.toThrow(
       "The keys root and state are both /srv/keelson. Give each its own directory",
     );
   });
 
-  test("a file that was named and is not there", async () => {
+  test("an explicitly named file that does not exist", async () => {
     await expect(loadConfig(file)).rejects.toThrow(`The configuration file ${file} cannot be read: ENOENT`);
   });
 

@@ -1,4 +1,4 @@
-// The daemon's configuration: embedded defaults, config.toml, its drop-ins, flags; later ones win.
+// The daemon's configuration: built-in defaults, config.toml, its drop-ins, flags; later ones override earlier ones.
 
 import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -13,18 +13,18 @@ import { settings } from "./settings.ts";
 export const defaultConfigFile = "/etc/keelson/config.toml";
 
 export interface Config {
-  /** Durable state; on a disk. */
+  /** Persistent state; on a disk. */
   readonly root: string;
   /** Volatile state; empty after a reboot. */
   readonly state: string;
   readonly socket: string;
   readonly logLevel: LogLevel;
   readonly cgroupDriver: CgroupDriver | "auto";
-  /** cgroupfs form: where pods without a cgroup_parent go. */
+  /** Cgroup parent of pods without a cgroup_parent, in cgroupfs form. */
   readonly cgroupRoot: string;
   readonly cniConfDir: string;
   readonly cniBinDirs: readonly string[];
-  /** Whether a network is made of the kubelet's pod CIDR where there is none. */
+  /** Whether a network is created from the kubelet's pod CIDR if none is configured. */
   readonly cniFromPodCidr: boolean;
   /** A tree of hosts.toml files, one directory for each registry host. */
   readonly registriesDir: string;
@@ -32,7 +32,7 @@ export interface Config {
   readonly streamingAddress: string;
   /** 0 for any free one. */
   readonly streamingPort: number;
-  /** Where figures are served to Prometheus; undefined for nowhere. */
+  /** Where metrics are served to Prometheus; undefined for nowhere. */
   readonly metricsAddress: HostAndPort | undefined;
   readonly defaultHandler: string;
   /** OCI runtime binaries by handler name; "native" needs none. */
@@ -40,8 +40,8 @@ export interface Config {
 }
 
 /**
- * `file` undefined: the default file, which may be missing. `flags` are values by key. Rejects with an
- * error that names the file, the key and what it should be.
+ * If `file` is undefined, reads the default file, which may be missing. `flags` are values by key. Rejects with an
+ * error that names the file, the key and its valid values.
  */
 export async function loadConfig(
   file: string | undefined,
@@ -71,7 +71,7 @@ export async function loadConfig(
   };
 }
 
-/** The configuration as a config.toml that says the same. */
+/** The configuration as an equivalent config.toml. */
 export function printConfig(config: Config): string {
   return stringify({
     root: config.root,
@@ -94,7 +94,7 @@ export function printConfig(config: Config): string {
   });
 }
 
-/** Whose values differ, as the file names them. */
+/** The keys whose values differ, as named in the file. */
 export function changedKeys(old: Config, read: Config): string[] {
   const { handlerBinary: _, ...others } = settings;
   const known = { ...others, handlers: { key: "runtime.handlers" } } satisfies Record<keyof Config, { key: string }>;

@@ -1,4 +1,4 @@
-// The daemon's socket as the command line uses it: CRI's calls of images, and Keelson's own; errors in words.
+// The command line's client of the daemon: CRI image calls and Keelson's own calls, with readable errors.
 
 import { access } from "node:fs/promises";
 import { resolve } from "node:path";
@@ -9,10 +9,10 @@ import { criErrors } from "../errors.ts";
 import { type CallLimits, connectCalls, isServiceError } from "../grpc-calls.ts";
 
 const answerMs = 10_000;
-/** Reading, fetching and unpacking a large image takes its time; past this the daemon is taken for stuck. */
+/** Reading, fetching and unpacking a large image is slow; after this the daemon is considered stuck. */
 const transferMs = 60 * 60_000;
 
-/** Calls of the daemon at `socket`. They reject with the daemon's own sentence, or with why nobody answers. */
+/** Calls of the daemon at `socket`. They reject with the daemon's own message, or with why there is no answer. */
 export function connectDaemon(socket: string) {
   const { client, method, stream } = connectCalls(socket);
   const { v1 } = runtime;
@@ -50,7 +50,7 @@ export function connectDaemon(socket: string) {
   };
 }
 
-/** What a transfer brought; `progress` is told of its bytes meanwhile. */
+/** The images of a transfer; `progress` is called with its bytes meanwhile. */
 export async function transferred(
   answers: AsyncIterable<keelson.v1.Transfer>,
   progress: (done: number, total: number) => void = () => undefined,
@@ -63,7 +63,7 @@ export async function transferred(
   return images;
 }
 
-/** The images of an archive on this host, once they are in the store. */
+/** Loads an archive on this host; resolves to its images once they are in the store. */
 export async function loadImage(
   socket: string,
   file: string,
@@ -78,19 +78,19 @@ export async function loadImage(
   return await transferred(daemon.load({ path }, signal), progress);
 }
 
-/** grpc-js's own words in sentences; all others are the daemon's. */
+/** Rephrases errors raised by grpc-js itself; all others come from the daemon. */
 function clientError(socket: string, error: ServiceError): Error {
   if (/\bconnect (EACCES|EPERM)\b/.test(error.details)) {
     return criErrors.socketForbidden({ socket, uid: process.geteuid?.() ?? -1 }, error);
   }
   if (error.details.startsWith("No connection established")) {
     const isAbsent = /\bconnect (ENOENT|ENOTDIR|ECONNREFUSED)\b/.test(error.details);
-    const reason = isAbsent ? "nobody listens there" : "what listens there is another program";
+    const reason = isAbsent ? "nothing listens there" : "another program listens there";
     return criErrors.daemonUnreachable({ socket, reason }, error);
   }
   const [, seconds] = /^Deadline exceeded after (\d+\.\d+)s/.exec(error.details) ?? [];
   if (seconds !== undefined) return criErrors.daemonSilent({ socket, seconds: Math.round(Number(seconds)) }, error);
-  // Of what the command line asks for Keelson leaves out nothing.
+  // Keelson implements every call that the command line uses.
   if (error.code === status.UNIMPLEMENTED) return criErrors.daemonWithoutCall({ socket, reason: error.details }, error);
   if (error.details === "Connection dropped") return criErrors.daemonGone({ socket }, error);
   return new KeelsonError("daemonAnswer", "Internal", error.details, error);

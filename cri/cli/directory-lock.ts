@@ -1,4 +1,4 @@
-// One daemon to a directory, root or state. The lock is the kernel's (flock(2)): it ends with the process, however that ends.
+// One daemon per directory, root or state. The lock is a flock(2): the kernel releases it however the process exits.
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,8 +7,8 @@ import { criErrors } from "../errors.ts";
 import { holderOf, nameHolder } from "../lock-holder.ts";
 
 /**
- * Makes the directory (0711) when it is missing. Held until the process ends: whatever it still does before that is
- * done under the lock. Rejects with directoryLocked when another daemon has it.
+ * Creates the directory (0711) if it is missing. The lock is held until the process exits, so all of its remaining work
+ * is done under it. Rejects with directoryLocked if another daemon holds it.
  */
 export async function lockDirectory(host: Pick<Host, "tryLock">, directory: string): Promise<void> {
   const path = join(directory, "keelson.lock");

@@ -1,5 +1,5 @@
-// Image archives between the daemon, which works with paths of its host, and what the user names: a file, or - for
-// standard input and output.
+// Image archives between the daemon, which takes paths on its host, and what the user names: a file, or - for standard
+// input and output.
 
 import { createWriteStream, fstatSync } from "node:fs";
 import { type FileHandle, mkdtemp, open, rename, rm, stat } from "node:fs/promises";
@@ -26,19 +26,19 @@ interface OpenBlob extends Blob {
 }
 
 export interface ArchiveInput extends AsyncDisposable {
-  /** As the daemon opens it. */
+  /** The path for the daemon to open. */
   readonly path: string;
 }
 
-/** Told how many bytes have been written. */
+/** Called with the number of bytes written so far. */
 type Progress = (done: number) => void;
 
 const blockBytes = 512;
 const chunkBytes = 1 << 20;
-/** What a tar's octal field of 11 digits holds. */
+/** The limit of a tar's octal field of 11 digits. */
 const octalLimit = 8 ** 11;
 
-/** A file on standard input is read where it lies; what comes through a pipe is kept in $TMPDIR or /var/tmp meanwhile. */
+/** A file on standard input is read in place; a pipe is spooled to $TMPDIR or /var/tmp. */
 export async function archiveInput(file: string, signal: AbortSignal): Promise<ArchiveInput> {
   if (file !== "-") return { path: resolve(file), async [Symbol.asyncDispose]() {} };
   if (process.stdin.isTTY) throw criErrors.terminal({ what: "read from" });
@@ -58,7 +58,7 @@ export async function archiveInput(file: string, signal: AbortSignal): Promise<A
   return { path, [Symbol.asyncDispose]: discard };
 }
 
-/** What is open can be read whatever becomes of its name. */
+/** Opens all blobs: open files can still be read after the daemon has unlinked them. */
 export async function openArchiveContents(
   index: Uint8Array,
   blobs: readonly Blob[],
@@ -76,8 +76,8 @@ export async function openArchiveContents(
 }
 
 /**
- * Writes an OCI image layout as a tar. A file has its name once it is whole and on disk; devices and pipes are written
- * as they are.
+ * Writes an OCI image layout as a tar. A regular file is renamed into place once it is complete and on disk; devices
+ * and pipes are written directly.
  */
 export async function writeArchive(
   file: string,
@@ -135,12 +135,12 @@ async function* chunksOf(handle: FileHandle): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** Of a regular file, in the form that POSIX calls ustar. */
+/** The header of a regular file, in POSIX ustar format. */
 function header(name: string, size: number): Buffer {
   const block = Buffer.alloc(blockBytes);
   block.write(name, 0);
   block.write("0000644\x000000000\x000000000", 100);
-  // Past 8 GiB as GNU tar does it: base 256, with the first bit set.
+  // From 8 GiB on as in GNU tar: base 256, with the first bit set.
   if (size < octalLimit) block.write(size.toString(8).padStart(11, "0"), 124);
   else {
     block.writeUInt8(0x80, 124);

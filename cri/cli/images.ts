@@ -1,4 +1,4 @@
-// `keelson image`: what is in the running daemon's store, what comes into it, what goes, and what goes out of it.
+// `keelson image`: lists, pulls, loads, saves, tags and removes images in the running daemon's store.
 
 import type { keelson, runtime } from "../api/generated/messages.js";
 import { criErrors } from "../errors.ts";
@@ -14,7 +14,7 @@ export interface ImageCommand {
   readonly signal: AbortSignal;
 }
 
-/** By its verb: what it prints. */
+/** The implementation of each verb; resolves to the text to print. */
 export const imageWork: {
   readonly [Verb in ImageVerb]: (operands: readonly string[], command: ImageCommand) => Promise<string>;
 } = {
@@ -43,7 +43,7 @@ async function pullImage(reference: string, { socket, output, signal }: ImageCom
   return output === "json" ? json({ id, reference }) : `${id} ${reference}\n`;
 }
 
-/** None of them when one is not there. Several may be names of one image. */
+/** Removes none of them if one does not exist. Several references may name the same image. */
 async function removeImages(references: readonly string[], { socket, output, signal }: ImageCommand): Promise<string> {
   using daemon = connectDaemon(socket);
   const ids = new Set<string>();
@@ -70,7 +70,7 @@ async function tagImage(image: string, name: string, command: ImageCommand): Pro
   return command.output === "json" ? json(view) : line(view);
 }
 
-/** Prints nothing for text: standard output may be the archive. */
+/** Prints nothing in text mode: standard output may be the archive. */
 async function saveImages(
   file: string,
   references: readonly string[],
@@ -84,7 +84,7 @@ async function saveImages(
   return output === "json" && file !== "-" ? json({ file, images: references, bytes: total }) : "";
 }
 
-/** The daemon keeps the images until all of their blobs are open, however long their way to the archive takes. */
+/** The daemon keeps the images until all of their blobs are open, so writing the archive may take any time. */
 async function openContents(
   socket: string,
   references: readonly string[],
@@ -101,7 +101,7 @@ async function openContents(
       })),
     );
   }
-  throw criErrors.daemonUnreachable({ socket, reason: "it ended the call without a word" });
+  throw criErrors.daemonUnreachable({ socket, reason: "it ended the call without an answer" });
 }
 
 async function showProgress(subject: string, verb: string) {

@@ -1,4 +1,4 @@
-// The program's command line: what it prints, what it refuses, and what it says of a socket that gives no answer.
+// The program's command line: what it prints, what it rejects, and what it reports when the socket does not answer.
 
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ import { program, run, serving, useProgram } from "./testing/program.ts";
 const { directory, daemonSocket, daemon } = useProgram();
 
 describe("the command line", () => {
-  test("says its version and its manual, a page for each command", async () => {
+  test("prints its version and its manual, a page for each command", async () => {
     const manifest = JSON.parse(await readFile(join(import.meta.dirname, "../../package.json"), "utf8"));
     expect((await run("version")).stdout).toMatch(new RegExp(`^keelson ${manifest.version} \\(Node.js 2[4-9]`));
     expect((await run()).stdout).toContain("Usage:");
@@ -28,7 +28,7 @@ describe("the command line", () => {
     }
   });
 
-  test("reads of the packages only what it needs before it knows its command", async () => {
+  test("loads only the packages it needs before it has parsed its command", async () => {
     const telling = `import { registerHooks } from "node:module";
       registerHooks({ resolve: (specifier, context, next) => {
         const found = next(specifier, context);
@@ -67,7 +67,7 @@ describe("the command line", () => {
       ["check", "--config", "/no/such/file"],
       expect.stringContaining("The configuration file /no/such/file cannot be read"),
     ],
-  ])("exits 2 for what it was told wrongly: %j", async (args, sentence) => {
+  ])("exits 2 for an invalid command line or configuration: %j", async (args, sentence) => {
     const { code, stdout, stderr } = await run(...args);
     expect({ code, stdout, sentence: stderr.replace(/^keelson: (.*)\n$/, "$1") }).toEqual({
       code: 2,
@@ -76,7 +76,7 @@ describe("the command line", () => {
     });
   });
 
-  test("a user without access to the socket is told that, not that nobody listens", async () => {
+  test("a user without access to the socket gets a permission error, not that nothing listens", async () => {
     await using edge = await serveEdge(memoryPods());
     process.seteuid?.(65_534);
     try {
@@ -89,24 +89,24 @@ describe("the command line", () => {
     }
   });
 
-  test("a daemon that is not there is said to be so", async () => {
+  test("reports that no daemon is running", async () => {
     const { code, stderr } = await run("image", "load", program, "--socket", join(directory(), "none.sock"));
     expect(code).toBe(1);
-    expect(stderr).toContain(`No Keelson daemon answers on ${directory()}/none.sock: nobody listens there. Start it`);
+    expect(stderr).toContain(`No Keelson daemon answers on ${directory()}/none.sock: nothing listens there. Start it`);
   });
 });
 
-describe("a socket that gives no answer of the daemon's", () => {
-  test("where something else listens, that is said", async () => {
+describe("a socket without an answer from the daemon", () => {
+  test("reports that another program listens", async () => {
     const socket = join(directory(), "other.sock");
     const other = createServer((connection) => connection.on("error", () => undefined).destroy()).listen(socket);
     onTestFinished(() => void other.close());
     const { code, stderr } = await run("status", "--socket", socket);
     expect(code).toBe(1);
-    expect(stderr).toContain(`No Keelson daemon answers on ${socket}: what listens there is another program. Start it`);
+    expect(stderr).toContain(`No Keelson daemon answers on ${socket}: another program listens there. Start it`);
   });
 
-  test("a server that does not know the call is said to be older, or another", async () => {
+  test("reports that a server without the call is older or another CRI server", async () => {
     const socket = join(directory(), "older.sock");
     const older = new Server();
     await promisify(older.bindAsync.bind(older))(`unix:${socket}`, ServerCredentials.createInsecure());
@@ -118,7 +118,7 @@ describe("a socket that gives no answer of the daemon's", () => {
     });
   });
 
-  test("a daemon that stands still is said to", { timeout: 30_000 }, async () => {
+  test("reports that a hanging daemon has not answered", { timeout: 30_000 }, async () => {
     const running = daemon();
     await serving(running);
     running.child.kill("SIGSTOP");
@@ -131,7 +131,7 @@ describe("a socket that gives no answer of the daemon's", () => {
     });
   });
 
-  test("one that is killed before its answer is said to be gone", async () => {
+  test("reports that a daemon killed before it answered has exited", async () => {
     const running = daemon();
     await serving(running);
     const silent = createServer(() => undefined);

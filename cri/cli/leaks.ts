@@ -1,4 +1,4 @@
-// `keelson check --leaks`: what is on the host and belongs to no pod, with how to remove each.
+// `keelson check --leaks`: orphaned objects on the host, with how to remove each.
 
 import { basename } from "node:path";
 import { detectCgroups } from "../../native/index.ts";
@@ -13,7 +13,7 @@ export interface LeakReport {
   readonly count: number;
 }
 
-/** Start takes down what stands below its directories; the rest is undone by hand. */
+/** A daemon start cleans up below its directories; the rest must be removed manually. */
 const remedies: Readonly<Record<LeakKind, (leak: Leak) => string>> = {
   monitor: ({ object }) => `systemctl restart keelson; if it stays, kill -KILL ${object}`,
   "pod directory": () => "systemctl restart keelson",
@@ -21,7 +21,7 @@ const remedies: Readonly<Record<LeakKind, (leak: Leak) => string>> = {
   "network namespace": ({ object }) => `umount --lazy ${object}`,
   cgroup: ({ object }) =>
     object.endsWith(".scope") ? `systemctl stop ${basename(object)}` : `find ${object} -depth -type d -exec rmdir {} +`,
-  "network lease": () => "systemctl restart keelson; where plugins fail see keelson check, network leftovers",
+  "network lease": () => "systemctl restart keelson; if plugins fail, see network leftovers in keelson check",
   "writable layer": () => "systemctl restart keelson",
 };
 
@@ -33,7 +33,7 @@ export async function leakReport(config: Config, output: Output): Promise<LeakRe
 }
 
 function lines(views: readonly (Leak & { readonly remedy: string })[]): string {
-  if (views.length === 0) return "nothing that belongs to no pod\n";
+  if (views.length === 0) return "no leaks\n";
   return views
     .map(({ kind, object, id, remedy }) => {
       const whose = object.includes(id) ? "" : ` of ${id.slice(0, 13)}`;

@@ -26,7 +26,7 @@ async function main(args: string[]): Promise<number> {
   try {
     const { values, positionals } = parseCommandLine(args);
     const [command, ...rest] = positionals;
-    // A play that nobody reads any more takes down its pods first.
+    // If the reader of its output exits, a play first takes down its pods.
     if (command !== "play") endWithOutput();
     if (values.version) return printVersion(outputOf("version", values));
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
@@ -35,14 +35,14 @@ async function main(args: string[]): Promise<number> {
     const isInterrupted = error instanceof Error && error.name === "AbortError";
     const said = isInterrupted ? criErrors.interrupted({}) : (exhausted("keelson", error) ?? error);
     process.stderr.write(`keelson: ${plain(messageOf(said))}\n`);
-    // It does not wait until what it has written is read.
+    // Does not wait until its output has been read.
     if (isInterrupted) process.exit(1);
     // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
 }
 
-/** Whoever reads what is printed may leave, and a file may lie on a full disk. */
+/** Exits when standard output fails: its reader may have exited, or it may be a file on a full disk. */
 function endWithOutput(): void {
   process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
     if (code !== "EPIPE")
@@ -81,19 +81,19 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
 async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   const config = await readConfig();
   asRoot("serve");
-  // As keelson.service has it: with a shell's 0 what it makes would be anybody's to write.
+  // The same as in keelson.service: with a shell's umask of 0 its files would be world-writable.
   process.umask(0o022);
   const log = jsonLog(config.logLevel, process.stderr, () => new Date());
   const host = loadHost();
   const work = new WorkList();
   const manager = await serviceManager(process.env, host, log);
   handleSignals({ host, config, readConfig, log, work, manager });
-  // A log that cannot be written to (a full disk, a reader that ended) is no reason to end.
+  // The daemon keeps running when its log cannot be written (a full disk, a reader that exited).
   process.stderr.on("error", () => undefined);
   keepCompiledCode(config.root, version(), log);
   const { serve } = await import("./serve.ts");
   await serve(config, version(), log, work, manager, stopSignal());
-  // Whatever still runs ends here, and the locks with it: no other daemon gets them before.
+  // Ends any work still running, and releases the locks: no other daemon can take them earlier.
   return host.exitNow(0);
 }
 
@@ -127,7 +127,7 @@ async function runImage([verb = "", ...operands]: readonly string[], flags: Flag
   }
   const { socket } = await configFor(`image ${verb}`, operands.slice(known.most), flags);
   const { imageWork } = await import("./images.ts");
-  // SIGHUP: a terminal that is closed leaves half an archive no less.
+  // SIGHUP: closing the terminal would otherwise leave a partial archive.
   const command = { socket, output: outputOf("image", flags), signal: stopSignal("SIGHUP") };
   process.stdout.write(await imageWork[known.name](operands, command));
   return 0;
@@ -154,7 +154,7 @@ function parseCommandLine(args: string[]) {
   try {
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (error) {
-    // Node's advice, on more lines or behind the sentence, is for programs that take other forms.
+    // Drops Node's advice, in further lines or sentences, which does not apply to this program.
     const [problem = ""] = firstLine(error).split(/\.(?: |$)/);
     throw usage(problem, "keelson --help");
   }
@@ -192,7 +192,7 @@ function asRoot(command: string): void {
   if (uid !== 0) throw criErrors.notRoot({ command, uid });
 }
 
-/** An option of another command would be without effect. */
+/** Rejects options of other commands, which would have no effect. */
 function noForeignOptions(command: string, flags: Flags): void {
   const own: readonly string[] | undefined = commands.find(({ name }) => name === command)?.options;
   const foreign = Object.keys(flags).find((name) => own?.includes(name) === false);
@@ -204,7 +204,7 @@ function noOperands(command: string, operands: readonly string[]): void {
     throw usage(`keelson ${command} takes no ${operands.join(" ")}`, `keelson ${command} --help`);
 }
 
-/** Aborts at the first SIGTERM or SIGINT, and what `more` there are; the next one has its usual effect. */
+/** Aborts on the first SIGTERM or SIGINT, or one of `more`; the next one has its default effect. */
 function stopSignal(...more: readonly NodeJS.Signals[]): AbortSignal {
   const controller = new AbortController();
   for (const name of ["SIGTERM", "SIGINT", ...more] as const) process.once(name, () => controller.abort());

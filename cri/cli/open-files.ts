@@ -1,11 +1,11 @@
-// How many files this process might have open when it was started, as containers may. Node has raised its own soft limit to
-// the hard one since, and its children inherit that; programs that count up to it, or use select(2), want the lower one.
-// Source: getrlimit(2). cri/keelson puts the soft limit into the environment.
+// The limit of open files that this process was started with, which containers get. Node raises its own soft limit to
+// the hard limit, and its children inherit that; programs that iterate up to it, or use select(2), need the lower one.
+// Source: getrlimit(2). cri/keelson passes the soft limit in the environment.
 
 import { readFile } from "node:fs/promises";
 import type { OpenFilesLimit } from "../../pod/index.ts";
 
-/** Takes it out of the environment; undefined when it is not there. */
+/** Removes it from the environment; undefined if it is not set. */
 export async function openFilesAtStart(environment: NodeJS.ProcessEnv): Promise<OpenFilesLimit | undefined> {
   const soft = Number(environment.KEELSON_OPEN_FILES);
   delete environment.KEELSON_OPEN_FILES;

@@ -1,10 +1,10 @@
-// The daemon's socket asked by the daemon itself. In a file of its own, which is loaded when a watchdog first asks: the
-// client's code and all messages would be read and compiled at each start, before the code that is kept compiled.
+// The daemon's check of its own socket. A separate file, loaded when the watchdog first needs it: otherwise the client
+// code and all messages would be read and compiled at each start, before the compile cache is enabled.
 
 import { runtime } from "../api/generated/messages.js";
 import { connectCalls } from "../grpc-calls.ts";
 
-/** As any client: over a connection of its own, so that accepting one is seen too. Rejects when no answer comes in time. */
+/** Connects like any client, so that accepting is tested too. Rejects if no answer comes in time. */
 export async function ownSocketAnswers(socket: string, limitMs: number): Promise<void> {
   const { client, method } = connectCalls(socket);
   const { VersionRequest, VersionResponse } = runtime.v1;

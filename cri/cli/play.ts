@@ -1,4 +1,4 @@
-// `keelson play`: its options, its signals and its exit status. What it does is in cri/play.
+// `keelson play`: its options, signals and exit status. The implementation is in cri/play.
 
 import { loadHost } from "../../native/index.ts";
 import { down } from "../play/down.ts";
@@ -15,7 +15,7 @@ export interface PlayCommand {
 
 /** Resolves to the exit status. */
 export async function runPlay(command: PlayCommand): Promise<number> {
-  // Users of the pods read what it writes; a login shell's umask may forbid it.
+  // Its files are read by the pods' users, which a login shell's umask may forbid.
   process.umask(0o022);
   const report = await Report.to(process.stderr);
   const host = loadHost();
@@ -29,19 +29,19 @@ export async function runPlay(command: PlayCommand): Promise<number> {
   return (await play({ files, socket, root, host, report, logs, stop, hurry })) ? 0 : 1;
 }
 
-/** The first signal lets all end with its grace period, the second ends it now. A reader of the output that goes is one. */
+/** The first signal stops everything with grace periods, the second kills it. A closed output counts as a signal. */
 function stopSignals(report: Report): { readonly stop: AbortSignal; readonly hurry: AbortSignal } {
   const [stop, hurry] = [new AbortController(), new AbortController()];
   const onSignal = () => {
     if (stop.signal.aborted) return hurry.abort();
     stop.abort();
-    report.line("play", "taking down what it started; once more to end it without grace");
+    report.line("play", "taking down what it started; signal again to kill it without grace periods");
   };
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, onSignal);
   process.stdout.on("error", () => {
     if (!stop.signal.aborted) onSignal();
   });
-  // Without a terminal there is nobody to tell.
+  // If stderr is closed, there is nowhere to report to.
   process.stderr.on("error", () => undefined);
   return { stop: stop.signal, hurry: hurry.signal };
 }

@@ -1,4 +1,4 @@
-// Sizes, durations, columns and JSON as commands print them.
+// Sizes, durations, columns and JSON in the output of commands.
 
 import { expect, test } from "vitest";
 import { columns, duration, json, size } from "./print.ts";
@@ -23,7 +23,7 @@ test.each([
   [270_000, "3 d 3 h"],
 ])("%d seconds are %s", (seconds, text) => expect(duration(seconds)).toBe(text));
 
-test("columns are as wide as their longest cell, and lines end with their last word", () => {
+test("columns are as wide as their longest cell, and lines have no trailing spaces", () => {
   expect(
     columns([
       ["a", "bb", ""],

@@ -1,10 +1,10 @@
-// How commands print: columns for people, or JSON.
+// Output of commands: columns as text, or JSON.
 
 import { plainLine } from "../plain-text.ts";
 
 export type Output = "text" | "json";
 
-/** Rows of equal length as columns, two spaces apart, without spaces at the ends of lines. */
+/** Formats rows of equal length as columns, two spaces apart, without trailing spaces. */
 export function columns(cells: readonly (readonly string[])[]): string {
   const rows = cells.map((row) => row.map(plainLine));
   const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)));
@@ -23,7 +23,7 @@ export function json(value: unknown): string {
   return `${JSON.stringify(value, (_key, part) => (typeof part === "bigint" ? Number(part) : part), 2)}\n`;
 }
 
-/** 1.5 GB, 12 MB, 340 kB: powers of 1000, as registries and disks are sold. */
+/** 1.5 GB, 12 MB, 340 kB: powers of 1000, as registries and disk vendors count. */
 export function size(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
@@ -31,7 +31,7 @@ export function size(bytes: number): string {
   return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
 }
 
-/** 3 d 4 h, 2 h 5 min, 12 min, 45 s, 0.3 s: no more than two units. */
+/** 3 d 4 h, 2 h 5 min, 12 min, 45 s, 0.3 s: at most two units. */
 export function duration(seconds: number): string {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const parts = [

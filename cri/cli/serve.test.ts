@@ -1,4 +1,4 @@
-// keelson serve: the daemon's start, its signals and its stop as other processes see them.
+// keelson serve: the daemon's start, signals and stop as seen by other processes.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,12 +18,12 @@ const { directory, daemonSocket, daemon } = useProgram();
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 10_000;
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 10 s`);
+    if (Date.now() > deadline) throw new Error(`${condition} was not met within 10 s`);
     await sleep(1);
   }
 }
 
-test("serves, refuses a second one, and is gone with its socket after SIGTERM", async () => {
+test("serves, a second daemon refuses to start, and SIGTERM ends it and removes its socket", async () => {
   const first = daemon();
   await serving(first);
   const client = connect(daemonSocket());
@@ -35,7 +35,7 @@ test("serves, refuses a second one, and is gone with its socket after SIGTERM", 
   expect(second.lines.join("\n")).toContain(
     `Another Keelson daemon (process ${first.child.pid}) is using ${directory()}/root.`,
   );
-  // Another root alone must not do: recovery would take the first one's pods for leftovers.
+  // A different root is not enough: recovery would treat the first daemon's pods as leftovers.
   const halfway = daemon("--root", join(directory(), "other"));
   expect(await once(halfway.child, "exit")).toEqual([1, null]);
   expect(halfway.lines.join("\n")).toContain(`is using ${directory()}/run.`);
@@ -49,8 +49,8 @@ test("serves, refuses a second one, and is gone with its socket after SIGTERM", 
   await expect(access(daemonSocket())).rejects.toMatchObject({ code: "ENOENT" });
 });
 
-test("leaves nothing for others to write, whatever the umask: they could change its compiled code", async () => {
-  // The tests' own place for it.
+test("creates no world-writable files, whatever the umask: others could change its compiled code", async () => {
+  // The test runner sets its own compile cache.
   vi.stubEnv("NODE_COMPILE_CACHE", undefined);
   onTestFinished(() => void vi.unstubAllEnvs());
   const before = process.umask(0);
@@ -64,7 +64,7 @@ test("leaves nothing for others to write, whatever the umask: they could change 
   expect(paths).toContain(join(directory(), "root/code"));
 });
 
-test("starts again at once after kill -9, lock and socket notwithstanding", async () => {
+test("starts again at once after kill -9, despite the stale lock file and socket", async () => {
   const first = daemon();
   await serving(first);
   first.child.kill("SIGKILL");
@@ -107,7 +107,7 @@ test("trusts the registries that the system trusts", async () => {
   }
 });
 
-test("asks registries by the proxy that its environment names", async () => {
+test("contacts registries through the proxy set in its environment", async () => {
   vi.stubEnv("HTTPS_PROXY", "http://127.0.0.1:1");
   onTestFinished(() => {
     vi.unstubAllEnvs();
@@ -119,7 +119,7 @@ test("asks registries by the proxy that its environment names", async () => {
   expect(details).toContain("corporate.example by the proxy 127.0.0.1:1");
 });
 
-test("ends streams at SIGTERM and exits with nobody having to hang up", async () => {
+test("ends streams on SIGTERM and exits without clients having to disconnect", async () => {
   const running = daemon();
   await serving(running);
   const client = connect(daemonSocket());
@@ -137,7 +137,7 @@ test("ends streams at SIGTERM and exits with nobody having to hang up", async ()
   client.close();
 });
 
-test("at SIGHUP reads its configuration again; what is wrong in it leaves the old in force", async () => {
+test("reloads its configuration on SIGHUP; an invalid one leaves the old one in force", async () => {
   const file = join(directory(), "config.toml");
   await writeFile(file, '[log]\nlevel = "info"\n');
   const running = daemon("--config", file);
@@ -162,7 +162,7 @@ test("at SIGHUP reads its configuration again; what is wrong in it leaves the ol
   client.close();
 });
 
-test("outlives SIGHUP, SIGUSR1 and SIGUSR2, sent again and again", async () => {
+test("survives repeated SIGHUP, SIGUSR1 and SIGUSR2", async () => {
   const running = daemon();
   await serving(running);
   for (let n = 0; n < 200; n += 1) {
@@ -174,7 +174,7 @@ test("outlives SIGHUP, SIGUSR1 and SIGUSR2, sent again and again", async () => {
   expect(running.lines.join("\n")).not.toContain("Debugger");
 });
 
-test("a default handler whose binary is missing is a configuration error; another's is not", async () => {
+test("a missing binary is a configuration error for the default handler only", async () => {
   const file = join(directory(), "config.toml");
   const handlers = '[runtime.handlers.gone]\nbinary = "/no/such/runc"\n';
   await writeFile(file, handlers);
@@ -205,12 +205,12 @@ test.each([
   expect(lines.join("\n")).toMatch(new RegExp(`Set ${table}\\.(port|address) to `));
 });
 
-test("SIGUSR1 opens no debugger, not even before it is listened to", async () => {
+test("SIGUSR1 opens no debugger, not even before its handler is installed", async () => {
   const child = spawn(program, ["check"]);
   let said = "";
   child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
   const ended = once(child, "exit");
-  // Where Node sets up its debugger; before, a signal ends any program.
+  // Wait until the point where Node sets up its debugger; before that the signal terminates any program.
   await until(async () => {
     const [commandLine, status] = await Promise.all(
       ["cmdline", "status"].map((file) => readFile(`/proc/${child.pid}/${file}`, "utf8")),
@@ -224,7 +224,7 @@ test("SIGUSR1 opens no debugger, not even before it is listened to", async () =>
   expect(said).toBe("");
 });
 
-test("says where its configuration is wrong instead of starting", async () => {
+test("reports an invalid configuration instead of starting", async () => {
   const { child, lines } = daemon("--log-level", "loud");
   expect(await once(child, "exit")).toEqual([2, null]);
   expect(lines.join("\n")).toContain('The command line sets the key log.level to "loud". Set it to one of debug');

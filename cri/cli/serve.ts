@@ -1,4 +1,4 @@
-// `keelson serve`: the daemon put together.
+// `keelson serve`: assembles the daemon.
 
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
@@ -31,16 +31,16 @@ import { openFilesAtStart } from "./open-files.ts";
 import type { ServiceManager } from "./service-manager.ts";
 import type { WorkList } from "./work-list.ts";
 
-/** How long calls in progress may go on after SIGTERM. What they started is on record: the next daemon goes on with it. */
+/** How long in-flight calls may run after SIGTERM. Their progress is recorded, so the next daemon completes it. */
 const graceMilliseconds = 700;
-/** How long each part may take to close, and all of them together: SIGTERM ends the daemon within 2 s. */
+/** How long each part may take to close, and all of them together: the daemon exits within 2 s of SIGTERM. */
 const closeMilliseconds = 1000;
 const stopMilliseconds = 1700;
 
 /**
- * Recovers what runs, answers until `stop` aborts, then closes its parts: no pod ends with the daemon. Work that does
- * not end in time ends with the process, which the caller exits: until then it holds the locks. Rejects with a
- * KeelsonError when a part cannot be opened, having closed the others.
+ * Recovers running pods, serves until `stop` aborts, then closes its parts; pods keep running. Work that does not
+ * finish in time ends when the caller exits the process, which holds the locks until then. Rejects with a KeelsonError
+ * if a part cannot be opened, after closing the others.
  */
 export async function serve(
   config: Config,
@@ -126,11 +126,11 @@ export async function serve(
   closing("streaming server", () => streaming.close());
 
   if (config.metricsAddress !== undefined) {
-    // Its library takes memory that a daemon without metrics does not have to spend.
+    // Imported here because its library takes memory that a daemon without metrics can save.
     const { openMetrics } = await import("../metrics/metrics.ts");
     const metrics = await openMetrics(config.metricsAddress, { pods, network, images, version }, log);
     closing("metrics", () => metrics.close());
-    log("info", "figures are served", { host: config.metricsAddress.host, port: metrics.port, path: "/metrics" });
+    log("info", "serving metrics", { host: config.metricsAddress.host, port: metrics.port, path: "/metrics" });
   }
 
   const server = await startGrpcServer(
@@ -179,22 +179,22 @@ export async function serve(
   using _memory = giveBackWhenGrown(host);
   void pods.tidy();
   if (!stop.aborted) await once(stop, "abort");
-  log("info", "stopping; pods run on");
+  log("info", "stopping; pods keep running");
   void manager.stopping();
   const closed = parts.disposeAsync();
-  if (!(await isDoneWithin(closed, stopMilliseconds))) log("warn", "stopping takes too long and is cut short");
+  if (!(await isDoneWithin(closed, stopMilliseconds))) log("warn", "stopping took too long and was interrupted");
 }
 
-/** Nanoseconds since the epoch, of the system's clock. */
+/** Nanoseconds since the epoch, by the system clock. */
 function nanoseconds(): bigint {
   return BigInt(Date.now()) * 1_000_000n;
 }
 
-/** Closes a part, or logs that it would not close: a stop has to end. */
+/** Closes a part; a failure or a timeout is only logged, so that the stop always completes. */
 async function bounded(part: string, close: () => unknown, log: Log): Promise<void> {
   try {
     if (!(await isDoneWithin((async () => close())(), closeMilliseconds)))
-      log("error", "closing takes too long and is abandoned", { part });
+      log("error", "closing took too long and was abandoned", { part });
   } catch (error) {
     log("error", "closing failed", { part, error: firstLine(error) });
   }

@@ -1,4 +1,4 @@
-// The daemon under a service manager (testing/service-manager.py in systemd's place): states, watchdog, inherited socket.
+// The daemon under a service manager (testing/service-manager.py, not systemd): states, watchdog, inherited socket.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -66,7 +66,7 @@ function managed(options: { watchdogMs?: number; listensOn?: string } = {}): Man
       for (;;) {
         const found = told.slice(from).find((each) => key in each);
         if (found !== undefined) return found;
-        if (Date.now() > deadline) throw new Error(`no ${key} came: ${log.join("\n")}`);
+        if (Date.now() > deadline) throw new Error(`no ${key} was received: ${log.join("\n")}`);
         await sleep(5);
       }
     },
@@ -91,13 +91,13 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 describe("the daemon under a service manager", () => {
-  test("tells when it serves, reloads and stops, and leaves the socket that it was given", async () => {
+  test("notifies when it serves, reloads and stops, and leaves the inherited socket in place", async () => {
     await configure();
     const { child, signal, next } = managed();
     const serving = next("READY");
-    // The manager's other socket, made once it listens on this one.
+    // The manager creates its notification socket once it listens on this one.
     while (!(await isThere(`${socket}.notify`))) await sleep(5);
-    // Before it serves: the kernel keeps the connection until it does.
+    // Connects before the daemon serves: the kernel queues the connection until it does.
     const early = connect(socket);
     const answer = early.call("Version", {});
     expect(await serving).toMatchObject({ READY: "1", STATUS: `Serving ${socket}` });
@@ -121,7 +121,7 @@ describe("the daemon under a service manager", () => {
     await access(socket);
   });
 
-  test("does not tell of a start that is over because of a reload before its end", async () => {
+  test("a reload during startup does not report the startup as complete", async () => {
     const told: string[] = [];
     const host = {
       notifyManager: async (_: string, lines: string) => void told.push(lines.replace(/\d+/g, "N")),
@@ -140,21 +140,21 @@ describe("the daemon under a service manager", () => {
     expect(told).toEqual(states);
   });
 
-  test("feeds the watchdog while its socket answers, and no longer", async () => {
+  test("feeds the watchdog only while its socket answers", async () => {
     await configure();
     const { signal, next, told } = managed({ watchdogMs: 300 });
     const { pid } = await next("READY");
     await next("WATCHDOG");
     await next("WATCHDOG");
-    // A loop that stands still: SIGSTOP, in which the kernel goes on accepting.
+    // Simulates a hanging event loop with SIGSTOP, during which the kernel still accepts connections.
     signal(19);
-    // What it said before that may be on its way.
+    // Notifications sent before that may still arrive.
     for (let before = -1; before !== told.length; await sleep(600)) before = told.length;
     signal(18);
     expect(await next("WATCHDOG")).toMatchObject({ pid });
   });
 
-  test("refuses a socket elsewhere than the configuration says, with the status of a wrong configuration", async () => {
+  test("a socket at another path than the configured one is refused with the exit status of an invalid configuration", async () => {
     await configure();
     const { child, log } = managed({ listensOn: join(directory, "run/other.sock") });
     expect(await once(child, "exit")).toEqual([2, null]);

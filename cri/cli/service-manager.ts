@@ -1,5 +1,5 @@
-// systemd, or whatever else started the daemon in its ways: told of each state (sd_notify(3)), fed as a watchdog, and the
-// giver of a socket that outlives the daemon (sd_listen_fds(3)). Without it all of this does nothing.
+// systemd, or a compatible service manager: notified of each state (sd_notify(3)), sent watchdog pings, and the source
+// of a socket that outlives the daemon (sd_listen_fds(3)). Without a service manager all of this does nothing.
 
 import { firstLine, type Host, type Log } from "../../native/index.ts";
 import type { Inherited } from "../api/socket.ts";
@@ -8,24 +8,24 @@ import { criErrors } from "../errors.ts";
 const firstDescriptor = 3;
 
 export interface ServiceManager {
-  /** The socket to serve on; undefined to make one. */
+  /** The socket to serve on; undefined if the daemon must create one. */
   readonly socket: Inherited | undefined;
-  /** The start is over. */
+  /** Startup is complete. */
   serving(status: string): Promise<void>;
-  /** Until `reloaded`. Neither is told during the start, which systemd would take to be over. */
+  /** Lasts until `reloaded`. Neither is sent during startup, which systemd would then consider complete. */
   reloading(): Promise<void>;
   reloaded(status: string): Promise<void>;
   stopping(): Promise<void>;
   /**
-   * As often as the manager wants it, while calls of `socket` are answered: a daemon whose loop or socket stands still is
-   * ended and started again. Until disposed of.
+   * Pings the watchdog at the requested interval while calls on `socket` are answered: a daemon whose event loop or
+   * socket hangs is killed and restarted. Stops when disposed.
    */
   watch(socket: string): Disposable;
 }
 
 /**
- * Reads the environment and takes out what is meant for this process alone. Rejects with socketNotInherited when it is
- * given something else than one socket.
+ * Reads the environment and removes the variables meant for this process only. Rejects with socketNotInherited unless
+ * exactly one socket was passed, or none.
  */
 export async function serviceManager(
   environment: NodeJS.ProcessEnv,
@@ -52,7 +52,7 @@ export async function serviceManager(
       return ready(status);
     },
     reloading: async () => {
-      // What the clock of systemd's says too: CLOCK_MONOTONIC.
+      // hrtime is CLOCK_MONOTONIC, the clock that systemd expects.
       if (hasStarted) await notify("RELOADING=1", `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
     },
     reloaded: async (status) => {
@@ -72,7 +72,7 @@ async function adopt(count: number, host: Pick<Host, "adoptListener">): Promise<
   }
 }
 
-/** A third of the time that the manager waits: one answer may be late. */
+/** Pings at a third of the watchdog interval, so that one answer may be late. */
 function watch(socket: string, limitMs: number, ping: () => Promise<void>, log: Log): Disposable {
   if (!(limitMs > 0)) return { [Symbol.dispose]: () => undefined };
   const everyMs = limitMs / 3;
@@ -85,7 +85,7 @@ function watch(socket: string, limitMs: number, ping: () => Promise<void>, log: 
       await ownSocketAnswers(socket, everyMs);
       await ping();
     } catch (error) {
-      log("error", "the socket does not answer: systemd's watchdog is not fed", { socket, error: firstLine(error) });
+      log("error", "the socket does not answer; not pinging systemd's watchdog", { socket, error: firstLine(error) });
     }
     asking = false;
   }, everyMs);

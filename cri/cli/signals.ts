@@ -1,10 +1,10 @@
-// What signals do to the daemon. None but SIGTERM and SIGINT ends it (main.ts); cri/keelson starts Node so that
-// SIGUSR1 opens no debugger.
+// The daemon's signals. Only SIGTERM and SIGINT stop it (main.ts); cri/keelson starts Node so that SIGUSR1 opens no
+// debugger.
 //
-// SIGHUP   reads the configuration again. The log's level takes effect; other changed keys are logged and wait for a restart.
-//          registries' hosts.toml are read at each pull and CNI's directory is watched: neither needs a signal.
+// SIGHUP   reloads the configuration. The log level takes effect; other changed keys are logged and need a restart.
+//          hosts.toml files are read at each pull and the CNI directory is watched: neither needs a signal.
 // SIGUSR1  logs the work in progress (work-list.ts).
-// SIGUSR2  has no meaning and no effect.
+// SIGUSR2  has no effect.
 
 import { firstLine, type Host } from "../../native/index.ts";
 import type { LeveledLog } from "../log.ts";
@@ -16,7 +16,7 @@ export interface SignalParts {
   readonly host: Pick<Host, "unblockUsr1">;
   /** The configuration in force. */
   readonly config: Config;
-  /** Reads it again from where it came from; rejects with a sentence. */
+  /** Reads it again from the same sources; rejects with a readable error. */
   readonly readConfig: () => Promise<Config>;
   readonly log: LeveledLog;
   readonly work: WorkList;
@@ -34,7 +34,7 @@ export function handleSignals({ host, config, readConfig, log, work, manager }: 
   process.on("SIGUSR2", () => log("info", "SIGUSR2 has no effect; SIGUSR1 logs the work in progress"));
 }
 
-/** A wrong configuration changes nothing. Answers what became of it. */
+/** An invalid configuration changes nothing. Returns the outcome as a message. */
 async function reloadConfig(old: Config, readConfig: () => Promise<Config>, log: LeveledLog): Promise<string> {
   try {
     const read = await readConfig();
@@ -50,7 +50,7 @@ async function reloadConfig(old: Config, readConfig: () => Promise<Config>, log:
   }
 }
 
-/** Calls while it runs are answered by one more run after it. */
+/** Calls made while it runs are coalesced into one more run after it. */
 function oneAtATime(work: () => Promise<void>): () => void {
   let running = false;
   let again = false;

@@ -1,10 +1,10 @@
-// `keelson status`: what runs, what is in progress and what is left over, on one screen.
+// `keelson status`: what is running, in progress and left over, on one screen.
 
 import type { keelson } from "../api/generated/messages.js";
 import { connectDaemon } from "./daemon-client.ts";
 import { columns, duration, json, type Output, size } from "./print.ts";
 
-/** What it prints. Rejects with Unavailable when no daemon answers. */
+/** The text to print. Rejects with Unavailable if no daemon answers. */
 export async function nodeStatus(socket: string, output: Output, signal: AbortSignal): Promise<string> {
   using daemon = connectDaemon(socket);
   const view = viewOf(socket, await daemon.status({}, signal));

@@ -1,13 +1,13 @@
-// The list of work in progress, for an operator who asks what the daemon is doing (SIGUSR1, keelson status).
+// The list of work in progress, for an operator who wants to know what the daemon is doing (SIGUSR1, keelson status).
 
 import { type Log, type Work, watchWork } from "../../native/index.ts";
 
-/** Lines of one list; the oldest work comes first, since what is stuck is old. */
+/** Maximum number of lines; the oldest work is listed first, since stuck work is old. */
 const maxLines = 200;
 const maxText = 300;
 
 export class WorkList {
-  /** In the order of its start; the limits on calls, pods and plugins bound it. */
+  /** In start order; bounded by the limits on calls, pods and plugins. */
   readonly #works = new Set<Work>();
 
   constructor() {
@@ -21,7 +21,7 @@ export class WorkList {
     return this.#works.size;
   }
 
-  /** The oldest first, sessions last: an old session is nothing unusual. */
+  /** Oldest first, but sessions last: an old session is not unusual. */
   list(): { readonly kind: Work["kind"]; readonly what: string; readonly milliseconds: number }[] {
     const now = performance.now();
     const works = [...this.#works].sort((a, b) => Number(a.kind === "session") - Number(b.kind === "session"));
@@ -29,14 +29,14 @@ export class WorkList {
       const what = describe();
       return {
         kind,
-        // A cut may leave half of a UTF-16 pair.
+        // Truncation may split a UTF-16 surrogate pair.
         what: (what.length > maxText ? `${what.slice(0, maxText)}…` : what).toWellFormed(),
         milliseconds: now - since,
       };
     });
   }
 
-  /** A line for each, then one with totals. */
+  /** Logs a line for each, then one with totals. */
   dump(log: Log): void {
     for (const { kind, what, milliseconds } of this.list())
       log("info", "in progress", { kind, what, seconds: Math.round(milliseconds) / 1000 });

@@ -25,6 +25,9 @@ test("keelson.toml(5) has each key with its effect", () => {
   }
 });
 
-test.each([commandManual("1.2.3"), configurationManual("1.2.3")])("no line is an accidental groff request", (manual) => {
-  for (const line of manual.split("\n")) if (/^[.']/.test(line)) expect(line).toMatch(requests);
-});
+test.each([commandManual("1.2.3"), configurationManual("1.2.3")])(
+  "no line is an accidental groff request",
+  (manual) => {
+    for (const line of manual.split("\n")) if (/^[.']/.test(line)) expect(line).toMatch(requests);
+  },
+);

@@ -56,7 +56,8 @@ ${escaped("The file is TOML. Files in the directory override it, in the order of
 .SH KEYS
 ${keys.join("")}.SH EXAMPLE
 The output of
-.BR "keelson config \\-\\-default" :
+.B keelson config \\-\\-default
+is:
 .PP
 .nf
 ${sampleConfig().trimEnd().split("\n").map(escaped).join("\n")}

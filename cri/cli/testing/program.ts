@@ -1,4 +1,4 @@
-// The program itself for a test file, with directories of its own for each test; its daemons end with the test.
+// Runs the program in tests, with separate directories for each test; its daemons are killed after the test.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ export const program = join(import.meta.dirname, "../../keelson");
 
 export interface Daemon {
   readonly child: ChildProcess;
-  /** Its log so far. */
+  /** Its log lines so far. */
   readonly lines: string[];
 }
 
@@ -34,7 +34,7 @@ export function useProgram() {
   });
   return {
     directory: () => directory,
-    /** Where such a daemon serves. */
+    /** The socket of such a daemon. */
     daemonSocket: () => join(directory, "run/keelson.sock"),
     /** A daemon with root, state and configuration in the directory. */
     daemon: (...more: readonly string[]): Daemon => {
@@ -58,7 +58,8 @@ export async function run(...args: string[]): Promise<{ code: number; stdout: st
 export async function serving({ child, lines }: Daemon): Promise<void> {
   const deadline = Date.now() + 20_000;
   while (!lines.some((line) => line.includes('"message":"serving"'))) {
-    if (child.exitCode !== null || Date.now() > deadline) throw new Error(`it does not serve: ${lines.join("\n")}`);
+    if (child.exitCode !== null || Date.now() > deadline)
+      throw new Error(`the daemon is not serving: ${lines.join("\n")}`);
     await sleep(10);
   }
 }

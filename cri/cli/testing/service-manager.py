@@ -1,6 +1,6 @@
-# A service manager as the daemon sees systemd: service-manager.py SOCKET WATCHDOG_USEC COMMAND…
+# A minimal systemd-like service manager: service-manager.py SOCKET WATCHDOG_USEC COMMAND…
 # Listens on SOCKET, runs COMMAND with it as descriptor 3, and prints each notification as a line of JSON, in which "pid"
-# is the sender's. Lines on stdin are signals for the command, by number. Ends with its exit status.
+# is the sender's. Lines on stdin are signal numbers to send to the command. Exits with the command's exit status.
 import json
 import os
 import socket

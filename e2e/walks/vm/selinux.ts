@@ -26,7 +26,7 @@ export async function selinux(scene: Scene): Promise<void> {
     assert.match(await machine.run("cat /sys/kernel/security/lsm"), /selinux/);
     const told = (await machine.run("keelson check")).split("\n").find((line) => line.includes("SELinux")) ?? "";
     print(told);
-    assert.match(told, /container_t:s0, each pod with categories of its own/);
+    assert.match(told, /container_t:s0, with separate categories for each pod/);
   });
   await step("a keelson that the policy would not let start containers says so", async () => {
     const text = await machine.run(
