@@ -1,4 +1,4 @@
-// api.proto against the facts of CRI v1: every name, number, type, oneof and RPC, in both directions.
+// Compares api.proto with the definition of CRI v1: every name, number, type, oneof and RPC, in both directions.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { imageMethods, runtimeMethods } from "./methods.ts";
 
 const directory = import.meta.dirname;
 
-/** A row without `since`; Signal's names are those of 0.37. */
+/** A row without `since`; Signal's names are those of version 0.37. */
 function facts(): string[] {
   const [, ...lines] = readFileSync(join(directory, "testdata/cri-v1.tsv"), "utf8").trimEnd().split("\n");
   return lines
@@ -59,7 +59,7 @@ function row(...cells: string[]): string {
   return cells.join(" | ");
 }
 
-test("api.proto says what CRI v1 says, and nothing else", () => {
+test("api.proto defines exactly what CRI v1 defines", () => {
   const wanted = facts();
   const written = contract();
   expect(wanted.length).toBeGreaterThan(500);
@@ -68,7 +68,7 @@ test("api.proto says what CRI v1 says, and nothing else", () => {
   expect(written.length).toBe(new Set(written).size);
 });
 
-test("the method tables hold every RPC, streaming where CRI streams", () => {
+test("the method tables contain every RPC, streaming where CRI streams", () => {
   const rpcs = (service: string) =>
     Object.fromEntries(
       facts()

@@ -1,4 +1,4 @@
-// One RPC from its first byte to its last: decode, run, encode, log.
+// The life of one RPC: decode, run, encode, log.
 
 import type { Deadline, ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedHandleCall } from "@grpc/grpc-js";
 import { beginWork, firstLine, type KeelsonError, type Log, type LogLevel, type Outcome } from "../../native/index.ts";
@@ -6,23 +6,23 @@ import { criErrors } from "../errors.ts";
 import { type Decoder, Encoded, type Encoder } from "./encoded.ts";
 import { keelsonError, wireStatus } from "./grpc-status.ts";
 
-/** Bytes a message may have in either direction; what kubelet and crictl use, too. */
+/** Maximum message size in either direction, in bytes; the same as in kubelet and crictl. */
 export const messageLimit = 16 * 1024 * 1024;
 
-/** The client counts its deadline from before the request travelled, and resets the stream that much earlier. */
+/** The client's deadline starts before the request is sent, so it may reset the stream this many ms early. */
 const deadlineSlack = 100;
 
-/** What an RPC's implementation knows of its call. */
+/** What an RPC's implementation gets to know about its call. */
 export interface Call {
   /** Aborts with a KeelsonError when the client gives up, its deadline passes or the server stops. */
   readonly signal: AbortSignal;
-  /** Ends the call with this error at once, even while its client does not read. */
+  /** Ends the call with this error at once, even if its client does not read. */
   readonly abort: (reason: KeelsonError) => void;
-  /** Resolves when the client has the answer, or is gone. */
+  /** Resolves when the client has received the response, or disconnected. */
   readonly answered: Promise<void>;
 }
 
-/** A method's messages, and the level at which a call of it is logged when it succeeds. */
+/** A method's messages, and the level at which successful calls are logged. */
 export interface Codecs<Request, Response> {
   readonly request: Decoder<Request>;
   readonly response: Encoder<Response>;
@@ -105,7 +105,7 @@ export function refusedCall(
   };
 }
 
-/** What is common to both kinds: the abort signal, the log line, the place among the calls in flight. */
+/** The parts common to both kinds: the abort signal, the log line, the entry among the in-flight calls. */
 class RunningCall implements Call {
   readonly signal: AbortSignal;
   readonly abort: (reason: KeelsonError) => void;
@@ -136,8 +136,8 @@ class RunningCall implements Call {
     context.inFlight.add(entry);
     const answered = Promise.withResolvers<void>();
     this.answered = answered.promise;
-    // grpc-js emits "cancelled" for a reset, a lost connection and a passed deadline alike, and also after the end, when
-    // the stream closes.
+    // grpc-js emits "cancelled" for a reset, a lost connection and an expired deadline, and also when the stream closes
+    // after a completed call.
     grpcCall.on("cancelled", () => {
       answered.resolve();
       if (!context.inFlight.has(entry)) return;
@@ -169,7 +169,7 @@ class RunningCall implements Call {
   }
 }
 
-/** Ids and image names, under the names that CRI's requests and responses have for them. */
+/** Collects ids and image names, from the fields that CRI's requests and responses use for them. */
 function subjectsOf(message: unknown): Record<string, string> {
   const subjects: Record<string, string> = {};
   if (typeof message !== "object" || message === null) return subjects;

@@ -1,4 +1,4 @@
-// The metrics of a container: each one's name, as cAdvisor gave it and dashboards know it, and how it is read.
+// The metrics of a container: their names, which are cAdvisor's as used by dashboards, and how they are read.
 // Sources: KEP-2371; cAdvisor docs/storage/prometheus.md.
 
 import type { BlockDeviceUse, ContainerMetrics, ContainerStats, FileSystemSize } from "../../pod/stats/types.ts";
@@ -7,7 +7,7 @@ import { type Descriptor, plain, readings } from "./metric.ts";
 
 export interface ContainerReading {
   readonly stats: ContainerStats;
-  /** Absent when it does not run. */
+  /** Absent if the container is not running. */
   readonly metrics: ContainerMetrics | undefined;
   readonly fileSystem: FileSystemSize;
 }
@@ -28,17 +28,20 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   plain(
     "counter",
     "container_cpu_cfs_periods_total",
-    "Enforcement periods of its CPU quota that have passed.",
+    "Elapsed enforcement periods of the CPU quota.",
     ({ metrics }) => metrics?.cpu.periods,
   ),
   plain(
     "counter",
     "container_cpu_cfs_throttled_periods_total",
-    "Periods in which it was throttled.",
+    "Periods in which the container was throttled.",
     ({ metrics }) => metrics?.cpu.throttledPeriods,
   ),
-  plain("counter", "container_cpu_cfs_throttled_seconds_total", "Time it was throttled, seconds.", ({ metrics }) =>
-    seconds(metrics?.cpu.throttledNanoSeconds),
+  plain(
+    "counter",
+    "container_cpu_cfs_throttled_seconds_total",
+    "Time the container was throttled, seconds.",
+    ({ metrics }) => seconds(metrics?.cpu.throttledNanoSeconds),
   ),
 
   plain(
@@ -71,19 +74,19 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   plain(
     "gauge",
     "container_memory_max_usage_bytes",
-    "The most memory that was ever charged.",
+    "Peak memory charged.",
     ({ metrics }) => metrics?.memory.maxUsageBytes,
   ),
   plain(
     "counter",
     "container_memory_failcnt",
-    "How often memory ran into its limit.",
+    "How often the memory limit was hit.",
     ({ metrics }) => metrics?.memory.limitHits,
   ),
   plain(
     "counter",
     "container_oom_events_total",
-    "Processes that the OOM killer killed.",
+    "Processes killed by the OOM killer.",
     ({ metrics }) => metrics?.memory.oomKills,
   ),
   {
@@ -97,7 +100,7 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
     ],
   },
   hugepages("container_hugetlb_usage_bytes", "Huge pages in use, bytes.", ({ usageBytes }) => usageBytes),
-  hugepages("container_hugetlb_max_usage_bytes", "The most huge pages ever in use, bytes.", (of) => of.maxUsageBytes),
+  hugepages("container_hugetlb_max_usage_bytes", "Peak huge pages in use, bytes.", (of) => of.maxUsageBytes),
 
   ofFileSystem(
     "container_fs_usage_bytes",
@@ -126,7 +129,7 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   ofDevices("container_fs_writes_bytes_total", "Bytes written.", ({ writtenBytes }) => writtenBytes),
   {
     name: "container_blkio_device_usage_total",
-    help: "Bytes moved from and to block devices.",
+    help: "Bytes read from and written to block devices.",
     kind: "counter",
     labels: ["device", "major", "minor", "operation"],
     read: ({ metrics }) =>
@@ -141,7 +144,7 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   plain(
     "gauge",
     "container_threads_max",
-    "Most threads it may have; 0 for no limit.",
+    "Maximum number of threads; 0 for no limit.",
     ({ metrics }) => metrics?.threadsMax,
   ),
   plain("gauge", "container_file_descriptors", "Open descriptors.", ({ metrics }) => metrics?.descriptors?.all),
@@ -181,7 +184,7 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   plain(
     "gauge",
     "container_spec_memory_reservation_limit_bytes",
-    "Memory that reclaim leaves alone as long as it can; 0 for none.",
+    "Memory protected from reclaim as far as possible; 0 for none.",
     ({ metrics }) => metrics?.memory.reservationBytes,
   ),
   plain(
@@ -190,11 +193,11 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
     "Limit of memory and swap.",
     limit(({ memorySwapLimit }) => memorySwapLimit),
   ),
-  plain("gauge", "container_start_time_seconds", "When it started, seconds since the epoch.", ({ stats }) => {
+  plain("gauge", "container_start_time_seconds", "Start time, seconds since the epoch.", ({ stats }) => {
     const { phase } = stats.container;
     return phase.state === "running" ? seconds(phase.startedAt) : undefined;
   }),
-  plain("gauge", "container_last_seen", "When it was read, seconds since the epoch.", ({ stats: { cpu } }) =>
+  plain("gauge", "container_last_seen", "Time of this reading, seconds since the epoch.", ({ stats: { cpu } }) =>
     seconds(cpu?.timestamp),
   ),
   ...pressureMetrics("cpu", "CPU", ({ cpu }) => cpu?.pressure),
@@ -202,12 +205,12 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   ...pressureMetrics("io", "I/O", ({ ioPressure }) => ioPressure),
 ];
 
-/** Whole ones: the rest is cut off. */
+/** Whole seconds: fractions are truncated. */
 function seconds(nanoseconds: bigint | undefined): bigint | undefined {
   return nanoseconds === undefined ? undefined : nanoseconds / nanosecondsInSecond;
 }
 
-/** 0 is "not set", below it "no limit": neither is a figure. */
+/** 0 means "not set" and negative values "no limit": neither is reported. */
 function limit(read: (resources: Resources) => bigint) {
   return ({ stats: { container } }: ContainerReading) => {
     const value = container.resources === undefined ? 0n : read(container.resources);

@@ -1,4 +1,4 @@
-// ContainerConfig → the pod model's.
+// ContainerConfig → the pod model's ContainerConfig.
 
 import type { ContainerConfig, ContainerMetadata, Device } from "../../pod/types.ts";
 import {
@@ -57,7 +57,7 @@ function decodeMetadata(
   return { name: pathComponent(name, `${field}.name`), attempt: metadata.attempt ?? 0 };
 }
 
-/** Values are copied: as they come they share the whole request's memory. */
+/** Values are copied: otherwise they would keep the memory of the entire request alive. */
 function decodeEnv(message: runtime.v1.KeyValue.$Properties, field: string): { name: string; value: Buffer } {
   const name = requiredText(message.key, `${field}.key`, "the variable's name");
   if (/[=\0]/.test(name)) throw invalid(`${field}.key`, name, "a name without = and NUL");
@@ -68,7 +68,8 @@ function decodeEnv(message: runtime.v1.KeyValue.$Properties, field: string): { n
 
 function decodeDevice(message: runtime.v1.Device.$Properties, field: string): Device {
   const permissions = message.permissions ?? "";
-  if (!/^[rwm]{0,3}$/.test(permissions)) throw invalid(`${field}.permissions`, permissions, "letters of r, w and m");
+  if (!/^[rwm]{0,3}$/.test(permissions))
+    throw invalid(`${field}.permissions`, permissions, "a combination of r, w and m");
   return {
     containerPath: absolutePath(message.containerPath, `${field}.container_path`),
     hostPath: absolutePath(message.hostPath, `${field}.host_path`),
@@ -85,7 +86,7 @@ function decodeCdiDevice(text: string | null | undefined, field: string): string
   return name;
 }
 
-/** SIGNAL_SIGTERM → SIGTERM; the default is none. */
+/** SIGNAL_SIGTERM → SIGTERM; undefined for the default. */
 function decodeStopSignal(value: runtime.v1.Signal | null | undefined, field: string): string | undefined {
   if (!value) return undefined;
   const name = runtime.v1.Signal[value];

@@ -5,7 +5,7 @@ import type { ImageSpec } from "../../pod/types.ts";
 import { required, requiredText, stringMap } from "./decode-fields.ts";
 import type { runtime } from "./generated/messages.js";
 
-/** The image a request names; empty is an error. */
+/** The image named by a request; an empty name is an error. */
 export function decodeImageSpec(
   message: runtime.v1.ImageSpec.$Properties | null | undefined,
   field: string,
@@ -20,7 +20,7 @@ export function decodeImageSpec(
   };
 }
 
-/** Undefined when nothing in it is set: kubelets send an empty message then. */
+/** Undefined if no field is set: kubelets send an empty message in that case. */
 export function decodeAuth(message: runtime.v1.AuthConfig.$Properties | null | undefined): RegistryAuth | undefined {
   const auth = {
     username: message?.username ?? "",

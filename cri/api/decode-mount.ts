@@ -1,4 +1,4 @@
-// A container's Mount: of a host path or of an image. The rules are CRI's (api.proto, Mount).
+// A container's Mount, of a host path or an image. The rules are from CRI (api.proto, Mount).
 
 import type { Mount } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
@@ -36,7 +36,7 @@ export function decodeMount(message: runtime.v1.Mount.$Properties, field: string
     gidMappings: decodeIdMappings(message.gidMappings, `${field}.gidMappings`),
     recursiveReadOnly: message.recursiveReadOnly ?? false,
     ...present(image, (image) => ({ image })),
-    // On the other mounts of a pod with an image volume the kubelet sets it too, from their subPath; it says nothing there.
+    // In a pod with an image volume the kubelet also sets it on other mounts, from their subPath; there it means nothing.
     imageSubPath: image ? pathInside(message.imageSubPath, `${field}.image_sub_path`) : "",
     mountOptions: (message.mountOptions ?? []).map((option, n) => {
       if (!mountOptions.has(option)) throw invalid(`${field}.mount_options[${n}]`, option, "noexec, nodev or nosuid");
@@ -60,6 +60,6 @@ function refuseContradictions(mount: Mount, field: string): void {
     throw conflict("image", "host_path", "Set one of the two.");
   }
   if (mount.image && !mount.readonly) {
-    throw conflict("image", "readonly = false", "Set readonly: images are never written to.");
+    throw conflict("image", "readonly = false", "Set readonly: images cannot be written to.");
   }
 }

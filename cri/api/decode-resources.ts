@@ -1,4 +1,4 @@
-// LinuxContainerResources and what stands in it. Source: CRI v1; kernel limits from Documentation/admin-guide/cgroup-v2.rst.
+// LinuxContainerResources and its fields. Source: CRI v1; kernel limits from Documentation/admin-guide/cgroup-v2.rst.
 
 import type Long from "long";
 import type { Resources } from "../../pod/types.ts";
@@ -30,8 +30,9 @@ export function decodeResources(
 }
 
 /**
- * What a kubelet has set on a pod's cgroup, which is noted only. It takes the pod's overhead from what it read there,
- * from the -1 of no limit too: below 0 is no limit, and a quota may be a small one.
+ * The resources that a kubelet has set on a pod's cgroup, which are only recorded. The kubelet subtracts the pod's
+ * overhead from the values that it read there, even from -1 (no limit): so any negative value means no limit, and a
+ * quota may be below the usual minimum.
  */
 export function decodePodResources(
   message: runtime.v1.LinuxContainerResources.$Properties | null | undefined,
@@ -52,13 +53,13 @@ function limitOf(value: Long | null | undefined): bigint {
   return number < 0n ? -1n : number;
 }
 
-/** The kernel takes nothing shorter than 1 ms, neither as period nor as quota. `none`: no limit, besides 0 for unset. */
+/** The kernel accepts no period or quota below 1 ms. `none` is the value for no limit, in addition to 0 for unset. */
 function microseconds(value: Long | null | undefined, field: string, none: bigint, most: bigint): bigint {
   const number = toBigInt(value);
   return number === 0n || number === none ? number : bigIntWithin(value, field, 1000n, most);
 }
 
-/** "0-3,7", as cpuset(7)'s list format. */
+/** "0-3,7": the list format of cpuset(7). */
 function cpuList(text: string | null | undefined, field: string): string {
   const list = text ?? "";
   if (!/^(\d+(-\d+)?(,\d+(-\d+)?)*)?$/.test(list)) throw invalid(field, list, "a list like 0-3,7");

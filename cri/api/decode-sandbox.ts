@@ -63,7 +63,7 @@ function decodeMetadata(
   };
 }
 
-/** sethostname(2) takes 64 bytes. */
+/** sethostname(2) accepts at most 64 bytes. */
 function decodeHostname(text: string | null | undefined, field: string): string {
   const hostname = text ?? "";
   if (!/^[A-Za-z0-9._-]{0,64}$/.test(hostname)) {
@@ -81,7 +81,7 @@ function decodeDns(message: runtime.v1.DNSConfig.$Properties | null | undefined,
   };
 }
 
-/** Ports that the host does not map (host_port 0) are information for others: left out. */
+/** Ports that are not mapped on the host (host_port 0) are informational and left out. */
 function decodePortMappings(messages: readonly runtime.v1.PortMapping.$Properties[], field: string): PortMapping[] {
   return messages.flatMap((message, n) => {
     const at = `${field}[${n}]`;
@@ -89,7 +89,7 @@ function decodePortMappings(messages: readonly runtime.v1.PortMapping.$Propertie
     if (hostPort === 0) return [];
     const hostIp = message.hostIp ?? "";
     if (hostIp !== "" && isIP(hostIp) === 0)
-      throw invalid(`${at}.host_ip`, hostIp, "an IP address, or nothing for all");
+      throw invalid(`${at}.host_ip`, hostIp, "an IP address, or empty for all addresses");
     return {
       hostPort,
       containerPort: intWithin(message.containerPort, `${at}.container_port`, 1, 65535),
@@ -107,7 +107,7 @@ function decodeCgroupParent(text: string | null | undefined, field: string): str
   throw invalid(field, path, "an absolute path like /kubepods/pod1, without .., or a slice like kubepods.slice");
 }
 
-/** By dotted name. Only what a namespace of the pod's own holds: anything else would change the host. */
+/** By dotted name. Only sysctls of a namespace that the pod has of its own: any other would change the host. */
 function decodeSysctls(sysctls: StringMap, namespaces: NamespaceOptions, field: string): StringMap {
   const decoded = new Map<string, string>();
   for (const [text, value] of sysctls) {
@@ -127,7 +127,7 @@ function decodeSysctls(sysctls: StringMap, namespaces: NamespaceOptions, field: 
       throw criErrors.fieldsConflict({
         field: at,
         other: `namespace_options.${holder} = NODE`,
-        remedy: "It would change the host: leave it out, or give the pod a namespace of its own.",
+        remedy: "It would change the host: leave it out, or give the pod its own namespace.",
       });
     }
     decoded.set(name, value);

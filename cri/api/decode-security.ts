@@ -25,7 +25,7 @@ import type { runtime } from "./generated/messages.js";
 const namespaceModes = ["pod", "container", "node", "target"] as const;
 const groupPolicies = ["merge", "strict"] as const;
 const profileTypes = ["runtime-default", "unconfined", "localhost"] as const;
-/** 2³²-1 means "unchanged" to the kernel. */
+/** The kernel takes 2³²-1 as "unchanged". */
 const highestId = 2n ** 32n - 2n;
 
 type Messages = {
@@ -77,7 +77,7 @@ export function decodeContainerSecurity(
   };
 }
 
-/** What both contexts have. */
+/** The fields common to both contexts. */
 function commonSecurity(context: Messages["sandbox"] | Messages["container"], hasUser: boolean, field: string) {
   if (context.runAsGroup && !hasUser) {
     throw criErrors.fieldsConflict({
@@ -127,13 +127,13 @@ function decodeNamespaces(
     throw criErrors.fieldsConflict({
       field: `${field}.userns_options`,
       other: pid === "node" ? "the node's PID namespace" : "the node's IPC namespace",
-      remedy: "A pod with users of its own needs PID and IPC namespaces of its own.",
+      remedy: "A pod with a user namespace also needs its own PID and IPC namespaces.",
     });
   }
   return { network, pid, ipc, targetId, ...present(user, (user) => ({ user })) };
 }
 
-/** The kernel takes several mappings; CRI takes one of each kind, and container id 0 must be in it. */
+/** The kernel allows several mappings; CRI allows one of each kind, which must start at container id 0. */
 function decodeUserNamespace(message: Messages["user"] | null | undefined, field: string): UserNamespace | undefined {
   if (!message) return undefined;
   const mode = enumName(message.mode, `${field}.mode`, namespaceModes);
@@ -150,13 +150,13 @@ function decodeUserNamespace(message: Messages["user"] | null | undefined, field
       throw invalid(`${field}.${name}`, `${mappings.length} mappings`, "exactly one mapping");
     }
     if (only.containerId !== 0) throw invalid(`${field}.${name}[0].container_id`, only.containerId, "0");
-    // The host's root would be the pod's: no namespace at all.
+    // The pod's root would be the host's root, which defeats the namespace.
     if (only.hostId === 0) throw invalid(`${field}.${name}[0].host_id`, 0, "above 0");
   }
   return { mode, uids, gids };
 }
 
-/** user_namespaces(7): no id may stand in two mappings of a list, on either side. */
+/** user_namespaces(7): no id may be in two mappings of a list, on either side. */
 export function decodeIdMappings(
   messages: readonly Messages["mapping"][] | null | undefined,
   field: string,
@@ -184,7 +184,7 @@ function endOf(mapping: IdMapping | undefined, side: "hostId" | "containerId"): 
   return mapping === undefined ? 0 : mapping[side] + mapping.length;
 }
 
-/** The newer message wins over the deprecated string, as in Kubernetes. */
+/** The newer message overrides the deprecated string, as in Kubernetes. */
 function decodeProfile(
   message: Messages["profile"] | null | undefined,
   deprecated: string | null | undefined,

@@ -83,7 +83,7 @@ function describePhase(phase: ContainerPhase): runtime.v1.ContainerStatus.$Prope
   }
 }
 
-/** SIGTERM or SIGRTMIN+3 (as images write it) → CRI's number; RUNTIME_DEFAULT for a name that CRI has not. */
+/** SIGTERM or SIGRTMIN+3 (the format in images) → CRI's number; RUNTIME_DEFAULT for a name unknown to CRI. */
 function signalNumber(name: string): runtime.v1.Signal {
   const full = name.startsWith("SIG") ? name : `SIG${name}`;
   const wanted = `SIGNAL_${full.replace("+", "PLUS").replace("-", "MINUS")}`;

@@ -1,5 +1,5 @@
-// Fields of answers: 64-bit integers, maps, attributes, verbose info, and the parts of a request that answers repeat
-// (image specs, namespaces, mounts, resources).
+// Fields of responses: 64-bit integers, maps, attributes, verbose info, and the parts of a request that are returned
+// again (image specs, namespaces, mounts, resources).
 
 import Long from "long";
 import type {
@@ -31,7 +31,7 @@ const mountPropagations: Readonly<Record<Propagation, runtime.v1.MountPropagatio
   bidirectional: propagations.PROPAGATION_BIDIRECTIONAL,
 };
 
-/** The low 64 bits of `value`, as protobufjs takes them for int64 and uint64 fields. */
+/** The low 64 bits of `value`, in the form that protobufjs takes for int64 and uint64 fields. */
 export function toLong(value: bigint): Long {
   // Most values are small, and numbers are ten times as fast as bigints.
   const number = Number(value);
@@ -40,8 +40,8 @@ export function toLong(value: bigint): Long {
 }
 
 /**
- * The `info` map of a verbose answer: JSON under names, for people and for templates like crictl's {{.info.pid}}.
- * bigints become strings, Maps objects: JSON has neither.
+ * The `info` map of a verbose response: JSON values by name, for people and for templates like crictl's {{.info.pid}}.
+ * bigints become strings and Maps objects, as JSON has neither.
  */
 export function encodeInfo(values: object): Record<string, string> {
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, JSON.stringify(value, jsonValue)]));
@@ -52,12 +52,12 @@ function jsonValue(_key: string, value: unknown): unknown {
   return value instanceof Map ? Object.fromEntries(value) : value;
 }
 
-/** Object.fromEntries defines own properties, __proto__ too. */
+/** Object.fromEntries defines own properties, even for __proto__. */
 function encodeMap(map: StringMap): Record<string, string> {
   return Object.fromEntries(map);
 }
 
-/** Of a container or a sandbox: the id and what the client named it by. */
+/** The attributes of a container or sandbox: its id, and the names given by the client. */
 export function encodeAttributes({ id, config }: ContainerView | SandboxView) {
   return {
     id,

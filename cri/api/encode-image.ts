@@ -25,7 +25,7 @@ function describe(image: Image): runtime.v1.Image.$Properties {
   };
 }
 
-/** "1000:1000" is uid 1000, "www-data:users" the user name; without either the kubelet takes root. */
+/** "1000:1000" is uid 1000, "www-data:users" the user name; without either the kubelet assumes root. */
 function describeUser(user: string): Pick<runtime.v1.Image.$Properties, "uid" | "username"> {
   const [name = ""] = user.split(":", 1);
   if (!/^\d+$/.test(name)) return { username: name };

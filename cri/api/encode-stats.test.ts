@@ -1,4 +1,4 @@
-// Statistics as a client decodes them: every number in its field, and a pressure that is encoded once.
+// Encoded statistics as a client decodes them: every number in its field.
 
 import { join } from "node:path";
 import protobuf from "protobufjs";
@@ -86,13 +86,13 @@ const containerUsage = {
   io: { timestamp: "1", psi: psi(30) },
 };
 
-/** As the field 1 of a list's answer, by the contract itself. */
+/** Decodes field 1 of a list response with api.proto itself. */
 function decoded(list: "ListContainerStats" | "ListPodSandboxStats", bytes: Buffer): object {
   const type = wire.lookupType(`runtime.v1.${list}Response`);
   return type.toObject(type.decode(bytes), { longs: String });
 }
 
-test("of a container, twice the same", () => {
+test("container statistics are encoded, twice with the same result", () => {
   const encoder = containerEncoder();
   for (let times = 0; times < 2; times += 1)
     expect(decoded("ListContainerStats", encodeContainerStats(container, encoder, 1))).toMatchObject({
@@ -100,21 +100,21 @@ test("of a container, twice the same", () => {
     });
 });
 
-test("a pressure that changed is another one", () => {
+test("a changed pressure is encoded anew", () => {
   const changed = { ...container, ioPressure: pressure(50) };
   expect(decoded("ListContainerStats", encodeContainerStats(changed, containerEncoder(), 1))).toMatchObject({
     stats: [{ io: { psi: psi(50) } }],
   });
 });
 
-test("what was not measured is not there", () => {
+test("values that were not measured are absent", () => {
   const bytes = encodeContainerStats({ container: container.container }, containerEncoder(), 1);
   expect(decoded("ListContainerStats", bytes)).toEqual({
     stats: [{ attributes: expect.objectContaining({ id: container.container.id }) }],
   });
 });
 
-test("of a pod, with its containers", () => {
+test("pod statistics include the pod's containers", () => {
   const bytes = encodeSandboxStats(sandbox, sandboxEncoder(), containerEncoder());
   const usage = (name: string) => ({
     name,
@@ -140,7 +140,7 @@ test("of a pod, with its containers", () => {
   });
 });
 
-test("the metrics of a container are of the image that its status names, not of the id that a kubelet gives", async () => {
+test("a container's metrics are labelled with the image in its status, not with the id given by the kubelet", async () => {
   const { config } = container.container;
   const byId = { ...config, image: { ...config.image, image: container.container.imageId } };
   const shownImage = { name: "docker.io/library/busybox:1", reference: container.container.imageId };

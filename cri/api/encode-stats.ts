@@ -1,4 +1,5 @@
-// Measurements → protobuf. Only the numbers are encoded each time; the attributes of their sandbox or container are kept as bytes.
+// Measurements → protobuf. Only the numbers are encoded each time; the encoded attributes of the sandbox or container
+// are cached.
 
 import type { FileSystemUse } from "../../image/types.ts";
 import type {
@@ -16,7 +17,7 @@ import type { SandboxEncoder } from "./encode-sandbox.ts";
 import { messageField } from "./encoded.ts";
 import { runtime } from "./generated/messages.js";
 
-/** A ContainerStats message, as the field `number` of another. */
+/** A ContainerStats message, as field `number` of another message. */
 export function encodeContainerStats(stats: ContainerStats, containers: ContainerEncoder, number: number): Buffer {
   const measured = runtime.v1.ContainerStats.encode({
     cpu: stats.cpu ? cpuUsage(stats.cpu) : null,
@@ -34,7 +35,7 @@ export function encodeContainerStats(stats: ContainerStats, containers: Containe
   return messageField(number, containers.attributes(stats.container), measured);
 }
 
-/** A PodSandboxStats message, as field 1 of another. */
+/** A PodSandboxStats message, as field 1 of another message. */
 export function encodeSandboxStats(
   stats: SandboxStats,
   sandboxes: SandboxEncoder,

@@ -1,9 +1,9 @@
-// Messages kept as bytes: what did not change since the last answer is not encoded again.
+// Caches of encoded messages: objects that did not change since the last response are not encoded again.
 //
-// protobuf's encoding makes it easy: a message is its fields one after the other, in any order, so
-// encoded fields can be kept apart and joined (https://protobuf.dev/programming-guides/encoding/).
+// A protobuf message is the concatenation of its fields in any order, so encoded fields can be cached separately and
+// joined (https://protobuf.dev/programming-guides/encoding/).
 
-/** A response that is bytes already. */
+/** A response that is already encoded. */
 export class Encoded {
   readonly bytes: Uint8Array;
 
@@ -22,7 +22,7 @@ export interface Decoder<Message> {
   decode(bytes: Uint8Array): Message;
 }
 
-/** A message field: tag, length, content, which may come in parts. `number` is at most 15, so that the tag is one byte. */
+/** A message field: tag, length, content (possibly in parts). `number` is at most 15, so that the tag is one byte. */
 export function messageField(number: number, ...content: readonly Uint8Array[]): Buffer {
   const length = content.reduce((sum, part) => sum + part.length, 0);
   const head: number[] = [(number << 3) | 2];
@@ -42,9 +42,7 @@ export function messageField(number: number, ...content: readonly Uint8Array[]):
   return field;
 }
 
-/**
- * Encodes an immutable object as the field `number` of some message, once; the bytes go when the object does.
- */
+/** Encodes an immutable object as field `number` of a message, once; the bytes are freed with the object. */
 export function fieldCache<Key extends object, Message>(
   number: number,
   encoder: Encoder<Message>,
@@ -55,7 +53,7 @@ export function fieldCache<Key extends object, Message>(
     const held = known.get(key);
     if (held !== undefined) return held;
     const field = messageField(number, encoder.encode(describe(key)).finish());
-    // Small buffers are cut from blocks of 64 KiB, each kept as long as any of its pieces: this one is kept alone.
+    // Small buffers are slices of 64 KiB pool blocks, which live as long as any of their slices: avoid the pool.
     const bytes = Buffer.allocUnsafeSlow(field.length);
     field.copy(bytes);
     known.set(key, bytes);
@@ -63,9 +61,7 @@ export function fieldCache<Key extends object, Message>(
   };
 }
 
-/**
- * Joins the encoded items of a list that is asked for again and again: as long as they are the same, so is the answer.
- */
+/** Joins the encoded items of a frequently requested list; as long as the items are the same, the result is reused. */
 export function listCache(): (items: readonly Buffer[]) => Encoded {
   let joined: readonly Buffer[] = [];
   let answer = new Encoded(Buffer.alloc(0));
@@ -77,11 +73,11 @@ export function listCache(): (items: readonly Buffer[]) => Encoded {
   };
 }
 
-/** What a message of a streamed list carries: far below any client's limit, which is 4 MiB where it is not set. */
+/** Maximum size of a message of a streamed list: far below any client's limit, which defaults to 4 MiB. */
 const itemsInMessage = 500;
 const bytesInMessage = 2 << 20;
 
-/** A list's encoded items as the messages of its Stream* call: each item once, no message empty (KEP-5825). */
+/** Splits a list's encoded items into the messages of its Stream* call: each item once, no empty message (KEP-5825). */
 export function* inMessages(items: readonly Buffer[]): Generator<Encoded> {
   let message: Buffer[] = [];
   let bytes = 0;

@@ -1,21 +1,20 @@
-// Deadlines of calls that are further away than a timer can hold, 24 days: grpc-js ends such a call at once, and kubelets
-// make them, of a grace period and 2 min. The client is left to keep its deadline, which it does in any case: it resets
-// the call when it passes.
+// Call deadlines beyond the longest timer, 24 days: grpc-js ends such a call at once, but kubelets send them (a grace
+// period plus 2 min). Such deadlines are left to the client, which resets the call at its deadline in any case.
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { longestTimerMs } from "../../native/index.ts";
 
-/** Node tells there of each request before its server does. */
+/** Node publishes each request on this channel before its server emits it. */
 const requests = "http2.server.stream.created";
 const header = "grpc-timeout";
-/** The units that can be as long as that. Source: gRPC over HTTP/2, "Timeout". */
+/** The units that can express such a deadline. Source: gRPC over HTTP/2, "Timeout". */
 const units = new Map([
   ["H", 3_600_000],
   ["M", 60_000],
   ["S", 1000],
 ]);
 
-/** For all HTTP/2 servers of the process, until the function returned is called. */
+/** Applies to all HTTP/2 servers of the process, until the returned function is called. */
 export function leaveFarDeadlines(): () => void {
   subscribe(requests, leave);
   return () => unsubscribe(requests, leave);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes generated/messages.{js,d.ts} from the .proto files; run by `npm run build:proto`.
-# Two runs: the types are taken from the comments, and the code is read faster without them.
+# Generates generated/messages.{js,d.ts} from the .proto files; run by `npm run build:proto`.
+# Two runs: the types are generated from the comments, and the code is parsed faster without them.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p generated

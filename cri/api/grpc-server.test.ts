@@ -1,4 +1,4 @@
-// The server: every RPC there, codes and sentences, limits, deadlines, streams, the log, the stop.
+// The gRPC server: all RPCs registered, error codes and messages, limits, deadlines, streams, the log, the stop.
 
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -32,7 +32,7 @@ const working = new Set(
   ].flatMap((line) => line.split(", ")),
 );
 
-test("every RPC of CRI is answered, by its implementation or by a sentence that says there is none", async () => {
+test("every RPC of CRI is implemented or returns Unimplemented", async () => {
   await using edge = await serveEdge(memoryPods());
   const rpcs = readFileSync(join(import.meta.dirname, "testdata/cri-v1.tsv"), "utf8")
     .split("\n")
@@ -47,14 +47,14 @@ test("every RPC of CRI is answered, by its implementation or by a sentence that 
     if (working.has(name)) expect(answer?.details ?? "", name).not.toContain("implement");
     else expect(answer?.details, name).toContain(`Keelson 1.2.3 does not implement ${name}.`);
   }
-  // Paths that are nearly right reach no implementation (CVE-2026-33186 of grpc-go).
+  // Malformed paths must not reach an implementation (CVE-2026-33186 in grpc-go).
   for (const path of ["runtime.v1.RuntimeService/Version", "//runtime.v1.RuntimeService/Version", "/Version"]) {
     await failure(edge.client.callBytes(path, new Uint8Array()));
   }
   expect(edge.lines).toHaveLength(43);
 });
 
-test("a client that has connected before a stop brings its call after it, and is answered", async () => {
+test("a client that connected before a stop can still send its call during the stop, and is answered", async () => {
   await using edge = await serveEdge(memoryPods());
   const socket = connectSocket(edge.socket);
   await once(socket, "connect");
@@ -112,7 +112,7 @@ test("catalogue errors keep their code and sentence, others become Internal with
       stack: expect.stringContaining("server.test.ts"),
     },
   });
-  // Neither a lone surrogate nor a long sentence may break the trailers, wherever the sentence is cut.
+  // Neither a lone surrogate nor a long message may break the trailers, wherever the message is truncated.
   for (const containerId of ["abc", "abcd"]) {
     const { code, details } = await failure(edge.client.call("RemoveContainer", { containerId }));
     expect(code).toBe(status.NOT_FOUND);
@@ -120,7 +120,7 @@ test("catalogue errors keep their code and sentence, others become Internal with
   }
 });
 
-test("bytes that are no message of CRI are the client's mistake", async () => {
+test("bytes that are not a CRI message are an InvalidArgument", async () => {
   await using edge = await serveEdge(memoryPods());
   const cut = await failure(
     edge.client.callBytes("/runtime.v1.RuntimeService/RunPodSandbox", Buffer.from([10, 200, 1])),
@@ -152,7 +152,7 @@ test("messages are limited to 16 MiB in both directions", async () => {
   expect(request.code).toBe(status.RESOURCE_EXHAUSTED);
 });
 
-test("a client's deadline and its cancellation reach the implementation, each with its code", async () => {
+test("a client's deadline and its cancellation abort the implementation, each with its own code", async () => {
   const reasons: string[] = [];
   const pods = memoryPods({
     execSync: (_id, _command, _timeout, { signal }) =>
@@ -179,17 +179,17 @@ test("a client's deadline and its cancellation reach the implementation, each wi
   expect(edge.lines.map(({ fields }) => fields.code)).toEqual(reasons);
 });
 
-test("a deadline further away than a timer can hold ends no call", async () => {
+test("a deadline beyond the longest timer does not end the call", async () => {
   const pods = memoryPods({ stopContainer: async (_id, _timeout, signal) => await sleep(50, undefined, { signal }) });
   await using edge = await serveEdge(pods);
-  // A kubelet's, of a pod whose terminationGracePeriodSeconds is a year, and the longest that gRPC knows: 99,999,999 h.
+  // A kubelet's deadline with a terminationGracePeriodSeconds of a year, and the longest in gRPC: 99,999,999 h.
   for (const days of [25, 365, 4_166_666]) {
     const deadline = Date.now() + days * 24 * 3600 * 1000;
     await edge.client.call("StopContainer", { containerId: "a" }, { deadline });
   }
 });
 
-test("one line for each call: method, subject, duration, code", async () => {
+test("each call is logged as one line: method, subject, duration, code", async () => {
   await using edge = await serveEdge(memoryPods());
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
   await failure(edge.client.call("StopPodSandbox", {}));
@@ -206,7 +206,7 @@ test("one line for each call: method, subject, duration, code", async () => {
   });
 });
 
-test("what cannot be accepted ends nothing, and is logged once a minute", async () => {
+test("accept errors do not stop the server, and are logged once a minute", async () => {
   const [edge, servers] = await withItsServers(() => serveEdge(memoryPods()));
   await using _ = edge;
   expect(servers).toHaveLength(1);
@@ -220,7 +220,7 @@ test("what cannot be accepted ends nothing, and is logged once a minute", async 
   expect(edge.lines.filter(({ level }) => level === "warn")).toEqual([said]);
 });
 
-test("a reader that does not read holds the events back, and its end ends them", async () => {
+test("a stalled reader applies backpressure to the events, and its disconnect ends them", async () => {
   let sent = 0;
   let ended = false;
   const pods = memoryPods({
@@ -240,8 +240,8 @@ test("a reader that does not read holds the events back, and its end ends them",
   const reader = new AbortController();
   const events = edge.client.stream("GetContainerEvents", {}, reader.signal)[Symbol.asyncIterator]();
   await events.next();
-  // HTTP/2 windows and stream buffers are some hundred KiB, which take their time to fill on a busy machine. What is not
-  // held back is sent in one turn of the loop or two.
+  // HTTP/2 windows and stream buffers are some hundred KiB, which may fill slowly on a busy machine. Without
+  // backpressure everything is sent within one or two turns of the event loop.
   let held = 0;
   while (sent !== held) {
     held = sent;
@@ -258,7 +258,7 @@ test("a reader that does not read holds the events back, and its end ends them",
   expect(edge.lines[0]?.fields).toMatchObject({ method: "GetContainerEvents", code: "Cancelled" });
 });
 
-test("a reader of events that never reads is ended with a code that says so, after a whole beginning", async () => {
+test("a stream of events that is never read ends with ResourceExhausted, after a complete first part", async () => {
   const hub = new EventHub();
   await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
   const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
@@ -281,7 +281,7 @@ test("a reader of events that never reads is ended with a code that says so, aft
   expect(edge.server.callsInFlight()).toBe(0);
 });
 
-test("a reader of events that keeps up gets them all", async () => {
+test("a reader that keeps up gets all events", async () => {
   const hub = new EventHub();
   await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
   const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
@@ -299,7 +299,7 @@ test("a reader of events that keeps up gets them all", async () => {
   expect(await read).toEqual(Array.from({ length: 2400 }, (_, n) => String(n)));
 });
 
-test("a reader of events gets all of a burst, as when hundreds of pods start at once", async () => {
+test("a reader gets all events of a burst, as when hundreds of pods start at once", async () => {
   const hub = new EventHub();
   await using edge = await serveEdge(memoryPods({ events: (signal, end) => hub.subscribe(signal, end) }));
   const events = edge.client.stream("GetContainerEvents", {}, new AbortController().signal)[Symbol.asyncIterator]();
@@ -311,7 +311,7 @@ test("a reader of events gets all of a burst, as when hundreds of pods start at 
   expect(got).toEqual(Array.from({ length: 5000 }, (_, n) => String(n)));
 });
 
-test("calls that change something are logged at info, reads at debug, what fails no lower than info", async () => {
+test("calls that change state are logged at info, reads at debug, failures at info or above", async () => {
   await using edge = await serveEdge(memoryPods());
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
   await edge.client.call("PodSandboxStatus", { podSandboxId });
@@ -326,7 +326,7 @@ test("calls that change something are logged at info, reads at debug, what fails
   ]);
 });
 
-test("events come through in order and whole", async () => {
+test("events arrive complete and in order", async () => {
   const pods = memoryPods({
     async *events() {
       yield { ...eventOf("a"), type: "created" };
@@ -339,12 +339,12 @@ test("events come through in order and whole", async () => {
   expect(events).toMatchObject([
     { containerId: "a", containerEventType: "CONTAINER_CREATED_EVENT", createdAt: "1795223900123456789" },
     { containerId: "a", containerEventType: "CONTAINER_DELETED_EVENT" },
-    // Of which a kubelet takes the statuses, and does nothing else.
+    // From this event a kubelet takes only the statuses.
     { containerId: "a", containerEventType: "CONTAINER_CREATED_EVENT" },
   ]);
 });
 
-test("a stop lets calls finish within the grace, ends streams at once and then the rest, and takes the socket away", async () => {
+test("a stop ends streams at once, lets calls finish within the grace period, and removes the socket", async () => {
   const quickly = Promise.withResolvers<void>();
   const pods = memoryPods({
     startContainer: () => quickly.promise,
@@ -361,7 +361,7 @@ test("a stop lets calls finish within the grace, ends streams at once and then t
   await until(() => edge.server.callsInFlight() === 3);
   const stopping = Date.now();
   const closed = edge.server.close(2000);
-  // While calls are under way.
+  // While calls are in progress.
   expect((await stream).code).toBe(status.UNAVAILABLE);
   quickly.resolve();
   await quick;
@@ -388,7 +388,7 @@ async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 async function until(condition: () => boolean): Promise<void> {
   const deadline = Date.now() + 5000;
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`${condition} did not come true in 5 s`);
+    if (Date.now() > deadline) throw new Error(`${condition} was not met within 5 s`);
     await sleep(5);
   }
 }

@@ -1,4 +1,4 @@
-// The gRPC server on its unix socket.
+// The gRPC server on its Unix socket.
 
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
@@ -18,9 +18,9 @@ import { leaveFarDeadlines } from "./far-deadlines.ts";
 import type { Method } from "./methods.ts";
 import { type Inherited, placeSocket } from "./socket.ts";
 
-/** Of the grace of a stop: within it a client that has just connected brings its call. */
+/** Part of a stop's grace period in which a client that has just connected can still send its call. */
 const settleMilliseconds = 50;
-/** After the grace of a stop: how long the calls that were ended then have to undo their steps. */
+/** Time after the grace period in which aborted calls can undo their steps. */
 const undoMilliseconds = 300;
 
 export interface Service {
@@ -30,15 +30,15 @@ export interface Service {
 
 export interface GrpcServer {
   /**
-   * Takes no new connections, ends streams and, after `graceMilliseconds`, the other calls (with
-   * Unavailable); then removes the socket, unless it was inherited: there clients wait for the next server. Ends
-   * within the grace and a third of a second.
+   * Stops accepting connections, ends streams and, after `graceMilliseconds`, the other calls (with Unavailable); then
+   * removes the socket, unless it was inherited: clients wait there for the next server. Completes within the grace
+   * period plus a third of a second.
    */
   close(graceMilliseconds: number): Promise<void>;
   callsInFlight(): number;
 }
 
-/** A service of which every method is registered; those without a handler answer Unimplemented. */
+/** A service with every method registered; methods without a handler return Unimplemented. */
 export function service<Runs>(
   name: string,
   methods: { readonly [Name in keyof Runs]: Method<Runs[Name]> },
@@ -71,7 +71,7 @@ export function service<Runs>(
   return { definition, implement };
 }
 
-/** Listens on a path or an inherited socket, or rejects with a sentence that says why not. */
+/** Listens on a path or an inherited socket, or rejects with the reason why it cannot. */
 export async function startGrpcServer(
   place: string | Inherited,
   services: readonly Service[],
@@ -84,7 +84,7 @@ export async function startGrpcServer(
     "grpc.enable_channelz": 0,
   });
   for (const { definition, implement } of services) server.addService(definition, implement({ log, inFlight }));
-  // The library itself listens on addresses alone, not on descriptors.
+  // grpc-js itself can only listen on addresses, not on descriptors.
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const listener = createServer((connection) => injector.injectConnection(connection));
   const listen = async (on: { path: string } | { fd: number }) => {

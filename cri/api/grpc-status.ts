@@ -1,4 +1,4 @@
-// What an error becomes on the wire: a gRPC code and a sentence.
+// Maps errors to the wire: a gRPC code and a message.
 
 import { status } from "@grpc/grpc-js";
 import { firstLine, KeelsonError, type StatusCode } from "../../native/index.ts";
@@ -23,7 +23,7 @@ const grpcCodes: Readonly<Record<StatusCode, status>> = {
   Unauthenticated: status.UNAUTHENTICATED,
 };
 
-/** Clients refuse trailers above their header limit, 16 KiB with some; percent-encoding may triple the size. */
+/** Clients reject trailers above their header limit, 16 KiB in some; percent-encoding may triple the size. */
 const longestSentence = 4096;
 
 export interface WireStatus {
@@ -32,8 +32,8 @@ export interface WireStatus {
 }
 
 /**
- * A shortage of the node comes before the error that reports it, and the reason of an aborted call before what the
- * abort made the implementation throw; errors of no catalogue are Internal.
+ * A node shortage takes precedence over the error that reports it, and the reason of an aborted call over whatever the
+ * implementation throws because of the abort; errors outside of the catalogues are Internal.
  */
 export function keelsonError(error: unknown, method: string, signal: AbortSignal): KeelsonError {
   const shortage = exhausted(method, error);

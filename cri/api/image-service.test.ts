@@ -1,4 +1,4 @@
-// Images through the real services on a real socket: ImageService, and Keelson's own calls for save and load.
+// Image calls through the real services on a real socket: ImageService, and Keelson's own calls for save and load.
 
 import { status } from "@grpc/grpc-js";
 import { expect, test, vi } from "vitest";
@@ -33,7 +33,7 @@ test("users are uids or names", async () => {
   expect(images).toMatchObject([{ id, size: "1099511627777", pinned: true }, {}, {}, {}]);
 });
 
-test("a miss is an empty answer, an empty name an error", async () => {
+test("a missing image is an empty response, an empty name an error", async () => {
   await using edge = await serveEdge(memoryPods(), { find: () => undefined });
   expect(await edge.client.call("ImageStatus", { image: { image: "nothing" } })).toMatchObject({ image: null });
   expect(await edge.client.call("ListImages", { filter: { image: { image: "nothing" } } })).toEqual({ images: [] });
@@ -41,7 +41,7 @@ test("a miss is an empty answer, an empty name an error", async () => {
   expect((await failure(edge.client.call("PullImage", { image: {} }))).details).toContain("image.image is missing");
 });
 
-test("a pull passes credentials on and answers the image's id", async () => {
+test("a pull passes on credentials and returns the image's id", async () => {
   const seen: (RegistryAuth | undefined)[] = [];
   const pull = async (_reference: string, auth: RegistryAuth | undefined) => {
     seen.push(auth);
@@ -54,7 +54,7 @@ test("a pull passes credentials on and answers the image's id", async () => {
   expect(seen).toEqual([expect.objectContaining({ username: "u", password: "p", serverAddress: "r" }), undefined]);
 });
 
-test("both file systems are told", async () => {
+test("both file systems are reported", async () => {
   const use = { mountpoint: "/m", usedBytes: 2n ** 60n, inodesUsed: 3n, timestamp: 1_795_223_900_123_456_789n };
   await using edge = await serveEdge(memoryPods(), { fileSystemUse: async () => ({ images: use, containers: use }) });
   const told = {
@@ -68,7 +68,7 @@ test("both file systems are told", async () => {
   });
 });
 
-test("blobs to be saved are kept until the caller ends the call, or a minute", async () => {
+test("blobs to be saved are kept until the caller ends the call, but at most a minute", async () => {
   let kept = 0;
   const hold = () => {
     kept += 1;
@@ -102,7 +102,7 @@ test("blobs to be saved are kept until the caller ends the call, or a minute", a
   }
 });
 
-test("load takes an absolute path only", async () => {
+test("load accepts only an absolute path", async () => {
   await using edge = await serveEdge(memoryPods(), { load: async () => [image("")] });
   expect((await failure(edge.client.call("Load", { path: "x.tar" }))).code).toBe(status.INVALID_ARGUMENT);
   expect(await edge.client.call("Load", { path: "/x.tar" })).toMatchObject({ images: [{ id }] });

@@ -29,7 +29,7 @@ export function imageService(images: ImageStore): Handlers<typeof imageMethods> 
       yield* inMessages(listed(request));
     },
 
-    /** A miss is an empty answer, not an error. */
+    /** A missing image is an empty response, not an error. */
     async ImageStatus(request) {
       const image = images.find(decodeImageSpec(request.image, "image").image);
       if (image === undefined) return {};
@@ -93,7 +93,7 @@ export function keelsonImageService(images: ImageStore): Handlers<typeof keelson
 }
 
 const progressMs = 200;
-/** For the caller of Save to open the blobs. */
+/** Time for the caller of Save to open the blobs. */
 const holdMs = 60_000;
 
 async function* withProgress(

@@ -1,4 +1,4 @@
-// Lists of 100: nothing that did not change is encoded again, and what a list costs.
+// Lists of 100: unchanged objects are not encoded again, and the cost of a list is bounded.
 
 import { expect, test } from "vitest";
 import type { ContainerView } from "../../pod/types.ts";
@@ -12,7 +12,7 @@ import { containerConfig, sandboxConfig } from "./testing/requests.ts";
 const labels = Object.fromEntries(Array.from({ length: 8 }, (_, n) => [`kubernetes.io/label-${n}`, "x".repeat(40)]));
 const annotations = { "io.kubernetes.container.ports": "y".repeat(400) };
 
-test("a view is encoded once, and a changed one again", async () => {
+test("a view is encoded once, and again only when it changed", async () => {
   const pods = memoryPods();
   await using edge = await serveEdge(pods);
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
@@ -20,7 +20,7 @@ test("a view is encoded once, and a changed one again", async () => {
   const view = pods.container(String(containerId));
   const encoder = containerEncoder();
   expect(encoder.listed(view)).toBe(encoder.listed(view));
-  // Cut from a block of 64 KiB, it would keep all of it.
+  // As a slice of a 64 KiB pool block, it would keep the entire block alive.
   expect(encoder.listed(view).buffer.byteLength).toBe(encoder.listed(view).length);
   expect((await edge.client.call("ListContainers")).containers).toMatchObject([{ state: "CONTAINER_EXITED" }]);
   const running: ContainerView = { ...view, phase: { state: "running", startedAt: 1n, pid: 2 } };
@@ -29,7 +29,7 @@ test("a view is encoded once, and a changed one again", async () => {
   expect(encoder.listed(running)).not.toEqual(encoder.listed(view));
 });
 
-test("a list is joined once, and again when an item of it changed, came or went", () => {
+test("a list is joined once, and again when an item is changed, added or removed", () => {
   const list = listCache();
   const [one, two] = [Buffer.from("one"), Buffer.from("two")];
   const both = list([one, two]);
@@ -38,9 +38,9 @@ test("a list is joined once, and again when an item of it changed, came or went"
     expect(list(items).bytes).toEqual(Buffer.concat(items));
 });
 
-test("a streamed list of any size goes through in messages that a client takes", async () => {
+test("a streamed list of any size is sent in messages within the client's limit", async () => {
   await using edge = await serveEdge(memoryPods());
-  // Kubernetes allows 256 KiB of annotations; what a pod's metrics take may be as much.
+  // Kubernetes allows 256 KiB of annotations; a pod's metrics may be as large.
   const config = sandboxConfig({ annotations: { "example.com/large": "x".repeat(256 << 10) } });
   for (let n = 0; n < 100; n++) await edge.client.call("RunPodSandbox", { config });
   const sizes: number[] = [];
@@ -52,7 +52,7 @@ test("a streamed list of any size goes through in messages that a client takes",
   expect(Math.min(...sizes)).toBeGreaterThan(0);
 });
 
-test("lists of 100 are answered in little more than a Version", async () => {
+test("lists of 100 take little longer than a Version call", async () => {
   await using edge = await serveEdge(memoryPods());
   for (let n = 0; n < 100; n++) {
     const { podSandboxId } = await edge.client.call("RunPodSandbox", {
@@ -78,7 +78,7 @@ test("lists of 100 are answered in little more than a Version", async () => {
   client.close();
   const figures = Object.entries({ Version: version, ...cost }).map(([path, ms]) => `${path} ${ms.toFixed(2)}`);
   console.log(`100 containers, client and server in one process, p50 in ms: ${figures.join(", ")}`);
-  // Wide bounds, for a busy machine: they catch an encoding per call, which costs several ms.
+  // Generous bounds, for a busy machine: they catch encoding on every call, which costs several ms.
   expect(cost.ListContainers).toBeLessThan(version + 4);
   expect(cost.ListPodSandbox).toBeLessThan(version + 4);
   expect(cost.ListContainerStats).toBeLessThan(version + 10);

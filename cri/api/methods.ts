@@ -1,4 +1,4 @@
-// Every RPC of every service with its messages: api.proto as a table.
+// The table of every RPC of every service with its messages, from api.proto.
 
 import type { UntypedHandleCall } from "@grpc/grpc-js";
 import { type CallContext, type Codecs, type RunStream, type RunUnary, streamCall, unaryCall } from "./call.ts";
@@ -8,7 +8,7 @@ import { keelson, runtime } from "./generated/messages.js";
 /** An RPC; `Run` is the type of its implementation. */
 export interface Method<Run> {
   readonly kind: "unary" | "stream";
-  /** The implementation as grpc-js calls it: with bytes. */
+  /** Wraps the implementation for grpc-js, which passes bytes. */
   connect(name: string, run: Run, context: CallContext): UntypedHandleCall;
 }
 
@@ -17,12 +17,12 @@ export type Handlers<Methods> = {
   readonly [Name in keyof Methods]?: Methods[Name] extends Method<infer Run> ? Run : never;
 };
 
-/** A call that changes something: a line of the log at info. */
+/** A call that changes state: logged at info. */
 function unary<Request, Response>(request: Decoder<Request>, response: Encoder<Response>) {
   return unaryMethod({ request, response, level: "info" });
 }
 
-/** A call that changes nothing; a kubelet makes several a second. */
+/** A read-only call, logged at debug: a kubelet makes several per second. */
 function read<Request, Response>(request: Decoder<Request>, response: Encoder<Response>) {
   return unaryMethod({ request, response, level: "debug" });
 }
@@ -31,7 +31,7 @@ function unaryMethod<Request, Response>(codecs: Codecs<Request, Response>): Meth
   return { kind: "unary", connect: (name, run, context) => unaryCall(name, codecs, run, context) };
 }
 
-/** A read whose answer comes in several messages, or at level info a change. */
+/** A call with a streamed response: a read, or at level info a change. */
 function stream<Request, Response>(
   request: Decoder<Request>,
   response: Encoder<Response>,

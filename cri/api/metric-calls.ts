@@ -1,7 +1,7 @@
-// ListMetricDescriptors and ListPodSandboxMetrics: the stats under the names that cAdvisor gave them and dashboards know.
+// ListMetricDescriptors and ListPodSandboxMetrics: the stats under cAdvisor's names, which dashboards use.
 // Source: KEP-2371; cAdvisor docs/storage/prometheus.md.
 //
-// Values are whole numbers (UInt64Value): fractions of seconds are cut off, not rounded.
+// Values are integers (UInt64Value): fractions of seconds are truncated, not rounded.
 
 import type { InterfaceStats, SandboxMetrics, SandboxStats } from "../../pod/stats/types.ts";
 import type { ContainerView, Pods, SandboxView } from "../../pod/types.ts";
@@ -34,7 +34,7 @@ const sandboxMetrics: readonly Descriptor<SandboxStats>[] = [
   ofInterfaces("container_network_transmit_errors_total", "Errors while sending.", ({ txErrors }) => txErrors),
 ];
 
-/** Of the interfaces that lead out: cAdvisor, whose metrics these are, leaves loopback out. */
+/** Metrics of all interfaces except loopback, which cAdvisor leaves out too. */
 function ofInterfaces(name: string, help: string, pick: (counts: InterfaceStats) => bigint): Descriptor<SandboxStats> {
   const read = (stats: SandboxStats) => {
     const { defaultInterface, interfaces = [] } = stats.network ?? {};

@@ -1,6 +1,6 @@
-// What a metric is: its descriptor, and its readings from a subject, a container or a sandbox. Source: CRI v1, Metric.
+// Metric descriptors, and readings from their subject, a container or a sandbox. Source: CRI v1, Metric.
 
-/** One value with what its own labels say, besides the labels that all have. */
+/** One value with its own label values, in addition to the common labels. */
 export interface Reading {
   readonly labels: readonly string[];
   readonly value: bigint;
@@ -10,7 +10,7 @@ export interface Descriptor<Subject> {
   readonly name: string;
   readonly help: string;
   readonly kind: "counter" | "gauge";
-  /** Of its own; each reading has as many values. */
+  /** The metric's own labels; each reading has as many values. */
   readonly labels: readonly string[];
   readonly read: (subject: Subject) => readonly Reading[];
 }
@@ -25,7 +25,7 @@ export function plain<Subject>(
   return { name, help, kind, labels: [], read: (subject) => readings([], read(subject)) };
 }
 
-/** None of what is not known. */
+/** One reading, or none if the value is unknown. */
 export function readings(labels: readonly string[], value: bigint | undefined): readonly Reading[] {
   return value === undefined ? [] : [{ labels, value }];
 }

@@ -1,4 +1,4 @@
-// UpdateRuntimeConfig: when a node's network is made of the pod CIDRs, and whose it never replaces.
+// UpdateRuntimeConfig: when a network is created from the pod CIDRs, and which files are never replaced.
 
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(join(confDir, ".."), { recursive: true }));
 
-/** The directory's files, by name, after the kubelet has passed on the subnets. */
+/** The directory's files, by name, after the kubelet has passed the subnets. */
 async function update(podCidr: string, cniFromPodCidr = true): Promise<Record<string, string>> {
   const call = networkConfigCall({ cniFromPodCidr, cniConfDir: confDir, dataDir });
   await call.UpdateRuntimeConfig(
@@ -35,14 +35,14 @@ async function existing(name: string, text: string): Promise<void> {
 
 const made = (podCidrs: readonly string[]) => defaultNetwork({ podCidrs, bridge: "keelson0", dataDir });
 
-test("pod CIDRs make a configuration where there is none, behind all that may come", async () => {
+test("pod CIDRs create a configuration if there is none, which sorts after all later ones", async () => {
   const files = await update("10.1.0.0/24,fd00::/64");
   expect(Object.keys(files)).toEqual(["99-keelson.conflist"]);
   const { plugins } = JSON.parse(files["99-keelson.conflist"] ?? "");
   expect(plugins[0].ipam.ranges).toEqual([[{ subnet: "10.1.0.0/24" }], [{ subnet: "fd00::/64" }]]);
 });
 
-test("nothing is made unless the configuration asks for it", async () => {
+test("nothing is created unless from_pod_cidr is set", async () => {
   expect(await update("10.1.0.0/24", false)).toEqual({});
 });
 
@@ -54,12 +54,12 @@ test.each(["10-kindnet.conflist", "zz.conf", "87-podman.json", "99-keelson.confl
   },
 );
 
-test("what no runtime reads is no configuration", async () => {
+test("files that no runtime reads are not counted as a configuration", async () => {
   await existing("10-calico.conflist.bak", "old");
   expect(Object.keys(await update("10.1.0.0/24"))).toContain("99-keelson.conflist");
 });
 
-test("the file of an older Keelson, which hid a cluster's own, moves behind all others", async () => {
+test("the file of an older Keelson, which took precedence over the cluster's, is renamed to sort last", async () => {
   const own = made(["10.1.0.0/24", "fd00::/64"]);
   await existing("10-keelson.conflist", own);
   await existing("10-kindnet.conflist", "the cluster's");
@@ -70,14 +70,14 @@ test("the file of an older Keelson, which hid a cluster's own, moves behind all 
 });
 
 test.each([
-  ["somebody has changed", made(["10.1.0.0/24"]).replace('"ipMasq": true', '"ipMasq": false')],
-  ["somebody else has written", "{}"],
-])("a file of that name that %s stays", async (_, text) => {
+  ["was modified", made(["10.1.0.0/24"]).replace('"ipMasq": true', '"ipMasq": false')],
+  ["was written by others", "{}"],
+])("a file of that name that %s is kept", async (_, text) => {
   await existing("10-keelson.conflist", text);
   expect(await update("10.1.0.0/24")).toEqual({ "10-keelson.conflist": text });
 });
 
-test("no CIDR, no file; a bad one is an error that quotes it", async () => {
+test("without a CIDR no file is created; an invalid CIDR is an error that quotes it", async () => {
   expect(await update("")).toEqual({});
   await expect(update("10.1.0.0/99")).rejects.toThrow("10.1.0.0/99");
 });

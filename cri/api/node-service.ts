@@ -1,4 +1,4 @@
-// keelson.v1.Node: the daemon's view of itself, for `keelson status`.
+// keelson.v1.Node: the daemon's own status, for `keelson status`.
 
 import type { Network } from "../../cni/types.ts";
 import type { ImageStore } from "../../image/types.ts";
@@ -12,13 +12,13 @@ export interface NodeParts {
   readonly network: Pick<Network, "readiness" | "leases">;
   readonly version: string;
   readonly work: {
-    /** The oldest first; no more than a long screen of them. */
+    /** The oldest first; limited in number. */
     list(): readonly { readonly kind: string; readonly what: string; readonly milliseconds: number }[];
     readonly total: number;
   };
 }
 
-/** Lines of each list. */
+/** Maximum number of lines in each list. */
 const shown = 20;
 
 export function keelsonNodeService(parts: NodeParts): Handlers<typeof keelsonNodeMethods> {
@@ -30,7 +30,7 @@ export function keelsonNodeService(parts: NodeParts): Handlers<typeof keelsonNod
       const ready = sandboxes.filter(({ state }) => state === "ready").length;
       const readiness = network.readiness();
       const use = await images.fileSystemUse();
-      // The call that asks is none of its answer.
+      // Leave out this call itself.
       const listed = parts.work.list();
       const work = listed.filter(({ kind, what }) => kind !== "call" || what !== "NodeStatus");
       const leftovers = [...ofSandboxes(sandboxes), ...ofNetwork(network)];
@@ -66,7 +66,7 @@ function ofSandboxes(sandboxes: ReturnType<Pods["sandboxes"]>) {
   );
 }
 
-/** Of pods that may be gone already. */
+/** Network leftovers; their pods may already have been removed. */
 function ofNetwork(network: NodeParts["network"]) {
   return network
     .leases()
@@ -74,6 +74,6 @@ function ofNetwork(network: NodeParts["network"]) {
     .map(({ sandboxId, state, lastError }) => ({
       sandboxId,
       pod: "",
-      problem: `its network, ${state === "given-up" ? "given up" : "which is tried again"}: ${lastError ?? "no reason given"}`,
+      problem: `network teardown failed, ${state === "given-up" ? "given up" : "will be retried"}: ${lastError ?? "no reason given"}`,
     }));
 }

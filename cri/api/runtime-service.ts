@@ -25,7 +25,7 @@ const eventTypes: Readonly<Record<PodEvent["type"], runtime.v1.ContainerEventTyp
   started: runtime.v1.ContainerEventType.CONTAINER_STARTED_EVENT,
   stopped: runtime.v1.ContainerEventType.CONTAINER_STOPPED_EVENT,
   deleted: runtime.v1.ContainerEventType.CONTAINER_DELETED_EVENT,
-  // Of an event of this type the kubelet takes just the statuses; one of any other would have it work on the pod again.
+  // From an event of this type the kubelet only takes the statuses; any other type would make it sync the pod again.
   confirmed: runtime.v1.ContainerEventType.CONTAINER_CREATED_EVENT,
 };
 
@@ -101,8 +101,8 @@ function sandboxCalls({ pods, now }: RuntimeParts, { sandboxes, containers }: En
 }
 
 /**
- * The kubelet gives a running pod privileged ephemeral containers (kubectl debug --profile=sysadmin), and says so in
- * sandbox_config, whatever it said when the pod was run. Both peers go by that.
+ * The kubelet may add privileged ephemeral containers to a running pod (kubectl debug --profile=sysadmin). It then sets
+ * privileged in sandbox_config, regardless of its value in RunPodSandbox. CRI-O and containerd check that value too.
  */
 function refuseOrdinaryPod(
   { id, config: { security } }: SandboxView,

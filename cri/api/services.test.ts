@@ -1,4 +1,4 @@
-// Requests and answers through the real services on a real socket: what is refused, and what comes back unchanged.
+// Requests and responses through the real services on a real socket: what is refused, and what is returned unchanged.
 
 import { status } from "@grpc/grpc-js";
 import Long from "long";
@@ -23,7 +23,7 @@ describe("RunPodSandbox refuses", () => {
     ["a hostname of 65 bytes", { hostname: "h".repeat(65) }, "config.hostname is"],
     ["a hostname with a line break", { hostname: "a\nb" }, "config.hostname is"],
     ["a relative log directory", { logDirectory: "logs" }, 'config.log_directory is "logs"'],
-    ["a log directory that climbs", { logDirectory: "/var/log/../../etc" }, "config.log_directory is"],
+    ["a log directory with ..", { logDirectory: "/var/log/../../etc" }, "config.log_directory is"],
     [
       "a DNS server with a line break",
       { dnsConfig: { servers: ["1.1.1.1\noptions x"] } },
@@ -36,15 +36,15 @@ describe("RunPodSandbox refuses", () => {
     ],
     ["container port 0", { portMappings: [{ hostPort: 80 }] }, "config.port_mappings[0].container_port is 0"],
     ["an unknown protocol", { portMappings: [{ hostPort: 80, containerPort: 80, protocol: 9 }] }, "protocol is 9"],
-    ["a host IP that is none", { portMappings: [{ hostPort: 80, containerPort: 80, hostIp: "x" }] }, 'host_ip is "x"'],
-    ["a systemd slice", { linux: { cgroupParent: "kubepods" } }, 'config.linux.cgroup_parent is "kubepods"'],
-    ["a cgroup that climbs", { linux: { cgroupParent: "/a/../.." } }, "config.linux.cgroup_parent"],
-    ["a sysctl of the host", { linux: { sysctls: { "kernel.core_pattern": "|/x" } } }, "config.linux.sysctls key"],
+    ["an invalid host IP", { portMappings: [{ hostPort: 80, containerPort: 80, hostIp: "x" }] }, 'host_ip is "x"'],
     [
-      "a sysctl that climbs",
-      { linux: { sysctls: { "net./../kernel/core_pattern": "x" } } },
-      "config.linux.sysctls key",
+      "a relative cgroup that is not a slice",
+      { linux: { cgroupParent: "kubepods" } },
+      'config.linux.cgroup_parent is "kubepods"',
     ],
+    ["a cgroup with ..", { linux: { cgroupParent: "/a/../.." } }, "config.linux.cgroup_parent"],
+    ["a sysctl of the host", { linux: { sysctls: { "kernel.core_pattern": "|/x" } } }, "config.linux.sysctls key"],
+    ["a sysctl with ..", { linux: { sysctls: { "net./../kernel/core_pattern": "x" } } }, "config.linux.sysctls key"],
     ["a sysctl with two lines", { linux: { sysctls: { "net.core.somaxconn": "1\n2" } } }, "somaxconn"],
     [
       "a network sysctl on the host's network",
@@ -58,20 +58,20 @@ describe("RunPodSandbox refuses", () => {
     ],
     ["user id 2^32 - 1", linux({ runAsUser: { value: "4294967295" } }), "run_as_user is 4294967295"],
     ["a negative group", linux({ supplementalGroups: [-1] }), "supplemental_groups[0] is -1"],
-    ["a network of a container's own", linux({ namespaceOptions: { network: 1 } }), "namespace_options.network is"],
-    ["an IPC namespace of a container's own", linux({ namespaceOptions: { ipc: 1 } }), "namespace_options.ipc is"],
+    ["a private network for a container", linux({ namespaceOptions: { network: 1 } }), "namespace_options.network is"],
+    ["a private IPC namespace for a container", linux({ namespaceOptions: { ipc: 1 } }), "namespace_options.ipc is"],
     ["PID mode TARGET", linux({ namespaceOptions: { pid: 3, targetId: "x" } }), "namespace_options.pid is"],
     ["a namespace mode 7", linux({ namespaceOptions: { pid: 7 } }), "namespace_options.pid is 7"],
     ["userns mode CONTAINER", userns({ mode: 1 }), "userns_options.mode is"],
     ["userns mode TARGET", userns({ mode: 3 }), "userns_options.mode is"],
     ["no mapping", userns({ mode: 0 }), "userns_options.uids is"],
     [
-      "users of its own beside the node's processes",
+      "a user namespace with the node's PID namespace",
       linux({ namespaceOptions: { pid: 2, usernsOptions: { mode: 0, uids: [one], gids: [one] } } }),
       "userns_options cannot be combined with the node's PID namespace",
     ],
     [
-      "users of its own beside the node's IPC",
+      "a user namespace with the node's IPC namespace",
       linux({ namespaceOptions: { ipc: 2, usernsOptions: { mode: 0, uids: [one], gids: [one] } } }),
       "userns_options cannot be combined with the node's IPC namespace",
     ],
@@ -93,7 +93,7 @@ describe("RunPodSandbox refuses", () => {
       linux({ seccomp: { profileType: 2, localhostRef: "x" } }),
       "seccomp.localhost_ref is",
     ],
-    ["an odd old seccomp profile", linux({ seccompProfilePath: "x" }), "seccomp_profile_path is"],
+    ["an invalid deprecated seccomp profile", linux({ seccompProfilePath: "x" }), "seccomp_profile_path is"],
     ["an oom score of 2000", { linux: { overhead: { oomScoreAdj: 2000 } } }, "overhead.oom_score_adj is 2000"],
   ])("%s", async (_name, more, sentence) => {
     await using edge = await serveEdge(memoryPods());
@@ -118,14 +118,18 @@ describe("CreateContainer refuses", () => {
     ["a variable with a NUL in its name", { envs: [{ key: "a\0b" }] }, "config.envs[0].key is"],
     ["a variable with a NUL", { envs: [{ key: "a", value: Buffer.from("x\0y") }] }, "config.envs[0].value is"],
     ["a relative mount target", mount({ containerPath: "data" }), "config.mounts[0].container_path is"],
-    ["a mount of nothing", mount({ hostPath: "" }), "config.mounts[0].host_path is missing"],
-    ["propagation 5", mount({ propagation: 5 }), "config.mounts[0].propagation is 5"],
+    ["a mount without a source", mount({ hostPath: "" }), "config.mounts[0].host_path is missing"],
+    ["an unknown propagation", mount({ propagation: 5 }), "config.mounts[0].propagation is 5"],
     [
-      "rro without ro",
+      "recursive read-only without read-only",
       mount({ recursiveReadOnly: true }),
       "recursive_read_only cannot be combined with readonly = false",
     ],
-    ["rro with propagation", mount({ recursiveReadOnly: true, readonly: true, propagation: 1 }), "recursive_read_only"],
+    [
+      "recursive read-only with propagation",
+      mount({ recursiveReadOnly: true, readonly: true, propagation: 1 }),
+      "recursive_read_only",
+    ],
     [
       "an image and a host path",
       mount({ image: { image: "x" }, readonly: true }),
@@ -137,7 +141,7 @@ describe("CreateContainer refuses", () => {
       "image cannot be combined with readonly = false",
     ],
     [
-      "a page size that no control file has",
+      "an invalid huge page size",
       { linux: { resources: { hugepageLimits: [{ pageSize: "2MiB" }] } } },
       'hugepage_limits[0].page_size is "2MiB"',
     ],
@@ -157,12 +161,12 @@ describe("CreateContainer refuses", () => {
     ["TARGET without a target", linux({ namespaceOptions: { pid: 3 } }), "namespace_options.target_id is missing"],
     ["a relative masked path", linux({ maskedPaths: ["proc"] }), "masked_paths[0] is"],
     [
-      "a cgroup file that climbs",
+      "a cgroup file with ..",
       { linux: { resources: { unified: { "../x": "1" } } } },
       "config.linux.resources.unified key",
     ],
     ["a CPU period of 1 µs", { linux: { resources: { cpuPeriod: 1 } } }, "cpu_period is 1"],
-    ["an odd CPU list", { linux: { resources: { cpusetCpus: "0;1" } } }, "cpuset_cpus is"],
+    ["an invalid CPU list", { linux: { resources: { cpusetCpus: "0;1" } } }, "cpuset_cpus is"],
   ])("%s", async (_name, more, sentence) => {
     await using edge = await serveEdge(memoryPods());
     const request = { podSandboxId: "abc", config: containerConfig(more) };
@@ -172,10 +176,10 @@ describe("CreateContainer refuses", () => {
   });
 });
 
-test("what a kubelet asks of a sandbox comes back byte for byte", async () => {
+test("a sandbox's configuration is returned byte for byte", async () => {
   const pods = memoryPods();
   await using edge = await serveEdge(pods);
-  // Encoded by hand: as object literals __proto__ would not be keys.
+  // Encoded by hand: in object literals __proto__ would not be a key.
   const odd = Object.fromEntries([
     ["__proto__", "polluted"],
     ["constructor", ""],
@@ -225,7 +229,7 @@ test("what a kubelet asks of a sandbox comes back byte for byte", async () => {
   });
 });
 
-test("image_sub_path on a mount without an image is ignored, whatever it is", async () => {
+test("any image_sub_path on a mount without an image is ignored", async () => {
   const pods = memoryPods();
   await using edge = await serveEdge(pods);
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
@@ -237,7 +241,7 @@ test("image_sub_path on a mount without an image is ignored, whatever it is", as
   expect(pods.containerViews.get(String(containerId))?.config.mounts).toMatchObject([{ imageSubPath: "" }]);
 });
 
-test("a container comes back with every field, and its times to the nanosecond", async () => {
+test("a container is returned with every field, and its times to the nanosecond", async () => {
   const pods = memoryPods();
   await using edge = await serveEdge(pods);
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
@@ -286,7 +290,7 @@ test("a container comes back with every field, and its times to the nanosecond",
   });
 });
 
-test("a pod's resources are noted as a kubelet reckons them: its overhead taken from -1, or from a small quota", async () => {
+test("a pod's resources are recorded as a kubelet computes them: overhead subtracted from -1, or from a small quota", async () => {
   const noted: SandboxResources[] = [];
   await using edge = await serveEdge({
     ...memoryPods(),
@@ -302,7 +306,7 @@ test("a pod's resources are noted as a kubelet reckons them: its overhead taken 
   ]);
 });
 
-test("the longest grace period of a kubelet is taken", async () => {
+test("the longest grace period of a kubelet is accepted", async () => {
   const periods: bigint[] = [];
   const pods = memoryPods({
     stopContainer: async (_id, seconds) => {
@@ -314,7 +318,7 @@ test("the longest grace period of a kubelet is taken", async () => {
   expect(periods).toEqual([2n ** 63n - 1n]);
 });
 
-test("statistics keep 64 bits, and what was not measured is absent", async () => {
+test("statistics keep 64 bits, and values that were not measured are absent", async () => {
   await using edge = await serveEdge(memoryPods());
   const { podSandboxId } = await edge.client.call("RunPodSandbox", { config: sandboxConfig() });
   await edge.client.call("CreateContainer", { podSandboxId, config: containerConfig() });
@@ -339,7 +343,7 @@ test("statistics keep 64 bits, and what was not measured is absent", async () =>
   ]);
 });
 
-test("Version, Status and RuntimeConfig say what kubelets ask for", async () => {
+test("Version, Status and RuntimeConfig return what kubelets need", async () => {
   await using edge = await serveEdge(memoryPods());
   expect(await edge.client.call("Version")).toEqual({
     version: "0.1.0",

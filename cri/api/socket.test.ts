@@ -1,4 +1,4 @@
-// Who may have the socket's path: nobody there, a dead one, a living one, something else.
+// Placing the socket: nothing there, a stale socket, a live server, another kind of file.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -30,7 +30,7 @@ async function bind(at: string): Promise<void> {
   await once(server, "listening");
 }
 
-test("a socket that a killed server left is replaced", async () => {
+test("a stale socket of a killed server is replaced", async () => {
   const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => console.log("up"))`;
   const child = spawn(process.execPath, ["-e", script]);
   await once(child.stdout, "data");
@@ -42,14 +42,14 @@ test("a socket that a killed server left is replaced", async () => {
   await expect(placeSocket(path, bind)).rejects.toMatchObject({ name: "socketLive" });
 });
 
-test("a living server keeps its socket", async () => {
+test("a live server keeps its socket", async () => {
   await bind(path);
   const before = (await stat(path)).ino;
   await expect(placeSocket(path, bind)).rejects.toThrow(`A server already answers on ${path}. Stop that server first`);
   expect((await stat(path)).ino).toBe(before);
 });
 
-test("a server that is stopped, with as many callers as it takes, keeps its socket", async () => {
+test("a suspended server with a full backlog keeps its socket", async () => {
   const listen = `listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => console.log("up"))`;
   const child = spawn(process.execPath, ["-e", `require("node:net").createServer().${listen}`]);
   const callers: Socket[] = [];
@@ -74,13 +74,13 @@ test("a server that is stopped, with as many callers as it takes, keeps its sock
   }
 });
 
-test("a file that is no socket is left alone", async () => {
+test("a file that is not a socket is not replaced", async () => {
   await writeFile(path, "mine");
   await expect(placeSocket(path, bind)).rejects.toMatchObject({ name: "socketNotSocket", code: "FailedPrecondition" });
   await access(path);
 });
 
-test("a path that is too long is said so, and nothing stays behind", async () => {
+test("a path that is too long is reported, and nothing is left behind", async () => {
   const long = join(directory, "x".repeat(120));
   await expect(placeSocket(long, bind)).rejects.toMatchObject({ name: "socketFailed" });
   expect(await readdir(directory)).toEqual([]);

@@ -1,4 +1,4 @@
-// The unix socket in the file system: its permissions, and how it replaces a stale one.
+// The Unix socket in the file system: its permissions, and how it replaces a stale one.
 
 import { chmod, lstat, mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { connect } from "node:net";
@@ -6,17 +6,17 @@ import { basename, dirname, join } from "node:path";
 import { firstLine, isErrno, KeelsonError } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 
-/** A listening socket that whoever started this process has made, and keeps. */
+/** A listening socket passed by the process that started this one, which keeps it open. */
 export interface Inherited {
   readonly descriptor: number;
   readonly path: string;
 }
 
 /**
- * Listens on `path` by way of `listen`, which is given a temporary path in a directory only root can
- * enter. The socket gets mode 0660 there and is renamed into place, so that nobody ever sees it with
- * other permissions, and a stale one is replaced in one step. Rejects with socketLive when a server
- * answers on `path`, with socketNotSocket when something else than a socket is there.
+ * Listens on `path` by calling `listen` with a temporary path in a directory that only root can enter. The socket gets
+ * mode 0660 there and is renamed into place, so that it is never visible with other permissions, and a stale socket is
+ * replaced atomically. Rejects with socketLive if a server answers on `path`, and with socketNotSocket if `path` is not
+ * a socket.
  */
 export async function placeSocket(path: string, listen: (temporaryPath: string) => Promise<void>): Promise<void> {
   const directory = dirname(path);
@@ -48,7 +48,7 @@ async function refuseUnlessStale(path: string): Promise<void> {
   if (await answers(path)) throw criErrors.socketLive({ path });
 }
 
-/** Only a refused connection means that nobody listens. The kernel answers at once, for a server that hangs too (EAGAIN, connect(2)). */
+/** Only a refused connection means that nothing listens. For a hung server the kernel answers at once (EAGAIN, connect(2)). */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ path });

@@ -1,4 +1,4 @@
-// Version, Status and RuntimeConfig: what this runtime is, and whether it can run pods.
+// Version, Status and RuntimeConfig: this runtime's identity, and whether it can run pods.
 
 import type { Network } from "../../cni/types.ts";
 import type { CgroupDriver } from "../../pod/index.ts";
@@ -7,13 +7,13 @@ import { encodeInfo } from "./encode-fields.ts";
 import { runtime } from "./generated/messages.js";
 import type { Handlers, runtimeMethods } from "./methods.ts";
 
-/** CRI's own version of VersionResponse.version, fixed since its first release. */
+/** The value of VersionResponse.version, unchanged since the first release of CRI. */
 const kubeletApiVersion = "0.1.0";
 
 export interface StatusParts {
   readonly pods: Pick<Pods, "runtimeHandlers">;
   readonly network: Pick<Network, "readiness" | "info">;
-  /** Keelson's, semver. */
+  /** Keelson's version (semver). */
   readonly version: string;
   readonly cgroupDriver: CgroupDriver;
   /** The effective configuration, for verbose Status. */

@@ -1,4 +1,4 @@
-// Exec, Attach and PortForward: each answers with a URL that works once.
+// Exec, Attach and PortForward: each returns a single-use URL.
 
 import type { Pods } from "../../pod/types.ts";
 import { criErrors } from "../errors.ts";
@@ -26,7 +26,7 @@ export function streamingCalls({ pods, streaming }: StreamingParts) {
       const streams = checked(request);
       const view = pods.streamable(id);
       if (streams.tty !== view.config.tty)
-        throw invalid("tty", String(streams.tty), `${view.config.tty}, as the container has it`);
+        throw invalid("tty", String(streams.tty), `${view.config.tty}, as in the container's configuration`);
       const { stdin, stdinOnce, tty } = view.config;
       const inputStays = stdin && (tty || !stdinOnce);
       return { url: streaming.url({ kind: "attach", id: view.id, streams, inputStays }) };
@@ -40,7 +40,7 @@ export function streamingCalls({ pods, streaming }: StreamingParts) {
   } satisfies Handlers<typeof runtimeMethods>;
 }
 
-/** A terminal has one output: stderr beside it cannot be. */
+/** A terminal has a single output, so there can be no separate stderr. */
 function checked({ stdin, stdout, stderr, tty }: Streams): Streams {
   if (tty && stderr) throw invalid("stderr", "true", "false with a tty, whose output is all stdout");
   if (!stdin && !stdout && !stderr)

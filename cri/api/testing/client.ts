@@ -1,4 +1,4 @@
-// A CRI client for tests that shares no code with the server: messages by reflection over api.proto.
+// A CRI client for tests that shares no code with the server: it uses reflection over api.proto.
 
 import { join } from "node:path";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
@@ -14,7 +14,7 @@ export interface CallLimits {
 
 export interface TestClient {
   call(method: string, request?: object, limits?: CallLimits): Promise<Answer>;
-  /** The raw bytes of the answer, and a request given as bytes. */
+  /** Sends a request given as bytes, and returns the raw bytes of the response. */
   callBytes(path: string, request: Uint8Array): Promise<Buffer>;
   stream(method: string, request: object, signal: AbortSignal): AsyncIterable<Answer>;
   close(): void;
@@ -25,7 +25,7 @@ const root = protobuf.loadSync([
   join(import.meta.dirname, "../keelson.proto"),
 ]);
 
-/** Answers have 64-bit numbers as decimal text, bytes as Buffers and every field, set or not. */
+/** Responses have 64-bit numbers as decimal strings, bytes as Buffers, and every field, set or not. */
 export function connect(socket: string): TestClient {
   const client = new Client(`unix:${socket}`, credentials.createInsecure(), {
     "grpc.use_local_subchannel_pool": 1,
@@ -67,7 +67,7 @@ export function connect(socket: string): TestClient {
   };
 }
 
-/** The gRPC status a call fails with. */
+/** The gRPC status that a call fails with. */
 export async function failure(call: Promise<unknown>): Promise<{ code: number; details: string }> {
   const error = await call.then(
     (answer) => {

@@ -1,4 +1,4 @@
-// A served edge for tests: the real server and services on a socket of its own, over pods of the test's making.
+// A served API edge for tests: the real server and services on a separate socket, over pods provided by the test.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

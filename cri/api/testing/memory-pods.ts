@@ -1,4 +1,4 @@
-// Pods without processes, for tests of the edge alone: what a request becomes, what an answer looks like.
+// Pods without processes, for tests of the API edge alone: how requests are decoded and responses encoded.
 
 import { randomBytes } from "node:crypto";
 import type {
@@ -15,7 +15,7 @@ import type {
 } from "../../../pod/types.ts";
 import { criErrors } from "../../errors.ts";
 
-/** What a test may replace; the rest keeps sandboxes and containers in Maps. */
+/** The methods that a test may replace; the rest keeps sandboxes and containers in Maps. */
 export type Overrides = Partial<Pods>;
 
 export interface MemoryPods extends Pods {

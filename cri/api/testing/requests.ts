@@ -1,4 +1,4 @@
-// Requests as kubelets send them, in the field names of CRI's .proto turned to camelCase.
+// Requests as kubelets send them, with the field names of CRI's .proto in camelCase.
 
 export function sandboxConfig(more: object = {}): object {
   return {
