@@ -1,5 +1,5 @@
-// Records who holds a lock file, for the message of a process that finds it taken. The lock itself is held by the kernel
-// (`Host.tryLock`) and works without this, so failures here are ignored.
+// Records who holds a lock file, for the message of a process that finds it taken. The lock itself is held by the
+// kernel (`Host.tryLock`) and works without this, so failures here are ignored.
 
 import { readFileSync, writeSync } from "node:fs";
 

@@ -36,7 +36,7 @@ export function decodeMount(message: runtime.v1.Mount.$Properties, field: string
     gidMappings: decodeIdMappings(message.gidMappings, `${field}.gidMappings`),
     recursiveReadOnly: message.recursiveReadOnly ?? false,
     ...present(image, (image) => ({ image })),
-    // In a pod with an image volume the kubelet also sets it on other mounts, from their subPath; there it means nothing.
+    // In a pod with an image volume the kubelet also sets it on other mounts, from their subPath: ignored there.
     imageSubPath: image ? pathInside(message.imageSubPath, `${field}.image_sub_path`) : "",
     mountOptions: (message.mountOptions ?? []).map((option, n) => {
       if (!mountOptions.has(option)) throw invalid(`${field}.mount_options[${n}]`, option, "noexec, nodev or nosuid");

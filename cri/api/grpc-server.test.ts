@@ -147,7 +147,7 @@ test("messages are limited to 16 MiB in both directions", async () => {
   expect(fits).toMatchObject({ stdout: { length: large - 100 } });
   const answer = await failure(edge.client.call("ExecSync", { containerId: "a", cmd: [String(large)] }));
   expect(answer.code).toBe(status.RESOURCE_EXHAUSTED);
-  expect(answer.details).toContain("The answer to ExecSync has 167772");
+  expect(answer.details).toContain("The response to ExecSync is 167772");
   const request = await failure(edge.client.call("ExecSync", { containerId: "a", cmd: ["x".repeat(large)] }));
   expect(request.code).toBe(status.RESOURCE_EXHAUSTED);
 });

@@ -48,7 +48,7 @@ async function refuseUnlessStale(path: string): Promise<void> {
   if (await answers(path)) throw criErrors.socketLive({ path });
 }
 
-/** Only a refused connection means that nothing listens. For a hung server the kernel answers at once (EAGAIN, connect(2)). */
+/** Only a refused connection means that nothing listens. For a hung server the kernel returns EAGAIN (connect(2)). */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ path });

@@ -117,7 +117,9 @@ async function checkCapabilities(): Promise<Finding> {
   );
 }
 
-/** 5.12 is the first kernel with all `neededCalls` (mount_setattr is the newest). Mapped layers need 6.7 (lowerdir+). */
+/**
+ * 5.12 is the first kernel with all `neededCalls` (mount_setattr is the newest). Mapped layers need 6.7 (lowerdir+).
+ */
 export function checkKernel(kernelRelease: string): Finding {
   if (isKernelAtLeast(kernelRelease, "6.7")) return ok("kernel", `Linux ${kernelRelease}`);
   if (isKernelAtLeast(kernelRelease, "5.12")) {

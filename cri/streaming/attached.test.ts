@@ -1,11 +1,11 @@
-// How an attach ends: by the container, by the client's input, by being cancelled.
+// How an attach ends: by the container's exit, by the end of the client's input, by cancellation.
 
 import { PassThrough, Writable } from "node:stream";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { ExecOutcome, Session } from "../../native/index.ts";
 import { attached, detach } from "./attached.ts";
 
-/** A session with a container, and what ends it. */
+/** A session with a container, and functions that end it. */
 function attachment() {
   const { promise: done, resolve, reject } = Promise.withResolvers<ExecOutcome>();
   const stdin = new PassThrough();
@@ -21,21 +21,21 @@ function attachment() {
   return { session, exit: (exitCode: number) => resolve({ exitCode, signal: 0 }) };
 }
 
-test("attaching has not failed when the container fails", async () => {
+test("an attach succeeds even if the container fails", async () => {
   const { session, exit } = attachment();
   const { done } = attached(session, true);
   exit(3);
   expect(await done).toEqual({ exitCode: 0, signal: 0 });
 });
 
-test("it ends with the client's input where the container's goes on", async () => {
+test("it ends with the client's input if the container's stays open", async () => {
   const { session } = attachment();
   const { stdin, done } = attached(session, true);
   stdin.end("a line\n");
   expect(await done).toEqual({ exitCode: 0, signal: 0 });
 });
 
-test("it goes on where the container's input ends with the client's, and one that is cancelled says so", async () => {
+test("it continues if the container's input ends with the client's, and reports a cancellation", async () => {
   const { session } = attachment();
   const { stdin, done, cancel } = attached(session, false);
   let over = false;
@@ -47,7 +47,7 @@ test("it goes on where the container's input ends with the client's, and one tha
   await expect(done).rejects.toThrow("cancelled");
 });
 
-test("a client that has closed is let go of, though the container does not take its last input", async () => {
+test("a client that has closed is detached even if the container does not read its last input", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout"] });
   onTestFinished(() => void vi.useRealTimers());
   const { session } = attachment();

@@ -1,18 +1,18 @@
-// How a session of an attach ends: well, whatever the container exits with, for attaching has not failed.
+// How an attach session ends: successfully, whatever the container's exit code, since the attach itself did not fail.
 //
-// Where the container's input goes on without the client's, it ends with that, as on the peers: who pipes a line into
-// `kubectl attach -i` waits for the end.
+// If the container's stdin stays open after the client's, the session ends with the client's stdin, as in other
+// runtimes: a user who pipes a line into `kubectl attach -i` waits for the end.
 
 import { finished } from "node:stream/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { isDoneWithin, type Session } from "../../native/index.ts";
 
-/** How long an attached client that has closed may take to give the container its last input, milliseconds. */
+/** How long the container may take to read the last input of a client that has closed, milliseconds. */
 const restMs = 10_000;
-/** And what has left here already, some hundred KiB; what the container answers to it comes meanwhile. */
+/** Extra time for input that already left this process, some hundred KiB, and for the container's output meanwhile. */
 const onItsWayMs = 1_000;
 
-/** `inputStays`: the container's input stays open when that of the client has ended. */
+/** `inputStays`: the container's stdin stays open after the client's has ended. */
 export function attached(session: Session, inputStays: boolean): Session {
   let left = false;
   const leave = async () => {
@@ -21,7 +21,7 @@ export function attached(session: Session, inputStays: boolean): Session {
     left = true;
     session.cancel();
   };
-  // Of an input that breaks off `done` tells.
+  // If stdin fails, `done` reports it.
   if (inputStays) leave().catch(() => undefined);
   const end = { exitCode: 0, signal: 0 };
   const done = session.done.then(
@@ -35,7 +35,7 @@ export function attached(session: Session, inputStays: boolean): Session {
   return { ...session, done };
 }
 
-/** Once the container has the input, if it takes it: what lies between here and there a hang-up drops. */
+/** Cancels the session once the container has read the input, if it does: a hang-up drops input in between. */
 export async function detach(session: Session): Promise<void> {
   await isDoneWithin(finished(session.stdin, { readable: false }), restMs).catch(() => undefined);
   await delay(onItsWayMs);

@@ -1,4 +1,4 @@
-// Connections that nobody redeems: what a client without any token can take from those that have one.
+// Connections without a token must not take resources from clients that have one.
 
 import { once } from "node:events";
 import { readdir } from "node:fs/promises";
@@ -24,7 +24,7 @@ afterEach(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-/** A client that never hangs up; `said` is what it got. */
+/** A client that never hangs up; `said` returns the data it received. */
 async function open(request?: Buffer): Promise<{ readonly socket: Socket; said(): string }> {
   const socket = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
   clients.push(socket);
@@ -36,8 +36,8 @@ async function open(request?: Buffer): Promise<{ readonly socket: Socket; said()
 }
 
 /**
- * As fast as the server takes them: libuv accepts one connection in a turn of the loop. A full backlog (511) would drop
- * the SYN, which comes again after a second.
+ * Connects as fast as the server accepts: libuv accepts one connection per turn of the event loop. A full backlog (511)
+ * would drop the SYN, which is retransmitted after a second.
  */
 async function hundredsAtOnce<Result>(count: number, make: () => Promise<Result>): Promise<Result[]> {
   const made: Result[] = [];
@@ -48,13 +48,13 @@ async function hundredsAtOnce<Result>(count: number, make: () => Promise<Result>
   return made;
 }
 
-/** The server's ends, of the sockets of this process: its clients' are known. */
+/** The number of the server's sockets in this process: all sockets except the clients'. */
 async function held(): Promise<number> {
   const descriptors = (await readdir("/proc/self/fd")).length;
   return descriptors - clients.filter((client) => !client.destroyed).length;
 }
 
-test("a thousand refused upgrades held half open take no place from a token", async () => {
+test("a thousand refused upgrades held half-open do not block a client with a token", async () => {
   const before = await held();
   const refused = await hundredsAtOnce(maxSessions, () => open(spdyRequest(unknown, v4)));
   await expect.poll(() => refused.filter(({ said }) => said().startsWith("HTTP/1.1 404 ")).length).toBe(maxSessions);
@@ -63,7 +63,7 @@ test("a thousand refused upgrades held half open take no place from a token", as
   expect(head).toMatch(/^HTTP\/1.1 101 /);
 });
 
-test("8,000 silent connections are held a thousand at most, for seconds, and a token works beside them", async () => {
+test("of 8,000 silent connections at most a thousand are kept, for seconds, and a token still works", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout"] });
   onTestFinished(() => void vi.useRealTimers());
   const before = await held();
@@ -75,7 +75,7 @@ test("8,000 silent connections are held a thousand at most, for seconds, and a t
   await expect.poll(held).toBeLessThan(before + 20);
 }, 60_000);
 
-test("a request that never ends has seconds, whatever of it comes", async () => {
+test("a request that never ends is closed after seconds, even if it keeps sending", async () => {
   const { socket } = await open(Buffer.from("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"));
   const closed = new Promise((resolve) => socket.once("close", resolve));
   const drip = setInterval(() => socket.write("X: y\r\n"), 500);
@@ -86,7 +86,7 @@ test("a request that never ends has seconds, whatever of it comes", async () => 
   }
 });
 
-test("sessions count, refusals do not: the one above a thousand is refused with 429 and keeps its token", async () => {
+test("a session above a thousand is refused with 429 and keeps its token; refused requests do not count", async () => {
   const sessions = await hundredsAtOnce(maxSessions, () => open(webSocketRequest(server.exec(), "v5.channel.k8s.io")));
   await expect.poll(() => sessions.filter(({ said }) => said().startsWith("HTTP/1.1 101 ")).length).toBe(maxSessions);
   const path = server.exec();

@@ -1,29 +1,31 @@
-// The connections of the streaming server: unauthenticated ones, which have shown no token yet, and sessions.
+// The connections of the streaming server: unauthenticated ones, which have not presented a token yet, and sessions.
 //
-// Anybody on the node can connect, so an unauthenticated connection costs little and takes nothing from sessions: each
-// has seconds, and one too many ends the oldest. A client that holds a token sends it with its first bytes.
+// Any process on the node can connect, so an unauthenticated connection is cheap and takes nothing from sessions: each
+// has a few seconds, and beyond the limit a new one closes the oldest. A client with a token sends it in its first
+// bytes.
 
 import type { Socket } from "node:net";
 
-/** From accept(2) to the redeemed token, milliseconds; a kubelet's request comes at once. */
+/** Time from accept(2) to the redeemed token, milliseconds; a kubelet's request comes at once. */
 const unauthenticatedMs = 5_000;
-/** More than a listen backlog (511): what one turn of the event loop accepts does not push out its own beginning. */
+/** More than a listen backlog (511), so that one turn of the event loop does not evict connections it just accepted. */
 export const maxUnauthenticated = 1024;
-/** Sessions at once; more are answered 429 (Too Many Requests). */
+/** Concurrent sessions; more are refused with 429 (Too Many Requests). */
 export const maxSessions = 1000;
 /**
- * How long a client may take to read what is left after the end of its session, and to hang up, milliseconds. Its
- * last megabytes may lie in the kernel: had the server closed, the client's next bytes would make the kernel drop them.
+ * How long a client may take to read the remaining output after its session ended, and to hang up, milliseconds. The
+ * last megabytes may be in kernel buffers: if the server closed, the client's next bytes would make the kernel drop
+ * them.
  */
 export const closeMs = 10 * 60 * 1000;
 
 export class Connections {
-  /** In the order of their arrival. */
+  /** In order of arrival. */
   readonly #unauthenticated = new Map<Socket, NodeJS.Timeout>();
-  /** With what ends each. */
+  /** Each with a function that ends it. */
   readonly #sessions = new Map<Socket, () => void>();
 
-  /** A connection that has said nothing yet. */
+  /** Adds a new connection, which has sent nothing yet. */
   admit(socket: Socket): void {
     const [oldest] = this.#unauthenticated.keys();
     if (oldest !== undefined && this.#unauthenticated.size >= maxUnauthenticated) oldest.destroy();
@@ -41,13 +43,13 @@ export class Connections {
     return this.#sessions.size >= maxSessions;
   }
 
-  /** Its token was good: it may stay. `end` lets its session end in order. */
+  /** The connection has presented a valid token. `end` ends its session gracefully. */
   authenticated(socket: Socket, end: () => void): void {
     this.#forgetUnauthenticated(socket);
     this.#sessions.set(socket, end);
   }
 
-  /** Ends sessions in order, and other connections at once. */
+  /** Ends sessions gracefully, and other connections at once. */
   end(): void {
     for (const socket of this.#unauthenticated.keys()) socket.destroy();
     for (const end of this.#sessions.values()) end();

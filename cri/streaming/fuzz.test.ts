@@ -1,4 +1,4 @@
-// Five seconds of the fuzzer (testing/fuzz.ts), with a seed of its own each day so that days differ and a day repeats.
+// Five seconds of the fuzzer (testing/fuzz.ts), with a different seed each day, so that a day's run can be repeated.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ test("damaged sessions end; nothing is thrown, left or kept", async () => {
   const day = String(Math.floor(Date.now() / 86_400_000));
   const fuzz = join(import.meta.dirname, "testing/fuzz.ts");
   const run = promisify(execFile)(process.execPath, [fuzz, "5", day], { timeout: 60_000 });
-  // What it found stands in its output, also when it ends with an error.
+  // Its findings are in its output, even if it exits with an error.
   const { stdout, code } = await run.then(
     ({ stdout }) => ({ stdout, code: 0 }),
     (error: { stdout: string; code: unknown }) => error,

@@ -1,4 +1,4 @@
-// What the streaming server answers to HTTP, and SPDY sessions of each protocol byte by byte.
+// The streaming server's HTTP responses, and SPDY sessions of each protocol byte by byte.
 
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
@@ -27,13 +27,13 @@ afterAll(() => server[Symbol.asyncDispose]());
 const v4 = "v4.channel.k8s.io";
 const webSocketLines = ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="];
 
-/** The request with the Host that a client elsewhere dialled, and a further header. */
+/** The request with the Host that a remote client dialled, and another header. */
 function throughProxy(request: Buffer, host: string, header?: string): Buffer {
   const lines = [`Host: ${host}`, ...(header === undefined ? [] : [header])].join("\r\n");
   return Buffer.from(request.toString("latin1").replace("Host: 127.0.0.1", lines), "latin1");
 }
 
-test("what cannot be accepted ends nothing", async () => {
+test("accept errors do not stop the server", async () => {
   const [own, servers] = await withItsServers(startEchoServer);
   await using _ = own;
   for (const each of servers) for (let n = 0; n < 2; n += 1) each.emit("error", new Error("accept ENFILE"));
@@ -46,7 +46,7 @@ test.each([
   [["channel.k8s.io, v4.channel.k8s.io"], "channel.k8s.io"],
   [["v9"], undefined],
   [[], undefined],
-])("of %j the client's first that we know is %s", (offered, chosen) => {
+])("of %j the first protocol supported by the server is %s", (offered, chosen) => {
   expect(negotiate(offered, ["v4.channel.k8s.io", "channel.k8s.io"])).toBe(chosen);
 });
 
@@ -67,7 +67,7 @@ describe("requests", () => {
     expect(head).toMatch(new RegExp(`^HTTP/1.1 ${code} `));
   });
 
-  /** DNS rebinding: the page's own name stands for this address, so its browser sends the page's Host and Origin. */
+  /** DNS rebinding: the page's name resolves to this address, so its browser sends the page's Host and Origin. */
   test("a web page without a token gets nothing, and no browser lets it read even that", async () => {
     for (const lines of [["Origin: http://evil.example"], []]) {
       const asked = upgradeRequest(`/exec/${token}`, "websocket", [...webSocketLines, ...lines]);
@@ -83,14 +83,14 @@ describe("requests", () => {
     expect((await exchange(server.port, spdyRequest(path, v4))).head).toMatch(/^HTTP\/1.1 404 /);
   });
 
-  test("what the server speaks is told to a client that speaks none of it", async () => {
+  test("the supported protocols are listed for a client that supports none of them", async () => {
     const { head } = await exchange(server.port, spdyRequest(server.exec(), "v9.channel.k8s.io"));
     const spoken = [...head.matchAll(/^X-Accepted-Stream-Protocol-Versions: (.*)\r$/gm)].map(([, name]) => name);
     expect(spoken).toEqual([v4, "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"]);
   });
 });
 
-test("a client that does not open the streams of its exec has half a minute", async () => {
+test("a client that does not open the streams of its exec is disconnected after half a minute", async () => {
   const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
   onTestFinished(() => void client.destroy());
   client.write(spdyRequest(server.exec(), v4));
@@ -103,13 +103,13 @@ test("a client that does not open the streams of its exec has half a minute", as
   await once(client, "close");
 });
 
-test("whether a client's host is there still is asked of the host, by TCP", async () => {
+test("TCP keep-alive detects a dead client host", async () => {
   const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
   onTestFinished(() => void client.destroy());
   client.write(spdyRequest(server.exec(), v4));
   await once(client, "data");
   const hex = (port = 0) => `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  // Of the server's end; 02 is the timer of keep-alive (proc_net_tcp.rst).
+  // Of the server's end; 02 is the keep-alive timer (proc_net_tcp.rst).
   const timer = async () => {
     const rows = (await readFile("/proc/net/tcp", "latin1")).split("\n").map((row) => row.trim().split(/\s+/));
     const ends = ([, own, peer]: string[]) => own?.endsWith(hex(server.port)) && peer?.endsWith(hex(client.localPort));
@@ -118,7 +118,9 @@ test("whether a client's host is there still is asked of the host, by TCP", asyn
   await expect.poll(timer).toMatch(/^02:/);
 });
 
-/** What kubelet and API server pass on as they got it: the Host that the user's client dialled, a dashboard's Origin. */
+/**
+ * Headers that kubelet and API server pass on unchanged: the Host that the user's client dialled, a dashboard's Origin.
+ */
 describe("requests that came through an API server", () => {
   const proxied = (request: Buffer) => throughProxy(request, "10.0.0.1:6443", "Origin: https://dashboard.example");
   const stdinEnds = webSocketFrame(Opcode.binary, Buffer.from([255, 0]));
@@ -190,7 +192,7 @@ describe("SPDY", () => {
     return carried;
   }
 
-  test.each(["v4", "v3", "v2"])("%s: stdin half-closes, both outputs come whole", async (version) => {
+  test.each(["v4", "v3", "v2"])("%s: stdin half-closes, both outputs are complete", async (version) => {
     const carried = await session(`${version}.channel.k8s.io`, Buffer.from("hi"), true);
     expect([carried.get(ids.stdout), carried.get(ids.stderr)]).toEqual(["hi", "end"]);
     if (version === "v4") expect(JSON.parse(carried.get(ids.error) ?? "")).toMatchObject({ status: "Success" });
@@ -215,7 +217,7 @@ describe("SPDY", () => {
   });
 });
 
-describe("a session that the server ends tells the client of a failure", () => {
+describe("a session ended by the server reports a failure to the client", () => {
   const types = { error: 1, stdin: 3, stdout: 5, stderr: 7 };
   const spdyStreams = async () => {
     const bytes = new SpdyClientBytes();
@@ -229,7 +231,7 @@ describe("a session that the server ends tells the client of a failure", () => {
     ["WebSocket", (path) => webSocketRequest(path, "v5.channel.k8s.io"), async () => Buffer.alloc(0)],
   ];
 
-  /** A session under way, the server's end of it, and what the client has read when it is over. */
+  /** A running session, the server's end of it, and what the client has read at the end. */
   async function begin(request: (path: string) => Buffer, streams: () => Promise<Buffer>) {
     const [own, [listening]] = await withItsServers(startEchoServer);
     onTestFinished(() => own[Symbol.asyncDispose]());
@@ -247,7 +249,7 @@ describe("a session that the server ends tells the client of a failure", () => {
     return { own, client, accepted, over, received: () => Buffer.concat(received).toString("latin1") };
   }
 
-  test.each(transports)("%s: when it stops", async (_, request, streams) => {
+  test.each(transports)("%s: when the server stops", async (_, request, streams) => {
     const { own, over } = await begin(request, streams);
     const stopping = performance.now();
     await own[Symbol.asyncDispose]();
@@ -256,7 +258,7 @@ describe("a session that the server ends tells the client of a failure", () => {
     expect(own.open.size).toBe(0);
   });
 
-  test.each(transports)("%s: when no byte has moved for long", async (_, request, streams) => {
+  test.each(transports)("%s: when the session has been idle for too long", async (_, request, streams) => {
     const { own, accepted, received } = await begin(request, streams);
     const [socket] = accepted;
     expect(socket?.timeout).toBe(4 * 60 * 60 * 1000);
@@ -265,7 +267,7 @@ describe("a session that the server ends tells the client of a failure", () => {
     expect(own.open.size).toBe(0);
   });
 
-  test.each(transports)("%s: also to a client that does not read it, the server does not wait", async (_, ...made) => {
+  test.each(transports)("%s: the server does not wait for a client that does not read", async (_, ...made) => {
     const { own, client } = await begin(...made);
     client.pause();
     const stopping = performance.now();

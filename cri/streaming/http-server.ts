@@ -1,6 +1,6 @@
 // The HTTP server behind the URLs of Exec, Attach and PortForward. Source: k8s.io/cri-streaming.
 //
-// The one-time token in the URL is the protection, against other users of the node and pages in its browsers alike.
+// The one-time token in the URL protects against other users of the node and against web pages in its browsers.
 // Host and Origin are not checked: kubelet and API server pass on what the user's client or dashboard sent to them.
 
 import { once } from "node:events";
@@ -24,28 +24,30 @@ import {
 } from "./serve-websocket.ts";
 import { Tokens } from "./tokens.ts";
 
-// An import of node:http evaluates all that it exports, and with its WebSocket a whole HTTP client: 50 ms of a start.
+// An import of node:http evaluates all of its exports, including an HTTP client for WebSocket: 50 ms of startup time.
 const { createServer } = process.getBuiltinModule("node:http");
 
 const spdyCommands = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const spdyPorts = ["portforward.k8s.io"];
-/** A session on which no byte moves for this long is ended. */
+/** Sessions that transfer no data for this long are ended. */
 const idleHours = 4;
 const idleMs = idleHours * 60 * 60 * 1000;
-/** How long sessions may take to tell their clients that the server stops, milliseconds. */
+/** How long sessions may take to notify their clients that the server is stopping, milliseconds. */
 const stopMs = 500;
-/** TCP keep-alive: silent this long, then ten probes a second apart; a client's host that answers none is gone. */
+/**
+ * TCP keep-alive: idle this long, then ten probes a second apart; a client host that answers none is considered dead.
+ */
 const keepAliveMs = 30_000;
 
-/** What a streaming URL leads to. */
+/** The target of a streaming URL. */
 export type StreamTarget =
   | { readonly kind: "exec"; readonly id: ContainerId; readonly command: readonly string[]; readonly streams: Streams }
-  /** `inputStays`: the container's input stays open when that of a client has ended. */
+  /** `inputStays`: the container's stdin stays open after a client's has ended. */
   | { readonly kind: "attach"; readonly id: ContainerId; readonly streams: Streams; readonly inputStays: boolean }
   | { readonly kind: "portforward"; readonly id: SandboxId; readonly ports: readonly number[] };
 
 export interface StreamingServer {
-  /** The URL that leads to the target, once, within a minute. */
+  /** A single-use URL of the target, valid for a minute. */
   url(target: StreamTarget): string;
   close(): Promise<void>;
 }
@@ -55,11 +57,11 @@ export interface StreamingOptions {
   readonly log: Log;
   /** An address of this host; kubelets dial it. */
   readonly address: string;
-  /** 0 for any that is free. */
+  /** 0 for any free port. */
   readonly port: number;
 }
 
-/** Rejects with FailedPrecondition when the port is taken, or the address is not this host's. */
+/** Rejects with FailedPrecondition if the port is in use, or the address is not one of this host. */
 export async function startStreamingServer(options: StreamingOptions): Promise<StreamingServer> {
   const tokens = new Tokens<StreamTarget>(() => performance.now());
   const connections = new Connections();
@@ -67,7 +69,7 @@ export async function startStreamingServer(options: StreamingOptions): Promise<S
   const server = createServer({ maxHeaderSize: 32 << 10 }, (_, response) => {
     response
       .writeHead(400, { "content-type": "text/plain", connection: "close" })
-      .end("This URL needs an upgrade to SPDY/3.1 or WebSocket.\n");
+      .end("This URL requires an upgrade to SPDY/3.1 or WebSocket.\n");
   });
   server.on("connection", (socket: Socket) => connections.admit(socket));
   server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
@@ -105,14 +107,14 @@ async function listen(server: Server, { address, port }: StreamingOptions): Prom
   return bound;
 }
 
-/** A request for an upgrade; `head` is what came after it. */
+/** A request for an upgrade; `head` is the data received after it. */
 interface Upgrade {
   readonly request: IncomingMessage;
   readonly socket: Socket;
   readonly head: Buffer;
 }
 
-/** What all sessions share. */
+/** The limits shared by all sessions. */
 interface Bounds {
   readonly connections: Connections;
   readonly largeMessages: LargeMessages;
@@ -133,17 +135,17 @@ async function serve(
   const { request, socket } = upgrade;
   const refuse = (refusal: Refusal) => {
     socket.write(refusalText(refusal));
-    // As soon as the kernel has the answer, whether the client hangs up or not.
+    // Closes as soon as the kernel has the response, without waiting for the client.
     socket.destroySoon();
   };
   if (connections.full)
     return refuse({ code: 429, sentence: "Too many sessions are open.", headers: ["Retry-After: 60"] });
   const target = redeem(tokens, request);
   if (target === undefined)
-    return refuse({ code: 404, sentence: "There is no such session; a URL works once, within a minute." });
+    return refuse({ code: 404, sentence: "No such session; a URL can be used once, within a minute." });
   const { kind } = target;
   const ending = new AbortController();
-  // A forwarded connection has no status to tell.
+  // Port-forward has no channel for a final status.
   if (kind === "portforward") ending.signal.addEventListener("abort", () => socket.destroy());
   connections.authenticated(socket, () => ending.abort(criErrors.stopping({ method: kind })));
   socket.once(
@@ -186,7 +188,7 @@ async function serveSpdy(
   const protocol = negotiate(offered, known);
   if (protocol === undefined) {
     const headers = known.map((name) => `X-Accepted-Stream-Protocol-Versions: ${name}`);
-    return { code: 403, sentence: "No protocol is common.", headers };
+    return { code: 403, sentence: "No common protocol.", headers };
   }
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ${protocol}\r\n\r\n`,
@@ -210,9 +212,9 @@ async function serveWebSocket(
   const offered = [request.headers["sec-websocket-protocol"] ?? []].flat();
   const known = target.kind === "portforward" ? portProtocols : commandProtocols;
   const protocol = offered.length === 0 ? "" : negotiate(offered, known);
-  if (protocol === undefined) return { code: 403, sentence: "No protocol is common." };
+  if (protocol === undefined) return { code: 403, sentence: "No common protocol." };
   const webSocket = await acceptWebSocket(request, socket, head, protocol, largeMessages);
-  // ws has taken the limit off.
+  // ws has removed the timeout.
   socket.setTimeout(idleMs);
   if (target.kind === "portforward") {
     await serveWebSocketPortForward(webSocket, protocol, target.ports, (port, signal) =>
@@ -246,7 +248,10 @@ function refusalText({ code, sentence, headers = [] }: Refusal): string {
   return `${lines.join("\r\n")}\r\n\r\n${sentence}\n`;
 }
 
-/** The first of the client's protocols that the server knows. `offered`: header values, each maybe a list with commas. */
+/**
+ * The first of the client's protocols that the server knows. `offered`: header values, each may be a comma-separated
+ * list.
+ */
 export function negotiate(offered: readonly string[], known: readonly string[]): string | undefined {
   return offered
     .flatMap((value) => value.split(","))

@@ -1,4 +1,4 @@
-// Messages that are whole archives, as Python's client sends them: taken whole, and a few at a time.
+// Messages that contain entire archives, as sent by the Python client: accepted, but only a few at a time.
 
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -9,11 +9,11 @@ import { Opcode, webSocketFrame, webSocketRequest } from "./testing/client-bytes
 import { type EchoServer, startEchoServer } from "./testing/echo-server.ts";
 
 const protocol = "v4.channel.k8s.io";
-/** Of a size; the channel is stdin's. */
+/** A message of this size on the stdin channel. */
 const message = (bytes: number) => webSocketFrame(Opcode.binary, Buffer.alloc(bytes));
 const close = webSocketFrame(Opcode.close, Buffer.from([0x03, 0xe8]));
 
-/** A client of an exec, which reads all that comes. */
+/** A client of an exec that reads everything it is sent. */
 async function client(server: EchoServer, stdout = false): Promise<Socket> {
   const socket = connect(server.port, "127.0.0.1").on("error", () => undefined);
   onTestFinished(() => void socket.destroy());
@@ -24,7 +24,7 @@ async function client(server: EchoServer, stdout = false): Promise<Socket> {
 
 const ended = (server: EchoServer) => server.ends.map(({ bytes, exitCode }) => [bytes, exitCode]);
 
-test("a message of Ansible's, and the largest", async () => {
+test("a message of Ansible's size and the largest allowed one are accepted", async () => {
   await using server = await startEchoServer();
   for (const size of [(1 << 20) + 1, maxMessageBytes]) {
     const socket = await client(server);
@@ -34,7 +34,7 @@ test("a message of Ansible's, and the largest", async () => {
   }
 });
 
-test("one too many waits until another is whole, or its client gone", async () => {
+test("a message beyond the limit waits until another is complete, or its client has disconnected", async () => {
   await using server = await startEchoServer();
   const size = 3 << 20;
   const first: Socket[] = [];
@@ -64,11 +64,11 @@ test("one too many waits until another is whole, or its client gone", async () =
   await expect.poll(() => server.open.size).toBe(0);
 });
 
-test("a message that its process does not take is held no less than one that is not whole", async () => {
+test("a message that its process does not read counts like an incomplete one", async () => {
   await using server = await startEchoServer();
   const first: Socket[] = [];
   for (let n = 0; n < places; n += 1) first.push(await client(server, true));
-  // The process writes what it reads, and its client reads nothing of it.
+  // The process writes what it reads, but its client does not read the output.
   for (const socket of first) socket.pause().write(message(16 << 20));
   await delay(500);
   const late = await client(server);

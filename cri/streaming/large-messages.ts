@@ -1,17 +1,17 @@
-// What the messages of WebSocket clients may take of the daemon's memory. A message is held until it is whole, and then
-// until its reader has taken it; clients may send a whole archive as one.
+// Limits the daemon's memory used by messages of WebSocket clients. A message is buffered until it is complete, and
+// then until its reader has consumed it; clients may send an entire archive as one message.
 
 import type { Duplex } from "node:stream";
 import type { WebSocket } from "ws";
 import { Slots } from "../../native/index.ts";
 
-/** As large as the peers take one (DefaultMaxPayloadBytes of golang.org/x/net/websocket). */
+/** The same limit as in other runtimes (DefaultMaxPayloadBytes of golang.org/x/net/websocket). */
 export const maxMessageBytes = 32 << 20;
-/** Every client may have so much here. Ansible's pieces of a file have 1 MiB and a byte. */
+/** Every client may buffer this much. Ansible sends files in pieces of 1 MiB and one byte. */
 export const usualMessageBytes = 2 << 20;
-/** So many clients may have more at a time; another is not read until one of them is done. */
+/** This many clients may exceed that at a time; further ones are not read until one of them is done. */
 export const places = 8;
-/** Of a ping, before its bytes. */
+/** The header size of a ping. */
 const controlHeader = 6;
 
 export class LargeMessages {
@@ -34,11 +34,11 @@ export class LargeMessages {
       if (closed.signal.aborted) leave();
       else webSocket.resume();
     };
-    // The connection is held up by what its reader has not taken.
+    // A connection stays paused until its reader has consumed the data.
     const rest = () => {
       if (unfinished === 0 && !webSocket.isPaused) leave();
     };
-    // Before the message that the bytes make whole.
+    // Runs before the message that these bytes complete is emitted.
     connection.prependListener("data", (bytes: Buffer) => {
       unfinished += bytes.length;
       if (unfinished > usualMessageBytes && place === "none") awaitPlace().catch(() => undefined);

@@ -1,4 +1,4 @@
-// What becomes of a connection into the pod when its client's streams go.
+// Connections into the pod: what happens when a client's streams close, and how many there may be.
 
 import { duplexPair, PassThrough } from "node:stream";
 import { expect, onTestFinished, test } from "vitest";
@@ -9,41 +9,44 @@ import { SpdyClientBytes } from "./testing/client-bytes.ts";
 
 const cancel = 5;
 
-test.each(["before", "after"])("a stream that is reset %s its connection is made ends it", async (when) => {
-  const [wire, client] = duplexPair();
-  client.resume().on("error", () => undefined);
-  const asked = Promise.withResolvers<void>();
-  const made = Promise.withResolvers<PassThrough>();
-  const served = serveSpdyPortForward(wire, Buffer.alloc(0), () => {
-    asked.resolve();
-    return made.promise;
-  });
-  onTestFinished(async () => {
-    client.destroy();
-    wire.destroy();
-    await served;
-  });
-  const bytes = new SpdyClientBytes();
-  const pair = { port: "8080", requestid: "0" };
-  client.write(await bytes.synStream(1, { streamtype: "error", ...pair }, 1));
-  client.write(await bytes.synStream(3, { streamtype: "data", ...pair }));
-  bytes.close();
-  await asked.promise;
-  const connection = new PassThrough();
-  const reset = () => client.write(controlFrame(ControlType.rstStream, 0, numbers(3, cancel)));
-  if (when === "before") {
-    reset();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    made.resolve(connection);
-  } else {
-    made.resolve(connection);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    reset();
-  }
-  await expect.poll(() => connection.destroyed).toBe(true);
-});
+test.each(["before", "after"])(
+  "a stream that is reset %s its connection is established closes the connection",
+  async (when) => {
+    const [wire, client] = duplexPair();
+    client.resume().on("error", () => undefined);
+    const asked = Promise.withResolvers<void>();
+    const made = Promise.withResolvers<PassThrough>();
+    const served = serveSpdyPortForward(wire, Buffer.alloc(0), () => {
+      asked.resolve();
+      return made.promise;
+    });
+    onTestFinished(async () => {
+      client.destroy();
+      wire.destroy();
+      await served;
+    });
+    const bytes = new SpdyClientBytes();
+    const pair = { port: "8080", requestid: "0" };
+    client.write(await bytes.synStream(1, { streamtype: "error", ...pair }, 1));
+    client.write(await bytes.synStream(3, { streamtype: "data", ...pair }));
+    bytes.close();
+    await asked.promise;
+    const connection = new PassThrough();
+    const reset = () => client.write(controlFrame(ControlType.rstStream, 0, numbers(3, cancel)));
+    if (when === "before") {
+      reset();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      made.resolve(connection);
+    } else {
+      made.resolve(connection);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      reset();
+    }
+    await expect.poll(() => connection.destroyed).toBe(true);
+  },
+);
 
-test("connections that are too many at once wait for others to end; one whose client leaves waits no longer", async () => {
+test("connections beyond the limit wait for others to end, or until their client leaves", async () => {
   const [wire, client] = duplexPair();
   client.resume().on("error", () => undefined);
   const made: PassThrough[] = [];
@@ -72,13 +75,13 @@ test("connections that are too many at once wait for others to end; one whose cl
   await expect.poll(() => made.filter(({ destroyed }) => !destroyed)).toEqual([]);
 });
 
-test("a port where nobody listens keeps no place: after more failures than there are places the next is asked for", async () => {
+test("failed connections do not use up the limit: after more failures than the limit the next port is tried", async () => {
   const [wire, client] = duplexPair();
   client.resume().on("error", () => undefined);
   let asked = 0;
   const served = serveSpdyPortForward(wire, Buffer.alloc(0), async () => {
     asked += 1;
-    throw new Error("nobody listens");
+    throw new Error("connection refused");
   });
   const bytes = new SpdyClientBytes();
   for (let n = 0; n <= maxForwarded; n += 1) {

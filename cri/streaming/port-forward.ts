@@ -1,4 +1,4 @@
-// Port-forward: the client's stream pairs joined to connections inside the pod.
+// Port-forward: connects the client's stream pairs to connections inside the pod.
 // Source: k8s.io/apimachinery pkg/util/httpstream; portforward.k8s.io (v1).
 
 import type { Duplex } from "node:stream";
@@ -9,14 +9,14 @@ import type { SpdyStream } from "./spdy/connection.ts";
 const pairMs = 30_000;
 
 /**
- * Connections of a session at once; others wait, as they would for a server that is slow to accept. A pod has 112 streams
- * of sessions in all, exec among them, and at the first that is refused Go's client gives up all that it forwards.
+ * Concurrent connections of a session; more wait, as they would for a server that is slow to accept. A pod has 112
+ * streams for all sessions, including exec, and if one is refused, Go's client ends its whole port-forward.
  */
 export const maxForwarded = 96;
 
-/** What a client reads on the error stream when a connection could not be made. */
+/** The message on the error stream when a connection could not be established. */
 export function forwardFailure(reason: unknown): string {
-  return reason instanceof KeelsonError ? reason.message : "The port could not be forwarded; see Keelson's log.";
+  return reason instanceof KeelsonError ? reason.message : "Forwarding the port failed; see Keelson's log.";
 }
 
 interface Half {
@@ -34,7 +34,7 @@ export class PortForwarding {
     this.#connect = connect;
   }
 
-  /** A new stream: the error stream of a pair, or the data stream that completes one. */
+  /** Handles a new stream: the error stream of a pair, or the data stream that completes one. */
   open(stream: SpdyStream): void {
     const port = Number(stream.headers.get("port"));
     const type = stream.headers.get("streamtype");
@@ -42,7 +42,7 @@ export class PortForwarding {
       stream.reset();
       return;
     }
-    // Clients that name no request pair their streams by id: data comes two after error.
+    // Clients that send no request id pair their streams by stream id: data is error plus two.
     const request = stream.headers.get("requestid") ?? String(type === "data" ? stream.id - 2 : stream.id);
     if (type === "error") this.#await(request, stream);
     else if (type === "data") this.#complete(request, stream, port);
@@ -95,11 +95,12 @@ export class PortForwarding {
       return;
     }
     connection.once("close", () => this.#places.giveBack());
-    // Nothing more is sent there, and clients keep their side open until it ends: it must not wait behind other data.
+    // Nothing more is sent there, and clients keep their side open until it ends, so it must not queue behind other
+    // data.
     error.end();
     connection.on("error", () => data.reset());
     data.once("close", () => connection.destroy());
-    // Its client may have left while it was made.
+    // The client may have left while the connection was being established.
     if (data.destroyed) connection.destroy();
     data.pipe(connection);
     connection.pipe(data);

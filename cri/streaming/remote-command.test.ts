@@ -1,10 +1,10 @@
-// A session that could not start, and sizes of terminals as they come. Whole sessions: http-server.test.ts.
+// A session that could not start, and parsing of terminal sizes. Complete sessions are tested in http-server.test.ts.
 
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { ResizeReader, serveSession } from "./remote-command.ts";
 
-test("the input for a session that could not start is read and dropped, or the client's end would not be noticed", async () => {
+test("input for a session that could not start is discarded, so that a disconnect is noticed", async () => {
   const stdin = new PassThrough();
   stdin.write(Buffer.alloc(1 << 20));
   const client = {
@@ -18,7 +18,7 @@ test("the input for a session that could not start is read and dropped, or the c
   await expect.poll(() => stdin.readableLength).toBe(0);
 });
 
-test("sizes come one after the other, cut anywhere; nonsense is ignored", () => {
+test("sizes are parsed from data split anywhere; garbage is ignored", () => {
   const reader = new ResizeReader();
   const text = '{"Width":80,"Height":24}{"Width":70000,"Height":1}{"no":1}{"Width":132,"Height":50}';
   const sizes = [...text].flatMap((letter) => [...reader.feed(Buffer.from(letter))]);

@@ -1,11 +1,11 @@
-// Exec and attach: a session in the pod joined to a client's streams, whatever carries them.
+// Exec and attach: connects a session in the pod to a client's streams, over any transport.
 // Source: k8s.io/apimachinery pkg/util/remotecommand (the protocols v1 to v5).
 
 import type { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { KeelsonError, orAborted, type Session } from "../../native/index.ts";
 
-/** The streams that an exec or attach was asked for. */
+/** The streams requested by an exec or attach. */
 export interface Streams {
   readonly stdin: boolean;
   readonly stdout: boolean;
@@ -13,25 +13,25 @@ export interface Streams {
   readonly tty: boolean;
 }
 
-/** A client's end. `stdin`, `stdout`, `stderr` are there as asked for; the transport owns the framing. */
+/** A client's end. `stdin`, `stdout` and `stderr` are present as requested; the transport handles the framing. */
 export interface ClientStreams {
   readonly stdin?: Readable;
   readonly stdout?: Writable;
   readonly stderr?: Writable;
-  /** From v4 on the outcome is a status object, before it plain text and only for failures. */
+  /** From v4 on the outcome is a status object; in older versions it is plain text, and sent only for failures. */
   readonly statusAsJson: boolean;
-  /** Calls back with each size the client's terminal takes. */
+  /** Calls back on each resize of the client's terminal. */
   onResize(resize: (columns: number, rows: number) => void): void;
-  /** Sends the outcome and ends the error stream; resolves when that is written, or the client gone. */
+  /** Sends the outcome and ends the error stream; resolves when it is written, or the client has disconnected. */
   sendOutcome(text: string): Promise<void>;
-  /** Resolves when the client is gone. */
+  /** Resolves when the client has disconnected. */
   readonly gone: Promise<void>;
 }
 
 /**
- * Runs until the process ends or the client is gone, then tells the client how it ended: output first,
- * then the status. A client that is gone ends the session (an exec is killed, an attach detaches). So does `ending`,
- * whose reason the client is then told: without a status, a client over SPDY takes the end for success.
+ * Runs until the process exits or the client disconnects, then reports the outcome to the client: output first, then
+ * the status. If the client disconnects, the session ends (an exec is killed, an attach detaches). `ending` also ends
+ * it, and its reason is sent to the client: without a status, a client over SPDY takes the end for success.
  */
 export async function serveSession(
   start: () => Promise<Session>,
@@ -56,7 +56,7 @@ export async function serveSession(
     ({ exitCode }) => (exitCode === 0 ? success(client) : exited(client, exitCode)),
     (error: unknown) => failure(client, reported(error)),
   );
-  // The client may read the rest of the output as slowly as it likes: the server ends idle sessions.
+  // There is no time limit for reading the rest of the output: the server ends idle sessions.
   await orAborted(Promise.race([Promise.all(outputs), client.gone]), ending).catch(() => undefined);
   await client.sendOutcome(ending.aborted ? failure(client, reported(ending.reason)) : outcome);
 }
@@ -66,7 +66,7 @@ function joinInput(session: Session, client: ClientStreams): void {
   if (client.stdin === undefined) session.stdin.end();
   else {
     session.stdin.on("error", () => undefined);
-    // Ends with the client's half-close. A process that is gone takes no more: what comes then is read and dropped.
+    // Ends with the client's half-close. Once the process has exited, further input is read and discarded.
     client.stdin.pipe(session.stdin);
     session.stdin.once("close", () => {
       client.stdin?.unpipe(session.stdin);
@@ -82,7 +82,7 @@ async function deliver(output: Readable, to: Writable | undefined): Promise<void
   }
   output.pipe(to);
   to.once("error", () => output.destroy());
-  // A client need not end its side of an output.
+  // A client does not have to end its side of an output.
   await finished(to, { readable: false }).catch(() => undefined);
 }
 
@@ -107,7 +107,7 @@ function reported(error: unknown): string {
   return error instanceof KeelsonError ? error.message : "The session failed inside Keelson; see its log.";
 }
 
-/** Sizes as they come on a resize channel: JSON objects one after the other, `{"Width":80,"Height":24}`. */
+/** Parses sizes from a resize channel: consecutive JSON objects, `{"Width":80,"Height":24}`. */
 export class ResizeReader {
   #text = "";
 
@@ -118,7 +118,7 @@ export class ResizeReader {
       this.#text = this.#text.slice(end + 1);
       if (size !== undefined) yield size;
     }
-    // A size has some thirty characters; anything much longer is none.
+    // A size has some thirty characters; anything much longer is invalid.
     if (this.#text.length > 256) this.#text = "";
   }
 }

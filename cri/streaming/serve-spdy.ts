@@ -1,4 +1,4 @@
-// Exec, attach and port-forward over SPDY/3.1: which streams the client opens, and what goes over each.
+// Exec, attach and port-forward over SPDY/3.1: which streams the client opens, and what each carries.
 
 import type { Duplex } from "node:stream";
 import type { Session } from "../../native/index.ts";
@@ -6,7 +6,7 @@ import { PortForwarding } from "./port-forward.ts";
 import { type ClientStreams, ResizeReader, type Streams, serveSession } from "./remote-command.ts";
 import { SpdyConnection, type SpdyStream } from "./spdy/connection.ts";
 
-/** A client that has not opened all its streams by then is disconnected, milliseconds. */
+/** How long a client may take to open all of its streams before it is disconnected, milliseconds. */
 const openMs = 30_000;
 
 /** `protocol`: "v4.channel.k8s.io" and older. */
@@ -29,7 +29,7 @@ export async function serveSpdySession(
   const opened = new Map<string, SpdyStream>();
   const complete = Promise.withResolvers<void>();
   const connection = new SpdyConnection(socket, head, {
-    // One session: the only bytes it receives are its stdin, which may wait for the process without limit.
+    // A single session: the only data received is its stdin, which may wait for the process without limit.
     stallMs: Number.POSITIVE_INFINITY,
     independent: false,
     onStream: (stream) => {
@@ -83,7 +83,7 @@ function clientStreams(
   };
 }
 
-/** A pair of streams for each connection: errors on one, bytes on the other. */
+/** A pair of streams for each connection: one for errors, one for data. */
 export async function serveSpdyPortForward(
   socket: Duplex,
   head: Buffer,

@@ -1,4 +1,4 @@
-// WebSocket sessions byte by byte: what a client of each protocol sends, recorded here, and what it must get.
+// WebSocket sessions byte by byte: what a client of each protocol sends, and what it must receive.
 
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-/** A session of that protocol in which the client sends the bytes. */
+/** A session of the given protocol in which the client sends the bytes. */
 async function session(path: string, protocol: string, bytes: readonly Buffer[]): Promise<Seen> {
   const { head, body } = await exchange(server.port, webSocketRequest(path, protocol), bytes);
   return { head, frames: [...frames(body)] };
@@ -39,7 +39,7 @@ function* frames(bytes: Buffer): Generator<{ opcode: number; payload: Buffer }> 
 }
 
 const masked = (hex: string) => Buffer.from(hex.replaceAll(" ", ""), "hex");
-/** The bytes a channel carried, in order. */
+/** The bytes carried by a channel, in order. */
 const carried = ({ frames }: Seen, channel: number) =>
   Buffer.concat(
     frames
@@ -67,7 +67,7 @@ describe("exec", () => {
     expect(seen.frames.at(-2)?.payload[0], "the status comes last").toBe(3);
   });
 
-  test("v4: no channel closes; 255 is nothing, and the status tells the exit code", async () => {
+  test("v4: channels cannot be closed, 255 is ignored, and the status contains the exit code", async () => {
     const seen = await session(server.exec(), "v4.channel.k8s.io", [
       masked("82 82 37fa213d c8 fa"),
       masked("82 84 00000000 00 68 69 04"),
@@ -108,7 +108,7 @@ describe("exec", () => {
     expect(seen.frames).toContainEqual({ opcode: Opcode.pong, payload: Buffer.from("pq") });
   });
 
-  test("sizes reach the terminal, also those that come before the process", async () => {
+  test("sizes reach the terminal, even those sent before the process starts", async () => {
     const resize = (size: string) => webSocketFrame(Opcode.binary, Buffer.from(`\x04${size}`));
     await session(server.exec({ tty: true, stderr: false }), "v5.channel.k8s.io", [
       Buffer.concat([resize('{"Width":101,"Height":31}'), resize('{"Width":102,'), resize('"Height":32}')]),
@@ -119,7 +119,7 @@ describe("exec", () => {
     expect(server.sizes.at(-1)).toBe("103x33");
   });
 
-  test("a client that is not read, as its process takes nothing, hears now and then that the server is there", async () => {
+  test("a client that is paused because its process does not read gets regular pongs", async () => {
     vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
     onTestFinished(() => void vi.useRealTimers());
     const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
@@ -138,7 +138,7 @@ describe("exec", () => {
     expect(vi.getTimerCount(), "nobody is told any more").toBe(0);
   });
 
-  test("of the sizes before the process it gets the last two: kubectl attach has the screen drawn again by a change", async () => {
+  test("of the sizes sent before the process starts it gets the last two: kubectl attach forces a redraw", async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     server.held.until = promise;
     onTestFinished(() => resolve());
@@ -162,7 +162,7 @@ describe("exec", () => {
   const bytes = 99_999;
 
   test.each(["v4.channel.k8s.io", "channel.k8s.io", ""])(
-    "%j has no word for the end of the input: a client that closes has sent it, and its process goes on",
+    "%j cannot signal the end of input: a close ends the input, and the process keeps running",
     async (protocol) => {
       await session(server.exec(), protocol, [Buffer.concat([input, close])]);
       await expect.poll(() => server.open.size).toBe(0);
@@ -171,16 +171,16 @@ describe("exec", () => {
   );
 
   test.each([
-    ["a client of v5 that closes", "v5.channel.k8s.io", {}, [input, close]],
-    ["one at a terminal", "v4.channel.k8s.io", { tty: true, stderr: false }, [input, close]],
-    ["one that hangs up", "v4.channel.k8s.io", {}, [input]],
+    ["a v5 client that closes", "v5.channel.k8s.io", {}, [input, close]],
+    ["a v4 client with a terminal that closes", "v4.channel.k8s.io", { tty: true, stderr: false }, [input, close]],
+    ["a client that disconnects without closing", "v4.channel.k8s.io", {}, [input]],
     [
-      "one that breaks the protocol, and then closes",
+      "a client that violates the protocol, and then closes",
       "v4.channel.k8s.io",
       {},
       [input, masked("83 81 00000000 00"), close],
     ],
-  ])("%s takes its process along", async (_, protocol, streams, messages) => {
+  ])("%s ends its process", async (_, protocol, streams, messages) => {
     await session(server.exec(streams), protocol, messages);
     await expect.poll(() => server.open.size).toBe(0);
     expect(server.ends.at(-1)?.exitCode).toBeUndefined();
@@ -201,7 +201,7 @@ describe("exec", () => {
 });
 
 test.each(["v5.channel.k8s.io", "v4.channel.k8s.io"])(
-  "attach, %s: what a client has sent before it closed comes in",
+  "attach, %s: data sent before the client closed is delivered",
   async (protocol) => {
     const piece = webSocketFrame(Opcode.binary, Buffer.alloc(200_000));
     const close = webSocketFrame(Opcode.close, masked("03e8"));
@@ -212,15 +212,15 @@ test.each(["v5.channel.k8s.io", "v4.channel.k8s.io"])(
 );
 
 describe("port-forward", () => {
-  test("v4: each port has two channels, each begins with its port; the last end closes the session", async () => {
+  test("v4: each port has two channels that begin with the port; the last to end closes the session", async () => {
     const seen = await session(server.forward([8080, 1]), "v4.channel.k8s.io", [masked("82 83 00000000 00 68 69")]);
     expect(carried(seen, 0)).toBe("\x90\x1fhi");
     expect(carried(seen, 2)).toBe("\x01\x00");
-    expect(carried(seen, 3)).toBe("\x01\x00Nobody listens on port 1 of the pod.");
+    expect(carried(seen, 3)).toBe("\x01\x00Nothing listens on port 1 of the pod.");
     await expect.poll(() => server.open.size).toBe(0);
   });
 
-  test("v4: a port whose server reads nothing holds up the others for half a minute, and is closed then", async () => {
+  test("v4: a port whose server reads nothing blocks the others for half a minute, then is closed", async () => {
     const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
     onTestFinished(() => void client.destroy());
     const received: Buffer[] = [];
@@ -243,7 +243,7 @@ describe("port-forward", () => {
     expect(server.open.size).toBe(1);
   });
 
-  test("tunnel: SPDY goes on inside binary messages, cut anywhere", async () => {
+  test("tunnel: SPDY is carried in binary messages, split anywhere", async () => {
     const client = new SpdyClientBytes();
     const inner = Buffer.concat([
       await client.synStream(1, { streamtype: "error", port: "8080", requestid: "0" }, 1),

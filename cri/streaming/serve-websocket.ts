@@ -1,4 +1,4 @@
-// Exec, attach and port-forward over WebSocket: which channel carries what, and the tunnel for SPDY.
+// Exec, attach and port-forward over WebSocket: the meaning of each channel, and the tunnel for SPDY.
 // Source: k8s.io/apiserver pkg/util/wsstream; KEP-4006 (v5.channel.k8s.io and tunnelling).
 
 import type { IncomingMessage } from "node:http";
@@ -15,13 +15,13 @@ import { serveSpdyPortForward } from "./serve-spdy.ts";
 import { ChannelWire, Gate, Inbound } from "./websocket-channels.ts";
 
 const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const;
-/** v5: this message closes the channel that its second byte names. */
+/** v5: this message closes the channel named by its second byte. */
 const closeMark = 255;
-/** What a connection is closed with on which no close frame came (RFC 6455, 7.1.5). */
+/** The close code of a connection without a close frame (RFC 6455, 7.1.5). */
 const closedWithoutWord = 1006;
 /** How long one port's slow reader may stall the others, milliseconds. */
 const stallMs = 30_000;
-/** A client with more unread bytes than this gets no answer to its pings. */
+/** Pings of a client with more unread bytes than this are not answered. */
 const maxUnsent = 1 << 20;
 
 export const commandProtocols = [
@@ -34,7 +34,7 @@ export const commandProtocols = [
 const tunnelProtocol = "SPDY/3.1+portforward.k8s.io";
 export const portProtocols = [tunnelProtocol, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 
-/** The handshake; `protocol` is what was negotiated, "" when the client named none. */
+/** Does the handshake; `protocol` is the negotiated protocol, "" if the client offered none. */
 export async function acceptWebSocket(
   request: IncomingMessage,
   socket: Duplex,
@@ -42,12 +42,12 @@ export async function acceptWebSocket(
   protocol: string,
   largeMessages: LargeMessages,
 ): Promise<WebSocket> {
-  // ws takes no slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one: so the header is written here.
+  // ws rejects a slash in a protocol's name, and SPDY/3.1+portforward.k8s.io has one, so the header is written here.
   delete request.headers["sec-websocket-protocol"];
   // ws has the option since 8.19; its types do not.
   const options: ServerOptions & { readonly closeTimeout: number } = {
     noServer: true,
-    // What goes through the tunnel is cut into frames, and held in other places.
+    // Tunnelled data consists of SPDY frames, which are buffered elsewhere.
     maxPayload: protocol === tunnelProtocol ? usualMessageBytes : maxMessageBytes,
     perMessageDeflate: false,
     autoPong: false,
@@ -78,8 +78,8 @@ export async function serveWebSocketSession(
 ): Promise<void> {
   const wire = new ChannelWire(socket, protocol.includes("base64"));
   const input = new Inbound(new Gate(socket, Number.POSITIVE_INFINITY));
-  // The first sizes come before the process is there to take them: of several its last two, for `kubectl attach` has the
-  // screen drawn again by one that is too large and the right one behind it.
+  // The first sizes arrive before the process has started. The last two are kept, since `kubectl attach` forces a
+  // redraw by sending a size that is too large, followed by the right one.
   const sizes = new ResizeReader();
   let early: { readonly columns: number; readonly rows: number }[] = [];
   let resize = (columns: number, rows: number): void => {
@@ -93,8 +93,8 @@ export async function serveWebSocketSession(
       for (const { columns, rows } of sizes.feed(bytes)) resize(columns, rows);
     }
   });
-  // What was sent before a close comes in. For clients before v5 it is also the only way to end a process's input, which
-  // goes on without them; at a terminal it hangs up.
+  // Input sent before a close is still delivered. For clients before v5 a close is also the only way to end a process's
+  // stdin, so the process keeps running without them; with a terminal it is hung up.
   const takesRest = kind === "attach" || (!streams.tty && !protocol.startsWith("v5"));
   const closed = Promise.withResolvers<void>();
   const gone = new Promise<void>((resolve) => {
@@ -138,7 +138,7 @@ export async function serveWebSocketSession(
   await closeWebSocket(socket);
 }
 
-/** Ports as channel pairs: 2i carries bytes, 2i+1 errors; each begins with its port, two bytes little-endian. */
+/** Ports are channel pairs: 2i carries data, 2i+1 errors; each begins with its port, two bytes little-endian. */
 export async function serveWebSocketPortForward(
   socket: WebSocket,
   protocol: string,
@@ -178,7 +178,7 @@ export async function serveWebSocketPortForward(
   await closeWebSocket(socket);
 }
 
-/** A client that does not close its side is disconnected by ws, after `closeTimeout`. */
+/** A client that does not close its side is disconnected by ws after `closeTimeout`. */
 async function closeWebSocket(socket: WebSocket): Promise<void> {
   if (socket.readyState === socket.CLOSED) return;
   const closed = new Promise((resolve) => socket.once("close", resolve));

@@ -1,4 +1,4 @@
-// A client that reads late gets all of the output and the status, also when both lie in the kernel's buffers.
+// A slow client gets all of the output and the status, even if both are still in kernel buffers.
 
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -8,11 +8,11 @@ import { ControlType, controlFrame, dataFrame, FrameParser, numbers } from "./sp
 import { Opcode, SpdyClientBytes, spdyRequest, webSocketFrame, webSocketRequest } from "./testing/client-bytes.ts";
 import { startEchoServer } from "./testing/echo-server.ts";
 
-/** So much as the kernel's buffers of a connection take, so that the session ends before anything is read. */
+/** As much as a connection's kernel buffers hold, so that the session ends before anything is read. */
 const input = Buffer.alloc(512 << 10, "keelson ");
 const pauseMs = 9 * 60 * 1000;
 
-/** `ping` goes out twice after the end of the session, at once and at the end of the pause. All that the client reads then. */
+/** Sends `ping` twice after the session ended, at once and after the pause. Returns all that the client reads then. */
 async function readLate(upgrade: (path: string) => Buffer, bytes: Buffer, ping: Buffer): Promise<Buffer> {
   await using server = await startEchoServer();
   const client = connect(server.port, "127.0.0.1").on("error", () => undefined);
@@ -20,7 +20,7 @@ async function readLate(upgrade: (path: string) => Buffer, bytes: Buffer, ping: 
   const received = await handshake(client, upgrade(server.exec()));
   client.pause();
   vi.useFakeTimers({ toFake: ["setTimeout"] });
-  // Before the server is closed, which has limits of its own.
+  // Before the server is closed, which has its own time limits.
   using _ = { [Symbol.dispose]: () => void vi.useRealTimers() };
   client.write(bytes);
   await vi.waitUntil(() => server.open.size === 0 && vi.getTimerCount() > 0, { timeout: 10_000, interval: 1 });
@@ -36,7 +36,7 @@ async function readLate(upgrade: (path: string) => Buffer, bytes: Buffer, ping: 
   return Buffer.concat(received);
 }
 
-/** What comes after the answer to the request, as it comes. */
+/** The data after the response to the request, as received. */
 async function handshake(client: Socket, request: Buffer): Promise<Buffer[]> {
   client.write(request);
   const [answer] = await once(client, "data");

@@ -1,4 +1,4 @@
-// Tokens of streaming URLs: for one use, for a minute, a thousand at most.
+// Tokens of streaming URLs: single use, valid for a minute, at most a thousand.
 
 import { expect, test } from "vitest";
 import { Tokens } from "./tokens.ts";
@@ -15,7 +15,7 @@ test("a token works once, within its minute, and cannot be guessed", () => {
   expect(tokens.redeem(second)).toBeUndefined();
 });
 
-test("a thousand may wait; expired ones make room", () => {
+test("at most a thousand may wait; expired ones make room", () => {
   let now = 0;
   const tokens = new Tokens<number>(() => now);
   for (let index = 0; index < 1000; index += 1) tokens.issue(index);

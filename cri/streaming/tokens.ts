@@ -1,4 +1,4 @@
-// One-shot tokens: what a streaming URL stands for, until it is used or its minute is over.
+// One-time tokens of streaming URLs, valid until used or for a minute.
 
 import { randomBytes } from "node:crypto";
 import { criErrors } from "../errors.ts";
@@ -10,12 +10,12 @@ export class Tokens<Target> {
   readonly #waiting = new Map<string, { readonly target: Target; readonly until: number }>();
   readonly #now: () => number;
 
-  /** `now`: milliseconds of any clock that does not go back. */
+  /** `now`: milliseconds of any monotonic clock. */
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  /** 192 random bits. Throws ResourceExhausted when a thousand wait already. */
+  /** Returns a token of 192 random bits. Throws ResourceExhausted if a thousand are already waiting. */
   issue(target: Target): string {
     this.#dropExpired();
     if (this.#waiting.size >= maxWaiting) throw criErrors.tooManyStreams({ limit: maxWaiting });
@@ -24,14 +24,14 @@ export class Tokens<Target> {
     return token;
   }
 
-  /** The target, once; undefined for an unknown, used or expired token. */
+  /** Returns the target once; undefined for an unknown, used or expired token. */
   redeem(token: string): Target | undefined {
     const entry = this.#waiting.get(token);
     this.#waiting.delete(token);
     return entry !== undefined && this.#now() < entry.until ? entry.target : undefined;
   }
 
-  /** Issued in order of time, so the expired ones stand first. */
+  /** Tokens are in order of issue, so the expired ones come first. */
   #dropExpired(): void {
     for (const [token, { until }] of this.#waiting) {
       if (until > this.#now()) return;

@@ -1,16 +1,18 @@
-// The channels of one WebSocket connection: the first byte of a message names its channel. What comes in waits for its
-// reader, and holds up the connection when that has enough.
+// The channels of one WebSocket connection: the first byte of a message names its channel. Input is buffered for its
+// reader, and pauses the connection when the buffer is full.
 // Source: k8s.io/apiserver pkg/util/wsstream.
 
 import { Readable, Writable } from "node:stream";
 import type { WebSocket } from "ws";
 
-/** Larger chunks are passed on in pieces of this, in either direction. */
+/** Larger chunks are split into pieces of this size, in either direction. */
 const maxPiece = 32 << 10;
-/** How often a client that is not being read gets an unasked pong, which also finds out whether it is there, milliseconds. */
+/** Interval of unsolicited pongs to a paused client, which also detect a dead one, milliseconds. */
 const heartbeatMs = 5_000;
 
-/** Messages of one channel each; base64 forms carry the channel as a digit and the bytes as text. */
+/**
+ * Encodes and decodes messages of one channel each; base64 protocols have the channel as a digit and the data as text.
+ */
 export class ChannelWire {
   readonly #socket: WebSocket;
   readonly #base64: boolean;
@@ -54,15 +56,15 @@ export class ChannelWire {
   }
 }
 
-/** Lets the client send while no channel has more than enough: an unread message holds up all behind it. */
+/** Reads from the client only while no channel's buffer is full: an unread message blocks all messages behind it. */
 export class Gate {
   readonly #socket: WebSocket;
   readonly #stallMs: number;
-  /** The channels that have enough, and what becomes of them if that lasts. */
+  /** The channels whose buffers are full, with the timers that destroy them if that lasts. */
   readonly #full = new Map<Inbound, NodeJS.Timeout | undefined>();
   #heartbeat: NodeJS.Timeout | undefined;
 
-  /** `stallMs`: how long one channel may hold up the rest before it is destroyed; Infinity: without limit. */
+  /** `stallMs`: how long one channel may block the rest before it is destroyed; Infinity: without limit. */
   constructor(socket: WebSocket, stallMs: number) {
     this.#socket = socket;
     this.#stallMs = stallMs;
@@ -71,10 +73,10 @@ export class Gate {
 
   shut(input: Inbound): void {
     if (this.#full.has(input)) return;
-    const late = () => input.destroy(new Error("the pod does not read what the client sends"));
+    const late = () => input.destroy(new Error("the pod does not read the client's data"));
     this.#full.set(input, Number.isFinite(this.#stallMs) ? setTimeout(late, this.#stallMs) : undefined);
     this.#socket.pause();
-    // Its pings are not read now, and a client without pongs gives up; one that is gone is found by writing to it.
+    // Its pings are not read meanwhile, and a client that gets no pongs gives up; writing also detects a dead client.
     this.#heartbeat ??= setInterval(() => this.#socket.pong(), heartbeatMs);
   }
 
@@ -93,7 +95,7 @@ export class Gate {
   }
 }
 
-/** What the client sends on one channel. */
+/** The client's data on one channel. */
 export class Inbound extends Readable {
   readonly #gate: Gate;
   #ended = false;
@@ -106,7 +108,7 @@ export class Inbound extends Readable {
 
   deliver(bytes: Buffer): void {
     if (this.#ended || this.destroyed || bytes.length === 0) return;
-    // In pieces, which the reader takes one by one: all of a large message is not passed on at once.
+    // In pieces, which the reader takes one by one, so that a large message is not passed on all at once.
     let hasRoom = true;
     for (let at = 0; at < bytes.length; at += maxPiece) hasRoom = this.push(bytes.subarray(at, at + maxPiece));
     if (!hasRoom) this.#gate.shut(this);

@@ -1,10 +1,10 @@
-// One SPDY/3.1 connection, server side: streams that the client opens, each a Duplex that half-closes.
+// One SPDY/3.1 connection, server side: streams opened by the client, each a Duplex with half-close.
 //
-// Back-pressure. The Go peers neither keep nor grant stream windows. What we read: a stream whose reader is slow can
-// only be held up by not reading the connection. That also stalls the connection's other streams, for `stallMs` at
-// most: then the slow stream is reset and the others go on. What we send waits in each stream for the socket and,
-// where streams are independent, for the peer to read the stream (lanes.ts), so a peer that does not read fills no
-// more than the streams' own buffers.
+// Backpressure: the Go peers neither respect nor grant stream windows. Receiving: a stream with a slow reader can only
+// be throttled by not reading the connection. That also stalls the connection's other streams, for at most `stallMs`:
+// then the slow stream is reset and the others continue. Sending: data waits in each stream for the socket and, if
+// streams are independent, for the peer to read the stream (lanes.ts), so a peer that does not read fills only the
+// streams' own buffers.
 
 import { Duplex } from "node:stream";
 import { closeMs } from "../connections.ts";
@@ -14,28 +14,30 @@ import { Lanes } from "./lanes.ts";
 
 const maxStreams = 1000;
 const streamBuffer = 256 << 10;
-/** DATA frames of ours are cut to this. */
+/** Maximum size of the DATA frames that we send. */
 const maxDataBytes = 64 << 10;
-/** Answers that may wait for the client to read them; with more, its frames are not read until it has read some. */
+/** Replies that may wait for the client to read them; beyond that its frames are not read until it has read some. */
 const maxAnswers = 2000;
-/** While a client is not being read, its end is not noticed either: a PING is sent this often, milliseconds. */
+/** While the connection is not read, a disconnect goes unnoticed, so a PING is sent at this interval, milliseconds. */
 const heartbeatMs = 5_000;
-/** Even, as the server's are, above those of lanes.ts, and not 0, at which Go's client ends all streams as if complete. */
+/**
+ * Even, as all server ids, above those of lanes.ts, and not 0, at which Go's client ends all streams as if complete.
+ */
 const heartbeatId = 0xfffffffe;
 const status = { protocolError: 1, refusedStream: 3, cancel: 5 } as const;
 
 type Done = (error?: Error | null) => void;
 
 export interface SpdyOptions {
-  /** How long one stream's slow reader may stall the connection, milliseconds; Infinity: as long as it likes. */
+  /** How long one stream's slow reader may stall the connection, milliseconds; Infinity: without limit. */
   readonly stallMs: number;
-  /** The streams have nothing to do with each other: one that the peer does not read must not hold up the rest. */
+  /** The streams are unrelated: a stream that the peer does not read must not block the others. */
   readonly independent: boolean;
   readonly onStream: (stream: SpdyStream) => void;
 }
 
 export class SpdyConnection {
-  /** Resolves when the connection is over, for whatever reason. */
+  /** Resolves when the connection has ended, for any reason. */
   readonly closed: Promise<void>;
   readonly #socket: Duplex;
   readonly #options: SpdyOptions;
@@ -51,7 +53,7 @@ export class SpdyConnection {
     this.#socket = socket;
     this.#options = options;
     socket.on("error", () => undefined);
-    // Also while a stream waits for its reader, the end of the connection is noticed.
+    // Detects the end of the connection even while a stream waits for its reader.
     socket.once("close", () => this.#end());
     if (options.independent) {
       this.#lanes = new Lanes(
@@ -62,7 +64,7 @@ export class SpdyConnection {
     this.closed = this.#read(head).finally(() => this.#end());
   }
 
-  /** Sends what is queued and GOAWAY, then half-closes, and drops what comes until the client has closed its side. */
+  /** Sends queued data and GOAWAY, half-closes, then discards input until the client has closed its side. */
   async close(): Promise<void> {
     if (this.#socket.destroyed) return;
     this.#write(controlFrame(ControlType.goAway, 0, numbers(this.#lastStreamId, 0)));
@@ -81,7 +83,7 @@ export class SpdyConnection {
     this.send(streamId, frame, this.#countAnswer());
   }
 
-  /** Sends a stream's frame in its turn. */
+  /** Sends a stream's frame when its lane allows. */
   send(streamId: number, frame: () => Buffer, done: Done): void {
     if (this.#lanes === undefined) this.#write(frame(), done);
     else this.#lanes.send(streamId, frame, done);
@@ -92,13 +94,13 @@ export class SpdyConnection {
     this.#lanes?.forget(stream.id);
   }
 
-  /** Sends a PING: an error from a dead client's host ends the connection. */
+  /** Sends a PING: if the client's host is dead, the write error ends the connection. */
   beat(): void {
     this.#write(controlFrame(ControlType.ping, 0, numbers(heartbeatId)));
     this.#lanes?.tookTurn();
   }
 
-  /** A frame after the half-close is dropped: written, it would end the connection, and what the client has yet to read. */
+  /** Frames after the half-close are dropped: writing one would destroy the connection, with data still to be read. */
   #write(bytes: Buffer, done: Done = () => undefined): void {
     if (this.#socket.writableEnded) done(new Error("the session is over"));
     else this.#socket.write(bytes, done);
@@ -116,7 +118,7 @@ export class SpdyConnection {
     }
   }
 
-  /** Frames that were read before the connection ended are dropped after it. */
+  /** Handles frames; those still unprocessed when the connection ends are dropped. */
   async #take(frames: Iterable<Frame>): Promise<void> {
     for (const frame of frames) {
       if (this.#socket.destroyed) return;
@@ -126,7 +128,7 @@ export class SpdyConnection {
     }
   }
 
-  /** Counts an answer until the function returned is called, when it is written. */
+  /** Counts a reply as pending until the returned function is called, when it has been written. */
   #countAnswer(): () => void {
     this.#answers += 1;
     return () => {
@@ -150,7 +152,7 @@ export class SpdyConnection {
     this.#socket.destroy();
   }
 
-  /** A promise when the next frame has to wait. */
+  /** Returns a promise if the next frame must wait. */
   #handle(frame: Frame): Promise<void> | undefined {
     switch (frame.kind) {
       case "data":
@@ -178,7 +180,7 @@ export class SpdyConnection {
     if (fin) await this.#streams.get(streamId)?.deliver(Buffer.alloc(0), true, 0);
   }
 
-  /** The client's ids are odd; an even one is an answer to ours. */
+  /** The client's ids are odd; an even one is a reply to ours. */
   #takePing(id: number): void {
     if (id % 2 === 0) {
       this.#lanes?.pingAnswered(id);
@@ -206,7 +208,7 @@ export class SpdyConnection {
   }
 }
 
-/** Ending it half-closes; `reset` ends both ways at once. */
+/** Ending the stream half-closes it; `reset` closes both directions at once. */
 export class SpdyStream extends Duplex {
   readonly id: number;
   /** Names in lower case. */
@@ -223,7 +225,7 @@ export class SpdyStream extends Duplex {
     this.on("error", () => undefined);
   }
 
-  /** Passes on what arrived; a promise when the reader has enough for now. */
+  /** Passes on received data; returns a promise if the reader's buffer is full. */
   deliver(bytes: Buffer, fin: boolean, stallMs: number): Promise<void> | undefined {
     if (this.destroyed || this.#sawEnd) return undefined;
     const enough = bytes.length > 0 && !this.push(bytes);
@@ -241,7 +243,7 @@ export class SpdyStream extends Duplex {
     this.#connection.answer(this.id, () => controlFrame(ControlType.rstStream, 0, numbers(this.id, status.cancel)));
   }
 
-  /** The peer or the connection is gone: readers see an end, writers an error. */
+  /** The stream was reset or the connection was lost: readers see the end, writers an error. */
   connectionLost(): void {
     this.destroy(this.#sawEnd && this.writableFinished ? undefined : new Error("the client hung up"));
   }

@@ -1,7 +1,7 @@
-// SPDY/3.1 frames: an incremental parser that checks sizes before it keeps anything, and the writers.
+// SPDY/3.1 frames: an incremental parser that checks sizes before it buffers anything, and the writers.
 // Source: SPDY Protocol Draft 3.1, section 2.2 and 2.6.
 
-/** The peer broke the protocol; the connection ends with it. */
+/** The peer violated the protocol, which ends the connection. */
 export class SpdyError extends Error {
   override readonly name = "SpdyError";
 }
@@ -26,20 +26,20 @@ export type Frame =
   | { readonly kind: "rst-stream"; readonly streamId: number }
   | { readonly kind: "ping"; readonly id: number }
   | { readonly kind: "go-away" }
-  /** A header block that must be inflated for the context's sake. */
+  /** A header block that must be inflated to keep the compression context in sync. */
   | { readonly kind: "headers"; readonly streamId: number; readonly fin: boolean; readonly block: Buffer }
   | { readonly kind: "ignored" };
 
 const headerSize = 8;
-/** A control frame larger than this is an attack or a mistake. */
+/** A larger control frame is an attack or a mistake. */
 const maxControlBytes = 16 << 10;
 
-/** Feeds on bytes as they come; at most one control frame is held. */
+/** Parses data incrementally; at most one control frame is buffered. */
 export class FrameParser {
   #held: Buffer = Buffer.alloc(0);
   #data: { readonly streamId: number; readonly fin: boolean; left: number } | undefined;
 
-  /** The frames that `chunk` completes. Throws SpdyError. */
+  /** Yields the frames completed by `chunk`. Throws SpdyError. */
   *feed(chunk: Buffer): Generator<Frame> {
     let rest = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     this.#held = Buffer.alloc(0);
@@ -99,14 +99,14 @@ function control(type: number, flags: number, body: Buffer): Frame {
     case ControlType.goAway:
       return { kind: "go-away" };
     case ControlType.settings:
-      // Nothing in them matters here; the count is not even looked at.
+      // No setting matters here; not even their count is read.
       return { kind: "ignored" };
     default:
       return { kind: "ignored" };
   }
 }
 
-/** The head of a DATA frame; its `length` bytes follow. */
+/** The header of a DATA frame; `length` bytes of data follow. */
 export function dataFrame(streamId: number, length: number, fin: boolean): Buffer {
   const header = Buffer.alloc(headerSize);
   header.writeUInt32BE(streamId);
@@ -121,7 +121,7 @@ export function controlFrame(type: number, flags: number, body: Buffer): Buffer 
   return Buffer.concat([header, body]);
 }
 
-/** 32 bits each, in network order. */
+/** 32-bit integers in network byte order. */
 export function numbers(...values: readonly number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
   values.forEach((value, index) => {

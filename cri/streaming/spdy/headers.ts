@@ -1,10 +1,10 @@
-// SPDY/3.1 header blocks: names and values, deflated with one context for each direction of a connection.
+// SPDY/3.1 header blocks: names and values, deflated with one compression context per direction of a connection.
 // Source: SPDY Protocol Draft 3.1, section 2.6.10.
 
 import { constants, createInflate, type Inflate } from "node:zlib";
 import { SpdyError } from "./frames.ts";
 
-/** Limits on what a peer may send, checked while it inflates. */
+/** Limits on a peer's headers, checked while inflating. */
 const maxInflatedBytes = 64 << 10;
 const maxHeaders = 100;
 
@@ -36,7 +36,7 @@ const dictionaryTail =
   "chunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript," +
   "publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
 
-/** The dictionary both ends of SPDY/3 begin with: 1,423 bytes, zlib's id for it is 0xe3c6a7c2. */
+/** The initial dictionary of SPDY/3: 1,423 bytes, its zlib id is 0xe3c6a7c2. */
 export const headerDictionary = Buffer.concat([
   ...[...dictionaryNames.split(" "), ...dictionaryPairs].map(sized),
   Buffer.from(dictionaryTail),
@@ -57,7 +57,7 @@ export class HeaderDecoder {
     this.#inflate.on("error", () => undefined);
   }
 
-  /** Rejects with a SpdyError on a block that is damaged or larger than it may be. */
+  /** Rejects with a SpdyError if a block is corrupt or too large. */
   async decode(block: Buffer): Promise<ReadonlyMap<string, string>> {
     return parseHeaders(await this.#inflated(block));
   }
@@ -88,7 +88,7 @@ export class HeaderDecoder {
         );
       const onClose = () => settle(() => reject(new SpdyError("the connection ended within a header block")));
       inflate.on("data", onData).on("error", onError).on("close", onClose);
-      // The write's callback comes before the last output is read, so the flush behind it is awaited.
+      // The write's callback comes before the last output is emitted, so wait for the flush after it.
       inflate.write(block);
       inflate.flush(constants.Z_SYNC_FLUSH, () => {
         settle(() => resolve(Buffer.concat(parts)));
@@ -98,9 +98,9 @@ export class HeaderDecoder {
 }
 
 /**
- * Our own header blocks: all are empty, so each is the count 0 in a stored deflate block and the flush behind it.
- * They refer to nothing before them and may be made in any order, but for the first, which begins the zlib stream
- * and names the dictionary (RFC 1950, 2.2; RFC 1951, 3.2.4).
+ * Our own header blocks: all are empty, so each is the count 0 in a stored deflate block, followed by a flush. They do
+ * not depend on earlier blocks and may be created in any order, except the first, which begins the zlib stream and
+ * names the dictionary (RFC 1950, 2.2; RFC 1951, 3.2.4).
  */
 export class EmptyHeaders {
   #begun = false;
@@ -113,7 +113,7 @@ export class EmptyHeaders {
   }
 }
 
-/** Counts and lengths are the peer's word: each is held against what is really there. */
+/** Counts and lengths come from the peer: each is checked against the actual data. */
 export function parseHeaders(plain: Buffer): ReadonlyMap<string, string> {
   let at = 0;
   const number = (): number => {

@@ -1,5 +1,5 @@
-// Pacing against a peer that works as moby/spdystream does, kubectl's and crictl's SPDY: five workers behind queues of
-// fifty frames, each waiting for its stream's reader, and one reading loop that waits for a full queue.
+// Pacing against a peer that works like moby/spdystream, used by kubectl and crictl: five workers with queues of fifty
+// frames, each waiting for its stream's reader, and one read loop that blocks on a full queue.
 
 import { duplexPair } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -40,7 +40,7 @@ class Worker {
 
 interface GoPeer {
   open(id: number): Promise<SpdyStream>;
-  /** Streams whose reader waits, and what for. */
+  /** Streams whose reader is blocked, and the promises that they wait for. */
   readonly unread: Map<number, Promise<void>>;
   /** Bytes read, by stream. */
   readonly read: ReadonlyMap<number, number>;
@@ -105,7 +105,7 @@ function goPeer({ answers = true } = {}): GoPeer {
   };
 }
 
-/** Sends so many MiB, in frames of 64 KiB; resolves when the peer has been handed all. */
+/** Sends this many MiB, in frames of 64 KiB; resolves when all have been passed to the peer. */
 async function send(stream: SpdyStream, mebibytes: number): Promise<void> {
   const chunk = Buffer.alloc(64 << 10);
   for (let sent = 0; sent < mebibytes << 20; sent += chunk.length)
@@ -125,7 +125,7 @@ describe("one stream is never read", () => {
   });
   afterEach(() => peer.end());
 
-  test("the streams of other workers go on for as long as they like", async () => {
+  test("the streams of other workers continue without limit", async () => {
     const stuck = await peer.open(3);
     send(stuck, 64).catch(() => undefined);
     await delay(50);
@@ -137,7 +137,7 @@ describe("one stream is never read", () => {
     await expect.poll(() => peer.probes.reset).toBe(peer.probes.opened);
   });
 
-  test("a stream of the same worker waits, and both go on when it is read", async () => {
+  test("a stream of the same worker waits, and both continue once the first is read", async () => {
     const [stuck, beside] = [await peer.open(3), await peer.open(13)];
     const both = Promise.all([send(stuck, 64), send(beside, 16)]);
     await delay(50);
@@ -149,7 +149,7 @@ describe("one stream is never read", () => {
 });
 
 describe("all are read", () => {
-  test("the server says nothing before the peer has: Go's upgrade would lose it, and with it the count", async () => {
+  test("the server sends nothing before the peer does: Go's upgrade would lose it, and the frame count would be wrong", async () => {
     const [wire, client] = duplexPair();
     let heard = 0;
     client.on("data", (bytes: Buffer) => {
@@ -169,7 +169,7 @@ describe("all are read", () => {
     await connection.closed;
   });
 
-  test("PINGs alone pace them", async () => {
+  test("pacing needs only PINGs", async () => {
     const peer = goPeer();
     const streams = [await peer.open(3), await peer.open(7), await peer.open(11)];
     await Promise.all(streams.map((stream) => send(stream, 32)));

@@ -1,22 +1,22 @@
-// Paces what a connection of independent streams sends, so that one unread stream does not hold up the others.
+// Paces sending on a connection of independent streams, so that one unread stream does not block the others.
 //
-// SPDY's windows would do that, but the Go peers (moby/spdystream: kubectl, crictl, the kubelet) have none. They
-// hand frames to five workers, by stream id modulo five, through queues of fifty. A worker waits for the reader of
-// its stream; a queue that is full stops the whole connection. So each of the five is a lane here, with fewer
-// frames in flight than its queue takes. What has been read is learned from PINGs: the peer deals those out to its
-// workers in turn, behind the frames that wait there already. A lane that is stuck keeps its PINGs, so the turn
-// must not come round to it for long; then a probe is a SYN_STREAM, whose id chooses the lane, reset when answered.
-// Streams that share a lane with the stuck one (every fifth) do wait for it: nothing sent to them would be read.
+// SPDY windows would do that, but the Go peers (moby/spdystream: kubectl, crictl, the kubelet) do not implement them.
+// They pass frames to five workers, by stream id modulo five, through queues of fifty frames. A worker waits for the
+// reader of its stream; a full queue stops the entire connection. So each worker has a lane here, with fewer frames in
+// flight than its queue holds. PINGs report what has been read: the peer distributes them to its workers in turn,
+// behind the frames already queued there. A stuck lane does not answer its PINGs, so not many may be sent to it; from
+// then on a probe is a SYN_STREAM, whose id selects the lane, and which is reset when answered. Streams that share a
+// lane with a stuck one (every fifth) do wait for it: nothing sent to them would be read.
 
 import { ControlType, controlFrame, numbers } from "./frames.ts";
 
 const laneCount = 5;
-/** Frames in flight in a lane at most; the queue takes 50, and PINGs count too. */
+/** Maximum number of frames in flight in a lane; the queue holds 50, and PINGs count too. */
 const window = 32;
-/** A probe follows each so many. */
+/** Number of frames after which a probe is sent. */
 const probeEvery = 16;
 const maxPings = 4;
-/** A peer that has answered no probe by then, milliseconds, answers none and is not paced. */
+/** A peer that has answered no probe within this time, milliseconds, does not answer probes and is not paced. */
 const firstAnswerMs = 10_000;
 
 type Done = (error?: Error | null) => void;
@@ -29,13 +29,13 @@ interface Waiting {
 
 interface Lane {
   readonly index: number;
-  /** As many as streams: each has one write in flight. */
+  /** At most one entry per stream: each has one write in flight. */
   waiting: Waiting[];
-  /** Frames sent and not known to be read. */
+  /** Frames sent but not known to be read. */
   unread: number;
-  /** Those of them that no probe follows yet. */
+  /** Frames sent after the last probe. */
   unprobed: number;
-  /** PINGs that lie in it, ours. */
+  /** Our PINGs in this lane that are not answered yet. */
   pings: number;
 }
 
@@ -54,7 +54,7 @@ export class Lanes {
     unprobed: 0,
     pings: 0,
   }));
-  /** Under their PING ids and stream ids: both even, so one map each. */
+  /** Probes by PING id and by stream id: both kinds of ids are even, so each has its own map. */
   readonly #pings = new Map<number, Probe>();
   readonly #streams = new Map<number, Probe>();
   #firstAnswer: NodeJS.Timeout | undefined;
@@ -64,13 +64,13 @@ export class Lanes {
   #window = window;
   #closed = false;
 
-  /** `headers` makes the next empty header block; called in the order of writing. */
+  /** `headers` creates the next empty header block; called in the order of writing. */
   constructor(write: (bytes: Buffer, done: Done) => void, headers: () => Buffer) {
     this.#write = write;
     this.#headers = headers;
   }
 
-  /** Sends the frame when its lane has room; `done` when it is written. */
+  /** Sends the frame when its lane has room; calls `done` when it is written. */
   send(streamId: number, frame: () => Buffer, done: Done): void {
     if (this.#closed) {
       done(new Error("the client hung up"));
@@ -82,7 +82,7 @@ export class Lanes {
     this.#flush(lane);
   }
 
-  /** Drops what waits for the stream. */
+  /** Drops the stream's waiting frames. */
   forget(streamId: number): void {
     const lane = this.#laneOf(streamId);
     const dropped = lane.waiting.filter((waiting) => waiting.streamId === streamId);
@@ -90,7 +90,7 @@ export class Lanes {
     for (const { done } of dropped) done(new Error("the stream was reset"));
   }
 
-  /** A PING of the peer's was answered: that takes a turn among its workers as well. */
+  /** A PING of the peer was answered: the reply also takes a turn among its workers. */
   tookTurn(): void {
     this.#turn = (this.#turn + 1) % laneCount;
   }
@@ -122,7 +122,10 @@ export class Lanes {
     }
   }
 
-  /** Not before the peer has spoken: Go's upgrade loses what comes in one piece with the server's 101. */
+  /**
+   * Starts with the first frame, after the peer has sent one: Go's upgrade loses data that arrives together with the
+   * 101.
+   */
   #begin(): NodeJS.Timeout {
     this.#ping();
     return setTimeout(() => {
@@ -168,7 +171,7 @@ export class Lanes {
     this.#write(controlFrame(ControlType.ping, 0, numbers(this.#lastPing)), () => undefined);
   }
 
-  /** Its id is the next even one of the lane. */
+  /** The stream's id is the next even one of the lane. */
   #openStream(lane: Lane): void {
     let id = this.#lastStream + 2;
     while (id % laneCount !== lane.index) id += 2;

@@ -1,10 +1,10 @@
-// What clients of the streaming server send, as bytes: upgrade requests, SPDY frames and masked WebSocket frames.
+// The bytes sent by clients of the streaming server: upgrade requests, SPDY frames and masked WebSocket frames.
 
 import { constants, createDeflate } from "node:zlib";
 import { ControlType, controlFrame, numbers } from "../spdy/frames.ts";
 import { headerDictionary } from "../spdy/headers.ts";
 
-/** `lines`: further headers. */
+/** `lines`: additional headers. */
 export function upgradeRequest(path: string, upgrade: string, lines: readonly string[]): Buffer {
   const all = [`GET ${path} HTTP/1.1`, "Host: 127.0.0.1", "Connection: Upgrade", `Upgrade: ${upgrade}`, ...lines];
   return Buffer.from(`${all.join("\r\n")}\r\n\r\n`);
@@ -54,7 +54,7 @@ function sized(text: string): Buffer {
 
 export const Opcode = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
-/** A whole frame with a mask, as clients must send them. */
+/** A complete masked frame, as clients must send them. */
 export function webSocketFrame(opcode: number, payload: Buffer, { fin = true, mask = "37fa213d" } = {}): Buffer {
   const first = (fin ? 0x80 : 0) | opcode;
   const length = payload.length;

@@ -1,4 +1,4 @@
-// A streaming server on loopback whose processes and ports echo: what a codec carries is held against what was sent.
+// A streaming server on loopback whose processes and ports echo, to compare the data received with the data sent.
 
 import { Duplex, PassThrough } from "node:stream";
 import { type ExecOutcome, KeelsonError, type Session } from "../../../native/index.ts";
@@ -6,9 +6,9 @@ import { newContainerId, newSandboxId } from "../../../pod/ids.ts";
 import { type StreamTarget, startStreamingServer } from "../http-server.ts";
 import type { Streams } from "../remote-command.ts";
 
-/** As on a terminal: this byte of input ends the process, with exit code 7. */
+/** As on a terminal, this input byte ends the process, with exit code 7. */
 export const endOfInput = 0x04;
-/** Of the pod's ports the one whose server reads nothing. On port 1 nobody listens. */
+/** The pod's port whose server reads nothing. Nothing listens on port 1. */
 export const deafPort = 2;
 
 export interface EchoServer extends AsyncDisposable {
@@ -19,11 +19,11 @@ export interface EchoServer extends AsyncDisposable {
   forward(ports: readonly number[]): string;
   /** Sessions and forwarded connections that have not ended. */
   readonly open: ReadonlySet<unknown>;
-  /** The sizes that terminals were given, `80x24`. */
+  /** The sizes set on terminals, `80x24`. */
   readonly sizes: readonly string[];
-  /** Of each process that has ended: the bytes it read, and its exit code; none of one that was ended with its session. */
+  /** The bytes read by each finished process, and its exit code; undefined if it was killed with its session. */
   readonly ends: readonly ProcessEnd[];
-  /** What the next execs wait for before their processes are there. */
+  /** The next execs wait for this before they start their processes. */
   readonly held: { until: Promise<void> };
 }
 
@@ -32,7 +32,7 @@ interface ProcessEnd {
   readonly exitCode: number | undefined;
 }
 
-/** What all of a server's processes leave behind. */
+/** The records of all of a server's processes. */
 interface Traces {
   readonly open: Set<unknown>;
   readonly sizes: string[];
@@ -51,7 +51,7 @@ export async function startEchoServer(): Promise<EchoServer> {
       },
       attach: async () => echo(traces, false),
       portForward: async (_, port) => {
-        if (port === 1) throw new KeelsonError("Refused", "Unavailable", "Nobody listens on port 1 of the pod.");
+        if (port === 1) throw new KeelsonError("Refused", "Unavailable", "Nothing listens on port 1 of the pod.");
         const connection = port === deafPort ? deaf() : new PassThrough({ allowHalfOpen: true });
         open.add(connection);
         connection.once("close", () => open.delete(connection));
@@ -109,7 +109,7 @@ function echo({ open, sizes, ends }: Traces, tty: boolean): Session {
     const last = piece.indexOf(endOfInput);
     if (!stdout.write(last < 0 ? piece : piece.subarray(0, last)) && !stdout.destroyed) {
       stdin.pause();
-      // Nobody reads it any more when it is closed.
+      // After a close there is no reader any more.
       for (const event of ["drain", "close"]) stdout.once(event, () => stdin.resume());
     }
     if (last >= 0) exit(7);

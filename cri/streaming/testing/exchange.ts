@@ -1,4 +1,4 @@
-// One client's session with a streaming server, as bytes.
+// A client's session with a streaming server, in raw bytes.
 
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -12,12 +12,15 @@ export interface Answer {
   readonly body: Buffer;
 }
 
-/** Sends the request and, once it is answered, the bytes; all that comes until the server hangs up or is silent for `silentMs`. */
+/**
+ * Sends the request and, once it is answered, the bytes; returns all data until the server closes or is idle for
+ * `silentMs`.
+ */
 export async function exchange(port: number, request: Buffer, bytes: readonly Buffer[] = []): Promise<Answer> {
   const socket = connect(port, "127.0.0.1");
   const received: Buffer[] = [];
   socket.on("data", (part: Buffer) => received.push(part)).on("error", () => undefined);
-  // The server is of this process: after a stall the time is over before either end has read what has come.
+  // The server runs in this process: after a stall the timeout fires before either end has read pending data.
   socket.setTimeout(silentMs, async () => {
     const before = received.length;
     await delay(20);

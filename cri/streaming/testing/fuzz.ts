@@ -1,6 +1,6 @@
-// `node cri/streaming/testing/fuzz.ts SECONDS [SEED]`: damaged SPDY and WebSocket sessions against the codecs and a
-// live server. Fails when a codec throws what it does not declare, a rejection goes unhandled, a session or socket is
-// left, or memory grows. The same seed damages the same bytes; what the network makes of their timing varies.
+// `node cri/streaming/testing/fuzz.ts SECONDS [SEED]`: runs corrupted SPDY and WebSocket sessions against the codecs
+// and a live server. Fails if a codec throws an undeclared error, a rejection is unhandled, a session or socket is
+// leaked, or memory grows. The same seed corrupts the same bytes; their timing on the network varies.
 
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -19,7 +19,7 @@ const problems: string[] = [];
 process.on("unhandledRejection", (reason) => problems.push(`unhandled rejection: ${reason}`));
 process.on("uncaughtException", (error) => problems.push(`uncaught: ${error.stack}`));
 
-/** mulberry32: from 0 up to but not including `below`. */
+/** mulberry32; returns numbers from 0 up to but not including `below`. */
 function generator(state: number): (below: number) => number {
   let at = state >>> 0;
   return (below) => {
@@ -71,7 +71,7 @@ function damaged(bytes: Buffer, random: Random): Buffer {
 
 function* cut(bytes: Buffer, random: Random): Generator<Buffer> {
   const largest = [1, 7, 64, 4096, 1 << 20][random(5)] ?? 1;
-  // Byte by byte is for the short ones.
+  // Only short sessions are sent byte by byte.
   const least = Math.ceil(bytes.length / 200);
   for (let at = 0; at < bytes.length; ) {
     const size = Math.max(least, 1 + random(largest));
@@ -80,7 +80,7 @@ function* cut(bytes: Buffer, random: Random): Generator<Buffer> {
   }
 }
 
-/** What an honest client sends after the handshake. */
+/** The bytes that a well-behaved client sends after the handshake. */
 async function spdySessions(): Promise<{ command: Buffer; forward: Buffer }> {
   const [command, forward] = [new SpdyClientBytes(), new SpdyClientBytes()];
   const ping = (id: number) => controlFrame(ControlType.ping, 0, numbers(id));
@@ -206,7 +206,8 @@ async function live(server: EchoServer, random: Random): Promise<void> {
   const socket = connect(server.port, "127.0.0.1");
   socket.on("error", () => undefined);
   const closed = once(socket, "close");
-  // An answered token is redeemed: the others live for a minute, and there may be a thousand. A damaged head gets none.
+  // Wait until the token is redeemed: unused ones live for a minute and are limited to a thousand. A corrupt request
+  // gets no answer.
   const answered = once(socket, reads ? "data" : "readable").catch(() => undefined);
   if (reads) socket.resume();
   socket.write(head);
@@ -251,7 +252,7 @@ for (let left = 100; left > 0 && (server.open.size > 0 || sockets() > 0); left -
 if (server.open.size > 0) problems.push(`${server.open.size} sessions are left`);
 if (sockets() > 0) problems.push(`${sockets()} sockets are left: ${process.getActiveResourcesInfo()}`);
 let last = memory();
-// What was closed last is given back some turns of the event loop later.
+// Memory of the last sessions is freed some turns of the event loop later.
 for (let left = 20; left > 0 && last - first > maxGrowthBytes; left -= 1) {
   await delay(100);
   last = memory();
