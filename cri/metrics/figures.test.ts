@@ -1,11 +1,11 @@
-// Figures of work that is under way when measuring begins.
+// Metrics of work that is already in progress when measuring begins.
 
 import { expect, test } from "vitest";
 import { beginWork, watchWork } from "../../native/index.ts";
 import { Figures } from "./figures.ts";
 
-test("work that began before anybody measured does not take its end off the work in progress", async () => {
-  // As the daemon's list of work in progress, which is there first.
+test("work that began before measuring is not subtracted from the work in progress when it ends", async () => {
+  // Like the daemon's list of work in progress, which is registered first.
   const leave = watchWork(
     () => undefined,
     () => undefined,

@@ -1,7 +1,7 @@
-// What the daemon tells of itself in figures: its calls, plugins, pulls and queues as they end, and what there is when
-// somebody asks. METRICS.md has every name, beside containerd's and CRI-O's.
+// The daemon's own metrics: its calls, plugins, pulls and queues when they complete, and the state of pods and images
+// at each scrape. METRICS.md lists every name, next to those of containerd and CRI-O.
 //
-// Bounds: names of one kind of work (`nameLimit`, the rest is "other"), so that no client makes series without end.
+// Bounds: names per kind of work (`nameLimit`, the rest is "other"), so that no client can create unlimited series.
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Network } from "../../cni/types.ts";
@@ -11,9 +11,9 @@ import type { Pods } from "../../pod/index.ts";
 import { imageMethods, keelsonImageMethods, keelsonNodeMethods, runtimeMethods } from "../api/methods.ts";
 
 const nameLimit = 64;
-/** Seconds. From an ExecSync to a pull of minutes. */
+/** Seconds, from a short ExecSync to a pull that takes minutes. */
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
-/** Milliseconds between two looks at the event loop. */
+/** Sampling interval of the event loop delay, milliseconds. */
 export const loopPrecision = 50;
 
 export interface Measured {
@@ -30,7 +30,7 @@ export class Figures {
   constructor(measured: Measured) {
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: loopPrecision });
     this.#leave = this.#countWork();
-    this.#askWhatThereIs(measured);
+    this.#registerState(measured);
   }
 
   get contentType(): string {
@@ -52,32 +52,32 @@ export class Figures {
     const rpc = ["grpc_type", "grpc_service", "grpc_method"] as const;
     const handled = new Counter({
       name: "grpc_server_handled_total",
-      help: "RPCs that ended, by their gRPC code.",
+      help: "Completed RPCs, by gRPC code.",
       labelNames: [...rpc, "grpc_code"],
       registers,
     });
     const handling = new Histogram({
       name: "grpc_server_handling_seconds",
-      help: "How long RPCs took, from their request to their answer.",
+      help: "Duration of RPCs, from request to response.",
       labelNames: [...rpc],
       buckets,
       registers,
     });
     const seconds = new Histogram({
       name: "keelson_work_seconds",
-      help: "How long work below the RPCs took: CNI plugins, monitor calls, pulls, registry requests, turns of pod queues.",
+      help: "Duration of work within RPCs: CNI plugins, monitor calls, pulls, registry requests, turns in pod queues.",
       labelNames: ["kind", "name", "outcome"],
       buckets,
       registers,
     });
     const inProgress = new Gauge({
       name: "keelson_work_in_progress",
-      help: "Work that has begun and not ended, by kind; what waits in a pod's queue is a turn.",
+      help: "Work in progress, by kind; work that waits in a pod queue counts as a turn.",
       labelNames: ["kind"],
       registers,
     });
     const names = new Map<Work["kind"], Set<string>>();
-    // Others may have heard of work that began before.
+    // Work that began before this registration is not counted.
     const begun = new WeakSet<Work>();
     return watchWork(
       (work) => {
@@ -96,7 +96,7 @@ export class Figures {
     );
   }
 
-  #askWhatThereIs({ pods, network, images, version }: Measured): void {
+  #registerState({ pods, network, images, version }: Measured): void {
     const registers = [this.#registry];
     const gauge = <Label extends string>(
       name: string,
@@ -115,7 +115,7 @@ export class Figures {
         },
       });
     };
-    gauge("keelson_build_info", "1; the version is its label.", ["version", "node"], (it) =>
+    gauge("keelson_build_info", "Always 1; the versions are labels.", ["version", "node"], (it) =>
       it.set({ version, node: process.versions.node }, 1),
     );
     gauge("keelson_sandboxes", "Pod sandboxes by state.", ["state"], (it) => {
@@ -126,22 +126,17 @@ export class Figures {
       for (const state of ["created", "running", "exited"]) it.set({ state }, 0);
       for (const { phase } of pods.containers({ labels: new Map() })) it.inc({ state: phase.state });
     });
-    gauge("keelson_leftovers", "Sandboxes of which something could not be taken back or down.", [], (it) =>
+    gauge("keelson_leftovers", "Sandboxes with resources that could not be rolled back or cleaned up.", [], (it) =>
       it.set(pods.sandboxes({ labels: new Map() }).filter(({ leftovers }) => leftovers.length > 0).length),
     );
-    gauge(
-      "keelson_network_leases",
-      "Attachments to networks by state; those that failed are tried again.",
-      ["state"],
-      (it) => {
-        for (const state of ["attached", "attaching", "detach-failed", "given-up"]) it.set({ state }, 0);
-        for (const { state } of network.leases()) it.inc({ state });
-      },
-    );
+    gauge("keelson_network_leases", "Network attachments by state; failed ones are retried.", ["state"], (it) => {
+      for (const state of ["attached", "attaching", "detach-failed", "given-up"]) it.set({ state }, 0);
+      for (const { state } of network.leases()) it.inc({ state });
+    });
     gauge("keelson_images", "Images in the store.", [], (it) => it.set(images.list().length));
     gauge(
       "keelson_image_store_bytes",
-      "Bytes of blobs and unpacked layers, and of writable layers.",
+      "Size of blobs and unpacked layers, and of writable layers, in bytes.",
       ["part"],
       async (it) => {
         const use = await images.fileSystemUse();
@@ -159,7 +154,7 @@ const services = [
   ["keelson.v1.Node", keelsonNodeMethods],
 ] as const;
 
-/** As go-grpc-prometheus labels them. */
+/** Labels as in go-grpc-prometheus. */
 const methods = new Map(
   services.flatMap(([service, table]) =>
     Object.entries(table).map(([method, { kind }]) => [
@@ -173,7 +168,7 @@ function methodLabels(name: string) {
   return methods.get(name) ?? { grpc_type: "unary", grpc_service: "unknown", grpc_method: "unknown" };
 }
 
-/** gRPC's own spelling. */
+/** Uses gRPC's own spelling. */
 function code(outcome: Outcome): string {
   return outcome === "Cancelled" ? "Canceled" : outcome;
 }

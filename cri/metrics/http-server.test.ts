@@ -1,10 +1,10 @@
-// Where figures cannot be served, and a scraper that does not read.
+// An address on which metrics cannot be served, and a scraper that does not read.
 
 import { connect } from "node:net";
 import { expect, test } from "vitest";
 import { serveMetrics } from "./http-server.ts";
 
-test("an address that is taken is named as the configuration has it", async () => {
+test("an address in use is reported as written in the configuration", async () => {
   const figures = { contentType: "text/plain", text: async () => "" };
   const first = await serveMetrics({ host: "::1", port: 0 }, figures, () => undefined);
   try {
@@ -17,8 +17,8 @@ test("an address that is taken is named as the configuration has it", async () =
   }
 });
 
-test("who does not read the answer is hung up on", { timeout: 60_000 }, async () => {
-  // More than the kernel keeps for a reader. Node looks twice, ten seconds apart, whether anything has moved.
+test("a client that does not read the response is disconnected", { timeout: 60_000 }, async () => {
+  // More than the kernel buffers for a reader. Node checks for progress twice, ten seconds apart.
   const figures = { contentType: "text/plain", text: async () => "x".repeat(64 << 20) };
   const server = await serveMetrics({ host: "127.0.0.1", port: 0 }, figures, () => undefined);
   const reader = connect(server.port, "127.0.0.1").pause();
@@ -26,7 +26,7 @@ test("who does not read the answer is hung up on", { timeout: 60_000 }, async ()
     const gone = new Promise<string>((resolve) => reader.on("error", ({ message }) => resolve(message)));
     reader.write("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
     await new Promise((resolve) => setTimeout(resolve, 25_000));
-    // One that stands still learns of it by its second write.
+    // A stalled client notices the disconnect on its second write.
     for (const word of ["GET", " /"]) {
       reader.write(word);
       await new Promise((resolve) => setTimeout(resolve, 100));

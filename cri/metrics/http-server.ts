@@ -1,7 +1,8 @@
-// Serves the figures over HTTP: GET /metrics, and nothing else.
+// Serves the metrics over HTTP: GET /metrics, and nothing else.
 //
-// Bounds: connections (`connectionLimit`), a request of each at a time, the time that a request's headers may take and a
-// connection may stay without a byte of either side (`silenceMs`). No TLS: whoever sets an address off loopback says that its network may read the figures.
+// Bounds: connections (`connectionLimit`), one request per connection at a time, and the time for a request's headers
+// and for an idle connection (`silenceMs`). No TLS: an administrator who sets an address other than loopback exposes
+// the metrics to its network.
 
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
@@ -10,14 +11,14 @@ import { type Log, logAcceptErrors, messageOf } from "../../native/index.ts";
 import { criErrors } from "../errors.ts";
 import { formatHostAndPort, type HostAndPort } from "../host-and-port.ts";
 
-// An import of node:http evaluates all that it exports, and with its WebSocket a whole HTTP client: 50 ms of a start.
+// An import of node:http evaluates all of its exports, including an HTTP client for WebSocket: 50 ms of startup time.
 const { createServer } = process.getBuiltinModule("node:http");
 
 const connectionLimit = 32;
 const silenceMs = 10_000;
 
 export interface MetricsServer {
-  /** The one that was asked for, or what the system chose for 0. */
+  /** The requested port, or the port chosen by the system for 0. */
   readonly port: number;
   close(): void;
 }
@@ -27,7 +28,7 @@ export interface Exposition {
   text(): Promise<string>;
 }
 
-/** Listens on HOST:PORT. Rejects with FailedPrecondition when it is taken or not this host's. */
+/** Listens on HOST:PORT. Rejects with FailedPrecondition if it is in use or not an address of this host. */
 export async function serveMetrics(address: HostAndPort, figures: Exposition, log: Log): Promise<MetricsServer> {
   const server = createServer({ headersTimeout: silenceMs, keepAliveTimeout: silenceMs, requestTimeout: silenceMs });
   server.maxConnections = connectionLimit;
@@ -35,12 +36,12 @@ export async function serveMetrics(address: HostAndPort, figures: Exposition, lo
   const answering = new WeakSet<Socket>();
   server.on("request", (request, response) => {
     const { socket } = request;
-    // The answers to thousands that came at once would fill the daemon's memory.
+    // Responses to thousands of pipelined requests would fill the daemon's memory.
     if (answering.has(socket)) return socket.destroy();
     answering.add(socket);
     response.on("close", () => answering.delete(socket));
     const path = request.url?.split("?")[0];
-    if (path !== "/metrics") return end(response, 404, "There is /metrics alone.\n");
+    if (path !== "/metrics") return end(response, 404, "Only /metrics is served.\n");
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Only GET is served.\n");
     figures.text().then(
       (text) => end(response, 200, text, figures.contentType),

@@ -1,4 +1,4 @@
-// Figures for Prometheus, measured and served.
+// Prometheus metrics: measured and served.
 
 import type { Log } from "../../native/index.ts";
 import type { HostAndPort } from "../host-and-port.ts";
@@ -10,7 +10,7 @@ export interface Metrics {
   close(): void;
 }
 
-/** Measures from now on, and serves it on HOST:PORT. Rejects with FailedPrecondition when nothing can listen there. */
+/** Starts measuring, and serves the metrics on HOST:PORT. Rejects with FailedPrecondition if it cannot listen there. */
 export async function openMetrics(address: HostAndPort, measured: Measured, log: Log): Promise<Metrics> {
   const figures = new Figures(measured);
   try {
