@@ -1,4 +1,4 @@
-// What must hold between the fields of a container, and the values that they may have.
+// Validates the fields of a container: their values, and the constraints between them.
 
 import { FieldCheck, type PodPlace } from "./check-values.ts";
 import { isFieldPath } from "./field-path.ts";
@@ -28,7 +28,7 @@ export class ContainerCheck extends FieldCheck {
     if (typeof name !== "string" || !dnsLabel(name))
       throw this.wrong(`${path}.name`, `it is ${name ?? "missing"}`, "lower-case letters, digits and hyphens");
     if (this.#containers.has(name))
-      throw this.wrong(`${path}.name`, `another container is named ${name}`, "a name of its own");
+      throw this.wrong(`${path}.name`, `another container is named ${name}`, "a unique name");
     this.#containers.add(name);
     if (!image) throw this.missing(`${path}.image`, "an image's name");
     this.pullPolicy(`${path}.imagePullPolicy`, container.imagePullPolicy);
@@ -52,7 +52,7 @@ export class ContainerCheck extends FieldCheck {
         if (container[probe] !== undefined)
           throw this.wrong(
             `${path}.${probe}`,
-            "an init container has no probes",
+            "an init container cannot have probes",
             "nothing, or make it a sidecar (restartPolicy: Always)",
           );
   }
@@ -64,7 +64,7 @@ export class ContainerCheck extends FieldCheck {
         throw this.wrong(`${at}.name`, `it is ${JSON.stringify(name)}`, "printable ASCII without =");
       if (value !== undefined && valueFrom !== undefined)
         throw this.wrong(at, "it has value and valueFrom", "one of the two");
-      if (value?.includes("\0")) throw this.wrong(`${at}.value`, "it has a NUL", "text without NUL");
+      if (value?.includes("\0")) throw this.wrong(`${at}.value`, "it contains a NUL", "text without NUL");
       if (valueFrom === undefined) continue;
       const sources = Object.keys(valueFrom);
       if (sources.length !== 1) throw this.wrong(`${at}.valueFrom`, `it has ${sources.length} sources`, "one source");
@@ -92,7 +92,7 @@ export class ContainerCheck extends FieldCheck {
   ): void {
     const data = this.data(`${path}.name`, kind, name, optional);
     if (!data?.variables.has(key) && !optional)
-      throw this.wrong(`${path}.key`, `${name} has no key ${key}`, "a key that it has");
+      throw this.wrong(`${path}.key`, `${name} has no key ${key}`, "one of its keys");
   }
 
   #ports({ ports = [] }: Container, path: string): void {
@@ -102,11 +102,7 @@ export class ContainerCheck extends FieldCheck {
       this.port(`${at}.containerPort`, port.containerPort);
       this.oneOf(`${at}.protocol`, port.protocol ?? "TCP", ["TCP", "UDP", "SCTP"]);
       if (port.name !== undefined && (!portName(port.name) || names.has(port.name)))
-        throw this.wrong(
-          `${at}.name`,
-          `it is ${port.name}`,
-          "a name of its own: letters, digits and hyphens, at most 15",
-        );
+        throw this.wrong(`${at}.name`, `it is ${port.name}`, "a unique name of at most 15 letters, digits and hyphens");
       names.add(port.name ?? "");
       if (port.hostIP !== undefined) this.ip(`${at}.hostIP`, port.hostIP);
       if (port.hostPort === undefined) continue;
@@ -115,7 +111,7 @@ export class ContainerCheck extends FieldCheck {
         throw this.wrong(`${at}.hostPort`, "the pod is on the host's network", "containerPort");
       const key = `${port.hostIP ?? ""} ${port.protocol ?? "TCP"} ${port.hostPort}`;
       if (this.#hostPorts.has(key))
-        throw this.wrong(`${at}.hostPort`, `${port.hostPort} is taken by another container`, "a port of its own");
+        throw this.wrong(`${at}.hostPort`, `${port.hostPort} is used by another container`, "an unused port");
       this.#hostPorts.add(key);
     }
   }
@@ -126,16 +122,16 @@ export class ContainerCheck extends FieldCheck {
       const at = `${path}.volumeMounts[${index}]`;
       const volume = this.#volumes.get(mount.name);
       if (volume === undefined)
-        throw this.wrong(`${at}.name`, `there is no volume ${mount.name}`, "a volume of the pod");
+        throw this.wrong(`${at}.name`, `there is no volume ${mount.name}`, "the name of a volume of the pod");
       if (typeof mount.mountPath !== "string" || mount.mountPath === "" || mount.mountPath.includes(":"))
         throw this.wrong(`${at}.mountPath`, `it is ${JSON.stringify(mount.mountPath)}`, "a path without :");
       if (targets.has(mount.mountPath))
-        throw this.wrong(`${at}.mountPath`, "another volume is mounted there", "a path of its own");
+        throw this.wrong(`${at}.mountPath`, "another volume is mounted there", "a unique path");
       targets.add(mount.mountPath);
-      // In the others a container could put a link where the path leads.
+      // In writable volumes a container could replace the path with a symlink.
       if (mount.subPath) {
         if (!volume.configMap && !volume.secret && !volume.image)
-          throw this.unsupported(`${at}.subPath of a volume that is written to`);
+          throw this.unsupported(`${at}.subPath of a writable volume`);
         if (mount.subPath.startsWith("/") || mount.subPath.split("/").includes(".."))
           throw this.wrong(`${at}.subPath`, `it is ${mount.subPath}`, "a relative path without ..");
       }
@@ -161,7 +157,7 @@ export class ContainerCheck extends FieldCheck {
         this.quantity(at, amount);
         const limit = quantity(resources.limits?.[name] ?? Number.POSITIVE_INFINITY);
         if (kind === "requests" && limit !== undefined && Number(quantity(amount)) > limit)
-          throw this.wrong(at, "it is above the limit", "the limit at most");
+          throw this.wrong(at, "it is above the limit", "at most the limit");
       }
     }
   }
@@ -169,7 +165,7 @@ export class ContainerCheck extends FieldCheck {
   #probe(container: Container, probe: Probe, path: string, kind: (typeof probes)[number]): void {
     const ways = [probe.exec, probe.httpGet, probe.tcpSocket].filter((way) => way !== undefined);
     if (ways.length !== 1)
-      throw this.wrong(path, `it has ${ways.length} ways to ask`, "one of exec, httpGet and tcpSocket");
+      throw this.wrong(path, `it has ${ways.length} handlers`, "one of exec, httpGet and tcpSocket");
     if (probe.exec && !probe.exec.command?.length) throw this.missing(`${path}.exec.command`, "a command");
     for (const [name, action] of [["httpGet", probe.httpGet] as const, ["tcpSocket", probe.tcpSocket] as const]) {
       if (action === undefined) continue;
@@ -195,6 +191,10 @@ export class ContainerCheck extends FieldCheck {
     if (kind !== "readinessProbe" && (probe.successThreshold ?? 1) !== 1)
       throw this.wrong(`${path}.successThreshold`, `it is ${probe.successThreshold}`, "1");
     if (kind === "readinessProbe" && probe.terminationGracePeriodSeconds !== undefined)
-      throw this.wrong(`${path}.terminationGracePeriodSeconds`, "readiness ends nothing", "nothing");
+      throw this.wrong(
+        `${path}.terminationGracePeriodSeconds`,
+        "a readiness probe does not stop containers",
+        "nothing",
+      );
   }
 }

@@ -1,5 +1,5 @@
-// Every field of a document, held against what Kubernetes has and keelson play supports (supported.ts): nothing that a
-// manifest asks for is ignored.
+// Checks every field of a document against what Kubernetes defines and keelson play supports (supported.ts): no field
+// of a manifest is silently ignored.
 
 import { playErrors } from "./errors.ts";
 import { supportedModels } from "./supported.ts";
@@ -7,7 +7,7 @@ import { supportedModels } from "./supported.ts";
 /** An object of a manifest, for messages: "demo.yaml: Pod default/web". */
 export type At = string;
 
-/** Numbers that are left to Kubernetes' defaults where they are 0. */
+/** Numbers for which 0 means Kubernetes' default. */
 const zeroIsUnset: ReadonlySet<string> = new Set([
   "hostPort",
   "periodSeconds",
@@ -16,15 +16,15 @@ const zeroIsUnset: ReadonlySet<string> = new Set([
   "failureThreshold",
 ]);
 
-/** Values of all documents together; aliases count each time they are met. */
+/** Limit of values in all documents together; aliases count each time they are used. */
 const valueLimit = 200_000;
 
 export class FieldChecker {
   #values = 0;
 
   /**
-   * Checks a document against a model. A field that is null or an empty text is dropped, and one that is not supported
-   * and empty: to Kubernetes they are not there. Throws for the first field that is unknown, unsupported, of the wrong
+   * Checks a document against a model. Fields that are null or an empty string are dropped, and so are unsupported
+   * empty ones: Kubernetes treats them as absent. Throws for the first field that is unknown, unsupported, of the wrong
    * type or missing.
    */
   check(value: unknown, type: string, at: At, path: string): void {
@@ -38,7 +38,7 @@ export class FieldChecker {
         if (fieldType === undefined) throw playErrors.fieldUnknown({ at, path: inner });
         if (field === null || (isUnset(name, field) && !model.required.includes(name))) delete fields[name];
         else if (model.supported.has(name)) this.check(field, fieldType, at, inner);
-        // `kubectl create --dry-run` prints some: strategy, status.
+        // `kubectl create --dry-run` prints such fields: strategy, status.
         else if (isEmpty(field)) delete fields[name];
         else throw unsupported(at, inner, field, fieldType);
       }
@@ -62,19 +62,19 @@ export class FieldChecker {
   }
 
   #checkScalar(value: unknown, type: string, at: At, path: string): void {
-    // Quantities are strings in the model, and may be plain numbers in a manifest.
+    // Quantities are strings in the model, but may be plain numbers in a manifest.
     const quantity = /(^|\.)(limits|requests)\[|\.sizeLimit$/.test(path);
     if (type === "IntOrString" || quantity) {
       if (typeof value === "string" || Number.isFinite(value)) return;
       throw wrong(at, path, value, "a number or a string");
     }
     if (type === "number" ? !Number.isSafeInteger(value) : typeof value !== type) {
-      throw wrong(at, path, value, type === "number" ? "a whole number" : `a ${type}`);
+      throw wrong(at, path, value, type === "number" ? "an integer" : `a ${type}`);
     }
   }
 }
 
-/** The message names the field inside that was set, where there is only one: `lifecycle.postStart`. */
+/** If only one field inside is set, the message names it: `lifecycle.postStart`. */
 function unsupported(at: At, path: string, value: unknown, type: string): Error {
   const names = isFields(value) && type.startsWith("V1") ? Object.keys(value) : [];
   return playErrors.fieldUnsupported({ at, path: names.length === 1 ? `${path}.${names[0]}` : path });
@@ -89,7 +89,7 @@ export function isFields(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** As charts write it: `priorityClassName: ""`, `hostPort: 0`. */
+/** Helm charts write unset fields like this: `priorityClassName: ""`, `hostPort: 0`. */
 function isUnset(name: string, value: unknown): boolean {
   return value === "" || (value === 0 && zeroIsUnset.has(name));
 }

@@ -1,5 +1,5 @@
-// What must hold between the fields of a pod, and the values that they may have: refused by path before anything runs.
-// Its containers are check-container.ts's.
+// Validates the fields of a pod, their values and the constraints between them, before anything runs. Errors name the
+// path. Containers are validated in check-container.ts.
 
 import { ContainerCheck } from "./check-container.ts";
 import { FieldCheck, type PodPlace } from "./check-values.ts";
@@ -74,8 +74,7 @@ class PodCheck extends FieldCheck {
     const { name, ...sources } = volume;
     if (typeof name !== "string" || !dnsLabel(name))
       throw this.wrong(`${path}.name`, `it is ${name ?? "missing"}`, "lower-case letters, digits and hyphens");
-    if (this.#volumes.has(name))
-      throw this.wrong(`${path}.name`, `another volume is named ${name}`, "a name of its own");
+    if (this.#volumes.has(name)) throw this.wrong(`${path}.name`, `another volume is named ${name}`, "a unique name");
     this.#volumes.add(name);
     if (Object.keys(sources).length !== 1)
       throw this.wrong(path, `it has ${Object.keys(sources).length} sources`, "one source");
@@ -120,7 +119,7 @@ class PodCheck extends FieldCheck {
     for (const [index, item] of items.entries()) {
       const at = `${path}.items[${index}]`;
       if (!data?.files.has(item.key) && !optional)
-        throw this.wrong(`${at}.key`, `${name} has no key ${item.key}`, "a key that it has");
+        throw this.wrong(`${at}.key`, `${name} has no key ${item.key}`, "one of its keys");
       if (
         item.path === "" ||
         item.path.startsWith("/") ||

@@ -1,4 +1,4 @@
-// The refusals of a pod's fields, each with its path, and the checks of values that pods and containers share.
+// Errors for a pod's fields, each with its path, and value checks shared by pods and containers.
 
 import { isIP } from "node:net";
 import type { At } from "./check-fields.ts";
@@ -9,7 +9,7 @@ import type { Container } from "./supported.ts";
 
 export interface PodPlace {
   readonly at: At;
-  /** Where the spec stands in its document. */
+  /** The path of the spec in its document. */
   readonly path: string;
   readonly kind: "Pod" | "Deployment" | "Job";
   readonly namespace: string;
@@ -23,7 +23,7 @@ export class FieldCheck {
     this.place = place;
   }
 
-  /** Everything has to be in the files: nobody could add it later. */
+  /** All ConfigMaps and Secrets must be in the files: they cannot be added later. */
   data(
     path: string,
     kind: "configMaps" | "secrets",
@@ -35,8 +35,8 @@ export class FieldCheck {
     const what = kind === "configMaps" ? "ConfigMap" : "Secret";
     throw this.wrong(
       path,
-      `the files hold no ${what} ${this.place.namespace}/${name ?? ""}`,
-      `a ${what} that they hold`,
+      `the files contain no ${what} ${this.place.namespace}/${name ?? ""}`,
+      `a ${what} in the files`,
     );
   }
 
@@ -60,7 +60,7 @@ export class FieldCheck {
       throw this.wrong(
         `${path}.appArmorProfile.localhostProfile`,
         `the type is ${type}`,
-        "a profile's name with the type Localhost alone",
+        "a profile name with type Localhost, and to nothing with other types",
       );
   }
 
@@ -90,9 +90,9 @@ export class FieldCheck {
     if (isIP(text) === 0) throw this.wrong(path, `it is ${JSON.stringify(text)}`, "an IP address");
   }
 
-  /** Becomes part of a line of a file. */
+  /** A host name that becomes part of a line of /etc/hosts. */
   word(path: string, text: string): void {
-    if (!/^[A-Za-z0-9._-]{1,253}$/.test(text)) throw this.wrong(path, `it is ${JSON.stringify(text)}`, "a host's name");
+    if (!/^[A-Za-z0-9._-]{1,253}$/.test(text)) throw this.wrong(path, `it is ${JSON.stringify(text)}`, "a host name");
   }
 
   mode(path: string, mode: number | undefined): void {

@@ -1,4 +1,4 @@
-// The life of one container of a pod: pulled, created, started, probed, and again by its restart policy.
+// The lifecycle of one container of a pod: pull, create, start, probe, and restart by its restart policy.
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,9 +17,9 @@ import { Latch, sleep } from "./wait.ts";
 
 const { CONTAINER_EXITED } = runtime.v1.ContainerState;
 
-/** A kubelet's pause after an error that no back-off counts. */
+/** The kubelet's delay after an error that is not subject to back-off. */
 const retryMs = 10_000;
-/** Logs of this attempt and of the one before it are kept. */
+/** The logs of the current and the previous attempt are kept. */
 const logsKept = 2;
 
 export type RestartPolicy = "Always" | "OnFailure" | "Never";
@@ -29,27 +29,27 @@ export interface ContainerExit {
   readonly reason: string;
   /** Milliseconds since the epoch. */
   readonly finishedAt: number;
-  /** It was ended for its probes, whatever its exit code. */
+  /** Whether it was stopped because of a probe, whatever its exit code. */
   readonly unhealthy: boolean;
 }
 
-/** What a worker needs of the world. */
+/** The dependencies of a worker. */
 export interface WorkerContext {
   readonly cri: Cri;
   readonly view: RuntimeView;
   readonly images: Images;
   readonly report: Report;
   readonly host: Pick<Host, "unmount" | "removeTree">;
-  /** Called when a log begins; `ended` resolves with the container. */
+  /** Called when a log begins; `ended` resolves when the container exits. */
   readonly onLog: (about: string, path: string, ended: Promise<void>) => void;
 }
 
-/** The sandbox that a container is to live in, and its configuration there. */
+/** The sandbox of a container, and the container's configuration in it. */
 export interface Home {
   readonly sandboxId: string;
   readonly sandboxConfig: runtime.v1.PodSandboxConfig.$Properties;
   readonly podIp: string;
-  /** Between the signal to end and SIGKILL. */
+  /** Between the stop signal and SIGKILL. */
   readonly graceSeconds: number;
   configOf(
     container: Container,
@@ -58,21 +58,21 @@ export interface Home {
   ): runtime.v1.ContainerConfig.$Properties;
   /** The images that a container needs, with their policies: its own and those of its volumes. */
   imagesOf(container: Container): ReadonlyMap<string, string | undefined>;
-  /** What a probe's command may refer to. */
+  /** The variables that a probe's command may refer to. */
   literalsOf(container: Container): ReadonlyMap<string, Buffer>;
 }
 
 export class ContainerWorker {
   readonly container: Container;
-  /** It runs and its start-up probe, if any, has passed. */
+  /** Opens when it runs and its startup probe, if any, has passed. */
   started = new Latch();
-  /** Its first start in the sandbox has been tried, with success or without. */
+  /** Opens when its first start in the sandbox has been attempted, successfully or not. */
   tried = new Latch();
   restartCount = 0;
   ready = false;
-  /** The last time it ran to its end. */
+  /** Its last exit. */
   exit: ContainerExit | undefined;
-  /** Why it does not run, while it is waited for. */
+  /** Why it is not running yet, if it is waiting. */
   waiting: string | undefined;
   readonly #context: WorkerContext;
   readonly #pod: PodIdentity;
@@ -81,7 +81,7 @@ export class ContainerWorker {
   readonly #imageBackOff = new BackOff();
   readonly #onRestart: () => void;
   #runningId: string | undefined;
-  /** What is being started is no less to be stopped. */
+  /** The start in progress: a container that is being started must also be stopped. */
   #starting: Promise<unknown> = Promise.resolve();
   #deadId: string | undefined;
 
@@ -101,7 +101,7 @@ export class ContainerWorker {
     return this.#runningId !== undefined;
   }
 
-  /** Runs it until its policy is satisfied, which Always never is. Rejects with the signal's reason. */
+  /** Runs it until its restart policy is satisfied, which Always never is. Rejects with the signal's reason. */
   async run(home: Home, policy: RestartPolicy, ending: AbortSignal): Promise<ContainerExit> {
     this.tried = new Latch();
     for (;;) {
@@ -112,7 +112,7 @@ export class ContainerWorker {
     }
   }
 
-  /** Ends it if it runs. */
+  /** Stops it if it is running. */
   async stop(graceSeconds: number): Promise<void> {
     await this.#starting;
     const id = this.#runningId;
@@ -131,7 +131,7 @@ export class ContainerWorker {
     this.restartCount += 1;
     this.started = new Latch();
     this.#onRestart();
-    // It may have been one restart too many.
+    // This restart may have exceeded the Job's backoffLimit.
     ending.throwIfAborted();
   }
 
@@ -154,7 +154,7 @@ export class ContainerWorker {
     return exit;
   }
 
-  /** The id of a created container; tries until it succeeds or the signal aborts. */
+  /** Returns the id of the created container; retries until it succeeds or the signal aborts. */
   async #create(home: Home, ending: AbortSignal): Promise<string> {
     for (;;) {
       const images = await this.#images(home, ending);
@@ -186,7 +186,7 @@ export class ContainerWorker {
         const now = Date.now();
         this.#imageBackOff.tried(now, now);
         const ms = isUnreachable(error) ? 1000 : this.#imageBackOff.after(now, now);
-        this.#wait("ErrImagePull", `${sentenceOf(error)} Again in ${ms / 1000} s.`);
+        this.#wait("ErrImagePull", `${sentenceOf(error)} Retrying in ${ms / 1000} s.`);
         await sleep(ms, ending);
       }
     }
@@ -204,7 +204,7 @@ export class ContainerWorker {
     return join(logDirectory(this.#pod), logPath(this.container.name, restartCount));
   }
 
-  /** Undefined when it runs; else how its start ended. */
+  /** Undefined if it is running; otherwise the outcome of the failed start. */
   async #start(containerId: string): Promise<ContainerExit | undefined> {
     try {
       await this.#context.cri.startContainer({ containerId });
@@ -222,11 +222,11 @@ export class ContainerWorker {
     }
     this.#runningId = containerId;
     this.waiting = undefined;
-    this.#say(this.restartCount === 0 ? "started" : `started again (restart ${this.restartCount})`);
+    this.#say(this.restartCount === 0 ? "started" : `restarted (restart ${this.restartCount})`);
     return undefined;
   }
 
-  /** From its start to its end, which failed probes bring about. */
+  /** Supervises it from its start to its exit; failed probes stop it. */
   async #supervise(containerId: string, home: Home, ending: AbortSignal): Promise<ContainerExit> {
     const { view, cri, onLog } = this.#context;
     const ended = view.containerEnd(containerId);
@@ -242,7 +242,7 @@ export class ContainerWorker {
     const probing = probe(cri, target, this.#probeEvents(), AbortSignal.any([over.signal, ending])).then(
       async (found) => {
         verdict = found;
-        this.#say(`${found.probe} probe failed; ending it`);
+        this.#say(`${found.probe} probe failed; stopping it`);
         await this.stop(found.graceSeconds ?? home.graceSeconds);
       },
       () => undefined,
@@ -282,7 +282,7 @@ export class ContainerWorker {
         const reason = status?.reason || (exitCode === 0 ? "Completed" : "Error");
         return { exitCode, reason, finishedAt: finishedAt || Date.now(), unhealthy };
       } catch (error) {
-        // Somebody removed it, and its exit code with it.
+        // It was removed by someone else, and its exit code is lost.
         if (!isUnreachable(error))
           return { exitCode: 137, reason: "ContainerStatusUnknown", finishedAt: Date.now(), unhealthy };
         await sleep(1000, this.#context.view.open);
@@ -291,7 +291,7 @@ export class ContainerWorker {
   }
 
   #wait(reason: string, message: string): void {
-    // Once for each reason and message, however often it is tried.
+    // Reports each reason and message once, however often it is retried.
     const text = `${reason}: ${message}`;
     if (this.waiting !== text) this.#say(text);
     this.waiting = text;

@@ -1,4 +1,4 @@
-// The client against a gRPC server: events come by one stream, and nothing of it stays when it is over.
+// The client against a gRPC server: one stream of events, with nothing leaked when it ends.
 
 import { getEventListeners } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -32,7 +32,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-test("each event of one stream is told; the abort ends the stream, and its end takes the listener away", async () => {
+test("each event of a stream is reported; an abort ends the stream, and the end removes the listener", async () => {
   const cri = connectCri(join(directory, "socket"));
   const stop = new AbortController();
   let events = 0;

@@ -1,4 +1,4 @@
-// The calls of CRI that play makes, each with a deadline. Any CRI server will do; an error is the server's own sentence.
+// The CRI calls used by play, each with a deadline. Works with any CRI server; errors are the server's own messages.
 
 import { status } from "@grpc/grpc-js";
 import Long from "long";
@@ -10,13 +10,13 @@ const v1 = runtime.v1;
 
 /** A kubelet's runtimeRequestTimeout. */
 const callMs = 120_000;
-/** The server watches over its own downloads; past this it is taken for stuck. */
+/** The server has its own timeouts for downloads; after this it is considered stuck. */
 const pullMs = 60 * 60_000;
 
 export type Cri = ReturnType<typeof connectCri>;
 
 export function connectCri(socket: string) {
-  // A daemon that starts again is found within a second.
+  // Reconnects to a restarted daemon within a second.
   const { client, method: unary } = connectCalls(socket, { "grpc.max_reconnect_backoff_ms": 1000 });
 
   const method = <Request, Response>(
@@ -60,12 +60,12 @@ export function connectCri(socket: string) {
     execSync: method("RuntimeService/ExecSync", v1.ExecSyncRequest, v1.ExecSyncResponse),
     imageStatus: method("ImageService/ImageStatus", v1.ImageStatusRequest, v1.ImageStatusResponse),
     pullImage: method("ImageService/PullImage", v1.PullImageRequest, v1.PullImageResponse, pullMs),
-    /** Calls back at each event of a container, until the signal aborts or the stream ends, which resolves. */
+    /** Calls back on each container event; resolves when the signal aborts or the stream ends. */
     async containerEvents(onEvent: () => void, signal: AbortSignal): Promise<void> {
       const call = client.makeServerStreamRequest(
         "/runtime.v1.RuntimeService/GetContainerEvents",
         (value: runtime.v1.GetEventsRequest.$Properties) => Buffer.from(v1.GetEventsRequest.encode(value).finish()),
-        // What it says is looked up: an event only says when. Not null, which would be the end of the stream.
+        // The event's content is not used: it only triggers a relist. Not null, which would end the stream.
         () => ({}),
         {},
       );
@@ -79,7 +79,7 @@ export function connectCri(socket: string) {
   };
 }
 
-/** Resolves when it has ended; one that is gone has. */
+/** Resolves when the container has stopped or does not exist. */
 export async function stopContainer(
   cri: Pick<Cri, "stopContainer">,
   containerId: string,
@@ -91,12 +91,12 @@ export async function stopContainer(
   });
 }
 
-/** The server's sentence; of an error that is no answer of a server's, its own. */
+/** The server's message; for an error that did not come from a server, its own message. */
 export function sentenceOf(error: unknown): string {
   return isServiceError(error) ? error.details : messageOf(error);
 }
 
-/** Nobody answers: the daemon is away, and may come back. */
+/** The daemon does not answer, but may come back. */
 export function isUnreachable(error: unknown): boolean {
   return isServiceError(error) && error.code === status.UNAVAILABLE;
 }

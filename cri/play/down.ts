@@ -1,4 +1,4 @@
-// `keelson play --down`: takes down what a play of the same files has started, in this process or another, living or dead.
+// `keelson play --down`: takes down what a play of the same files has started, whether its process is running or dead.
 
 import type { Host } from "../../native/index.ts";
 import { connectCri, sentenceOf } from "./cri-client.ts";
@@ -11,12 +11,12 @@ import { sleep } from "./wait.ts";
 import { askToEnd, heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-directory.ts";
 
 const lookMs = 100;
-/** Beyond a pod's grace period: for its player to take it down. */
+/** Time in addition to a pod's grace period for its player to take it down. */
 const playerMs = 60_000;
 
 export type DownOptions = Omit<PlayOptions, "logs" | "hurry">;
 
-/** All workloads at once; rejects with what stood in the way of one when the others are done. */
+/** Takes down all workloads concurrently; rejects with the first error after all of them are done. */
 export async function down({ files, socket, root, host, report, stop }: DownOptions): Promise<void> {
   const { workloads } = await loadManifests(files);
   const cri = connectCri(socket);
@@ -42,7 +42,7 @@ export async function down({ files, socket, root, host, report, stop }: DownOpti
   }
 }
 
-/** A player that lives is asked to end, and takes its pods down itself. */
+/** A running player is asked to stop, and takes its pods down itself. */
 async function takeOver(host: Host, root: string, workload: Workload, stop: AbortSignal): Promise<WorkloadDirectory> {
   const until = performance.now() + graceSecondsOf(workload.template.spec) * 1000 + playerMs;
   for (;;) {

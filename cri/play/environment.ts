@@ -1,4 +1,4 @@
-// A container's environment, and what $(NAME) in its command and values becomes.
+// A container's environment, and the expansion of $(NAME) in its command and values.
 
 import { type PodFacts, readField } from "./field-path.ts";
 import type { Data, Manifest, PodTemplate } from "./manifest.ts";
@@ -10,10 +10,10 @@ export interface EnvironmentSource {
   readonly manifest: Pick<Manifest, "configMaps" | "secrets">;
 }
 
-/** Bytes: a Secret's value need not be text. */
+/** Values are bytes: a Secret's value may be binary. */
 export type Environment = ReadonlyMap<string, Buffer>;
 
-/** envFrom comes first and env goes over it; a value may refer to those before it. */
+/** env overrides envFrom; a value may refer to variables defined before it. */
 export function environmentOf({ env = [], envFrom = [] }: Container, source: EnvironmentSource): Environment {
   const environment = new Map<string, Buffer>();
   for (const { prefix = "", configMapRef, secretRef } of envFrom) {
@@ -31,7 +31,7 @@ export function environmentOf({ env = [], envFrom = [] }: Container, source: Env
         : Buffer.from(
             fieldRef ? readField(fieldRef.fieldPath, source.facts, source.template) : expand(value, environment),
           );
-    // Of what is optional and missing there is no variable at all.
+    // An optional source that is missing sets no variable.
     if (found !== undefined) environment.set(name, found);
   }
   return environment;
@@ -45,7 +45,7 @@ function dataOf(
   return manifest[kind].get(`${facts.namespace}/${name}`)?.variables;
 }
 
-/** $(NAME) is the variable's value, or stays when there is none; $$ is $. */
+/** $(NAME) is replaced with the variable's value, or kept if it is undefined; $$ becomes $. */
 export function expand(text: string, environment: Environment): string {
   return text.replaceAll(/\$(?:\$|\(([^)]*)\))/g, (reference, name: string | undefined) => {
     if (name === undefined) return "$";

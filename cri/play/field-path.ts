@@ -19,7 +19,7 @@ const fields: ReadonlyMap<string, Read> = new Map<string, Read>([
   ["metadata.namespace", ({ namespace }) => namespace],
   ["metadata.uid", ({ uid }) => uid],
   ["spec.nodeName", ({ nodeName }) => nodeName],
-  // There are no accounts; a cluster would give every pod this one.
+  // There are no service accounts; this is the default in a cluster.
   ["spec.serviceAccountName", () => "default"],
   ["status.podIP", ({ podIps }) => podIps[0] ?? ""],
   ["status.podIPs", ({ podIps }) => podIps.join(",")],
@@ -27,7 +27,7 @@ const fields: ReadonlyMap<string, Read> = new Map<string, Read>([
   ["status.hostIPs", ({ hostIps }) => hostIps.join(",")],
 ]);
 
-/** metadata.labels['key'] and the like. */
+/** metadata.labels['key'] and metadata.annotations['key']. */
 const subscript = /^metadata\.(labels|annotations)\['([^']+)'\]$/;
 
 export function isFieldPath(path: string): boolean {

@@ -1,4 +1,4 @@
-// Images as a pod needs them: there, pulled, or refused, by its policy. One that several containers want comes once.
+// Ensures that a pod's images are present according to their pull policies. Concurrent pulls of an image are shared.
 
 import { SingleFlight } from "../../native/index.ts";
 import type { runtime } from "../api/generated/messages.js";
@@ -46,13 +46,13 @@ export class Images {
     const { image } = await this.#cri.imageStatus({ image: { image: reference } }, { signal });
     if (!image?.id) return undefined;
     const { id, username } = image;
-    // An image that names nobody is root's.
+    // An image without a user runs as root.
     const uid = image.uid ? Number(image.uid.value ?? 0) : username ? undefined : 0;
     return { id, uid, username: username ?? "" };
   }
 }
 
-/** A name that may mean another image tomorrow is pulled each time. */
+/** A name that may move to another image (latest) is pulled each time. */
 function defaultPolicy(reference: string): string {
   const [name = ""] = reference.split("@", 1);
   if (name !== reference) return "IfNotPresent";

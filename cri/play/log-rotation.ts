@@ -1,5 +1,5 @@
-// Keeps containers' logs small while they run: a log that is large becomes <log>.1, in place of the one before, and
-// the runtime is asked to begin another.
+// Rotates the logs of running containers: a large log is renamed to <log>.1, replacing the previous one, and the
+// runtime is asked to reopen the log.
 
 import { rename, stat } from "node:fs/promises";
 import type { Cri } from "./cri-client.ts";
@@ -8,7 +8,7 @@ import { sleep } from "./wait.ts";
 const sizeLimit = 10 << 20;
 const lookMs = 2_000;
 
-/** Until the signal aborts. Never rejects: what fails is tried at the next look. */
+/** Runs until the signal aborts. Never rejects: a failed rotation is retried at the next check. */
 export async function rotateLog(
   cri: Pick<Cri, "reopenContainerLog">,
   containerId: string,

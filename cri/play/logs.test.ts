@@ -1,4 +1,4 @@
-// Logs in the CRI format, printed with names in front: as they come, over a rotation, and in any amount.
+// Logs in the CRI format, printed with a prefix: while they are written, across a rotation, and in any amount.
 
 import { appendFile, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -32,7 +32,7 @@ async function until(wanted: string): Promise<void> {
     if (Date.now() > end) throw new Error(`${wanted} is not in ${printed}`);
 }
 
-test("lines in pieces of any size, parts joined by stream", () => {
+test("lines are joined from pieces of any size, and from parts by stream", () => {
   const log = entry("one") + entry("tw", "P") + entry("error", "F", "stderr") + entry("o") + entry("") + entry("ü");
   for (let size = 1; size < 40; size++) {
     const lines = new LogLines("a | ");
@@ -43,7 +43,7 @@ test("lines in pieces of any size, parts joined by stream", () => {
   }
 });
 
-test("what is no CRI log is printed as it is, and a line without an end in pieces", () => {
+test("text that is not a CRI log is printed verbatim, and an endless line in pieces", () => {
   const lines = new LogLines("> ");
   expect(lines.take(Buffer.from("garbage\n")).toString()).toBe("> garbage\n");
   const flood = Buffer.from(entry("x".repeat(1000), "P").repeat(1000));
@@ -57,7 +57,7 @@ test("what is no CRI log is printed as it is, and a line without an end in piece
   ).toBe(true);
 });
 
-test("follows a log that begins later, over a rotation, to its end", async () => {
+test("follows a log that is created later, across a rotation, to its end", async () => {
   const ended = Promise.withResolvers<void>();
   const following = followLog(path, "a | ", ended.promise, print);
   await delay(20);
@@ -73,13 +73,13 @@ test("follows a log that begins later, over a rotation, to its end", async () =>
   expect(printed).toBe("a | one\na | two\na | three\na | last\n");
 });
 
-test("a container that never logged ends its log too", async () => {
+test("following ends for a container that never logged", async () => {
   await followLog(path, "", Promise.resolve(), print);
   await followLog(path, "", Promise.reject(new Error("the view closed")), print);
   expect(printed).toBe("");
 });
 
-test("a reader that is slow is waited for", async () => {
+test("waits for a slow reader", async () => {
   await writeFile(path, entry("x".repeat(1000)).repeat(1000));
   let writing = 0;
   let most = 0;

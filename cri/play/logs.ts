@@ -1,23 +1,23 @@
-// Containers' logs as they are written, each line with its container's name in front. Source: the CRI log format,
-// "TIME STREAM TAGS CONTENT", where the tag P says that the line goes on.
+// Follows containers' logs, printing each line prefixed with its container's name. Source: the CRI log format,
+// "TIME STREAM TAGS CONTENT", where the tag P marks a partial line.
 //
-// Bounds: what is read at once (`chunkBytes`), a line that never ends (`lineLimit`: printed in pieces). A reader that
-// is slow makes this wait, and the logs' rotation bounds what is behind (log-rotation.ts): lines may be missing then.
+// Bounds: the size of a read (`chunkBytes`), and of a line (`lineLimit`; longer ones are printed in pieces). A slow
+// reader blocks this, and log rotation (log-rotation.ts) bounds the backlog, so lines may then be lost.
 
 import { type FileHandle, open, stat } from "node:fs/promises";
 
 const chunkBytes = 64 << 10;
 const lineLimit = 64 << 10;
-/** Between two looks for more. */
+/** The pause between two reads at the end of the log. */
 const shortestPauseMs = 50;
 const longestPauseMs = 400;
 
-/** Resolves when there is room for more. */
+/** Resolves when more can be written. */
 export type Write = (bytes: Buffer) => Promise<void>;
 
 const newline = Buffer.from("\n");
 
-/** Prints a log from its beginning until its container has ended and all is read. */
+/** Prints a log from its beginning until its container has exited and everything has been read. */
 export async function followLog(path: string, prefix: string, ended: Promise<void>, write: Write): Promise<void> {
   let over = false;
   const end = ended
@@ -30,7 +30,7 @@ export async function followLog(path: string, prefix: string, ended: Promise<voi
   let file: FileHandle | undefined;
   try {
     for (;;) {
-      // Asked before the look: what was written until then is seen.
+      // Checked before the read, so that everything written before the exit is read.
       const last = over;
       file ??= await open(path).catch(() => undefined);
       const printed = file === undefined ? false : await copyNew(file, lines, write);
@@ -50,7 +50,7 @@ export async function followLog(path: string, prefix: string, ended: Promise<voi
   }
 }
 
-/** From the file's own position to its present end; whether there was anything. */
+/** Copies from the file's position to its current end; returns whether there was anything. */
 async function copyNew(file: FileHandle, lines: LogLines, write: Write): Promise<boolean> {
   let any = false;
   for (;;) {
@@ -70,9 +70,9 @@ async function isReplaced(path: string, file: FileHandle): Promise<boolean> {
 /** Turns a log's bytes into lines to print. */
 export class LogLines {
   readonly #prefix: Buffer;
-  /** Of an entry that is not whole yet. */
+  /** The beginning of an incomplete log entry. */
   #entry: Buffer = Buffer.alloc(0);
-  /** Of a line by stream: stdout and stderr go on independently. */
+  /** Parts of an incomplete line by stream: stdout and stderr are independent. */
   readonly #parts = new Map<string, Buffer[]>();
 
   constructor(prefix: string) {
@@ -94,7 +94,7 @@ export class LogLines {
     return Buffer.concat(pieces);
   }
 
-  /** Lines that were never finished. */
+  /** Returns the incomplete lines. */
   rest(): Buffer {
     const pieces: Buffer[] = [];
     for (const parts of this.#parts.values()) this.#print(parts, pieces);

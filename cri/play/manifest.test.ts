@@ -1,4 +1,4 @@
-// What a manifest is refused for, each time by its path, and what is made of one that is right.
+// Which manifests are rejected, with the path of the field, and how valid ones are read.
 
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -32,7 +32,7 @@ const job = (spec: string) =>
   `{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {${spec}, template: {spec: {restartPolicy: Never, containers: [{name: a, image: x}]}}}}`;
 const secret = (data: string) => `{apiVersion: v1, kind: Secret, metadata: {name: s}, ${data}}\n---\n${pod("")}`;
 
-describe("not supported, or not known, by its path", () => {
+describe("unsupported and unknown fields are rejected with their path", () => {
   test.each([
     [
       pod("lifecycle: {postStart: {exec: {command: [x]}}}"),
@@ -63,7 +63,7 @@ describe("not supported, or not known, by its path", () => {
     ],
     [
       volume("emptyDir: {}", "subPath: x"),
-      "spec.containers[0].volumeMounts[0].subPath of a volume that is written to: not supported",
+      "spec.containers[0].volumeMounts[0].subPath of a writable volume: not supported",
     ],
     [volume("emptyDir: {sizeLimit: 1Gi}", "readOnly: true"), "spec.volumes[0].emptyDir.sizeLimit: not supported"],
     [job("completions: 3"), "spec.completions = 3: not supported"],
@@ -85,11 +85,11 @@ describe("not supported, or not known, by its path", () => {
   });
 });
 
-describe("wrong", () => {
+describe("invalid manifests", () => {
   test.each([
     ["a: [1", "The manifest m0.yaml is not valid YAML"],
     ["a: 1\na: 2", "is not valid YAML: duplicated mapping key"],
-    ["hello", "m0.yaml: the document: it is no object"],
+    ["hello", "m0.yaml: the document: it is not an object"],
     ["", "contains no Pod, Deployment or Job"],
     ["kind: Pod", "m0.yaml: no apiVersion Pod: not supported"],
     [pod("", "restartPolicy: Never", "../../etc"), 'metadata.name: it is "../../etc"'],
@@ -115,7 +115,7 @@ describe("wrong", () => {
     ],
     [
       "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {initContainers: [{name: a, image: x, livenessProbe: {exec: {command: [x]}}}], containers: [{name: b, image: x}]}}",
-      "spec.initContainers[0].livenessProbe: an init container has no probes",
+      "spec.initContainers[0].livenessProbe: an init container cannot have probes",
     ],
     [pod("command: ls"), 'spec.containers[0].command: it is "ls". Set it to a list'],
     [pod("env: [{name: A, value: 1}]"), "spec.containers[0].env[0].value: it is 1. Set it to a string"],
@@ -127,16 +127,16 @@ describe("wrong", () => {
     ],
     [
       pod("envFrom: [{configMapRef: {name: c}}]"),
-      "spec.containers[0].envFrom[0].configMapRef.name: the files hold no ConfigMap default/c",
+      "spec.containers[0].envFrom[0].configMapRef.name: the files contain no ConfigMap default/c",
     ],
     [
       pod("env: [{name: A, valueFrom: {secretKeyRef: {name: c, key: k}}}]"),
-      "valueFrom.secretKeyRef.name: the files hold no Secret default/c",
+      "valueFrom.secretKeyRef.name: the files contain no Secret default/c",
     ],
     [pod("ports: [{containerPort: 70000}]"), "spec.containers[0].ports[0].containerPort: it is 70000"],
     [
       pod("ports: [{containerPort: 1, hostPort: 8}, {containerPort: 2, hostPort: 8}]"),
-      "spec.containers[0].ports[1].hostPort: 8 is taken",
+      "spec.containers[0].ports[1].hostPort: 8 is used",
     ],
     [pod("resources: {limits: {cpu: lots}}"), 'resources.limits.cpu: it is "lots"'],
     [
@@ -144,7 +144,7 @@ describe("wrong", () => {
       "resources.requests.memory: it is above the limit",
     ],
     [pod("volumeMounts: [{name: v, mountPath: /v}]"), "spec.containers[0].volumeMounts[0].name: there is no volume v"],
-    [pod("livenessProbe: {periodSeconds: 1}"), "spec.containers[0].livenessProbe: it has 0 ways to ask"],
+    [pod("livenessProbe: {periodSeconds: 1}"), "spec.containers[0].livenessProbe: it has 0 handlers"],
     [pod("livenessProbe: {exec: {command: [x]}, periodSeconds: -1}"), "livenessProbe.periodSeconds: it is -1"],
     [
       pod("livenessProbe: {httpGet: {port: 80, httpHeaders: [{name: X}]}}"),
@@ -192,11 +192,11 @@ describe("wrong", () => {
     await expect(load(text)).rejects.toThrow(sentence);
   });
 
-  test("a Secret's value stays out of the message", async () => {
+  test("a Secret's value is not included in the error", async () => {
     await expect(load(secret('data: {a: "hunter2!"}'))).rejects.not.toThrow("hunter2");
   });
 
-  test("a file that is missing, a directory, or too long", async () => {
+  test("a file that is missing, is a directory, or is too large", async () => {
     await expect(loadManifests(["/no/such/file"])).rejects.toThrow("The manifest /no/such/file cannot be read");
     await expect(loadManifests([directory])).rejects.toThrow("cannot be read");
     await expect(load(`# ${"x".repeat(5 << 20)}`)).rejects.toThrow("longer than 4194304 bytes");
@@ -210,7 +210,7 @@ describe("wrong", () => {
     );
   });
 
-  test("a million containers, and aliases that become a billion values, within a second or two", async () => {
+  test("a million containers, and aliases that expand to a billion values, are rejected within a second or two", async () => {
     const many = (count: number) =>
       `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [${"{},".repeat(count)}]}}`;
     await expect(load(many(1_000_000))).rejects.toThrow("The manifests contain more than 200000 values");
@@ -229,12 +229,12 @@ describe("wrong", () => {
     await expect(load(`${aliased}apiVersion: v1\nkind: List`)).rejects.toThrow("x0: there is no such field");
   });
 
-  test("two files with a pod of one name", async () => {
+  test("two files with a pod of the same name", async () => {
     await expect(load(pod(""), pod(""))).rejects.toThrow("m1.yaml: Pod p: there is another Pod default/p in m0.yaml");
   });
 });
 
-test("Pods, Deployments, Jobs, Lists, ConfigMaps and Secrets of several files", async () => {
+test("reads Pods, Deployments, Jobs, Lists, ConfigMaps and Secrets from several files", async () => {
   const manifest = await load(
     `
 apiVersion: v1
@@ -271,7 +271,7 @@ stringData: {b: plain}
     { kind: "Deployment", name: "d", replicas: 2, backoffLimit: 6, activeDeadlineSeconds: undefined },
   ]);
   const { variables, files } = manifest.configMaps.get("other/c") ?? {};
-  // Bytes are for files alone.
+  // Binary data is available to files only.
   expect(Object.fromEntries(variables ?? [])).toEqual({ text: Buffer.from("a\n") });
   expect(Object.fromEntries(files ?? [])).toEqual({ text: Buffer.from("a\n"), bytes: Buffer.from([255]) });
   expect(Object.fromEntries(manifest.secrets.get("default/s")?.variables ?? [])).toEqual({
@@ -283,7 +283,7 @@ stringData: {b: plain}
   expect(manifest.workloads[2]?.template.labels).toEqual({ a: "b" });
 });
 
-test("what kubectl create deployment --dry-run=client -o yaml prints, and empty fields that ask for nothing", async () => {
+test("accepts the output of kubectl create deployment --dry-run=client -o yaml, and empty unsupported fields", async () => {
   const deployment = `
 apiVersion: apps/v1
 kind: Deployment
@@ -311,7 +311,7 @@ status: {}
   await expect(load(volume("persistentVolumeClaim: {}", ""))).rejects.toThrow("spec.volumes[0]: it has 0 sources");
 });
 
-test("texts and numbers that charts leave empty are the defaults", async () => {
+test("strings and numbers that charts leave empty mean the defaults", async () => {
   const { workloads } = await load(`
 apiVersion: v1
 kind: Pod
@@ -345,7 +345,7 @@ spec:
   });
 });
 
-test("numbers as Kubernetes reads them: a time of day and a pair of ports are text, 0o644 is octal", async () => {
+test("numbers are read as in Kubernetes: a time of day and a pair of ports are text, 0o644 is octal", async () => {
   const { workloads } = await load(
     `${pod(
       "args: [22:22, -1:30:00], env: [{name: AT, value: 10:30}]",
@@ -361,7 +361,7 @@ test("numbers as Kubernetes reads them: a time of day and a pair of ports are te
   });
 });
 
-test("every supported field is one of the client library's, and every type that it leads to is in the table", () => {
+test("every supported field exists in the client library, and its type is in the table", () => {
   for (const [name, { types, supported }] of supportedModels) {
     for (const field of supported) {
       const type = types.get(field);

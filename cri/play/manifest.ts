@@ -1,7 +1,7 @@
-// Manifest files → what is to be played: workloads, and the data of ConfigMaps and Secrets that they use.
+// Manifest files → workloads, and the data of the ConfigMaps and Secrets that they use.
 //
-// Bounds: the bytes of a file (`fileLimit`), the values of all files (check-fields.ts), the pods that they ask for
-// (`podLimit`, a kubelet's default) and their containers (`containerLimit`).
+// Bounds: the size of a file (`fileLimit`), the number of values in all files (check-fields.ts), pods (`podLimit`, a
+// kubelet's default) and containers (`containerLimit`).
 
 import { basename } from "node:path";
 import { boolYaml11Tag, CORE_SCHEMA, defineScalarTag, intYaml11Tag, loadAll, mergeTag, NOT_RESOLVED } from "js-yaml";
@@ -16,15 +16,15 @@ const fileLimit = 4 << 20;
 const podLimit = 110;
 const containerLimit = 1000;
 
-/** As Kubernetes takes it: other bytes would be replaced without a word. */
+/** Kubernetes requires UTF-8. Without `fatal`, other bytes would be silently replaced. */
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** By key. */
 export type Data = ReadonlyMap<string, Buffer>;
 
-/** Of a ConfigMap or a Secret. */
+/** The data of a ConfigMap or a Secret. */
 export interface KeyValues {
-  /** What environments can have: of a ConfigMap, the text alone. */
+  /** The values usable as environment variables: for a ConfigMap, only those that are text. */
   readonly variables: Data;
   readonly files: Data;
 }
@@ -40,11 +40,11 @@ export interface Workload {
   readonly namespace: string;
   readonly name: string;
   readonly template: PodTemplate;
-  /** Pods at once; a Job's follow each other. */
+  /** Number of concurrent pods; a Job runs them one after another. */
   readonly replicas: number;
-  /** A Job's: failures after which it fails. */
+  /** For a Job: the number of failures after which it fails. */
   readonly backoffLimit: number;
-  /** A Job's. */
+  /** For a Job. */
   readonly activeDeadlineSeconds: number | undefined;
 }
 
@@ -63,7 +63,7 @@ interface Document {
   readonly object: Record<string, unknown>;
 }
 
-/** YAML 1.1's, with 0o644 of YAML 1.2 and without its numbers of base 60: 22:22 is text. */
+/** Integers of YAML 1.1, plus 0o644 of YAML 1.2, minus base 60: 22:22 is text. */
 const integerTag = defineScalarTag(intYaml11Tag.tagName, {
   ...intYaml11Tag,
   resolve: (source, ...rest) =>
@@ -81,7 +81,7 @@ const models: ReadonlyMap<string, string> = new Map([
   ["batch/v1 Job", "V1Job"],
 ]);
 
-/** Reads and checks them all; the first thing that is wrong is thrown, and nothing is played then. */
+/** Reads and checks all files; throws the first error, in which case nothing is played. */
 export async function loadManifests(files: readonly string[]): Promise<Manifest> {
   const checker = new FieldChecker();
   const documents: Document[] = [];
@@ -129,7 +129,7 @@ function readDocuments(file: string, content: string, checker: FieldChecker): Do
   try {
     values = loadAll(content, { schema });
   } catch (error) {
-    // A message of several lines shows the place; the reason is the first.
+    // A message of several lines shows the position; the reason is in the first.
     throw playErrors.manifestSyntax({ file: name, reason: firstLine(error) }, error);
   }
   return values.flatMap((value, index) => {
@@ -138,17 +138,17 @@ function readDocuments(file: string, content: string, checker: FieldChecker): Do
   });
 }
 
-/** One object, or those of a List. */
+/** Reads one object, or the objects of a List. */
 function readObject(value: unknown, at: At, checker: FieldChecker): Document[] {
   if (!isFields(value))
-    throw playErrors.fieldWrong({ at, path: "the document", problem: "it is no object", wanted: "a Pod" });
+    throw playErrors.fieldWrong({ at, path: "the document", problem: "it is not an object", wanted: "a Pod" });
   const { apiVersion, kind } = value;
   if (apiVersion === "v1" && kind === "List") {
     const { items = [], metadata: _, apiVersion: __, kind: ___, ...others } = value;
     const [other] = Object.keys(others);
     if (other !== undefined) throw playErrors.fieldUnknown({ at, path: other });
     if (!Array.isArray(items))
-      throw playErrors.fieldWrong({ at, path: "items", problem: "it is no list", wanted: "a list" });
+      throw playErrors.fieldWrong({ at, path: "items", problem: "it is not a list", wanted: "a list" });
     return items.flatMap((item: unknown, index) => readObject(item, `${at}: items[${index}]`, checker));
   }
   const type = models.get(`${apiVersion} ${kind}`);
@@ -187,7 +187,7 @@ function checkSize(workloads: readonly Workload[]): void {
     throw playErrors.manifestTooLarge({ limit: containerLimit, what: "containers" });
 }
 
-/** The checker has seen the object: its fields have the types of Kubernetes. */
+/** The object has passed the field checker, so its fields have the types of Kubernetes. */
 interface CheckedWorkload {
   readonly metadata?: Partial<PodTemplate>;
   readonly spec?: PodSpec & CheckedSpec;
@@ -227,7 +227,7 @@ function workload({ at, kind, namespace, name, object }: Document): Workload[] {
   ];
 }
 
-/** Where a pod's spec stands in its document. */
+/** The path of a pod's spec in its document. */
 function specPath(kind: Workload["kind"]): string {
   return kind === "Pod" ? "spec" : "spec.template.spec";
 }
@@ -272,7 +272,7 @@ function checkedKey(key: string, at: At): string {
   });
 }
 
-/** Line breaks are allowed, as in Kubernetes; the value itself stays out of the message. */
+/** Line breaks are allowed, as in Kubernetes; the secret value is not included in the error. */
 function fromBase64(value: string, at: At, path: string): Buffer {
   const text = value.replaceAll(/[\r\n]/g, "");
   if (text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text)) return Buffer.from(text, "base64");
@@ -284,7 +284,7 @@ function fromBase64(value: string, at: At, path: string): Buffer {
   });
 }
 
-/** For messages about a whole play. */
+/** The name of a workload in messages. */
 export function titleOf({ kind, namespace, name }: Pick<Workload, "kind" | "namespace" | "name">): string {
   return `${kind} ${namespace}/${name}`;
 }

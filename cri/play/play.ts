@@ -1,4 +1,4 @@
-// `keelson play`: plays all workloads of the files at once, in the foreground, and takes down what it started.
+// `keelson play`: plays all workloads of the files concurrently, in the foreground, and takes down what it started.
 
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -17,25 +17,25 @@ import { heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-
 import { type Outcome, WorkloadRun } from "./workload-run.ts";
 
 const downLookMs = 1_000;
-/** How long a reader of the logs that does not read holds up the taking down. */
+/** How long a stalled reader of the logs may delay the teardown. */
 const logsMs = 5_000;
 
 export interface PlayOptions {
   readonly files: readonly string[];
   readonly socket: string;
-  /** The daemon's durable directory: what is played has its files in `play` there. */
+  /** The daemon's persistent directory: played workloads have their files in `play` there. */
   readonly root: string;
   readonly host: Host;
   readonly report: Report;
-  /** Where containers' output goes; undefined when nobody wants it. */
+  /** Where containers' output is printed; undefined if it is not. */
   readonly logs: NodeJS.WritableStream | undefined;
-  /** Aborts when all is to end, with its grace periods. */
+  /** Aborts to stop everything, with grace periods. */
   readonly stop: AbortSignal;
-  /** Aborts when what is ending is to end now. */
+  /** Aborts to kill everything that is still stopping. */
   readonly hurry: AbortSignal;
 }
 
-/** Resolves to whether all went well: every workload succeeded, or was running when it was asked to end. */
+/** Resolves to true if every workload succeeded, or was running when it was asked to stop. */
 export async function play(options: PlayOptions): Promise<boolean> {
   const manifest = await loadManifests(options.files);
   const cri = connectCri(options.socket);
@@ -48,15 +48,15 @@ export async function play(options: PlayOptions): Promise<boolean> {
   }
 }
 
-/** Rejects with daemonUnreachable when no CRI server does. */
+/** Rejects with daemonUnreachable if no CRI server answers. */
 export async function answers(cri: Pick<Cri, "version">, socket: string): Promise<void> {
   await cri.version({}).catch((error: unknown) => {
-    const reason = isUnreachable(error) ? "nobody listens there" : sentenceOf(error);
+    const reason = isUnreachable(error) ? "nothing listens there" : sentenceOf(error);
     throw criErrors.daemonUnreachable({ socket, reason }, error);
   });
 }
 
-/** All or none. */
+/** Locks all workloads or none. */
 async function lockAll(
   { host, root }: PlayOptions,
   workloads: readonly Workload[],
@@ -156,12 +156,12 @@ class Player {
     const write = async (bytes: Buffer) => {
       if (!logs.write(bytes)) await once(logs, "drain");
     };
-    // Of a reader that is gone the output itself tells (cri/cli/play.ts).
+    // A closed output is handled in cri/cli/play.ts.
     await followLog(path, `${about} | `, ended, write).catch(() => undefined);
   }
 }
 
-/** Until the signal aborts. */
+/** Watches until the signal aborts. */
 function watchForDown(directory: WorkloadDirectory, onDown: () => void, signal: AbortSignal): void {
   const watch = async () => {
     for (;;) {
@@ -172,7 +172,7 @@ function watchForDown(directory: WorkloadDirectory, onDown: () => void, signal: 
   watch().catch(() => undefined);
 }
 
-/** What a kubelet would answer in the pod's status. */
+/** The information that a kubelet would report in the pod's status. */
 function summary({ phase, reason, workers }: PodWorker): string {
   const containers = workers.map(({ container, exit, restartCount, waiting, isRunning }) => {
     const state =

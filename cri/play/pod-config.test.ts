@@ -1,4 +1,4 @@
-// A pod in the words of CRI: environment, resources, users, names.
+// A pod's CRI configuration: environment, resources, users, names.
 
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir, totalmem } from "node:os";
@@ -49,7 +49,7 @@ describe("the environment", () => {
     expect(variables(field(path)).A?.toString()).toBe(value);
   });
 
-  test("takes envFrom first, env over it, and bytes as they are", () => {
+  test("has envFrom overridden by env, and keeps binary values unchanged", () => {
     const envFrom = [
       { configMapRef: { name: "c" }, prefix: "P_" },
       { secretRef: { name: "s" } },
@@ -67,7 +67,7 @@ describe("the environment", () => {
     });
   });
 
-  test("expands what stands before, and nothing else", () => {
+  test("expands only variables defined before", () => {
     const env = [
       { name: "A", value: "a" },
       { name: "B", value: "$(A)-$(C)-$$(A)-$(-$A-$" },
@@ -107,7 +107,7 @@ describe("resources", () => {
     else expect(number).toBeCloseTo(value);
   });
 
-  test("a request that is not set is the limit; classes and OOM scores follow", () => {
+  test("an unset request is the limit; QoS classes and OOM scores follow", () => {
     const guaranteed = container(limits("500m", "64Mi"));
     expect(amounts(guaranteed)).toEqual({
       cpuLimit: 0.5,
@@ -128,7 +128,7 @@ describe("resources", () => {
     expect(score({ ...specOf(burstable), initContainers: [sidecar] }, sidecar)).toBeCloseTo(751, -1);
   });
 
-  test("shares, quotas and memory as the kubelet counts them", () => {
+  test("shares, quotas and memory are computed as in the kubelet", () => {
     const of = (more: Partial<Container>) => {
       const { cpuShares, cpuQuota, cpuPeriod, memoryLimitInBytes } = containerResources(
         specOf(container(more)),
@@ -142,7 +142,7 @@ describe("resources", () => {
     expect(of({ resources: { requests: { cpu: "2" } } })).toEqual([2048, 0, 0, 0]);
   });
 
-  test("a pod has the sum, and a limit only where all of its containers have one", () => {
+  test("a pod has the sum, and a limit only if all of its containers have one", () => {
     const both = podResources(specOf(container(limits("1", "1Mi")), container(limits("2", "2Mi"))));
     expect([both.cpuShares, both.cpuQuota, both.memoryLimitInBytes].map(Number)).toEqual([3072, 300_000, 3 * 2 ** 20]);
     expect(podResources(specOf(container(limits("1", "1Mi")), container())).memoryLimitInBytes).toBeUndefined();
@@ -162,7 +162,7 @@ describe("users and profiles", () => {
       user,
     );
 
-  test("the container's word goes before the pod's, and the image's comes last", () => {
+  test("the container's settings override the pod's, which override the image's", () => {
     expect(
       secure({ runAsUser: 1, runAsGroup: 2, fsGroup: 3, supplementalGroups: [4] }, { runAsUser: 5 }),
     ).toMatchObject({
@@ -176,17 +176,17 @@ describe("users and profiles", () => {
     expect(secure({}, {}, { uid: undefined, username: "www" })).toMatchObject({ runAsUsername: "www" });
   });
 
-  test("runAsNonRoot refuses root, the image's root, and a name", () => {
+  test("runAsNonRoot rejects root, an image that runs as root, and a user name", () => {
     expect(() => secure({ runAsNonRoot: true }, {})).toThrow("its image runs as root");
     expect(() => secure({ runAsNonRoot: true }, {}, { uid: 0, username: "" })).toThrow("its image runs as root");
     expect(() => secure({ runAsNonRoot: true }, {}, { uid: undefined, username: "www" })).toThrow(
-      "www, which is no number",
+      "www, which is not numeric",
     );
     expect(secure({ runAsNonRoot: true }, { runAsNonRoot: false })).toBeDefined();
     expect(secure({ runAsNonRoot: true, runAsUser: 7 }, {})).toBeDefined();
   });
 
-  test("seccomp is the runtime's default without a word; no new privileges when escalation is forbidden", () => {
+  test("seccomp defaults to RuntimeDefault; forbidden privilege escalation sets no_new_privs", () => {
     const { ProfileType } = runtime.v1.SecurityProfile;
     expect(secure({}, {})).toMatchObject({ seccomp: { profileType: ProfileType.RuntimeDefault }, noNewPrivs: false });
     expect(secure({ seccompProfile: { type: "Unconfined" } }, { allowPrivilegeEscalation: false })).toMatchObject({
@@ -224,7 +224,7 @@ describe("names", () => {
     });
   });
 
-  test("dnsPolicy None has what dnsConfig says alone", async () => {
+  test("dnsPolicy None uses only dnsConfig", async () => {
     const spec = {
       ...specOf(container()),
       dnsPolicy: "None",
@@ -237,7 +237,7 @@ describe("names", () => {
     expect(await dnsConfig(spec)).toEqual({ servers: ["10.0.0.1"], searches: ["x"], options: ["ndots:2", "edns0"] });
   });
 
-  test("where systemd-resolved answers on loopback, which is another one in a pod, the servers behind it", async () => {
+  test("if systemd-resolved answers on the host's loopback, its upstream servers are used", async () => {
     const directory = await mkdtemp(join(tmpdir(), "keelson-names-"));
     const host = { own: join(directory, "resolv.conf"), behindStub: join(directory, "behind.conf") };
     const spec = specOf(container());

@@ -1,4 +1,4 @@
-// A pod and its containers in the words of CRI: PodSandboxConfig and ContainerConfig.
+// Converts a pod and its containers to CRI: PodSandboxConfig and ContainerConfig.
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -16,19 +16,19 @@ export interface PodIdentity {
   readonly namespace: string;
   readonly name: string;
   readonly uid: string;
-  /** Of the workload that it belongs to, "Job/default/pi": what `--down` looks for. */
+  /** The title of its workload, "Job default/pi", by which `--down` finds it. */
   readonly workload: string;
-  /** Of this play, as several may be under way. */
+  /** The id of this play, as several may be running. */
   readonly run: string;
-  /** Its files: volumes, logs, hosts. */
+  /** The directory of its files: volumes, logs, hosts. */
   readonly directory: string;
 }
 
-/** On sandboxes and containers, beside the kubelet's own labels. */
+/** Labels of sandboxes and containers, in addition to the kubelet's own. */
 export const workloadLabel = "io.keelson.play.workload";
 export const runLabel = "io.keelson.play.run";
 
-/** Seconds between the signal to end and SIGKILL. */
+/** Seconds between the stop signal and SIGKILL. */
 export function graceSecondsOf({ terminationGracePeriodSeconds = 30 }: PodSpec): number {
   return terminationGracePeriodSeconds;
 }
@@ -41,7 +41,7 @@ export function logDirectory({ directory }: PodIdentity): string {
   return join(directory, "logs");
 }
 
-/** Below the log directory. */
+/** Relative to the log directory. */
 export function logPath(container: string, restartCount: number): string {
   return `${container}/${restartCount}.log`;
 }
@@ -102,7 +102,7 @@ export interface ContainerParts {
   readonly environment: EnvironmentSource;
   readonly volumes: ReadonlyMap<string, PreparedVolume>;
   readonly hostsFile: string;
-  /** The id of an image that is in the store. */
+  /** Returns the id of an image in the store. */
   readonly imageOf: (reference: string) => string;
   readonly imageUser: ImageUser;
 }

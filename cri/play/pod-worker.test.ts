@@ -1,4 +1,4 @@
-// Lives of pods on a scripted CRI server, by a clock that the tests turn.
+// Lifecycles of pods on a scripted CRI server, with a clock controlled by the tests.
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Images } from "./images.ts";
@@ -9,7 +9,7 @@ import type { Container, PodSpec } from "./supported.ts";
 import { type Act, ScriptedCri } from "./testing/scripted-cri.ts";
 import { WorkloadRun } from "./workload-run.ts";
 
-// Real files would take real time, which the clock does not know.
+// Real file operations would take real time, which the fake clock does not advance.
 vi.mock("node:fs/promises", async (importOriginal) => ({
   ...(await importOriginal<typeof import("node:fs/promises")>()),
   mkdir: async () => undefined,
@@ -39,7 +39,7 @@ const container = (name: string, more: Partial<Container> = {}): Container => ({
   ...more,
 });
 
-/** A workload under way on its own server. */
+/** A running workload on its own server. */
 function start(spec: PodSpec, script: Record<string, Act[]>, more: Partial<Workload> = {}) {
   const server = new ScriptedCri(script);
   const lines: string[] = [];
@@ -75,7 +75,7 @@ function start(spec: PodSpec, script: Record<string, Act[]>, more: Partial<Workl
   return { server, run, lines, removed, ended, isOver: () => over };
 }
 
-/** Turns the clock in small steps until the condition holds; at most so many seconds. */
+/** Advances the clock in small steps until the condition holds, at most by this many seconds. */
 async function turn(condition: () => boolean, seconds = 3600): Promise<void> {
   for (let passed = 0; !condition(); passed += 0.25) {
     if (passed > seconds) throw new Error(`not within ${seconds} s: ${condition}`);
@@ -85,7 +85,7 @@ async function turn(condition: () => boolean, seconds = 3600): Promise<void> {
 
 const phases = (run: WorkloadRun) => [...run.pods].map(({ phase, reason }) => `${phase} ${reason}`.trim());
 
-test("init containers end one after the other, sidecars start among them and end last, in reverse", async () => {
+test("init containers run one after another, sidecars start among them and stop last, in reverse order", async () => {
   const sidecar = { restartPolicy: "Always" };
   const spec = {
     restartPolicy: "Never",
@@ -107,7 +107,7 @@ test("init containers end one after the other, sidecars start among them and end
   expect(phases(run)).toEqual(["Succeeded"]);
 });
 
-test("containers are created and started in their order, and one that cannot start holds up none", async () => {
+test("containers are created and started in order, and one that cannot start does not block the others", async () => {
   const { server, isOver } = start(
     { restartPolicy: "Never", containers: ["one", "broken", "three"].map((name) => container(name)) },
     { one: [{ exitAfterMs: 2000 }], broken: [{ startError: "no such file" }], three: [{ exitAfterMs: 2000 }] },
@@ -116,7 +116,7 @@ test("containers are created and started in their order, and one that cannot sta
   expect(server.order.slice(1, -1)).toEqual(["one", "broken", "three"].flatMap((n) => [`create ${n}`, `start ${n}`]));
 });
 
-test("a sandbox that is not ready yet is waited for at the end, and given up when it is to end now", async () => {
+test("teardown waits for a sandbox that is still being set up, and abandons it on the second signal", async () => {
   const { server, run, isOver } = start({ containers: [container("app")] }, {});
   server.sandboxesHang = true;
   await turn(() => server.order.includes("sandbox"), 5);
@@ -127,7 +127,7 @@ test("a sandbox that is not ready yet is waited for at the end, and given up whe
   await turn(isOver, 5);
 });
 
-test("a pod that is asked to end while a container starts waits for that one's end, and no longer", async () => {
+test("a pod that is stopped while a container starts waits for that container's end, and no longer", async () => {
   const { server, run, isOver } = start({ containers: [container("app")] }, { app: [{ startMs: 1000 }] });
   await turn(() => server.order.includes("start app"), 5);
   run.end();
@@ -135,7 +135,7 @@ test("a pod that is asked to end while a container starts waits for that one's e
   expect([...run.pods].flatMap(({ workers }) => workers.map(({ exit }) => exit?.exitCode))).toEqual([143]);
 });
 
-test("a container whose image cannot be pulled does not hold up the next one", async () => {
+test("a container whose image cannot be pulled does not block the next one", async () => {
   const { server } = start(
     { containers: [container("one", { image: "far/one:1" }), container("two")] },
     { two: [{ exitAfterMs: 1000 }] },
@@ -145,7 +145,7 @@ test("a container whose image cannot be pulled does not hold up the next one", a
   expect(server.order.slice(1)).toEqual(["pull far/one:1", "create two", "start two"]);
 });
 
-test("a sidecar's start-up probe holds up what comes after it", async () => {
+test("a sidecar's startup probe delays the containers after it", async () => {
   const startupProbe = { exec: { command: ["ready"] }, periodSeconds: 2, failureThreshold: 3 };
   const { server, isOver } = start(
     {
@@ -156,7 +156,7 @@ test("a sidecar's start-up probe holds up what comes after it", async () => {
     { side: [{ execExit: 1 }, { execExit: 0 }], app: [{ exitAfterMs: 100 }] },
   );
   await turn(isOver);
-  // Three failures end it; its second life passes.
+  // Three failures stop it; its second attempt passes.
   expect(server.order.filter((call) => /side|app/.test(call))).toEqual([
     ...[
       "create side",
@@ -171,7 +171,7 @@ test("a sidecar's start-up probe holds up what comes after it", async () => {
   ]);
 });
 
-test("a container that fails again and again is restarted at once, then after 10, 20, 40 s, up to 5 minutes", async () => {
+test("a container that keeps failing is restarted at once, then after 10, 20, 40 s, up to 5 minutes", async () => {
   const { server, run } = start({ containers: [container("app")] }, { app: [{ exitAfterMs: 1000, exitCode: 1 }] });
   await turn(() => server.times("start app").length === 9);
   const starts = server.times("start app");
@@ -183,7 +183,7 @@ test("a container that fails again and again is restarted at once, then after 10
   expect([...run.pods].map(({ workers: [worker] }) => worker?.restartCount)).toEqual([8]);
 });
 
-test("ten minutes of running make the back-off begin again", async () => {
+test("ten minutes of running reset the back-off", async () => {
   const fails = { exitAfterMs: 1000, exitCode: 1 };
   const { server } = start(
     { containers: [container("app")] },
@@ -201,7 +201,7 @@ describe("a pod ends", () => {
     ["Never", [{ exitAfterMs: 10 }], "Succeeded", 0],
     ["Never", [{ startError: "no such file" }], "Failed", 0],
     ["OnFailure", [{ exitAfterMs: 10, exitCode: 3 }, { exitAfterMs: 10 }], "Succeeded", 1],
-  ])("by its restart policy %s and %j as %s", async (restartPolicy, acts, phase, restarts) => {
+  ])("with restart policy %s and %j as %s", async (restartPolicy, acts, phase, restarts) => {
     const { run, isOver } = start({ restartPolicy, containers: [container("app")] }, { app: acts });
     await turn(isOver);
     expect(phases(run)).toEqual([phase]);
@@ -216,14 +216,14 @@ describe("a pod ends", () => {
     expect(server.order).not.toContain("create app");
   });
 
-  test("when its time is over", async () => {
+  test("when its activeDeadlineSeconds have passed", async () => {
     const { server, run, isOver } = start({ activeDeadlineSeconds: 20, containers: [container("app")] }, {});
     await turn(isOver);
     expect(phases(run)).toEqual(["Failed DeadlineExceeded"]);
     expect(server.times("stop app 30")[0]).toBeCloseTo(20, 0);
   });
 
-  test("not before its time, however long that is", async () => {
+  test("not before its activeDeadlineSeconds, however long", async () => {
     const spec = { containers: [container("app")] };
     for (const more of [{ activeDeadlineSeconds: 30 * day }, { activeDeadlineSeconds: 9_000_000 * day }]) {
       const { run, isOver } = start({ ...spec, ...more }, {});
@@ -235,7 +235,7 @@ describe("a pod ends", () => {
     }
   });
 
-  test("when it is asked to, with its grace period; and nothing of it is left", async () => {
+  test("when it is stopped, with its grace period, and leaves nothing behind", async () => {
     const spec = { terminationGracePeriodSeconds: 7, containers: [container("app")] };
     const { server, run, removed, isOver } = start(spec, {});
     await turn(() => server.order.includes("start app"));
@@ -248,7 +248,7 @@ describe("a pod ends", () => {
   });
 });
 
-test("a liveness probe that fails, or hangs, ends the container with the probe's grace, and it starts again", async () => {
+test("a liveness probe that fails or hangs stops the container with the probe's grace period, and it is restarted", async () => {
   for (const execExit of [1, Number.POSITIVE_INFINITY]) {
     const livenessProbe = {
       exec: { command: ["x"] },
@@ -262,12 +262,12 @@ test("a liveness probe that fails, or hangs, ends the container with the probe's
     );
     await turn(() => server.times("start app").length === 2);
     expect(server.order).toContain("stop app 3");
-    expect(lines.join("\n")).toContain("liveness probe failed; ending it");
+    expect(lines.join("\n")).toContain("liveness probe failed; stopping it");
     run.end();
   }
 });
 
-test("a container that never becomes ready runs on, and says so", async () => {
+test("a container that never becomes ready keeps running, and is reported as not ready", async () => {
   const readinessProbe = { exec: { command: ["x"] }, periodSeconds: 5, failureThreshold: 1 };
   const { server, run, lines } = start(
     { containers: [container("app", { readinessProbe })] },
@@ -278,7 +278,7 @@ test("a container that never becomes ready runs on, and says so", async () => {
   expect([...run.pods].map(({ workers: [worker] }) => worker?.ready)).toEqual([false]);
 });
 
-test("an image that does not exist is asked for again after 10, 20, 40 s, and its pod is pending", async () => {
+test("pulling a nonexistent image is retried after 10, 20, 40 s, and its pod is pending", async () => {
   const { server, run, lines } = start({ containers: [container("app", { image: "nowhere/x:1" })] }, {});
   server.pullError = "there is no such image";
   await turn(() => server.times("pull nowhere/x:1").length === 4);
@@ -297,7 +297,7 @@ test("imagePullPolicy Never and a missing image", async () => {
   await turn(() => lines.some((line) => line.includes("imagePullPolicy is Never")));
 });
 
-test("a sandbox that is lost is replaced, and the pod begins again with its init containers", async () => {
+test("a lost sandbox is replaced, and the pod starts over with its init containers", async () => {
   const spec = { initContainers: [container("init")], containers: [container("app")] };
   const { server } = start(spec, { init: [{ exitAfterMs: 10 }] });
   await turn(() => server.order.includes("start app"));
@@ -307,18 +307,18 @@ test("a sandbox that is lost is replaced, and the pod begins again with its init
   expect(server.times("start init")).toHaveLength(2);
 });
 
-test("a runtime that is away is waited for: nothing is restarted when it is back", async () => {
+test("an unreachable runtime is waited for: nothing is restarted when it answers again", async () => {
   const { server, lines, run } = start({ containers: [container("app")] }, {});
   await turn(() => server.order.includes("start app"));
   server.away = true;
-  await turn(() => lines.includes("runtime: it does not answer; containers run on; waiting for it"));
+  await turn(() => lines.includes("runtime: does not answer; containers keep running; waiting for it"));
   server.away = false;
-  await turn(() => lines.includes("runtime: it answers again"));
+  await turn(() => lines.includes("runtime: answers again"));
   expect(server.times("start app")).toHaveLength(1);
   run.end();
 });
 
-test("a runtime that is away while a pod is to end: given up after 10 s", async () => {
+test("teardown of a pod with an unreachable runtime is given up after 10 s", async () => {
   const { server, run, ended, isOver } = start({ containers: [container("app")] }, {});
   await turn(() => server.order.includes("start app"));
   server.away = true;
@@ -331,7 +331,7 @@ describe("a Job", () => {
   const job = (backoffLimit: number) => ({ kind: "Job" as const, backoffLimit });
   const fails = { exitAfterMs: 10, exitCode: 1 };
 
-  test("makes another pod when one has failed, later each time, until one succeeds", async () => {
+  test("creates another pod when one has failed, with increasing delays, until one succeeds", async () => {
     const spec = { restartPolicy: "Never", containers: [container("app")] };
     const { server, run, isOver } = start(spec, { app: [fails, fails, { exitAfterMs: 10 }] }, job(6));
     await turn(isOver);
@@ -340,7 +340,7 @@ describe("a Job", () => {
     expect([second - first, third - second].map((seconds) => Math.round(seconds / 10))).toEqual([1, 2]);
   });
 
-  test("fails when its pods have failed too often", async () => {
+  test("fails when its pods have exceeded the backoffLimit", async () => {
     const spec = { restartPolicy: "Never", containers: [container("app")] };
     const { server, run, lines, isOver } = start(spec, { app: [fails] }, job(1));
     await turn(isOver);
@@ -349,7 +349,7 @@ describe("a Job", () => {
     expect(lines).toContain("Job default/p: Failed (BackoffLimitExceeded)");
   });
 
-  test("fails when its pod's containers have been restarted too often", async () => {
+  test("fails when its pod's containers have exceeded the backoffLimit in restarts", async () => {
     const spec = { restartPolicy: "OnFailure", containers: [container("app")] };
     const { server, run, isOver } = start(spec, { app: [fails] }, job(2));
     await turn(isOver);
@@ -366,7 +366,7 @@ test("a Deployment has its replicas as pods", async () => {
   expect(names.sort()).toEqual(["p-0", "p-1", "p-2"]);
 });
 
-test("a probe with a period of a month is asked once", async () => {
+test("a probe with a period of a month runs once", async () => {
   const livenessProbe = { exec: { command: ["x"] }, periodSeconds: 30 * day };
   const { server, run } = start({ containers: [container("app", { livenessProbe })] }, { app: [{ execExit: 0 }] });
   const exec = vi.spyOn(server.cri, "execSync");

@@ -1,6 +1,6 @@
-// The life of one pod: sandbox, init containers in their order, sidecars among them, containers, and its end.
+// The lifecycle of one pod: sandbox, init containers and sidecars in order, containers, and teardown.
 //
-// A sandbox that is lost is replaced, and the pod begins again in it, as with a kubelet.
+// A lost sandbox is replaced, and the pod starts over in it, as with a kubelet.
 
 import { randomUUID } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -34,20 +34,20 @@ import { type PreparedVolume, prepareVolumes } from "./volumes.ts";
 import { sleep, timerMs } from "./wait.ts";
 
 const retryMs = 10_000;
-/** A kubelet never gives less. */
+/** The kubelet's minimum grace period. */
 const leastGraceSeconds = 2;
-/** How long a runtime that does not answer is waited for when the pod is to end. */
+/** How long to wait for a runtime that does not answer during teardown. */
 const unreachableMs = 10_000;
-/** How long the exit codes of stopped containers are waited for. */
+/** How long to wait for the exit codes of stopped containers. */
 const settleMs = 5_000;
 
 export type Phase = "Pending" | "Running" | "Succeeded" | "Failed";
 
-/** Why a pod ends before its containers do; "Deleted" when somebody asked for it. */
+/** Why a pod ends before its containers exit; "Deleted" if the user stopped it. */
 type EndReason = "Deleted" | "DeadlineExceeded" | "BackoffLimitExceeded";
 
 class PodEnding extends Error {
-  /** "Ended": all but its sidecars have. */
+  /** "Ended": all of its containers except sidecars have exited. */
   readonly reason: EndReason | "Ended";
 
   constructor(reason: EndReason | "Ended") {
@@ -69,7 +69,7 @@ export interface PodOptions {
 
 export class PodWorker {
   readonly identity: PodIdentity;
-  /** Of a failure. */
+  /** The reason for a failure. */
   reason = "";
   readonly #options: PodOptions;
   readonly #spec: PodSpec;
@@ -80,7 +80,7 @@ export class PodWorker {
   readonly #hurry = new AbortController();
   #final: "Succeeded" | "Failed" | undefined;
   readonly #runs: Promise<unknown>[] = [];
-  /** Made once, whatever becomes of the sandbox. */
+  /** Created once, even if the sandbox is replaced. */
   readonly #volumes = new Map<string, PreparedVolume>();
   #sandboxId: string | undefined;
 
@@ -103,7 +103,7 @@ export class PodWorker {
     return [...this.#init, ...this.#main];
   }
 
-  /** Until all of its containers have ended for good, or `end` was called. Its sandbox is stopped then. */
+  /** Runs until all of its containers have exited permanently, or `end` was called; then stops its sandbox. */
   async run(): Promise<void> {
     const { activeDeadlineSeconds } = this.#spec;
     const deadline =
@@ -119,25 +119,25 @@ export class PodWorker {
       clearTimeout(deadline);
     }
     this.#say(this.#final === undefined ? "ending" : [this.phase, this.reason].join(" ").trim());
-    // Its sidecars must not start again.
+    // Its sidecars must not be restarted.
     this.#ending.abort(new PodEnding("Ended"));
     await this.#stop();
   }
 
-  /** Lets it end with its grace period. */
+  /** Stops it with its grace period. */
   end(reason: EndReason): void {
     this.#ending.abort(new PodEnding(reason));
   }
 
-  /** What is ending ends now. */
+  /** Kills what is still stopping. */
   hurry(): void {
     this.#hurry.abort();
   }
 
-  /** After `run`: nothing of it is left. */
+  /** Removes everything that belongs to the pod; called after `run`. */
   async remove(): Promise<void> {
     const { cri } = this.#context;
-    // Not only the one that is known: the answer to a RunPodSandbox may have been lost.
+    // Not only the known sandbox: the response to a RunPodSandbox may have been lost.
     const labelSelector = { "io.kubernetes.pod.uid": this.identity.uid };
     await this.#persist(async () => {
       const { items } = await cri.listPodSandbox({ filter: { labelSelector } });
@@ -146,7 +146,7 @@ export class PodWorker {
     await removeFiles(this.#context.host, this.identity.directory);
   }
 
-  /** True when the pod has ended by itself; false when its sandbox was lost and another is to be made. */
+  /** True if the pod has finished by itself; false if its sandbox was lost and must be replaced. */
   async #runInSandbox(attempt: number): Promise<boolean> {
     const home = await this.#makeHome(attempt);
     const lost = new AbortController();
@@ -159,7 +159,7 @@ export class PodWorker {
       return true;
     } catch (error) {
       if (!(error instanceof SandboxLost)) throw error;
-      this.#say("its sandbox is gone");
+      this.#say("its sandbox was lost");
       await this.#persist(async () => await this.#context.cri.stopPodSandbox({ podSandboxId: home.sandboxId }));
       await this.#settle();
       if (this.#options.restartPolicy !== "Never") return false;
@@ -189,7 +189,7 @@ export class PodWorker {
     for (const worker of unfinished) {
       const run = this.#run(worker, home, policy, ending);
       runs.push(run);
-      // In their order, as a kubelet starts them, which does not wait for one that cannot start.
+      // In order, as in a kubelet, which does not wait for a container that cannot start.
       await Promise.race([worker.tried.wait(ending), run]);
     }
     await Promise.all(runs);
@@ -197,14 +197,14 @@ export class PodWorker {
     this.#conclude(failed ? "Failed" : "Succeeded", "");
   }
 
-  /** Rejects as soon as the signal aborts; what still runs then is waited for by `#settle`. */
+  /** Rejects as soon as the signal aborts; `#settle` waits for what is still running then. */
   async #run(worker: ContainerWorker, home: Home, policy: RestartPolicy, ending: AbortSignal): Promise<ContainerExit> {
     const running = worker.run(home, policy, ending);
     this.#runs.push(running);
     return await orAborted(running, ending);
   }
 
-  /** Containers that were ended have their exit codes then, unless the runtime is away. */
+  /** Waits until stopped containers have their exit codes, unless the runtime is unreachable. */
   async #settle(): Promise<void> {
     await isDoneWithin(Promise.allSettled(this.#runs.splice(0)), settleMs);
   }
@@ -242,7 +242,7 @@ export class PodWorker {
     await prepareVolumes(this.#spec, { directory, namespace, manifest, signal: this.#ending.signal }, this.#volumes);
   }
 
-  /** The one before; a pod has one sandbox. */
+  /** Removes the previous sandbox; a pod has one. */
   async #removeSandbox(): Promise<void> {
     if (this.#sandboxId !== undefined) await this.#context.cri.removePodSandbox({ podSandboxId: this.#sandboxId });
     this.#sandboxId = undefined;
@@ -293,7 +293,7 @@ export class PodWorker {
     return { name, namespace, uid, nodeName: hostname(), hostIps, podIps: podIps.filter((ip) => ip !== "") };
   }
 
-  /** Containers first, then sidecars from the last to the first, then the sandbox. */
+  /** Stops containers first, then sidecars in reverse order, then the sandbox. */
   async #stop(): Promise<void> {
     const podSandboxId = this.#sandboxId;
     if (podSandboxId === undefined) return;
@@ -312,7 +312,7 @@ export class PodWorker {
     await this.#settle();
   }
 
-  /** Again while the runtime is away, for a while; what is gone already is done. */
+  /** Retries for a while if the runtime is unreachable; NotFound counts as success. */
   async #persist(call: () => Promise<unknown>): Promise<void> {
     const until = performance.now() + unreachableMs;
     for (;;) {
@@ -332,7 +332,7 @@ export class PodWorker {
   }
 }
 
-/** Of the interfaces that lead out; a host without one has loopback alone. */
+/** Addresses of the external interfaces, or just loopback if there are none. */
 function hostAddresses(): string[] {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const outward = all.filter(({ internal, scopeid }) => !internal && !scopeid).map(({ address }) => address);
@@ -343,7 +343,7 @@ function isSidecar({ container }: ContainerWorker): boolean {
   return container.restartPolicy === "Always";
 }
 
-/** A restart before it has started begins another wait. */
+/** A restart replaces the latch, so the wait is repeated. */
 async function started(worker: ContainerWorker, ending: AbortSignal): Promise<void> {
   while (!worker.started.isOpen) {
     const latch = worker.started;

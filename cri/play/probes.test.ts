@@ -1,4 +1,4 @@
-// Probes over HTTP and TCP against servers of the test's own; exec probes are pod-worker.test.ts's.
+// Probes over HTTP and TCP against servers of this test; exec probes are tested in pod-worker.test.ts.
 
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
@@ -31,7 +31,7 @@ function portOf(address: string | AddressInfo | null): number {
   return address.port;
 }
 
-/** Asks once: whether that was healthy, and what was said about it. */
+/** Runs one attempt: whether it was healthy, and what was reported. */
 async function ask(spec: Probe, container: Partial<Container> = {}): Promise<{ healthy: boolean; detail: string }> {
   const over = new AbortController();
   const answer = Promise.withResolvers<{ healthy: boolean; detail: string }>();
@@ -69,7 +69,7 @@ test.each([
   expect(await ask({ httpGet: { port } })).toMatchObject({ healthy });
 });
 
-test("HTTP: the path, headers and a port by its name", async () => {
+test("HTTP: the path, headers and a port by name", async () => {
   const seen: unknown[] = [];
   const port = await http(({ url, headers }, response) => {
     seen.push(url, headers["x-a"], headers["user-agent"]);
@@ -80,7 +80,7 @@ test("HTTP: the path, headers and a port by its name", async () => {
   expect(seen).toEqual(["/healthz?full=1", "b", "kube-probe/keelson"]);
 });
 
-test("HTTP: redirects are followed on the same host, taken for healthy to another, and never without an end", async () => {
+test("HTTP: redirects are followed on the same host up to a limit, and are healthy if they lead to another host", async () => {
   const port = await http(({ url }, response) => {
     const to = { "/a": "/b", "/far": "http://other.example/", "/loop": "/loop" }[url ?? ""];
     if (to === undefined) response.writeHead(url === "/b" ? 500 : 200).end();
@@ -94,7 +94,7 @@ test("HTTP: redirects are followed on the same host, taken for healthy to anothe
   });
 });
 
-test("HTTP: a server that does not answer, and one that never ends its answer", async () => {
+test("HTTP: a server that does not respond, and one whose response never ends", async () => {
   const silent = await http(() => undefined);
   expect(await ask({ httpGet: { port: silent }, timeoutSeconds: 1 })).toEqual({
     healthy: false,
@@ -107,7 +107,7 @@ test("HTTP: a server that does not answer, and one that never ends its answer", 
   expect(await ask({ httpGet: { port: endless } })).toMatchObject({ healthy: true });
 });
 
-test("TCP: a port that listens, and one that does not", async () => {
+test("TCP: an open port and a closed one", async () => {
   const server = createTcpServer().listen(0, "127.0.0.1");
   open.push(server);
   await once(server, "listening");

@@ -1,6 +1,6 @@
-// Probes of a running container: start-up first, then liveness and readiness at their own pace.
+// Probes of a running container: startup first, then liveness and readiness, each with its own period.
 //
-// Bounds: each question has its timeoutSeconds, by the clock here as well as in the runtime.
+// Bounds: each attempt has its timeoutSeconds, enforced here as well as in the runtime.
 
 import { connect } from "node:net";
 import Long from "long";
@@ -14,7 +14,7 @@ import { sleep, timerMs } from "./wait.ts";
 
 type Probe = NonNullable<Container["livenessProbe"]>;
 
-/** Beyond timeoutSeconds: for the runtime to say that the time is over. */
+/** Time in addition to timeoutSeconds for the runtime to report the timeout. */
 const execMarginMs = 5_000;
 const redirectLimit = 10;
 
@@ -22,7 +22,7 @@ export interface ProbeTarget {
   readonly container: Container;
   readonly containerId: string;
   readonly podIp: string;
-  /** What env gives literally: a probe's command knows no other variables. */
+  /** Literal values of env: a probe's command can refer to no other variables. */
   readonly environment: Environment;
 }
 
@@ -32,19 +32,19 @@ export interface ProbeEvents {
   failed(probe: string, answer: string): void;
 }
 
-/** Why a container is to be ended. */
+/** Why a container must be stopped. */
 export interface ProbeVerdict {
   readonly probe: "startup" | "liveness";
   readonly graceSeconds: number | undefined;
 }
 
 interface Answer {
-  /** Undefined: the question could not be put, which says nothing about the container. */
+  /** Undefined if the probe could not be run, which says nothing about the container. */
   readonly healthy: boolean | undefined;
   readonly detail: string;
 }
 
-/** Resolves when the container must be ended for its probes; rejects when the signal aborts. */
+/** Resolves when the container must be stopped because of a probe; rejects when the signal aborts. */
 export async function probe(
   cri: Pick<Cri, "execSync">,
   target: ProbeTarget,
@@ -79,7 +79,7 @@ async function forever(signal: AbortSignal): Promise<never> {
   return await orAborted(Promise.withResolvers<never>().promise, signal);
 }
 
-/** Asks until `onTurn`, called when enough equal answers came in a row, wants no more; the last state. */
+/** Probes until `onTurn`, called after enough equal results in a row, returns false; returns the last state. */
 async function askRepeatedly(
   { initialDelaySeconds = 0, periodSeconds = 10, successThreshold = 1, failureThreshold = 3 }: Probe,
   signal: AbortSignal,
@@ -109,7 +109,7 @@ async function ask(cri: Pick<Cri, "execSync">, spec: Probe, target: ProbeTarget,
     if (spec.httpGet) return await askHttp(spec.httpGet, target, limit);
     if (spec.tcpSocket)
       return await askTcp(spec.tcpSocket.host ?? target.podIp, portOf(spec.tcpSocket.port, target), limit);
-    return { healthy: undefined, detail: "nothing to ask" };
+    return { healthy: undefined, detail: "no handler" };
   } catch (error) {
     signal.throwIfAborted();
     return {
@@ -143,7 +143,7 @@ async function askExec(
 
 type HttpGet = NonNullable<Probe["httpGet"]>;
 
-/** Certificates are not checked. A redirect to another host is healthy and not followed. */
+/** Certificates are not verified. A redirect to another host counts as healthy and is not followed. */
 async function askHttp(
   { host, path = "/", port, scheme = "HTTP", httpHeaders = [] }: HttpGet,
   target: ProbeTarget,
@@ -152,7 +152,7 @@ async function askHttp(
   const authority = formatHostAndPort({ host: host ?? target.podIp, port: portOf(port, target) });
   await using dispatcher = closing(new Agent({ connect: { rejectUnauthorized: false } }));
   let url = new URL(path.startsWith("/") ? path : `/${path}`, `${scheme.toLowerCase()}://${authority}`);
-  // A name that is given again takes the place of the first.
+  // A repeated header name overrides the earlier one.
   const headers = Object.fromEntries(
     [{ name: "User-Agent", value: "kube-probe/keelson" }, { name: "Accept", value: "*/*" }, ...httpHeaders].map(
       (header) => [header.name.toLowerCase(), header.value],

@@ -1,4 +1,5 @@
-// What a play says, on a terminal and elsewhere. The terminal is script(1)'s: ora writes to real ones alone.
+// The output of a play, on a terminal and elsewhere. The terminal is created by script(1): ora only writes to real
+// ones.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -17,7 +18,7 @@ const talk = `
   report.line("web", "over");
 `;
 
-/** What appears on a terminal of so many columns. */
+/** The output on a terminal with this many columns. */
 async function onTerminal(columns: number, { words = talk, noColor = "" } = {}): Promise<string> {
   const node = `stty cols ${columns} rows 24; exec ${process.execPath} --input-type=module --eval '${words}'`;
   const options = { env: { ...process.env, TERM: "xterm", NO_COLOR: noColor, CI: undefined }, timeout: 20_000 };
@@ -29,7 +30,7 @@ async function onTerminal(columns: number, { words = talk, noColor = "" } = {}):
   return stdout;
 }
 
-test("elsewhere, lines alone; what others wrote does not break them", () => {
+test("without a terminal there are only lines, which untrusted text cannot break", () => {
   const lines: string[] = [];
   const report = Report.plain({ write: (text) => lines.push(text) });
   report.pulling("a:1")[Symbol.dispose]();
@@ -43,24 +44,24 @@ test("what a container or a registry says steers no terminal (CVE-2021-25743)", 
   expect(lines).toEqual(["web: \\x1b]0;root\\x07 a\tb \\x9b2J \\x7f \u2028é\n"]);
 });
 
-test("on a terminal, what is being pulled moves, and lines stay whole above it", async () => {
+test("on a terminal a spinner shows pulls, with complete lines above it", async () => {
   const shown = await onTerminal(80);
   expect(shown).toContain("pulling registry.example/a:1 (0 s)");
   expect(shown).toContain("web: started\r\n");
   expect(shown).toMatch(/web: over\r\n\S*$/);
 });
 
-test("on a terminal, what is being loaded is called so", async () => {
+test("on a terminal, loading an image is shown as loading", async () => {
   const words = talk.replace('"registry.example/a:1"', '"a.tar", "loading"');
   expect(await onTerminal(80, { words })).toContain("loading a.tar (0 s)");
 });
 
-test("on a terminal whose user wants no colours there are none", async () => {
+test("on a terminal with NO_COLOR there are no colours", async () => {
   const colour = "\u001b[36m";
   expect(await onTerminal(80)).toContain(colour);
   expect(await onTerminal(80, { noColor: "1" })).not.toContain(colour);
 });
 
-test("on a terminal without a size, lines alone", async () => {
+test("on a terminal without a size there are only lines", async () => {
   expect(await onTerminal(0)).toBe("registry.example/a:1: pulling\r\nweb: started\r\nweb: over\r\n");
 });

@@ -1,4 +1,4 @@
-// What a play says while it runs: a line for each thing that happens, on stderr, and on a terminal what is being pulled.
+// The output of a play while it runs: a line per event on stderr, and on a terminal the progress of pulls.
 
 import type { Ora } from "ora";
 import { plainLine } from "../plain-text.ts";
@@ -19,26 +19,26 @@ export class Report {
   }
 
   static async to(stream: NodeJS.WriteStream): Promise<Report> {
-    // A terminal that was never given a size has 0 columns, in which ora clears lines without an end.
+    // A terminal whose size was never set has 0 columns, which makes ora clear lines endlessly.
     if (!stream.isTTY || !(stream.columns > 0) || process.env.TERM === "dumb") return new Report(stream, undefined);
     const { default: ora } = await import("ora");
     // no-color.org
     const color = process.env.NO_COLOR ? false : "cyan";
-    // stdin stays as it is: the terminal makes Ctrl-C a signal.
+    // stdin is left unchanged, so that the terminal turns Ctrl-C into a signal.
     return new Report(stream, ora({ stream, discardStdin: false, isEnabled: true, color }));
   }
 
-  /** Lines alone, for tests and pipes. */
+  /** Prints only lines, for tests and pipes. */
   static plain(stream: ReportStream): Report {
     return new Report(stream, undefined);
   }
 
-  /** `about` is what it happened to. */
+  /** `about` is the subject of the event. */
   line(about: string, text: string): void {
     this.#stream.write(`${plainLine(about)}: ${plainLine(text)}\n`);
   }
 
-  /** From now until disposed of. CRI tells how long a pull takes, and nothing of its bytes: `progress` is for who knows. */
+  /** Shows a pull until disposed. CRI does not report the bytes of a pull; `progress` is for callers that know them. */
   pulling(reference: string, verb = "pulling"): Disposable & { progress(text: string): void } {
     const pull = { verb, began: performance.now(), progress: "" };
     this.#pulls.set(reference, pull);

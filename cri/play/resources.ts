@@ -13,7 +13,7 @@ const suffixes: ReadonlyMap<string, number> = new Map([
   ...["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].map((name, index) => [name, 2 ** (10 * (index + 1))] as const),
 ]);
 
-/** A quantity as a number ("100m" is 0.1, "1.5Gi" 1610612736); undefined when it is none, or below 0. */
+/** A quantity as a number ("100m" is 0.1, "1.5Gi" 1610612736); undefined if it is invalid or negative. */
 export function quantity(text: string | number): number | undefined {
   const [, digits = "", exponent = "", suffix = ""] =
     /^(\d+\.?\d*|\.\d+)(?:([eE][+-]?\d+)|([a-zA-Z]{0,2}))$/.exec(String(text)) ?? [];
@@ -30,7 +30,7 @@ export interface Amounts {
   readonly memoryLimit: number;
 }
 
-/** 0 where nothing is asked; a request that is not set is the limit. */
+/** 0 for unset values; an unset request is the limit. */
 export function amounts({ resources }: Pick<Container, "resources">): Amounts {
   const get = (map: Readonly<Record<string, string>> | undefined, name: string) =>
     map?.[name] === undefined ? undefined : quantity(map[name]);
@@ -60,12 +60,12 @@ export function containerResources(
   return {
     ...cgroupResources(amounts(container)),
     oomScoreAdj: Long.fromNumber(oomScore(spec, container)),
-    // All of a container's processes die of its OOM, as with a kubelet on cgroup v2.
+    // An OOM kills all of a container's processes, as with a kubelet on cgroup v2.
     ...(existsSync("/sys/fs/cgroup/cgroup.controllers") ? { unified: { "memory.oom.group": "1" } } : {}),
   };
 }
 
-/** Of all of a pod's containers that run at once; init containers come before them. */
+/** The sum over a pod's concurrent containers; init containers run before them. */
 export function podResources(spec: PodSpec): runtime.v1.LinuxContainerResources.$Properties {
   const all = spec.containers.map(amounts);
   const total = (key: keyof Amounts) => all.reduce((sum, each) => sum + each[key], 0);
@@ -93,7 +93,7 @@ function milli(cpus: number): number {
   return Math.ceil(Number((cpus * 1000).toFixed(6)));
 }
 
-/** The more of the node's memory is requested, the later the kernel's choice falls on it. */
+/** The more of the node's memory is requested, the later the OOM killer selects the container. */
 function oomScore(spec: PodSpec, container: Container): number {
   const qos = qosClass(spec);
   if (qos === "Guaranteed") return -997;

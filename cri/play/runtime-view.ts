@@ -1,6 +1,6 @@
-// What has ended, as the runtime tells: its lists are read each second, and at once when it reports an event.
+// Watches the runtime for exited containers and sandboxes: relists every second, and at once on an event.
 //
-// A server without events, or one that is away for a while, only makes it slower.
+// A server without events, or a temporarily unreachable one, only makes this slower.
 
 import type { runtime } from "../api/generated/messages.js";
 import { runtime as messages } from "../api/generated/messages.js";
@@ -14,7 +14,7 @@ const relistMs = 1000;
 
 interface Watch {
   readonly ended: PromiseWithResolvers<void>;
-  /** Lists asked for before it cannot know what it watches. */
+  /** Lists requested before this one may not contain the watched object. */
   readonly since: number;
 }
 
@@ -40,17 +40,17 @@ export class RuntimeView {
     return this.#closing.signal;
   }
 
-  /** Resolves when the container has exited or is gone; rejects when the view closes. */
+  /** Resolves when the container has exited or no longer exists; rejects when the view closes. */
   async containerEnd(id: string): Promise<void> {
     await this.#watch(this.#containers, id);
   }
 
-  /** Resolves when the sandbox is not ready any more, or gone; rejects when the view closes. */
+  /** Resolves when the sandbox is no longer ready or no longer exists; rejects when the view closes. */
   async sandboxEnd(id: string): Promise<void> {
     await this.#watch(this.#sandboxes, id);
   }
 
-  /** Until the signal aborts, which closes the view. Never rejects. */
+  /** Runs until the signal aborts, which closes the view. Never rejects. */
   async follow(signal: AbortSignal): Promise<void> {
     const events = this.#followEvents(signal);
     while (!signal.aborted) {
@@ -87,14 +87,14 @@ export class RuntimeView {
     ]);
     settle(this.#containers, number, alive(containers, ContainerState.CONTAINER_EXITED));
     settle(this.#sandboxes, number, alive(items, PodSandboxState.SANDBOX_NOTREADY));
-    if (this.#away) this.#report.line("runtime", "it answers again");
+    if (this.#away) this.#report.line("runtime", "answers again");
     this.#away = false;
   }
 
   #failed(error: unknown): void {
     if (this.#away) return;
     this.#away = true;
-    const what = isUnreachable(error) ? "it does not answer; containers run on" : sentenceOf(error);
+    const what = isUnreachable(error) ? "does not answer; containers keep running" : sentenceOf(error);
     this.#report.line("runtime", `${what}; waiting for it`);
   }
 }

@@ -1,4 +1,4 @@
-// Security contexts of a pod and a container → CRI's: what the container says goes before what the pod says.
+// Security contexts of a pod and a container → CRI: the container's settings override the pod's.
 
 import Long from "long";
 import { runtime } from "../api/generated/messages.js";
@@ -10,7 +10,7 @@ const { ProfileType } = runtime.v1.SecurityProfile;
 
 type PodContext = NonNullable<PodSpec["securityContext"]>;
 
-/** Whom the image says its processes are; a user's name is in the image's own files. */
+/** The user set in the image; a user name is resolved in the image's own files. */
 export interface ImageUser {
   readonly uid: number | undefined;
   readonly username: string;
@@ -32,7 +32,7 @@ export function sandboxSecurity(spec: PodSpec): runtime.v1.LinuxSandboxSecurityC
   };
 }
 
-/** Throws where the container must not be root and would be. */
+/** Throws if the container must not run as root, but would. */
 export function containerSecurity(
   spec: PodSpec,
   { name, securityContext: own = {} }: Container,
@@ -62,8 +62,8 @@ export function containerSecurity(
 
 function refuseRoot(container: string, runAsUser: number | undefined, image: ImageUser): void {
   const uid = runAsUser ?? image.uid ?? (image.username === "" ? 0 : undefined);
-  // A user by name may be root all the same.
-  if (uid === undefined) throw playErrors.rootUser({ container, user: `${image.username}, which is no number` });
+  // A user given by name may still be root.
+  if (uid === undefined) throw playErrors.rootUser({ container, user: `${image.username}, which is not numeric` });
   if (uid === 0) throw playErrors.rootUser({ container, user: "root" });
 }
 
@@ -90,7 +90,7 @@ function groups({ fsGroup, supplementalGroups = [], supplementalGroupsPolicy }: 
   };
 }
 
-/** Without a word the runtime's own profile, as of a kubelet with seccompDefault. */
+/** Defaults to the runtime's own profile, as in a kubelet with seccompDefault. */
 function seccomp(type = "RuntimeDefault"): runtime.v1.SecurityProfile.$Properties {
   return { profileType: profileType(type) };
 }

@@ -1,4 +1,4 @@
-// The fields of Kubernetes' objects that keelson play supports, model by model. What is not in this table is refused.
+// The fields of Kubernetes objects that keelson play supports, model by model. All others are rejected.
 
 import * as k8s from "./models.ts";
 
@@ -7,14 +7,14 @@ interface Attribute {
   readonly type: string;
 }
 
-/** A model class of the client library: it knows the fields of its kind, and their types. */
+/** A model class of the client library, with the fields of its kind and their types. */
 interface Model<Type> {
   new (): Type;
   readonly name: string;
   getAttributeTypeMap(): readonly Attribute[];
 }
 
-/** What Kubernetes demands of a part of a pod, and the code that reads it relies on. */
+/** Fields that Kubernetes requires in parts of a pod, and on which the code here relies. */
 const requiredFields: ReadonlyMap<string, readonly string[]> = new Map([
   ["V1EnvVar", ["name"]],
   ["V1ConfigMapKeySelector", ["key"]],
@@ -48,7 +48,7 @@ const optionalKey = ["name", "key", "optional"] as const;
 const keyFiles = ["items", "defaultMode", "optional"] as const;
 const anyContext = ["runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "appArmorProfile"] as const;
 
-/** By the name of the library's class. */
+/** By name of the library's class. */
 export const supportedModels: ReadonlyMap<string, SupportedModel> = new Map([
   model(k8s.V1Pod, ...object, "spec"),
   model(k8s.V1PodTemplateSpec, "metadata", "spec"),

@@ -1,16 +1,16 @@
-// Taking down what a play left: sandboxes by their label, and files.
+// Cleans up after a play: sandboxes, found by their label, and files.
 
 import { type Host, mountsBelow } from "../../native/index.ts";
 import { type Cri, stopContainer } from "./cri-client.ts";
 import { workloadLabel } from "./pod-config.ts";
 
-/** Removes a directory with the volumes in it that are mounts. Missing is fine. */
+/** Removes a directory, unmounting the volumes in it. It may be missing. */
 export async function removeFiles(host: Pick<Host, "unmount" | "removeTree">, directory: string): Promise<void> {
   for (const mount of await mountsBelow(directory)) await host.unmount(mount);
   await host.removeTree(directory);
 }
 
-/** Ends and removes every sandbox of a workload. */
+/** Stops and removes every sandbox of a workload. */
 export async function removeSandboxes(cri: Cri, workload: string, graceSeconds: number): Promise<void> {
   const labelSelector = { [workloadLabel]: workload };
   const [{ items }, { containers }] = await Promise.all([

@@ -1,4 +1,4 @@
-// Volumes on the host: what is written, with which mode and group, and what a host path must be.
+// Volumes on the host: their content, mode and group, and the checks of host paths.
 
 import { mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -35,21 +35,21 @@ async function prepare(volume: Omit<Volume, "name">, fsGroup?: number) {
   const { signal } = new AbortController();
   await prepareVolumes(spec, { directory, namespace: "n", manifest, signal }, volumes);
   const prepared = volumes.get("v");
-  if (prepared?.kind !== "host") throw new Error("it is not on the host");
+  if (prepared?.kind !== "host") throw new Error("the volume is not on the host");
   return prepared;
 }
 
 const mode = async (path: string) => ((await stat(path)).mode & 0o7777).toString(8);
 
 describe("a ConfigMap or a Secret", () => {
-  test("is its keys, read-only", async () => {
+  test("is mounted with its keys as read-only files", async () => {
     const { path, readOnly, isPodsOwn } = await prepare({ configMap: { name: "c" } });
     expect({ readOnly, isPodsOwn }).toEqual({ readOnly: true, isPodsOwn: true });
     expect(await readFile(join(path, "b"))).toEqual(Buffer.from([0, 255]));
     expect(await mode(join(path, "a"))).toBe("644");
   });
 
-  test("with modes, paths and a group of its own", async () => {
+  test("can have its own modes, paths and group", async () => {
     const items = [
       { key: "a", path: "x/y", mode: 0o600 },
       { key: "none", path: "z" },
@@ -60,18 +60,18 @@ describe("a ConfigMap or a Secret", () => {
     await expect(stat(join(path, "z"))).rejects.toThrow("ENOENT");
   });
 
-  test("whose list of keys is empty is all of its keys", async () => {
+  test("with an empty list of items has all of its keys", async () => {
     const { path } = await prepare({ configMap: { name: "c", items: [] } });
     expect(await readFile(join(path, "a"), "utf8")).toBe("one");
   });
 
-  test("that is optional and missing is empty", async () => {
+  test("that is optional and missing is an empty directory", async () => {
     const { path } = await prepare({ configMap: { name: "none", optional: true } });
     expect(await mode(path)).toBe("755");
   });
 });
 
-test("an emptyDir is everybody's, or the group's with its bit", async () => {
+test("an emptyDir is world-writable, and with fsGroup has the group and the setgid bit", async () => {
   expect(await mode((await prepare({ emptyDir: {} })).path)).toBe("777");
   const { path } = await prepare({ emptyDir: {} }, 2000);
   expect([await mode(path), (await stat(path)).gid]).toEqual(["2777", 2000]);
@@ -79,23 +79,23 @@ test("an emptyDir is everybody's, or the group's with its bit", async () => {
 
 describe("a host path", () => {
   test.each([
-    ["Directory", "there is nothing"],
-    ["File", "there is nothing"],
-    ["Socket", "there is nothing"],
-  ])("of type %s that is missing is refused", async (type, problem) => {
+    ["Directory", "it does not exist"],
+    ["File", "it does not exist"],
+    ["Socket", "it does not exist"],
+  ])("of type %s that does not exist is rejected", async (type, problem) => {
     const path = join(directory, "missing");
     await expect(prepare({ hostPath: { path, type } })).rejects.toThrow(`cannot use the host path ${path}: ${problem}`);
   });
 
-  test("of the wrong type is refused", async () => {
+  test("of the wrong type is rejected", async () => {
     const path = join(directory, "file");
     await writeFile(path, "");
     for (const type of ["Directory", "DirectoryOrCreate", "Socket", "CharDevice", "BlockDevice"])
-      await expect(prepare({ hostPath: { path, type } })).rejects.toThrow("it is no ");
+      await expect(prepare({ hostPath: { path, type } })).rejects.toThrow("it is not a ");
     await prepare({ hostPath: { path: "/dev/null", type: "CharDevice" } });
   });
 
-  test("is made where its type says so, and left as it is where it is there", async () => {
+  test("is created if its type says so, and left unchanged if it exists", async () => {
     const [file, tree] = [join(directory, "f"), join(directory, "a/b")];
     for (let twice = 0; twice < 2; twice++) {
       await prepare({ hostPath: { path: file, type: "FileOrCreate" } });
@@ -107,7 +107,7 @@ describe("a host path", () => {
     await prepare({ hostPath: { path: join(directory, "link"), type: "Directory" } });
   });
 
-  test("without a type is the runtime's to judge", async () => {
+  test("without a type is not checked", async () => {
     expect(await prepare({ hostPath: { path: "/no/such" } })).toMatchObject({
       path: "/no/such",
       readOnly: false,
@@ -116,7 +116,7 @@ describe("a host path", () => {
   });
 });
 
-test("mounts: read-only by the volume or by the mount, below the root, of a part, and of an image", () => {
+test("mounts: read-only by volume or mount, relative target paths, subPath, and images", () => {
   const volumes = new Map([
     ["config", { kind: "host", path: "/c", readOnly: true, isPodsOwn: true }],
     ["data", { kind: "host", path: "/d", readOnly: false, isPodsOwn: false }],

@@ -1,4 +1,4 @@
-// A pod's volumes on the host: made before its containers, below the pod's directory, which is removed with the pod.
+// A pod's volumes on the host: created before its containers, below the pod's directory, which is removed with the pod.
 //
 // Files of ConfigMaps and Secrets are written once, and mounted read-only, as a kubelet does.
 
@@ -15,7 +15,7 @@ import type { Container, PodSpec } from "./supported.ts";
 type Volume = NonNullable<PodSpec["volumes"]>[number];
 type KeyFiles = NonNullable<Volume["configMap"]>;
 
-/** Where a volume is, whether it is never written to, and whether it was made for the pod alone. */
+/** The location of a volume, whether it is read-only, and whether it was created for this pod only. */
 export type PreparedVolume =
   | { readonly kind: "host"; readonly path: string; readonly readOnly: boolean; readonly isPodsOwn: boolean }
   | { readonly kind: "image"; readonly reference: string; readonly pullPolicy: string | undefined };
@@ -27,12 +27,12 @@ export interface VolumeOptions {
   readonly signal: AbortSignal;
 }
 
-/** Of the directory of a pod: where each of its volumes is that lives and dies with it. */
+/** The directory of the volumes that are removed with the pod. */
 function volumesDirectory(podDirectory: string): string {
   return join(podDirectory, "volumes");
 }
 
-/** Adds to `prepared` what is missing there, in order; the first that fails rejects, and can be tried again. */
+/** Adds missing volumes to `prepared`, in order; rejects on the first failure, and can be retried. */
 export async function prepareVolumes(
   spec: PodSpec,
   options: VolumeOptions,
@@ -73,7 +73,7 @@ async function prepareEmptyDir(
     });
     if (code !== 0) throw playErrors.mountFailed({ volume: name, reason: firstLine(stderr) });
   }
-  // Every user of the pod may write, whatever the umask.
+  // Every user of the pod may write, regardless of the umask.
   await chmod(path, 0o777);
   if (group === undefined) return;
   await chown(path, 0, group);
@@ -100,7 +100,7 @@ async function writeKeys(
   }
 }
 
-/** Source: the reference of hostPath's types. Without a type nothing is checked; the runtime refuses what is missing. */
+/** Source: the reference of hostPath types. Without a type nothing is checked; the runtime rejects a missing path. */
 async function prepareHostPath(volume: string, path: string, type: string): Promise<void> {
   if (type === "") return;
   const found = await stat(path).catch(() => undefined);
@@ -122,7 +122,7 @@ async function prepareHostPath(volume: string, path: string, type: string): Prom
     BlockDevice: found?.isBlockDevice(),
   }[type];
   if (fits) return;
-  const problem = found === undefined ? "there is nothing" : `it is no ${type.replace("OrCreate", "")}`;
+  const problem = found === undefined ? "it does not exist" : `it is not a ${type.replace("OrCreate", "")}`;
   throw playErrors.hostPathUnfit({ volume, path, problem });
 }
 
@@ -131,7 +131,7 @@ const propagations: ReadonlyMap<string | undefined, runtime.v1.MountPropagation>
   ["Bidirectional", messages.v1.MountPropagation.PROPAGATION_BIDIRECTIONAL],
 ]);
 
-/** `imageOf` answers the id of an image that is there. */
+/** `imageOf` returns the id of an image in the store. */
 export function mountsOf(
   { volumeMounts = [] }: Container,
   volumes: ReadonlyMap<string, PreparedVolume>,
@@ -140,7 +140,7 @@ export function mountsOf(
   return volumeMounts.flatMap((mount): runtime.v1.Mount.$Properties[] => {
     const volume = volumes.get(mount.name);
     if (volume === undefined) return [];
-    // To Kubernetes a relative path is one below the root.
+    // Kubernetes takes a relative path as relative to the root.
     const containerPath = mount.mountPath.startsWith("/") ? mount.mountPath : `/${mount.mountPath}`;
     if (volume.kind === "image") {
       const image = { image: imageOf(volume.reference), userSpecifiedImage: volume.reference };

@@ -1,4 +1,4 @@
-// Waiting, by a clock that tests can turn (setTimeout, Date).
+// Waiting, with a clock that tests can control (setTimeout, Date).
 
 import { longestTimerMs, orAborted } from "../../native/index.ts";
 
@@ -15,12 +15,12 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** For a timer: of more than 24 days it takes so many, where setTimeout would be over at once. */
+/** Clamps a timer to 24 days: with a longer delay setTimeout would fire at once. */
 export function timerMs(ms: number): number {
   return Math.min(Math.max(ms, 0), longestTimerMs);
 }
 
-/** One thing that happens once, and who waits for it. */
+/** A one-time event that can be waited for. */
 export class Latch {
   readonly #opened = Promise.withResolvers<void>();
   isOpen = false;

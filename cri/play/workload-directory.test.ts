@@ -1,4 +1,4 @@
-// Who plays a workload: one process at a time, found out also when it has died.
+// The lock of a played workload: one process at a time, and leftovers of a dead one are detected.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
@@ -23,11 +23,11 @@ const workload = (name: string) => ({ kind: "Pod", namespace: "default", name })
 
 async function take(name: string) {
   const directory = await lockWorkload(host, root, workload(name));
-  if (directory === undefined) throw new Error(`${name} is taken`);
+  if (directory === undefined) throw new Error(`${name} is locked`);
   return directory;
 }
 
-test("has one player, who is named to others, and takes its directory along", async () => {
+test("has one player, whose pid is reported to others, and which removes its directory", async () => {
   const first = await take("web");
   expect(await lockWorkload(host, root, workload("web"))).toBeUndefined();
   expect(heldElsewhere(root, workload("web")).message).toContain(
@@ -35,20 +35,20 @@ test("has one player, who is named to others, and takes its directory along", as
   );
   const other = await take("other");
   await first.remove();
-  // Those above are shared.
+  // Parent directories are shared.
   expect(await readdir(join(root, "play/default/Pod"))).toEqual(["other"]);
   await other.remove();
   expect(await readdir(root)).toEqual(["play.lock"]);
   await (await take("web")).remove();
 });
 
-test("is for root alone, as all above it that is play's: Secrets lie in it", async () => {
+test("is accessible to root only, as are play's directories above it: it contains Secrets", async () => {
   const directory = await take("web");
   for (const path of [directory.path, join(root, "play")]) expect((await stat(path)).mode & 0o077).toBe(0);
   await directory.remove();
 });
 
-test("is played on a full disk too, where its lock can name nobody", async () => {
+test("can be played on a full disk, where its lock cannot name the process", async () => {
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=4k", "keelson-test", root]);
   try {
     await writeFile(join(root, "filler"), Buffer.alloc(4096));
@@ -60,7 +60,7 @@ test("is played on a full disk too, where its lock can name nobody", async () =>
   }
 });
 
-test("tells what an earlier player left", async () => {
+test("detects the leftovers of an earlier player", async () => {
   const first = await take("web");
   expect(await first.isEmpty()).toBe(true);
   await writeFile(join(first.path, "volume"), "");
@@ -70,18 +70,18 @@ test("tells what an earlier player left", async () => {
   await second.remove();
 });
 
-test("is asked to end by another process", async () => {
+test("can be asked to stop by another process", async () => {
   const directory = await take("web");
   expect(await directory.isUnwanted()).toBe(false);
   await askToEnd(host, root, workload("web"));
   expect(await directory.isUnwanted()).toBe(true);
   await directory.remove();
-  // Nobody plays it: there is nobody to ask.
+  // It is not being played, so there is no process to ask.
   await askToEnd(host, root, workload("web"));
   expect(await readdir(root)).toEqual(["play.lock"]);
 });
 
-test("many that come and go at once never share it", async () => {
+test("many concurrent players never share it", async () => {
   let holders = 0;
   let most = 0;
   await Promise.all(

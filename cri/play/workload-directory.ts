@@ -1,8 +1,8 @@
-// The directory of a workload that is played, <root>/play/<namespace>/<kind>/<name>: its pods' files, a lock that its
-// player holds until it ends, however that ends, and the file `down`, by which another process asks it to end.
+// The directory of a played workload, <root>/play/<namespace>/<kind>/<name>: its pods' files, a lock that its player
+// holds until it exits, for whatever reason, and the file `down`, with which another process asks it to stop.
 //
-// Directories come and go under the gate, a lock on <root>/play.lock that nobody holds for long: what one process has
-// made, another is not removing.
+// Directories are created and removed under the gate, a lock on <root>/play.lock that is only held briefly: a directory
+// that one process has just created cannot be removed by another.
 
 import { closeSync } from "node:fs";
 import { access, mkdir, readdir, rmdir } from "node:fs/promises";
@@ -21,16 +21,16 @@ const lockName = "lock";
 const downName = "down";
 const gateLookMs = 5;
 
-/** Held by this process. */
+/** A directory locked by this process. */
 export interface WorkloadDirectory {
   readonly path: string;
-  /** Whether there is more in it than the lock: what an earlier player left. */
+  /** False if it contains files left by an earlier player. */
   isEmpty(): Promise<boolean>;
   /** Whether another process wants it down. */
   isUnwanted(): Promise<boolean>;
-  /** Removes it with all that is in it. */
+  /** Removes it with its contents. */
   remove(): Promise<void>;
-  /** Leaves what is in it to a later `--down`. */
+  /** Leaves its contents to a later `--down`. */
   release(): void;
 }
 
@@ -38,7 +38,7 @@ export function workloadDirectory(root: string, { kind, namespace, name }: Name)
   return join(root, "play", namespace, kind, name);
 }
 
-/** Undefined when another process has it. */
+/** Undefined if another process holds the lock. */
 export async function lockWorkload(host: Files, root: string, name: Name): Promise<WorkloadDirectory | undefined> {
   const path = workloadDirectory(root, name);
   const descriptor = await throughGate(host, root, async () => {
@@ -55,7 +55,7 @@ export async function lockWorkload(host: Files, root: string, name: Name): Promi
       for (const entry of await readdir(path)) if (entry !== lockName) await removeFiles(host, join(path, entry));
       await throughGate(host, root, async () => {
         await host.removeTree(path);
-        // Whoever shares these directories keeps them.
+        // Parent directories that are still in use are kept.
         for (let above = dirname(path); above !== root; above = dirname(above))
           await rmdir(above).catch(() => undefined);
       });
@@ -84,7 +84,7 @@ export function heldElsewhere(root: string, workload: Name): Error {
   return playErrors.playedAlready({ workload: titleOf(workload), pid });
 }
 
-/** Its player looks each second. */
+/** Asks the player of the workload to stop; it checks every second. */
 export async function askToEnd(host: Files, root: string, workload: Name): Promise<void> {
   const directory = workloadDirectory(root, workload);
   await throughGate(host, root, async () => {

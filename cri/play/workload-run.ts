@@ -1,5 +1,5 @@
-// One object of a manifest while it is played: a Pod is one pod, a Deployment its replicas, a Job pods after each other
-// until one succeeds.
+// One object of a manifest while it is played: a Pod is one pod, a Deployment its replicas, and a Job runs pods one
+// after another until one succeeds.
 
 import { join } from "node:path";
 import { settled } from "../../native/index.ts";
@@ -8,7 +8,7 @@ import { type Manifest, titleOf, type Workload } from "./manifest.ts";
 import { PodWorker } from "./pod-worker.ts";
 import { sleep, timerMs } from "./wait.ts";
 
-/** The Job controller's pause between two pods. */
+/** The Job controller's delay between two pods. */
 const firstRetryMs = 10_000;
 const longestRetryMs = 360_000;
 
@@ -17,14 +17,14 @@ export type Outcome = "Succeeded" | "Failed" | "Running" | "Pending";
 export interface WorkloadOptions {
   readonly workload: Workload;
   readonly manifest: Pick<Manifest, "configMaps" | "secrets">;
-  /** Where its pods' files are. */
+  /** The directory of its pods' files. */
   readonly directory: string;
   readonly run: string;
 }
 
 export class WorkloadRun {
   readonly workload: Workload;
-  /** Those of now; a Job's failed pods are gone. */
+  /** The current pods; a Job's failed pods are removed. */
   readonly pods = new Set<PodWorker>();
   readonly #options: WorkloadOptions;
   readonly #context: WorkerContext;
@@ -41,7 +41,7 @@ export class WorkloadRun {
     return titleOf(this.workload);
   }
 
-  /** Until all has ended by itself or by `end`. */
+  /** Runs until all pods have finished by themselves or `end` was called. */
   async run(): Promise<void> {
     const { kind, name, replicas } = this.workload;
     if (kind === "Job") return await this.#runJob();
@@ -49,7 +49,7 @@ export class WorkloadRun {
     await settled(names.map(async (pod) => await this.#pod(pod).run().catch(this.#failed)));
   }
 
-  /** With their grace periods. */
+  /** Stops the pods with their grace periods. */
   end(): void {
     this.#ending.abort();
     for (const pod of this.pods) pod.end("Deleted");
@@ -59,7 +59,7 @@ export class WorkloadRun {
     for (const pod of this.pods) pod.hurry();
   }
 
-  /** After `run`. */
+  /** Removes the pods; called after `run`. */
   async remove(): Promise<void> {
     await settled([...this.pods].map(async (pod) => await pod.remove()));
   }
@@ -71,7 +71,7 @@ export class WorkloadRun {
     return phases.every((phase) => phase === "Succeeded") ? "Succeeded" : "Running";
   }
 
-  /** A pod that nobody could look after any more takes the others with it. */
+  /** If one pod can no longer be managed, the others are stopped too. */
   readonly #failed = (error: unknown): never => {
     this.end();
     throw error;
@@ -130,7 +130,7 @@ export class WorkloadRun {
     return pod;
   }
 
-  /** A Job whose pods restart their containers themselves counts those restarts. */
+  /** For a Job whose pods restart their containers, those restarts count as failures. */
   #checkRestarts(): void {
     const { kind, backoffLimit } = this.workload;
     if (kind !== "Job") return;

@@ -1,4 +1,4 @@
-// A CRI server in memory whose containers do what a test's script says, attempt by attempt.
+// An in-memory CRI server whose containers follow a test's script, attempt by attempt.
 
 import { status } from "@grpc/grpc-js";
 import { runtime } from "../../api/generated/messages.js";
@@ -12,9 +12,9 @@ export interface Act {
   readonly exitAfterMs?: number;
   readonly exitCode?: number;
   readonly startError?: string;
-  /** What its start takes. */
+  /** Duration of its start. */
   readonly startMs?: number;
-  /** What execSync answers in it; Infinity hangs until the deadline. */
+  /** The result of execSync in it; Infinity hangs until the deadline. */
   readonly execExit?: number;
 }
 
@@ -40,17 +40,17 @@ export class ServerError extends Error {
   }
 }
 
-/** `script` is by container name; the last act is that of all further attempts. */
+/** `script` is by container name; the last act is repeated for all further attempts. */
 export class ScriptedCri {
-  /** "12.5 start app": seconds since the beginning. */
+  /** "12.5 start app": seconds since the start. */
   readonly calls: string[] = [];
   readonly sandboxes = new Map<string, { ready: boolean; config: runtime.v1.PodSandboxConfig.$Properties }>();
   readonly containers = new Map<string, ScriptedContainer>();
-  /** Nobody answers. */
+  /** The server is unreachable. */
   away = false;
-  /** Pulls fail with this. */
+  /** Pulls fail with this error. */
   pullError: string | undefined;
-  /** Sandboxes are never ready, as with a network plugin that hangs. */
+  /** Sandboxes never become ready, as with a hanging network plugin. */
   sandboxesHang = false;
   readonly #script: Readonly<Record<string, readonly Act[]>>;
   readonly #began = Date.now();
@@ -67,14 +67,14 @@ export class ScriptedCri {
     return this.calls.map((line) => line.replace(/^\S+ /, ""));
   }
 
-  /** Seconds at which a call was made, each time. */
+  /** The times of each call, in seconds. */
   times(call: string): number[] {
     return this.calls
       .map((line) => line.split(/ (.*)/, 2))
       .flatMap(([time, name]) => (name === call ? [Number(time)] : []));
   }
 
-  /** As somebody else would. */
+  /** As if someone else had stopped the sandboxes. */
   loseSandboxes(): void {
     for (const sandbox of this.sandboxes.values()) sandbox.ready = false;
     for (const container of this.containers.values()) this.#exit(container, 137);
