@@ -24,15 +24,15 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     ...options,
   });
 
-  /** `usualMs` is the default deadline. */
+  /** `defaultMs` is the default deadline. */
   const method = <Request, Response>(
     path: `/${string}`,
     request: Codec<Request, unknown>,
     response: Codec<never, Response>,
-    usualMs: number,
+    defaultMs: number,
   ) => {
     const { encode, decode } = onWire(request, response);
-    return async (message: Request, { ms = usualMs, signal }: CallLimits = {}): Promise<Response> => {
+    return async (message: Request, { ms = defaultMs, signal }: CallLimits = {}): Promise<Response> => {
       signal?.throwIfAborted();
       return await new Promise((resolve, reject) => {
         const call = client.makeUnaryRequest(
@@ -60,10 +60,10 @@ export function connectCalls(socket: string, options: ClientOptions = {}) {
     path: `/${string}`,
     request: Codec<Request, unknown>,
     response: Codec<never, Response>,
-    usualMs: number,
+    defaultMs: number,
   ) => {
     const { encode, decode } = onWire(request, response);
-    return async function* (message: Request, { ms = usualMs, signal }: CallLimits = {}): AsyncGenerator<Response> {
+    return async function* (message: Request, { ms = defaultMs, signal }: CallLimits = {}): AsyncGenerator<Response> {
       signal?.throwIfAborted();
       const call = client.makeServerStreamRequest(path, encode, decode, message, new Metadata(), {
         deadline: Date.now() + ms,

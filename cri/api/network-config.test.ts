@@ -47,7 +47,7 @@ test("nothing is created unless from_pod_cidr is set", async () => {
 });
 
 test.each(["10-kindnet.conflist", "zz.conf", "87-podman.json", "99-keelson.conflist"])(
-  "beside %s, valid or not, nothing is made",
+  "if %s exists, valid or not, nothing is created",
   async (name) => {
     await existing(name, "mine");
     expect(await update("10.1.0.0/24")).toEqual({ [name]: "mine" });

@@ -27,14 +27,14 @@ async function main(args: string[]): Promise<number> {
     const { values, positionals } = parseCommandLine(args);
     const [command, ...rest] = positionals;
     // If the reader of its output exits, a play first takes down its pods.
-    if (command !== "play") endWithOutput();
+    if (command !== "play") exitOnOutputError();
     if (values.version) return printVersion(outputOf("version", values));
     if (values.help || command === undefined || command === "help") return help(command === "help" ? rest[0] : command);
     return await run(command, rest, values);
   } catch (error) {
     const isInterrupted = error instanceof Error && error.name === "AbortError";
-    const said = isInterrupted ? criErrors.interrupted({}) : (exhausted("keelson", error) ?? error);
-    process.stderr.write(`keelson: ${plain(messageOf(said))}\n`);
+    const reported = isInterrupted ? criErrors.interrupted({}) : (exhausted("keelson", error) ?? error);
+    process.stderr.write(`keelson: ${plain(messageOf(reported))}\n`);
     // Does not wait until its output has been read.
     if (isInterrupted) process.exit(1);
     // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
@@ -43,7 +43,7 @@ async function main(args: string[]): Promise<number> {
 }
 
 /** Exits when standard output fails: its reader may have exited, or it may be a file on a full disk. */
-function endWithOutput(): void {
+function exitOnOutputError(): void {
   process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
     if (code !== "EPIPE")
       process.stderr.write(
@@ -54,7 +54,7 @@ function endWithOutput(): void {
 }
 
 async function run(command: string, rest: readonly string[], flags: Flags): Promise<number> {
-  noForeignOptions(command, flags);
+  rejectForeignOptions(command, flags);
   switch (command) {
     case "serve":
       return await runDaemon(() => configFor(command, rest, flags));
@@ -63,11 +63,11 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
     case "check":
       return await (flags.leaks ? runLeaks : runCheck)(await configFor(command, rest, flags), outputOf(command, flags));
     case "config":
-      noOperands(command, rest);
+      rejectOperands(command, rest);
       process.stdout.write(flags.default ? sampleConfig() : printConfig(await configFor(command, rest, flags)));
       return 0;
     case "version":
-      noOperands(command, rest);
+      rejectOperands(command, rest);
       return printVersion(outputOf(command, flags));
     case "image":
       return await runImage(rest, flags);
@@ -80,7 +80,7 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
 
 async function runDaemon(readConfig: () => Promise<Config>): Promise<number> {
   const config = await readConfig();
-  asRoot("serve");
+  requireRoot("serve");
   // The same as in keelson.service: with a shell's umask of 0 its files would be world-writable.
   process.umask(0o022);
   const log = jsonLog(config.logLevel, process.stderr, () => new Date());
@@ -112,7 +112,7 @@ async function runCheck(config: Config, output: Output): Promise<number> {
 }
 
 async function runLeaks(config: Config, output: Output): Promise<number> {
-  asRoot("check --leaks");
+  requireRoot("check --leaks");
   const { leakReport } = await import("./leaks.ts");
   const { text, count } = await leakReport(config, output);
   process.stdout.write(text);
@@ -138,7 +138,7 @@ async function runManifests(files: readonly string[], flags: Flags): Promise<num
   const { down = false, logs = false } = flags;
   if (down && logs) throw usage("keelson play takes one of --down and --logs", "keelson play --help");
   const { socket, root } = await configFor("play", [], flags);
-  asRoot("play");
+  requireRoot("play");
   const { runPlay } = await import("./play.ts");
   return await runPlay({ files, socket, root, down, logs });
 }
@@ -161,7 +161,7 @@ function parseCommandLine(args: string[]) {
 }
 
 async function configFor(command: string, operands: readonly string[], flags: Flags): Promise<Config> {
-  noOperands(command, operands);
+  rejectOperands(command, operands);
   const given: readonly (readonly [string, unknown])[] = [
     [settings.root.key, flags.root],
     [settings.state.key, flags.state],
@@ -187,19 +187,19 @@ function printVersion(output: Output): number {
   return 0;
 }
 
-function asRoot(command: string): void {
+function requireRoot(command: string): void {
   const uid = process.getuid?.() ?? -1;
   if (uid !== 0) throw criErrors.notRoot({ command, uid });
 }
 
 /** Rejects options of other commands, which would have no effect. */
-function noForeignOptions(command: string, flags: Flags): void {
+function rejectForeignOptions(command: string, flags: Flags): void {
   const own: readonly string[] | undefined = commands.find(({ name }) => name === command)?.options;
   const foreign = Object.keys(flags).find((name) => own?.includes(name) === false);
   if (foreign !== undefined) throw usage(`keelson ${command} takes no --${foreign}`, `keelson ${command} --help`);
 }
 
-function noOperands(command: string, operands: readonly string[]): void {
+function rejectOperands(command: string, operands: readonly string[]): void {
   if (operands.length > 0)
     throw usage(`keelson ${command} takes no ${operands.join(" ")}`, `keelson ${command} --help`);
 }

@@ -105,7 +105,7 @@ export class ContainerWorker {
   async run(home: Home, policy: RestartPolicy, ending: AbortSignal): Promise<ContainerExit> {
     this.tried = new Latch();
     for (;;) {
-      if (this.exit !== undefined) await this.#beginAgain(this.exit, ending);
+      if (this.exit !== undefined) await this.#delayRestart(this.exit, ending);
       const exit = await this.#runOnce(home, ending);
       if (!restarts(policy, exit)) return exit;
       ending.throwIfAborted();
@@ -120,7 +120,7 @@ export class ContainerWorker {
     await stopContainer(this.#context.cri, id, graceSeconds);
   }
 
-  async #beginAgain({ finishedAt }: ContainerExit, ending: AbortSignal): Promise<void> {
+  async #delayRestart({ finishedAt }: ContainerExit, ending: AbortSignal): Promise<void> {
     const ms = this.#backOff.after(finishedAt, Date.now());
     if (ms > 0) {
       this.#wait("CrashLoopBackOff", `restarting in ${Math.round(ms / 1000)} s`);

@@ -23,8 +23,8 @@ export function connectCri(socket: string) {
     name: `${"Runtime" | "Image"}Service/${string}`,
     request: Codec<Request, unknown>,
     response: Codec<never, Response>,
-    usualMs = callMs,
-  ) => unary(`/runtime.v1.${name}`, request, response, usualMs);
+    defaultMs = callMs,
+  ) => unary(`/runtime.v1.${name}`, request, response, defaultMs);
 
   return {
     version: method("RuntimeService/Version", v1.VersionRequest, v1.VersionResponse, 5_000),

@@ -10,7 +10,7 @@ import { removeSandboxes } from "./take-down.ts";
 import { sleep } from "./wait.ts";
 import { askToEnd, heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-directory.ts";
 
-const lookMs = 100;
+const pollMs = 100;
 /** Time in addition to a pod's grace period for its player to take it down. */
 const playerMs = 60_000;
 
@@ -50,6 +50,6 @@ async function takeOver(host: Host, root: string, workload: Workload, stop: Abor
     if (directory !== undefined) return directory;
     if (performance.now() > until) throw heldElsewhere(root, workload);
     await askToEnd(host, root, workload);
-    await sleep(lookMs, stop);
+    await sleep(pollMs, stop);
   }
 }

@@ -6,7 +6,7 @@ import type { Cri } from "./cri-client.ts";
 import { sleep } from "./wait.ts";
 
 const sizeLimit = 10 << 20;
-const lookMs = 2_000;
+const pollMs = 2_000;
 
 /** Runs until the signal aborts. Never rejects: a failed rotation is retried at the next check. */
 export async function rotateLog(
@@ -16,7 +16,7 @@ export async function rotateLog(
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    await sleep(lookMs, signal).catch(() => undefined);
+    await sleep(pollMs, signal).catch(() => undefined);
     const { size } = await stat(path).catch(() => ({ size: 0 }));
     if (size < sizeLimit || signal.aborted) continue;
     await rename(path, `${path}.1`).catch(() => undefined);

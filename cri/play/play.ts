@@ -16,7 +16,7 @@ import { sleep } from "./wait.ts";
 import { heldElsewhere, lockWorkload, type WorkloadDirectory } from "./workload-directory.ts";
 import { type Outcome, WorkloadRun } from "./workload-run.ts";
 
-const downLookMs = 1_000;
+const downPollMs = 1_000;
 /** How long a stalled reader of the logs may delay the teardown. */
 const logsMs = 5_000;
 
@@ -165,7 +165,7 @@ class Player {
 function watchForDown(directory: WorkloadDirectory, onDown: () => void, signal: AbortSignal): void {
   const watch = async () => {
     for (;;) {
-      await sleep(downLookMs, signal);
+      await sleep(downPollMs, signal);
       if (await directory.isUnwanted()) return onDown();
     }
   };

@@ -148,7 +148,7 @@ export class PodWorker {
 
   /** True if the pod has finished by itself; false if its sandbox was lost and must be replaced. */
   async #runInSandbox(attempt: number): Promise<boolean> {
-    const home = await this.#makeHome(attempt);
+    const home = await this.#createHome(attempt);
     const lost = new AbortController();
     this.#context.view.sandboxEnd(home.sandboxId).then(
       () => lost.abort(new SandboxLost()),
@@ -214,7 +214,7 @@ export class PodWorker {
     this.reason = reason;
   }
 
-  async #makeHome(attempt: number): Promise<Home> {
+  async #createHome(attempt: number): Promise<Home> {
     const { cri } = this.#context;
     for (;;) {
       try {

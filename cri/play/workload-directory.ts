@@ -19,7 +19,7 @@ type Files = Pick<Host, "tryLock" | "unmount" | "removeTree">;
 
 const lockName = "lock";
 const downName = "down";
-const gateLookMs = 5;
+const gatePollMs = 5;
 
 /** A directory locked by this process. */
 export interface WorkloadDirectory {
@@ -69,7 +69,7 @@ async function throughGate<Result>(host: Files, root: string, work: () => Promis
   await mkdir(root, { recursive: true, mode: 0o711 });
   let gate = await host.tryLock(join(root, "play.lock"));
   while (gate === null) {
-    await delay(gateLookMs);
+    await delay(gatePollMs);
     gate = await host.tryLock(join(root, "play.lock"));
   }
   try {

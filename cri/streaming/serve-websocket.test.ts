@@ -31,7 +31,7 @@ interface Seen {
 function* frames(bytes: Buffer): Generator<{ opcode: number; payload: Buffer }> {
   for (let at = 0; at < bytes.length; ) {
     const [first = 0, second = 0] = bytes.subarray(at);
-    expect(first & 0xf0, "whole frames, no extension bits").toBe(0x80);
+    expect(first & 0xf0, "unfragmented frames, no extension bits").toBe(0x80);
     const [start, length] = second < 126 ? [at + 2, second] : [at + 4, bytes.readUInt16BE(at + 2)];
     at = start + length;
     yield { opcode: first & 15, payload: bytes.subarray(start, at) };
@@ -135,7 +135,7 @@ describe("exec", () => {
     await vi.waitUntil(() => Buffer.concat(received).includes(pong), waiting);
     client.destroy();
     await expect.poll(() => server.open.size).toBe(0);
-    expect(vi.getTimerCount(), "nobody is told any more").toBe(0);
+    expect(vi.getTimerCount(), "no more pongs are sent").toBe(0);
   });
 
   test("of the sizes sent before the process starts it gets the last two: kubectl attach forces a redraw", async () => {

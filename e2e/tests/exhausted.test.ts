@@ -53,7 +53,9 @@ test("a full disk is ResourceExhausted with its path and what to do, and room br
     for (const error of await refusals("full", podSandboxId)) {
       expect(error).toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
-        details: expect.stringMatching(new RegExp(`failed because of a full file system: .*${mountPoint}.* Free space or inodes on`)),
+        details: expect.stringMatching(
+          new RegExp(`failed because of a full file system: .*${mountPoint}.* Free space or inodes on`),
+        ),
       });
     }
   } finally {
@@ -74,7 +76,9 @@ test("a read-only disk is ResourceExhausted with its path and what to do", async
       expect(error).toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
         details: expect.stringMatching(
-          new RegExp(`failed because of a read-only file system: .*Mount the file system of ${mountPoint}\\S* writable; `),
+          new RegExp(
+            `failed because of a read-only file system: .*Mount the file system of ${mountPoint}\\S* writable; `,
+          ),
         ),
       });
     }
