@@ -100,7 +100,7 @@ test("container statistics are encoded, twice with the same result", () => {
     });
 });
 
-test("a changed pressure is encoded anew", () => {
+test("a changed pressure is encoded", () => {
   const changed = { ...container, ioPressure: pressure(50) };
   expect(decoded("ListContainerStats", encodeContainerStats(changed, containerEncoder(), 1))).toMatchObject({
     stats: [{ io: { psi: psi(50) } }],

@@ -145,8 +145,8 @@ save   Writes an OCI image layout as a tar, which podman, docker and containerd 
        named on the command line; an image given by ID has no name in it.
 tag    Gives the image the additional name NAME. If another image has this name, it loses it.
 rm     REFERENCE may be a name, an ID or a unique prefix of one; if any does not exist, nothing is
-       removed. All names of an image are removed. An image mounted by a container is kept; layers in
-       use by a container are kept until it is removed.
+       removed. All names of an image are removed. An image mounted by a container cannot be removed;
+       layers in use by a container are kept until it is removed.
 
 Options:
 ${commonOptions}

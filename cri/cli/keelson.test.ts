@@ -46,17 +46,17 @@ describe("the command line", () => {
   });
 
   test.each([
-    [["serv"], "There is no command serv. See keelson --help."],
+    [["serv"], "Unknown command 'serv'. See keelson --help."],
     [["serve", "--sockt", "/x"], "Unknown option '--sockt'. See keelson --help."],
     [["serve", "--root", "--state", "/x"], "Option '--root' argument is ambiguous. See keelson --help."],
-    [["check", "--down"], "keelson check takes no --down. See keelson check --help."],
-    [["config", "--output", "json"], "keelson config takes no --output. See keelson config --help."],
-    [["status", "--log-level", "debug"], "keelson status takes no --log-level. See keelson status --help."],
-    [["serve", "now"], "keelson serve takes no now. See keelson serve --help."],
-    [["config", "--default", "now"], "keelson config takes no now. See keelson config --help."],
+    [["check", "--down"], "Unknown option '--down' for keelson check. See keelson check --help."],
+    [["config", "--output", "json"], "Unknown option '--output' for keelson config. See keelson config --help."],
+    [["status", "--log-level", "debug"], "Unknown option '--log-level' for keelson status. See keelson status --help."],
+    [["serve", "now"], "Unexpected argument 'now' for keelson serve. See keelson serve --help."],
+    [["config", "--default", "now"], "Unexpected argument 'now' for keelson config. See keelson config --help."],
     [
       ["image", "save"],
-      "keelson image takes: ls, pull REFERENCE, load FILE, save FILE REFERENCE…, tag REFERENCE NAME, rm REFERENCE… See keelson image --help.",
+      "keelson image needs one of: ls, pull REFERENCE, load FILE, save FILE REFERENCE…, tag REFERENCE NAME, rm REFERENCE… See keelson image --help.",
     ],
     [
       ["config", "--log-level", "loud"],

@@ -37,7 +37,7 @@ async function main(args: string[]): Promise<number> {
     process.stderr.write(`keelson: ${plain(messageOf(reported))}\n`);
     // Does not wait until its output has been read.
     if (isInterrupted) process.exit(1);
-    // Every command: 2 for a wrong command line or configuration, 1 for any other failure.
+    // Every command: 2 for an invalid command line or configuration, 1 for any other failure.
     return error instanceof KeelsonError && error.code === "InvalidArgument" ? 2 : 1;
   }
 }
@@ -74,7 +74,7 @@ async function run(command: string, rest: readonly string[], flags: Flags): Prom
     case "play":
       return await runManifests(rest, flags);
     default:
-      throw usage(`There is no command ${command}`, "keelson --help");
+      throw usage(`Unknown command '${command}'`, "keelson --help");
   }
 }
 
@@ -123,7 +123,7 @@ async function runImage([verb = "", ...operands]: readonly string[], flags: Flag
   const known = imageVerbs.find(({ name }) => name === verb);
   if (known === undefined || operands.length < known.words.length) {
     const takes = imageVerbs.map(({ name, operands: words }) => `${name} ${words}`.trim()).join(", ");
-    throw usage(`keelson image takes: ${takes}`, "keelson image --help");
+    throw usage(`keelson image needs one of: ${takes}`, "keelson image --help");
   }
   const { socket } = await configFor(`image ${verb}`, operands.slice(known.most), flags);
   const { imageWork } = await import("./images.ts");
@@ -134,9 +134,9 @@ async function runImage([verb = "", ...operands]: readonly string[], flags: Flag
 }
 
 async function runManifests(files: readonly string[], flags: Flags): Promise<number> {
-  if (files.length === 0) throw usage("keelson play takes at least one FILE", "keelson play --help");
+  if (files.length === 0) throw usage("keelson play needs at least one FILE", "keelson play --help");
   const { down = false, logs = false } = flags;
-  if (down && logs) throw usage("keelson play takes one of --down and --logs", "keelson play --help");
+  if (down && logs) throw usage("keelson play cannot combine --down with --logs", "keelson play --help");
   const { socket, root } = await configFor("play", [], flags);
   requireRoot("play");
   const { runPlay } = await import("./play.ts");
@@ -145,7 +145,7 @@ async function runManifests(files: readonly string[], flags: Flags): Promise<num
 
 function help(command: string | undefined): number {
   const page = command === undefined ? overview : pages.get(command);
-  if (page === undefined) throw usage(`There is no command ${command}`, "keelson --help");
+  if (page === undefined) throw usage(`Unknown command '${command}'`, "keelson --help");
   process.stdout.write(page);
   return 0;
 }
@@ -176,7 +176,7 @@ async function configFor(command: string, operands: readonly string[], flags: Fl
 
 function outputOf(command: string, { output = "text" }: Flags): Output {
   if (output === "text" || output === "json") return output;
-  throw usage(`--output is ${output}, and may be text or json`, `keelson ${command} --help`);
+  throw usage(`--output is ${output}; it must be text or json`, `keelson ${command} --help`);
 }
 
 function printVersion(output: Output): number {
@@ -196,12 +196,13 @@ function requireRoot(command: string): void {
 function rejectForeignOptions(command: string, flags: Flags): void {
   const own: readonly string[] | undefined = commands.find(({ name }) => name === command)?.options;
   const foreign = Object.keys(flags).find((name) => own?.includes(name) === false);
-  if (foreign !== undefined) throw usage(`keelson ${command} takes no --${foreign}`, `keelson ${command} --help`);
+  if (foreign !== undefined)
+    throw usage(`Unknown option '--${foreign}' for keelson ${command}`, `keelson ${command} --help`);
 }
 
 function rejectOperands(command: string, operands: readonly string[]): void {
   if (operands.length > 0)
-    throw usage(`keelson ${command} takes no ${operands.join(" ")}`, `keelson ${command} --help`);
+    throw usage(`Unexpected argument '${operands.join(" ")}' for keelson ${command}`, `keelson ${command} --help`);
 }
 
 /** Aborts on the first SIGTERM or SIGINT, or one of `more`; the next one has its default effect. */
